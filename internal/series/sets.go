@@ -1,0 +1,32 @@
+package series
+
+// Empty is a set of no series.
+func Empty() Set { return &listSet{} }
+
+// Failed is a set that ends at once with err.
+func Failed(err error) Set { return &listSet{err: err} }
+
+// List is a set of the given series, which must be in label order.
+func List(series []Series, warnings ...string) Set {
+	return &listSet{series: series, warnings: warnings}
+}
+
+type listSet struct {
+	series   []Series
+	at       int // 1-based
+	err      error
+	warnings Warnings
+}
+
+func (s *listSet) Next() bool {
+	if s.at >= len(s.series) {
+		return false
+	}
+	s.at++
+	return true
+}
+
+func (s *listSet) At() Series         { return s.series[s.at-1] }
+func (s *listSet) Err() error         { return s.err }
+func (s *listSet) Warnings() Warnings { return s.warnings }
+func (s *listSet) Close() error       { return nil }

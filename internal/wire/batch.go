@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Sep ends the tenant, each label name and each label value in canonical bytes. It never occurs in valid UTF-8.
+const Sep = 0xff
+
+// Key is the 128-bit XXH3 hash of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process
+// are the same iff their keys are equal, whatever protocol they came by (docs/design/001).
+type Key struct{ Hi, Lo uint64 }
+
+// Sample is a float sample. T and ST (start timestamp, 0 = unknown) are Unix milliseconds.
+type Sample struct {
+	T, ST int64
+	V     float64
+}
+
+// Histogram is a native histogram sample; exactly one of H and FH is set. The pointed-to histogram is never pooled: a
+// TSDB head may keep it.
+type Histogram struct {
+	T, ST int64
+	H     *histogram.Histogram
+	FH    *histogram.FloatHistogram
+}
+
+// Exemplar is one exemplar of the series it stands under. Labels are canonical: (name Sep value Sep)*, sorted.
+type Exemplar struct {
+	T      int64
+	V      float64
+	Labels []byte
+}
+
+// Metadata is what a sender says of a metric family. Strings are copies and outlive the Batch.
+type Metadata struct {
+	Family, Help, Unit string
+	// Type is a Prometheus metric type word: counter, gauge, histogram, gaugehistogram, summary, info, stateset, unknown.
+	Type string
+}
+
+// Series is one series of a Batch with what the request says of it. Every slice belongs to the Batch.
+type Series struct {
+	// Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant. LabelsOf builds labels from them.
+	Labels     []byte
+	Key        Key    // identity within this process: caches are keyed by it
+	Hash       uint64 // placement key: xxhash64 of tenant Sep Labels, exactly Thanos's
+	Samples    []Sample
+	Histograms []Histogram
+	Exemplars  []Exemplar
+}
+
+// Failure is a series of a request that was not stored, or not wholly.
+type Failure struct {
+	// Series is the index in Batch.Series; -1 in Batch.Rejected, whose series never entered the batch.
+	Series int
+	Kind   errs.Kind
+	// Reason is one line for people, with the series' labels.
+	Reason string
+	// What of the series was not stored.
+	Samples, Histograms, Exemplars int
+}
+
+// Batch is one tenant's decoded write request. Whoever keeps it beyond the call that handed it over calls Retain, and
+// Release when done; the last Release returns its buffers to a pool. Nothing changes a Batch after decoding.
+type Batch struct {
+	Tenant   tenant.ID
+	Series   []Series
+	Metadata []Metadata
+	// Rejected lists series that were refused while decoding (duplicate or empty label name, not UTF-8, ...); they are
+	// not in Series. The rest of the request stands.
+	Rejected []Failure
+
+	refs atomic.Int32
+	pool func(*Batch)
+
+	scratch // buffers of the decoders
+}
+
+// Retain keeps b alive until a matching Release.
+func (b *Batch) Retain() { b.refs.Add(1) }
+
+// Release gives up one reference; after the last one nothing of b may be touched.
+func (b *Batch) Release() {
+	if n := b.refs.Add(-1); n == 0 && b.pool != nil {
+		b.pool(b)
+	} else if n < 0 {
+		panic("BUG: wire.Batch released more often than retained")
+	}
+}
+
+// Shard is the part of a Batch that one member is asked to store: indexes into Series and Metadata. All series of the
+// batch are meant when it has the indexes of all; there is no shorthand.
+type Shard struct {
+	Batch    *Batch
+	Series   []int32
+	Metadata []int32
+}
+
+// All is the shard of everything in b.
+func All(b *Batch) Shard {
+	s := Shard{Batch: b, Series: make([]int32, len(b.Series)), Metadata: make([]int32, len(b.Metadata))}
+	for i := range s.Series {
+		s.Series[i] = int32(i)
+	}
+	for i := range s.Metadata {
+		s.Metadata[i] = int32(i)
+	}
+	return s
+}
+
+// LabelsOf builds the labels of canonical label bytes. The result shares no memory with canonical.
+func LabelsOf(builder *labels.ScratchBuilder, canonical []byte) labels.Labels {
+	builder.Reset()
+	for len(canonical) > 0 {
+		var name, value string
+		name, value, canonical = NextLabel(canonical)
+		builder.Add(name, value)
+	}
+	return builder.Labels()
+}

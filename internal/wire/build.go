@@ -1,0 +1,23 @@
+package wire
+
+import (
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// NewBatch returns an empty batch for tenant id with one reference, for senders inside the process (self-scrape, the
+// ruler, tests). It is not pooled. Fill it with Add before sharing it.
+func NewBatch(id tenant.ID) *Batch {
+	b := &Batch{Tenant: id}
+	b.Retain()
+	return b
+}
+
+// Add appends a series with valid labels and returns it, to hang samples on. The pointer is good until the next Add.
+func (b *Batch) Add(ls labels.Labels) *Series {
+	full := AppendLabels(AppendTenant(nil, b.Tenant), ls)
+	key, hash := Identify(full)
+	b.Series = append(b.Series, Series{Labels: full[len(b.Tenant)+1:], Key: key, Hash: hash})
+	return &b.Series[len(b.Series)-1]
+}

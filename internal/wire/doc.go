@@ -1,0 +1,12 @@
+// Package wire turns the bytes of a write request (remote write 1.0 and 2.0) into a Batch: one tenant's series as
+// canonical label bytes, a 128-bit key, a placement hash, and samples.
+//
+// Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
+//
+// Invariants:
+//   - No string is made for a float series; what a Batch refers to belongs to its pooled buffers until the last Release.
+//   - One series has one Key and one Hash, by whichever protocol and in whatever label order it came.
+//   - Canonical bytes are unambiguous: a label that is not valid UTF-8 (0xff cannot occur in UTF-8) never enters a Batch.
+//
+// Locks: none; a Batch is read-only after decoding and its reference count is atomic.
+package wire

@@ -1,0 +1,84 @@
+// Package ring decides which members own a series. It is pure: placements are immutable values that ring/gossip and
+// ring/static build and swap; nothing here does I/O or looks at a clock.
+//
+// Invariants:
+//   - Replicas gives distinct members, the same ones for the same placement and key, in a stable order.
+//   - A member that is down stays placed; only a placement's source removes it.
+package ring
+
+import (
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Member is a process that owns data.
+type Member struct {
+	ID   string // instance id, unique in a cluster; for a static ring the address
+	Addr string // gRPC host:port
+	Zone string // availability zone, "" = none
+}
+
+// Placement maps series to members. Implementations are immutable and safe for concurrent use.
+type Placement interface {
+	// Members are all members, in an order that is fixed for this placement. The caller must not change the slice.
+	Members() []Member
+	// Replicas appends to dst the indexes (into Members) of the members that store a series of tenant id whose placement
+	// key is hash: ReplicationFactor of them, fewer when the ring has fewer. With room in dst it allocates nothing. The
+	// first one is the primary. An empty result means that nobody serves this tenant.
+	Replicas(dst []int32, id tenant.ID, hash uint64) []int32
+	// ReplicationFactor is the configured number of replicas, whatever the number of members; quorum is computed from it.
+	ReplicationFactor() int
+}
+
+// Quorum is the number of replicas of rf that must store a sample before it is acknowledged.
+func Quorum(rf int) int { return rf/2 + 1 }
+
+// State is what a member says of itself, or what others conclude.
+type State uint8
+
+// The states. Only Active members are placed for writes or down members that may return; ReadOnly members are still read.
+const (
+	Active   State = iota // takes writes and answers reads
+	ReadOnly              // draining: answers reads
+	Leaving               // stopping, or stopped and expected back
+	Down                  // its heartbeat is older than the timeout
+)
+
+// String is the state's word on pages and in metrics.
+func (s State) String() string {
+	return [...]string{"active", "read-only", "leaving", "down"}[s]
+}
+
+// Status is a member as its role's ring sees it now.
+type Status struct {
+	Member
+	State     State
+	HTTPAddr  string    // advertised HTTP host:port, "" when unknown
+	Heartbeat time.Time // last one seen
+	Since     time.Time // when this incarnation of its data began: its disk holds nothing older
+	Share     float64   // part of all tokens' ranges it is primary of, 0..1
+}
+
+// Incarnation is one span of membership: a member with one disk's data. A member that lost its disk and came back is a
+// new incarnation. The completeness of a query is judged over all incarnations of the last retention period.
+type Incarnation struct {
+	Member
+	Since time.Time // start of the data it can hold
+	// Until is when it left for good or was forgotten; zero while it is a member.
+	Until time.Time
+	// Drained reports that it left after the store gateways served all its blocks: nothing is missing without it.
+	Drained bool
+}
+
+// Single is the placement of a process that is alone: every series belongs to self, once.
+type Single struct{ Self Member }
+
+// Members is self.
+func (s Single) Members() []Member { return []Member{s.Self} }
+
+// Replicas is always member 0.
+func (s Single) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return append(dst, 0) }
+
+// ReplicationFactor is 1.
+func (s Single) ReplicationFactor() int { return 1 }
