@@ -1,0 +1,216 @@
+package ring
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// TokenMember is a member of a token ring. Its tokens are points on the circle of 32-bit numbers.
+type TokenMember struct {
+	Member
+	// Tokens are the points this member owns, in any order. A member without tokens is never placed.
+	Tokens []uint32
+	// ReadOnly members are listed but not placed.
+	ReadOnly bool
+}
+
+// tokenRing is a placement by tokens. The owner of a token is the primary of every key from after the token before it
+// up to the token itself; a key is the upper half of a series' placement hash.
+type tokenRing struct {
+	rf      int
+	members []Member
+	tokens  []uint32 // sorted
+	// first[b] is the index of the first token whose upper bits are b or more; it bounds the search for a token.
+	first []int32
+	shift int
+	// sets holds width member indexes for each token: the replicas of the keys it owns.
+	sets  []int32
+	width int
+}
+
+// NewTokens compiles members, whose ids are distinct, into a placement with rf replicas. Members comes out sorted by id,
+// and the order of the input is of no effect. It costs some milliseconds for a hundred members with 512 tokens each.
+//
+// The replicas of a key are found by walking the circle from the key's token. The member that comes k-th among the
+// members of its zone has rank k; replicas are the rf members of lowest rank, and of equal ranks those met first. So
+// every zone is used once before any is used twice; and when a member joins, the only member that enters any set of
+// replicas is the new one, and at most one leaves.
+func NewTokens(members []TokenMember, rf int) Placement {
+	members = slices.Clone(members)
+	slices.SortFunc(members, func(a, b TokenMember) int { return strings.Compare(a.ID, b.ID) })
+	r := &tokenRing{rf: rf, members: make([]Member, len(members))}
+	for i, m := range members {
+		r.members[i] = m.Member
+	}
+	circle := newCircle(members)
+	r.width = min(rf, circle.placed)
+	r.tokens = make([]uint32, len(circle.points))
+	r.sets = make([]int32, 0, len(circle.points)*r.width)
+	w := circle.walker(r.width)
+	for i, p := range circle.points {
+		r.tokens[i] = p.token
+		r.sets = w.walk(r.sets, i)
+	}
+	r.index()
+	return r
+}
+
+// index fills first with about two entries for each token.
+func (r *tokenRing) index() {
+	log := min(bits.Len(uint(len(r.tokens)))+1, 31)
+	r.shift = 32 - log
+	r.first = make([]int32, 1<<log+1)
+	t := 0
+	for b := range r.first {
+		for t < len(r.tokens) && int(r.tokens[t]>>r.shift) < b {
+			t++
+		}
+		r.first[b] = int32(t)
+	}
+}
+
+// Members are all members by id, the read-only ones too.
+func (r *tokenRing) Members() []Member { return r.members }
+
+// ReplicationFactor is the configured one.
+func (r *tokenRing) ReplicationFactor() int { return r.rf }
+
+// Replicas appends the members of the token that owns the hash. It allocates nothing (BenchmarkReplicas).
+func (r *tokenRing) Replicas(dst []int32, _ tenant.ID, hash uint64) []int32 {
+	if r.width == 0 {
+		return dst
+	}
+	key := uint32(hash >> 32)
+	bucket := key >> r.shift
+	low, high := r.first[bucket], r.first[bucket+1]
+	for low < high {
+		if mid := (low + high) / 2; r.tokens[mid] < key {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	if int(low) == len(r.tokens) {
+		low = 0
+	}
+	at := int(low) * r.width
+	return append(dst, r.sets[at:at+r.width]...)
+}
+
+// Shares is the part of all keys, 0 to 1, that each member is primary of, by member id. Members that are not placed have 0.
+func Shares(members []TokenMember) map[string]float64 {
+	shares := make(map[string]float64, len(members))
+	for _, m := range members {
+		shares[m.ID] = 0
+	}
+	sorted := slices.Clone(members)
+	slices.SortFunc(sorted, func(a, b TokenMember) int { return strings.Compare(a.ID, b.ID) })
+	c := newCircle(sorted)
+	for i, p := range c.points {
+		before := c.points[(i+len(c.points)-1)%len(c.points)].token
+		length := float64(p.token - before) // modulo 2^32: right across the end of the circle too
+		if len(c.points) == 1 || i == 0 && p.token == before {
+			length = math.MaxUint32 + 1
+		}
+		shares[sorted[p.member].ID] += length / (math.MaxUint32 + 1)
+	}
+	return shares
+}
+
+// circle is the tokens of the members that may be placed.
+type circle struct {
+	points []point // sorted by token, then member
+	zone   []int32 // of each member
+	zones  []int   // number of placed members of each zone
+	placed int     // number of placed members
+}
+
+type point struct {
+	token  uint32
+	member int32
+}
+
+func newCircle(members []TokenMember) *circle {
+	c := &circle{zone: make([]int32, len(members))}
+	zones := map[string]int32{}
+	for i, m := range members {
+		if m.ReadOnly || len(m.Tokens) == 0 {
+			continue
+		}
+		z, ok := zones[m.Zone]
+		if !ok {
+			z = int32(len(zones))
+			zones[m.Zone] = z
+			c.zones = append(c.zones, 0)
+		}
+		c.zone[i] = z
+		c.zones[z]++
+		c.placed++
+		for _, t := range m.Tokens {
+			c.points = append(c.points, point{t, int32(i)})
+		}
+	}
+	slices.SortFunc(c.points, func(a, b point) int {
+		return cmp.Or(cmp.Compare(a.token, b.token), cmp.Compare(a.member, b.member))
+	})
+	return c
+}
+
+// walker finds replica sets; its slices are scratch.
+type walker struct {
+	*circle
+	width int
+	full  int // every zone gives all its members up to this rank
+	rest  int // and this many members come from the next rank, the first ones met
+
+	seen  []int32 // by member: the walk that met it last
+	walks int32
+	ranks []int // by zone: members met in this walk
+}
+
+// walker decides how many replicas each rank gives.
+func (c *circle) walker(width int) *walker {
+	w := &walker{circle: c, width: width, rest: width, seen: make([]int32, len(c.zone)), ranks: make([]int, len(c.zones))}
+	for w.rest > 0 {
+		inRank := 0
+		for _, n := range c.zones {
+			if n > w.full {
+				inRank++
+			}
+		}
+		if inRank > w.rest {
+			break
+		}
+		w.full++
+		w.rest -= inRank
+	}
+	return w
+}
+
+// walk appends the replicas of the keys that the token at start owns, in the order they are met.
+func (w *walker) walk(dst []int32, start int) []int32 {
+	w.walks++
+	clear(w.ranks)
+	rest := w.rest
+	for i, want := start, len(dst)+w.width; len(dst) < want; i++ {
+		m := w.points[i%len(w.points)].member
+		if w.seen[m] == w.walks {
+			continue
+		}
+		w.seen[m] = w.walks
+		w.ranks[w.zone[m]]++
+		switch rank := w.ranks[w.zone[m]]; {
+		case rank == w.full+1 && rest > 0:
+			rest--
+			dst = append(dst, m)
+		case rank <= w.full:
+			dst = append(dst, m)
+		}
+	}
+	return dst
+}
