@@ -14,7 +14,9 @@ func New(l *slog.Logger) log.Logger { return adapter{orDiscard(l), 0} }
 
 // NewQuiet is New for a library whose info lines matter only to who debugs it: they become debug lines. Warnings and
 // errors keep their level.
-func NewQuiet(l *slog.Logger) log.Logger { return adapter{orDiscard(l), slog.LevelInfo - slog.LevelDebug} }
+func NewQuiet(l *slog.Logger) log.Logger {
+	return adapter{orDiscard(l), slog.LevelInfo - slog.LevelDebug}
+}
 
 func orDiscard(l *slog.Logger) *slog.Logger {
 	if l == nil {
