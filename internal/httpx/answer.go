@@ -1,0 +1,107 @@
+package httpx
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// defaultRetryAfter is sent with 429 and 503 when the error names no time: short, since a full queue drains fast.
+const defaultRetryAfter = time.Second
+
+// answer is the envelope of Prometheus's HTTP API.
+type answer struct {
+	Status    string `json:"status"`
+	Data      any    `json:"data,omitempty"`
+	ErrorType string `json:"errorType,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// WriteData answers 200 with data in Prometheus's envelope.
+func WriteData(w http.ResponseWriter, data any) {
+	writeJSON(w, http.StatusOK, answer{Status: "success", Data: data})
+}
+
+// WriteError answers with err's status and text. 429 and 503 carry Retry-After. The body is Prometheus's JSON error for
+// clients that accept JSON and for /api/ routes, and text for everybody else, remote-write senders included.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	kind := errs.KindOf(err)
+	WriteStatus(w, r, kind.HTTPStatus(), err)
+}
+
+// WriteStatus is WriteError for a handler whose protocol wants another status than err's kind has: 409 where another
+// version of remote write says 400.
+func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter(errs.RetryAfter(err)))
+	}
+	if wantsJSON(r) {
+		writeJSON(w, status, answer{Status: "error", ErrorType: errorType(errs.KindOf(err)), Error: err.Error()})
+		return
+	}
+	http.Error(w, err.Error(), status)
+}
+
+// retryAfter is d in whole seconds, rounded up, since a client that comes early is refused again.
+func retryAfter(d time.Duration) string {
+	if d <= 0 {
+		d = defaultRetryAfter
+	}
+	return strconv.Itoa(int(math.Ceil(d.Seconds())))
+}
+
+func wantsJSON(r *http.Request) bool {
+	switch {
+	case strings.Contains(r.Header.Get("Accept"), "application/json"):
+		return true
+	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-protobuf"):
+		return false
+	}
+	return strings.Contains(r.URL.Path, "/api/")
+}
+
+// errorType is the word that Prometheus's API uses for an error that a client can act on as on kind.
+func errorType(k errs.Kind) string {
+	switch k {
+	case errs.Invalid, errs.Conflict, errs.TooLarge, errs.Unsupported:
+		return "bad_data"
+	case errs.Unauthenticated:
+		return "unauthorized"
+	case errs.Forbidden:
+		return "forbidden"
+	case errs.NotFound:
+		return "not_found"
+	case errs.Limited, errs.Exhausted, errs.Unavailable:
+		return "unavailable"
+	}
+	return "internal"
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody to tell
+}
+
+// WithTenants resolves the tenants of a read request and hands them to next in the request's context (tenant.SetFrom).
+// Without several, a request that names more than one is refused.
+func WithTenants(resolver tenant.Resolver, several bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ids, err := resolver.Read(r.Header)
+		if err == nil && len(ids) > 1 && !several {
+			err = errs.E(errs.Forbidden, "%d tenants in one query: not allowed here", len(ids))
+		}
+		if err != nil {
+			WriteError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(tenant.WithSet(r.Context(), ids)))
+	})
+}

@@ -1,0 +1,52 @@
+package httpx
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Endpoints is what the endpoints that every role has answer from.
+type Endpoints struct {
+	// Health answers /-/ready; nil = always ready.
+	Health *Health
+	// Gatherer answers /metrics; nil = no such route.
+	Gatherer prometheus.Gatherer
+	// Status answers /api/v1/status/{buildinfo,flags,runtimeinfo}; nil = no such routes, for a role that serves
+	// Prometheus's whole API itself.
+	Status *Status
+}
+
+// Mount routes /-/healthy, /-/ready, /metrics, /debug/pprof/ and the status routes.
+func (s *Server) Mount(e Endpoints) {
+	if e.Health == nil {
+		e.Health = &Health{}
+	}
+	s.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })
+	s.HandleFunc("GET /-/ready", e.Health.serveReady)
+	if e.Gatherer != nil {
+		s.Handle("GET /metrics", promhttp.HandlerFor(e.Gatherer, promhttp.HandlerOpts{
+			ErrorLog:          errorLog{s},
+			ErrorHandling:     promhttp.ContinueOnError, // one broken collector must not hide the rest; it is logged
+			EnableOpenMetrics: true,
+		}))
+	}
+	s.HandleFunc("GET /debug/pprof/", pprof.Index)
+	s.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	s.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	s.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	s.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if e.Status != nil {
+		s.HandleFunc("GET /api/v1/status/buildinfo", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Build()) })
+		s.HandleFunc("GET /api/v1/status/flags", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Flags()) })
+		s.HandleFunc("GET /api/v1/status/runtimeinfo", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Runtime()) })
+	}
+}
+
+// errorLog gives promhttp a log.
+type errorLog struct{ s *Server }
+
+func (l errorLog) Println(v ...any) { l.s.log.Error("gathering metrics", "err", fmt.Sprint(v...)) }

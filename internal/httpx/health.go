@@ -1,0 +1,109 @@
+package httpx
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// Health is what a process says of its parts. It is ready when every check is. The zero value has no checks and is ready.
+type Health struct {
+	mu     sync.Mutex // guards checks
+	checks []check
+}
+
+type check struct {
+	name  string
+	ready func() error
+}
+
+// State is the answer of one check.
+type State struct {
+	// Name of the part.
+	Name string
+	// Err says what keeps the part from doing its work; nil = ready.
+	Err error
+}
+
+// AddCheck adds a named check. ready is called for each probe, also concurrently: it answers from memory, at once.
+func (h *Health) AddCheck(name string, ready func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, check{name, ready})
+}
+
+// States runs every check, in the order in which they were added.
+func (h *Health) States() []State {
+	h.mu.Lock()
+	checks := h.checks[:len(h.checks):len(h.checks)]
+	h.mu.Unlock()
+	states := make([]State, len(checks))
+	for i, c := range checks {
+		states[i] = State{c.name, c.ready()}
+	}
+	return states
+}
+
+// serveReady answers /-/ready: 200 or 503, and why. ?verbose lists every check, ?format=json does so for programs.
+func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
+	states, ready := h.States(), true
+	for _, s := range states {
+		ready = ready && s.Err == nil
+	}
+	status := http.StatusOK
+	if !ready {
+		status = http.StatusServiceUnavailable
+	}
+	q := r.URL.Query()
+	if q.Get("format") == "json" {
+		writeReadyJSON(w, status, states)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		fmt.Fprint(w, readyText(states, ready, q.Has("verbose")))
+	}
+}
+
+func readyText(states []State, ready, verbose bool) string {
+	var b strings.Builder
+	if ready {
+		b.WriteString("ready\n")
+	} else {
+		b.WriteString("not ready\n")
+	}
+	for _, s := range states {
+		switch {
+		case s.Err != nil:
+			fmt.Fprintf(&b, "[-] %s: %s\n", s.Name, s.Err)
+		case verbose:
+			fmt.Fprintf(&b, "[+] %s\n", s.Name)
+		}
+	}
+	return b.String()
+}
+
+func writeReadyJSON(w http.ResponseWriter, status int, states []State) {
+	type checkJSON struct {
+		Name  string `json:"name"`
+		Ready bool   `json:"ready"`
+		Error string `json:"error,omitempty"`
+	}
+	answer := struct {
+		Ready  bool        `json:"ready"`
+		Checks []checkJSON `json:"checks"`
+	}{status == http.StatusOK, []checkJSON{}}
+	for _, s := range states {
+		c := checkJSON{Name: s.Name, Ready: s.Err == nil}
+		if s.Err != nil {
+			c.Error = s.Err.Error()
+		}
+		answer.Checks = append(answer.Checks, c)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // the client is gone: nobody to tell
+}
