@@ -1,0 +1,149 @@
+package block
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// FetchMeta reads and validates the meta.json of block id. A block without one is NotFound, a faulty one Invalid, a
+// bucket that does not answer Unavailable.
+func FetchMeta(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (*Meta, error) {
+	r, err := get(ctx, bkt, Object(id, MetaName))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	m, err := ReadMeta(r, id)
+	if err != nil {
+		return nil, unavailable("%w", err)
+	}
+	return m, nil
+}
+
+// Download copies block id into the directory dir, which must not exist: it appears whole, under a temporary name until
+// then. Marks are not copied.
+func Download(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, dir string) (*Meta, error) {
+	if _, err := os.Stat(dir); err == nil {
+		return nil, errs.E(errs.Conflict, "download block %s: %s exists", id, dir)
+	}
+	meta, err := FetchMeta(ctx, bkt, id)
+	if err != nil {
+		return nil, err
+	}
+	names, err := list(ctx, bkt, id)
+	if err != nil {
+		return nil, unavailable("download block %s: list: %w", id, err)
+	}
+	tmp := dir + ".tmp-for-download"
+	if err := os.RemoveAll(tmp); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.MkdirAll(filepath.Join(tmp, ChunksName), 0o777); err != nil {
+		return nil, err
+	}
+	for _, rel := range names {
+		if isMark(rel) {
+			continue
+		}
+		if err := fetchFile(ctx, bkt, Object(id, rel), filepath.Join(tmp, filepath.FromSlash(rel))); err != nil {
+			return nil, unavailable("download %s: %w", Object(id, rel), err)
+		}
+	}
+	if err := whole(tmp, meta); err != nil {
+		return nil, err
+	}
+	return meta, os.Rename(tmp, dir)
+}
+
+// whole checks a downloaded block against the sizes in its meta.json.
+func whole(dir string, meta *Meta) error {
+	for _, f := range meta.Thanos.Files {
+		if f.SizeBytes == 0 {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(f.RelPath)))
+		if err != nil {
+			return errs.E(errs.Invalid, "block %s: %w", meta.ULID, err)
+		}
+		if info.Size() != f.SizeBytes {
+			return errs.E(errs.Invalid, "block %s: %s has %d bytes, meta.json says %d", meta.ULID, f.RelPath, info.Size(), f.SizeBytes)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, IndexName)); err != nil {
+		return errs.E(errs.Invalid, "block %s: %w", meta.ULID, err)
+	}
+	return nil
+}
+
+func fetchFile(ctx context.Context, bkt objstore.BucketReader, name, path string) (err error) {
+	r, err := bkt.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// get opens an object; one that is not there is NotFound, a bucket that fails Unavailable.
+func get(ctx context.Context, bkt objstore.BucketReader, name string) (io.ReadCloser, error) {
+	r, err := expectMissing(bkt).Get(ctx, name)
+	switch {
+	case err == nil:
+		return r, nil
+	case bkt.IsObjNotFoundErr(err):
+		return nil, errs.E(errs.NotFound, "%s: %w", name, err)
+	}
+	return nil, unavailable("%s: %w", name, err)
+}
+
+// expectMissing is bkt for reads of objects that need not exist: their absence is no failure in the bucket's metrics.
+func expectMissing(bkt objstore.BucketReader) objstore.BucketReader {
+	if i, ok := bkt.(objstore.InstrumentedBucketReader); ok {
+		return i.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr)
+	}
+	return bkt
+}
+
+// getJSON reads a small JSON object into v. NotFound, Invalid and Unavailable as in FetchMeta.
+func getJSON(ctx context.Context, bkt objstore.BucketReader, name string, v any) error {
+	const maxSize = 1 << 20
+	r, err := get(ctx, bkt, name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	if err != nil {
+		return unavailable("%s: %w", name, err)
+	}
+	if len(b) > maxSize {
+		return errs.E(errs.Invalid, "%s is larger than %d bytes", name, maxSize)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return errs.E(errs.Invalid, "%s: %w", name, err)
+	}
+	return nil
+}

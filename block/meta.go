@@ -1,0 +1,183 @@
+package block
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Where a block was made: the values of Thanos.Source that are written by somebody today.
+const (
+	SourceSidecar   = "sidecar"
+	SourceReceive   = "receive"
+	SourceCompactor = "compactor"
+	SourceRuler     = "ruler"
+	SourceRewrite   = "bucket.rewrite"
+	SourceUpload    = "bucket.upload"
+	SourceTest      = "test"
+)
+
+// MaxMetaSize is the largest meta.json that is read, in bytes. A compacted block lists its sources and segment files:
+// tens of kilobytes at most.
+const MaxMetaSize = 16 << 20
+
+// The versions of the two parts of meta.json that exist.
+const (
+	metaVersion   = 1
+	thanosVersion = 1
+)
+
+// Meta is a block's meta.json: what Prometheus says of the block, and what Thanos adds. MaxTime is exclusive.
+type Meta struct {
+	tsdb.BlockMeta
+	Thanos Thanos `json:"thanos"`
+}
+
+// Thanos is the part of meta.json that says where a block came from. Fields keep the order in which Thanos writes them.
+type Thanos struct {
+	// Version is 1; absent means 1.
+	Version int `json:"version,omitempty"`
+	// Labels are the external labels: the identity of the stream the block is a piece of. Never nil after ReadMeta.
+	Labels map[string]string `json:"labels"`
+	// Downsample tells raw from downsampled blocks.
+	Downsample Downsample `json:"downsample"`
+	// Source is who made the block: SourceReceive, ...
+	Source string `json:"source"`
+	// SegmentFiles are the names in chunks/, sorted. Superseded by Files; older readers use it.
+	SegmentFiles []string `json:"segment_files,omitempty"`
+	// Files are all files of the block, sorted by path. Upload fills it.
+	Files []File `json:"files,omitempty"`
+	// Rewrites tell what was deleted or relabelled afterwards. Kept as found.
+	Rewrites json.RawMessage `json:"rewrites,omitempty"`
+	// IndexStats bound what a reader must fetch for one series or chunk.
+	IndexStats IndexStats `json:"index_stats"`
+	// Extensions are anybody's. Kept as found.
+	Extensions json.RawMessage `json:"extensions,omitempty"`
+	// UploadTime is when meta.json was written to the bucket; zero in old blocks.
+	UploadTime time.Time `json:"upload_time"`
+}
+
+// Downsample is the resolution of a block in ms: 0 raw, 300000, 3600000.
+type Downsample struct {
+	Resolution int64 `json:"resolution"`
+}
+
+// IndexStats are the sizes in bytes of the largest series entry in the index and of the largest chunk; 0 is unknown.
+type IndexStats struct {
+	SeriesMaxSize int64 `json:"series_max_size,omitempty"`
+	ChunkMaxSize  int64 `json:"chunk_max_size,omitempty"`
+}
+
+// File is one file of a block.
+type File struct {
+	RelPath string `json:"rel_path"`
+	// SizeBytes is 0 for meta.json, whose size is not known while it is written.
+	SizeBytes int64 `json:"size_bytes,omitempty"`
+	Hash      *Hash `json:"hash,omitempty"`
+}
+
+// Hash is the checksum of a file. Func is "SHA256".
+type Hash struct {
+	Func  string `json:"hashFunc"`
+	Value string `json:"value"`
+}
+
+// ExternalLabels are Thanos.Labels as a label set.
+func (m *Meta) ExternalLabels() labels.Labels { return labels.FromMap(m.Thanos.Labels) }
+
+// Validate reports all that is wrong with m, as kind Invalid. id is the block directory that m was found in.
+func (m *Meta) Validate(id ulid.ULID) error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if m.Version != metaVersion {
+		fault("version %d, want %d", m.Version, metaVersion)
+	}
+	if v := m.Thanos.Version; v != 0 && v != thanosVersion {
+		fault("thanos version %d, want %d", v, thanosVersion)
+	}
+	if m.ULID != id {
+		fault("ulid %s in the directory of %s", m.ULID, id)
+	}
+	if m.MinTime > m.MaxTime {
+		fault("minTime %d after maxTime %d", m.MinTime, m.MaxTime)
+	}
+	if m.Thanos.Downsample.Resolution < 0 {
+		fault("resolution %d", m.Thanos.Downsample.Resolution)
+	}
+	for _, f := range m.Thanos.Files {
+		if !localPath(f.RelPath) || f.SizeBytes < 0 {
+			fault("file %q of %d bytes", f.RelPath, f.SizeBytes)
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return errs.E(errs.Invalid, "meta.json of block %s: %w", id, errors.Join(faults...))
+}
+
+// localPath reports whether p is a plain path inside a block directory.
+func localPath(p string) bool {
+	return p != "" && p == path.Clean(p) && p != "." && p != ".." && p[0] != '/' && !strings.HasPrefix(p, "../") &&
+		!strings.ContainsAny(p, "\\\x00")
+}
+
+// ReadMeta decodes and validates the meta.json of block id. Unknown fields are ignored. Errors are of kind Invalid, but
+// those of r itself, which are passed on.
+func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
+	b, err := io.ReadAll(io.LimitReader(r, MaxMetaSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("meta.json of block %s: %w", id, err)
+	}
+	if len(b) > MaxMetaSize {
+		return nil, errs.E(errs.Invalid, "meta.json of block %s is larger than %d bytes", id, MaxMetaSize)
+	}
+	m := &Meta{}
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
+	}
+	if err := m.Validate(id); err != nil {
+		return nil, err
+	}
+	if m.Thanos.Labels == nil {
+		m.Thanos.Labels = map[string]string{}
+	}
+	return m, nil
+}
+
+// Write encodes m as Prometheus and Thanos do: JSON indented by tabs.
+func (m *Meta) Write(w io.Writer) error {
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+func (m *Meta) encode() ([]byte, error) {
+	out := *m
+	if out.Thanos.Version == 0 {
+		out.Thanos.Version = thanosVersion
+	}
+	if out.Thanos.Labels == nil {
+		out.Thanos.Labels = map[string]string{}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "\t")
+	if err := e.Encode(&out); err != nil {
+		return nil, errs.E(errs.Internal, "encode meta.json of block %s: %w", m.ULID, err)
+	}
+	return b.Bytes(), nil
+}

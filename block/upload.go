@@ -1,0 +1,175 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Upload writes the block in directory dir to the bucket. meta is what its meta.json becomes, with Files, SegmentFiles
+// and (when zero) UploadTime filled in here; its ULID must be the directory's name. The order is what makes it durable:
+//
+//  1. chunks/*
+//  2. index
+//  3. meta.json: the commit. Readers treat a block without it as absent.
+//  4. debug/metas/<ULID>.json, best effort: its failure is nobody's.
+//
+// Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there at its
+// full size is not sent again. No index-header is uploaded: a reader cuts it out of the index with three range reads,
+// and a copy could only disagree. Errors of the bucket are of kind Unavailable; a faulty directory or meta is Invalid.
+func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) error {
+	id := meta.ULID
+	if filepath.Base(dir) != id.String() {
+		return errs.E(errs.Invalid, "upload block %s from directory %s: the names differ", id, dir)
+	}
+	files, err := localFiles(dir)
+	if err != nil {
+		return errs.E(errs.Invalid, "upload block %s: %w", id, err)
+	}
+	meta.Thanos.Files, meta.Thanos.SegmentFiles = describe(files)
+	if err := meta.Validate(id); err != nil {
+		return err
+	}
+	present, err := list(ctx, bkt, id)
+	if err != nil {
+		return unavailable("upload block %s: list: %w", id, err)
+	}
+	if slices.Contains(present, MetaName) {
+		if done, err := committed(ctx, bkt, id); done || err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		if err := put(ctx, bkt, id, dir, f, slices.Contains(present, f.RelPath)); err != nil {
+			return unavailable("upload %s: %w", Object(id, f.RelPath), err)
+		}
+	}
+	return commit(ctx, bkt, meta)
+}
+
+// commit is steps 3 and 4.
+func commit(ctx context.Context, bkt objstore.Bucket, meta Meta) error {
+	if meta.Thanos.UploadTime.IsZero() {
+		meta.Thanos.UploadTime = time.Now().UTC()
+	}
+	b, err := meta.encode()
+	if err != nil {
+		return err
+	}
+	if err := bkt.Upload(ctx, Object(meta.ULID, MetaName), bytes.NewReader(b)); err != nil {
+		return unavailable("upload %s: %w", Object(meta.ULID, MetaName), err)
+	}
+	_ = bkt.Upload(ctx, debugMetas+objstore.DirDelim+meta.ULID.String()+".json", bytes.NewReader(b))
+	return nil
+}
+
+// committed reports whether the bucket has a whole meta.json of block id. One that was cut short (a crash during a write
+// to a FILESYSTEM bucket) does not count and is written again.
+func committed(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (bool, error) {
+	_, err := FetchMeta(ctx, bkt, id)
+	switch errs.KindOf(err) {
+	case errs.OK:
+		return true, nil
+	case errs.NotFound, errs.Invalid:
+		return false, nil
+	}
+	return false, err
+}
+
+// put sends one file; when the bucket lists the object already, only if its size differs.
+func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f File, present bool) error {
+	name := Object(id, f.RelPath)
+	if present {
+		attrs, err := bkt.Attributes(ctx, name)
+		if err == nil && attrs.Size == f.SizeBytes {
+			return nil
+		}
+		if err != nil && !bkt.IsObjNotFoundErr(err) {
+			return err
+		}
+	}
+	r, err := os.Open(filepath.Join(dir, filepath.FromSlash(f.RelPath)))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return bkt.Upload(ctx, name, r)
+}
+
+// localFiles are the data files of a local block in the order of their upload: chunks, then index.
+func localFiles(dir string) ([]File, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, ChunksName)) // sorted
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	var files []File
+	for _, e := range entries {
+		if e.IsDir() || strings.HasSuffix(e.Name(), ".tmp") {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{RelPath: ChunksName + "/" + e.Name(), SizeBytes: info.Size()})
+	}
+	info, err := os.Stat(filepath.Join(dir, IndexName))
+	if err != nil {
+		return nil, err
+	}
+	return append(files, File{RelPath: IndexName, SizeBytes: info.Size()}), nil
+}
+
+// describe is files as meta.json lists them.
+func describe(files []File) (all []File, segments []string) {
+	for _, f := range files {
+		if name, ok := strings.CutPrefix(f.RelPath, ChunksName+"/"); ok {
+			segments = append(segments, name)
+		}
+	}
+	all = append(slices.Clone(files), File{RelPath: MetaName})
+	slices.SortFunc(all, func(a, b File) int { return strings.Compare(a.RelPath, b.RelPath) })
+	return all, segments
+}
+
+// list returns the paths inside block id of all objects it has.
+func list(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]string, error) {
+	var names []string
+	prefix := id.String() + objstore.DirDelim
+	var walk func(dir string) error
+	walk = func(dir string) error {
+		return bkt.Iter(ctx, dir, func(name string) error {
+			rel, ok := strings.CutPrefix(name, prefix)
+			switch {
+			case !ok || rel == "" || name == dir:
+				return nil
+			case strings.HasSuffix(name, objstore.DirDelim):
+				return walk(name)
+			case !localPath(rel):
+				return errs.E(errs.Invalid, "object name %q", name)
+			}
+			names = append(names, rel)
+			return nil
+		})
+	}
+	return names, walk(prefix)
+}
+
+// unavailable classifies an error of the bucket; a kind it carries already stays.
+func unavailable(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if errs.KindOf(err) == errs.Internal {
+		return errs.Wrap(errs.Unavailable, err)
+	}
+	return err
+}
