@@ -1,0 +1,74 @@
+# make help lists the targets.
+export GOFLAGS := -buildvcs=false
+export CGO_ENABLED ?= 1
+
+TOOLS      := $(CURDIR)/.tools/bin
+UNIT       := $(shell go list ./... 2>/dev/null | grep -v '/test$$')
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILDINFO  := github.com/prometheus/common/version
+LDFLAGS    := -s -w -X $(BUILDINFO).Version=$(VERSION) -X $(BUILDINFO).Revision=$(shell git rev-parse --short HEAD 2>/dev/null)
+FUZZTIME   ?= 20s
+BENCHTIME  ?= 1s
+
+# Pinned: a new version is a change like any other.
+PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help run build unit test e2e race lint fuzz bench soak proto tools clean
+
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## run everything in one process, with data in ./data
+	go run ./cmd/hearth
+
+build: ## build bin/hearth
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/hearth ./cmd/hearth
+
+unit: ## tests that need nothing but Go
+	go test -timeout 10m $(UNIT)
+
+test: tools unit e2e ## every test; installs the real servers it needs into .tools/
+
+e2e: tools ## real processes: Hearth, Prometheus, S3
+	go test -timeout 20m -count 1 ./test
+
+race: ## unit tests under the race detector
+	CGO_ENABLED=1 go test -race -timeout 20m $(UNIT)
+
+lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, the rules of internal/lint
+	@unformatted=$$(git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs gofmt -l); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+	go test ./internal/lint
+
+fuzz: ## each fuzz target for FUZZTIME
+	@set -e; for pkg in $(UNIT); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+bench: ## Go benchmarks of the hot paths
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench ./internal/wire ./internal/series ./ring/... ./tsdb ./distributor
+
+soak: tools ## the cluster test in a loop for an hour
+	go test -timeout 70m -count 20 -run 'TestCluster|TestAllInOneCluster' ./test
+
+proto: ## generate internal/pb again from its .proto files
+	internal/pb/generate.sh
+
+tools: $(TOOLS)/prometheus $(TOOLS)/versitygw $(TOOLS)/staticcheck ## install the programs that tests need
+
+# Prometheus without its service discovery builds in a third of the time.
+$(TOOLS)/prometheus:
+	GOBIN=$(TOOLS) go install -tags remove_all_sd $(PROMETHEUS)
+
+$(TOOLS)/versitygw:
+	GOBIN=$(TOOLS) go install $(VERSITYGW)
+
+$(TOOLS)/staticcheck:
+	GOBIN=$(TOOLS) go install $(STATICCHECK)
+
+clean: ## remove what was built and the tools
+	rm -rf bin .tools

@@ -1,0 +1,259 @@
+package lint
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hearth-metrics/hearth"
+
+// layer of each folder, by longest path prefix. A folder that is not listed fails the test: give it a layer when it
+// deserves a name.
+var layer = map[string]int{
+	"cmd/hearth": 4,
+
+	"distributor": 3, "receive": 3, "store": 3, "query": 3, "web": 3,
+
+	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
+
+	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
+	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1,
+
+	"internal/errs": 0, "internal/version": 0,
+
+	"internal/lint": 5, "test": 5, "bench": 5,
+}
+
+// sideways lists the imports allowed inside one layer.
+var sideways = map[string]bool{
+	"tsdb block": true, "internal/rpc ring": true,
+	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
+	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
+}
+
+// only names libraries that one folder keeps to itself.
+var only = map[string]string{
+	"google.golang.org/grpc":               "internal/rpc",
+	"github.com/hashicorp/memberlist":      "ring/gossip",
+	"github.com/grafana/dskit/ring":        "ring/gossip",
+	"github.com/alecthomas/kingpin/v2":     "cmd",
+	"github.com/thanos-io/objstore/client": "block",
+}
+
+func roomOf(dir string) (string, bool) {
+	for p := dir; p != "." && p != "/"; p = filepath.Dir(p) {
+		if _, ok := layer[p]; ok {
+			return p, true
+		}
+	}
+	return "", false
+}
+
+func checkImport(from, to string) error {
+	fromRoom, ok := roomOf(from)
+	if !ok {
+		return fmt.Errorf("%s has no layer: list it in internal/lint", from)
+	}
+	toRoom, ok := roomOf(to)
+	if !ok {
+		return fmt.Errorf("%s has no layer: list it in internal/lint", to)
+	}
+	switch {
+	case fromRoom == toRoom:
+		return nil
+	case sideways[fromRoom+" "+toRoom]:
+		return nil
+	case layer[fromRoom] == 3 && layer[toRoom] == 3:
+		return fmt.Errorf("%s imports %s: components meet only in cmd", from, to)
+	case layer[toRoom] >= layer[fromRoom]:
+		return fmt.Errorf("%s (L%d) imports %s (L%d): imports point down", from, layer[fromRoom], to, layer[toRoom])
+	}
+	return nil
+}
+
+func TestCheckImport(t *testing.T) {
+	f := func(from, to string, want bool) {
+		t.Helper()
+		if err := checkImport(from, to); (err == nil) != want {
+			t.Fatalf("%s -> %s: %v, want allowed=%v", from, to, err, want)
+		}
+	}
+	f("receive", "tsdb", true)
+	f("tsdb", "receive", false)
+	f("receive", "store", false)
+	f("ring/gossip", "ring", true)
+	f("tsdb", "block/indexheader", true)
+	f("block", "tsdb", false)
+	f("cmd/hearth", "query", true)
+	f("unheard/of", "tsdb", false)
+	f("internal/errs", "internal/tenant", false)
+}
+
+type file struct {
+	path, dir string
+	test      bool
+	ast       *ast.File
+}
+
+func sources(t *testing.T) (*token.FileSet, []file) {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	fset := token.NewFileSet()
+	var files []file
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, p)
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" || d.Name() == "node_modules" || rel == "data" || rel == "bin" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(fset, p, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		files = append(files, file{path: rel, dir: filepath.Dir(rel), test: strings.HasSuffix(p, "_test.go"), ast: f})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 20 {
+		t.Fatalf("found only %d Go files under %s: the walk is broken", len(files), root)
+	}
+	return fset, files
+}
+
+func TestLayers(t *testing.T) {
+	_, files := sources(t)
+	for _, f := range files {
+		for _, imp := range f.ast.Imports {
+			path, _ := strconv.Unquote(imp.Path.Value)
+			for lib, owner := range only {
+				if (path == lib || strings.HasPrefix(path, lib+"/")) && !strings.HasPrefix(f.dir, owner) && !f.test && !generated(f.ast) {
+					t.Errorf("%s imports %s: only %s does", f.path, path, owner)
+				}
+			}
+			to, own := strings.CutPrefix(path, module+"/")
+			if !own || f.test { // a test may use any package of the house
+				continue
+			}
+			if err := checkImport(f.dir, to); err != nil {
+				t.Errorf("%s: %v", f.path, err)
+			}
+		}
+		if _, ok := roomOf(f.dir); !ok {
+			t.Errorf("%s: folder %s has no layer: list it in internal/lint", f.path, f.dir)
+		}
+	}
+}
+
+func generated(f *ast.File) bool { return ast.IsGenerated(f) }
+
+func TestComments(t *testing.T) {
+	fset, files := sources(t)
+	documented := map[string]bool{}
+	seen := map[string]bool{}
+	for _, f := range files {
+		if f.test {
+			continue
+		}
+		seen[f.dir] = true
+		if f.ast.Doc != nil {
+			documented[f.dir] = true
+		}
+		if generated(f.ast) {
+			documented[f.dir] = true
+			continue
+		}
+		for _, name := range undocumented(f.ast) {
+			t.Errorf("%s: exported %s has no comment", fset.Position(f.ast.Pos()).Filename, name)
+		}
+	}
+	for dir := range seen {
+		if !documented[dir] {
+			t.Errorf("%s: the package has no comment", dir)
+		}
+	}
+}
+
+// undocumented lists the exported top-level symbols and methods of exported types without a comment.
+func undocumented(f *ast.File) []string {
+	var names []string
+	for _, d := range f.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if d.Name.IsExported() && d.Doc == nil && receiverExported(d) {
+				names = append(names, d.Name.Name)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				names = append(names, undocumentedSpec(d, s)...)
+			}
+		}
+	}
+	return names
+}
+
+func receiverExported(d *ast.FuncDecl) bool {
+	if d.Recv == nil || len(d.Recv.List) == 0 {
+		return true
+	}
+	typ := d.Recv.List[0].Type
+	for {
+		switch x := typ.(type) {
+		case *ast.StarExpr:
+			typ = x.X
+		case *ast.IndexExpr:
+			typ = x.X
+		case *ast.Ident:
+			return x.IsExported()
+		default:
+			return false
+		}
+	}
+}
+
+func undocumentedSpec(d *ast.GenDecl, s ast.Spec) []string {
+	switch s := s.(type) {
+	case *ast.TypeSpec:
+		if s.Name.IsExported() && s.Doc == nil && d.Doc == nil {
+			return []string{s.Name.Name}
+		}
+	case *ast.ValueSpec:
+		if s.Doc != nil || s.Comment != nil || d.Doc != nil {
+			return nil
+		}
+		var names []string
+		for _, n := range s.Names {
+			if n.IsExported() {
+				names = append(names, n.Name)
+			}
+		}
+		return names
+	}
+	return nil
+}
+
+// TestTree refuses what does not belong into the repository.
+func TestTree(t *testing.T) {
+	for _, bad := range []string{"pkg", "util", "common", "utils"} {
+		if _, err := os.Stat(filepath.Join("..", "..", bad)); err == nil {
+			t.Errorf("a folder %s/ says nothing: name what is in it", bad)
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startAll runs the all-in-one with its own scraping off and returns its HTTP base URL and its remote-write base URL.
+func startAll(t *testing.T, dir string, extra ...string) (p *process, base string) {
+	t.Helper()
+	ports := freePorts(t, 3)
+	args := append([]string{"--data-dir=" + dir, "--http-address=" + addr(ports[0]), "--grpc-address=" + addr(ports[1]),
+		"--remote-write.address=" + addr(ports[2]), "--self-scrape.interval=0s"}, extra...)
+	p = hearth(t, "all", args...)
+	base = "http://" + addr(ports[0])
+	p.ready(base+"/-/ready", 30*time.Second)
+	return p, base
+}
+
+// promConfig makes a real Prometheus scrape itself and Hearth, and write to the tenants v1 (1.0) and v2 (2.0).
+func promConfig(self, hearthAddr, writeURL string) string {
+	return fmt.Sprintf(`global: {scrape_interval: 1s, scrape_native_histograms: true}
+scrape_configs:
+- job_name: prometheus
+  static_configs: [{targets: ['%[1]s']}]
+- job_name: hearth
+  static_configs: [{targets: ['%[2]s']}]
+remote_write:
+- url: %[3]s/api/v1/receive
+  name: v1
+  headers: {X-Scope-OrgID: v1}
+  send_exemplars: true
+  send_native_histograms: true
+  queue_config: {batch_send_deadline: 1s}
+  metadata_config: {send_interval: 5s}
+- url: %[3]s/api/v1/push
+  name: v2
+  protobuf_message: io.prometheus.write.v2.Request
+  headers: {THANOS-TENANT: v2}
+  send_exemplars: true
+  send_native_histograms: true
+  queue_config: {batch_send_deadline: 1s}
+`, self, hearthAddr, writeURL)
+}
+
+func startPrometheus(t *testing.T, config func(self string) string) (p *process, base string) {
+	t.Helper()
+	port := freePorts(t, 1)[0]
+	dir := t.TempDir()
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(config(addr(port))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, "prometheus", tool(t, "prometheus"), nil, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+addr(port), "--enable-feature=exemplar-storage", "--log.level=warn")
+	base = "http://" + addr(port)
+	p.ready(base+"/-/ready", 60*time.Second)
+	return p, base
+}
+
+// TestPrometheusDifferential is the main job: what a real Prometheus writes is read back as that Prometheus answers.
+func TestPrometheusDifferential(t *testing.T) {
+	dir := t.TempDir()
+	p, base := startAll(t, dir)
+	began := time.Now()
+	_, promBase := startPrometheus(t, func(self string) string {
+		return promConfig(self, strings.TrimPrefix(base, "http://"), base)
+	})
+	prom := api{base: promBase}
+	// Queries on both make histogram and exemplar data worth comparing.
+	eventually(t, 60*time.Second, func() error {
+		_, err := prom.query(`count(up == 1) == 2`, time.Now())
+		return err
+	})
+	until(t, began.Add(75*time.Second))
+
+	at := time.Now().Add(-30 * time.Second).Truncate(time.Second)
+	for _, tenant := range []string{"v1", "v2"} {
+		t.Run(tenant, func(t *testing.T) {
+			compareWithPrometheus(t, prom, api{base: base, header: tenantHeader(tenant)}, at)
+		})
+	}
+	t.Run("restart", func(t *testing.T) { restartKeepsAll(t, p, base, dir, at) })
+}
+
+var differentialQueries = []string{
+	`up`,
+	`count({__name__=~".+"})`,
+	`count by (__name__, job) ({__name__=~".+"})`,
+	`{job="prometheus"}`,
+	`{job="hearth"}`,
+	`rate(process_cpu_seconds_total[20s])`,
+	`sum by (job) (rate(prometheus_http_requests_total[20s]))`,
+	`sum(increase({__name__=~".+_total"}[30s])) by (__name__)`,
+	`histogram_quantile(0.9, rate(prometheus_http_request_duration_seconds[20s]))`,
+	`histogram_count(prometheus_http_request_duration_seconds)`,
+	`histogram_sum(prometheus_http_request_duration_seconds{handler="/metrics"})`,
+	`prometheus_http_request_duration_seconds`,
+	`histogram_quantile(0.5, sum by (le, handler) (rate(prometheus_http_response_size_bytes_bucket[20s])))`,
+	`max_over_time(go_goroutines[20s])`,
+	`quantile_over_time(0.5, scrape_duration_seconds[20s])`,
+	`topk(5, scrape_samples_scraped)`,
+	`go_info * on (instance) group_left up`,
+	`absent(nonsense)`,
+	`timestamp(up)`,
+	`up offset 5s`,
+	`avg_over_time(up[15s:2s])`,
+	`{__name__="up"}[20s]`,
+	`label_replace(up, "x", "$1", "job", "(.).*")`,
+}
+
+func compareWithPrometheus(t *testing.T, prom, hearth api, at time.Time) {
+	nonEmpty := 0
+	check := func(what string, want, got answer, err1, err2 error) {
+		t.Helper()
+		switch {
+		case err1 != nil:
+			t.Errorf("%s: the real Prometheus answers %v", what, err1)
+		case err2 != nil:
+			t.Errorf("%s: %v", what, err2)
+		case len(got.Warnings) != len(want.Warnings):
+			t.Errorf("%s: warnings %q, want %q", what, got.Warnings, want.Warnings)
+		default:
+			if d := diff(want.Data, got.Data); d != "" {
+				t.Errorf("%s: %s", what, d)
+			}
+			if len(want.Data) > 60 {
+				nonEmpty++
+			}
+		}
+	}
+	for _, q := range differentialQueries {
+		want, err1 := prom.query(q, at)
+		got, err2 := hearth.query(q, at)
+		check(q, want, got, err1, err2)
+		if strings.HasSuffix(q, "s]") {
+			continue // a range selector has no range query
+		}
+		want, err1 = prom.queryRange(q, at.Add(-30*time.Second), at, 3*time.Second)
+		got, err2 = hearth.queryRange(q, at.Add(-30*time.Second), at, 3*time.Second)
+		check("range "+q, want, got, err1, err2)
+	}
+	window := url.Values{"start": {seconds(at.Add(-20 * time.Second))}, "end": {seconds(at)}}
+	with := func(k string, v ...string) url.Values {
+		params := url.Values{k: v}
+		for k, v := range window {
+			params[k] = v
+		}
+		return params
+	}
+	for _, r := range []struct {
+		path   string
+		params url.Values
+	}{
+		{"series", with("match[]", `up`, `go_info`)},
+		{"series", with("match[]", `{job="hearth"}`)},
+		{"labels", window}, {"labels", with("match[]", `up`)},
+		{"label/job/values", window}, {"label/__name__/values", with("match[]", `{job="prometheus"}`)},
+		{"query_exemplars", with("query", `prometheus_http_request_duration_seconds`)},
+		{"format_query", url.Values{"query": {`sum( up )by(job)`}}},
+		{"parse_query", url.Values{"query": {`sum( up )by(job)`}}},
+	} {
+		want, err1 := prom.get(r.path, r.params)
+		got, err2 := hearth.get(r.path, r.params)
+		check(r.path+"?"+r.params.Encode(), want, got, err1, err2)
+	}
+	if nonEmpty < 30 {
+		t.Errorf("only %d answers hold data: the comparison shows little", nonEmpty)
+	}
+	checkMetadata(t, prom, hearth)
+}
+
+// checkMetadata compares type, help and unit of metrics that both ends know.
+func checkMetadata(t *testing.T, prom, hearth api) {
+	t.Helper()
+	for _, metric := range []string{"up", "prometheus_http_requests_total", "go_goroutines", "prometheus_http_request_duration_seconds"} {
+		want, err1 := prom.get("metadata", url.Values{"metric": {metric}})
+		got, err2 := hearth.get("metadata", url.Values{"metric": {metric}})
+		if err1 != nil || err2 != nil {
+			t.Errorf("metadata of %s: %v, %v", metric, err1, err2)
+			continue
+		}
+		if d := diff(want.Data, got.Data); d != "" {
+			t.Errorf("metadata of %s: %s", metric, d)
+		}
+	}
+}
+
+// restartKeepsAll stops the all-in-one and starts it again over the same data.
+func restartKeepsAll(t *testing.T, p *process, base, dir string, at time.Time) {
+	before := api{base: base, header: tenantHeader("v1")}
+	want, err := before.query(`{job="prometheus"}[20s]`, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop(30 * time.Second)
+	_, base = startAll(t, dir)
+	got, err := api{base: base, header: tenantHeader("v1")}.query(`{job="prometheus"}[20s]`, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(want.Data, got.Data); d != "" {
+		t.Errorf("after a restart: %s", d)
+	}
+}
+
+// TestStartsFast holds the promise of an empty directory answering within two seconds, without gossip.
+func TestStartsFast(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 3)
+	began := time.Now()
+	p := hearth(t, "all", "--data-dir="+dir, "--http-address="+addr(ports[0]), "--grpc-address="+addr(ports[1]),
+		"--remote-write.address="+addr(ports[2]), "--self-scrape.interval=1s")
+	base := "http://" + addr(ports[0])
+	p.ready(base+"/-/ready", 20*time.Second)
+	t.Logf("ready after %s", time.Since(began)) // the figure is for people; a loaded machine must not fail a test
+	eventually(t, 20*time.Second, func() error {
+		ans, err := api{base: base}.query(`up{job="hearth"}`, time.Now())
+		if err != nil {
+			return err
+		}
+		_, err = scalarOf(ans)
+		return err
+	})
+	for _, path := range []string{"/", "/metrics", "/-/healthy", "/debug/pprof/", "/api/v1/status/buildinfo", "/api/v1/status/flags", "/api/v1/status/runtimeinfo"} {
+		if _, err := do(http.MethodGet, base+path, nil, nil); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	out := p.output()
+	for _, want := range []string{base, "remote_write:", "/api/v1/receive"} {
+		if !strings.Contains(out, strings.TrimPrefix(want, "http://127.0.0.1")) {
+			t.Errorf("the start does not print %q:\n%s", want, out)
+		}
+	}
+	p.stop(20 * time.Second)
+}
