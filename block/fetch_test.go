@@ -1,0 +1,444 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+func fetch(t *testing.T, f *Fetcher) View {
+	t.Helper()
+	v, err := f.Fetch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func put1(t *testing.T, bkt objstore.Bucket, name, content string) {
+	t.Helper()
+	if err := bkt.Upload(t.Context(), name, strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUploadFaults breaks the upload off after each write: readers see no block until meta.json is there, and a second
+// upload completes the first.
+func TestUploadFaults(t *testing.T) {
+	dir, meta := localBlock(t, 2)
+	for steps := range 5 {
+		bkt := objstore.NewInMemBucket()
+		err := Upload(t.Context(), &faultBucket{Bucket: bkt, left: steps}, dir, meta)
+		visible := steps >= 3
+		if (err == nil) != visible {
+			t.Fatalf("after %d steps: %v", steps, err)
+		}
+		if err != nil && errs.KindOf(err) != errs.Unavailable {
+			t.Fatalf("after %d steps: kind %s", steps, errs.KindOf(err))
+		}
+		v := fetch(t, NewFetcher(bkt, FetcherOptions{}))
+		if got := v.Metas[meta.ULID] != nil; got != visible {
+			t.Fatalf("after %d steps: visible %v", steps, got)
+		}
+		if steps > 0 && !visible && errs.KindOf(v.Partial[meta.ULID]) != errs.NotFound {
+			t.Fatalf("after %d steps: partial %v", steps, v.Partial)
+		}
+		again := &faultBucket{Bucket: bkt, left: -1}
+		if err := Upload(t.Context(), again, dir, meta); err != nil {
+			t.Fatal(err)
+		}
+		if want := max(0, 4-steps); !visible && len(again.log) != want {
+			t.Fatalf("after %d steps the second upload wrote %v", steps, again.log)
+		}
+		if fetch(t, NewFetcher(bkt, FetcherOptions{})).Metas[meta.ULID] == nil {
+			t.Fatal("not visible at the end")
+		}
+	}
+}
+
+// TestUploadReplacesTruncated covers what a crash leaves in a FILESYSTEM bucket.
+func TestUploadReplacesTruncated(t *testing.T) {
+	dir, meta := localBlock(t, 2)
+	bkt := objstore.NewInMemBucket()
+	put1(t, bkt, Object(meta.ULID, IndexName), "short")
+	put1(t, bkt, Object(meta.ULID, MetaName), `{"ulid":`)
+	if v := fetch(t, NewFetcher(bkt, FetcherOptions{})); errs.KindOf(v.Partial[meta.ULID]) != errs.Invalid {
+		t.Fatalf("partial: %v", v.Partial)
+	}
+	if err := Upload(t.Context(), bkt, dir, meta); err != nil {
+		t.Fatal(err)
+	}
+	down := filepath.Join(t.TempDir(), meta.ULID.String())
+	if _, err := Download(t.Context(), bkt, meta.ULID, down); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{IndexName, "chunks/000001"} {
+		a, _ := os.ReadFile(filepath.Join(dir, name))
+		b, err := os.ReadFile(filepath.Join(down, name))
+		if err != nil || !bytes.Equal(a, b) {
+			t.Fatalf("%s differs: %v", name, err)
+		}
+	}
+	if _, err := Download(t.Context(), bkt, meta.ULID, down); errs.KindOf(err) != errs.Conflict {
+		t.Fatalf("download over an existing directory: %v", err)
+	}
+}
+
+func TestUploadRefuses(t *testing.T) {
+	dir, meta := localBlock(t, 1)
+	f := func(dir string, m Meta) {
+		t.Helper()
+		bkt := objstore.NewInMemBucket()
+		if err := Upload(t.Context(), bkt, dir, m); errs.KindOf(err) != errs.Invalid {
+			t.Fatalf("got %v", err)
+		}
+		if len(bkt.Objects()) != 0 {
+			t.Fatal("wrote something")
+		}
+	}
+	other := meta
+	other.ULID = ulid.MustNew(1, zeros{})
+	f(dir, other)
+	old := meta
+	old.Version = 2
+	f(dir, old)
+	f(filepath.Join(t.TempDir(), meta.ULID.String()), meta) // no such directory
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestDeleteOrder breaks the deletion off after each step: never a meta.json with anything else missing, and the mark
+// goes last.
+func TestDeleteOrder(t *testing.T) {
+	dir, meta := localBlock(t, 2)
+	id := meta.ULID
+	for steps := range 6 {
+		bkt := objstore.NewInMemBucket()
+		if err := Upload(t.Context(), bkt, dir, meta); err != nil {
+			t.Fatal(err)
+		}
+		if err := MarkDeletion(t.Context(), bkt, id, "test", time.Unix(100, 0)); err != nil {
+			t.Fatal(err)
+		}
+		put1(t, bkt, Object(id, "foreign.bin"), "x")
+		before := len(bkt.Objects())
+		err := Delete(t.Context(), &faultBucket{Bucket: bkt, left: steps}, id)
+		if (err == nil) != (steps >= 5) {
+			t.Fatalf("after %d steps: %v", steps, err)
+		}
+		left := bkt.Objects()
+		_, hasMeta := left[Object(id, MetaName)]
+		_, hasMark := left[Object(id, DeletionMarkName)]
+		if hasMeta && len(left) != before {
+			t.Fatalf("after %d steps: meta.json outlived others", steps)
+		}
+		if !hasMark && steps < 5 {
+			t.Fatalf("after %d steps: the mark went before others", steps)
+		}
+		if err := Delete(t.Context(), bkt, id); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(bkt.Objects()); n != 1 { // debug/metas
+			t.Fatalf("%d objects stay", n)
+		}
+	}
+}
+
+func TestMarks(t *testing.T) {
+	_, meta := localBlock(t, 1)
+	id, bkt := meta.ULID, objstore.NewInMemBucket()
+	ctx := t.Context()
+	if _, err := ReadDeletionMark(ctx, bkt, id); errs.KindOf(err) != errs.NotFound {
+		t.Fatal(err)
+	}
+	for range 2 { // the second does not change the first
+		if err := MarkDeletion(ctx, bkt, id, "d", time.Unix(100, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := MarkDeletion(ctx, bkt, id, "later", time.Unix(200, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := MarkNoCompact(ctx, bkt, id, ReasonManual, "c", time.Unix(101, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := MarkNoDownsample(ctx, bkt, id, ReasonManual, "n", time.Unix(102, 0)); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"id":"` + id.String() + `","version":1,"details":"d","deletion_time":100}`
+	if got := string(bkt.Objects()[Object(id, DeletionMarkName)]); got != want {
+		t.Fatalf("%s, want %s", got, want)
+	}
+	f := NewFetcher(bkt, FetcherOptions{})
+	v := fetch(t, f)
+	if v.Deletions[id].DeletionTime != 100 || v.NoCompact[id].Reason != "manual" || v.NoDownsample[id].NoDownsampleTime != 102 {
+		t.Fatalf("%+v", v)
+	}
+	if err := Unmark(ctx, bkt, id, DeletionMarkName); err != nil {
+		t.Fatal(err)
+	}
+	if v = fetch(t, f); len(v.Deletions) != 0 || len(v.NoCompact) != 1 {
+		t.Fatalf("%+v", v)
+	}
+	put1(t, bkt, Object(id, DeletionMarkName), `{"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","version":1}`)
+	if v = fetch(t, f); len(v.Deletions) != 0 || len(v.MarkFaults) != 1 {
+		t.Fatalf("a mark of another block: %+v", v)
+	}
+}
+
+// countingBucket counts reads, and hides that it can list recursively when flat.
+type countingBucket struct {
+	objstore.Bucket
+	mu   sync.Mutex
+	gets int
+	flat bool
+}
+
+func (b *countingBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	b.mu.Lock()
+	b.gets++
+	b.mu.Unlock()
+	return b.Bucket.Get(ctx, name)
+}
+
+func (b *countingBucket) SupportedIterOptions() []objstore.IterOptionType {
+	if b.flat {
+		return nil
+	}
+	return b.Bucket.SupportedIterOptions()
+}
+
+func TestFetcher(t *testing.T) {
+	for _, flat := range []bool{false, true} {
+		mem := objstore.NewInMemBucket()
+		bkt := &countingBucket{Bucket: objstore.NewPrefixedBucket(mem, "some/prefix"), flat: flat}
+		dir1, meta1 := localBlock(t, 1)
+		dir2, meta2 := localBlock(t, 2)
+		for _, up := range []func() error{
+			func() error { return Upload(t.Context(), bkt, dir1, meta1) },
+			func() error { return Upload(t.Context(), bkt, dir2, meta2) },
+			func() error { return MarkDeletion(t.Context(), bkt, meta2.ULID, "", time.Unix(1, 0)) },
+		} {
+			if err := up(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bad := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+		put1(t, bkt, Object(bad, MetaName), `{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAW","version":1}`)
+		put1(t, bkt, "01arz3ndektsv4rrffq69g5faw/meta.json", `{}`)    // not canonical
+		put1(t, bkt, "../01ARZ3NDEKTSV4RRFFQ69G5FAV/meta.json", `{}`) // not a block
+		put1(t, bkt, "some-file", `{}`)
+		cache := t.TempDir()
+		f := NewFetcher(bkt, FetcherOptions{CacheDir: cache})
+		bkt.gets = 0
+		v := fetch(t, f)
+		if len(v.Metas) != 2 || len(v.Deletions) != 1 || len(v.Partial) != 1 || errs.KindOf(v.Partial[bad]) != errs.Invalid {
+			t.Fatalf("flat %v: %d metas, %d deletions, partial %v", flat, len(v.Metas), len(v.Deletions), v.Partial)
+		}
+		bkt.gets = 0
+		if v = fetch(t, f); len(v.Metas) != 2 || bkt.gets != 1 { // the bad one is looked at again
+			t.Fatalf("flat %v: the second fetch read %d objects", flat, bkt.gets)
+		}
+		bkt.gets = 0
+		if v = fetch(t, NewFetcher(bkt, FetcherOptions{CacheDir: cache})); len(v.Metas) != 2 || bkt.gets != 2 {
+			t.Fatalf("flat %v: %d objects read with the disk cache", flat, bkt.gets)
+		}
+		if err := Delete(t.Context(), bkt, meta1.ULID); err != nil {
+			t.Fatal(err)
+		}
+		if v = fetch(t, f); v.Metas[meta1.ULID] != nil || len(v.Metas) != 1 {
+			t.Fatalf("flat %v: a deleted block stays", flat)
+		}
+		if _, err := os.Stat(filepath.Join(cache, meta1.ULID.String())); !os.IsNotExist(err) {
+			t.Fatalf("flat %v: its cached meta.json stays: %v", flat, err)
+		}
+	}
+}
+
+func TestFetcherListingFails(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := NewFetcher(objstore.NewInMemBucket(), FetcherOptions{}).Fetch(ctx); errs.KindOf(err) != errs.Unavailable {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// slowBucket delays uploads.
+type slowBucket struct {
+	objstore.Bucket
+	delay time.Duration
+}
+
+func (b *slowBucket) Upload(ctx context.Context, name string, r io.Reader, o ...objstore.ObjectUploadOption) error {
+	select {
+	case <-time.After(b.delay):
+		return b.Bucket.Upload(ctx, name, r, o...)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	f := func(delays ...time.Duration) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			mem := objstore.NewInMemBucket()
+			got := make([]string, len(delays))
+			var wg sync.WaitGroup
+			for i, d := range delays {
+				wg.Go(func() {
+					uuid, err := Identity(t.Context(), &slowBucket{mem, d})
+					if err != nil {
+						t.Error(err)
+					}
+					got[i] = uuid
+				})
+			}
+			wg.Wait()
+			for _, uuid := range got {
+				if uuid == "" || uuid != got[0] {
+					t.Fatalf("they disagree: %q", got)
+				}
+			}
+			time.Sleep(fresh)
+			begin := time.Now()
+			if again, err := Identity(t.Context(), mem); err != nil || again != got[0] || time.Since(begin) != 0 {
+				t.Fatalf("read again: %q, %v", again, err)
+			}
+		})
+	}
+	f(0)
+	f(0, 0, 0)
+	f(0, 900*time.Millisecond, 300*time.Millisecond)
+	synctest.Test(t, func(t *testing.T) { // too slow a write is an error, not a doubtful identity
+		if uuid, err := Identity(t.Context(), &slowBucket{objstore.NewInMemBucket(), time.Hour}); errs.KindOf(err) != errs.Unavailable {
+			t.Fatalf("%q, %v", uuid, err)
+		}
+	})
+}
+
+func TestOpenBucket(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	t.Setenv("HEARTH_TEST_DIR", t.TempDir())
+	bkt, err := OpenBucket(log, nil, []byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put1(t, bkt, "x", "y")
+	if _, err := os.Stat(filepath.Join(os.Getenv("HEARTH_TEST_DIR"), "b", "p", "x")); err != nil {
+		t.Fatal(err)
+	}
+	f := func(content, want string) {
+		t.Helper()
+		_, err := OpenBucket(log, nil, []byte(content), "test")
+		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), want) {
+			t.Fatalf("%q: %v", content, err)
+		}
+	}
+	f("", "empty")
+	f("type: NONE", "NONE")
+	f("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_UNSET)}", "HEARTH_TEST_UNSET")
+	f("type: FILESYSTEM\nconfig: {}", "directory")
+	f("{", "object store")
+	f("type: FILESYSTEM\nunknown: 1\nconfig: {directory: x}", "unknown")
+}
+
+const thanosMeta = `{
+	"ulid": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+	"minTime": 1000,
+	"maxTime": 2000,
+	"stats": {
+		"numSamples": 3
+	},
+	"compaction": {
+		"level": 1
+	},
+	"version": 1,
+	"thanos": {
+		"version": 1,
+		"labels": {
+			"a": "b"
+		},
+		"downsample": {
+			"resolution": 300000
+		},
+		"source": "compactor",
+		"files": [
+			{
+				"rel_path": "index",
+				"size_bytes": 7
+			}
+		],
+		"rewrites": [
+			{
+				"sources": []
+			}
+		],
+		"index_stats": {
+			"series_max_size": 9
+		},
+		"extensions": {
+			"x": 1
+		},
+		"upload_time": "0001-01-01T00:00:00Z"
+	}
+}
+`
+
+func TestMetaRoundTrip(t *testing.T) {
+	id := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	m, err := ReadMeta(strings.NewReader(thanosMeta), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := m.Write(&b); err != nil || b.String() != thanosMeta {
+		t.Fatalf("%v:\n%s", err, b.String())
+	}
+	f := func(old, new string) {
+		t.Helper()
+		if _, err := ReadMeta(strings.NewReader(strings.Replace(thanosMeta, old, new, 1)), id); errs.KindOf(err) != errs.Invalid {
+			t.Fatalf("%s: %v", new, err)
+		}
+	}
+	f(`"version": 1,`+"\n\t\"thanos", `"version": 2,`+"\n\t\"thanos")
+	f(`"thanos": {`+"\n\t\t\"version\": 1", `"thanos": {`+"\n\t\t\"version\": 2")
+	f("Q69G5FAV", "Q69G5FAW")
+	f(`"rel_path": "index"`, `"rel_path": "../index"`)
+	f(`"maxTime": 2000`, `"maxTime": 20`)
+	f(`"labels": {`, `"labels": [`)
+}
+
+func FuzzReadMeta(f *testing.F) {
+	f.Add([]byte(thanosMeta))
+	f.Add([]byte(`{"version":1,"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`))
+	id := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ReadMeta(bytes.NewReader(b), id)
+		if err != nil {
+			return
+		}
+		var out bytes.Buffer
+		if err := m.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadMeta(&out, id); err != nil {
+			t.Fatalf("does not read what it wrote: %v", err)
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package block
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// View is what a bucket holds at one moment. It is not changed once Fetch has returned it.
+type View struct {
+	// Metas are the blocks that exist: with a valid meta.json. They are shared between views: do not change them.
+	Metas map[ulid.ULID]*Meta
+	// The marks, of blocks with and without a meta.json.
+	Deletions    map[ulid.ULID]DeletionMark
+	NoCompact    map[ulid.ULID]NoCompactMark
+	NoDownsample map[ulid.ULID]NoDownsampleMark
+	// Partial are the directories that are no blocks (yet, or any more): kind NotFound without a meta.json (an upload or
+	// a deletion under way, or a broken off one), Invalid with a faulty one, Unavailable with one that could not be read.
+	Partial map[ulid.ULID]error
+	// MarkFaults are the blocks with a mark that could not be read, by the object's name.
+	MarkFaults map[string]error
+}
+
+// FetcherOptions adjust a Fetcher.
+type FetcherOptions struct {
+	// Concurrency is how many objects are read at once; 0 means 32.
+	Concurrency int
+	// CacheDir keeps meta.json files over a restart, as <CacheDir>/<ULID>/meta.json; "" means none.
+	CacheDir string
+}
+
+// Fetcher reads which blocks a bucket has. meta.json and marks never change once written, so each is read once: a fetch
+// without news costs only the listing.
+type Fetcher struct {
+	bkt  objstore.BucketReader
+	opts FetcherOptions
+
+	metas        map[ulid.ULID]*Meta
+	deletions    map[ulid.ULID]DeletionMark
+	noCompact    map[ulid.ULID]NoCompactMark
+	noDownsample map[ulid.ULID]NoDownsampleMark
+}
+
+// NewFetcher makes a Fetcher of bkt. It is not safe for concurrent use.
+func NewFetcher(bkt objstore.BucketReader, opts FetcherOptions) *Fetcher {
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = 32
+	}
+	return &Fetcher{bkt: bkt, opts: opts}
+}
+
+// present says which of the small objects the listing showed for one block.
+type present struct {
+	meta, deletion, noCompact, noDownsample bool
+}
+
+// Fetch returns what the bucket holds now. Only a listing that does not succeed is an error (kind Unavailable); faults of
+// single blocks are in the View.
+func (f *Fetcher) Fetch(ctx context.Context) (View, error) {
+	found, err := f.listing(ctx)
+	if err != nil {
+		return View{}, unavailable("list the bucket's blocks: %w", err)
+	}
+	v := View{
+		Metas: make(map[ulid.ULID]*Meta, len(found)), Deletions: map[ulid.ULID]DeletionMark{},
+		NoCompact: map[ulid.ULID]NoCompactMark{}, NoDownsample: map[ulid.ULID]NoDownsampleMark{},
+		Partial: map[ulid.ULID]error{}, MarkFaults: map[string]error{},
+	}
+	var mu sync.Mutex // guards v
+	var g errgroup.Group
+	g.SetLimit(f.opts.Concurrency)
+	for id, has := range found {
+		f.reuse(&v, id, has, &mu)
+		g.Go(func() error { f.read(ctx, &v, id, has, &mu); return nil })
+	}
+	g.Wait()
+	if err := ctx.Err(); err != nil {
+		return View{}, unavailable("read the bucket's blocks: %w", err)
+	}
+	f.metas, f.deletions, f.noCompact, f.noDownsample = v.Metas, v.Deletions, v.NoCompact, v.NoDownsample
+	f.dropCached(v.Metas)
+	return View{
+		Metas: maps.Clone(v.Metas), Deletions: maps.Clone(v.Deletions), NoCompact: maps.Clone(v.NoCompact),
+		NoDownsample: maps.Clone(v.NoDownsample), Partial: v.Partial, MarkFaults: v.MarkFaults,
+	}, nil
+}
+
+// reuse copies what the last fetch knew of a block and the listing still shows.
+func (f *Fetcher) reuse(v *View, id ulid.ULID, has present, mu *sync.Mutex) {
+	mu.Lock()
+	defer mu.Unlock()
+	if m, ok := f.metas[id]; ok && has.meta {
+		v.Metas[id] = m
+	}
+	if m, ok := f.deletions[id]; ok && has.deletion {
+		v.Deletions[id] = m
+	}
+	if m, ok := f.noCompact[id]; ok && has.noCompact {
+		v.NoCompact[id] = m
+	}
+	if m, ok := f.noDownsample[id]; ok && has.noDownsample {
+		v.NoDownsample[id] = m
+	}
+}
+
+// read fetches what the listing shows of a block and the last fetch did not know.
+func (f *Fetcher) read(ctx context.Context, v *View, id ulid.ULID, has present, mu *sync.Mutex) {
+	if _, known := f.metas[id]; !known || !has.meta {
+		meta, err := f.meta(ctx, id, has.meta)
+		mu.Lock()
+		if err != nil {
+			v.Partial[id] = err
+		} else {
+			v.Metas[id] = meta
+		}
+		mu.Unlock()
+	}
+	if _, known := f.deletions[id]; has.deletion && !known {
+		readMarkInto(ctx, f.bkt, id, DeletionMarkName, v.Deletions, v.MarkFaults, mu)
+	}
+	if _, known := f.noCompact[id]; has.noCompact && !known {
+		readMarkInto(ctx, f.bkt, id, NoCompactMarkName, v.NoCompact, v.MarkFaults, mu)
+	}
+	if _, known := f.noDownsample[id]; has.noDownsample && !known {
+		readMarkInto(ctx, f.bkt, id, NoDownsampleMarkName, v.NoDownsample, v.MarkFaults, mu)
+	}
+}
+
+func readMarkInto[M any](ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, name string, marks map[ulid.ULID]M,
+	faults map[string]error, mu *sync.Mutex) {
+	var m M
+	err := readMark(ctx, bkt, id, name, &m)
+	mu.Lock()
+	defer mu.Unlock()
+	switch errs.KindOf(err) {
+	case errs.OK:
+		marks[id] = m
+	case errs.NotFound: // removed since the listing
+	default:
+		faults[Object(id, name)] = err
+	}
+}
+
+func (f *Fetcher) meta(ctx context.Context, id ulid.ULID, listed bool) (*Meta, error) {
+	if !listed {
+		return nil, errs.E(errs.NotFound, "block %s has no meta.json", id)
+	}
+	if f.opts.CacheDir == "" {
+		return FetchMeta(ctx, f.bkt, id)
+	}
+	path := filepath.Join(f.opts.CacheDir, id.String(), MetaName)
+	if b, err := os.ReadFile(path); err == nil {
+		if m, err := ReadMeta(bytes.NewReader(b), id); err == nil {
+			return m, nil
+		}
+	}
+	m, err := FetchMeta(ctx, f.bkt, id)
+	if err == nil {
+		_ = cacheMeta(path, m) // a cache that cannot be written costs reads, not correctness
+	}
+	return m, err
+}
+
+func cacheMeta(path string, m *Meta) error {
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".tmp", b, 0o666); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// dropCached removes cached files of blocks that are gone.
+func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
+	if f.opts.CacheDir == "" {
+		return
+	}
+	entries, err := os.ReadDir(f.opts.CacheDir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if id, ok := ParseID(e.Name()); ok && keep[id] == nil {
+			_ = os.RemoveAll(filepath.Join(f.opts.CacheDir, e.Name()))
+		}
+	}
+}
+
+// listing finds the blocks and their small objects. A provider that lists recursively is asked once (a page per thousand
+// objects), another once per block.
+func (f *Fetcher) listing(ctx context.Context) (map[ulid.ULID]present, error) {
+	found := map[ulid.ULID]present{}
+	note := func(name string) error {
+		if id, ok := ParseID(name); ok && len(name) > ulid.EncodedSize {
+			has := found[id]
+			switch name[ulid.EncodedSize+1:] {
+			case MetaName:
+				has.meta = true
+			case DeletionMarkName:
+				has.deletion = true
+			case NoCompactMarkName:
+				has.noCompact = true
+			case NoDownsampleMarkName:
+				has.noDownsample = true
+			}
+			found[id] = has
+		}
+		return ctx.Err()
+	}
+	if slices.Contains(f.bkt.SupportedIterOptions(), objstore.Recursive) {
+		return found, f.bkt.Iter(ctx, "", note, objstore.WithRecursiveIter())
+	}
+	var dirs []string
+	if err := f.bkt.Iter(ctx, "", func(name string) error {
+		if _, ok := ParseID(name); ok && strings.HasSuffix(name, objstore.DirDelim) {
+			dirs = append(dirs, name)
+		}
+		return ctx.Err()
+	}); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex // guards found
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.opts.Concurrency)
+	for _, dir := range dirs {
+		g.Go(func() error {
+			var names []string
+			err := f.bkt.Iter(gctx, dir, func(name string) error { names = append(names, name); return nil })
+			mu.Lock()
+			defer mu.Unlock()
+			for _, name := range names {
+				_ = note(name)
+			}
+			return err
+		})
+	}
+	return found, g.Wait()
+}
