@@ -1,0 +1,144 @@
+package series
+
+import (
+	"errors"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Pick is what an Iterator reads of downsampled chunks. Raw chunks are always read as they are.
+type Pick uint8
+
+// The picks. PickAvg, the zero one, is sum divided by count: the best single value for a window.
+const (
+	PickAvg Pick = iota
+	PickCount
+	PickSum
+	PickMin
+	PickMax
+	PickCounter
+)
+
+// PickFor is the pick for samples that go into PromQL function or aggregation fn (storage.SelectHints.Func).
+func PickFor(fn string) Pick {
+	switch fn {
+	case "count_over_time":
+		return PickCount
+	case "sum_over_time":
+		return PickSum
+	case "min", "min_over_time":
+		return PickMin
+	case "max", "max_over_time":
+		return PickMax
+	case "rate", "increase", "irate", "resets":
+		return PickCounter
+	}
+	return PickAvg
+}
+
+// Aggregates are the chunks that p needs, for Request.Aggregates.
+func (p Pick) Aggregates() []Aggregate {
+	switch p {
+	case PickCount:
+		return []Aggregate{Count}
+	case PickSum:
+		return []Aggregate{Sum}
+	case PickMin:
+		return []Aggregate{Min}
+	case PickMax:
+		return []Aggregate{Max}
+	case PickCounter:
+		return []Aggregate{Counter}
+	}
+	return []Aggregate{Count, Sum}
+}
+
+// minChunkBytes is what the decoders read of any chunk without looking at its length.
+const minChunkBytes = 3
+
+// decoder turns chunks into sample iterators and keeps what it allocated.
+type decoder struct {
+	chunk chunkenc.Chunk
+	inner chunkenc.Iterator
+	count *decoder // of the count chunk while this one reads the sum
+	avg   averageIterator
+}
+
+// decode returns an iterator over c, which is valid until the next decode; nil when c holds nothing for pick.
+func (d *decoder) decode(c *Chunk, pick Pick) (chunkenc.Iterator, error) {
+	if c.Aggr == nil {
+		return d.encoded(c.Raw)
+	}
+	if pick != PickAvg {
+		return d.encoded(c.Aggr[pick.Aggregates()[0]])
+	}
+	if d.count == nil {
+		d.count = new(decoder)
+	}
+	count, err := d.count.encoded(c.Aggr[Count])
+	if err != nil || count == nil {
+		return nil, err
+	}
+	sum, err := d.encoded(c.Aggr[Sum])
+	if err != nil || sum == nil {
+		return nil, err
+	}
+	d.avg = averageIterator{Iterator: sum, count: count}
+	return &d.avg, nil
+}
+
+func (d *decoder) encoded(e Encoded) (chunkenc.Iterator, error) {
+	switch {
+	case e.Encoding == chunkenc.EncNone:
+		return nil, nil
+	case len(e.Data) < minChunkBytes:
+		return nil, errs.E(errs.Internal, "chunk of %d bytes", len(e.Data))
+	}
+	if d.chunk != nil && d.chunk.Encoding() == e.Encoding {
+		d.chunk.Reset(e.Data)
+	} else {
+		chunk, err := chunkenc.FromData(e.Encoding, e.Data)
+		if err != nil {
+			return nil, errs.E(errs.Internal, "chunk: %w", err)
+		}
+		d.chunk = chunk
+	}
+	d.inner = d.chunk.Iterator(d.inner)
+	return d.inner, nil
+}
+
+// averageIterator divides the sums of a downsampled chunk by its counts, which have the same timestamps.
+type averageIterator struct {
+	chunkenc.Iterator // sums
+	count             chunkenc.Iterator
+}
+
+func (a *averageIterator) Next() chunkenc.ValueType {
+	typ := a.Iterator.Next()
+	if typ == chunkenc.ValNone || a.count.Seek(a.Iterator.AtT()) == chunkenc.ValNone {
+		return chunkenc.ValNone
+	}
+	if typ == chunkenc.ValHistogram {
+		return chunkenc.ValFloatHistogram
+	}
+	return typ
+}
+
+func (a *averageIterator) At() (int64, float64) {
+	t, sum := a.Iterator.At()
+	_, count := a.count.At()
+	return t, sum / count
+}
+
+func (a *averageIterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	t, h := a.Iterator.AtFloatHistogram(h)
+	_, count := a.count.At()
+	h.Div(count)
+	h.CounterResetHint = histogram.GaugeType
+	return t, h
+}
+
+func (a *averageIterator) Err() error { return errors.Join(a.Iterator.Err(), a.count.Err()) }

@@ -1,0 +1,232 @@
+package series
+
+import (
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Iterator is the union of the samples of a series' chunks, in time order, one sample per timestamp. Chunks may overlap
+// and repeat each other. Where several values stand for one timestamp, prefer decides.
+//
+// It decodes a chunk only when its time has come, skips whole chunks on Seek, and reuses what it allocated for the chunks
+// before, also across Reset. A counter reset hint is kept only where the sample that it compares to was yielded just
+// before; elsewhere it becomes unknown, so that readers compare values.
+type Iterator struct {
+	chunks []Chunk
+	pick   Pick
+	next   int    // position in chunks of the first one that was not opened
+	lanes  []lane // [:open] stand at a sample each, the rest is for reuse
+	open   int
+	cur    int // the lane whose sample is the current one
+	mixed  bool
+	t      int64
+	typ    chunkenc.ValueType
+	err    error
+	cmp    comparer
+}
+
+// lane is one chunk being read.
+type lane struct {
+	decoder
+	it   chunkenc.Iterator
+	typ  chunkenc.ValueType
+	t    int64
+	maxt int64
+	// broken says that the sample before this one in the chunk is not the one yielded before it.
+	broken bool
+}
+
+// NewIterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. pick says what is read of
+// downsampled chunks.
+func NewIterator(chunks []Chunk, pick Pick) *Iterator {
+	it := new(Iterator)
+	it.Reset(chunks, pick)
+	return it
+}
+
+// Reset starts over with other chunks.
+func (it *Iterator) Reset(chunks []Chunk, pick Pick) {
+	it.chunks, it.pick, it.next, it.open, it.cur = chunks, pick, 0, 0, 0
+	it.t, it.typ, it.err, it.mixed = math.MinInt64, chunkenc.ValNone, nil, false
+	for i := 1; i < len(chunks) && !it.mixed; i++ {
+		it.mixed = chunks[i].MinTime <= chunks[i-1].MaxTime
+	}
+}
+
+// Next implements chunkenc.Iterator.
+func (it *Iterator) Next() chunkenc.ValueType {
+	if it.err != nil {
+		return chunkenc.ValNone
+	}
+	if it.open == 1 && (it.next == len(it.chunks) || it.lanes[0].maxt < it.chunks[it.next].MinTime) {
+		l := &it.lanes[0]
+		l.broken = false
+		if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
+			l.t = l.it.AtT()
+			it.t, it.typ = l.t, l.typ
+			return it.typ
+		}
+	}
+	if it.t == math.MaxInt64 {
+		return it.end(nil)
+	}
+	if it.open == 0 && it.next == 0 {
+		return it.advance(math.MinInt64)
+	}
+	return it.advance(it.t + 1)
+}
+
+// Seek implements chunkenc.Iterator.
+func (it *Iterator) Seek(t int64) chunkenc.ValueType {
+	if it.err != nil || it.typ != chunkenc.ValNone && it.t >= t {
+		return it.typ
+	}
+	if it.open > 0 || it.next > 0 {
+		t = max(t, it.t+1)
+	}
+	return it.advance(t)
+}
+
+// advance moves to the first sample at or after floor.
+func (it *Iterator) advance(floor int64) chunkenc.ValueType {
+	for i := range it.open {
+		it.lanes[i].broken = i != it.cur
+	}
+	for i := 0; i < it.open; {
+		if !it.forward(&it.lanes[i], floor) {
+			if it.err != nil {
+				return it.end(it.err)
+			}
+			it.shut(i)
+			continue
+		}
+		i++
+	}
+	it.cur = it.earliest()
+	for it.next < len(it.chunks) && (it.open == 0 || it.chunks[it.next].MinTime <= it.lanes[it.cur].t) {
+		if !it.openNext(floor) && it.err != nil {
+			return it.end(it.err)
+		}
+		it.cur = it.earliest()
+	}
+	if it.open == 0 {
+		return it.end(nil)
+	}
+	it.t = it.lanes[it.cur].t
+	if it.open > 1 {
+		it.settle()
+	}
+	it.typ = it.lanes[it.cur].typ
+	return it.typ
+}
+
+func (it *Iterator) end(err error) chunkenc.ValueType {
+	it.err, it.typ, it.open, it.next = err, chunkenc.ValNone, 0, len(it.chunks)
+	return it.typ
+}
+
+// forward moves l to its first sample at or after floor; false when it has none or is broken (it.err).
+func (it *Iterator) forward(l *lane, floor int64) bool {
+	if l.maxt < floor && l.typ != chunkenc.ValNone {
+		return false
+	}
+	for l.typ != chunkenc.ValNone && l.t < floor {
+		if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
+			l.t = l.it.AtT()
+		}
+	}
+	if l.typ == chunkenc.ValNone {
+		if err := l.it.Err(); err != nil {
+			it.err = errs.E(errs.Internal, "corrupt chunk: %w", err)
+		}
+		return false
+	}
+	return true
+}
+
+// openNext opens the next chunk; false when nothing of it is at or after floor.
+func (it *Iterator) openNext(floor int64) bool {
+	c := &it.chunks[it.next]
+	it.next++
+	if c.MaxTime < floor {
+		return false
+	}
+	if it.open == len(it.lanes) {
+		it.lanes = append(it.lanes, lane{})
+	}
+	l := &it.lanes[it.open]
+	if l.it, it.err = l.decode(c, it.pick); it.err != nil || l.it == nil {
+		return false
+	}
+	l.maxt, l.broken = c.MaxTime, it.mixed
+	l.typ = l.it.Next()
+	if l.typ != chunkenc.ValNone {
+		l.t = l.it.AtT()
+	}
+	if !it.forward(l, floor) {
+		return false
+	}
+	it.open++
+	return true
+}
+
+// shut ends lane i and keeps its buffers.
+func (it *Iterator) shut(i int) {
+	it.open--
+	it.lanes[i], it.lanes[it.open] = it.lanes[it.open], it.lanes[i]
+}
+
+func (it *Iterator) earliest() int {
+	best := 0
+	for i := 1; i < it.open; i++ {
+		if it.lanes[i].t < it.lanes[best].t {
+			best = i
+		}
+	}
+	return best
+}
+
+// settle chooses among the lanes that have a sample at it.t, the first of which is it.cur.
+func (it *Iterator) settle() {
+	for i := it.cur + 1; i < it.open; i++ {
+		if l := &it.lanes[i]; l.t == it.t && it.cmp.prefer(l, &it.lanes[it.cur]) {
+			it.cur = i
+		}
+	}
+}
+
+// At implements chunkenc.Iterator.
+func (it *Iterator) At() (int64, float64) { return it.lanes[it.cur].it.At() }
+
+// AtT implements chunkenc.Iterator.
+func (it *Iterator) AtT() int64 { return it.t }
+
+// AtST implements chunkenc.Iterator.
+func (it *Iterator) AtST() int64 { return it.lanes[it.cur].it.AtST() }
+
+// AtHistogram implements chunkenc.Iterator.
+func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
+	l := &it.lanes[it.cur]
+	t, h := l.it.AtHistogram(h)
+	if l.broken && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, h
+}
+
+// AtFloatHistogram implements chunkenc.Iterator.
+func (it *Iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	l := &it.lanes[it.cur]
+	t, h := l.it.AtFloatHistogram(h)
+	if l.broken && h.CounterResetHint != histogram.GaugeType {
+		h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, h
+}
+
+// Err implements chunkenc.Iterator.
+func (it *Iterator) Err() error { return it.err }

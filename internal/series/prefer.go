@@ -1,0 +1,107 @@
+package series
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// comparer decides which of two values for one timestamp stands. It keeps histograms for reuse.
+type comparer struct {
+	a, b   *histogram.Histogram
+	fa, fb *histogram.FloatHistogram
+}
+
+// prefer reports whether a's sample is to be taken rather than b's, both having the same timestamp. It is a total order
+// of values, so that the outcome does not depend on the order of replicas:
+//  1. a value wins over a stale marker,
+//  2. a float histogram wins over a histogram with integer counts, which wins over a float,
+//  3. the larger float bits win; of histograms the larger count, then sum, then schema, buckets and the rest in turn.
+func (c *comparer) prefer(a, b *lane) bool {
+	if a.typ == chunkenc.ValFloat && b.typ == chunkenc.ValFloat {
+		_, av := a.it.At()
+		_, bv := b.it.At()
+		ab, bb := math.Float64bits(av), math.Float64bits(bv)
+		if ab == bb {
+			return false
+		}
+		if as, bs := value.IsStaleNaN(av), value.IsStaleNaN(bv); as != bs {
+			return bs
+		}
+		return ab > bb
+	}
+	as, bs := c.load(a, &c.a, &c.fa), c.load(b, &c.b, &c.fb)
+	switch {
+	case as != bs:
+		return bs
+	case a.typ != b.typ:
+		return rank(a.typ) > rank(b.typ)
+	case a.typ == chunkenc.ValHistogram:
+		return compareHistograms(c.a, c.b) > 0
+	}
+	return compareFloatHistograms(c.fa, c.fb) > 0
+}
+
+// load decodes l's sample, if it is a histogram, and reports whether it is a stale marker.
+func (c *comparer) load(l *lane, h **histogram.Histogram, fh **histogram.FloatHistogram) (stale bool) {
+	switch l.typ {
+	case chunkenc.ValHistogram:
+		_, *h = l.it.AtHistogram(*h)
+		return value.IsStaleNaN((*h).Sum)
+	case chunkenc.ValFloatHistogram:
+		_, *fh = l.it.AtFloatHistogram(*fh)
+		return value.IsStaleNaN((*fh).Sum)
+	}
+	_, v := l.it.At()
+	return value.IsStaleNaN(v)
+}
+
+func rank(t chunkenc.ValueType) int {
+	switch t {
+	case chunkenc.ValFloatHistogram:
+		return 2
+	case chunkenc.ValHistogram:
+		return 1
+	}
+	return 0
+}
+
+func compareHistograms(a, b *histogram.Histogram) int {
+	return cmp.Or(
+		cmp.Compare(a.Count, b.Count),
+		compareBits(a.Sum, b.Sum),
+		cmp.Compare(a.Schema, b.Schema),
+		cmp.Compare(a.ZeroCount, b.ZeroCount),
+		compareBits(a.ZeroThreshold, b.ZeroThreshold),
+		slices.CompareFunc(a.PositiveSpans, b.PositiveSpans, compareSpans),
+		slices.CompareFunc(a.NegativeSpans, b.NegativeSpans, compareSpans),
+		slices.Compare(a.PositiveBuckets, b.PositiveBuckets),
+		slices.Compare(a.NegativeBuckets, b.NegativeBuckets),
+		slices.CompareFunc(a.CustomValues, b.CustomValues, compareBits),
+	)
+}
+
+func compareFloatHistograms(a, b *histogram.FloatHistogram) int {
+	return cmp.Or(
+		compareBits(a.Count, b.Count),
+		compareBits(a.Sum, b.Sum),
+		cmp.Compare(a.Schema, b.Schema),
+		compareBits(a.ZeroCount, b.ZeroCount),
+		compareBits(a.ZeroThreshold, b.ZeroThreshold),
+		slices.CompareFunc(a.PositiveSpans, b.PositiveSpans, compareSpans),
+		slices.CompareFunc(a.NegativeSpans, b.NegativeSpans, compareSpans),
+		slices.CompareFunc(a.PositiveBuckets, b.PositiveBuckets, compareBits),
+		slices.CompareFunc(a.NegativeBuckets, b.NegativeBuckets, compareBits),
+		slices.CompareFunc(a.CustomValues, b.CustomValues, compareBits),
+	)
+}
+
+func compareBits(a, b float64) int { return cmp.Compare(math.Float64bits(a), math.Float64bits(b)) }
+
+func compareSpans(a, b histogram.Span) int {
+	return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Length, b.Length))
+}

@@ -1,0 +1,167 @@
+package series
+
+import (
+	"errors"
+	"slices"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Relabel is set, which it owns, with the labels ext added to each series, winning over equal names, and the labels named
+// in without removed, also those of ext. The result is sorted anew, and series that become equal are one.
+//
+// Sorting needs memory only for the series that share their first label (as a rule: one metric name), since a label that
+// sorts before all changed ones decides the order before and after alike. budget bounds that memory in bytes, 0 means
+// unlimited; beyond it the set fails with kind Exhausted.
+func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
+	if ext.IsEmpty() && len(without) == 0 {
+		return set
+	}
+	r := &relabelSet{Set: set, without: without, budget: budget, builder: labels.NewBuilder(labels.EmptyLabels())}
+	r.first = slices.Min(append(names(ext), without...))
+	r.ext = labels.NewBuilder(ext).Del(without...).Labels()
+	return r
+}
+
+type relabelSet struct {
+	Set
+	ext     labels.Labels
+	without []string
+	budget  int64
+	first   string // the smallest changed label name
+	builder *labels.Builder
+
+	group   []Series // the relabeled series that share a first label, sorted from the moment the group is complete
+	at      int      // 1-based position in group
+	ahead   Series   // the first series of the next group, as it came from Set
+	pending bool     // ahead is set
+	yielded bool
+	join    joiner
+	err     error
+}
+
+func (r *relabelSet) Next() bool {
+	if r.at >= len(r.group) && !r.fill() {
+		return false
+	}
+	r.at++
+	return true
+}
+
+func (r *relabelSet) At() Series { return r.group[r.at-1] }
+
+func (r *relabelSet) Err() error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.Set.Err()
+}
+
+// fill reads and sorts the next group. It is false at the end and after an error.
+func (r *relabelSet) fill() bool {
+	r.group, r.at = r.group[:0], 0
+	if r.err != nil || !r.pending && !r.pull() {
+		return false
+	}
+	var used int64
+	for head := r.ahead; r.pending && r.sameGroup(head, r.ahead); r.pull() {
+		s := Series{Labels: r.relabel(r.ahead.Labels), Chunks: r.ahead.Chunks}
+		if used += size(s); r.budget > 0 && used > r.budget {
+			r.err = errs.E(errs.Exhausted, "sorting the series without labels %q takes more than %d bytes: select fewer series", r.without, r.budget)
+			return false
+		}
+		r.group = append(r.group, s)
+	}
+	if r.Set.Err() != nil {
+		return false
+	}
+	slices.SortStableFunc(r.group, func(a, b Series) int { return labels.Compare(a.Labels, b.Labels) })
+	r.joinEqual()
+	if r.yielded && r.group[0].Labels.IsEmpty() {
+		// It belongs before all that was yielded already. Only a series without a metric name can come here.
+		r.err = errs.E(errs.Invalid, "a series has no labels but those to be removed, %q", r.without)
+		return false
+	}
+	r.yielded = true
+	return true
+}
+
+func (r *relabelSet) pull() bool {
+	if r.pending = r.Set.Next(); r.pending {
+		r.ahead = r.Set.At()
+	}
+	return r.pending
+}
+
+// sameGroup reports whether relabeling may change the order of two neighbours.
+func (r *relabelSet) sameGroup(a, b Series) bool {
+	an, av := firstLabel(a.Labels)
+	bn, bv := firstLabel(b.Labels)
+	if an == "" || an >= r.first {
+		return true // all that follow have first labels that are not smaller
+	}
+	return an == bn && av == bv
+}
+
+func (r *relabelSet) relabel(l labels.Labels) labels.Labels {
+	r.builder.Reset(l)
+	r.builder.Del(r.without...)
+	r.ext.Range(func(l labels.Label) { r.builder.Set(l.Name, l.Value) })
+	return r.builder.Labels()
+}
+
+// joinEqual makes one series of neighbours with equal labels.
+func (r *relabelSet) joinEqual() {
+	out := r.group[:0]
+	for from := 0; from < len(r.group); {
+		to := from + 1
+		for to < len(r.group) && labels.Equal(r.group[to].Labels, r.group[from].Labels) {
+			to++
+		}
+		s := r.group[from]
+		if to > from+1 {
+			parts := make([][]Chunk, 0, to-from)
+			for _, equal := range r.group[from:to] {
+				parts = append(parts, equal.Chunks)
+			}
+			s.Chunks = r.join.join(parts)
+		}
+		out = append(out, s)
+		from = to
+	}
+	r.group = out
+}
+
+func names(l labels.Labels) []string {
+	var all []string
+	l.Range(func(l labels.Label) { all = append(all, l.Name) })
+	return all
+}
+
+var errStop = errors.New("stop")
+
+func firstLabel(l labels.Labels) (name, value string) {
+	_ = l.Validate(func(l labels.Label) error {
+		name, value = l.Name, l.Value
+		return errStop
+	})
+	return name, value
+}
+
+// size is the memory in bytes that s keeps alive.
+func size(s Series) int64 {
+	n := int64(unsafe.Sizeof(s)) + int64(s.Labels.ByteSize())
+	for _, c := range s.Chunks {
+		n += int64(unsafe.Sizeof(c)) + int64(len(c.Raw.Data))
+		if c.Aggr != nil {
+			n += int64(unsafe.Sizeof(*c.Aggr))
+			for _, a := range c.Aggr {
+				n += int64(len(a.Data))
+			}
+		}
+	}
+	return n
+}
