@@ -11,11 +11,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// scratch holds the buffers that a Batch's slices point into.
-type scratch struct {
-	canonical []byte // tenant Sep labels of each series, one after the other
-}
-
 // Identify computes the key and the placement hash of a series from its whole canonical bytes: tenant Sep (name Sep value Sep)*.
 func Identify(tenantAndLabels []byte) (Key, uint64) {
 	h := xxh3.Hash128(tenantAndLabels)

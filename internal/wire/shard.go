@@ -1,0 +1,241 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"unicode/utf8"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// shardVersion is the first byte of a shard's bytes, described in docs/format/write-frame.md.
+const shardVersion = 1
+
+// Shapes of a series in a frame: what follows its labels.
+const (
+	shapeSample = 0 // one float sample without start timestamp
+	shapeCounts = 1 // counts of samples, histograms and exemplars, then those
+	shapeStarts = 2 // the same, and samples have start timestamps
+)
+
+// AppendShard appends the bytes of s that travel between Hearth processes; DecodeShard reads them. It allocates only to
+// grow dst.
+func AppendShard(dst []byte, s Shard) []byte {
+	dst = append(dst, shardVersion)
+	dst = appendText(dst, string(s.Batch.Tenant))
+	dst = binary.AppendUvarint(dst, uint64(len(s.Series)))
+	var clock int64
+	for _, i := range s.Series {
+		dst, clock = appendSeries(dst, &s.Batch.Series[i], clock)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.Metadata)))
+	for _, i := range s.Metadata {
+		m := &s.Batch.Metadata[i]
+		dst = appendText(dst, m.Family)
+		dst = appendText(dst, m.Help)
+		dst = appendText(dst, m.Unit)
+		dst = appendText(dst, m.Type)
+	}
+	return dst
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// appendSeries appends one series; clock is the timestamp that the next one is written relative to.
+func appendSeries(dst []byte, s *Series, clock int64) ([]byte, int64) {
+	dst = binary.AppendUvarint(dst, uint64(len(s.Labels)))
+	dst = append(dst, s.Labels...)
+	if len(s.Samples) == 1 && s.Samples[0].ST == 0 && len(s.Histograms) == 0 && len(s.Exemplars) == 0 {
+		dst = append(dst, shapeSample)
+		dst = binary.AppendVarint(dst, s.Samples[0].T-clock)
+		dst = appendDouble(dst, s.Samples[0].V)
+		return dst, s.Samples[0].T
+	}
+	shape := byte(shapeCounts)
+	for i := range s.Samples {
+		if s.Samples[i].ST != 0 {
+			shape = shapeStarts
+		}
+	}
+	dst = append(dst, shape)
+	dst = binary.AppendUvarint(dst, uint64(len(s.Samples)))
+	dst = binary.AppendUvarint(dst, uint64(len(s.Histograms)))
+	dst = binary.AppendUvarint(dst, uint64(len(s.Exemplars)))
+	for i := range s.Samples {
+		p := &s.Samples[i]
+		dst = binary.AppendVarint(dst, p.T-clock)
+		clock = p.T
+		if shape == shapeStarts {
+			dst = binary.AppendVarint(dst, p.T-p.ST)
+		}
+		dst = appendDouble(dst, p.V)
+	}
+	for i := range s.Histograms {
+		dst = binary.AppendVarint(dst, s.Histograms[i].T-clock)
+		clock = s.Histograms[i].T
+		dst = appendHistogram(dst, &s.Histograms[i])
+	}
+	for i := range s.Exemplars {
+		e := &s.Exemplars[i]
+		dst = binary.AppendVarint(dst, e.T-clock)
+		clock = e.T
+		dst = appendDouble(dst, e.V)
+		dst = binary.AppendUvarint(dst, uint64(len(e.Labels)))
+		dst = append(dst, e.Labels...)
+	}
+	return dst, clock
+}
+
+func appendDouble(dst []byte, v float64) []byte {
+	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+}
+
+// DecodeShard reads what AppendShard wrote, into a pooled Batch of all its series with one reference and nothing in common
+// with payload. It trusts nothing: labels that are not canonical, or anything else that AppendShard does not write,
+// are an error of kind Invalid; another version one of kind Unsupported. Histograms are taken as they are.
+func DecodeShard(payload []byte) (*Batch, error) {
+	if len(payload) == 0 || payload[0] != shardVersion {
+		return nil, errs.E(errs.Unsupported, "write frame of version %d, this process reads version %d", first(payload), shardVersion)
+	}
+	r := reader{buf: payload, pos: 1}
+	id, err := tenant.Parse(string(r.bytes()))
+	if err != nil {
+		return nil, errs.E(errs.Invalid, "write frame: %w", err)
+	}
+	b := newPooled(id)
+	var clock int64
+	for range r.count(minSeries) {
+		if clock = b.readSeries(&r, clock); r.failed {
+			break
+		}
+	}
+	for range r.count(minMetadata) {
+		m := Metadata{Family: string(r.bytes()), Help: string(r.bytes()), Unit: string(r.bytes()), Type: string(r.bytes())}
+		b.Metadata = append(b.Metadata, m)
+	}
+	if r.failed || r.pos != len(payload) {
+		b.Release()
+		return nil, errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), r.pos)
+	}
+	return b, nil
+}
+
+func first(b []byte) int {
+	if len(b) == 0 {
+		return -1
+	}
+	return int(b[0])
+}
+
+// The fewest bytes that items of a list take, so that a count is never believed beyond what can follow.
+const (
+	minSeries   = 11 // length, shape, timestamp, value
+	minSample   = 9  // timestamp, value
+	minExemplar = 10 // timestamp, value, length
+	minMetadata = 4  // four lengths
+)
+
+// readSeries reads one series into b and returns the clock after it.
+func (b *Batch) readSeries(r *reader, clock int64) int64 {
+	labels := r.bytes()
+	if !isCanonical(labels) {
+		r.failed = true
+		return clock
+	}
+	at := b.mark()
+	b.canonical = AppendTenant(b.canonical, b.Tenant)
+	prefix := len(b.canonical)
+	b.canonical = append(b.canonical, labels...)
+	full := b.canonical[at.canonical:]
+	key, hash := Identify(full)
+	s := Series{Labels: since(b.canonical, prefix), Key: key, Hash: hash}
+	switch shape := r.byte(); shape {
+	case shapeSample:
+		clock += r.varint()
+		b.samples = append(b.samples, Sample{T: clock, V: r.double()})
+	case shapeCounts, shapeStarts:
+		clock = b.readCounted(r, clock, shape)
+	default:
+		r.failed = true
+	}
+	s.Samples = since(b.samples, at.samples)
+	s.Histograms = since(b.histograms, at.histograms)
+	s.Exemplars = since(b.exemplars, at.exemplars)
+	b.Series = append(b.Series, s)
+	return clock
+}
+
+// readCounted reads the three lists of a series.
+func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
+	samples, histograms, exemplars := r.count(minSample), r.count(minHistogram), r.count(minExemplar)
+	for range samples {
+		clock += r.varint()
+		s := Sample{T: clock}
+		if shape == shapeStarts {
+			s.ST = clock - r.varint()
+		}
+		s.V = r.double()
+		b.samples = append(b.samples, s)
+	}
+	for range histograms {
+		if r.failed {
+			break
+		}
+		clock += r.varint()
+		b.histograms = append(b.histograms, readHistogram(r, clock))
+	}
+	for range exemplars {
+		clock += r.varint()
+		e := Exemplar{T: clock, V: r.double()}
+		labels := r.bytes()
+		if len(labels) > 0 {
+			if !isCanonical(labels) {
+				r.failed = true
+				break
+			}
+			from := len(b.canonical)
+			b.canonical = append(b.canonical, labels...)
+			e.Labels = since(b.canonical, from)
+		}
+		b.exemplars = append(b.exemplars, e)
+	}
+	return clock
+}
+
+// isCanonical reports whether labels are well-formed: one or more of name Sep value Sep, neither empty, names ascending,
+// all of it UTF-8.
+func isCanonical(labels []byte) bool {
+	n, rest := 0, labels
+	var last []byte
+	for len(rest) > 0 {
+		i := bytes.IndexByte(rest, Sep)
+		if i <= 0 || i > MaxLabelLength {
+			return false
+		}
+		name := rest[:i]
+		rest = rest[i+1:]
+		j := bytes.IndexByte(rest, Sep)
+		if j <= 0 || j > MaxLabelLength || bytes.Compare(last, name) >= 0 {
+			return false
+		}
+		last, rest = name, rest[j+1:]
+		n++
+	}
+	return n > 0 && (isPlain(labels, n) || isText(labels))
+}
+
+// isText reports whether all labels of well-formed canonical bytes are UTF-8.
+func isText(labels []byte) bool {
+	for len(labels) > 0 {
+		i := bytes.IndexByte(labels, Sep)
+		if !utf8.Valid(labels[:i]) {
+			return false
+		}
+		labels = labels[i+1:]
+	}
+	return true
+}

@@ -1,0 +1,352 @@
+package wire
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// DecodeV1 decodes msg, the bytes of an uncompressed prometheus.WriteRequest (remote write 1.0) of tenant id. The Batch
+// has one reference and nothing in common with msg. Series with unusable labels and invalid histograms or exemplars are
+// in Rejected, the rest stands; a message that is not a WriteRequest is an error of kind Invalid.
+//
+// Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
+// name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
+func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
+	if err := checkSize(msg); err != nil {
+		return nil, err
+	}
+	b := newPooled(id)
+	b.msg, b.limit = msg, math.MaxInt
+	if pos := b.requestV1(msg); pos < 0 {
+		b.Release()
+		return nil, errs.E(errs.Invalid, "remote write 1.0 message %s", faultText(pos))
+	}
+	b.msg = nil
+	return b, nil
+}
+
+// maxMessage is the largest message whose places fit a pair.
+const maxMessage = 1<<32 - 1
+
+func checkSize(msg []byte) error {
+	if len(msg) > maxMessage {
+		return errs.E(errs.TooLarge, "message of %d bytes is larger than %d", len(msg), maxMessage)
+	}
+	return nil
+}
+
+func (b *Batch) requestV1(msg []byte) int {
+	pos := 0
+	for pos < len(msg) {
+		num, typ, next := tag(msg, pos)
+		if next < 0 {
+			return next
+		}
+		if num != 1 && num != 3 {
+			if pos = skip(msg, next, typ); pos < 0 {
+				return pos
+			}
+			continue
+		}
+		next, end := span(msg, next, typ)
+		if next < 0 {
+			return next
+		}
+		if num == 1 {
+			pos = b.seriesV1(msg[:end], next)
+		} else {
+			pos = b.metadataV1(msg[:end], next)
+		}
+		if pos < 0 {
+			return pos
+		}
+	}
+	return pos
+}
+
+// seriesV1 reads one TimeSeries, m[pos:].
+func (b *Batch) seriesV1(m []byte, pos int) int {
+	at := b.mark()
+	b.pairs = b.pairs[:0]
+	b.canonical = AppendTenant(b.canonical, b.Tenant)
+	if next, ok := b.plainLabels(m, pos); ok {
+		labelsEnd := len(b.canonical)
+		switch end := b.fieldsV1(m, next, true); {
+		case end >= 0:
+			b.keep(at, b.canonical[at.canonical:labelsEnd])
+			return end
+		case end != faultAgain:
+			return end
+		}
+	}
+	b.undo(at)
+	end := b.fieldsV1(m, pos, false)
+	if end < 0 {
+		return end
+	}
+	if full, ok := b.finish(at); ok {
+		b.keep(at, full)
+	}
+	return end
+}
+
+// finish makes the canonical bytes, with the tenant, of the collected pairs, or rejects the series that began at at.
+func (b *Batch) finish(at mark) (canonical []byte, ok bool) {
+	from := len(b.canonical)
+	b.canonical = AppendTenant(b.canonical, b.Tenant)
+	prefix := len(b.canonical)
+	out, fault := canonicalize(b.canonical, b.msg, b.pairs)
+	if fault == "" && valueOf(out[prefix:], nameLabel) == nil {
+		fault = "no metric name"
+	}
+	if fault != "" {
+		b.drop(at, func() string { return fault + " in " + textOfPairs(b.msg, b.pairs) })
+		return nil, false
+	}
+	b.canonical = out
+	return out[from:], true
+}
+
+// drop rejects the series that began at at, with all it brought.
+func (b *Batch) drop(at mark, reason func() string) {
+	f := b.lost
+	f.Samples += len(b.samples) - at.samples
+	f.Histograms += len(b.histograms) - at.histograms
+	f.Exemplars += len(b.exemplars) - at.exemplars
+	b.reject(f, reason)
+	b.undo(at)
+}
+
+// keep adds the series that began at at; full are its canonical bytes with the tenant. A series that brought nothing is
+// not kept.
+func (b *Batch) keep(at mark, full []byte) {
+	if b.lost.Histograms+b.lost.Exemplars > 0 {
+		labels := full[len(b.Tenant)+1:]
+		b.reject(b.lost, func() string { return b.lost.Reason + " in " + textOf(labels) })
+		b.lost = Failure{}
+	}
+	if len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars {
+		b.undo(at)
+		return
+	}
+	key, hash := Identify(full)
+	b.Series = append(b.Series, Series{
+		Labels:     full[len(b.Tenant)+1 : len(full) : len(full)],
+		Key:        key,
+		Hash:       hash,
+		Samples:    since(b.samples, at.samples),
+		Histograms: since(b.histograms, at.histograms),
+		Exemplars:  since(b.exemplars, at.exemplars),
+	})
+}
+
+// since is what was added to an arena from n on, nil if nothing, with no room to grow into what follows.
+func since[T any](arena []T, n int) []T {
+	if len(arena) == n {
+		return nil
+	}
+	return arena[n:len(arena):len(arena)]
+}
+
+// plainLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
+// and the arena of no use, when they are not plain.
+func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
+	if len(m)-pos > MaxLabelLength {
+		return pos, false
+	}
+	dst := b.canonical
+	from, n, named := len(dst), 0, false
+	var last []byte
+	for pos < len(m) && m[pos] == 1<<3|typeBytes {
+		size, at := uvarint(m, pos+1)
+		if at < 0 || size > uint64(len(m)-at) {
+			return pos, false
+		}
+		pos = at + int(size)
+		name, value, ok := splitLabel(m[at:pos])
+		if !ok || bytes.Compare(last, name) >= 0 {
+			return pos, false
+		}
+		named = named || string(name) == nameLabel
+		last = name
+		dst = append(dst, name...)
+		dst = append(dst, Sep)
+		dst = append(dst, value...)
+		dst = append(dst, Sep)
+		n++
+	}
+	b.canonical = dst
+	return pos, named && isPlain(dst[from:], n)
+}
+
+// splitLabel takes a Label message apart that is exactly one name and one value, neither empty.
+func splitLabel(m []byte) (name, value []byte, ok bool) {
+	if len(m) < 6 || m[0] != 1<<3|typeBytes {
+		return nil, nil, false
+	}
+	size, at := uvarint(m, 1)
+	if size == 0 || at < 0 || size+3 > uint64(len(m)-at) {
+		return nil, nil, false
+	}
+	name, m = m[at:at+int(size)], m[at+int(size):]
+	if m[0] != 2<<3|typeBytes {
+		return nil, nil, false
+	}
+	size, at = uvarint(m, 1)
+	if size == 0 || at < 0 || size != uint64(len(m)-at) {
+		return nil, nil, false
+	}
+	return name, m[at:], true
+}
+
+// fieldsV1 reads the fields of a TimeSeries. Labels go to pairs, unless they are plain and done: then a further one is
+// faultAgain.
+func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		if num > 4 {
+			if pos = skip(m, next, typ); pos < 0 {
+				return pos
+			}
+			continue
+		}
+		next, end := span(m, next, typ)
+		if next < 0 {
+			return next
+		}
+		switch num {
+		case 1:
+			if plain {
+				return faultAgain
+			}
+			pos = b.labelV1(m[:end], next)
+		case 2:
+			pos = b.sample(m[:end], next, false)
+		case 3:
+			pos = b.exemplarV1(m[:end], next)
+		case 4:
+			pos = b.histogram(m[:end], next, false)
+		}
+		if pos < 0 {
+			return pos
+		}
+	}
+	return pos
+}
+
+// labelV1 reads a Label message into pairs.
+func (b *Batch) labelV1(m []byte, pos int) int {
+	var p pair
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		if num > 2 {
+			if pos = skip(m, next, typ); pos < 0 {
+				return pos
+			}
+			continue
+		}
+		next, end := span(m, next, typ)
+		if next < 0 {
+			return next
+		}
+		if num == 1 {
+			p.nameAt, p.nameLen = uint32(next), uint32(end-next)
+		} else {
+			p.valueAt, p.valueLen = uint32(next), uint32(end-next)
+		}
+		pos = end
+	}
+	b.pairs = append(b.pairs, p)
+	return pos
+}
+
+// exemplarV1 reads an Exemplar message.
+func (b *Batch) exemplarV1(m []byte, pos int) int {
+	first := len(b.pairs)
+	var e Exemplar
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		switch num {
+		case 1:
+			var end int
+			if next, end = span(m, next, typ); next >= 0 {
+				next = b.labelV1(m[:end], next)
+			}
+		case 2:
+			e.V, next = double(m, next, typ)
+		case 3:
+			var v uint64
+			v, next = number(m, next, typ)
+			e.T = int64(v)
+		default:
+			next = skip(m, next, typ)
+		}
+		if pos = next; pos < 0 {
+			return pos
+		}
+	}
+	b.exemplar(e, first)
+	return pos
+}
+
+// exemplar adds e with the labels of pairs[first:], or counts it as lost.
+func (b *Batch) exemplar(e Exemplar, first int) {
+	from := len(b.canonical)
+	out, fault := canonicalize(b.canonical, b.msg, b.pairs[first:])
+	b.pairs = b.pairs[:first]
+	if fault != "" {
+		b.loseExemplar(fault)
+		return
+	}
+	b.canonical = out
+	e.Labels = since(b.canonical, from)
+	b.exemplars = append(b.exemplars, e)
+}
+
+func (b *Batch) loseExemplar(fault string) {
+	b.lost.Exemplars++
+	if b.lost.Reason == "" {
+		b.lost.Reason = "exemplar: " + fault
+	}
+}
+
+// sample reads a Sample message; the start timestamp is a field of remote write 2.0 only.
+func (b *Batch) sample(m []byte, pos int, v2 bool) int {
+	var s Sample
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		var v uint64
+		switch {
+		case num == 1:
+			s.V, next = double(m, next, typ)
+		case num == 2:
+			v, next = number(m, next, typ)
+			s.T = int64(v)
+		case num == 3 && v2:
+			v, next = number(m, next, typ)
+			s.ST = int64(v)
+		default:
+			next = skip(m, next, typ)
+		}
+		if pos = next; pos < 0 {
+			return pos
+		}
+	}
+	b.samples = append(b.samples, s)
+	return pos
+}

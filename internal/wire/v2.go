@@ -1,0 +1,343 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unicode/utf8"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. Rejected
+// are also series with label references that are odd in number or outside of the symbol table, and series without any
+// sample. Errors are of kind Invalid, and TooLarge when label references expand beyond maxExpansion.
+func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
+	if err := checkSize(msg); err != nil {
+		return nil, err
+	}
+	b := newPooled(id)
+	b.msg, b.limit = msg, maxExpansion(len(msg))
+	pos := b.symbolsV2(msg)
+	if pos >= 0 {
+		pos = b.requestV2(msg)
+	}
+	if pos < 0 {
+		b.Release()
+		kind := errs.Invalid
+		if pos == faultExpand {
+			kind = errs.TooLarge
+		}
+		return nil, errs.E(kind, "remote write 2.0 message %s", faultText(pos))
+	}
+	b.msg = nil
+	return b, nil
+}
+
+// maxExpansion bounds the bytes of labels and metadata that a message of n bytes may ask for by referring to its symbols
+// many times.
+// Real requests stay below 30 n.
+func maxExpansion(n int) int { return 64<<20 + 16*n }
+
+// symbol is an entry of the symbol table by its place in the message; prefix are its first eight bytes, which decide most
+// comparisons.
+type symbol struct {
+	at, size uint32
+	prefix   uint64
+}
+
+func (s symbol) bytes(msg []byte) []byte { return msg[s.at : s.at+s.size] }
+
+func newSymbol(msg []byte, at, end int) symbol {
+	s := symbol{at: uint32(at), size: uint32(end - at)}
+	if end-at >= 8 {
+		s.prefix = binary.BigEndian.Uint64(msg[at:])
+		return s
+	}
+	var first [8]byte
+	copy(first[:], msg[at:end])
+	s.prefix = binary.BigEndian.Uint64(first[:])
+	return s
+}
+
+// before reports whether a sorts before s.
+func (a symbol) before(s symbol, msg []byte) bool {
+	if a.prefix != s.prefix {
+		return a.prefix < s.prefix
+	}
+	return bytes.Compare(a.bytes(msg), s.bytes(msg)) < 0
+}
+
+// symbolsV2 reads the symbol table, which may stand anywhere in the message.
+func (b *Batch) symbolsV2(msg []byte) int {
+	b.symbols, b.plainTable = b.symbols[:0], true
+	pos := 0
+	for pos < len(msg) {
+		num, typ, next := tag(msg, pos)
+		if next < 0 {
+			return next
+		}
+		if num != 4 {
+			if pos = skip(msg, next, typ); pos < 0 {
+				return pos
+			}
+			continue
+		}
+		next, end := span(msg, next, typ)
+		if next < 0 {
+			return next
+		}
+		b.symbols = append(b.symbols, newSymbol(msg, next, end))
+		b.plainTable = b.plainTable && end-next <= MaxLabelLength && utf8.Valid(msg[next:end])
+		pos = end
+	}
+	if len(b.symbols) > 0 && b.symbols[0].size > 0 {
+		return faultTable
+	}
+	b.families.grow(len(b.symbols))
+	return pos
+}
+
+func (b *Batch) requestV2(msg []byte) int {
+	pos := 0
+	for pos < len(msg) {
+		num, typ, next := tag(msg, pos)
+		if next < 0 {
+			return next
+		}
+		if num != 5 {
+			if pos = skip(msg, next, typ); pos < 0 {
+				return pos
+			}
+			continue
+		}
+		next, end := span(msg, next, typ)
+		if next < 0 {
+			return next
+		}
+		if pos = b.seriesV2(msg[:end], next); pos < 0 {
+			return pos
+		}
+	}
+	return pos
+}
+
+// seriesV2 reads one TimeSeries, m[pos:].
+func (b *Batch) seriesV2(m []byte, pos int) int {
+	at := b.mark()
+	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
+	b.canonical = AppendTenant(b.canonical, b.Tenant)
+	next, name := b.plainRefs(m, pos)
+	if next >= 0 {
+		labelsEnd := len(b.canonical)
+		meta := metadataV2{name: name}
+		next = b.fieldsV2(m, next, &meta, true)
+		if next >= 0 {
+			return b.endV2(at, b.canonical[at.canonical:labelsEnd], &meta, next)
+		}
+	}
+	if next != faultAgain {
+		return next
+	}
+	b.undo(at)
+	meta := metadataV2{name: -1}
+	end := b.fieldsV2(m, pos, &meta, false)
+	if end < 0 {
+		return end
+	}
+	if fault := b.resolve(0); fault != "" {
+		b.drop(at, func() string { return "series with " + fault })
+		return end
+	}
+	if len(b.canonical)+canonicalBytes(b.pairs) > b.limit {
+		return faultExpand
+	}
+	full, ok := b.finish(at)
+	if !ok {
+		return end
+	}
+	return b.endV2(at, full, &meta, end)
+}
+
+// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids; full are its canonical bytes
+// with the tenant. It returns end, or a fault.
+func (b *Batch) endV2(at mark, full []byte, meta *metadataV2, end int) int {
+	labels := full[len(b.Tenant)+1:]
+	switch {
+	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
+		b.drop(at, func() string { return "a metadata reference outside of the symbol table in " + textOf(labels) })
+		return end
+	case len(b.samples) == at.samples && len(b.histograms) == at.histograms && b.lost.Histograms == 0:
+		b.drop(at, func() string { return "no sample in " + textOf(labels) })
+		return end
+	}
+	b.keep(at, full)
+	if !b.metadataV2(meta, labels) {
+		return faultExpand
+	}
+	return end
+}
+
+// plainRefs appends the labels of a packed list of references that m has at pos to the canonical arena, and says where
+// the list ends and which symbol the metric name is. faultAgain: the labels are not plain, the arena is of no use.
+func (b *Batch) plainRefs(m []byte, pos int) (next, name int) {
+	if !b.plainTable || pos >= len(m) || m[pos] != 1<<3|typeBytes {
+		return faultAgain, -1
+	}
+	pos, end := span(m, pos+1, typeBytes)
+	if pos < 0 {
+		return faultAgain, -1
+	}
+	m, name = m[:end], -1
+	dst, last := b.canonical, symbol{}
+	for pos < end {
+		var nameRef, valueRef uint64
+		if nameRef, pos = uvarint(m, pos); pos < 0 {
+			return faultAgain, -1
+		}
+		if valueRef, pos = uvarint(m, pos); pos < 0 {
+			return faultAgain, -1
+		}
+		if nameRef >= uint64(len(b.symbols)) || valueRef >= uint64(len(b.symbols)) {
+			return faultAgain, -1
+		}
+		n, v := b.symbols[nameRef], b.symbols[valueRef]
+		if n.size == 0 || v.size == 0 || !last.before(n, b.msg) {
+			return faultAgain, -1
+		}
+		if len(dst)+int(n.size)+int(v.size) > b.limit {
+			return faultExpand, -1
+		}
+		if n.prefix == namePrefix && n.size == uint32(len(nameLabel)) {
+			name = int(valueRef)
+		}
+		last = n
+		dst = append(dst, n.bytes(b.msg)...)
+		dst = append(dst, Sep)
+		dst = append(dst, v.bytes(b.msg)...)
+		dst = append(dst, Sep)
+	}
+	b.canonical = dst
+	if name < 0 {
+		return faultAgain, -1
+	}
+	return pos, name
+}
+
+// namePrefix is the prefix of the symbol __name__.
+var namePrefix = binary.BigEndian.Uint64([]byte(nameLabel))
+
+// fieldsV2 reads the fields of a TimeSeries. Label references go to refIdx, unless they are plain and done: then a further
+// one is faultAgain.
+func (b *Batch) fieldsV2(m []byte, pos int, meta *metadataV2, plain bool) int {
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		switch {
+		case num == 1 && plain:
+			return faultAgain
+		case num == 1:
+			pos = b.refsV2(m, next, typ)
+		case num > 5:
+			pos = skip(m, next, typ)
+		default:
+			pos = b.fieldV2(m, next, num, typ, meta)
+		}
+		if pos < 0 {
+			return pos
+		}
+	}
+	return pos
+}
+
+// fieldV2 reads one of the fields of a TimeSeries that are messages.
+func (b *Batch) fieldV2(m []byte, pos int, num int32, typ int, meta *metadataV2) int {
+	pos, end := span(m, pos, typ)
+	if pos < 0 {
+		return pos
+	}
+	m = m[:end]
+	switch num {
+	case 2:
+		return b.sample(m, pos, true)
+	case 3:
+		return b.histogram(m, pos, true)
+	case 4:
+		return b.exemplarV2(m, pos)
+	default:
+		return meta.read(m, pos)
+	}
+}
+
+// refsV2 reads label references, packed or one by one, into refIdx.
+func (b *Batch) refsV2(m []byte, pos, typ int) int {
+	if typ == typeVarint {
+		v, next := uvarint(m, pos)
+		b.refIdx = append(b.refIdx, uint32(v))
+		return next
+	}
+	pos, end := span(m, pos, typ)
+	for pos >= 0 && pos < end {
+		var v uint64
+		v, pos = uvarint(m, pos)
+		b.refIdx = append(b.refIdx, uint32(v))
+	}
+	return pos
+}
+
+// resolve turns the references refIdx[first:] into pairs. fault tells why it cannot ("" = it did).
+func (b *Batch) resolve(first int) (fault string) {
+	refs := b.refIdx[first:]
+	b.refIdx = b.refIdx[:first]
+	if len(refs)%2 != 0 {
+		return "an odd number of label references"
+	}
+	for i := 0; i < len(refs); i += 2 {
+		n, v := refs[i], refs[i+1]
+		if int(n) >= len(b.symbols) || int(v) >= len(b.symbols) {
+			return "a label reference outside of the symbol table"
+		}
+		name, value := b.symbols[n], b.symbols[v]
+		b.pairs = append(b.pairs, pair{name.at, name.size, value.at, value.size})
+	}
+	return ""
+}
+
+// exemplarV2 reads an Exemplar message.
+func (b *Batch) exemplarV2(m []byte, pos int) int {
+	firstRef, firstPair := len(b.refIdx), len(b.pairs)
+	var e Exemplar
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		switch num {
+		case 1:
+			next = b.refsV2(m, next, typ)
+		case 2:
+			e.V, next = double(m, next, typ)
+		case 3:
+			var v uint64
+			v, next = number(m, next, typ)
+			e.T = int64(v)
+		default:
+			next = skip(m, next, typ)
+		}
+		if pos = next; pos < 0 {
+			return pos
+		}
+	}
+	if fault := b.resolve(firstRef); fault != "" {
+		b.pairs = b.pairs[:firstPair]
+		b.loseExemplar(fault)
+		return pos
+	}
+	if len(b.canonical)+canonicalBytes(b.pairs[firstPair:]) > b.limit {
+		return faultExpand
+	}
+	b.exemplar(e, firstPair)
+	return pos
+}
