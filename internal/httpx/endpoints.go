@@ -34,7 +34,7 @@ func (s *Server) Mount(e Endpoints) {
 			EnableOpenMetrics: true,
 		}))
 	}
-	s.HandleFunc("GET /debug/pprof/", pprof.Index)
+	s.HandleFunc("/debug/pprof/", pprof.Index)
 	s.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	s.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	s.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

@@ -10,7 +10,8 @@ import (
 )
 
 // Handle routes pattern (net/http.ServeMux's syntax) to h, instrumented under the pattern's path. All routes are set
-// before Open. It panics on a pattern that conflicts with another.
+// before Open. It panics on a pattern that conflicts with another: "GET /" does with "/api/", since each matches what the
+// other does not; "/" does not.
 func (s *Server) Handle(pattern string, h http.Handler) {
 	s.mux.Handle(pattern, s.instrument(handlerName(pattern), h))
 }
