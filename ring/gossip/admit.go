@@ -1,0 +1,196 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// admit refuses, with errs.Conflict, to join a cluster this process does not belong to: one with another replication
+// factor or bucket, or where its id is in use.
+func (g *Gossip) admit(ctx context.Context) error {
+	g.refresh(ctx)
+	if err := disagree(g.candidate(), g.peers(), 0); err != nil {
+		return err
+	}
+	if len(g.opts.Roles) == 0 {
+		return nil
+	}
+	return g.awaitPredecessor(ctx)
+}
+
+// candidate is this process before it registered.
+func (g *Gossip) candidate() process {
+	return process{ID: g.opts.Instance.ID, Addr: g.local.advertised(g.opts.GRPCAddress), Roles: g.opts.Roles,
+		RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID}
+}
+
+// peers are the other processes that are alive, by id.
+func (g *Gossip) peers() []process {
+	v, now := g.view.Load(), g.opts.Now()
+	var out []process
+	for _, id := range slices.Sorted(maps.Keys(v.cluster.Processes)) {
+		if id != g.opts.Instance.ID && v.alive(id, now, g.opts.HeartbeatTimeout) {
+			out = append(out, v.cluster.Processes[id])
+		}
+	}
+	return out
+}
+
+// disagree is the error that self is at odds with a cluster of peers, nil when it is not. Where peers disagree with each
+// other too, the majority is the cluster; votes is what self counts in it, 0 or 1.
+func disagree(self process, peers []process, votes int) error {
+	if self.RF > 0 {
+		agree, against, one := count(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
+		if against > 0 && against >= agree+votes {
+			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: all members of a cluster need the same",
+				self.ID, self.RF, one.ID, one.Addr, one.RF)
+		}
+	}
+	agree, against, one := count(peers, func(p process) bool { return mustShareBucket(self, p) },
+		func(p process) bool { return p.Bucket == self.Bucket })
+	if against > 0 && against >= agree+votes {
+		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: all members of a cluster need the same",
+			self.ID, bucketName(self.Bucket), one.ID, one.Addr, bucketName(one.Bucket))
+	}
+	return nil
+}
+
+// count counts the peers that matter by whether they agree; one is the first that does not.
+func count(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
+	for _, p := range peers {
+		switch {
+		case !matters(p):
+		case agrees(p):
+			agree++
+		default:
+			if against == 0 {
+				one = p
+			}
+			against++
+		}
+	}
+	return agree, against, one
+}
+
+// mustShareBucket reports whether a and b must name the same bucket: always when both have one, and also when both keep
+// blocks, since a receiver that forgot the bucket its cluster has would leave a hole when it drops old blocks.
+func mustShareBucket(a, b process) bool {
+	return a.Bucket != "" && b.Bucket != "" || keepsBlocks(a) && keepsBlocks(b)
+}
+
+func keepsBlocks(p process) bool {
+	return slices.ContainsFunc(p.Roles, func(r string) bool { return r == RoleReceive || r == RoleStore || r == RoleCompact })
+}
+
+func bucketName(id string) string {
+	if id == "" {
+		return "no bucket"
+	}
+	return "bucket " + id
+}
+
+// awaitPredecessor waits until nobody at another address uses this process's id: a process that was killed and moved
+// finds its own fresh heartbeat, which will grow old. When it is renewed twice instead, the id is in use: errs.Conflict.
+func (g *Gossip) awaitPredecessor(ctx context.Context) error {
+	tick := time.NewTicker(max(g.opts.HeartbeatPeriod/4, 50*time.Millisecond))
+	defer tick.Stop()
+	var seen []int64 // heartbeats of the other one
+	for {
+		e, there := g.rival()
+		if !there || e.State == dring.LEAVING {
+			return nil
+		}
+		if !slices.Contains(seen, e.Timestamp) {
+			seen = append(seen, e.Timestamp)
+		}
+		if len(seen) > 2 {
+			return errs.E(errs.Conflict, "ring: instance id %q of this process (%s) is in use by a live member at %s: give one of them another id and data directory",
+				g.opts.Instance.ID, g.local.advertised(g.opts.GRPCAddress), e.Addr)
+		}
+		if len(seen) == 1 {
+			g.log.Info("waiting for an earlier process with this id to be gone", "instance", g.opts.Instance.ID, "address", e.Addr)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("ring: wait for the earlier process at %s: %w", e.Addr, ctx.Err())
+		case <-tick.C:
+			g.refresh(ctx)
+		}
+	}
+}
+
+// rival is the newest live entry with this process's id that it did not write.
+func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
+	v, addr := g.view.Load(), g.local.advertised(g.opts.GRPCAddress)
+	for _, r := range v.rings {
+		x, ok := r.entries[g.opts.Instance.ID]
+		if ok && x.Addr != addr && fresh(x, g.opts.Now(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
+			e, there = x, true
+		}
+	}
+	return e, there
+}
+
+// rivalry is what the keeper knows of another process that writes this one's entries.
+type rivalry struct{ heartbeats []int64 }
+
+// yields reports whether this process gives way to another live one that uses its id, as two clusters that were split
+// may find when they meet. One late message is no rival, three are. The one with the older data stays, of equal ones
+// that with the smaller address; the other falls silent, and says so, until somebody restarts it.
+func (g *Gossip) yields() bool {
+	e, there := g.rival()
+	if !there || slices.Contains(g.rivalry.heartbeats, e.Timestamp) {
+		return false
+	}
+	g.rivalry.heartbeats = append(g.rivalry.heartbeats, e.Timestamp)
+	if len(g.rivalry.heartbeats) < 3 {
+		return false
+	}
+	self := g.self()
+	since := g.opts.Instance.Since.Unix()
+	gives := e.RegisteredTimestamp < since || e.RegisteredTimestamp == since && e.Addr < self.Addr
+	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", e.Addr, "gives_way", gives)
+	g.rivalry.heartbeats = nil
+	if gives {
+		g.mu.Lock()
+		g.silent = true
+		g.mu.Unlock()
+		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; this process is out of the ring", self.ID, e.Addr))
+	}
+	return gives
+}
+
+// inspect looks whether this process still belongs here, now that it may have met others. A cluster at work is not torn
+// down: it says so loudly, is not ready, and goes on.
+func (g *Gossip) inspect() {
+	if g.isSilent() {
+		return
+	}
+	if err := disagree(g.candidate(), g.peers(), 1); err != nil {
+		g.setConflict(err.Error())
+	} else {
+		g.setConflict("")
+	}
+}
+
+// setConflict records why this process does not belong here, "" when it does, and logs a change.
+func (g *Gossip) setConflict(why string) {
+	old := g.conflict.Load()
+	switch {
+	case why == "" && old != nil:
+		g.log.Info("this process belongs to the cluster again")
+		g.conflict.Store(nil)
+		g.metrics.conflict.Set(0)
+	case why != "" && (old == nil || *old != why):
+		g.log.Error("this process does not belong to the cluster it met", "reason", why)
+		g.conflict.Store(&why)
+		g.metrics.conflict.Set(1)
+	}
+}

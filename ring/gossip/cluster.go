@@ -1,0 +1,207 @@
+package gossip
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/grafana/dskit/kv/memberlist"
+)
+
+// clusterKey is the key of the cluster value in the gossiped store.
+const clusterKey = "cluster"
+
+// maxCluster bounds the decoded size of a gossiped cluster value, in bytes.
+const maxCluster = 64 << 20
+
+// cluster is the gossiped value with what ring descriptors have no room for. It is a map of entries, each replaced as a
+// whole by its newest version; versions are totally ordered, so merging is commutative, associative and idempotent.
+type cluster struct {
+	// Processes are by instance id.
+	Processes map[string]process `json:"processes,omitempty"`
+	// Incarnations are by incarnation.key.
+	Incarnations map[string]incarnation `json:"incarnations,omitempty"`
+}
+
+// process is what a process says of itself, but for its heartbeats.
+type process struct {
+	ID       string   `json:"id"`
+	Addr     string   `json:"addr"` // gRPC
+	HTTPAddr string   `json:"http,omitempty"`
+	Zone     string   `json:"zone,omitempty"`
+	Roles    []string `json:"roles,omitempty"`
+	RF       int      `json:"rf,omitempty"`     // 0 = takes the cluster's
+	Bucket   string   `json:"bucket,omitempty"` // "" = none
+	Left     bool     `json:"left,omitempty"`   // a tombstone
+	Updated  int64    `json:"updated"`          // version, Unix ms or more
+}
+
+// incarnation is a ring.Incarnation, times in Unix seconds.
+type incarnation struct {
+	ID      string `json:"id"`
+	Addr    string `json:"addr"`
+	Zone    string `json:"zone,omitempty"`
+	Since   int64  `json:"since"`
+	Until   int64  `json:"until,omitempty"` // 0 = a member
+	Drained bool   `json:"drained,omitempty"`
+	// Expires is when a closed incarnation may be dropped: all members agree on it, none revives what another dropped.
+	Expires int64 `json:"expires,omitempty"`
+	Updated int64 `json:"updated"` // version, Unix ms or more
+}
+
+func incarnationKey(id string, since int64) string { return id + "@" + strconv.FormatInt(since, 10) }
+
+// newer reports whether a replaces b: a total order, so that all members choose the same one.
+func newer[T process | incarnation](a, b T, aUpdated, bUpdated int64) bool {
+	if aUpdated != bUpdated {
+		return aUpdated > bUpdated
+	}
+	return bytes.Compare(mustJSON(a), mustJSON(b)) > 0
+}
+
+// version is the version of a change made at now to an entry of version old.
+func version(now time.Time, old int64) int64 { return max(now.UnixMilli(), old+1) }
+
+// Merge takes the newer of each entry into c and returns those that changed, nil for none. An entry missing in other
+// means nothing, in a local CAS too: entries end as tombstones.
+func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeable, error) {
+	if other == nil {
+		return nil, nil
+	}
+	o, ok := other.(*cluster)
+	if !ok {
+		return nil, fmt.Errorf("merge of a cluster value with a %T", other)
+	}
+	if o == nil {
+		return nil, nil
+	}
+	change := newCluster()
+	for id, p := range o.Processes {
+		if old, ok := c.Processes[id]; !ok || newer(p, old, p.Updated, old.Updated) {
+			c.Processes[id], change.Processes[id] = p, p
+		}
+	}
+	for key, i := range o.Incarnations {
+		if old, ok := c.Incarnations[key]; !ok || newer(i, old, i.Updated, old.Updated) {
+			c.Incarnations[key], change.Incarnations[key] = i, i
+		}
+	}
+	if len(change.Processes)+len(change.Incarnations) == 0 {
+		return nil, nil
+	}
+	return change, nil
+}
+
+// MergeContent names the entries, so that a newer message about all entries of an older one replaces it in the queue.
+func (c *cluster) MergeContent() []string {
+	names := make([]string, 0, len(c.Processes)+len(c.Incarnations))
+	for id := range c.Processes {
+		names = append(names, "process "+id)
+	}
+	for key := range c.Incarnations {
+		names = append(names, "incarnation "+key)
+	}
+	return names
+}
+
+// RemoveTombstones drops processes that left before limit and incarnations that expired before it. The zero limit, with
+// which the store hides tombstones from readers, drops all processes that left and no incarnation.
+func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
+	for id, p := range c.Processes {
+		if !p.Left {
+			continue
+		}
+		if limit.IsZero() || p.Updated < limit.UnixMilli() {
+			delete(c.Processes, id)
+			removed++
+		} else {
+			total++
+		}
+	}
+	if limit.IsZero() {
+		return total, removed
+	}
+	for key, i := range c.Incarnations {
+		if i.Until != 0 && i.Expires < limit.Unix() {
+			delete(c.Incarnations, key)
+			removed++
+		}
+	}
+	return total, removed
+}
+
+// Clone is a deep copy.
+func (c *cluster) Clone() memberlist.Mergeable { return c.clone() }
+
+func (c *cluster) clone() *cluster {
+	out := newCluster()
+	for id, p := range c.Processes {
+		p.Roles = slices.Clone(p.Roles)
+		out.Processes[id] = p
+	}
+	for key, i := range c.Incarnations {
+		out.Incarnations[key] = i
+	}
+	return out
+}
+
+func newCluster() *cluster {
+	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}}
+}
+
+// clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
+type clusterCodec struct{}
+
+// CodecID names the form on the wire; another form gets another name.
+func (clusterCodec) CodecID() string { return "hearthCluster1" }
+
+// Decode is the inverse of Encode. An empty value is an empty cluster.
+func (clusterCodec) Decode(b []byte) (any, error) {
+	if n, err := snappy.DecodedLen(b); err != nil {
+		return nil, fmt.Errorf("cluster value: %w", err)
+	} else if n > maxCluster {
+		return nil, fmt.Errorf("cluster value of %d bytes: at most %d", n, maxCluster)
+	}
+	b, err := snappy.Decode(nil, b)
+	if err != nil {
+		return nil, fmt.Errorf("cluster value: %w", err)
+	}
+	in, out := cluster{}, newCluster()
+	if len(b) == 0 {
+		return out, nil
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, fmt.Errorf("cluster value: %w", err)
+	}
+	for id, p := range in.Processes {
+		p.ID = id
+		out.Processes[id] = p
+	}
+	for key, i := range in.Incarnations {
+		if key == incarnationKey(i.ID, i.Since) {
+			out.Incarnations[key] = i
+		}
+	}
+	return out, nil
+}
+
+// Encode writes a *cluster.
+func (clusterCodec) Encode(v any) ([]byte, error) {
+	c, ok := v.(*cluster)
+	if !ok {
+		return nil, fmt.Errorf("encode a %T as a cluster value", v)
+	}
+	return snappy.Encode(nil, mustJSON(c)), nil
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: gossip value is not JSON: " + err.Error())
+	}
+	return b
+}

@@ -1,0 +1,21 @@
+// Package gossip is the ring of a cluster without a controller: members find each other by memberlist, say what they are
+// in gossiped values, and each of them compiles what it hears into a ring.Placement.
+//
+// Flow: LoadInstance (who I am) -> New -> Open: listen, join, check that I belong here, register -> for ever: heartbeat,
+// watch the values, compile the placement, forget who is gone -> Close (stay placed, expected back) or Leave + Close.
+//
+// Values (docs/design/002-ring.md): one dskit ring descriptor per role (keys receive, store, compact, rule, distributor)
+// with address, zone, state, heartbeat and tokens; and the key "cluster" with what a ring descriptor has no room for:
+// each process's HTTP address, replication factor and bucket, and the history of the receivers' incarnations.
+//
+// Invariants:
+//   - Placement is one atomic load; it is never nil, and never changes after it was returned.
+//   - A member that is down stays placed until it is forgotten, and nobody forgets a receiver while it sees fewer than a
+//     quorum of the receivers alive.
+//   - A process writes its own ring entries only, but for removing those of forgotten members.
+//   - Every state change of an entry has a heartbeat strictly newer than the last: a merge never drops it.
+//   - Readiness asks about this process and its own view, never whether others are ready.
+//
+// Locks: Gossip.mu guards the state this process wants to be seen in and the rebuilding of the view. It is held while
+// the KV store is read or written (mu before the store's lock); the store never calls back with its lock held.
+package gossip

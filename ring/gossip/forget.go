@@ -1,0 +1,162 @@
+package gossip
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// forgettable is the ids to take off each role's ring: members silent for longer than after, in a view that can be
+// trusted to see who is there. For receivers, whose forgetting moves series and ends a quorum's memory, a quorum of the
+// receivers must be alive. The other roles own nothing alone: a quorum of all members, whatever their roles, will do.
+func forgettable(v *view, now time.Time, timeout, after time.Duration) map[string][]string {
+	all, alive := map[string]bool{}, 0
+	for _, r := range v.rings {
+		for id := range r.entries {
+			if !all[id] && v.alive(id, now, timeout) {
+				alive++
+			}
+			all[id] = true
+		}
+	}
+	out := map[string][]string{}
+	for role, r := range v.rings {
+		see, of := alive, len(all)
+		if role == RoleReceive {
+			see, of = 0, len(r.entries)
+			for _, e := range r.entries {
+				if fresh(e, now, timeout) {
+					see++
+				}
+			}
+		}
+		if see < ring.Quorum(of) {
+			continue
+		}
+		for _, id := range slices.Sorted(maps.Keys(r.entries)) {
+			if !fresh(r.entries[id], now, after) {
+				out[role] = append(out[role], id)
+			}
+		}
+	}
+	return out
+}
+
+// tidy forgets members that are gone, and what was left of them in the cluster value. All members do so; that several
+// do it at once is harmless.
+func (g *Gossip) tidy(ctx context.Context) {
+	if g.isSilent() {
+		return
+	}
+	v := g.view.Load()
+	gone := forgettable(v, g.opts.Now(), g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
+	for _, role := range slices.Sorted(maps.Keys(gone)) {
+		for _, id := range gone[role] {
+			err := g.drop(ctx, role, id, func(e dring.InstanceDesc) bool { return !fresh(e, g.opts.Now(), g.opts.ForgetAfter) })
+			if err != nil && ctx.Err() == nil {
+				g.log.Warn("member not forgotten", "role", role, "member", id, "err", err)
+			}
+		}
+	}
+	err := g.edit(ctx, func(c *cluster, now time.Time) bool { return g.sweep(c, now) })
+	if err != nil && ctx.Err() == nil {
+		g.log.Warn("cluster value not tidied", "err", err)
+	}
+}
+
+// sweep ends what refers to members that no ring knows, and did not for a while: a late message may have brought it back.
+func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
+	v, limit := g.view.Load(), now.Add(-g.opts.ForgetAfter).UnixMilli()
+	for id, p := range c.Processes {
+		if p.Updated < limit && !p.Left && !v.known(id) {
+			changed = c.leave(id, now) || changed
+		}
+	}
+	for key, i := range c.Incarnations {
+		if _, ok := v.rings[RoleReceive].entries[i.ID]; i.Until == 0 && i.Updated < limit && !ok {
+			c.end(key, now.Unix(), false, now, g.opts.HistoryRetention)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// known reports whether a member is on any ring.
+func (v *view) known(id string) bool {
+	for _, r := range v.rings {
+		if _, ok := r.entries[id]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// drop takes a member off a role's ring, if it is one and is so that cond holds. A receiver's incarnation ends with its
+// last heartbeat.
+//  1. the incarnation is closed: a crash after it leaves a member that is counted as missing once more, not forgotten
+//  2. the ring entry becomes a tombstone
+func (g *Gossip) drop(ctx context.Context, role, id string, cond func(dring.InstanceDesc) bool) error {
+	e, ok := g.view.Load().rings[role].entries[id]
+	if !ok || !cond(e) {
+		return nil
+	}
+	if role == RoleReceive {
+		err := g.edit(ctx, func(c *cluster, now time.Time) bool {
+			return c.endAll(id, e.Timestamp, false, now, g.opts.HistoryRetention)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	dropped := false
+	err := g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
+		desc := dring.GetOrCreateRingDesc(in)
+		e, ok := desc.Ingesters[id]
+		if dropped = ok && cond(e); !dropped {
+			return nil, false, nil
+		}
+		desc.Ingesters[id] = tombstone(e, g.opts.Now().Unix())
+		return desc, true, nil
+	})
+	if err != nil || !dropped {
+		return err
+	}
+	g.metrics.forgotten.Inc()
+	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heartbeat", time.Unix(e.Timestamp, 0))
+	g.refresh(ctx)
+	if g.view.Load().known(id) {
+		return nil
+	}
+	return g.edit(ctx, func(c *cluster, now time.Time) bool { return c.leave(id, now) })
+}
+
+// tombstone is the entry that removes e from all members' rings.
+func tombstone(e dring.InstanceDesc, now int64) dring.InstanceDesc {
+	e.State, e.Tokens, e.Timestamp = dring.LEFT, nil, max(now, e.Timestamp+1)
+	return e
+}
+
+// Forget takes a member that is down off all rings now, whatever the quorum: an operator knows that it will not return.
+// It fails with errs.NotFound for an unknown member and errs.Conflict for one that is alive.
+func (g *Gossip) Forget(ctx context.Context, id string) error {
+	v, now := g.view.Load(), g.opts.Now()
+	if !v.known(id) {
+		return errs.E(errs.NotFound, "ring: no member %q", id)
+	}
+	if v.alive(id, now, g.opts.HeartbeatTimeout) {
+		return errs.E(errs.Conflict, "ring: member %q is alive; only members that are down can be forgotten", id)
+	}
+	for _, role := range roles {
+		err := g.drop(ctx, role, id, func(e dring.InstanceDesc) bool { return !fresh(e, g.opts.Now(), g.opts.HeartbeatTimeout) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grafana/dskit/dns"
+	"github.com/grafana/dskit/flagext"
+	"github.com/grafana/dskit/kv"
+	"github.com/grafana/dskit/kv/codec"
+	"github.com/grafana/dskit/kv/memberlist"
+	dring "github.com/grafana/dskit/ring"
+	"github.com/grafana/dskit/services"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hearth-metrics/hearth/internal/gokit"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// Gossip is this process's place in the cluster and its view of it. Its methods may be called concurrently.
+type Gossip struct {
+	log     *slog.Logger
+	reg     prometheus.Registerer
+	opts    Options
+	metrics *metrics
+
+	place atomic.Pointer[ring.Placement] // of role receive, never nil
+	view  atomic.Pointer[view]           // replaced whole by refresh
+
+	// Set by Open, constant after.
+	local   locality
+	kvs     *memberlist.KVInitService
+	store   *memberlist.KV
+	rings   kv.Client // values of type *dring.Desc
+	members kv.Client // values of type *cluster
+
+	mu     sync.Mutex // guards wanted, and the rebuilding of view and place
+	wanted dring.InstanceDesc
+	silent bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
+
+	settled  atomic.Bool            // the first other member was met, or is no longer waited for
+	conflict atomic.Pointer[string] // why this process does not belong here, nil when it does
+	nudge    chan struct{}          // asks the keeper for a beat now
+	rivalry  rivalry                // the keeper's own
+
+	// open tells the states of the life cycle: Close may be called at any time, and once.
+	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole
+	open    bool
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	closing atomic.Bool
+}
+
+// New checks opts and prepares; it opens no port. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Gossip, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gossip{log: log, reg: reg, opts: opts, nudge: make(chan struct{}, 1)}
+	g.metrics = newMetrics(reg, g)
+	g.view.Store(&view{cluster: newCluster(), rings: map[string]roleView{}})
+	empty := ring.NewTokens(nil, max(opts.ReplicationFactor, 1))
+	g.place.Store(&empty)
+	return g, nil
+}
+
+// Open listens, tries once to join, refuses when this process does not belong in the cluster it met (errs.Conflict), and
+// registers. That other members cannot be reached is no error: it goes on trying. fail is called when gossip dies later.
+func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
+	g.lifeMu.Lock()
+	defer g.lifeMu.Unlock()
+	if g.open {
+		panic("BUG: gossip opened twice")
+	}
+	if err := g.listen(ctx); err != nil {
+		return err
+	}
+	life, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	defer func() {
+		if err != nil {
+			cancel()
+			err = errors.Join(err, services.StopAndAwaitTerminated(context.Background(), g.kvs))
+		}
+	}()
+	g.settled.Store(len(g.opts.Join) == 0)
+	met, _ := g.join(ctx)
+	if err := g.admit(ctx); err != nil {
+		return err
+	}
+	if err := g.register(ctx); err != nil {
+		return err
+	}
+	g.open = true
+	g.wg.Go(func() { g.keep(life) })
+	g.wg.Go(func() { g.rejoin(life, met > 0) })
+	g.watch(life)
+	g.wg.Go(func() { g.supervise(fail) })
+	g.log.Info("joined the ring", "instance", g.opts.Instance.ID, "gossip", g.Address(), "roles", g.opts.Roles, "members_met", met)
+	return nil
+}
+
+// listen starts the gossiped store.
+func (g *Gossip) listen(ctx context.Context) error {
+	ips := localIPs()
+	e, err := locate(ctx, g.opts.BindAddress, g.opts.AdvertiseAddress, ips)
+	if err != nil {
+		return err
+	}
+	g.local = locality{endpoint: e, ips: ips}
+	cfg := kvConfig(g.opts, e)
+	log := gokit.NewQuiet(g.log)
+	// Names of DNS metrics are not the ring's own: other users of the resolver in this process have them too.
+	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
+	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, log, dnsReg)
+	g.kvs = memberlist.NewKVInitService(&cfg, log, g.local.dns, g.reg)
+	if err := services.StartAndAwaitRunning(ctx, g.kvs); err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	if err := g.start(ctx); err != nil {
+		_ = services.StopAndAwaitTerminated(context.Background(), g.kvs) // fails with the cause that is returned
+		return fmt.Errorf("gossip on %s: %w", g.opts.BindAddress, err)
+	}
+	return nil
+}
+
+// start waits until the store listens, and makes the clients of its values.
+func (g *Gossip) start(ctx context.Context) (err error) {
+	if g.store, err = g.kvs.GetMemberlistKV(); err != nil {
+		return err
+	}
+	if err := g.store.AwaitRunning(ctx); err != nil {
+		if cause := g.store.FailureCase(); cause != nil {
+			return cause
+		}
+		return err
+	}
+	if g.rings, err = memberlist.NewClient(g.store, dring.GetCodec()); err != nil {
+		return err
+	}
+	g.members, err = memberlist.NewClient(g.store, clusterCodec{})
+	g.local.port = strconv.Itoa(g.store.GetListeningPort())
+	return err
+}
+
+// kvConfig sets memberlist for a cluster that should notice changes within a second or two.
+func kvConfig(o Options, e endpoint) memberlist.KVConfig {
+	var c memberlist.KVConfig
+	flagext.DefaultValues(&c) // zero queue sizes are refused
+	c.TCPTransport.BindAddrs = flagext.StringSlice{e.bindIP.String()}
+	c.TCPTransport.BindPort, _ = strconv.Atoi(e.bindPort)
+	if e.bindPort != "0" { // else the transport advertises the bound IP and the port it got
+		c.AdvertiseAddr = e.ip.String()
+		c.AdvertisePort, _ = strconv.Atoi(e.port)
+	}
+	c.ClusterLabel = o.ClusterLabel
+	c.GossipInterval = 200 * time.Millisecond
+	c.GossipNodes = 3
+	c.PushPullInterval = 10 * time.Second
+	c.StreamTimeout = 2 * time.Second
+	c.LeaveTimeout = 2 * time.Second
+	c.BroadcastTimeoutForLocalUpdatesOnShutdown = 2 * time.Second
+	c.LeftIngestersTimeout = 5 * time.Minute
+	c.Codecs = append([]codec.Codec{dring.GetCodec(), clusterCodec{}}, o.Codecs...)
+	return c
+}
+
+// supervise tells who runs the process that gossip died of itself.
+func (g *Gossip) supervise(fail func(error)) {
+	err := g.kvs.AwaitTerminated(context.Background())
+	if err != nil && !g.closing.Load() && fail != nil {
+		fail(err)
+	}
+}
+
+// Close stops. The member stays on the ring as leaving, expected back, unless Leave was called. It is idempotent.
+func (g *Gossip) Close() error {
+	g.lifeMu.Lock()
+	defer g.lifeMu.Unlock()
+	if !g.open {
+		return nil
+	}
+	g.sayLeaving(context.Background())
+	return g.shut()
+}
+
+// shut ends all of g without a word to others. lifeMu is held.
+func (g *Gossip) shut() error {
+	g.open = false
+	g.closing.Store(true)
+	g.cancel()
+	err := services.StopAndAwaitTerminated(context.Background(), g.kvs)
+	g.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("gossip: %w", err)
+	}
+	return nil
+}
+
+// Address is the host:port at which others reach this process's gossip. It is valid after Open.
+func (g *Gossip) Address() string { return net.JoinHostPort(g.local.host, g.local.port) }
+
+// Placement is where series go now: the receivers as this process sees them. It is never nil.
+func (g *Gossip) Placement() ring.Placement { return *g.place.Load() }
+
+// Client gives access to further gossiped values; c must be one of Options.Codecs. It is valid after Open.
+func (g *Gossip) Client(c codec.Codec) (kv.Client, error) { return memberlist.NewClient(g.store, c) }
+
+// Ready says why this process cannot do its part in the cluster yet, nil when it can.
+func (g *Gossip) Ready() error {
+	if why := g.conflict.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if !g.settled.Load() {
+		return fmt.Errorf("ring: no other member met yet of %q", g.opts.Join)
+	}
+	v := g.view.Load()
+	for _, role := range g.opts.Roles {
+		e, ok := v.rings[role].entries[g.opts.Instance.ID]
+		if !ok || e.State != dring.ACTIVE {
+			return fmt.Errorf("ring %s: this instance is not active", role)
+		}
+	}
+	return nil
+}

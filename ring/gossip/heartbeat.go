@@ -1,0 +1,184 @@
+package gossip
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+)
+
+// register makes this process a member: it writes its entries, whatever they were, and waits for nobody.
+func (g *Gossip) register(ctx context.Context) error {
+	g.mu.Lock()
+	g.wanted = dring.InstanceDesc{
+		Id:                  g.opts.Instance.ID,
+		Addr:                g.local.advertised(g.opts.GRPCAddress),
+		Zone:                g.opts.Zone,
+		State:               dring.ACTIVE,
+		RegisteredTimestamp: g.opts.Instance.Since.Unix(),
+	}
+	g.mu.Unlock()
+	for _, role := range g.opts.Roles {
+		if err := g.assert(ctx, role); err != nil {
+			return err
+		}
+	}
+	if err := g.retract(ctx); err != nil {
+		return err
+	}
+	if err := g.enroll(ctx); err != nil {
+		return err
+	}
+	g.refresh(ctx)
+	return nil
+}
+
+// retract removes this process's entries from rings of roles it had before it was restarted.
+func (g *Gossip) retract(ctx context.Context) error {
+	if len(g.opts.Roles) == 0 {
+		return nil
+	}
+	for _, role := range roles {
+		if slices.Contains(g.opts.Roles, role) {
+			continue
+		}
+		if err := g.drop(ctx, role, g.opts.Instance.ID, func(dring.InstanceDesc) bool { return true }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// assert writes this process's entry in a ring as it should be, with a heartbeat. It is the only way they are written.
+func (g *Gossip) assert(ctx context.Context, role string) error {
+	return g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
+		desc := dring.GetOrCreateRingDesc(in)
+		want := g.want(role) // here, in the transaction: a beat must not undo a Leave that overtook it
+		old, ok := desc.Ingesters[want.Id]
+		next, changed := nextEntry(old, ok, want, g.opts.Now().Unix())
+		if !changed {
+			return nil, false, nil
+		}
+		desc.Ingesters[want.Id] = next
+		return desc, true, nil
+	})
+}
+
+// want is this process's entry in a role's ring, but for the heartbeat.
+func (g *Gossip) want(role string) dring.InstanceDesc {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	want := g.wanted
+	if role == RoleReceive && want.State != dring.LEFT {
+		want.Tokens = g.opts.Instance.tokens()
+	}
+	return want
+}
+
+// nextEntry is what replaces old (ok: there is one) so that it says what want says, with a heartbeat at now. The store
+// keeps the entry with the newer heartbeat, in whole seconds. So a change always gets a newer one than old, if need be
+// one of the next seconds; a heartbeat alone waits for the next second: changed is false.
+func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64) (next dring.InstanceDesc, changed bool) {
+	next = want
+	next.Timestamp = now
+	if !ok {
+		return next, want.State != dring.LEFT
+	}
+	if subset(old.Tokens, want.Tokens) { // tokens that another member had first, and won, are not claimed again
+		next.Tokens = old.Tokens
+	}
+	if next.State != old.State || next.ReadOnly != old.ReadOnly || next.Addr != old.Addr || next.Zone != old.Zone ||
+		next.RegisteredTimestamp != old.RegisteredTimestamp || !slices.Equal(next.Tokens, old.Tokens) {
+		next.Timestamp = max(now, old.Timestamp+1)
+		return next, true
+	}
+	return next, now > old.Timestamp
+}
+
+// subset reports whether a, which is not empty, has no token that b has not. Both are sorted.
+func subset(a, b []uint32) bool {
+	if len(a) == 0 || len(a) > len(b) {
+		return false
+	}
+	for _, t := range a {
+		if _, ok := slices.BinarySearch(b, t); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// keep is the life of a member: beat by beat, it says that it is here, and looks after the rings.
+func (g *Gossip) keep(ctx context.Context) {
+	tick := time.NewTicker(g.opts.HeartbeatPeriod)
+	defer tick.Stop()
+	down := map[string]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-g.nudge:
+		}
+		g.refresh(ctx)
+		g.beat(ctx)
+		g.inspect()
+		down = g.logDown(down)
+		if len(g.opts.Roles) > 0 {
+			g.tidy(ctx)
+		}
+	}
+}
+
+// nudgeKeeper asks for a beat now.
+func (g *Gossip) nudgeKeeper() {
+	select {
+	case g.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// beat asserts all of this process's entries.
+func (g *Gossip) beat(ctx context.Context) {
+	if g.isSilent() || g.yields() {
+		return
+	}
+	for _, role := range g.opts.Roles {
+		if err := g.assert(ctx, role); err != nil && ctx.Err() == nil {
+			g.metrics.failed.Inc()
+			g.log.Warn("heartbeat not written", "role", role, "err", err)
+		}
+	}
+	if err := g.enroll(ctx); err != nil && ctx.Err() == nil {
+		g.metrics.failed.Inc()
+		g.log.Warn("cluster value not written", "err", err)
+	}
+}
+
+func (g *Gossip) isSilent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.silent
+}
+
+// logDown logs who went down and who came back since it answered was, and answers who is down.
+func (g *Gossip) logDown(was map[string]bool) (is map[string]bool) {
+	now, v := g.opts.Now(), g.view.Load()
+	is = map[string]bool{}
+	for _, role := range roles {
+		for id, e := range v.rings[role].entries {
+			key := role + "/" + id
+			switch {
+			case !fresh(e, now, g.opts.HeartbeatTimeout):
+				is[key] = true
+				if !was[key] {
+					g.log.Warn("member is down", "role", role, "member", id, "address", e.Addr, "heartbeat", time.Unix(e.Timestamp, 0))
+				}
+			case was[key]:
+				g.log.Info("member is back", "role", role, "member", id)
+			}
+		}
+	}
+	return is
+}

@@ -1,0 +1,151 @@
+package gossip
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// History is every incarnation of a receiver that a query of the last HistoryRetention may need, members included, by
+// start. The caller owns the slice.
+func (g *Gossip) History() []ring.Incarnation {
+	c, now := g.view.Load().cluster, g.opts.Now()
+	out := make([]ring.Incarnation, 0, len(c.Incarnations))
+	for _, i := range c.Incarnations {
+		if i.Until != 0 && i.Until < now.Add(-g.opts.HistoryRetention).Unix() {
+			continue
+		}
+		r := ring.Incarnation{
+			Member:  ring.Member{ID: i.ID, Addr: i.Addr, Zone: i.Zone},
+			Since:   time.Unix(i.Since, 0),
+			Drained: i.Drained,
+		}
+		if i.Until != 0 {
+			r.Until = time.Unix(i.Until, 0)
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b ring.Incarnation) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// self is what this process says of itself in the cluster value.
+func (g *Gossip) self() process {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return process{
+		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
+		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
+	}
+}
+
+// enroll makes the cluster value say what is true of this process. It writes only when it does not.
+func (g *Gossip) enroll(ctx context.Context) error {
+	if len(g.opts.Roles) == 0 {
+		return nil
+	}
+	self := g.self()
+	return g.edit(ctx, func(c *cluster, now time.Time) bool {
+		if g.isSilent() { // asked in the transaction: a beat must not undo a Leave that overtook it
+			return false
+		}
+		changed := c.setProcess(self, now)
+		if slices.Contains(self.Roles, RoleReceive) {
+			changed = c.begin(self, g.opts.Instance.Since.Unix(), now, g.opts.HistoryRetention) || changed
+		}
+		return changed
+	})
+}
+
+// edit changes the cluster value by f, which reports whether it changed anything, when f changes the known one.
+func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) bool) error {
+	if !f(g.view.Load().cluster.clone(), g.opts.Now()) {
+		return nil
+	}
+	err := g.members.CAS(ctx, clusterKey, func(in any) (any, bool, error) {
+		c, _ := in.(*cluster)
+		if c == nil {
+			c = newCluster()
+		}
+		if !f(c, g.opts.Now()) {
+			return nil, false, nil
+		}
+		return c, true, nil
+	})
+	if err == nil {
+		g.refresh(ctx)
+	}
+	return err
+}
+
+// setProcess makes p's record say what p says.
+func (c *cluster) setProcess(p process, now time.Time) (changed bool) {
+	old, ok := c.Processes[p.ID]
+	p.Updated = old.Updated
+	if ok && slices.Equal(p.Roles, old.Roles) {
+		p.Roles = old.Roles
+		if string(mustJSON(p)) == string(mustJSON(old)) {
+			return false
+		}
+	}
+	p.Updated = version(now, old.Updated)
+	c.Processes[p.ID] = p
+	return true
+}
+
+// leave turns a process's record into a tombstone.
+func (c *cluster) leave(id string, now time.Time) (changed bool) {
+	p, ok := c.Processes[id]
+	if !ok || p.Left {
+		return false
+	}
+	c.Processes[id] = process{ID: id, Left: true, Updated: version(now, p.Updated)}
+	return true
+}
+
+// begin opens the incarnation of p that began at since, and closes p's others: that data is gone, its disk was replaced.
+func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duration) (changed bool) {
+	key := incarnationKey(p.ID, since)
+	for k, i := range c.Incarnations {
+		if i.ID != p.ID || k == key || i.Until != 0 {
+			continue
+		}
+		until := since
+		if until <= i.Since { // an older disk came back
+			until = now.Unix()
+		}
+		c.end(k, until, false, now, keep)
+		changed = true
+	}
+	old, ok := c.Incarnations[key]
+	if ok && old.Until == 0 && old.Addr == p.Addr && old.Zone == p.Zone {
+		return changed
+	}
+	c.Incarnations[key] = incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Updated: version(now, old.Updated)}
+	return true
+}
+
+// end closes an incarnation.
+func (c *cluster) end(key string, until int64, drained bool, now time.Time, keep time.Duration) {
+	i := c.Incarnations[key]
+	i.Until, i.Drained = max(until, i.Since), drained
+	i.Expires = i.Until + int64(keep/time.Second)
+	i.Updated = version(now, i.Updated)
+	c.Incarnations[key] = i
+}
+
+// endAll closes the open incarnations of a member.
+func (c *cluster) endAll(id string, until int64, drained bool, now time.Time, keep time.Duration) (changed bool) {
+	for k, i := range c.Incarnations {
+		if i.ID == id && i.Until == 0 {
+			c.end(k, until, drained, now, keep)
+			changed = true
+		}
+	}
+	return changed
+}

@@ -1,0 +1,174 @@
+package gossip
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// InstanceFile is the name of the file in the data directory that says who this process is.
+const InstanceFile = "hearth-instance.json"
+
+// numTokens is the number of tokens of a new instance: with 128, and one in each 128th of the circle, members' shares
+// differ by a few percent, and a descriptor stays below a kilobyte.
+const numTokens = 128
+
+// Instance is the identity of a process and of the data on its disk.
+type Instance struct {
+	// ID is unique in the cluster.
+	ID string
+	// Tokens are the member's points on the ring, sorted. They survive restarts, so that no series moves.
+	Tokens []uint32
+	// Since is when the data directory began, whole seconds: this member holds nothing older.
+	Since time.Time
+}
+
+// instanceJSON is the form of InstanceFile.
+type instanceJSON struct {
+	ID     string   `json:"id"`
+	Tokens []uint32 `json:"tokens"`
+	Since  int64    `json:"since"` // Unix seconds
+}
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,149}$`)
+
+// LoadInstance reads the identity kept in dir, and makes and keeps a new one when there is none. id is the id to use, ""
+// for the one on disk or, for a new instance, the host's name and four random characters. It fails when the file names
+// another id, and when it cannot be read: an identity is never replaced silently, since data would change its owner.
+func LoadInstance(dir, id string) (Instance, error) {
+	if id != "" && !validID.MatchString(id) {
+		return Instance{}, errs.E(errs.Invalid, "instance id %q: want 1 to 150 letters, digits, '.', '_' or '-'", id)
+	}
+	path := filepath.Join(dir, InstanceFile)
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return createInstance(dir, id)
+	}
+	if err != nil {
+		return Instance{}, fmt.Errorf("read instance: %w", err)
+	}
+	in, err := parseInstance(content)
+	if err != nil {
+		return Instance{}, errs.E(errs.Invalid, "%s: %w; restore it, or remove it to begin as a new member", path, err)
+	}
+	if id != "" && id != in.ID {
+		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id", path, in.ID, id)
+	}
+	return in, nil
+}
+
+// parseInstance reads the content of InstanceFile.
+func parseInstance(content []byte) (Instance, error) {
+	dec := json.NewDecoder(bytes.NewReader(content))
+	var f instanceJSON
+	if err := dec.Decode(&f); err != nil {
+		return Instance{}, err
+	}
+	if dec.More() {
+		return Instance{}, errors.New("more than one JSON value")
+	}
+	in := Instance{ID: f.ID, Tokens: f.Tokens, Since: time.Unix(f.Since, 0)}
+	return in, in.validate()
+}
+
+func (in Instance) validate() error {
+	var faults []error
+	if !validID.MatchString(in.ID) {
+		faults = append(faults, fmt.Errorf("instance id %q is not valid", in.ID))
+	}
+	if len(in.Tokens) == 0 {
+		faults = append(faults, errors.New("instance has no tokens"))
+	}
+	for i := 1; i < len(in.Tokens); i++ {
+		if in.Tokens[i-1] >= in.Tokens[i] {
+			faults = append(faults, errors.New("instance tokens are not sorted and distinct"))
+			break
+		}
+	}
+	if in.Since.Unix() <= 0 {
+		faults = append(faults, errors.New("instance has no start time"))
+	}
+	return errors.Join(faults...)
+}
+
+func createInstance(dir, id string) (Instance, error) {
+	if id == "" {
+		host, err := os.Hostname()
+		if err != nil || !validID.MatchString(host) || len(host) > 140 {
+			host = "hearth"
+		}
+		id = host + "-" + randomText(4)
+	}
+	in := Instance{ID: id, Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix(), 0)}
+	content, err := json.Marshal(instanceJSON{ID: in.ID, Tokens: in.Tokens, Since: in.Since.Unix()})
+	if err != nil {
+		return Instance{}, err
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return Instance{}, fmt.Errorf("keep instance: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, InstanceFile), append(content, '\n')); err != nil {
+		return Instance{}, fmt.Errorf("keep instance: %w", err)
+	}
+	return in, nil
+}
+
+// randomTokens gives n sorted distinct tokens: one at random in each n-th of the circle.
+func randomTokens(n int) []uint32 {
+	arc := uint64(1<<32) / uint64(n)
+	tokens := make([]uint32, n)
+	for i := range tokens {
+		tokens[i] = uint32(uint64(i)*arc + rand.Uint64N(arc))
+	}
+	return tokens
+}
+
+func randomText(n int) string {
+	const chars = "abcdefghijklmnopqrstuvwxyz0123456789"
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = chars[rand.IntN(len(chars))]
+	}
+	return string(b)
+}
+
+// writeFile replaces path as a whole, or not at all:
+//  1. the content, synced, under a name of its own in the same directory
+//  2. rename, the commit
+//  3. the directory, synced
+func writeFile(path string, content []byte) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp.Name())
+		}
+	}()
+	_, werr := tmp.Write(content)
+	if err := errors.Join(werr, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// tokens is a copy of in's tokens: values handed to the KV store are its own.
+func (in Instance) tokens() []uint32 { return slices.Clone(in.Tokens) }

@@ -1,0 +1,68 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+)
+
+// SetReadOnly takes this member out of the placement for writes; it is still read. It lasts until the process ends: a
+// restart writes again.
+func (g *Gossip) SetReadOnly(ctx context.Context) error {
+	g.mu.Lock()
+	g.wanted.ReadOnly = true
+	g.wanted.ReadOnlyUpdatedTimestamp = g.opts.Now().Unix()
+	g.mu.Unlock()
+	return g.assertAll(ctx)
+}
+
+// Leave takes this member off the ring for good and ends its incarnation; drained says that the store gateways serve all
+// its blocks, so that nothing is missing without it. Close is still to be called. Starting again joins anew.
+func (g *Gossip) Leave(ctx context.Context, drained bool) error {
+	g.mu.Lock()
+	g.silent = true
+	g.wanted.State = dring.LEFT
+	g.mu.Unlock()
+	if len(g.opts.Roles) == 0 {
+		return nil
+	}
+	err := g.edit(ctx, func(c *cluster, now time.Time) bool {
+		ended := c.endAll(g.opts.Instance.ID, now.Unix(), drained, now, g.opts.HistoryRetention)
+		return c.leave(g.opts.Instance.ID, now) || ended
+	})
+	if err := errors.Join(err, g.assertAll(ctx)); err != nil {
+		return err
+	}
+	g.log.Info("left the ring", "instance", g.opts.Instance.ID, "drained", drained)
+	return nil
+}
+
+// sayLeaving marks this member as stopping and expected back. That the word does not reach others is no fault of theirs
+// or ours: its heartbeat grows old.
+func (g *Gossip) sayLeaving(ctx context.Context) {
+	g.mu.Lock()
+	quiet := g.silent
+	g.silent = true
+	g.wanted.State = dring.LEAVING
+	g.mu.Unlock()
+	if quiet {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := g.assertAll(ctx); err != nil {
+		g.log.Warn("leaving not written", "err", err)
+	}
+}
+
+// assertAll writes all of this process's ring entries now.
+func (g *Gossip) assertAll(ctx context.Context) error {
+	var errs []error
+	for _, role := range g.opts.Roles {
+		errs = append(errs, g.assert(ctx, role))
+	}
+	g.refresh(ctx)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,51 @@
+package gossip
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+type metrics struct {
+	compiled  prometheus.Counter     // placements swapped in
+	forgotten prometheus.Counter     // members this process took off a ring
+	failed    prometheus.Counter     // heartbeats it could not write
+	conflict  prometheus.Gauge       // 1 while it does not belong here
+	joins     *prometheus.CounterVec // attempts by outcome: reached, failed
+}
+
+func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
+	f := promauto.With(reg)
+	if reg != nil {
+		reg.MustRegister(memberCollector{g})
+	}
+	return &metrics{
+		compiled:  f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_placements_total", Help: "Placements compiled because the receivers changed."}),
+		forgotten: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_forgotten_members_total", Help: "Members this process took off a ring."}),
+		failed:    f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_heartbeat_failures_total", Help: "Heartbeats that could not be written."}),
+		conflict:  f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict", Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
+		joins:     f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_ring_joins_total", Help: "Attempts to reach the members to join, by outcome."}, []string{"outcome"}),
+	}
+}
+
+// memberCollector counts members when it is asked: their states depend on the time.
+type memberCollector struct{ g *Gossip }
+
+var membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
+
+// Describe is for prometheus.Collector.
+func (c memberCollector) Describe(ch chan<- *prometheus.Desc) { ch <- membersDesc }
+
+// Collect is for prometheus.Collector.
+func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, role := range roles {
+		var counts [ring.Down + 1]int
+		for _, m := range c.g.Members(role) {
+			counts[m.State]++
+		}
+		for state, n := range counts {
+			ch <- prometheus.MustNewConstMetric(membersDesc, prometheus.GaugeValue, float64(n), role, ring.State(state).String())
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/grafana/dskit/kv/codec"
+)
+
+// The roles, which are also the keys of their rings in the gossiped store.
+const (
+	RoleReceive     = "receive"
+	RoleStore       = "store"
+	RoleCompact     = "compact"
+	RoleRule        = "rule"
+	RoleDistributor = "distributor"
+)
+
+// roles are all rings, in the order of pages.
+var roles = []string{RoleReceive, RoleStore, RoleCompact, RoleRule, RoleDistributor}
+
+// defaultPort is where members gossip when an address names no port.
+const defaultPort = "7946"
+
+// Options configures a Gossip. Begin with DefaultOptions.
+type Options struct {
+	// BindAddress is the host:port to gossip on, TCP only. Port 0 takes a free port and needs an IP as host.
+	BindAddress string
+	// AdvertiseAddress is the host or host:port at which others reach this process. "" finds one: the bound IP, else a
+	// private IP of this machine, else any, else loopback (a cluster within one machine). Without a port it is BindAddress's.
+	AdvertiseAddress string
+	// Join are members to join: host:port, or dns+host:port, dnssrv+name, dnssrvnoa+name. All are tried at Open and then
+	// every RejoinInterval, so that a split heals. Empty begins a cluster others can join.
+	Join []string
+	// JoinTimeout is how long readiness waits for the first other member when Join names one. After it this process
+	// serves alone, and goes on trying.
+	JoinTimeout time.Duration
+	// RejoinInterval is the time between attempts to reach all of Join again.
+	RejoinInterval time.Duration
+	// ClusterLabel separates clusters whose members can reach each other: others' messages are dropped.
+	ClusterLabel string
+
+	// Instance is who this process is; see LoadInstance. Its tokens matter for role receive only.
+	Instance Instance
+	// Roles are the rings this process registers in. A process without roles only watches: nobody hears of it.
+	Roles []string
+	// Zone is the failure domain of this process, "" for none. Replicas go to distinct zones as far as there are.
+	Zone string
+	// GRPCAddress and HTTPAddress are the host:port others call this process at. An empty or unspecified host (0.0.0.0)
+	// stands for the host that is advertised.
+	GRPCAddress, HTTPAddress string
+
+	// ReplicationFactor is the number of copies of each series. All processes that set it must set the same. 0, for a
+	// process that only asks, is the cluster's.
+	ReplicationFactor int
+	// BucketID is the identity of the object store this process uses, "" for none. Receivers, store gateways and
+	// compactors must all name the same or none; the others the same when they name one.
+	BucketID string
+
+	// HeartbeatPeriod is the time between heartbeats. They count whole seconds.
+	HeartbeatPeriod time.Duration
+	// HeartbeatTimeout is the age of a heartbeat from which a member is Down. The age is by the reader's clock: clocks
+	// must agree to a second or two.
+	HeartbeatTimeout time.Duration
+	// ForgetAfter is the age of a heartbeat from which a member is taken off the ring and its series move to others.
+	ForgetAfter time.Duration
+	// HistoryRetention is how long a closed incarnation is remembered; at least as long as receivers keep data.
+	HistoryRetention time.Duration
+
+	// Codecs are those of further values to be gossiped, reached through Client.
+	Codecs []codec.Codec
+	// Now is the clock, nil for time.Now.
+	Now func() time.Time
+}
+
+// DefaultOptions are good for a cluster of up to some hundred members; Instance, Roles and addresses are to be filled in.
+func DefaultOptions() Options {
+	return Options{
+		BindAddress:       "0.0.0.0:" + defaultPort,
+		JoinTimeout:       10 * time.Second,
+		RejoinInterval:    10 * time.Second,
+		ClusterLabel:      "hearth",
+		ReplicationFactor: 1,
+		HeartbeatPeriod:   2 * time.Second,
+		HeartbeatTimeout:  8 * time.Second,
+		ForgetAfter:       15 * time.Minute,
+		HistoryRetention:  15 * 24 * time.Hour,
+	}
+}
+
+// Validate reports all faults.
+func (o Options) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	faults = append(faults, o.validateAddresses()...)
+	if err := o.Instance.validate(); err != nil {
+		faults = append(faults, err)
+	}
+	for i, r := range o.Roles {
+		if !slices.Contains(roles, r) {
+			fault("role %q: want one of %q", r, roles)
+		}
+		if slices.Contains(o.Roles[:i], r) {
+			fault("role %q is named twice", r)
+		}
+	}
+	if o.ReplicationFactor < 0 || o.ReplicationFactor == 0 && slices.Contains(o.Roles, RoleReceive) {
+		fault("replication factor %d: must be at least 1", o.ReplicationFactor)
+	}
+	if o.ReplicationFactor > 64 {
+		fault("replication factor %d: must be at most 64", o.ReplicationFactor)
+	}
+	for _, d := range []struct {
+		name string
+		is   time.Duration
+	}{
+		{"join timeout", o.JoinTimeout}, {"rejoin interval", o.RejoinInterval},
+		{"heartbeat period", o.HeartbeatPeriod}, {"history retention", o.HistoryRetention},
+	} {
+		if d.is <= 0 {
+			fault("%s %s: must be positive", d.name, d.is)
+		}
+	}
+	if o.HeartbeatTimeout < max(2*time.Second, 2*o.HeartbeatPeriod) {
+		fault("heartbeat timeout %s: must be at least 2s and two heartbeat periods", o.HeartbeatTimeout)
+	}
+	if o.ForgetAfter < o.HeartbeatTimeout {
+		fault("forget after %s: must not be below the heartbeat timeout, %s", o.ForgetAfter, o.HeartbeatTimeout)
+	}
+	return errors.Join(faults...)
+}
+
+func (o Options) validateAddresses() []error {
+	var faults []error
+	check := func(name, addr string) {
+		if _, port, err := net.SplitHostPort(addr); err != nil {
+			faults = append(faults, fmt.Errorf("%s address %q: %w", name, addr, err))
+		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			faults = append(faults, fmt.Errorf("%s address %q: bad port", name, addr))
+		}
+	}
+	check("gossip", o.BindAddress)
+	if host, port, err := net.SplitHostPort(o.BindAddress); err == nil && port == "0" &&
+		(unspecified(host) || o.AdvertiseAddress != "") {
+		faults = append(faults, fmt.Errorf("gossip address %q: port 0 needs an IP as host and no advertise address", o.BindAddress))
+	}
+	if o.GRPCAddress != "" || len(o.Roles) > 0 {
+		check("gRPC", o.GRPCAddress)
+	}
+	if o.HTTPAddress != "" {
+		check("HTTP", o.HTTPAddress)
+	}
+	for _, j := range o.Join {
+		if j == "" {
+			faults = append(faults, errors.New("a member to join is an empty string"))
+		}
+	}
+	return faults
+}

@@ -1,0 +1,240 @@
+package gossip
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// view is all that was heard, immutable.
+type view struct {
+	rings   map[string]roleView
+	cluster *cluster
+}
+
+// roleView is one ring.
+type roleView struct {
+	entries map[string]dring.InstanceDesc // without those that left
+	ids     []string                      // sorted
+	shares  map[string]float64            // by id
+}
+
+// watch rebuilds the view whenever a value changes, until ctx ends.
+func (g *Gossip) watch(ctx context.Context) {
+	rebuild := func(any) bool { g.refresh(ctx); return true }
+	for _, role := range roles {
+		g.wg.Go(func() { g.rings.WatchKey(ctx, role, rebuild) })
+	}
+	g.wg.Go(func() { g.members.WatchKey(ctx, clusterKey, rebuild) })
+	g.refresh(ctx) // what changed before the watchers were registered comes with the keeper's next beat at the latest
+}
+
+// refresh reads all values and swaps the view, and the placement when the receivers changed.
+func (g *Gossip) refresh(ctx context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.view.Load()
+	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster}
+	for _, role := range roles {
+		v.rings[role] = old.rings[role]
+		if val, err := g.rings.Get(ctx, role); err == nil {
+			v.rings[role] = newRoleView(dring.GetOrCreateRingDesc(val), old.rings[role])
+		}
+	}
+	if val, err := g.members.Get(ctx, clusterKey); err == nil && val != nil {
+		v.cluster = val.(*cluster)
+	}
+	g.view.Store(v)
+	g.logChanges(old, v)
+	g.compile(old, v)
+}
+
+// newRoleView makes a view of desc, which it keeps. What is costly is taken from old when the tokens are the same.
+func newRoleView(desc *dring.Desc, old roleView) roleView {
+	r := roleView{entries: desc.Ingesters}
+	if sameTokens(r.entries, old.entries) {
+		r.ids, r.shares = old.ids, old.shares
+		return r
+	}
+	for id := range r.entries {
+		r.ids = append(r.ids, id)
+	}
+	slices.Sort(r.ids)
+	r.shares = sharesOf(r.entries)
+	return r
+}
+
+// sameTokens reports whether a and b have the same members with the same tokens and read-only states.
+func sameTokens(a, b map[string]dring.InstanceDesc) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for id, x := range a {
+		y, ok := b[id]
+		if !ok || x.ReadOnly != y.ReadOnly || !slices.Equal(x.Tokens, y.Tokens) {
+			return false
+		}
+	}
+	return true
+}
+
+// samePlaces reports whether a and b compile to the same placement.
+func samePlaces(a, b map[string]dring.InstanceDesc) bool {
+	if !sameTokens(a, b) {
+		return false
+	}
+	for id, x := range a {
+		if y := b[id]; x.Addr != y.Addr || x.Zone != y.Zone {
+			return false
+		}
+	}
+	return true
+}
+
+// compile swaps the placement when v's differs from old's. mu is held.
+func (g *Gossip) compile(old, v *view) {
+	rf := g.replicationFactor(v)
+	entries := v.rings[RoleReceive].entries
+	if rf == (*g.place.Load()).ReplicationFactor() && samePlaces(entries, old.rings[RoleReceive].entries) {
+		return
+	}
+	members := make([]ring.TokenMember, 0, len(entries))
+	for id, e := range entries {
+		members = append(members, ring.TokenMember{Member: memberOf(id, e), Tokens: e.Tokens, ReadOnly: e.ReadOnly})
+	}
+	p := ring.NewTokens(members, rf)
+	g.place.Store(&p)
+	g.metrics.compiled.Inc()
+}
+
+// logChanges names the members that came, left, or changed their address.
+func (g *Gossip) logChanges(old, v *view) {
+	for _, role := range roles {
+		was, is := old.rings[role].entries, v.rings[role].entries
+		for id, e := range is {
+			o, ok := was[id]
+			switch {
+			case id == g.opts.Instance.ID:
+			case !ok:
+				g.log.Info("member joined", "role", role, "member", id, "address", e.Addr, "zone", e.Zone)
+			case o.Addr != e.Addr:
+				g.log.Info("member moved", "role", role, "member", id, "address", e.Addr, "was", o.Addr)
+			case o.State != e.State || o.ReadOnly != e.ReadOnly:
+				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, g.opts.Now(), g.opts.HeartbeatTimeout).String())
+			}
+		}
+		for id := range was {
+			if _, ok := is[id]; !ok {
+				g.log.Info("member left", "role", role, "member", id)
+			}
+		}
+	}
+}
+
+// Members are the members of a role's ring, by id, as they are seen now. The caller owns the slice.
+func (g *Gossip) Members(role string) []ring.Status {
+	v, now := g.view.Load(), g.opts.Now()
+	r := v.rings[role]
+	out := make([]ring.Status, 0, len(r.ids))
+	for _, id := range r.ids {
+		e := r.entries[id]
+		out = append(out, ring.Status{
+			Member:    memberOf(id, e),
+			State:     stateOf(e, now, g.opts.HeartbeatTimeout),
+			HTTPAddr:  v.cluster.Processes[id].HTTPAddr,
+			Heartbeat: time.Unix(e.Timestamp, 0),
+			Since:     time.Unix(e.RegisteredTimestamp, 0),
+			Share:     r.shares[id],
+		})
+	}
+	return out
+}
+
+// ReplicationFactor is the number of copies of each series: the configured one, else that of the cluster, 1 until known.
+func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.view.Load()) }
+
+func (g *Gossip) replicationFactor(v *view) int {
+	if g.opts.ReplicationFactor > 0 {
+		return g.opts.ReplicationFactor
+	}
+	votes, best := map[int]int{}, 1
+	for id, p := range v.cluster.Processes {
+		if p.RF > 0 && v.alive(id, g.opts.Now(), g.opts.HeartbeatTimeout) {
+			votes[p.RF]++
+		}
+	}
+	if len(votes) == 0 { // nobody alive is known: keep what is
+		return (*g.place.Load()).ReplicationFactor()
+	}
+	for rf, n := range votes {
+		if n > votes[best] || n == votes[best] && rf > best {
+			best = rf
+		}
+	}
+	return best
+}
+
+func memberOf(id string, e dring.InstanceDesc) ring.Member {
+	return ring.Member{ID: id, Addr: e.Addr, Zone: e.Zone}
+}
+
+// stateOf is e's state at now. A member whose heartbeat is too old is down, whatever it said last.
+func stateOf(e dring.InstanceDesc, now time.Time, timeout time.Duration) ring.State {
+	switch {
+	case !fresh(e, now, timeout):
+		return ring.Down
+	case e.State == dring.LEAVING:
+		return ring.Leaving
+	case e.ReadOnly:
+		return ring.ReadOnly
+	}
+	return ring.Active
+}
+
+func fresh(e dring.InstanceDesc, now time.Time, timeout time.Duration) bool {
+	return e.IsHeartbeatHealthy(timeout, now)
+}
+
+// alive reports whether a process has a fresh heartbeat in some ring.
+func (v *view) alive(id string, now time.Time, timeout time.Duration) bool {
+	for _, r := range v.rings {
+		if e, ok := r.entries[id]; ok && fresh(e, now, timeout) {
+			return true
+		}
+	}
+	return false
+}
+
+// sharesOf is the part of the circle each member owns, those that are read-only left out: a token owns what lies
+// between it and the token before it.
+func sharesOf(entries map[string]dring.InstanceDesc) map[string]float64 {
+	type point struct {
+		token uint32
+		id    string
+	}
+	var points []point
+	for id, e := range entries {
+		if e.ReadOnly {
+			continue
+		}
+		for _, t := range e.Tokens {
+			points = append(points, point{t, id})
+		}
+	}
+	slices.SortFunc(points, func(a, b point) int { return int(int64(a.token) - int64(b.token)) })
+	shares := make(map[string]float64, len(entries))
+	for i, p := range points {
+		if len(points) == 1 {
+			shares[p.id] = 1
+			break
+		}
+		before := points[(i+len(points)-1)%len(points)].token
+		shares[p.id] += float64(p.token-before) / (math.MaxUint32 + 1)
+	}
+	return shares
+}
