@@ -1,0 +1,220 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// Writer is one member. Write may be called concurrently. A nil error says that all of s is in the member's WAL but what
+// the failures name (Failure.Series is an index into s.Batch.Series, one of s.Series); with an error nothing is promised
+// of any series. Write keeps no reference to s after it returns, unless it retains s.Batch; s.Series it may never keep.
+// A Writer that is an io.Closer is closed when its member leaves the ring.
+type Writer interface {
+	Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error)
+}
+
+// Local is a Writer in this process. Where nothing is replicated it is called on the request's goroutine. It is not closed.
+type Local struct{ Writer }
+
+// Distributor replicates batches to the members of a ring. Its methods may be called concurrently.
+type Distributor struct {
+	log       *slog.Logger
+	metrics   *metrics
+	opts      Options
+	placement func() ring.Placement
+	dial      func(ring.Member) (Writer, error)
+	gate      gate
+	writes    sync.Pool // of *write
+
+	route atomic.Pointer[route] // of the newest placement; nil unless open
+
+	mu     sync.Mutex // guards what follows
+	state  state
+	peers  map[ring.Member]*peer
+	redial time.Time // when members that could not be dialed are tried again
+	leave  sync.WaitGroup
+}
+
+type state uint8
+
+const (
+	created state = iota
+	open
+	closed
+)
+
+// route is a placement with the peers of its members.
+type route struct {
+	placement ring.Placement
+	peers     []*peer // by index of the member; never nil
+	undialed  bool    // some peers have no writer
+
+	mu      sync.RWMutex // read-locked while a write queues its shards; guards retired
+	retired bool         // peers may be closed: a newer route is to be used
+}
+
+// New makes a Distributor. placement gives the newest placement: it must be cheap, and its values comparable with ==
+// (pointers, say) and equal only when nothing changed. It may give nil while there is no ring. dial makes the Writer of
+// a member and is called once per member while that is in the ring; it does not wait for the member to answer.
+func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Placement, dial func(ring.Member) (Writer, error), opts Options) (*Distributor, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("distributor: %w", err)
+	}
+	d := &Distributor{
+		log: log, metrics: newMetrics(reg), opts: opts,
+		placement: placement, dial: dial,
+		peers: map[ring.Member]*peer{},
+	}
+	d.gate = gate{requests: opts.MaxRequests, bytes: opts.MaxRequestBytes, metrics: d.metrics}
+	d.writes.New = func() any { return &write{decided: make(chan struct{}, 1)} }
+	return d, nil
+}
+
+// Open lets writes in. Members are dialed when the first write finds them in the ring.
+func (d *Distributor) Open(context.Context, func(error)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != created {
+		return errors.New("distributor: opened twice")
+	}
+	d.state = open
+	return nil
+}
+
+// Close refuses further writes, gives the queued ones Options.WriteTimeout to be done and drops the rest.
+func (d *Distributor) Close() error {
+	d.mu.Lock()
+	d.state = closed
+	d.retire(d.route.Swap(nil))
+	for m, p := range d.peers {
+		delete(d.peers, m)
+		d.part(p)
+	}
+	d.mu.Unlock()
+	d.leave.Wait()
+	return nil
+}
+
+// acquire gives the route of the newest placement, read-locked: its peers take shards until it is unlocked.
+func (d *Distributor) acquire() (*route, error) {
+	for {
+		p := d.placement()
+		r := d.route.Load()
+		if r == nil || r.placement != p || r.undialed {
+			var err error
+			if r, err = d.reroute(); err != nil {
+				return nil, err
+			}
+		}
+		r.mu.RLock()
+		if !r.retired {
+			return r, nil
+		}
+		r.mu.RUnlock()
+	}
+}
+
+// reroute makes the route of the newest placement the current one, unless it is. Peers of members that are new are
+// started; peers of members that left get the shards of writes that began before, and are closed.
+func (d *Distributor) reroute() (*route, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != open {
+		return nil, errs.E(errs.Unavailable, "this distributor takes no writes now")
+	}
+	p := d.placement()
+	if p == nil {
+		return nil, errs.E(errs.Unavailable, "no ring of receivers yet")
+	}
+	now := time.Now()
+	old := d.route.Load()
+	if old != nil && old.placement == p && (!old.undialed || now.Before(d.redial)) {
+		return old, nil
+	}
+	if rf := p.ReplicationFactor(); rf < 1 || rf > maxReplicas {
+		return nil, errs.E(errs.Internal, "replication factor %d is not from 1 to %d", rf, maxReplicas)
+	}
+	d.redial = now.Add(time.Second)
+	members := p.Members()
+	r := &route{placement: p, peers: make([]*peer, len(members))}
+	for i, m := range members {
+		r.peers[i] = d.peer(m)
+		r.undialed = r.undialed || r.peers[i].writer == nil
+	}
+	d.route.Store(r)
+	d.retire(old)
+	for m, p := range d.peers {
+		if !slices.Contains(r.peers, p) {
+			delete(d.peers, m)
+			d.part(p)
+		}
+	}
+	return r, nil
+}
+
+// retire waits until no write queues shards by r any more. With d.mu held.
+func (d *Distributor) retire(r *route) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	r.retired = true
+	r.mu.Unlock()
+}
+
+// peer gives the running peer of m, or one that refuses while m cannot be dialed. With d.mu held.
+func (d *Distributor) peer(m ring.Member) *peer {
+	if p := d.peers[m]; p != nil && p.writer != nil {
+		return p
+	}
+	w, err := d.dial(m)
+	p := newPeer(d, m, w)
+	if err != nil {
+		p.writer, p.undialed = nil, err
+		if d.peers[m] == nil {
+			d.log.Error("member cannot be dialed", "member", m.ID, "address", m.Addr, "err", err)
+		}
+	} else {
+		p.start()
+	}
+	d.peers[m] = p
+	return p
+}
+
+// part closes p and its writer in the background. With d.mu held.
+func (d *Distributor) part(p *peer) {
+	d.leave.Go(func() {
+		p.close()
+		d.forget(p.member.ID)
+		if c, ok := p.writer.(io.Closer); ok {
+			if err := c.Close(); err != nil {
+				d.log.Warn("connection to a member did not close cleanly", "member", p.member.ID, "err", err)
+			}
+		}
+	})
+}
+
+// forget drops the metrics of a member, unless it is back.
+func (d *Distributor) forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for m := range d.peers {
+		if m.ID == id {
+			return
+		}
+	}
+	d.metrics.forget(id)
+}

@@ -1,0 +1,20 @@
+// Package distributor takes remote writes in and replicates each series to the members that own it.
+//
+// Flow:
+//
+//	http.go       request -> tenant, limits of size -> wire.Batch
+//	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
+//	peer.go       one bounded queue, a few workers and one retrier for each member
+//	replicate.go  answers of members are folded into one outcome for each series; Push returns when all are certain
+//	quorum.go     the folding, pure
+//
+// Invariants:
+//   - A series is reported written only after a quorum of the configured replication factor has stored it.
+//   - Push never waits for a member's queue to have room, and never longer than Options.WriteTimeout.
+//   - A batch, and the index slices of its shards, live until the last member is done with them.
+//   - What a member holds in memory here (queued, being written, waiting for a retry) is bounded.
+//
+// Limits and the HA tracker come between decoding and placing: they take series out of the batch before Push places it.
+//
+// Locks: Distributor.mu before route.mu; peer.mu and write.mu are leaves, and none is held while a member is written to.
+package distributor

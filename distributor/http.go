@@ -1,0 +1,208 @@
+package distributor
+
+import (
+	"math"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// protocol is a version of remote write. The request's content type alone tells which: the header
+// X-Prometheus-Remote-Write-Version says less and is not looked at.
+type protocol struct {
+	version string
+	decode  func(id tenant.ID, msg []byte) (*wire.Batch, error)
+	// counts says that the answer tells in headers how much was written.
+	counts bool
+	// conflict is the status of a request that contradicts what is stored.
+	conflict int
+}
+
+var (
+	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
+	remoteWrite1    = protocol{version: "1.0", decode: wire.DecodeV1, conflict: http.StatusConflict}
+	remoteWrite2    = protocol{version: "2.0", decode: wire.DecodeV2, conflict: http.StatusBadRequest, counts: true}
+)
+
+// Handler takes remote-write requests, 1.0 and 2.0, by POST.
+//
+// Answers: 204 all written; 400 the body, the tenant or some series are wrong, or (2.0) contradict what is stored; 409 the
+// same in 1.0; 405; 413 too large; 415 not a form of remote write; 429 over a limit; 503 this process or too many members
+// cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
+// with Retry-After. To 2.0 the counts of what was written are told always.
+func (d *Distributor) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		start := time.Now()
+		proto, result, err := d.serve(req)
+		if proto.counts {
+			h := w.Header()
+			h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(result.Samples))
+			h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(result.Histograms))
+			h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(result.Exemplars))
+		}
+		status := http.StatusNoContent
+		if err != nil {
+			status = writeError(w, req, proto, err)
+		} else {
+			w.WriteHeader(status)
+		}
+		d.metrics.requests.WithLabelValues(proto.version, strconv.Itoa(status)).Inc()
+		d.metrics.requestTime.Observe(time.Since(start).Seconds())
+	})
+}
+
+// writeError answers with err and returns the status.
+func writeError(w http.ResponseWriter, req *http.Request, proto protocol, err error) int {
+	kind := errs.KindOf(err)
+	status := kind.HTTPStatus()
+	switch {
+	case req.Method != http.MethodPost:
+		status = http.StatusMethodNotAllowed
+		w.Header().Set("Allow", http.MethodPost)
+	case kind == errs.Conflict:
+		status = proto.conflict
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	}
+	http.Error(w, err.Error(), status)
+	return status
+}
+
+// retryAfter is in how many seconds a sender should come back: what err asks for, else a few, not the same for all.
+func retryAfter(err error) int {
+	if wait := errs.RetryAfter(err); wait > 0 {
+		return int(math.Ceil(wait.Seconds()))
+	}
+	return 1 + rand.N(5)
+}
+
+// serve does all of a request but the answer.
+func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
+	if req.Method != http.MethodPost {
+		return unknownProtocol, Result{}, errs.E(errs.Unsupported, "remote write is a POST request")
+	}
+	proto, err := negotiate(req.Header)
+	if err != nil {
+		return unknownProtocol, Result{}, err
+	}
+	id, err := d.opts.Resolver.Write(req.Header)
+	if err != nil {
+		return proto, Result{}, err
+	}
+	if req.ContentLength > d.opts.MaxBody {
+		return proto, Result{}, errs.E(errs.TooLarge, "body of %d bytes is larger than %d", req.ContentLength, d.opts.MaxBody)
+	}
+	ticket, err := d.gate.enter(max(req.ContentLength, 0))
+	if err != nil {
+		return proto, Result{}, err
+	}
+	defer ticket.done()
+	batch, err := d.read(req, proto, id, ticket)
+	if err != nil {
+		return proto, Result{}, err
+	}
+	defer batch.Release()
+	result, err := d.Push(req.Context(), batch)
+	if err == nil {
+		err = result.Err()
+	}
+	return proto, result, err
+}
+
+// read reads and decodes the body.
+func (d *Distributor) read(req *http.Request, proto protocol, id tenant.ID, ticket *ticket) (*wire.Batch, error) {
+	buf := wire.GetBuffer()
+	defer wire.PutBuffer(buf)
+	msg, err := buf.ReadSnappy(req.Body, d.opts.MaxBody, d.opts.MaxDecoded)
+	if err != nil {
+		return nil, err
+	}
+	ticket.grow(int64(len(msg)))
+	return proto.decode(id, msg)
+}
+
+// negotiate finds the protocol from the headers. A body without a content type is remote write 1.0, and one without an
+// encoding is taken for snappy, which both protocols demand.
+func negotiate(h http.Header) (protocol, error) {
+	if e := h.Get("Content-Encoding"); e != "" && e != "snappy" {
+		return protocol{}, errs.E(errs.Unsupported, "content encoding %q is not supported, only snappy is", e)
+	}
+	const form = "application/x-protobuf"
+	content := h.Get("Content-Type")
+	switch content { // what senders send
+	case "", form:
+		return remoteWrite1, nil
+	case form + ";proto=io.prometheus.write.v2.Request":
+		return remoteWrite2, nil
+	}
+	media, params, err := mime.ParseMediaType(content)
+	if err != nil || media != form {
+		return protocol{}, errs.E(errs.Unsupported, "content type %q is not supported, only %s is", content, form)
+	}
+	switch message := params["proto"]; message {
+	case "", "prometheus.WriteRequest":
+		return remoteWrite1, nil
+	case "io.prometheus.write.v2.Request":
+		return remoteWrite2, nil
+	default:
+		return protocol{}, errs.E(errs.Unsupported, "message %q is not supported, prometheus.WriteRequest and io.prometheus.write.v2.Request are", message)
+	}
+}
+
+// gate bounds the requests being worked on.
+type gate struct {
+	requests int
+	bytes    int64
+	metrics  *metrics
+
+	mu          sync.Mutex // guards the two
+	nowRequests int
+	nowBytes    int64
+}
+
+// ticket is one request's place within the gate.
+type ticket struct {
+	gate  *gate
+	bytes int64
+}
+
+// enter lets a request of bytes in or refuses it with kind Exhausted.
+func (g *gate) enter(bytes int64) (*ticket, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.nowRequests > 0 && (g.nowRequests >= g.requests || g.nowBytes+bytes > g.bytes) {
+		return nil, errs.E(errs.Exhausted, "too much at once: %d requests with %d bytes are being worked on", g.nowRequests, g.nowBytes)
+	}
+	g.add(1, bytes)
+	return &ticket{g, bytes}, nil
+}
+
+// grow accounts for more bytes; who is in stays in.
+func (t *ticket) grow(bytes int64) {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	t.bytes += bytes
+	t.gate.add(0, bytes)
+}
+
+func (t *ticket) done() {
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	t.gate.add(-1, -t.bytes)
+}
+
+// add is called with g.mu held.
+func (g *gate) add(requests int, bytes int64) {
+	g.nowRequests += requests
+	g.nowBytes += bytes
+	g.metrics.inflight.Set(float64(g.nowRequests))
+	g.metrics.inflightBytes.Set(float64(g.nowBytes))
+}

@@ -1,0 +1,84 @@
+package distributor
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	requests      *prometheus.CounterVec // by protocol version and the answer's HTTP status
+	requestTime   prometheus.Histogram
+	inflight      prometheus.Gauge
+	inflightBytes prometheus.Gauge
+
+	samples, histograms, exemplars prometheus.Counter     // written to a quorum, once each
+	failures                       *prometheus.CounterVec // series, by kind
+
+	writes  *prometheus.CounterVec // to members, by kind of answer
+	time    prometheus.Histogram
+	retries *prometheus.CounterVec
+	dropped *prometheus.CounterVec // shards
+	queued  *prometheus.GaugeVec
+	bytes   *prometheus.GaugeVec
+	waiting *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_distributor_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return f.NewGaugeVec(prometheus.GaugeOpts{Name: "hearth_distributor_" + name, Help: help}, labels)
+	}
+	duration := func(name, help string) prometheus.Histogram {
+		return f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hearth_distributor_" + name, Help: help,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+		})
+	}
+	written := counter("samples_written_total", "What a quorum of replicas stored, counted once.", "type")
+	return &metrics{
+		requests:      counter("requests_total", "Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
+		requestTime:   duration("request_duration_seconds", "Time from a request's headers to its answer."),
+		inflight:      gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
+		inflightBytes: gauge("inflight_bytes", "Bytes of the bodies of the requests being worked on.").WithLabelValues(),
+		samples:       written.WithLabelValues("float"),
+		histograms:    written.WithLabelValues("histogram"),
+		exemplars:     written.WithLabelValues("exemplar"),
+		failures:      counter("series_failures_total", "Series that were not stored, or not wholly, by kind of error.", "kind"),
+		writes:        counter("replica_writes_total", "Shards written to a member, by kind of answer.", "member", "kind"),
+		time:          duration("replica_write_duration_seconds", "Time of one write to one member."),
+		retries:       counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
+		dropped:       counter("replica_dropped_batches_total", "Shards a member never got though others did, by reason.", "member", "reason"),
+		queued:        gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
+		waiting:       gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
+		bytes:         gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),
+	}
+}
+
+// memberMetrics are the metrics of one member that a write touches.
+type memberMetrics struct {
+	queued, waiting, bytes prometheus.Gauge
+	retries                prometheus.Counter
+}
+
+func (m *metrics) member(id string) memberMetrics {
+	return memberMetrics{
+		queued: m.queued.WithLabelValues(id), waiting: m.waiting.WithLabelValues(id), bytes: m.bytes.WithLabelValues(id),
+		retries: m.retries.WithLabelValues(id),
+	}
+}
+
+// forget removes the series of a member that left.
+func (m *metrics) forget(member string) {
+	l := prometheus.Labels{"member": member}
+	m.writes.DeletePartialMatch(l)
+	m.retries.DeletePartialMatch(l)
+	m.dropped.DeletePartialMatch(l)
+	m.queued.DeletePartialMatch(l)
+	m.waiting.DeletePartialMatch(l)
+	m.bytes.DeletePartialMatch(l)
+}

@@ -1,0 +1,88 @@
+package distributor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Options configure a Distributor. Use DefaultOptions as a start: zero values are refused unless said otherwise.
+type Options struct {
+	// Resolver finds the tenant of a request. The zero value reads the well-known headers.
+	Resolver tenant.Resolver
+
+	// WriteTimeout bounds one write to one member, and so how long a client waits for its answer. It should be below the
+	// senders' remote-write timeout (30s by default).
+	WriteTimeout time.Duration
+	// ThanosRF2 acknowledges a write with replication factor 2 after one replica has it, as Thanos does, where Hearth
+	// asks for both. Acknowledged samples are then lost with that one replica.
+	ThanosRF2 bool
+
+	// MaxBody and MaxDecoded bound one request's body in bytes, as sent and decompressed.
+	MaxBody, MaxDecoded int64
+	// MaxRequests and MaxRequestBytes bound the requests being worked on and the bytes of their bodies; what comes on top
+	// is refused with 503. One request is always let in.
+	MaxRequests     int
+	MaxRequestBytes int64
+
+	// MemberConcurrency is how many writes to one member run at a time.
+	MemberConcurrency int
+	// MemberBatches and MemberBytes bound what is kept in memory for one member: shards queued, being written and waiting
+	// for a retry. Over them the oldest shard that waits for a retry is dropped, and without such the write to this member
+	// fails at once.
+	MemberBatches int
+	MemberBytes   int64
+
+	// RetryAge is how long the missing copy of an acknowledged write is tried again before it is dropped.
+	RetryAge time.Duration
+	// RetryMin and RetryMax bound the time between two tries; it doubles with each failure.
+	RetryMin, RetryMax time.Duration
+}
+
+// DefaultOptions are good for a cluster of any size.
+func DefaultOptions() Options {
+	return Options{
+		WriteTimeout:      10 * time.Second,
+		MaxBody:           32 << 20,
+		MaxDecoded:        128 << 20,
+		MaxRequests:       512,
+		MaxRequestBytes:   512 << 20,
+		MemberConcurrency: 8,
+		MemberBatches:     2048,
+		MemberBytes:       128 << 20,
+		RetryAge:          5 * time.Minute,
+		RetryMin:          100 * time.Millisecond,
+		RetryMax:          5 * time.Second,
+	}
+}
+
+// Validate reports every fault of o.
+func (o Options) Validate() error {
+	var faults []error
+	positive := func(name string, value int64) {
+		if value <= 0 {
+			faults = append(faults, fmt.Errorf("%s %d: must be positive", name, value))
+		}
+	}
+	duration := func(name string, value time.Duration) {
+		if value <= 0 {
+			faults = append(faults, fmt.Errorf("%s %s: must be positive", name, value))
+		}
+	}
+	duration("write timeout", o.WriteTimeout)
+	positive("maximum body", o.MaxBody)
+	positive("maximum decoded body", o.MaxDecoded)
+	positive("maximum requests", int64(o.MaxRequests))
+	positive("maximum request bytes", o.MaxRequestBytes)
+	positive("member concurrency", int64(o.MemberConcurrency))
+	positive("member batches", int64(o.MemberBatches))
+	positive("member bytes", o.MemberBytes)
+	duration("retry age", o.RetryAge)
+	duration("retry minimum", o.RetryMin)
+	if o.RetryMax < o.RetryMin {
+		faults = append(faults, fmt.Errorf("retry maximum %s: is below the minimum %s", o.RetryMax, o.RetryMin))
+	}
+	return errors.Join(faults...)
+}

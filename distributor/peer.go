@@ -1,0 +1,336 @@
+package distributor
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// peer is one member as a distributor sees it: a bounded queue, the goroutines that empty it, and the shards that wait
+// for another try. Queue and retries share one bound; shards in the queue come first.
+type peer struct {
+	d        *Distributor
+	member   ring.Member
+	writer   Writer // nil while the member cannot be dialed
+	undialed error  // why
+	local    bool
+	metrics  memberMetrics
+
+	ctx    context.Context // of all writes
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	ready   sync.Cond  // queue or closing changed
+	late    sync.Cond  // retries or closing changed
+	queue   fifo
+	retries fifo
+	batches int   // in queue, retries and being written
+	bytes   int64 // of these
+	failing bool  // the last answer was that the member cannot be reached
+	closing chan struct{}
+}
+
+// replica is one shard on its way to one member. It belongs to its write, which outlives it.
+type replica struct {
+	write *write
+	peer  *peer
+	shard wire.Shard
+	bytes int64
+	since time.Time // when it was queued
+	tried bool      // it was among the retries before
+	next  *replica
+}
+
+func newPeer(d *Distributor, m ring.Member, w Writer) *peer {
+	p := &peer{d: d, member: m, writer: w, metrics: d.metrics.member(m.ID), closing: make(chan struct{})}
+	_, p.local = w.(Local)
+	p.ready.L, p.late.L = &p.mu, &p.mu
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+func (p *peer) start() {
+	for range p.d.opts.MemberConcurrency {
+		p.done.Go(p.work)
+	}
+	p.done.Go(p.retry)
+}
+
+// close waits for the shards in the queue, up to the write timeout, and drops those that wait for a retry.
+func (p *peer) close() {
+	p.mu.Lock()
+	close(p.closing)
+	p.ready.Broadcast()
+	p.late.Broadcast()
+	p.mu.Unlock()
+	stop := time.AfterFunc(p.d.opts.WriteTimeout, p.cancel)
+	p.done.Wait()
+	stop.Stop()
+	p.cancel()
+}
+
+// isClosing is called with p.mu held.
+func (p *peer) isClosing() bool {
+	select {
+	case <-p.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// enqueue takes r, or says at once why not. What it refuses is not on the account.
+func (p *peer) enqueue(r *replica) error {
+	if p.writer == nil {
+		return errs.E(errs.Unavailable, "member cannot be dialed: %w", p.undialed)
+	}
+	p.mu.Lock()
+	evicted := p.makeRoom(r.bytes)
+	full := p.over(r.bytes)
+	if !full {
+		p.batches++
+		p.bytes += r.bytes
+		p.queue.push(r)
+		p.ready.Signal()
+		p.report()
+	}
+	p.mu.Unlock()
+	for r := evicted.pop(); r != nil; r = evicted.pop() {
+		p.drop(r, "evicted")
+	}
+	if full {
+		p.d.metrics.dropped.WithLabelValues(p.member.ID, "queue full").Inc()
+		return errs.E(errs.Unavailable, "the queue of this member is full")
+	}
+	return nil
+}
+
+// over reports whether bytes more is too much; a single shard never is. With p.mu held.
+func (p *peer) over(bytes int64) bool {
+	return p.batches > 0 && (p.batches >= p.d.opts.MemberBatches || p.bytes+bytes > p.d.opts.MemberBytes)
+}
+
+// makeRoom takes out the oldest retries until bytes more fit. With p.mu held.
+func (p *peer) makeRoom(bytes int64) (evicted fifo) {
+	for p.over(bytes) {
+		r := p.retries.pop()
+		if r == nil {
+			break
+		}
+		p.leave(r)
+		evicted.push(r)
+	}
+	return evicted
+}
+
+// leave takes r off the account. With p.mu held.
+func (p *peer) leave(r *replica) {
+	p.batches--
+	p.bytes -= r.bytes
+	p.report()
+}
+
+// report is called with p.mu held, which keeps the gauges in order.
+func (p *peer) report() {
+	p.metrics.queued.Set(float64(p.queue.n))
+	p.metrics.waiting.Set(float64(p.retries.n))
+	p.metrics.bytes.Set(float64(p.bytes))
+}
+
+// work writes queued shards until the peer is closed and the queue empty.
+func (p *peer) work() {
+	for {
+		p.mu.Lock()
+		for p.queue.n == 0 && !p.isClosing() {
+			p.ready.Wait()
+		}
+		r := p.queue.pop()
+		p.mu.Unlock()
+		if r == nil {
+			return
+		}
+		failures, err := p.send(r)
+		r.write.answer(r, failures, err)
+		p.settle(r, err)
+	}
+}
+
+// settle ends a try of r: a copy that is missing, and that somebody relies on, is kept for another.
+func (p *peer) settle(r *replica, err error) (kept bool) {
+	again := retryable(err) && r.write.relied(r)
+	p.mu.Lock()
+	if again && !p.isClosing() {
+		if r.tried {
+			p.retries.unshift(r)
+		} else {
+			p.retries.push(r)
+		}
+		r.tried = true
+		p.report()
+		p.late.Signal()
+		p.mu.Unlock()
+		return true
+	}
+	p.leave(r)
+	p.mu.Unlock()
+	switch {
+	case again:
+		p.drop(r, "closed")
+	case err != nil && r.write.relied(r):
+		p.drop(r, "refused")
+	default:
+		r.write.release()
+	}
+	return false
+}
+
+// drop gives r up for good. It is off the account already.
+func (p *peer) drop(r *replica, reason string) {
+	p.d.metrics.dropped.WithLabelValues(p.member.ID, reason).Inc()
+	r.write.release()
+}
+
+// retry tries the shards that wait for it, oldest first, until the peer is closed. While the member answers it goes on at
+// once; each failure doubles the wait.
+func (p *peer) retry() {
+	wait := p.d.opts.RetryMin
+	for {
+		p.mu.Lock()
+		for p.retries.n == 0 && !p.isClosing() {
+			p.late.Wait()
+			wait = p.d.opts.RetryMin
+		}
+		p.mu.Unlock()
+		p.sleep(wait)
+		p.mu.Lock()
+		r, closing := p.retries.pop(), p.isClosing()
+		p.mu.Unlock()
+		switch {
+		case r == nil && closing:
+			return
+		case r == nil: // evicted meanwhile
+		case p.again(r, closing):
+			wait = 0
+		default:
+			wait = min(max(2*wait, p.d.opts.RetryMin), p.d.opts.RetryMax)
+		}
+	}
+}
+
+// again tries r once more and reports whether the next retry may follow at once.
+func (p *peer) again(r *replica, closing bool) bool {
+	reason := ""
+	switch {
+	case closing:
+		reason = "closed"
+	case time.Since(r.since) > p.d.opts.RetryAge:
+		reason = "too old"
+	case r.write.relied(r):
+		p.metrics.retries.Inc()
+		_, err := p.send(r) // failures for good: others have the series, this copy is missing or differs
+		return !p.settle(r, err)
+	}
+	p.mu.Lock()
+	p.leave(r)
+	p.mu.Unlock()
+	if reason != "" {
+		p.drop(r, reason)
+	} else {
+		r.write.release()
+	}
+	return true
+}
+
+// sleep waits about d, or until the peer is closed.
+func (p *peer) sleep(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d/2 + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.closing:
+	}
+}
+
+// send writes r to the member, for as long as the write timeout.
+func (p *peer) send(r *replica) ([]wire.Failure, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.d.opts.WriteTimeout)
+	defer cancel()
+	start := time.Now()
+	failures, err := p.writer.Write(ctx, r.shard)
+	p.d.metrics.time.Observe(time.Since(start).Seconds())
+	p.d.metrics.writes.WithLabelValues(p.member.ID, errs.KindOf(err).String()).Inc()
+	p.notice(err)
+	return failures, err
+}
+
+// notice logs when the member stops and starts to answer.
+func (p *peer) notice(err error) {
+	failing := retryable(err)
+	p.mu.Lock()
+	changed := failing != p.failing
+	p.failing = failing
+	p.mu.Unlock()
+	switch {
+	case changed && failing:
+		p.d.log.Warn("member does not take writes", "member", p.member.ID, "address", p.member.Addr, "err", err)
+	case changed:
+		p.d.log.Info("member takes writes again", "member", p.member.ID, "address", p.member.Addr)
+	}
+}
+
+// retryable reports whether a member that answered err may take the same shard later.
+func retryable(err error) bool {
+	switch errs.KindOf(err) {
+	case errs.OK, errs.Invalid, errs.Conflict, errs.Limited, errs.TooLarge:
+		return false
+	}
+	return true
+}
+
+// fifo is a queue of replicas, linked through them.
+type fifo struct {
+	head, tail *replica
+	n          int
+}
+
+func (f *fifo) push(r *replica) {
+	r.next = nil
+	if f.tail == nil {
+		f.head = r
+	} else {
+		f.tail.next = r
+	}
+	f.tail = r
+	f.n++
+}
+
+func (f *fifo) unshift(r *replica) {
+	r.next = f.head
+	f.head = r
+	if f.tail == nil {
+		f.tail = r
+	}
+	f.n++
+}
+
+func (f *fifo) pop() *replica {
+	r := f.head
+	if r == nil {
+		return nil
+	}
+	f.head, r.next = r.next, nil
+	if f.head == nil {
+		f.tail = nil
+	}
+	f.n--
+	return r
+}

@@ -1,0 +1,209 @@
+package distributor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// Result is what became of a batch.
+type Result struct {
+	Tenant tenant.ID
+	// Series is how many series the request had, the rejected ones included.
+	Series int
+	// Samples, Histograms and Exemplars are how many a quorum has stored.
+	Samples, Histograms, Exemplars int
+	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, then others in the batch's
+	// order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
+	// of a series when the cause is not the series.
+	Failures []wire.Failure
+}
+
+// Push replicates b and returns when the outcome of every series is certain, or after Options.WriteTimeout. The error
+// tells that nothing was tried; what happened to single series is in the Result, folded by Result.Err. The batch may be
+// in use by slow members after Push returned: they hold references of their own.
+func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
+	r, err := d.acquire()
+	if err != nil {
+		return Result{}, err
+	}
+	w := d.begin(b, r)
+	defer w.release()
+	w.place(r.placement)
+	direct := r.placement.ReplicationFactor() == 1
+	w.start(r, direct)
+	r.mu.RUnlock()
+	if direct {
+		w.startLocal()
+	}
+	result := w.judge(w.wait(ctx))
+	d.observe(&result)
+	return result, nil
+}
+
+// quorum is how many good answers acknowledge a write.
+func (d *Distributor) quorum(rf int) int {
+	if rf == 2 && d.opts.ThanosRF2 {
+		return 1
+	}
+	return ring.Quorum(rf)
+}
+
+func (d *Distributor) observe(r *Result) {
+	d.metrics.samples.Add(float64(r.Samples))
+	d.metrics.histograms.Add(float64(r.Histograms))
+	d.metrics.exemplars.Add(float64(r.Exemplars))
+	for _, f := range r.Failures {
+		d.metrics.failures.WithLabelValues(f.Kind.String()).Inc()
+	}
+}
+
+// place puts every item into the shards of its replicas. An item with fewer replicas than the quorum goes nowhere.
+func (w *write) place(p ring.Placement) {
+	b := w.batch
+	for i := range b.Series {
+		for _, m := range w.owners(p, i, b.Series[i].Hash) {
+			s := &w.replicas[m].shard
+			s.Series = append(s.Series, int32(i))
+		}
+	}
+	for i := range b.Metadata {
+		for _, m := range w.owners(p, len(b.Series)+i, w.familyHash(b.Metadata[i].Family)) {
+			s := &w.replicas[m].shard
+			s.Metadata = append(s.Metadata, int32(i))
+		}
+	}
+}
+
+// owners gives the members that item is to be sent to.
+func (w *write) owners(p ring.Placement, item int, hash uint64) []int32 {
+	w.owner = p.Replicas(w.owner[:0], w.batch.Tenant, hash)
+	t := &w.tallies[item]
+	t.replicas = uint8(len(w.owner))
+	if len(w.owner) < w.need {
+		t.decided = true
+		w.undecided--
+		return nil
+	}
+	return w.owner
+}
+
+// familyHash places a metric family's metadata: the hash of tenant Sep family.
+func (w *write) familyHash(family string) uint64 {
+	w.scratch = append(wire.AppendTenant(w.scratch[:0], w.batch.Tenant), family...)
+	return xxhash.Sum64(w.scratch)
+}
+
+// judge ends the counting; ended, if not nil, is why answers are missing.
+func (w *write) judge(ended error) Result {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.returned = true
+	b := w.batch
+	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected)}
+	r.Failures = append(r.Failures, b.Rejected...)
+	for i := range w.tallies {
+		kind, _ := w.tallies[i].outcome(w.need)
+		var f wire.Failure
+		if kind != errs.OK {
+			f = w.failure(i, kind, ended, len(r.Failures) < shownFailures)
+			r.Failures = append(r.Failures, f)
+		}
+		if i < len(b.Series) {
+			s := &b.Series[i]
+			r.Samples += len(s.Samples) - f.Samples
+			r.Histograms += len(s.Histograms) - f.Histograms
+			r.Exemplars += len(s.Exemplars) - f.Exemplars
+		}
+	}
+	return r
+}
+
+// failure describes the item that ended with kind. With w.mu held.
+func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.Failure {
+	t := &w.tallies[item]
+	f := wire.Failure{Series: -1, Kind: kind}
+	if item < len(w.batch.Series) {
+		s := &w.batch.Series[item]
+		f = wire.Failure{Series: item, Kind: kind, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars)}
+	}
+	if kind == errs.Conflict || kind == errs.Invalid {
+		c := &w.causes[t.final-1]
+		f.Reason = c.Reason
+		if c.Series >= 0 { // the member stored the rest of the series
+			f.Samples, f.Histograms, f.Exemplars = c.Samples, c.Histograms, c.Exemplars
+			return f
+		}
+	} else {
+		f.Reason = w.missedOnce(t, kind, ended)
+	}
+	if named {
+		f.Reason = w.name(item) + ": " + f.Reason
+	}
+	return f
+}
+
+// missedOnce is missed, which makes one text for all the series in a row that fared alike. With w.mu held.
+func (w *write) missedOnce(t *tally, kind errs.Kind, ended error) string {
+	if w.told == "" || w.toldOf != *t {
+		w.told, w.toldOf = w.missed(t, kind, ended), *t
+	}
+	return w.told
+}
+
+// missed says why t has no quorum. With w.mu held.
+func (w *write) missed(t *tally, kind errs.Kind, ended error) string {
+	why := ""
+	switch {
+	case t.replicas == 0:
+		return "no member of the ring takes this tenant's series"
+	case int(t.replicas) < w.need:
+		return fmt.Sprintf("the ring has %d of the %d members that must store it", t.replicas, w.need)
+	case t.lost > 0:
+		c := &w.causes[t.lost-1]
+		why = fmt.Sprintf(": member %s: %s", c.peer.member.ID, c.Reason)
+	case t.final > 0:
+		c := &w.causes[t.final-1]
+		why = fmt.Sprintf(": member %s: %s", c.peer.member.ID, c.Reason)
+	}
+	if ended != nil && kind == errs.Unavailable {
+		why += "; " + ended.Error()
+	}
+	return fmt.Sprintf("stored by %d replicas, needs %d%s", t.ok, w.need, why)
+}
+
+// name is what item is called in messages.
+func (w *write) name(item int) string {
+	if i := item - len(w.batch.Series); i >= 0 {
+		return "metadata of " + w.batch.Metadata[i].Family
+	}
+	return labelsText(w.batch.Series[item].Labels)
+}
+
+// labelsText writes canonical label bytes as {name="value", ...}, cut where it gets long.
+func labelsText(canonical []byte) string {
+	const long = 1024
+	var s strings.Builder
+	s.WriteByte('{')
+	for rest := canonical; len(rest) > 0; {
+		var name, value string
+		name, value, rest = wire.NextLabel(rest)
+		if s.Len() > 1 {
+			s.WriteString(", ")
+		}
+		if s.Len()+len(name)+len(value) > long {
+			s.WriteString("...")
+			break
+		}
+		fmt.Fprintf(&s, "%s=%q", name, value)
+	}
+	s.WriteByte('}')
+	return s.String()
+}

@@ -1,0 +1,223 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// maxReplicas is the largest replication factor a tally can count.
+const maxReplicas = 255
+
+// write is one Push: a batch, its shards, and the answers so far. It is pooled, and lives until Push and every replica
+// are done with it.
+//
+// Its items are the batch's series, then its metadata entries; each needs its own quorum.
+type write struct {
+	d        *Distributor
+	batch    *wire.Batch
+	need     int // good answers that make a quorum
+	replicas []replica
+	owner    []int32 // scratch of place
+	scratch  []byte
+
+	refs atomic.Int32
+
+	mu        sync.Mutex // guards what follows
+	tallies   []tally    // by item
+	causes    []cause
+	undecided int  // items whose outcome is open
+	returned  bool // Push has judged: answers that come now count no more
+	decided   chan struct{}
+	told      string // the newest text of missedOnce
+	toldOf    tally  // what it is of
+}
+
+// cause is why a member did not store some items: what it said of one series, or (Series = -1) of a whole shard.
+type cause struct {
+	wire.Failure
+	peer *peer
+}
+
+// begin prepares a write of b by r with one reference, the caller's.
+func (d *Distributor) begin(b *wire.Batch, r *route) *write {
+	w := d.writes.Get().(*write)
+	w.d, w.batch = d, b
+	b.Retain()
+	w.refs.Store(1)
+	w.need = d.quorum(r.placement.ReplicationFactor())
+	w.replicas = slices.Grow(w.replicas[:0], len(r.peers))[:len(r.peers)]
+	items := len(b.Series) + len(b.Metadata)
+	w.tallies = slices.Grow(w.tallies[:0], items)[:items]
+	clear(w.tallies)
+	w.undecided, w.returned = items, false
+	return w
+}
+
+// release gives up one reference; the last one lets go of the batch and returns w to the pool.
+func (w *write) release() {
+	if w.refs.Add(-1) > 0 {
+		return
+	}
+	w.batch.Release()
+	w.batch = nil
+	for i := range w.replicas {
+		r := &w.replicas[i]
+		*r = replica{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}
+	}
+	w.told = ""
+	clear(w.causes)
+	w.causes = w.causes[:0]
+	select {
+	case <-w.decided:
+	default:
+	}
+	w.d.writes.Put(w)
+}
+
+// start hands every shard to its member's queue. With direct, those of members in this process are left to startLocal.
+func (w *write) start(r *route, direct bool) {
+	now, bytes := time.Now(), sizeOf(w.batch)
+	for i, p := range r.peers {
+		s := &w.replicas[i]
+		if s.empty() {
+			continue
+		}
+		s.write, s.peer, s.bytes, s.since = w, p, bytes, now
+		s.shard.Batch = w.batch
+		if direct && p.local {
+			continue
+		}
+		w.refs.Add(1)
+		if err := p.enqueue(s); err != nil {
+			w.answer(s, nil, err)
+			w.release()
+		}
+	}
+}
+
+// startLocal writes the shards that start left, on this goroutine.
+func (w *write) startLocal() {
+	for i := range w.replicas {
+		if s := &w.replicas[i]; !s.empty() && s.peer.local {
+			failures, err := s.peer.send(s)
+			w.answer(s, failures, err)
+		}
+	}
+}
+
+func (r *replica) empty() bool { return len(r.shard.Series)+len(r.shard.Metadata) == 0 }
+
+// sizeOf is about how many bytes b keeps in memory.
+func sizeOf(b *wire.Batch) int64 {
+	n := 128 * len(b.Metadata)
+	for i := range b.Series {
+		s := &b.Series[i]
+		n += 160 + len(s.Labels) + 24*len(s.Samples) + 512*len(s.Histograms) + 128*len(s.Exemplars)
+	}
+	return int64(n)
+}
+
+// answer counts what r's member said at the first try.
+func (w *write) answer(r *replica, failures []wire.Failure, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.returned {
+		return
+	}
+	kind, said := errs.KindOf(err), int32(0)
+	if err != nil {
+		said = w.because(r.peer, wire.Failure{Series: -1, Kind: kind, Reason: err.Error()})
+	}
+	for _, f := range failures {
+		if f.Kind == errs.OK {
+			f.Kind = errs.Internal
+		}
+		if t := &w.tallies[f.Series]; !t.marked && err == nil {
+			t.marked = true
+			w.count(t, f.Kind, w.because(r.peer, f))
+		}
+	}
+	for _, i := range r.shard.Series {
+		t := &w.tallies[i]
+		if !t.marked {
+			w.count(t, kind, said)
+		}
+		t.marked = false
+	}
+	for _, i := range r.shard.Metadata {
+		w.count(&w.tallies[len(w.batch.Series)+int(i)], kind, said)
+	}
+	if w.undecided == 0 {
+		select {
+		case w.decided <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// because keeps a cause and gives its position plus one. With w.mu held.
+func (w *write) because(p *peer, f wire.Failure) int32 {
+	w.causes = append(w.causes, cause{f, p})
+	return int32(len(w.causes))
+}
+
+// count adds an answer to t. With w.mu held.
+func (w *write) count(t *tally, kind errs.Kind, cause int32) {
+	t.add(kind, cause)
+	if t.decided {
+		return
+	}
+	if _, certain := t.outcome(w.need); certain {
+		t.decided = true
+		w.undecided--
+	}
+}
+
+// wait returns when every outcome is certain, ctx ends, or the write timeout is over; the error says which of the latter.
+func (w *write) wait(ctx context.Context) error {
+	w.mu.Lock()
+	open := w.undecided
+	w.mu.Unlock()
+	if open == 0 {
+		return nil
+	}
+	timeout := time.NewTimer(w.d.opts.WriteTimeout)
+	defer timeout.Stop()
+	select {
+	case <-w.decided:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the request ended: %w", ctx.Err())
+	case <-timeout.C:
+		return errors.New("the others did not answer in time")
+	}
+}
+
+// relied reports whether some item of r is acknowledged, or may still be, so that a missing copy of it matters.
+func (w *write) relied(r *replica) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	relied := func(item int) bool {
+		kind, certain := w.tallies[item].outcome(w.need)
+		return kind == errs.OK || !certain && !w.returned
+	}
+	for _, i := range r.shard.Series {
+		if relied(int(i)) {
+			return true
+		}
+	}
+	for _, i := range r.shard.Metadata {
+		if relied(len(w.batch.Series) + int(i)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,48 @@
+package distributor
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// shownFailures is how many failures an error names.
+const shownFailures = 10
+
+// severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes first,
+// so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
+var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Limited: 3}
+
+// Kind is the kind of the whole request: OK if nothing failed, else the most severe of its failures.
+func (r Result) Kind() errs.Kind {
+	kind, worst := errs.OK, 0
+	for _, f := range r.Failures {
+		s, known := severity[f.Kind]
+		if !known {
+			return errs.Unavailable
+		}
+		if s > worst {
+			kind, worst = f.Kind, s
+		}
+	}
+	return kind
+}
+
+// Err is nil when nothing failed, else an error of kind Kind whose text names the first failures, one to a line.
+func (r Result) Err() error {
+	kind := r.Kind()
+	if kind == errs.OK {
+		return nil
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "tenant %s: %d of %d series not stored, or not wholly", r.Tenant, len(r.Failures), r.Series)
+	for i, f := range r.Failures {
+		if i == shownFailures {
+			fmt.Fprintf(&text, "\n... and %d more", len(r.Failures)-i)
+			break
+		}
+		fmt.Fprintf(&text, "\ntenant %s: %s: %s", r.Tenant, f.Kind, f.Reason)
+	}
+	return errs.E(kind, "%s", text.String())
+}
