@@ -49,6 +49,15 @@ func (o TLSOptions) Validate() error {
 	return errors.Join(append(faults, err, err2)...)
 }
 
+// ServerConfig checks the files once and returns a configuration that reads them again for each connection, for the
+// servers of other packages (gRPC). It is nil without TLS.
+func (o TLSOptions) ServerConfig() (*tls.Config, error) {
+	if !o.enabled() {
+		return nil, nil
+	}
+	return o.config()
+}
+
 // config checks the files once and returns a configuration that loads them for each connection.
 func (o TLSOptions) config() (*tls.Config, error) {
 	if _, err := o.load(); err != nil {
