@@ -1,0 +1,276 @@
+package indexheader
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/encoding"
+	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+type sample int64
+
+func (s sample) ST() int64                     { return 0 }
+func (s sample) T() int64                      { return int64(s) }
+func (s sample) F() float64                    { return 1 }
+func (s sample) H() *histogram.Histogram       { return nil }
+func (s sample) FH() *histogram.FloatHistogram { return nil }
+func (s sample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
+func (s sample) Copy() chunks.Sample           { return s }
+
+// uploaded makes a block of n series and puts its index in a bucket; dir is the local block.
+func uploaded(t testing.TB, n int) (bkt *objstore.InMemBucket, id ulid.ULID, dir string) {
+	t.Helper()
+	var list []storage.Series
+	for i := range n {
+		ls := labels.FromStrings("__name__", fmt.Sprintf("m%d", i%7), "instance", fmt.Sprintf("i%05d", i), "mod", fmt.Sprint(i%97), "ü", "\xff")
+		list = append(list, storage.NewListSeries(ls, []chunks.Sample{sample(1), sample(2)}))
+	}
+	dir, err := tsdb.CreateBlock(list, t.TempDir(), 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id = ulid.MustParse(filepath.Base(dir))
+	b, err := os.ReadFile(filepath.Join(dir, block.IndexName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bkt = objstore.NewInMemBucket()
+	if err := bkt.Upload(t.Context(), block.Object(id, block.IndexName), bytes.NewReader(b)); err != nil {
+		t.Fatal(err)
+	}
+	return bkt, id, dir
+}
+
+// TestAgreesWithIndex compares every answer with Prometheus's own reader of the whole index.
+func TestAgreesWithIndex(t *testing.T) {
+	for _, n := range []int{1, 33, 2000} {
+		bkt, id, dir := uploaded(t, n)
+		r, err := Load(t.Context(), bkt, id, filepath.Join(t.TempDir(), "sub", "index-header"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		ix, err := index.NewFileReader(filepath.Join(dir, block.IndexName), index.DecodePostingsRaw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ix.Close()
+		raw, _ := os.ReadFile(filepath.Join(dir, block.IndexName))
+		names, err := ix.LabelNames(t.Context())
+		if err != nil || !slices.Equal(names, r.LabelNames()) {
+			t.Fatalf("names %q, want %q", r.LabelNames(), names)
+		}
+		for _, name := range append(names, "", "absent") {
+			want, err := ix.SortedLabelValues(t.Context(), name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			var ranges []index.Range
+			if err := r.Values(name, func(v string, at index.Range) bool {
+				got, ranges = append(got, v), append(ranges, at)
+				return true
+			}); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("values of %q: %q, want %q, %v", name, got, want, err)
+			}
+			for i, v := range got {
+				one, err := r.Ranges(nil, name, v)
+				if err != nil || len(one) != 1 || one[0] != ranges[i] {
+					t.Fatalf("%s=%s: %v, want %v, %v", name, v, one, ranges[i], err)
+				}
+				samePostings(t, ix, raw, ranges[i], name, v)
+			}
+			asked := append(slices.Clone(want), "", "i000005", "i00005x", "zzz", "0", "m3a")
+			slices.Sort(asked)
+			if all, err := r.Ranges(nil, name, slices.Compact(asked)...); err != nil || !slices.Equal(all, ranges) {
+				t.Fatalf("%q: %d ranges, want %d, %v", name, len(all), len(ranges), err)
+			}
+			if one, err := r.Ranges(nil, name, "zzzz"); err != nil || len(one) != 0 {
+				t.Fatalf("%v, %v", one, err)
+			}
+		}
+		symbols := ix.Symbols()
+		for i := uint32(0); symbols.Next(); i++ {
+			if s, err := r.LookupSymbol(t.Context(), i); err != nil || s != symbols.At() {
+				t.Fatalf("symbol %d: %q, want %q, %v", i, s, symbols.At(), err)
+			}
+		}
+		if _, err := r.LookupSymbol(t.Context(), 1<<31); err == nil {
+			t.Fatal("a symbol that is not there")
+		}
+	}
+}
+
+func samePostings(t *testing.T, ix *index.Reader, raw []byte, at index.Range, name, value string) {
+	t.Helper()
+	d := encoding.NewDecbufAt(byteSlice(raw[at.Start:at.End]), 0, castagnoli)
+	_, p, err := index.DecodePostingsRaw(d)
+	if err != nil {
+		t.Fatalf("%s=%s at %v: %v", name, value, at, err)
+	}
+	got, err := index.ExpandPostings(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err = ix.Postings(t.Context(), name, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, _ := index.ExpandPostings(p); !slices.Equal(got, want) {
+		t.Fatalf("%s=%s: postings %v, want %v", name, value, got, want)
+	}
+}
+
+// TestFaultyFileIsRebuilt damages the local file in every byte and at every length: Open refuses, Load repairs.
+func TestFaultyFileIsRebuilt(t *testing.T) {
+	bkt, id, _ := uploaded(t, 3)
+	path := filepath.Join(t.TempDir(), "index-header")
+	if err := Build(t.Context(), bkt, id, path); err != nil {
+		t.Fatal(err)
+	}
+	good, _ := os.ReadFile(path)
+	damaged := filepath.Join(t.TempDir(), "damaged")
+	f := func(b []byte) bool {
+		if err := os.WriteFile(damaged, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(damaged)
+		if err == nil {
+			r.Close()
+		} else if kind := errs.KindOf(err); kind != errs.Invalid && kind != errs.NotFound {
+			t.Fatalf("kind %s: %v", kind, err)
+		}
+		return err == nil
+	}
+	for i := range good {
+		b := slices.Clone(good)
+		b[i] ^= 0x41
+		if f(b) && !bytes.Equal(b[:5], good[:5]) {
+			t.Fatalf("byte %d flipped: accepted", i)
+		}
+		if f(good[:i]) {
+			t.Fatalf("cut to %d bytes: accepted", i)
+		}
+	}
+	r, err := Load(t.Context(), bkt, id, damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if b, _ := os.ReadFile(damaged); !bytes.Equal(b, good) {
+		t.Fatal("not rebuilt")
+	}
+}
+
+// TestFaultyIndex damages the index in the bucket: no file may appear.
+func TestFaultyIndex(t *testing.T) {
+	bkt, id, dir := uploaded(t, 3)
+	good, _ := os.ReadFile(filepath.Join(dir, block.IndexName))
+	f := func(b []byte, want errs.Kind) {
+		t.Helper()
+		if err := bkt.Upload(t.Context(), block.Object(id, block.IndexName), bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		out := t.TempDir()
+		r, err := Load(t.Context(), bkt, id, filepath.Join(out, "index-header"))
+		if r != nil {
+			r.Close()
+		}
+		if errs.KindOf(err) != want {
+			t.Fatalf("kind %s: %v", errs.KindOf(err), err)
+		}
+		if left, _ := os.ReadDir(out); err != nil && len(left) != 0 {
+			t.Fatalf("left %v", left)
+		}
+	}
+	f(good, errs.OK)
+	f(good[:40], errs.Invalid)
+	f(good[:len(good)-1], errs.Invalid)
+	for _, at := range []int{0, len(good) - 10, 12, len(good) - indexTOCLen - 6} { // magic, contents, symbols, table
+		b := slices.Clone(good)
+		b[at] ^= 1
+		f(b, errs.Invalid)
+	}
+	old := slices.Clone(good)
+	old[4] = 1
+	f(old, errs.Unsupported)
+	bkt.Delete(t.Context(), block.Object(id, block.IndexName))
+	if err := Build(t.Context(), bkt, id, filepath.Join(t.TempDir(), "x")); errs.KindOf(err) != errs.NotFound {
+		t.Fatal(err)
+	}
+}
+
+type downBucket struct{ objstore.Bucket }
+
+func (downBucket) GetRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	return nil, io.ErrUnexpectedEOF
+}
+
+func TestBucketDown(t *testing.T) {
+	bkt, id, _ := uploaded(t, 1)
+	if err := Build(t.Context(), downBucket{bkt}, id, filepath.Join(t.TempDir(), "x")); errs.KindOf(err) != errs.Unavailable {
+		t.Fatal(err)
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	bkt, id, _ := uploaded(f, 2)
+	path := filepath.Join(f.TempDir(), "index-header")
+	if err := Build(context.Background(), bkt, id, path); err != nil {
+		f.Fatal(err)
+	}
+	good, _ := os.ReadFile(path)
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(path)
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		for _, n := range append(r.LabelNames(), "") {
+			_ = r.Values(n, func(v string, _ index.Range) bool { _, err := r.Ranges(nil, n, v); return err == nil })
+		}
+		for ref := range uint32(20) {
+			_, _ = r.LookupSymbol(t.Context(), ref)
+		}
+	})
+}
+
+func BenchmarkOpen(b *testing.B) {
+	bkt, id, _ := uploaded(b, 5000)
+	path := filepath.Join(b.TempDir(), "index-header")
+	if err := Build(b.Context(), bkt, id, path); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}
