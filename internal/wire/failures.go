@@ -50,9 +50,11 @@ func DecodeFailures(b []byte) ([]Failure, error) {
 	return failures, nil
 }
 
+// knownKind is the kind of number n. OK is not the kind of any failure.
 func knownKind(n byte) errs.Kind {
-	if k := errs.Kind(n); k > errs.OK && k < errs.Internal {
-		return k
+	k := errs.Kind(n)
+	if k == errs.OK || k.String() == errs.Internal.String() {
+		return errs.Internal
 	}
-	return errs.Internal
+	return k
 }

@@ -133,7 +133,7 @@ func first(b []byte) int {
 
 // The fewest bytes that items of a list take, so that a count is never believed beyond what can follow.
 const (
-	minSeries   = 11 // length, shape, timestamp, value
+	minSeries   = 9  // length, the shortest label, shape, three counts
 	minSample   = 9  // timestamp, value
 	minExemplar = 10 // timestamp, value, length
 	minMetadata = 4  // four lengths

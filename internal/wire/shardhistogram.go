@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 )
 
-// minHistogram is the fewest bytes of a histogram in a frame: its timestamp, the kind, the hint, and see below.
-const minHistogram = 34
+// minHistogram is the fewest bytes of a histogram in a frame: ten numbers, the kind, the hint and two floats.
+const minHistogram = 28
 
 // Kinds of histogram in a frame.
 const (
