@@ -1,0 +1,403 @@
+package tsdb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	promtsdb "github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// Append stores the shard in one transaction of its tenant's TSDB, which it creates when the tenant is new. When it
+// returns no error, everything is in the WAL but what the failures name: Conflict for what the acceptance window or the
+// TSDB refuses, Invalid for histograms that make no sense. An error (Unavailable, Exhausted, Internal) promises nothing
+// of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail
+// nobody: what is not kept of them is counted in metrics. Appending the same again is success.
+func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, errs.Wrap(errs.Unavailable, err)
+	}
+	t, err := d.create(s.Batch.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	in, release, err := t.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if len(s.Metadata) > 0 {
+		if n := t.meta.put(s.Batch.Metadata, s.Metadata); n > 0 {
+			d.m.metadata.Add(float64(n))
+		}
+	}
+	if len(s.Series) == 0 {
+		return nil, nil
+	}
+	tx := transactions.Get().(*transaction)
+	defer tx.free()
+	tx.begin(in, d.m)
+	if err := tx.run(ctx, s); err != nil {
+		return nil, err
+	}
+	return tx.failures, nil
+}
+
+var transactions = sync.Pool{New: func() any { return &transaction{builder: labels.NewScratchBuilder(16)} }}
+
+// transaction is one Append. It is reused: what does not escape is not allocated again.
+type transaction struct {
+	in      *instance
+	m       *metrics
+	app     storage.AppenderV2
+	lo, hi  int64 // accepted times, ms, inclusive
+	now     time.Time
+	builder labels.ScratchBuilder
+
+	failures  []wire.Failure // handed to the caller
+	fresh     []freshRef     // for refs, once committed
+	exemplars []exemplar.Exemplar
+	floats    []wire.Sample
+	hists     []wire.Histogram
+
+	numFloats, numHists, numUnknown int
+}
+
+type freshRef struct {
+	key wire.Key
+	ref storage.SeriesRef
+}
+
+func (tx *transaction) begin(in *instance, m *metrics) {
+	tx.in, tx.m, tx.now = in, m, in.opts.Now()
+	tx.lo, tx.hi = tx.now.Add(-in.opts.Window).UnixMilli(), tx.now.Add(in.opts.Future).UnixMilli()
+	tx.numFloats, tx.numHists, tx.numUnknown = 0, 0, 0
+}
+
+func (tx *transaction) free() {
+	clear(tx.exemplars)
+	clear(tx.hists)
+	tx.in, tx.m, tx.app, tx.failures = nil, nil, nil, nil
+	tx.fresh, tx.exemplars, tx.floats, tx.hists = tx.fresh[:0], tx.exemplars[:0], tx.floats[:0], tx.hists[:0]
+	transactions.Put(tx)
+}
+
+func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
+	in := tx.in
+	in.fence.RLock()
+	defer in.fence.RUnlock()
+	if err := in.logError(); err != nil {
+		return err
+	}
+	tx.app = in.db.Head().AppenderV2(ctx)
+	for _, i := range s.Series {
+		if err := tx.appendSeries(&s.Batch.Series[i], int(i)); err != nil {
+			if rerr := tx.app.Rollback(); rerr != nil {
+				in.failLog(rerr) // the series it created are in memory and not in the WAL
+			}
+			return err
+		}
+	}
+	err := tx.app.Commit()
+	if err != nil {
+		in.writes.Add(1) // it may have left something
+		in.failLog(err)
+		return errs.E(logKind(err), "write of tenant %q: %w", in.id, err)
+	}
+	if err := in.logError(); err != nil {
+		in.writes.Add(1)
+		return err // the out-of-order samples may be lost in a crash
+	}
+	for _, f := range tx.fresh {
+		in.refs.put(f.key, f.ref)
+	}
+	in.writes.Add(1)
+	in.lastWrite.Store(tx.now.UnixMilli())
+	tx.count()
+	return nil
+}
+
+func (tx *transaction) count() {
+	if tx.numFloats > 0 {
+		tx.m.samples.WithLabelValues("float").Add(float64(tx.numFloats))
+	}
+	if tx.numHists > 0 {
+		tx.m.samples.WithLabelValues("histogram").Add(float64(tx.numHists))
+	}
+	if tx.numUnknown > 0 {
+		tx.m.unknown.Add(float64(tx.numUnknown))
+	}
+	for i := range tx.failures {
+		tx.m.failures.WithLabelValues(tx.failures[i].Kind.String()).Inc()
+	}
+}
+
+func logKind(err error) errs.Kind {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return errs.Exhausted
+	}
+	return errs.Internal
+}
+
+// appendSeries appends what s has, in time order. An error ends the transaction; what concerns s alone is a failure.
+func (tx *transaction) appendSeries(s *wire.Series, index int) error {
+	w := seriesWriter{tx: tx, s: s, index: index, failed: -1}
+	w.ref = tx.in.refs.get(s.Key)
+	known := w.ref
+	if err := w.samples(); err != nil {
+		return err
+	}
+	if len(s.Exemplars) > 0 {
+		w.exemplars()
+	}
+	if w.ref != known {
+		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref})
+		tx.numUnknown++
+	}
+	return nil
+}
+
+// seriesWriter appends one series of a transaction.
+type seriesWriter struct {
+	tx     *transaction
+	s      *wire.Series
+	index  int
+	ref    storage.SeriesRef
+	labels labels.Labels // empty until needed
+	failed int           // index in tx.failures, -1 none
+	last   point         // accepted last, when some is set
+	some   bool
+}
+
+type point struct {
+	t  int64
+	v  float64
+	h  *histogram.Histogram
+	fh *histogram.FloatHistogram
+}
+
+// same is bitwise for floats, as stale markers are NaNs.
+func (p point) same(o point) bool {
+	switch {
+	case p.h != nil && o.h != nil:
+		return p.h.Equals(o.h)
+	case p.fh != nil && o.fh != nil:
+		return p.fh.Equals(o.fh)
+	}
+	return p.h == o.h && p.fh == o.fh && math.Float64bits(p.v) == math.Float64bits(o.v)
+}
+
+func (w *seriesWriter) samples() error {
+	s := w.s
+	switch {
+	case len(s.Histograms) == 0:
+		return w.floats(w.tx.orderedFloats(s.Samples))
+	case len(s.Samples) == 0:
+		return w.histograms(w.tx.orderedHistograms(s.Histograms))
+	}
+	// Both: merged by time, so that nothing becomes out of order that need not.
+	floats, hists := w.tx.orderedFloats(s.Samples), w.tx.orderedHistograms(s.Histograms)
+	for len(floats) > 0 && len(hists) > 0 {
+		n := 0
+		if floats[0].T <= hists[0].T {
+			for n < len(floats) && floats[n].T <= hists[0].T {
+				n++
+			}
+			if err := w.floats(floats[:n]); err != nil {
+				return err
+			}
+			floats = floats[n:]
+			continue
+		}
+		for n < len(hists) && hists[n].T < floats[0].T {
+			n++
+		}
+		if err := w.histograms(hists[:n]); err != nil {
+			return err
+		}
+		hists = hists[n:]
+	}
+	return errors.Join(w.floats(floats), w.histograms(hists))
+}
+
+func (tx *transaction) orderedFloats(in []wire.Sample) []wire.Sample {
+	byTime := func(a, b wire.Sample) int { return cmp.Compare(a.T, b.T) }
+	if slices.IsSortedFunc(in, byTime) {
+		return in
+	}
+	tx.floats = append(tx.floats[:0], in...)
+	slices.SortStableFunc(tx.floats, byTime)
+	return tx.floats
+}
+
+func (tx *transaction) orderedHistograms(in []wire.Histogram) []wire.Histogram {
+	byTime := func(a, b wire.Histogram) int { return cmp.Compare(a.T, b.T) }
+	if slices.IsSortedFunc(in, byTime) {
+		return in
+	}
+	tx.hists = append(tx.hists[:0], in...)
+	slices.SortStableFunc(tx.hists, byTime)
+	return tx.hists
+}
+
+func (w *seriesWriter) floats(samples []wire.Sample) error {
+	for i := range samples {
+		p := &samples[i]
+		switch ok, err := w.append(p.ST, point{t: p.T, v: p.V}); {
+		case err != nil:
+			return err
+		case ok:
+			w.tx.numFloats++
+		default:
+			w.tx.failures[w.failed].Samples++
+		}
+	}
+	return nil
+}
+
+func (w *seriesWriter) histograms(hists []wire.Histogram) error {
+	for i := range hists {
+		p := &hists[i]
+		switch ok, err := w.append(p.ST, point{t: p.T, h: p.H, fh: p.FH}); {
+		case err != nil:
+			return err
+		case ok:
+			w.tx.numHists++
+		default:
+			w.tx.failures[w.failed].Histograms++
+		}
+	}
+	return nil
+}
+
+// append adds one sample. False means that it was refused, and that tx.failures[w.failed] says why.
+func (w *seriesWriter) append(st int64, p point) (bool, error) {
+	tx := w.tx
+	if p.t < tx.lo || p.t > tx.hi {
+		w.fail(errs.Conflict, outsideWindow(p.t, tx))
+		return false, nil
+	}
+	if w.some && p.t == w.last.t {
+		// The TSDB compares with what is committed, so it would drop the second of two in silence.
+		if !p.same(w.last) {
+			w.fail(errs.Conflict, fmt.Errorf("two different values at %d in one request: %w", p.t, storage.ErrDuplicateSampleForTimestamp))
+			return false, nil
+		}
+		return true, nil
+	}
+	if w.ref == 0 && w.labels.IsEmpty() {
+		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
+	}
+	ref, err := tx.app.Append(w.ref, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	if err != nil && w.labels.IsEmpty() && errors.Is(err, promtsdb.ErrInvalidSample) {
+		// The head forgot the series since its reference was cached: "empty labelset".
+		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
+		ref, err = tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	}
+	if err != nil {
+		kind := classify(err)
+		if kind == errs.Internal {
+			return false, errs.E(kind, "append to tenant %q: series %s: %w", tx.in.id, w.name(), err)
+		}
+		w.fail(kind, err)
+		return false, nil
+	}
+	w.ref, w.last, w.some = ref, p, true
+	return true, nil
+}
+
+func outsideWindow(t int64, tx *transaction) error {
+	at := time.UnixMilli(t).UTC().Format(time.RFC3339Nano)
+	if t < tx.lo {
+		return fmt.Errorf("sample at %s (%d) is older than the accepted window of %s", at, t, tx.in.opts.Window)
+	}
+	return fmt.Errorf("sample at %s (%d) is more than %s in the future", at, t, tx.in.opts.Future)
+}
+
+// classify tells an error of the TSDB that concerns one sample from one that is ours.
+func classify(err error) errs.Kind {
+	for _, conflict := range []error{
+		storage.ErrOutOfOrderSample, storage.ErrTooOldSample, storage.ErrOutOfBounds, storage.ErrDuplicateSampleForTimestamp,
+	} {
+		if errors.Is(err, conflict) {
+			return errs.Conflict
+		}
+	}
+	var invalid histogram.Error
+	if errors.As(err, &invalid) || errors.Is(err, promtsdb.ErrInvalidSample) {
+		return errs.Invalid
+	}
+	return errs.Internal
+}
+
+// fail makes sure that the series has a failure; the first reason stands for all of its samples.
+func (w *seriesWriter) fail(kind errs.Kind, reason error) {
+	if w.failed < 0 {
+		w.failed = len(w.tx.failures)
+		w.tx.failures = append(w.tx.failures, wire.Failure{Series: w.index, Kind: kind, Reason: fmt.Sprintf("%s: %v", w.name(), reason)})
+	}
+}
+
+func (w *seriesWriter) name() string { return wire.LabelsOf(&w.tx.builder, w.s.Labels).String() }
+
+// exemplars appends the series' exemplars. The TSDB keeps none for a series that it does not hold.
+func (w *seriesWriter) exemplars() {
+	tx := w.tx
+	reject := func(reason string, n int) { tx.m.exemplars.WithLabelValues(reason).Add(float64(n)) }
+	app, ok := tx.app.(storage.ExemplarAppenderV2)
+	if !ok || tx.in.opts.MaxExemplars == 0 {
+		reject("disabled", len(w.s.Exemplars))
+		return
+	}
+	tx.exemplars = tx.exemplars[:0]
+	for i := range w.s.Exemplars {
+		e := &w.s.Exemplars[i]
+		if e.T < tx.lo || e.T > tx.hi {
+			reject("outside_window", 1)
+			continue
+		}
+		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
+	}
+	if w.ref == 0 && w.labels.IsEmpty() {
+		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
+	}
+	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
+		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
+	})
+	_, err := app.AppendExemplars(w.ref, w.labels, tx.exemplars)
+	var partial *storage.AppendPartialError
+	switch {
+	case err == nil:
+	case errors.As(err, &partial):
+		for _, e := range partial.ExemplarErrors {
+			reject(exemplarReason(e.Err), 1)
+		}
+	default:
+		reject(exemplarReason(err), len(tx.exemplars))
+	}
+}
+
+func exemplarReason(err error) string {
+	switch {
+	case errors.Is(err, storage.ErrOutOfOrderExemplar):
+		return "out_of_order"
+	case errors.Is(err, storage.ErrExemplarLabelLength):
+		return "labels_too_long"
+	case errors.Is(err, storage.ErrNotFound):
+		return "no_series"
+	}
+	return "invalid"
+}

@@ -1,0 +1,112 @@
+package tsdb
+
+// Cutting is explained in docs/design/003-cutting-heads.md.
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	promtsdb "github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// cut writes the head's samples before end (ms, exclusive) into blocks and drops them from the head; math.MaxInt64 means
+// everything, the unfinished range too. Writers go on meanwhile. It returns between two blocks when ctx ends.
+func (in *instance) cut(ctx context.Context, end int64) error {
+	in.cutting.Lock()
+	defer in.cutting.Unlock()
+	writes := in.writes.Load()
+	if err := in.cutInOrder(ctx, end); err != nil {
+		return errs.E(errs.KindOf(err), "cut head of tenant %q: %w", in.id, err)
+	}
+	if err := in.cutOutOfOrder(ctx); err != nil {
+		return errs.E(errs.KindOf(err), "cut out-of-order head of tenant %q: %w", in.id, err)
+	}
+	in.lastCut.Store(in.opts.Now().UnixMilli())
+	if end == math.MaxInt64 {
+		in.wholeCut.Store(writes)
+	} else {
+		in.cutTo.Store(max(end, in.cutTo.Load()))
+	}
+	return nil
+}
+
+// cutInOrder cuts one aligned block range after the other, oldest first. For each of them:
+//
+//  1. no sample of the range enters in order any more: an appender made from now on takes it as out of order
+//  2. appenders made before have committed
+//  3. the range becomes a block, and leaves the head
+//
+// Step 3 lowers the bound of step 1 to the end of its own range, so each range needs all three.
+func (in *instance) cutInOrder(ctx context.Context, end int64) error {
+	head, width := in.db.Head(), in.opts.BlockDuration.Milliseconds()
+	if head.MinTime() == math.MaxInt64 || head.NumSeries() == 0 {
+		return nil // never written to, or nothing left
+	}
+	last := head.MaxTime()
+	if end != math.MaxInt64 {
+		last = min(end, rangeEnd(last, width)) - 1
+	}
+	for head.MinTime() <= last {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		in.raiseFence(min(rangeEnd(head.MinTime(), width)-1, last) + 1)
+		from := head.MinTime() // a commit that was on its way may have lowered it
+		to := min(rangeEnd(from, width)-1, last)
+		if err := in.db.CompactHead(promtsdb.NewRangeHeadWithIsolationDisabled(head, from, to)); err != nil {
+			return fmt.Errorf("compact [%d, %d]: %w", from, to, err)
+		}
+		head.SetMinValidTime(in.bound)
+	}
+	return nil
+}
+
+// raiseFence makes samples before bound out of order for every append, when it returns.
+//
+// The TSDB's own way, waiting for appenders that overlap, leaves a gap: an appender reads the bound first and
+// registers itself afterwards. The fence has none, as an appender is made and committed under it.
+func (in *instance) raiseFence(bound int64) {
+	in.bound = max(in.bound, bound)
+	in.db.Head().SetMinValidTime(in.bound)
+	in.fence.Lock()
+	in.fence.Unlock() //nolint:staticcheck // the wait for those who may have read the old bound is the point
+}
+
+// cutOutOfOrder cuts all out-of-order chunks into a block per range.
+//
+// The TSDB first scans all series, mapping their out-of-order chunks to disk and noting which series have any, and in
+// the end drops every mapped chunk up to the last one it noted. A chunk that fills up and is mapped during the scan, of a
+// series scanned before, would be dropped without having been written (cut_test.go shows it). So the scan has the fence,
+// and gives it up when the first block begins or, without any, when blocks are reloaded.
+func (in *instance) cutOutOfOrder(ctx context.Context) error {
+	if in.db.Head().MaxOOOTime() == math.MinInt64 {
+		return nil // no out-of-order sample since it was opened
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	in.fence.Lock()
+	unlock := in.fence.Unlock
+	in.scanned.Store(&unlock)
+	defer in.scanDone()
+	return in.db.CompactOOOHead(ctx)
+}
+
+// scanDone gives up the fence that cutOutOfOrder holds, once.
+func (in *instance) scanDone() {
+	if unlock := in.scanned.Swap(nil); unlock != nil {
+		(*unlock)()
+	}
+}
+
+// rangeEnd is the end, exclusive, of the aligned range of the given width that t is in.
+func rangeEnd(t, width int64) int64 {
+	start := t - t%width
+	if t < 0 && t%width != 0 {
+		start -= width
+	}
+	return start + width
+}

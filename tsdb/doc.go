@@ -1,0 +1,20 @@
+// Package tsdb is many tenants' Prometheus TSDBs in one directory: append by cached series reference, select, cut heads
+// into blocks, and rest when idle.
+//
+// Flow:  Append -> refs (key -> reference) -> head appender -> WAL -> head -> cut -> block -> (shipped by receive) -> deleted
+//
+// Layout: <dir>/<tenant>/{wal,wbl,chunks_head,chunk_snapshot.*,<ULID>} as Prometheus has it, plus metadata.json and,
+// while the tenant is closed, summary.json. <dir>/lock keeps a second process out.
+//
+// Invariants:
+//   - A sample that Append acknowledged is in the WAL, or, out of order, in the WBL. A log that could not be written
+//     makes the tenant read-only until it has been reopened.
+//   - A cached reference always belongs to the labels of its key: heads count references up, the cache dies with its
+//     head, and a reference is cached only once the transaction that made it is committed.
+//   - In-order samples of a range that is being cut, or was, do not enter the head any more: the fence (cut.go).
+//   - No block is deleted before it is Shipped and older than the retention.
+//   - A TSDB is closed only when nobody uses it: readers hold memory that closing unmaps.
+//
+// Locks, in order: DB.mu, tenantDB.mu, DB.spawning; none is held during I/O. instance.cutting, then instance.fence (shared
+// by appends, whole for the cut), then refs.mu and the TSDB's own. metadataStore.saving, then metadataStore.mu.
+package tsdb

@@ -1,0 +1,216 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	promtsdb "github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// instance is one opening of a tenant's TSDB: what dies with the head lives here.
+type instance struct {
+	id   tenant.ID
+	opts *Options
+	db   *promtsdb.DB
+	refs *refs
+	reg  *tenantRegisterer
+
+	// fence is held shared from the creation of an appender to the end of its commit. See cut.go for who holds it whole.
+	fence sync.RWMutex
+	// scanned releases fence for the cut that holds it; nil when none does.
+	scanned atomic.Pointer[func()]
+
+	cutting sync.Mutex // one cut at a time; guards bound
+	bound   int64      // all samples before it (ms) that came in order are in blocks, or are about to be
+	stop    context.CancelFunc
+
+	logFailed atomic.Pointer[error] // the first failure to write WAL or WBL: nothing is accepted any more
+
+	writes    atomic.Uint64 // transactions committed
+	wholeCut  atomic.Uint64 // writes when the last cut of everything began
+	lastWrite atomic.Int64  // ms
+	lastCut   atomic.Int64  // ms, 0 = never
+	cutTo     atomic.Int64  // ms: the newest range boundary it was cut to
+}
+
+// open replays the logs of the TSDB in dir. It can take minutes.
+func openInstance(log *slog.Logger, id tenant.ID, dir string, opts *Options, reg *tenantRegisterer) (*instance, error) {
+	ctx, stop := context.WithCancel(context.Background())
+	in := &instance{id: id, opts: opts, refs: newRefs(), reg: reg, stop: stop}
+	in.lastWrite.Store(opts.Now().UnixMilli())
+	db, err := promtsdb.Open(dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
+	if err != nil {
+		stop()
+		reg.unregister()
+		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", id, err)
+	}
+	db.DisableCompactions()
+	in.db = db
+	in.bound = math.MinInt64
+	for _, b := range db.Blocks() {
+		if meta := b.Meta(); !meta.Compaction.FromOutOfOrder() {
+			in.bound = max(in.bound, meta.MaxTime)
+		}
+	}
+	in.cutTo.Store(in.bound)
+	in.wholeCut.Store(math.MaxUint64)
+	return in, nil
+}
+
+func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
+	o := promtsdb.DefaultOptions()
+	o.MinBlockDuration = in.opts.BlockDuration.Milliseconds()
+	o.MaxBlockDuration = o.MinBlockDuration
+	o.RetentionDuration = 0 // blocksToDelete decides
+	o.BlocksToDelete = in.blocksToDelete
+	o.NoLockfile = true // DB locks the directory of all tenants
+	o.WALCompression = in.opts.WALCompression
+	o.StripeSize = in.opts.StripeSize
+	o.EnableExemplarStorage = in.opts.MaxExemplars > 0
+	o.MaxExemplars = in.opts.MaxExemplars
+	o.EnableMemorySnapshotOnShutdown = true
+	o.OutOfOrderTimeWindow = (in.opts.Window + in.opts.Future + 5*time.Minute).Milliseconds()
+	o.EnableOverlappingCompaction = false
+	o.EnableSharding = true
+	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
+	// nobody could see a difference. The fence replaces what the cut would need it for.
+	o.IsolationDisabled = true
+	// Blocks are reloaded by each cut, and full chunks are mapped by the scheduler: the TSDB's own loop would read the
+	// meta.json of all blocks every minute.
+	o.BlockReloadInterval = math.MaxInt64
+	o.SeriesLifecycleCallback = (*lifecycle)(in)
+	o.NewCompactorFunc = func(_ context.Context, r prometheus.Registerer, l *slog.Logger, ranges []int64, pool chunkenc.Pool, o *promtsdb.Options) (promtsdb.Compactor, error) {
+		c, err := promtsdb.NewLeveledCompactorWithOptions(ctx, r, l, ranges, pool, promtsdb.LeveledCompactorOptions{
+			MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize,
+		})
+		return &cutCompactor{Compactor: c, in: in}, err
+	}
+	return o
+}
+
+// close writes the memory snapshot and closes the TSDB. Nobody may use it any more: readers hold mapped memory.
+func (in *instance) close() error {
+	in.stop()
+	err := in.db.Close()
+	in.reg.unregister()
+	if err != nil {
+		return errs.E(errs.Internal, "close tsdb of tenant %q: %w", in.id, err)
+	}
+	return nil
+}
+
+// clean is true when all that was written is in blocks.
+func (in *instance) clean() bool { return in.wholeCut.Load() == in.writes.Load() }
+
+// failLog records that a log could not be written. What is in memory may not be on disk from here on, and records after
+// a torn one would be cut off by the next replay, so nothing more is accepted until the tenant has been opened again.
+func (in *instance) failLog(err error) { in.logFailed.CompareAndSwap(nil, &err) }
+
+func (in *instance) logError() error {
+	if err := in.logFailed.Load(); err != nil {
+		return errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is read-only until it has been reopened: %w", in.id, *err), time.Second)
+	}
+	return nil
+}
+
+// lifecycle keeps refs in step with the head.
+type lifecycle instance
+
+func (*lifecycle) PreCreation(labels.Labels) error { return nil }
+func (*lifecycle) PostCreation(labels.Labels)      {}
+
+// PostDeletion forgets the references of series that the head dropped.
+func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	var buf []byte
+	for ref, ls := range gone {
+		buf = wire.AppendLabels(wire.AppendTenant(buf[:0], l.id), ls)
+		key, _ := wire.Identify(buf)
+		l.refs.drop(key, storage.SeriesRef(ref))
+	}
+}
+
+// cutCompactor tells the cut when the scan of out-of-order chunks is over: see instance.cutOutOfOrder.
+type cutCompactor struct {
+	promtsdb.Compactor
+	in *instance
+}
+
+// Write is called by the TSDB to write a block from a head.
+func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int64, base *promtsdb.BlockMeta) ([]ulid.ULID, error) {
+	c.in.scanDone()
+	return c.Compactor.Write(dest, b, mint, maxt, base)
+}
+
+// blocksToDelete is what the TSDB asks whenever it reloads blocks.
+func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
+	in.scanDone()
+	gone := map[ulid.ULID]struct{}{}
+	now := in.opts.Now()
+	for _, b := range blocks {
+		meta := b.Meta()
+		if meta.Compaction.Deletable || in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
+			gone[meta.ULID] = struct{}{}
+		}
+	}
+	return gone
+}
+
+// expired reports whether a local block that ends at maxt (ms, exclusive) may be deleted.
+func (o *Options) expired(id tenant.ID, block ulid.ULID, maxt int64, now time.Time) bool {
+	return maxt <= now.Add(-o.Retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block))
+}
+
+// logWatch finds the one failure that the TSDB only logs: that an out-of-order sample it holds in memory did not reach
+// the WBL.
+type logWatch struct {
+	slog.Handler
+	failed func(error)
+}
+
+const wblFailure = "Failed to log out of order samples into the WAL"
+
+// Handle looks at the record and passes it on.
+func (w *logWatch) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == wblFailure {
+		err := errors.New("write to WBL")
+		r.Attrs(func(a slog.Attr) bool {
+			if cause, ok := a.Value.Any().(error); ok && a.Key == "err" {
+				err = errs.E(errs.KindOf(cause), "write to WBL: %w", cause)
+			}
+			return true
+		})
+		w.failed(err)
+	}
+	return w.Handler.Handle(ctx, r)
+}
+
+// Enabled lets errors through whatever the level, since Handle must see them.
+func (w *logWatch) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelError || w.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs keeps the watch.
+func (w *logWatch) WithAttrs(as []slog.Attr) slog.Handler {
+	return &logWatch{Handler: w.Handler.WithAttrs(as), failed: w.failed}
+}
+
+// WithGroup keeps the watch.
+func (w *logWatch) WithGroup(name string) slog.Handler {
+	return &logWatch{Handler: w.Handler.WithGroup(name), failed: w.failed}
+}

@@ -1,0 +1,142 @@
+package tsdb
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// defaultTenantMetrics are the library metrics worth a series per tenant; a TSDB has about a hundred.
+var defaultTenantMetrics = []string{
+	"prometheus_tsdb_blocks_loaded",
+	"prometheus_tsdb_checkpoint_creations_failed_total",
+	"prometheus_tsdb_compactions_total",
+	"prometheus_tsdb_exemplar_exemplars_in_storage",
+	"prometheus_tsdb_head_chunks",
+	"prometheus_tsdb_head_max_time",
+	"prometheus_tsdb_head_min_time",
+	"prometheus_tsdb_head_out_of_order_samples_appended_total",
+	"prometheus_tsdb_head_samples_appended_total",
+	"prometheus_tsdb_head_series",
+	"prometheus_tsdb_head_series_created_total",
+	"prometheus_tsdb_head_series_removed_total",
+	"prometheus_tsdb_head_truncations_failed_total",
+	"prometheus_tsdb_out_of_order_samples_total",
+	"prometheus_tsdb_reloads_failures_total",
+	"prometheus_tsdb_storage_blocks_bytes",
+	"prometheus_tsdb_too_old_samples_total",
+	"prometheus_tsdb_wal_corruptions_total",
+	"prometheus_tsdb_wal_writes_failed_total",
+}
+
+type metrics struct {
+	samples   *prometheus.CounterVec // by type: float, histogram
+	failures  *prometheus.CounterVec // series, by kind
+	exemplars *prometheus.CounterVec // rejected, by reason
+	metadata  prometheus.Counter     // dropped
+	unknown   prometheus.Counter     // series whose labels had to be built
+	cuts      *prometheus.CounterVec // by outcome
+	cutTime   prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
+	f := promauto.With(reg)
+	for _, s := range []State{Opening, Open, Closing, Idle, Broken} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hearth_tsdb_tenants", Help: "Tenants by state of their TSDB.", ConstLabels: prometheus.Labels{"state": string(s)},
+		}, func() float64 { return float64(d.count(s)) })
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_tsdb_read_only_tenants", Help: "Tenants that take no writes since their log could not be written.",
+	}, func() float64 { return float64(d.countReadOnly()) })
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	return &metrics{
+		samples:   vec("hearth_tsdb_samples_total", "Samples stored.", "type"),
+		failures:  vec("hearth_tsdb_failed_series_total", "Series of write requests that were not wholly stored, by kind of error.", "kind"),
+		exemplars: vec("hearth_tsdb_exemplars_rejected_total", "Exemplars that were not stored, which fails no request.", "reason"),
+		metadata:  counter("hearth_tsdb_metadata_dropped_total", "Metric families whose metadata was not kept: a tenant has too many, or the name is too long."),
+		unknown:   counter("hearth_tsdb_unknown_series_total", "Series of write requests that were not found by their key."),
+		cuts:      vec("hearth_tsdb_cuts_total", "Cuts of heads into blocks by outcome.", "outcome"),
+		cutTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hearth_tsdb_cut_duration_seconds", Help: "Duration of cuts.", Buckets: prometheus.ExponentialBuckets(0.05, 4, 8),
+		}),
+	}
+}
+
+// tenantRegisterer registers the chosen metrics of one TSDB with the label tenant, and takes them back.
+type tenantRegisterer struct {
+	next prometheus.Registerer // nil: nothing is registered
+	want []string
+
+	mu   sync.Mutex // guards kept
+	kept []prometheus.Collector
+}
+
+func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string) *tenantRegisterer {
+	r := &tenantRegisterer{want: want}
+	if reg != nil {
+		r.next = prometheus.WrapRegistererWith(prometheus.Labels{"tenant": string(id)}, reg)
+	}
+	return r
+}
+
+// Register keeps c if it is a wanted metric.
+func (r *tenantRegisterer) Register(c prometheus.Collector) error {
+	if r.next == nil || !r.wants(c) {
+		return nil
+	}
+	if err := r.next.Register(c); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = append(r.kept, c)
+	return nil
+}
+
+// MustRegister panics where Register fails.
+func (r *tenantRegisterer) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic("BUG: metrics of a tenant registered twice: " + err.Error())
+		}
+	}
+}
+
+// Unregister takes c back.
+func (r *tenantRegisterer) Unregister(c prometheus.Collector) bool {
+	return r.next != nil && r.next.Unregister(c)
+}
+
+func (r *tenantRegisterer) unregister() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.kept {
+		r.next.Unregister(c)
+	}
+	r.kept = nil
+}
+
+// wants looks at the name of c's first metric. A Desc shows its name only as part of its text.
+func (r *tenantRegisterer) wants(c prometheus.Collector) bool {
+	descs := make(chan *prometheus.Desc, 64)
+	go func() { c.Describe(descs); close(descs) }()
+	wanted := false
+	for d := range descs {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		for _, w := range r.want {
+			wanted = wanted || w == name
+		}
+	}
+	return wanted
+}

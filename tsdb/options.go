@@ -1,0 +1,104 @@
+package tsdb
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Options configure a DB. Start from DefaultOptions.
+type Options struct {
+	// Dir holds one directory per tenant, each a plain Prometheus TSDB. It is created when absent.
+	Dir string
+	// BlockDuration is the length of a block; blocks are aligned to it.
+	BlockDuration time.Duration
+	// Retention is how long a local block is kept after its newest sample. A block that is not Shipped stays longer.
+	Retention time.Duration
+	// Window (W) is how far behind the wall clock a sample may be.
+	Window time.Duration
+	// Future (F) is how far ahead of the wall clock a sample may be.
+	Future time.Duration
+	// MaxExemplars is the size of each tenant's exemplar ring; 0 keeps none. About 150 bytes each once used.
+	MaxExemplars int64
+	// MaxMetadata is the number of metric families per tenant whose metadata is kept; 0 keeps none.
+	MaxMetadata int
+	// StripeSize is the number of locks over a tenant's series, a power of two. 150 bytes each per tenant: a small one
+	// makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
+	StripeSize int
+	// WALCompression of new WAL and WBL records. None costs the least CPU, Snappy about half the disk.
+	WALCompression compression.Type
+	// Shipped reports whether a block is safe in the bucket; nil means that there is no bucket, and Retention alone
+	// decides. It must answer from memory.
+	Shipped func(tenant.ID, ulid.ULID) bool
+	// IdleTimeout is the time without a write after which a tenant is cut, waited for to be shipped, and closed; 0 never.
+	IdleTimeout time.Duration
+	// OpenConcurrency is the number of tenants opened at a time: each replays its WAL, which needs memory and a CPU.
+	OpenConcurrency int
+	// CutConcurrency is the number of heads cut at a time by the scheduler and by Cut.
+	CutConcurrency int
+	// Tick is how often the scheduler looks at every tenant.
+	Tick time.Duration
+	// RetryBroken is the time after which a tenant that could not be opened, or whose log could not be written, is
+	// opened again; it doubles with each attempt up to 32 times as much.
+	RetryBroken time.Duration
+	// TenantMetrics names the library metrics that are exposed per tenant (label tenant).
+	TenantMetrics []string
+	// Instance, Role and Since are what Info answers.
+	Instance, Role string
+	Since          time.Time
+	// Now is the wall clock.
+	Now func() time.Time
+}
+
+// DefaultOptions are the options of a receiver that keeps its data in ./data.
+func DefaultOptions() Options {
+	return Options{
+		Dir:             "./data",
+		BlockDuration:   2 * time.Hour,
+		Retention:       15 * 24 * time.Hour,
+		Window:          3 * time.Hour,
+		Future:          10 * time.Minute,
+		MaxExemplars:    100,
+		MaxMetadata:     10_000,
+		StripeSize:      1024,
+		WALCompression:  compression.None,
+		IdleTimeout:     6 * time.Hour,
+		OpenConcurrency: 4,
+		CutConcurrency:  2,
+		Tick:            15 * time.Second,
+		RetryBroken:     30 * time.Second,
+		TenantMetrics:   defaultTenantMetrics,
+		Role:            "receive",
+		Now:             time.Now,
+	}
+}
+
+// Validate reports every fault of o.
+func (o Options) Validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(o.Dir == "", "tsdb directory: must not be empty")
+	fault(o.BlockDuration < time.Second, "block duration %s: must be at least 1s", o.BlockDuration)
+	fault(o.Retention <= 0, "retention %s: must be positive", o.Retention)
+	fault(o.Window <= 0, "out-of-order window %s: must be positive", o.Window)
+	fault(o.Future < 0, "future window %s: must not be negative", o.Future)
+	fault(o.MaxExemplars < 0, "max exemplars %d: must not be negative", o.MaxExemplars)
+	fault(o.MaxMetadata < 0, "max metadata %d: must not be negative", o.MaxMetadata)
+	fault(o.StripeSize < 1 || o.StripeSize&(o.StripeSize-1) != 0, "stripe size %d: must be a power of two", o.StripeSize)
+	fault(o.IdleTimeout < 0, "idle timeout %s: must not be negative", o.IdleTimeout)
+	fault(o.OpenConcurrency < 1, "open concurrency %d: must be at least 1", o.OpenConcurrency)
+	fault(o.CutConcurrency < 1, "cut concurrency %d: must be at least 1", o.CutConcurrency)
+	fault(o.Tick <= 0, "tick %s: must be positive", o.Tick)
+	fault(o.RetryBroken <= 0, "retry of broken tenants %s: must be positive", o.RetryBroken)
+	fault(o.Now == nil, "clock: must be set")
+	return errors.Join(faults...)
+}

@@ -1,0 +1,125 @@
+package tsdb
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// refs maps series keys to the references of one open head. Reading takes no lock and may miss a key that was just
+// added or moved: the caller then finds the series by its labels, as for an unknown one. A reference may outlive its
+// series: the head answers that it does not know it. Heads never use a reference for a second label set, so a hit is
+// never wrong (BenchmarkRefs compares with maps under striped locks).
+type refs struct {
+	table atomic.Pointer[refTable]
+
+	mu   sync.Mutex // guards writes: used, live, and the swap of table
+	used int        // slots with a key, dropped ones included
+	live int        // slots with a reference
+}
+
+type refTable struct {
+	slots []refSlot // a power of two, probed linearly from Key.Lo
+}
+
+// refSlot's key is written once, before ref first becomes non-zero, and never changes in its table.
+type refSlot struct {
+	key wire.Key
+	ref atomic.Uint64
+}
+
+const (
+	dropped   = 1 << 63 // the key's series is gone; references count up from 1 and never get here
+	firstSize = 64
+)
+
+func newRefs() *refs {
+	r := &refs{}
+	r.table.Store(&refTable{slots: make([]refSlot, firstSize)})
+	return r
+}
+
+// get returns the reference of k, or 0.
+func (r *refs) get(k wire.Key) storage.SeriesRef {
+	slots := r.table.Load().slots
+	mask := uint64(len(slots) - 1)
+	for i := k.Lo & mask; ; i = (i + 1) & mask {
+		switch ref := slots[i].ref.Load(); {
+		case ref == 0:
+			return 0
+		case slots[i].key != k:
+		case ref == dropped:
+			return 0
+		default:
+			return storage.SeriesRef(ref)
+		}
+	}
+}
+
+// put sets the reference of k.
+func (r *refs) put(k wire.Key, ref storage.SeriesRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.table.Load()
+	if r.used >= len(t.slots)*5/8 {
+		t = r.grow(t)
+	}
+	slot := t.find(k)
+	switch slot.ref.Load() {
+	case 0:
+		slot.key = k
+		r.used++
+		r.live++
+	case dropped:
+		r.live++
+	}
+	slot.ref.Store(uint64(ref))
+}
+
+// drop forgets k if it still has the reference ref: the series may have come back under a new one.
+func (r *refs) drop(k wire.Key, ref storage.SeriesRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slot := r.table.Load().find(k); slot.ref.Load() == uint64(ref) {
+		slot.ref.Store(dropped)
+		r.live--
+	}
+}
+
+func (r *refs) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live
+}
+
+// grow replaces the table by one without dropped slots, at most a third full. Readers of the old one stay right.
+func (r *refs) grow(old *refTable) *refTable {
+	size := firstSize
+	for size < 3*(r.live+1) {
+		size *= 2
+	}
+	t := &refTable{slots: make([]refSlot, size)}
+	for i := range old.slots {
+		if ref := old.slots[i].ref.Load(); ref != 0 && ref != dropped {
+			slot := t.find(old.slots[i].key)
+			slot.key = old.slots[i].key
+			slot.ref.Store(ref)
+		}
+	}
+	r.used = r.live
+	r.table.Store(t)
+	return t
+}
+
+// find returns the slot that holds k, or the empty slot where k belongs. The caller holds refs.mu.
+func (t *refTable) find(k wire.Key) *refSlot {
+	mask := uint64(len(t.slots) - 1)
+	for i := k.Lo & mask; ; i = (i + 1) & mask {
+		if slot := &t.slots[i]; slot.ref.Load() == 0 || slot.key == k {
+			return slot
+		}
+	}
+}

@@ -1,0 +1,293 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"math"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// task is what the scheduler does with a tenant at one look.
+type task int
+
+const (
+	nothing    task = iota
+	cutRange        // cut what is before view.end
+	cutAll          // cut everything: the tenant has gone idle
+	closeIdle       // close it: all is cut and shipped
+	reopenLog       // close and open it: its log failed
+	openBroken      // try to open a quarantined tenant again
+	expireIdle      // delete old blocks of a closed tenant
+)
+
+// view is what a decision about a tenant depends on. Times are ms.
+type view struct {
+	state     State
+	now, end  int64 // end: the newest range boundary that is due for this tenant
+	lastWrite int64
+	clean     bool  // all that was written is in blocks
+	cutTo     int64 // the boundary up to which it has been cut
+	retryAt   int64 // no cut, opening or expiry before
+	logFailed bool
+	shipped   func() bool // all local blocks are in the bucket
+	idleAfter int64       // 0 never
+}
+
+// decide is the whole policy of the scheduler.
+func decide(v view) task {
+	idle := v.idleAfter > 0 && v.now-v.lastWrite >= v.idleAfter
+	switch {
+	case v.now < v.retryAt:
+		return nothing
+	case v.state == Broken:
+		return openBroken
+	case v.state == Idle:
+		return expireIdle
+	case v.state != Open:
+		return nothing
+	case v.logFailed:
+		return reopenLog
+	case idle && !v.clean:
+		return cutAll
+	case idle && v.shipped():
+		return closeIdle
+	case !idle && v.end > v.cutTo:
+		return cutRange
+	}
+	return nothing
+}
+
+// due is the newest range boundary at which tenant id's head is to be cut. A range is cut an eighth of its length after
+// its end, when what is on its way has come (later samples are out of order, which is allowed), plus a part of three
+// eighths that is the tenant's own, so that tenants do not cut all at once: no later than Prometheus does.
+func due(now int64, width int64, id tenant.ID) int64 {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	jitter := int64(float64(width) * 3 / 8 * float64(h.Sum64()>>11) / (1 << 53))
+	t := now - width/8 - jitter
+	return rangeEnd(t, width) - width
+}
+
+const (
+	housekeepEvery = time.Minute // metadata is saved, full chunks are mapped
+	expireEvery    = time.Hour
+	retryCut       = time.Minute
+)
+
+// schedule looks at every tenant once per tick until Close.
+func (d *DB) schedule() {
+	tick := time.NewTicker(d.opts.Tick)
+	defer tick.Stop()
+	last := d.opts.Now()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := d.opts.Now()
+		housekeep := now.Sub(last) >= housekeepEvery
+		if housekeep {
+			last = now
+		}
+		for _, t := range d.all() {
+			if d.ctx.Err() != nil {
+				return
+			}
+			if housekeep {
+				t.housekeep()
+			}
+			t.look(now)
+		}
+	}
+}
+
+// look decides on the tenant and starts what is to be done, if nothing is under way.
+func (t *tenantDB) look(now time.Time) {
+	v := t.view(now)
+	do := decide(v)
+	if do == nothing || !t.busy.CompareAndSwap(false, true) {
+		return
+	}
+	if !t.db.spawn(func() { defer t.busy.Store(false); t.perform(do, v) }) {
+		t.busy.Store(false)
+	}
+}
+
+func (t *tenantDB) view(now time.Time) view {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := view{
+		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id),
+		retryAt: t.retryAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
+	}
+	if in := t.in; in != nil {
+		v.lastWrite, v.clean, v.cutTo = in.lastWrite.Load(), in.clean(), in.cutTo.Load()
+		v.logFailed = in.logFailed.Load() != nil
+		v.shipped = in.allShipped
+	}
+	return v
+}
+
+// allShipped is true without a bucket.
+func (in *instance) allShipped() bool {
+	if in.opts.Shipped == nil {
+		return true
+	}
+	for _, b := range in.db.Blocks() {
+		if !in.opts.Shipped(in.id, b.Meta().ULID) {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *tenantDB) perform(do task, v view) {
+	var err error
+	switch do {
+	case cutRange:
+		err = t.cut(t.db.ctx, v.end)
+	case cutAll:
+		err = t.cut(t.db.ctx, math.MaxInt64)
+	case closeIdle:
+		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
+		err = t.rest(ctx, v.lastWrite+1)
+		cancel()
+	case reopenLog:
+		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
+		t.reopen(ctx)
+		cancel()
+		t.retryLater(t.db.opts.RetryBroken)
+	case openBroken:
+		t.mu.Lock()
+		if t.state == Broken {
+			t.startOpening(false)
+		}
+		t.mu.Unlock()
+	case expireIdle:
+		err = t.expireIdle()
+		t.retryLater(expireEvery)
+	}
+	if err != nil && t.db.ctx.Err() == nil {
+		t.db.log.Error("tenant maintenance failed, will be tried again", "tenant", t.id, "err", err)
+		t.retryLater(retryCut)
+	}
+}
+
+func (t *tenantDB) retryLater(after time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != Broken {
+		t.retryAt = t.db.opts.Now().Add(after)
+	}
+}
+
+// cut cuts the tenant if it is open, waiting for its turn among all tenants.
+func (t *tenantDB) cut(ctx context.Context, end int64) error {
+	in, release, err := t.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	select {
+	case t.db.cuts <- struct{}{}:
+		defer func() { <-t.db.cuts }()
+	case <-ctx.Done():
+		return errs.Wrap(errs.Unavailable, ctx.Err())
+	}
+	start := time.Now()
+	err = in.cut(ctx, end)
+	t.db.m.cutTime.Observe(time.Since(start).Seconds())
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	t.db.m.cuts.WithLabelValues(outcome).Inc()
+	return err
+}
+
+// Cut writes the whole heads of the named tenants, or of all, into blocks, concurrently with writes: samples that come
+// meanwhile stay in the head, or become out of order. When it returns no error, every sample acknowledged before the
+// call is in a block. The error joins those of the tenants.
+func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
+	var targets []*tenantDB
+	for _, id := range ids {
+		t := d.lookup(id)
+		if t == nil {
+			return errs.E(errs.NotFound, "tenant %q is not known here", id)
+		}
+		targets = append(targets, t)
+	}
+	if len(ids) == 0 {
+		targets = d.all()
+	}
+	results := make(chan error)
+	for _, t := range targets {
+		go func() { results <- t.cutOpen(ctx) }()
+	}
+	var all []error
+	for range targets {
+		all = append(all, <-results)
+	}
+	if err := errors.Join(all...); err != nil {
+		return errs.E(errs.KindOf(err), "cut: %w", err)
+	}
+	return nil
+}
+
+// cutOpen cuts everything; a tenant that is closed has nothing to cut.
+func (t *tenantDB) cutOpen(ctx context.Context) error {
+	t.mu.Lock()
+	closed := t.state == Idle && !t.summary.Head
+	t.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return t.cut(ctx, math.MaxInt64)
+}
+
+func (t *tenantDB) housekeep() {
+	if err := t.meta.save(); err != nil {
+		t.db.log.Error("metadata not saved", "tenant", t.id, "err", err)
+	}
+	t.mu.Lock()
+	in := t.in
+	if t.state != Open {
+		in = nil
+	} else {
+		t.users++
+	}
+	t.mu.Unlock()
+	if in != nil {
+		in.db.ForceHeadMMap()
+		t.release()
+	}
+}
+
+// expireIdle deletes old blocks of a closed tenant.
+func (t *tenantDB) expireIdle() error {
+	t.mu.Lock()
+	s := t.summary
+	idle := t.state == Idle && s.Blocks > 0 && !s.Head
+	if idle {
+		t.state, t.changed = Closing, make(chan struct{}) // keeps openings away
+	}
+	t.mu.Unlock()
+	if !idle {
+		return nil
+	}
+	kept, err := t.expire()
+	if err == nil && len(kept) < s.Blocks {
+		s.Blocks, s.MinTime, s.MaxTime = len(kept), math.MaxInt64, math.MinInt64
+		for _, b := range kept {
+			s.MinTime, s.MaxTime = min(s.MinTime, b.Meta.MinTime), max(s.MaxTime, b.Meta.MaxTime-1)
+		}
+		err = writeSummary(t.dir, s)
+	}
+	t.settle(s)
+	return err
+}

@@ -1,0 +1,306 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// sortBudget bounds in bytes what Select sorts in memory for Request.WithoutLabels.
+const sortBudget = 256 << 20
+
+// reader returns an instance to read [mint, maxt] of tenant id from and the function that gives it back; nil when the
+// tenant has nothing there.
+func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*instance, func(), error) {
+	t := d.lookup(id)
+	if t == nil || mint > maxt {
+		return nil, nil, nil
+	}
+	t.mu.Lock()
+	skip := t.state == Idle && !t.summary.overlaps(mint, maxt)
+	t.mu.Unlock()
+	if skip {
+		return nil, nil, nil
+	}
+	return t.use(ctx)
+}
+
+// Select returns the series of one tenant. A set holds on to the tenant's head and blocks until Close: cutting waits for
+// the sets whose range it touches.
+func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
+	in, release, err := d.reader(ctx, r.Tenant, r.MinTime, r.MaxTime)
+	switch {
+	case err != nil:
+		return series.Failed(err)
+	case in == nil:
+		return series.Empty()
+	}
+	set, err := in.openSet(ctx, r, release)
+	if err != nil {
+		release()
+		return series.Failed(errs.E(errs.KindOf(err), "select from tenant %q: %w", r.Tenant, err))
+	}
+	if len(r.WithoutLabels) == 0 {
+		set.limit = r.Limit
+		return set
+	}
+	out := series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, sortBudget)
+	if r.Limit > 0 {
+		out = &limitedSet{Set: out, left: r.Limit}
+	}
+	return out
+}
+
+func (in *instance) openSet(ctx context.Context, r *series.Request, release func()) (*tsdbSet, error) {
+	hints := &storage.SelectHints{
+		Start: r.MinTime, End: r.MaxTime, Step: r.Hints.Step, Range: r.Hints.Range, Func: r.Hints.Func,
+		ShardIndex: r.Shard.Index, ShardCount: r.Shard.Count, DisableTrimming: true,
+	}
+	if len(r.WithoutLabels) == 0 {
+		hints.Limit = r.Limit
+	}
+	s := &tsdbSet{ctx: ctx, id: in.id, release: release}
+	if r.SkipChunks {
+		hints.Func = "series" // no chunk is looked at
+		q, err := in.db.Querier(r.MinTime, r.MaxTime)
+		if err != nil {
+			return nil, err
+		}
+		set := q.Select(ctx, true, hints, matchersOf(r)...)
+		s.close, s.next, s.err, s.warnings = q.Close, set.Next, set.Err, set.Warnings
+		s.read = func() (series.Series, error) { return series.Series{Labels: set.At().Labels()}, nil }
+		return s, nil
+	}
+	q, err := in.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	if err != nil {
+		return nil, err
+	}
+	set := q.Select(ctx, true, hints, matchersOf(r)...)
+	s.close, s.next, s.err, s.warnings = q.Close, set.Next, set.Err, set.Warnings
+	s.read = func() (series.Series, error) { return s.readChunks(set.At()) }
+	return s, nil
+}
+
+// matchersOf copies the matchers, since the TSDB sorts what it is given; no matcher selects everything.
+func matchersOf(r *series.Request) []*labels.Matcher {
+	if len(r.Matchers) == 0 {
+		return []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "", "")}
+	}
+	return slices.Clone(r.Matchers)
+}
+
+// tsdbSet reads a querier of the TSDB.
+type tsdbSet struct {
+	ctx     context.Context
+	id      tenant.ID
+	release func()
+	close   func() error // of the querier; nil once closed
+
+	next     func() bool
+	read     func() (series.Series, error)
+	err      func() error
+	warnings func() annotations.Annotations
+
+	at     series.Series
+	limit  int // 0 none
+	count  int
+	failed error
+	it     chunks.Iterator
+	slab   []series.Chunk // room for the chunks of the series to come
+}
+
+const slabSize = 512
+
+// Next advances.
+func (s *tsdbSet) Next() bool {
+	if s.failed != nil || s.close == nil || s.limit > 0 && s.count >= s.limit {
+		return false
+	}
+	for s.next() {
+		if s.count%64 == 0 && s.ctx.Err() != nil {
+			s.failed = s.ctx.Err()
+			return false
+		}
+		if s.at, s.failed = s.read(); s.failed != nil {
+			return false
+		}
+		s.count++
+		return true
+	}
+	s.failed = s.err()
+	return false
+}
+
+// readChunks decodes nothing: bytes are those of the block, of the mapped head chunk, or a copy of the open one.
+func (s *tsdbSet) readChunks(from storage.ChunkSeries) (series.Series, error) {
+	out := series.Series{Labels: from.Labels()}
+	start := len(s.slab)
+	s.it = from.Iterator(s.it)
+	for s.it.Next() {
+		m := s.it.At()
+		if len(s.slab) == cap(s.slab) {
+			grown := make([]series.Chunk, len(s.slab)-start, max(slabSize, 2*(len(s.slab)-start)))
+			copy(grown, s.slab[start:])
+			s.slab, start = grown, 0
+		}
+		s.slab = append(s.slab, series.Chunk{
+			MinTime: m.MinTime, MaxTime: m.MaxTime,
+			Raw: series.Encoded{Encoding: m.Chunk.Encoding(), Data: m.Chunk.Bytes()},
+		})
+	}
+	out.Chunks = s.slab[start:len(s.slab):len(s.slab)]
+	return out, s.it.Err()
+}
+
+// At is the current series.
+func (s *tsdbSet) At() series.Series { return s.at }
+
+// Err is what ended the set early.
+func (s *tsdbSet) Err() error {
+	if s.failed == nil {
+		return nil
+	}
+	return errs.E(errs.KindOf(s.failed), "read tenant %q: %w", s.id, s.failed)
+}
+
+// Warnings are the TSDB's.
+func (s *tsdbSet) Warnings() series.Warnings { return warningsOf(s.warnings()) }
+
+// Close gives up the querier and the tenant.
+func (s *tsdbSet) Close() error {
+	if s.close == nil {
+		return nil
+	}
+	err := s.close()
+	s.close = nil
+	s.release()
+	return err
+}
+
+// limitedSet ends after a number of series.
+type limitedSet struct {
+	series.Set
+	left int
+}
+
+// Next advances.
+func (s *limitedSet) Next() bool {
+	s.left--
+	return s.left >= 0 && s.Set.Next()
+}
+
+// LabelNames returns the names of labels in the head and the blocks that overlap r's range.
+func (d *DB) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
+	return d.labels(ctx, r, func(q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelNames(ctx, h, ms...)
+	})
+}
+
+// LabelValues returns the values of a label in the head and the blocks that overlap r's range.
+func (d *DB) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
+	if slices.Contains(r.WithoutLabels, name) {
+		return nil, nil, nil
+	}
+	return d.labels(ctx, r, func(q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelValues(ctx, name, h, ms...)
+	})
+}
+
+func (d *DB) labels(ctx context.Context, r *series.Request, ask func(storage.ChunkQuerier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)) ([]string, series.Warnings, error) {
+	in, release, err := d.reader(ctx, r.Tenant, r.MinTime, r.MaxTime)
+	if in == nil {
+		return nil, nil, err
+	}
+	defer release()
+	q, err := in.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	if err != nil {
+		return nil, nil, errs.E(errs.KindOf(err), "labels of tenant %q: %w", r.Tenant, err)
+	}
+	hints := &storage.LabelHints{}
+	if len(r.WithoutLabels) == 0 {
+		hints.Limit = r.Limit
+	}
+	found, notes, err := ask(q, hints, slices.Clone(r.Matchers))
+	out := make([]string, 0, len(found))
+	for _, v := range found {
+		if !slices.Contains(r.WithoutLabels, v) && (r.Limit <= 0 || len(out) < r.Limit) {
+			out = append(out, strings.Clone(v)) // blocks give out mapped memory
+		}
+	}
+	if err = errors.Join(err, q.Close()); err != nil {
+		return nil, nil, errs.E(errs.KindOf(err), "labels of tenant %q: %w", r.Tenant, err)
+	}
+	return out, warningsOf(notes), nil
+}
+
+func warningsOf(notes annotations.Annotations) series.Warnings {
+	var out series.Warnings
+	for _, err := range notes {
+		out = append(out, err.Error())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Exemplars returns what is in the tenant's exemplar ring.
+func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	in, release, err := d.reader(ctx, id, mint, maxt)
+	if in == nil {
+		return nil, err
+	}
+	defer release()
+	q, err := in.db.ExemplarQuerier(ctx)
+	if err != nil {
+		return nil, errs.E(errs.KindOf(err), "exemplars of tenant %q: %w", id, err)
+	}
+	res, err := q.Select(mint, maxt, matchers...)
+	return res, errs.Wrap(errs.KindOf(err), err)
+}
+
+// Info says what all tenants together hold. As long as there is a tenant its range is open at the end, and reaches back
+// at least as far as samples are accepted: callers remember Info for some seconds, while writes go on.
+func (d *DB) Info(context.Context) (series.Info, error) {
+	d.mu.RLock()
+	ids := d.sorted
+	d.mu.RUnlock()
+	info := series.Info{
+		Instance: d.opts.Instance, Role: d.opts.Role, Since: d.opts.Since, Tenants: ids,
+		MinTime: math.MaxInt64, MaxTime: math.MinInt64,
+	}
+	if info.Tenants == nil {
+		info.Tenants = []tenant.ID{}
+		return info, nil
+	}
+	info.MinTime, info.MaxTime = d.opts.Now().Add(-d.opts.Window).UnixMilli(), math.MaxInt64
+	for _, t := range d.all() {
+		info.MinTime = min(info.MinTime, t.minTime())
+	}
+	return info, nil
+}
+
+// minTime is the time of the oldest sample the tenant may hold.
+func (t *tenantDB) minTime() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.in == nil {
+		return t.summary.MinTime
+	}
+	head := t.in.db.Head()
+	oldest := min(head.MinTime(), head.MinOOOTime())
+	if blocks := t.in.db.Blocks(); len(blocks) > 0 {
+		oldest = min(oldest, blocks[0].Meta().MinTime) // sorted
+	}
+	return oldest
+}

@@ -1,0 +1,117 @@
+package tsdb
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// TenantStatus is what a person wants to know of a tenant's TSDB. Times are ms, inclusive.
+type TenantStatus struct {
+	Tenant tenant.ID `json:"tenant"`
+	State  State     `json:"state"`
+	// Error is why the tenant is broken, or takes no writes.
+	Error string `json:"error,omitempty"`
+	// MinTime and MaxTime bound its samples; MinTime > MaxTime when it has none or is not open.
+	MinTime int64 `json:"minTime"`
+	MaxTime int64 `json:"maxTime"`
+	// Series are those of the head, or of a closed tenant's last summary.
+	Series uint64 `json:"series"`
+	Blocks int    `json:"blocks"`
+	// LastWrite and LastCut are zero when there was none since it was opened.
+	LastWrite time.Time `json:"lastWrite,omitzero"`
+	LastCut   time.Time `json:"lastCut,omitzero"`
+}
+
+// Status returns the status of all tenants in order.
+func (d *DB) Status() []TenantStatus {
+	all := d.all()
+	out := make([]TenantStatus, 0, len(all))
+	for _, t := range all {
+		out = append(out, t.status())
+	}
+	return out
+}
+
+func (t *tenantDB) status() TenantStatus {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st, s := TenantStatus{Tenant: t.id, State: t.state}, t.summary
+	if t.state == Broken || t.state == Opening {
+		s = summary{MinTime: 1}
+	}
+	if t.err != nil {
+		st.Error = t.err.Error()
+	}
+	if in := t.in; in != nil {
+		s = in.summary()
+		s.Series = in.db.Head().NumSeries()
+		st.LastWrite, st.LastCut = timeOf(in.lastWrite.Load()), timeOf(in.lastCut.Load())
+		if err := in.logError(); err != nil {
+			st.Error = err.Error()
+		}
+	}
+	st.MinTime, st.MaxTime, st.Series, st.Blocks = s.MinTime, s.MaxTime, s.Series, s.Blocks
+	return st
+}
+
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// Tenants returns all tenants in order, closed ones included. The slice must not be changed.
+func (d *DB) Tenants() []tenant.ID {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.sorted
+}
+
+// Ready is nil once every tenant found at the start is open or quarantined. Tenants that are open are served before.
+func (d *DB) Ready() error {
+	d.mu.RLock()
+	opened, closed := d.opened, d.closed
+	d.mu.RUnlock()
+	if !opened || closed {
+		return errs.E(errs.Unavailable, "tsdb is not open")
+	}
+	var opening []string
+	for _, t := range d.all() {
+		t.mu.Lock()
+		if t.state == Opening && !t.wait {
+			opening = append(opening, string(t.id))
+		}
+		t.mu.Unlock()
+	}
+	if n := len(opening); n > 0 {
+		return errs.E(errs.Unavailable, "%d tenants are being opened: %s", n, strings.Join(slices.Clip(opening[:min(n, 5)]), ", "))
+	}
+	return nil
+}
+
+func (d *DB) count(s State) (n int) {
+	for _, t := range d.all() {
+		t.mu.Lock()
+		if t.state == s {
+			n++
+		}
+		t.mu.Unlock()
+	}
+	return n
+}
+
+func (d *DB) countReadOnly() (n int) {
+	for _, t := range d.all() {
+		t.mu.Lock()
+		if t.in != nil && t.in.logFailed.Load() != nil {
+			n++
+		}
+		t.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,230 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// State is what a tenant's TSDB is doing.
+type State string
+
+// The states: Opening, then Open or Broken; from Open by Closing to Idle, or to Opening when its log failed; a write or
+// a read of its time range takes Idle to Opening, time takes Broken there.
+const (
+	Opening State = "opening" // its logs are being replayed
+	Open    State = "open"
+	Closing State = "closing"
+	Idle    State = "idle"
+	Broken  State = "broken" // quarantined: it could not be opened
+)
+
+// tenantDB is one tenant, open or not.
+type tenantDB struct {
+	id   tenant.ID
+	dir  string
+	db   *DB
+	meta *metadataStore
+	busy atomic.Bool // the scheduler is at work on it
+
+	mu      sync.Mutex // guards what follows; never held during I/O
+	state   State
+	wait    bool          // in state Opening: it is soon open, callers wait for it
+	changed chan struct{} // closed when the state is left for Open, Idle or Broken
+	in      *instance     // in the states Open and Closing
+	users   int           // of in
+	unused  chan struct{} // in state Closing: closed when users is 0
+	err     error         // in state Broken
+	tries   int           // openings that failed in a row
+	retryAt time.Time     // in state Broken
+	summary summary       // in state Idle
+}
+
+// use returns the open instance and the function that gives it back, to be called once. It opens an idle tenant and
+// waits for that, but not for a tenant whose opening began with the process: logs can be long. Errors are Unavailable.
+func (t *tenantDB) use(ctx context.Context) (*instance, func(), error) {
+	for {
+		in, changed, err := t.tryUse()
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case in != nil:
+			return in, t.release, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil, errs.E(errs.Unavailable, "wait for tenant %q to open: %w", t.id, ctx.Err())
+		}
+	}
+}
+
+// tryUse returns an instance, or what to wait for before trying again, or an error.
+func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.state {
+	case Open:
+		t.users++
+		return t.in, nil, nil
+	case Broken:
+		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
+	case Opening:
+		if !t.wait {
+			return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is being opened", t.id), time.Second)
+		}
+	case Closing:
+		if t.db.ctx.Err() != nil {
+			return nil, nil, errShutdown
+		}
+	case Idle:
+		if !t.startOpening(true) {
+			return nil, nil, errShutdown
+		}
+	}
+	return nil, t.changed, nil
+}
+
+var errShutdown = errs.WithRetryAfter(errs.E(errs.Unavailable, "shutting down"), time.Second)
+
+func (t *tenantDB) release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.users--; t.users == 0 && t.state == Closing {
+		close(t.unused)
+	}
+}
+
+// startOpening opens the tenant in the background; false when the DB is closing. The caller holds t.mu.
+func (t *tenantDB) startOpening(wait bool) bool {
+	t.state, t.wait, t.changed = Opening, wait, make(chan struct{})
+	if !t.db.spawn(t.open) {
+		t.state = Idle
+		close(t.changed)
+		return false
+	}
+	return true
+}
+
+// open leaves the state Opening.
+func (t *tenantDB) open() {
+	t.db.gate <- struct{}{}
+	defer func() { <-t.db.gate }()
+	start := time.Now()
+	in, err := t.openFiles()
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer close(t.changed)
+	if err != nil {
+		t.quarantine(err)
+		return
+	}
+	t.state, t.in, t.err, t.tries = Open, in, nil, 0
+	t.db.log.Info("tenant opened", "tenant", t.id, "series", in.db.Head().NumSeries(), "blocks", len(in.db.Blocks()), "took", time.Since(start))
+}
+
+func (t *tenantDB) openFiles() (in *instance, err error) {
+	// A broken log or block must not take the other tenants down.
+	defer func() {
+		if p := recover(); p != nil {
+			err = errs.E(errs.Unavailable, "open tsdb of tenant %q: panic: %v", t.id, p)
+		}
+	}()
+	if err := t.meta.load(); err != nil {
+		t.db.log.Warn("metadata of tenant not read, starting without", "tenant", t.id, "err", err)
+	}
+	if err := removeSummary(t.dir); err != nil {
+		return nil, err
+	}
+	log := t.db.log.With("tenant", t.id)
+	return openInstance(log, t.id, t.dir, &t.db.opts, newTenantRegisterer(t.db.reg, t.id, t.db.opts.TenantMetrics))
+}
+
+// quarantine enters the state Broken. The caller holds t.mu.
+func (t *tenantDB) quarantine(err error) {
+	if t.err == nil || t.err.Error() != err.Error() {
+		t.db.log.Error("tenant quarantined", "tenant", t.id, "err", err)
+	}
+	t.state, t.in, t.err = Broken, nil, err
+	t.retryAt = t.db.opts.Now().Add(t.db.opts.RetryBroken << min(t.tries, 5))
+	t.tries++
+}
+
+// shut closes the TSDB when ready, asked under t.mu, allows it, and once nobody uses it. It is bounded by ctx: a TSDB that
+// is still in use then stays open, as users hold mapped memory. After true the state is Closing, and the caller ends it
+// with settle.
+func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int) bool) (bool, error) {
+	t.mu.Lock()
+	if t.state != Open || !ready(t.in, t.users) {
+		t.mu.Unlock()
+		return false, nil
+	}
+	in, unused := t.in, make(chan struct{})
+	t.state, t.unused, t.changed = Closing, unused, make(chan struct{})
+	if t.users == 0 {
+		close(unused)
+	}
+	t.mu.Unlock()
+
+	select {
+	case <-unused:
+	case <-ctx.Done():
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.users > 0 {
+			t.state = Open
+			close(t.changed)
+			return false, errs.E(errs.Unavailable, "close tenant %q: still in use: %w", t.id, ctx.Err())
+		}
+	}
+	return true, errors.Join(t.meta.save(), in.close())
+}
+
+// settle ends the state Closing.
+func (t *tenantDB) settle(s summary) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state, t.in, t.summary = Idle, nil, s
+	close(t.changed)
+}
+
+// reopen closes a tenant whose log could not be written, and opens it again. Others wait for it meanwhile.
+func (t *tenantDB) reopen(ctx context.Context) {
+	var cause error
+	closed, err := t.shut(ctx, func(in *instance, _ int) bool { cause = in.logError(); return cause != nil })
+	if !closed {
+		return
+	}
+	t.db.log.Warn("tenant is reopened", "tenant", t.id, "cause", cause, "close_err", err)
+	t.settle(everything)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state == Idle {
+		t.startOpening(true)
+	}
+}
+
+// rest closes a tenant that has not been written to since before (ms), leaving its summary.
+func (t *tenantDB) rest(ctx context.Context, before int64) error {
+	var s summary
+	closed, err := t.shut(ctx, func(in *instance, users int) bool {
+		s = in.summary()
+		return users == 0 && in.clean() && in.lastWrite.Load() < before
+	})
+	if !closed {
+		return err
+	}
+	if err == nil {
+		err = writeSummary(t.dir, s)
+	}
+	t.meta.forget()
+	t.settle(s)
+	t.db.log.Info("idle tenant closed", "tenant", t.id, "err", err)
+	return err
+}

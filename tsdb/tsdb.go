@@ -1,0 +1,236 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// closeTimeout is how long Close waits for the readers of a tenant.
+const closeTimeout = 30 * time.Second
+
+// DB is the TSDBs of all tenants below one directory. It is safe for concurrent use.
+type DB struct {
+	log  *slog.Logger
+	reg  prometheus.Registerer // of the tenants' library metrics; may be nil
+	opts Options
+	m    *metrics
+	lock *tsdbutil.DirLocker
+	gate chan struct{} // one slot per opening
+	cuts chan struct{} // one slot per cut
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+
+	spawning sync.Mutex     // orders spawn before Close; taken last
+	wg       sync.WaitGroup // everything that spawn started
+
+	mu      sync.RWMutex // guards what follows; taken before tenantDB.mu
+	tenants map[tenant.ID]*tenantDB
+	sorted  []tenant.ID // of tenants; replaced, never changed
+	opened  bool
+	closed  bool
+}
+
+// New makes a DB; Open reads the disk. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err)
+	}
+	d := &DB{
+		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{},
+		gate: make(chan struct{}, opts.OpenConcurrency), cuts: make(chan struct{}, opts.CutConcurrency),
+	}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.m = newMetrics(reg, d)
+	return d, nil
+}
+
+// ShippedBy sets Options.Shipped. It must be called before Open.
+func (d *DB) ShippedBy(shipped func(tenant.ID, ulid.ULID) bool) { d.opts.Shipped = shipped }
+
+// Open locks the directory, finds the tenants, and starts opening them and the scheduler; Ready tells when it is done.
+// A tenant that cannot be opened is quarantined.
+func (d *DB) Open(_ context.Context, _ func(error)) error {
+	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
+		return errs.E(errs.Internal, "create tsdb directory: %w", err)
+	}
+	lock, err := tsdbutil.NewDirLocker(d.opts.Dir, "tsdb", slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return errs.E(errs.Internal, "lock tsdb directory: %w", err)
+	}
+	if err := lock.Lock(); err != nil {
+		return errs.E(errs.Internal, "lock tsdb directory %s (does another process use it?): %w", d.opts.Dir, err)
+	}
+	d.lock = lock
+	if err := d.discover(); err != nil {
+		return errors.Join(err, lock.Release())
+	}
+	d.spawn(d.schedule)
+	return nil
+}
+
+func (d *DB) discover() error {
+	entries, err := os.ReadDir(d.opts.Dir)
+	if err != nil {
+		return errs.E(errs.Internal, "list tsdb directory: %w", err)
+	}
+	summaries := map[tenant.ID]summary{}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		id, err := tenant.Parse(e.Name())
+		if err != nil {
+			d.log.Warn("directory is no tenant's, ignored", "dir", e.Name())
+			continue
+		}
+		s, idle := readSummary(filepath.Join(d.opts.Dir, e.Name()))
+		if s.Head = s.Head || !idle; s.Head {
+			summaries[id] = summary{Head: true}
+		} else {
+			summaries[id] = s
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened = true
+	for id, s := range summaries {
+		t := d.add(id)
+		t.mu.Lock()
+		if t.summary = s; s.Head {
+			t.startOpening(false)
+		}
+		t.mu.Unlock()
+	}
+	return nil
+}
+
+// add makes the entry of a tenant, in state Idle. The caller holds d.mu.
+func (d *DB) add(id tenant.ID) *tenantDB {
+	dir := filepath.Join(d.opts.Dir, string(id))
+	t := &tenantDB{id: id, dir: dir, db: d, meta: newMetadataStore(dir, d.opts.MaxMetadata), state: Idle, summary: everything}
+	d.tenants[id] = t
+	d.sorted = slices.Sorted(maps.Keys(d.tenants))
+	return t
+}
+
+// lookup returns a tenant, or nil.
+func (d *DB) lookup(id tenant.ID) *tenantDB {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.tenants[id]
+}
+
+// create returns a tenant, making it when it is new.
+func (d *DB) create(id tenant.ID) (*tenantDB, error) {
+	if t := d.lookup(id); t != nil {
+		return t, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch t := d.tenants[id]; {
+	case t != nil:
+		return t, nil
+	case d.closed:
+		return nil, errShutdown
+	case !d.opened:
+		return nil, errs.E(errs.Unavailable, "tsdb is not open")
+	}
+	return d.add(id), nil
+}
+
+// spawn runs f in the background; false when the DB is closing.
+func (d *DB) spawn(f func()) bool {
+	d.spawning.Lock()
+	defer d.spawning.Unlock()
+	if d.ctx.Err() != nil {
+		return false
+	}
+	d.wg.Go(f)
+	return true
+}
+
+// all returns the tenants in order.
+func (d *DB) all() []*tenantDB {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := make([]*tenantDB, 0, len(d.sorted))
+	for _, id := range d.sorted {
+		out = append(out, d.tenants[id])
+	}
+	return out
+}
+
+// Close stops cutting, waits for users, writes memory snapshots and closes every TSDB. It cuts nothing.
+func (d *DB) Close() error {
+	d.mu.Lock()
+	if d.closed || !d.opened {
+		d.closed = true
+		d.mu.Unlock()
+		d.stop()
+		return nil
+	}
+	d.closed = true
+	d.mu.Unlock()
+	d.spawning.Lock()
+	d.stop()
+	d.spawning.Unlock()
+	for _, t := range d.all() {
+		t.interrupt()
+	}
+	d.wg.Wait()
+
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var all []error
+	for _, t := range d.all() {
+		wg.Go(func() {
+			d.gate <- struct{}{}
+			defer func() { <-d.gate }()
+			err := t.end(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(all, d.lock.Release())...)
+}
+
+// interrupt ends a cut that is under way.
+func (t *tenantDB) interrupt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.in != nil {
+		t.in.stop()
+	}
+}
+
+// end closes the tenant for good.
+func (t *tenantDB) end(ctx context.Context) error {
+	closed, err := t.shut(ctx, func(*instance, int) bool { return true })
+	if closed {
+		t.settle(everything)
+	}
+	if err != nil {
+		return fmt.Errorf("close tsdb: %w", err)
+	}
+	return nil
+}
