@@ -127,7 +127,8 @@ func (g *Gossip) listen(ctx context.Context) error {
 	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
 	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, log, dnsReg)
 	g.kvs = memberlist.NewKVInitService(&cfg, log, g.local.dns, g.reg)
-	if err := services.StartAndAwaitRunning(ctx, g.kvs); err != nil {
+	// Services live as long as the context they are started with: ctx bounds the opening only.
+	if err := services.StartAndAwaitRunning(context.Background(), g.kvs); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	if err := g.start(ctx); err != nil {
@@ -181,9 +182,13 @@ func kvConfig(o Options, e endpoint) memberlist.KVConfig {
 // supervise tells who runs the process that gossip died of itself.
 func (g *Gossip) supervise(fail func(error)) {
 	err := g.kvs.AwaitTerminated(context.Background())
-	if err != nil && !g.closing.Load() && fail != nil {
-		fail(err)
+	if g.closing.Load() || fail == nil {
+		return
 	}
+	if err == nil {
+		err = errors.New("gossip ended")
+	}
+	fail(err)
 }
 
 // Close stops. The member stays on the ring as leaving, expected back, unless Leave was called. It is idempotent.

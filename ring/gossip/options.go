@@ -129,8 +129,8 @@ func (o Options) Validate() error {
 	if o.HeartbeatTimeout < max(2*time.Second, 2*o.HeartbeatPeriod) {
 		fault("heartbeat timeout %s: must be at least 2s and two heartbeat periods", o.HeartbeatTimeout)
 	}
-	if o.ForgetAfter < o.HeartbeatTimeout {
-		fault("forget after %s: must not be below the heartbeat timeout, %s", o.ForgetAfter, o.HeartbeatTimeout)
+	if o.ForgetAfter <= o.HeartbeatTimeout {
+		fault("forget after %s: must be above the heartbeat timeout, %s", o.ForgetAfter, o.HeartbeatTimeout)
 	}
 	return errors.Join(faults...)
 }

@@ -1,0 +1,222 @@
+package gossip
+
+import (
+	"math"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	dring "github.com/grafana/dskit/ring"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+func TestNextEntry(t *testing.T) {
+	base := dring.InstanceDesc{Id: "a", Addr: "a:1", State: dring.ACTIVE, Tokens: []uint32{1, 2, 3}, RegisteredTimestamp: 7}
+	at := func(e dring.InstanceDesc, ts int64) dring.InstanceDesc { e.Timestamp = ts; return e }
+	moved, leaving, left := base, base, base
+	moved.Addr, leaving.State, left.State, left.Tokens = "a:2", dring.LEAVING, dring.LEFT, nil
+	lost := base
+	lost.Tokens = []uint32{1, 3}
+
+	f := func(name string, old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now, wantTS int64, wantTokens []uint32) {
+		t.Helper()
+		got, changed := nextEntry(old, ok, want, now)
+		if changed != (wantTS != 0) {
+			t.Fatalf("%s: changed=%v", name, changed)
+		}
+		if changed && (got.Timestamp != wantTS || !reflect.DeepEqual(got.Tokens, wantTokens)) {
+			t.Fatalf("%s: got timestamp %d, tokens %v", name, got.Timestamp, got.Tokens)
+		}
+	}
+	f("new", dring.InstanceDesc{}, false, base, 50, 50, base.Tokens)
+	f("heartbeat", at(base, 50), true, base, 52, 52, base.Tokens)
+	f("heartbeat within a second", at(base, 50), true, base, 50, 0, nil)
+	f("heartbeat, clock went back", at(base, 50), true, base, 40, 0, nil)
+	f("change within a second", at(base, 50), true, leaving, 50, 51, base.Tokens)
+	f("change, clock went back", at(base, 50), true, moved, 40, 51, base.Tokens)
+	f("change later", at(base, 50), true, moved, 60, 60, base.Tokens)
+	f("a token was lost to another member", at(lost, 50), true, base, 52, 52, lost.Tokens)
+	f("leave", at(base, 50), true, left, 50, 51, nil)
+	f("left already", dring.InstanceDesc{}, false, left, 50, 0, nil)
+}
+
+func TestStateOf(t *testing.T) {
+	now := time.Unix(100, 0)
+	f := func(state dring.InstanceState, readOnly bool, heartbeat int64, want ring.State) {
+		t.Helper()
+		e := dring.InstanceDesc{State: state, ReadOnly: readOnly, Timestamp: heartbeat}
+		if got := stateOf(e, now, 8*time.Second); got != want {
+			t.Fatalf("%s read-only=%v heartbeat=%d: got %s, want %s", state, readOnly, heartbeat, got, want)
+		}
+	}
+	f(dring.ACTIVE, false, 100, ring.Active)
+	f(dring.ACTIVE, false, 92, ring.Active)
+	f(dring.ACTIVE, false, 91, ring.Down)
+	f(dring.ACTIVE, true, 99, ring.ReadOnly)
+	f(dring.ACTIVE, true, 9, ring.Down)
+	f(dring.LEAVING, true, 99, ring.Leaving)
+	f(dring.LEAVING, false, 91, ring.Down)
+	f(dring.ACTIVE, false, 101, ring.Active)
+}
+
+// viewOf makes a view from lines "role: id=age id=age", ages in seconds at second 10000.
+func viewOf(lines ...string) *view {
+	v := &view{rings: map[string]roleView{}, cluster: newCluster()}
+	for _, l := range lines {
+		role, members, _ := strings.Cut(l, ": ")
+		r := roleView{entries: map[string]dring.InstanceDesc{}}
+		for _, m := range strings.Fields(members) {
+			id, age, _ := strings.Cut(m, "=")
+			d, err := time.ParseDuration(age)
+			if err != nil {
+				panic(err)
+			}
+			r.entries[id] = dring.InstanceDesc{Id: id, Timestamp: 10000 - int64(d/time.Second)}
+		}
+		v.rings[role] = r
+	}
+	return v
+}
+
+func TestForgettable(t *testing.T) {
+	f := func(want map[string][]string, lines ...string) {
+		t.Helper()
+		got := forgettable(viewOf(lines...), time.Unix(10000, 0), 8*time.Second, 15*time.Minute)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q: got %v, want %v", lines, got, want)
+		}
+	}
+	none := map[string][]string{}
+	f(none)
+	f(none, "receive: a=1s b=1s c=1s")
+	f(none, "receive: a=1s b=1s c=10m")
+	f(map[string][]string{"receive": {"c"}}, "receive: a=1s b=1s c=16m")
+	f(none, "receive: a=1s b=16m c=16m")  // cut off from both: they may well be alive
+	f(none, "receive: a=1s b=16m")        // half is no quorum
+	f(none, "receive: a=16m b=16m c=16m") // this process slept
+	f(none, "receive: a=1s b=1m c=16m")   // b counts as not seen
+	f(map[string][]string{"receive": {"d", "e"}}, "receive: a=1s b=1s c=1s d=16m e=20m")
+	f(none, "receive: a=1s b=16m c=16m", "store: s=1s t=1s u=1s") // others' votes say nothing about receivers
+	f(map[string][]string{"store": {"s"}}, "receive: a=1s b=1s c=1s", "store: s=16m")
+	f(map[string][]string{"store": {"s"}}, "receive: a=1s b=1s c=1s", "store: s=16m t=1s")
+	f(map[string][]string{"receive": {"c"}, "store": {"c"}}, "receive: a=1s b=1s c=16m", "store: a=1s b=1s c=16m")
+	f(none, "store: s=16m t=1s")
+}
+
+func TestDisagree(t *testing.T) {
+	rcv := []string{RoleReceive}
+	p := func(id string, rf int, bucket string, roles ...string) process {
+		return process{ID: id, Addr: id + ":1", RF: rf, Bucket: bucket, Roles: roles}
+	}
+	f := func(self process, votes int, want string, peers ...process) {
+		t.Helper()
+		err := disagree(self, peers, votes)
+		if want == "" && err != nil {
+			t.Fatalf("%+v among %+v: %v", self, peers, err)
+		}
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want) || errs.KindOf(err) != errs.Conflict) {
+			t.Fatalf("%+v among %+v: got %v, want an error with %q", self, peers, err, want)
+		}
+	}
+	f(p("a", 3, "", rcv...), 0, "")
+	f(p("a", 3, "", rcv...), 0, "", p("b", 3, "", rcv...))
+	f(p("a", 3, "", rcv...), 0, "(a) has replication factor 3, but b at b:1 has 2", p("b", 2, "", rcv...))
+	f(p("a", 0, ""), 0, "", p("b", 2, "", rcv...))
+	f(p("a", 3, ""), 0, "", p("b", 0, ""))
+	f(p("a", 3, "", rcv...), 0, "", p("b", 2, "", rcv...), p("c", 3, "", rcv...), p("d", 3, "", rcv...)) // b is the stranger
+	f(p("a", 3, "", rcv...), 0, "b at b:1", p("b", 2, "", rcv...), p("c", 3, "", rcv...))
+	f(p("a", 3, "", rcv...), 1, "", p("b", 2, "", rcv...), p("c", 3, "", rcv...))
+	f(p("a", 3, "", rcv...), 1, "b at b:1", p("b", 2, "", rcv...))
+
+	f(p("a", 3, "one", rcv...), 0, "", p("b", 3, "one", rcv...))
+	f(p("a", 3, "one", rcv...), 0, "(a) uses bucket one, but b at b:1 uses bucket two", p("b", 3, "two", rcv...))
+	f(p("a", 3, "", rcv...), 0, "(a) uses no bucket, but b at b:1 uses bucket two", p("b", 3, "two", rcv...))
+	f(p("a", 3, "one", rcv...), 0, "uses no bucket", p("b", 3, "", rcv...))
+	f(p("a", 3, "one", RoleStore), 0, "uses no bucket", p("b", 3, "", rcv...))
+	f(p("a", 3, "", RoleDistributor), 0, "", p("b", 3, "two", rcv...))
+	f(p("a", 3, "one", RoleRule), 0, "bucket two", p("b", 3, "two", rcv...))
+}
+
+func TestSharesOf(t *testing.T) {
+	e := func(readOnly bool, tokens ...uint32) dring.InstanceDesc {
+		return dring.InstanceDesc{ReadOnly: readOnly, Tokens: tokens}
+	}
+	f := func(entries map[string]dring.InstanceDesc, want map[string]float64) {
+		t.Helper()
+		got := sharesOf(entries)
+		for id, w := range want {
+			if math.Abs(got[id]-w) > 1e-9 {
+				t.Fatalf("%v: got %v, want %v", entries, got, want)
+			}
+		}
+	}
+	f(nil, nil)
+	f(map[string]dring.InstanceDesc{"a": e(false, 5)}, map[string]float64{"a": 1})
+	f(map[string]dring.InstanceDesc{"a": e(false, 0, 1<<31), "b": e(false, 1<<30)}, map[string]float64{"a": .75, "b": .25})
+	f(map[string]dring.InstanceDesc{"a": e(false, 0, 1<<31), "b": e(true, 1<<30)}, map[string]float64{"a": 1, "b": 0})
+}
+
+func TestLocate(t *testing.T) {
+	local := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("10.1.2.3")}
+	loopback := local[:1]
+	f := func(bind, advertise string, local []netip.Addr, want string) {
+		t.Helper()
+		e, err := locate(t.Context(), bind, advertise, local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.bindIP.String() + " " + e.bindPort + " " + e.host + " " + e.ip.String() + " " + e.port; got != want {
+			t.Fatalf("%q %q: got %q, want %q", bind, advertise, got, want)
+		}
+	}
+	f("0.0.0.0:7946", "", local, "0.0.0.0 7946 10.1.2.3 10.1.2.3 7946")
+	f(":7946", "", local, "0.0.0.0 7946 10.1.2.3 10.1.2.3 7946")
+	f(":7946", "", local[:3], "0.0.0.0 7946 8.8.4.4 8.8.4.4 7946")
+	f("[::]:7946", "", local[:2], ":: 7946 fd00::1 fd00::1 7946")
+	f(":7946", "", loopback, "0.0.0.0 7946 127.0.0.1 127.0.0.1 7946")
+	f(":7946", "", nil, "0.0.0.0 7946 127.0.0.1 127.0.0.1 7946")
+	f("127.0.0.1:0", "", local, "127.0.0.1 0 127.0.0.1 127.0.0.1 0")
+	f("0.0.0.0:1", "192.0.2.1", local, "0.0.0.0 1 192.0.2.1 192.0.2.1 1")
+	f("0.0.0.0:1", "192.0.2.1:9", local, "0.0.0.0 1 192.0.2.1 192.0.2.1 9")
+	f("0.0.0.0:1", "localhost:9", local, "0.0.0.0 1 localhost 127.0.0.1 9")
+
+	e, err := locate(t.Context(), ":7946", "192.0.2.1:9", local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]bool{"192.0.2.1:9": true, "10.1.2.3:7946": true, "127.0.0.1:7946": true, "10.1.2.3:9": false, "10.1.2.4:7946": false} {
+		a := netip.MustParseAddrPort(addr)
+		if got := e.isSelf(a.Addr(), addr[strings.LastIndex(addr, ":")+1:], local); got != want {
+			t.Fatalf("%s: is self %v, want %v", addr, got, want)
+		}
+	}
+	for addr, want := range map[string]string{"0.0.0.0:10901": "192.0.2.1:10901", ":1": "192.0.2.1:1", "h:1": "h:1", "[::]:2": "192.0.2.1:2", "": ""} {
+		if got := e.advertised(addr); got != want {
+			t.Fatalf("%q is advertised as %q, want %q", addr, got, want)
+		}
+	}
+}
+
+func TestValidateReportsAllFaults(t *testing.T) {
+	o := DefaultOptions()
+	o.Instance = Instance{ID: "a", Tokens: []uint32{1}, Since: time.Unix(1, 0)}
+	o.Roles, o.GRPCAddress = []string{RoleReceive}, ":10901"
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	bad := Options{BindAddress: "nowhere", Roles: []string{"king", RoleReceive, RoleReceive}, Join: []string{""}, HTTPAddress: "x:y"}
+	err := bad.Validate()
+	for _, want := range []string{"nowhere", `"king"`, "twice", "replication factor 0", "no tokens", "join timeout", "heartbeat timeout", "forget", "empty string", "gRPC address", `"x:y"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %v", want, err)
+		}
+	}
+	o.BindAddress = "0.0.0.0:0"
+	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "port 0") {
+		t.Fatalf("port 0 on all addresses: %v", err)
+	}
+}
