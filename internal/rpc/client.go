@@ -1,0 +1,181 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/pb/infopb"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Client is another process: a series.Source, ExemplarSource and MetadataSource, and a taker of writes. It connects when
+// first used, and again by itself. It is safe for concurrent use. What it needs to know of the peer (Hearth or Thanos) it
+// asks by Info, once; each later Info refreshes that.
+type Client struct {
+	addr  string
+	opts  ClientOptions
+	conn  *grpc.ClientConn
+	epoch int64
+	peer  atomic.Pointer[peer]
+
+	mu       sync.Mutex // guards what follows; never held during I/O
+	write    *writeStream
+	plain    time.Time // until then writes go by RemoteWrite: the peer knows no Write stream
+	closed   bool
+	writers  sync.WaitGroup // the goroutines of write streams
+	lifetime context.Context
+	end      context.CancelFunc
+}
+
+// peer is what a client knows of the other side.
+type peer struct {
+	hearth    bool
+	without   bool // it sorts without the labels it is asked to drop
+	exemplars bool
+	metadata  bool
+}
+
+var _ series.Source = (*Client)(nil)
+var _ series.ExemplarSource = (*Client)(nil)
+var _ series.MetadataSource = (*Client)(nil)
+
+// Dial returns a client for the process at addr (host:port). It reads TLS files and does not connect.
+func Dial(addr string, opts ClientOptions) (*Client, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	creds, err := clientCredentials(opts.TLS)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano()}
+	c.lifetime, c.end = context.WithCancel(context.Background())
+	c.conn, err = grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		// A little above what servers (ours and Thanos's) tolerate at most, every 10 s.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 12 * time.Second, Timeout: 6 * time.Second, PermitWithoutStream: true}),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithIdleTimeout(0),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends all calls and the connection. It is idempotent.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.writers.Wait()
+	if closed {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// Addr is the address dialed.
+func (c *Client) Addr() string { return c.addr }
+
+// outgoing adds who calls, and for whom.
+func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
+	instance := c.opts.Instance
+	if instance == "" {
+		instance = "-"
+	}
+	kv := []string{keyInstance, instance}
+	if c.opts.Role != "" {
+		kv = append(kv, keyRole, c.opts.Role)
+	}
+	if id != "" {
+		kv = append(kv, keyTenant, string(id), keyThanos, string(id))
+	}
+	return metadata.AppendToOutgoingContext(ctx, kv...)
+}
+
+// invoke is a call with one answer. Errors have a kind and name the peer.
+func (c *Client) invoke(ctx context.Context, method string, req, resp any) error {
+	return c.named(c.conn.Invoke(ctx, method, req, resp))
+}
+
+// named is the error of a call as callers see it.
+func (c *Client) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", c.addr, fromStatus(err))
+}
+
+// Info asks the peer what it holds. A Hearth process answers for ClientOptions.Role, and without one for all its roles
+// together.
+func (c *Client) Info(ctx context.Context) (series.Info, error) {
+	var in infopb.InfoResponse
+	if err := c.invoke(c.outgoing(ctx, ""), "/"+serviceInfo+"/Info", &infopb.InfoRequest{}, &in); err != nil {
+		return series.Info{}, err
+	}
+	c.peer.Store(&peer{
+		hearth: in.Hearth != nil, without: in.Store.GetSupportsWithoutReplicaLabels(),
+		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil,
+	})
+	if in.Hearth == nil {
+		return foreignInfo(&in, c.opts.TenantLabel), nil
+	}
+	info, err := c.ownInfo(in.Hearth.Sources, &in)
+	if err != nil {
+		return series.Info{}, fmt.Errorf("%s: %w", c.addr, err)
+	}
+	return info, nil
+}
+
+// ownInfo is what a Hearth process says of its one source, or of all of them taken together.
+func (c *Client) ownInfo(sources []*hearthpb.Source, in *infopb.InfoResponse) (series.Info, error) {
+	external := labelSets(in)
+	if len(sources) == 1 {
+		return infoFromPB(sources[0], external)
+	}
+	all := &hearthpb.Source{Role: in.ComponentType, MinTime: in.Store.GetMinTime(), MaxTime: in.Store.GetMaxTime(), TenantsKnown: true}
+	for _, s := range sources {
+		all.Instance = s.Instance
+		all.Tenants = append(all.Tenants, s.Tenants...)
+		all.TenantsKnown = all.TenantsKnown && s.TenantsKnown
+		all.ReplicationFactor = max(all.ReplicationFactor, s.ReplicationFactor)
+		all.SinceMs = max(all.SinceMs, s.SinceMs)
+	}
+	if !all.TenantsKnown {
+		all.Tenants = nil
+	}
+	return infoFromPB(all, external)
+}
+
+// known is the peer, asked when it is not known yet.
+func (c *Client) known(ctx context.Context) (*peer, error) {
+	if p := c.peer.Load(); p != nil {
+		return p, nil
+	}
+	if _, err := c.Info(ctx); err != nil {
+		return nil, err
+	}
+	return c.peer.Load(), nil
+}

@@ -1,0 +1,202 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/grafana/regexp"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+	"google.golang.org/grpc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// matchersFor are the matchers to send: for a Thanos store the tenant is one more label.
+func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*labels.Matcher {
+	if p.hearth {
+		return ms
+	}
+	m := labels.MustNewMatcher(labels.MatchEqual, c.opts.TenantLabel, string(id))
+	if id == tenant.Default { // also the series without a tenant label are this tenant's
+		m = labels.MustNewMatcher(labels.MatchRegexp, c.opts.TenantLabel, "|"+regexp.QuoteMeta(string(id)))
+	}
+	return append(slices.Clip(ms), m)
+}
+
+// withoutFor are the labels to drop: of a Thanos store also tenant and replica, which are attributes here.
+func (c *Client) withoutFor(p *peer, without []string) []string {
+	if p.hearth {
+		return without
+	}
+	return append(slices.Clip(without), c.opts.TenantLabel, c.opts.ReplicaLabel)
+}
+
+// LabelNames returns what series.Source says.
+func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
+	p, err := c.known(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	without := c.withoutFor(p, r.WithoutLabels)
+	req := &thanospb.LabelNamesRequest{
+		Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)), WithoutReplicaLabels: without,
+		Limit: int64(r.Limit), PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+	}
+	if !p.hearth && r.Limit > 0 {
+		req.Limit += int64(len(without))
+	}
+	var out thanospb.LabelNamesResponse
+	if err := c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelNames", req, &out); err != nil {
+		return nil, nil, err
+	}
+	names := slices.DeleteFunc(out.Names, func(name string) bool { return slices.Contains(without, name) })
+	return limited(names, r.Limit), out.Warnings, nil
+}
+
+// LabelValues returns what series.Source says.
+func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
+	p, err := c.known(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	without := c.withoutFor(p, r.WithoutLabels)
+	if slices.Contains(without, name) {
+		return nil, nil, nil
+	}
+	req := &thanospb.LabelValuesRequest{
+		Label: name, Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
+		WithoutReplicaLabels: without, Limit: int64(r.Limit),
+		PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+	}
+	var out thanospb.LabelValuesResponse
+	if err := c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelValues", req, &out); err != nil {
+		return nil, nil, err
+	}
+	return limited(out.Values, r.Limit), out.Warnings, nil
+}
+
+// strategyFor: a Hearth process is a leaf, whose failure is an error with a kind; a Thanos store may itself fan out, and
+// then some data with a warning is better than none.
+func strategyFor(p *peer) thanospb.PartialResponseStrategy {
+	if p.hearth {
+		return thanospb.PartialResponseStrategy_ABORT
+	}
+	return thanospb.PartialResponseStrategy_WARN
+}
+
+func limited(list []string, limit int) []string {
+	if limit > 0 && len(list) > limit {
+		return list[:limit]
+	}
+	return list
+}
+
+// Exemplars returns what series.ExemplarSource says; nothing when the peer has no exemplars.
+func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	p, err := c.known(ctx)
+	if err != nil || !p.exemplars {
+		return nil, err
+	}
+	req := &thanospb.ExemplarsRequest{Start: mint, End: maxt, PartialResponseStrategy: strategyFor(p)}
+	var selectors []string
+	for _, ms := range matchers {
+		ms = c.matchersFor(p, id, ms)
+		req.Selectors = append(req.Selectors, &thanospb.Selector{Matchers: matchersToPB(ms)})
+		selectors = append(selectors, selector(ms))
+	}
+	if !p.hearth {
+		req.Query, req.Selectors = strings.Join(selectors, " or "), nil
+	}
+	var all []exemplar.QueryResult
+	var frame thanospb.ExemplarsResponse
+	err = c.each(c.outgoing(ctx, id), "/"+serviceExemplars+"/Exemplars", req, &frame, func() error {
+		if w := frame.GetWarning(); w != "" {
+			return errs.E(errs.Unavailable, "%s", w)
+		}
+		if data := frame.GetData(); data != nil {
+			all = append(all, exemplarsFromPB(data))
+		}
+		frame.Reset()
+		return nil
+	})
+	if err != nil || p.hearth {
+		return all, err
+	}
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for i := range all {
+		b.Reset(all[i].SeriesLabels)
+		all[i].SeriesLabels = b.Del(c.opts.TenantLabel, c.opts.ReplicaLabel).Labels()
+	}
+	return joinExemplars(all), nil
+}
+
+// selector is matchers as PromQL.
+func selector(ms []*labels.Matcher) string {
+	parts := make([]string, len(ms))
+	for i, m := range ms {
+		parts[i] = m.String()
+	}
+	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// Metadata returns what series.MetadataSource says; nothing when the peer has no metadata.
+func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+	p, err := c.known(ctx)
+	if err != nil || !p.metadata {
+		return nil, err
+	}
+	req := &thanospb.MetricMetadataRequest{Metric: family, Limit: int32(limit), PartialResponseStrategy: strategyFor(p)}
+	if limit == 0 {
+		req.Limit = -1
+	}
+	all := families{}
+	var frame thanospb.MetricMetadataResponse
+	err = c.each(c.outgoing(ctx, id), "/"+serviceMetadata+"/MetricMetadata", req, &frame, func() error {
+		if w := frame.GetWarning(); w != "" {
+			return errs.E(errs.Unavailable, "%s", w)
+		}
+		mergeMetadata(all, metadataFromPB(frame.GetMetadata()))
+		frame.Reset()
+		return nil
+	})
+	return all, err
+}
+
+// each makes a call with a stream of answers, and calls do after each one was read into frame.
+func (c *Client) each(ctx context.Context, method string, req, frame any, do func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := c.openStream(ctx, method, req)
+	if err != nil {
+		return c.named(err)
+	}
+	for {
+		if err := s.RecvMsg(frame); err != nil {
+			if isEnd(err) {
+				return nil
+			}
+			return c.named(err)
+		}
+		if err := do(); err != nil {
+			return c.named(err)
+		}
+	}
+}
+
+// openStream starts a call with a stream of answers. The caller ends it by ctx.
+func (c *Client) openStream(ctx context.Context, method string, req any) (grpc.ClientStream, error) {
+	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SendMsg(req); err != nil && !isEnd(err) { // after io.EOF the status comes by RecvMsg
+		return nil, err
+	}
+	return s, s.CloseSend()
+}

@@ -1,0 +1,127 @@
+package rpc
+
+import (
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// Thanos's matcher types by Prometheus's, and back.
+var matcherTypes = [...]thanospb.LabelMatcher_Type{
+	labels.MatchEqual: thanospb.LabelMatcher_EQ, labels.MatchNotEqual: thanospb.LabelMatcher_NEQ,
+	labels.MatchRegexp: thanospb.LabelMatcher_RE, labels.MatchNotRegexp: thanospb.LabelMatcher_NRE,
+}
+
+func matchersToPB(ms []*labels.Matcher) []*thanospb.LabelMatcher {
+	out := make([]*thanospb.LabelMatcher, len(ms))
+	for i, m := range ms {
+		out[i] = &thanospb.LabelMatcher{Type: matcherTypes[m.Type], Name: m.Name, Value: m.Value}
+	}
+	return out
+}
+
+func matchersFromPB(ms []*thanospb.LabelMatcher) ([]*labels.Matcher, error) {
+	out := make([]*labels.Matcher, len(ms))
+	for i, m := range ms {
+		typ := slices.Index(matcherTypes[:], m.Type)
+		if typ < 0 {
+			return nil, errs.E(errs.Invalid, "matcher type %d on label %q is not known", m.Type, m.Name)
+		}
+		var err error
+		if out[i], err = labels.NewMatcher(labels.MatchType(typ), m.Name, m.Value); err != nil {
+			return nil, errs.E(errs.Invalid, "matcher on label %q: %w", m.Name, err)
+		}
+	}
+	return out, nil
+}
+
+func labelsToPB(ls labels.Labels) *thanospb.ZLabelSet {
+	set := &thanospb.ZLabelSet{Labels: make([]*thanospb.Label, 0, ls.Len())}
+	ls.Range(func(l labels.Label) {
+		set.Labels = append(set.Labels, &thanospb.Label{Name: l.Name, Value: l.Value})
+	})
+	return set
+}
+
+func labelsFromPB(set *thanospb.ZLabelSet) labels.Labels {
+	b := labels.NewScratchBuilder(len(set.GetLabels()))
+	for _, l := range set.GetLabels() {
+		b.Add(l.Name, l.Value)
+	}
+	b.Sort()
+	return b.Labels()
+}
+
+// requestToPB is r as a StoreAPI request, without what depends on the peer: tenant, labels to drop, error strategy.
+func requestToPB(r *series.Request, batch int) *thanospb.SeriesRequest {
+	out := &thanospb.SeriesRequest{
+		MinTime: r.MinTime, MaxTime: r.MaxTime, Matchers: matchersToPB(r.Matchers),
+		MaxResolutionWindow: r.MaxResolution, SkipChunks: r.SkipChunks, Limit: int64(r.Limit),
+		Step: r.Hints.Step, Range: r.Hints.Range, ResponseBatchSize: int64(batch),
+		Aggregates: aggregatesToPB(r.Aggregates, r.MaxResolution),
+	}
+	if r.Hints.Func != "" || r.Hints.Grouping != nil || r.Hints.By || r.Hints.Range != 0 {
+		out.QueryHints = &thanospb.QueryHints{
+			StepMillis: r.Hints.Step, Func: &thanospb.Func{Name: r.Hints.Func},
+			Grouping: &thanospb.Grouping{By: r.Hints.By, Labels: r.Hints.Grouping},
+			Range:    &thanospb.Range{Millis: r.Hints.Range},
+		}
+	}
+	if r.Shard.Count > 1 {
+		// Without labels named, Thanos hashes all of them, exactly as StableHash does.
+		out.ShardInfo = &thanospb.ShardInfo{ShardIndex: int64(r.Shard.Index), TotalShards: int64(r.Shard.Count)}
+	}
+	return out
+}
+
+// aggregatesToPB names what is wanted of chunks. Thanos takes an empty list to mean raw chunks only.
+func aggregatesToPB(wanted []series.Aggregate, maxResolution int64) []thanospb.Aggr {
+	out := []thanospb.Aggr{thanospb.Aggr_RAW}
+	if maxResolution == 0 {
+		return out
+	}
+	for a := range series.NumAggregates {
+		if len(wanted) == 0 || slices.Contains(wanted, a) {
+			out = append(out, thanospb.Aggr(a)+1)
+		}
+	}
+	return out
+}
+
+// requestFromPB is the part of a StoreAPI request that any source understands. Tenant, shard and limit are the caller's work.
+func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
+	matchers, err := matchersFromPB(in.Matchers)
+	if err != nil {
+		return nil, err
+	}
+	if in.Limit < 0 || in.MaxResolutionWindow < 0 || in.ResponseBatchSize < 0 {
+		return nil, errs.E(errs.Invalid, "limit, resolution and batch size must not be negative")
+	}
+	r := &series.Request{
+		MinTime: in.MinTime, MaxTime: in.MaxTime, Matchers: matchers, WithoutLabels: in.WithoutReplicaLabels,
+		MaxResolution: in.MaxResolutionWindow, SkipChunks: in.SkipChunks, Limit: clampInt(in.Limit),
+		Hints: series.Hints{Step: in.Step, Range: in.Range},
+	}
+	for _, a := range in.Aggregates {
+		if a > thanospb.Aggr_RAW && a <= thanospb.Aggr_COUNTER {
+			r.Aggregates = append(r.Aggregates, series.Aggregate(a-1))
+		}
+	}
+	if h := in.QueryHints; h != nil {
+		r.Hints.Func, r.Hints.By, r.Hints.Grouping = h.GetFunc().GetName(), h.GetGrouping().GetBy(), h.GetGrouping().GetLabels()
+		if r.Hints.Step == 0 {
+			r.Hints.Step = h.StepMillis
+		}
+		if r.Hints.Range == 0 {
+			r.Hints.Range = h.GetRange().GetMillis()
+		}
+	}
+	return r, nil
+}
+
+func clampInt(n int64) int { return int(min(n, math.MaxInt32)) }

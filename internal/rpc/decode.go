@@ -1,0 +1,213 @@
+package rpc
+
+import (
+	"slices"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// rawFrame is a received message, kept encoded. Its bytes are its own.
+type rawFrame struct{ data []byte }
+
+func (f *rawFrame) decode(data mem.BufferSlice) error {
+	f.data = data.Materialize()
+	return nil
+}
+
+// seriesDecoder reads the frames of thanos.SeriesResponse. What it yields refers to the frames' bytes (chunk data) and to
+// memory of its own (labels), never to the decoder.
+type seriesDecoder struct {
+	out      []series.Series // of the last frame
+	warnings series.Warnings // of all frames
+
+	builder labels.ScratchBuilder
+	chunks  []series.Chunk // the slab that series' chunks are cut from
+}
+
+// slabChunks is how many chunks are allocated at once.
+const slabChunks = 256
+
+// fields calls do for every field of m. Varints come as n, length-delimited fields as b, others are skipped.
+func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) error {
+	for len(m) > 0 {
+		num, typ, size := protowire.ConsumeTag(m)
+		if size < 0 {
+			return malformed(size)
+		}
+		m = m[size:]
+		var n uint64
+		var b []byte
+		switch typ {
+		case protowire.VarintType:
+			n, size = protowire.ConsumeVarint(m)
+		case protowire.BytesType:
+			b, size = protowire.ConsumeBytes(m)
+			b = b[:len(b):len(b)]
+			if b == nil && size > 0 {
+				b = []byte{}
+			}
+		default:
+			size = protowire.ConsumeFieldValue(num, typ, m)
+			num = 0 // no field of ours
+		}
+		if size < 0 {
+			return malformed(size)
+		}
+		m = m[size:]
+		if err := do(num, n, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func malformed(size int) error {
+	return errs.E(errs.Internal, "malformed message: %w", protowire.ParseError(size))
+}
+
+// frame decodes one SeriesResponse into d.out and d.warnings.
+func (d *seriesDecoder) frame(m []byte) error {
+	clear(d.out)
+	d.out = d.out[:0]
+	return fields(m, func(num protowire.Number, _ uint64, b []byte) error {
+		switch {
+		case num == 1 && b != nil:
+			return d.series(b)
+		case num == 2 && b != nil:
+			d.warnings = append(d.warnings, string(b))
+		case num == 4 && b != nil:
+			return fields(b, func(num protowire.Number, _ uint64, b []byte) error {
+				if num == 1 && b != nil {
+					return d.series(b)
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+}
+
+func (d *seriesDecoder) series(m []byte) error {
+	if cap(d.chunks)-len(d.chunks) < slabChunks/8 {
+		d.chunks = make([]series.Chunk, 0, slabChunks)
+	}
+	d.builder.Reset()
+	from, sorted, last := len(d.chunks), true, ""
+	err := fields(m, func(num protowire.Number, _ uint64, b []byte) error {
+		switch {
+		case num == 1 && b != nil:
+			name, value, err := label(b)
+			if err != nil {
+				return err
+			}
+			sorted = sorted && last < name
+			last = name
+			d.builder.Add(name, value)
+		case num == 2 && b != nil:
+			d.chunks = append(d.chunks, series.Chunk{})
+			return chunk(b, &d.chunks[len(d.chunks)-1])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !sorted {
+		d.builder.Sort()
+	}
+	s := series.Series{Labels: d.builder.Labels()}
+	if !sorted {
+		if name, dup := s.Labels.HasDuplicateLabelNames(); dup {
+			return errs.E(errs.Internal, "series %s has the label %q twice", s.Labels, name)
+		}
+	}
+	if len(d.chunks) > from {
+		s.Chunks = d.chunks[from:len(d.chunks):len(d.chunks)]
+	}
+	d.out = append(d.out, s)
+	return nil
+}
+
+// label reads a Label. The strings refer to m.
+func label(m []byte) (name, value string, err error) {
+	err = fields(m, func(num protowire.Number, _ uint64, b []byte) error {
+		switch num {
+		case 1:
+			name = alias(b)
+		case 2:
+			value = alias(b)
+		}
+		return nil
+	})
+	return name, value, err
+}
+
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func chunk(m []byte, c *series.Chunk) error {
+	return fields(m, func(num protowire.Number, n uint64, b []byte) (err error) {
+		switch {
+		case num == 1:
+			c.MinTime = int64(n)
+		case num == 2:
+			c.MaxTime = int64(n)
+		case num == 3 && b != nil:
+			c.Raw, err = encodedChunk(b)
+		case num >= 4 && num < 4+protowire.Number(series.NumAggregates) && b != nil:
+			if c.Aggr == nil {
+				c.Aggr = new(series.AggrChunks)
+			}
+			c.Aggr[num-4], err = encodedChunk(b)
+		}
+		return err
+	})
+}
+
+// encodedChunk reads a Chunk. Its data refers to m.
+func encodedChunk(m []byte) (series.Encoded, error) {
+	e := series.Encoded{Encoding: chunkenc.EncXOR}
+	err := fields(m, func(num protowire.Number, n uint64, b []byte) error {
+		switch {
+		case num == 1 && n < uint64(chunkenc.EncFloatHistogram):
+			e.Encoding = chunkenc.Encoding(n + 1)
+		case num == 1:
+			return errs.E(errs.Unsupported, "chunk encoding %d is not known", n)
+		case num == 2:
+			e.Data = b
+		}
+		return nil
+	})
+	return e, err
+}
+
+// joinChunks is a and b in order, in new memory.
+func joinChunks(a, b []series.Chunk) []series.Chunk {
+	all := slices.Concat(a, b)
+	before := func(x, y series.Chunk) int {
+		if x.MinTime != y.MinTime {
+			return compareTimes(x.MinTime, y.MinTime)
+		}
+		return compareTimes(x.MaxTime, y.MaxTime)
+	}
+	if !slices.IsSortedFunc(all, before) {
+		slices.SortStableFunc(all, before)
+	}
+	return all
+}
+
+func compareTimes(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

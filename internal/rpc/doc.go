@@ -1,0 +1,24 @@
+// Package rpc is all that Hearth does over gRPC, and the only package that knows gRPC: it serves a series.Source as
+// Thanos's StoreAPI, takes shards of writes, and offers another process as a series.Source and a Writer.
+//
+// Flow:
+//
+//	Server  <- RegisterStore (Store, Info, Exemplars, Metadata), RegisterWrite (Writer, WriteableStore), RegisterServed
+//	Client  -> Select, LabelNames, LabelValues, Info, Exemplars, Metadata; Write; Served
+//
+// Invariants:
+//   - A caller that names a tenant by hearth-tenant sees that tenant's series with their own labels; any other caller sees
+//     Thanos's view (view.go): external labels added, of the tenants that Store.Tenants grants.
+//   - An error keeps its errs.Kind over the wire between Hearth processes (errors.go); a foreign peer's status code is
+//     translated by errs.FromGRPC.
+//   - A write that Client.Write acknowledged is in the peer's WAL. A stream that breaks fails every write without an
+//     answer as Unavailable: it may have been stored, nothing is promised.
+//   - Shards of one tenant from one stream are written in the order in which they came. Tenants do not wait for each other,
+//     unless one of them has a whole stream's budget of bytes in work.
+//   - No buffer that gRPC owns outlives the call that brought it. What a Set yields belongs to the garbage collector.
+//
+// Locks: Client.mu guards the choice of the write stream, writeStream.mu its calls without an answer, lanes.mu the
+// queues of a server's stream. None is held during I/O, none while another is taken.
+//
+// The bytes are described in docs/format/rpc.md.
+package rpc

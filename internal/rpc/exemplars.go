@@ -1,0 +1,145 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"google.golang.org/grpc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerStream) error {
+	selectors, err := selectorsOf(in)
+	if err != nil {
+		return err
+	}
+	partial := partialAllowed(false, in.PartialResponseStrategy)
+	a, err := h.ask(out.Context(), partial)
+	if err != nil {
+		return err
+	}
+	found, err := findExemplars(out.Context(), a, in, selectors)
+	if err := absorb(err, partial && !a.own, &a.warnings); err != nil {
+		return err
+	}
+	for _, r := range found {
+		if err := out.SendMsg(exemplarsToPB(r)); err != nil {
+			return err
+		}
+	}
+	for _, w := range a.warnings {
+		frame := &thanospb.ExemplarsResponse{Result: &thanospb.ExemplarsResponse_Warning{Warning: w}}
+		if err := out.SendMsg(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selectorsOf reads the selectors: Hearth sends them as they are, Thanos as a PromQL expression.
+func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
+	if len(in.Selectors) > 0 {
+		out := make([][]*labels.Matcher, len(in.Selectors))
+		for i, s := range in.Selectors {
+			var err error
+			if out[i], err = matchersFromPB(s.Matchers); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(in.Query)
+	if err != nil {
+		return nil, errs.E(errs.Invalid, "exemplar query: %w", err)
+	}
+	return parser.ExtractSelectors(expr), nil
+}
+
+// findExemplars asks all that the caller may see; the result is in label order, each series once.
+func findExemplars(ctx context.Context, a asked, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	var all []exemplar.QueryResult
+	for _, src := range a.sources {
+		es, ok := src.(series.ExemplarSource)
+		if !ok {
+			continue
+		}
+		found, err := es.Exemplars(ctx, a.tenant, in.Start, in.End, selectors...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	for _, s := range a.streams {
+		found, err := streamExemplars(ctx, s, in, selectors)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return joinExemplars(all), nil
+}
+
+func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	es, ok := s.Source.(series.ExemplarSource)
+	if !ok {
+		return nil, nil
+	}
+	var resolved [][]*labels.Matcher
+	for _, sel := range selectors {
+		if rest, ok := resolve(sel, s.External); ok {
+			resolved = append(resolved, orEverything(rest))
+		}
+	}
+	if len(resolved) == 0 {
+		return nil, nil
+	}
+	found, err := es.Exemplars(ctx, s.tenant, in.Start, in.End, resolved...)
+	b := labels.NewBuilder(labels.EmptyLabels())
+	for i := range found {
+		b.Reset(found[i].SeriesLabels)
+		s.External.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+		found[i].SeriesLabels = b.Labels()
+	}
+	return found, err
+}
+
+// joinExemplars sorts by labels and makes one result of those with equal labels, its exemplars by time, each once.
+func joinExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
+	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	var out []exemplar.QueryResult
+	for _, r := range all {
+		if last := len(out) - 1; last >= 0 && labels.Equal(out[last].SeriesLabels, r.SeriesLabels) {
+			out[last].Exemplars = append(slices.Clip(out[last].Exemplars), r.Exemplars...)
+			continue
+		}
+		out = append(out, r)
+	}
+	for i := range out {
+		es := out[i].Exemplars
+		slices.SortStableFunc(es, func(a, b exemplar.Exemplar) int { return compareTimes(a.Ts, b.Ts) })
+		out[i].Exemplars = slices.CompactFunc(es, func(a, b exemplar.Exemplar) bool { return a.Equals(b) })
+	}
+	return out
+}
+
+func exemplarsToPB(r exemplar.QueryResult) *thanospb.ExemplarsResponse {
+	data := &thanospb.ExemplarData{SeriesLabels: labelsToPB(r.SeriesLabels)}
+	for _, e := range r.Exemplars {
+		data.Exemplars = append(data.Exemplars, &thanospb.Exemplar{Labels: labelsToPB(e.Labels), Value: e.Value, Ts: e.Ts})
+	}
+	return &thanospb.ExemplarsResponse{Result: &thanospb.ExemplarsResponse_Data{Data: data}}
+}
+
+func exemplarsFromPB(data *thanospb.ExemplarData) exemplar.QueryResult {
+	r := exemplar.QueryResult{SeriesLabels: labelsFromPB(data.SeriesLabels)}
+	for _, e := range data.Exemplars {
+		r.Exemplars = append(r.Exemplars, exemplar.Exemplar{Labels: labelsFromPB(e.Labels), Value: e.Value, Ts: e.Ts, HasTs: true})
+	}
+	return r
+}

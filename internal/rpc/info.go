@@ -1,0 +1,163 @@
+package rpc
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/pb/infopb"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// info answers for all sources, or for the one whose role the caller names. A Hearth caller also gets each source's own
+// Info.
+func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.InfoResponse, error) {
+	c := callerOf(ctx)
+	sources, err := h.sources(c.role)
+	if err != nil {
+		return nil, err
+	}
+	roles := h.roles()
+	if c.role != "" {
+		roles = []string{c.role}
+	}
+	// An empty range, min above max, means that there is nothing.
+	out := &infopb.InfoResponse{ComponentType: component(roles), Store: &infopb.StoreInfo{
+		MinTime: math.MaxInt64, MaxTime: math.MinInt64, SupportsSharding: true, SupportsWithoutReplicaLabels: true,
+	}}
+	if c.hearth {
+		out.Hearth = &hearthpb.Info{}
+	}
+	for i, src := range sources {
+		info, err := src.Info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out.Store.MinTime, out.Store.MaxTime = min(out.Store.MinTime, info.MinTime), max(out.Store.MaxTime, info.MaxTime)
+		_, exemplars := src.(series.ExemplarSource)
+		if exemplars {
+			out.Exemplars = &infopb.ExemplarsInfo{}
+		}
+		_, meta := src.(series.MetadataSource)
+		if meta {
+			out.MetricMetadata = &infopb.MetricMetadataInfo{}
+		}
+		if c.hearth {
+			s := sourceToPB(roles[i], info)
+			s.Exemplars, s.Metadata = exemplars, meta
+			out.Hearth.Sources = append(out.Hearth.Sources, s)
+		}
+		if err := h.describeStreams(ctx, src, out); err != nil {
+			return nil, err
+		}
+	}
+	if out.Exemplars != nil {
+		out.Exemplars.MinTime, out.Exemplars.MaxTime = out.Store.MinTime, out.Store.MaxTime
+	}
+	return out, nil
+}
+
+// describeStreams adds the external labels and times of src's streams, of the tenants that anybody may know of.
+func (h *storeServer) describeStreams(ctx context.Context, src series.Source, out *infopb.InfoResponse) error {
+	streams, err := h.streams(ctx, src, h.Tenants.announced())
+	if err != nil {
+		return err
+	}
+	for _, s := range streams {
+		info, err := s.Source.Info(ctx)
+		if err != nil {
+			return err
+		}
+		set := labelsToPB(s.External)
+		out.LabelSets = append(out.LabelSets, set)
+		out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{Labels: set, MinTime: info.MinTime, MaxTime: info.MaxTime})
+	}
+	return nil
+}
+
+// component is the one word Thanos has for a process: the role it shows as when it has several.
+func component(roles []string) string {
+	for _, role := range []string{"receive", "store"} {
+		if slices.Contains(roles, role) {
+			return role
+		}
+	}
+	if len(roles) == 0 {
+		return "store"
+	}
+	return roles[0]
+}
+
+func sourceToPB(role string, i series.Info) *hearthpb.Source {
+	s := &hearthpb.Source{
+		Role: role, Instance: i.Instance, MinTime: i.MinTime, MaxTime: i.MaxTime, Bucket: i.Bucket,
+		TenantsKnown: i.Tenants != nil, ReplicationFactor: int32(i.ReplicationFactor),
+	}
+	if !i.Since.IsZero() {
+		s.SinceMs = i.Since.UnixMilli()
+	}
+	for _, id := range i.Tenants {
+		s.Tenants = append(s.Tenants, string(id))
+	}
+	return s
+}
+
+// infoFromPB is the Info of one role of a Hearth peer.
+func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, error) {
+	i := series.Info{
+		Instance: s.Instance, Role: s.Role, MinTime: s.MinTime, MaxTime: s.MaxTime, Bucket: s.Bucket,
+		ReplicationFactor: int(s.ReplicationFactor), Labels: external,
+	}
+	if s.SinceMs != 0 {
+		i.Since = time.UnixMilli(s.SinceMs)
+	}
+	if s.TenantsKnown {
+		i.Tenants = []tenant.ID{}
+	}
+	for _, name := range s.Tenants {
+		id, err := tenant.Parse(name)
+		if err != nil {
+			return series.Info{}, err
+		}
+		i.Tenants = append(i.Tenants, id)
+	}
+	slices.Sort(i.Tenants)
+	return i, nil
+}
+
+// foreignInfo is the Info of a Thanos store. Its tenants are those that its label sets name; a set without a tenant label
+// is the default tenant's.
+func foreignInfo(in *infopb.InfoResponse, tenantLabel string) series.Info {
+	i := series.Info{Role: in.ComponentType, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	if in.Store != nil {
+		i.MinTime, i.MaxTime = in.Store.MinTime, in.Store.MaxTime
+	}
+	i.Labels = labelSets(in)
+	for _, set := range i.Labels {
+		id := tenant.Default
+		if name := set.Get(tenantLabel); name != "" {
+			parsed, err := tenant.Parse(name)
+			if err != nil {
+				continue // no tenant of ours can have this name
+			}
+			id = parsed
+		}
+		i.Tenants = append(i.Tenants, id)
+	}
+	slices.Sort(i.Tenants)
+	i.Tenants = slices.Compact(i.Tenants)
+	return i
+}
+
+func labelSets(in *infopb.InfoResponse) []labels.Labels {
+	var sets []labels.Labels
+	for _, set := range in.LabelSets {
+		sets = append(sets, labelsFromPB(set))
+	}
+	return sets
+}

@@ -1,0 +1,143 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// labelCall is a LabelNames (name "") or LabelValues call.
+type labelCall struct {
+	name     string
+	request  series.Request
+	partial  bool
+	without  []string
+	found    []string
+	warnings series.Warnings
+}
+
+func newLabelCall(ms []*thanospb.LabelMatcher, start, end, limit int64) (*labelCall, error) {
+	matchers, err := matchersFromPB(ms)
+	if err != nil {
+		return nil, err
+	}
+	if limit < 0 {
+		return nil, errs.E(errs.Invalid, "limit %d must not be negative", limit)
+	}
+	return &labelCall{request: series.Request{MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit)}}, nil
+}
+
+func (h *storeServer) labelNames(ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
+	c.without = in.WithoutReplicaLabels
+	if err := h.answer(ctx, c); err != nil {
+		return nil, err
+	}
+	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings}, nil
+}
+
+func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
+	if in.Label == "" {
+		return nil, errs.E(errs.Invalid, "the label is empty")
+	}
+	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	c.name, c.without = in.Label, in.WithoutReplicaLabels
+	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
+	if !slices.Contains(c.without, c.name) {
+		if err := h.answer(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings}, nil
+}
+
+// answer asks all that the caller may see, and leaves the sorted result in c.
+func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
+	a, err := h.ask(ctx, c.partial)
+	if err != nil {
+		return err
+	}
+	c.warnings = a.warnings
+	if a.own {
+		c.request.Tenant, c.request.WithoutLabels = a.tenant, c.without
+		for _, src := range a.sources {
+			if err := c.ask(ctx, src, &c.request); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range a.streams {
+		if err := absorb(c.askStream(ctx, s), c.partial, &c.warnings); err != nil {
+			return err
+		}
+	}
+	if c.name == "" {
+		c.found = slices.DeleteFunc(c.found, func(name string) bool { return slices.Contains(c.without, name) })
+	}
+	slices.Sort(c.found)
+	c.found = slices.Compact(c.found)
+	if limit := c.request.Limit; limit > 0 && len(c.found) > limit {
+		c.found = c.found[:limit]
+	}
+	return nil
+}
+
+// ask adds what src answers.
+func (c *labelCall) ask(ctx context.Context, src series.Source, r *series.Request) error {
+	var found []string
+	var warnings series.Warnings
+	var err error
+	if c.name == "" {
+		found, warnings, err = src.LabelNames(ctx, r)
+	} else {
+		found, warnings, err = src.LabelValues(ctx, c.name, r)
+	}
+	c.found = append(c.found, found...)
+	c.warnings = append(c.warnings, warnings...)
+	return err
+}
+
+// askStream adds what a stream has in Thanos's view. Its external labels count when it has any series that is meant.
+func (c *labelCall) askStream(ctx context.Context, s stream) error {
+	rest, ok := resolve(c.request.Matchers, s.External)
+	if !ok {
+		return nil
+	}
+	r := c.request
+	r.Tenant, r.Matchers = s.tenant, rest
+	if c.name == "" {
+		if len(c.without) > 0 {
+			r.Limit = 0
+		}
+		before := len(c.found)
+		if err := c.ask(ctx, s.Source, &r); err != nil {
+			return err
+		}
+		if len(c.found) > before {
+			s.External.Range(func(l labels.Label) { c.found = append(c.found, l.Name) })
+		}
+		return nil
+	}
+	if !s.External.Has(c.name) {
+		return c.ask(ctx, s.Source, &r)
+	}
+	r.Limit = 1
+	names, warnings, err := s.Source.LabelNames(ctx, &r)
+	c.warnings = append(c.warnings, warnings...)
+	if len(names) > 0 {
+		c.found = append(c.found, s.External.Get(c.name))
+	}
+	return err
+}

@@ -1,0 +1,147 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/httpx"
+)
+
+// ServerOptions configure a Server. DefaultServerOptions has the values that suit every role.
+type ServerOptions struct {
+	// Address is the host:port to bind; port 0 picks a free one (see Server.Addr).
+	Address string
+	// TLS is the zero value for plaintext. Files are read again for each connection.
+	TLS httpx.TLSOptions
+	// GracePeriod is how long Close waits for calls under way before it cuts them off.
+	GracePeriod time.Duration
+	// MaxConnectionAge is when a connection is asked to end, so that clients spread over new addresses; 0 = never. Calls
+	// under way are not cut off.
+	MaxConnectionAge time.Duration
+	// KeepaliveMinTime is how often a client may ping at most.
+	KeepaliveMinTime time.Duration
+	// MaxMessageBytes bounds one received message. A message takes at least its size in memory while it is decoded.
+	MaxMessageBytes int
+	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
+	MaxStreams uint32
+}
+
+// DefaultServerOptions are plaintext on Thanos's port, with Thanos's connection age.
+func DefaultServerOptions() ServerOptions {
+	return ServerOptions{
+		Address:          "0.0.0.0:10901",
+		GracePeriod:      2 * time.Minute,
+		MaxConnectionAge: time.Hour,
+		KeepaliveMinTime: 10 * time.Second,
+		MaxMessageBytes:  1 << 30,
+		MaxStreams:       1000,
+	}
+}
+
+// Validate reports every fault in o.
+func (o ServerOptions) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if _, _, err := net.SplitHostPort(o.Address); err != nil {
+		fault("gRPC address %q: must be host:port", o.Address)
+	}
+	for name, d := range map[string]time.Duration{
+		"grace period": o.GracePeriod, "max connection age": o.MaxConnectionAge, "keepalive min time": o.KeepaliveMinTime,
+	} {
+		if d < 0 {
+			fault("gRPC %s %s: must not be negative", name, d)
+		}
+	}
+	if o.MaxMessageBytes < 1 || o.MaxMessageBytes > math.MaxInt32 {
+		fault("gRPC max message bytes %d: must be between 1 and %d", o.MaxMessageBytes, math.MaxInt32)
+	}
+	if o.MaxStreams < 1 {
+		fault("gRPC max streams %d: must be at least 1", o.MaxStreams)
+	}
+	return errors.Join(append(faults, o.TLS.Validate())...)
+}
+
+// ClientTLS is how a client secures its connections. Files are read again for each connection.
+type ClientTLS struct {
+	// Enabled turns TLS on; the other fields need it.
+	Enabled bool
+	// CAFile is a PEM file that must have signed the server's certificate; "" = the system's.
+	CAFile string
+	// CertFile and KeyFile are the client's own PEM files; both or neither.
+	CertFile, KeyFile string
+	// ServerName is the name the server's certificate must have; "" = the host dialed.
+	ServerName string
+	// SkipVerify accepts any certificate.
+	SkipVerify bool
+	// MinVersion is "1.2" or "1.3"; "" = "1.3".
+	MinVersion string
+}
+
+// ClientOptions configure a Client. DefaultClientOptions fills the names.
+type ClientOptions struct {
+	TLS ClientTLS
+	// Role selects which source of a Hearth process answers: receive, store, ...; "" = all it has.
+	Role string
+	// Instance is the id of the process that dials, for the peer's logs.
+	Instance string
+	// TenantLabel and ReplicaLabel are the external labels by which foreign stores mark tenant and ring replica. They are
+	// attributes of a stream and taken off its series.
+	TenantLabel, ReplicaLabel string
+	// SortBudget bounds the memory in bytes for sorting the series of a foreign store that does not itself sort without
+	// replica labels; 0 = no bound.
+	SortBudget int64
+	// BatchSize is how many series the peer may send in one frame.
+	BatchSize int
+	// StreamAge is after how long a write stream is replaced by a new one, so that connections age as the server wants.
+	StreamAge time.Duration
+}
+
+// DefaultClientOptions are plaintext, with Thanos's label names.
+func DefaultClientOptions() ClientOptions {
+	return ClientOptions{
+		TenantLabel:  "tenant_id",
+		ReplicaLabel: "receive_replica",
+		SortBudget:   256 << 20,
+		BatchSize:    256,
+		StreamAge:    30 * time.Minute,
+	}
+}
+
+// Validate reports every fault in o.
+func (o ClientOptions) Validate() error {
+	var faults []error
+	if (o.TLS.CertFile == "") != (o.TLS.KeyFile == "") {
+		faults = append(faults, errors.New("client TLS needs both a certificate and a key file"))
+	}
+	if !o.TLS.Enabled && (o.TLS.CertFile != "" || o.TLS.CAFile != "" || o.TLS.SkipVerify || o.TLS.ServerName != "") {
+		faults = append(faults, errors.New("client TLS files or names are set, but TLS is not enabled"))
+	}
+	if _, ok := tlsVersions[o.TLS.MinVersion]; !ok {
+		faults = append(faults, fmt.Errorf("client TLS version %q: must be 1.2 or 1.3", o.TLS.MinVersion))
+	}
+	if o.SortBudget < 0 || o.BatchSize < 0 || o.StreamAge < 0 {
+		faults = append(faults, errors.New("sort budget, batch size and stream age must not be negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// withDefaults replaces the zero values that mean "the usual".
+func (o ClientOptions) withDefaults() ClientOptions {
+	d := DefaultClientOptions()
+	if o.TenantLabel == "" {
+		o.TenantLabel = d.TenantLabel
+	}
+	if o.ReplicaLabel == "" {
+		o.ReplicaLabel = d.ReplicaLabel
+	}
+	if o.BatchSize == 0 {
+		o.BatchSize = d.BatchSize
+	}
+	if o.StreamAge == 0 {
+		o.StreamAge = d.StreamAge
+	}
+	return o
+}

@@ -1,0 +1,237 @@
+package rpc
+
+import (
+	"context"
+	"math"
+
+	"github.com/prometheus/prometheus/prompb"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// Thanos's way of passing writes on: WriteableStore.RemoteWrite, both directions.
+
+// thanosWrite is a WriteRequest. A tenant's series are kept as a prometheus.WriteRequest, since the bytes of their time
+// series are the same.
+type thanosWrite struct {
+	replica int64
+	tenants []thanosTuple
+}
+
+type thanosTuple struct {
+	tenant   string
+	requests []byte
+}
+
+func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.WriteResponse, error) {
+	w, err := parseThanosWrite(in.data)
+	if err != nil {
+		return nil, errs.Wrap(errs.Invalid, err)
+	}
+	if w.replica < 0 {
+		return nil, errs.E(errs.Invalid, "replica %d must not be negative", w.replica)
+	}
+	var f fold
+	for _, t := range w.tenants {
+		if err := h.writeTuple(ctx, t, w.replica == 0 && h.route != nil, &f); err != nil {
+			f.add(errs.KindOf(err), err.Error())
+		}
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return &thanospb.WriteResponse{}, nil
+}
+
+// writeTuple stores or routes one tenant's series. What is not stored of them goes to f, or is the error.
+func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool, f *fold) error {
+	id := tenant.Default
+	if t.tenant != "" {
+		parsed, err := tenant.Parse(t.tenant)
+		if err != nil {
+			return err
+		}
+		id = parsed
+	}
+	b, err := wire.DecodeV1(id, t.requests)
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	for _, r := range b.Rejected {
+		f.add(r.Kind, r.Reason)
+	}
+	if routed {
+		return h.route(ctx, b)
+	}
+	failures, err := h.writer.Write(ctx, wire.All(b))
+	for _, r := range failures {
+		f.add(r.Kind, r.Reason)
+	}
+	return err
+}
+
+// fold makes one status of many outcomes, as a Thanos sender understands it: Conflict is final and counts against its
+// quorum, Unavailable is tried again, anything else fails the whole request at the sender.
+type fold struct {
+	kind   errs.Kind
+	reason string
+	n      int
+}
+
+// rank orders what Thanos knows: the worst wins.
+func rank(k errs.Kind) int {
+	switch k {
+	case errs.OK:
+		return 0
+	case errs.Conflict:
+		return 1
+	case errs.Unavailable:
+		return 2
+	}
+	return 3
+}
+
+func (f *fold) add(k errs.Kind, reason string) {
+	switch k {
+	case errs.Invalid, errs.TooLarge:
+		k = errs.Conflict // a series that can never be stored; another code would make Thanos's sender retry it for ever
+	case errs.Limited, errs.Exhausted:
+		k = errs.Unavailable
+	}
+	f.n++
+	if rank(k) > rank(f.kind) {
+		f.kind, f.reason = k, reason
+	}
+}
+
+func (f *fold) err() error {
+	switch {
+	case f.n == 0:
+		return nil
+	case f.n == 1:
+		return errs.E(f.kind, "%s", f.reason)
+	}
+	return errs.E(f.kind, "%s (and %d more faults)", f.reason, f.n-1)
+}
+
+// parseThanosWrite reads both forms of the message: series with one tenant, and series by tenant.
+func parseThanosWrite(m []byte) (thanosWrite, error) {
+	var w thanosWrite
+	var old thanosTuple
+	err := fields(m, func(num protowire.Number, n uint64, b []byte) error {
+		switch {
+		case num == 3:
+			w.replica = int64(n)
+		case num == 4 && b != nil:
+			t, err := parseTuple(b)
+			w.tenants = append(w.tenants, t)
+			return err
+		case b != nil:
+			old.field(num, b)
+		}
+		return nil
+	})
+	if len(old.requests) > 0 {
+		w.tenants = append(w.tenants, old)
+	}
+	return w, err
+}
+
+func parseTuple(m []byte) (t thanosTuple, err error) {
+	err = fields(m, func(num protowire.Number, _ uint64, b []byte) error {
+		if b != nil {
+			t.field(num, b)
+		}
+		return nil
+	})
+	return t, err
+}
+
+// field takes a field of a tuple, which a WriteRequest has too.
+func (t *thanosTuple) field(num protowire.Number, b []byte) {
+	switch num {
+	case 1:
+		t.requests = protowire.AppendBytes(append(t.requests, 1<<3|2), b)
+	case 2:
+		t.tenant = string(b)
+	}
+}
+
+// writePlain stores s at a peer that knows only RemoteWrite. Such a peer answers for the request as a whole; metadata is
+// lost, since it takes none.
+func (c *Client) writePlain(ctx context.Context, s wire.Shard) error {
+	if len(s.Series) == 0 {
+		return nil
+	}
+	return c.invoke(c.outgoing(ctx, s.Batch.Tenant), "/"+serviceWriteable+"/RemoteWrite", thanosFrame(s), &thanospb.WriteResponse{})
+}
+
+// thanosFrame is s as a WriteRequest to be stored, not routed on: replica 1, and one tuple.
+func thanosFrame(s wire.Shard) *encoded {
+	body, one := frames.empty(), frames.empty()
+	defer frames.Put(one)
+	tuple := *body
+	for _, i := range s.Series {
+		*one = appendTimeSeries((*one)[:0], &s.Batch.Series[i])
+		tuple = protowire.AppendBytes(append(tuple, 1<<3|2), *one)
+	}
+	tuple = protowire.AppendString(append(tuple, 2<<3|2), string(s.Batch.Tenant))
+	*body = tuple
+	head := append(make([]byte, 0, 16), 3<<3, 1, 4<<3|2)
+	return &encoded{head: protowire.AppendVarint(head, uint64(len(tuple))), body: body}
+}
+
+// appendTimeSeries appends s as a prometheus.TimeSeries. Start timestamps have no field there.
+func appendTimeSeries(dst []byte, s *wire.Series) []byte {
+	dst = appendCanonical(dst, s.Labels)
+	for _, p := range s.Samples {
+		content := sizeFixed + sizeTime(p.T)
+		dst = protowire.AppendVarint(append(dst, 2<<3|2), uint64(content))
+		dst = appendPoint(dst, 1, p.V, p.T)
+	}
+	for _, e := range s.Exemplars {
+		content := appendPoint(appendCanonical(nil, e.Labels), 2, e.V, e.T)
+		dst = protowire.AppendBytes(append(dst, 3<<3|2), content)
+	}
+	for _, h := range s.Histograms {
+		var m prompb.Histogram
+		if h.H != nil {
+			m = prompb.FromIntHistogram(h.T, h.H)
+		} else {
+			m = prompb.FromFloatHistogram(h.T, h.FH)
+		}
+		content, err := m.Marshal()
+		if err != nil {
+			panic("BUG: a histogram does not marshal: " + err.Error())
+		}
+		dst = protowire.AppendBytes(append(dst, 4<<3|2), content)
+	}
+	return dst
+}
+
+const sizeFixed = 9 // a tag and eight bytes
+
+func sizeTime(t int64) int { return 1 + sizeVarint(uint64(t)) }
+
+// appendPoint appends a value as field num and a time as the field after it.
+func appendPoint(dst []byte, num int, v float64, t int64) []byte {
+	dst = protowire.AppendFixed64(append(dst, byte(num<<3|1)), math.Float64bits(v))
+	return protowire.AppendVarint(append(dst, byte((num+1)<<3)), uint64(t))
+}
+
+// appendCanonical appends canonical label bytes as fields labels = 1.
+func appendCanonical(dst, canonical []byte) []byte {
+	for len(canonical) > 0 {
+		var name, value string
+		name, value, canonical = wire.NextLabel(canonical)
+		dst = protowire.AppendVarint(append(dst, tagLabels), uint64(sizeField(len(name))+sizeField(len(value))))
+		dst = protowire.AppendString(append(dst, tagName), name)
+		dst = protowire.AppendString(append(dst, tagValue), value)
+	}
+	return dst
+}

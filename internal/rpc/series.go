@@ -1,0 +1,144 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// selection is a Series call, ready to be sent.
+type selection struct {
+	set   series.Set
+	shard *sharder // nil when the sources take care of it
+	limit int
+	batch int // series per frame; 0 = the caller knows no batches
+}
+
+func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
+	sel, err := h.selection(out.Context(), in)
+	if err != nil {
+		return err
+	}
+	defer sel.set.Close()
+	return h.send(sel, out)
+}
+
+func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest) (selection, error) {
+	r, err := requestFromPB(in)
+	if err != nil {
+		return selection{}, err
+	}
+	shard, err := newSharder(in.ShardInfo)
+	if err != nil {
+		return selection{}, err
+	}
+	partial := partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
+	a, err := h.ask(ctx, partial)
+	if err != nil {
+		return selection{}, err
+	}
+	sel := selection{shard: shard, limit: r.Limit, batch: clampInt(in.ResponseBatchSize)}
+	if a.own {
+		sel.set = selectOwn(ctx, a, r, &sel)
+		return sel, nil
+	}
+	sets := []series.Set{series.List(nil, a.warnings...)}
+	if shard != nil || len(r.WithoutLabels) > 0 {
+		r.Limit = 0 // what the source leaves out might be what is asked for
+	}
+	for _, s := range a.streams {
+		if set, ok := h.selectStream(ctx, s, r, partial); ok {
+			sets = append(sets, set)
+		}
+	}
+	sel.set = series.Merge(sets...)
+	return sel, nil
+}
+
+func selectOwn(ctx context.Context, a asked, r *series.Request, sel *selection) series.Set {
+	r.Tenant, r.Matchers = a.tenant, orEverything(r.Matchers)
+	switch {
+	case sel.shard.plain():
+		r.Shard = series.Shard{Index: sel.shard.index, Count: sel.shard.total}
+		sel.shard = nil
+	case sel.shard != nil:
+		r.Limit = 0
+	}
+	sets := make([]series.Set, len(a.sources))
+	for i, src := range a.sources {
+		sets[i] = src.Select(ctx, r)
+	}
+	return series.Merge(sets...)
+}
+
+// selectStream is a stream as Thanos sees it. It is false when the matchers exclude the stream.
+func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Request, partial bool) (series.Set, bool) {
+	rest, ok := resolve(r.Matchers, s.External)
+	if !ok {
+		return nil, false
+	}
+	own := *r
+	own.Tenant, own.Matchers, own.WithoutLabels = s.tenant, orEverything(rest), nil
+	set := s.Source.Select(ctx, &own)
+	if partial {
+		set = forgiving{set}
+	}
+	return series.Relabel(set, s.External, r.WithoutLabels, h.SortBudget), true
+}
+
+// send streams the selection, then its warnings.
+func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
+	sent := 0
+	defer func() { h.metrics.series.Add(float64(sent)) }()
+	var b batch
+	defer func() { b.drop() }()
+	flush := func() error { return out.SendMsg(b.take(sel.batch > 0)) }
+
+	for (sel.limit == 0 || sent < sel.limit) && sel.set.Next() {
+		s := sel.set.At()
+		if !sel.shard.has(s.Labels) {
+			continue
+		}
+		if err := b.add(s); err != nil {
+			return err
+		}
+		sent++
+		if b.full(sel.batch) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := sel.set.Err(); err != nil {
+		return err
+	}
+	if b.n > 0 {
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	for _, w := range sel.set.Warnings() {
+		if err := out.SendMsg(warningFrame(w)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partialAllowed reports whether the caller takes a partial answer with warnings. Old callers say no by disabled.
+func partialAllowed(disabled bool, strategy thanospb.PartialResponseStrategy) bool {
+	return !disabled && strategy == thanospb.PartialResponseStrategy_WARN
+}
+
+// absorb makes err a warning where partial answers are allowed.
+func absorb(err error, partial bool, warnings *series.Warnings) error {
+	if err == nil || !partial || errs.KindOf(err) == errs.Invalid {
+		return err
+	}
+	*warnings = append(*warnings, err.Error())
+	return nil
+}

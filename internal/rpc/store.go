@@ -1,0 +1,118 @@
+package rpc
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/grpc"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Store is what RegisterStore serves.
+type Store struct {
+	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or gets
+	// all of them merged; a Thanos caller gets all.
+	Sources map[string]series.Source
+	// External returns the external labels of a tenant's one stream in a source that is no series.Streamer; nil = the
+	// tenant label only.
+	External func(id tenant.ID) labels.Labels
+	// Tenants says whose series callers see that name no tenant in Hearth's way.
+	Tenants Tenants
+	// TenantLabel is the external label that names the tenant; "" = tenant_id.
+	TenantLabel string
+	// SortBudget bounds the memory in bytes for sorting one stream's series by the labels that a Thanos caller sees;
+	// beyond it the call fails as ResourceExhausted. 0 = no bound.
+	SortBudget int64
+}
+
+// RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars and Metadata, before s is opened.
+func RegisterStore(s *Server, st Store) {
+	if st.TenantLabel == "" {
+		st.TenantLabel = DefaultClientOptions().TenantLabel
+	}
+	h := &storeServer{Store: st, metrics: s.metrics}
+	s.grpc.RegisterService(service(serviceStore, "thanospb/store.proto", []grpc.MethodDesc{
+		unaryMethod(serviceStore, "LabelNames", (*storeServer).labelNames),
+		unaryMethod(serviceStore, "LabelValues", (*storeServer).labelValues),
+	}, streamMethod("Series", (*storeServer).series)), h)
+	s.grpc.RegisterService(service(serviceInfo, "infopb/info.proto", []grpc.MethodDesc{
+		unaryMethod(serviceInfo, "Info", (*storeServer).info),
+	}), h)
+	s.grpc.RegisterService(service(serviceExemplars, "thanospb/exemplars.proto", nil,
+		streamMethod("Exemplars", (*storeServer).exemplars)), h)
+	s.grpc.RegisterService(service(serviceMetadata, "thanospb/metadata.proto", nil,
+		streamMethod("MetricMetadata", (*storeServer).metricMetadata)), h)
+}
+
+type storeServer struct {
+	Store
+	metrics *metrics
+}
+
+func (st *Store) external(id tenant.ID) labels.Labels {
+	if st.External != nil {
+		return st.External(id)
+	}
+	return labels.FromStrings(st.TenantLabel, string(id))
+}
+
+// sources are those of a role, or all, ordered by role.
+func (st *Store) sources(role string) ([]series.Source, error) {
+	if role != "" {
+		src, ok := st.Sources[role]
+		if !ok {
+			return nil, errs.E(errs.NotFound, "role %q is not served here; these are: %q", role, st.roles())
+		}
+		return []series.Source{src}, nil
+	}
+	var all []series.Source
+	for _, role := range st.roles() {
+		all = append(all, st.Sources[role])
+	}
+	return all, nil
+}
+
+func (st *Store) roles() []string { return slices.Sorted(maps.Keys(st.Sources)) }
+
+// asked is a caller's call, resolved: either own (one tenant's series with their own labels, from sources) or the
+// streams of Thanos's view.
+type asked struct {
+	own      bool
+	tenant   tenant.ID
+	sources  []series.Source
+	streams  []stream
+	warnings series.Warnings
+}
+
+// ask finds out what the caller may see. With partial, a source that does not answer is a warning.
+func (st *Store) ask(ctx context.Context, partial bool) (asked, error) {
+	c := callerOf(ctx)
+	g, err := st.Tenants.grantTo(c)
+	if err != nil {
+		return asked{}, err
+	}
+	sources, err := st.sources(c.role)
+	if err != nil {
+		return asked{}, err
+	}
+	if g.own {
+		return asked{own: true, tenant: g.tenants[0], sources: sources}, nil
+	}
+	var a asked
+	for _, src := range sources {
+		streams, err := st.streams(ctx, src, g)
+		if err != nil && !partial {
+			return asked{}, err
+		}
+		if err != nil {
+			a.warnings = append(a.warnings, err.Error())
+		}
+		a.streams = append(a.streams, streams...)
+	}
+	return a, nil
+}

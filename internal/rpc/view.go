@@ -1,0 +1,115 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Thanos's view: what a caller sees that knows nothing of tenants and replicas as attributes. Each stream of each granted
+// tenant is a store of its own, whose external labels are labels of its series and win over the series' own.
+
+// stream is one tenant's stream of a source.
+type stream struct {
+	tenant tenant.ID
+	series.Stream
+}
+
+// streams are the streams of src that g grants.
+func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]stream, error) {
+	info, err := src.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []stream
+	streamer, many := src.(series.Streamer)
+	for _, id := range g.among(info.Tenants) {
+		if !many {
+			out = append(out, stream{id, series.Stream{External: st.external(id), Source: src}})
+			continue
+		}
+		for _, s := range streamer.Streams(id) {
+			out = append(out, stream{id, s})
+		}
+	}
+	return out, nil
+}
+
+// resolve evaluates the matchers on external labels: the others remain for the source. It is false when one does not
+// match, so that nothing of the stream can.
+func resolve(matchers []*labels.Matcher, external labels.Labels) (rest []*labels.Matcher, ok bool) {
+	for _, m := range matchers {
+		switch {
+		case !external.Has(m.Name):
+			rest = append(rest, m)
+		case !m.Matches(external.Get(m.Name)):
+			return nil, false
+		}
+	}
+	return rest, true
+}
+
+// orEverything is matchers, or one that matches each series: a source is not asked for series without a matcher.
+func orEverything(matchers []*labels.Matcher) []*labels.Matcher {
+	if len(matchers) == 0 {
+		return []*labels.Matcher{everything}
+	}
+	return matchers
+}
+
+var everything = labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")
+
+// sharder decides which series belong to a Thanos query shard; nil means all of them.
+type sharder struct {
+	index, total uint64
+	by           bool
+	names        []string
+	buf          []byte
+}
+
+func newSharder(in *thanospb.ShardInfo) (*sharder, error) {
+	if in.GetTotalShards() < 1 {
+		return nil, nil
+	}
+	if in.ShardIndex < 0 || in.ShardIndex >= in.TotalShards {
+		return nil, errs.E(errs.Invalid, "shard %d of %d does not exist", in.ShardIndex, in.TotalShards)
+	}
+	return &sharder{index: uint64(in.ShardIndex), total: uint64(in.TotalShards), by: in.By, names: in.Labels}, nil
+}
+
+// has reports whether the shard has the series. The hash is Thanos's: of the labels named, or of those not named, each as
+// name 0xff value 0xff.
+func (s *sharder) has(ls labels.Labels) bool {
+	if s == nil {
+		return true
+	}
+	s.buf = s.buf[:0]
+	ls.Range(func(l labels.Label) {
+		if slices.Contains(s.names, l.Name) == s.by {
+			s.buf = append(append(append(append(s.buf, l.Name...), 0xff), l.Value...), 0xff)
+		}
+	})
+	return xxhash.Sum64(s.buf)%s.total == s.index
+}
+
+// plain reports whether the shard is series.Shard's: a hash of all labels.
+func (s *sharder) plain() bool { return s != nil && !s.by && len(s.names) == 0 }
+
+// forgiving is a set whose error is a warning: a partial answer, for callers that asked for one.
+type forgiving struct{ series.Set }
+
+func (f forgiving) Err() error { return nil }
+
+func (f forgiving) Warnings() series.Warnings {
+	if err := f.Set.Err(); err != nil {
+		return append(slices.Clip(f.Set.Warnings()), err.Error())
+	}
+	return f.Set.Warnings()
+}
