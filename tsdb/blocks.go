@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/oklog/ulid/v2"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -31,14 +32,37 @@ func (d *DB) Blocks(id tenant.ID) ([]LocalBlock, error) {
 	if t == nil {
 		return nil, nil
 	}
-	blocks, err := listBlocks(t.dir)
+	blocks, err := t.blocks.list(t.dir)
 	if err != nil {
 		return nil, errs.E(errs.Internal, "list blocks of tenant %q: %w", id, err)
 	}
 	return blocks, nil
 }
 
-func listBlocks(dir string) ([]LocalBlock, error) {
+// TenantDir is the directory of tenant id, which need not exist.
+func (d *DB) TenantDir(id tenant.ID) string { return filepath.Join(d.opts.Dir, string(id)) }
+
+// blockList remembers the meta.json of the blocks it has seen, which do not change.
+type blockList struct {
+	mu   sync.Mutex // guards seen; held while meta.json of new blocks is read
+	seen map[ulid.ULID]promtsdb.BlockMeta
+}
+
+func (l *blockList) list(dir string) ([]LocalBlock, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	blocks, err := listBlocks(dir, l.seen)
+	if err != nil {
+		return nil, err
+	}
+	l.seen = make(map[ulid.ULID]promtsdb.BlockMeta, len(blocks))
+	for _, b := range blocks {
+		l.seen[b.ID] = b.Meta
+	}
+	return blocks, nil
+}
+
+func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) ([]LocalBlock, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // a tenant that is just being made
@@ -53,15 +77,18 @@ func listBlocks(dir string) ([]LocalBlock, error) {
 			continue // blocks get their name by a rename when they are complete
 		}
 		b := LocalBlock{ID: id, Dir: filepath.Join(dir, e.Name())}
-		raw, err := os.ReadFile(filepath.Join(b.Dir, "meta.json"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(raw, &b.Meta); err != nil {
-			return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
+		var known bool
+		if b.Meta, known = seen[id]; !known {
+			raw, err := os.ReadFile(filepath.Join(b.Dir, "meta.json"))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if err := json.Unmarshal(raw, &b.Meta); err != nil {
+				return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
+			}
 		}
 		out = append(out, b)
 	}
@@ -74,7 +101,7 @@ func listBlocks(dir string) ([]LocalBlock, error) {
 // expire deletes the blocks of a closed tenant that are past their retention, as an open one does when it reloads blocks.
 // It returns what is left.
 func (t *tenantDB) expire() ([]LocalBlock, error) {
-	blocks, err := listBlocks(t.dir)
+	blocks, err := t.blocks.list(t.dir)
 	if err != nil {
 		return nil, err
 	}

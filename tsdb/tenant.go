@@ -32,6 +32,8 @@ type tenantDB struct {
 	meta *metadataStore
 	busy atomic.Bool // the scheduler is at work on it
 
+	blocks blockList
+
 	mu      sync.Mutex // guards what follows; never held during I/O
 	state   State
 	wait    bool          // in state Opening: it is soon open, callers wait for it

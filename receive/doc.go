@@ -1,0 +1,13 @@
+// Package receive owns the samples of the tenants placed on this member: it stores them, serves them, and ships their
+// blocks to the bucket.
+//
+// Flow:  Write -> tsdb.DB.Append;  tsdb's scheduler or Flush -> block -> ship -> bucket;  Select -> tsdb.DB.Select
+//
+// Invariants:
+//   - Write returns no error only after the WAL holds what no failure names.
+//   - A block counts as shipped only after its meta.json is in the bucket; tsdb deletes no other.
+//   - Shipping never blocks writes or reads, and goes on from any crash by looking into the bucket.
+//   - Tenant and ring replica are attributes of a stream: Hearth's callers never see them as labels of a series.
+//
+// Locks, in order: ship.working (held during uploads), Receiver.mu, ship.mu.
+package receive

@@ -1,0 +1,58 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+const seriesAlign = 16 // a series reference is the offset of its entry in units of this many bytes
+
+// indexStats measures the block in dir: how much a reader must fetch to have one whole series entry or chunk. A size is
+// seen as the distance to the next one, so the last of each file is not. The error is of kind Invalid.
+func indexStats(ctx context.Context, dir string) (stats block.IndexStats, err error) {
+	r, err := index.NewFileReader(filepath.Join(dir, block.IndexName), index.DecodePostingsRaw)
+	if err != nil {
+		return stats, errs.E(errs.Invalid, "index of block %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	k, v := index.AllPostingsKey()
+	all, err := r.Postings(ctx, k, v)
+	if err != nil {
+		return stats, errs.E(errs.Invalid, "index of block %s: %w", dir, err)
+	}
+	var builder labels.ScratchBuilder
+	var metas []chunks.Meta
+	var lastSeries storage.SeriesRef
+	var lastChunk chunks.BlockChunkRef
+	for all.Next() {
+		ref := all.At()
+		if lastSeries != 0 {
+			stats.SeriesMaxSize = max(stats.SeriesMaxSize, int64(ref-lastSeries)*seriesAlign)
+		}
+		lastSeries = ref
+		if err := r.Series(ref, &builder, &metas); err != nil {
+			return stats, errs.E(errs.Invalid, "index of block %s: %w", dir, err)
+		}
+		for _, m := range metas {
+			ref := chunks.BlockChunkRef(m.Ref)
+			file, offset := ref.Unpack()
+			if lastFile, lastOffset := lastChunk.Unpack(); file == lastFile && lastOffset > 0 {
+				stats.ChunkMaxSize = max(stats.ChunkMaxSize, int64(offset-lastOffset))
+			}
+			lastChunk = ref
+		}
+	}
+	if err := all.Err(); err != nil {
+		return stats, errs.E(errs.Invalid, "index of block %s: %w", dir, err)
+	}
+	return stats, nil
+}

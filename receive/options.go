@@ -1,0 +1,63 @@
+package receive
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Options configure a Receiver. Start from DefaultOptions.
+type Options struct {
+	// Labels are the external labels of this receiver's streams (--label), without the tenant's. Empty means
+	// ReplicaLabel with the instance id as its value.
+	Labels labels.Labels
+	// TenantLabel is the external label that names the tenant.
+	TenantLabel string
+	// ReplicaLabel is the external label that names the replica of the ring.
+	ReplicaLabel string
+	// Instance is this process's instance id; Since is when the data of this incarnation began.
+	Instance string
+	Since    time.Time
+	// ShipInterval is the time between looks for blocks to ship.
+	ShipInterval time.Duration
+	// ShipTimeout bounds the upload of one block.
+	ShipTimeout time.Duration
+	// ShipConcurrency is the number of tenants shipped at a time.
+	ShipConcurrency int
+	// Retry is the wait before a block that could not be shipped is tried again; it doubles up to 32 times as much.
+	Retry time.Duration
+}
+
+// DefaultOptions are the options of a receiver; Instance is still to be set.
+func DefaultOptions() Options {
+	return Options{
+		TenantLabel:     "tenant_id",
+		ReplicaLabel:    "receive_replica",
+		ShipInterval:    30 * time.Second,
+		ShipTimeout:     15 * time.Minute,
+		ShipConcurrency: 4,
+		Retry:           10 * time.Second,
+	}
+}
+
+// Validate reports every fault of o.
+func (o Options) Validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(o.TenantLabel == "", "tenant label: must be set")
+	fault(o.ReplicaLabel == "", "replica label: must be set")
+	fault(o.TenantLabel == o.ReplicaLabel, "tenant label and replica label: must differ")
+	fault(o.Labels.Has(o.TenantLabel), "label %q: names the tenant and cannot be given", o.TenantLabel)
+	fault(o.Labels.IsEmpty() && o.Instance == "", "instance id: must be set when there are no labels")
+	fault(o.ShipInterval <= 0, "ship interval %s: must be positive", o.ShipInterval)
+	fault(o.ShipTimeout <= 0, "ship timeout %s: must be positive", o.ShipTimeout)
+	fault(o.ShipConcurrency < 1, "ship concurrency %d: must be at least 1", o.ShipConcurrency)
+	fault(o.Retry <= 0, "retry %s: must be positive", o.Retry)
+	return errors.Join(faults...)
+}

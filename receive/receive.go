@@ -1,0 +1,109 @@
+package receive
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb"
+)
+
+// Receiver owns the samples of this member: it stores them in db, serves them, and ships their blocks. It is safe for
+// concurrent use.
+type Receiver struct {
+	log   *slog.Logger
+	db    *tsdb.DB
+	bkt   objstore.Bucket // nil: nothing is shipped
+	opts  Options
+	m     *metrics
+	ext   labels.Labels // external labels but the tenant's
+	added labels.Labels // those of ext that Hearth's own callers see on series: all but the replica label
+
+	ctx    context.Context // ends with Close
+	stop   context.CancelFunc
+	wg     sync.WaitGroup // the shipping loop
+	wake   chan struct{}  // a look for blocks before the interval is over
+	slots  chan struct{}  // one per tenant being shipped
+	opened bool
+
+	mu    sync.Mutex // guards ships
+	ships map[tenant.ID]*ship
+}
+
+// New makes a receiver over db, which the caller opens before and closes after it; New tells db which blocks are
+// shipped, so it must come before db.Open. bkt nil means that blocks stay local until their retention. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.Bucket, opts Options) (*Receiver, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err)
+	}
+	r := &Receiver{
+		log: log, db: db, bkt: bkt, opts: opts, ext: opts.Labels, wake: make(chan struct{}, 1),
+		slots: make(chan struct{}, opts.ShipConcurrency), ships: map[tenant.ID]*ship{},
+	}
+	if r.ext.IsEmpty() {
+		r.ext = labels.FromStrings(opts.ReplicaLabel, opts.Instance)
+	}
+	r.added = labels.NewBuilder(r.ext).Del(opts.ReplicaLabel).Labels()
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.m = newMetrics(reg)
+	if bkt != nil {
+		db.ShippedBy(r.Shipped)
+	}
+	return r, nil
+}
+
+// Open starts shipping.
+func (r *Receiver) Open(context.Context, func(error)) error {
+	if r.bkt != nil {
+		r.wg.Go(r.shipLoop)
+	}
+	return nil
+}
+
+// Close stops shipping, in the middle of a block if need be: it goes on from there at the next start.
+func (r *Receiver) Close() error {
+	r.stop()
+	r.wg.Wait()
+	return nil
+}
+
+// Write stores a shard in the tenant's TSDB: the write contract of tsdb.DB.Append.
+func (r *Receiver) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	return r.db.Append(ctx, s)
+}
+
+// Ready is nil once the TSDBs found at the start are open or quarantined.
+func (r *Receiver) Ready() error { return r.db.Ready() }
+
+// Status returns the status of every tenant's TSDB.
+func (r *Receiver) Status() []tsdb.TenantStatus { return r.db.Status() }
+
+// ExternalLabels are the labels of tenant id's stream as Thanos sees it: on its blocks, and over StoreAPI.
+func (r *Receiver) ExternalLabels(id tenant.ID) labels.Labels {
+	return labels.NewBuilder(r.ext).Set(r.opts.TenantLabel, string(id)).Labels()
+}
+
+// Flush cuts all heads and ships all blocks. When it returns no error, every sample acknowledged before the call is in
+// the bucket, or, without one, in a local block.
+func (r *Receiver) Flush(ctx context.Context) error {
+	start := time.Now()
+	if err := r.db.Cut(ctx); err != nil {
+		return err
+	}
+	if r.bkt == nil {
+		return nil
+	}
+	if err := r.shipAll(ctx, true); err != nil {
+		return err
+	}
+	r.log.Info("flushed", "took", time.Since(start))
+	return nil
+}

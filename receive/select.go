@@ -1,0 +1,160 @@
+package receive
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// sortBudget bounds in bytes what Select sorts in memory when labels are added or removed.
+const sortBudget = 256 << 20
+
+// Select returns the series with their own labels and, winning over them, the external labels but the tenant's and the
+// replica's, which are attributes of the stream.
+func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
+	if r.added.IsEmpty() {
+		return r.db.Select(ctx, req)
+	}
+	inner, ok := r.inner(req)
+	if !ok {
+		return series.Empty()
+	}
+	without := inner.WithoutLabels
+	inner.WithoutLabels, inner.Limit = nil, 0 // adding and removing may make series equal
+	set := series.Relabel(r.db.Select(ctx, inner), r.added, without, sortBudget)
+	if req.Limit > 0 {
+		return &limited{Set: set, left: req.Limit}
+	}
+	return set
+}
+
+type limited struct {
+	series.Set
+	left int
+}
+
+// Next advances.
+func (l *limited) Next() bool {
+	l.left--
+	return l.left >= 0 && l.Set.Next()
+}
+
+// inner is req for the TSDB: matchers on added labels are decided here. False means that they select nothing.
+func (r *Receiver) inner(req *series.Request) (*series.Request, bool) {
+	inner := *req
+	inner.Matchers = nil
+	for _, m := range req.Matchers {
+		switch {
+		case !r.added.Has(m.Name):
+			inner.Matchers = append(inner.Matchers, m)
+		case !m.Matches(r.added.Get(m.Name)):
+			return nil, false
+		}
+	}
+	return &inner, true
+}
+
+// LabelNames adds the names of the added labels where there is any series.
+func (r *Receiver) LabelNames(ctx context.Context, req *series.Request) ([]string, series.Warnings, error) {
+	if r.added.IsEmpty() {
+		return r.db.LabelNames(ctx, req)
+	}
+	inner, ok := r.inner(req)
+	if !ok {
+		return nil, nil, nil
+	}
+	inner.Limit = 0
+	names, warnings, err := r.db.LabelNames(ctx, inner)
+	if err != nil || len(names) == 0 {
+		return nil, warnings, err
+	}
+	r.added.Range(func(l labels.Label) {
+		if !slices.Contains(req.WithoutLabels, l.Name) {
+			names = append(names, l.Name)
+		}
+	})
+	slices.Sort(names)
+	return firstOf(slices.Compact(names), req.Limit), warnings, nil
+}
+
+// LabelValues knows one value of an added label, where there is any series.
+func (r *Receiver) LabelValues(ctx context.Context, name string, req *series.Request) ([]string, series.Warnings, error) {
+	inner, ok := r.inner(req)
+	switch {
+	case !ok:
+		return nil, nil, nil
+	case !r.added.Has(name):
+		return r.db.LabelValues(ctx, name, inner)
+	case slices.Contains(req.WithoutLabels, name):
+		return nil, nil, nil
+	}
+	names, warnings, err := r.db.LabelNames(ctx, inner)
+	if err != nil || len(names) == 0 {
+		return nil, warnings, err
+	}
+	return []string{r.added.Get(name)}, warnings, nil
+}
+
+func firstOf(s []string, limit int) []string {
+	if limit > 0 && len(s) > limit {
+		return s[:limit]
+	}
+	return s
+}
+
+// Exemplars returns the tenant's exemplars; series labels are as Select shows them.
+func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	if r.added.IsEmpty() {
+		return r.db.Exemplars(ctx, id, mint, maxt, matchers...)
+	}
+	var sets [][]*labels.Matcher
+	for _, ms := range matchers {
+		if inner, ok := r.inner(&series.Request{Matchers: ms}); ok {
+			sets = append(sets, inner.Matchers)
+		}
+	}
+	if len(matchers) > 0 && len(sets) == 0 {
+		return nil, nil
+	}
+	found, err := r.db.Exemplars(ctx, id, mint, maxt, sets...)
+	for i := range found {
+		b := labels.NewBuilder(found[i].SeriesLabels)
+		r.added.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
+		found[i].SeriesLabels = b.Labels()
+	}
+	slices.SortFunc(found, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	return found, err
+}
+
+// Metadata returns what senders said of tenant id's metric families.
+func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+	return r.db.Metadata(ctx, id, family, limit)
+}
+
+// Info is the TSDBs' with this receiver's role, identity and external labels.
+func (r *Receiver) Info(ctx context.Context) (series.Info, error) {
+	info, err := r.db.Info(ctx)
+	if err != nil {
+		return info, err
+	}
+	info.Role, info.Instance, info.Since = "receive", r.opts.Instance, r.opts.Since
+	info.Labels = make([]labels.Labels, 0, len(info.Tenants))
+	for _, id := range info.Tenants {
+		info.Labels = append(info.Labels, r.ExternalLabels(id))
+	}
+	return info, nil
+}
+
+// Streams is the one stream of a tenant that is known here.
+func (r *Receiver) Streams(id tenant.ID) []series.Stream {
+	if _, known := slices.BinarySearch(r.db.Tenants(), id); !known {
+		return nil
+	}
+	return []series.Stream{{External: r.ExternalLabels(id), Source: r.db}}
+}
