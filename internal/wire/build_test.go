@@ -3,7 +3,9 @@ package wire
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
+	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
@@ -188,3 +190,21 @@ func oddV2(r *rand.Rand) []byte {
 	}
 	return msg
 }
+
+// shuffled is a remote write 1.0 message with the labels of each series the other way round.
+func shuffled(msg []byte) []byte {
+	var req prompb.WriteRequest
+	if err := req.Unmarshal(msg); err != nil {
+		panic(err)
+	}
+	for _, ts := range req.Timeseries {
+		slices.Reverse(ts.Labels)
+	}
+	msg, err := req.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return msg
+}
+
+func snappyBody(msg []byte) []byte { return snappy.Encode(nil, msg) }

@@ -90,7 +90,7 @@ func (b *Batch) addMetadata(family, help, unit []byte, typ int32) {
 	if _, ok := b.families.names[string(family)]; ok {
 		return
 	}
-	help, unit = bytes.ToValidUTF8(help, []byte("\uFFFD")), bytes.ToValidUTF8(unit, []byte("\uFFFD"))
+	help, unit = readable(help), readable(unit)
 	var text strings.Builder
 	text.Grow(len(family) + len(help) + len(unit))
 	text.Write(family)
@@ -195,4 +195,12 @@ func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	}
 	b.addMetadata(family, help, unit, meta.typ)
 	return true
+}
+
+// readable is s with whatever is not UTF-8 replaced.
+func readable(s []byte) []byte {
+	if utf8.Valid(s) {
+		return s
+	}
+	return bytes.ToValidUTF8(s, []byte("\uFFFD"))
 }
