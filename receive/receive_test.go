@@ -222,9 +222,11 @@ func TestShipFaults(t *testing.T) {
 		if err := r.db.Cut(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(blocks[0].Dir); !shipped && err != nil {
-			t.Fatalf("fault at upload %d (after=%v): block deleted before it was shipped: %v", failAt, after, err)
-		} else if shipped && err == nil {
+		_, err = os.Stat(blocks[0].Dir)
+		if _, merr := block.FetchMeta(t.Context(), mem, blocks[0].ID); err != nil && merr != nil {
+			t.Fatalf("fault at upload %d (after=%v): block deleted before it was shipped: %v", failAt, after, merr)
+		}
+		if shipped && err == nil {
 			t.Fatalf("shipped block past its retention is still there")
 		}
 		if err := r.Flush(t.Context()); err != nil {
