@@ -129,7 +129,7 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(dring.Inst
 	}
 	g.metrics.forgotten.Inc()
 	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heartbeat", time.Unix(e.Timestamp, 0))
-	g.refresh(ctx)
+	g.refresh(ctx, role)
 	if g.view.Load().known(id) {
 		return nil
 	}
@@ -145,6 +145,9 @@ func tombstone(e dring.InstanceDesc, now int64) dring.InstanceDesc {
 // Forget takes a member that is down off all rings now, whatever the quorum: an operator knows that it will not return.
 // It fails with errs.NotFound for an unknown member and errs.Conflict for one that is alive.
 func (g *Gossip) Forget(ctx context.Context, id string) error {
+	if err := g.available(); err != nil {
+		return err
+	}
 	v, now := g.view.Load(), g.opts.Now()
 	if !v.known(id) {
 		return errs.E(errs.NotFound, "ring: no member %q", id)

@@ -20,6 +20,7 @@ import (
 	"github.com/grafana/dskit/services"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/gokit"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -45,10 +46,11 @@ type Gossip struct {
 	wanted dring.InstanceDesc
 	silent bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
 
-	settled  atomic.Bool            // the first other member was met, or is no longer waited for
-	conflict atomic.Pointer[string] // why this process does not belong here, nil when it does
-	nudge    chan struct{}          // asks the keeper for a beat now
-	rivalry  rivalry                // the keeper's own
+	settled   atomic.Bool            // the first other member was met, or is no longer waited for
+	listening atomic.Bool            // what Open sets is set
+	conflict  atomic.Pointer[string] // why this process does not belong here, nil when it does
+	nudge     chan struct{}          // asks the keeper for a beat now
+	rivalry   rivalry                // the keeper's own
 
 	// open tells the states of the life cycle: Close may be called at any time, and once.
 	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole
@@ -131,15 +133,16 @@ func (g *Gossip) listen(ctx context.Context) error {
 	if err := services.StartAndAwaitRunning(context.Background(), g.kvs); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
-	if err := g.start(ctx); err != nil {
+	if err := g.startStore(ctx); err != nil {
 		_ = services.StopAndAwaitTerminated(context.Background(), g.kvs) // fails with the cause that is returned
 		return fmt.Errorf("gossip on %s: %w", g.opts.BindAddress, err)
 	}
+	g.listening.Store(true)
 	return nil
 }
 
-// start waits until the store listens, and makes the clients of its values.
-func (g *Gossip) start(ctx context.Context) (err error) {
+// startStore waits until the store listens, and makes the clients of its values.
+func (g *Gossip) startStore(ctx context.Context) (err error) {
 	if g.store, err = g.kvs.GetMemberlistKV(); err != nil {
 		return err
 	}
@@ -168,6 +171,7 @@ func kvConfig(o Options, e endpoint) memberlist.KVConfig {
 		c.AdvertisePort, _ = strconv.Atoi(e.port)
 	}
 	c.ClusterLabel = o.ClusterLabel
+	c.NotifyInterval = 100 * time.Millisecond // a hundred members' heartbeats cost ten views a second, not fifty
 	c.GossipInterval = 200 * time.Millisecond
 	c.GossipNodes = 3
 	c.PushPullInterval = 10 * time.Second
@@ -224,8 +228,19 @@ func (g *Gossip) Placement() ring.Placement { return *g.place.Load() }
 // Client gives access to further gossiped values; c must be one of Options.Codecs. It is valid after Open.
 func (g *Gossip) Client(c codec.Codec) (kv.Client, error) { return memberlist.NewClient(g.store, c) }
 
+// available is the error (errs.Unavailable) of what needs Open, before it.
+func (g *Gossip) available() error {
+	if !g.listening.Load() {
+		return errs.E(errs.Unavailable, "ring: gossip has not begun")
+	}
+	return nil
+}
+
 // Ready says why this process cannot do its part in the cluster yet, nil when it can.
 func (g *Gossip) Ready() error {
+	if err := g.available(); err != nil {
+		return err
+	}
 	if why := g.conflict.Load(); why != nil {
 		return errors.New(*why)
 	}

@@ -1,17 +1,15 @@
 package gossip
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,187 +18,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/ring"
 )
-
-// clock is a wall clock that a test can advance for all members at once.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
-
-// instance makes the i-th instance of a test: id r<i>, in no file.
-func instance(i int) Instance {
-	return Instance{ID: fmt.Sprintf("r%d", i), Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix()-3600, 0)}
-}
-
-// receiverOptions are those of the receiver in in zone z<zone>, fast.
-func receiverOptions(c *clock, in Instance, zone int, join ...string) Options {
-	o := DefaultOptions()
-	o.BindAddress = "127.0.0.1:0"
-	o.Join = join
-	o.JoinTimeout = 500 * time.Millisecond
-	o.RejoinInterval = time.Second
-	o.Instance = in
-	o.Roles = []string{RoleReceive}
-	o.Zone = fmt.Sprintf("z%d", zone)
-	o.GRPCAddress = "127.0.0.1:109" + fmt.Sprintf("%02d", zone)
-	o.HTTPAddress = ":1" + fmt.Sprintf("%02d", zone)
-	o.ReplicationFactor = 3
-	o.HeartbeatPeriod = 200 * time.Millisecond
-	o.HeartbeatTimeout = 2 * time.Second
-	o.Now = c.now
-	return o
-}
-
-// testLog shows what members log when HEARTH_TEST_LOG is set.
-func testLog(self string) *slog.Logger {
-	if os.Getenv("HEARTH_TEST_LOG") == "" {
-		return nil
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("self", self)
-}
-
-func tryOpen(t *testing.T, o Options) (*Gossip, error) {
-	t.Helper()
-	g, err := New(testLog(o.Instance.ID+"@"+o.GRPCAddress), prometheus.NewRegistry(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if g.Placement() == nil {
-		t.Fatal("no placement before Open")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	err = g.Open(ctx, func(err error) { t.Errorf("%s failed: %v", o.Instance.ID, err) })
-	t.Cleanup(func() {
-		if err := g.Close(); err != nil {
-			t.Errorf("close %s: %v", o.Instance.ID, err)
-		}
-	})
-	return g, err
-}
-
-func open(t *testing.T, o Options) *Gossip {
-	t.Helper()
-	g, err := tryOpen(t, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-// kill ends g as SIGKILL would, as far as the ring can tell.
-func kill(t *testing.T, g *Gossip) {
-	t.Helper()
-	g.lifeMu.Lock()
-	defer g.lifeMu.Unlock()
-	if err := g.shut(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually polls until cond gives "", and fails with its last word after 12 s.
-func eventually(t *testing.T, cond func() string) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.Now().Add(12 * time.Second)
-	for {
-		why := cond()
-		if why == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(why)
-		}
-		<-tick.C
-	}
-}
-
-// states is "r1=active r2=down".
-func states(g *Gossip, role string) string {
-	var out []string
-	for _, m := range g.Members(role) {
-		out = append(out, m.ID+"="+m.State.String())
-	}
-	return strings.Join(out, " ")
-}
-
-func wantStates(t *testing.T, role, want string, gs ...*Gossip) {
-	t.Helper()
-	for _, g := range gs {
-		eventually(t, func() string {
-			if got := states(g, role); got != want {
-				return fmt.Sprintf("%s sees %s %q, want %q", g.opts.Instance.ID, role, got, want)
-			}
-			return ""
-		})
-	}
-}
-
-// placed is who of p's members gets any of many series, and fails when a set is not of n distinct zones.
-func placed(t *testing.T, p ring.Placement, n int) string {
-	t.Helper()
-	seen := map[string]bool{}
-	for i := range 4096 {
-		var zones []string
-		for _, m := range p.Replicas(nil, "default-tenant", uint64(i)*0x9e3779b97f4a7c15) {
-			seen[p.Members()[m].ID] = true
-			zones = append(zones, p.Members()[m].Zone)
-		}
-		slices.Sort(zones)
-		if len(zones) != n || len(slices.Compact(zones)) != n {
-			return fmt.Sprintf("a series is placed in zones %v, want %d", zones, n)
-		}
-	}
-	var ids []string
-	for id := range seen {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return strings.Join(ids, " ")
-}
-
-func wantPlaced(t *testing.T, want string, n int, gs ...*Gossip) {
-	t.Helper()
-	for _, g := range gs {
-		eventually(t, func() string {
-			if got := placed(t, g.Placement(), n); got != want {
-				return fmt.Sprintf("%s places on %q, want %q", g.opts.Instance.ID, got, want)
-			}
-			return ""
-		})
-	}
-}
-
-func wantReady(t *testing.T, gs ...*Gossip) {
-	t.Helper()
-	for _, g := range gs {
-		eventually(t, func() string {
-			if err := g.Ready(); err != nil {
-				return g.opts.Instance.ID + " is not ready: " + err.Error()
-			}
-			return ""
-		})
-	}
-}
-
-// trio opens three receivers in three zones that see each other.
-func trio(t *testing.T, c *clock, change func(i int, o *Options)) []*Gossip {
-	t.Helper()
-	var gs []*Gossip
-	for i := 1; i <= 3; i++ {
-		o := receiverOptions(c, instance(i), i)
-		for _, g := range gs {
-			o.Join = append(o.Join, g.Address())
-		}
-		if change != nil {
-			change(i, &o)
-		}
-		gs = append(gs, open(t, o))
-	}
-	wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
-	return gs
-}
 
 func TestThreeReceiversAndAWatcher(t *testing.T) {
 	t.Parallel()
@@ -471,101 +288,6 @@ func TestLostDisk(t *testing.T) {
 	wantPlaced(t, "r1 r2 r3", 3, gs[0], gs[1], back)
 }
 
-func TestStrangersAreRefused(t *testing.T) {
-	t.Parallel()
-	c := new(clock)
-	first := open(t, func() Options {
-		o := receiverOptions(c, instance(1), 1)
-		o.BucketID = "bucket-one"
-		return o
-	}())
-	f := func(name string, change func(*Options), want ...string) {
-		t.Helper()
-		o := receiverOptions(c, instance(2), 2, first.Address())
-		o.BucketID = "bucket-one"
-		change(&o)
-		_, err := tryOpen(t, o)
-		for _, w := range want {
-			if err == nil || !strings.Contains(err.Error(), w) || errs.KindOf(err) != errs.Conflict {
-				t.Fatalf("%s: got %v, want an error with %q", name, err, w)
-			}
-		}
-		if got := states(first, RoleReceive); got != "r1=active" {
-			t.Fatalf("%s: it is on the ring: %q", name, got)
-		}
-	}
-	f("replication factor", func(o *Options) { o.ReplicationFactor = 2 }, "(r2) has replication factor 2", "r1 at 127.0.0.1:10901 has 3")
-	f("bucket", func(o *Options) { o.BucketID = "bucket-two" }, "(r2) uses bucket bucket-two", "r1 at 127.0.0.1:10901 uses bucket bucket-one")
-	f("no bucket", func(o *Options) { o.BucketID = "" }, "(r2) uses no bucket", "uses bucket bucket-one")
-	f("id", func(o *Options) { o.Instance.ID = "r1" }, `instance id "r1"`, "127.0.0.1:10902", "live member at 127.0.0.1:10901")
-	wantReady(t, first)
-}
-
-func TestMovedMemberWaitsForItsOldHeartbeat(t *testing.T) {
-	t.Parallel()
-	c := new(clock)
-	gs := trio(t, c, nil)
-	kill(t, gs[2])
-	o := gs[2].opts
-	o.Join, o.GRPCAddress = []string{gs[0].Address()}, "127.0.0.1:10999"
-	back := open(t, o)
-	for _, g := range []*Gossip{gs[0], gs[1], back} {
-		eventually(t, func() string {
-			if m := g.Members(RoleReceive); len(m) != 3 || m[2].Addr != o.GRPCAddress || m[2].State != ring.Active {
-				return fmt.Sprintf("%s sees %+v", g.opts.Instance.ID, m)
-			}
-			return ""
-		})
-	}
-}
-
-func TestStrangersThatMeetLater(t *testing.T) {
-	t.Parallel()
-	c := new(clock)
-	gs := trio(t, c, nil)
-	stranger := open(t, func() Options { // starts alone, with another RF
-		o := receiverOptions(c, instance(4), 4)
-		o.ReplicationFactor = 2
-		return o
-	}())
-	twin := open(t, func() Options { // starts alone, with r1's id and younger data
-		in := instance(1)
-		in.Since = in.Since.Add(time.Minute)
-		return receiverOptions(c, in, 7)
-	}())
-	wantReady(t, stranger, twin)
-	for _, g := range []*Gossip{stranger, twin} {
-		if _, err := g.store.JoinMembers([]string{gs[0].Address()}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, func() string {
-		if err := stranger.Ready(); err == nil || !strings.Contains(err.Error(), "has 3") {
-			return fmt.Sprintf("the stranger's readiness: %v", err)
-		}
-		return ""
-	})
-	eventually(t, func() string {
-		if err := twin.Ready(); err == nil || !strings.Contains(err.Error(), "also used by 127.0.0.1:10901") {
-			return fmt.Sprintf("the twin's readiness: %v", err)
-		}
-		return ""
-	})
-	for _, g := range gs {
-		eventually(t, func() string {
-			if m := g.Members(RoleReceive); len(m) != 4 || m[0].Addr != gs[0].opts.GRPCAddress || m[0].State != ring.Active {
-				return fmt.Sprintf("%s sees %+v", g.opts.Instance.ID, m)
-			}
-			return ""
-		})
-	}
-	wantReady(t, gs...)
-	if err := stranger.Leave(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
-}
-
 func TestAlone(t *testing.T) {
 	t.Parallel()
 	c := new(clock)
@@ -695,5 +417,78 @@ func TestPages(t *testing.T) {
 	}
 	if !found {
 		t.Fatal("hearth_ring_members counts nobody")
+	}
+}
+
+func TestHistoryOutlivesTheWholeCluster(t *testing.T) {
+	t.Parallel()
+	c, dir := new(clock), t.TempDir()
+	in, err := LoadInstance(dir, "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := open(t, receiverOptions(c, in, 1))
+	b := open(t, receiverOptions(c, instance(2), 2, a.Address()))
+	wantStates(t, RoleReceive, "r1=active r2=active", a, b)
+	if err := b.Leave(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	closed := func(g *Gossip) bool {
+		return slices.ContainsFunc(g.History(), func(i ring.Incarnation) bool { return i.ID == "r2" && !i.Until.IsZero() })
+	}
+	eventually(t, func() string {
+		kept, _ := os.ReadFile(filepath.Join(dir, HistoryFile))
+		if !closed(a) || !strings.Contains(string(kept), `"until"`) {
+			return fmt.Sprintf("history %+v, kept %s", a.History(), kept)
+		}
+		return ""
+	})
+	for _, g := range []*Gossip{a, b} {
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if in, err = LoadInstance(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, receiverOptions(c, in, 1))
+	if !closed(again) || len(again.History()) != 2 {
+		t.Fatalf("history after all stopped: %+v", again.History())
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, HistoryFile), []byte("{"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if h := open(t, receiverOptions(c, in, 1)).History(); len(h) != 1 { // starts all the same
+		t.Fatalf("history of a broken file: %+v", h)
+	}
+}
+
+func TestBeforeOpen(t *testing.T) {
+	g, err := New(nil, nil, receiverOptions(new(clock), instance(1), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"ready": g.Ready(), "read-only": g.SetReadOnly(t.Context()), "leave": g.Leave(t.Context(), false), "forget": g.Forget(t.Context(), "r2"),
+	} {
+		if errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, h := range []http.HandlerFunc{g.HandleRing, g.HandleMemberlist} {
+		w := httptest.NewRecorder()
+		h(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 503 {
+			t.Errorf("a page before Open: %d", w.Code)
+		}
+	}
+	if len(g.Members(RoleReceive))+len(g.History()) != 0 || len(g.Placement().Replicas(nil, "default-tenant", 1)) != 0 {
+		t.Error("it knows members before Open")
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
 	}
 }

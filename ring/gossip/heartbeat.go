@@ -27,6 +27,9 @@ func (g *Gossip) register(ctx context.Context) error {
 	if err := g.retract(ctx); err != nil {
 		return err
 	}
+	if err := g.recall(ctx); err != nil {
+		return err
+	}
 	if err := g.enroll(ctx); err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func subset(a, b []uint32) bool {
 func (g *Gossip) keep(ctx context.Context) {
 	tick := time.NewTicker(g.opts.HeartbeatPeriod)
 	defer tick.Stop()
-	down := map[string]bool{}
+	down, kept := map[string]bool{}, ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -128,6 +131,7 @@ func (g *Gossip) keep(ctx context.Context) {
 		if len(g.opts.Roles) > 0 {
 			g.tidy(ctx)
 		}
+		kept = g.remember(kept)
 	}
 }
 

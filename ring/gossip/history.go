@@ -78,7 +78,7 @@ func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) boo
 		return c, true, nil
 	})
 	if err == nil {
-		g.refresh(ctx)
+		g.refresh(ctx, clusterKey)
 	}
 	return err
 }

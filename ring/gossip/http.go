@@ -20,6 +20,9 @@ var ringPage = template.Must(template.New("ring").Parse(ringHTML))
 // HandleRing shows the rings as a page, or as JSON with ?format=json or an Accept header that asks for it. A POST with
 // the form value forget=<instance id> forgets a member that is down.
 func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
+	if !g.serves(w) {
+		return
+	}
 	asJSON := r.FormValue("format") == "json" || strings.Contains(r.Header.Get("Accept"), "application/json")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
@@ -66,7 +69,20 @@ func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // HandleMemberlist shows what memberlist knows: its nodes and the gossiped values.
-func (g *Gossip) HandleMemberlist(w http.ResponseWriter, r *http.Request) { g.kvs.ServeHTTP(w, r) }
+func (g *Gossip) HandleMemberlist(w http.ResponseWriter, r *http.Request) {
+	if g.serves(w) {
+		g.kvs.ServeHTTP(w, r)
+	}
+}
+
+// serves reports whether there is something to show; else it answered.
+func (g *Gossip) serves(w http.ResponseWriter) bool {
+	err := g.available()
+	if err != nil {
+		http.Error(w, err.Error(), errs.KindOf(err).HTTPStatus())
+	}
+	return err == nil
+}
 
 // ringStatus is the JSON answer and the page's data.
 type ringStatus struct {

@@ -31,6 +31,8 @@ type Instance struct {
 	Tokens []uint32
 	// Since is when the data directory began, whole seconds: this member holds nothing older.
 	Since time.Time
+	// dir is where LoadInstance found it, "" for an instance made otherwise. The cluster's history is kept there too.
+	dir string
 }
 
 // instanceJSON is the form of InstanceFile.
@@ -58,6 +60,7 @@ func LoadInstance(dir, id string) (Instance, error) {
 		return Instance{}, fmt.Errorf("read instance: %w", err)
 	}
 	in, err := parseInstance(content)
+	in.dir = dir
 	if err != nil {
 		return Instance{}, errs.E(errs.Invalid, "%s: %w; restore it, or remove it to begin as a new member", path, err)
 	}
@@ -109,7 +112,7 @@ func createInstance(dir, id string) (Instance, error) {
 		}
 		id = host + "-" + randomText(4)
 	}
-	in := Instance{ID: id, Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix(), 0)}
+	in := Instance{ID: id, Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix(), 0), dir: dir}
 	content, err := json.Marshal(instanceJSON{ID: in.ID, Tokens: in.Tokens, Since: in.Since.Unix()})
 	if err != nil {
 		return Instance{}, err

@@ -11,6 +11,9 @@ import (
 // SetReadOnly takes this member out of the placement for writes; it is still read. It lasts until the process ends: a
 // restart writes again.
 func (g *Gossip) SetReadOnly(ctx context.Context) error {
+	if err := g.available(); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	g.wanted.ReadOnly = true
 	g.wanted.ReadOnlyUpdatedTimestamp = g.opts.Now().Unix()
@@ -21,6 +24,9 @@ func (g *Gossip) SetReadOnly(ctx context.Context) error {
 // Leave takes this member off the ring for good and ends its incarnation; drained says that the store gateways serve all
 // its blocks, so that nothing is missing without it. Close is still to be called. Starting again joins anew.
 func (g *Gossip) Leave(ctx context.Context, drained bool) error {
+	if err := g.available(); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	g.silent = true
 	g.wanted.State = dring.LEFT
@@ -59,10 +65,10 @@ func (g *Gossip) sayLeaving(ctx context.Context) {
 
 // assertAll writes all of this process's ring entries now.
 func (g *Gossip) assertAll(ctx context.Context) error {
-	var errs []error
+	var faults []error
 	for _, role := range g.opts.Roles {
-		errs = append(errs, g.assert(ctx, role))
+		faults = append(faults, g.assert(ctx, role))
 	}
 	g.refresh(ctx)
-	return errors.Join(errs...)
+	return errors.Join(faults...)
 }

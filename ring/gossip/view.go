@@ -26,28 +26,38 @@ type roleView struct {
 
 // watch rebuilds the view whenever a value changes, until ctx ends.
 func (g *Gossip) watch(ctx context.Context) {
-	rebuild := func(any) bool { g.refresh(ctx); return true }
 	for _, role := range roles {
-		g.wg.Go(func() { g.rings.WatchKey(ctx, role, rebuild) })
+		g.wg.Go(func() {
+			g.rings.WatchKey(ctx, role, func(any) bool { g.refresh(ctx, role); return true })
+		})
 	}
-	g.wg.Go(func() { g.members.WatchKey(ctx, clusterKey, rebuild) })
-	g.refresh(ctx) // what changed before the watchers were registered comes with the keeper's next beat at the latest
+	g.wg.Go(func() {
+		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.refresh(ctx, clusterKey); return true })
+	})
+	// What changed before the watchers were registered comes with the keeper's next beat at the latest.
 }
 
-// refresh reads all values and swaps the view, and the placement when the receivers changed.
-func (g *Gossip) refresh(ctx context.Context) {
+// refresh reads the values of keys, of all when none is named, and swaps the view, and the placement when the receivers
+// changed. It reads them again under the lock, so that no reader replaces a newer view by an older one.
+func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	wants := func(key string) bool { return len(keys) == 0 || slices.Contains(keys, key) }
 	old := g.view.Load()
 	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster}
 	for _, role := range roles {
 		v.rings[role] = old.rings[role]
+		if !wants(role) {
+			continue
+		}
 		if val, err := g.rings.Get(ctx, role); err == nil {
 			v.rings[role] = newRoleView(dring.GetOrCreateRingDesc(val), old.rings[role])
 		}
 	}
-	if val, err := g.members.Get(ctx, clusterKey); err == nil && val != nil {
-		v.cluster = val.(*cluster)
+	if wants(clusterKey) {
+		if val, err := g.members.Get(ctx, clusterKey); err == nil && val != nil {
+			v.cluster = val.(*cluster)
+		}
 	}
 	g.view.Store(v)
 	g.logChanges(old, v)

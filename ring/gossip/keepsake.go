@@ -1,0 +1,71 @@
+package gossip
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers, which would otherwise be
+// forgotten when all members stop at once. It is a copy: it may be removed.
+const HistoryFile = "hearth-history.json"
+
+// recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
+// start; queries about the past may then miss a warning, so it is logged as an error.
+func (g *Gossip) recall(ctx context.Context) error {
+	path := g.historyPath()
+	if path == "" {
+		return nil
+	}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	kept := newCluster()
+	if err == nil {
+		err = json.Unmarshal(content, &kept.Incarnations)
+	}
+	if err != nil {
+		g.log.Error("history of receivers not read, past incomplete answers may go unnoticed", "path", path, "err", err)
+		return nil
+	}
+	return g.edit(ctx, func(c *cluster, now time.Time) (changed bool) {
+		for key, i := range kept.Incarnations {
+			old, ok := c.Incarnations[key]
+			expired := i.Until != 0 && i.Expires < now.Unix()
+			if key == incarnationKey(i.ID, i.Since) && !expired && (!ok || newer(i, old, i.Updated, old.Updated)) {
+				c.Incarnations[key] = i
+				changed = true
+			}
+		}
+		return changed
+	})
+}
+
+// remember keeps the history on disk when it is not what was kept, and returns what is.
+func (g *Gossip) remember(was string) string {
+	path := g.historyPath()
+	if path == "" {
+		return was
+	}
+	is := string(mustJSON(g.view.Load().cluster.Incarnations))
+	if is == was {
+		return was
+	}
+	if err := writeFile(path, []byte(is+"\n")); err != nil {
+		g.log.Warn("history of receivers not kept", "path", path, "err", err)
+		return was
+	}
+	return is
+}
+
+func (g *Gossip) historyPath() string {
+	if g.opts.Instance.dir == "" {
+		return ""
+	}
+	return filepath.Join(g.opts.Instance.dir, HistoryFile)
+}
