@@ -56,7 +56,7 @@ async function showRing() {
     const tables = rings.map((/** @type {any} */ r) => {
       const view = table(["Member", "State", "Zone", "Address", "Heartbeat", "Data since", "Share"], r.members.map((/** @type {any} */ m) =>
         [m.id, dot(m.state), m.zone ?? "", m.addr, `${m.heartbeat_age_seconds}s ago`, when(m.since), m.share_percent > 0 ? `${m.share_percent.toFixed(1)}%` : ""]),
-        ["", "", "", "mono", "", "", "number"]);
+        ["fixed", "", "", "mono fixed", "fixed", "fixed", "number"]);
       view.querySelector("table")?.prepend(el("caption", {}, `${r.role}${r.role === "receive" ? `, replication factor ${ring.replication_factor}` : ""}`));
       return view;
     });
@@ -75,7 +75,7 @@ async function showStores() {
       s.name, role, dot(s.lastError ? "failed" : "ok"), labelSets(s.labelSets), span(s.minTime, s.maxTime),
       s.lastCheck ? ago(Date.parse(s.lastCheck)) : "", s.lastError ? errorText(s.lastError) : ""]));
     section.hidden = rows.length === 0;
-    byId("store-list").replaceChildren(table(["Store", "Role", "State", "Labels", "Data", "Checked", "Error"], rows, ["mono", "", "", "mono"]));
+    byId("store-list").replaceChildren(table(["Store", "Role", "State", "Labels", "Data", "Checked", "Error"], rows, ["mono fixed", "", "", "mono", "fixed", "fixed", "text"]));
   } catch (error) {
     absent(section, byId("store-list"), error);
   }

@@ -51,8 +51,13 @@ export class Completion {
     /** @type {Suggestion[]} */
     this.shown = [];
     this.chosen = -1;
+    this.typed = false; // since the list was last closed: names that arrive late still show
     box.addEventListener("focus", () => this.refresh());
-    box.addEventListener("input", () => this.update());
+    box.addEventListener("input", () => {
+      this.typed = true;
+      this.refresh();
+      this.suggest();
+    });
     box.addEventListener("blur", () => this.close());
     list.addEventListener("pointerdown", (event) => {
       event.preventDefault(); // keep the box's focus
@@ -73,16 +78,16 @@ export class Completion {
     this.fetched = Date.now();
     try {
       this.names = await metricNames();
+      if (this.typed) this.suggest();
     } catch {
       this.fetched = 0; // the query itself will say what is wrong
     }
   }
 
-  update() {
-    this.refresh();
+  suggest() {
     const word = wordAt(this.box.value, this.box.selectionStart);
     const found = word.length < 2 ? [] : rank(word, this.names);
-    if (found.length === 0 || (found.length === 1 && found[0].text === word)) return this.close();
+    if (found.length === 0 || (found.length === 1 && found[0].text === word)) return this.hide();
     this.shown = found;
     this.list.replaceChildren(...found.map((s, i) => el("li", { id: `suggestion-${i}`, role: "option", "aria-selected": "false", "data-index": String(i) },
       el("span", {}, s.text), el("span", { class: "dim" }, s.what))));
@@ -112,6 +117,11 @@ export class Completion {
   }
 
   close() {
+    this.typed = false;
+    this.hide();
+  }
+
+  hide() {
     this.list.hidden = true;
     this.shown = [];
     this.chosen = -1;
