@@ -1,0 +1,206 @@
+package static
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// The algorithms, by the names they have in the file and in flags.
+const (
+	Hashmod = "hashmod" // the default, as in Thanos
+	Ketama  = "ketama"
+)
+
+// hashring is one element of the file.
+type hashring struct {
+	Name           string            `json:"hashring"`
+	Tenants        []string          `json:"tenants"` // none = all
+	TenantMatcher  string            `json:"tenant_matcher_type"`
+	Endpoints      []endpoint        `json:"endpoints"`
+	Algorithm      string            `json:"algorithm"`
+	ExternalLabels map[string]string `json:"external_labels"`
+	Shuffle        shuffleConfig     `json:"shuffle_sharding_config"`
+}
+
+type shuffleConfig struct {
+	ShardSize             int             `json:"shard_size"` // 0 = no shuffle sharding
+	CacheSize             int             `json:"cache_size"`
+	ZoneAwarenessDisabled bool            `json:"zone_awareness_disabled"`
+	Overrides             []shardOverride `json:"overrides"`
+}
+
+type shardOverride struct {
+	ShardSize     int      `json:"shard_size"`
+	Tenants       []string `json:"tenants"`
+	TenantMatcher string   `json:"tenant_matcher_type"`
+}
+
+// endpoint is a receiver: a string with its address, or an object. Its Cap'n Proto address is of no use here.
+type endpoint struct {
+	Address string `json:"address"`
+	Zone    string `json:"az"`
+}
+
+// UnmarshalJSON reads either form.
+func (e *endpoint) UnmarshalJSON(data []byte) error {
+	if json.Unmarshal(data, &e.Address) == nil {
+		return nil
+	}
+	type object endpoint
+	return json.Unmarshal(data, (*object)(e))
+}
+
+// parseConfig reads the file and reports every fault of it. Algorithms are filled in.
+func parseConfig(content []byte, algorithm string, rf int) ([]hashring, error) {
+	if algorithm == "" {
+		algorithm = Hashmod
+	}
+	var rings []hashring
+	if err := json.Unmarshal(content, &rings); err != nil {
+		return nil, fmt.Errorf("hashrings are not valid JSON: %w", err)
+	}
+	if len(rings) == 0 {
+		return nil, errors.New("hashrings: there is none")
+	}
+	if rf < 1 {
+		return nil, fmt.Errorf("replication factor %d: must be at least 1", rf)
+	}
+	var faults []error
+	for i := range rings {
+		r := &rings[i]
+		if r.Algorithm == "" {
+			r.Algorithm = algorithm
+		}
+		for _, err := range r.faults(rf) {
+			faults = append(faults, fmt.Errorf("hashring %q (number %d): %w", r.Name, i+1, err))
+		}
+	}
+	return rings, errors.Join(faults...)
+}
+
+func (r *hashring) faults(rf int) []error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	seen := map[string]bool{}
+	for i, e := range r.Endpoints {
+		switch {
+		case e.Address == "":
+			fault("endpoint number %d has no address", i+1)
+		case seen[e.Address]:
+			fault("endpoint %s is listed twice", e.Address)
+		case e.Zone != "" && r.Algorithm == Hashmod:
+			fault("endpoint %s has an az, which needs the algorithm %s", e.Address, Ketama)
+		}
+		seen[e.Address] = true
+	}
+	switch {
+	case len(r.Endpoints) == 0:
+		fault("it has no endpoints")
+	case r.Algorithm != Hashmod && r.Algorithm != Ketama:
+		fault("algorithm %q is neither %s nor %s", r.Algorithm, Hashmod, Ketama)
+	case r.Algorithm == Ketama && len(r.Endpoints) < rf:
+		fault("%d endpoints are fewer than the replication factor %d", len(r.Endpoints), rf)
+	case r.Shuffle.ShardSize < 0:
+		fault("shuffle sharding: shard size %d is negative", r.Shuffle.ShardSize)
+	case r.Shuffle.ShardSize > 0 && r.Algorithm != Ketama:
+		fault("shuffle sharding needs the algorithm %s", Ketama)
+	case r.Shuffle.ShardSize > 0:
+		faults = append(faults, r.shardFaults(rf)...)
+	}
+	return append(faults, matcherFaults(r.Tenants, r.TenantMatcher)...)
+}
+
+// shardFaults finds shard sizes that no tenant could be served with.
+func (r *hashring) shardFaults(rf int) []error {
+	var faults []error
+	zones := r.zoneSizes()
+	check := func(size int, whose string) {
+		take := takePerZone(size, len(zones))
+		for zone, n := range zones {
+			if take > n {
+				faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s needs %d endpoints in az %q, which has %d", size, whose, take, zone, n))
+			}
+		}
+		if take*len(zones) < rf {
+			faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s is below the replication factor %d", size, whose, rf))
+		}
+	}
+	check(r.Shuffle.ShardSize, "all tenants")
+	for _, o := range r.Shuffle.Overrides {
+		check(o.ShardSize, "tenants "+strings.Join(o.Tenants, ", "))
+		faults = append(faults, matcherFaults(o.Tenants, o.TenantMatcher)...)
+	}
+	return faults
+}
+
+// zoneSizes counts the endpoints of each zone, as far as shuffle sharding tells zones apart.
+func (r *hashring) zoneSizes() map[string]int {
+	zones := map[string]int{}
+	for _, e := range r.Endpoints {
+		zones[r.Shuffle.zone(e.Zone)]++
+	}
+	return zones
+}
+
+func matcherFaults(tenants []string, matcher string) []error {
+	var faults []error
+	switch matcher {
+	case "", "exact":
+	case "glob":
+		for _, p := range tenants {
+			if _, err := path.Match(p, ""); err != nil {
+				faults = append(faults, fmt.Errorf("tenants: pattern %q: %w", p, err))
+			}
+		}
+	default:
+		faults = append(faults, fmt.Errorf("tenant matcher type %q is neither exact nor glob", matcher))
+	}
+	return faults
+}
+
+// serves reports whether the hashring takes the series of tenant id.
+func (r *hashring) serves(id tenant.ID) bool {
+	return len(r.Tenants) == 0 || matches(r.Tenants, r.TenantMatcher, id)
+}
+
+// matches looks for id among tenants, which are names or, with matcher "glob", patterns as path.Match knows them.
+func matches(tenants []string, matcher string, id tenant.ID) bool {
+	for _, t := range tenants {
+		if matcher != "glob" {
+			if t == string(id) {
+				return true
+			}
+		} else if ok, _ := path.Match(t, string(id)); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// warnings tells what in valid hashrings will not do what it seems to say.
+func warnings(rings []hashring) []string {
+	var all []string
+	takesAll := -1
+	for i, r := range rings {
+		if takesAll >= 0 {
+			all = append(all, fmt.Sprintf("hashring %q is never used: hashring %q before it takes all tenants", r.Name, rings[takesAll].Name))
+		} else if len(r.Tenants) == 0 {
+			takesAll = i
+		}
+		if len(r.ExternalLabels) > 0 {
+			all = append(all, fmt.Sprintf("hashring %q: external_labels are not added here; set them on its receivers", r.Name))
+		}
+		for _, o := range r.Shuffle.Overrides {
+			if o.TenantMatcher == "" {
+				all = append(all, fmt.Sprintf("hashring %q: the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect",
+					r.Name, strings.Join(o.Tenants, ", ")))
+			}
+		}
+	}
+	return all
+}

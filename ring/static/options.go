@@ -1,0 +1,41 @@
+package static
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Options configure a Watcher. Use DefaultOptions as a start.
+type Options struct {
+	// File is the path of the hashring file. With "" Content is used, and never changes.
+	File string
+	// Content is what such a file would hold.
+	Content []byte
+	// RefreshInterval is the time between two reads of File, besides those when its directory reports a change.
+	RefreshInterval time.Duration
+	// Algorithm is for hashrings that name none: Hashmod or Ketama.
+	Algorithm string
+	// ReplicationFactor is the number of replicas of each series.
+	ReplicationFactor int
+}
+
+// DefaultOptions are Thanos's defaults.
+func DefaultOptions() Options {
+	return Options{RefreshInterval: 5 * time.Minute, Algorithm: Hashmod, ReplicationFactor: 1}
+}
+
+// Validate reports every fault of o. The hashrings themselves are looked at by Open.
+func (o Options) Validate() error {
+	var faults []error
+	if o.File == "" && len(o.Content) == 0 {
+		faults = append(faults, errors.New("no hashring file and no content"))
+	}
+	if o.RefreshInterval <= 0 {
+		faults = append(faults, fmt.Errorf("refresh interval %s: must be positive", o.RefreshInterval))
+	}
+	if o.ReplicationFactor < 1 {
+		faults = append(faults, fmt.Errorf("replication factor %d: must be at least 1", o.ReplicationFactor))
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,154 @@
+package static
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// safeBuffer is a log that tests read while it is written.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func openWatcher(t *testing.T, opts Options) (*Watcher, *safeBuffer) {
+	t.Helper()
+	log := &safeBuffer{}
+	w, err := Watch(slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := w.Placement(); p != nil {
+		t.Fatalf("a placement before Open: %v", p)
+	}
+	if err := w.Open(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w, log
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain for " + what)
+		}
+	}
+}
+
+// primary is the member that every series of this test's one-member hashrings is on.
+func primary(w *Watcher) string { return replicas(w.Placement(), "t", 1)[0] }
+
+func TestWatcherFollowsTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hashrings.json")
+	write(t, file, `[{"hashring":"h","endpoints":["one:1"]}]`)
+	opts := DefaultOptions()
+	opts.File = file
+	w, log := openWatcher(t, opts)
+	first := w.Placement()
+	if primary(w) != "one:1" {
+		t.Fatalf("placed on %s, want one:1", primary(w))
+	}
+
+	write(t, file, `[{"hashring":"h","endpoints":["two:1"]}]`)
+	await(t, "the second version", func() bool { return primary(w) == "two:1" })
+	if got := replicas(first, "t", 1)[0]; got != "one:1" {
+		t.Fatalf("an old placement changed: %s", got)
+	}
+
+	write(t, file, `[{`)
+	await(t, "the fault to be logged", func() bool { return strings.Contains(log.String(), "not valid JSON") })
+	if primary(w) != "two:1" {
+		t.Fatalf("a bad file changed the placement to %s", primary(w))
+	}
+	if testutil.ToFloat64(w.metrics.good) != 0 || testutil.ToFloat64(w.metrics.faults) == 0 {
+		t.Fatal("metrics do not show the bad file")
+	}
+
+	// As editors and Kubernetes do: another file is renamed over it.
+	write(t, file+".new", `[{"hashring":"h","endpoints":["three:1"]}]`)
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the third version", func() bool { return primary(w) == "three:1" && testutil.ToFloat64(w.metrics.good) == 1 })
+	await(t, "the end of the fault to be logged", func() bool { return strings.Contains(log.String(), "valid again") })
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal("Close is not idempotent:", err)
+	}
+}
+
+func TestWatcherRereadsNowAndThen(t *testing.T) {
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "real.json")
+	write(t, elsewhere, `[{"endpoints":["one:1"]}]`)
+	opts := DefaultOptions()
+	opts.File, opts.RefreshInterval = filepath.Join(dir, "link.json"), 20*time.Millisecond
+	if err := os.Symlink(elsewhere, opts.File); err != nil {
+		t.Fatal(err)
+	}
+	w, _ := openWatcher(t, opts)
+	write(t, elsewhere, `[{"endpoints":["two:1"]}]`) // no event in the directory that is watched
+	await(t, "the second version", func() bool { return primary(w) == "two:1" })
+}
+
+func TestWatcherOfContent(t *testing.T) {
+	opts := DefaultOptions()
+	opts.Content = []byte(`[{"endpoints":["one:1"]}]`)
+	w, _ := openWatcher(t, opts)
+	if primary(w) != "one:1" {
+		t.Fatalf("placed on %s", primary(w))
+	}
+}
+
+func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
+	f := func(opts Options, want string) {
+		t.Helper()
+		w, err := Watch(slog.New(slog.DiscardHandler), nil, opts)
+		if err == nil {
+			err = w.Open(context.Background(), nil)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatalf("error %v, want %q", err, want)
+		}
+	}
+	opts := DefaultOptions()
+	f(opts, "no hashring file")
+	opts.File = filepath.Join(t.TempDir(), "absent.json")
+	f(opts, "absent.json")
+	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(`[{"hashring":"h","endpoints":["a"]}]`), Ketama, 3
+	f(opts, `hashring "h"`)
+	opts.ReplicationFactor, opts.RefreshInterval = 0, 0
+	f(opts, "refresh interval")
+}
