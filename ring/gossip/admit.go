@@ -138,31 +138,31 @@ func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
 	return e, there
 }
 
-// rivalry is what the keeper knows of another process that writes this one's entries.
-type rivalry struct{ heartbeats []int64 }
+// rivalry is what the keeper knows of another process that writes this one's record: the record's versions.
+type rivalry struct{ versions []int64 }
 
 // yields reports whether this process gives way to another live one that uses its id, as two clusters that were split
-// may find when they meet. One late message is no rival, three are. The one with the older data stays, of equal ones
-// that with the smaller address; the other falls silent, and says so, until somebody restarts it.
+// may find when they meet. Both write their record again whenever they see the other's; one late message is no rival,
+// three are. The one with the older data stays, of equal ones that with the smaller address; the other falls silent, and
+// says so, until somebody restarts it. Ring entries would not do as a sign: of two with one heartbeat each keeps its own.
 func (g *Gossip) yields() bool {
-	e, there := g.rival()
-	if !there || slices.Contains(g.rivalry.heartbeats, e.Timestamp) {
-		return false
-	}
-	g.rivalry.heartbeats = append(g.rivalry.heartbeats, e.Timestamp)
-	if len(g.rivalry.heartbeats) < 3 {
-		return false
-	}
 	self := g.self()
-	since := g.opts.Instance.Since.Unix()
-	gives := e.RegisteredTimestamp < since || e.RegisteredTimestamp == since && e.Addr < self.Addr
-	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", e.Addr, "gives_way", gives)
-	g.rivalry.heartbeats = nil
+	other, there := g.view.Load().cluster.Processes[self.ID]
+	if !there || other.Addr == self.Addr || slices.Contains(g.rivalry.versions, other.Updated) {
+		return false
+	}
+	g.rivalry.versions = append(g.rivalry.versions, other.Updated)
+	if len(g.rivalry.versions) < 3 {
+		return false
+	}
+	gives := other.Since < self.Since || other.Since == self.Since && other.Addr < self.Addr
+	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
+	g.rivalry.versions = nil
 	if gives {
 		g.mu.Lock()
 		g.silent = true
 		g.mu.Unlock()
-		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; this process is out of the ring", self.ID, e.Addr))
+		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; this process is out of the ring", self.ID, other.Addr))
 	}
 	return gives
 }

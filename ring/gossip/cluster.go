@@ -36,6 +36,7 @@ type process struct {
 	Roles    []string `json:"roles,omitempty"`
 	RF       int      `json:"rf,omitempty"`     // 0 = takes the cluster's
 	Bucket   string   `json:"bucket,omitempty"` // "" = none
+	Since    int64    `json:"since,omitempty"`  // start of its data, Unix seconds
 	Left     bool     `json:"left,omitempty"`   // a tombstone
 	Updated  int64    `json:"updated"`          // version, Unix ms or more
 }

@@ -48,9 +48,6 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,149}$`)
 // for the one on disk or, for a new instance, the host's name and four random characters. It fails when the file names
 // another id, and when it cannot be read: an identity is never replaced silently, since data would change its owner.
 func LoadInstance(dir, id string) (Instance, error) {
-	if id != "" && !validID.MatchString(id) {
-		return Instance{}, errs.E(errs.Invalid, "instance id %q: want 1 to 150 letters, digits, '.', '_' or '-'", id)
-	}
 	path := filepath.Join(dir, InstanceFile)
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,13 +57,13 @@ func LoadInstance(dir, id string) (Instance, error) {
 		return Instance{}, fmt.Errorf("read instance: %w", err)
 	}
 	in, err := parseInstance(content)
-	in.dir = dir
 	if err != nil {
 		return Instance{}, errs.E(errs.Invalid, "%s: %w; restore it, or remove it to begin as a new member", path, err)
 	}
 	if id != "" && id != in.ID {
 		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id", path, in.ID, id)
 	}
+	in.dir = dir
 	return in, nil
 }
 
@@ -104,23 +101,38 @@ func (in Instance) validate() error {
 	return errors.Join(faults...)
 }
 
-func createInstance(dir, id string) (Instance, error) {
+// NewInstance makes an identity that is kept nowhere, for a process without data: one that only watches, or only routes.
+// id is as in LoadInstance.
+func NewInstance(id string) (Instance, error) {
 	if id == "" {
-		host, err := os.Hostname()
-		if err != nil || !validID.MatchString(host) || len(host) > 140 {
-			host = "hearth"
-		}
-		id = host + "-" + randomText(4)
+		id = newID()
 	}
-	in := Instance{ID: id, Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix(), 0), dir: dir}
-	content, err := json.Marshal(instanceJSON{ID: in.ID, Tokens: in.Tokens, Since: in.Since.Unix()})
+	if !validID.MatchString(id) {
+		return Instance{}, errs.E(errs.Invalid, "instance id %q: want 1 to 150 letters, digits, '.', '_' or '-'", id)
+	}
+	return Instance{ID: id, Tokens: randomTokens(numTokens), Since: time.Unix(time.Now().Unix(), 0)}, nil
+}
+
+// newID is the host's name and four random characters.
+func newID() string {
+	host, err := os.Hostname()
+	if err != nil || !validID.MatchString(host) || len(host) > 140 {
+		host = "hearth"
+	}
+	return host + "-" + randomText(4)
+}
+
+func createInstance(dir, id string) (Instance, error) {
+	in, err := NewInstance(id)
 	if err != nil {
 		return Instance{}, err
 	}
+	in.dir = dir
+	content := append(mustJSON(instanceJSON{ID: in.ID, Tokens: in.Tokens, Since: in.Since.Unix()}), '\n')
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return Instance{}, fmt.Errorf("keep instance: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, InstanceFile), append(content, '\n')); err != nil {
+	if err := writeFile(filepath.Join(dir, InstanceFile), content); err != nil {
 		return Instance{}, fmt.Errorf("keep instance: %w", err)
 	}
 	return in, nil

@@ -70,6 +70,27 @@ func TestLoadInstanceRefuses(t *testing.T) {
 	f(`{}`, "a/b", "instance id")
 }
 
+func TestNewInstance(t *testing.T) {
+	a, err := NewInstance("")
+	if err != nil || a.validate() != nil {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if b, err := NewInstance(""); err != nil || b.ID == a.ID {
+		t.Fatalf("two have the id %q (%v)", b.ID, err)
+	}
+	if c, err := NewInstance("c-1"); err != nil || c.ID != "c-1" {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, id := range []string{"a/b", "..", "-", strings.Repeat("a", 151)} {
+		if _, err := NewInstance(id); errs.KindOf(err) != errs.Invalid {
+			t.Fatalf("id %q: %v", id, err)
+		}
+		if _, err := LoadInstance(t.TempDir(), id); errs.KindOf(err) != errs.Invalid {
+			t.Fatalf("load of id %q: %v", id, err)
+		}
+	}
+}
+
 func TestLoadInstanceUnreadable(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, InstanceFile), 0o777); err != nil {
