@@ -21,8 +21,10 @@ type Iterator struct {
 	next   int    // position in chunks of the first one that was not opened
 	lanes  []lane // [:open] stand at a sample each, the rest is for reuse
 	open   int
-	cur    int // the lane whose sample is the current one
-	mixed  bool
+	cur    int   // the lane whose sample is the current one
+	mixed  bool  // chunks overlap
+	mint   int64 // bounds of what is yielded
+	maxt   int64
 	t      int64
 	typ    chunkenc.ValueType
 	err    error
@@ -52,10 +54,14 @@ func NewIterator(chunks []Chunk, pick Pick) *Iterator {
 func (it *Iterator) Reset(chunks []Chunk, pick Pick) {
 	it.chunks, it.pick, it.next, it.open, it.cur = chunks, pick, 0, 0, 0
 	it.t, it.typ, it.err, it.mixed = math.MinInt64, chunkenc.ValNone, nil, false
+	it.mint, it.maxt = math.MinInt64, math.MaxInt64
 	for i := 1; i < len(chunks) && !it.mixed; i++ {
 		it.mixed = chunks[i].MinTime <= chunks[i-1].MaxTime
 	}
 }
+
+// Bound makes the iterator yield only samples within [mint, maxt], both in ms. It is called before the first Next.
+func (it *Iterator) Bound(mint, maxt int64) { it.mint, it.maxt = mint, maxt }
 
 // Next implements chunkenc.Iterator.
 func (it *Iterator) Next() chunkenc.ValueType {
@@ -67,17 +73,16 @@ func (it *Iterator) Next() chunkenc.ValueType {
 		l.broken = false
 		if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
 			l.t = l.it.AtT()
-			it.t, it.typ = l.t, l.typ
-			return it.typ
+			if it.t, it.typ = l.t, l.typ; it.t <= it.maxt {
+				return it.typ
+			}
+			return it.end(nil)
 		}
 	}
 	if it.t == math.MaxInt64 {
 		return it.end(nil)
 	}
-	if it.open == 0 && it.next == 0 {
-		return it.advance(math.MinInt64)
-	}
-	return it.advance(it.t + 1)
+	return it.advance(it.after())
 }
 
 // Seek implements chunkenc.Iterator.
@@ -85,10 +90,15 @@ func (it *Iterator) Seek(t int64) chunkenc.ValueType {
 	if it.err != nil || it.typ != chunkenc.ValNone && it.t >= t {
 		return it.typ
 	}
-	if it.open > 0 || it.next > 0 {
-		t = max(t, it.t+1)
+	return it.advance(max(t, it.after()))
+}
+
+// after is the smallest timestamp that may still come.
+func (it *Iterator) after() int64 {
+	if it.open == 0 && it.next == 0 {
+		return it.mint
 	}
-	return it.advance(t)
+	return max(it.mint, it.t+1)
 }
 
 // advance moves to the first sample at or after floor.
@@ -113,7 +123,7 @@ func (it *Iterator) advance(floor int64) chunkenc.ValueType {
 		}
 		it.cur = it.earliest()
 	}
-	if it.open == 0 {
+	if it.open == 0 || it.lanes[it.cur].t > it.maxt {
 		return it.end(nil)
 	}
 	it.t = it.lanes[it.cur].t
@@ -212,8 +222,8 @@ func (it *Iterator) AtST() int64 { return it.lanes[it.cur].it.AtST() }
 func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
 	l := &it.lanes[it.cur]
 	t, h := l.it.AtHistogram(h)
-	if l.broken && h.CounterResetHint != histogram.GaugeType {
-		h.CounterResetHint = histogram.UnknownCounterReset
+	if l.broken {
+		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
 	}
 	return t, h
 }
@@ -222,8 +232,8 @@ func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histo
 func (it *Iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	l := &it.lanes[it.cur]
 	t, h := l.it.AtFloatHistogram(h)
-	if l.broken && h.CounterResetHint != histogram.GaugeType {
-		h.CounterResetHint = histogram.UnknownCounterReset
+	if l.broken {
+		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
 	}
 	return t, h
 }

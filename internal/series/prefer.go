@@ -50,9 +50,15 @@ func (c *comparer) prefer(a, b *lane) bool {
 func (c *comparer) load(l *lane, h **histogram.Histogram, fh **histogram.FloatHistogram) (stale bool) {
 	switch l.typ {
 	case chunkenc.ValHistogram:
+		if *h == nil {
+			*h = new(histogram.Histogram) // given none, the iterator would lend its own buckets
+		}
 		_, *h = l.it.AtHistogram(*h)
 		return value.IsStaleNaN((*h).Sum)
 	case chunkenc.ValFloatHistogram:
+		if *fh == nil {
+			*fh = new(histogram.FloatHistogram)
+		}
 		_, *fh = l.it.AtFloatHistogram(*fh)
 		return value.IsStaleNaN((*fh).Sum)
 	}

@@ -33,6 +33,8 @@ type relabelSet struct {
 	budget  int64
 	first   string // the smallest changed label name
 	builder *labels.Builder
+	// keepEqual leaves series that become equal as neighbours.
+	keepEqual bool
 
 	group   []Series // the relabeled series that share a first label, sorted from the moment the group is complete
 	at      int      // 1-based position in group
@@ -79,7 +81,9 @@ func (r *relabelSet) fill() bool {
 		return false
 	}
 	slices.SortStableFunc(r.group, func(a, b Series) int { return labels.Compare(a.Labels, b.Labels) })
-	r.joinEqual()
+	if !r.keepEqual {
+		r.joinEqual()
+	}
 	if r.yielded && r.group[0].Labels.IsEmpty() {
 		// It belongs before all that was yielded already. Only a series without a metric name can come here.
 		r.err = errs.E(errs.Invalid, "a series has no labels but those to be removed, %q", r.without)

@@ -1,6 +1,8 @@
 package series
 
 import (
+	"slices"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -11,6 +13,8 @@ import (
 type Entry struct {
 	Series Series
 	Pick   Pick
+	// MinTime and MaxTime bound the samples, ms inclusive.
+	MinTime, MaxTime int64
 }
 
 // Labels implements storage.Series.
@@ -18,32 +22,62 @@ func (e *Entry) Labels() labels.Labels { return e.Series.Labels }
 
 // Iterator implements storage.Series.
 func (e *Entry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
-	if it, ok := reuse.(*Iterator); ok {
-		it.Reset(e.Series.Chunks, e.Pick)
-		return it
+	if e.isTotals() {
+		return newCounterIterator(e.Series.Chunks, e.MinTime, e.MaxTime)
 	}
-	return NewIterator(e.Series.Chunks, e.Pick)
+	it, ok := reuse.(*Iterator)
+	if !ok {
+		it = new(Iterator)
+	}
+	it.Reset(e.Series.Chunks, e.Pick)
+	it.Bound(e.MinTime, e.MaxTime)
+	return it
 }
 
-// Storage is set as Prometheus's storage.SeriesSet. Its series stay valid until set's Close, which remains the caller's.
-func Storage(set Set, pick Pick) storage.SeriesSet { return &storageSet{set: set, pick: pick} }
+// isTotals reports whether the samples are totals of downsampled counters.
+func (e *Entry) isTotals() bool {
+	return e.Pick == PickCounter && slices.ContainsFunc(e.Series.Chunks, func(c Chunk) bool { return c.Aggr != nil })
+}
+
+// Storage is set as Prometheus's storage.SeriesSet, with samples within [mint, maxt] (ms) only. Its series stay valid until
+// set's Close, which remains the caller's.
+func Storage(set Set, pick Pick, mint, maxt int64) storage.SeriesSet {
+	return &storageSet{set: set, pick: pick, mint: mint, maxt: maxt, warnings: annotations.Annotations{}}
+}
+
+// entriesPerSlab entries are allocated at once.
+const entriesPerSlab = 64
 
 type storageSet struct {
-	set  Set
-	pick Pick
+	set        Set
+	pick       Pick
+	mint, maxt int64
+	warnings   annotations.Annotations // one map for the whole life: callers may ask for it before the end and look later
+	slab       []Entry
 }
 
-func (s *storageSet) Next() bool         { return s.set.Next() }
-func (s *storageSet) At() storage.Series { return &Entry{s.set.At(), s.pick} }
-func (s *storageSet) Err() error         { return s.set.Err() }
-
-func (s *storageSet) Warnings() annotations.Annotations {
-	var all annotations.Annotations
-	for _, w := range s.set.Warnings() {
-		all.Add(warning(w))
+func (s *storageSet) Next() bool {
+	if s.set.Next() {
+		return true
 	}
-	return all
+	for _, w := range s.set.Warnings() {
+		s.warnings.Add(warning(w))
+	}
+	return false
 }
+
+func (s *storageSet) At() storage.Series {
+	if len(s.slab) == 0 {
+		s.slab = make([]Entry, entriesPerSlab)
+	}
+	e := &s.slab[0]
+	s.slab = s.slab[1:]
+	*e = Entry{s.set.At(), s.pick, s.mint, s.maxt}
+	return e
+}
+
+func (s *storageSet) Err() error                        { return s.set.Err() }
+func (s *storageSet) Warnings() annotations.Annotations { return s.warnings }
 
 // warning is a text as an annotation.
 type warning string

@@ -1,6 +1,7 @@
 package sourcetest
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -26,6 +27,17 @@ type Sample struct {
 	V  float64
 	H  *histogram.Histogram
 	FH *histogram.FloatHistogram
+}
+
+// String is the sample as failures show it.
+func (s Sample) String() string {
+	switch {
+	case s.H != nil:
+		return fmt.Sprintf("%d: histogram %s, hint %d", s.T, s.H, s.H.CounterResetHint)
+	case s.FH != nil:
+		return fmt.Sprintf("%d: float histogram %s, hint %d", s.T, s.FH, s.FH.CounterResetHint)
+	}
+	return fmt.Sprintf("%d: %g (%x)", s.T, s.V, math.Float64bits(s.V))
 }
 
 // step is the time between samples in ms; samples is their number per series.

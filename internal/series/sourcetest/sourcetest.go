@@ -194,8 +194,15 @@ func (s *suite) check(t *testing.T, what string, r *series.Request) {
 		return
 	}
 	for i := range got {
-		if !slices.EqualFunc(got[i].Samples, want[i].Samples, same) {
-			t.Errorf("%s: %s: %d samples differ from the %d expected", what, got[i].Labels, len(got[i].Samples), len(want[i].Samples))
+		if g, w := len(got[i].Samples), len(want[i].Samples); g != w {
+			t.Errorf("%s: %s: %d samples, want %d", what, got[i].Labels, g, w)
+			continue
+		}
+		for n, p := range got[i].Samples {
+			if !same(p, want[i].Samples[n]) {
+				t.Errorf("%s: %s: sample %d is %s, want %s", what, got[i].Labels, n, p, want[i].Samples[n])
+				break
+			}
 		}
 	}
 }

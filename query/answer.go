@@ -1,0 +1,177 @@
+package query
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// params are what a query says beyond PromQL, and what it used so far. One belongs to each query.
+type params struct {
+	replicaLabels []string // dedup over these; empty = no dedup
+	partial       bool     // answer with a warning rather than fail
+	maxResolution time.Duration
+	autoResolve   bool // a fifth of the step rather than maxResolution
+	storeMatch    [][]*labels.Matcher
+
+	series, bytes atomic.Int64
+	incomplete    atomic.Bool // a selection warned
+}
+
+type paramsKey struct{}
+
+func withParams(ctx context.Context, p *params) context.Context {
+	return context.WithValue(ctx, paramsKey{}, p)
+}
+
+// paramsFrom are the query's params, or new ones from the options.
+func (q *Querier) paramsFrom(ctx context.Context) *params {
+	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+		return p
+	}
+	return q.defaultParams()
+}
+
+func (q *Querier) defaultParams() *params {
+	return &params{replicaLabels: q.opts.ReplicaLabels, partial: q.opts.PartialResponse, maxResolution: q.opts.MaxSourceResolution}
+}
+
+// resolution is the coarsest one a selection for steps of that length (ms) may use, in ms.
+func (p *params) resolution(step int64) int64 {
+	if p.autoResolve {
+		return step / 5
+	}
+	return p.maxResolution.Milliseconds()
+}
+
+// answerSet is the merged series of a selection. It enforces limits on the way and judges completeness at the end.
+type answerSet struct {
+	series.Set
+	ctx    context.Context
+	cancel context.CancelFunc
+	q      *Querier
+	p      *params
+	req    *series.Request
+	judge  func(early bool) []string // what may be missing, once all sources have ended, or early
+
+	yielded int
+	done    bool
+	missing []string
+	err     error
+}
+
+func (s *answerSet) Next() bool {
+	if s.done {
+		return false
+	}
+	if early := s.req.Limit > 0 && s.yielded >= s.req.Limit; early || !s.Set.Next() {
+		s.finish(early)
+		return false
+	}
+	s.yielded++
+	if s.err = s.q.charge(s.p, s.Set.At()); s.err != nil {
+		s.done = true
+		return false
+	}
+	return true
+}
+
+// charge counts at towards the limits of the query.
+func (q *Querier) charge(p *params, at series.Series) error {
+	if n := p.series.Add(1); q.opts.MaxSeries > 0 && n > int64(q.opts.MaxSeries) {
+		return errs.E(errs.Limited, "the query selects more than %d series (limit on series per query)", q.opts.MaxSeries)
+	}
+	if q.opts.MaxBytes <= 0 {
+		return nil
+	}
+	var size int64
+	for i := range at.Chunks {
+		size += int64(len(at.Chunks[i].Raw.Data))
+		if a := at.Chunks[i].Aggr; a != nil {
+			for j := range a {
+				size += int64(len(a[j].Data))
+			}
+		}
+	}
+	if p.bytes.Add(size) > q.opts.MaxBytes {
+		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)", q.opts.MaxBytes)
+	}
+	return nil
+}
+
+func (s *answerSet) finish(early bool) {
+	s.done = true
+	if s.Set.Err() != nil {
+		return
+	}
+	if s.err = s.ctx.Err(); s.err != nil {
+		return
+	}
+	s.missing = s.judge(early)
+	s.err = s.q.settle(s.p, append(slices.Clone(s.Set.Warnings()), s.missing...))
+}
+
+// settle records that an answer may lack something, and is the error of a query that does not accept that.
+func (q *Querier) settle(p *params, missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	q.m.partial.Inc()
+	p.incomplete.Store(true)
+	if p.partial {
+		return nil
+	}
+	return errs.E(errs.Unavailable, "the answer would be incomplete: %s", strings.Join(missing, "; "))
+}
+
+func (s *answerSet) Err() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Set.Err()
+}
+
+func (s *answerSet) Warnings() series.Warnings {
+	all := slices.Clone(s.Set.Warnings())
+	for _, m := range s.missing {
+		all = append(all, partialPrefix+m)
+	}
+	return all
+}
+
+const partialPrefix = "partial answer: "
+
+func (s *answerSet) Close() error {
+	s.cancel()
+	return s.Set.Close()
+}
+
+// judgement returns what may be missing from what col gathered for r. early says that nobody waited for the sources to
+// end, since there was enough: those that did not fail count as answered.
+func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan plan, early bool) []string {
+	answered, failed := col.reports()
+	if early {
+		for _, g := range plan.groups {
+			if !slices.ContainsFunc(failed, func(f failure) bool { return f.name == g[0].label() }) {
+				answered = append(answered, g[0].info)
+			}
+		}
+	}
+	var ms Membership
+	if q.opts.Membership != nil && len(p.storeMatch) == 0 {
+		ms = q.opts.Membership()
+	}
+	for _, m := range plan.down {
+		failed = append(failed, failure{m.label(), m.info, m.err})
+	}
+	local := span{q.now().Add(-q.opts.Retention).UnixMilli(), math.MaxInt64}
+	return assess(ms, span{r.MinTime, r.MaxTime}, local, q.opts.Window, answered, failed)
+}

@@ -1,0 +1,207 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// collector gathers what the sources of one selection reported.
+type collector struct {
+	mu       sync.Mutex // guards answered and failed
+	answered []series.Info
+	failed   []failure
+}
+
+func (c *collector) answer(m *member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered = append(c.answered, m.info)
+}
+
+func (c *collector) fail(m *member, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = append(c.failed, failure{m.label(), m.info, err})
+}
+
+func (c *collector) reports() (answered []series.Info, failed []failure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.answered), slices.Clone(c.failed)
+}
+
+// final reports whether err ends the query: the question is wrong or too large, and would be for any source.
+func final(err error) bool {
+	switch errs.KindOf(err) {
+	case errs.Invalid, errs.Limited, errs.TooLarge:
+		return true
+	}
+	return false
+}
+
+// groupSet is the series of a group: of its first member, and from where that fails on, of the next.
+// Its error is final; that all members failed is for the collector.
+type groupSet struct {
+	ctx   context.Context
+	q     *Querier
+	req   *series.Request
+	col   *collector
+	left  group
+	at    *member
+	sets  []series.Set // opened so far, the last one is read
+	last  labels.Labels
+	found bool // last is set
+	err   error
+}
+
+func (s *groupSet) Next() bool {
+	if s.err != nil {
+		return false
+	}
+	for {
+		if s.at == nil {
+			if len(s.left) == 0 {
+				return false
+			}
+			s.at, s.left = s.left[0], s.left[1:]
+			s.q.m.asked.WithLabelValues(s.at.role()).Inc()
+			s.sets = append(s.sets, s.at.Source.Select(s.ctx, s.req))
+		}
+		set := s.sets[len(s.sets)-1]
+		for set.Next() {
+			l := set.At().Labels
+			if s.found && len(s.sets) > 1 && labels.Compare(l, s.last) <= 0 {
+				continue // the member before yielded it
+			}
+			s.last, s.found = l, true
+			return true
+		}
+		if !s.ended(set.Err()) {
+			return false
+		}
+	}
+}
+
+// ended handles the end of the current member's set and reports whether another one may go on.
+func (s *groupSet) ended(err error) bool {
+	m := s.at
+	s.at = nil
+	switch {
+	case err == nil:
+		s.col.answer(m)
+		s.left = nil
+	case s.ctx.Err() != nil:
+		s.err = s.ctx.Err()
+	case final(err):
+		s.err = err
+	default:
+		s.col.fail(m, err)
+		s.q.m.failed.WithLabelValues(m.role()).Inc()
+		if len(s.left) > 0 {
+			s.q.m.stoodIn.Inc()
+			return true
+		}
+	}
+	return false
+}
+
+func (s *groupSet) At() series.Series { return s.sets[len(s.sets)-1].At() }
+func (s *groupSet) Err() error        { return s.err }
+
+func (s *groupSet) Warnings() series.Warnings {
+	if len(s.sets) == 0 {
+		return nil
+	}
+	return s.sets[len(s.sets)-1].Warnings()
+}
+
+func (s *groupSet) Close() error {
+	all := make([]error, len(s.sets))
+	for i, set := range s.sets {
+		all[i] = set.Close()
+	}
+	return errors.Join(all...)
+}
+
+// Series travel from a prefetching goroutine in batches, so that handing them over costs little: the first batch is
+// small so that the merge can begin.
+const (
+	firstBatch = 16
+	batchSize  = 256
+	batches    = 4
+)
+
+// prefetchSet reads a set ahead in its own goroutine.
+type prefetchSet struct {
+	series.Set
+	ctx    context.Context
+	cancel context.CancelFunc
+	ch     chan []series.Series
+	batch  []series.Series
+	at     int // 1-based
+}
+
+// prefetch starts to read the set that open returns. Reading stops when the context handed to open ends.
+func prefetch(ctx context.Context, open func(context.Context) series.Set) series.Set {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &prefetchSet{Set: open(ctx), ctx: ctx, cancel: cancel, ch: make(chan []series.Series, batches)}
+	go s.read(ctx)
+	return s
+}
+
+// read owns the inner set until it closes ch. Close waits for that.
+func (s *prefetchSet) read(ctx context.Context) {
+	defer close(s.ch)
+	batch := make([]series.Series, 0, firstBatch)
+	for s.Set.Next() {
+		if batch = append(batch, s.Set.At()); len(batch) < cap(batch) {
+			continue
+		}
+		select {
+		case s.ch <- batch:
+		case <-ctx.Done():
+			return
+		}
+		batch = make([]series.Series, 0, batchSize)
+	}
+	select {
+	case s.ch <- batch:
+	case <-ctx.Done():
+	}
+}
+
+func (s *prefetchSet) Next() bool {
+	for s.at >= len(s.batch) {
+		batch, ok := <-s.ch
+		if !ok {
+			s.batch, s.at = nil, 0
+			return false
+		}
+		s.batch, s.at = batch, 0
+	}
+	s.at++
+	return true
+}
+
+func (s *prefetchSet) At() series.Series { return s.batch[s.at-1] }
+
+func (s *prefetchSet) Err() error {
+	if err := s.Set.Err(); err != nil {
+		return err
+	}
+	return s.ctx.Err() // reading may have ended early
+}
+
+func (s *prefetchSet) Close() error {
+	s.cancel()
+	for range s.ch {
+	}
+	return s.Set.Close()
+}

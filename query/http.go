@@ -1,0 +1,259 @@
+package query
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Prefixes below which Handler serves the API: Prometheus's and Thanos's, and Mimir's.
+const (
+	apiPrefix   = "/api/v1"
+	mimirPrefix = "/prometheus"
+)
+
+// Handler serves the query API, to be mounted at /api/v1/ and /prometheus/api/v1/. Paths it does not know are 404.
+func (q *Querier) Handler() http.Handler {
+	rest := q.prometheusAPI()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, ok := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, mimirPrefix), apiPrefix)
+		if !ok || path == "" {
+			http.NotFound(w, r)
+			return
+		}
+		next := rest
+		switch {
+		case r.Method == http.MethodGet && path == "/metadata":
+			next = http.HandlerFunc(q.handleMetadata)
+		case r.Method == http.MethodGet && path == "/stores":
+			next = http.HandlerFunc(q.handleStores)
+		}
+		q.serve(next, w, r, path)
+	})
+}
+
+// serve answers one request to path, with its tenants and parameters in the context.
+func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Request, path string) {
+	begin := time.Now()
+	ids, err := q.opts.Tenant.Read(r.Header)
+	if err == nil && len(ids) > 1 && !q.opts.MultiTenant {
+		err = errs.E(errs.Invalid, "queries over several tenants are not allowed here")
+	}
+	var p *params
+	if err == nil {
+		p, err = q.parseParams(r, path)
+	}
+	out := &answerWriter{ResponseWriter: w, p: p, status: http.StatusOK}
+	if err != nil {
+		writeError(out, err)
+	} else {
+		r2 := r.WithContext(withParams(tenant.WithSet(r.Context(), ids), p))
+		u := *r.URL
+		u.Path, u.RawPath = path, strings.TrimPrefix(strings.TrimPrefix(u.RawPath, mimirPrefix), apiPrefix)
+		r2.URL = &u
+		next.ServeHTTP(out, r2)
+	}
+	q.m.requests.WithLabelValues(handlerOf(path), strconv.Itoa(out.status/100)+"xx").Observe(time.Since(begin).Seconds())
+}
+
+// handlerOf is path as a metric label: few values, whatever clients ask for.
+func handlerOf(path string) string {
+	name := strings.Trim(path, "/")
+	switch {
+	case slices.Contains([]string{"query", "query_range", "query_exemplars", "series", "labels", "metadata", "stores", "read"}, name):
+		return name
+	case strings.HasPrefix(name, "label/"):
+		return "label_values"
+	}
+	return "other"
+}
+
+// answerWriter forbids caching of answers that failed or may be incomplete.
+type answerWriter struct {
+	http.ResponseWriter
+	p      *params
+	status int
+	wrote  bool
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	if !w.wrote {
+		w.wrote, w.status = true, status
+		if status >= http.StatusBadRequest || w.p != nil && w.p.incomplete.Load() {
+			w.Header().Set("Cache-Control", "no-store")
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(b []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher, which streamed remote read asks for.
+func (w *answerWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// Unwrap gives http.ResponseController the writer below.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// parseParams reads the parameters that Thanos's API has beyond Prometheus's.
+func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, errs.E(errs.Invalid, "form: %w", err)
+	}
+	p := q.defaultParams()
+	if path == "/read" {
+		p.partial = false // its answer has no room for a warning
+	}
+	if names := r.Form["replicaLabels[]"]; len(names) > 0 {
+		p.replicaLabels = names
+	}
+	dedup, err := formBool(r, "dedup", true)
+	if err != nil {
+		return nil, err
+	}
+	if !dedup {
+		p.replicaLabels = nil
+	}
+	if p.partial, err = formBool(r, "partial_response", p.partial); err != nil {
+		return nil, err
+	}
+	if err := p.parseResolution(r.FormValue("max_source_resolution")); err != nil {
+		return nil, err
+	}
+	for _, text := range r.Form["storeMatch[]"] {
+		ms, err := q.parser.ParseMetricSelector(text)
+		if err != nil {
+			return nil, errs.E(errs.Invalid, "storeMatch[] %q: %w", text, err)
+		}
+		p.storeMatch = append(p.storeMatch, ms)
+	}
+	return p, nil
+}
+
+func formBool(r *http.Request, name string, fallback bool) (bool, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return fallback, nil
+	}
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, errs.E(errs.Invalid, "%s %q: must be true or false", name, text)
+	}
+	return v, nil
+}
+
+// parseResolution reads "auto", a duration as 5m or 1h, or seconds.
+func (p *params) parseResolution(text string) error {
+	switch text {
+	case "":
+		return nil
+	case "auto":
+		p.autoResolve = true
+		return nil
+	}
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 && seconds < 1e9 {
+		p.maxResolution = time.Duration(seconds * float64(time.Second))
+		return nil
+	}
+	d, err := model.ParseDuration(text)
+	if err != nil {
+		return errs.E(errs.Invalid, "max_source_resolution %q: %w", text, err)
+	}
+	p.maxResolution = time.Duration(d)
+	return nil
+}
+
+// writeData answers in the form of Prometheus's API.
+func writeData(w http.ResponseWriter, data any, warnings ...string) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(struct { // an error here is the client's connection
+		Status   string   `json:"status"`
+		Data     any      `json:"data"`
+		Warnings []string `json:"warnings,omitempty"`
+	}{"success", data, warnings})
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	status, ok := statusOf(0, err)
+	if !ok {
+		status = errs.KindOf(err).HTTPStatus()
+	}
+	kind := map[int]string{400: "bad_data", 404: "not_found", 422: "execution", 503: "unavailable"}[status]
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Status    string `json:"status"`
+		ErrorType string `json:"errorType"`
+		Error     string `json:"error"`
+	}{"error", cmp.Or(kind, "internal"), err.Error()})
+}
+
+// storeStatus is an endpoint in the answer of /stores, as Thanos shows it.
+type storeStatus struct {
+	Name      string          `json:"name"`
+	LastCheck time.Time       `json:"lastCheck"`
+	LastError *string         `json:"lastError"`
+	LabelSets []labels.Labels `json:"labelSets"`
+	MinTime   int64           `json:"minTime"`
+	MaxTime   int64           `json:"maxTime"`
+}
+
+func (q *Querier) handleStores(w http.ResponseWriter, _ *http.Request) {
+	byRole := map[string][]storeStatus{}
+	for _, m := range q.view.Load().members {
+		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: m.info.Labels, MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
+		if s.LabelSets == nil {
+			s.LabelSets = []labels.Labels{}
+		}
+		if m.err != nil {
+			text := m.err.Error()
+			s.LastError = &text
+		}
+		byRole[m.role()] = append(byRole[m.role()], s)
+	}
+	writeData(w, byRole)
+}
+
+func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
+	limit, err := formInt(r, "limit")
+	perFamily := 0
+	if err == nil {
+		perFamily, err = formInt(r, "limit_per_metric")
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	found, missing, err := q.metadata(r.Context(), r.FormValue("metric"), limit, perFamily)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeData(w, found, missing...)
+}
+
+func formInt(r *http.Request, name string) (int, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, errs.E(errs.Invalid, "%s must be a number", name)
+	}
+	return n, nil
+}

@@ -1,0 +1,106 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// pollTick is how often the poller looks for new endpoints and for those that are due.
+const pollTick = time.Second
+
+// view is what the last poll found. It is immutable.
+type view struct{ members []*member }
+
+// member is an endpoint as the last poll found it.
+type member struct {
+	Endpoint
+	info    series.Info // the last answer, or what discovery knows
+	heard   bool        // it has answered once
+	err     error       // of the last poll
+	checked time.Time
+}
+
+// role is for metrics and messages.
+func (m *member) role() string { return cmp.Or(m.info.Role, "unknown") }
+
+// label is how messages name it.
+func (m *member) label() string {
+	if m.info.Instance == "" || m.info.Instance == m.Name {
+		return m.role() + " " + m.Name
+	}
+	return m.role() + " " + m.info.Instance + " (" + m.Name + ")"
+}
+
+func (q *Querier) run(ctx context.Context) {
+	tick := time.NewTicker(pollTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			q.poll(ctx)
+		}
+	}
+}
+
+// poll asks every endpoint that is new, due, or did not answer last time, all at once, and replaces the view.
+func (q *Querier) poll(ctx context.Context) {
+	old := map[string]*member{}
+	for _, m := range q.view.Load().members {
+		old[m.Name] = m
+	}
+	var next view
+	var wg sync.WaitGroup
+	for _, e := range q.endpoints() {
+		was := old[e.Name]
+		m := &member{Endpoint: e, info: e.Known}
+		if was != nil {
+			*m = *was
+			m.Endpoint = e
+		}
+		next.members = append(next.members, m)
+		if was == nil || was.err != nil || q.now().Sub(was.checked) >= q.opts.InfoInterval {
+			wg.Go(func() { q.ask(ctx, m) })
+		}
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	slices.SortStableFunc(next.members, func(a, b *member) int { return cmp.Compare(a.Name, b.Name) })
+	q.m.endpoints.Reset()
+	for _, m := range next.members {
+		state := "up"
+		if m.err != nil {
+			state = "down"
+		}
+		q.m.endpoints.WithLabelValues(m.role(), state).Inc()
+		q.logChange(old[m.Name], m)
+	}
+	q.view.Store(&next)
+}
+
+// ask fills in m, which nobody else sees yet.
+func (q *Querier) ask(ctx context.Context, m *member) {
+	ctx, cancel := context.WithTimeout(ctx, q.opts.InfoTimeout)
+	defer cancel()
+	info, err := m.Source.Info(ctx)
+	if m.err, m.checked = err, q.now(); err == nil {
+		m.info, m.heard = info, true
+	}
+}
+
+func (q *Querier) logChange(was, is *member) {
+	switch {
+	case is.err != nil && (was == nil || was.err == nil):
+		q.log.Warn("endpoint does not answer", "endpoint", is.Name, "role", is.role(), "err", is.err)
+	case is.err == nil && (was == nil || was.err != nil):
+		q.log.Info("endpoint answers", "endpoint", is.Name, "role", is.role(), "instance", is.info.Instance)
+	}
+}

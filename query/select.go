@@ -1,0 +1,136 @@
+package query
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// group is members that stand in for each other, in the order in which they are to be asked. Usually it has one.
+type group []*member
+
+// plan is whom a selection asks.
+type plan struct {
+	groups []group
+	// down are members that would have been asked, had they answered the last poll.
+	down []*member
+}
+
+// seed makes tenants prefer different gateways; within a process a tenant always prefers the same.
+var seed = maphash.MakeSeed()
+
+// choose plans a selection for r. storeMatch, when not empty, are alternatives of which one must match the external
+// labels of a member, where __address__ is its name.
+//
+// Hearth's own members are all asked, whatever their Info says of times and tenants: blocks and series move between them
+// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out.
+func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher) plan {
+	var p plan
+	seen := map[[2]string]int{} // instance and role -> position in eligible
+	var eligible []*member
+	for _, m := range members {
+		if !matchesStore(m, storeMatch) || m.info.Instance == "" && m.heard && !mayHold(m.info, r) {
+			continue
+		}
+		if m.info.Instance != "" {
+			key := [2]string{m.info.Instance, m.info.Role}
+			if at, found := seen[key]; found {
+				if better(m, eligible[at]) {
+					eligible[at] = m
+				}
+				continue
+			}
+			seen[key] = len(eligible)
+		}
+		eligible = append(eligible, m)
+	}
+	buckets := map[string]int{} // bucket -> position in p.groups
+	for _, m := range eligible {
+		if m.err != nil {
+			p.down = append(p.down, m)
+			continue
+		}
+		if m.info.Bucket != "" {
+			if at, found := buckets[m.info.Bucket]; found {
+				p.groups[at] = append(p.groups[at], m)
+				continue
+			}
+			buckets[m.info.Bucket] = len(p.groups)
+		}
+		p.groups = append(p.groups, group{m})
+	}
+	for _, g := range p.groups {
+		prefer(g, r.Tenant)
+	}
+	return p
+}
+
+// better reports whether a is to be asked rather than b, the same process under another name.
+func better(a, b *member) bool {
+	if (a.err == nil) != (b.err == nil) {
+		return a.err == nil
+	}
+	return a.Local && !b.Local
+}
+
+// prefer orders a group: local first, then by tenant, so that a tenant's index stays cached where it was.
+func prefer(g group, id tenant.ID) {
+	if len(g) < 2 {
+		return
+	}
+	at := int(maphash.String(seed, string(id)) % uint64(len(g)))
+	rotated := slices.Concat(g[at:], g[:at])
+	copy(g, rotated)
+	slices.SortStableFunc(g, func(a, b *member) int {
+		switch {
+		case a.Local == b.Local:
+			return 0
+		case a.Local:
+			return -1
+		}
+		return 1
+	})
+}
+
+// mayHold reports whether a foreign store that says info can hold what r asks for.
+func mayHold(info series.Info, r *series.Request) bool {
+	if !info.Covers(r.Tenant, r.MinTime, r.MaxTime) {
+		return false
+	}
+	return len(info.Labels) == 0 || slices.ContainsFunc(info.Labels, func(ext labels.Labels) bool { return mayMatch(ext, r.Matchers) })
+}
+
+// mayMatch reports whether series of a stream with external labels ext can match ms. Labels that ext lacks may be in the
+// series.
+func mayMatch(ext labels.Labels, ms []*labels.Matcher) bool {
+	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return ext.Has(m.Name) && !m.Matches(ext.Get(m.Name)) })
+}
+
+const addressLabel = "__address__"
+
+func matchesStore(m *member, storeMatch [][]*labels.Matcher) bool {
+	if len(storeMatch) == 0 {
+		return true
+	}
+	sets := m.info.Labels
+	if len(sets) == 0 {
+		sets = []labels.Labels{labels.EmptyLabels()}
+	}
+	for _, ms := range storeMatch {
+		for _, set := range sets {
+			if !slices.ContainsFunc(ms, func(ma *labels.Matcher) bool {
+				if ma.Name == addressLabel {
+					return !ma.Matches(m.Name)
+				}
+				return !ma.Matches(set.Get(ma.Name))
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}

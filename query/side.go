@@ -1,0 +1,187 @@
+package query
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// each calls f at once for all sources of kind S that tenant id's selections ask, and returns what failed as warnings, or
+// as an error if the query wants that.
+func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(context.Context, S) error) ([]string, error) {
+	p := q.paramsFrom(ctx)
+	plan := q.plan(r, p)
+	col := new(collector)
+	var wg sync.WaitGroup
+	for _, g := range plan.groups {
+		src, ok := g[0].Source.(S)
+		if !ok {
+			col.answer(g[0])
+			continue
+		}
+		wg.Go(func() {
+			if err := f(ctx, src); err != nil {
+				col.fail(g[0], err)
+				return
+			}
+			col.answer(g[0])
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	missing := q.judgement(r, p, col, plan, false)
+	return missing, q.settle(p, missing)
+}
+
+var _ series.ExemplarSource = (*Querier)(nil)
+
+// Exemplars implements series.ExemplarSource.
+func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	var mu sync.Mutex // guards all
+	var all []exemplar.QueryResult
+	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
+	_, err := each(ctx, q, r, func(ctx context.Context, src series.ExemplarSource) error {
+		found, err := src.Exemplars(ctx, id, mint, maxt, ms...)
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, found...)
+		return err
+	})
+	return uniteExemplars(all), err
+}
+
+// uniteExemplars makes one result of those of one series, in label order, exemplars by time, equal ones once.
+func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
+	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	out := []exemplar.QueryResult{}
+	for _, r := range all {
+		if n := len(out); n > 0 && labels.Equal(out[n-1].SeriesLabels, r.SeriesLabels) {
+			out[n-1].Exemplars = slices.Concat(out[n-1].Exemplars, r.Exemplars)
+			continue
+		}
+		out = append(out, r)
+	}
+	for i := range out {
+		slices.SortStableFunc(out[i].Exemplars, exemplar.Compare)
+		out[i].Exemplars = slices.CompactFunc(out[i].Exemplars, func(a, b exemplar.Exemplar) bool { return a.Equals(b) })
+	}
+	return out
+}
+
+type exemplarQueryable struct{ q *Querier }
+
+func (e exemplarQueryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, error) {
+	return exemplarQuerier{e.q, ctx}, nil
+}
+
+// exemplarQuerier keeps its context because the interface hands it over with the querier only.
+type exemplarQuerier struct {
+	q   *Querier
+	ctx context.Context
+}
+
+func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	whole := e.q.scope(e.ctx)
+	var all []exemplar.QueryResult
+	for _, id := range whole.ids {
+		one := scope{[]tenant.ID{id}, whole.label}
+		var own [][]*labels.Matcher
+		for _, m := range ms {
+			if left, rest := one.narrow(m); len(left.ids) > 0 {
+				own = append(own, rest)
+			}
+		}
+		if len(own) == 0 {
+			continue
+		}
+		found, err := e.q.Exemplars(e.ctx, id, start, end, own...)
+		if err != nil {
+			return nil, err
+		}
+		if whole.label != "" {
+			for i := range found {
+				found[i].SeriesLabels = labels.NewBuilder(found[i].SeriesLabels).Set(whole.label, string(id)).Labels()
+			}
+		}
+		all = append(all, found...)
+	}
+	return uniteExemplars(all), nil
+}
+
+var _ series.MetadataSource = (*Querier)(nil)
+
+// Metadata implements series.MetadataSource.
+func (q *Querier) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+	found, _, err := q.tenantMetadata(ctx, id, family)
+	trimMetadata(found, limit, 0)
+	return found, err
+}
+
+func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family string) (map[string][]metadata.Metadata, []string, error) {
+	var mu sync.Mutex // guards all
+	all := map[string][]metadata.Metadata{}
+	now := q.now().UnixMilli()
+	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
+	missing, err := each(ctx, q, r, func(ctx context.Context, src series.MetadataSource) error {
+		found, err := src.Metadata(ctx, id, family, 0)
+		mu.Lock()
+		defer mu.Unlock()
+		addMetadata(all, found)
+		return err
+	})
+	return all, missing, err
+}
+
+// metadata is what the tenants of ctx said of families, within limits (0 and less: none).
+func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata, []string, error) {
+	all := map[string][]metadata.Metadata{}
+	var warnings []string
+	for _, id := range q.scope(ctx).ids {
+		found, missing, err := q.tenantMetadata(ctx, id, family)
+		if err != nil {
+			return nil, nil, err
+		}
+		addMetadata(all, found)
+		for _, m := range missing {
+			warnings = append(warnings, partialPrefix+m)
+		}
+	}
+	trimMetadata(all, limit, perFamily)
+	slices.Sort(warnings)
+	return all, slices.Compact(warnings), nil
+}
+
+// addMetadata adds what all does not have yet. Two members may know different texts of a family, after a change.
+func addMetadata(all, found map[string][]metadata.Metadata) {
+	for family, ms := range found {
+		for _, m := range ms {
+			if !slices.Contains(all[family], m) {
+				all[family] = append(all[family], m)
+			}
+		}
+	}
+}
+
+func trimMetadata(all map[string][]metadata.Metadata, limit, perFamily int) {
+	if limit > 0 && len(all) > limit {
+		for _, family := range slices.Sorted(maps.Keys(all))[limit:] {
+			delete(all, family)
+		}
+	}
+	for family, ms := range all {
+		if perFamily > 0 && len(ms) > perFamily {
+			all[family] = ms[:perFamily]
+		}
+	}
+}

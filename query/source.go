@@ -1,0 +1,158 @@
+package query
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+var _ series.Source = (*Querier)(nil)
+
+// Select implements series.Source: the union of what the endpoints hold of one tenant. Selections run from the call on,
+// not only from the first Next.
+func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
+	p := q.paramsFrom(ctx)
+	plan := q.plan(r, p)
+	col := new(collector)
+	ctx, cancel := context.WithCancel(ctx)
+	sets := make([]series.Set, 0, len(plan.groups))
+	for _, g := range plan.groups {
+		set := &groupSet{q: q, req: r, col: col, left: g}
+		if len(plan.groups) == 1 && g[0].Local {
+			set.ctx = ctx
+			sets = append(sets, set)
+			continue
+		}
+		sets = append(sets, prefetch(ctx, func(ctx context.Context) series.Set {
+			set.ctx = ctx
+			return set
+		}))
+	}
+	return &answerSet{
+		Set: series.Merge(sets...), ctx: ctx, cancel: cancel, q: q, p: p, req: r,
+		judge: func(early bool) []string { return q.judgement(r, p, col, plan, early) },
+	}
+}
+
+// plan decides whom to ask. Members that did not answer the last poll are asked only if the answer would be incomplete
+// without them.
+func (q *Querier) plan(r *series.Request, p *params) plan {
+	plan := choose(q.view.Load().members, r, p.storeMatch)
+	if len(plan.down) == 0 {
+		return plan
+	}
+	if len(q.judgement(r, p, new(collector), plan, true)) > 0 {
+		for _, m := range plan.down {
+			plan.groups = append(plan.groups, group{m})
+		}
+		plan.down = nil
+	}
+	return plan
+}
+
+// LabelNames implements series.Source.
+func (q *Querier) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
+	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
+		return src.LabelNames(ctx, r)
+	})
+}
+
+// LabelValues implements series.Source.
+func (q *Querier) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
+	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
+		return src.LabelValues(ctx, name, r)
+	})
+}
+
+type askLabels func(context.Context, series.Source) ([]string, series.Warnings, error)
+
+// labels asks every group of sources at once and unites the answers.
+func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
+	p := q.paramsFrom(ctx)
+	plan := q.plan(r, p)
+	col := new(collector)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex // guards what follows
+	var all []string
+	var warnings series.Warnings
+	var failed error
+	var wg sync.WaitGroup
+	for _, g := range plan.groups {
+		wg.Go(func() {
+			found, w, err := q.groupLabels(ctx, g, col, ask)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && failed == nil {
+				failed = err
+				cancel()
+			}
+			all, warnings = append(all, found...), append(warnings, w...)
+		})
+	}
+	wg.Wait()
+	if failed != nil {
+		return nil, nil, failed
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if r.Limit > 0 && len(all) > r.Limit {
+		all = all[:r.Limit]
+	}
+	missing := q.judgement(r, p, col, plan, false)
+	err := q.settle(p, append(slices.Clone(warnings), missing...))
+	for _, m := range missing {
+		warnings = append(warnings, partialPrefix+m)
+	}
+	slices.Sort(warnings)
+	return all, slices.Compact(warnings), err
+}
+
+func (q *Querier) groupLabels(ctx context.Context, g group, col *collector, ask askLabels) ([]string, series.Warnings, error) {
+	for _, m := range g {
+		q.m.asked.WithLabelValues(m.role()).Inc()
+		found, warnings, err := ask(ctx, m.Source)
+		switch {
+		case err == nil:
+			col.answer(m)
+			return found, warnings, nil
+		case ctx.Err() != nil:
+			return nil, nil, ctx.Err()
+		case final(err):
+			return nil, nil, err
+		}
+		q.m.failed.WithLabelValues(m.role()).Inc()
+		col.fail(m, err)
+	}
+	return nil, nil, nil
+}
+
+// Info implements series.Source: the union of the endpoints' answers to the last poll.
+func (q *Querier) Info(context.Context) (series.Info, error) {
+	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	members := q.view.Load().members
+	known := true
+	for _, m := range members {
+		if !m.heard {
+			continue
+		}
+		info.MinTime, info.MaxTime = min(info.MinTime, m.info.MinTime), max(info.MaxTime, m.info.MaxTime)
+		info.Labels = append(info.Labels, m.info.Labels...)
+		info.Tenants = append(info.Tenants, m.info.Tenants...)
+		info.ReplicationFactor = max(info.ReplicationFactor, m.info.ReplicationFactor)
+		known = known && m.info.Tenants != nil
+	}
+	slices.Sort(info.Tenants)
+	info.Tenants = slices.Compact(info.Tenants)
+	if !known || len(members) == 0 {
+		info.Tenants = nil
+	}
+	if len(members) > 0 && !slices.ContainsFunc(members, func(m *member) bool { return m.heard }) {
+		return info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", len(members))
+	}
+	return info, nil
+}

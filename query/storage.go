@@ -1,0 +1,190 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+var _ storage.SampleAndChunkQueryable = (*Querier)(nil)
+
+// Querier implements storage.Queryable. Its selections are over the tenants of their contexts (tenant.WithSet), or over
+// the default tenant. mint and maxt are inclusive Unix ms.
+func (q *Querier) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &querier{q: q, mint: mint, maxt: maxt}, nil
+}
+
+// ChunkQuerier implements storage.ChunkQueryable: as Querier, encoded anew as chunks that do not overlap.
+func (q *Querier) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return chunkQuerier{&querier{q: q, mint: mint, maxt: maxt}}, nil
+}
+
+func (q *Querier) scope(ctx context.Context) scope {
+	ids := tenant.SetFrom(ctx)
+	if len(ids) == 0 {
+		ids = []tenant.ID{tenant.Default}
+	}
+	return scopeOf(ids, q.opts.TenantLabel)
+}
+
+type querier struct {
+	q          *Querier
+	mint, maxt int64
+
+	mu   sync.Mutex // guards sets
+	sets []series.Set
+}
+
+func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	p := q.q.paramsFrom(ctx)
+	r := q.request(p, hints)
+	pick := series.PickAvg
+	if r.MaxResolution > 0 {
+		pick = series.PickFor(r.Hints.Func)
+		r.Aggregates = pick.Aggregates()
+	}
+	scope, own := q.q.scope(ctx).narrow(ms)
+	r.Matchers = own
+	set := q.q.selectTenants(ctx, r, scope)
+	q.mu.Lock()
+	q.sets = append(q.sets, set)
+	q.mu.Unlock()
+	bounds := [2]int64{r.MinTime, r.MaxTime}
+	if hints != nil && hints.DisableTrimming {
+		bounds = [2]int64{q.mint, q.maxt}
+	}
+	if len(p.replicaLabels) > 0 {
+		return series.Dedup(set, series.DedupOptions{
+			ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Pick: pick, MinTime: bounds[0], MaxTime: bounds[1],
+		})
+	}
+	return series.Storage(set, pick, bounds[0], bounds[1])
+}
+
+// request is what a selection asks of sources, but for tenant and matchers.
+func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request {
+	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt}
+	if hints == nil {
+		r.MaxResolution = p.resolution(0)
+		return r
+	}
+	r.MinTime, r.MaxTime = hints.Start, hints.End
+	r.SkipChunks = hints.Func == "series"
+	r.MaxResolution = p.resolution(hints.Step)
+	r.Shard = series.Shard{Index: hints.ShardIndex, Count: hints.ShardCount}
+	r.Hints = series.Hints{Step: hints.Step, Range: hints.Range, Func: hints.Func, Grouping: hints.Grouping, By: hints.By}
+	if len(p.replicaLabels) == 0 {
+		r.Limit = hints.Limit // dedup leaves fewer series than the sources count
+	}
+	return r
+}
+
+// selectTenants is the series of all tenants in s, with the tenant label if s has one.
+func (q *Querier) selectTenants(ctx context.Context, r *series.Request, s scope) series.Set {
+	sets := make([]series.Set, 0, len(s.ids))
+	for _, id := range s.ids {
+		of := *r
+		of.Tenant = id
+		set := q.Select(ctx, &of)
+		if s.label != "" {
+			set = series.Relabel(set, labels.FromStrings(s.label, string(id)), nil, q.opts.SortBudget)
+		}
+		sets = append(sets, set)
+	}
+	return series.Merge(sets...)
+}
+
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	scope, r := q.labelRequest(ctx, hints, ms)
+	names, warnings, err := q.eachTenant(ctx, scope, r, func(r *series.Request) ([]string, series.Warnings, error) {
+		return q.q.LabelNames(ctx, r)
+	})
+	if len(names) > 0 && scope.label != "" {
+		names = merged(append(names, scope.label), r.Limit)
+	}
+	return names, warnings, err
+}
+
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	scope, r := q.labelRequest(ctx, hints, ms)
+	ask := func(r *series.Request) ([]string, series.Warnings, error) { return q.q.LabelValues(ctx, name, r) }
+	if name == scope.label && name != "" {
+		ask = func(r *series.Request) ([]string, series.Warnings, error) {
+			one := *r
+			one.Limit = 1
+			names, warnings, err := q.q.LabelNames(ctx, &one)
+			if len(names) > 0 {
+				names = []string{string(r.Tenant)}
+			}
+			return names, warnings, err
+		}
+	}
+	return q.eachTenant(ctx, scope, r, ask)
+}
+
+func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, ms []*labels.Matcher) (scope, *series.Request) {
+	scope, own := q.q.scope(ctx).narrow(ms)
+	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt, Matchers: own}
+	if hints != nil {
+		r.Limit = hints.Limit
+	}
+	return scope, r
+}
+
+// eachTenant unites the answers for the tenants of s.
+func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request, ask func(*series.Request) ([]string, series.Warnings, error)) ([]string, annotations.Annotations, error) {
+	var all []string
+	var notes annotations.Annotations
+	for _, id := range s.ids {
+		of := *r
+		of.Tenant = id
+		found, warnings, err := ask(&of)
+		if err != nil {
+			return nil, notes, err
+		}
+		all = append(all, found...)
+		for _, w := range warnings {
+			notes.Add(errors.New(w))
+		}
+	}
+	return merged(all, r.Limit), notes, ctx.Err()
+}
+
+func merged(all []string, limit int) []string {
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all
+}
+
+// Close frees all that was selected.
+func (q *querier) Close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make([]error, len(q.sets))
+	for i, s := range q.sets {
+		all[i] = s.Close()
+	}
+	q.sets = nil
+	if err := errors.Join(all...); err != nil {
+		return errs.E(errs.Internal, "close selected series: %w", err)
+	}
+	return nil
+}
+
+type chunkQuerier struct{ *querier }
+
+func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+	return storage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, ms...))
+}
