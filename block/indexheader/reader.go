@@ -31,6 +31,7 @@ type Reader struct {
 	nameSymbols map[uint32]string
 	table       []byte // the postings offset table's content
 	postingsEnd int64  // in the index
+	size        int64  // of the index
 	series      index.Range
 }
 
@@ -80,7 +81,8 @@ func (r *Reader) load(b []byte) error {
 		return errs.E(errs.Invalid, "postings end at %d", end)
 	}
 	r.postingsEnd = int64(end)
-	toc, err := readTOC(b[indexTOC:indexTOC+indexTOCLen], r.postingsEnd+int64(len(b)-tocLen)-int64(table))
+	r.size = r.postingsEnd + int64(len(b)-tocLen) - int64(table)
+	toc, err := readTOC(b[indexTOC:indexTOC+indexTOCLen], r.size)
 	if err != nil {
 		return err
 	}
@@ -152,6 +154,9 @@ func (r *Reader) Close() error { return r.file.Close() }
 
 // Size is the size of the file in bytes.
 func (r *Reader) Size() int { return len(r.file.Bytes()) }
+
+// IndexSize is the size of the index in the bucket, in bytes.
+func (r *Reader) IndexSize() int64 { return r.size }
 
 // SeriesRange is where the series are in the index.
 func (r *Reader) SeriesRange() index.Range { return r.series }

@@ -1,0 +1,222 @@
+package store
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+const (
+	// firstBatch and lastBatch are the sizes between which batches of series grow: a first answer soon, then few reads.
+	firstBatch = 256
+	lastBatch  = 4096
+	// batchBytes is how many bytes of chunks end a batch.
+	batchBytes = 16 << 20
+	// chunkListBytes is what one chunk takes beside its data.
+	chunkListBytes = int64(unsafe.Sizeof(series.Chunk{}) + unsafe.Sizeof(wanted{}))
+)
+
+// blockSet is one block's part of a select. While a batch of series is consumed, the next one is read.
+//
+// A batch is read by one goroutine at a time: launch hands the fields of the first part over to it, and its result, which
+// comes by ready, hands them back.
+type blockSet struct {
+	q        *request
+	piece    piece
+	index    *blockIndex
+	chunks   *chunkReader
+	matchers []*labels.Matcher
+	plain    bool // series are yielded as they are: limit and shard can be applied here
+	resolved bool
+	refs     []storage.SeriesRef // of what was not read yet
+	pending  []series.Series     // read but for their chunks
+	wanted   [][]wanted          // the chunks of pending
+	size     int                 // of the next batch
+	bytes    int64               // that the labels and chunk lists of pending take, not counted yet
+	last     labels.Labels
+
+	ready    chan batch // of the batch being read; nil when there is none
+	current  []series.Series
+	at       int // 1-based
+	err      error
+	warnings series.Warnings
+}
+
+// batch is what was read: series, and whether there may be more.
+type batch struct {
+	series []series.Series
+	more   bool
+	err    error
+}
+
+func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSet {
+	s := &blockSet{
+		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: firstBatch,
+		index:  newBlockIndex(p.b, q.g.objects, q.g.pages, q.lease),
+		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
+	}
+	if plain && q.Limit > 0 && q.Shard.Count == 0 {
+		s.size = min(s.size, q.Limit)
+	}
+	return s
+}
+
+// launch begins to read the next batch.
+func (s *blockSet) launch() {
+	ready := make(chan batch, 1)
+	s.ready = ready
+	s.q.wg.Go(func() {
+		b := batch{}
+		b.series, b.err = s.read(s.q.ctx)
+		b.more = b.err == nil && (len(s.refs) > 0 || len(s.pending) > 0)
+		ready <- b
+	})
+}
+
+func (s *blockSet) Next() bool {
+	for s.at >= len(s.current) {
+		if s.ready == nil {
+			return false
+		}
+		b := <-s.ready
+		s.ready, s.current, s.at = nil, b.series, 0
+		if b.err != nil {
+			s.fail(b.err)
+			return false
+		}
+		if b.more {
+			s.launch()
+		}
+	}
+	s.at++
+	return true
+}
+
+// fail ends the set: a block that is faulty or gone is a warning, since the others' data is still good.
+func (s *blockSet) fail(err error) {
+	kind := errs.KindOf(err)
+	s.q.g.metrics.blockFaults.WithLabelValues(kind.String()).Inc()
+	switch {
+	case s.q.ctx.Err() != nil:
+		s.err = errs.E(errs.Unavailable, "block %s: %w", s.piece.b.meta.ULID, s.q.ctx.Err())
+	case kind == errs.Invalid || kind == errs.NotFound:
+		m := missing{id: s.piece.b.meta.ULID, err: err}
+		s.warnings = append(s.warnings, m.warning())
+	case kind == errs.Internal: // a decoder's, of bytes whose checksum is right
+		m := missing{id: s.piece.b.meta.ULID, err: err}
+		s.warnings = append(s.warnings, m.warning())
+	default:
+		s.err = err
+	}
+}
+
+func (s *blockSet) At() series.Series         { return s.current[s.at-1] }
+func (s *blockSet) Err() error                { return s.err }
+func (s *blockSet) Warnings() series.Warnings { return s.warnings }
+func (s *blockSet) Close() error              { return nil } // the request ends its reads
+
+// read returns the next batch, which is empty only at the end. It is the reading goroutine's.
+func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
+	done, err := s.q.g.budget.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if !s.resolved {
+		s.resolved = true
+		if s.refs, err = s.index.matching(ctx, s.matchers); err != nil {
+			return nil, err
+		}
+	}
+	for len(s.pending) == 0 && len(s.refs) > 0 {
+		n := min(s.size, len(s.refs))
+		if err := s.index.series(ctx, s.refs[:n], s.add); err != nil {
+			return nil, err
+		}
+		if err := s.q.lease.take(ctx, s.bytes); err != nil {
+			return nil, err
+		}
+		s.refs, s.bytes = s.refs[n:], 0
+		s.size = min(s.size*2, lastBatch)
+	}
+	return s.withChunks(ctx)
+}
+
+// add takes one series of the index into pending, if it has chunks in time and is in the shard.
+func (s *blockSet) add(ls labels.Labels, metas []chunks.Meta) error {
+	if !s.last.IsEmpty() && labels.Compare(ls, s.last) <= 0 {
+		return errs.E(errs.Invalid, "%s: series %s after %s", s.piece.b.indexObject(), ls, s.last)
+	}
+	s.last = ls
+	if s.plain && !inShard(s.q.Shard, ls) {
+		return nil
+	}
+	n := 0
+	for _, m := range metas {
+		if s.inTime(m) {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	s.bytes += int64(ls.ByteSize())
+	if s.q.SkipChunks {
+		s.pending, s.wanted = append(s.pending, series.Series{Labels: ls}), append(s.wanted, nil)
+		return nil
+	}
+	s.bytes += int64(n) * chunkListBytes
+	out, want := make([]series.Chunk, 0, n), make([]wanted, 0, n)
+	for _, m := range metas {
+		if !s.inTime(m) {
+			continue
+		}
+		out = append(out, series.Chunk{MinTime: m.MinTime, MaxTime: m.MaxTime})
+		segment, offset := chunks.BlockChunkRef(m.Ref).Unpack()
+		want = append(want, wanted{segment, offset, &out[len(out)-1]})
+	}
+	s.pending, s.wanted = append(s.pending, series.Series{Labels: ls, Chunks: out}), append(s.wanted, want)
+	return nil
+}
+
+func (s *blockSet) inTime(m chunks.Meta) bool {
+	return m.MinTime <= s.q.MaxTime && m.MaxTime >= s.q.MinTime && (s.piece.windows == nil || overlaps(s.piece.windows, m.MinTime, m.MaxTime))
+}
+
+// withChunks reads the chunks of the first pending series, up to about batchBytes, and returns these series.
+func (s *blockSet) withChunks(ctx context.Context) ([]series.Series, error) {
+	n, bytes := 0, int64(0)
+	var want []wanted
+	for n < len(s.pending) && (n == 0 || bytes < batchBytes) {
+		bytes += s.estimate(s.wanted[n])
+		want = append(want, s.wanted[n]...)
+		n++
+	}
+	out := s.pending[:n:n]
+	s.pending, s.wanted = s.pending[n:], s.wanted[n:]
+	if len(want) == 0 {
+		return out, nil
+	}
+	return out, s.chunks.fill(ctx, want)
+}
+
+// estimate is about how many bytes a series' chunks take: they lie one after another as a rule.
+func (s *blockSet) estimate(ws []wanted) int64 {
+	guess, sum := s.chunks.guess(), int64(0)
+	for i, w := range ws {
+		size := guess
+		if i+1 < len(ws) && ws[i+1].segment == w.segment && ws[i+1].offset > w.offset {
+			size = min(size, int64(ws[i+1].offset-w.offset))
+		} else if i > 0 {
+			size = min(size, sum/int64(i)+1)
+		}
+		sum += size
+	}
+	return sum
+}

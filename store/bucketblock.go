@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/indexheader"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// bucketBlock is a block that is served. It is open while somebody holds a reference: the snapshot one, each request one.
+type bucketBlock struct {
+	meta     *block.Meta
+	tenant   tenant.ID
+	external labels.Labels
+	header   *indexheader.Reader
+	segments []segment
+	refs     atomic.Int32
+}
+
+// segment is one file of chunks; size is -1 when meta.json does not say it.
+type segment struct {
+	object string
+	size   int64
+}
+
+// newBucketBlock takes the header over, and holds the first reference.
+func newBucketBlock(m *block.Meta, id tenant.ID, header *indexheader.Reader) *bucketBlock {
+	b := &bucketBlock{meta: m, tenant: id, external: m.ExternalLabels(), header: header}
+	for _, f := range m.Thanos.Files {
+		if strings.HasPrefix(f.RelPath, block.ChunksName+"/") {
+			b.segments = append(b.segments, segment{block.Object(m.ULID, f.RelPath), f.SizeBytes})
+		}
+	}
+	slices.SortFunc(b.segments, func(x, y segment) int { return strings.Compare(x.object, y.object) })
+	b.refs.Store(1)
+	return b
+}
+
+// segment is the i'th file of chunks. Blocks of before meta.json listed files have them numbered from 1.
+func (b *bucketBlock) segment(i int) (segment, error) {
+	if len(b.segments) == 0 {
+		return segment{block.Object(b.meta.ULID, path.Join(block.ChunksName, fmt.Sprintf("%06d", i+1))), -1}, nil
+	}
+	if i >= len(b.segments) {
+		return segment{}, errs.E(errs.Invalid, "block %s: a chunk in file %d of %d", b.meta.ULID, i+1, len(b.segments))
+	}
+	return b.segments[i], nil
+}
+
+// hold adds a reference. The caller has one, or holds Gateway.mu while b is in the snapshot.
+func (b *bucketBlock) hold() { b.refs.Add(1) }
+
+// release gives a reference back; the last one closes the block.
+func (b *bucketBlock) release() {
+	if b.refs.Add(-1) == 0 {
+		b.header.Close()
+	}
+}
+
+func (b *bucketBlock) indexObject() string { return block.Object(b.meta.ULID, block.IndexName) }
+
+func (b *bucketBlock) resolution() int64 { return b.meta.Thanos.Downsample.Resolution }
+
+// objects is the bucket as requests read it.
+type objects struct {
+	bkt     objstore.BucketReader
+	metrics *metrics
+}
+
+// What is read, as metrics say it.
+const (
+	ofIndex  = "index"
+	ofChunks = "chunks"
+)
+
+// read returns the bytes [off, off+n) of an object. It is an error of kind Invalid when the object is shorter, unless
+// short is set; NotFound when it is gone; Unavailable when the bucket does not answer.
+func (o *objects) read(ctx context.Context, what, object string, off, n int64, short bool) ([]byte, error) {
+	r, err := o.bkt.GetRange(ctx, object, off, n)
+	if err != nil {
+		return nil, o.fault(object, err)
+	}
+	defer r.Close()
+	b := make([]byte, n)
+	got, err := io.ReadFull(r, b)
+	o.metrics.rangeReads.WithLabelValues(what).Inc()
+	o.metrics.bytesRead.WithLabelValues(what).Add(float64(got))
+	switch {
+	case err == nil:
+		return b, nil
+	case ctx.Err() != nil || err != io.EOF && err != io.ErrUnexpectedEOF:
+		return nil, o.fault(object, err)
+	case short:
+		return b[:got], nil
+	}
+	return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", object, got, off, n)
+}
+
+func (o *objects) fault(object string, err error) error {
+	kind := errs.Unavailable
+	if o.bkt.IsObjNotFoundErr(err) {
+		kind = errs.NotFound
+	}
+	return errs.E(kind, "%s: %w", object, err)
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/store/cache"
+)
+
+// Gateway serves a bucket's blocks. It is a series.Source and a series.Streamer.
+type Gateway struct {
+	log     *slog.Logger
+	opts    Options
+	metrics *metrics
+	objects *objects
+	pages   *cache.Pages
+	budget  *budget
+	fetcher *block.Fetcher
+
+	syncMu   sync.Mutex // makes syncs follow each other; guards fetcher and what follows
+	failures map[ulid.ULID]failure
+	oddities map[string]string // what was last logged of directories and marks that cannot be read
+
+	mu       sync.RWMutex // guards what follows; and holding blocks of current against their release
+	current  *snapshot    // nil until the first sync
+	bucketID string
+	closed   bool
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the sync loop
+	synced chan struct{}  // closed by the first successful sync
+}
+
+var (
+	_ series.Source   = (*Gateway)(nil)
+	_ series.Streamer = (*Gateway)(nil)
+)
+
+// New makes a gateway of bkt, which stays the caller's. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader, opts Options) (*Gateway, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	m := newMetrics(reg)
+	return &Gateway{
+		log: log, opts: opts, metrics: m,
+		objects:  &objects{bkt: bkt, metrics: m},
+		pages:    cache.New(opts.IndexCacheBytes, reg),
+		budget:   newBudget(opts, m),
+		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: filepath.Join(opts.Dir, "meta-syncer")}),
+		failures: map[ulid.ULID]failure{},
+		oddities: map[string]string{},
+		synced:   make(chan struct{}),
+	}, nil
+}
+
+// Open starts to look at the bucket, and waits for the first look at most Options.StartTimeout. fail is never called: a
+// bucket that does not answer makes the gateway unready, not dead.
+func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
+	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.cancel = cancel
+	g.wg.Go(func() { g.run(loop) })
+	select {
+	case <-g.synced:
+	case <-time.After(g.opts.StartTimeout):
+		g.log.Warn("the first look at the bucket takes long: starting without it")
+	case <-ctx.Done():
+		return errs.E(errs.Unavailable, "store gateway: %w", ctx.Err())
+	}
+	return nil
+}
+
+// Close stops syncing and lets the blocks go; requests that are open keep theirs. It is idempotent.
+func (g *Gateway) Close() error {
+	if g.cancel != nil {
+		g.cancel()
+	}
+	g.wg.Wait()
+	g.syncMu.Lock()
+	defer g.syncMu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.current != nil {
+		for _, b := range g.current.blocks {
+			b.release()
+		}
+		g.current = nil
+	}
+	return nil
+}
+
+// run syncs until ctx ends. A failed sync is tried again soon, later ones ever more slowly.
+func (g *Gateway) run(ctx context.Context) {
+	const soonest = time.Second
+	retry := soonest
+	healthy := true
+	for {
+		wait := g.opts.SyncInterval
+		err := g.Sync(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if healthy {
+				g.log.Error("looking at the bucket", "err", err)
+			}
+			healthy, wait, retry = false, min(retry, wait), retry*2
+		default:
+			if !healthy {
+				g.log.Info("the bucket answers again")
+			}
+			healthy, retry = true, soonest
+		}
+		wait += time.Duration(rand.Int64N(int64(wait)/10 + 1))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Ready is nil once the bucket was seen whole; until then it is Unavailable.
+func (g *Gateway) Ready() error {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil {
+		return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded yet")
+	}
+	return nil
+}
+
+// Served reports for each block whether its samples are served: by the block itself or by a raw one compacted from it.
+func (g *Gateway) Served(ids []ulid.ULID) []bool {
+	out := make([]bool, len(ids))
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for i, id := range ids {
+		out[i] = g.current != nil && g.current.sources[id]
+	}
+	return out
+}
+
+// Info implements series.Source. Before the first sync it is Unavailable: what the gateway holds is not known.
+func (g *Gateway) Info(context.Context) (series.Info, error) {
+	if err := g.Ready(); err != nil {
+		return series.Info{}, err
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil {
+		return series.Info{}, errs.E(errs.Unavailable, "store gateway: closed")
+	}
+	info := g.current.info
+	info.Tenants, info.Labels, info.Bucket = slices.Clone(info.Tenants), slices.Clone(info.Labels), g.bucketID
+	return info, nil
+}
+
+// Streams implements series.Streamer: one stream per set of external labels.
+func (g *Gateway) Streams(id tenant.ID) []series.Stream {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil || g.current.tenants[id] == nil {
+		return nil
+	}
+	var out []series.Stream
+	for _, st := range g.current.tenants[id].streams {
+		out = append(out, series.Stream{External: st.external, Source: &streamSource{g, st.external}})
+	}
+	return out
+}
+
+// External returns the external label sets of tenant id's streams, as Thanos shows them, in order.
+func (g *Gateway) External(id tenant.ID) []labels.Labels {
+	var out []labels.Labels
+	for _, st := range g.Streams(id) {
+		out = append(out, st.External)
+	}
+	return out
+}
+
+// BlockStatus is one served block, for people.
+type BlockStatus struct {
+	ID               ulid.ULID
+	Tenant           tenant.ID
+	External         labels.Labels
+	MinTime, MaxTime int64 // ms, MaxTime excluded
+	Resolution       int64 // ms
+	Error            string
+}
+
+// Status lists the blocks that are served, and those that cannot be, with the error, ordered by id.
+func (g *Gateway) Status() []BlockStatus {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil {
+		return nil
+	}
+	var out []BlockStatus
+	for _, b := range g.current.blocks {
+		out = append(out, BlockStatus{b.meta.ULID, b.tenant, b.external, b.meta.MinTime, b.meta.MaxTime, b.resolution(), ""})
+	}
+	for id, t := range g.current.tenants {
+		for _, m := range t.missing {
+			out = append(out, BlockStatus{ID: m.id, Tenant: id, MinTime: m.mint, MaxTime: m.maxt, Error: m.err.Error()})
+		}
+	}
+	slices.SortFunc(out, func(a, b BlockStatus) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	return out
+}

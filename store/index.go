@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/encoding"
+	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/store/cache"
+)
+
+const (
+	// indexGap is how many unwanted bytes of an index are read rather than making another range read.
+	indexGap = 2 * cache.PageSize
+	// maxIndexRange bounds one read of adjacent postings or series, in bytes.
+	maxIndexRange = 8 << 20
+	// seriesAlign is the unit of series references.
+	seriesAlign = 16
+	// seriesGuess is the size of a series entry when meta.json does not bound it.
+	seriesGuess = 2 << 10
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// blockIndex reads a block's index for one request: names and values from the local header, postings and series by
+// range reads through the page cache. It is a tsdb.IndexReader as far as tsdb.PostingsForMatchers needs one.
+type blockIndex struct {
+	b       *bucketBlock
+	objects *objects
+	pages   *cache.Pages
+	lease   *lease
+	decoder index.Decoder
+}
+
+func newBlockIndex(b *bucketBlock, o *objects, pages *cache.Pages, l *lease) *blockIndex {
+	return &blockIndex{b: b, objects: o, pages: pages, lease: l, decoder: index.Decoder{LookupSymbol: b.header.LookupSymbol}}
+}
+
+// read returns bytes of the index, counted against the lease.
+func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
+	object, size := ix.b.indexObject(), ix.b.header.IndexSize()
+	if off < 0 || n < 0 || off > size-n {
+		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d of %d", object, n, off, size)
+	}
+	if err := ix.lease.take(ctx, n); err != nil {
+		return nil, err
+	}
+	return ix.pages.Read(ctx, object, size, off, n, func(ctx context.Context, off, n int64) ([]byte, error) {
+		return ix.objects.read(ctx, ofIndex, object, off, n, false)
+	})
+}
+
+// fault makes an error of decoding one about this index.
+func (ix *blockIndex) fault(what string, at int64, err error) error {
+	return errs.E(errs.Invalid, "%s: %s at %d: %w", ix.b.indexObject(), what, at, err)
+}
+
+// matching returns the references of the series that ms select, in label order. ms may be reordered.
+func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]storage.SeriesRef, error) {
+	var p index.Postings
+	var err error
+	if len(ms) == 0 {
+		name, value := index.AllPostingsKey()
+		p, err = ix.Postings(ctx, name, value)
+	} else {
+		p, err = tsdb.PostingsForMatchers(ctx, ix, ms...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	const step = 64 << 10
+	var refs []storage.SeriesRef
+	for p.Next() {
+		if len(refs)%step == 0 {
+			if err := ix.lease.take(ctx, step*8); err != nil {
+				return nil, err
+			}
+			refs = slices.Grow(refs, step)
+		}
+		refs = append(refs, p.At())
+	}
+	return refs, p.Err()
+}
+
+// Postings implements tsdb.IndexReader.
+func (ix *blockIndex) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
+	slices.Sort(values)
+	ranges, err := ix.b.header.Ranges(nil, name, slices.Compact(values)...)
+	if err != nil {
+		return nil, err
+	}
+	return ix.postings(ctx, ranges)
+}
+
+// PostingsForLabelMatching implements tsdb.IndexReader.
+func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
+	var ranges []index.Range
+	err := ix.b.header.Values(name, func(value string, at index.Range) bool {
+		if match(value) {
+			ranges = append(ranges, at)
+		}
+		return ctx.Err() == nil
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return index.ErrPostings(err)
+	}
+	p, err := ix.postings(ctx, ranges)
+	if err != nil {
+		return index.ErrPostings(err)
+	}
+	return p
+}
+
+// PostingsForAllLabelValues implements tsdb.IndexReader.
+func (ix *blockIndex) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
+	return ix.PostingsForLabelMatching(ctx, name, func(string) bool { return true })
+}
+
+// postings reads the lists at ranges, which are in order, and unites them.
+func (ix *blockIndex) postings(ctx context.Context, ranges []index.Range) (index.Postings, error) {
+	lists := make([]index.Postings, 0, len(ranges))
+	for i := 0; i < len(ranges); {
+		begin, end, j := ranges[i].Start, ranges[i].End, i+1
+		for j < len(ranges) && ranges[j].Start-end <= indexGap && ranges[j].End-begin <= maxIndexRange {
+			end = ranges[j].End
+			j++
+		}
+		b, err := ix.read(ctx, begin, end-begin)
+		if err != nil {
+			return nil, err
+		}
+		for ; i < j; i++ {
+			d := encoding.NewDecbufAt(byteSlice(b), int(ranges[i].Start-begin), castagnoli)
+			_, p, err := index.DecodePostingsRaw(d)
+			if err != nil {
+				return nil, ix.fault("postings", ranges[i].Start, err)
+			}
+			lists = append(lists, p)
+		}
+	}
+	return index.Merge(ctx, lists...), nil
+}
+
+// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns.
+func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error) error {
+	guess := max(int64(seriesGuess), ix.b.meta.Thanos.IndexStats.SeriesMaxSize) + binary.MaxVarintLen32 + crc32.Size
+	within := ix.b.header.SeriesRange()
+	var builder labels.ScratchBuilder
+	var metas []chunks.Meta
+	for i := 0; i < len(refs); {
+		begin, j := at(refs[i]), i+1
+		for j < len(refs) && at(refs[j])-at(refs[j-1]) <= indexGap && at(refs[j])-begin <= maxIndexRange {
+			j++
+		}
+		if begin < within.Start || at(refs[j-1]) >= within.End {
+			return errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(refs[j-1]), within.Start, within.End)
+		}
+		end := min(at(refs[j-1])+guess, within.End)
+		b, err := ix.read(ctx, begin, end-begin)
+		if err != nil {
+			return err
+		}
+		for ; i < j; i++ {
+			entry, err := ix.entry(ctx, b[at(refs[i])-begin:], at(refs[i]))
+			if err != nil {
+				return err
+			}
+			if err := ix.decoder.Series(entry, &builder, &metas); err != nil {
+				return ix.fault("series", at(refs[i]), err)
+			}
+			if err := f(builder.Labels(), metas); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func at(ref storage.SeriesRef) int64 { return int64(ref) * seriesAlign }
+
+// entry is the content of the series entry that b begins with; one that b cuts off is read anew, whole.
+func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
+	n, lead := binary.Uvarint(b)
+	if lead <= 0 || lead > binary.MaxVarintLen32 || n > 1<<30 {
+		return nil, errs.E(errs.Invalid, "%s: length of the series at %d", ix.b.indexObject(), off)
+	}
+	if whole := int64(lead) + int64(n) + crc32.Size; whole > int64(len(b)) {
+		var err error
+		if b, err = ix.read(ctx, off, whole); err != nil {
+			return nil, err
+		}
+	}
+	content := b[lead : uint64(lead)+n]
+	if sum := binary.BigEndian.Uint32(b[uint64(lead)+n:]); crc32.Checksum(content, castagnoli) != sum {
+		return nil, errs.E(errs.Invalid, "%s: checksum of the series at %d", ix.b.indexObject(), off)
+	}
+	return content, nil
+}
+
+// LabelValues implements tsdb.IndexReader. Matchers are not supported.
+func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
+	if len(ms) > 0 {
+		return nil, errs.E(errs.Unsupported, "label values with matchers")
+	}
+	var out []string
+	err := ix.b.header.Values(name, func(value string, _ index.Range) bool {
+		out = append(out, strings.Clone(value))
+		return hints == nil || hints.Limit <= 0 || len(out) < hints.Limit
+	})
+	return out, err
+}
+
+// SortedLabelValues implements tsdb.IndexReader: the header's values are sorted.
+func (ix *blockIndex) SortedLabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
+	return ix.LabelValues(ctx, name, hints, ms...)
+}
+
+// LabelNames implements tsdb.IndexReader. Matchers are not supported.
+func (ix *blockIndex) LabelNames(_ context.Context, ms ...*labels.Matcher) ([]string, error) {
+	if len(ms) > 0 {
+		return nil, errs.E(errs.Unsupported, "label names with matchers")
+	}
+	return slices.Clone(ix.b.header.LabelNames()), nil
+}
+
+// SortedPostings implements tsdb.IndexReader: references are in label order.
+func (ix *blockIndex) SortedPostings(p index.Postings) index.Postings { return p }
+
+// Close implements tsdb.IndexReader. The block is its holder's to release.
+func (ix *blockIndex) Close() error { return nil }
+
+var errNotNeeded = errs.E(errs.Unsupported, "not a part of reading a block from the bucket")
+
+// Symbols implements tsdb.IndexReader only in form.
+func (ix *blockIndex) Symbols() index.StringIter { return index.NewStringListIter(nil) }
+
+// ShardedPostings implements tsdb.IndexReader only in form: shards are cut where labels are known.
+func (ix *blockIndex) ShardedPostings(index.Postings, uint64, uint64) index.Postings {
+	return index.ErrPostings(errNotNeeded)
+}
+
+// Series implements tsdb.IndexReader only in form: series are read in batches, see series.
+func (ix *blockIndex) Series(storage.SeriesRef, *labels.ScratchBuilder, *[]chunks.Meta) error {
+	return errNotNeeded
+}
+
+// LabelNamesFor implements tsdb.IndexReader only in form.
+func (ix *blockIndex) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
+	return nil, errNotNeeded
+}
+
+type byteSlice []byte
+
+func (b byteSlice) Len() int                    { return len(b) }
+func (b byteSlice) Range(start, end int) []byte { return b[start:end] }

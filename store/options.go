@@ -1,0 +1,99 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Options adjust a Gateway. Start from DefaultOptions.
+type Options struct {
+	// Dir keeps an index-header and the meta.json of each block. It may be lost at any time: it is rebuilt.
+	Dir string
+	// Instance is the Hearth instance id for Info; "" is none.
+	Instance string
+	// SyncInterval is how often the bucket is looked at for blocks that came and went.
+	SyncInterval time.Duration
+	// StartTimeout is how long Open waits for the first sync; after it Open returns and the sync goes on.
+	StartTimeout time.Duration
+	// BlockConcurrency is how many blocks are opened at once during a sync.
+	BlockConcurrency int
+	// RetryAfter is how long a block with a faulty index is left alone.
+	RetryAfter time.Duration
+	// IgnoreDeletionMarksDelay is the age from which a deletion mark hides its block. It must be shorter than the
+	// compactor's delete delay (48h), so that blocks are let go before their objects are.
+	IgnoreDeletionMarksDelay time.Duration
+	// Window, when set, limits what is served to blocks that overlap [mint, maxt] (ms), asked anew at each sync.
+	Window func(now time.Time) (mint, maxt int64)
+
+	// TenantLabel is the external label that names a block's tenant; a block without it is the default tenant's.
+	TenantLabel string
+	// ReplicaLabel is the external label that tells replicas of one ring apart. It is not added to series.
+	ReplicaLabel string
+
+	// SeriesMaxConcurrency is how many blocks are read from at once, over all requests.
+	SeriesMaxConcurrency int
+	// MaxOpenRequests is how many selects and label requests may be open; beyond it they are refused as Exhausted.
+	MaxOpenRequests int
+	// MaxRequestBytes is how much one request may read from the bucket or the index cache; beyond it the request fails as
+	// Limited.
+	MaxRequestBytes int64
+	// MaxBytes is how much all open requests together may hold. A request that would exceed it waits MaxBytesWait and
+	// then fails as Exhausted.
+	MaxBytes     int64
+	MaxBytesWait time.Duration
+	// IndexCacheBytes bounds the pages of indexes kept in memory.
+	IndexCacheBytes int64
+	// RelabelBytes bounds the memory for sorting series whose labels are dropped or added.
+	RelabelBytes int64
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// DefaultOptions are the options of a gateway below ./data.
+func DefaultOptions() Options {
+	return Options{
+		Dir:                      "./data",
+		SyncInterval:             time.Minute,
+		StartTimeout:             5 * time.Second,
+		BlockConcurrency:         20,
+		RetryAfter:               10 * time.Minute,
+		IgnoreDeletionMarksDelay: 24 * time.Hour,
+		TenantLabel:              "tenant_id",
+		ReplicaLabel:             "receive_replica",
+		SeriesMaxConcurrency:     20,
+		MaxOpenRequests:          1000,
+		MaxRequestBytes:          1 << 30,
+		MaxBytes:                 2 << 30,
+		MaxBytesWait:             10 * time.Second,
+		IndexCacheBytes:          250 << 20,
+		RelabelBytes:             256 << 20,
+	}
+}
+
+// Validate reports all that is wrong with o.
+func (o Options) Validate() error {
+	var faults []error
+	positive := func(what string, v int64) {
+		if v <= 0 {
+			faults = append(faults, fmt.Errorf("store: %s %d: must be positive", what, v))
+		}
+	}
+	if o.Dir == "" {
+		faults = append(faults, errors.New("store: no data directory"))
+	}
+	if o.TenantLabel == "" {
+		faults = append(faults, errors.New("store: no tenant label"))
+	}
+	positive("sync interval", int64(o.SyncInterval))
+	positive("block concurrency", int64(o.BlockConcurrency))
+	positive("series concurrency", int64(o.SeriesMaxConcurrency))
+	positive("open requests", int64(o.MaxOpenRequests))
+	positive("bytes per request", o.MaxRequestBytes)
+	positive("bytes of all requests", o.MaxBytes)
+	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 || o.MaxBytesWait < 0 {
+		faults = append(faults, errors.New("store: a delay or size is negative"))
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// Select implements series.Source. A block that is found faulty or gone on the way ends early with a warning that names
+// it and the object; errors are of kind Limited (MaxRequestBytes), Exhausted (memory, open requests) or Unavailable (the
+// bucket, the caller's context, no sync yet).
+func (g *Gateway) Select(ctx context.Context, r *series.Request) series.Set {
+	return g.selectFrom(ctx, r, true, func(*stream) bool { return true })
+}
+
+// streamSource is one stream as Thanos's view has it.
+type streamSource struct {
+	g        *Gateway
+	external labels.Labels
+}
+
+func (s *streamSource) only(st *stream) bool { return labels.Equal(st.external, s.external) }
+
+// Select implements series.Source.
+func (s *streamSource) Select(ctx context.Context, r *series.Request) series.Set {
+	return s.g.selectFrom(ctx, r, false, s.only)
+}
+
+// Info implements series.Source.
+func (s *streamSource) Info(ctx context.Context) (series.Info, error) {
+	info, err := s.g.Info(ctx)
+	info.Labels = []labels.Labels{s.external}
+	return info, err
+}
+
+// group is the streams that differ in nothing that a request sees: replicas of each other.
+type group struct {
+	added    labels.Labels
+	matchers []*labels.Matcher // without those on added, which hold
+	streams  []*stream
+}
+
+// groupsOf resolves matchers on external labels, and groups the streams that remain. Without add nothing is external.
+func groupsOf(streams []*stream, ms []*labels.Matcher, add bool) []*group {
+	var out []*group
+	for _, st := range streams {
+		added := labels.EmptyLabels()
+		if add {
+			added = st.added
+		}
+		rest, ok := resolve(ms, added)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(out, func(g *group) bool { return labels.Equal(g.added, added) })
+		if i < 0 {
+			i, out = len(out), append(out, &group{added: added, matchers: rest})
+		}
+		out[i].streams = append(out[i].streams, st)
+	}
+	return out
+}
+
+// resolve evaluates the matchers on external labels, which win over a series' own, and returns the others.
+func resolve(ms []*labels.Matcher, external labels.Labels) ([]*labels.Matcher, bool) {
+	var rest []*labels.Matcher
+	for _, m := range ms {
+		if !external.Has(m.Name) {
+			rest = append(rest, m)
+		} else if !m.Matches(external.Get(m.Name)) {
+			return nil, false
+		}
+	}
+	return rest, true
+}
+
+// request is one select under way: what it holds, and how to give that back.
+type request struct {
+	*series.Request
+	g      *Gateway
+	ctx    context.Context
+	cancel context.CancelFunc
+	lease  *lease
+	wg     sync.WaitGroup // reads of its blocks
+	held   []*bucketBlock
+}
+
+// begin admits a request, and holds what pick chooses of the snapshot.
+func (g *Gateway) begin(ctx context.Context, r *series.Request, pick func(*tenantBlocks) []*bucketBlock) (*request, error) {
+	l, err := g.budget.open()
+	if err != nil {
+		return nil, err
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil {
+		l.close()
+		return nil, errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded")
+	}
+	q := &request{Request: r, g: g, lease: l}
+	q.ctx, q.cancel = context.WithCancel(ctx)
+	if t := g.current.tenants[r.Tenant]; t != nil {
+		q.held = pick(t)
+		for _, b := range q.held {
+			b.hold()
+		}
+	}
+	return q, nil
+}
+
+// end stops the reads, waits for them and gives all back. It is idempotent, for one goroutine.
+func (q *request) end() {
+	q.cancel()
+	q.wg.Wait()
+	for _, b := range q.held {
+		b.release()
+	}
+	q.held = nil
+	q.lease.close()
+}
+
+func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, add bool, only func(*stream) bool) series.Set {
+	g.metrics.requests.WithLabelValues("select").Inc()
+	type chosen struct {
+		*group
+		pieces []piece
+	}
+	var groups []chosen
+	var warnings series.Warnings
+	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
+		streams := slices.DeleteFunc(slices.Clone(t.streams), func(st *stream) bool { return !only(st) })
+		for _, gr := range groupsOf(streams, r.Matchers, add) {
+			c := chosen{gr, pieces(gr.streams, r.MinTime, r.MaxTime, r.MaxResolution)}
+			for _, p := range c.pieces {
+				held = append(held, p.b)
+			}
+			groups = append(groups, c)
+		}
+		warnings = t.warnings(r.MinTime, r.MaxTime)
+		return held
+	})
+	if err != nil {
+		return series.Failed(err)
+	}
+	out := &requestSet{q: q, warnings: warnings}
+	var sets []series.Set
+	for _, c := range groups {
+		// A filter that needs no other labels than a block has is applied there, before chunks are read.
+		plain := c.added.IsEmpty() && len(r.WithoutLabels) == 0
+		var parts []series.Set
+		for _, p := range c.pieces {
+			b := newBlockSet(q, p, c.matchers, plain)
+			out.blocks = append(out.blocks, b)
+			parts = append(parts, b)
+		}
+		sets = append(sets, series.Relabel(series.Merge(parts...), c.added, r.WithoutLabels, g.opts.RelabelBytes))
+	}
+	out.Set = series.Merge(sets...)
+	return out
+}
+
+// warnings name the blocks that should have answered for [mint, maxt].
+func (t *tenantBlocks) warnings(mint, maxt int64) (out series.Warnings) {
+	for _, m := range t.missing {
+		if m.mint <= maxt && m.maxt > mint {
+			out = append(out, m.warning())
+		}
+	}
+	return out
+}
+
+// requestSet is the answer of a select: the merged set, started all at once, cut by shard and limit.
+type requestSet struct {
+	series.Set
+	q        *request
+	blocks   []*blockSet
+	warnings series.Warnings
+	started  bool
+	closed   bool
+	yielded  int
+}
+
+func (s *requestSet) Next() bool {
+	if s.closed {
+		return false
+	}
+	if !s.started {
+		s.started = true
+		for _, b := range s.blocks {
+			b.launch()
+		}
+	}
+	if s.q.Limit > 0 && s.yielded >= s.q.Limit {
+		return false
+	}
+	for s.Set.Next() {
+		if inShard(s.q.Shard, s.Set.At().Labels) {
+			s.yielded++
+			return true
+		}
+	}
+	return false
+}
+
+func (s *requestSet) Warnings() series.Warnings {
+	return append(slices.Clone(s.warnings), s.Set.Warnings()...)
+}
+
+// Close ends the reads and frees what was held.
+func (s *requestSet) Close() error {
+	s.closed = true
+	err := s.Set.Close()
+	s.q.end()
+	return err
+}
+
+func inShard(s series.Shard, ls labels.Labels) bool {
+	return s.Count == 0 || labels.StableHash(ls)%s.Count == s.Index
+}

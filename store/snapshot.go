@@ -1,0 +1,127 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// snapshot is what is served between two syncs. It does not change.
+type snapshot struct {
+	blocks  map[ulid.ULID]*bucketBlock
+	tenants map[tenant.ID]*tenantBlocks
+	// sources are the blocks that are served themselves, or as a part of a compacted raw one.
+	sources map[ulid.ULID]bool
+	info    series.Info
+}
+
+// tenantBlocks is one tenant's part of a snapshot.
+type tenantBlocks struct {
+	streams []*stream // ordered by external labels
+	missing []missing
+}
+
+// stream is the blocks of one set of external labels.
+type stream struct {
+	external labels.Labels
+	// added are the external labels but tenant and replica: Hearth's callers see them on every series.
+	added  labels.Labels
+	blocks []*bucketBlock
+}
+
+// missing is a block that should be served and cannot be: answers about its time say so.
+type missing struct {
+	id         ulid.ULID
+	mint, maxt int64 // maxt excluded
+	err        error
+}
+
+func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read: %v", m.id, m.err) }
+
+// newSnapshot groups the blocks, which are in order of time, and the failed ones.
+func newSnapshot(blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
+	s := &snapshot{
+		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, sources: map[ulid.ULID]bool{},
+		info: series.Info{Instance: opts.Instance, Role: "store", MinTime: math.MaxInt64, MaxTime: math.MinInt64},
+	}
+	byLabels := map[string]*stream{}
+	for _, b := range blocks {
+		s.blocks[b.meta.ULID] = b
+		if b.resolution() == 0 {
+			s.sources[b.meta.ULID] = true
+			for _, id := range b.meta.Compaction.Sources {
+				s.sources[id] = true
+			}
+		}
+		s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, b.meta.MinTime), max(s.info.MaxTime, b.meta.MaxTime-1)
+		key := string(b.tenant) + "\xff" + b.external.String()
+		if byLabels[key] == nil {
+			added := labels.NewBuilder(b.external).Del(opts.TenantLabel, opts.ReplicaLabel).Labels()
+			byLabels[key] = &stream{external: b.external, added: added}
+			t := s.tenant(b.tenant)
+			t.streams = append(t.streams, byLabels[key])
+			if !b.external.IsEmpty() {
+				s.info.Labels = append(s.info.Labels, b.external)
+			}
+		}
+		byLabels[key].blocks = append(byLabels[key].blocks, b)
+	}
+	for m, f := range failed {
+		if f.tenant != "" {
+			t := s.tenant(f.tenant)
+			t.missing = append(t.missing, missing{m.ULID, m.MinTime, m.MaxTime, f.err})
+		}
+	}
+	for _, t := range s.tenants {
+		slices.SortFunc(t.streams, func(a, b *stream) int { return labels.Compare(a.external, b.external) })
+		slices.SortFunc(t.missing, func(a, b missing) int { return a.id.Compare(b.id) })
+	}
+	slices.SortFunc(s.info.Labels, labels.Compare)
+	s.info.Tenants = slices.SortedFunc(maps.Keys(s.tenants), func(a, b tenant.ID) int { return strings.Compare(string(a), string(b)) })
+	return s
+}
+
+func (s *snapshot) tenant(id tenant.ID) *tenantBlocks {
+	if s.tenants[id] == nil {
+		s.tenants[id] = &tenantBlocks{}
+	}
+	return s.tenants[id]
+}
+
+// piece is what of a block answers a request: nil windows mean all of it.
+type piece struct {
+	b       *bucketBlock
+	windows []window
+}
+
+// pieces chooses the blocks of streams that are replicas of each other for [mint, maxt], both included.
+func pieces(replicas []*stream, mint, maxt, resolution int64) []piece {
+	var out []piece
+	var spans []span
+	for i, st := range replicas {
+		for _, b := range st.blocks {
+			m := b.meta
+			if m.MinTime > maxt || m.MaxTime <= mint || b.resolution() > resolution {
+				continue
+			}
+			out = append(out, piece{b: b})
+			spans = append(spans, span{i, b.resolution(), m.MinTime, m.MaxTime})
+		}
+	}
+	if resolution <= 0 {
+		return out
+	}
+	for i, ws := range cover(spans, resolution) {
+		out[i].windows = ws
+	}
+	return slices.DeleteFunc(out, func(p piece) bool { return len(p.windows) == 0 })
+}
