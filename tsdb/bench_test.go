@@ -1,0 +1,190 @@
+package tsdb
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// benchSeries is series i of a fleet: 12 labels.
+func benchSeries(i int) labels.Labels {
+	return labels.FromStrings(
+		"__name__", fmt.Sprintf("metric_%d_total", i%500), "cluster", "eu-1", "namespace", fmt.Sprintf("ns-%d", i%40),
+		"pod", fmt.Sprintf("app-%d-7d9f8c6b5-x2x4z", i/500), "container", "app", "instance", fmt.Sprintf("10.0.%d.%d:9090", i/500/250, i/500%250),
+		"job", "kubernetes-pods", "node", fmt.Sprintf("node-%d", i/500%100), "region", "eu-west-1", "team", "platform",
+		"version", "v1.2.3", "zone", "a",
+	)
+}
+
+// benchBatches are n series in batches of 2,000 with one sample each.
+func benchBatches(n int) (out []*wire.Batch) {
+	var b *wire.Batch
+	for i := range n {
+		if i%2000 == 0 {
+			b = wire.NewBatch(team)
+			out = append(out, b)
+		}
+		s := b.Add(benchSeries(i))
+		s.Samples = []wire.Sample{{V: float64(i)}}
+	}
+	return out
+}
+
+func stamp(b *wire.Batch, t int64) {
+	for i := range b.Series {
+		b.Series[i].Samples[0].T = t
+	}
+}
+
+// BenchmarkAppend appends one sample to each of 100k known series, 2,000 per transaction, every 15 s.
+func BenchmarkAppend(b *testing.B) {
+	run := func(b *testing.B, change func(*Options)) {
+		o := testOptions(b)
+		now := time.Now().Truncate(time.Hour)
+		o.Now = func() time.Time { return now }
+		change(&o)
+		d := openDB(b, o)
+		batches := benchBatches(100_000)
+		for _, batch := range batches {
+			stamp(batch, now.UnixMilli())
+			mustAppend(b, d, batch)
+		}
+		shard := wire.All(batches[0])
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			if i%len(batches) == 0 {
+				now = now.Add(15 * time.Second)
+			}
+			shard.Batch = batches[i%len(batches)]
+			b.StopTimer()
+			stamp(shard.Batch, now.UnixMilli())
+			b.StartTimer()
+			if f, err := d.Append(b.Context(), shard); err != nil || len(f) > 0 {
+				b.Fatal(f, err)
+			}
+			i++
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*2000), "ns/sample")
+	}
+	b.Run("default", func(b *testing.B) { run(b, func(*Options) {}) })
+	b.Run("stripes=16384", func(b *testing.B) { run(b, func(o *Options) { o.StripeSize = 16384 }) })
+	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
+}
+
+// BenchmarkAppendNew appends one sample to each of 2,000 unknown series.
+func BenchmarkAppendNew(b *testing.B) {
+	d := openDB(b, testOptions(b))
+	now := time.Now().UnixMilli()
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		batch := wire.NewBatch(team)
+		for range 2000 {
+			batch.Add(benchSeries(i)).Samples = []wire.Sample{{T: now, V: 1}}
+			i++
+		}
+		b.StartTimer()
+		mustAppend(b, d, batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*2000), "ns/series")
+}
+
+// BenchmarkSelect reads an hour of 20k series, 240 samples each, from the head.
+func BenchmarkSelect(b *testing.B) {
+	o := testOptions(b)
+	now := time.Now().Truncate(time.Hour)
+	o.Now = func() time.Time { return now }
+	d := openDB(b, o)
+	batches := benchBatches(20_000)
+	from := now.UnixMilli()
+	for range 240 {
+		for _, batch := range batches {
+			stamp(batch, now.UnixMilli())
+			mustAppend(b, d, batch)
+		}
+		now = now.Add(15 * time.Second)
+	}
+	run := func(b *testing.B, change func(*series.Request)) {
+		b.ReportAllocs()
+		for b.Loop() {
+			r := request(team, from, now.UnixMilli())
+			change(r)
+			set := d.Select(b.Context(), r)
+			n := 0
+			for set.Next() {
+				n++
+			}
+			if set.Err() != nil || n == 0 {
+				b.Fatal(n, set.Err())
+			}
+			set.Close()
+		}
+	}
+	b.Run("all", func(b *testing.B) { run(b, func(*series.Request) {}) })
+	b.Run("skip chunks", func(b *testing.B) { run(b, func(r *series.Request) { r.SkipChunks = true }) })
+	b.Run("one", func(b *testing.B) {
+		run(b, func(r *series.Request) {
+			r.Matchers = []*labels.Matcher{
+				labels.MustNewMatcher(labels.MatchEqual, "__name__", "metric_7_total"),
+				labels.MustNewMatcher(labels.MatchEqual, "pod", "app-3-7d9f8c6b5-x2x4z"),
+			}
+		})
+	})
+}
+
+// BenchmarkRefs looks up 100k keys in random order, beside maps under striped locks.
+func BenchmarkRefs(b *testing.B) {
+	const n = 100_000
+	keys := make([]wire.Key, n)
+	for i := range keys {
+		keys[i] = wire.Key{Hi: rand.Uint64(), Lo: rand.Uint64()}
+	}
+	b.Run("refs", func(b *testing.B) {
+		r := newRefs()
+		for i, k := range keys {
+			r.put(k, storage.SeriesRef(i+1))
+		}
+		i := 0
+		for b.Loop() {
+			if r.get(keys[i%n]) == 0 {
+				b.Fatal("lost")
+			}
+			i++
+		}
+	})
+	b.Run("striped maps", func(b *testing.B) {
+		var stripes [256]struct {
+			sync.RWMutex
+			m map[wire.Key]storage.SeriesRef
+		}
+		for i, k := range keys {
+			s := &stripes[k.Hi%256]
+			if s.m == nil {
+				s.m = map[wire.Key]storage.SeriesRef{}
+			}
+			s.m[k] = storage.SeriesRef(i + 1)
+		}
+		i := 0
+		for b.Loop() {
+			s := &stripes[keys[i%n].Hi%256]
+			s.RLock()
+			ref := s.m[keys[i%n]]
+			s.RUnlock()
+			if ref == 0 {
+				b.Fatal("lost")
+			}
+			i++
+		}
+	})
+}
