@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/selfscrape"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+)
+
+// allCommand is everything in one process: the default.
+func allCommand(app *kingpin.Application) setup {
+	c := app.Command("all", "Everything in one process, on local disk unless told otherwise. The default.").Default()
+	var (
+		f       routing
+		grpc    grpcFlags
+		bkt     bucketFlags
+		storage storageFlags
+		gateway gatewayFlags
+		asking  queryFlags
+		visible storeAPIFlags
+		scrape  = selfscrape.DefaultOptions()
+		dir     string
+	)
+	f.bind(c)
+	grpc.bind(c)
+	bkt.bind(c, "blocks go to the directory bucket below --data-dir")
+	c.Flag("data-dir", "Directory of everything: tsdb/, bucket/, cache/.").Default("./data").StringVar(&dir)
+	storage.bind(c)
+	gateway.bind(c)
+	asking.bind(c, false)
+	visible.bind(c)
+	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default tenant; 0s = never.", &scrape.Interval)
+	return func(p *process) error {
+		cl, err := f.where.identify(p, dir)
+		if err != nil {
+			return err
+		}
+		server := f.http.buildBare(p)
+		p.addHTTP("http", server)
+		b, err := bkt.build(p, filepath.Join(dir, "bucket"), f.where.gossips())
+		if err != nil {
+			return err
+		}
+		r, err := storage.build(p, cl, b, filepath.Join(dir, "tsdb"))
+		if err != nil {
+			return err
+		}
+		g, err := gateway.build(p, cl, b, filepath.Join(dir, "cache", "store"))
+		if err != nil {
+			return err
+		}
+		peers := newClients(p, f.client.opts, cl)
+		s, err := grpc.build(p)
+		if err != nil {
+			return err
+		}
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.opts.Address,
+			http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
+			return err
+		}
+		d, err := f.route.build(p, cl, peers, r)
+		if err != nil {
+			return err
+		}
+		rpc.RegisterWrite(s, r, routeThanos(d))
+		rpc.RegisterServed(s, g)
+		if err := visible.register(s, map[string]series.Source{gossip.RoleReceive: r, gossip.RoleStore: g}, r.ExternalLabels, storage.receive.TenantLabel); err != nil {
+			return err
+		}
+		list := newEndpoints(p, cl, peers, &asking.endpoints)
+		list.addLocal(gossip.RoleReceive, r)
+		list.addLocal(gossip.RoleStore, g)
+		asking.tenantHeader, asking.defaultTenant = f.route.tenantHeader, f.route.defaultTenant
+		asking.opts.Retention, asking.opts.Window = storage.tsdb.Retention, storage.tsdb.Window
+		q, err := asking.build(p, cl, list)
+		if err != nil {
+			return err
+		}
+		if err := scrapeSelf(p, cl, scrape, routeThanos(d)); err != nil {
+			return err
+		}
+		f.mount(p, server, d)
+		mountQuery(p, server, q)
+		mountPage(p, server, nil)
+		storage.mountAdmin(p, server, r)
+		cl.mount(p, server)
+		p.onReady(func() { p.welcome(f.http.opts.Address, dir) })
+		return nil
+	}
+}
+
+// scrapeSelf stores the process's own metrics in it.
+func scrapeSelf(p *process, cl *cluster, opts selfscrape.Options, push selfscrape.Push) error {
+	if opts.Interval == 0 {
+		return nil
+	}
+	opts.Instance = cl.instance.ID
+	s, err := selfscrape.New(p.log, p.reg, push, opts)
+	if err != nil {
+		return err
+	}
+	p.addPart("self-scrape", s.Open, s.Close, nil)
+	return nil
+}
+
+// welcome tells a person what to open and what to paste.
+func (p *process) welcome(address, dir string) {
+	url := "http://" + reachable(address)
+	fmt.Fprintf(p.stdout, `
+Hearth is up. Data is in %s.
+
+  Page and Grafana data source:  %s
+  Readiness, metrics:            %s/-/ready?verbose  %s/metrics
+
+Paste into prometheus.yml:
+
+remote_write:
+  - url: %s/api/v1/receive
+    protobuf_message: io.prometheus.write.v2.Request
+    send_exemplars: true
+    send_native_histograms: true
+
+`, dir, url, url, url, url)
+}
+
+// reachable is an address to open on this machine.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// bucketFlags name the object store.
+type bucketFlags struct{ config content }
+
+func (f *bucketFlags) bind(c *kingpin.CmdClause, without string) {
+	f.config.bind(c, "objstore.config", "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, FILESYSTEM, ... Without it "+without+".")
+}
+
+// bucket is the object store of a process.
+type bucket struct {
+	objstore.Bucket
+	id     string // of a clustered process, from Open on; "" when the store did not answer
+	log    *slog.Logger
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// identityTimeout bounds how long a start waits for the object store to say which bucket it is.
+const identityTimeout = 15 * time.Second
+
+// build adds the bucket to the process, nil when none is configured. fallback is a directory to use then, "" for none.
+// Only a clustered process waits for the bucket's identity, since others compare it with theirs.
+func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucket, error) {
+	yaml, err := f.config.read()
+	if err != nil {
+		return nil, err
+	}
+	if yaml == nil {
+		if fallback == "" {
+			return nil, nil
+		}
+		dir, err := filepath.Abs(fallback)
+		if err != nil {
+			return nil, err
+		}
+		yaml = fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %q}\n", dir)
+	}
+	bkt, err := block.OpenBucket(p.log, p.reg, yaml, "hearth-"+p.role)
+	if err != nil {
+		return nil, err
+	}
+	b := &bucket{Bucket: bkt, log: p.log}
+	p.addPart("bucket", func(ctx context.Context, _ func(error)) error {
+		b.ctx, b.cancel = context.WithCancel(context.Background())
+		if clustered {
+			return b.identify(ctx)
+		}
+		b.wg.Go(func() { // alone, nobody compares, and a start need not wait
+			if err := b.identify(b.ctx); err != nil {
+				b.log.Error("object store", "err", err)
+			}
+		})
+		return nil
+	}, b.close, nil)
+	return b, nil
+}
+
+// identify reads or makes the bucket's identity. A bucket that cannot be reached does not keep a process from starting:
+// what is on local disk is served and taken meanwhile.
+func (b *bucket) identify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	id, err := block.Identity(ctx, b.Bucket)
+	switch {
+	case errs.KindOf(err) == errs.Invalid:
+		return fmt.Errorf("object store %s: %w", b.Name(), err)
+	case err != nil:
+		b.log.Error("the object store does not answer; going on without it", "bucket", b.Name(), "err", err)
+		return nil
+	}
+	b.id = id
+	b.log.Info("object store", "bucket", b.Name(), "provider", b.Provider(), "id", id)
+	return nil
+}
+
+func (b *bucket) close() error {
+	b.cancel()
+	b.wg.Wait()
+	return b.Bucket.Close()
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// clients keeps one gRPC client per address and role, for as long as the process lives: members come back, and a client
+// without calls has no connection.
+type clients struct {
+	opts rpc.ClientOptions
+
+	mu     sync.Mutex // guards byName
+	byName map[target]*rpc.Client
+}
+
+type target struct{ addr, role string }
+
+func newClients(p *process, opts rpc.ClientOptions, cl *cluster) *clients {
+	opts.Instance = cl.instance.ID
+	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
+	p.group.Add("clients", func(context.Context, func(error)) error { return nil }, c.close)
+	return c
+}
+
+// get dials without waiting for a connection.
+func (c *clients) get(addr, role string) (*rpc.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := target{addr, role}
+	if have := c.byName[t]; have != nil {
+		return have, nil
+	}
+	opts := c.opts
+	opts.Role = role
+	made, err := rpc.Dial(addr, opts)
+	if err != nil {
+		return nil, err
+	}
+	c.byName[t] = made
+	return made, nil
+}
+
+// writer is how the distributor reaches a member.
+func (c *clients) writer(m ring.Member) (distributor.Writer, error) {
+	client, err := c.get(m.Addr, "")
+	return sharedWriter{client}, err
+}
+
+// sharedWriter hides Close: the client stays when a member leaves the ring.
+type sharedWriter struct{ distributor.Writer }
+
+func (c *clients) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []error
+	for _, client := range c.byName {
+		all = append(all, client.Close())
+	}
+	clear(c.byName)
+	return errors.Join(all...)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/ring"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+	"github.com/hearth-metrics/hearth/ring/static"
+)
+
+// clusterFlags say who else there is: by gossip, by a Thanos hashring file, or nobody.
+type clusterFlags struct {
+	opts       gossip.Options
+	instanceID string
+	rf         int
+	hashrings  content
+	static     static.Options
+}
+
+func (f *clusterFlags) bind(c *kingpin.CmdClause) {
+	f.opts = gossip.DefaultOptions()
+	bind := f.opts.BindAddress
+	f.opts.BindAddress = ""
+	c.Flag("gossip.address", "host:port (TCP) to gossip on. Any --gossip flag turns gossip on; the address then defaults to "+bind+".").StringVar(&f.opts.BindAddress)
+	c.Flag("gossip.advertise-address", "host[:port] at which others reach --gossip.address. Default: an address of this machine.").StringVar(&f.opts.AdvertiseAddress)
+	c.Flag("gossip.join", "host:port of a member to join; also dns+name:port. May be given several times, and name this process too.").StringsVar(&f.opts.Join)
+	c.Flag("gossip.instance-id", "Name of this process, unique in the cluster. Default: what its data directory says, else host name and 4 random characters.").StringVar(&f.instanceID)
+	c.Flag("gossip.cluster-label", "Name of the cluster: processes with another one ignore each other.").Default(f.opts.ClusterLabel).StringVar(&f.opts.ClusterLabel)
+	c.Flag("ring.zone", "Availability zone of this process: copies go to different zones.").StringVar(&f.opts.Zone)
+	durationFlag(c, "ring.forget-after", "A member that was not heard of for this long loses its place, and its series move.", &f.opts.ForgetAfter)
+}
+
+// bindWriting adds what concerns who places series.
+func (f *clusterFlags) bindWriting(c *kingpin.CmdClause) {
+	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged after half of them and one.").Default("1").IntVar(&f.rf)
+	f.hashrings.bind(c, "receive.hashrings", "Thanos hashring configuration as JSON: members are those it names, instead of gossip's.")
+	f.static = static.DefaultOptions()
+	c.Flag("receive.hashrings-algorithm", "How hashrings that name no algorithm place series: hashmod or ketama.").Default("hashmod").EnumVar(&f.static.Algorithm, "hashmod", "ketama")
+	durationFlag(c, "receive.hashrings-file-refresh-interval", "How often the hashring file is read again, besides when it changes.", &f.static.RefreshInterval)
+}
+
+// gossips reports whether the flags ask for gossip.
+func (f *clusterFlags) gossips() bool {
+	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
+}
+
+// cluster is this process's view of itself and of the others.
+type cluster struct {
+	instance gossip.Instance
+	rf       int
+	gossips  bool
+	gossip   *gossip.Gossip  // made when it opens; nil without gossip
+	static   *static.Watcher // nil without a hashring file
+	self     ring.Member
+	single   ring.Placement // of a process that is alone
+}
+
+// identify finds out who this process is. dir keeps the identity, "" for a process without data. It is the one thing
+// that is read and written before the parts open, since they are made with it.
+func (f *clusterFlags) identify(p *process, dir string) (*cluster, error) {
+	c := &cluster{rf: max(f.rf, 1), gossips: f.gossips()}
+	var err error
+	if dir == "" {
+		c.instance, err = gossip.NewInstance(f.instanceID)
+	} else {
+		c.instance, err = gossip.LoadInstance(dir, f.instanceID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.self = ring.Member{ID: c.instance.ID, Zone: f.opts.Zone}
+	c.single = &ring.Single{Self: c.self}
+	return c, nil
+}
+
+// place is what a process is in the cluster.
+type place struct {
+	rings      []string // of which it is a member
+	grpc, http string   // addresses to advertise
+	bucket     *bucket
+	retention  time.Duration
+}
+
+// join adds the source of the ring: gossip, a hashring file, or nothing.
+func (f *clusterFlags) join(p *process, c *cluster, r place) error {
+	hashrings, err := f.hashrings.read()
+	if err != nil {
+		return err
+	}
+	if hashrings != nil {
+		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, hashrings, c.rf
+		if c.static, err = static.Watch(p.log, p.reg, f.static); err != nil {
+			return err
+		}
+		p.addPart("hashrings", c.static.Open, c.static.Close, nil)
+	}
+	if !c.gossips {
+		return nil
+	}
+	p.addPart("gossip", func(ctx context.Context, fail func(error)) error {
+		opts := f.opts
+		if opts.BindAddress == "" {
+			opts.BindAddress = gossip.DefaultOptions().BindAddress
+		}
+		opts.Instance, opts.Roles, opts.GRPCAddress, opts.HTTPAddress = c.instance, r.rings, r.grpc, r.http
+		opts.ReplicationFactor = f.rf
+		if r.bucket != nil {
+			opts.BucketID = r.bucket.id
+		}
+		if r.retention > 0 {
+			opts.HistoryRetention = r.retention
+		}
+		if c.gossip, err = gossip.New(p.log, p.reg, opts); err != nil {
+			return err
+		}
+		return c.gossip.Open(ctx, fail)
+	}, func() error { return c.gossip.Close() }, func() error { return c.gossip.Ready() })
+	return nil
+}
+
+// placement is the ring at the moment.
+func (c *cluster) placement() ring.Placement {
+	switch {
+	case c.static != nil:
+		return c.static.Placement()
+	case c.gossip != nil:
+		return c.gossip.Placement()
+	}
+	return c.single
+}
+
+// ready reports what keeps the ring from placing series.
+func (c *cluster) ready() error {
+	if len(c.placement().Members()) == 0 {
+		return fmt.Errorf("the ring has no members")
+	}
+	return nil
+}
+
+// members are those registered for a role by gossip.
+func (c *cluster) members(role string) []ring.Status {
+	if c.gossip == nil {
+		return nil
+	}
+	return c.gossip.Members(role)
+}
+
+// membership is what the completeness of queries is judged by.
+func (c *cluster) membership() query.Membership {
+	if c.gossip == nil {
+		return query.Membership{}
+	}
+	return query.Membership{ReplicationFactor: c.gossip.ReplicationFactor(), History: c.gossip.History()}
+}
+
+// mount serves the ring's pages where there is one.
+func (c *cluster) mount(p *process, s *httpx.Server) {
+	if !c.gossips {
+		return
+	}
+	s.Handle("/ring", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleRing(w, r) })))
+	s.Handle("/memberlist", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleMemberlist(w, r) })))
+}

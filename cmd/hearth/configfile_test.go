@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+func TestWithConfigFile(t *testing.T) {
+	app := kingpin.New("hearth", "")
+	app.Flag("config.file", "").String()
+	app.Flag("a", "").String()
+	app.Flag("list", "").Strings()
+	app.Flag("yes", "").Bool()
+	path := filepath.Join(t.TempDir(), "hearth.yml")
+	f := func(content, args, want, wantErr string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		in := append([]string{"--config.file=" + path}, strings.Fields(args)...)
+		got, err := withConfigFile(app, in)
+		if wantErr != "" {
+			if err == nil || !strings.Contains(err.Error(), wantErr) {
+				t.Fatalf("%q: error %v, want %q", content, err, wantErr)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if joined := strings.Join(got[1:], " "); joined != want {
+			t.Fatalf("%q with %q: %q, want %q", content, args, joined, want)
+		}
+		if _, err := app.Parse(slices.Clone(got)); err != nil {
+			t.Fatalf("%q does not parse: %v", got, err)
+		}
+	}
+	f("a: 1\n", "", "--a=1", "")
+	f("a: 1\n", "--a=2", "--a=2", "")
+	f("list: [x, y]\nyes: true\n", "", "--list=x --list=y --yes", "")
+	f("yes: false\n", "", "--no-yes", "")
+	f("", "", "", "")
+	f("a: {type: S3}\n", "", "--a={type: S3}\n", "")
+	f("yes: maybe\n", "", "", `:1: flag yes: "maybe" is neither true nor false`)
+	f("- a\n", "", "", "must be a mapping")
+	f("a: [[1]]\n", "", "", "plain values only")
+	t.Setenv("HEARTH_A", "7")
+	f("a: 1\n", "", "", "")
+	if _, err := withConfigFile(app, []string{"--config.file", filepath.Join(t.TempDir(), "none")}); err == nil {
+		t.Fatal("a missing file must be an error")
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/grafana/dskit/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hearth-metrics/hearth/internal/gokit"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+)
+
+// endpointFlags name StoreAPIs by address.
+type endpointFlags struct {
+	addresses   []string
+	dnsInterval time.Duration
+}
+
+func (f *endpointFlags) bind(c *kingpin.CmdClause) {
+	f.dnsInterval = 30 * time.Second
+	c.Flag("endpoint", "host:port of a StoreAPI to query: Hearth's or Thanos's; also dns+name:port, dnssrv+name. May be given several times. Members seen by gossip need not be named.").
+		StringsVar(&f.addresses)
+	durationFlag(c, "store.sd-dns-interval", "How often names in --endpoint are resolved again.", &f.dnsInterval)
+}
+
+// endpoints are all sources that a query may ask: this process's own, those seen by gossip, and the configured ones.
+type endpoints struct {
+	p       *process
+	cluster *cluster
+	clients *clients
+	local   []query.Endpoint
+	flags   *endpointFlags
+	dns     *dns.Provider
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func newEndpoints(p *process, c *cluster, clients *clients, f *endpointFlags) *endpoints {
+	reg := prometheus.WrapRegistererWithPrefix("hearth_query_endpoints_", p.reg)
+	return &endpoints{p: p, cluster: c, clients: clients, flags: f, dns: dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(p.log), reg)}
+}
+
+// addLocal adds a source of this process.
+func (e *endpoints) addLocal(name string, src series.Source) {
+	e.local = append(e.local, query.Endpoint{Name: name, Source: src, Local: true})
+}
+
+func (e *endpoints) open(ctx context.Context, _ func(error)) error {
+	run, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.resolve(ctx)
+	e.wg.Go(func() {
+		tick := time.NewTicker(max(e.flags.dnsInterval, time.Second))
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				e.resolve(run)
+			case <-run.Done():
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// resolve looks the configured names up; what cannot be looked up keeps its last addresses.
+func (e *endpoints) resolve(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := e.dns.Resolve(ctx, e.flags.addresses); err != nil {
+		e.p.log.Warn("resolving --endpoint", "err", err)
+	}
+}
+
+func (e *endpoints) close() error {
+	e.cancel()
+	e.wg.Wait()
+	return nil
+}
+
+// list is the endpoints at the moment.
+func (e *endpoints) list() []query.Endpoint {
+	all := append([]query.Endpoint(nil), e.local...)
+	for _, role := range []string{gossip.RoleReceive, gossip.RoleStore} {
+		for _, m := range e.cluster.members(role) {
+			if m.ID != e.cluster.self.ID {
+				all = e.remote(all, m.Addr, series.Info{Instance: m.ID, Role: role})
+			}
+		}
+	}
+	for _, addr := range e.dns.Addresses() {
+		all = e.remote(all, addr, series.Info{})
+	}
+	return all
+}
+
+// remote adds the endpoint at addr. known is what gossip says of it: with a role, only that source of it is meant.
+func (e *endpoints) remote(all []query.Endpoint, addr string, known series.Info) []query.Endpoint {
+	client, err := e.clients.get(addr, known.Role)
+	if err != nil {
+		e.p.log.Error("endpoint", "address", addr, "err", err)
+		return all
+	}
+	name := addr
+	if known.Role != "" {
+		name = known.Role + " " + known.Instance
+	}
+	return append(all, query.Endpoint{Name: name, Source: client, Known: known})
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// httpFlags are the main HTTP port's, the same for every role.
+type httpFlags struct {
+	opts httpx.Options
+}
+
+func (f *httpFlags) bind(c *kingpin.CmdClause) {
+	f.opts = httpx.DefaultOptions()
+	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").Default(f.opts.Address).StringVar(&f.opts.Address)
+	durationFlag(c, "http-grace-period", "How long a stop waits for HTTP requests under way.", &f.opts.GracePeriod)
+	c.Flag("http.config", "File with TLS and basic auth for the HTTP port, in Prometheus's web.config.file format. Read again when it changes.").
+		PlaceHolder("FILE").StringVar(&f.opts.WebConfigFile)
+}
+
+// buildBare makes the server for a role whose API answers /api/v1/status itself.
+func (f *httpFlags) buildBare(p *process) *httpx.Server {
+	s := httpx.New(p.log, p.reg, f.opts)
+	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
+	return s
+}
+
+// build makes the server with the endpoints that every role has. retention is for /api/v1/status/runtimeinfo.
+func (f *httpFlags) build(p *process, retention string) *httpx.Server {
+	s := httpx.New(p.log, p.reg, f.opts)
+	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg, Status: p.status(retention)})
+	return s
+}
+
+// writeFlags are the remote-write port's.
+type writeFlags struct {
+	opts httpx.Options
+}
+
+func (f *writeFlags) bind(c *kingpin.CmdClause) {
+	f.opts = httpx.DefaultOptions()
+	f.opts.Listener, f.opts.AddressFlag, f.opts.Address = "remote-write", "--remote-write.address", "0.0.0.0:19291"
+	c.Flag("remote-write.address", "host:port of the port that takes remote write only. The HTTP port takes it too.").
+		Default(f.opts.Address).StringVar(&f.opts.Address)
+	tlsFlags(c, "remote-write.server-tls", "the remote-write port", &f.opts.TLS)
+}
+
+// build makes the remote-write server; it has the probes as well.
+func (f *writeFlags) build(p *process, write http.Handler) *httpx.Server {
+	s := httpx.New(p.log, p.reg, f.opts)
+	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
+	mountWrite(s, write)
+	return s
+}
+
+// mountWrite serves remote write on the paths of Thanos, Prometheus and Mimir.
+func mountWrite(s *httpx.Server, write http.Handler) {
+	for _, path := range []string{"/api/v1/receive", "/api/v1/write", "/api/v1/push"} {
+		s.Handle(path, write)
+	}
+}
+
+// grpcFlags are the gRPC port's.
+type grpcFlags struct {
+	opts rpc.ServerOptions
+}
+
+func (f *grpcFlags) bind(c *kingpin.CmdClause) {
+	f.opts = rpc.DefaultServerOptions()
+	c.Flag("grpc-address", "host:port of the gRPC port: Thanos StoreAPI, and writes and reads between Hearth processes.").
+		Default(f.opts.Address).StringVar(&f.opts.Address)
+	durationFlag(c, "grpc-grace-period", "How long a stop waits for gRPC calls under way.", &f.opts.GracePeriod)
+	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
+	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
+}
+
+// build adds the gRPC server; services are registered with it until it opens.
+func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
+	s, err := rpc.NewServer(p.log, p.reg, f.opts)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("grpc", s.Open, s.Close, nil)
+	return s, nil
+}
+
+// storeAPIFlags say whose series StoreAPI callers see.
+type storeAPIFlags struct {
+	tenants    string
+	sortBudget int64
+}
+
+func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
+	c.Flag("store-api.tenants", "Tenants whose series StoreAPI callers see that are not Hearth: names separated by |, * = all, header = the one that THANOS-TENANT names.").
+		Default(string(tenant.Default)).StringVar(&f.tenants)
+	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").Default("268435456").Int64Var(&f.sortBudget)
+}
+
+// register serves sources over StoreAPI. external are the labels of a source that is one stream.
+func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source, external func(tenant.ID) labels.Labels, tenantLabel string) error {
+	tenants, err := rpc.ParseTenants(f.tenants)
+	if err != nil {
+		return fmt.Errorf("--store-api.tenants: %w", err)
+	}
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel, SortBudget: f.sortBudget})
+	return nil
+}
+
+// tlsFlags bind the files of a listener's TLS under prefix.
+func tlsFlags(c *kingpin.CmdClause, prefix, what string, to *httpx.TLSOptions) {
+	c.Flag(prefix+"-cert", "PEM certificate for TLS on "+what+". Read again for each connection.").PlaceHolder("FILE").StringVar(&to.CertFile)
+	c.Flag(prefix+"-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&to.KeyFile)
+	c.Flag(prefix+"-client-ca", "PEM authorities; with it clients of "+what+" must show a certificate signed by one of them.").
+		PlaceHolder("FILE").StringVar(&to.ClientCAFile)
+	c.Flag(prefix+"-min-version", "Lowest TLS version on "+what+": 1.2 or 1.3.").Default("1.3").StringVar(&to.MinVersion)
+}
+
+// clientFlags are for gRPC connections to other processes.
+type clientFlags struct {
+	opts rpc.ClientOptions
+}
+
+func (f *clientFlags) bind(c *kingpin.CmdClause) {
+	f.opts = rpc.DefaultClientOptions()
+	tls := &f.opts.TLS
+	c.Flag("grpc-client-tls-secure", "Use TLS for gRPC connections to other processes.").BoolVar(&tls.Enabled)
+	c.Flag("grpc-client-tls-skip-verify", "Accept any certificate of other processes.").BoolVar(&tls.SkipVerify)
+	c.Flag("grpc-client-tls-cert", "PEM certificate to show to other processes.").PlaceHolder("FILE").StringVar(&tls.CertFile)
+	c.Flag("grpc-client-tls-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
+	c.Flag("grpc-client-tls-ca", "PEM authorities that must have signed other processes' certificates; default the system's.").
+		PlaceHolder("FILE").StringVar(&tls.CAFile)
+	c.Flag("grpc-client-server-name", "Name that other processes' certificates must carry, when it is not the address.").StringVar(&tls.ServerName)
+}
+
+// addHTTP adds a server. It listens before the other parts open, so that probes are answered meanwhile, and stops before
+// they close.
+func (p *process) addHTTP(name string, s *httpx.Server) {
+	p.group.Add(name, s.Open, s.Close)
+	p.listeners = append(p.listeners, s)
+}
+
+// gate refuses requests until every part is open.
+func (p *process) gate(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-p.serving:
+			h.ServeHTTP(w, r)
+		default:
+			httpx.WriteError(w, r, errs.E(errs.Unavailable, "hearth is starting"))
+		}
+	})
+}
+
+// notReady is the readiness of a part until the process has opened it.
+type notReady struct{ part string }
+
+// Error says which.
+func (n notReady) Error() string { return fmt.Sprintf("%s: still opening", n.part) }
+
+// addPart adds a part with a readiness check: not before it is open, and as ready says from then on (nil = always).
+func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error, ready func() error) {
+	opened := make(chan struct{})
+	p.health.AddCheck(name, func() error {
+		select {
+		case <-opened:
+			if ready != nil {
+				return ready()
+			}
+			return nil
+		default:
+			return notReady{name}
+		}
+	})
+	p.group.Add(name, func(ctx context.Context, fail func(error)) error {
+		if err := open(ctx, fail); err != nil {
+			return err
+		}
+		close(opened)
+		return nil
+	}, stop)
+}

@@ -1,0 +1,109 @@
+// Command hearth keeps Prometheus metrics. One binary, one role per command; without a command it is everything in one
+// process.
+//
+// Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open in
+// order, listeners last -> a signal -> Close in reverse.
+//
+// This is the only place where components meet; nothing here decides anything about samples.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+)
+
+const about = `The best place to keep Prometheus metrics.
+
+Without a command hearth is a whole system in one process: remote write in, PromQL and a page to look at out, blocks
+shipped to a bucket. Roles run apart by their commands; processes that name each other with --gossip.join are a cluster.
+
+Every flag can also be set as HEARTH_<FLAG> (upper case, . and - become _) or as "flag: value" in --config.file.`
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute is main with its surroundings as arguments; the result is the exit status.
+func execute(args []string, stdout, stderr io.Writer) int {
+	app, setups := commands()
+	app.Writer(stdout)
+	app.UsageWriter(stdout).ErrorWriter(stderr)
+	exited, status := false, 0
+	app.Terminate(func(code int) { exited, status = true, code })
+	args, err := withConfigFile(app, args)
+	var command string
+	if err == nil && !exited {
+		command, err = app.Parse(args)
+	}
+	if exited {
+		return status
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "hearth: %v\nhearth --help explains the flags.\n", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() { // a second signal ends the process at once
+		<-ctx.Done()
+		stop()
+	}()
+	p := newProcess(app, command, stdout, stderr)
+	if err := setups[command](p); err != nil {
+		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
+		return 2
+	}
+	if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		p.log.Error("ended", "role", command, "err", err)
+		return 1
+	}
+	p.log.Info("stopped", "role", command)
+	return 0
+}
+
+// setup builds the parts of a role into p. It does no I/O.
+type setup func(p *process) error
+
+func commands() (*kingpin.Application, map[string]setup) {
+	app := kingpin.New("hearth", about).DefaultEnvars()
+	app.Version(version.Print("hearth"))
+	app.HelpFlag.Short('h')
+	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags and HEARTH_* win over it.").
+		PlaceHolder("FILE").String()
+	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")
+	app.Flag("log.format", "Form of log lines: logfmt or json.").Default("logfmt").Enum("logfmt", "json")
+	return app, map[string]setup{
+		"all":         allCommand(app),
+		"receive":     receiveCommand(app),
+		"distributor": distributorCommand(app),
+		"store":       storeCommand(app),
+		"query":       queryCommand(app),
+	}
+}
+
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+func banner() []any {
+	return []any{"version", version.Info(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/run"
+)
+
+// process is what all roles share: the log, the metrics, the readiness, the listeners, and the parts in their order.
+type process struct {
+	role   string            // the command
+	flags  map[string]string // as they were parsed, by name
+	log    *slog.Logger
+	reg    *prometheus.Registry
+	health *httpx.Health
+	stdout io.Writer
+	start  time.Time
+	group  run.Group
+
+	listeners []*httpx.Server
+	serving   chan struct{} // closed once every part is open
+	after     []func()      // run then
+}
+
+func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writer) *process {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		versioncollector.NewCollector("hearth"),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler, collectors.MetricsGC)),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	flags := flagValuesOf(app, command)
+	return &process{
+		role: command, flags: flags, log: newLogger(stderr, flags["log.level"], flags["log.format"]), reg: reg,
+		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}),
+	}
+}
+
+// run opens the parts and waits for the end.
+func (p *process) run(ctx context.Context) error {
+	setMemoryLimit(p.log)
+	p.log.Info("starting", append([]any{"role", p.role}, banner()...)...)
+	p.addPart("serving", p.serve, p.stopServing, nil)
+	return p.group.Run(ctx)
+}
+
+// serve is opened last: from here on requests are let in.
+func (p *process) serve(context.Context, func(error)) error {
+	close(p.serving)
+	p.log.Info("serving", "role", p.role, "took", time.Since(p.start).Round(time.Millisecond))
+	for _, f := range p.after {
+		f()
+	}
+	return nil
+}
+
+// stopServing is closed first: no request may meet a part that is closed.
+func (p *process) stopServing() error {
+	p.log.Info("stopping", "role", p.role)
+	var all []error
+	for _, s := range p.listeners {
+		all = append(all, s.Close())
+	}
+	return errors.Join(all...)
+}
+
+// onReady runs f once every part is open.
+func (p *process) onReady(f func()) { p.after = append(p.after, f) }
+
+// status is what /api/v1/status answers from.
+func (p *process) status(retention string) *httpx.Status {
+	return &httpx.Status{
+		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch, BuildUser: version.BuildUser,
+		BuildDate: version.BuildDate, FlagValues: p.flags, Start: p.start, Retention: retention,
+	}
+}
+
+// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command.
+func flagValuesOf(app *kingpin.Application, command string) map[string]string {
+	model, values := app.Model(), map[string]string{}
+	groups := []*kingpin.FlagGroupModel{model.FlagGroupModel}
+	for _, c := range model.Commands {
+		if c.FullCommand == command {
+			groups = append(groups, c.FlagGroupModel)
+		}
+	}
+	for _, g := range groups {
+		for _, f := range g.Flags {
+			values[f.Name] = f.Value.String()
+		}
+	}
+	return values
+}
+
+// setMemoryLimit makes the garbage collector respect a container's memory, unless GOMEMLIMIT says otherwise.
+func setMemoryLimit(log *slog.Logger) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	limit, from := cgroupMemory()
+	if limit <= 0 {
+		return
+	}
+	soft := limit / 10 * 9
+	debug.SetMemoryLimit(soft)
+	log.Info("memory limit", "bytes", soft, "of", limit, "from", from)
+}
+
+// cgroupMemory is the memory limit of this process's control group in bytes, 0 for none.
+func cgroupMemory() (limit int64, from string) {
+	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		var n int64
+		if _, err := fmt.Sscan(string(raw), &n); err == nil && n > 0 && n < 1<<60 {
+			return n, path
+		}
+	}
+	return 0, ""
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/web"
+)
+
+// queryFlags are the querier's.
+type queryFlags struct {
+	opts          query.Options
+	endpoints     endpointFlags
+	tenantHeader  string
+	defaultTenant string
+}
+
+// bind adds the flags; naming says whether those that name tenants are not yet bound by another part.
+func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
+	f.opts = query.DefaultOptions()
+	f.endpoints.bind(c)
+	c.Flag("query.replica-label", "Label in which the series of HA Prometheus pairs differ; they are then deduplicated. Copies on the ring need none. May be given several times.").
+		StringsVar(&f.opts.ReplicaLabels)
+	c.Flag("query.partial-response", "Answer with a warning when something is missing, where a query does not say; --no-query.partial-response fails it.").
+		Default("true").BoolVar(&f.opts.PartialResponse)
+	c.Flag("query.max-concurrent", "Queries that run at a time; more wait.").Default("20").IntVar(&f.opts.MaxConcurrent)
+	durationFlag(c, "query.timeout", "Bound on one query.", &f.opts.Timeout)
+	durationFlag(c, "query.lookback-delta", "How old a sample may be to stand for an instant.", &f.opts.LookbackDelta)
+	c.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&f.opts.MaxSamples)
+	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").IntVar(&f.opts.MaxSeries)
+	if naming {
+		tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
+	}
+}
+
+// build adds a querier over what list gives.
+func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Querier, error) {
+	res, err := resolver(f.tenantHeader, f.defaultTenant)
+	if err != nil {
+		return nil, err
+	}
+	f.opts.Tenant, f.opts.Flags, f.opts.Version, f.opts.Revision = res, p.flags, version.Version, version.GetRevision()
+	if c.gossips {
+		f.opts.Membership = c.membership
+	}
+	q, err := query.New(p.log, p.reg, list.list, f.opts)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("endpoints", list.open, list.close, nil)
+	p.addPart("query", q.Open, q.Close, nil)
+	return q, nil
+}
+
+// mountQuery serves the Prometheus API on the paths of Prometheus and of Mimir.
+func mountQuery(p *process, s *httpx.Server, q *query.Querier) {
+	api := p.gate(q.Handler())
+	s.Handle("/api/v1/", api)
+	s.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus", api))
+}
+
+// mountPage serves the page that people look at.
+func mountPage(p *process, s *httpx.Server, writeURL func(*http.Request) string) {
+	page := web.New(web.Options{Version: version.Info(), RemoteWriteURL: writeURL, Parts: p.parts})
+	s.Handle("/", page.Handler())
+}
+
+// parts are the process's parts as the page shows them.
+func (p *process) parts() []web.Part {
+	var parts []web.Part
+	for _, s := range p.health.States() {
+		part := web.Part{Name: s.Name, State: "ready"}
+		if s.Err != nil {
+			part.State, part.Detail = "not ready", s.Err.Error()
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+func queryCommand(app *kingpin.Application) setup {
+	c := app.Command("query", "Answer PromQL over receivers, store gateways and other StoreAPIs.")
+	var (
+		h       httpFlags
+		grpc    grpcFlags
+		client  clientFlags
+		where   clusterFlags
+		f       queryFlags
+		visible storeAPIFlags
+	)
+	h.bind(c)
+	grpc.bind(c)
+	client.bind(c)
+	where.bind(c)
+	f.bind(c, true)
+	visible.bind(c)
+	return func(p *process) error {
+		cl, err := where.identify(p, "")
+		if err != nil {
+			return err
+		}
+		server := h.buildBare(p)
+		p.addHTTP("http", server)
+		s, err := grpc.build(p)
+		if err != nil {
+			return err
+		}
+		if err := where.join(p, cl, place{grpc: grpc.opts.Address, http: h.opts.Address}); err != nil {
+			return err
+		}
+		q, err := f.build(p, cl, newEndpoints(p, cl, newClients(p, client.opts, cl), &f.endpoints))
+		if err != nil {
+			return err
+		}
+		mountQuery(p, server, q)
+		mountPage(p, server, nil)
+		cl.mount(p, server)
+		return visible.register(s, map[string]series.Source{"query": q}, nil, f.opts.TenantLabel)
+	}
+}

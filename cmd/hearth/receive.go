@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/receive"
+	"github.com/hearth-metrics/hearth/ring"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+	"github.com/hearth-metrics/hearth/tsdb"
+)
+
+// storageFlags are what a process that owns data needs.
+type storageFlags struct {
+	tsdb    tsdb.Options
+	receive receive.Options
+	noAdmin bool
+}
+
+func (f *storageFlags) bind(c *kingpin.CmdClause) {
+	f.tsdb, f.receive = tsdb.DefaultOptions(), receive.DefaultOptions()
+	durationFlag(c, "tsdb.block-duration", "Time range of a block.", &f.tsdb.BlockDuration)
+	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: how long data is kept.", &f.tsdb.Retention)
+	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the order of samples does not matter.", &f.tsdb.Window)
+	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
+	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
+	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
+	c.Flag("label", `External label name="value" of this receiver. receive_replica, by which Thanos tells replicas apart, defaults to the instance id. May be given several times.`).
+		SetValue(labelSet{&f.receive.Labels})
+	c.Flag("receive.tenant-label-name", "External label that shows the tenant to Thanos.").Default(f.receive.TenantLabel).StringVar(&f.receive.TenantLabel)
+	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*.").BoolVar(&f.noAdmin)
+}
+
+// build adds the TSDBs below dir and the receiver over them.
+func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, dir string) (*receive.Receiver, error) {
+	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, gossip.RoleReceive
+	f.receive.Instance, f.receive.Since = c.instance.ID, c.instance.Since
+	db, err := tsdb.New(p.log, p.reg, f.tsdb)
+	if err != nil {
+		return nil, err
+	}
+	var ships objstore.Bucket // stays nil without a bucket
+	if bkt != nil {
+		ships = bkt
+	}
+	r, err := receive.New(p.log, p.reg, db, ships, f.receive)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("tsdb", db.Open, db.Close, db.Ready)
+	p.addPart("receive", r.Open, r.Close, nil)
+	return r, nil
+}
+
+// mountAdmin serves what operators ask of a member.
+func (f *storageFlags) mountAdmin(p *process, server *httpx.Server, r *receive.Receiver) {
+	if !f.noAdmin {
+		server.Handle("/api/v1/admin/flush", p.gate(http.HandlerFunc(r.HandleFlush)))
+	}
+}
+
+// routeFlags are what a process that takes remote write needs.
+type routeFlags struct {
+	opts          distributor.Options
+	tenantHeader  string
+	defaultTenant string
+	localEndpoint string
+}
+
+func (f *routeFlags) bind(c *kingpin.CmdClause) {
+	f.opts = distributor.DefaultOptions()
+	tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
+	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
+	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
+	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
+}
+
+// tenantFlags say how requests name their tenant.
+func tenantFlags(c *kingpin.CmdClause, header, fallback *string) {
+	c.Flag("receive.tenant-header", "Header that names the tenant. X-Scope-OrgID and THANOS-TENANT are always understood.").Default(tenant.HeaderThanos).StringVar(header)
+	c.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(string(tenant.Default)).StringVar(fallback)
+}
+
+func resolver(header, fallback string) (tenant.Resolver, error) {
+	id, err := tenant.Parse(fallback)
+	return tenant.Resolver{Header: header, Default: id}, err
+}
+
+// build adds a distributor. local is this process's own member, nil when it owns no data.
+func (f *routeFlags) build(p *process, c *cluster, peers *clients, local *receive.Receiver) (*distributor.Distributor, error) {
+	res, err := resolver(f.tenantHeader, f.defaultTenant)
+	if err != nil {
+		return nil, err
+	}
+	f.opts.Resolver = res
+	dial := func(m ring.Member) (distributor.Writer, error) {
+		if local != nil && (m.ID == c.self.ID || m.Addr != "" && m.Addr == f.localEndpoint) {
+			return distributor.Local{Writer: local}, nil
+		}
+		return peers.writer(m)
+	}
+	d, err := distributor.New(p.log, p.reg, c.placement, dial, f.opts)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("distributor", d.Open, d.Close, c.ready)
+	return d, nil
+}
+
+// routeThanos takes a write that a Thanos process has not placed yet.
+func routeThanos(d *distributor.Distributor) func(context.Context, *wire.Batch) error {
+	return func(ctx context.Context, b *wire.Batch) error {
+		res, err := d.Push(ctx, b)
+		if err != nil {
+			return err
+		}
+		return res.Err()
+	}
+}
+
+// routing is the flags of a process that takes remote write.
+type routing struct {
+	http   httpFlags
+	write  writeFlags
+	client clientFlags
+	where  clusterFlags
+	route  routeFlags
+}
+
+func (f *routing) bind(c *kingpin.CmdClause) {
+	f.http.bind(c)
+	f.write.bind(c)
+	f.client.bind(c)
+	f.where.bind(c)
+	f.where.bindWriting(c)
+	f.route.bind(c)
+}
+
+// mount serves remote write on the HTTP port and on a port of its own.
+func (f *routing) mount(p *process, server *httpx.Server, d *distributor.Distributor) {
+	write := p.gate(d.Handler())
+	mountWrite(server, write)
+	p.addHTTP("remote-write", f.write.build(p, write))
+}
+
+func receiveCommand(app *kingpin.Application) setup {
+	c := app.Command("receive", "Store what is remote-written, per tenant; serve it; ship blocks. Routes what senders give it when there is a ring.")
+	var (
+		f       routing
+		grpc    grpcFlags
+		bkt     bucketFlags
+		storage storageFlags
+		visible storeAPIFlags
+		dir     string
+	)
+	f.bind(c)
+	grpc.bind(c)
+	bkt.bind(c, "blocks stay on local disk until --tsdb.retention")
+	c.Flag("tsdb.path", "Directory of the tenants' TSDBs.").Default("./data").StringVar(&dir)
+	storage.bind(c)
+	visible.bind(c)
+	return func(p *process) error {
+		cl, err := f.where.identify(p, dir)
+		if err != nil {
+			return err
+		}
+		server := f.http.build(p, storage.tsdb.Retention.String())
+		p.addHTTP("http", server)
+		b, err := bkt.build(p, "", f.where.gossips())
+		if err != nil {
+			return err
+		}
+		r, err := storage.build(p, cl, b, dir)
+		if err != nil {
+			return err
+		}
+		peers := newClients(p, f.client.opts, cl)
+		s, err := grpc.build(p)
+		if err != nil {
+			return err
+		}
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.opts.Address, http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
+			return err
+		}
+		d, err := f.route.build(p, cl, peers, r)
+		if err != nil {
+			return err
+		}
+		rpc.RegisterWrite(s, r, routeThanos(d))
+		f.mount(p, server, d)
+		storage.mountAdmin(p, server, r)
+		cl.mount(p, server)
+		return visible.register(s, map[string]series.Source{gossip.RoleReceive: r}, r.ExternalLabels, storage.receive.TenantLabel)
+	}
+}
+
+func distributorCommand(app *kingpin.Application) setup {
+	c := app.Command("distributor", "Take remote write and route it to receivers; store nothing.")
+	var (
+		f    routing
+		grpc grpcFlags
+	)
+	f.bind(c)
+	grpc.bind(c)
+	return func(p *process) error {
+		cl, err := f.where.identify(p, "")
+		if err != nil {
+			return err
+		}
+		server := f.http.build(p, "")
+		p.addHTTP("http", server)
+		peers := newClients(p, f.client.opts, cl)
+		s, err := grpc.build(p)
+		if err != nil {
+			return err
+		}
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.opts.Address, http: f.http.opts.Address}); err != nil {
+			return err
+		}
+		d, err := f.route.build(p, cl, peers, nil)
+		if err != nil {
+			return err
+		}
+		rpc.RegisterWrite(s, refuseWriter{}, routeThanos(d))
+		f.mount(p, server, d)
+		cl.mount(p, server)
+		return nil
+	}
+}
+
+// refuseWriter is the member that a distributor is not.
+type refuseWriter struct{}
+
+// Write refuses: another process took this one for a receiver.
+func (refuseWriter) Write(context.Context, wire.Shard) ([]wire.Failure, error) {
+	return nil, errs.E(errs.Unsupported, "this process is a distributor and stores nothing")
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+	"github.com/hearth-metrics/hearth/store"
+)
+
+// gatewayFlags are the store gateway's.
+type gatewayFlags struct{ opts store.Options }
+
+func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
+	f.opts = store.DefaultOptions()
+	durationFlag(c, "sync-block-duration", "How often the bucket is looked at for new and deleted blocks.", &f.opts.SyncInterval)
+	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
+}
+
+// build adds a gateway that keeps its local files below dir.
+func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string) (*store.Gateway, error) {
+	f.opts.Dir, f.opts.Instance = dir, c.instance.ID
+	g, err := store.New(p.log, p.reg, bkt, f.opts)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("store", g.Open, g.Close, g.Ready)
+	return g, nil
+}
+
+func storeCommand(app *kingpin.Application) setup {
+	c := app.Command("store", "Serve the blocks of a bucket.")
+	var (
+		http    httpFlags
+		grpc    grpcFlags
+		where   clusterFlags
+		bkt     bucketFlags
+		gateway gatewayFlags
+		visible storeAPIFlags
+		dir     string
+	)
+	http.bind(c)
+	grpc.bind(c)
+	where.bind(c)
+	bkt.bind(c, "there is nothing to serve")
+	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").Default("./data").StringVar(&dir)
+	gateway.bind(c)
+	visible.bind(c)
+	return func(p *process) error {
+		cl, err := where.identify(p, dir)
+		if err != nil {
+			return err
+		}
+		server := http.build(p, "")
+		p.addHTTP("http", server)
+		b, err := bkt.build(p, "", where.gossips())
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a bucket")
+		}
+		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"))
+		if err != nil {
+			return err
+		}
+		s, err := grpc.build(p)
+		if err != nil {
+			return err
+		}
+		rpc.RegisterServed(s, g)
+		cl.mount(p, server)
+		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil, gateway.opts.TenantLabel); err != nil {
+			return err
+		}
+		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.opts.Address, http: http.opts.Address, bucket: b})
+	}
+}
