@@ -52,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		writes:        counter("replica_writes_total", "Shards written to a member, by kind of answer.", "member", "kind"),
 		time:          duration("replica_write_duration_seconds", "Time of one write to one member."),
 		retries:       counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
-		dropped:       counter("replica_dropped_batches_total", "Shards a member never got though others did, by reason.", "member", "reason"),
+		dropped:       counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
 		queued:        gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
 		waiting:       gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
 		bytes:         gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),

@@ -157,13 +157,16 @@ func (p *peer) work() {
 		}
 		failures, err := p.send(r)
 		r.write.answer(r, failures, err)
-		p.settle(r, err)
+		p.settle(r, failures, err)
 	}
 }
 
 // settle ends a try of r: a copy that is missing, and that somebody relies on, is kept for another.
-func (p *peer) settle(r *replica, err error) (kept bool) {
-	again := retryable(err) && r.write.relied(r)
+func (p *peer) settle(r *replica, failures []wire.Failure, err error) (kept bool) {
+	if err == nil {
+		err = r.narrow(failures)
+	}
+	again := retryable(errs.KindOf(err)) && r.write.relied(r)
 	p.mu.Lock()
 	if again && !p.isClosing() {
 		if r.tried {
@@ -208,43 +211,48 @@ func (p *peer) retry() {
 		}
 		p.mu.Unlock()
 		p.sleep(wait)
-		p.mu.Lock()
-		r, closing := p.retries.pop(), p.isClosing()
-		p.mu.Unlock()
-		switch {
-		case r == nil && closing:
+		r, closing := p.due()
+		if r != nil {
+			p.metrics.retries.Inc()
+			if failures, err := p.send(r); p.settle(r, failures, err) {
+				wait = min(max(2*wait, p.d.opts.RetryMin), p.d.opts.RetryMax)
+			} else {
+				wait = 0
+			}
+		} else if closing {
 			return
-		case r == nil: // evicted meanwhile
-		case p.again(r, closing):
-			wait = 0
-		default:
-			wait = min(max(2*wait, p.d.opts.RetryMin), p.d.opts.RetryMax)
 		}
 	}
 }
 
-// again tries r once more and reports whether the next retry may follow at once.
-func (p *peer) again(r *replica, closing bool) bool {
-	reason := ""
-	switch {
-	case closing:
-		reason = "closed"
-	case time.Since(r.since) > p.d.opts.RetryAge:
-		reason = "too old"
-	case r.write.relied(r):
-		p.metrics.retries.Inc()
-		_, err := p.send(r) // failures for good: others have the series, this copy is missing or differs
-		return !p.settle(r, err)
+// due takes the oldest shard that is worth another try, and gives up those before it that are not. When the peer is being
+// closed none is.
+func (p *peer) due() (r *replica, closing bool) {
+	for {
+		p.mu.Lock()
+		r, closing = p.retries.pop(), p.isClosing()
+		p.mu.Unlock()
+		if r == nil {
+			return nil, closing
+		}
+		reason := ""
+		switch {
+		case closing:
+			reason = "closed"
+		case time.Since(r.since) > p.d.opts.RetryAge:
+			reason = "too old"
+		case r.write.relied(r):
+			return r, false
+		}
+		p.mu.Lock()
+		p.leave(r)
+		p.mu.Unlock()
+		if reason != "" {
+			p.drop(r, reason)
+		} else { // its sender was told to send it again
+			r.write.release()
+		}
 	}
-	p.mu.Lock()
-	p.leave(r)
-	p.mu.Unlock()
-	if reason != "" {
-		p.drop(r, reason)
-	} else {
-		r.write.release()
-	}
-	return true
 }
 
 // sleep waits about d, or until the peer is closed.
@@ -274,7 +282,7 @@ func (p *peer) send(r *replica) ([]wire.Failure, error) {
 
 // notice logs when the member stops and starts to answer.
 func (p *peer) notice(err error) {
-	failing := retryable(err)
+	failing := retryable(errs.KindOf(err))
 	p.mu.Lock()
 	changed := failing != p.failing
 	p.failing = failing
@@ -287,9 +295,9 @@ func (p *peer) notice(err error) {
 	}
 }
 
-// retryable reports whether a member that answered err may take the same shard later.
-func retryable(err error) bool {
-	switch errs.KindOf(err) {
+// retryable reports whether a member that answered kind may take the same later.
+func retryable(kind errs.Kind) bool {
+	switch kind {
 	case errs.OK, errs.Invalid, errs.Conflict, errs.Limited, errs.TooLarge:
 		return false
 	}

@@ -132,6 +132,12 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 	if w.returned {
 		return
 	}
+	if err == nil {
+		err = r.check(failures)
+	}
+	if err != nil {
+		failures = nil
+	}
 	kind, said := errs.KindOf(err), int32(0)
 	if err != nil {
 		said = w.because(r.peer, wire.Failure{Series: -1, Kind: kind, Reason: err.Error()})
@@ -140,7 +146,7 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 		if f.Kind == errs.OK {
 			f.Kind = errs.Internal
 		}
-		if t := &w.tallies[f.Series]; !t.marked && err == nil {
+		if t := &w.tallies[f.Series]; !t.marked {
 			t.marked = true
 			w.count(t, f.Kind, w.because(r.peer, f))
 		}
@@ -161,6 +167,32 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 		default:
 		}
 	}
+}
+
+// check finds answers about series that were not asked for.
+func (r *replica) check(failures []wire.Failure) error {
+	for _, f := range failures {
+		if _, asked := slices.BinarySearch(r.shard.Series, int32(f.Series)); !asked {
+			return errs.E(errs.Internal, "answer about series %d, which was not in the write", f.Series)
+		}
+	}
+	return nil
+}
+
+// narrow leaves in the shard only the series that failed in a way that may pass, and returns such a failure, if any.
+func (r *replica) narrow(failures []wire.Failure) (err error) {
+	missing := r.shard.Series[:0]
+	for _, f := range failures {
+		if retryable(f.Kind) {
+			missing = append(missing, int32(f.Series))
+			err = errs.E(f.Kind, "%s", f.Reason)
+		}
+	}
+	if err != nil {
+		slices.Sort(missing)
+		r.shard.Series, r.shard.Metadata = slices.Compact(missing), r.shard.Metadata[:0]
+	}
+	return err
 }
 
 // because keeps a cause and gives its position plus one. With w.mu held.
