@@ -37,6 +37,14 @@ const slabChunks = 256
 // fields calls do for every field of m. Varints come as n, length-delimited fields as b, others are skipped.
 func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) error {
 	for len(m) > 0 {
+		if short(m) {
+			end := int(m[1]) + 2
+			if err := do(protowire.Number(m[0]>>3), 0, m[2:end:end]); err != nil {
+				return err
+			}
+			m = m[end:]
+			continue
+		}
 		num, typ, size := protowire.ConsumeTag(m)
 		if size < 0 {
 			return malformed(size)
@@ -66,6 +74,11 @@ func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) e
 		}
 	}
 	return nil
+}
+
+// short reports whether m begins with a whole field of the usual kind: a number below 16, and content of less than 128 bytes.
+func short(m []byte) bool {
+	return len(m) > 1 && m[0] < 0x80 && m[0] > 7 && m[0]&7 == byte(protowire.BytesType) && m[1] < 0x80 && int(m[1])+2 <= len(m)
 }
 
 func malformed(size int) error {

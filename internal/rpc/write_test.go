@@ -445,3 +445,22 @@ func TestOversizeMessage(t *testing.T) {
 		return err == nil
 	})
 }
+
+// TestGoldenFrames fixes the bytes of docs/format/rpc.md.
+func TestGoldenFrames(t *testing.T) {
+	f := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	hello := &hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: writeMagic, Version: 1, Instance: "r-1", Epoch: 2}}
+	raw, err := hello.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f("hello", fmt.Sprintf("%x", raw), "0a0e"+"0d57485248"+"1001"+"1a03722d31"+"2002")
+	s := shard("a", 1)
+	payload := wire.AppendShard(nil, s)
+	f("shard 300", fmt.Sprintf("%x", frameBytes(shardFrame(300, s))), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
+}
