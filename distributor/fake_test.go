@@ -175,7 +175,7 @@ func (c *cluster) close() {
 	}
 }
 
-// push pushes and demands that the batch is free afterwards, once the cluster is closed: see freed.
+// push pushes b, which stays the caller's.
 func (c *cluster) push(b *wire.Batch) Result {
 	c.t.Helper()
 	r, err := c.Push(context.Background(), b)
