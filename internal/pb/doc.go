@@ -2,7 +2,6 @@
 //
 //	thanospb  Thanos's StoreAPI and its siblings: names and numbers are Thanos's and must never change
 //	infopb    Thanos's Info service
-//	hintspb   what Thanos sends in the hints of its StoreAPI
 //	hearthpb  the private services between Hearth processes (docs/format/rpc.md)
 //
 // The .proto files are the source; the Go code beside them is generated (go generate ./internal/pb) and committed.

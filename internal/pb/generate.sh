@@ -24,7 +24,7 @@ buf generate
 gofmt -w ./*pb/*.pb.go
 
 if [ "${1:-}" = -check ]; then
-	git diff --exit-code -- . || {
+	git diff --exit-code -- '*.proto' '*.pb.go' || {
 		echo "internal/pb: the generated code is not what the .proto files say; run go generate ./internal/pb" >&2
 		exit 1
 	}

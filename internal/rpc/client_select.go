@@ -16,6 +16,8 @@ import (
 // for all in turn. gRPC's flow control bounds what the peer sends ahead of Next.
 func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	ctx, cancel := context.WithCancel(ctx)
+	own := *r // the caller may change r once Select has returned
+	r = &own
 	p := c.peer.Load()
 	set := &remoteSet{client: c, cancel: cancel, opened: make(chan struct{})}
 	go func() {
