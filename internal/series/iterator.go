@@ -190,20 +190,22 @@ func (it *Iterator) shut(i int) {
 	it.lanes[i], it.lanes[it.open] = it.lanes[it.open], it.lanes[i]
 }
 
+// earliest is the lane with the first sample; of several the one that yielded the last sample, whose hints hold.
 func (it *Iterator) earliest() int {
 	best := 0
 	for i := 1; i < it.open; i++ {
-		if it.lanes[i].t < it.lanes[best].t {
+		l, b := &it.lanes[i], &it.lanes[best]
+		if l.t < b.t || l.t == b.t && b.broken && !l.broken {
 			best = i
 		}
 	}
 	return best
 }
 
-// settle chooses among the lanes that have a sample at it.t, the first of which is it.cur.
+// settle chooses among the lanes that have a sample at it.t; it.cur stays where values are equal.
 func (it *Iterator) settle() {
-	for i := it.cur + 1; i < it.open; i++ {
-		if l := &it.lanes[i]; l.t == it.t && it.cmp.prefer(l, &it.lanes[it.cur]) {
+	for i := range it.open {
+		if l := &it.lanes[i]; i != it.cur && l.t == it.t && it.cmp.prefer(l, &it.lanes[it.cur]) {
 			it.cur = i
 		}
 	}
