@@ -16,11 +16,11 @@ import (
 func typicalLabels(i int) labels.Labels {
 	return labels.FromStrings(
 		"__name__", fmt.Sprintf("http_request_duration_seconds_total_%02d", i%40),
-		"cluster", "eu-central-1-production", "container", "checkout-service",
+		"cluster", "eu-1", "container", "checkout",
 		"endpoint", "http-metrics", "instance", fmt.Sprintf("10.128.%d.%d:9090", i/250%250, i%250),
-		"job", "monitoring/checkout-service", "method", "GET", "namespace", "payments-production",
-		"node", fmt.Sprintf("ip-10-128-%d-7.eu-central-1", i/250%250), "pod", fmt.Sprintf("checkout-service-7d9f8b6c5-%05d", i),
-		"service", "checkout-service", "status", "200",
+		"job", "monitoring/checkout", "method", "GET", "namespace", "payments",
+		"node", fmt.Sprintf("ip-10-128-%d-7.eu-1", i/250%250), "pod", fmt.Sprintf("checkout-service-7d9f8b6c5-%05d", i),
+		"service", "checkout", "status", "200",
 	)
 }
 

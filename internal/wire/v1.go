@@ -1,7 +1,7 @@
 package wire
 
 import (
-	"bytes"
+	"encoding/binary"
 	"math"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -19,8 +19,8 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 		return nil, err
 	}
 	b := newPooled(id)
-	b.msg, b.limit = msg, math.MaxInt
-	if pos := b.requestV1(msg); pos < 0 {
+	b.msg, b.limit = msg[:len(msg):len(msg)], math.MaxInt
+	if pos := b.requestV1(b.msg); pos < 0 {
 		b.Release()
 		return nil, errs.E(errs.Invalid, "remote write 1.0 message %s", faultText(pos))
 	}
@@ -157,49 +157,57 @@ func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
 	if len(m)-pos > MaxLabelLength {
 		return pos, false
 	}
-	dst := b.canonical
-	from, n, named := len(dst), 0, false
-	var last []byte
+	w := newPlainWriter(b.canonical, len(m)-pos)
 	for pos < len(m) && m[pos] == 1<<3|typeBytes {
-		size, at := uvarint(m, pos+1)
-		if at < 0 || size > uint64(len(m)-at) {
+		nameAt, nameEnd, valueAt, end := shortLabel(m, pos)
+		if end == 0 {
+			nameAt, nameEnd, valueAt, end = longLabel(m, pos)
+		}
+		if end == 0 {
 			return pos, false
 		}
-		pos = at + int(size)
-		name, value, ok := splitLabel(m[at:pos])
-		if !ok || bytes.Compare(last, name) >= 0 {
+		name := m[nameAt:nameEnd]
+		if !w.next(prefixOf(name), name) {
 			return pos, false
 		}
-		named = named || string(name) == nameLabel
-		last = name
-		dst = append(dst, name...)
-		dst = append(dst, Sep)
-		dst = append(dst, value...)
-		dst = append(dst, Sep)
-		n++
+		w.add(name, m[valueAt:end])
+		pos = end
 	}
-	b.canonical = dst
-	return pos, named && isPlain(dst[from:], n)
+	b.canonical = w.dst[:w.at]
+	return pos, w.named && w.high == 0
 }
 
-// splitLabel takes a Label message apart that is exactly one name and one value, neither empty.
-func splitLabel(m []byte) (name, value []byte, ok bool) {
-	if len(m) < 6 || m[0] != 1<<3|typeBytes {
-		return nil, nil, false
+// shortLabel takes a label field of less than 128 bytes apart that is exactly one name and one value, neither empty; else
+// all it returns is 0.
+func shortLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
+	if len(m)-pos < 8 {
+		return 0, 0, 0, 0
 	}
-	size, at := uvarint(m, 1)
-	if size == 0 || at < 0 || size+3 > uint64(len(m)-at) {
-		return nil, nil, false
+	size, nameSize := int(m[pos+1]), int(m[pos+3])
+	nameEnd, end = pos+4+nameSize, pos+2+size
+	if size >= 0x80 || m[pos+2] != 1<<3|typeBytes || nameSize == 0 || end > len(m) || nameEnd+2 >= end ||
+		m[nameEnd] != 2<<3|typeBytes || nameEnd+2+int(m[nameEnd+1]) != end {
+		return 0, 0, 0, 0
 	}
-	name, m = m[at:at+int(size)], m[at+int(size):]
-	if m[0] != 2<<3|typeBytes {
-		return nil, nil, false
+	return pos + 4, nameEnd, nameEnd + 2, end
+}
+
+// longLabel is shortLabel for labels of any length.
+func longLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
+	at, end := span(m, pos+1, typeBytes)
+	if at < 0 || at >= end || m[at] != 1<<3|typeBytes {
+		return 0, 0, 0, 0
 	}
-	size, at = uvarint(m, 1)
-	if size == 0 || at < 0 || size != uint64(len(m)-at) {
-		return nil, nil, false
+	m = m[:end]
+	nameAt, nameEnd = span(m, at+1, typeBytes)
+	if nameAt < 0 || nameAt == nameEnd || nameEnd == end || m[nameEnd] != 2<<3|typeBytes {
+		return 0, 0, 0, 0
 	}
-	return name, m[at:], true
+	valueAt, valueEnd := span(m, nameEnd+1, typeBytes)
+	if valueAt < 0 || valueAt == valueEnd || valueEnd != end {
+		return 0, 0, 0, 0
+	}
+	return nameAt, nameEnd, valueAt, end
 }
 
 // fieldsV1 reads the fields of a TimeSeries. Labels go to pairs, unless they are plain and done: then a further one is
@@ -325,6 +333,14 @@ func (b *Batch) loseExemplar(fault string) {
 // sample reads a Sample message; the start timestamp is a field of remote write 2.0 only.
 func (b *Batch) sample(m []byte, pos int, v2 bool) int {
 	var s Sample
+	if pos+11 <= len(m) && m[pos] == 1<<3|typeFixed64 && m[pos+9] == 2<<3|typeVarint { // what senders send
+		s.V = math.Float64frombits(binary.LittleEndian.Uint64(m[pos+1:]))
+		v, next := uvarint(m, pos+10)
+		if next < 0 {
+			return next
+		}
+		s.T, pos = int64(v), next
+	}
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
 		if next < 0 {

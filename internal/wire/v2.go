@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/binary"
 	"unicode/utf8"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -17,10 +15,10 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 		return nil, err
 	}
 	b := newPooled(id)
-	b.msg, b.limit = msg, maxExpansion(len(msg))
-	pos := b.symbolsV2(msg)
+	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
+	pos := b.symbolsV2(b.msg)
 	if pos >= 0 {
-		pos = b.requestV2(msg)
+		pos = b.requestV2(b.msg)
 	}
 	if pos < 0 {
 		b.Release()
@@ -46,27 +44,7 @@ type symbol struct {
 	prefix   uint64
 }
 
-func (s symbol) bytes(msg []byte) []byte { return msg[s.at : s.at+s.size] }
-
-func newSymbol(msg []byte, at, end int) symbol {
-	s := symbol{at: uint32(at), size: uint32(end - at)}
-	if end-at >= 8 {
-		s.prefix = binary.BigEndian.Uint64(msg[at:])
-		return s
-	}
-	var first [8]byte
-	copy(first[:], msg[at:end])
-	s.prefix = binary.BigEndian.Uint64(first[:])
-	return s
-}
-
-// before reports whether a sorts before s.
-func (a symbol) before(s symbol, msg []byte) bool {
-	if a.prefix != s.prefix {
-		return a.prefix < s.prefix
-	}
-	return bytes.Compare(a.bytes(msg), s.bytes(msg)) < 0
-}
+func (s *symbol) bytes(msg []byte) []byte { return msg[s.at : s.at+s.size] }
 
 // symbolsV2 reads the symbol table, which may stand anywhere in the message.
 func (b *Batch) symbolsV2(msg []byte) int {
@@ -87,7 +65,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		if next < 0 {
 			return next
 		}
-		b.symbols = append(b.symbols, newSymbol(msg, next, end))
+		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next), prefixOf(msg[next:end])})
 		b.plainTable = b.plainTable && end-next <= MaxLabelLength && utf8.Valid(msg[next:end])
 		pos = end
 	}
@@ -126,130 +104,95 @@ func (b *Batch) requestV2(msg []byte) int {
 func (b *Batch) seriesV2(m []byte, pos int) int {
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
-	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	next, name := b.plainRefs(m, pos)
-	if next >= 0 {
-		labelsEnd := len(b.canonical)
-		meta := metadataV2{name: name}
-		next = b.fieldsV2(m, next, &meta, true)
-		if next >= 0 {
-			return b.endV2(at, b.canonical[at.canonical:labelsEnd], &meta, next)
-		}
-	}
-	if next != faultAgain {
-		return next
-	}
-	b.undo(at)
-	meta := metadataV2{name: -1}
-	end := b.fieldsV2(m, pos, &meta, false)
-	if end < 0 {
-		return end
-	}
-	if fault := b.resolve(0); fault != "" {
-		b.drop(at, func() string { return "series with " + fault })
-		return end
-	}
-	if len(b.canonical)+canonicalBytes(b.pairs) > b.limit {
-		return faultExpand
-	}
-	full, ok := b.finish(at)
-	if !ok {
-		return end
-	}
-	return b.endV2(at, full, &meta, end)
-}
-
-// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids; full are its canonical bytes
-// with the tenant. It returns end, or a fault.
-func (b *Batch) endV2(at mark, full []byte, meta *metadataV2, end int) int {
-	labels := full[len(b.Tenant)+1:]
-	switch {
-	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
-		b.drop(at, func() string { return "a metadata reference outside of the symbol table in " + textOf(labels) })
-		return end
-	case len(b.samples) == at.samples && len(b.histograms) == at.histograms && b.lost.Histograms == 0:
-		b.drop(at, func() string { return "no sample in " + textOf(labels) })
-		return end
-	}
-	b.keep(at, full)
-	if !b.metadataV2(meta, labels) {
-		return faultExpand
-	}
-	return end
-}
-
-// plainRefs appends the labels of a packed list of references that m has at pos to the canonical arena, and says where
-// the list ends and which symbol the metric name is. faultAgain: the labels are not plain, the arena is of no use.
-func (b *Batch) plainRefs(m []byte, pos int) (next, name int) {
-	if !b.plainTable || pos >= len(m) || m[pos] != 1<<3|typeBytes {
-		return faultAgain, -1
-	}
-	pos, end := span(m, pos+1, typeBytes)
-	if pos < 0 {
-		return faultAgain, -1
-	}
-	m, name = m[:end], -1
-	dst, last := b.canonical, symbol{}
-	for pos < end {
-		var nameRef, valueRef uint64
-		if nameRef, pos = uvarint(m, pos); pos < 0 {
-			return faultAgain, -1
-		}
-		if valueRef, pos = uvarint(m, pos); pos < 0 {
-			return faultAgain, -1
-		}
-		if nameRef >= uint64(len(b.symbols)) || valueRef >= uint64(len(b.symbols)) {
-			return faultAgain, -1
-		}
-		n, v := b.symbols[nameRef], b.symbols[valueRef]
-		if n.size == 0 || v.size == 0 || !last.before(n, b.msg) {
-			return faultAgain, -1
-		}
-		if len(dst)+int(n.size)+int(v.size) > b.limit {
-			return faultExpand, -1
-		}
-		if n.prefix == namePrefix && n.size == uint32(len(nameLabel)) {
-			name = int(valueRef)
-		}
-		last = n
-		dst = append(dst, n.bytes(b.msg)...)
-		dst = append(dst, Sep)
-		dst = append(dst, v.bytes(b.msg)...)
-		dst = append(dst, Sep)
-	}
-	b.canonical = dst
-	if name < 0 {
-		return faultAgain, -1
-	}
-	return pos, name
-}
-
-// namePrefix is the prefix of the symbol __name__.
-var namePrefix = binary.BigEndian.Uint64([]byte(nameLabel))
-
-// fieldsV2 reads the fields of a TimeSeries. Label references go to refIdx, unless they are plain and done: then a further
-// one is faultAgain.
-func (b *Batch) fieldsV2(m []byte, pos int, meta *metadataV2, plain bool) int {
+	var meta metadataV2
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
 		if next < 0 {
 			return next
 		}
 		switch {
-		case num == 1 && plain:
-			return faultAgain
 		case num == 1:
 			pos = b.refsV2(m, next, typ)
 		case num > 5:
 			pos = skip(m, next, typ)
 		default:
-			pos = b.fieldV2(m, next, num, typ, meta)
+			pos = b.fieldV2(m, next, num, typ, &meta)
 		}
 		if pos < 0 {
 			return pos
 		}
 	}
+	if fault := b.endV2(at, &meta); fault < 0 {
+		return fault
+	}
 	return pos
+}
+
+// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+func (b *Batch) endV2(at mark, meta *metadataV2) int {
+	full, name := b.plainRefs()
+	if full == nil {
+		if fault := b.resolve(0); fault != "" {
+			b.drop(at, func() string { return "series with " + fault })
+			return 0
+		}
+		if len(b.canonical)+canonicalBytes(b.pairs) > b.limit {
+			return faultExpand
+		}
+		var ok bool
+		if full, ok = b.finish(at); !ok {
+			return 0
+		}
+	}
+	labels := full[len(b.Tenant)+1:]
+	switch {
+	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
+		b.drop(at, func() string { return "a metadata reference outside of the symbol table in " + textOf(labels) })
+		return 0
+	case len(b.samples) == at.samples && len(b.histograms) == at.histograms && b.lost.Histograms == 0:
+		b.drop(at, func() string { return "no sample in " + textOf(labels) })
+		return 0
+	}
+	b.keep(at, full)
+	meta.name = name
+	if !b.metadataV2(meta, labels) {
+		return faultExpand
+	}
+	return 0
+}
+
+// plainRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
+// which symbol the metric name is. nil: the labels are not plain, and nothing has changed.
+func (b *Batch) plainRefs() (full []byte, name int) {
+	if !b.plainTable || len(b.refIdx)%2 != 0 {
+		return nil, -1
+	}
+	from := len(b.canonical)
+	w := newPlainWriter(AppendTenant(b.canonical, b.Tenant), 0)
+	name = -1
+	symbols, refs := b.symbols, b.refIdx
+	for i := 0; i+1 < len(refs); i += 2 {
+		nameRef, valueRef := int(refs[i]), int(refs[i+1])
+		if nameRef >= len(symbols) || valueRef >= len(symbols) {
+			return nil, -1
+		}
+		n, v := &symbols[nameRef], &symbols[valueRef]
+		text := n.bytes(b.msg)
+		room := int(n.size) + int(v.size) + 2
+		if n.size == 0 || v.size == 0 || w.at+room > b.limit || !w.next(n.prefix, text) {
+			return nil, -1
+		}
+		if w.named && name < 0 {
+			name = valueRef
+		}
+		w.reserve(room)
+		w.add(text, v.bytes(b.msg))
+	}
+	if !w.named {
+		return nil, -1
+	}
+	b.canonical = w.dst[:w.at]
+	return b.canonical[from:], name
 }
 
 // fieldV2 reads one of the fields of a TimeSeries that are messages.
@@ -279,11 +222,24 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		return next
 	}
 	pos, end := span(m, pos, typ)
+	refs := b.refIdx
 	for pos >= 0 && pos < end {
+		c := m[pos]
+		if c < 0x80 {
+			refs = append(refs, uint32(c))
+			pos++
+			continue
+		}
+		if pos+1 < end && m[pos+1] < 0x80 {
+			refs = append(refs, uint32(c&0x7f)|uint32(m[pos+1])<<7)
+			pos += 2
+			continue
+		}
 		var v uint64
-		v, pos = uvarint(m, pos)
-		b.refIdx = append(b.refIdx, uint32(v))
+		v, pos = longUvarint(m, pos)
+		refs = append(refs, uint32(v))
 	}
+	b.refIdx = refs
 	return pos
 }
 
