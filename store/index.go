@@ -77,14 +77,13 @@ func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]sto
 	if err != nil {
 		return nil, err
 	}
-	const step = 64 << 10
+	const step = 4 << 10
 	var refs []storage.SeriesRef
 	for p.Next() {
 		if len(refs)%step == 0 {
 			if err := ix.lease.take(ctx, step*8); err != nil {
 				return nil, err
 			}
-			refs = slices.Grow(refs, step)
 		}
 		refs = append(refs, p.At())
 	}

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+func TestCover(t *testing.T) {
+	f := func(limit int64, spans []span, want string) {
+		t.Helper()
+		if got := fmt.Sprint(cover(spans, limit)); got != want {
+			t.Fatalf("limit %d: %s, want %s", limit, got, want)
+		}
+	}
+	raw, five, hour := int64(0), int64(300), int64(3600)
+	whole := []span{{0, raw, 0, 100}, {0, five, 0, 100}, {0, hour, 0, 50}}
+	f(raw, whole, "[[{0 100}] [] []]")
+	f(five, whole, "[[] [{0 100}] []]")
+	f(hour, whole, "[[] [{50 100}] [{0 50}]]")
+	f(hour-1, whole, "[[] [{0 100}] []]")
+	// Raw blocks reach further than the downsampled one.
+	f(hour, []span{{0, raw, 0, 60}, {0, raw, 60, 120}, {0, five, 20, 80}}, "[[{0 20}] [{80 120}] [{20 80}]]")
+	// Overlapping blocks of one resolution all count.
+	f(hour, []span{{0, five, 0, 60}, {0, five, 30, 90}}, "[[{0 60}] [{30 90}]]")
+	// A gap stays a gap.
+	f(hour, []span{{0, five, 0, 10}, {0, five, 20, 30}}, "[[{0 10}] [{20 30}]]")
+	// Replicas agree on a resolution where they can.
+	f(hour, []span{{0, raw, 0, 100}, {0, five, 0, 100}, {1, raw, 0, 100}}, "[[{0 100}] [] [{0 100}]]")
+	f(hour, []span{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}}, "[[] [{0 100}] [{50 100}] [{0 50}]]")
+	f(hour, nil, "[]")
+}
+
+// TestCoverIsExact checks at each moment: every stream with data answers, with one resolution, with all its blocks of it.
+func TestCoverIsExact(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for range 500 {
+		var spans []span
+		for range 1 + rnd.IntN(12) {
+			from := rnd.Int64N(40)
+			spans = append(spans, span{rnd.IntN(3), []int64{0, 5, 60}[rnd.IntN(3)], from, from + 1 + rnd.Int64N(20)})
+		}
+		limit := []int64{5, 60}[rnd.IntN(2)]
+		got := cover(spans, limit)
+		for at := range int64(62) {
+			for stream := range 3 {
+				usable, used := map[int64]int{}, map[int64]int{}
+				for i, s := range spans {
+					if s.stream != stream || at < s.mint || at >= s.maxt {
+						if s.stream == stream && overlaps(got[i], at, at) {
+							t.Fatalf("%+v answers for %d", s, at)
+						}
+						continue
+					}
+					if s.resolution <= limit {
+						usable[s.resolution]++
+					}
+					if overlaps(got[i], at, at) {
+						used[s.resolution]++
+					}
+				}
+				if len(used) != min(1, len(usable)) {
+					t.Fatalf("%+v at %d, stream %d: uses %v of %v", spans, at, stream, used, usable)
+				}
+				for r, n := range used {
+					if n != usable[r] {
+						t.Fatalf("%+v at %d, stream %d: uses %v of %v", spans, at, stream, used, usable)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	ids := make([]ulid.ULID, 8)
+	for i := range ids {
+		ids[i] = ulid.MustParse(fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G5FA%d", i))
+	}
+	v := block.View{Metas: map[ulid.ULID]*block.Meta{}, Deletions: map[ulid.ULID]block.DeletionMark{}}
+	add := func(i int, mint, maxt, resolution int64, sources ...int) {
+		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ids[i], MinTime: mint, MaxTime: maxt}}
+		for _, s := range sources {
+			m.Compaction.Sources = append(m.Compaction.Sources, ids[s])
+		}
+		m.Thanos.Downsample.Resolution = resolution
+		v.Metas[ids[i]] = m
+	}
+	f := func(want string, broken ...int) {
+		t.Helper()
+		isBroken := func(id ulid.ULID) bool {
+			return slices.ContainsFunc(broken, func(i int) bool { return ids[i] == id })
+		}
+		var got []string
+		for _, m := range plan(v, isBroken, 0, 1000, now.Add(-time.Hour)) {
+			got = append(got, strings.TrimPrefix(m.ULID.String(), "01ARZ3NDEKTSV4RRFFQ69G5FA"))
+		}
+		if strings.Join(got, " ") != want {
+			t.Fatalf("%v, want %s", got, want)
+		}
+	}
+	add(0, 0, 10, 0, 0)
+	add(1, 10, 20, 0, 1)
+	f("0 1")
+	add(2, 0, 20, 0, 0, 1)
+	f("2")
+	f("0 2 1", 2)
+	add(3, 0, 20, 300, 0, 1) // downsampled: replaces nothing
+	f("2 3")
+	add(4, 0, 20, 0, 0, 1) // the other part of a split output
+	f("2 3 4")
+	add(5, 15, 40, 0, 1) // reaches further than what has its sources
+	f("2 3 4 5")
+	add(6, 2000, 3000, 0, 6) // outside the window
+	v.Deletions[ids[3]] = block.DeletionMark{DeletionTime: now.Add(-2 * time.Hour).Unix()}
+	v.Deletions[ids[5]] = block.DeletionMark{DeletionTime: now.Add(-time.Minute).Unix()}
+	f("2 4 5")
+}
+
+// aggregated is a chunk as a downsampling compactor writes it.
+type aggregated struct {
+	chunkenc.Chunk
+	data []byte
+}
+
+func (a aggregated) Bytes() []byte               { return a.data }
+func (a aggregated) Encoding() chunkenc.Encoding { return encAggregates }
+
+func xor(t *testing.T, samples ...float64) chunkenc.Chunk {
+	t.Helper()
+	c := chunkenc.NewXORChunk()
+	app, err := c.Appender()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(samples); i += 2 {
+		app.Append(0, int64(samples[i]), samples[i+1])
+	}
+	return c
+}
+
+func joinAggregates(parts ...chunkenc.Chunk) (b []byte) {
+	for _, p := range parts {
+		if p == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = binary.AppendUvarint(b, uint64(len(p.Bytes())))
+		b = append(append(b, byte(p.Encoding())), p.Bytes()...)
+	}
+	return b
+}
+
+// makeDownsampled writes a local block with one series of aggregate chunks in [0, maxt).
+func makeDownsampled(t *testing.T, ls labels.Labels, maxt int64, metas ...chunks.Meta) string {
+	t.Helper()
+	id := ulid.MustNew(uint64(maxt), rand.NewChaCha8([32]byte{byte(maxt)}))
+	dir := filepath.Join(t.TempDir(), id.String())
+	w, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteChunks(metas...); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ix, err := index.NewWriter(context.Background(), filepath.Join(dir, "index"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols := map[string]bool{}
+	ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
+	for _, s := range sorted(symbols, 0) {
+		if err := ix.AddSymbol(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ix.AddSeries(1, ls, metas...); err != nil {
+		t.Fatal(err)
+	}
+	if err := ix.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m := block.Meta{BlockMeta: tsdb.BlockMeta{ULID: id, MaxTime: maxt, Version: 1}}
+	f, err := os.Create(filepath.Join(dir, block.MetaName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := m.Write(f); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestDownsampled serves aggregates, those that are asked for, only where a coarse resolution is allowed.
+func TestDownsampled(t *testing.T) {
+	bkt := inMemory(t)
+	raw := few()[:1]
+	coarse := aggregated{data: joinAggregates(xor(t, 1500, 4), xor(t, 1500, 8), xor(t, 1500, 1), nil, xor(t, 1500, 9))}
+	dir := makeDownsampled(t, raw[0].Labels, 2001, chunks.Meta{MinTime: 1000, MaxTime: 1500, Chunk: coarse})
+	upload(t, bkt, makeBlock(t, raw), ring(team, "r1"))
+	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) { m.Thanos.Downsample.Resolution = 300_000 })
+	g := opened(t, bkt)
+	f := func(resolution int64, aggregates []series.Aggregate, want string) {
+		t.Helper()
+		r := ask(team, 0, 5000)
+		r.MaxResolution, r.Aggregates = resolution, aggregates
+		set := g.Select(t.Context(), r)
+		defer set.Close()
+		var got []string
+		for set.Next() {
+			for _, c := range set.At().Chunks {
+				if c.Aggr == nil {
+					got = append(got, fmt.Sprintf("raw %d-%d", c.MinTime, c.MaxTime))
+					continue
+				}
+				for a, e := range c.Aggr {
+					if e.Encoding != chunkenc.EncNone {
+						chunk, err := chunkenc.FromData(e.Encoding, e.Data)
+						if err != nil {
+							t.Fatal(err)
+						}
+						it := chunk.Iterator(nil)
+						it.Next()
+						_, v := it.At()
+						got = append(got, fmt.Sprintf("%d=%g", a, v))
+					}
+				}
+			}
+		}
+		if set.Err() != nil || len(set.Warnings()) > 0 || strings.Join(got, " ") != want {
+			t.Fatalf("%d %v: %v, want %s; %v %v", resolution, aggregates, got, want, set.Err(), set.Warnings())
+		}
+	}
+	f(0, nil, "raw 1000-2000")
+	f(299_999, nil, "raw 1000-2000")
+	f(300_000, nil, "0=4 1=8 2=1 4=9")
+	f(3600_000, []series.Aggregate{series.Sum, series.Counter, series.Max}, "1=8 4=9")
+	if got := seriesOf(t, g.Streams(team)[0].Source.Select(t.Context(), ask(team, 0, 5000))); got != raw[0].Labels.String() {
+		t.Fatal(got)
+	}
+}
+
+func FuzzSplitAggregates(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0})
+	f.Add([]byte{3, 1, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1})
+	all := [series.NumAggregates]bool{true, true, true, true, true}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		out, err := splitAggregates(b, all)
+		if err != nil {
+			return
+		}
+		n := 0
+		for _, e := range out {
+			n += len(e.Data)
+		}
+		if n > len(b) {
+			t.Fatal("more data than there is")
+		}
+	})
+}

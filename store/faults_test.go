@@ -1,0 +1,395 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+var errFault = errors.New("injected fault")
+
+// faultBucket fails range reads after the first `left` ones; while hang is set they wait for their context instead, and
+// while down is set nothing answers.
+type faultBucket struct {
+	objstore.Bucket
+	left       atomic.Int64
+	hang, down atomic.Bool
+}
+
+func (b *faultBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	if b.hang.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if b.down.Load() || b.left.Add(-1) < 0 {
+		return nil, errFault
+	}
+	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
+func (b *faultBucket) Iter(ctx context.Context, dir string, f func(string) error, o ...objstore.IterOption) error {
+	if b.down.Load() {
+		return errFault
+	}
+	return b.Bucket.Iter(ctx, dir, f, o...)
+}
+
+// twoBlocks are blocks of different series in one bucket; the first is the one to damage.
+func twoBlocks(t *testing.T, bkt objstore.Bucket) (a, b ulid.ULID) {
+	t.Helper()
+	in := few()
+	a = upload(t, bkt, makeBlock(t, in[:2]), ring(team, "r1"))
+	b = upload(t, bkt, makeBlock(t, in[2:]), ring(team, "r1"))
+	return a, b
+}
+
+const goodPart = `{__name__="a", d="y"} {__name__="b"}`
+
+// TestFaultyBlock damages one of two blocks: the other one is served, and a warning names the faulty one.
+func TestFaultyBlock(t *testing.T) {
+	f := func(what, object string, edit func([]byte) []byte, wants ...string) {
+		t.Run(what, func(t *testing.T) {
+			bkt := inMemory(t)
+			a, _ := twoBlocks(t, bkt)
+			damage(t, bkt, block.Object(a, object), edit)
+			g := opened(t, bkt)
+			got := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000)))
+			if !strings.HasPrefix(got, goodPart+" warning: ") {
+				t.Fatalf("got %s", got)
+			}
+			for _, want := range append(wants, a.String()) {
+				if !strings.Contains(got, want) {
+					t.Fatalf("%q is not in %s", want, got)
+				}
+			}
+			if err := g.Ready(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte { b[(at+len(b))%len(b)] ^= 0x10; return b }
+	}
+	cut := func(b []byte) []byte { return b[:len(b)/2] }
+	none := func([]byte) []byte { return nil }
+	f("chunk flipped", "chunks/000001", flip(20), "chunks/000001", "checksum")
+	f("chunks cut", "chunks/000001", cut, "chunks/000001")
+	f("chunks gone", "chunks/000001", none, "chunks/000001")
+	f("index cut", "index", cut, "index")
+	f("index gone", "index", none, "index")
+	f("symbols flipped", "index", flip(12), "index")
+	f("contents flipped", "index", flip(-10), "index")
+}
+
+// TestFaultyIndexSections flips each byte of a small index after the block was opened: what is read of it either is right
+// or a warning, never something else.
+func TestFaultyIndexSections(t *testing.T) {
+	bkt := inMemory(t)
+	a, _ := twoBlocks(t, bkt)
+	g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = 0 })
+	whole := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000)))
+	var good []byte
+	damage(t, bkt, block.Object(a, "index"), func(b []byte) []byte { good = b; return b })
+	warned := 0
+	for i := range good {
+		damage(t, bkt, block.Object(a, "index"), func([]byte) []byte {
+			b := append([]byte(nil), good...)
+			b[i] ^= 0x21
+			return b
+		})
+		got := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000)))
+		if got != whole && !(strings.HasPrefix(got, goodPart+" warning: ") && strings.Contains(got, a.String())) {
+			t.Fatalf("byte %d: %s", i, got)
+		}
+		if got != whole {
+			warned++
+		}
+	}
+	if warned < 40 { // the all-postings list and the series
+		t.Fatalf("only %d of %d bytes matter", warned, len(good))
+	}
+}
+
+// TestQuarantineEnds repairs a block: it is served once it was left alone for RetryAfter.
+func TestQuarantineEnds(t *testing.T) {
+	bkt := inMemory(t)
+	a, _ := twoBlocks(t, bkt)
+	var good []byte
+	damage(t, bkt, block.Object(a, "index"), func(b []byte) []byte { good = append([]byte(nil), b...); return b[:60] })
+	now := time.Now()
+	g := opened(t, bkt, func(o *Options) { o.Now = func() time.Time { return now } })
+	if st := g.Status(); len(st) != 2 || st[0].ID != a || st[0].Error == "" || st[1].Error != "" {
+		t.Fatalf("%+v", st)
+	}
+	damage(t, bkt, block.Object(a, "index"), func([]byte) []byte { return good })
+	for _, later := range []time.Duration{time.Minute, time.Hour} {
+		now = now.Add(later)
+		if err := g.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.Served([]ulid.ULID{a})[0]; got != (later == time.Hour) {
+			t.Fatalf("%s later: served %v", later, got)
+		}
+	}
+}
+
+// TestBucketFails lets range reads fail after ever more of them: an error of kind Unavailable, never a partial answer
+// that looks whole; and all is well afterwards.
+func TestBucketFails(t *testing.T) {
+	bkt := &faultBucket{Bucket: inMemory(t)}
+	bkt.left.Store(1 << 30)
+	in := randomSeries(rand.New(rand.NewPCG(3, 3)), 600, 0, 600_000)
+	upload(t, bkt, makeBlock(t, in), ring(team, "r1"))
+	g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = 0 })
+	want := text(g.Select(t.Context(), ask(team, 0, 600_000)), 0, 600_000)
+	failed := 0
+	for n := int64(0); ; n++ {
+		bkt.left.Store(n)
+		set := g.Select(t.Context(), ask(team, 0, 600_000))
+		got := text(set, 0, 600_000)
+		if err := set.Err(); err == nil {
+			if got != want {
+				t.Fatalf("after %d reads: %s", n, firstDifference(got, want))
+			}
+			break
+		} else if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "injected") {
+			t.Fatalf("after %d reads: %v", n, err)
+		}
+		failed++
+	}
+	if failed < 4 {
+		t.Fatalf("only %d reads", failed)
+	}
+}
+
+func TestBucketHangs(t *testing.T) {
+	bkt := &faultBucket{Bucket: inMemory(t)}
+	bkt.left.Store(1 << 30)
+	twoBlocks(t, bkt)
+	g := opened(t, bkt)
+	bkt.hang.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	set := g.Select(ctx, ask(team, 0, 5000))
+	ended := make(chan bool)
+	go func() { ended <- set.Next() }()
+	cancel()
+	if <-ended || errs.KindOf(set.Err()) != errs.Unavailable {
+		t.Fatal(set.Err())
+	}
+	set.Close()
+	set = g.Select(t.Context(), ask(team, 0, 5000)) // Close ends reads that hang
+	for _, b := range set.(*requestSet).blocks {
+		b.launch()
+	}
+	set.Close()
+	if set.Next() {
+		t.Fatal("a closed set goes on")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	bkt := inMemory(t)
+	in := randomSeries(rand.New(rand.NewPCG(3, 3)), 300, 0, 3600_000)
+	upload(t, bkt, makeBlock(t, in), ring(team, "r1"))
+	f := func(want errs.Kind, name string, edit func(*Options)) {
+		t.Helper()
+		g := opened(t, bkt, edit)
+		set := g.Select(t.Context(), ask(team, 0, 3600_000))
+		defer set.Close()
+		for set.Next() {
+		}
+		if errs.KindOf(set.Err()) != want || want != errs.OK && !strings.Contains(set.Err().Error(), name) {
+			t.Fatalf("%s: %v", name, set.Err())
+		}
+	}
+	f(errs.OK, "", func(*Options) {})
+	f(errs.Limited, "bytes per request", func(o *Options) { o.MaxRequestBytes = 64 << 10 })
+	f(errs.Exhausted, "bytes of all requests", func(o *Options) { o.MaxBytes, o.MaxBytesWait = 64<<10, time.Millisecond })
+
+	g := opened(t, bkt, func(o *Options) { o.MaxOpenRequests = 2 })
+	a, b := g.Select(t.Context(), ask(team, 0, 1)), g.Select(t.Context(), ask(team, 0, 1))
+	if set := g.Select(t.Context(), ask(team, 0, 1)); errs.KindOf(set.Err()) != errs.Exhausted {
+		t.Fatal(set.Err())
+	}
+	if _, _, err := g.LabelNames(t.Context(), ask(team, 0, 1)); errs.KindOf(err) != errs.Exhausted {
+		t.Fatal(err)
+	}
+	a.Close()
+	b.Close()
+	if _, _, err := g.LabelNames(t.Context(), ask(team, 0, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStartsWithoutBucket opens a gateway whose bucket is down: it says so to who asks, and serves once the bucket is back.
+func TestStartsWithoutBucket(t *testing.T) {
+	bkt := &faultBucket{Bucket: inMemory(t)}
+	bkt.left.Store(1 << 30)
+	twoBlocks(t, bkt)
+	bkt.down.Store(true)
+	g := opened(t, bkt, func(o *Options) { o.StartTimeout = 0 })
+	for what, err := range map[string]error{"ready": g.Ready(), "select": g.Select(t.Context(), ask(team, 0, 1)).Err(), "sync": g.Sync(t.Context())} {
+		if errs.KindOf(err) != errs.Unavailable {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	if _, err := g.Info(t.Context()); errs.KindOf(err) != errs.Unavailable {
+		t.Fatal(err)
+	}
+	bkt.down.Store(false)
+	if err := g.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000))); strings.Count(got, "__name__") != 4 {
+		t.Fatal(got)
+	}
+	bkt.down.Store(true) // an outage later changes nothing about what is served
+	if err := g.Sync(t.Context()); errs.KindOf(err) != errs.Unavailable || len(g.Status()) != 2 {
+		t.Fatal(err)
+	}
+}
+
+// TestSync follows a bucket: blocks come, are marked, are compacted, go; a select that is open keeps what it began with.
+func TestSync(t *testing.T) {
+	bkt := inMemory(t)
+	now := time.Now()
+	dir := t.TempDir()
+	g := opened(t, bkt, func(o *Options) { o.Now, o.Dir = func() time.Time { return now }, dir })
+	served := func(want ...bool) func(ids ...ulid.ULID) {
+		t.Helper()
+		return func(ids ...ulid.ULID) {
+			t.Helper()
+			if err := g.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := g.Served(ids); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("served %v, want %v", got, want)
+			}
+		}
+	}
+	if err := bkt.Upload(t.Context(), "hearth/bucket.json", strings.NewReader(`{"uuid":"u1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	a, b := twoBlocks(t, bkt)
+	open := g.Select(t.Context(), ask(team, 0, 5000)) // of the empty snapshot
+	served(true, true)(a, b)
+	if info, err := g.Info(t.Context()); err != nil || info.Bucket != "u1" {
+		t.Fatal(info.Bucket, err)
+	}
+	if open.Next() {
+		t.Fatal("an open select changed")
+	}
+	open.Close()
+
+	if err := block.MarkDeletion(t.Context(), bkt, a, "", now); err != nil {
+		t.Fatal(err)
+	}
+	served(true, true)(a, b)
+	now = now.Add(25 * time.Hour)
+	open = g.Select(t.Context(), ask(team, 0, 5000))
+	if !open.Next() {
+		t.Fatal(open.Err())
+	}
+	served(false, true)(a, b)
+	for open.Next() {
+	}
+	if open.Err() != nil || len(open.Warnings()) != 0 {
+		t.Fatal(open.Err(), open.Warnings())
+	}
+	open.Close()
+
+	compacted := upload(t, bkt, makeBlock(t, few()), ring(team, "r1"), func(m *block.Meta) {
+		m.Compaction.Level, m.Compaction.Sources = 2, []ulid.ULID{a, b}
+	})
+	served(true, true, true)(a, b, compacted)
+	if st := g.Status(); len(st) != 1 || st[0].ID != compacted {
+		t.Fatalf("%+v", st)
+	}
+	for _, id := range []ulid.ULID{a, b, compacted} {
+		if err := block.Delete(t.Context(), bkt, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served(false, false, false)(a, b, compacted)
+	left, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if entries, _ := os.ReadDir(dir); len(entries) > 1 || len(left) > 0 {
+		t.Fatalf("left on disk: %v %v", entries, left)
+	}
+	if info, err := g.Info(t.Context()); err != nil || info.MinTime <= info.MaxTime || len(info.Tenants) != 0 {
+		t.Fatalf("%+v %v", info, err)
+	}
+}
+
+// TestBrokenCompaction keeps the sources of a compacted block that cannot be opened.
+func TestBrokenCompaction(t *testing.T) {
+	bkt := inMemory(t)
+	a, b := twoBlocks(t, bkt)
+	c := upload(t, bkt, makeBlock(t, few()), ring(team, "r1"), func(m *block.Meta) {
+		m.Compaction.Level, m.Compaction.Sources = 2, []ulid.ULID{a, b}
+	})
+	damage(t, bkt, block.Object(c, "index"), func(b []byte) []byte { return b[:50] })
+	g := opened(t, bkt)
+	got := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000)))
+	if strings.Count(got, "__name__") != 4 || !strings.Contains(got, c.String()) {
+		t.Fatal(got)
+	}
+}
+
+// TestForeignThings puts into the bucket what is no block of ours, or of a tenant nobody can name.
+func TestForeignThings(t *testing.T) {
+	bkt := inMemory(t)
+	upload(t, bkt, makeBlock(t, few()[:1]), map[string]string{"tenant_id": "not/allowed"})
+	for name, content := range map[string]string{
+		"01ARZ3NDEKTSV4RRFFQ69G5FAV/meta.json": "{", "01ARZ3NDEKTSV4RRFFQ69G5FAW/index": "x", "debug/metas/x.json": "{}", "file": "",
+	} {
+		if err := bkt.Upload(t.Context(), name, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := opened(t, bkt)
+	if info, err := g.Info(t.Context()); err != nil || len(info.Tenants) != 0 || len(g.Status()) != 0 {
+		t.Fatalf("%+v %v", info, err)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	bkt := inMemory(t)
+	a := upload(t, bkt, makeBlock(t, few()[:1]), ring(team, "r1")) // [1000, 2001)
+	f := func(mint, maxt int64, want bool) {
+		t.Helper()
+		g := opened(t, bkt, func(o *Options) { o.Window = func(time.Time) (int64, int64) { return mint, maxt } })
+		if got := g.Served([]ulid.ULID{a})[0]; got != want {
+			t.Fatalf("[%d, %d]: %v", mint, maxt, got)
+		}
+	}
+	f(0, 999, false)
+	f(0, 1000, true)
+	f(2000, 9000, true)
+	f(2001, 9000, false)
+}
+
+func TestOptions(t *testing.T) {
+	if err := DefaultOptions().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(discard, nil, inMemory(t), Options{})
+	for _, want := range []string{"directory", "tenant label", "sync interval", "bytes per request"} {
+		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), want) {
+			t.Fatalf("%s is not in %v", want, err)
+		}
+	}
+}
