@@ -35,7 +35,7 @@ func (s *replica) Select(ctx context.Context, r *series.Request) series.Set {
 	if err != nil {
 		return series.Failed(err)
 	}
-	hints := &storage.SelectHints{Start: r.MinTime, End: r.MaxTime, Limit: r.Limit}
+	hints := &storage.SelectHints{Start: r.MinTime, End: r.MaxTime, Limit: r.Limit, DisableTrimming: true}
 	if r.SkipChunks {
 		hints.Func = "series"
 	}
