@@ -2,8 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -70,21 +68,6 @@ func valueOf(canonical []byte, name string) []byte {
 		canonical = rest
 	}
 	return nil
-}
-
-// isPlain reports whether canonical bytes of n labels hold nothing but ASCII between their separators, which proves that
-// no separator is inside a label.
-func isPlain(canonical []byte, n int) bool {
-	const high = 0x8080808080808080
-	count := 0
-	for len(canonical) >= 8 {
-		count += bits.OnesCount64(binary.LittleEndian.Uint64(canonical) & high)
-		canonical = canonical[8:]
-	}
-	for _, c := range canonical {
-		count += int(c >> 7)
-	}
-	return count == 2*n
 }
 
 // Bounds of what a Failure says to people.

@@ -209,7 +209,11 @@ func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 // isCanonical reports whether labels are well-formed: one or more of name Sep value Sep, neither empty, names ascending,
 // all of it UTF-8.
 func isCanonical(labels []byte) bool {
-	n, rest := 0, labels
+	return isPlainCanonical(labels) || isGeneralCanonical(labels)
+}
+
+func isGeneralCanonical(labels []byte) bool {
+	rest := labels
 	var last []byte
 	for len(rest) > 0 {
 		i := bytes.IndexByte(rest, Sep)
@@ -223,9 +227,8 @@ func isCanonical(labels []byte) bool {
 			return false
 		}
 		last, rest = name, rest[j+1:]
-		n++
 	}
-	return n > 0 && (isPlain(labels, n) || isText(labels))
+	return len(labels) > 0 && isText(labels)
 }
 
 // isText reports whether all labels of well-formed canonical bytes are UTF-8.
