@@ -89,7 +89,7 @@ func decodeV2(t *testing.T, body []byte) (out []sample) {
 
 // suffix is the first letter after the last _ of a metric's name: t(otal), b(ytes), s(econds).
 func suffix(ls labels.Labels) string {
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(model.MetricNameLabel)
 	return name[strings.LastIndexByte(name, '_')+1:][:1]
 }
 

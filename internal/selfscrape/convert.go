@@ -5,6 +5,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 
@@ -106,7 +107,7 @@ func (c *conversion) time(m *dto.Metric) int64 {
 // labels of a series: the metric's and, winning over them, the target's.
 func (c *conversion) labels(name string, m *dto.Metric, extra labels.Label) labels.Labels {
 	c.builder.Reset()
-	c.builder.Add(labels.MetricName, name)
+	c.builder.Add(model.MetricNameLabel, name)
 	c.builder.Add("job", c.opts.Job)
 	c.builder.Add("instance", c.opts.Instance)
 	if extra.Name != "" {

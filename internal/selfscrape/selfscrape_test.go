@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -250,11 +252,20 @@ func TestInconsistentNativeHistogramIsLeftOut(t *testing.T) {
 
 // gauges is a gatherer whose series and failures a test sets.
 type gauges struct {
+	mu     sync.Mutex // guards all: the race detector does not see that synctest's sleep orders test and loop
 	values map[string]float64
 	err    error
 }
 
+func (g *gauges) set(change func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change()
+}
+
 func (g *gauges) Gather() ([]*dto.MetricFamily, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var out []*dto.MetricFamily
 	for _, name := range slices.Sorted(maps.Keys(g.values)) {
 		v := g.values[name]
@@ -270,6 +281,7 @@ type pushed struct {
 
 // recorder is a Push that notes what it got.
 type recorder struct {
+	mu  sync.Mutex // guards all, as in gauges
 	got []pushed
 	err error
 }
@@ -282,13 +294,25 @@ func (r *recorder) push(_ context.Context, b *wire.Batch) error {
 		if key, hash := wire.Identify(full); key != s.Key || hash != s.Hash {
 			panic("wrong identity")
 		}
-		p.values[wire.LabelsOf(&builder, s.Labels).Get(labels.MetricName)] = s.Samples[0].V
+		p.values[wire.LabelsOf(&builder, s.Labels).Get(model.MetricNameLabel)] = s.Samples[0].V
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.got = append(r.got, p)
 	return r.err
 }
 
-func (r *recorder) last() pushed { return r.got[len(r.got)-1] }
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.got)
+}
+
+func (r *recorder) last() pushed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[len(r.got)-1]
+}
 
 func isStale(v float64) bool { return math.Float64bits(v) == value.StaleNaN }
 
@@ -303,8 +327,8 @@ func TestLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if len(sink.got) != 1 {
-			t.Fatalf("%d pushes at once, want 1", len(sink.got))
+		if sink.count() != 1 {
+			t.Fatalf("%d pushes at once, want 1", sink.count())
 		}
 		want := map[string]float64{"a": 1, "b": 2, "up": 1, "scrape_duration_seconds": 0, "scrape_samples_scraped": 2,
 			"scrape_samples_post_metric_relabeling": 2, "scrape_series_added": 2}
@@ -314,20 +338,19 @@ func TestLoop(t *testing.T) {
 
 		next := func() pushed {
 			t.Helper()
-			n := len(sink.got)
+			n := sink.count()
 			time.Sleep(15 * time.Second)
 			synctest.Wait()
-			if len(sink.got) != n+1 {
-				t.Fatalf("%d pushes after an interval, want %d", len(sink.got), n+1)
+			if sink.count() != n+1 {
+				t.Fatalf("%d pushes after an interval, want %d", sink.count(), n+1)
 			}
 			return sink.last()
 		}
-		delete(source.values, "b")
-		sink.err = errors.New("no quorum")
+		source.set(func() { delete(source.values, "b"); sink.err = errors.New("no quorum") })
 		if got := next(); !isStale(got.values["b"]) || got.metadata != 0 {
 			t.Fatalf("vanished series: %+v", got)
 		}
-		sink.err = nil
+		source.set(func() { sink.err = nil })
 		if got := next(); !isStale(got.values["b"]) || got.values["scrape_series_added"] != 0 {
 			t.Fatalf("stale marker after a push that failed: %+v", got)
 		}
@@ -337,16 +360,16 @@ func TestLoop(t *testing.T) {
 		if got := next(); got.metadata != 1 {
 			t.Fatalf("metadata a minute later: %d, want 1", got.metadata)
 		}
-		source.values, source.err = nil, errors.New("broken")
+		source.set(func() { source.values, source.err = nil, errors.New("broken") })
 		if got := next(); got.values["up"] != 0 || !isStale(got.values["a"]) {
 			t.Fatalf("nothing gathered: %+v", got)
 		}
 		if err := errors.Join(s.Close(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		n := len(sink.got)
+		n := sink.count()
 		time.Sleep(time.Minute)
-		if len(sink.got) != n {
+		if sink.count() != n {
 			t.Fatal("pushed after Close")
 		}
 	})
