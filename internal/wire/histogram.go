@@ -45,6 +45,9 @@ func (b *Batch) histogram(m []byte, pos int, v2 bool) int {
 			return pos
 		}
 	}
+	if !b.charge(histogramSize) {
+		return faultExpand
+	}
 	out, err := h.build()
 	if err != nil {
 		b.lost.Histograms++

@@ -189,8 +189,7 @@ func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	if _, ok := b.families.names[string(family)]; ok {
 		return true
 	}
-	b.limit -= len(family) + len(help) + len(unit)
-	if b.limit < len(b.canonical) {
+	if !b.charge(len(family) + len(help) + len(unit)) {
 		return false
 	}
 	b.addMetadata(family, help, unit, meta.typ)

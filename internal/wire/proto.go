@@ -17,7 +17,7 @@ const (
 	faultTag                // a field number below one, or an unknown wire type
 	faultGroup              // the end of a group that never began
 	faultTable              // symbols that do not begin with the empty string
-	faultExpand             // labels that take too much room once spelled out
+	faultExpand             // a message that would take many times its size in memory
 	faultAgain              // not a fault of the message: the plain path does not apply
 )
 
@@ -46,7 +46,7 @@ func faultText(pos int) string {
 	case faultTable:
 		return "has a symbol table that does not begin with the empty string"
 	case faultExpand:
-		return "has references to long symbols that expand to too many bytes of labels"
+		return "asks for far more memory than its size, by many references to long symbols or many empty histograms or exemplars"
 	}
 	panic("BUG: wire: no such fault")
 }

@@ -10,7 +10,8 @@ import (
 
 // DecodeV1 decodes msg, the bytes of an uncompressed prometheus.WriteRequest (remote write 1.0) of tenant id. The Batch
 // has one reference and nothing in common with msg. Series with unusable labels and invalid histograms or exemplars are
-// in Rejected, the rest stands; a message that is not a WriteRequest is an error of kind Invalid.
+// in Rejected, the rest stands; a message that is not a WriteRequest is an error of kind Invalid, one that would take many
+// times its size in memory of kind TooLarge.
 //
 // Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
 // name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
@@ -19,10 +20,10 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 		return nil, err
 	}
 	b := newPooled(id)
-	b.msg, b.limit = msg[:len(msg):len(msg)], math.MaxInt
+	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	if pos := b.requestV1(b.msg); pos < 0 {
 		b.Release()
-		return nil, errs.E(errs.Invalid, "remote write 1.0 message %s", faultText(pos))
+		return nil, decodeError("1.0", pos)
 	}
 	b.msg = nil
 	return b, nil
@@ -30,6 +31,24 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 
 // maxMessage is the largest message whose places fit a pair.
 const maxMessage = 1<<32 - 1
+
+// maxExpansion bounds what a message of n bytes may ask for beyond what it says itself: bytes of labels and metadata by
+// referring to symbols many times, and histograms and exemplars of next to no bytes. Real requests stay far below.
+func maxExpansion(n int) int { return 64<<20 + 16*n }
+
+// charge takes n bytes off what the message may still ask for, and reports whether there were so many.
+func (b *Batch) charge(n int) bool {
+	b.limit -= n
+	return b.limit >= len(b.canonical)
+}
+
+func decodeError(version string, fault int) error {
+	kind := errs.Invalid
+	if fault == faultExpand {
+		kind = errs.TooLarge
+	}
+	return errs.E(kind, "remote write %s message %s", version, faultText(fault))
+}
 
 func checkSize(msg []byte) error {
 	if len(msg) > maxMessage {
@@ -305,23 +324,35 @@ func (b *Batch) exemplarV1(m []byte, pos int) int {
 			return pos
 		}
 	}
-	b.exemplar(e, first)
+	if !b.exemplar(e, first) {
+		return faultExpand
+	}
 	return pos
 }
 
-// exemplar adds e with the labels of pairs[first:], or counts it as lost.
-func (b *Batch) exemplar(e Exemplar, first int) {
+// exemplar adds e with the labels of pairs[first:], or counts it as lost. It is false when the message asks for too much.
+func (b *Batch) exemplar(e Exemplar, first int) bool {
+	if !b.charge(exemplarSize) || len(b.canonical)+canonicalBytes(b.pairs[first:]) > b.limit {
+		return false
+	}
 	from := len(b.canonical)
 	out, fault := canonicalize(b.canonical, b.msg, b.pairs[first:])
 	b.pairs = b.pairs[:first]
 	if fault != "" {
 		b.loseExemplar(fault)
-		return
+		return true
 	}
 	b.canonical = out
 	e.Labels = since(b.canonical, from)
 	b.exemplars = append(b.exemplars, e)
+	return true
 }
+
+// What a histogram and an exemplar cost at least, in bytes, with the growth of arenas.
+const (
+	histogramSize = 256
+	exemplarSize  = 64
+)
 
 func (b *Batch) loseExemplar(fault string) {
 	b.lost.Exemplars++

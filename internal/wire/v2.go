@@ -3,13 +3,12 @@ package wire
 import (
 	"unicode/utf8"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. Rejected
 // are also series with label references that are odd in number or outside of the symbol table, and series without any
-// sample. Errors are of kind Invalid, and TooLarge when label references expand beyond maxExpansion.
+// sample.
 func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
@@ -22,20 +21,11 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 	}
 	if pos < 0 {
 		b.Release()
-		kind := errs.Invalid
-		if pos == faultExpand {
-			kind = errs.TooLarge
-		}
-		return nil, errs.E(kind, "remote write 2.0 message %s", faultText(pos))
+		return nil, decodeError("2.0", pos)
 	}
 	b.msg = nil
 	return b, nil
 }
-
-// maxExpansion bounds the bytes of labels and metadata that a message of n bytes may ask for by referring to its symbols
-// many times.
-// Real requests stay below 30 n.
-func maxExpansion(n int) int { return 64<<20 + 16*n }
 
 // symbol is an entry of the symbol table by its place in the message; prefix are its first eight bytes, which decide most
 // comparisons.
@@ -291,9 +281,8 @@ func (b *Batch) exemplarV2(m []byte, pos int) int {
 		b.loseExemplar(fault)
 		return pos
 	}
-	if len(b.canonical)+canonicalBytes(b.pairs[firstPair:]) > b.limit {
+	if !b.exemplar(e, firstPair) {
 		return faultExpand
 	}
-	b.exemplar(e, firstPair)
 	return pos
 }

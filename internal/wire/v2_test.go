@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -49,6 +50,30 @@ func TestExpansion(t *testing.T) {
 	f(errs.TooLarge)
 	req.Timeseries = req.Timeseries[:20]
 	f(errs.OK)
+}
+
+// TestEmptyMessages: two bytes are a histogram or an exemplar, too.
+func TestEmptyMessages(t *testing.T) {
+	f := func(field byte, n int, want errs.Kind) {
+		t.Helper()
+		series := []byte("\x0a\x0e\x0a\x08__name__\x12\x02up")
+		for range n {
+			series = append(series, field<<3|typeBytes, 0)
+		}
+		msg := append(binary.AppendUvarint([]byte{1<<3 | typeBytes}, uint64(len(series))), series...)
+		b, err := DecodeV1(testTenant, msg)
+		if errs.KindOf(err) != want {
+			t.Fatalf("%d times field %d: error %v, want %s", n, field, err, want)
+		}
+		if err == nil {
+			b.Release()
+		}
+	}
+	f(2, 2_000_000, errs.OK)
+	f(3, 200_000, errs.OK)
+	f(3, 3_000_000, errs.TooLarge)
+	f(4, 100_000, errs.OK)
+	f(4, 1_000_000, errs.TooLarge)
 }
 
 func TestSymbolsWherever(t *testing.T) {
