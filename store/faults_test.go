@@ -48,6 +48,12 @@ func (b *faultBucket) Iter(ctx context.Context, dir string, f func(string) error
 	return b.Bucket.Iter(ctx, dir, f, o...)
 }
 
+// clock stands at a moment until it is moved.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) time() time.Time         { return time.Unix(1_800_000_000, c.ahead.Load()) }
+func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // twoBlocks are blocks of different series in one bucket; the first is the one to damage.
 func twoBlocks(t *testing.T, bkt objstore.Bucket) (a, b ulid.ULID) {
 	t.Helper()
@@ -130,14 +136,14 @@ func TestQuarantineEnds(t *testing.T) {
 	a, _ := twoBlocks(t, bkt)
 	var good []byte
 	damage(t, bkt, block.Object(a, "index"), func(b []byte) []byte { good = append([]byte(nil), b...); return b[:60] })
-	now := time.Now()
-	g := opened(t, bkt, func(o *Options) { o.Now = func() time.Time { return now } })
+	var now clock
+	g := opened(t, bkt, func(o *Options) { o.Now = now.time })
 	if st := g.Status(); len(st) != 2 || st[0].ID != a || st[0].Error == "" || st[1].Error != "" {
 		t.Fatalf("%+v", st)
 	}
 	damage(t, bkt, block.Object(a, "index"), func([]byte) []byte { return good })
 	for _, later := range []time.Duration{time.Minute, time.Hour} {
-		now = now.Add(later)
+		now.forward(later)
 		if err := g.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -266,9 +272,9 @@ func TestStartsWithoutBucket(t *testing.T) {
 // TestSync follows a bucket: blocks come, are marked, are compacted, go; a select that is open keeps what it began with.
 func TestSync(t *testing.T) {
 	bkt := inMemory(t)
-	now := time.Now()
+	var now clock
 	dir := t.TempDir()
-	g := opened(t, bkt, func(o *Options) { o.Now, o.Dir = func() time.Time { return now }, dir })
+	g := opened(t, bkt, func(o *Options) { o.Now, o.Dir = now.time, dir })
 	served := func(want ...bool) func(ids ...ulid.ULID) {
 		t.Helper()
 		return func(ids ...ulid.ULID) {
@@ -295,11 +301,11 @@ func TestSync(t *testing.T) {
 	}
 	open.Close()
 
-	if err := block.MarkDeletion(t.Context(), bkt, a, "", now); err != nil {
+	if err := block.MarkDeletion(t.Context(), bkt, a, "", now.time()); err != nil {
 		t.Fatal(err)
 	}
 	served(true, true)(a, b)
-	now = now.Add(25 * time.Hour)
+	now.forward(25 * time.Hour)
 	open = g.Select(t.Context(), ask(team, 0, 5000))
 	if !open.Next() {
 		t.Fatal(open.Err())
