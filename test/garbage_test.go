@@ -66,7 +66,7 @@ func TestGarbage(t *testing.T) {
 	post("another value for a stored timestamp", v1, encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{
 		sample(now, 77, "__name__", "good", "a", "b")}}), 409)
 	post("the same value again", v1, good, 204)
-	for _, id := range []string{"..", ".", "a/b", "a b ", strings.Repeat("x", 151), "a|b", "a\\b", "a%2fb"} {
+	for _, id := range []string{"..", ".", "a/b", strings.Repeat("x", 151), "a|b", "a\\b", "a%2fb"} {
 		h := writeHeader(tenantHeader(id))
 		post(fmt.Sprintf("tenant %q", id), h, good, 400)
 	}

@@ -82,6 +82,12 @@ func diff(want, got json.RawMessage) string {
 
 // canonicalResult sorts a vector or matrix by its series' labels: PromQL gives no order.
 func canonicalResult(v any) any {
+	if list, ok := v.([]any); ok && len(list) > 0 { // /series: sorted by nothing
+		if _, ok := list[0].(map[string]any); ok {
+			sort.SliceStable(list, func(i, j int) bool { return jsonOf(list[i]) < jsonOf(list[j]) })
+		}
+		return v
+	}
 	m, ok := v.(map[string]any)
 	if !ok {
 		return v
@@ -96,8 +102,10 @@ func canonicalResult(v any) any {
 	return v
 }
 
-func metricOf(v any) string {
-	b, _ := json.Marshal(v.(map[string]any)["metric"])
+func metricOf(v any) string { return jsonOf(v.(map[string]any)["metric"]) }
+
+func jsonOf(v any) string {
+	b, _ := json.Marshal(v)
 	return string(b)
 }
 
@@ -125,7 +133,7 @@ func diffValue(at string, want, got any) string {
 	case []any:
 		g, ok := got.([]any)
 		if !ok || len(g) != len(w) {
-			return fmt.Sprintf("%s: want %d elements, got %.300v\nwant %.300v", at, len(w), got, want)
+			return fmt.Sprintf("%s: want %d elements, got %d: %s", at, len(w), len(g), onlyInOne(w, g))
 		}
 		for i := range w {
 			if d := diffValue(fmt.Sprintf("%s[%d]", at, i), w[i], g[i]); d != "" {
@@ -149,6 +157,26 @@ func diffValue(at string, want, got any) string {
 		}
 	}
 	return fmt.Sprintf("%s: want %v, got %v", at, want, got)
+}
+
+// onlyInOne lists elements that one of two lists lacks.
+func onlyInOne(w, g []any) string {
+	count := map[string]int{}
+	for _, v := range w {
+		count[jsonOf(v)]++
+	}
+	for _, v := range g {
+		count[jsonOf(v)]--
+	}
+	text := ""
+	for k, n := range count {
+		if n > 0 {
+			text += " missing " + k
+		} else if n < 0 {
+			text += " not wanted " + k
+		}
+	}
+	return fmt.Sprintf("%.400s", text)
 }
 
 func closeTo(w, g string) bool {

@@ -81,6 +81,8 @@ func (b *bucket) identify(ctx context.Context) error {
 	switch {
 	case errs.KindOf(err) == errs.Invalid:
 		return fmt.Errorf("object store %s: %w", b.Name(), err)
+	case b.ctx.Err() != nil: // the process stops before the store has answered
+		return nil
 	case err != nil:
 		b.log.Error("the object store does not answer; going on without it", "bucket", b.Name(), "err", err)
 		return nil
