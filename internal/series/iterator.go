@@ -37,9 +37,21 @@ type lane struct {
 	it   chunkenc.Iterator
 	typ  chunkenc.ValueType
 	t    int64
+	v    float64 // the value, if it is a float
 	maxt int64
 	// broken says that the sample before this one in the chunk is not the one yielded before it.
 	broken bool
+}
+
+// step moves l to its next sample.
+func (l *lane) step() {
+	switch l.typ = l.it.Next(); l.typ {
+	case chunkenc.ValNone:
+	case chunkenc.ValFloat:
+		l.t, l.v = l.it.At()
+	default:
+		l.t = l.it.AtT()
+	}
 }
 
 // NewIterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. pick says what is read of
@@ -71,8 +83,7 @@ func (it *Iterator) Next() chunkenc.ValueType {
 	if it.open == 1 && (it.next == len(it.chunks) || it.lanes[0].maxt < it.chunks[it.next].MinTime) {
 		l := &it.lanes[0]
 		l.broken = false
-		if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
-			l.t = l.it.AtT()
+		if l.step(); l.typ != chunkenc.ValNone {
 			if it.t, it.typ = l.t, l.typ; it.t <= it.maxt {
 				return it.typ
 			}
@@ -107,7 +118,11 @@ func (it *Iterator) advance(floor int64) chunkenc.ValueType {
 		it.lanes[i].broken = i != it.cur
 	}
 	for i := 0; i < it.open; {
-		if !it.forward(&it.lanes[i], floor) {
+		l := &it.lanes[i]
+		if l.t < floor && l.maxt >= floor {
+			l.step() // as a rule this is enough
+		}
+		if (l.typ == chunkenc.ValNone || l.t < floor) && !it.forward(l, floor) {
 			if it.err != nil {
 				return it.end(it.err)
 			}
@@ -145,9 +160,7 @@ func (it *Iterator) forward(l *lane, floor int64) bool {
 		return false
 	}
 	for l.typ != chunkenc.ValNone && l.t < floor {
-		if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
-			l.t = l.it.AtT()
-		}
+		l.step()
 	}
 	if l.typ == chunkenc.ValNone {
 		if err := l.it.Err(); err != nil {
@@ -173,10 +186,7 @@ func (it *Iterator) openNext(floor int64) bool {
 		return false
 	}
 	l.maxt, l.broken = c.MaxTime, it.mixed
-	l.typ = l.it.Next()
-	if l.typ != chunkenc.ValNone {
-		l.t = l.it.AtT()
-	}
+	l.step()
 	if !it.forward(l, floor) {
 		return false
 	}
@@ -212,7 +222,7 @@ func (it *Iterator) settle() {
 }
 
 // At implements chunkenc.Iterator.
-func (it *Iterator) At() (int64, float64) { return it.lanes[it.cur].it.At() }
+func (it *Iterator) At() (int64, float64) { return it.t, it.lanes[it.cur].v }
 
 // AtT implements chunkenc.Iterator.
 func (it *Iterator) AtT() int64 { return it.t }

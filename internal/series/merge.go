@@ -150,7 +150,7 @@ func (j *joiner) join(parts [][]Chunk) []Chunk {
 		}
 		n += len(p)
 	}
-	if n == len(parts[last]) {
+	if n == len(parts[last]) || alike(parts) {
 		return parts[last]
 	}
 	if cap(j.slab)-len(j.slab) < n {
@@ -167,6 +167,21 @@ func (j *joiner) join(parts [][]Chunk) []Chunk {
 	all = slices.CompactFunc(all, func(a, b Chunk) bool { return compareChunks(a, b) == 0 })
 	j.slab = j.slab[:from+len(all)]
 	return slices.Clip(all)
+}
+
+// alike reports whether all parts are the same, as replicas of one series usually are.
+func alike(parts [][]Chunk) bool {
+	for _, p := range parts[1:] {
+		if len(p) != len(parts[0]) {
+			return false
+		}
+		for i := range p {
+			if compareChunks(p[i], parts[0][i]) != 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // compareChunks orders by time and then by content, so that equal chunks are neighbours.

@@ -23,13 +23,11 @@ type comparer struct {
 //  3. the larger float bits win; of histograms the larger count, then sum, then schema, buckets and the rest in turn.
 func (c *comparer) prefer(a, b *lane) bool {
 	if a.typ == chunkenc.ValFloat && b.typ == chunkenc.ValFloat {
-		_, av := a.it.At()
-		_, bv := b.it.At()
-		ab, bb := math.Float64bits(av), math.Float64bits(bv)
+		ab, bb := math.Float64bits(a.v), math.Float64bits(b.v)
 		if ab == bb {
 			return false
 		}
-		if as, bs := value.IsStaleNaN(av), value.IsStaleNaN(bv); as != bs {
+		if as, bs := ab == value.StaleNaN, bb == value.StaleNaN; as != bs {
 			return bs
 		}
 		return ab > bb
@@ -62,8 +60,7 @@ func (c *comparer) load(l *lane, h **histogram.Histogram, fh **histogram.FloatHi
 		_, *fh = l.it.AtFloatHistogram(*fh)
 		return value.IsStaleNaN((*fh).Sum)
 	}
-	_, v := l.it.At()
-	return value.IsStaleNaN(v)
+	return value.IsStaleNaN(l.v)
 }
 
 func rank(t chunkenc.ValueType) int {
