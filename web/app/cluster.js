@@ -41,7 +41,8 @@ async function showState() {
 /** showSnippet writes the remote_write configuration for the chosen tenant. */
 export function showSnippet() {
   byId("send").hidden = writeURL === "";
-  let text = `remote_write:\n  - url: ${writeURL}\n`;
+  let text = `remote_write:\n  - url: ${writeURL}\n    protobuf_message: io.prometheus.write.v2.Request\n` +
+    "    send_exemplars: true\n    send_native_histograms: true\n";
   const tenant = getTenant();
   if (tenant && !tenant.includes("|")) text += `    headers:\n      X-Scope-OrgID: '${tenant.replaceAll("'", "''")}'\n`;
   byId("snippet").textContent = text;
@@ -49,6 +50,7 @@ export function showSnippet() {
 
 async function showRing() {
   const section = byId("ring");
+  if (missing.has(section.id)) return;
   try {
     const ring = await request("ring?format=json");
     const rings = (ring.rings ?? []).filter((/** @type {any} */ r) => r.members?.length);
@@ -69,6 +71,7 @@ async function showRing() {
 
 async function showStores() {
   const section = byId("stores");
+  if (missing.has(section.id)) return;
   try {
     const groups = (await request("api/v1/stores")).data ?? {};
     const rows = Object.keys(groups).sort().flatMap((role) => (groups[role] ?? []).map((/** @type {any} */ s) => [
@@ -81,9 +84,13 @@ async function showStores() {
   }
 }
 
+/** missing are the sections that this process does not have: they are not asked for again. */
+const missing = new Set();
+
 /** absent hides a section that this process does not have, and shows any other error. */
 function absent(/** @type {HTMLElement} */ section, /** @type {HTMLElement} */ place, /** @type {unknown} */ error) {
   section.hidden = error instanceof Failure && error.status === 404;
+  if (section.hidden) missing.add(section.id);
   place.replaceChildren(el("p", { class: "message error" }, error instanceof Error ? error.message : String(error)));
 }
 
