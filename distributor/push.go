@@ -138,7 +138,7 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 		c := &w.causes[t.final-1]
 		f.Reason = c.Reason
 		if c.Series >= 0 { // the member stored the rest of the series
-			f.Samples, f.Histograms, f.Exemplars = c.Samples, c.Histograms, c.Exemplars
+			f.Samples, f.Histograms, f.Exemplars = part(c.Samples, f.Samples), part(c.Histograms, f.Histograms), part(c.Exemplars, f.Exemplars)
 			return f
 		}
 	} else {
@@ -149,6 +149,9 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 	}
 	return f
 }
+
+// part is n of all, whatever a member says.
+func part(n, all int) int { return max(0, min(n, all)) }
 
 // missedOnce is missed, which makes one text for all the series in a row that fared alike. With w.mu held.
 func (w *write) missedOnce(t *tally, kind errs.Kind, ended error) string {
