@@ -58,7 +58,7 @@ type Series struct {
 
 // Failure is a series of a request that was not stored, or not wholly.
 type Failure struct {
-	// Series is the index in Batch.Series; -1 in Batch.Rejected, whose series never entered the batch.
+	// Series is the index in Batch.Series; -1 in Batch.Rejected.
 	Series int
 	Kind   errs.Kind
 	// Reason is one line for people, with the series' labels.
@@ -73,8 +73,9 @@ type Batch struct {
 	Tenant   tenant.ID
 	Series   []Series
 	Metadata []Metadata
-	// Rejected lists series that were refused while decoding (duplicate or empty label name, not UTF-8, ...); they are
-	// not in Series. The rest of the request stands.
+	// Rejected lists what was refused while decoding: whole series (duplicate or empty label name, not UTF-8, no metric
+	// name, ...), which are not in Series, and invalid histograms and exemplars of series that are. The rest of the
+	// request stands. After the first thousand all others are summed up in one more.
 	Rejected []Failure
 
 	refs atomic.Int32

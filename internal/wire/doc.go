@@ -6,6 +6,9 @@
 // Invariants:
 //   - No string is made for a float series; what a Batch refers to belongs to its pooled buffers until the last Release.
 //   - One series has one Key and one Hash, by whichever protocol and in whatever label order it came.
+//   - What a message means is what Prometheus's own decoder and write handler make of it, but for two things: bad series
+//     of remote write 1.0 are told to the sender, and an empty label is no label (diff_test.go, fuzz tests).
+//   - Memory is bounded by the size of the message, whatever it claims (maxExpansion).
 //   - Canonical bytes are unambiguous: a label that is not valid UTF-8 (0xff cannot occur in UTF-8) never enters a Batch.
 //
 // Locks: none; a Batch is read-only after decoding and its reference count is atomic.
