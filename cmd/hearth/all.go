@@ -87,7 +87,7 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		f.mount(p, server, d)
 		mountQuery(p, server, q)
-		mountPage(p, server, nil)
+		mountPage(p, server, writeURL)
 		storage.mountAdmin(p, server, r)
 		cl.mount(p, server)
 		p.onReady(func() { p.welcome(f.http.opts.Address, dir) })

@@ -105,5 +105,5 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 }
 
 func banner() []any {
-	return []any{"version", version.Info(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
+	return []any{"version", shortVersion(), "revision", version.GetRevision(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
 }

@@ -64,10 +64,27 @@ func mountQuery(p *process, s *httpx.Server, q *query.Querier) {
 	s.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus", api))
 }
 
-// mountPage serves the page that people look at.
+// mountPage serves the page that people look at. writeURL is where to send samples, nil where none are taken.
 func mountPage(p *process, s *httpx.Server, writeURL func(*http.Request) string) {
-	page := web.New(web.Options{Version: version.Info(), RemoteWriteURL: writeURL, Parts: p.parts})
+	page := web.New(web.Options{Version: shortVersion(), RemoteWriteURL: writeURL, Parts: p.parts})
 	s.Handle("/", page.Handler())
+}
+
+// shortVersion is what people call this binary.
+func shortVersion() string {
+	if version.Version == "" {
+		return "development build"
+	}
+	return version.Version
+}
+
+// writeURL is where the sender of r reaches this process's remote write.
+func writeURL(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host + "/api/v1/receive"
 }
 
 // parts are the process's parts as the page shows them.
