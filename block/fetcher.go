@@ -127,28 +127,29 @@ func (f *Fetcher) read(ctx context.Context, v *View, id ulid.ULID, has present, 
 		mu.Unlock()
 	}
 	if _, known := f.deletions[id]; has.deletion && !known {
-		readMarkInto(ctx, f.bkt, id, DeletionMarkName, v.Deletions, v.MarkFaults, mu)
+		m, err := ReadDeletionMark(ctx, f.bkt, id)
+		addMark(v, mu, Object(id, DeletionMarkName), err, func() { v.Deletions[id] = m })
 	}
 	if _, known := f.noCompact[id]; has.noCompact && !known {
-		readMarkInto(ctx, f.bkt, id, NoCompactMarkName, v.NoCompact, v.MarkFaults, mu)
+		m, err := ReadNoCompactMark(ctx, f.bkt, id)
+		addMark(v, mu, Object(id, NoCompactMarkName), err, func() { v.NoCompact[id] = m })
 	}
 	if _, known := f.noDownsample[id]; has.noDownsample && !known {
-		readMarkInto(ctx, f.bkt, id, NoDownsampleMarkName, v.NoDownsample, v.MarkFaults, mu)
+		m, err := ReadNoDownsampleMark(ctx, f.bkt, id)
+		addMark(v, mu, Object(id, NoDownsampleMarkName), err, func() { v.NoDownsample[id] = m })
 	}
 }
 
-func readMarkInto[M any](ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, name string, marks map[ulid.ULID]M,
-	faults map[string]error, mu *sync.Mutex) {
-	var m M
-	err := readMark(ctx, bkt, id, name, &m)
+// addMark notes a mark that was read, or why it could not be.
+func addMark(v *View, mu *sync.Mutex, object string, err error, add func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	switch errs.KindOf(err) {
 	case errs.OK:
-		marks[id] = m
+		add()
 	case errs.NotFound: // removed since the listing
 	default:
-		faults[Object(id, name)] = err
+		v.MarkFaults[object] = err
 	}
 }
 

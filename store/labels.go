@@ -15,28 +15,28 @@ import (
 
 // LabelNames implements series.Source. Without matchers a block answers for its whole time range, from its local header.
 func (g *Gateway) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	return g.names(ctx, r, true, func(*stream) bool { return true })
+	return g.names(ctx, r, hearthView)
 }
 
 // LabelNames implements series.Source.
 func (s *streamSource) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	return s.g.names(ctx, r, false, s.only)
+	return s.g.names(ctx, r, s.view())
 }
 
 // LabelValues implements series.Source. Without matchers a block answers for its whole time range, from its local header.
 func (g *Gateway) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	return g.values(ctx, name, r, true, func(*stream) bool { return true })
+	return g.values(ctx, name, r, hearthView)
 }
 
 // LabelValues implements series.Source.
 func (s *streamSource) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	return s.g.values(ctx, name, r, false, s.only)
+	return s.g.values(ctx, name, r, s.view())
 }
 
-func (g *Gateway) names(ctx context.Context, r *series.Request, add bool, only func(*stream) bool) ([]string, series.Warnings, error) {
+func (g *Gateway) names(ctx context.Context, r *series.Request, v view) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("names").Inc()
 	found := map[string]bool{}
-	w, err := g.collect(ctx, r, add, only, func(b *bucketBlock, added labels.Labels) error {
+	w, err := g.collect(ctx, r, v, func(b *bucketBlock, added labels.Labels) error {
 		for _, name := range b.header.LabelNames() {
 			if !found[name] {
 				found[strings.Clone(name)] = true
@@ -57,15 +57,15 @@ func (g *Gateway) names(ctx context.Context, r *series.Request, add bool, only f
 	return sorted(found, r.Limit), w, err
 }
 
-func (g *Gateway) values(ctx context.Context, name string, r *series.Request, add bool, only func(*stream) bool) ([]string, series.Warnings, error) {
+func (g *Gateway) values(ctx context.Context, name string, r *series.Request, v view) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("values").Inc()
 	found := map[string]bool{}
 	if slices.Contains(r.WithoutLabels, name) {
 		return nil, nil, nil
 	}
-	w, err := g.collect(ctx, r, add, only, func(b *bucketBlock, added labels.Labels) error {
-		if v := added.Get(name); v != "" {
-			found[v] = true
+	w, err := g.collect(ctx, r, v, func(b *bucketBlock, added labels.Labels) error {
+		if value := added.Get(name); value != "" {
+			found[value] = true
 			return nil
 		}
 		left := r.Limit
@@ -87,7 +87,7 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request, ad
 // collect calls ofBlock with each block that answers r whole, and ofSeries with each series of a request with matchers
 // on labels that blocks do not have as a whole. Blocks of all resolutions answer: they have the same labels, and often
 // only the coarse ones are left.
-func (g *Gateway) collect(ctx context.Context, r *series.Request, add bool, only func(*stream) bool,
+func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 	ofBlock func(*bucketBlock, labels.Labels) error, ofSeries func(labels.Labels)) (series.Warnings, error) {
 	type whole struct {
 		b     *bucketBlock
@@ -97,8 +97,7 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, add bool, only
 	withMatchers := false
 	var warnings series.Warnings
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-		streams := slices.DeleteFunc(slices.Clone(t.streams), func(st *stream) bool { return !only(st) })
-		for _, gr := range groupsOf(streams, r.Matchers, add) {
+		for _, gr := range v.groups(t.streams, r.Matchers) {
 			withMatchers = withMatchers || len(gr.matchers) > 0
 			for _, st := range gr.streams {
 				for _, b := range st.blocks {
@@ -126,7 +125,7 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, add bool, only
 	q.end()
 	all := *r
 	all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
-	set := g.selectFrom(ctx, &all, add, only)
+	set := g.selectFrom(ctx, &all, v)
 	defer set.Close()
 	for set.Next() {
 		ofSeries(set.At().Labels)

@@ -15,8 +15,19 @@ import (
 // it and the object; errors are of kind Limited (MaxRequestBytes), Exhausted (memory, open requests) or Unavailable (the
 // bucket, the caller's context, no sync yet).
 func (g *Gateway) Select(ctx context.Context, r *series.Request) series.Set {
-	return g.selectFrom(ctx, r, true, func(*stream) bool { return true })
+	return g.selectFrom(ctx, r, hearthView)
 }
+
+// view is how a caller sees a tenant's streams.
+type view struct {
+	// add makes the external labels but tenant and replica labels of the series.
+	add bool
+	// only chooses the streams; nil means all of them.
+	only func(*stream) bool
+}
+
+// hearthView is that of Hearth's own callers.
+var hearthView = view{add: true}
 
 // streamSource is one stream as Thanos's view has it.
 type streamSource struct {
@@ -24,11 +35,13 @@ type streamSource struct {
 	external labels.Labels
 }
 
-func (s *streamSource) only(st *stream) bool { return labels.Equal(st.external, s.external) }
+func (s *streamSource) view() view {
+	return view{only: func(st *stream) bool { return labels.Equal(st.external, s.external) }}
+}
 
 // Select implements series.Source.
 func (s *streamSource) Select(ctx context.Context, r *series.Request) series.Set {
-	return s.g.selectFrom(ctx, r, false, s.only)
+	return s.g.selectFrom(ctx, r, s.view())
 }
 
 // Info implements series.Source.
@@ -45,12 +58,15 @@ type group struct {
 	streams  []*stream
 }
 
-// groupsOf resolves matchers on external labels, and groups the streams that remain. Without add nothing is external.
-func groupsOf(streams []*stream, ms []*labels.Matcher, add bool) []*group {
+// groups resolves matchers on external labels, and groups the streams that remain. Without add nothing is external.
+func (v view) groups(streams []*stream, ms []*labels.Matcher) []*group {
 	var out []*group
 	for _, st := range streams {
+		if v.only != nil && !v.only(st) {
+			continue
+		}
 		added := labels.EmptyLabels()
-		if add {
+		if v.add {
 			added = st.added
 		}
 		rest, ok := resolve(ms, added)
@@ -124,7 +140,7 @@ func (q *request) end() {
 	q.lease.close()
 }
 
-func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, add bool, only func(*stream) bool) series.Set {
+func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) series.Set {
 	g.metrics.requests.WithLabelValues("select").Inc()
 	type chosen struct {
 		*group
@@ -133,8 +149,7 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, add bool, o
 	var groups []chosen
 	var warnings series.Warnings
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-		streams := slices.DeleteFunc(slices.Clone(t.streams), func(st *stream) bool { return !only(st) })
-		for _, gr := range groupsOf(streams, r.Matchers, add) {
+		for _, gr := range v.groups(t.streams, r.Matchers) {
 			c := chosen{gr, pieces(gr.streams, r.MinTime, r.MaxTime, r.MaxResolution)}
 			for _, p := range c.pieces {
 				held = append(held, p.b)
