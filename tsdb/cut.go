@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 
@@ -18,11 +19,16 @@ func (in *instance) cut(ctx context.Context, end int64) error {
 	in.cutting.Lock()
 	defer in.cutting.Unlock()
 	writes := in.writes.Load()
-	if err := in.cutInOrder(ctx, end); err != nil {
+	some, err := in.cutInOrder(ctx, end)
+	if err != nil {
 		return errs.E(errs.KindOf(err), "cut head of tenant %q: %w", in.id, err)
 	}
-	if err := in.cutOutOfOrder(ctx); err != nil {
-		return errs.E(errs.KindOf(err), "cut out-of-order head of tenant %q: %w", in.id, err)
+	// Without any out-of-order sample since it was opened there is nothing to do, but that a cut by the clock reloads
+	// blocks in any case, which deletes old ones.
+	if in.db.Head().MaxOOOTime() != math.MinInt64 || !some && end != math.MaxInt64 {
+		if err := in.cutOutOfOrder(ctx); err != nil {
+			return errs.E(errs.KindOf(err), "cut out-of-order head of tenant %q: %w", in.id, err)
+		}
 	}
 	in.lastCut.Store(in.opts.Now().UnixMilli())
 	if end == math.MaxInt64 {
@@ -39,11 +45,12 @@ func (in *instance) cut(ctx context.Context, end int64) error {
 //  2. appenders made before have committed
 //  3. the range becomes a block, and leaves the head
 //
-// Step 3 lowers the bound of step 1 to the end of its own range, so each range needs all three.
-func (in *instance) cutInOrder(ctx context.Context, end int64) error {
+// Step 3 lowers the bound of step 1 to the end of its own range, so each range needs all three. It reports whether there
+// was any range to cut.
+func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err error) {
 	head, width := in.db.Head(), in.opts.BlockDuration.Milliseconds()
 	if head.MinTime() == math.MaxInt64 || head.NumSeries() == 0 {
-		return nil // never written to, or nothing left
+		return false, nil // never written to, or nothing left
 	}
 	last := head.MaxTime()
 	if end != math.MaxInt64 {
@@ -51,17 +58,18 @@ func (in *instance) cutInOrder(ctx context.Context, end int64) error {
 	}
 	for head.MinTime() <= last {
 		if err := ctx.Err(); err != nil {
-			return err
+			return some, err
 		}
 		in.raiseFence(min(rangeEnd(head.MinTime(), width)-1, last) + 1)
 		from := head.MinTime() // a commit that was on its way may have lowered it
 		to := min(rangeEnd(from, width)-1, last)
 		if err := in.db.CompactHead(promtsdb.NewRangeHeadWithIsolationDisabled(head, from, to)); err != nil {
-			return fmt.Errorf("compact [%d, %d]: %w", from, to, err)
+			return some, fmt.Errorf("compact [%d, %d]: %w", from, to, err)
 		}
 		head.SetMinValidTime(in.bound)
+		some = true
 	}
-	return nil
+	return some, nil
 }
 
 // raiseFence makes samples before bound out of order for every append, when it returns.
@@ -82,14 +90,15 @@ func (in *instance) raiseFence(bound int64) {
 // series scanned before, would be dropped without having been written (cut_test.go shows it). So the scan has the fence,
 // and gives it up when the first block begins or, without any, when blocks are reloaded.
 func (in *instance) cutOutOfOrder(ctx context.Context) error {
-	if in.db.Head().MaxOOOTime() == math.MinInt64 {
-		return nil // no out-of-order sample since it was opened
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	in.fence.Lock()
-	unlock := in.fence.Unlock
+	start := time.Now()
+	unlock := func() {
+		in.fence.Unlock()
+		in.m.fenceTime.Observe(time.Since(start).Seconds())
+	}
 	in.scanned.Store(&unlock)
 	defer in.scanDone()
 	return in.db.CompactOOOHead(ctx)

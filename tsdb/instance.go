@@ -28,6 +28,7 @@ type instance struct {
 	id   tenant.ID
 	opts *Options
 	db   *promtsdb.DB
+	m    *metrics
 	refs *refs
 	reg  *tenantRegisterer
 
@@ -49,12 +50,14 @@ type instance struct {
 	cutTo     atomic.Int64  // ms: the newest range boundary it was cut to
 }
 
-// open replays the logs of the TSDB in dir. It can take minutes.
-func openInstance(log *slog.Logger, id tenant.ID, dir string, opts *Options, reg *tenantRegisterer) (*instance, error) {
+// openInstance replays the logs of t's TSDB. It can take minutes.
+func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	in := &instance{id: id, opts: opts, refs: newRefs(), reg: reg, stop: stop}
+	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
+	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics)
+	in := &instance{id: id, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
 	in.lastWrite.Store(opts.Now().UnixMilli())
-	db, err := promtsdb.Open(dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
+	db, err := promtsdb.Open(t.dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
 	if err != nil {
 		stop()
 		reg.unregister()

@@ -41,6 +41,7 @@ type metrics struct {
 	unknown   prometheus.Counter     // series whose labels had to be built
 	cuts      *prometheus.CounterVec // by outcome
 	cutTime   prometheus.Histogram
+	fenceTime prometheus.Histogram // how long writers of one tenant had to wait for a cut
 }
 
 func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
@@ -66,6 +67,9 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		metadata:  counter("hearth_tsdb_metadata_dropped_total", "Metric families whose metadata was not kept: a tenant has too many, or the name is too long."),
 		unknown:   counter("hearth_tsdb_unknown_series_total", "Series of write requests that were not found by their key."),
 		cuts:      vec("hearth_tsdb_cuts_total", "Cuts of heads into blocks by outcome.", "outcome"),
+		fenceTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hearth_tsdb_cut_fence_seconds", Help: "How long a cut kept the writers of its tenant waiting.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}),
 		cutTime: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hearth_tsdb_cut_duration_seconds", Help: "Duration of cuts.", Buckets: prometheus.ExponentialBuckets(0.05, 4, 8),
 		}),

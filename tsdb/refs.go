@@ -64,7 +64,7 @@ func (r *refs) put(k wire.Key, ref storage.SeriesRef) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.table.Load()
-	if r.used >= len(t.slots)*5/8 {
+	if r.used >= len(t.slots)*3/4 {
 		t = r.grow(t)
 	}
 	slot := t.find(k)
@@ -83,7 +83,7 @@ func (r *refs) put(k wire.Key, ref storage.SeriesRef) {
 func (r *refs) drop(k wire.Key, ref storage.SeriesRef) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slot := r.table.Load().find(k); slot.ref.Load() == uint64(ref) {
+	if slot := r.table.Load().find(k); ref != 0 && slot.ref.Load() == uint64(ref) {
 		slot.ref.Store(dropped)
 		r.live--
 	}
@@ -95,10 +95,10 @@ func (r *refs) len() int {
 	return r.live
 }
 
-// grow replaces the table by one without dropped slots, at most a third full. Readers of the old one stay right.
+// grow replaces the table by one without dropped slots, at most half full. Readers of the old one stay right.
 func (r *refs) grow(old *refTable) *refTable {
 	size := firstSize
-	for size < 3*(r.live+1) {
+	for size < 2*(r.live+1) {
 		size *= 2
 	}
 	t := &refTable{slots: make([]refSlot, size)}

@@ -63,10 +63,13 @@ func decide(v view) task {
 
 // due is the newest range boundary at which tenant id's head is to be cut. A range is cut an eighth of its length after
 // its end, when what is on its way has come (later samples are out of order, which is allowed), plus a part of three
-// eighths that is the tenant's own, so that tenants do not cut all at once: no later than Prometheus does.
-func due(now int64, width int64, id tenant.ID) int64 {
+// eighths that is the tenant's own on this instance, so that neither tenants nor the replicas of one cut all at once. It
+// is no later than Prometheus does.
+func due(now, width int64, id tenant.ID, instance string) int64 {
 	h := fnv.New64a()
 	h.Write([]byte(id))
+	h.Write([]byte{0xff})
+	h.Write([]byte(instance))
 	jitter := int64(float64(width) * 3 / 8 * float64(h.Sum64()>>11) / (1 << 53))
 	t := now - width/8 - jitter
 	return rangeEnd(t, width) - width
@@ -122,7 +125,7 @@ func (t *tenantDB) view(now time.Time) view {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := view{
-		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id),
+		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
 		retryAt: t.retryAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
 	}
 	if in := t.in; in != nil {

@@ -144,8 +144,7 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err := removeSummary(t.dir); err != nil {
 		return nil, err
 	}
-	log := t.db.log.With("tenant", t.id)
-	return openInstance(log, t.id, t.dir, &t.db.opts, newTenantRegisterer(t.db.reg, t.id, t.db.opts.TenantMetrics))
+	return openInstance(t)
 }
 
 // quarantine enters the state Broken. The caller holds t.mu.
