@@ -23,7 +23,9 @@ const (
 )
 
 // Handler serves the query API, to be mounted at /api/v1/ and /prometheus/api/v1/. Paths it does not know are 404.
-func (q *Querier) Handler() http.Handler {
+func (q *Querier) Handler() http.Handler { return q.handler() }
+
+func (q *Querier) newHandler() http.Handler {
 	rest := q.prometheusAPI()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path, ok := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, mimirPrefix), apiPrefix)

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Querier struct {
 	now       func() time.Time
 	engine    *promql.Engine
 	parser    parser.Parser
+	handler   func() http.Handler // made once
 
 	view  atomic.Pointer[view] // replaced whole by the poller; a query uses the one it loaded at its start
 	stop  context.CancelFunc
@@ -61,6 +63,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 			return time.Minute.Milliseconds()
 		},
 	})
+	q.handler = sync.OnceValue(q.newHandler)
 	q.view.Store(&view{})
 	return q, nil
 }

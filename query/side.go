@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -180,6 +181,9 @@ func trimMetadata(all map[string][]metadata.Metadata, limit, perFamily int) {
 		}
 	}
 	for family, ms := range all {
+		slices.SortFunc(ms, func(a, b metadata.Metadata) int { // sources answer in any order
+			return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Help, b.Help))
+		})
 		if perFamily > 0 && len(ms) > perFamily {
 			all[family] = ms[:perFamily]
 		}
