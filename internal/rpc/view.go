@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -64,7 +65,7 @@ func orEverything(matchers []*labels.Matcher) []*labels.Matcher {
 	return matchers
 }
 
-var everything = labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")
+var everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 
 // sharder decides which series belong to a Thanos query shard; nil means all of them.
 type sharder struct {
