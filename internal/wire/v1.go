@@ -87,11 +87,12 @@ func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
 		return pos, false
 	}
 	w := newPlainWriter(b.canonical, len(m)-pos)
-	for pos < len(m) && m[pos] == 1<<3|typeBytes {
-		nameAt, nameEnd, valueAt, end := shortLabel(m, pos)
-		if end == 0 {
-			nameAt, nameEnd, valueAt, end = longLabel(m, pos)
+	for {
+		pos = w.shortLabels(m, pos)
+		if pos == len(m) || m[pos] != labelTag {
+			break
 		}
+		nameAt, nameEnd, valueAt, end := splitLabel(m, pos)
 		if end == 0 {
 			return pos, false
 		}
@@ -106,30 +107,23 @@ func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
 	return pos, w.named && w.high == 0
 }
 
-// shortLabel takes a label field of less than 128 bytes apart that is exactly one name and one value, neither empty; else
-// all it returns is 0.
-func shortLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
-	if len(m)-pos < 8 {
-		return 0, 0, 0, 0
-	}
-	size, nameSize := int(m[pos+1]), int(m[pos+3])
-	nameEnd, end = pos+4+nameSize, pos+2+size
-	if size >= 0x80 || m[pos+2] != 1<<3|typeBytes || nameSize == 0 || end > len(m) || nameEnd+2 >= end ||
-		m[nameEnd] != 2<<3|typeBytes || nameEnd+2+int(m[nameEnd+1]) != end {
-		return 0, 0, 0, 0
-	}
-	return pos + 4, nameEnd, nameEnd + 2, end
-}
+// The first bytes of fields: Label in TimeSeries, name and value in Label.
+const (
+	labelTag = 1<<3 | typeBytes
+	nameTag  = 1<<3 | typeBytes
+	valueTag = 2<<3 | typeBytes
+)
 
-// longLabel is shortLabel for labels of any length.
-func longLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
+// splitLabel takes the label field at pos apart that is exactly one name and one value, neither empty; else all it
+// returns is 0.
+func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
 	at, end := span(m, pos+1, typeBytes)
-	if at < 0 || at >= end || m[at] != 1<<3|typeBytes {
+	if at < 0 || at >= end || m[at] != nameTag {
 		return 0, 0, 0, 0
 	}
 	m = m[:end]
 	nameAt, nameEnd = span(m, at+1, typeBytes)
-	if nameAt < 0 || nameAt == nameEnd || nameEnd == end || m[nameEnd] != 2<<3|typeBytes {
+	if nameAt < 0 || nameAt == nameEnd || nameEnd == end || m[nameEnd] != valueTag {
 		return 0, 0, 0, 0
 	}
 	valueAt, valueEnd := span(m, nameEnd+1, typeBytes)

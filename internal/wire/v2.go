@@ -41,6 +41,12 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	b.symbols, b.plainTable = b.symbols[:0], true
 	pos := 0
 	for pos < len(msg) {
+		if msg[pos] == 5<<3|typeBytes { // most fields are series
+			if _, pos = span(msg, pos+1, typeBytes); pos < 0 {
+				return pos
+			}
+			continue
+		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
 			return next
