@@ -3,9 +3,10 @@ package tsdb
 import (
 	"context"
 	"errors"
-	"hash/fnv"
 	"math"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -66,11 +67,8 @@ func decide(v view) task {
 // eighths that is the tenant's own on this instance, so that neither tenants nor the replicas of one cut all at once. It
 // is no later than Prometheus does.
 func due(now, width int64, id tenant.ID, instance string) int64 {
-	h := fnv.New64a()
-	h.Write([]byte(id))
-	h.Write([]byte{0xff})
-	h.Write([]byte(instance))
-	jitter := int64(float64(width) * 3 / 8 * float64(h.Sum64()>>11) / (1 << 53))
+	h := xxhash.Sum64String(string(id) + "\xff" + instance)
+	jitter := int64(float64(width) * 3 / 8 * float64(h>>11) / (1 << 53))
 	t := now - width/8 - jitter
 	return rangeEnd(t, width) - width
 }
