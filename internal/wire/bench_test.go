@@ -3,6 +3,10 @@ package wire
 import (
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -59,4 +63,39 @@ func BenchmarkIdentify(b *testing.B) {
 	for b.Loop() {
 		Identify(full)
 	}
+}
+
+// BenchmarkLibraryV1 and V2 are what Prometheus's types cost up to labels, to compare with.
+func BenchmarkLibraryV1(b *testing.B) {
+	msg := typicalV1(benchSeries)
+	builder := labels.NewScratchBuilder(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		var req prompb.WriteRequest
+		if err := req.Unmarshal(msg); err != nil {
+			b.Fatal(err)
+		}
+		for i := range req.Timeseries {
+			req.Timeseries[i].ToLabels(&builder, nil)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchSeries, "ns/series")
+}
+
+func BenchmarkLibraryV2(b *testing.B) {
+	msg := typicalV2(benchSeries)
+	builder := labels.NewScratchBuilder(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		var req writev2.Request
+		if err := req.Unmarshal(msg); err != nil {
+			b.Fatal(err)
+		}
+		for i := range req.Timeseries {
+			if _, err := req.Timeseries[i].ToLabels(&builder, req.Symbols); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchSeries, "ns/series")
 }
