@@ -45,7 +45,7 @@ func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byt
 	case int64(size) > maxDecoded:
 		return nil, errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
 	case size/maxRatio > len(b.compressed):
-		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: it cannot decompress to %d bytes", len(b.compressed), size)
+		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: it cannot hold %d bytes", len(b.compressed), size)
 	}
 	if cap(b.decoded) < size {
 		b.decoded = make([]byte, size)

@@ -99,7 +99,8 @@ func appendDouble(dst []byte, v float64) []byte {
 // are an error of kind Invalid; another version one of kind Unsupported. Histograms are taken as they are.
 func DecodeShard(payload []byte) (*Batch, error) {
 	if len(payload) == 0 || payload[0] != shardVersion {
-		return nil, errs.E(errs.Unsupported, "write frame of version %d, this process reads version %d", first(payload), shardVersion)
+		return nil, errs.E(errs.Unsupported, "write frame of version %d, this process reads version %d",
+			first(payload), shardVersion)
 	}
 	r := reader{buf: payload, pos: 1}
 	id, err := tenant.Parse(string(r.bytes()))
