@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/hearth-metrics/hearth/distributor"
@@ -24,8 +25,17 @@ type target struct{ addr, role string }
 func newClients(p *process, opts rpc.ClientOptions, cl *cluster) *clients {
 	opts.Instance = cl.instance.ID
 	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
-	p.group.Add("clients", func(context.Context, func(error)) error { return nil }, c.close)
+	p.group.Add("clients", c.open, c.close)
 	return c
+}
+
+// open dials nobody, so that wrong TLS files stop the start, and not the first write.
+func (c *clients) open(context.Context, func(error)) error {
+	probe, err := rpc.Dial("localhost:1", c.opts)
+	if err != nil {
+		return fmt.Errorf("--grpc-client-tls-*: %w", err)
+	}
+	return probe.Close()
 }
 
 // get dials without waiting for a connection.

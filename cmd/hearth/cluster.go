@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring"
@@ -66,11 +67,14 @@ type cluster struct {
 // that is read and written before the parts open, since they are made with it.
 func (f *clusterFlags) identify(p *process, dir string) (*cluster, error) {
 	c := &cluster{rf: max(f.rf, 1), gossips: f.gossips()}
+	if err := f.validate(dir != ""); err != nil {
+		return nil, err
+	}
 	var err error
 	if dir == "" {
 		c.instance, err = gossip.NewInstance(f.instanceID)
-	} else {
-		c.instance, err = gossip.LoadInstance(dir, f.instanceID)
+	} else if c.instance, err = gossip.LoadInstance(dir, f.instanceID); err != nil {
+		err = fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	if err != nil {
 		return nil, err
@@ -78,6 +82,24 @@ func (f *clusterFlags) identify(p *process, dir string) (*cluster, error) {
 	c.self = ring.Member{ID: c.instance.ID, Zone: f.opts.Zone}
 	c.single = &ring.Single{Self: c.self}
 	return c, nil
+}
+
+// validate reports what a process that writes cannot do: copies need others to keep them, and without data of its own a
+// process must know who has some.
+func (f *clusterFlags) validate(hasData bool) error {
+	const rings = "--gossip.join or --receive.hashrings-file"
+	writes, alone := f.hashrings.name != "", !f.gossips() && f.hashrings.text == "" && f.hashrings.file == ""
+	switch {
+	case !writes:
+		return nil
+	case f.rf < 1:
+		return fmt.Errorf("--receive.replication-factor %d: must be at least 1", f.rf)
+	case alone && !hasData:
+		return fmt.Errorf("%s is needed: there is nobody to route to", rings)
+	case alone && f.rf > 1:
+		return fmt.Errorf("--receive.replication-factor %d needs other members: %s names them", f.rf, rings)
+	}
+	return nil
 }
 
 // place is what a process is in the cluster.
@@ -120,7 +142,11 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 		if c.gossip, err = gossip.New(p.log, p.reg, opts); err != nil {
 			return err
 		}
-		return c.gossip.Open(ctx, fail)
+		err := c.gossip.Open(ctx, fail)
+		if err != nil && errs.KindOf(err) != errs.Conflict { // a conflict is with other members, not about the address
+			return fmt.Errorf("--gossip.address %s: %w", opts.BindAddress, err)
+		}
+		return err
 	}, func() error { return c.gossip.Close() }, func() error { return c.gossip.Ready() })
 	return nil
 }

@@ -97,7 +97,7 @@ func flagValue(args []string, name string) string {
 
 func isSet(args []string, name string) bool {
 	env := "HEARTH_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(name))
-	if _, ok := os.LookupEnv(env); ok {
+	if os.Getenv(env) != "" { // set to nothing is not set, as kingpin has it
 		return true
 	}
 	return slices.ContainsFunc(args, func(a string) bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -82,6 +83,14 @@ func (e *endpoints) resolve(ctx context.Context) {
 func (e *endpoints) close() error {
 	e.cancel()
 	e.wg.Wait()
+	return nil
+}
+
+// ready reports that there is nobody to ask.
+func (e *endpoints) ready() error {
+	if len(e.list()) == 0 {
+		return errors.New("nobody to ask is known: --endpoint and --gossip.join name some")
+	}
 	return nil
 }
 

@@ -90,7 +90,12 @@ func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.addPart("grpc", s.Open, s.Close, nil)
+	p.addPart("grpc", func(ctx context.Context, fail func(error)) error {
+		if err := s.Open(ctx, fail); err != nil {
+			return fmt.Errorf("--grpc-address %s: %w", f.opts.Address, err)
+		}
+		return nil
+	}, s.Close, nil)
 	return s, nil
 }
 

@@ -45,6 +45,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	var command string
 	if err == nil && !exited {
 		command, err = app.Parse(args)
+		if err != nil && !exited {
+			err = explain(app, args, err)
+		}
 	}
 	if exited {
 		return status
@@ -78,7 +81,8 @@ type setup func(p *process) error
 func commands() (*kingpin.Application, map[string]setup) {
 	app := kingpin.New("hearth", about).DefaultEnvars()
 	app.Version(version.Print("hearth"))
-	app.HelpFlag.Short('h')
+	app.HelpFlag.Short('h').NoEnvar()
+	app.VersionFlag.NoEnvar() // HEARTH_VERSION in a container's environment is the image's, not a wish to see it
 	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags and HEARTH_* win over it.").
 		PlaceHolder("FILE").String()
 	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")

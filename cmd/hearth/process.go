@@ -91,17 +91,9 @@ func (p *process) status(retention string) *httpx.Status {
 
 // flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command.
 func flagValuesOf(app *kingpin.Application, command string) map[string]string {
-	model, values := app.Model(), map[string]string{}
-	groups := []*kingpin.FlagGroupModel{model.FlagGroupModel}
-	for _, c := range model.Commands {
-		if c.FullCommand == command {
-			groups = append(groups, c.FlagGroupModel)
-		}
-	}
-	for _, g := range groups {
-		for _, f := range g.Flags {
-			values[f.Name] = f.Value.String()
-		}
+	values := map[string]string{}
+	for _, f := range flagModels(app, command) {
+		values[f.Name] = f.Value.String()
 	}
 	return values
 }

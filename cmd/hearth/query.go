@@ -52,7 +52,7 @@ func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Quer
 	if err != nil {
 		return nil, err
 	}
-	p.addPart("endpoints", list.open, list.close, nil)
+	p.addPart("endpoints", list.open, list.close, list.ready)
 	p.addPart("query", q.Open, q.Close, nil)
 	return q, nil
 }
