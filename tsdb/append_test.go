@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,14 +199,13 @@ func TestReferencesUnderChurn(t *testing.T) {
 	base := time.Now().Add(-time.Hour).UnixMilli()
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
+	var count, allowed atomic.Int64
+	allowed.Store(60)
 	for w := range 3 {
+		pace := &stressWriter{stop: stop, count: &count, allowed: &allowed}
 		wg.Go(func() {
-			for i := int64(0); ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for i := int64(0); !pace.stopped(); i++ {
+				count.Add(1)
 				b := wire.NewBatch(team)
 				for range 20 {
 					n := rand.IntN(200)
@@ -218,13 +218,9 @@ func TestReferencesUnderChurn(t *testing.T) {
 			}
 		})
 	}
-	done := uint64(0)
-	for range 25 {
-		eventually(t, func() bool {
-			entry := d.lookup(team)
-			return entry != nil && entry.status().State == Open && entry.in.writes.Load() > done+30
-		})
-		done = d.lookup(team).in.writes.Load()
+	for i := range int64(25) {
+		eventually(t, func() bool { return count.Load() >= (i+1)*30 })
+		allowed.Store((i + 3) * 30)
 		if err := d.Cut(t.Context()); err != nil {
 			t.Error(err)
 		}

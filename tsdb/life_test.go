@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -302,34 +303,43 @@ func TestIdleUnderWrites(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
 	w := &stressWriter{t: t, stop: make(chan struct{}), series: []labels.Labels{labels.FromStrings("a", "b")}, written: make([][]int64, 1)}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for last := int64(0); !w.stopped(); {
-			last = max(last+1, time.Now().UnixMilli())
+	last := time.Now().Add(-time.Minute).UnixMilli()
+	burst := func() {
+		for range 5 {
+			last++
 			w.append(d, map[int][]int64{0: {last}})
 			read(t, d, team)
-			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // leaves room for closing
+		}
+	}
+	burst()
+	entry := d.lookup(team)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !w.stopped() {
+			if entry.status().State != Open { // being closed, or just closed
+				burst()
+			}
+			runtime.Gosched()
 		}
 	})
-	eventually(t, func() bool { return d.lookup(team) != nil })
-	closed := 0
-	entry := d.lookup(team)
-	for end := time.Now().Add(3 * time.Second); closed < 20 && time.Now().Before(end); {
-		if err := entry.cut(t.Context(), math.MaxInt64); err != nil {
-			t.Error(err)
+	instanceOf := func() *instance {
+		in, release, err := entry.use(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := entry.rest(t.Context(), math.MaxInt64); err != nil {
-			t.Error(err)
+		defer release()
+		return in
+	}
+	for closed, before := 0, instanceOf(); closed < 20; {
+		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64)); err != nil {
+			t.Fatal(err)
 		}
-		if entry.status().State != Open {
-			closed++
+		if now := instanceOf(); now != before {
+			before, closed = now, closed+1
 		}
 	}
 	close(w.stop)
 	wg.Wait()
-	if closed == 0 {
-		t.Fatal("it was never closed")
-	}
 	check(t, d, []*stressWriter{w})
 }
 
