@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -23,7 +24,16 @@ const (
 )
 
 // Handler serves the query API, to be mounted at /api/v1/ and /prometheus/api/v1/. Paths it does not know are 404.
-func (q *Querier) Handler() http.Handler { return q.handler() }
+func (q *Querier) Handler() http.Handler {
+	q.api.once.Do(func() { q.api.handler = q.newHandler() })
+	return q.api.handler
+}
+
+// api is the handler, made when it is first asked for.
+type api struct {
+	once    sync.Once
+	handler http.Handler
+}
 
 func (q *Querier) newHandler() http.Handler {
 	rest := q.prometheusAPI()

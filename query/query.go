@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +34,7 @@ type Querier struct {
 	now       func() time.Time
 	engine    *promql.Engine
 	parser    parser.Parser
-	handler   func() http.Handler // made once
+	api       api
 
 	view  atomic.Pointer[view] // replaced whole by the poller; a query uses the one it loaded at its start
 	stop  context.CancelFunc
@@ -63,7 +62,6 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 			return time.Minute.Milliseconds()
 		},
 	})
-	q.handler = sync.OnceValue(q.newHandler)
 	q.view.Store(&view{})
 	return q, nil
 }
