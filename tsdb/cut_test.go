@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -284,4 +285,38 @@ func TestCutStopsWithContext(t *testing.T) {
 		t.Fatal("a cut whose context had ended did not say so")
 	}
 	put(t, d, team, labels.FromStrings("a", "b"), float64(time.Now().UnixMilli()), 2)
+}
+
+// TestCutWaitsForAppender commits, during a cut, with an appender that was made before it.
+func TestCutWaitsForAppender(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	now := time.Now().UnixMilli()
+	ls := labels.FromStrings("a", "b")
+	put(t, d, team, ls, float64(now), 1)
+	put(t, d, team, labels.FromStrings("a", "ahead"), float64(now+10_000), 1) // so that the cut reaches further
+	in := d.lookup(team).in
+	in.fence.RLock()
+	app := in.db.Head().AppenderV2(t.Context())
+	done := make(chan error)
+	go func() { done <- d.Cut(context.Background()) }()
+	eventually(t, func() bool { // the cut waits: nobody new gets in
+		if !in.fence.TryRLock() {
+			return true
+		}
+		in.fence.RUnlock()
+		return false
+	})
+	if _, err := app.Append(0, ls, 0, now+5000, 2, nil, nil, storage.AOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	in.fence.RUnlock()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, d, team)[`{a="b"}`]; len(got) != 2 {
+		t.Fatalf("read %v, want both samples", got)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -106,24 +107,31 @@ func collect(t testing.TB, set series.Set) map[string][]point2 {
 func points(t testing.TB, s series.Series) (out []point2) {
 	it := series.NewIterator(s.Chunks, series.PickAvg)
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
-		p := point2{t: it.AtT()}
-		switch typ {
-		case chunkenc.ValFloat:
-			_, v := it.At()
-			p.v = fmt.Sprint(v)
-		case chunkenc.ValHistogram:
-			_, h := it.AtHistogram(nil)
-			p.v = h.String()
-		case chunkenc.ValFloatHistogram:
-			_, h := it.AtFloatHistogram(nil)
-			p.v = h.String()
-		}
-		out = append(out, p)
+		out = append(out, pointOf(it, typ))
 	}
 	if it.Err() != nil {
 		t.Fatal(it.Err())
 	}
 	return out
+}
+
+func pointOf(it chunkenc.Iterator, typ chunkenc.ValueType) point2 {
+	p := point2{t: it.AtT()}
+	switch typ {
+	case chunkenc.ValFloat:
+		_, v := it.At()
+		p.v = fmt.Sprint(v)
+		if value.IsStaleNaN(v) {
+			p.v = "stale"
+		}
+	case chunkenc.ValHistogram:
+		_, h := it.AtHistogram(nil)
+		p.v = h.String()
+	case chunkenc.ValFloatHistogram:
+		_, h := it.AtFloatHistogram(nil)
+		p.v = h.String()
+	}
+	return p
 }
 
 func TestSource(t *testing.T) {
