@@ -38,6 +38,7 @@ type Gateway struct {
 
 	mu       sync.RWMutex // guards what follows; and holding blocks of current against their release
 	current  *snapshot    // nil until the first sync
+	fault    error        // of the last sync that failed
 	bucketID string
 	closed   bool
 
@@ -120,6 +121,9 @@ func (g *Gateway) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
+			g.mu.Lock()
+			g.fault = err
+			g.mu.Unlock()
 			if healthy {
 				g.log.Error("looking at the bucket", "err", err)
 			}
@@ -143,10 +147,13 @@ func (g *Gateway) run(ctx context.Context) {
 func (g *Gateway) Ready() error {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	if g.current == nil {
-		return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded yet")
+	switch {
+	case g.current != nil:
+		return nil
+	case g.fault != nil:
+		return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded: %w", g.fault)
 	}
-	return nil
+	return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded yet")
 }
 
 // Served reports for each block whether its samples are served: by the block itself or by a raw one compacted from it.

@@ -14,6 +14,9 @@ func explain(app *kingpin.Application, args []string, err error) error {
 	context, parseErr := app.ParseContext(args)
 	if parseErr != nil {
 		if word, ok := strings.CutPrefix(parseErr.Error(), "unexpected "); ok {
+			if app.GetCommand(word) != nil {
+				return fmt.Errorf("the command goes first: hearth %s --flag", word)
+			}
 			return fmt.Errorf("unexpected argument %q: neither a command nor a flag", word)
 		}
 		return err

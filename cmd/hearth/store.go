@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/rpc"
@@ -31,6 +35,20 @@ func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir st
 	}
 	p.addPart("store", g.Open, g.Close, g.Ready)
 	return g, nil
+}
+
+// lockDirectory keeps a second process out of a data directory that no TSDB locks.
+func lockDirectory(p *process, dir string) {
+	var lock *tsdbutil.DirLocker
+	p.addPart("data-dir", func(context.Context, func(error)) (err error) {
+		if lock, err = tsdbutil.NewDirLocker(dir, "store", slog.New(slog.DiscardHandler), nil); err == nil {
+			err = lock.Lock()
+		}
+		if err != nil {
+			return fmt.Errorf("%s (does another process use it?): %w", dir, err)
+		}
+		return nil
+	}, func() error { return lock.Release() }, nil)
 }
 
 func storeCommand(app *kingpin.Application) setup {
@@ -65,6 +83,7 @@ func storeCommand(app *kingpin.Application) setup {
 		if b == nil {
 			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a bucket")
 		}
+		lockDirectory(p, dir)
 		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"))
 		if err != nil {
 			return err
