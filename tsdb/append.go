@@ -30,6 +30,9 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}
+	if err := d.room.refuse(d.opts.Now()); err != nil {
+		return nil, err
+	}
 	t, err := d.create(s.Batch.Tenant)
 	if err != nil {
 		return nil, err

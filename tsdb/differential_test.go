@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +36,9 @@ func differential(t *testing.T, rnd *rand.Rand) {
 	o := testOptions(t)
 	start := time.Now().Truncate(2 * time.Hour).Add(time.Hour) // ranges are crossed on the way
 	now := start
-	o.Now = func() time.Time { return now }
+	var clock atomic.Int64
+	clock.Store(now.UnixMilli())
+	o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
 	d := openDB(t, o)
 
 	po := promtsdb.DefaultOptions()
@@ -53,6 +56,7 @@ func differential(t *testing.T, rnd *rand.Rand) {
 	}
 	for step := range 150 {
 		now = now.Add(time.Duration(rnd.IntN(4)) * time.Minute)
+		clock.Store(now.UnixMilli())
 		writeBoth(t, d, plain, sets, now.UnixMilli(), rnd)
 		switch rnd.IntN(20) {
 		case 0:

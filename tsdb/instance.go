@@ -108,11 +108,15 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 }
 
 // close writes the memory snapshot and closes the TSDB. Nobody may use it any more: readers hold mapped memory.
-func (in *instance) close() error {
+func (in *instance) close() (err error) {
 	in.stop()
-	err := in.db.Close()
-	in.reg.unregister()
-	if err != nil {
+	defer in.reg.unregister()
+	defer func() {
+		if p := recover(); p != nil { // a chunk could not be written; the logs have its samples
+			err = errs.E(errs.Internal, "close tsdb of tenant %q: panic: %v", in.id, p)
+		}
+	}()
+	if err := in.db.Close(); err != nil {
 		return errs.E(errs.Internal, "close tsdb of tenant %q: %w", in.id, err)
 	}
 	return nil

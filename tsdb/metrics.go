@@ -54,6 +54,14 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_tsdb_read_only_tenants", Help: "Tenants that take no writes since their log could not be written.",
 	}, func() float64 { return float64(d.countReadOnly()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_tsdb_disk_full", Help: "1 while writes are refused since the disk has too little room, else 0.",
+	}, func() float64 {
+		if d.room.full.Load() {
+			return 1
+		}
+		return 0
+	})
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}

@@ -48,6 +48,9 @@ type Options struct {
 	RetryBroken time.Duration
 	// TenantMetrics names the library metrics that are exposed per tenant (label tenant).
 	TenantMetrics []string
+	// MinFree is how many bytes of the disk stay free: with less, writes are refused (Exhausted), so that heads can still
+	// be cut and logs repaired. 0 chooses by the size of the disk: a twentieth, from 64 MiB to 1 GiB.
+	MinFree int64
 	// Instance, Role and Since are what Info answers.
 	Instance, Role string
 	Since          time.Time
@@ -99,6 +102,7 @@ func (o Options) Validate() error {
 	fault(o.CutConcurrency < 1, "cut concurrency %d: must be at least 1", o.CutConcurrency)
 	fault(o.Tick <= 0, "tick %s: must be positive", o.Tick)
 	fault(o.RetryBroken <= 0, "retry of broken tenants %s: must be positive", o.RetryBroken)
+	fault(o.MinFree < 0, "minimum of free disk %d: must not be negative", o.MinFree)
 	fault(o.Now == nil, "clock: must be set")
 	return errors.Join(faults...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -34,6 +35,7 @@ type view struct {
 	cutTo     int64 // the boundary up to which it has been cut
 	retryAt   int64 // no cut, opening or expiry before
 	logFailed bool
+	diskFull  bool        // opening would fail, and a tenant that is read-only is better than one that is not open
 	shipped   func() bool // all local blocks are in the bucket
 	idleAfter int64       // 0 never
 }
@@ -43,6 +45,8 @@ func decide(v view) task {
 	idle := v.idleAfter > 0 && v.now-v.lastWrite >= v.idleAfter
 	switch {
 	case v.now < v.retryAt:
+		return nothing
+	case v.diskFull && (v.state == Broken || v.logFailed):
 		return nothing
 	case v.state == Broken:
 		return openBroken
@@ -120,11 +124,13 @@ func (t *tenantDB) look(now time.Time) {
 }
 
 func (t *tenantDB) view(now time.Time) view {
+	full := t.db.room.look(now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := view{
 		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
 		retryAt: t.retryAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
+		diskFull: full,
 	}
 	if in := t.in; in != nil {
 		v.lastWrite, v.clean, v.cutTo = in.lastWrite.Load(), in.clean(), in.cutTo.Load()
@@ -148,6 +154,7 @@ func (in *instance) allShipped() bool {
 }
 
 func (t *tenantDB) perform(do task, v view) {
+	defer t.survive()
 	var err error
 	switch do {
 	case cutRange:
@@ -264,8 +271,24 @@ func (t *tenantDB) housekeep() {
 	}
 	t.mu.Unlock()
 	if in != nil {
+		defer t.release()
+		defer t.survive()
 		in.db.ForceHeadMMap()
-		t.release()
+	}
+}
+
+// survive is deferred where a TSDB is maintained, which panics when it cannot write a chunk (a full disk): the tenant is
+// then closed and opened again, as after a failed log, and the others go on.
+func (t *tenantDB) survive() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	t.db.log.Error("panic in tenant maintenance", "tenant", t.id, "panic", p, "stack", string(debug.Stack()))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.in != nil {
+		t.in.failLog(errs.E(errs.Internal, "panic: %v", p))
 	}
 }
 

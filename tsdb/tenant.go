@@ -144,6 +144,9 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err := removeSummary(t.dir); err != nil {
 		return nil, err
 	}
+	if err := undoRepairs(t.dir); err != nil {
+		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", t.id, err)
+	}
 	return openInstance(t)
 }
 

@@ -32,6 +32,7 @@ type DB struct {
 	lock *tsdbutil.DirLocker
 	gate chan struct{} // one slot per opening
 	cuts chan struct{} // one slot per cut
+	room *room
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -55,6 +56,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{},
 		gate: make(chan struct{}, opts.OpenConcurrency), cuts: make(chan struct{}, opts.CutConcurrency),
 	}
+	d.room = &room{log: log, dir: opts.Dir, least: opts.MinFree, stat: statDisk}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.m = newMetrics(reg, d)
 	return d, nil

@@ -1,0 +1,179 @@
+package tsdb
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+func TestReserve(t *testing.T) {
+	f := func(least int64, size, want uint64) {
+		t.Helper()
+		if got := reserve(least, size); got != want {
+			t.Fatalf("reserve(%d, %d) = %d, want %d", least, size, got, want)
+		}
+	}
+	f(0, 64<<20, 16<<20)
+	f(0, 1<<30, 64<<20)
+	f(0, 10<<30, 512<<20)
+	f(0, 1<<40, 1<<30)
+	f(7, 1<<40, 7)
+}
+
+func TestRoom(t *testing.T) {
+	free, size, fault := uint64(100), uint64(400), error(nil)
+	r := &room{log: slog.New(slog.DiscardHandler), stat: func(string) (uint64, uint64, error) { return free, size, fault }}
+	now := time.Unix(1000, 0)
+	f := func(step time.Duration, f uint64, want bool) {
+		t.Helper()
+		free, now = f, now.Add(step)
+		if got := r.look(now); got != want {
+			t.Fatalf("full = %v with %d of %d free, want %v", got, free, size, want)
+		}
+	}
+	f(0, 100, false)
+	f(roomEvery/2, 99, false) // not looked yet
+	f(roomEvery, 99, true)
+	f(roomEvery, 105, true) // not to and fro
+	f(roomEvery, 113, false)
+	f(roomEvery, 10, true)
+	f(-time.Hour, 400, false) // the clock was put back
+	fault = errors.New("no answer")
+	f(roomEvery, 0, false)
+	fault, size = nil, 0
+	f(roomEvery, 0, false)
+}
+
+// TestFullDisk sees that writes are refused while the disk is nearly full, that reads go on, and that nothing is opened
+// that would have to be closed before.
+func TestFullDisk(t *testing.T) {
+	o := testOptions(t)
+	now := time.Now()
+	o.Now = func() time.Time { return now }
+	d := openDB(t, o)
+	ls := labels.FromStrings("a", "b")
+	put(t, d, team, ls, float64(now.UnixMilli()), 1)
+	free := uint64(1)
+	d.room.stat = func(string) (uint64, uint64, error) { return free, 1 << 30, nil }
+	now = now.Add(time.Minute)
+	b := wire.NewBatch("new-tenant")
+	b.Add(ls).Samples = []wire.Sample{{T: now.UnixMilli(), V: 1}}
+	if _, err := d.Append(t.Context(), wire.All(b)); errs.KindOf(err) != errs.Exhausted || errs.RetryAfter(err) == 0 {
+		t.Fatalf("append to a full disk: %v", err)
+	}
+	if len(d.Tenants()) != 1 {
+		t.Fatal("a tenant was made on a full disk")
+	}
+	if got := read(t, d, team); len(got) != 1 {
+		t.Fatalf("read %v", got)
+	}
+	entry := d.lookup(team)
+	entry.in.failLog(errors.New("torn"))
+	settleLook(t, d, team)
+	if entry.in.logError() == nil {
+		t.Fatal("the tenant was closed and opened again on a full disk")
+	}
+	free = 1 << 29
+	now = now.Add(time.Minute)
+	settleLook(t, d, team)
+	eventually(t, func() bool { return d.Status()[0].Error == "" && d.Status()[0].State == Open })
+	put(t, d, team, ls, float64(now.UnixMilli()), 1)
+}
+
+func TestPanicInMaintenance(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	now := float64(time.Now().UnixMilli())
+	put(t, d, team, labels.FromStrings("a", "b"), now, 1)
+	entry := d.lookup(team)
+	func() {
+		defer entry.survive()
+		panic("no space left")
+	}()
+	if entry.in.logError() == nil {
+		t.Fatal("the tenant takes writes after a panic")
+	}
+	settleLook(t, d, team)
+	eventually(t, func() bool { return d.Status()[0].Error == "" && d.Status()[0].State == Open })
+	put(t, d, team, labels.FromStrings("a", "b"), now+1, 2)
+	if got := read(t, d, team)[`{a="b"}`]; len(got) != 2 {
+		t.Fatalf("read %v, want both samples", got)
+	}
+}
+
+// TestUnfinishedRepair opens a tenant whose damaged log was being repaired when the process died or the disk was full.
+func TestUnfinishedRepair(t *testing.T) {
+	f := func(name string, damage func(t *testing.T, wal string)) {
+		t.Run(name, func(t *testing.T) {
+			o := testOptions(t)
+			d := openDB(t, o)
+			now := float64(time.Now().UnixMilli())
+			ls := labels.FromStrings("a", "b")
+			put(t, d, team, ls, now, 1)
+			put(t, d, team, ls, now+1, 2)
+			crashed := testOptions(t)
+			if err := os.CopyFS(crashed.Dir, os.DirFS(o.Dir)); err != nil {
+				t.Fatal(err)
+			}
+			wal := filepath.Join(crashed.Dir, string(team), "wal")
+			appendFile(t, wlog.SegmentName(wal, 0), "garbage that is no record at all")
+			damage(t, wal)
+			d = openDB(t, crashed)
+			if got := read(t, d, team)[`{a="b"}`]; len(got) != 2 {
+				t.Fatalf("read %v, want both samples", got)
+			}
+			put(t, d, team, ls, now+2, 3)
+			if left, _ := filepath.Glob(filepath.Join(wal, "*"+repairSuffix)); len(left) > 0 {
+				t.Fatalf("left over: %q", left)
+			}
+		})
+	}
+	rename := func(t *testing.T, wal string) {
+		t.Helper()
+		if err := os.Rename(wlog.SegmentName(wal, 0), wlog.SegmentName(wal, 0)+repairSuffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f("not begun", func(*testing.T, string) {})
+	f("moved", rename)
+	f("copied in part", func(t *testing.T, wal string) {
+		rename(t, wal)
+		appendFile(t, wlog.SegmentName(wal, 0), "")
+	})
+}
+
+// TestOldRepair sees that the left-over of a repair that was done is not taken for more.
+func TestOldRepair(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"00000003.repair", "00000003", "00000004"} {
+		appendFile(t, filepath.Join(dir, name), name)
+	}
+	if err := undoRepair(dir); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "00000003")); err != nil || string(b) != "00000003" {
+		t.Fatalf("%q, %v", b, err)
+	}
+}
+
+func appendFile(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
