@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -35,7 +37,10 @@ func (s *Server) Mount(e Endpoints) {
 		}))
 	}
 	s.HandleFunc("/debug/pprof/", pprof.Index)
-	s.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	s.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, strings.Join(redactArgs(os.Args), "\x00"))
+	})
 	s.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	s.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	s.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -44,6 +49,26 @@ func (s *Server) Mount(e Endpoints) {
 		s.HandleFunc("GET /api/v1/status/flags", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Flags()) })
 		s.HandleFunc("GET /api/v1/status/runtimeinfo", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Runtime()) })
 	}
+}
+
+// redactArgs is a command line as it may be shown: --name=value and --name value alike.
+func redactArgs(args []string) []string {
+	out := make([]string, len(args))
+	before := "" // a flag whose value may come next
+	for i, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		switch {
+		case !strings.HasPrefix(arg, "-"):
+			out[i] = Redact(strings.TrimLeft(before, "-"), arg)
+			before = ""
+		case ok:
+			out[i] = name + "=" + Redact(strings.TrimLeft(name, "-"), value)
+			before = ""
+		default:
+			out[i], before = arg, arg
+		}
+	}
+	return out
 }
 
 // errorLog gives promhttp a log.

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -391,5 +392,14 @@ func TestBodyTimeout(t *testing.T) {
 	resp.Body.Close()
 	if err := <-late; err != nil {
 		t.Errorf("work after the body ended by %v", err)
+	}
+}
+
+func TestRedactArgs(t *testing.T) {
+	const yaml = "type: S3\nconfig: {secret_key: k}"
+	args := []string{"hearth", "receive", "--a=b", "--objstore.config=" + yaml, "--objstore.config", yaml, "--password", "p", "-h", "x=y"}
+	want := []string{"hearth", "receive", "--a=b", "--objstore.config=<secret>", "--objstore.config", "<secret>", "--password", "<secret>", "-h", "x=y"}
+	if got := redactArgs(args); !slices.Equal(got, want) {
+		t.Fatalf("%q, want %q", got, want)
 	}
 }
