@@ -3,6 +3,7 @@ package query
 import (
 	"slices"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -15,7 +16,7 @@ type scope struct {
 	label string
 }
 
-var everything = labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")
+var everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 
 // narrow resolves matchers on the tenant label: the tenants left, and the matchers on the series' own labels. A query over
 // one tenant has no tenant label, so that a label of that name is the series' own.

@@ -27,12 +27,11 @@ type Receiver struct {
 	ext   labels.Labels // external labels but the tenant's
 	added labels.Labels // those of ext that Hearth's own callers see on series: all but the replica label
 
-	ctx    context.Context // ends with Close
-	stop   context.CancelFunc
-	wg     sync.WaitGroup // the shipping loop
-	wake   chan struct{}  // a look for blocks before the interval is over
-	slots  chan struct{}  // one per tenant being shipped
-	opened bool
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	wg    sync.WaitGroup // the shipping loop
+	wake  chan struct{}  // a look for blocks before the interval is over
+	slots chan struct{}  // one per tenant being shipped
 
 	mu    sync.Mutex // guards ships
 	ships map[tenant.ID]*ship

@@ -80,7 +80,8 @@ func (in *instance) raiseFence(bound int64) {
 	in.bound = max(in.bound, bound)
 	in.db.Head().SetMinValidTime(in.bound)
 	in.fence.Lock()
-	in.fence.Unlock() //nolint:staticcheck // the wait for those who may have read the old bound is the point
+	//lint:ignore SA2001 the wait for those who may have read the old bound is the point
+	in.fence.Unlock()
 }
 
 // cutOutOfOrder cuts all out-of-order chunks into a block per range.

@@ -128,19 +128,19 @@ func (s *tsdbSet) Next() bool {
 	if s.failed != nil || s.close == nil || s.limit > 0 && s.count >= s.limit {
 		return false
 	}
-	for s.next() {
-		if s.count%64 == 0 && s.ctx.Err() != nil {
-			s.failed = s.ctx.Err()
-			return false
-		}
-		if s.at, s.failed = s.read(); s.failed != nil {
-			return false
-		}
-		s.count++
-		return true
+	if !s.next() {
+		s.failed = s.err()
+		return false
 	}
-	s.failed = s.err()
-	return false
+	if s.count%64 == 0 && s.ctx.Err() != nil {
+		s.failed = s.ctx.Err()
+		return false
+	}
+	if s.at, s.failed = s.read(); s.failed != nil {
+		return false
+	}
+	s.count++
+	return true
 }
 
 // readChunks decodes nothing: bytes are those of the block, of the mapped head chunk, or a copy of the open one.

@@ -43,7 +43,7 @@ type oracleExemplar struct {
 
 func usable(ls labels.Labels) bool {
 	_, dup := ls.HasDuplicateLabelNames()
-	return ls.Has(labels.MetricName) && ls.IsValid(model.UTF8Validation) && !dup
+	return ls.Has(model.MetricNameLabel) && ls.IsValid(model.UTF8Validation) && !dup
 }
 
 func usableExemplar(ls labels.Labels) bool {
@@ -179,7 +179,7 @@ func oracleV2(msg []byte) (*outcome, error) {
 		if !ok || len(ts.Samples)+len(ts.Histograms) == 0 || ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
 			continue
 		}
-		o.addMetadata(oracleFamily(ls.Get(labels.MetricName), ts.Metadata.Type), meta.Help, meta.Unit, int32(ts.Metadata.Type))
+		o.addMetadata(oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type), meta.Help, meta.Unit, int32(ts.Metadata.Type))
 	}
 	return o, nil
 }
