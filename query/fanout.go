@@ -46,6 +46,13 @@ func final(err error) bool {
 	return false
 }
 
+// own is a copy of r for one source. Prometheus's index sorts matchers in place, so no two sources may share them.
+func own(r *series.Request) *series.Request {
+	c := *r
+	c.Matchers = slices.Clone(r.Matchers)
+	return &c
+}
+
 // groupSet is the series of a group: of its first member, and from where that fails on, of the next.
 // Its error is final; that all members failed is for the collector.
 type groupSet struct {
@@ -72,7 +79,7 @@ func (s *groupSet) Next() bool {
 			}
 			s.at, s.left = s.left[0], s.left[1:]
 			s.q.m.asked.WithLabelValues(s.at.role()).Inc()
-			s.sets = append(s.sets, s.at.Source.Select(s.ctx, s.req))
+			s.sets = append(s.sets, s.at.Source.Select(s.ctx, own(s.req)))
 		}
 		set := s.sets[len(s.sets)-1]
 		for set.Next() {
@@ -145,7 +152,8 @@ type prefetchSet struct {
 	cancel context.CancelFunc
 	ch     chan []series.Series
 	batch  []series.Series
-	at     int // 1-based
+	at     int  // 1-based
+	ended  bool // ch was found closed: Set is ours
 }
 
 // prefetch starts to read the set that open returns. Reading stops when the context handed to open ends.
@@ -181,7 +189,7 @@ func (s *prefetchSet) Next() bool {
 	for s.at >= len(s.batch) {
 		batch, ok := <-s.ch
 		if !ok {
-			s.batch, s.at = nil, 0
+			s.batch, s.at, s.ended = nil, 0, true
 			return false
 		}
 		s.batch, s.at = batch, 0
@@ -193,15 +201,26 @@ func (s *prefetchSet) Next() bool {
 func (s *prefetchSet) At() series.Series { return s.batch[s.at-1] }
 
 func (s *prefetchSet) Err() error {
+	if !s.ended {
+		return nil
+	}
 	if err := s.Set.Err(); err != nil {
 		return err
 	}
 	return s.ctx.Err() // reading may have ended early
 }
 
+func (s *prefetchSet) Warnings() series.Warnings {
+	if !s.ended {
+		return nil
+	}
+	return s.Set.Warnings()
+}
+
 func (s *prefetchSet) Close() error {
 	s.cancel()
 	for range s.ch {
 	}
+	s.ended = true
 	return s.Set.Close()
 }

@@ -57,8 +57,9 @@ func TestPolling(t *testing.T) {
 		opts := DefaultOptions()
 		opts.Retention = 100 * 365 * 24 * time.Hour
 		opts.Membership = func() Membership { return Membership{3, history} }
-		known := endpoints[:1]
-		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(), func() []Endpoint { return known }, opts)
+		var known atomic.Int64 // how many of the endpoints
+		known.Store(1)
+		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(), func() []Endpoint { return endpoints[:known.Load()] }, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +82,7 @@ func TestPolling(t *testing.T) {
 			}
 		}
 		f("one of three is known", "a", "receivers b, c did not answer")
-		known = endpoints
+		known.Store(3)
 		time.Sleep(2 * time.Second)
 		f("all are known", "abc", "")
 		down[1].Store(true)

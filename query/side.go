@@ -53,7 +53,11 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 	var all []exemplar.QueryResult
 	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
 	_, err := each(ctx, q, r, func(ctx context.Context, src series.ExemplarSource) error {
-		found, err := src.Exemplars(ctx, id, mint, maxt, ms...)
+		mine := make([][]*labels.Matcher, len(ms))
+		for i := range ms {
+			mine[i] = slices.Clone(ms[i]) // as in own
+		}
+		found, err := src.Exemplars(ctx, id, mint, maxt, mine...)
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, found...)

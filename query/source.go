@@ -57,14 +57,14 @@ func (q *Querier) plan(r *series.Request, p *params) plan {
 // LabelNames implements series.Source.
 func (q *Querier) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
 	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
-		return src.LabelNames(ctx, r)
+		return src.LabelNames(ctx, own(r))
 	})
 }
 
 // LabelValues implements series.Source.
 func (q *Querier) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
 	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
-		return src.LabelValues(ctx, name, r)
+		return src.LabelValues(ctx, name, own(r))
 	})
 }
 

@@ -40,7 +40,8 @@ type MetadataSource interface {
 }
 
 // Request is what is asked of a Source. A Source may return more chunks than the time range needs, never fewer, and may
-// ignore Hints, Shard only if it says so in Info. It must honour everything else.
+// ignore Hints, Shard only if it says so in Info. It must honour everything else. It must not change the Request: sources
+// that hand Matchers to Prometheus's index copy them before, since that sorts them in place.
 type Request struct {
 	// Tenant is whose series. A query over several tenants is several requests.
 	Tenant tenant.ID
