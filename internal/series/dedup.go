@@ -202,6 +202,9 @@ func (d *dedupIterator) Seek(t int64) chunkenc.ValueType {
 func (d *dedupIterator) At() (int64, float64) {
 	r := &d.replicas[d.cur]
 	t, v := r.it.At()
+	if r.lift == 0 { // adding 0 would make a plain NaN of a stale marker
+		return t, v
+	}
 	return t, v + r.lift
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -101,5 +102,22 @@ func TestDedupKeepsOthersApart(t *testing.T) {
 	}
 	if _, ok := notes["watch out"]; !ok {
 		t.Errorf("warnings %v", notes)
+	}
+}
+
+// TestDedupStale: a stale marker is a NaN with a payload of its own, which arithmetic would lose.
+func TestDedupStale(t *testing.T) {
+	in := func(name string, samples ...sourcetest.Sample) series.Series {
+		return series.Series{Labels: labels.FromStrings("__name__", "x", "replica", name), Chunks: sourcetest.Encode(samples, 3)}
+	}
+	one := in("0", sourcetest.Sample{T: 1000, V: 1}, sourcetest.Sample{T: 2000, V: stale})
+	set := series.Dedup(series.List([]series.Series{one, in("1", sourcetest.Sample{T: 1500, V: 1}, sourcetest.Sample{T: 2500, V: stale})}),
+		series.DedupOptions{ReplicaLabels: []string{"replica"}, MinTime: 0, MaxTime: 1e9})
+	if !set.Next() {
+		t.Fatal("no series")
+	}
+	got := drain(t, set.At().Iterator(nil))
+	if len(got) != 2 || got[1].T != 2000 || !value.IsStaleNaN(got[1].V) {
+		t.Errorf("got %v, want a sample and a stale marker", got)
 	}
 }
