@@ -49,7 +49,7 @@ type Options struct {
 	// TenantMetrics names the library metrics that are exposed per tenant (label tenant).
 	TenantMetrics []string
 	// MinFree is how many bytes of the disk stay free: with less, writes are refused (Exhausted), so that heads can still
-	// be cut and logs repaired. 0 chooses by the size of the disk: a twentieth, from 64 MiB to 1 GiB.
+	// be cut and logs repaired. 0 chooses by the size of the disk: a twentieth, from 640 MiB to 1 GiB, but at most a quarter.
 	MinFree int64
 	// Instance, Role and Since are what Info answers.
 	Instance, Role string

@@ -22,14 +22,15 @@ type room struct {
 }
 
 // roomEvery is the time between two looks at the disk. What is written in between comes out of the room kept free.
-const roomEvery = time.Second
+const roomEvery = 50 * time.Millisecond
 
-// reserve is how much of a disk is kept free: a twentieth of it, from 64 MiB to 1 GiB, but never over a quarter.
+// reserve is how much of a disk is kept free: a twentieth of it, from 640 MiB to 1 GiB, but never over a quarter. A cut
+// sets 512 MiB aside for the chunks of its block while it writes them.
 func reserve(least int64, size uint64) uint64 {
 	if least > 0 {
 		return uint64(least)
 	}
-	return min(max(size/20, 64<<20), 1<<30, size/4)
+	return min(max(size/20, 640<<20), 1<<30, size/4)
 }
 
 // look is whether the disk is too full for writes.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,8 +24,9 @@ func TestReserve(t *testing.T) {
 		}
 	}
 	f(0, 64<<20, 16<<20)
-	f(0, 1<<30, 64<<20)
-	f(0, 10<<30, 512<<20)
+	f(0, 1<<30, 256<<20)
+	f(0, 10<<30, 640<<20)
+	f(0, 16<<30, 16<<30/20)
 	f(0, 1<<40, 1<<30)
 	f(7, 1<<40, 7)
 }
@@ -57,16 +59,17 @@ func TestRoom(t *testing.T) {
 // that would have to be closed before.
 func TestFullDisk(t *testing.T) {
 	o := testOptions(t)
-	now := time.Now()
-	o.Now = func() time.Time { return now }
+	var clock atomic.Int64 // the scheduler reads it too
+	clock.Store(time.Now().UnixMilli())
+	o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
 	d := openDB(t, o)
 	ls := labels.FromStrings("a", "b")
-	put(t, d, team, ls, float64(now.UnixMilli()), 1)
+	put(t, d, team, ls, float64(clock.Load()), 1)
 	free := uint64(1)
 	d.room.stat = func(string) (uint64, uint64, error) { return free, 1 << 30, nil }
-	now = now.Add(time.Minute)
+	clock.Add(time.Minute.Milliseconds())
 	b := wire.NewBatch("new-tenant")
-	b.Add(ls).Samples = []wire.Sample{{T: now.UnixMilli(), V: 1}}
+	b.Add(ls).Samples = []wire.Sample{{T: clock.Load(), V: 1}}
 	if _, err := d.Append(t.Context(), wire.All(b)); errs.KindOf(err) != errs.Exhausted || errs.RetryAfter(err) == 0 {
 		t.Fatalf("append to a full disk: %v", err)
 	}
@@ -83,10 +86,10 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal("the tenant was closed and opened again on a full disk")
 	}
 	free = 1 << 29
-	now = now.Add(time.Minute)
+	clock.Add(time.Minute.Milliseconds())
 	settleLook(t, d, team)
 	eventually(t, func() bool { return d.Status()[0].Error == "" && d.Status()[0].State == Open })
-	put(t, d, team, ls, float64(now.UnixMilli()), 1)
+	put(t, d, team, ls, float64(clock.Load()), 1)
 }
 
 func TestPanicInMaintenance(t *testing.T) {
@@ -94,16 +97,39 @@ func TestPanicInMaintenance(t *testing.T) {
 	now := float64(time.Now().UnixMilli())
 	put(t, d, team, labels.FromStrings("a", "b"), now, 1)
 	entry := d.lookup(team)
-	func() {
-		defer entry.survive()
-		panic("no space left")
-	}()
+	if err := entry.protected(entry.in, func() error { panic("no space left") }); errs.KindOf(err) != errs.Internal {
+		t.Fatalf("a panic became %v", err)
+	}
 	if entry.in.logError() == nil {
 		t.Fatal("the tenant takes writes after a panic")
 	}
 	settleLook(t, d, team)
 	eventually(t, func() bool { return d.Status()[0].Error == "" && d.Status()[0].State == Open })
 	put(t, d, team, labels.FromStrings("a", "b"), now+1, 2)
+	if got := read(t, d, team)[`{a="b"}`]; len(got) != 2 {
+		t.Fatalf("read %v, want both samples", got)
+	}
+}
+
+func TestPanicInCut(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	now := float64(time.Now().UnixMilli())
+	put(t, d, team, labels.FromStrings("a", "b"), now, 1)
+	in := d.lookup(team).in
+	hook := func() { panic("no space left") }
+	in.scanned.Store(&hook) // called when the first block begins
+	if err := d.Cut(t.Context()); errs.KindOf(err) != errs.Internal {
+		t.Fatalf("a cut that panicked: %v", err)
+	}
+	if in.logError() == nil {
+		t.Fatal("the tenant takes writes after a panic")
+	}
+	settleLook(t, d, team)
+	eventually(t, func() bool { return d.Status()[0].Error == "" && d.Status()[0].State == Open })
+	put(t, d, team, labels.FromStrings("a", "b"), now+1, 2)
+	if err := d.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := read(t, d, team)[`{a="b"}`]; len(got) != 2 {
 		t.Fatalf("read %v, want both samples", got)
 	}
