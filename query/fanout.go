@@ -37,13 +37,10 @@ func (c *collector) reports() (answered []series.Info, failed []failure) {
 	return slices.Clone(c.answered), slices.Clone(c.failed)
 }
 
-// final reports whether err ends the query: the question is wrong or too large, and would be for any source.
+// final reports whether err ends the query: it asks for too much, and would of any source.
 func final(err error) bool {
-	switch errs.KindOf(err) {
-	case errs.Invalid, errs.Limited, errs.TooLarge:
-		return true
-	}
-	return false
+	kind := errs.KindOf(err)
+	return kind == errs.Limited || kind == errs.TooLarge
 }
 
 // own is a copy of r for one source. Prometheus's index sorts matchers in place, so no two sources may share them.
