@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
@@ -43,6 +44,8 @@ type peer struct {
 	without   bool // it sorts without the labels it is asked to drop
 	exemplars bool
 	metadata  bool
+	single    bool            // a Thanos process with one stream, of the default tenant
+	external  []labels.Labels // of its streams
 }
 
 var _ series.Source = (*Client)(nil)
@@ -135,10 +138,7 @@ func (c *Client) Info(ctx context.Context) (series.Info, error) {
 	if err := c.invoke(c.outgoing(ctx, ""), "/"+serviceInfo+"/Info", &infopb.InfoRequest{}, &in); err != nil {
 		return series.Info{}, err
 	}
-	c.peer.Store(&peer{
-		hearth: in.Hearth != nil, without: in.Store.GetSupportsWithoutReplicaLabels(),
-		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil,
-	})
+	c.peer.Store(c.peerOf(&in))
 	if in.Hearth == nil {
 		return foreignInfo(&in, c.opts.TenantLabel), nil
 	}

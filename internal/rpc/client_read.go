@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/grafana/regexp"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
@@ -16,26 +15,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
-
-// matchersFor are the matchers to send: for a Thanos store the tenant is one more label.
-func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*labels.Matcher {
-	if p.hearth {
-		return ms
-	}
-	m := labels.MustNewMatcher(labels.MatchEqual, c.opts.TenantLabel, string(id))
-	if id == tenant.Default { // also the series without a tenant label are this tenant's
-		m = labels.MustNewMatcher(labels.MatchRegexp, c.opts.TenantLabel, "|"+regexp.QuoteMeta(string(id)))
-	}
-	return append(slices.Clip(ms), m)
-}
-
-// withoutFor are the labels to drop: of a Thanos store also tenant and replica, which are attributes here.
-func (c *Client) withoutFor(p *peer, without []string) []string {
-	if p.hearth {
-		return without
-	}
-	return append(slices.Clip(without), c.opts.TenantLabel, c.opts.ReplicaLabel)
-}
 
 // LabelNames returns what series.Source says.
 func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
@@ -106,9 +85,15 @@ func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 	req := &thanospb.ExemplarsRequest{Start: mint, End: maxt, PartialResponseStrategy: strategyFor(p)}
 	var selectors []string
 	for _, ms := range matchers {
-		ms = c.matchersFor(p, id, ms)
+		ms, ok := c.exemplarSelector(p, id, ms)
+		if !ok {
+			continue
+		}
 		req.Selectors = append(req.Selectors, &thanospb.Selector{Matchers: matchersToPB(ms)})
 		selectors = append(selectors, selector(ms))
+	}
+	if len(selectors) == 0 {
+		return nil, nil
 	}
 	if !p.hearth {
 		req.Query, req.Selectors = strings.Join(selectors, " or "), nil
@@ -131,7 +116,7 @@ func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for i := range all {
 		b.Reset(all[i].SeriesLabels)
-		all[i].SeriesLabels = b.Del(c.opts.TenantLabel, c.opts.ReplicaLabel).Labels()
+		all[i].SeriesLabels = b.Del(c.attributes(p)...).Labels()
 	}
 	return joinExemplars(all), nil
 }

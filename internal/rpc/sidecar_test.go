@@ -1,0 +1,117 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// strict refuses selectors as a Prometheus does behind a sidecar.
+type strict struct{ *sourcetest.Memory }
+
+func refusal(ms []*labels.Matcher) error {
+	if len(ms) > 0 && !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches("") }) {
+		return errs.E(errs.Invalid, "match[] must contain at least one non-empty matcher")
+	}
+	return nil
+}
+
+func (s strict) Select(ctx context.Context, r *series.Request) series.Set {
+	if err := refusal(r.Matchers); err != nil {
+		return series.Failed(err)
+	}
+	return s.Memory.Select(ctx, r)
+}
+
+func (s strict) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
+	if err := refusal(r.Matchers); err != nil {
+		return nil, nil, err
+	}
+	return s.Memory.LabelNames(ctx, r)
+}
+
+func (s strict) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
+	if err := refusal(r.Matchers); err != nil {
+		return nil, nil, err
+	}
+	return s.Memory.LabelValues(ctx, name, r)
+}
+
+func (s strict) Exemplars(_ context.Context, _ tenant.ID, _, _ int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("asked", selector(ms[0]), "tenant_id", "mine")}}, nil
+}
+
+// TestSidecar asks a peer that is a Thanos sidecar: no request may be one that its Prometheus refuses, and the series' own
+// labels stay, whatever their names.
+func TestSidecar(t *testing.T) {
+	mem := &sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{tenant.Default: {
+		{Labels: labels.FromStrings("__name__", "x", "tenant_id", "mine"), Samples: []sourcetest.Sample{{T: 1000, V: 1}}},
+		{Labels: labels.FromStrings("__name__", "y"), Samples: []sourcetest.Sample{{T: 1000, V: 1}}},
+	}}}
+	ask := func(external labels.Labels, role string) *Client {
+		return dial(t, serve(t, func(s *Server) {
+			registerForeign(s, Store{Sources: map[string]series.Source{role: strict{mem}},
+				External: func(tenant.ID) labels.Labels { return external }}, true)
+		}), ClientOptions{})
+	}
+	f := func(c *Client, want, names, values string, ms ...*labels.Matcher) {
+		t.Helper()
+		r := &series.Request{Tenant: tenant.Default, MinTime: 0, MaxTime: 2000, Matchers: ms}
+		if want != "" {
+			got, _, err := collect(t, c, r)
+			text := ""
+			for _, s := range got {
+				text += s.Labels.String()
+			}
+			if err != nil || text != want {
+				t.Errorf("%v: series %s, %v; want %s", ms, text, err, want)
+			}
+		}
+		found, warnings, err := c.LabelNames(context.Background(), r)
+		if text := join(found); err != nil || text != names || warnings != nil {
+			t.Errorf("%v: names %s, %v, %v; want %s", ms, text, warnings, err, names)
+		}
+		found, warnings, err = c.LabelValues(context.Background(), "__name__", r)
+		if text := join(found); err != nil || text != values || warnings != nil {
+			t.Errorf("%v: values %s, %v, %v; want %s", ms, text, warnings, err, values)
+		}
+	}
+	sidecar := ask(labels.FromStrings("cluster", "c1"), "sidecar")
+	cluster := matcher(labels.MatchEqual, "cluster", "c1")
+	f(sidecar, "", "__name__ cluster tenant_id ", "x y ")
+	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`, "__name__ cluster tenant_id ", "x y ", cluster)
+	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}`, "__name__ cluster tenant_id ", "x ", matcher(labels.MatchEqual, "tenant_id", "mine"))
+	f(sidecar, `{__name__="y", cluster="c1"}`, "__name__ cluster ", "y ", matcher(labels.MatchEqual, "tenant_id", ""), cluster)
+	// Behind a querier there may be sidecars, and streams of other tenants.
+	querier := ask(labels.FromStrings("cluster", "c1"), "query")
+	f(querier, "", "__name__ cluster ", "y ")
+	f(querier, `{__name__="y", cluster="c1"}`, "__name__ cluster ", "y ", cluster)
+
+	for want, ms := range map[string][]*labels.Matcher{
+		`{x="1"}`: {cluster, matcher(labels.MatchEqual, "x", "1")}, `{__name__=~".+"}`: {cluster}, "": {matcher(labels.MatchEqual, "cluster", "c2")},
+	} {
+		got, err := sidecar.Exemplars(context.Background(), tenant.Default, 0, 1, ms)
+		asked, own := "", "mine"
+		if len(got) > 0 {
+			asked, own = got[0].SeriesLabels.Get("asked"), got[0].SeriesLabels.Get("tenant_id")
+		}
+		if err != nil || asked != want || own != "mine" {
+			t.Errorf("exemplars of %v: %v, %v, want %s", ms, got, err, want)
+		}
+	}
+}
+
+func join(list []string) (text string) {
+	for _, s := range list {
+		text += s + " "
+	}
+	return text
+}
