@@ -33,7 +33,10 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	durationFlag(c, "query.lookback-delta", "How old a sample may be to stand for an instant.", &f.opts.LookbackDelta)
 	c.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&f.opts.MaxSamples)
 	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").IntVar(&f.opts.MaxSeries)
+	c.Flag("query.max-bytes", "Bytes of chunks that one query may read; 0 = no limit.").Default("0").Int64Var(&f.opts.MaxBytes)
 	if naming {
+		durationFlag(c, "tsdb.retention", "How long receivers keep blocks on local disk: what they are set to. Missing receivers matter for that long.", &f.opts.Retention)
+		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)
 		tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
 	}
 }
