@@ -10,8 +10,8 @@ import (
 
 // Options configure a Receiver. Start from DefaultOptions.
 type Options struct {
-	// Labels are the external labels of this receiver's streams (--label), without the tenant's. Empty means
-	// ReplicaLabel with the instance id as its value.
+	// Labels are the external labels of this receiver's streams (--label), without the tenant's. ReplicaLabel is added
+	// with the instance id as its value when it is not among them: no two members may have the same labels.
 	Labels labels.Labels
 	// TenantLabel is the external label that names the tenant.
 	TenantLabel string
@@ -54,7 +54,7 @@ func (o Options) Validate() error {
 	fault(o.ReplicaLabel == "", "replica label: must be set")
 	fault(o.TenantLabel == o.ReplicaLabel, "tenant label and replica label: must differ")
 	fault(o.Labels.Has(o.TenantLabel), "label %q: names the tenant and cannot be given", o.TenantLabel)
-	fault(o.Labels.IsEmpty() && o.Instance == "", "instance id: must be set when there are no labels")
+	fault(!o.Labels.Has(o.ReplicaLabel) && o.Instance == "", "instance id: must be set when there is no label %s", o.ReplicaLabel)
 	fault(o.ShipInterval <= 0, "ship interval %s: must be positive", o.ShipInterval)
 	fault(o.ShipTimeout <= 0, "ship timeout %s: must be positive", o.ShipTimeout)
 	fault(o.ShipConcurrency < 1, "ship concurrency %d: must be at least 1", o.ShipConcurrency)

@@ -47,8 +47,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 		log: log, db: db, bkt: bkt, opts: opts, ext: opts.Labels, wake: make(chan struct{}, 1),
 		slots: make(chan struct{}, opts.ShipConcurrency), ships: map[tenant.ID]*ship{},
 	}
-	if r.ext.IsEmpty() {
-		r.ext = labels.FromStrings(opts.ReplicaLabel, opts.Instance)
+	if !r.ext.Has(opts.ReplicaLabel) {
+		r.ext = labels.NewBuilder(r.ext).Set(opts.ReplicaLabel, opts.Instance).Labels()
 	}
 	r.added = labels.NewBuilder(r.ext).Del(opts.ReplicaLabel).Labels()
 	r.ctx, r.stop = context.WithCancel(context.Background())

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,9 +198,10 @@ func TestShipFaults(t *testing.T) {
 		mem := objstore.NewInMemBucket()
 		bkt := &faultBucket{Bucket: mem, failAt: failAt, after: after}
 		dir, now := t.TempDir(), time.Now()
+		var ahead atomic.Int64
 		clock := func(o *tsdb.Options, _ *Options) {
 			o.Retention = time.Minute
-			o.Now = func() time.Time { return now }
+			o.Now = func() time.Time { return now.Add(time.Duration(ahead.Load())) }
 		}
 		r, stop := start(t, dir, bkt, clock)
 		write(t, r, team, labels.FromStrings("__name__", "up"), now, 1, 2)
@@ -215,10 +217,10 @@ func TestShipFaults(t *testing.T) {
 		if inBucket := len(blocksIn(t, mem)) == 1; shipped && !inBucket {
 			t.Fatalf("fault at upload %d (after=%v): counts as shipped without meta.json", failAt, after)
 		}
-		now = now.Add(3 * time.Hour)
+		ahead.Store(int64(3 * time.Hour))
 		stop()
 		r, _ = start(t, dir, bkt, clock)
-		write(t, r, team, labels.FromStrings("__name__", "up"), now, 3)
+		write(t, r, team, labels.FromStrings("__name__", "up"), now.Add(3*time.Hour), 3)
 		if err := r.db.Cut(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -342,6 +344,11 @@ func TestExternalLabels(t *testing.T) {
 		o.Labels = labels.FromStrings("receive_replica", "a", "region", "eu")
 	})
 	if got, want := r.ExternalLabels(team).String(), `{receive_replica="a", region="eu", tenant_id="team"}`; got != want {
+		t.Fatalf("external labels %s, want %s", got, want)
+	}
+	// Two members with the same labels would ship blocks that a Thanos compactor takes for one overlapping stream.
+	other, _ := start(t, t.TempDir(), nil, func(_ *tsdb.Options, o *Options) { o.Labels = labels.FromStrings("region", "eu") })
+	if got, want := other.ExternalLabels(team).String(), `{receive_replica="r-1", region="eu", tenant_id="team"}`; got != want {
 		t.Fatalf("external labels %s, want %s", got, want)
 	}
 	now := time.Now()
