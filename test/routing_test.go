@@ -1,0 +1,164 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// trio is three receivers that gossip, write three copies, and a querier. Senders write to any of the receivers.
+type trio struct {
+	t         *testing.T
+	receivers []*node
+	query     *node
+}
+
+func startTrio(t *testing.T, more ...string) *trio {
+	c := &trio{t: t, query: newNode(t, "query", "query")}
+	for i := 1; i <= 3; i++ {
+		r := newNode(t, "r"+strconv.Itoa(i), "receive")
+		r.args = append(append(r.args, "--tsdb.path="+r.dir), more...)
+		c.receivers = append(c.receivers, r)
+	}
+	nodes := append(append([]*node{}, c.receivers...), c.query)
+	for _, n := range nodes {
+		n.args = append(n.args, "--gossip.join="+c.receivers[0].gossipAddr, "--gossip.join="+c.receivers[1].gossipAddr)
+		n.start()
+	}
+	for _, n := range nodes {
+		n.waitReady()
+		c.knowsAll(n)
+	}
+	return c
+}
+
+// knowsAll waits until n sees all receivers at work.
+func (c *trio) knowsAll(n *node) {
+	c.t.Helper()
+	eventually(c.t, 30*time.Second, func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 3) })
+}
+
+// write sends a few series at the present time through n.
+func (c *trio) write(n *node, job string) error {
+	_, err := do(http.MethodPost, "http://"+n.write+"/api/v1/receive", writeHeader(nil), writeBody(job, 10, time.Now().UnixMilli()))
+	return err
+}
+
+func (l *load) more(n int) {
+	l.t.Helper()
+	want := l.batches() + n
+	eventually(l.t, 30*time.Second, func() error {
+		if have := l.batches(); have < want {
+			return fmt.Errorf("%d of %d batches acknowledged", have, want)
+		}
+		return nil
+	})
+}
+
+// TestRollingRestart restarts each receiver under load: nobody who writes to the others notices, and no sample is lost.
+func TestRollingRestart(t *testing.T) {
+	c := startTrio(t)
+	var loads []*load
+	for i, r := range c.receivers {
+		var now []*load
+		for j, other := range c.receivers {
+			if j == i {
+				continue
+			}
+			l := startLoad(t, "http://"+other.write+"/api/v1/receive", fmt.Sprintf("restart-%s-write-%s", r.name, other.name), 20, 50*time.Millisecond, nil)
+			now = append(now, l)
+		}
+		for _, l := range now {
+			l.more(5)
+		}
+		r.stop(30 * time.Second)
+		for _, l := range now {
+			l.more(10) // without it
+		}
+		r.start()
+		r.waitReady()
+		for _, n := range c.receivers {
+			c.knowsAll(n)
+		}
+		for _, l := range now {
+			l.more(10)
+			l.stop()
+		}
+		loads = append(loads, now...)
+	}
+	for _, l := range loads {
+		eventually(t, 20*time.Second, func() error {
+			if err := l.check(c.query.api("default-tenant"), true); err != nil {
+				return fmt.Errorf("%s: %w", l.job, err)
+			}
+			return nil
+		})
+	}
+}
+
+// TestWipedDisk: a receiver that comes back with an empty disk. The other two hold a quorum of what it lost, so answers
+// are complete and say nothing; when one of those is gone too, answers over old times say so.
+func TestWipedDisk(t *testing.T) {
+	c := startTrio(t)
+	l := startLoad(t, "http://"+c.receivers[0].write+"/api/v1/receive", "wiped", 20, 50*time.Millisecond, nil)
+	l.more(20)
+	l.stop()
+	for _, r := range c.receivers { // all three copies are there
+		eventually(t, 20*time.Second, func() error { return metricIs(r, `prometheus_tsdb_head_series.*`, 20) })
+	}
+	victim := c.receivers[1]
+	victim.kill()
+	if err := os.RemoveAll(victim.dir); err != nil {
+		t.Fatal(err)
+	}
+	until(t, time.Now().Truncate(time.Second).Add(2*time.Second)) // disks are told apart by the second in which they began
+	victim.start()
+	victim.waitReady()
+	c.knowsAll(c.query)
+	eventually(t, 20*time.Second, func() error { return l.check(c.query.api("default-tenant"), true) })
+	eventually(t, 20*time.Second, func() error { return c.write(victim, "after") })
+
+	c.receivers[0].kill()
+	eventually(t, 30*time.Second, func() error { // by the one copy that is left; whether that is all nobody can know
+		if err := l.check(c.query.api("default-tenant"), false); err != nil {
+			return err
+		}
+		ans, err := c.query.api("default-tenant").query(`count(load{job="wiped"})`, time.UnixMilli(l.acked[0]+1000))
+		if err != nil {
+			return err
+		}
+		if text := strings.Join(ans.Warnings, " "); !strings.Contains(text, "r1") {
+			return fmt.Errorf("r1 is dead, r2 has lost its disk, and the warnings are %q", ans.Warnings)
+		}
+		return nil
+	})
+}
+
+// TestStrangers: who does not belong to the cluster is told why and ends; the cluster does not notice.
+func TestStrangers(t *testing.T) {
+	bucket := func(dir string) string { return "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + dir + "}" }
+	ours := bucket(t.TempDir())
+	c := startTrio(t, ours)
+	joining := func(name string, more ...string) []string {
+		n := newNode(t, name, "receive")
+		return append(append(n.args, "--tsdb.path="+n.dir, "--gossip.join="+c.receivers[0].gossipAddr), more...)
+	}
+	other := joining("r4", ours)
+	for i, a := range other {
+		other[i] = strings.Replace(a, "--receive.replication-factor=3", "--receive.replication-factor=2", 1)
+	}
+	refuses(t, nil, other, "replication factor 2", "has 3")
+	refuses(t, nil, joining("r5", bucket(t.TempDir())), "uses bucket", "all members of a cluster need the same")
+	refuses(t, nil, joining("r6"), "no bucket")
+	refuses(t, nil, joining("r2", ours), `instance id \"r2\"`, "in use", c.receivers[1].grpc)
+	for _, r := range c.receivers {
+		if err := c.write(r, "strangers"); err != nil {
+			t.Errorf("%s: %v", r.name, err)
+		}
+		c.knowsAll(r)
+	}
+}
