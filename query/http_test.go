@@ -246,6 +246,24 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	code, body, _ := get(t, q, "/api/v1/query_exemplars", form("query", "x", "start", "0", "end", "10"), "X-Scope-OrgID: a|b")
 	check(t, code, body, 200, `"seriesLabels":{"__name__":"x","tenant_id":"a"}`, `"seriesLabels":{"__name__":"x","tenant_id":"b"}`)
 
+	// HA pairs: their exemplars are one series', unless the query says no.
+	opts := DefaultOptions()
+	opts.ReplicaLabels = []string{"replica"}
+	pair := open(t, opts, endpoints...)
+	for i, e := range endpoints {
+		r := e.Source.(*rich)
+		for j := range r.exemplars {
+			r.exemplars[j].SeriesLabels = labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i))
+		}
+	}
+	code, body, _ = get(t, pair, "/api/v1/query_exemplars", form("query", "x", "start", "0", "end", "10"))
+	check(t, code, body, 200, `"data":[{"seriesLabels":{"__name__":"x"},`)
+	if n := strings.Count(body, `"trace"`); n != 3 {
+		t.Errorf("%d exemplars of the pair, want 3: %s", n, body)
+	}
+	code, body, _ = get(t, pair, "/api/v1/query_exemplars", form("query", "x", "start", "0", "end", "10", "dedup", "false"))
+	check(t, code, body, 200, `{"__name__":"x","replica":"1"}`)
+
 	f := func(want string, pairs ...string) {
 		t.Helper()
 		code, body, _ := get(t, q, "/api/v1/metadata", form(pairs...))

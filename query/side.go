@@ -97,7 +97,7 @@ type exemplarQuerier struct {
 }
 
 func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	whole := e.q.scope(e.ctx)
+	whole, replicaLabels := e.q.scope(e.ctx), e.q.paramsFrom(e.ctx).replicaLabels
 	var all []exemplar.QueryResult
 	for _, id := range whole.ids {
 		one := scope{[]tenant.ID{id}, whole.label}
@@ -114,10 +114,14 @@ func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]ex
 		if err != nil {
 			return nil, err
 		}
-		if whole.label != "" {
-			for i := range found {
-				found[i].SeriesLabels = labels.NewBuilder(found[i].SeriesLabels).Set(whole.label, string(id)).Labels()
+		b := labels.NewBuilder(labels.EmptyLabels())
+		for i := range found {
+			b.Reset(found[i].SeriesLabels)
+			b.Del(replicaLabels...)
+			if whole.label != "" {
+				b.Set(whole.label, string(id))
 			}
+			found[i].SeriesLabels = b.Labels()
 		}
 		all = append(all, found...)
 	}
