@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -74,7 +76,9 @@ func (h *storeServer) describeStreams(ctx context.Context, src series.Source, ou
 			return err
 		}
 		set := labelsToPB(s.External)
-		out.LabelSets = append(out.LabelSets, set)
+		if !slices.ContainsFunc(out.LabelSets, func(have *thanospb.ZLabelSet) bool { return proto.Equal(have, set) }) {
+			out.LabelSets = append(out.LabelSets, set) // a receiver's and its blocks' streams have the same labels
+		}
 		out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{Labels: set, MinTime: info.MinTime, MaxTime: info.MaxTime})
 	}
 	return nil

@@ -413,4 +413,13 @@ func TestThanosInfo(t *testing.T) {
 	f("header", nil, false, everything...)
 	f("default-tenant", nil, false, everything[2])
 	f("a", []string{"hearth-instance", "me"}, true, everything[:2]...)
+
+	// A receiver and its blocks in the store of the same process: the label sets once, the times of both.
+	c := dialThanos(t, serve(t, func(s *Server) {
+		RegisterStore(s, Store{Tenants: Tenants{All: true}, Sources: map[string]series.Source{"receive": viewSource(), "store": viewSource()}})
+	}))
+	out := new(infopb.InfoResponse)
+	if err := c.conn.Invoke(c.context(), "/thanos.info.Info/Info", &infopb.InfoRequest{}, out); err != nil || len(out.LabelSets) != 3 || len(out.Store.TsdbInfos) != 6 {
+		t.Errorf("two sources: %v, %v", out, err)
+	}
 }
