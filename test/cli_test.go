@@ -259,6 +259,10 @@ func TestDarkBucket(t *testing.T) {
 			}
 			return nil
 		})
+		all.waitReady()
+		if body, err := get(all.url("/-/ready"), nil); err != nil || !strings.Contains(string(body), "[!] blocks: ") {
+			t.Errorf("the process does not say what it lacks: %s %v", body, err)
+		}
 		now := time.Now()
 		eventually(t, 20*time.Second, func() error {
 			body := encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now.UnixMilli(), 5, "__name__", "dark")}})
@@ -271,6 +275,10 @@ func TestDarkBucket(t *testing.T) {
 		}
 		if v, err := scalarOf(ans); err != nil || v != 5 {
 			t.Errorf("local data: %v %v", v, err)
+		}
+		old, err := all.api("default-tenant").query("dark[300d]", now)
+		if err != nil || len(old.Warnings) == 0 {
+			t.Errorf("what may be in the bucket is missing from an answer silently: %s %q %v", old.Data, old.Warnings, err)
 		}
 		eventually(t, 20*time.Second, func() error {
 			_, err := get(store.url("/-/ready"), nil)

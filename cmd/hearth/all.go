@@ -51,6 +51,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		gateway.side = true
 		g, err := gateway.build(p, cl, b, filepath.Join(dir, "cache", "store"))
 		if err != nil {
 			return err

@@ -18,7 +18,10 @@ import (
 )
 
 // gatewayFlags are the store gateway's.
-type gatewayFlags struct{ opts store.Options }
+type gatewayFlags struct {
+	opts store.Options
+	side bool // the process has other work, and does it while the bucket does not answer
+}
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.opts = store.DefaultOptions()
@@ -32,6 +35,11 @@ func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir st
 	g, err := store.New(p.log, p.reg, bkt, f.opts)
 	if err != nil {
 		return nil, err
+	}
+	if f.side {
+		p.addPart("store", g.Open, g.Close, nil)
+		p.health.AddAdvice("blocks", g.Ready)
+		return g, nil
 	}
 	p.addPart("store", g.Open, g.Close, g.Ready)
 	return g, nil

@@ -8,15 +8,16 @@ import (
 	"sync"
 )
 
-// Health is what a process says of its parts. It is ready when every check is. The zero value has no checks and is ready.
+// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has no checks and is ready.
 type Health struct {
 	mu     sync.Mutex // guards checks
 	checks []check
 }
 
 type check struct {
-	name  string
-	ready func() error
+	name     string
+	ready    func() error
+	advisory bool
 }
 
 // State is the answer of one check.
@@ -25,13 +26,22 @@ type State struct {
 	Name string
 	// Err says what keeps the part from doing its work; nil = ready.
 	Err error
+	// Advisory says that the process is ready all the same.
+	Advisory bool
 }
 
 // AddCheck adds a named check. ready is called for each probe, also concurrently: it answers from memory, at once.
 func (h *Health) AddCheck(name string, ready func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.checks = append(h.checks, check{name, ready})
+	h.checks = append(h.checks, check{name: name, ready: ready})
+}
+
+// AddAdvice adds a check that is told of and keeps nobody away: something is missing, and the process works without it.
+func (h *Health) AddAdvice(name string, ready func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checks = append(h.checks, check{name: name, ready: ready, advisory: true})
 }
 
 // States runs every check, in the order in which they were added.
@@ -41,7 +51,7 @@ func (h *Health) States() []State {
 	h.mu.Unlock()
 	states := make([]State, len(checks))
 	for i, c := range checks {
-		states[i] = State{c.name, c.ready()}
+		states[i] = State{Name: c.name, Err: c.ready(), Advisory: c.advisory}
 	}
 	return states
 }
@@ -50,7 +60,7 @@ func (h *Health) States() []State {
 func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
 	states, ready := h.States(), true
 	for _, s := range states {
-		ready = ready && s.Err == nil
+		ready = ready && (s.Err == nil || s.Advisory)
 	}
 	status := http.StatusOK
 	if !ready {
@@ -77,6 +87,8 @@ func readyText(states []State, ready, verbose bool) string {
 	}
 	for _, s := range states {
 		switch {
+		case s.Err != nil && s.Advisory:
+			fmt.Fprintf(&b, "[!] %s: %s\n", s.Name, s.Err)
 		case s.Err != nil:
 			fmt.Fprintf(&b, "[-] %s: %s\n", s.Name, s.Err)
 		case verbose:
@@ -88,16 +100,17 @@ func readyText(states []State, ready, verbose bool) string {
 
 func writeReadyJSON(w http.ResponseWriter, status int, states []State) {
 	type checkJSON struct {
-		Name  string `json:"name"`
-		Ready bool   `json:"ready"`
-		Error string `json:"error,omitempty"`
+		Name     string `json:"name"`
+		Ready    bool   `json:"ready"`
+		Advisory bool   `json:"advisory,omitempty"`
+		Error    string `json:"error,omitempty"`
 	}
 	answer := struct {
 		Ready  bool        `json:"ready"`
 		Checks []checkJSON `json:"checks"`
 	}{status == http.StatusOK, []checkJSON{}}
 	for _, s := range states {
-		c := checkJSON{Name: s.Name, Ready: s.Err == nil}
+		c := checkJSON{Name: s.Name, Ready: s.Err == nil, Advisory: s.Advisory}
 		if s.Err != nil {
 			c.Error = s.Err.Error()
 		}

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -402,4 +403,21 @@ func TestRedactArgs(t *testing.T) {
 	if got := redactArgs(args); !slices.Equal(got, want) {
 		t.Fatalf("%q, want %q", got, want)
 	}
+}
+
+func TestAdvice(t *testing.T) {
+	var h Health
+	h.AddAdvice("bucket", func() error { return errors.New("dark") })
+	ask := func(url string, status int, want string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.serveReady(w, httptest.NewRequest(http.MethodGet, url, nil))
+		if w.Code != status || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s, want %d %s", url, w.Code, w.Body, status, want)
+		}
+	}
+	ask("/-/ready", 200, "ready\n[!] bucket: dark\n")
+	ask("/-/ready?format=json", 200, `"advisory":true,"error":"dark"`)
+	h.AddCheck("tsdb", func() error { return errors.New("shut") })
+	ask("/-/ready", 503, "not ready\n[!] bucket: dark\n[-] tsdb: shut\n")
 }
