@@ -3,7 +3,7 @@ export GOFLAGS := -buildvcs=false
 export CGO_ENABLED ?= 1
 
 TOOLS      := $(CURDIR)/.tools/bin
-UNIT       := $(shell go list ./... 2>/dev/null | grep -v '/test$$')
+UNIT        = $(shell go list ./... 2>/dev/null | grep -v '/test$$')
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILDINFO  := github.com/prometheus/common/version
 LDFLAGS    := -s -w -X $(BUILDINFO).Version=$(VERSION) -X $(BUILDINFO).Revision=$(shell git rev-parse --short HEAD 2>/dev/null)
