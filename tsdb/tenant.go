@@ -144,7 +144,7 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err := removeSummary(t.dir); err != nil {
 		return nil, err
 	}
-	if err := undoRepairs(t.dir); err != nil {
+	if err := errors.Join(undoRepairs(t.dir), fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)); err != nil {
 		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", t.id, err)
 	}
 	return openInstance(t)
