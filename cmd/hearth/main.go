@@ -41,12 +41,12 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	exited, status := false, 0
 	app.Terminate(func(code int) { exited, status = true, code })
-	args, err := withConfigFile(app, args)
+	all, err := withConfigFile(app, args)
 	var command string
 	if err == nil && !exited {
-		command, err = app.Parse(args)
+		command, err = app.Parse(all)
 		if err != nil && !exited {
-			err = explain(app, args, err)
+			err = explain(app, args, all, err)
 		}
 	}
 	if exited {

@@ -9,10 +9,13 @@ import (
 )
 
 // explain adds to an error of app.Parse what kingpin leaves out of it: the flag whose value is wrong, and where that value
-// is from; that a word which is no flag was taken for a command.
-func explain(app *kingpin.Application, args []string, err error) error {
-	context, parseErr := app.ParseContext(args)
+// is from; that a word which is no flag was taken for a command. all is args with those of the configuration file.
+func explain(app *kingpin.Application, args, all []string, err error) error {
+	context, parseErr := app.ParseContext(all)
 	if parseErr != nil {
+		if _, alone := app.ParseContext(args); alone == nil {
+			return fmt.Errorf("--config.file: %w", err)
+		}
 		if word, ok := strings.CutPrefix(parseErr.Error(), "unexpected "); ok {
 			if app.GetCommand(word) != nil {
 				return fmt.Errorf("the command goes first: hearth %s --flag", word)
