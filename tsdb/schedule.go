@@ -154,7 +154,6 @@ func (in *instance) allShipped() bool {
 }
 
 func (t *tenantDB) perform(do task, v view) {
-	defer t.survive()
 	var err error
 	switch do {
 	case cutRange:
@@ -208,7 +207,7 @@ func (t *tenantDB) cut(ctx context.Context, end int64) error {
 		return errs.Wrap(errs.Unavailable, ctx.Err())
 	}
 	start := time.Now()
-	err = in.cut(ctx, end)
+	err = t.protected(in, func() error { return in.cut(ctx, end) })
 	t.db.m.cutTime.Observe(time.Since(start).Seconds())
 	outcome := "ok"
 	if err != nil {
@@ -272,24 +271,21 @@ func (t *tenantDB) housekeep() {
 	t.mu.Unlock()
 	if in != nil {
 		defer t.release()
-		defer t.survive()
-		in.db.ForceHeadMMap()
+		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
 	}
 }
 
-// survive is deferred where a TSDB is maintained, which panics when it cannot write a chunk (a full disk): the tenant is
-// then closed and opened again, as after a failed log, and the others go on.
-func (t *tenantDB) survive() {
-	p := recover()
-	if p == nil {
-		return
-	}
-	t.db.log.Error("panic in tenant maintenance", "tenant", t.id, "panic", p, "stack", string(debug.Stack()))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.in != nil {
-		t.in.failLog(errs.E(errs.Internal, "panic: %v", p))
-	}
+// protected runs work on a TSDB that panics when it cannot write a chunk (a full disk): the tenant is then closed and
+// opened again, as after a failed log, and the others go on.
+func (t *tenantDB) protected(in *instance, work func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.db.log.Error("panic in tenant maintenance", "tenant", t.id, "panic", p, "stack", string(debug.Stack()))
+			err = errs.E(errs.Internal, "panic: %v", p)
+			in.failLog(err)
+		}
+	}()
+	return work()
 }
 
 // expireIdle deletes old blocks of a closed tenant.
