@@ -1,11 +1,13 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -59,9 +61,62 @@ func (l *load) more(n int) {
 	})
 }
 
-// TestRollingRestart restarts each receiver under load: nobody who writes to the others notices, and no sample is lost.
+// reader checks over and over that all of a load that has ended is there, without a warning.
+type reader struct {
+	reads   int
+	failed  []error
+	stopped chan struct{}
+	done    sync.WaitGroup
+}
+
+func startReader(l *load, a api) *reader {
+	r := &reader{stopped: make(chan struct{})}
+	r.done.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-r.stopped:
+				return
+			case <-tick.C:
+			}
+			r.reads++
+			if err := l.check(a, true); err != nil {
+				r.failed = append(r.failed, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
+			}
+		}
+	})
+	return r
+}
+
+// stop fails the test if any answer was not whole.
+func (r *reader) stop(t *testing.T) {
+	t.Helper()
+	close(r.stopped)
+	r.done.Wait()
+	if len(r.failed) > 0 || r.reads < 10 {
+		t.Errorf("%d of %d reads were not whole: %v", len(r.failed), r.reads, errors.Join(r.failed[:min(5, len(r.failed))]...))
+	}
+}
+
+// TestRollingRestart restarts each receiver under load: nobody who writes to the others notices, no sample is lost, and
+// whoever reads meanwhile gets everything.
 func TestRollingRestart(t *testing.T) {
+	rolling(t, func(r *node) { r.stop(30 * time.Second) })
+}
+
+// TestRollingCrash is the same with receivers that die without a word.
+func TestRollingCrash(t *testing.T) {
+	rolling(t, func(r *node) { r.kill() })
+}
+
+func rolling(t *testing.T, end func(*node)) {
 	c := startTrio(t)
+	base := startLoad(t, "http://"+c.receivers[0].write+"/api/v1/receive", "base", 20, 50*time.Millisecond, nil)
+	base.more(20)
+	base.stop()
+	eventually(t, 20*time.Second, func() error { return base.check(c.query.api("default-tenant"), true) })
+	reads := startReader(base, c.query.api("default-tenant"))
 	var loads []*load
 	for i, r := range c.receivers {
 		var now []*load
@@ -75,7 +130,7 @@ func TestRollingRestart(t *testing.T) {
 		for _, l := range now {
 			l.more(5)
 		}
-		r.stop(30 * time.Second)
+		end(r)
 		for _, l := range now {
 			l.more(10) // without it
 		}
@@ -90,6 +145,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 		loads = append(loads, now...)
 	}
+	reads.stop(t)
 	for _, l := range loads {
 		eventually(t, 20*time.Second, func() error {
 			if err := l.check(c.query.api("default-tenant"), true); err != nil {

@@ -324,6 +324,7 @@ func TestSecrets(t *testing.T) {
 	if err := os.WriteFile(file, []byte(indented), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	nodes := map[string]*node{}
 	for name, given := range map[string]struct{ args, env []string }{
 		"flag":     {args: []string{"--objstore.config=" + yaml}},
 		"two args": {args: []string{"--objstore.config", yaml}},
@@ -332,6 +333,9 @@ func TestSecrets(t *testing.T) {
 	} {
 		n := newPlainNode(t, "store", "store", append(given.args, "--log.level=debug")...)
 		n.process = start(t, "store", hearthBinary, given.env, n.args...)
+		nodes[name] = n
+	}
+	for name, n := range nodes {
 		eventually(t, 20*time.Second, func() error {
 			_, err := get(n.url("/-/ready"), nil)
 			if status(err) != 503 || !strings.Contains(err.Error(), endpoint) {
