@@ -63,8 +63,8 @@ const minChunkBytes = 3
 type decoder struct {
 	chunk chunkenc.Chunk
 	inner chunkenc.Iterator
-	count *decoder // of the count chunk while this one reads the sum
-	avg   averageIterator
+	count *decoder         // of the count chunk while this one reads the sum
+	avg   *averageIterator // not in here: a decoder is moved while its iterator is read
 }
 
 // decode returns an iterator over c, which is valid until the next decode; nil when c holds nothing for pick.
@@ -86,8 +86,11 @@ func (d *decoder) decode(c *Chunk, pick Pick) (chunkenc.Iterator, error) {
 	if err != nil || sum == nil {
 		return nil, err
 	}
-	d.avg = averageIterator{Iterator: sum, count: count}
-	return &d.avg, nil
+	if d.avg == nil {
+		d.avg = new(averageIterator)
+	}
+	*d.avg = averageIterator{Iterator: sum, count: count}
+	return d.avg, nil
 }
 
 func (d *decoder) encoded(e Encoded) (chunkenc.Iterator, error) {

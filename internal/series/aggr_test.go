@@ -13,7 +13,12 @@ import (
 
 // downsampled is one chunk of windows ending at the times of count; the counter has its first and last raw values.
 func downsampled(count, sum, low, high []sourcetest.Sample, counter []byte) series.Chunk {
-	enc := func(s []sourcetest.Sample) series.Encoded { return sourcetest.Encode(s, 0)[0].Raw }
+	enc := func(s []sourcetest.Sample) series.Encoded {
+		if s == nil {
+			return series.Encoded{}
+		}
+		return sourcetest.Encode(s, 0)[0].Raw
+	}
 	return series.Chunk{
 		MinTime: count[0].T, MaxTime: count[len(count)-1].T,
 		Aggr: &series.AggrChunks{enc(count), enc(sum), enc(low), enc(high), {Encoding: chunkenc.EncXOR, Data: counter}},
@@ -74,4 +79,17 @@ func TestCounter(t *testing.T) {
 	f([]float64{10, 5, 300, 20, 600, 50, 610, 51, 900, 57}, first, chunk(20, 6, 300, 20, 300, 20), after)
 	// A copy that begins later has a base of its own.
 	f([]float64{10, 5, 300, 20, 600, 50, 900, 57}, first, chunk(350, 3, 600, 8, 900, 15, 900, 15))
+}
+
+// TestAveragesAmongOthers: downsampled chunks that overlap raw ones, as where a receiver still has what a compactor has
+// downsampled.
+func TestAveragesAmongOthers(t *testing.T) {
+	raw := sourcetest.Encode(floats(100, 1, 350, 2), 0)[0]
+	one := downsampled(floats(300, 2, 600, 2, 900, 2), floats(300, 20, 600, 22, 900, 24), nil, nil, nil)
+	two := downsampled(floats(310, 1, 610, 1, 910, 1), floats(310, 5, 610, 6, 910, 7), nil, nil, nil)
+	e := series.Entry{Series: series.Series{Chunks: []series.Chunk{raw, one, two}}, MaxTime: 1000}
+	want := render(floats(100, 1, 300, 10, 310, 5, 350, 2, 600, 11, 610, 6, 900, 12, 910, 7))
+	if got := render(drain(t, e.Iterator(nil))); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
