@@ -184,7 +184,7 @@ func (o *Options) expired(id tenant.ID, block ulid.ULID, maxt int64, now time.Ti
 }
 
 // logWatch finds the one failure that the TSDB only logs: that an out-of-order sample it holds in memory did not reach
-// the WBL.
+// the WBL. What the TSDB tells of its own steps, a dozen lines per tenant at each start, is for debugging.
 type logWatch struct {
 	slog.Handler
 	failed func(error)
@@ -204,12 +204,20 @@ func (w *logWatch) Handle(ctx context.Context, r slog.Record) error {
 		})
 		w.failed(err)
 	}
+	r.Level = quiet(r.Level)
 	return w.Handler.Handle(ctx, r)
 }
 
 // Enabled lets errors through whatever the level, since Handle must see them.
 func (w *logWatch) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelError || w.Handler.Enabled(ctx, l)
+	return l >= slog.LevelError || w.Handler.Enabled(ctx, quiet(l))
+}
+
+func quiet(l slog.Level) slog.Level {
+	if l < slog.LevelWarn {
+		return slog.LevelDebug
+	}
+	return l
 }
 
 // WithAttrs keeps the watch.
