@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/record"
@@ -14,14 +16,18 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 )
 
-// A cut of out-of-order samples maps every series' chunk at hand, which goes to a buffer of some MiB before it goes to a
-// file. The next sample of the series begins a chunk, for which the WBL gets a marker that names no mapped chunk and says
-// to the replay that all samples before it are mapped. If the process dies before the cut is done and the buffer was
-// written, that is not so, and the replay drops samples that nobody else has.
+// Mapped out-of-order chunks go to a buffer of some MiB before they go to a file. The WBL has a marker where a series
+// begins a new chunk: it names the mapped one before, or none if a cut has mapped it, and says to the replay that the
+// samples before it are in mapped chunks. After a crash that may not be so, and the replay drops samples nobody else has:
 //
-// Such a marker is never needed: once a cut is done the samples before it are no longer in the WBL. So where one comes
-// after samples of its series, which only a cut that was not done leaves behind, the WBL is written again without them.
-// What was mapped then is in the head twice, which reads and the next cut make one.
+//   - A marker that names no chunk is always believed. It is never needed: once a cut is done, the samples before it are
+//     no longer in the WBL.
+//   - A marker that names a chunk is not believed while the newest chunk on disk is an older one. But the next process
+//     maps newer ones, and the start after that believes it.
+//
+// So where a process has died, markers of no chunk that come after samples of their series, which only a cut that was
+// not done leaves behind, and those of chunks that are not on disk, are taken out of the WBL before it is opened. A sample
+// that is then in the head twice is one to reads and to the next cut.
 
 // fixMarkers does so in tenant directory dir. It must come before each opening.
 //
@@ -37,12 +43,12 @@ func fixMarkers(log *slog.Logger, dir string, compress compression.Type) error {
 		return err
 	}
 	if _, err := os.Stat(fixed); errors.Is(err, fs.ErrNotExist) {
-		early, err := hasEarlyMarkers(wbl)
-		if err != nil || !early {
+		wrong, err := wrongMarkers(dir)
+		if err != nil || len(wrong) == 0 {
 			return err
 		}
-		log.Warn("a cut of out-of-order samples was not done, they are restored", "dir", wbl)
-		if err := copyWithoutMarkers(wbl, tmp, compress); err != nil {
+		log.Warn("the process died with out-of-order chunks in memory, they are restored from the log", "chunks", len(wrong))
+		if err := copyWithoutMarkers(wbl, tmp, wrong, compress); err != nil {
 			return err
 		}
 		if err := fileutil.Rename(tmp, fixed); err != nil {
@@ -76,45 +82,91 @@ func eachRecord(dir string, f func(rec []byte) error) error {
 	return nil
 }
 
-// hasEarlyMarkers reports whether the WBL in dir has markers of no chunk after samples of their series.
-func hasEarlyMarkers(dir string) (early bool, err error) {
+// chunkSet is a set of mapped chunks; 0 is no chunk.
+type chunkSet map[chunks.ChunkDiskMapperRef]struct{}
+
+// wrongMarkers is what markers of tenant directory dir's WBL name that must not be believed.
+func wrongMarkers(dir string) (chunkSet, error) {
+	wrong, err := namedByMarkers(filepath.Join(dir, wlog.WblDirName))
+	_, early := wrong[0]
+	delete(wrong, 0)
+	if err == nil && len(wrong) > 0 {
+		err = removeMapped(filepath.Join(dir, "chunks_head"), wrong)
+	}
+	if early {
+		wrong[0] = struct{}{}
+	}
+	return wrong, err
+}
+
+// removeMapped takes the chunks that are in the mapped files in dir out of set.
+func removeMapped(dir string, set chunkSet) (err error) {
+	mapper, err := chunks.NewChunkDiskMapper(nil, dir, chunkenc.NewPool(), chunks.DefaultWriteBufferSize, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mapper.Close()) }()
+	var found []chunks.ChunkDiskMapperRef
+	err = mapper.IterateAllChunks(func(_ chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool) error {
+		if _, ok := set[ref]; ok {
+			found = append(found, ref)
+		}
+		return nil
+	})
+	intact := math.MaxInt // files from this one on will be deleted by the TSDB
+	var damage *chunks.CorruptionErr
+	if errors.As(err, &damage) {
+		intact, err = damage.FileIndex, nil
+	}
+	for _, ref := range found {
+		if file, _ := ref.Unpack(); file < intact {
+			delete(set, ref)
+		}
+	}
+	return err
+}
+
+// namedByMarkers is all the chunks that markers of the WBL in dir name, and 0 if there is a marker of no chunk after
+// samples of its series.
+func namedByMarkers(dir string) (chunkSet, error) {
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
-	seen := map[chunks.HeadSeriesRef]struct{}{}
-	err = eachRecord(dir, func(rec []byte) (err error) {
+	named, sampled := chunkSet{}, map[chunks.HeadSeriesRef]struct{}{}
+	err := eachRecord(dir, func(rec []byte) (err error) {
 		switch dec.Type(rec) {
 		case record.MmapMarkers:
 			var markers []record.RefMmapMarker
 			markers, err = dec.MmapMarkers(rec, nil)
 			for _, m := range markers {
-				_, had := seen[m.Ref]
-				early = early || had && m.MmapRef == 0
+				if _, ok := sampled[m.Ref]; ok || m.MmapRef != 0 {
+					named[m.MmapRef] = struct{}{}
+				}
 			}
 		case record.Samples, record.SamplesV2:
 			var samples []record.RefSample
 			samples, err = dec.Samples(rec, nil)
 			for i := range samples {
-				seen[samples[i].Ref] = struct{}{}
+				sampled[samples[i].Ref] = struct{}{}
 			}
 		case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
 			var samples []record.RefHistogramSample
 			samples, err = dec.HistogramSamples(rec, nil)
 			for i := range samples {
-				seen[samples[i].Ref] = struct{}{}
+				sampled[samples[i].Ref] = struct{}{}
 			}
 		case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
 			var samples []record.RefFloatHistogramSample
 			samples, err = dec.FloatHistogramSamples(rec, nil)
 			for i := range samples {
-				seen[samples[i].Ref] = struct{}{}
+				sampled[samples[i].Ref] = struct{}{}
 			}
 		}
 		return err
 	})
-	return early, err
+	return named, err
 }
 
-// copyWithoutMarkers copies the WBL in from to the directory to, without the markers of no chunk.
-func copyWithoutMarkers(from, to string, compress compression.Type) (err error) {
+// copyWithoutMarkers copies the WBL in from to the directory to, without the markers of what is wrong.
+func copyWithoutMarkers(from, to string, wrong chunkSet, compress compression.Type) (err error) {
 	out, err := wlog.New(slog.New(slog.DiscardHandler), nil, to, compress)
 	if err != nil {
 		return err
@@ -132,7 +184,7 @@ func copyWithoutMarkers(from, to string, compress compression.Type) (err error) 
 		}
 		kept := markers[:0]
 		for _, m := range markers {
-			if m.MmapRef != 0 {
+			if _, ok := wrong[m.MmapRef]; !ok {
 				kept = append(kept, m)
 			}
 		}

@@ -98,20 +98,50 @@ func TestCrashInFixMarkers(t *testing.T) {
 		if err := os.RemoveAll(wbl + ".fixed.tmp"); err != nil {
 			return err
 		}
-		return copyWithoutMarkers(wbl, wbl+".fixed.tmp", compression.None)
+		return copyWithoutMarkers(wbl, wbl+".fixed.tmp", chunkSet{0: {}}, compression.None)
 	})
 	f("whole", func() error { return os.Rename(wbl+".fixed.tmp", wbl+".fixed") })
 	f("removed", func() error { return os.RemoveAll(wbl) })
 	f("done", func() error { return fixMarkers(log, filepath.Dir(wbl), compression.None) })
-	if early, err := hasEarlyMarkers(wbl); early || err != nil {
-		t.Fatalf("early markers %v, %v", early, err)
+	if wrong, err := wrongMarkers(filepath.Dir(wbl)); len(wrong) > 0 || err != nil {
+		t.Fatalf("wrong markers %v, %v", wrong, err)
 	}
 }
 
-// TestNoEarlyMarkers sees that a WBL is left as it is after cuts that were done.
-func TestNoEarlyMarkers(t *testing.T) {
+// TestCrashThenRestart starts twice after a crash with mapped chunks in memory: what replaces them is not to be taken for
+// them.
+func TestCrashThenRestart(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
+	now := float64(time.Now().UnixMilli())
+	ls := labels.FromStrings("a", "b")
+	put(t, d, team, ls, now, 1)
+	for i := 0.0; i < 50; i++ { // the first 32 are mapped
+		put(t, d, team, ls, now-1-i, 1)
+	}
+	crashed := testOptions(t)
+	if err := os.CopyFS(crashed.Dir, os.DirFS(o.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		d := openDB(t, crashed)
+		if got := read(t, d, team)[`{a="b"}`]; len(got) != 51+40*i {
+			t.Fatalf("start %d: %d samples, want %d", i, len(got), 51+40*i)
+		}
+		for j := 0.0; j < 40; j++ { // more are mapped
+			put(t, d, team, ls, now-1000*float64(i+1)-j, 1)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRightMarkers sees that a WBL is left as it is after a stop, also with cuts that were done.
+func TestRightMarkers(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	dir := filepath.Join(o.Dir, string(team))
 	now := float64(time.Now().UnixMilli())
 	ls := labels.FromStrings("a", "b")
 	put(t, d, team, ls, now, 1)
@@ -123,11 +153,16 @@ func TestNoEarlyMarkers(t *testing.T) {
 			}
 		}
 	}
-	wbl := filepath.Join(o.Dir, string(team), wlog.WblDirName)
-	if early, err := hasEarlyMarkers(wbl); early || err != nil {
-		t.Fatalf("early markers %v, %v", early, err)
+	if named, err := namedByMarkers(filepath.Join(dir, wlog.WblDirName)); len(named) != 1 || err != nil {
+		t.Fatalf("the markers name %v, %v: the test shows nothing", named, err)
 	}
-	if early, err := hasEarlyMarkers(wbl + "-that-is-not-there"); early || err != nil {
-		t.Fatalf("early markers %v, %v", early, err)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if wrong, err := wrongMarkers(dir); len(wrong) > 0 || err != nil {
+		t.Fatalf("wrong markers %v, %v", wrong, err)
+	}
+	if wrong, err := wrongMarkers(t.TempDir()); len(wrong) > 0 || err != nil {
+		t.Fatalf("wrong markers %v, %v without any log", wrong, err)
 	}
 }

@@ -144,10 +144,18 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err := removeSummary(t.dir); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(undoRepairs(t.dir), fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)); err != nil {
-		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", t.id, err)
+	if err := t.mend(); err != nil {
+		return nil, errs.E(errs.Unavailable, "mend logs of tenant %q: %w", t.id, err)
 	}
 	return openInstance(t)
+}
+
+// mend makes of the logs of a process that died what the TSDB can replay in full.
+func (t *tenantDB) mend() error {
+	if err := undoRepairs(t.dir); err != nil {
+		return err
+	}
+	return fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)
 }
 
 // quarantine enters the state Broken. The caller holds t.mu.
