@@ -200,6 +200,11 @@ func TestWebConfig(t *testing.T) {
 	if _, err := (&http.Client{Timeout: 10 * time.Second}).Get(base + "/metrics"); err == nil {
 		t.Error("a client that does not know the authority gets an answer: the test shows nothing")
 	}
+	for _, port := range []string{"--remote-write.address", "--grpc-address"} {
+		if !strings.Contains(n.output(), "does not cover this port\" port="+port) {
+			t.Errorf("nobody is told that %s is open", port)
+		}
+	}
 	_, flags, err := try(client, http.MethodGet, base+"/api/v1/status/flags", anna, nil)
 	if err != nil {
 		t.Fatal(err)

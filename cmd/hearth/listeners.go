@@ -57,6 +57,7 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 
 // build makes the remote-write server; it has the probes as well.
 func (f *writeFlags) build(p *process, write http.Handler) *httpx.Server {
+	p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
 	s := httpx.New(p.log, p.reg, f.opts)
 	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
 	mountWrite(s, write)
@@ -84,8 +85,16 @@ func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
 }
 
+// uncovered warns of a port that takes anybody's requests in a process whose HTTP port does not.
+func (p *process) uncovered(port, flag string, tls httpx.TLSOptions) {
+	if p.flags["http.config"] != "" && tls.ClientCAFile == "" {
+		p.log.Warn("--http.config does not cover this port", "port", port, "secured_by", flag)
+	}
+}
+
 // build adds the gRPC server; services are registered with it until it opens.
 func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
+	p.uncovered("--grpc-address", "--grpc-server-tls-client-ca", f.opts.TLS)
 	s, err := rpc.NewServer(p.log, p.reg, f.opts)
 	if err != nil {
 		return nil, err
