@@ -116,7 +116,12 @@ func TestCrashThenRestart(t *testing.T) {
 	now := float64(time.Now().UnixMilli())
 	ls := labels.FromStrings("a", "b")
 	put(t, d, team, ls, now, 1)
-	for i := 0.0; i < 50; i++ { // the first 32 are mapped
+	for i := 0.0; i < 60; i++ { // the first 20 are mapped by a cut, and 32 after them as a chunk is full
+		if i == 20 {
+			if _, err := promtsdb.NewOOOCompactionHead(t.Context(), d.lookup(team).in.db.Head()); err != nil {
+				t.Fatal(err)
+			}
+		}
 		put(t, d, team, ls, now-1-i, 1)
 	}
 	crashed := testOptions(t)
@@ -125,11 +130,11 @@ func TestCrashThenRestart(t *testing.T) {
 	}
 	for i := range 3 {
 		d := openDB(t, crashed)
-		if got := read(t, d, team)[`{a="b"}`]; len(got) != 51+40*i {
-			t.Fatalf("start %d: %d samples, want %d", i, len(got), 51+40*i)
+		if got := read(t, d, team)[`{a="b"}`]; len(got) != 61 {
+			t.Fatalf("start %d: %d samples, want 61", i, len(got))
 		}
-		for j := 0.0; j < 40; j++ { // more are mapped
-			put(t, d, team, ls, now-1000*float64(i+1)-j, 1)
+		for j := 0.0; j < 100; j++ { // others are mapped
+			put(t, d, team, labels.FromStrings("other", "series"), now-1000*float64(i)-j, 1)
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
