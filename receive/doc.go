@@ -1,13 +1,15 @@
 // Package receive owns the samples of the tenants placed on this member: it stores them, serves them, and ships their
 // blocks to the bucket.
 //
-// Flow:  Write -> tsdb.DB.Append;  tsdb's scheduler or Flush -> block -> ship -> bucket;  Select -> tsdb.DB.Select
+// Flow:  Write -> tsdb.DB.Append;  tsdb's scheduler or Flush -> block -> ship -> bucket;  Select -> tsdb.DB.Select;
+// Drainer.Begin -> read-only -> Flush until nothing comes any more -> store gateways serve it all -> left
 //
 // Invariants:
 //   - Write returns no error only after the WAL holds what no failure names.
 //   - A block counts as shipped only after its meta.json is in the bucket; tsdb deletes no other.
 //   - Shipping never blocks writes or reads, and goes on from any crash by looking into the bucket.
+//   - A drained member leaves the ring only when it takes no more writes and all it acknowledged is in the bucket.
 //   - Tenant and ring replica are attributes of a stream: Hearth's callers never see them as labels of a series.
 //
-// Locks, in order: ship.working (held during uploads), Receiver.mu, ship.mu.
+// Locks, in order: ship.working (held during uploads), Receiver.mu, ship.mu. Drainer.mu is a leaf.
 package receive

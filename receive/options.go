@@ -61,3 +61,36 @@ func (o Options) Validate() error {
 	fault(o.Retry <= 0, "retry %s: must be positive", o.Retry)
 	return errors.Join(faults...)
 }
+
+// DrainOptions configure a Drainer. Start from DefaultDrainOptions.
+type DrainOptions struct {
+	// Timeout bounds a drain.
+	Timeout time.Duration
+	// Quiet is how long no write may have come before the others are taken to have moved this member's series; Patience
+	// bounds the wait for that.
+	Quiet, Patience time.Duration
+	// Poll is the time between looks at what a drain waits for, and between attempts at what failed.
+	Poll time.Duration
+	// Linger is how long the process still answers after it left: queriers learn of that by gossip.
+	Linger time.Duration
+	// Refuse keeps POST from beginning a drain.
+	Refuse bool
+}
+
+// DefaultDrainOptions suit heartbeats every two seconds.
+func DefaultDrainOptions() DrainOptions {
+	return DrainOptions{
+		Timeout: 20 * time.Minute, Quiet: 6 * time.Second, Patience: 30 * time.Second, Poll: time.Second, Linger: 5 * time.Second,
+	}
+}
+
+// Validate reports every fault of o.
+func (o DrainOptions) Validate() error {
+	var faults []error
+	for name, d := range map[string]time.Duration{"timeout": o.Timeout, "quiet": o.Quiet, "patience": o.Patience, "poll": o.Poll} {
+		if d <= 0 {
+			faults = append(faults, fmt.Errorf("drain %s %s: must be positive", name, d))
+		}
+	}
+	return errors.Join(faults...)
+}

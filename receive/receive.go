@@ -32,6 +32,7 @@ type Receiver struct {
 	wg    sync.WaitGroup // the shipping loop
 	wake  chan struct{}  // a look for blocks before the interval is over
 	slots chan struct{}  // one per tenant being shipped
+	gate  gate           // what all writes pass
 
 	mu    sync.Mutex // guards ships
 	ships map[tenant.ID]*ship
@@ -74,8 +75,13 @@ func (r *Receiver) Close() error {
 	return nil
 }
 
-// Write stores a shard in the tenant's TSDB: the write contract of tsdb.DB.Append.
+// Write stores a shard in the tenant's TSDB: the write contract of tsdb.DB.Append. Near the end of a drain it refuses
+// everything (Unavailable): what it acknowledged would be lost with this member.
 func (r *Receiver) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	if !r.gate.enter() {
+		return nil, errs.E(errs.Unavailable, "this receiver is draining and takes no more writes")
+	}
+	defer r.gate.leave()
 	return r.db.Append(ctx, s)
 }
 
@@ -91,16 +97,18 @@ func (r *Receiver) ExternalLabels(id tenant.ID) labels.Labels {
 }
 
 // Flush cuts all heads and ships all blocks. When it returns no error, every sample acknowledged before the call is in
-// the bucket, or, without one, in a local block.
+// the bucket, or, without one, in a local block. A tenant that cannot be cut does not keep the others from being shipped.
 func (r *Receiver) Flush(ctx context.Context) error {
 	start := time.Now()
-	if err := r.db.Cut(ctx); err != nil {
-		return err
+	err := r.db.Cut(ctx)
+	if r.bkt != nil {
+		if serr := r.shipAll(ctx, true); err == nil {
+			err = serr
+		} else if serr != nil {
+			err = errs.E(errs.KindOf(err), "%w; %w", err, serr)
+		}
 	}
-	if r.bkt == nil {
-		return nil
-	}
-	if err := r.shipAll(ctx, true); err != nil {
+	if err != nil {
 		return err
 	}
 	r.log.Info("flushed", "took", time.Since(start))

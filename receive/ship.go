@@ -234,3 +234,21 @@ func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b tsdb.LocalBloc
 		"series", b.Meta.Stats.NumSeries, "took", time.Since(start))
 	return nil
 }
+
+// localBlocks are the local blocks of all tenants: those in the bucket, and how many are not.
+func (r *Receiver) localBlocks() (shipped []ulid.ULID, pending int, err error) {
+	for _, id := range r.db.Tenants() {
+		blocks, err := r.db.Blocks(id)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, b := range blocks {
+			if r.Shipped(id, b.ID) {
+				shipped = append(shipped, b.ID)
+			} else {
+				pending++
+			}
+		}
+	}
+	return shipped, pending, nil
+}

@@ -1,0 +1,398 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+func TestNextStep(t *testing.T) {
+	told := time.Unix(1000, 0)
+	ready := drainState{now: told.Add(20 * time.Second), deadline: told.Add(time.Minute), told: told, quiet: 6 * time.Second,
+		patience: 30 * time.Second, shipped: true, sealed: true}
+	f := func(name string, want step, change func(*drainState)) {
+		t.Helper()
+		s := ready
+		change(&s)
+		if got := next(s); got != want {
+			t.Errorf("%s: step %d, want %d", name, got, want)
+		}
+	}
+	f("all done", doLeave, func(*drainState) {})
+	f("at first", doTell, func(s *drainState) { *s = drainState{now: s.now, deadline: s.deadline} })
+	f("just told", doSettle, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(5*time.Second) })
+	f("nothing came", doShip, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(6*time.Second) })
+	f("a write came", doSettle, func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, s.now.Add(-time.Second) })
+	f("a write came before", doShip, func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, told.Add(-time.Second) })
+	f("writes go on", doShip, func(s *drainState) {
+		s.shipped, s.sealed, s.now, s.lastWrite = false, false, told.Add(30*time.Second), told.Add(29*time.Second)
+	})
+	f("a write after shipping", doSeal, func(s *drainState) { s.sealed, s.late = false, true })
+	f("and sealed", doShip, func(s *drainState) { s.late = true })
+	f("not served", doAsk, func(s *drainState) { s.unserved, s.sealed = 1, false })
+	f("not served and sealed", doAsk, func(s *drainState) { s.unserved = 1 })
+	f("served", doSeal, func(s *drainState) { s.sealed = false })
+	over := func(change func(*drainState)) func(*drainState) {
+		return func(s *drainState) { s.now = s.deadline; change(s) }
+	}
+	f("too late to ship", doGiveUp, over(func(s *drainState) { s.shipped = false }))
+	f("too late for a late write", doGiveUp, over(func(s *drainState) { s.late = true }))
+	f("too late to tell", doGiveUp, over(func(s *drainState) { *s = drainState{now: s.now, deadline: s.deadline} }))
+	f("too late to be served, open", doSeal, over(func(s *drainState) { s.unserved, s.sealed = 1, false }))
+	f("too late to be served", doLeaveLate, over(func(s *drainState) { s.unserved = 1 }))
+	f("served at the last moment", doLeave, over(func(*drainState) {}))
+}
+
+func TestUnservedBy(t *testing.T) {
+	a, b := ulid.ULID{1}, ulid.ULID{2}
+	f := func(want int, answers ...answer) {
+		t.Helper()
+		if got := unservedBy([]ulid.ULID{a, b}, answers); len(got) != want || want == 1 && got[0] != b {
+			t.Errorf("%+v: %v, want %d", answers, got, want)
+		}
+	}
+	yes, half := []bool{true, true}, []bool{true, false}
+	f(2)
+	f(0, answer{yes, true})
+	f(1, answer{half, true})
+	f(1, answer{yes, true}, answer{half, true}) // a query may ask the second one only
+	f(2, answer{yes, true}, answer{nil, true})
+	f(2, answer{yes, false})
+	f(0, answer{yes, false}, answer{yes, true})
+	f(1, answer{half, false}, answer{yes, true})
+}
+
+// rig is a drain with everything around it in hand.
+type rig struct {
+	gate
+
+	mu       sync.Mutex // guards what follows
+	flushErr error
+	flushes  int
+	onFlush  func()
+	blocks   []ulid.ULID
+	events   []string
+	ringErr  error
+	spare    error
+	alive    []Gateway
+
+	d      *Drainer
+	left   chan struct{}
+	failed chan error
+}
+
+func (r *rig) event(e string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+func (r *rig) Flush(ctx context.Context) error {
+	r.mu.Lock()
+	err, on := r.flushErr, r.onFlush
+	r.flushes++
+	r.onFlush = nil
+	r.mu.Unlock()
+	if on != nil {
+		on()
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.blocks = append(r.blocks, ulid.ULID{byte(len(r.blocks) + 1)})
+	return ctx.Err()
+}
+
+func (r *rig) localBlocks() ([]ulid.ULID, int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.blocks, 0, nil
+}
+
+func (r *rig) traffic() *gate { return &r.gate }
+func (r *rig) Spare() error   { return r.spare }
+
+func (r *rig) SetReadOnly(context.Context) error {
+	r.event("read-only")
+	return nil
+}
+
+func (r *rig) Leave(_ context.Context, drained bool) error {
+	r.mu.Lock()
+	err := r.ringErr
+	r.ringErr = nil
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if drained {
+		r.event("left drained")
+	} else {
+		r.event("left")
+	}
+	return nil
+}
+
+func (r *rig) gateways() []Gateway {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.alive
+}
+
+func (r *rig) write() bool {
+	if !r.enter() {
+		return false
+	}
+	r.leave()
+	return true
+}
+
+// serves is a gateway that knows every block from some time after now on.
+func serves(after time.Duration) Gateway {
+	from := time.Now().Add(after)
+	return Gateway{Name: "g", Served: func(_ context.Context, ids []ulid.ULID) ([]bool, error) {
+		out := make([]bool, len(ids))
+		for i := range out {
+			out[i] = !time.Now().Before(from)
+		}
+		return out, nil
+	}}
+}
+
+func newRig(t *testing.T, gateways ...Gateway) *rig {
+	r := &rig{alive: gateways, left: make(chan struct{}), failed: make(chan error, 1)}
+	opts := DefaultDrainOptions()
+	r.d = newDrainer(slog.New(slog.DiscardHandler), newDrainMetrics(nil), r, r, r.gateways, func() { close(r.left) }, opts)
+	if err := r.d.Begin(); errs.KindOf(err) != errs.Unavailable {
+		t.Fatalf("a drain of a process that is starting: %v", err)
+	}
+	if err := r.d.Open(t.Context(), func(err error) { r.failed <- err }); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// drain drains to the end and returns how long that took, and why it failed.
+func (r *rig) drain(t *testing.T) (time.Duration, error) {
+	t.Helper()
+	start := time.Now()
+	for range 2 { // once is enough, twice is harmless
+		if err := r.d.Begin(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	select {
+	case <-r.left:
+	case err = <-r.failed:
+	}
+	took := time.Since(start)
+	if cerr := r.d.Close(); cerr != nil {
+		t.Errorf("close after the end: %v", cerr)
+	}
+	return took, err
+}
+
+// want checks what the ring was told, and the phase at the end.
+func (r *rig) want(t *testing.T, phase Phase, events ...string) {
+	t.Helper()
+	if got, want := strings.Join(r.events, ", "), strings.Join(events, ", "); got != want || r.d.at() != phase {
+		t.Errorf("%q ends as %q, want %q as %q", got, r.d.at(), want, phase)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(20*time.Second))
+		took, err := r.drain(t)
+		if err != nil || took < 20*time.Second || took > 30*time.Second {
+			t.Errorf("%s, %v", took, err)
+		}
+		r.want(t, Left, "read-only", "left drained")
+		if r.write() {
+			t.Error("a member that left takes writes")
+		}
+	})
+}
+
+func TestDrainWaitsForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(0))
+		refused := make(chan time.Duration)
+		start := time.Now()
+		go func() { // a sender that has not heard
+			for r.write() {
+				time.Sleep(time.Second)
+			}
+			refused <- time.Since(start)
+		}()
+		if _, err := r.drain(t); err != nil {
+			t.Error(err)
+		}
+		if at := <-refused; at < 30*time.Second || at > 35*time.Second {
+			t.Errorf("writes were refused after %s", at)
+		}
+		r.want(t, Left, "read-only", "left drained")
+	})
+}
+
+func TestDrainShipsLateWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(0))
+		r.onFlush = func() { r.write() }
+		if _, err := r.drain(t); err != nil || r.flushes != 2 {
+			t.Errorf("%d flushes, %v", r.flushes, err)
+		}
+		r.want(t, Left, "read-only", "left drained")
+	})
+}
+
+func TestDrainWithoutGateways(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		took, err := r.drain(t)
+		if err != nil || took < 20*time.Minute || took > 21*time.Minute {
+			t.Errorf("%s, %v", took, err)
+		}
+		r.want(t, Unserved, "read-only", "left")
+	})
+}
+
+func TestDrainOfAMemberWithoutData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.d.r = empty{r}
+		if took, err := r.drain(t); err != nil || took > 15*time.Second {
+			t.Errorf("%s, %v", took, err)
+		}
+		r.want(t, Left, "read-only", "left drained")
+	})
+}
+
+// empty is a receiver whose flushes make no blocks.
+type empty struct{ *rig }
+
+func (empty) Flush(context.Context) error { return nil }
+
+func TestDrainWithDarkBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(0))
+		r.flushErr = errors.New("the bucket is dark")
+		took, err := r.drain(t)
+		if err == nil || !strings.Contains(err.Error(), "the bucket is dark") || took < 20*time.Minute {
+			t.Errorf("%s, %v", took, err)
+		}
+		r.want(t, Failed, "read-only")
+		if !r.write() {
+			t.Error("a member that stays refuses writes")
+		}
+	})
+}
+
+func TestDrainRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.flushErr, r.ringErr = errors.New("the bucket is dark"), errors.New("not now")
+		time.AfterFunc(5*time.Minute, func() {
+			if s := r.d.Status(); s.Phase != Shipping || s.Error == "" {
+				t.Errorf("in the dark: %+v", s)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.flushErr = nil
+		})
+		time.AfterFunc(10*time.Minute, func() {
+			if s := r.d.Status(); s.Phase != Waiting || s.Unserved != 1 || s.Gateways != 0 {
+				t.Errorf("without gateways: %+v", s)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.alive = []Gateway{{Name: "dark", Served: func(ctx context.Context, _ []ulid.ULID) ([]bool, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}, serves(0)}
+		})
+		time.AfterFunc(15*time.Minute, func() {
+			if s := r.d.Status(); s.Phase != Waiting || s.Unserved != 1 || s.Gateways != 2 {
+				t.Errorf("with a gateway that does not answer: %+v", s)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.alive = r.alive[1:]
+		})
+		if took, err := r.drain(t); err != nil || took < 15*time.Minute || took > 16*time.Minute {
+			t.Errorf("%s, %v", took, err)
+		}
+		r.want(t, Left, "read-only", "left drained")
+	})
+}
+
+func TestDrainInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(time.Hour))
+		if err := r.d.Begin(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := r.d.Close(); err == nil || !strings.Contains(err.Error(), "interrupted") {
+			t.Error(err)
+		}
+		r.want(t, Waiting, "read-only")
+	})
+}
+
+// TestDrainWithHangingWrite: what is under way and does not end is not in the bucket.
+func TestDrainWithHangingWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(0))
+		r.enter()
+		if _, err := r.drain(t); err == nil || !strings.Contains(err.Error(), "do not end") {
+			t.Error(err)
+		}
+		r.want(t, Failed, "read-only")
+	})
+}
+
+func TestHandleDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, serves(0))
+		f := func(method, target string, status int, text string) {
+			t.Helper()
+			w := httptest.NewRecorder()
+			r.d.HandleDrain(w, httptest.NewRequest(method, target, nil))
+			if w.Code != status || !strings.Contains(w.Body.String(), text) {
+				t.Errorf("%s %s: %d %s, want %d with %q", method, target, w.Code, w.Body, status, text)
+			}
+		}
+		f(http.MethodDelete, "/ring/drain", 405, "")
+		r.d.opts.Refuse = true
+		f(http.MethodPost, "/ring/drain", 403, "disabled")
+		f(http.MethodGet, "/ring/drain", 200, `"phase":"serving"`)
+		r.d.opts.Refuse = false
+		r.spare = errors.New("too few")
+		f(http.MethodPost, "/ring/drain", 409, "force=true")
+		f(http.MethodGet, "/ring/drain", 200, `"phase":"serving"`)
+		f(http.MethodPost, "/ring/drain?force=true", 202, `"deadline"`)
+		f(http.MethodPost, "/ring/drain", 202, `"deadline"`)
+		synctest.Wait()
+		f(http.MethodGet, "/ring/drain", 200, `"phase":"read-only"`)
+		<-r.left
+		f(http.MethodGet, "/ring/drain", 200, `"phase":"left"`)
+		if err := r.d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
