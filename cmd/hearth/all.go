@@ -91,6 +91,9 @@ func allCommand(app *kingpin.Application) setup {
 		mountPage(p, server, writeURL)
 		storage.mountAdmin(p, server, r)
 		cl.mount(p, server)
+		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
+			return err
+		}
 		p.onReady(func() { p.welcome(f.http.opts.Address, dir) })
 		return nil
 	}

@@ -2,7 +2,7 @@
 // process.
 //
 // Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open in
-// order, listeners last -> a signal -> Close in reverse.
+// order, listeners last -> a signal (or the end of a drain) -> Close in reverse.
 //
 // This is the only place where components meet; nothing here decides anything about samples.
 package main
@@ -56,18 +56,16 @@ func execute(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "hearth: %v\nhearth --help explains the flags.\n", err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	go func() { // a second signal ends the process at once
-		<-ctx.Done()
-		stop()
-	}()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
 	p := newProcess(app, command, stdout, stderr)
 	if err := setups[command](p); err != nil {
 		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
 		return 2
 	}
-	if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	go p.obey(signals)
+	if err := p.run(); err != nil && !errors.Is(err, context.Canceled) {
 		p.log.Error("ended", "role", command, "err", err)
 		return 1
 	}

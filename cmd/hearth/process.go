@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"time"
 
@@ -34,6 +35,10 @@ type process struct {
 	listeners []*httpx.Server
 	serving   chan struct{} // closed once every part is open
 	after     []func()      // run then
+
+	ctx   context.Context // the process's life; end ends it
+	end   func()
+	drain func() error // what a signal begins before it ends the process; nil = nothing
 }
 
 func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writer) *process {
@@ -44,18 +49,34 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	flags := flagValuesOf(app, command)
+	ctx, end := context.WithCancel(context.Background())
 	return &process{
-		role: command, flags: flags, log: newLogger(stderr, flags["log.level"], flags["log.format"]), reg: reg,
+		ctx: ctx, end: end, role: command, flags: flags, log: newLogger(stderr, flags["log.level"], flags["log.format"]), reg: reg,
 		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}),
 	}
 }
 
+// obey ends the process at the first signal or, where that one begins a drain, at the second. From then on a signal kills
+// it.
+func (p *process) obey(signals chan os.Signal) {
+	s := <-signals
+	if p.drain != nil {
+		if err := p.drain(); err == nil {
+			p.log.Info("draining before the end; another signal ends it now", "signal", s)
+			<-signals
+		}
+	}
+	signal.Stop(signals)
+	p.end()
+}
+
 // run opens the parts and waits for the end.
-func (p *process) run(ctx context.Context) error {
+func (p *process) run() error {
+	defer p.end()
 	setMemoryLimit(p.log)
 	p.log.Info("starting", append([]any{"role", p.role}, banner()...)...)
 	p.addPart("serving", p.serve, p.stopServing, nil)
-	return p.group.Run(ctx)
+	return p.group.Run(p.ctx)
 }
 
 // serve is opened last: from here on requests are let in.

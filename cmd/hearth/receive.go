@@ -24,6 +24,7 @@ import (
 type storageFlags struct {
 	tsdb    tsdb.Options
 	receive receive.Options
+	drain   drainFlags
 	noAdmin bool
 }
 
@@ -38,7 +39,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("label", `External label name="value" of this receiver. receive_replica, by which Thanos tells replicas apart, defaults to the instance id. May be given several times.`).
 		SetValue(labelSet{&f.receive.Labels})
 	c.Flag("receive.tenant-label-name", "External label that shows the tenant to Thanos.").Default(f.receive.TenantLabel).StringVar(&f.receive.TenantLabel)
-	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*.").BoolVar(&f.noAdmin)
+	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/* and POST /ring/drain.").BoolVar(&f.noAdmin)
+	f.drain.bind(c)
 }
 
 // build adds the TSDBs below dir and the receiver over them.
@@ -200,6 +202,9 @@ func receiveCommand(app *kingpin.Application) setup {
 		f.mount(p, server, d)
 		storage.mountAdmin(p, server, r)
 		cl.mount(p, server)
+		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
+			return err
+		}
 		return visible.register(s, map[string]series.Source{gossip.RoleReceive: r}, r.ExternalLabels, storage.receive.TenantLabel)
 	}
 }

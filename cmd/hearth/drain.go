@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/receive"
+	"github.com/hearth-metrics/hearth/ring"
+	"github.com/hearth-metrics/hearth/ring/gossip"
+)
+
+// drainFlags say how a member leaves for good.
+type drainFlags struct {
+	opts   receive.DrainOptions
+	onStop bool
+}
+
+func (f *drainFlags) bind(c *kingpin.CmdClause) {
+	f.opts = receive.DefaultDrainOptions()
+	c.Flag("drain-on-stop", "A signal to stop drains this member: it hands its data over and leaves the ring. Without it a stop is a restart in place. A second signal stops at once.").
+		BoolVar(&f.onStop)
+	durationFlag(c, "drain.timeout", "How long a drain waits for the bucket and for store gateways.", &f.opts.Timeout)
+}
+
+// draining is what a drain concerns.
+type draining struct {
+	cluster  *cluster
+	clients  *clients
+	bucket   *bucket
+	receiver *receive.Receiver
+	server   *httpx.Server
+}
+
+// possible is the error that says why the member cannot be drained.
+func (m draining) possible() error {
+	switch {
+	case m.cluster.static != nil:
+		return errs.E(errs.Conflict, "a hashring file places series here: take this member out of the file instead")
+	case !m.cluster.gossips:
+		return errs.E(errs.Conflict, "this process is alone: there is nobody to leave to (--gossip.join names others)")
+	case m.bucket == nil:
+		return errs.E(errs.Conflict, "there is no bucket to leave the data in (--objstore.config names one)")
+	}
+	return nil
+}
+
+// add adds the drain of a member to the process, and serves /ring/drain.
+func (f *drainFlags) add(p *process, m draining, refuse bool) error {
+	if err := m.possible(); err != nil {
+		if f.onStop {
+			return fmt.Errorf("--drain-on-stop: %w", err)
+		}
+		m.server.Handle("/ring/drain", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) }))
+		return nil
+	}
+	f.opts.Refuse = refuse
+	d, err := receive.NewDrainer(p.log, p.reg, m.receiver, memberRing{m.cluster}, m.gateways, p.end, f.opts)
+	if err != nil {
+		return fmt.Errorf("--drain.timeout: %w", err)
+	}
+	p.addPart("drain", d.Open, d.Close, nil)
+	if f.onStop {
+		p.drain = d.Begin
+	}
+	m.server.Handle("/ring/drain", p.gate(http.HandlerFunc(d.HandleDrain)))
+	return nil
+}
+
+// gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it starts.
+func (m draining) gateways() []receive.Gateway {
+	var all []receive.Gateway
+	for _, g := range m.cluster.members(gossip.RoleStore) {
+		if g.ID == m.cluster.self.ID || g.State != ring.Active && g.State != ring.ReadOnly {
+			continue
+		}
+		client, err := m.clients.get(g.Addr, gossip.RoleStore)
+		if err != nil { // wrong TLS files, which keep a process from starting
+			continue
+		}
+		all = append(all, receive.Gateway{Name: g.ID, Draining: g.State == ring.ReadOnly, Served: client.Served})
+	}
+	return all
+}
+
+// memberRing is this member's place on the gossiped ring of receivers.
+type memberRing struct{ c *cluster }
+
+// Spare looks whether the other receivers are enough for a quorum.
+func (m memberRing) Spare() error {
+	active := 0
+	for _, r := range m.c.members(gossip.RoleReceive) {
+		if r.ID != m.c.self.ID && r.State == ring.Active {
+			active++
+		}
+	}
+	if need := ring.Quorum(m.c.rf); active < need {
+		return errs.E(errs.Conflict, "%d other receivers are active, and a write needs %d", active, need)
+	}
+	return nil
+}
+
+// SetReadOnly implements receive.Ring.
+func (m memberRing) SetReadOnly(ctx context.Context) error { return m.c.gossip.SetReadOnly(ctx) }
+
+// Leave implements receive.Ring.
+func (m memberRing) Leave(ctx context.Context, drained bool) error {
+	return m.c.gossip.Leave(ctx, drained)
+}
