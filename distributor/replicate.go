@@ -103,10 +103,11 @@ func (w *write) start(r *route, direct bool) {
 	}
 }
 
-// startLocal writes the shards that start left, on this goroutine.
+// startLocal writes the shards that start left, on this goroutine. Those of others are their workers' by now: nothing of
+// them may be read but the peer, which an empty shard has none of.
 func (w *write) startLocal() {
 	for i := range w.replicas {
-		if s := &w.replicas[i]; !s.empty() && s.peer.local {
+		if s := &w.replicas[i]; s.peer != nil && s.peer.local {
 			failures, err := s.peer.send(s)
 			w.answer(s, failures, err)
 		}
