@@ -86,7 +86,9 @@ func allCommand(app *kingpin.Application) setup {
 		if err := scrapeSelf(p, cl, scrape, routeThanos(d)); err != nil {
 			return err
 		}
-		f.mount(p, server, d)
+		if err := f.mount(p, server, d); err != nil {
+			return err
+		}
 		mountQuery(p, server, q)
 		mountPage(p, server, writeURL)
 		storage.mountAdmin(p, server, r)

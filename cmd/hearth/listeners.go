@@ -55,12 +55,11 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "remote-write.server-tls", "the remote-write port", &f.opts.TLS)
 }
 
-// build makes the remote-write server; it has the probes as well.
-func (f *writeFlags) build(p *process, write http.Handler) *httpx.Server {
+// build makes the server for writes; it has the probes as well.
+func (f *writeFlags) build(p *process) *httpx.Server {
 	p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
 	s := httpx.New(p.log, p.reg, f.opts)
 	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
-	mountWrite(s, write)
 	return s
 }
 

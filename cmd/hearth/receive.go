@@ -77,6 +77,7 @@ type routeFlags struct {
 	tenantHeader  string
 	defaultTenant string
 	localEndpoint string
+	otlp          otlpFlags
 }
 
 func (f *routeFlags) bind(c *kingpin.CmdClause) {
@@ -85,6 +86,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
 	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
+	f.otlp.bind(c)
 }
 
 // tenantFlags say how requests name their tenant.
@@ -148,11 +150,19 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.route.bind(c)
 }
 
-// mount serves remote write on the HTTP port and on a port of its own.
-func (f *routing) mount(p *process, server *httpx.Server, d *distributor.Distributor) {
-	write := p.gate(d.Handler())
-	mountWrite(server, write)
-	p.addHTTP("remote-write", f.write.build(p, write))
+// mount serves remote write and OTLP on the HTTP port and on a port of its own.
+func (f *routing) mount(p *process, server *httpx.Server, d *distributor.Distributor) error {
+	otlp, err := f.route.otlp.handler(d)
+	if err != nil {
+		return err
+	}
+	own := f.write.build(p)
+	for _, s := range []*httpx.Server{server, own} {
+		mountWrite(s, p.gate(d.Handler()))
+		mountOTLP(s, p.gate(otlp))
+	}
+	p.addHTTP("remote-write", own)
+	return nil
 }
 
 func receiveCommand(app *kingpin.Application) setup {
@@ -199,7 +209,9 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		rpc.RegisterWrite(s, r, routeThanos(d))
-		f.mount(p, server, d)
+		if err := f.mount(p, server, d); err != nil {
+			return err
+		}
 		storage.mountAdmin(p, server, r)
 		cl.mount(p, server)
 		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
@@ -237,7 +249,9 @@ func distributorCommand(app *kingpin.Application) setup {
 			return err
 		}
 		rpc.RegisterWrite(s, refuseWriter{}, routeThanos(d))
-		f.mount(p, server, d)
+		if err := f.mount(p, server, d); err != nil {
+			return err
+		}
 		cl.mount(p, server)
 		return nil
 	}

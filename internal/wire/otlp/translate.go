@@ -1,0 +1,143 @@
+package otlp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/otlptranslator"
+	"github.com/prometheus/prometheus/config"
+	converter "github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
+	"github.com/prometheus/prometheus/util/annotations"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// Translator makes batches of OTLP metrics in one fixed way. It may be used concurrently.
+type Translator struct {
+	settings   converter.Settings
+	converters sync.Pool // of *converter.PrometheusConverter
+}
+
+// New makes a Translator; the error tells what is wrong with opts.
+func New(opts Options) (*Translator, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("otlp: %w", err)
+	}
+	strategy := otlptranslator.TranslationStrategyOption(opts.Strategy)
+	defaults := config.DefaultOTLPConfig
+	t := &Translator{settings: converter.Settings{
+		DisableTargetInfo: !opts.TargetInfo,
+		AddMetricSuffixes: strategy.ShouldAddSuffixes(),
+		AllowUTF8:         !strategy.ShouldEscape(),
+		PromoteResourceAttributes: converter.NewPromoteResourceAttributes(config.OTLPConfig{
+			PromoteAllResourceAttributes: opts.PromoteAllResourceAttributes,
+			PromoteResourceAttributes:    opts.PromoteResourceAttributes,
+			IgnoreResourceAttributes:     opts.IgnoreResourceAttributes,
+		}),
+		KeepIdentifyingResourceAttributes:    opts.KeepIdentifyingResourceAttributes,
+		ConvertHistogramsToNHCB:              opts.ConvertHistogramsToNHCB,
+		PromoteScopeMetadata:                 opts.PromoteScopeMetadata,
+		LabelNameUnderscoreSanitization:      defaults.LabelNameUnderscoreSanitization,
+		LabelNamePreserveMultipleUnderscores: defaults.LabelNamePreserveMultipleUnderscores,
+	}}
+	t.converters.New = func() any { return converter.NewPrometheusConverter(nil) }
+	return t, nil
+}
+
+// Translation is what became of a request.
+type Translation struct {
+	// Batch has one reference, the caller's. Each of its series has one sample or histogram.
+	Batch *wire.Batch
+	// Points is how many data points the request had.
+	Points int
+	// Warnings are for the sender: nothing was lost, but something is not as it may think.
+	Warnings []string
+
+	refused int // data points that could not become series
+	sink    *sink
+}
+
+// Rejected is how many data points were not stored, or not wholly: those that Translate refused and those whose series
+// failed, by Failure.Series. It needs the batch.
+func (t *Translation) Rejected(failures []wire.Failure) int {
+	return t.refused + t.sink.rejected(failures)
+}
+
+// Translate makes a batch of md, which is of no use afterwards. The batch takes about limit bytes at most. What cannot be
+// stored is in the batch's Rejected; an error says that nothing can be: kind TooLarge over the limit, Unavailable when ctx ended.
+func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int) (*Translation, error) {
+	b := wire.NewTranslated(id, limit)
+	s := &screening{batch: b}
+	s.request(md)
+	settings := t.settings
+	if s.spread > spreadNormal {
+		settings.LookbackDelta = 2 * s.spread / time.Duration(targetInfoSamples)
+	}
+	conv := t.converters.Get().(*converter.PrometheusConverter)
+	defer func() {
+		conv.Reset(nil)
+		t.converters.Put(conv)
+	}()
+	screened := len(b.Rejected)
+	out := &sink{batch: b, of: make([]int32, 0, s.points-s.refused)}
+	conv.Reset(out)
+	annots, err := conv.FromMetrics(ctx, md, settings)
+	if err != nil && out.full == nil && ctx.Err() == nil {
+		rejected := slices.Clone(b.Rejected[:screened])
+		b.Release()
+		b = wire.NewTranslated(id, limit)
+		b.Rejected = append(b.Rejected, rejected...)
+		s.batch = b
+		w := weeding{screening: s, ctx: ctx, conv: conv, settings: settings}
+		w.request(md)
+		out = &sink{batch: b}
+		conv.Reset(out)
+		annots, err = conv.FromMetrics(ctx, md, settings)
+	}
+	switch {
+	case out.full != nil:
+		err = out.full
+	case ctx.Err() != nil:
+		err = errs.Wrap(errs.Unavailable, ctx.Err())
+	default:
+		return &Translation{Batch: b, Points: s.points, Warnings: warnings(annots, err), refused: s.refused, sink: out}, nil
+	}
+	b.Release()
+	return nil, err
+}
+
+// The converter writes a target_info sample every half lookback delta from the earliest to the latest data point of a
+// resource, however far one bad clock has put these apart. Beyond a day they are spread out, so that there are not more.
+const (
+	spreadNormal      = 24 * time.Hour
+	targetInfoSamples = int64(spreadNormal / (5 * time.Minute / 2))
+)
+
+// maxWarnings is how many warnings a sender is told.
+const maxWarnings = 10
+
+// warnings is what to tell a sender: what the converter noticed, and err, which cost no data point. A metric without data
+// points is nothing to warn of: SDKs send them all the time.
+func warnings(annots annotations.Annotations, err error) []string {
+	var texts []string
+	for _, a := range annots {
+		if !errors.Is(a, annotations.PromQLInfo) && converter.WarningCategoryOf(a) != converter.WarningCategoryEmptyDataPoints {
+			texts = append(texts, a.Error())
+		}
+	}
+	slices.Sort(texts)
+	if err != nil {
+		texts = append(texts, "no "+targetInfo+" was made: "+err.Error())
+	}
+	if len(texts) > maxWarnings {
+		texts = append(texts[:maxWarnings], fmt.Sprintf("and %d more", len(texts)-maxWarnings))
+	}
+	return texts
+}

@@ -1,0 +1,180 @@
+package wire
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// What translators of other protocols make a pooled Batch with, one sample at a time.
+
+// seriesSize is about what a series costs beside its labels, in bytes: Series, Sample, growth of arenas.
+const seriesSize = 320
+
+// NewTranslated is an empty pooled batch of tenant id with one reference, that may take limit bytes of memory. Who makes it
+// fills it with AddSample, AddHistogram, AddMetadata and Reject before sharing it.
+func NewTranslated(id tenant.ID, limit int) *Batch {
+	b := newPooled(id)
+	b.limit = limit
+	return b
+}
+
+// AddSample adds a series of one sample; nothing is assumed of ls but its order. An error of kind Invalid says that the
+// series was rejected and is listed in Rejected, one of kind TooLarge that the batch may take nothing more. Exemplars
+// whose labels are unusable are rejected by themselves.
+func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemplar) error {
+	at := b.mark()
+	b.samples = append(b.samples, s)
+	return b.add(at, ls, s.T, exemplars)
+}
+
+// AddHistogram is AddSample for a native histogram. An invalid one is rejected like unusable labels. The batch owns the
+// histogram from here on.
+func (b *Batch) AddHistogram(ls labels.Labels, h Histogram, exemplars []exemplar.Exemplar) error {
+	at := b.mark()
+	b.histograms = append(b.histograms, h)
+	if err := validate(h); err != nil {
+		b.lost.Exemplars += len(exemplars)
+		return b.refuse(at, ls, "histogram: "+err.Error())
+	}
+	if !b.charge(histogramSize) {
+		return b.full(at)
+	}
+	return b.add(at, ls, h.T, exemplars)
+}
+
+func validate(h Histogram) error {
+	if h.H != nil {
+		return h.H.Validate()
+	}
+	return h.FH.Validate()
+}
+
+// add ends the series that began at at. An exemplar without a time has that of the sample, t.
+func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exemplar) error {
+	if !b.charge(seriesSize + len(exemplars)*exemplarSize) {
+		return b.full(at)
+	}
+	from := len(b.canonical)
+	b.canonical = AppendTenant(b.canonical, b.Tenant)
+	named, fault := b.appendChecked(ls)
+	if fault == "" && !named {
+		fault = "no metric name"
+	}
+	if fault != "" {
+		b.lost.Exemplars += len(exemplars)
+		return b.refuse(at, ls, fault)
+	}
+	full := b.canonical[from:]
+	for _, e := range exemplars {
+		from := len(b.canonical)
+		if _, fault := b.appendChecked(e.Labels); fault != "" {
+			b.canonical = b.canonical[:from]
+			b.loseExemplar(fault)
+			continue
+		}
+		out := Exemplar{T: e.Ts, V: e.Value, Labels: since(b.canonical, from)}
+		if !e.HasTs {
+			out.T = t
+		}
+		b.exemplars = append(b.exemplars, out)
+	}
+	if len(b.canonical) > b.limit {
+		return b.full(at)
+	}
+	b.keep(at, full)
+	return nil
+}
+
+func (b *Batch) full(at mark) error {
+	b.undo(at)
+	return errs.E(errs.TooLarge, "the request becomes more series than fit into memory")
+}
+
+func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
+	var reason string
+	b.drop(at, func() string {
+		var t labelText
+		ls.Range(func(l labels.Label) { t.add([]byte(l.Name), []byte(l.Value)) })
+		reason = fault + " in " + t.String()
+		return reason
+	})
+	if reason == "" { // one of too many to be listed
+		reason = fault
+	}
+	return errs.E(errs.Invalid, "%s", reason)
+}
+
+// appendChecked appends ls to the canonical arena and reports whether there is a metric name among them, and what makes
+// them unusable ("" = nothing).
+func (b *Batch) appendChecked(ls labels.Labels) (named bool, fault string) {
+	last := ""
+	ls.Range(func(l labels.Label) {
+		switch {
+		case fault != "":
+			return
+		case l.Name == "":
+			fault = "a label has no name"
+			return
+		case len(l.Name) > MaxLabelLength || len(l.Value) > MaxLabelLength:
+			fault = "label " + quote([]byte(l.Name)) + " is longer than 16 MiB"
+			return
+		case l.Name == last:
+			fault = "label " + quote([]byte(l.Name)) + " occurs twice"
+			return
+		case l.Name < last:
+			panic("BUG: labels are not sorted")
+		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
+			fault = "label " + quote([]byte(l.Name)) + " is not UTF-8"
+			return
+		}
+		last = l.Name
+		if l.Value == "" {
+			return
+		}
+		named = named || l.Name == nameLabel
+		b.canonical = append(append(b.canonical, l.Name...), Sep)
+		b.canonical = append(append(b.canonical, l.Value...), Sep)
+	})
+	return named, fault
+}
+
+// AddMetadata adds what is known of a family, unless something is already or the name is unusable. It is false when the
+// batch may take nothing more.
+func (b *Batch) AddMetadata(m Metadata) bool {
+	if _, ok := b.families.names[m.Family]; ok || m.Family == "" || !utf8.ValidString(m.Family) {
+		return true
+	}
+	if !b.charge(len(m.Family) + len(m.Help) + len(m.Unit)) {
+		return false
+	}
+	m.Help, m.Unit = strings.ToValidUTF8(m.Help, "\uFFFD"), strings.ToValidUTF8(m.Unit, "\uFFFD")
+	if b.families.names == nil {
+		b.families.names = make(map[string]struct{})
+	}
+	b.families.names[m.Family] = struct{}{}
+	b.Metadata = append(b.Metadata, m)
+	return true
+}
+
+// Reject lists f in Rejected, with kind Invalid: something that could not even become a series.
+func (b *Batch) Reject(f Failure) {
+	b.reject(f, func() string { return f.Reason })
+}
+
+// Memory is about how many bytes b takes.
+func (b *Batch) Memory() int64 {
+	n := len(b.canonical) + seriesSize*len(b.Series) + exemplarSize*len(b.exemplars)
+	for i := range b.histograms {
+		n += histogramSize
+		if h := b.histograms[i].H; h != nil {
+			n += 8 * (len(h.PositiveBuckets) + len(h.NegativeBuckets) + len(h.PositiveSpans) + len(h.NegativeSpans) + len(h.CustomValues))
+		}
+	}
+	return int64(n)
+}
