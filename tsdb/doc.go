@@ -4,7 +4,7 @@
 // Flow:  Append -> refs (key -> reference) -> head appender -> WAL -> head -> cut -> block -> (shipped by receive) -> deleted
 //
 // Layout: <dir>/<tenant>/{wal,wbl,chunks_head,chunk_snapshot.*,<ULID>} as Prometheus has it, plus metadata.json and,
-// while the tenant is closed, summary.json. <dir>/lock keeps a second process out.
+// while the tenant is closed, summary.json. <dir>/~lock keeps a second process out.
 //
 // Invariants:
 //   - A sample that Append acknowledged is in the WAL, or, out of order, in the WBL. A log that could not be written

@@ -203,3 +203,16 @@ func appendFile(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// TestTenantNamedLock has a name that this package, or one before it, may have wanted for itself.
+func TestTenantNamedLock(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	put(t, d, "lock", labels.FromStrings("a", "b"), float64(time.Now().UnixMilli()), 1)
+	other, err := New(slog.New(slog.DiscardHandler), nil, d.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Open(t.Context(), nil); err == nil {
+		t.Fatal("two processes have one directory")
+	}
+}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -23,13 +23,16 @@ import (
 // closeTimeout is how long Close waits for the readers of a tenant.
 const closeTimeout = 30 * time.Second
 
+// lockName is the file that keeps other processes out. No tenant can have this name.
+const lockName = "~lock"
+
 // DB is the TSDBs of all tenants below one directory. It is safe for concurrent use.
 type DB struct {
 	log  *slog.Logger
 	reg  prometheus.Registerer // of the tenants' library metrics; may be nil
 	opts Options
 	m    *metrics
-	lock *tsdbutil.DirLocker
+	lock fileutil.Releaser
 	gate chan struct{} // one slot per opening
 	cuts chan struct{} // one slot per cut
 	room *room
@@ -71,11 +74,8 @@ func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
 	}
-	lock, err := tsdbutil.NewDirLocker(d.opts.Dir, "tsdb", slog.New(slog.DiscardHandler), nil)
+	lock, _, err := fileutil.Flock(filepath.Join(d.opts.Dir, lockName))
 	if err != nil {
-		return errs.E(errs.Internal, "lock tsdb directory: %w", err)
-	}
-	if err := lock.Lock(); err != nil {
 		return errs.E(errs.Internal, "lock tsdb directory %s (does another process use it?): %w", d.opts.Dir, err)
 	}
 	d.lock = lock
