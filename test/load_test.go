@@ -120,8 +120,8 @@ func (l *load) check(a api, quiet bool) error {
 	acked := append([]int64(nil), l.acked...)
 	l.mu.Unlock()
 	first, last := time.UnixMilli(acked[0]), time.UnixMilli(acked[len(acked)-1])
-	window := last.Sub(first) + 2*time.Second
-	ans, err := a.query(fmt.Sprintf(`load{job=%q}[%dms]`, l.job, window.Milliseconds()), last.Add(time.Second))
+	window := last.Sub(first) + time.Second // and not a moment after the last one: the load may go on
+	ans, err := a.query(fmt.Sprintf(`load{job=%q}[%dms]`, l.job, window.Milliseconds()), last)
 	if err != nil {
 		return err
 	}
