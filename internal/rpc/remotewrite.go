@@ -171,19 +171,18 @@ func (c *Client) writePlain(ctx context.Context, s wire.Shard) error {
 	return c.invoke(c.outgoing(ctx, s.Batch.Tenant), "/"+serviceWriteable+"/RemoteWrite", thanosFrame(s), &thanospb.WriteResponse{})
 }
 
-// thanosFrame is s as a WriteRequest to be stored, not routed on: replica 1, and one tuple.
+// thanosFrame is s as a WriteRequest to be stored, not routed on: replica 1. Its form is that with one tenant, which all
+// releases of Thanos know: one that does not know tuples would find nothing to store in them, and answer OK.
 func thanosFrame(s wire.Shard) *encoded {
 	body, one := frames.empty(), frames.empty()
 	defer frames.Put(one)
-	tuple := *body
+	m := *body
 	for _, i := range s.Series {
 		*one = appendTimeSeries((*one)[:0], &s.Batch.Series[i])
-		tuple = protowire.AppendBytes(append(tuple, 1<<3|2), *one)
+		m = protowire.AppendBytes(append(m, 1<<3|2), *one)
 	}
-	tuple = protowire.AppendString(append(tuple, 2<<3|2), string(s.Batch.Tenant))
-	*body = tuple
-	head := append(make([]byte, 0, 16), 3<<3, 1, 4<<3|2)
-	return &encoded{head: protowire.AppendVarint(head, uint64(len(tuple))), body: body}
+	*body = protowire.AppendString(append(m, 2<<3|2), string(s.Batch.Tenant))
+	return &encoded{head: []byte{3 << 3, 1}, body: body}
 }
 
 // appendTimeSeries appends s as a prometheus.TimeSeries. Start timestamps have no field there.

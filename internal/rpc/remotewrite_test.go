@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
@@ -141,6 +142,18 @@ func TestPlainPeer(t *testing.T) {
 			t.Errorf("conflict: %v", err)
 		}
 		<-got
+	}
+}
+
+// TestThanosFrame: releases of Thanos up to 0.42 know no tuples, and answer OK to a request in which they see no series.
+func TestThanosFrame(t *testing.T) {
+	s := richShard()
+	var m thanospb.WriteRequest
+	if err := proto.Unmarshal(frameBytes(thanosFrame(s)), &m); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Timeseries) != len(s.Series) || m.Tenant != "team-a" || m.Replica != 1 || len(m.TimeseriesTenantData) > 0 {
+		t.Errorf("%d series of tenant %q as replica %d, %d tuples", len(m.Timeseries), m.Tenant, m.Replica, len(m.TimeseriesTenantData))
 	}
 }
 
