@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/grafana/regexp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
@@ -32,7 +33,7 @@ func (p *peer) labels(name string) bool {
 }
 
 // anyName is for those who refuse to select everything.
-var anyName = labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
+var anyName = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".+")
 
 // matchersFor are the matchers to send: for a Thanos store the tenant is one more label.
 func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*labels.Matcher {
