@@ -153,7 +153,7 @@ func uvarint(m []byte) (v uint64, n int) {
 
 // sizeJSON counts objects, arrays and commas outside of strings. Every object is taken for a large one.
 func sizeJSON(msg []byte) (int64, error) {
-	const object, array, item = 160, 32, 16
+	const object, array, item = 240, 32, 16
 	size, depth, quoted := int64(len(msg)), 0, false
 	for i := 0; i < len(msg); i++ {
 		c := msg[i]
