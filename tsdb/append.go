@@ -301,14 +301,13 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 		}
 		return true, nil
 	}
-	if w.ref == 0 && w.labels.IsEmpty() {
-		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
+	ref, err := storage.SeriesRef(0), error(nil)
+	if w.ref != 0 {
+		ref, err = tx.app.Append(w.ref, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
 	}
-	ref, err := tx.app.Append(w.ref, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
-	if err != nil && w.labels.IsEmpty() && errors.Is(err, promtsdb.ErrInvalidSample) {
-		// The head forgot the series since its reference was cached: "empty labelset".
-		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
-		ref, err = tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	if w.ref == 0 || err != nil && w.labels.IsEmpty() && errors.Is(err, promtsdb.ErrInvalidSample) {
+		// It is new, or the head forgot it since its reference was cached: "empty labelset".
+		ref, err = w.appendUnknown(st, p)
 	}
 	if err != nil {
 		kind := classify(err)
@@ -320,6 +319,18 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	}
 	w.ref, w.last, w.some = ref, p, true
 	return true, nil
+}
+
+// appendUnknown appends to a series that the head may have to make. Only one is made at a time: the head hands its lists
+// of references to readers and puts a smaller one that comes after a larger one in its place there, in the reader's
+// hands, so that the reader misses a series. Made one after the other, references come in order.
+func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, error) {
+	if w.labels.IsEmpty() {
+		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels)
+	}
+	w.tx.in.making.Lock()
+	defer w.tx.in.making.Unlock()
+	return w.tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
 }
 
 func outsideWindow(t int64, tx *transaction) error {

@@ -304,3 +304,46 @@ func TestClassify(t *testing.T) {
 	f(fmt.Errorf("x: %w", histogram.ErrHistogramSpanNegativeOffset), errs.Invalid)
 	f(context.Canceled, errs.Internal)
 }
+
+// TestNewSeriesAreSeen makes series from several requests at once: a reader sees all that were acknowledged before.
+func TestNewSeriesAreSeen(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	now := time.Now().UnixMilli()
+	const writers, each = 4, 400
+	var acked [writers]atomic.Int64
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				b := wire.NewBatch(team)
+				b.Add(labels.FromStrings("__name__", "new", "w", fmt.Sprint(w), "i", fmt.Sprint(i))).Samples = []wire.Sample{{T: now, V: 1}}
+				if f, err := d.Append(context.Background(), wire.All(b)); err != nil || len(f) > 0 {
+					t.Error(f, err)
+				}
+				acked[w].Store(int64(i + 1))
+			}
+		})
+	}
+	for done := false; !done; {
+		var want [writers]int64
+		done = true
+		for w := range want {
+			want[w] = acked[w].Load()
+			done = done && want[w] == each
+		}
+		seen := [writers]int64{}
+		for name := range read(t, d, team) {
+			var w int
+			if _, err := fmt.Sscanf(name[strings.Index(name, ` w="`):], ` w="%d"`, &w); err != nil {
+				t.Fatal(name, err)
+			}
+			seen[w]++
+		}
+		for w := range want {
+			if seen[w] < want[w] {
+				t.Fatalf("a reader saw %d series of writer %d, %d were acknowledged", seen[w], w, want[w])
+			}
+		}
+	}
+	wg.Wait()
+}

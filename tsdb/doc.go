@@ -16,6 +16,6 @@
 //   - A TSDB is closed only when nobody uses it: readers hold memory that closing unmaps.
 //
 // Locks, in order: DB.mu, tenantDB.mu, DB.spawning; none is held during I/O. instance.cutting, then instance.fence (shared
-// by appends, whole for the cut), then refs.mu and the TSDB's own. metadataStore.saving, then
+// by appends, whole for the cut), then instance.making, then refs.mu and the TSDB's own. metadataStore.saving, then
 // metadataStore.mu. blockList.mu alone.
 package tsdb

@@ -37,6 +37,7 @@ type instance struct {
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
 
+	making  sync.Mutex // one new series at a time: see appendUnknown
 	cutting sync.Mutex // one cut at a time; guards bound
 	bound   int64      // all samples before it (ms) that came in order are in blocks, or are about to be
 	stop    context.CancelFunc
