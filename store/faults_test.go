@@ -14,10 +14,12 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 var errFault = errors.New("injected fault")
@@ -46,6 +48,48 @@ func (b *faultBucket) Iter(ctx context.Context, dir string, f func(string) error
 		return errFault
 	}
 	return b.Bucket.Iter(ctx, dir, f, o...)
+}
+
+// TestUnreadMeta: a block whose meta.json the bucket does not deliver may be anybody's, so every answer says that it is not in
+// there, until it is.
+func TestUnreadMeta(t *testing.T) {
+	bkt := &getFault{Bucket: inMemory(t)}
+	a, _ := twoBlocks(t, bkt)
+	object := block.Object(a, block.MetaName)
+	bkt.fails.Store(&object)
+	g := opened(t, bkt)
+	f := func(id tenant.ID, want string) {
+		t.Helper()
+		if got := seriesOf(t, g.Select(t.Context(), ask(id, 0, 5000))); !strings.HasPrefix(got, want) || strings.Contains(want, "warning") != strings.Contains(got, "warning") {
+			t.Errorf("series of %s: %s, want %s", id, got, want)
+		}
+		for _, ms := range [][]*labels.Matcher{nil, {match(labels.MatchNotEqual, "x", "y")}} {
+			if _, w, err := g.LabelNames(t.Context(), ask(id, 0, 5000, ms...)); (len(w) > 0) != strings.Contains(want, "warning") || err != nil {
+				t.Errorf("label names of %s: %q, %v", id, w, err)
+			}
+		}
+	}
+	f(team, goodPart+" warning: block "+a.String())
+	f("nobody", "warning: block "+a.String())
+	bkt.fails.Store(nil)
+	if err := g.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f(team, `{__name__="a"`)
+	f("nobody", "")
+}
+
+// getFault does not deliver one object.
+type getFault struct {
+	objstore.Bucket
+	fails atomic.Pointer[string]
+}
+
+func (b *getFault) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if object := b.fails.Load(); object != nil && *object == name {
+		return nil, errFault
+	}
+	return b.Bucket.Get(ctx, name)
 }
 
 // clock stands at a moment until it is moved.

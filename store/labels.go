@@ -95,7 +95,6 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 	}
 	var local []whole
 	withMatchers := false
-	var warnings series.Warnings
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
 		for _, gr := range v.groups(t.streams, r.Matchers) {
 			withMatchers = withMatchers || len(gr.matchers) > 0
@@ -107,7 +106,6 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 				}
 			}
 		}
-		warnings = t.warnings(r.MinTime, r.MaxTime)
 		return held
 	})
 	if err != nil {
@@ -115,6 +113,7 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 	}
 	if !withMatchers {
 		defer q.end()
+		warnings := q.warnings
 		for _, l := range local {
 			if err := ofBlock(l.b, l.added); err != nil {
 				warnings = append(warnings, missing{id: l.b.meta.ULID, err: err}.warning())

@@ -104,6 +104,8 @@ type request struct {
 	lease  *lease
 	wg     sync.WaitGroup // reads of its blocks
 	held   []*bucketBlock
+	// warnings name the blocks that should answer and cannot.
+	warnings series.Warnings
 }
 
 // begin admits a request, and holds what pick chooses of the snapshot.
@@ -118,7 +120,7 @@ func (g *Gateway) begin(ctx context.Context, r *series.Request, pick func(*tenan
 		l.close()
 		return nil, errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded")
 	}
-	q := &request{Request: r, g: g, lease: l}
+	q := &request{Request: r, g: g, lease: l, warnings: g.current.warnings(r.Tenant, r.MinTime, r.MaxTime)}
 	q.ctx, q.cancel = context.WithCancel(ctx)
 	if t := g.current.tenants[r.Tenant]; t != nil {
 		q.held = pick(t)
@@ -147,7 +149,6 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 		pieces []piece
 	}
 	var groups []chosen
-	var warnings series.Warnings
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
 		for _, gr := range v.groups(t.streams, r.Matchers) {
 			c := chosen{gr, pieces(gr.streams, r.MinTime, r.MaxTime, r.MaxResolution)}
@@ -156,13 +157,12 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 			}
 			groups = append(groups, c)
 		}
-		warnings = t.warnings(r.MinTime, r.MaxTime)
 		return held
 	})
 	if err != nil {
 		return series.Failed(err)
 	}
-	out := &requestSet{q: q, warnings: warnings}
+	out := &requestSet{q: q}
 	var sets []series.Set
 	for _, c := range groups {
 		// A filter that needs no other labels than a block has is applied there, before chunks are read.
@@ -179,25 +179,14 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 	return out
 }
 
-// warnings name the blocks that should have answered for [mint, maxt].
-func (t *tenantBlocks) warnings(mint, maxt int64) (out series.Warnings) {
-	for _, m := range t.missing {
-		if m.mint <= maxt && m.maxt > mint {
-			out = append(out, m.warning())
-		}
-	}
-	return out
-}
-
 // requestSet is the answer of a select: the merged set, started all at once, cut by shard and limit.
 type requestSet struct {
 	series.Set
-	q        *request
-	blocks   []*blockSet
-	warnings series.Warnings
-	started  bool
-	closed   bool
-	yielded  int
+	q       *request
+	blocks  []*blockSet
+	started bool
+	closed  bool
+	yielded int
 }
 
 func (s *requestSet) Next() bool {
@@ -223,7 +212,7 @@ func (s *requestSet) Next() bool {
 }
 
 func (s *requestSet) Warnings() series.Warnings {
-	return append(slices.Clone(s.warnings), s.Set.Warnings()...)
+	return append(slices.Clone(s.q.warnings), s.Set.Warnings()...)
 }
 
 // Close ends the reads and frees what was held.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -21,7 +22,9 @@ type snapshot struct {
 	tenants map[tenant.ID]*tenantBlocks
 	// sources are the blocks that are served themselves, or as a part of a compacted raw one.
 	sources map[ulid.ULID]bool
-	info    series.Info
+	// unread are blocks whose meta.json the bucket did not deliver: they may be any tenant's, of any time.
+	unread []missing
+	info   series.Info
 }
 
 // tenantBlocks is one tenant's part of a snapshot.
@@ -46,6 +49,32 @@ type missing struct {
 }
 
 func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read: %v", m.id, m.err) }
+
+// unread are the blocks of v that are in the bucket and whose meta.json it did not deliver, in order. One that is there and
+// faulty is not among them: it is in the log until somebody repairs it, and never was an answer's.
+func unread(v block.View) (out []missing) {
+	for id, err := range v.Partial {
+		if errs.KindOf(err) == errs.Unavailable {
+			out = append(out, missing{id, math.MinInt64, math.MaxInt64, err})
+		}
+	}
+	slices.SortFunc(out, func(a, b missing) int { return a.id.Compare(b.id) })
+	return out
+}
+
+// warnings name the blocks that should have answered tenant id for [mint, maxt].
+func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings) {
+	all := s.unread
+	if t := s.tenants[id]; t != nil {
+		all = slices.Concat(all, t.missing)
+	}
+	for _, m := range all {
+		if m.mint <= maxt && m.maxt > mint {
+			out = append(out, m.warning())
+		}
+	}
+	return out
+}
 
 // newSnapshot groups the blocks, which are in order of time, and the failed ones.
 func newSnapshot(blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
