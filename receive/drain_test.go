@@ -6,15 +6,20 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 func TestNextStep(t *testing.T) {
@@ -395,4 +400,61 @@ func TestHandleDrain(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestGateSeals: what passed before the seal is counted when seal returns, and nothing passes after it.
+func TestGateSeals(t *testing.T) {
+	var g gate
+	var wg sync.WaitGroup
+	var passed atomic.Uint64
+	for range 4 {
+		wg.Go(func() {
+			for g.enter() {
+				passed.Add(1)
+				g.leave()
+			}
+		})
+	}
+	for g.passed.Load() < 1000 {
+		runtime.Gosched()
+	}
+	if err := g.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	counted := g.passed.Load()
+	wg.Wait()
+	if counted != passed.Load() || counted != g.passed.Load() {
+		t.Errorf("%d writes passed, %d were counted when it was sealed", passed.Load(), counted)
+	}
+}
+
+// TestDrainReceiver drains a real receiver: what it held is in the bucket, and it takes no more.
+func TestDrainReceiver(t *testing.T) {
+	bkt := objstore.NewInMemBucket()
+	r, _ := start(t, t.TempDir(), bkt, nil)
+	write(t, r, team, labels.FromStrings("__name__", "up"), time.Now(), 1)
+	left := make(chan struct{})
+	opts := DefaultDrainOptions()
+	opts.Quiet, opts.Poll, opts.Linger = time.Millisecond, time.Millisecond, 0
+	ring := newRig(t, serves(0))
+	d, err := NewDrainer(slog.New(slog.DiscardHandler), nil, r, ring, ring.gateways, func() { close(left) }, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Open(t.Context(), func(err error) { t.Error(err); close(left) }), d.Begin()); err != nil {
+		t.Fatal(err)
+	}
+	<-left
+	if s := d.Status(); s.Phase != Left || s.Pending != 0 || s.Unserved != 0 || s.Blocks == 0 || !s.Sealed {
+		t.Errorf("%+v", s)
+	}
+	if _, err := r.Write(t.Context(), wire.Shard{}); errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("a write to a member that left: %v", err)
+	}
+	if len(bkt.Objects()) == 0 {
+		t.Error("nothing is in the bucket")
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 }
