@@ -36,7 +36,16 @@ func (r Result) Err() error {
 		return nil
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "tenant %s: %d of %d series not stored, or not wholly", r.Tenant, len(r.Failures), r.Series)
+	metadata := 0 // failures that concern no series
+	for _, f := range r.Failures {
+		if f.Series < 0 && f.Samples+f.Histograms+f.Exemplars == 0 {
+			metadata++
+		}
+	}
+	fmt.Fprintf(&text, "tenant %s: %d of %d series not stored, or not wholly", r.Tenant, len(r.Failures)-metadata, r.Series)
+	if metadata > 0 {
+		fmt.Fprintf(&text, ", and metadata of %d families", metadata)
+	}
 	for i, f := range r.Failures {
 		if i == shownFailures {
 			fmt.Fprintf(&text, "\n... and %d more", len(r.Failures)-i)
