@@ -240,3 +240,42 @@ func TestInfo(t *testing.T) {
 		t.Errorf("no endpoints: %+v, error %v", info, err)
 	}
 }
+
+// TestNewcomer: a receiver that registered after the last poll may have taken what others lost. It is asked at once.
+func TestNewcomer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up")}}
+		var endpoints []Endpoint
+		for _, name := range []string{"a", "c", "b"} {
+			e, _ := receiver(name, data)
+			e.Known = series.Info{Role: receiveRole, Instance: name}
+			endpoints = append(endpoints, e)
+		}
+		endpoints[1].Source.(*sourcetest.Memory).Fail = func() error { return errs.E(errs.Unavailable, "killed") }
+		var known atomic.Int64
+		known.Store(2)
+		opts := DefaultOptions()
+		opts.Retention = 100 * 365 * 24 * time.Hour
+		opts.Membership = func() (ms Membership) {
+			ms.ReplicationFactor = 3
+			for _, e := range endpoints[:known.Load()] {
+				ms.History = append(ms.History, ring.Incarnation{Member: ring.Member{ID: e.Name}})
+			}
+			return ms
+		}
+		q, err := New(slog.New(slog.DiscardHandler), nil, func() []Endpoint { return endpoints[:known.Load()] }, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Open(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		for range 2 {
+			if n, warnings, err := selectAll(q); n != 1 || len(warnings) > 0 || err != nil {
+				t.Errorf("%d receivers: %d series, warnings %q, error %v", known.Load(), n, warnings, err)
+			}
+			known.Store(3)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -38,10 +39,27 @@ func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 	}
 }
 
+// members are those of the last poll and the receivers that have come since: what they take counts from their first
+// moment on, and so they must be asked from then on.
+func (q *Querier) members() []*member {
+	polled := q.view.Load().members
+	all := polled[:len(polled):len(polled)]
+	for _, e := range q.endpoints() {
+		if e.Known.Role != receiveRole {
+			continue
+		}
+		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *member, name string) int { return strings.Compare(m.Name, name) })
+		if !found {
+			all = append(all, &member{Endpoint: e, info: e.Known})
+		}
+	}
+	return all
+}
+
 // plan decides whom to ask. Members that did not answer the last poll are asked only if the answer would be incomplete
 // without them.
 func (q *Querier) plan(r *series.Request, p *params) plan {
-	plan := choose(q.view.Load().members, r, p.storeMatch)
+	plan := choose(q.members(), r, p.storeMatch)
 	if len(plan.down) == 0 {
 		return plan
 	}
