@@ -78,7 +78,7 @@ func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Met
 	s.request(md)
 	settings := t.settings
 	if s.spread > spreadNormal {
-		settings.LookbackDelta = 2 * s.spread / time.Duration(targetInfoSamples)
+		settings.LookbackDelta = s.spread / time.Duration(targetInfoSamples) * 2 // which must not overflow
 	}
 	conv := t.converters.Get().(*converter.PrometheusConverter)
 	defer func() {

@@ -3,10 +3,12 @@ package otlp
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -153,20 +155,28 @@ func TestRejectedByFailures(t *testing.T) {
 	}
 }
 
-// TestBadClock bounds the target_info samples that one bad time makes.
+// TestBadClock bounds the target_info samples that one bad time makes, and the time they take.
 func TestBadClock(t *testing.T) {
-	md := pmetric.NewMetrics()
-	points := sumOf(resourceOf(md, service), "x", pmetric.AggregationTemporalityCumulative, 1, 2)
-	points.At(0).SetTimestamp(1)
-	got := translate(t, Protobuf, encode(Protobuf, md), DefaultOptions())
-	defer got.Batch.Release()
-	if n := len(got.Batch.Series); n < 3 || n > 4+int(targetInfoSamples) {
-		t.Fatalf("%d series", n)
+	f := func(first, second pcommon.Timestamp) {
+		t.Helper()
+		md := pmetric.NewMetrics()
+		points := sumOf(resourceOf(md, service), "x", pmetric.AggregationTemporalityCumulative, 1, 2)
+		points.At(0).SetTimestamp(first)
+		points.At(1).SetTimestamp(second)
+		got := translate(t, Protobuf, encode(Protobuf, md), DefaultOptions())
+		defer got.Batch.Release()
+		if n := len(got.Batch.Series); n < 4 || n > 5+int(targetInfoSamples) {
+			t.Fatalf("%d series", n)
+		}
+		last := got.Batch.Series[len(got.Batch.Series)-1]
+		if want := int64(max(first, second)) / 1e6; last.Samples[0].T != want {
+			t.Fatalf("the newest target_info is of %v, not %v", time.UnixMilli(last.Samples[0].T), time.UnixMilli(want))
+		}
 	}
-	last := got.Batch.Series[len(got.Batch.Series)-1]
-	if last.Samples[0].T != now.UnixMilli() {
-		t.Fatalf("the newest target_info is of %v", time.UnixMilli(last.Samples[0].T))
-	}
+	f(1, stamp(0))
+	f(stamp(-25*time.Hour), stamp(0))
+	f(stamp(0), math.MaxInt64)
+	f(1, math.MaxInt64)
 }
 
 // TestTooMuch stops a request that becomes more than it may.
