@@ -153,6 +153,7 @@ func drainOf(n *node) (s drainStatus, err error) {
 // TestDrain takes one of four receivers away, adds another, and loses one for good, all under load: no write fails, and
 // every answer is whole and without a warning.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 4)
 	f.placed("before") // the ring is at work: what fails from here on is a failure
 	l := startLoad(t, f.writeURL(), "steady", fleetSeries, 200*time.Millisecond, tenantHeader("acme"))
@@ -214,11 +215,12 @@ func TestDrain(t *testing.T) {
 
 // TestDrainAllInOne: of two processes with one copy of each series, one hands everything over to the other.
 func TestDrainAllInOne(t *testing.T) {
+	t.Parallel()
 	bucket := "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}"
 	var nodes []*node
 	for _, name := range []string{"a1", "a2"} {
 		n := newNode(t, name, "all")
-		n.args = append(n.args, "--remote-write.address="+n.write, "--data-dir="+n.dir, "--self-scrape.interval=0s", "--sync-block-duration=1s",
+		n.args = append(n.args, "--remote-write.address="+n.write, "--data-dir="+n.dir, "--self-scrape.interval=0s", "--sync-block-duration=8s",
 			"--drain.timeout=12s", bucket)
 		nodes = append(nodes, n)
 	}
@@ -275,6 +277,7 @@ func TestDrainAllInOne(t *testing.T) {
 
 // TestDrainFails: a member that cannot ship keeps its place and its data, says why, and does not end with status 0.
 func TestDrainFails(t *testing.T) {
+	t.Parallel()
 	bucket := t.TempDir() + "/bucket"
 	n := newNode(t, "r1", "receive")
 	n.args = append(n.args[:len(n.args)-1], "--tsdb.path="+n.dir, "--drain-on-stop", "--objstore.config=type: FILESYSTEM\nconfig: {directory: "+bucket+"}")
