@@ -160,8 +160,11 @@ func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan p
 	answered, failed := col.reports()
 	if early {
 		for _, g := range plan.groups {
-			if !slices.ContainsFunc(failed, func(f failure) bool { return f.name == g[0].label() }) {
-				answered = append(answered, g[0].info)
+			at := slices.IndexFunc(g, func(m *member) bool {
+				return !slices.ContainsFunc(failed, func(f failure) bool { return f.name == m.label() })
+			})
+			if at >= 0 {
+				answered = append(answered, g[at].info)
 			}
 		}
 	}

@@ -37,6 +37,12 @@ func assess(ms Membership, q, local span, window time.Duration, answered []serie
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
+	asked := func(i series.Info) bool { return i.Role == storeRole }
+	if !slices.ContainsFunc(answered, asked) && !slices.ContainsFunc(failed, func(f failure) bool { return asked(f.info) }) {
+		if gone := drained(ms, q, window); len(gone) > 0 {
+			missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
+		}
+	}
 	q.mint, q.maxt = max(q.mint, local.mint), min(q.maxt, local.maxt)
 	if text := worstMoment(ms, q, window, answered); text != "" {
 		missing = append(missing, text)
@@ -53,7 +59,21 @@ func standsIn(answered []series.Info, info series.Info) bool {
 	return info.Bucket != "" && slices.ContainsFunc(answered, func(a series.Info) bool { return a.Bucket == info.Bucket })
 }
 
-const receiveRole = "receive"
+const (
+	receiveRole = "receive"
+	storeRole   = "store"
+)
+
+// drained are the receivers that held samples of q and left, having shipped them.
+func drained(ms Membership, q span, window time.Duration) (ids []string) {
+	for _, i := range ms.History {
+		if s := lifetime(i, window); i.Drained && s.mint <= q.maxt && s.maxt >= q.mint {
+			ids = append(ids, i.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
 
 // worstMoment looks for a moment within q at which all copies of a sample may have been on receivers that did not answer.
 // At each moment the incarnations that were members then count; only their beginnings and ends change the picture.

@@ -75,7 +75,7 @@ func TestReceiversComplete(t *testing.T) {
 	f("the same, from the beginning", 3, day,
 		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "receivers a, b ")
 
-	f("drained members are not missed", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, true), incarnation("c", "", 0, 6, true), member("d"), member("e")}, live("a", "d", "e"), "")
+	f("drained members are not missed", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, true), incarnation("c", "", 0, 6, true), member("d"), member("e")}, append(live("a", "d", "e"), series.Info{Role: "store"}), "")
 	f("forgotten ones are", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "receivers b, c ")
 	f("but not after their end", 3, span{at(7).UnixMilli(), at(9).UnixMilli()}, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "")
 	f("zones no longer enough after an end", 3, day, []ring.Incarnation{zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), incarnation("c1", "c", 0, 5, true)}, live("b1"), "receivers a1, a2 ")
@@ -95,6 +95,25 @@ func TestWindowAndRetention(t *testing.T) {
 	f(0, 7, 0, 2*time.Hour, true)
 	f(9, 11, 0, 0, false)
 	f(9, 11, 12, 0, true) // all of that is in blocks
+}
+
+// TestDrained: what a drained receiver held is in blocks, so somebody must serve these.
+func TestDrained(t *testing.T) {
+	history := []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 5, true)}
+	store := series.Info{Instance: "s", Role: "store", Bucket: "bucket"}
+	f := func(name string, mint, maxt float64, answered []series.Info, failed []failure, want string) {
+		t.Helper()
+		got := strings.Join(assess(Membership{1, history}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, span{at(0).UnixMilli(), math.MaxInt64}, 0, answered, failed), "|")
+		if got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	lone := "no store gateway is known, and receivers b left their samples in blocks"
+	f("served", 1, 9, append(live("a"), store), nil, "")
+	f("nobody serves", 1, 9, live("a"), nil, lone)
+	f("after it left", 6, 9, live("a"), nil, "")
+	f("the gateway failed", 1, 9, live("a"), []failure{{"store s", store, errors.New("down")}}, "store s did not answer: down")
+	f("a Thanos store serves", 1, 9, append(live("a"), series.Info{Role: "store"}), nil, "")
 }
 
 func TestOthersComplete(t *testing.T) {

@@ -193,6 +193,25 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestLimitAndStandIn: a gateway failed, another went on in its place, and the limit was reached before that one ended.
+func TestLimitAndStandIn(t *testing.T) {
+	q := open(t, DefaultOptions())
+	gateway := func(name string) *member {
+		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: storeRole, Bucket: "bucket"}, heard: true}
+	}
+	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
+	col := new(collector)
+	col.fail(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
+	r := &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1}
+	if missing := q.judgement(r, q.defaultParams(), col, both, true); len(missing) > 0 {
+		t.Errorf("missing %q", missing)
+	}
+	col.fail(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
+	if missing := q.judgement(r, q.defaultParams(), col, both, true); len(missing) != 2 {
+		t.Errorf("both failed: missing %q", missing)
+	}
+}
+
 func TestBytesLimit(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}})
 	opts := DefaultOptions()
