@@ -3,6 +3,7 @@
 // Flow:
 //
 //	http.go       request -> tenant, limits of size -> wire.Batch
+//	http_otlp.go  the same for OTLP metrics, by internal/wire/otlp; its answers are OTLP's
 //	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
 //	peer.go       one bounded queue, a few workers and one retrier for each member
 //	replicate.go  answers of members are folded into one outcome for each series; Push returns when all are certain

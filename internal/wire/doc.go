@@ -3,6 +3,8 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
+// OTLP is translated by the sub-package otlp, which fills a batch sample by sample (translated.go).
+//
 // Invariants:
 //   - No string is made for a float series; what a Batch refers to belongs to its pooled buffers until the last Release.
 //   - One series has one Key and one Hash, by whichever protocol and in whatever label order it came.

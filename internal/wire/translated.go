@@ -24,7 +24,8 @@ func NewTranslated(id tenant.ID, limit int) *Batch {
 	return b
 }
 
-// AddSample adds a series of one sample; nothing is assumed of ls but its order. An error of kind Invalid says that the
+// AddSample adds a series of one sample; nothing is assumed of ls but its order (no label is
+// longer than MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the
 // series was rejected and is listed in Rejected, one of kind TooLarge that the batch may take nothing more. Exemplars
 // whose labels are unusable are rejected by themselves.
 func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemplar) error {
@@ -120,9 +121,6 @@ func (b *Batch) appendChecked(ls labels.Labels) (named bool, fault string) {
 			return
 		case l.Name == "":
 			fault = "a label has no name"
-			return
-		case len(l.Name) > MaxLabelLength || len(l.Value) > MaxLabelLength:
-			fault = "label " + quote([]byte(l.Name)) + " is longer than 16 MiB"
 			return
 		case l.Name == last:
 			fault = "label " + quote([]byte(l.Name)) + " occurs twice"

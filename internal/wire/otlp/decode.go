@@ -42,7 +42,7 @@ func ParseContentType(header string) (Form, error) {
 }
 
 // Decode decodes msg, an ExportMetricsServiceRequest that Size had no objection to. The result has nothing in common with
-// msg. The error is of kind Invalid.
+// msg. The error is of kind Invalid, or TooLarge when attributes are.
 func Decode(form Form, msg []byte) (pmetric.Metrics, error) {
 	req := pmetricotlp.NewExportRequest()
 	var err error
@@ -54,5 +54,9 @@ func Decode(form Form, msg []byte) (pmetric.Metrics, error) {
 	if err != nil {
 		return pmetric.Metrics{}, errs.E(errs.Invalid, "the message of %d bytes is no ExportMetricsServiceRequest: %w", len(msg), err)
 	}
-	return req.Metrics(), nil
+	md := req.Metrics()
+	if len(msg) > maxAttributes {
+		err = checkAttributes(md)
+	}
+	return md, err
 }

@@ -4,7 +4,7 @@
 // Flow:
 //
 //	size.go       Size: nesting and memory of a message, before anything is decoded
-//	decode.go     Decode: message -> pmetric.Metrics
+//	decode.go     Decode: message -> pmetric.Metrics; attributes.go refuses attributes that labels cannot hold
 //	translate.go  Translator.Translate: screen -> Prometheus's converter -> sink -> Translation
 //	screen.go     what can never be stored is taken out first, with a reason: delta temporality, no timestamp
 //	weed.go       only when the converter complains: what it complains of is found and taken out

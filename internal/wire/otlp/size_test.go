@@ -73,6 +73,37 @@ func TestSizeRefusesNesting(t *testing.T) {
 	f(Protobuf, within(field(1, []byte{0xff, 0xff}), 1, 1000, 2, 12, 2, 5), errs.Invalid)   // scope metrics of old senders
 }
 
+// TestDecodeRefusesLongAttributes: the converter's labels would break on them.
+func TestDecodeRefusesLongAttributes(t *testing.T) {
+	f := func(want errs.Kind, spoil func(md pmetric.Metrics, long string)) {
+		t.Helper()
+		for form, n := range map[Form]int{Protobuf: 3 << 20, JSON: 17 << 20} {
+			md := everything()
+			spoil(md, strings.Repeat("x", n))
+			if _, err := Decode(form, encode(form, md)); errs.KindOf(err) != want {
+				t.Fatalf("%v, want %v", err, want)
+			}
+		}
+	}
+	first := func(md pmetric.Metrics) pmetric.ScopeMetrics { return md.ResourceMetrics().At(0).ScopeMetrics().At(0) }
+	f(errs.TooLarge, func(md pmetric.Metrics, long string) {
+		md.ResourceMetrics().At(2).Resource().Attributes().PutStr("a", long)
+	})
+	f(errs.TooLarge, func(md pmetric.Metrics, long string) { first(md).Scope().SetName(long) })
+	f(errs.TooLarge, func(md pmetric.Metrics, long string) { first(md).Metrics().At(3).SetName(long) })
+	f(errs.TooLarge, func(md pmetric.Metrics, long string) {
+		a := first(md).Metrics().At(2).Histogram().DataPoints().At(1).Attributes()
+		a.PutEmptyMap("m").PutEmptySlice("s").AppendEmpty().SetStr(long[len(long)/2:])
+		a.PutStr("v", long[:len(long)/2])
+	})
+	f(errs.OK, func(md pmetric.Metrics, long string) { // much, but not of one data point
+		points := first(md).Metrics().At(0).Gauge().DataPoints()
+		for i := range 20 {
+			points.AppendEmpty().Attributes().PutStr("v", long[:i<<16])
+		}
+	})
+}
+
 var everythingProto = encode(Protobuf, everything())
 
 // TestSizeIsEnough decodes what makes much of few bytes, and what senders send: the memory that it takes is not above Size.
