@@ -42,6 +42,7 @@ lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, the rules of internal/
 	@unformatted=$$(git ls-files '*.go' | grep -v '\.pb\.go$$' | xargs gofmt -l); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	go vet -stdmethods=false ./...
 	$(TOOLS)/staticcheck ./...
+	go mod tidy -diff
 	go test ./internal/lint
 
 fuzz: ## each fuzz target for FUZZTIME
