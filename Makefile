@@ -1,6 +1,5 @@
 # make help lists the targets.
 export GOFLAGS := -buildvcs=false
-export CGO_ENABLED ?= 1
 
 TOOLS      := $(CURDIR)/.tools/bin
 UNIT        = $(shell go list ./... 2>/dev/null | grep -v '/test$$')
