@@ -23,6 +23,7 @@ type Iterator struct {
 	open   int
 	cur    int   // the lane whose sample is the current one
 	mixed  bool  // chunks overlap
+	starts bool  // a chunk that was opened may have start timestamps
 	mint   int64 // bounds of what is yielded
 	maxt   int64
 	t      int64
@@ -65,7 +66,7 @@ func NewIterator(chunks []Chunk, pick Pick) *Iterator {
 // Reset starts over with other chunks.
 func (it *Iterator) Reset(chunks []Chunk, pick Pick) {
 	it.chunks, it.pick, it.next, it.open, it.cur = chunks, pick, 0, 0, 0
-	it.t, it.typ, it.err, it.mixed = math.MinInt64, chunkenc.ValNone, nil, false
+	it.t, it.typ, it.err, it.mixed, it.starts = math.MinInt64, chunkenc.ValNone, nil, false, false
 	it.mint, it.maxt = math.MinInt64, math.MaxInt64
 	for i := 1; i < len(chunks) && !it.mixed; i++ {
 		it.mixed = chunks[i].MinTime <= chunks[i-1].MaxTime
@@ -186,6 +187,7 @@ func (it *Iterator) openNext(floor int64) bool {
 		return false
 	}
 	l.maxt, l.broken = c.MaxTime, it.mixed
+	it.starts = it.starts || c.Raw.Encoding > chunkenc.EncFloatHistogram
 	l.step()
 	if !it.forward(l, floor) {
 		return false
@@ -227,8 +229,13 @@ func (it *Iterator) At() (int64, float64) { return it.t, it.lanes[it.cur].v }
 // AtT implements chunkenc.Iterator.
 func (it *Iterator) AtT() int64 { return it.t }
 
-// AtST implements chunkenc.Iterator.
-func (it *Iterator) AtST() int64 { return it.lanes[it.cur].it.AtST() }
+// AtST implements chunkenc.Iterator. The engine asks it of each sample, and chunks with an answer are rare.
+func (it *Iterator) AtST() int64 {
+	if !it.starts {
+		return 0
+	}
+	return it.lanes[it.cur].it.AtST()
+}
 
 // AtHistogram implements chunkenc.Iterator.
 func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {

@@ -286,7 +286,9 @@ func BenchmarkUnionIterator(b *testing.B) {
 			for b.Loop() {
 				it.Reset(c.chunks, series.PickAvg)
 				n := 0
-				for it.Next() != chunkenc.ValNone {
+				for it.Next() != chunkenc.ValNone { // what the engine asks of each sample
+					it.AtST()
+					it.At()
 					n++
 				}
 				if n != len(samples) {
