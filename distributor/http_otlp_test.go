@@ -30,7 +30,7 @@ func otlpBody(content string, names ...string) []byte {
 	for _, name := range names {
 		m := ms.AppendEmpty()
 		m.SetName(name)
-		points := pmetric.NewNumberDataPointSlice()
+		var points pmetric.NumberDataPointSlice
 		if name == "delta" {
 			m.SetEmptySum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 			points = m.Sum().DataPoints()
