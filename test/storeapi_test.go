@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,21 @@ func TestStoreAPI(t *testing.T) {
 	ask(thanos, nil, a, b)
 	ask([]string{"THANOS-TENANT", "red"}, nil, r)
 	checkInfo(t, flagOf(p, "grpc-address"))
+	p.stop(20 * time.Second)
+
+	// Other names for the attributes, as a Thanos set-up may have them, in heads and in blocks alike.
+	p, base = startAll(t, dir, "--gossip.instance-id=one", "--receive.tenant-label-name=team", "--receive.replica-label-name=pod")
+	const renamed = "__name__=m job=a pod=one team=default-tenant "
+	for range 2 {
+		ask(nil, nil, renamed, "__name__=m job=b pod=one receive_replica=own team=default-tenant tenant_id=own ")
+		ans, err := api{base: base}.query(`m{job="b"}`, time.UnixMilli(now).Add(time.Second))
+		if err != nil || !strings.Contains(string(ans.Data), `{"__name__":"m","job":"b","receive_replica":"own","tenant_id":"own"}`) {
+			t.Errorf("own labels under other attribute names: %s %v", ans.Data, err)
+		}
+		if _, err := do(http.MethodPost, base+"/api/v1/admin/flush", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // checkInfo holds Info to what a Thanos querier selects stores by.

@@ -24,6 +24,7 @@ func allCommand(app *kingpin.Application) setup {
 		gateway gatewayFlags
 		asking  queryFlags
 		visible storeAPIFlags
+		names   attributeFlags
 		scrape  = selfscrape.DefaultOptions()
 		dir     string
 	)
@@ -35,8 +36,13 @@ func allCommand(app *kingpin.Application) setup {
 	gateway.bind(c)
 	asking.bind(c, false)
 	visible.bind(c)
+	names.bind(c)
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default tenant; 0s = never.", &scrape.Interval)
 	return func(p *process) error {
+		storage.receive.TenantLabel, storage.receive.ReplicaLabel = names.tenant, names.replica
+		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
+		f.client.opts.TenantLabel, f.client.opts.ReplicaLabel = names.tenant, names.replica
+		asking.opts.TenantLabel = names.tenant
 		cl, err := f.where.identify(p, dir)
 		if err != nil {
 			return err

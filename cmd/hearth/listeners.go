@@ -107,6 +107,17 @@ func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
 	return s, nil
 }
 
+// attributeFlags name the external labels that carry a stream's attributes, on blocks and over StoreAPI. All processes of a
+// cluster use the same names.
+type attributeFlags struct{ tenant, replica string }
+
+func (f *attributeFlags) bind(c *kingpin.CmdClause) {
+	names := rpc.DefaultClientOptions()
+	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos.").Default(names.TenantLabel).StringVar(&f.tenant)
+	c.Flag("receive.replica-label-name", "External label that tells a ring's copies apart, on blocks and to Thanos. Copies are united; the label is not shown on series.").
+		Default(names.ReplicaLabel).StringVar(&f.replica)
+}
+
 // storeAPIFlags say whose series StoreAPI callers see.
 type storeAPIFlags struct {
 	tenants    string

@@ -112,6 +112,7 @@ func queryCommand(app *kingpin.Application) setup {
 		where   clusterFlags
 		f       queryFlags
 		visible storeAPIFlags
+		names   attributeFlags
 	)
 	h.bind(c)
 	grpc.bind(c)
@@ -119,7 +120,10 @@ func queryCommand(app *kingpin.Application) setup {
 	where.bind(c)
 	f.bind(c, true)
 	visible.bind(c)
+	names.bind(c)
 	return func(p *process) error {
+		client.opts.TenantLabel, client.opts.ReplicaLabel = names.tenant, names.replica
+		f.opts.TenantLabel = names.tenant
 		cl, err := where.identify(p, "")
 		if err != nil {
 			return err

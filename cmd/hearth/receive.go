@@ -36,9 +36,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
 	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
 	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
-	c.Flag("label", `External label name="value" of this receiver. receive_replica, by which Thanos tells replicas apart, defaults to the instance id. May be given several times.`).
+	c.Flag("label", `External label name="value" of this receiver. The replica label (--receive.replica-label-name) defaults to the instance id. May be given several times.`).
 		SetValue(labelSet{&f.receive.Labels})
-	c.Flag("receive.tenant-label-name", "External label that shows the tenant to Thanos.").Default(f.receive.TenantLabel).StringVar(&f.receive.TenantLabel)
 	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/* and POST /ring/drain.").BoolVar(&f.noAdmin)
 	f.drain.bind(c)
 }
@@ -173,15 +172,18 @@ func receiveCommand(app *kingpin.Application) setup {
 		bkt     bucketFlags
 		storage storageFlags
 		visible storeAPIFlags
+		names   attributeFlags
 		dir     string
 	)
 	f.bind(c)
 	grpc.bind(c)
+	names.bind(c)
 	bkt.bind(c, "blocks stay on local disk until --tsdb.retention")
 	c.Flag("tsdb.path", "Directory of the tenants' TSDBs.").Default("./data").StringVar(&dir)
 	storage.bind(c)
 	visible.bind(c)
 	return func(p *process) error {
+		storage.receive.TenantLabel, storage.receive.ReplicaLabel = names.tenant, names.replica
 		cl, err := f.where.identify(p, dir)
 		if err != nil {
 			return err

@@ -68,6 +68,7 @@ func storeCommand(app *kingpin.Application) setup {
 		bkt     bucketFlags
 		gateway gatewayFlags
 		visible storeAPIFlags
+		names   attributeFlags
 		dir     string
 	)
 	http.bind(c)
@@ -77,7 +78,9 @@ func storeCommand(app *kingpin.Application) setup {
 	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").Default("./data").StringVar(&dir)
 	gateway.bind(c)
 	visible.bind(c)
+	names.bind(c)
 	return func(p *process) error {
+		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
 		cl, err := where.identify(p, dir)
 		if err != nil {
 			return err
