@@ -47,7 +47,7 @@ lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, the rules of internal/
 fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for pkg in $(UNIT); do \
 	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 	  done; done
 
 bench: ## Go benchmarks of the hot paths
