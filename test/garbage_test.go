@@ -24,7 +24,7 @@ func sample(at int64, v float64, labels ...string) prompb.TimeSeries {
 
 // TestGarbage sends what no sender should to every listener: each gets its documented status, and what was there stays.
 func TestGarbage(t *testing.T) {
-	p, base := startAll(t, t.TempDir())
+	p, base := startAll(t, t.TempDir(), "--gossip.address="+addr(freePorts(t, 1)[0]))
 	now := time.Now().UnixMilli()
 	mine := api{base: base, header: tenantHeader("g")}
 	good := encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now, 1, "__name__", "good", "a", "b")}})
