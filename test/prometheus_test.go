@@ -4,12 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // startAll runs the all-in-one with its own scraping off and returns its HTTP base URL and its remote-write base URL.
@@ -24,30 +30,47 @@ func startAll(t *testing.T, dir string, extra ...string) (p *process, base strin
 	return p, base
 }
 
-// promConfig makes a real Prometheus scrape itself and Hearth, and write to the tenants v1 (1.0) and v2 (2.0).
-func promConfig(self, hearthAddr, writeURL string) string {
+// startTraced is a program to scrape whose counter carries an exemplar that is a new one at each scrape.
+func startTraced(t *testing.T) (address string) {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	requests := promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: "traced_requests_total", Help: "Requests with a trace."})
+	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	var n atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.(prometheus.ExemplarAdder).AddWithExemplar(1, prometheus.Labels{"trace_id": fmt.Sprintf("trace-%d", n.Add(1))})
+		metrics.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// promConfig makes a real Prometheus scrape itself, Hearth and a program with exemplars, and write to the tenants v1 (1.0) and v2 (2.0).
+func promConfig(self, hearthAddr, traced, writeURL string) string {
 	return fmt.Sprintf(`global: {scrape_interval: 1s, scrape_native_histograms: true}
 scrape_configs:
 - job_name: prometheus
   static_configs: [{targets: ['%[1]s']}]
 - job_name: hearth
   static_configs: [{targets: ['%[2]s']}]
+- job_name: traced
+  static_configs: [{targets: ['%[3]s']}]
 remote_write:
-- url: %[3]s/api/v1/receive
+- url: %[4]s/api/v1/receive
   name: v1
   headers: {X-Scope-OrgID: v1}
   send_exemplars: true
   send_native_histograms: true
   queue_config: {batch_send_deadline: 1s}
   metadata_config: {send_interval: 5s}
-- url: %[3]s/api/v1/push
+- url: %[4]s/api/v1/push
   name: v2
   protobuf_message: io.prometheus.write.v2.Request
   headers: {THANOS-TENANT: v2}
   send_exemplars: true
   send_native_histograms: true
   queue_config: {batch_send_deadline: 1s}
-`, self, hearthAddr, writeURL)
+`, self, hearthAddr, traced, writeURL)
 }
 
 func startPrometheus(t *testing.T, config func(self string) string) (p *process, base string) {
@@ -69,9 +92,10 @@ func startPrometheus(t *testing.T, config func(self string) string) (p *process,
 func TestPrometheusDifferential(t *testing.T) {
 	dir := t.TempDir()
 	p, base := startAll(t, dir)
+	traced := startTraced(t)
 	began := time.Now()
 	_, promBase := startPrometheus(t, func(self string) string {
-		return promConfig(self, strings.TrimPrefix(base, "http://"), base)
+		return promConfig(self, strings.TrimPrefix(base, "http://"), traced, base)
 	})
 	prom := api{base: promBase}
 	// Queries on both make histogram and exemplar data worth comparing.
@@ -163,13 +187,16 @@ func compareWithPrometheus(t *testing.T, prom, hearth api, at time.Time) {
 		{"series", with("match[]", `{job="hearth"}`)},
 		{"labels", with("match[]", `{job="prometheus"}`)}, {"labels", with("match[]", `up`)},
 		{"label/job/values", window}, {"label/__name__/values", with("match[]", `{job="prometheus"}`)},
-		{"query_exemplars", with("query", `prometheus_http_request_duration_seconds`)},
+		{"query_exemplars", with("query", `traced_requests_total`)},
 		{"format_query", url.Values{"query": {`sum( up )by(job)`}}},
 		{"parse_query", url.Values{"query": {`sum( up )by(job)`}}},
 	} {
 		want, err1 := prom.get(r.path, r.params)
 		got, err2 := hearth.get(r.path, r.params)
 		check(r.path+"?"+r.params.Encode(), want, got, err1, err2)
+	}
+	if ans, err := hearth.get("query_exemplars", with("query", `rate(traced_requests_total[1m])`)); err != nil || !strings.Contains(string(ans.Data), "trace-") {
+		t.Errorf("no exemplars: %s %v", ans.Data, err)
 	}
 	// Without a matcher a head names all its labels, also those of series that came a moment ago: both get there.
 	eventually(t, 20*time.Second, func() error {

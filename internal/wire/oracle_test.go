@@ -69,9 +69,9 @@ func storable(h Histogram) (Histogram, bool) {
 }
 
 // add adds s to o, or to what is lost.
-func (o *outcome) add(s oracleSeries, ok, needsSample bool) {
+func (o *outcome) add(s oracleSeries, ok, needsData bool) {
 	all := Failure{Samples: len(s.samples), Histograms: len(s.histograms), Exemplars: len(s.exemplars)}
-	if !ok || needsSample && all.Samples+all.Histograms == 0 {
+	if !ok || needsData && all.Samples+all.Histograms+all.Exemplars == 0 {
 		o.lost.Samples += all.Samples
 		o.lost.Histograms += all.Histograms
 		o.lost.Exemplars += all.Exemplars
@@ -176,7 +176,7 @@ func oracleV2(msg []byte) (*outcome, error) {
 		}
 		ok := err == nil && metaErr == nil && usable(ls)
 		o.add(s, ok, true)
-		if !ok || len(ts.Samples)+len(ts.Histograms) == 0 || ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
+		if !ok || len(ts.Samples)+len(ts.Histograms)+len(ts.Exemplars) == 0 || ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
 			continue
 		}
 		o.addMetadata(oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type), meta.Help, meta.Unit, int32(ts.Metadata.Type))

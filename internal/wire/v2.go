@@ -145,7 +145,7 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
 		b.drop(at, func() string { return "a metadata reference outside of the symbol table in " + textOf(labels) })
 		return 0
-	case len(b.samples) == at.samples && len(b.histograms) == at.histograms && b.lost.Histograms == 0:
+	case b.empty(at):
 		b.drop(at, func() string { return "no sample in " + textOf(labels) })
 		return 0
 	}
@@ -155,6 +155,12 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 		return faultExpand
 	}
 	return 0
+}
+
+// empty reports whether the series that began at at brought nothing. Exemplars alone are something: the specification wants a
+// sample beside them, but Prometheus's own sender puts them into a series of their own.
+func (b *Batch) empty(at mark) bool {
+	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} && b.lost.Histograms == 0 && b.lost.Exemplars == 0
 }
 
 // plainRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
