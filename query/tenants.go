@@ -3,9 +3,9 @@ package query
 import (
 	"slices"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -15,8 +15,6 @@ type scope struct {
 	// label is what series are given to tell their tenants apart; "" when the query names one tenant.
 	label string
 }
-
-var everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 
 // narrow resolves matchers on the tenant label: the tenants left, and the matchers on the series' own labels. A query over
 // one tenant has no tenant label, so that a label of that name is the series' own.
@@ -34,7 +32,7 @@ func (s scope) narrow(ms []*labels.Matcher) (scope, []*labels.Matcher) {
 		ids = slices.DeleteFunc(ids, func(id tenant.ID) bool { return !m.Matches(string(id)) })
 	}
 	if len(own) == 0 && len(ms) > 0 {
-		own = []*labels.Matcher{everything} // no matchers at all may mean nothing
+		own = []*labels.Matcher{series.Everything} // no matchers at all may mean nothing
 	}
 	return scope{ids, s.label}, own
 }

@@ -27,37 +27,14 @@ func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 	}
 	without := inner.WithoutLabels
 	inner.WithoutLabels, inner.Limit = nil, 0 // adding and removing may make series equal
-	set := series.Relabel(r.db.Select(ctx, inner), r.added, without, sortBudget)
-	if req.Limit > 0 {
-		return &limited{Set: set, left: req.Limit}
-	}
-	return set
-}
-
-type limited struct {
-	series.Set
-	left int
-}
-
-// Next advances.
-func (l *limited) Next() bool {
-	l.left--
-	return l.left >= 0 && l.Set.Next()
+	return series.Limit(series.Relabel(r.db.Select(ctx, inner), r.added, without, sortBudget), req.Limit)
 }
 
 // inner is req for the TSDB: matchers on added labels are decided here. False means that they select nothing.
 func (r *Receiver) inner(req *series.Request) (*series.Request, bool) {
-	inner := *req
-	inner.Matchers = nil
-	for _, m := range req.Matchers {
-		switch {
-		case !r.added.Has(m.Name):
-			inner.Matchers = append(inner.Matchers, m)
-		case !m.Matches(r.added.Get(m.Name)):
-			return nil, false
-		}
-	}
-	return &inner, true
+	inner, ok := *req, false
+	inner.Matchers, ok = series.Resolve(req.Matchers, r.added)
+	return &inner, ok
 }
 
 // LabelNames adds the names of the added labels where there is any series.

@@ -69,7 +69,7 @@ func (v view) groups(streams []*stream, ms []*labels.Matcher) []*group {
 		if v.add {
 			added = st.added
 		}
-		rest, ok := resolve(ms, added)
+		rest, ok := series.Resolve(ms, added)
 		if !ok {
 			continue
 		}
@@ -80,19 +80,6 @@ func (v view) groups(streams []*stream, ms []*labels.Matcher) []*group {
 		out[i].streams = append(out[i].streams, st)
 	}
 	return out
-}
-
-// resolve evaluates the matchers on external labels, which win over a series' own, and returns the others.
-func resolve(ms []*labels.Matcher, external labels.Labels) ([]*labels.Matcher, bool) {
-	var rest []*labels.Matcher
-	for _, m := range ms {
-		if !external.Has(m.Name) {
-			rest = append(rest, m)
-		} else if !m.Matches(external.Get(m.Name)) {
-			return nil, false
-		}
-	}
-	return rest, true
 }
 
 // request is one select under way: what it holds, and how to give that back.

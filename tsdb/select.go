@@ -56,11 +56,7 @@ func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 		set.limit = r.Limit
 		return set
 	}
-	out := series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, sortBudget)
-	if r.Limit > 0 {
-		out = &limitedSet{Set: out, left: r.Limit}
-	}
-	return out
+	return series.Limit(series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, sortBudget), r.Limit)
 }
 
 func (in *instance) openSet(ctx context.Context, r *series.Request, release func()) (*tsdbSet, error) {
@@ -187,18 +183,6 @@ func (s *tsdbSet) Close() error {
 	s.close = nil
 	s.release()
 	return err
-}
-
-// limitedSet ends after a number of series.
-type limitedSet struct {
-	series.Set
-	left int
-}
-
-// Next advances.
-func (s *limitedSet) Next() bool {
-	s.left--
-	return s.left >= 0 && s.Set.Next()
 }
 
 // LabelNames returns the names of labels in the head and the blocks that overlap r's range.

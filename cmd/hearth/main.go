@@ -2,7 +2,8 @@
 // process.
 //
 // Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open in
-// order, listeners last -> a signal (or the end of a drain) -> Close in reverse.
+// order (the HTTP ports first, for probes; other requests are let in last) -> a signal (or the end of a drain) -> the HTTP
+// ports stop, Close in reverse.
 //
 // This is the only place where components meet; nothing here decides anything about samples.
 package main

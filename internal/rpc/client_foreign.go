@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -82,7 +83,7 @@ func (c *Client) exemplarSelector(p *peer, id tenant.ID, ms []*labels.Matcher) (
 	}
 	if len(p.external) == 1 {
 		var ok bool
-		if ms, ok = resolve(ms, p.external[0]); !ok {
+		if ms, ok = series.Resolve(ms, p.external[0]); !ok {
 			return nil, false
 		}
 	}

@@ -40,25 +40,7 @@ func (c *Client) own(p *peer, set series.Set, r *series.Request) series.Set {
 	if p.hearth || p.without {
 		return set
 	}
-	bare := series.Relabel(set, labels.EmptyLabels(), c.withoutFor(p, r.WithoutLabels), c.opts.SortBudget)
-	if r.Limit > 0 {
-		return &limitSet{Set: bare, left: r.Limit}
-	}
-	return bare
-}
-
-// limitSet ends after a number of series.
-type limitSet struct {
-	series.Set
-	left int
-}
-
-func (s *limitSet) Next() bool {
-	if s.left == 0 {
-		return false
-	}
-	s.left--
-	return s.Set.Next()
+	return series.Limit(series.Relabel(set, labels.EmptyLabels(), c.withoutFor(p, r.WithoutLabels), c.opts.SortBudget), r.Limit)
 }
 
 func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (grpc.ClientStream, error) {

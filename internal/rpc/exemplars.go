@@ -92,7 +92,7 @@ func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsReques
 	}
 	var resolved [][]*labels.Matcher
 	for _, sel := range selectors {
-		if rest, ok := resolve(sel, s.External); ok {
+		if rest, ok := series.Resolve(sel, s.External); ok {
 			resolved = append(resolved, orEverything(rest))
 		}
 	}

@@ -111,7 +111,7 @@ func (c *labelCall) ask(ctx context.Context, src series.Source, r *series.Reques
 
 // askStream adds what a stream has in Thanos's view. Its external labels count when it has any series that is meant.
 func (c *labelCall) askStream(ctx context.Context, s stream) error {
-	rest, ok := resolve(c.request.Matchers, s.External)
+	rest, ok := series.Resolve(c.request.Matchers, s.External)
 	if !ok {
 		return nil
 	}

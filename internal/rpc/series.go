@@ -77,7 +77,7 @@ func selectOwn(ctx context.Context, a asked, r *series.Request, sel *selection) 
 
 // selectStream is a stream as Thanos sees it. It is false when the matchers exclude the stream.
 func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Request, partial bool) (series.Set, bool) {
-	rest, ok := resolve(r.Matchers, s.External)
+	rest, ok := series.Resolve(r.Matchers, s.External)
 	if !ok {
 		return nil, false
 	}

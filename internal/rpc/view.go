@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -43,29 +42,13 @@ func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]str
 	return out, nil
 }
 
-// resolve evaluates the matchers on external labels: the others remain for the source. It is false when one does not
-// match, so that nothing of the stream can.
-func resolve(matchers []*labels.Matcher, external labels.Labels) (rest []*labels.Matcher, ok bool) {
-	for _, m := range matchers {
-		switch {
-		case !external.Has(m.Name):
-			rest = append(rest, m)
-		case !m.Matches(external.Get(m.Name)):
-			return nil, false
-		}
-	}
-	return rest, true
-}
-
 // orEverything is matchers, or one that matches each series: a source is not asked for series without a matcher.
 func orEverything(matchers []*labels.Matcher) []*labels.Matcher {
 	if len(matchers) == 0 {
-		return []*labels.Matcher{everything}
+		return []*labels.Matcher{series.Everything}
 	}
 	return matchers
 }
-
-var everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 
 // sharder decides which series belong to a Thanos query shard; nil means all of them.
 type sharder struct {

@@ -101,7 +101,7 @@ func TestResolve(t *testing.T) {
 	ext := labels.FromStrings("replica", "r1", "tenant_id", "a")
 	f := func(ok bool, want int, ms ...*labels.Matcher) {
 		t.Helper()
-		rest, got := resolve(ms, ext)
+		rest, got := series.Resolve(ms, ext)
 		if got != ok || len(rest) != want {
 			t.Errorf("%v: %v, %v", ms, rest, got)
 		}

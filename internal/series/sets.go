@@ -30,3 +30,24 @@ func (s *listSet) At() Series         { return s.series[s.at-1] }
 func (s *listSet) Err() error         { return s.err }
 func (s *listSet) Warnings() Warnings { return s.warnings }
 func (s *listSet) Close() error       { return nil }
+
+// Limit is set ended after n series; n 0 is all of them.
+func Limit(set Set, n int) Set {
+	if n <= 0 {
+		return set
+	}
+	return &limitSet{Set: set, left: n}
+}
+
+type limitSet struct {
+	Set
+	left int
+}
+
+func (s *limitSet) Next() bool {
+	if s.left == 0 {
+		return false
+	}
+	s.left--
+	return s.Set.Next()
+}

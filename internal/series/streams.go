@@ -1,6 +1,7 @@
 package series
 
 import (
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -20,4 +21,21 @@ type Stream struct {
 type Streamer interface {
 	// Streams returns tenant id's streams at the moment, ordered by External.
 	Streams(id tenant.ID) []Stream
+}
+
+// Everything matches every series, for those who are not to be asked without a matcher.
+var Everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
+
+// Resolve evaluates the matchers on external labels, which win over a series' own: the others remain for the source. It is
+// false when one does not match, so that nothing of the stream can. It shares no memory with matchers.
+func Resolve(matchers []*labels.Matcher, external labels.Labels) (rest []*labels.Matcher, ok bool) {
+	for _, m := range matchers {
+		switch {
+		case !external.Has(m.Name):
+			rest = append(rest, m)
+		case !m.Matches(external.Get(m.Name)):
+			return nil, false
+		}
+	}
+	return rest, true
 }

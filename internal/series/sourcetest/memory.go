@@ -37,11 +37,7 @@ func (m *Memory) Select(ctx context.Context, r *series.Request) series.Set {
 	if err != nil {
 		out = out[:min(len(out), m.FailAfter)]
 	}
-	set := series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels, 0)
-	if r.Limit > 0 {
-		return &limitedSet{Set: set, left: r.Limit}
-	}
-	return set
+	return series.Limit(series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels, 0), r.Limit)
 }
 
 func (m *Memory) failure() error {
@@ -57,16 +53,6 @@ type memorySet struct {
 }
 
 func (s *memorySet) Err() error { return s.err }
-
-type limitedSet struct {
-	series.Set
-	left int
-}
-
-func (s *limitedSet) Next() bool {
-	s.left--
-	return s.left >= 0 && s.Set.Next()
-}
 
 func (m *Memory) find(r *series.Request) []series.Series {
 	var out []series.Series
