@@ -67,7 +67,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.opts.Address,
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
 			http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
 			return err
 		}

@@ -72,13 +72,24 @@ func mountWrite(s *httpx.Server, write http.Handler) {
 
 // grpcFlags are the gRPC port's.
 type grpcFlags struct {
-	opts rpc.ServerOptions
+	opts      rpc.ServerOptions
+	advertise string
+}
+
+// address is where other processes reach the port, as gossip tells them.
+func (f *grpcFlags) address() string {
+	if f.advertise != "" {
+		return f.advertise
+	}
+	return f.opts.Address
 }
 
 func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	f.opts = rpc.DefaultServerOptions()
 	c.Flag("grpc-address", "host:port of the gRPC port: Thanos StoreAPI, and writes and reads between Hearth processes.").
 		Default(f.opts.Address).StringVar(&f.opts.Address)
+	c.Flag("grpc-advertise-address", "host:port at which other processes reach --grpc-address, where it is mapped or behind a proxy. Default: the host that gossip advertises, and its port.").
+		StringVar(&f.advertise)
 	durationFlag(c, "grpc-grace-period", "How long a stop waits for gRPC calls under way.", &f.opts.GracePeriod)
 	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)

@@ -134,7 +134,7 @@ func queryCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := where.join(p, cl, place{grpc: grpc.opts.Address, http: h.opts.Address}); err != nil {
+		if err := where.join(p, cl, place{grpc: grpc.address(), http: h.opts.Address}); err != nil {
 			return err
 		}
 		q, err := f.build(p, cl, newEndpoints(p, cl, newClients(p, client.opts, cl), &f.endpoints))

@@ -203,7 +203,7 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.opts.Address, http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, r)
@@ -243,7 +243,7 @@ func distributorCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.opts.Address, http: f.http.opts.Address}); err != nil {
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, nil)

@@ -108,6 +108,6 @@ func storeCommand(app *kingpin.Application) setup {
 		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil, gateway.opts.TenantLabel); err != nil {
 			return err
 		}
-		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.opts.Address, http: http.opts.Address, bucket: b})
+		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address, bucket: b})
 	}
 }
