@@ -58,7 +58,7 @@ type Series struct {
 
 // Failure is a series of a request that was not stored, or not wholly.
 type Failure struct {
-	// Series is the index in Batch.Series; -1 in Batch.Rejected.
+	// Series is the index in Batch.Series. In Batch.Rejected it is -1, or what Rewriter.Reject says.
 	Series int
 	Kind   errs.Kind
 	// Reason is one line for people, with the series' labels.
@@ -80,6 +80,9 @@ type Batch struct {
 
 	refs atomic.Int32
 	pool func(*Batch)
+
+	source  *Batch  // what b was rewritten from, retained; nil for a decoded one
+	origins []int32 // of a rewritten batch, by series: Origin
 
 	scratch // buffers of the decoders
 }
