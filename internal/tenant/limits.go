@@ -1,52 +1,66 @@
 package tenant
 
-import "github.com/prometheus/common/model"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"reflect"
+	"strings"
+	"time"
 
-// Limits are what one tenant may do, and how its data is treated. In every field 0 (or absent) means no limit, unless the
-// field says otherwise. A *Limits never changes: a reload makes new ones, so that a pointer is a version.
+	"github.com/prometheus/common/model"
+)
+
+// Limits are what one tenant may do, and how its data is treated. In every field 0 means no limit, unless the field says
+// otherwise. A *Limits never changes: a reload makes new ones, so that a pointer is a version.
+//
+// The yaml names are those of limits files, of --limits.default, of refusals and of the metric hearth_limit.
+// docs/operate/limits.md explains each of them.
 type Limits struct {
 	// SamplesPerSecond is how many samples (floats, histograms) a tenant may send on average over the whole cluster;
 	// SamplesBurst how many at once, 0 = those of one second.
-	SamplesPerSecond float64 `yaml:"samples_per_second,omitempty"`
-	SamplesBurst     int     `yaml:"samples_burst,omitempty"`
+	SamplesPerSecond float64 `yaml:"samples_per_second"`
+	SamplesBurst     int     `yaml:"samples_burst"`
 
 	// RequestBytes (as sent), RequestSeries and RequestSamples bound one write request.
-	RequestBytes   int64 `yaml:"request_bytes,omitempty"`
-	RequestSeries  int   `yaml:"request_series,omitempty"`
-	RequestSamples int   `yaml:"request_samples,omitempty"`
+	RequestBytes   int64 `yaml:"request_bytes"`
+	RequestSeries  int   `yaml:"request_series"`
+	RequestSamples int   `yaml:"request_samples"`
 
 	// LabelsPerSeries, LabelNameBytes and LabelValueBytes bound the labels of one series.
-	LabelsPerSeries int `yaml:"labels_per_series,omitempty"`
-	LabelNameBytes  int `yaml:"label_name_bytes,omitempty"`
-	LabelValueBytes int `yaml:"label_value_bytes,omitempty"`
+	LabelsPerSeries int `yaml:"labels_per_series"`
+	LabelNameBytes  int `yaml:"label_name_bytes"`
+	LabelValueBytes int `yaml:"label_value_bytes"`
 	// HistogramBuckets bounds the buckets of one native histogram sample.
-	HistogramBuckets int `yaml:"histogram_buckets,omitempty"`
+	HistogramBuckets int `yaml:"histogram_buckets"`
 
 	// ActiveSeries is how many series the tenant may have in memory, over the whole cluster and counting each once;
 	// SeriesPerMetric how many of them may have one metric name.
-	ActiveSeries    int `yaml:"active_series,omitempty"`
-	SeriesPerMetric int `yaml:"series_per_metric,omitempty"`
+	ActiveSeries    int `yaml:"active_series"`
+	SeriesPerMetric int `yaml:"series_per_metric"`
 	// Exemplars is how many exemplars a receiver keeps for the tenant; 0 = none.
-	Exemplars int64 `yaml:"exemplars,omitempty"`
+	Exemplars int64 `yaml:"exemplars"`
 
 	// OutOfOrderWindow and FutureWindow are how far behind and ahead of the wall clock a sample may be; Retention is how
-	// long a local block is kept. 0 takes the receiver's flags.
-	OutOfOrderWindow model.Duration `yaml:"out_of_order_window,omitempty"`
-	FutureWindow     model.Duration `yaml:"future_window,omitempty"`
-	Retention        model.Duration `yaml:"retention,omitempty"`
+	// long a local block is kept. 0 takes the receiver's flags; a file cannot say 0.
+	OutOfOrderWindow model.Duration `yaml:"out_of_order_window"`
+	FutureWindow     model.Duration `yaml:"future_window"`
+	Retention        model.Duration `yaml:"retention"`
 
-	// ShardSize is on how many receivers of a gossip ring the tenant's series are spread (shuffle sharding).
-	ShardSize int `yaml:"shard_size,omitempty"`
+	// ShardSize is on how many receivers of a gossip ring the tenant's series are spread (shuffle sharding); 0 = on all.
+	ShardSize int `yaml:"shard_size"`
 
 	// HAPairs deduplicates the samples of HA pairs of Prometheus servers: of all replicas (HAReplicaLabel) of a cluster
 	// (HAClusterLabel) the elected one's are stored. HAClusters bounds how many clusters are followed.
-	HAPairs        bool   `yaml:"ha_pairs,omitempty"`
-	HAClusterLabel string `yaml:"ha_cluster_label,omitempty"`
-	HAReplicaLabel string `yaml:"ha_replica_label,omitempty"`
-	HAClusters     int    `yaml:"ha_clusters,omitempty"`
+	HAPairs        bool   `yaml:"ha_pairs"`
+	HAClusterLabel string `yaml:"ha_cluster_label"`
+	HAReplicaLabel string `yaml:"ha_replica_label"`
+	HAClusters     int    `yaml:"ha_clusters"`
 
 	// PromoteAttributes are the OTLP resource attributes that become labels of every series of the resource.
-	PromoteAttributes []string `yaml:"promote_resource_attributes,omitempty"`
+	PromoteAttributes []string `yaml:"promote_resource_attributes"`
 }
 
 // LimitsOf gives a tenant's limits. It is called for every request, must answer from memory and never with nil; the
@@ -56,4 +70,143 @@ type LimitsOf func(ID) *Limits
 // Fixed gives every tenant the same limits.
 func Fixed(l Limits) LimitsOf {
 	return func(ID) *Limits { return &l }
+}
+
+// DefaultLimits are the limits of a process that is told nothing: none, and the labels of HA pairs as everybody names them.
+func DefaultLimits() Limits {
+	return Limits{HAClusterLabel: "cluster", HAReplicaLabel: "__replica__", HAClusters: 100}
+}
+
+// All yields the fields in their order, by their names in files.
+func (l *Limits) All() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		v := reflect.ValueOf(l).Elem()
+		for i, f := range limitFields {
+			if !yield(f.key, v.Field(i).Interface()) {
+				return
+			}
+		}
+	}
+}
+
+// MarshalJSON is an object of all fields, by their names in files and in their order.
+func (l *Limits) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for key, value := range l.All() {
+		if list, ok := value.([]string); ok && list == nil {
+			value = []string{}
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, "%q:%s", key, text)
+	}
+	return append(b, '}'), nil
+}
+
+// Validate reports every fault of l by the names of files.
+func (l *Limits) Validate() error {
+	var faults []error
+	v := reflect.ValueOf(l).Elem()
+	for i, f := range limitFields {
+		if err := f.check(v.Field(i)); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", f.key, err))
+		}
+	}
+	return errors.Join(append(faults, l.coherent())...)
+}
+
+// coherent reports fields that are good each and wrong together.
+func (l *Limits) coherent() error {
+	switch {
+	case l.HAPairs && (l.HAClusterLabel == "" || l.HAReplicaLabel == ""):
+		return errors.New("ha_pairs: needs ha_cluster_label and ha_replica_label")
+	case l.HAPairs && l.HAClusterLabel == l.HAReplicaLabel:
+		return fmt.Errorf("ha_replica_label: %q is the ha_cluster_label too", l.HAReplicaLabel)
+	}
+	return nil
+}
+
+// Bounds on windows. What is beyond them is a slip of the pen, not a wish.
+const (
+	minWindow = model.Duration(time.Second)
+	maxWindow = model.Duration(20 * 365 * 24 * time.Hour)
+	maxFuture = model.Duration(365 * 24 * time.Hour)
+)
+
+// limitField is one field of Limits as files name it.
+type limitField struct {
+	key string
+	typ reflect.Type
+}
+
+var (
+	limitFields    = listLimitFields()
+	limitIndex     = indexLimitFields()
+	durationType   = reflect.TypeFor[model.Duration]()
+	labelNameField = map[string]bool{"ha_cluster_label": true, "ha_replica_label": true}
+)
+
+func listLimitFields() []limitField {
+	t := reflect.TypeFor[Limits]()
+	fields := make([]limitField, t.NumField())
+	for i := range fields {
+		fields[i] = limitField{key: t.Field(i).Tag.Get("yaml"), typ: t.Field(i).Type}
+	}
+	return fields
+}
+
+func indexLimitFields() map[string]int {
+	index := make(map[string]int, len(limitFields))
+	for i, f := range limitFields {
+		index[f.key] = i
+	}
+	return index
+}
+
+// check reports what is wrong with a value of the field.
+func (f limitField) check(v reflect.Value) error {
+	switch x := v.Interface().(type) {
+	case model.Duration:
+		return f.checkWindow(x)
+	case float64:
+		if x < 0 || math.IsNaN(x) || math.IsInf(x, 0) {
+			return fmt.Errorf("%v must be a number of at least 0", x)
+		}
+	case int, int64:
+		if v.Int() < 0 {
+			return fmt.Errorf("%d must not be negative", x)
+		}
+	case string:
+		if labelNameField[f.key] && x != "" && !model.UTF8Validation.IsValidLabelName(x) {
+			return fmt.Errorf("%q is not a label name", x)
+		}
+	case []string:
+		for _, s := range x {
+			if strings.TrimSpace(s) == "" {
+				return errors.New("holds an empty name")
+			}
+		}
+	}
+	return nil
+}
+
+func (f limitField) checkWindow(d model.Duration) error {
+	longest := maxWindow
+	if f.key == "future_window" {
+		longest = maxFuture
+	}
+	switch {
+	case d < 0:
+		return fmt.Errorf("%s must not be negative", time.Duration(d))
+	case d > 0 && d < minWindow:
+		return fmt.Errorf("%s is shorter than %s", d, minWindow)
+	case d > longest:
+		return fmt.Errorf("%s is longer than %s", d, longest)
+	}
+	return nil
 }

@@ -1,0 +1,77 @@
+package tenant
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// LimitTable is the limits of all tenants at one moment. It never changes.
+type LimitTable struct {
+	// Defaults are the limits of a tenant that Tenants does not name.
+	Defaults *Limits
+	// Tenants are whole limits, with what they inherit from Defaults.
+	Tenants map[ID]*Limits
+}
+
+// NewLimitTable puts files one over the other: the defaults of a later file win over those of an earlier one and over
+// base, what a file says about a tenant wins over all defaults. The error names each tenant whose limits contradict
+// themselves.
+func NewLimitTable(base Limits, files ...*LimitFile) (*LimitTable, error) {
+	var faults []error
+	defaults := base
+	for _, f := range files {
+		apply(&defaults, f.defaults)
+	}
+	if err := defaults.Validate(); err != nil {
+		faults = append(faults, fmt.Errorf("defaults: %w", err))
+	}
+	t := &LimitTable{Defaults: &defaults, Tenants: map[ID]*Limits{}}
+	for _, f := range files {
+		for id, settings := range f.tenants {
+			l := t.Tenants[id]
+			if l == nil {
+				own := defaults
+				l = &own
+				t.Tenants[id] = l
+			}
+			apply(l, settings)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(t.Tenants)) {
+		if err := t.Tenants[id].coherent(); err != nil {
+			faults = append(faults, fmt.Errorf("tenant %s: %w", id, err))
+		}
+	}
+	return t, errors.Join(faults...)
+}
+
+func apply(l *Limits, settings []setting) {
+	v := reflect.ValueOf(l).Elem()
+	for _, s := range settings {
+		v.Field(s.field).Set(s.value)
+	}
+}
+
+// Of is a tenant's limits.
+func (t *LimitTable) Of(id ID) *Limits {
+	if l := t.Tenants[id]; l != nil {
+		return l
+	}
+	return t.Defaults
+}
+
+// Keep replaces limits in t by the equal ones of an older table, so that who knows them by their pointer sees no change.
+// t must not be in use yet.
+func (t *LimitTable) Keep(older *LimitTable) {
+	if reflect.DeepEqual(t.Defaults, older.Defaults) {
+		t.Defaults = older.Defaults
+	}
+	for id, l := range t.Tenants {
+		if old := older.Of(id); reflect.DeepEqual(l, old) {
+			t.Tenants[id] = old
+		}
+	}
+}
