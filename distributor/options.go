@@ -12,6 +12,8 @@ import (
 type Options struct {
 	// Resolver finds the tenant of a request. The zero value reads the well-known headers.
 	Resolver tenant.Resolver
+	// Limits are the tenants'; nil = none.
+	Limits tenant.LimitsOf
 
 	// WriteTimeout bounds one write to one member, and so how long a client waits for its answer. It should be below the
 	// senders' remote-write timeout (30s by default).

@@ -25,6 +25,10 @@ type Options struct {
 	Future time.Duration
 	// MaxExemplars is the size of each tenant's exemplar ring; 0 keeps none. About 150 bytes each once used.
 	MaxExemplars int64
+	// Limits are the tenants'; nil = none. A window, a retention or a number of exemplars in them wins over the options here.
+	Limits tenant.LimitsOf
+	// MaxTenants is how many tenants there may be: one more is refused (Limited). 0 = no bound.
+	MaxTenants int
 	// MaxMetadata is the number of metric families per tenant whose metadata is kept; 0 keeps none.
 	MaxMetadata int
 	// StripeSize is the number of locks over a tenant's series, a power of two. 150 bytes each per tenant: a small one
@@ -94,6 +98,7 @@ func (o Options) Validate() error {
 	fault(o.Retention <= 0, "retention %s: must be positive", o.Retention)
 	fault(o.Window <= 0, "out-of-order window %s: must be positive", o.Window)
 	fault(o.Future < 0, "future window %s: must not be negative", o.Future)
+	fault(o.MaxTenants < 0, "max tenants %d: must not be negative", o.MaxTenants)
 	fault(o.MaxExemplars < 0, "max exemplars %d: must not be negative", o.MaxExemplars)
 	fault(o.MaxMetadata < 0, "max metadata %d: must not be negative", o.MaxMetadata)
 	fault(o.StripeSize < 1 || o.StripeSize&(o.StripeSize-1) != 0, "stripe size %d: must be a power of two", o.StripeSize)
