@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -37,6 +38,8 @@ type Distributor struct {
 	placement func() ring.Placement
 	dial      func(ring.Member) (Writer, error)
 	gate      gate
+	accounts  accounts
+	fits      *fits     // nil without limits
 	writes    sync.Pool // of *write
 
 	route atomic.Pointer[route] // of the newest placement; nil unless open
@@ -79,6 +82,10 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 		peers: map[ring.Member]*peer{},
 	}
 	d.gate = gate{requests: opts.MaxRequests, bytes: opts.MaxRequestBytes, metrics: d.metrics}
+	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}}
+	if opts.Limits != nil {
+		d.fits = new(fits)
+	}
 	d.writes.New = func() any { return &write{decided: make(chan struct{}, 1)} }
 	return d, nil
 }

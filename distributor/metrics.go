@@ -16,6 +16,9 @@ type metrics struct {
 	samples, histograms, exemplars prometheus.Counter     // written to a quorum, once each
 	failures                       *prometheus.CounterVec // series, by kind
 
+	tenantSamples                   *prometheus.CounterVec // written, by tenant
+	limitedSamples, limitedRequests *prometheus.CounterVec // by tenant and reason
+
 	writes  *prometheus.CounterVec // to members, by kind of answer
 	time    prometheus.Histogram
 	retries *prometheus.CounterVec
@@ -49,13 +52,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		histograms:    written.WithLabelValues("histogram"),
 		exemplars:     written.WithLabelValues("exemplar"),
 		failures:      counter("series_failures_total", "Series that were not stored, or not wholly, by kind of error.", "kind"),
-		writes:        counter("replica_writes_total", "Shards written to a member, by kind of answer.", "member", "kind"),
-		time:          duration("replica_write_duration_seconds", "Time of one write to one member."),
-		retries:       counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
-		dropped:       counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
-		queued:        gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
-		waiting:       gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
-		bytes:         gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),
+		tenantSamples: counter("tenant_samples_total", "Samples that a quorum of replicas stored, counted once, by tenant.", "tenant"),
+		limitedSamples: counter("limited_samples_total",
+			"Samples that were refused for a limit, by tenant and the limit's name; receiver = one that receivers keep.", "tenant", "reason"),
+		limitedRequests: counter("limited_requests_total",
+			"Requests that were refused as a whole for a limit, by tenant and the limit's name; inflight = this process's own room.", "tenant", "reason"),
+		writes:  counter("replica_writes_total", "Shards written to a member, by kind of answer.", "member", "kind"),
+		time:    duration("replica_write_duration_seconds", "Time of one write to one member."),
+		retries: counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
+		dropped: counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
+		queued:  gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
+		waiting: gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
+		bytes:   gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),
 	}
 }
 
@@ -81,4 +89,12 @@ func (m *metrics) forget(member string) {
 	m.queued.DeletePartialMatch(l)
 	m.waiting.DeletePartialMatch(l)
 	m.bytes.DeletePartialMatch(l)
+}
+
+// forgetTenant removes the series of a tenant that is idle.
+func (m *metrics) forgetTenant(id string) {
+	l := prometheus.Labels{"tenant": id}
+	m.tenantSamples.DeletePartialMatch(l)
+	m.limitedSamples.DeletePartialMatch(l)
+	m.limitedRequests.DeletePartialMatch(l)
 }

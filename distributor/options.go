@@ -12,8 +12,11 @@ import (
 type Options struct {
 	// Resolver finds the tenant of a request. The zero value reads the well-known headers.
 	Resolver tenant.Resolver
-	// Limits are the tenants'; nil = none.
+	// Limits are what the tenants may send; nil = all they like.
 	Limits tenant.LimitsOf
+	// Distributors is how many live processes take writes, this one included; it is asked for each request. A tenant's
+	// samples_per_second are divided by it, on the understanding that senders spread their requests evenly. nil = one.
+	Distributors func() int
 
 	// WriteTimeout bounds one write to one member, and so how long a client waits for its answer. It should be below the
 	// senders' remote-write timeout (30s by default).

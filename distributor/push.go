@@ -20,21 +20,33 @@ type Result struct {
 	Series int
 	// Samples, Histograms and Exemplars are how many a quorum has stored.
 	Samples, Histograms, Exemplars int
-	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, then others in the batch's
-	// order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
+	// Dropped is what rules of this process took out of the request: neither stored nor a failure.
+	Dropped Dropped
+	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, those over a limit, then
+	// others in the batch's order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
 	// of a series when the cause is not the series.
 	Failures []wire.Failure
 }
 
 // Push replicates b and returns when the outcome of every series is certain, or after Options.WriteTimeout. The error
-// tells that nothing was tried; what happened to single series is in the Result, folded by Result.Err. The batch may be
+// tells that nothing was tried (kind TooLarge or Limited: the whole request is over a limit of the tenant); what happened to single series is in the Result, folded by Result.Err. The batch may be
 // in use by slow members after Push returned: they hold references of their own.
 func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
+	var a admission
+	if err := d.admit(&a, b); err != nil {
+		return Result{}, err
+	}
+	defer a.batch.Release()
+	if a.nothing() {
+		result := a.result()
+		d.observe(a.account, &result)
+		return result, nil
+	}
 	r, err := d.acquire()
 	if err != nil {
 		return Result{}, err
 	}
-	w := d.begin(b, r)
+	w := d.begin(&a, r)
 	defer w.release()
 	w.place(r.placement)
 	direct := r.placement.ReplicationFactor() == 1
@@ -44,7 +56,7 @@ func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
 		w.startLocal()
 	}
 	result := w.judge(w.wait(ctx))
-	d.observe(&result)
+	d.observe(a.account, &result)
 	return result, nil
 }
 
@@ -56,12 +68,16 @@ func (d *Distributor) quorum(rf int) int {
 	return ring.Quorum(rf)
 }
 
-func (d *Distributor) observe(r *Result) {
+func (d *Distributor) observe(a *account, r *Result) {
+	a.samples.Add(float64(r.Samples + r.Histograms))
 	d.metrics.samples.Add(float64(r.Samples))
 	d.metrics.histograms.Add(float64(r.Histograms))
 	d.metrics.exemplars.Add(float64(r.Exemplars))
 	for _, f := range r.Failures {
 		d.metrics.failures.WithLabelValues(f.Kind.String()).Inc()
+		if f.Kind == errs.Limited { // other limits are kept here, and counted where they are
+			a.lost("receiver", f.Samples+f.Histograms)
+		}
 	}
 }
 
@@ -69,6 +85,9 @@ func (d *Distributor) observe(r *Result) {
 func (w *write) place(p ring.Placement) {
 	b := w.batch
 	for i := range b.Series {
+		if w.skip != nil && w.skip[i] {
+			continue
+		}
 		for _, m := range w.owners(p, i, b.Series[i].Hash) {
 			s := &w.replicas[m].shard
 			s.Series = append(s.Series, int32(i))
@@ -107,9 +126,11 @@ func (w *write) judge(ended error) Result {
 	defer w.mu.Unlock()
 	w.returned = true
 	b := w.batch
-	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected)}
-	r.Failures = append(r.Failures, b.Rejected...)
+	r := w.admission.result()
 	for i := range w.tallies {
+		if w.skip != nil && i < len(w.skip) && w.skip[i] {
+			continue
+		}
 		kind, _ := w.tallies[i].outcome(w.need)
 		var f wire.Failure
 		if kind != errs.OK {

@@ -21,8 +21,8 @@ const maxReplicas = 255
 //
 // Its items are the batch's series, then its metadata entries; each needs its own quorum.
 type write struct {
-	d        *Distributor
-	batch    *wire.Batch
+	d *Distributor
+	admission
 	need     int // good answers that make a quorum
 	replicas []replica
 	owner    []int32 // scratch of place
@@ -46,10 +46,11 @@ type cause struct {
 	peer *peer
 }
 
-// begin prepares a write of b by r with one reference, the caller's.
-func (d *Distributor) begin(b *wire.Batch, r *route) *write {
+// begin prepares a write of what a lets in by r, with one reference, the caller's.
+func (d *Distributor) begin(a *admission, r *route) *write {
 	w := d.writes.Get().(*write)
-	w.d, w.batch = d, b
+	w.d, w.admission = d, *a
+	b := w.batch
 	b.Retain()
 	w.refs.Store(1)
 	w.need = d.quorum(r.placement.ReplicationFactor())
@@ -57,7 +58,7 @@ func (d *Distributor) begin(b *wire.Batch, r *route) *write {
 	items := len(b.Series) + len(b.Metadata)
 	w.tallies = slices.Grow(w.tallies[:0], items)[:items]
 	clear(w.tallies)
-	w.undecided, w.returned = items, false
+	w.undecided, w.returned = items-a.skipped, false
 	return w
 }
 
@@ -67,7 +68,7 @@ func (w *write) release() {
 		return
 	}
 	w.batch.Release()
-	w.batch = nil
+	w.admission = admission{}
 	for i := range w.replicas {
 		r := &w.replicas[i]
 		*r = replica{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}

@@ -1,0 +1,85 @@
+package distributor
+
+import (
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// pace is how fast a tenant may send to this process.
+type pace struct {
+	perSecond float64 // this process's share of the limit
+	burst     int
+}
+
+// paceOf divides a tenant's rate among the processes that take writes. The burst is each one's: a sender that speaks to one
+// of them is not refused for a request that the tenant may send at once.
+func paceOf(l *tenant.Limits, processes int) pace {
+	burst := l.SamplesBurst
+	if burst <= 0 {
+		burst = int(math.Ceil(min(l.SamplesPerSecond, math.MaxInt32)))
+	}
+	return pace{perSecond: l.SamplesPerSecond / float64(max(processes, 1)), burst: burst}
+}
+
+// longestWait bounds what a sender is told to wait, as limits can be raised meanwhile.
+const longestWait = 5 * time.Minute
+
+// take lets n samples pass (0), or tells when as many might. More than the burst never pass; what is told then is when a
+// sender may try whether the limit was raised.
+func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bucket == nil {
+		l.bucket = rate.NewLimiter(rate.Limit(p.perSecond), p.burst)
+	}
+	if l.bucket.Limit() != rate.Limit(p.perSecond) {
+		l.bucket.SetLimitAt(now, rate.Limit(p.perSecond))
+	}
+	if l.bucket.Burst() != p.burst {
+		l.bucket.SetBurstAt(now, p.burst)
+	}
+	if l.bucket.AllowN(now, n) {
+		return 0
+	}
+	missing := float64(n)
+	if n <= p.burst {
+		missing -= l.bucket.TokensAt(now)
+	}
+	wait := missing / p.perSecond * float64(time.Second)
+	return time.Duration(min(max(wait, 1), float64(longestWait)))
+}
+
+// throttle refuses n samples that come too fast, with kind Limited.
+func (d *Distributor) throttle(a *account, l *tenant.Limits, n int) error {
+	if l.SamplesPerSecond <= 0 || n == 0 {
+		return nil
+	}
+	processes := 1
+	if d.opts.Distributors != nil {
+		processes = max(d.opts.Distributors(), 1)
+	}
+	p := paceOf(l, processes)
+	wait := a.rate.take(time.Now(), n, p)
+	if wait == 0 {
+		return nil
+	}
+	a.refused("samples_per_second", n)
+	var err error
+	if n > p.burst {
+		name := "samples_burst"
+		if l.SamplesBurst <= 0 {
+			name = "samples_per_second (samples_burst is not set)"
+		}
+		err = errs.E(errs.Limited, "tenant %s: request of %d samples is larger than %s %d, as many as may come at once: send smaller requests, or raise it in --runtime-config.file",
+			a.id, n, name, p.burst)
+	} else {
+		err = errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
+			a.id, n, l.SamplesPerSecond, p.perSecond, processes, p.burst)
+	}
+	return errs.WithRetryAfter(err, wait)
+}
