@@ -63,7 +63,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	}
 	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano()}
 	c.lifetime, c.end = context.WithCancel(context.Background())
-	c.conn, err = grpc.NewClient("passthrough:///"+addr,
+	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -76,13 +76,24 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 		grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithIdleTimeout(0),
 		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(),
-	)
+		grpc.WithDisableServiceConfig(), // but for the default one
+	)...)
 	if err != nil {
 		c.end()
 		return nil, err
 	}
 	return c, nil
+}
+
+// chosen are the options of a connection that somebody asked for.
+func chosen(opts ClientOptions) (all []grpc.DialOption) {
+	if opts.Compression != "" {
+		all = append(all, grpc.WithDefaultCallOptions(grpc.UseCompressor(opts.Compression)))
+	}
+	if opts.ServiceConfig != "" {
+		all = append(all, grpc.WithDefaultServiceConfig(opts.ServiceConfig))
+	}
+	return all
 }
 
 // Close ends all calls and the connection. It is idempotent.

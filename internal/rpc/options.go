@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -76,7 +77,7 @@ type ClientTLS struct {
 	ServerName string
 	// SkipVerify accepts any certificate.
 	SkipVerify bool
-	// MinVersion is "1.2" or "1.3"; "" = "1.3".
+	// MinVersion is "1.0" to "1.3"; "" = "1.3".
 	MinVersion string
 }
 
@@ -95,6 +96,10 @@ type ClientOptions struct {
 	SortBudget int64
 	// BatchSize is how many series the peer may send in one frame.
 	BatchSize int
+	// Compression of what is sent: "" = none, or "snappy". Peers answer in kind.
+	Compression string
+	// ServiceConfig is a gRPC service config as JSON, "" = none.
+	ServiceConfig string
 	// StreamAge is after how long a write stream is replaced by a new one, so that connections age as the server wants.
 	StreamAge time.Duration
 }
@@ -120,7 +125,13 @@ func (o ClientOptions) Validate() error {
 		faults = append(faults, errors.New("client TLS files or names are set, but TLS is not enabled"))
 	}
 	if _, ok := tlsVersions[o.TLS.MinVersion]; !ok {
-		faults = append(faults, fmt.Errorf("client TLS version %q: must be 1.2 or 1.3", o.TLS.MinVersion))
+		faults = append(faults, fmt.Errorf("client TLS version %q: must be 1.0, 1.1, 1.2 or 1.3", o.TLS.MinVersion))
+	}
+	if o.Compression != "" && o.Compression != "snappy" {
+		faults = append(faults, fmt.Errorf("client compression %q: must be snappy or empty", o.Compression))
+	}
+	if o.ServiceConfig != "" && !json.Valid([]byte(o.ServiceConfig)) {
+		faults = append(faults, errors.New("gRPC service config: is not JSON"))
 	}
 	if o.SortBudget < 0 || o.BatchSize < 0 || o.StreamAge < 0 {
 		faults = append(faults, errors.New("sort budget, batch size and stream age must not be negative"))

@@ -92,7 +92,7 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 
 // send streams the selection, then its warnings.
 func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
-	sent := 0
+	sent, chunks := 0, 0
 	defer func() { h.metrics.series.Add(float64(sent)) }()
 	var b batch
 	defer func() { b.drop() }()
@@ -103,10 +103,13 @@ func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
 		if !sel.shard.has(s.Labels) {
 			continue
 		}
+		if err := h.allow(sent+1, chunks+len(s.Chunks)); err != nil {
+			return err
+		}
 		if err := b.add(s); err != nil {
 			return err
 		}
-		sent++
+		sent, chunks = sent+1, chunks+len(s.Chunks)
 		if b.full(sel.batch) {
 			if err := flush(); err != nil {
 				return err
@@ -125,6 +128,20 @@ func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
 		if err := out.SendMsg(warningFrame(w)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// samplesPerChunk is what a chunk counts for in MaxSamples.
+const samplesPerChunk = 120
+
+// allow is the error of a call that sends too much.
+func (h *storeServer) allow(series, chunks int) error {
+	if most := h.MaxSeries; most > 0 && int64(series) > most {
+		return errs.E(errs.Limited, "the call selects more than %d series (--store.limits.request-series)", most)
+	}
+	if most := h.MaxSamples; most > 0 && int64(chunks)*samplesPerChunk > most {
+		return errs.E(errs.Limited, "the call selects more than about %d samples (--store.limits.request-samples)", most)
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ type Store struct {
 	// SortBudget bounds the memory in bytes for sorting one stream's series by the labels that a Thanos caller sees;
 	// beyond it the call fails as ResourceExhausted. 0 = no bound.
 	SortBudget int64
+	// MaxSeries and MaxSamples (120 for each chunk, as Thanos counts) bound one Series call, which fails as
+	// ResourceExhausted beyond; 0 = no bound.
+	MaxSeries, MaxSamples int64
 }
 
 // RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars and Metadata, before s is opened.
