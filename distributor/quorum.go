@@ -42,7 +42,8 @@ func (t *tally) add(kind errs.Kind, cause int32) {
 //
 //   - OK: need replicas stored it.
 //   - Conflict or Invalid: so many replicas refused it for good that a quorum is impossible however often it is sent.
-//   - Limited: so many replicas are over a limit that a quorum is impossible now.
+//   - Limited: so many replicas are over a limit, or refused it for good, that a quorum is impossible now; if the limit is
+//     raised it may be possible.
 //   - Unavailable: any other way to miss the quorum. Sending it again may help.
 //
 // An outcome that is certain does not depend on the order of the answers, but for the choice between Conflict and Invalid
@@ -64,8 +65,8 @@ func (t *tally) outcome(need int) (kind errs.Kind, certain bool) {
 		return errs.Conflict, true
 	case ok+left >= need, final+left >= block:
 		return errs.Unavailable, false
-	case limited >= block:
+	case limited+final >= block:
 		return errs.Limited, true
 	}
-	return errs.Unavailable, limited+left < block
+	return errs.Unavailable, limited+final+left < block
 }

@@ -57,6 +57,9 @@ func TestQuorum(t *testing.T) {
 	f(3, 2, "lxo", errs.Unavailable)
 	f(3, 2, "lxl", errs.Limited)
 	f(3, 2, "lcl", errs.Limited)
+	f(3, 2, "lco", errs.Limited) // the one that refused it for good cannot make up for the limit
+	f(3, 2, "oil", errs.Limited)
+	f(3, 2, "lcx", errs.Limited)
 	f(3, 2, "lcc", errs.Conflict)
 
 	// Fewer members than the quorum: nothing is asked. As many as the quorum: all must answer well.
@@ -69,7 +72,8 @@ func TestQuorum(t *testing.T) {
 	f(5, 3, "ooo", errs.OK)
 	f(5, 3, "xxooo", errs.OK)
 	f(5, 3, "xxx", errs.Unavailable)
-	f(5, 3, "xxcl", errs.Unavailable)
+	f(5, 3, "xxclo", errs.Unavailable)
+	f(5, 3, "xxcll", errs.Limited)
 	f(5, 3, "xxccc", errs.Conflict)
 	f(5, 3, "ici", errs.Invalid)
 }
@@ -118,7 +122,7 @@ func truth(need int, answers []rune) errs.Kind {
 		return errs.OK
 	case bad(n['c'] + n['i']):
 		return errs.Conflict
-	case bad(n['l']):
+	case bad(n['l'] + n['c'] + n['i']):
 		return errs.Limited
 	}
 	return errs.Unavailable
