@@ -54,6 +54,9 @@ type Series struct {
 	Samples    []Sample
 	Histograms []Histogram
 	Exemplars  []Exemplar
+	// Hint, when not nil, is a word for whoever stores the series to find it by the next time. It is the same for all
+	// batches that have the series by its number in a stream, 0 at first, and means nothing to others.
+	Hint *atomic.Uint64
 }
 
 // Failure is a series of a request that was not stored, or not wholly.

@@ -28,8 +28,20 @@ func AppendShard(dst []byte, s Shard) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.Series)))
 	var clock int64
 	for _, i := range s.Series {
-		dst, clock = appendSeries(dst, &s.Batch.Series[i], clock)
+		one := &s.Batch.Series[i]
+		shape := shapeOf(one)
+		dst = binary.AppendUvarint(dst, uint64(len(one.Labels)))
+		dst = append(append(dst, one.Labels...), shape)
+		dst, clock = appendItems(dst, one, shape, clock)
 	}
+	return appendMetadata(dst, s)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func appendMetadata(dst []byte, s Shard) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.Metadata)))
 	for _, i := range s.Metadata {
 		m := &s.Batch.Metadata[i]
@@ -41,27 +53,25 @@ func AppendShard(dst []byte, s Shard) []byte {
 	return dst
 }
 
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
-// appendSeries appends one series; clock is the timestamp that the next one is written relative to.
-func appendSeries(dst []byte, s *Series, clock int64) ([]byte, int64) {
-	dst = binary.AppendUvarint(dst, uint64(len(s.Labels)))
-	dst = append(dst, s.Labels...)
+// shapeOf is the shortest shape that can say all of s.
+func shapeOf(s *Series) byte {
 	if len(s.Samples) == 1 && s.Samples[0].ST == 0 && len(s.Histograms) == 0 && len(s.Exemplars) == 0 {
-		dst = append(dst, shapeSample)
-		dst = binary.AppendVarint(dst, s.Samples[0].T-clock)
-		dst = appendDouble(dst, s.Samples[0].V)
-		return dst, s.Samples[0].T
+		return shapeSample
 	}
-	shape := byte(shapeCounts)
 	for i := range s.Samples {
 		if s.Samples[i].ST != 0 {
-			shape = shapeStarts
+			return shapeStarts
 		}
 	}
-	dst = append(dst, shape)
+	return shapeCounts
+}
+
+// appendItems appends what s has; clock is the timestamp that the next one is written relative to.
+func appendItems(dst []byte, s *Series, shape byte, clock int64) ([]byte, int64) {
+	if shape == shapeSample {
+		dst = binary.AppendVarint(dst, s.Samples[0].T-clock)
+		return appendDouble(dst, s.Samples[0].V), s.Samples[0].T
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(s.Samples)))
 	dst = binary.AppendUvarint(dst, uint64(len(s.Histograms)))
 	dst = binary.AppendUvarint(dst, uint64(len(s.Exemplars)))
@@ -114,10 +124,7 @@ func DecodeShard(payload []byte) (*Batch, error) {
 			break
 		}
 	}
-	for range r.count(minMetadata) {
-		m := Metadata{Family: string(r.bytes()), Help: string(r.bytes()), Unit: string(r.bytes()), Type: string(r.bytes())}
-		b.Metadata = append(b.Metadata, m)
-	}
+	b.readMetadata(&r)
 	if r.failed || r.pos != len(payload) {
 		b.Release()
 		return nil, errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), r.pos)
@@ -140,6 +147,13 @@ const (
 	minMetadata = 4  // four lengths
 )
 
+func (b *Batch) readMetadata(r *reader) {
+	for range r.count(minMetadata) {
+		m := Metadata{Family: string(r.bytes()), Help: string(r.bytes()), Unit: string(r.bytes()), Type: string(r.bytes())}
+		b.Metadata = append(b.Metadata, m)
+	}
+}
+
 // readSeries reads one series into b and returns the clock after it.
 func (b *Batch) readSeries(r *reader, clock int64) int64 {
 	labels := r.bytes()
@@ -147,14 +161,22 @@ func (b *Batch) readSeries(r *reader, clock int64) int64 {
 		r.failed = true
 		return clock
 	}
+	s := b.identify(labels)
+	return b.readItems(r, s, clock, r.byte())
+}
+
+// identify is the series of canonical labels, which are copied.
+func (b *Batch) identify(labels []byte) Series {
+	from := len(b.canonical)
+	b.canonical = append(AppendTenant(b.canonical, b.Tenant), labels...)
+	key, hash := Identify(b.canonical[from:])
+	return Series{Labels: since(b.canonical, len(b.canonical)-len(labels)), Key: key, Hash: hash}
+}
+
+// readItems reads what s has, adds s to b and returns the clock after it.
+func (b *Batch) readItems(r *reader, s Series, clock int64, shape byte) int64 {
 	at := b.mark()
-	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	prefix := len(b.canonical)
-	b.canonical = append(b.canonical, labels...)
-	full := b.canonical[at.canonical:]
-	key, hash := Identify(full)
-	s := Series{Labels: since(b.canonical, prefix), Key: key, Hash: hash}
-	switch shape := r.byte(); shape {
+	switch shape {
 	case shapeSample:
 		clock += r.varint()
 		b.samples = append(b.samples, Sample{T: clock, V: r.double()})
