@@ -47,13 +47,18 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		limits, err := f.limits.build(p, storage.base(f.route.base()), f.where.rf)
+		if err != nil {
+			return err
+		}
 		server := f.http.buildBare(p)
 		p.addHTTP("http", server)
+		mountLimits(server, limits)
 		b, err := bkt.build(p, filepath.Join(dir, "bucket"), f.where.gossips())
 		if err != nil {
 			return err
 		}
-		r, err := storage.build(p, cl, b, filepath.Join(dir, "tsdb"))
+		r, err := storage.build(p, cl, b, limits, filepath.Join(dir, "tsdb"))
 		if err != nil {
 			return err
 		}
@@ -67,11 +72,12 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		window, retention := limits.Table().Longest()
 		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
-			http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
+			http: f.http.opts.Address, bucket: b, retention: retention}); err != nil {
 			return err
 		}
-		d, err := f.route.build(p, cl, peers, r)
+		d, err := f.route.build(p, cl, peers, limits, r)
 		if err != nil {
 			return err
 		}
@@ -84,7 +90,7 @@ func allCommand(app *kingpin.Application) setup {
 		list.addLocal(gossip.RoleReceive, r)
 		list.addLocal(gossip.RoleStore, g)
 		asking.tenantHeader, asking.defaultTenant = f.route.tenantHeader, f.route.defaultTenant
-		asking.opts.Retention, asking.opts.Window = storage.tsdb.Retention, storage.tsdb.Window
+		asking.opts.Retention, asking.opts.Window = retention, window
 		q, err := asking.build(p, cl, list)
 		if err != nil {
 			return err

@@ -122,6 +122,7 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 			return err
 		}
 		p.addPart("hashrings", c.static.Open, c.static.Close, nil)
+		p.onReload(c.static.Reload)
 	}
 	if !c.gossips {
 		return nil

@@ -32,6 +32,7 @@ func (f *httpFlags) bind(c *kingpin.CmdClause) {
 func (f *httpFlags) buildBare(p *process) *httpx.Server {
 	s := httpx.New(p.log, p.reg, f.opts)
 	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
+	p.mountReload(s)
 	return s
 }
 
@@ -39,6 +40,7 @@ func (f *httpFlags) buildBare(p *process) *httpx.Server {
 func (f *httpFlags) build(p *process, retention string) *httpx.Server {
 	s := httpx.New(p.log, p.reg, f.opts)
 	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg, Status: p.status(retention)})
+	p.mountReload(s)
 	return s
 }
 

@@ -60,12 +60,17 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer close(hangups)
+	defer signal.Stop(hangups)
 	p := newProcess(app, command, stdout, stderr)
 	if err := setups[command](p); err != nil {
 		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
 		return 2
 	}
 	go p.obey(signals)
+	go p.reloadAt(hangups)
 	if err := p.run(); err != nil && !errors.Is(err, context.Canceled) {
 		p.log.Error("ended", "role", command, "err", err)
 		return 1

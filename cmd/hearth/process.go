@@ -36,6 +36,9 @@ type process struct {
 	serving   chan struct{} // closed once every part is open
 	after     []func()      // run then
 
+	reloads  []func() error           // see onReload
+	reloaded func() (bool, time.Time) // whether the files that were read last are valid, and when they were; nil = there are none
+
 	ctx   context.Context // the process's life; end ends it
 	end   func()
 	drain func() error // what a signal begins before it ends the process; nil = nothing
@@ -106,8 +109,16 @@ func (p *process) onReady(f func()) { p.after = append(p.after, f) }
 func (p *process) status(retention string) *httpx.Status {
 	return &httpx.Status{
 		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch, BuildUser: version.BuildUser,
-		BuildDate: version.BuildDate, FlagValues: p.flags, Start: p.start, Retention: retention,
+		BuildDate: version.BuildDate, FlagValues: p.flags, Start: p.start, Retention: retention, Reloaded: p.lastReload,
 	}
+}
+
+// lastReload is what the status answers say of the files that can be read again.
+func (p *process) lastReload() (ok bool, at time.Time) {
+	if p.reloaded == nil {
+		return true, p.start
+	}
+	return p.reloaded()
 }
 
 // flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command.

@@ -13,6 +13,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/tenant/overrides"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/receive"
 	"github.com/hearth-metrics/hearth/ring"
@@ -35,6 +36,7 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the order of samples does not matter.", &f.tsdb.Window)
 	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
 	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
+	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no bound.").Default("50000").IntVar(&f.tsdb.MaxTenants)
 	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
 	c.Flag("label", `External label name="value" of this receiver. The replica label (--receive.replica-label-name) defaults to the instance id. May be given several times.`).
 		SetValue(labelSet{&f.receive.Labels})
@@ -42,8 +44,9 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	f.drain.bind(c)
 }
 
-// build adds the TSDBs below dir and the receiver over them.
-func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, dir string) (*receive.Receiver, error) {
+// build adds the TSDBs below dir, kept to the tenants' limits, and the receiver over them.
+func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *overrides.Overrides, dir string) (*receive.Receiver, error) {
+	f.tsdb.Limits = limits.Of
 	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, gossip.RoleReceive
 	f.receive.Instance, f.receive.Since = c.instance.ID, c.instance.Since
 	db, err := tsdb.New(p.log, p.reg, f.tsdb)
@@ -99,8 +102,12 @@ func resolver(header, fallback string) (tenant.Resolver, error) {
 	return tenant.Resolver{Header: header, Default: id}, err
 }
 
-// build adds a distributor. local is this process's own member, nil when it owns no data.
-func (f *routeFlags) build(p *process, c *cluster, peers *clients, local *receive.Receiver) (*distributor.Distributor, error) {
+// build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns no data.
+func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *overrides.Overrides, local *receive.Receiver) (*distributor.Distributor, error) {
+	f.opts.Limits = limits.Of
+	if n := limits.MaxConcurrency(); n > 0 {
+		f.opts.MaxRequests = n
+	}
 	res, err := resolver(f.tenantHeader, f.defaultTenant)
 	if err != nil {
 		return nil, err
@@ -138,6 +145,7 @@ type routing struct {
 	client clientFlags
 	where  clusterFlags
 	route  routeFlags
+	limits limitFlags
 }
 
 func (f *routing) bind(c *kingpin.CmdClause) {
@@ -147,6 +155,7 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.where.bind(c)
 	f.where.bindWriting(c)
 	f.route.bind(c)
+	f.limits.bind(c)
 }
 
 // mount serves remote write and OTLP on the HTTP port and on a port of its own.
@@ -188,13 +197,18 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		limits, err := f.limits.build(p, storage.base(f.route.base()), f.where.rf)
+		if err != nil {
+			return err
+		}
 		server := f.http.build(p, storage.tsdb.Retention.String())
 		p.addHTTP("http", server)
+		mountLimits(server, limits)
 		b, err := bkt.build(p, "", f.where.gossips())
 		if err != nil {
 			return err
 		}
-		r, err := storage.build(p, cl, b, dir)
+		r, err := storage.build(p, cl, b, limits, dir)
 		if err != nil {
 			return err
 		}
@@ -203,10 +217,11 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b, retention: storage.tsdb.Retention}); err != nil {
+		_, longest := limits.Table().Longest()
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b, retention: longest}); err != nil {
 			return err
 		}
-		d, err := f.route.build(p, cl, peers, r)
+		d, err := f.route.build(p, cl, peers, limits, r)
 		if err != nil {
 			return err
 		}
@@ -236,8 +251,13 @@ func distributorCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		limits, err := f.limits.build(p, f.route.base(), f.where.rf)
+		if err != nil {
+			return err
+		}
 		server := f.http.build(p, "")
 		p.addHTTP("http", server)
+		mountLimits(server, limits)
 		peers := newClients(p, f.client.opts, cl)
 		s, err := grpc.build(p)
 		if err != nil {
@@ -246,7 +266,7 @@ func distributorCommand(app *kingpin.Application) setup {
 		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address}); err != nil {
 			return err
 		}
-		d, err := f.route.build(p, cl, peers, nil)
+		d, err := f.route.build(p, cl, peers, limits, nil)
 		if err != nil {
 			return err
 		}

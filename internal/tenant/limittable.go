@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 )
 
 // LimitTable is the limits of all tenants at one moment. It never changes.
@@ -61,6 +62,15 @@ func (t *LimitTable) Of(id ID) *Limits {
 		return l
 	}
 	return t.Defaults
+}
+
+// Longest are the longest out-of-order window and retention that any tenant has.
+func (t *LimitTable) Longest() (window, retention time.Duration) {
+	window, retention = time.Duration(t.Defaults.OutOfOrderWindow), time.Duration(t.Defaults.Retention)
+	for _, l := range t.Tenants {
+		window, retention = max(window, time.Duration(l.OutOfOrderWindow)), max(retention, time.Duration(l.Retention))
+	}
+	return window, retention
 }
 
 // Keep replaces limits in t by the equal ones of an older table, so that who knows them by their pointer sees no change.

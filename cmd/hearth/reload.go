@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+)
+
+// onReload has f read its files again at SIGHUP and POST /-/reload. It is called from any goroutine.
+func (p *process) onReload(f func() error) { p.reloads = append(p.reloads, f) }
+
+// reload reads all files again that can be. Those that are not valid change nothing.
+func (p *process) reload(by string) error {
+	var faults []error
+	for _, f := range p.reloads {
+		faults = append(faults, f())
+	}
+	err := errors.Join(faults...)
+	if err != nil {
+		p.log.Error("reload: files are not valid; the last good ones stay in force", "by", by, "err", err)
+	} else {
+		p.log.Info("reloaded", "by", by)
+	}
+	return err
+}
+
+// reloadAt reloads for each signal, until there are no more.
+func (p *process) reloadAt(signals <-chan os.Signal) {
+	for s := range signals {
+		select {
+		case <-p.serving:
+			_ = p.reload(s.String()) // in the log
+		default: // what is not open yet has just read its files
+		}
+	}
+}
+
+// mountReload serves POST /-/reload (and PUT, as Prometheus does).
+func (p *process) mountReload(s *httpx.Server) {
+	s.Handle("/-/reload", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost && r.Method != http.MethodPut {
+			w.Header().Set("Allow", "POST, PUT")
+			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: reload with POST", r.Method))
+			return
+		}
+		if err := p.reload(r.Method + " /-/reload"); err != nil {
+			httpx.WriteError(w, r, fmt.Errorf("not reloaded, the last good files stay in force: %w", err))
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	})))
+}
