@@ -47,9 +47,9 @@ func (r *Rewriter) Put(i int, id tenant.ID, parts ...[]byte) {
 	for _, p := range parts {
 		b.canonical = append(b.canonical, p...)
 	}
-	s := r.src.Series[i]
+	src := &r.src.Series[i] // what else it says is of the series that it was
+	s := Series{Labels: since(b.canonical, prefix), Samples: src.Samples, Histograms: src.Histograms, Exemplars: src.Exemplars}
 	s.Key, s.Hash = Identify(b.canonical[from:])
-	s.Labels = since(b.canonical, prefix)
 	b.Series = append(b.Series, s)
 	b.origins = append(b.origins, int32(r.src.Origin(i)))
 }
