@@ -23,7 +23,7 @@ import (
 
 // Append stores the shard in one transaction of its tenant's TSDB, which it creates when the tenant is new. When it
 // returns no error, everything is in the WAL but what the failures name: Conflict for what the acceptance window or the
-// TSDB refuses, Invalid for histograms that make no sense. An error (Unavailable, Exhausted, Internal) promises nothing
+// TSDB refuses, Invalid for histograms that make no sense, Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises nothing
 // of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail
 // nobody: what is not kept of them is counted in metrics. Appending the same again is success.
 func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
@@ -52,7 +52,9 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	}
 	tx := transactions.Get().(*transaction)
 	defer tx.free()
-	tx.begin(in, d.m)
+	if err := tx.begin(in, d.m); err != nil {
+		return nil, err
+	}
 	if err := tx.run(ctx, s); err != nil {
 		return nil, err
 	}
@@ -65,6 +67,7 @@ var transactions = sync.Pool{New: func() any { return &transaction{builder: labe
 type transaction struct {
 	in      *instance
 	m       *metrics
+	rules   *rules
 	app     storage.AppenderV2
 	lo, hi  int64 // accepted times, ms, inclusive
 	now     time.Time
@@ -84,16 +87,21 @@ type freshRef struct {
 	ref storage.SeriesRef
 }
 
-func (tx *transaction) begin(in *instance, m *metrics) {
-	tx.in, tx.m, tx.now = in, m, in.opts.Now()
-	tx.lo, tx.hi = tx.now.Add(-in.opts.Window).UnixMilli(), tx.now.Add(in.opts.Future).UnixMilli()
+func (tx *transaction) begin(in *instance, m *metrics) error {
+	r, err := in.follow()
+	if err != nil {
+		return err
+	}
+	tx.in, tx.m, tx.rules, tx.now = in, m, r, in.opts.Now()
+	tx.lo, tx.hi = tx.now.Add(-r.window).UnixMilli(), tx.now.Add(r.future).UnixMilli()
 	tx.numFloats, tx.numHists, tx.numUnknown = 0, 0, 0
+	return nil
 }
 
 func (tx *transaction) free() {
 	clear(tx.exemplars)
 	clear(tx.hists)
-	tx.in, tx.m, tx.app, tx.failures = nil, nil, nil, nil
+	tx.in, tx.m, tx.rules, tx.app, tx.failures = nil, nil, nil, nil, nil
 	tx.fresh, tx.exemplars, tx.floats, tx.hists = tx.fresh[:0], tx.exemplars[:0], tx.floats[:0], tx.hists[:0]
 	transactions.Put(tx)
 }
@@ -148,6 +156,13 @@ func (tx *transaction) count() {
 	}
 }
 
+func (tx *transaction) countRefusal(err error) {
+	var r *refusal
+	if errors.As(err, &r) {
+		tx.m.limited.WithLabelValues(tx.m.tenants.label(tx.in.id), r.limit).Inc()
+	}
+}
+
 func logKind(err error) errs.Kind {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return errs.Exhausted
@@ -181,6 +196,7 @@ type seriesWriter struct {
 	ref    storage.SeriesRef
 	labels labels.Labels // empty until needed
 	failed int           // index in tx.failures, -1 none
+	barred bool          // it is new, and a limit keeps it out
 	last   point         // accepted last, when some is set
 	some   bool
 }
@@ -289,6 +305,9 @@ func (w *seriesWriter) histograms(hists []wire.Histogram) error {
 // append adds one sample. False means that it was refused, and that tx.failures[w.failed] says why.
 func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	tx := w.tx
+	if w.barred {
+		return false, nil
+	}
 	if p.t < tx.lo || p.t > tx.hi {
 		w.fail(errs.Conflict, outsideWindow(p.t, tx))
 		return false, nil
@@ -311,6 +330,10 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	}
 	if err != nil {
 		kind := classify(err)
+		if kind == errs.Limited {
+			w.barred = true
+			tx.countRefusal(err)
+		}
 		if kind == errs.Internal {
 			return false, errs.E(kind, "append to tenant %q: series %s: %w", tx.in.id, w.name(), err)
 		}
@@ -336,9 +359,9 @@ func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, erro
 func outsideWindow(t int64, tx *transaction) error {
 	at := time.UnixMilli(t).UTC().Format(time.RFC3339Nano)
 	if t < tx.lo {
-		return fmt.Errorf("sample at %s (%d) is older than the accepted window of %s", at, t, tx.in.opts.Window)
+		return fmt.Errorf("sample at %s (%d) is older than the accepted window of %s", at, t, tx.rules.window)
 	}
-	return fmt.Errorf("sample at %s (%d) is more than %s in the future", at, t, tx.in.opts.Future)
+	return fmt.Errorf("sample at %s (%d) is more than %s in the future", at, t, tx.rules.future)
 }
 
 // classify tells an error of the TSDB that concerns one sample from one that is ours.
@@ -349,6 +372,10 @@ func classify(err error) errs.Kind {
 		if errors.Is(err, conflict) {
 			return errs.Conflict
 		}
+	}
+	var barred *refusal
+	if errors.As(err, &barred) {
+		return errs.Limited
 	}
 	var invalid histogram.Error
 	if errors.As(err, &invalid) || errors.Is(err, promtsdb.ErrInvalidSample) {
@@ -372,8 +399,12 @@ func (w *seriesWriter) exemplars() {
 	tx := w.tx
 	reject := func(reason string, n int) { tx.m.exemplars.WithLabelValues(reason).Add(float64(n)) }
 	app, ok := tx.app.(storage.ExemplarAppenderV2)
-	if !ok || tx.in.opts.MaxExemplars == 0 {
+	if !ok || tx.rules.exemplars == 0 {
 		reject("disabled", len(w.s.Exemplars))
+		return
+	}
+	if err := tx.in.keepExemplars(); err != nil {
+		reject("no_room", len(w.s.Exemplars))
 		return
 	}
 	tx.exemplars = tx.exemplars[:0]

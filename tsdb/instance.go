@@ -37,7 +37,15 @@ type instance struct {
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
 
-	making  sync.Mutex // one new series at a time: see appendUnknown
+	making sync.Mutex // one new series at a time: see appendUnknown
+	births births
+
+	rules      atomic.Pointer[rules]
+	adopting   sync.Mutex  // orders changes of rules; guards headWindow
+	headWindow int64       // ms
+	exemplars  atomic.Bool // there is room for exemplars
+	enforcing  atomic.Bool // limits on births: not while logs are replayed
+
 	cutting sync.Mutex // one cut at a time; guards bound
 	bound   int64      // all samples before it (ms) that came in order are in blocks, or are about to be
 	stop    context.CancelFunc
@@ -58,6 +66,13 @@ func openInstance(t *tenantDB) (*instance, error) {
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics)
 	in := &instance{id: id, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
 	in.lastWrite.Store(opts.Now().UnixMilli())
+	r := opts.rulesOf(id)
+	in.rules.Store(r)
+	in.headWindow = r.headWindow()
+	in.exemplars.Store(hasExemplars(t.dir))
+	if r.seriesPerMetric() > 0 {
+		in.births.metrics = map[string]int{} // the replay counts
+	}
 	db, err := promtsdb.Open(t.dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
 	if err != nil {
 		stop()
@@ -66,6 +81,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 	}
 	db.DisableCompactions()
 	in.db = db
+	in.enforcing.Store(true)
 	in.bound = math.MinInt64
 	for _, b := range db.Blocks() {
 		if meta := b.Meta(); !meta.Compaction.FromOutOfOrder() {
@@ -86,10 +102,12 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 	o.NoLockfile = true // DB locks the directory of all tenants
 	o.WALCompression = in.opts.WALCompression
 	o.StripeSize = in.opts.StripeSize
-	o.EnableExemplarStorage = in.opts.MaxExemplars > 0
-	o.MaxExemplars = in.opts.MaxExemplars
+	o.EnableExemplarStorage = true
+	if in.exemplars.Load() {
+		o.MaxExemplars = in.rules.Load().exemplars
+	}
 	o.EnableMemorySnapshotOnShutdown = true
-	o.OutOfOrderTimeWindow = (in.opts.Window + in.opts.Future + 5*time.Minute).Milliseconds()
+	o.OutOfOrderTimeWindow = in.headWindow
 	o.EnableOverlappingCompaction = false
 	o.EnableSharding = true
 	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
@@ -137,14 +155,26 @@ func (in *instance) logError() error {
 	return nil
 }
 
-// lifecycle keeps refs in step with the head.
+// lifecycle is what the head asks before it makes a series, and tells when it has made or dropped some.
 type lifecycle instance
 
-func (*lifecycle) PreCreation(labels.Labels) error { return nil }
-func (*lifecycle) PostCreation(labels.Labels)      {}
+// PreCreation keeps the tenant's limits.
+func (l *lifecycle) PreCreation(ls labels.Labels) error {
+	if !l.enforcing.Load() {
+		return nil
+	}
+	return (*instance)(l).mayBeBorn(ls)
+}
 
-// PostDeletion forgets the references of series that the head dropped.
+// PostCreation counts the series.
+func (l *lifecycle) PostCreation(ls labels.Labels) { l.births.born(ls) }
+
+// PostDeletion forgets the references of series that the head dropped, and counts them off.
 func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	if len(gone) == 0 {
+		return
+	}
+	l.births.died(gone)
 	var buf []byte
 	for ref, ls := range gone {
 		buf = wire.AppendLabels(wire.AppendTenant(buf[:0], l.id), ls)
@@ -181,7 +211,7 @@ func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struc
 
 // expired reports whether a local block that ends at maxt (ms, exclusive) may be deleted.
 func (o *Options) expired(id tenant.ID, block ulid.ULID, maxt int64, now time.Time) bool {
-	return maxt <= now.Add(-o.Retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block))
+	return maxt <= now.Add(-o.rulesOf(id).retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block))
 }
 
 // logWatch finds the one failure that the TSDB only logs: that an out-of-order sample it holds in memory did not reach

@@ -41,7 +41,36 @@ type metrics struct {
 	unknown   prometheus.Counter     // series whose labels had to be built
 	cuts      *prometheus.CounterVec // by outcome
 	cutTime   prometheus.Histogram
-	fenceTime prometheus.Histogram // how long writers of one tenant had to wait for a cut
+	fenceTime prometheus.Histogram   // how long writers of one tenant had to wait for a cut
+	limited   *prometheus.CounterVec // series refused, by tenant and limit
+	tenants   tenantLabels
+}
+
+// maxTenantLabels bounds how many tenants have series of their own in metrics that name tenants.
+const maxTenantLabels = 1000
+
+// otherTenants stands for those beyond. No tenant can have this name.
+const otherTenants = "~others"
+
+// tenantLabels gives the first tenants their own label value. The zero value is ready.
+type tenantLabels struct {
+	mu    sync.Mutex // guards known
+	known map[tenant.ID]struct{}
+}
+
+func (l *tenantLabels) label(id tenant.ID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.known[id]; !known {
+		if len(l.known) >= maxTenantLabels {
+			return otherTenants
+		}
+		if l.known == nil {
+			l.known = map[tenant.ID]struct{}{}
+		}
+		l.known[id] = struct{}{}
+	}
+	return string(id)
 }
 
 func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
@@ -69,6 +98,9 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
+		limited: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hearth_tsdb_limited_series_total", Help: "New series of write requests that a limit of their tenant kept out.",
+		}, []string{"tenant", "limit"}),
 		samples:   vec("hearth_tsdb_samples_total", "Samples stored.", "type"),
 		failures:  vec("hearth_tsdb_failed_series_total", "Series of write requests that were not wholly stored, by kind of error.", "kind"),
 		exemplars: vec("hearth_tsdb_exemplars_rejected_total", "Exemplars that were not stored, which fails no request.", "reason"),

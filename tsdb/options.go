@@ -27,6 +27,9 @@ type Options struct {
 	MaxExemplars int64
 	// Limits are the tenants'; nil = none. A window, a retention or a number of exemplars in them wins over the options here.
 	Limits tenant.LimitsOf
+	// Share is the part of a tenant's series that this receiver stores, 0 to 1: limits on numbers of series are for the
+	// whole cluster. nil = 1. It must answer from memory.
+	Share func(tenant.ID) float64
 	// MaxTenants is how many tenants there may be: one more is refused (Limited). 0 = no bound.
 	MaxTenants int
 	// MaxMetadata is the number of metric families per tenant whose metadata is kept; 0 keeps none.

@@ -272,6 +272,9 @@ func (t *tenantDB) housekeep() {
 	if in != nil {
 		defer t.release()
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
+		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
+			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
+		}
 	}
 }
 

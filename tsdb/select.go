@@ -267,9 +267,10 @@ func (d *DB) Info(context.Context) (series.Info, error) {
 		info.Tenants = []tenant.ID{}
 		return info, nil
 	}
-	info.MinTime, info.MaxTime = d.opts.Now().Add(-d.opts.Window).UnixMilli(), math.MaxInt64
+	now := d.opts.Now()
+	info.MinTime, info.MaxTime = now.Add(-d.opts.Window).UnixMilli(), math.MaxInt64
 	for _, t := range d.all() {
-		info.MinTime = min(info.MinTime, t.minTime())
+		info.MinTime = min(info.MinTime, t.minTime(), now.Add(-d.opts.rulesOf(t.id).window).UnixMilli())
 	}
 	return info, nil
 }

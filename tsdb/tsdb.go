@@ -152,6 +152,9 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 		return nil, errShutdown
 	case !d.opened:
 		return nil, errs.E(errs.Unavailable, "tsdb is not open")
+	case d.opts.MaxTenants > 0 && len(d.tenants) >= d.opts.MaxTenants:
+		return nil, errs.WithRetryAfter(errs.E(errs.Limited,
+			"tenant %s is new, and this receiver has %d already: raise --receive.max-tenants", id, len(d.tenants)), time.Minute)
 	}
 	return d.add(id), nil
 }
