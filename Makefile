@@ -8,6 +8,7 @@ BUILDINFO  := github.com/prometheus/common/version
 LDFLAGS    := -s -w -X $(BUILDINFO).Version=$(VERSION) -X $(BUILDINFO).Revision=$(shell git rev-parse --short HEAD 2>/dev/null)
 FUZZTIME   ?= 20s
 BENCHTIME  ?= 1s
+SOAK_DURATION ?= 30m
 
 # Pinned: a new version is a change like any other.
 PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
@@ -53,8 +54,8 @@ fuzz: ## each fuzz target for FUZZTIME
 bench: ## Go benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench ./internal/wire ./internal/series ./ring/... ./tsdb ./distributor
 
-soak: tools ## the cluster test in a loop for an hour
-	go test -timeout 70m -count 20 -run 'TestCluster|TestAllInOneCluster' ./test
+soak: tools ## receivers killed, cut off, drained and robbed of their disks under load for SOAK_DURATION; takes root
+	SOAK_DURATION=$(SOAK_DURATION) go test -timeout 0 -count 1 -v -run 'TestSoak$$' ./test
 
 proto: ## generate internal/pb again from its .proto files
 	internal/pb/generate.sh

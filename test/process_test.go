@@ -96,6 +96,8 @@ type process struct {
 	log  string
 	done chan struct{} // closed when the program ended
 	err  error         // how; valid after done
+
+	quiet bool // the log is not printed when the test fails: it is kept elsewhere
 }
 
 // start runs a program; it is killed at the end of the test.
@@ -121,7 +123,7 @@ func start(t *testing.T, name, path string, env []string, args ...string) *proce
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
+		if t.Failed() && !p.quiet {
 			t.Logf("---- log of %s %s ----\n%s", name, strings.Join(args, " "), tail(p.log, 60))
 		}
 	})

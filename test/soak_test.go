@@ -1,0 +1,430 @@
+package test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// soakForm is what the short and the long form differ in.
+type soakForm struct {
+	steps            int // how many; 0 = as many as begin within duration
+	duration         time.Duration
+	share            []trouble
+	longest          time.Duration // of a stop or a partition
+	forget           time.Duration // --ring.forget-after
+	shards, series   int           // per tenant, and per shard
+	net              network
+	bucket           soakBucket
+	maximumResidence int64 // bytes of resident memory that a process may have
+}
+
+// soakBucket is an object store that can be made to fail.
+type soakBucket struct {
+	config      string
+	dark, light func()
+}
+
+// TestSoak writes all the time, for several tenants, to three receivers and those that come after them, with three copies
+// of each series, while they are killed, stopped, cut off, drained, added and robbed of their disks at random. In the end
+// every acknowledged sample is read back, once, with its value.
+//
+// It takes a minute, over proxies within the test. With SOAK_DURATION (`make soak`: 30m) it takes that long, over network
+// namespaces, as root. SOAK_SEED repeats the steps of an earlier run.
+func TestSoak(t *testing.T) {
+	seed := uint64(time.Now().UnixNano()) % 1_000_000
+	if s := os.Getenv("SOAK_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("SOAK_SEED: %v", err)
+		}
+	}
+	form := shortSoak
+	if os.Getenv("SOAK_DURATION") != "" {
+		form = longSoak
+	}
+	k := startSoak(t, form(t))
+	k.say("seed %d (SOAK_SEED=%d repeats the steps)", seed, seed)
+	probes := k.probe()
+	p := newPlan(seed, k.form.share, k.form.longest)
+	until(t, time.Now().Add(2*time.Second)) // some samples from before any trouble
+	end := time.Now().Add(k.form.duration)
+	for n := 0; n < k.form.steps || k.form.steps == 0 && time.Now().Before(end); n++ {
+		k.do(p.next())
+	}
+	k.enter(step{kind: "end"})
+	until(t, time.Now().Add(2*time.Second))
+	k.load.stop()
+	probes()
+	k.verify()
+	k.report()
+}
+
+func shortSoak(t *testing.T) soakForm {
+	// A link, so that one rename makes the bucket no directory at all, and another brings it back.
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	point := func(to string) {
+		if err := os.Symlink(to, link+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(link+".new", link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "there", "bucket"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	point("there")
+	return soakForm{steps: len(shortShare), share: shortShare, longest: 9 * time.Second, forget: 12 * time.Second, shards: 3, series: 50,
+		net: newProxies(t), maximumResidence: 1 << 30, bucket: soakBucket{
+			config: "type: FILESYSTEM\nconfig: {directory: " + filepath.Join(link, "bucket") + "}",
+			dark:   func() { point("file") }, light: func() { point("there") }}}
+}
+
+func longSoak(t *testing.T) soakForm {
+	d, err := time.ParseDuration(os.Getenv("SOAK_DURATION"))
+	if err != nil {
+		t.Fatalf("SOAK_DURATION: %v", err)
+	}
+	net := newNamespaces(t)
+	config, s3 := startS3At(t, net.host())
+	return soakForm{duration: d, share: longShare, longest: 40 * time.Second, forget: 30 * time.Second, shards: 6, series: 200,
+		net: net, maximumResidence: 2 << 30, bucket: soakBucket{config: config,
+			dark: func() { s3.signal(syscall.SIGSTOP) }, light: func() { s3.signal(syscall.SIGCONT) }}}
+}
+
+// soak is a run: receivers that come and go, a store gateway and a querier over one bucket.
+type soak struct {
+	t            *testing.T
+	form         soakForm
+	receivers    map[string]*node // those that should be there
+	store, query *node
+	join         []string
+	lb           *balancer
+	load         *soakLoad
+	began        time.Time
+
+	events  []*event
+	current atomic.Pointer[event]
+	deaf    atomic.Bool // the querier is down, or was a moment ago
+
+	mu    sync.Mutex // guards logs and sizes
+	logs  []string
+	sizes map[string]int64 // most bytes resident by process
+	pids  map[string]int
+}
+
+// event is a step, when it was, and what readers saw meanwhile.
+type event struct {
+	step
+	begin time.Time
+
+	mu                       sync.Mutex // guards what follows
+	answers, warned, refused int        // of probes
+	faults, warnings         []string
+}
+
+func startSoak(t *testing.T, form soakForm) *soak {
+	k := &soak{t: t, form: form, receivers: map[string]*node{}, lb: &balancer{}, sizes: map[string]int64{}, pids: map[string]int{}, began: time.Now()}
+	t.Cleanup(k.keepLogs)
+	k.enter(step{kind: "start"})
+	k.store, k.query = form.net.node("store", "store"), form.net.node("query", "query")
+	k.join = []string{"--gossip.join=" + k.store.gossipAddr, "--gossip.join=" + k.query.gossipAddr, "--ring.forget-after=" + form.forget.String()}
+	k.store.args = append(k.store.args, "--data-dir="+k.store.dir, "--objstore.config="+form.bucket.config, "--sync-block-duration=2s")
+	nodes := []*node{k.store, k.query}
+	for _, n := range nodes {
+		n.args = append(n.args, k.join...)
+		k.boot(n)
+	}
+	for i := 1; i <= 3; i++ {
+		nodes = append(nodes, k.receiver(fmt.Sprintf("r%d", i)))
+	}
+	for _, n := range nodes {
+		n.waitReady()
+	}
+	k.settle()
+	k.load = startSoakLoad(t, k.lb, form.shards, form.series, time.Second)
+	return k
+}
+
+func (k *soak) say(format string, args ...any) {
+	k.t.Helper()
+	k.t.Logf("%s %6.1fs %s", time.Now().Format("15:04:05.000"), time.Since(k.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// boot starts a process, and again after it ended.
+func (k *soak) boot(n *node) {
+	k.form.net.boot(n)
+	n.quiet = true // its log is kept in a file
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.logs = append(k.logs, n.log)
+	k.pids[n.name] = n.cmd.Process.Pid
+}
+
+// receiver starts another receiver.
+func (k *soak) receiver(name string) *node {
+	n := k.form.net.node(name, "receive")
+	n.args = append(append(n.args, "--tsdb.path="+n.dir, "--drain.timeout=120s", "--objstore.config="+k.form.bucket.config), k.join...)
+	k.boot(n)
+	k.receivers[name] = n
+	k.lb.add(n)
+	return n
+}
+
+// lose takes a receiver off the books.
+func (k *soak) lose(name string) {
+	delete(k.receivers, name)
+	k.lb.remove(name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.pids, name)
+}
+
+// settle waits until every process is ready and sees the receivers that should be there, and no other, and then as long as
+// an operator would wait at least: who was away is connected to again.
+func (k *soak) settle() {
+	k.t.Helper()
+	for _, n := range append(slices.Collect(maps.Values(k.receivers)), k.query, k.store) {
+		eventually(k.t, 120*time.Second, func() error {
+			if _, err := get(n.url("/-/ready"), nil); err != nil {
+				return fmt.Errorf("%s: %w", n.name, err)
+			}
+			for state, want := range map[string]float64{"active": float64(len(k.receivers)), "down": 0, "leaving": 0, "read-only": 0} {
+				if err := metricIs(n, `hearth_ring_members{role="receive",state="`+state+`"}`, want); err != nil {
+					return fmt.Errorf("%s: %w", n.name, err)
+				}
+			}
+			return metricIs(n, `hearth_ring_members{role="store",state="active"}`, 1)
+		})
+	}
+	until(k.t, time.Now().Add(2*time.Second))
+}
+
+// do makes a step happen and waits until it is over and done with.
+func (k *soak) do(s step) {
+	k.t.Helper()
+	k.say("%s", s)
+	k.enter(s)
+	var victims []*node
+	for _, name := range s.who {
+		victims = append(victims, k.receivers[name])
+	}
+	switch s.kind {
+	case killed, outage, wiped:
+		k.crash(s, victims)
+	case restarted:
+		k.beside(s)
+		victims[0].stop(60 * time.Second)
+		k.boot(victims[0])
+	case stopped:
+		victims[0].signal(syscall.SIGSTOP)
+		k.during(s)
+		victims[0].signal(syscall.SIGCONT)
+	case partitioned:
+		k.cut(s)
+		k.during(s)
+		k.form.net.heal()
+	case drained:
+		k.drain(s, victims[0])
+	case added:
+		k.receiver(s.joins)
+	case flushed:
+		k.flush()
+	case gatewayGone:
+		k.store.kill()
+		k.during(s)
+		k.boot(k.store)
+	case bucketGone:
+		k.form.bucket.dark()
+		k.during(s)
+		k.form.bucket.light()
+	}
+	k.settle()
+}
+
+// enter begins a step: what happens from now on belongs to it.
+func (k *soak) enter(s step) {
+	e := &event{step: s, begin: time.Now()}
+	k.events = append(k.events, e)
+	k.current.Store(e)
+}
+
+// during waits as long as the trouble lasts; what is beside it happens first.
+func (k *soak) during(s step) {
+	end := time.Now().Add(s.lasts)
+	k.beside(s)
+	until(k.t, end)
+}
+
+// beside makes happen what is no trouble for receivers.
+func (k *soak) beside(s step) {
+	switch s.beside {
+	case flushed:
+		for _, n := range k.receivers {
+			if !slices.Contains(s.who, n.name) { // it may fail, beside trouble
+				_, _ = do(http.MethodPost, n.url("/api/v1/admin/flush"), nil, nil)
+				return
+			}
+		}
+	case gatewayGone:
+		k.store.kill()
+		until(k.t, time.Now().Add(time.Second))
+		k.boot(k.store)
+	case bucketGone:
+		k.form.bucket.dark()
+		until(k.t, time.Now().Add(3*time.Second))
+		k.form.bucket.light()
+	case querierGone:
+		k.deaf.Store(true)
+		k.query.kill()
+		k.boot(k.query)
+		k.query.waitReady()
+		k.deaf.Store(false)
+	}
+}
+
+// crash kills, and starts again: with their disks, without, or others.
+func (k *soak) crash(s step, victims []*node) {
+	for _, n := range victims {
+		n.kill()
+	}
+	if s.kind == wiped {
+		if err := os.RemoveAll(victims[0].dir); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	k.during(s)
+	if s.joins != "" {
+		k.lose(s.who[0])
+		k.receiver(s.joins)
+		return
+	}
+	for _, n := range victims {
+		k.boot(n)
+	}
+}
+
+// cut cuts a receiver off as the step says.
+func (k *soak) cut(s step) {
+	others := slices.DeleteFunc(slices.Collect(maps.Keys(k.receivers)), func(o string) bool { return o == s.who[0] })
+	if strings.HasSuffix(s.how, "everybody") {
+		others = append(others, k.store.name, k.query.name)
+	}
+	for _, o := range others {
+		if strings.HasPrefix(s.how, "to") {
+			k.form.net.cut(o, s.who[0])
+		}
+		if strings.Contains(s.how, "from") {
+			k.form.net.cut(s.who[0], o)
+		}
+	}
+}
+
+// drain takes a receiver away for good.
+func (k *soak) drain(s step, n *node) {
+	if s.joins != "" && strings.HasSuffix(s.how, "before") {
+		k.receiver(s.joins)
+		k.settle()
+	}
+	if _, err := do(http.MethodPost, n.url("/ring/drain"), nil, nil); err != nil {
+		k.t.Fatalf("drain of %s: %v", n.name, err)
+	}
+	k.beside(s)
+	if code := n.wait(150 * time.Second); code != 0 {
+		k.t.Errorf("%s was drained and ended with status %d", n.name, code)
+	}
+	k.lose(n.name)
+	if s.joins != "" && strings.HasSuffix(s.how, "after") {
+		k.settle()
+		k.receiver(s.joins)
+	}
+}
+
+// flush has everything shipped that was acknowledged before.
+func (k *soak) flush() {
+	for _, n := range k.receivers {
+		eventually(k.t, 120*time.Second, func() error {
+			_, err := do(http.MethodPost, n.url("/api/v1/admin/flush"), nil, nil)
+			return err
+		})
+	}
+}
+
+// probe reads some of the newest samples again and again, until the function it returns is called.
+func (k *soak) probe() (stop func()) {
+	stopped := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-tick.C:
+			}
+			k.ask(k.load.shards[rand.IntN(len(k.load.shards))])
+			k.weigh()
+		}
+	})
+	return func() { close(stopped); wg.Wait() }
+}
+
+// ask holds one answer against what was acknowledged before the question.
+func (k *soak) ask(s *soakShard) {
+	e, deaf := k.current.Load(), k.deaf.Load()
+	begin := time.Now()
+	hi := begin.UnixMilli() - s.late.Milliseconds()
+	r, err := s.read(k.query.api(s.id), max(hi-60_000, s.first-s.late.Milliseconds()-reversal*s.interval), hi)
+	if err != nil && (deaf || k.deaf.Load()) {
+		return
+	}
+	note := func(format string, args ...any) {
+		e.faults = append(e.faults, fmt.Sprintf("%s (%s): %s", begin.Format("15:04:05.000"), time.Since(begin).Round(time.Millisecond), fmt.Sprintf(format, args...)))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answers++
+	if len(r.warnings) > 0 {
+		e.warned++
+		e.warnings = append(e.warnings, r.warnings...)
+	}
+	if err != nil {
+		e.refused++
+		note("tenant %s shard %d: %v", s.id, s.number, err)
+	} else if err := r.fault(); err != nil {
+		note("%v", err)
+	}
+}
+
+var residence = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+
+// weigh notes how much memory the processes have.
+func (k *soak) weigh() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, pid := range k.pids {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if m := residence.FindSubmatch(status); m != nil {
+			kb, _ := strconv.ParseInt(string(m[1]), 10, 64)
+			k.sizes[name] = max(k.sizes[name], kb<<10)
+		}
+	}
+}
