@@ -11,6 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/samples"
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 func main() {
@@ -76,17 +79,13 @@ func run(ctx context.Context, o *options) (report, error) {
 	return newReport(o, total, took, before, after), nil
 }
 
-// makeWorkers cuts the series into requests and deals them out.
+// makeWorkers deals the requests out.
 func makeWorkers(o *options, client *http.Client) []*worker {
 	workers := make([]*worker, o.concurrency)
 	for i := range workers {
 		workers[i] = newWorker(o, i, client)
 	}
-	all := makeSeries(o.series, o.histograms)
-	for i := 0; len(all) > 0; i++ {
-		n := min(o.perRequest, len(all))
-		r := &request{series: all[:n:n], native: all[n-1].kind == native}
-		all = all[n:]
+	for i, r := range samples.Requests(o.load()) {
 		w := workers[i%len(workers)]
 		w.requests = append(w.requests, r)
 	}
@@ -118,11 +117,11 @@ func sendScrapes(ctx context.Context, workers []*worker, from, to int, at func(i
 	return context.Cause(ctx)
 }
 
-func readUsages(pids []string) ([]usage, error) {
-	out := make([]usage, len(pids))
+func readUsages(pids []string) ([]server.Usage, error) {
+	out := make([]server.Usage, len(pids))
 	for i, pid := range pids {
 		var err error
-		if out[i], err = readUsage(pid); err != nil {
+		if out[i], err = server.ReadUsage(pid); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/samples"
 )
 
 type options struct {
@@ -63,6 +65,11 @@ func parseOptions(args []string) (options, error) {
 		o.scrapes = max(1, int(o.duration/o.interval))
 	}
 	return o, o.validate()
+}
+
+// load is what is sent.
+func (o options) load() samples.Options {
+	return samples.Options{V2: o.protocol == "2.0", Series: o.series, Labels: o.labels, PerRequest: o.perRequest, Churn: o.churn, Histograms: o.histograms}
 }
 
 func (o options) validate() error {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // report is the outcome of a run.
@@ -42,7 +44,7 @@ type processReport struct {
 	BytesPerSer   float64 `json:"peak_rss_bytes_per_series"`
 }
 
-func newReport(o *options, t *tally, took time.Duration, before, after []usage) report {
+func newReport(o *options, t *tally, took time.Duration, before, after []server.Usage) report {
 	r := report{
 		Protocol: o.protocol, Series: o.series, Scrapes: o.scrapes, Samples: t.sent, Accepted: t.accepted, Failed: t.failed,
 		Retries: t.retries, Codes: t.codes, FirstProblem: t.firstFailure, Seconds: took.Seconds(),
@@ -52,11 +54,11 @@ func newReport(o *options, t *tally, took time.Duration, before, after []usage) 
 	r.P50, r.P99 = quantile(t.latencies, 0.5).Seconds(), quantile(t.latencies, 0.99).Seconds()
 	millions := float64(max(1, t.accepted)) / 1e6
 	for i, pid := range o.pids {
-		cpu := after[i].cpu - before[i].cpu
+		cpu := after[i].CPU - before[i].CPU
 		r.CPU += cpu
 		r.Processes = append(r.Processes, processReport{
-			PID: pid, Command: after[i].command, CPU: cpu, CPUPerMillion: cpu / millions,
-			PeakBytes: after[i].peak, BytesPerSer: float64(after[i].peak) / float64(o.series),
+			PID: pid, Command: after[i].Command, CPU: cpu, CPUPerMillion: cpu / millions,
+			PeakBytes: after[i].Peak, BytesPerSer: float64(after[i].Peak) / float64(o.series),
 		})
 	}
 	r.CPUPerMillion = r.CPU / millions

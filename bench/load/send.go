@@ -5,13 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+
+	"github.com/hearth-metrics/hearth/bench/samples"
 )
 
 // tally is what a worker saw. Workers add theirs up at the end.
@@ -44,30 +45,18 @@ type worker struct {
 	opts     *options
 	client   *http.Client
 	header   http.Header
-	requests []*request
-	encoder  encoder
-	rng      *rand.Rand
+	requests []*samples.Request
+	encoder  *samples.Encoder
 	nextURL  int
 	buffer   []byte
 	tally    *tally
 }
 
 func newWorker(o *options, number int, client *http.Client) *worker {
+	load := o.load()
 	w := &worker{
-		opts: o, client: client, header: http.Header{}, encoder: encoder{v2: o.protocol == "2.0", labels: o.labels},
-		rng: rand.New(rand.NewPCG(2, uint64(number))), nextURL: number, tally: &tally{codes: map[string]int64{}},
-	}
-	w.header.Set("Content-Encoding", "snappy")
-	w.header.Set("Content-Type", "application/x-protobuf")
-	w.header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	w.header.Set("User-Agent", "hearth-load")
-	if o.protocol == "2.0" {
-		w.header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
-		w.header.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
-	}
-	if o.tenant != "" {
-		w.header.Set("X-Scope-OrgID", o.tenant)
-		w.header.Set("THANOS-TENANT", o.tenant)
+		opts: o, client: client, header: load.Header(o.tenant), encoder: samples.NewEncoder(load, uint64(number)),
+		nextURL: number, tally: &tally{codes: map[string]int64{}},
 	}
 	for _, h := range o.headers {
 		name, value, _ := strings.Cut(h, "=")
@@ -78,17 +67,13 @@ func newWorker(o *options, number int, client *http.Client) *worker {
 
 // scrape sends one sample of each of the worker's series.
 func (w *worker) scrape(ctx context.Context, number int, at time.Time) error {
-	churned := func(int) bool { return false }
-	if n := int(w.opts.churn * float64(w.opts.series)); n > 0 && number > 0 {
-		first := (number - 1) * n % w.opts.series
-		churned = func(id int) bool { return (id-first+w.opts.series)%w.opts.series < n }
-	}
 	for _, r := range w.requests {
-		if err := w.encoder.next(r, at.UnixMilli(), w.rng, churned); err != nil {
+		body, err := w.encoder.Next(r, number, at.UnixMilli())
+		if err != nil {
 			return err
 		}
-		w.buffer = snappy.Encode(w.buffer[:cap(w.buffer)], r.body)
-		if err := w.send(ctx, int64(len(r.series))); err != nil {
+		w.buffer = snappy.Encode(w.buffer[:cap(w.buffer)], body)
+		if err := w.send(ctx, int64(r.Len())); err != nil {
 			return err
 		}
 	}
@@ -96,8 +81,8 @@ func (w *worker) scrape(ctx context.Context, number int, at time.Time) error {
 }
 
 // send delivers the buffer, and as Prometheus does tries again after errors of the network and of the server.
-func (w *worker) send(ctx context.Context, samples int64) error {
-	w.tally.sent += samples
+func (w *worker) send(ctx context.Context, count int64) error {
+	w.tally.sent += count
 	w.tally.bytes += int64(len(w.buffer))
 	start, backoff := time.Now(), 30*time.Millisecond
 	for {
@@ -106,15 +91,15 @@ func (w *worker) send(ctx context.Context, samples int64) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case a.code/100 == 2:
-			stored := samples
+			stored := count
 			if a.written >= 0 {
-				stored = min(samples, a.written)
+				stored = min(count, a.written)
 			}
 			w.tally.accepted += stored
-			w.tally.failed += samples - stored
+			w.tally.failed += count - stored
 			return nil
 		case a.code != 0 && a.code/100 != 5, time.Since(start) > w.opts.giveUp:
-			w.tally.failed += samples
+			w.tally.failed += count
 			w.note(fmt.Sprintf("status %d: %s", a.code, a.text))
 			return nil
 		}

@@ -1,4 +1,4 @@
-package main
+package samples
 
 import (
 	"encoding/binary"
@@ -23,37 +23,45 @@ const (
 	maxTimestamp = 1<<42 - 1
 )
 
-// request is the encoded message of some series, of which each scrape patches the samples.
-type request struct {
+// Request is the encoded message of some series, of which each scrape patches the samples.
+type Request struct {
 	series []series // this request's part of all series
 	body   []byte   // the uncompressed message
 	at     []int    // where in body the 8 value bytes of each series are; the timestamp is valueToTime later
 	native bool     // has histograms, and so is encoded anew for each scrape
 }
 
-// encoder encodes requests of one protocol. It is not safe for concurrent use.
-type encoder struct {
-	v2      bool
-	labels  int
+// Len is the number of samples in r.
+func (r *Request) Len() int { return len(r.series) }
+
+// Encoder encodes requests. It is not safe for concurrent use.
+type Encoder struct {
+	opts    Options
+	rng     *rand.Rand
 	scratch []byte
 	part    []byte
 	symbols map[string]uint32
 	table   []byte
 }
 
+// NewEncoder returns an encoder whose samples wander as seed decides.
+func NewEncoder(o Options, seed uint64) *Encoder {
+	return &Encoder{opts: o, rng: rand.New(rand.NewPCG(2, seed))}
+}
+
 // encode writes r's message with the samples at time t (ms).
-func (e *encoder) encode(r *request, t int64) error {
+func (e *Encoder) encode(r *Request, t int64) error {
 	if t < minTimestamp || t > maxTimestamp {
 		return fmt.Errorf("timestamp %d: must be of the years 1971 to 2109", t)
 	}
 	r.body, r.at = r.body[:0], r.at[:0]
-	if e.v2 {
+	if e.opts.V2 {
 		return e.encodeV2(r, t)
 	}
 	for i := range r.series {
 		s := &r.series[i]
 		e.scratch = e.scratch[:0]
-		for _, l := range labelsOf(s, e.labels) {
+		for _, l := range labelsOf(s, e.opts.Labels) {
 			e.part = appendString(appendString(e.part[:0], bytesField1, l.name), bytesField2, l.value)
 			e.scratch = appendBytes(e.scratch, bytesField1, e.part)
 		}
@@ -67,13 +75,13 @@ func (e *encoder) encode(r *request, t int64) error {
 	return nil
 }
 
-func (e *encoder) encodeV2(r *request, t int64) error {
+func (e *Encoder) encodeV2(r *Request, t int64) error {
 	e.symbols, e.table = map[string]uint32{}, e.table[:0]
 	e.ref("")
 	for i := range r.series {
 		s := &r.series[i]
 		e.scratch, e.part = e.scratch[:0], e.part[:0]
-		for _, l := range labelsOf(s, e.labels) {
+		for _, l := range labelsOf(s, e.opts.Labels) {
 			e.part = binary.AppendUvarint(e.part, uint64(e.ref(l.name)))
 			e.part = binary.AppendUvarint(e.part, uint64(e.ref(l.value)))
 		}
@@ -97,7 +105,7 @@ func (e *encoder) encodeV2(r *request, t int64) error {
 }
 
 // ref is the number of text in the symbol table.
-func (e *encoder) ref(text string) uint32 {
+func (e *Encoder) ref(text string) uint32 {
 	n, ok := e.symbols[text]
 	if !ok {
 		n = uint32(len(e.symbols))
@@ -108,10 +116,10 @@ func (e *encoder) ref(text string) uint32 {
 }
 
 // appendSample adds the sample of s to the series being built and returns where in it the value is.
-func (e *encoder) appendSample(s *series, t int64, floatField, histogramField byte) (at int, err error) {
+func (e *Encoder) appendSample(s *series, t int64, floatField, histogramField byte) (at int, err error) {
 	if s.kind == native {
 		var b []byte
-		if e.v2 {
+		if e.opts.V2 {
 			h := writev2.FromIntHistogram(0, t, s.hist)
 			b, err = h.Marshal()
 		} else {
@@ -130,26 +138,33 @@ func (e *encoder) appendSample(s *series, t int64, floatField, histogramField by
 	return at, nil
 }
 
-// next moves every series of r to its sample at time t. Series whose number is in the churned range, which wraps around,
-// are replaced by new ones.
-func (e *encoder) next(r *request, t int64, rng *rand.Rand, churned func(id int) bool) error {
+// Next moves every series of r to its sample of the given scrape, at time t (ms), and returns the message, uncompressed.
+// It belongs to r, until the next call. The scrapes of a request are to be asked for in order, from 0.
+func (e *Encoder) Next(r *Request, scrape int, t int64) ([]byte, error) {
 	anew := r.native || len(r.body) == 0
+	n, first := e.opts.churned(), 0
+	if scrape == 0 {
+		n = 0
+	} else {
+		first = (scrape - 1) * n % e.opts.Series
+	}
 	for i := range r.series {
 		s := &r.series[i]
-		s.advance(rng)
-		if churned(s.id) {
+		s.advance(e.rng)
+		if (s.id-first+e.opts.Series)%e.opts.Series < n { // the replaced ones are a range that wraps around
 			s.generation++
 			anew = true
 		}
 	}
 	if anew {
-		return e.encode(r, t)
+		err := e.encode(r, t)
+		return r.body, err
 	}
 	for i, at := range r.at {
 		binary.LittleEndian.PutUint64(r.body[at:], math.Float64bits(r.series[i].value))
 		putTime(r.body[at+valueToTime:], t)
 	}
-	return nil
+	return r.body, nil
 }
 
 // putTime writes t as a varint of exactly timeSize bytes, padded with a final zero group where fewer would do.

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -11,17 +11,19 @@ import (
 // ticksPerSecond is Linux's USER_HZ, which is 100 on every architecture that Go runs on.
 const ticksPerSecond = 100
 
-// usage of a process so far.
-type usage struct {
-	command string
-	cpu     float64 // seconds, with children it has waited for
-	peak    int64   // bytes: the largest resident set since the process began
+// Usage of a process so far.
+type Usage struct {
+	Command  string
+	CPU      float64 // seconds, user and system, with children it has waited for
+	Peak     int64   // bytes: the largest resident set since the process began
+	Resident int64   // bytes, now
 }
 
-func readUsage(pid string) (usage, error) {
+// ReadUsage reads /proc. It fails when there is no such process or it has ended.
+func ReadUsage(pid string) (Usage, error) {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
-		return usage{}, err
+		return Usage{}, err
 	}
 	u, err := parseStat(string(stat))
 	if err != nil {
@@ -31,17 +33,20 @@ func readUsage(pid string) (usage, error) {
 	if err != nil {
 		return u, err
 	}
-	u.peak, err = parsePeak(status)
+	if u.Peak, err = parseSize(status, "VmHWM:"); err != nil {
+		return u, err
+	}
+	u.Resident, err = parseSize(status, "VmRSS:")
 	return u, err
 }
 
 // parseStat reads command and CPU time of /proc/PID/stat. The command is in parentheses and may hold any character.
-func parseStat(stat string) (usage, error) {
+func parseStat(stat string) (Usage, error) {
 	open, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
 	if open < 0 || end < open {
-		return usage{}, fmt.Errorf("stat %q: no command", stat)
+		return Usage{}, fmt.Errorf("stat %q: no command", stat)
 	}
-	u, fields := usage{command: stat[open+1 : end]}, strings.Fields(stat[end+1:])
+	u, fields := Usage{Command: stat[open+1 : end]}, strings.Fields(stat[end+1:])
 	if len(fields) < 15 {
 		return u, fmt.Errorf("stat %q: too short", stat)
 	}
@@ -50,19 +55,19 @@ func parseStat(stat string) (usage, error) {
 		if err != nil {
 			return u, err
 		}
-		u.cpu += float64(ticks) / ticksPerSecond
+		u.CPU += float64(ticks) / ticksPerSecond
 	}
 	return u, nil
 }
 
-// parsePeak reads VmHWM of /proc/PID/status.
-func parsePeak(status []byte) (int64, error) {
+// parseSize reads one line of /proc/PID/status, in bytes.
+func parseSize(status []byte, name string) (int64, error) {
 	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 			var kb int64
 			_, err := fmt.Sscanf(string(rest), "%d kB", &kb)
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmHWM: the process has ended")
+	return 0, fmt.Errorf("no %s the process has ended", name)
 }

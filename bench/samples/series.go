@@ -1,9 +1,10 @@
-package main
+package samples
 
 import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -11,6 +12,50 @@ import (
 )
 
 const metricsPerTarget = 200
+
+// Options of a load.
+type Options struct {
+	V2         bool    // remote write 2.0 instead of 1.0
+	Series     int     // active at a time
+	Labels     int     // of a series, at least 3
+	PerRequest int     // series in a request
+	Churn      float64 // part of the series that is replaced by new ones at each scrape, 0 to 1
+	Histograms float64 // part of the series that are native histograms, 0 to 1
+}
+
+// Created is how many different series there are in the first n scrapes.
+func (o Options) Created(n int) int { return o.Series + max(0, n-1)*o.churned() }
+
+func (o Options) churned() int { return int(o.Churn * float64(o.Series)) }
+
+// Header of the requests. An empty tenant leaves the choice to the receiver.
+func (o Options) Header(tenant string) http.Header {
+	h := http.Header{}
+	h.Set("Content-Encoding", "snappy")
+	h.Set("Content-Type", "application/x-protobuf")
+	h.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	h.Set("User-Agent", "hearth-load")
+	if o.V2 {
+		h.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+		h.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
+	}
+	if tenant != "" {
+		h.Set("X-Scope-OrgID", tenant)
+		h.Set("THANOS-TENANT", tenant)
+	}
+	return h
+}
+
+// Requests are the requests of one scrape.
+func Requests(o Options) []*Request {
+	var out []*Request
+	for all := makeSeries(o.Series, o.Histograms); len(all) > 0; {
+		n := min(o.PerRequest, len(all))
+		out = append(out, &Request{series: all[:n:n], native: all[n-1].kind == native})
+		all = all[n:]
+	}
+	return out
+}
 
 // kind of a series.
 type kind uint8

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/hearth-metrics/hearth/bench/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "ingest:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures and reports. Progress goes to log, the tables to out and to -out.
+func run(ctx context.Context, args []string, out, log io.Writer) error {
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return err
+		}
+	}
+	var wanted []server.Peer
+	for _, p := range server.Peers() {
+		if o.only.MatchString(p.Name) {
+			wanted = append(wanted, p)
+		}
+	}
+	peers, absent, err := server.Find(wanted, o.peers)
+	if err != nil {
+		return err
+	}
+	for _, name := range absent {
+		fmt.Fprintf(log, "%s is skipped: %s has no such binary\n", name, o.peers)
+	}
+	if len(peers) == 0 {
+		return fmt.Errorf("no server in %s", o.peers)
+	}
+	rep := newReport(o, args, peers, absent)
+	if rep.results, err = measureAll(ctx, o, peers, log); err != nil {
+		return err
+	}
+	var text strings.Builder
+	rep.write(&text)
+	if _, err := io.WriteString(out, text.String()); err != nil {
+		return err
+	}
+	if o.out != "" {
+		err = server.WriteGenerated(o.out, text.String())
+	}
+	return errors.Join(err, rep.faults())
+}
