@@ -47,7 +47,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		limits, err := f.limits.build(p, storage.base(f.route.base()), f.where.rf)
+		limits, err := f.limits.build(p, cl, storage.base(f.route.base()), f.route.localEndpoint)
 		if err != nil {
 			return err
 		}

@@ -32,9 +32,15 @@ func (f *limitFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "receive.limits-config-reload-timer", "How long to wait, after a limits file began to change, until it is read.", &f.opts.Settle)
 }
 
+// tenantLimits are the limits of tenants over the whole cluster, and what part of it this process answers for.
+type tenantLimits struct {
+	*overrides.Overrides
+	*shares
+}
+
 // build adds the limits of tenants to the process. base has what the flags of the role say of them. Files that are not
 // valid keep the process from starting.
-func (f *limitFlags) build(p *process, base tenant.Limits, rf int) (*overrides.Overrides, error) {
+func (f *limitFlags) build(p *process, c *cluster, base tenant.Limits, localEndpoint string) (*tenantLimits, error) {
 	defaults := make([]*tenant.LimitFile, len(f.defaults))
 	for i, text := range f.defaults {
 		var err error
@@ -49,7 +55,7 @@ func (f *limitFlags) build(p *process, base tenant.Limits, rf int) (*overrides.O
 	if _, err := f.thanos.read(); err != nil { // both flags are set, or there is no such file
 		return nil, err
 	}
-	f.opts.Base, f.opts.ReplicationFactor, f.opts.ThanosFile = *table.Defaults, max(rf, 1), f.thanos.file
+	f.opts.Base, f.opts.ReplicationFactor, f.opts.ThanosFile = *table.Defaults, c.rf, f.thanos.file
 	if f.thanos.text != "" {
 		f.opts.ThanosContent = []byte(f.thanos.text)
 	}
@@ -63,7 +69,7 @@ func (f *limitFlags) build(p *process, base tenant.Limits, rf int) (*overrides.O
 	p.addPart("limits", o.Open, o.Close, nil)
 	p.onReload(o.Reload)
 	p.reloaded = func() (bool, time.Time) { s := o.Status(); return s.OK, s.At }
-	return o, nil
+	return &tenantLimits{o, newShares(p, c, localEndpoint)}, nil
 }
 
 // base is the limits that the flags of a storing process are.
@@ -91,7 +97,7 @@ type limitsAnswer struct {
 }
 
 // mountLimits serves the limits in force, all of them or with ?tenant= one tenant's.
-func mountLimits(s *httpx.Server, o *overrides.Overrides) {
+func mountLimits(s *httpx.Server, o *tenantLimits) {
 	s.Handle("/api/v1/status/limits", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")

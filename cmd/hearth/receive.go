@@ -13,7 +13,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
-	"github.com/hearth-metrics/hearth/internal/tenant/overrides"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/receive"
 	"github.com/hearth-metrics/hearth/ring"
@@ -45,8 +44,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 }
 
 // build adds the TSDBs below dir, kept to the tenants' limits, and the receiver over them.
-func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *overrides.Overrides, dir string) (*receive.Receiver, error) {
-	f.tsdb.Limits = limits.Of
+func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenantLimits, dir string) (*receive.Receiver, error) {
+	f.tsdb.Limits, f.tsdb.Share = limits.Of, limits.ofSeries
 	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, gossip.RoleReceive
 	f.receive.Instance, f.receive.Since = c.instance.ID, c.instance.Since
 	db, err := tsdb.New(p.log, p.reg, f.tsdb)
@@ -103,8 +102,8 @@ func resolver(header, fallback string) (tenant.Resolver, error) {
 }
 
 // build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns no data.
-func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *overrides.Overrides, local *receive.Receiver) (*distributor.Distributor, error) {
-	f.opts.Limits = limits.Of
+func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
+	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
 	if n := limits.MaxConcurrency(); n > 0 {
 		f.opts.MaxRequests = n
 	}
@@ -197,7 +196,7 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		limits, err := f.limits.build(p, storage.base(f.route.base()), f.where.rf)
+		limits, err := f.limits.build(p, cl, storage.base(f.route.base()), f.route.localEndpoint)
 		if err != nil {
 			return err
 		}
@@ -251,7 +250,7 @@ func distributorCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		limits, err := f.limits.build(p, f.route.base(), f.where.rf)
+		limits, err := f.limits.build(p, cl, f.route.base(), f.route.localEndpoint)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,61 @@
+package ring
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestShare: the estimate is what a great many random keys give.
+func TestShare(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{1, 2, 3, 5, 20} {
+		members := make([]TokenMember, n)
+		for i := range members {
+			members[i].ID = fmt.Sprint("m", i)
+			for range 128 {
+				members[i].Tokens = append(members[i].Tokens, rnd.Uint32())
+			}
+		}
+		p := NewTokens(members, 3)
+		hits, sum := make([]float64, n), 0.0
+		const keys = 200_000
+		for range keys {
+			for _, r := range p.Replicas(nil, "t", rnd.Uint64()) {
+				hits[r] += 1. / keys
+			}
+		}
+		for i, m := range p.Members() {
+			got := Share(p, "t", func(o Member) bool { return o.ID == m.ID })
+			if math.Abs(got-hits[i]) > 0.01 {
+				t.Errorf("%d members: share of %s is %v, want %v", n, m.ID, got, hits[i])
+			}
+			sum += got
+		}
+		if math.Abs(sum-float64(min(n, 3))) > 1e-9 {
+			t.Errorf("%d members: all shares are %v", n, sum)
+		}
+	}
+	if got := Share(Single{Self: Member{ID: "a"}}, "t", func(m Member) bool { return m.ID == "a" }); got != 1 {
+		t.Errorf("alone: %v", got)
+	}
+	if got := Share(Single{}, "t", func(Member) bool { return false }); got != 0 {
+		t.Errorf("not a member: %v", got)
+	}
+}
+
+func BenchmarkShare(b *testing.B) {
+	members := make([]TokenMember, 9)
+	for i := range members {
+		members[i].ID = fmt.Sprint("m", i)
+		for range 128 {
+			members[i].Tokens = append(members[i].Tokens, rand.Uint32())
+		}
+	}
+	p := NewTokens(members, 3)
+	b.ReportAllocs()
+	for b.Loop() {
+		Share(p, "t", func(m Member) bool { return m.ID == "m3" })
+	}
+}
