@@ -161,10 +161,9 @@ func (d *Distributor) checkSeries(a *admission, l *tenant.Limits) {
 type checks struct {
 	limits *tenant.Limits
 	any    bool
-	// short is how many bytes labels may have that need no look: they cannot be over a limit. Of that, few is for their
-	// number and brief for the length of names and values.
-	short, few, brief int
-	salt              uint64 // of this version of the limits, in the memory of what fits
+	// short is how many bytes labels may have that need no look: neither their number nor a name or value can be too much.
+	short int
+	salt  uint64 // of this version of the limits, in the memory of what fits
 }
 
 // minLabel is the fewest canonical bytes of a label: a name, a value and their ends.
@@ -173,28 +172,24 @@ const minLabel = 4
 var versions atomic.Uint64
 
 func newChecks(l *tenant.Limits) *checks {
-	c := &checks{limits: l, few: math.MaxInt, brief: math.MaxInt}
+	c := &checks{limits: l, short: math.MaxInt}
 	if l.LabelsPerSeries > 0 && l.LabelsPerSeries < math.MaxInt/minLabel-1 {
-		c.few = minLabel*(l.LabelsPerSeries+1) - 1
+		c.short = minLabel*(l.LabelsPerSeries+1) - 1
 	}
 	for _, bound := range []int{l.LabelNameBytes, l.LabelValueBytes} {
 		if bound > 0 {
-			c.brief = min(c.brief, bound)
+			c.short = min(c.short, bound)
 		}
 	}
-	c.short = min(c.few, c.brief)
 	c.any = c.short < math.MaxInt || l.HistogramBuckets > 0
 	c.salt = versions.Add(1) * 0x9e3779b97f4a7c15 // odd: no two versions have the same
 	return c
 }
 
-// labelsFit reports whether the labels of s are within the limits. Those whose names and values had to be looked at are
-// remembered if they are (BenchmarkLimits).
+// labelsFit reports whether the labels of s, which are not short, are within the limits. Those that are are remembered
+// (BenchmarkLimits: half of counting the labels alone, a tenth of looking at each).
 func (c *checks) labelsFit(known *fits, s *wire.Series) bool {
-	if len(s.Labels) > c.few && bytes.Count(s.Labels, separator)/2 > c.limits.LabelsPerSeries {
-		return false
-	}
-	if len(s.Labels) <= c.brief || known.has(s.Key, c.salt) {
+	if known.has(s.Key, c.salt) {
 		return true
 	}
 	if _, fault := c.labelFault(s.Labels); fault != "" {
@@ -208,10 +203,6 @@ var separator = []byte{wire.Sep}
 
 // fault names the limit that s is over, and says how far.
 func (c *checks) fault(s *wire.Series) (limit, text string) {
-	n := bytes.Count(s.Labels, separator) / 2
-	if l := c.limits.LabelsPerSeries; l > 0 && n > l {
-		return tooMuch("labels_per_series", fmt.Sprintf("%d labels", n), l)
-	}
 	if limit, text := c.labelFault(s.Labels); text != "" {
 		return limit, text
 	}
@@ -222,8 +213,12 @@ func (c *checks) fault(s *wire.Series) (limit, text string) {
 	return tooMuch("histogram_buckets", fmt.Sprintf("a histogram of %d buckets", most), c.limits.HistogramBuckets)
 }
 
-// labelFault is fault for the lengths of names and values; "" = there is none.
+// labelFault is fault for labels; "" = there is none.
 func (c *checks) labelFault(labels []byte) (limit, text string) {
+	n := bytes.Count(labels, separator) / 2
+	if l := c.limits.LabelsPerSeries; l > 0 && n > l {
+		return tooMuch("labels_per_series", fmt.Sprintf("%d labels", n), l)
+	}
 	for len(labels) > 0 {
 		name, value, rest := wire.NextLabel(labels)
 		if l := c.limits.LabelNameBytes; l > 0 && len(name) > l {
@@ -262,14 +257,26 @@ func buckets(h *wire.Histogram) int {
 	return len(h.FH.PositiveBuckets) + len(h.FH.NegativeBuckets)
 }
 
-// fits remembers, for as many series as it has places, that they were found within limits of some version. A series is
-// taken for another one only if 64 bits of its key and the place are the same: 2^-80.
-type fits struct{ places [1 << 17]atomic.Uint64 }
-
-func (f *fits) has(k wire.Key, salt uint64) bool {
-	return f.places[k.Lo%uint64(len(f.places))].Load() == k.Hi^salt
+// fits remembers of many series that they were found within limits of some version. A series is taken for another one only
+// if 64 bits of its key and its set, 16 bits more, are the same.
+type fits struct {
+	sets [1 << 16][4]atomic.Uint64 // two sets share a cache line
 }
 
+func (f *fits) has(k wire.Key, salt uint64) bool {
+	set, want := &f.sets[k.Lo%uint64(len(f.sets))], k.Hi^salt
+	return set[0].Load() == want || set[1].Load() == want || set[2].Load() == want || set[3].Load() == want
+}
+
+// add remembers k in place of nothing, or of another.
 func (f *fits) add(k wire.Key, salt uint64) {
-	f.places[k.Lo%uint64(len(f.places))].Store(k.Hi ^ salt)
+	set := &f.sets[k.Lo%uint64(len(f.sets))]
+	at := &set[k.Hi%uint64(len(set))]
+	for i := range set {
+		if set[i].Load() == 0 {
+			at = &set[i]
+			break
+		}
+	}
+	at.Store(k.Hi ^ salt)
 }

@@ -1,0 +1,85 @@
+package distributor
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+func TestPaceOf(t *testing.T) {
+	f := func(perSecond float64, burst, processes int, want pace) {
+		t.Helper()
+		if got := paceOf(&tenant.Limits{SamplesPerSecond: perSecond, SamplesBurst: burst}, processes); got != want {
+			t.Fatalf("%g, %d over %d: %+v, want %+v", perSecond, burst, processes, got, want)
+		}
+	}
+	f(100, 0, 1, pace{100, 100})
+	f(100, 500, 1, pace{100, 500})
+	f(100, 0, 4, pace{25, 100}) // the burst is not divided
+	f(100, 0, 0, pace{100, 100})
+	f(0.5, 0, 2, pace{0.25, 1})
+	f(1e300, 0, 2, pace{5e299, 1<<31 - 1})
+}
+
+// A tenant gets what it may have, over any time, and is told when to come back.
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		processes := 2
+		opts := limited(tenant.Limits{SamplesPerSecond: 200, SamplesBurst: 300})
+		opts.Distributors = func() int { return processes }
+		c := newCluster(t, newFakeRing(1, "a"), opts)
+		defer c.close()
+		// ok or the seconds to wait
+		f := func(n int, want time.Duration) {
+			t.Helper()
+			_, err := c.Push(t.Context(), batch(n))
+			wait := errs.RetryAfter(err)
+			if (err != nil && errs.KindOf(err) != errs.Limited) || wait.Round(time.Millisecond) != want || (err != nil) != (want > 0) {
+				t.Fatalf("%d samples: wait %v (%v), want %v", n, wait, err, want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "acme") {
+				t.Fatal(err)
+			}
+		}
+		f(300, 0)
+		f(100, time.Second) // 100 a second at this process
+		f(50, 500*time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
+		f(51, 10*time.Millisecond) // a refused request costs nothing
+		f(50, 0)
+		time.Sleep(time.Hour)
+		f(301, 3010*time.Millisecond) // never passes
+		f(300, 0)
+		processes = 1 // the whole limit from here on
+		f(1, 5*time.Millisecond)
+		time.Sleep(time.Second)
+		f(200, 0)
+		f(1, 5*time.Millisecond)
+	})
+}
+
+// Many senders together get the limit, not more and hardly less.
+func TestRateOfManySenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(1, "a"), limited(tenant.Limits{SamplesPerSecond: 1000, SamplesBurst: 1000}))
+		defer c.close()
+		var senders sync.WaitGroup
+		for range 10 {
+			senders.Go(func() {
+				for i := 0; i < 100; i++ {
+					c.Push(t.Context(), batch(100))
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		senders.Wait()
+		if n, _ := c.member("a").count(); n < 10_000 || n > 11_100 {
+			t.Fatalf("%d samples in 10 s, want about 1000 a second and a burst of 1000", n)
+		}
+	})
+}
