@@ -95,6 +95,9 @@ func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {
 		GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
 		GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
 	}
+	if q.opts.Reloaded != nil {
+		info.ReloadConfigSuccess, info.LastConfigTime = q.opts.Reloaded()
+	}
 	info.Hostname, _ = os.Hostname()
 	info.CWD, _ = os.Getwd()
 	return info, nil

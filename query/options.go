@@ -50,6 +50,9 @@ type Options struct {
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
 	Flags             map[string]string
+	// Reloaded tells the same endpoints whether the process's files were valid when they were last read, and when they last
+	// were; nil = there are none.
+	Reloaded func() (ok bool, at time.Time)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }

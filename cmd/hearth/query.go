@@ -48,6 +48,7 @@ func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Quer
 		return nil, err
 	}
 	f.opts.Tenant, f.opts.Flags, f.opts.Version, f.opts.Revision = res, p.flags, version.Version, version.GetRevision()
+	f.opts.Reloaded = p.lastReload
 	if c.gossips {
 		f.opts.Membership = c.membership
 	}

@@ -104,6 +104,7 @@ func resolver(header, fallback string) (tenant.Resolver, error) {
 // build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns no data.
 func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
 	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
+	f.otlp.opts.Promote = func(id tenant.ID) []string { return limits.Of(id).PromoteAttributes }
 	if n := limits.MaxConcurrency(); n > 0 {
 		f.opts.MaxRequests = n
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/otlptranslator"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Strategies are the values of Options.Strategy, Prometheus's own words.
@@ -25,6 +27,9 @@ type Options struct {
 	TargetInfo bool
 	// PromoteResourceAttributes are attributes of the resource that become labels of all its series.
 	PromoteResourceAttributes []string
+	// Promote, when set, gives each tenant's attributes of that kind in place of PromoteResourceAttributes. It is asked for
+	// each request.
+	Promote func(tenant.ID) []string
 	// PromoteAllResourceAttributes makes labels of all of them but IgnoreResourceAttributes.
 	PromoteAllResourceAttributes bool
 	// IgnoreResourceAttributes goes with PromoteAllResourceAttributes only.

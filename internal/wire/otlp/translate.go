@@ -22,7 +22,8 @@ import (
 // Translator makes batches of OTLP metrics in one fixed way. It may be used concurrently.
 type Translator struct {
 	settings   converter.Settings
-	converters sync.Pool // of *converter.PrometheusConverter
+	promote    func(tenant.ID) []string // nil = as in settings
+	converters sync.Pool                // of *converter.PrometheusConverter
 }
 
 // New makes a Translator; the error tells what is wrong with opts.
@@ -47,6 +48,9 @@ func New(opts Options) (*Translator, error) {
 		LabelNameUnderscoreSanitization:      defaults.LabelNameUnderscoreSanitization,
 		LabelNamePreserveMultipleUnderscores: defaults.LabelNamePreserveMultipleUnderscores,
 	}}
+	if !opts.PromoteAllResourceAttributes {
+		t.promote = opts.Promote
+	}
 	t.converters.New = func() any { return converter.NewPrometheusConverter(nil) }
 	return t, nil
 }
@@ -77,6 +81,9 @@ func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Met
 	s := &screening{batch: b}
 	s.request(md)
 	settings := t.settings
+	if t.promote != nil {
+		settings.PromoteResourceAttributes = converter.NewPromoteResourceAttributes(config.OTLPConfig{PromoteResourceAttributes: t.promote(id)})
+	}
 	if s.spread > spreadNormal {
 		settings.LookbackDelta = s.spread / time.Duration(targetInfoSamples) * 2 // which must not overflow
 	}

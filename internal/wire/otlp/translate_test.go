@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -223,6 +224,29 @@ func TestWarnings(t *testing.T) {
 	if len(got.Batch.Series) != 1 || got.Rejected(nil) != 0 {
 		t.Fatalf("%d series, %d rejected", len(got.Batch.Series), got.Rejected(nil))
 	}
+}
+
+// TestPromotePerTenant: a tenant's own attributes are promoted in place of everybody's.
+func TestPromotePerTenant(t *testing.T) {
+	md := pmetric.NewMetrics()
+	gaugeOf(resourceOf(md, map[string]any{"service.name": "shop", "host.name": "h", "k8s.pod.name": "p"}), "x", 1)
+	f := func(opts Options, want, without string) {
+		t.Helper()
+		got := translate(t, Protobuf, encode(Protobuf, md), opts)
+		defer got.Batch.Release()
+		text := string(got.Batch.Series[0].Labels)
+		if !strings.Contains(text, want) || without != "" && strings.Contains(text, without) {
+			t.Errorf("labels %q, want %s without %s", text, want, without)
+		}
+	}
+	opts := DefaultOptions()
+	opts.TargetInfo = false
+	opts.PromoteResourceAttributes = []string{"host.name"}
+	f(opts, "host_name", "k8s_pod_name")
+	opts.Promote = func(id tenant.ID) []string { return map[tenant.ID][]string{"acme": {"k8s.pod.name"}}[id] }
+	f(opts, "k8s_pod_name", "host_name")
+	opts.PromoteResourceAttributes, opts.PromoteAllResourceAttributes = nil, true
+	f(opts, "host_name", "")
 }
 
 func TestOptions(t *testing.T) {
