@@ -179,7 +179,7 @@ func kvConfig(o Options, e endpoint) memberlist.KVConfig {
 	c.LeaveTimeout = 2 * time.Second
 	c.BroadcastTimeoutForLocalUpdatesOnShutdown = 2 * time.Second
 	c.LeftIngestersTimeout = 5 * time.Minute
-	c.Codecs = append([]codec.Codec{dring.GetCodec(), clusterCodec{}}, o.Codecs...)
+	c.Codecs = append([]codec.Codec{dring.GetCodec(), clusterCodec{}, electionsCodec{}}, o.Codecs...)
 	return c
 }
 
