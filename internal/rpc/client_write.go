@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
@@ -24,7 +21,7 @@ const (
 	openTimeout = 5 * time.Second
 	// plainFor is how long writes go by RemoteWrite after a peer turned out not to know the Write stream.
 	plainFor = time.Minute
-	// sendAhead is how many encoded shards wait for the network.
+	// sendAhead is how many shards wait to be sent.
 	sendAhead = 16
 )
 
@@ -73,7 +70,7 @@ func (c *Client) writeStream() (*writeStream, error) {
 	}
 	fresh := &writeStream{
 		client: c, born: now, ready: make(chan struct{}), done: make(chan struct{}), retire: make(chan struct{}),
-		queue: make(chan *writeCall, sendAhead), calls: map[uint64]*writeCall{},
+		queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{},
 	}
 	c.write = fresh
 	c.writers.Go(fresh.run)
@@ -84,190 +81,28 @@ func (c *Client) writeStream() (*writeStream, error) {
 	return fresh, nil
 }
 
-// writeStream is one Write stream. run owns the gRPC stream; calls come in by queue and get their answers by number.
-type writeStream struct {
-	client *Client
-	born   time.Time
-	ready  chan struct{} // closed when the stream is open
-	done   chan struct{} // closed when it is over; err is set before
-	err    error
-	retire chan struct{} // closed when no call will come any more, and none waits
-	queue  chan *writeCall
-
-	mu    sync.Mutex // guards what follows
-	calls map[uint64]*writeCall
-	last  uint64
-	aged  bool
-}
-
-type writeCall struct {
-	number    uint64
-	frame     *encoded
-	result    chan *hearthpb.WriteAnswer // room for one
-	abandoned atomic.Bool                // nobody waits: no need to send
-}
-
-func (ws *writeStream) over() bool {
-	select {
-	case <-ws.done:
-		return true
-	default:
-		return false
+// leave makes the next write take another stream than ws.
+func (c *Client) leave(ws *writeStream) {
+	c.mu.Lock()
+	if c.write == ws {
+		c.write = nil
 	}
-}
-
-// write makes one call.
-func (ws *writeStream) write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
-	select {
-	case <-ws.ready:
-	case <-ws.done:
-		return nil, ws.err
-	case <-ctx.Done():
-		return nil, errs.E(errs.Unavailable, "open a write stream: %w", ctx.Err())
-	}
-	call, err := ws.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer ws.forget(call)
-	call.frame = shardFrame(call.number, s)
-	select {
-	case ws.queue <- call:
-	case <-ws.done:
-		frames.Put(call.frame.body)
-		return nil, ws.err
-	case <-ctx.Done():
-		frames.Put(call.frame.body)
-		return nil, errs.E(errs.Unavailable, "send a shard: %w", ctx.Err())
-	}
-	select {
-	case a := <-call.result:
-		return outcome(a, s)
-	case <-ctx.Done():
-		call.abandoned.Store(true)
-		return nil, errs.E(errs.Unavailable, "wait for the answer to a shard: %w", ctx.Err())
-	case <-ws.done:
-		select {
-		case a := <-call.result: // it came just before the end
-			return outcome(a, s)
-		default:
-			return nil, ws.err
-		}
-	}
-}
-
-// begin registers a call.
-func (ws *writeStream) begin() (*writeCall, error) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.aged {
-		return nil, errRetired
-	}
-	ws.last++
-	call := &writeCall{number: ws.last, result: make(chan *hearthpb.WriteAnswer, 1)}
-	ws.calls[call.number] = call
-	return call, nil
-}
-
-// forget ends a call; the last one of an aged stream retires it.
-func (ws *writeStream) forget(call *writeCall) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	delete(ws.calls, call.number)
-	if ws.aged && len(ws.calls) == 0 {
-		close(ws.retire)
-	}
-}
-
-// age keeps further calls off the stream, which ends when those under way have their answers.
-func (ws *writeStream) age() {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	if ws.aged {
-		return
-	}
-	ws.aged = true
-	if len(ws.calls) == 0 {
-		close(ws.retire)
-	}
-}
-
-// run opens the stream and serves it until it is over.
-func (ws *writeStream) run() {
-	ctx, cancel := context.WithCancel(ws.client.lifetime)
-	defer cancel()
-	s, err := ws.client.openWrite(ctx, cancel)
-	if err != nil {
-		ws.err = err
-		close(ws.done)
-		return
-	}
-	close(ws.ready)
-	var sender sync.WaitGroup
-	sender.Go(func() { ws.send(s) })
-	err = ws.receive(s)
-	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
-		// Whatever ended the stream, it is not the fault of the shards that were under way.
-		ws.err = errs.Wrap(errs.Unavailable, ws.err)
-	}
-	close(ws.done)
-	cancel()
-	sender.Wait()
-}
-
-// send passes calls on until the stream is over or retired.
-func (ws *writeStream) send(s grpc.ClientStream) {
-	for {
-		select {
-		case call := <-ws.queue:
-			if call.abandoned.Load() {
-				frames.Put(call.frame.body)
-				continue
-			}
-			if s.SendMsg(call.frame) != nil {
-				return // receive learns why
-			}
-		case <-ws.retire:
-			_ = s.CloseSend()
-			return
-		case <-ws.done:
-			return
-		}
-	}
-}
-
-// receive hands out answers until the stream ends.
-func (ws *writeStream) receive(s grpc.ClientStream) error {
-	for {
-		a := new(hearthpb.WriteAnswer)
-		if err := s.RecvMsg(a); err != nil {
-			return err
-		}
-		ws.mu.Lock()
-		call := ws.calls[a.Number]
-		ws.mu.Unlock()
-		if call == nil {
-			continue // nobody waits any more
-		}
-		select {
-		case call.result <- a:
-		default: // a second answer
-		}
-	}
+	c.mu.Unlock()
+	ws.age()
 }
 
 // openWrite opens a stream in the best version that both sides know.
-func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc.ClientStream, error) {
+func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc.ClientStream, uint32, error) {
 	slow := time.AfterFunc(openTimeout, cancel)
 	defer slow.Stop()
 	version := writeVersions[0]
 	for {
 		s, err := c.hello(ctx, version)
 		if err == nil && slow.Stop() {
-			return s, nil
+			return s, version, nil
 		}
 		if ctx.Err() != nil {
-			return nil, errs.E(errs.Unavailable, "the write stream was not open after %s, or the client was closed", openTimeout)
+			return nil, 0, errs.E(errs.Unavailable, "the write stream was not open after %s, or the client was closed", openTimeout)
 		}
 		next, ok := otherVersion(err, version)
 		switch {
@@ -277,9 +112,9 @@ func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc
 			c.mu.Lock()
 			c.plain = time.Now().Add(plainFor)
 			c.mu.Unlock()
-			return nil, errPlain
+			return nil, 0, errPlain
 		default:
-			return nil, fromStatus(err)
+			return nil, 0, fromStatus(err)
 		}
 	}
 }
@@ -316,35 +151,4 @@ func (c *Client) hello(ctx context.Context, version uint32) (grpc.ClientStream, 
 		return nil, errs.E(errs.Internal, "the peer's first answer is not a hello of version %d", version)
 	}
 	return s, nil
-}
-
-// shardFrame is a WriteFrame with a shard.
-func shardFrame(number uint64, s wire.Shard) *encoded {
-	body := frames.empty()
-	*body = wire.AppendShard(*body, s)
-	head := protowire.AppendVarint(append(make([]byte, 0, 24), 2<<3), number)
-	head = protowire.AppendVarint(append(head, 3<<3|2), uint64(len(*body)))
-	return &encoded{head: head, body: body}
-}
-
-// outcome is what an answer says of s; the positions in it become indexes into the batch.
-func outcome(a *hearthpb.WriteAnswer, s wire.Shard) ([]wire.Failure, error) {
-	if a.Error != nil {
-		return nil, fromError(a.Error)
-	}
-	if len(a.Failures) == 0 {
-		return nil, nil
-	}
-	failures, err := wire.DecodeFailures(a.Failures)
-	if err != nil {
-		return nil, err
-	}
-	for i := range failures {
-		at := failures[i].Series
-		if at < 0 || at >= len(s.Series) {
-			return nil, errs.E(errs.Internal, "the answer names series %d of a shard of %d", at, len(s.Series))
-		}
-		failures[i].Series = int(s.Series[at])
-	}
-	return failures, nil
 }

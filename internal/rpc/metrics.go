@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"google.golang.org/grpc/status"
+
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // metrics of a Server. grpc_server_* keep the names that every gRPC dashboard knows.
@@ -19,8 +21,11 @@ type metrics struct {
 	series  prometheus.Counter     // series sent to readers
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, names *wire.Names) *metrics {
 	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_rpc_write_names", Help: "Series whose labels need not travel on some write stream.",
+	}, func() float64 { return float64(names.Len()) })
 	return &metrics{
 		handled: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "grpc_server_handled_total", Help: "Calls that ended, by status code.",

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // Server is a gRPC port. Services are registered between NewServer and Open; health and reflection are always there.
@@ -28,6 +29,7 @@ type Server struct {
 	metrics *metrics
 	grpc    *grpc.Server
 	health  *health.Server
+	names   *wire.Names // series that write streams call by number
 	tls     *tls.Config // set by Open, when TLS is on
 
 	lis     net.Listener
@@ -41,7 +43,8 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{log: log, opts: opts, metrics: newMetrics(reg), health: health.NewServer(), closing: make(chan struct{})}
+	names := wire.NewNames()
+	s := &Server{log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)

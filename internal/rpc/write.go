@@ -30,10 +30,12 @@ const (
 	// streamBudget is how many bytes of shards one stream may have in work; beyond it the stream is not read, and flow
 	// control stops the sender.
 	streamBudget = 64 << 20
+	// seriesCost is what a decoded series with one sample takes beyond its bytes in the frame.
+	seriesCost = 160
 )
 
 // writeVersions are the forms of payloads that this process reads and writes, the best one first.
-var writeVersions = []uint32{1}
+var writeVersions = []uint32{2, 1}
 
 // RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and routers,
 // before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is stored like the
@@ -59,17 +61,18 @@ type writeServer struct {
 
 // writeFrame is a WriteFrame, with its shard decoded.
 type writeFrame struct {
-	hello  *hearthpb.Hello
-	number uint64
-	size   int64
-	batch  *wire.Batch
-	err    error // of the shard; the frame itself is sound
+	numbers *wire.ShardDecoder // of the stream; nil = version 1
+	hello   *hearthpb.Hello
+	number  uint64
+	size    int64
+	batch   *wire.Batch
+	err     error // of the shard; the frame itself is sound
 }
 
 func (f *writeFrame) decode(data mem.BufferSlice) error {
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
-	*f = writeFrame{size: int64(buf.Len())}
+	*f = writeFrame{numbers: f.numbers, size: int64(buf.Len())}
 	err := fields(buf.ReadOnlyData(), func(num protowire.Number, n uint64, b []byte) error {
 		switch {
 		case num == 1 && b != nil:
@@ -77,8 +80,8 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 			return f.hello.UnmarshalVT(b)
 		case num == 2:
 			f.number = n
-		case num == 3 && b != nil && f.batch == nil:
-			f.batch, f.err = wire.DecodeShard(b)
+		case num == 3 && b != nil && f.batch == nil && f.err == nil:
+			f.batch, f.err = f.shard(b)
 		}
 		return nil
 	})
@@ -87,6 +90,18 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 		return errs.Wrap(errs.Invalid, err)
 	}
 	return nil
+}
+
+func (f *writeFrame) shard(b []byte) (*wire.Batch, error) {
+	if f.numbers != nil {
+		return f.numbers.Decode(b)
+	}
+	return wire.DecodeShard(b)
+}
+
+// cost is how many bytes the frame and its batch keep, about.
+func (f *writeFrame) cost() int64 {
+	return min(f.size+seriesCost*int64(len(f.batch.Series)), streamBudget)
 }
 
 func (f *writeFrame) drop() {
@@ -99,7 +114,8 @@ func (f *writeFrame) drop() {
 // stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are finished and
 // answered; what was not read gets no answer.
 func (h *writeServer) stream(ss grpc.ServerStream) error {
-	if err := h.greet(ss); err != nil {
+	version, err := h.greet(ss)
+	if err != nil {
 		return err
 	}
 	h.metrics.streams.Inc()
@@ -107,9 +123,11 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	in := &inbound{
 		writeServer: h, ss: ss, budget: semaphore.NewWeighted(streamBudget), lanes: newLanes(),
 	}
+	if version >= 2 {
+		in.numbers = wire.NewShardDecoder(h.server.names)
+	}
 	ended := make(chan error, 1)
 	h.server.wg.Go(func() { ended <- in.read() }) // outlives this call until gRPC has ended the stream
-	var err error
 	select {
 	case err = <-ended:
 	case <-h.server.closing:
@@ -119,37 +137,42 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	return err
 }
 
-// greet reads the sender's hello and answers it.
-func (h *writeServer) greet(ss grpc.ServerStream) error {
+// greet reads the sender's hello, answers it, and gives the version of what follows.
+func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 	var f writeFrame
 	if err := ss.RecvMsg(&f); err != nil {
-		return err
+		return 0, err
 	}
 	f.drop()
 	switch {
 	case f.hello == nil || f.hello.Magic != writeMagic:
-		return errs.E(errs.Invalid, "the first frame is not the hello of a write stream")
+		return 0, errs.E(errs.Invalid, "the first frame is not the hello of a write stream")
 	case !slices.Contains(writeVersions, f.hello.Version):
-		return refuseVersion(f.hello.Version, writeVersions...)
+		return 0, refuseVersion(f.hello.Version, writeVersions...)
 	}
 	h.log.Debug("write stream opened", "from", f.hello.Instance, "epoch", f.hello.Epoch, "version", f.hello.Version)
-	return ss.SendMsg(&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: f.hello.Version}})
+	version = f.hello.Version
+	return version, ss.SendMsg(&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: version}})
 }
 
 // inbound is one sender's stream.
 type inbound struct {
 	*writeServer
-	ss     grpc.ServerStream
-	budget *semaphore.Weighted
-	lanes  *lanes
+	ss      grpc.ServerStream
+	numbers *wire.ShardDecoder // the reader's; nil = version 1
+	budget  *semaphore.Weighted
+	lanes   *lanes
 
 	mu sync.Mutex // guards ss.SendMsg
 }
 
 // read takes frames until the sender is done (nil) or the stream breaks.
 func (in *inbound) read() error {
+	if in.numbers != nil {
+		defer in.numbers.Close()
+	}
 	for {
-		var f writeFrame
+		f := writeFrame{numbers: in.numbers}
 		if err := in.ss.RecvMsg(&f); err != nil {
 			if isEnd(err) {
 				return nil
@@ -157,6 +180,8 @@ func (in *inbound) read() error {
 			return err
 		}
 		switch {
+		case f.err != nil && in.numbers != nil && in.numbers.Broken() != nil:
+			return f.err
 		case f.err != nil:
 			in.answer(f.number, nil, f.err)
 			continue
@@ -164,7 +189,7 @@ func (in *inbound) read() error {
 			in.answer(f.number, nil, errs.E(errs.Invalid, "the frame has no shard"))
 			continue
 		}
-		cost := min(f.size, streamBudget)
+		cost := f.cost()
 		if err := in.budget.Acquire(in.ss.Context(), cost); err != nil {
 			f.drop()
 			return err

@@ -388,7 +388,7 @@ func TestFirstFrame(t *testing.T) {
 		}
 	}
 	f(&hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: writeMagic, Version: 1, Instance: "x"}}, codes.OK)
-	f(&hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: writeMagic, Version: 99}}, codes.Unimplemented, 1)
+	f(&hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: writeMagic, Version: 99}}, codes.Unimplemented, 2, 1)
 	f(&hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: 1, Version: 1}}, codes.InvalidArgument)
 	f(&hearthpb.WriteFrame{Number: 1, Shard: wire.AppendShard(nil, shard("a", 1))}, codes.InvalidArgument)
 	f(&hearthpb.WriteFrame{}, codes.InvalidArgument)
@@ -462,5 +462,7 @@ func TestGoldenFrames(t *testing.T) {
 	f("hello", fmt.Sprintf("%x", raw), "0a0e"+"0d57485248"+"1001"+"1a03722d31"+"2002")
 	s := shard("a", 1)
 	payload := wire.AppendShard(nil, s)
-	f("shard 300", fmt.Sprintf("%x", frameBytes(shardFrame(300, s))), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
+	ws := &writeStream{last: 299, sent: map[uint64]*sentFrame{}}
+	frame, _ := ws.frame(nil, &writeCall{shard: s})
+	f("shard 300", fmt.Sprintf("%x", frameBytes(frame)), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
 }

@@ -1,0 +1,307 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+const (
+	// agePeriod is how often a stream looks for series that are not written any more, and for being idle itself.
+	agePeriod = 5 * time.Minute
+	// joinBytes is from how many bytes on a frame takes no further shard.
+	joinBytes = 128 << 10
+)
+
+// writeStream is one Write stream. run owns the gRPC stream; calls come in by queue, are encoded in the order in which they
+// travel, and get their answers by the number of their frame.
+type writeStream struct {
+	client *Client
+	born   time.Time
+	ready  chan struct{} // closed when the stream is open
+	done   chan struct{} // closed when it is over; err is set before
+	err    error
+	retire chan struct{} // closed when no call will come any more, and none waits
+	queue  chan *writeCall
+
+	encoding sync.Mutex // held while a call's shard is read; a call that ends early takes it to say so
+
+	mu    sync.Mutex            // guards what follows
+	calls int                   // that have not returned
+	sent  map[uint64]*sentFrame // without an answer, by number
+	last  uint64                // number of a frame
+	aged  bool
+}
+
+// writeCall is one shard to be sent.
+type writeCall struct {
+	shard  wire.Shard  // while it waits to be sent; guarded by encoding
+	gone   bool        // nobody waits: no need to send; guarded by encoding
+	first  int         // where its series begin in the frame; set before the answer
+	answer chan answer // room for one
+}
+
+// sentFrame is a frame with the shards of one or more calls.
+type sentFrame struct {
+	tenant tenant.ID
+	calls  []*writeCall
+	total  int // series
+}
+
+// answer is what the peer said of a frame of so many series.
+type answer struct {
+	*hearthpb.WriteAnswer
+	total int
+}
+
+func (ws *writeStream) over() bool {
+	select {
+	case <-ws.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// write makes one call.
+func (ws *writeStream) write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	select {
+	case <-ws.ready:
+	case <-ws.done:
+		return nil, ws.err
+	case <-ctx.Done():
+		return nil, errs.E(errs.Unavailable, "open a write stream: %w", ctx.Err())
+	}
+	if err := ws.begin(); err != nil {
+		return nil, err
+	}
+	defer ws.end()
+	call := &writeCall{shard: s, answer: make(chan answer, 1)}
+	select {
+	case ws.queue <- call:
+	case <-ws.done:
+		return nil, ws.err
+	case <-ctx.Done():
+		return nil, errs.E(errs.Unavailable, "send a shard: %w", ctx.Err())
+	}
+	select {
+	case a := <-call.answer:
+		return a.outcome(s, call.first)
+	case <-ctx.Done():
+		ws.abandon(call)
+		return nil, errs.E(errs.Unavailable, "wait for the answer to a shard: %w", ctx.Err())
+	case <-ws.done:
+		select {
+		case a := <-call.answer: // it came just before the end
+			return a.outcome(s, call.first)
+		default:
+			ws.abandon(call)
+			return nil, ws.err
+		}
+	}
+}
+
+// begin registers a call.
+func (ws *writeStream) begin() error {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.aged {
+		return errRetired
+	}
+	ws.calls++
+	return nil
+}
+
+// end ends a call; the last one of an aged stream retires it.
+func (ws *writeStream) end() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.calls--; ws.aged && ws.calls == 0 {
+		close(ws.retire)
+	}
+}
+
+// abandon makes sure that the call's shard is not read any more, which belongs to the caller of Write again.
+func (ws *writeStream) abandon(call *writeCall) {
+	ws.encoding.Lock()
+	call.gone, call.shard = true, wire.Shard{}
+	ws.encoding.Unlock()
+}
+
+// age keeps further calls off the stream, which ends when those under way have their answers.
+func (ws *writeStream) age() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.aged {
+		return
+	}
+	ws.aged = true
+	if ws.calls == 0 {
+		close(ws.retire)
+	}
+}
+
+// run opens the stream and serves it until it is over.
+func (ws *writeStream) run() {
+	ctx, cancel := context.WithCancel(ws.client.lifetime)
+	defer cancel()
+	s, version, err := ws.client.openWrite(ctx, cancel)
+	if err != nil {
+		ws.err = err
+		close(ws.done)
+		return
+	}
+	close(ws.ready)
+	var sender sync.WaitGroup
+	sender.Go(func() { ws.send(s, version) })
+	err = ws.receive(s)
+	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
+		// Whatever ended the stream, it is not the fault of the shards that were under way.
+		ws.err = errs.Wrap(errs.Unavailable, ws.err)
+	}
+	close(ws.done)
+	cancel()
+	sender.Wait()
+}
+
+// send passes calls on until the stream is over or retired.
+func (ws *writeStream) send(s grpc.ClientStream, version uint32) {
+	var e *wire.Encoder // nil = version 1
+	if version >= 2 {
+		e = wire.NewEncoder()
+	}
+	ageing := time.NewTicker(agePeriod)
+	defer ageing.Stop()
+	busy := true
+	for {
+		select {
+		case call := <-ws.queue:
+			busy = true
+			for call != nil {
+				var frame *encoded
+				if frame, call = ws.frame(e, call); frame != nil && s.SendMsg(frame) != nil {
+					return // receive learns why
+				}
+			}
+		case <-ageing.C:
+			if !busy {
+				ws.client.leave(ws) // the peer may forget the series
+			} else if e != nil {
+				e.Age()
+			}
+			busy = false
+		case <-ws.retire:
+			_ = s.CloseSend()
+			return
+		case <-ws.done:
+			return
+		}
+	}
+}
+
+// frame encodes a call's shard, and those of the same tenant that have queued up behind it. It is nil when nobody waits for
+// any of them. next is a call that was taken off the queue and is for another frame.
+func (ws *writeStream) frame(e *wire.Encoder, call *writeCall) (frame *encoded, next *writeCall) {
+	body, f := frames.empty(), &sentFrame{}
+	for next = call; next != nil && ws.add(body, f, e, next); {
+		next = nil
+		if e == nil || len(*body) >= joinBytes {
+			break
+		}
+		select {
+		case next = <-ws.queue:
+		default:
+		}
+	}
+	if len(f.calls) == 0 {
+		frames.Put(body)
+		return nil, next
+	}
+	ws.mu.Lock()
+	ws.last++
+	number := ws.last
+	ws.sent[number] = f
+	ws.mu.Unlock()
+	head := protowire.AppendVarint(append(make([]byte, 0, 24), 2<<3), number)
+	head = protowire.AppendVarint(append(head, 3<<3|2), uint64(len(*body)))
+	return &encoded{head: head, body: body}, next
+}
+
+// add appends the call's shard to the frame, unless nobody waits for it. False means that it is for another frame.
+func (ws *writeStream) add(body *[]byte, f *sentFrame, e *wire.Encoder, call *writeCall) bool {
+	ws.encoding.Lock()
+	defer ws.encoding.Unlock()
+	switch s := call.shard; {
+	case call.gone:
+		return true
+	case e == nil:
+		*body = wire.AppendShard(*body, s)
+	case len(f.calls) == 0:
+		*body, _ = e.Add(e.Begin(*body, s.Batch.Tenant), s)
+	case f.tenant != s.Batch.Tenant:
+		return false
+	default:
+		var ok bool
+		if *body, ok = e.Add(*body, s); !ok {
+			return false
+		}
+	}
+	call.first, f.tenant = f.total, call.shard.Batch.Tenant
+	f.total += len(call.shard.Series)
+	f.calls = append(f.calls, call)
+	call.shard = wire.Shard{}
+	return true
+}
+
+// receive hands out answers until the stream ends.
+func (ws *writeStream) receive(s grpc.ClientStream) error {
+	for {
+		a := new(hearthpb.WriteAnswer)
+		if err := s.RecvMsg(a); err != nil {
+			return err
+		}
+		ws.mu.Lock()
+		f := ws.sent[a.Number]
+		delete(ws.sent, a.Number)
+		ws.mu.Unlock()
+		if f == nil {
+			continue // a second answer
+		}
+		for _, call := range f.calls {
+			call.answer <- answer{a, f.total}
+		}
+	}
+}
+
+// outcome is what an answer says of s, whose series begin at first in the frame; positions become indexes into the batch.
+func (a answer) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
+	if a.Error != nil {
+		return nil, fromError(a.Error)
+	}
+	if len(a.Failures) == 0 {
+		return nil, nil
+	}
+	all, err := wire.DecodeFailures(a.Failures)
+	if err != nil {
+		return nil, err
+	}
+	var failures []wire.Failure
+	for _, f := range all {
+		if f.Series < 0 || f.Series >= a.total {
+			return nil, errs.E(errs.Internal, "the answer names series %d of a frame of %d", f.Series, a.total)
+		}
+		if at := f.Series - first; at >= 0 && at < len(s.Series) {
+			f.Series = int(s.Series[at])
+			failures = append(failures, f)
+		}
+	}
+	return failures, nil
+}
