@@ -108,6 +108,9 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 	}
 	o.EnableMemorySnapshotOnShutdown = true
 	o.OutOfOrderTimeWindow = in.headWindow
+	if in.opts.OutOfOrderCap > 0 {
+		o.OutOfOrderCapMax = in.opts.OutOfOrderCap
+	}
 	o.EnableOverlappingCompaction = false
 	o.EnableSharding = true
 	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
@@ -199,10 +202,10 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 	in.scanDone()
 	gone := map[ulid.ULID]struct{}{}
-	now := in.opts.Now()
+	now, over := in.opts.Now(), in.oversized(blocks)
 	for _, b := range blocks {
 		meta := b.Meta()
-		if meta.Compaction.Deletable || in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
+		if meta.Compaction.Deletable || over[meta.ULID] || in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
 			gone[meta.ULID] = struct{}{}
 		}
 	}

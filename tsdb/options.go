@@ -19,6 +19,9 @@ type Options struct {
 	BlockDuration time.Duration
 	// Retention is how long a local block is kept after its newest sample. A block that is not Shipped stays longer.
 	Retention time.Duration
+	// MaxBytes is how much of the disk one tenant's blocks, head and logs may take; the oldest blocks go first, at the next
+	// cut, whatever Retention says. A block that is not Shipped stays. 0 = no bound.
+	MaxBytes int64
 	// Window (W) is how far behind the wall clock a sample may be.
 	Window time.Duration
 	// Future (F) is how far ahead of the wall clock a sample may be.
@@ -34,6 +37,10 @@ type Options struct {
 	MaxTenants int
 	// MaxMetadata is the number of metric families per tenant whose metadata is kept; 0 keeps none.
 	MaxMetadata int
+	// OutOfOrderCap is how many samples an out-of-order chunk holds; 0 = the library's 32.
+	OutOfOrderCap int64
+	// NoLock does without the lock on Dir, for file systems that know none: that no other process uses Dir is then up to you.
+	NoLock bool
 	// StripeSize is the number of locks over a tenant's series, a power of two. 150 bytes each per tenant: a small one
 	// makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
 	StripeSize int
@@ -99,6 +106,8 @@ func (o Options) Validate() error {
 	fault(o.Dir == "", "tsdb directory: must not be empty")
 	fault(o.BlockDuration < time.Second, "block duration %s: must be at least 1s", o.BlockDuration)
 	fault(o.Retention <= 0, "retention %s: must be positive", o.Retention)
+	fault(o.MaxBytes < 0, "max bytes %d: must not be negative", o.MaxBytes)
+	fault(o.OutOfOrderCap < 0 || o.OutOfOrderCap > 255, "out-of-order chunk of %d samples: must be 0 to 255", o.OutOfOrderCap)
 	fault(o.Window <= 0, "out-of-order window %s: must be positive", o.Window)
 	fault(o.Future < 0, "future window %s: must not be negative", o.Future)
 	fault(o.MaxTenants < 0, "max tenants %d: must not be negative", o.MaxTenants)

@@ -74,16 +74,33 @@ func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
 	}
-	lock, _, err := fileutil.Flock(filepath.Join(d.opts.Dir, lockName))
-	if err != nil {
-		return errs.E(errs.Internal, "lock tsdb directory %s (does another process use it?): %w", d.opts.Dir, err)
+	if err := d.acquire(); err != nil {
+		return err
 	}
-	d.lock = lock
 	if err := d.discover(); err != nil {
-		return errors.Join(err, lock.Release())
+		return errors.Join(err, d.release())
 	}
 	d.spawn(d.schedule)
 	return nil
+}
+
+// acquire takes the lock on the directory.
+func (d *DB) acquire() (err error) {
+	if d.opts.NoLock {
+		return nil
+	}
+	if d.lock, _, err = fileutil.Flock(filepath.Join(d.opts.Dir, lockName)); err != nil {
+		return errs.E(errs.Internal, "lock tsdb directory %s (does another process use it?): %w", d.opts.Dir, err)
+	}
+	return nil
+}
+
+// release gives it back.
+func (d *DB) release() error {
+	if d.lock == nil {
+		return nil
+	}
+	return d.lock.Release()
 }
 
 func (d *DB) discover() error {
@@ -216,7 +233,7 @@ func (d *DB) Close() error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(append(all, d.lock.Release())...)
+	return errors.Join(append(all, d.release())...)
 }
 
 // interrupt ends a cut that is under way.
