@@ -13,6 +13,9 @@ import (
 // Buffer holds one request body, as it came and decompressed. It serves one request at a time.
 type Buffer struct {
 	compressed, decoded []byte
+
+	room Room
+	paid int // bytes of compressed that room was asked for
 }
 
 var buffers = sync.Pool{New: func() any { return new(Buffer) }}
@@ -20,10 +23,17 @@ var buffers = sync.Pool{New: func() any { return new(Buffer) }}
 // GetBuffer is a Buffer from the pool, to be given back with PutBuffer.
 func GetBuffer() *Buffer { return buffers.Get().(*Buffer) }
 
+// Within makes b ask before it takes memory for a body. What refuses is the error of the reading.
+func (b *Buffer) Within(room Room) { b.room = room }
+
+// Received is how many bytes the last body had as it came, as far as it was read.
+func (b *Buffer) Received() int64 { return int64(len(b.compressed)) }
+
 // PutBuffer gives b back; nothing that b returned may be used from here on. Memory that the last body had little use for
 // is let go.
 func PutBuffer(b *Buffer) {
 	b.compressed, b.decoded = reuse(b.compressed), reuse(b.decoded)
+	b.room, b.paid = nil, 0
 	buffers.Put(b)
 }
 
@@ -33,19 +43,27 @@ const maxRatio = 22
 // ReadSnappy reads r to its end and decompresses it (snappy block format). The result belongs to b until PutBuffer or the
 // next ReadSnappy. Limits are in bytes. Errors: TooLarge with the size and the limit, Invalid when the content is not
 // snappy, Unavailable when r breaks off, since a sender can then try again. No more memory is used than r has sent
-// (maxCompressed at most) and its content can decompress to (maxDecoded at most).
+// (maxCompressed at most) and its content can decompress to (maxDecoded at most): the content says at its start how much
+// that is, and what is too much is refused before the rest is read.
 func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
-	if err := b.read(r, maxCompressed); err != nil {
+	tooLarge := func(start []byte) error {
+		if size, err := snappy.DecodedLen(start); err == nil && int64(size) > maxDecoded {
+			return errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
+		}
+		return nil
+	}
+	if err := b.read(r, maxCompressed, tooLarge); err != nil {
 		return nil, err
 	}
 	size, err := snappy.DecodedLen(b.compressed)
 	switch {
 	case err != nil:
 		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: %w", len(b.compressed), err)
-	case int64(size) > maxDecoded:
-		return nil, errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
 	case size/maxRatio > len(b.compressed):
 		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: it cannot hold %d bytes", len(b.compressed), size)
+	}
+	if err := b.room.ask(size); err != nil {
+		return nil, err
 	}
 	if cap(b.decoded) < size {
 		b.decoded = make([]byte, size)
@@ -60,25 +78,56 @@ func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byt
 // firstRead is the size of the first buffer, above that of most bodies of 2,000 samples.
 const firstRead = 256 << 10
 
-// read fills b.compressed with all of r.
-func (b *Buffer) read(r io.Reader, limit int64) error {
+// read fills b.compressed with all of r. check, if any, looks at the first bytes, up to a few, as soon as they are there.
+func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) error {
+	const start = 16
 	buf := b.compressed[:0]
+	b.paid = 0
 	defer func() { b.compressed = buf }()
 	for {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), max(firstRead, 2*cap(buf)))
-			copy(grown, buf)
-			buf = grown
+			var err error
+			if buf, err = b.grow(buf); err != nil {
+				return err
+			}
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
+		early := len(buf) < start
 		buf = buf[:len(buf)+n]
 		switch {
 		case int64(len(buf)) > limit:
 			return errs.E(errs.TooLarge, "body of at least %d bytes is larger than the limit of %d", len(buf), limit)
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
+		case err != nil && (!errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
 			return errs.E(errs.Unavailable, "read body after %d bytes: %w", len(buf), err)
 		}
+		if early && check != nil {
+			if err := check(buf); err != nil {
+				return err
+			}
+		}
+		if refused := b.pay(len(buf)); refused != nil {
+			return refused
+		}
+		if err != nil {
+			return nil
+		}
 	}
+}
+
+// grow gives a full buffer room to double.
+func (b *Buffer) grow(full []byte) ([]byte, error) {
+	size := max(firstRead, 2*cap(full))
+	if err := b.pay(len(full) + size/2); err != nil { // about what it will be filled with
+		return full, err
+	}
+	return append(make([]byte, 0, size), full...), nil
+}
+
+// pay asks for n bytes in all of the body that is read.
+func (b *Buffer) pay(n int) error {
+	if err := b.room.ask(n - b.paid); err != nil {
+		return err
+	}
+	b.paid = max(b.paid, n)
+	return nil
 }

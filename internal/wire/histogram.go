@@ -56,8 +56,19 @@ func (b *Batch) histogram(m []byte, pos int, v2 bool) int {
 		}
 		return pos
 	}
+	if !b.charge(out.memory()) {
+		return faultExpand
+	}
 	b.histograms = append(b.histograms, out)
 	return pos
+}
+
+// memory is about how many bytes the lists of h take.
+func (h *Histogram) memory() int {
+	if h.H != nil {
+		return 8 * (len(h.H.PositiveBuckets) + len(h.H.NegativeBuckets) + len(h.H.PositiveSpans) + len(h.H.NegativeSpans) + len(h.H.CustomValues))
+	}
+	return 8 * (len(h.FH.PositiveBuckets) + len(h.FH.NegativeBuckets) + len(h.FH.PositiveSpans) + len(h.FH.NegativeSpans) + len(h.FH.CustomValues))
 }
 
 func (h *protoHistogram) field(m []byte, pos int, num int32, typ int, v2 bool) int {

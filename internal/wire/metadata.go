@@ -112,6 +112,9 @@ func (b *Batch) addMetadata(family, help, unit []byte, typ int32) {
 
 // metadataV1 reads a MetricMetadata message of remote write 1.0, m[pos:].
 func (b *Batch) metadataV1(m []byte, pos int) int {
+	if len(b.Metadata) >= b.allowed[arenaMetadata] && !b.more(arenaMetadata, len(b.Metadata)) {
+		return faultExpand
+	}
 	var typ int32
 	var texts [6][]byte // by field number: 2 family, 4 help, 5 unit
 	for pos < len(m) {
@@ -189,7 +192,7 @@ func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	if _, ok := b.families.names[string(family)]; ok {
 		return true
 	}
-	if !b.charge(len(family) + len(help) + len(unit)) {
+	if !b.charge(len(family) + len(help) + len(unit) + metadataSize) {
 		return false
 	}
 	b.addMetadata(family, help, unit, meta.typ)

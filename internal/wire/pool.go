@@ -15,8 +15,9 @@ type scratch struct {
 	histograms []Histogram
 	exemplars  []Exemplar
 
-	msg        []byte // the message while it is decoded
-	limit      int    // how long canonical may become
+	msg   []byte // the message while it is decoded
+	limit int    // how long canonical may become
+	budget
 	symbols    []symbol
 	plainTable bool // every symbol may be used in a label as it is
 
@@ -69,7 +70,7 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.lost, b.msg = Failure{}, nil
+	b.lost, b.msg, b.budget = Failure{}, nil, budget{}
 	batches.Put(b)
 }
 

@@ -19,15 +19,7 @@ func maxExpansion(n int) int { return 64<<20 + 16*n }
 // charge takes n bytes off what the message may still ask for, and reports whether there were so many.
 func (b *Batch) charge(n int) bool {
 	b.limit -= n
-	return b.limit >= len(b.canonical)
-}
-
-func decodeError(version string, fault int) error {
-	kind := errs.Invalid
-	if fault == faultExpand {
-		kind = errs.TooLarge
-	}
-	return errs.E(kind, "remote write %s message %s", version, faultText(fault))
+	return b.roomFor(0)
 }
 
 func checkSize(msg []byte) error {
@@ -97,7 +89,7 @@ func since[T any](arena []T, n int) []T {
 
 // exemplar adds e with the labels of pairs[first:], or counts it as lost. It is false when the message asks for too much.
 func (b *Batch) exemplar(e Exemplar, first int) bool {
-	if !b.charge(exemplarSize) || len(b.canonical)+canonicalBytes(b.pairs[first:]) > b.limit {
+	if !b.charge(exemplarSize) || !b.roomFor(canonicalBytes(b.pairs[first:])) {
 		return false
 	}
 	from := len(b.canonical)
@@ -128,6 +120,9 @@ func (b *Batch) loseExemplar(fault string) {
 
 // sample reads a Sample message; the start timestamp is a field of remote write 2.0 only.
 func (b *Batch) sample(m []byte, pos int, v2 bool) int {
+	if len(b.samples) >= b.allowed[arenaSamples] && !b.more(arenaSamples, len(b.samples)) {
+		return faultExpand
+	}
 	var s Sample
 	if pos+11 <= len(m) && m[pos] == 1<<3|typeFixed64 && m[pos+9] == 2<<3|typeVarint { // what senders send
 		s.V = math.Float64frombits(binary.LittleEndian.Uint64(m[pos+1:]))

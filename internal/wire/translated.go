@@ -13,6 +13,9 @@ import (
 
 // What translators of other protocols make a pooled Batch with, one sample at a time.
 
+// metadataSize is what an entry of metadata costs beside its texts, with its place among the families that are known.
+const metadataSize = 192
+
 // seriesSize is about what a series costs beside its labels, in bytes: Series, Sample, growth of arenas.
 const seriesSize = 320
 
@@ -23,6 +26,9 @@ func NewTranslated(id tenant.ID, limit int) *Batch {
 	b.limit = limit
 	return b
 }
+
+// Within makes b ask for what it takes of its limit. It is called before anything is added.
+func (b *Batch) Within(room Room) { b.within(room) }
 
 // AddSample adds a series of one sample; nothing is assumed of ls but its order (no label is
 // longer than MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the
@@ -43,7 +49,7 @@ func (b *Batch) AddHistogram(ls labels.Labels, h Histogram, exemplars []exemplar
 		b.lost.Exemplars += len(exemplars)
 		return b.refuse(at, ls, "histogram: "+err.Error())
 	}
-	if !b.charge(histogramSize) {
+	if !b.charge(histogramSize + h.memory()) {
 		return b.full(at)
 	}
 	return b.add(at, ls, h.T, exemplars)
@@ -85,7 +91,7 @@ func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exe
 		}
 		b.exemplars = append(b.exemplars, out)
 	}
-	if len(b.canonical) > b.limit {
+	if !b.roomFor(0) {
 		return b.full(at)
 	}
 	b.keep(at, full)
@@ -94,6 +100,9 @@ func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exe
 
 func (b *Batch) full(at mark) error {
 	b.undo(at)
+	if b.refused != nil {
+		return b.refused
+	}
 	return errs.E(errs.TooLarge, "the request becomes more series than fit into memory")
 }
 
@@ -148,7 +157,7 @@ func (b *Batch) AddMetadata(m Metadata) bool {
 	if _, ok := b.families.names[m.Family]; ok || m.Family == "" || !utf8.ValidString(m.Family) {
 		return true
 	}
-	if !b.charge(len(m.Family) + len(m.Help) + len(m.Unit)) {
+	if !b.charge(len(m.Family) + len(m.Help) + len(m.Unit) + metadataSize) {
 		return false
 	}
 	m.Help, m.Unit = strings.ToValidUTF8(m.Help, "\uFFFD"), strings.ToValidUTF8(m.Unit, "\uFFFD")
@@ -167,12 +176,9 @@ func (b *Batch) Reject(f Failure) {
 
 // Memory is about how many bytes b takes.
 func (b *Batch) Memory() int64 {
-	n := len(b.canonical) + seriesSize*len(b.Series) + exemplarSize*len(b.exemplars)
+	n := len(b.canonical) + seriesSize*len(b.Series) + arenaItem[arenaSamples]*len(b.samples) + exemplarSize*len(b.exemplars) + metadataSize*len(b.Metadata)
 	for i := range b.histograms {
-		n += histogramSize
-		if h := b.histograms[i].H; h != nil {
-			n += 8 * (len(h.PositiveBuckets) + len(h.NegativeBuckets) + len(h.PositiveSpans) + len(h.NegativeSpans) + len(h.CustomValues))
-		}
+		n += histogramSize + b.histograms[i].memory()
 	}
 	return int64(n)
 }

@@ -11,15 +11,24 @@ import (
 //
 // Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
 // name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
-func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
+func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) { return DecodeV1Within(id, msg, nil) }
+
+// DecodeV1Within is DecodeV1 for who has to ask for the memory of the Batch.
+func DecodeV1Within(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
-	if pos := b.requestV1(b.msg); pos < 0 {
+	b.within(room)
+	pos := faultExpand
+	if b.roomFor(len(msg)) { // for labels, which are as long in the message
+		pos = b.requestV1(b.msg)
+	}
+	if pos < 0 {
+		err := b.fail("1.0", pos)
 		b.Release()
-		return nil, decodeError("1.0", pos)
+		return nil, err
 	}
 	b.msg = nil
 	return b, nil
@@ -56,6 +65,9 @@ func (b *Batch) requestV1(msg []byte) int {
 
 // seriesV1 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV1(m []byte, pos int) int {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+		return faultExpand
+	}
 	at := b.mark()
 	b.pairs = b.pairs[:0]
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
@@ -173,6 +185,9 @@ func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 
 // labelV1 reads a Label message into pairs.
 func (b *Batch) labelV1(m []byte, pos int) int {
+	if len(b.pairs) >= b.allowed[arenaPairs] && !b.more(arenaPairs, len(b.pairs)) {
+		return faultExpand
+	}
 	var p pair
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)

@@ -9,19 +9,24 @@ import (
 // DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. Rejected
 // are also series with label references that are odd in number or outside of the symbol table, and series without any
 // sample.
-func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
+func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) { return DecodeV2Within(id, msg, nil) }
+
+// DecodeV2Within is DecodeV2 for who has to ask for the memory of the Batch.
+func DecodeV2Within(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
+	b.within(room)
 	pos := b.symbolsV2(b.msg)
 	if pos >= 0 {
 		pos = b.requestV2(b.msg)
 	}
 	if pos < 0 {
+		err := b.fail("2.0", pos)
 		b.Release()
-		return nil, decodeError("2.0", pos)
+		return nil, err
 	}
 	b.msg = nil
 	return b, nil
@@ -61,6 +66,9 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		if next < 0 {
 			return next
 		}
+		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.more(arenaSymbols, len(b.symbols)) {
+			return faultExpand
+		}
 		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next), prefixOf(msg[next:end])})
 		b.plainTable = b.plainTable && end-next <= MaxLabelLength && utf8.Valid(msg[next:end])
 		pos = end
@@ -98,6 +106,9 @@ func (b *Batch) requestV2(msg []byte) int {
 
 // seriesV2 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV2(m []byte, pos int) int {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+		return faultExpand
+	}
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
 	var meta metadataV2
@@ -132,7 +143,7 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 			b.drop(at, func() string { return "series with " + fault })
 			return 0
 		}
-		if len(b.canonical)+canonicalBytes(b.pairs) > b.limit {
+		if !b.roomFor(canonicalBytes(b.pairs)) {
 			return faultExpand
 		}
 		var ok bool
@@ -224,6 +235,9 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		return next
 	}
 	pos, end := span(m, pos, typ)
+	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.more(arenaPairs, n) { // 16 bytes for each suffice
+		return faultExpand
+	}
 	refs := b.refIdx
 	for pos >= 0 && pos < end {
 		c := m[pos]

@@ -1,0 +1,100 @@
+package wire
+
+import (
+	"math"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Room is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
+// refuses them; it is what whoever asked fails with. nil = there is always room.
+type Room func(bytes int64) error
+
+func (r Room) ask(bytes int) error {
+	if r == nil || bytes <= 0 {
+		return nil
+	}
+	return r(int64(bytes))
+}
+
+// arena names what of a Batch grows with a message, beside canonical bytes.
+type arena int
+
+const (
+	arenaSeries arena = iota
+	arenaSamples
+	arenaMetadata
+	arenaSymbols
+	arenaPairs
+	numArenas
+)
+
+// arenaItem is what an item costs in bytes, about; arenaStep for how many is asked at first, which is what small requests
+// have. Further ones cost half as many calls as there is to take.
+var (
+	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 20, arenaPairs: 16}
+	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
+)
+
+// budget is the memory that a Batch was granted.
+type budget struct {
+	room    Room
+	refused error          // what room said
+	reserve int            // by how much limit may still be raised
+	allowed [numArenas]int // items up to which nobody needs to be asked
+}
+
+// more is called when arena a has n items and may have no more; it is false, and a fault, when there is no room.
+func (b *Batch) more(a arena, n int) bool {
+	if b.room == nil {
+		b.allowed[a] = math.MaxInt
+		return true
+	}
+	n = max(n, b.allowed[a])
+	step := max(n/2, arenaStep[a])
+	if b.refused = b.room.ask(step * arenaItem[a]); b.refused != nil {
+		return false
+	}
+	b.allowed[a] = n + step
+	return true
+}
+
+// within makes the limit one that is granted step by step, by room.
+func (b *Batch) within(room Room) {
+	if room != nil {
+		b.room, b.reserve, b.limit = room, b.limit, 0
+	}
+}
+
+// roomFor reports whether n canonical bytes more may be added.
+func (b *Batch) roomFor(n int) bool {
+	missing := len(b.canonical) + n - b.limit
+	return missing <= 0 || b.extend(missing)
+}
+
+// extend raises the limit by n at least, if it may be.
+func (b *Batch) extend(n int) bool {
+	const step = 64 << 10
+	if n > b.reserve {
+		return false
+	}
+	n = min(max(n, step, len(b.canonical)/2), b.reserve)
+	if b.refused = b.room.ask(n); b.refused != nil {
+		return false
+	}
+	b.limit += n
+	b.reserve -= n
+	return true
+}
+
+// fail is the error of a message that was refused with fault.
+func (b *Batch) fail(version string, fault int) error {
+	if b.refused != nil {
+		return b.refused
+	}
+	kind := errs.Invalid
+	if fault == faultExpand {
+		kind = errs.TooLarge
+	}
+	return errs.E(kind, "remote write %s message %s", version, faultText(fault))
+}
