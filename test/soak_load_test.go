@@ -52,8 +52,9 @@ type soakShard struct {
 
 // slot is what became of one request.
 type slot struct {
-	acked time.Time // zero = not acknowledged
-	by    string    // the member that acknowledged it
+	acked time.Time     // zero = not acknowledged
+	by    string        // the member that acknowledged it
+	took  time.Duration // of the last try
 	tries int
 }
 
@@ -248,7 +249,7 @@ func (l *soakLoad) send(s *soakShard, n int) {
 		status, after, err := l.post(to.url, s, body)
 		if status/100 == 2 && err == nil {
 			s.mu.Lock()
-			s.slots[n] = slot{acked: time.Now(), by: to.name, tries: try}
+			s.slots[n] = slot{acked: time.Now(), by: to.name, took: time.Since(begin), tries: try}
 			s.mu.Unlock()
 			return
 		}

@@ -13,10 +13,10 @@ import (
 type trouble string
 
 const (
-	killed      trouble = "kill"      // SIGKILL, started again with its disk
+	killed      trouble = "kill"      // SIGKILL, whatever it is doing, started again with its disk
 	restarted   trouble = "restart"   // SIGTERM, started again with its disk
 	stopped     trouble = "stop"      // SIGSTOP, SIGCONT
-	partitioned trouble = "partition" // cut off, in one direction or both, from the receivers or from everybody
+	partitioned trouble = "partition" // cut off, in one direction or both, from a receiver, all of them, or everybody
 	drained     trouble = "drain"     // POST /ring/drain; another may join before or after
 	added       trouble = "add"       // a new member joins and stays
 	wiped       trouble = "wipe"      // SIGKILL, disk gone; it comes back empty, or is forgotten and another one joins
@@ -35,6 +35,7 @@ type step struct {
 	joins  string        // receiver that joins, "" = none
 	how    string        // the variant
 	lasts  time.Duration // of the trouble
+	amid   time.Duration // into what the victim is doing when it is killed
 	beside trouble       // happens in the middle, "" = nothing
 }
 
@@ -47,8 +48,11 @@ func (s step) String() string {
 	if s.joins != "" {
 		words = append(words, s.joins+" joins")
 	}
+	if s.amid > 0 {
+		words = append(words, "after "+s.amid.String())
+	}
 	if s.lasts > 0 {
-		words = append(words, s.lasts.String())
+		words = append(words, "for "+s.lasts.String())
 	}
 	if s.beside != "" {
 		words = append(words, "beside it: "+string(s.beside))
@@ -128,13 +132,16 @@ func (p *plan) make(kind trouble) step {
 	switch kind {
 	case killed:
 		s.who, s.lasts = []string{victim}, p.between(0, p.longest/3)
+		if s.how = p.pick("at ease", "flushing", "draining", "starting", "stopping"); s.how != "at ease" {
+			s.amid = p.between(0, 2*time.Second)
+		}
 	case restarted:
 		s.who = []string{victim}
 	case stopped:
 		s.who, s.lasts = []string{victim}, p.between(p.longest/8, p.longest)
 	case partitioned:
 		s.who, s.lasts = []string{victim}, p.between(p.longest/8, p.longest)
-		s.how = p.pick("to and from", "to", "from") + " " + p.pick("receivers", "everybody")
+		s.how = p.pick("to and from", "to", "from") + " " + p.pick("one receiver", "receivers", "everybody")
 	case drained:
 		s = p.drain(victim)
 	case added:
@@ -156,6 +163,9 @@ func (p *plan) make(kind trouble) step {
 		some := slices.Clone(p.members)
 		p.rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 		s.who, s.lasts = some[:n], p.between(0, p.longest/4)
+		if s.how = p.pick("at ease", "flushing"); s.how != "at ease" {
+			s.amid = p.between(0, 2*time.Second)
+		}
 	case gatewayGone, bucketGone:
 		s.lasts = p.between(p.longest/8, p.longest)
 	}
@@ -236,7 +246,7 @@ func checkStep(s step, members []string, used map[string]bool, safe bool) error 
 		return fmt.Errorf("a second disk is lost before everything was shipped")
 	case s.kind == flushed && s.beside != "":
 		return fmt.Errorf("a flush that must succeed has trouble beside it")
-	case s.lasts < 0 || s.lasts > 40*time.Second:
+	case s.lasts < 0 || s.lasts > 40*time.Second || s.amid < 0 || s.amid > 2*time.Second:
 		return fmt.Errorf("lasts %s", s.lasts)
 	}
 	return nil

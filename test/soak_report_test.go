@@ -50,7 +50,8 @@ func (k *soak) verify() {
 // tally is what happened in all steps of a kind.
 type tally struct {
 	steps, answers, warned, refused, faults int
-	byVictim, byOthers, unanswered          int // requests not acknowledged: by members in trouble, refused by others, without an answer from others
+	asked, acked                            []time.Duration // how long answers took, and acknowledged writes
+	byVictim, byOthers, unanswered          int             // requests not acknowledged: by members in trouble, refused by others, without an answer from others
 }
 
 // report says what the run did, and fails it for what must not be.
@@ -66,6 +67,7 @@ func (k *soak) report() {
 		n := of(e.kind)
 		n.steps++
 		n.answers, n.warned, n.refused, n.faults = n.answers+e.answers, n.warned+e.warned, n.refused+e.refused, n.faults+len(e.faults)
+		n.asked = append(n.asked, e.took...)
 		if len(e.warnings) > 0 {
 			slices.Sort(e.warnings)
 			k.say("warnings in step %q: %q", e.step, slices.Compact(e.warnings))
@@ -77,10 +79,18 @@ func (k *soak) report() {
 	for _, a := range k.load.failed {
 		k.judge(a, of)
 	}
+	for _, s := range k.load.shards {
+		for _, sl := range s.slots {
+			if !sl.acked.IsZero() {
+				n := of(k.eventAt(sl.acked).kind)
+				n.acked = append(n.acked, sl.took)
+			}
+		}
+	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		n := kinds[kind]
-		k.say("%-10s %3d steps; reads: %4d, %d with warnings, %d failed, %d faults; writes not acknowledged: %d by members in trouble, %d refused and %d unanswered by others",
-			kind, n.steps, n.answers, n.warned, n.refused, n.faults, n.byVictim, n.byOthers, n.unanswered)
+		k.say("%-10s %3d steps; reads: %4d in %s, %d with warnings, %d failed, %d faults; writes acknowledged: %d in %s; not: %d by members in trouble, %d refused and %d unanswered by others",
+			kind, n.steps, n.answers, quantiles(n.asked), n.warned, n.refused, n.faults, len(n.acked), quantiles(n.acked), n.byVictim, n.byOthers, n.unanswered)
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.sizes)) {
 		if k.sizes[name] > k.form.maximumResidence {
@@ -93,6 +103,22 @@ func (k *soak) report() {
 	}
 }
 
+// eventAt is the event that a time belongs to.
+func (k *soak) eventAt(at time.Time) *event {
+	i, _ := slices.BinarySearchFunc(k.events, at, func(e *event, at time.Time) int { return e.begin.Compare(at) })
+	return k.events[max(0, i-1)]
+}
+
+// quantiles are the median, the 99th of a hundred and the longest.
+func quantiles(d []time.Duration) string {
+	if len(d) == 0 {
+		return "-"
+	}
+	slices.Sort(d)
+	r := func(q float64) time.Duration { return d[int(q*float64(len(d)-1))].Round(100 * time.Microsecond) }
+	return fmt.Sprintf("%s/%s/%s", r(0.5), r(0.99), r(1))
+}
+
 func sizesInMiB(sizes map[string]int64) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
@@ -103,12 +129,7 @@ func sizesInMiB(sizes map[string]int64) string {
 
 // judge counts a request that was not acknowledged. With one member in trouble the others must take every write.
 func (k *soak) judge(a attempt, of func(trouble) *tally) {
-	var e *event
-	for _, c := range k.events {
-		if !a.at.Before(c.begin) {
-			e = c
-		}
-	}
+	e := k.eventAt(a.at)
 	n := of(e.kind)
 	switch {
 	case a.status != 0 && a.status != 429 && a.status/100 != 5:

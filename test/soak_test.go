@@ -28,7 +28,8 @@ type soakForm struct {
 	shards, series   int           // per tenant, and per shard
 	net              network
 	bucket           soakBucket
-	maximumResidence int64 // bytes of resident memory that a process may have
+	maximumResidence int64    // bytes of resident memory that a process may have
+	args             []string // of receivers
 }
 
 // soakBucket is an object store that can be made to fail.
@@ -68,6 +69,16 @@ func TestSoak(t *testing.T) {
 	until(t, time.Now().Add(2*time.Second))
 	k.load.stop()
 	probes()
+	if p.exposed {
+		k.flush()
+	}
+	last := k.receivers[p.pick(p.members...)]
+	k.say("%s is killed and its disk gone: what was acknowledged has another copy", last.name)
+	last.kill()
+	k.lose(last.name)
+	if err := os.RemoveAll(last.dir); err != nil {
+		t.Fatal(err)
+	}
 	k.verify()
 	k.report()
 }
@@ -92,7 +103,7 @@ func shortSoak(t *testing.T) soakForm {
 	}
 	point("there")
 	return soakForm{steps: len(shortShare), share: shortShare, longest: 9 * time.Second, forget: 12 * time.Second, shards: 3, series: 50,
-		net: newProxies(t), maximumResidence: 1 << 30, bucket: soakBucket{
+		net: newProxies(t), maximumResidence: 1 << 30, args: []string{"--tsdb.block-duration=20s"}, bucket: soakBucket{
 			config: "type: FILESYSTEM\nconfig: {directory: " + filepath.Join(link, "bucket") + "}",
 			dark:   func() { point("file") }, light: func() { point("there") }}}
 }
@@ -104,8 +115,8 @@ func longSoak(t *testing.T) soakForm {
 	}
 	net := newNamespaces(t)
 	config, s3 := startS3At(t, net.host())
-	return soakForm{duration: d, share: longShare, longest: 40 * time.Second, forget: 30 * time.Second, shards: 6, series: 200,
-		net: net, maximumResidence: 2 << 30, bucket: soakBucket{config: config,
+	return soakForm{duration: d, share: longShare, longest: 40 * time.Second, forget: 30 * time.Second, shards: 6, series: 350,
+		net: net, maximumResidence: 2 << 30, args: []string{"--tsdb.block-duration=2m", "--tsdb.retention=10m"}, bucket: soakBucket{config: config,
 			dark: func() { s3.signal(syscall.SIGSTOP) }, light: func() { s3.signal(syscall.SIGCONT) }}}
 }
 
@@ -138,6 +149,7 @@ type event struct {
 	mu                       sync.Mutex // guards what follows
 	answers, warned, refused int        // of probes
 	faults, warnings         []string
+	took                     []time.Duration // by answers
 }
 
 func startSoak(t *testing.T, form soakForm) *soak {
@@ -147,6 +159,11 @@ func startSoak(t *testing.T, form soakForm) *soak {
 	k.store, k.query = form.net.node("store", "store"), form.net.node("query", "query")
 	k.join = []string{"--gossip.join=" + k.store.gossipAddr, "--gossip.join=" + k.query.gossipAddr, "--ring.forget-after=" + form.forget.String()}
 	k.store.args = append(k.store.args, "--data-dir="+k.store.dir, "--objstore.config="+form.bucket.config, "--sync-block-duration=2s")
+	for _, a := range form.args {
+		if strings.HasPrefix(a, "--tsdb.retention") { // the querier must know
+			k.query.args = append(k.query.args, a)
+		}
+	}
 	nodes := []*node{k.store, k.query}
 	for _, n := range nodes {
 		n.args = append(n.args, k.join...)
@@ -181,7 +198,7 @@ func (k *soak) boot(n *node) {
 // receiver starts another receiver.
 func (k *soak) receiver(name string) *node {
 	n := k.form.net.node(name, "receive")
-	n.args = append(append(n.args, "--tsdb.path="+n.dir, "--drain.timeout=120s", "--objstore.config="+k.form.bucket.config), k.join...)
+	n.args = append(append(n.args, "--tsdb.path="+n.dir, "--drain.timeout=120s", "--objstore.config="+k.form.bucket.config), slices.Concat(k.form.args, k.join)...)
 	k.boot(n)
 	k.receivers[name] = n
 	k.lb.add(n)
@@ -303,6 +320,10 @@ func (k *soak) beside(s step) {
 // crash kills, and starts again: with their disks, without, or others.
 func (k *soak) crash(s step, victims []*node) {
 	for _, n := range victims {
+		k.engage(n, s.how)
+	}
+	until(k.t, time.Now().Add(s.amid))
+	for _, n := range victims {
 		n.kill()
 	}
 	if s.kind == wiped {
@@ -321,10 +342,32 @@ func (k *soak) crash(s step, victims []*node) {
 	}
 }
 
+// engage gives a receiver something to do in the midst of which it is killed. It need not succeed.
+func (k *soak) engage(n *node, how string) {
+	post := func(path string) {
+		go func() { _, _ = do(http.MethodPost, n.url(path), nil, nil) }()
+	}
+	switch how {
+	case "flushing":
+		post("/api/v1/admin/flush")
+	case "draining":
+		post("/ring/drain")
+	case "stopping":
+		n.signal(syscall.SIGTERM)
+	case "starting":
+		n.kill()
+		k.boot(n)
+	}
+}
+
 // cut cuts a receiver off as the step says.
 func (k *soak) cut(s step) {
 	others := slices.DeleteFunc(slices.Collect(maps.Keys(k.receivers)), func(o string) bool { return o == s.who[0] })
-	if strings.HasSuffix(s.how, "everybody") {
+	slices.Sort(others)
+	switch {
+	case strings.HasSuffix(s.how, "one receiver"):
+		others = others[:1]
+	case strings.HasSuffix(s.how, "everybody"):
 		others = append(others, k.store.name, k.query.name)
 	}
 	for _, o := range others {
@@ -402,6 +445,7 @@ func (k *soak) ask(s *soakShard) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.answers++
+	e.took = append(e.took, time.Since(begin))
 	if len(r.warnings) > 0 {
 		e.warned++
 		e.warnings = append(e.warnings, r.warnings...)
