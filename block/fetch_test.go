@@ -3,6 +3,8 @@ package block
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -441,4 +443,31 @@ func FuzzReadMeta(f *testing.F) {
 			t.Fatalf("does not read what it wrote: %v", err)
 		}
 	})
+}
+
+func TestUploadWith(t *testing.T) {
+	dir, meta := localBlock(t, 3)
+	bkt := objstore.NewInMemBucket()
+	if err := UploadWith(t.Context(), bkt, dir, meta, UploadOptions{Hash: true, Concurrency: 4}); err != nil {
+		t.Fatal(err)
+	}
+	back, err := FetchMeta(t.Context(), bkt, meta.ULID)
+	if err != nil || len(back.Thanos.Files) != 3 {
+		t.Fatalf("%d files, %v", len(back.Thanos.Files), err)
+	}
+	for _, f := range back.Thanos.Files {
+		if f.RelPath == MetaName {
+			if f.Hash != nil {
+				t.Errorf("meta.json has a hash of itself: %v", f.Hash)
+			}
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(dir, f.RelPath))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%x", sha256.Sum256(content)); f.Hash == nil || f.Hash.Func != "SHA256" || f.Hash.Value != want {
+			t.Errorf("hash of %s: %v, want %s", f.RelPath, f.Hash, want)
+		}
+	}
 }

@@ -3,7 +3,11 @@ package block
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +16,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -28,6 +33,19 @@ import (
 // full size is not sent again. No index-header is uploaded: a reader cuts it out of the index with three range reads,
 // and a copy could only disagree. Errors of the bucket are of kind Unavailable; a faulty directory or meta is Invalid.
 func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) error {
+	return UploadWith(ctx, bkt, dir, meta, UploadOptions{})
+}
+
+// UploadOptions are what an upload may do beyond the usual.
+type UploadOptions struct {
+	// Hash puts the SHA-256 of each file into meta.json. Each file is read once more for it.
+	Hash bool
+	// Concurrency is how many files are sent at a time; 0 = 1.
+	Concurrency int
+}
+
+// UploadWith is Upload with options.
+func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta, opts UploadOptions) error {
 	id := meta.ULID
 	if filepath.Base(dir) != id.String() {
 		return errs.E(errs.Invalid, "upload block %s from directory %s: the names differ", id, dir)
@@ -35,6 +53,11 @@ func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) err
 	files, err := localFiles(dir)
 	if err != nil {
 		return errs.E(errs.Invalid, "upload block %s: %w", id, err)
+	}
+	if opts.Hash {
+		if err := hash(dir, files); err != nil {
+			return errs.E(errs.Internal, "upload block %s: %w", id, err)
+		}
 	}
 	meta.Thanos.Files, meta.Thanos.SegmentFiles = describe(files)
 	if err := meta.Validate(id); err != nil {
@@ -49,10 +72,22 @@ func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) err
 			return err
 		}
 	}
+	g, sending := errgroup.WithContext(ctx)
+	g.SetLimit(max(opts.Concurrency, 1))
 	for _, f := range files {
-		if err := put(ctx, bkt, id, dir, f, slices.Contains(present, f.RelPath)); err != nil {
-			return unavailable("upload %s: %w", Object(id, f.RelPath), err)
-		}
+		g.Go(func() error {
+			err := sending.Err() // of another file
+			if err == nil {
+				err = put(sending, bkt, id, dir, f, slices.Contains(present, f.RelPath))
+			}
+			if err != nil {
+				return unavailable("upload %s: %w", Object(id, f.RelPath), err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	return commit(ctx, bkt, meta)
 }
@@ -104,6 +139,23 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f F
 	}
 	defer r.Close()
 	return bkt.Upload(ctx, name, r)
+}
+
+// hash fills in the checksums of files.
+func hash(dir string, files []File) error {
+	for i := range files {
+		f, err := os.Open(filepath.Join(dir, filepath.FromSlash(files[i].RelPath)))
+		if err != nil {
+			return err
+		}
+		sum := sha256.New()
+		_, err = io.Copy(sum, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		files[i].Hash = &Hash{Func: "SHA256", Value: hex.EncodeToString(sum.Sum(nil))}
+	}
+	return nil
 }
 
 // localFiles are the data files of a local block in the order of their upload: chunks, then index.

@@ -26,6 +26,10 @@ type Options struct {
 	ShipTimeout time.Duration
 	// ShipConcurrency is the number of tenants shipped at a time.
 	ShipConcurrency int
+	// HashFiles puts the SHA-256 of a block's files into its meta.json in the bucket.
+	HashFiles bool
+	// FileConcurrency is the number of files of one block that are sent at a time; 0 = 1.
+	FileConcurrency int
 	// Retry is the wait before a block that could not be shipped is tried again; it doubles up to 32 times as much.
 	Retry time.Duration
 }
@@ -58,6 +62,7 @@ func (o Options) Validate() error {
 	fault(o.ShipInterval <= 0, "ship interval %s: must be positive", o.ShipInterval)
 	fault(o.ShipTimeout <= 0, "ship timeout %s: must be positive", o.ShipTimeout)
 	fault(o.ShipConcurrency < 1, "ship concurrency %d: must be at least 1", o.ShipConcurrency)
+	fault(o.FileConcurrency < 0, "file concurrency %d: must not be negative", o.FileConcurrency)
 	fault(o.Retry <= 0, "retry %s: must be positive", o.Retry)
 	return errors.Join(faults...)
 }

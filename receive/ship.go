@@ -225,7 +225,7 @@ func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b tsdb.LocalBloc
 	meta := block.Meta{BlockMeta: b.Meta, Thanos: block.Thanos{
 		Version: 1, Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive, IndexStats: stats,
 	}}
-	if err := block.Upload(ctx, r.bkt, b.Dir, meta); err != nil {
+	if err := block.UploadWith(ctx, r.bkt, b.Dir, meta, block.UploadOptions{Hash: r.opts.HashFiles, Concurrency: r.opts.FileConcurrency}); err != nil {
 		return err
 	}
 	r.m.shipped.Inc()
