@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -83,8 +84,9 @@ type transaction struct {
 }
 
 type freshRef struct {
-	key wire.Key
-	ref storage.SeriesRef
+	key  wire.Key
+	ref  storage.SeriesRef
+	hint *atomic.Uint64
 }
 
 func (tx *transaction) begin(in *instance, m *metrics) error {
@@ -134,6 +136,7 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 	}
 	for _, f := range tx.fresh {
 		in.refs.put(f.key, f.ref)
+		in.refs.hint(f.hint, f.ref)
 	}
 	in.writes.Add(1)
 	in.lastWrite.Store(tx.now.UnixMilli())
@@ -173,7 +176,7 @@ func logKind(err error) errs.Kind {
 // appendSeries appends what s has, in time order. An error ends the transaction; what concerns s alone is a failure.
 func (tx *transaction) appendSeries(s *wire.Series, index int) error {
 	w := seriesWriter{tx: tx, s: s, index: index, failed: -1}
-	w.ref = tx.in.refs.get(s.Key)
+	w.ref = tx.in.refs.of(s)
 	known := w.ref
 	if err := w.samples(); err != nil {
 		return err
@@ -182,7 +185,7 @@ func (tx *transaction) appendSeries(s *wire.Series, index int) error {
 		w.exemplars()
 	}
 	if w.ref != known {
-		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref})
+		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref, s.Hint})
 		tx.numUnknown++
 	}
 	return nil

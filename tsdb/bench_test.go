@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ func stamp(b *wire.Batch, t int64) {
 
 // BenchmarkAppend appends one sample to each of 100k known series, 2,000 per transaction, every 15 s.
 func BenchmarkAppend(b *testing.B) {
+	hinted := false
 	run := func(b *testing.B, change func(*Options)) {
 		o := testOptions(b)
 		now := time.Now().Truncate(time.Hour)
@@ -55,6 +57,11 @@ func BenchmarkAppend(b *testing.B) {
 		d := openDB(b, o)
 		batches := benchBatches(100_000)
 		for _, batch := range batches {
+			for i := range batch.Series {
+				if hinted {
+					batch.Series[i].Hint = new(atomic.Uint64)
+				}
+			}
 			stamp(batch, now.UnixMilli())
 			mustAppend(b, d, batch)
 		}
@@ -77,6 +84,9 @@ func BenchmarkAppend(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*2000), "ns/sample")
 	}
 	b.Run("default", func(b *testing.B) { run(b, func(*Options) {}) })
+	hinted = true
+	b.Run("hinted", func(b *testing.B) { run(b, func(*Options) {}) })
+	hinted = false
 	b.Run("stripes=16384", func(b *testing.B) { run(b, func(o *Options) { o.StripeSize = 16384 }) })
 	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
 }

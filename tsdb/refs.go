@@ -14,7 +14,8 @@ import (
 // series: the head answers that it does not know it. Heads never use a reference for a second label set, so a hit is
 // never wrong (BenchmarkRefs compares with maps under striped locks).
 type refs struct {
-	table atomic.Pointer[refTable]
+	number uint64 // of these among all of the process, for hints
+	table  atomic.Pointer[refTable]
 
 	mu   sync.Mutex // guards writes: used, live, and the swap of table
 	used int        // slots with a key, dropped ones included
@@ -36,8 +37,11 @@ const (
 	firstSize = 64
 )
 
+// numRefs counts refs, so that a hint from a head that is closed is not taken for one of the next.
+var numRefs atomic.Uint64
+
 func newRefs() *refs {
-	r := &refs{}
+	r := &refs{number: numRefs.Add(1)}
 	r.table.Store(&refTable{slots: make([]refSlot, firstSize)})
 	return r
 }
@@ -56,6 +60,34 @@ func (r *refs) get(k wire.Key) storage.SeriesRef {
 		default:
 			return storage.SeriesRef(ref)
 		}
+	}
+}
+
+// A hint (wire.Series.Hint) is a reference with the number of its refs above: it saves the look-up of a series that comes
+// by a number (BenchmarkAppend).
+const (
+	hintRefBits   = 40
+	maxHintRef    = 1<<hintRefBits - 1
+	maxHintNumber = 1<<(64-hintRefBits) - 1
+)
+
+// of returns the reference of s, or 0: by its hint, which it sets if it can.
+func (r *refs) of(s *wire.Series) storage.SeriesRef {
+	if s.Hint == nil {
+		return r.get(s.Key)
+	}
+	if hint := s.Hint.Load(); hint>>hintRefBits == r.number {
+		return storage.SeriesRef(hint & maxHintRef)
+	}
+	ref := r.get(s.Key)
+	r.hint(s.Hint, ref)
+	return ref
+}
+
+// hint makes ref, which is committed or 0, the hint of its series.
+func (r *refs) hint(at *atomic.Uint64, ref storage.SeriesRef) {
+	if at != nil && ref != 0 && ref <= maxHintRef && r.number <= maxHintNumber {
+		at.Store(r.number<<hintRefBits | uint64(ref))
 	}
 }
 

@@ -1,0 +1,176 @@
+package tsdb
+
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// stream is a write stream without the network: what comes out of it has hints.
+type stream struct {
+	t testing.TB
+	e *wire.Encoder
+	d *wire.ShardDecoder
+}
+
+func newStream(t testing.TB) *stream {
+	s := &stream{t, wire.NewEncoder(), wire.NewShardDecoder(wire.NewNames())}
+	t.Cleanup(s.d.Close)
+	return s
+}
+
+// batch has one sample at time at of each series; its value is at.
+func (s *stream) batch(id tenant.ID, at int64, series ...string) *wire.Batch {
+	s.t.Helper()
+	b := wire.NewBatch(id)
+	for _, name := range series {
+		b.Add(labels.FromStrings("__name__", name)).Samples = []wire.Sample{{T: at, V: float64(at)}}
+	}
+	frame, _ := s.e.Add(s.e.Begin(nil, id), wire.All(b))
+	out, err := s.d.Decode(frame)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// holds fails unless the tenant has exactly the samples at these times of each series, with their times as values.
+func holds(t *testing.T, d *DB, id tenant.ID, want map[string][]int64) {
+	t.Helper()
+	got := read(t, d, id)
+	for name, times := range want {
+		var ps []point2
+		for _, at := range times {
+			ps = append(ps, point2{at, fmt.Sprint(float64(at))})
+		}
+		if have := got[fmt.Sprintf("{__name__=%q}", name)]; fmt.Sprint(have) != fmt.Sprint(ps) {
+			t.Errorf("%s has %v, want %v", name, have, ps)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("series %v, want %v", got, want)
+	}
+}
+
+// TestHintAfterGC: a series that the head has forgotten comes back by its number, whose labels do not travel again.
+func TestHintAfterGC(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	s := newStream(t)
+	now := time.Now().UnixMilli()
+	mustAppend(t, d, s.batch(team, now, "a", "b"))
+	mustAppend(t, d, s.batch(team, now+1, "a", "b"))
+	if err := d.Cut(t.Context(), team); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.lookup(team).in.db.Head().NumSeries(); n != 0 {
+		t.Fatalf("%d series are left", n)
+	}
+	for at := now + 2; at < now+5; at++ { // and the hints of the two are not of one head any more
+		mustAppend(t, d, s.batch(team, at, "b"))
+	}
+	b := s.batch(team, now+5, "a", "b")
+	mustAppend(t, d, b)
+	in := d.lookup(team).in
+	for i := range b.Series {
+		if hint := b.Series[i].Hint.Load(); hint&maxHintRef != uint64(in.refs.get(b.Series[i].Key)) || hint>>hintRefBits != in.refs.number {
+			t.Errorf("the hint of series %d is %#x", i, hint)
+		}
+	}
+	holds(t, d, team, map[string][]int64{"a": {now, now + 1, now + 5}, "b": {now, now + 1, now + 2, now + 3, now + 4, now + 5}})
+}
+
+// TestHintOfAnotherHead: hints outlive the head that set them, when the tenant or the process's database is closed and opened
+// again, where the same reference is another series.
+func TestHintOfAnotherHead(t *testing.T) {
+	s := newStream(t)
+	o := testOptions(t)
+	now := time.Now().UnixMilli()
+	d := openDB(t, o)
+	mustAppend(t, d, s.batch(team, now, "a", "b", "c"))
+	mustAppend(t, d, s.batch("other", now, "x"))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	d = openDB(t, o) // the receiver started again
+	mustAppend(t, d, s.batch(team, now+1, "c", "b", "a", "d"))
+	holds(t, d, team, map[string][]int64{"a": {now, now + 1}, "b": {now, now + 1}, "c": {now, now + 1}, "d": {now + 1}})
+
+	empty := openDB(t, testOptions(t)) // and lost its disk: references begin at 1 again
+	mustAppend(t, empty, s.batch(team, now+2, "d", "c", "b", "a"))
+	mustAppend(t, empty, s.batch("other", now+2, "x"))
+	holds(t, empty, team, map[string][]int64{"a": {now + 2}, "b": {now + 2}, "c": {now + 2}, "d": {now + 2}})
+	holds(t, empty, "other", map[string][]int64{"x": {now + 2}})
+}
+
+// TestHintOfRolledBack: what a transaction that was rolled back knew of a series is not hinted.
+func TestHintOfRolledBack(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	s := newStream(t)
+	now := time.Now().UnixMilli()
+	mustAppend(t, d, s.batch(team, now, "a"))
+	in := d.lookup(team).in
+	lost := s.batch(team, now+1, "a", "b")
+	tx := transactions.Get().(*transaction)
+	tx.begin(in, d.m)
+	tx.app = in.db.Head().AppenderV2(t.Context())
+	for i := range lost.Series {
+		if err := tx.appendSeries(&lost.Series[i], i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.app.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	tx.free()
+	if lost.Series[1].Hint.Load() != 0 || in.refs.get(lost.Series[1].Key) != 0 {
+		t.Error("a reference was kept")
+	}
+	mustAppend(t, d, s.batch(team, now+2, "a", "b"))
+	holds(t, d, team, map[string][]int64{"a": {now, now + 2}, "b": {now + 2}})
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, openDB(t, o), team, map[string][]int64{"a": {now, now + 2}, "b": {now + 2}})
+}
+
+// TestHintBounds: what does not fit a hint is none.
+func TestHintBounds(t *testing.T) {
+	r := newRefs()
+	var hint atomic.Uint64
+	key := wire.Key{Hi: 1, Lo: 2}
+	f := func(number, ref, want uint64) {
+		t.Helper()
+		r.number = number
+		r.put(key, 7) // what is right whatever the hint
+		hint.Store(0)
+		r.hint(&hint, storage.SeriesRef(ref))
+		if got := hint.Load(); got != want {
+			t.Errorf("hint %#x, want %#x", got, want)
+		}
+	}
+	f(1, 5, 1<<40|5)
+	f(1, maxHintRef, 1<<41-1)
+	f(1, maxHintRef+1, 0)
+	f(maxHintNumber, 5, maxHintNumber<<40|5)
+	f(maxHintNumber+1, 5, 0)
+	f(1, 0, 0)
+	r.hint(nil, 5)
+	for _, number := range []uint64{2, maxHintNumber, maxHintNumber + 1, math.MaxUint64} {
+		r.number = 1
+		r.hint(&hint, 9)
+		r.number = number
+		if ref := r.of(&wire.Series{Key: key, Hint: &hint}); ref != 7 {
+			t.Errorf("references number %d: %d", number, ref)
+		}
+	}
+}
