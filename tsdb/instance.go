@@ -63,7 +63,7 @@ type instance struct {
 func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
-	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics)
+	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
 	in := &instance{id: id, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	r := opts.rulesOf(id)

@@ -177,10 +177,10 @@ func (in *instance) refuse(limit string, value int, what string, n, bound int) e
 func (b *births) born(ls labels.Labels) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.metrics == nil {
+	name := ls.Get(labels.MetricName)
+	if b.metrics == nil || name == "" {
 		return
 	}
-	name := ls.Get(labels.MetricName)
 	if n, known := b.metrics[name]; known {
 		b.metrics[name] = n + 1
 		return

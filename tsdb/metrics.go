@@ -3,6 +3,7 @@ package tsdb
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -44,6 +45,7 @@ type metrics struct {
 	fenceTime prometheus.Histogram   // how long writers of one tenant had to wait for a cut
 	limited   *prometheus.CounterVec // series refused, by tenant and limit
 	tenants   tenantLabels
+	exposed   atomic.Int64 // tenants whose library metrics are exposed
 }
 
 // maxTenantLabels bounds how many tenants have series of their own in metrics that name tenants.
@@ -91,6 +93,9 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		}
 		return 0
 	})
+	if reg != nil {
+		reg.MustRegister(&usage{d})
+	}
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -120,15 +125,23 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 type tenantRegisterer struct {
 	next prometheus.Registerer // nil: nothing is registered
 	want []string
+	free func() // gives the place among maxTenantLabels back
 
 	mu   sync.Mutex // guards kept
 	kept []prometheus.Collector
 }
 
-func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string) *tenantRegisterer {
-	r := &tenantRegisterer{want: want}
-	if reg != nil {
+// newTenantRegisterer registers nothing beyond maxTenantLabels tenants at a time, as scrapes would become too large.
+func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string, taken *atomic.Int64) *tenantRegisterer {
+	r := &tenantRegisterer{want: want, free: func() {}}
+	if reg == nil {
+		return r
+	}
+	if taken.Add(1) <= maxTenantLabels {
+		r.free = sync.OnceFunc(func() { taken.Add(-1) })
 		r.next = prometheus.WrapRegistererWith(prometheus.Labels{"tenant": string(id)}, reg)
+	} else {
+		taken.Add(-1)
 	}
 	return r
 }
@@ -168,6 +181,7 @@ func (r *tenantRegisterer) unregister() {
 		r.next.Unregister(c)
 	}
 	r.kept = nil
+	r.free()
 }
 
 // wants looks at the name of c's first metric. A Desc shows its name only as part of its text.
