@@ -39,7 +39,8 @@ type Distributor struct {
 	dial      func(ring.Member) (Writer, error)
 	gate      gate
 	accounts  accounts
-	fits      *fits     // nil without limits
+	fits      *fits // nil without limits
+	pairs     *tracker
 	writes    sync.Pool // of *write
 
 	route atomic.Pointer[route] // of the newest placement; nil unless open
@@ -49,6 +50,7 @@ type Distributor struct {
 	peers  map[ring.Member]*peer
 	redial time.Time // when members that could not be dialed are tried again
 	leave  sync.WaitGroup
+	end    context.CancelFunc // of what runs in the background; nil before Open
 }
 
 type state uint8
@@ -86,6 +88,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	if opts.Limits != nil {
 		d.fits = new(fits)
 	}
+	d.pairs = newTracker(log, reg, opts.HA)
 	d.writes.New = func() any { return &write{decided: make(chan struct{}, 1)} }
 	return d, nil
 }
@@ -98,12 +101,18 @@ func (d *Distributor) Open(context.Context, func(error)) error {
 		return errors.New("distributor: opened twice")
 	}
 	d.state = open
+	var ctx context.Context
+	ctx, d.end = context.WithCancel(context.Background())
+	d.pairs.start(ctx, &d.leave)
 	return nil
 }
 
 // Close refuses further writes, gives the queued ones Options.WriteTimeout to be done and drops the rest.
 func (d *Distributor) Close() error {
 	d.mu.Lock()
+	if d.end != nil {
+		d.end()
+	}
 	d.state = closed
 	d.retire(d.route.Swap(nil))
 	for m, p := range d.peers {

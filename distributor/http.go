@@ -43,9 +43,9 @@ func (d *Distributor) Handler() http.Handler {
 		proto, result, err := d.serve(req)
 		if proto.counts {
 			h := w.Header()
-			h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(result.Samples))
-			h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(result.Histograms))
-			h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(result.Exemplars))
+			h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(result.Samples+result.Duplicates.Samples))
+			h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(result.Histograms+result.Duplicates.Histograms))
+			h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(result.Exemplars+result.Duplicates.Exemplars))
 		}
 		status := http.StatusNoContent
 		if err != nil {

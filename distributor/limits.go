@@ -21,8 +21,9 @@ type admission struct {
 	skipped int
 	// failures are the series among them that were refused.
 	failures []wire.Failure
-	// dropped is what a rule of this process took out: no failure, and not written.
-	dropped Dropped
+	// dropped is what a rule of this process took out: no failure, and not written. duplicates are samples of HA pairs whose
+	// other replica's are written.
+	dropped, duplicates Dropped
 }
 
 // Dropped is what was taken out of a request on purpose.
@@ -39,23 +40,35 @@ func (a *admission) leave(i int) {
 	}
 }
 
+func (d *Dropped) add(s *wire.Series) {
+	d.Samples += len(s.Samples)
+	d.Histograms += len(s.Histograms)
+	d.Exemplars += len(s.Exemplars)
+}
+
 // drop takes series i out on purpose.
 func (a *admission) drop(i int) {
-	s := &a.batch.Series[i]
-	a.dropped.Samples += len(s.Samples)
-	a.dropped.Histograms += len(s.Histograms)
-	a.dropped.Exemplars += len(s.Exemplars)
+	a.dropped.add(&a.batch.Series[i])
+	a.leave(i)
+}
+
+// duplicate takes series i out since another replica's is stored.
+func (a *admission) duplicate(i int) {
+	a.duplicates.add(&a.batch.Series[i])
 	a.leave(i)
 }
 
 // refuse takes series i out as a failure of kind Invalid. The first ones name their labels.
-func (a *admission) refuse(i int, reason string) {
+func (a *admission) refuse(i int, reason string) { a.refuseAs(errs.Invalid, i, reason) }
+
+// refuseAs is refuse for another kind of failure.
+func (a *admission) refuseAs(kind errs.Kind, i int, reason string) {
 	s := &a.batch.Series[i]
 	if len(a.failures) < shownFailures {
 		reason = labelsText(s.Labels) + ": " + reason
 	}
 	a.failures = append(a.failures, wire.Failure{
-		Series: i, Kind: errs.Invalid, Reason: reason,
+		Series: i, Kind: kind, Reason: reason,
 		Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars),
 	})
 	a.leave(i)
@@ -84,7 +97,7 @@ func (a *admission) nothing() bool {
 // result is what became of the series that are not to be placed.
 func (a *admission) result() Result {
 	b := a.batch
-	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected), Dropped: a.dropped}
+	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected), Dropped: a.dropped, Duplicates: a.duplicates}
 	if len(b.Rejected)+len(a.failures) > 0 {
 		r.Failures = append(append([]wire.Failure(nil), b.Rejected...), a.failures...)
 	}
@@ -111,6 +124,9 @@ func (d *Distributor) screen(a *admission) error {
 	l := d.opts.Limits(a.batch.Tenant)
 	if err := a.checkRequest(l); err != nil {
 		return err
+	}
+	if l.HAPairs {
+		d.pairs.dedupe(a, l)
 	}
 	d.checkSeries(a, l)
 	if l.SamplesPerSecond <= 0 {

@@ -18,6 +18,9 @@ type Options struct {
 	// samples_per_second are divided by it, on the understanding that senders spread their requests evenly. nil = one.
 	Distributors func() int
 
+	// HA is for tenants whose samples come from HA pairs.
+	HA HAOptions
+
 	// WriteTimeout bounds one write to one member, and so how long a client waits for its answer. It should be below the
 	// senders' remote-write timeout (30s by default).
 	WriteTimeout time.Duration
@@ -49,6 +52,7 @@ type Options struct {
 // DefaultOptions are good for a cluster of any size.
 func DefaultOptions() Options {
 	return Options{
+		HA:                DefaultHAOptions(),
 		WriteTimeout:      10 * time.Second,
 		MaxBody:           32 << 20,
 		MaxDecoded:        128 << 20,
@@ -89,5 +93,5 @@ func (o Options) Validate() error {
 	if o.RetryMax < o.RetryMin {
 		faults = append(faults, fmt.Errorf("retry maximum %s: is below the minimum %s", o.RetryMax, o.RetryMin))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, o.HA.Validate())...)
 }

@@ -22,6 +22,8 @@ type Result struct {
 	Samples, Histograms, Exemplars int
 	// Dropped is what rules of this process took out of the request: neither stored nor a failure.
 	Dropped Dropped
+	// Duplicates is what came from replicas of HA pairs that are not elected: the elected one's is stored.
+	Duplicates Dropped
 	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, those over a limit, then
 	// others in the batch's order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
 	// of a series when the cause is not the series.

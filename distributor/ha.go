@@ -1,0 +1,311 @@
+package distributor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring/election"
+)
+
+// HAOptions configure the deduplication of HA pairs, which is turned on per tenant (tenant.Limits.HAPairs).
+type HAOptions struct {
+	// UpdateTimeout is how often other processes are told that the elected replica of a cluster still sends, give or take
+	// up to UpdateTimeoutJitter.
+	UpdateTimeout, UpdateTimeoutJitter time.Duration
+	// FailoverTimeout is for how long nothing must have been heard of the elected replica before another one is elected.
+	FailoverTimeout time.Duration
+	// Elections is where processes tell each other; nil = this process takes all writes alone.
+	Elections Elections
+}
+
+// Elections carries elections of clusters between processes. What is published comes back merged (election.Merge).
+type Elections interface {
+	// Publish tells all processes of elections of a tenant, by cluster.
+	Publish(ctx context.Context, id tenant.ID, states map[string]election.State) error
+	// All calls f with all that is known. f does not keep the map.
+	All(ctx context.Context, f func(tenant.ID, map[string]election.State)) error
+	// Watch calls f with what changes, until ctx ends; it may miss some changes.
+	Watch(ctx context.Context, f func(tenant.ID, map[string]election.State))
+}
+
+// DefaultHAOptions are those of Mimir and Cortex.
+func DefaultHAOptions() HAOptions {
+	return HAOptions{UpdateTimeout: 15 * time.Second, UpdateTimeoutJitter: 5 * time.Second, FailoverTimeout: 30 * time.Second}
+}
+
+// Validate reports every fault of o.
+func (o HAOptions) Validate() error {
+	var faults []error
+	if o.UpdateTimeout <= 0 {
+		faults = append(faults, fmt.Errorf("HA update timeout %s: must be positive", o.UpdateTimeout))
+	}
+	if o.UpdateTimeoutJitter < 0 || o.UpdateTimeoutJitter >= o.UpdateTimeout {
+		faults = append(faults, fmt.Errorf("HA update timeout jitter %s: must be from 0 to less than the update timeout %s", o.UpdateTimeoutJitter, o.UpdateTimeout))
+	}
+	if least := o.UpdateTimeout + o.UpdateTimeoutJitter + time.Second; o.FailoverTimeout < least {
+		faults = append(faults, fmt.Errorf("HA failover timeout %s: must be at least %s, a second more than the update timeout and its jitter", o.FailoverTimeout, least))
+	}
+	return errors.Join(faults...)
+}
+
+const (
+	haTick    = time.Second      // how often is looked for what is due
+	haListen  = 5 * time.Second  // how often everything known is read again, since Watch may miss some
+	haIdle    = 30 * time.Minute // a cluster of which nothing was heard for this long is forgotten
+	haMaxName = 256              // bytes of the name of a cluster or replica: they are gossiped
+)
+
+// tracker knows which replica of each cluster is elected.
+type tracker struct {
+	log     *slog.Logger
+	metrics haMetrics
+	opts    HAOptions
+	now     func() time.Time
+	nudge   chan struct{} // an election is to be published
+
+	mu      sync.Mutex // guards what follows; a leaf
+	tenants map[tenant.ID]map[string]*pair
+}
+
+// pair is a cluster of replicas.
+type pair struct {
+	election.Known
+	told     election.State // what other processes know
+	interval time.Duration  // until they are to be told again
+}
+
+type haMetrics struct {
+	dropped, elections *prometheus.CounterVec
+	clusters           *prometheus.GaugeVec
+	failures           prometheus.Counter
+}
+
+func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tracker {
+	f := promauto.With(reg)
+	const prefix = "hearth_distributor_ha_"
+	cluster := []string{"tenant", "cluster"}
+	t := &tracker{
+		log: log, opts: opts, now: time.Now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*pair{},
+		metrics: haMetrics{
+			dropped: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "dropped_samples_total",
+				Help: "Samples of HA pairs that were not stored since their replica is not the elected one."}, cluster),
+			elections: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "elections_total",
+				Help: "Replicas of HA pairs that this process elected or learnt of, by cluster."}, cluster),
+			clusters: f.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "clusters",
+				Help: "Clusters of HA pairs that are followed, by tenant."}, []string{"tenant"}),
+			failures: f.NewCounter(prometheus.CounterOpts{Name: prefix + "publish_failures_total",
+				Help: "Failures to tell other processes of elections; it is tried again."}),
+		},
+	}
+	return t
+}
+
+// verdict is what becomes of samples of one replica.
+type verdict uint8
+
+const (
+	haElected verdict = iota
+	haStandby
+	haFull // the tenant has no room for one more cluster
+	haLong // a name is too long
+)
+
+// judge says what becomes of samples of a replica of a cluster, received now.
+func (t *tracker) judge(id tenant.ID, l *tenant.Limits, cluster, replica []byte) verdict {
+	if len(cluster) > haMaxName || len(replica) > haMaxName {
+		return haLong
+	}
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.tenants[id][string(cluster)]
+	if p == nil {
+		if l.HAClusters > 0 && len(t.tenants[id]) >= l.HAClusters {
+			return haFull
+		}
+		p = t.add(id, string(cluster))
+	}
+	if p.Replica == string(replica) && !p.Gone() { // no string is made for what is known
+		p.Known, _ = election.Elect(now, p.Known, p.Replica, t.opts.FailoverTimeout)
+		return haElected
+	}
+	next, accept := election.Elect(now, p.Known, string(replica), t.opts.FailoverTimeout)
+	if !accept {
+		return haStandby
+	}
+	t.changed(id, string(cluster), p, next)
+	select {
+	case t.nudge <- struct{}{}:
+	default:
+	}
+	return haElected
+}
+
+// add begins to follow a cluster. With t.mu held.
+func (t *tracker) add(id tenant.ID, cluster string) *pair {
+	if t.tenants[id] == nil {
+		t.tenants[id] = map[string]*pair{}
+	}
+	p := new(pair)
+	t.tenants[id][cluster] = p
+	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(t.tenants[id])))
+	return p
+}
+
+// changed makes next the state of p, of which another replica is elected. With t.mu held.
+func (t *tracker) changed(id tenant.ID, cluster string, p *pair, next election.Known) {
+	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
+	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
+	p.Known = next
+}
+
+// learn takes in what other processes, or this one, published.
+func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for cluster, s := range states {
+		p := t.tenants[id][cluster]
+		if p == nil {
+			if s.Gone() {
+				continue
+			}
+			p = t.add(id, cluster)
+		}
+		p.told = election.Merge(p.told, s)
+		next := election.Learn(now, p.Known, s)
+		if next.Replica != p.Replica {
+			t.changed(id, cluster, p, next)
+		}
+		p.Known = next
+	}
+}
+
+// start takes in what is known, before the first sample is judged, and goes on until ctx ends.
+func (t *tracker) start(ctx context.Context, running *sync.WaitGroup) {
+	if e := t.opts.Elections; e != nil {
+		t.listen(ctx)
+		running.Go(func() { e.Watch(ctx, t.learn) })
+	}
+	running.Go(func() { t.run(ctx) })
+}
+
+// run publishes and forgets until ctx ends.
+func (t *tracker) run(ctx context.Context) {
+	tick := time.NewTicker(haTick)
+	defer tick.Stop()
+	listened := t.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.nudge:
+		case <-tick.C:
+		}
+		t.tend(ctx)
+		if now := t.now(); t.opts.Elections != nil && now.Sub(listened) >= haListen {
+			listened = now
+			t.listen(ctx)
+		}
+	}
+}
+
+// listen reads all that is known.
+func (t *tracker) listen(ctx context.Context) {
+	if err := t.opts.Elections.All(ctx, t.learn); err != nil && ctx.Err() == nil {
+		t.log.Warn("elections of HA pairs not read", "err", err)
+	}
+}
+
+// tend gives up idle clusters, publishes what is due and forgets what is gone and published.
+func (t *tracker) tend(ctx context.Context) {
+	for id, states := range t.due() {
+		if t.opts.Elections != nil {
+			if err := t.opts.Elections.Publish(ctx, id, states); err != nil {
+				t.metrics.failures.Inc()
+				t.log.Warn("elections of HA pairs not published", "tenant", id, "err", err)
+				continue
+			}
+		}
+		t.published(id, states)
+	}
+}
+
+// due are the states that others are to be told now, by tenant.
+func (t *tracker) due() map[tenant.ID]map[string]election.State {
+	now := t.now()
+	due := map[tenant.ID]map[string]election.State{}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, clusters := range t.tenants {
+		for cluster, p := range clusters {
+			if next, ok := election.GiveUp(now, p.Known, haIdle); ok {
+				p.Known = next
+			}
+			if !p.due() {
+				continue
+			}
+			if due[id] == nil {
+				due[id] = map[string]election.State{}
+			}
+			due[id][cluster] = p.State
+		}
+	}
+	return due
+}
+
+// due reports whether others are to be told of p: at once of an election or its end, else from time to time.
+func (p *pair) due() bool {
+	switch {
+	case p.Gone():
+		return true
+	case p.Replica != p.told.Replica || p.Elected != p.told.Elected:
+		return true
+	}
+	return p.Received-p.told.Received >= p.interval.Milliseconds()
+}
+
+// published remembers what others know by now, and forgets the clusters that they know to be gone.
+func (t *tracker) published(id tenant.ID, states map[string]election.State) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clusters := t.tenants[id]
+	for cluster, s := range states {
+		p := clusters[cluster]
+		if p == nil {
+			continue
+		}
+		p.told = election.Merge(p.told, s)
+		p.interval = t.opts.UpdateTimeout + jitter(t.opts.UpdateTimeoutJitter)
+		if !p.Gone() || !p.told.Gone() {
+			continue
+		}
+		delete(clusters, cluster)
+		labels := prometheus.Labels{"tenant": string(id), "cluster": cluster}
+		t.metrics.dropped.DeletePartialMatch(labels)
+		t.metrics.elections.DeletePartialMatch(labels)
+		t.log.Info("HA pair forgotten", "tenant", id, "cluster", cluster)
+	}
+	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(clusters)))
+	if len(clusters) == 0 {
+		delete(t.tenants, id)
+		t.metrics.clusters.DeleteLabelValues(string(id))
+	}
+}
+
+// jitter is anything from -most to most.
+func jitter(most time.Duration) time.Duration {
+	if most <= 0 {
+		return 0
+	}
+	return rand.N(2*most) - most
+}
