@@ -30,10 +30,11 @@ type accounts struct {
 type account struct {
 	id      tenant.ID
 	used    time.Time // of the last request; guarded by accounts.mu
-	samples prometheus.Counter
 	metrics *metrics
-	checks  atomic.Pointer[checks] // of the newest limits
+	samples func() prometheus.Counter // made with the first sample
+	checks  atomic.Pointer[checks]    // of the newest limits
 	rate    limiter
+	held    share // guarded by gate.mu
 }
 
 // limiter is a token bucket whose settings may change between two requests.
@@ -49,7 +50,8 @@ func (as *accounts) of(id tenant.ID) *account {
 	defer as.mu.Unlock()
 	a := as.byID[id]
 	if a == nil {
-		a = &account{id: id, metrics: as.metrics, samples: as.metrics.tenantSamples.WithLabelValues(string(id))}
+		a = &account{id: id, metrics: as.metrics}
+		a.samples = sync.OnceValue(func() prometheus.Counter { return as.metrics.tenantSamples.WithLabelValues(string(id)) })
 		as.byID[id] = a
 	}
 	a.used = now
@@ -67,6 +69,13 @@ func (as *accounts) sweep(now time.Time) {
 			delete(as.byID, id)
 			as.metrics.forgetTenant(string(id))
 		}
+	}
+}
+
+// stored counts samples that a quorum has.
+func (a *account) stored(samples int) {
+	if samples > 0 {
+		a.samples().Add(float64(samples))
 	}
 }
 

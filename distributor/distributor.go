@@ -83,7 +83,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 		placement: placement, dial: dial,
 		peers: map[ring.Member]*peer{},
 	}
-	d.gate = gate{requests: opts.MaxRequests, bytes: opts.MaxRequestBytes, metrics: d.metrics}
+	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics}
 	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}}
 	if opts.Limits != nil {
 		d.fits = new(fits)

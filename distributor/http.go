@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -18,7 +17,7 @@ import (
 // X-Prometheus-Remote-Write-Version says less and is not looked at.
 type protocol struct {
 	version string
-	decode  func(id tenant.ID, msg []byte) (*wire.Batch, error)
+	decode  func(id tenant.ID, msg []byte, room wire.Room) (*wire.Batch, error)
 	// counts says that the answer tells in headers how much was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.
@@ -27,8 +26,8 @@ type protocol struct {
 
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
-	remoteWrite1    = protocol{version: "1.0", decode: wire.DecodeV1, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: wire.DecodeV2, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite1    = protocol{version: "1.0", decode: wire.DecodeV1Within, conflict: http.StatusConflict}
+	remoteWrite2    = protocol{version: "2.0", decode: wire.DecodeV2Within, conflict: http.StatusBadRequest, counts: true}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.
@@ -36,16 +35,18 @@ var (
 // Answers: 204 all written; 400 the body, the tenant or some series are wrong, or (2.0) contradict what is stored; 409 the
 // same in 1.0; 405; 413 too large; 415 not a form of remote write; 429 over a limit; 503 this process or too many members
 // cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
-// with Retry-After. To 2.0 the counts of what was written are told always.
+// with Retry-After. To 2.0 the counts of what was written are told always; what rules of this process drop on purpose counts
+// as written, since a sender takes what is missing for lost.
 func (d *Distributor) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		proto, result, err := d.serve(req)
 		if proto.counts {
 			h := w.Header()
-			h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(result.Samples+result.Duplicates.Samples))
-			h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(result.Histograms+result.Duplicates.Histograms))
-			h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(result.Exemplars+result.Duplicates.Exemplars))
+			taken := result.taken()
+			h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(taken.Samples))
+			h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(taken.Histograms))
+			h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(taken.Exemplars))
 		}
 		status := http.StatusNoContent
 		if err != nil {
@@ -97,15 +98,12 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 	if err != nil {
 		return proto, Result{}, err
 	}
-	if req.ContentLength > d.opts.MaxBody {
-		return proto, Result{}, errs.E(errs.TooLarge, "body of %d bytes is larger than %d", req.ContentLength, d.opts.MaxBody)
-	}
-	ticket, err := d.gate.enter(max(req.ContentLength, 0))
+	in, err := d.takeIn(req, id)
 	if err != nil {
 		return proto, Result{}, err
 	}
-	defer ticket.done()
-	batch, err := d.read(req, proto, id, ticket)
+	defer in.done()
+	batch, err := d.read(req, proto, in)
 	if err != nil {
 		return proto, Result{}, err
 	}
@@ -117,16 +115,19 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 	return proto, result, err
 }
 
-// read reads and decodes the body.
-func (d *Distributor) read(req *http.Request, proto protocol, id tenant.ID, ticket *ticket) (*wire.Batch, error) {
-	buf := wire.GetBuffer()
+// read reads and decodes the body. From then on the request holds the memory of its batch only.
+func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.Batch, error) {
+	buf := in.buffer()
 	defer wire.PutBuffer(buf)
-	msg, err := buf.ReadSnappy(req.Body, d.opts.MaxBody, d.opts.MaxDecoded)
+	msg, err := buf.ReadSnappy(req.Body, in.maxBody, d.opts.MaxDecoded)
 	if err != nil {
-		return nil, err
+		return nil, in.fault(buf, err)
 	}
-	ticket.grow(int64(len(msg)))
-	return proto.decode(id, msg)
+	batch, err := proto.decode(in.account.id, msg, in.ask)
+	if err == nil {
+		in.settle(batch.Memory())
+	}
+	return batch, err
 }
 
 // negotiate finds the protocol from the headers. A body without a content type is remote write 1.0, and one without an
@@ -155,54 +156,4 @@ func negotiate(h http.Header) (protocol, error) {
 	default:
 		return protocol{}, errs.E(errs.Unsupported, "message %q is not supported, prometheus.WriteRequest and io.prometheus.write.v2.Request are", message)
 	}
-}
-
-// gate bounds the requests being worked on.
-type gate struct {
-	requests int
-	bytes    int64
-	metrics  *metrics
-
-	mu          sync.Mutex // guards the two
-	nowRequests int
-	nowBytes    int64
-}
-
-// ticket is one request's place within the gate.
-type ticket struct {
-	gate  *gate
-	bytes int64
-}
-
-// enter lets a request of bytes in or refuses it with kind Exhausted.
-func (g *gate) enter(bytes int64) (*ticket, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.nowRequests > 0 && (g.nowRequests >= g.requests || g.nowBytes+bytes > g.bytes) {
-		return nil, errs.E(errs.Exhausted, "too much at once: %d requests with %d bytes are being worked on", g.nowRequests, g.nowBytes)
-	}
-	g.add(1, bytes)
-	return &ticket{g, bytes}, nil
-}
-
-// grow accounts for more bytes; who is in stays in.
-func (t *ticket) grow(bytes int64) {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.bytes += bytes
-	t.gate.add(0, bytes)
-}
-
-func (t *ticket) done() {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.gate.add(-1, -t.bytes)
-}
-
-// add is called with g.mu held.
-func (g *gate) add(requests int, bytes int64) {
-	g.nowRequests += requests
-	g.nowBytes += bytes
-	g.metrics.inflight.Set(float64(g.nowRequests))
-	g.metrics.inflightBytes.Set(float64(g.nowBytes))
 }

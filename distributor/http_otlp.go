@@ -76,24 +76,21 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 	if err != nil {
 		return nil, err
 	}
-	if req.ContentLength > d.opts.MaxBody {
-		return nil, errs.E(errs.TooLarge, "body of %d bytes is larger than %d", req.ContentLength, d.opts.MaxBody)
-	}
-	ticket, err := d.gate.enter(max(req.ContentLength, 0))
+	in, err := d.takeIn(req, id)
 	if err != nil {
 		return nil, err
 	}
-	defer ticket.done()
-	md, err := d.readOTLP(req, form, ticket)
+	defer in.done()
+	md, err := d.readOTLP(req, form, in)
 	if err != nil {
 		return nil, err
 	}
-	translation, err := t.Translate(req.Context(), id, md, int(min(maxOTLPSeries*d.opts.MaxDecoded, math.MaxInt)))
+	translation, err := t.TranslateWithin(req.Context(), id, md, int(min(maxOTLPSeries*d.opts.MaxDecoded, math.MaxInt)), in.ask)
 	if err != nil {
 		return nil, err
 	}
 	defer translation.Batch.Release()
-	ticket.grow(translation.Batch.Memory())
+	in.settle(translation.Batch.Memory())
 	result, err := d.Push(req.Context(), translation.Batch)
 	if err != nil {
 		return nil, err
@@ -102,12 +99,12 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 }
 
 // readOTLP reads and decodes the body.
-func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, ticket *ticket) (md pmetric.Metrics, err error) {
-	buf := wire.GetBuffer()
+func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in intake) (md pmetric.Metrics, err error) {
+	buf := in.buffer()
 	defer wire.PutBuffer(buf)
-	msg, err := d.inflate(req, buf)
+	msg, err := d.inflate(req, buf, in.maxBody)
 	if err != nil {
-		return md, err
+		return md, in.fault(buf, err)
 	}
 	size, err := otlp.Size(form, msg)
 	if err != nil {
@@ -116,19 +113,21 @@ func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, ticket *ticket
 	if limit := maxOTLPMemory * d.opts.MaxDecoded; size > limit {
 		return md, errs.E(errs.TooLarge, "message of %d bytes takes %d bytes of memory, more than %d", len(msg), size, limit)
 	}
-	if err := ticket.ask(size); err != nil {
+	if err := in.ask(size); err != nil {
 		return md, err
 	}
-	return otlp.Decode(form, msg)
+	md, err = otlp.Decode(form, msg)
+	in.settle(size)
+	return md, err
 }
 
 // inflate reads the body and decompresses it.
-func (d *Distributor) inflate(req *http.Request, buf *wire.Buffer) ([]byte, error) {
+func (d *Distributor) inflate(req *http.Request, buf *wire.Buffer, maxBody int64) ([]byte, error) {
 	switch e := req.Header.Get("Content-Encoding"); e {
 	case "", "identity":
-		return buf.ReadPlain(req.Body, d.opts.MaxBody)
+		return buf.ReadPlain(req.Body, maxBody)
 	case "gzip":
-		return buf.ReadGzip(req.Body, d.opts.MaxBody, d.opts.MaxDecoded)
+		return buf.ReadGzip(req.Body, maxBody, d.opts.MaxDecoded)
 	default:
 		return nil, errs.E(errs.Unsupported, "content encoding %q is not supported, gzip and none are", e)
 	}
@@ -149,17 +148,4 @@ func judgeOTLP(form otlp.Form, t *otlp.Translation, result Result) ([]byte, erro
 		return nil, err
 	}
 	return otlp.Accepted(form, rejected, strings.Join(append([]string{err.Error()}, t.Warnings...), "\n")), nil
-}
-
-// ask is grow for much at once: where others are being worked on it is refused with kind Exhausted when there is no room.
-func (t *ticket) ask(bytes int64) error {
-	g := t.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.nowRequests > 1 && g.nowBytes+bytes > g.bytes {
-		return errs.E(errs.Exhausted, "too much at once: %d requests with %d bytes are being worked on", g.nowRequests, g.nowBytes)
-	}
-	t.bytes += bytes
-	g.add(0, bytes)
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/prompb"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -163,7 +164,7 @@ func TestOTLPStatus(t *testing.T) {
 		f(request{content: content, body: good, headers: []string{"X-Scope-OrgID", "a/b"}}, 400, 0, 3, "a/b")
 		f(request{method: http.MethodGet, content: content}, 405, 0, 12, "POST")
 		// Too large: as sent, decompressed, in memory.
-		f(request{content: content, body: make([]byte, 70_000)}, 413, 0, 11, "70000 bytes is larger")
+		f(request{content: content, body: make([]byte, 70_000)}, 413, 0, 11, "body of 70000 bytes or more is larger")
 		f(request{content: content, encoding: "gzip", body: zipped(make([]byte, 10<<20))}, 413, 0, 11, "decompresses to more than the limit of 80000")
 	}
 	f(request{content: contentV1, body: bytes.Repeat([]byte{0x0a, 0}, 10_000)}, 413, 0, 11, "bytes of memory, more than 640000")
@@ -209,7 +210,7 @@ func TestOTLPOutcomes(t *testing.T) {
 func TestOTLPSharesTheGate(t *testing.T) {
 	opts := DefaultOptions()
 	opts.WriteTimeout = 300 * time.Millisecond
-	opts.MaxRequestBytes = 1000
+	opts.MaxRequestBytes = 400_000
 	c := newCluster(t, newFakeRing(1, "a"), opts)
 	defer c.close()
 	started := make(chan struct{}, 1)
@@ -218,25 +219,29 @@ func TestOTLPSharesTheGate(t *testing.T) {
 		return dark(ctx, s)
 	})
 	first := make(chan int)
-	go func() { first <- c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}).Code }()
+	big := make([]prompb.TimeSeries, 600)
+	for i := range big {
+		big[i] = sample1("__name__", "up", "i", strconv.Itoa(i))
+	}
+	go func() { first <- c.do(request{content: contentV1, body: bodyV1(big...)}).Code }()
 	<-started
-	names := make([]string, 50)
+	names := make([]string, 400)
 	for i := range names {
 		names[i] = "metric_" + strconv.Itoa(i)
 	}
 	small := zipped(otlpBody(contentJSON, names...)) // fits as it is sent, but not decoded
-	if len(small) > 900 {
+	if len(small) > 10_000 {
 		t.Fatalf("%d bytes are not small", len(small))
 	}
 	w := c.otlp(request{content: contentJSON, encoding: "gzip", body: small})
-	if _, text := otlpAnswer(t, w); w.Code != 503 || !strings.Contains(text, "too much at once") {
+	if _, text := otlpAnswer(t, w); w.Code != 503 || !strings.Contains(text, "try again") {
 		t.Fatalf("status %d %q", w.Code, text)
 	}
 	if code := <-first; code != 503 {
 		t.Fatalf("the first was answered %d", code)
 	}
-	if c.gate.nowBytes != 0 || c.gate.nowRequests != 0 {
-		t.Fatalf("%d requests with %d bytes are still accounted for", c.gate.nowRequests, c.gate.nowBytes)
+	if c.gate.now != (share{}) {
+		t.Fatalf("%+v is still accounted for", c.gate.now)
 	}
 }
 

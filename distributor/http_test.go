@@ -285,7 +285,6 @@ func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 		}
 	}
 	f(func(o *Options) { o.MaxRequests = 1 })
-	f(func(o *Options) { o.MaxRequestBytes = 1 })
 }
 
 func TestRetryAfter(t *testing.T) {

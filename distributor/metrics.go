@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		requests:      counter("requests_total", "Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
 		requestTime:   duration("request_duration_seconds", "Time from a request's headers to its answer."),
 		inflight:      gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
-		inflightBytes: gauge("inflight_bytes", "Bytes of the bodies of the requests being worked on.").WithLabelValues(),
+		inflightBytes: gauge("inflight_bytes", "Memory taken by the requests being worked on: bodies, and the series they become.").WithLabelValues(),
 		samples:       written.WithLabelValues("float"),
 		histograms:    written.WithLabelValues("histogram"),
 		exemplars:     written.WithLabelValues("exemplar"),

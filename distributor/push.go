@@ -71,7 +71,7 @@ func (d *Distributor) quorum(rf int) int {
 }
 
 func (d *Distributor) observe(a *account, r *Result) {
-	a.samples.Add(float64(r.Samples + r.Histograms))
+	a.stored(r.Samples + r.Histograms)
 	d.metrics.samples.Add(float64(r.Samples))
 	d.metrics.histograms.Add(float64(r.Histograms))
 	d.metrics.exemplars.Add(float64(r.Exemplars))

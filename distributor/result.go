@@ -14,6 +14,15 @@ const shownFailures = 10
 // so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
 var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Limited: 3}
 
+// taken is what a sender needs not send again: what was written, and what was left out on purpose.
+func (r Result) taken() Dropped {
+	return Dropped{
+		Samples:    r.Samples + r.Dropped.Samples + r.Duplicates.Samples,
+		Histograms: r.Histograms + r.Dropped.Histograms + r.Duplicates.Histograms,
+		Exemplars:  r.Exemplars + r.Dropped.Exemplars + r.Duplicates.Exemplars,
+	}
+}
+
 // Kind is the kind of the whole request: OK if nothing failed, else the most severe of its failures.
 func (r Result) Kind() errs.Kind {
 	kind, worst := errs.OK, 0

@@ -59,6 +59,9 @@ func (b *Batch) more(a arena, n int) bool {
 	return true
 }
 
+// Refused is why the Room of b granted nothing more, nil if it has not refused.
+func (b *Batch) Refused() error { return b.refused }
+
 // within makes the limit one that is granted step by step, by room.
 func (b *Batch) within(room Room) {
 	if room != nil {

@@ -46,6 +46,9 @@ const targetInfo = "target_info"
 func (s *sink) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
 	f, ok := s.family(&opts, h == nil && fh == nil)
 	if !ok {
+		if err := s.batch.Refused(); err != nil {
+			return 0, s.stop(err)
+		}
 		return 0, s.stop(errs.E(errs.TooLarge, "the request has more metadata than fits into memory"))
 	}
 	var err error

@@ -77,7 +77,13 @@ func (t *Translation) Rejected(failures []wire.Failure) int {
 // Translate makes a batch of md, which is of no use afterwards. The batch takes about limit bytes at most. What cannot be
 // stored is in the batch's Rejected; an error says that nothing can be: kind TooLarge over the limit, Unavailable when ctx ended.
 func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int) (*Translation, error) {
+	return t.TranslateWithin(ctx, id, md, limit, nil)
+}
+
+// TranslateWithin is Translate for who has to ask for the memory of the batch.
+func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int, room wire.Room) (*Translation, error) {
 	b := wire.NewTranslated(id, limit)
+	b.Within(room)
 	s := &screening{batch: b}
 	s.request(md)
 	settings := t.settings
@@ -100,6 +106,7 @@ func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Met
 		rejected := slices.Clone(b.Rejected[:screened])
 		b.Release()
 		b = wire.NewTranslated(id, limit)
+		b.Within(room)
 		b.Rejected = append(b.Rejected, rejected...)
 		s.batch = b
 		w := weeding{screening: s, ctx: ctx, conv: conv, settings: settings}
