@@ -1,6 +1,6 @@
 // Command ingest compares what it costs Hearth and its peers to take the same remote-write load.
 //
-//	make bench-ingest PEERS=dir        # dir holds hearth, thanos, prometheus, victoria-metrics; absent ones are skipped
+//	make bench-ingest PEERS=dir        # dir holds thanos, prometheus, victoria-metrics; absent ones are skipped
 //	go run ./bench/ingest -peers dir -quick
 //	go run ./bench/ingest -peers dir -cases 'RF=3' -profile /tmp/profiles
 //

@@ -41,17 +41,17 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 			wanted = append(wanted, p)
 		}
 	}
-	peers, absent, err := server.Find(wanted, o.peers)
+	peers, absent, err := server.Find(wanted, o.peers, o.hearth)
 	if err != nil {
 		return err
 	}
 	for _, name := range absent {
-		fmt.Fprintf(log, "%s is skipped: %s has no such binary\n", name, o.peers)
+		fmt.Fprintf(log, "%s is skipped: %q has no such binary\n", name, o.peers)
 	}
 	if len(peers) == 0 {
-		return fmt.Errorf("no server in %s", o.peers)
+		return fmt.Errorf("no server in %q, and no %s", o.peers, o.hearth)
 	}
-	rep := newReport(o, args, peers, absent)
+	rep := newReport(ctx, o, args, peers, absent)
 	if rep.results, err = measureAll(ctx, o, peers, log); err != nil {
 		return err
 	}

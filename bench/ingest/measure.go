@@ -22,6 +22,7 @@ type figures struct {
 	PerSeries  float64 // Peak per series in memory
 	Disk       float64 // bytes per sample while it runs: WAL, and what else there is
 	Blocks     float64 // bytes per sample once flushed
+	Stored     float64 // part of the samples that were accepted, over all copies that were to be made
 	Requests   int
 	Failed     int
 	FirstFault string
@@ -49,11 +50,14 @@ func measureAll(ctx context.Context, o options, peers []server.Peer, log io.Writ
 		var results []*result
 		for _, p := range peers {
 			if (p.V2 || !c.load.V2) && (p.Replicates || c.members == 1) {
-				results = append(results, &result{peer: p, bench: c, wire: rec.tookMean})
+				results = append(results, &result{peer: p, bench: c, wire: rec.wire})
 			}
 		}
 		for round := range c.rounds {
 			for _, r := range results {
+				if errors.Is(r.err, errNotStored) {
+					continue
+				}
 				f, err := r.run(ctx, o, rec, round)
 				if ctx.Err() != nil {
 					return nil, ctx.Err()
@@ -72,9 +76,15 @@ func measureAll(ctx context.Context, o options, peers []server.Peer, log io.Writ
 	return out, nil
 }
 
+// leastStored is the part of the accepted samples below which figures would mean nothing.
+const leastStored = 0.9
+
+// errNotStored is the fault of a server that says yes and stores nothing.
+var errNotStored = errors.New("requests succeeded, but their samples are not stored")
+
 // run is one round of one peer.
 func (r *result) run(ctx context.Context, o options, rec *recording, round int) (f figures, err error) {
-	c, err := server.Launch(ctx, r.peer, o.peers, r.bench.members)
+	c, err := server.Launch(ctx, r.peer, r.bench.members)
 	if err != nil {
 		return f, err
 	}
@@ -83,47 +93,80 @@ func (r *result) run(ctx context.Context, o options, rec *recording, round int) 
 	for _, p := range c.Processes {
 		r.commands = append(r.commands, p.CommandLine(c.Dir))
 	}
-	usages := make([]server.Usage, 0, 4)
-	phase := func(from, to int, settle time.Duration) (outcome, error) {
-		before, err := c.Usage()
-		if err != nil {
-			return outcome{}, err
-		}
-		got, err := replay(ctx, rec, c.WriteURLs, o.concurrency, from, to)
-		if err != nil {
-			return got, err
-		}
-		pause(ctx, settle)
-		after, err := c.Usage()
-		usages = append(usages, before, after)
-		return got, err
-	}
-	first, err := phase(0, 1, o.settle/2)
+	before, err := c.Stored(ctx)
 	if err != nil {
 		return f, err
 	}
-	warm, err := phase(1, preparing, 0)
+	p := player{cluster: c, rec: rec, senders: o.concurrency}
+	first, err := p.play(ctx, 0, 1, o.settle/2)
+	if err != nil {
+		return f, err
+	}
+	warm, err := p.play(ctx, 1, preparing, 0)
 	if err != nil {
 		return f, err
 	}
 	profiled := r.profile(ctx, o, c, round)
-	steady, err := phase(preparing, preparing+r.bench.scrapes, o.settle)
+	steady, err := p.play(ctx, preparing, preparing+r.bench.scrapes, o.settle)
 	if err = errors.Join(err, <-profiled); err != nil {
 		return f, err
 	}
-	f = figures{
-		FirstCPU: (usages[1].CPU - usages[0].CPU) / millions(first.accepted), CPU: (usages[5].CPU - usages[4].CPU) / millions(steady.accepted),
-		Rate: float64(steady.accepted) / steady.took.Seconds(), P50: quantile(steady.latencies, 0.5), P99: quantile(steady.latencies, 0.99),
-		Peak: usages[5].Peak, PerSeries: float64(usages[5].Peak) / float64(r.bench.load.Created(preparing+r.bench.scrapes)),
+	stored, err := c.Stored(ctx)
+	if err != nil {
+		return f, err
 	}
-	all := first
-	all.add(warm)
-	all.add(steady)
-	f.Requests, f.Failed, f.FirstFault = all.requests, all.failed, all.firstFailure
+	f = r.bench.figures(first, warm, steady, stored-before)
+	if f.Stored < leastStored {
+		return f, fmt.Errorf("%d of %d %w: %.1f %% are", f.Requests-f.Failed, f.Requests, errNotStored, f.Stored*100)
+	}
 	if round == 0 && !r.bench.memory {
-		err = f.disk(ctx, c, all.accepted)
+		err = f.disk(ctx, c, first.accepted+warm.accepted+steady.accepted)
 	}
 	return f, err
+}
+
+// played is what some scrapes cost.
+type played struct {
+	outcome
+	cpu  float64 // s
+	peak int64   // bytes, at their end
+}
+
+// player plays a recording to a cluster.
+type player struct {
+	cluster *server.Cluster
+	rec     *recording
+	senders int
+}
+
+// play sends the scrapes [from, to) and lets the servers settle.
+func (p player) play(ctx context.Context, from, to int, settle time.Duration) (out played, err error) {
+	before, err := p.cluster.Usage()
+	if err != nil {
+		return out, err
+	}
+	if out.outcome, err = replay(ctx, p.rec, p.cluster.WriteURLs, p.senders, from, to); err != nil {
+		return out, err
+	}
+	pause(ctx, settle)
+	after, err := p.cluster.Usage()
+	out.cpu, out.peak = after.CPU-before.CPU, after.Peak
+	return out, err
+}
+
+// figures of one round, in which stored samples came to be.
+func (c benchCase) figures(first, warm, steady played, stored float64) figures {
+	all := first.outcome
+	all.add(warm.outcome)
+	all.add(steady.outcome)
+	return figures{
+		FirstCPU: first.cpu / millions(first.accepted), CPU: steady.cpu / millions(steady.accepted),
+		Rate: float64(steady.accepted) / steady.took.Seconds(),
+		P50:  quantile(steady.latencies, 0.5), P99: quantile(steady.latencies, 0.99),
+		Peak: steady.peak, PerSeries: float64(steady.peak) / float64(c.load.Created(preparing+c.scrapes)),
+		Stored:   stored / float64(max(1, all.accepted*c.members)),
+		Requests: all.requests, Failed: all.failed, FirstFault: all.firstFailure,
+	}
 }
 
 // disk measures what the samples take on disk, before and after a flush.

@@ -13,6 +13,7 @@ import (
 
 type options struct {
 	peers       string
+	hearth      string
 	only        *regexp.Regexp
 	cases       *regexp.Regexp
 	out         string
@@ -22,13 +23,15 @@ type options struct {
 	scrapes     int
 	rounds      int
 	concurrency int
+	quick       bool
 	settle      time.Duration
 }
 
 func parseOptions(args []string) (options, error) {
 	o := options{settle: 2 * time.Second}
 	fs := flag.NewFlagSet("ingest", flag.ContinueOnError)
-	fs.StringVar(&o.peers, "peers", "bin", "folder of server binaries: hearth, thanos, prometheus, victoria-metrics")
+	fs.StringVar(&o.peers, "peers", "", "folder of server binaries: thanos, prometheus, victoria-metrics; one that is absent is skipped")
+	fs.StringVar(&o.hearth, "hearth", "bin/hearth", "Hearth's binary, unless the folder has one")
 	only := fs.String("only", "", "regular expression: peers to run; default all that are there")
 	cases := fs.String("cases", "", "regular expression: cases to run, by their names; default all")
 	fs.StringVar(&o.out, "out", "", "Markdown file whose generated part is replaced by this run's report")
@@ -38,15 +41,15 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.scrapes, "scrapes", 20, "steady scrapes of a round")
 	fs.IntVar(&o.rounds, "rounds", 3, "times that each case is run; the median is reported")
 	fs.IntVar(&o.concurrency, "concurrency", 4, "requests under way at a time")
-	quick := fs.Bool("quick", false, "one round of few scrapes, and 200,000 series at most")
+	fs.BoolVar(&o.quick, "quick", false, "one round of few scrapes, the most telling cases, and 200,000 series at most")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if *quick {
-		o.rounds, o.scrapes, o.many = 1, min(o.scrapes, 8), min(o.many, 200_000)
+	if o.quick {
+		o.rounds, o.scrapes, o.many = 1, min(o.scrapes, 6), min(o.many, 200_000)
 	}
 	var faults [2]error
 	o.only, faults[0] = regexp.Compile(*only)
@@ -80,6 +83,9 @@ func casesOf(o options) []benchCase {
 	for _, members := range []int{1, 3} {
 		for _, v2 := range []bool{false, true} {
 			for _, churn := range []float64{0, 0.1} {
+				if o.quick && (members > 1 || v2) && churn > 0 {
+					continue
+				}
 				all = append(all, benchCase{members: members, scrapes: o.scrapes, rounds: o.rounds,
 					load: samples.Options{V2: v2, Series: o.series, Labels: labelCount, PerRequest: perRequest, Churn: churn}})
 			}

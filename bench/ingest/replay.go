@@ -17,16 +17,29 @@ import (
 
 // recording is a load as it goes over the wire.
 type recording struct {
-	header   http.Header
-	scrapes  [][][]byte // by scrape and request
-	samples  []int      // by request
-	tookMean float64    // bytes on the wire per sample
+	header  http.Header
+	scrapes [][][]byte // by scrape and request
+	samples []int      // by request
+	wire    float64    // bytes per sample
 }
 
-// record encodes n scrapes whose timestamps end now.
+// blockRange is the range of a block of all servers. A load that crosses one would be cut in two.
+const blockRange = 2 * time.Hour
+
+// firstOf is the timestamp of the first of n scrapes, the last of which is now, or so long ago that one block holds all.
+func firstOf(n int, now time.Time) time.Time {
+	span := time.Duration(n-1) * interval
+	last := now.Truncate(time.Second)
+	if border := now.UTC().Truncate(blockRange); last.Add(-span).Before(border) {
+		last = border.Add(-time.Second)
+	}
+	return last.Add(-span)
+}
+
+// record encodes n scrapes of about now.
 func record(o samples.Options, n int) (*recording, error) {
 	rec := &recording{header: o.Header(""), scrapes: make([][][]byte, n)}
-	first := time.Now().Truncate(time.Second).Add(-time.Duration(n-1) * interval)
+	first := firstOf(n, time.Now())
 	sent, size := 0, 0
 	for i, r := range samples.Requests(o) {
 		e := samples.NewEncoder(o, uint64(i))
@@ -41,7 +54,7 @@ func record(o samples.Options, n int) (*recording, error) {
 			sent, size = sent+r.Len(), size+len(message)
 		}
 	}
-	rec.tookMean = float64(size) / float64(sent)
+	rec.wire = float64(size) / float64(sent)
 	return rec, nil
 }
 

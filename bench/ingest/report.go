@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,20 +24,28 @@ type report struct {
 	results  []*result
 }
 
-func newReport(o options, args []string, peers []server.Peer, absent []string) *report {
+func newReport(ctx context.Context, o options, args []string, peers []server.Peer, absent []string) *report {
 	r := &report{opts: o, args: args, machine: server.ThisMachine(), peers: peers, versions: map[string]string{}, absent: absent, began: time.Now()}
 	for _, p := range peers {
-		r.versions[p.Name] = p.Version(o.peers)
+		r.versions[p.Name] = p.Version(ctx)
 	}
 	return r
 }
 
-// faults are the peers that could not be measured.
+// faults are Hearth's: cases without figures, and requests that failed. Those of peers are for the page alone.
 func (r *report) faults() error {
 	var err error
 	for _, res := range r.results {
+		if res.peer.Name != "hearth" {
+			continue
+		}
 		if res.err != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %s: %w", res.bench.name, res.peer.Name, res.err))
+			err = errors.Join(err, fmt.Errorf("%s: %w", res.bench.name, res.err))
+		}
+		for _, f := range res.rounds {
+			if f.Failed > 0 {
+				err = errors.Join(err, fmt.Errorf("%s: %d of %d requests failed: %s", res.bench.name, f.Failed, f.Requests, f.FirstFault))
+			}
 		}
 	}
 	return err
@@ -48,7 +57,7 @@ func (r *report) write(w io.Writer) {
 	if r.machine.Busy() {
 		line("**Provisional**: the machine was busy with other work as the run began. CPU per sample suffers little from that, rates and latencies much.")
 	}
-	line("Command: `go run ./bench/ingest %s`.\n", strings.Join(r.args, " "))
+	line("Arguments of `bench/ingest`: `%s`.\n", strings.Join(r.args, " "))
 	line("| server | version | settings |\n|---|---|---|")
 	for _, p := range r.peers {
 		line("| %s | %s | %s |", p.Name, r.versions[p.Name], p.Settings)
@@ -80,12 +89,12 @@ func (r *report) write(w io.Writer) {
 func writeCase(w io.Writer, results []*result) {
 	c := results[0].bench
 	fmt.Fprintf(w, "\n### %s\n\n%d scrapes, %d round(s), %.0f bytes per sample on the wire.\n\n", c.name, c.scrapes, c.rounds, results[0].wire)
-	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | failed |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | stored | failed |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	base := 0.0
 	for _, r := range results {
 		if len(r.rounds) == 0 {
-			fmt.Fprintf(w, "| %s | no figures: %s |||||||||||\n", r.peer.Name, firstLine(r.err))
+			fmt.Fprintf(w, "| %s | no figures: %s |||||||||||||\n", r.peer.Name, firstLine(r.err))
 			continue
 		}
 		cpu := func(f figures) float64 { return f.CPU }
@@ -102,12 +111,12 @@ func writeCase(w io.Writer, results []*result) {
 		ms := func(pick func(figures) time.Duration) float64 {
 			return r.median(func(f figures) float64 { return pick(f).Seconds() * 1e3 })
 		}
-		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %d of %d |\n", r.peer.Name, median, lowest, highest,
+		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %.1f %% | %d of %d |\n", r.peer.Name, median, lowest, highest,
 			ratio(median, base), thousands(int(r.median(func(f figures) float64 { return f.Rate }))),
 			ms(func(f figures) time.Duration { return f.P50 }), ms(func(f figures) time.Duration { return f.P99 }),
 			r.median(func(f figures) float64 { return f.FirstCPU }), r.median(func(f figures) float64 { return float64(f.Peak) })/(1<<20),
 			r.median(func(f figures) float64 { return f.PerSeries }), known(r.median(func(f figures) float64 { return f.Disk })),
-			known(r.median(func(f figures) float64 { return f.Blocks })), failed, requests)
+			known(r.median(func(f figures) float64 { return f.Blocks })), r.median(func(f figures) float64 { return f.Stored * 100 }), failed, requests)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,8 +28,7 @@ type Cluster struct {
 	HTTP      []string // host:port of each process
 	WriteURLs []string // of each process
 
-	binary string
-	ready  []string
+	ready []string
 }
 
 func (c *Cluster) addresses(n int) ([]string, error) {
@@ -40,7 +41,7 @@ func (c *Cluster) addresses(n int) ([]string, error) {
 }
 
 func (c *Cluster) start(name string, args ...string) error {
-	p, err := Start(name, c.binary, c.Dir, args...)
+	p, err := Start(name, c.Peer.Path, c.Dir, args...)
 	if err == nil {
 		c.Processes = append(c.Processes, p)
 	}
@@ -99,6 +100,40 @@ func (c *Cluster) Usage() (Usage, error) {
 		sum.CPU += u.CPU
 		sum.Peak += u.Peak
 		sum.Resident += u.Resident
+	}
+	return sum, nil
+}
+
+// Stored is how many samples all processes together say that they have stored since they began, copies counted apart.
+func (c *Cluster) Stored(ctx context.Context) (float64, error) {
+	sum := 0.0
+	for _, at := range c.HTTP {
+		metrics, err := call(ctx, http.MethodGet, "http://"+at+"/metrics", nil, nil)
+		if err != nil {
+			return 0, err
+		}
+		n, err := sumOf(metrics, c.Peer.Counter)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// sumOf adds up the series of one metric in Prometheus's text format.
+func sumOf(metrics []byte, name string) (float64, error) {
+	sum := 0.0
+	for line := range strings.Lines(string(metrics)) {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %q: %w", line, err)
+		}
+		sum += v
 	}
 	return sum, nil
 }

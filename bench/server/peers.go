@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -16,34 +18,48 @@ import (
 type Peer struct {
 	Name       string
 	Binary     string // file name in the folder of peers
+	Path       string // absolute, once found
 	V2         bool   // takes remote write 2.0
 	Replicates bool   // can run as three members that hold each series three times
 	Settings   string // what is not its default, in words
+	Counter    string // metric that counts the samples it stored
 
 	launch func(c *Cluster, members int) error
 	flush  func(ctx context.Context, c *Cluster) error // nil = blocks are made at a stop
 }
 
+// appended is the counter of Prometheus's TSDB, which all but VictoriaMetrics store in.
+const appended = "prometheus_tsdb_head_samples_appended_total"
+
 // Peers are all that this package can start, Hearth first.
 func Peers() []Peer {
 	return []Peer{
-		{Name: "hearth", Binary: "hearth", V2: true, Replicates: true, launch: launchHearth, flush: flushHearth,
+		{Name: "hearth", Binary: "hearth", V2: true, Replicates: true, Counter: appended, launch: launchHearth, flush: flushHearth,
 			Settings: "`hearth receive`; three members find each other by gossip, RF=3; no bucket"},
-		{Name: "thanos", Binary: "thanos", V2: true, Replicates: true, launch: launchThanos,
+		{Name: "thanos", Binary: "thanos", V2: true, Replicates: true, Counter: appended, launch: launchThanos,
 			Settings: "`thanos receive`; three RouterIngestors by a ketama hashring file, RF=3, protobuf replication; no bucket"},
-		{Name: "prometheus", Binary: "prometheus", V2: true, launch: launchPrometheus, flush: flushPrometheus,
+		{Name: "prometheus", Binary: "prometheus", V2: true, Counter: appended, launch: launchPrometheus, flush: flushPrometheus,
 			Settings: "`--web.enable-remote-write-receiver`, nothing scraped"},
-		{Name: "victoriametrics", Binary: "victoria-metrics", launch: launchVictoria, flush: flushVictoria,
+		{Name: "victoriametrics", Binary: "victoria-metrics", Counter: "vm_rows_added_to_storage_total", launch: launchVictoria, flush: flushVictoria,
 			Settings: "single node, `-selfScrapeInterval=0`"},
 	}
 }
 
-// Find splits peers into those whose binary is in dir and the names of those whose is not.
-func Find(peers []Peer, dir string) (there []Peer, absent []string, err error) {
+// Find gives the peers whose binary is in dir their Path, and the names of those whose is not. Hearth is the given binary
+// where dir has none.
+func Find(peers []Peer, dir, hearth string) (there []Peer, absent []string, err error) {
 	for _, p := range peers {
-		_, err := os.Stat(filepath.Join(dir, p.Binary))
+		p.Path = filepath.Join(dir, p.Binary)
+		_, err := os.Stat(p.Path)
+		if p.Name == "hearth" && errors.Is(err, fs.ErrNotExist) {
+			p.Path = hearth
+			_, err = os.Stat(hearth)
+		}
 		switch {
 		case err == nil:
+			if p.Path, err = filepath.Abs(p.Path); err != nil {
+				return nil, nil, err
+			}
 			there = append(there, p)
 		case errors.Is(err, fs.ErrNotExist):
 			absent = append(absent, p.Name)
@@ -54,17 +70,21 @@ func Find(peers []Peer, dir string) (there []Peer, absent []string, err error) {
 	return there, absent, nil
 }
 
-// Version of a peer's binary: what BINARY.version beside it says, else what Go built in.
-func (p Peer) Version(dir string) string {
-	path := filepath.Join(dir, p.Binary)
-	if said, err := os.ReadFile(path + ".version"); err == nil {
+var saidVersion = regexp.MustCompile(`version (\S+) \(.*revision: (\w+)`)
+
+// Version of the peer's binary: what PATH.version beside it says, else what Go built in, else what it says itself.
+func (p Peer) Version(ctx context.Context) string {
+	if said, err := os.ReadFile(p.Path + ".version"); err == nil {
 		return strings.TrimSpace(string(said))
 	}
-	info, err := buildinfo.ReadFile(path)
-	if err != nil {
-		return "unknown"
+	if info, err := buildinfo.ReadFile(p.Path); err == nil && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
-	return info.Main.Version
+	said, err := exec.CommandContext(ctx, p.Path, "--version").CombinedOutput()
+	if m := saidVersion.FindSubmatch(said); err == nil && m != nil {
+		return fmt.Sprintf("%s (%s)", m[1], m[2])
+	}
+	return "unknown"
 }
 
 func launchHearth(c *Cluster, members int) error {
@@ -153,17 +173,13 @@ func launchVictoria(c *Cluster, _ int) error {
 		"-selfScrapeInterval=0", "-loggerLevel=WARN")
 }
 
-// Launch starts p from the folder of peers and waits until it takes samples. Close ends it, after an error as well.
-func Launch(ctx context.Context, p Peer, peers string, members int) (*Cluster, error) {
-	peers, err := filepath.Abs(peers)
-	if err != nil {
-		return nil, err
-	}
+// Launch starts p, which was found, and waits until it takes samples. Close ends it.
+func Launch(ctx context.Context, p Peer, members int) (*Cluster, error) {
 	dir, err := os.MkdirTemp("", "hearth-bench-")
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Peer: p, Dir: dir, binary: filepath.Join(peers, p.Binary)}
+	c := &Cluster{Peer: p, Dir: dir}
 	if err := p.launch(c, members); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

@@ -26,3 +26,28 @@ func TestReadUsage(t *testing.T) {
 		t.Errorf("%+v %v", u, err)
 	}
 }
+
+func TestSumOf(t *testing.T) {
+	metrics := "# TYPE a counter\na{x=\"1 2\"} 3\na{x=\"2\"} 1e2\nab 7\na_total 9\nb 5\n"
+	f := func(name string, want float64) {
+		t.Helper()
+		if got, err := sumOf([]byte(metrics), name); err != nil || got != want {
+			t.Errorf("%s: %v %v, want %v", name, got, err, want)
+		}
+	}
+	f("a", 103)
+	f("b", 5)
+	f("c", 0)
+}
+
+func TestReplaceGenerated(t *testing.T) {
+	first := replaceGenerated("# Title\n\nWords.\n", "one")
+	second := replaceGenerated(first+"\nMore words.\n", "two\n")
+	want := "# Title\n\nWords.\n\n" + beginGenerated + "\ntwo\n\n" + endGenerated + "\nMore words.\n"
+	if second != want {
+		t.Errorf("got %q, want %q", second, want)
+	}
+	if got := replaceGenerated("", "one"); got != beginGenerated+"\none\n\n"+endGenerated {
+		t.Errorf("got %q", got)
+	}
+}
