@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -175,6 +174,5 @@ func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan p
 	for _, m := range plan.down {
 		failed = append(failed, failure{m.label(), m.info, m.err})
 	}
-	local := span{q.now().Add(-q.opts.Retention).UnixMilli(), math.MaxInt64}
-	return assess(ms, span{r.MinTime, r.MaxTime}, local, q.opts.Window, answered, failed)
+	return assess(ms, span{r.MinTime, r.MaxTime}, localTimes(q.now(), q.opts.Retention, q.opts.Window), q.opts.Window, answered, failed)
 }

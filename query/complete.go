@@ -50,6 +50,12 @@ func assess(ms Membership, q, local span, window time.Duration, answered []serie
 	return missing
 }
 
+// localTimes are the times of samples that may be on a receiver's disk alone. What is older than the retention period is in
+// blocks, unless it was that old when it came, a moment ago, and is in a head.
+func localTimes(now time.Time, retention, window time.Duration) span {
+	return span{now.Add(-retention - window).UnixMilli(), math.MaxInt64}
+}
+
 func inHistory(ms Membership, info series.Info) bool {
 	return ms.ReplicationFactor > 0 && info.Role == receiveRole && info.Instance != "" &&
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })

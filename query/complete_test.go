@@ -95,6 +95,18 @@ func TestWindowAndRetention(t *testing.T) {
 	f(0, 7, 0, 2*time.Hour, true)
 	f(9, 11, 0, 0, false)
 	f(9, 11, 12, 0, true) // all of that is in blocks
+
+	old := []ring.Incarnation{incarnation("a", "", 0, 0, false)}
+	late := func(maxt float64, complete bool) {
+		t.Helper()
+		local := localTimes(at(20), 2*time.Hour, 3*time.Hour)
+		if got := assess(Membership{1, old}, span{at(1).UnixMilli(), at(maxt).UnixMilli()}, local, 3*time.Hour, nil, nil); (len(got) == 0) != complete {
+			t.Errorf("to %v: %q", maxt, got)
+		}
+	}
+	late(19, false)
+	late(17.5, false) // of 17.5 h it may have taken a sample just now
+	late(14.5, true)
 }
 
 // TestDrained: what a drained receiver held is in blocks, so somebody must serve these.
