@@ -19,6 +19,9 @@ type TokenMember struct {
 	ReadOnly bool
 }
 
+// placed reports whether series may be placed on m.
+func (m TokenMember) placed() bool { return !m.ReadOnly && len(m.Tokens) > 0 }
+
 // tokenRing is a placement by tokens. The owner of a token is the primary of every key from after the token before it
 // up to the token itself; a key is the upper half of a series' placement hash.
 type tokenRing struct {
@@ -40,9 +43,16 @@ type tokenRing struct {
 // members of its zone has rank k; replicas are the rf members of lowest rank, and of equal ranks those met first. So
 // every zone is used once before any is used twice; and when a member joins, the only member that enters any set of
 // replicas is the new one, and at most one leaves.
-func NewTokens(members []TokenMember, rf int) Placement {
+func NewTokens(members []TokenMember, rf int) Placement { return newTokens(sorted(members), rf) }
+
+// sorted is a copy of members, by id.
+func sorted(members []TokenMember) []TokenMember {
 	members = slices.Clone(members)
 	slices.SortFunc(members, func(a, b TokenMember) int { return strings.Compare(a.ID, b.ID) })
+	return members
+}
+
+func newTokens(members []TokenMember, rf int) *tokenRing {
 	r := &tokenRing{rf: rf, members: make([]Member, len(members))}
 	for i, m := range members {
 		r.members[i] = m.Member
@@ -72,6 +82,16 @@ func (r *tokenRing) index() {
 		}
 		r.first[b] = int32(t)
 	}
+}
+
+// placed are the members that own tokens.
+func (r *tokenRing) placed() []int32 {
+	var all []int32
+	for at := 0; at < len(r.sets); at += r.width { // the first replica of a token owns it
+		all = append(all, r.sets[at])
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Members are all members by id, the read-only ones too.
@@ -108,16 +128,15 @@ func Shares(members []TokenMember) map[string]float64 {
 	for _, m := range members {
 		shares[m.ID] = 0
 	}
-	sorted := slices.Clone(members)
-	slices.SortFunc(sorted, func(a, b TokenMember) int { return strings.Compare(a.ID, b.ID) })
-	c := newCircle(sorted)
+	byID := sorted(members)
+	c := newCircle(byID)
 	for i, p := range c.points {
 		before := c.points[(i+len(c.points)-1)%len(c.points)].token
 		length := float64(p.token - before) // modulo 2^32: right across the end of the circle too
 		if len(c.points) == 1 || i == 0 && p.token == before {
 			length = math.MaxUint32 + 1
 		}
-		shares[sorted[p.member].ID] += length / (math.MaxUint32 + 1)
+		shares[byID[p.member].ID] += length / (math.MaxUint32 + 1)
 	}
 	return shares
 }
@@ -139,7 +158,7 @@ func newCircle(members []TokenMember) *circle {
 	c := &circle{zone: make([]int32, len(members))}
 	zones := map[string]int32{}
 	for i, m := range members {
-		if m.ReadOnly || len(m.Tokens) == 0 {
+		if !m.placed() {
 			continue
 		}
 		z, ok := zones[m.Zone]
