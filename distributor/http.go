@@ -94,7 +94,7 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 	if err != nil {
 		return unknownProtocol, Result{}, err
 	}
-	id, err := d.opts.Resolver.Write(req.Header)
+	id, err := d.opts.Resolver.Write(req)
 	if err != nil {
 		return proto, Result{}, err
 	}

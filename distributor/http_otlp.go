@@ -72,7 +72,7 @@ func otlpStatus(h http.Header, method string, err error) int {
 
 // serveOTLP does all of a request but the answer, and makes the body of a good one.
 func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Translator) ([]byte, error) {
-	id, err := d.opts.Resolver.Write(req.Header)
+	id, err := d.opts.Resolver.Write(req)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (q *Querier) newHandler() http.Handler {
 // serve answers one request to path, with its tenants and parameters in the context.
 func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Request, path string) {
 	begin := time.Now()
-	ids, err := q.opts.Tenant.Read(r.Header)
+	ids, err := q.opts.Tenant.Read(r)
 	if err == nil && len(ids) > 1 && !q.opts.MultiTenant {
 		err = errs.E(errs.Invalid, "queries over several tenants are not allowed here")
 	}

@@ -94,7 +94,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // Without several, a request that names more than one is refused.
 func WithTenants(resolver tenant.Resolver, several bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ids, err := resolver.Read(r.Header)
+		ids, err := resolver.Read(r)
 		if err == nil && len(ids) > 1 && !several {
 			err = errs.E(errs.Forbidden, "%d tenants in one query: not allowed here", len(ids))
 		}

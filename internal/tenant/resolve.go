@@ -1,7 +1,10 @@
 package tenant
 
 import (
+	"crypto/x509"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -12,40 +15,66 @@ const (
 	HeaderOrgID  = "X-Scope-OrgID"
 )
 
+// CertificateFields are the fields of a client certificate that can name a tenant.
+var CertificateFields = []string{"organization", "organizationalUnit", "commonName"}
+
 // Resolver finds the tenant of an HTTP request. Its zero value uses the two well-known headers and Default.
+//
+// What comes later wins: Default; the one tenant of a user that has only one (Grant); headers; the client certificate. The
+// sender's Grant, in the context of the request, must allow what is found.
 type Resolver struct {
 	// Header is a further header name, read before the well-known ones; "" = none.
 	Header string
 	// Default is the tenant of a request that names none; "" = the package's Default.
 	Default ID
+	// Certificate is the field of the client's TLS certificate that names the tenant, one of CertificateFields; every
+	// request must then have it, and headers are not looked at. "" = none.
+	Certificate string
 }
 
 // Write returns the one tenant a write request is for. Headers that name different tenants, and a name that is not
-// valid, are errors of kind Invalid.
-func (r Resolver) Write(h http.Header) (ID, error) {
-	s, err := r.raw(h)
+// valid, are errors of kind Invalid; a tenant that is not the sender's is one of kind Forbidden.
+func (r Resolver) Write(req *http.Request) (ID, error) {
+	s, err := r.raw(req)
 	if err != nil {
 		return "", err
 	}
-	return Parse(s)
+	id, err := Parse(s)
+	if err != nil {
+		return "", err
+	}
+	return id, GrantFrom(req.Context()).Check(id)
 }
 
-// Read returns the tenants a read request is for; "a|b" names several.
-func (r Resolver) Read(h http.Header) ([]ID, error) {
-	s, err := r.raw(h)
+// Read returns the tenants a read request is for; "a|b" names several. Errors are those of Write.
+func (r Resolver) Read(req *http.Request) ([]ID, error) {
+	s, err := r.raw(req)
 	if err != nil {
 		return nil, err
 	}
-	return ParseSet(s)
+	ids, err := ParseSet(s)
+	if err != nil {
+		return nil, err
+	}
+	g := GrantFrom(req.Context())
+	for _, id := range ids {
+		if err := g.Check(id); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
-func (r Resolver) raw(h http.Header) (string, error) {
+func (r Resolver) raw(req *http.Request) (string, error) {
+	if r.Certificate != "" {
+		return r.certified(req)
+	}
 	found, from := "", ""
 	for _, name := range [...]string{r.Header, HeaderThanos, HeaderOrgID} {
 		if name == "" {
 			continue
 		}
-		for _, v := range h.Values(name) {
+		for _, v := range req.Header.Values(name) {
 			if v == "" || v == found {
 				continue
 			}
@@ -55,11 +84,44 @@ func (r Resolver) raw(h http.Header) (string, error) {
 			found, from = v, name
 		}
 	}
-	switch {
-	case found != "":
+	if found != "" {
 		return found, nil
-	case r.Default != "":
+	}
+	if only, ok := GrantFrom(req.Context()).Only(); ok {
+		return string(only), nil
+	}
+	if r.Default != "" {
 		return string(r.Default), nil
 	}
 	return string(Default), nil
+}
+
+// certified is what the client's certificate says.
+func (r Resolver) certified(req *http.Request) (string, error) {
+	if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
+		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and the request came without one", r.Certificate)
+	}
+	value, err := certificateField(req.TLS.PeerCertificates[0], r.Certificate)
+	if err != nil {
+		return "", errs.E(errs.Invalid, "TLS client certificate: %w", err)
+	}
+	return value, nil
+}
+
+func certificateField(c *x509.Certificate, field string) (string, error) {
+	var values []string
+	switch {
+	case strings.EqualFold(field, "organization"):
+		values = c.Subject.Organization
+	case strings.EqualFold(field, "organizationalUnit"):
+		values = c.Subject.OrganizationalUnit
+	case strings.EqualFold(field, "commonName"):
+		values = []string{c.Subject.CommonName}
+	default:
+		return "", fmt.Errorf("field %q: want one of %q", field, CertificateFields)
+	}
+	if len(values) == 0 || values[0] == "" {
+		return "", fmt.Errorf("its subject has no %s", field)
+	}
+	return values[0], nil
 }

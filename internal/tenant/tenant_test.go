@@ -68,7 +68,7 @@ func TestResolver(t *testing.T) {
 		for i := 0; i < len(pairs); i += 2 {
 			h.Add(pairs[i], pairs[i+1])
 		}
-		got, err := r.Write(h)
+		got, err := r.Write(&http.Request{Header: h})
 		if want == "" {
 			if errs.KindOf(err) != errs.Invalid {
 				t.Fatalf("%v: %q, %v; want Invalid", pairs, got, err)
@@ -88,7 +88,7 @@ func TestResolver(t *testing.T) {
 	f(Resolver{}, "", "X-Scope-OrgID", "a", "X-Scope-OrgID", "b")
 	f(Resolver{Header: "X-Team"}, "t", "X-Team", "t")
 	f(Resolver{}, "", "X-Scope-OrgID", "a|b") // several tenants only on reads
-	ids, err := Resolver{}.Read(http.Header{"X-Scope-Orgid": {"b|a"}})
+	ids, err := Resolver{}.Read(&http.Request{Header: http.Header{"X-Scope-Orgid": {"b|a"}}})
 	if err != nil || !slices.Equal(ids, []ID{"a", "b"}) {
 		t.Fatalf("%q %v", ids, err)
 	}
