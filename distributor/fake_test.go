@@ -67,7 +67,7 @@ func (m *fakeMember) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, e
 	defer m.mu.Unlock()
 	for _, i := range s.Series {
 		if !slices.ContainsFunc(failures, func(f wire.Failure) bool { return f.Series == int(i) }) {
-			m.series[string(s.Batch.Series[i].Labels)]++
+			m.series[string(s.Batch.Series[i].Labels())]++
 		}
 	}
 	for _, i := range s.Metadata {

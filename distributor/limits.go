@@ -65,7 +65,7 @@ func (a *admission) refuse(i int, reason string) { a.refuseAs(errs.Invalid, i, r
 func (a *admission) refuseAs(kind errs.Kind, i int, reason string) {
 	s := &a.batch.Series[i]
 	if len(a.failures) < shownFailures {
-		reason = labelsText(s.Labels) + ": " + reason
+		reason = labelsText(s.Labels()) + ": " + reason
 	}
 	a.failures = append(a.failures, wire.Failure{
 		Series: i, Kind: kind, Reason: reason,
@@ -165,7 +165,7 @@ func (d *Distributor) checkSeries(a *admission, l *tenant.Limits) {
 	}
 	for i := range a.batch.Series {
 		s := &a.batch.Series[i]
-		if len(s.Labels) > c.short && !c.labelsFit(d.fits, s) || len(s.Histograms) > 0 && !c.histogramsFit(s) {
+		if s.LabelsSize() > c.short && !c.labelsFit(d.fits, s) || len(s.Histograms) > 0 && !c.histogramsFit(s) {
 			limit, text := c.fault(s)
 			a.account.lost(limit, samplesOf(s))
 			a.refuse(i, text)
@@ -208,7 +208,7 @@ func (c *checks) labelsFit(known *fits, s *wire.Series) bool {
 	if known.has(s.Key, c.salt) {
 		return true
 	}
-	if _, fault := c.labelFault(s.Labels); fault != "" {
+	if _, fault := c.labelFault(s.Labels()); fault != "" {
 		return false
 	}
 	known.add(s.Key, c.salt)
@@ -219,7 +219,7 @@ var separator = []byte{wire.Sep}
 
 // fault names the limit that s is over, and says how far.
 func (c *checks) fault(s *wire.Series) (limit, text string) {
-	if limit, text := c.labelFault(s.Labels); text != "" {
+	if limit, text := c.labelFault(s.Labels()); text != "" {
 		return limit, text
 	}
 	most := 0

@@ -210,7 +210,7 @@ func (w *write) name(item int) string {
 	if i := item - len(w.batch.Series); i >= 0 {
 		return "metadata of " + w.batch.Metadata[i].Family
 	}
-	return labelsText(w.batch.Series[item].Labels)
+	return labelsText(w.batch.Series[item].Labels())
 }
 
 // labelsText writes canonical label bytes as {name="value", ...}, cut where it gets long.

@@ -29,7 +29,7 @@ func TestPushPutsEverySeriesOnItsReplicas(t *testing.T) {
 	for i := range b.Series {
 		want := r.Replicas(nil, b.Tenant, b.Series[i].Hash)
 		for m := range r.members {
-			if has := c.member(r.members[m].ID).has(b.Series[i].Labels); has != slices.Contains(want, int32(m)) {
+			if has := c.member(r.members[m].ID).has(b.Series[i].Labels()); has != slices.Contains(want, int32(m)) {
 				t.Fatalf("series %d on member %d: %v, its replicas are %v", i, m, has, want)
 			}
 		}

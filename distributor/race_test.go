@@ -93,11 +93,10 @@ func moody(ctx context.Context, s wire.Shard) (failures []wire.Failure, _ error)
 
 // distinctBatch has series that no other batch has.
 func distinctBatch(worker, n int) *wire.Batch {
-	b := batch(20)
-	for i := range b.Series {
-		s := &b.Series[i]
-		s.Labels = append(s.Labels, fmt.Sprintf("z\xff%d-%d\xff", worker, n)...)
-		s.Key, s.Hash = wire.Identify(append(wire.AppendTenant(nil, b.Tenant), s.Labels...))
+	like, b := batch(20), wire.NewBatch("acme")
+	for i := range like.Series {
+		s := &like.Series[i]
+		b.AddCanonical(append(s.Labels(), fmt.Sprintf("z\xff%d-%d\xff", worker, n)...)).Samples = s.Samples
 	}
 	return b
 }
@@ -111,7 +110,7 @@ func checkAcknowledged(t *testing.T, c *cluster, b *wire.Batch, r Result) {
 	for i := range b.Series {
 		copies := 0
 		for _, id := range []string{"a", "b", "c", "d", "e"} {
-			if c.member(id).has(b.Series[i].Labels) {
+			if c.member(id).has(b.Series[i].Labels()) {
 				copies++
 			}
 		}

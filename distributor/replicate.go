@@ -122,7 +122,7 @@ func sizeOf(b *wire.Batch) int64 {
 	n := 128 * len(b.Metadata)
 	for i := range b.Series {
 		s := &b.Series[i]
-		n += 160 + len(s.Labels) + 24*len(s.Samples) + 512*len(s.Histograms) + 128*len(s.Exemplars)
+		n += 160 + s.LabelsSize() + 24*len(s.Samples) + 512*len(s.Histograms) + 128*len(s.Exemplars)
 	}
 	return int64(n)
 }

@@ -352,7 +352,7 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 // hands, so that the reader misses a series. Made one after the other, references come in order.
 func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, error) {
 	if w.labels.IsEmpty() {
-		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels)
+		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels())
 	}
 	w.tx.in.making.Lock()
 	defer w.tx.in.making.Unlock()
@@ -395,7 +395,7 @@ func (w *seriesWriter) fail(kind errs.Kind, reason error) {
 	}
 }
 
-func (w *seriesWriter) name() string { return wire.LabelsOf(&w.tx.builder, w.s.Labels).String() }
+func (w *seriesWriter) name() string { return wire.LabelsOf(&w.tx.builder, w.s.Labels()).String() }
 
 // exemplars appends the series' exemplars. The TSDB keeps none for a series that it does not hold.
 func (w *seriesWriter) exemplars() {
@@ -420,7 +420,7 @@ func (w *seriesWriter) exemplars() {
 		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
 	}
 	if w.ref == 0 && w.labels.IsEmpty() {
-		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels)
+		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels())
 	}
 	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
 		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))

@@ -187,7 +187,7 @@ func thanosFrame(s wire.Shard) *encoded {
 
 // appendTimeSeries appends s as a prometheus.TimeSeries. Start timestamps have no field there.
 func appendTimeSeries(dst []byte, s *wire.Series) []byte {
-	dst = appendCanonical(dst, s.Labels)
+	dst = appendCanonical(dst, s.Labels())
 	for _, p := range s.Samples {
 		content := sizeFixed + sizeTime(p.T)
 		dst = protowire.AppendVarint(append(dst, 2<<3|2), uint64(content))

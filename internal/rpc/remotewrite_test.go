@@ -41,7 +41,7 @@ func TestRemoteWriteForms(t *testing.T) {
 		line := way + " " + string(b.Tenant)
 		lb := labels.NewScratchBuilder(4)
 		for _, s := range b.Series {
-			line += fmt.Sprint(" ", wire.LabelsOf(&lb, s.Labels), len(s.Samples), len(s.Exemplars))
+			line += fmt.Sprint(" ", wire.LabelsOf(&lb, s.Labels()), len(s.Samples), len(s.Exemplars))
 		}
 		log = append(log, line)
 	}

@@ -85,7 +85,7 @@ func describe(s wire.Shard) string {
 	lb := labels.NewScratchBuilder(4)
 	for _, i := range s.Series {
 		one := s.Batch.Series[i]
-		fmt.Fprint(&b, " ", wire.LabelsOf(&lb, one.Labels), one.Key, one.Hash, one.Samples)
+		fmt.Fprint(&b, " ", wire.LabelsOf(&lb, one.Labels()), one.Key, one.Hash, one.Samples)
 	}
 	for _, i := range s.Metadata {
 		fmt.Fprint(&b, " ", s.Batch.Metadata[i])

@@ -84,7 +84,7 @@ func (c *conversion) series(name string, m *dto.Metric, extra labels.Label) *wir
 	}
 	c.seen[s.Key] = true
 	if m.TimestampMs == nil { // Prometheus marks no series stale that brings its own timestamps
-		c.live[s.Key] = s.Labels
+		c.live[s.Key] = s.Labels()
 	}
 	return s
 }
@@ -183,11 +183,6 @@ func (c *conversion) staleMarkers(before map[wire.Key][]byte) {
 		if c.seen[key] {
 			continue
 		}
-		full := append(wire.AppendTenant(nil, c.opts.Tenant), ls...)
-		_, hash := wire.Identify(full)
-		c.batch.Series = append(c.batch.Series, wire.Series{
-			Labels: ls, Key: key, Hash: hash,
-			Samples: []wire.Sample{{T: c.t, V: math.Float64frombits(value.StaleNaN)}},
-		})
+		c.batch.AddCanonical(ls).Samples = []wire.Sample{{T: c.t, V: math.Float64frombits(value.StaleNaN)}}
 	}
 }

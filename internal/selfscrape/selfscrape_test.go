@@ -84,7 +84,7 @@ func (d description) add(ls labels.Labels, what string, args ...any) {
 func describeBatch(b *wire.Batch) description {
 	d, builder := description{}, labels.NewScratchBuilder(8)
 	for _, s := range b.Series {
-		ls := wire.LabelsOf(&builder, s.Labels)
+		ls := wire.LabelsOf(&builder, s.Labels())
 		for _, x := range s.Samples {
 			d.add(ls, "%d %x", x.T, math.Float64bits(x.V))
 		}
@@ -290,11 +290,11 @@ func (r *recorder) push(_ context.Context, b *wire.Batch) error {
 	p := pushed{values: map[string]float64{}, metadata: len(b.Metadata)}
 	builder := labels.NewScratchBuilder(4)
 	for _, s := range b.Series {
-		full := append(wire.AppendTenant(nil, b.Tenant), s.Labels...)
+		full := append(wire.AppendTenant(nil, b.Tenant), s.Labels()...)
 		if key, hash := wire.Identify(full); key != s.Key || hash != s.Hash {
 			panic("wrong identity")
 		}
-		p.values[wire.LabelsOf(&builder, s.Labels).Get(model.MetricNameLabel)] = s.Samples[0].V
+		p.values[wire.LabelsOf(&builder, s.Labels()).Get(model.MetricNameLabel)] = s.Samples[0].V
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,17 +47,32 @@ type Metadata struct {
 
 // Series is one series of a Batch with what the request says of it. Every slice belongs to the Batch.
 type Series struct {
-	// Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant. LabelsOf builds labels from them.
-	Labels     []byte
+	labels []byte // canonical, or (from is set) as the sender of from spelled them
+	from   *Batch // what such labels are to be read with; nil = they are canonical
+	size   int    // of the canonical labels
+
 	Key        Key    // identity within this process: caches are keyed by it
 	Hash       uint64 // placement key: xxhash64 of tenant Sep Labels, exactly Thanos's
 	Samples    []Sample
 	Histograms []Histogram
 	Exemplars  []Exemplar
 	// Hint, when not nil, is a word for whoever stores the series to find it by the next time. It is the same for all
-	// batches that have the series by its number in a stream, 0 at first, and means nothing to others.
+	// batches that have the series by its number in a stream, or by the same Known, 0 at first, and means nothing to others.
 	Hint *atomic.Uint64
 }
+
+// Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant; LabelsOf builds labels
+// from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
+// what is rare, and once. They belong to the Batch: do not change them, do not keep them.
+func (s *Series) Labels() []byte {
+	if s.from == nil {
+		return s.labels
+	}
+	return s.from.respell(s.labels)
+}
+
+// LabelsSize is len(s.Labels()), without making them.
+func (s *Series) LabelsSize() int { return s.size }
 
 // Failure is a series of a request that was not stored, or not wholly.
 type Failure struct {

@@ -16,8 +16,13 @@ func NewBatch(id tenant.ID) *Batch {
 
 // Add appends a series with valid labels and returns it, to hang samples on. The pointer is good until the next Add.
 func (b *Batch) Add(ls labels.Labels) *Series {
-	full := AppendLabels(AppendTenant(nil, b.Tenant), ls)
+	return b.AddCanonical(AppendLabels(nil, ls))
+}
+
+// AddCanonical is Add for labels in canonical bytes, which are copied.
+func (b *Batch) AddCanonical(labels []byte) *Series {
+	full := append(AppendTenant(nil, b.Tenant), labels...)
 	key, hash := Identify(full)
-	b.Series = append(b.Series, Series{Labels: full[len(b.Tenant)+1:], Key: key, Hash: hash})
+	b.Series = append(b.Series, Series{labels: full[len(b.Tenant)+1:], size: len(full) - len(b.Tenant) - 1, Key: key, Hash: hash})
 	return &b.Series[len(b.Series)-1]
 }

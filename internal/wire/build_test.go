@@ -24,9 +24,12 @@ func typicalLabels(i int) labels.Labels {
 	)
 }
 
-func typicalV1(series int) []byte {
+func typicalV1(series int) []byte { return typicalFrom(0, series) }
+
+// typicalFrom has the series first, first+1, ...
+func typicalFrom(first, series int) []byte {
 	var req prompb.WriteRequest
-	for i := range series {
+	for i := first; i < first+series; i++ {
 		req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
 			Labels:  prompb.FromLabels(typicalLabels(i), nil),
 			Samples: []prompb.Sample{{Value: float64(i) + 0.25, Timestamp: 1790000000000}},

@@ -62,8 +62,8 @@ func TestOneSeriesOneKey(t *testing.T) {
 		if want == nil {
 			want = s
 		}
-		if s.Key != want.Key || s.Hash != want.Hash || string(s.Labels) != string(want.Labels) {
-			t.Fatalf("%q has key %x, want %x of %q", s.Labels, s.Key, want.Key, want.Labels)
+		if s.Key != want.Key || s.Hash != want.Hash || string(s.Labels()) != string(want.Labels()) {
+			t.Fatalf("%q has key %x, want %x of %q", s.Labels(), s.Key, want.Key, want.Labels())
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))

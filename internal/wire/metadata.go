@@ -188,7 +188,11 @@ func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	if meta.typ == 0 && len(help) == 0 && len(unit) == 0 || b.families.see(meta.name) {
 		return true
 	}
-	family := familyOf(valueOf(labels, nameLabel), meta.typ)
+	metric := valueOf(labels, nameLabel)
+	if meta.name >= 0 {
+		metric = b.symbols[meta.name].bytes(b.msg)
+	}
+	family := familyOf(metric, meta.typ)
 	if _, ok := b.families.names[string(family)]; ok {
 		return true
 	}

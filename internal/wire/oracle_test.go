@@ -227,13 +227,13 @@ func (o *outcome) check(t testing.TB, b *Batch) {
 func (want *oracleSeries) check(t testing.TB, id tenant.ID, got *Series) {
 	t.Helper()
 	var builder labels.ScratchBuilder
-	if ls := LabelsOf(&builder, got.Labels); !labels.Equal(ls, want.labels) {
+	if ls := LabelsOf(&builder, got.Labels()); !labels.Equal(ls, want.labels) {
 		t.Fatalf("labels %s, want %s", ls, want.labels)
 	}
 	full := []byte(string(id) + "\xff")
 	want.labels.Range(func(l labels.Label) { full = append(full, l.Name+"\xff"+l.Value+"\xff"...) })
-	if !bytes.Equal(got.Labels, full[len(id)+1:]) {
-		t.Fatalf("canonical bytes %q, want %q", got.Labels, full[len(id)+1:])
+	if !bytes.Equal(got.Labels(), full[len(id)+1:]) {
+		t.Fatalf("canonical bytes %q, want %q", got.Labels(), full[len(id)+1:])
 	}
 	if h := xxh3.Hash128(full); got.Key != (Key{h.Hi, h.Lo}) || got.Hash != xxhash.Sum64(full) {
 		t.Fatalf("key %x, hash %x of %q", got.Key, got.Hash, full)

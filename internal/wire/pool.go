@@ -15,13 +15,17 @@ type scratch struct {
 	histograms []Histogram
 	exemplars  []Exemplar
 
-	msg   []byte // the message while it is decoded
+	msg   []byte // the message
 	limit int    // how long canonical may become
 	budget
+	body       *Buffer // what msg is in, if it goes back to its pool with the batch
+	look       lookup
+	v2         bool // msg is of remote write 2.0
 	symbols    []symbol
 	plainTable bool // every symbol may be used in a label as it is
 
 	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
+	gathered []Key    // hashes of the symbols of the series at hand (remote write 2.0)
 	refIdx   []uint32 // label references of the same, before they are pairs (remote write 2.0)
 	families familySet
 	hist     protoHistogram
@@ -59,6 +63,7 @@ func recycle(b *Batch) {
 	clear(b.histograms)
 	clear(b.Metadata)
 	clear(b.Rejected)
+	clear(b.Series)
 	b.Series = reuse(b.Series)
 	b.Metadata = reuse(b.Metadata)
 	b.Rejected = reuse(b.Rejected)
@@ -70,7 +75,12 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.lost, b.msg, b.budget = Failure{}, nil, budget{}
+	b.lost, b.msg, b.budget, b.look, b.v2 = Failure{}, nil, budget{}, lookup{}, false
+	b.gathered = reuse(b.gathered)
+	if b.body != nil {
+		PutBuffer(b.body)
+		b.body = nil
+	}
 	batches.Put(b)
 }
 

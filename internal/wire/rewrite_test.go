@@ -32,9 +32,9 @@ func numbered(t testing.TB, n int) *Batch {
 func checkIdentity(t *testing.T, b *Batch) {
 	t.Helper()
 	for i, s := range b.Series {
-		key, hash := Identify(append(AppendTenant(nil, b.Tenant), s.Labels...))
+		key, hash := Identify(append(AppendTenant(nil, b.Tenant), s.Labels()...))
 		if s.Key != key || s.Hash != hash {
-			t.Errorf("%s series %d %s: key or hash is not that of its labels", b.Tenant, i, textOf(s.Labels))
+			t.Errorf("%s series %d %s: key or hash is not that of its labels", b.Tenant, i, textOf(s.Labels()))
 		}
 	}
 }
@@ -46,7 +46,7 @@ func TestRewrite(t *testing.T) {
 	r.Keep(0)
 	r.Reject(1, errs.Limited, "too much")
 	r.Put(2, testTenant, []byte("__name__\xffother\xff"), []byte("z\xfflast\xff"))
-	r.Put(3, "elsewhere", src.Series[3].Labels)
+	r.Put(3, "elsewhere", src.Series[3].Labels())
 	r.Keep(5)
 	r.Describe(1, "elsewhere")
 	outs := r.Done()
@@ -59,7 +59,7 @@ func TestRewrite(t *testing.T) {
 	checkIdentity(t, away)
 	var texts []string
 	for i, s := range home.Series {
-		texts = append(texts, fmt.Sprint(home.Origin(i), textOf(s.Labels), s.Samples[0].V))
+		texts = append(texts, fmt.Sprint(home.Origin(i), textOf(s.Labels()), s.Samples[0].V))
 	}
 	want := []string{`0{__name__="up", n="0", z="last"}0`, `2{__name__="other", z="last"}2`, `5{__name__="up", n="5", z="last"}5`}
 	if !slices.Equal(texts, want) {
@@ -83,7 +83,7 @@ func TestRewrite(t *testing.T) {
 	}
 	home.Release()
 	away.Release()
-	if !bytes.Equal(third[0].Series[0].Labels, []byte("__name__\xffup\xffn\xff5\xffz\xfflast\xff")) {
+	if !bytes.Equal(third[0].Series[0].Labels(), []byte("__name__\xffup\xffn\xff5\xffz\xfflast\xff")) {
 		t.Fatal("labels were recycled while a batch of a batch referred to them")
 	}
 	third[0].Release()
@@ -114,7 +114,7 @@ func TestRewriteToManyTenants(t *testing.T) {
 	src := numbered(t, 300)
 	r := Rewrite(src)
 	for i := range src.Series {
-		r.Put(i, tenant.ID(fmt.Sprint("t", i%30)), src.Series[i].Labels)
+		r.Put(i, tenant.ID(fmt.Sprint("t", i%30)), src.Series[i].Labels())
 	}
 	outs := r.Done()
 	if len(outs) != 31 { // and the metadata of the source's tenant
@@ -140,7 +140,7 @@ func TestRewriteAllocates(t *testing.T) {
 func rewriteAll(src *Batch) {
 	r := Rewrite(src)
 	for i := range src.Series {
-		l := src.Series[i].Labels
+		l := src.Series[i].Labels()
 		r.Put(i, src.Tenant, l[:len("__name__=up=")], l[len(l)-len("z=last="):])
 	}
 	for _, b := range r.Done() {

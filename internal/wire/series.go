@@ -69,8 +69,10 @@ func (b *Batch) keep(at mark, full []byte) {
 		return
 	}
 	key, hash := Identify(full)
+	labels := full[len(b.Tenant)+1 : len(full) : len(full)]
 	b.Series = append(b.Series, Series{
-		Labels:     full[len(b.Tenant)+1 : len(full) : len(full)],
+		labels:     labels,
+		size:       len(labels),
 		Key:        key,
 		Hash:       hash,
 		Samples:    since(b.samples, at.samples),

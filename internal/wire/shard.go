@@ -30,8 +30,8 @@ func AppendShard(dst []byte, s Shard) []byte {
 	for _, i := range s.Series {
 		one := &s.Batch.Series[i]
 		shape := shapeOf(one)
-		dst = binary.AppendUvarint(dst, uint64(len(one.Labels)))
-		dst = append(append(dst, one.Labels...), shape)
+		dst = binary.AppendUvarint(dst, uint64(one.LabelsSize()))
+		dst = append(append(dst, one.Labels()...), shape)
 		dst, clock = appendItems(dst, one, shape, clock)
 	}
 	return appendMetadata(dst, s)
@@ -170,7 +170,7 @@ func (b *Batch) identify(labels []byte) Series {
 	from := len(b.canonical)
 	b.canonical = append(AppendTenant(b.canonical, b.Tenant), labels...)
 	key, hash := Identify(b.canonical[from:])
-	return Series{Labels: since(b.canonical, len(b.canonical)-len(labels)), Key: key, Hash: hash}
+	return Series{labels: since(b.canonical, len(b.canonical)-len(labels)), size: len(labels), Key: key, Hash: hash}
 }
 
 // readItems reads what s has, adds s to b and returns the clock after it.

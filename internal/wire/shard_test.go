@@ -45,12 +45,13 @@ func TestShardGolden(t *testing.T) {
 
 func sameBatch(t testing.TB, got, want *Batch) {
 	t.Helper()
-	if got.Tenant != want.Tenant || len(got.Series) != len(want.Series) || fmt.Sprint(got.Metadata) != fmt.Sprint(want.Metadata) {
+	if got.Tenant != want.Tenant || len(got.Series) != len(want.Series) || fmt.Sprint(got.Metadata) != fmt.Sprint(want.Metadata) ||
+		fmt.Sprint(got.Rejected) != fmt.Sprint(want.Rejected) {
 		t.Fatalf("tenant %s, %d series, metadata %v; want %s, %d, %v", got.Tenant, len(got.Series), got.Metadata, want.Tenant, len(want.Series), want.Metadata)
 	}
 	for i := range want.Series {
 		g, w := got.Series[i], want.Series[i]
-		if !bytes.Equal(g.Labels, w.Labels) || g.Key != w.Key || g.Hash != w.Hash ||
+		if !bytes.Equal(g.Labels(), w.Labels()) || g.Key != w.Key || g.Hash != w.Hash ||
 			fmt.Sprint(g.Samples, g.Exemplars) != fmt.Sprint(w.Samples, w.Exemplars) || len(g.Histograms) != len(w.Histograms) {
 			t.Fatalf("series %d is %+v, want %+v", i, g, w)
 		}
@@ -96,7 +97,7 @@ func TestShardDamaged(t *testing.T) {
 	f := func(labels string) {
 		t.Helper()
 		b := NewBatch(testTenant)
-		b.Series = []Series{{Labels: []byte(labels), Samples: []Sample{{}}}}
+		b.Series = []Series{{labels: []byte(labels), size: len(labels), Samples: []Sample{{}}}}
 		if _, err := DecodeShard(AppendShard(nil, All(b))); errs.KindOf(err) != errs.Invalid {
 			t.Errorf("%q: error %v", labels, err)
 		}
@@ -140,7 +141,7 @@ func FuzzDecodeShard(f *testing.F) {
 		}
 		sameBatch(t, again, b)
 		for i := range b.Series {
-			ls := LabelsOf(&labels.ScratchBuilder{}, b.Series[i].Labels)
+			ls := LabelsOf(&labels.ScratchBuilder{}, b.Series[i].Labels())
 			full := AppendLabels(AppendTenant(nil, b.Tenant), ls)
 			if key, hash := Identify(full); key != b.Series[i].Key || hash != b.Series[i].Hash {
 				t.Fatalf("%s is not in canonical form", ls)

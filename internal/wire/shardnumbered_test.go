@@ -277,8 +277,8 @@ func TestCollidingKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range b.Series {
-			if !bytes.Equal(got.Series[i].Labels, b.Series[i].Labels) || got.Series[i].Samples[0].V != b.Series[i].Samples[0].V {
-				t.Errorf("series %d became %q", i, got.Series[i].Labels)
+			if !bytes.Equal(got.Series[i].Labels(), b.Series[i].Labels()) || got.Series[i].Samples[0].V != b.Series[i].Samples[0].V {
+				t.Errorf("series %d became %q", i, got.Series[i].Labels())
 			}
 		}
 	}
@@ -307,7 +307,7 @@ func TestNamesAreShared(t *testing.T) {
 	names := NewNames()
 	p, q := newPair(t, names), newPair(t, names)
 	a, b := p.pass(few("a", 1)), q.pass(few("a", 0, 1))
-	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint || &a.Series[0].Labels[0] != &b.Series[1].Labels[0] {
+	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint || &a.Series[0].Labels()[0] != &b.Series[1].Labels()[0] {
 		t.Error("two streams have a series of their own each")
 	}
 	a.Series[0].Hint.Store(42)
@@ -326,7 +326,7 @@ func TestNamesAreShared(t *testing.T) {
 	if _, err := q.d.Decode(q.frame(few("a", 1))); err == nil {
 		t.Error("a closed decoder decodes")
 	}
-	if string(a.Series[0].Labels) != string(b.Series[1].Labels) { // still good
+	if string(a.Series[0].Labels()) != string(b.Series[1].Labels()) { // still good
 		t.Error("labels changed")
 	}
 }
@@ -343,7 +343,8 @@ func TestNumberedRefusals(t *testing.T) {
 	p.pass(few("a", 1)).Release()
 
 	bad := few("a", 2, 3)
-	bad.Batch.Series[0].Labels = []byte("b\xffb\xffa\xffb\xff") // not sorted
+	bad.Batch.Series[0].labels = []byte("b\xffb\xffa\xffb\xff") // not sorted
+	bad.Batch.Series[0].size = len(bad.Batch.Series[0].labels)
 	refused(p.frame(bad))
 	p.pass(few("a", 1, 3)).Release() // 3 was in the refused frame
 	refused(p.frame(Shard{Batch: bad.Batch, Series: []int32{0}}))
@@ -455,8 +456,8 @@ func FuzzNumbered(f *testing.F) {
 		b, err := p.d.Decode(frame)
 		if err == nil {
 			for i := range b.Series {
-				full := append(AppendTenant(nil, b.Tenant), b.Series[i].Labels...)
-				if key, hash := Identify(full); key != b.Series[i].Key || hash != b.Series[i].Hash || !isCanonical(b.Series[i].Labels) {
+				full := append(AppendTenant(nil, b.Tenant), b.Series[i].Labels()...)
+				if key, hash := Identify(full); key != b.Series[i].Key || hash != b.Series[i].Hash || !isCanonical(b.Series[i].Labels()) {
 					t.Fatalf("series %d is %q", i, full)
 				}
 			}

@@ -177,6 +177,9 @@ func (b *Batch) Reject(f Failure) {
 // Memory is about how many bytes b takes.
 func (b *Batch) Memory() int64 {
 	n := len(b.canonical) + seriesSize*len(b.Series) + arenaItem[arenaSamples]*len(b.samples) + exemplarSize*len(b.exemplars) + metadataSize*len(b.Metadata)
+	if b.body != nil {
+		n += cap(b.body.compressed) + cap(b.body.decoded)
+	}
 	for i := range b.histograms {
 		n += histogramSize + b.histograms[i].memory()
 	}

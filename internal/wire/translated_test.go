@@ -71,8 +71,8 @@ func TestTranslated(t *testing.T) {
 	want := NewBatch("acme")
 	s := want.Add(good)
 	for i := range b.Series {
-		if b.Series[i].Key != s.Key || b.Series[i].Hash != s.Hash || string(b.Series[i].Labels) != string(s.Labels) {
-			t.Fatalf("series %q, want %q", b.Series[i].Labels, s.Labels)
+		if b.Series[i].Key != s.Key || b.Series[i].Hash != s.Hash || string(b.Series[i].Labels()) != string(s.Labels()) {
+			t.Fatalf("series %q, want %q", b.Series[i].Labels(), s.Labels())
 		}
 	}
 	if len(b.Series) != 2 || len(b.Series[0].Samples) != 1 || len(b.Series[1].Histograms) != 1 || b.Series[1].Samples != nil {

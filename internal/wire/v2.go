@@ -9,15 +9,23 @@ import (
 // DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. Rejected
 // are also series with label references that are odd in number or outside of the symbol table, and series without any
 // sample.
-func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) { return DecodeV2Within(id, msg, nil) }
+func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
+	b, err := (*Known)(nil).DecodeV2(id, msg, nil)
+	if err == nil {
+		b.msg = nil
+	}
+	return b, err
+}
 
-// DecodeV2Within is DecodeV2 for who has to ask for the memory of the Batch.
-func DecodeV2Within(id tenant.ID, msg []byte, room Room) (*Batch, error) {
+// DecodeV2 is the function DecodeV2 for who has to ask for the memory of the Batch, faster for series that k knows. The
+// batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
+func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
+	b.look, b.v2 = k.lookup(id), true
 	b.within(room)
 	pos := b.symbolsV2(b.msg)
 	if pos >= 0 {
@@ -28,7 +36,6 @@ func DecodeV2Within(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 		b.Release()
 		return nil, err
 	}
-	b.msg = nil
 	return b, nil
 }
 
@@ -37,6 +44,7 @@ func DecodeV2Within(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 type symbol struct {
 	at, size uint32
 	prefix   uint64
+	hash     Key // only with a Known
 }
 
 func (s *symbol) bytes(msg []byte) []byte { return msg[s.at : s.at+s.size] }
@@ -69,7 +77,11 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.more(arenaSymbols, len(b.symbols)) {
 			return faultExpand
 		}
-		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next), prefixOf(msg[next:end])})
+		s := symbol{at: uint32(next), size: uint32(end - next), prefix: prefixOf(msg[next:end])}
+		if b.look.known != nil {
+			s.hash = hashOf(msg[next:end])
+		}
+		b.symbols = append(b.symbols, s)
 		b.plainTable = b.plainTable && end-next <= MaxLabelLength && utf8.Valid(msg[next:end])
 		pos = end
 	}
@@ -112,6 +124,7 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
 	var meta metadataV2
+	var spelled []byte // the references, when they are in one field
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
 		if next < 0 {
@@ -119,7 +132,10 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 		}
 		switch {
 		case num == 1:
-			pos = b.refsV2(m, next, typ)
+			first := len(b.refIdx) == 0
+			if pos = b.refsV2(m, next, typ); pos >= 0 {
+				spelled = packed(m[next:pos], typ, first)
+			}
 		case num > 5:
 			pos = skip(m, next, typ)
 		default:
@@ -129,14 +145,77 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 			return pos
 		}
 	}
-	if fault := b.endV2(at, &meta); fault < 0 {
+	if fault := b.endV2(at, &meta, spelled); fault < 0 {
 		return fault
 	}
 	return pos
 }
 
+// packed is field, a list of references with its length, if it is the first one and has all of them; else nil.
+func packed(field []byte, typ int, first bool) []byte {
+	if _, end := span(field, 0, typ); !first || end != len(field) {
+		return nil
+	}
+	return field
+}
+
 // endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
-func (b *Batch) endV2(at mark, meta *metadataV2) int {
+func (b *Batch) endV2(at mark, meta *metadataV2, spelled []byte) int {
+	if b.look.known == nil || spelled == nil {
+		return b.endNewV2(at, meta)
+	}
+	hashes := b.gather()
+	if hashes == nil {
+		return b.endNewV2(at, meta)
+	}
+	id := b.look.spelled(hashes)
+	if slot := b.look.get(id); slot != nil {
+		return b.endKnownV2(at, meta, slot, spelled)
+	}
+	n, name := len(b.Series), b.metricRef()
+	fault := b.endNewV2(at, meta)
+	if fault >= 0 && len(b.Series) > n {
+		b.learn(&b.Series[n], id, name)
+	}
+	return fault
+}
+
+// metricRef is where in refIdx the value of the metric name is, 0 if nowhere.
+func (b *Batch) metricRef() int {
+	for i := 0; i+1 < len(b.refIdx); i += 2 {
+		if string(b.symbols[b.refIdx[i]].bytes(b.msg)) == nameLabel {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// endKnownV2 is endV2 for a series that is known.
+func (b *Batch) endKnownV2(at mark, meta *metadataV2, slot *knownSlot, spelled []byte) int {
+	if fault := b.faultV2(at, meta); fault != "" {
+		b.drop(at, func() string { return fault + " in " + textOf(b.respell(spelled)) })
+		return 0
+	}
+	meta.name = int(b.refIdx[slot.name])
+	if !b.keepKnown(at, slot, spelled) || !b.metadataV2(meta, nil) {
+		return faultExpand
+	}
+	return 0
+}
+
+// faultV2 is what is wrong with a series but its labels, "" = nothing.
+func (b *Batch) faultV2(at mark, meta *metadataV2) string {
+	switch {
+	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
+		return "a metadata reference outside of the symbol table"
+	case b.empty(at):
+		return "no sample"
+	}
+	return ""
+}
+
+// endNewV2 is endV2 for a series whose labels must be looked at.
+func (b *Batch) endNewV2(at mark, meta *metadataV2) int {
 	full, name := b.plainRefs()
 	if full == nil {
 		if fault := b.resolve(0); fault != "" {
@@ -152,12 +231,8 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 		}
 	}
 	labels := full[len(b.Tenant)+1:]
-	switch {
-	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
-		b.drop(at, func() string { return "a metadata reference outside of the symbol table in " + textOf(labels) })
-		return 0
-	case b.empty(at):
-		b.drop(at, func() string { return "no sample in " + textOf(labels) })
+	if fault := b.faultV2(at, meta); fault != "" {
+		b.drop(at, func() string { return fault + " in " + textOf(labels) })
 		return 0
 	}
 	b.keep(at, full)

@@ -65,7 +65,7 @@ func stored(b *wire.Batch) (samples []string, metadata map[string]string) {
 	var builder labels.ScratchBuilder
 	for i := range b.Series {
 		s := &b.Series[i]
-		ls := wire.LabelsOf(&builder, s.Labels)
+		ls := wire.LabelsOf(&builder, s.Labels())
 		var es []string
 		for _, e := range s.Exemplars {
 			es = append(es, exemplarText(e.T, e.V, wire.LabelsOf(&builder, e.Labels)))

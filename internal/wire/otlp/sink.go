@@ -125,7 +125,7 @@ func (s *sink) rejected(failures []wire.Failure) int {
 			continue
 		}
 		key.begin(f, timeOf(series))
-		for rest := series.Labels; len(rest) > 0; {
+		for rest := series.Labels(); len(rest) > 0; {
 			var name, value string
 			name, value, rest = wire.NextLabel(rest)
 			key.label(f, name, value)

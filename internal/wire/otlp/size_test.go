@@ -216,15 +216,15 @@ func FuzzTranslate(f *testing.F) {
 		defer again.Release()
 		for i := range got.Batch.Series {
 			s := &got.Batch.Series[i]
-			if string(again.Series[i].Labels) != string(s.Labels) || again.Series[i].Key != s.Key || len(s.Samples)+len(s.Histograms) != 1 {
-				t.Fatalf("series %q became %q", s.Labels, again.Series[i].Labels)
+			if string(again.Series[i].Labels()) != string(s.Labels()) || again.Series[i].Key != s.Key || len(s.Samples)+len(s.Histograms) != 1 {
+				t.Fatalf("series %q became %q", s.Labels(), again.Series[i].Labels())
 			}
 			last := ""
-			for rest := s.Labels; len(rest) > 0; {
+			for rest := s.Labels(); len(rest) > 0; {
 				var name, value string
 				name, value, rest = wire.NextLabel(rest)
 				if name <= last || value == "" || !utf8.ValidString(name+value) {
-					t.Fatalf("labels %q are not canonical", s.Labels)
+					t.Fatalf("labels %q are not canonical", s.Labels())
 				}
 				last = name
 			}

@@ -131,7 +131,7 @@ func TestRejectedByFailures(t *testing.T) {
 		var failures []wire.Failure
 		for i := range got.Batch.Series {
 			s := &got.Batch.Series[i]
-			text := strings.ReplaceAll(string(s.Labels), "\xff", " ")
+			text := strings.ReplaceAll(string(s.Labels()), "\xff", " ")
 			for _, m := range match {
 				if strings.Contains(text, m) {
 					failures = append(failures, wire.Failure{Series: i, Kind: errs.Conflict, Samples: len(s.Samples), Histograms: len(s.Histograms)})
@@ -234,7 +234,7 @@ func TestPromotePerTenant(t *testing.T) {
 		t.Helper()
 		got := translate(t, Protobuf, encode(Protobuf, md), opts)
 		defer got.Batch.Release()
-		text := string(got.Batch.Series[0].Labels)
+		text := string(got.Batch.Series[0].Labels())
 		if !strings.Contains(text, want) || without != "" && strings.Contains(text, without) {
 			t.Errorf("labels %q, want %s without %s", text, want, without)
 		}

@@ -1,0 +1,198 @@
+package wire
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// Known remembers the identity of series by the bytes that senders name them with, so that the labels of a series that
+// comes again are neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time, and a
+// series that is spelled in two ways has two entries with one Key.
+//
+// What it is asked by is a 128-bit hash of those bytes (of 2.0: of the hashes of the symbols that they refer to), mixed
+// with numbers that are random for each process and different for each tenant. Entries of an hour without use go when
+// room is needed.
+//
+// Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil *Known knows
+// nothing.
+type Known struct {
+	table atomic.Pointer[knownTable]
+	most  int
+	start time.Time
+	seed  [2]uint64
+
+	mu   sync.Mutex // guards writes: used, and the swap of table
+	used int
+}
+
+// knownTable is probed linearly, over at most maxProbes slots.
+type knownTable struct{ slots []knownSlot }
+
+// knownSlot is one cache line. What is not atomic is written once, before used first becomes non-zero.
+type knownSlot struct {
+	spelled Key
+	key     Key
+	hash    uint64
+	size    uint32 // of the canonical labels
+	name    uint32 // of 2.0: the position of the metric name's value among the references
+	hint    atomic.Uint64
+	used    atomic.Uint32 // when, in ticks of Known plus one; 0 = empty
+	_       uint32
+}
+
+const (
+	maxProbes  = 32
+	firstKnown = 1 << 10
+	knownTick  = time.Minute
+	knownAge   = 60 // ticks
+)
+
+// NewKnown is a memory for up to most series, of 64 to 130 bytes each.
+func NewKnown(most int) *Known {
+	k := &Known{most: most, start: time.Now(), seed: [2]uint64{rand.Uint64(), rand.Uint64()}}
+	k.table.Store(&knownTable{make([]knownSlot, min(firstKnown, most))})
+	return k
+}
+
+// lookup is what one request asks a Known with.
+type lookup struct {
+	known *Known
+	salt  Key
+	now   uint32
+}
+
+func (k *Known) lookup(id tenant.ID) lookup {
+	if k == nil {
+		return lookup{}
+	}
+	return lookup{
+		known: k, now: uint32(time.Since(k.start)/knownTick) + 1,
+		salt: Key{Hi: xxh3.HashStringSeed(string(id), k.seed[0]), Lo: xxh3.HashStringSeed(string(id), k.seed[1])},
+	}
+}
+
+func hashOf(bytes []byte) Key {
+	h := xxh3.Hash128(bytes)
+	return Key{Hi: h.Hi, Lo: h.Lo}
+}
+
+// spelled hashes how a series was named.
+func (l *lookup) spelled(bytes []byte) Key {
+	h := hashOf(bytes)
+	return Key{Hi: h.Hi ^ l.salt.Hi, Lo: h.Lo ^ l.salt.Lo}
+}
+
+func (t *knownTable) at(spelled Key) int {
+	i, _ := bits.Mul64(spelled.Hi, uint64(len(t.slots)))
+	return int(i)
+}
+
+// get finds what is known of a series; nil = nothing.
+func (l *lookup) get(spelled Key) *knownSlot {
+	t := l.known.table.Load()
+	i := t.at(spelled)
+	for range maxProbes {
+		s := &t.slots[i]
+		used := s.used.Load()
+		if used == 0 {
+			return nil
+		}
+		if s.spelled == spelled {
+			if used != l.now {
+				s.used.Store(l.now)
+			}
+			return s
+		}
+		if i++; i == len(t.slots) {
+			i = 0
+		}
+	}
+	return nil
+}
+
+// put remembers s, and gives its place, or nil where there is none.
+func (l *lookup) put(spelled Key, s *Series, name int) *knownSlot {
+	k := l.known
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := k.table.Load()
+	if k.used >= len(t.slots)/4*3 {
+		t = k.renew(t, l.now)
+	}
+	slot := t.free(spelled)
+	if slot == nil || slot.used.Load() != 0 {
+		return slot
+	}
+	slot.spelled, slot.key, slot.hash = spelled, s.Key, s.Hash
+	slot.size, slot.name = uint32(s.size), uint32(name)
+	slot.used.Store(l.now)
+	k.used++
+	return slot
+}
+
+// free is the slot for spelled: the one that has it, else an empty one, else none.
+func (t *knownTable) free(spelled Key) *knownSlot {
+	i := t.at(spelled)
+	for range maxProbes {
+		s := &t.slots[i]
+		if s.used.Load() == 0 || s.spelled == spelled {
+			return s
+		}
+		if i++; i == len(t.slots) {
+			i = 0
+		}
+	}
+	return nil
+}
+
+// renew replaces the table by one with room: larger, or without what is old, or empty when all that it may hold is in
+// use. With k.mu held.
+func (k *Known) renew(t *knownTable, now uint32) *knownTable {
+	recent := func(s *knownSlot) bool { used := s.used.Load(); return used != 0 && used+knownAge >= now }
+	live := 0
+	for i := range t.slots {
+		if recent(&t.slots[i]) {
+			live++
+		}
+	}
+	n := max(firstKnown, live*5/2)
+	if n > k.most/3*4 {
+		n = k.most / 3 * 4
+	}
+	fresh := &knownTable{make([]knownSlot, max(n, 1))}
+	k.used = 0
+	if live <= n/2 {
+		for i := range t.slots {
+			if s := &t.slots[i]; recent(s) {
+				if to := fresh.free(s.spelled); to != nil && to.used.Load() == 0 {
+					to.spelled, to.key, to.hash, to.size, to.name = s.spelled, s.key, s.hash, s.size, s.name
+					to.hint.Store(s.hint.Load())
+					to.used.Store(s.used.Load())
+					k.used++
+				}
+			}
+		}
+	}
+	k.table.Store(fresh)
+	return fresh
+}
+
+// Memory is about how many bytes k takes.
+func (k *Known) Memory() int64 {
+	return int64(len(k.table.Load().slots)) * int64(unsafe.Sizeof(knownSlot{}))
+}
+
+// Len is how many ways of naming a series k remembers.
+func (k *Known) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used
+}

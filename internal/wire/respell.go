@@ -1,0 +1,88 @@
+package wire
+
+import "unsafe"
+
+// Own hands over the buffer that the message of b is in: it goes back to its pool with b.
+func (b *Batch) Own(buf *Buffer) { b.body = buf }
+
+// learn remembers s, the last series of b, under id.
+func (b *Batch) learn(s *Series, id Key, name int) {
+	if slot := b.look.put(id, s, name); slot != nil {
+		s.Hint = &slot.hint
+	}
+}
+
+// keepKnown is keep for a series that is known and spelled so. It is false when the message asks for too much.
+func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
+	if b.v2 && !b.charge(int(slot.size)) { // what the labels take when they are asked for; in 1.0 they are in the message
+		return false
+	}
+	if b.lost.Histograms+b.lost.Exemplars > 0 {
+		lost := b.lost
+		b.lost = Failure{}
+		b.reject(lost, func() string { return lost.Reason + " in " + textOf(b.respell(spelled)) })
+	}
+	if len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars {
+		b.undo(at)
+		return true
+	}
+	b.Series = append(b.Series, Series{
+		labels:     spelled,
+		from:       b,
+		size:       int(slot.size),
+		Key:        slot.key,
+		Hash:       slot.hash,
+		Hint:       &slot.hint,
+		Samples:    since(b.samples, at.samples),
+		Histograms: since(b.histograms, at.histograms),
+		Exemplars:  since(b.exemplars, at.exemplars),
+	})
+	return true
+}
+
+// respell gives the canonical labels of a known series of b. It changes nothing of b, which several goroutines may read.
+func (b *Batch) respell(spelled []byte) []byte {
+	t := newPooled(b.Tenant)
+	defer t.Release()
+	t.limit = 1 << 62
+	var full []byte
+	if b.v2 {
+		t.msg, t.symbols, t.plainTable = b.msg, b.symbols, b.plainTable
+		defer func() { t.symbols = nil }() // they are b's
+		t.refsV2(spelled, 0, typeBytes)
+		if full, _ = t.plainRefs(); full == nil && t.resolve(0) == "" {
+			full, _ = t.finish(t.mark())
+		}
+	} else {
+		t.msg = spelled
+		t.canonical = AppendTenant(t.canonical, t.Tenant)
+		if next, ok := t.plainLabels(spelled, 0); ok && next == len(spelled) {
+			full = t.canonical
+		} else {
+			t.canonical = t.canonical[:0]
+			if t.fieldsV1(spelled, 0, false) >= 0 {
+				full, _ = t.finish(t.mark())
+			}
+		}
+	}
+	if full == nil {
+		panic("BUG: the labels of a known series cannot be read")
+	}
+	return append([]byte(nil), full[len(t.Tenant)+1:]...)
+}
+
+// gather collects the hashes of the symbols that refIdx refers to, as bytes. nil: a reference is outside of the table.
+func (b *Batch) gather() []byte {
+	keys := b.gathered[:0]
+	for _, r := range b.refIdx {
+		if int(r) >= len(b.symbols) {
+			return nil
+		}
+		keys = append(keys, b.symbols[r].hash)
+	}
+	b.gathered = keys
+	if len(keys) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&keys[0])), len(keys)*int(unsafe.Sizeof(Key{})))
+}
