@@ -40,6 +40,7 @@ type Distributor struct {
 	gate      gate
 	accounts  accounts
 	fits      *fits // nil without limits
+	known     *wire.Known
 	pairs     *tracker
 	writes    sync.Pool // of *write
 
@@ -85,6 +86,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	}
 	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics}
 	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}}
+	d.known = wire.NewKnown(opts.KnownSeries)
+	watchKnown(reg, d.known)
 	if opts.Limits != nil {
 		d.fits = new(fits)
 	}

@@ -42,7 +42,8 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 	}
 	for i := range src.Series {
 		s := &src.Series[i]
-		m, ok := named.find(s.Labels)
+		labels := s.Labels()
+		m, ok := named.find(labels)
 		if ok && (!judged || !bytes.Equal(m.replica, last.replica) || !bytes.Equal(m.cluster, last.cluster)) {
 			flush()
 			fate, judged = t.judge(src.Tenant, l, m.cluster, m.replica), true
@@ -56,7 +57,7 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 					rewriter.Keep(j)
 				}
 			}
-			rewriter.Put(i, src.Tenant, s.Labels[:m.from], s.Labels[m.to:])
+			rewriter.Put(i, src.Tenant, labels[:m.from], labels[m.to:])
 			continue
 		case ok && fate == haStandby:
 			dropped += samplesOf(s)

@@ -17,7 +17,7 @@ import (
 // X-Prometheus-Remote-Write-Version says less and is not looked at.
 type protocol struct {
 	version string
-	decode  func(id tenant.ID, msg []byte, room wire.Room) (*wire.Batch, error)
+	decode  func(k *wire.Known, id tenant.ID, msg []byte, room wire.Room) (*wire.Batch, error)
 	// counts says that the answer tells in headers how much was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.
@@ -26,8 +26,8 @@ type protocol struct {
 
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
-	remoteWrite1    = protocol{version: "1.0", decode: wire.DecodeV1Within, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: wire.DecodeV2Within, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite1    = protocol{version: "1.0", decode: (*wire.Known).DecodeV1, conflict: http.StatusConflict}
+	remoteWrite2    = protocol{version: "2.0", decode: (*wire.Known).DecodeV2, conflict: http.StatusBadRequest, counts: true}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.
@@ -118,16 +118,28 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 // read reads and decodes the body. From then on the request holds the memory of its batch only.
 func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.Batch, error) {
 	buf := in.buffer()
-	defer wire.PutBuffer(buf)
 	msg, err := buf.ReadSnappy(req.Body, in.maxBody, d.opts.MaxDecoded)
 	if err != nil {
+		defer wire.PutBuffer(buf)
 		return nil, in.fault(buf, err)
 	}
-	batch, err := proto.decode(in.account.id, msg, in.ask)
-	if err == nil {
-		in.settle(batch.Memory())
+	batch, err := proto.decode(d.knownOf(in.account.id), in.account.id, msg, in.ask)
+	if err != nil {
+		wire.PutBuffer(buf)
+		return nil, err
 	}
-	return batch, err
+	batch.Own(buf)
+	in.settle(batch.Memory())
+	return batch, nil
+}
+
+// knownOf is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
+// are needed of each series.
+func (d *Distributor) knownOf(id tenant.ID) *wire.Known {
+	if d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
+		return nil
+	}
+	return d.known
 }
 
 // negotiate finds the protocol from the headers. A body without a content type is remote write 1.0, and one without an

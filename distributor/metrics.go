@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 type metrics struct {
@@ -65,6 +67,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		waiting: gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
 		bytes:   gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),
 	}
+}
+
+func watchKnown(reg prometheus.Registerer, k *wire.Known) {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_distributor_known_series", Help: "Ways of naming a series that are known again when they come again.",
+	}, func() float64 { return float64(k.Len()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_distributor_known_bytes", Help: "Memory taken by the known series.",
+	}, func() float64 { return float64(k.Memory()) })
 }
 
 // memberMetrics are the metrics of one member that a write touches.

@@ -36,6 +36,10 @@ type Options struct {
 	MaxRequests     int
 	MaxRequestBytes int64
 
+	// KnownSeries is how many series are known again when they are sent again, which saves most of their decoding; each
+	// takes about 100 bytes.
+	KnownSeries int
+
 	// MemberConcurrency is how many writes to one member run at a time.
 	MemberConcurrency int
 	// MemberBatches and MemberBytes bound what is kept in memory for one member: shards queued, being written and waiting
@@ -59,6 +63,7 @@ func DefaultOptions() Options {
 		MaxDecoded:        128 << 20,
 		MaxRequests:       512,
 		MaxRequestBytes:   512 << 20,
+		KnownSeries:       4 << 20,
 		MemberConcurrency: 8,
 		MemberBatches:     2048,
 		MemberBytes:       128 << 20,
@@ -86,6 +91,7 @@ func (o Options) Validate() error {
 	positive("maximum decoded body", o.MaxDecoded)
 	positive("maximum requests", int64(o.MaxRequests))
 	positive("maximum request bytes", o.MaxRequestBytes)
+	positive("known series", int64(o.KnownSeries))
 	positive("member concurrency", int64(o.MemberConcurrency))
 	positive("member batches", int64(o.MemberBatches))
 	positive("member bytes", o.MemberBytes)
