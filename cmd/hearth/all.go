@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -39,6 +40,9 @@ func allCommand(app *kingpin.Application) setup {
 	names.bind(c)
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default tenant; 0s = never.", &scrape.Interval)
 	return func(p *process) error {
+		if err := errors.Join(f.client.settle(), storage.tuning.settle(p.log, &storage.tsdb, &storage.receive)); err != nil {
+			return err
+		}
 		storage.receive.TenantLabel, storage.receive.ReplicaLabel = names.tenant, names.replica
 		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
 		f.client.opts.TenantLabel, f.client.opts.ReplicaLabel = names.tenant, names.replica
@@ -98,7 +102,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err := scrapeSelf(p, cl, scrape, routeThanos(d)); err != nil {
 			return err
 		}
-		if err := f.mount(p, server, d); err != nil {
+		if err := f.mount(p, server, d.Handler(), d); err != nil {
 			return err
 		}
 		mountQuery(p, server, q)

@@ -52,6 +52,20 @@ func (f *clusterFlags) gossips() bool {
 	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
 }
 
+// routesOnly reports whether Thanos would take this receiver for a router: a hashring names all members, and this process
+// is none of them.
+func (f *routing) routesOnly() bool { return f.where.hashrings.given() && f.route.localEndpoint == "" }
+
+// goAlone does as Thanos where neither a hashring nor gossip names others: whoever routes to this receiver makes the copies.
+func (f *clusterFlags) goAlone(p *process) {
+	if f.gossips() || f.hashrings.given() || f.rf < 2 {
+		return
+	}
+	p.log.Warn("flag has no effect", "flag", "--receive.replication-factor",
+		"reason", "neither --receive.hashrings-file nor --gossip.join names other members: what comes here is stored here, once")
+	f.rf = 1
+}
+
 // cluster is this process's view of itself and of the others.
 type cluster struct {
 	instance gossip.Instance
@@ -88,7 +102,7 @@ func (f *clusterFlags) identify(p *process, dir string) (*cluster, error) {
 // process must know who has some.
 func (f *clusterFlags) validate(hasData bool) error {
 	const rings = "--gossip.join or --receive.hashrings-file"
-	writes, alone := f.hashrings.name != "", !f.gossips() && f.hashrings.text == "" && f.hashrings.file == ""
+	writes, alone := f.hashrings.name != "", !f.gossips() && !f.hashrings.given()
 	switch {
 	case !writes:
 		return nil
@@ -112,6 +126,10 @@ type place struct {
 
 // join adds the source of the ring: gossip, a hashring file, or nothing.
 func (f *clusterFlags) join(p *process, c *cluster, r place) error {
+	if f.hashrings.file != "" && f.hashrings.text != "" { // as in Thanos
+		p.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
+		f.hashrings.text = ""
+	}
 	hashrings, err := f.hashrings.read()
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -133,14 +135,17 @@ func (f *attributeFlags) bind(c *kingpin.CmdClause) {
 
 // storeAPIFlags say whose series StoreAPI callers see.
 type storeAPIFlags struct {
-	tenants    string
-	sortBudget int64
+	tenants               string
+	sortBudget            int64
+	maxSeries, maxSamples int64
 }
 
 func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("store-api.tenants", "Tenants whose series StoreAPI callers see that are not Hearth: names separated by |, * = all, header = the one that THANOS-TENANT names.").
 		Default(string(tenant.Default)).StringVar(&f.tenants)
 	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").Default("268435456").Int64Var(&f.sortBudget)
+	c.Flag("store.limits.request-series", "Series that one StoreAPI call may select; more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSeries)
+	c.Flag("store.limits.request-samples", "Samples that one StoreAPI call may select, counted as 120 for each chunk; more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSamples)
 }
 
 // register serves sources over StoreAPI. external are the labels of a source that is one stream.
@@ -149,7 +154,8 @@ func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source
 	if err != nil {
 		return fmt.Errorf("--store-api.tenants: %w", err)
 	}
-	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel, SortBudget: f.sortBudget})
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel, SortBudget: f.sortBudget,
+		MaxSeries: f.maxSeries, MaxSamples: f.maxSamples})
 	return nil
 }
 
@@ -159,12 +165,19 @@ func tlsFlags(c *kingpin.CmdClause, prefix, what string, to *httpx.TLSOptions) {
 	c.Flag(prefix+"-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&to.KeyFile)
 	c.Flag(prefix+"-client-ca", "PEM authorities; with it clients of "+what+" must show a certificate signed by one of them.").
 		PlaceHolder("FILE").StringVar(&to.ClientCAFile)
-	c.Flag(prefix+"-min-version", "Lowest TLS version on "+what+": 1.2 or 1.3.").Default("1.3").StringVar(&to.MinVersion)
+	c.Flag(prefix+"-min-version", "Lowest TLS version on "+what+": 1.0, 1.1, 1.2 or 1.3.").Default("1.3").EnumVar(&to.MinVersion, tlsVersions...)
+	c.Flag(prefix+"-ciphers", "Cipher suite allowed on "+what+" up to TLS 1.2, by its name in Go; default Go's choice. May be given several times.").
+		StringsVar(&to.Ciphers)
+	c.Flag(prefix+"-curves", "Key exchange allowed on "+what+": X25519, CurveP256, ...; default Go's choice. May be given several times.").
+		StringsVar(&to.Curves)
 }
+
+var tlsVersions = []string{"1.0", "1.1", "1.2", "1.3"}
 
 // clientFlags are for gRPC connections to other processes.
 type clientFlags struct {
-	opts rpc.ClientOptions
+	opts                       rpc.ClientOptions
+	compression, serviceConfig string
 }
 
 func (f *clientFlags) bind(c *kingpin.CmdClause) {
@@ -177,6 +190,41 @@ func (f *clientFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("grpc-client-tls-ca", "PEM authorities that must have signed other processes' certificates; default the system's.").
 		PlaceHolder("FILE").StringVar(&tls.CAFile)
 	c.Flag("grpc-client-server-name", "Name that other processes' certificates must carry, when it is not the address.").StringVar(&tls.ServerName)
+	c.Flag("grpc-client-tls-min-version", "Lowest TLS version of connections to other processes: 1.0, 1.1, 1.2 or 1.3.").Default("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
+}
+
+// bindForwarding adds what a process has that writes to others, with Thanos's names. The TLS flags are those of all gRPC
+// connections of the process under another name.
+func (f *clientFlags) bindForwarding(c *kingpin.CmdClause) {
+	tls := &f.opts.TLS
+	const same = "The same as --grpc-client-"
+	c.Flag("remote-write.client-tls-secure", same+"tls-secure.").BoolVar(&tls.Enabled)
+	c.Flag("remote-write.client-tls-skip-verify", same+"tls-skip-verify.").BoolVar(&tls.SkipVerify)
+	c.Flag("remote-write.client-tls-cert", same+"tls-cert.").PlaceHolder("FILE").StringVar(&tls.CertFile)
+	c.Flag("remote-write.client-tls-key", same+"tls-key.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
+	c.Flag("remote-write.client-tls-ca", same+"tls-ca.").PlaceHolder("FILE").StringVar(&tls.CAFile)
+	c.Flag("remote-write.client-server-name", same+"server-name.").StringVar(&tls.ServerName)
+	c.Flag("remote-write.client-tls-min-version", same+"tls-min-version.").PlaceHolder("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
+	c.Flag("receive.grpc-compression", "Compression of what is sent to other processes: none, or snappy, which halves the traffic for more CPU on both sides.").
+		Default("none").EnumVar(&f.compression, "none", "snappy")
+	c.Flag("receive.grpc-service-config", "gRPC service config of connections to other processes: JSON, or a file with it.").PlaceHolder("JSON").StringVar(&f.serviceConfig)
+}
+
+// settle completes the options from flags that need a look.
+func (f *clientFlags) settle() error {
+	if f.compression != "none" {
+		f.opts.Compression = f.compression
+	}
+	text := strings.TrimSpace(f.serviceConfig)
+	if text != "" && !strings.HasPrefix(text, "{") {
+		raw, err := os.ReadFile(text)
+		if err != nil {
+			return fmt.Errorf("--receive.grpc-service-config: %w", err)
+		}
+		text = string(raw)
+	}
+	f.opts.ServiceConfig = text
+	return nil
 }
 
 // addHTTP adds a server. It listens before the other parts open, so that probes are answered meanwhile, and stops before

@@ -90,7 +90,11 @@ func commands() (*kingpin.Application, map[string]setup) {
 	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags and HEARTH_* win over it.").
 		PlaceHolder("FILE").String()
 	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")
-	app.Flag("log.format", "Form of log lines: logfmt or json.").Default("logfmt").Enum("logfmt", "json")
+	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt", "json", "journald")
+	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless GOMEMLIMIT is set.").Default("true").Bool()
+	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 and up to 1.").Default("0.9").SetValue(new(ratio))
+	app.Flag("debug.name", "Name to put into every log line.").Hidden().String()
+	acceptIdle(app, commonIdle)
 	return app, map[string]setup{
 		"all":         allCommand(app),
 		"receive":     receiveCommand(app),

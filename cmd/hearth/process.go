@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -52,9 +53,13 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	flags := flagValuesOf(app, command)
+	log := newLogger(stderr, flags["log.level"], flags["log.format"])
+	if name := flags["debug.name"]; name != "" {
+		log = log.With("name", name)
+	}
 	ctx, end := context.WithCancel(context.Background())
 	return &process{
-		ctx: ctx, end: end, role: command, flags: flags, log: newLogger(stderr, flags["log.level"], flags["log.format"]), reg: reg,
+		ctx: ctx, end: end, role: command, flags: flags, log: log, reg: reg,
 		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}),
 	}
 }
@@ -76,8 +81,12 @@ func (p *process) obey(signals chan os.Signal) {
 // run opens the parts and waits for the end.
 func (p *process) run() error {
 	defer p.end()
-	setMemoryLimit(p.log)
+	if p.flags["enable-auto-gomemlimit"] != "false" {
+		ratio, _ := strconv.ParseFloat(p.flags["auto-gomemlimit.ratio"], 64) // checked when it was parsed
+		setMemoryLimit(p.log, ratio)
+	}
 	p.log.Info("starting", append([]any{"role", p.role}, banner()...)...)
+	p.warnIdle()
 	p.addPart("serving", p.serve, p.stopServing, nil)
 	return p.group.Run(p.ctx)
 }
@@ -131,7 +140,7 @@ func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 }
 
 // setMemoryLimit makes the garbage collector respect a container's memory, unless GOMEMLIMIT says otherwise.
-func setMemoryLimit(log *slog.Logger) {
+func setMemoryLimit(log *slog.Logger, ratio float64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
@@ -139,7 +148,7 @@ func setMemoryLimit(log *slog.Logger) {
 	if limit <= 0 {
 		return
 	}
-	soft := limit / 10 * 9
+	soft := int64(float64(limit) * ratio)
 	debug.SetMemoryLimit(soft)
 	log.Info("memory limit", "bytes", soft, "of", limit, "from", from)
 }

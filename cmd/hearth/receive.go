@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/thanos-io/objstore"
@@ -24,14 +26,16 @@ import (
 type storageFlags struct {
 	tsdb    tsdb.Options
 	receive receive.Options
+	tuning  tuningFlags
 	drain   drainFlags
 	noAdmin bool
 }
 
 func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	f.tsdb, f.receive = tsdb.DefaultOptions(), receive.DefaultOptions()
+	f.tuning.bind(c, &f.tsdb, &f.receive)
 	durationFlag(c, "tsdb.block-duration", "Time range of a block.", &f.tsdb.BlockDuration)
-	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: how long data is kept.", &f.tsdb.Retention)
+	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: how long data is kept. 0s = for ever.", &f.tsdb.Retention)
 	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the order of samples does not matter.", &f.tsdb.Window)
 	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
 	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
@@ -77,6 +81,7 @@ type routeFlags struct {
 	opts          distributor.Options
 	tenantHeader  string
 	defaultTenant string
+	replicaHeader string
 	localEndpoint string
 	otlp          otlpFlags
 }
@@ -86,6 +91,11 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
+	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.", &f.opts.RetryMax)
+	c.Flag("receive.forward.async-workers", "Writes to one member that run at a time.").
+		Default(strconv.Itoa(f.opts.MemberConcurrency)).IntVar(&f.opts.MemberConcurrency)
+	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it is stored here and not routed, on a member of a hashring file.").
+		Default("THANOS-REPLICA").StringVar(&f.replicaHeader)
 	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
 	f.otlp.bind(c)
 }
@@ -152,21 +162,23 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.http.bind(c)
 	f.write.bind(c)
 	f.client.bind(c)
+	f.client.bindForwarding(c)
 	f.where.bind(c)
 	f.where.bindWriting(c)
 	f.route.bind(c)
 	f.limits.bind(c)
+	acceptIdle(c, receiveIdle)
 }
 
-// mount serves remote write and OTLP on the HTTP port and on a port of its own.
-func (f *routing) mount(p *process, server *httpx.Server, d *distributor.Distributor) error {
+// mount serves remote write (by write) and OTLP on the HTTP port and on a port of its own.
+func (f *routing) mount(p *process, server *httpx.Server, write http.Handler, d *distributor.Distributor) error {
 	otlp, err := f.route.otlp.handler(d)
 	if err != nil {
 		return err
 	}
 	own := f.write.build(p)
 	for _, s := range []*httpx.Server{server, own} {
-		mountWrite(s, p.gate(d.Handler()))
+		mountWrite(s, p.gate(write))
 		mountOTLP(s, p.gate(otlp))
 	}
 	p.addHTTP("remote-write", own)
@@ -192,6 +204,14 @@ func receiveCommand(app *kingpin.Application) setup {
 	storage.bind(c)
 	visible.bind(c)
 	return func(p *process) error {
+		if f.routesOnly() {
+			p.log.Info("routing only: a hashring and no --receive.local-endpoint are given, so nothing is stored here")
+			return f.distribute(p, &grpc)
+		}
+		f.where.goAlone(p)
+		if err := errors.Join(f.client.settle(), storage.tuning.settle(p.log, &storage.tsdb, &storage.receive)); err != nil {
+			return err
+		}
 		storage.receive.TenantLabel, storage.receive.ReplicaLabel = names.tenant, names.replica
 		cl, err := f.where.identify(p, dir)
 		if err != nil {
@@ -226,7 +246,11 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		rpc.RegisterWrite(s, r, routeThanos(d))
-		if err := f.mount(p, server, d); err != nil {
+		write, err := f.route.replicas(p, cl, limits, r, d.Handler())
+		if err != nil {
+			return err
+		}
+		if err := f.mount(p, server, write, d); err != nil {
 			return err
 		}
 		storage.mountAdmin(p, server, r)
@@ -246,37 +270,43 @@ func distributorCommand(app *kingpin.Application) setup {
 	)
 	f.bind(c)
 	grpc.bind(c)
-	return func(p *process) error {
-		cl, err := f.where.identify(p, "")
-		if err != nil {
-			return err
-		}
-		limits, err := f.limits.build(p, cl, f.route.base(), f.route.localEndpoint)
-		if err != nil {
-			return err
-		}
-		server := f.http.build(p, "")
-		p.addHTTP("http", server)
-		mountLimits(server, limits)
-		peers := newClients(p, f.client.opts, cl)
-		s, err := grpc.build(p)
-		if err != nil {
-			return err
-		}
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address}); err != nil {
-			return err
-		}
-		d, err := f.route.build(p, cl, peers, limits, nil)
-		if err != nil {
-			return err
-		}
-		rpc.RegisterWrite(s, refuseWriter{}, routeThanos(d))
-		if err := f.mount(p, server, d); err != nil {
-			return err
-		}
-		cl.mount(p, server)
-		return nil
+	return func(p *process) error { return f.distribute(p, &grpc) }
+}
+
+// distribute builds a process that routes writes and stores nothing.
+func (f *routing) distribute(p *process, grpc *grpcFlags) error {
+	if err := f.client.settle(); err != nil {
+		return err
 	}
+	cl, err := f.where.identify(p, "")
+	if err != nil {
+		return err
+	}
+	limits, err := f.limits.build(p, cl, f.route.base(), f.route.localEndpoint)
+	if err != nil {
+		return err
+	}
+	server := f.http.build(p, "")
+	p.addHTTP("http", server)
+	mountLimits(server, limits)
+	peers := newClients(p, f.client.opts, cl)
+	s, err := grpc.build(p)
+	if err != nil {
+		return err
+	}
+	if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address}); err != nil {
+		return err
+	}
+	d, err := f.route.build(p, cl, peers, limits, nil)
+	if err != nil {
+		return err
+	}
+	rpc.RegisterWrite(s, refuseWriter{}, routeThanos(d))
+	if err := f.mount(p, server, d.Handler(), d); err != nil {
+		return err
+	}
+	cl.mount(p, server)
+	return nil
 }
 
 // refuseWriter is the member that a distributor is not.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,6 +73,9 @@ func (c *content) bind(cmd *kingpin.CmdClause, name, help string) {
 	cmd.Flag(name+"-file", "File with the content of --"+name+".").PlaceHolder("FILE").StringVar(&c.file)
 }
 
+// given reports whether one of the flags is set.
+func (c *content) given() bool { return c.text != "" || c.file != "" }
+
 // read returns the content, nil when neither flag is set.
 func (c *content) read() ([]byte, error) {
 	switch {
@@ -87,3 +92,43 @@ func (c *content) read() ([]byte, error) {
 	}
 	return nil, nil
 }
+
+// byteSize is a number of bytes: 512MB, 2GB and so on are powers of two, as in Thanos; a bare number is bytes.
+type byteSize int64
+
+// Set parses s.
+func (b *byteSize) Set(s string) error {
+	const units = "KMGTPE"
+	digits := strings.TrimSuffix(strings.TrimSpace(s), "B")
+	shift := 0
+	if unit := strings.TrimSuffix(digits, "i"); unit != "" {
+		if at := strings.IndexByte(units, unit[len(unit)-1]); at >= 0 {
+			digits, shift = unit[:len(unit)-1], 10*(at+1)
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return fmt.Errorf("%q: want a number of bytes, such as 512MB", s)
+	}
+	*b = byteSize(n << shift)
+	return nil
+}
+
+// String is the number.
+func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
+
+// ratio is a number above 0 and up to 1.
+type ratio float64
+
+// Set parses s.
+func (r *ratio) Set(s string) error {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v > 0 && v <= 1) {
+		return fmt.Errorf("%q: want a number above 0 and up to 1", s)
+	}
+	*r = ratio(v)
+	return nil
+}
+
+// String is the number.
+func (r *ratio) String() string { return strconv.FormatFloat(float64(*r), 'g', -1, 64) }

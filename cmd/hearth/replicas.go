@@ -1,0 +1,53 @@
+package main
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/receive"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// replicas wraps route, which places what it takes, for a member of a hashring file: a request that says which copy it is
+// has been placed already and is stored here. Elsewhere the header means nothing, as in Thanos.
+func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, local *receive.Receiver, route http.Handler) (http.Handler, error) {
+	if c.static == nil {
+		return route, nil
+	}
+	opts := f.opts
+	opts.Limits = limits.Of
+	here := func() ring.Placement { return c.single }
+	dial := func(ring.Member) (distributor.Writer, error) { return distributor.Local{Writer: local}, nil }
+	d, err := distributor.New(p.log, nil, here, dial, opts)
+	if err != nil {
+		return nil, err
+	}
+	p.addPart("replicas", d.Open, d.Close, nil)
+	store := d.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := copyNumber(r.Header.Get(f.replicaHeader), c.rf)
+		switch {
+		case err != nil:
+			httpx.WriteError(w, r, err)
+		case n > 0:
+			store.ServeHTTP(w, r)
+		default:
+			route.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+// copyNumber is what the replica header says: 1 to rf, or 0 for a request that nobody has placed yet.
+func copyNumber(header string, rf int) (int, error) {
+	if header == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(header)
+	if err != nil || n < 0 || n > rf {
+		return 0, errs.E(errs.Invalid, "replica %q: want a number from 0 to the replication factor, %d", header, rf)
+	}
+	return n, nil
+}
