@@ -136,7 +136,7 @@ func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.
 // knownOf is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
 // are needed of each series.
 func (d *Distributor) knownOf(id tenant.ID) *wire.Known {
-	if d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
+	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
 		return nil
 	}
 	return d.known

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -18,6 +20,9 @@ type Options struct {
 	// samples_per_second are divided by it, on the understanding that senders spread their requests evenly. nil = one.
 	Distributors func() int
 
+	// SplitLabel is a label that names the tenant of a series and is taken off it; "" = none. A series without it is the
+	// request's tenant's.
+	SplitLabel string
 	// HA is for tenants whose samples come from HA pairs.
 	HA HAOptions
 
@@ -99,6 +104,9 @@ func (o Options) Validate() error {
 	duration("retry minimum", o.RetryMin)
 	if o.RetryMax < o.RetryMin {
 		faults = append(faults, fmt.Errorf("retry maximum %s: is below the minimum %s", o.RetryMax, o.RetryMin))
+	}
+	if o.SplitLabel != "" && (o.SplitLabel == "__name__" || !model.UTF8Validation.IsValidLabelName(o.SplitLabel)) {
+		faults = append(faults, fmt.Errorf("label %q cannot name the tenant of series", o.SplitLabel))
 	}
 	return errors.Join(append(faults, o.HA.Validate())...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -15,6 +16,7 @@ import (
 
 // Result is what became of a batch.
 type Result struct {
+	// Tenant is "" when a request was for several: failures then name theirs.
 	Tenant tenant.ID
 	// Series is how many series the request had, the rejected ones included.
 	Series int
@@ -28,12 +30,22 @@ type Result struct {
 	// others in the batch's order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
 	// of a series when the cause is not the series.
 	Failures []wire.Failure
+
+	wait time.Duration // for a sender that comes again; 0 = nothing is known of that
 }
 
 // Push replicates b and returns when the outcome of every series is certain, or after Options.WriteTimeout. The error
 // tells that nothing was tried (kind TooLarge or Limited: the whole request is over a limit of the tenant); what happened to single series is in the Result, folded by Result.Err. The batch may be
 // in use by slow members after Push returned: they hold references of their own.
 func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
+	if d.opts.SplitLabel != "" {
+		return d.pushSplit(ctx, b)
+	}
+	return d.push(ctx, b)
+}
+
+// push is Push for a batch whose series are all of its tenant.
+func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	var a admission
 	if err := d.admit(&a, b); err != nil {
 		return Result{}, err

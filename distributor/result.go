@@ -12,7 +12,7 @@ const shownFailures = 10
 
 // severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes first,
 // so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
-var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Limited: 3}
+var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3}
 
 // taken is what a sender needs not send again: what was written, and what was left out on purpose.
 func (r Result) taken() Dropped {
@@ -51,7 +51,11 @@ func (r Result) Err() error {
 			metadata++
 		}
 	}
-	fmt.Fprintf(&text, "tenant %s: %d of %d series not stored, or not wholly", r.Tenant, len(r.Failures)-metadata, r.Series)
+	of := ""
+	if r.Tenant != "" {
+		of = "tenant " + string(r.Tenant) + ": "
+	}
+	fmt.Fprintf(&text, "%s%d of %d series not stored, or not wholly", of, len(r.Failures)-metadata, r.Series)
 	if metadata > 0 {
 		fmt.Fprintf(&text, ", and metadata of %d families", metadata)
 	}
@@ -60,7 +64,11 @@ func (r Result) Err() error {
 			fmt.Fprintf(&text, "\n... and %d more", len(r.Failures)-i)
 			break
 		}
-		fmt.Fprintf(&text, "\ntenant %s: %s: %s", r.Tenant, f.Kind, f.Reason)
+		fmt.Fprintf(&text, "\n%s%s: %s", of, f.Kind, f.Reason)
 	}
-	return errs.E(kind, "%s", text.String())
+	err := errs.E(kind, "%s", text.String())
+	if r.wait > 0 {
+		err = errs.WithRetryAfter(err, r.wait)
+	}
+	return err
 }
