@@ -34,7 +34,7 @@ type Options struct {
 func (o Options) Validate() error {
 	var faults []error
 	if o.ThanosFile != "" && o.ThanosContent != nil {
-		faults = append(faults, errors.New("Thanos's limits: both a file and its content are set: use one"))
+		faults = append(faults, errors.New("limits of Thanos: both a file and its content are set: use one"))
 	}
 	if o.ReplicationFactor < 1 {
 		faults = append(faults, fmt.Errorf("replication factor %d: must be at least 1", o.ReplicationFactor))
