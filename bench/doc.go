@@ -1,4 +1,5 @@
 // Package bench measures whole paths through several packages: a write from its bytes to the WAL.
 //
-// Benchmarks of one package stand beside it; bench/load measures running processes.
+// Benchmarks of one package stand beside it. bench/load sends to running processes, bench/ingest compares Hearth with its
+// peers, bench/faults measures what writers notice of broken members; bench/samples and bench/server are what these share.
 package bench

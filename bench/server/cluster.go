@@ -112,7 +112,7 @@ func (c *Cluster) Stored(ctx context.Context) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		n, err := sumOf(metrics, c.Peer.Counter)
+		n, err := SumOf(metrics, c.Peer.Counter)
 		if err != nil {
 			return 0, err
 		}
@@ -121,8 +121,8 @@ func (c *Cluster) Stored(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
-// sumOf adds up the series of one metric in Prometheus's text format.
-func sumOf(metrics []byte, name string) (float64, error) {
+// SumOf adds up the series of one metric in Prometheus's text format.
+func SumOf(metrics []byte, name string) (float64, error) {
 	sum := 0.0
 	for line := range strings.Lines(string(metrics)) {
 		rest, ok := strings.CutPrefix(line, name)

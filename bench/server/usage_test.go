@@ -31,7 +31,7 @@ func TestSumOf(t *testing.T) {
 	metrics := "# TYPE a counter\na{x=\"1 2\"} 3\na{x=\"2\"} 1e2\nab 7\na_total 9\nb 5\n"
 	f := func(name string, want float64) {
 		t.Helper()
-		if got, err := sumOf([]byte(metrics), name); err != nil || got != want {
+		if got, err := SumOf([]byte(metrics), name); err != nil || got != want {
 			t.Errorf("%s: %v %v, want %v", name, got, err, want)
 		}
 	}
