@@ -55,9 +55,12 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		if err := f.auth.build(p); err != nil {
+			return err
+		}
 		server := f.http.buildBare(p)
 		p.addHTTP("http", server)
-		mountLimits(server, limits)
+		mountLimits(p, server, limits)
 		b, err := bkt.build(p, filepath.Join(dir, "bucket"), f.where.gossips())
 		if err != nil {
 			return err
@@ -93,7 +96,7 @@ func allCommand(app *kingpin.Application) setup {
 		list := newEndpoints(p, cl, peers, &asking.endpoints)
 		list.addLocal(gossip.RoleReceive, r)
 		list.addLocal(gossip.RoleStore, g)
-		asking.tenantHeader, asking.defaultTenant = f.route.tenantHeader, f.route.defaultTenant
+		asking.tenancy.header, asking.tenancy.fallback = f.route.tenancy.header, f.route.tenancy.fallback
 		asking.opts.Retention, asking.opts.Window = retention, window
 		q, err := asking.build(p, cl, list)
 		if err != nil {

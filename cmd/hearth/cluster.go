@@ -210,6 +210,6 @@ func (c *cluster) mount(p *process, s *httpx.Server) {
 	if !c.gossips {
 		return
 	}
-	s.Handle("/ring", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleRing(w, r) })))
-	s.Handle("/memberlist", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleMemberlist(w, r) })))
+	s.Handle("/ring", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleRing(w, r) })))
+	s.Handle("/memberlist", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleMemberlist(w, r) })))
 }

@@ -67,7 +67,7 @@ func (f *drainFlags) add(p *process, m draining, refuse bool) error {
 	if f.onStop {
 		p.drain = d.Begin
 	}
-	m.server.Handle("/ring/drain", p.gate(http.HandlerFunc(d.HandleDrain)))
+	m.server.Handle("/ring/drain", p.operators(http.HandlerFunc(d.HandleDrain)))
 	return nil
 }
 

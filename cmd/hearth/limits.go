@@ -97,8 +97,8 @@ type limitsAnswer struct {
 }
 
 // mountLimits serves the limits in force, all of them or with ?tenant= one tenant's.
-func mountLimits(s *httpx.Server, o *tenantLimits) {
-	s.Handle("/api/v1/status/limits", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func mountLimits(p *process, s *httpx.Server, o *tenantLimits) {
+	s.Handle("/api/v1/status/limits", p.onlyOperators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: limits are set in --runtime-config.file", r.Method))
@@ -119,5 +119,5 @@ func mountLimits(s *httpx.Server, o *tenantLimits) {
 			answer.Fault = status.Err.Error()
 		}
 		httpx.WriteData(w, answer)
-	}))
+	})))
 }

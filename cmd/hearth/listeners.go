@@ -61,7 +61,9 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 
 // build makes the server for writes; it has the probes as well.
 func (f *writeFlags) build(p *process) *httpx.Server {
-	p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
+	if p.auth == nil {
+		p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
+	}
 	s := httpx.New(p.log, p.reg, f.opts)
 	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
 	return s

@@ -37,6 +37,8 @@ type process struct {
 	serving   chan struct{} // closed once every part is open
 	after     []func()      // run then
 
+	auth *httpx.Auth // nil = users are not told apart
+
 	reloads  []func() error           // see onReload
 	reloaded func() (bool, time.Time) // whether the files that were read last are valid, and when they were; nil = there are none
 

@@ -8,22 +8,25 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/web"
 )
 
 // queryFlags are the querier's.
 type queryFlags struct {
-	opts          query.Options
-	endpoints     endpointFlags
-	tenantHeader  string
-	defaultTenant string
+	opts      query.Options
+	endpoints endpointFlags
+	tenancy   tenancyFlags
+	auth      authFlags
 }
 
 // bind adds the flags; naming says whether those that name tenants are not yet bound by another part.
 func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	f.opts = query.DefaultOptions()
 	f.endpoints.bind(c)
+	c.Flag("query.tenant-certificate-field", "Field of the client's TLS certificate that names the tenant of a query, before all headers: organization, organizationalUnit or commonName. A query without it is refused.").
+		EnumVar(&f.tenancy.certificate, append(tenant.CertificateFields, "")...)
 	c.Flag("query.replica-label", "Label in which the series of HA Prometheus pairs differ; they are then deduplicated. Copies on the ring need none. May be given several times.").
 		StringsVar(&f.opts.ReplicaLabels)
 	c.Flag("query.partial-response", "Answer with a warning when something is missing, where a query does not say; --no-query.partial-response fails it.").
@@ -37,13 +40,14 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	if naming {
 		durationFlag(c, "tsdb.retention", "How long receivers keep blocks on local disk: what they are set to. Missing receivers matter for that long.", &f.opts.Retention)
 		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)
-		tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
+		tenantFlags(c, &f.tenancy.header, &f.tenancy.fallback)
+		f.auth.bind(c)
 	}
 }
 
 // build adds a querier over what list gives.
 func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Querier, error) {
-	res, err := resolver(f.tenantHeader, f.defaultTenant)
+	res, err := f.tenancy.resolver()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Quer
 
 // mountQuery serves the Prometheus API on the paths of Prometheus and of Mimir.
 func mountQuery(p *process, s *httpx.Server, q *query.Querier) {
-	api := p.gate(q.Handler())
+	api := p.tenants(q.Handler())
 	s.Handle("/api/v1/", api)
 	s.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus", api))
 }
@@ -127,6 +131,9 @@ func queryCommand(app *kingpin.Application) setup {
 		f.opts.TenantLabel = names.tenant
 		cl, err := where.identify(p, "")
 		if err != nil {
+			return err
+		}
+		if err := f.auth.build(p); err != nil {
 			return err
 		}
 		server := h.buildBare(p)

@@ -72,15 +72,14 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 // mountAdmin serves what operators ask of a member.
 func (f *storageFlags) mountAdmin(p *process, server *httpx.Server, r *receive.Receiver) {
 	if !f.noAdmin {
-		server.Handle("/api/v1/admin/flush", p.gate(http.HandlerFunc(r.HandleFlush)))
+		server.Handle("/api/v1/admin/flush", p.operators(http.HandlerFunc(r.HandleFlush)))
 	}
 }
 
 // routeFlags are what a process that takes remote write needs.
 type routeFlags struct {
 	opts          distributor.Options
-	tenantHeader  string
-	defaultTenant string
+	tenancy       tenancyFlags
 	replicaHeader string
 	localEndpoint string
 	otlp          otlpFlags
@@ -88,7 +87,10 @@ type routeFlags struct {
 
 func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	f.opts = distributor.DefaultOptions()
-	tenantFlags(c, &f.tenantHeader, &f.defaultTenant)
+	f.tenancy.bind(c)
+	c.Flag("receive.split-tenant-label-name", "Label that names the tenant of a series, before everything else that does; it is taken off the series. A request may so be for several tenants.").
+		StringVar(&f.opts.SplitLabel)
+	haFlags(c, &f.opts.HA)
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
 	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.", &f.opts.RetryMax)
@@ -100,17 +102,6 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	f.otlp.bind(c)
 }
 
-// tenantFlags say how requests name their tenant.
-func tenantFlags(c *kingpin.CmdClause, header, fallback *string) {
-	c.Flag("receive.tenant-header", "Header that names the tenant. X-Scope-OrgID and THANOS-TENANT are always understood.").Default(tenant.HeaderThanos).StringVar(header)
-	c.Flag("receive.default-tenant-id", "Tenant of requests that name none.").Default(string(tenant.Default)).StringVar(fallback)
-}
-
-func resolver(header, fallback string) (tenant.Resolver, error) {
-	id, err := tenant.Parse(fallback)
-	return tenant.Resolver{Header: header, Default: id}, err
-}
-
 // build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns no data.
 func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
 	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
@@ -118,11 +109,14 @@ func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenan
 	if n := limits.MaxConcurrency(); n > 0 {
 		f.opts.MaxRequests = n
 	}
-	res, err := resolver(f.tenantHeader, f.defaultTenant)
+	res, err := f.tenancy.resolver()
 	if err != nil {
 		return nil, err
 	}
 	f.opts.Resolver = res
+	if c.gossips {
+		f.opts.HA.Elections = gossipedElections{c}
+	}
 	dial := func(m ring.Member) (distributor.Writer, error) {
 		if local != nil && (m.ID == c.self.ID || m.Addr != "" && m.Addr == f.localEndpoint) {
 			return distributor.Local{Writer: local}, nil
@@ -156,6 +150,7 @@ type routing struct {
 	where  clusterFlags
 	route  routeFlags
 	limits limitFlags
+	auth   authFlags
 }
 
 func (f *routing) bind(c *kingpin.CmdClause) {
@@ -167,6 +162,7 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.where.bindWriting(c)
 	f.route.bind(c)
 	f.limits.bind(c)
+	f.auth.bind(c)
 	acceptIdle(c, receiveIdle)
 }
 
@@ -178,8 +174,8 @@ func (f *routing) mount(p *process, server *httpx.Server, write http.Handler, d 
 	}
 	own := f.write.build(p)
 	for _, s := range []*httpx.Server{server, own} {
-		mountWrite(s, p.gate(write))
-		mountOTLP(s, p.gate(otlp))
+		mountWrite(s, p.tenants(write))
+		mountOTLP(s, p.tenants(otlp))
 	}
 	p.addHTTP("remote-write", own)
 	return nil
@@ -221,9 +217,12 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		if err := f.auth.build(p); err != nil {
+			return err
+		}
 		server := f.http.build(p, storage.tsdb.Retention.String())
 		p.addHTTP("http", server)
-		mountLimits(server, limits)
+		mountLimits(p, server, limits)
 		b, err := bkt.build(p, "", f.where.gossips())
 		if err != nil {
 			return err
@@ -286,9 +285,12 @@ func (f *routing) distribute(p *process, grpc *grpcFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := f.auth.build(p); err != nil {
+		return err
+	}
 	server := f.http.build(p, "")
 	p.addHTTP("http", server)
-	mountLimits(server, limits)
+	mountLimits(p, server, limits)
 	peers := newClients(p, f.client.opts, cl)
 	s, err := grpc.build(p)
 	if err != nil {

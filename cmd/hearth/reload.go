@@ -41,7 +41,7 @@ func (p *process) reloadAt(signals <-chan os.Signal) {
 
 // mountReload serves POST /-/reload (and PUT, as Prometheus does).
 func (p *process) mountReload(s *httpx.Server) {
-	s.Handle("/-/reload", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Handle("/-/reload", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost && r.Method != http.MethodPut {
 			w.Header().Set("Allow", "POST, PUT")
 			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: reload with POST", r.Method))

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring/election"
+)
+
+// haFlags bind what is the same for all HA pairs, with Mimir's names. What tenants have them is in their limits.
+func haFlags(c *kingpin.CmdClause, o *distributor.HAOptions) {
+	durationFlag(c, "distributor.ha-tracker.update-timeout",
+		"HA pairs (ha_pairs in --runtime-config.file): how often other processes are told that the elected replica of a cluster still sends.", &o.UpdateTimeout)
+	durationFlag(c, "distributor.ha-tracker.update-timeout-jitter-max", "Up to how much that varies, so that not all is told at once.", &o.UpdateTimeoutJitter)
+	durationFlag(c, "distributor.ha-tracker.failover-timeout",
+		"HA pairs: another replica of a cluster is elected when nothing came from the elected one for longer than this.", &o.FailoverTimeout)
+}
+
+// gossipedElections are the elections of HA pairs where processes gossip. The cluster's gossip is made when it opens, which
+// is before the distributor does.
+type gossipedElections struct{ c *cluster }
+
+func (e gossipedElections) Publish(ctx context.Context, id tenant.ID, states map[string]election.State) error {
+	return e.c.gossip.Elections().Publish(ctx, id, states)
+}
+
+func (e gossipedElections) All(ctx context.Context, f func(tenant.ID, map[string]election.State)) error {
+	return e.c.gossip.Elections().All(ctx, f)
+}
+
+func (e gossipedElections) Watch(ctx context.Context, f func(tenant.ID, map[string]election.State)) {
+	e.c.gossip.Elections().Watch(ctx, f)
+}
