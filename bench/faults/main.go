@@ -27,6 +27,7 @@ type options struct {
 	calm      time.Duration
 	lasts     time.Duration
 	recovered time.Duration
+	arguments string // for the page
 }
 
 func parseOptions(args []string) (options, error) {
@@ -47,6 +48,7 @@ func parseOptions(args []string) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	o.arguments = server.Arguments(fs, "hearth", "out")
 	if o.series < 2 || o.request < 1 || o.interval <= 0 || o.calm <= 0 || o.lasts <= 0 || o.recovered <= 0 {
 		return o, errors.New("sizes and times must be positive, and -series at least 2")
 	}
@@ -76,7 +78,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	rep := report{opts: o, args: args, began: time.Now(), machine: server.ThisMachine()}
+	rep := report{opts: o, began: time.Now(), machine: server.ThisMachine()}
 	rep.version = server.Peer{Path: o.hearth}.Version(ctx)
 	c, err := startCluster(ctx, o.hearth)
 	if err != nil {

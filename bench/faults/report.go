@@ -12,7 +12,6 @@ import (
 // report is everything that the page says of a run.
 type report struct {
 	opts    options
-	args    []string
 	machine server.Machine
 	version string
 	began   time.Time
@@ -27,7 +26,7 @@ func (r report) write(w io.Writer) {
 	if r.machine.Busy() {
 		line("**Provisional**: the machine was busy with other work as the run began.")
 	}
-	line("Arguments of `bench/faults`: `%s`.\n", strings.Join(r.args, " "))
+	line("Arguments:%s.\n", o.arguments)
 	rate := float64(o.series) / o.interval.Seconds()
 	line("One distributor, three receivers, RF=3. %d series of two tenants, %.0f samples/s in %.0f requests/s. Faults last %s.\n", o.series, rate, rate/float64(o.request), o.lasts)
 	line("| fault | p50 / p99 before, ms | p50 / p99 during | p99 ratio | worst during | p99 after | failed | copies meanwhile | copies with retries | memory, MiB | of the distributor | back within |")

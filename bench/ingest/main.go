@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	if len(peers) == 0 {
 		return fmt.Errorf("no server in %q, and no %s", o.peers, o.hearth)
 	}
-	rep := newReport(ctx, o, args, peers, absent)
+	rep := newReport(ctx, o, peers, absent)
 	if rep.results, err = measureAll(ctx, o, peers, log); err != nil {
 		return err
 	}

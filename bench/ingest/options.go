@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/samples"
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 type options struct {
@@ -24,6 +25,7 @@ type options struct {
 	rounds      int
 	concurrency int
 	quick       bool
+	arguments   string // for the page
 	settle      time.Duration
 }
 
@@ -48,6 +50,7 @@ func parseOptions(args []string) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	o.arguments = server.Arguments(fs, "peers", "hearth", "out", "profile")
 	if o.quick {
 		o.rounds, o.scrapes, o.many = 1, min(o.scrapes, 6), min(o.many, 200_000)
 	}

@@ -15,7 +15,6 @@ import (
 // report is everything that the page says of a run.
 type report struct {
 	opts     options
-	args     []string
 	machine  server.Machine
 	peers    []server.Peer
 	versions map[string]string
@@ -24,8 +23,8 @@ type report struct {
 	results  []*result
 }
 
-func newReport(ctx context.Context, o options, args []string, peers []server.Peer, absent []string) *report {
-	r := &report{opts: o, args: args, machine: server.ThisMachine(), peers: peers, versions: map[string]string{}, absent: absent, began: time.Now()}
+func newReport(ctx context.Context, o options, peers []server.Peer, absent []string) *report {
+	r := &report{opts: o, machine: server.ThisMachine(), peers: peers, versions: map[string]string{}, absent: absent, began: time.Now()}
 	for _, p := range peers {
 		r.versions[p.Name] = p.Version(ctx)
 	}
@@ -57,7 +56,7 @@ func (r *report) write(w io.Writer) {
 	if r.machine.Busy() {
 		line("**Provisional**: the machine was busy with other work as the run began. CPU per sample suffers little from that, rates and latencies much.")
 	}
-	line("Arguments of `bench/ingest`: `%s`.\n", strings.Join(r.args, " "))
+	line("Arguments:%s.\n", r.opts.arguments)
 	line("| server | version | settings |\n|---|---|---|")
 	for _, p := range r.peers {
 		line("| %s | %s | %s |", p.Name, r.versions[p.Name], p.Settings)

@@ -2,11 +2,13 @@ package server
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,8 +46,23 @@ func ThisMachine() Machine {
 // Busy tells that other work had more than a quarter of the machine.
 func (m Machine) Busy() bool { return m.Load > float64(m.Cores)/4 }
 
+// String is one phrase for a page.
 func (m Machine) String() string {
 	return fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s, %s, load average before %.2f", m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, runtime.Version(), m.Load)
+}
+
+// Arguments are the flags that were set, but for those that name files of this machine.
+func Arguments(fs *flag.FlagSet, files ...string) string {
+	said := ""
+	fs.Visit(func(f *flag.Flag) {
+		if !slices.Contains(files, f.Name) {
+			said += fmt.Sprintf(" -%s=%s", f.Name, f.Value)
+		}
+	})
+	if said == "" {
+		return " none"
+	}
+	return " `" + said[1:] + "`"
 }
 
 const (
