@@ -22,14 +22,19 @@ type limitFlags struct {
 }
 
 func (f *limitFlags) bind(c *kingpin.CmdClause) {
+	f.bindOwn(c)
+	f.thanos.bind(c, "receive.limits-config", "Thanos's limits as YAML. --runtime-config.file wins over them, key by key.")
+	durationFlag(c, "receive.limits-config-reload-timer", "How long to wait, after a limits file began to change, until it is read.", &f.opts.Settle)
+}
+
+// bindOwn adds what a process needs that only asks others for data.
+func (f *limitFlags) bindOwn(c *kingpin.CmdClause) {
 	f.opts = overrides.DefaultOptions()
 	c.Flag("runtime-config.file", "YAML file of limits: defaults and per tenant. Read again when it changes, at SIGHUP and at POST /-/reload.").
 		PlaceHolder("FILE").StringVar(&f.opts.File)
 	durationFlag(c, "runtime-config.reload-period", "How often limits files are read, besides when they change.", &f.opts.Interval)
 	c.Flag("limits.default", "KEY=VALUE: a limit of every tenant, with the keys of --runtime-config.file, which wins. May be given several times.").
 		PlaceHolder("KEY=VALUE").StringsVar(&f.defaults)
-	f.thanos.bind(c, "receive.limits-config", "Thanos's limits as YAML. --runtime-config.file wins over them, key by key.")
-	durationFlag(c, "receive.limits-config-reload-timer", "How long to wait, after a limits file began to change, until it is read.", &f.opts.Settle)
 }
 
 // tenantLimits are the limits of tenants over the whole cluster, and what part of it this process answers for.
@@ -37,6 +42,12 @@ type tenantLimits struct {
 	*overrides.Overrides
 	*shares
 }
+
+// Size is on how many receivers a tenant's series are spread, 0 = all (ring.Sharding).
+func (l *tenantLimits) Size(id tenant.ID) int { return l.Of(id).ShardSize }
+
+// Version names the sizes of all tenants (ring.Sharding).
+func (l *tenantLimits) Version() string { return l.Table().ShardVersion() }
 
 // build adds the limits of tenants to the process. base has what the flags of the role say of them. Files that are not
 // valid keep the process from starting.

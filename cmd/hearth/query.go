@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
@@ -118,12 +119,14 @@ func queryCommand(app *kingpin.Application) setup {
 		f       queryFlags
 		visible storeAPIFlags
 		names   attributeFlags
+		tenants limitFlags
 	)
 	h.bind(c)
 	grpc.bind(c)
 	client.bind(c)
 	where.bind(c)
 	f.bind(c, true)
+	tenants.bindOwn(c)
 	visible.bind(c)
 	names.bind(c)
 	return func(p *process) error {
@@ -136,8 +139,16 @@ func queryCommand(app *kingpin.Application) setup {
 		if err := f.auth.build(p); err != nil {
 			return err
 		}
+		base := tenant.DefaultLimits()
+		base.OutOfOrderWindow, base.Retention = model.Duration(f.opts.Window), model.Duration(f.opts.Retention)
+		limits, err := tenants.build(p, cl, base, "")
+		if err != nil {
+			return err
+		}
+		f.opts.Window, f.opts.Retention = limits.Table().Longest()
 		server := h.buildBare(p)
 		p.addHTTP("http", server)
+		mountLimits(p, server, limits)
 		s, err := grpc.build(p)
 		if err != nil {
 			return err

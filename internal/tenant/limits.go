@@ -134,7 +134,7 @@ func (l *Limits) coherent() error {
 // Bounds on windows. What is beyond them is a slip of the pen, not a wish.
 const (
 	minWindow = model.Duration(time.Second)
-	maxWindow = model.Duration(20 * 365 * 24 * time.Hour)
+	maxWindow = model.Duration(100 * 365 * 24 * time.Hour)
 	maxFuture = model.Duration(365 * 24 * time.Hour)
 )
 

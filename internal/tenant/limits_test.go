@@ -105,7 +105,7 @@ func TestFaults(t *testing.T) {
 	f("defaults: {samples_per_second: .inf}", "l.yml:1: defaults: samples_per_second: +Inf must be a number of at least 0")
 	f("defaults: {out_of_order_window: 0s}", "l.yml:1: defaults: out_of_order_window: 0 is no window; leave the key out to inherit it")
 	f("defaults: {future_window: 2y}", "l.yml:1: defaults: future_window: 2y is longer than 1y")
-	f("defaults: {out_of_order_window: 21y}", "l.yml:1: defaults: out_of_order_window: 21y is longer than 20y")
+	f("defaults: {out_of_order_window: 101y}", "l.yml:1: defaults: out_of_order_window: 101y is longer than 100y")
 	f("defaults: {retention: 5ms}", "l.yml:1: defaults: retention: 5ms is shorter than 1s")
 	f("defaults: {ha_pairs: 1}", `l.yml:1: defaults: ha_pairs: "1" is neither true nor false`)
 	f("defaults: {ha_cluster_label: 5}", "l.yml:1: defaults: ha_cluster_label: 5 is not a text")
@@ -244,6 +244,28 @@ func TestKeep(t *testing.T) {
 	}
 	if now.Of("b") == old.Of("b") || now.Of("b").Exemplars != 3 {
 		t.Error("other limits, the same version")
+	}
+}
+
+// TestShardVersion: what is the same for all tenants has the same version, however it is written.
+func TestShardVersion(t *testing.T) {
+	version := func(text string) string { return table(t, Limits{}, text).ShardVersion() }
+	if v := version("tenants: {a: {exemplars: 1}, b: {shard_size: 0}}"); v != "" {
+		t.Errorf("without sizes: %q", v)
+	}
+	a := version("defaults: {shard_size: 3}\ntenants: {a: {shard_size: 4}, b: {shard_size: 5}}")
+	for _, same := range []string{
+		"defaults: {shard_size: 3, exemplars: 9}\ntenants: {c: {exemplars: 1}, b: {shard_size: 5}, a: {shard_size: 4}, d: {shard_size: 3}}",
+	} {
+		if b := version(same); b != a {
+			t.Errorf("%q has version %q, want %q", same, b, a)
+		}
+	}
+	for _, other := range []string{"", "defaults: {shard_size: 3}", "tenants: {a: {shard_size: 4}, b: {shard_size: 5}}",
+		"defaults: {shard_size: 3}\ntenants: {a: {shard_size: 5}, b: {shard_size: 4}}"} {
+		if b := version(other); b == a {
+			t.Errorf("%q has the same version", other)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // LimitTable is the limits of all tenants at one moment. It never changes.
@@ -15,6 +17,8 @@ type LimitTable struct {
 	Defaults *Limits
 	// Tenants are whole limits, with what they inherit from Defaults.
 	Tenants map[ID]*Limits
+
+	shards string // see ShardVersion
 }
 
 // NewLimitTable puts files one over the other: the defaults of a later file win over those of an earlier one and over
@@ -46,7 +50,24 @@ func NewLimitTable(base Limits, files ...*LimitFile) (*LimitTable, error) {
 			faults = append(faults, fmt.Errorf("tenant %s: %w", id, err))
 		}
 	}
+	t.shards = t.shardVersion()
 	return t, errors.Join(faults...)
+}
+
+// ShardVersion names the shard sizes of all tenants: equal on all processes where all sizes are. "" = no tenant has one.
+func (t *LimitTable) ShardVersion() string { return t.shards }
+
+func (t *LimitTable) shardVersion() string {
+	common, sizes := t.Defaults.ShardSize, []byte(nil)
+	for _, id := range slices.Sorted(maps.Keys(t.Tenants)) {
+		if n := t.Tenants[id].ShardSize; n != common {
+			sizes = fmt.Appendf(sizes, "%s\n%d\n", id, n)
+		}
+	}
+	if common == 0 && sizes == nil {
+		return ""
+	}
+	return fmt.Sprintf("%016x", xxhash.Sum64(fmt.Appendf(sizes, "%d", common)))
 }
 
 func apply(l *Limits, settings []setting) {
