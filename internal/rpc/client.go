@@ -27,7 +27,9 @@ type Client struct {
 	opts  ClientOptions
 	conn  *grpc.ClientConn
 	epoch int64
-	peer  atomic.Pointer[peer]
+	// agePeriod is a constant but in tests.
+	agePeriod time.Duration
+	peer      atomic.Pointer[peer]
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	write    *writeStream
@@ -61,7 +63,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano()}
+	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod}
 	c.lifetime, c.end = context.WithCancel(context.Background())
 	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
 		grpc.WithTransportCredentials(creds),

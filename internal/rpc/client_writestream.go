@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// agePeriod is how often a stream looks for series that are not written any more, and for being idle itself.
+	// agePeriod is how often a stream looks for series that are not written any more, and whether it is idle itself.
 	agePeriod = 5 * time.Minute
 	// joinBytes is from how many bytes on a frame takes no further shard.
 	joinBytes = 128 << 10
@@ -178,7 +178,7 @@ func (ws *writeStream) send(s grpc.ClientStream, version uint32) {
 	if version >= 2 {
 		e = wire.NewEncoder()
 	}
-	ageing := time.NewTicker(agePeriod)
+	ageing := time.NewTicker(ws.client.agePeriod)
 	defer ageing.Stop()
 	busy := true
 	for {
