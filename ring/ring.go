@@ -67,6 +67,10 @@ type Incarnation struct {
 	Since time.Time // start of the data it can hold
 	// Until is when it left for good or was forgotten; zero while it is a member.
 	Until time.Time
+	// Placed is since when it has been placed for writes without interruption, and in this zone; zero when not known.
+	Placed time.Time
+	// ReadOnly is when it was taken out of the placement, to drain; zero when it was not.
+	ReadOnly time.Time
 	// Drained reports that it left after the store gateways served all its blocks: nothing is missing without it.
 	Drained bool
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -25,6 +26,8 @@ type cluster struct {
 	Processes map[string]process `json:"processes,omitempty"`
 	// Incarnations are by incarnation.key.
 	Incarnations map[string]incarnation `json:"incarnations,omitempty"`
+	// Shardings are by version of the shard sizes; they are joined, not replaced.
+	Shardings map[string]span `json:"shardings,omitempty"`
 }
 
 // process is what a process says of itself, but for its heartbeats.
@@ -34,11 +37,13 @@ type process struct {
 	HTTPAddr string   `json:"http,omitempty"`
 	Zone     string   `json:"zone,omitempty"`
 	Roles    []string `json:"roles,omitempty"`
-	RF       int      `json:"rf,omitempty"`     // 0 = takes the cluster's
-	Bucket   string   `json:"bucket,omitempty"` // "" = none
-	Since    int64    `json:"since,omitempty"`  // start of its data, Unix seconds
-	Left     bool     `json:"left,omitempty"`   // a tombstone
-	Updated  int64    `json:"updated"`          // version, Unix ms or more
+	RF       int      `json:"rf,omitempty"`        // 0 = takes the cluster's
+	Bucket   string   `json:"bucket,omitempty"`    // "" = none
+	Since    int64    `json:"since,omitempty"`     // start of its data, Unix seconds
+	ReadOnly int64    `json:"read_only,omitempty"` // since when it takes no writes, Unix seconds; 0 = it does
+	Broken   int      `json:"broken,omitempty"`    // tenants of its that are quarantined
+	Left     bool     `json:"left,omitempty"`      // a tombstone
+	Updated  int64    `json:"updated"`             // version, Unix ms or more
 }
 
 // incarnation is a ring.Incarnation, times in Unix seconds.
@@ -49,6 +54,9 @@ type incarnation struct {
 	Since   int64  `json:"since"`
 	Until   int64  `json:"until,omitempty"` // 0 = a member
 	Drained bool   `json:"drained,omitempty"`
+	// Placed and ReadOnly are those of ring.Incarnation; 0 = not known, and not at all.
+	Placed   int64 `json:"placed,omitempty"`
+	ReadOnly int64 `json:"read_only,omitempty"`
 	// Expires is when a closed incarnation may be dropped: all members agree on it, none revives what another dropped.
 	Expires int64 `json:"expires,omitempty"`
 	Updated int64 `json:"updated"` // version, Unix ms or more
@@ -91,7 +99,16 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 			c.Incarnations[key], change.Incarnations[key] = i, i
 		}
 	}
-	if len(change.Processes)+len(change.Incarnations) == 0 {
+	for version, s := range o.Shardings {
+		old, ok := c.Shardings[version]
+		if ok {
+			s = s.join(old)
+		}
+		if !ok || s != old {
+			c.Shardings[version], change.Shardings[version] = s, s
+		}
+	}
+	if len(change.Processes)+len(change.Incarnations)+len(change.Shardings) == 0 {
 		return nil, nil
 	}
 	return change, nil
@@ -99,12 +116,15 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 
 // MergeContent names the entries, so that a newer message about all entries of an older one replaces it in the queue.
 func (c *cluster) MergeContent() []string {
-	names := make([]string, 0, len(c.Processes)+len(c.Incarnations))
+	names := make([]string, 0, len(c.Processes)+len(c.Incarnations)+len(c.Shardings))
 	for id := range c.Processes {
 		names = append(names, "process "+id)
 	}
 	for key := range c.Incarnations {
 		names = append(names, "incarnation "+key)
+	}
+	for version := range c.Shardings {
+		names = append(names, "sharding "+version)
 	}
 	return names
 }
@@ -132,6 +152,12 @@ func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 			removed++
 		}
 	}
+	for version, s := range c.Shardings {
+		if s.Expires < limit.Unix() {
+			delete(c.Shardings, version)
+			removed++
+		}
+	}
 	return total, removed
 }
 
@@ -147,11 +173,12 @@ func (c *cluster) clone() *cluster {
 	for key, i := range c.Incarnations {
 		out.Incarnations[key] = i
 	}
+	maps.Copy(out.Shardings, c.Shardings)
 	return out
 }
 
 func newCluster() *cluster {
-	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}}
+	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]span{}}
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
@@ -187,6 +214,7 @@ func (clusterCodec) Decode(b []byte) (any, error) {
 			out.Incarnations[key] = i
 		}
 	}
+	maps.Copy(out.Shardings, in.Shardings)
 	return out, nil
 }
 

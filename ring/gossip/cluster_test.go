@@ -21,6 +21,10 @@ func randomCluster(r *rand.Rand) *cluster {
 		i := incarnation{ID: string(rune('a' + r.IntN(2))), Since: int64(r.IntN(2)), Until: int64(r.IntN(3)), Drained: r.IntN(2) == 0, Updated: int64(r.IntN(3))}
 		c.Incarnations[incarnationKey(i.ID, i.Since)] = i
 	}
+	for range r.IntN(3) {
+		first := int64(r.IntN(4))
+		c.Shardings[string(rune('v'+r.IntN(2)))] = span{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
+	}
 	return c
 }
 
@@ -120,6 +124,28 @@ func TestHistoryOfADisk(t *testing.T) {
 	if got := c.Incarnations["a@500"]; got.Until != 0 || got.Addr != "a:1" || got.Zone != "z" {
 		t.Fatalf("incarnation of the new disk: %+v", got)
 	}
+	placed := func(want, readOnly int64) {
+		t.Helper()
+		if got := c.Incarnations["a@500"]; got.Placed != want || got.ReadOnly != readOnly {
+			t.Fatalf("placed since %d, read-only since %d, want %d and %d", got.Placed, got.ReadOnly, want, readOnly)
+		}
+	}
+	placed(510, 0)
+	a.ReadOnly = 520
+	if !c.begin(a, 500, at(521), keep) || c.begin(a, 500, at(522), keep) {
+		t.Fatal("going read-only must change once")
+	}
+	placed(510, 520)
+	a.ReadOnly = 0
+	if !c.begin(a, 500, at(530), keep) {
+		t.Fatal("an end of read-only changed nothing")
+	}
+	placed(530, 0)
+	a.Zone = "y"
+	if !c.begin(a, 500, at(540), keep) {
+		t.Fatal("another zone changed nothing")
+	}
+	placed(540, 0)
 	if !c.endAll("a", 600, true, at(610), keep) || c.endAll("a", 700, false, at(710), keep) {
 		t.Fatal("endAll must change once")
 	}
@@ -130,6 +156,7 @@ func TestHistoryOfADisk(t *testing.T) {
 	if !c.begin(a, 500, at(800), keep) { // comes back, elsewhere
 		t.Fatal("coming back changed nothing")
 	}
+	placed(800, 0)
 	if got := c.Incarnations["a@500"]; got.Until != 0 || got.Drained || got.Addr != "a:2" || got.Expires != 0 {
 		t.Fatalf("back: %+v", got)
 	}

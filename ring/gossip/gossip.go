@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	dtls "github.com/grafana/dskit/crypto/tls"
 	"github.com/grafana/dskit/dns"
 	"github.com/grafana/dskit/flagext"
 	"github.com/grafana/dskit/kv"
@@ -169,6 +170,13 @@ func kvConfig(o Options, e endpoint) memberlist.KVConfig {
 	if e.bindPort != "0" { // else the transport advertises the bound IP and the port it got
 		c.AdvertiseAddr = e.ip.String()
 		c.AdvertisePort, _ = strconv.Atoi(e.port)
+	}
+	if o.TLS.Enabled {
+		c.TCPTransport.TLSEnabled = true
+		c.TCPTransport.TLS = dtls.ClientConfig{
+			CertPath: o.TLS.CertFile, KeyPath: o.TLS.KeyFile, CAPath: o.TLS.CAFile, ServerName: o.TLS.ServerName,
+			InsecureSkipVerify: o.TLS.SkipVerify, MinVersion: "VersionTLS13",
+		}
 	}
 	c.ClusterLabel = o.ClusterLabel
 	c.NotifyInterval = 100 * time.Millisecond // a hundred members' heartbeats cost ten views a second, not fifty

@@ -23,8 +23,13 @@ func (g *Gossip) History() []ring.Incarnation {
 			Since:   time.Unix(i.Since, 0),
 			Drained: i.Drained,
 		}
-		if i.Until != 0 {
-			r.Until = time.Unix(i.Until, 0)
+		for _, at := range []struct {
+			to *time.Time
+			is int64
+		}{{&r.Until, i.Until}, {&r.Placed, i.Placed}, {&r.ReadOnly, i.ReadOnly}} {
+			if at.is != 0 {
+				*at.to = time.Unix(at.is, 0)
+			}
 		}
 		out = append(out, r)
 	}
@@ -38,10 +43,14 @@ func (g *Gossip) History() []ring.Incarnation {
 func (g *Gossip) self() process {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	broken := 0
+	if g.opts.Quarantined != nil {
+		broken = len(g.opts.Quarantined())
+	}
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
-		Since: g.opts.Instance.Since.Unix(),
+		Since: g.opts.Instance.Since.Unix(), ReadOnly: g.wanted.ReadOnlyUpdatedTimestamp, Broken: broken,
 	}
 }
 
@@ -50,7 +59,7 @@ func (g *Gossip) enroll(ctx context.Context) error {
 	if len(g.opts.Roles) == 0 {
 		return nil
 	}
-	self := g.self()
+	self, version := g.self(), g.version()
 	return g.edit(ctx, func(c *cluster, now time.Time) bool {
 		if g.isSilent() { // asked in the transaction: a beat must not undo a Leave that overtook it
 			return false
@@ -59,8 +68,16 @@ func (g *Gossip) enroll(ctx context.Context) error {
 		if slices.Contains(self.Roles, RoleReceive) {
 			changed = c.begin(self, g.opts.Instance.Since.Unix(), now, g.opts.HistoryRetention) || changed
 		}
+		if places(self) {
+			changed = c.assertSharding(version, now, g.opts.HistoryRetention) || changed
+		}
 		return changed
 	})
+}
+
+// places reports whether p is a process that places series.
+func places(p process) bool {
+	return slices.Contains(p.Roles, RoleReceive) || slices.Contains(p.Roles, RoleDistributor)
 }
 
 // edit changes the cluster value by f, which reports whether it changed anything, when f changes the known one.
@@ -124,10 +141,15 @@ func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duratio
 		changed = true
 	}
 	old, ok := c.Incarnations[key]
-	if ok && old.Until == 0 && old.Addr == p.Addr && old.Zone == p.Zone {
+	next := incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Placed: old.Placed, ReadOnly: p.ReadOnly}
+	if !ok || old.Until != 0 || old.Zone != p.Zone || old.ReadOnly != 0 && p.ReadOnly == 0 {
+		next.Placed = now.Unix() // it was not on the ring in this way before
+	}
+	if next.Updated = old.Updated; ok && next == old {
 		return changed
 	}
-	c.Incarnations[key] = incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Updated: version(now, old.Updated)}
+	next.Updated = version(now, old.Updated)
+	c.Incarnations[key] = next
 	return true
 }
 

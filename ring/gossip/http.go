@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
@@ -17,8 +18,8 @@ var ringHTML string
 
 var ringPage = template.Must(template.New("ring").Parse(ringHTML))
 
-// HandleRing shows the rings as a page, or as JSON with ?format=json or an Accept header that asks for it. A POST with
-// the form value forget=<instance id> forgets a member that is down.
+// HandleRing shows the rings as a page, or as JSON with ?format=json or an Accept header that asks for it; with ?tenant=
+// also where that tenant's new series go. A POST with the form value forget=<instance id> forgets a member that is down.
 func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 	if !g.serves(w) {
 		return
@@ -27,7 +28,7 @@ func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPost:
-		if !g.handleForget(w, r) {
+		if !g.handleForget(w, r, "forget") {
 			return
 		}
 		if !asJSON {
@@ -39,7 +40,11 @@ func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	s := g.status()
+	s, err := g.status(r.FormValue("tenant"))
+	if err != nil {
+		http.Error(w, err.Error(), errs.KindOf(err).HTTPStatus())
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	if asJSON {
 		w.Header().Set("Content-Type", "application/json")
@@ -50,15 +55,31 @@ func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 	_ = ringPage.Execute(w, s)
 }
 
-// handleForget reports whether it forgot; else it answered.
-func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request) bool {
+// HandleForget forgets the member that a POST names in the form value instance, when it is down: 204.
+func (g *Gossip) HandleForget(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !g.serves(w):
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	case g.handleForget(w, r, "instance"):
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// handleForget reports whether it forgot the member in a form value; else it answered.
+func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request, field string) bool {
+	if g.opts.RefuseForget {
+		http.Error(w, "admin operations are disabled here", http.StatusForbidden)
+		return false
+	}
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return false
 	}
-	id := r.PostFormValue("forget")
+	id := r.FormValue(field)
 	if id == "" {
-		http.Error(w, "want the form value forget=<instance id>", http.StatusBadRequest)
+		http.Error(w, "want the form value "+field+"=<instance id>", http.StatusBadRequest)
 		return false
 	}
 	if err := g.Forget(r.Context(), id); err != nil {
@@ -92,6 +113,27 @@ type ringStatus struct {
 	Conflict          string              `json:"conflict,omitempty"`
 	Rings             []ringTable         `json:"rings"`
 	History           []incarnationStatus `json:"history"`
+	// Quarantined are the tenants whose data the process that answers cannot use.
+	Quarantined []Quarantine `json:"quarantined"`
+	// Tenant is the one that was asked for.
+	Tenant    *tenantStatus `json:"tenant,omitempty"`
+	MayForget bool          `json:"-"`
+}
+
+// tenantStatus is where a tenant's new series go.
+type tenantStatus struct {
+	ID tenant.ID `json:"id"`
+	// ShardSize is on how many receivers they are spread, 0 for all; what is older than Since may be on others.
+	ShardSize int           `json:"shard_size"`
+	Since     *time.Time    `json:"since,omitempty"`
+	Members   []shareStatus `json:"members"`
+}
+
+// shareStatus is a member with the part of the tenant's series it has a copy of, in percent.
+type shareStatus struct {
+	ID    string  `json:"id"`
+	Zone  string  `json:"zone,omitempty"`
+	Share float64 `json:"share_percent"`
 }
 
 type ringTable struct {
@@ -111,7 +153,9 @@ type memberStatus struct {
 	Since time.Time `json:"since"`
 	// Share is the part of the series it is primary of, in percent.
 	Share float64 `json:"share_percent"`
-	Down  bool    `json:"-"`
+	// Quarantined is the number of tenants whose data it cannot use.
+	Quarantined int  `json:"quarantined_tenants,omitempty"`
+	Down        bool `json:"-"`
 }
 
 type incarnationStatus struct {
@@ -123,19 +167,32 @@ type incarnationStatus struct {
 	Drained bool       `json:"drained,omitempty"`
 }
 
-func (g *Gossip) status() ringStatus {
-	s := ringStatus{Instance: g.opts.Instance.ID, Gossip: g.Address(), ReplicationFactor: g.ReplicationFactor(), History: []incarnationStatus{}}
+func (g *Gossip) status(id string) (ringStatus, error) {
+	s := ringStatus{
+		Instance: g.opts.Instance.ID, Gossip: g.Address(), ReplicationFactor: g.ReplicationFactor(),
+		History: []incarnationStatus{}, Quarantined: []Quarantine{}, MayForget: !g.opts.RefuseForget,
+	}
+	if id != "" {
+		of, err := g.tenantStatus(id)
+		if err != nil {
+			return s, err
+		}
+		s.Tenant = of
+	}
+	if g.opts.Quarantined != nil {
+		s.Quarantined = append(s.Quarantined, g.opts.Quarantined()...)
+	}
 	if why := g.conflict.Load(); why != nil {
 		s.Conflict = *why
 	}
-	now := g.opts.Now()
+	now, processes := g.opts.Now(), g.view.Load().cluster.Processes
 	for _, role := range roles {
 		t := ringTable{Role: role, Members: []memberStatus{}}
 		for _, m := range g.Members(role) {
 			t.Members = append(t.Members, memberStatus{
 				ID: m.ID, Addr: m.Addr, HTTPAddr: m.HTTPAddr, Zone: m.Zone, State: m.State.String(),
 				Heartbeat: m.Heartbeat.UTC(), Age: max(0, int64(now.Sub(m.Heartbeat).Seconds())), Since: m.Since.UTC(),
-				Share: m.Share * 100, Down: m.State == ring.Down,
+				Share: m.Share * 100, Down: m.State == ring.Down, Quarantined: quarantined(role, processes[m.ID]),
 			})
 		}
 		s.Rings = append(s.Rings, t)
@@ -148,5 +205,35 @@ func (g *Gossip) status() ringStatus {
 		}
 		s.History = append(s.History, h)
 	}
-	return s
+	return s, nil
+}
+
+// quarantined is shown of receivers: other roles have no data of their own.
+func quarantined(role string, p process) int {
+	if role != RoleReceive {
+		return 0
+	}
+	return p.Broken
+}
+
+func (g *Gossip) tenantStatus(name string) (*tenantStatus, error) {
+	id, err := tenant.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	place := g.Placement()
+	s := &tenantStatus{ID: id, Members: []shareStatus{}}
+	if g.opts.Sharding != nil {
+		s.ShardSize = ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor())
+	}
+	if known := g.Shards(id); known.Size > 0 {
+		since := known.Since.UTC()
+		s.Since = &since
+	}
+	for _, i := range ring.MembersFor(place, id) {
+		m := place.Members()[i]
+		share := ring.Share(place, id, func(o ring.Member) bool { return o.ID == m.ID })
+		s.Members = append(s.Members, shareStatus{m.ID, m.Zone, share * 100})
+	}
+	return s, nil
 }

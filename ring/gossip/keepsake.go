@@ -14,6 +14,12 @@ import (
 // forgotten when all members stop at once. It is a copy: it may be removed.
 const HistoryFile = "hearth-history.json"
 
+// keepsake is the file's content.
+type keepsake struct {
+	Incarnations map[string]incarnation `json:"incarnations"`
+	Shardings    map[string]span        `json:"shardings,omitempty"`
+}
+
 // recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
 // start; queries about the past may then miss a warning, so it is logged as an error.
 func (g *Gossip) recall(ctx context.Context) error {
@@ -25,9 +31,9 @@ func (g *Gossip) recall(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	kept := newCluster()
+	kept := keepsake{}
 	if err == nil {
-		err = json.Unmarshal(content, &kept.Incarnations)
+		err = json.Unmarshal(content, &kept)
 	}
 	if err != nil {
 		g.log.Error("history of receivers not read, past incomplete answers may go unnoticed", "path", path, "err", err)
@@ -42,6 +48,16 @@ func (g *Gossip) recall(ctx context.Context) error {
 				changed = true
 			}
 		}
+		for version, s := range kept.Shardings {
+			old, ok := c.Shardings[version]
+			if ok {
+				s = s.join(old)
+			}
+			if s.Expires >= now.Unix() && (!ok || s != old) {
+				c.Shardings[version] = s
+				changed = true
+			}
+		}
 		return changed
 	})
 }
@@ -52,7 +68,8 @@ func (g *Gossip) remember(was string) string {
 	if path == "" {
 		return was
 	}
-	is := string(mustJSON(g.view.Load().cluster.Incarnations))
+	c := g.view.Load().cluster
+	is := string(mustJSON(keepsake{c.Incarnations, c.Shardings}))
 	if is == was {
 		return was
 	}

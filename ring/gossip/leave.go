@@ -18,7 +18,7 @@ func (g *Gossip) SetReadOnly(ctx context.Context) error {
 	g.wanted.ReadOnly = true
 	g.wanted.ReadOnlyUpdatedTimestamp = g.opts.Now().Unix()
 	g.mu.Unlock()
-	return g.assertAll(ctx)
+	return errors.Join(g.assertAll(ctx), g.enroll(ctx))
 }
 
 // Leave takes this member off the ring for good and ends its incarnation; drained says that the store gateways serve all

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/grafana/dskit/kv/codec"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // The roles, which are also the keys of their rings in the gossiped store.
@@ -71,10 +74,54 @@ type Options struct {
 	// HistoryRetention is how long a closed incarnation is remembered; at least as long as receivers keep data.
 	HistoryRetention time.Duration
 
+	// Sharding, when set, spreads each tenant's series over some of the receivers only. Processes that place series must
+	// have the same sizes, but for moments of change; those that read tell by it which receivers hold nothing of a tenant.
+	Sharding ring.Sharding
+	// Quarantined, when set, gives the tenants whose data this process cannot use now. It answers from memory.
+	Quarantined func() []Quarantine
+	// RefuseForget refuses to forget members on request.
+	RefuseForget bool
+	// TLS of the connections between members.
+	TLS TLSOptions
+
 	// Codecs are those of further values to be gossiped, reached through Client.
 	Codecs []codec.Codec
 	// Now is the clock, nil for time.Now.
 	Now func() time.Time
+}
+
+// Quarantine is a tenant whose data a process cannot use.
+type Quarantine struct {
+	Tenant tenant.ID `json:"tenant"`
+	Reason string    `json:"reason"`
+}
+
+// TLSOptions secure gossip: what is said cannot be read or changed on the way, and members check whom they call. Who calls
+// them is not checked. Files are PEM.
+type TLSOptions struct {
+	// Enabled turns TLS on, for all members.
+	Enabled bool
+	// CertFile and KeyFile are this member's; needed. They are read at Open.
+	CertFile, KeyFile string
+	// CAFile must have signed the others' certificates; "" = the system's authorities.
+	CAFile string
+	// ServerName is the name that the others' certificates must have; "" = their IP address.
+	ServerName string
+	// SkipVerify accepts any certificate.
+	SkipVerify bool
+}
+
+func (o TLSOptions) validate() error {
+	if !o.Enabled {
+		if o != (TLSOptions{}) {
+			return errors.New("gossip TLS: files or names are set, but TLS is not enabled")
+		}
+		return nil
+	}
+	if o.CertFile == "" || o.KeyFile == "" {
+		return errors.New("gossip TLS: a certificate and its key are needed")
+	}
+	return nil
 }
 
 // DefaultOptions are good for a cluster of up to some hundred members; Instance, Roles and addresses are to be filled in.
@@ -98,6 +145,9 @@ func (o Options) Validate() error {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
 	faults = append(faults, o.validateAddresses()...)
+	if err := o.TLS.validate(); err != nil {
+		faults = append(faults, err)
+	}
 	if err := o.Instance.validate(); err != nil {
 		faults = append(faults, err)
 	}

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"math"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -139,25 +138,6 @@ func TestDisagree(t *testing.T) {
 	f(p("a", 3, "one", RoleStore), 0, "uses no bucket", p("b", 3, "", rcv...))
 	f(p("a", 3, "", RoleDistributor), 0, "", p("b", 3, "two", rcv...))
 	f(p("a", 3, "one", RoleRule), 0, "bucket two", p("b", 3, "two", rcv...))
-}
-
-func TestSharesOf(t *testing.T) {
-	e := func(readOnly bool, tokens ...uint32) dring.InstanceDesc {
-		return dring.InstanceDesc{ReadOnly: readOnly, Tokens: tokens}
-	}
-	f := func(entries map[string]dring.InstanceDesc, want map[string]float64) {
-		t.Helper()
-		got := sharesOf(entries)
-		for id, w := range want {
-			if math.Abs(got[id]-w) > 1e-9 {
-				t.Fatalf("%v: got %v, want %v", entries, got, want)
-			}
-		}
-	}
-	f(nil, nil)
-	f(map[string]dring.InstanceDesc{"a": e(false, 5)}, map[string]float64{"a": 1})
-	f(map[string]dring.InstanceDesc{"a": e(false, 0, 1<<31), "b": e(false, 1<<30)}, map[string]float64{"a": .75, "b": .25})
-	f(map[string]dring.InstanceDesc{"a": e(false, 0, 1<<31), "b": e(true, 1<<30)}, map[string]float64{"a": 1, "b": 0})
 }
 
 func TestLocate(t *testing.T) {

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -75,7 +74,7 @@ func newRoleView(desc *dring.Desc, old roleView) roleView {
 		r.ids = append(r.ids, id)
 	}
 	slices.Sort(r.ids)
-	r.shares = sharesOf(r.entries)
+	r.shares = ring.Shares(tokenMembers(r.entries))
 	return r
 }
 
@@ -113,13 +112,24 @@ func (g *Gossip) compile(old, v *view) {
 	if rf == (*g.place.Load()).ReplicationFactor() && samePlaces(entries, old.rings[RoleReceive].entries) {
 		return
 	}
+	members := tokenMembers(entries)
+	var p ring.Placement
+	if g.opts.Sharding != nil {
+		p = ring.NewShuffled(members, rf, g.opts.Sharding)
+	} else {
+		p = ring.NewTokens(members, rf)
+	}
+	g.place.Store(&p)
+	g.metrics.compiled.Inc()
+}
+
+// tokenMembers are entries as the ring takes them.
+func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 	members := make([]ring.TokenMember, 0, len(entries))
 	for id, e := range entries {
 		members = append(members, ring.TokenMember{Member: memberOf(id, e), Tokens: e.Tokens, ReadOnly: e.ReadOnly})
 	}
-	p := ring.NewTokens(members, rf)
-	g.place.Store(&p)
-	g.metrics.compiled.Inc()
+	return members
 }
 
 // logChanges names the members that came, left, or changed their address.
@@ -218,33 +228,4 @@ func (v *view) alive(id string, now time.Time, timeout time.Duration) bool {
 		}
 	}
 	return false
-}
-
-// sharesOf is the part of the circle each member owns, those that are read-only left out: a token owns what lies
-// between it and the token before it.
-func sharesOf(entries map[string]dring.InstanceDesc) map[string]float64 {
-	type point struct {
-		token uint32
-		id    string
-	}
-	var points []point
-	for id, e := range entries {
-		if e.ReadOnly {
-			continue
-		}
-		for _, t := range e.Tokens {
-			points = append(points, point{t, id})
-		}
-	}
-	slices.SortFunc(points, func(a, b point) int { return int(int64(a.token) - int64(b.token)) })
-	shares := make(map[string]float64, len(entries))
-	for i, p := range points {
-		if len(points) == 1 {
-			shares[p.id] = 1
-			break
-		}
-		before := points[(i+len(points)-1)%len(points)].token
-		shares[p.id] += float64(p.token-before) / (math.MaxUint32 + 1)
-	}
-	return shares
 }

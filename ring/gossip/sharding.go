@@ -1,0 +1,92 @@
+package gossip
+
+import (
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// span says that processes placed series by one version of all tenants' shard sizes, from First on and up to Last, or a
+// little later. Times are Unix seconds.
+type span struct {
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+	// Expires is when it may be dropped: all members agree on it.
+	Expires int64 `json:"expires"`
+}
+
+const (
+	// assertEvery is how often processes say that they still place by a version.
+	assertEvery = 10 * time.Minute
+	// assertHolds is how long after it was last said a version may have been in use.
+	assertHolds = 2 * assertEvery
+	// unsharded is the version of processes that know no shards.
+	unsharded = "none"
+)
+
+// join is what a and b say together. It is commutative, associative and idempotent.
+func (a span) join(b span) span {
+	return span{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
+}
+
+// assertSharding says that a process places by version now. It changes nothing when that was said lately.
+func (c *cluster) assertSharding(version string, now time.Time, keep time.Duration) (changed bool) {
+	s := span{now.Unix(), now.Unix(), now.Add(keep + assertHolds).Unix()}
+	old, ok := c.Shardings[version]
+	if ok {
+		if old.Last > now.Add(-assertEvery).Unix() {
+			return false
+		}
+		s = old.join(s)
+	}
+	c.Shardings[version] = s
+	return true
+}
+
+// shardedSince is since when all processes have placed by version and no other one; false when they do not now.
+func (c *cluster) shardedSince(version string, now time.Time) (time.Time, bool) {
+	mine, ok := c.Shardings[version]
+	if !ok || mine.Last < now.Add(-assertHolds).Unix() {
+		return time.Time{}, false
+	}
+	since := time.Unix(mine.First, 0)
+	for other, s := range c.Shardings {
+		if until := time.Unix(s.Last, 0).Add(assertHolds); other != version && until.After(since) {
+			since = until
+		}
+	}
+	return since, true
+}
+
+// version is that of the shard sizes this process has.
+func (g *Gossip) version() string {
+	if g.opts.Sharding == nil {
+		return unsharded
+	}
+	if v := g.opts.Sharding.Version(); v != "" {
+		return v
+	}
+	return unsharded
+}
+
+// Shards is what this process can say of where a tenant's series were placed: on Size members only, what came after Since.
+// Size 0: on any member.
+type Shards struct {
+	Size  int
+	Since time.Time
+}
+
+// Shards says on how many members the tenant's series are, and since when that is sure: since all processes have had the
+// same sizes as this one.
+func (g *Gossip) Shards(id tenant.ID) Shards {
+	version := g.version()
+	if version == unsharded {
+		return Shards{}
+	}
+	since, ok := g.view.Load().cluster.shardedSince(version, g.opts.Now())
+	if !ok {
+		return Shards{}
+	}
+	return Shards{Size: ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor()), Since: since}
+}

@@ -1,0 +1,300 @@
+package gossip
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// sizes gives all tenants but "big" one size, which may change.
+type sizes struct{ n atomic.Int64 }
+
+func (s *sizes) Size(id tenant.ID) int {
+	if id == "big" {
+		return 0
+	}
+	return int(s.n.Load())
+}
+
+func (s *sizes) Version() string {
+	if n := s.n.Load(); n > 0 {
+		return fmt.Sprint("v", n)
+	}
+	return ""
+}
+
+func TestShardedSince(t *testing.T) {
+	at := func(minutes int) time.Time { return time.Unix(int64(60*minutes), 0) }
+	c := newCluster()
+	f := func(version string, now, want int) {
+		t.Helper()
+		since, ok := c.shardedSince(version, at(now))
+		if ok != (want >= 0) || ok && !since.Equal(at(want)) {
+			t.Errorf("%s at %d min: since %s, %t, want %d min", version, now, since, ok, want)
+		}
+	}
+	say := func(version string, minutes ...int) {
+		for _, m := range minutes {
+			c.assertSharding(version, at(m), time.Hour)
+		}
+	}
+	f("a", 100, -1)
+	say("a", 100, 105, 110)
+	f("a", 110, 100)
+	f("a", 125, 100)
+	f("a", 131, -1) // nobody says it any more
+	say("a", 130)
+	say("b", 130) // one process has other sizes
+	f("a", 131, 150)
+	f("b", 131, 150)
+	say("b", 140, 150)
+	f("b", 151, 150)
+	say("a", 140) // and is late
+	f("b", 151, 160)
+	if c.assertSharding("b", at(155), time.Hour) || !c.assertSharding("b", at(161), time.Hour) {
+		t.Error("a version must be said again after ten minutes, not before")
+	}
+	if _, removed := c.RemoveTombstones(at(140 + 60 + 20 + 1)); removed != 1 || c.Shardings["b"].First != at(130).Unix() {
+		t.Errorf("%d removed, %+v", removed, c.Shardings)
+	}
+}
+
+func TestShuffledCluster(t *testing.T) {
+	t.Parallel()
+	c, mine := new(clock), new(sizes)
+	mine.n.Store(2)
+	gs := trio(t, c, func(i int, o *Options) { o.Sharding, o.ReplicationFactor = mine, 1 })
+	watcher := receiverOptions(c, instance(9), 0, gs[0].Address())
+	watcher.Roles, watcher.ReplicationFactor, watcher.Sharding = nil, 0, mine
+	q := open(t, watcher)
+	ids := func(g *Gossip, id tenant.ID) string {
+		var out []string
+		for _, i := range ring.MembersFor(g.Placement(), id) {
+			out = append(out, g.Placement().Members()[i].ID)
+		}
+		return strings.Join(out, " ")
+	}
+	eventually(t, func() string {
+		for _, g := range append(gs, q) {
+			if small, big := ids(g, "small"), ids(g, "big"); len(strings.Fields(small)) != 2 || small != ids(gs[0], "small") || big != "r1 r2 r3" {
+				return fmt.Sprintf("small is on %s, big on %s", small, big)
+			}
+		}
+		return ""
+	})
+	eventually(t, func() string {
+		if s := q.Shards("small"); s.Size != 2 || s.Since.After(c.now()) || s.Since.Before(c.now().Add(-time.Minute)) {
+			return fmt.Sprintf("shards: %+v", s)
+		}
+		return ""
+	})
+	if s := q.Shards("big"); s.Size != 0 {
+		t.Errorf("big: %+v", s)
+	}
+	mine.n.Store(3) // from now on nothing is sure for a while
+	if s := q.Shards("small"); s.Size != 0 {
+		t.Errorf("of a version that nobody says: %+v", s)
+	}
+	eventually(t, func() string {
+		if s := q.Shards("small"); s.Size != 3 || !s.Since.After(c.now()) {
+			return fmt.Sprintf("shards: %+v", s)
+		}
+		return ""
+	})
+	if h := q.History(); len(h) != 3 || h[0].Placed.IsZero() || !h[0].ReadOnly.IsZero() {
+		t.Errorf("history %+v", h)
+	}
+	if err := gs[1].SetReadOnly(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		for _, i := range q.History() {
+			if i.ReadOnly.IsZero() == (i.ID == "r2") {
+				return fmt.Sprintf("%s is read-only since %s", i.ID, i.ReadOnly)
+			}
+		}
+		return ""
+	})
+}
+
+func TestTenantPageAndForget(t *testing.T) {
+	t.Parallel()
+	c, mine := new(clock), new(sizes)
+	mine.n.Store(2)
+	var broken atomic.Bool
+	gs := trio(t, c, func(i int, o *Options) {
+		o.Sharding, o.ReplicationFactor = mine, 2
+		o.RefuseForget = o.Instance.ID == "r1"
+		o.Quarantined = func() []Quarantine {
+			if broken.Load() {
+				return []Quarantine{{"acme", "its log is damaged"}, {"blue", "and so is this"}}
+			}
+			return nil
+		}
+	})
+	broken.Store(true)
+	status := func(g *Gossip, query string) (s ringStatus, code int) {
+		w := httptest.NewRecorder()
+		g.HandleRing(w, httptest.NewRequest("GET", "/ring?format=json"+query, nil))
+		_ = json.Unmarshal(w.Body.Bytes(), &s)
+		return s, w.Code
+	}
+	if s, _ := status(gs[0], ""); s.Tenant != nil {
+		t.Errorf("nobody asked for %+v", s.Tenant)
+	}
+	s, _ := status(gs[0], "&tenant=acme")
+	if s.Tenant == nil || s.Tenant.ID != "acme" || s.Tenant.ShardSize != 2 || len(s.Tenant.Members) != 2 || s.Tenant.Members[0].Share != 100 || s.Tenant.Members[0].Zone == "" {
+		t.Errorf("tenant: %+v", s.Tenant)
+	}
+	if s, _ := status(gs[0], "&tenant=big"); s.Tenant == nil || s.Tenant.ShardSize != 0 || len(s.Tenant.Members) != 3 {
+		t.Errorf("tenant: %+v", s.Tenant)
+	}
+	if _, code := status(gs[0], "&tenant=../x"); code != 400 {
+		t.Errorf("a tenant that is none: %d", code)
+	}
+	eventually(t, func() string {
+		s, _ := status(gs[2], "")
+		if m := s.Rings[0].Members[1]; len(s.Quarantined) != 2 || s.Quarantined[0].Tenant != "acme" || m.ID != "r2" || m.Quarantined != 2 {
+			return fmt.Sprintf("quarantined: %+v, of r2 %d", s.Quarantined, m.Quarantined)
+		}
+		return ""
+	})
+	w := httptest.NewRecorder()
+	gs[0].HandleRing(w, httptest.NewRequest("GET", "/ring?tenant=acme", nil))
+	for _, want := range []string{"Shard of 2 receivers", "its log is damaged", "Tenant acme"} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, w.Body)
+		}
+	}
+
+	forget := func(g *Gossip, method, query string) int {
+		w := httptest.NewRecorder()
+		g.HandleForget(w, httptest.NewRequest(method, "/ring/forget"+query, nil))
+		return w.Code
+	}
+	kill(t, gs[1])
+	c.advance(3 * time.Second)
+	wantStates(t, RoleReceive, "r1=active r2=down r3=active", gs[0], gs[2])
+	for _, try := range []struct {
+		g             *Gossip
+		method, query string
+		want          int
+	}{
+		{gs[0], "POST", "?instance=r2", http.StatusForbidden},
+		{gs[2], "GET", "?instance=r2", http.StatusMethodNotAllowed},
+		{gs[2], "POST", "", http.StatusBadRequest},
+		{gs[2], "POST", "?instance=r1", http.StatusConflict},
+		{gs[2], "POST", "?instance=r9", http.StatusNotFound},
+		{gs[2], "POST", "?instance=r2", http.StatusNoContent},
+	} {
+		if got := forget(try.g, try.method, try.query); got != try.want {
+			t.Errorf("%s %s: %d, want %d", try.method, try.query, got, try.want)
+		}
+	}
+	wantStates(t, RoleReceive, "r1=active r3=active", gs[0], gs[2])
+}
+
+// pki writes a CA and a certificate of it for 127.0.0.1 into a directory.
+func pki(t *testing.T) TLSOptions {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	template := func(n int64) *x509.Certificate {
+		return &x509.Certificate{SerialNumber: big.NewInt(n), Subject: pkix.Name{CommonName: fmt.Sprint("test ", n)},
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	}
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	ca := template(1)
+	ca.IsCA, ca.BasicConstraintsValid = true, true
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	must(err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	leaf := template(2)
+	leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	must(err)
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	must(err)
+	return TLSOptions{Enabled: true, CertFile: write("cert.pem", "CERTIFICATE", der), KeyFile: write("key.pem", "EC PRIVATE KEY", keyDER), CAFile: write("ca.pem", "CERTIFICATE", caDER)}
+}
+
+func TestGossipTLS(t *testing.T) {
+	t.Parallel()
+	c, files := new(clock), pki(t)
+	gs := trio(t, c, func(_ int, o *Options) { o.TLS = files })
+	wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
+
+	conn, err := net.DialTimeout("tcp", gs[0].Address(), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write(bytes.Repeat([]byte{7}, 64)); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 16)
+	if n, _ := conn.Read(answer); n > 0 && answer[0] != 21 { // 21 is a TLS alert
+		t.Errorf("plain text is answered: %v", answer[:n])
+	}
+	stranger := receiverOptions(c, instance(4), 4, gs[0].Address())
+	stranger.TLS = pki(t) // of another authority
+	if x := open(t, stranger); len(x.Members(RoleReceive)) != 1 {
+		t.Errorf("a member of another authority met %s", states(x, RoleReceive))
+	}
+	if got := states(gs[0], RoleReceive); strings.Contains(got, "r4") {
+		t.Errorf("a member of another authority was met: %s", got)
+	}
+}
+
+func TestGossipTLSOptions(t *testing.T) {
+	f := func(o TLSOptions, ok bool) {
+		t.Helper()
+		if err := o.validate(); (err == nil) != ok {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	f(TLSOptions{}, true)
+	f(TLSOptions{Enabled: true, CertFile: "c", KeyFile: "k"}, true)
+	f(TLSOptions{Enabled: true, CertFile: "c"}, false)
+	f(TLSOptions{Enabled: true}, false)
+	f(TLSOptions{CAFile: "c"}, false)
+	o := receiverOptions(new(clock), instance(1), 1)
+	o.TLS = TLSOptions{Enabled: true, CertFile: "absent.pem", KeyFile: "absent.pem"}
+	if _, err := tryOpen(t, o); err == nil || !strings.Contains(err.Error(), "absent.pem") {
+		t.Errorf("absent files: %v", err)
+	}
+}
