@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,32 +41,44 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 	if len(s.Metadata) > 0 {
 		if n := t.meta.put(s.Batch.Metadata, s.Metadata); n > 0 {
 			d.m.metadata.Add(float64(n))
 		}
 	}
 	if len(s.Series) == 0 {
+		release()
 		return nil, nil
 	}
-	tx := transactions.Get().(*transaction)
-	defer tx.free()
+	tx := d.crew.get()
 	if err := tx.begin(in, d.m); err != nil {
+		release()
+		d.crew.put(tx)
 		return nil, err
 	}
-	if err := tx.run(ctx, s); err != nil {
-		return nil, err
+	// A transaction that hangs in the head is left behind, with the batch and its hold on the instance.
+	s.Batch.Retain()
+	tx.jobs <- job{ctx, s, func() { s.Batch.Release(); release() }}
+	select {
+	case err = <-tx.done:
+		failures := tx.failures
+		d.crew.put(tx)
+		if err != nil {
+			return nil, err
+		}
+		return failures, nil
+	case <-in.wedge.shut:
+		tx.leave()
+		return nil, in.logError()
 	}
-	return tx.failures, nil
 }
-
-var transactions = sync.Pool{New: func() any { return &transaction{builder: labels.NewScratchBuilder(16)} }}
 
 // transaction is one Append. It is reused: what does not escape is not allocated again.
 type transaction struct {
 	in      *instance
 	m       *metrics
+	jobs    chan job   // closed when it is not needed any more
+	done    chan error // takes how a job ended
 	rules   *rules
 	app     storage.AppenderV2
 	lo, hi  int64 // accepted times, ms, inclusive
@@ -81,6 +92,8 @@ type transaction struct {
 	hists     []wire.Histogram
 
 	numFloats, numHists, numUnknown int
+
+	touched bool // something was appended, or was tried to be
 }
 
 type freshRef struct {
@@ -96,16 +109,25 @@ func (tx *transaction) begin(in *instance, m *metrics) error {
 	}
 	tx.in, tx.m, tx.rules, tx.now = in, m, r, in.opts.Now()
 	tx.lo, tx.hi = tx.now.Add(-r.window).UnixMilli(), tx.now.Add(r.future).UnixMilli()
-	tx.numFloats, tx.numHists, tx.numUnknown = 0, 0, 0
+	tx.numFloats, tx.numHists, tx.numUnknown, tx.touched = 0, 0, 0, false
 	return nil
 }
 
-func (tx *transaction) free() {
+func (tx *transaction) reset() {
 	clear(tx.exemplars)
 	clear(tx.hists)
 	tx.in, tx.m, tx.rules, tx.app, tx.failures = nil, nil, nil, nil, nil
 	tx.fresh, tx.exemplars, tx.floats, tx.hists = tx.fresh[:0], tx.exemplars[:0], tx.floats[:0], tx.hists[:0]
-	transactions.Put(tx)
+}
+
+// survive runs the transaction. A panic in it is an error.
+func (tx *transaction) survive(ctx context.Context, s wire.Shard) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = tx.in.stuck(p)
+		}
+	}()
+	return tx.run(ctx, s)
 }
 
 func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
@@ -118,13 +140,16 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 	tx.app = in.db.Head().AppenderV2(ctx)
 	for _, i := range s.Series {
 		if err := tx.appendSeries(&s.Batch.Series[i], int(i)); err != nil {
-			if rerr := tx.app.Rollback(); rerr != nil {
-				in.failLog(rerr) // the series it created are in memory and not in the WAL
-			}
+			tx.rollback()
 			return err
 		}
 	}
-	err := tx.app.Commit()
+	if !tx.touched { // nothing was accepted, or tried
+		tx.rollback()
+		tx.count()
+		return nil
+	}
+	err := tx.commit()
 	if err != nil {
 		in.writes.Add(1) // it may have left something
 		in.failLog(err)
@@ -142,6 +167,30 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 	in.lastWrite.Store(tx.now.UnixMilli())
 	tx.count()
 	return nil
+}
+
+// commit writes the logs and the head, unless the instance hangs.
+func (tx *transaction) commit() (err error) {
+	w := &tx.in.wedge
+	if !w.enter() {
+		return tx.in.logError()
+	}
+	logged := true // a panic comes after the WAL
+	defer func() { w.leave(logged) }()
+	err = tx.app.Commit()
+	logged = err == nil
+	return err
+}
+
+func (tx *transaction) rollback() {
+	w := &tx.in.wedge
+	if !w.enter() {
+		return
+	}
+	defer w.leave(false)
+	if err := tx.app.Rollback(); err != nil {
+		tx.in.failLog(err) // the series it created are in memory and not in the WAL
+	}
 }
 
 func (tx *transaction) count() {
@@ -324,6 +373,7 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 		return true, nil
 	}
 	ref, err := storage.SeriesRef(0), error(nil)
+	tx.touched = true
 	if w.ref != 0 {
 		ref, err = tx.app.Append(w.ref, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
 	}
@@ -396,56 +446,3 @@ func (w *seriesWriter) fail(kind errs.Kind, reason error) {
 }
 
 func (w *seriesWriter) name() string { return wire.LabelsOf(&w.tx.builder, w.s.Labels()).String() }
-
-// exemplars appends the series' exemplars. The TSDB keeps none for a series that it does not hold.
-func (w *seriesWriter) exemplars() {
-	tx := w.tx
-	reject := func(reason string, n int) { tx.m.exemplars.WithLabelValues(reason).Add(float64(n)) }
-	app, ok := tx.app.(storage.ExemplarAppenderV2)
-	if !ok || tx.rules.exemplars == 0 {
-		reject("disabled", len(w.s.Exemplars))
-		return
-	}
-	if err := tx.in.keepExemplars(); err != nil {
-		reject("no_room", len(w.s.Exemplars))
-		return
-	}
-	tx.exemplars = tx.exemplars[:0]
-	for i := range w.s.Exemplars {
-		e := &w.s.Exemplars[i]
-		if e.T < tx.lo || e.T > tx.hi {
-			reject("outside_window", 1)
-			continue
-		}
-		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
-	}
-	if w.ref == 0 && w.labels.IsEmpty() {
-		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels())
-	}
-	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
-		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
-	})
-	_, err := app.AppendExemplars(w.ref, w.labels, tx.exemplars)
-	var partial *storage.AppendPartialError
-	switch {
-	case err == nil:
-	case errors.As(err, &partial):
-		for _, e := range partial.ExemplarErrors {
-			reject(exemplarReason(e.Err), 1)
-		}
-	default:
-		reject(exemplarReason(err), len(tx.exemplars))
-	}
-}
-
-func exemplarReason(err error) string {
-	switch {
-	case errors.Is(err, storage.ErrOutOfOrderExemplar):
-		return "out_of_order"
-	case errors.Is(err, storage.ErrExemplarLabelLength):
-		return "labels_too_long"
-	case errors.Is(err, storage.ErrNotFound):
-		return "no_series"
-	}
-	return "invalid"
-}

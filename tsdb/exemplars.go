@@ -1,8 +1,16 @@
 package tsdb
 
 import (
+	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // exemplarsName is the file that says of a tenant that it has had exemplars. Room for them is made when the first one
@@ -29,4 +37,57 @@ func (in *instance) keepExemplars() error {
 	}
 	in.exemplars.Store(true)
 	return in.configure(in.rules.Load())
+}
+
+// exemplars appends the series' exemplars. The TSDB keeps none for a series that it does not hold.
+func (w *seriesWriter) exemplars() {
+	tx := w.tx
+	reject := func(reason string, n int) { tx.m.exemplars.WithLabelValues(reason).Add(float64(n)) }
+	app, ok := tx.app.(storage.ExemplarAppenderV2)
+	if !ok || tx.rules.exemplars == 0 {
+		reject("disabled", len(w.s.Exemplars))
+		return
+	}
+	if err := tx.in.keepExemplars(); err != nil {
+		reject("no_room", len(w.s.Exemplars))
+		return
+	}
+	tx.exemplars = tx.exemplars[:0]
+	for i := range w.s.Exemplars {
+		e := &w.s.Exemplars[i]
+		if e.T < tx.lo || e.T > tx.hi {
+			reject("outside_window", 1)
+			continue
+		}
+		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
+	}
+	if w.ref == 0 && w.labels.IsEmpty() {
+		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels())
+	}
+	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
+		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
+	})
+	_, err := app.AppendExemplars(w.ref, w.labels, tx.exemplars)
+	var partial *storage.AppendPartialError
+	switch {
+	case err == nil:
+	case errors.As(err, &partial):
+		for _, e := range partial.ExemplarErrors {
+			reject(exemplarReason(e.Err), 1)
+		}
+	default:
+		reject(exemplarReason(err), len(tx.exemplars))
+	}
+}
+
+func exemplarReason(err error) string {
+	switch {
+	case errors.Is(err, storage.ErrOutOfOrderExemplar):
+		return "out_of_order"
+	case errors.Is(err, storage.ErrExemplarLabelLength):
+		return "labels_too_long"
+	case errors.Is(err, storage.ErrNotFound):
+		return "no_series"
+	}
+	return "invalid"
 }

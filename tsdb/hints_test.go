@@ -120,8 +120,10 @@ func TestHintOfRolledBack(t *testing.T) {
 	mustAppend(t, d, s.batch(team, now, "a"))
 	in := d.lookup(team).in
 	lost := s.batch(team, now+1, "a", "b")
-	tx := transactions.Get().(*transaction)
-	tx.begin(in, d.m)
+	tx := d.crew.get()
+	if err := tx.begin(in, d.m); err != nil {
+		t.Fatal(err)
+	}
 	tx.app = in.db.Head().AppenderV2(t.Context())
 	for i := range lost.Series {
 		if err := tx.appendSeries(&lost.Series[i], i); err != nil {
@@ -131,7 +133,7 @@ func TestHintOfRolledBack(t *testing.T) {
 	if err := tx.app.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	tx.free()
+	d.crew.put(tx)
 	if lost.Series[1].Hint.Load() != 0 || in.refs.get(lost.Series[1].Key) != 0 {
 		t.Error("a reference was kept")
 	}

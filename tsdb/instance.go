@@ -26,6 +26,7 @@ import (
 // instance is one opening of a tenant's TSDB: what dies with the head lives here.
 type instance struct {
 	id   tenant.ID
+	log  *slog.Logger
 	opts *Options
 	db   *promtsdb.DB
 	m    *metrics
@@ -49,6 +50,10 @@ type instance struct {
 	cutting sync.Mutex // one cut at a time; guards bound
 	bound   int64      // all samples before it (ms) that came in order are in blocks, or are about to be
 	stop    context.CancelFunc
+	wedge   wedge
+
+	users  int           // guarded by tenantDB.mu
+	unused chan struct{} // in state Closing: closed when users is 0; guarded by tenantDB.mu
 
 	logFailed atomic.Pointer[error] // the first failure to write WAL or WBL: nothing is accepted any more
 
@@ -64,7 +69,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
-	in := &instance{id: id, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
+	in := &instance{id: id, log: log, opts: opts, wedge: wedge{shut: make(chan struct{})}, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	r := opts.rulesOf(id)
 	in.rules.Store(r)
@@ -80,6 +85,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", id, err)
 	}
 	db.DisableCompactions()
+	db.SetWriteNotified(&in.wedge)
 	in.db = db
 	in.enforcing.Store(true)
 	in.bound = math.MinInt64
@@ -135,6 +141,7 @@ func (in *instance) close() (err error) {
 	defer in.reg.unregister()
 	defer func() {
 		if p := recover(); p != nil { // a chunk could not be written; the logs have its samples
+			in.m.abandoned.Inc()
 			err = errs.E(errs.Internal, "close tsdb of tenant %q: panic: %v", in.id, p)
 		}
 	}()

@@ -45,7 +45,8 @@ type metrics struct {
 	fenceTime prometheus.Histogram   // how long writers of one tenant had to wait for a cut
 	limited   *prometheus.CounterVec // series refused, by tenant and limit
 	tenants   tenantLabels
-	exposed   atomic.Int64 // tenants whose library metrics are exposed
+	abandoned prometheus.Counter // heads that could not be closed
+	exposed   atomic.Int64       // tenants whose library metrics are exposed
 }
 
 // maxTenantLabels bounds how many tenants have series of their own in metrics that name tenants.
@@ -103,6 +104,7 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
+		abandoned: counter("hearth_tsdb_abandoned_heads_total", "Heads that hang or could not be closed: their memory is lost until the process ends."),
 		limited: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hearth_tsdb_limited_series_total", Help: "New series of write requests that a limit of their tenant kept out.",
 		}, []string{"tenant", "limit"}),

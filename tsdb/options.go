@@ -58,7 +58,7 @@ type Options struct {
 	// Tick is how often the scheduler looks at every tenant.
 	Tick time.Duration
 	// RetryBroken is the time after which a tenant that could not be opened, or whose log could not be written, is
-	// opened again; it doubles with each attempt up to 32 times as much.
+	// opened again; it doubles with each attempt, up to 2 minutes. Who asks for the tenant may have it opened sooner.
 	RetryBroken time.Duration
 	// TenantMetrics names the library metrics that are exposed per tenant (label tenant).
 	TenantMetrics []string

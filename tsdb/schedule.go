@@ -22,6 +22,7 @@ const (
 	cutAll          // cut everything: the tenant has gone idle
 	closeIdle       // close it: all is cut and shipped
 	reopenLog       // close and open it: its log failed
+	abandon         // it hangs: leave it and open it anew
 	openBroken      // try to open a quarantined tenant again
 	expireIdle      // delete old blocks of a closed tenant
 )
@@ -35,6 +36,7 @@ type view struct {
 	cutTo     int64 // the boundary up to which it has been cut
 	retryAt   int64 // no cut, opening or expiry before
 	logFailed bool
+	hangs     bool
 	diskFull  bool        // opening would fail, and a tenant that is read-only is better than one that is not open
 	shipped   func() bool // all local blocks are in the bucket
 	idleAfter int64       // 0 never
@@ -44,6 +46,8 @@ type view struct {
 func decide(v view) task {
 	idle := v.idleAfter > 0 && v.now-v.lastWrite >= v.idleAfter
 	switch {
+	case v.hangs:
+		return abandon
 	case v.now < v.retryAt:
 		return nothing
 	case v.diskFull && (v.state == Broken || v.logFailed):
@@ -134,7 +138,7 @@ func (t *tenantDB) view(now time.Time) view {
 	}
 	if in := t.in; in != nil {
 		v.lastWrite, v.clean, v.cutTo = in.lastWrite.Load(), in.clean(), in.cutTo.Load()
-		v.logFailed = in.logFailed.Load() != nil
+		v.logFailed, v.hangs = in.logFailed.Load() != nil, t.state == Open && in.wedge.wedged()
 		v.shipped = in.allShipped
 	}
 	return v
@@ -164,6 +168,8 @@ func (t *tenantDB) perform(do task, v view) {
 		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
 		err = t.rest(ctx, v.lastWrite+1)
 		cancel()
+	case abandon:
+		t.abandon()
 	case reopenLog:
 		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
 		t.reopen(ctx)
@@ -263,14 +269,14 @@ func (t *tenantDB) housekeep() {
 	}
 	t.mu.Lock()
 	in := t.in
-	if t.state != Open {
+	if t.state != Open || in.wedge.wedged() {
 		in = nil
 	} else {
-		t.users++
+		in.users++
 	}
 	t.mu.Unlock()
 	if in != nil {
-		defer t.release()
+		defer t.release(in)
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
 		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
 			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
@@ -281,6 +287,11 @@ func (t *tenantDB) housekeep() {
 // protected runs work on a TSDB that panics when it cannot write a chunk (a full disk): the tenant is then closed and
 // opened again, as after a failed log, and the others go on.
 func (t *tenantDB) protected(in *instance, work func() error) (err error) {
+	in.wedge.maintaining.Add(1)
+	defer in.wedge.maintaining.Add(-1)
+	if in.wedge.wedged() {
+		return in.logError()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			t.db.log.Error("panic in tenant maintenance", "tenant", t.id, "panic", p, "stack", string(debug.Stack()))

@@ -83,7 +83,7 @@ func (d *DB) Ready() error {
 	var opening []string
 	for _, t := range d.all() {
 		t.mu.Lock()
-		if t.state == Opening && !t.wait {
+		if t.state == Opening && t.initial {
 			opening = append(opening, string(t.id))
 		}
 		t.mu.Unlock()

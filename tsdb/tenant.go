@@ -39,11 +39,12 @@ type tenantDB struct {
 	wait    bool          // in state Opening: it is soon open, callers wait for it
 	changed chan struct{} // closed when the state is left for Open, Idle or Broken
 	in      *instance     // in the states Open and Closing
-	users   int           // of in
-	unused  chan struct{} // in state Closing: closed when users is 0
+	initial bool          // its first opening began with the process
+	suspect bool          // its disk has failed: look before opening
 	err     error         // in state Broken
 	tries   int           // openings that failed in a row
-	retryAt time.Time     // in state Broken
+	retryAt time.Time     // in state Broken: when it is opened again
+	onRetry time.Time     // in state Broken: when it is if somebody asks for it
 	summary summary       // in state Idle
 }
 
@@ -56,7 +57,7 @@ func (t *tenantDB) use(ctx context.Context) (*instance, func(), error) {
 		case err != nil:
 			return nil, nil, err
 		case in != nil:
-			return in, t.release, nil
+			return in, func() { t.release(in) }, nil
 		}
 		select {
 		case <-changed:
@@ -72,9 +73,15 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 	defer t.mu.Unlock()
 	switch t.state {
 	case Open:
-		t.users++
+		if t.in.wedge.wedged() {
+			return nil, nil, t.in.logError()
+		}
+		t.in.users++
 		return t.in, nil, nil
 	case Broken:
+		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.room.full.Load() {
+			t.startOpening(false)
+		}
 		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
 	case Opening:
 		if !t.wait {
@@ -94,11 +101,11 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 
 var errShutdown = errs.WithRetryAfter(errs.E(errs.Unavailable, "shutting down"), time.Second)
 
-func (t *tenantDB) release() {
+func (t *tenantDB) release(in *instance) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.users--; t.users == 0 && t.state == Closing {
-		close(t.unused)
+	if in.users--; in.users == 0 && t.state == Closing && t.in == in {
+		close(in.unused)
 	}
 }
 
@@ -123,11 +130,12 @@ func (t *tenantDB) open() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(t.changed)
+	t.initial = false
 	if err != nil {
-		t.quarantine(err)
+		t.quarantine(err, time.Since(start))
 		return
 	}
-	t.state, t.in, t.err, t.tries = Open, in, nil, 0
+	t.state, t.in, t.err, t.tries, t.suspect = Open, in, nil, 0, false
 	t.db.log.Info("tenant opened", "tenant", t.id, "series", in.db.Head().NumSeries(), "blocks", len(in.db.Blocks()), "took", time.Since(start))
 }
 
@@ -138,6 +146,11 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 			err = errs.E(errs.Unavailable, "open tsdb of tenant %q: panic: %v", t.id, p)
 		}
 	}()
+	if t.suspect {
+		if err := probe(t.dir); err != nil {
+			return nil, errs.E(errs.Unavailable, "disk of tenant %q: %w", t.id, err)
+		}
+	}
 	if err := t.meta.load(); err != nil {
 		t.db.log.Warn("metadata of tenant not read, starting without", "tenant", t.id, "err", err)
 	}
@@ -158,13 +171,20 @@ func (t *tenantDB) mend() error {
 	return fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)
 }
 
-// quarantine enters the state Broken. The caller holds t.mu.
-func (t *tenantDB) quarantine(err error) {
+const (
+	maxRetryBroken = 2 * time.Minute
+	minRetryBroken = 5 * time.Second // when somebody asks
+)
+
+// quarantine enters the state Broken, after an opening that took so long. The caller holds t.mu.
+func (t *tenantDB) quarantine(err error, took time.Duration) {
 	if t.err == nil || t.err.Error() != err.Error() {
 		t.db.log.Error("tenant quarantined", "tenant", t.id, "err", err)
 	}
 	t.state, t.in, t.err = Broken, nil, err
-	t.retryAt = t.db.opts.Now().Add(t.db.opts.RetryBroken << min(t.tries, 5))
+	now := t.db.opts.Now()
+	t.retryAt = now.Add(min(t.db.opts.RetryBroken<<min(t.tries, 10), maxRetryBroken))
+	t.onRetry = now.Add(min(max(4*took, minRetryBroken), maxRetryBroken))
 	t.tries++
 }
 
@@ -173,13 +193,13 @@ func (t *tenantDB) quarantine(err error) {
 // with settle.
 func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int) bool) (bool, error) {
 	t.mu.Lock()
-	if t.state != Open || !ready(t.in, t.users) {
+	if t.state != Open || t.in.wedge.wedged() || !ready(t.in, t.in.users) {
 		t.mu.Unlock()
 		return false, nil
 	}
 	in, unused := t.in, make(chan struct{})
-	t.state, t.unused, t.changed = Closing, unused, make(chan struct{})
-	if t.users == 0 {
+	t.state, in.unused, t.changed = Closing, unused, make(chan struct{})
+	if in.users == 0 {
 		close(unused)
 	}
 	t.mu.Unlock()
@@ -189,7 +209,7 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 	case <-ctx.Done():
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.users > 0 {
+		if in.users > 0 {
 			t.state = Open
 			close(t.changed)
 			return false, errs.E(errs.Unavailable, "close tenant %q: still in use: %w", t.id, ctx.Err())
@@ -217,7 +237,7 @@ func (t *tenantDB) reopen(ctx context.Context) {
 	t.settle(everything)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.state == Idle {
+	if t.suspect = true; t.state == Idle {
 		t.startOpening(true)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -36,9 +37,12 @@ type DB struct {
 	gate chan struct{} // one slot per opening
 	cuts chan struct{} // one slot per cut
 	room *room
+	crew crew
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
+
+	abandoned, abandonedSeries atomic.Int64 // heads that hang
 
 	spawning sync.Mutex     // orders spawn before Close; taken last
 	wg       sync.WaitGroup // everything that spawn started
@@ -132,6 +136,7 @@ func (d *DB) discover() error {
 		t := d.add(id)
 		t.mu.Lock()
 		if t.summary = s; s.Head {
+			t.initial = true
 			t.startOpening(false)
 		}
 		t.mu.Unlock()
@@ -212,6 +217,7 @@ func (d *DB) Close() error {
 	d.spawning.Lock()
 	d.stop()
 	d.spawning.Unlock()
+	d.crew.close()
 	for _, t := range d.all() {
 		t.interrupt()
 	}
