@@ -39,6 +39,9 @@ type step struct {
 	beside trouble       // happens in the middle, "" = nothing
 }
 
+// has reports whether that is part of the step.
+func (s step) has(t trouble) bool { return s.kind == t || s.beside == t }
+
 func (s step) String() string {
 	words := []string{string(s.kind)}
 	words = append(words, s.who...)

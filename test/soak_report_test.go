@@ -36,6 +36,9 @@ func (k *soak) verify() {
 	acked, sent := k.load.sofar()
 	k.say("read back in %s: %d samples of %d acknowledged of %d sent; %d more that were not acknowledged; warnings %q", time.Since(begin).Round(time.Millisecond),
 		all.samples, acked, sent, all.extra, slices.Compact(slices.Sorted(slices.Values(all.warnings))))
+	if len(all.warnings) > 0 && !k.lost { // but for the one that is dead now
+		k.t.Errorf("no disk was lost, and answers carry warnings: %q", all.warnings[:min(5, len(all.warnings))])
+	}
 	if len(all.wrong) > 0 {
 		k.t.Errorf("%d samples are wrong: %q", len(all.wrong), all.wrong[:min(5, len(all.wrong))])
 	}
@@ -50,8 +53,10 @@ func (k *soak) verify() {
 // tally is what happened in all steps of a kind.
 type tally struct {
 	steps, answers, warned, refused, faults int
+	stalled                                 time.Duration
 	asked, acked                            []time.Duration // how long answers took, and acknowledged writes
-	byVictim, byOthers, unanswered          int             // requests not acknowledged: by members in trouble, refused by others, without an answer from others
+	byVictim                                map[int]int     // writes not acknowledged by members in trouble, by status, 0 = no answer
+	byOthers, unanswered                    int             // those that others refused, and did not answer
 }
 
 // report says what the run did, and fails it for what must not be.
@@ -59,7 +64,7 @@ func (k *soak) report() {
 	kinds := map[trouble]*tally{}
 	of := func(t trouble) *tally {
 		if kinds[t] == nil {
-			kinds[t] = &tally{}
+			kinds[t] = &tally{byVictim: map[int]int{}}
 		}
 		return kinds[t]
 	}
@@ -67,6 +72,7 @@ func (k *soak) report() {
 		n := of(e.kind)
 		n.steps++
 		n.answers, n.warned, n.refused, n.faults = n.answers+e.answers, n.warned+e.warned, n.refused+e.refused, n.faults+len(e.faults)
+		n.stalled = max(n.stalled, e.stalled)
 		n.asked = append(n.asked, e.took...)
 		if len(e.warnings) > 0 {
 			slices.Sort(e.warnings)
@@ -89,8 +95,8 @@ func (k *soak) report() {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		n := kinds[kind]
-		k.say("%-10s %3d steps; reads: %4d in %s, %d with warnings, %d failed, %d faults; writes acknowledged: %d in %s; not: %d by members in trouble, %d refused and %d unanswered by others",
-			kind, n.steps, n.answers, quantiles(n.asked), n.warned, n.refused, n.faults, len(n.acked), quantiles(n.acked), n.byVictim, n.byOthers, n.unanswered)
+		k.say("%-10s %3d steps; reads: %4d in %s, %d with warnings, %d failed, %d faults; writes acknowledged: %d in %s; not: by members in trouble %v, %d refused and %d unanswered by others; machine stalled %s",
+			kind, n.steps, n.answers, quantiles(n.asked), n.warned, n.refused, n.faults, len(n.acked), quantiles(n.acked), n.byVictim, n.byOthers, n.unanswered, n.stalled.Round(time.Millisecond))
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.sizes)) {
 		if k.sizes[name] > k.form.maximumResidence {
@@ -135,13 +141,13 @@ func (k *soak) judge(a attempt, of func(trouble) *tally) {
 	case a.status != 0 && a.status != 429 && a.status/100 != 5:
 		k.t.Errorf("step %q: a good request is refused for good: %s", e.step, a)
 	case slices.Contains(e.who, a.member):
-		n.byVictim++
+		n.byVictim[a.status]++
 		if e.kind == drained {
 			k.t.Errorf("step %q: %s", e.step, a)
 		}
 	case a.status == 0:
 		n.unanswered++
-		if e.kind != outage {
+		if e.kind != outage && e.stalled < time.Second {
 			k.t.Errorf("step %q: %s", e.step, a)
 		}
 	default:

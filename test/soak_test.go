@@ -132,6 +132,7 @@ type soak struct {
 	began        time.Time
 
 	events  []*event
+	lost    bool // a disk
 	current atomic.Pointer[event]
 	deaf    atomic.Bool // the querier is down, or was a moment ago
 
@@ -144,12 +145,14 @@ type soak struct {
 // event is a step, when it was, and what readers saw meanwhile.
 type event struct {
 	step
-	begin time.Time
+	begin  time.Time
+	silent bool // no answer should carry a warning: one receiver is in trouble, none has lost its disk, and blocks are served
 
 	mu                       sync.Mutex // guards what follows
 	answers, warned, refused int        // of probes
 	faults, warnings         []string
 	took                     []time.Duration // by answers
+	stalled                  time.Duration   // longest time that the machine did nothing
 }
 
 func startSoak(t *testing.T, form soakForm) *soak {
@@ -278,7 +281,9 @@ func (k *soak) do(s step) {
 
 // enter begins a step: what happens from now on belongs to it.
 func (k *soak) enter(s step) {
+	k.lost = k.lost || s.kind == wiped
 	e := &event{step: s, begin: time.Now()}
+	e.silent = !s.has(gatewayGone) && !s.has(bucketGone) && !s.has(outage) && !k.lost
 	k.events = append(k.events, e)
 	k.current.Store(e)
 }
@@ -427,7 +432,38 @@ func (k *soak) probe() (stop func()) {
 			k.weigh()
 		}
 	})
+	wg.Go(func() { k.watchMachine(stopped) })
 	return func() { close(stopped); wg.Wait() }
+}
+
+// watchMachine notes for how long the machine itself does not come to something as small as a timer and a write to a file:
+// what is late then is not Hearth's fault.
+func (k *soak) watchMachine(stopped chan struct{}) {
+	f, err := os.Create(filepath.Join(k.t.TempDir(), "canary"))
+	if err != nil {
+		k.t.Error(err)
+		return
+	}
+	defer f.Close()
+	const period = 100 * time.Millisecond
+	page := make([]byte, 64<<10)
+	for {
+		begin := time.Now()
+		select {
+		case <-stopped:
+			return
+		case <-time.After(period):
+		}
+		if _, err := f.WriteAt(page, 0); err != nil {
+			k.t.Error(err)
+			return
+		}
+		late := time.Since(begin) - period
+		e := k.current.Load()
+		e.mu.Lock()
+		e.stalled = max(e.stalled, late)
+		e.mu.Unlock()
+	}
 }
 
 // ask holds one answer against what was acknowledged before the question.
@@ -439,6 +475,9 @@ func (k *soak) ask(s *soakShard) {
 	if err != nil && (deaf || k.deaf.Load()) {
 		return
 	}
+	then := k.current.Load() // another step may have begun
+	silent := e.silent && then.silent
+	patient := e.has(bucketGone) || then.has(bucketGone) // a reader may wait for a dark bucket
 	note := func(format string, args ...any) {
 		e.faults = append(e.faults, fmt.Sprintf("%s (%s): %s", begin.Format("15:04:05.000"), time.Since(begin).Round(time.Millisecond), fmt.Sprintf(format, args...)))
 	}
@@ -449,16 +488,21 @@ func (k *soak) ask(s *soakShard) {
 	if len(r.warnings) > 0 {
 		e.warned++
 		e.warnings = append(e.warnings, r.warnings...)
+		if silent {
+			note("complete, with warnings %q", r.warnings)
+		}
 	}
 	if err != nil {
 		e.refused++
-		note("tenant %s shard %d: %v", s.id, s.number, err)
+		if status(err) != 0 || !patient {
+			note("tenant %s shard %d: %v", s.id, s.number, err)
+		}
 	} else if err := r.fault(); err != nil {
 		note("%v", err)
 	}
 }
 
-var residence = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
+var residence = regexp.MustCompile(`RssAnon:\s+(\d+) kB`)
 
 // weigh notes how much memory the processes have.
 func (k *soak) weigh() {
