@@ -4,6 +4,9 @@
 //
 //	http.go       request -> tenant, limits of size -> wire.Batch
 //	http_otlp.go  the same for OTLP metrics, by internal/wire/otlp; its answers are OTLP's
+//	split.go      where a label names the tenant of a series: one batch becomes one for each tenant
+//	limits.go     what of a batch is let in; ha_batch.go takes out what comes from replicas that are not elected
+//	ha.go         which replica of each HA pair is elected (ring/election), shared with other processes
 //	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
 //	peer.go       one bounded queue, a few workers and one retrier for each member
 //	replicate.go  answers of members are folded into one outcome for each series; Push returns when all are certain
@@ -15,7 +18,5 @@
 //   - A batch, and the index slices of its shards, live until the last member is done with them.
 //   - What a member holds in memory here (queued, being written, waiting for a retry) is bounded.
 //
-// Limits and the HA tracker come between decoding and placing: they take series out of the batch before Push places it.
-//
-// Locks: Distributor.mu before route.mu; peer.mu and write.mu are leaves, and none is held while a member is written to.
+// Locks: Distributor.mu before route.mu; peer.mu, write.mu and tracker.mu are leaves, and none is held while a member is written to.
 package distributor
