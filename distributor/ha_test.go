@@ -218,7 +218,7 @@ func TestFailover(t *testing.T) {
 		send(one, true)
 		send(two, false)
 		time.Sleep(haIdle + time.Minute)
-		if n := len(c.pairs.tenants); n != 0 {
+		if n := c.pairs.followed(); n != 0 {
 			t.Fatalf("%d tenants of which nothing was heard are remembered", n)
 		}
 		if n := testutil.CollectAndCount(c.pairs.metrics.dropped) + testutil.CollectAndCount(c.pairs.metrics.clusters); n != 0 {
@@ -226,6 +226,13 @@ func TestFailover(t *testing.T) {
 		}
 		send(two, true)
 	})
+}
+
+// followed is of how many tenants pairs are followed.
+func (t *tracker) followed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.tenants)
 }
 
 // pairOf are two distributors that hear of each other over b.
@@ -310,7 +317,7 @@ func TestElectionsThatCannotBePublished(t *testing.T) {
 		}
 		time.Sleep(haIdle + time.Minute)
 		for _, x := range []*cluster{c, d, e} {
-			if len(x.pairs.tenants) != 0 {
+			if x.pairs.followed() != 0 {
 				t.Fatal("not forgotten")
 			}
 		}

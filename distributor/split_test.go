@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -162,6 +164,47 @@ func TestSplitWithPairs(t *testing.T) {
 	want := []string{`{__name__="m", cluster="eu", i="0"} x1`, `{__name__="m", cluster="eu", i="1"} x1`}
 	if got := c.member("a").stored(); !slices.Equal(got, want) {
 		t.Fatalf("%q", got)
+	}
+}
+
+// TestSplitOTLP: data points are counted by the places that their series had before the request was split.
+func TestSplitOTLP(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), splitting())
+	defer c.close()
+	m := &byTenant{}
+	c.member("a").become(m.Write)
+	md := pmetric.NewMetrics()
+	metric := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	metric.SetName("m")
+	points := metric.SetEmptyGauge().DataPoints()
+	for _, team := range []string{"red", "../x", "blue", "../x", "red"} {
+		point := points.AppendEmpty()
+		point.SetTimestamp(1e9)
+		point.SetIntValue(1)
+		point.Attributes().PutStr("team", team)
+		point.Attributes().PutInt("n", int64(points.Len()))
+	}
+	body, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := c.otlp(request{content: contentV1, body: body})
+	answer := pmetricotlp.NewExportResponse()
+	if err := answer.UnmarshalProto(w.Body.Bytes()); err != nil || w.Code != 200 {
+		t.Fatalf("status %d, %v", w.Code, err)
+	}
+	if n := answer.PartialSuccess().RejectedDataPoints(); n != 2 || !strings.Contains(answer.PartialSuccess().ErrorMessage(), "../x") {
+		t.Errorf("%d rejected: %s", n, answer.PartialSuccess().ErrorMessage())
+	}
+	var series []string
+	for _, text := range m.texts {
+		if strings.Contains(text, "{") {
+			series = append(series, text)
+		}
+	}
+	want := []string{`blue {__name__="m", n="3"}`, `red {__name__="m", n="1"}`, `red {__name__="m", n="5"}`}
+	if !slices.Equal(series, want) {
+		t.Errorf("%q", series)
 	}
 }
 
