@@ -94,6 +94,9 @@ type transaction struct {
 	numFloats, numHists, numUnknown int
 
 	touched bool // something was appended, or was tried to be
+
+	unknown []int32 // series that the head may have to make, put off to the end
+	making  bool    // it holds instance.making
 }
 
 type freshRef struct {
@@ -117,6 +120,7 @@ func (tx *transaction) reset() {
 	clear(tx.exemplars)
 	clear(tx.hists)
 	tx.in, tx.m, tx.rules, tx.app, tx.failures = nil, nil, nil, nil, nil
+	tx.unknown, tx.making = tx.unknown[:0], false
 	tx.fresh, tx.exemplars, tx.floats, tx.hists = tx.fresh[:0], tx.exemplars[:0], tx.floats[:0], tx.hists[:0]
 }
 
@@ -138,19 +142,24 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 		return err
 	}
 	tx.app = in.db.Head().AppenderV2(ctx)
-	for _, i := range s.Series {
-		if err := tx.appendSeries(&s.Batch.Series[i], int(i)); err != nil {
-			tx.rollback()
-			return err
-		}
+	err := tx.appendAll(s, s.Series)
+	if len(tx.unknown) > 0 && err == nil {
+		in.making.Lock()
+		defer in.making.Unlock()
+		tx.making = true
+		err = tx.appendAll(s, tx.unknown)
+		slices.SortStableFunc(tx.failures, func(a, b wire.Failure) int { return cmp.Compare(a.Series, b.Series) })
+	}
+	if err != nil {
+		tx.rollback()
+		return err
 	}
 	if !tx.touched { // nothing was accepted, or tried
 		tx.rollback()
 		tx.count()
 		return nil
 	}
-	err := tx.commit()
-	if err != nil {
+	if err := tx.commit(); err != nil {
 		in.writes.Add(1) // it may have left something
 		in.failLog(err)
 		return errs.E(logKind(err), "write of tenant %q: %w", in.id, err)
@@ -166,6 +175,15 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 	in.writes.Add(1)
 	in.lastWrite.Store(tx.now.UnixMilli())
 	tx.count()
+	return nil
+}
+
+func (tx *transaction) appendAll(s wire.Shard, series []int32) error {
+	for _, i := range series {
+		if err := tx.appendSeries(&s.Batch.Series[i], int(i)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -223,11 +241,29 @@ func logKind(err error) errs.Kind {
 }
 
 // appendSeries appends what s has, in time order. An error ends the transaction; what concerns s alone is a failure.
+//
+// Series that are not known by a reference are put off to the end of the transaction, which then holds instance.making
+// until it is committed:
+//
+//   - The head hands its lists of references to readers, and puts a smaller one that comes after a larger one in its place
+//     there, in the reader's hands, so that the reader misses a series. Made one after the other, references come in order.
+//   - The WAL must name a series before it has samples of it. The transaction that makes a series writes the name, and
+//     another one that found the series before that could be acknowledged, and lost in a crash.
 func (tx *transaction) appendSeries(s *wire.Series, index int) error {
 	w := seriesWriter{tx: tx, s: s, index: index, failed: -1}
 	w.ref = tx.in.refs.of(s)
 	known := w.ref
-	if err := w.samples(); err != nil {
+	if known == 0 && !tx.making && (len(s.Samples)+len(s.Histograms) > 0 || len(tx.unknown) > 0) {
+		tx.unknown = append(tx.unknown, int32(index))
+		return nil
+	}
+	if err := w.samples(); errors.Is(err, errPutOff) {
+		if w.failed >= 0 {
+			tx.failures = tx.failures[:w.failed]
+		}
+		tx.unknown = append(tx.unknown, int32(index))
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if len(s.Exemplars) > 0 {
@@ -379,6 +415,9 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	}
 	if w.ref == 0 || err != nil && w.labels.IsEmpty() && errors.Is(err, promtsdb.ErrInvalidSample) {
 		// It is new, or the head forgot it since its reference was cached: "empty labelset".
+		if !tx.making {
+			return false, errPutOff
+		}
 		ref, err = w.appendUnknown(st, p)
 	}
 	if err != nil {
@@ -397,15 +436,14 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	return true, nil
 }
 
-// appendUnknown appends to a series that the head may have to make. Only one is made at a time: the head hands its lists
-// of references to readers and puts a smaller one that comes after a larger one in its place there, in the reader's
-// hands, so that the reader misses a series. Made one after the other, references come in order.
+// errPutOff says that a series needs instance.making.
+var errPutOff = errors.New("BUG: a series that was put off")
+
+// appendUnknown appends to a series that the head may have to make.
 func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, error) {
 	if w.labels.IsEmpty() {
 		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels())
 	}
-	w.tx.in.making.Lock()
-	defer w.tx.in.making.Unlock()
 	return w.tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
 }
 

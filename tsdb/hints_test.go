@@ -124,7 +124,7 @@ func TestHintOfRolledBack(t *testing.T) {
 	if err := tx.begin(in, d.m); err != nil {
 		t.Fatal(err)
 	}
-	tx.app = in.db.Head().AppenderV2(t.Context())
+	tx.app, tx.making = in.db.Head().AppenderV2(t.Context()), true
 	for i := range lost.Series {
 		if err := tx.appendSeries(&lost.Series[i], i); err != nil {
 			t.Fatal(err)

@@ -38,7 +38,7 @@ type instance struct {
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
 
-	making sync.Mutex // one new series at a time: see appendUnknown
+	making sync.Mutex // new series are made by one transaction at a time: see appendSeries
 	births births
 
 	rules      atomic.Pointer[rules]
