@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -34,16 +35,28 @@ const (
 	unfair         // it is free, and for others
 )
 
-// decide says whether a request that holds own of total, of which used is taken by anybody and others by requests of the
-// same tenant, may have n more. A tenant's only request may have all that is free.
+// decide says whether a request that holds own bytes of total, of which used are taken by anybody and others by requests of
+// the same tenant, may have n more.
 func decide(n, own, others, used, total int64) answer {
 	free := total - used - n
 	switch {
-	case own+n > total:
+	case own+n > total/(greed+1)*greed:
 		return never
 	case free < 0:
 		return full
-	case others > 0 && others+own+n > greed*free:
+	case others+own+n > greed*free:
+		return unfair
+	}
+	return granted
+}
+
+// decideEntry is decide for one request more: a tenant that has none may have the last place.
+func decideEntry(others, used, total int64) answer {
+	free := total - used - 1
+	switch {
+	case free < 0:
+		return full
+	case others > greed*free:
 		return unfair
 	}
 	return granted
@@ -54,6 +67,7 @@ type ticket struct {
 	gate    *gate
 	account *account
 	bytes   int64
+	spare   int64 // of them: had from earlier requests, whether the request needs it or not
 }
 
 // enter lets a request of a tenant in, of whose body so many bytes are announced, or refuses it with kind Exhausted. The
@@ -62,7 +76,7 @@ func (g *gate) enter(a *account, announced int64) (*ticket, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	held := &a.held
-	verdict := decide(1, 0, held.requests, g.now.requests, g.most.requests)
+	verdict := decideEntry(held.requests, g.now.requests, g.most.requests)
 	if verdict == granted && announced > 0 {
 		verdict = decide(announced, 0, held.bytes, g.now.bytes, g.most.bytes)
 	}
@@ -76,16 +90,36 @@ func (g *gate) enter(a *account, announced int64) (*ticket, error) {
 }
 
 // ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Room.
-func (t *ticket) ask(bytes int64) error {
+func (t *ticket) ask(bytes int64, spare bool) error {
 	g := t.gate
+	if spare && bytes > g.most.bytes/spareShare {
+		return errSpare
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if verdict := decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != granted {
-		return g.refuse(t.account, verdict, bytes+t.bytes)
+	verdict := decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes)
+	switch {
+	case verdict == granted:
+		t.add(bytes)
+		if spare {
+			t.spare += bytes
+		}
+		return nil
+	case spare:
+		return errSpare
+	case verdict == never && t.bytes-t.spare+bytes <= g.oneMay(): // with other buffers it might have it
+		verdict = full
 	}
-	t.add(bytes)
-	return nil
+	return g.refuse(t.account, verdict, bytes+t.bytes)
 }
+
+// spareShare is what part of the gate a request may hold without need.
+const spareShare = 32
+
+var errSpare = errors.New("no room for what is not needed")
+
+// oneMay is how many bytes one request may have at most.
+func (g *gate) oneMay() int64 { return g.most.bytes / (greed + 1) * greed }
 
 var _ wire.Room = (*ticket)(nil).ask
 
@@ -118,7 +152,8 @@ func (g *gate) refuse(a *account, why answer, bytes int64) error {
 	a.refused("inflight", 0)
 	switch why {
 	case never:
-		return errs.E(errs.TooLarge, "tenant %s: request takes %d bytes of memory or more, over the %d that this process has for all requests", a.id, bytes, g.most.bytes)
+		return errs.E(errs.TooLarge, "tenant %s: request takes %d bytes of memory or more, and one may take %d at most of the %d that this process has for all",
+			a.id, bytes, g.oneMay(), g.most.bytes)
 	case unfair:
 		return errs.E(errs.Exhausted, "tenant %s: its requests being worked on here, %d with %d bytes, leave too little for other tenants of %d requests and %d bytes in all: try again",
 			a.id, a.held.requests, a.held.bytes, g.most.requests, g.most.bytes)

@@ -113,7 +113,7 @@ func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in intake) (md
 	if limit := maxOTLPMemory * d.opts.MaxDecoded; size > limit {
 		return md, errs.E(errs.TooLarge, "message of %d bytes takes %d bytes of memory, more than %d", len(msg), size, limit)
 	}
-	if err := in.ask(size); err != nil {
+	if err := in.ask(size, false); err != nil {
 		return md, err
 	}
 	md, err = otlp.Decode(form, msg)

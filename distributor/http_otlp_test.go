@@ -210,7 +210,7 @@ func TestOTLPOutcomes(t *testing.T) {
 func TestOTLPSharesTheGate(t *testing.T) {
 	opts := DefaultOptions()
 	opts.WriteTimeout = 300 * time.Millisecond
-	opts.MaxRequestBytes = 400_000
+	opts.MaxRequestBytes = 1_200_000
 	c := newCluster(t, newFakeRing(1, "a"), opts)
 	defer c.close()
 	started := make(chan struct{}, 1)
@@ -224,7 +224,11 @@ func TestOTLPSharesTheGate(t *testing.T) {
 		big[i] = sample1("__name__", "up", "i", strconv.Itoa(i))
 	}
 	go func() { first <- c.do(request{content: contentV1, body: bodyV1(big...)}).Code }()
-	<-started
+	select {
+	case <-started:
+	case code := <-first:
+		t.Fatalf("the first was answered %d at once", code)
+	}
 	names := make([]string, 400)
 	for i := range names {
 		names[i] = "metric_" + strconv.Itoa(i)

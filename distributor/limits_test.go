@@ -93,7 +93,7 @@ func TestChecksAgreeWithTheRules(t *testing.T) {
 				want = want && (l.LabelNameBytes == 0 || len(n) <= l.LabelNameBytes) && (l.LabelValueBytes == 0 || len(v) <= l.LabelValueBytes)
 			}
 			for range 2 {
-				if got := len(s.Labels) <= c.short || c.labelsFit(known, s); got != want {
+				if got := s.LabelsSize() <= c.short || c.labelsFit(known, s); got != want {
 					t.Fatalf("%+v %v: fits %v, want %v", *l, names, got, want)
 				}
 			}

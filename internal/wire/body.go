@@ -15,7 +15,6 @@ type Buffer struct {
 	compressed, decoded []byte
 
 	room Room
-	paid int // bytes of compressed that room was asked for
 }
 
 var buffers = sync.Pool{New: func() any { return new(Buffer) }}
@@ -23,8 +22,16 @@ var buffers = sync.Pool{New: func() any { return new(Buffer) }}
 // GetBuffer is a Buffer from the pool, to be given back with PutBuffer.
 func GetBuffer() *Buffer { return buffers.Get().(*Buffer) }
 
-// Within makes b ask before it takes memory for a body. What refuses is the error of the reading.
-func (b *Buffer) Within(room Room) { b.room = room }
+// Within makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
+// use is asked for at once; where there is no room for that, it begins anew.
+func (b *Buffer) Within(room Room) {
+	b.room = room
+	if !room.keeps(b.capacity()) {
+		b.compressed, b.decoded = nil, nil
+	}
+}
+
+func (b *Buffer) capacity() int { return cap(b.compressed) + cap(b.decoded) }
 
 // Received is how many bytes the last body had as it came, as far as it was read.
 func (b *Buffer) Received() int64 { return int64(len(b.compressed)) }
@@ -33,7 +40,7 @@ func (b *Buffer) Received() int64 { return int64(len(b.compressed)) }
 // is let go.
 func PutBuffer(b *Buffer) {
 	b.compressed, b.decoded = reuse(b.compressed), reuse(b.decoded)
-	b.room, b.paid = nil, 0
+	b.room = nil
 	buffers.Put(b)
 }
 
@@ -62,10 +69,10 @@ func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byt
 	case size/maxRatio > len(b.compressed):
 		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: it cannot hold %d bytes", len(b.compressed), size)
 	}
-	if err := b.room.ask(size); err != nil {
-		return nil, err
-	}
 	if cap(b.decoded) < size {
+		if err := b.room.ask(size - cap(b.decoded)); err != nil {
+			return nil, err
+		}
 		b.decoded = make([]byte, size)
 	}
 	b.decoded, err = snappy.Decode(b.decoded[:cap(b.decoded)], b.compressed)
@@ -82,12 +89,11 @@ const firstRead = 256 << 10
 func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) error {
 	const start = 16
 	buf := b.compressed[:0]
-	b.paid = 0
 	defer func() { b.compressed = buf }()
 	for {
 		if len(buf) == cap(buf) {
 			var err error
-			if buf, err = b.grow(buf); err != nil {
+			if buf, err = grow(buf, b.room); err != nil {
 				return err
 			}
 		}
@@ -105,29 +111,17 @@ func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) 
 				return err
 			}
 		}
-		if refused := b.pay(len(buf)); refused != nil {
-			return refused
-		}
 		if err != nil {
 			return nil
 		}
 	}
 }
 
-// grow gives a full buffer room to double.
-func (b *Buffer) grow(full []byte) ([]byte, error) {
+// grow gives a full buffer twice the room.
+func grow(full []byte, room Room) ([]byte, error) {
 	size := max(firstRead, 2*cap(full))
-	if err := b.pay(len(full) + size/2); err != nil { // about what it will be filled with
+	if err := room.ask(size - cap(full)); err != nil {
 		return full, err
 	}
 	return append(make([]byte, 0, size), full...), nil
-}
-
-// pay asks for n bytes in all of the body that is read.
-func (b *Buffer) pay(n int) error {
-	if err := b.room.ask(n - b.paid); err != nil {
-		return err
-	}
-	b.paid = max(b.paid, n)
-	return nil
 }

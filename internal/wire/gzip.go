@@ -13,9 +13,6 @@ import (
 
 var inflaters = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-// inflateStep is how many bytes are asked for, and inflated, at a time.
-const inflateStep = 256 << 10
-
 // ReadPlain reads r, which is not compressed, to its end. The result belongs to b as ReadSnappy's does; so do the errors.
 func (b *Buffer) ReadPlain(r io.Reader, limit int64) ([]byte, error) {
 	err := b.read(r, limit, nil)
@@ -31,20 +28,17 @@ func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte,
 	z := inflaters.Get().(*gzip.Reader)
 	defer inflaters.Put(z)
 	err := z.Reset(bytes.NewReader(b.compressed))
-	out, paid := b.decoded[:0], 0
+	out := b.decoded[:0]
 	for err == nil {
 		if len(out) == cap(out) {
-			out = append(make([]byte, 0, max(firstRead, 2*cap(out))), out...)
-		}
-		if want := min(cap(out), len(out)+inflateStep); want > paid {
-			if refused := b.room.ask(want - paid); refused != nil {
+			var refused error
+			if out, refused = grow(out, b.room); refused != nil {
 				b.decoded = out
 				return nil, refused
 			}
-			paid = want
 		}
 		var n int
-		n, err = z.Read(out[len(out):paid])
+		n, err = z.Read(out[len(out):cap(out)])
 		if out = out[:len(out)+n]; int64(len(out)) > maxDecoded {
 			err = errs.E(errs.TooLarge, "body decompresses to more than the limit of %d bytes", maxDecoded)
 		}

@@ -2,19 +2,26 @@ package wire
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // Room is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
-// refuses them; it is what whoever asked fails with. nil = there is always room.
-type Room func(bytes int64) error
+// refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
+// without. nil = there is always room.
+type Room func(bytes int64, spare bool) error
 
 func (r Room) ask(bytes int) error {
 	if r == nil || bytes <= 0 {
 		return nil
 	}
-	return r(int64(bytes))
+	return r(int64(bytes), false)
+}
+
+// keeps reports whether so many bytes of earlier requests may be used again.
+func (r Room) keeps(bytes int) bool {
+	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
 }
 
 // arena names what of a Batch grows with a message, beside canonical bytes.
@@ -62,12 +69,39 @@ func (b *Batch) more(a arena, n int) bool {
 // Refused is why the Room of b granted nothing more, nil if it has not refused.
 func (b *Batch) Refused() error { return b.refused }
 
-// within makes the limit one that is granted step by step, by room.
+// within makes the memory of b one that is granted step by step, by room. What its arenas have from earlier use is asked for
+// first; where there is no room for that, they begin anew.
 func (b *Batch) within(room Room) {
-	if room != nil {
-		b.room, b.reserve, b.limit = room, b.limit, 0
+	if room == nil {
+		return
+	}
+	b.room = room
+	if !room.keeps(b.capacity()) {
+		b.strip()
+	}
+	b.reserve, b.limit = b.limit, 0
+	if had := min(cap(b.canonical), b.reserve); had > 0 {
+		b.reserve, b.limit = b.reserve-had, had
+	}
+	b.allowed = [numArenas]int{
+		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata), arenaSymbols: cap(b.symbols),
+		arenaPairs: min(cap(b.pairs), cap(b.refIdx)),
 	}
 }
+
+// capacity is how many bytes the arenas of b take.
+func (b *Batch) capacity() int {
+	return cap(b.canonical) + bytesOf(b.Series) + bytesOf(b.samples) + bytesOf(b.histograms) + bytesOf(b.exemplars) +
+		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.gathered)
+}
+
+// strip lets the arenas of b, which are empty, go.
+func (b *Batch) strip() {
+	b.canonical, b.Series, b.samples, b.histograms, b.exemplars = nil, nil, nil, nil, nil
+	b.Metadata, b.symbols, b.pairs, b.refIdx, b.gathered = nil, nil, nil, nil, nil
+}
+
+func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }
 
 // roomFor reports whether n canonical bytes more may be added.
 func (b *Batch) roomFor(n int) bool {

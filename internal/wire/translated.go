@@ -174,14 +174,18 @@ func (b *Batch) Reject(f Failure) {
 	b.reject(f, func() string { return f.Reason })
 }
 
-// Memory is about how many bytes b takes.
+// Memory is about how many bytes b takes, with the buffer that it owns.
 func (b *Batch) Memory() int64 {
-	n := len(b.canonical) + seriesSize*len(b.Series) + arenaItem[arenaSamples]*len(b.samples) + exemplarSize*len(b.exemplars) + metadataSize*len(b.Metadata)
-	if b.body != nil {
-		n += cap(b.body.compressed) + cap(b.body.decoded)
-	}
+	n := b.capacity()
 	for i := range b.histograms {
 		n += histogramSize + b.histograms[i].memory()
+	}
+	for i := range b.Metadata {
+		m := &b.Metadata[i]
+		n += metadataSize + len(m.Family) + len(m.Help) + len(m.Unit)
+	}
+	if b.body != nil {
+		n += b.body.capacity()
 	}
 	return int64(n)
 }

@@ -29,10 +29,7 @@ func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	b.look = k.lookup(id)
 	b.within(room)
-	pos := faultExpand
-	if b.roomFor(len(msg)) { // for labels, which are as long in the message
-		pos = b.requestV1(b.msg)
-	}
+	pos := b.requestV1(b.msg)
 	if pos < 0 {
 		err := b.fail("1.0", pos)
 		b.Release()
@@ -102,6 +99,9 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 
 // newSeriesV1 reads a TimeSeries, m[pos:], with its labels.
 func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
+	if !b.roomFor(len(b.Tenant) + 1 + len(m) - pos) {
+		return faultExpand
+	}
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
 	if next, ok := b.plainLabels(m, pos); ok {
 		labelsEnd := len(b.canonical)
