@@ -125,6 +125,8 @@ func (l *Limits) coherent() error {
 	switch {
 	case l.HAPairs && (l.HAClusterLabel == "" || l.HAReplicaLabel == ""):
 		return errors.New("ha_pairs: needs ha_cluster_label and ha_replica_label")
+	case l.HAPairs && l.HAReplicaLabel == model.MetricNameLabel:
+		return fmt.Errorf("ha_replica_label: %q cannot be taken off series", l.HAReplicaLabel)
 	case l.HAPairs && l.HAClusterLabel == l.HAReplicaLabel:
 		return fmt.Errorf("ha_replica_label: %q is the ha_cluster_label too", l.HAReplicaLabel)
 	}

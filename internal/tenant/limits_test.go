@@ -111,6 +111,7 @@ func TestFaults(t *testing.T) {
 	f("defaults: {ha_cluster_label: 5}", "l.yml:1: defaults: ha_cluster_label: 5 is not a text")
 	f("tenants:\n  a: {ha_pairs: true, ha_cluster_label: ''}", "tenant a: ha_pairs: needs ha_cluster_label and ha_replica_label")
 	f("tenants:\n  a: {ha_pairs: true, ha_cluster_label: __replica__}", `tenant a: ha_replica_label: "__replica__" is the ha_cluster_label too`)
+	f("tenants:\n  a: {ha_pairs: true, ha_replica_label: __name__}", `tenant a: ha_replica_label: "__name__" cannot be taken off series`)
 	f("defaults: {promote_resource_attributes: host.name}", "l.yml:1: defaults: promote_resource_attributes: a list is expected")
 	f("defaults: {promote_resource_attributes: [[a]]}", "l.yml:1: defaults: promote_resource_attributes: a list of names is expected")
 	f("defaults: {promote_resource_attributes: ['']}", "l.yml:1: defaults: promote_resource_attributes: holds an empty name")
