@@ -62,7 +62,7 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	}
 	w := d.begin(&a, r)
 	defer w.release()
-	w.place(r.placement)
+	w.place(ring.For(r.placement, w.batch.Tenant))
 	direct := r.placement.ReplicationFactor() == 1
 	w.start(r, direct)
 	r.mu.RUnlock()

@@ -169,10 +169,11 @@ func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan p
 	}
 	var ms Membership
 	if q.opts.Membership != nil && len(p.storeMatch) == 0 {
-		ms = q.opts.Membership()
+		ms = q.opts.Membership(r.Tenant)
 	}
 	for _, m := range plan.down {
 		failed = append(failed, failure{m.label(), m.info, m.err})
 	}
-	return assess(ms, span{r.MinTime, r.MaxTime}, localTimes(q.now(), q.opts.Retention, q.opts.Window), q.opts.Window, answered, failed)
+	b := bounds{q.opts.Retention, q.opts.Window, q.opts.Future}
+	return assess(ms, span{r.MinTime, r.MaxTime}, q.now(), b, answered, failed)
 }

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -22,13 +21,33 @@ type failure struct {
 // span is a time range in ms, both ends inclusive.
 type span struct{ mint, maxt int64 }
 
-// assess returns what may be missing from an answer over q, a line each; nothing when it is complete. answered are the
-// sources that answered wholly, failed the others that should have. local bounds the times at which receivers may hold
-// what is in no block; window is how much older than an incarnation its samples may be. See docs/design/005.
+// bounds are what receivers were set to: how long they keep local data, and how far behind and ahead of the clock a sample
+// may be when it arrives.
+type bounds struct{ retention, window, future time.Duration }
+
+// arrivals are the times at which samples of q may have arrived.
+func (b bounds) arrivals(q span) span {
+	return span{shift(q.mint, -b.future), shift(q.maxt, b.window)}
+}
+
+// shift adds d to t and stays a time.
+func shift(t int64, d time.Duration) int64 {
+	switch ms := d.Milliseconds(); {
+	case ms > 0 && t > math.MaxInt64-ms:
+		return math.MaxInt64
+	case ms < 0 && t < math.MinInt64-ms:
+		return math.MinInt64
+	default:
+		return t + ms
+	}
+}
+
+// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete. answered are
+// the sources that answered wholly, failed the others that should have. See docs/design/005.
 //
 // A failed receiver that the history knows is judged by the history, and a failed store gateway whose bucket another one
 // served counts for nothing. Every other failure may have lost something.
-func assess(ms Membership, q, local span, window time.Duration, answered []series.Info, failed []failure) []string {
+func assess(ms Membership, q span, now time.Time, b bounds, answered []series.Info, failed []failure) []string {
 	var missing []string
 	for _, f := range failed {
 		if inHistory(ms, f.info) || standsIn(answered, f.info) {
@@ -39,21 +58,26 @@ func assess(ms Membership, q, local span, window time.Duration, answered []serie
 	slices.Sort(missing)
 	asked := func(i series.Info) bool { return i.Role == storeRole }
 	if !slices.ContainsFunc(answered, asked) && !slices.ContainsFunc(failed, func(f failure) bool { return asked(f.info) }) {
-		if gone := drained(ms, q, window); len(gone) > 0 {
-			missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
-		}
+		missing = append(missing, unserved(ms, q, now, b)...)
 	}
-	q.mint, q.maxt = max(q.mint, local.mint), min(q.maxt, local.maxt)
-	if text := worstMoment(ms, q, window, answered); text != "" {
+	// What is older than the retention period is in blocks, unless it was that old when it came, a moment ago, and is in a
+	// head.
+	q.mint = max(q.mint, now.Add(-b.retention-b.window).UnixMilli())
+	if text := worstMoment(ms, q, b, answered); text != "" {
 		missing = append(missing, text)
 	}
 	return missing
 }
 
-// localTimes are the times of samples that may be on a receiver's disk alone. What is older than the retention period is in
-// blocks, unless it was that old when it came, a moment ago, and is in a head.
-func localTimes(now time.Time, retention, window time.Duration) span {
-	return span{now.Add(-retention - window).UnixMilli(), math.MaxInt64}
+// unserved are the blocks that nobody serves where no store gateway is known.
+func unserved(ms Membership, q span, now time.Time, b bounds) (missing []string) {
+	if gone := drained(ms, b.arrivals(q)); len(gone) > 0 {
+		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
+	}
+	if kept := now.Add(-b.retention); ms.Bucket != "" && q.mint < kept.UnixMilli() {
+		missing = append(missing, fmt.Sprintf("no store gateway is known, and samples from before %s are in the bucket only", kept.UTC().Format(time.RFC3339)))
+	}
+	return missing
 }
 
 func inHistory(ms Membership, info series.Info) bool {
@@ -70,10 +94,10 @@ const (
 	storeRole   = "store"
 )
 
-// drained are the receivers that held samples of q and left, having shipped them.
-func drained(ms Membership, q span, window time.Duration) (ids []string) {
+// drained are the receivers that took samples in a time span and left, having shipped them.
+func drained(ms Membership, arrivals span) (ids []string) {
 	for _, i := range ms.History {
-		if s := lifetime(i, window); i.Drained && s.mint <= q.maxt && s.maxt >= q.mint {
+		if s := lifetime(i); i.Drained && s.mint <= arrivals.maxt && s.maxt >= arrivals.mint {
 			ids = append(ids, i.ID)
 		}
 	}
@@ -81,17 +105,23 @@ func drained(ms Membership, q span, window time.Duration) (ids []string) {
 	return slices.Compact(ids)
 }
 
-// worstMoment looks for a moment within q at which all copies of a sample may have been on receivers that did not answer.
-// At each moment the incarnations that were members then count; only their beginnings and ends change the picture.
-func worstMoment(ms Membership, q span, window time.Duration, answered []series.Info) string {
+// worstMoment looks for a moment at which a sample of q may have arrived on receivers none of which answered. At each
+// moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's shard,
+// change the picture.
+func worstMoment(ms Membership, q span, b bounds, answered []series.Info) string {
 	if ms.ReplicationFactor <= 0 || q.mint > q.maxt {
+		return ""
+	}
+	silent := slices.DeleteFunc(slices.Clone(ms.History), func(i ring.Incarnation) bool { return i.Drained || isAnswered(i, answered) })
+	quorum := ring.Quorum(ms.ReplicationFactor)
+	if len(silent) < quorum {
 		return ""
 	}
 	var worst []string
 	var at int64
-	for _, moment := range moments(ms.History, q, window) {
-		lost, names := lostCopies(ms, moment, window, answered)
-		if lost >= ring.Quorum(ms.ReplicationFactor) && len(names) > len(worst) {
+	for _, moment := range moments(ms, b.arrivals(q)) {
+		lost, names := lostCopies(ms, moment, silent)
+		if lost >= quorum && len(names) > len(worst) {
 			worst, at = names, moment
 		}
 	}
@@ -99,32 +129,27 @@ func worstMoment(ms Membership, q span, window time.Duration, answered []series.
 		return ""
 	}
 	return fmt.Sprintf("receivers %s did not answer and may hold the only copies of samples at %s (replication factor %d)",
-		strings.Join(worst, ", "), time.UnixMilli(at).UTC().Format(time.RFC3339), ms.ReplicationFactor)
+		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint), q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
 }
 
-// moments are the beginning of q and of every incarnation within q, and the moment after each end.
-func moments(history []ring.Incarnation, q span, window time.Duration) []int64 {
-	all := []int64{q.mint}
-	for _, i := range history {
-		if i.Drained {
-			continue
-		}
-		s := lifetime(i, window)
-		for _, t := range [2]int64{s.mint, s.maxt + 1} {
-			if t > q.mint && t <= q.maxt {
-				all = append(all, t)
-			}
-		}
+// moments are those within a time span, its beginning first, between which nothing changes.
+func moments(ms Membership, within span) []int64 {
+	all := []int64{ms.Shard.Since.UnixMilli()}
+	for _, i := range ms.History {
+		s := lifetime(i)
+		all = append(append(all, s.mint, s.maxt+1), placings(i)...)
 	}
+	all = slices.DeleteFunc(all, func(t int64) bool { return t <= within.mint || t > within.maxt })
+	all = append(all, within.mint)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// lifetime is the time of the samples that i may hold.
-func lifetime(i ring.Incarnation, window time.Duration) span {
+// lifetime is when i took samples.
+func lifetime(i ring.Incarnation) span {
 	s := span{math.MinInt64, math.MaxInt64}
 	if !i.Since.IsZero() {
-		s.mint = i.Since.Add(-window).UnixMilli()
+		s.mint = i.Since.UnixMilli()
 	}
 	if !i.Until.IsZero() {
 		s.maxt = i.Until.UnixMilli()
@@ -132,18 +157,19 @@ func lifetime(i ring.Incarnation, window time.Duration) span {
 	return s
 }
 
-// lostCopies is how many copies of one sample at time t the receivers that did not answer may have held, and their names.
-// A zone-aware ring with at least as many zones as copies places one copy per zone.
-func lostCopies(ms Membership, t int64, window time.Duration, answered []series.Info) (int, []string) {
-	present, lost, lostZones := map[string]bool{}, map[string]bool{}, map[string]bool{}
+// lostCopies is how many copies of one sample that arrived at time t the silent receivers may hold, and their names. A ring
+// with members placed in at least as many zones as there are copies has one copy per zone, in a shard too; no zone is a
+// zone as well.
+func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []string) {
+	zones, lost, lostZones := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, i := range ms.History {
-		if s := lifetime(i, window); i.Drained || t < s.mint || t > s.maxt {
-			continue
+		if surelyPlaced(i, t) {
+			zones[i.Zone] = true
 		}
-		zone := cmp.Or(i.Zone, "member "+i.ID)
-		present[zone] = true
-		if !isAnswered(i, answered) {
-			lost[i.ID], lostZones[zone] = true, true
+	}
+	for _, i := range silent {
+		if s := lifetime(i); t >= s.mint && t <= s.maxt && ms.Shard.mayHold(i, ms.History, t) {
+			lost[i.ID], lostZones[i.Zone] = true, true
 		}
 	}
 	names := make([]string, 0, len(lost))
@@ -151,7 +177,7 @@ func lostCopies(ms Membership, t int64, window time.Duration, answered []series.
 		names = append(names, id)
 	}
 	slices.Sort(names)
-	if len(present) >= ms.ReplicationFactor {
+	if len(zones) >= ms.ReplicationFactor {
 		return len(lostZones), names
 	}
 	return len(lost), names

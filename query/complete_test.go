@@ -2,7 +2,6 @@ package query
 
 import (
 	"errors"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -16,9 +15,9 @@ func at(hour float64) time.Time {
 	return time.UnixMilli(1_700_000_000_000).Add(time.Duration(hour * float64(time.Hour)))
 }
 
-// incarnation reads "id zone since until"; until "-" is a present member, "drained" a drained one.
+// incarnation is a member from one hour to another, 0 for a present one. The ring took it up at once.
 func incarnation(id, zone string, since, until float64, drained bool) ring.Incarnation {
-	i := ring.Incarnation{Member: ring.Member{ID: id, Zone: zone}, Since: at(since), Drained: drained}
+	i := ring.Incarnation{Member: ring.Member{ID: id, Zone: zone}, Since: at(since), Placed: at(since).Add(-settling), Drained: drained}
 	if until > 0 {
 		i.Until = at(until)
 	}
@@ -37,11 +36,14 @@ func live(ids ...string) (out []series.Info) {
 	return out
 }
 
+// long is a retention that ends before the tests' day, and no lateness.
+var long = bounds{retention: 1000 * time.Hour}
+
 func TestReceiversComplete(t *testing.T) {
 	day := span{at(0).UnixMilli(), at(24).UnixMilli()}
 	f := func(name string, rf int, q span, history []ring.Incarnation, answered []series.Info, want string) {
 		t.Helper()
-		got := strings.Join(assess(Membership{rf, history}, q, span{math.MinInt64, math.MaxInt64}, 0, answered, nil), "|")
+		got := strings.Join(assess(Membership{ReplicationFactor: rf, History: history}, q, at(24), long, answered, nil), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -85,7 +87,8 @@ func TestWindowAndRetention(t *testing.T) {
 	young := []ring.Incarnation{incarnation("a", "", 10, 0, false)}
 	f := func(mint, maxt, retained float64, window time.Duration, complete bool) {
 		t.Helper()
-		got := assess(Membership{1, young}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, span{at(retained).UnixMilli(), math.MaxInt64}, window, nil, nil)
+		b := bounds{retention: at(30).Sub(at(retained)) - window, window: window}
+		got := assess(Membership{ReplicationFactor: 1, History: young}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(30), b, nil, nil)
 		if (len(got) == 0) != complete {
 			t.Errorf("%v to %v, window %s: %q", mint, maxt, window, got)
 		}
@@ -99,8 +102,8 @@ func TestWindowAndRetention(t *testing.T) {
 	old := []ring.Incarnation{incarnation("a", "", 0, 0, false)}
 	late := func(maxt float64, complete bool) {
 		t.Helper()
-		local := localTimes(at(20), 2*time.Hour, 3*time.Hour)
-		if got := assess(Membership{1, old}, span{at(1).UnixMilli(), at(maxt).UnixMilli()}, local, 3*time.Hour, nil, nil); (len(got) == 0) != complete {
+		b := bounds{retention: 2 * time.Hour, window: 3 * time.Hour}
+		if got := assess(Membership{ReplicationFactor: 1, History: old}, span{at(1).UnixMilli(), at(maxt).UnixMilli()}, at(20), b, nil, nil); (len(got) == 0) != complete {
 			t.Errorf("to %v: %q", maxt, got)
 		}
 	}
@@ -115,7 +118,7 @@ func TestDrained(t *testing.T) {
 	store := series.Info{Instance: "s", Role: "store", Bucket: "bucket"}
 	f := func(name string, mint, maxt float64, answered []series.Info, failed []failure, want string) {
 		t.Helper()
-		got := strings.Join(assess(Membership{1, history}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, span{at(0).UnixMilli(), math.MaxInt64}, 0, answered, failed), "|")
+		got := strings.Join(assess(Membership{ReplicationFactor: 1, History: history}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(24), long, answered, failed), "|")
 		if got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -130,13 +133,13 @@ func TestDrained(t *testing.T) {
 
 func TestOthersComplete(t *testing.T) {
 	down := errors.New("down")
-	history := Membership{3, []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 0, false), incarnation("c", "", 0, 0, false)}}
+	history := Membership{ReplicationFactor: 3, History: []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 0, false), incarnation("c", "", 0, 0, false)}}
 	store := func(name, bucket string) series.Info {
 		return series.Info{Instance: name, Role: "store", Bucket: bucket}
 	}
 	f := func(ms Membership, answered []series.Info, failed []failure, want ...string) {
 		t.Helper()
-		got := assess(ms, span{at(0).UnixMilli(), at(9).UnixMilli()}, span{math.MinInt64, math.MaxInt64}, 0, answered, failed)
+		got := assess(ms, span{at(0).UnixMilli(), at(9).UnixMilli()}, at(24), long, answered, failed)
 		if strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("got %q, want %q", got, want)
 		}

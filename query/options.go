@@ -40,12 +40,15 @@ type Options struct {
 	// InfoInterval is the time between two polls of an endpoint, InfoTimeout bounds one.
 	InfoInterval, InfoTimeout time.Duration
 	// Membership, when set, tells what the completeness of answers is judged by. nil: whatever does not answer is missing.
-	Membership func() Membership
+	// It is asked for one tenant at a time.
+	Membership func(tenant.ID) Membership
 	// Retention is how long receivers keep local data; what is older must be in blocks.
 	Retention time.Duration
 	// Window is how much older than its arrival a sample may be (W): a receiver may hold samples of that long before it
 	// came to be.
 	Window time.Duration
+	// Future is how far ahead of the clock a sample may be when it arrives (F).
+	Future time.Duration
 
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
@@ -63,6 +66,10 @@ type Membership struct {
 	ReplicationFactor int
 	// History are all receiver incarnations of the last retention period, present ones included.
 	History []ring.Incarnation
+	// Shard is where the tenant's samples are.
+	Shard Shard
+	// Bucket is that of the receivers, "" for none.
+	Bucket string
 }
 
 // DefaultOptions are the settings of a querier on its own.
@@ -80,6 +87,7 @@ func DefaultOptions() Options {
 		InfoTimeout:     3 * time.Second,
 		Retention:       15 * 24 * time.Hour,
 		Window:          3 * time.Hour,
+		Future:          10 * time.Minute,
 	}
 }
 
@@ -98,8 +106,8 @@ func (o Options) Validate() error {
 	positive("info interval", o.InfoInterval > 0, o.InfoInterval)
 	positive("info timeout", o.InfoTimeout > 0, o.InfoTimeout)
 	positive("retention", o.Retention > 0, o.Retention)
-	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 {
-		errs = append(errs, errors.New("limits, resolution and window must not be negative"))
+	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 || o.Future < 0 {
+		errs = append(errs, errors.New("limits, resolution and windows must not be negative"))
 	}
 	if o.TenantLabel == "" {
 		errs = append(errs, errors.New("tenant label: must not be empty"))

@@ -56,7 +56,7 @@ func TestPolling(t *testing.T) {
 		}
 		opts := DefaultOptions()
 		opts.Retention = 100 * 365 * 24 * time.Hour
-		opts.Membership = func() Membership { return Membership{3, history} }
+		opts.Membership = func(tenant.ID) Membership { return Membership{ReplicationFactor: 3, History: history} }
 		var known atomic.Int64 // how many of the endpoints
 		known.Store(1)
 		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(), func() []Endpoint { return endpoints[:known.Load()] }, opts)
@@ -174,8 +174,8 @@ func TestLimit(t *testing.T) {
 	b, _ := receiver("b", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up", "z", "1"), oneSample(1, "__name__", "up", "z", "2")}})
 	opts := DefaultOptions()
 	opts.Retention = 100 * 365 * 24 * time.Hour
-	opts.Membership = func() Membership {
-		return Membership{1, []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}}}
+	opts.Membership = func(tenant.ID) Membership {
+		return Membership{ReplicationFactor: 1, History: []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}}}
 	}
 	q := open(t, opts, a, b)
 	for limit := 1; limit <= 5; limit++ {
@@ -275,7 +275,7 @@ func TestNewcomer(t *testing.T) {
 		known.Store(2)
 		opts := DefaultOptions()
 		opts.Retention = 100 * 365 * 24 * time.Hour
-		opts.Membership = func() (ms Membership) {
+		opts.Membership = func(tenant.ID) (ms Membership) {
 			ms.ReplicationFactor = 3
 			for _, e := range endpoints[:known.Load()] {
 				ms.History = append(ms.History, ring.Incarnation{Member: ring.Member{ID: e.Name}})

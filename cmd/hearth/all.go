@@ -81,7 +81,7 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		window, retention := limits.Table().Longest()
 		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
-			http: f.http.opts.Address, bucket: b, retention: retention}); err != nil {
+			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, limits, r)
@@ -97,7 +97,7 @@ func allCommand(app *kingpin.Application) setup {
 		list.addLocal(gossip.RoleReceive, r)
 		list.addLocal(gossip.RoleStore, g)
 		asking.tenancy.header, asking.tenancy.fallback = f.route.tenancy.header, f.route.tenancy.fallback
-		asking.opts.Retention, asking.opts.Window = retention, window
+		asking.opts.Retention, asking.opts.Window, asking.opts.Future = retention, window, storage.tsdb.Future
 		q, err := asking.build(p, cl, list)
 		if err != nil {
 			return err

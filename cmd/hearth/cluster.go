@@ -10,6 +10,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring"
 	"github.com/hearth-metrics/hearth/ring/gossip"
@@ -35,6 +36,13 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("gossip.instance-id", "Name of this process, unique in the cluster. Default: what its data directory says, else host name and 4 random characters.").StringVar(&f.instanceID)
 	c.Flag("gossip.cluster-label", "Name of the cluster: processes with another one ignore each other.").Default(f.opts.ClusterLabel).StringVar(&f.opts.ClusterLabel)
 	c.Flag("ring.zone", "Availability zone of this process: copies go to different zones.").StringVar(&f.opts.Zone)
+	tls := &f.opts.TLS
+	c.Flag("gossip.tls-enabled", "Use TLS for gossip. All members must.").BoolVar(&tls.Enabled)
+	c.Flag("gossip.tls-cert", "PEM certificate of this member, for its gossip address.").PlaceHolder("FILE").StringVar(&tls.CertFile)
+	c.Flag("gossip.tls-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
+	c.Flag("gossip.tls-ca", "PEM authorities that must have signed other members' certificates; default the system's.").PlaceHolder("FILE").StringVar(&tls.CAFile)
+	c.Flag("gossip.tls-server-name", "Name that other members' certificates must carry; default the IP they gossip at.").StringVar(&tls.ServerName)
+	c.Flag("gossip.tls-skip-verify", "Accept any certificate of other members.").BoolVar(&tls.SkipVerify)
 	durationFlag(c, "ring.forget-after", "A member that was not heard of for this long loses its place, and its series move.", &f.opts.ForgetAfter)
 }
 
@@ -71,8 +79,9 @@ type cluster struct {
 	instance gossip.Instance
 	rf       int
 	gossips  bool
-	gossip   *gossip.Gossip  // made when it opens; nil without gossip
-	static   *static.Watcher // nil without a hashring file
+	gossip   *gossip.Gossip             // made when it opens; nil without gossip
+	static   *static.Watcher            // nil without a hashring file
+	broken   func() []gossip.Quarantine // nil without data
 	self     ring.Member
 	single   ring.Placement // of a process that is alone
 }
@@ -122,6 +131,8 @@ type place struct {
 	grpc, http string   // addresses to advertise
 	bucket     *bucket
 	retention  time.Duration
+	noAdmin    bool          // admin operations are refused
+	sharding   ring.Sharding // on how many members tenants are; nil for who neither places series nor asks for them
 }
 
 // join adds the source of the ring: gossip, a hashring file, or nothing.
@@ -151,7 +162,8 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 			opts.BindAddress = gossip.DefaultOptions().BindAddress
 		}
 		opts.Instance, opts.Roles, opts.GRPCAddress, opts.HTTPAddress = c.instance, r.rings, r.grpc, r.http
-		opts.ReplicationFactor = f.rf
+		opts.ReplicationFactor, opts.Sharding = f.rf, r.sharding
+		opts.Quarantined, opts.RefuseForget = c.broken, r.noAdmin
 		if r.bucket != nil {
 			opts.BucketID = r.bucket.id
 		}
@@ -197,12 +209,16 @@ func (c *cluster) members(role string) []ring.Status {
 	return c.gossip.Members(role)
 }
 
-// membership is what the completeness of queries is judged by.
-func (c *cluster) membership() query.Membership {
+// membership is what the completeness of a tenant's queries is judged by.
+func (c *cluster) membership(id tenant.ID) query.Membership {
 	if c.gossip == nil {
 		return query.Membership{}
 	}
-	return query.Membership{ReplicationFactor: c.gossip.ReplicationFactor(), History: c.gossip.History()}
+	shards := c.gossip.Shards(id)
+	return query.Membership{
+		ReplicationFactor: c.gossip.ReplicationFactor(), History: c.gossip.History(), Bucket: c.gossip.Bucket(),
+		Shard: query.Shard{Tenant: id, Size: shards.Size, Since: shards.Since},
+	}
 }
 
 // mount serves the ring's pages where there is one.
@@ -211,5 +227,6 @@ func (c *cluster) mount(p *process, s *httpx.Server) {
 		return
 	}
 	s.Handle("/ring", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleRing(w, r) })))
+	s.Handle("/ring/forget", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleForget(w, r) })))
 	s.Handle("/memberlist", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleMemberlist(w, r) })))
 }

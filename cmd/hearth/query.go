@@ -41,6 +41,7 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	if naming {
 		durationFlag(c, "tsdb.retention", "How long receivers keep blocks on local disk: what they are set to. Missing receivers matter for that long.", &f.opts.Retention)
 		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)
+		durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of the clock a sample may be when receivers take it: what they are set to.", &f.opts.Future)
 		tenantFlags(c, &f.tenancy.header, &f.tenancy.fallback)
 		f.auth.bind(c)
 	}
@@ -153,7 +154,7 @@ func queryCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := where.join(p, cl, place{grpc: grpc.address(), http: h.opts.Address}); err != nil {
+		if err := where.join(p, cl, place{grpc: grpc.address(), http: h.opts.Address, sharding: limits}); err != nil {
 			return err
 		}
 		q, err := f.build(p, cl, newEndpoints(p, cl, newClients(p, client.opts, cl), &f.endpoints))

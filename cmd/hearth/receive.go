@@ -43,7 +43,7 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
 	c.Flag("label", `External label name="value" of this receiver. The replica label (--receive.replica-label-name) defaults to the instance id. May be given several times.`).
 		SetValue(labelSet{&f.receive.Labels})
-	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/* and POST /ring/drain.").BoolVar(&f.noAdmin)
+	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*, /ring/drain and /ring/forget.").BoolVar(&f.noAdmin)
 	f.drain.bind(c)
 }
 
@@ -55,6 +55,13 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 	db, err := tsdb.New(p.log, p.reg, f.tsdb)
 	if err != nil {
 		return nil, err
+	}
+	c.broken = func() []gossip.Quarantine {
+		var all []gossip.Quarantine
+		for _, t := range db.Broken() {
+			all = append(all, gossip.Quarantine{Tenant: t.Tenant, Reason: t.Error})
+		}
+		return all
 	}
 	var ships objstore.Bucket // stays nil without a bucket
 	if bkt != nil {
@@ -237,7 +244,8 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		_, longest := limits.Table().Longest()
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b, retention: longest}); err != nil {
+		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b,
+			retention: longest, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, limits, r)
@@ -296,7 +304,7 @@ func (f *routing) distribute(p *process, grpc *grpcFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address}); err != nil {
+	if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address, sharding: limits}); err != nil {
 		return err
 	}
 	d, err := f.route.build(p, cl, peers, limits, nil)

@@ -175,6 +175,16 @@ func (g *Gossip) Members(role string) []ring.Status {
 	return out
 }
 
+// Bucket is the bucket that receivers use, "" when they have none or none is known.
+func (g *Gossip) Bucket() string {
+	for _, p := range g.view.Load().cluster.Processes {
+		if p.Bucket != "" && !p.Left && slices.Contains(p.Roles, RoleReceive) {
+			return p.Bucket // members refuse to work with different ones
+		}
+	}
+	return ""
+}
+
 // ReplicationFactor is the number of copies of each series: the configured one, else that of the cluster, 1 until known.
 func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.view.Load()) }
 
