@@ -64,9 +64,10 @@ func NewKnown(most int) *Known {
 
 // lookup is what one request asks a Known with.
 type lookup struct {
-	known *Known
-	salt  Key
-	now   uint32
+	known   *Known
+	salt    Key
+	now     uint32
+	touched uint32 // so that touch is not for nothing
 }
 
 func (k *Known) lookup(id tenant.ID) lookup {
@@ -116,6 +117,15 @@ func (l *lookup) get(spelled Key) *knownSlot {
 		}
 	}
 	return nil
+}
+
+// touch makes the processor fetch what get will look at.
+func (l *lookup) touch(ahead []named) {
+	t, sum := l.known.table.Load(), uint32(0)
+	for i := range ahead {
+		sum |= t.slots[t.at(ahead[i].id)].used.Load()
+	}
+	l.touched = sum
 }
 
 // put remembers s, and gives its place, or nil where there is none.

@@ -25,6 +25,8 @@ type scratch struct {
 	plainTable bool // every symbol may be used in a label as it is
 
 	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
+	ahead    []named  // how the series of the message are spelled (remote write 1.0)
+	behind   int      // how many of them were read
 	gathered []Key    // hashes of the symbols of the series at hand (remote write 2.0)
 	refIdx   []uint32 // label references of the same, before they are pairs (remote write 2.0)
 	families familySet
@@ -76,7 +78,7 @@ func recycle(b *Batch) {
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
 	b.lost, b.msg, b.budget, b.look, b.v2 = Failure{}, nil, budget{}, lookup{}, false
-	b.gathered = reuse(b.gathered)
+	b.gathered, b.ahead, b.behind = reuse(b.gathered), reuse(b.ahead), 0
 	if b.body != nil {
 		PutBuffer(b.body)
 		b.body = nil
