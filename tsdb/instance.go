@@ -108,6 +108,7 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 	o.NoLockfile = true // DB locks the directory of all tenants
 	o.WALCompression = in.opts.WALCompression
 	o.StripeSize = in.opts.StripeSize
+	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize // 4 MiB otherwise, from a tenant's first full chunk on
 	o.EnableExemplarStorage = true
 	if in.exemplars.Load() {
 		o.MaxExemplars = in.rules.Load().exemplars

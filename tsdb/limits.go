@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -159,7 +160,7 @@ func (in *instance) mayBeBorn(ls labels.Labels) error {
 		}
 	}
 	if limit := r.limits.SeriesPerMetric; limit > 0 && in.births.metrics != nil {
-		name := ls.Get(labels.MetricName)
+		name := ls.Get(model.MetricNameLabel)
 		if n, bound := in.births.metrics[name], in.allowance(limit); name != "" && n >= bound {
 			return in.refuse("series_per_metric", limit, fmt.Sprintf("series of metric %.128s", name), n, bound)
 		}
@@ -177,7 +178,7 @@ func (in *instance) refuse(limit string, value int, what string, n, bound int) e
 func (b *births) born(ls labels.Labels) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(model.MetricNameLabel)
 	if b.metrics == nil || name == "" {
 		return
 	}
@@ -196,7 +197,7 @@ func (b *births) died(gone map[chunks.HeadSeriesRef]labels.Labels) {
 		return
 	}
 	for _, ls := range gone {
-		name := ls.Get(labels.MetricName)
+		name := ls.Get(model.MetricNameLabel)
 		if b.metrics[name]--; b.metrics[name] <= 0 {
 			delete(b.metrics, name)
 		}
@@ -228,13 +229,13 @@ func (in *instance) startCounting(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, index.Close()) }()
-	names, err := index.LabelValues(ctx, labels.MetricName, nil)
+	names, err := index.LabelValues(ctx, model.MetricNameLabel, nil)
 	if err != nil {
 		return err
 	}
 	metrics := make(map[string]int, len(names))
 	for _, name := range names {
-		p, err := index.Postings(ctx, labels.MetricName, name)
+		p, err := index.Postings(ctx, model.MetricNameLabel, name)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 )
 
-// Mapped out-of-order chunks go to a buffer of some MiB before they go to a file. The WBL has a marker where a series
+// Mapped out-of-order chunks go to a buffer before they go to a file. The WBL has a marker where a series
 // begins a new chunk: it names the mapped one before, or none if a cut has mapped it, and says to the replay that the
 // samples before it are in mapped chunks. After a crash that may not be so, and the replay drops samples nobody else has:
 //

@@ -41,7 +41,7 @@ type Options struct {
 	OutOfOrderCap int64
 	// NoLock does without the lock on Dir, for file systems that know none: that no other process uses Dir is then up to you.
 	NoLock bool
-	// StripeSize is the number of locks over a tenant's series, a power of two. 150 bytes each per tenant: a small one
+	// StripeSize is the number of locks over a tenant's series, a power of two. 250 bytes each per tenant: a small one
 	// makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
 	StripeSize int
 	// WALCompression of new WAL and WBL records. None costs the least CPU, Snappy about half the disk.
@@ -82,7 +82,7 @@ func DefaultOptions() Options {
 		Future:          10 * time.Minute,
 		MaxExemplars:    100,
 		MaxMetadata:     10_000,
-		StripeSize:      1024,
+		StripeSize:      128,
 		WALCompression:  compression.None,
 		IdleTimeout:     6 * time.Hour,
 		OpenConcurrency: 4,
