@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // measurement is one fault.
@@ -70,6 +72,12 @@ func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *wa
 	if err := pause(ctx, min(calmAgain, o.calm)); err != nil {
 		return m, err
 	}
+	if err := server.Poll(ctx, o.recovered, c.nothingWaits); err != nil && ctx.Err() != nil {
+		return m, err
+	} // one that still waits shows in what the member has
+	if err := pause(ctx, 2*watchEvery); err != nil {
+		return m, err
+	}
 	over := time.Now()
 	m.before = l.window(calm, began)
 	m.during, m.after = l.window(began, ended), l.window(ended, over)
@@ -81,6 +89,15 @@ func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *wa
 	nowAll, nowDistributor := most(w.between(began, over))
 	m.grew, m.grewDistributor = nowAll-all, nowDistributor-distributor
 	return m, nil
+}
+
+// nothingWaits is an error while the distributor keeps copies that some member missed.
+func (c *cluster) nothingWaits(ctx context.Context) error {
+	n, err := metric(ctx, c.distributor, "hearth_distributor_replica_retry_length")
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%.0f copies wait for another try", n)
+	}
+	return err
 }
 
 // most resident bytes of all processes, and of the distributor.

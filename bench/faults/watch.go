@@ -82,15 +82,7 @@ func (w *watch) look() {
 
 // count reads what member i has stored. One that does not answer has stored nothing more.
 func (w *watch) count(ctx context.Context, i int) {
-	var text []byte
-	err := get(ctx, "http://"+w.c.receivers[i].http+"/metrics", func(resp *http.Response) (err error) {
-		text, err = io.ReadAll(resp.Body)
-		return err
-	})
-	if err != nil {
-		return
-	}
-	n, err := server.SumOf(text, "prometheus_tsdb_head_samples_appended_total")
+	n, err := metric(ctx, w.c.receivers[i], "prometheus_tsdb_head_samples_appended_total")
 	if err != nil {
 		return
 	}
@@ -101,6 +93,18 @@ func (w *watch) count(ctx context.Context, i int) {
 	}
 	w.stored[i] += n - w.last[i]
 	w.last[i] = n
+}
+
+// metric is the sum of a metric's series that n shows.
+func metric(ctx context.Context, n *node, name string) (sum float64, err error) {
+	err = get(ctx, "http://"+n.http+"/metrics", func(resp *http.Response) error {
+		text, err := io.ReadAll(resp.Body)
+		if err == nil {
+			sum, err = server.SumOf(text, name)
+		}
+		return err
+	})
+	return sum, err
 }
 
 // between gives the points of [from, to).
