@@ -248,6 +248,7 @@ func TestProcessesAgree(t *testing.T) {
 		c, d := pairOf(t, b)
 		defer c.close()
 		defer d.close()
+		synctest.Wait() // both watch
 		one, two := ofReplica("eu", "one", 1), ofReplica("eu", "two", 1)
 		send := func(c *cluster, b *wire.Batch, stored bool) {
 			t.Helper()
@@ -266,7 +267,7 @@ func TestProcessesAgree(t *testing.T) {
 		}
 		time.Sleep(9 * time.Second) // one is dead; what c said last may be of 20s before
 		send(d, two, false)
-		time.Sleep(22 * time.Second)
+		time.Sleep(24 * time.Second) // and a moment late
 		send(d, two, true)
 		synctest.Wait()
 		send(c, one, false)
@@ -297,6 +298,7 @@ func TestElectionsThatCannotBePublished(t *testing.T) {
 		c, d := pairOf(t, b)
 		defer c.close()
 		defer d.close()
+		synctest.Wait() // both watch
 		one, two := ofReplica("eu", "one", 1), ofReplica("eu", "two", 1)
 		c.push(one)
 		time.Sleep(3 * time.Second)
