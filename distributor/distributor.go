@@ -39,7 +39,8 @@ type Distributor struct {
 	dial      func(ring.Member) (Writer, error)
 	gate      gate
 	accounts  accounts
-	fits      *fits // nil without limits
+	fits      *fits                 // nil without limits
+	rules     atomic.Pointer[rules] // of relabelling; nil without any
 	known     *wire.Known
 	pairs     *tracker
 	writes    sync.Pool // of *write
@@ -90,6 +91,9 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	watchKnown(reg, d.known)
 	if opts.Limits != nil {
 		d.fits = new(fits)
+	}
+	if err := d.SetRelabel(opts.Relabel); err != nil {
+		return nil, fmt.Errorf("distributor: relabelling: %w", err)
 	}
 	d.pairs = newTracker(log, reg, opts.HA)
 	d.writes.New = func() any { return &write{decided: make(chan struct{}, 1)} }

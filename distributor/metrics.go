@@ -21,6 +21,8 @@ type metrics struct {
 	tenantSamples                   *prometheus.CounterVec // written, by tenant
 	limitedSamples, limitedRequests *prometheus.CounterVec // by tenant and reason
 
+	relabelDropped prometheus.Counter // samples
+
 	writes  *prometheus.CounterVec // to members, by kind of answer
 	time    prometheus.Histogram
 	retries *prometheus.CounterVec
@@ -46,15 +48,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	written := counter("samples_written_total", "What a quorum of replicas stored, counted once.", "type")
 	return &metrics{
-		requests:      counter("requests_total", "Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
-		requestTime:   duration("request_duration_seconds", "Time from a request's headers to its answer."),
-		inflight:      gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
-		inflightBytes: gauge("inflight_bytes", "Memory taken by the requests being worked on: bodies, and the series they become.").WithLabelValues(),
-		samples:       written.WithLabelValues("float"),
-		histograms:    written.WithLabelValues("histogram"),
-		exemplars:     written.WithLabelValues("exemplar"),
-		failures:      counter("series_failures_total", "Series that were not stored, or not wholly, by kind of error.", "kind"),
-		tenantSamples: counter("tenant_samples_total", "Samples that a quorum of replicas stored, counted once, by tenant.", "tenant"),
+		requests:       counter("requests_total", "Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
+		requestTime:    duration("request_duration_seconds", "Time from a request's headers to its answer."),
+		inflight:       gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
+		inflightBytes:  gauge("inflight_bytes", "Memory taken by the requests being worked on: bodies, and the series they become.").WithLabelValues(),
+		samples:        written.WithLabelValues("float"),
+		histograms:     written.WithLabelValues("histogram"),
+		exemplars:      written.WithLabelValues("exemplar"),
+		failures:       counter("series_failures_total", "Series that were not stored, or not wholly, by kind of error.", "kind"),
+		relabelDropped: counter("relabel_dropped_samples_total", "Samples of series that relabelling rules drop.").WithLabelValues(),
+		tenantSamples:  counter("tenant_samples_total", "Samples that a quorum of replicas stored, counted once, by tenant.", "tenant"),
 		limitedSamples: counter("limited_samples_total",
 			"Samples that were refused for a limit, by tenant and the limit's name; receiver = one that receivers keep.", "tenant", "reason"),
 		limitedRequests: counter("limited_requests_total",

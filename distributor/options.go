@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/common/model"
 
+	"github.com/prometheus/prometheus/model/relabel"
+
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -23,6 +25,10 @@ type Options struct {
 	// SplitLabel is a label that names the tenant of a series and is taken off it; "" = none. A series without it is the
 	// request's tenant's.
 	SplitLabel string
+	// Relabel are rules that every series passes before anything else is done with it: a request whose series they all drop
+	// is a success. nil = none. SetRelabel changes them.
+	Relabel []*relabel.Config
+
 	// HA is for tenants whose samples come from HA pairs.
 	HA HAOptions
 

@@ -38,10 +38,29 @@ type Result struct {
 // tells that nothing was tried (kind TooLarge or Limited: the whole request is over a limit of the tenant); what happened to single series is in the Result, folded by Result.Err. The batch may be
 // in use by slow members after Push returned: they hold references of their own.
 func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
+	if r := d.rules.Load(); r != nil {
+		return d.pushRelabelled(ctx, b, r)
+	}
+	return d.pushTenants(ctx, b)
+}
+
+// pushTenants is Push for a batch whose series have their final labels, but for the one that may name their tenant.
+func (d *Distributor) pushTenants(ctx context.Context, b *wire.Batch) (Result, error) {
 	if d.opts.SplitLabel != "" {
 		return d.pushSplit(ctx, b)
 	}
-	return d.push(ctx, b)
+	return d.pushWhole(ctx, b)
+}
+
+// pushWhole is push, whose failures name the places that series had before b was rewritten.
+func (d *Distributor) pushWhole(ctx context.Context, b *wire.Batch) (Result, error) {
+	result, err := d.push(ctx, b)
+	for i := len(b.Rejected); i < len(result.Failures); i++ { // those before do already
+		if f := &result.Failures[i]; f.Series >= 0 {
+			f.Series = b.Origin(f.Series)
+		}
+	}
+	return result, err
 }
 
 // push is Push for a batch whose series are all of its tenant.

@@ -17,7 +17,7 @@ const splitConcurrency = 16
 func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, error) {
 	parts := split(tenant.GrantFrom(ctx), b, d.opts.SplitLabel)
 	if parts == nil {
-		return d.push(ctx, b)
+		return d.pushWhole(ctx, b)
 	}
 	results := make([]Result, len(parts))
 	failed := make([]error, len(parts))

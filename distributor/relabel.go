@@ -1,0 +1,205 @@
+package distributor
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// rules are relabelling rules with what they made of the series that came. They never change: others come with a memory of
+// their own.
+type rules struct {
+	configs []*relabel.Config
+	places  [1 << 17]atomic.Pointer[relabelled] // by key of the series before
+	bytes   atomic.Int64                        // of labels and texts in places
+}
+
+// relabelled is what became of a series.
+type relabelled struct {
+	key    wire.Key // of the series before
+	fate   fate
+	labels []byte // canonical, if they are others
+	fault  string // why it is not a series any more
+}
+
+type fate uint8
+
+const (
+	kept fate = iota
+	renamed
+	dropped
+	spoilt
+)
+
+// What is remembered is bounded by the number of series, and by the bytes of their new labels: of each and of all.
+const (
+	maxRememberedLabels = 4 << 10
+	maxRemembered       = 128 << 20
+)
+
+// ValidateRelabel reports what is wrong with relabelling rules. It completes them, too: rules that were not validated are of
+// no use.
+func ValidateRelabel(configs []*relabel.Config) error {
+	for i, c := range configs {
+		if c == nil {
+			return fmt.Errorf("rule %d is empty", i+1)
+		}
+		if err := c.Validate(model.UTF8Validation); err != nil {
+			return fmt.Errorf("rule %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// SetRelabel replaces the relabelling rules, for requests that come from now on.
+func (d *Distributor) SetRelabel(configs []*relabel.Config) error {
+	if err := ValidateRelabel(configs); err != nil {
+		return errs.Wrap(errs.Invalid, err)
+	}
+	if len(configs) == 0 {
+		d.rules.Store(nil)
+		return nil
+	}
+	d.rules.Store(&rules{configs: configs})
+	return nil
+}
+
+// pushRelabelled is Push for a batch that is relabelled first.
+func (d *Distributor) pushRelabelled(ctx context.Context, b *wire.Batch, r *rules) (Result, error) {
+	if d.opts.Limits != nil { // of requests as they were sent
+		a := admission{account: d.accounts.of(b.Tenant), batch: b}
+		if err := a.checkRequest(d.opts.Limits(b.Tenant)); err != nil {
+			return Result{}, err
+		}
+	}
+	out, gone, err := r.apply(b)
+	if err != nil {
+		return Result{}, err
+	}
+	if out == b {
+		return d.pushTenants(ctx, b)
+	}
+	result := Result{Tenant: b.Tenant}
+	if out != nil {
+		defer out.Release()
+		if result, err = d.pushTenants(ctx, out); err != nil {
+			return result, err
+		}
+	}
+	result.Series = len(b.Series) + len(b.Rejected)
+	result.Dropped.plus(gone)
+	d.metrics.relabelDropped.Add(float64(gone.Samples + gone.Histograms))
+	return result, nil
+}
+
+// apply makes a batch of what the rules leave of b: b itself if they change nothing, nil if nothing is left.
+func (r *rules) apply(b *wire.Batch) (out *wire.Batch, gone Dropped, err error) {
+	var rewriter *wire.Rewriter
+	for i := range b.Series {
+		s := &b.Series[i]
+		e := r.of(s)
+		if e.fate != kept && rewriter == nil {
+			rewriter = wire.Rewrite(b)
+			for j := range i {
+				rewriter.Keep(j)
+			}
+		}
+		switch {
+		case rewriter == nil:
+		case e.fate == kept:
+			rewriter.Keep(i)
+		case e.fate == renamed:
+			rewriter.Put(i, b.Tenant, e.labels)
+		case e.fate == spoilt:
+			rewriter.Reject(i, errs.Invalid, e.fault)
+		default:
+			gone.add(s)
+		}
+	}
+	if rewriter == nil {
+		return b, gone, nil
+	}
+	switch parts := rewriter.Done(); len(parts) {
+	case 0:
+		return nil, gone, nil
+	case 1:
+		return parts[0], gone, nil
+	}
+	panic("BUG: relabelling made batches of other tenants")
+}
+
+// of is what becomes of s (BenchmarkRelabel: remembering saves nearly all).
+func (r *rules) of(s *wire.Series) *relabelled {
+	place := &r.places[s.Key.Lo%uint64(len(r.places))]
+	before := place.Load()
+	if before != nil && before.key == s.Key {
+		return before
+	}
+	e := r.relabel(s)
+	if e.size() > maxRememberedLabels {
+		return e
+	}
+	more := e.size()
+	if before != nil {
+		more -= before.size()
+	}
+	if more <= 0 || r.bytes.Load()+more <= maxRemembered {
+		if place.CompareAndSwap(before, e) {
+			r.bytes.Add(more)
+		}
+	}
+	return e
+}
+
+func (e *relabelled) size() int64 { return int64(len(e.labels) + len(e.fault)) }
+
+// relabel asks the rules.
+func (r *rules) relabel(s *wire.Series) *relabelled {
+	var builder labels.ScratchBuilder
+	before := wire.LabelsOf(&builder, s.Labels())
+	b := labels.NewBuilder(before)
+	e := &relabelled{key: s.Key}
+	if !relabel.ProcessBuilder(b, r.configs...) {
+		e.fate = dropped
+		return e
+	}
+	after := b.Labels()
+	switch {
+	case labels.Equal(before, after):
+	case after.IsEmpty():
+		e.fate = dropped
+	default:
+		e.fate, e.fault = renamed, unfit(after)
+		if e.fault != "" {
+			e.fate = spoilt
+			e.fault = "relabelling leaves " + e.fault + " of " + labelsText(s.Labels())
+			break
+		}
+		e.labels = wire.AppendLabels(nil, after)
+	}
+	return e
+}
+
+// unfit says what keeps labels from being those of a series, "" = nothing.
+func unfit(ls labels.Labels) (fault string) {
+	ls.Range(func(l labels.Label) {
+		switch {
+		case len(l.Name) > wire.MaxLabelLength || len(l.Value) > wire.MaxLabelLength:
+			fault = "a label longer than 16 MiB"
+		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
+			fault = "a label that is not UTF-8"
+		}
+	})
+	if ls.Get(labels.MetricName) == "" {
+		return "no metric name"
+	}
+	return fault
+}
