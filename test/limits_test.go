@@ -255,7 +255,7 @@ write:
 func TestLimitsOverCluster(t *testing.T) {
 	const limit = 2000
 	file := filepath.Join(t.TempDir(), "limits.yml")
-	writeFile(t, file, "tenants: {acme: {active_series: "+strconv.Itoa(limit)+"}, fast: {samples_per_second: 3, samples_burst: 10}}")
+	writeFile(t, file, "tenants: {acme: {active_series: "+strconv.Itoa(limit)+"}, fast: {samples_per_second: 3, samples_burst: 10}, narrow: {shard_size: 1}}")
 	c := &trio{t: t, query: newNode(t, "query", "query")}
 	for i := 1; i <= 3; i++ {
 		r := newNode(t, "r"+strconv.Itoa(i), "receive")
@@ -293,6 +293,18 @@ func TestLimitsOverCluster(t *testing.T) {
 		return nil
 	})
 	refused(t, last, 429, "acme", "active_series 2000")
+	if err := post("http://"+c.receivers[0].write, "narrow", writeBody("x", 100, now.UnixMilli())); err != nil {
+		t.Error(err)
+	}
+	have := 0
+	for _, r := range c.receivers {
+		if metricIs(r, `prometheus_tsdb_head_series{tenant="narrow"}`, 100) == nil {
+			have++
+		}
+	}
+	if have != 1 {
+		t.Errorf("%d receivers have all series of a tenant with shard_size 1", have)
+	}
 	for _, r := range c.receivers { // each lets a burst pass
 		body := writeBody(r.name, 10, now.UnixMilli())
 		if err := post("http://"+r.write, "fast", body); err != nil {
