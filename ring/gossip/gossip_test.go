@@ -413,16 +413,16 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := false
+	found := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "hearth_ring_members" && m.GetGauge().GetValue() == 1 {
-				found = true
-			}
+			found[f.GetName()] = max(found[f.GetName()], m.GetGauge().GetValue())
 		}
 	}
-	if !found {
-		t.Fatal("hearth_ring_members counts nobody")
+	for name, want := range map[string]float64{"hearth_ring_members": 1, "hearth_ring_replication_factor": 3, "hearth_ring_share": 1} {
+		if found[name] != want {
+			t.Errorf("%s is %v, want %v", name, found[name], want)
+		}
 	}
 }
 

@@ -32,13 +32,25 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
 // memberCollector counts members when it is asked: their states depend on the time.
 type memberCollector struct{ g *Gossip }
 
-var membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
+var (
+	membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
+	factorDesc  = prometheus.NewDesc("hearth_ring_replication_factor", "Copies of each series.", nil, nil)
+	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver is the primary of.", nil, nil)
+)
 
 // Describe is for prometheus.Collector.
-func (c memberCollector) Describe(ch chan<- *prometheus.Desc) { ch <- membersDesc }
+func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- membersDesc
+	ch <- factorDesc
+	ch <- shareDesc
+}
 
 // Collect is for prometheus.Collector.
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
+	if share, ok := c.g.view.Load().rings[RoleReceive].shares[c.g.opts.Instance.ID]; ok {
+		ch <- prometheus.MustNewConstMetric(shareDesc, prometheus.GaugeValue, share)
+	}
 	for _, role := range roles {
 		var counts [ring.Down + 1]int
 		for _, m := range c.g.Members(role) {
