@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -230,8 +231,8 @@ func newNamespaces(t *testing.T) *namespaces {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Fatalf("the long soak makes network namespaces: %v", err)
 	}
-	id := os.Getpid() % 250
-	n := &namespaces{t: t, bridge: fmt.Sprintf("hearth%d", id), subnet: fmt.Sprintf("10.213.%d", id), ips: map[string]string{}}
+	n := &namespaces{t: t, bridge: fmt.Sprintf("hs%d", os.Getpid()), subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250), ips: map[string]string{}}
+	n.sweep()
 	n.ip("link", "add", n.bridge, "type", "bridge")
 	t.Cleanup(func() { n.ip("link", "del", n.bridge) })
 	n.ip("addr", "add", n.subnet+".254/24", "dev", n.bridge)
@@ -244,6 +245,23 @@ func (n *namespaces) ip(args ...string) {
 	n.t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 		n.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// sweep removes what runs left that were interrupted: theirs are the names with the number of a process that is gone.
+func (n *namespaces) sweep() {
+	n.t.Helper()
+	name := regexp.MustCompile(`\bhs(\d+)(-\w+)?`)
+	for kind, list := range map[string][]string{"netns": {"netns", "list"}, "link": {"-o", "link", "show", "type", "bridge"}} {
+		out, err := exec.Command("ip", list...).Output()
+		if err != nil {
+			n.t.Fatalf("ip %s: %v", strings.Join(list, " "), err)
+		}
+		for _, m := range name.FindAllStringSubmatch(string(out), -1) {
+			if _, err := os.Stat("/proc/" + m[1]); err != nil && (m[2] != "") == (kind == "netns") {
+				n.ip(kind, "del", m[0])
+			}
+		}
 	}
 }
 
