@@ -90,6 +90,7 @@ type routeFlags struct {
 	replicaHeader string
 	localEndpoint string
 	otlp          otlpFlags
+	relabel       content
 }
 
 func (f *routeFlags) bind(c *kingpin.CmdClause) {
@@ -106,6 +107,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it is stored here and not routed, on a member of a hashring file.").
 		Default("THANOS-REPLICA").StringVar(&f.replicaHeader)
 	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
+	f.relabel.bind(c, "receive.relabel-config", "Prometheus relabelling rules that each series passes before it is placed, as a list in YAML. A file is read again at a reload.")
 	f.otlp.bind(c)
 }
 
@@ -113,6 +115,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
 	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
 	f.otlp.opts.Promote = func(id tenant.ID) []string { return limits.Of(id).PromoteAttributes }
+	boundMemory(&f.opts)
 	if n := limits.MaxConcurrency(); n > 0 {
 		f.opts.MaxRequests = n
 	}
@@ -121,6 +124,9 @@ func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenan
 		return nil, err
 	}
 	f.opts.Resolver = res
+	if f.opts.Relabel, err = f.relabelRules(); err != nil {
+		return nil, err
+	}
 	if c.gossips {
 		f.opts.HA.Elections = gossipedElections{c}
 	}
@@ -134,6 +140,7 @@ func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenan
 	if err != nil {
 		return nil, err
 	}
+	f.reloadRelabel(p, d)
 	p.addPart("distributor", d.Open, d.Close, c.ready)
 	return d, nil
 }
