@@ -27,8 +27,9 @@ type Client struct {
 	opts  ClientOptions
 	conn  *grpc.ClientConn
 	epoch int64
-	// agePeriod is a constant but in tests.
+	// agePeriod and maxShard are constants but in tests.
 	agePeriod time.Duration
+	maxShard  int64
 	peer      atomic.Pointer[peer]
 
 	mu       sync.Mutex // guards what follows; never held during I/O
@@ -63,7 +64,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod}
+	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, maxShard: maxShard}
 	c.lifetime, c.end = context.WithCancel(context.Background())
 	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
 		grpc.WithTransportCredentials(creds),

@@ -33,6 +33,9 @@ var (
 // Write stores s at the peer, as Writer says. Calls share one stream, whose answers come in any order. ctx bounds this call
 // only. An error of kind Unavailable may come after the peer has stored all of s.
 func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	if size := s.Size(); size > c.maxShard {
+		return nil, errs.E(errs.TooLarge, "%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)
+	}
 	for {
 		ws, err := c.writeStream()
 		if err == nil {

@@ -26,6 +26,9 @@ type ServerOptions struct {
 	KeepaliveMinTime time.Duration
 	// MaxMessageBytes bounds one received message. A message takes at least its size in memory while it is decoded.
 	MaxMessageBytes int
+	// WriteBytes bounds the memory of what all write streams have in work: beyond it they are not read, and flow control
+	// stops the senders. RemoteWrite calls have as much again.
+	WriteBytes int64
 	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
 	MaxStreams uint32
 }
@@ -37,10 +40,15 @@ func DefaultServerOptions() ServerOptions {
 		GracePeriod:      2 * time.Minute,
 		MaxConnectionAge: time.Hour,
 		KeepaliveMinTime: 10 * time.Second,
-		MaxMessageBytes:  1 << 30,
+		MaxMessageBytes:  maxShard + 1<<20,
+		WriteBytes:       256 << 20,
 		MaxStreams:       1000,
 	}
 }
+
+// maxShard is the size of the largest shard that is sent to another process: a larger one is refused before it breaks a
+// stream that others use.
+const maxShard = 256 << 20
 
 // Validate reports every fault in o.
 func (o ServerOptions) Validate() error {
@@ -58,6 +66,9 @@ func (o ServerOptions) Validate() error {
 	}
 	if o.MaxMessageBytes < 1 || o.MaxMessageBytes > math.MaxInt32 {
 		fault("gRPC max message bytes %d: must be between 1 and %d", o.MaxMessageBytes, math.MaxInt32)
+	}
+	if o.WriteBytes < 1 {
+		fault("gRPC write bytes %d: must be at least 1", o.WriteBytes)
 	}
 	if o.MaxStreams < 1 {
 		fault("gRPC max streams %d: must be at least 1", o.MaxStreams)

@@ -27,6 +27,9 @@ type thanosTuple struct {
 	requests []byte
 }
 
+// remoteCost is what a RemoteWrite call takes in memory as a multiple of its bytes: those, a copy of a tenant's, the batch.
+const remoteCost = 4
+
 func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.WriteResponse, error) {
 	w, err := parseThanosWrite(in.data)
 	if err != nil {
@@ -35,6 +38,11 @@ func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.
 	if w.replica < 0 {
 		return nil, errs.E(errs.Invalid, "replica %d must not be negative", w.replica)
 	}
+	release, err := h.server.remote.take(ctx, remoteCost*int64(len(in.data)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	var f fold
 	for _, t := range w.tenants {
 		if err := h.writeTuple(ctx, t, w.replica == 0 && h.route != nil, &f); err != nil {

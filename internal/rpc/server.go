@@ -30,6 +30,8 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	names   *wire.Names // series that write streams call by number
+	writing room        // of all write streams
+	remote  room        // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
 	tls     *tls.Config // set by Open, when TLS is on
 
 	lis     net.Listener
@@ -44,7 +46,8 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 		return nil, err
 	}
 	names := wire.NewNames()
-	s := &Server{log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
+	writing, remote := newRoom(opts.WriteBytes), newRoom(opts.WriteBytes)
+	s := &Server{writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)

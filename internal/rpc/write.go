@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -101,7 +100,7 @@ func (f *writeFrame) shard(b []byte) (*wire.Batch, error) {
 
 // cost is how many bytes the frame and its batch keep, about.
 func (f *writeFrame) cost() int64 {
-	return min(f.size+seriesCost*int64(len(f.batch.Series)), streamBudget)
+	return f.size + seriesCost*int64(len(f.batch.Series))
 }
 
 func (f *writeFrame) drop() {
@@ -121,7 +120,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ss: ss, budget: semaphore.NewWeighted(streamBudget), lanes: newLanes(),
+		writeServer: h, ss: ss, budget: newRoom(streamBudget), lanes: newLanes(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewShardDecoder(h.server.names)
@@ -160,7 +159,7 @@ type inbound struct {
 	*writeServer
 	ss      grpc.ServerStream
 	numbers *wire.ShardDecoder // the reader's; nil = version 1
-	budget  *semaphore.Weighted
+	budget  room               // of the stream
 	lanes   *lanes
 
 	mu sync.Mutex // guards ss.SendMsg
@@ -189,21 +188,37 @@ func (in *inbound) read() error {
 			in.answer(f.number, nil, errs.E(errs.Invalid, "the frame has no shard"))
 			continue
 		}
-		cost := f.cost()
-		if err := in.budget.Acquire(in.ss.Context(), cost); err != nil {
+		release, err := in.room(&f)
+		if err != nil {
 			f.drop()
 			return err
 		}
 		taken := in.lanes.add(f.batch.Tenant, func() {
-			defer in.budget.Release(cost)
+			defer release()
 			defer f.drop()
 			in.store(f.number, f.batch)
 		})
 		if !taken {
 			f.drop()
+			release()
 			return nil
 		}
 	}
+}
+
+// room waits until the stream, and then the process, has room for f.
+func (in *inbound) room(f *writeFrame) (release func(), err error) {
+	ctx, cost := in.ss.Context(), f.cost()
+	own, err := in.budget.take(ctx, cost)
+	if err != nil {
+		return nil, err
+	}
+	all, err := in.server.writing.take(ctx, cost)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() { all(); own() }, nil
 }
 
 // store writes one shard and answers.

@@ -72,6 +72,10 @@ func TestShardRoundTrip(t *testing.T) {
 	sameBatch(t, got, b)
 	got.Release()
 
+	if n, most := len(AppendShard(nil, All(b))), All(b).Size(); int64(n) > most {
+		t.Fatalf("a frame of %d bytes, expected at most %d", n, most)
+	}
+
 	part := Shard{Batch: b, Series: []int32{2, 0}}
 	got, err = DecodeShard(AppendShard([]byte("kept"), part)[4:])
 	if err != nil {
