@@ -111,6 +111,7 @@ func (p *process) uncovered(port, flag string, tls httpx.TLSOptions) {
 // build adds the gRPC server; services are registered with it until it opens.
 func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
 	p.uncovered("--grpc-address", "--grpc-server-tls-client-ca", f.opts.TLS)
+	boundWrites(&f.opts)
 	s, err := rpc.NewServer(p.log, p.reg, f.opts)
 	if err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
 	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
 	f.otlp.opts.Promote = func(id tenant.ID) []string { return limits.Of(id).PromoteAttributes }
-	boundMemory(&f.opts)
+	boundRequests(&f.opts)
 	if n := limits.MaxConcurrency(); n > 0 {
 		f.opts.MaxRequests = n
 	}

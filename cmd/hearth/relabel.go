@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"os"
-	"runtime/debug"
 
 	"github.com/prometheus/prometheus/model/relabel"
 	"go.yaml.in/yaml/v3"
@@ -48,19 +45,4 @@ func (f *routeFlags) reloadRelabel(p *process, d *distributor.Distributor) {
 		}
 		return d.SetRelabel(rules)
 	})
-}
-
-// boundMemory makes the memory that requests may take fit the process's.
-func boundMemory(opts *distributor.Options) {
-	memory := debug.SetMemoryLimit(-1) // GOMEMLIMIT, math.MaxInt64 without
-	if os.Getenv("GOMEMLIMIT") == "" {
-		if limit, _ := cgroupMemory(); limit > 0 {
-			memory = limit
-		}
-	}
-	if memory == math.MaxInt64 {
-		return
-	}
-	opts.MaxRequestBytes = distributor.RequestMemory(memory)
-	opts.MemberBytes = min(opts.MemberBytes, opts.MaxRequestBytes/4)
 }
