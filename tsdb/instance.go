@@ -57,6 +57,8 @@ type instance struct {
 
 	logFailed atomic.Pointer[error] // the first failure to write WAL or WBL: nothing is accepted any more
 
+	blocks atomic.Int64 // as DB.files knows it
+
 	writes    atomic.Uint64 // transactions committed
 	wholeCut  atomic.Uint64 // writes when the last cut of everything began
 	lastWrite atomic.Int64  // ms

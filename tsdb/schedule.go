@@ -112,6 +112,9 @@ func (d *DB) schedule() {
 			}
 			t.look(now)
 		}
+		if housekeep {
+			d.files.check()
+		}
 	}
 }
 
@@ -278,6 +281,7 @@ func (t *tenantDB) housekeep() {
 	if in != nil {
 		defer t.release(in)
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
+		t.db.files.count(in)
 		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
 			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
 		}

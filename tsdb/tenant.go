@@ -125,7 +125,7 @@ func (t *tenantDB) open() {
 	t.db.gate <- struct{}{}
 	defer func() { <-t.db.gate }()
 	start := time.Now()
-	in, err := t.openFiles()
+	in, err := t.admitted()
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,6 +137,20 @@ func (t *tenantDB) open() {
 	}
 	t.state, t.in, t.err, t.tries, t.suspect = Open, in, nil, 0, false
 	t.db.log.Info("tenant opened", "tenant", t.id, "series", in.db.Head().NumSeries(), "blocks", len(in.db.Blocks()), "took", time.Since(start))
+}
+
+// admitted opens the tenant if there are files left for it.
+func (t *tenantDB) admitted() (*instance, error) {
+	if err := t.db.files.admit(); err != nil {
+		return nil, err
+	}
+	in, err := t.openFiles()
+	if err != nil {
+		t.db.files.tenants.Add(-1)
+		return nil, err
+	}
+	t.db.files.count(in)
+	return in, nil
 }
 
 func (t *tenantDB) openFiles() (in *instance, err error) {
@@ -222,6 +236,9 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 func (t *tenantDB) settle(s summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.in != nil {
+		t.db.files.leave(t.in)
+	}
 	t.state, t.in, t.summary = Idle, nil, s
 	close(t.changed)
 }

@@ -39,6 +39,8 @@ type DB struct {
 	room *room
 	crew crew
 
+	files files
+
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
@@ -64,6 +66,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		gate: make(chan struct{}, opts.OpenConcurrency), cuts: make(chan struct{}, opts.CutConcurrency),
 	}
 	d.room = &room{log: log, dir: opts.Dir, least: opts.MinFree, stat: statDisk}
+	d.files.log = log
+	d.files.maxFiles, d.files.maxMaps = fileLimits()
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.m = newMetrics(reg, d)
 	return d, nil

@@ -1,0 +1,112 @@
+package tsdb
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+func TestFilesRunOut(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	d.files.maxFiles, d.files.maxMaps = 60, 1000 // room for 10 tenants
+	now := float64(time.Now().UnixMilli())
+	name := func(i int) tenant.ID { return tenant.ID(fmt.Sprint("t", i)) }
+	for i := range 10 {
+		put(t, d, name(i), labels.FromStrings("a", "b"), now, 1)
+	}
+	b := wire.NewBatch("more")
+	b.Add(labels.FromStrings("a", "b")).Samples = []wire.Sample{{T: int64(now), V: 1}}
+	_, err := d.Append(t.Context(), wire.All(b))
+	if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "RLIMIT_NOFILE") {
+		t.Fatalf("the 11th tenant: %v", err)
+	}
+	put(t, d, name(3), labels.FromStrings("a", "b"), now+1, 1)
+	entry := d.lookup(name(3))
+	for _, err := range []error{entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled := d.lookup("more")
+	settled.mu.Lock()
+	settled.onRetry = time.Time{}
+	settled.mu.Unlock()
+	eventually(t, func() bool { _, err := d.Append(t.Context(), wire.All(b)); return err == nil })
+	if got := d.files.tenants.Load(); got != 10 {
+		t.Fatalf("%d tenants counted, want 10", got)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.files.tenants.Load() + d.files.blocks.Load(); got != 0 {
+		t.Fatalf("%d tenants and blocks counted after the end", got)
+	}
+}
+
+func TestFilesWarning(t *testing.T) {
+	var log bytes.Buffer
+	f := files{log: slog.New(slog.NewTextHandler(&log, nil)), maxFiles: 10_000, maxMaps: 500}
+	f.tenants.Store(100)
+	warned := func(blocks, want int) {
+		t.Helper()
+		f.blocks.Store(int64(blocks))
+		f.check()
+		if n := strings.Count(log.String(), "level=WARN"); n != want {
+			t.Fatalf("%d blocks: %d warnings, want %d\n%s", blocks, n, want, log.String())
+		}
+	}
+	warned(100, 0)
+	warned(130, 1)
+	warned(140, 1)
+	warned(100, 1)
+	warned(140, 2)
+	if !strings.Contains(log.String(), "vm.max_map_count") {
+		t.Fatalf("%s", log.String())
+	}
+}
+
+// TestFilesOfATenant holds what is counted for an open tenant against what it has.
+func TestFilesOfATenant(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	below := func() (n int) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatalf("this test needs /proc: %v", err)
+		}
+		for _, fd := range fds {
+			if path, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(path, d.TenantDir(team)+"/") {
+				n++
+			}
+		}
+		return n
+	}
+	start := time.Now().Truncate(2 * time.Hour).Add(-time.Hour).UnixMilli() // full chunks, all in one range
+	for i := range 300 {
+		put(t, d, team, labels.FromStrings("a", "b"), float64(start+int64(i)*1000), 1)
+	}
+	d.lookup(team).housekeep()
+	eventually(t, func() bool { return below() == filesPerTenant }) // a log closes its files behind our back
+	for range 2 {
+		put(t, d, team, labels.FromStrings("a", "b"), float64(time.Now().UnixMilli()), 1)
+		if err := d.Cut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := d.lookup(team).in
+	eventually(t, func() bool { return below() <= filesPerTenant+filesPerBlock*len(in.db.Blocks()) })
+	if n := below(); n < filesPerTenant+2*filesPerBlock {
+		t.Fatalf("%d open files with %d blocks", n, len(in.db.Blocks()))
+	}
+}
