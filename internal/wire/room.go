@@ -39,7 +39,7 @@ const (
 // arenaItem is what an item costs in bytes, about; arenaStep for how many is asked at first, which is what small requests
 // have. Further ones cost half as many calls as there is to take.
 var (
-	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 20, arenaPairs: 16}
+	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 40, arenaPairs: 16}
 	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
 )
 
@@ -92,7 +92,7 @@ func (b *Batch) within(room Room) {
 // capacity is how many bytes the arenas of b take.
 func (b *Batch) capacity() int {
 	return cap(b.canonical) + bytesOf(b.Series) + bytesOf(b.samples) + bytesOf(b.histograms) + bytesOf(b.exemplars) +
-		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.gathered)
+		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.gathered) + bytesOf(b.ahead)
 }
 
 // strip lets the arenas of b, which are empty, go.

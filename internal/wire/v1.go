@@ -39,11 +39,11 @@ func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 }
 
 func (b *Batch) requestV1(msg []byte) int {
-	if b.look.known != nil {
-		b.aheadV1(msg)
-	}
 	pos := 0
 	for pos < len(msg) {
+		if b.look.known != nil && b.behind == len(b.ahead) {
+			b.aheadV1(msg, pos)
+		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
 			return next
@@ -105,11 +105,14 @@ type named struct {
 	from, end int
 }
 
-// aheadV1 hashes how the series of msg are spelled, and touches what is known of them: the memory is far away, and is on
+// maxAhead is how many series are looked at ahead at a time, which bounds the memory that it takes.
+const maxAhead = 4096
+
+// aheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
 // its way for many series at a time (BenchmarkKnownMany: a fifth). It goes as far as the message is as most are.
-func (b *Batch) aheadV1(msg []byte) {
+func (b *Batch) aheadV1(msg []byte, pos int) {
 	ahead := b.ahead[:0]
-	for pos := 0; pos < len(msg) && msg[pos] == 1<<3|typeBytes; {
+	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 1<<3|typeBytes {
 		from, end := span(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
