@@ -87,7 +87,7 @@ func BenchmarkAppend(b *testing.B) {
 	hinted = true
 	b.Run("hinted", func(b *testing.B) { run(b, func(*Options) {}) })
 	hinted = false
-	b.Run("stripes=16384", func(b *testing.B) { run(b, func(o *Options) { o.StripeSize = 16384 }) })
+	b.Run("stripes=128", func(b *testing.B) { run(b, func(o *Options) { o.StripeSize = 128 }) })
 	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
 }
 

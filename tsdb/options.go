@@ -41,8 +41,8 @@ type Options struct {
 	OutOfOrderCap int64
 	// NoLock does without the lock on Dir, for file systems that know none: that no other process uses Dir is then up to you.
 	NoLock bool
-	// StripeSize is the number of locks over a tenant's series, a power of two. 250 bytes each per tenant: a small one
-	// makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
+	// StripeSize is the number of locks over a tenant's series, a power of two; 0 = by the number of tenants. 250 bytes each
+	// per tenant: a small one makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
 	StripeSize int
 	// WALCompression of new WAL and WBL records. None costs the least CPU, Snappy about half the disk.
 	WALCompression compression.Type
@@ -82,7 +82,6 @@ func DefaultOptions() Options {
 		Future:          10 * time.Minute,
 		MaxExemplars:    100,
 		MaxMetadata:     10_000,
-		StripeSize:      128,
 		WALCompression:  compression.None,
 		IdleTimeout:     6 * time.Hour,
 		OpenConcurrency: 4,
@@ -113,7 +112,7 @@ func (o Options) Validate() error {
 	fault(o.MaxTenants < 0, "max tenants %d: must not be negative", o.MaxTenants)
 	fault(o.MaxExemplars < 0, "max exemplars %d: must not be negative", o.MaxExemplars)
 	fault(o.MaxMetadata < 0, "max metadata %d: must not be negative", o.MaxMetadata)
-	fault(o.StripeSize < 1 || o.StripeSize&(o.StripeSize-1) != 0, "stripe size %d: must be a power of two", o.StripeSize)
+	fault(o.StripeSize < 0 || o.StripeSize&(o.StripeSize-1) != 0, "stripe size %d: must be a power of two", o.StripeSize)
 	fault(o.IdleTimeout < 0, "idle timeout %s: must not be negative", o.IdleTimeout)
 	fault(o.OpenConcurrency < 1, "open concurrency %d: must be at least 1", o.OpenConcurrency)
 	fault(o.CutConcurrency < 1, "cut concurrency %d: must be at least 1", o.CutConcurrency)

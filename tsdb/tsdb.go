@@ -196,6 +196,13 @@ func (d *DB) spawn(f func()) bool {
 	return true
 }
 
+// size is how many tenants there are, closed ones included.
+func (d *DB) size() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.tenants)
+}
+
 // all returns the tenants in order.
 func (d *DB) all() []*tenantDB {
 	d.mu.RLock()
