@@ -95,6 +95,9 @@ func (b *Batch) symbolsV2(msg []byte) int {
 func (b *Batch) requestV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
+		if b.look.known != nil && b.behind == len(b.ahead) {
+			b.aheadV2(msg, pos)
+		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
 			return next
@@ -123,19 +126,71 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	}
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
+	n := b.nextNamed(pos)
+	if n == nil {
+		return b.newSeriesV2(m, pos, at, nil)
+	}
+	if slot := b.look.get(n.id); slot != nil {
+		if end := b.knownV2(m, n, at, slot); end != faultAgain {
+			return end
+		}
+		b.undo(at)
+		b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
+	}
+	return b.newSeriesV2(m, pos, at, n)
+}
+
+// aheadV2 is aheadV1 for remote write 2.0: what is hashed are the symbols that the references at the start of a series
+// refer to, by their hashes.
+func (b *Batch) aheadV2(msg []byte, pos int) {
+	ahead := b.ahead[:0]
+	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
+		from, end := span(msg, pos+1, typeBytes)
+		if from < 0 {
+			break
+		}
+		n := named{from: from}
+		if from < end && msg[from] == 1<<3|typeBytes {
+			b.refIdx = b.refIdx[:0]
+			to := b.refsV2(msg[:end], from+1, typeBytes)
+			if _, packed := span(msg[:end], from+1, typeBytes); to == packed {
+				if hashes := b.gather(); hashes != nil {
+					n.id, n.end = b.look.spelled(hashes), to
+				}
+			}
+		}
+		ahead = append(ahead, n)
+		pos = end
+	}
+	b.ahead, b.behind = ahead, 0
+	b.look.touch(ahead)
+}
+
+// nextNamed is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
+func (b *Batch) nextNamed(pos int) *named {
+	if b.behind >= len(b.ahead) || b.ahead[b.behind].from != pos {
+		return nil
+	}
+	n := &b.ahead[b.behind]
+	b.behind++
+	if n.end == 0 {
+		return nil
+	}
+	return n
+}
+
+// knownV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has more of them.
+func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
+	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
-	var spelled []byte // the references, when they are in one field
+	pos := n.end
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
-		if next < 0 {
-			return next
-		}
 		switch {
+		case next < 0:
+			return next
 		case num == 1:
-			first := len(b.refIdx) == 0
-			if pos = b.refsV2(m, next, typ); pos >= 0 {
-				spelled = packed(m[next:pos], typ, first)
-			}
+			return faultAgain
 		case num > 5:
 			pos = skip(m, next, typ)
 		default:
@@ -145,60 +200,68 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 			return pos
 		}
 	}
-	if fault := b.endV2(at, &meta, spelled); fault < 0 {
-		return fault
+	if fault := b.faultV2(at, &meta); fault != "" {
+		b.drop(at, func() string { return fault + " in " + textOf(b.respell(spelled)) })
+		return pos
+	}
+	meta.name = refAt(spelled, int(slot.name))
+	if !b.keepKnown(at, slot, spelled) || !b.metadataV2(&meta, nil) {
+		return faultExpand
 	}
 	return pos
 }
 
-// packed is field, a list of references with its length, if it is the first one and has all of them; else nil.
-func packed(field []byte, typ int, first bool) []byte {
-	if _, end := span(field, 0, typ); !first || end != len(field) {
-		return nil
+// refAt is reference i of a packed list with its length.
+func refAt(spelled []byte, i int) int {
+	pos, _ := span(spelled, 0, typeBytes)
+	var v uint64
+	for range i + 1 {
+		v, pos = uvarint(spelled, pos)
 	}
-	return field
+	return int(v)
 }
 
-// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
-func (b *Batch) endV2(at mark, meta *metadataV2, spelled []byte) int {
-	if b.look.known == nil || spelled == nil {
-		return b.endNewV2(at, meta)
+// newSeriesV2 reads a TimeSeries, m[pos:], with its labels, which are remembered as n, unless that is nil.
+func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *named) int {
+	var meta metadataV2
+	lists := 0
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return next
+		}
+		switch {
+		case num == 1:
+			lists++
+			pos = b.refsV2(m, next, typ)
+		case num > 5:
+			pos = skip(m, next, typ)
+		default:
+			pos = b.fieldV2(m, next, num, typ, &meta)
+		}
+		if pos < 0 {
+			return pos
+		}
 	}
-	hashes := b.gather()
-	if hashes == nil {
-		return b.endNewV2(at, meta)
+	series, name := len(b.Series), 0
+	if n != nil {
+		name = b.metricRef()
 	}
-	id := b.look.spelled(hashes)
-	if slot := b.look.get(id); slot != nil {
-		return b.endKnownV2(at, meta, slot, spelled)
+	if fault := b.endV2(at, &meta); fault < 0 {
+		return fault
 	}
-	n, name := len(b.Series), b.metricRef()
-	fault := b.endNewV2(at, meta)
-	if fault >= 0 && len(b.Series) > n {
-		b.learn(&b.Series[n], id, name)
+	if n != nil && lists == 1 && len(b.Series) > series {
+		b.learn(&b.Series[series], n.id, name)
 	}
-	return fault
+	return pos
 }
 
 // metricRef is where in refIdx the value of the metric name is, 0 if nowhere.
 func (b *Batch) metricRef() int {
 	for i := 0; i+1 < len(b.refIdx); i += 2 {
-		if string(b.symbols[b.refIdx[i]].bytes(b.msg)) == nameLabel {
+		if r := int(b.refIdx[i]); r < len(b.symbols) && string(b.symbols[r].bytes(b.msg)) == nameLabel {
 			return i + 1
 		}
-	}
-	return 0
-}
-
-// endKnownV2 is endV2 for a series that is known.
-func (b *Batch) endKnownV2(at mark, meta *metadataV2, slot *knownSlot, spelled []byte) int {
-	if fault := b.faultV2(at, meta); fault != "" {
-		b.drop(at, func() string { return fault + " in " + textOf(b.respell(spelled)) })
-		return 0
-	}
-	meta.name = int(b.refIdx[slot.name])
-	if !b.keepKnown(at, slot, spelled) || !b.metadataV2(meta, nil) {
-		return faultExpand
 	}
 	return 0
 }
@@ -214,8 +277,8 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	return ""
 }
 
-// endNewV2 is endV2 for a series whose labels must be looked at.
-func (b *Batch) endNewV2(at mark, meta *metadataV2) int {
+// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	full, name := b.plainRefs()
 	if full == nil {
 		if fault := b.resolve(0); fault != "" {
