@@ -14,6 +14,7 @@
 //     quorum of the receivers alive.
 //   - A process writes its own ring entries only, but for removing those of forgotten members.
 //   - Every state change of an entry has a heartbeat strictly newer than the last: a merge never drops it.
+//   - Which shard sizes a process places by is said while it does so: who reads knows since when all agree (Shards).
 //   - Readiness asks about this process and its own view, never whether others are ready.
 //
 // Locks: Gossip.mu guards the state this process wants to be seen in and the rebuilding of the view. It is held while
