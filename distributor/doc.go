@@ -5,7 +5,10 @@
 //	http.go       request -> tenant, limits of size -> wire.Batch
 //	http_otlp.go  the same for OTLP metrics, by internal/wire/otlp; its answers are OTLP's
 //	split.go      where a label names the tenant of a series: one batch becomes one for each tenant
+//	intake.go     how large its body may be; gate.go: memory for it, asked for before it is taken, shared fairly by tenants
+//	relabel.go    rules that series pass, remembered by series
 //	limits.go     what of a batch is let in; ha_batch.go takes out what comes from replicas that are not elected
+//	rate.go       a tenant's samples per second; account.go: what is kept of each tenant that sends
 //	ha.go         which replica of each HA pair is elected (ring/election), shared with other processes
 //	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
 //	peer.go       one bounded queue, a few workers and one retrier for each member
@@ -16,7 +19,9 @@
 //   - A series is reported written only after a quorum of the configured replication factor has stored it.
 //   - Push never waits for a member's queue to have room, and never longer than Options.WriteTimeout.
 //   - A batch, and the index slices of its shards, live until the last member is done with them.
+//   - The requests being worked on take no more memory than Options.MaxRequestBytes, about.
 //   - What a member holds in memory here (queued, being written, waiting for a retry) is bounded.
 //
-// Locks: Distributor.mu before route.mu; peer.mu, write.mu and tracker.mu are leaves, and none is held while a member is written to.
+// Locks: Distributor.mu before route.mu; peer.mu, write.mu, tracker.mu, gate.mu and accounts.mu are leaves, and none is held
+// while a member is written to.
 package distributor

@@ -21,9 +21,8 @@ type admission struct {
 	skipped int
 	// failures are the series among them that were refused.
 	failures []wire.Failure
-	// dropped is what a rule of this process took out: no failure, and not written. duplicates are samples of HA pairs whose
-	// other replica's are written.
-	dropped, duplicates Dropped
+	// duplicates are samples of HA pairs whose other replica's are written: no failures.
+	duplicates Dropped
 }
 
 // Dropped is what was taken out of a request on purpose.
@@ -44,12 +43,6 @@ func (d *Dropped) add(s *wire.Series) {
 	d.Samples += len(s.Samples)
 	d.Histograms += len(s.Histograms)
 	d.Exemplars += len(s.Exemplars)
-}
-
-// drop takes series i out on purpose.
-func (a *admission) drop(i int) {
-	a.dropped.add(&a.batch.Series[i])
-	a.leave(i)
 }
 
 // duplicate takes series i out since another replica's is stored.
@@ -97,7 +90,7 @@ func (a *admission) nothing() bool {
 // result is what became of the series that are not to be placed.
 func (a *admission) result() Result {
 	b := a.batch
-	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected), Dropped: a.dropped, Duplicates: a.duplicates}
+	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected), Duplicates: a.duplicates}
 	if len(b.Rejected)+len(a.failures) > 0 {
 		r.Failures = append(append([]wire.Failure(nil), b.Rejected...), a.failures...)
 	}

@@ -27,9 +27,16 @@ func TestSeriesLimits(t *testing.T) {
 	f := func(l tenant.Limits, bad func(*wire.Batch), want string) {
 		t.Helper()
 		c := newCluster(t, newFakeRing(1, "a"), limited(l))
-		defer c.close()
+		var batches []*wire.Batch
+		defer func() {
+			c.close() // the member is done with them
+			for _, b := range batches {
+				freed(t, b)
+			}
+		}()
 		for range 2 { // what is remembered of the first time must not change the second
 			b := batch(1)
+			batches = append(batches, b)
 			bad(b)
 			good := b.Add(labels.FromStrings("__name__", "good"))
 			good.Samples = []wire.Sample{{T: 1}, {T: 2}}
@@ -48,7 +55,6 @@ func TestSeriesLimits(t *testing.T) {
 					t.Fatalf("%v: %q does not say %q", l, r.Err(), text)
 				}
 			}
-			freed(t, b)
 		}
 	}
 	series := func(pairs ...string) func(*wire.Batch) {

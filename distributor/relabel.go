@@ -198,7 +198,7 @@ func unfit(ls labels.Labels) (fault string) {
 			fault = "a label that is not UTF-8"
 		}
 	})
-	if ls.Get(labels.MetricName) == "" {
+	if ls.Get(model.MetricNameLabel) == "" {
 		return "no metric name"
 	}
 	return fault

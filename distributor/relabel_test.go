@@ -56,8 +56,9 @@ func TestRelabel(t *testing.T) {
 		opts := DefaultOptions()
 		opts.Relabel = relabelRules(t, rules)
 		c := newCluster(t, newFakeRing(1, "a"), opts)
-		defer c.close()
 		b := wire.NewBatch("acme")
+		defer freed(t, b)
+		defer c.close() // before: the member is done with it
 		b.Add(labels.FromStrings("__name__", "plain")).Samples = []wire.Sample{{T: 1}}
 		b.Add(labels.FromStrings(in...)).Samples = []wire.Sample{{T: 1}, {T: 2}}
 		for range 2 { // the second time by memory
@@ -72,7 +73,6 @@ func TestRelabel(t *testing.T) {
 		if got := c.texts("a"); !slices.Equal(got, want) {
 			t.Fatalf("stored %v, want %v", got, want)
 		}
-		freed(t, b)
 	}
 	f(someRules, []string{"__name__", "up", "job", "x"}, `{__name__="up", job="x"}`)
 	f(someRules, []string{"__name__", "debug_x", "job", "x"})
