@@ -4,7 +4,8 @@
 // Flow:  Append -> refs (key -> reference) -> head appender -> WAL -> head -> cut -> block -> (shipped by receive) -> deleted
 //
 // Layout: <dir>/<tenant>/{wal,wbl,chunks_head,chunk_snapshot.*,<ULID>} as Prometheus has it, plus metadata.json and,
-// while the tenant is closed, summary.json. <dir>/~lock keeps a second process out.
+// while the tenant is closed, summary.json; exemplars, an empty file, once there were some; damaged/ with log segments as
+// they were found, if some could not be read. <dir>/~lock keeps a second process out.
 //
 // Invariants:
 //   - A sample that Append acknowledged is in the WAL, or, out of order, in the WBL. A log that could not be written

@@ -18,7 +18,11 @@ import (
 const exemplarsName = "exemplars"
 
 func hasExemplars(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, exemplarsName))
+	return exists(filepath.Join(dir, exemplarsName))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
 	return err == nil
 }
 

@@ -8,10 +8,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// What an open tenant holds: its WAL, its WBL, the directory of mapped chunks, and, once a chunk was full, the file they
-// are written to, twice. A block has its index and its chunks, opened and mapped.
+// What an open tenant holds: its WAL, its WBL, the directory of mapped chunks, the file that the process before wrote them
+// to, and, once a chunk was full, the file they are written to, twice. A block has its index and its chunks, opened and
+// mapped.
 const (
-	filesPerTenant, mapsPerTenant = 5, 1
+	filesPerTenant, mapsPerTenant = 6, 2
 	filesPerBlock, mapsPerBlock   = 2, 2
 )
 

@@ -46,7 +46,8 @@ type metrics struct {
 	limited   *prometheus.CounterVec // series refused, by tenant and limit
 	tenants   tenantLabels
 	abandoned prometheus.Counter // heads that could not be closed
-	exposed   atomic.Int64       // tenants whose library metrics are exposed
+	salvaged  prometheus.Counter
+	exposed   atomic.Int64 // tenants whose library metrics are exposed
 }
 
 // maxTenantLabels bounds how many tenants have series of their own in metrics that name tenants.
@@ -105,6 +106,7 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 	}
 	return &metrics{
 		abandoned: counter("hearth_tsdb_abandoned_heads_total", "Heads that hang or could not be closed: their memory is lost until the process ends."),
+		salvaged:  counter("hearth_tsdb_salvaged_logs_total", "Openings of tenants whose logs were damaged, and were taken without the damaged part."),
 		limited: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hearth_tsdb_limited_series_total", Help: "New series of write requests that a limit of their tenant kept out.",
 		}, []string{"tenant", "limit"}),

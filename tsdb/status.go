@@ -1,6 +1,7 @@
 package tsdb
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ type TenantStatus struct {
 	State  State     `json:"state"`
 	// Error is why the tenant is broken, or takes no writes.
 	Error string `json:"error,omitempty"`
+	// Damage says that its logs were damaged once: the segments are kept in the tenant's directory.
+	Damage string `json:"damage,omitempty"`
 	// MinTime and MaxTime bound its samples; MinTime > MaxTime when it has none or is not open.
 	MinTime int64 `json:"minTime"`
 	MaxTime int64 `json:"maxTime"`
@@ -45,6 +48,9 @@ func (t *tenantDB) status() TenantStatus {
 	}
 	if t.err != nil {
 		st.Error = t.err.Error()
+	}
+	if t.damaged {
+		st.Damage = "its logs were damaged; the segments are kept in " + filepath.Join(t.dir, damagedName) + ", to be removed when nobody needs them"
 	}
 	if in := t.in; in != nil {
 		s = in.summary()

@@ -3,6 +3,7 @@ package tsdb
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,7 @@ type tenantDB struct {
 	in      *instance     // in the states Open and Closing
 	initial bool          // its first opening began with the process
 	suspect bool          // its disk has failed: look before opening
+	damaged bool          // it has a directory damaged
 	err     error         // in state Broken
 	tries   int           // openings that failed in a row
 	retryAt time.Time     // in state Broken: when it is opened again
@@ -130,7 +132,7 @@ func (t *tenantDB) open() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(t.changed)
-	t.initial = false
+	t.initial, t.damaged = false, exists(filepath.Join(t.dir, damagedName))
 	if err != nil {
 		t.quarantine(err, time.Since(start))
 		return
@@ -181,6 +183,14 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 func (t *tenantDB) mend() error {
 	if err := undoRepairs(t.dir); err != nil {
 		return err
+	}
+	lost, err := salvage(t.dir, t.db.opts.Now())
+	if err != nil {
+		return err
+	}
+	if lost > 0 {
+		t.db.m.salvaged.Inc()
+		t.db.log.Error("damaged logs: what cannot be read is left out", "tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, damagedName))
 	}
 	return fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)
 }

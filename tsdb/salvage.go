@@ -1,0 +1,269 @@
+package tsdb
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+)
+
+// Logs are pages of 32 KiB in files (segments). A record is one fragment or several: type, length, checksum, data; none
+// crosses the end of a page. Zeros fill what is left of a page. A damaged fragment says nothing of where the next one
+// begins, but the next page does begin with one.
+//
+// The TSDB repairs a log by deleting all that comes after the first damage. That is right for the torn end of a log whose
+// machine crashed. A bad sector in the middle would cost all that was written since; so here only what cannot be read is
+// taken out, before the TSDB opens the log. Samples whose series was named in the damaged part are lost as well.
+
+const (
+	logPage   = 32 << 10
+	logHeader = 7 // type, length, checksum
+
+	fragmentMask, fragmentKinds                              = 0b111, 0b11111 // the kind alone, and with its compression
+	noFragment, wholeRecord, firstPart, middlePart, lastPart = 0, 1, 2, 3, 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// damagedName is the directory that keeps segments as they were found. Nothing reads or removes it but people.
+const damagedName = "damaged"
+
+// salvage takes what is damaged out of the logs in tenant directory dir if there is anything good behind it, and returns
+// how many bytes that were.
+func salvage(dir string, now time.Time) (lost int64, err error) {
+	logs := []string{filepath.Join(dir, "wal"), filepath.Join(dir, wlog.WblDirName)}
+	checkpoints, err := filepath.Glob(filepath.Join(dir, "wal", "checkpoint.*"))
+	if err != nil {
+		return 0, err
+	}
+	for _, log := range append(checkpoints, logs...) {
+		n, err := salvageLog(dir, log, now)
+		if err != nil {
+			return lost, fmt.Errorf("%s: %w", filepath.Base(log), err)
+		}
+		lost += n
+	}
+	return lost, nil
+}
+
+func salvageLog(dir, log string, now time.Time) (lost int64, err error) {
+	segments, err := segmentsOf(log)
+	if err != nil {
+		return 0, err
+	}
+	var damaged []string
+	behind := false
+	for _, segment := range segments {
+		s, err := scanSegment(segment, io.Discard)
+		if err != nil {
+			return 0, err
+		}
+		behind = behind || s.behind || len(damaged) > 0 && s.good
+		if s.lost > 0 {
+			damaged = append(damaged, segment)
+		}
+	}
+	if !behind {
+		return 0, nil
+	}
+	for _, segment := range damaged {
+		n, err := mendSegment(dir, segment, now)
+		if err != nil {
+			return lost, err
+		}
+		lost += n
+	}
+	return lost, nil
+}
+
+func segmentsOf(log string) ([]string, error) {
+	entries, err := os.ReadDir(log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err == nil && e.Type().IsRegular() {
+			out = append(out, filepath.Join(log, e.Name()))
+		}
+	}
+	slices.Sort(out) // names have leading zeros
+	return out, err
+}
+
+// mendSegment replaces a segment by what is good of it, and keeps it in the directory damaged.
+func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
+	tmp := filepath.Join(dir, "salvage.tmp")
+	f, err := os.Create(tmp)
+	if err != nil {
+		return 0, err
+	}
+	s, err := scanSegment(segment, f)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return 0, errors.Join(err, os.Remove(tmp))
+	}
+	name, err := filepath.Rel(dir, segment)
+	if err != nil {
+		return 0, err
+	}
+	kept := filepath.Join(dir, damagedName, now.UTC().Format("20060102T150405Z")+"-"+strings.ReplaceAll(name, string(filepath.Separator), "-"))
+	if err := os.MkdirAll(filepath.Dir(kept), 0o777); err != nil {
+		return 0, err
+	}
+	if err := os.Link(segment, kept); err != nil && !errors.Is(err, fs.ErrExist) {
+		return 0, err
+	}
+	return s.lost, fileutil.Replace(tmp, segment)
+}
+
+// scanned is what is known of a segment.
+type scanned struct {
+	lost   int64 // bytes that cannot be read, or belong to a record of which a part is lost
+	good   bool  // it has a record
+	behind bool  // it has one behind the first damage
+}
+
+// scanSegment writes what is good of a segment to w, page by page.
+func scanSegment(path string, w io.Writer) (scanned, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return scanned{}, err
+	}
+	defer f.Close()
+	s := segmentScan{w: w}
+	page := make([]byte, logPage)
+	for {
+		n, err := io.ReadFull(f, page)
+		if n > 0 {
+			s.page(page[:n])
+		}
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			s.end()
+			return s.scanned, s.err
+		case err != nil:
+			return s.scanned, err
+		case s.err != nil:
+			return s.scanned, s.err
+		}
+	}
+}
+
+type segmentScan struct {
+	scanned
+	w   io.Writer
+	err error
+
+	begun   [][]byte // pages that hold parts of a record that has not ended, and what came before it; the last one is being made
+	cut     int      // where the record begins in begun[0]
+	parts   int      // bytes of it so far
+	pending bool     // a record has begun
+}
+
+// page takes the next page, short at the end of the file.
+func (s *segmentScan) page(in []byte) {
+	out := make([]byte, 0, len(in))
+	size := len(in)
+	for len(in) > 0 {
+		kind, n := fragment(in)
+		if kind == noFragment {
+			break
+		}
+		if n == 0 { // damaged: nothing more is to be found in this page
+			out = s.drop(out)
+			s.lost += int64(len(in))
+			break
+		}
+		starts := kind == wholeRecord || kind == firstPart
+		if starts && s.pending { // the one before has no end
+			out = s.drop(out)
+		}
+		switch {
+		case !starts && !s.pending: // its beginning is lost
+			s.lost += int64(n)
+			in = in[n:]
+			continue
+		case kind == firstPart:
+			s.pending, s.cut, s.parts = true, len(out), 0
+		}
+		out = append(out, in[:n]...)
+		s.parts += n
+		if in = in[n:]; kind == wholeRecord || kind == lastPart {
+			s.pending, s.good = false, true
+			s.behind = s.behind || s.lost > 0
+			s.flush()
+		}
+	}
+	out = append(out, make([]byte, size-len(out))...)
+	if s.pending {
+		s.begun = append(s.begun, out)
+		return
+	}
+	s.write(out)
+}
+
+// drop forgets the record that has begun. out is the page that is being made, and is returned without it.
+func (s *segmentScan) drop(out []byte) []byte {
+	if !s.pending {
+		return out
+	}
+	s.pending = false
+	s.lost += int64(s.parts)
+	if len(s.begun) == 0 {
+		return out[:s.cut]
+	}
+	clear(s.begun[0][s.cut:])
+	for _, page := range s.begun[1:] { // held nothing else
+		clear(page)
+	}
+	s.flush()
+	return out[:0]
+}
+
+// flush writes the pages of a record whose fate is known.
+func (s *segmentScan) flush() {
+	for _, page := range s.begun {
+		s.write(page)
+	}
+	s.begun = s.begun[:0]
+}
+
+func (s *segmentScan) write(page []byte) {
+	if s.err == nil {
+		_, s.err = s.w.Write(page)
+	}
+}
+
+func (s *segmentScan) end() {
+	s.drop(nil)
+	s.flush()
+}
+
+// fragment is the kind and the size of the fragment that page, or what is left of it, begins with. Size 0 means that it is
+// damaged, kind noFragment that there is none.
+func fragment(page []byte) (kind byte, size int) {
+	kind = page[0] & fragmentMask
+	if kind == noFragment && len(bytes.Trim(page, "\x00")) == 0 {
+		return noFragment, 0
+	}
+	if kind < wholeRecord || kind > lastPart || page[0]&^fragmentKinds != 0 || len(page) < logHeader {
+		return wholeRecord, 0
+	}
+	size = logHeader + int(binary.BigEndian.Uint16(page[1:]))
+	if size > len(page) || crc32.Checksum(page[logHeader:size], castagnoli) != binary.BigEndian.Uint32(page[3:]) {
+		return kind, 0
+	}
+	return kind, size
+}
