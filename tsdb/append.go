@@ -251,8 +251,11 @@ func logKind(err error) errs.Kind {
 //     another one that found the series before that could be acknowledged, and lost in a crash.
 func (tx *transaction) appendSeries(s *wire.Series, index int) error {
 	w := seriesWriter{tx: tx, s: s, index: index, failed: -1}
-	w.ref = tx.in.refs.of(s)
-	known := w.ref
+	known, met := tx.in.refs.of(s)
+	w.ref = known
+	if met && s.KeepsLabels() {
+		tx.keep(s, wire.LabelsOf(&tx.builder, s.Labels()))
+	}
 	if known == 0 && !tx.making && (len(s.Samples)+len(s.Histograms) > 0 || len(tx.unknown) > 0) {
 		tx.unknown = append(tx.unknown, int32(index))
 		return nil
@@ -444,7 +447,20 @@ func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, erro
 	if w.labels.IsEmpty() {
 		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels())
 	}
-	return w.tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	ref, err := w.tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	if err == nil && w.s.KeepsLabels() {
+		w.tx.keep(w.s, w.labels)
+	}
+	return ref, err
+}
+
+// keep tells the stream that s came by that the head has its labels, which are ls.
+func (tx *transaction) keep(s *wire.Series, ls labels.Labels) {
+	if app, ok := tx.app.(storage.GetRef); ok {
+		if _, kept := app.GetRef(ls, ls.Hash()); !kept.IsEmpty() {
+			s.KeptBy(kept)
+		}
+	}
 }
 
 func outsideWindow(t int64, tx *transaction) error {

@@ -83,6 +83,9 @@ func TestHintAfterGC(t *testing.T) {
 		if hint := b.Series[i].Hint.Load(); hint&maxHintRef != uint64(in.refs.get(b.Series[i].Key)) || hint>>hintRefBits != in.refs.number {
 			t.Errorf("the hint of series %d is %#x", i, hint)
 		}
+		if b.Series[i].KeepsLabels() {
+			t.Errorf("the labels of series %d are in memory twice", i)
+		}
 	}
 	holds(t, d, team, map[string][]int64{"a": {now, now + 1, now + 5}, "b": {now, now + 1, now + 2, now + 3, now + 4, now + 5}})
 }
@@ -171,7 +174,7 @@ func TestHintBounds(t *testing.T) {
 		r.number = 1
 		r.hint(&hint, 9)
 		r.number = number
-		if ref := r.of(&wire.Series{Key: key, Hint: &hint}); ref != 7 {
+		if ref, _ := r.of(&wire.Series{Key: key, Hint: &hint}); ref != 7 {
 			t.Errorf("references number %d: %d", number, ref)
 		}
 	}

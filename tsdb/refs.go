@@ -71,17 +71,17 @@ const (
 	maxHintNumber = 1<<(64-hintRefBits) - 1
 )
 
-// of returns the reference of s, or 0: by its hint, which it sets if it can.
-func (r *refs) of(s *wire.Series) storage.SeriesRef {
+// of returns the reference of s, or 0: by its hint, which it sets if it can and then is met for the first time.
+func (r *refs) of(s *wire.Series) (ref storage.SeriesRef, met bool) {
 	if s.Hint == nil {
-		return r.get(s.Key)
+		return r.get(s.Key), false
 	}
 	if hint := s.Hint.Load(); hint>>hintRefBits == r.number {
-		return storage.SeriesRef(hint & maxHintRef)
+		return storage.SeriesRef(hint & maxHintRef), false
 	}
-	ref := r.get(s.Key)
+	ref = r.get(s.Key)
 	r.hint(s.Hint, ref)
-	return ref
+	return ref, ref != 0
 }
 
 // hint makes ref, which is committed or 0, the hint of its series.

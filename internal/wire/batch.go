@@ -49,6 +49,7 @@ type Metadata struct {
 type Series struct {
 	labels []byte // canonical, or (from is set) as the sender of from spelled them
 	from   *Batch // what such labels are to be read with; nil = they are canonical
+	name   *name  // has the labels instead, of a series that came by its number
 	size   int    // of the canonical labels
 
 	Key        Key    // identity within this process: caches are keyed by it
@@ -65,14 +66,28 @@ type Series struct {
 // from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
 // what is rare, and once. They belong to the Batch: do not change them, do not keep them.
 func (s *Series) Labels() []byte {
-	if s.from == nil {
-		return s.labels
+	switch {
+	case s.name != nil:
+		return s.name.canonical()
+	case s.from != nil:
+		return s.from.respell(s.labels)
 	}
-	return s.from.respell(s.labels)
+	return s.labels
 }
 
 // LabelsSize is len(s.Labels()), without making them.
 func (s *Series) LabelsSize() int { return s.size }
+
+// KeepsLabels reports whether a stream keeps labels for s that it need not keep once it is told where the store has them.
+func (s *Series) KeepsLabels() bool { return s.name != nil && s.name.own.Load() != nil }
+
+// KeptBy tells that the store has ls, which are the labels of s, in memory for as long as it has the series.
+func (s *Series) KeptBy(ls labels.Labels) {
+	if s.KeepsLabels() {
+		s.name.kept.Store(&ls)
+		s.name.own.Store(nil)
+	}
+}
 
 // Failure is a series of a request that was not stored, or not wholly.
 type Failure struct {

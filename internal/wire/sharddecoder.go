@@ -125,7 +125,7 @@ func (f *frameReader) short() bool {
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
-		labels: name.bytes(), size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
+		name: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
 	})
 	return true
 }
@@ -153,7 +153,7 @@ func (f *frameReader) series() {
 		if name.tenant != f.batch.Tenant {
 			f.refuse("a number of another tenant's series, or of one that was refused")
 		}
-		s = Series{labels: name.bytes(), size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint}
+		s = Series{name: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint}
 	default:
 		f.failed = true
 		return

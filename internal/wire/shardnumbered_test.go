@@ -293,8 +293,8 @@ func TestCollidingKeys(t *testing.T) {
 	key, _ := Identify([]byte("a\xffx\xffz\xff"))
 	names.byKey[key] = one // as if the two had one key
 	two := names.hold("a", []byte("a\xffx\xffz\xff"))
-	if two == one || string(two.bytes()) != "x\xffz\xff" {
-		t.Errorf("a name is %q", two.bytes())
+	if two == one || string(two.canonical()) != "x\xffz\xff" {
+		t.Errorf("a name is %q", two.canonical())
 	}
 	names.release(two)
 	if names.byKey[key] != one {
@@ -329,6 +329,41 @@ func TestNamesAreShared(t *testing.T) {
 	if string(a.Series[0].Labels()) != string(b.Series[1].Labels()) { // still good
 		t.Error("labels changed")
 	}
+}
+
+// TestKeptLabels: labels that the store keeps are the same to everybody, and the name keeps none.
+func TestKeptLabels(t *testing.T) {
+	names := NewNames()
+	p, q := newPair(t, names), newPair(t, names)
+	before := p.pass(few("a", 1, 2))
+	was := string(before.Series[0].Labels())
+	for i := range before.Series {
+		s := &before.Series[i]
+		if !s.KeepsLabels() {
+			t.Fatal("a new name keeps no labels")
+		}
+		ls := LabelsOf(&labels.ScratchBuilder{}, s.Labels())
+		s.KeptBy(ls)
+		s.KeptBy(labels.EmptyLabels()) // too late
+		if s.KeepsLabels() {
+			t.Error("a name keeps labels that the store has")
+		}
+	}
+	if got := before.Series[0].Labels(); string(got) != was || before.Series[0].LabelsSize() != len(got) {
+		t.Errorf("labels %q, were %q", got, was)
+	}
+	p.pass(few("a", 1, 2)).Release()
+	if again := q.pass(few("a", 2, 1)); again.Series[0].KeepsLabels() || again.Series[1].Hint != before.Series[0].Hint {
+		t.Error("another stream does not find the name")
+	}
+	if names.Len() != 2 {
+		t.Errorf("%d names", names.Len())
+	}
+	other := few("a", 1).Batch.Series[0]
+	if other.KeepsLabels() {
+		t.Error("a series without a name keeps labels")
+	}
+	other.KeptBy(labels.EmptyLabels())
 }
 
 // TestNumberedRefusals: a frame that can be read but not accepted is refused alone; the stream goes on.
