@@ -167,6 +167,11 @@ func (ws *writeStream) run() {
 		// Whatever ended the stream, it is not the fault of the shards that were under way.
 		ws.err = errs.Wrap(errs.Unavailable, ws.err)
 	}
+	select {
+	case <-ws.retire: // no call is under way; who only waited for the stream to open takes another
+		ws.err = errRetired
+	default:
+	}
 	close(ws.done)
 	cancel()
 	sender.Wait()
