@@ -3,6 +3,9 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
+// A Known, in front, knows series again by a hash of the bytes that they are named with: their labels are then read only for
+// who asks for them (Series.Labels).
+//
 // OTLP is translated by the sub-package otlp, which fills a batch sample by sample (translated.go).
 //
 // Invariants:
@@ -13,5 +16,5 @@
 //   - Memory is bounded by the size of the message, whatever it claims (maxExpansion).
 //   - Canonical bytes are unambiguous: a label that is not valid UTF-8 (0xff cannot occur in UTF-8) never enters a Batch.
 //
-// Locks: none; a Batch is read-only after decoding and its reference count is atomic.
+// Locks: Known.mu for additions; reading it takes none. A Batch is read-only after decoding, and its reference count atomic.
 package wire
