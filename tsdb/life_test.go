@@ -160,8 +160,12 @@ func TestQuarantine(t *testing.T) {
 	if got := read(t, d, "good"); len(got) != 1 {
 		t.Fatalf("the good tenant is not served: %v", got)
 	}
-	if set := d.Select(t.Context(), request("bad", 0, math.MaxInt64)); errs.KindOf(set.Err()) != errs.Unavailable {
+	set := d.Select(t.Context(), request("bad", 0, math.MaxInt64))
+	if set.Next() || errs.KindOf(set.Err()) != errs.Unavailable {
 		t.Fatalf("select from the broken tenant: %v", set.Err())
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
 	}
 	b := wire.NewBatch("bad")
 	b.Add(labels.FromStrings("a", "b")).Samples = []wire.Sample{{T: now.UnixMilli(), V: 1}}

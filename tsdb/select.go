@@ -38,16 +38,16 @@ func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*insta
 }
 
 // Select returns the series of one tenant. A set holds on to the tenant's head and blocks until Close: cutting waits for
-// the sets whose range it touches.
+// the sets whose range it touches. Of a quarantined tenant it yields what is in good blocks, and then fails (Unavailable).
 func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 	in, release, err := d.reader(ctx, r.Tenant, r.MinTime, r.MaxTime)
 	switch {
 	case err != nil:
-		return series.Failed(err)
+		return d.selectBroken(ctx, r, err)
 	case in == nil:
 		return series.Empty()
 	}
-	set, err := in.openSet(ctx, r, release)
+	set, err := openSet(ctx, in.db, r, release)
 	if err != nil {
 		release()
 		return series.Failed(errs.E(errs.KindOf(err), "select from tenant %q: %w", r.Tenant, err))
@@ -59,7 +59,13 @@ func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 	return series.Limit(series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, sortBudget), r.Limit)
 }
 
-func (in *instance) openSet(ctx context.Context, r *series.Request, release func()) (*tsdbSet, error) {
+// queryable is a TSDB, or some blocks of one.
+type queryable interface {
+	Querier(mint, maxt int64) (storage.Querier, error)
+	ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error)
+}
+
+func openSet(ctx context.Context, from queryable, r *series.Request, release func()) (*tsdbSet, error) {
 	hints := &storage.SelectHints{
 		Start: r.MinTime, End: r.MaxTime, Step: r.Hints.Step, Range: r.Hints.Range, Func: r.Hints.Func,
 		ShardIndex: r.Shard.Index, ShardCount: r.Shard.Count, DisableTrimming: true,
@@ -67,10 +73,10 @@ func (in *instance) openSet(ctx context.Context, r *series.Request, release func
 	if len(r.WithoutLabels) == 0 {
 		hints.Limit = r.Limit
 	}
-	s := &tsdbSet{ctx: ctx, id: in.id, release: release}
+	s := &tsdbSet{ctx: ctx, id: r.Tenant, release: release}
 	if r.SkipChunks {
 		hints.Func = "series" // no chunk is looked at
-		q, err := in.db.Querier(r.MinTime, r.MaxTime)
+		q, err := from.Querier(r.MinTime, r.MaxTime)
 		if err != nil {
 			return nil, err
 		}
@@ -79,7 +85,7 @@ func (in *instance) openSet(ctx context.Context, r *series.Request, release func
 		s.read = func() (series.Series, error) { return series.Series{Labels: set.At().Labels()}, nil }
 		return s, nil
 	}
-	q, err := in.db.ChunkQuerier(r.MinTime, r.MaxTime)
+	q, err := from.ChunkQuerier(r.MinTime, r.MaxTime)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +119,10 @@ type tsdbSet struct {
 	limit  int // 0 none
 	count  int
 	failed error
-	it     chunks.Iterator
-	slab   []series.Chunk // room for the chunks of the series to come
+	// missing is the error after the last series: why there may be more.
+	missing error
+	it      chunks.Iterator
+	slab    []series.Chunk // room for the chunks of the series to come
 }
 
 const slabSize = 512
@@ -126,6 +134,9 @@ func (s *tsdbSet) Next() bool {
 	}
 	if !s.next() {
 		s.failed = s.err()
+		if s.failed == nil {
+			s.failed = s.missing
+		}
 		return false
 	}
 	if s.count%64 == 0 && s.ctx.Err() != nil {

@@ -116,13 +116,13 @@ func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
 			}
 		}
 	}
-	if err := sel.set.Err(); err != nil {
-		return err
-	}
-	if b.n > 0 {
+	if b.n > 0 { // also before an error: the caller may do with what there was
 		if err := flush(); err != nil {
 			return err
 		}
+	}
+	if err := sel.set.Err(); err != nil {
+		return err
 	}
 	for _, w := range sel.set.Warnings() {
 		if err := out.SendMsg(warningFrame(w)); err != nil {
