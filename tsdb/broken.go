@@ -1,15 +1,52 @@
 package tsdb
 
-// Broken returns the status of the tenants that are quarantined, in order.
+import (
+	"errors"
+	"fmt"
+)
+
+// Broken returns the status of the tenants that are quarantined or take no writes, in order.
 func (d *DB) Broken() []TenantStatus {
 	var out []TenantStatus
 	for _, t := range d.all() {
 		t.mu.Lock()
-		broken := t.state == Broken
+		suspect := t.state == Broken || t.in != nil && t.in.logFailed.Load() != nil
 		t.mu.Unlock()
-		if broken {
-			out = append(out, t.status())
+		if !suspect {
+			continue
+		}
+		if st := t.status(); st.Error != "" {
+			out = append(out, st)
 		}
 	}
 	return out
+}
+
+// Whole is nil when all tenants take writes and their logs are in order. Otherwise it names the first of those that do
+// not. The others work all the same.
+func (d *DB) Whole() error {
+	const few = 5
+	var faults []error
+	broken := d.Broken()
+	for _, st := range broken[:min(len(broken), few)] {
+		faults = append(faults, fmt.Errorf("tenant %s (%s): %s", st.Tenant, st.State, st.Error))
+	}
+	if n := len(broken) - few; n > 0 {
+		faults = append(faults, fmt.Errorf("and %d more", n))
+	}
+	damaged := 0
+	for _, t := range d.all() {
+		t.mu.Lock()
+		suspect := t.damaged
+		t.mu.Unlock()
+		if suspect {
+			if damaged++; damaged <= few {
+				faults = append(faults, fmt.Errorf("tenant %s: %s", t.id, t.status().Damage))
+			}
+		}
+	}
+	if n := damaged - few; n > 0 {
+		faults = append(faults, fmt.Errorf("and %d more whose logs were damaged", n))
+	}
+	return errors.Join(faults...)
 }

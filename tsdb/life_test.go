@@ -179,6 +179,9 @@ func TestQuarantine(t *testing.T) {
 	if st[0].State != Broken || st[0].Error == "" || st[1].State != Open {
 		t.Fatalf("status %+v", st)
 	}
+	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant bad (broken)") || strings.Contains(err.Error(), "good") {
+		t.Fatalf("whole: %v", err)
+	}
 	if local, err := d.Blocks("bad"); err != nil || len(local) != 1 {
 		t.Fatalf("blocks of the broken tenant: %v %v", local, err)
 	}
@@ -196,6 +199,9 @@ func TestQuarantine(t *testing.T) {
 	eventually(t, func() bool { return d.Status()[0].State == Open })
 	if got := read(t, d, "bad"); len(got) != 1 {
 		t.Fatalf("after the repair: %v", got)
+	}
+	if err := d.Whole(); err != nil {
+		t.Fatalf("whole: %v", err)
 	}
 }
 

@@ -194,6 +194,9 @@ func TestCorruptWAL(t *testing.T) {
 	if st[0].Tenant != "other" || st[0].Damage != "" || !strings.Contains(st[1].Damage, damagedName) || st[1].State != Open {
 		t.Fatalf("status %+v", st)
 	}
+	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant team: its logs were damaged") {
+		t.Fatalf("whole: %v", err)
+	}
 	if kept, err := os.ReadDir(filepath.Join(d.TenantDir(team), damagedName)); err != nil || len(kept) != 1 {
 		t.Fatalf("kept %v %v", kept, err)
 	}

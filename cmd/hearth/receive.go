@@ -72,6 +72,7 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 		return nil, err
 	}
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)
+	p.health.AddAdvice("tenants", db.Whole)
 	p.addPart("receive", r.Open, r.Close, nil)
 	return r, nil
 }
