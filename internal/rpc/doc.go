@@ -13,12 +13,16 @@
 //     translated by errs.FromGRPC.
 //   - A write that Client.Write acknowledged is in the peer's WAL. A stream that breaks fails every write without an
 //     answer as Unavailable: it may have been stored, nothing is promised.
+//   - What a number means on a write stream changes in the order of its frames, on both sides, whatever becomes of what
+//     they carry (design 007). A stream that ends takes its numbers with it.
+//   - A shard is not read any more once the call that brought it has returned.
 //   - Shards of one tenant from one stream are written in the order in which they came. Tenants do not wait for each other,
 //     unless one of them has a whole stream's budget of bytes in work.
 //   - No buffer that gRPC owns outlives the call that brought it. What a Set yields belongs to the garbage collector.
 //
-// Locks: Client.mu guards the choice of the write stream, writeStream.mu its calls without an answer, lanes.mu the
-// queues of a server's stream. None is held during I/O, none while another is taken.
+// Locks: Client.mu guards the choice of the write stream, writeStream.mu its frames without an answer,
+// writeStream.encoding the shards that wait to be sent, lanes.mu the queues of a server's stream. None is held during
+// I/O, none while another is taken.
 //
 // The bytes are described in docs/format/rpc.md.
 package rpc

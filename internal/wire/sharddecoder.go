@@ -136,6 +136,7 @@ func (f *frameReader) series() {
 	var s Series
 	switch called := head & calledAs; called {
 	case calledLabels:
+		f.failed = f.failed || head>>headBits != 0
 		if labels := f.bytes(); f.usable(labels) {
 			s = f.batch.identify(labels)
 		}

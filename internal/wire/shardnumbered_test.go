@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -78,11 +79,19 @@ func few(id tenant.ID, series ...int) Shard {
 // TestNumberedGolden holds the vectors of docs/format/write-frame.md.
 func TestNumberedGolden(t *testing.T) {
 	p := newPair(t, NewNames())
+	page, err := os.ReadFile("../../docs/format/write-frame.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := func(s Shard, want string) {
 		t.Helper()
 		frame := p.frame(s)
-		if got := hex.EncodeToString(frame); got != strings.ReplaceAll(want, " ", "") {
+		got := hex.EncodeToString(frame)
+		if got != strings.ReplaceAll(want, " ", "") {
 			t.Errorf("frame %s, want %s", got, want)
+		}
+		if !strings.Contains(string(page), got) {
+			t.Errorf("write-frame.md does not hold %s", got)
 		}
 		p.read(frame, s).Release()
 	}
@@ -450,6 +459,7 @@ func TestNumberedDamage(t *testing.T) {
 	broken("a huge number", sample(zag(1<<58)<<headBits, ""), errs.Invalid)
 	broken("a number given out of turn", sample(zag(3)<<headBits|calledNew, "a\xffb\xff"), errs.Invalid)
 	broken("labels too long for a number", sample(zag(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)), errs.Invalid)
+	broken("a number with labels that have none", sample(1<<headBits|calledLabels, "a\xffb\xff"), errs.Invalid)
 	broken("another name", sample(3<<2, "a\xffb\xff"), errs.Invalid)
 	broken("another shape", sample(3, ""), errs.Invalid)
 	if names.Len() != 2 { // those of whole
