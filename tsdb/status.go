@@ -121,3 +121,10 @@ func (d *DB) countReadOnly() (n int) {
 	}
 	return n
 }
+
+// overheadPerTenant is about what an open tenant takes in memory whatever it holds: buffers of logs and chunks, metrics,
+// empty indexes (make bench-tenants).
+const overheadPerTenant = 400 << 10
+
+// Overhead is about how many bytes of memory all open tenants take whatever they hold.
+func (d *DB) Overhead() int64 { return d.files.tenants.Load() * overheadPerTenant }

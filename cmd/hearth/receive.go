@@ -71,6 +71,8 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 	if err != nil {
 		return nil, err
 	}
+	gc := &gcPace{log: p.log, still: db.Overhead}
+	p.addPart("garbage collector", gc.Open, gc.Close, nil)
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)
 	p.health.AddAdvice("tenants", db.Whole)
 	p.addPart("receive", r.Open, r.Close, nil)
