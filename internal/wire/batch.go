@@ -70,9 +70,17 @@ func (s *Series) Labels() []byte {
 	case s.name != nil:
 		return s.name.canonical()
 	case s.from != nil:
-		return s.from.respell(s.labels)
+		return s.from.respell(nil, s.labels)
 	}
 	return s.labels
+}
+
+// appendLabels appends s.Labels().
+func (s *Series) appendLabels(dst []byte) []byte {
+	if s.name == nil && s.from != nil {
+		return s.from.respell(dst, s.labels)
+	}
+	return append(dst, s.Labels()...)
 }
 
 // LabelsSize is len(s.Labels()), without making them.

@@ -20,7 +20,7 @@ func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
 	if b.lost.Histograms+b.lost.Exemplars > 0 {
 		lost := b.lost
 		b.lost = Failure{}
-		b.reject(lost, func() string { return lost.Reason + " in " + textOf(b.respell(spelled)) })
+		b.reject(lost, func() string { return lost.Reason + " in " + textOf(b.respell(nil, spelled)) })
 	}
 	if len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars {
 		b.undo(at)
@@ -40,8 +40,9 @@ func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
 	return true
 }
 
-// respell gives the canonical labels of a known series of b. It changes nothing of b, which several goroutines may read.
-func (b *Batch) respell(spelled []byte) []byte {
+// respell appends the canonical labels of a known series of b to dst. It changes nothing of b, which several goroutines may
+// read.
+func (b *Batch) respell(dst, spelled []byte) []byte {
 	t := newPooled(b.Tenant)
 	defer t.Release()
 	t.limit = 1 << 62
@@ -68,7 +69,7 @@ func (b *Batch) respell(spelled []byte) []byte {
 	if full == nil {
 		panic("BUG: the labels of a known series cannot be read")
 	}
-	return append([]byte(nil), full[len(t.Tenant)+1:]...)
+	return append(dst, full[len(t.Tenant)+1:]...)
 }
 
 // gather collects the hashes of the symbols that refIdx refers to, as bytes. nil: a reference is outside of the table.

@@ -31,7 +31,7 @@ func AppendShard(dst []byte, s Shard) []byte {
 		one := &s.Batch.Series[i]
 		shape := shapeOf(one)
 		dst = binary.AppendUvarint(dst, uint64(one.LabelsSize()))
-		dst = append(append(dst, one.Labels()...), shape)
+		dst = append(one.appendLabels(dst), shape)
 		dst, clock = appendItems(dst, one, shape, clock)
 	}
 	return appendMetadata(dst, s)

@@ -86,7 +86,7 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 		if n, ok = t.take(s.Key, s.LabelsSize()); !ok {
 			e.plain = true
 			dst = append(dst, calledLabels|shape)
-			dst = append(binary.AppendUvarint(dst, uint64(s.LabelsSize())), s.Labels()...)
+			dst = s.appendLabels(binary.AppendUvarint(dst, uint64(s.LabelsSize())))
 			dst, e.clock = appendItems(dst, s, shape, e.clock)
 			return dst
 		}
@@ -102,7 +102,7 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 		dst = binary.AppendUvarint(dst, head|calledNumber|uint64(shape))
 	} else {
 		dst = binary.AppendUvarint(dst, head|calledNew|uint64(shape))
-		dst = append(binary.AppendUvarint(dst, uint64(s.LabelsSize())), s.Labels()...)
+		dst = s.appendLabels(binary.AppendUvarint(dst, uint64(s.LabelsSize())))
 	}
 	dst, e.clock = appendItems(dst, s, shape, e.clock)
 	return dst

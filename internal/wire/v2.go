@@ -201,7 +201,7 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 		}
 	}
 	if fault := b.faultV2(at, &meta); fault != "" {
-		b.drop(at, func() string { return fault + " in " + textOf(b.respell(spelled)) })
+		b.drop(at, func() string { return fault + " in " + textOf(b.respell(nil, spelled)) })
 		return pos
 	}
 	meta.name = refAt(spelled, int(slot.name))
