@@ -33,11 +33,7 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if err := d.room.refuse(d.opts.Now()); err != nil {
 		return nil, err
 	}
-	t, err := d.create(s.Batch.Tenant)
-	if err != nil {
-		return nil, err
-	}
-	in, release, err := t.use(ctx)
+	t, in, release, err := d.writer(ctx, s.Batch.Tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -296,15 +296,65 @@ func TestIdle(t *testing.T) {
 	settleLook(t, d, team)
 	clock.Add(o.Retention.Milliseconds() + o.BlockDuration.Milliseconds())
 	settleLook(t, d, team)
-	if blocks, err := d.Blocks(team); err != nil || len(blocks) != 0 || state() != Idle {
-		t.Fatalf("past the retention: %v %v %s", blocks, err, state())
-	}
-	if st := d.Status()[0]; st.MinTime <= st.MaxTime || st.Blocks != 0 {
-		t.Fatalf("status %+v", st)
+	if ids := d.Tenants(); len(ids) != 0 || exists(d.TenantDir(team)) {
+		t.Fatalf("past the retention: tenants %v, directory %t", ids, exists(d.TenantDir(team)))
 	}
 	put(t, d, team, labels.FromStrings("a", "b"), float64(clock.Load()), 3)
 	if got := read(t, d, team); len(got[`{a="b"}`]) != 1 {
 		t.Fatalf("after its return: %v", got)
+	}
+}
+
+// TestRemovedUnderWrites removes a tenant whose data has expired as often as it can while others write to it.
+func TestRemovedUnderWrites(t *testing.T) {
+	o := testOptions(t)
+	o.Retention = time.Millisecond
+	d := openDB(t, o)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var writes atomic.Int64
+	for w := range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if entry := d.lookup(team); entry != nil && entry.status().State == Open {
+					runtime.Gosched()
+					continue
+				}
+				b := wire.NewBatch(team)
+				b.Add(labels.FromStrings("w", fmt.Sprint(w))).Samples = []wire.Sample{{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1}}
+				if failures, err := d.Append(t.Context(), wire.All(b)); err != nil || len(failures) > 0 {
+					t.Error(failures, err)
+					return
+				}
+				if writes.Add(1)%3 == 0 {
+					read(t, d, team)
+				}
+			}
+		})
+	}
+	eventually(t, func() bool { return writes.Load() > 0 })
+	removed := 0
+	for deadline := time.Now().Add(15 * time.Second); removed < 2 && time.Now().Before(deadline) && !t.Failed(); {
+		entry := d.lookup(team)
+		if entry == nil {
+			continue
+		}
+		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64), entry.expireIdle()); err != nil {
+			t.Error(err)
+		}
+		if now := d.lookup(team); now != entry {
+			removed++
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if removed == 0 {
+		t.Error("the tenant was never removed")
 	}
 }
 

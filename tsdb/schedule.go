@@ -3,8 +3,12 @@ package tsdb
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -34,7 +38,8 @@ type view struct {
 	lastWrite int64
 	clean     bool  // all that was written is in blocks
 	cutTo     int64 // the boundary up to which it has been cut
-	retryAt   int64 // no cut, opening or expiry before
+	retryAt   int64 // no cut or opening before
+	expireAt  int64 // no expiry before
 	logFailed bool
 	hangs     bool
 	diskFull  bool        // opening would fail, and a tenant that is read-only is better than one that is not open
@@ -54,7 +59,7 @@ func decide(v view) task {
 		return nothing
 	case v.state == Broken:
 		return openBroken
-	case v.state == Idle:
+	case v.state == Idle && v.now >= v.expireAt:
 		return expireIdle
 	case v.state != Open:
 		return nothing
@@ -136,7 +141,7 @@ func (t *tenantDB) view(now time.Time) view {
 	defer t.mu.Unlock()
 	v := view{
 		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
-		retryAt: t.retryAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
+		retryAt: t.retryAt.UnixMilli(), expireAt: t.expireAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
 		diskFull: full,
 	}
 	if in := t.in; in != nil {
@@ -186,7 +191,6 @@ func (t *tenantDB) perform(do task, v view) {
 		t.mu.Unlock()
 	case expireIdle:
 		err = t.expireIdle()
-		t.retryLater(expireEvery)
 	}
 	if err != nil && t.db.ctx.Err() == nil {
 		t.db.log.Error("tenant maintenance failed, will be tried again", "tenant", t.id, "err", err)
@@ -205,6 +209,9 @@ func (t *tenantDB) retryLater(after time.Duration) {
 // cut cuts the tenant if it is open, waiting for its turn among all tenants.
 func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	in, release, err := t.use(ctx)
+	if errors.Is(err, errGone) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -306,11 +313,31 @@ func (t *tenantDB) protected(in *instance, work func() error) (err error) {
 	return work()
 }
 
-// expireIdle deletes old blocks of a closed tenant.
+// remove forgets a closed tenant that has nothing left. The caller has set the state Closing.
+func (t *tenantDB) remove() error {
+	err := os.RemoveAll(t.dir)
+	t.db.mu.Lock()
+	defer t.db.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer close(t.changed)
+	if t.db.closed || err != nil {
+		t.state = Idle
+		return err
+	}
+	t.state = gone
+	delete(t.db.tenants, t.id)
+	t.db.sorted = slices.Sorted(maps.Keys(t.db.tenants))
+	t.db.log.Info("tenant that had no data left removed", "tenant", t.id)
+	return nil
+}
+
+// expireIdle deletes old blocks of a closed tenant, and the tenant with its last one.
 func (t *tenantDB) expireIdle() error {
 	t.mu.Lock()
 	s := t.summary
-	idle := t.state == Idle && s.Blocks > 0 && !s.Head
+	t.expireAt = t.db.opts.Now().Add(expireEvery)
+	idle := t.state == Idle && !s.Head
 	if idle {
 		t.state, t.changed = Closing, make(chan struct{}) // keeps openings away
 	}
@@ -319,6 +346,9 @@ func (t *tenantDB) expireIdle() error {
 		return nil
 	}
 	kept, err := t.expire()
+	if err == nil && len(kept) == 0 && !exists(filepath.Join(t.dir, damagedName)) {
+		return t.remove()
+	}
 	if err == nil && len(kept) < s.Blocks {
 		s.Blocks, s.MinTime, s.MaxTime = len(kept), math.MaxInt64, math.MinInt64
 		for _, b := range kept {

@@ -34,7 +34,11 @@ func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*insta
 	if skip {
 		return nil, nil, nil
 	}
-	return t.use(ctx)
+	in, release, err := t.use(ctx)
+	if errors.Is(err, errGone) {
+		return nil, nil, nil
+	}
+	return in, release, err
 }
 
 // Select returns the series of one tenant. A set holds on to the tenant's head and blocks until Close: cutting waits for

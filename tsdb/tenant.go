@@ -23,6 +23,8 @@ const (
 	Closing State = "closing"
 	Idle    State = "idle"
 	Broken  State = "broken" // quarantined: it could not be opened
+
+	gone State = "gone" // it has no data, and is no tenant any more
 )
 
 // tenantDB is one tenant, open or not.
@@ -35,19 +37,20 @@ type tenantDB struct {
 
 	blocks blockList
 
-	mu      sync.Mutex // guards what follows; never held during I/O
-	state   State
-	wait    bool          // in state Opening: it is soon open, callers wait for it
-	changed chan struct{} // closed when the state is left for Open, Idle or Broken
-	in      *instance     // in the states Open and Closing
-	initial bool          // its first opening began with the process
-	suspect bool          // its disk has failed: look before opening
-	damaged bool          // it has a directory damaged
-	err     error         // in state Broken
-	tries   int           // openings that failed in a row
-	retryAt time.Time     // in state Broken: when it is opened again
-	onRetry time.Time     // in state Broken: when it is if somebody asks for it
-	summary summary       // in state Idle
+	mu       sync.Mutex // guards what follows; never held during I/O
+	state    State
+	wait     bool          // in state Opening: it is soon open, callers wait for it
+	changed  chan struct{} // closed when the state is left for Open, Idle or Broken
+	in       *instance     // in the states Open and Closing
+	initial  bool          // its first opening began with the process
+	suspect  bool          // its disk has failed: look before opening
+	damaged  bool          // it has a directory damaged
+	err      error         // in state Broken
+	tries    int           // openings that failed in a row
+	retryAt  time.Time     // when it is opened again, in state Broken, or maintained again
+	expireAt time.Time     // in state Idle: when blocks are looked at again
+	onRetry  time.Time     // in state Broken: when it is if somebody asks for it
+	summary  summary       // in state Idle
 }
 
 // use returns the open instance and the function that gives it back, to be called once. It opens an idle tenant and
@@ -85,6 +88,8 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 			t.startOpening(false)
 		}
 		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
+	case gone:
+		return nil, nil, errGone
 	case Opening:
 		if !t.wait {
 			return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is being opened", t.id), time.Second)
@@ -100,6 +105,9 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 	}
 	return nil, t.changed, nil
 }
+
+// errGone says that the tenant is to be looked up again.
+var errGone = errs.E(errs.Unavailable, "the tenant was just removed")
 
 var errShutdown = errs.WithRetryAfter(errs.E(errs.Unavailable, "shutting down"), time.Second)
 

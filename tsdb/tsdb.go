@@ -185,6 +185,20 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	return d.add(id), nil
 }
 
+// writer returns a tenant, its open instance, and the function that gives it back.
+func (d *DB) writer(ctx context.Context, id tenant.ID) (*tenantDB, *instance, func(), error) {
+	for {
+		t, err := d.create(id)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		in, release, err := t.use(ctx)
+		if !errors.Is(err, errGone) {
+			return t, in, release, err
+		}
+	}
+}
+
 // spawn runs f in the background; false when the DB is closing.
 func (d *DB) spawn(f func()) bool {
 	d.spawning.Lock()
