@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		}
 	}
 	if o.idle > 0 {
-		if err := mostlyIdle(ctx, o, affordable(o.active+o.idle, rep.files), note(&rep.mixed)); err != nil {
+		if err := mostlyIdle(ctx, o, affordable(o.active+o.idle, rep.files)/2, note(&rep.mixed)); err != nil {
 			return fmt.Errorf("mostly idle: %w", err)
 		}
 	}

@@ -82,7 +82,8 @@ func allActive(ctx context.Context, o options, tenants int, note func(string, *r
 	return round(2, "another sample")
 }
 
-// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. No more than room are open.
+// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. No more than room are open: one
+// that is cut before it is closed takes more files.
 func mostlyIdle(ctx context.Context, o options, room int, note func(string, *receiver, time.Duration) error) (err error) {
 	const timeout = 30 * time.Second
 	r, err := newReceiver(o, "--tsdb.idle-timeout="+timeout.String())
