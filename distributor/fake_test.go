@@ -66,7 +66,7 @@ func (m *fakeMember) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, i := range s.Series {
-		if !slices.ContainsFunc(failures, func(f wire.Failure) bool { return f.Series == int(i) }) {
+		if !slices.ContainsFunc(failures, func(f wire.Failure) bool { return f.Series == int(i) && f.Kind != errs.OK }) {
 			m.series[string(s.Batch.Series[i].Labels())]++
 		}
 	}

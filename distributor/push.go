@@ -1,8 +1,10 @@
 package distributor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +22,7 @@ type Result struct {
 	Tenant tenant.ID
 	// Series is how many series the request had, the rejected ones included.
 	Series int
-	// Samples, Histograms and Exemplars are how many a quorum has stored.
+	// Samples, Histograms and Exemplars are how many a quorum has stored. Exemplars that a quorum lacks are no failure.
 	Samples, Histograms, Exemplars int
 	// Dropped is what rules of this process took out of the request: neither stored nor a failure.
 	Dropped Dropped
@@ -177,7 +179,25 @@ func (w *write) judge(ended error) Result {
 			r.Exemplars += len(s.Exemplars) - f.Exemplars
 		}
 	}
+	r.Exemplars -= w.forgone()
 	return r
+}
+
+// forgone is how many exemplars of series that a quorum stored are not with a quorum: of each series, as many as are
+// missing from the last of the answers that make its quorum, which are those from which the fewest are. With w.mu held.
+func (w *write) forgone() (n int) {
+	slices.SortFunc(w.thin, func(a, b thin) int { return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.exemplars, b.exemplars)) })
+	for rest := w.thin; len(rest) > 0; {
+		t, all := &w.tallies[rest[0].item], 1
+		for all < len(rest) && rest[all].item == rest[0].item {
+			all++
+		}
+		if last := w.need - (int(t.ok) - all); int(t.ok) >= w.need && last > 0 {
+			n += rest[last-1].exemplars
+		}
+		rest = rest[all:]
+	}
+	return n
 }
 
 // failure describes the item that ended with kind. With w.mu held.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // answerKinds are the classes of answers, by letter: stored, conflict, invalid, limited, x = cannot now.
@@ -186,4 +187,55 @@ func BenchmarkTally(b *testing.B) {
 		q.add(errs.OK, 0)
 		q.outcome(2)
 	}
+}
+
+// Exemplars that members refuse fail nothing, and those that a quorum has are counted: TestQuorum's letters are answers
+// here, o or as a digit how many of the three exemplars an OK answer lacks.
+func TestExemplarsWritten(t *testing.T) {
+	f := func(need int, answers string, want int) {
+		t.Helper()
+		b := batch(2)
+		for i := range b.Series {
+			b.Series[i].Exemplars = make([]wire.Exemplar, 3)
+		}
+		d := &Distributor{opts: DefaultOptions()}
+		w := &write{d: d, admission: admission{batch: b}, need: need, undecided: 2, tallies: make([]tally, 2), decided: make(chan struct{}, 1)}
+		for i := range w.tallies {
+			w.tallies[i].replicas = uint8(len(answers))
+		}
+		for _, a := range answers {
+			r := &replica{write: w, peer: &peer{}, shard: wire.All(b)}
+			said := wire.Failure{Series: 1, Kind: errs.OK, Exemplars: int(a - '0')}
+			if kind, ok := answerKinds[a]; ok {
+				said = wire.Failure{Series: 1, Kind: kind, Samples: 1, Exemplars: 3}
+			}
+			var failures []wire.Failure
+			if a != 'o' {
+				failures = append(failures, said)
+			}
+			w.answer(r, failures, nil)
+		}
+		r := w.judge(nil)
+		if r.Exemplars != 3+want {
+			t.Errorf("%d of %q: %d exemplars written, want %d", need, answers, r.Exemplars, 3+want)
+		}
+		if kind, _ := w.tallies[1].outcome(need); r.Kind() != kind || kind == errs.OK && r.Err() != nil {
+			t.Errorf("%d of %q: %s, %v", need, answers, r.Kind(), r.Err())
+		}
+	}
+	f(1, "o", 3)
+	f(1, "2", 1)
+	f(1, "9", 0) // whatever a member says
+	f(2, "oo", 3)
+	f(2, "o1", 2)
+	f(2, "13", 0)
+	f(2, "o1o", 3) // a quorum of the three has all
+	f(2, "3o1", 2)
+	f(2, "331", 0)
+	f(2, "c1o", 2)
+	f(2, "x1o", 2)
+	f(2, "c12", 1)
+	f(1, "31", 2) // replication as Thanos does it
+	f(2, "1cc", 0)
+	f(2, "1xx", 0)
 }

@@ -33,6 +33,7 @@ type write struct {
 	mu        sync.Mutex // guards what follows
 	tallies   []tally    // by item
 	causes    []cause
+	thin      []thin
 	undecided int  // items whose outcome is open
 	returned  bool // Push has judged: answers that come now count no more
 	decided   chan struct{}
@@ -45,6 +46,9 @@ type cause struct {
 	wire.Failure
 	peer *peer
 }
+
+// thin is a good answer about an item but for so many exemplars.
+type thin struct{ item, exemplars int }
 
 // begin prepares a write of what a lets in by r, with one reference, the caller's.
 func (d *Distributor) begin(a *admission, r *route) *write {
@@ -75,7 +79,7 @@ func (w *write) release() {
 	}
 	w.told = ""
 	clear(w.causes)
-	w.causes = w.causes[:0]
+	w.causes, w.thin = w.causes[:0], w.thin[:0]
 	select {
 	case <-w.decided:
 	default:
@@ -146,6 +150,10 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 	}
 	for _, f := range failures {
 		if f.Kind == errs.OK {
+			if f.Samples+f.Histograms == 0 {
+				w.thin = append(w.thin, thin{f.Series, part(f.Exemplars, len(w.batch.Series[f.Series].Exemplars))})
+				continue
+			}
 			f.Kind = errs.Internal
 		}
 		if t := &w.tallies[f.Series]; !t.marked {

@@ -25,7 +25,8 @@ import (
 // returns no error, everything is in the WAL but what the failures name: Conflict for what the acceptance window or the
 // TSDB refuses, Invalid for histograms that make no sense, Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises nothing
 // of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail
-// nobody: what is not kept of them is counted in metrics. Appending the same again is success.
+// nobody: what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is nothing else
+// to tell. Appending the same again is success.
 func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
@@ -218,7 +219,9 @@ func (tx *transaction) count() {
 		tx.m.unknown.Add(float64(tx.numUnknown))
 	}
 	for i := range tx.failures {
-		tx.m.failures.WithLabelValues(tx.failures[i].Kind.String()).Inc()
+		if k := tx.failures[i].Kind; k != errs.OK {
+			tx.m.failures.WithLabelValues(k.String()).Inc()
+		}
 	}
 }
 
@@ -266,7 +269,7 @@ func (tx *transaction) appendSeries(s *wire.Series, index int) error {
 		return err
 	}
 	if len(s.Exemplars) > 0 {
-		w.exemplars()
+		w.forgo(w.exemplars())
 	}
 	if w.ref != known {
 		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref, s.Hint})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,14 +251,47 @@ func TestExemplars(t *testing.T) {
 	s.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}, {T: now - 1, V: 1, Labels: trace}, {T: now, V: 1, Labels: long}, {T: 1, V: 1, Labels: trace}}
 	lone := b.Add(labels.FromStrings("a", "without samples"))
 	lone.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}}
-	for range 2 { // the same again is no failure
-		mustAppend(t, d, b)
+	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.OK, Exemplars: 1}}
+	for range 2 { // those that are kept may come again
+		failures, err := d.Append(t.Context(), wire.All(b))
+		if err != nil || !slices.Equal(failures, refused) {
+			t.Fatalf("%+v %v, want %+v", failures, err, refused)
+		}
 	}
 	got, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 || got[0].Exemplars[1].Labels.String() != `{trace_id="x"}` {
 		t.Fatalf("%+v %v", got, err)
 	}
 	if got, err := d.Exemplars(t.Context(), "nobody", 0, math.MaxInt64); err != nil || len(got) != 0 {
+		t.Fatalf("%+v %v", got, err)
+	}
+}
+
+// Senders may send exemplars apart from samples.
+func TestExemplarsAlone(t *testing.T) {
+	o := testOptions(t)
+	o.MaxExemplars = 10
+	d := openDB(t, o)
+	now := time.Now().UnixMilli()
+	of := func() (*wire.Batch, *wire.Series) {
+		b := wire.NewBatch(team)
+		return b, b.Add(labels.FromStrings("a", "b"))
+	}
+	b, s := of()
+	s.Samples = []wire.Sample{{T: now, V: 1}}
+	mustAppend(t, d, b)
+	b, s = of()
+	s.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: wire.AppendLabels(nil, labels.FromStrings("trace_id", "x"))}}
+	mustAppend(t, d, b)
+	b, s = of() // beside a sample that is not taken
+	s.Samples = []wire.Sample{{T: 1, V: 1}}
+	s.Exemplars = []wire.Exemplar{{T: now + 1, V: 2, Labels: wire.AppendLabels(nil, labels.FromStrings("trace_id", "y"))}, {T: 1, V: 1}}
+	failures, err := d.Append(t.Context(), wire.All(b))
+	if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != 1 || failures[0].Exemplars != 1 {
+		t.Fatalf("%+v %v", failures, err)
+	}
+	got, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
+	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 {
 		t.Fatalf("%+v %v", got, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -43,18 +44,34 @@ func (in *instance) keepExemplars() error {
 	return in.configure(in.rules.Load())
 }
 
-// exemplars appends the series' exemplars. The TSDB keeps none for a series that it does not hold.
-func (w *seriesWriter) exemplars() {
+// forgo notes that so many exemplars were not kept, which is no fault of the series.
+func (w *seriesWriter) forgo(exemplars int) {
+	if exemplars == 0 {
+		return
+	}
+	if w.failed < 0 {
+		w.failed = len(w.tx.failures)
+		w.tx.failures = append(w.tx.failures, wire.Failure{Series: w.index, Kind: errs.OK})
+	}
+	w.tx.failures[w.failed].Exemplars = exemplars
+}
+
+// exemplars appends the series' exemplars and returns how many are not kept. The TSDB keeps none for a series that it does
+// not hold.
+func (w *seriesWriter) exemplars() (refused int) {
 	tx := w.tx
-	reject := func(reason string, n int) { tx.m.exemplars.WithLabelValues(reason).Add(float64(n)) }
+	reject := func(reason string, n int) {
+		tx.m.exemplars.WithLabelValues(reason).Add(float64(n))
+		refused += n
+	}
 	app, ok := tx.app.(storage.ExemplarAppenderV2)
 	if !ok || tx.rules.exemplars == 0 {
 		reject("disabled", len(w.s.Exemplars))
-		return
+		return refused
 	}
 	if err := tx.in.keepExemplars(); err != nil {
 		reject("no_room", len(w.s.Exemplars))
-		return
+		return refused
 	}
 	tx.exemplars = tx.exemplars[:0]
 	for i := range w.s.Exemplars {
@@ -71,6 +88,7 @@ func (w *seriesWriter) exemplars() {
 	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
 		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
 	})
+	tx.touched = true // they may come alone
 	_, err := app.AppendExemplars(w.ref, w.labels, tx.exemplars)
 	var partial *storage.AppendPartialError
 	switch {
@@ -82,6 +100,7 @@ func (w *seriesWriter) exemplars() {
 	default:
 		reject(exemplarReason(err), len(tx.exemplars))
 	}
+	return refused
 }
 
 func exemplarReason(err error) string {

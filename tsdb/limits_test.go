@@ -304,7 +304,7 @@ func TestExemplarsOfATenant(t *testing.T) {
 	set := limitsOf(&o, tenant.Limits{Exemplars: 4})
 	d := openDB(t, o)
 	now := time.Now().Add(-time.Minute)
-	n := 0
+	n, refused := 0, 0
 	send := func(count int) {
 		t.Helper()
 		for range count {
@@ -312,7 +312,10 @@ func TestExemplarsOfATenant(t *testing.T) {
 			b := batchOf("m", n, n+1, now)
 			trace := wire.AppendLabels(nil, labels.FromStrings("trace_id", fmt.Sprint(n)))
 			b.Series[0].Exemplars = []wire.Exemplar{{T: now.UnixMilli(), V: 1, Labels: trace}}
-			mustAppend(t, d, b)
+			failures, err := d.Append(t.Context(), wire.All(b))
+			if err != nil || len(failures) != refused || refused > 0 && (failures[0].Kind != errs.OK || failures[0].Exemplars != 1) {
+				t.Fatalf("%+v %v, want %d exemplars refused", failures, err, refused)
+			}
 		}
 	}
 	kept := func(want int) {
@@ -343,8 +346,10 @@ func TestExemplarsOfATenant(t *testing.T) {
 	send(3)
 	kept(6)
 	set.change(func(l *tenant.Limits) { l.Exemplars = 0 })
+	refused = 1
 	send(1)
 	kept(0)
+	refused = 0
 	set.change(func(l *tenant.Limits) { l.Exemplars = 2 })
 	send(3)
 	kept(2)

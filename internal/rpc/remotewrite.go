@@ -106,6 +106,8 @@ func rank(k errs.Kind) int {
 
 func (f *fold) add(k errs.Kind, reason string) {
 	switch k {
+	case errs.OK: // exemplars only
+		return
 	case errs.Invalid, errs.TooLarge:
 		k = errs.Conflict // a series that can never be stored; another code would make Thanos's sender retry it for ever
 	case errs.Limited, errs.Exhausted:

@@ -99,7 +99,11 @@ func TestRemoteWriteForms(t *testing.T) {
 	codeOf(errs.Unavailable, codes.Unavailable)
 	codeOf(errs.Internal, codes.Internal)
 	fail = func(s wire.Shard) ([]wire.Failure, error) {
-		return []wire.Failure{{Kind: errs.Conflict}, {Kind: errs.Unavailable}, {Kind: errs.Conflict}}, nil
+		return []wire.Failure{{Kind: errs.OK, Exemplars: 1}}, nil
+	}
+	f(ring, old(1), codes.OK, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
+	fail = func(s wire.Shard) ([]wire.Failure, error) {
+		return []wire.Failure{{Kind: errs.Conflict}, {Kind: errs.OK, Exemplars: 1}, {Kind: errs.Unavailable}, {Kind: errs.Conflict}}, nil
 	}
 	f(ring, old(1), codes.Unavailable, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 }

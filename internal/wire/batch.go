@@ -98,6 +98,9 @@ func (s *Series) KeptBy(ls labels.Labels) {
 }
 
 // Failure is a series of a request that was not stored, or not wholly.
+//
+// In the answer of a store, kind OK says that all of the series is stored but so many exemplars. That fails nobody: such a
+// series counts as stored, and so many fewer exemplars as written.
 type Failure struct {
 	// Series is the index in Batch.Series. In Batch.Rejected it is -1, or what Rewriter.Reject says.
 	Series int

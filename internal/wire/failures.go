@@ -50,11 +50,10 @@ func DecodeFailures(b []byte) ([]Failure, error) {
 	return failures, nil
 }
 
-// knownKind is the kind of number n. OK is not the kind of any failure.
+// knownKind is the kind of number n.
 func knownKind(n byte) errs.Kind {
-	k := errs.Kind(n)
-	if k == errs.OK || k.String() == errs.Internal.String() {
-		return errs.Internal
+	if k := errs.Kind(n); k.String() != errs.Internal.String() {
+		return k
 	}
-	return k
+	return errs.Internal
 }
