@@ -27,7 +27,7 @@ type Resolver struct {
 	Header string
 	// Default is the tenant of a request that names none; "" = the package's Default.
 	Default ID
-	// Certificate is the field of the client's TLS certificate that names the tenant, one of CertificateFields; every
+	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields; every
 	// request must then have it, and headers are not looked at. "" = none.
 	Certificate string
 }
@@ -100,6 +100,9 @@ func (r Resolver) raw(req *http.Request) (string, error) {
 func (r Resolver) certified(req *http.Request) (string, error) {
 	if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
 		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and the request came without one", r.Certificate)
+	}
+	if len(req.TLS.VerifiedChains) == 0 { // the listener takes any certificate, so this one proves nothing
+		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and no authority was asked about that of the request (client_auth_type RequireAndVerifyClientCert)", r.Certificate)
 	}
 	value, err := certificateField(req.TLS.PeerCertificates[0], r.Certificate)
 	if err != nil {

@@ -149,7 +149,8 @@ func TestResolverWithCertificate(t *testing.T) {
 		req.Header.Set(HeaderThanos, "by-header")
 		req.TLS = nil
 		if subject != nil {
-			req.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Subject: *subject}}}
+			chain := []*x509.Certificate{{Subject: *subject}}
+			req.TLS = &tls.ConnectionState{PeerCertificates: chain, VerifiedChains: [][]*x509.Certificate{chain}}
 		}
 		got, err := Resolver{Certificate: field}.Write(req)
 		if errs.KindOf(err) != kind || err == nil && got != want {
@@ -167,8 +168,11 @@ func TestResolverWithCertificate(t *testing.T) {
 	f("commonName", nil, "", errs.Unauthenticated)
 	f("serialNumber", full, "", errs.Invalid)
 	req := httptest.NewRequest(http.MethodPost, "/", nil)
-	req.TLS = &tls.ConnectionState{}
-	if _, err := (Resolver{Certificate: "commonName"}).Write(req); errs.KindOf(err) != errs.Unauthenticated {
-		t.Error(err)
+	unverified := []*x509.Certificate{{Subject: *full}} // anybody can make such a one
+	for _, state := range []*tls.ConnectionState{{}, {PeerCertificates: unverified}} {
+		req.TLS = state
+		if id, err := (Resolver{Certificate: "commonName"}).Write(req); errs.KindOf(err) != errs.Unauthenticated {
+			t.Errorf("%d certificates: %q %v", len(state.PeerCertificates), id, err)
+		}
 	}
 }
