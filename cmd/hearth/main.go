@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -37,6 +38,9 @@ func main() {
 
 // execute is main with its surroundings as arguments; the result is the exit status.
 func execute(args []string, stdout, stderr io.Writer) int {
+	if version.Version == "" {
+		version.Version = moduleVersion(debug.ReadBuildInfo())
+	}
 	app, setups := commands()
 	app.Writer(stdout)
 	app.UsageWriter(stdout).ErrorWriter(stderr)
@@ -79,6 +83,14 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// moduleVersion is the version of a binary that was linked without one: that of its module, which go install knows, or dev.
+func moduleVersion(info *debug.BuildInfo, ok bool) string {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "dev"
+	}
+	return info.Main.Version
+}
+
 // setup builds the parts of a role into p. It does no I/O.
 type setup func(p *process) error
 
@@ -117,5 +129,5 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 }
 
 func banner() []any {
-	return []any{"version", shortVersion(), "revision", version.GetRevision(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
+	return []any{"version", version.Version, "revision", version.GetRevision(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
 }

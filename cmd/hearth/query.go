@@ -76,16 +76,8 @@ func mountQuery(p *process, s *httpx.Server, q *query.Querier) {
 
 // mountPage serves the page that people look at. writeURL is where to send samples, nil where none are taken.
 func mountPage(p *process, s *httpx.Server, writeURL func(*http.Request) string) {
-	page := web.New(web.Options{Version: shortVersion(), RemoteWriteURL: writeURL, Parts: p.parts})
+	page := web.New(web.Options{Version: version.Version, RemoteWriteURL: writeURL, Parts: p.parts})
 	s.Handle("/", page.Handler())
-}
-
-// shortVersion is what people call this binary.
-func shortVersion() string {
-	if version.Version == "" {
-		return "development build"
-	}
-	return version.Version
 }
 
 // writeURL is where the sender of r reaches this process's remote write.

@@ -25,6 +25,7 @@ func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, loca
 	if err != nil {
 		return nil, err
 	}
+	f.reloadRelabel(p, d)
 	p.addPart("replicas", d.Open, d.Close, nil)
 	store := d.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
