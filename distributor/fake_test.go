@@ -206,3 +206,9 @@ func batch(n int) *wire.Batch {
 	}
 	return b
 }
+
+// labelsText is canonical label bytes for people.
+func labelsText(canonical []byte) string {
+	var b labels.ScratchBuilder
+	return wire.LabelsOf(&b, canonical).String()
+}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -321,15 +320,3 @@ func TestHandlerBodyThatBreaksOff(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-func TestLabelsTextIsCutWhereItGetsLong(t *testing.T) {
-	b := wire.NewBatch("t")
-	s := slices.Concat([]byte("a\xffb\xff"), []byte("b\xff"+strings.Repeat("x", 5000)+"\xff"))
-	if got := labelsText(s); got != `{a="b", ...}` {
-		t.Fatalf("%s", got)
-	}
-	if got := labelsText([]byte("a\xffq\"\xff")); got != `{a="q\""}` {
-		t.Fatalf("%s", got)
-	}
-	b.Release()
-}

@@ -58,7 +58,7 @@ func (a *admission) refuse(i int, reason string) { a.refuseAs(errs.Invalid, i, r
 func (a *admission) refuseAs(kind errs.Kind, i int, reason string) {
 	s := &a.batch.Series[i]
 	if len(a.failures) < shownFailures {
-		reason = labelsText(s.Labels()) + ": " + reason
+		reason = s.Text() + ": " + reason
 	}
 	a.failures = append(a.failures, wire.Failure{
 		Series: i, Kind: kind, Reason: reason,

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -261,26 +260,5 @@ func (w *write) name(item int) string {
 	if i := item - len(w.batch.Series); i >= 0 {
 		return "metadata of " + w.batch.Metadata[i].Family
 	}
-	return labelsText(w.batch.Series[item].Labels())
-}
-
-// labelsText writes canonical label bytes as {name="value", ...}, cut where it gets long.
-func labelsText(canonical []byte) string {
-	const long = 1024
-	var s strings.Builder
-	s.WriteByte('{')
-	for rest := canonical; len(rest) > 0; {
-		var name, value string
-		name, value, rest = wire.NextLabel(rest)
-		if s.Len() > 1 {
-			s.WriteString(", ")
-		}
-		if s.Len()+len(name)+len(value) > long {
-			s.WriteString("...")
-			break
-		}
-		fmt.Fprintf(&s, "%s=%q", name, value)
-	}
-	s.WriteByte('}')
-	return s.String()
+	return w.batch.Series[item].Text()
 }

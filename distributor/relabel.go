@@ -180,7 +180,7 @@ func (r *rules) relabel(s *wire.Series) *relabelled {
 		e.fate, e.fault = renamed, unfit(after)
 		if e.fault != "" {
 			e.fate = spoilt
-			e.fault = "relabelling leaves " + e.fault + " of " + labelsText(s.Labels())
+			e.fault = "relabelling leaves " + e.fault + " of " + s.Text()
 			break
 		}
 		e.labels = wire.AppendLabels(nil, after)

@@ -27,7 +27,7 @@ func (m *byTenant) Write(_ context.Context, s wire.Shard) ([]wire.Failure, error
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, i := range s.Series {
-		m.texts = append(m.texts, fmt.Sprintf("%s %s", s.Batch.Tenant, labelsText(s.Batch.Series[i].Labels())))
+		m.texts = append(m.texts, fmt.Sprintf("%s %s", s.Batch.Tenant, s.Batch.Series[i].Text()))
 	}
 	for _, i := range s.Metadata {
 		m.texts = append(m.texts, fmt.Sprintf("%s %s", s.Batch.Tenant, s.Batch.Metadata[i].Family))

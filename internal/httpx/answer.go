@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // defaultRetryAfter is sent with 429 and 503 when the error names no time: short, since a full queue drains fast.
@@ -88,20 +87,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody to tell
-}
-
-// WithTenants resolves the tenants of a read request and hands them to next in the request's context (tenant.SetFrom).
-// Without several, a request that names more than one is refused.
-func WithTenants(resolver tenant.Resolver, several bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ids, err := resolver.Read(r)
-		if err == nil && len(ids) > 1 && !several {
-			err = errs.E(errs.Forbidden, "%d tenants in one query: not allowed here", len(ids))
-		}
-		if err != nil {
-			WriteError(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(tenant.WithSet(r.Context(), ids)))
-	})
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // do sends a request to the server's mux without a network.
@@ -188,27 +187,6 @@ func TestWriteError(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 400 || a.ErrorType != "bad_data" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-}
-
-func TestWithTenants(t *testing.T) {
-	f := func(several bool, header string, status int, want string) {
-		t.Helper()
-		var seen []tenant.ID
-		h := WithTenants(tenant.Resolver{}, several, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			seen = tenant.SetFrom(r.Context())
-		}))
-		r, w := httptest.NewRequest("GET", "/api/v1/query", nil), httptest.NewRecorder()
-		r.Header.Set(tenant.HeaderOrgID, header)
-		h.ServeHTTP(w, r)
-		if w.Code != status || fmt.Sprint(seen) != want {
-			t.Errorf("several=%v %q: %d %v, want %d %v", several, header, w.Code, seen, status, want)
-		}
-	}
-	f(false, "", 200, "[default-tenant]")
-	f(false, "a", 200, "[a]")
-	f(true, "b|a", 200, "[a b]")
-	f(false, "b|a", 403, "[]")
-	f(true, "a|..", 400, "[]")
 }
 
 func BenchmarkInstrument(b *testing.B) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 type families = map[string][]metadata.Metadata
@@ -31,31 +32,29 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 	all := families{}
 	for _, src := range sources {
 		if ms, ok := src.(series.MetadataSource); ok {
-			if err := gatherMetadata(ctx, ms, src, g, all, in.Metric, limit); err != nil {
+			ids, err := g.in(ctx, src)
+			if err != nil {
 				return err
+			}
+			for _, id := range ids {
+				found, err := ms.Metadata(ctx, id, in.Metric, limit)
+				if err != nil {
+					return err
+				}
+				mergeMetadata(all, found)
 			}
 		}
 	}
 	return out.SendMsg(metadataToPB(all, limit))
 }
 
-func gatherMetadata(ctx context.Context, ms series.MetadataSource, src series.Source, g grant, all families, family string, limit int) error {
-	ids := g.tenants
-	if g.all {
-		info, err := src.Info(ctx)
-		if err != nil {
-			return err
-		}
-		ids = g.among(info.Tenants)
+// in are the granted tenants; where all are, those that src holds.
+func (g grant) in(ctx context.Context, src series.Source) ([]tenant.ID, error) {
+	if !g.all {
+		return g.tenants, nil
 	}
-	for _, id := range ids {
-		found, err := ms.Metadata(ctx, id, family, limit)
-		if err != nil {
-			return err
-		}
-		mergeMetadata(all, found)
-	}
-	return nil
+	info, err := src.Info(ctx)
+	return g.among(info.Tenants), err
 }
 
 // mergeMetadata adds what is not in all yet.

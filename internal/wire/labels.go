@@ -127,6 +127,9 @@ func legacyName(s []byte) bool {
 	return len(s) > 0 && len(s) <= maxQuoted
 }
 
+// Text writes the labels of s for people, cut where they get long.
+func (s *Series) Text() string { return textOf(s.Labels()) }
+
 func textOfPairs(msg []byte, pairs []pair) string {
 	var t labelText
 	for _, p := range pairs {
