@@ -17,7 +17,7 @@ import (
 // comes again are neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time, and a
 // series that is spelled in two ways has two entries with one Key.
 //
-// What it is asked by is a 128-bit hash of those bytes (of 2.0: of the hashes of the symbols that they refer to), mixed
+// What it is asked by is a 128-bit hash of those bytes (of 2.0: a sum over what they refer to, see referred), mixed
 // with numbers that are random for each process and different for each tenant. Entries of an hour without use go when
 // room is needed.
 //
@@ -45,7 +45,7 @@ type knownSlot struct {
 	name    uint32 // of 2.0: the position of the metric name's value among the references
 	hint    atomic.Uint64
 	used    atomic.Uint32 // when, in ticks of Known plus one; 0 = empty
-	_       uint32
+	told    atomic.Uint32 // of 2.0: what metadata it brought, and when (metadataV2.mark)
 }
 
 const (

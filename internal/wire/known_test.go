@@ -7,11 +7,20 @@ import (
 	"sync"
 	"testing"
 
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 func (k *Known) v1(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV1(id, msg, nil) }
 func (k *Known) v2(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV2(id, msg, nil) }
+
+// untell makes k forget what metadata there was.
+func (k *Known) untell() {
+	for i := range k.table.Load().slots {
+		k.table.Load().slots[i].told.Store(0)
+	}
+}
 
 // TestKnown decodes odd requests again and again with one memory, and finds in each what the oracle finds.
 func TestKnown(t *testing.T) {
@@ -25,6 +34,7 @@ func TestKnown(t *testing.T) {
 		}
 		want, _ := oracle(msg)
 		for range 2 {
+			k.untell()
 			b, err := decode(testTenant, msg)
 			if err != nil {
 				t.Fatal(err)
@@ -164,6 +174,43 @@ func TestKnownHint(t *testing.T) {
 	}
 }
 
+// TestKnownMetadata: a series that is known brings its metadata once a minute, and when it is another.
+func TestKnownMetadata(t *testing.T) {
+	k := NewKnown(1 << 10)
+	f := func(help string, unit string, want int) {
+		t.Helper()
+		symbols := writev2.NewSymbolTable()
+		ts := writev2.TimeSeries{
+			LabelsRefs: symbols.SymbolizeLabels(typicalLabels(1), nil),
+			Samples:    []writev2.Sample{{Value: 1, Timestamp: 1790000000000}},
+			Metadata:   writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: symbols.Symbolize(help), UnitRef: symbols.Symbolize(unit)},
+		}
+		req := writev2.Request{Symbols: symbols.Symbols(), Timeseries: []writev2.TimeSeries{ts}}
+		msg, err := req.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := k.DecodeV2(testTenant, msg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Release()
+		if len(b.Metadata) != want || want > 0 && (b.Metadata[0].Help != help || b.Metadata[0].Unit != unit) {
+			t.Errorf("%q %q: %+v, want %d", help, unit, b.Metadata, want)
+		}
+	}
+	f("Requests.", "", 1) // not known
+	f("Requests.", "", 1)
+	f("Requests.", "", 0)
+	f("Requests, all.", "", 1)
+	f("Requests, all.", "requests", 1)
+	f("requests", "Requests, all.", 1)
+	f("requests", "Requests, all.", 0)
+	k.start = k.start.Add(-knownTick)
+	f("requests", "Requests, all.", 1)
+	f("requests", "Requests, all.", 0)
+}
+
 func BenchmarkKnownV1(b *testing.B) {
 	k := NewKnown(1 << 20)
 	benchDecode(b, typicalV1(benchSeries), k.v1)
@@ -206,6 +253,7 @@ func FuzzKnown(f *testing.F) {
 		}
 		want, wantErr := plain(testTenant, msg)
 		for range 2 {
+			k.untell()
 			got, err := known(testTenant, msg)
 			if fmt.Sprint(err) != fmt.Sprint(wantErr) {
 				t.Fatalf("%v, want %v", err, wantErr)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -179,6 +180,13 @@ func (meta *metadataV2) read(m []byte, pos int) int {
 		}
 	}
 	return pos
+}
+
+// markV2 tells other metadata, and the same a minute later, from meta. The same metadata comes with every sample; a series
+// that is known brings it once a minute, which is as often as senders of 1.0 do.
+func (b *Batch) markV2(meta *metadataV2) uint32 {
+	help, unit := b.hashes[meta.help], b.hashes[meta.unit]
+	return uint32(avalanche(help.Hi+bits.RotateLeft64(unit.Lo, 21)+uint64(meta.typ)<<32+uint64(b.look.now))) | 1
 }
 
 // metadataV2 adds the metadata of a series with these canonical labels, once per family. It is false when metadata takes

@@ -22,13 +22,14 @@ type scratch struct {
 	look       lookup
 	v2         bool // msg is of remote write 2.0
 	symbols    []symbol
-	plainTable bool // every symbol may be used in a label as it is
+	hashes     []Key // of the symbols, with a Known
+	tableRead  bool  // plainTable is known
+	plainTable bool  // what plainSymbols says
 
 	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
 	ahead    []named  // how the series of the message are spelled (remote write 1.0)
 	behind   int      // how many of them were read
-	gathered []Key    // hashes of the symbols of the series at hand (remote write 2.0)
-	refIdx   []uint32 // label references of the same, before they are pairs (remote write 2.0)
+	refIdx   []uint32 // label references of the series at hand, before they are pairs (remote write 2.0)
 	families familySet
 	hist     protoHistogram
 	lost     Failure // what the series at hand loses though it is kept itself
@@ -78,7 +79,7 @@ func recycle(b *Batch) {
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
 	b.lost, b.msg, b.budget, b.look, b.v2 = Failure{}, nil, budget{}, lookup{}, false
-	b.gathered, b.ahead, b.behind = reuse(b.gathered), reuse(b.ahead), 0
+	b.hashes, b.ahead, b.behind = reuse(b.hashes), reuse(b.ahead), 0
 	if b.body != nil {
 		PutBuffer(b.body)
 		b.body = nil

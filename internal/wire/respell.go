@@ -1,7 +1,5 @@
 package wire
 
-import "unsafe"
-
 // Own hands over the buffer that the message of b is in: it goes back to its pool with b.
 func (b *Batch) Own(buf *Buffer) { b.body = buf }
 
@@ -48,8 +46,8 @@ func (b *Batch) respell(dst, spelled []byte) []byte {
 	t.limit = 1 << 62
 	var full []byte
 	if b.v2 {
-		t.msg, t.symbols, t.plainTable = b.msg, b.symbols, b.plainTable
-		defer func() { t.symbols = nil }() // they are b's
+		t.msg, t.symbols, t.tableRead, t.plainTable = b.msg, b.symbols, true, true // those of a known series are
+		defer func() { t.symbols = nil }()                                         // they are b's
 		t.refsV2(spelled, 0, typeBytes)
 		if full, _ = t.plainRefs(); full == nil && t.resolve(0) == "" {
 			full, _ = t.finish(t.mark())
@@ -70,20 +68,4 @@ func (b *Batch) respell(dst, spelled []byte) []byte {
 		panic("BUG: the labels of a known series cannot be read")
 	}
 	return append(dst, full[len(t.Tenant)+1:]...)
-}
-
-// gather collects the hashes of the symbols that refIdx refers to, as bytes. nil: a reference is outside of the table.
-func (b *Batch) gather() []byte {
-	keys := b.gathered[:0]
-	for _, r := range b.refIdx {
-		if int(r) >= len(b.symbols) {
-			return nil
-		}
-		keys = append(keys, b.symbols[r].hash)
-	}
-	b.gathered = keys
-	if len(keys) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&keys[0])), len(keys)*int(unsafe.Sizeof(Key{})))
 }

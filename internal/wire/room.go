@@ -39,7 +39,7 @@ const (
 // arenaItem is what an item costs in bytes, about; arenaStep for how many is asked at first, which is what small requests
 // have. Further ones cost half as many calls as there is to take.
 var (
-	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 40, arenaPairs: 16}
+	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16}
 	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
 )
 
@@ -84,7 +84,7 @@ func (b *Batch) within(room Room) {
 		b.reserve, b.limit = b.reserve-had, had
 	}
 	b.allowed = [numArenas]int{
-		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata), arenaSymbols: cap(b.symbols),
+		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata), arenaSymbols: min(cap(b.symbols), cap(b.hashes)),
 		arenaPairs: min(cap(b.pairs), cap(b.refIdx)),
 	}
 }
@@ -92,13 +92,13 @@ func (b *Batch) within(room Room) {
 // capacity is how many bytes the arenas of b take.
 func (b *Batch) capacity() int {
 	return cap(b.canonical) + bytesOf(b.Series) + bytesOf(b.samples) + bytesOf(b.histograms) + bytesOf(b.exemplars) +
-		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.gathered) + bytesOf(b.ahead)
+		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.hashes) + bytesOf(b.ahead)
 }
 
 // strip lets the arenas of b, which are empty, go.
 func (b *Batch) strip() {
 	b.canonical, b.Series, b.samples, b.histograms, b.exemplars = nil, nil, nil, nil, nil
-	b.Metadata, b.symbols, b.pairs, b.refIdx, b.gathered = nil, nil, nil, nil, nil
+	b.Metadata, b.symbols, b.pairs, b.refIdx, b.hashes = nil, nil, nil, nil, nil
 }
 
 func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }

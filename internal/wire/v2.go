@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -39,19 +40,14 @@ func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 	return b, nil
 }
 
-// symbol is an entry of the symbol table by its place in the message; prefix are its first eight bytes, which decide most
-// comparisons.
-type symbol struct {
-	at, size uint32
-	prefix   uint64
-	hash     Key // only with a Known
-}
+// symbol is an entry of the symbol table by its place in the message.
+type symbol struct{ at, size uint32 }
 
 func (s *symbol) bytes(msg []byte) []byte { return msg[s.at : s.at+s.size] }
 
 // symbolsV2 reads the symbol table, which may stand anywhere in the message.
 func (b *Batch) symbolsV2(msg []byte) int {
-	b.symbols, b.plainTable = b.symbols[:0], true
+	b.symbols, b.hashes, b.tableRead = b.symbols[:0], b.hashes[:0], false
 	pos := 0
 	for pos < len(msg) {
 		if msg[pos] == 5<<3|typeBytes { // most fields are series
@@ -77,12 +73,10 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.more(arenaSymbols, len(b.symbols)) {
 			return faultExpand
 		}
-		s := symbol{at: uint32(next), size: uint32(end - next), prefix: prefixOf(msg[next:end])}
+		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
 		if b.look.known != nil {
-			s.hash = hashOf(msg[next:end])
+			b.hashes = append(b.hashes, hashOf(msg[next:end]))
 		}
-		b.symbols = append(b.symbols, s)
-		b.plainTable = b.plainTable && end-next <= MaxLabelLength && utf8.Valid(msg[next:end])
 		pos = end
 	}
 	if len(b.symbols) > 0 && b.symbols[0].size > 0 {
@@ -90,6 +84,16 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	}
 	b.families.grow(len(b.symbols))
 	return pos
+}
+
+// plainSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
+func (b *Batch) plainSymbols() bool {
+	if !b.tableRead {
+		b.tableRead, b.plainTable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
+			return s.size > MaxLabelLength || !utf8.Valid(s.bytes(b.msg))
+		})
+	}
+	return b.plainTable
 }
 
 func (b *Batch) requestV2(msg []byte) int {
@@ -140,8 +144,7 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	return b.newSeriesV2(m, pos, at, n)
 }
 
-// aheadV2 is aheadV1 for remote write 2.0: what is hashed are the symbols that the references at the start of a series
-// refer to, by their hashes.
+// aheadV2 is aheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
 func (b *Batch) aheadV2(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
@@ -151,11 +154,10 @@ func (b *Batch) aheadV2(msg []byte, pos int) {
 		}
 		n := named{from: from}
 		if from < end && msg[from] == 1<<3|typeBytes {
-			b.refIdx = b.refIdx[:0]
-			to := b.refsV2(msg[:end], from+1, typeBytes)
-			if _, packed := span(msg[:end], from+1, typeBytes); to == packed {
-				if hashes := b.gather(); hashes != nil {
-					n.id, n.end = b.look.spelled(hashes), to
+			if at, to := span(msg[:end], from+1, typeBytes); at >= 0 && at < to {
+				var ok bool
+				if n.id, ok = b.look.referred(msg[at:to], b.hashes); ok {
+					n.end = to
 				}
 			}
 		}
@@ -185,16 +187,20 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 	var meta metadataV2
 	pos := n.end
 	for pos < len(m) {
-		num, typ, next := tag(m, pos)
-		switch {
-		case next < 0:
-			return next
-		case num == 1:
-			return faultAgain
-		case num > 5:
-			pos = skip(m, next, typ)
-		default:
-			pos = b.fieldV2(m, next, num, typ, &meta)
+		if end := shortField(m, pos); end > 0 {
+			pos = b.contentV2(m[:end], pos+2, m[pos]>>3, &meta)
+		} else {
+			num, typ, next := tag(m, pos)
+			switch {
+			case next < 0:
+				return next
+			case num == 1:
+				return faultAgain
+			case num > 5:
+				pos = skip(m, next, typ)
+			default:
+				pos = b.fieldV2(m, next, num, typ, &meta)
+			}
 		}
 		if pos < 0 {
 			return pos
@@ -204,10 +210,18 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 		b.drop(at, func() string { return fault + " in " + textOf(b.respell(nil, spelled)) })
 		return pos
 	}
-	meta.name = refAt(spelled, int(slot.name))
-	if !b.keepKnown(at, slot, spelled) || !b.metadataV2(&meta, nil) {
+	if !b.keepKnown(at, slot, spelled) {
 		return faultExpand
 	}
+	told := b.markV2(&meta)
+	if slot.told.Load() == told {
+		return pos
+	}
+	meta.name = refAt(spelled, int(slot.name))
+	if !b.metadataV2(&meta, nil) {
+		return faultExpand
+	}
+	slot.told.Store(told)
 	return pos
 }
 
@@ -315,7 +329,7 @@ func (b *Batch) empty(at mark) bool {
 // plainRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
 // which symbol the metric name is. nil: the labels are not plain, and nothing has changed.
 func (b *Batch) plainRefs() (full []byte, name int) {
-	if !b.plainTable || len(b.refIdx)%2 != 0 {
+	if len(b.refIdx)%2 != 0 || !b.plainSymbols() {
 		return nil, -1
 	}
 	from := len(b.canonical)
@@ -330,7 +344,7 @@ func (b *Batch) plainRefs() (full []byte, name int) {
 		n, v := &symbols[nameRef], &symbols[valueRef]
 		text := n.bytes(b.msg)
 		room := int(n.size) + int(v.size) + 2
-		if n.size == 0 || v.size == 0 || w.at+room > b.limit || !w.next(n.prefix, text) {
+		if n.size == 0 || v.size == 0 || w.at+room > b.limit || !w.next(prefixOf(text), text) {
 			return nil, -1
 		}
 		if w.named && name < 0 {
@@ -352,7 +366,22 @@ func (b *Batch) fieldV2(m []byte, pos int, num int32, typ int, meta *metadataV2)
 	if pos < 0 {
 		return pos
 	}
-	m = m[:end]
+	return b.contentV2(m[:end], pos, byte(num), meta)
+}
+
+// shortField is where the field of m at pos ends, if it is one of those and shorter than 128 bytes; else 0.
+func shortField(m []byte, pos int) int {
+	if pos+1 >= len(m) || m[pos] < 2<<3|typeBytes || m[pos] > 5<<3|typeBytes || m[pos]&7 != typeBytes || m[pos+1] >= 0x80 {
+		return 0
+	}
+	if end := pos + 2 + int(m[pos+1]); end <= len(m) {
+		return end
+	}
+	return 0
+}
+
+// contentV2 reads what is in field num of a TimeSeries.
+func (b *Batch) contentV2(m []byte, pos int, num byte, meta *metadataV2) int {
 	switch num {
 	case 2:
 		return b.sample(m, pos, true)
