@@ -56,6 +56,7 @@ type answerSet struct {
 	series.Set
 	ctx    context.Context
 	cancel context.CancelFunc
+	watch  *watch
 	q      *Querier
 	p      *params
 	req    *series.Request
@@ -108,6 +109,7 @@ func (q *Querier) charge(p *params, at series.Series) error {
 
 func (s *answerSet) finish(early bool) {
 	s.done = true
+	s.watch.stop()
 	if s.Set.Err() != nil {
 		return
 	}
@@ -149,6 +151,7 @@ func (s *answerSet) Warnings() series.Warnings {
 const partialPrefix = "partial answer: "
 
 func (s *answerSet) Close() error {
+	s.watch.stop()
 	s.cancel()
 	return s.Set.Close()
 }
@@ -172,7 +175,7 @@ func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan p
 		ms = q.opts.Membership(r.Tenant)
 	}
 	for _, m := range plan.down {
-		failed = append(failed, failure{m.label(), m.info, m.err})
+		failed = append(failed, failure{m.label(), m.info, m.down()})
 	}
 	b := bounds{q.opts.Retention, q.opts.Window, q.opts.Future}
 	return assess(ms, span{r.MinTime, r.MaxTime}, q.now(), b, answered, failed)

@@ -1,9 +1,9 @@
 // Package query answers PromQL over everything that holds series: receivers, store gateways, sidecars, other stores.
 //
 // Flow:  http.go (tenants, parameters) -> Prometheus's API and engine -> storage.go -> select.go (whom to ask) ->
-// fanout.go (ask, stand in, prefetch) -> series.Merge -> answer.go (limits, completeness) -> union -> HA-pair dedup
+// fanout.go (ask, stand in, prefetch), patience.go (give up who is silent) -> series.Merge -> answer.go (limits, completeness) -> union -> HA-pair dedup
 //
-// A Querier polls the Info of its endpoints; a query works on the view of the last poll. Whom to ask (select.go), which
+// A Querier polls the Info of its endpoints; a query works on the view of the last poll, and on who was given up since. Whom to ask (select.go), which
 // tenants are meant (tenants.go) and whether an answer is complete (complete.go, docs/design/005) are pure functions.
 //
 // Invariants:
@@ -11,6 +11,6 @@
 //   - An answer without a warning is complete. One that may not be names what is missing, or fails if that was asked for.
 //   - A series carries its own labels only, but for tenant_id when a query names several tenants.
 //
-// Locks: Querier has none: the view is replaced whole by the poller. querier.mu guards the sets a query opened; collector.mu
+// Locks: Querier has none: the view is replaced whole by the poller, member.silent is atomic. querier.mu guards the sets a query opened; collector.mu
 // what its sources reported. Neither is held during I/O.
 package query

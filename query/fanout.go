@@ -53,22 +53,26 @@ func own(r *series.Request) *series.Request {
 // groupSet is the series of a group: of its first member, and from where that fails on, of the next.
 // Its error is final; that all members failed is for the collector.
 type groupSet struct {
-	ctx   context.Context
-	q     *Querier
-	req   *series.Request
-	col   *collector
-	left  group
-	at    *member
-	sets  []series.Set // opened so far, the last one is read
-	last  labels.Labels
-	found bool // last is set
-	err   error
+	ctx    context.Context
+	q      *Querier
+	req    *series.Request
+	col    *collector
+	left   group
+	call   *call
+	at     *member
+	asking context.Context // of at
+	sets   []series.Set    // opened so far, the last one is read
+	last   labels.Labels
+	found  bool // last is set
+	err    error
 }
 
 func (s *groupSet) Next() bool {
 	if s.err != nil {
 		return false
 	}
+	s.call.step()
+	defer s.call.step()
 	for {
 		if s.at == nil {
 			if len(s.left) == 0 {
@@ -76,18 +80,20 @@ func (s *groupSet) Next() bool {
 			}
 			s.at, s.left = s.left[0], s.left[1:]
 			s.q.m.asked.WithLabelValues(s.at.role()).Inc()
-			s.sets = append(s.sets, s.at.Source.Select(s.ctx, own(s.req)))
+			s.asking = s.call.begin(s.ctx, s.q, s.at, len(s.left))
+			s.sets = append(s.sets, s.at.Source.Select(s.asking, own(s.req)))
 		}
 		set := s.sets[len(s.sets)-1]
 		for set.Next() {
 			l := set.At().Labels
 			if s.found && len(s.sets) > 1 && labels.Compare(l, s.last) <= 0 {
+				s.call.steps.Add(2)
 				continue // the member before yielded it
 			}
 			s.last, s.found = l, true
 			return true
 		}
-		if !s.ended(set.Err()) {
+		if !s.ended(outcome(s.ctx, s.asking, set.Err())) {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ type metrics struct {
 	requests  *prometheus.HistogramVec // seconds by handler and status class
 	asked     *prometheus.CounterVec   // by role
 	failed    *prometheus.CounterVec   // by role
+	silent    *prometheus.CounterVec   // by role
 	stoodIn   prometheus.Counter
 	partial   prometheus.Counter
 	endpoints *prometheus.GaugeVec // by role and state
@@ -23,6 +24,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"handler", "code"}),
 		asked:   f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_query_sources_asked_total", Help: "Selections sent to a source, by its role."}, []string{"role"}),
 		failed:  f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_query_sources_failed_total", Help: "Selections a source did not answer wholly, by its role."}, []string{"role"}),
+		silent:  f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_query_sources_silent_total", Help: "Selections of which a source was given up since it was silent, by its role."}, []string{"role"}),
 		stoodIn: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_stand_ins_total", Help: "Selections continued at another store gateway of the same bucket."}),
 		partial: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_partial_answers_total", Help: "Selections that may be incomplete."}),
 		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{

@@ -37,6 +37,11 @@ type Options struct {
 	// SortBudget bounds in bytes what one selection may hold to sort series anew (several tenants, dedup); 0 = no bound.
 	SortBudget int64
 
+	// Patience is how long a source may be silent when all others have answered and the answer is complete without it; it is
+	// more when the others took longer than that.
+	Patience time.Duration
+	// ResponseTimeout is how long a source may be silent when the answer needs it; then it has failed. 0 = no bound but Timeout.
+	ResponseTimeout time.Duration
 	// InfoInterval is the time between two polls of an endpoint, InfoTimeout bounds one.
 	InfoInterval, InfoTimeout time.Duration
 	// Membership, when set, tells what the completeness of answers is judged by. nil: whatever does not answer is missing.
@@ -83,6 +88,8 @@ func DefaultOptions() Options {
 		LookbackDelta:   5 * time.Minute,
 		MaxSamples:      50_000_000,
 		SortBudget:      512 << 20,
+		Patience:        500 * time.Millisecond,
+		ResponseTimeout: 15 * time.Second,
 		InfoInterval:    5 * time.Second,
 		InfoTimeout:     3 * time.Second,
 		Retention:       15 * 24 * time.Hour,
@@ -103,11 +110,12 @@ func (o Options) Validate() error {
 	positive("query timeout", o.Timeout > 0, o.Timeout)
 	positive("lookback delta", o.LookbackDelta > 0, o.LookbackDelta)
 	positive("max samples", o.MaxSamples > 0, o.MaxSamples)
+	positive("patience", o.Patience >= time.Millisecond, o.Patience)
 	positive("info interval", o.InfoInterval > 0, o.InfoInterval)
 	positive("info timeout", o.InfoTimeout > 0, o.InfoTimeout)
 	positive("retention", o.Retention > 0, o.Retention)
-	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 || o.Future < 0 {
-		errs = append(errs, errors.New("limits, resolution and windows must not be negative"))
+	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 || o.Future < 0 || o.ResponseTimeout < 0 {
+		errs = append(errs, errors.New("limits, resolution, windows and response timeout must not be negative"))
 	}
 	if o.TenantLabel == "" {
 		errs = append(errs, errors.New("tenant label: must not be empty"))

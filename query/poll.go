@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -23,6 +24,7 @@ type member struct {
 	heard   bool        // it has answered once
 	err     error       // of the last poll
 	checked time.Time
+	silent  *atomic.Bool // a query gave it up since; nil for one that was never polled
 }
 
 // role is for metrics and messages.
@@ -59,13 +61,13 @@ func (q *Querier) poll(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, e := range q.endpoints() {
 		was := old[e.Name]
-		m := &member{Endpoint: e, info: e.Known}
+		m := &member{Endpoint: e, info: e.Known, silent: new(atomic.Bool)}
 		if was != nil {
 			*m = *was
 			m.Endpoint = e
 		}
 		next.members = append(next.members, m)
-		if was == nil || was.err != nil || q.now().Sub(was.checked) >= q.opts.InfoInterval {
+		if was == nil || was.down() != nil || q.now().Sub(was.checked) >= q.opts.InfoInterval {
 			wg.Go(func() { q.ask(ctx, m) })
 		}
 	}
@@ -93,6 +95,7 @@ func (q *Querier) ask(ctx context.Context, m *member) {
 	info, err := m.Source.Info(ctx)
 	if m.err, m.checked = err, q.now(); err == nil {
 		m.info, m.heard = info, true
+		m.silent.Store(false)
 	}
 }
 

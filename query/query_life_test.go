@@ -146,7 +146,7 @@ func TestCancel(t *testing.T) {
 		b, m := receiver("b", data)
 		b.Source = &stuck{m}
 		q := open(t, DefaultOptions(), a, b)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // before b is given up
 		defer cancel()
 		r := &series.Request{Tenant: tenant.Default, MaxTime: 2000}
 		set := q.Select(ctx, r)

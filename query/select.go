@@ -16,7 +16,7 @@ type group []*member
 // plan is whom a selection asks.
 type plan struct {
 	groups []group
-	// down are members that would have been asked, had they answered the last poll.
+	// down are members that would have been asked, had they answered the last poll and query.
 	down []*member
 }
 
@@ -50,7 +50,7 @@ func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher
 	}
 	buckets := map[string]int{} // bucket -> position in p.groups
 	for _, m := range eligible {
-		if m.err != nil {
+		if m.down() != nil {
 			p.down = append(p.down, m)
 			continue
 		}
@@ -71,8 +71,8 @@ func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher
 
 // better reports whether a is to be asked rather than b, the same process under another name.
 func better(a, b *member) bool {
-	if (a.err == nil) != (b.err == nil) {
-		return a.err == nil
+	if up := a.down() == nil; up != (b.down() == nil) {
+		return up
 	}
 	return a.Local && !b.Local
 }

@@ -22,15 +22,23 @@ func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(cont
 	p := q.paramsFrom(ctx)
 	plan := q.plan(r, p)
 	col := new(collector)
+	watch := q.newWatch(r, p, col, plan)
+	defer watch.stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
-	for _, g := range plan.groups {
+	for i, g := range plan.groups {
 		src, ok := g[0].Source.(S)
 		if !ok {
 			col.answer(g[0])
 			continue
 		}
 		wg.Go(func() {
-			if err := f(ctx, src); err != nil {
+			c := watch.calls[i]
+			c.step()
+			defer c.step()
+			asking := c.begin(ctx, q, g[0], 0)
+			if err := outcome(ctx, asking, f(asking, src)); err != nil {
 				col.fail(g[0], err)
 				return
 			}

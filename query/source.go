@@ -19,10 +19,11 @@ func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 	p := q.paramsFrom(ctx)
 	plan := q.plan(r, p)
 	col := new(collector)
+	watch := q.newWatch(r, p, col, plan)
 	ctx, cancel := context.WithCancel(ctx)
 	sets := make([]series.Set, 0, len(plan.groups))
-	for _, g := range plan.groups {
-		set := &groupSet{q: q, req: r, col: col, left: g}
+	for i, g := range plan.groups {
+		set := &groupSet{q: q, req: r, col: col, left: g, call: watch.calls[i]}
 		if len(plan.groups) == 1 && g[0].Local {
 			set.ctx = ctx
 			sets = append(sets, set)
@@ -34,7 +35,7 @@ func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 		}))
 	}
 	return &answerSet{
-		Set: series.Merge(sets...), ctx: ctx, cancel: cancel, q: q, p: p, req: r,
+		Set: series.Merge(sets...), ctx: ctx, cancel: cancel, watch: watch, q: q, p: p, req: r,
 		judge: func(early bool) []string { return q.judgement(r, p, col, plan, early) },
 	}
 }
@@ -93,6 +94,8 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 	p := q.paramsFrom(ctx)
 	plan := q.plan(r, p)
 	col := new(collector)
+	watch := q.newWatch(r, p, col, plan)
+	defer watch.stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards what follows
@@ -100,9 +103,9 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 	var warnings series.Warnings
 	var failed error
 	var wg sync.WaitGroup
-	for _, g := range plan.groups {
+	for i, g := range plan.groups {
 		wg.Go(func() {
-			found, w, err := q.groupLabels(ctx, g, col, ask)
+			found, w, err := q.groupLabels(ctx, g, watch.calls[i], col, ask)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && failed == nil {
@@ -130,11 +133,14 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 	return all, slices.Compact(warnings), err
 }
 
-func (q *Querier) groupLabels(ctx context.Context, g group, col *collector, ask askLabels) ([]string, series.Warnings, error) {
-	for _, m := range g {
+func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collector, ask askLabels) ([]string, series.Warnings, error) {
+	c.step()
+	defer c.step()
+	for i, m := range g {
 		q.m.asked.WithLabelValues(m.role()).Inc()
-		found, warnings, err := ask(ctx, m.Source)
-		switch {
+		asking := c.begin(ctx, q, m, len(g)-i-1)
+		found, warnings, err := ask(asking, m.Source)
+		switch err = outcome(ctx, asking, err); {
 		case err == nil:
 			col.answer(m)
 			return found, warnings, nil

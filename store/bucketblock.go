@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
@@ -76,6 +77,7 @@ func (b *bucketBlock) resolution() int64 { return b.meta.Thanos.Downsample.Resol
 type objects struct {
 	bkt     objstore.BucketReader
 	metrics *metrics
+	silence time.Duration // Options.ReadTimeout
 }
 
 // What is read, as metrics say it.
@@ -87,28 +89,49 @@ const (
 // read returns the bytes [off, off+n) of an object. It is an error of kind Invalid when the object is shorter, unless
 // short is set; NotFound when it is gone; Unavailable when the bucket does not answer.
 func (o *objects) read(ctx context.Context, what, object string, off, n int64, short bool) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(o.silence, func() { cancel(fmt.Errorf("the bucket sent nothing for %s", o.silence)) })
+	defer silent.Stop()
 	r, err := o.bkt.GetRange(ctx, object, off, n)
 	if err != nil {
-		return nil, o.fault(object, err)
+		return nil, o.fault(ctx, object, err)
 	}
 	defer r.Close()
+	silent.Reset(o.silence)
 	b := make([]byte, n)
-	got, err := io.ReadFull(r, b)
+	got, err := io.ReadFull(lively{r, silent, o.silence}, b)
 	o.metrics.rangeReads.WithLabelValues(what).Inc()
 	o.metrics.bytesRead.WithLabelValues(what).Add(float64(got))
 	switch {
 	case err == nil:
 		return b, nil
 	case ctx.Err() != nil || err != io.EOF && err != io.ErrUnexpectedEOF:
-		return nil, o.fault(object, err)
+		return nil, o.fault(ctx, object, err)
 	case short:
 		return b[:got], nil
 	}
 	return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", object, got, off, n)
 }
 
-func (o *objects) fault(object string, err error) error {
+// lively puts a timer off whenever something was read.
+type lively struct {
+	io.Reader
+	timer *time.Timer
+	by    time.Duration
+}
+
+func (l lively) Read(b []byte) (int, error) {
+	n, err := l.Reader.Read(b)
+	l.timer.Reset(l.by)
+	return n, err
+}
+
+func (o *objects) fault(ctx context.Context, object string, err error) error {
 	kind := errs.Unavailable
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
 	if o.bkt.IsObjNotFoundErr(err) {
 		kind = errs.NotFound
 	}

@@ -63,7 +63,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	m := newMetrics(reg)
 	return &Gateway{
 		log: log, opts: opts, metrics: m,
-		objects:  &objects{bkt: bkt, metrics: m},
+		objects:  &objects{bkt: bkt, metrics: m, silence: opts.ReadTimeout},
 		pages:    cache.New(opts.IndexCacheBytes, reg),
 		budget:   newBudget(opts, m),
 		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: filepath.Join(opts.Dir, "meta-syncer")}),

@@ -42,6 +42,8 @@ type Options struct {
 	// then fails as Exhausted.
 	MaxBytes     int64
 	MaxBytesWait time.Duration
+	// ReadTimeout is how long the bucket may send nothing of what is read for a request; then that request fails as Unavailable.
+	ReadTimeout time.Duration
 	// IndexCacheBytes bounds the pages of indexes kept in memory.
 	IndexCacheBytes int64
 	// RelabelBytes bounds the memory for sorting series whose labels are dropped or added.
@@ -67,6 +69,7 @@ func DefaultOptions() Options {
 		MaxRequestBytes:          1 << 30,
 		MaxBytes:                 2 << 30,
 		MaxBytesWait:             10 * time.Second,
+		ReadTimeout:              10 * time.Second,
 		IndexCacheBytes:          250 << 20,
 		RelabelBytes:             256 << 20,
 	}
@@ -89,6 +92,7 @@ func (o Options) Validate() error {
 	positive("sync interval", int64(o.SyncInterval))
 	positive("block concurrency", int64(o.BlockConcurrency))
 	positive("series concurrency", int64(o.SeriesMaxConcurrency))
+	positive("read timeout", int64(o.ReadTimeout))
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
 	positive("bytes of all requests", o.MaxBytes)

@@ -34,6 +34,8 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 		Default("true").BoolVar(&f.opts.PartialResponse)
 	c.Flag("query.max-concurrent", "Queries that run at a time; more wait.").Default("20").IntVar(&f.opts.MaxConcurrent)
 	durationFlag(c, "query.timeout", "Bound on one query.", &f.opts.Timeout)
+	durationFlag(c, "query.patience", "How long a silent source is waited for when all others have answered and the answer is complete without it.", &f.opts.Patience)
+	durationFlag(c, "store.response-timeout", "How long a source may send nothing when the answer needs it; then the answer is given without it, with a warning. 0s = until --query.timeout.", &f.opts.ResponseTimeout)
 	durationFlag(c, "query.lookback-delta", "How old a sample may be to stand for an instant.", &f.opts.LookbackDelta)
 	c.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&f.opts.MaxSamples)
 	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").IntVar(&f.opts.MaxSeries)

@@ -26,6 +26,7 @@ type gatewayFlags struct {
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.opts = store.DefaultOptions()
 	durationFlag(c, "sync-block-duration", "How often the bucket is looked at for new and deleted blocks.", &f.opts.SyncInterval)
+	durationFlag(c, "store.bucket-read-timeout", "How long the bucket may send nothing of what a query reads; then that query gets an error.", &f.opts.ReadTimeout)
 	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
 }
 
