@@ -313,6 +313,7 @@ func TestRemovedUnderWrites(t *testing.T) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var writes atomic.Int64
+	var closing sync.RWMutex // writers go on when it is closed, and race with its removal
 	for w := range 3 {
 		wg.Go(func() {
 			for {
@@ -321,30 +322,32 @@ func TestRemovedUnderWrites(t *testing.T) {
 					return
 				default:
 				}
-				if entry := d.lookup(team); entry != nil && entry.status().State == Open {
-					runtime.Gosched()
-					continue
-				}
 				b := wire.NewBatch(team)
 				b.Add(labels.FromStrings("w", fmt.Sprint(w))).Samples = []wire.Sample{{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1}}
-				if failures, err := d.Append(t.Context(), wire.All(b)); err != nil || len(failures) > 0 {
-					t.Error(failures, err)
-					return
-				}
+				closing.RLock()
+				failures, err := d.Append(t.Context(), wire.All(b))
 				if writes.Add(1)%3 == 0 {
 					read(t, d, team)
+				}
+				closing.RUnlock()
+				if err != nil || len(failures) > 0 {
+					t.Error(failures, err)
+					return
 				}
 			}
 		})
 	}
 	eventually(t, func() bool { return writes.Load() > 0 })
 	removed := 0
-	for deadline := time.Now().Add(15 * time.Second); removed < 2 && time.Now().Before(deadline) && !t.Failed(); {
+	for deadline := time.Now().Add(time.Minute); removed < 5 && time.Now().Before(deadline) && !t.Failed(); {
 		entry := d.lookup(team)
 		if entry == nil {
 			continue
 		}
-		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64), entry.expireIdle()); err != nil {
+		closing.Lock()
+		err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64))
+		closing.Unlock()
+		if err = errors.Join(err, entry.expireIdle()); err != nil {
 			t.Error(err)
 		}
 		if now := d.lookup(team); now != entry {
