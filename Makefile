@@ -63,7 +63,7 @@ bench-faults: build ## what writers notice of a member that is stopped, dark, fu
 	go run ./bench/faults -out docs/benchmarks/faults.md $(BENCHFLAGS)
 
 bench-tenants: build ## what thousands of tenants cost a receiver: memory, descriptors, restarts
-	go run ./bench/tenants -hearth bin/hearth
+	go run ./bench/tenants -out docs/benchmarks/tenants.md $(BENCHFLAGS)
 
 soak: tools ## receivers killed, cut off, drained and robbed of their disks under load for SOAK_DURATION; takes root
 	SOAK_DURATION=$(SOAK_DURATION) go test -timeout 0 -count 1 -v -run 'TestSoak$$' ./test

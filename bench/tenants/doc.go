@@ -5,7 +5,8 @@
 //	go run ./bench/tenants -hearth bin/hearth -active 1000 -idle 9000
 //
 // Flow of the first run: every tenant is active and gets some chunks full -> kill -9 -> start -> stop -> start.
-// Flow of the second: a few tenants are written to all the time, the others once -> the others are closed.
+// Flow of the second: a few tenants are written to all the time, the others once -> the others are closed -> some of those
+// are written to again -> kill -9 -> start -> stop -> start.
 //
 // An open tenant takes up to six descriptors. Where the process may not open as many the first run takes fewer tenants,
 // says so, and reckons what all would take.

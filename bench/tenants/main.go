@@ -63,15 +63,16 @@ func (o options) load() samples.Options {
 	return samples.Options{Series: o.series, Labels: 8, PerRequest: o.series}
 }
 
-// filesPerTenant is how many descriptors an open tenant without blocks takes.
-const filesPerTenant = 6
+// The descriptors of an open tenant without blocks, at most, and of each of its blocks.
+const filesPerTenant, filesPerBlock = 6, 2
 
-// affordable is how many tenants a process may have open that may open so many files: a tenth is left for other things.
-func affordable(wanted, files int) int {
+// affordable is how many tenants, each of which takes so many, a process may have open that may open so many files: a tenth
+// is left for other things.
+func affordable(wanted, files, each int) int {
 	if files <= 0 {
 		return wanted
 	}
-	return min(wanted, files*9/10/filesPerTenant)
+	return min(wanted, files*9/10/each)
 }
 
 func main() {
@@ -108,13 +109,13 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 			return nil
 		}
 	}
-	if rep.tenants = affordable(o.tenants, rep.files); rep.tenants > 0 {
+	if rep.tenants = affordable(o.tenants, rep.files, filesPerTenant); rep.tenants > 0 {
 		if err := allActive(ctx, o, rep.tenants, note(&rep.all)); err != nil {
 			return fmt.Errorf("all active: %w", err)
 		}
 	}
 	if o.idle > 0 {
-		if err := mostlyIdle(ctx, o, affordable(o.active+o.idle, rep.files)/2, note(&rep.mixed)); err != nil {
+		if err := mostlyIdle(ctx, o, rep.files, note(&rep.mixed)); err != nil {
 			return fmt.Errorf("mostly idle: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/server"
@@ -68,24 +69,21 @@ func allActive(ctx context.Context, o options, tenants int, note func(string, *r
 	if err := round(2, "another sample"); err != nil {
 		return err
 	}
-	began = time.Now()
-	if err := r.p.Stop(o.patience); err != nil {
-		return err
-	}
-	stopped := time.Since(began)
-	if took, err = r.start(ctx); err != nil {
-		return fmt.Errorf("start after a stop: %w", err)
-	}
-	if err := note(fmt.Sprintf("stopped within %.1f s, started from snapshots", stopped.Seconds()), r, took); err != nil {
+	if err := r.restart(ctx, note); err != nil {
 		return err
 	}
 	return round(2, "another sample")
 }
 
-// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. No more than room are open: one
-// that is cut before it is closed takes more files.
-func mostlyIdle(ctx context.Context, o options, room int, note func(string, *receiver, time.Duration) error) (err error) {
-	const timeout = 30 * time.Second
+// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. Where the process may open only
+// so many files (0 = not known), the others come in waves: each when enough of those before it are closed.
+func mostlyIdle(ctx context.Context, o options, files int, note func(string, *receiver, time.Duration) error) (err error) {
+	const timeout = 20 * time.Second
+	room := affordable(o.active+o.idle, files, filesPerTenant+filesPerBlock) // what goes idle is cut before it is closed
+	wave := min(500, o.idle, room-o.active)
+	if wave < 1 {
+		return fmt.Errorf("a process may open %d files here, enough for %d tenants: too few for %d active ones and others", files, room, o.active)
+	}
 	r, err := newReceiver(o, "--tsdb.idle-timeout="+timeout.String())
 	if err != nil {
 		return err
@@ -99,7 +97,7 @@ func mostlyIdle(ctx context.Context, o options, room int, note func(string, *rec
 		return err
 	}
 	busy := func() (time.Duration, error) { return r.round(ctx, 0, o.active, time.Now()) }
-	began, wave := time.Now(), min(500, o.idle)
+	began := time.Now()
 	for from := 0; from < o.idle; from += wave {
 		if _, err := r.round(ctx, o.active+from, o.active+min(from+wave, o.idle), time.Now()); err != nil {
 			return err
@@ -132,11 +130,60 @@ func mostlyIdle(ctx context.Context, o options, room int, note func(string, *rec
 	if err := note("a minute later; a round of the active ones", r, took); err != nil {
 		return err
 	}
-	r.p.Kill()
-	if took, err = r.start(ctx); err != nil {
+	if err := r.reopen(ctx, min(o.idle, reopened), note); err != nil {
 		return err
 	}
-	return note("started after kill -9", r, took)
+	r.p.Kill()
+	if took, err = r.start(ctx); err != nil {
+		return fmt.Errorf("start after kill -9: %w", err)
+	}
+	if err := note("started after kill -9", r, took); err != nil {
+		return err
+	}
+	return r.restart(ctx, note)
+}
+
+// reopened is how many closed tenants are written to again.
+const reopened = 100
+
+// reopen writes to n closed tenants, one after another: the answer comes when the tenant is open and has the sample.
+func (r *receiver) reopen(ctx context.Context, n int, note func(string, *receiver, time.Duration) error) error {
+	before, err := r.state(ctx)
+	if err != nil {
+		return err
+	}
+	began, each := time.Now(), make([]time.Duration, n)
+	for i := range each {
+		first := r.opts.active + i*r.opts.idle/n
+		if each[i], err = r.round(ctx, first, first+1, time.Now()); err != nil {
+			return err
+		}
+	}
+	took := time.Since(began)
+	after, err := r.state(ctx)
+	if err != nil {
+		return err
+	}
+	if int(after.open-before.open) != n {
+		return fmt.Errorf("%d closed tenants were written to, and %.0f more are open", n, after.open-before.open)
+	}
+	slices.Sort(each)
+	ms := func(d time.Duration) float64 { return d.Seconds() * 1000 }
+	return note(fmt.Sprintf("%d closed ones written to, one after another: p50 %.1f ms, worst %.1f ms", n, ms(each[n/2]), ms(each[n-1])), r, took)
+}
+
+// restart stops the process in good order and starts it.
+func (r *receiver) restart(ctx context.Context, note func(string, *receiver, time.Duration) error) error {
+	began := time.Now()
+	if err := r.p.Stop(r.opts.patience); err != nil {
+		return err
+	}
+	stopped := time.Since(began)
+	took, err := r.start(ctx)
+	if err != nil {
+		return fmt.Errorf("start after a stop: %w", err)
+	}
+	return note(fmt.Sprintf("stopped within %.1f s, started from snapshots", stopped.Seconds()), r, took)
 }
 
 // await keeps the active tenants busy until done.

@@ -7,16 +7,17 @@ import (
 )
 
 func TestAffordable(t *testing.T) {
-	f := func(wanted, files, want int) {
+	f := func(wanted, files, each, want int) {
 		t.Helper()
-		if got := affordable(wanted, files); got != want {
-			t.Errorf("%d tenants, %d files: %d, want %d", wanted, files, got, want)
+		if got := affordable(wanted, files, each); got != want {
+			t.Errorf("%d tenants of %d files, %d files: %d, want %d", wanted, each, files, got, want)
 		}
 	}
-	f(10_000, 0, 10_000)
-	f(10_000, 20_000, 3000)
-	f(10_000, 1<<20, 10_000)
-	f(0, 20_000, 0)
+	f(10_000, 0, 6, 10_000)
+	f(10_000, 20_000, 6, 3000)
+	f(10_000, 20_000, 8, 2250)
+	f(10_000, 1<<20, 6, 10_000)
+	f(0, 20_000, 6, 0)
 }
 
 func TestValueOf(t *testing.T) {
