@@ -182,6 +182,10 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 		return nil, errs.WithRetryAfter(errs.E(errs.Limited,
 			"tenant %s is new, and this receiver has %d already: raise --receive.max-tenants", id, len(d.tenants)), time.Minute)
 	}
+	// A receiver keeps files of its own beside the tenants.
+	if info, err := os.Stat(filepath.Join(d.opts.Dir, string(id))); err == nil && !info.IsDir() {
+		return nil, errs.E(errs.Invalid, "tenant id %q is the name of a file in the receiver's directory: choose another", id)
+	}
 	return d.add(id), nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -206,5 +208,26 @@ func TestUnknownTenant(t *testing.T) {
 	}
 	if _, err := New(slog.New(slog.DiscardHandler), nil, Options{}); errs.KindOf(err) != errs.Invalid {
 		t.Fatalf("zero options: %v", err)
+	}
+}
+
+// The receiver's own files stand beside the tenants' directories.
+func TestTenantNamedLikeFile(t *testing.T) {
+	o := testOptions(t)
+	path := filepath.Join(o.Dir, "hearth-instance.json")
+	if err := os.WriteFile(path, []byte("{}"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	d := openDB(t, o)
+	b := wire.NewBatch("hearth-instance.json")
+	b.Add(labels.FromStrings("a", "1")).Samples = []wire.Sample{{T: time.Now().UnixMilli()}}
+	if _, err := d.Append(t.Context(), wire.All(b)); errs.KindOf(err) != errs.Invalid {
+		t.Fatalf("append: %v", err)
+	}
+	if broken := d.Broken(); len(broken) > 0 {
+		t.Errorf("quarantined: %v", broken)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != "{}" {
+		t.Errorf("the file: %q %v", content, err)
 	}
 }
