@@ -76,7 +76,8 @@ func (o *outcome) add(p outcome) {
 }
 
 // replay sends the scrapes [from, to) as fast as they are taken. Each of the senders owns some requests, so that the
-// samples of a series stay in order, and goes round the URLs.
+// samples of a series stay in order. A request goes to another URL in each scrape: after as many scrapes as there are
+// URLs each server has seen each series.
 func replay(ctx context.Context, rec *recording, urls []string, senders, from, to int) (outcome, error) {
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: senders, DisableCompression: true}}
 	defer client.CloseIdleConnections()
@@ -85,11 +86,9 @@ func replay(ctx context.Context, rec *recording, urls []string, senders, from, t
 	var wg sync.WaitGroup
 	for s := range senders {
 		wg.Go(func() {
-			next := s
 			for scrape := from; scrape < to; scrape++ {
 				for r := s; r < len(rec.samples) && ctx.Err() == nil; r += senders {
-					parts[s].send(ctx, client, urls[next%len(urls)], rec, rec.scrapes[scrape][r], rec.samples[r])
-					next++
+					parts[s].send(ctx, client, urls[(scrape+r)%len(urls)], rec, rec.scrapes[scrape][r], rec.samples[r])
 				}
 			}
 		})
