@@ -7,6 +7,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // memoryLimit is how many bytes this process may use, math.MaxInt64 where nobody says.
@@ -19,11 +20,13 @@ func memoryLimit() int64 {
 	return debug.SetMemoryLimit(-1)
 }
 
-// boundRequests makes what write requests may take, and what is kept for slow members, fit the process's memory.
+// boundRequests makes what write requests may take, what is kept for slow members, and the memory for known series (an
+// eighth) fit the process's memory.
 func boundRequests(opts *distributor.Options) {
 	if memory := memoryLimit(); memory < math.MaxInt64 {
 		opts.MaxRequestBytes = distributor.RequestMemory(memory)
 		opts.MemberBytes = min(opts.MemberBytes, opts.MaxRequestBytes/4)
+		opts.KnownSeries = max(1, min(opts.KnownSeries, int(memory/8/wire.KnownBytes)))
 	}
 }
 

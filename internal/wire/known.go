@@ -55,7 +55,11 @@ const (
 	knownAge   = 60 // ticks
 )
 
-// NewKnown is a memory for up to most series, of 64 to 130 bytes each.
+// KnownBytes is the most that Known takes for each series it has room for: while a full table is copied. A table takes
+// half of that.
+const KnownBytes = 3 * int64(unsafe.Sizeof(knownSlot{}))
+
+// NewKnown is a memory for up to most series.
 func NewKnown(most int) *Known {
 	k := &Known{most: most, start: time.Now(), seed: [2]uint64{rand.Uint64(), rand.Uint64()}}
 	k.table.Store(&knownTable{make([]knownSlot, min(firstKnown, most))})
