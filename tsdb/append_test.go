@@ -251,7 +251,7 @@ func TestExemplars(t *testing.T) {
 	s.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}, {T: now - 1, V: 1, Labels: trace}, {T: now, V: 1, Labels: long}, {T: 1, V: 1, Labels: trace}}
 	lone := b.Add(labels.FromStrings("a", "without samples"))
 	lone.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}}
-	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.OK, Exemplars: 1}}
+	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.Invalid, Exemplars: 1, Reason: `{a="without samples"}: exemplars of a series without a sample`}}
 	for range 2 { // those that are kept may come again
 		failures, err := d.Append(t.Context(), wire.All(b))
 		if err != nil || !slices.Equal(failures, refused) {

@@ -99,9 +99,14 @@ func (w *seriesWriter) exemplars() (refused int) {
 		}
 	default:
 		reject(exemplarReason(err), len(tx.exemplars))
+		if errors.Is(err, storage.ErrNotFound) && len(w.s.Samples)+len(w.s.Histograms) == 0 {
+			w.fail(errs.Invalid, errNoSample) // or nobody would hear that nothing of the series is stored
+		}
 	}
 	return refused
 }
+
+var errNoSample = errors.New("exemplars of a series without a sample")
 
 func exemplarReason(err error) string {
 	switch {
