@@ -192,6 +192,8 @@ func (r *rules) relabel(s *wire.Series) *relabelled {
 func unfit(ls labels.Labels) (fault string) {
 	ls.Range(func(l labels.Label) {
 		switch {
+		case l.Name == "": // labelmap makes such
+			fault = "a label with no name"
 		case len(l.Name) > wire.MaxLabelLength || len(l.Value) > wire.MaxLabelLength:
 			fault = "a label longer than 16 MiB"
 		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):

@@ -102,6 +102,30 @@ func TestRelabelSpoils(t *testing.T) {
 	}
 }
 
+// A label without a name would make receivers refuse all that travels with it.
+func TestRelabelSpoilsNames(t *testing.T) {
+	opts := DefaultOptions()
+	opts.Relabel = relabelRules(t, `[{action: labelmap, regex: x_(.*), replacement: $1}]`)
+	c := newCluster(t, newFakeRing(1, "a"), opts)
+	defer c.close()
+	c.member("a").become(func(_ context.Context, s wire.Shard) ([]wire.Failure, error) { // as rpc does
+		b, err := wire.DecodeShard(wire.AppendShard(nil, s))
+		if err == nil {
+			b.Release()
+		}
+		return nil, err
+	})
+	b := batch(3)
+	b.Add(labels.FromStrings("__name__", "m", "x_", "1")).Samples = []wire.Sample{{T: 1}}
+	r := c.push(b)
+	if r.Kind() != errs.Invalid || r.Samples != 3 || len(r.Failures) != 1 || r.Failures[0].Series != 3 {
+		t.Fatalf("%+v", r)
+	}
+	if text := r.Err().Error(); !strings.Contains(text, "no name") || !strings.Contains(text, `x_="1"`) {
+		t.Fatal(text)
+	}
+}
+
 // A failure of a series that stands elsewhere after relabelling names where it stood.
 func TestRelabelKeepsPlaces(t *testing.T) {
 	opts := limited(tenant.Limits{LabelsPerSeries: 2})
