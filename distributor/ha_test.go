@@ -167,6 +167,31 @@ func TestTooManyClusters(t *testing.T) {
 	}
 }
 
+// TestPairsCountOnce: a series that is taken out for its replica or its cluster is not judged a second time for its labels,
+// and a limit that is kept here is not counted as a receiver's.
+func TestPairsCountOnce(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), paired(func(l *tenant.Limits) { l.HAClusters, l.LabelValueBytes = 1, 10 }))
+	defer c.close()
+	c.push(ofReplica("eu", "one", 1))
+	long := func(cluster, replica string) *wire.Batch {
+		b := wire.NewBatch("acme")
+		b.Add(labels.FromStrings("__name__", "m", "__replica__", replica, "cluster", cluster, "long", "more than ten")).Samples = []wire.Sample{{T: 1}}
+		return b
+	}
+	if r := c.push(long("eu", "two")); len(r.Failures) != 0 || r.Duplicates.Samples != 1 {
+		t.Errorf("a replica that is not elected: %+v", r)
+	}
+	if r := c.push(long("us", "one")); len(r.Failures) != 1 || r.Kind() != errs.Limited {
+		t.Errorf("one cluster more: %+v", r)
+	}
+	lost := func(reason string) float64 {
+		return testutil.ToFloat64(c.metrics.limitedSamples.WithLabelValues("acme", reason))
+	}
+	if here, there := lost("ha_clusters"), lost("receiver"); here != 1 || there != 0 {
+		t.Errorf("%v samples are counted as lost to ha_clusters and %v to receivers, want 1 and 0", here, there)
+	}
+}
+
 // TestPairsAnswer: a request that is dropped whole is answered as one that is stored, with its counts: nothing failed that
 // its sender should be alarmed about.
 func TestPairsAnswer(t *testing.T) {

@@ -146,7 +146,7 @@ func (a *admission) checkRequest(l *tenant.Limits) error {
 	return nil
 }
 
-// checkSeries takes out the series whose labels or histograms are over a limit.
+// checkSeries takes out the series whose labels or histograms are over a limit, of those that are not out already.
 func (d *Distributor) checkSeries(a *admission, l *tenant.Limits) {
 	c := a.account.checks.Load()
 	if c == nil || c.limits != l {
@@ -157,6 +157,9 @@ func (d *Distributor) checkSeries(a *admission, l *tenant.Limits) {
 		return
 	}
 	for i := range a.batch.Series {
+		if !a.in(i) {
+			continue
+		}
 		s := &a.batch.Series[i]
 		if s.LabelsSize() > c.short && !c.labelsFit(d.fits, s) || len(s.Histograms) > 0 && !c.histogramsFit(s) {
 			limit, text := c.fault(s)

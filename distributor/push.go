@@ -73,7 +73,7 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	defer a.batch.Release()
 	if a.nothing() {
 		result := a.result()
-		d.observe(a.account, &result)
+		d.observe(&a, &result)
 		return result, nil
 	}
 	r, err := d.acquire()
@@ -90,7 +90,7 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 		w.startLocal()
 	}
 	result := w.judge(w.wait(ctx))
-	d.observe(a.account, &result)
+	d.observe(&a, &result)
 	return result, nil
 }
 
@@ -102,15 +102,17 @@ func (d *Distributor) quorum(rf int) int {
 	return ring.Quorum(rf)
 }
 
-func (d *Distributor) observe(a *account, r *Result) {
-	a.stored(r.Samples + r.Histograms)
+// observe counts what became of a batch. Failures of the admission are the first ones.
+func (d *Distributor) observe(a *admission, r *Result) {
+	a.account.stored(r.Samples + r.Histograms)
 	d.metrics.samples.Add(float64(r.Samples))
 	d.metrics.histograms.Add(float64(r.Histograms))
 	d.metrics.exemplars.Add(float64(r.Exemplars))
-	for _, f := range r.Failures {
+	here := len(a.batch.Rejected) + len(a.failures) // their limits are counted where they are kept
+	for i, f := range r.Failures {
 		d.metrics.failures.WithLabelValues(f.Kind.String()).Inc()
-		if f.Kind == errs.Limited { // other limits are kept here, and counted where they are
-			a.lost("receiver", f.Samples+f.Histograms)
+		if f.Kind == errs.Limited && i >= here {
+			a.account.lost("receiver", f.Samples+f.Histograms)
 		}
 	}
 }
