@@ -6,8 +6,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -25,7 +28,7 @@ func TestWriteStreamsShareRoom(t *testing.T) {
 	var now, most, stored atomic.Int64
 	leave := make(chan struct{})
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.writing = newRoom(fit * (series*seriesCost + 10_000))
+		s.writing = newRoom(fit * (series*200 + 10_000))
 		RegisterWrite(s, writerFunc(func(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 			for n := now.Add(1); n > most.Load(); n = now.Load() {
 				most.Store(n)
@@ -60,6 +63,48 @@ func TestWriteStreamsShareRoom(t *testing.T) {
 	if !s.writing.free.TryAcquire(s.writing.all) {
 		t.Error("some room was not given back")
 	}
+}
+
+// The room that a frame takes is the memory of what it becomes, whatever it is of.
+func TestFrameCost(t *testing.T) {
+	const n = 1000
+	f := func(what string, bytes int, fill func(*wire.Batch)) {
+		t.Helper()
+		b := wire.NewBatch("acme")
+		fill(b)
+		all := wire.All(b)
+		for _, payload := range [][]byte{wire.AppendShard(nil, all), frameOf(all)} {
+			in := writeFrame{}
+			if payload[0] > 1 {
+				in.numbers = wire.NewShardDecoder(wire.NewNames())
+			}
+			if in.batch, in.err = in.shard(payload); in.err != nil {
+				t.Fatal(what, in.err)
+			}
+			if cost := in.cost(); cost < int64(bytes) || cost > int64(4*bytes) {
+				t.Errorf("%s: a frame of version %d takes room of %d bytes, want %d or a little more", what, payload[0], cost, bytes)
+			}
+			in.drop()
+		}
+	}
+	series := func(b *wire.Batch) *wire.Series { return b.Add(labels.FromStrings("__name__", "m")) }
+	f("samples", 24*n, func(b *wire.Batch) { series(b).Samples = make([]wire.Sample, n) })
+	f("exemplars", 40*n, func(b *wire.Batch) { series(b).Exemplars = make([]wire.Exemplar, n) })
+	f("histograms", int(unsafe.Sizeof(histogram.Histogram{}))*n, func(b *wire.Batch) {
+		s := series(b)
+		for range n {
+			s.Histograms = append(s.Histograms, wire.Histogram{H: &histogram.Histogram{}})
+		}
+	})
+	f("metadata", int(unsafe.Sizeof(wire.Metadata{}))*n, func(b *wire.Batch) { b.Metadata = make([]wire.Metadata, n) })
+	f("nothing", int(unsafe.Sizeof(wire.Batch{})), func(b *wire.Batch) {})
+}
+
+// frameOf is s as the first frame of a stream of version 2.
+func frameOf(s wire.Shard) []byte {
+	e := wire.NewEncoder()
+	frame, _ := e.Add(e.Begin(nil, s.Batch.Tenant), s)
+	return frame
 }
 
 // A shard that is too large is refused for good, and does not hurt others of its stream.

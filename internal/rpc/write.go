@@ -29,8 +29,6 @@ const (
 	// streamBudget is how many bytes of shards one stream may have in work; beyond it the stream is not read, and flow
 	// control stops the sender.
 	streamBudget = 64 << 20
-	// seriesCost is what a decoded series with one sample takes beyond its bytes in the frame.
-	seriesCost = 160
 )
 
 // writeVersions are the forms of payloads that this process reads and writes, the best one first.
@@ -63,7 +61,6 @@ type writeFrame struct {
 	numbers *wire.ShardDecoder // of the stream; nil = version 1
 	hello   *hearthpb.Hello
 	number  uint64
-	size    int64
 	batch   *wire.Batch
 	err     error // of the shard; the frame itself is sound
 }
@@ -71,7 +68,7 @@ type writeFrame struct {
 func (f *writeFrame) decode(data mem.BufferSlice) error {
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
-	*f = writeFrame{numbers: f.numbers, size: int64(buf.Len())}
+	*f = writeFrame{numbers: f.numbers}
 	err := fields(buf.ReadOnlyData(), func(num protowire.Number, n uint64, b []byte) error {
 		switch {
 		case num == 1 && b != nil:
@@ -98,10 +95,8 @@ func (f *writeFrame) shard(b []byte) (*wire.Batch, error) {
 	return wire.DecodeShard(b)
 }
 
-// cost is how many bytes the frame and its batch keep, about.
-func (f *writeFrame) cost() int64 {
-	return f.size + seriesCost*int64(len(f.batch.Series))
-}
+// cost is how many bytes the frame keeps, about: its batch and a place in a lane.
+func (f *writeFrame) cost() int64 { return f.batch.Content() + 256 }
 
 func (f *writeFrame) drop() {
 	if f.batch != nil {

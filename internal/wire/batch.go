@@ -127,6 +127,7 @@ type Batch struct {
 
 	source  *Batch  // what b was rewritten from, retained; nil for a decoded one
 	origins []int32 // of a rewritten batch, by series: Origin
+	parts   int     // how many batches source was rewritten to
 
 	scratch // buffers of the decoders
 }

@@ -86,6 +86,9 @@ func (r *Rewriter) Done() []*Batch {
 		b := r.of(r.src.Tenant)
 		b.Metadata = append(b.Metadata, r.src.Metadata...)
 	}
+	for _, b := range r.outs {
+		b.parts = len(r.outs)
+	}
 	return r.outs
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -176,7 +177,34 @@ func (b *Batch) Reject(f Failure) {
 
 // Memory is about how many bytes b takes, with the buffer that it owns.
 func (b *Batch) Memory() int64 {
-	n := b.capacity()
+	n := b.capacity() + b.pointed()
+	if b.body != nil {
+		n += b.body.capacity()
+	}
+	return int64(n)
+}
+
+// Buffered is about how many bytes of labels, and of the body that it came by, b keeps. Batches that one was rewritten to
+// share what that keeps.
+func (b *Batch) Buffered() int64 {
+	n := int64(len(b.canonical))
+	if b.body != nil {
+		n += int64(b.body.capacity())
+	}
+	if b.source != nil {
+		n += b.source.Buffered() / int64(max(b.parts, 1))
+	}
+	return n
+}
+
+// Content is about how many bytes what is in b takes, whatever its arenas have room for beyond.
+func (b *Batch) Content() int64 {
+	n := int(unsafe.Sizeof(*b)) + len(b.canonical) + sizeOf(b.Series) + sizeOf(b.samples) + sizeOf(b.histograms) + sizeOf(b.exemplars)
+	return int64(n + b.pointed())
+}
+
+// pointed is about how many bytes the histograms and the metadata of b take beyond its arenas.
+func (b *Batch) pointed() (n int) {
 	for i := range b.histograms {
 		n += histogramSize + b.histograms[i].memory()
 	}
@@ -184,8 +212,7 @@ func (b *Batch) Memory() int64 {
 		m := &b.Metadata[i]
 		n += metadataSize + len(m.Family) + len(m.Help) + len(m.Unit)
 	}
-	if b.body != nil {
-		n += b.body.capacity()
-	}
-	return int64(n)
+	return n
 }
+
+func sizeOf[T any](s []T) int { return len(s) * int(unsafe.Sizeof(*new(T))) }
