@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -284,6 +286,42 @@ func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 		}
 	}
 	f(func(o *Options) { o.MaxRequests = 1 })
+}
+
+// What is kept for a member that does not answer is its share of requests as they are in memory: with all that a body has
+// beside series, and once for all the tenants of a request.
+func TestKeptBodiesCount(t *testing.T) {
+	const pad = 4 << 20
+	f := func(opts Options, want, tenants int, pairs ...[]string) {
+		t.Helper()
+		c := newCluster(t, newFakeRing(3, "a", "b", "c"), opts)
+		defer c.close()
+		c.member("b").become(down)
+		msg, err := snappy.Decode(nil, bodyV2(pairs...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg = protowire.AppendBytes(append(msg, 4<<3|2), make([]byte, pad)) // a symbol that nothing refers to
+		if w := c.do(request{content: contentV2, body: snappy.Encode(nil, msg)}); w.Code != http.StatusNoContent {
+			t.Fatal(w.Code, w.Body)
+		}
+		kept := func(g *prometheus.GaugeVec) int { return int(testutil.ToFloat64(g.WithLabelValues("b"))) }
+		for deadline := time.Now().Add(10 * time.Second); kept(c.metrics.waiting) < tenants; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d shards wait, want %d", kept(c.metrics.waiting), tenants)
+			}
+		}
+		if bytes := kept(c.metrics.bytes); bytes < want || bytes > 2*want {
+			t.Errorf("%d bytes are counted of %d or a little more", bytes, want)
+		}
+	}
+	opts := DefaultOptions()
+	opts.RetryMin, opts.RetryMax = time.Hour, time.Hour
+	f(opts, pad, 1, []string{"__name__", "up", "job", "a"})
+	opts.Relabel = relabelRules(t, someRules)
+	f(opts, pad, 1, []string{"__name__", "up", "pod_uid", "a"})
+	opts.Relabel, opts.SplitLabel = nil, "team"
+	f(opts, pad, 2, []string{"__name__", "up", "team", "a"}, []string{"__name__", "up", "team", "b"})
 }
 
 func TestRetryAfter(t *testing.T) {

@@ -123,12 +123,17 @@ func (r *replica) empty() bool { return len(r.shard.Series)+len(r.shard.Metadata
 
 // sizeOf is about how many bytes b keeps in memory.
 func sizeOf(b *wire.Batch) int64 {
-	n := 128 * len(b.Metadata)
+	n, texts := 0, 0
 	for i := range b.Series {
 		s := &b.Series[i]
-		n += 160 + s.LabelsSize() + 24*len(s.Samples) + 512*len(s.Histograms) + 128*len(s.Exemplars)
+		n += 160 + 24*len(s.Samples) + 512*len(s.Histograms) + 128*len(s.Exemplars)
+		texts += s.LabelsSize()
 	}
-	return int64(n)
+	for i := range b.Metadata {
+		m := &b.Metadata[i]
+		n += 128 + len(m.Family) + len(m.Help) + len(m.Unit)
+	}
+	return int64(n) + max(int64(texts), b.Buffered()) // labels are in the body, or beside it
 }
 
 // answer counts what r's member said at the first try.

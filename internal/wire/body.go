@@ -17,10 +17,32 @@ type Buffer struct {
 	room Room
 }
 
-var buffers = sync.Pool{New: func() any { return new(Buffer) }}
+var (
+	buffers    = sync.Pool{New: func() any { return new(Buffer) }}
+	compressed sync.Pool // of *[]byte, for buffers that have none
+)
 
 // GetBuffer is a Buffer from the pool, to be given back with PutBuffer.
-func GetBuffer() *Buffer { return buffers.Get().(*Buffer) }
+func GetBuffer() *Buffer {
+	b := buffers.Get().(*Buffer)
+	if b.compressed == nil {
+		if c, ok := compressed.Get().(*[]byte); ok {
+			b.compressed = *c
+		}
+	}
+	return b
+}
+
+// shed lets go of the body as it came, once it is decompressed.
+func (b *Buffer) shed() {
+	if len(b.decoded) == 0 {
+		return
+	}
+	if c := reuse(b.compressed); c != nil {
+		compressed.Put(&c)
+	}
+	b.compressed = nil
+}
 
 // Within makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
 // use is asked for at once; where there is no room for that, it begins anew.

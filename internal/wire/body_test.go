@@ -43,6 +43,28 @@ func TestReadSnappy(t *testing.T) {
 	f(iotest.ErrReader(errors.New("reset by peer")), len(body), len(text), errs.Unavailable, "reset by peer")
 }
 
+// TestOwnedBody: what a batch keeps of a body is what its series are in, and the rest serves the next one.
+func TestOwnedBody(t *testing.T) {
+	body := snappyBody(typicalV1(500))
+	buf := &Buffer{}
+	msg, err := buf.ReadSnappy(bytes.NewReader(body), 1<<20, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewKnown(1000).DecodeV1(testTenant, msg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Release()
+	b.Own(buf)
+	if had, least := b.body.capacity(), len(msg); had < least || had > least+least/4 {
+		t.Errorf("the batch keeps %d bytes for a body of %d", had, least)
+	}
+	if got := b.Buffered(); got < int64(len(msg)+len(b.canonical)) {
+		t.Errorf("%d bytes are counted", got)
+	}
+}
+
 // TestReadSnappyBelievesNobody: a size that the bytes cannot decompress to is not allocated.
 func TestReadSnappyBelievesNobody(t *testing.T) {
 	body := append(binary.AppendUvarint(nil, 1<<30), 0, 0)

@@ -1,7 +1,11 @@
 package wire
 
-// Own hands over the buffer that the message of b is in: it goes back to its pool with b.
-func (b *Batch) Own(buf *Buffer) { b.body = buf }
+// Own hands over the buffer that the message of b is in: it goes back to its pool with b, what it was decompressed from at
+// once.
+func (b *Batch) Own(buf *Buffer) {
+	buf.shed()
+	b.body = buf
+}
 
 // learn remembers s, the last series of b, under id.
 func (b *Batch) learn(s *Series, id Key, name int) {
