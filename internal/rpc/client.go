@@ -27,9 +27,10 @@ type Client struct {
 	opts  ClientOptions
 	conn  *grpc.ClientConn
 	epoch int64
-	// agePeriod and maxShard are constants but in tests.
+	// agePeriod, maxShard and maxPart are constants but in tests.
 	agePeriod time.Duration
 	maxShard  int64
+	maxPart   int64
 	peer      atomic.Pointer[peer]
 
 	mu       sync.Mutex // guards what follows; never held during I/O
@@ -64,7 +65,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, maxShard: maxShard}
+	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, maxShard: maxShard, maxPart: maxPart}
 	c.lifetime, c.end = context.WithCancel(context.Background())
 	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
 		grpc.WithTransportCredentials(creds),

@@ -33,9 +33,32 @@ var (
 // Write stores s at the peer, as Writer says. Calls share one stream, whose answers come in any order. ctx bounds this call
 // only. An error of kind Unavailable may come after the peer has stored all of s.
 func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
-	if size := s.Size(); size > c.maxShard {
+	size := s.Size()
+	if size > c.maxShard {
 		return nil, errs.E(errs.TooLarge, "%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)
 	}
+	return c.writeParts(ctx, s, size)
+}
+
+// writeParts sends s in as many frames as it takes for none to be larger than maxPart; one series is not divided.
+func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64) ([]wire.Failure, error) {
+	half := len(s.Series) / 2
+	if size <= c.maxPart || half == 0 {
+		return c.writeOne(ctx, s)
+	}
+	var all []wire.Failure
+	for _, part := range []wire.Shard{{Batch: s.Batch, Series: s.Series[:half], Metadata: s.Metadata}, {Batch: s.Batch, Series: s.Series[half:]}} {
+		failures, err := c.writeParts(ctx, part, part.Size())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, failures...)
+	}
+	return all, nil
+}
+
+// writeOne sends s in one frame.
+func (c *Client) writeOne(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	for {
 		ws, err := c.writeStream()
 		if err == nil {

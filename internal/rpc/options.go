@@ -50,6 +50,10 @@ func DefaultServerOptions() ServerOptions {
 // stream that others use.
 const maxShard = 256 << 20
 
+// maxPart is from what size on a shard is sent in parts: a receiver has a frame in memory, and takes it apart, before it knows
+// how much room it needs.
+const maxPart = 16 << 20
+
 // Validate reports every fault in o.
 func (o ServerOptions) Validate() error {
 	var faults []error

@@ -107,6 +107,56 @@ func frameOf(s wire.Shard) []byte {
 	return frame
 }
 
+// A large shard travels in parts, since a receiver has a frame in memory before it can ask whether there is room; its
+// failures keep their series.
+func TestLargeShardInParts(t *testing.T) {
+	var most, series, metadata atomic.Int64
+	addr := serve(t, func(s *Server) {
+		RegisterWrite(s, writerFunc(func(_ context.Context, s wire.Shard) (failures []wire.Failure, _ error) {
+			most.Store(max(most.Load(), s.Size()))
+			series.Add(int64(len(s.Series)))
+			metadata.Add(int64(len(s.Metadata)))
+			for _, i := range s.Series {
+				if v := s.Batch.Series[i].Samples[0].V; int(v)%100 == 7 {
+					failures = append(failures, wire.Failure{Series: int(i), Kind: errs.Conflict, Samples: 1, Reason: fmt.Sprint(v)})
+				}
+			}
+			return failures, nil
+		}), nil)
+	})
+	c := dial(t, addr, ClientOptions{})
+	c.maxPart = 10_000
+	s := shard("acme", 1000)
+	s.Batch.Metadata = []wire.Metadata{{Family: "m"}}
+	s.Metadata = []int32{0}
+	failures, err := c.Write(t.Context(), s)
+	if err != nil || len(failures) != 10 {
+		t.Fatal(len(failures), err)
+	}
+	for i, f := range failures {
+		if want := 100*i + 7; f.Series != want || f.Reason != fmt.Sprint(want) {
+			t.Errorf("%+v, want series %d", f, want)
+		}
+	}
+	if series.Load() != 1000 || metadata.Load() != 1 || most.Load() > c.maxPart {
+		t.Errorf("%d series and %d metadata arrived, in parts of up to %d bytes", series.Load(), metadata.Load(), most.Load())
+	}
+}
+
+// A frame that nobody thought of ends its stream, not the process.
+func TestPanicInDecoder(t *testing.T) {
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
+		s.names = nil
+		RegisterWrite(s, writerFunc(stored), nil)
+	})
+	if _, err := dial(t, s.Addr().String(), ClientOptions{}).Write(t.Context(), shard("acme", 1)); errs.KindOf(err) != errs.Unavailable {
+		t.Fatal(err)
+	}
+	if n := value(s.metrics.panics); n != 1 {
+		t.Errorf("%v panics are counted", n)
+	}
+}
+
 // A shard that is too large is refused for good, and does not hurt others of its stream.
 func TestShardTooLarge(t *testing.T) {
 	addr := serve(t, func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -161,7 +162,12 @@ type inbound struct {
 }
 
 // read takes frames until the sender is done (nil) or the stream breaks.
-func (in *inbound) read() error {
+func (in *inbound) read() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = in.panicked(p, "")
+		}
+	}()
 	if in.numbers != nil {
 		defer in.numbers.Close()
 	}
@@ -222,13 +228,18 @@ func (in *inbound) store(number uint64, b *wire.Batch) {
 	err := errs.E(errs.Internal, "the write ended in a panic")
 	defer func() {
 		if p := recover(); p != nil {
-			in.metrics.panics.Inc()
-			in.log.Error("panic in a write", "tenant", b.Tenant, "panic", p, "stack", string(debug.Stack()))
-			failures, err = nil, errs.E(errs.Internal, "panic: %v", p)
+			failures, err = nil, in.panicked(p, b.Tenant)
 		}
 		in.answer(number, failures, err)
 	}()
 	failures, err = in.writer.Write(in.ss.Context(), wire.All(b))
+}
+
+// panicked is the error of a panic, which concerns one tenant, or ("") the stream.
+func (in *inbound) panicked(p any, id tenant.ID) error {
+	in.metrics.panics.Inc()
+	in.log.Error("panic in a write", "tenant", id, "panic", p, "stack", string(debug.Stack()))
+	return errs.E(errs.Internal, "panic: %v", p)
 }
 
 // answer sends the outcome of a frame. When it cannot be sent the stream is broken, and the reader ends it.
