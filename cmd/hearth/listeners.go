@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 // httpFlags are the main HTTP port's, the same for every role.
@@ -158,7 +160,8 @@ func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source
 		return fmt.Errorf("--store-api.tenants: %w", err)
 	}
 	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel, SortBudget: f.sortBudget,
-		MaxSeries: f.maxSeries, MaxSamples: f.maxSamples})
+		MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
+		Readers: map[string]int{gossip.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
 	return nil
 }
 

@@ -18,6 +18,7 @@
 //   - A shard is not read any more once the call that brought it has returned.
 //   - Shards of one tenant from one stream are written in the order in which they came. Tenants do not wait for each other,
 //     unless one of them has a whole stream's budget of bytes in work.
+//   - A read holds its turn (Store.Readers, design 008) only while it works, never while it sends.
 //   - No buffer that gRPC owns outlives the call that brought it. What a Set yields belongs to the garbage collector.
 //
 // Locks: Client.mu guards the choice of the write stream, writeStream.mu its frames without an answer,

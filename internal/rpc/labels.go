@@ -65,6 +65,11 @@ func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesR
 
 // answer asks all that the caller may see, and leaves the sorted result in c.
 func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
+	t := h.turn(ctx)
+	if err := t.take(); err != nil {
+		return err
+	}
+	defer t.give()
 	a, err := h.ask(ctx, c.partial)
 	if err != nil {
 		return err

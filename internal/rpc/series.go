@@ -19,12 +19,17 @@ type selection struct {
 }
 
 func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
+	t := h.turn(out.Context())
+	if err := t.take(); err != nil {
+		return err
+	}
+	defer t.give()
 	sel, err := h.selection(out.Context(), in)
 	if err != nil {
 		return err
 	}
 	defer sel.set.Close()
-	return h.send(sel, out)
+	return h.send(sel, t, out)
 }
 
 func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest) (selection, error) {
@@ -91,12 +96,19 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 }
 
 // send streams the selection, then its warnings.
-func (h *storeServer) send(sel selection, out grpc.ServerStream) error {
+// send sends what is selected, and gives up the turn while the caller does not take it.
+func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error {
 	sent, chunks := 0, 0
 	defer func() { h.metrics.series.Add(float64(sent)) }()
 	var b batch
 	defer func() { b.drop() }()
-	flush := func() error { return out.SendMsg(b.take(sel.batch > 0)) }
+	flush := func() error {
+		t.give()
+		if err := out.SendMsg(b.take(sel.batch > 0)); err != nil {
+			return err
+		}
+		return t.take()
+	}
 
 	for (sel.limit == 0 || sent < sel.limit) && sel.set.Next() {
 		s := sel.set.At()

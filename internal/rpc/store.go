@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -31,6 +32,10 @@ type Store struct {
 	// MaxSeries and MaxSamples (120 for each chunk, as Thanos counts) bound one Series call, which fails as
 	// ResourceExhausted beyond; 0 = no bound.
 	MaxSeries, MaxSamples int64
+	// Readers bounds by role the calls that work at the same time, so that writes find a core; more wait, in the order of
+	// coming, and take turns frame by frame. None = no bound, and none for calls of several roles, as one of them may wait
+	// for a bucket; nor for exemplars and metadata, which are small.
+	Readers map[string]int
 }
 
 // RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars and Metadata, before s is opened.
@@ -38,7 +43,10 @@ func RegisterStore(s *Server, st Store) {
 	if st.TenantLabel == "" {
 		st.TenantLabel = DefaultClientOptions().TenantLabel
 	}
-	h := &storeServer{Store: st, metrics: s.metrics}
+	h := &storeServer{Store: st, metrics: s.metrics, turns: map[string]*semaphore.Weighted{}}
+	for role, n := range st.Readers {
+		h.turns[role] = semaphore.NewWeighted(int64(n))
+	}
 	s.grpc.RegisterService(service(serviceStore, "thanospb/store.proto", []grpc.MethodDesc{
 		unaryMethod(serviceStore, "LabelNames", (*storeServer).labelNames),
 		unaryMethod(serviceStore, "LabelValues", (*storeServer).labelValues),
@@ -55,6 +63,7 @@ func RegisterStore(s *Server, st Store) {
 type storeServer struct {
 	Store
 	metrics *metrics
+	turns   map[string]*semaphore.Weighted // by role
 }
 
 func (st *Store) external(id tenant.ID) labels.Labels {
