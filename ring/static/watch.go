@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/filewatch"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
@@ -31,8 +30,7 @@ type Watcher struct {
 	content []byte     // in use
 	fault   string     // of the last read, "" = none
 
-	stop context.CancelFunc // nil until opened
-	done sync.WaitGroup
+	stop func() // nil until opened
 }
 
 // Watch makes a Watcher; nothing is read before Open.
@@ -48,20 +46,9 @@ func (w *Watcher) Open(context.Context, func(error)) error {
 	if err := w.Reload(); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	if w.opts.File == "" {
-		return nil
+	if w.opts.File != "" {
+		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settle, func() { w.report(w.Reload()) })
 	}
-	events, err := fsnotify.NewWatcher()
-	if err == nil {
-		// The directory, since the file may be replaced: by a rename, or (in Kubernetes) by a link that changes.
-		err = events.Add(filepath.Dir(w.opts.File))
-	}
-	if err != nil {
-		w.log.Warn("hashring file is only read now and then", "file", w.opts.File, "interval", w.opts.RefreshInterval, "err", err)
-	}
-	w.done.Go(func() { w.watch(ctx, events) })
 	return nil
 }
 
@@ -70,7 +57,6 @@ func (w *Watcher) Close() error {
 	if w.stop != nil {
 		w.stop()
 	}
-	w.done.Wait()
 	return nil
 }
 
@@ -123,36 +109,6 @@ func (w *Watcher) load() error {
 		w.log.Warn("hashrings hold something without effect", "what", warning)
 	}
 	return nil
-}
-
-// watch reads the file again after its directory changed, and at the refresh interval.
-func (w *Watcher) watch(ctx context.Context, events *fsnotify.Watcher) {
-	var changed chan fsnotify.Event
-	var failed chan error
-	if events != nil {
-		defer events.Close()
-		changed, failed = events.Events, events.Errors
-	}
-	refresh := time.NewTicker(w.opts.RefreshInterval)
-	defer refresh.Stop()
-	settled := time.NewTimer(settle)
-	settled.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-changed:
-			if !e.Has(fsnotify.Chmod) {
-				settled.Reset(settle)
-			}
-		case err := <-failed:
-			w.log.Warn("watching the hashring file", "file", w.opts.File, "err", err)
-		case <-settled.C:
-			w.report(w.Reload())
-		case <-refresh.C:
-			w.report(w.Reload())
-		}
-	}
 }
 
 // report logs a fault once, and its end.

@@ -1,7 +1,6 @@
 package overrides
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,8 +31,7 @@ type Overrides struct {
 	told     bool       // that meta-monitoring is not needed
 	requests int        // see MaxConcurrency
 
-	stop context.CancelFunc // nil until opened
-	done sync.WaitGroup
+	stop func() // nil until opened
 }
 
 // Status is what came of reading the files.
