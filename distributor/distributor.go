@@ -49,7 +49,7 @@ type Distributor struct {
 
 	mu     sync.Mutex // guards what follows
 	state  state
-	peers  map[ring.Member]*peer
+	peers  map[string]*peer // by the member's ID
 	redial time.Time // when members that could not be dialed are tried again
 	leave  sync.WaitGroup
 	end    context.CancelFunc // of what runs in the background; nil before Open
@@ -75,7 +75,8 @@ type route struct {
 
 // New makes a Distributor. placement gives the newest placement: it must be cheap, and its values comparable with ==
 // (pointers, say) and equal only when nothing changed. It may give nil while there is no ring. dial makes the Writer of
-// a member and is called once per member while that is in the ring; it does not wait for the member to answer.
+// a member and is called once per member while that is in the ring under one address; it does not wait for the member to
+// answer.
 func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Placement, dial func(ring.Member) (Writer, error), opts Options) (*Distributor, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("distributor: %w", err)
@@ -83,7 +84,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	d := &Distributor{
 		log: log, metrics: newMetrics(reg), opts: opts,
 		placement: placement, dial: dial,
-		peers: map[ring.Member]*peer{},
+		peers: map[string]*peer{},
 	}
 	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics}
 	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}}
@@ -122,8 +123,8 @@ func (d *Distributor) Close() error {
 	}
 	d.state = closed
 	d.retire(d.route.Swap(nil))
-	for m, p := range d.peers {
-		delete(d.peers, m)
+	for id, p := range d.peers {
+		delete(d.peers, id)
 		d.part(p)
 	}
 	d.mu.Unlock()
@@ -175,13 +176,13 @@ func (d *Distributor) reroute() (*route, error) {
 	r := &route{placement: p, peers: make([]*peer, len(members))}
 	for i, m := range members {
 		r.peers[i] = d.peer(m)
-		r.undialed = r.undialed || r.peers[i].writer == nil
+		r.undialed = r.undialed || !r.peers[i].reaches(m.Addr)
 	}
 	d.route.Store(r)
 	d.retire(old)
-	for m, p := range d.peers {
+	for id, p := range d.peers {
 		if !slices.Contains(r.peers, p) {
-			delete(d.peers, m)
+			delete(d.peers, id)
 			d.part(p)
 		}
 	}
@@ -198,22 +199,28 @@ func (d *Distributor) retire(r *route) {
 	r.mu.Unlock()
 }
 
-// peer gives the running peer of m, or one that refuses while m cannot be dialed. With d.mu held.
+// peer gives the running peer of m, or one that refuses while m cannot be dialed. A member that has come back under another
+// address keeps its peer, and what waits there for it. With d.mu held.
 func (d *Distributor) peer(m ring.Member) *peer {
-	if p := d.peers[m]; p != nil && p.writer != nil {
+	p := d.peers[m.ID]
+	if p != nil && p.reaches(m.Addr) {
 		return p
 	}
 	w, err := d.dial(m)
-	p := newPeer(d, m, w)
+	if p == nil {
+		p = newPeer(d, m.ID)
+		d.peers[m.ID] = p
+	}
 	if err != nil {
-		p.writer, p.undialed = nil, err
-		if d.peers[m] == nil {
+		if p.undial(err) {
 			d.log.Error("member cannot be dialed", "member", m.ID, "address", m.Addr, "err", err)
 		}
-	} else {
-		p.start()
+		return p
 	}
-	d.peers[m] = p
+	if old := p.connect(m.Addr, w); old != nil {
+		d.log.Info("member has another address", "member", m.ID, "address", m.Addr)
+		d.leave.Go(func() { d.hangUp(old) })
+	}
 	return p
 }
 
@@ -221,23 +228,25 @@ func (d *Distributor) peer(m ring.Member) *peer {
 func (d *Distributor) part(p *peer) {
 	d.leave.Go(func() {
 		p.close()
-		d.forget(p.member.ID)
-		if c, ok := p.writer.(io.Closer); ok {
-			if err := c.Close(); err != nil {
-				d.log.Warn("connection to a member did not close cleanly", "member", p.member.ID, "err", err)
-			}
-		}
+		d.forget(p.id)
+		d.hangUp(p.writer)
 	})
+}
+
+// hangUp closes the writer of a member that is not there any more.
+func (d *Distributor) hangUp(w Writer) {
+	if c, ok := w.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			d.log.Warn("connection to a member did not close cleanly", "err", err)
+		}
+	}
 }
 
 // forget drops the metrics of a member, unless it is back.
 func (d *Distributor) forget(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for m := range d.peers {
-		if m.ID == id {
-			return
-		}
+	if d.peers[id] == nil {
+		d.metrics.forget(id)
 	}
-	d.metrics.forget(id)
 }

@@ -99,6 +99,13 @@ func (m *fakeMember) count() (series, writes int) {
 	return series, m.writes
 }
 
+// hungUp is how often the writer was closed.
+func (m *fakeMember) hungUp() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
 func (m *fakeMember) has(labels []byte) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -8,26 +8,27 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
-	"github.com/hearth-metrics/hearth/ring"
 )
 
 // peer is one member as a distributor sees it: a bounded queue, the goroutines that empty it, and the shards that wait
 // for another try. Queue and retries share one bound; shards in the queue come first.
 type peer struct {
-	d        *Distributor
-	member   ring.Member
-	writer   Writer // nil while the member cannot be dialed
-	undialed error  // why
-	local    bool
-	metrics  memberMetrics
+	d       *Distributor
+	id      string // the member's
+	local   bool   // the writer is Local; false if it could not be dialed at first
+	metrics memberMetrics
 
 	ctx    context.Context // of all writes
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	ready   sync.Cond  // queue or closing changed
-	late    sync.Cond  // retries or closing changed
+	mu       sync.Mutex // guards what follows
+	addr     string     // that writer reaches
+	writer   Writer     // nil until the member could be dialed
+	undialed error      // why it cannot be dialed at the address it has now; nil if it can
+
+	ready   sync.Cond // queue or closing changed
+	late    sync.Cond // retries or closing changed
 	queue   fifo
 	retries fifo
 	batches int   // in queue, retries and being written
@@ -47,19 +48,47 @@ type replica struct {
 	next  *replica
 }
 
-func newPeer(d *Distributor, m ring.Member, w Writer) *peer {
-	p := &peer{d: d, member: m, writer: w, metrics: d.metrics.member(m.ID), closing: make(chan struct{})}
-	_, p.local = w.(Local)
+// newPeer makes a peer that takes nothing until it is connected.
+func newPeer(d *Distributor, id string) *peer {
+	p := &peer{d: d, id: id, metrics: d.metrics.member(id), closing: make(chan struct{})}
 	p.ready.L, p.late.L = &p.mu, &p.mu
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
-func (p *peer) start() {
-	for range p.d.opts.MemberConcurrency {
-		p.done.Go(p.work)
+// reaches reports whether p has a writer for addr.
+func (p *peer) reaches(addr string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.writer != nil && p.addr == addr
+}
+
+// undial notes why the member cannot be dialed, and reports whether that is news.
+func (p *peer) undial(err error) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news = p.undialed == nil
+	p.undialed = err
+	return news
+}
+
+// connect makes w, which reaches addr, the writer from here on, and returns the one before, which has calls under way.
+// What is queued and waits for a retry goes to the new one.
+func (p *peer) connect(addr string, w Writer) (before Writer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before = p.writer
+	if before == nil {
+		if p.undialed == nil { // else writes know p already
+			_, p.local = w.(Local)
+		}
+		for range p.d.opts.MemberConcurrency {
+			p.done.Go(p.work)
+		}
+		p.done.Go(p.retry)
 	}
-	p.done.Go(p.retry)
+	p.addr, p.writer, p.undialed = addr, w, nil
+	return before
 }
 
 // close waits for the shards in the queue, up to the write timeout, and drops those that wait for a retry.
@@ -87,10 +116,11 @@ func (p *peer) isClosing() bool {
 
 // enqueue takes r, or says at once why not. What it refuses is not on the account.
 func (p *peer) enqueue(r *replica) error {
+	p.mu.Lock()
 	if p.writer == nil {
+		defer p.mu.Unlock()
 		return errs.E(errs.Unavailable, "member cannot be dialed: %w", p.undialed)
 	}
-	p.mu.Lock()
 	evicted := p.makeRoom(r.bytes)
 	full := p.over(r.bytes)
 	if !full {
@@ -105,7 +135,7 @@ func (p *peer) enqueue(r *replica) error {
 		p.drop(r, "evicted")
 	}
 	if full {
-		p.d.metrics.dropped.WithLabelValues(p.member.ID, "queue full").Inc()
+		p.d.metrics.dropped.WithLabelValues(p.id, "queue full").Inc()
 		return errs.E(errs.Unavailable, "the queue of this member is full")
 	}
 	return nil
@@ -195,7 +225,7 @@ func (p *peer) settle(r *replica, failures []wire.Failure, err error) (kept bool
 
 // drop gives r up for good. It is off the account already.
 func (p *peer) drop(r *replica, reason string) {
-	p.d.metrics.dropped.WithLabelValues(p.member.ID, reason).Inc()
+	p.d.metrics.dropped.WithLabelValues(p.id, reason).Inc()
 	r.write.release()
 }
 
@@ -273,9 +303,12 @@ func (p *peer) send(r *replica) ([]wire.Failure, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.d.opts.WriteTimeout)
 	defer cancel()
 	start := time.Now()
-	failures, err := p.writer.Write(ctx, r.shard)
+	p.mu.Lock()
+	writer := p.writer
+	p.mu.Unlock()
+	failures, err := writer.Write(ctx, r.shard)
 	p.d.metrics.time.Observe(time.Since(start).Seconds())
-	p.d.metrics.writes.WithLabelValues(p.member.ID, errs.KindOf(err).String()).Inc()
+	p.d.metrics.writes.WithLabelValues(p.id, errs.KindOf(err).String()).Inc()
 	p.notice(err)
 	return failures, err
 }
@@ -284,14 +317,14 @@ func (p *peer) send(r *replica) ([]wire.Failure, error) {
 func (p *peer) notice(err error) {
 	failing := retryable(errs.KindOf(err))
 	p.mu.Lock()
-	changed := failing != p.failing
+	changed, addr := failing != p.failing, p.addr
 	p.failing = failing
 	p.mu.Unlock()
 	switch {
 	case changed && failing:
-		p.d.log.Warn("member does not take writes", "member", p.member.ID, "address", p.member.Addr, "err", err)
+		p.d.log.Warn("member does not take writes", "member", p.id, "address", addr, "err", err)
 	case changed:
-		p.d.log.Info("member takes writes again", "member", p.member.ID, "address", p.member.Addr)
+		p.d.log.Info("member takes writes again", "member", p.id, "address", addr)
 	}
 }
 

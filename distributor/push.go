@@ -246,10 +246,10 @@ func (w *write) missed(t *tally, kind errs.Kind, ended error) string {
 		return fmt.Sprintf("the ring has %d of the %d members that must store it", t.replicas, w.need)
 	case t.lost > 0:
 		c := &w.causes[t.lost-1]
-		why = fmt.Sprintf(": member %s: %s", c.peer.member.ID, c.Reason)
+		why = fmt.Sprintf(": member %s: %s", c.peer.id, c.Reason)
 	case t.final > 0:
 		c := &w.causes[t.final-1]
-		why = fmt.Sprintf(": member %s: %s", c.peer.member.ID, c.Reason)
+		why = fmt.Sprintf(": member %s: %s", c.peer.id, c.Reason)
 	}
 	if ended != nil && kind == errs.Unavailable {
 		why += "; " + ended.Error()

@@ -395,6 +395,50 @@ func TestMembersComeAndGo(t *testing.T) {
 	})
 }
 
+// A receiver that comes back under another address, as a restarted pod does, gets what it missed.
+func TestMemberWithAnotherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(3, "a", "b", "c"), DefaultOptions())
+		before := c.member("a")
+		before.become(down)
+		c.push(batch(5))
+		synctest.Wait()
+		after := &fakeMember{series: map[string]int{}, metadata: map[string]int{}}
+		dials := map[string]int{}
+		fault := errors.New("no such host")
+		c.Distributor.dial = func(m ring.Member) (Writer, error) {
+			dials[m.Addr]++
+			if m.Addr == "elsewhere:10901" {
+				return after, fault
+			}
+			return c.dial(m)
+		}
+		moved := newFakeRing(3, "a", "b", "c")
+		moved.members[0].Addr = "elsewhere:10901"
+		c.place.Store(moved)
+		for range 3 {
+			c.push(batch(5))
+		}
+		if dials["elsewhere:10901"] != 1 || before.hungUp() != 0 {
+			t.Errorf("an address that cannot be dialed: %d dials within one moment, writer of the old one closed %d times", dials["elsewhere:10901"], before.hungUp())
+		}
+		fault = nil
+		time.Sleep(2 * time.Second)
+		c.push(batch(5))
+		time.Sleep(10 * time.Second)
+		if series, _ := after.count(); series != 25 {
+			t.Errorf("the member under its new address has %d series, want 25", series)
+		}
+		if len(dials) != 1 || before.hungUp() != 1 || after.hungUp() != 0 {
+			t.Errorf("dials %v, closed %d and %d times", dials, before.hungUp(), after.hungUp())
+		}
+		c.close()
+		if after.hungUp() != 1 {
+			t.Errorf("the writer was closed %d times", after.hungUp())
+		}
+	})
+}
+
 func TestMemberThatCannotBeDialedIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, newFakeRing(3, "a", "b", "c"), DefaultOptions())
