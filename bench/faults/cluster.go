@@ -25,7 +25,7 @@ const (
 // node is one process and how to start it again.
 type node struct {
 	name, path, dir, workDir string
-	http                     string
+	http, grpc               string
 	args                     []string
 	process                  *server.Process
 }
@@ -42,7 +42,8 @@ type cluster struct {
 	receivers   []*node
 	proxies     []*proxy // of the dark member
 	writeURL    string
-	limited     bool // the disk of the full member is a small one
+	reading     *reading // nil while nobody does
+	limited     bool     // the disk of the full member is a small one
 
 	mu sync.Mutex // guards the nodes' processes, which a fault replaces
 }
@@ -90,7 +91,7 @@ func (c *cluster) plan(hearth string) error {
 			name, role = "distributor", "distributor"
 		}
 		at := func(n int) string { return server.Address(ports[n]) }
-		n := &node{name: name, path: hearth, workDir: c.dir, dir: filepath.Join(c.dir, name), http: at(0)}
+		n := &node{name: name, path: hearth, workDir: c.dir, dir: filepath.Join(c.dir, name), http: at(0), grpc: at(1)}
 		gossip := at(3)
 		n.args = []string{role, "--http-address=" + at(0), "--grpc-address=" + at(1), "--remote-write.address=" + at(2), "--gossip.address=" + gossip,
 			"--gossip.instance-id=" + name, "--receive.replication-factor=" + strconv.Itoa(members), "--log.level=warn"}
@@ -145,6 +146,7 @@ func (c *cluster) limitDisk() error {
 
 // close ends all processes and removes what they kept.
 func (c *cluster) close() error {
+	_ = c.stopReading() // it has not ended by itself: there is an error already
 	for _, n := range c.nodes() {
 		if n != nil && n.process != nil {
 			n.process.Signal(syscall.SIGCONT)

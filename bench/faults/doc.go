@@ -1,4 +1,5 @@
-// Command faults measures what the writers of a cluster notice of a member that is stopped, dark, full, damaged or dead.
+// Command faults measures what the writers of a cluster notice of a member that is stopped, dark, full, damaged or dead, and
+// of heavy queries.
 //
 //	make bench-faults
 //	go run ./bench/faults -hearth bin/hearth -only 'stopped|dark'

@@ -33,6 +33,9 @@ func faults() []fault {
 		{name: "corrupt WAL", what: "SIGKILL, the middle of one tenant's WAL is overwritten, started again at once", member: 1, begin: corruptWAL},
 		{name: "unopenable TSDB", what: "SIGKILL, one tenant's WAL is a file where a directory should be, started again at once; then the WAL is put back",
 			member: 1, begin: hideWAL, end: showWAL},
+		{name: "heavy reads", what: "no fault of a member: 20 queries at a time, each of every sample of a tenant, by a querier of the lowest priority", member: 1,
+			begin: func(c *cluster, _ *node) error { return c.startReading() },
+			end:   func(c *cluster, _ *node) error { return c.stopReading() }},
 	}
 }
 

@@ -19,11 +19,11 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var out, log strings.Builder
-	args := []string{"-hearth", hearth, "-only", "stopped|dark", "-series", "400", "-per-request", "50", "-interval", "400ms", "-calm", "1s", "-lasts", "1500ms"}
+	args := []string{"-hearth", hearth, "-only", "stopped|dark|heavy", "-series", "400", "-per-request", "50", "-interval", "400ms", "-calm", "1s", "-lasts", "1500ms"}
 	if err := run(context.Background(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}
-	for _, name := range []string{"| stopped |", "| dark |"} {
+	for _, name := range []string{"| stopped |", "| dark |", "| heavy reads |"} {
 		row := out.String()[max(0, strings.Index(out.String(), name)):]
 		row, _, _ = strings.Cut(row, "\n")
 		if !strings.HasPrefix(row, name) || !strings.Contains(row, "| **0** of ") || strings.Contains(row, "never") {
