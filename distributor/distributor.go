@@ -50,7 +50,7 @@ type Distributor struct {
 	mu     sync.Mutex // guards what follows
 	state  state
 	peers  map[string]*peer // by the member's ID
-	redial time.Time // when members that could not be dialed are tried again
+	redial time.Time        // when members that could not be dialed are tried again
 	leave  sync.WaitGroup
 	end    context.CancelFunc // of what runs in the background; nil before Open
 }
