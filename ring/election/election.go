@@ -14,6 +14,9 @@ package election
 
 import "time"
 
+// MaxName is how many bytes the name of a cluster or replica may have: they are gossiped.
+const MaxName = 256
+
 // State is the election of one cluster of replicas, as processes tell each other. Numbers are versions: Unix milliseconds,
 // or more where a clock was behind what is known. The zero State is no election.
 type State struct {
@@ -21,8 +24,10 @@ type State struct {
 	Replica string `json:"replica"`
 	// Elected is when it was elected; the newer of two elections wins.
 	Elected int64 `json:"elected"`
-	// Received is when its samples were last received, by the last process that said so.
+	// Received is when samples of it were last stored, by the last process that said so.
 	Received int64 `json:"received"`
+	// Sample is the time of the newest of its samples that was stored, in Unix milliseconds by the replica's clock; 0 = not known.
+	Sample int64 `json:"sample,omitempty"`
 	// Deleted, when after Received, is when the cluster was given up because nothing was heard of it.
 	Deleted int64 `json:"deleted,omitempty"`
 }
@@ -38,7 +43,7 @@ func Merge(a, b State) State {
 		}
 		return b
 	}
-	a.Received, a.Deleted = max(a.Received, b.Received), max(a.Deleted, b.Deleted)
+	a.Received, a.Deleted, a.Sample = max(a.Received, b.Received), max(a.Deleted, b.Deleted), max(a.Sample, b.Sample)
 	return a
 }
 

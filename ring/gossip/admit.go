@@ -10,6 +10,8 @@ import (
 	dring "github.com/grafana/dskit/ring"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // admit refuses, with errs.Conflict, to join a cluster this process does not belong to: one with another replication
@@ -33,10 +35,10 @@ func (g *Gossip) candidate() process {
 
 // peers are the other processes that are alive, by id.
 func (g *Gossip) peers() []process {
-	v, now := g.view.Load(), g.opts.Now()
+	v := g.view.Load()
 	var out []process
 	for _, id := range slices.Sorted(maps.Keys(v.cluster.Processes)) {
-		if id != g.opts.Instance.ID && v.alive(id, now, g.opts.HeartbeatTimeout) {
+		if id != g.opts.Instance.ID && v.alive(id, g.opts.uptime(), g.opts.HeartbeatTimeout) {
 			out = append(out, v.cluster.Processes[id])
 		}
 	}
@@ -47,13 +49,13 @@ func (g *Gossip) peers() []process {
 // other too, the majority is the cluster; votes is what self counts in it, 0 or 1.
 func disagree(self process, peers []process, votes int) error {
 	if self.RF > 0 {
-		agree, against, one := count(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
+		agree, against, one := divide(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
 		if against > 0 && against >= agree+votes {
 			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: all members of a cluster need the same",
 				self.ID, self.RF, one.ID, one.Addr, one.RF)
 		}
 	}
-	agree, against, one := count(peers, func(p process) bool { return mustShareBucket(self, p) },
+	agree, against, one := divide(peers, func(p process) bool { return mustShareBucket(self, p) },
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
 		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: all members of a cluster need the same",
@@ -62,8 +64,8 @@ func disagree(self process, peers []process, votes int) error {
 	return nil
 }
 
-// count counts the peers that matter by whether they agree; one is the first that does not.
-func count(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
+// divide counts the peers that matter by whether they agree; one is the first that does not.
+func divide(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
 	for _, p := range peers {
 		switch {
 		case !matters(p):
@@ -131,27 +133,38 @@ func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
 	v, addr := g.view.Load(), g.local.advertised(g.opts.GRPCAddress)
 	for _, r := range v.rings {
 		x, ok := r.entries[g.opts.Instance.ID]
-		if ok && x.Addr != addr && fresh(x, g.opts.Now(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
+		if ok && x.Addr != addr && r.pulses[g.opts.Instance.ID].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
 			e, there = x, true
 		}
 	}
 	return e, there
 }
 
-// rivalry is what the keeper knows of another process that writes this one's record: the record's versions.
-type rivalry struct{ versions []int64 }
+// rivalry is what the keeper knows of another process that writes this one's record: the record's versions, and when the
+// last one came.
+type rivalry struct {
+	versions []int64
+	came     time.Duration
+}
+
+// rivalryLasts is how long after the last sign of another process with this one's id the signs are forgotten.
+const rivalryLasts = time.Minute
 
 // yields reports whether this process gives way to another live one that uses its id, as two clusters that were split
 // may find when they meet. Both write their record again whenever they see the other's; one late message is no rival,
-// three are. The one with the older data stays, of equal ones that with the smaller address; the other falls silent, and
-// says so, until somebody restarts it. Ring entries would not do as a sign: of two with one heartbeat each keeps its own.
+// three within a minute of each other are. The one with the older data stays, of equal ones that with the smaller address;
+// the other falls silent, and says so, until somebody restarts it. Ring entries would not do as a sign: of two with one
+// heartbeat each keeps its own.
 func (g *Gossip) yields() bool {
-	self := g.self()
+	self, up := g.self(), g.opts.uptime()
 	other, there := g.view.Load().cluster.Processes[self.ID]
-	if !there || other.Addr == self.Addr || slices.Contains(g.rivalry.versions, other.Updated) {
+	if !there || other.Left || other.Addr == self.Addr && other.Since == self.Since || slices.Contains(g.rivalry.versions, other.Updated) {
 		return false
 	}
-	g.rivalry.versions = append(g.rivalry.versions, other.Updated)
+	if up-g.rivalry.came > rivalryLasts {
+		g.rivalry.versions = nil
+	}
+	g.rivalry.versions, g.rivalry.came = append(g.rivalry.versions, other.Updated), up
 	if len(g.rivalry.versions) < 3 {
 		return false
 	}
@@ -168,7 +181,8 @@ func (g *Gossip) yields() bool {
 }
 
 // inspect looks whether this process still belongs here, now that it may have met others. A cluster at work is not torn
-// down: it says so loudly, is not ready, and goes on.
+// down: a process that does not belong says so loudly, is not ready, and is read only. It places nothing, since the quorum
+// that it would wait for is not the one that others rely on, and as a receiver it asks others to place nothing on it.
 func (g *Gossip) inspect() {
 	if g.isSilent() {
 		return
@@ -188,9 +202,26 @@ func (g *Gossip) setConflict(why string) {
 		g.log.Info("this process belongs to the cluster again")
 		g.conflict.Store(nil)
 		g.metrics.conflict.Set(0)
+		g.setStranger(0)
 	case why != "" && (old == nil || *old != why):
-		g.log.Error("this process does not belong to the cluster it met", "reason", why)
+		g.log.Error("this process does not belong to the cluster it met, and takes no writes", "reason", why)
 		g.conflict.Store(&why)
 		g.metrics.conflict.Set(1)
+		if old == nil {
+			g.setStranger(g.opts.Now().Unix())
+		}
 	}
 }
+
+func (g *Gossip) setStranger(since int64) {
+	g.mu.Lock()
+	g.stranger = since
+	g.mu.Unlock()
+	g.nudgeKeeper() // others are to know now
+}
+
+// refusing is a placement by which nothing is placed.
+type refusing struct{ ring.Placement }
+
+// Replicas is nobody.
+func (refusing) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return dst }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/grafana/dskit/kv/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // clusterKey is the key of the cluster value in the gossiped store.
@@ -42,6 +43,7 @@ type process struct {
 	Since    int64    `json:"since,omitempty"`     // start of its data, Unix seconds
 	ReadOnly int64    `json:"read_only,omitempty"` // since when it takes no writes, Unix seconds; 0 = it does
 	Broken   int      `json:"broken,omitempty"`    // tenants of its that are quarantined
+	Off      bool     `json:"off,omitempty"`       // its clock was found to be wrong: its times are not used
 	Left     bool     `json:"left,omitempty"`      // a tombstone
 	Updated  int64    `json:"updated"`             // version, Unix ms or more
 }
@@ -54,6 +56,8 @@ type incarnation struct {
 	Since   int64  `json:"since"`
 	Until   int64  `json:"until,omitempty"` // 0 = a member
 	Drained bool   `json:"drained,omitempty"`
+	// Off says that the member's clock was found to be wrong: when this began, and since when it is placed, is not known.
+	Off bool `json:"off,omitempty"`
 	// Placed and ReadOnly are those of ring.Incarnation; 0 = not known, and not at all.
 	Placed   int64 `json:"placed,omitempty"`
 	ReadOnly int64 `json:"read_only,omitempty"`
@@ -90,12 +94,12 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 	}
 	change := newCluster()
 	for id, p := range o.Processes {
-		if old, ok := c.Processes[id]; !ok || newer(p, old, p.Updated, old.Updated) {
+		if old, ok := c.Processes[id]; !ok && !full(c.Processes, id, maxProcesses) || ok && newer(p, old, p.Updated, old.Updated) {
 			c.Processes[id], change.Processes[id] = p, p
 		}
 	}
 	for key, i := range o.Incarnations {
-		if old, ok := c.Incarnations[key]; !ok || newer(i, old, i.Updated, old.Updated) {
+		if old, ok := c.Incarnations[key]; !ok && !full(c.Incarnations, key, maxIncarnations) || ok && newer(i, old, i.Updated, old.Updated) {
 			c.Incarnations[key], change.Incarnations[key] = i, i
 		}
 	}
@@ -104,7 +108,7 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 		if ok {
 			s = s.join(old)
 		}
-		if !ok || s != old {
+		if !ok && !full(c.Shardings, version, maxShardings) || ok && s != old {
 			c.Shardings[version], change.Shardings[version] = s, s
 		}
 	}
@@ -130,13 +134,13 @@ func (c *cluster) MergeContent() []string {
 }
 
 // RemoveTombstones drops processes that left before limit and incarnations that expired before it. The zero limit, with
-// which the store hides tombstones from readers, drops all processes that left and no incarnation.
+// which the store hides tombstones from readers, drops nothing: a record that replaces one must be newer than it.
 func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 	for id, p := range c.Processes {
 		if !p.Left {
 			continue
 		}
-		if limit.IsZero() || p.Updated < limit.UnixMilli() {
+		if !limit.IsZero() && p.Updated < limit.UnixMilli() {
 			delete(c.Processes, id)
 			removed++
 		} else {
@@ -182,21 +186,16 @@ func newCluster() *cluster {
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
-type clusterCodec struct{}
+type clusterCodec struct{ refused prometheus.Counter } // may be nil
 
 // CodecID names the form on the wire; another form gets another name.
 func (clusterCodec) CodecID() string { return "hearthCluster1" }
 
 // Decode is the inverse of Encode. An empty value is an empty cluster.
-func (clusterCodec) Decode(b []byte) (any, error) {
-	if n, err := snappy.DecodedLen(b); err != nil {
-		return nil, fmt.Errorf("cluster value: %w", err)
-	} else if n > maxCluster {
-		return nil, fmt.Errorf("cluster value of %d bytes: at most %d", n, maxCluster)
-	}
-	b, err := snappy.Decode(nil, b)
+func (k clusterCodec) Decode(b []byte) (any, error) {
+	b, err := unsnappy("cluster value", b, maxCluster)
 	if err != nil {
-		return nil, fmt.Errorf("cluster value: %w", err)
+		return nil, err
 	}
 	in, out := cluster{}, newCluster()
 	if len(b) == 0 {
@@ -205,17 +204,21 @@ func (clusterCodec) Decode(b []byte) (any, error) {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return nil, fmt.Errorf("cluster value: %w", err)
 	}
+	count(k.refused, out.take(&in, time.Now().Unix()))
+	return out, nil
+}
+
+// take takes over the entries of in, which nobody checked yet, and returns how many it left out. now is Unix seconds.
+func (c *cluster) take(in *cluster, now int64) (refused int) {
 	for id, p := range in.Processes {
 		p.ID = id
-		out.Processes[id] = p
+		in.Processes[id] = p
 	}
-	for key, i := range in.Incarnations {
-		if key == incarnationKey(i.ID, i.Since) {
-			out.Incarnations[key] = i
-		}
-	}
-	maps.Copy(out.Shardings, in.Shardings)
-	return out, nil
+	return take(c.Processes, in.Processes, maxProcesses, func(_ string, p process) bool { return p.valid(now) }) +
+		take(c.Incarnations, in.Incarnations, maxIncarnations, func(key string, i incarnation) bool {
+			return key == incarnationKey(i.ID, i.Since) && i.valid(now)
+		}) +
+		take(c.Shardings, in.Shardings, maxShardings, func(version string, s span) bool { return validText(version, maxText) && s.valid(now) })
 }
 
 // Encode writes a *cluster.

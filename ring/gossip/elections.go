@@ -10,8 +10,8 @@ import (
 	"github.com/golang/snappy"
 	"github.com/grafana/dskit/kv"
 	"github.com/grafana/dskit/kv/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring/election"
 )
@@ -26,7 +26,7 @@ func (g *Gossip) Elections() *Elections { return &Elections{g} }
 const (
 	electionsPrefix = "ha/"
 	// maxElections bounds the decoded size of one tenant's elections, in bytes.
-	maxElections = 16 << 20
+	maxElections = 64 << 20
 	// publishTimeout bounds one change of the local store, which waits for nobody.
 	publishTimeout = 5 * time.Second
 )
@@ -113,7 +113,7 @@ func (e elections) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeab
 	}
 	change := elections{}
 	for cluster, s := range o {
-		if merged := election.Merge(e[cluster], s); merged != e[cluster] {
+		if merged := election.Merge(e[cluster], s); merged != e[cluster] && !full(e, cluster, maxPairs) {
 			e[cluster], change[cluster] = merged, merged
 		}
 	}
@@ -158,32 +158,26 @@ func (e elections) Clone() memberlist.Mergeable {
 }
 
 // electionsCodec writes elections as JSON in snappy. Fields unknown to a reader are ignored.
-type electionsCodec struct{}
+type electionsCodec struct{ refused prometheus.Counter } // may be nil
 
 // CodecID names the form on the wire; another form gets another name.
 func (electionsCodec) CodecID() string { return "hearthElections1" }
 
 // Decode is the inverse of Encode. An empty value is no elections.
-func (electionsCodec) Decode(b []byte) (any, error) {
-	if n, err := snappy.DecodedLen(b); err != nil {
-		return nil, fmt.Errorf("elections: %w", err)
-	} else if n > maxElections {
-		return nil, errs.E(errs.TooLarge, "elections of %d bytes: at most %d", n, maxElections)
-	}
-	b, err := snappy.Decode(nil, b)
+func (c electionsCodec) Decode(b []byte) (any, error) {
+	b, err := unsnappy("elections", b, maxElections)
 	if err != nil {
-		return nil, fmt.Errorf("elections: %w", err)
+		return nil, err
 	}
-	out := elections{}
+	in, out := elections{}, elections{}
 	if len(b) == 0 {
 		return out, nil
 	}
-	if err := json.Unmarshal(b, &out); err != nil {
+	if err := json.Unmarshal(b, &in); err != nil {
 		return nil, fmt.Errorf("elections: %w", err)
 	}
-	if out == nil { // JSON's null
-		out = elections{}
-	}
+	now := time.Now().Unix()
+	count(c.refused, take(out, in, maxPairs, func(cluster string, s election.State) bool { return validElection(cluster, s, now) }))
 	return out, nil
 }
 

@@ -12,14 +12,14 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// forgettable is the ids to take off each role's ring: members silent for longer than after, in a view that can be
-// trusted to see who is there. For receivers, whose forgetting moves series and ends a quorum's memory, a quorum of the
+// forgettable is the ids to take off each role's ring: members from which this process waited for a heartbeat for longer
+// than after, in a view that can be trusted to see who is there. For receivers, whose forgetting moves series and ends a quorum's memory, a quorum of the
 // receivers must be alive. The other roles own nothing alone: a quorum of all members, whatever their roles, will do.
-func forgettable(v *view, now time.Time, timeout, after time.Duration) map[string][]string {
+func forgettable(v *view, up, timeout, after time.Duration) map[string][]string {
 	all, alive := map[string]bool{}, 0
 	for _, r := range v.rings {
 		for id := range r.entries {
-			if !all[id] && v.alive(id, now, timeout) {
+			if !all[id] && v.alive(id, up, timeout) {
 				alive++
 			}
 			all[id] = true
@@ -30,8 +30,8 @@ func forgettable(v *view, now time.Time, timeout, after time.Duration) map[strin
 		see, of := alive, len(all)
 		if role == RoleReceive {
 			see, of = 0, len(r.entries)
-			for _, e := range r.entries {
-				if fresh(e, now, timeout) {
+			for _, p := range r.pulses {
+				if p.fresh(up, timeout) {
 					see++
 				}
 			}
@@ -40,7 +40,7 @@ func forgettable(v *view, now time.Time, timeout, after time.Duration) map[strin
 			continue
 		}
 		for _, id := range slices.Sorted(maps.Keys(r.entries)) {
-			if !fresh(r.entries[id], now, after) {
+			if r.pulses[id].silence(up) > after {
 				out[role] = append(out[role], id)
 			}
 		}
@@ -55,10 +55,10 @@ func (g *Gossip) tidy(ctx context.Context) {
 		return
 	}
 	v := g.view.Load()
-	gone := forgettable(v, g.opts.Now(), g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
+	gone := forgettable(v, g.opts.uptime(), g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
 	for _, role := range slices.Sorted(maps.Keys(gone)) {
 		for _, id := range gone[role] {
-			err := g.drop(ctx, role, id, func(e dring.InstanceDesc) bool { return !fresh(e, g.opts.Now(), g.opts.ForgetAfter) })
+			err := g.drop(ctx, role, id, func(p pulse) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })
 			if err != nil && ctx.Err() == nil {
 				g.log.Warn("member not forgotten", "role", role, "member", id, "err", err)
 			}
@@ -70,16 +70,20 @@ func (g *Gossip) tidy(ctx context.Context) {
 	}
 }
 
-// sweep ends what refers to members that no ring knows, and did not for a while: a late message may have brought it back.
+// sweep ends what refers to members that no ring has known for a while: a late message may have brought it back.
 func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
-	v, limit := g.view.Load(), now.Add(-g.opts.ForgetAfter).UnixMilli()
+	v, up := g.view.Load(), g.opts.uptime()
+	orphaned := func(key string, version int64) bool {
+		o, ok := v.orphans[key]
+		return ok && o.version == version && up-o.came > g.opts.ForgetAfter
+	}
 	for id, p := range c.Processes {
-		if p.Updated < limit && !p.Left && !v.known(id) {
+		if orphaned("process "+id, p.Updated) && !p.Left {
 			changed = c.leave(id, now) || changed
 		}
 	}
 	for key, i := range c.Incarnations {
-		if _, ok := v.rings[RoleReceive].entries[i.ID]; i.Until == 0 && i.Updated < limit && !ok {
+		if orphaned("incarnation "+key, i.Updated) && i.Until == 0 {
 			c.end(key, now.Unix(), false, now, g.opts.HistoryRetention)
 			changed = true
 		}
@@ -97,18 +101,19 @@ func (v *view) known(id string) bool {
 	return false
 }
 
-// drop takes a member off a role's ring, if it is one and is so that cond holds. A receiver's incarnation ends with its
-// last heartbeat.
+// drop takes a member off a role's ring, if it is one and cond holds of its pulse. A receiver's incarnation ends now, not
+// with its last heartbeat: until now it was placed, and writes may have reached it that gossip did not.
 //  1. the incarnation is closed: a crash after it leaves a member that is counted as missing once more, not forgotten
 //  2. the ring entry becomes a tombstone
-func (g *Gossip) drop(ctx context.Context, role, id string, cond func(dring.InstanceDesc) bool) error {
-	e, ok := g.view.Load().rings[role].entries[id]
-	if !ok || !cond(e) {
+func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) bool) error {
+	r := g.view.Load().rings[role]
+	e, ok := r.entries[id]
+	if !ok || !cond(r.pulses[id]) {
 		return nil
 	}
 	if role == RoleReceive {
 		err := g.edit(ctx, func(c *cluster, now time.Time) bool {
-			return c.endAll(id, e.Timestamp, false, now, g.opts.HistoryRetention)
+			return c.endAll(id, now.Unix(), false, now, g.opts.HistoryRetention)
 		})
 		if err != nil {
 			return err
@@ -116,19 +121,20 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(dring.Inst
 	}
 	dropped := false
 	err := g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
-		desc := dring.GetOrCreateRingDesc(in)
-		e, ok := desc.Ingesters[id]
-		if dropped = ok && cond(e); !dropped {
+		desc := newRingValue(in)
+		now, ok := desc.Ingesters[id]
+		// One that came since the view was made is a heartbeat.
+		if dropped = ok && now.State != dring.LEFT && now.Timestamp == e.Timestamp; !dropped {
 			return nil, false, nil
 		}
-		desc.Ingesters[id] = tombstone(e, g.opts.Now().Unix())
+		desc.Ingesters[id] = tombstone(now, g.opts.Now().Unix())
 		return desc, true, nil
 	})
 	if err != nil || !dropped {
 		return err
 	}
 	g.metrics.forgotten.Inc()
-	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heartbeat", time.Unix(e.Timestamp, 0))
+	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heard", r.pulses[id].heard(g.opts.Now(), g.opts.uptime()))
 	g.refresh(ctx, role)
 	if g.view.Load().known(id) {
 		return nil
@@ -148,15 +154,15 @@ func (g *Gossip) Forget(ctx context.Context, id string) error {
 	if err := g.available(); err != nil {
 		return err
 	}
-	v, now := g.view.Load(), g.opts.Now()
+	v := g.view.Load()
 	if !v.known(id) {
 		return errs.E(errs.NotFound, "ring: no member %q", id)
 	}
-	if v.alive(id, now, g.opts.HeartbeatTimeout) {
+	if v.alive(id, g.opts.uptime(), g.opts.HeartbeatTimeout) {
 		return errs.E(errs.Conflict, "ring: member %q is alive; only members that are down can be forgotten", id)
 	}
 	for _, role := range roles {
-		err := g.drop(ctx, role, id, func(e dring.InstanceDesc) bool { return !fresh(e, g.opts.Now(), g.opts.HeartbeatTimeout) })
+		err := g.drop(ctx, role, id, func(p pulse) bool { return !p.fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) })
 		if err != nil {
 			return err
 		}

@@ -40,18 +40,22 @@ type Gossip struct {
 	local   locality
 	kvs     *memberlist.KVInitService
 	store   *memberlist.KV
-	rings   kv.Client // values of type *dring.Desc
+	rings   kv.Client // values of type ringValue
 	members kv.Client // values of type *cluster
 
 	mu     sync.Mutex // guards wanted, and the rebuilding of view and place
 	wanted dring.InstanceDesc
-	silent bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
+	// stranger is since when this process does not belong to the cluster it met, Unix seconds; 0 = it does. While it does
+	// not, it neither places series nor wants any.
+	stranger int64
+	silent   bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
 
-	settled   atomic.Bool            // the first other member was met, or is no longer waited for
-	listening atomic.Bool            // what Open sets is set
-	conflict  atomic.Pointer[string] // why this process does not belong here, nil when it does
-	nudge     chan struct{}          // asks the keeper for a beat now
-	rivalry   rivalry                // the keeper's own
+	settled   atomic.Bool               // the first other member was met, or is no longer waited for
+	listening atomic.Bool               // what Open sets is set
+	conflict  atomic.Pointer[string]    // why this process does not belong here, nil when it does
+	nudge     chan struct{}             // asks the keeper for a beat now
+	rivalry   rivalry                   // the keeper's own
+	clock     atomic.Pointer[wallClock] // never nil
 
 	// open tells the states of the life cycle: Close may be called at any time, and once.
 	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole
@@ -69,11 +73,16 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Gossip, er
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.uptime == nil {
+		start := time.Now()
+		opts.uptime = func() time.Duration { return time.Since(start) }
+	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gossip{log: log, reg: reg, opts: opts, nudge: make(chan struct{}, 1)}
 	g.metrics = newMetrics(reg, g)
+	g.clock.Store(&wallClock{})
 	g.view.Store(&view{cluster: newCluster(), rings: map[string]roleView{}})
 	empty := ring.NewTokens(nil, max(opts.ReplicationFactor, 1))
 	g.place.Store(&empty)
@@ -124,7 +133,7 @@ func (g *Gossip) listen(ctx context.Context) error {
 		return err
 	}
 	g.local = locality{endpoint: e, ips: ips}
-	cfg := kvConfig(g.opts, e)
+	cfg := kvConfig(g.opts, e, g.metrics.refused)
 	log := gokit.NewQuiet(g.log)
 	// Names of DNS metrics are not the ring's own: other users of the resolver in this process have them too.
 	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
@@ -153,7 +162,7 @@ func (g *Gossip) startStore(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if g.rings, err = memberlist.NewClient(g.store, dring.GetCodec()); err != nil {
+	if g.rings, err = memberlist.NewClient(g.store, ringCodec{}); err != nil {
 		return err
 	}
 	g.members, err = memberlist.NewClient(g.store, clusterCodec{})
@@ -162,7 +171,7 @@ func (g *Gossip) startStore(ctx context.Context) (err error) {
 }
 
 // kvConfig sets memberlist for a cluster that should notice changes within a second or two.
-func kvConfig(o Options, e endpoint) memberlist.KVConfig {
+func kvConfig(o Options, e endpoint, refused prometheus.Counter) memberlist.KVConfig {
 	var c memberlist.KVConfig
 	flagext.DefaultValues(&c) // zero queue sizes are refused
 	c.TCPTransport.BindAddrs = flagext.StringSlice{e.bindIP.String()}
@@ -187,7 +196,7 @@ func kvConfig(o Options, e endpoint) memberlist.KVConfig {
 	c.LeaveTimeout = 2 * time.Second
 	c.BroadcastTimeoutForLocalUpdatesOnShutdown = 2 * time.Second
 	c.LeftIngestersTimeout = 5 * time.Minute
-	c.Codecs = append([]codec.Codec{dring.GetCodec(), clusterCodec{}, electionsCodec{}}, o.Codecs...)
+	c.Codecs = append([]codec.Codec{ringCodec{refused}, clusterCodec{refused}, electionsCodec{refused}}, o.Codecs...)
 	return c
 }
 
@@ -230,8 +239,16 @@ func (g *Gossip) shut() error {
 // Address is the host:port at which others reach this process's gossip. It is valid after Open.
 func (g *Gossip) Address() string { return net.JoinHostPort(g.local.host, g.local.port) }
 
-// Placement is where series go now: the receivers as this process sees them. It is never nil.
-func (g *Gossip) Placement() ring.Placement { return *g.place.Load() }
+// Placement is where series go now: the receivers as this process sees them. It is never nil. While this process does not
+// belong to the cluster it met, all series go nowhere, and writes fail: what it acknowledged by its own rules would not be
+// what others rely on.
+func (g *Gossip) Placement() ring.Placement {
+	p := *g.place.Load()
+	if g.conflict.Load() != nil {
+		return refusing{p}
+	}
+	return p
+}
 
 // Client gives access to further gossiped values; c must be one of Options.Codecs. It is valid after Open.
 func (g *Gossip) Client(c codec.Codec) (kv.Client, error) { return memberlist.NewClient(g.store, c) }

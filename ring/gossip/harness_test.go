@@ -16,11 +16,23 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// clock is a wall clock that a test can advance for all members at once.
+// clock tells members the time. A test can let time pass for all of them at once.
 type clock struct{ ahead atomic.Int64 }
 
+var started = time.Now()
+
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) uptime() time.Duration   { return c.now().Sub(started) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// wrong is a clock whose wall is off, and may be set.
+type wrong struct {
+	*clock
+	off atomic.Int64
+}
+
+func (w *wrong) now() time.Time      { return w.clock.now().Add(time.Duration(w.off.Load())) }
+func (w *wrong) set(d time.Duration) { w.off.Store(int64(d)) }
 
 // instance makes the i-th instance of a test: id r<i>, in no file.
 func instance(i int) Instance {
@@ -42,7 +54,7 @@ func receiverOptions(c *clock, in Instance, zone int, join ...string) Options {
 	o.ReplicationFactor = 3
 	o.HeartbeatPeriod = 200 * time.Millisecond
 	o.HeartbeatTimeout = 2 * time.Second
-	o.Now = c.now
+	o.Now, o.uptime = c.now, c.uptime
 	return o
 }
 

@@ -46,7 +46,7 @@ func (g *Gossip) retract(ctx context.Context) error {
 		if slices.Contains(g.opts.Roles, role) {
 			continue
 		}
-		if err := g.drop(ctx, role, g.opts.Instance.ID, func(dring.InstanceDesc) bool { return true }); err != nil {
+		if err := g.drop(ctx, role, g.opts.Instance.ID, func(pulse) bool { return true }); err != nil {
 			return err
 		}
 	}
@@ -56,10 +56,12 @@ func (g *Gossip) retract(ctx context.Context) error {
 // assert writes this process's entry in a ring as it should be, with a heartbeat. It is the only way they are written.
 func (g *Gossip) assert(ctx context.Context, role string) error {
 	return g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
-		desc := dring.GetOrCreateRingDesc(in)
+		desc := newRingValue(in)
 		want := g.want(role) // here, in the transaction: a beat must not undo a Leave that overtook it
 		old, ok := desc.Ingesters[want.Id]
-		next, changed := nextEntry(old, ok, want, g.opts.Now().Unix())
+		p, met := g.view.Load().rings[role].pulses[want.Id]
+		due := !met || p.silence(g.opts.uptime()) >= time.Second
+		next, changed := nextEntry(old, ok, want, g.opts.Now().Unix(), due)
 		if !changed {
 			return nil, false, nil
 		}
@@ -76,17 +78,24 @@ func (g *Gossip) want(role string) dring.InstanceDesc {
 	if role == RoleReceive && want.State != dring.LEFT {
 		want.Tokens = g.opts.Instance.tokens()
 	}
+	if role == RoleReceive && g.stranger != 0 && !want.ReadOnly {
+		want.ReadOnly, want.ReadOnlyUpdatedTimestamp = true, g.stranger
+	}
 	return want
 }
 
 // nextEntry is what replaces old (ok: there is one) so that it says what want says, with a heartbeat at now. The store
 // keeps the entry with the newer heartbeat, in whole seconds. So a change always gets a newer one than old, if need be
-// one of the next seconds; a heartbeat alone waits for the next second: changed is false.
-func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64) (next dring.InstanceDesc, changed bool) {
+// one of the next seconds. A heartbeat alone waits for the next second (changed is false), but no longer than until due,
+// a second after the last one: when the clock was set back the next heartbeat still comes.
+func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64, due bool) (next dring.InstanceDesc, changed bool) {
 	next = want
 	next.Timestamp = now
 	if !ok {
 		return next, want.State != dring.LEFT
+	}
+	if old.State == dring.LEFT && want.State == dring.LEFT {
+		return old, false
 	}
 	if subset(old.Tokens, want.Tokens) { // tokens that another member had first, and won, are not claimed again
 		next.Tokens = old.Tokens
@@ -96,7 +105,8 @@ func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int
 		next.Timestamp = max(now, old.Timestamp+1)
 		return next, true
 	}
-	return next, now > old.Timestamp
+	next.Timestamp = max(now, old.Timestamp+1)
+	return next, now > old.Timestamp || due
 }
 
 // subset reports whether a, which is not empty, has no token that b has not. Both are sorted.
@@ -125,6 +135,7 @@ func (g *Gossip) keep(ctx context.Context) {
 		case <-g.nudge:
 		}
 		g.refresh(ctx)
+		g.lookAtClock()
 		g.beat(ctx)
 		g.inspect()
 		down = g.logDown(down)
@@ -168,16 +179,16 @@ func (g *Gossip) isSilent() bool {
 
 // logDown logs who went down and who came back since it answered was, and answers who is down.
 func (g *Gossip) logDown(was map[string]bool) (is map[string]bool) {
-	now, v := g.opts.Now(), g.view.Load()
+	now, up, v := g.opts.Now(), g.opts.uptime(), g.view.Load()
 	is = map[string]bool{}
 	for _, role := range roles {
 		for id, e := range v.rings[role].entries {
-			key := role + "/" + id
+			key, p := role+"/"+id, v.rings[role].pulses[id]
 			switch {
-			case !fresh(e, now, g.opts.HeartbeatTimeout):
+			case !p.fresh(up, g.opts.HeartbeatTimeout):
 				is[key] = true
 				if !was[key] {
-					g.log.Warn("member is down", "role", role, "member", id, "address", e.Addr, "heartbeat", time.Unix(e.Timestamp, 0))
+					g.log.Warn("member is down", "role", role, "member", id, "address", e.Addr, "heard", p.heard(now, up))
 				}
 			case was[key]:
 				g.log.Info("member is back", "role", role, "member", id)

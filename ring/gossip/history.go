@@ -23,6 +23,9 @@ func (g *Gossip) History() []ring.Incarnation {
 			Since:   time.Unix(i.Since, 0),
 			Drained: i.Drained,
 		}
+		if i.Off { // it may have samples of any time, and nobody knows when it was on the ring
+			r.Since, i.Placed = time.Time{}, 0
+		}
 		for _, at := range []struct {
 			to *time.Time
 			is int64
@@ -41,16 +44,16 @@ func (g *Gossip) History() []ring.Incarnation {
 
 // self is what this process says of itself in the cluster value.
 func (g *Gossip) self() process {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	broken := 0
-	if g.opts.Quarantined != nil {
+	if g.opts.Quarantined != nil { // asked without the lock: it has locks of its own
 		broken = len(g.opts.Quarantined())
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
-		Since: g.opts.Instance.Since.Unix(), ReadOnly: g.wanted.ReadOnlyUpdatedTimestamp, Broken: broken,
+		Since: g.opts.Instance.Since.Unix(), ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.stranger), Broken: broken, Off: g.clock.Load().off,
 	}
 }
 
@@ -69,7 +72,7 @@ func (g *Gossip) enroll(ctx context.Context) error {
 			changed = c.begin(self, g.opts.Instance.Since.Unix(), now, g.opts.HistoryRetention) || changed
 		}
 		if places(self) {
-			changed = c.assertSharding(version, now, g.opts.HistoryRetention) || changed
+			changed = c.assertSharding(version, g.clock.Load().common(g.opts.Now()), g.opts.HistoryRetention) || changed
 		}
 		return changed
 	})
@@ -80,9 +83,11 @@ func places(p process) bool {
 	return slices.Contains(p.Roles, RoleReceive) || slices.Contains(p.Roles, RoleDistributor)
 }
 
-// edit changes the cluster value by f, which reports whether it changed anything, when f changes the known one.
+// edit changes the cluster value by f, which reports whether it changed anything, when f changes the known one. What f is
+// given as now is not before what most members call so.
 func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) bool) error {
-	if !f(g.view.Load().cluster.clone(), g.opts.Now()) {
+	latest := func() time.Time { return g.clock.Load().latest(g.opts.Now()) }
+	if !f(g.view.Load().cluster.clone(), latest()) {
 		return nil
 	}
 	err := g.members.CAS(ctx, clusterKey, func(in any) (any, bool, error) {
@@ -90,7 +95,7 @@ func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) boo
 		if c == nil {
 			c = newCluster()
 		}
-		if !f(c, g.opts.Now()) {
+		if !f(c, latest()) {
 			return nil, false, nil
 		}
 		return c, true, nil
@@ -126,22 +131,20 @@ func (c *cluster) leave(id string, now time.Time) (changed bool) {
 	return true
 }
 
-// begin opens the incarnation of p that began at since, and closes p's others: that data is gone, its disk was replaced.
+// begin opens the incarnation of p that began at since, and closes p's others now: that data is gone, its disk was replaced.
+// When exactly is not known: since may be by another clock than the one that will judge.
 func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duration) (changed bool) {
 	key := incarnationKey(p.ID, since)
 	for k, i := range c.Incarnations {
 		if i.ID != p.ID || k == key || i.Until != 0 {
 			continue
 		}
-		until := since
-		if until <= i.Since { // an older disk came back
-			until = now.Unix()
-		}
-		c.end(k, until, false, now, keep)
+		c.end(k, now.Unix(), false, now, keep)
 		changed = true
 	}
 	old, ok := c.Incarnations[key]
-	next := incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Placed: old.Placed, ReadOnly: p.ReadOnly}
+	next := incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Placed: old.Placed, ReadOnly: p.ReadOnly,
+		Off: old.Off || p.Off}
 	if !ok || old.Until != 0 || old.Zone != p.Zone || old.ReadOnly != 0 && p.ReadOnly == 0 {
 		next.Placed = now.Unix() // it was not on the ring in this way before
 	}

@@ -39,16 +39,18 @@ func (g *Gossip) recall(ctx context.Context) error {
 		g.log.Error("history of receivers not read, past incomplete answers may go unnoticed", "path", path, "err", err)
 		return nil
 	}
+	checked := newCluster()
+	checked.take(&cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings}, g.opts.Now().Unix())
 	return g.edit(ctx, func(c *cluster, now time.Time) (changed bool) {
-		for key, i := range kept.Incarnations {
+		for key, i := range checked.Incarnations {
 			old, ok := c.Incarnations[key]
 			expired := i.Until != 0 && i.Expires < now.Unix()
-			if key == incarnationKey(i.ID, i.Since) && !expired && (!ok || newer(i, old, i.Updated, old.Updated)) {
+			if !expired && (!ok || newer(i, old, i.Updated, old.Updated)) {
 				c.Incarnations[key] = i
 				changed = true
 			}
 		}
-		for version, s := range kept.Shardings {
+		for version, s := range checked.Shardings {
 			old, ok := c.Shardings[version]
 			if ok {
 				s = s.join(old)

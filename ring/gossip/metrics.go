@@ -11,6 +11,7 @@ type metrics struct {
 	compiled  prometheus.Counter     // placements swapped in
 	forgotten prometheus.Counter     // members this process took off a ring
 	failed    prometheus.Counter     // heartbeats it could not write
+	refused   prometheus.Counter     // gossiped entries that were left out
 	conflict  prometheus.Gauge       // 1 while it does not belong here
 	joins     *prometheus.CounterVec // attempts by outcome: reached, failed
 }
@@ -24,8 +25,10 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
 		compiled:  f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_placements_total", Help: "Placements compiled because the receivers changed."}),
 		forgotten: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_forgotten_members_total", Help: "Members this process took off a ring."}),
 		failed:    f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_heartbeat_failures_total", Help: "Heartbeats that could not be written."}),
-		conflict:  f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict", Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
-		joins:     f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_ring_joins_total", Help: "Attempts to reach the members to join, by outcome."}, []string{"outcome"}),
+		refused: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_refused_entries_total",
+			Help: "Entries of gossiped values that were left out because they are over a bound: names, addresses, times or tokens that no member has."}),
+		conflict: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict", Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
+		joins:    f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_ring_joins_total", Help: "Attempts to reach the members to join, by outcome."}, []string{"outcome"}),
 	}
 }
 
@@ -35,6 +38,7 @@ type memberCollector struct{ g *Gossip }
 var (
 	membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
 	factorDesc  = prometheus.NewDesc("hearth_ring_replication_factor", "Copies of each series.", nil, nil)
+	skewDesc    = prometheus.NewDesc("hearth_ring_clock_skew_seconds", "How far this process's clock is ahead of those of most members; 0 while it is within a minute.", nil, nil)
 	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver is the primary of.", nil, nil)
 )
 
@@ -43,11 +47,13 @@ func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- membersDesc
 	ch <- factorDesc
 	ch <- shareDesc
+	ch <- skewDesc
 }
 
 // Collect is for prometheus.Collector.
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
+	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, -c.g.clock.Load().skew.Seconds())
 	if share, ok := c.g.view.Load().rings[RoleReceive].shares[c.g.opts.Instance.ID]; ok {
 		ch <- prometheus.MustNewConstMetric(shareDesc, prometheus.GaugeValue, share)
 	}

@@ -66,10 +66,10 @@ type Options struct {
 
 	// HeartbeatPeriod is the time between heartbeats. They count whole seconds.
 	HeartbeatPeriod time.Duration
-	// HeartbeatTimeout is the age of a heartbeat from which a member is Down. The age is by the reader's clock: clocks
-	// must agree to a second or two.
+	// HeartbeatTimeout is how long after its last heartbeat came here a member is Down.
 	HeartbeatTimeout time.Duration
-	// ForgetAfter is the age of a heartbeat from which a member is taken off the ring and its series move to others.
+	// ForgetAfter is for how long this process must have waited for a member's next heartbeat before it takes the member off
+	// the ring and its series move to others.
 	ForgetAfter time.Duration
 	// HistoryRetention is how long a closed incarnation is remembered; at least as long as receivers keep data.
 	HistoryRetention time.Duration
@@ -86,9 +86,15 @@ type Options struct {
 
 	// Codecs are those of further values to be gossiped, reached through Client.
 	Codecs []codec.Codec
-	// Now is the clock, nil for time.Now.
+	// Now is the wall clock, nil for time.Now. It may be wrong, and may be set: what it says is shown, and orders entries,
+	// but how long ago something happened is told by a clock of the process's own.
 	Now func() time.Time
+	// uptime is that clock, for tests: the time since any fixed moment. nil = since New.
+	uptime func() time.Duration
 }
+
+// maxRF is the largest replication factor.
+const maxRF = 64
 
 // Quarantine is a tenant whose data a process cannot use.
 type Quarantine struct {
@@ -162,8 +168,8 @@ func (o Options) Validate() error {
 	if o.ReplicationFactor < 0 || o.ReplicationFactor == 0 && slices.Contains(o.Roles, RoleReceive) {
 		fault("replication factor %d: must be at least 1", o.ReplicationFactor)
 	}
-	if o.ReplicationFactor > 64 {
-		fault("replication factor %d: must be at most 64", o.ReplicationFactor)
+	if o.ReplicationFactor > maxRF {
+		fault("replication factor %d: must be at most %d", o.ReplicationFactor, maxRF)
 	}
 	for _, d := range []struct {
 		name string

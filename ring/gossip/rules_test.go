@@ -23,7 +23,7 @@ func TestNextEntry(t *testing.T) {
 
 	f := func(name string, old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now, wantTS int64, wantTokens []uint32) {
 		t.Helper()
-		got, changed := nextEntry(old, ok, want, now)
+		got, changed := nextEntry(old, ok, want, now, false)
 		if changed != (wantTS != 0) {
 			t.Fatalf("%s: changed=%v", name, changed)
 		}
@@ -40,41 +40,44 @@ func TestNextEntry(t *testing.T) {
 	f("change later", at(base, 50), true, moved, 60, 60, base.Tokens)
 	f("a token was lost to another member", at(lost, 50), true, base, 52, 52, lost.Tokens)
 	f("leave", at(base, 50), true, left, 50, 51, nil)
+	f("left, and said so", at(left, 50), true, left, 60, 0, nil)
+	f("back after it was forgotten, clock went back", at(left, 50), true, base, 40, 51, base.Tokens)
+	if got, changed := nextEntry(at(base, 50), true, base, 40, true); !changed || got.Timestamp != 51 {
+		t.Fatalf("a second after the last heartbeat, clock went back: changed=%v, timestamp %d", changed, got.Timestamp)
+	}
 	f("left already", dring.InstanceDesc{}, false, left, 50, 0, nil)
 }
 
 func TestStateOf(t *testing.T) {
-	now := time.Unix(100, 0)
-	f := func(state dring.InstanceState, readOnly bool, heartbeat int64, want ring.State) {
+	f := func(state dring.InstanceState, readOnly bool, silence time.Duration, want ring.State) {
 		t.Helper()
-		e := dring.InstanceDesc{State: state, ReadOnly: readOnly, Timestamp: heartbeat}
-		if got := stateOf(e, now, 8*time.Second); got != want {
-			t.Fatalf("%s read-only=%v heartbeat=%d: got %s, want %s", state, readOnly, heartbeat, got, want)
+		e := dring.InstanceDesc{State: state, ReadOnly: readOnly}
+		if got := stateOf(e, pulse{came: time.Hour}, time.Hour+silence, 8*time.Second); got != want {
+			t.Fatalf("%s read-only=%v silent for %s: got %s, want %s", state, readOnly, silence, got, want)
 		}
 	}
-	f(dring.ACTIVE, false, 100, ring.Active)
-	f(dring.ACTIVE, false, 92, ring.Active)
-	f(dring.ACTIVE, false, 91, ring.Down)
-	f(dring.ACTIVE, true, 99, ring.ReadOnly)
-	f(dring.ACTIVE, true, 9, ring.Down)
-	f(dring.LEAVING, true, 99, ring.Leaving)
-	f(dring.LEAVING, false, 91, ring.Down)
-	f(dring.ACTIVE, false, 101, ring.Active)
+	f(dring.ACTIVE, false, 0, ring.Active)
+	f(dring.ACTIVE, false, 8*time.Second, ring.Active)
+	f(dring.ACTIVE, false, 9*time.Second, ring.Down)
+	f(dring.ACTIVE, true, time.Second, ring.ReadOnly)
+	f(dring.ACTIVE, true, time.Minute, ring.Down)
+	f(dring.LEAVING, true, time.Second, ring.Leaving)
+	f(dring.LEAVING, false, 9*time.Second, ring.Down)
 }
 
-// viewOf makes a view from lines "role: id=age id=age", ages in seconds at second 10000.
+// viewOf makes a view from lines "role: id=silence id=silence", as it is after 10000 seconds.
 func viewOf(lines ...string) *view {
 	v := &view{rings: map[string]roleView{}, cluster: newCluster()}
 	for _, l := range lines {
 		role, members, _ := strings.Cut(l, ": ")
-		r := roleView{entries: map[string]dring.InstanceDesc{}}
+		r := roleView{entries: map[string]dring.InstanceDesc{}, pulses: map[string]pulse{}}
 		for _, m := range strings.Fields(members) {
 			id, age, _ := strings.Cut(m, "=")
 			d, err := time.ParseDuration(age)
 			if err != nil {
 				panic(err)
 			}
-			r.entries[id] = dring.InstanceDesc{Id: id, Timestamp: 10000 - int64(d/time.Second)}
+			r.entries[id], r.pulses[id] = dring.InstanceDesc{Id: id}, pulse{came: 10000*time.Second - d}
 		}
 		v.rings[role] = r
 	}
@@ -84,7 +87,7 @@ func viewOf(lines ...string) *view {
 func TestForgettable(t *testing.T) {
 	f := func(want map[string][]string, lines ...string) {
 		t.Helper()
-		got := forgettable(viewOf(lines...), time.Unix(10000, 0), 8*time.Second, 15*time.Minute)
+		got := forgettable(viewOf(lines...), 10000*time.Second, 8*time.Second, 15*time.Minute)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q: got %v, want %v", lines, got, want)
 		}

@@ -44,7 +44,8 @@ func (c *cluster) assertSharding(version string, now time.Time, keep time.Durati
 	return true
 }
 
-// shardedSince is since when all processes have placed by version and no other one; false when they do not now.
+// shardedSince is since when all processes have placed by version and no other one; false when they do not now. What
+// another clock calls later than now was said by now.
 func (c *cluster) shardedSince(version string, now time.Time) (time.Time, bool) {
 	mine, ok := c.Shardings[version]
 	if !ok || mine.Last < now.Add(-assertHolds).Unix() {
@@ -52,7 +53,7 @@ func (c *cluster) shardedSince(version string, now time.Time) (time.Time, bool) 
 	}
 	since := time.Unix(mine.First, 0)
 	for other, s := range c.Shardings {
-		if until := time.Unix(s.Last, 0).Add(assertHolds); other != version && until.After(since) {
+		if until := time.Unix(min(s.Last, now.Unix()), 0).Add(assertHolds); other != version && until.After(since) {
 			since = until
 		}
 	}

@@ -14,11 +14,13 @@ import (
 type view struct {
 	rings   map[string]roleView
 	cluster *cluster
+	orphans map[string]orphan // by kind and key: entries of cluster about members that no ring knows
 }
 
 // roleView is one ring.
 type roleView struct {
 	entries map[string]dring.InstanceDesc // without those that left
+	pulses  map[string]pulse              // of entries
 	ids     []string                      // sorted
 	shares  map[string]float64            // by id
 }
@@ -50,7 +52,7 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 			continue
 		}
 		if val, err := g.rings.Get(ctx, role); err == nil {
-			v.rings[role] = newRoleView(dring.GetOrCreateRingDesc(val), old.rings[role])
+			v.rings[role] = newRoleView(newRingValue(val), old.rings[role], g.opts.Now(), g.opts.uptime())
 		}
 	}
 	if wants(clusterKey) {
@@ -58,14 +60,54 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 			v.cluster = val.(*cluster)
 		}
 	}
+	v.orphans = v.findOrphans(old, g.opts.uptime())
 	g.view.Store(v)
 	g.logChanges(old, v)
 	g.compile(old, v)
 }
 
-// newRoleView makes a view of desc, which it keeps. What is costly is taken from old when the tokens are the same.
-func newRoleView(desc *dring.Desc, old roleView) roleView {
-	r := roleView{entries: desc.Ingesters}
+// orphan is an entry of the cluster value about a member that no ring knows, by its version, and since when it is one by
+// Gossip.uptime.
+type orphan struct {
+	version int64
+	came    time.Duration
+}
+
+// findOrphans are those of v; old has those found before.
+func (v *view) findOrphans(old *view, up time.Duration) map[string]orphan {
+	found := map[string]orphan{}
+	note := func(key string, version int64) {
+		o, ok := old.orphans[key]
+		if !ok || o.version != version {
+			o = orphan{version, up}
+		}
+		found[key] = o
+	}
+	for id, p := range v.cluster.Processes {
+		if !p.Left && !v.known(id) {
+			note("process "+id, p.Updated)
+		}
+	}
+	for key, i := range v.cluster.Incarnations {
+		if _, ok := v.rings[RoleReceive].entries[i.ID]; i.Until == 0 && !ok {
+			note("incarnation "+key, i.Updated)
+		}
+	}
+	return found
+}
+
+// newRoleView makes a view of value, which it keeps, as it is at now. What is costly is taken from old when the tokens are
+// the same.
+func newRoleView(value ringValue, old roleView, now time.Time, up time.Duration) roleView {
+	r := roleView{entries: value.Ingesters, pulses: make(map[string]pulse, len(value.Ingesters))}
+	for id, e := range r.entries {
+		if e.State == dring.LEFT {
+			delete(r.entries, id)
+			continue
+		}
+		p, met := old.pulses[id]
+		r.pulses[id] = p.listen(e, met, now, up)
+	}
 	if sameTokens(r.entries, old.entries) {
 		r.ids, r.shares = old.ids, old.shares
 		return r
@@ -145,7 +187,7 @@ func (g *Gossip) logChanges(old, v *view) {
 			case o.Addr != e.Addr:
 				g.log.Info("member moved", "role", role, "member", id, "address", e.Addr, "was", o.Addr)
 			case o.State != e.State || o.ReadOnly != e.ReadOnly:
-				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, g.opts.Now(), g.opts.HeartbeatTimeout).String())
+				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, v.rings[role].pulses[id], g.opts.uptime(), g.opts.HeartbeatTimeout).String())
 			}
 		}
 		for id := range was {
@@ -158,16 +200,16 @@ func (g *Gossip) logChanges(old, v *view) {
 
 // Members are the members of a role's ring, by id, as they are seen now. The caller owns the slice.
 func (g *Gossip) Members(role string) []ring.Status {
-	v, now := g.view.Load(), g.opts.Now()
+	v, now, up := g.view.Load(), g.opts.Now(), g.opts.uptime()
 	r := v.rings[role]
 	out := make([]ring.Status, 0, len(r.ids))
 	for _, id := range r.ids {
-		e := r.entries[id]
+		e, p := r.entries[id], r.pulses[id]
 		out = append(out, ring.Status{
 			Member:    memberOf(id, e),
-			State:     stateOf(e, now, g.opts.HeartbeatTimeout),
+			State:     stateOf(e, p, up, g.opts.HeartbeatTimeout),
 			HTTPAddr:  v.cluster.Processes[id].HTTPAddr,
-			Heartbeat: time.Unix(e.Timestamp, 0),
+			Heartbeat: p.heard(now, up),
 			Since:     time.Unix(e.RegisteredTimestamp, 0),
 			Share:     r.shares[id],
 		})
@@ -194,7 +236,7 @@ func (g *Gossip) replicationFactor(v *view) int {
 	}
 	votes, best := map[int]int{}, 1
 	for id, p := range v.cluster.Processes {
-		if p.RF > 0 && v.alive(id, g.opts.Now(), g.opts.HeartbeatTimeout) {
+		if p.RF > 0 && v.alive(id, g.opts.uptime(), g.opts.HeartbeatTimeout) {
 			votes[p.RF]++
 		}
 	}
@@ -213,10 +255,11 @@ func memberOf(id string, e dring.InstanceDesc) ring.Member {
 	return ring.Member{ID: id, Addr: e.Addr, Zone: e.Zone}
 }
 
-// stateOf is e's state at now. A member whose heartbeat is too old is down, whatever it said last.
-func stateOf(e dring.InstanceDesc, now time.Time, timeout time.Duration) ring.State {
+// stateOf is e's state, p being its pulse. A member that did not send a heartbeat for longer than timeout is down, whatever
+// it said last.
+func stateOf(e dring.InstanceDesc, p pulse, up, timeout time.Duration) ring.State {
 	switch {
-	case !fresh(e, now, timeout):
+	case !p.fresh(up, timeout):
 		return ring.Down
 	case e.State == dring.LEAVING:
 		return ring.Leaving
@@ -226,14 +269,10 @@ func stateOf(e dring.InstanceDesc, now time.Time, timeout time.Duration) ring.St
 	return ring.Active
 }
 
-func fresh(e dring.InstanceDesc, now time.Time, timeout time.Duration) bool {
-	return e.IsHeartbeatHealthy(timeout, now)
-}
-
 // alive reports whether a process has a fresh heartbeat in some ring.
-func (v *view) alive(id string, now time.Time, timeout time.Duration) bool {
+func (v *view) alive(id string, up, timeout time.Duration) bool {
 	for _, r := range v.rings {
-		if e, ok := r.entries[id]; ok && fresh(e, now, timeout) {
+		if p, ok := r.pulses[id]; ok && p.fresh(up, timeout) {
 			return true
 		}
 	}
