@@ -13,18 +13,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring/election"
 )
 
 // HAOptions configure the deduplication of HA pairs, which is turned on per tenant (tenant.Limits.HAPairs).
 type HAOptions struct {
-	// UpdateTimeout is how often other processes are told that the elected replica of a cluster still sends, give or take
+	// UpdateTimeout is how often other processes are told that samples of a cluster's elected replica are stored, give or take
 	// up to UpdateTimeoutJitter.
 	UpdateTimeout, UpdateTimeoutJitter time.Duration
-	// FailoverTimeout is for how long nothing must have been heard of the elected replica before another one is elected.
+	// FailoverTimeout is for how long nothing of the elected replica must have been stored before another one is elected.
 	FailoverTimeout time.Duration
 	// Elections is where processes tell each other; nil = this process takes all writes alone.
 	Elections Elections
+
+	now func() time.Time // the clock, for tests; nil = time.Now
 }
 
 // Elections carries elections of clusters between processes. What is published comes back merged (election.Merge).
@@ -58,10 +61,9 @@ func (o HAOptions) Validate() error {
 }
 
 const (
-	haTick    = time.Second      // how often is looked for what is due
-	haListen  = 5 * time.Second  // how often everything known is read again, since Watch may miss some
-	haIdle    = 30 * time.Minute // a cluster of which nothing was heard for this long is forgotten
-	haMaxName = 256              // bytes of the name of a cluster or replica: they are gossiped
+	haTick   = time.Second      // how often is looked for what is due
+	haListen = 5 * time.Second  // how often everything known is read again, since Watch may miss some
+	haIdle   = 30 * time.Minute // a cluster of which nothing was heard for this long is forgotten
 )
 
 // tracker knows which replica of each cluster is elected.
@@ -78,9 +80,19 @@ type tracker struct {
 
 // pair is a cluster of replicas.
 type pair struct {
+	name string
 	election.Known
 	told     election.State // what other processes know
+	toldAt   time.Time      // since when
 	interval time.Duration  // until they are to be told again
+}
+
+// claim is a run of series that one replica has in a batch and that are to be stored: whether they are decides who stays
+// elected.
+type claim struct {
+	pair     *pair
+	replica  string
+	from, to int
 }
 
 type haMetrics struct {
@@ -93,8 +105,12 @@ func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tr
 	f := promauto.With(reg)
 	const prefix = "hearth_distributor_ha_"
 	cluster := []string{"tenant", "cluster"}
+	now := opts.now
+	if now == nil {
+		now = time.Now
+	}
 	t := &tracker{
-		log: log, opts: opts, now: time.Now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*pair{},
+		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*pair{},
 		metrics: haMetrics{
 			dropped: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "dropped_samples_total",
 				Help: "Samples of HA pairs that were not stored since their replica is not the elected one."}, cluster),
@@ -115,39 +131,81 @@ type verdict uint8
 const (
 	haElected verdict = iota
 	haStandby
+	haWait // the elected replica's may not be stored
 	haFull // the tenant has no room for one more cluster
 	haLong // a name is too long
 )
 
-// judge says what becomes of samples of a replica of a cluster, received now.
-func (t *tracker) judge(id tenant.ID, l *tenant.Limits, cluster, replica []byte) verdict {
-	if len(cluster) > haMaxName || len(replica) > haMaxName {
-		return haLong
+// judge says what becomes of samples of a replica of a cluster, received now; newest is the time of the newest of them as
+// far as known. What it lets in comes with the pair and the replica's name for settle.
+func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, claim) {
+	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
+		return haLong, claim{}
 	}
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.tenants[id][string(cluster)]
+	p := t.tenants[id][string(m.cluster)]
 	if p == nil {
 		if l.HAClusters > 0 && len(t.tenants[id]) >= l.HAClusters {
-			return haFull
+			return haFull, claim{}
 		}
-		p = t.add(id, string(cluster))
+		p = t.add(id, string(m.cluster))
 	}
-	if p.Replica == string(replica) && !p.Gone() { // no string is made for what is known
-		p.Known, _ = election.Elect(now, p.Known, p.Replica, t.opts.FailoverTimeout)
-		return haElected
+	if p.Replica == string(m.replica) && !p.Gone() { // no string is made for what is known
+		return haElected, claim{pair: p, replica: p.Replica}
 	}
-	next, accept := election.Elect(now, p.Known, string(replica), t.opts.FailoverTimeout)
-	if !accept {
-		return haStandby
+	replica := string(m.replica)
+	next, fate := election.Judge(now, p.Known, replica, newest, t.opts.FailoverTimeout)
+	t.update(id, p, next)
+	switch fate {
+	case election.Drop:
+		return haStandby, claim{pair: p}
+	case election.Wait:
+		return haWait, claim{pair: p, replica: p.Replica}
 	}
-	t.changed(id, string(cluster), p, next)
+	return haElected, claim{pair: p, replica: replica}
+}
+
+// settle takes in what became of the series of a that were let in. r is nil when nothing was tried.
+func (t *tracker) settle(a *admission, r *Result) {
+	if len(a.claims) == 0 {
+		return
+	}
+	var failures []wire.Failure
+	if r != nil {
+		failures = r.Failures[len(a.batch.Rejected)+len(a.failures):]
+	}
+	now := t.now()
+	for _, c := range a.claims {
+		o := outcome{failed: true}
+		if r != nil {
+			o, failures = a.outcomeOf(c, failures)
+		}
+		t.mu.Lock()
+		if p := c.pair; t.tenants[a.batch.Tenant][p.name] == p {
+			switch {
+			case o.stored:
+				t.update(a.batch.Tenant, p, election.Stored(now, p.Known, c.replica, o.newest, t.opts.FailoverTimeout))
+			case o.failed:
+				p.Known = election.Failed(p.Known, c.replica)
+			}
+		}
+		t.mu.Unlock()
+	}
+}
+
+// update makes next the state of p, and has an election published. With t.mu held.
+func (t *tracker) update(id tenant.ID, p *pair, next election.Known) {
+	if next.Replica == p.Replica && next.Elected == p.Elected {
+		p.Known = next
+		return
+	}
+	t.changed(id, p.name, p, next)
 	select {
 	case t.nudge <- struct{}{}:
 	default:
 	}
-	return haElected
 }
 
 // add begins to follow a cluster. With t.mu held.
@@ -155,7 +213,7 @@ func (t *tracker) add(id tenant.ID, cluster string) *pair {
 	if t.tenants[id] == nil {
 		t.tenants[id] = map[string]*pair{}
 	}
-	p := new(pair)
+	p := &pair{name: cluster}
 	t.tenants[id][cluster] = p
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(t.tenants[id])))
 	return p
@@ -181,7 +239,9 @@ func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
 			}
 			p = t.add(id, cluster)
 		}
-		p.told = election.Merge(p.told, s)
+		if told := election.Merge(p.told, s); told != p.told {
+			p.told, p.toldAt = told, now
+		}
 		next := election.Learn(now, p.Known, s)
 		if next.Replica != p.Replica {
 			t.changed(id, cluster, p, next)
@@ -271,11 +331,13 @@ func (p *pair) due() bool {
 	case p.Replica != p.told.Replica || p.Elected != p.told.Elected:
 		return true
 	}
-	return p.Received-p.told.Received >= p.interval.Milliseconds()
+	// By this process's own clock: Received is also by clocks of others, and by this one before it was set.
+	return p.Received > p.told.Received && p.Heard.Sub(p.toldAt) >= p.interval
 }
 
 // published remembers what others know by now, and forgets the clusters that they know to be gone.
 func (t *tracker) published(id tenant.ID, states map[string]election.State) {
+	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clusters := t.tenants[id]
@@ -284,7 +346,7 @@ func (t *tracker) published(id tenant.ID, states map[string]election.State) {
 		if p == nil {
 			continue
 		}
-		p.told = election.Merge(p.told, s)
+		p.told, p.toldAt = election.Merge(p.told, s), now
 		p.interval = t.opts.UpdateTimeout + jitter(t.opts.UpdateTimeoutJitter)
 		if !p.Gone() || !p.told.Gone() {
 			continue

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/prometheus/prometheus/model/value"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring/election"
 )
 
 // The labels of HA pairs where a tenant's limits name none.
@@ -31,6 +34,7 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 		rewriter *wire.Rewriter // nil as long as nothing changes
 		last     member         // of the series before
 		fate     verdict
+		let      claim
 		judged   bool
 		dropped  int // samples of last
 	)
@@ -46,8 +50,9 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 		m, ok := named.find(labels)
 		if ok && (!judged || !bytes.Equal(m.replica, last.replica) || !bytes.Equal(m.cluster, last.cluster)) {
 			flush()
-			fate, judged = t.judge(src.Tenant, l, m.cluster, m.replica), true
-			last = m
+			newest, _ := newestOf(s)
+			fate, let = t.judge(src.Tenant, l, m, newest)
+			last, judged = m, true
 		}
 		switch {
 		case ok && fate == haElected:
@@ -58,12 +63,13 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 				}
 			}
 			rewriter.Put(i, src.Tenant, labels[:m.from], labels[m.to:])
+			a.claim(let, i)
 			continue
 		case ok && fate == haStandby:
 			dropped += samplesOf(s)
 			a.duplicate(i)
 		case ok:
-			t.refuse(a, i, l, fate, m)
+			t.refuse(a, i, l, fate, m, let.replica)
 		}
 		if rewriter != nil {
 			rewriter.Keep(i) // every series stands where it stood
@@ -76,15 +82,82 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 	}
 }
 
-// refuse takes series i out since its cluster cannot be followed.
-func (t *tracker) refuse(a *admission, i int, l *tenant.Limits, why verdict, m member) {
-	if why == haLong {
-		a.refuse(i, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", haMaxName))
-		return
+// refuse takes series i out since its cluster cannot be followed, or since nothing of elected is stored now.
+func (t *tracker) refuse(a *admission, i int, l *tenant.Limits, why verdict, m member, elected string) {
+	switch why {
+	case haLong:
+		a.refuse(i, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
+	case haWait:
+		a.refuseAs(errs.Unavailable, i, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q were not stored, so those of replica %q are not dropped: send them again",
+			a.batch.Tenant, m.cluster, elected, m.replica))
+	default:
+		a.account.lost("ha_clusters", samplesOf(&a.batch.Series[i]))
+		a.refuseAs(errs.Limited, i, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in --runtime-config.file)",
+			a.batch.Tenant, m.cluster, l.HAClusters))
 	}
-	a.account.lost("ha_clusters", samplesOf(&a.batch.Series[i]))
-	a.refuseAs(errs.Limited, i, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in --runtime-config.file)",
-		a.batch.Tenant, m.cluster, l.HAClusters))
+}
+
+// claim notes that series i was let in as c says.
+func (a *admission) claim(c claim, i int) {
+	if n := len(a.claims); n > 0 {
+		if last := &a.claims[n-1]; last.to == i && last.pair == c.pair && last.replica == c.replica {
+			last.to = i + 1
+			return
+		}
+	}
+	c.from, c.to = i, i+1
+	a.claims = append(a.claims, c)
+}
+
+// outcome is what became of the series of a claim.
+type outcome struct {
+	newest int64 // the time of the newest sample that was stored
+	stored bool  // there is one
+	failed bool  // a series was not stored
+}
+
+// outcomeOf is c's. failures are those of replicas, in the batch's order; rest are those of later series.
+func (a *admission) outcomeOf(c claim, failures []wire.Failure) (o outcome, rest []wire.Failure) {
+	for i := c.from; i < c.to; i++ {
+		if !a.in(i) {
+			o.failed = true
+			continue
+		}
+		for len(failures) > 0 && failures[0].Series >= 0 && failures[0].Series < i {
+			failures = failures[1:]
+		}
+		s := &a.batch.Series[i]
+		if len(failures) > 0 && failures[0].Series == i && failures[0].Samples+failures[0].Histograms >= samplesOf(s) {
+			o.failed = true
+			continue
+		}
+		if t, ok := newestOf(s); ok {
+			o.newest, o.stored = max(o.newest, t), true
+		}
+	}
+	return o, failures
+}
+
+// newestOf is the time of the newest sample of s, Unix milliseconds and 0 at least. Stale markers do not count: a server
+// that sees nothing any more sends nothing else.
+func newestOf(s *wire.Series) (newest int64, ok bool) {
+	for i := range s.Samples {
+		if x := &s.Samples[i]; !value.IsStaleNaN(x.V) {
+			newest, ok = max(newest, x.T), true
+		}
+	}
+	for i := range s.Histograms {
+		h, sum := &s.Histograms[i], 0.0
+		if h.H != nil {
+			sum = h.H.Sum
+		} else {
+			sum = h.FH.Sum
+		}
+		if !value.IsStaleNaN(sum) {
+			newest, ok = max(newest, h.T), true
+		}
+	}
+	return newest, ok
 }
 
 // member is what the labels of a series say of the replica that it comes from.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -123,7 +125,7 @@ func TestPairsOfOneRequest(t *testing.T) {
 	add(3, "eu", "two")
 	add(4, "us", "one")
 	add(5, "eu", "one")
-	add(6, "eu", strings.Repeat("x", haMaxName+1))
+	add(6, "eu", strings.Repeat("x", election.MaxName+1))
 	c.member("a").become(refusing(errs.Conflict, 5))
 	r := c.push(b)
 	if r.Samples != 3 || r.Duplicates.Samples != 2 || len(r.Failures) != 2 || r.Failures[0].Series != 6 || r.Failures[1].Series != 5 {
@@ -453,4 +455,208 @@ func (b *bus) Watch(ctx context.Context, f func(tenant.ID, map[string]election.S
 	b.watchers = append(b.watchers, f)
 	b.mu.Unlock()
 	<-ctx.Done()
+}
+
+// batchOf is a batch of one series of a replica with samples at those times; a time of 0 is a stale marker of now.
+func batchOf(cluster, replica string, at ...time.Time) *wire.Batch {
+	b := wire.NewBatch("acme")
+	s := b.Add(labels.FromStrings("__name__", "m", "__replica__", replica, "cluster", cluster))
+	for _, t := range at {
+		if t.IsZero() {
+			s.Samples = append(s.Samples, wire.Sample{T: time.Now().UnixMilli(), V: math.Float64frombits(value.StaleNaN)})
+		} else {
+			s.Samples = append(s.Samples, wire.Sample{T: t.UnixMilli(), V: 1})
+		}
+	}
+	return b
+}
+
+// away is a member that stores nothing now.
+func away(context.Context, wire.Shard) ([]wire.Failure, error) {
+	return nil, errs.E(errs.Unavailable, "away")
+}
+
+// TestElectedOfWhichNothingIsStored: whatever keeps the elected replica's samples from being stored, it is replaced in time,
+// and another's are stored then. Where this process sees that they are not stored, the other's are not dropped meanwhile.
+func TestElectedOfWhichNothingIsStored(t *testing.T) {
+	good := func(c *cluster) { c.member("a").become(nil) }
+	f := func(name string, opts Options, spoil func(c *cluster), batch func() *wire.Batch, waits bool) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, newFakeRing(1, "a"), opts)
+				defer c.close()
+				if r := c.push(batchOf("eu", "one", time.Now())); r.Samples != 1 {
+					t.Fatalf("%+v", r)
+				}
+				if r := c.push(batchOf("eu", "two", time.Now())); r.Duplicates.Samples != 1 {
+					t.Fatalf("%+v", r)
+				}
+				for range 3 {
+					time.Sleep(10 * time.Second)
+					spoil(c)
+					_, _ = c.Push(t.Context(), batch())
+					good(c)
+					r := c.push(batchOf("eu", "two", time.Now()))
+					if r.Samples != 0 || waits != (r.Kind() == errs.Unavailable) || waits == (r.Duplicates.Samples == 1) {
+						t.Fatalf("while the elected one fails: %+v", r)
+					}
+				}
+				time.Sleep(time.Second)
+				spoil(c)
+				_, _ = c.Push(t.Context(), batch())
+				good(c)
+				if r := c.push(batchOf("eu", "two", time.Now())); r.Samples != 1 {
+					t.Fatalf("it is not replaced: %+v", r)
+				}
+				if r := c.push(batchOf("eu", "one", time.Now())); r.Duplicates.Samples != 1 {
+					t.Fatalf("two are elected: %+v", r)
+				}
+			})
+		})
+	}
+	one := func() *wire.Batch { return batchOf("eu", "one", time.Now()) }
+	answers := func(kind errs.Kind) func(c *cluster) {
+		return func(c *cluster) { c.member("a").become(refusing(kind, 0)) }
+	}
+	f("too old", paired(nil), answers(errs.Conflict), one, true)
+	f("invalid", paired(nil), answers(errs.Invalid), one, true)
+	f("over a receiver's limit", paired(nil), answers(errs.Limited), one, true)
+	f("no quorum", paired(nil), func(c *cluster) { c.member("a").become(away) }, one, true)
+	f("over a limit of labels", paired(func(l *tenant.Limits) { l.LabelValueBytes = 10 }), good, func() *wire.Batch {
+		b := wire.NewBatch("acme")
+		s := b.Add(labels.FromStrings("__name__", "m", "__replica__", "one", "cluster", "eu", "x", "much too long"))
+		s.Samples = []wire.Sample{{T: time.Now().UnixMilli(), V: 1}}
+		return b
+	}, true)
+	f("request too large", paired(func(l *tenant.Limits) { l.RequestSamples = 1 }), good, func() *wire.Batch {
+		return batchOf("eu", "one", time.Now(), time.Now().Add(-1))
+	}, false) // refused before it is read: the other's are dropped as if it were silent
+	f("stale markers", paired(nil), good, func() *wire.Batch { return batchOf("eu", "one", time.Time{}) }, false)
+	f("nothing", paired(nil), good, func() *wire.Batch { return batchOf("eu", "one") }, false)
+}
+
+// TestElectedStaysBehind: a replica that sends the same old samples again and again, which are stored already, is replaced.
+func TestElectedStaysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(1, "a"), paired(nil))
+		defer c.close()
+		old, start := time.Now(), time.Now()
+		for time.Since(start) < 3*time.Minute {
+			c.push(batchOf("eu", "one", old))
+			if r := c.push(batchOf("eu", "two", time.Now())); r.Samples == 1 {
+				if since := time.Since(start); since < time.Minute+30*time.Second {
+					t.Fatalf("replaced after %s", since)
+				}
+				return
+			}
+			time.Sleep(5 * time.Second)
+		}
+		t.Fatal("it is not replaced")
+	})
+}
+
+// TestPairsAfterAnOutage: while nothing can be stored of anybody nobody's samples are dropped, and afterwards one replica's
+// are stored without a gap, whoever comes first.
+func TestPairsAfterAnOutage(t *testing.T) {
+	for _, first := range []string{"one", "two"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, newFakeRing(1, "a"), paired(nil))
+			defer c.close()
+			c.push(batchOf("eu", "one", time.Now()))
+			c.push(batchOf("eu", "two", time.Now()))
+			time.Sleep(10 * time.Second)
+			c.member("a").become(away)
+			for range 60 {
+				for _, replica := range []string{"one", "two"} {
+					if r := c.push(batchOf("eu", replica, time.Now())); r.Kind() != errs.Unavailable {
+						t.Fatalf("samples of %s are not to be sent again: %+v", replica, r)
+					}
+				}
+				time.Sleep(10 * time.Second)
+			}
+			if n := testutil.ToFloat64(c.pairs.metrics.elections.WithLabelValues("acme", "eu")); n != 1 {
+				t.Fatalf("%v elections", n)
+			}
+			c.member("a").become(nil)
+			second := map[string]string{"one": "two", "two": "one"}[first]
+			if r := c.push(batchOf("eu", first, time.Now())); r.Samples != 1 {
+				t.Fatalf("%+v", r)
+			}
+			if r := c.push(batchOf("eu", second, time.Now())); r.Duplicates.Samples != 1 {
+				t.Fatalf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestTellingGoesOnWhenTheClockIsSet: others are told that the elected replica's samples are stored, whatever the wall clocks
+// of processes say.
+func TestTellingGoesOnWhenTheClockIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bus{}
+		c, d := pairOf(t, b)
+		defer c.close()
+		defer d.close()
+		synctest.Wait()
+		for i := range 40 {
+			if i == 10 { // Received is by a clock that was a day ahead
+				b.mu.Lock()
+				s := b.all["acme"]["eu"]
+				s.Received += (24 * time.Hour).Milliseconds()
+				b.all["acme"]["eu"] = s
+				b.mu.Unlock()
+			}
+			if r := c.push(batchOf("eu", "one", time.Now())); r.Samples != 1 {
+				t.Fatalf("round %d: %+v", i, r)
+			}
+			if r := d.push(batchOf("eu", "two", time.Now())); i > 0 && r.Samples != 0 {
+				t.Fatalf("round %d: the other process elects another replica though this one's are stored: %+v", i, r)
+			}
+			time.Sleep(10 * time.Second)
+		}
+	})
+}
+
+// TestElectionsOfWrongClocks: processes whose clocks are hours or years apart agree on who is elected, and fail over in time.
+func TestElectionsOfWrongClocks(t *testing.T) {
+	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour, 10 * 365 * 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &bus{}
+			opts := paired(nil)
+			opts.HA.Elections = b
+			d := newCluster(t, newFakeRing(1, "a"), opts)
+			defer d.close()
+			opts.HA.now = func() time.Time { return time.Now().Add(off) }
+			c := newCluster(t, newFakeRing(1, "a"), opts)
+			defer c.close()
+			synctest.Wait() // both watch
+			send := func(to *cluster, replica string, stored bool) {
+				t.Helper()
+				if r := to.push(batchOf("eu", replica, time.Now())); (r.Samples == 1) != stored {
+					t.Fatalf("clock off by %s: %s: %+v, want stored=%v", off, replica, r, stored)
+				}
+				synctest.Wait()
+			}
+			for range 20 {
+				send(c, "one", true)
+				send(d, "two", false)
+				time.Sleep(10 * time.Second)
+			}
+			time.Sleep(35 * time.Second) // one is dead
+			send(d, "two", true)
+			time.Sleep(2 * haTick)
+			for range 20 { // and back, and waits
+				send(c, "one", false)
+				send(d, "two", true)
+				time.Sleep(10 * time.Second)
+			}
+			time.Sleep(35 * time.Second)
+			send(c, "one", true)
+			time.Sleep(2 * haTick)
+			send(d, "two", false)
+			if n := testutil.ToFloat64(d.pairs.metrics.elections.WithLabelValues("acme", "eu")); n != 3 {
+				t.Fatalf("clock off by %s: %v elections, want 3", off, n)
+			}
+		})
+	}
 }

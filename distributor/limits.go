@@ -23,6 +23,8 @@ type admission struct {
 	failures []wire.Failure
 	// duplicates are samples of HA pairs whose other replica's are written: no failures.
 	duplicates Dropped
+	// claims are the series of HA pairs that are to be stored.
+	claims []claim
 }
 
 // Dropped is what was taken out of a request on purpose.
@@ -102,6 +104,7 @@ func (d *Distributor) admit(a *admission, b *wire.Batch) error {
 	*a = admission{account: d.accounts.of(b.Tenant), batch: b}
 	b.Retain()
 	if err := d.screen(a); err != nil {
+		d.pairs.settle(a, nil)
 		a.batch.Release()
 		return err
 	}

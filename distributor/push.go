@@ -73,11 +73,13 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	defer a.batch.Release()
 	if a.nothing() {
 		result := a.result()
+		d.pairs.settle(&a, &result)
 		d.observe(&a, &result)
 		return result, nil
 	}
 	r, err := d.acquire()
 	if err != nil {
+		d.pairs.settle(&a, nil)
 		return Result{}, err
 	}
 	w := d.begin(&a, r)
@@ -90,6 +92,7 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 		w.startLocal()
 	}
 	result := w.judge(w.wait(ctx))
+	d.pairs.settle(&a, &result)
 	d.observe(&a, &result)
 	return result, nil
 }

@@ -1,15 +1,18 @@
 // Package election decides which replica of a pair of Prometheus servers is listened to, and how processes that decided
 // apart come to one opinion. It is pure: times and states go in, states come out.
 //
-// Flow: distributor asks Elect for every run of samples of one replica; what changes is gossiped (ring/gossip); what others
-// decided comes back through Merge.
+// Flow: distributor asks Judge for every run of samples of one replica, and says afterwards whether they were Stored or
+// Failed; what changes is gossiped (ring/gossip); what others decided comes back through Learn.
 //
 // Invariants:
 //   - Merge is commutative, associative and idempotent: whatever way states travel, all end with the same one.
-//   - The newest election wins everywhere, and Elect never begins one that is older than what it knows, whatever the clock
-//     says: numbers that order states only grow.
-//   - Whether a replica has fallen silent is a matter of when this process heard of it by its own clock. Clocks of processes
-//     need not agree.
+//   - The newest election wins everywhere, and none is begun that is older than what is known, whatever the clock says:
+//     numbers that order states only grow.
+//   - Whether a replica has fallen silent is a matter of when this process heard of it by its own clock, which need not agree
+//     with others' and may be set. Times of samples are compared with each other, and with that clock only to bound them.
+//   - Being elected is kept by what is stored, not by what arrives. Samples are dropped only while the last ones of the
+//     elected replica were stored.
+//   - The elected replica changes at most once in a failover timeout, but for one of which nothing was ever stored.
 package election
 
 import "time"
@@ -50,30 +53,125 @@ func Merge(a, b State) State {
 // Known is what one process knows of a cluster.
 type Known struct {
 	State
-	// Heard is when, by this process's clock, it learnt that the elected replica sends: from the replica itself, or from
-	// another process that received its samples.
+	// Heard is when, by this process's clock, it learnt that samples of the elected replica are stored: it stored some itself,
+	// or another process said so. At first it is when the replica was elected.
 	Heard time.Time
+	// Failing says that the last samples of the elected replica that came here were not stored.
+	Failing bool
+
+	offered int64     // the newest sample that any other replica offered, Unix milliseconds
+	lag     int64     // how far the elected one was behind it at behind, milliseconds
+	behind  time.Time // since when it stays behind; zero = it does not
 }
 
-// Elect is asked whether samples of replica, received now, are to be kept. They are when it is elected, when nobody is,
-// and when nothing was heard of the elected for longer than failover: it is elected then.
-func Elect(now time.Time, k Known, replica string, failover time.Duration) (_ Known, accept bool) {
+// Fate is what is to be done with samples of a replica.
+type Fate uint8
+
+// The fates.
+const (
+	Keep Fate = iota // they are to be stored
+	Drop             // the elected replica's are stored: these are to be answered as if they were too
+	Wait             // the elected replica's may not be stored: these are to be sent again
+)
+
+// Judge is asked what is to be done with samples of replica that came now; newest is the time of one of the newest of them,
+// Unix milliseconds, 0 = not known. Those of the elected one are kept, and the first one is elected when nobody is. Those of
+// another are kept too when it may take the place of the elected one, and it does once Stored reports success:
+//
+//   - nothing of the elected one was stored for longer than failover;
+//   - nothing of it was ever stored, and it failed;
+//   - its newest stored sample stays more than twice failover behind what the other offers, for longer than failover, and it
+//     does not catch up. What other processes store is known with a delay that is below failover.
+func Judge(now time.Time, k Known, replica string, newest int64, failover time.Duration) (Known, Fate) {
 	switch {
-	case k.Gone() || k.Replica != replica && now.Sub(k.Heard) > failover:
-		version := max(now.UnixMilli(), k.Elected+1, k.Received+1, k.Deleted+1)
-		return Known{State{Replica: replica, Elected: version, Received: version}, now}, true
+	case k.Gone():
+		return k.elect(now, replica), Keep
 	case k.Replica == replica:
-		k.Received, k.Heard = max(now.UnixMilli(), k.Received), now
-		return k, true
+		return k, Keep
 	}
-	return k, false
+	k.watch(now, newest, failover)
+	switch {
+	case k.mayReplace(now, newest, failover):
+		return k, Keep
+	case k.Failing:
+		return k, Wait
+	}
+	return k, Drop
+}
+
+// Stored is k after samples of replica were stored, the newest of which is of newest. It elects replica when it may take the
+// place of the elected one.
+func Stored(now time.Time, k Known, replica string, newest int64, failover time.Duration) Known {
+	if k.Gone() || k.Replica != replica {
+		if !k.Gone() && !k.mayReplace(now, newest, failover) {
+			return k
+		}
+		k = k.elect(now, replica)
+	}
+	k.Received, k.Sample = max(now.UnixMilli(), k.Received+1), max(newest, k.Sample)
+	k.Heard, k.Failing = now, false
+	return k
+}
+
+// Failed is k after samples of replica came of which nothing was stored.
+func Failed(k Known, replica string) Known {
+	if k.Replica == replica {
+		k.Failing = true
+	}
+	return k
+}
+
+// elect is k with replica elected at now, of which nothing was stored yet.
+func (k Known) elect(now time.Time, replica string) Known {
+	version := max(now.UnixMilli(), k.Elected+1, k.Received+1, k.Deleted+1)
+	return Known{State: State{Replica: replica, Elected: version, Received: version}, Heard: now, offered: k.offered}
+}
+
+// proven reports whether samples of the elected replica were ever stored.
+func (k *Known) proven() bool { return k.Received > k.Elected }
+
+// watch compares the elected replica's newest sample with one that another offers. A replica's clock may be ahead: what it
+// offers is of now at most.
+func (k *Known) watch(now time.Time, newest int64, failover time.Duration) {
+	offer := min(max(newest, 0), now.UnixMilli())
+	if offer < k.offered-2*failover.Milliseconds() {
+		return // it is late itself
+	}
+	k.offered = max(k.offered, offer)
+	lag := k.offered - k.Sample
+	switch {
+	case k.Sample == 0 || lag <= 2*failover.Milliseconds():
+		k.behind = time.Time{}
+	case k.behind.IsZero():
+		k.behind, k.lag = now, lag
+	case now.Sub(k.behind) > failover && k.catchesUp(now, lag):
+		k.behind, k.lag = now, lag
+	}
+}
+
+// catchesUp reports whether the elected replica's lag shrinks: by a quarter of the time that passes, at least.
+func (k *Known) catchesUp(now time.Time, lag int64) bool {
+	return k.lag-lag >= now.Sub(k.behind).Milliseconds()/4
+}
+
+// mayReplace reports whether a replica that offers newest may take the place of the elected one.
+func (k *Known) mayReplace(now time.Time, newest int64, failover time.Duration) bool {
+	if now.Sub(k.Heard) > failover || k.Failing && !k.proven() {
+		return true
+	}
+	lag := min(max(newest, 0), now.UnixMilli()) - k.Sample
+	return !k.behind.IsZero() && now.Sub(k.behind) > failover && lag > 2*failover.Milliseconds()
 }
 
 // Learn takes in what another process says.
 func Learn(now time.Time, k Known, s State) Known {
 	merged := Merge(k.State, s)
-	if merged != k.State {
-		k.State, k.Heard = merged, now
+	switch {
+	case merged == k.State:
+	case merged.Replica != k.Replica || merged.Elected != k.Elected:
+		k = Known{State: merged, Heard: now, offered: k.offered}
+	default:
+		k.State, k.Heard, k.Failing = merged, now, false
 	}
 	return k
 }
