@@ -99,8 +99,92 @@ func TestStrangersThatMeetLater(t *testing.T) {
 		})
 	}
 	wantReady(t, gs...)
+	// The stranger acknowledges nothing by its own replication factor, and nobody places series on it.
+	if got := stranger.Placement().Replicas(nil, "default-tenant", 1); len(got) != 0 || len(stranger.Placement().Members()) == 0 {
+		t.Fatalf("the stranger places series on %v of %d members", got, len(stranger.Placement().Members()))
+	}
+	wantStates(t, RoleReceive, "r1=active r2=active r3=active r4=read-only", gs...)
+	wantPlaced(t, "r1 r2 r3", 3, gs...)
 	if err := stranger.Leave(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
+}
+
+// TestStrangerThatIsLeftAlone: who did not belong takes writes again when those it did not agree with are gone, or agree.
+func TestStrangerThatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	f := func(name string, change func(i int, o *Options), want string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := new(clock)
+			var gs []*Gossip
+			for i := 1; i <= 3; i++ { // r1 and r2 agree, r3 does not
+				o := receiverOptions(c, instance(i), i)
+				o.ReplicationFactor = 1
+				change(i, &o)
+				if i == 2 {
+					o.Join = []string{gs[0].Address()}
+				}
+				gs = append(gs, open(t, o))
+			}
+			wantReady(t, gs...)
+			if _, err := gs[2].store.JoinMembers([]string{gs[0].Address()}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() string {
+				if err := gs[2].Ready(); err == nil || !strings.Contains(err.Error(), want) {
+					return fmt.Sprintf("readiness %v, want %q", err, want)
+				}
+				return ""
+			})
+			wantStates(t, RoleReceive, "r1=active r2=active r3=read-only", gs...)
+			wantReady(t, gs[:2]...)
+			if got := gs[2].Placement().Replicas(nil, "default-tenant", 1); len(got) != 0 {
+				t.Fatalf("r3 places series on %v", got)
+			}
+			for _, g := range gs[:2] {
+				if err := g.Leave(t.Context(), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			wantStates(t, RoleReceive, "r3=active", gs[2])
+			wantReady(t, gs[2])
+			eventually(t, func() string {
+				if got := gs[2].Placement().Replicas(nil, "default-tenant", 1); len(got) != 1 {
+					return fmt.Sprintf("r3 places series on %v", got)
+				}
+				return ""
+			})
+		})
+	}
+	f("replication factor", func(i int, o *Options) {
+		if i == 3 {
+			o.ReplicationFactor = 3
+		}
+	}, "has replication factor 3")
+	f("bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "two", false: "one"}[i == 3] }, "uses bucket two")
+	f("no bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "", false: "one"}[i == 3] }, "uses no bucket")
+}
+
+// TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are told apart by their
+// data.
+func TestTwinAtOneAddress(t *testing.T) {
+	t.Parallel()
+	c := new(clock)
+	old := open(t, receiverOptions(c, instance(1), 1))
+	in := instance(1)
+	in.Since = in.Since.Add(time.Minute)
+	young := open(t, receiverOptions(c, in, 1))
+	wantReady(t, old, young)
+	if _, err := young.store.JoinMembers([]string{old.Address()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		if err := young.Ready(); err == nil || !strings.Contains(err.Error(), "also used by") {
+			return fmt.Sprintf("readiness of the one with the younger data: %v", err)
+		}
+		return ""
+	})
+	wantReady(t, old)
 }
