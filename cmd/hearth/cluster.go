@@ -216,7 +216,7 @@ func (c *cluster) membership(id tenant.ID) query.Membership {
 	}
 	shards := c.gossip.Shards(id)
 	return query.Membership{
-		ReplicationFactor: c.gossip.ReplicationFactor(), History: c.gossip.History(), Bucket: c.gossip.Bucket(),
+		ReplicationFactor: c.gossip.JudgedFactor(), History: c.gossip.History(), Bucket: c.gossip.Bucket(),
 		Shard: query.Shard{Tenant: id, Size: shards.Size, Since: shards.Since},
 	}
 }

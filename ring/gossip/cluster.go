@@ -29,6 +29,8 @@ type cluster struct {
 	Incarnations map[string]incarnation `json:"incarnations,omitempty"`
 	// Shardings are by version of the shard sizes; they are joined, not replaced.
 	Shardings map[string]span `json:"shardings,omitempty"`
+	// Factors are by replication factor, as text; they are joined too.
+	Factors map[string]span `json:"factors,omitempty"`
 }
 
 // process is what a process says of itself, but for its heartbeats.
@@ -103,16 +105,9 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 			c.Incarnations[key], change.Incarnations[key] = i, i
 		}
 	}
-	for version, s := range o.Shardings {
-		old, ok := c.Shardings[version]
-		if ok {
-			s = s.join(old)
-		}
-		if !ok && !full(c.Shardings, version, maxShardings) || ok && s != old {
-			c.Shardings[version], change.Shardings[version] = s, s
-		}
-	}
-	if len(change.Processes)+len(change.Incarnations)+len(change.Shardings) == 0 {
+	joinAll(c.Shardings, o.Shardings, change.Shardings, maxShardings)
+	joinAll(c.Factors, o.Factors, change.Factors, maxRF)
+	if len(change.Processes)+len(change.Incarnations)+len(change.Shardings)+len(change.Factors) == 0 {
 		return nil, nil
 	}
 	return change, nil
@@ -120,7 +115,7 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 
 // MergeContent names the entries, so that a newer message about all entries of an older one replaces it in the queue.
 func (c *cluster) MergeContent() []string {
-	names := make([]string, 0, len(c.Processes)+len(c.Incarnations)+len(c.Shardings))
+	names := make([]string, 0, len(c.Processes)+len(c.Incarnations)+len(c.Shardings)+len(c.Factors))
 	for id := range c.Processes {
 		names = append(names, "process "+id)
 	}
@@ -129,6 +124,9 @@ func (c *cluster) MergeContent() []string {
 	}
 	for version := range c.Shardings {
 		names = append(names, "sharding "+version)
+	}
+	for rf := range c.Factors {
+		names = append(names, "factor "+rf)
 	}
 	return names
 }
@@ -156,10 +154,12 @@ func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 			removed++
 		}
 	}
-	for version, s := range c.Shardings {
-		if s.Expires < limit.Unix() {
-			delete(c.Shardings, version)
-			removed++
+	for _, spans := range []map[string]span{c.Shardings, c.Factors} {
+		for key, s := range spans {
+			if s.Expires < limit.Unix() {
+				delete(spans, key)
+				removed++
+			}
 		}
 	}
 	return total, removed
@@ -178,11 +178,12 @@ func (c *cluster) clone() *cluster {
 		out.Incarnations[key] = i
 	}
 	maps.Copy(out.Shardings, c.Shardings)
+	maps.Copy(out.Factors, c.Factors)
 	return out
 }
 
 func newCluster() *cluster {
-	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]span{}}
+	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]span{}, Factors: map[string]span{}}
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
@@ -218,7 +219,11 @@ func (c *cluster) take(in *cluster, now int64) (refused int) {
 		take(c.Incarnations, in.Incarnations, maxIncarnations, func(key string, i incarnation) bool {
 			return key == incarnationKey(i.ID, i.Since) && i.valid(now)
 		}) +
-		take(c.Shardings, in.Shardings, maxShardings, func(version string, s span) bool { return validText(version, maxText) && s.valid(now) })
+		take(c.Shardings, in.Shardings, maxShardings, func(version string, s span) bool { return validText(version, maxText) && s.valid(now) }) +
+		take(c.Factors, in.Factors, maxRF, func(rf string, s span) bool {
+			n, err := strconv.Atoi(rf)
+			return err == nil && n > 0 && n <= maxRF && strconv.Itoa(n) == rf && s.valid(now)
+		})
 }
 
 // Encode writes a *cluster.

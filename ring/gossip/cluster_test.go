@@ -25,6 +25,10 @@ func randomCluster(r *rand.Rand) *cluster {
 		first := int64(r.IntN(4))
 		c.Shardings[string(rune('v'+r.IntN(2)))] = span{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
 	}
+	for range r.IntN(3) {
+		first := int64(r.IntN(4))
+		c.Factors[string(rune('1'+r.IntN(2)))] = span{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
+	}
 	return c
 }
 

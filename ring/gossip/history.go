@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hearth-metrics/hearth/ring"
@@ -72,7 +73,11 @@ func (g *Gossip) enroll(ctx context.Context) error {
 			changed = c.begin(self, g.opts.Instance.Since.Unix(), now, g.opts.HistoryRetention) || changed
 		}
 		if places(self) {
-			changed = c.assertSharding(version, g.clock.Load().common(g.opts.Now()), g.opts.HistoryRetention) || changed
+			common, keep := g.clock.Load().common(g.opts.Now()), g.opts.HistoryRetention
+			changed = assertSpan(c.Shardings, version, common, keep) || changed
+			if self.RF > 0 && g.conflict.Load() == nil { // else nothing is placed by it
+				changed = assertSpan(c.Factors, strconv.Itoa(self.RF), common, keep) || changed
+			}
 		}
 		return changed
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,6 +19,7 @@ const HistoryFile = "hearth-history.json"
 type keepsake struct {
 	Incarnations map[string]incarnation `json:"incarnations"`
 	Shardings    map[string]span        `json:"shardings,omitempty"`
+	Factors      map[string]span        `json:"factors,omitempty"`
 }
 
 // recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
@@ -40,7 +42,7 @@ func (g *Gossip) recall(ctx context.Context) error {
 		return nil
 	}
 	checked := newCluster()
-	checked.take(&cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings}, g.opts.Now().Unix())
+	checked.take(&cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings, Factors: kept.Factors}, g.opts.Now().Unix())
 	return g.edit(ctx, func(c *cluster, now time.Time) (changed bool) {
 		for key, i := range checked.Incarnations {
 			old, ok := c.Incarnations[key]
@@ -50,17 +52,13 @@ func (g *Gossip) recall(ctx context.Context) error {
 				changed = true
 			}
 		}
-		for version, s := range checked.Shardings {
-			old, ok := c.Shardings[version]
-			if ok {
-				s = s.join(old)
-			}
-			if s.Expires >= now.Unix() && (!ok || s != old) {
-				c.Shardings[version] = s
-				changed = true
-			}
-		}
-		return changed
+		news := newCluster()
+		expired := func(_ string, s span) bool { return s.Expires < now.Unix() }
+		maps.DeleteFunc(checked.Shardings, expired)
+		maps.DeleteFunc(checked.Factors, expired)
+		joinAll(c.Shardings, checked.Shardings, news.Shardings, maxShardings)
+		joinAll(c.Factors, checked.Factors, news.Factors, maxRF)
+		return changed || len(news.Shardings)+len(news.Factors) > 0
 	})
 }
 
@@ -71,7 +69,7 @@ func (g *Gossip) remember(was string) string {
 		return was
 	}
 	c := g.view.Load().cluster
-	is := string(mustJSON(keepsake{c.Incarnations, c.Shardings}))
+	is := string(mustJSON(keepsake{c.Incarnations, c.Shardings, c.Factors}))
 	if is == was {
 		return was
 	}

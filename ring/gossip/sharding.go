@@ -1,14 +1,15 @@
 package gossip
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// span says that processes placed series by one version of all tenants' shard sizes, from First on and up to Last, or a
-// little later. Times are Unix seconds.
+// span says that processes placed series by one version of all tenants' shard sizes, or by one replication factor, from
+// First on and up to Last, or a little later. Times are Unix seconds.
 type span struct {
 	First int64 `json:"first"`
 	Last  int64 `json:"last"`
@@ -30,17 +31,30 @@ func (a span) join(b span) span {
 	return span{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
 }
 
-// assertSharding says that a process places by version now. It changes nothing when that was said lately.
-func (c *cluster) assertSharding(version string, now time.Time, keep time.Duration) (changed bool) {
+// joinAll joins from into to, which has room for most, and puts what changed into change.
+func joinAll(to, from, change map[string]span, most int) {
+	for key, s := range from {
+		old, ok := to[key]
+		if ok {
+			s = s.join(old)
+		}
+		if !ok && !full(to, key, most) || ok && s != old {
+			to[key], change[key] = s, s
+		}
+	}
+}
+
+// assertSpan says that a process places by version now. It changes nothing when that was said lately.
+func assertSpan(spans map[string]span, version string, now time.Time, keep time.Duration) (changed bool) {
 	s := span{now.Unix(), now.Unix(), now.Add(keep + assertHolds).Unix()}
-	old, ok := c.Shardings[version]
+	old, ok := spans[version]
 	if ok {
 		if old.Last > now.Add(-assertEvery).Unix() {
 			return false
 		}
 		s = old.join(s)
 	}
-	c.Shardings[version] = s
+	spans[version] = s
 	return true
 }
 
@@ -81,13 +95,35 @@ type Shards struct {
 // Shards says on how many members the tenant's series are, and since when that is sure: since all processes have had the
 // same sizes as this one.
 func (g *Gossip) Shards(id tenant.ID) Shards {
-	version := g.version()
-	if version == unsharded {
+	version, c, now := g.version(), g.view.Load().cluster, g.opts.Now()
+	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) { // a shard has a member for each copy, at least
 		return Shards{}
 	}
-	since, ok := g.view.Load().cluster.shardedSince(version, g.opts.Now())
+	since, ok := c.shardedSince(version, now)
 	if !ok {
 		return Shards{}
 	}
 	return Shards{Size: ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor()), Since: since}
+}
+
+// JudgedFactor is the replication factor by which it is judged whether a query's answer is complete: the cluster's, or 1, the
+// strictest, when series were placed by more than one within Options.HistoryRetention: what was acknowledged then may have
+// fewer copies than now.
+func (g *Gossip) JudgedFactor() int {
+	v := g.view.Load()
+	rf := g.replicationFactor(v)
+	if v.cluster.otherFactor(rf, g.opts.Now()) {
+		return 1
+	}
+	return rf
+}
+
+// otherFactor reports whether series that may still be asked for were placed by another replication factor than rf.
+func (c *cluster) otherFactor(rf int, now time.Time) bool {
+	for other, s := range c.Factors {
+		if other != strconv.Itoa(rf) && s.Expires >= now.Unix() {
+			return true
+		}
+	}
+	return false
 }

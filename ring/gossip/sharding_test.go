@@ -54,7 +54,7 @@ func TestShardedSince(t *testing.T) {
 	}
 	say := func(version string, minutes ...int) {
 		for _, m := range minutes {
-			c.assertSharding(version, at(m), time.Hour)
+			assertSpan(c.Shardings, version, at(m), time.Hour)
 		}
 	}
 	f("a", 100, -1)
@@ -70,7 +70,7 @@ func TestShardedSince(t *testing.T) {
 	f("b", 151, 150)
 	say("a", 140) // and is late
 	f("b", 151, 160)
-	if c.assertSharding("b", at(155), time.Hour) || !c.assertSharding("b", at(161), time.Hour) {
+	if assertSpan(c.Shardings, "b", at(155), time.Hour) || !assertSpan(c.Shardings, "b", at(161), time.Hour) {
 		t.Error("a version must be said again after ten minutes, not before")
 	}
 	if _, removed := c.RemoveTombstones(at(140 + 60 + 20 + 1)); removed != 1 || c.Shardings["b"].First != at(130).Unix() {
@@ -296,5 +296,57 @@ func TestGossipTLSOptions(t *testing.T) {
 	o.TLS = TLSOptions{Enabled: true, CertFile: "absent.pem", KeyFile: "absent.pem"}
 	if _, err := tryOpen(t, o); err == nil || !strings.Contains(err.Error(), "absent.pem") {
 		t.Errorf("absent files: %v", err)
+	}
+}
+
+// TestAnotherReplicationFactorBefore: as long as samples may be asked for that were acknowledged by another replication
+// factor, answers are judged by the strictest.
+func TestAnotherReplicationFactorBefore(t *testing.T) {
+	t.Parallel()
+	c, dir := new(clock), t.TempDir()
+	in, err := LoadInstance(dir, "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := receiverOptions(c, in, 1)
+	o.ReplicationFactor = 1
+	o.HistoryRetention = time.Hour
+	a := open(t, o)
+	eventually(t, func() string {
+		kept, _ := os.ReadFile(filepath.Join(dir, HistoryFile))
+		if !strings.Contains(string(kept), `"factors":{"1":`) {
+			return fmt.Sprintf("kept %s", kept)
+		}
+		return ""
+	})
+	if got := a.JudgedFactor(); got != 1 {
+		t.Fatalf("judged by %d", got)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if o.Instance, err = LoadInstance(dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	o.ReplicationFactor = 3
+	b := open(t, o)
+	watcher := open(t, func() Options {
+		o := receiverOptions(c, instance(9), 9, b.Address())
+		o.Roles, o.ReplicationFactor, o.HistoryRetention = nil, 0, time.Hour
+		return o
+	}())
+	for _, g := range []*Gossip{b, watcher} {
+		eventually(t, func() string {
+			if rf, judged := g.ReplicationFactor(), g.JudgedFactor(); rf != 3 || judged != 1 {
+				return fmt.Sprintf("%s: replication factor %d, judged by %d", g.opts.Instance.ID, rf, judged)
+			}
+			return ""
+		})
+	}
+	c.advance(time.Hour + assertHolds + time.Minute)
+	for _, g := range []*Gossip{b, watcher} {
+		if judged := g.JudgedFactor(); judged != 3 {
+			t.Fatalf("%s: after the retention period judged by %d", g.opts.Instance.ID, judged)
+		}
 	}
 }
