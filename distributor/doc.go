@@ -9,7 +9,7 @@
 //	relabel.go    rules that series pass, remembered by series
 //	limits.go     what of a batch is let in; ha_batch.go takes out what comes from replicas that are not elected
 //	rate.go       a tenant's samples per second; account.go: what is kept of each tenant that sends
-//	ha.go         which replica of each HA pair is elected (ring/election), shared with other processes
+//	ha.go         which replica of each HA pair is elected (ring/election) by what is stored of it, shared with other processes
 //	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
 //	peer.go       one bounded queue, a few workers and one retrier for each member
 //	replicate.go  answers of members are folded into one outcome for each series; Push returns when all are certain

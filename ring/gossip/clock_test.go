@@ -34,7 +34,6 @@ func TestWrongClock(t *testing.T) {
 				if got := live[0].view.Load().cluster.Processes["r3"]; !got.Off {
 					return fmt.Sprintf("r3 does not say that its clock is wrong: %+v", got)
 				}
-				c.advance(time.Second)
 				return ""
 			})
 			wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
@@ -81,14 +80,14 @@ func TestClockIsSet(t *testing.T) {
 			o.Now = w.now
 		}
 	})
-	for _, off := range []time.Duration{24 * time.Hour, 0, 10 * year, -10 * year, 0} {
+	for _, off := range []time.Duration{24 * time.Hour, -10 * year, 0} {
 		w.set(off)
 		// Each heartbeat that others saw before is older than the timeout when this is over.
 		var beats [3]int64
 		for i, p := range []string{"r1", "r2", "r3"} {
 			beats[i] = gs[0].view.Load().rings[RoleReceive].pulses[p].beat
 		}
-		for n := range 4 {
+		for n := range 3 {
 			eventually(t, func() string {
 				for i, id := range []string{"r1", "r2", "r3"} {
 					for _, g := range gs {

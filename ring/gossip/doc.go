@@ -15,6 +15,10 @@
 //   - A process writes its own ring entries only, but for removing those of forgotten members.
 //   - Every state change of an entry has a heartbeat strictly newer than the last: a merge never drops it.
 //   - Which shard sizes a process places by is said while it does so: who reads knows since when all agree (Shards).
+//   - What other processes call a time orders entries. How long ago something happened is told by when it came here, by a
+//     clock that nobody sets (docs/design/012-clocks.md).
+//   - What comes is bounded before it is merged; the merge looks at no clock.
+//   - A process that does not belong to the cluster it met places nothing, and is placed by nobody.
 //   - Readiness asks about this process and its own view, never whether others are ready.
 //
 // Locks: Gossip.mu guards the state this process wants to be seen in and the rebuilding of the view. It is held while
