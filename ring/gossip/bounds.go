@@ -22,7 +22,7 @@ import (
 const (
 	maxText         = 300      // bytes of an address or a bucket
 	maxZone         = 150      // bytes of a zone
-	maxTokens       = 1024     // of one member
+	maxTokens       = 512      // of one member
 	maxRoles        = 16       // of one process
 	maxMembers      = 2000     // of one ring, tombstones included
 	maxProcesses    = 10_000   // tombstones included

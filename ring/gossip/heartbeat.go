@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -134,16 +135,30 @@ func (g *Gossip) keep(ctx context.Context) {
 		case <-tick.C:
 		case <-g.nudge:
 		}
-		g.refresh(ctx)
-		g.lookAtClock()
-		g.beat(ctx)
-		g.inspect()
-		down = g.logDown(down)
-		if len(g.opts.Roles) > 0 {
-			g.tidy(ctx)
-		}
-		kept = g.remember(kept)
+		g.survive("keep", func() {
+			g.refresh(ctx)
+			g.lookAtClock()
+			g.beat(ctx)
+			g.inspect()
+			down = g.logDown(down)
+			if len(g.opts.Roles) > 0 {
+				g.tidy(ctx)
+			}
+			kept = g.remember(kept)
+		})
 	}
+}
+
+// survive calls f. A panic in it, which something that another member said may have caused, costs what f would have done
+// and not the process.
+func (g *Gossip) survive(what string, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			g.metrics.panics.Inc()
+			g.log.Error("gossip failed, and goes on", "during", what, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // nudgeKeeper asks for a beat now.

@@ -95,6 +95,9 @@ func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) boo
 	if !f(g.view.Load().cluster.clone(), latest()) {
 		return nil
 	}
+	// A change that finds no room would be tried again for ten seconds, and heartbeats wait for it.
+	ctx, cancel := context.WithTimeout(ctx, g.opts.HeartbeatTimeout/4)
+	defer cancel()
 	err := g.members.CAS(ctx, clusterKey, func(in any) (any, bool, error) {
 		c, _ := in.(*cluster)
 		if c == nil {

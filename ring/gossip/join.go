@@ -104,7 +104,8 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 			return
 		case <-time.After(wait):
 		}
-		n, of := g.join(ctx)
+		var n, of int
+		g.survive("join", func() { n, of = g.join(ctx) })
 		switch {
 		case n > 0 && !met:
 			met = true

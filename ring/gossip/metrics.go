@@ -12,6 +12,7 @@ type metrics struct {
 	forgotten prometheus.Counter     // members this process took off a ring
 	failed    prometheus.Counter     // heartbeats it could not write
 	refused   prometheus.Counter     // gossiped entries that were left out
+	panics    prometheus.Counter     // that were survived
 	conflict  prometheus.Gauge       // 1 while it does not belong here
 	joins     *prometheus.CounterVec // attempts by outcome: reached, failed
 }
@@ -27,6 +28,7 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
 		failed:    f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_heartbeat_failures_total", Help: "Heartbeats that could not be written."}),
 		refused: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_refused_entries_total",
 			Help: "Entries of gossiped values that were left out because they are over a bound: names, addresses, times or tokens that no member has."}),
+		panics:   f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_panics_total", Help: "Panics in the handling of gossip that this process survived: bugs."}),
 		conflict: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict", Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
 		joins:    f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_ring_joins_total", Help: "Attempts to reach the members to join, by outcome."}, []string{"outcome"}),
 	}

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -187,4 +190,55 @@ func TestTwinAtOneAddress(t *testing.T) {
 		return ""
 	})
 	wantReady(t, old)
+}
+
+// TestReplicationFactorIsChanged is the documented way: all that write are stopped and started, readers stay up.
+func TestReplicationFactorIsChanged(t *testing.T) {
+	t.Parallel()
+	c := new(clock)
+	gs := trio(t, c, func(_ int, o *Options) { o.ReplicationFactor = 1 })
+	o := receiverOptions(c, instance(9), 9, gs[0].Address())
+	o.Roles, o.ReplicationFactor = nil, 0
+	reader := open(t, o)
+	wantStates(t, RoleReceive, "r1=active r2=active r3=active", reader)
+	rolling := gs[2].opts
+	if err := gs[2].Close(); err != nil {
+		t.Fatal(err)
+	}
+	rolling.ReplicationFactor, rolling.Join = 3, []string{gs[0].Address()}
+	if _, err := tryOpen(t, rolling); errs.KindOf(err) != errs.Conflict {
+		t.Fatalf("one receiver is changed while the others run: %v", err)
+	}
+	for _, g := range gs[:2] {
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.advance(10 * time.Second)
+	for i := range gs {
+		o := gs[i].opts
+		o.ReplicationFactor, o.Join = 3, []string{reader.Address()}
+		gs[i] = open(t, o)
+	}
+	wantReady(t, gs...)
+	wantPlaced(t, "r1 r2 r3", 3, append(gs, reader)...)
+	for _, g := range append(gs, reader) {
+		eventually(t, func() string {
+			if rf, judged := g.ReplicationFactor(), g.JudgedFactor(); rf != 3 || judged != 1 {
+				return fmt.Sprintf("%s: replication factor %d, judged by %d: old samples have one copy", g.opts.Instance.ID, rf, judged)
+			}
+			return ""
+		})
+	}
+}
+
+func TestPanicIsSurvived(t *testing.T) {
+	g, err := New(nil, prometheus.NewRegistry(), receiverOptions(new(clock), instance(1), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.survive("test", func() { panic("once") })
+	if n := testutil.ToFloat64(g.metrics.panics); n != 1 {
+		t.Fatalf("%v panics counted", n)
+	}
 }

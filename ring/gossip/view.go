@@ -29,11 +29,11 @@ type roleView struct {
 func (g *Gossip) watch(ctx context.Context) {
 	for _, role := range roles {
 		g.wg.Go(func() {
-			g.rings.WatchKey(ctx, role, func(any) bool { g.refresh(ctx, role); return true })
+			g.rings.WatchKey(ctx, role, func(any) bool { g.survive("watch", func() { g.refresh(ctx, role) }); return true })
 		})
 	}
 	g.wg.Go(func() {
-		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.refresh(ctx, clusterKey); return true })
+		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.survive("watch", func() { g.refresh(ctx, clusterKey) }); return true })
 	})
 	// What changed before the watchers were registered comes with the keeper's next beat at the latest.
 }
