@@ -83,8 +83,9 @@ type wallClock struct {
 	skew time.Duration
 	// off says that the times this process wrote or will write are not to be used.
 	off bool
-	// since is from when on skew has not been 0, by Gossip.uptime.
+	// since is from when on skew has not been 0, by Gossip.uptime; sure that this is so for skewHolds.
 	since time.Duration
+	sure  bool
 }
 
 // next is the clock after a look at the others' that are ahead by skew. began is the start of this process's data by its
@@ -96,16 +97,21 @@ func (c wallClock) next(skew time.Duration, now, began time.Time, up time.Durati
 	if skew != 0 && c.skew == 0 {
 		c.since = up
 	}
-	c.skew = skew
-	if skew != 0 && up-c.since >= skewHolds || skew == 0 && began.After(now.Add(maxSkew)) { // a disk made before the clock was set back
+	c.skew, c.sure = skew, skew != 0 && up-c.since >= skewHolds
+	if c.sure || skew == 0 && began.After(now.Add(maxSkew)) { // a disk made before the clock was set back
 		c.off = true
 	}
 	return c
 }
 
-// latest is now, or what the others call now if that is later. Ends of incarnations are written by it: too late costs a
-// warning, too early would hide a hole.
-func (c wallClock) latest(now time.Time) time.Time { return now.Add(max(0, c.skew)) }
+// latest is now, or what the others call now if that is later, or surely right. Ends of incarnations are written by it: too
+// late costs a warning, too early would hide a hole.
+func (c wallClock) latest(now time.Time) time.Time {
+	if c.sure {
+		return now.Add(c.skew)
+	}
+	return now.Add(max(0, c.skew))
+}
 
 // common is what most members call now.
 func (c wallClock) common(now time.Time) time.Time { return now.Add(c.skew) }

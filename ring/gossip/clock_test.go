@@ -180,6 +180,9 @@ func TestSkew(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 	next(-time.Hour, now, 16*time.Second, true)
+	if c.latest(now) != now.Add(-time.Hour) {
+		t.Fatalf("%+v", c)
+	}
 	next(0, now, 17*time.Second, true) // what it wrote stays wrong
 	c = wallClock{}
 	next(0, now.Add(59*time.Second), 0, false)
