@@ -7,6 +7,8 @@ import (
 	"time"
 
 	dring "github.com/grafana/dskit/ring"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // register makes this process a member: it writes its entries, whatever they were, and waits for nobody.
@@ -19,7 +21,13 @@ func (g *Gossip) register(ctx context.Context) error {
 		State:               dring.ACTIVE,
 		RegisteredTimestamp: g.opts.Instance.Since.Unix(),
 	}
+	entry := g.wanted
 	g.mu.Unlock()
+	entry.Timestamp = g.opts.Now().Unix()
+	if self := g.self(); len(g.opts.Roles) > 0 && (!validEntry(entry.Id, &entry, entry.Timestamp) || !self.valid(entry.Timestamp)) {
+		return errs.E(errs.Invalid, "ring: others would leave out what this process says of itself: address %.400q, HTTP address %.400q, zone %q, clock %s",
+			self.Addr, self.HTTPAddr, self.Zone, g.opts.Now())
+	}
 	for _, role := range g.opts.Roles {
 		if err := g.assert(ctx, role); err != nil {
 			return err

@@ -89,6 +89,9 @@ func (in Instance) validate() error {
 	if len(in.Tokens) == 0 {
 		faults = append(faults, errors.New("instance has no tokens"))
 	}
+	if len(in.Tokens) > maxTokens {
+		faults = append(faults, fmt.Errorf("instance has %d tokens, more than %d", len(in.Tokens), maxTokens))
+	}
 	for i := 1; i < len(in.Tokens); i++ {
 		if in.Tokens[i-1] >= in.Tokens[i] {
 			faults = append(faults, errors.New("instance tokens are not sorted and distinct"))
@@ -97,6 +100,8 @@ func (in Instance) validate() error {
 	}
 	if in.Since.Unix() <= 0 {
 		faults = append(faults, errors.New("instance has no start time"))
+	} else if !validTime(in.Since.Unix(), time.Now().Unix()) {
+		faults = append(faults, fmt.Errorf("instance starts at second %d, which no clock shows", in.Since.Unix()))
 	}
 	return errors.Join(faults...)
 }

@@ -165,6 +165,12 @@ func (o Options) Validate() error {
 			fault("role %q is named twice", r)
 		}
 	}
+	if !validText(o.Zone, maxZone) {
+		fault("zone %.200q: want plain text of at most %d bytes", o.Zone, maxZone)
+	}
+	if !validText(o.BucketID, maxText) {
+		fault("bucket %.400q: want plain text of at most %d bytes", o.BucketID, maxText)
+	}
 	if o.ReplicationFactor < 0 || o.ReplicationFactor == 0 && slices.Contains(o.Roles, RoleReceive) {
 		fault("replication factor %d: must be at least 1", o.ReplicationFactor)
 	}

@@ -198,8 +198,26 @@ func TestValidateReportsAllFaults(t *testing.T) {
 			t.Errorf("%q is missing in %v", want, err)
 		}
 	}
+	long := o
+	long.Zone, long.BucketID = strings.Repeat("z", maxZone+1), "two\nlines"
+	long.Instance.Tokens, long.Instance.Since = randomTokens(maxTokens+1), time.Unix(1<<60, 0)
+	for _, want := range []string{"zone", "bucket", "tokens, more than", "no clock shows"} {
+		if err := long.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %v", want, err)
+		}
+	}
 	o.BindAddress = "0.0.0.0:0"
 	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "port 0") {
 		t.Fatalf("port 0 on all addresses: %v", err)
+	}
+}
+
+// TestSaysWhatOthersTake: a process that others would leave out refuses to start.
+func TestSaysWhatOthersTake(t *testing.T) {
+	t.Parallel()
+	o := receiverOptions(new(clock), instance(1), 1)
+	o.GRPCAddress = "a b:10901"
+	if _, err := tryOpen(t, o); errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), "a b:10901") {
+		t.Fatalf("an address that is none: %v", err)
 	}
 }
