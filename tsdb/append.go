@@ -5,8 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -47,43 +48,32 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 		release()
 		return nil, nil
 	}
-	tx := d.crew.get()
+	defer release()
+	tx := transactions.Get().(*transaction)
+	defer tx.put()
 	if err := tx.begin(in, d.m); err != nil {
-		release()
-		d.crew.put(tx)
 		return nil, err
 	}
-	// A transaction that hangs in the head is left behind, with the batch and its hold on the instance.
-	s.Batch.Retain()
-	tx.jobs <- job{ctx, s, func() { s.Batch.Release(); release() }}
-	select {
-	case err = <-tx.done:
-		failures := tx.failures
-		d.crew.put(tx)
-		if err != nil {
-			return nil, err
-		}
-		return failures, nil
-	case <-in.wedge.shut:
-		tx.leave()
-		return nil, in.logError()
+	if err := tx.run(ctx, s); err != nil {
+		return nil, err
 	}
+	return tx.failures, nil
 }
 
 // transaction is one Append. It is reused: what does not escape is not allocated again.
 type transaction struct {
 	in      *instance
 	m       *metrics
-	jobs    chan job   // closed when it is not needed any more
-	done    chan error // takes how a job ended
 	rules   *rules
 	app     storage.AppenderV2
 	lo, hi  int64 // accepted times, ms, inclusive
 	now     time.Time
 	builder labels.ScratchBuilder
+	head    headReader
 
 	failures  []wire.Failure // handed to the caller
 	fresh     []freshRef     // for refs, once committed
+	wait      []waiting      // exemplars, appended when all samples are
 	exemplars []exemplar.Exemplar
 	floats    []wire.Sample
 	hists     []wire.Histogram
@@ -91,15 +81,23 @@ type transaction struct {
 	numFloats, numHists, numUnknown int
 
 	touched bool // something was appended, or was tried to be
-
-	unknown []int32 // series that the head may have to make, put off to the end
-	making  bool    // it holds instance.making
+	inside  bool // the TSDB runs, and may hold locks
 }
+
+// transactions are those not in use.
+var transactions = sync.Pool{New: func() any { return &transaction{builder: labels.NewScratchBuilder(16)} }}
 
 type freshRef struct {
 	key  wire.Key
 	ref  storage.SeriesRef
 	hint *atomic.Uint64
+}
+
+// waiting is a series whose exemplars are still to be appended.
+type waiting struct {
+	index  int32
+	failed int32 // in transaction.failures, -1 none
+	ref    storage.SeriesRef
 }
 
 func (tx *transaction) begin(in *instance, m *metrics) error {
@@ -113,41 +111,32 @@ func (tx *transaction) begin(in *instance, m *metrics) error {
 	return nil
 }
 
-func (tx *transaction) reset() {
+// put gives tx back for the next Append.
+func (tx *transaction) put() {
 	clear(tx.exemplars)
 	clear(tx.hists)
 	tx.in, tx.m, tx.rules, tx.app, tx.failures = nil, nil, nil, nil, nil
-	tx.unknown, tx.making = tx.unknown[:0], false
-	tx.fresh, tx.exemplars, tx.floats, tx.hists = tx.fresh[:0], tx.exemplars[:0], tx.floats[:0], tx.hists[:0]
+	tx.head.reset()
+	tx.fresh, tx.wait, tx.exemplars = tx.fresh[:0], tx.wait[:0], tx.exemplars[:0]
+	tx.floats, tx.hists = tx.floats[:0], tx.hists[:0]
+	transactions.Put(tx)
 }
 
-// survive runs the transaction. A panic in it is an error.
-func (tx *transaction) survive(ctx context.Context, s wire.Shard) (err error) {
+// run appends and commits. A panic before the commit costs this request alone: what was appended is rolled back.
+func (tx *transaction) run(ctx context.Context, s wire.Shard) (err error) {
+	in := tx.in
+	in.fence.Lock()
+	defer in.fence.Unlock()
 	defer func() {
 		if p := recover(); p != nil {
-			err = tx.in.stuck(p)
+			err = tx.recovered(p)
 		}
 	}()
-	return tx.run(ctx, s)
-}
-
-func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
-	in := tx.in
-	in.fence.RLock()
-	defer in.fence.RUnlock()
 	if err := in.logError(); err != nil {
 		return err
 	}
 	tx.app = in.db.Head().AppenderV2(ctx)
-	err := tx.appendAll(s, s.Series)
-	if len(tx.unknown) > 0 && err == nil {
-		in.making.Lock()
-		defer in.making.Unlock()
-		tx.making = true
-		err = tx.appendAll(s, tx.unknown)
-		slices.SortStableFunc(tx.failures, func(a, b wire.Failure) int { return cmp.Compare(a.Series, b.Series) })
-	}
-	if err != nil {
+	if err := tx.appendAll(s); err != nil {
 		tx.rollback()
 		return err
 	}
@@ -156,56 +145,73 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) error {
 		tx.count()
 		return nil
 	}
-	if err := tx.commit(); err != nil {
-		in.writes.Add(1) // it may have left something
+	tx.inside = true
+	err = tx.app.Commit()
+	tx.inside = false
+	in.writes.Add(1) // also one that failed may have left something
+	if err != nil {
 		in.failLog(err)
 		return errs.E(logKind(err), "write of tenant %q: %w", in.id, err)
 	}
 	if err := in.logError(); err != nil {
-		in.writes.Add(1)
 		return err // the out-of-order samples may be lost in a crash
 	}
 	for _, f := range tx.fresh {
 		in.refs.put(f.key, f.ref)
 		in.refs.hint(f.hint, f.ref)
 	}
-	in.writes.Add(1)
 	in.lastWrite.Store(tx.now.UnixMilli())
 	tx.count()
 	return nil
 }
 
-func (tx *transaction) appendAll(s wire.Shard, series []int32) error {
-	for _, i := range series {
-		if err := tx.appendSeries(&s.Batch.Series[i], int(i)); err != nil {
+// recovered ends the transaction after the panic p. One that came out of the TSDB may have left a series locked, so that
+// the head cannot be used any more. Any other is the fault of the request, or of our own code with it.
+func (tx *transaction) recovered(p any) (err error) {
+	in := tx.in
+	if tx.inside {
+		tx.inside = false
+		in.writes.Add(1)
+		return in.stuck(p)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			tx.inside = false
+			err = in.stuck(p)
+		}
+	}()
+	in.log.Error("panic in a write, which is rolled back", "panic", p, "stack", string(debug.Stack()))
+	in.m.panics.Inc()
+	if tx.app != nil {
+		tx.rollback()
+	}
+	return errs.E(errs.Internal, "write of tenant %q: panic: %v", in.id, p)
+}
+
+// appendAll appends the samples of all series, and then the exemplars: these need their series in the head.
+func (tx *transaction) appendAll(s wire.Shard) error {
+	for _, i := range s.Series {
+		if err := tx.appendSeries(&s.Batch.Series[i], i); err != nil {
 			return err
 		}
 	}
+	if len(tx.wait) == 0 {
+		return nil
+	}
+	for _, x := range tx.wait {
+		w := seriesWriter{tx: tx, s: &s.Batch.Series[x.index], index: int(x.index), ref: x.ref, failed: int(x.failed)}
+		w.forgo(w.exemplars())
+	}
+	slices.SortStableFunc(tx.failures, func(a, b wire.Failure) int { return cmp.Compare(a.Series, b.Series) })
 	return nil
 }
 
-// commit writes the logs and the head, unless the instance hangs.
-func (tx *transaction) commit() (err error) {
-	w := &tx.in.wedge
-	if !w.enter() {
-		return tx.in.logError()
-	}
-	logged := true // a panic comes after the WAL
-	defer func() { w.leave(logged) }()
-	err = tx.app.Commit()
-	logged = err == nil
-	return err
-}
-
 func (tx *transaction) rollback() {
-	w := &tx.in.wedge
-	if !w.enter() {
-		return
-	}
-	defer w.leave(false)
+	tx.inside = true
 	if err := tx.app.Rollback(); err != nil {
 		tx.in.failLog(err) // the series it created are in memory and not in the WAL
 	}
+	tx.inside = false
 }
 
 func (tx *transaction) count() {
@@ -239,41 +245,23 @@ func logKind(err error) errs.Kind {
 	return errs.Internal
 }
 
-// appendSeries appends what s has, in time order. An error ends the transaction; what concerns s alone is a failure.
-//
-// Series that are not known by a reference are put off to the end of the transaction, which then holds instance.making
-// until it is committed:
-//
-//   - The head hands its lists of references to readers, and puts a smaller one that comes after a larger one in its place
-//     there, in the reader's hands, so that the reader misses a series. Made one after the other, references come in order.
-//   - The WAL must name a series before it has samples of it. The transaction that makes a series writes the name, and
-//     another one that found the series before that could be acknowledged, and lost in a crash.
-func (tx *transaction) appendSeries(s *wire.Series, index int) error {
-	w := seriesWriter{tx: tx, s: s, index: index, failed: -1}
+// appendSeries appends the samples of s in time order. An error ends the transaction; what concerns s alone is a failure.
+func (tx *transaction) appendSeries(s *wire.Series, index int32) error {
+	w := seriesWriter{tx: tx, s: s, index: int(index), failed: -1}
 	known, met := tx.in.refs.of(s)
 	w.ref = known
 	if met && s.KeepsLabels() {
 		tx.keep(s, wire.LabelsOf(&tx.builder, s.Labels()))
 	}
-	if known == 0 && !tx.making && (len(s.Samples)+len(s.Histograms) > 0 || len(tx.unknown) > 0) {
-		tx.unknown = append(tx.unknown, int32(index))
-		return nil
-	}
-	if err := w.samples(); errors.Is(err, errPutOff) {
-		if w.failed >= 0 {
-			tx.failures = tx.failures[:w.failed]
-		}
-		tx.unknown = append(tx.unknown, int32(index))
-		return nil
-	} else if err != nil {
+	if err := w.samples(); err != nil {
 		return err
-	}
-	if len(s.Exemplars) > 0 {
-		w.forgo(w.exemplars())
 	}
 	if w.ref != known {
 		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref, s.Hint})
 		tx.numUnknown++
+	}
+	if len(s.Exemplars) > 0 {
+		tx.wait = append(tx.wait, waiting{index, int32(w.failed), w.ref})
 	}
 	return nil
 }
@@ -289,24 +277,7 @@ type seriesWriter struct {
 	barred bool          // it is new, and a limit keeps it out
 	last   point         // accepted last, when some is set
 	some   bool
-}
-
-type point struct {
-	t  int64
-	v  float64
-	h  *histogram.Histogram
-	fh *histogram.FloatHistogram
-}
-
-// same is bitwise for floats, as stale markers are NaNs.
-func (p point) same(o point) bool {
-	switch {
-	case p.h != nil && o.h != nil:
-		return p.h.Equals(o.h)
-	case p.fh != nil && o.fh != nil:
-		return p.fh.Equals(o.fh)
-	}
-	return p.h == o.h && p.fh == o.fh && math.Float64bits(p.v) == math.Float64bits(o.v)
+	looked bool // tx.head reads this series
 }
 
 func (w *seriesWriter) samples() error {
@@ -410,17 +381,10 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 		}
 		return true, nil
 	}
-	ref, err := storage.SeriesRef(0), error(nil)
 	tx.touched = true
-	if w.ref != 0 {
-		ref, err = tx.app.Append(w.ref, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
-	}
-	if w.ref == 0 || err != nil && w.labels.IsEmpty() && errors.Is(err, promtsdb.ErrInvalidSample) {
-		// It is new, or the head forgot it since its reference was cached: "empty labelset".
-		if !tx.making {
-			return false, errPutOff
-		}
-		ref, err = w.appendUnknown(st, p)
+	err := w.offer(st, p, storage.AOptions{RejectOutOfOrder: true})
+	if err != nil {
+		err = w.notNewer(st, p, err)
 	}
 	if err != nil {
 		kind := classify(err)
@@ -434,23 +398,56 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 		w.fail(kind, err)
 		return false, nil
 	}
-	w.ref, w.last, w.some = ref, p, true
+	w.last, w.some = p, true
 	return true, nil
 }
 
-// errPutOff says that a series needs instance.making.
-var errPutOff = errors.New("BUG: a series that was put off")
+// notNewer goes on with a sample that is not newer than all of its series, which refused says of it: it is compared with
+// what the head holds for its time, and appended out of order if there is nothing.
+func (w *seriesWriter) notNewer(st int64, p point, refused error) error {
+	late := errors.Is(refused, storage.ErrOutOfOrderSample)
+	if !late && !errors.Is(refused, storage.ErrDuplicateSampleForTimestamp) {
+		return refused
+	}
+	switch has, found := w.stored(p.t); {
+	case found && p.same(has):
+		return nil
+	case found:
+		return fmt.Errorf("another value is stored for %d: %w", p.t, storage.ErrDuplicateSampleForTimestamp)
+	case late:
+		return w.offer(st, p, storage.AOptions{})
+	}
+	return refused
+}
 
-// appendUnknown appends to a series that the head may have to make.
-func (w *seriesWriter) appendUnknown(st int64, p point) (storage.SeriesRef, error) {
+// offer gives p to the TSDB, and the series' labels where it does not know the reference.
+func (w *seriesWriter) offer(st int64, p point, o storage.AOptions) error {
+	if w.ref != 0 {
+		err := w.call(w.ref, st, p, o)
+		if err == nil || !w.labels.IsEmpty() || !errors.Is(err, promtsdb.ErrInvalidSample) {
+			return err
+		}
+		w.ref = 0 // "empty labelset": the head forgot the series since its reference was cached
+	}
 	if w.labels.IsEmpty() {
 		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels())
 	}
-	ref, err := w.tx.app.Append(0, w.labels, st, p.t, p.v, p.h, p.fh, storage.AOptions{})
+	err := w.call(0, st, p, o)
 	if err == nil && w.s.KeepsLabels() {
 		w.tx.keep(w.s, w.labels)
 	}
-	return ref, err
+	return err
+}
+
+// call is one call of the TSDB, which sets w.ref when it succeeds.
+func (w *seriesWriter) call(ref storage.SeriesRef, st int64, p point, o storage.AOptions) error {
+	w.tx.inside = true
+	ref, err := w.tx.app.Append(ref, w.labels, st, p.t, p.v, p.h, p.fh, o)
+	w.tx.inside = false
+	if err == nil {
+		w.ref = ref
+	}
+	return err
 }
 
 // keep tells the stream that s came by that the head has its labels, which are ls.

@@ -91,6 +91,44 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
 }
 
+// BenchmarkAppendLate appends 4 samples to each of 2,000 known series between those that came in order; again sends them
+// once more.
+func BenchmarkAppendLate(b *testing.B) {
+	run := func(b *testing.B, again bool) {
+		o := testOptions(b)
+		now := time.Now().Truncate(time.Hour)
+		o.Now = func() time.Time { return now }
+		d := openDB(b, o)
+		batch := benchBatches(2000)[0]
+		for i := range int64(120) {
+			stamp(batch, now.UnixMilli()-(119-i)*15_000)
+			mustAppend(b, d, batch)
+		}
+		for i := range batch.Series {
+			batch.Series[i].Samples = make([]wire.Sample, 4)
+		}
+		b.ReportAllocs()
+		n := 0
+		for b.Loop() {
+			b.StopTimer()
+			for i := range batch.Series {
+				for j := range batch.Series[i].Samples {
+					batch.Series[i].Samples[j].T = now.UnixMilli() - int64(4*n+j)%110*15_000 - int64(1+4*n/110)
+				}
+			}
+			b.StartTimer()
+			mustAppend(b, d, batch)
+			if again {
+				mustAppend(b, d, batch)
+			}
+			n++
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*8000), "ns/sample")
+	}
+	b.Run("once", func(b *testing.B) { run(b, false) })
+	b.Run("again", func(b *testing.B) { run(b, true) })
+}
+
 // BenchmarkAppendNew appends one sample to each of 2,000 unknown series.
 func BenchmarkAppendNew(b *testing.B) {
 	d := openDB(b, testOptions(b))

@@ -78,6 +78,7 @@ func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err e
 // registers itself afterwards. The fence has none, as an appender is made and committed under it.
 func (in *instance) raiseFence(bound int64) {
 	in.bound = max(in.bound, bound)
+	in.cutBefore.Store(max(in.cutBefore.Load(), bound))
 	in.db.Head().SetMinValidTime(in.bound)
 	in.fence.Lock()
 	//lint:ignore SA2001 the wait for those who may have read the old bound is the point
@@ -102,7 +103,12 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 	}
 	in.scanned.Store(&unlock)
 	defer in.scanDone()
-	return in.db.CompactOOOHead(ctx)
+	before := in.cutLate.Load()
+	err := in.db.CompactOOOHead(ctx)
+	if err != nil {
+		in.cutLate.Store(before) // nothing was dropped
+	}
+	return err
 }
 
 // scanDone gives up the fence that cutOutOfOrder holds, once.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -82,14 +83,17 @@ func (w *seriesWriter) exemplars() (refused int) {
 		}
 		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
 	}
-	if w.ref == 0 && w.labels.IsEmpty() {
-		w.labels = wire.LabelsOf(&tx.builder, w.s.Labels())
-	}
 	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
 		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
 	})
 	tx.touched = true // they may come alone
-	_, err := app.AppendExemplars(w.ref, w.labels, tx.exemplars)
+	err := error(storage.ErrNotFound)
+	if w.ref != 0 {
+		err = tx.callExemplars(app, w.ref, labels.EmptyLabels())
+	}
+	if errors.Is(err, storage.ErrNotFound) { // perhaps the head has it under another reference
+		err = tx.callExemplars(app, 0, wire.LabelsOf(&tx.builder, w.s.Labels()))
+	}
 	var partial *storage.AppendPartialError
 	switch {
 	case err == nil:
@@ -99,14 +103,17 @@ func (w *seriesWriter) exemplars() (refused int) {
 		}
 	default:
 		reject(exemplarReason(err), len(tx.exemplars))
-		if errors.Is(err, storage.ErrNotFound) && len(w.s.Samples)+len(w.s.Histograms) == 0 {
-			w.fail(errs.Invalid, errNoSample) // or nobody would hear that nothing of the series is stored
-		}
 	}
 	return refused
 }
 
-var errNoSample = errors.New("exemplars of a series without a sample")
+// callExemplars is one call of the TSDB.
+func (tx *transaction) callExemplars(app storage.ExemplarAppenderV2, ref storage.SeriesRef, ls labels.Labels) error {
+	tx.inside = true
+	_, err := app.AppendExemplars(ref, ls, tx.exemplars)
+	tx.inside = false
+	return err
+}
 
 func exemplarReason(err error) string {
 	switch {

@@ -123,20 +123,18 @@ func TestHintOfRolledBack(t *testing.T) {
 	mustAppend(t, d, s.batch(team, now, "a"))
 	in := d.lookup(team).in
 	lost := s.batch(team, now+1, "a", "b")
-	tx := d.crew.get()
+	tx := transactions.Get().(*transaction)
 	if err := tx.begin(in, d.m); err != nil {
 		t.Fatal(err)
 	}
-	tx.app, tx.making = in.db.Head().AppenderV2(t.Context()), true
-	for i := range lost.Series {
-		if err := tx.appendSeries(&lost.Series[i], i); err != nil {
-			t.Fatal(err)
-		}
+	tx.app = in.db.Head().AppenderV2(t.Context())
+	if err := tx.appendAll(wire.All(lost)); err != nil {
+		t.Fatal(err)
 	}
 	if err := tx.app.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	d.crew.put(tx)
+	tx.put()
 	if lost.Series[1].Hint.Load() != 0 || in.refs.get(lost.Series[1].Key) != 0 {
 		t.Error("a reference was kept")
 	}

@@ -33,12 +33,16 @@ type instance struct {
 	refs *refs
 	reg  *tenantRegisterer
 
-	// fence is held shared from the creation of an appender to the end of its commit. See cut.go for who holds it whole.
-	fence sync.RWMutex
+	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
+	// cuts (cut.go). Design 009 says why transactions do not run side by side.
+	fence sync.Mutex
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
+	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate (a
+	// chunks.ChunkDiskMapperRef). The head may drop their chunks at any moment.
+	cutBefore atomic.Int64
+	cutLate   atomic.Uint64
 
-	making sync.Mutex // new series are made by one transaction at a time: see appendSeries
 	births births
 
 	rules      atomic.Pointer[rules]
@@ -73,7 +77,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
-	in := &instance{id: id, log: log, opts: opts, wedge: wedge{shut: make(chan struct{})}, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
+	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesOf(t.db.size())
@@ -92,7 +96,6 @@ func openInstance(t *tenantDB) (*instance, error) {
 		return nil, errs.E(errs.Unavailable, "open tsdb of tenant %q: %w", id, err)
 	}
 	db.DisableCompactions()
-	db.SetWriteNotified(&in.wedge)
 	in.db = db
 	in.enforcing.Store(true)
 	in.bound = math.MinInt64
@@ -102,7 +105,11 @@ func openInstance(t *tenantDB) (*instance, error) {
 		}
 	}
 	in.cutTo.Store(in.bound)
+	in.cutBefore.Store(in.bound)
 	in.wholeCut.Store(math.MaxUint64)
+	if err := in.fenceMapped(); err != nil {
+		return nil, errors.Join(errs.E(errs.Unavailable, "open tsdb of tenant %q: look for series without an open chunk: %w", id, err), in.close())
+	}
 	return in, nil
 }
 
@@ -220,6 +227,9 @@ type cutCompactor struct {
 
 // Write is called by the TSDB to write a block from a head.
 func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int64, base *promtsdb.BlockMeta) ([]ulid.ULID, error) {
+	if late, ok := b.(*promtsdb.OOOCompactionHead); ok {
+		c.in.cutLate.Store(uint64(late.LastMmapRef()))
+	}
 	c.in.scanDone()
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }

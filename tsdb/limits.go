@@ -217,8 +217,8 @@ func (in *instance) startCounting(ctx context.Context) (err error) {
 		return nil
 	}
 	defer in.cutting.Unlock()
-	in.making.Lock()
-	defer in.making.Unlock()
+	in.fence.Lock()
+	defer in.fence.Unlock()
 	in.births.mu.Lock()
 	defer in.births.mu.Unlock()
 	if in.births.metrics != nil {

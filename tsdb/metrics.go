@@ -26,7 +26,6 @@ var defaultTenantMetrics = []string{
 	"prometheus_tsdb_head_series_created_total",
 	"prometheus_tsdb_head_series_removed_total",
 	"prometheus_tsdb_head_truncations_failed_total",
-	"prometheus_tsdb_out_of_order_samples_total",
 	"prometheus_tsdb_reloads_failures_total",
 	"prometheus_tsdb_storage_blocks_bytes",
 	"prometheus_tsdb_too_old_samples_total",
@@ -47,6 +46,7 @@ type metrics struct {
 	tenants   tenantLabels
 	abandoned prometheus.Counter // heads that could not be closed
 	salvaged  prometheus.Counter
+	panics    prometheus.Counter
 	exposed   atomic.Int64 // tenants whose library metrics are exposed
 }
 
@@ -106,6 +106,7 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 	}
 	return &metrics{
 		abandoned: counter("hearth_tsdb_abandoned_heads_total", "Heads that hang or could not be closed: their memory is lost until the process ends."),
+		panics:    counter("hearth_tsdb_write_panics_total", "Write requests that ended with a panic before the commit, and were rolled back."),
 		salvaged:  counter("hearth_tsdb_salvaged_logs_total", "Openings of tenants whose logs were damaged, and were taken without the damaged part."),
 		limited: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hearth_tsdb_limited_series_total", Help: "New series of write requests that a limit of their tenant kept out.",

@@ -1,13 +1,17 @@
 package tsdb
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
@@ -51,4 +55,38 @@ func undoRepair(dir string) error {
 	}
 	segment := wlog.SegmentName(dir, damaged)
 	return fileutil.Rename(segment+repairSuffix, segment)
+}
+
+// fenceMapped raises the fence above samples in mapped chunks whose series has no open chunk, and is called before anybody
+// writes. After a crash that tore the WAL there are such series. The TSDB takes any sample of them for a new one, and drops
+// it in the commit, in silence, if it is not newer than the mapped chunks (prometheus#19722). Below the fence it is out of
+// order, and stored.
+func (in *instance) fenceMapped() (err error) {
+	head := in.db.Head()
+	index, err := head.Index()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, index.Close()) }()
+	all, err := index.Postings(context.Background(), "", "")
+	if err != nil {
+		return err
+	}
+	bound := in.bound
+	var builder labels.ScratchBuilder
+	var metas []chunks.Meta
+	for all.Next() {
+		if err := index.Series(all.At(), &builder, &metas); err != nil {
+			return err
+		}
+		// The open chunk, which is the last one, has no end yet.
+		if n := len(metas); n > 0 && metas[n-1].MaxTime != math.MaxInt64 {
+			bound = max(bound, metas[n-1].MaxTime+1)
+		}
+	}
+	if bound > in.bound {
+		in.bound = bound
+		head.SetMinValidTime(bound)
+	}
+	return all.Err()
 }

@@ -36,6 +36,7 @@ type tenantDB struct {
 	busy atomic.Bool // the scheduler is at work on it
 
 	blocks blockList
+	lost   lost // of this tenant; guarded by DB.lostMu
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	state    State

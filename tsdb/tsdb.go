@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -37,14 +36,14 @@ type DB struct {
 	gate chan struct{} // one slot per opening
 	cuts chan struct{} // one slot per cut
 	room *room
-	crew crew
 
 	files files
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
-	abandoned, abandonedSeries atomic.Int64 // heads that hang
+	lostMu sync.Mutex // guards lost, and tenantDB.lost
+	lost   lost       // heads that hang, but for the first of each tenant
 
 	spawning sync.Mutex     // orders spawn before Close; taken last
 	wg       sync.WaitGroup // everything that spawn started
@@ -246,7 +245,6 @@ func (d *DB) Close() error {
 	d.spawning.Lock()
 	d.stop()
 	d.spawning.Unlock()
-	d.crew.close()
 	for _, t := range d.all() {
 		t.interrupt()
 	}

@@ -13,65 +13,38 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-const (
-	// settleTime is how long commits that are in the WAL may take to get through. What takes longer hangs.
-	settleTime = 5 * time.Second
-	// An abandoned head cannot be freed: as many series, and as many heads with their files, may be left behind.
-	maxAbandonedSeries, maxAbandoned = 1_000_000, 50
-)
+// lost is abandoned heads, which cannot be freed before the process ends: their memory, and their files.
+type lost struct{ heads, series int64 }
 
-// wedge is whether an instance hangs, and who may still write its files. The zero value needs shut to be made.
+// maxLost bounds what all tenants lose together, beyond the first head of each. One tenant may lose half of it.
+var maxLost = lost{heads: 50, series: 1_000_000}
+
+// mayLose reports whether a tenant that has lost own may lose one more head of so many series, when all together have
+// lost all. The first head of a tenant is always free: no other tenant can use it up.
+func mayLose(own, all lost, series int64) bool {
+	return own.heads == 0 ||
+		own.heads < maxLost.heads/2 && own.series+series <= maxLost.series/2 &&
+			all.heads < maxLost.heads && all.series+series <= maxLost.series
+}
+
+// wedge is whether an instance hangs, and what may still write its files. Transactions come one at a time, and none
+// begins after a panic, so that only maintenance can be under way besides.
 type wedge struct {
-	shut  chan struct{} // closed when it hangs
-	since atomic.Int64  // ms, 0 = it does not
-
-	unlogged    atomic.Int64 // commits and rollbacks that are not through with the WAL
-	committing  atomic.Int64 // commits that have not returned
+	hangs       atomic.Bool
 	maintaining atomic.Int64 // cuts and the like
 }
 
-func (w *wedge) wedged() bool { return w.since.Load() != 0 }
+func (w *wedge) wedged() bool { return w.hangs.Load() }
 
-// stuck records that the instance hangs, which the panic p says.
+// fenced reports whether nothing will write to the instance's files any more.
+func (w *wedge) fenced() bool { return w.maintaining.Load() == 0 }
+
+// stuck records that the instance hangs, which the panic p says. The caller holds in.fence.
 func (in *instance) stuck(p any) error {
-	in.log.Error("panic in a write, the tenant is abandoned and opened again", "panic", p, "stack", string(debug.Stack()))
+	in.log.Error("panic in a commit, the tenant is abandoned and opened again", "panic", p, "stack", string(debug.Stack()))
 	in.failLog(errs.E(errs.Internal, "panic: %v", p))
-	if in.wedge.since.CompareAndSwap(0, max(in.opts.Now().UnixMilli(), 1)) {
-		close(in.wedge.shut)
-	}
+	in.wedge.hangs.Store(true)
 	return in.logError()
-}
-
-// enter lets a transaction write to the logs: false when the instance hangs. Then it must not, not even to roll back.
-func (w *wedge) enter() bool {
-	w.committing.Add(1)
-	w.unlogged.Add(1)
-	if !w.wedged() {
-		return true
-	}
-	w.unlogged.Add(-1)
-	w.committing.Add(-1)
-	return false
-}
-
-// leave ends what enter began; logged says that Notify was called.
-func (w *wedge) leave(logged bool) {
-	if !logged {
-		w.unlogged.Add(-1)
-	}
-	w.committing.Add(-1)
-}
-
-// Notify is called by the TSDB on each commit, after it has written the WAL.
-func (w *wedge) Notify() { w.unlogged.Add(-1) }
-
-// fenced reports whether nothing will write to the instance's files any more: commits have either returned, or are past
-// the WAL and hang. The first must be given time.
-func (w *wedge) fenced(now time.Time) bool {
-	if w.unlogged.Load() != 0 || w.maintaining.Load() != 0 {
-		return false
-	}
-	return w.committing.Load() == 0 || now.UnixMilli()-w.since.Load() >= settleTime.Milliseconds()
 }
 
 // abandon leaves a TSDB that hangs as it is, and opens the tenant anew from its logs.
@@ -83,20 +56,19 @@ func (t *tenantDB) abandon() {
 		return
 	}
 	in.stop()
-	if !in.wedge.fenced(t.db.opts.Now()) {
+	if !in.wedge.fenced() {
 		return // the next look tries again
 	}
 	series := int64(in.db.Head().NumSeries())
-	if left, heads := t.db.abandonedSeries.Add(series), t.db.abandoned.Add(1); left > maxAbandonedSeries && heads > 1 || heads > maxAbandoned {
-		t.db.abandonedSeries.Add(-series)
-		t.db.abandoned.Add(-1)
+	if !t.lose(series) {
 		t.mu.Lock()
 		early := t.db.opts.Now().Before(t.retryAt)
 		t.mu.Unlock()
 		if early {
 			return
 		}
-		t.db.log.Error("tenant hangs, and too much memory is lost to such tenants already: restart this process", "tenant", t.id)
+		t.db.log.Error("tenant hangs, and too much memory is lost to such heads already: restart this process",
+			"tenant", t.id, "series", series)
 		t.retryLater(time.Minute)
 		return
 	}
@@ -107,6 +79,23 @@ func (t *tenantDB) abandon() {
 	defer t.mu.Unlock()
 	t.suspect, t.summary, t.in = true, everything, nil
 	t.startOpening(false)
+}
+
+// lose counts one more lost head if the bounds allow it.
+func (t *tenantDB) lose(series int64) bool {
+	t.db.lostMu.Lock()
+	defer t.db.lostMu.Unlock()
+	all := &t.db.lost
+	if !mayLose(t.lost, *all, series) {
+		return false
+	}
+	if t.lost.heads > 0 {
+		all.heads++
+		all.series += series
+	}
+	t.lost.heads++
+	t.lost.series += series
+	return true
 }
 
 // probe finds out whether chunks can be written to dir, before a replay tries: a TSDB that cannot takes the process down.
