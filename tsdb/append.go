@@ -51,10 +51,7 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	defer release()
 	tx := transactions.Get().(*transaction)
 	defer tx.put()
-	if err := tx.begin(in, d.m); err != nil {
-		return nil, err
-	}
-	if err := tx.run(ctx, s); err != nil {
+	if err := tx.run(ctx, in, s); err != nil {
 		return nil, err
 	}
 	return tx.failures, nil
@@ -100,12 +97,12 @@ type waiting struct {
 	ref    storage.SeriesRef
 }
 
-func (tx *transaction) begin(in *instance, m *metrics) error {
-	r, err := in.follow()
+func (tx *transaction) begin() error {
+	r, err := tx.in.follow()
 	if err != nil {
 		return err
 	}
-	tx.in, tx.m, tx.rules, tx.now = in, m, r, in.opts.Now()
+	tx.rules, tx.now = r, tx.in.opts.Now()
 	tx.lo, tx.hi = tx.now.Add(-r.window).UnixMilli(), tx.now.Add(r.future).UnixMilli()
 	tx.numFloats, tx.numHists, tx.numUnknown, tx.touched = 0, 0, 0, false
 	return nil
@@ -123,8 +120,8 @@ func (tx *transaction) put() {
 }
 
 // run appends and commits. A panic before the commit costs this request alone: what was appended is rolled back.
-func (tx *transaction) run(ctx context.Context, s wire.Shard) (err error) {
-	in := tx.in
+func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err error) {
+	tx.in, tx.m = in, in.m
 	in.fence.Lock()
 	defer in.fence.Unlock()
 	defer func() {
@@ -133,6 +130,9 @@ func (tx *transaction) run(ctx context.Context, s wire.Shard) (err error) {
 		}
 	}()
 	if err := in.logError(); err != nil {
+		return err
+	}
+	if err := tx.begin(); err != nil {
 		return err
 	}
 	tx.app = in.db.Head().AppenderV2(ctx)
@@ -180,11 +180,17 @@ func (tx *transaction) recovered(p any) (err error) {
 			err = in.stuck(p)
 		}
 	}()
-	in.log.Error("panic in a write, which is rolled back", "panic", p, "stack", string(debug.Stack()))
-	in.m.panics.Inc()
+	err = in.panicked(p)
 	if tx.app != nil {
 		tx.rollback()
 	}
+	return err
+}
+
+// panicked records the panic p of a write that has not touched the head's locks, and is the error of its request.
+func (in *instance) panicked(p any) error {
+	in.log.Error("panic in a write, which is rolled back", "panic", p, "stack", string(debug.Stack()))
+	in.m.panics.Inc()
 	return errs.E(errs.Internal, "write of tenant %q: panic: %v", in.id, p)
 }
 

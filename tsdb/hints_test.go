@@ -124,7 +124,8 @@ func TestHintOfRolledBack(t *testing.T) {
 	in := d.lookup(team).in
 	lost := s.batch(team, now+1, "a", "b")
 	tx := transactions.Get().(*transaction)
-	if err := tx.begin(in, d.m); err != nil {
+	tx.in, tx.m = in, d.m
+	if err := tx.begin(); err != nil {
 		t.Fatal(err)
 	}
 	tx.app = in.db.Head().AppenderV2(t.Context())

@@ -194,11 +194,17 @@ func (in *instance) logError() error {
 // lifecycle is what the head asks before it makes a series, and tells when it has made or dropped some.
 type lifecycle instance
 
-// PreCreation keeps the tenant's limits.
-func (l *lifecycle) PreCreation(ls labels.Labels) error {
+// PreCreation keeps the tenant's limits. The TSDB calls it without a lock, so a panic of ours in it is an error like any
+// other, and not one that came out of the TSDB.
+func (l *lifecycle) PreCreation(ls labels.Labels) (err error) {
 	if !l.enforcing.Load() {
 		return nil
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = (*instance)(l).panicked(p)
+		}
+	}()
 	return (*instance)(l).mayBeBorn(ls)
 }
 

@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -146,4 +151,140 @@ func TestWedge(t *testing.T) {
 	}
 	d = openDB(t, o)
 	checkAcks()
+}
+
+// TestPanicBeforeCommit: a request that makes our code panic before the commit fails alone. Nothing of it is stored, the
+// head goes on, and nothing is abandoned, however often it comes.
+func TestPanicBeforeCommit(t *testing.T) {
+	o := testOptions(t)
+	o.MaxExemplars = 10
+	o.Limits = func(tenant.ID) *tenant.Limits { return someLimits }
+	var broken atomic.Bool
+	o.Share = func(tenant.ID) float64 {
+		if broken.Load() {
+			panic("injected")
+		}
+		return 1
+	}
+	reg := prometheus.NewRegistry()
+	d, err := New(slog.New(slog.DiscardHandler), reg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Open(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	now := time.Now().UnixMilli()
+	put(t, d, team, labels.FromStrings("a", "known"), float64(now), 1)
+	put(t, d, "other", labels.FromStrings("a", "known"), float64(now), 1)
+	in := d.lookup(team).in
+	for i := range int64(maxLost.heads + 10) {
+		b := wire.NewBatch(team)
+		b.Add(labels.FromStrings("a", "known")).Samples = []wire.Sample{{T: now + 1000*i + 1, V: 2}}
+		s := b.Add(labels.FromStrings("a", fmt.Sprint("new", i)))
+		s.Samples = []wire.Sample{{T: now, V: 1}}
+		counter := d.m.exemplars
+		if i%2 == 0 { // in our part of the transaction, after its samples
+			s.Exemplars = []wire.Exemplar{{T: 1}}
+			d.m.exemplars = nil
+		} else { // in what the head calls
+			broken.Store(true)
+		}
+		failures, err := d.Append(t.Context(), wire.All(b))
+		broken.Store(false)
+		d.m.exemplars = counter
+		if errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), string(team)) {
+			t.Fatalf("request %d: %v %v, want an error of its own", i, failures, err)
+		}
+		put(t, d, team, labels.FromStrings("a", "known"), float64(now+1000*i+2), 3)
+		put(t, d, "other", labels.FromStrings("a", "known"), float64(now+1000*i+2), 3)
+	}
+	settleLook(t, d, team)
+	if d.lookup(team).in != in {
+		t.Fatal("the tenant was opened again")
+	}
+	check := func(d *DB) {
+		t.Helper()
+		for name, ps := range read(t, d, team) {
+			for _, p := range ps {
+				if name != `{a="known"}` || p.v == "2" {
+					t.Fatalf("%s has %v of a request that failed", name, p)
+				}
+			}
+		}
+		if got := read(t, d, team)[`{a="known"}`]; int64(len(got)) != maxLost.heads+11 {
+			t.Fatalf("%d samples, want %d", len(got), maxLost.heads+11)
+		}
+	}
+	check(d)
+	if n := testutil.ToFloat64(d.m.panics); n != float64(maxLost.heads+10) {
+		t.Errorf("%v panics counted", n)
+	}
+	if n := testutil.ToFloat64(d.m.abandoned); n != 0 {
+		t.Errorf("%v heads abandoned", n)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check(openDB(t, o))
+}
+
+var someLimits = &tenant.Limits{ActiveSeries: 1000, Exemplars: 10}
+
+// TestHeadsOfOneTenant: a tenant whose heads hang again and again is refused in the end, and no other tenant pays for it.
+// TestWedge has a head that really hangs.
+func TestHeadsOfOneTenant(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	now := time.Now().UnixMilli()
+	put(t, d, "other", labels.FromStrings("a", "b"), float64(now), 1)
+	hang := func(id tenant.ID) (open bool) {
+		t.Helper()
+		entry := d.lookup(id)
+		_ = entry.in.stuck("injected")
+		settleLook(t, d, id)
+		eventually(t, func() bool { entry.mu.Lock(); defer entry.mu.Unlock(); return entry.state == Open })
+		return !entry.in.wedge.wedged()
+	}
+	for i := range maxLost.heads / 2 {
+		put(t, d, team, labels.FromStrings("a", "b"), float64(now+i), 1)
+		if !hang(team) {
+			t.Fatalf("head %d was not given up", i)
+		}
+	}
+	put(t, d, team, labels.FromStrings("a", "b"), float64(now+1000), 1)
+	if hang(team) {
+		t.Fatal("one tenant has lost more heads than its part")
+	}
+	b := wire.NewBatch(team)
+	b.Add(labels.FromStrings("a", "b")).Samples = []wire.Sample{{T: now + 2000, V: 1}}
+	if _, err := d.Append(t.Context(), wire.All(b)); errs.KindOf(err) != errs.Unavailable {
+		t.Fatalf("append: %v", err)
+	}
+	for i := range int64(3) {
+		put(t, d, "other", labels.FromStrings("a", "b"), float64(now+1+i), 1)
+		if !hang("other") {
+			t.Fatal("another tenant cannot lose a head any more")
+		}
+	}
+	d.lookup(team).in.wedge.hangs.Store(false) // so that it is closed: nothing really hangs
+}
+
+func TestMayLose(t *testing.T) {
+	f := func(own, all lost, series int64, want bool) {
+		t.Helper()
+		if got := mayLose(own, all, series); got != want {
+			t.Errorf("own %v, all %v, %d series more: %t, want %t", own, all, series, got, want)
+		}
+	}
+	f(lost{}, lost{}, 0, true)
+	f(lost{}, lost{heads: 1000, series: 1 << 40}, 1<<40, true) // the first one whatever others lost
+	f(lost{1, 10}, lost{}, 499_990, true)
+	f(lost{1, 10}, lost{}, 499_991, false)
+	f(lost{24, 0}, lost{heads: 23}, 1, true)
+	f(lost{25, 0}, lost{heads: 24}, 1, false)
+	f(lost{1, 0}, lost{heads: 49}, 1, true)
+	f(lost{1, 0}, lost{heads: 50}, 1, false)
+	f(lost{1, 0}, lost{series: 999_999}, 1, true)
+	f(lost{1, 0}, lost{series: 1_000_000}, 1, false)
 }
