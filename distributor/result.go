@@ -2,9 +2,11 @@ package distributor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // shownFailures is how many failures an error names.
@@ -23,10 +25,37 @@ func (r Result) taken() Dropped {
 	}
 }
 
-// Kind is the kind of the whole request: OK if nothing failed, else the most severe of its failures.
-func (r Result) Kind() errs.Kind {
+// besides reports whether f concerns only what comes beside samples: exemplars, or the metadata of a family.
+func besides(f wire.Failure) bool {
+	return f.Samples+f.Histograms == 0 && (f.Exemplars > 0 || f.Series < 0)
+}
+
+// hasSamples reports whether the request had samples, stored or not.
+func (r Result) hasSamples() bool {
+	taken := r.taken()
+	return taken.Samples+taken.Histograms > 0 ||
+		slices.ContainsFunc(r.Failures, func(f wire.Failure) bool { return f.Samples+f.Histograms > 0 })
+}
+
+// decisive are the failures that decide on the request. Exemplars and metadata are kept as well as can be, and fail
+// nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they decide
+// when sending them again can help.
+func (r Result) decisive() []wire.Failure {
+	if !slices.ContainsFunc(r.Failures, besides) {
+		return r.Failures
+	}
+	samples := r.hasSamples()
+	return slices.DeleteFunc(slices.Clone(r.Failures), func(f wire.Failure) bool {
+		return besides(f) && (samples || !f.Kind.Retryable())
+	})
+}
+
+// Kind is the kind of the whole request: OK if nothing failed that decides, else the most severe of its failures.
+func (r Result) Kind() errs.Kind { return kindOf(r.decisive()) }
+
+func kindOf(failures []wire.Failure) errs.Kind {
 	kind, worst := errs.OK, 0
-	for _, f := range r.Failures {
+	for _, f := range failures {
 		s, known := severity[f.Kind]
 		if !known {
 			return errs.Unavailable
@@ -38,15 +67,16 @@ func (r Result) Kind() errs.Kind {
 	return kind
 }
 
-// Err is nil when nothing failed, else an error of kind Kind whose text names the first failures, one to a line.
+// Err is nil when nothing failed that decides, else an error of kind Kind whose text names the first failures, one to a line.
 func (r Result) Err() error {
-	kind := r.Kind()
+	failures := r.decisive()
+	kind := kindOf(failures)
 	if kind == errs.OK {
 		return nil
 	}
 	var text strings.Builder
 	metadata := 0 // failures that concern no series
-	for _, f := range r.Failures {
+	for _, f := range failures {
 		if f.Series < 0 && f.Samples+f.Histograms+f.Exemplars == 0 {
 			metadata++
 		}
@@ -55,13 +85,13 @@ func (r Result) Err() error {
 	if r.Tenant != "" {
 		of = "tenant " + string(r.Tenant) + ": "
 	}
-	fmt.Fprintf(&text, "%s%d of %d series not stored, or not wholly", of, len(r.Failures)-metadata, r.Series)
+	fmt.Fprintf(&text, "%s%d of %d series not stored, or not wholly", of, len(failures)-metadata, r.Series)
 	if metadata > 0 {
 		fmt.Fprintf(&text, ", and metadata of %d families", metadata)
 	}
-	for i, f := range r.Failures {
+	for i, f := range failures {
 		if i == shownFailures {
-			fmt.Fprintf(&text, "\n... and %d more", len(r.Failures)-i)
+			fmt.Fprintf(&text, "\n... and %d more", len(failures)-i)
 			break
 		}
 		fmt.Fprintf(&text, "\n%s%s: %s", of, f.Kind, f.Reason)

@@ -251,7 +251,7 @@ func TestExemplars(t *testing.T) {
 	s.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}, {T: now - 1, V: 1, Labels: trace}, {T: now, V: 1, Labels: long}, {T: 1, V: 1, Labels: trace}}
 	lone := b.Add(labels.FromStrings("a", "without samples"))
 	lone.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}}
-	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.Invalid, Exemplars: 1, Reason: `{a="without samples"}: exemplars of a series without a sample`}}
+	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.OK, Exemplars: 1}}
 	for range 2 { // those that are kept may come again
 		failures, err := d.Append(t.Context(), wire.All(b))
 		if err != nil || !slices.Equal(failures, refused) {
@@ -294,6 +294,71 @@ func TestExemplarsAlone(t *testing.T) {
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 {
 		t.Fatalf("%+v %v", got, err)
 	}
+}
+
+// TestExemplarsDecideNothing: whatever becomes of exemplars, the samples of the request are stored, no series fails, and
+// what is not kept is told in numbers.
+func TestExemplarsDecideNothing(t *testing.T) {
+	o := testOptions(t)
+	o.MaxExemplars = 100
+	d := openDB(t, o)
+	now := time.Now().Add(-time.Minute).UnixMilli()
+	trace := func(i int) []byte { return wire.AppendLabels(nil, labels.FromStrings("trace_id", fmt.Sprint(i))) }
+	sent := 0
+	f := func(name string, want int, add func(b *wire.Batch, e []wire.Exemplar)) {
+		t.Helper()
+		sent++
+		b := wire.NewBatch(team)
+		add(b, []wire.Exemplar{{T: now + int64(sent), V: 1, Labels: trace(sent)}})
+		failures, err := d.Append(t.Context(), wire.All(b))
+		lost := 0
+		for i, f := range failures {
+			if lost += f.Exemplars; f.Kind != errs.OK || f.Samples+f.Histograms > 0 || i > 0 && failures[i-1].Series >= f.Series {
+				t.Errorf("%s: %+v", name, failures)
+			}
+		}
+		if err != nil || lost != want {
+			t.Errorf("%s: %d exemplars not kept, want %d: %+v %v", name, lost, want, failures, err)
+		}
+	}
+	a := labels.FromStrings("a", "a")
+	f("alone, in an empty head", 1, func(b *wire.Batch, e []wire.Exemplar) { b.Add(a).Exemplars = e })
+	f("with the first sample", 0, func(b *wire.Batch, e []wire.Exemplar) {
+		s := b.Add(a)
+		s.Samples, s.Exemplars = []wire.Sample{{T: now, V: 1}}, e
+	})
+	f("of an unknown series, before others", 1, func(b *wire.Batch, e []wire.Exemplar) {
+		b.Add(labels.FromStrings("a", "unknown")).Exemplars = e
+		b.Add(a).Samples = []wire.Sample{{T: now + 1, V: 1}}
+	})
+	f("newer than the sample", 0, func(b *wire.Batch, e []wire.Exemplar) { b.Add(a).Exemplars = e })
+	f("beside a late sample", 0, func(b *wire.Batch, e []wire.Exemplar) {
+		s := b.Add(a)
+		s.Samples, s.Exemplars = []wire.Sample{{T: now - 1000, V: 1}}, e
+	})
+	f("of a sample that comes again", 0, func(b *wire.Batch, e []wire.Exemplar) {
+		s := b.Add(a)
+		s.Samples, s.Exemplars = []wire.Sample{{T: now, V: 1}}, e
+	})
+	f("before the series' samples in the request", 0, func(b *wire.Batch, e []wire.Exemplar) {
+		b.Add(labels.FromStrings("a", "later")).Exemplars = e
+		b.Add(labels.FromStrings("a", "later")).Samples = []wire.Sample{{T: now, V: 1}}
+	})
+	cut := labels.FromStrings("a", "cut")
+	put(t, d, team, cut, float64(now), 1)
+	if err := d.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f("of a series that was cut", 1, func(b *wire.Batch, e []wire.Exemplar) {
+		b.Add(cut).Exemplars = e
+		b.Add(labels.FromStrings("a", "other")).Samples = []wire.Sample{{T: now + 30_000, V: 1}}
+	})
+	f("in any order", 0, func(b *wire.Batch, e []wire.Exemplar) {
+		e[0].T = now - 60_000
+		s := b.Add(labels.FromStrings("a", "other"))
+		s.Samples = []wire.Sample{{T: now + 31_000, V: 1}}
+		s.Exemplars = append([]wire.Exemplar{{T: now + 31_000, Labels: trace(0)}}, e...)
+	})
 }
 
 func TestRefs(t *testing.T) {
