@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -65,5 +67,54 @@ func TestCrashAmongBirths(t *testing.T) {
 		if lost += series; lost > 0 {
 			t.Fatalf("round %d: %d of %d acknowledged samples are gone after a crash", round, lost, series)
 		}
+	}
+}
+
+// TestSeriesDroppedWhileAppended has the head drop a series between the moment when an append has found it by its reference
+// and the moment when it locks it. The TSDB then makes the series anew, in whatever transaction that is. It must be named in
+// the WAL before anybody is told that samples of it are stored, and its new reference must be the one that is kept.
+func TestSeriesDroppedWhileAppended(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	now := time.Now().Add(-time.Minute).UnixMilli()
+	ls := labels.FromStrings("a", "b")
+	put(t, d, team, ls, float64(now), 1)
+	in := d.lookup(team).in
+	head := in.db.Head()
+
+	// The TSDB has a hook at this moment for its own tests.
+	field := reflect.ValueOf(head).Elem().FieldByName("testAfterSeriesLookup")
+	hook := reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
+	var once sync.Once
+	dropped, alone := false, true
+	hook.Set(reflect.MakeFunc(field.Type(), func([]reflect.Value) []reflect.Value {
+		once.Do(func() {
+			before := head.NumSeries()
+			if err := head.Truncate(now + 1); err != nil {
+				t.Error(err)
+			}
+			dropped = head.NumSeries() < before
+			if alone = !in.fence.TryLock(); !alone {
+				in.fence.Unlock()
+			}
+		})
+		return nil
+	}))
+	put(t, d, team, ls, float64(now+1000), 2)
+	hook.SetZero()
+	if !dropped {
+		t.Fatal("the series was not dropped")
+	}
+	if !alone {
+		t.Fatal("another transaction could find the series before the WAL names it")
+	}
+	verifyRefs(t, in)
+	crashed := o
+	crashed.Dir = filepath.Join(t.TempDir(), "crashed")
+	if err := os.CopyFS(crashed.Dir, os.DirFS(o.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, openDB(t, crashed), team)[ls.String()]; len(got) != 1 || got[0].v != "2" {
+		t.Fatalf("after a crash %v are left", got)
 	}
 }
