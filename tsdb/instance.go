@@ -144,6 +144,7 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 		o.OutOfOrderCapMax = in.opts.OutOfOrderCap
 	}
 	o.EnableOverlappingCompaction = false
+	o.BlockChunkQuerierFunc = queryBlock
 	o.EnableSharding = true
 	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
 	// nobody could see a difference. The fence replaces what the cut would need it for.

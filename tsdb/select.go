@@ -157,10 +157,13 @@ func (s *tsdbSet) Next() bool {
 // readChunks decodes nothing: bytes are those of the block, of the mapped head chunk, or a copy of the open one.
 func (s *tsdbSet) readChunks(from storage.ChunkSeries) (series.Series, error) {
 	out := series.Series{Labels: from.Labels()}
-	start := len(s.slab)
+	start, blocks := len(s.slab), false
 	s.it = from.Iterator(s.it)
 	for s.it.Next() {
 		m := s.it.At()
+		if p, ok := m.Chunk.(*placed); ok {
+			m.MinTime, m.MaxTime, m.Chunk, blocks = p.mint, p.maxt, p.Chunk, true
+		}
 		if len(s.slab) == cap(s.slab) {
 			grown := make([]series.Chunk, len(s.slab)-start, max(slabSize, 2*(len(s.slab)-start)))
 			copy(grown, s.slab[start:])
@@ -172,7 +175,12 @@ func (s *tsdbSet) readChunks(from storage.ChunkSeries) (series.Series, error) {
 		})
 	}
 	out.Chunks = s.slab[start:len(s.slab):len(s.slab)]
-	return out, s.it.Err()
+	if err := s.it.Err(); err != nil || !blocks {
+		return out, err
+	}
+	var err error
+	out.Chunks, err = unite(out.Chunks)
+	return out, err
 }
 
 // At is the current series.
