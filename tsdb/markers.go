@@ -131,38 +131,44 @@ func removeMapped(dir string, set chunkSet) (err error) {
 func namedByMarkers(dir string) (chunkSet, error) {
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
 	named, sampled := chunkSet{}, map[chunks.HeadSeriesRef]struct{}{}
-	err := eachRecord(dir, func(rec []byte) (err error) {
-		switch dec.Type(rec) {
-		case record.MmapMarkers:
-			var markers []record.RefMmapMarker
-			markers, err = dec.MmapMarkers(rec, nil)
-			for _, m := range markers {
-				if _, ok := sampled[m.Ref]; ok || m.MmapRef != 0 {
-					named[m.MmapRef] = struct{}{}
-				}
-			}
-		case record.Samples, record.SamplesV2:
-			var samples []record.RefSample
-			samples, err = dec.Samples(rec, nil)
-			for i := range samples {
-				sampled[samples[i].Ref] = struct{}{}
-			}
-		case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
-			var samples []record.RefHistogramSample
-			samples, err = dec.HistogramSamples(rec, nil)
-			for i := range samples {
-				sampled[samples[i].Ref] = struct{}{}
-			}
-		case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
-			var samples []record.RefFloatHistogramSample
-			samples, err = dec.FloatHistogramSamples(rec, nil)
-			for i := range samples {
-				sampled[samples[i].Ref] = struct{}{}
+	err := eachRecord(dir, func(rec []byte) error {
+		if dec.Type(rec) != record.MmapMarkers {
+			return eachSampled(&dec, rec, func(ref chunks.HeadSeriesRef) { sampled[ref] = struct{}{} })
+		}
+		markers, err := dec.MmapMarkers(rec, nil)
+		for _, m := range markers {
+			if _, ok := sampled[m.Ref]; ok || m.MmapRef != 0 {
+				named[m.MmapRef] = struct{}{}
 			}
 		}
 		return err
 	})
 	return named, err
+}
+
+// eachSampled calls f for each sample in rec, if it is a record of samples, with the reference of its series.
+func eachSampled(dec *record.Decoder, rec []byte, f func(chunks.HeadSeriesRef)) error {
+	switch dec.Type(rec) {
+	case record.Samples, record.SamplesV2:
+		samples, err := dec.Samples(rec, nil)
+		for i := range samples {
+			f(samples[i].Ref)
+		}
+		return err
+	case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
+		samples, err := dec.HistogramSamples(rec, nil)
+		for i := range samples {
+			f(samples[i].Ref)
+		}
+		return err
+	case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
+		samples, err := dec.FloatHistogramSamples(rec, nil)
+		for i := range samples {
+			f(samples[i].Ref)
+		}
+		return err
+	}
+	return nil
 }
 
 // copyWithoutMarkers copies the WBL in from to the directory to, without the markers of what is wrong.

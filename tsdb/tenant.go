@@ -201,7 +201,11 @@ func (t *tenantDB) mend() error {
 		t.db.m.salvaged.Inc()
 		t.db.log.Error("damaged logs: what cannot be read is left out", "tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, damagedName))
 	}
-	return fixMarkers(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression)
+	log := t.db.log.With("tenant", t.id)
+	if err := fixMarkers(log, t.dir, t.db.opts.WALCompression); err != nil {
+		return err
+	}
+	return reserveRefs(log, t.dir, t.db.opts.WALCompression)
 }
 
 const (
