@@ -91,6 +91,38 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
 }
 
+// BenchmarkAppendTogether has 8 senders, with 12,500 series each, append to one tenant at once.
+func BenchmarkAppendTogether(b *testing.B) {
+	o := testOptions(b)
+	now := time.Now().Truncate(time.Hour)
+	o.Now = func() time.Time { return now }
+	d := openDB(b, o)
+	batches := benchBatches(100_000)
+	for _, batch := range batches {
+		for i := range batch.Series {
+			batch.Series[i].Hint = new(atomic.Uint64)
+		}
+		stamp(batch, now.UnixMilli()-int64(b.N)*1000)
+		mustAppend(b, d, batch)
+	}
+	const senders = 8
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for sender := range senders {
+		wg.Go(func() {
+			for round := range b.N {
+				for i := sender; i < len(batches); i += senders {
+					stamp(batches[i], now.UnixMilli()-int64(b.N-round-1)*1000)
+					mustAppend(b, d, batches[i])
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*100_000), "ns/sample")
+}
+
 // BenchmarkAppendLate appends 4 samples to each of 2,000 known series between those that came in order; again sends them
 // once more.
 func BenchmarkAppendLate(b *testing.B) {

@@ -12,11 +12,13 @@
 //     makes the tenant read-only until it has been reopened.
 //   - A cached reference always belongs to the labels of its key: heads count references up, the cache dies with its
 //     head, and a reference is cached only once the transaction that made it is committed.
+//   - A sample is acknowledged only if it is stored with its value, or the same was (docs/design/018-what-is-stored.md).
+//     Of two values for one time in blocks the same one is read everywhere.
 //   - In-order samples of a range that is being cut, or was, do not enter the head any more: the fence (cut.go).
 //   - No block is deleted before it is Shipped and older than the retention.
 //   - A TSDB is closed only when nobody uses it: readers hold memory that closing unmaps.
 //
-// Locks, in order: DB.mu, tenantDB.mu, DB.spawning; none is held during I/O. instance.cutting, then instance.fence (shared
-// by appends, whole for the cut), then instance.making, then refs.mu and the TSDB's own. metadataStore.saving, then
-// metadataStore.mu. blockList.mu alone.
+// Locks, in order: DB.mu, tenantDB.mu, DB.spawning; none is held during I/O. instance.cutting, then instance.fence (one
+// transaction at a time, or the scan of a cut), then instance.adopting, births.mu, refs.mu and the TSDB's own.
+// metadataStore.saving, then metadataStore.mu. blockList.mu and DB.lostMu alone.
 package tsdb
