@@ -24,11 +24,12 @@ import (
 
 // Append stores the shard in one transaction of its tenant's TSDB, which it creates when the tenant is new. When it
 // returns no error, everything is in the WAL but what the failures name: Conflict for what the acceptance window or the
-// TSDB refuses, Invalid for histograms that make no sense, Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises nothing
-// of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail
-// nobody: what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is nothing else
-// to tell. Appending the same again is success.
-func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+// TSDB refuses, and for another value than the one that the head holds for its time; Invalid for histograms that make no
+// sense; Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises nothing of
+// any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail nobody:
+// what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is nothing else to
+// tell. Appending the same again is success.
+func (d *DB) Append(ctx context.Context, s wire.Shard) (failures []wire.Failure, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}
@@ -39,16 +40,20 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer release()
+	defer func() {
+		if p := recover(); p != nil { // not in the transaction, which has its own
+			failures, err = nil, in.panicked(p)
+		}
+	}()
 	if len(s.Metadata) > 0 {
 		if n := t.meta.put(s.Batch.Metadata, s.Metadata); n > 0 {
 			d.m.metadata.Add(float64(n))
 		}
 	}
 	if len(s.Series) == 0 {
-		release()
 		return nil, nil
 	}
-	defer release()
 	tx := transactions.Get().(*transaction)
 	defer tx.put()
 	if err := tx.run(ctx, in, s); err != nil {

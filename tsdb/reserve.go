@@ -28,7 +28,7 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 	if held == 0 || err != nil {
 		return err
 	}
-	named, damage, err := lastNamed(filepath.Join(dir, "wal"))
+	named, damage, err := lastNamed(filepath.Join(dir, "wal"), held)
 	if held <= named || err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
 }
 
 // lastNamed is the largest reference that the WAL in directory wal gives a name to, or has a tombstone of, before the
-// damage, if there is any.
-func lastNamed(wal string) (last chunks.HeadSeriesRef, damage, err error) {
+// damage, if there is any. It reads no further than to one that is at least enough; the checkpoint has it as a rule.
+func lastNamed(wal string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesRef, damage, err error) {
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
 	scan := func(dir string) error {
 		segments, err := wlog.NewSegmentsReader(dir)
@@ -88,7 +88,7 @@ func lastNamed(wal string) (last chunks.HeadSeriesRef, damage, err error) {
 		}
 		defer segments.Close()
 		r := wlog.NewReader(segments)
-		for r.Next() {
+		for last < enough && r.Next() {
 			switch dec.Type(r.Record()) {
 			case record.Series:
 				named, err := dec.Series(r.Record(), nil)
