@@ -72,6 +72,7 @@ type transaction struct {
 	now     time.Time
 	builder labels.ScratchBuilder
 	head    headReader
+	seen    refSet
 
 	failures  []wire.Failure // handed to the caller
 	fresh     []freshRef     // for refs, once committed
@@ -141,18 +142,28 @@ func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err
 		return err
 	}
 	tx.app = in.db.Head().AppenderV2(ctx)
-	if err := tx.appendAll(s); err != nil {
-		tx.rollback()
+	tx.seen.reset(len(s.Series))
+	if err := tx.appendAll(ctx, s); err != nil {
+		if tx.app != nil {
+			tx.rollback()
+		}
 		return err
 	}
 	if !tx.touched { // nothing was accepted, or tried
 		tx.rollback()
-		tx.count()
-		return nil
+	} else if err := tx.commit(); err != nil {
+		return err
 	}
+	tx.count()
+	return nil
+}
+
+// commit makes what was appended durable, and its references known. After an error there is no appender any more.
+func (tx *transaction) commit() error {
+	in, app := tx.in, tx.app
 	tx.inside = true
-	err = tx.app.Commit()
-	tx.inside = false
+	err := app.Commit()
+	tx.inside, tx.app = false, nil
 	in.writes.Add(1) // also one that failed may have left something
 	if err != nil {
 		in.failLog(err)
@@ -165,8 +176,19 @@ func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err
 		in.refs.put(f.key, f.ref)
 		in.refs.hint(f.hint, f.ref)
 	}
+	tx.fresh = tx.fresh[:0]
 	in.lastWrite.Store(tx.now.UnixMilli())
-	tx.count()
+	return nil
+}
+
+// again commits what came before a series that the request names a second time, and goes on with a new appender: samples are
+// compared with what is committed. Decoders join such series, so that this is rare.
+func (tx *transaction) again(ctx context.Context, series int) error {
+	if err := tx.commit(); err != nil {
+		return err
+	}
+	tx.app = tx.in.db.Head().AppenderV2(ctx)
+	tx.seen.reset(series)
 	return nil
 }
 
@@ -200,9 +222,16 @@ func (in *instance) panicked(p any) error {
 }
 
 // appendAll appends the samples of all series, and then the exemplars: these need their series in the head.
-func (tx *transaction) appendAll(s wire.Shard) error {
+func (tx *transaction) appendAll(ctx context.Context, s wire.Shard) error {
 	for _, i := range s.Series {
-		if err := tx.appendSeries(&s.Batch.Series[i], i); err != nil {
+		w := seriesWriter{tx: tx, s: &s.Batch.Series[i], index: int(i), failed: -1}
+		if w.find() {
+			if err := tx.again(ctx, len(s.Series)); err != nil {
+				return err
+			}
+			tx.seen.add(w.ref)
+		}
+		if err := w.write(); err != nil {
 			return err
 		}
 	}
@@ -256,23 +285,40 @@ func logKind(err error) errs.Kind {
 	return errs.Internal
 }
 
-// appendSeries appends the samples of s in time order. An error ends the transaction; what concerns s alone is a failure.
-func (tx *transaction) appendSeries(s *wire.Series, index int32) error {
-	w := seriesWriter{tx: tx, s: s, index: int(index), failed: -1}
+// find looks the series up, and reports whether the transaction has appended to it already.
+func (w *seriesWriter) find() (twice bool) {
+	tx, s := w.tx, w.s
 	known, met := tx.in.refs.of(s)
-	w.ref = known
+	w.known, w.ref = known, known
 	if met && s.KeepsLabels() {
 		tx.keep(s, wire.LabelsOf(&tx.builder, s.Labels()))
 	}
+	if len(s.Samples)+len(s.Histograms) == 0 {
+		return false
+	}
+	if w.ref == 0 {
+		w.labels = wire.LabelsOf(&tx.builder, s.Labels())
+		w.ref = w.reference()
+	}
+	return w.ref != 0 && tx.seen.add(w.ref)
+}
+
+// write appends the samples of the series in time order. An error ends the transaction; what concerns the series alone is a
+// failure.
+func (w *seriesWriter) write() error {
+	tx, found := w.tx, w.ref
 	if err := w.samples(); err != nil {
 		return err
 	}
-	if w.ref != known {
-		tx.fresh = append(tx.fresh, freshRef{s.Key, w.ref, s.Hint})
+	if w.ref != found {
+		tx.seen.add(w.ref)
+	}
+	if w.ref != w.known && w.some {
+		tx.fresh = append(tx.fresh, freshRef{w.s.Key, w.ref, w.s.Hint})
 		tx.numUnknown++
 	}
-	if len(s.Exemplars) > 0 {
-		tx.wait = append(tx.wait, waiting{index, int32(w.failed), w.ref})
+	if len(w.s.Exemplars) > 0 {
+		tx.wait = append(tx.wait, waiting{int32(w.index), int32(w.failed), w.ref})
 	}
 	return nil
 }
@@ -283,10 +329,11 @@ type seriesWriter struct {
 	s      *wire.Series
 	index  int
 	ref    storage.SeriesRef
-	labels labels.Labels // empty until needed
-	failed int           // index in tx.failures, -1 none
-	barred bool          // it is new, and a limit keeps it out
-	last   point         // accepted last, when some is set
+	known  storage.SeriesRef // what refs has
+	labels labels.Labels     // empty until needed
+	failed int               // index in tx.failures, -1 none
+	barred bool              // it is new, and a limit keeps it out
+	last   point             // accepted last, when some is set
 	some   bool
 	looked bool // tx.head reads this series
 }

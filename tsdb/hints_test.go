@@ -128,8 +128,9 @@ func TestHintOfRolledBack(t *testing.T) {
 	if err := tx.begin(); err != nil {
 		t.Fatal(err)
 	}
+	tx.seen.reset(len(lost.Series))
 	tx.app = in.db.Head().AppenderV2(t.Context())
-	if err := tx.appendAll(wire.All(lost)); err != nil {
+	if err := tx.appendAll(t.Context(), wire.All(lost)); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.app.Rollback(); err != nil {

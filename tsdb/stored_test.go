@@ -3,6 +3,7 @@ package tsdb
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -277,6 +279,86 @@ func TestTwoValuesInARequest(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSeriesTwiceInARequest: a request that names a series several times is treated as if its samples came in as many requests.
+func TestSeriesTwiceInARequest(t *testing.T) {
+	now := time.Now().Add(-time.Minute).UnixMilli()
+	ls := labels.FromStrings("a", "b")
+	for _, known := range []bool{false, true} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprint("known ", known, ", late ", late), func(t *testing.T) {
+				o := testOptions(t)
+				d := openDB(t, o)
+				if known {
+					put(t, d, team, ls, float64(now-50_000), 0)
+				}
+				if late {
+					put(t, d, team, ls, float64(now+50_000), 0)
+				}
+				put(t, d, team, labels.FromStrings("a", "other"), float64(now-50_000), 0)
+				b := wire.NewBatch(team)
+				for i, samples := range [][]wire.Sample{{{T: now, V: 1}}, {{T: now, V: 2}}, {{T: now, V: 1}}, {{T: now, V: 3}, {T: now + 1, V: 4}}} {
+					one := wire.NewBatch(team) // so that nobody joins them
+					one.Add(ls).Samples = samples
+					b.Series = append(b.Series, one.Series[0])
+					other := wire.NewBatch(team)
+					other.Add(labels.FromStrings("a", "other")).Samples = []wire.Sample{{T: now + int64(i), V: 1}}
+					b.Series = append(b.Series, other.Series[0])
+				}
+				failures, err := d.Append(t.Context(), wire.All(b))
+				var refused []int
+				for _, f := range failures {
+					if refused = append(refused, f.Series); f.Kind != errs.Conflict || f.Samples != 1 {
+						t.Errorf("%+v", f)
+					}
+				}
+				if err != nil || fmt.Sprint(refused) != "[2 6]" {
+					t.Fatalf("%v %v, want conflicts of series 2 and 6", failures, err)
+				}
+				check := func() {
+					t.Helper()
+					got := collect(t, d.Select(t.Context(), request(team, now, now+10)))
+					if s := fmt.Sprint(got[ls.String()]); !strings.Contains(s, fmt.Sprintf("{%d 1} {%d 4}", now, now+1)) {
+						t.Fatal(s)
+					}
+					if n := len(got[`{a="other"}`]); n < 4 {
+						t.Fatalf("%d samples of the other series", n)
+					}
+				}
+				check()
+				verifyRefs(t, d.lookup(team).in)
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+				d = openDB(t, o)
+				check()
+			})
+		}
+	}
+}
+
+func TestRefSet(t *testing.T) {
+	var s refSet
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for round := range 2000 {
+		if round == 1000 {
+			s.round = maxRound - 500 // it begins anew on the way
+		}
+		n := rnd.IntN(300)
+		s.reset(n)
+		model := map[storage.SeriesRef]bool{}
+		for range n {
+			ref := storage.SeriesRef(rnd.IntN(2*n) + 1)
+			if got := s.add(ref); got != model[ref] {
+				t.Fatalf("round %d: reference %d was there: %t", round, ref, got)
+			}
+			model[ref] = true
+		}
+	}
+	if len(s.slots) > 1024 {
+		t.Fatalf("%d slots", len(s.slots))
 	}
 }
 
