@@ -12,8 +12,8 @@ import (
 // shownFailures is how many failures an error names.
 const shownFailures = 10
 
-// severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes first,
-// so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
+// severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes
+// first, so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
 var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3}
 
 // taken is what a sender needs not send again: what was written, and what was left out on purpose.
@@ -38,8 +38,8 @@ func (r Result) hasSamples() bool {
 }
 
 // decisive are the failures that decide on the request. Exemplars and metadata are kept as well as can be, and fail
-// nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they decide
-// when sending them again can help.
+// nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they
+// decide when sending them again can help.
 func (r Result) decisive() []wire.Failure {
 	if !slices.ContainsFunc(r.Failures, besides) {
 		return r.Failures
@@ -67,7 +67,8 @@ func kindOf(failures []wire.Failure) errs.Kind {
 	return kind
 }
 
-// Err is nil when nothing failed that decides, else an error of kind Kind whose text names the first failures, one to a line.
+// Err is nil when nothing failed that decides, else an error of kind Kind whose text names the first failures, one to a
+// line.
 func (r Result) Err() error {
 	failures := r.decisive()
 	kind := kindOf(failures)

@@ -7,8 +7,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// TestResultKind: samples decide on a request; exemplars and metadata do so only where there is nothing else, and sending
-// them again can help.
+// TestResultKind: samples decide on a request; exemplars and metadata do so only where there is nothing else, and
+// sending them again can help.
 func TestResultKind(t *testing.T) {
 	f := func(name string, stored int, want errs.Kind, failures ...wire.Failure) {
 		t.Helper()

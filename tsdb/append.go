@@ -24,11 +24,11 @@ import (
 
 // Append stores the shard in one transaction of its tenant's TSDB, which it creates when the tenant is new. When it
 // returns no error, everything is in the WAL but what the failures name: Conflict for what the acceptance window or the
-// TSDB refuses, and for another value than the one that the head holds for its time; Invalid for histograms that make no
-// sense; Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises nothing of
-// any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata fail nobody:
-// what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is nothing else to
-// tell. Appending the same again is success.
+// TSDB refuses, and for another value than the one that the head holds for its time; Invalid for histograms that make
+// no sense; Limited for new series over the tenant's limits. An error (Unavailable, Exhausted, Internal) promises
+// nothing of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata
+// fail nobody: what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is
+// nothing else to tell. Appending the same again is success.
 func (d *DB) Append(ctx context.Context, s wire.Shard) (failures []wire.Failure, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
@@ -181,8 +181,8 @@ func (tx *transaction) commit() error {
 	return nil
 }
 
-// again commits what came before a series that the request names a second time, and goes on with a new appender: samples are
-// compared with what is committed. Decoders join such series, so that this is rare.
+// again commits what came before a series that the request names a second time, and goes on with a new appender:
+// samples are compared with what is committed. Decoders join such series, so that this is rare.
 func (tx *transaction) again(ctx context.Context, series int) error {
 	if err := tx.commit(); err != nil {
 		return err
@@ -192,8 +192,8 @@ func (tx *transaction) again(ctx context.Context, series int) error {
 	return nil
 }
 
-// recovered ends the transaction after the panic p. One that came out of the TSDB may have left a series locked, so that
-// the head cannot be used any more. Any other is the fault of the request, or of our own code with it.
+// recovered ends the transaction after the panic p. One that came out of the TSDB may have left a series locked, so
+// that the head cannot be used any more. Any other is the fault of the request, or of our own code with it.
 func (tx *transaction) recovered(p any) (err error) {
 	in := tx.in
 	if tx.inside {
@@ -303,8 +303,8 @@ func (w *seriesWriter) find() (twice bool) {
 	return w.ref != 0 && tx.seen.add(w.ref)
 }
 
-// write appends the samples of the series in time order. An error ends the transaction; what concerns the series alone is a
-// failure.
+// write appends the samples of the series in time order. An error ends the transaction; what concerns the series alone
+// is a failure.
 func (w *seriesWriter) write() error {
 	tx, found := w.tx, w.ref
 	if err := w.samples(); err != nil {
@@ -460,8 +460,8 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	return true, nil
 }
 
-// notNewer goes on with a sample that is not newer than all of its series, which refused says of it: it is compared with
-// what the head holds for its time, and appended out of order if there is nothing.
+// notNewer goes on with a sample that is not newer than all of its series, which refused says of it: it is compared
+// with what the head holds for its time, and appended out of order if there is nothing.
 func (w *seriesWriter) notNewer(st int64, p point, refused error) error {
 	late := errors.Is(refused, storage.ErrOutOfOrderSample)
 	if !late && !errors.Is(refused, storage.ErrDuplicateSampleForTimestamp) {

@@ -296,8 +296,8 @@ func TestExemplarsAlone(t *testing.T) {
 	}
 }
 
-// TestExemplarsDecideNothing: whatever becomes of exemplars, the samples of the request are stored, no series fails, and
-// what is not kept is told in numbers.
+// TestExemplarsDecideNothing: whatever becomes of exemplars, the samples of the request are stored, no series fails,
+// and what is not kept is counted.
 func TestExemplarsDecideNothing(t *testing.T) {
 	o := testOptions(t)
 	o.MaxExemplars = 100

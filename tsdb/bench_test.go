@@ -123,8 +123,8 @@ func BenchmarkAppendTogether(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*100_000), "ns/sample")
 }
 
-// BenchmarkAppendLate appends 4 samples to each of 2,000 known series between those that came in order; again sends them
-// once more.
+// BenchmarkAppendLate appends 4 samples to each of 2,000 known series between those that came in order; again sends
+// them once more.
 func BenchmarkAppendLate(b *testing.B) {
 	run := func(b *testing.B, again bool) {
 		o := testOptions(b)

@@ -57,8 +57,8 @@ func (w *seriesWriter) forgo(exemplars int) {
 	w.tx.failures[w.failed].Exemplars = exemplars
 }
 
-// exemplars appends the series' exemplars and returns how many are not kept. The TSDB keeps none for a series that it does
-// not hold.
+// exemplars appends the series' exemplars and returns how many are not kept. The TSDB keeps none for a series that it
+// does not hold.
 func (w *seriesWriter) exemplars() (refused int) {
 	tx := w.tx
 	reject := func(reason string, n int) {

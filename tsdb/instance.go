@@ -38,8 +38,8 @@ type instance struct {
 	fence sync.Mutex
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
-	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate (a
-	// chunks.ChunkDiskMapperRef). The head may drop their chunks at any moment.
+	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate
+	// (a chunks.ChunkDiskMapperRef). The head may drop their chunks at any moment.
 	cutBefore atomic.Int64
 	cutLate   atomic.Uint64
 
@@ -113,8 +113,8 @@ func openInstance(t *tenantDB) (*instance, error) {
 	return in, nil
 }
 
-// stripesOf shares out 16 MiB of stripes among tenants: few tenants have many series each, which many stripes make cheaper
-// to find (BenchmarkAppend: a quarter of the time), and of many tenants most are small.
+// stripesOf shares out 16 MiB of stripes among tenants: few tenants have many series each, which many stripes make
+// cheaper to find (BenchmarkAppend: a quarter of the time), and of many tenants most are small.
 func stripesOf(tenants int) int {
 	const all, least, most = 1 << 16, 1 << 7, 1 << 14
 	n := 1
@@ -195,8 +195,8 @@ func (in *instance) logError() error {
 // lifecycle is what the head asks before it makes a series, and tells when it has made or dropped some.
 type lifecycle instance
 
-// PreCreation keeps the tenant's limits. The TSDB calls it without a lock, so a panic of ours in it is an error like any
-// other, and not one that came out of the TSDB.
+// PreCreation keeps the tenant's limits. The TSDB calls it without a lock, so a panic of ours in it is an error like
+// any other, and not one that came out of the TSDB.
 func (l *lifecycle) PreCreation(ls labels.Labels) (err error) {
 	if !l.enforcing.Load() {
 		return nil

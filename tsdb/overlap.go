@@ -16,12 +16,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Blocks and the head may overlap: samples that were late are in blocks of their own. Where two chunks have values for one
-// time the TSDB's querier takes one or the other, as it comes about. Which one is read must be the same everywhere
+// Blocks and the head may overlap: samples that were late are in blocks of their own. Where two chunks have values for
+// one time the TSDB's querier takes one or the other, as it comes about. Which one is read must be the same everywhere
 // (series.Iterator says which), so chunks of blocks go past that querier and are united here.
 //
-// The querier unites chunks that overlap by their times. So a chunk of a block is shown to it at a time of its own, later
-// than all real ones, and is known by its type when it comes out.
+// The querier unites chunks that overlap by their times. So a chunk of a block is shown to it at a time of its own,
+// later than all real ones, and is known by its type when it comes out.
 
 // placed is a chunk of a block with its real times.
 type placed struct {
@@ -47,7 +47,9 @@ func queryBlock(b promtsdb.BlockReader, mint, maxt int64) (storage.ChunkQuerier,
 type placing struct{ storage.ChunkQuerier }
 
 // Select implements storage.ChunkQuerier.
-func (q placing) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+func (q placing) Select(
+	ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher,
+) storage.ChunkSeriesSet {
 	return placingSet{q.ChunkQuerier.Select(ctx, sorted, hints, ms...)}
 }
 
@@ -80,12 +82,14 @@ func (it *placingIterator) At() chunks.Meta {
 
 // unite makes of a series' chunks, in any order, such that do not overlap.
 func unite(in []series.Chunk) ([]series.Chunk, error) {
-	slices.SortFunc(in, func(a, b series.Chunk) int {
-		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime), bytes.Compare(a.Raw.Data, b.Raw.Data))
-	})
-	in = slices.CompactFunc(in, func(a, b series.Chunk) bool {
-		return a.MinTime == b.MinTime && a.MaxTime == b.MaxTime && a.Raw.Encoding == b.Raw.Encoding && bytes.Equal(a.Raw.Data, b.Raw.Data)
-	})
+	compare := func(a, b series.Chunk) int {
+		return cmp.Or(
+			cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime),
+			cmp.Compare(a.Raw.Encoding, b.Raw.Encoding), bytes.Compare(a.Raw.Data, b.Raw.Data),
+		)
+	}
+	slices.SortFunc(in, compare)
+	in = slices.CompactFunc(in, func(a, b series.Chunk) bool { return compare(a, b) == 0 })
 	out := in[:0:0]
 	for len(in) > 0 {
 		n, maxt := 1, in[0].MaxTime

@@ -57,10 +57,10 @@ func undoRepair(dir string) error {
 	return fileutil.Rename(segment+repairSuffix, segment)
 }
 
-// fenceMapped raises the fence above samples in mapped chunks whose series has no open chunk, and is called before anybody
-// writes. After a crash that tore the WAL there are such series. The TSDB takes any sample of them for a new one, and drops
-// it in the commit, in silence, if it is not newer than the mapped chunks (prometheus#19722). Below the fence it is out of
-// order, and stored.
+// fenceMapped raises the fence above samples in mapped chunks whose series has no open chunk, and is called before
+// anybody writes. After a crash that tore the WAL there are such series. The TSDB takes any sample of them for a new
+// one, and drops it in the commit, in silence, if it is not newer than the mapped chunks (prometheus#19722). Below the
+// fence it is out of order, and stored.
 func (in *instance) fenceMapped() (err error) {
 	head := in.db.Head()
 	index, err := head.Index()

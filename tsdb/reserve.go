@@ -16,13 +16,13 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 )
 
-// A crash that tears the WAL may take the names of series with it whose chunks, or whose records in the WBL, are still on
-// disk. The TSDB counts references on from the last one that the WAL names. So it gives the references of the lost series
-// to new ones, and the replay after that adds the samples of the lost series to them.
+// A crash that tears the WAL may take the names of series with it whose chunks, or whose records in the WBL, are still
+// on disk. The TSDB counts references on from the last one that the WAL names. So it gives the references of the lost
+// series to new ones, and the replay after that adds the samples of the lost series to them.
 
 // reserveRefs keeps the TSDB in tenant directory dir from giving out references that something on disk has, and the WAL
-// does not name. It must come before each opening. A tombstone of such a reference, which deletes nothing, makes the TSDB
-// count on from there.
+// does not name. It must come before each opening. A tombstone of such a reference, which deletes nothing, makes the
+// TSDB count on from there.
 func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error {
 	held, err := lastHeld(dir)
 	if held == 0 || err != nil {
@@ -32,7 +32,8 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 	if held <= named || err != nil {
 		return err
 	}
-	log.Warn("the log does not name all series that have chunks on disk, what they hold is lost", "last_named", named, "last_reference", held)
+	log.Warn("the log does not name all series that have chunks on disk, what they hold is lost",
+		"last_named", named, "last_reference", held)
 	wal, err := wlog.New(slog.New(slog.DiscardHandler), nil, filepath.Join(dir, "wal"), compress)
 	if err != nil {
 		return err
@@ -55,7 +56,9 @@ func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
 		if err != nil {
 			return 0, err
 		}
-		err = mapper.IterateAllChunks(func(ref chunks.HeadSeriesRef, _ chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool) error {
+		err = mapper.IterateAllChunks(func(
+			ref chunks.HeadSeriesRef, _ chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool,
+		) error {
 			last = max(last, ref)
 			return nil
 		})

@@ -13,8 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// TestChunksOfLostSeries: a crash that tore the WAL may leave chunks on disk of series whose names it lost. Series that are
-// made later must not get their samples, although the TSDB gives them the same references.
+// TestChunksOfLostSeries: a crash that tore the WAL may leave chunks on disk of series whose names it lost. Series that
+// are made later must not get their samples, although the TSDB gives them the same references.
 func TestChunksOfLostSeries(t *testing.T) {
 	for _, c := range []struct{ late, torn bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		t.Run(fmt.Sprintf("late %t, torn %t", c.late, c.torn), func(t *testing.T) {

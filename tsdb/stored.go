@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// A sample that is not newer than all of its series is compared with what the head holds for its time: the same again is
-// success and not stored twice, another value is a Conflict. The TSDB compares with the newest sample only, and with the
-// form that it keeps and not with the form that was sent. docs/design/018-what-is-stored.md has the whole of it.
+// A sample that is not newer than all of its series is compared with what the head holds for its time: the same again
+// is success and not stored twice, another value is a Conflict. The TSDB compares with the newest sample only, and with
+// the form that it keeps and not with the form that was sent. docs/design/018-what-is-stored.md has the whole of it.
 
 // point is a sample: a float, unless one of the histograms is set.
 type point struct {
@@ -37,7 +37,8 @@ func (p point) stale() bool {
 }
 
 // same reports whether p and o are one value, whatever their form: stale markers of all kinds are alike, and histograms
-// may differ by empty buckets, which the TSDB adds where other samples of a chunk have some. Floats are compared by bits.
+// may differ by empty buckets, which the TSDB adds where other samples of a chunk have some. Floats are compared by
+// bits.
 func (p point) same(o point) bool {
 	if p.stale() || o.stale() {
 		return p.stale() && o.stale()
@@ -83,7 +84,8 @@ func (w *seriesWriter) until() int64 {
 	return last
 }
 
-// headReader reads samples of one series from the head, in and out of order. It may only be used while nothing is appended.
+// headReader reads samples of one series from the head, in and out of order. It may only be used while nothing is
+// appended.
 type headReader struct {
 	chunks  *promtsdb.HeadAndOOOChunkReader
 	builder labels.ScratchBuilder
@@ -104,7 +106,8 @@ func (r *headReader) reset() {
 func (r *headReader) open(in *instance, ref storage.SeriesRef, mint, maxt int64) {
 	r.reset()
 	head := in.db.Head()
-	index := promtsdb.NewHeadAndOOOIndexReader(head, max(mint, in.cutBefore.Load()), mint, maxt, chunks.ChunkDiskMapperRef(in.cutLate.Load()))
+	cutBefore, cutLate := in.cutBefore.Load(), chunks.ChunkDiskMapperRef(in.cutLate.Load())
+	index := promtsdb.NewHeadAndOOOIndexReader(head, max(mint, cutBefore), mint, maxt, cutLate)
 	if err := index.Series(ref, &r.builder, &r.metas); err != nil {
 		r.metas = r.metas[:0] // the head does not have the series
 	}

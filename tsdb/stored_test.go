@@ -43,8 +43,8 @@ func buckets(gauge bool, counts ...int64) *histogram.Histogram {
 	return h
 }
 
-// kindsOfSamples are sequences of samples of one series, one per second, whose last ones the TSDB keeps in another form than
-// they were sent in, if it does with any.
+// kindsOfSamples are sequences of samples of one series, one per second, whose last ones the TSDB keeps in another form
+// than they were sent in, if it does with any.
 var kindsOfSamples = map[string]func() []point{
 	"float":       func() []point { return []point{{v: 1}, {v: 2}, {v: math.NaN()}, {v: math.Inf(1)}} },
 	"float stale": func() []point { return []point{{v: 1}, {v: staleNaN}} },
@@ -282,7 +282,8 @@ func TestTwoValuesInARequest(t *testing.T) {
 	}
 }
 
-// TestSeriesTwiceInARequest: a request that names a series several times is treated as if its samples came in as many requests.
+// TestSeriesTwiceInARequest: a request that names a series several times is treated as if its samples came in as many
+// requests.
 func TestSeriesTwiceInARequest(t *testing.T) {
 	now := time.Now().Add(-time.Minute).UnixMilli()
 	ls := labels.FromStrings("a", "b")
@@ -362,8 +363,8 @@ func TestRefSet(t *testing.T) {
 	}
 }
 
-// TestTwoValuesInTwoRequests: the second one is a Conflict wherever in the head the first one is, also when many senders
-// come at once, so that what is read is what was acknowledged.
+// TestTwoValuesInTwoRequests: the second one is a Conflict wherever in the head the first one is, also when many
+// senders come at once, so that what is read is what was acknowledged.
 func TestTwoValuesInTwoRequests(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
@@ -433,8 +434,8 @@ func TestTwoValuesInTwoRequests(t *testing.T) {
 	check()
 }
 
-// TestTwoValuesInBlocks: a value that comes when another one for its time is in a block is stored beside it. All members
-// then read the same of the two, whichever came first, and however their chunks lie.
+// TestTwoValuesInBlocks: a value that comes when another one for its time is in a block is stored beside it. All
+// members then read the same of the two, whichever came first, and however their chunks lie.
 func TestTwoValuesInBlocks(t *testing.T) {
 	ls := labels.FromStrings("a", "b")
 	for name, c := range map[string]struct {

@@ -21,8 +21,8 @@ import (
 
 const tornSeries = 20
 
-// afterTornLog leaves a tenant whose series have chunks on disk that are newer than anything in the WAL, as a crash of the
-// machine does. It returns the times that were written, and those that the series may have lost.
+// afterTornLog leaves a tenant whose series have chunks on disk that are newer than anything in the WAL, as a crash of
+// the machine does. It returns the times that were written, and those that the series may have lost.
 func afterTornLog(t *testing.T, o *Options, restart bool) (times []int64) {
 	t.Helper()
 	d := openDB(t, *o)
@@ -88,8 +88,8 @@ func afterTornLog(t *testing.T, o *Options, restart bool) (times []int64) {
 	return times
 }
 
-// TestTornLog: after a crash that tore the WAL, series whose newest samples are in mapped chunks take older ones again, or
-// say that they do not. What the library does with them by itself is TestLibraryAfterTornLog's.
+// TestTornLog: after a crash that tore the WAL, series whose newest samples are in mapped chunks take older ones again,
+// or say that they do not. What the library does with them by itself is TestLibraryAfterTornLog's.
 func TestTornLog(t *testing.T) {
 	for name, c := range map[string]struct {
 		restart bool
@@ -130,8 +130,8 @@ func TestTornLog(t *testing.T) {
 				c.harm(t, filepath.Join(o.Dir, string(team)))
 			}
 			d := openDB(t, o)
-			// The sender sends again what it has no answer for, from before and after the end of the chunks on disk, and
-			// some that are new, the oldest first.
+			// The sender sends again what it has no answer for, from before and after the end of the chunks on disk,
+			// and some that are new, the oldest first.
 			acked := map[string][]int64{}
 			for _, at := range times {
 				for _, at := range []int64{at, at + 1} {
@@ -197,8 +197,8 @@ func TestTornLog(t *testing.T) {
 	}
 }
 
-// TestLibraryAfterTornLog pins what the TSDB does by itself: it says that it appended samples, and drops them. When this
-// test fails the library is mended, and fenceMapped can go.
+// TestLibraryAfterTornLog pins what the TSDB does by itself: it says that it appended samples, and drops them. When
+// this test fails the library is mended, and fenceMapped can go.
 func TestLibraryAfterTornLog(t *testing.T) {
 	o := testOptions(t)
 	times := afterTornLog(t, &o, false)

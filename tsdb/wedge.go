@@ -98,7 +98,8 @@ func (t *tenantDB) lose(series int64) bool {
 	return true
 }
 
-// probe finds out whether chunks can be written to dir, before a replay tries: a TSDB that cannot takes the process down.
+// probe finds out whether chunks can be written to dir, before a replay tries: a TSDB that cannot takes the process
+// down.
 func probe(dir string) (err error) {
 	chunks := filepath.Join(dir, "chunks_head")
 	if err := os.MkdirAll(chunks, 0o777); err != nil {

@@ -60,8 +60,8 @@ func (o *outOfOrder) send(ctx context.Context, series int) error {
 	return err
 }
 
-// TestWedge lets the head panic in a commit, which leaves a series locked for good. Its writers must not hang, others must
-// not notice, and the tenant must come back by itself with all that was acknowledged.
+// TestWedge lets the head panic in a commit, which leaves a series locked for good. Its writers must not hang, others
+// must not notice, and the tenant must come back by itself with all that was acknowledged.
 func TestWedge(t *testing.T) {
 	o := testOptions(t)
 	var ahead atomic.Int64
@@ -153,8 +153,8 @@ func TestWedge(t *testing.T) {
 	checkAcks()
 }
 
-// TestPanicBeforeCommit: a request that makes our code panic before the commit fails alone. Nothing of it is stored, the
-// head goes on, and nothing is abandoned, however often it comes.
+// TestPanicBeforeCommit: a request that makes our code panic before the commit fails alone. Nothing of it is stored,
+// the head goes on, and nothing is abandoned, however often it comes.
 func TestPanicBeforeCommit(t *testing.T) {
 	o := testOptions(t)
 	o.MaxExemplars = 10
@@ -232,8 +232,8 @@ func TestPanicBeforeCommit(t *testing.T) {
 
 var someLimits = &tenant.Limits{ActiveSeries: 1000, Exemplars: 10}
 
-// TestHeadsOfOneTenant: a tenant whose heads hang again and again is refused in the end, and no other tenant pays for it.
-// TestWedge has a head that really hangs.
+// TestHeadsOfOneTenant: a tenant whose heads hang again and again is refused in the end, and no other tenant pays for
+// it. TestWedge has a head that really hangs.
 func TestHeadsOfOneTenant(t *testing.T) {
 	d := openDB(t, testOptions(t))
 	now := time.Now().UnixMilli()
