@@ -72,7 +72,7 @@ func TestCrashAmongBirths(t *testing.T) {
 
 // TestSeriesDroppedWhileAppended has the head drop a series between the moment when an append has found it by its
 // reference and the moment when it locks it. The TSDB then makes the series anew, in whatever transaction that is. It
-// must be named in the WAL before anybody is told that samples of it are stored, and its new reference must be the one
+// must be named in the WAL before samples of it are acknowledged, and its new reference must be the one
 // that is kept.
 func TestSeriesDroppedWhileAppended(t *testing.T) {
 	o := testOptions(t)
