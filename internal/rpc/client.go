@@ -50,6 +50,7 @@ type peer struct {
 	metadata  bool
 	single    bool            // a Thanos process with one stream, of the default tenant
 	external  []labels.Labels // of its streams
+	names     map[string]bool // of the labels in external: each query looks them up, and there may be many sets
 }
 
 var _ series.Source = (*Client)(nil)

@@ -19,7 +19,10 @@ import (
 func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	p := &peer{
 		hearth: in.Hearth != nil, without: in.Store.GetSupportsWithoutReplicaLabels(),
-		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil, external: labelSets(in),
+		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil, external: labelSets(in), names: map[string]bool{},
+	}
+	for _, set := range p.external {
+		set.Range(func(l labels.Label) { p.names[l.Name] = true })
 	}
 	// The label set of these is one Prometheus's or one ruler's, and does not grow while they run: without a tenant label
 	// all is the default tenant's. Other processes may get streams of other tenants at any time.
@@ -29,9 +32,7 @@ func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 }
 
 // labels reports whether a stream of the peer has the external label.
-func (p *peer) labels(name string) bool {
-	return slices.ContainsFunc(p.external, func(set labels.Labels) bool { return set.Has(name) })
-}
+func (p *peer) labels(name string) bool { return p.names[name] }
 
 // anyName is for those who refuse to select everything.
 var anyName = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".+")

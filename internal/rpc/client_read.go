@@ -140,17 +140,17 @@ func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limi
 	if limit == 0 {
 		req.Limit = -1
 	}
-	all := families{}
+	all := newMerger()
 	var frame thanospb.MetricMetadataResponse
 	err = c.each(c.outgoing(ctx, id), "/"+serviceMetadata+"/MetricMetadata", req, &frame, func() error {
 		if w := frame.GetWarning(); w != "" {
 			return errs.E(errs.Unavailable, "%s", w)
 		}
-		mergeMetadata(all, metadataFromPB(frame.GetMetadata()))
+		all.add(metadataFromPB(frame.GetMetadata()))
 		frame.Reset()
 		return nil
 	})
-	return all, err
+	return all.families, err
 }
 
 // each makes a call with a stream of answers, and calls do after each one was read into frame.

@@ -115,9 +115,10 @@ func joinExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	var out []exemplar.QueryResult
 	for _, r := range all {
 		if last := len(out) - 1; last >= 0 && labels.Equal(out[last].SeriesLabels, r.SeriesLabels) {
-			out[last].Exemplars = append(slices.Clip(out[last].Exemplars), r.Exemplars...)
+			out[last].Exemplars = append(out[last].Exemplars, r.Exemplars...)
 			continue
 		}
+		r.Exemplars = slices.Clone(r.Exemplars) // a source's own, and it is appended to
 		out = append(out, r)
 	}
 	for i := range out {

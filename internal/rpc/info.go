@@ -7,11 +7,9 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
-	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -35,6 +33,7 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	if c.hearth {
 		out.Hearth = &hearthpb.Info{}
 	}
+	seen := map[string]bool{}
 	for i, src := range sources {
 		info, err := src.Info(ctx)
 		if err != nil {
@@ -54,9 +53,7 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 			s.Exemplars, s.Metadata = exemplars, meta
 			out.Hearth.Sources = append(out.Hearth.Sources, s)
 		}
-		if err := h.describeStreams(ctx, src, out); err != nil {
-			return nil, err
-		}
+		h.describeStreams(src, info, seen, out)
 	}
 	if out.Exemplars != nil {
 		out.Exemplars.MinTime, out.Exemplars.MaxTime = out.Store.MinTime, out.Store.MaxTime
@@ -64,24 +61,20 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	return out, nil
 }
 
-// describeStreams adds the external labels and times of src's streams, of the tenants that anybody may know of.
-func (h *storeServer) describeStreams(ctx context.Context, src series.Source, out *infopb.InfoResponse) error {
-	streams, err := h.streams(ctx, src, h.Tenants.announced())
-	if err != nil {
-		return err
-	}
-	for _, s := range streams {
-		info, err := s.Source.Info(ctx)
-		if err != nil {
-			return err
-		}
+// describeStreams adds the external labels and times of src's streams, of the tenants that anybody may know of. Its cost
+// grows with their number and no faster: a stream is never asked for an Info of its own, since that costs as much as the
+// whole source's and says the same times. seen holds the label sets that out has already.
+func (h *storeServer) describeStreams(src series.Source, info series.Info, seen map[string]bool, out *infopb.InfoResponse) {
+	var key []byte
+	for _, s := range h.streamsOf(src, info, h.Tenants.announced()) {
 		set := labelsToPB(s.External)
-		if !slices.ContainsFunc(out.LabelSets, func(have *thanospb.ZLabelSet) bool { return proto.Equal(have, set) }) {
-			out.LabelSets = append(out.LabelSets, set) // a receiver's and its blocks' streams have the same labels
+		key = s.External.Bytes(key)
+		if !seen[string(key)] { // a receiver's and its blocks' streams have the same labels
+			seen[string(key)] = true
+			out.LabelSets = append(out.LabelSets, set)
 		}
 		out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{Labels: set, MinTime: info.MinTime, MaxTime: info.MaxTime})
 	}
-	return nil
 }
 
 // component is the one word Thanos has for a process: the role it shows as when it has several.

@@ -29,7 +29,7 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 		return err
 	}
 	limit := max(0, int(in.Limit)) // Thanos has -1 for all, and so does nobody ask for none
-	all := families{}
+	all := newMerger()
 	for _, src := range sources {
 		if ms, ok := src.(series.MetadataSource); ok {
 			ids, err := g.in(ctx, src)
@@ -41,11 +41,11 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 				if err != nil {
 					return err
 				}
-				mergeMetadata(all, found)
+				all.add(found)
 			}
 		}
 	}
-	return out.SendMsg(metadataToPB(all, limit))
+	return out.SendMsg(metadataToPB(all.families, limit))
 }
 
 // in are the granted tenants; where all are, those that src holds.
@@ -57,12 +57,28 @@ func (g grant) in(ctx context.Context, src series.Source) ([]tenant.ID, error) {
 	return g.among(info.Tenants), err
 }
 
-// mergeMetadata adds what is not in all yet.
-func mergeMetadata(all, found families) {
+// merger unites metadata. Each tenant may describe a family in its own words, so what is there already is found by a map:
+// comparing each with all others would cost the square of the tenants.
+type merger struct {
+	families families
+	seen     map[described]bool
+}
+
+// described is one thing that was said of a family.
+type described struct {
+	family string
+	metadata.Metadata
+}
+
+func newMerger() *merger { return &merger{families: families{}, seen: map[described]bool{}} }
+
+// add takes what is not there yet.
+func (m *merger) add(found families) {
 	for family, said := range found {
-		for _, m := range said {
-			if !slices.Contains(all[family], m) {
-				all[family] = append(all[family], m)
+		for _, one := range said {
+			if d := (described{family, one}); !m.seen[d] {
+				m.seen[d] = true
+				m.families[family] = append(m.families[family], one)
 			}
 		}
 	}

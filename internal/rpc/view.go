@@ -28,6 +28,11 @@ func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]str
 	if err != nil {
 		return nil, err
 	}
+	return st.streamsOf(src, info, g), nil
+}
+
+// streamsOf are the streams that g grants of a source that has just said info.
+func (st *Store) streamsOf(src series.Source, info series.Info, g grant) []stream {
 	var out []stream
 	streamer, many := src.(series.Streamer)
 	for _, id := range g.among(info.Tenants) {
@@ -39,7 +44,7 @@ func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]str
 			out = append(out, stream{id, s})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // orEverything is matchers, or one that matches each series: a source is not asked for series without a matcher.
