@@ -3,6 +3,7 @@ package query
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,32 @@ import (
 const pollTick = time.Second
 
 // view is what the last poll found. It is immutable.
-type view struct{ members []*member }
+type view struct {
+	members []*member
+	info    series.Info // of all that have answered once, united
+}
+
+// newView unites what the members say once, since calls that are served ask for it and there may be many tenants.
+func newView(members []*member) *view {
+	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	known := len(members) > 0
+	for _, m := range members {
+		if !m.heard {
+			continue
+		}
+		info.MinTime, info.MaxTime = min(info.MinTime, m.info.MinTime), max(info.MaxTime, m.info.MaxTime)
+		info.Labels = append(info.Labels, m.info.Labels...)
+		info.Tenants = append(info.Tenants, m.info.Tenants...)
+		info.ReplicationFactor = max(info.ReplicationFactor, m.info.ReplicationFactor)
+		known = known && m.info.Tenants != nil
+	}
+	slices.Sort(info.Tenants)
+	info.Tenants = slices.Clip(slices.Compact(info.Tenants))
+	if !known {
+		info.Tenants = nil
+	}
+	return &view{members, info}
+}
 
 // member is an endpoint as the last poll found it.
 type member struct {
@@ -57,7 +83,7 @@ func (q *Querier) poll(ctx context.Context) {
 	for _, m := range q.view.Load().members {
 		old[m.Name] = m
 	}
-	var next view
+	var next []*member
 	var wg sync.WaitGroup
 	for _, e := range q.endpoints() {
 		was := old[e.Name]
@@ -66,7 +92,7 @@ func (q *Querier) poll(ctx context.Context) {
 			*m = *was
 			m.Endpoint = e
 		}
-		next.members = append(next.members, m)
+		next = append(next, m)
 		if was == nil || was.down() != nil || q.now().Sub(was.checked) >= q.opts.InfoInterval {
 			wg.Go(func() { q.ask(ctx, m) })
 		}
@@ -75,9 +101,9 @@ func (q *Querier) poll(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	slices.SortStableFunc(next.members, func(a, b *member) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(next, func(a, b *member) int { return cmp.Compare(a.Name, b.Name) })
 	q.m.endpoints.Reset()
-	for _, m := range next.members {
+	for _, m := range next {
 		state := "up"
 		if m.err != nil {
 			state = "down"
@@ -85,7 +111,7 @@ func (q *Querier) poll(ctx context.Context) {
 		q.m.endpoints.WithLabelValues(m.role(), state).Inc()
 		q.logChange(old[m.Name], m)
 	}
-	q.view.Store(&next)
+	q.view.Store(newView(next))
 }
 
 // ask fills in m, which nobody else sees yet.

@@ -62,7 +62,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 			return time.Minute.Milliseconds()
 		},
 	})
-	q.view.Store(&view{})
+	q.view.Store(newView(nil))
 	return q, nil
 }
 

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -157,26 +156,9 @@ func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collec
 
 // Info implements series.Source: the union of the endpoints' answers to the last poll.
 func (q *Querier) Info(context.Context) (series.Info, error) {
-	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
-	members := q.view.Load().members
-	known := true
-	for _, m := range members {
-		if !m.heard {
-			continue
-		}
-		info.MinTime, info.MaxTime = min(info.MinTime, m.info.MinTime), max(info.MaxTime, m.info.MaxTime)
-		info.Labels = append(info.Labels, m.info.Labels...)
-		info.Tenants = append(info.Tenants, m.info.Tenants...)
-		info.ReplicationFactor = max(info.ReplicationFactor, m.info.ReplicationFactor)
-		known = known && m.info.Tenants != nil
+	v := q.view.Load()
+	if n := len(v.members); n > 0 && !slices.ContainsFunc(v.members, func(m *member) bool { return m.heard }) {
+		return v.info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", n)
 	}
-	slices.Sort(info.Tenants)
-	info.Tenants = slices.Compact(info.Tenants)
-	if !known || len(members) == 0 {
-		info.Tenants = nil
-	}
-	if len(members) > 0 && !slices.ContainsFunc(members, func(m *member) bool { return m.heard }) {
-		return info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", len(members))
-	}
-	return info, nil
+	return v.info, nil
 }

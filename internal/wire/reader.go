@@ -10,7 +10,18 @@ type reader struct {
 	buf    []byte
 	pos    int
 	failed bool
+	memory int // bytes that what is read may still take; see spend
 }
+
+// spend takes n bytes of the memory that the frame may become. Without any left the reader is failed.
+func (r *reader) spend(n int) {
+	if r.memory -= n; r.memory < 0 {
+		r.failed = true
+	}
+}
+
+// overspent reports whether it failed for want of memory.
+func (r *reader) overspent() bool { return r.memory < 0 }
 
 // rest is how many bytes are left, none after a fault.
 func (r *reader) rest() int {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -19,6 +20,17 @@ const (
 	shapeCounts = 1 // counts of samples, histograms and exemplars, then those
 	shapeStarts = 2 // the same, and samples have start timestamps
 )
+
+// maxFrameMemory is how many bytes a decoded frame may take. A sender divides what is larger than a frame may be, so that
+// no frame of a good one comes near; but a few bytes can claim a whole series, and memory is what runs out.
+const maxFrameMemory = 128 << 20
+
+// FrameMemory is how many bytes at most a frame of so many takes once it is decoded. Whoever bounds the memory of frames asks
+// for that much before it decodes one, and gives back what it did not take (Batch.Content).
+func FrameMemory(frame int) int64 {
+	const perByte = 24 // a series of one sample is ten bytes in a frame, and more than two hundred in memory
+	return min(perByte*int64(frame), maxFrameMemory)
+}
 
 // AppendShard appends the bytes of s that travel between Hearth processes; DecodeShard reads them. It allocates only to
 // grow dst.
@@ -112,7 +124,7 @@ func DecodeShard(payload []byte) (*Batch, error) {
 		return nil, errs.E(errs.Unsupported, "write frame of version %d, this process reads version %d",
 			first(payload), shardVersion)
 	}
-	r := reader{buf: payload, pos: 1}
+	r := reader{buf: payload, pos: 1, memory: maxFrameMemory}
 	id, err := tenant.Parse(string(r.bytes()))
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "write frame: %w", err)
@@ -125,11 +137,20 @@ func DecodeShard(payload []byte) (*Batch, error) {
 		}
 	}
 	b.readMetadata(&r)
+	if r.overspent() {
+		b.Release()
+		return nil, overspent(id, len(payload))
+	}
 	if r.failed || r.pos != len(payload) {
 		b.Release()
 		return nil, errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), r.pos)
 	}
 	return b, nil
+}
+
+// overspent is the error of a frame that would take too much memory.
+func overspent(id tenant.ID, size int) error {
+	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take more than %d bytes of memory", size, id, maxFrameMemory)
 }
 
 func first(b []byte) int {
@@ -149,7 +170,12 @@ const (
 
 func (b *Batch) readMetadata(r *reader) {
 	for range r.count(minMetadata) {
+		if r.failed {
+			return
+		}
+		from := r.pos
 		m := Metadata{Family: string(r.bytes()), Help: string(r.bytes()), Unit: string(r.bytes()), Type: string(r.bytes())}
+		r.spend(metadataSize + r.pos - from)
 		b.Metadata = append(b.Metadata, m)
 	}
 }
@@ -175,6 +201,7 @@ func (b *Batch) identify(labels []byte) Series {
 
 // readItems reads what s has, adds s to b and returns the clock after it.
 func (b *Batch) readItems(r *reader, s Series, clock int64, shape byte) int64 {
+	r.spend(int(unsafe.Sizeof(s)) + len(s.labels))
 	at := b.mark()
 	switch shape {
 	case shapeSample:
@@ -195,7 +222,11 @@ func (b *Batch) readItems(r *reader, s Series, clock int64, shape byte) int64 {
 // readCounted reads the three lists of a series.
 func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 	samples, histograms, exemplars := r.count(minSample), r.count(minHistogram), r.count(minExemplar)
+	r.spend(samples * int(unsafe.Sizeof(Sample{})))
 	for range samples {
+		if r.failed {
+			break
+		}
 		clock += r.varint()
 		s := Sample{T: clock}
 		if shape == shapeStarts {
@@ -209,9 +240,18 @@ func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 			break
 		}
 		clock += r.varint()
-		b.histograms = append(b.histograms, readHistogram(r, clock))
+		h := readHistogram(r, clock)
+		if r.failed {
+			break
+		}
+		r.spend(int(unsafe.Sizeof(h)) + histogramSize + h.memory())
+		b.histograms = append(b.histograms, h)
 	}
 	for range exemplars {
+		if r.failed {
+			break
+		}
+		r.spend(int(unsafe.Sizeof(Exemplar{})))
 		clock += r.varint()
 		e := Exemplar{T: clock, V: r.double()}
 		labels := r.bytes()

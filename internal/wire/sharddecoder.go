@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -52,7 +53,7 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d", first(payload), numberedVersion)
 		return nil, d.broken
 	}
-	f := frameReader{reader: reader{buf: payload, pos: 1}, ShardDecoder: d}
+	f := frameReader{reader: reader{buf: payload, pos: 1, memory: maxFrameMemory}, ShardDecoder: d}
 	id, err := tenant.Parse(string(f.bytes()))
 	if err != nil { // what the frame says of numbers counts nevertheless
 		f.refuse(err.Error())
@@ -63,6 +64,8 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 	}
 	switch {
 	case d.broken != nil:
+	case f.overspent():
+		d.broken = overspent(id, len(payload))
 	case f.failed:
 		d.broken = errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), f.pos)
 	case f.fault == "":
@@ -87,9 +90,12 @@ type frameReader struct {
 
 func (f *frameReader) part() {
 	n := f.count(minNumbered)
-	f.batch.Series = slices.Grow(f.batch.Series, n)
-	for range n {
-		if !f.short() {
+	for left := n; left > 0; left-- {
+		if have := len(f.batch.Series); have == cap(f.batch.Series) && f.fault == "" {
+			// By what was read, and not by the number that the frame claims to have.
+			f.batch.Series = slices.Grow(f.batch.Series, min(left, max(have, firstSeries)))
+		}
+		if f.fault != "" || !f.short() {
 			f.series()
 		}
 		if f.failed {
@@ -98,6 +104,9 @@ func (f *frameReader) part() {
 	}
 	f.batch.readMetadata(&f.reader)
 }
+
+// firstSeries is for how many series memory is taken at first.
+const firstSeries = 256
 
 // short reads a series as most are: known by its number, with one sample, all of it in the shortest form. It is false,
 // and nothing was read, when the series at hand is another.
@@ -122,6 +131,7 @@ func (f *frameReader) short() bool {
 	f.pos += size
 	f.next = n + 1
 	f.clock += zigzag(uint64(p[1]))
+	f.spend(int(unsafe.Sizeof(Series{}) + unsafe.Sizeof(Sample{})))
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
@@ -160,6 +170,17 @@ func (f *frameReader) series() {
 		return
 	}
 	f.clock = f.batch.readItems(&f.reader, s, f.clock, byte(head&shapeMask))
+	if f.fault != "" {
+		f.forget()
+	}
+}
+
+// forget drops what was read of a frame that is refused: only what the rest says of numbers still matters.
+func (f *frameReader) forget() {
+	b := f.batch
+	clear(b.Series)
+	b.Series = b.Series[:0]
+	b.undo(mark{})
 }
 
 // usable reports whether labels may name a series of the frame's tenant.
@@ -195,6 +216,7 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	}
 	made := unusable
 	if f.usable(labels) {
+		f.spend(int(unsafe.Sizeof(name{})) + len(labels))
 		f.full = append(AppendTenant(f.full[:0], f.batch.Tenant), labels...)
 		made = f.names.hold(f.batch.Tenant, f.full)
 	} else {
