@@ -27,11 +27,10 @@ type Client struct {
 	opts  ClientOptions
 	conn  *grpc.ClientConn
 	epoch int64
-	// agePeriod, maxShard and maxPart are constants but in tests.
-	agePeriod time.Duration
-	maxShard  int64
-	maxPart   int64
-	peer      atomic.Pointer[peer]
+	// These are constants but in tests.
+	agePeriod, sendTimeout      time.Duration
+	maxShard, maxPart, maxFrame int64
+	peer                        atomic.Pointer[peer]
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	write    *writeStream
@@ -66,7 +65,8 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, maxShard: maxShard, maxPart: maxPart}
+	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, sendTimeout: sendTimeout,
+		maxShard: maxShard, maxPart: maxPart, maxFrame: maxFrame}
 	c.lifetime, c.end = context.WithCancel(context.Background())
 	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
 		grpc.WithTransportCredentials(creds),

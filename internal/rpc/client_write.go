@@ -19,6 +19,8 @@ import (
 const (
 	// openTimeout bounds the opening of a write stream.
 	openTimeout = 5 * time.Second
+	// sendTimeout is how long a peer may take nothing of a write stream before another one is opened.
+	sendTimeout = 30 * time.Second
 	// plainFor is how long writes go by RemoteWrite after a peer turned out not to know the Write stream.
 	plainFor = time.Minute
 	// sendAhead is how many shards wait to be sent.
@@ -42,12 +44,22 @@ func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error
 
 // writeParts sends s in as many frames as it takes for none to be larger than maxPart; one series is not divided.
 func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64) ([]wire.Failure, error) {
-	half := len(s.Series) / 2
-	if size <= c.maxPart || half == 0 {
+	if size <= c.maxPart {
 		return c.writeOne(ctx, s)
 	}
+	if len(s.Series)+len(s.Metadata) < 2 {
+		if size > c.maxFrame {
+			return nil, errs.E(errs.TooLarge, "tenant %q: a series of %d bytes, more than the %d that are sent in one piece: send smaller requests",
+				s.Batch.Tenant, size, c.maxFrame)
+		}
+		return c.writeOne(ctx, s)
+	}
+	first, second := s, s
+	n, m := (len(s.Series)+1)/2, len(s.Metadata)/2
+	first.Series, second.Series = s.Series[:n], s.Series[n:]
+	first.Metadata, second.Metadata = s.Metadata[:m], s.Metadata[m:]
 	var all []wire.Failure
-	for _, part := range []wire.Shard{{Batch: s.Batch, Series: s.Series[:half], Metadata: s.Metadata}, {Batch: s.Batch, Series: s.Series[half:]}} {
+	for _, part := range []wire.Shard{first, second} {
 		failures, err := c.writeParts(ctx, part, part.Size())
 		if err != nil {
 			return nil, err

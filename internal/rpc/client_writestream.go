@@ -151,7 +151,8 @@ func (ws *writeStream) age() {
 
 // run opens the stream and serves it until it is over.
 func (ws *writeStream) run() {
-	ctx, cancel := context.WithCancel(ws.client.lifetime)
+	ctx, end := context.WithCancelCause(ws.client.lifetime)
+	cancel := func() { end(nil) }
 	defer cancel()
 	s, version, err := ws.client.openWrite(ctx, cancel)
 	if err != nil {
@@ -161,8 +162,9 @@ func (ws *writeStream) run() {
 	}
 	close(ws.ready)
 	var sender sync.WaitGroup
-	sender.Go(func() { ws.send(s, version) })
-	err = ws.receive(s)
+	sends := timedSends{limit: ws.client.sendTimeout, end: end}
+	sender.Go(func() { ws.send(ctx, s, version, &sends) })
+	err = because(ctx, ws.receive(s))
 	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
 		// Whatever ended the stream, it is not the fault of the shards that were under way.
 		ws.err = errs.Wrap(errs.Unavailable, ws.err)
@@ -178,7 +180,7 @@ func (ws *writeStream) run() {
 }
 
 // send passes calls on until the stream is over or retired.
-func (ws *writeStream) send(s grpc.ClientStream, version uint32) {
+func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, version uint32, sends *timedSends) {
 	var e *wire.Encoder // nil = version 1
 	if version >= 2 {
 		e = wire.NewEncoder()
@@ -192,7 +194,7 @@ func (ws *writeStream) send(s grpc.ClientStream, version uint32) {
 			busy = true
 			for call != nil {
 				var frame *encoded
-				if frame, call = ws.frame(e, call); frame != nil && s.SendMsg(frame) != nil {
+				if frame, call = ws.frame(e, call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
 					return // receive learns why
 				}
 			}

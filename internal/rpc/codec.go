@@ -78,6 +78,14 @@ func (e *encoded) buffers() mem.BufferSlice {
 	return out
 }
 
+// size is how many bytes the message has.
+func (e *encoded) size() int {
+	if e.body == nil {
+		return len(e.head)
+	}
+	return len(e.head) + len(*e.body)
+}
+
 // frames recycles the bodies of outgoing frames.
 var frames = &framePool{}
 

@@ -28,7 +28,7 @@ const (
 	tagFirstChunk  = 3<<3 | 2 // AggrChunk.raw; the aggregates follow
 	tagEncoding    = 1 << 3
 	tagData        = 2<<3 | 2
-	maxFrameBytes  = 1 << 20 // a batch is sent once it is that large
+	maxFrameBytes  = 256 << 10 // a batch is sent once it is that large; a slow reader has to take so much at a time
 	numChunkFields = 1 + int(series.NumAggregates)
 )
 

@@ -29,6 +29,9 @@ type ServerOptions struct {
 	// WriteBytes bounds the memory of what all write streams have in work: beyond it they are not read, and flow control
 	// stops the senders. RemoteWrite calls have as much again.
 	WriteBytes int64
+	// SendTimeout is how long a peer may take nothing of what it is sent before its call is ended. A reader counts as one that
+	// takes something from 256 KiB per SendTimeout on.
+	SendTimeout time.Duration
 	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
 	MaxStreams uint32
 }
@@ -39,20 +42,26 @@ func DefaultServerOptions() ServerOptions {
 		Address:          "0.0.0.0:10901",
 		GracePeriod:      2 * time.Minute,
 		MaxConnectionAge: time.Hour,
-		KeepaliveMinTime: 10 * time.Second,
-		MaxMessageBytes:  maxShard + 1<<20,
+		KeepaliveMinTime: 5 * time.Second,
+		MaxMessageBytes:  maxMessage,
 		WriteBytes:       256 << 20,
+		SendTimeout:      30 * time.Second,
 		MaxStreams:       1000,
 	}
 }
 
-// maxShard is the size of the largest shard that is sent to another process: a larger one is refused before it breaks a
-// stream that others use.
-const maxShard = 256 << 20
-
-// maxPart is from what size on a shard is sent in parts: a receiver has a frame in memory, and takes it apart, before it knows
-// how much room it needs.
-const maxPart = 16 << 20
+// Sizes of what is written to another process, in bytes.
+const (
+	// maxShard is the largest shard that is sent: a larger one is refused.
+	maxShard = 256 << 20
+	// maxPart is from what size on a shard is sent in parts: a receiver has a frame in memory before it can ask for room.
+	maxPart = 16 << 20
+	// maxFrame is the largest part. One series is not divided, and one that is larger is refused before it breaks a stream
+	// that others use.
+	maxFrame = 32 << 20
+	// maxMessage is the largest message that a server takes: a frame, or what a Thanos receiver passes on of one request.
+	maxMessage = 64 << 20
+)
 
 // Validate reports every fault in o.
 func (o ServerOptions) Validate() error {
@@ -70,6 +79,9 @@ func (o ServerOptions) Validate() error {
 	}
 	if o.MaxMessageBytes < 1 || o.MaxMessageBytes > math.MaxInt32 {
 		fault("gRPC max message bytes %d: must be between 1 and %d", o.MaxMessageBytes, math.MaxInt32)
+	}
+	if o.SendTimeout <= 0 {
+		fault("gRPC send timeout %s: must be positive", o.SendTimeout)
 	}
 	if o.WriteBytes < 1 {
 		fault("gRPC write bytes %d: must be at least 1", o.WriteBytes)

@@ -1,10 +1,13 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"math"
 
 	"github.com/prometheus/prometheus/prompb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -27,10 +30,49 @@ type thanosTuple struct {
 	requests []byte
 }
 
-// remoteCost is what a RemoteWrite call takes in memory as a multiple of its bytes: those, a copy of a tenant's, the batch.
-const remoteCost = 4
+// What a RemoteWrite call takes in memory as a multiple of its message: at most while it is decoded, and usually.
+const (
+	remoteMost = 12 // series of few labels and one sample are much larger in memory than in a message
+	remoteCost = 4  // the message, a copy of a tenant's part, the batch
+)
 
-func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.WriteResponse, error) {
+// remoteFrame is a WriteRequest as it came. It is decoded by the call that has room for it.
+type remoteFrame struct {
+	ctx  context.Context
+	from room
+	room *reserved
+	data []byte
+	err  error // that there is no room
+}
+
+// decode waits for room before it copies anything: until then only what gRPC has received is in memory.
+func (f *remoteFrame) decode(data mem.BufferSlice) error {
+	size := int64(data.Len())
+	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size), size); f.err == nil {
+		f.data = data.Materialize()
+	}
+	return f.err
+}
+
+// remoteWriteMethod is RemoteWrite, whose request takes room as it is decoded.
+func remoteWriteMethod() grpc.MethodDesc {
+	handler := func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+		h := srv.(*writeServer)
+		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: "/" + serviceWriteable + "/RemoteWrite"}
+		// Also what is refused before it is decoded goes by the interceptor, which makes statuses of errors and counts.
+		return intercept(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
+			in := remoteFrame{ctx: ctx, from: h.server.remote}
+			defer func() { in.room.release() }()
+			if err := receive(ctx, func() error { return decode(&in) }); err != nil {
+				return nil, cmp.Or(in.err, err)
+			}
+			return h.remoteWrite(ctx, &in)
+		})
+	}
+	return grpc.MethodDesc{MethodName: "RemoteWrite", Handler: handler}
+}
+
+func (h *writeServer) remoteWrite(ctx context.Context, in *remoteFrame) (*thanospb.WriteResponse, error) {
 	w, err := parseThanosWrite(in.data)
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
@@ -38,14 +80,9 @@ func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.
 	if w.replica < 0 {
 		return nil, errs.E(errs.Invalid, "replica %d must not be negative", w.replica)
 	}
-	release, err := h.server.remote.take(ctx, remoteCost*int64(len(in.data)))
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	var f fold
 	for _, t := range w.tenants {
-		if err := h.writeTuple(ctx, t, w.replica == 0 && h.route != nil, &f); err != nil {
+		if err := h.writeTuple(ctx, t, w.replica == 0 && h.route != nil, in, &f); err != nil {
 			f.add(errs.KindOf(err), err.Error())
 		}
 	}
@@ -56,7 +93,7 @@ func (h *writeServer) remoteWrite(ctx context.Context, in *rawFrame) (*thanospb.
 }
 
 // writeTuple stores or routes one tenant's series. What is not stored of them goes to f, or is the error.
-func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool, f *fold) error {
+func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool, in *remoteFrame, f *fold) error {
 	id := tenant.Default
 	if t.tenant != "" {
 		parsed, err := tenant.Parse(t.tenant)
@@ -70,6 +107,9 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		return err
 	}
 	defer b.Release()
+	if len(t.requests) > len(in.data)/2 { // no other tenant's part will be larger
+		in.room.keep(remoteCost*int64(len(in.data)) + b.Content())
+	}
 	for _, r := range b.Rejected {
 		f.add(r.Kind, r.Reason)
 	}

@@ -122,7 +122,7 @@ func TestPlainPeer(t *testing.T) {
 				return nil
 			}}
 			s.grpc.RegisterService(service(serviceWriteable, "thanospb/store.proto", []grpc.MethodDesc{
-				unaryMethod(serviceWriteable, "RemoteWrite", (*writeServer).remoteWrite),
+				remoteWriteMethod(),
 			}), h)
 			if newer {
 				s.grpc.RegisterService(service(serviceWriter, "hearthpb/hearth.proto", nil, grpc.StreamDesc{

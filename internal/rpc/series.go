@@ -95,8 +95,7 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 	return series.Relabel(set, s.External, r.WithoutLabels, h.SortBudget), true
 }
 
-// send streams the selection, then its warnings.
-// send sends what is selected, and gives up the turn while the caller does not take it.
+// send streams the selection, then its warnings. It does without the turn while it waits for the caller to take them.
 func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error {
 	sent, chunks := 0, 0
 	defer func() { h.metrics.series.Add(float64(sent)) }()
@@ -136,6 +135,7 @@ func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error 
 	if err := sel.set.Err(); err != nil {
 		return err
 	}
+	t.give()
 	for _, w := range sel.set.Warnings() {
 		if err := out.SendMsg(warningFrame(w)); err != nil {
 			return err

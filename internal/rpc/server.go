@@ -32,6 +32,7 @@ type Server struct {
 	names   *wire.Names // series that write streams call by number
 	writing room        // of all write streams
 	remote  room        // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
+	writers crowd       // write streams
 	tls     *tls.Config // set by Open, when TLS is on
 
 	lis     net.Listener
@@ -56,13 +57,16 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 }
 
 func (s *Server) grpcOptions() []grpc.ServerOption {
-	age := keepalive.ServerParameters{MaxConnectionAge: s.opts.MaxConnectionAge}
+	alive := keepalive.ServerParameters{MaxConnectionAge: s.opts.MaxConnectionAge, Time: aliveAfter, Timeout: aliveWithin}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(s.opts.MaxMessageBytes),
 		grpc.MaxSendMsgSize(1<<31 - 1),
 		grpc.MaxConcurrentStreams(s.opts.MaxStreams),
-		grpc.KeepaliveParams(age),
+		grpc.KeepaliveParams(alive),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.InTapHandle(s.begin),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.opts.KeepaliveMinTime, PermitWithoutStream: true}),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
@@ -85,6 +89,18 @@ const (
 	connWindow   = 8 << 20
 )
 
+// How dead peers are found, and what a connection may take before it is one.
+const (
+	// aliveAfter is for how long a peer may be silent before it is asked whether it lives, and aliveWithin how long it has
+	// to answer: a process that is stopped or gone without a word keeps what its calls hold for no longer than both.
+	aliveAfter  = 15 * time.Second
+	aliveWithin = 15 * time.Second
+	// connectionTimeout bounds the handshakes of a new connection.
+	connectionTimeout = 20 * time.Second
+	// maxHeaders bounds the metadata of a call in bytes. It names one tenant, or some.
+	maxHeaders = 64 << 10
+)
+
 // Open binds the port and serves until Close; fail is called when serving ends by itself.
 func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	if s.opts.TLS.CertFile != "" {
@@ -102,7 +118,7 @@ func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	s.log.Info("gRPC server listens", "address", lis.Addr(), "tls", s.tls != nil)
 	s.wg.Go(func() {
-		if err := s.grpc.Serve(lis); err != nil {
+		if err := s.grpc.Serve(timedListener{lis, s.opts.SendTimeout}); err != nil {
 			fail(fmt.Errorf("serve gRPC: %w", err))
 		}
 	})
@@ -142,7 +158,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	defer func() {
 		err = s.end(kind, info.FullMethod, began, recover(), err)
 	}()
-	return handle(srv, ss)
+	return handle(srv, timedServer(ss))
 }
 
 // end makes a panic an error and the error a status, and counts the call.

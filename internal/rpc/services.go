@@ -26,7 +26,7 @@ func service(name, file string, methods []grpc.MethodDesc, streams ...grpc.Strea
 func unaryMethod[S, Req, Resp any](service, name string, call func(S, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
 	handler := func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 		req := new(Req)
-		if err := decode(req); err != nil {
+		if err := receive(ctx, func() error { return decode(req) }); err != nil {
 			return nil, err
 		}
 		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: "/" + service + "/" + name}
@@ -41,7 +41,7 @@ func unaryMethod[S, Req, Resp any](service, name string, call func(S, context.Co
 func streamMethod[S, Req any](name string, call func(S, *Req, grpc.ServerStream) error) grpc.StreamDesc {
 	handler := func(srv any, ss grpc.ServerStream) error {
 		req := new(Req)
-		if err := ss.RecvMsg(req); err != nil {
+		if err := receive(ss.Context(), func() error { return ss.RecvMsg(req) }); err != nil {
 			return err
 		}
 		return call(srv.(S), req, ss)

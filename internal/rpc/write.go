@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"runtime/debug"
@@ -45,7 +46,7 @@ func RegisterWrite(s *Server, w Writer, route func(ctx context.Context, b *wire.
 		Handler: func(srv any, ss grpc.ServerStream) error { return srv.(*writeServer).stream(ss) },
 	}), h)
 	s.grpc.RegisterService(service(serviceWriteable, "thanospb/store.proto", []grpc.MethodDesc{
-		unaryMethod(serviceWriteable, "RemoteWrite", (*writeServer).remoteWrite),
+		remoteWriteMethod(),
 	}), h)
 }
 
@@ -59,17 +60,19 @@ type writeServer struct {
 
 // writeFrame is a WriteFrame, with its shard decoded.
 type writeFrame struct {
-	numbers *wire.ShardDecoder // of the stream; nil = version 1
-	hello   *hearthpb.Hello
-	number  uint64
-	batch   *wire.Batch
-	err     error // of the shard; the frame itself is sound
+	in     *inbound // the stream it came by; nil = it can only be a hello
+	hello  *hearthpb.Hello
+	number uint64
+	batch  *wire.Batch
+	own    *reserved // room of the stream, until the frame is answered
+	all    *reserved // room of the process, until the shard is stored
+	err    error     // of the shard; the frame itself is sound
+	over   error     // why the stream cannot go on
 }
 
 func (f *writeFrame) decode(data mem.BufferSlice) error {
 	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buf.Free()
-	*f = writeFrame{numbers: f.numbers}
 	err := fields(buf.ReadOnlyData(), func(num protowire.Number, n uint64, b []byte) error {
 		switch {
 		case num == 1 && b != nil:
@@ -77,33 +80,63 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 			return f.hello.UnmarshalVT(b)
 		case num == 2:
 			f.number = n
-		case num == 3 && b != nil && f.batch == nil && f.err == nil:
-			f.batch, f.err = f.shard(b)
+		case num == 3 && b != nil && f.in != nil && f.batch == nil && f.err == nil:
+			return f.shard(b)
 		}
 		return nil
 	})
 	if err != nil {
 		f.drop()
-		return errs.Wrap(errs.Invalid, err)
+		if f.over == nil {
+			f.over = errs.Wrap(errs.Invalid, err)
+		}
+	}
+	return f.over
+}
+
+// shard decodes the shard once there is room for the most that its bytes may become, and keeps what it became. Until then
+// only the bytes that came are in memory. The error is that there will be no room any more.
+func (f *writeFrame) shard(b []byte) error {
+	in, most := f.in, wire.FrameMemory(len(b))+frameCost
+	if f.own, f.over = in.budget.take(in.ctx, in.budget.atMost(most)); f.over != nil {
+		return f.over
+	}
+	if f.all, f.over = in.server.writing.take(in.ctx, in.server.writing.atMost(most)); f.over != nil {
+		return f.over
+	}
+	if f.batch, f.err = in.shard(b); f.err == nil {
+		f.own.keep(f.cost())
+		f.all.keep(f.cost())
 	}
 	return nil
 }
 
-func (f *writeFrame) shard(b []byte) (*wire.Batch, error) {
-	if f.numbers != nil {
-		return f.numbers.Decode(b)
+// cost is how many bytes the frame keeps, about: its batch and a place in a lane.
+func (f *writeFrame) cost() int64 { return f.batch.Content() + frameCost }
+
+const frameCost = 256
+
+// shard decodes what the stream's next frame brings.
+func (in *inbound) shard(b []byte) (*wire.Batch, error) {
+	if in.numbers != nil {
+		return in.numbers.Decode(b)
 	}
 	return wire.DecodeShard(b)
 }
 
-// cost is how many bytes the frame keeps, about: its batch and a place in a lane.
-func (f *writeFrame) cost() int64 { return f.batch.Content() + 256 }
-
-func (f *writeFrame) drop() {
+// stored gives up what others wait for: the batch, and the process's room.
+func (f *writeFrame) stored() {
 	if f.batch != nil {
 		f.batch.Release()
 		f.batch = nil
 	}
+	f.all.release()
+}
+
+// drop gives up all that the frame has.
+func (f *writeFrame) drop() {
+	f.stored()
+	f.own.release()
 }
 
 // stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are finished and
@@ -113,10 +146,15 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	leave, err := h.server.writers.enter(ss.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ss: ss, budget: newRoom(streamBudget), lanes: newLanes(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget), lanes: newLanes(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewShardDecoder(h.server.names)
@@ -135,10 +173,9 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 // greet reads the sender's hello, answers it, and gives the version of what follows.
 func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 	var f writeFrame
-	if err := ss.RecvMsg(&f); err != nil {
-		return 0, err
+	if err := receive(ss.Context(), func() error { return ss.RecvMsg(&f) }); err != nil {
+		return 0, cmp.Or(f.over, err)
 	}
-	f.drop()
 	switch {
 	case f.hello == nil || f.hello.Magic != writeMagic:
 		return 0, errs.E(errs.Invalid, "the first frame is not the hello of a write stream")
@@ -153,9 +190,10 @@ func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 // inbound is one sender's stream.
 type inbound struct {
 	*writeServer
+	ctx     context.Context // of ss
 	ss      grpc.ServerStream
 	numbers *wire.ShardDecoder // the reader's; nil = version 1
-	budget  room               // of the stream
+	budget  room               // of the stream: shards in work, and answers that the sender has not taken
 	lanes   *lanes
 
 	mu sync.Mutex // guards ss.SendMsg
@@ -163,76 +201,63 @@ type inbound struct {
 
 // read takes frames until the sender is done (nil) or the stream breaks.
 func (in *inbound) read() (err error) {
+	var f *writeFrame // that nobody else has yet
 	defer func() {
 		if p := recover(); p != nil {
 			err = in.panicked(p, "")
+		}
+		if f != nil {
+			f.drop()
 		}
 	}()
 	if in.numbers != nil {
 		defer in.numbers.Close()
 	}
 	for {
-		f := writeFrame{numbers: in.numbers}
-		if err := in.ss.RecvMsg(&f); err != nil {
+		f = &writeFrame{in: in}
+		if err := in.ss.RecvMsg(f); err != nil {
 			if isEnd(err) {
 				return nil
 			}
-			return err
+			return cmp.Or(f.over, because(in.ctx, err))
 		}
 		switch {
 		case f.err != nil && in.numbers != nil && in.numbers.Broken() != nil:
 			return f.err
 		case f.err != nil:
+			f.stored()
 			in.answer(f.number, nil, f.err)
+			f.drop()
 			continue
 		case f.batch == nil:
 			in.answer(f.number, nil, errs.E(errs.Invalid, "the frame has no shard"))
 			continue
 		}
-		release, err := in.room(&f)
-		if err != nil {
-			f.drop()
-			return err
-		}
-		taken := in.lanes.add(f.batch.Tenant, func() {
-			defer release()
-			defer f.drop()
-			in.store(f.number, f.batch)
-		})
-		if !taken {
-			f.drop()
-			release()
+		given := f
+		if !in.lanes.add(given.batch.Tenant, func() { in.store(given) }) {
 			return nil
 		}
+		f = nil
 	}
 }
 
-// room waits until the stream, and then the process, has room for f.
-func (in *inbound) room(f *writeFrame) (release func(), err error) {
-	ctx, cost := in.ss.Context(), f.cost()
-	own, err := in.budget.take(ctx, cost)
-	if err != nil {
-		return nil, err
-	}
-	all, err := in.server.writing.take(ctx, cost)
-	if err != nil {
-		own()
-		return nil, err
-	}
-	return func() { all(); own() }, nil
+// store writes one shard and answers. What others wait for is given up before the answer, which waits for the sender; what
+// only the sender's own next frames wait for is given up after it.
+func (in *inbound) store(f *writeFrame) {
+	defer f.drop()
+	failures, err := in.write(f.batch)
+	f.stored()
+	in.answer(f.number, failures, err)
 }
 
-// store writes one shard and answers.
-func (in *inbound) store(number uint64, b *wire.Batch) {
-	var failures []wire.Failure
-	err := errs.E(errs.Internal, "the write ended in a panic")
+// write stores b; a panic is an error.
+func (in *inbound) write(b *wire.Batch) (failures []wire.Failure, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			failures, err = nil, in.panicked(p, b.Tenant)
 		}
-		in.answer(number, failures, err)
 	}()
-	failures, err = in.writer.Write(in.ss.Context(), wire.All(b))
+	return in.writer.Write(in.ctx, wire.All(b))
 }
 
 // panicked is the error of a panic, which concerns one tenant, or ("") the stream.

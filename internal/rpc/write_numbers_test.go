@@ -429,6 +429,9 @@ func TestJoin(t *testing.T) {
 	names := wire.NewNames()
 	e, d := wire.NewEncoder(), wire.NewShardDecoder(names)
 	defer d.Close()
+	in := &inbound{
+		writeServer: &writeServer{server: &Server{writing: newRoom(1 << 30)}}, ctx: t.Context(), budget: newRoom(1 << 30), numbers: d,
+	}
 	ws := &writeStream{queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
 		return &writeCall{shard: s, answer: make(chan answer, 1)}
@@ -446,8 +449,7 @@ func TestJoin(t *testing.T) {
 		if n != next || !slices.Equal(f.calls, calls) {
 			t.Fatalf("a frame of %d calls", len(f.calls))
 		}
-		var decoded writeFrame
-		decoded.numbers = d
+		decoded := writeFrame{in: in}
 		if err := decoded.decode(frame.buffers()); err != nil || decoded.err != nil || decoded.number != ws.last {
 			t.Fatal(err, decoded.err)
 		}

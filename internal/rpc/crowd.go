@@ -1,0 +1,46 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+
+	grpcpeer "google.golang.org/grpc/peer"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// maxWriteStreams is how many write streams one connection may have open. A sender has one, and some that end with their last
+// answers; a proxy may carry several senders' on one connection.
+const maxWriteStreams = 64
+
+// crowd counts the write streams of each connection, each of which may have a frame in memory that waits for room. The zero
+// value is ready.
+type crowd struct {
+	mu     sync.Mutex // guards inside
+	inside map[string]int
+}
+
+// enter counts one more stream of the caller's connection, until leave is called.
+func (c *crowd) enter(ctx context.Context) (leave func(), err error) {
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok {
+		return func() {}, nil
+	}
+	from := p.Addr.String()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inside[from] >= maxWriteStreams {
+		return nil, errs.E(errs.Exhausted, "%s has %d write streams open already, which is as many as one connection may have", from, maxWriteStreams)
+	}
+	if c.inside == nil {
+		c.inside = map[string]int{}
+	}
+	c.inside[from]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.inside[from]--; c.inside[from] == 0 {
+			delete(c.inside, from)
+		}
+	}, nil
+}

@@ -1,0 +1,153 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/tap"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// A peer that takes nothing of what it is sent would keep a call, and what the call holds (a set over a head, an answer),
+// for as long as it likes. So no send waits longer than a limit. gRPC has no such limit of its own, and nothing that stops
+// a send but the end of the call's context; each call of a server therefore begins with a context that it can end itself.
+
+// slowestReader is the rate, in bytes per send limit, below which a reader counts as one that takes nothing. A send waits
+// until the message before it has been taken, so a longer message gives its reader more time, up to longestWait limits.
+const (
+	slowestReader = 256 << 10
+	longestWait   = 8
+)
+
+// errStalled ends a call whose peer took nothing of an answer.
+func errStalled(limit time.Duration) error {
+	return errs.E(errs.Unavailable, "the peer took nothing of what it was sent for %s", limit)
+}
+
+// ender ends a server's call from inside.
+type ender struct {
+	limit time.Duration // that no send, and no wait for the request, is longer than
+	end   context.CancelCauseFunc
+}
+
+type enderKey struct{}
+
+// begin gives a new call a context that it can end. gRPC calls it before the call exists, on the connection's goroutine.
+func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	ctx, end := context.WithCancelCause(ctx)
+	return context.WithValue(ctx, enderKey{}, ender{s.opts.SendTimeout, end}), nil
+}
+
+// receive runs what receives the message that a call begins with. A peer that does not send it in time loses the call.
+func receive(ctx context.Context, recv func() error) error {
+	e, ok := ctx.Value(enderKey{}).(ender)
+	if !ok {
+		return recv()
+	}
+	late := time.AfterFunc(e.limit, func() { e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit)) })
+	err := recv()
+	late.Stop()
+	return because(ctx, err)
+}
+
+// timedSends is a stream, of a server or a client, none of whose sends waits for longer than a limit.
+type timedSends struct {
+	limit  time.Duration
+	end    context.CancelCauseFunc // ends the call
+	timer  *time.Timer             // nil before the first send
+	before int                     // bytes of the message sent last
+}
+
+// send runs one send of m. Sends of one stream do not overlap.
+func (s *timedSends) send(ctx context.Context, m any, send func(any) error) error {
+	wait := s.limit * time.Duration(min(1+s.before/slowestReader, longestWait))
+	s.before = sizeOfMessage(m)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(wait, func() { s.end(errStalled(s.limit)) })
+	} else {
+		s.timer.Reset(wait)
+	}
+	err := send(m)
+	s.timer.Stop()
+	return because(ctx, err)
+}
+
+// because is err, or why we ended the call.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != ctx.Err() {
+		return cause
+	}
+	return err
+}
+
+// sizeOfMessage is how many bytes m has, about.
+func sizeOfMessage(m any) int {
+	switch m := m.(type) {
+	case *encoded:
+		return m.size()
+	case generated:
+		return m.SizeVT()
+	}
+	return 0
+}
+
+// timedServerStream is a server's stream with timed sends.
+type timedServerStream struct {
+	grpc.ServerStream
+	timedSends
+}
+
+func timedServer(ss grpc.ServerStream) grpc.ServerStream {
+	e, ok := ss.Context().Value(enderKey{}).(ender)
+	if !ok {
+		return ss
+	}
+	return &timedServerStream{ss, timedSends{limit: e.limit, end: e.end}}
+}
+
+// SendMsg sends m, or ends the call when the peer takes nothing for too long.
+func (s *timedServerStream) SendMsg(m any) error {
+	return s.send(s.Context(), m, s.ServerStream.SendMsg)
+}
+
+// timedListener gives connections whose writes fail when the peer's side takes nothing for as long as limit. gRPC's
+// keepalive does not find that where the peer goes on sending.
+type timedListener struct {
+	net.Listener
+	limit time.Duration
+}
+
+// Accept waits for a connection.
+func (l timedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &timedConn{c, l.limit}, nil
+}
+
+type timedConn struct {
+	net.Conn
+	limit time.Duration
+}
+
+// writeAtOnce is how many bytes have one limit to be taken.
+const writeAtOnce = 64 << 10
+
+// Write writes b. gRPC closes a connection whose write fails.
+func (c *timedConn) Write(b []byte) (n int, err error) {
+	for {
+		part := b[n:min(len(b), n+writeAtOnce)]
+		if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(part)
+		n += m
+		if err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
