@@ -123,6 +123,7 @@ func (d *Distributor) observe(a *admission, r *Result) {
 // place puts every item into the shards of its replicas. An item with fewer replicas than the quorum goes nowhere.
 func (w *write) place(p ring.Placement) {
 	b := w.batch
+	w.placed = p
 	for i := range b.Series {
 		if w.skip != nil && w.skip[i] {
 			continue

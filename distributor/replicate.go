@@ -11,6 +11,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // maxReplicas is the largest replication factor a tally can count.
@@ -24,6 +25,7 @@ type write struct {
 	d *Distributor
 	admission
 	need     int // good answers that make a quorum
+	placed   ring.Placement
 	replicas []replica
 	owner    []int32 // scratch of place
 	scratch  []byte
@@ -72,7 +74,7 @@ func (w *write) release() {
 		return
 	}
 	w.batch.Release()
-	w.admission = admission{}
+	w.admission, w.placed = admission{}, nil
 	for i := range w.replicas {
 		r := &w.replicas[i]
 		*r = replica{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}
@@ -96,7 +98,7 @@ func (w *write) start(r *route, direct bool) {
 			continue
 		}
 		s.write, s.peer, s.bytes, s.since = w, p, bytes, now
-		s.shard.Batch = w.batch
+		s.shard.Batch, s.shard.Copies = w.batch, s
 		if direct && p.local {
 			continue
 		}
@@ -117,6 +119,17 @@ func (w *write) startLocal() {
 			w.answer(s, failures, err)
 		}
 	}
+}
+
+// CopyOf implements wire.Copies. It is found again when it is asked for, which only members of a Thanos ring make anybody do.
+func (r *replica) CopyOf(i int32) int {
+	w := r.write
+	for n, m := range w.placed.Replicas(nil, w.batch.Tenant, w.batch.Series[i].Hash) {
+		if &w.replicas[m] == r {
+			return n
+		}
+	}
+	return 0 // a series that is not in this shard
 }
 
 func (r *replica) empty() bool { return len(r.shard.Series)+len(r.shard.Metadata) == 0 }

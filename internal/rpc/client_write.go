@@ -83,7 +83,7 @@ func (c *Client) writeOne(ctx context.Context, s wire.Shard) ([]wire.Failure, er
 		switch {
 		case errors.Is(err, errRetired):
 		case errors.Is(err, errPlain):
-			return nil, c.writePlain(ctx, s)
+			return c.writePlain(ctx, s)
 		default:
 			return nil, fmt.Errorf("%s: %w", c.addr, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/prompb"
 	"google.golang.org/grpc"
@@ -212,18 +214,81 @@ func (t *thanosTuple) field(num protowire.Number, b []byte) {
 	}
 }
 
-// writePlain stores s at a peer that knows only RemoteWrite. Such a peer answers for the request as a whole; metadata is
-// lost, since it takes none.
-func (c *Client) writePlain(ctx context.Context, s wire.Shard) error {
+// writePlain stores s at a peer that knows only RemoteWrite. Such a peer answers for a request as a whole; metadata is lost,
+// since it takes none. A Thanos receiver with a ring of its own passes on what the number of the copy does not make its own,
+// so each copy goes by a request of its own, with its number.
+func (c *Client) writePlain(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	parts := byCopy(s)
+	if len(parts) == 1 {
+		return nil, c.remoteWrite(ctx, parts[0])
+	}
+	failed := make([]error, len(parts))
+	var all sync.WaitGroup
+	for i, part := range parts {
+		all.Go(func() { failed[i] = c.remoteWrite(ctx, part) })
+	}
+	all.Wait()
+	return failuresOf(parts, failed)
+}
+
+// failuresOf is the outcome of a shard's parts: an error when all failed alike, and else only that of the series that failed,
+// so that what is stored is not sent again.
+func failuresOf(parts []copies, failed []error) ([]wire.Failure, error) {
+	kind := errs.KindOf(failed[0])
+	if kind != errs.OK && !slices.ContainsFunc(failed, func(err error) bool { return errs.KindOf(err) != kind }) {
+		return nil, failed[0]
+	}
+	var failures []wire.Failure
+	for i, part := range parts {
+		if failed[i] == nil {
+			continue
+		}
+		kind, reason := errs.KindOf(failed[i]), failed[i].Error()
+		for _, at := range part.Series {
+			one := &part.Batch.Series[at]
+			failures = append(failures, wire.Failure{
+				Series: int(at), Kind: kind, Reason: reason,
+				Samples: len(one.Samples), Histograms: len(one.Histograms), Exemplars: len(one.Exemplars),
+			})
+		}
+	}
+	return failures, nil
+}
+
+// copies are the series of a shard whose copies at the member have one number.
+type copies struct {
+	wire.Shard
+	number int // from 1
+}
+
+// byCopy divides s by the numbers of its copies. There is none without series.
+func byCopy(s wire.Shard) []copies {
+	if s.Copies == nil {
+		return []copies{{s, 1}}
+	}
+	var parts []copies
+	for _, i := range s.Series {
+		number := s.Copies.CopyOf(i) + 1
+		at := slices.IndexFunc(parts, func(p copies) bool { return p.number == number })
+		if at < 0 {
+			at = len(parts)
+			parts = append(parts, copies{wire.Shard{Batch: s.Batch}, number})
+		}
+		parts[at].Series = append(parts[at].Series, i)
+	}
+	return parts
+}
+
+func (c *Client) remoteWrite(ctx context.Context, s copies) error {
 	if len(s.Series) == 0 {
 		return nil
 	}
 	return c.invoke(c.outgoing(ctx, s.Batch.Tenant), "/"+serviceWriteable+"/RemoteWrite", thanosFrame(s), &thanospb.WriteResponse{})
 }
 
-// thanosFrame is s as a WriteRequest to be stored, not routed on: replica 1. Its form is that with one tenant, which all
-// releases of Thanos know: one that does not know tuples would find nothing to store in them, and answer OK.
-func thanosFrame(s wire.Shard) *encoded {
+// thanosFrame is s as a WriteRequest that has been placed already: its replica is not 0. Its form is that with one tenant,
+// which all releases of Thanos know: one that does not know tuples would find nothing to store in them, and answer OK.
+func thanosFrame(s copies) *encoded {
 	body, one := frames.empty(), frames.empty()
 	defer frames.Put(one)
 	m := *body
@@ -232,7 +297,7 @@ func thanosFrame(s wire.Shard) *encoded {
 		m = protowire.AppendBytes(append(m, 1<<3|2), *one)
 	}
 	*body = protowire.AppendString(append(m, 2<<3|2), string(s.Batch.Tenant))
-	return &encoded{head: []byte{3 << 3, 1}, body: body}
+	return &encoded{head: protowire.AppendVarint([]byte{3 << 3}, uint64(s.number)), body: body}
 }
 
 // appendTimeSeries appends s as a prometheus.TimeSeries. Start timestamps have no field there.

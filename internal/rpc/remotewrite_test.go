@@ -153,7 +153,7 @@ func TestPlainPeer(t *testing.T) {
 func TestThanosFrame(t *testing.T) {
 	s := richShard()
 	var m thanospb.WriteRequest
-	if err := proto.Unmarshal(frameBytes(thanosFrame(s)), &m); err != nil {
+	if err := proto.Unmarshal(frameBytes(thanosFrame(copies{s, 1})), &m); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.Timeseries) != len(s.Series) || m.Tenant != "team-a" || m.Replica != 1 || len(m.TimeseriesTenantData) > 0 {

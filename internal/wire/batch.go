@@ -150,6 +150,15 @@ type Shard struct {
 	Batch    *Batch
 	Series   []int32
 	Metadata []int32
+	// Copies says which copy of a series the member keeps; nil when that is not known.
+	Copies Copies
+}
+
+// Copies tells the copies of a series apart, for members that place again what they get.
+type Copies interface {
+	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member keeps: its place, from 0, among the
+	// series' replicas.
+	CopyOf(i int32) int
 }
 
 // All is the shard of everything in b.
