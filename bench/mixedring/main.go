@@ -144,6 +144,9 @@ func runMixture(ctx context.Context, o options, algorithm string, hearths int) (
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "through %s: %v\n", through.name, err)
+		}
 		ok := err == nil && c.more == 0 && answers.refused() == 0
 		good = good && ok
 		fmt.Printf("| %s | %s | %s | %s | %d | %d | %d | %v |\n", algorithm, strings.Join(kinds, ", "), through.kind, answers, c.full, c.fewer, c.more, c.byMember)

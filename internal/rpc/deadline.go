@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // until the message before it has been taken, so a longer message gives its reader more time, up to longestWait limits.
 const (
 	slowestReader = 256 << 10
-	longestWait   = 8
+	longestWait   = 4
 )
 
 // errStalled ends a call whose peer took nothing of an answer.
@@ -38,7 +39,20 @@ type enderKey struct{}
 // begin gives a new call a context that it can end. gRPC calls it before the call exists, on the connection's goroutine.
 func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	ctx, end := context.WithCancelCause(ctx)
-	return context.WithValue(ctx, enderKey{}, ender{s.opts.SendTimeout, end}), nil
+	return endedContext{context.WithValue(ctx, enderKey{}, ender{s.opts.SendTimeout, end})}, nil
+}
+
+// endedContext is a context that ended by a deadline, to those who ask, when we ended it: gRPC makes a status of that before
+// the call can return one.
+type endedContext struct{ context.Context }
+
+// Err is nil until the context ends.
+func (c endedContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && context.Cause(c.Context) != err {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // receive runs what receives the message that a call begins with. A peer that does not send it in time loses the call.
@@ -77,7 +91,8 @@ func (s *timedSends) send(ctx context.Context, m any, send func(any) error) erro
 
 // because is err, or why we ended the call.
 func because(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); err != nil && cause != ctx.Err() {
+	var ours *errs.Error
+	if cause := context.Cause(ctx); err != nil && errors.As(cause, &ours) {
 		return cause
 	}
 	return err

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -53,7 +52,7 @@ func (f *remoteFrame) decode(data mem.BufferSlice) error {
 	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size), size); f.err == nil {
 		f.data = data.Materialize()
 	}
-	return f.err
+	return nil // gRPC would end the call with a status of its own
 }
 
 // remoteWriteMethod is RemoteWrite, whose request takes room as it is decoded.
@@ -66,7 +65,10 @@ func remoteWriteMethod() grpc.MethodDesc {
 			in := remoteFrame{ctx: ctx, from: h.server.remote}
 			defer func() { in.room.release() }()
 			if err := receive(ctx, func() error { return decode(&in) }); err != nil {
-				return nil, cmp.Or(in.err, err)
+				return nil, err
+			}
+			if in.err != nil {
+				return nil, in.err
 			}
 			return h.remoteWrite(ctx, &in)
 		})

@@ -35,6 +35,9 @@ func newServer(t testing.TB, opts ServerOptions, reg *prometheus.Registry, regis
 	if opts.GracePeriod != 0 {
 		d.GracePeriod = opts.GracePeriod
 	}
+	if opts.SendTimeout != 0 {
+		d.SendTimeout = opts.SendTimeout
+	}
 	if opts.Address != "" {
 		d.Address = opts.Address
 	}

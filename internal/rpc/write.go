@@ -1,12 +1,10 @@
 package rpc
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -85,13 +83,10 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 		}
 		return nil
 	})
-	if err != nil {
-		f.drop()
-		if f.over == nil {
-			f.over = errs.Wrap(errs.Invalid, err)
-		}
+	if err != nil && f.over == nil {
+		f.over = errs.Wrap(errs.Invalid, err)
 	}
-	return f.over
+	return nil // gRPC would end the call with a status of its own
 }
 
 // shard decodes the shard once there is room for the most that its bytes may become, and keeps what it became. Until then
@@ -154,7 +149,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget), lanes: newLanes(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget), lanes: newLanes(), answers: newLanes(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewShardDecoder(h.server.names)
@@ -167,6 +162,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 		err = errs.E(errs.Unavailable, "the server is stopping")
 	}
 	in.lanes.close()
+	in.answers.close()
 	return err
 }
 
@@ -174,7 +170,10 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 	var f writeFrame
 	if err := receive(ss.Context(), func() error { return ss.RecvMsg(&f) }); err != nil {
-		return 0, cmp.Or(f.over, err)
+		return 0, err
+	}
+	if f.over != nil {
+		return 0, f.over
 	}
 	switch {
 	case f.hello == nil || f.hello.Magic != writeMagic:
@@ -195,8 +194,7 @@ type inbound struct {
 	numbers *wire.ShardDecoder // the reader's; nil = version 1
 	budget  room               // of the stream: shards in work, and answers that the sender has not taken
 	lanes   *lanes
-
-	mu sync.Mutex // guards ss.SendMsg
+	answers *lanes // one lane, which waits for the sender to take them; no other lane does
 }
 
 // read takes frames until the sender is done (nil) or the stream breaks.
@@ -219,18 +217,20 @@ func (in *inbound) read() (err error) {
 			if isEnd(err) {
 				return nil
 			}
-			return cmp.Or(f.over, because(in.ctx, err))
+			return because(in.ctx, err)
 		}
 		switch {
+		case f.over != nil:
+			return f.over
 		case f.err != nil && in.numbers != nil && in.numbers.Broken() != nil:
 			return f.err
 		case f.err != nil:
-			f.stored()
-			in.answer(f.number, nil, f.err)
-			f.drop()
+			in.answer(f, nil, f.err)
+			f = nil
 			continue
 		case f.batch == nil:
-			in.answer(f.number, nil, errs.E(errs.Invalid, "the frame has no shard"))
+			in.answer(f, nil, errs.E(errs.Invalid, "the frame has no shard"))
+			f = nil
 			continue
 		}
 		given := f
@@ -241,13 +241,10 @@ func (in *inbound) read() (err error) {
 	}
 }
 
-// store writes one shard and answers. What others wait for is given up before the answer, which waits for the sender; what
-// only the sender's own next frames wait for is given up after it.
+// store writes one shard and has it answered.
 func (in *inbound) store(f *writeFrame) {
-	defer f.drop()
 	failures, err := in.write(f.batch)
-	f.stored()
-	in.answer(f.number, failures, err)
+	in.answer(f, failures, err)
 }
 
 // write stores b; a panic is an error.
@@ -267,16 +264,22 @@ func (in *inbound) panicked(p any, id tenant.ID) error {
 	return errs.E(errs.Internal, "panic: %v", p)
 }
 
-// answer sends the outcome of a frame. When it cannot be sent the stream is broken, and the reader ends it.
-func (in *inbound) answer(number uint64, failures []wire.Failure, err error) {
-	out := &hearthpb.WriteAnswer{Number: number}
+// answer has the outcome of f sent, whose owner it is from here on. What others wait for is given up now. The stream's own
+// budget is not until the answer has been taken: a sender that takes no answers is not read any more.
+func (in *inbound) answer(f *writeFrame, failures []wire.Failure, err error) {
+	f.stored()
+	out := &hearthpb.WriteAnswer{Number: f.number}
 	if err != nil {
 		out.Error = toError(err)
 	} else if len(failures) > 0 {
 		out.Failures = wire.AppendFailures(nil, failures)
 	}
 	in.metrics.shards.WithLabelValues(errs.KindOf(err).String()).Inc()
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	_ = in.ss.SendMsg(out)
+	queued := in.answers.add("", func() {
+		_ = in.ss.SendMsg(out) // when it cannot be sent the stream is broken, and the reader ends it
+		f.drop()
+	})
+	if !queued {
+		f.drop()
+	}
 }
