@@ -135,11 +135,15 @@ func runMixture(ctx context.Context, o options, algorithm string, hearths int) (
 			return false, err
 		}
 		var c count
-		err = server.Poll(ctx, time.Minute, func(ctx context.Context) error { // third copies may come later
-			if c, err = counted(ctx, o, members, through.name); err == nil && c.fewer > 0 {
-				err = fmt.Errorf("%d samples lack copies", c.fewer)
+		err = server.Poll(ctx, 20*time.Second, func(ctx context.Context) error { // third copies may come later
+			now, err := counted(ctx, o, members, through.name)
+			if err != nil {
+				return err
 			}
-			return err
+			if c = now; c.fewer > 0 {
+				return fmt.Errorf("%d samples lack copies", c.fewer)
+			}
+			return nil
 		})
 		if ctx.Err() != nil {
 			return false, ctx.Err()

@@ -19,11 +19,14 @@
 //   - Shards of one tenant from one stream are written in the order in which they came. Tenants do not wait for each other,
 //     unless one of them has a whole stream's budget of bytes in work.
 //   - A read holds its turn (Store.Readers, design 008) only while it works, never while it sends.
+//   - Nobody waits for a peer without a limit (deadline.go), and nothing that other peers need is held meanwhile: a frame of
+//     a write stream has room of the process from before it is decoded until it is stored, and not while it is answered.
+//   - Room is taken for bytes that came, never for what they claim.
 //   - No buffer that gRPC owns outlives the call that brought it. What a Set yields belongs to the garbage collector.
 //
 // Locks: Client.mu guards the choice of the write stream, writeStream.mu its frames without an answer,
-// writeStream.encoding the shards that wait to be sent, lanes.mu the queues of a server's stream. None is held during
-// I/O, none while another is taken.
+// writeStream.encoding the shards that wait to be sent, lanes.mu the queues of a server's stream, crowd.mu the write streams
+// of each connection. None is held during I/O, none while another is taken.
 //
 // The bytes are described in docs/format/rpc.md.
 package rpc

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -11,8 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
@@ -172,5 +178,119 @@ func TestShardTooLarge(t *testing.T) {
 	}
 	if _, err := c.Write(t.Context(), shard("acme", 10)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// thanosMessage is a RemoteWrite request of n series.
+func thanosMessage(n int) *thanospb.WriteRequest {
+	var m thanospb.WriteRequest
+	if err := proto.Unmarshal(frameBytes(thanosFrame(copies{shard("acme", n), 1})), &m); err != nil {
+		panic(err)
+	}
+	return &m
+}
+
+// A RemoteWrite call that finds no room holds its message and nothing else, for a bounded time, and as many of them wait as
+// there is room for messages: the others are told at once to come again.
+func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
+	message := thanosMessage(100)
+	size := int64(proto.Size(message))
+	stuck, inside := make(chan struct{}), make(chan struct{}, 1)
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
+		s.remote = newRoom(3 * size)
+		RegisterWrite(s, writerFunc(func(context.Context, wire.Shard) ([]wire.Failure, error) {
+			inside <- struct{}{}
+			<-stuck
+			return nil, nil
+		}), nil)
+	})
+	c := dialThanos(t, s.Addr().String())
+	write := func() error {
+		return c.conn.Invoke(t.Context(), "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse))
+	}
+	done := make(chan error, 10)
+	go func() { done <- write() }()
+	<-inside // it has more than half of the room
+	if !s.remote.free.TryAcquire(s.remote.all / 2) {
+		t.Fatal("a call has more than half of the room before it was decoded")
+	}
+	for range 3 {
+		go func() { done <- write() }()
+	}
+	eventually(t, "the line is full", func() bool {
+		if s.remote.line.TryAcquire(size) {
+			s.remote.line.Release(size)
+			return false
+		}
+		return true
+	})
+	if err := write(); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call beyond those that may wait: %v", err)
+	}
+	s.remote.free.Release(s.remote.all / 2)
+	close(stuck)
+	go func() {
+		for range inside {
+		}
+	}()
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Errorf("a call that waited: %v", err)
+		}
+	}
+	close(inside)
+	if !s.remote.free.TryAcquire(s.remote.all) || !s.remote.line.TryAcquire(s.remote.all) {
+		t.Error("some room was not given back")
+	}
+}
+
+// A frame that was refused, or broke its stream, gives back its room.
+func TestRefusedFrameGivesRoomBack(t *testing.T) {
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
+	for version := range uint32(3) {
+		if version == 0 {
+			continue
+		}
+		call := openCall(t, dialThanos(t, s.Addr().String()), "/hearth.Writer/Write")
+		for _, frame := range []*hearthpb.WriteFrame{
+			{Hello: &hearthpb.Hello{Magic: writeMagic, Version: version}},
+			{Number: 1, Shard: []byte{byte(version), 1, 'a', 0xff, 0xff, 0xff, 0xff}},
+			{Number: 2},
+			{Number: 3, Shard: bytes.Repeat([]byte{byte(version)}, 100)},
+		} {
+			if err := call.SendMsg(frame); err != nil {
+				break // ended by the one before
+			}
+		}
+		_ = call.CloseSend()
+		for call.RecvMsg(new(hearthpb.WriteAnswer)) == nil {
+		}
+	}
+	eventually(t, "the room is free", func() bool {
+		if !s.writing.free.TryAcquire(s.writing.all) {
+			return false
+		}
+		s.writing.free.Release(s.writing.all)
+		return true
+	})
+}
+
+// A series that cannot be sent in one piece is refused for good, and does not break the stream; many that can are divided.
+func TestSeriesTooLargeForAFrame(t *testing.T) {
+	addr := serve(t, func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
+	c := dial(t, addr, ClientOptions{})
+	c.maxPart, c.maxFrame = 10_000, 20_000
+	b := wire.NewBatch("acme")
+	b.Add(labels.FromStrings("__name__", "m")).Samples = make([]wire.Sample, 1000)
+	if _, err := c.Write(t.Context(), wire.All(b)); errs.KindOf(err) != errs.TooLarge {
+		t.Errorf("%v, want too large", err)
+	}
+	many := wire.NewBatch("acme")
+	many.Metadata = make([]wire.Metadata, 1000) // of more bytes than a frame
+	if _, err := c.Write(t.Context(), wire.All(many)); err != nil {
+		t.Errorf("many small items: %v", err)
+	}
+	if _, err := c.Write(t.Context(), shard("acme", 1000)); err != nil {
+		t.Error(err)
 	}
 }
