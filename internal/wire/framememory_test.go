@@ -88,7 +88,7 @@ func TestFrameMemoryOfCompressible(t *testing.T) {
 	if errs.KindOf(err) != errs.TooLarge {
 		t.Errorf("error %v, want TooLarge", err)
 	}
-	if took > 4*maxFrameMemory {
+	if took > 6*maxFrameMemory { // arenas grow by doubling, and with the race detector more
 		t.Errorf("%d MiB allocated, a frame may take %d", took>>20, maxFrameMemory>>20)
 	}
 }
