@@ -64,6 +64,21 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return fmt.Errorf("%T is no protobuf message", v)
 }
 
+// maxRequest is the largest request, in bytes, of what is no write. A few bytes of one can become a hundred in memory, and
+// no budget is asked for what reads and questions take before they begin.
+const maxRequest = 4 << 20
+
+// serverCodec is the codec of requests. Those that decode themselves (incoming) see to their own bounds.
+type serverCodec struct{ codec }
+
+// Unmarshal decodes a request.
+func (c serverCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, ok := v.(incoming); !ok && data.Len() > maxRequest {
+		return fmt.Errorf("a request of %d bytes, more than the %d that one of this kind may have", data.Len(), maxRequest)
+	}
+	return c.codec.Unmarshal(data, v)
+}
+
 // encoded is an outgoing message in parts: a few bytes before, and a body from frames.
 type encoded struct {
 	head []byte

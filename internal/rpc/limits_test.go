@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
@@ -59,4 +60,16 @@ func TestChosenConnection(t *testing.T) {
 	f(ClientOptions{ServiceConfig: `{"loadBalancingConfig": 7}`}, "service config")
 	f(ClientOptions{TLS: ClientTLS{MinVersion: "0.9"}}, "TLS version")
 	f(ClientOptions{TLS: ClientTLS{Enabled: true, CAFile: filepath.Join(os.TempDir(), "absent.pem")}}, "server CA")
+}
+
+// A request that is no write may not be as large as one: nobody asks for room before it is decoded.
+func TestRequestTooLarge(t *testing.T) {
+	addr := serve(t, func(s *Server) {
+		RegisterStore(s, Store{Sources: map[string]series.Source{"receive": new(endless)}})
+	})
+	req := &thanospb.LabelNamesRequest{WithoutReplicaLabels: []string{strings.Repeat("x", maxRequest)}}
+	err := dialThanos(t, addr).conn.Invoke(t.Context(), "/thanos.Store/LabelNames", req, new(thanospb.LabelNamesResponse))
+	if err == nil || !strings.Contains(err.Error(), "a request of") {
+		t.Errorf("%v", err)
+	}
 }

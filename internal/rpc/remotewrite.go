@@ -183,7 +183,9 @@ func parseThanosWrite(m []byte) (thanosWrite, error) {
 			w.replica = int64(n)
 		case num == 4 && b != nil:
 			t, err := parseTuple(b)
-			w.tenants = append(w.tenants, t)
+			if len(t.requests) > 0 { // one without series is two bytes here, and many times that in the list
+				w.tenants = append(w.tenants, t)
+			}
 			return err
 		case b != nil:
 			old.field(num, b)

@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -187,12 +189,28 @@ func describeAll(s wire.Shard) string {
 	return out
 }
 
+// What a message of empty tenants' parts becomes is in proportion to it: they are no parts.
+func TestThanosWriteOfNothing(t *testing.T) {
+	const n = 1 << 20
+	w, err := parseThanosWrite(bytes.Repeat([]byte{4<<3 | 2, 0}, n))
+	if err != nil || len(w.tenants) != 0 {
+		t.Errorf("%d parts, %v", len(w.tenants), err)
+	}
+}
+
 func FuzzThanosWrite(f *testing.F) {
 	a := timeSeries(f, "a")
 	f.Add(append([]byte{1<<3 | 2, byte(len(a))}, a...))
 	f.Add([]byte{4<<3 | 2, 5, 2<<3 | 2, 1, 'x', 3 << 3, 1})
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		w, err := parseThanosWrite(raw)
+		runtime.ReadMemStats(&after)
+		// Lists grow by doubling: twice what the message has room for is allocated in all.
+		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(2*remoteMost*len(raw)+64<<10) {
+			t.Errorf("%d bytes allocated for a message of %d", took, len(raw))
+		}
 		if err != nil {
 			return
 		}

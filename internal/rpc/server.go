@@ -59,7 +59,7 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 func (s *Server) grpcOptions() []grpc.ServerOption {
 	alive := keepalive.ServerParameters{MaxConnectionAge: s.opts.MaxConnectionAge, Time: aliveAfter, Timeout: aliveWithin}
 	options := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(codec{}),
+		grpc.ForceServerCodecV2(serverCodec{}),
 		grpc.MaxRecvMsgSize(s.opts.MaxMessageBytes),
 		grpc.MaxSendMsgSize(1<<31 - 1),
 		grpc.MaxConcurrentStreams(s.opts.MaxStreams),
