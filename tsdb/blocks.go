@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oklog/ulid/v2"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -24,53 +26,105 @@ type LocalBlock struct {
 	Meta promtsdb.BlockMeta
 }
 
-// Blocks returns tenant id's complete persistent blocks, oldest first. It reads the directory, whatever the tenant's
-// state: a quarantined tenant's blocks can be shipped. A block may be deleted at any time once it is Shipped and past
-// its retention. An unknown tenant has none.
+// Fault is a block on local disk that cannot be read. Its tenant goes on without it.
+type Fault struct {
+	ID  ulid.ULID
+	Dir string
+	Err error
+	// mint and maxt bound its samples as far as is known; ms, inclusive.
+	mint, maxt int64
+}
+
+// Blocks returns tenant id's complete persistent blocks, oldest first, without those that cannot be read: Faults has them
+// then. It reads the directory, whatever the tenant's state: a quarantined tenant's blocks can be shipped. A block may be
+// deleted at any time once it is Shipped and past its retention. An unknown tenant has none. The error says that the
+// directory cannot be read.
 func (d *DB) Blocks(id tenant.ID) ([]LocalBlock, error) {
 	t := d.lookup(id)
 	if t == nil {
 		return nil, nil
 	}
-	blocks, err := t.blocks.list(t.dir)
+	blocks, _, err := t.listed()
 	if err != nil {
 		return nil, errs.E(errs.Internal, "list blocks of tenant %q: %w", id, err)
 	}
 	return blocks, nil
 }
 
+// Faults are the blocks of tenant id that could not be read when they were listed last. The slice must not be changed.
+func (d *DB) Faults(id tenant.ID) []Fault {
+	if t := d.lookup(id); t != nil {
+		return t.blocks.faulty()
+	}
+	return nil
+}
+
 // TenantDir is the directory of tenant id, which need not exist.
 func (d *DB) TenantDir(id tenant.ID) string { return filepath.Join(d.opts.Dir, string(id)) }
 
-// blockList remembers the meta.json of the blocks it has seen, which do not change.
+// faultyName is the directory, in a tenant's, of the blocks that the TSDB would not open with: it refuses all writes then.
+const faultyName = "faulty"
+
+// blockList remembers the meta.json of the blocks it has seen, which do not change, and what was wrong with others.
 type blockList struct {
-	mu   sync.Mutex // guards seen; held while meta.json of new blocks is read
-	seen map[ulid.ULID]promtsdb.BlockMeta
+	faults atomic.Pointer[[]Fault] // those that the last look found
+
+	mu    sync.Mutex // guards what follows; held while meta.json of new blocks is read
+	seen  map[ulid.ULID]promtsdb.BlockMeta
+	aside map[ulid.ULID]error // why blocks of the directory faulty are there
 }
 
-func (l *blockList) list(dir string) ([]LocalBlock, error) {
+// listed lists the tenant's blocks, and logs faults that are new.
+func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
+	l := &t.blocks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	blocks, err := listBlocks(dir, l.seen)
+	blocks, faults, err := listBlocks(t.dir, l.seen)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l.seen = make(map[ulid.ULID]promtsdb.BlockMeta, len(blocks))
 	for _, b := range blocks {
 		l.seen[b.ID] = b.Meta
 	}
-	return blocks, nil
+	aside, bad, err := listBlocks(filepath.Join(t.dir, faultyName), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	faults = append(faults, bad...)
+	for _, b := range aside {
+		why := l.aside[b.ID]
+		if why == nil {
+			why = errors.New("it was set aside by an earlier process")
+		}
+		faults = append(faults, Fault{b.ID, b.Dir, why, b.Meta.MinTime, b.Meta.MaxTime - 1})
+	}
+	for _, f := range faults {
+		if !slices.ContainsFunc(l.faulty(), func(old Fault) bool { return old.ID == f.ID && old.Err.Error() == f.Err.Error() }) {
+			t.db.log.Error("block cannot be read, its tenant goes on without it", "tenant", t.id, "block", f.ID, "dir", f.Dir, "err", f.Err)
+		}
+	}
+	l.faults.Store(&faults)
+	return blocks, slices.Clone(faults), nil
 }
 
-func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) ([]LocalBlock, error) {
+// faulty are the faults that were found by the last look.
+func (l *blockList) faulty() []Fault {
+	if p := l.faults.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// listBlocks lists the blocks in dir, oldest first, and those whose meta.json is not what it should be.
+func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []LocalBlock, faults []Fault, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // a tenant that is just being made
+		return nil, nil, nil // a tenant that is just being made
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []LocalBlock
 	for _, e := range entries {
 		id, err := ulid.ParseStrict(e.Name())
 		if err != nil || !e.IsDir() || id.String() != e.Name() {
@@ -79,46 +133,156 @@ func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) ([]LocalBlock
 		b := LocalBlock{ID: id, Dir: filepath.Join(dir, e.Name())}
 		var known bool
 		if b.Meta, known = seen[id]; !known {
-			raw, err := os.ReadFile(filepath.Join(b.Dir, "meta.json"))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if err := json.Unmarshal(raw, &b.Meta); err != nil {
-				return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
-			}
+			b.Meta, err = readMeta(b.Dir, id)
 		}
-		out = append(out, b)
+		if err != nil {
+			if _, gone := os.Lstat(b.Dir); errors.Is(gone, fs.ErrNotExist) {
+				continue // deleted since the directory was listed
+			}
+			// A block is made after its samples have come, which is all that is known of their time.
+			faults = append(faults, Fault{id, b.Dir, err, 0, ulid.Time(id.Time()).UnixMilli()})
+			continue
+		}
+		blocks = append(blocks, b)
 	}
-	slices.SortFunc(out, func(a, b LocalBlock) int {
+	slices.SortFunc(blocks, func(a, b LocalBlock) int {
 		return cmp.Or(cmp.Compare(a.Meta.MinTime, b.Meta.MinTime), a.ID.Compare(b.ID))
 	})
-	return out, nil
+	return blocks, faults, nil
+}
+
+// readMeta reads the meta.json of block id. The TSDB believes the id in it, also when it deletes blocks, and mends the index
+// of one of version 2.
+func readMeta(dir string, id ulid.ULID) (m promtsdb.BlockMeta, err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+	if err != nil {
+		return m, err
+	}
+	switch err := json.Unmarshal(raw, &m); {
+	case err != nil:
+		return m, fmt.Errorf("meta.json: %w", err)
+	case m.Version != 1:
+		return m, fmt.Errorf("meta.json has version %d, and this program knows version 1", m.Version)
+	case m.ULID != id:
+		return m, fmt.Errorf("meta.json is that of block %s", m.ULID)
+	}
+	return m, nil
+}
+
+// setAside moves blocks that would keep the TSDB from opening into the directory faulty: those whose meta.json cannot be
+// trusted and, with probing, those that cannot be opened. loaded are open already, and are not touched. It reports whether
+// any was moved. A block without meta.json is left where it is, as the TSDB passes it over: somebody may be copying it.
+func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool, err error) {
+	open := map[ulid.ULID]bool{}
+	for _, b := range loaded {
+		open[b.Meta().ULID] = true
+	}
+	blocks, faults, err := t.listed()
+	if err != nil {
+		return false, err
+	}
+	if probing {
+		for _, b := range blocks {
+			if open[b.ID] {
+				continue
+			}
+			if err := probeBlock(b.Dir); err != nil {
+				faults = append(faults, Fault{ID: b.ID, Dir: b.Dir, Err: err})
+			}
+		}
+	}
+	for _, f := range faults {
+		if filepath.Dir(f.Dir) != t.dir || open[f.ID] || errors.Is(f.Err, fs.ErrNotExist) {
+			continue
+		}
+		if err := t.move(f.Dir, filepath.Join(t.dir, faultyName)); err != nil {
+			return moved, err
+		}
+		moved = true
+		t.blocks.mu.Lock()
+		if t.blocks.aside == nil {
+			t.blocks.aside = map[ulid.ULID]error{}
+		}
+		t.blocks.aside[f.ID] = f.Err
+		t.blocks.mu.Unlock()
+	}
+	if moved {
+		_, _, err = t.listed() // logs them, with where they are
+	}
+	return moved, err
+}
+
+// bringBack moves blocks that can be read again out of the directory faulty.
+func (t *tenantDB) bringBack() error {
+	blocks, _, err := listBlocks(filepath.Join(t.dir, faultyName), nil)
+	for _, b := range blocks {
+		if probeBlock(b.Dir) != nil {
+			continue
+		}
+		if err := t.move(b.Dir, t.dir); err != nil {
+			return err
+		}
+		t.db.log.Info("block can be read again", "tenant", t.id, "block", b.ID)
+	}
+	return err
+}
+
+// move moves a block into directory to, unless one of its name is there.
+func (t *tenantDB) move(block, to string) error {
+	if err := os.MkdirAll(to, 0o777); err != nil {
+		return err
+	}
+	target := filepath.Join(to, filepath.Base(block))
+	if exists(target) {
+		return errs.E(errs.Internal, "move block %s of tenant %q: %s exists", block, t.id, target)
+	}
+	return os.Rename(block, target)
+}
+
+func probeBlock(dir string) error {
+	b, err := openBlock(dir)
+	if err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+// unread is the error for a read of [mint, maxt], ms, that misses samples: they are in a block that cannot be read, and not
+// in the bucket either.
+func (t *tenantDB) unread(mint, maxt int64) error {
+	for _, f := range t.blocks.faulty() {
+		if f.mint <= maxt && mint <= f.maxt && (t.db.opts.Shipped == nil || !t.db.opts.Shipped(t.id, f.ID)) {
+			return errs.E(errs.Unavailable, "block %s of tenant %q cannot be read: %w", f.ID, t.id, f.Err)
+		}
+	}
+	return nil
 }
 
 // expire deletes the blocks of a closed tenant that are past their retention, as an open one does when it reloads blocks.
 // It returns what is left.
 func (t *tenantDB) expire() ([]LocalBlock, error) {
-	blocks, err := t.blocks.list(t.dir)
+	blocks, _, err := t.listed()
 	if err != nil {
 		return nil, err
 	}
 	now := t.db.opts.Now()
 	var kept []LocalBlock
+	var reason error
 	for _, b := range blocks {
 		if !t.db.opts.expired(t.id, b.ID, b.Meta.MaxTime, now) {
 			kept = append(kept, b)
 			continue
 		}
-		gone := b.Dir + ".tmp-for-deletion" // the TSDB removes such a directory when it opens
-		if err := os.Rename(b.Dir, gone); err != nil {
-			return nil, err
+		err := removeBlock(b.Dir)
+		if why := new(stranger); errors.As(err, &why) {
+			reason = err
+			kept = append(kept, b)
+			continue
 		}
-		if err := os.RemoveAll(gone); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
+	t.keep(reason)
 	return kept, nil
 }

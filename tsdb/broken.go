@@ -3,6 +3,8 @@ package tsdb
 import (
 	"errors"
 	"fmt"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Broken returns the status of the tenants that are quarantined or take no writes, in order.
@@ -48,5 +50,28 @@ func (d *DB) Whole() error {
 	if n := damaged - few; n > 0 {
 		faults = append(faults, fmt.Errorf("and %d more whose logs were damaged", n))
 	}
+	faulty := d.Faulty()
+	for _, f := range faulty[:min(len(faulty), few)] {
+		faults = append(faults, fmt.Errorf("tenant %s: block %s cannot be read (%s): %w", f.Tenant, f.ID, f.Dir, f.Err))
+	}
+	if n := len(faulty) - few; n > 0 {
+		faults = append(faults, fmt.Errorf("and %d more blocks that cannot be read", n))
+	}
 	return errors.Join(faults...)
+}
+
+// TenantFault is a Fault and whose block it is.
+type TenantFault struct {
+	Tenant tenant.ID
+	Fault
+}
+
+// Faulty returns the blocks that could not be read at the last look, by tenant.
+func (d *DB) Faulty() (out []TenantFault) {
+	for _, t := range d.all() {
+		for _, f := range t.blocks.faulty() {
+			out = append(out, TenantFault{t.id, f})
+		}
+	}
+	return out
 }

@@ -40,6 +40,7 @@ func TestBlocksOfBrokenTenant(t *testing.T) {
 	if err := os.Truncate(filepath.Join(blocks[1].Dir, "index"), 50); err != nil {
 		t.Fatal(err)
 	}
+	breakLog(t, d.TenantDir(team))
 	d = openDB(t, o)
 	if st := d.Status()[1]; st.State != Broken {
 		t.Fatalf("status %+v", st)

@@ -16,8 +16,12 @@ import (
 // cut writes the head's samples before end (ms, exclusive) into blocks and drops them from the head; math.MaxInt64 means
 // everything, the unfinished range too. Writers go on meanwhile. It returns between two blocks when ctx ends.
 func (in *instance) cut(ctx context.Context, end int64) error {
-	in.cutting.Lock()
-	defer in.cutting.Unlock()
+	if err := in.cutting.take(ctx); err != nil {
+		return errs.E(errs.Unavailable, "cut of tenant %q: another one is under way: %w", in.id, err)
+	}
+	defer in.cutting.give()
+	in.cutCtx = ctx
+	defer in.written.Store(nil)
 	writes := in.writes.Load()
 	some, err := in.cutInOrder(ctx, end)
 	if err != nil {

@@ -51,9 +51,15 @@ type instance struct {
 	exemplars  atomic.Bool // there is room for exemplars
 	enforcing  atomic.Bool // limits on births: not while logs are replayed
 
-	cutting sync.Mutex // one cut at a time; guards bound
-	bound   int64      // all samples before it (ms) that came in order are in blocks, or are about to be
+	cutting slots                     // one cut at a time; guards bound and cutCtx
+	bound   int64                     // all samples before it (ms) that came in order are in blocks, or are about to be
+	cutCtx  context.Context           // of the cut under way
+	written atomic.Pointer[time.Time] // when the cut under way had written its block: since then it waits for readers, or tidies up
+	cuts    slots                     // DB.cuts
+	reads   readers
 	stop    context.CancelFunc
+	keep    func(error)                  // notes what is not deleted, and why
+	unread  func(mint, maxt int64) error // why a read misses samples
 	wedge   wedge
 
 	users  int           // guarded by tenantDB.mu
@@ -77,7 +83,8 @@ func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
-	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop}
+	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop,
+		cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, keep: t.keep, unread: t.unread}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesOf(t.db.size())
@@ -226,7 +233,8 @@ func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	}
 }
 
-// cutCompactor tells the cut when the scan of out-of-order chunks is over: see instance.cutOutOfOrder.
+// cutCompactor tells the cut when the scan of out-of-order chunks is over (see instance.cutOutOfOrder), and takes a slot for
+// the writing alone: what the TSDB does before and after it waits for writers and readers of the tenant.
 type cutCompactor struct {
 	promtsdb.Compactor
 	in *instance
@@ -238,20 +246,34 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 		c.in.cutLate.Store(uint64(late.LastMmapRef()))
 	}
 	c.in.scanDone()
+	c.in.written.Store(nil)
+	if err := c.in.cuts.take(c.in.cutCtx); err != nil {
+		return nil, errs.Wrap(errs.Unavailable, err)
+	}
+	defer c.in.cuts.give()
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }
 
 // blocksToDelete is what the TSDB asks whenever it reloads blocks.
 func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 	in.scanDone()
+	at := time.Now()
+	in.written.Store(&at)
+	var kept error
 	gone := map[ulid.ULID]struct{}{}
 	now, over := in.opts.Now(), in.oversized(blocks)
 	for _, b := range blocks {
 		meta := b.Meta()
-		if meta.Compaction.Deletable || over[meta.ULID] || in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
-			gone[meta.ULID] = struct{}{}
+		if !meta.Compaction.Deletable && !over[meta.ULID] && !in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
+			continue
 		}
+		if err := wholeBlock(b.Dir()); err != nil { // the TSDB deletes all that is in the directory
+			kept = err
+			continue
+		}
+		gone[meta.ULID] = struct{}{}
 	}
+	in.keep(kept)
 	return gone
 }
 

@@ -62,7 +62,7 @@ func TestRestart(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Fatalf("second close: %v", err)
 		}
-		blocks, err := listBlocks(filepath.Join(o.Dir, string(team)), nil)
+		blocks, _, err := listBlocks(filepath.Join(o.Dir, string(team)), nil)
 		if err != nil || len(blocks) != 1 {
 			t.Fatalf("stopping cut something: %v %v", blocks, err)
 		}
@@ -123,6 +123,21 @@ func TestOneProcess(t *testing.T) {
 	}
 }
 
+// breakLog makes a tenant that is closed one that cannot be opened.
+func breakLog(t *testing.T, dir string) (mend func()) {
+	t.Helper()
+	wal, aside := filepath.Join(dir, "wal"), filepath.Join(t.TempDir(), "wal")
+	if err := errors.Join(os.Rename(wal, aside), os.WriteFile(wal, nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := errors.Join(os.Remove(wal), os.Rename(aside, wal)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestQuarantine(t *testing.T) {
 	o := testOptions(t)
 	var mu sync.Mutex
@@ -147,6 +162,7 @@ func TestQuarantine(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	mend := breakLog(t, d.TenantDir("bad"))
 	var log syncBuffer
 	d, err = New(slog.New(slog.NewTextHandler(&log, nil)), nil, o)
 	if err != nil {
@@ -192,6 +208,7 @@ func TestQuarantine(t *testing.T) {
 	if err := os.WriteFile(index, whole, 0o666); err != nil {
 		t.Fatal(err)
 	}
+	mend()
 	mu.Lock()
 	now = now.Add(time.Minute)
 	mu.Unlock()

@@ -213,10 +213,10 @@ func (b *births) stopCounting() {
 // startCounting counts the series by metric name if a limit needs it and they are not counted yet. It keeps series from
 // being made and from being dropped meanwhile; while a cut is under way it leaves it for later.
 func (in *instance) startCounting(ctx context.Context) (err error) {
-	if in.rules.Load().seriesPerMetric() == 0 || !in.cutting.TryLock() {
+	if in.rules.Load().seriesPerMetric() == 0 || !in.cutting.tryTake() {
 		return nil
 	}
-	defer in.cutting.Unlock()
+	defer in.cutting.give()
 	in.fence.Lock()
 	defer in.fence.Unlock()
 	in.births.mu.Lock()

@@ -95,6 +95,15 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		}
 		return 0
 	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_tsdb_faulty_blocks", Help: "Local blocks that cannot be read: their tenants go on without them. The log and /-/ready?verbose name them.",
+	}, func() float64 { return float64(len(d.Faulty())) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_tsdb_foreign_directories", Help: "Directories and links below --tsdb.path that are no tenant's of Hearth, and are left alone. The log names them.",
+	}, func() float64 { return float64(d.countForeign()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_tsdb_kept_tenants", Help: "Tenants of which something was to be deleted and is kept, since there are files in it that Hearth does not know. The log names them.",
+	}, func() float64 { return float64(d.countKept()) })
 	if reg != nil {
 		reg.MustRegister(&usage{d})
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	MaxMetadata int
 	// OutOfOrderCap is how many samples an out-of-order chunk holds; 0 = the library's 32.
 	OutOfOrderCap int64
+	// Adopt takes over directories that Hearth did not make, if they have thanos.shipper.json or wal/, as a Thanos receiver's
+	// do. Without it they are left alone, and their tenants cannot be written to.
+	Adopt bool
 	// NoLock does without the lock on Dir, for file systems that know none: that no other process uses Dir is then up to you.
 	NoLock bool
 	// StripeSize is the number of locks over a tenant's series, a power of two; 0 = by the number of tenants. 250 bytes each

@@ -44,7 +44,7 @@ const damagedName = "damaged"
 // how many bytes that were.
 func salvage(dir string, now time.Time) (lost int64, err error) {
 	logs := []string{filepath.Join(dir, "wal"), filepath.Join(dir, wlog.WblDirName)}
-	checkpoints, err := filepath.Glob(filepath.Join(dir, "wal", "checkpoint.*"))
+	checkpoints, err := checkpointsOf(logs[0])
 	if err != nil {
 		return 0, err
 	}
@@ -56,6 +56,20 @@ func salvage(dir string, now time.Time) (lost int64, err error) {
 		lost += n
 	}
 	return lost, nil
+}
+
+// checkpointsOf are the checkpoints of a log.
+func checkpointsOf(log string) (dirs []string, err error) {
+	entries, err := os.ReadDir(log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), "checkpoint.") {
+			dirs = append(dirs, filepath.Join(log, e.Name()))
+		}
+	}
+	return dirs, err
 }
 
 func salvageLog(dir, log string, now time.Time) (lost int64, err error) {
@@ -125,7 +139,7 @@ func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
 	if err := os.Link(segment, kept); err != nil && !errors.Is(err, fs.ErrExist) {
 		return 0, err
 	}
-	return s.lost, fileutil.Replace(tmp, segment)
+	return s.lost, fileutil.Rename(tmp, segment)
 }
 
 // scanned is what is known of a segment.

@@ -3,12 +3,8 @@ package tsdb
 import (
 	"context"
 	"errors"
-	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -173,13 +169,13 @@ func (t *tenantDB) perform(do task, v view) {
 	case cutAll:
 		err = t.cut(t.db.ctx, math.MaxInt64)
 	case closeIdle:
-		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
+		ctx, cancel := context.WithTimeout(t.db.ctx, t.db.closeTimeout)
 		err = t.rest(ctx, v.lastWrite+1)
 		cancel()
 	case abandon:
 		t.abandon()
 	case reopenLog:
-		ctx, cancel := context.WithTimeout(t.db.ctx, closeTimeout)
+		ctx, cancel := context.WithTimeout(t.db.ctx, t.db.closeTimeout)
 		t.reopen(ctx)
 		cancel()
 		t.retryLater(t.db.opts.RetryBroken)
@@ -206,7 +202,8 @@ func (t *tenantDB) retryLater(after time.Duration) {
 	}
 }
 
-// cut cuts the tenant if it is open, waiting for its turn among all tenants.
+// cut cuts the tenant if it is open. Nobody waits for readers with it: once they keep it for longer than DB.patience, it is
+// left to itself. It holds on to the tenant, so that whoever closes that waits for it.
 func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	in, release, err := t.use(ctx)
 	if errors.Is(err, errGone) {
@@ -215,27 +212,40 @@ func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	if err != nil {
 		return err
 	}
-	defer release()
-	select {
-	case t.db.cuts <- struct{}{}:
-		defer func() { <-t.db.cuts }()
-	case <-ctx.Done():
-		return errs.Wrap(errs.Unavailable, ctx.Err())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer release()
+		start := time.Now()
+		err := t.protected(in, func() error { return t.cutWithout(ctx, in, end) })
+		t.db.m.cutTime.Observe(time.Since(start).Seconds())
+		outcome := "ok"
+		if err != nil {
+			outcome = "failed"
+		}
+		t.db.m.cuts.WithLabelValues(outcome).Inc()
+		done <- err
+	}()
+	return in.await(ctx, done, t.db.patience)
+}
+
+// cutWithout cuts, and once more without the blocks that keep the TSDB from reloading.
+func (t *tenantDB) cutWithout(ctx context.Context, in *instance, end int64) error {
+	err := in.cut(ctx, end)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	start := time.Now()
-	err = t.protected(in, func() error { return in.cut(ctx, end) })
-	t.db.m.cutTime.Observe(time.Since(start).Seconds())
-	outcome := "ok"
-	if err != nil {
-		outcome = "failed"
+	if moved, serr := t.setAside(in.db.Blocks(), true); !moved || serr != nil {
+		return err
 	}
-	t.db.m.cuts.WithLabelValues(outcome).Inc()
-	return err
+	return in.cut(ctx, end)
 }
 
 // Cut writes the whole heads of the named tenants, or of all, into blocks, concurrently with writes: samples that come
 // meanwhile stay in the head, or become out of order. When it returns no error, every sample acknowledged before the
-// call is in a block. The error joins those of the tenants.
+// call is in a block. The error has those of the first tenants, and says who reads where a cut waits for that; the others
+// are cut all the same.
 func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
 	var targets []*tenantDB
 	for _, id := range ids {
@@ -248,29 +258,29 @@ func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
 	if len(ids) == 0 {
 		targets = d.all()
 	}
-	results := make(chan error)
+	results, started := make(chan error), 0
 	for _, t := range targets {
-		go func() { results <- t.cutOpen(ctx) }()
+		if t.cutBefore() {
+			continue
+		}
+		started++
+		go func() { results <- t.cut(ctx, math.MaxInt64) }()
 	}
 	var all []error
-	for range targets {
+	for range started {
 		all = append(all, <-results)
 	}
-	if err := errors.Join(all...); err != nil {
+	if err := errs.Few(all); err != nil {
 		return errs.E(errs.KindOf(err), "cut: %w", err)
 	}
 	return nil
 }
 
-// cutOpen cuts everything; a tenant that is closed has nothing to cut.
-func (t *tenantDB) cutOpen(ctx context.Context) error {
+// cutBefore reports whether all that was written is in blocks.
+func (t *tenantDB) cutBefore() bool {
 	t.mu.Lock()
-	closed := t.state == Idle && !t.summary.Head
-	t.mu.Unlock()
-	if closed {
-		return nil
-	}
-	return t.cut(ctx, math.MaxInt64)
+	defer t.mu.Unlock()
+	return t.state == Idle && !t.summary.Head || t.state == Open && t.in.clean() && t.in.logFailed.Load() == nil
 }
 
 func (t *tenantDB) housekeep() {
@@ -313,23 +323,26 @@ func (t *tenantDB) protected(in *instance, work func() error) (err error) {
 	return work()
 }
 
-// remove forgets a closed tenant that has nothing left. The caller has set the state Closing.
-func (t *tenantDB) remove() error {
-	err := os.RemoveAll(t.dir)
+// remove forgets a closed tenant that has nothing left; false when something is left. The caller has set the state Closing.
+func (t *tenantDB) remove() (done bool, err error) {
+	err = removeTenant(t.dir)
+	if why := new(stranger); errors.As(err, &why) {
+		t.keep(err)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	t.db.mu.Lock()
 	defer t.db.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(t.changed)
-	if t.db.closed || err != nil {
-		t.state = Idle
-		return err
-	}
 	t.state = gone
 	delete(t.db.tenants, t.id)
-	t.db.sorted = slices.Sorted(maps.Keys(t.db.tenants))
+	t.db.removed = true
 	t.db.log.Info("tenant that had no data left removed", "tenant", t.id)
-	return nil
+	return true, nil
 }
 
 // expireIdle deletes old blocks of a closed tenant, and the tenant with its last one.
@@ -346,8 +359,12 @@ func (t *tenantDB) expireIdle() error {
 		return nil
 	}
 	kept, err := t.expire()
-	if err == nil && len(kept) == 0 && !exists(filepath.Join(t.dir, damagedName)) {
-		return t.remove()
+	if err == nil && len(kept) == 0 && t.db.ctx.Err() == nil {
+		if gone, rerr := t.remove(); gone {
+			return nil
+		} else if rerr != nil {
+			err = rerr
+		}
 	}
 	if err == nil && len(kept) < s.Blocks {
 		s.Blocks, s.MinTime, s.MaxTime = len(kept), math.MaxInt64, math.MinInt64

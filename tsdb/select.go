@@ -38,7 +38,11 @@ func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*insta
 	if errors.Is(err, errGone) {
 		return nil, nil, nil
 	}
-	return in, release, err
+	if err != nil {
+		return nil, nil, err
+	}
+	end := in.reads.begin(ctx)
+	return in, func() { end(); release() }, nil
 }
 
 // Select returns the series of one tenant. A set holds on to the tenant's head and blocks until Close: cutting waits for
@@ -56,6 +60,7 @@ func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 		release()
 		return series.Failed(errs.E(errs.KindOf(err), "select from tenant %q: %w", r.Tenant, err))
 	}
+	set.missing = in.unread(r.MinTime, r.MaxTime)
 	if len(r.WithoutLabels) == 0 {
 		set.limit = r.Limit
 		return set
@@ -249,7 +254,11 @@ func (d *DB) labels(ctx context.Context, r *series.Request, ask func(storage.Chu
 	if err = errors.Join(err, q.Close()); err != nil {
 		return nil, nil, errs.E(errs.KindOf(err), "labels of tenant %q: %w", r.Tenant, err)
 	}
-	return out, warningsOf(notes), nil
+	warnings := warningsOf(notes)
+	if err := in.unread(r.MinTime, r.MaxTime); err != nil {
+		warnings = append(warnings, err.Error())
+	}
+	return out, warnings, nil
 }
 
 func warningsOf(notes annotations.Annotations) series.Warnings {
@@ -279,20 +288,18 @@ func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matc
 // Info says what all tenants together hold. As long as there is a tenant its range is open at the end, and reaches back
 // at least as far as samples are accepted: callers remember Info for some seconds, while writes go on.
 func (d *DB) Info(context.Context) (series.Info, error) {
-	d.mu.RLock()
-	ids := d.sorted
-	d.mu.RUnlock()
+	present := d.present()
 	info := series.Info{
-		Instance: d.opts.Instance, Role: d.opts.Role, Since: d.opts.Since, Tenants: ids,
+		Instance: d.opts.Instance, Role: d.opts.Role, Since: d.opts.Since, Tenants: present.ids,
 		MinTime: math.MaxInt64, MaxTime: math.MinInt64,
 	}
-	if info.Tenants == nil {
+	if len(info.Tenants) == 0 {
 		info.Tenants = []tenant.ID{}
 		return info, nil
 	}
 	now := d.opts.Now()
 	info.MinTime, info.MaxTime = now.Add(-d.opts.Window).UnixMilli(), math.MaxInt64
-	for _, t := range d.all() {
+	for _, t := range present.all {
 		info.MinTime = min(info.MinTime, t.minTime(), now.Add(-d.opts.rulesOf(t.id).window).UnixMilli())
 	}
 	return info, nil

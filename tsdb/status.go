@@ -71,13 +71,6 @@ func timeOf(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// Tenants returns all tenants in order, closed ones included. The slice must not be changed.
-func (d *DB) Tenants() []tenant.ID {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.sorted
-}
-
 // Ready is nil once every tenant found at the start is open or quarantined. Tenants that are open are served before.
 func (d *DB) Ready() error {
 	d.mu.RLock()
@@ -115,6 +108,23 @@ func (d *DB) countReadOnly() (n int) {
 	for _, t := range d.all() {
 		t.mu.Lock()
 		if t.in != nil && t.in.logFailed.Load() != nil {
+			n++
+		}
+		t.mu.Unlock()
+	}
+	return n
+}
+
+func (d *DB) countForeign() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.foreign)
+}
+
+func (d *DB) countKept() (n int) {
+	for _, t := range d.all() {
+		t.mu.Lock()
+		if t.kept {
 			n++
 		}
 		t.mu.Unlock()

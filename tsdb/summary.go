@@ -84,5 +84,5 @@ func writeJSON(path string, v any) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	return fileutil.Replace(tmp, path)
+	return fileutil.Rename(tmp, path)
 }

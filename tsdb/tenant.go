@@ -52,6 +52,8 @@ type tenantDB struct {
 	expireAt time.Time     // in state Idle: when blocks are looked at again
 	onRetry  time.Time     // in state Broken: when it is if somebody asks for it
 	summary  summary       // in state Idle
+	kept     bool          // something of it was to be deleted, and is not
+	keptFor  string        // the last reason for that
 }
 
 // use returns the open instance and the function that gives it back, to be called once. It opens an idle tenant and
@@ -133,8 +135,8 @@ func (t *tenantDB) startOpening(wait bool) bool {
 
 // open leaves the state Opening.
 func (t *tenantDB) open() {
-	t.db.gate <- struct{}{}
-	defer func() { <-t.db.gate }()
+	_ = t.db.gate.take(context.Background())
+	defer t.db.gate.give()
 	start := time.Now()
 	in, err := t.admitted()
 
@@ -171,6 +173,9 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 			err = errs.E(errs.Unavailable, "open tsdb of tenant %q: panic: %v", t.id, p)
 		}
 	}()
+	if err := claim(t.dir, t.id); err != nil {
+		return nil, err
+	}
 	if t.suspect {
 		if err := probe(t.dir); err != nil {
 			return nil, errs.E(errs.Unavailable, "disk of tenant %q: %w", t.id, err)
@@ -184,6 +189,20 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	}
 	if err := t.mend(); err != nil {
 		return nil, errs.E(errs.Unavailable, "mend logs of tenant %q: %w", t.id, err)
+	}
+	if err := t.bringBack(); err != nil {
+		return nil, err
+	}
+	if _, err := t.setAside(nil, false); err != nil {
+		return nil, err
+	}
+	in, err = openInstance(t)
+	if err == nil {
+		return in, nil
+	}
+	// To open each block twice at every start would be slow, so they are only looked at when one may be the cause.
+	if moved, serr := t.setAside(nil, true); !moved || serr != nil {
+		return nil, errors.Join(err, serr)
 	}
 	return openInstance(t)
 }
@@ -252,6 +271,8 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 			return false, errs.E(errs.Unavailable, "close tenant %q: still in use: %w", t.id, ctx.Err())
 		}
 	}
+	_ = t.db.gate.take(context.Background())
+	defer t.db.gate.give()
 	return true, errors.Join(t.meta.save(), in.close())
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,8 +33,8 @@ type DB struct {
 	opts Options
 	m    *metrics
 	lock fileutil.Releaser
-	gate chan struct{} // one slot per opening
-	cuts chan struct{} // one slot per cut
+	gate slots // one per opening or closing
+	cuts slots // one per block that is written
 	room *room
 
 	files files
@@ -48,9 +48,14 @@ type DB struct {
 	spawning sync.Mutex     // orders spawn before Close; taken last
 	wg       sync.WaitGroup // everything that spawn started
 
+	closeTimeout, patience time.Duration // constants, but for tests
+
 	mu      sync.RWMutex // guards what follows; taken before tenantDB.mu
 	tenants map[tenant.ID]*tenantDB
-	sorted  []tenant.ID // of tenants; replaced, never changed
+	roster  *roster             // of tenants; replaced, never changed
+	changes []*tenantDB         // tenants that came since roster was made
+	removed bool                // since then a tenant was removed, too
+	foreign map[string]struct{} // what is below Dir and could be a tenant's by its name, and is not
 	opened  bool
 	closed  bool
 }
@@ -61,8 +66,9 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	d := &DB{
-		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{},
-		gate: make(chan struct{}, opts.OpenConcurrency), cuts: make(chan struct{}, opts.CutConcurrency),
+		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{}, roster: &roster{}, foreign: map[string]struct{}{},
+		gate: make(slots, opts.OpenConcurrency), cuts: make(slots, opts.CutConcurrency),
+		closeTimeout: closeTimeout, patience: readerPatience,
 	}
 	d.room = &room{log: log, dir: opts.Dir, least: opts.MinFree, stat: statDisk}
 	d.files.log = log
@@ -81,10 +87,14 @@ func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
 	}
+	b, err := d.earlier()
+	if err != nil {
+		return err
+	}
 	if err := d.acquire(); err != nil {
 		return err
 	}
-	if err := d.discover(); err != nil {
+	if err := d.discover(b); err != nil {
 		return errors.Join(err, d.release())
 	}
 	d.spawn(d.schedule)
@@ -110,19 +120,30 @@ func (d *DB) release() error {
 	return d.lock.Release()
 }
 
-func (d *DB) discover() error {
+// discover finds the tenants.
+func (d *DB) discover(b before) error {
 	entries, err := os.ReadDir(d.opts.Dir)
 	if err != nil {
 		return errs.E(errs.Internal, "list tsdb directory: %w", err)
 	}
 	summaries := map[tenant.ID]summary{}
 	for _, e := range entries {
-		if !e.IsDir() {
+		if e.Type().IsRegular() {
 			continue
 		}
 		id, err := tenant.Parse(e.Name())
+		switch {
+		case err == nil:
+			err = d.take(id, b)
+		case e.IsDir() && (strings.HasPrefix(e.Name(), makingPrefix) || strings.HasPrefix(e.Name(), removingPrefix)):
+			d.sweep(e.Name())
+			continue
+		}
 		if err != nil {
-			d.log.Warn("directory is no tenant's, ignored", "dir", e.Name())
+			d.log.Warn("directory is no tenant's and is left alone", "dir", filepath.Join(d.opts.Dir, e.Name()), "reason", err)
+			if e.Name() != lostFound {
+				d.foreign[e.Name()] = struct{}{}
+			}
 			continue
 		}
 		s, idle := readSummary(filepath.Join(d.opts.Dir, e.Name()))
@@ -130,6 +151,11 @@ func (d *DB) discover() error {
 			summaries[id] = summary{Head: true}
 		} else {
 			summaries[id] = s
+		}
+	}
+	if !b.marked {
+		if err := d.markRoot(); err != nil {
+			return err
 		}
 	}
 	d.mu.Lock()
@@ -152,7 +178,8 @@ func (d *DB) add(id tenant.ID) *tenantDB {
 	dir := filepath.Join(d.opts.Dir, string(id))
 	t := &tenantDB{id: id, dir: dir, db: d, meta: newMetadataStore(dir, d.opts.MaxMetadata), state: Idle, summary: everything}
 	d.tenants[id] = t
-	d.sorted = slices.Sorted(maps.Keys(d.tenants))
+	d.changes = append(d.changes, t)
+	delete(d.foreign, string(id))
 	return t
 }
 
@@ -168,6 +195,11 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	if t := d.lookup(id); t != nil {
 		return t, nil
 	}
+	if err := marked(d.TenantDir(id), id); !errors.Is(err, fs.ErrNotExist) { // the receiver keeps files of its own there, too
+		if err := notOurs(id, err); err != nil {
+			return nil, err
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch t := d.tenants[id]; {
@@ -180,10 +212,6 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	case d.opts.MaxTenants > 0 && len(d.tenants) >= d.opts.MaxTenants:
 		return nil, errs.WithRetryAfter(errs.E(errs.Limited,
 			"tenant %s is new, and this receiver has %d already: raise --receive.max-tenants", id, len(d.tenants)), time.Minute)
-	}
-	// A receiver keeps files of its own beside the tenants.
-	if info, err := os.Stat(filepath.Join(d.opts.Dir, string(id))); err == nil && !info.IsDir() {
-		return nil, errs.E(errs.Invalid, "tenant id %q is the name of a file in the receiver's directory: choose another", id)
 	}
 	return d.add(id), nil
 }
@@ -220,18 +248,8 @@ func (d *DB) size() int {
 	return len(d.tenants)
 }
 
-// all returns the tenants in order.
-func (d *DB) all() []*tenantDB {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	out := make([]*tenantDB, 0, len(d.sorted))
-	for _, id := range d.sorted {
-		out = append(out, d.tenants[id])
-	}
-	return out
-}
-
-// Close stops cutting, waits for users, writes memory snapshots and closes every TSDB. It cuts nothing.
+// Close stops cutting, waits for users, writes memory snapshots and closes every TSDB. It cuts nothing. A TSDB that somebody
+// still reads half a minute later stays open, which is an error: its logs have all it holds.
 func (d *DB) Close() error {
 	d.mu.Lock()
 	if d.closed || !d.opened {
@@ -250,15 +268,13 @@ func (d *DB) Close() error {
 	}
 	d.wg.Wait()
 
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), d.closeTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var all []error
 	for _, t := range d.all() {
 		wg.Go(func() {
-			d.gate <- struct{}{}
-			defer func() { <-d.gate }()
 			err := t.end(ctx)
 			mu.Lock()
 			defer mu.Unlock()

@@ -1,0 +1,99 @@
+package tsdb
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// readerPatience is how long a cut waits for readers before whoever asked for it is told. The TSDB itself waits on, without
+// a bound, and holds nothing that another tenant needs.
+const readerPatience = 30 * time.Second
+
+// readers are the reads of one instance that are under way. The zero value is ready.
+type readers struct {
+	mu   sync.Mutex // guards open
+	open map[*reading]struct{}
+}
+
+// reading is one of them.
+type reading struct {
+	caller string // "" = this process
+	since  time.Time
+}
+
+func (r *readers) begin(ctx context.Context) (end func()) {
+	one := &reading{series.Caller(ctx), time.Now()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open = map[*reading]struct{}{}
+	}
+	r.open[one] = struct{}{}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.open, one)
+	}
+}
+
+// before says which reads began at or before t, oldest first; "" when there is none.
+func (r *readers) before(t time.Time) string {
+	const few = 3
+	r.mu.Lock()
+	var old []*reading
+	for one := range r.open {
+		if !one.since.After(t) {
+			old = append(old, one)
+		}
+	}
+	r.mu.Unlock()
+	if len(old) == 0 {
+		return ""
+	}
+	slices.SortFunc(old, func(a, b *reading) int { return a.since.Compare(b.since) })
+	var parts []string
+	for _, one := range old[:min(len(old), few)] {
+		who := one.caller
+		if who == "" {
+			who = "this process"
+		}
+		parts = append(parts, fmt.Sprintf("one by %s since %s", who, one.since.UTC().Format(time.RFC3339)))
+	}
+	if n := len(old) - few; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// await returns when the cut is done, when ctx ends, and when the cut has waited for readers for longer than patience: it
+// goes on by itself then, as far as the block it is at.
+func (in *instance) await(ctx context.Context, done <-chan error, patience time.Duration) error {
+	tick := time.NewTicker(min(patience, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			if old := in.reads.before(time.Now().Add(-patience)); old != "" {
+				return errs.E(errs.Unavailable, "cut of tenant %q: %w; reads that are open: %s", in.id, ctx.Err(), old)
+			}
+			return errs.E(errs.Unavailable, "cut of tenant %q: %w", in.id, ctx.Err())
+		case now := <-tick.C:
+			written := in.written.Load()
+			if written == nil || now.Sub(*written) < patience {
+				continue
+			}
+			if old := in.reads.before(now.Add(-patience)); old != "" {
+				return errs.WithRetryAfter(errs.E(errs.Unavailable, "cut of tenant %q waits for reads to end: %s", in.id, old), patience)
+			}
+		}
+	}
+}
