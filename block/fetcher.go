@@ -198,7 +198,10 @@ func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
 	}
 	for _, e := range entries {
 		if id, ok := ParseID(e.Name()); ok && keep[id] == nil {
-			_ = os.RemoveAll(filepath.Join(f.opts.CacheDir, e.Name()))
+			dir := filepath.Join(f.opts.CacheDir, e.Name())
+			_ = os.Remove(filepath.Join(dir, MetaName))
+			_ = os.Remove(filepath.Join(dir, MetaName+".tmp"))
+			_ = os.Remove(dir) // only when empty: what else is in it is not the fetcher's
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,7 +57,7 @@ func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta,
 	}
 	if opts.Hash {
 		if err := hash(dir, files); err != nil {
-			return errs.E(errs.Internal, "upload block %s: %w", id, err)
+			return errs.E(errs.Invalid, "upload block %s: %w", id, err)
 		}
 	}
 	meta.Thanos.Files, meta.Thanos.SegmentFiles = describe(files)
@@ -133,12 +134,17 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f F
 			return err
 		}
 	}
-	r, err := os.Open(filepath.Join(dir, filepath.FromSlash(f.RelPath)))
+	path := filepath.Join(dir, filepath.FromSlash(f.RelPath))
+	r, err := os.Open(path)
 	if err != nil {
-		return err
+		return errs.Wrap(errs.Invalid, err)
 	}
 	defer r.Close()
-	return bkt.Upload(ctx, name, r)
+	err = bkt.Upload(ctx, name, r)
+	if local := new(fs.PathError); errors.As(err, &local) && local.Path == path {
+		return errs.Wrap(errs.Invalid, err) // the disk's fault, and not the bucket's
+	}
+	return err
 }
 
 // hash fills in the checksums of files.

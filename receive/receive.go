@@ -63,6 +63,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 // Open starts shipping.
 func (r *Receiver) Open(context.Context, func(error)) error {
 	if r.bkt != nil {
+		r.m.success.SetToCurrentTime() // an alert on it is to count from the start of the process
 		r.wg.Go(r.shipLoop)
 	}
 	return nil
@@ -107,6 +108,9 @@ func (r *Receiver) Flush(ctx context.Context) error {
 		} else if serr != nil {
 			err = errs.E(errs.KindOf(err), "%w; %w", err, serr)
 		}
+	}
+	if errs.KindOf(err) == errs.Invalid {
+		err = errs.Wrap(errs.Internal, err) // a block is wrong, and not the request
 	}
 	if err != nil {
 		return err

@@ -2,9 +2,6 @@ package receive
 
 import (
 	"context"
-	"errors"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -15,32 +12,26 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb"
 )
 
-// ship is what is known of one tenant's shipping.
-type ship struct {
-	working sync.Mutex // held while blocks are shipped; taken before mu
-
-	mu       sync.Mutex // guards what follows
-	uploaded map[ulid.ULID]bool
-	tries    int       // attempts that failed in a row
-	retryAt  time.Time // not before, but for a flush
-	pending  int
-	oldest   time.Time // when the oldest pending block was made
-}
-
 // shipOf returns the tenant's entry, made from its file when it is new.
 func (r *Receiver) shipOf(id tenant.ID) *ship {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	s := r.ships[id]
-	if s == nil {
-		uploaded, err := readShipped(r.db.TenantDir(id))
-		if err != nil {
-			// Every block is looked up in the bucket again, which tells what the file would have.
-			r.log.Warn("list of shipped blocks not read", "tenant", id, "err", err)
-		}
-		s = &ship{uploaded: uploaded}
-		r.ships[id] = s
+	r.mu.Unlock()
+	if s != nil {
+		return s
 	}
+	uploaded, err := readShipped(r.db.TenantDir(id))
+	if err != nil {
+		// Every block is looked up in the bucket again, which tells what the file would have.
+		r.log.Warn("list of shipped blocks not read", "tenant", id, "err", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.ships[id]; s != nil {
+		return s
+	}
+	s = newShip(uploaded)
+	r.ships[id] = s
 	return s
 }
 
@@ -56,7 +47,7 @@ func (r *Receiver) shipLoop() {
 	tick := time.NewTicker(r.opts.ShipInterval)
 	defer tick.Stop()
 	for {
-		_ = r.shipAll(r.ctx, false) // logged and counted where it happens, tried again at a later tick
+		_ = r.shipAll(r.ctx, false) // shipTenant logs and counts what goes wrong; it is tried again at a later tick
 		select {
 		case <-r.ctx.Done():
 			return
@@ -65,7 +56,7 @@ func (r *Receiver) shipLoop() {
 	}
 }
 
-// shipAll ships the blocks of all tenants. The error joins those of the tenants. force ignores the wait after a failure.
+// shipAll ships the blocks of all tenants. The error has those of the first tenants. force ignores the waits after failures.
 func (r *Receiver) shipAll(ctx context.Context, force bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,22 +64,17 @@ func (r *Receiver) shipAll(ctx context.Context, force bool) error {
 	ids := r.db.Tenants()
 	results := make(chan error, len(ids))
 	for _, id := range ids {
-		select {
-		case r.slots <- struct{}{}:
-		case <-ctx.Done():
-			results <- ctx.Err()
+		if err := take(ctx, r.slots); err != nil {
+			results <- err
 			continue
 		}
-		go func() {
-			defer func() { <-r.slots }()
-			results <- r.shipTenant(ctx, id, force)
-		}()
+		go func() { results <- r.shipInTurn(ctx, id, force) }()
 	}
 	var all []error
 	for range ids {
 		all = append(all, <-results)
 	}
-	err := errors.Join(all...)
+	err := errs.Few(all)
 	r.report(err)
 	if err != nil {
 		return errs.E(errs.KindOf(err), "ship: %w", err)
@@ -96,18 +82,53 @@ func (r *Receiver) shipAll(ctx context.Context, force bool) error {
 	return nil
 }
 
-// report sets the gauges after a look at all tenants.
+// shipInTurn ships the tenant's blocks unless somebody else does, whom only force waits for. The caller has taken a slot,
+// which is not held while waiting.
+func (r *Receiver) shipInTurn(ctx context.Context, id tenant.ID, force bool) error {
+	s := r.shipOf(id)
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		<-r.slots
+		if !force {
+			return nil
+		}
+		if err := take(ctx, s.turn); err != nil {
+			return errs.E(errs.Unavailable, "ship tenant %q: its blocks are being shipped: %w", id, err)
+		}
+		if err := take(ctx, r.slots); err != nil {
+			<-s.turn
+			return err
+		}
+	}
+	defer func() { <-s.turn; <-r.slots }()
+	return r.shipTenant(ctx, id, s, force)
+}
+
+func take(ctx context.Context, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.Wrap(errs.Unavailable, ctx.Err())
+	}
+}
+
+// report sets the gauges after a look at all tenants, and forgets tenants that are gone.
 func (r *Receiver) report(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pending, oldest := 0, time.Time{}
-	for _, s := range r.ships {
-		s.mu.Lock()
-		pending += s.pending
-		if !s.oldest.IsZero() && (oldest.IsZero() || s.oldest.Before(oldest)) {
-			oldest = s.oldest
+	for id, s := range r.ships {
+		if !r.db.Has(id) {
+			delete(r.ships, id)
+			continue
 		}
-		s.mu.Unlock()
+		n, since := s.left()
+		pending += n
+		if n > 0 && (oldest.IsZero() || since.Before(oldest)) {
+			oldest = since
+		}
 	}
 	r.m.pending.Set(float64(pending))
 	r.m.oldest.Set(0)
@@ -126,22 +147,30 @@ func (r *Receiver) report(err error) {
 //  3. thanos.shipper.json lists it
 //
 // A crash in between ships it again, which finds it in the bucket. A block that is wrong in itself is left behind and
-// tried again later; when the bucket does not answer the tenant's others are not tried either.
-func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, force bool) error {
-	s := r.shipOf(id)
-	s.working.Lock()
-	defer s.working.Unlock()
+// tried again later, by itself; when the bucket does not answer the tenant's others are not tried either. The caller has s.turn.
+func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, s *ship, force bool) error {
 	blocks, err := r.db.Blocks(id)
 	if err != nil {
+		r.failed(s, id, err)
 		return err
 	}
-	todo := s.begin(blocks)
-	if len(todo) == 0 || !force && s.waiting() {
+	todo := s.begin(blocks, r.db.Faults(id))
+	if !force && s.bucket.waits() {
 		return nil
 	}
 	var faults []error
+	dark := false
 	for _, b := range todo {
-		err := r.shipBlock(ctx, id, b)
+		if dark || !force && b.wait.waits() {
+			continue
+		}
+		err := b.fault
+		if err == nil {
+			err = r.shipBlock(ctx, id, b)
+		}
+		if errs.KindOf(err) == errs.Invalid && r.inBucket(ctx, b.ID) {
+			err = nil
+		}
 		if err == nil {
 			err = s.done(r.db.TenantDir(id), b.ID)
 		}
@@ -149,81 +178,58 @@ func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, force bool) err
 			continue
 		}
 		faults = append(faults, err)
-		if ctx.Err() == nil {
-			r.m.failures.Inc()
-			r.log.Warn("block not shipped, will be tried again", "tenant", id, "block", b.ID, "err", err)
-		}
-		if errs.KindOf(err) != errs.Invalid {
+		if ctx.Err() != nil {
 			break
 		}
-	}
-	s.end(len(faults) > 0, r.opts.Retry)
-	return errors.Join(faults...)
-}
-
-// begin forgets blocks that are no longer there and returns those that are not in the bucket.
-func (s *ship) begin(blocks []tsdb.LocalBlock) (todo []tsdb.LocalBlock) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	kept := make(map[ulid.ULID]bool, len(blocks))
-	for _, b := range blocks {
-		if s.uploaded[b.ID] {
-			kept[b.ID] = true
+		if errs.KindOf(err) == errs.Invalid {
+			b.wait.failed(r.opts.Retry)
 		} else {
-			todo = append(todo, b)
+			dark = true
+		}
+		r.m.failures.Inc()
+		if text := err.Error(); b.logged != text {
+			b.logged = text
+			r.log.Warn("block not shipped, will be tried again", "tenant", id, "block", b.ID, "err", err)
 		}
 	}
-	s.uploaded = kept
-	s.pending, s.oldest = len(todo), time.Time{}
-	for _, b := range todo {
-		if at := ulid.Time(b.ID.Time()); s.oldest.IsZero() || at.Before(s.oldest) {
-			s.oldest = at
-		}
+	if dark {
+		s.bucket.failed(r.opts.Retry)
+	} else if ctx.Err() == nil {
+		s.bucket, s.logged = backoff{}, ""
 	}
-	return todo
+	return errs.Few(faults)
 }
 
-func (s *ship) waiting() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Now().Before(s.retryAt)
-}
-
-// done records a shipped block in memory, then on disk.
-func (s *ship) done(dir string, id ulid.ULID) error {
-	s.mu.Lock()
-	s.uploaded[id] = true
-	s.pending--
-	ids := make([]ulid.ULID, 0, len(s.uploaded))
-	for u := range s.uploaded {
-		ids = append(ids, u)
+// failed counts that the tenant's blocks cannot be listed, and logs it once.
+func (r *Receiver) failed(s *ship, id tenant.ID, err error) {
+	r.m.failures.Inc()
+	if text := err.Error(); s.logged != text {
+		s.logged = text
+		r.log.Error("blocks of a tenant cannot be listed, and are not shipped", "tenant", id, "err", err)
 	}
-	s.mu.Unlock()
-	slices.SortFunc(ids, ulid.ULID.Compare)
-	return writeShipped(dir, ids)
 }
 
-func (s *ship) end(failed bool, retry time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !failed {
-		s.tries, s.retryAt, s.oldest = 0, time.Time{}, time.Time{}
-		return
-	}
-	s.retryAt = time.Now().Add(retry << min(s.tries, 5))
-	s.tries++
+// inBucket reports whether a block that is faulty here is whole there.
+func (r *Receiver) inBucket(ctx context.Context, id ulid.ULID) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.opts.ShipTimeout)
+	defer cancel()
+	_, err := block.FetchMeta(ctx, r.bkt, id)
+	return err == nil
 }
 
-func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b tsdb.LocalBlock) error {
+func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b *pendingBlock) error {
 	ctx, cancel := context.WithTimeout(ctx, r.opts.ShipTimeout)
 	defer cancel()
 	start := time.Now()
-	stats, err := indexStats(ctx, b.Dir)
-	if err != nil {
-		return err
+	if b.stats == nil {
+		stats, err := indexStats(ctx, b.Dir)
+		if err != nil {
+			return err
+		}
+		b.stats = &stats
 	}
 	meta := block.Meta{BlockMeta: b.Meta, Thanos: block.Thanos{
-		Version: 1, Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive, IndexStats: stats,
+		Version: 1, Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive, IndexStats: *b.stats,
 	}}
 	if err := block.UploadWith(ctx, r.bkt, b.Dir, meta, block.UploadOptions{Hash: r.opts.HashFiles, Concurrency: r.opts.FileConcurrency}); err != nil {
 		return err
@@ -235,12 +241,18 @@ func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b tsdb.LocalBloc
 	return nil
 }
 
-// localBlocks are the local blocks of all tenants: those in the bucket, and how many are not.
+// localBlocks are the local blocks of all tenants: those in the bucket, and how many are not. The error says that there may
+// be more.
 func (r *Receiver) localBlocks() (shipped []ulid.ULID, pending int, err error) {
+	var all []error
 	for _, id := range r.db.Tenants() {
 		blocks, err := r.db.Blocks(id)
 		if err != nil {
-			return nil, 0, err
+			all = append(all, err)
+			continue
+		}
+		for _, f := range r.db.Faults(id) {
+			blocks = append(blocks, tsdb.LocalBlock{ID: f.ID})
 		}
 		for _, b := range blocks {
 			if r.Shipped(id, b.ID) {
@@ -250,5 +262,5 @@ func (r *Receiver) localBlocks() (shipped []ulid.ULID, pending int, err error) {
 			}
 		}
 	}
-	return shipped, pending, nil
+	return shipped, pending, errs.Few(all)
 }

@@ -55,7 +55,7 @@ func writeShipped(dir string, ids []ulid.ULID) error {
 	if err := writeFile(path+".tmp", append(b, '\n')); err != nil {
 		return errs.E(errs.Internal, "write %s: %w", shippedName, err)
 	}
-	if err := fileutil.Replace(path+".tmp", path); err != nil {
+	if err := fileutil.Rename(path+".tmp", path); err != nil {
 		return errs.E(errs.Internal, "write %s: %w", shippedName, err)
 	}
 	return nil

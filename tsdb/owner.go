@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
@@ -54,6 +55,9 @@ func marked(dir string, id tenant.ID) error {
 	}
 	b, err := os.ReadFile(filepath.Join(dir, markName))
 	if errors.Is(err, fs.ErrNotExist) {
+		if exists(filepath.Join(dir, "wal")) || exists(filepath.Join(dir, shippedName)) {
+			return fmt.Errorf("%w; --tsdb.adopt takes it over", errUnmarked)
+		}
 		return errUnmarked
 	}
 	if err != nil {
@@ -105,7 +109,8 @@ func notOurs(id tenant.ID, why error) error {
 	case errors.Is(why, errFile):
 		return errs.E(errs.Invalid, "tenant id %q is the name of a file in the receiver's directory: choose another", id)
 	}
-	return errs.E(errs.Unavailable, "tenant %q cannot be stored on this receiver, which leaves the directory of this name alone: %w", id, why)
+	return errs.WithRetryAfter(errs.E(errs.Unavailable,
+		"tenant %q cannot be stored on this receiver, which leaves the directory of this name alone: %w", id, why), time.Minute)
 }
 
 // inside is what a look into a directory without a mark finds.
@@ -118,8 +123,9 @@ type inside struct {
 
 // before is what is known of the directory of all tenants from its use by earlier processes.
 type before struct {
-	marked bool // all tenants' directories have marks
-	locked bool // a Hearth that knew no marks used it
+	marked   bool // all tenants' directories have marks
+	locked   bool // a Hearth that knew no marks used it
+	lockless bool // or may have used it, without a lock
 }
 
 // ours decides whether a directory without a mark is taken as a tenant's.
@@ -130,7 +136,7 @@ func (i inside) ours(b before, adopt bool) bool {
 	case b.marked || i.stranger != "":
 		return false
 	}
-	return i.hearth || b.locked && i.log
+	return i.log && (b.locked || b.lockless && i.hearth)
 }
 
 func lookInside(dir string) (i inside, err error) {
@@ -171,11 +177,9 @@ func (d *DB) take(id tenant.ID, b before) error {
 	switch {
 	case lerr != nil:
 		return lerr
-	case id != lostFound && i.ours(b, d.opts.Adopt): 
+	case id != lostFound && i.ours(b, d.opts.Adopt):
 		d.log.Info("directory taken over as a tenant's", "tenant", id, "dir", dir)
 		return setMark(dir, id)
-	case i.log || i.shipped:
-		return fmt.Errorf("%w; --tsdb.adopt takes it over", err)
 	}
 	return err
 }
@@ -183,8 +187,12 @@ func (d *DB) take(id tenant.ID, b before) error {
 // earlier tells what is known of the directory. Where no Hearth was before it gets its mark at once: the lock, which this
 // process is about to take, would otherwise look like that of a Hearth without marks to the next one.
 func (d *DB) earlier() (before, error) {
-	b := before{marked: exists(filepath.Join(d.opts.Dir, rootMarkName)), locked: exists(filepath.Join(d.opts.Dir, lockName))}
-	if b.marked || b.locked {
+	b := before{
+		marked:   exists(filepath.Join(d.opts.Dir, rootMarkName)),
+		locked:   exists(filepath.Join(d.opts.Dir, lockName)),
+		lockless: d.opts.NoLock,
+	}
+	if b.marked || b.locked || b.lockless {
 		return b, nil
 	}
 	return b, d.markRoot()
@@ -273,12 +281,16 @@ func discard(dir, gone string, paths []string) error {
 	if err := fileutil.Rename(dir, gone); err != nil {
 		return err
 	}
+	return empty(gone, paths)
+}
+
+func empty(dir string, paths []string) error {
 	for i := len(paths) - 1; i >= 0; i-- {
-		if err := os.Remove(filepath.Join(gone, paths[i])); err != nil {
+		if err := os.Remove(filepath.Join(dir, paths[i])); err != nil {
 			return err
 		}
 	}
-	return os.Remove(gone)
+	return os.Remove(dir)
 }
 
 // removeTenant deletes a tenant's directory that holds no block and nothing unknown. What holds something is a stranger.
@@ -313,7 +325,7 @@ func (d *DB) sweep(name string) {
 	dir := filepath.Join(d.opts.Dir, name)
 	paths, err := whole(dir, tenantFiles, tenantDirs)
 	if err == nil {
-		err = discard(dir, dir, paths)
+		err = empty(dir, paths)
 	}
 	if err != nil {
 		d.log.Warn("directory of a tenant that is gone not removed", "dir", dir, "err", err)

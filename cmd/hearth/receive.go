@@ -41,6 +41,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
 	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no bound.").Default("50000").IntVar(&f.tsdb.MaxTenants)
 	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
+	c.Flag("tsdb.adopt", "Take over directories of tenants that Hearth did not make, if they have thanos.shipper.json or wal/, as a Thanos receiver's do. Without it they are left alone, and writes of their tenants are refused.").
+		BoolVar(&f.tsdb.Adopt)
 	c.Flag("label", `External label name="value" of this receiver. The replica label (--receive.replica-label-name) defaults to the instance id. May be given several times.`).
 		SetValue(labelSet{&f.receive.Labels})
 	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*, /ring/drain and /ring/forget.").BoolVar(&f.noAdmin)

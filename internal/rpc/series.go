@@ -24,7 +24,7 @@ func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) 
 		return err
 	}
 	defer t.give()
-	sel, err := h.selection(out.Context(), in)
+	sel, err := h.selection(named(out.Context()), in)
 	if err != nil {
 		return err
 	}
