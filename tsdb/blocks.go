@@ -192,7 +192,7 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 		}
 	}
 	for _, f := range faults {
-		if filepath.Dir(f.Dir) != t.dir || open[f.ID] || errors.Is(f.Err, fs.ErrNotExist) {
+		if filepath.Dir(f.Dir) != t.dir || open[f.ID] || !exists(filepath.Join(f.Dir, "meta.json")) {
 			continue
 		}
 		if err := t.move(f.Dir, filepath.Join(t.dir, faultyName)); err != nil {

@@ -232,6 +232,9 @@ func (t *tenantDB) cut(ctx context.Context, end int64) error {
 
 // cutWithout cuts, and once more without the blocks that keep the TSDB from reloading.
 func (t *tenantDB) cutWithout(ctx context.Context, in *instance, end int64) error {
+	if _, err := t.setAside(in.db.Blocks(), false); err != nil {
+		return err
+	}
 	err := in.cut(ctx, end)
 	if err == nil || ctx.Err() != nil {
 		return err
