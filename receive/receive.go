@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,8 @@ type Receiver struct {
 	wake  chan struct{}  // a look for blocks before the interval is over
 	slots chan struct{}  // one per tenant being shipped
 	gate  gate           // what all writes pass
+
+	described atomic.Pointer[described] // by the last Info
 
 	mu    sync.Mutex // guards ships
 	ships map[tenant.ID]*ship

@@ -121,11 +121,30 @@ func (r *Receiver) Info(ctx context.Context) (series.Info, error) {
 		return info, err
 	}
 	info.Role, info.Instance, info.Since = "receive", r.opts.Instance, r.opts.Since
-	info.Labels = make([]labels.Labels, 0, len(info.Tenants))
-	for _, id := range info.Tenants {
-		info.Labels = append(info.Labels, r.ExternalLabels(id))
-	}
+	info.Labels = r.labelsOf(info.Tenants)
 	return info, nil
+}
+
+// described are the external labels of a list of tenants, which does not change.
+type described struct {
+	tenants []tenant.ID
+	labels  []labels.Labels
+}
+
+// labelsOf are the external labels of the tenants. It is asked with each query, and builds them when there is another list.
+func (r *Receiver) labelsOf(tenants []tenant.ID) []labels.Labels {
+	if len(tenants) == 0 {
+		return []labels.Labels{}
+	}
+	if last := r.described.Load(); last != nil && len(last.tenants) == len(tenants) && &last.tenants[0] == &tenants[0] {
+		return last.labels
+	}
+	d := &described{tenants, make([]labels.Labels, len(tenants))}
+	for i, id := range tenants {
+		d.labels[i] = r.ExternalLabels(id)
+	}
+	r.described.Store(d)
+	return d.labels
 }
 
 // Streams is the one stream of a tenant that is known here.

@@ -46,6 +46,16 @@ func (o *Options) rulesOf(id tenant.ID) *rules {
 	return r
 }
 
+// windowOf is the window in the rules of tenant id: Info asks for that of all tenants.
+func (o *Options) windowOf(id tenant.ID) time.Duration {
+	if o.Limits != nil {
+		if w := time.Duration(o.Limits(id).OutOfOrderWindow); w > 0 {
+			return w
+		}
+	}
+	return o.Window
+}
+
 // headWindow is the out-of-order window of the head, whose newest sample it looks back from: ms.
 func (r *rules) headWindow() int64 { return (r.window + r.future + 5*time.Minute).Milliseconds() }
 

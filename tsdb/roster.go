@@ -32,6 +32,7 @@ func (r *roster) with(came []*tenantDB, there func(*tenantDB) bool) *roster {
 			next.ids, next.all = append(next.ids, t.id), append(next.all, t)
 		}
 	}
+	next.ids, next.all = slices.Clip(next.ids), slices.Clip(next.all)
 	return next
 }
 

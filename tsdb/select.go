@@ -300,7 +300,7 @@ func (d *DB) Info(context.Context) (series.Info, error) {
 	now := d.opts.Now()
 	info.MinTime, info.MaxTime = now.Add(-d.opts.Window).UnixMilli(), math.MaxInt64
 	for _, t := range present.all {
-		info.MinTime = min(info.MinTime, t.minTime(), now.Add(-d.opts.rulesOf(t.id).window).UnixMilli())
+		info.MinTime = min(info.MinTime, t.minTime(), now.Add(-d.opts.windowOf(t.id)).UnixMilli())
 	}
 	return info, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -126,33 +127,15 @@ func (d *DB) discover(b before) error {
 	if err != nil {
 		return errs.E(errs.Internal, "list tsdb directory: %w", err)
 	}
-	summaries := map[tenant.ID]summary{}
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			continue
-		}
-		id, err := tenant.Parse(e.Name())
-		switch {
-		case err == nil:
-			err = d.take(id, b)
-		case e.IsDir() && (strings.HasPrefix(e.Name(), makingPrefix) || strings.HasPrefix(e.Name(), removingPrefix)):
-			d.sweep(e.Name())
-			continue
-		}
-		if err != nil {
-			d.log.Warn("directory is no tenant's and is left alone", "dir", filepath.Join(d.opts.Dir, e.Name()), "reason", err)
-			if e.Name() != lostFound {
-				d.foreign[e.Name()] = struct{}{}
-			}
-			continue
-		}
-		s, idle := readSummary(filepath.Join(d.opts.Dir, e.Name()))
-		if s.Head = s.Head || !idle; s.Head {
-			summaries[id] = summary{Head: true}
-		} else {
-			summaries[id] = s
+	found := make([]finding, len(entries))
+	var g errgroup.Group
+	g.SetLimit(16) // where none has a mark yet, each costs two writes to the disk
+	for i, e := range entries {
+		if !e.Type().IsRegular() {
+			g.Go(func() error { found[i] = d.find(e, b); return nil })
 		}
 	}
+	_ = g.Wait()
 	if !b.marked {
 		if err := d.markRoot(); err != nil {
 			return err
@@ -161,16 +144,54 @@ func (d *DB) discover(b before) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.opened = true
-	for id, s := range summaries {
-		t := d.add(id)
-		t.mu.Lock()
-		if t.summary = s; s.Head {
-			t.initial = true
-			t.startOpening(false)
+	for i, e := range entries {
+		switch f := found[i]; {
+		case f.reason != nil:
+			d.log.Warn("directory is no tenant's and is left alone", "dir", filepath.Join(d.opts.Dir, e.Name()), "reason", f.reason)
+			if e.Name() != lostFound {
+				d.foreign[e.Name()] = struct{}{}
+			}
+		case f.id != "":
+			d.add(f.id).discovered(f.summary)
 		}
-		t.mu.Unlock()
 	}
 	return nil
+}
+
+// discovered puts a tenant that was found on disk into its first state.
+func (t *tenantDB) discovered(s summary) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.summary = s; s.Head {
+		t.initial = true
+		t.startOpening(false)
+	}
+}
+
+// finding is what an entry of the directory of all tenants is.
+type finding struct {
+	id      tenant.ID // "" = nobody's any more
+	summary summary
+	reason  error // why it is no tenant's
+}
+
+func (d *DB) find(e fs.DirEntry, b before) finding {
+	if e.IsDir() && (strings.HasPrefix(e.Name(), makingPrefix) || strings.HasPrefix(e.Name(), removingPrefix)) {
+		d.sweep(e.Name())
+		return finding{}
+	}
+	id, err := tenant.Parse(e.Name())
+	if err == nil {
+		err = d.take(id, b)
+	}
+	if err != nil {
+		return finding{reason: err}
+	}
+	s, idle := readSummary(d.TenantDir(id))
+	if s.Head || !idle {
+		s = summary{Head: true}
+	}
+	return finding{id: id, summary: s}
 }
 
 // add makes the entry of a tenant, in state Idle. The caller holds d.mu.
