@@ -7,9 +7,10 @@
 // Invariants:
 //   - Write returns no error only after the WAL holds what no failure names.
 //   - A block counts as shipped only after its meta.json is in the bucket; tsdb deletes no other.
+//   - A block that is wrong in itself keeps no other from being shipped; it is counted among what is not shipped.
 //   - Shipping never blocks writes or reads, and goes on from any crash by looking into the bucket.
 //   - A drained member leaves the ring only when it takes no more writes and all it acknowledged is in the bucket.
 //   - Tenant and ring replica are attributes of a stream: Hearth's callers never see them as labels of a series.
 //
-// Locks, in order: ship.working (held during uploads), Receiver.mu, ship.mu. Drainer.mu is a leaf.
+// Locks, in order: ship.turn (held during uploads), Receiver.slots, Receiver.mu, ship.mu. Drainer.mu is a leaf.
 package receive
