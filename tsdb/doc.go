@@ -6,7 +6,7 @@
 // Layout: <dir>/<tenant>/{wal,wbl,chunks_head,chunk_snapshot.*,<ULID>} as Prometheus has it, plus hearth-tenant.json, the
 // mark that says that we made it; metadata.json and, while the tenant is closed, summary.json; exemplars, an empty file,
 // once there were some; damaged/ with log segments as they were found, if some could not be read; faulty/ with blocks that
-// cannot be read. <dir>/~lock keeps a second process out; <dir>/hearth-tsdb.json says that all tenants' directories have a
+// cannot be read. <dir>/~lock keeps a second process out; <dir>/~hearth-tsdb.json says that all tenants' directories have a
 // mark; <dir>/~making-* and ~removing-* are directories of tenants on their way. docs/format/tenant-directory.md has it all.
 //
 // Invariants:

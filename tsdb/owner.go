@@ -23,8 +23,9 @@ import (
 const (
 	// markName is the file in a tenant's directory that says that Hearth made it, and for which tenant.
 	markName = "hearth-tenant.json"
-	// rootMarkName is the file in Options.Dir that says that every tenant's directory in it has a mark.
-	rootMarkName = "hearth-tsdb.json"
+	// rootMarkName is the file in Options.Dir that says that every tenant's directory in it has a mark. No tenant can have
+	// this name: somebody who wrote as one could else have settled what an upgrade takes over.
+	rootMarkName = "~hearth-tsdb.json"
 	// A tenant's directory has such a name before it is marked, and once it is to be deleted. No tenant can have one.
 	makingPrefix, removingPrefix = "~making-", "~removing-"
 
@@ -55,7 +56,7 @@ func marked(dir string, id tenant.ID) error {
 	}
 	b, err := os.ReadFile(filepath.Join(dir, markName))
 	if errors.Is(err, fs.ErrNotExist) {
-		if exists(filepath.Join(dir, "wal")) || exists(filepath.Join(dir, shippedName)) {
+		if id != lostFound && (exists(filepath.Join(dir, "wal")) || exists(filepath.Join(dir, shippedName))) {
 			return fmt.Errorf("%w; --tsdb.adopt takes it over", errUnmarked)
 		}
 		return errUnmarked
