@@ -21,7 +21,7 @@ func (in *instance) cut(ctx context.Context, end int64) error {
 	}
 	defer in.cutting.give()
 	in.cutCtx = ctx
-	defer in.written.Store(nil)
+	defer in.waits.Store(nil)
 	writes := in.writes.Load()
 	some, err := in.cutInOrder(ctx, end)
 	if err != nil {
@@ -84,7 +84,7 @@ func (in *instance) raiseFence(bound int64) {
 	in.bound = max(in.bound, bound)
 	in.cutBefore.Store(max(in.cutBefore.Load(), bound))
 	in.db.Head().SetMinValidTime(in.bound)
-	in.fence.Lock()
+	in.takeFence()
 	//lint:ignore SA2001 the wait for those who may have read the old bound is the point
 	in.fence.Unlock()
 }
@@ -99,7 +99,7 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	in.fence.Lock()
+	in.takeFence()
 	start := time.Now()
 	unlock := func() {
 		in.fence.Unlock()
@@ -113,6 +113,13 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 		in.cutLate.Store(before) // nothing was dropped
 	}
 	return err
+}
+
+// takeFence takes the fence whole, once the writes under way have ended.
+func (in *instance) takeFence() {
+	in.waits.Store(&waiting{writes: true, since: time.Now()})
+	in.fence.Lock()
+	in.waits.Store(nil)
 }
 
 // scanDone gives up the fence that cutOutOfOrder holds, once.

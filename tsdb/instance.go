@@ -51,11 +51,11 @@ type instance struct {
 	exemplars  atomic.Bool // there is room for exemplars
 	enforcing  atomic.Bool // limits on births: not while logs are replayed
 
-	cutting slots                     // one cut at a time; guards bound and cutCtx
-	bound   int64                     // all samples before it (ms) that came in order are in blocks, or are about to be
-	cutCtx  context.Context           // of the cut under way
-	written atomic.Pointer[time.Time] // when the cut under way had written its block: since then it waits for readers, or tidies up
-	cuts    slots                     // DB.cuts
+	cutting slots                   // one cut at a time; guards bound and cutCtx
+	bound   int64                   // all samples before it (ms) that came in order are in blocks, or are about to be
+	cutCtx  context.Context         // of the cut under way
+	waits   atomic.Pointer[waiting] // what the cut under way waits for; nil = it works
+	cuts    slots                   // DB.cuts
 	reads   readers
 	stop    context.CancelFunc
 	keep    func(error)                  // notes what is not deleted, and why
@@ -246,7 +246,7 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 		c.in.cutLate.Store(uint64(late.LastMmapRef()))
 	}
 	c.in.scanDone()
-	c.in.written.Store(nil)
+	c.in.waits.Store(nil)
 	if err := c.in.cuts.take(c.in.cutCtx); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}
@@ -257,8 +257,7 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 // blocksToDelete is what the TSDB asks whenever it reloads blocks.
 func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 	in.scanDone()
-	at := time.Now()
-	in.written.Store(&at)
+	in.waits.Store(&waiting{since: time.Now()})
 	var kept error
 	gone := map[ulid.ULID]struct{}{}
 	now, over := in.opts.Now(), in.oversized(blocks)

@@ -72,7 +72,14 @@ func (r *readers) before(t time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// await returns when the cut is done, when ctx ends, and when the cut has waited for readers for longer than patience: it
+// waiting is what a cut waits for: the writes under way or, when its block is written, readers of what it drops. It is not
+// told when these have ended, and tidies up then.
+type waiting struct {
+	writes bool
+	since  time.Time
+}
+
+// await returns when the cut is done, when ctx ends, and when the cut has waited for others for longer than patience: it
 // goes on by itself then, as far as the block it is at.
 func (in *instance) await(ctx context.Context, done <-chan error, patience time.Duration) error {
 	tick := time.NewTicker(min(patience, time.Second))
@@ -87,9 +94,12 @@ func (in *instance) await(ctx context.Context, done <-chan error, patience time.
 			}
 			return errs.E(errs.Unavailable, "cut of tenant %q: %w", in.id, ctx.Err())
 		case now := <-tick.C:
-			written := in.written.Load()
-			if written == nil || now.Sub(*written) < patience {
+			w := in.waits.Load()
+			if w == nil || now.Sub(w.since) < patience {
 				continue
+			}
+			if w.writes {
+				return errs.WithRetryAfter(errs.E(errs.Unavailable, "cut of tenant %q waits for writes under way to end", in.id), patience)
 			}
 			if old := in.reads.before(now.Add(-patience)); old != "" {
 				return errs.WithRetryAfter(errs.E(errs.Unavailable, "cut of tenant %q waits for reads to end: %s", in.id, old), patience)

@@ -172,6 +172,24 @@ func TestCutEndsWithContext(t *testing.T) {
 	eventually(t, func() bool { return d.Cut(t.Context(), team) == nil })
 }
 
+// TestStuckWrite cuts while a write does not end.
+func TestStuckWrite(t *testing.T) {
+	o := testOptions(t)
+	o.CutConcurrency = 1
+	d := openDB(t, o)
+	d.patience = 50 * time.Millisecond
+	now := float64(time.Now().UnixMilli())
+	put(t, d, team, labels.FromStrings("a", "b"), now, 1)
+	put(t, d, "good", labels.FromStrings("a", "b"), now, 1)
+	in := d.lookup(team).in
+	in.fence.Lock()
+	if err := d.Cut(t.Context()); err == nil || !strings.Contains(err.Error(), `cut of tenant "team" waits for writes`) || strings.Contains(err.Error(), "good") {
+		t.Errorf("cut: %v", err)
+	}
+	in.fence.Unlock()
+	eventually(t, func() bool { return d.Cut(t.Context()) == nil })
+}
+
 func TestReadersAreNamed(t *testing.T) {
 	var r readers
 	if got := r.before(time.Now().Add(time.Hour)); got != "" {
