@@ -33,6 +33,7 @@ type Fault struct {
 	Err error
 	// mint and maxt bound its samples as far as is known; ms, inclusive.
 	mint, maxt int64
+	dated      bool // by its meta.json
 }
 
 // Blocks returns tenant id's complete persistent blocks, oldest first, without those that cannot be read: Faults has them
@@ -97,7 +98,7 @@ func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 		if why == nil {
 			why = errors.New("it was set aside by an earlier process")
 		}
-		faults = append(faults, Fault{b.ID, b.Dir, why, b.Meta.MinTime, b.Meta.MaxTime - 1})
+		faults = append(faults, Fault{b.ID, b.Dir, why, b.Meta.MinTime, b.Meta.MaxTime - 1, true})
 	}
 	for _, f := range faults {
 		if !slices.ContainsFunc(l.faulty(), func(old Fault) bool { return old.ID == f.ID && old.Err.Error() == f.Err.Error() }) {
@@ -140,7 +141,7 @@ func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []Loc
 				continue // deleted since the directory was listed
 			}
 			// A block is made after its samples have come, which is all that is known of their time.
-			faults = append(faults, Fault{id, b.Dir, err, 0, ulid.Time(id.Time()).UnixMilli()})
+			faults = append(faults, Fault{ID: id, Dir: b.Dir, Err: err, maxt: ulid.Time(id.Time()).UnixMilli()})
 			continue
 		}
 		blocks = append(blocks, b)
@@ -284,5 +285,21 @@ func (t *tenantDB) expire() ([]LocalBlock, error) {
 		}
 	}
 	t.keep(reason)
+	t.expireFaulty()
 	return kept, nil
+}
+
+// expireFaulty deletes what was set aside, is past its retention, and is nothing but a block. One that does not say of when
+// it is must be in the bucket.
+func (t *tenantDB) expireFaulty() {
+	dir, now := filepath.Join(t.dir, faultyName), t.db.opts.Now()
+	for _, f := range t.blocks.faulty() {
+		if filepath.Dir(f.Dir) != dir || !f.dated && t.db.opts.Shipped == nil || !t.db.opts.expired(t.id, f.ID, f.maxt+1, now) {
+			continue
+		}
+		if err := removeBlock(f.Dir); err != nil {
+			t.db.log.Debug("faulty block not deleted", "tenant", t.id, "block", f.ID, "err", err)
+		}
+	}
+	_ = os.Remove(dir) // only when empty
 }

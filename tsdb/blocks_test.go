@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,9 +165,12 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 			o := testOptions(t)
 			var clock clock
 			o.Now = clock.now
+			var unshipped atomic.Pointer[ulid.ULID]
+			o.Shipped = func(_ tenant.ID, id ulid.ULID) bool { u := unshipped.Load(); return u == nil || *u != id }
 			d := openDB(t, o)
 			blocks := makeBlocks(t, d, team, time.Now().Add(-time.Hour), 3)
 			from := makeBlocks(t, d, "other", time.Now(), 1)[0]
+			unshipped.Store(&from.ID)
 			to := filepath.Join(d.TenantDir(team), from.ID.String())
 			if err := errors.Join(os.CopyFS(to, os.DirFS(from.Dir)), fault(to)); err != nil {
 				t.Fatal(err)
@@ -185,8 +189,17 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 					t.Errorf("block %s is past its retention", b.ID)
 				}
 			}
-			if !exists(d.Faults(team)[0].Dir) {
-				t.Error("the faulty block was deleted")
+			where := d.Faults(team)[0].Dir
+			if !exists(where) {
+				t.Error("the faulty block was deleted, and is not in the bucket")
+			}
+			unshipped.Store(nil)
+			if err := errors.Join(appendOne(t, d, team), d.Cut(t.Context(), team)); err != nil {
+				t.Fatal(err)
+			}
+			// Without meta.json it is nobody's to delete, and a directory in the place of a file is no block's.
+			if keep := strings.Contains(name, "missing") && strings.Contains(name, "meta") || strings.Contains(name, "unreadable"); exists(where) != keep {
+				t.Errorf("once it is in the bucket: kept %v, want %v", exists(where), keep)
 			}
 		})
 	}

@@ -236,6 +236,9 @@ func (t *tenantDB) cutWithout(ctx context.Context, in *instance, end int64) erro
 		return err
 	}
 	err := in.cut(ctx, end)
+	if err == nil {
+		t.expireFaulty()
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
