@@ -117,7 +117,7 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 
 // takeFence takes the fence whole, once the writes under way have ended.
 func (in *instance) takeFence() {
-	in.waits.Store(&waiting{writes: true, since: time.Now()})
+	in.waits.Store(&cutWait{writes: true, since: time.Now()})
 	in.fence.Lock()
 	in.waits.Store(nil)
 }

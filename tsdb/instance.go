@@ -54,7 +54,7 @@ type instance struct {
 	cutting slots                   // one cut at a time; guards bound and cutCtx
 	bound   int64                   // all samples before it (ms) that came in order are in blocks, or are about to be
 	cutCtx  context.Context         // of the cut under way
-	waits   atomic.Pointer[waiting] // what the cut under way waits for; nil = it works
+	waits   atomic.Pointer[cutWait] // what the cut under way waits for; nil = it works
 	cuts    slots                   // DB.cuts
 	reads   readers
 	stop    context.CancelFunc
@@ -257,7 +257,7 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 // blocksToDelete is what the TSDB asks whenever it reloads blocks.
 func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 	in.scanDone()
-	in.waits.Store(&waiting{since: time.Now()})
+	in.waits.Store(&cutWait{since: time.Now()})
 	var kept error
 	gone := map[ulid.ULID]struct{}{}
 	now, over := in.opts.Now(), in.oversized(blocks)

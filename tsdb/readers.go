@@ -72,9 +72,9 @@ func (r *readers) before(t time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// waiting is what a cut waits for: the writes under way or, when its block is written, readers of what it drops. It is not
+// cutWait is what a cut waits for: the writes under way or, when its block is written, readers of what it drops. It is not
 // told when these have ended, and tidies up then.
-type waiting struct {
+type cutWait struct {
 	writes bool
 	since  time.Time
 }
