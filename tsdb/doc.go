@@ -24,6 +24,7 @@
 //   - A TSDB is closed only when nobody uses it: readers hold memory that closing unmaps.
 //
 // Locks, in order: DB.mu, tenantDB.mu, DB.spawning; none is held during I/O. instance.cutting, then instance.fence (one
-// transaction at a time, or the scan of a cut), then instance.adopting, births.mu, refs.mu and the TSDB's own.
-// metadataStore.saving, then metadataStore.mu. blockList.mu and DB.lostMu alone.
+// transaction at a time, or the scan of a cut), then instance.adopting, births.mu, refs.mu and the TSDB's own; DB.cuts for
+// the writing of a block, after cutting. metadataStore.saving, then metadataStore.mu. blockList.mu, readers.mu and DB.lostMu
+// alone.
 package tsdb
