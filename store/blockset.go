@@ -123,7 +123,7 @@ func (s *blockSet) Close() error              { return nil } // the request ends
 
 // read returns the next batch, which is empty only at the end. It is the reading goroutine's.
 func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
-	done, err := s.q.g.budget.reading(ctx)
+	done, err := s.q.lease.reading(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -268,9 +269,17 @@ func TestLimits(t *testing.T) {
 	}
 	f(errs.OK, "", func(*Options) {})
 	f(errs.Limited, "bytes per request", func(o *Options) { o.MaxRequestBytes = 64 << 10 })
-	f(errs.Exhausted, "bytes of all requests", func(o *Options) { o.MaxBytes, o.MaxBytesWait = 64<<10, time.Millisecond })
+	f(errs.Limited, "may have 58248 of the 65536", func(o *Options) { o.Memory = memory.NewBudget(nil, "--max", 64<<10) })
 
-	g := opened(t, bkt, func(o *Options) { o.MaxOpenRequests = 2 })
+	all := memory.NewBudget(nil, "--max", 1<<20)
+	other := all.Owner("test", 0).Open("other")
+	if err := other.Grow(all.Total() / 9 * 8); err != nil {
+		t.Fatal(err)
+	}
+	f(errs.Exhausted, "requests hold", func(o *Options) { o.Memory, o.MemoryWait = all, time.Millisecond })
+	other.Close()
+
+	g := opened(t, bkt, func(o *Options) { o.MaxOpenRequests = 3 })
 	a, b := g.Select(t.Context(), ask(team, 0, 1)), g.Select(t.Context(), ask(team, 0, 1))
 	if set := g.Select(t.Context(), ask(team, 0, 1)); errs.KindOf(set.Err()) != errs.Exhausted {
 		t.Fatal(set.Err())

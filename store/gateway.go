@@ -17,6 +17,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/store/cache"
@@ -59,6 +60,9 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Memory == nil {
+		opts.Memory = memory.NewBudget(reg, "of the store gateway", 2<<30)
 	}
 	m := newMetrics(reg)
 	return &Gateway{

@@ -18,7 +18,6 @@ type metrics struct {
 	blockFaults  *prometheus.CounterVec // by kind of error
 	bytesRead    *prometheus.CounterVec // by what: index, chunks
 	rangeReads   *prometheus.CounterVec
-	bytesHeld    prometheus.Gauge
 	openRequests prometheus.Gauge
 }
 
@@ -43,7 +42,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		blockFaults:  counter("block_faults_total", "Blocks that could not be read to the end of a request, by kind of error.", "kind"),
 		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
-		bytesHeld:    gauge("held_bytes", "Bytes that open requests hold."),
 		openRequests: gauge("open_requests", "Requests that are open."),
 	}
 }

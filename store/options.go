@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hearth-metrics/hearth/internal/memory"
 )
 
 // Options adjust a Gateway. Start from DefaultOptions.
@@ -38,10 +40,10 @@ type Options struct {
 	// MaxRequestBytes is how much one request may read from the bucket or the index cache; beyond it the request fails as
 	// Limited.
 	MaxRequestBytes int64
-	// MaxBytes is how much all open requests together may hold. A request that would exceed it waits MaxBytesWait and
-	// then fails as Exhausted.
-	MaxBytes     int64
-	MaxBytesWait time.Duration
+	// Memory is what open requests share with the rest of the process; nil = 2 GiB of their own. A request that finds no room
+	// waits MemoryWait and then fails as Exhausted.
+	Memory     *memory.Budget
+	MemoryWait time.Duration
 	// ReadTimeout is how long the bucket may send nothing of what is read for a request; then that request fails as Unavailable.
 	ReadTimeout time.Duration
 	// IndexCacheBytes bounds the pages of indexes kept in memory.
@@ -67,8 +69,7 @@ func DefaultOptions() Options {
 		SeriesMaxConcurrency:     20,
 		MaxOpenRequests:          1000,
 		MaxRequestBytes:          1 << 30,
-		MaxBytes:                 2 << 30,
-		MaxBytesWait:             10 * time.Second,
+		MemoryWait:               10 * time.Second,
 		ReadTimeout:              10 * time.Second,
 		IndexCacheBytes:          250 << 20,
 		RelabelBytes:             256 << 20,
@@ -95,8 +96,7 @@ func (o Options) Validate() error {
 	positive("read timeout", int64(o.ReadTimeout))
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
-	positive("bytes of all requests", o.MaxBytes)
-	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 || o.MaxBytesWait < 0 {
+	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 || o.MemoryWait < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))
 	}
 	return errors.Join(faults...)

@@ -97,7 +97,7 @@ type request struct {
 
 // begin admits a request, and holds what pick chooses of the snapshot.
 func (g *Gateway) begin(ctx context.Context, r *series.Request, pick func(*tenantBlocks) []*bucketBlock) (*request, error) {
-	l, err := g.budget.open()
+	l, err := g.budget.open(ctx, r.Tenant)
 	if err != nil {
 		return nil, err
 	}

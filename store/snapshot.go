@@ -76,21 +76,17 @@ func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings
 	return out
 }
 
-// newSnapshot groups the blocks, which are in order of time, and the failed ones.
-func newSnapshot(blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
+// newSnapshot groups the blocks, which are in order of time, and the failed ones, of a bucket that looks like v.
+func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
 	s := &snapshot{
-		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, sources: map[ulid.ULID]bool{},
+		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v),
 		info: series.Info{Instance: opts.Instance, Role: "store", MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}
 	byLabels := map[string]*stream{}
+	var metas []*block.Meta
 	for _, b := range blocks {
 		s.blocks[b.meta.ULID] = b
-		if b.resolution() == 0 {
-			s.sources[b.meta.ULID] = true
-			for _, id := range b.meta.Compaction.Sources {
-				s.sources[id] = true
-			}
-		}
+		metas = append(metas, b.meta)
 		s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, b.meta.MinTime), max(s.info.MaxTime, b.meta.MaxTime-1)
 		key := string(b.tenant) + "\xff" + b.external.String()
 		if byLabels[key] == nil {
@@ -104,6 +100,7 @@ func newSnapshot(blocks []*bucketBlock, failed map[*block.Meta]failure, opts Opt
 		}
 		byLabels[key].blocks = append(byLabels[key].blocks, b)
 	}
+	s.sources = sourcesOf(metas, v.Metas)
 	for m, f := range failed {
 		if f.tenant != "" {
 			t := s.tenant(f.tenant)

@@ -104,10 +104,9 @@ func opened(t testing.TB, bkt objstore.BucketReader, edit ...func(*Options)) *Ga
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
-		if g.budget.bytes.TryAcquire(opts.MaxBytes) && g.budget.requests.TryAcquire(int64(opts.MaxOpenRequests)) {
-			return
+		if n, free := g.budget.requests.Used(), g.opts.Memory.Free(); n != 0 || free != g.opts.Memory.Total() {
+			t.Errorf("%d requests were not given back, and %v", n, g.opts.Memory.Holders())
 		}
-		t.Error("a request was not given back")
 	})
 	return g
 }

@@ -47,9 +47,7 @@ func (g *Gateway) Sync(ctx context.Context) error {
 		return errs.E(errs.Unavailable, "store gateway: %w", err)
 	}
 	g.report(view, failed)
-	next := newSnapshot(blocks, failed, g.opts)
-	next.unread = unread(view)
-	g.swap(next)
+	g.swap(newSnapshot(view, blocks, failed, g.opts))
 	g.sweep(view)
 	g.metrics.syncs.WithLabelValues("ok").Inc()
 	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)

@@ -25,7 +25,7 @@ var layer = map[string]int{
 	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
 
 	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
-	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1,
+	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
 
 	"internal/errs": 0, "internal/version": 0, "internal/filewatch": 0,
 
@@ -36,6 +36,7 @@ var layer = map[string]int{
 var sideways = map[string]bool{
 	"tsdb block": true, "internal/rpc ring": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
+	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
 }
 
@@ -46,6 +47,8 @@ var only = map[string]string{
 	"github.com/grafana/dskit/ring":        "ring/gossip",
 	"github.com/alecthomas/kingpin/v2":     "cmd",
 	"github.com/thanos-io/objstore/client": "block",
+
+	"github.com/prometheus/prometheus/promql/parser": "internal/expr", // it recurses as deep as its input is nested
 }
 
 func roomOf(dir string) (string, bool) {
@@ -255,5 +258,30 @@ func TestTree(t *testing.T) {
 		if _, err := os.Stat(filepath.Join("..", "..", bad)); err == nil {
 			t.Errorf("a folder %s/ says nothing: name what is in it", bad)
 		}
+	}
+}
+
+// TestPatterns: regular expressions that a request names are compiled by internal/expr only, which bounds them first.
+// Constant ones may use the functions that panic.
+func TestPatterns(t *testing.T) {
+	fset, files := sources(t)
+	compilers := map[string]bool{
+		"labels.NewMatcher": true, "labels.NewFastRegexMatcher": true, "regexp.Compile": true, "regexp.CompilePOSIX": true,
+		"syntax.Parse": true, "remote.FromLabelMatchers": true,
+	}
+	for _, f := range files {
+		if f.test || f.dir == "internal/expr" || strings.HasPrefix(f.dir, "bench") || generated(f.ast) {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if pkg, ok := sel.X.(*ast.Ident); ok && compilers[pkg.Name+"."+sel.Sel.Name] {
+				t.Errorf("%s: %s.%s: use internal/expr for what comes from outside", fset.Position(sel.Pos()), pkg.Name, sel.Sel.Name)
+			}
+			return true
+		})
 	}
 }
