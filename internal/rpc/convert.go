@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -25,7 +26,8 @@ func matchersToPB(ms []*labels.Matcher) []*thanospb.LabelMatcher {
 	return out
 }
 
-func matchersFromPB(ms []*thanospb.LabelMatcher) ([]*labels.Matcher, error) {
+// matchersFromPB are one selector of a request, whose matchers made counts together.
+func matchersFromPB(made *expr.Matchers, ms []*thanospb.LabelMatcher) ([]*labels.Matcher, error) {
 	out := make([]*labels.Matcher, len(ms))
 	for i, m := range ms {
 		typ := slices.Index(matcherTypes[:], m.Type)
@@ -33,8 +35,8 @@ func matchersFromPB(ms []*thanospb.LabelMatcher) ([]*labels.Matcher, error) {
 			return nil, errs.E(errs.Invalid, "matcher type %d on label %q is not known", m.Type, m.Name)
 		}
 		var err error
-		if out[i], err = labels.NewMatcher(labels.MatchType(typ), m.Name, m.Value); err != nil {
-			return nil, errs.E(errs.Invalid, "matcher on label %q: %w", m.Name, err)
+		if out[i], err = made.New(labels.MatchType(typ), m.Name, m.Value); err != nil {
+			return nil, errs.E(errs.KindOf(err), "matcher on label %q: %w", m.Name, err)
 		}
 	}
 	return out, nil
@@ -95,7 +97,7 @@ func aggregatesToPB(wanted []series.Aggregate, maxResolution int64) []thanospb.A
 
 // requestFromPB is the part of a StoreAPI request that any source understands. Tenant, shard and limit are the caller's work.
 func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
-	matchers, err := matchersFromPB(in.Matchers)
+	matchers, err := matchersFromPB(new(expr.Matchers), in.Matchers)
 	if err != nil {
 		return nil, err
 	}

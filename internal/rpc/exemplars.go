@@ -6,10 +6,10 @@ import (
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"google.golang.org/grpc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -45,20 +45,21 @@ func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerSt
 // selectorsOf reads the selectors: Hearth sends them as they are, Thanos as a PromQL expression.
 func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
 	if len(in.Selectors) > 0 {
+		var made expr.Matchers
 		out := make([][]*labels.Matcher, len(in.Selectors))
 		for i, s := range in.Selectors {
 			var err error
-			if out[i], err = matchersFromPB(s.Matchers); err != nil {
+			if out[i], err = matchersFromPB(&made, s.Matchers); err != nil {
 				return nil, err
 			}
 		}
 		return out, nil
 	}
-	expr, err := parser.NewParser(parser.Options{}).ParseExpr(in.Query)
+	out, err := expr.Selectors(in.Query)
 	if err != nil {
-		return nil, errs.E(errs.Invalid, "exemplar query: %w", err)
+		return nil, errs.E(errs.KindOf(err), "exemplar query: %w", err)
 	}
-	return parser.ExtractSelectors(expr), nil
+	return out, nil
 }
 
 // findExemplars asks all that the caller may see; the result is in label order, each series once.

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -22,7 +23,7 @@ type labelCall struct {
 }
 
 func newLabelCall(ms []*thanospb.LabelMatcher, start, end, limit int64) (*labelCall, error) {
-	matchers, err := matchersFromPB(ms)
+	matchers, err := matchersFromPB(new(expr.Matchers), ms)
 	if err != nil {
 		return nil, err
 	}

@@ -7,14 +7,14 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 func parse(t *testing.T, selector string) []*labels.Matcher {
 	t.Helper()
-	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(selector)
+	ms, err := expr.New(0).ParseMetricSelector(selector)
 	if err != nil {
 		t.Fatalf("%s: %v", selector, err)
 	}

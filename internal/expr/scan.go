@@ -1,0 +1,100 @@
+package expr
+
+import (
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/strutil"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// scan refuses a text that is too long, nested too deeply, or has regular expressions that are too large.
+func scan(text string, maxBytes int) error {
+	var s scanner
+	return s.scan(text, maxBytes)
+}
+
+// scanner adds up what the texts of one request have.
+type scanner struct {
+	bytes int
+	sizes Matchers
+}
+
+func (s *scanner) scan(text string, maxBytes int) error {
+	if s.bytes += len(text); s.bytes > maxBytes {
+		return errs.E(errs.TooLarge, "the expression has %d bytes or more, and may have %d (limit --query.max-expression-bytes)", s.bytes, maxBytes)
+	}
+	var levels nesting
+	lexer := parser.Lex(text)
+	for {
+		var item parser.Item
+		lexer.NextItem(&item)
+		switch item.Typ {
+		case parser.EOF, parser.ERROR: // the parser stops at an error, too, and says what it is
+			if depth := levels.depth(); depth > MaxDepth {
+				return errs.E(errs.TooLarge, "the expression is %d levels deep, and may be %d (limit on nesting and on operators in a row)", depth, MaxDepth)
+			}
+			return nil
+		case parser.STRING: // a matcher's, or one that a function may compile
+			if pattern, err := strutil.Unquote(item.Val); err == nil {
+				if err := s.sizes.check(pattern); err != nil {
+					return err
+				}
+			}
+		default:
+			levels.add(item.Typ)
+		}
+	}
+}
+
+// nesting bounds from above how deep a tree the tokens become. Within one pair of brackets that is the number of operators
+// in a row, whatever their precedence, and the depth of what they stand between.
+type nesting struct {
+	open []level // brackets that are open, the outermost first
+	root level
+}
+
+// level is what stands between two brackets: the argument being read, and the deepest before it.
+type level struct{ operators, inner, deepest int }
+
+func (l level) depth() int { return max(l.deepest, l.operators+l.inner) }
+
+func (n *nesting) top() *level {
+	if len(n.open) == 0 {
+		return &n.root
+	}
+	return &n.open[len(n.open)-1]
+}
+
+func (n *nesting) add(t parser.ItemType) {
+	switch {
+	case t == parser.LEFT_BRACKET:
+		n.top().operators++ // it stands behind what it is applied to
+		n.open = append(n.open, level{})
+	case t == parser.LEFT_PAREN || t == parser.LEFT_BRACE:
+		n.open = append(n.open, level{})
+	case t == parser.RIGHT_PAREN || t == parser.RIGHT_BRACE || t == parser.RIGHT_BRACKET:
+		n.close()
+	case t == parser.COMMA:
+		l := n.top()
+		*l = level{deepest: l.depth()}
+	case t.IsOperator() || t.IsKeyword():
+		n.top().operators++
+	}
+}
+
+func (n *nesting) close() {
+	if len(n.open) == 0 {
+		return
+	}
+	depth := n.top().depth() + 1
+	n.open = n.open[:len(n.open)-1]
+	n.top().inner = max(n.top().inner, depth)
+}
+
+// depth closes what is open.
+func (n *nesting) depth() int {
+	for len(n.open) > 0 {
+		n.close()
+	}
+	return n.root.depth()
+}
