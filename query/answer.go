@@ -10,7 +10,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // params are what a query says beyond PromQL, and what it used so far. One belongs to each query.
@@ -20,9 +22,37 @@ type params struct {
 	maxResolution time.Duration
 	autoResolve   bool // a fifth of the step rather than maxResolution
 	storeMatch    [][]*labels.Matcher
+	request       *memory.Lease // of the request; nil = each selection is one
+	answer        *memory.Lease // of a remote read, which decodes all samples before it answers; nil for other requests
 
-	series, bytes atomic.Int64
-	incomplete    atomic.Bool // a selection warned
+	series, bytes, selections atomic.Int64
+	incomplete                atomic.Bool           // a selection warned
+	failure                   atomic.Pointer[error] // what a selection or its answer failed with
+}
+
+// again begins to count anew, for another attempt of the query.
+func (p *params) again() {
+	p.series.Store(0)
+	p.bytes.Store(0)
+	p.selections.Store(0)
+}
+
+// fail notes why the request fails, for who cannot see it in an answer's error.
+func (p *params) fail(err error) {
+	if err != nil {
+		p.failure.CompareAndSwap(nil, &err)
+	}
+}
+
+// maxSelections is how many selections one request may make: selectors times tenants. Each is a call to every source.
+const maxSelections = 2000
+
+// selecting counts a selection more.
+func (p *params) selecting(id tenant.ID) error {
+	if p.selections.Add(1) > maxSelections {
+		return errs.E(errs.Limited, "tenant %s: the query makes more than %d selections, selectors times tenants (limit on selections per query)", id, maxSelections)
+	}
+	return nil
 }
 
 type paramsKey struct{}
@@ -60,6 +90,7 @@ type answerSet struct {
 	q      *Querier
 	p      *params
 	req    *series.Request
+	lease  *memory.Lease             // what of the set is in memory
 	judge  func(early bool) []string // what may be missing, once all sources have ended, or early
 
 	yielded int
@@ -92,19 +123,23 @@ func (q *Querier) charge(p *params, at series.Series) error {
 	if q.opts.MaxBytes <= 0 {
 		return nil
 	}
-	var size int64
-	for i := range at.Chunks {
-		size += int64(len(at.Chunks[i].Raw.Data))
-		if a := at.Chunks[i].Aggr; a != nil {
+	if p.bytes.Add(chunkBytes(at)) > q.opts.MaxBytes {
+		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)", q.opts.MaxBytes)
+	}
+	return nil
+}
+
+// chunkBytes is the data of a series' chunks.
+func chunkBytes(s series.Series) (size int64) {
+	for i := range s.Chunks {
+		size += int64(len(s.Chunks[i].Raw.Data))
+		if a := s.Chunks[i].Aggr; a != nil {
 			for j := range a {
 				size += int64(len(a[j].Data))
 			}
 		}
 	}
-	if p.bytes.Add(size) > q.opts.MaxBytes {
-		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)", q.opts.MaxBytes)
-	}
-	return nil
+	return size
 }
 
 func (s *answerSet) finish(early bool) {
@@ -134,10 +169,12 @@ func (q *Querier) settle(p *params, missing []string) error {
 }
 
 func (s *answerSet) Err() error {
-	if s.err != nil {
-		return s.err
+	err := s.err
+	if err == nil {
+		err = s.Set.Err()
 	}
-	return s.Set.Err()
+	s.p.fail(err)
+	return err
 }
 
 func (s *answerSet) Warnings() series.Warnings {
@@ -153,7 +190,9 @@ const partialPrefix = "partial answer: "
 func (s *answerSet) Close() error {
 	s.watch.stop()
 	s.cancel()
-	return s.Set.Close()
+	err := s.Set.Close()
+	s.lease.Close()
+	return err
 }
 
 // judgement returns what may be missing from what col gathered for r. early says that nobody waited for the sources to

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
@@ -61,6 +63,8 @@ type groupSet struct {
 	call   *call
 	at     *member
 	asking context.Context // of at
+	lease  *memory.Lease   // of all groups of the selection
+	spare  int64           // bytes of it that are taken and not used yet
 	sets   []series.Set    // opened so far, the last one is read
 	last   labels.Labels
 	found  bool // last is set
@@ -91,12 +95,33 @@ func (s *groupSet) Next() bool {
 				continue // the member before yielded it
 			}
 			s.last, s.found = l, true
+			if s.err = s.hold(set.At()); s.err != nil {
+				return false
+			}
 			return true
 		}
 		if !s.ended(outcome(s.ctx, s.asking, set.Err())) {
 			return false
 		}
 	}
+}
+
+// leaseStep is how many bytes are taken at a time.
+const leaseStep = 64 << 10
+
+// hold counts what a series takes in this process until the set is closed. The chunks of a source of this process are its
+// own, which counts them if they are in memory.
+func (s *groupSet) hold(at series.Series) error {
+	size := int64(at.Labels.ByteSize()) + int64(len(at.Chunks))*int64(unsafe.Sizeof(series.Chunk{}))
+	if !s.at.Local {
+		size += chunkBytes(at)
+	}
+	if s.spare -= size; s.spare >= 0 {
+		return nil
+	}
+	more := -s.spare + leaseStep
+	s.spare += more
+	return s.lease.Grow(more)
 }
 
 // ended handles the end of the current member's set and reports whether another one may go on.

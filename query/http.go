@@ -2,7 +2,10 @@ package query
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -57,25 +61,72 @@ func (q *Querier) newHandler() http.Handler {
 // serve answers one request to path, with its tenants and parameters in the context.
 func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Request, path string) {
 	begin := time.Now()
-	ids, err := q.opts.Tenant.Read(r)
-	if err == nil && len(ids) > 1 && !q.opts.MultiTenant {
-		err = errs.E(errs.Invalid, "queries over several tenants are not allowed here")
-	}
-	var p *params
-	if err == nil {
-		p, err = q.parseParams(r, path)
-	}
-	out := &answerWriter{ResponseWriter: w, p: p, status: http.StatusOK}
-	if err != nil {
+	out := &answerWriter{ResponseWriter: w, status: http.StatusOK, reads: path == readPath}
+	if ctx, done, err := q.admit(out, r, path); err != nil {
 		writeError(out, err)
 	} else {
-		r2 := r.WithContext(withParams(tenant.WithSet(r.Context(), ids), p))
+		defer done()
+		r2 := r.WithContext(ctx)
 		u := *r.URL
 		u.Path, u.RawPath = path, strings.TrimPrefix(strings.TrimPrefix(u.RawPath, mimirPrefix), apiPrefix)
 		r2.URL = &u
 		next.ServeHTTP(out, r2)
 	}
 	q.m.requests.WithLabelValues(handlerOf(path), strconv.Itoa(out.status/100)+"xx").Observe(time.Since(begin).Seconds())
+}
+
+// readPath is that of remote read.
+const readPath = "/read"
+
+// admit finds the tenants and parameters of a request, and a place for it among those that are worked on. done gives back
+// all that the request holds, and is to be called when it is answered.
+func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ context.Context, done func(), err error) {
+	ids, err := q.tenants(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if path != readPath { // three bytes of a form may be one of an expression
+		const others = 64 << 10
+		r.Body = http.MaxBytesReader(out, r.Body, int64(3*cmp.Or(q.opts.MaxExpressionBytes, expr.DefaultMaxBytes)+others))
+	}
+	if out.p, err = q.parseParams(r, path); err != nil {
+		return nil, nil, err
+	}
+	ctx := withParams(tenant.WithSet(r.Context(), ids), out.p)
+	switch name := handlerOf(path); {
+	case path == readPath:
+		if err := boundRead(out, r); err != nil { // before it has a place: its sender may be slow
+			return nil, nil, err
+		}
+		leave, err := q.reads.Enter(ctx, ids[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		out.p.answer = q.answers.Open(ids[0])
+		out.p.request = out.p.answer
+		return ctx, func() { out.p.answer.Close(); leave() }, nil
+	case name == "query", name == "query_range", strings.HasPrefix(path, "/status/"): // the engine has places of its own
+		return ctx, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.opts.Timeout)
+	leave, err := q.lookups.Enter(ctx, ids[0])
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	out.p.request = q.selects.Open(ids[0])
+	return ctx, func() { out.p.request.Close(); leave(); cancel() }, nil
+}
+
+// tenants are those that a request is for, if it may name as many.
+func (q *Querier) tenants(r *http.Request) ([]tenant.ID, error) {
+	resolver := q.opts.Tenant
+	resolver.MaxTenants = q.opts.MaxTenants
+	ids, err := resolver.Read(r)
+	if err == nil && len(ids) > 1 && !q.opts.MultiTenant {
+		err = errs.E(errs.Invalid, "queries over several tenants are not allowed here")
+	}
+	return ids, err
 }
 
 // handlerOf is path as a metric label: few values, whatever clients ask for.
@@ -90,22 +141,43 @@ func handlerOf(path string) string {
 	return "other"
 }
 
-// answerWriter forbids caching of answers that failed or may be incomplete.
+// answerWriter forbids caching of answers that failed or may be incomplete, and says when it is worth to try again.
 type answerWriter struct {
 	http.ResponseWriter
 	p      *params
 	status int
 	wrote  bool
+	reads  bool // it answers a remote read, of whose errors the library knows no kind
 }
 
 func (w *answerWriter) WriteHeader(status int) {
 	if !w.wrote {
+		if w.p != nil {
+			status = w.explain(status)
+		}
 		w.wrote, w.status = true, status
 		if status >= http.StatusBadRequest || w.p != nil && w.p.incomplete.Load() {
 			w.Header().Set("Cache-Control", "no-store")
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// explain is the status of an answer, by why it failed.
+func (w *answerWriter) explain(status int) int {
+	failure := w.p.failure.Load()
+	if failure == nil || status < http.StatusInternalServerError {
+		return status
+	}
+	if w.reads {
+		if known, ok := statusOf(0, *failure); ok {
+			status = known
+		}
+	}
+	if wait := errs.RetryAfter(*failure); wait > 0 && status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	}
+	return status
 }
 
 func (w *answerWriter) Write(b []byte) (int, error) {
@@ -124,7 +196,11 @@ func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // parseParams reads the parameters that Thanos's API has beyond Prometheus's.
 func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	if err := r.ParseForm(); err != nil {
-		return nil, errs.E(errs.Invalid, "form: %w", err)
+		kind := errs.Invalid
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			kind = errs.TooLarge
+		}
+		return nil, errs.E(kind, "form: %w", err)
 	}
 	p := q.defaultParams()
 	if path == "/read" {
@@ -146,12 +222,12 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	if err := p.parseResolution(r.FormValue("max_source_resolution")); err != nil {
 		return nil, err
 	}
-	for _, text := range r.Form["storeMatch[]"] {
-		ms, err := q.parser.ParseMetricSelector(text)
-		if err != nil {
-			return nil, errs.E(errs.Invalid, "storeMatch[] %q: %w", text, err)
+	if p.storeMatch, err = q.parser.ParseMetricSelectors(r.Form["storeMatch[]"]); err != nil {
+		kind := errs.KindOf(err)
+		if kind == errs.Internal { // the library's
+			kind = errs.Invalid
 		}
-		p.storeMatch = append(p.storeMatch, ms)
+		return nil, errs.E(kind, "storeMatch[]: %w", err)
 	}
 	return p, nil
 }
@@ -203,6 +279,9 @@ func writeError(w http.ResponseWriter, err error) {
 	status, ok := statusOf(0, err)
 	if !ok {
 		status = errs.KindOf(err).HTTPStatus()
+	}
+	if wait := errs.RetryAfter(err); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
 	kind := map[int]string{400: "bad_data", 404: "not_found", 422: "execution", 503: "unavailable"}[status]
 	w.Header().Set("Content-Type", "application/json")

@@ -13,6 +13,8 @@ type metrics struct {
 	stoodIn   prometheus.Counter
 	partial   prometheus.Counter
 	endpoints *prometheus.GaugeVec // by role and state
+	waited    prometheus.Histogram // seconds
+	retried   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -26,6 +28,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failed:  f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_query_sources_failed_total", Help: "Selections a source did not answer wholly, by its role."}, []string{"role"}),
 		silent:  f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_query_sources_silent_total", Help: "Selections of which a source was given up since it was silent, by its role."}, []string{"role"}),
 		stoodIn: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_stand_ins_total", Help: "Selections continued at another store gateway of the same bucket."}),
+		waited: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "hearth_query_wait_seconds", Help: "Time that a query waited for a place and for memory, by attempt.",
+			Buckets: []float64{.001, .01, .1, 1, 5, 10, 30, 60, 120},
+		}),
+		retried: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_retried_total", Help: "Queries that ran again, in a larger part of the memory."}),
 		partial: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_partial_answers_total", Help: "Selections that may be incomplete."}),
 		endpoints: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "hearth_query_endpoints", Help: "Endpoints by role and whether the last poll was answered.",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -25,8 +26,16 @@ type Options struct {
 	// MaxSourceResolution is the coarsest resolution of downsampled data used when a query does not say. 0 = raw only.
 	MaxSourceResolution time.Duration
 
-	// MaxConcurrent queries run at a time; more of them wait.
+	// MaxConcurrent queries run at a time, and as many lookups of series and labels; more of them wait. One tenant never has
+	// all places.
 	MaxConcurrent int
+	// MaxTenants is how many tenants one query may name, MaxExpressionBytes how long its text may be; 0 = no bound on
+	// tenants, and expr.DefaultMaxBytes.
+	MaxTenants, MaxExpressionBytes int
+	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that finds no room
+	// waits MemoryWait and then fails as Exhausted.
+	Memory     *memory.Budget
+	MemoryWait time.Duration
 	// Timeout bounds one query.
 	Timeout time.Duration
 	// LookbackDelta is how old a sample may be to stand for an instant.
@@ -77,6 +86,9 @@ type Membership struct {
 	Bucket string
 }
 
+// DefaultMemory is how many bytes queries may hold where nobody says, in bytes.
+const DefaultMemory = 4 << 30
+
 // DefaultOptions are the settings of a querier on its own.
 func DefaultOptions() Options {
 	return Options{
@@ -84,6 +96,8 @@ func DefaultOptions() Options {
 		MultiTenant:     true,
 		PartialResponse: true,
 		MaxConcurrent:   20,
+		MaxTenants:      100,
+		MemoryWait:      10 * time.Second,
 		Timeout:         2 * time.Minute,
 		LookbackDelta:   5 * time.Minute,
 		MaxSamples:      50_000_000,
@@ -114,6 +128,9 @@ func (o Options) Validate() error {
 	positive("info interval", o.InfoInterval > 0, o.InfoInterval)
 	positive("info timeout", o.InfoTimeout > 0, o.InfoTimeout)
 	positive("retention", o.Retention > 0, o.Retention)
+	if o.MaxTenants < 0 || o.MaxExpressionBytes < 0 || o.MemoryWait < 0 {
+		errs = append(errs, errors.New("limits on tenants and expressions and the wait for memory must not be negative"))
+	}
 	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 || o.Future < 0 || o.ResponseTimeout < 0 {
 		errs = append(errs, errors.New("limits, resolution, windows and response timeout must not be negative"))
 	}

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/hearth-metrics/hearth/internal/expr"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
@@ -32,8 +32,12 @@ type Querier struct {
 	opts      Options
 	endpoints func() []Endpoint
 	now       func() time.Time
-	engine    *promql.Engine
-	parser    parser.Parser
+	engine    *engine
+	parser    expr.Parser
+	reads     *memory.Places // remote reads
+	lookups   *memory.Places // all that is neither a query nor a remote read
+	selects   *memory.Owner  // what selections hold of what sources sent
+	answers   *memory.Owner  // what remote reads hold of their answers
 	api       api
 
 	view  atomic.Pointer[view] // replaced whole by the poller; a query uses the one it loaded at its start
@@ -41,6 +45,9 @@ type Querier struct {
 	wg    sync.WaitGroup // the poller
 	start time.Time
 }
+
+// waitingPerPlace is how many requests may wait for each that is worked on.
+const waitingPerPlace = 50
 
 // New returns a Querier over whatever endpoints returns at the moment; it is called once a second and must be cheap.
 func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoint, opts Options) (*Querier, error) {
@@ -51,17 +58,15 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 	if q.now == nil {
 		q.now = time.Now
 	}
-	q.parser = parser.NewParser(parser.Options{})
-	q.engine = promql.NewEngine(promql.EngineOpts{
-		Logger: log, Reg: reg, Parser: q.parser,
-		MaxSamples: opts.MaxSamples, Timeout: opts.Timeout, LookbackDelta: opts.LookbackDelta,
-		ActiveQueryTracker:   newTracker(opts.MaxConcurrent),
-		EnableAtModifier:     true,
-		EnableNegativeOffset: true,
-		NoStepSubqueryIntervalFn: func(int64) int64 {
-			return time.Minute.Milliseconds()
-		},
-	})
+	if opts.Memory == nil {
+		opts.Memory = memory.NewBudget(reg, "of the querier", DefaultMemory)
+	}
+	q.opts = opts
+	q.parser = expr.New(opts.MaxExpressionBytes)
+	q.engine = newEngine(log, reg, q.m, q.parser, opts)
+	q.reads = memory.NewPlaces("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
+	q.lookups = memory.NewPlaces("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
+	q.selects, q.answers = opts.Memory.Owner("select", 0), opts.Memory.Owner("read", 0)
 	q.view.Store(newView(nil))
 	return q, nil
 }
@@ -82,22 +87,4 @@ func (q *Querier) Close() error {
 	}
 	q.wg.Wait()
 	return nil
-}
-
-// tracker bounds the queries that run at a time. It implements promql.QueryTracker.
-type tracker chan struct{}
-
-func newTracker(n int) tracker { return make(tracker, n) }
-
-func (t tracker) GetMaxConcurrent() int { return cap(t) }
-func (t tracker) Delete(int)            { <-t }
-func (t tracker) Close() error          { return nil }
-
-func (t tracker) Insert(ctx context.Context, _ string) (int, error) {
-	select {
-	case t <- struct{}{}:
-		return 0, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
 }

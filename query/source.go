@@ -7,7 +7,9 @@ import (
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 var _ series.Source = (*Querier)(nil)
@@ -16,13 +18,17 @@ var _ series.Source = (*Querier)(nil)
 // not only from the first Next.
 func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 	p := q.paramsFrom(ctx)
+	if err := p.selecting(r.Tenant); err != nil {
+		return series.Failed(err)
+	}
 	plan := q.plan(r, p)
 	col := new(collector)
 	watch := q.newWatch(r, p, col, plan)
+	lease := q.openLease(p, r.Tenant)
 	ctx, cancel := context.WithCancel(ctx)
 	sets := make([]series.Set, 0, len(plan.groups))
 	for i, g := range plan.groups {
-		set := &groupSet{q: q, req: r, col: col, left: g, call: watch.calls[i]}
+		set := &groupSet{q: q, req: r, col: col, left: g, call: watch.calls[i], lease: lease}
 		if len(plan.groups) == 1 && g[0].Local {
 			set.ctx = ctx
 			sets = append(sets, set)
@@ -34,9 +40,17 @@ func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 		}))
 	}
 	return &answerSet{
-		Set: series.Merge(sets...), ctx: ctx, cancel: cancel, watch: watch, q: q, p: p, req: r,
+		Set: series.Merge(sets...), ctx: ctx, cancel: cancel, watch: watch, q: q, p: p, req: r, lease: lease,
 		judge: func(early bool) []string { return q.judgement(r, p, col, plan, early) },
 	}
+}
+
+// openLease opens a lease for a selection of a request with params p.
+func (q *Querier) openLease(p *params, id tenant.ID) *memory.Lease {
+	if p.request != nil {
+		return q.selects.OpenFor(p.request)
+	}
+	return q.selects.Open(id)
 }
 
 // members are those of the last poll and the receivers that have come since: what they take counts from their first
@@ -91,6 +105,9 @@ type askLabels func(context.Context, series.Source) ([]string, series.Warnings, 
 // labels asks every group of sources at once and unites the answers.
 func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
 	p := q.paramsFrom(ctx)
+	if err := p.selecting(r.Tenant); err != nil {
+		return nil, nil, err
+	}
 	plan := q.plan(r, p)
 	col := new(collector)
 	watch := q.newWatch(r, p, col, plan)

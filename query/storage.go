@@ -20,7 +20,7 @@ var _ storage.SampleAndChunkQueryable = (*Querier)(nil)
 // Querier implements storage.Queryable. Its selections are over the tenants of their contexts (tenant.WithSet), or over
 // the default tenant. mint and maxt are inclusive Unix ms.
 func (q *Querier) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &querier{q: q, mint: mint, maxt: maxt}, nil
+	return &querier{q: q, mint: mint, maxt: maxt, whole: true}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable: as Querier, encoded anew as chunks that do not overlap.
@@ -39,6 +39,7 @@ func (q *Querier) scope(ctx context.Context) scope {
 type querier struct {
 	q          *Querier
 	mint, maxt int64
+	whole      bool // whoever reads all samples has them all at a time
 
 	mu   sync.Mutex // guards sets
 	sets []series.Set
@@ -62,12 +63,16 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	if hints != nil && hints.DisableTrimming {
 		bounds = [2]int64{q.mint, q.maxt}
 	}
+	out := series.Storage(set, pick, bounds[0], bounds[1])
 	if len(p.replicaLabels) > 0 {
-		return series.Dedup(set, series.DedupOptions{
+		out = series.Dedup(set, series.DedupOptions{
 			ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Pick: pick, MinTime: bounds[0], MaxTime: bounds[1],
 		})
 	}
-	return series.Storage(set, pick, bounds[0], bounds[1])
+	if p.answer != nil && q.whole {
+		out = &countedSet{SeriesSet: out, p: p}
+	}
+	return out
 }
 
 // request is what a selection asks of sources, but for tenant and matchers.

@@ -28,8 +28,10 @@ func allCommand(app *kingpin.Application) setup {
 		names   attributeFlags
 		scrape  = selfscrape.DefaultOptions()
 		dir     string
+		reads   memoryFlags
 	)
 	f.bind(c)
+	reads.bind(c, partOfAll)
 	grpc.bind(c)
 	bkt.bind(c, "blocks go to the directory bucket below --data-dir")
 	c.Flag("data-dir", "Directory of everything: tsdb/, bucket/, cache/.").Default("./data").StringVar(&dir)
@@ -69,8 +71,9 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		mem := reads.build(p, partOfAll)
 		gateway.side = true
-		g, err := gateway.build(p, cl, b, filepath.Join(dir, "cache", "store"))
+		g, err := gateway.build(p, cl, b, filepath.Join(dir, "cache", "store"), mem)
 		if err != nil {
 			return err
 		}
@@ -98,7 +101,7 @@ func allCommand(app *kingpin.Application) setup {
 		list.addLocal(gossip.RoleStore, g)
 		asking.tenancy.header, asking.tenancy.fallback = f.route.tenancy.header, f.route.tenancy.fallback
 		asking.opts.Retention, asking.opts.Window, asking.opts.Future = retention, window, storage.tsdb.Future
-		q, err := asking.build(p, cl, list)
+		q, err := asking.build(p, cl, list, mem)
 		if err != nil {
 			return err
 		}

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"runtime/debug"
 
+	"github.com/alecthomas/kingpin/v2"
+
 	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/query"
 )
 
 // memoryLimit is how many bytes this process may use, math.MaxInt64 where nobody says.
@@ -18,6 +23,58 @@ func memoryLimit() int64 {
 		}
 	}
 	return debug.SetMemoryLimit(-1)
+}
+
+// machineMemory is how many bytes of memory this machine has, 0 where it does not say.
+func machineMemory() int64 {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	var kib int64
+	if _, err := fmt.Sscanf(string(raw), "MemTotal: %d kB", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// memoryFlags say how much memory reads may hold.
+type memoryFlags struct{ bytes byteSize }
+
+// maxMemoryFlag is the flag's name for messages of limits.
+const maxMemoryFlag = "--query.max-memory"
+
+func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
+	c.Flag("query.max-memory", fmt.Sprintf("Bytes that all reads of this process may hold together: queries, remote reads, and what is read of blocks for them. One tenant never has more than 8/9. 0 = 1/%d of the process's memory limit, or half of that of the machine's memory where there is no limit.", part)).
+		Default("0").SetValue(&f.bytes)
+}
+
+// build makes the budget of all reads of a process of which they may have one part in so many.
+func (f *memoryFlags) build(p *process, part int64) *memory.Budget {
+	total := int64(f.bytes)
+	if total == 0 {
+		total = readMemory(memoryLimit(), machineMemory(), part)
+	}
+	return memory.NewBudget(p.reg, maxMemoryFlag, total)
+}
+
+// The parts of a process's memory that reads may have: of one that does nothing else, and of one that does all.
+const (
+	partOfReader = 4
+	partOfAll    = 8
+)
+
+// readMemory is how many bytes reads may hold in a process with a limit (math.MaxInt64 = none) on a machine with so much
+// memory (0 = not known). The collector of garbage needs as much again, more where it knows no limit.
+func readMemory(limit, machine, part int64) int64 {
+	const least = 16 << 20
+	if limit == math.MaxInt64 {
+		if machine <= 0 {
+			return query.DefaultMemory
+		}
+		limit = machine / 2
+	}
+	return max(least, limit/part)
 }
 
 // boundRequests makes what write requests may take, what is kept for slow members, and the memory for known series (an

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"math"
 	"runtime/debug"
 	"testing"
 
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/query"
 )
 
 // What is bounded by bytes must fit the memory of a small process, all together.
@@ -21,8 +23,26 @@ func TestBoundsFitMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := int64(d.KnownSeries) * wire.KnownBytes
-	if sum := d.MaxRequestBytes + d.MemberBytes + known + 2*s.WriteBytes; sum > memory*3/4 {
-		t.Errorf("bounds are %d bytes in all: requests %d, members %d each, known series %d, writes twice %d",
-			sum, d.MaxRequestBytes, d.MemberBytes, known, s.WriteBytes)
+	reads := readMemory(memoryLimit(), machineMemory(), partOfAll)
+	if sum := d.MaxRequestBytes + d.MemberBytes + known + 2*s.WriteBytes + reads; sum > memory*7/8 {
+		t.Errorf("bounds are %d bytes in all: requests %d, members %d each, known series %d, writes twice %d, reads %d",
+			sum, d.MaxRequestBytes, d.MemberBytes, known, s.WriteBytes, reads)
+	}
+}
+
+func TestReadMemory(t *testing.T) {
+	f := func(limit, machine, part, want int64) {
+		t.Helper()
+		if got := readMemory(limit, machine, part); got != want {
+			t.Errorf("limit %d, machine %d: %d, want %d", limit, machine, got, want)
+		}
+	}
+	f(4<<30, 64<<30, partOfReader, 1<<30)
+	f(4<<30, 0, partOfAll, 512<<20)
+	f(math.MaxInt64, 64<<30, partOfReader, 8<<30)
+	f(math.MaxInt64, 0, partOfAll, query.DefaultMemory)
+	f(8<<20, 64<<30, partOfAll, 16<<20)
+	if n := machineMemory(); n < 1<<30 || n > 1<<50 {
+		t.Errorf("this machine has %d bytes", n)
 	}
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
@@ -32,12 +35,15 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 		StringsVar(&f.opts.ReplicaLabels)
 	c.Flag("query.partial-response", "Answer with a warning when something is missing, where a query does not say; --no-query.partial-response fails it.").
 		Default("true").BoolVar(&f.opts.PartialResponse)
-	c.Flag("query.max-concurrent", "Queries that run at a time; more wait.").Default("20").IntVar(&f.opts.MaxConcurrent)
+	c.Flag("query.max-tenants", "Tenants that one query may name; 0 = no limit.").Default("100").IntVar(&f.opts.MaxTenants)
+	c.Flag("query.max-expression-bytes", "Bytes that a PromQL expression may have, and all selectors of one request together. Nesting and regular expressions have fixed limits.").
+		Default(strconv.Itoa(expr.DefaultMaxBytes)).IntVar(&f.opts.MaxExpressionBytes)
+	c.Flag("query.max-concurrent", "Queries that run at a time; more wait. One tenant never has all places.").Default("20").IntVar(&f.opts.MaxConcurrent)
 	durationFlag(c, "query.timeout", "Bound on one query.", &f.opts.Timeout)
 	durationFlag(c, "query.patience", "How long a silent source is waited for when all others have answered and the answer is complete without it.", &f.opts.Patience)
 	durationFlag(c, "store.response-timeout", "How long a source may send nothing when the answer needs it; then the answer is given without it, with a warning. 0s = until --query.timeout.", &f.opts.ResponseTimeout)
 	durationFlag(c, "query.lookback-delta", "How old a sample may be to stand for an instant.", &f.opts.LookbackDelta)
-	c.Flag("query.max-samples", "Samples that one query may hold in memory.").Default("50000000").IntVar(&f.opts.MaxSamples)
+	c.Flag("query.max-samples", "Samples that one query may hold in memory; fewer where --query.max-memory is not enough for as many, at 64 bytes each.").Default("50000000").IntVar(&f.opts.MaxSamples)
 	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").IntVar(&f.opts.MaxSeries)
 	c.Flag("query.max-bytes", "Bytes of chunks that one query may read; 0 = no limit.").Default("0").Int64Var(&f.opts.MaxBytes)
 	if naming {
@@ -49,8 +55,9 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	}
 }
 
-// build adds a querier over what list gives.
-func (f *queryFlags) build(p *process, c *cluster, list *endpoints) (*query.Querier, error) {
+// build adds a querier over what list gives, which shares mem.
+func (f *queryFlags) build(p *process, c *cluster, list *endpoints, mem *memory.Budget) (*query.Querier, error) {
+	f.opts.Memory = mem
 	res, err := f.tenancy.resolver()
 	if err != nil {
 		return nil, err
@@ -115,8 +122,10 @@ func queryCommand(app *kingpin.Application) setup {
 		visible storeAPIFlags
 		names   attributeFlags
 		tenants limitFlags
+		reads   memoryFlags
 	)
 	h.bind(c)
+	reads.bind(c, partOfReader)
 	grpc.bind(c)
 	client.bind(c)
 	where.bind(c)
@@ -151,7 +160,7 @@ func queryCommand(app *kingpin.Application) setup {
 		if err := where.join(p, cl, place{grpc: grpc.address(), http: h.opts.Address, sharding: limits}); err != nil {
 			return err
 		}
-		q, err := f.build(p, cl, newEndpoints(p, cl, newClients(p, client.opts, cl), &f.endpoints))
+		q, err := f.build(p, cl, newEndpoints(p, cl, newClients(p, client.opts, cl), &f.endpoints), reads.build(p, partOfReader))
 		if err != nil {
 			return err
 		}

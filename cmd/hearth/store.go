@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/ring/gossip"
@@ -30,9 +31,9 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
 }
 
-// build adds a gateway that keeps its local files below dir.
-func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string) (*store.Gateway, error) {
-	f.opts.Dir, f.opts.Instance = dir, c.instance.ID
+// build adds a gateway that keeps its local files below dir and shares mem.
+func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string, mem *memory.Budget) (*store.Gateway, error) {
+	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, mem
 	g, err := store.New(p.log, p.reg, bkt, f.opts)
 	if err != nil {
 		return nil, err
@@ -71,8 +72,10 @@ func storeCommand(app *kingpin.Application) setup {
 		visible storeAPIFlags
 		names   attributeFlags
 		dir     string
+		reads   memoryFlags
 	)
 	http.bind(c)
+	reads.bind(c, partOfReader)
 	grpc.bind(c)
 	where.bind(c)
 	bkt.bind(c, "there is nothing to serve")
@@ -96,7 +99,7 @@ func storeCommand(app *kingpin.Application) setup {
 			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a bucket")
 		}
 		lockDirectory(p, dir)
-		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"))
+		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"), reads.build(p, partOfReader))
 		if err != nil {
 			return err
 		}

@@ -88,7 +88,10 @@ type Lease struct {
 	owner  *Owner
 	tenant tenant.ID
 
+	request *Lease // the lease that the request began with, which may be this one
+
 	bytes  int64 // guarded by Budget.mu, as what follows
+	all    int64 // of the leases of the request; of its first one
 	closed bool
 }
 
@@ -102,7 +105,18 @@ type waiter struct {
 // Open begins a request of a tenant that holds nothing yet.
 func (o *Owner) Open(id tenant.ID) *Lease {
 	l := &Lease{owner: o, tenant: id}
-	b := o.budget
+	l.request = l
+	return l.open()
+}
+
+// OpenFor opens a lease for a part of the request that l is for, which is given back by itself. What one request may have
+// is for all its leases together.
+func (o *Owner) OpenFor(l *Lease) *Lease {
+	return (&Lease{owner: o, tenant: l.tenant, request: l.request}).open()
+}
+
+func (l *Lease) open() *Lease {
+	o, b := l.owner, l.owner.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leases[l] = struct{}{}
@@ -192,7 +206,8 @@ func (l *Lease) tryLocked(n int64) (Verdict, error) {
 	if l.closed {
 		return Granted, errs.E(errs.Unavailable, "tenant %s: %s asked for memory after its end", l.tenant, l.owner.name)
 	}
-	verdict := Decide(n, l.bytes, b.tenants[l.tenant]-l.bytes, b.used, b.total)
+	own := l.request.all
+	verdict := Decide(n, own, b.tenants[l.tenant]-own, b.used, b.total)
 	if verdict == Granted {
 		l.addLocked(n)
 	}
@@ -202,6 +217,7 @@ func (l *Lease) tryLocked(n int64) (Verdict, error) {
 func (l *Lease) addLocked(n int64) {
 	b := l.owner.budget
 	l.bytes += n
+	l.request.all += n
 	b.used += n
 	if b.tenants[l.tenant] += n; b.tenants[l.tenant] == 0 {
 		delete(b.tenants, l.tenant)
@@ -231,7 +247,7 @@ func (l *Lease) answerLocked(v Verdict, err error, n int64) error {
 	switch v {
 	case Never:
 		return errs.E(errs.Limited, "tenant %s: the request needs %d bytes of memory or more, and one may have %d of the %d that this process has for all (limit %s)",
-			l.tenant, l.bytes+n, Most(b.total), b.total, b.limit)
+			l.tenant, l.request.all+n, Most(b.total), b.total, b.limit)
 	case Unfair:
 		err = errs.E(errs.Exhausted, "tenant %s: its requests hold %d bytes of memory here, and the rest of %d is kept for other tenants: try again (limit %s)",
 			l.tenant, b.tenants[l.tenant], b.total, b.limit)

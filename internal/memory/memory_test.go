@@ -82,6 +82,31 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// TestPartsOfRequest: what one request may have is for all its leases, and each is given back by itself.
+func TestPartsOfRequest(t *testing.T) {
+	b := NewBudget(nil, "--max", 900)
+	one, two := b.Owner("one", 0), b.Owner("two", 0)
+	whole := one.Open("a")
+	part := two.OpenFor(whole)
+	f := func(err error, kind errs.Kind, free int64) {
+		t.Helper()
+		if errs.KindOf(err) != kind || b.Free() != free {
+			t.Fatalf("%v and %d free, want %v and %d", err, b.Free(), kind, free)
+		}
+	}
+	f(whole.Grow(500), errs.OK, 400)
+	f(part.Grow(300), errs.OK, 100)
+	f(part.Grow(1), errs.Limited, 100) // not "try again": it would not help
+	f(two.Open("a").Grow(1), errs.Exhausted, 100)
+	f(nil, errs.OK, 100)
+	whole.Settle(100)
+	f(two.OpenFor(part).Grow(401), errs.Limited, 500)
+	part.Close()
+	f(whole.Grow(700), errs.OK, 100)
+	whole.Close()
+	f(nil, errs.OK, 900)
+}
+
 func TestTakeWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBudget(nil, "--max", 900)

@@ -30,6 +30,8 @@ type Resolver struct {
 	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields; every
 	// request must then have it, and headers are not looked at. "" = none.
 	Certificate string
+	// MaxTenants is how many tenants a read request may name; 0 = any number.
+	MaxTenants int
 }
 
 // Write returns the one tenant a write request is for. Headers that name different tenants, and a name that is not
@@ -46,11 +48,15 @@ func (r Resolver) Write(req *http.Request) (ID, error) {
 	return id, GrantFrom(req.Context()).Check(id)
 }
 
-// Read returns the tenants a read request is for; "a|b" names several. Errors are those of Write.
+// Read returns the tenants a read request is for; "a|b" names several. Errors are those of Write, and TooLarge for more
+// names than MaxTenants, whichever they are.
 func (r Resolver) Read(req *http.Request) ([]ID, error) {
 	s, err := r.raw(req)
 	if err != nil {
 		return nil, err
+	}
+	if n := strings.Count(s, "|") + 1; r.MaxTenants > 0 && n > r.MaxTenants {
+		return nil, errs.E(errs.TooLarge, "the query names %d tenants, and may name %d (limit --query.max-tenants)", n, r.MaxTenants)
 	}
 	ids, err := ParseSet(s)
 	if err != nil {

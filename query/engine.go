@@ -1,0 +1,311 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
+	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// What a query takes for each sample, in bytes (docs/design/011).
+const (
+	// sampleBytes: 16 for the sample itself, which lies in a slice that grows, in the window of a range function, and in what
+	// that hands to the function.
+	sampleBytes = 64
+	// resultBytes: 16, and its text in a buffer that grows.
+	resultBytes = 128
+)
+
+const (
+	// steps is by how much each allowance is larger than the one before. A query that needs the largest wastes an eighth of its
+	// work in attempts that fail.
+	steps = 8
+	// leastAllowance is the smallest number of samples that is worth an attempt.
+	leastAllowance = 10_000
+	// firstShare is the part of the free memory that a query may begin with: the more is free, the fewer attempts it takes.
+	firstShare = 16
+)
+
+// engine runs queries by Prometheus's engine. That one bounds the samples that a query holds by a number that it was made
+// with, and tells nobody how many it holds. So there is one engine for each of a few allowances, and a query runs in one whose
+// allowance it has reserved the memory for. If it needs more it gives all back and runs again with the next larger one.
+type engine struct {
+	places  *memory.Places
+	owner   *memory.Owner
+	free    func() int64
+	limit   int // Options.MaxSamples
+	timeout time.Duration
+	levels  []level // the smallest allowance first
+	m       *metrics
+}
+
+// level is an engine and how many samples a query in it may hold.
+type level struct {
+	samples int
+	engine  promql.QueryEngine
+}
+
+var _ promql.QueryEngine = (*engine)(nil)
+
+// allowances are how many samples queries may hold, the smallest first: limit, or as many as most bytes are enough for.
+func allowances(limit int, most int64) []int {
+	top := int(min(int64(limit), most/sampleBytes))
+	out := []int{max(1, top)}
+	for n := top / steps; n >= leastAllowance; n /= steps {
+		out = append(out, n)
+	}
+	slices.Reverse(out)
+	return out
+}
+
+func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser expr.Parser, opts Options) *engine {
+	e := &engine{
+		places: memory.NewPlaces("queries", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent),
+		owner:  opts.Memory.Owner("engine", opts.MemoryWait), free: opts.Memory.Free,
+		limit: opts.MaxSamples, timeout: opts.Timeout, m: m,
+	}
+	for _, n := range allowances(opts.MaxSamples, memory.Most(opts.Memory.Total())) {
+		e.levels = append(e.levels, level{n, promql.NewEngine(promql.EngineOpts{
+			Logger: log, Reg: wrapped(reg, n), Parser: parser,
+			MaxSamples: n, Timeout: opts.Timeout, LookbackDelta: opts.LookbackDelta,
+			EnableAtModifier:     true,
+			EnableNegativeOffset: true,
+			NoStepSubqueryIntervalFn: func(int64) int64 {
+				return time.Minute.Milliseconds()
+			},
+		})})
+	}
+	return e
+}
+
+func wrapped(reg prometheus.Registerer, samples int) prometheus.Registerer {
+	if reg == nil {
+		return nil
+	}
+	return prometheus.WrapRegistererWith(prometheus.Labels{"max_samples": strconv.Itoa(samples)}, reg)
+}
+
+// NewInstantQuery implements promql.QueryEngine.
+func (e *engine) NewInstantQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, at time.Time) (promql.Query, error) {
+	return e.query(func(in promql.QueryEngine) (promql.Query, error) {
+		return in.NewInstantQuery(ctx, from, opts, text, at)
+	})
+}
+
+// NewRangeQuery implements promql.QueryEngine.
+func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, start, end time.Time, step time.Duration) (promql.Query, error) {
+	return e.query(func(in promql.QueryEngine) (promql.Query, error) {
+		return in.NewRangeQuery(ctx, from, opts, text, start, end, step)
+	})
+}
+
+func (e *engine) query(prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query, error) {
+	q, err := prepare(e.levels[0].engine)
+	if err != nil {
+		return nil, err
+	}
+	return &boundedQuery{Query: q, e: e, prepare: prepare, each: sampleBytes + int64(expr.LabelBytes(q.Statement()))}, nil
+}
+
+// boundedQuery is a query that holds memory from Exec to Close.
+type boundedQuery struct {
+	promql.Query // of the last attempt
+	e            *engine
+	prepare      func(promql.QueryEngine) (promql.Query, error)
+	each         int64 // bytes for each sample
+
+	mu     sync.Mutex // guards what follows
+	cancel context.CancelFunc
+	lease  *memory.Lease
+}
+
+// begin opens the lease of a query, whose context ends with it.
+func (q *boundedQuery) begin(ctx context.Context, id tenant.ID) (context.Context, *memory.Lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lease = q.e.owner.Open(id)
+	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+		p.request = q.lease
+	}
+	ctx, q.cancel = context.WithTimeout(ctx, q.e.timeout)
+	return ctx, q.lease
+}
+
+// Exec implements promql.Query. Errors of ours are Limited when the query needs more than it may have, Exhausted when others
+// have it.
+func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
+	id := payer(ctx)
+	ctx, lease := q.begin(ctx, id)
+	defer q.Cancel()
+	began := time.Now()
+	leave, err := q.e.places.Enter(ctx, id)
+	if err != nil {
+		return failed(ctx, err)
+	}
+	defer leave()
+	at := q.e.first(q.each)
+	for {
+		n := q.e.levels[at].samples
+		if err := lease.Take(ctx, int64(n)*q.each); err != nil {
+			return failed(ctx, err)
+		}
+		q.e.m.waited.Observe(time.Since(began).Seconds())
+		res, err := q.attempt(ctx, at)
+		if err != nil {
+			return failed(ctx, err)
+		}
+		var tooMany promql.ErrTooManySamples
+		if !errors.As(res.Err, &tooMany) {
+			return q.settled(ctx, res, lease)
+		}
+		q.Query.Close()
+		if at++; at == len(q.e.levels) {
+			return &promql.Result{Err: q.e.tooMany(id, n), Warnings: res.Warnings}
+		}
+		lease.Settle(0) // nothing is waited for with something in hand
+		q.e.m.retried.Inc()
+		began = time.Now()
+	}
+}
+
+// attempt runs the query with the allowance of a level.
+func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, error) {
+	if at > 0 { // it was prepared for the first level
+		next, err := q.prepare(q.e.levels[at].engine)
+		if err != nil {
+			return nil, err
+		}
+		q.Query.Close()
+		q.Query = next
+	}
+	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+		p.again()
+	}
+	return q.Query.Exec(ctx), nil
+}
+
+// settled makes the result all that is held: what it was made from is let go.
+func (q *boundedQuery) settled(ctx context.Context, res *promql.Result, lease *memory.Lease) *promql.Result {
+	if res.Err != nil {
+		lease.Settle(0)
+		return res
+	}
+	fit(res)
+	size := resultSize(res)
+	lease.Settle(size)
+	if more := size - lease.Bytes(); more > 0 {
+		if err := lease.Grow(more); err != nil {
+			return failed(ctx, err)
+		}
+	}
+	return res
+}
+
+// Cancel implements promql.Query.
+func (q *boundedQuery) Cancel() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cancel != nil {
+		q.cancel()
+	}
+}
+
+// Close implements promql.Query. The result must not be used afterwards.
+func (q *boundedQuery) Close() {
+	q.Query.Close()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.lease != nil {
+		q.lease.Close()
+	}
+}
+
+// first is the level to begin with: the largest that takes a small part of what is free.
+func (e *engine) first(each int64) int {
+	free := e.free() / firstShare
+	at := 0
+	for at+1 < len(e.levels) && int64(e.levels[at+1].samples)*each <= free {
+		at++
+	}
+	return at
+}
+
+func (e *engine) tooMany(id tenant.ID, n int) error {
+	if n >= e.limit {
+		return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory (limit --query.max-samples)", id, n)
+	}
+	return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory, and no query may take more of what this process has (limit --query.max-memory)", id, n)
+}
+
+// failed is a result without a value. The end of the query's time is said as the engine says it.
+func failed(ctx context.Context, err error) *promql.Result {
+	switch ended := ctx.Err(); {
+	case errors.Is(ended, context.DeadlineExceeded):
+		err = errors.Join(promql.ErrQueryTimeout("waiting for a place"), err)
+	case errors.Is(ended, context.Canceled):
+		err = errors.Join(promql.ErrQueryCanceled("waiting for a place"), err)
+	}
+	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+		p.fail(err)
+	}
+	return &promql.Result{Err: err}
+}
+
+// payer is the tenant that a query counts for: the first one of several.
+func payer(ctx context.Context) tenant.ID {
+	if ids := tenant.SetFrom(ctx); len(ids) > 0 {
+		return ids[0]
+	}
+	return tenant.Default
+}
+
+// fit moves what is short out of long slices. The engine keeps the slices of all queries for the next ones, and a result of
+// a few samples may lie in one of a million, for as long as its reader takes.
+func fit(res *promql.Result) {
+	m, ok := res.Value.(promql.Matrix)
+	if !ok {
+		return
+	}
+	for i := range m { // in place: these are the slices that the query gives back when it is closed
+		if s := &m[i]; cap(s.Floats) > 2*len(s.Floats)+spareSamples {
+			s.Floats = slices.Clone(s.Floats)
+		}
+		if s := &m[i]; cap(s.Histograms) > 2*len(s.Histograms)+spareSamples {
+			s.Histograms = slices.Clone(s.Histograms)
+		}
+	}
+}
+
+// spareSamples is how long a slice may be beyond what is in it without being worth a copy.
+const spareSamples = 64
+
+// resultSize is about how many bytes a result takes, with its text.
+func resultSize(res *promql.Result) int64 {
+	const seriesBytes, labelCopies = 256, 4
+	labels, series, samples := 0, 0, 0
+	switch v := res.Value.(type) {
+	case promql.Matrix:
+		series, samples = len(v), v.TotalSamples()
+		for i := range v {
+			labels += int(v[i].Metric.ByteSize())
+		}
+	case promql.Vector:
+		series, samples = len(v), v.TotalSamples()
+		for i := range v {
+			labels += int(v[i].Metric.ByteSize())
+		}
+	}
+	return int64(series)*seriesBytes + int64(labels)*labelCopies + int64(samples)*resultBytes
+}
