@@ -26,6 +26,8 @@ const (
 	sampleBytes = 64
 	// resultBytes: 16, and its text in a buffer that grows.
 	resultBytes = 128
+	// stepBytes: what the engine counts at each step of a subquery.
+	stepBytes = 16
 )
 
 const (
@@ -50,6 +52,9 @@ type engine struct {
 	levels  []level // the smallest allowance first
 	m       *metrics
 }
+
+// subqueryStep is the step of subqueries that name none.
+const subqueryStep = time.Minute
 
 // level is an engine and how many samples a query in it may hold.
 type level struct {
@@ -83,7 +88,7 @@ func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser e
 			EnableAtModifier:     true,
 			EnableNegativeOffset: true,
 			NoStepSubqueryIntervalFn: func(int64) int64 {
-				return time.Minute.Milliseconds()
+				return subqueryStep.Milliseconds()
 			},
 		})})
 	}
@@ -116,7 +121,10 @@ func (e *engine) query(prepare func(promql.QueryEngine) (promql.Query, error)) (
 	if err != nil {
 		return nil, err
 	}
-	return &boundedQuery{Query: q, e: e, prepare: prepare, each: sampleBytes + int64(expr.LabelBytes(q.Statement()))}, nil
+	return &boundedQuery{
+		Query: q, e: e, prepare: prepare, steps: expr.Steps(q.Statement(), subqueryStep),
+		each: sampleBytes + int64(expr.LabelBytes(q.Statement())),
+	}, nil
 }
 
 // boundedQuery is a query that holds memory from Exec to Close.
@@ -125,6 +133,7 @@ type boundedQuery struct {
 	e            *engine
 	prepare      func(promql.QueryEngine) (promql.Query, error)
 	each         int64 // bytes for each sample
+	steps        int64 // of subqueries
 
 	mu     sync.Mutex // guards what follows
 	cancel context.CancelFunc
@@ -149,16 +158,19 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	id := payer(ctx)
 	ctx, lease := q.begin(ctx, id)
 	defer q.Cancel()
+	if q.steps > int64(q.e.limit) {
+		return failed(ctx, errs.E(errs.Limited, "tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.steps, q.e.limit))
+	}
 	began := time.Now()
 	leave, err := q.e.places.Enter(ctx, id)
 	if err != nil {
 		return failed(ctx, err)
 	}
 	defer leave()
-	at := q.e.first(q.each)
+	at := q.e.first(q.need)
 	for {
 		n := q.e.levels[at].samples
-		if err := lease.Take(ctx, int64(n)*q.each); err != nil {
+		if err := lease.Take(ctx, q.need(n)); err != nil {
 			return failed(ctx, err)
 		}
 		q.e.m.waited.Observe(time.Since(began).Seconds())
@@ -178,6 +190,13 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		q.e.m.retried.Inc()
 		began = time.Now()
 	}
+}
+
+// need is how many bytes the query may hold with an allowance of n samples. Most of what a sample takes is for a series of a
+// sample at each step, whose steps are counted with it. Of many series it is less than half, and more steps come on top.
+func (q *boundedQuery) need(n int) int64 {
+	samples := int64(n) * q.each
+	return max(samples, samples/2+q.steps*stepBytes)
 }
 
 // attempt runs the query with the allowance of a level.
@@ -233,10 +252,10 @@ func (q *boundedQuery) Close() {
 }
 
 // first is the level to begin with: the largest that takes a small part of what is free.
-func (e *engine) first(each int64) int {
+func (e *engine) first(need func(samples int) int64) int {
 	free := e.free() / firstShare
 	at := 0
-	for at+1 < len(e.levels) && int64(e.levels[at+1].samples)*each <= free {
+	for at+1 < len(e.levels) && need(e.levels[at+1].samples) <= free {
 		at++
 	}
 	return at

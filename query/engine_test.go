@@ -97,9 +97,13 @@ func TestQueryLimits(t *testing.T) {
 	f(bounded(64<<20), `label_replace(vector(1), "a", "`+strings.Repeat("x", 50)+`", "", "")`, errs.OK, "")
 	opts := DefaultOptions()
 	opts.MaxSamples = 20_000
-	f(opts, "max_over_time(vector(1)[1d:1s])", errs.Limited, "more than 20000 samples in memory (limit --query.max-samples)")
+	f(opts, "max_over_time(vector(1)[1d:1s])", errs.Limited, "have 86401 steps, and may have 20000 (limit --query.max-samples)")
+	f(opts, "max_over_time(vector(1)[5h:1s])", errs.Limited, "more than 20000 samples in memory (limit --query.max-samples)")
 	f(opts, "max_over_time(vector(1)[1h:1s])", errs.OK, "")
 	f(bounded(1000), "vector(1)", errs.OK, "")
+	f(DefaultOptions(), "max_over_time(nothing[10y:1ms])", errs.Limited, "315360000001 steps, and may have 50000000")
+	f(DefaultOptions(), "max_over_time(nothing[200d:1s])", errs.OK, "") // it holds no samples
+	f(bounded(64<<20), "max_over_time(nothing[200d:1s])", errs.Limited, "--query.max-memory")
 }
 
 // TestQueriesStayWithinMemory: what killed a process, in small. Forty queries of one tenant at a time, each of which may have

@@ -3,6 +3,7 @@ package expr
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -233,4 +234,25 @@ func TestGrowthOfLabels(t *testing.T) {
 	f(`label_replace(m, "a", "`+strings.Repeat("$1", 65)+`", "b", "(.*)")`, false, 0)
 	f(`label_replace(m, "a", "`+strings.Repeat("x", 5000)+`", "", "")`, true, 5000)
 	f(`sum by (a) (label_replace(m, "a", "xyz", "", "")) + on (a) group_left (b) label_replace(n, "b", "xyz", "", "")`, true, 6)
+}
+
+func TestSteps(t *testing.T) {
+	f := func(text string, want int64) {
+		t.Helper()
+		e, err := New(0).ParseExpr(text)
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		s := &parser.EvalStmt{Expr: e, Start: time.Unix(0, 0), End: time.Unix(100, 0), Interval: time.Second}
+		if got := Steps(s, time.Minute); got != want {
+			t.Errorf("%s: %d steps, want %d", text, got, want)
+		}
+	}
+	f("rate(m[1h])", 0)
+	f("max_over_time(m[1h:1s])", 3701)
+	f("max_over_time(m[1h:])", 62)
+	f("max_over_time(m[1h:1s]) + -(max_over_time(m[1h:1s] offset 1h))", 7402)
+	f("max_over_time(max_over_time(m[1h:1s])[1h:1m])", 62+7301)
+	f("max_over_time(vector(1)[290y:1ms])", 290*365*86400*1000+100_001)
+	f("max_over_time(max_over_time(vector(1)[290y:1ms])[290y:1ms])", 290*365*86400*1000+100_001+math.MaxInt64/1_000_000+1)
 }
