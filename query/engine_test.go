@@ -258,6 +258,12 @@ func TestSelectionsHoldMemory(t *testing.T) {
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
 	code, body, _ = get(t, q, "/api/v1/series", url.Values{"match[]": {"m"}, "start": {"0"}, "end": {"2"}}, "X-Scope-OrgID: a")
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
+	for _, path := range []string{"/label/long/values", "/label/i/values"} { // both are small: one value, and 2,000 of 4 bytes
+		code, body, _ = get(t, q, "/api/v1"+path, url.Values{"start": {"0"}, "end": {"2"}}, "X-Scope-OrgID: a")
+		check(t, code, body, 200)
+	}
+	code, body, _ = get(t, open(t, bounded(50<<10), e), "/api/v1/label/i/values", url.Values{"start": {"0"}, "end": {"2"}}, "X-Scope-OrgID: a")
+	check(t, code, body, 422, "tenant a", "--query.max-memory")
 	if q.opts.Memory.Free() != q.opts.Memory.Total() {
 		t.Error(q.opts.Memory.Holders(), header)
 	}

@@ -193,6 +193,9 @@ func (w *answerWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter
 // Unwrap gives http.ResponseController the writer below.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// maxReplicaLabels is how many labels a request may name for dedup: each is looked for in every series.
+const maxReplicaLabels = 100
+
 // parseParams reads the parameters that Thanos's API has beyond Prometheus's.
 func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	if err := r.ParseForm(); err != nil {
@@ -206,7 +209,9 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	if path == "/read" {
 		p.partial = false // its answer has no room for a warning
 	}
-	if names := r.Form["replicaLabels[]"]; len(names) > 0 {
+	if names := r.Form["replicaLabels[]"]; len(names) > maxReplicaLabels {
+		return nil, errs.E(errs.TooLarge, "replicaLabels[] has %d names, and may have %d", len(names), maxReplicaLabels)
+	} else if len(names) > 0 {
 		p.replicaLabels = names
 	}
 	dedup, err := formBool(r, "dedup", true)

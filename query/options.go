@@ -97,7 +97,7 @@ func DefaultOptions() Options {
 		PartialResponse: true,
 		MaxConcurrent:   20,
 		MaxTenants:      100,
-		MemoryWait:      10 * time.Second,
+		MemoryWait:      30 * time.Second,
 		Timeout:         2 * time.Minute,
 		LookbackDelta:   5 * time.Minute,
 		MaxSamples:      50_000_000,

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
@@ -122,6 +123,9 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 	for i, g := range plan.groups {
 		wg.Go(func() {
 			found, w, err := q.groupLabels(ctx, g, watch.calls[i], col, ask)
+			if err == nil && p.request != nil {
+				err = p.request.Grow(stringBytes(found))
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && failed == nil {
@@ -147,6 +151,15 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 	}
 	slices.Sort(warnings)
 	return all, slices.Compact(warnings), err
+}
+
+// stringBytes is what names or values take in memory, and once more in an answer.
+func stringBytes(all []string) int64 {
+	size := int64(len(all)) * int64(unsafe.Sizeof(""))
+	for _, s := range all {
+		size += int64(len(s))
+	}
+	return 2 * size
 }
 
 func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collector, ask askLabels) ([]string, series.Warnings, error) {
