@@ -53,6 +53,9 @@ type engine struct {
 	m       *metrics
 }
 
+// mostLabelBytes is more than any query can have for each sample; what is reserved does not overflow.
+const mostLabelBytes = 1 << 30
+
 // subqueryStep is the step of subqueries that name none.
 const subqueryStep = time.Minute
 
@@ -123,7 +126,7 @@ func (e *engine) query(prepare func(promql.QueryEngine) (promql.Query, error)) (
 	}
 	return &boundedQuery{
 		Query: q, e: e, prepare: prepare, steps: expr.Steps(q.Statement(), subqueryStep),
-		each: sampleBytes + int64(expr.LabelBytes(q.Statement())),
+		each: sampleBytes + min(int64(expr.LabelBytes(q.Statement())), mostLabelBytes),
 	}, nil
 }
 
@@ -138,6 +141,7 @@ type boundedQuery struct {
 	mu     sync.Mutex // guards what follows
 	cancel context.CancelFunc
 	lease  *memory.Lease
+	closed bool
 }
 
 // begin opens the lease of a query, whose context ends with it.
@@ -182,7 +186,6 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		if !errors.As(res.Err, &tooMany) {
 			return q.settled(ctx, res, lease)
 		}
-		q.Query.Close()
 		if at++; at == len(q.e.levels) {
 			return &promql.Result{Err: q.e.tooMany(id, n), Warnings: res.Warnings}
 		}
@@ -241,11 +244,16 @@ func (q *boundedQuery) Cancel() {
 	}
 }
 
-// Close implements promql.Query. The result must not be used afterwards.
+// Close implements promql.Query. The result must not be used afterwards. It is idempotent: what the engine gets back twice it
+// hands to two queries.
 func (q *boundedQuery) Close() {
-	q.Query.Close()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.closed = true
+	q.Query.Close()
 	if q.lease != nil {
 		q.lease.Close()
 	}

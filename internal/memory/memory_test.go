@@ -192,7 +192,7 @@ func TestPlaces(t *testing.T) {
 			leave = append(leave, l)
 		}
 		var got []string
-		var mu sync.Mutex // guards got
+		var mu sync.Mutex // guards got, leave among those who enter
 		enter := func(id tenant.ID) {
 			go func() {
 				l, err := p.Enter(t.Context(), id)
@@ -215,15 +215,16 @@ func TestPlaces(t *testing.T) {
 		if s := strings.Join(got, " "); s != "a exhausted b" {
 			t.Fatal(s)
 		}
-		leave[0]()
-		leave[0]() // again: nothing
+		first := leave[0]
+		first()
+		first() // again: nothing
 		synctest.Wait()
 		if s := strings.Join(got, " "); s != "a exhausted b c" {
 			t.Fatal(s, "want c, who has no place yet, before a, who waits for longer")
 		}
 		for len(leave) > 0 {
-			leave[0]()
-			leave = leave[1:]
+			first, leave = leave[0], leave[1:]
+			first()
 			synctest.Wait()
 		}
 		if s := strings.Join(got, " "); s != "a exhausted b c"+strings.Repeat(" a", 8) || p.Used() != 0 || len(p.held)+len(p.queued)+len(p.waiting) != 0 {
