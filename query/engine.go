@@ -36,8 +36,11 @@ const (
 	steps = 8
 	// leastAllowance is the smallest number of samples that is worth an attempt.
 	leastAllowance = 10_000
+	// selectShare is the part of what one request may hold that is kept for its selections.
+	selectShare = 8
 	// firstShare is the part of the free memory that a query may begin with: the more is free, the fewer attempts it takes.
-	firstShare = 16
+	// Where nothing else runs, it is enough for the second largest allowance.
+	firstShare = 8
 )
 
 // engine runs queries by Prometheus's engine. That one bounds the samples that a query holds by a number that it was made
@@ -84,7 +87,8 @@ func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser e
 		owner:  opts.Memory.Owner("engine", opts.MemoryWait), free: opts.Memory.Free,
 		limit: opts.MaxSamples, timeout: opts.Timeout, m: m,
 	}
-	for _, n := range allowances(opts.MaxSamples, memory.Most(opts.Memory.Total())) {
+	most := memory.Most(opts.Memory.Total())
+	for _, n := range allowances(opts.MaxSamples, most-most/selectShare) {
 		e.levels = append(e.levels, level{n, promql.NewEngine(promql.EngineOpts{
 			Logger: log, Reg: wrapped(reg, n), Parser: parser,
 			MaxSamples: n, Timeout: opts.Timeout, LookbackDelta: opts.LookbackDelta,

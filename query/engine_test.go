@@ -61,8 +61,8 @@ func TestQueryRunsAgain(t *testing.T) {
 	opts := bounded(200 << 20)
 	opts.MaxSeries = 1
 	q := open(t, opts, e)
-	query, res := execute(t, q, "a", `sum_over_time(m[1d:1s] offset -12h) + on () group_left () sum_over_time(vector(1)[1d:1s])`)
-	if v, err := res.Vector(); err != nil || len(v) != 1 || v[0].F != 300*3+86400 {
+	query, res := execute(t, q, "a", `sum_over_time(m[1d:1s] offset -12h) + on () group_left () sum_over_time(vector(1)[3d:1s])`)
+	if v, err := res.Vector(); err != nil || len(v) != 1 || v[0].F != 300*3+3*86400 {
 		t.Fatal(res)
 	}
 	if n := testutil.ToFloat64(q.m.retried); n != 1 {
