@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,20 +115,20 @@ func TestRemoteReadIsBounded(t *testing.T) {
 // TestTenantsPerQuery: a header that names too many tenants is refused before anything is done for any of them.
 func TestTenantsPerQuery(t *testing.T) {
 	e, m := receiver("r", map[tenant.ID][]sourcetest.Series{"a": {oneSample(1, "__name__", "up")}})
-	asked := 0
-	m.Fail = func() error { asked++; return nil }
+	var asked atomic.Int64
+	m.Fail = func() error { asked.Add(1); return nil }
 	opts := DefaultOptions()
 	opts.MaxTenants = 3
 	q := open(t, opts, e)
-	asked = 0
+	asked.Store(0)
 	for _, header := range []string{"a|b|c|d", strings.Repeat("a|", 63_750) + "a"} {
 		for _, path := range []string{"/query", "/query_range", "/series", "/labels", "/label/a/values", "/query_exemplars", "/metadata", "/status/buildinfo"} {
 			code, body, _ := get(t, q, "/api/v1"+path, form("query", "up", "match[]", "up", "start", "0", "end", "1", "step", "1"), "X-Scope-OrgID: "+header)
 			check(t, code, body, 422, "--query.max-tenants")
 		}
 	}
-	if asked != 0 {
-		t.Errorf("sources were asked %d times", asked)
+	if n := asked.Load(); n != 0 {
+		t.Errorf("sources were asked %d times", n)
 	}
 	code, body, _ := get(t, q, "/api/v1/query", form("query", "up", "time", "1"), "X-Scope-OrgID: a|b|c")
 	check(t, code, body, 200, `"1"`)
