@@ -18,6 +18,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -26,6 +27,37 @@ const (
 	apiPrefix   = "/api/v1"
 	mimirPrefix = "/prometheus"
 )
+
+// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir, each path with its class: no path is covered
+// by that of another, so that none gets another's class by being spelt in another way.
+func (q *Querier) Routes() []httpx.Route {
+	var routes []httpx.Route
+	for _, prefix := range []string{apiPrefix, mimirPrefix + apiPrefix} {
+		for class, paths := range apiPaths {
+			for _, path := range paths {
+				routes = append(routes, httpx.Route{Pattern: prefix + path, Class: class, Handler: q.Handler()})
+			}
+		}
+	}
+	return routes
+}
+
+// apiPaths are the paths that the API has, below its prefix. What tells of the process and not of series is for operators,
+// but for its version, by which clients find out what they can ask.
+var apiPaths = map[httpx.Class][]string{
+	httpx.Tenant: {
+		"/query", "/query_range", "/query_exemplars", "/format_query", "/parse_query", "/labels", "/label/{name}/values",
+		"/series", "/metadata", "/stores", "/read", "/alerts", "/rules", "/alertmanagers", "/scrape_pools",
+		"/scrape_pools/config", "/targets", "/targets/metadata", "/targets/relabel_steps", "/notifications",
+		"/notifications/live", "/features", "/openapi.yaml", "/status/buildinfo", "/search/metric_names",
+		"/search/label_names", "/search/label_values",
+	},
+	httpx.Operator: {
+		"/status/config", "/status/flags", "/status/runtimeinfo", "/status/tsdb", "/status/tsdb/blocks",
+		"/status/walreplay", "/status/self_metrics", "/admin/tsdb/delete_series", "/admin/tsdb/clean_tombstones",
+		"/admin/tsdb/snapshot",
+	},
+}
 
 // Handler serves the query API, to be mounted at /api/v1/ and /prometheus/api/v1/. Paths it does not know are 404.
 func (q *Querier) Handler() http.Handler {
@@ -308,20 +340,34 @@ type storeStatus struct {
 	MaxTime   int64           `json:"maxTime"`
 }
 
-func (q *Querier) handleStores(w http.ResponseWriter, _ *http.Request) {
+func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
+	grant := tenant.GrantFrom(r.Context())
 	byRole := map[string][]storeStatus{}
 	for _, m := range q.view.Load().members {
-		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: m.info.Labels, MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
-		if s.LabelSets == nil {
-			s.LabelSets = []labels.Labels{}
-		}
+		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant), MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
 		if m.err != nil {
-			text := m.err.Error()
+			text := "no answer; operators see why"
+			if grant.Operator() {
+				text = m.err.Error()
+			}
 			s.LastError = &text
 		}
 		byRole[m.role()] = append(byRole[m.role()], s)
 	}
 	writeData(w, byRole)
+}
+
+// visible are the label sets, which describe streams, of tenants that a user may know of. Streams without a tenant are the
+// default tenant's.
+func (q *Querier) visible(sets []labels.Labels, g *tenant.Grant) []labels.Labels {
+	seen := []labels.Labels{}
+	for _, set := range sets {
+		id := tenant.ID(cmp.Or(set.Get(q.opts.TenantLabel), string(cmp.Or(q.opts.Tenant.Default, tenant.Default))))
+		if g.Sees(id) {
+			seen = append(seen, set)
+		}
+	}
+	return seen
 }
 
 func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {

@@ -56,7 +56,7 @@ func (w *Web) serveState(rw http.ResponseWriter, r *http.Request) {
 		state.RemoteWriteURL = w.opts.RemoteWriteURL(r)
 	}
 	if w.opts.Parts != nil {
-		state.Parts = append(state.Parts, w.opts.Parts()...)
+		state.Parts = append(state.Parts, w.opts.Parts(r)...)
 	}
 	rw.Header().Set("Content-Type", "application/json")
 	rw.Header().Set("Cache-Control", "no-store")

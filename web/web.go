@@ -30,8 +30,8 @@ type Options struct {
 	// RemoteWriteURL is where a Prometheus sends samples, as the sender of the request reaches this process; nil = this
 	// process takes none.
 	RemoteWriteURL func(*http.Request) string
-	// Parts are the process's parts now. It answers at once.
-	Parts func() []Part
+	// Parts are the process's parts now, as the sender of the request may see them. It answers at once.
+	Parts func(*http.Request) []Part
 }
 
 // Web serves the page.

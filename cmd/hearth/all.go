@@ -57,12 +57,11 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.auth.build(p); err != nil {
+		if err := f.http.buildAuth(p, f.route.tenancy.certificate, asking.tenancy.certificate); err != nil {
 			return err
 		}
 		server := f.http.buildBare(p)
-		p.addHTTP("http", server)
-		mountLimits(p, server, limits)
+		server.Add(limits.route())
 		b, err := bkt.build(p, filepath.Join(dir, "bucket"), f.where.gossips())
 		if err != nil {
 			return err
@@ -111,10 +110,10 @@ func allCommand(app *kingpin.Application) setup {
 		if err := f.mount(p, server, d.Handler(), d); err != nil {
 			return err
 		}
-		mountQuery(p, server, q)
-		mountPage(p, server, writeURL)
-		storage.mountAdmin(p, server, r)
-		cl.mount(p, server)
+		server.Add(q.Routes()...)
+		server.Add(p.page(writeURL))
+		server.Add(storage.adminRoutes(r)...)
+		server.Add(cl.routes()...)
 		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/secret"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring"
@@ -137,9 +138,9 @@ type place struct {
 
 // join adds the source of the ring: gossip, a hashring file, or nothing.
 func (f *clusterFlags) join(p *process, c *cluster, r place) error {
-	if f.hashrings.file != "" && f.hashrings.text != "" { // as in Thanos
+	if f.hashrings.file != "" && f.hashrings.text.Reveal() != "" { // as in Thanos
 		p.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
-		f.hashrings.text = ""
+		f.hashrings.text = secret.Text{}
 	}
 	hashrings, err := f.hashrings.read()
 	if err != nil {
@@ -221,12 +222,17 @@ func (c *cluster) membership(id tenant.ID) query.Membership {
 	}
 }
 
-// mount serves the ring's pages where there is one.
-func (c *cluster) mount(p *process, s *httpx.Server) {
+// routes are the ring's pages, where there is one.
+func (c *cluster) routes() []httpx.Route {
 	if !c.gossips {
-		return
+		return nil
 	}
-	s.Handle("/ring", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleRing(w, r) })))
-	s.Handle("/ring/forget", p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleForget(w, r) })))
-	s.Handle("/memberlist", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.gossip.HandleMemberlist(w, r) })))
+	route := func(path string, f func(*gossip.Gossip, http.ResponseWriter, *http.Request)) httpx.Route {
+		return httpx.Route{Pattern: path, Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(c.gossip, w, r) })}
+	}
+	return []httpx.Route{
+		route("/ring", (*gossip.Gossip).HandleRing),
+		route("/ring/forget", (*gossip.Gossip).HandleForget),
+		route("/memberlist", (*gossip.Gossip).HandleMemberlist),
+	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // withConfigFile puts the flags of --config.file (or HEARTH_CONFIG_FILE) behind the arguments. Flags that the command
@@ -26,7 +28,7 @@ func withConfigFile(app *kingpin.Application, args []string) ([]string, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(raw, &doc); err != nil {
-		return nil, fmt.Errorf("--config.file %s: %w", path, err)
+		return nil, fmt.Errorf("--config.file %s: %w", path, secret.Scrub(raw, err))
 	}
 	if len(doc.Content) == 0 {
 		return args, nil

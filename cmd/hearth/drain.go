@@ -55,7 +55,7 @@ func (f *drainFlags) add(p *process, m draining, refuse bool) error {
 		if f.onStop {
 			return fmt.Errorf("--drain-on-stop: %w", err)
 		}
-		m.server.Handle("/ring/drain", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) }))
+		m.server.Add(drainRoute(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) }))
 		return nil
 	}
 	f.opts.Refuse = refuse
@@ -67,8 +67,12 @@ func (f *drainFlags) add(p *process, m draining, refuse bool) error {
 	if f.onStop {
 		p.drain = d.Begin
 	}
-	m.server.Handle("/ring/drain", p.operators(http.HandlerFunc(d.HandleDrain)))
+	m.server.Add(drainRoute(d.HandleDrain))
 	return nil
+}
+
+func drainRoute(h http.HandlerFunc) httpx.Route {
+	return httpx.Route{Pattern: "/ring/drain", Class: httpx.Operator, Handler: h}
 }
 
 // gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it starts.

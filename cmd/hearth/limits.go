@@ -67,8 +67,8 @@ func (f *limitFlags) build(p *process, c *cluster, base tenant.Limits, localEndp
 		return nil, err
 	}
 	f.opts.Base, f.opts.ReplicationFactor, f.opts.ThanosFile = *table.Defaults, c.rf, f.thanos.file
-	if f.thanos.text != "" {
-		f.opts.ThanosContent = []byte(f.thanos.text)
+	if text := f.thanos.text.Reveal(); text != "" {
+		f.opts.ThanosContent = []byte(text)
 	}
 	o, err := overrides.New(p.log, p.reg, f.opts)
 	if err != nil {
@@ -107,9 +107,9 @@ type limitsAnswer struct {
 	Fault    string                       `json:"fault,omitempty"`
 }
 
-// mountLimits serves the limits in force, all of them or with ?tenant= one tenant's.
-func mountLimits(p *process, s *httpx.Server, o *tenantLimits) {
-	s.Handle("/api/v1/status/limits", p.onlyOperators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// route serves the limits in force, all of them or with ?tenant= one tenant's.
+func (l *tenantLimits) route() httpx.Route {
+	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: limits are set in --runtime-config.file", r.Method))
@@ -121,14 +121,15 @@ func mountLimits(p *process, s *httpx.Server, o *tenantLimits) {
 				httpx.WriteError(w, r, err)
 				return
 			}
-			httpx.WriteData(w, o.Of(id))
+			httpx.WriteData(w, l.Of(id))
 			return
 		}
-		t, status := o.Table(), o.Status()
+		t, status := l.Table(), l.Status()
 		answer := limitsAnswer{Defaults: t.Defaults, Tenants: t.Tenants, Valid: status.OK, Since: status.At.UTC()}
 		if status.Err != nil {
 			answer.Fault = status.Err.Error()
 		}
 		httpx.WriteData(w, answer)
-	})))
+	}
+	return httpx.Route{Pattern: "/api/v1/status/limits", Class: httpx.Operator, Early: true, Handler: httpx.HandlerFunc(handler)}
 }

@@ -6,12 +6,13 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -21,7 +22,9 @@ import (
 
 // httpFlags are the main HTTP port's, the same for every role.
 type httpFlags struct {
-	opts httpx.Options
+	opts      httpx.Options
+	config    string // file
+	usersFile string
 }
 
 func (f *httpFlags) bind(c *kingpin.CmdClause) {
@@ -29,22 +32,44 @@ func (f *httpFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").Default(f.opts.Address).StringVar(&f.opts.Address)
 	durationFlag(c, "http-grace-period", "How long a stop waits for HTTP requests under way.", &f.opts.GracePeriod)
 	c.Flag("http.config", "File with TLS and basic auth for the HTTP port, in Prometheus's web.config.file format. Read again when it changes.").
-		PlaceHolder("FILE").StringVar(&f.opts.WebConfigFile)
+		PlaceHolder("FILE").StringVar(&f.config)
+	c.Flag("http.max-connections", "Connections that may be open on a port that speaks HTTP, at most; 0 = no bound. One client address never gets all of them.").
+		Default(strconv.Itoa(f.opts.MaxConnections)).IntVar(&f.opts.MaxConnections)
+	c.Flag("auth.tenants-file", "YAML file of users: the tenants that each may write and read, and who is an operator. Users come with a password (basic_auth_users of --http.config) or a bearer token. Read again when it changes.").
+		PlaceHolder("FILE").StringVar(&f.usersFile)
 }
 
-// buildBare makes the server for a role whose API answers /api/v1/status itself.
+// buildAuth makes the process tell users apart, as far as the flags say so. It goes before all that listens. Files that are
+// not valid keep the process from starting. certificates are the fields of client certificates that name tenants.
+func (f *httpFlags) buildAuth(p *process, certificates ...string) error {
+	if f.usersFile == "" && f.config == "" && strings.Join(certificates, "") == "" {
+		return nil
+	}
+	a := httpx.NewAuth(p.log, p.reg, httpx.AuthOptions{UsersFile: f.usersFile, WebConfigFile: f.config, CertificateFields: certificates, Interval: 5 * time.Second})
+	if err := a.Reload(); err != nil {
+		return fmt.Errorf("--auth.tenants-file, --http.config: %w", err)
+	}
+	p.auth = a
+	p.addPart("users", a.Open, a.Close, nil)
+	p.onReload(a.Reload)
+	return nil
+}
+
+// buildBare adds the server for a role whose API answers /api/v1/status itself.
 func (f *httpFlags) buildBare(p *process) *httpx.Server {
+	f.opts.Auth, f.opts.WebConfig, f.opts.Started = p.auth, f.config != "", p.serving
 	s := httpx.New(p.log, p.reg, f.opts)
-	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
-	p.mountReload(s)
+	s.Add(httpx.Probes(p.health)...)
+	s.Add(httpx.Metrics(p.log, p.reg), p.reloadRoute())
+	s.Add(httpx.Profiles(p.commandLine)...)
+	p.addHTTP("http", s)
 	return s
 }
 
-// build makes the server with the endpoints that every role has. retention is for /api/v1/status/runtimeinfo.
+// build adds the server with the endpoints that every role has. retention is for /api/v1/status/runtimeinfo.
 func (f *httpFlags) build(p *process, retention string) *httpx.Server {
-	s := httpx.New(p.log, p.reg, f.opts)
-	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg, Status: p.status(retention)})
-	p.mountReload(s)
+	s := f.buildBare(p)
+	s.Add(httpx.StatusRoutes(p.status(retention))...)
 	return s
 }
 
@@ -61,21 +86,27 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "remote-write.server-tls", "the remote-write port", &f.opts.TLS)
 }
 
-// build makes the server for writes; it has the probes as well.
-func (f *writeFlags) build(p *process) *httpx.Server {
-	if p.auth == nil {
+// build adds the server for writes; it has the probes as well, and nothing else. connections is their bound.
+func (f *writeFlags) build(p *process, connections int) *httpx.Server {
+	if !p.auth.TellsApart() {
 		p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
 	}
+	f.opts.Auth, f.opts.Started, f.opts.MaxConnections = p.auth, p.serving, connections
 	s := httpx.New(p.log, p.reg, f.opts)
-	s.Mount(httpx.Endpoints{Health: p.health, Gatherer: p.reg})
+	s.Add(httpx.Probes(p.health)...)
+	p.addHTTP("remote-write", s)
 	return s
 }
 
-// mountWrite serves remote write on the paths of Thanos, Prometheus and Mimir.
-func mountWrite(s *httpx.Server, write http.Handler) {
+// writeRoutes are remote write on the paths of Thanos, Prometheus and Mimir, and OTLP metrics on theirs.
+func writeRoutes(write, otlp http.Handler) (routes []httpx.Route) {
 	for _, path := range []string{"/api/v1/receive", "/api/v1/write", "/api/v1/push"} {
-		s.Handle(path, write)
+		routes = append(routes, httpx.Route{Pattern: path, Class: httpx.Tenant, Handler: write})
 	}
+	for _, path := range []string{"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"} {
+		routes = append(routes, httpx.Route{Pattern: path, Class: httpx.Tenant, Handler: otlp})
+	}
+	return routes
 }
 
 // grpcFlags are the gRPC port's.
@@ -239,18 +270,6 @@ func (f *clientFlags) settle() error {
 func (p *process) addHTTP(name string, s *httpx.Server) {
 	p.group.Add(name, s.Open, s.Close)
 	p.listeners = append(p.listeners, s)
-}
-
-// gate refuses requests until every part is open.
-func (p *process) gate(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-p.serving:
-			h.ServeHTTP(w, r)
-		default:
-			httpx.WriteError(w, r, errs.E(errs.Unavailable, "hearth is starting"))
-		}
-	})
 }
 
 // notReady is the readiness of a part until the process has opened it.

@@ -6,7 +6,6 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/hearth-metrics/hearth/distributor"
-	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/wire/otlp"
 )
 
@@ -40,11 +39,4 @@ func (f *otlpFlags) handler(d *distributor.Distributor) (http.Handler, error) {
 		return nil, err
 	}
 	return d.OTLPHandler(t), nil
-}
-
-// mountOTLP serves OTLP metrics on the paths of Thanos, Prometheus and Mimir.
-func mountOTLP(s *httpx.Server, handler http.Handler) {
-	for _, path := range []string{"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"} {
-		s.Handle(path, handler)
-	}
 }

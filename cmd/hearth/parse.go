@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,6 +20,9 @@ func explain(app *kingpin.Application, args, all []string, err error) error {
 		if word, ok := strings.CutPrefix(parseErr.Error(), "unexpected "); ok {
 			if app.GetCommand(word) != nil {
 				return fmt.Errorf("the command goes first: hearth %s --flag", word)
+			}
+			if strings.ContainsAny(word, " \n:={") { // a part of a configuration, of which it may be the secret
+				return errors.New("unexpected argument, of several words: neither a command nor a flag; is a value quoted as one argument, and its flag spelt right?")
 			}
 			return fmt.Errorf("unexpected argument %q: neither a command nor a flag", word)
 		}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -20,18 +21,21 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/run"
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // process is what all roles share: the log, the metrics, the readiness, the listeners, and the parts in their order.
 type process struct {
 	role   string            // the command
-	flags  map[string]string // as they were parsed, by name
+	flags  map[string]string // as they were parsed, by name; for showing, without secrets
 	log    *slog.Logger
 	reg    *prometheus.Registry
 	health *httpx.Health
 	stdout io.Writer
 	start  time.Time
 	group  run.Group
+
+	commandLine []string // as it may be shown: the command, and the flags that are not at their default, wherever they are from
 
 	listeners []*httpx.Server
 	serving   chan struct{} // closed once every part is open
@@ -61,7 +65,7 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 	}
 	ctx, end := context.WithCancel(context.Background())
 	return &process{
-		ctx: ctx, end: end, role: command, flags: flags, log: log, reg: reg,
+		ctx: ctx, end: end, role: command, flags: flags, commandLine: commandLineOf(app, command), log: log, reg: reg,
 		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}),
 	}
 }
@@ -132,13 +136,25 @@ func (p *process) lastReload() (ok bool, at time.Time) {
 	return p.reloaded()
 }
 
-// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command.
+// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command, as they may be shown: a value
+// that is a secret is of a type that does not print it.
 func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 	values := map[string]string{}
 	for _, f := range flagModels(app, command) {
-		values[f.Name] = f.Value.String()
+		values[f.Name] = secret.URLs(f.Value.String())
 	}
 	return values
+}
+
+// commandLineOf is the command line that would give the flags the values that they have.
+func commandLineOf(app *kingpin.Application, command string) []string {
+	line := []string{app.Name, command}
+	for _, f := range flagModels(app, command) {
+		if v := secret.URLs(f.Value.String()); v != "" && v != strings.Join(f.Default, ",") {
+			line = append(line, "--"+f.Name+"="+v)
+		}
+	}
+	return line
 }
 
 // setMemoryLimit makes the garbage collector respect a container's memory, unless GOMEMLIMIT says otherwise.

@@ -22,7 +22,6 @@ type queryFlags struct {
 	opts      query.Options
 	endpoints endpointFlags
 	tenancy   tenancyFlags
-	auth      authFlags
 }
 
 // bind adds the flags; naming says whether those that name tenants are not yet bound by another part.
@@ -51,7 +50,6 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)
 		durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of the clock a sample may be when receivers take it: what they are set to.", &f.opts.Future)
 		tenantFlags(c, &f.tenancy.header, &f.tenancy.fallback)
-		f.auth.bind(c)
 	}
 }
 
@@ -76,17 +74,11 @@ func (f *queryFlags) build(p *process, c *cluster, list *endpoints, mem *memory.
 	return q, nil
 }
 
-// mountQuery serves the Prometheus API on the paths of Prometheus and of Mimir.
-func mountQuery(p *process, s *httpx.Server, q *query.Querier) {
-	api := p.tenants(q.Handler())
-	s.Handle("/api/v1/", api)
-	s.Handle("/prometheus/api/v1/", http.StripPrefix("/prometheus", api))
-}
-
-// mountPage serves the page that people look at. writeURL is where to send samples, nil where none are taken.
-func mountPage(p *process, s *httpx.Server, writeURL func(*http.Request) string) {
+// page is the page that people look at. writeURL is where to send samples, nil where none are taken. All of it is open: it
+// holds nothing of tenants, and what it shows it asks of routes that have their own class.
+func (p *process) page(writeURL func(*http.Request) string) httpx.Route {
 	page := web.New(web.Options{Version: version.Version, RemoteWriteURL: writeURL, Parts: p.parts})
-	s.Handle("/", page.Handler())
+	return httpx.Route{Pattern: "/", Class: httpx.Open, Early: true, Handler: page.Handler()}
 }
 
 // writeURL is where the sender of r reaches this process's remote write.
@@ -98,10 +90,10 @@ func writeURL(r *http.Request) string {
 	return scheme + "://" + r.Host + "/api/v1/receive"
 }
 
-// parts are the process's parts as the page shows them.
-func (p *process) parts() []web.Part {
+// parts are the process's parts as the page shows them to the sender of r.
+func (p *process) parts(r *http.Request) []web.Part {
 	var parts []web.Part
-	for _, s := range p.health.States() {
+	for _, s := range p.health.StatesFor(r) {
 		part := web.Part{Name: s.Name, State: "ready"}
 		if s.Err != nil {
 			part.State, part.Detail = "not ready", s.Err.Error()
@@ -140,7 +132,7 @@ func queryCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.auth.build(p); err != nil {
+		if err := h.buildAuth(p, f.tenancy.certificate); err != nil {
 			return err
 		}
 		base := tenant.DefaultLimits()
@@ -151,8 +143,7 @@ func queryCommand(app *kingpin.Application) setup {
 		}
 		f.opts.Window, f.opts.Retention = limits.Table().Longest()
 		server := h.buildBare(p)
-		p.addHTTP("http", server)
-		mountLimits(p, server, limits)
+		server.Add(limits.route())
 		s, err := grpc.build(p)
 		if err != nil {
 			return err
@@ -164,9 +155,9 @@ func queryCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		mountQuery(p, server, q)
-		mountPage(p, server, nil)
-		cl.mount(p, server)
+		server.Add(q.Routes()...)
+		server.Add(p.page(nil))
+		server.Add(cl.routes()...)
 		return visible.register(s, map[string]series.Source{"query": q}, nil, f.opts.TenantLabel)
 	}
 }

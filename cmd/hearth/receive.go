@@ -81,11 +81,12 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 	return r, nil
 }
 
-// mountAdmin serves what operators ask of a member.
-func (f *storageFlags) mountAdmin(p *process, server *httpx.Server, r *receive.Receiver) {
-	if !f.noAdmin {
-		server.Handle("/api/v1/admin/flush", p.operators(http.HandlerFunc(r.HandleFlush)))
+// adminRoutes are what operators ask of a member.
+func (f *storageFlags) adminRoutes(r *receive.Receiver) []httpx.Route {
+	if f.noAdmin {
+		return nil
 	}
+	return []httpx.Route{{Pattern: "/api/v1/admin/flush", Class: httpx.Operator, Handler: http.HandlerFunc(r.HandleFlush)}}
 }
 
 // routeFlags are what a process that takes remote write needs.
@@ -169,7 +170,6 @@ type routing struct {
 	where  clusterFlags
 	route  routeFlags
 	limits limitFlags
-	auth   authFlags
 }
 
 func (f *routing) bind(c *kingpin.CmdClause) {
@@ -181,7 +181,6 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.where.bindWriting(c)
 	f.route.bind(c)
 	f.limits.bind(c)
-	f.auth.bind(c)
 	acceptIdle(c, receiveIdle)
 }
 
@@ -191,12 +190,10 @@ func (f *routing) mount(p *process, server *httpx.Server, write http.Handler, d 
 	if err != nil {
 		return err
 	}
-	own := f.write.build(p)
+	own := f.write.build(p, f.http.opts.MaxConnections)
 	for _, s := range []*httpx.Server{server, own} {
-		mountWrite(s, p.tenants(write))
-		mountOTLP(s, p.tenants(otlp))
+		s.Add(writeRoutes(write, otlp)...)
 	}
-	p.addHTTP("remote-write", own)
 	return nil
 }
 
@@ -236,12 +233,11 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		if err := f.auth.build(p); err != nil {
+		if err := f.http.buildAuth(p, f.route.tenancy.certificate); err != nil {
 			return err
 		}
 		server := f.http.build(p, storage.tsdb.Retention.String())
-		p.addHTTP("http", server)
-		mountLimits(p, server, limits)
+		server.Add(limits.route())
 		b, err := bkt.build(p, "", f.where.gossips())
 		if err != nil {
 			return err
@@ -272,8 +268,8 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err := f.mount(p, server, write, d); err != nil {
 			return err
 		}
-		storage.mountAdmin(p, server, r)
-		cl.mount(p, server)
+		server.Add(storage.adminRoutes(r)...)
+		server.Add(cl.routes()...)
 		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
 			return err
 		}
@@ -305,12 +301,11 @@ func (f *routing) distribute(p *process, grpc *grpcFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.auth.build(p); err != nil {
+	if err := f.http.buildAuth(p, f.route.tenancy.certificate); err != nil {
 		return err
 	}
 	server := f.http.build(p, "")
-	p.addHTTP("http", server)
-	mountLimits(p, server, limits)
+	server.Add(limits.route())
 	peers := newClients(p, f.client.opts, cl)
 	s, err := grpc.build(p)
 	if err != nil {
@@ -327,7 +322,7 @@ func (f *routing) distribute(p *process, grpc *grpcFlags) error {
 	if err := f.mount(p, server, d.Handler(), d); err != nil {
 		return err
 	}
-	cl.mount(p, server)
+	server.Add(cl.routes()...)
 	return nil
 }
 

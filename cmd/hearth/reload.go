@@ -39,9 +39,9 @@ func (p *process) reloadAt(signals <-chan os.Signal) {
 	}
 }
 
-// mountReload serves POST /-/reload (and PUT, as Prometheus does).
-func (p *process) mountReload(s *httpx.Server) {
-	s.Handle("/-/reload", p.operators(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// reloadRoute serves POST /-/reload (and PUT, as Prometheus does).
+func (p *process) reloadRoute() httpx.Route {
+	return httpx.Route{Pattern: "/-/reload", Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost && r.Method != http.MethodPut {
 			w.Header().Set("Allow", "POST, PUT")
 			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: reload with POST", r.Method))
@@ -52,5 +52,5 @@ func (p *process) mountReload(s *httpx.Server) {
 			return
 		}
 		w.WriteHeader(http.StatusOK)
-	})))
+	})}
 }

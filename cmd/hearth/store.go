@@ -89,8 +89,10 @@ func storeCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		if err := http.buildAuth(p); err != nil {
+			return err
+		}
 		server := http.build(p, "")
-		p.addHTTP("http", server)
 		b, err := bkt.build(p, "", where.gossips())
 		if err != nil {
 			return err
@@ -108,7 +110,7 @@ func storeCommand(app *kingpin.Application) setup {
 			return err
 		}
 		rpc.RegisterServed(s, g)
-		cl.mount(p, server)
+		server.Add(cl.routes()...)
 		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil, gateway.opts.TenantLabel); err != nil {
 			return err
 		}

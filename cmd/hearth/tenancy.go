@@ -2,12 +2,9 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -37,40 +34,4 @@ func (f *tenancyFlags) resolver() (tenant.Resolver, error) {
 		return tenant.Resolver{}, fmt.Errorf("--receive.default-tenant-id: %w", err)
 	}
 	return tenant.Resolver{Header: f.header, Default: id, Certificate: f.certificate}, nil
-}
-
-// authFlags say who may use which tenants.
-type authFlags struct{ usersFile string }
-
-func (f *authFlags) bind(c *kingpin.CmdClause) {
-	c.Flag("auth.tenants-file", "YAML file of users and the tenants that each may write and read. Users come with a password (basic_auth_users of --http.config) or a bearer token. Read again when it changes.").
-		PlaceHolder("FILE").StringVar(&f.usersFile)
-}
-
-// build makes the process tell users apart, if the flags say so. Files that are not valid keep it from starting.
-func (f *authFlags) build(p *process) error {
-	if f.usersFile == "" {
-		return nil
-	}
-	a := httpx.NewAuth(p.log, p.reg, httpx.AuthOptions{UsersFile: f.usersFile, PasswordsFile: p.flags["http.config"], Interval: 5 * time.Second})
-	if err := a.Reload(); err != nil {
-		return fmt.Errorf("--auth.tenants-file: %w", err)
-	}
-	p.auth = a
-	p.addPart("users", a.Open, a.Close, nil)
-	p.onReload(a.Reload)
-	return nil
-}
-
-// tenants lets known users pass to h, which is about the tenants that its requests name, once every part is open.
-func (p *process) tenants(h http.Handler) http.Handler {
-	return p.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.auth.Tenants(h).ServeHTTP(w, r) }))
-}
-
-// operators lets users pass to h that may use all tenants, once every part is open.
-func (p *process) operators(h http.Handler) http.Handler { return p.gate(p.onlyOperators(h)) }
-
-// onlyOperators is operators for what answers before every part is open.
-func (p *process) onlyOperators(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.auth.Operators(h).ServeHTTP(w, r) })
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // idleFlag is a flag of Thanos that is accepted and does nothing here.
@@ -17,8 +19,9 @@ type idleFlag struct {
 type idleKind uint8
 
 const (
-	idleText idleKind = iota // any value
-	idleBool                 // none: --name and --no-name
+	idleText   idleKind = iota // any value
+	idleBool                   // none: --name and --no-name
+	idleSecret                 // text that may hold a secret
 )
 
 const (
@@ -32,9 +35,9 @@ const (
 
 // commonIdle are those of every role.
 var commonIdle = []idleFlag{
-	{"tracing.config", idleText, noSpans},
+	{"tracing.config", idleSecret, noSpans},
 	{"tracing.config-file", idleText, noSpans},
-	{"request.logging-config", idleText, noLog},
+	{"request.logging-config", idleSecret, noLog},
 	{"request.logging-config-file", idleText, noLog},
 }
 
@@ -65,9 +68,12 @@ type flagger interface {
 func acceptIdle(c flagger, table []idleFlag) {
 	for _, f := range table {
 		clause := c.Flag(f.name, "No effect: "+f.reason+".").Hidden()
-		if f.kind == idleBool {
+		switch f.kind {
+		case idleBool:
 			clause.SetValue(new(idleSwitch))
-		} else {
+		case idleSecret:
+			clause.SetValue(new(secret.Text))
+		default:
 			clause.SetValue(new(idleValue))
 		}
 	}

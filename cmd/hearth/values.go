@@ -11,6 +11,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // duration is a flag value that understands days, as Prometheus does: 15d, 1h30m, 0s.
@@ -63,23 +65,28 @@ func (l labelSet) String() string {
 // IsCumulative says that the flag may be given more than once.
 func (l labelSet) IsCumulative() bool { return true }
 
-// content is a pair of flags, --name and --name-file, for text that is a configuration.
-type content struct{ name, text, file string }
+// content is a pair of flags, --name and --name-file, for text that is a configuration. The text may hold secrets, so it is
+// never shown.
+type content struct {
+	name string
+	text secret.Text
+	file string
+}
 
 // bind adds both flags.
 func (c *content) bind(cmd *kingpin.CmdClause, name, help string) {
 	c.name = name
-	cmd.Flag(name, help).PlaceHolder("YAML").StringVar(&c.text)
+	cmd.Flag(name, help).PlaceHolder("YAML").SetValue(&c.text)
 	cmd.Flag(name+"-file", "File with the content of --"+name+".").PlaceHolder("FILE").StringVar(&c.file)
 }
 
 // given reports whether one of the flags is set.
-func (c *content) given() bool { return c.text != "" || c.file != "" }
+func (c *content) given() bool { return c.text.Reveal() != "" || c.file != "" }
 
 // read returns the content, nil when neither flag is set.
 func (c *content) read() ([]byte, error) {
 	switch {
-	case c.text != "" && c.file != "":
+	case c.text.Reveal() != "" && c.file != "":
 		return nil, fmt.Errorf("--%s and --%s-file are both set: use one", c.name, c.name)
 	case c.file != "":
 		b, err := os.ReadFile(c.file)
@@ -87,8 +94,8 @@ func (c *content) read() ([]byte, error) {
 			return nil, fmt.Errorf("--%s-file: %w", c.name, err)
 		}
 		return b, nil
-	case c.text != "":
-		return []byte(c.text), nil
+	case c.text.Reveal() != "":
+		return []byte(c.text.Reveal()), nil
 	}
 	return nil, nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 func TestDurationFlag(t *testing.T) {
@@ -56,8 +58,8 @@ func TestContent(t *testing.T) {
 		}
 	}
 	f(content{}, "", true)
-	f(content{text: "inline"}, "inline", true)
+	f(content{text: secret.New("inline")}, "inline", true)
 	f(content{file: path}, "from file", true)
-	f(content{text: "x", file: path}, "", false)
+	f(content{text: secret.New("x"), file: path}, "", false)
 	f(content{file: path + ".none"}, "", false)
 }

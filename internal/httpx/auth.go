@@ -3,11 +3,10 @@ package httpx
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -16,8 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"go.yaml.in/yaml/v3"
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -25,53 +22,65 @@ import (
 
 // AuthOptions configure an Auth.
 type AuthOptions struct {
-	// UsersFile says which tenants each user may use, and which bearer tokens are whose (tenant.ParseUsers).
+	// UsersFile says which tenants each user may use, who is an operator, and which bearer tokens are whose
+	// (tenant.ParseUsers). "" = users are not told apart: whoever has a password may do everything.
 	UsersFile string
-	// PasswordsFile is the exporter-toolkit web configuration whose basic_auth_users are the users' passwords; "" = nobody
+	// WebConfigFile is the exporter-toolkit web configuration whose basic_auth_users are the users' passwords; "" = nobody
 	// has a password.
-	PasswordsFile string
-	// Interval is how often both are looked at; they are put in force together, when both are valid.
+	WebConfigFile string
+	// CertificateFields are those of a client certificate that name a tenant (tenant.CertificateFields). Without a
+	// UsersFile, on a port that demands client certificates, a certificate's holder is a user of that tenant. Empty, or
+	// all "" = whoever has a certificate may do everything.
+	CertificateFields []string
+	// Interval is how often the files are looked at; they are put in force together, when all are valid.
 	Interval time.Duration
 }
 
-// Auth finds out who sends a request, by password or bearer token, and what tenants that user may use. A nil Auth lets
-// everybody use everything.
+// Auth finds out who sends a request, by password, bearer token or certificate, and what that user may do. A nil Auth lets
+// everybody do everything.
 type Auth struct {
 	log      *slog.Logger
 	opts     AuthOptions
 	failures *prometheus.CounterVec // by reason
 	valid    prometheus.Gauge
+	verifier *verifier
 	state    atomic.Pointer[authState] // nil before Open
 
 	mu    sync.Mutex // guards fault; held while files are read
 	fault string     // of the last read, "" = none
 
-	bcrypt sync.Mutex // one comparison at a time: each takes a processor for a while
-	cacheM sync.Mutex // guards cache
-	cache  map[[sha256.Size]byte]bool
-
 	stop context.CancelFunc // nil until opened
 	done sync.WaitGroup
 }
 
-// authState is the content of both files.
+// authState is the content of the files.
 type authState struct {
-	usersRaw, passwordsRaw []byte
-	users                  *tenant.Users
-	passwords              map[string]string // bcrypt hashes
+	usersRaw []byte
+	users    *tenant.Users // nil without a UsersFile
+	web      *webConfig    // nil without a WebConfigFile
 }
 
-const (
-	// maxVerified is how many passwords are remembered to be right or wrong, by hash.
-	maxVerified = 1000
-	// noHash is compared with the password of a user that does not exist, so that it takes as long as with one that does.
-	noHash = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
-)
+// passwords are the bcrypt hashes by user.
+func (s *authState) passwords() map[string]string {
+	if s.web == nil {
+		return nil
+	}
+	return s.web.passwords
+}
+
+// lock is what a listener demands of all its requests, beside what a route does.
+type lock struct {
+	password    func() bool // a password (or token) for everything; nil = no
+	certificate func() bool // its clients showed certificates that were verified; nil = no
+}
+
+func (l lock) wantsPassword() bool    { return l.password != nil && l.password() }
+func (l lock) wantsCertificate() bool { return l.certificate != nil && l.certificate() }
 
 // NewAuth makes an Auth. No file is read before Open. reg may be nil.
 func NewAuth(log *slog.Logger, reg prometheus.Registerer, opts AuthOptions) *Auth {
 	f := promauto.With(reg)
-	a := &Auth{log: log, opts: opts, cache: map[[sha256.Size]byte]bool{}}
+	a := &Auth{log: log, opts: opts, verifier: newVerifier()}
 	a.failures = f.NewCounterVec(prometheus.CounterOpts{
 		Name: "hearth_http_auth_failures_total", Help: "Requests that were refused since their sender is unknown or may not do that, by reason.",
 	}, []string{"reason"})
@@ -100,6 +109,9 @@ func (a *Auth) Close() error {
 	a.done.Wait()
 	return nil
 }
+
+// TellsApart reports whether there is a file of users.
+func (a *Auth) TellsApart() bool { return a != nil && a.opts.UsersFile != "" }
 
 func (a *Auth) follow(ctx context.Context) {
 	tick := time.NewTicker(a.opts.Interval)
@@ -140,96 +152,145 @@ func (a *Auth) reload() error {
 }
 
 func (a *Auth) load() error {
+	old := a.state.Load()
+	if old == nil {
+		old = &authState{}
+	}
 	next := &authState{}
 	var err error
-	if next.usersRaw, err = os.ReadFile(a.opts.UsersFile); err != nil {
-		return errs.E(errs.Invalid, "users: %w", err)
-	}
-	if a.opts.PasswordsFile != "" {
-		if next.passwordsRaw, err = os.ReadFile(a.opts.PasswordsFile); err != nil {
-			return errs.E(errs.Invalid, "passwords: %w", err)
+	if a.opts.UsersFile != "" {
+		if next.usersRaw, err = os.ReadFile(a.opts.UsersFile); err != nil {
+			return errs.E(errs.Invalid, "users: %w", err)
+		}
+		next.users = old.users
+		if next.users == nil || !bytes.Equal(old.usersRaw, next.usersRaw) {
+			if next.users, err = tenant.ParseUsers(a.opts.UsersFile, next.usersRaw); err != nil {
+				return err
+			}
 		}
 	}
-	old := a.state.Load()
-	if old != nil && bytes.Equal(old.usersRaw, next.usersRaw) && bytes.Equal(old.passwordsRaw, next.passwordsRaw) {
+	if a.opts.WebConfigFile != "" {
+		if next.web, err = loadWebConfig(a.opts.WebConfigFile, old.web); err != nil {
+			return err
+		}
+	}
+	changed := next.users != old.users || next.web != old.web
+	a.state.Store(next)
+	if !changed {
 		return nil
 	}
-	if next.users, err = tenant.ParseUsers(a.opts.UsersFile, next.usersRaw); err != nil {
-		return err
+	a.verifier.keepOnly(next.passwords())
+	users, tokens := 0, 0
+	if next.users != nil {
+		users, tokens = next.users.Len()
 	}
-	var web struct {
-		Users map[string]string `yaml:"basic_auth_users"`
-	}
-	if yaml.Unmarshal(next.passwordsRaw, &web) != nil { // its text might show what is secret
-		return errs.E(errs.Invalid, "%s: basic_auth_users is not a list of users and passwords", a.opts.PasswordsFile)
-	}
-	next.passwords = web.Users
-	a.state.Store(next)
-	users, tokens := next.users.Len()
-	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens, "passwords", len(next.passwords))
+	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens, "passwords", len(next.passwords()))
 	return nil
 }
 
-// Tenants lets known users pass to next, with what they may use in the request's context (tenant.GrantFrom).
-func (a *Auth) Tenants(next http.Handler) http.Handler {
+// webConfig is the web configuration in force, nil without one and before Open.
+func (a *Auth) webConfig() *webConfig {
 	if a == nil {
-		return next
+		return nil
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g, err := a.identify(r)
-		if err != nil {
-			if errs.KindOf(err) == errs.Unauthenticated {
-				w.Header()["Www-Authenticate"] = []string{`Basic realm="hearth"`, `Bearer realm="hearth"`}
-			}
-			WriteError(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(tenant.WithGrant(r.Context(), g)))
-	})
+	if s := a.state.Load(); s != nil {
+		return s.web
+	}
+	return nil
 }
 
-// Operators lets users pass to next that may use all tenants.
-func (a *Auth) Operators(next http.Handler) http.Handler {
+// admit finds out who sends r, and is an error when that is nobody who may use a route of this class. A nil Grant without
+// an error may do everything.
+func (a *Auth) admit(r *http.Request, class Class, l lock) (*tenant.Grant, error) {
 	if a == nil {
-		return next
+		return nil, nil
 	}
-	return a.Tenants(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g := tenant.GrantFrom(r.Context()); !g.Everything() {
-			WriteError(w, r, a.refuse("not_operator", errs.Forbidden, "user %q may not do this: it concerns all tenants", g.User))
-			return
-		}
-		next.ServeHTTP(w, r)
-	}))
-}
-
-// identify finds the user that sends r. It never gives a nil Grant without an error.
-func (a *Auth) identify(r *http.Request) (*tenant.Grant, error) {
 	state := a.state.Load()
 	if state == nil {
 		return nil, errs.E(errs.Unavailable, "hearth is starting")
 	}
+	g, err := a.sender(state, r, class, l)
+	if err != nil {
+		return nil, err
+	}
+	if class == Operator && !g.Operator() {
+		if g == tenant.Stranger {
+			return nil, a.refuse("not_operator", errs.Forbidden, "only operators may do this")
+		}
+		return nil, a.refuse("not_operator", errs.Forbidden, "user %q may not do this: it concerns all tenants", g.User)
+	}
+	return g, nil
+}
+
+// sender is what the sender of r may do. It is an error when it must be known and is not.
+func (a *Auth) sender(state *authState, r *http.Request, class Class, l lock) (*tenant.Grant, error) {
+	switch {
+	case state.users != nil:
+		if class == Open && !l.wantsPassword() && r.Header.Get("Authorization") == "" {
+			return tenant.Stranger, nil
+		}
+		g, known, err := a.identify(state, r)
+		switch {
+		case err == nil:
+			return g, nil
+		// The password of somebody who may use no tenant opens the port, as every password does, and nothing behind it.
+		case class == Open && (known || !l.wantsPassword()):
+			return tenant.Stranger, nil
+		}
+		return nil, err
+	case l.wantsPassword():
+		if _, _, err := a.identify(state, r); err != nil {
+			return nil, err
+		}
+	}
+	if l.wantsCertificate() && strings.Join(a.opts.CertificateFields, "") != "" {
+		return tenant.CertificateGrant(r, a.opts.CertificateFields...), nil
+	}
+	return nil, nil
+}
+
+// identify finds the user that sends r, whose Grant is nil where users are not told apart. known says of an error that the
+// credentials were right, of a user that has nothing.
+func (a *Auth) identify(state *authState, r *http.Request) (g *tenant.Grant, known bool, err error) {
+	missing := func() error {
+		return a.refuse("missing", errs.Unauthenticated, "authentication is needed: a user's password or bearer token")
+	}
 	header := r.Header.Values("Authorization")
 	if len(header) != 1 {
-		return nil, a.refuse("missing", errs.Unauthenticated, "authentication is needed: a user's password or bearer token")
+		return nil, false, missing()
 	}
 	scheme, rest, _ := strings.Cut(header[0], " ")
 	if strings.EqualFold(scheme, "bearer") {
-		if g := state.users.Bearer(strings.TrimSpace(rest)); g != nil {
-			return g, nil
+		if state.users != nil {
+			if g := state.users.Bearer(strings.TrimSpace(rest)); g != nil {
+				return g, true, nil
+			}
 		}
-		return nil, a.refuse("token", errs.Unauthenticated, "the bearer token is not known")
+		return nil, false, a.refuse("token", errs.Unauthenticated, "the bearer token is not known")
 	}
 	user, password, ok := r.BasicAuth()
 	if !ok {
-		return nil, a.refuse("missing", errs.Unauthenticated, "authentication is needed: a user's password or bearer token")
+		return nil, false, missing()
 	}
-	if !a.verify(state, user, password) {
-		return nil, a.refuse("password", errs.Unauthenticated, "user or password is wrong")
+	hash, exists := state.passwords()[user]
+	right, err := a.verifier.verify(r.Context(), clientNetwork(r.RemoteAddr), user, hash, exists, password)
+	if err != nil {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return nil, false, errs.E(errs.Unavailable, "the request ended before its password was checked")
+		}
+		a.failures.WithLabelValues("busy").Inc()
+		return nil, false, err
+	}
+	if !right {
+		return nil, false, a.refuse("password", errs.Unauthenticated, "user or password is wrong")
+	}
+	if state.users == nil {
+		return nil, true, nil
 	}
 	if g := state.users.Named(user); g != nil {
-		return g, nil
+		return g, true, nil
 	}
-	return nil, a.refuse("no_tenants", errs.Forbidden, "user %q may use no tenant", user)
+	return nil, true, a.refuse("no_tenants", errs.Forbidden, "user %q may use no tenant", user)
 }
 
 func (a *Auth) refuse(reason string, kind errs.Kind, format string, args ...any) error {
@@ -237,34 +298,19 @@ func (a *Auth) refuse(reason string, kind errs.Kind, format string, args ...any)
 	return errs.E(kind, format, args...)
 }
 
-// verify reports whether password is user's.
-func (a *Auth) verify(state *authState, user, password string) bool {
-	hash, known := state.passwords[user]
-	if !known {
-		hash = noHash
+// clientNetwork is of whom a request counts as coming: the address, of IPv6 the 64 bits that a site has.
+func clientNetwork(remote string) string {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return ""
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", user, hash, password))
-	a.cacheM.Lock()
-	right, seen := a.cache[key]
-	a.cacheM.Unlock()
-	if seen {
-		return right
+	addr := ap.Addr().Unmap().WithZone("")
+	if addr.Is4() {
+		return addr.String()
 	}
-	a.bcrypt.Lock()
-	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
-	a.bcrypt.Unlock()
-	right = known && err == nil
-	if err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
-		return false // nothing about the password
+	p, err := addr.Prefix(64)
+	if err != nil {
+		return addr.String()
 	}
-	a.cacheM.Lock()
-	defer a.cacheM.Unlock()
-	for old := range a.cache {
-		if len(a.cache) < maxVerified {
-			break
-		}
-		delete(a.cache, old)
-	}
-	a.cache[key] = right
-	return right
+	return p.String()
 }

@@ -53,7 +53,7 @@ func newAuthTest(t *testing.T, users, passwords string) *authTest {
 	a := &authTest{t: t, users: filepath.Join(dir, "users.yaml"), passwords: filepath.Join(dir, "web.yaml")}
 	write(t, a.users, users)
 	write(t, a.passwords, passwords)
-	a.Auth = NewAuth(slog.New(slog.NewTextHandler(&a.log, nil)), nil, AuthOptions{UsersFile: a.users, PasswordsFile: a.passwords, Interval: time.Hour})
+	a.Auth = NewAuth(slog.New(slog.NewTextHandler(&a.log, nil)), nil, AuthOptions{UsersFile: a.users, WebConfigFile: a.passwords, Interval: time.Hour})
 	if err := a.Open(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -61,15 +61,31 @@ func newAuthTest(t *testing.T, users, passwords string) *authTest {
 	return a
 }
 
-// ask sends a request with an Authorization header to a handler that tells the user's name.
-func (a *authTest) ask(wrap func(http.Handler) http.Handler, authorization ...string) (int, string) {
-	h := wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, tenant.GrantFrom(r.Context()).User)
-	}))
-	req := httptest.NewRequest(http.MethodGet, "/x", nil)
+// server is one with a route of each class, at its name, that tells the user's name.
+func (a *authTest) server() *Server {
+	opts := testOptions()
+	opts.Auth = a.Auth
+	return classes(opts)
+}
+
+func classes(opts Options) *Server {
+	s := New(quiet, nil, opts)
+	for _, c := range []Class{Open, Tenant, Operator} {
+		s.Add(Route{Pattern: "/" + c.String(), Class: c, Handler: HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if g := tenant.GrantFrom(r.Context()); g != nil {
+				fmt.Fprint(w, g.User)
+			}
+		})})
+	}
+	return s
+}
+
+// ask sends a request with an Authorization header to a route of a class.
+func (a *authTest) ask(class Class, authorization ...string) (int, string) {
+	req := httptest.NewRequest(http.MethodGet, "/"+class.String(), nil)
 	req.Header["Authorization"] = authorization
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, req)
+	a.server().ServeHTTP(w, req)
 	if (w.Code == http.StatusUnauthorized) != (w.Header().Get("WWW-Authenticate") != "") {
 		a.t.Errorf("%d with WWW-Authenticate %q", w.Code, w.Header().Get("WWW-Authenticate"))
 	}
@@ -88,7 +104,7 @@ func TestAuth(t *testing.T) {
 	f := func(status int, body string, authorization ...string) {
 		t.Helper()
 		for range 2 { // the second time from memory
-			if code, got := a.ask(a.Tenants, authorization...); code != status || status == 200 && got != body || !strings.Contains(got, body) {
+			if code, got := a.ask(Tenant, authorization...); code != status || status == 200 && got != body || !strings.Contains(got, body) {
 				t.Errorf("%q: %d %q, want %d %q", authorization, code, got, status, body)
 			}
 		}
@@ -108,13 +124,13 @@ func TestAuth(t *testing.T) {
 	f(401, "needed", "Digest x")
 	f(401, "needed", basic("alice", "wonder"), "Bearer tok3n")
 
-	if code, _ := a.ask(a.Operators, "Bearer tok3n"); code != 200 {
+	if code, _ := a.ask(Operator, "Bearer tok3n"); code != 200 {
 		t.Errorf("an operator: %d", code)
 	}
-	if code, _ := a.ask(a.Operators, basic("alice", "wonder")); code != 403 {
+	if code, _ := a.ask(Operator, basic("alice", "wonder")); code != 403 {
 		t.Errorf("alice as an operator: %d", code)
 	}
-	if code, _ := a.ask(a.Operators); code != 401 {
+	if code, _ := a.ask(Operator); code != 401 {
 		t.Errorf("nobody as an operator: %d", code)
 	}
 	for _, secret := range []string{"tok3n", "wonder", sha256Of("tok3n")} {
@@ -128,7 +144,7 @@ func TestAuthReload(t *testing.T) {
 	a := newAuthTest(t, "users: {alice: {tenants: [acme]}}", "basic_auth_users: {alice: '"+bcryptOf(t, "old")+"'}")
 	check := func(password string, want int) {
 		t.Helper()
-		if code, body := a.ask(a.Tenants, basic("alice", password)); code != want {
+		if code, body := a.ask(Tenant, basic("alice", password)); code != want {
 			t.Fatalf("%s: %d %s, want %d", password, code, body, want)
 		}
 	}
@@ -172,7 +188,7 @@ func TestAuthFollowsFiles(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
-		if code, _ := a.ask(a.Tenants, "Bearer x"); code == 200 {
+		if code, _ := a.ask(Tenant, "Bearer x"); code == 200 {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -186,30 +202,32 @@ func TestAuthRefusesToOpen(t *testing.T) {
 	users, web := filepath.Join(dir, "users.yaml"), filepath.Join(dir, "web.yaml")
 	f := func(word string) {
 		t.Helper()
-		a := NewAuth(slog.New(slog.DiscardHandler), nil, AuthOptions{UsersFile: users, PasswordsFile: web, Interval: time.Hour})
+		a := NewAuth(slog.New(slog.DiscardHandler), nil, AuthOptions{UsersFile: users, WebConfigFile: web, Interval: time.Hour})
 		if err := a.Open(t.Context(), nil); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%v, want %q", err, word)
 		}
 		w := httptest.NewRecorder()
-		a.Tenants(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		opts := testOptions()
+		opts.Auth = a
+		classes(opts).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/tenant", nil))
 		if w.Code != http.StatusServiceUnavailable {
 			t.Errorf("without files: %d", w.Code)
 		}
 	}
 	f("users.yaml")
-	write(t, users, "users: {}")
+	write(t, users, "users: {a: {tenants: [acme]}}")
 	f("web.yaml")
 	write(t, web, "")
+	write(t, users, "users: {}")
 	f("no users")
 }
 
 func TestNoAuth(t *testing.T) {
-	var a *Auth
-	h := http.NotFoundHandler()
-	w := httptest.NewRecorder()
-	a.Tenants(a.Operators(h)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-	if w.Code != 404 {
-		t.Error(w.Code)
+	s := classes(testOptions())
+	for _, path := range []string{"/open", "/tenant", "/operator"} {
+		if w := do(s, http.MethodGet, path); w.Code != 200 || w.Body.Len() != 0 {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 }
 
@@ -217,14 +235,14 @@ func BenchmarkAuth(b *testing.B) {
 	hash, _ := bcrypt.GenerateFromPassword([]byte("wonder"), bcrypt.MinCost)
 	users, _ := tenant.ParseUsers("u", []byte("users: {alice: {tenants: [acme], token_sha256: "+sha256Of("tok3n")+"}}"))
 	a := NewAuth(slog.New(slog.DiscardHandler), nil, AuthOptions{})
-	a.state.Store(&authState{users: users, passwords: map[string]string{"alice": string(hash)}})
+	a.state.Store(&authState{users: users, web: &webConfig{passwords: map[string]string{"alice": string(hash)}}})
 	for name, header := range map[string]string{"basic": basic("alice", "wonder"), "bearer": "Bearer tok3n"} {
 		b.Run(name, func(b *testing.B) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header.Set("Authorization", header)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := a.identify(r); err != nil {
+				if _, err := a.admit(r, Tenant, lock{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -2,76 +2,96 @@ package httpx
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Endpoints is what the endpoints that every role has answer from.
-type Endpoints struct {
-	// Health answers /-/ready; nil = always ready.
-	Health *Health
-	// Gatherer answers /metrics; nil = no such route.
-	Gatherer prometheus.Gatherer
-	// Status answers /api/v1/status/{buildinfo,flags,runtimeinfo}; nil = no such routes, for a role that serves
-	// Prometheus's whole API itself.
-	Status *Status
-}
-
-// Mount routes /-/healthy, /-/ready, /metrics, /debug/pprof/ and the status routes.
-func (s *Server) Mount(e Endpoints) {
-	if e.Health == nil {
-		e.Health = &Health{}
+// Probes are the routes /-/healthy and /-/ready. health nil = always ready.
+func Probes(health *Health) []Route {
+	if health == nil {
+		health = &Health{}
 	}
-	s.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })
-	s.HandleFunc("GET /-/ready", e.Health.serveReady)
-	if e.Gatherer != nil {
-		s.Handle("GET /metrics", promhttp.HandlerFor(e.Gatherer, promhttp.HandlerOpts{
-			ErrorLog:          errorLog{s},
-			ErrorHandling:     promhttp.ContinueOnError, // one broken collector must not hide the rest; it is logged
-			EnableOpenMetrics: true,
-		}))
-	}
-	s.HandleFunc("/debug/pprof/", pprof.Index)
-	s.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprint(w, strings.Join(redactArgs(os.Args), "\x00"))
-	})
-	s.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	s.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	s.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	if e.Status != nil {
-		s.HandleFunc("GET /api/v1/status/buildinfo", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Build()) })
-		s.HandleFunc("GET /api/v1/status/flags", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Flags()) })
-		s.HandleFunc("GET /api/v1/status/runtimeinfo", func(w http.ResponseWriter, _ *http.Request) { WriteData(w, e.Status.Runtime()) })
+	return []Route{
+		{Pattern: "GET /-/healthy", Class: Open, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })},
+		{Pattern: "GET /-/ready", Class: Open, Early: true, Handler: HandlerFunc(health.serveReady)},
 	}
 }
 
-// redactArgs is a command line as it may be shown: --name=value and --name value alike.
-func redactArgs(args []string) []string {
-	out := make([]string, len(args))
-	before := "" // a flag whose value may come next
-	for i, arg := range args {
-		name, value, ok := strings.Cut(arg, "=")
-		switch {
-		case !strings.HasPrefix(arg, "-"):
-			out[i] = Redact(strings.TrimLeft(before, "-"), arg)
-			before = ""
-		case ok:
-			out[i] = name + "=" + Redact(strings.TrimLeft(name, "-"), value)
-			before = ""
-		default:
-			out[i], before = arg, arg
+// Metrics is the route /metrics. Who is no operator sees no series of other users' tenants.
+func Metrics(log *slog.Logger, from prometheus.Gatherer) Route {
+	opts := promhttp.HandlerOpts{
+		ErrorLog:          errorLog{log},
+		ErrorHandling:     promhttp.ContinueOnError, // one broken collector must not hide the rest; it is logged
+		EnableOpenMetrics: true,
+	}
+	return Route{Pattern: "GET /metrics", Class: Tenant, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen := from
+		if g := tenant.GrantFrom(r.Context()); !g.Operator() {
+			seen = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+				all, err := from.Gather()
+				return visible(all, g), err
+			})
 		}
+		promhttp.HandlerFor(seen, opts).ServeHTTP(w, r)
+	})}
+}
+
+// tenantLabel names the tenant in metrics.
+const tenantLabel = "tenant"
+
+// visible leaves of all what a user may see. What it changes belongs to one gathering.
+func visible(all []*dto.MetricFamily, g *tenant.Grant) []*dto.MetricFamily {
+	foreign := func(m *dto.Metric) bool {
+		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
+			return l.GetName() == tenantLabel && l.GetValue() != "" && !g.Sees(tenant.ID(l.GetValue()))
+		})
 	}
-	return out
+	for _, f := range all {
+		f.Metric = slices.DeleteFunc(f.Metric, foreign)
+	}
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+}
+
+// Profiles are the routes below /debug/pprof/. commandLine is what /debug/pprof/cmdline shows, without secrets.
+func Profiles(commandLine []string) []Route {
+	route := func(pattern string, h http.HandlerFunc) Route {
+		return Route{Pattern: pattern, Class: Operator, Early: true, Handler: h}
+	}
+	return []Route{
+		route("/debug/pprof/", pprof.Index),
+		route("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprint(w, strings.Join(commandLine, "\x00"))
+		}),
+		route("GET /debug/pprof/profile", pprof.Profile),
+		route("/debug/pprof/symbol", pprof.Symbol),
+		route("GET /debug/pprof/trace", pprof.Trace),
+	}
+}
+
+// StatusRoutes are /api/v1/status/{buildinfo,flags,runtimeinfo}, for a role that does not serve Prometheus's whole API itself.
+func StatusRoutes(s *Status) []Route {
+	route := func(name string, c Class, data func() any) Route {
+		return Route{Pattern: "GET /api/v1/status/" + name, Class: c, Early: true,
+			Handler: HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteData(w, data()) })}
+	}
+	return []Route{
+		route("buildinfo", Tenant, func() any { return s.Build() }),
+		route("flags", Operator, func() any { return s.FlagValues }),
+		route("runtimeinfo", Operator, func() any { return s.Runtime() }),
+	}
 }
 
 // errorLog gives promhttp a log.
-type errorLog struct{ s *Server }
+type errorLog struct{ log *slog.Logger }
 
-func (l errorLog) Println(v ...any) { l.s.log.Error("gathering metrics", "err", fmt.Sprint(v...)) }
+func (l errorLog) Println(v ...any) { l.log.Error("gathering metrics", "err", fmt.Sprint(v...)) }

@@ -1,30 +1,52 @@
 package httpx
 
 import (
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Handle routes pattern (net/http.ServeMux's syntax) to h, instrumented under the pattern's path. All routes are set
-// before Open. It panics on a pattern that conflicts with another: "GET /" does with "/api/", since each matches what the
-// other does not; "/" does not.
-func (s *Server) Handle(pattern string, h http.Handler) {
-	s.mux.Handle(pattern, s.instrument(handlerName(pattern), h))
+// maxHeaderLines is more than clients send, and bounds what a header takes in memory: a line of a few bytes takes more than a
+// hundred.
+const maxHeaderLines = 200
+
+// ServeHTTP answers a request within the bounds that hold for every route: of its header, of the time that its body and the
+// taking of its answer may take.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := newRecorder(w, r, s.opts.AnswerTimeout)
+	defer rec.end()
+	if headerLines(r.Header) > maxHeaderLines {
+		s.metrics.cutOff.WithLabelValues("header").Inc()
+		r.Header = http.Header{} // the request lives on until its answer is taken
+		rec.Header().Set("Connection", "close")
+		http.Error(rec, "too many header lines", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
+	if s.opts.WebConfig {
+		c := s.opts.Auth.webConfig() // there since Open
+		if c.limiter != nil && !c.limiter.Allow() {
+			WriteError(rec, r, errs.E(errs.Limited, "over the rate limit of the web configuration"))
+			return
+		}
+		for name, value := range c.file.HTTPConfig.Header {
+			rec.Header().Set(name, value)
+		}
+	}
+	s.boundBody(rec, r)
+	s.mux.ServeHTTP(rec, r)
+	if rec.late {
+		s.metrics.cutOff.WithLabelValues("answer").Inc()
+	}
 }
 
-// HandleFunc is Handle for a function.
-func (s *Server) HandleFunc(pattern string, h http.HandlerFunc) { s.Handle(pattern, h) }
-
-// handlerName is the path of a pattern: "POST /a/{b}" gives "/a/{b}".
-func handlerName(pattern string) string {
-	if i := strings.IndexByte(pattern, '/'); i >= 0 {
-		return pattern[i:]
+func headerLines(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
 	}
-	return pattern
+	return n
 }
 
 func (s *Server) instrument(name string, h http.Handler) http.Handler {
@@ -33,7 +55,10 @@ func (s *Server) instrument(name string, h http.Handler) http.Handler {
 		start := time.Now()
 		s.running.Add(1)
 		inflight.Inc()
-		rec := &recorder{ResponseWriter: w}
+		rec, ok := w.(*recorder)
+		if !ok {
+			rec = newRecorder(w, r, 0)
+		}
 		defer func() {
 			abort := s.recovered(recover(), name, rec, r)
 			seconds.Observe(time.Since(start).Seconds())
@@ -44,7 +69,6 @@ func (s *Server) instrument(name string, h http.Handler) http.Handler {
 				panic(http.ErrAbortHandler) // net/http drops the connection and logs nothing
 			}
 		}()
-		s.boundBody(w, r)
 		h.ServeHTTP(rec, r)
 	})
 }
@@ -74,62 +98,4 @@ func methodName(m string) string {
 		return m
 	}
 	return "other"
-}
-
-// recorder remembers the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	code int // 0 = nothing written yet
-}
-
-func (w *recorder) WriteHeader(code int) {
-	if w.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
-		w.code = code
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-func (w *recorder) Write(b []byte) (int, error) {
-	if w.code == 0 {
-		w.code = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Flush is here for handlers that ask for an http.Flusher.
-func (w *recorder) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
-
-// Unwrap lets http.ResponseController reach the server's writer.
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *recorder) status() int {
-	if w.code == 0 {
-		return http.StatusOK // what net/http sends for a handler that wrote nothing
-	}
-	return w.code
-}
-
-// boundBody puts a deadline on reading the body. It is lifted at the body's end, so that it never ends the work itself.
-func (s *Server) boundBody(w http.ResponseWriter, r *http.Request) {
-	if s.opts.BodyTimeout <= 0 || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return
-	}
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(s.opts.BodyTimeout)) == nil {
-		r.Body = &timedBody{ReadCloser: r.Body, rc: rc}
-	}
-}
-
-type timedBody struct {
-	io.ReadCloser
-	rc *http.ResponseController
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF && b.rc != nil {
-		_ = b.rc.SetReadDeadline(time.Time{})
-		b.rc = nil
-	}
-	return n, err
 }

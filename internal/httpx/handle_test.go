@@ -23,7 +23,7 @@ func do(s *Server, method, target string, header ...string) *httptest.ResponseRe
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	s.mux.ServeHTTP(w, r)
+	s.ServeHTTP(w, r)
 	return w
 }
 
@@ -33,7 +33,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	other := testOptions()
 	other.Listener = "remote-write"
 	New(quiet, reg, other) // two listeners share a registry
-	s.HandleFunc("POST /api/v1/{what}", func(w http.ResponseWriter, r *http.Request) {
+	handle(s, "POST /api/v1/{what}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("what") == "push" {
 			w.WriteHeader(http.StatusNoContent)
 		}
@@ -41,7 +41,7 @@ func TestRequestsAreCounted(t *testing.T) {
 	do(s, "POST", "/api/v1/push")
 	do(s, "POST", "/api/v1/push")
 	do(s, "POST", "/api/v1/x")
-	s.HandleFunc("/any", func(http.ResponseWriter, *http.Request) {})
+	handle(s, "/any", func(http.ResponseWriter, *http.Request) {})
 	do(s, "BREW", "/any")
 	want := `
 		# HELP hearth_http_requests_total HTTP requests answered.
@@ -64,8 +64,8 @@ func TestRequestsAreCounted(t *testing.T) {
 
 func TestPanics(t *testing.T) {
 	s := open(t, testOptions(), func(s *Server) {
-		s.HandleFunc("/early", func(http.ResponseWriter, *http.Request) { panic("early") })
-		s.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) {
+		handle(s, "/early", func(http.ResponseWriter, *http.Request) { panic("early") })
+		handle(s, "/late", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "half an ans")
 			w.(http.Flusher).Flush()
 			panic("late")
@@ -89,7 +89,7 @@ func TestReady(t *testing.T) {
 	var health Health
 	var broken error
 	s := New(quiet, nil, testOptions())
-	s.Mount(Endpoints{Health: &health})
+	s.Add(Probes(&health)...)
 	f := func(target string, status int, body string) {
 		t.Helper()
 		if w := do(s, "GET", target); w.Code != status || w.Body.String() != body {
@@ -115,10 +115,11 @@ func TestReady(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s := New(quiet, reg, testOptions())
-	s.Mount(Endpoints{Gatherer: reg, Status: &Status{
-		Version: "1.2.3", Start: time.Unix(5, 0), Retention: "15d",
-		FlagValues: map[string]string{"log.level": "info", "tracing.password": "ember"},
-	}})
+	s.Add(Metrics(quiet, reg))
+	s.Add(Profiles([]string{"hearth", "--a=b"})...)
+	s.Add(StatusRoutes(&Status{
+		Version: "1.2.3", Start: time.Unix(5, 0), Retention: "15d", FlagValues: map[string]string{"log.level": "info"},
+	})...)
 	f := func(target, want string) {
 		t.Helper()
 		if w := do(s, "GET", target); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
@@ -128,37 +129,14 @@ func TestEndpoints(t *testing.T) {
 	f("/metrics", `hearth_http_inflight_requests{handler="/metrics",listener="http"} 1`)
 	f("/debug/pprof/", "goroutine")
 	f("/debug/pprof/goroutine?debug=1", "goroutine profile")
+	f("/debug/pprof/cmdline", "hearth\x00--a=b")
 	f("/api/v1/status/buildinfo", `{"status":"success","data":{"version":"1.2.3",`)
-	f("/api/v1/status/flags", `{"status":"success","data":{"log.level":"info","tracing.password":"\u003csecret\u003e"}}`)
+	f("/api/v1/status/flags", `{"status":"success","data":{"log.level":"info"}}`)
 	f("/api/v1/status/runtimeinfo", `"startTime":"1970-01-01T00:00:05Z"`)
 	f("/api/v1/status/runtimeinfo", `"storageRetention":"15d"`)
 	if w := do(s, "GET", "/metrics", "Accept", "application/openmetrics-text"); !strings.HasSuffix(w.Body.String(), "# EOF\n") {
 		t.Error("no OpenMetrics")
 	}
-
-	without := New(quiet, nil, testOptions())
-	without.Mount(Endpoints{})
-	if w := do(without, "GET", "/api/v1/status/flags"); w.Code != 404 {
-		t.Errorf("status routes that were not asked for: %d", w.Code)
-	}
-}
-
-func TestRedact(t *testing.T) {
-	f := func(name, value, want string) {
-		t.Helper()
-		if got := Redact(name, value); got != want {
-			t.Errorf("--%s=%s: shown as %q, want %q", name, value, got, want)
-		}
-	}
-	f("http-address", "0.0.0.0:10902", "0.0.0.0:10902")
-	f("auth.token", "abc", hidden)
-	f("auth.token", "", "")
-	f("auth.token-file", "/etc/token", "/etc/token")
-	f("remote-write.server-tls-key", "/etc/tls.key", "/etc/tls.key")
-	f("objstore.config", "type: S3\nconfig: {secret_key: xyz}", hidden)
-	f("objstore.config", "type: FILESYSTEM\nconfig: {directory: /d}", "type: FILESYSTEM\nconfig: {directory: /d}")
-	f("endpoint", "http://anna:ember@host:1", "http://"+hidden+"@host:1")
-	f("compact.enable-vertical-compaction", "true", "true")
 }
 
 func TestWriteError(t *testing.T) {
@@ -197,4 +175,9 @@ func BenchmarkInstrument(b *testing.B) {
 	for b.Loop() {
 		h.ServeHTTP(w, r)
 	}
+}
+
+// handle adds an open route.
+func handle(s *Server, pattern string, f http.HandlerFunc) {
+	s.Add(Route{Pattern: pattern, Class: Open, Early: true, Handler: f})
 }

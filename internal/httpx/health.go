@@ -2,10 +2,13 @@ package httpx
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has no checks and is ready.
@@ -56,9 +59,30 @@ func (h *Health) States() []State {
 	return states
 }
 
+// States for somebody who is no operator say no reasons: those may name tenants.
+func withoutReasons(states []State) []State {
+	for i := range states {
+		if states[i].Err != nil {
+			states[i].Err = errHidden
+		}
+	}
+	return states
+}
+
+var errHidden = errors.New("operators see why")
+
+// StatesFor is States as the sender of r may see them.
+func (h *Health) StatesFor(r *http.Request) []State {
+	states := h.States()
+	if tenant.GrantFrom(r.Context()).Operator() {
+		return states
+	}
+	return withoutReasons(states)
+}
+
 // serveReady answers /-/ready: 200 or 503, and why. ?verbose lists every check, ?format=json does so for programs.
 func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
-	states, ready := h.States(), true
+	states, ready := h.StatesFor(r), true
 	for _, s := range states {
 		ready = ready && (s.Err == nil || s.Advisory)
 	}

@@ -13,6 +13,9 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec // by handler
 	inflight *prometheus.GaugeVec     // by handler
 	panics   prometheus.Counter
+	conns    prometheus.Gauge
+	refused  prometheus.Counter
+	cutOff   *prometheus.CounterVec // by reason
 }
 
 func newMetrics(reg prometheus.Registerer, listener string) *metrics {
@@ -34,5 +37,15 @@ func newMetrics(reg prometheus.Registerer, listener string) *metrics {
 		panics: f.NewCounter(prometheus.CounterOpts{
 			Name: "hearth_http_panics_total", Help: "HTTP requests that ended in a panic of their handler.",
 		}),
+		conns: f.NewGauge(prometheus.GaugeOpts{
+			Name: "hearth_http_connections", Help: "Open HTTP connections.",
+		}),
+		refused: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_http_connections_refused_total", Help: "HTTP connections that were closed at once since there were too many, in all or of their address.",
+		}),
+		cutOff: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "hearth_http_cut_off_total",
+			Help: "HTTP requests that were given up, by reason: header = of too many lines, body = it came too slowly, answer = it was not taken.",
+		}, []string{"reason"}),
 	}
 }

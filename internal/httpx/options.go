@@ -15,22 +15,39 @@ type Options struct {
 	Address string
 	// AddressFlag is the flag that set Address, named in errors: "--http-address".
 	AddressFlag string
-	// WebConfigFile is an exporter-toolkit web configuration: TLS, basic auth, headers, rate limit. Users, certificates and
-	// headers are read again when they change. "" = plain HTTP, or what TLS says.
-	WebConfigFile string
-	// TLS is TLS by explicit files instead of a WebConfigFile; its zero value is plain HTTP.
+	// Auth says who may use which routes; nil = everybody all of them.
+	Auth *Auth
+	// WebConfig makes the web configuration that Auth reads this listener's: its TLS, headers and rate limit, and that all
+	// requests need a password when there are some. false = plain HTTP, or what TLS says.
+	WebConfig bool
+	// TLS is TLS by explicit files instead of a web configuration; its zero value is plain HTTP.
 	TLS TLSOptions
+	// Started is closed when the process has started; until then only Route.Early routes answer. nil = at once.
+	Started <-chan struct{}
 	// GracePeriod is how long Close waits for requests under way before it cuts them off.
 	GracePeriod time.Duration
 	// HeaderTimeout bounds the reading of a request's header.
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds the reading of a request's body, not the work on it; 0 = no bound.
 	BodyTimeout time.Duration
+	// BodyWindow is how long a body may take to come to its end or to BodyWindow*BodyRate bytes more, so that a body that does
+	// not come is given up long before BodyTimeout; 0 = no bound.
+	BodyWindow time.Duration
+	// BodyRate is in bytes per second.
+	BodyRate int64
+	// AnswerTimeout is how long a client may take to accept answerStep bytes of an answer, on HTTP/2 also a ping; then its
+	// connection is cut off. 0 = no bound.
+	AnswerTimeout time.Duration
 	// IdleTimeout closes a connection without requests. It is above the 5 minutes of Prometheus's clients, so that they and
 	// not we close first, and no request meets a closing connection.
 	IdleTimeout time.Duration
 	// MaxHeaderBytes bounds the header, which holds the query of a GET.
 	MaxHeaderBytes int
+	// MaxConnections bounds the open connections, whether a request is under way or not; 0 = no bound. All of one client
+	// address hold at most eight times what is free, so that nobody can take all.
+	MaxConnections int
+	// MaxStreams bounds the requests under way of one HTTP/2 connection.
+	MaxStreams int
 }
 
 // DefaultOptions are the options of a role's main HTTP port, without TLS.
@@ -42,8 +59,13 @@ func DefaultOptions() Options {
 		GracePeriod:    2 * time.Minute,
 		HeaderTimeout:  10 * time.Second,
 		BodyTimeout:    2 * time.Minute,
+		BodyWindow:     10 * time.Second,
+		BodyRate:       4 << 10,
+		AnswerTimeout:  30 * time.Second,
 		IdleTimeout:    6 * time.Minute,
-		MaxHeaderBytes: 256 << 10,
+		MaxHeaderBytes: 128 << 10,
+		MaxConnections: 16384,
+		MaxStreams:     100,
 	}
 }
 
@@ -58,15 +80,18 @@ func (o Options) Validate() error {
 		fault("listener: must have a name")
 	}
 	for name, d := range map[string]time.Duration{"grace period": o.GracePeriod, "header timeout": o.HeaderTimeout,
-		"body timeout": o.BodyTimeout, "idle timeout": o.IdleTimeout} {
+		"body timeout": o.BodyTimeout, "body window": o.BodyWindow, "answer timeout": o.AnswerTimeout, "idle timeout": o.IdleTimeout} {
 		if d < 0 {
 			fault("%s %s: must not be negative", name, d)
 		}
 	}
-	if o.MaxHeaderBytes < 0 {
-		fault("max header bytes %d: must not be negative", o.MaxHeaderBytes)
+	for name, n := range map[string]int64{"max header bytes": int64(o.MaxHeaderBytes), "max connections": int64(o.MaxConnections),
+		"max streams": int64(o.MaxStreams), "body rate": o.BodyRate} {
+		if n < 0 {
+			fault("%s %d: must not be negative", name, n)
+		}
 	}
-	if o.WebConfigFile != "" && o.TLS.enabled() {
+	if o.WebConfig && o.TLS.enabled() {
 		fault("a web configuration file and TLS files are both set for %s: use one", o.AddressFlag)
 	}
 	return errors.Join(append(faults, o.TLS.Validate())...)

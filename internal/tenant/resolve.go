@@ -134,3 +134,25 @@ func certificateField(c *x509.Certificate, field string) (string, error) {
 	}
 	return values[0], nil
 }
+
+// CertificateGrant is the grant of the holder of req's verified client certificate: the tenants that its fields (those of
+// CertificateFields; "" is none) name. Stranger when there is no such certificate, or no field of it names a tenant.
+func CertificateGrant(req *http.Request, fields ...string) *Grant {
+	var ids []ID
+	for _, field := range fields {
+		if field == "" {
+			continue
+		}
+		value, err := Resolver{Certificate: field}.certified(req)
+		if err != nil {
+			continue
+		}
+		if id, err := Parse(value); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return Stranger
+	}
+	return Exactly(req.TLS.PeerCertificates[0].Subject.String(), ids...)
+}

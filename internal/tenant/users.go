@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // Users says which tenants each user may use. It never changes: a reload makes a new one.
@@ -24,17 +25,26 @@ type Users struct {
 	byToken map[[sha256.Size]byte]*Grant
 }
 
-// Grant is the tenants that one user may use. A nil Grant allows all: users are not told apart.
+// Grant is what one user may do. A nil Grant allows everything: users are not told apart.
 type Grant struct {
-	// User is the user's name.
+	// User is the user's name, "" for somebody who is not known.
 	User     string
 	patterns []string // names of tenants, with * for any characters
+	exact    []ID     // names of tenants, in which * is a character
+	operator bool
 }
+
+// Stranger is the grant of somebody who is not known, where users are told apart: nothing.
+var Stranger = &Grant{}
+
+// Exactly is the grant of a user of the tenants ids, who is no operator.
+func Exactly(user string, ids ...ID) *Grant { return &Grant{User: user, exact: ids} }
 
 // usersFile is what a file of users says.
 type usersFile struct {
 	Users map[string]*struct {
 		Tenants     []string   `yaml:"tenants"`
+		Operator    *bool      `yaml:"operator"`
 		TokenSHA256 stringList `yaml:"token_sha256"`
 	} `yaml:"users"`
 }
@@ -55,13 +65,13 @@ func (l *stringList) UnmarshalYAML(n *yaml.Node) error {
 //
 //	users:
 //	  alice: {tenants: [acme, "team-*"]}
-//	  robot: {tenants: ["*"], token_sha256: 9f86d0...}
+//	  robot: {tenants: ["*"], operator: false, token_sha256: 9f86d0...}
 func ParseUsers(name string, raw []byte) (*Users, error) {
 	var f usersFile
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	d.KnownFields(true)
 	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errs.E(errs.Invalid, "%s: %w", name, err)
+		return nil, errs.E(errs.Invalid, "%s: %w", name, secret.Scrub(raw, err))
 	}
 	u := &Users{byName: map[string]*Grant{}, byToken: map[[sha256.Size]byte]*Grant{}}
 	var faults []error
@@ -77,11 +87,14 @@ func ParseUsers(name string, raw []byte) (*Users, error) {
 			fault(user, "not a name that basic authentication can send")
 			continue
 		}
-		if entry == nil || len(entry.Tenants) == 0 {
-			fault(user, "has no tenants")
+		if entry == nil || len(entry.Tenants) == 0 && (entry.Operator == nil || !*entry.Operator) {
+			fault(user, "has no tenants, and is no operator")
 			continue
 		}
-		g := &Grant{User: user, patterns: entry.Tenants}
+		g := &Grant{User: user, patterns: entry.Tenants, operator: slices.Contains(entry.Tenants, "*")}
+		if entry.Operator != nil {
+			g.operator = *entry.Operator
+		}
 		for _, p := range g.patterns {
 			if _, err := Parse(p); err != nil { // * is a character of names too
 				fault(user, "%w", err)
@@ -120,6 +133,9 @@ func (g *Grant) Allows(id ID) bool {
 	if g == nil {
 		return true
 	}
+	if slices.Contains(g.exact, id) {
+		return true
+	}
 	for _, p := range g.patterns {
 		if p == string(id) {
 			return true
@@ -131,11 +147,17 @@ func (g *Grant) Allows(id ID) bool {
 	return false
 }
 
-// Everything reports whether the user may use all tenants, and so do what concerns all of them.
-func (g *Grant) Everything() bool { return g == nil || slices.Contains(g.patterns, "*") }
+// Operator reports whether the user may do what concerns the process or all tenants.
+func (g *Grant) Operator() bool { return g == nil || g.operator }
+
+// Sees reports whether the user may know that tenant id exists.
+func (g *Grant) Sees(id ID) bool { return g.Operator() || g.Allows(id) }
 
 // Only is the one tenant that the user may use, if it is one.
 func (g *Grant) Only() (ID, bool) {
+	if g != nil && len(g.patterns) == 0 && len(g.exact) == 1 {
+		return g.exact[0], true
+	}
 	if g == nil || len(g.patterns) != 1 || strings.Contains(g.patterns[0], "*") {
 		return "", false
 	}
@@ -146,6 +168,9 @@ func (g *Grant) Only() (ID, bool) {
 func (g *Grant) Check(id ID) error {
 	if g.Allows(id) {
 		return nil
+	}
+	if g.User == "" {
+		return errs.E(errs.Forbidden, "a sender who is not known may not use tenant %q", id)
 	}
 	return errs.E(errs.Forbidden, "user %q may not use tenant %q", g.User, id)
 }

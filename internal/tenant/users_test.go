@@ -73,7 +73,7 @@ func TestGrants(t *testing.T) {
 	if id, ok := u.Named("bob").Only(); !ok || id != "acme" {
 		t.Error(id, ok)
 	}
-	if _, ok := u.Named("root").Only(); ok || !u.Named("root").Everything() || alice.Everything() {
+	if _, ok := u.Named("root").Only(); ok || !u.Named("root").Operator() || alice.Operator() {
 		t.Error("root")
 	}
 }
