@@ -9,21 +9,28 @@ import (
 )
 
 // gate bounds the requests being worked on and the memory they take: the body as it comes, what it decompresses to, and
-// the batch it becomes, each before it is there. Nothing goes beyond the bounds: who finds no room is refused.
+// the batch it becomes, each before it is there. A request takes its place when its body has come, and memory by what has come
+// of it, so that a sender who sends nothing holds nothing. Nothing goes beyond the bounds: what finds no room is refused.
 type gate struct {
 	most    share
 	metrics *metrics
 
-	mu  sync.Mutex // guards what follows, and the shares of tickets and accounts
-	now share
+	mu        sync.Mutex // guards what follows, and the shares of tickets and accounts
+	now       share
+	byAddress map[string]*share // of client addresses that hold something
 }
 
 // share is a part of the gate.
 type share struct{ requests, bytes int64 }
 
-// greed keeps tenants from starving others: all requests of one may hold at most so many times what is free. One alone can
-// have 8/9 of the gate, two together 8/17 each, and who comes next finds some of it free, however many there are.
-const greed = 8
+// Greed keeps some from starving others: all requests of one tenant may hold at most greed times what is free. One alone can
+// have 8/9 of the gate, two together 8/17 each, and who comes next finds some of it free, however many there are. Whoever
+// may name any tenant could be many, so all requests of one address may hold at most addressGreed times what is free: that
+// leaves a thirty-third for other addresses, and hardly binds the tenants behind one proxy.
+const (
+	greed        = 8
+	addressGreed = 32
+)
 
 // answer is what comes of asking for a part of the gate.
 type answer uint8
@@ -36,8 +43,8 @@ const (
 )
 
 // decide says whether a request that holds own bytes of total, of which used are taken by anybody and others by requests of
-// the same tenant, may have n more.
-func decide(n, own, others, used, total int64) answer {
+// the same tenant (or address, by its greed), may have n more.
+func decide(n, own, others, used, total, greed int64) answer {
 	free := total - used - n
 	switch {
 	case own+n > total/(greed+1)*greed:
@@ -51,7 +58,7 @@ func decide(n, own, others, used, total int64) answer {
 }
 
 // decideEntry is decide for one request more: a tenant that has none may have the last place.
-func decideEntry(others, used, total int64) answer {
+func decideEntry(others, used, total, greed int64) answer {
 	free := total - used - 1
 	switch {
 	case free < 0:
@@ -62,31 +69,72 @@ func decideEntry(others, used, total int64) answer {
 	return granted
 }
 
-// ticket is one request's place within the gate.
+// ticket is one request's part of the gate.
 type ticket struct {
 	gate    *gate
 	account *account
+	address string
+	entered bool // it has a place
 	bytes   int64
 	spare   int64 // of them: had from earlier requests, whether the request needs it or not
 }
 
-// enter lets a request of a tenant in, of whose body so many bytes are announced, or refuses it with kind Exhausted. The
-// bytes are not taken yet: a sender that is slow holds only what it has sent.
-func (g *gate) enter(a *account, announced int64) (*ticket, error) {
+// begin gives a ticket that holds nothing yet to a request of a tenant from an address, of whose body so many bytes are
+// announced. A request that would be refused now is, with kind Exhausted or TooLarge, before its body is read.
+func (g *gate) begin(a *account, address string, announced int64) (*ticket, error) {
+	t := &ticket{gate: g, account: a, address: address}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	held := &a.held
-	verdict := decideEntry(held.requests, g.now.requests, g.most.requests)
+	verdict := t.mayEnter()
 	if verdict == granted && announced > 0 {
-		verdict = decide(announced, 0, held.bytes, g.now.bytes, g.most.bytes)
+		verdict = t.mayHave(announced)
 	}
 	if verdict != granted {
 		return nil, g.refuse(a, verdict, announced)
 	}
-	held.requests++
-	g.now.requests++
-	g.report()
-	return &ticket{gate: g, account: a}, nil
+	return t, nil
+}
+
+// enter takes a place for a request whose body has come, or refuses it with kind Exhausted.
+func (t *ticket) enter() error {
+	g := t.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.entered {
+		return nil
+	}
+	if verdict := t.mayEnter(); verdict != granted {
+		return g.refuse(t.account, verdict, t.bytes)
+	}
+	t.entered = true
+	t.add(share{requests: 1})
+	return nil
+}
+
+// mayEnter is called with gate.mu held.
+func (t *ticket) mayEnter() answer {
+	g := t.gate
+	if verdict := decideEntry(t.account.held.requests, g.now.requests, g.most.requests, greed); verdict != granted {
+		return verdict
+	}
+	return decideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests, addressGreed)
+}
+
+// mayHave is called with gate.mu held.
+func (t *ticket) mayHave(bytes int64) answer {
+	g := t.gate
+	if verdict := decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes, greed); verdict != granted {
+		return verdict
+	}
+	return decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes, addressGreed)
+}
+
+// heldBy is called with g.mu held.
+func (g *gate) heldBy(address string) share {
+	if s := g.byAddress[address]; s != nil {
+		return *s
+	}
+	return share{}
 }
 
 // ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Room.
@@ -97,10 +145,10 @@ func (t *ticket) ask(bytes int64, spare bool) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	verdict := decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes)
+	verdict := t.mayHave(bytes)
 	switch {
 	case verdict == granted:
-		t.add(bytes)
+		t.add(share{bytes: bytes})
 		if spare {
 			t.spare += bytes
 		}
@@ -127,24 +175,38 @@ var _ wire.Room = (*ticket)(nil).ask
 func (t *ticket) settle(bytes int64) {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
-	t.add(bytes - t.bytes)
+	t.add(share{bytes: bytes - t.bytes})
 }
 
-// done ends the request.
+// done ends the request, which holds nothing from then on.
 func (t *ticket) done() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
-	t.account.held.requests--
-	t.gate.now.requests--
-	t.add(-t.bytes)
+	more := share{bytes: -t.bytes}
+	if t.entered {
+		more.requests = -1
+	}
+	t.entered = false
+	t.add(more)
 }
 
 // add is called with gate.mu held.
-func (t *ticket) add(bytes int64) {
-	t.bytes += bytes
-	t.account.held.bytes += bytes
-	t.gate.now.bytes += bytes
-	t.gate.report()
+func (t *ticket) add(more share) {
+	g := t.gate
+	t.bytes += more.bytes
+	of := g.byAddress[t.address]
+	if of == nil {
+		of = &share{}
+		g.byAddress[t.address] = of
+	}
+	for _, s := range []*share{&t.account.held, &g.now, of} {
+		s.requests += more.requests
+		s.bytes += more.bytes
+	}
+	if *of == (share{}) {
+		delete(g.byAddress, t.address)
+	}
+	g.report()
 }
 
 // refuse is called with g.mu held.
@@ -155,7 +217,7 @@ func (g *gate) refuse(a *account, why answer, bytes int64) error {
 		return errs.E(errs.TooLarge, "tenant %s: request takes %d bytes of memory or more, and one may take %d at most of the %d that this process has for all",
 			a.id, bytes, g.oneMay(), g.most.bytes)
 	case unfair:
-		return errs.E(errs.Exhausted, "tenant %s: its requests being worked on here, %d with %d bytes, leave too little for other tenants of %d requests and %d bytes in all: try again",
+		return errs.E(errs.Exhausted, "tenant %s: its requests being worked on here, %d with %d bytes, or all of its address leave too little for others of %d requests and %d bytes in all: try again",
 			a.id, a.held.requests, a.held.bytes, g.most.requests, g.most.bytes)
 	}
 	return errs.E(errs.Exhausted, "tenant %s: no room for more: %d requests with %d bytes are being worked on here, of at most %d and %d: try again",

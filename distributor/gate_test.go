@@ -30,7 +30,7 @@ import (
 func TestDecide(t *testing.T) {
 	f := func(n, own, others, used, total int64, want answer) {
 		t.Helper()
-		if got := decide(n, own, others, used, total); got != want {
+		if got := decide(n, own, others, used, total, greed); got != want {
 			t.Fatalf("%d more to %d, with %d of %d of %d: %d, want %d", n, own, others, used, total, got, want)
 		}
 	}
@@ -47,7 +47,7 @@ func TestDecide(t *testing.T) {
 	f(1, 0, 30, 85, 90, granted)
 	entry := func(others, used, total int64, want answer) {
 		t.Helper()
-		if got := decideEntry(others, used, total); got != want {
+		if got := decideEntry(others, used, total, greed); got != want {
 			t.Fatalf("one more than %d, with %d of %d taken: %d, want %d", others, used, total, got, want)
 		}
 	}
@@ -111,10 +111,17 @@ func TestGateIsFair(t *testing.T) {
 
 // greedy takes requests of 1000 bytes until it gets no more.
 func greedy(t *testing.T, g *gate, a *account) (held []*ticket) {
+	return greedyFrom(t, g, a, string(a.id))
+}
+
+func greedyFrom(t *testing.T, g *gate, a *account, address string) (held []*ticket) {
 	for {
-		ticket, err := g.enter(a, 1000)
+		ticket, err := g.begin(a, address, 1000)
 		if err == nil {
 			if err = ticket.ask(1000, false); err == nil {
+				err = ticket.enter()
+			}
+			if err == nil {
 				held = append(held, ticket)
 				continue
 			}
@@ -125,6 +132,87 @@ func greedy(t *testing.T, g *gate, a *account) (held []*ticket) {
 		}
 		return held
 	}
+}
+
+// Somebody who names ever new tenants leaves something for those who come from elsewhere.
+func TestGateIsFairToAddresses(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
+	defer c.close()
+	g := &c.gate
+	g.most = share{1000, 1_000_000}
+	var all []*ticket
+	for i := range 2000 {
+		all = append(all, greedyFrom(t, g, c.accounts.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
+	}
+	honest := greedyFrom(t, g, c.accounts.of("honest"), "elsewhere")
+	if len(honest) < 10 {
+		t.Errorf("an attacker of many names has %d requests, and leaves %d", len(all), len(honest))
+	}
+	for _, ticket := range append(all, honest...) {
+		ticket.done()
+	}
+	if g.now != (share{}) || len(g.byAddress) != 0 {
+		t.Errorf("%+v of %d addresses is still accounted for", g.now, len(g.byAddress))
+	}
+}
+
+// silentBody sends first and then nothing until it is closed.
+type silentBody struct {
+	first  io.Reader
+	silent *sync.WaitGroup
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (b *silentBody) Read(p []byte) (int, error) {
+	if n, err := b.first.Read(p); err == nil {
+		return n, nil
+	}
+	b.once.Do(b.silent.Done)
+	<-b.closed
+	return 0, io.ErrUnexpectedEOF
+}
+
+// Bodies that do not come hold no place, and no more memory than has come of them, however many there are and whatever
+// they claim.
+func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
+	translator, err := otlp.New(otlp.DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(sent int, most int64) {
+		t.Helper()
+		opts := DefaultOptions()
+		c := newCluster(t, newFakeRing(1, "a"), opts)
+		defer c.close()
+		handlers := []http.Handler{c.Handler(), c.OTLPHandler(translator)}
+		closed := make(chan struct{})
+		var silent, ended sync.WaitGroup
+		const senders = 600
+		for i := range senders {
+			silent.Add(1)
+			req := httptest.NewRequest(http.MethodPost, "/", &silentBody{first: bytes.NewReader(make([]byte, sent)), silent: &silent, closed: closed})
+			req.ContentLength = []int64{-1, 1 << 20}[i%2]
+			req.Header.Set("Content-Type", contentV1)
+			req.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i%250)
+			ended.Go(func() { handlers[i/2%2].ServeHTTP(httptest.NewRecorder(), req) })
+		}
+		silent.Wait()
+		if now := c.gate.now; now.requests != 0 || now.bytes > senders*most {
+			t.Errorf("%d silent bodies, each after %d bytes, hold %+v", senders, sent, now)
+		}
+		if w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
+			t.Errorf("beside %d silent bodies: %d %s", senders, w.Code, w.Body)
+		}
+		close(closed)
+		ended.Wait()
+		if c.gate.now != (share{}) {
+			t.Errorf("%+v is still accounted for", c.gate.now)
+		}
+	}
+	f(0, 0)
+	f(64, stageSize)
+	f(stageSize-1, stageSize)
 }
 
 // attack is a request as the handlers get it, of a body that may be slow.

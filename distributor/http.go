@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"io"
 	"math"
 	"math/rand/v2"
 	"mime"
@@ -117,11 +118,11 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 
 // read reads and decodes the body. From then on the request holds the memory of its batch only.
 func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.Batch, error) {
-	buf := in.buffer()
-	msg, err := buf.ReadSnappy(req.Body, in.maxBody, d.opts.MaxDecoded)
+	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) {
+		return b.ReadSnappy(from, in.maxBody, d.opts.MaxDecoded)
+	})
 	if err != nil {
-		defer wire.PutBuffer(buf)
-		return nil, in.fault(buf, err)
+		return nil, err
 	}
 	batch, err := proto.decode(d.knownOf(in.account.id), in.account.id, msg, in.ask)
 	if err != nil {

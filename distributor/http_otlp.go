@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -100,12 +101,11 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 
 // readOTLP reads and decodes the body.
 func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in intake) (md pmetric.Metrics, err error) {
-	buf := in.buffer()
-	defer wire.PutBuffer(buf)
-	msg, err := d.inflate(req, buf, in.maxBody)
+	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) { return d.inflate(req, b, from, in.maxBody) })
 	if err != nil {
-		return md, in.fault(buf, err)
+		return md, err
 	}
+	defer wire.PutBuffer(buf)
 	size, err := otlp.Size(form, msg)
 	if err != nil {
 		return md, err
@@ -122,12 +122,12 @@ func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in intake) (md
 }
 
 // inflate reads the body and decompresses it.
-func (d *Distributor) inflate(req *http.Request, buf *wire.Buffer, maxBody int64) ([]byte, error) {
+func (d *Distributor) inflate(req *http.Request, buf *wire.Buffer, from io.Reader, maxBody int64) ([]byte, error) {
 	switch e := req.Header.Get("Content-Encoding"); e {
 	case "", "identity":
-		return buf.ReadPlain(req.Body, maxBody)
+		return buf.ReadPlain(from, maxBody)
 	case "gzip":
-		return buf.ReadGzip(req.Body, maxBody, d.opts.MaxDecoded)
+		return buf.ReadGzip(from, maxBody, d.opts.MaxDecoded)
 	default:
 		return nil, errs.E(errs.Unsupported, "content encoding %q is not supported, gzip and none are", e)
 	}

@@ -1,21 +1,24 @@
 package distributor
 
 import (
+	"io"
 	"net/http"
+	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// intake is a request on its way in: its place within the gate, and how long its body may be.
+// intake is a request on its way in: its part of the gate, and how long its body may be.
 type intake struct {
 	*ticket
 	maxBody int64
 	limited bool // maxBody is the tenant's limit
 }
 
-// takeIn lets a request in as far as its header goes.
+// takeIn lets a request in as far as its header goes. It holds nothing yet.
 func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
 	in := intake{maxBody: d.opts.MaxBody}
 	if d.opts.Limits != nil {
@@ -27,16 +30,98 @@ func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
 	if req.ContentLength > in.maxBody {
 		return in, in.tooLarge(a, req.ContentLength)
 	}
-	t, err := d.gate.enter(a, max(req.ContentLength, 0))
+	t, err := d.gate.begin(a, httpx.ClientNetwork(req.RemoteAddr), max(req.ContentLength, 0))
 	in.ticket = t
 	return in, err
 }
 
-// buffer is a buffer for the body, to be given back with wire.PutBuffer.
-func (in intake) buffer() *wire.Buffer {
-	b := wire.GetBuffer()
-	b.Within(in.ask)
-	return b
+// stageSize is how much of a body must have come, unless it ends before, until it gets a buffer for a whole body, which is many
+// times larger.
+const stageSize = 16 << 10
+
+var stages = sync.Pool{New: func() any { return new([stageSize]byte) }}
+
+// body is the body of a request that asks for room as it comes, and for a place when it has come.
+type body struct {
+	in      intake
+	rest    io.Reader
+	first   [64]byte         // what came first
+	stage   *[stageSize]byte // what came until there was a buffer; nil before and after
+	staged  []byte           // of stage or first, not read yet
+	ended   error            // of rest
+	refused error            // by the gate
+}
+
+// open waits for the first part of the body. A body of which nothing comes holds nothing meanwhile, and one of which little
+// comes a stage.
+func (in intake) open(from io.Reader) (*body, error) {
+	b := &body{in: in, rest: from}
+	n := 0
+	for n == 0 && b.ended == nil {
+		n, b.ended = from.Read(b.first[:])
+	}
+	b.staged = b.first[:n]
+	if b.ended != nil {
+		return b, nil
+	}
+	if err := in.ask(stageSize, false); err != nil {
+		return nil, err
+	}
+	b.stage = stages.Get().(*[stageSize]byte)
+	n = copy(b.stage[:], b.staged)
+	for n < stageSize && b.ended == nil {
+		var more int
+		more, b.ended = from.Read(b.stage[n:])
+		n += more
+	}
+	b.staged = b.stage[:n]
+	return b, nil
+}
+
+// Read implements io.Reader. The end of the body comes only with a place within the gate.
+func (b *body) Read(p []byte) (n int, err error) {
+	if len(b.staged) > 0 {
+		n = copy(p, b.staged)
+		b.staged = b.staged[n:]
+		return n, nil
+	}
+	b.unstage()
+	if b.ended == nil {
+		n, b.ended = b.rest.Read(p)
+	}
+	if b.ended == io.EOF {
+		if b.refused = b.in.enter(); b.refused != nil {
+			return n, b.refused
+		}
+	}
+	return n, b.ended
+}
+
+func (b *body) unstage() {
+	if b.stage != nil {
+		stages.Put(b.stage)
+		b.stage = nil
+	}
+}
+
+// receive has read read the body of req into a buffer, which is to be given back with wire.PutBuffer unless there is an error.
+func (in intake) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer, []byte, error) {
+	b, err := in.open(from)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer b.unstage()
+	buf := wire.GetBuffer()
+	buf.Within(in.ask)
+	msg, err := read(buf, b)
+	if err == nil {
+		return buf, msg, nil
+	}
+	defer wire.PutBuffer(buf)
+	if b.refused != nil {
+		return nil, nil, b.refused
+	}
+	return nil, nil, in.fault(buf, err)
 }
 
 // fault is err, which ended the reading of the body into b, told with the tenant's limit if it is that.

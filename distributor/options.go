@@ -41,8 +41,8 @@ type Options struct {
 
 	// MaxBody and MaxDecoded bound one request's body in bytes, as sent and decompressed.
 	MaxBody, MaxDecoded int64
-	// MaxRequests and MaxRequestBytes bound the requests being worked on and the memory they take: bodies as they came and
-	// decompressed, and the series they are decoded to. What comes on top is refused with 503, a request that alone takes
+	// MaxRequests and MaxRequestBytes bound the requests being worked on, from the end of their bodies on, and the memory that
+	// requests take: bodies as they come and decompressed, and the series they are decoded to. What comes on top is refused with 503, a request that alone takes
 	// more than MaxRequestBytes with 413. RequestMemory gives a good value.
 	MaxRequests     int
 	MaxRequestBytes int64

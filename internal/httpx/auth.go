@@ -273,7 +273,7 @@ func (a *Auth) identify(state *authState, r *http.Request) (g *tenant.Grant, kno
 		return nil, false, missing()
 	}
 	hash, exists := state.passwords()[user]
-	right, err := a.verifier.verify(r.Context(), clientNetwork(r.RemoteAddr), user, hash, exists, password)
+	right, err := a.verifier.verify(r.Context(), ClientNetwork(r.RemoteAddr), user, hash, exists, password)
 	if err != nil {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return nil, false, errs.E(errs.Unavailable, "the request ended before its password was checked")
@@ -298,8 +298,9 @@ func (a *Auth) refuse(reason string, kind errs.Kind, format string, args ...any)
 	return errs.E(kind, format, args...)
 }
 
-// clientNetwork is of whom a request counts as coming: the address, of IPv6 the 64 bits that a site has.
-func clientNetwork(remote string) string {
+// ClientNetwork is the network that the sender at remote (host:port) counts as: the address, of IPv6 the 64 bits that a
+// site has; "" when remote is no address.
+func ClientNetwork(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return ""

@@ -37,7 +37,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := clientNetwork(c.RemoteAddr().String())
+		from := ClientNetwork(c.RemoteAddr().String())
 		if l.take(from) {
 			return &boundedConn{Conn: c, done: sync.OnceFunc(func() { l.release(from) })}, nil
 		}

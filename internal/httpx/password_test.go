@@ -164,7 +164,7 @@ func TestSuspicionPasses(t *testing.T) {
 func TestClientNetwork(t *testing.T) {
 	f := func(remote, want string) {
 		t.Helper()
-		if got := clientNetwork(remote); got != want {
+		if got := ClientNetwork(remote); got != want {
 			t.Errorf("%s: %q, want %q", remote, got, want)
 		}
 	}
