@@ -191,11 +191,15 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		const senders = 600
 		for i := range senders {
 			silent.Add(1)
-			req := httptest.NewRequest(http.MethodPost, "/", &silentBody{first: bytes.NewReader(make([]byte, sent)), silent: &silent, closed: closed})
+			body := &silentBody{first: bytes.NewReader(make([]byte, sent)), silent: &silent, closed: closed}
+			req := httptest.NewRequest(http.MethodPost, "/", body)
 			req.ContentLength = []int64{-1, 1 << 20}[i%2]
 			req.Header.Set("Content-Type", contentV1)
 			req.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i%250)
-			ended.Go(func() { handlers[i/2%2].ServeHTTP(httptest.NewRecorder(), req) })
+			ended.Go(func() {
+				handlers[i/2%2].ServeHTTP(httptest.NewRecorder(), req)
+				body.once.Do(silent.Done) // it was refused before it was read
+			})
 		}
 		silent.Wait()
 		if now := c.gate.now; now.requests != 0 || now.bytes > senders*most {
