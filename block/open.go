@@ -12,6 +12,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/gokit"
+	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
@@ -33,7 +34,7 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, content []byte, com
 	}
 	bkt, err := client.NewBucket(gokit.NewQuiet(log), content, component, nil)
 	if err != nil {
-		return nil, errs.E(errs.Invalid, "object store configuration: %w", err)
+		return nil, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err, "type"))
 	}
 	if reg != nil {
 		reg = prometheus.WrapRegistererWithPrefix("thanos_", reg)
@@ -60,7 +61,7 @@ func withoutHedging(content []byte) ([]byte, bool, error) {
 	const key = "hedging_config"
 	var top map[string]any
 	if err := yaml.Unmarshal(content, &top); err != nil {
-		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", err)
+		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err))
 	}
 	if len(top) == 0 {
 		return nil, false, errs.E(errs.Invalid, "object store configuration is empty")
@@ -72,7 +73,7 @@ func withoutHedging(content []byte) ([]byte, bool, error) {
 	delete(top, key)
 	out, err := yaml.Marshal(top)
 	if err != nil {
-		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", err)
+		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err))
 	}
 	return out, enabled, nil
 }

@@ -177,7 +177,14 @@ users:
 	status(http.MethodGet, "/api/v1/status/limits", bearer("root-token", ""), 200)
 	status(http.MethodPost, "/api/v1/otlp/v1/metrics", nil, 401)
 	status(http.MethodGet, "/-/ready", nil, 200)
-	status(http.MethodGet, "/metrics", nil, 200)
+	status(http.MethodGet, "/metrics", nil, 401)
+	status(http.MethodGet, "/debug/pprof/cmdline", bearer("agent-token", ""), 403)
+	for user, sees := range map[string]bool{"agent-token": false, "root-token": true} {
+		code, text, err := try(httpClient, http.MethodGet, base+"/metrics", bearer(user, ""), nil)
+		if err != nil || code != 200 || !strings.Contains(text, `tenant="acme"`) || strings.Contains(text, `tenant="team-a"`) != sees {
+			t.Errorf("/metrics of %s: %d, %v; it should show acme, and team-a: %v", user, code, err, sees)
+		}
+	}
 
 	writeFile(t, file, strings.Replace(users, "agent: {tenants: [acme]", "agent: {tenants: [acme, team-a]", 1))
 	eventually(t, 20*time.Second, func() error {

@@ -34,7 +34,8 @@ var layer = map[string]int{
 
 // sideways lists the imports allowed inside one layer.
 var sideways = map[string]bool{
-	"internal/secret internal/errs": true, "tsdb block": true, "internal/rpc ring": true,
+	"tsdb block": true, "internal/secret internal/errs": true,
+	"internal/rpc ring":             true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,

@@ -53,14 +53,20 @@ var (
 
 // Scrub is err, of the same kind, without the words that are values in content, which is YAML or nearly so: parsers quote
 // the values that they do not understand, and shorten them. The names of keys stay, since they are what helps. Nothing of
-// err can be unwrapped, since that would show what Scrub took out. nil stays nil.
-func Scrub(content []byte, err error) error {
+// err can be unwrapped, since that would show what Scrub took out. The values of the keys in public are no secret. nil stays
+// nil.
+func Scrub(content []byte, err error, public ...string) error {
 	if err == nil {
 		return nil
 	}
 	keys := map[string]bool{}
 	for _, m := range mappingKey.FindAllSubmatch(content, -1) {
 		keys[string(m[1])] = true
+	}
+	for _, key := range public {
+		for _, m := range regexp.MustCompile(regexp.QuoteMeta(key)+`:[ \t]*["']?(\w+)`).FindAllSubmatch(content, -1) {
+			keys[string(m[1])] = true
+		}
 	}
 	values := mappingKey.ReplaceAllString(string(content), "\n")
 	whole := map[string]bool{}

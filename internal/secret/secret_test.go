@@ -56,6 +56,9 @@ func TestScrub(t *testing.T) {
 	f("secret_key: *hunter2", "yaml: unknown anchor 'hunter2' referenced", "yaml: unknown anchor '<secret>' referenced")
 	f("{type: S3, config: {secret_key: pw1}}", "bad key pw1", "bad key <secret>")
 	f("hunter2", "cannot unmarshal !!str `hunter2` into a struct", "cannot unmarshal !!str `<secret>` into a struct")
+	if got := Scrub([]byte("type: NONE\nkey: pw"), errors.New("NONE pw"), "type"); got.Error() != "NONE <secret>" {
+		t.Error(got)
+	}
 	if Scrub(nil, nil) != nil {
 		t.Error("no error became one")
 	}
