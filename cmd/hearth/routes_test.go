@@ -299,3 +299,60 @@ func TestNoAuthIsOpen(t *testing.T) {
 		}
 	}
 }
+
+// The page on security has every route with its class, and the bounds as they are.
+func TestSecurityPage(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/operate/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 2 {
+			continue
+		}
+		for i, path := range strings.Split(cells[0], "`") {
+			if i%2 == 1 && strings.HasPrefix(path, "/") {
+				classes[path] = strings.TrimSpace(cells[1])
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, role := range roles {
+		app, setups := commands()
+		if _, err := app.Parse(roleArgs(t, role)); err != nil {
+			t.Fatal(err)
+		}
+		p := newProcess(app, role, io.Discard, io.Discard)
+		if err := setups[role](p); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range p.listeners {
+			for _, r := range s.Routes() {
+				path := r.Pattern[strings.IndexByte(r.Pattern, '/'):]
+				path = strings.TrimPrefix(path, "/prometheus")
+				known[path] = true
+				if classes[path] != r.Class.String() {
+					t.Errorf("%s is %s, and %q on the page", path, r.Class, classes[path])
+				}
+			}
+		}
+	}
+	for path := range classes {
+		if !known[path] {
+			t.Errorf("the page has %s, and nobody serves it", path)
+		}
+	}
+	o := httpx.DefaultOptions()
+	for _, bound := range []string{
+		fmt.Sprintf("(`--http.max-connections`) | %d |", o.MaxConnections), fmt.Sprintf("%d KiB, 200 lines, %s |", o.MaxHeaderBytes>>10, o.HeaderTimeout),
+		fmt.Sprintf("| %d KiB or its end every %s, %dm in all |", o.BodyRate*int64(o.BodyWindow.Seconds())>>10, o.BodyWindow, int(o.BodyTimeout.Minutes())),
+		fmt.Sprintf("| 128 KiB within %s |", o.AnswerTimeout), fmt.Sprintf("| a connection without a request | %dm |", int(o.IdleTimeout.Minutes())),
+		fmt.Sprintf("HTTP/2 connection | %d |", o.MaxStreams),
+	} {
+		if !strings.Contains(string(raw), bound) {
+			t.Errorf("the page does not say %q", bound)
+		}
+	}
+}
