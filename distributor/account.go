@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,8 @@ import (
 const (
 	accountIdle = time.Hour
 	sweepEvery  = 10 * time.Minute
+	// maxClaimed bounds the tenants of which nothing was ever stored: their names are no more than claims.
+	maxClaimed = 50_000
 )
 
 // accounts is what a distributor keeps of each tenant that sends to it.
@@ -24,6 +27,8 @@ type accounts struct {
 	mu    sync.Mutex // guards what follows
 	byID  map[tenant.ID]*account
 	swept time.Time
+	// claimed are those of byID of which nothing has been stored since their account began.
+	claimed map[tenant.ID]*account
 }
 
 // account is one tenant's. It is forgotten an hour after its last use.
@@ -34,7 +39,12 @@ type account struct {
 	samples func() prometheus.Counter // made with the first sample
 	checks  atomic.Pointer[checks]    // of the newest limits
 	rate    limiter
-	held    share // guarded by gate.mu
+	held    share       // guarded by gate.mu
+	real    atomic.Bool // something of it was stored
+
+	mu      sync.Mutex // guards what follows
+	reasons []string   // of refusals, by which it has series of metrics
+	gone    bool       // it is forgotten, and has none any more
 }
 
 // limiter is a token bucket whose settings may change between two requests.
@@ -52,9 +62,13 @@ func (as *accounts) of(id tenant.ID) *account {
 	if a == nil {
 		a = &account{id: id, metrics: as.metrics}
 		a.samples = sync.OnceValue(func() prometheus.Counter { return as.metrics.tenantSamples.WithLabelValues(string(id)) })
-		as.byID[id] = a
+		as.makeRoom()
+		as.byID[id], as.claimed[id] = a, a
 	}
 	a.used = now
+	if a.real.Load() {
+		delete(as.claimed, id)
+	}
 	if now.Sub(as.swept) >= sweepEvery {
 		as.swept = now
 		as.sweep(now)
@@ -66,28 +80,68 @@ func (as *accounts) of(id tenant.ID) *account {
 func (as *accounts) sweep(now time.Time) {
 	for id, a := range as.byID {
 		if now.Sub(a.used) >= accountIdle {
-			delete(as.byID, id)
-			as.metrics.forgetTenant(string(id))
+			as.forget(id)
 		}
+	}
+}
+
+// forget is called with as.mu held.
+func (as *accounts) forget(id tenant.ID) {
+	a := as.byID[id]
+	delete(as.byID, id)
+	delete(as.claimed, id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gone = true
+	as.metrics.forgetTenant(string(id), a.reasons)
+}
+
+// makeRoom forgets claimed tenants where there are too many. Requests of theirs that are under way keep their account, of
+// which the gate knows for as long as they last. With as.mu held.
+func (as *accounts) makeRoom() {
+	for id, a := range as.claimed {
+		if len(as.claimed) < maxClaimed {
+			return
+		}
+		if a.real.Load() {
+			delete(as.claimed, id)
+			continue
+		}
+		as.forget(id)
 	}
 }
 
 // stored counts samples that a quorum has.
 func (a *account) stored(samples int) {
 	if samples > 0 {
+		if !a.real.Load() {
+			a.real.Store(true)
+		}
 		a.samples().Add(float64(samples))
 	}
 }
 
 // refused counts a request that was refused as a whole, of so many samples (0 = it was not decoded).
 func (a *account) refused(reason string, samples int) {
-	a.metrics.limitedRequests.WithLabelValues(string(a.id), reason).Inc()
+	a.count(a.metrics.limitedRequests, reason, 1)
 	a.lost(reason, samples)
 }
 
 // lost counts samples that were refused.
 func (a *account) lost(reason string, samples int) {
 	if samples > 0 {
-		a.metrics.limitedSamples.WithLabelValues(string(a.id), reason).Add(float64(samples))
+		a.count(a.metrics.limitedSamples, reason, samples)
 	}
+}
+
+func (a *account) count(what *prometheus.CounterVec, reason string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone {
+		return
+	}
+	if !slices.Contains(a.reasons, reason) {
+		a.reasons = append(a.reasons, reason)
+	}
+	what.WithLabelValues(string(a.id), reason).Add(float64(n))
 }

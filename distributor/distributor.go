@@ -87,7 +87,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 		peers: map[string]*peer{},
 	}
 	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics, byAddress: map[string]*share{}}
-	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}}
+	d.accounts = accounts{metrics: d.metrics, byID: map[tenant.ID]*account{}, claimed: map[tenant.ID]*account{}}
 	d.known = wire.NewKnown(opts.KnownSeries)
 	watchKnown(reg, d.known)
 	if opts.Limits != nil {

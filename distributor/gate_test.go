@@ -156,6 +156,37 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	}
 }
 
+// Names of tenants that are no more than claims take bounded memory, and never the place of a tenant with samples.
+func TestClaimedTenantsAreBounded(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
+	defer c.close()
+	as := &c.accounts
+	as.of("real").stored(1)
+	as.of("real").refused("inflight", 0)
+	for i := range 2 * maxClaimed {
+		as.of(tenant.ID(fmt.Sprint("claim-", i))).refused("inflight", 1)
+	}
+	if len(as.claimed) > maxClaimed || len(as.byID) > maxClaimed+1 {
+		t.Errorf("%d accounts, %d of them claimed", len(as.byID), len(as.claimed))
+	}
+	for name, n := range map[string]int{"requests": testutil.CollectAndCount(c.metrics.limitedRequests), "samples": testutil.CollectAndCount(c.metrics.limitedSamples)} {
+		if n > maxClaimed+1 {
+			t.Errorf("%d series of refused %s", n, name)
+		}
+	}
+	if testutil.ToFloat64(c.metrics.limitedRequests.WithLabelValues("real", "inflight")) != 1 {
+		t.Error("what is known of a real tenant is forgotten")
+	}
+	gone := as.of("late")
+	as.mu.Lock()
+	as.forget("late")
+	as.mu.Unlock()
+	gone.refused("inflight", 1)
+	if c.metrics.limitedRequests.DeleteLabelValues("late", "inflight") {
+		t.Error("a request that was under way counts for a tenant that is forgotten")
+	}
+}
+
 // silentBody sends first and then nothing until it is closed.
 type silentBody struct {
 	first  io.Reader

@@ -106,10 +106,11 @@ func (m *metrics) forget(member string) {
 	m.bytes.DeletePartialMatch(l)
 }
 
-// forgetTenant removes the series of a tenant that is idle.
-func (m *metrics) forgetTenant(id string) {
-	l := prometheus.Labels{"tenant": id}
-	m.tenantSamples.DeletePartialMatch(l)
-	m.limitedSamples.DeletePartialMatch(l)
-	m.limitedRequests.DeletePartialMatch(l)
+// forgetTenant removes the series of a tenant that was refused for reasons.
+func (m *metrics) forgetTenant(id string, reasons []string) {
+	m.tenantSamples.DeleteLabelValues(id)
+	for _, reason := range reasons {
+		m.limitedSamples.DeleteLabelValues(id, reason)
+		m.limitedRequests.DeleteLabelValues(id, reason)
+	}
 }
