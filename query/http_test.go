@@ -3,7 +3,10 @@ package query
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -201,6 +205,57 @@ func TestOtherEndpoints(t *testing.T) {
 	}
 	code, body, _ := get(t, q, "/api/v1/status/tsdb", nil)
 	check(t, code, body, 422, "no TSDB")
+}
+
+// TestStoresOfTenants: a user of one tenant does not learn of others by the list of stores.
+func TestStoresOfTenants(t *testing.T) {
+	q := open(t, DefaultOptions())
+	set := func(id string) labels.Labels { return labels.FromStrings("tenant_id", id, "receive_replica", "r") }
+	q.view.Store(&view{members: []*member{
+		{Endpoint: Endpoint{Name: "r", Known: series.Info{Role: "receive"}}, info: series.Info{Role: "receive", Labels: []labels.Labels{
+			set("acme"), set("rival"), labels.FromStrings("cluster", "of-the-default")}}},
+		{Endpoint: Endpoint{Name: "s", Known: series.Info{Role: "store"}}, info: series.Info{Role: "store"}, err: errors.New("tenant rival is broken")},
+	}})
+	f := func(g *tenant.Grant, has ...string) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/stores", nil)
+		r.Header.Set("X-Scope-OrgID", "acme")
+		if g != nil {
+			r = r.WithContext(tenant.WithGrant(r.Context(), g))
+		}
+		w := httptest.NewRecorder()
+		q.Handler().ServeHTTP(w, r)
+		for _, word := range []string{"acme", "rival", "of-the-default", "broken", "operators see why", `"labelSets":[]`} {
+			if got := strings.Contains(w.Body.String(), word); got != slices.Contains(has, word) {
+				t.Errorf("%+v: %q is there: %v, in %s", g, word, got, w.Body)
+			}
+		}
+	}
+	f(nil, "acme", "rival", "of-the-default", "broken", `"labelSets":[]`)
+	f(tenant.Exactly("alice", "acme"), "acme", "operators see why", `"labelSets":[]`)
+	f(tenant.Exactly("bob", "acme", tenant.Default), "acme", "of-the-default", "operators see why", `"labelSets":[]`)
+}
+
+// TestRoutes: every path of the API that is served is a route of its own, with a class.
+func TestRoutes(t *testing.T) {
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{})
+	q := open(t, DefaultOptions(), e)
+	seen := map[string]bool{}
+	for _, r := range q.Routes() {
+		if seen[r.Pattern] || strings.HasSuffix(r.Pattern, "/") || r.Class != httpx.Tenant && r.Class != httpx.Operator {
+			t.Errorf("%s, %s: it covers more than itself, or is there twice", r.Pattern, r.Class)
+		}
+		seen[r.Pattern] = true
+		path := strings.TrimPrefix(strings.Replace(r.Pattern, "{name}", "job", 1), mimirPrefix)
+		if path == "/api/v1/notifications/live" { // it lasts
+			continue
+		}
+		w := httptest.NewRecorder()
+		q.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code == 404 {
+			t.Errorf("the API has no %s: %s", path, w.Body)
+		}
+	}
 }
 
 type rich struct {

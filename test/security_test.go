@@ -320,6 +320,36 @@ func TestGRPCTLS(t *testing.T) {
 	}
 }
 
+// TestSilentSenders: hundreds of bodies that never come, of whatever size they claim to be, keep nobody from writing.
+func TestSilentSenders(t *testing.T) {
+	n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s")
+	n.start()
+	n.waitReady()
+	for i := range 600 {
+		conn, err := net.Dial("tcp", n.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /api/v1/receive HTTP/1.1\r\nHost: x\r\nTHANOS-TENANT: t%d\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\nContent-Length: 4000000\r\n\r\n", i)
+	}
+	eventually(t, 8*time.Second, func() error { // they are cut off after ten
+		b, err := get(n.url("/metrics"), nil)
+		if err != nil || !strings.Contains(string(b), `hearth_http_inflight_requests{handler="/api/v1/receive",listener="http"} 600`) {
+			return fmt.Errorf("not all requests have begun: %w", err)
+		}
+		return nil
+	})
+	wantWrite(t, httpClient, n.url(""), nil, writeBody("calm", 1, time.Now().UnixMilli()), 204)
+	eventually(t, 60*time.Second, func() error {
+		b, err := get(n.url("/metrics"), nil)
+		if err != nil || !strings.Contains(string(b), `hearth_http_inflight_requests{handler="/api/v1/receive",listener="http"} 0`) {
+			return fmt.Errorf("they are not cut off: %w", err)
+		}
+		return nil
+	})
+}
+
 // TestSecrets: keys of object storage show nowhere, wherever they were given.
 func TestSecrets(t *testing.T) {
 	endpoint := addr(freePorts(t, 1)[0])
