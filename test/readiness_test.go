@@ -37,24 +37,31 @@ func TestEndpoints(t *testing.T) {
 			n := newRole(t, role)
 			n.start()
 			n.waitReady()
-			listeners := []string{n.http}
-			if strings.Contains(strings.Join(n.args, " "), "--remote-write.address") {
-				listeners = append(listeners, n.write)
-			}
-			for _, l := range listeners {
-				base := "http://" + l
-				for path, want := range map[string]string{
-					"/-/healthy": "healthy", "/-/ready": "ready", "/-/ready?verbose": "[+] serving",
-					"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile",
-				} {
-					if body, err := get(base+path, nil); err != nil || !strings.Contains(string(body), want) {
-						t.Errorf("%s: %.200s %v, want %q", path, body, err, want)
-					}
+			answers := func(listener, path, want string) {
+				t.Helper()
+				if body, err := get("http://"+listener+path, nil); err != nil || !strings.Contains(string(body), want) {
+					t.Errorf("%s: %.200s %v, want %q", path, body, err, want)
 				}
-				families := exposition(t, base, nil)
-				for _, name := range []string{"go_goroutines", "process_cpu_seconds_total", "hearth_build_info", "hearth_http_requests_total"} {
-					if families[name] == 0 {
-						t.Errorf("%s has no %s", l, name)
+			}
+			probes := map[string]string{"/-/healthy": "healthy", "/-/ready": "ready", "/-/ready?verbose": "[+] serving"}
+			for path, want := range probes {
+				answers(n.http, path, want)
+			}
+			answers(n.http, "/debug/pprof/", "goroutine")
+			answers(n.http, "/debug/pprof/goroutine?debug=1", "goroutine profile")
+			families := exposition(t, "http://"+n.http, nil)
+			for _, name := range []string{"go_goroutines", "process_cpu_seconds_total", "hearth_build_info", "hearth_http_requests_total"} {
+				if families[name] == 0 {
+					t.Errorf("/metrics has no %s", name)
+				}
+			}
+			if strings.Contains(strings.Join(n.args, " "), "--remote-write.address") {
+				for path, want := range probes {
+					answers(n.write, path, want)
+				}
+				for _, path := range []string{"/metrics", "/debug/pprof/", "/-/reload", "/ring", "/api/v1/query"} {
+					if _, err := get("http://"+n.write+path, nil); status(err) != 404 {
+						t.Errorf("the remote-write port has %s: %v", path, err)
 					}
 				}
 			}
