@@ -99,7 +99,9 @@ func TestState(t *testing.T) {
 	h := New(Options{
 		Version:        "1.2.3",
 		RemoteWriteURL: func(r *http.Request) string { return "http://" + r.Host + "/api/v1/write" },
-		Parts:          func(*http.Request) []Part { return []Part{{"tsdb", "ready", ""}, {"ring", "opening", "1 of 3 <members>"}} },
+		Parts: func(*http.Request) []Part {
+			return []Part{{"tsdb", "ready", ""}, {"ring", "opening", "1 of 3 <members>"}}
+		},
 	}).Handler()
 	var got struct {
 		Version, RemoteWriteURL string
