@@ -77,7 +77,7 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 	}
 	flush()
 	if rewriter != nil {
-		a.batch = rewriter.Done()[0]
+		a.become(rewriter.Done()[0])
 		src.Release()
 	}
 }

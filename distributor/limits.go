@@ -14,12 +14,13 @@ import (
 // admission is what of a batch is to be placed.
 type admission struct {
 	account *account
-	// batch has a reference of the admission. Its series stand where they stood in the batch that was pushed.
-	batch *wire.Batch
+	// batch has a reference of the admission. It is the batch that was pushed, or one that it was rewritten to.
+	batch  *wire.Batch
+	series int // in the batch that was pushed
 	// skip marks series that are not to be placed; nil = none.
 	skip    []bool
 	skipped int
-	// failures are the series among them that were refused.
+	// failures are the series that were refused, by their Origin.
 	failures []wire.Failure
 	// duplicates are samples of HA pairs whose other replica's are written: no failures.
 	duplicates Dropped
@@ -63,10 +64,30 @@ func (a *admission) refuseAs(kind errs.Kind, i int, reason string) {
 		reason = s.Text() + ": " + reason
 	}
 	a.failures = append(a.failures, wire.Failure{
-		Series: i, Kind: kind, Reason: reason,
+		Series: a.batch.Origin(i), Kind: kind, Reason: reason,
 		Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars),
 	})
 	a.leave(i)
+}
+
+// become makes b, which a.batch was rewritten to, the batch of a. Series of which one has become by that were taken out all
+// or none: what is taken out keeps its labels.
+func (a *admission) become(b *wire.Batch) {
+	was, skip := a.batch, a.skip
+	a.batch = b
+	if len(b.Series) == len(was.Series) || skip == nil {
+		return
+	}
+	a.skip, a.skipped = nil, 0
+	from := 0
+	for i := range b.Series {
+		for was.Origin(from) != b.Origin(i) {
+			from++
+		}
+		if skip[from] {
+			a.leave(i)
+		}
+	}
 }
 
 // in reports whether series i is to be placed.
@@ -92,7 +113,7 @@ func (a *admission) nothing() bool {
 // result is what became of the series that are not to be placed.
 func (a *admission) result() Result {
 	b := a.batch
-	r := Result{Tenant: b.Tenant, Series: len(b.Series) + len(b.Rejected), Duplicates: a.duplicates}
+	r := Result{Tenant: b.Tenant, Series: a.series + len(b.Rejected), Duplicates: a.duplicates}
 	if len(b.Rejected)+len(a.failures) > 0 {
 		r.Failures = append(append([]wire.Failure(nil), b.Rejected...), a.failures...)
 	}
@@ -101,7 +122,7 @@ func (a *admission) result() Result {
 
 // admit decides what of b is to be placed; an error refuses all of it. Without one a.batch is to be released.
 func (d *Distributor) admit(a *admission, b *wire.Batch) error {
-	*a = admission{account: d.accounts.of(b.Tenant), batch: b}
+	*a = admission{account: d.accounts.of(b.Tenant), batch: b, series: len(b.Series)}
 	b.Retain()
 	if err := d.screen(a); err != nil {
 		d.pairs.settle(a, nil)

@@ -185,7 +185,7 @@ func (p *peer) work() {
 		if r == nil {
 			return
 		}
-		failures, err := p.send(r)
+		failures, err := p.try(r)
 		r.write.answer(r, failures, err)
 		p.settle(r, failures, err)
 	}
@@ -244,7 +244,7 @@ func (p *peer) retry() {
 		r, closing := p.due()
 		if r != nil {
 			p.metrics.retries.Inc()
-			if failures, err := p.send(r); p.settle(r, failures, err) {
+			if failures, err := p.try(r); p.settle(r, failures, err) {
 				wait = min(max(2*wait, p.d.opts.RetryMin), p.d.opts.RetryMax)
 			} else {
 				wait = 0
@@ -296,6 +296,12 @@ func (p *peer) sleep(d time.Duration) {
 	case <-t.C:
 	case <-p.closing:
 	}
+}
+
+// try is send on a goroutine of the peer's own, where nobody else looks after a panic.
+func (p *peer) try(r *replica) (failures []wire.Failure, err error) {
+	defer p.d.survive("write to member "+p.id, func(fault error) { failures, err = nil, fault })
+	return p.send(r)
 }
 
 // send writes r to the member, for as long as the write timeout.

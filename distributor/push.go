@@ -50,21 +50,11 @@ func (d *Distributor) pushTenants(ctx context.Context, b *wire.Batch) (Result, e
 	if d.opts.SplitLabel != "" {
 		return d.pushSplit(ctx, b)
 	}
-	return d.pushWhole(ctx, b)
+	return d.push(ctx, b)
 }
 
-// pushWhole is push, whose failures name the places that series had before b was rewritten.
-func (d *Distributor) pushWhole(ctx context.Context, b *wire.Batch) (Result, error) {
-	result, err := d.push(ctx, b)
-	for i := len(b.Rejected); i < len(result.Failures); i++ { // those before do already
-		if f := &result.Failures[i]; f.Series >= 0 {
-			f.Series = b.Origin(f.Series)
-		}
-	}
-	return result, err
-}
-
-// push is Push for a batch whose series are all of its tenant.
+// push is Push for a batch whose series are all of its tenant. Failures name the places that series had before b was
+// rewritten.
 func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	var a admission
 	if err := d.admit(&a, b); err != nil {
@@ -84,17 +74,22 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	}
 	w := d.begin(&a, r)
 	defer w.release()
-	w.place(ring.For(r.placement, w.batch.Tenant))
-	direct := r.placement.ReplicationFactor() == 1
-	w.start(r, direct)
-	r.mu.RUnlock()
-	if direct {
+	if w.dispatch(r) {
 		w.startLocal()
 	}
 	result := w.judge(w.wait(ctx))
 	d.pairs.settle(&a, &result)
 	d.observe(&a, &result)
 	return result, nil
+}
+
+// dispatch hands out the shards by r, which it unlocks, and reports whether those of members in this process are left.
+func (w *write) dispatch(r *route) (direct bool) {
+	defer r.mu.RUnlock()
+	w.place(ring.For(r.placement, w.batch.Tenant))
+	direct = r.placement.ReplicationFactor() == 1
+	w.start(r, direct)
+	return direct
 }
 
 // quorum is how many good answers acknowledge a write.
@@ -211,7 +206,7 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 	f := wire.Failure{Series: -1, Kind: kind}
 	if item < len(w.batch.Series) {
 		s := &w.batch.Series[item]
-		f = wire.Failure{Series: item, Kind: kind, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars)}
+		f = wire.Failure{Series: w.batch.Origin(item), Kind: kind, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars)}
 	}
 	if kind == errs.Conflict || kind == errs.Invalid {
 		c := &w.causes[t.final-1]

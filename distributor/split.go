@@ -17,7 +17,7 @@ const splitConcurrency = 16
 func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, error) {
 	parts := split(tenant.GrantFrom(ctx), b, d.opts.SplitLabel)
 	if parts == nil {
-		return d.pushWhole(ctx, b)
+		return d.push(ctx, b)
 	}
 	results := make([]Result, len(parts))
 	failed := make([]error, len(parts))
@@ -26,8 +26,9 @@ func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, err
 	for i := range parts {
 		places <- struct{}{}
 		all.Go(func() {
+			defer func() { <-places }()
+			defer d.survive("push the series of tenant "+string(parts[i].Tenant), func(err error) { failed[i] = err })
 			results[i], failed[i] = d.push(ctx, parts[i])
-			<-places
 		})
 	}
 	all.Wait()
@@ -58,10 +59,7 @@ func (r *Result) include(part *wire.Batch, of Result, err error, several bool) {
 	r.Exemplars += of.Exemplars
 	r.Dropped.plus(of.Dropped)
 	r.Duplicates.plus(of.Duplicates)
-	for i, f := range of.Failures {
-		if f.Series >= 0 && i >= len(part.Rejected) { // those name the place in the request already
-			f.Series = part.Origin(f.Series)
-		}
+	for _, f := range of.Failures {
 		if several && len(r.Failures) < shownFailures && err == nil { // an error names the tenant itself
 			f.Reason = "tenant " + string(part.Tenant) + ": " + f.Reason
 		}
@@ -77,7 +75,7 @@ func refusedWhole(b *wire.Batch, err error) Result {
 	for i := range b.Series {
 		s := &b.Series[i]
 		r.Failures = append(r.Failures, wire.Failure{
-			Series: i, Kind: kind, Reason: reason, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars),
+			Series: b.Origin(i), Kind: kind, Reason: reason, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars),
 		})
 	}
 	if len(b.Series) == 0 && len(b.Metadata) > 0 {

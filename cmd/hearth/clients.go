@@ -23,7 +23,7 @@ type clients struct {
 type target struct{ addr, role string }
 
 func newClients(p *process, opts rpc.ClientOptions, cl *cluster) *clients {
-	opts.Instance = cl.instance.ID
+	opts.Instance, opts.Log = cl.instance.ID, p.log
 	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
 	p.group.Add("clients", c.open, c.close)
 	return c

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -55,6 +57,15 @@ type peer struct {
 var _ series.Source = (*Client)(nil)
 var _ series.ExemplarSource = (*Client)(nil)
 var _ series.MetadataSource = (*Client)(nil)
+
+// survive is deferred by what reads bytes of others on a goroutine of its own: it hands a panic, if there is one, to failed
+// as an error. It costs what is being done then, not the process.
+func (c *Client) survive(doing string, failed func(error)) {
+	if p := recover(); p != nil {
+		c.opts.Log.Error("panic in a gRPC client", "peer", c.addr, "doing", doing, "panic", p, "stack", string(debug.Stack()))
+		failed(errs.E(errs.Internal, "panic: %v", p))
+	}
+}
 
 // Dial returns a client for the process at addr (host:port). It reads TLS files and does not connect.
 func Dial(addr string, opts ClientOptions) (*Client, error) {

@@ -22,6 +22,7 @@ func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	set := &remoteSet{client: c, cancel: cancel, opened: make(chan struct{})}
 	go func() {
 		defer close(set.opened)
+		defer c.survive("open a Series stream", func(err error) { set.err = err })
 		set.stream, set.err = c.openSeries(ctx, p, r)
 	}()
 	if p != nil {

@@ -32,6 +32,8 @@ type writeStream struct {
 	retire chan struct{} // closed when no call will come any more, and none waits
 	queue  chan *writeCall
 
+	encoder *wire.Encoder // send's; nil = version 1
+
 	encoding sync.Mutex // held while a call's shard is read; a call that ends early takes it to say so
 
 	mu    sync.Mutex            // guards what follows
@@ -56,10 +58,11 @@ type sentFrame struct {
 	total  int // series
 }
 
-// answer is what the peer said of a frame of so many series.
+// answer is what the peer said of a frame of so many series, or why the frame has no place in the stream.
 type answer struct {
 	*hearthpb.WriteAnswer
 	total int
+	err   error
 }
 
 func (ws *writeStream) over() bool {
@@ -149,7 +152,7 @@ func (ws *writeStream) age() {
 	}
 }
 
-// run opens the stream and serves it until it is over.
+// run opens the stream and serves it until it is over. A panic in it ends the stream.
 func (ws *writeStream) run() {
 	ctx, end := context.WithCancelCause(ws.client.lifetime)
 	cancel := func() { end(nil) }
@@ -161,9 +164,15 @@ func (ws *writeStream) run() {
 		return
 	}
 	close(ws.ready)
+	if version >= 2 {
+		ws.encoder = wire.NewEncoder()
+	}
 	var sender sync.WaitGroup
 	sends := timedSends{limit: ws.client.sendTimeout, end: end}
-	sender.Go(func() { ws.send(ctx, s, version, &sends) })
+	sender.Go(func() {
+		defer ws.client.survive("send shards", func(error) { cancel() })
+		ws.send(ctx, s, &sends)
+	})
 	err = because(ctx, ws.receive(s))
 	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
 		// Whatever ended the stream, it is not the fault of the shards that were under way.
@@ -180,11 +189,7 @@ func (ws *writeStream) run() {
 }
 
 // send passes calls on until the stream is over or retired.
-func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, version uint32, sends *timedSends) {
-	var e *wire.Encoder // nil = version 1
-	if version >= 2 {
-		e = wire.NewEncoder()
-	}
+func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *timedSends) {
 	ageing := time.NewTicker(ws.client.agePeriod)
 	defer ageing.Stop()
 	busy := true
@@ -194,15 +199,15 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, version ui
 			busy = true
 			for call != nil {
 				var frame *encoded
-				if frame, call = ws.frame(e, call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
+				if frame, call = ws.frame(call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
 					return // receive learns why
 				}
 			}
 		case <-ageing.C:
 			if !busy {
 				ws.client.leave(ws) // the peer may forget the series
-			} else if e != nil {
-				e.Age()
+			} else if ws.encoder != nil {
+				ws.encoder.Age()
 			}
 			busy = false
 		case <-ws.retire:
@@ -216,11 +221,14 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, version ui
 
 // frame encodes a call's shard, and those of the same tenant that have queued up behind it. It is nil when nobody waits for
 // any of them. next is a call that was taken off the queue and is for another frame.
-func (ws *writeStream) frame(e *wire.Encoder, call *writeCall) (frame *encoded, next *writeCall) {
+func (ws *writeStream) frame(call *writeCall) (frame *encoded, next *writeCall) {
 	body, f := frames.empty(), &sentFrame{}
-	for next = call; next != nil && ws.add(body, f, e, next); {
-		next = nil
-		if e == nil || len(*body) >= joinBytes {
+	for next = call; next != nil; {
+		var added bool
+		if added, next = ws.add(body, f, next); !added {
+			break
+		}
+		if ws.encoder == nil || len(*body) >= joinBytes {
 			break
 		}
 		select {
@@ -242,34 +250,47 @@ func (ws *writeStream) frame(e *wire.Encoder, call *writeCall) (frame *encoded, 
 	return &encoded{head: head, body: body}, next
 }
 
-// add appends the call's shard to the frame, unless nobody waits for it. False means that it is for another frame.
-func (ws *writeStream) add(body *[]byte, f *sentFrame, e *wire.Encoder, call *writeCall) bool {
+// add appends the call's shard to the frame, unless nobody waits for it. It is false when nothing more may be added: because
+// the shard is for the next frame, or since it cannot be encoded. That is a fault of ours, and the call's answer.
+func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added bool, next *writeCall) {
 	ws.encoding.Lock()
 	defer ws.encoding.Unlock()
+	before := len(*body)
+	defer ws.client.survive("encode a shard", func(err error) {
+		*body = (*body)[:before]
+		if ws.encoder != nil { // it may have given numbers to series whose labels are not in the frame
+			ws.encoder = wire.NewEncoder()
+		}
+		call.shard = wire.Shard{}
+		call.answer <- answer{err: err}
+		added, next = false, nil
+	})
+	e := ws.encoder
 	switch s := call.shard; {
 	case call.gone:
-		return true
+		return true, nil
 	case e == nil:
 		*body = wire.AppendShard(*body, s)
 	case len(f.calls) == 0:
 		*body, _ = e.Add(e.Begin(*body, s.Batch.Tenant), s)
 	case f.tenant != s.Batch.Tenant:
-		return false
+		return false, call
 	default:
 		var ok bool
 		if *body, ok = e.Add(*body, s); !ok {
-			return false
+			return false, call
 		}
 	}
 	call.first, f.tenant = f.total, call.shard.Batch.Tenant
 	f.total += len(call.shard.Series)
 	f.calls = append(f.calls, call)
 	call.shard = wire.Shard{}
-	return true
+	return true, nil
 }
 
 // receive hands out answers until the stream ends.
-func (ws *writeStream) receive(s grpc.ClientStream) error {
+func (ws *writeStream) receive(s grpc.ClientStream) (err error) {
+	defer ws.client.survive("read answers", func(fault error) { err = fault })
 	for {
 		a := new(hearthpb.WriteAnswer)
 		if err := s.RecvMsg(a); err != nil {
@@ -283,13 +304,16 @@ func (ws *writeStream) receive(s grpc.ClientStream) error {
 			continue // a second answer
 		}
 		for _, call := range f.calls {
-			call.answer <- answer{a, f.total}
+			call.answer <- answer{WriteAnswer: a, total: f.total}
 		}
 	}
 }
 
 // outcome is what an answer says of s, whose series begin at first in the frame; positions become indexes into the batch.
 func (a answer) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
 	if a.Error != nil {
 		return nil, fromError(a.Error)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"time"
@@ -129,6 +130,8 @@ type ClientOptions struct {
 	ServiceConfig string
 	// StreamAge is after how long a write stream is replaced by a new one, so that connections age as the server wants.
 	StreamAge time.Duration
+	// Log takes panics, which cost one call each; nil = nobody is told but the caller.
+	Log *slog.Logger
 }
 
 // DefaultClientOptions are plaintext, with Thanos's label names.
@@ -180,6 +183,9 @@ func (o ClientOptions) withDefaults() ClientOptions {
 	}
 	if o.StreamAge == 0 {
 		o.StreamAge = d.StreamAge
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

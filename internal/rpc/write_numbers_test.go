@@ -427,12 +427,12 @@ func TestBadNumbers(t *testing.T) {
 // what concerns it. A call that nobody waits for leaves no trace.
 func TestJoin(t *testing.T) {
 	names := wire.NewNames()
-	e, d := wire.NewEncoder(), wire.NewShardDecoder(names)
+	d := wire.NewShardDecoder(names)
 	defer d.Close()
 	in := &inbound{
 		writeServer: &writeServer{server: &Server{writing: newRoom(1 << 30)}}, ctx: t.Context(), budget: newRoom(1 << 30), numbers: d,
 	}
-	ws := &writeStream{queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
+	ws := &writeStream{encoder: wire.NewEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
 		return &writeCall{shard: s, answer: make(chan answer, 1)}
 	}
@@ -444,7 +444,7 @@ func TestJoin(t *testing.T) {
 	}
 	take := func(c *writeCall, next *writeCall, calls ...*writeCall) {
 		t.Helper()
-		frame, n := ws.frame(e, c)
+		frame, n := ws.frame(c)
 		f := ws.sent[ws.last]
 		if n != next || !slices.Equal(f.calls, calls) {
 			t.Fatalf("a frame of %d calls", len(f.calls))
@@ -464,7 +464,7 @@ func TestJoin(t *testing.T) {
 	take(other, again, other)
 	take(again, nil, again, last)
 	ws.abandon(first)
-	if frame, next := ws.frame(e, first); frame != nil || next != nil {
+	if frame, next := ws.frame(first); frame != nil || next != nil {
 		t.Fatal("a frame that nobody waits for")
 	}
 	if len(ws.sent) != 3 || names.Len() != 6 {
@@ -472,7 +472,7 @@ func TestJoin(t *testing.T) {
 	}
 
 	all := []wire.Failure{{Series: 2, Reason: "x", Kind: errs.Conflict}, {Series: 0, Reason: "y", Kind: errs.Invalid}}
-	a := answer{&hearthpb.WriteAnswer{Failures: wire.AppendFailures(nil, all)}, 3}
+	a := answer{WriteAnswer: &hearthpb.WriteAnswer{Failures: wire.AppendFailures(nil, all)}, total: 3}
 	s := told("b", 5, 4)
 	s.Series = []int32{1, 0}
 	if got, err := a.outcome(s, again.first); err != nil || len(got) != 1 || got[0].Series != 1 || got[0].Reason != "y" {

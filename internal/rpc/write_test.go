@@ -463,6 +463,6 @@ func TestGoldenFrames(t *testing.T) {
 	s := shard("a", 1)
 	payload := wire.AppendShard(nil, s)
 	ws := &writeStream{last: 299, sent: map[uint64]*sentFrame{}}
-	frame, _ := ws.frame(nil, &writeCall{shard: s})
+	frame, _ := ws.frame(&writeCall{shard: s})
 	f("shard 300", fmt.Sprintf("%x", frameBytes(frame)), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -13,8 +14,8 @@ import (
 // Sep ends the tenant, each label name and each label value in canonical bytes. It never occurs in valid UTF-8.
 const Sep = 0xff
 
-// Key is the 128-bit XXH3 hash of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process
-// are the same iff their keys are equal, whatever protocol they came by (docs/design/001).
+// Key is a digest of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
+// their keys are equal, whatever protocol they came by. Other processes have other keys for them (docs/design/001).
 type Key struct{ Hi, Lo uint64 }
 
 // Sample is a float sample. T and ST (start timestamp, 0 = unknown) are Unix milliseconds.
@@ -64,7 +65,8 @@ type Series struct {
 
 // Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant; LabelsOf builds labels
 // from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
-// what is rare, and once. They belong to the Batch: do not change them, do not keep them.
+// what is rare, and once. They belong to the Batch: do not change them, do not keep them. None are there in one case, of which
+// the chance is nil in practice (respell): such a series is invalid.
 func (s *Series) Labels() []byte {
 	switch {
 	case s.name != nil:
@@ -81,6 +83,18 @@ func (s *Series) appendLabels(dst []byte) []byte {
 		return s.from.respell(dst, s.labels)
 	}
 	return append(dst, s.Labels()...)
+}
+
+// appendSized appends the length of the labels, and the labels. Those that cannot be read become none, which no frame may
+// have: its reader refuses the frame, instead of taking what follows for something else.
+func (s *Series) appendSized(dst []byte) []byte {
+	at := len(dst)
+	dst = binary.AppendUvarint(dst, uint64(s.size))
+	from := len(dst)
+	if dst = s.appendLabels(dst); len(dst)-from != s.size {
+		dst = append(dst[:at], 0)
+	}
+	return dst
 }
 
 // LabelsSize is len(s.Labels()), without making them.
@@ -124,6 +138,8 @@ type Batch struct {
 
 	refs atomic.Int32
 	pool func(*Batch)
+
+	single bool // each series is there once
 
 	source  *Batch  // what b was rewritten from, retained; nil for a decoded one
 	origins []int32 // of a rewritten batch, by series: Origin

@@ -6,15 +6,14 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/zeebo/xxh3"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Identify computes the key and the placement hash of a series from its whole canonical bytes: tenant Sep (name Sep value Sep)*.
+// The key is another one in each process; the placement hash is the same everywhere, for ever.
 func Identify(tenantAndLabels []byte) (Key, uint64) {
-	h := xxh3.Hash128(tenantAndLabels)
-	return Key{Hi: h.Hi, Lo: h.Lo}, xxhash.Sum64(tenantAndLabels)
+	return digest(tenantAndLabels), xxhash.Sum64(tenantAndLabels)
 }
 
 // NextLabel splits the first label off canonical label bytes. The strings alias canonical: copy what must outlive it.

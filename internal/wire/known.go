@@ -1,14 +1,12 @@
 package wire
 
 import (
+	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
-
-	"github.com/zeebo/xxh3"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -17,9 +15,9 @@ import (
 // comes again are neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time, and a
 // series that is spelled in two ways has two entries with one Key.
 //
-// What it is asked by is a 128-bit hash of those bytes (of 2.0: a sum over what they refer to, see referred), mixed
-// with numbers that are random for each process and different for each tenant. Entries of an hour without use go when
-// room is needed.
+// What it is asked by is the digest of those bytes (of 2.0: a sum over the digests of what they refer to, see referred),
+// mixed with numbers that are different for each tenant. The bytes themselves are not kept: nobody who sends them can tell
+// which of them have one digest. Entries of an hour without use go when room is needed.
 //
 // Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil *Known knows
 // nothing.
@@ -27,7 +25,7 @@ type Known struct {
 	table atomic.Pointer[knownTable]
 	most  int
 	start time.Time
-	seed  [2]uint64
+	seed  [2]maphash.Seed
 
 	mu   sync.Mutex // guards writes: used, and the swap of table
 	used int
@@ -61,7 +59,7 @@ const KnownBytes = 3 * int64(unsafe.Sizeof(knownSlot{}))
 
 // NewKnown is a memory for up to most series.
 func NewKnown(most int) *Known {
-	k := &Known{most: most, start: time.Now(), seed: [2]uint64{rand.Uint64(), rand.Uint64()}}
+	k := &Known{most: most, start: time.Now(), seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 	k.table.Store(&knownTable{make([]knownSlot, min(firstKnown, most))})
 	return k
 }
@@ -80,18 +78,13 @@ func (k *Known) lookup(id tenant.ID) lookup {
 	}
 	return lookup{
 		known: k, now: uint32(time.Since(k.start)/knownTick) + 1,
-		salt: Key{Hi: xxh3.HashStringSeed(string(id), k.seed[0]), Lo: xxh3.HashStringSeed(string(id), k.seed[1])},
+		salt: Key{Hi: maphash.String(k.seed[0], string(id)), Lo: maphash.String(k.seed[1], string(id))},
 	}
 }
 
-func hashOf(bytes []byte) Key {
-	h := xxh3.Hash128(bytes)
-	return Key{Hi: h.Hi, Lo: h.Lo}
-}
-
-// spelled hashes how a series was named.
+// spelled identifies how a series was named.
 func (l *lookup) spelled(bytes []byte) Key {
-	h := hashOf(bytes)
+	h := digest(bytes)
 	return Key{Hi: h.Hi ^ l.salt.Hi, Lo: h.Lo ^ l.salt.Lo}
 }
 

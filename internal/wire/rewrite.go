@@ -15,6 +15,8 @@ import (
 //	for i := range b.Series { r.Keep(i), r.Put(i, ...), r.Reject(i, ...), or nothing to leave it out }
 //	for _, b := range r.Done() { ...; b.Release() }
 //
+// Series that become one under their new labels are one series of the new batch, with the place (Origin) of the first.
+//
 // It may be used by one goroutine, once. Rewritten batches may be rewritten again.
 type Rewriter struct {
 	src       *Batch
@@ -88,6 +90,13 @@ func (r *Rewriter) Done() []*Batch {
 	}
 	for _, b := range r.outs {
 		b.parts = len(r.outs)
+		kept, _ := b.Unite() // it has no Room that could refuse
+		for to, from := range kept {
+			b.origins[to] = b.origins[from]
+		}
+		if kept != nil {
+			b.origins = b.origins[:len(kept)]
+		}
 	}
 	return r.outs
 }
@@ -144,6 +153,9 @@ func recycleRewritten(b *Batch) {
 	clear(b.Rejected)
 	b.Series, b.Metadata, b.Rejected = reuse(b.Series), reuse(b.Metadata), reuse(b.Rejected)
 	b.canonical, b.origins = reuse(b.canonical), reuse(b.origins)
+	clear(b.histograms) // what Unite brought together
+	b.samples, b.histograms, b.exemplars = reuse(b.samples), reuse(b.histograms), reuse(b.exemplars)
+	b.single = false
 	b.source = nil
 	rewritten.Put(b)
 	src.Release()

@@ -42,8 +42,7 @@ func AppendShard(dst []byte, s Shard) []byte {
 	for _, i := range s.Series {
 		one := &s.Batch.Series[i]
 		shape := shapeOf(one)
-		dst = binary.AppendUvarint(dst, uint64(one.LabelsSize()))
-		dst = append(one.appendLabels(dst), shape)
+		dst = append(one.appendSized(dst), shape)
 		dst, clock = appendItems(dst, one, shape, clock)
 	}
 	return appendMetadata(dst, s)
@@ -141,6 +140,7 @@ func DecodeShard(payload []byte) (*Batch, error) {
 		b.Release()
 		return nil, overspent(id, len(payload))
 	}
+	b.single = !repeats(b.Series)
 	if r.failed || r.pos != len(payload) {
 		b.Release()
 		return nil, errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), r.pos)

@@ -17,9 +17,11 @@ const minNumbered = 4
 // Close it when the stream is over.
 type ShardDecoder struct {
 	names  *Names
-	table  []*name // by number
-	held   int     // bytes of their labels
-	full   []byte  // scratch
+	table  []*name  // by number
+	met    []uint32 // by number: the frame that had it last
+	frame  uint32   // counts frames from 1
+	held   int      // bytes of their labels
+	full   []byte   // scratch
 	broken error
 
 	maxNumbers, maxBytes int
@@ -35,7 +37,7 @@ func (d *ShardDecoder) Close() {
 	for _, n := range d.table {
 		d.names.release(n)
 	}
-	d.table = nil
+	d.table, d.met = nil, nil
 	d.broken = errs.E(errs.Internal, "the decoder is closed")
 }
 
@@ -59,9 +61,11 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 		f.refuse(err.Error())
 	}
 	f.batch = newPooled(id)
+	d.frame++
 	for f.rest() > 0 {
 		f.part()
 	}
+	f.batch.single = !f.unsure || !repeats(f.batch.Series)
 	switch {
 	case d.broken != nil:
 	case f.overspent():
@@ -86,6 +90,9 @@ type frameReader struct {
 	clock int64
 	next  uint64 // the number after that of the series before
 	fault string // why the frame is refused, though it can be read
+	// unsure is set when a number occurs twice, or labels that may be those of a number: senders write each series once, and
+	// those that they have written before are known to be different.
+	unsure bool
 }
 
 func (f *frameReader) part() {
@@ -130,6 +137,7 @@ func (f *frameReader) short() bool {
 	}
 	f.pos += size
 	f.next = n + 1
+	f.meet(n)
 	f.clock += zigzag(uint64(p[1]))
 	f.spend(int(unsafe.Sizeof(Series{}) + unsafe.Sizeof(Sample{})))
 	at := len(b.samples)
@@ -146,6 +154,7 @@ func (f *frameReader) series() {
 	var s Series
 	switch called := head & calledAs; called {
 	case calledLabels:
+		f.unsure = true
 		f.failed = f.failed || head>>headBits != 0
 		if labels := f.bytes(); f.usable(labels) {
 			s = f.batch.identify(labels)
@@ -154,12 +163,14 @@ func (f *frameReader) series() {
 		n := f.next + uint64(zigzag(head>>headBits))
 		f.next = n + 1
 		if called == calledNew {
+			f.unsure = true
 			f.give(n, f.bytes())
 		}
 		if f.failed || n >= uint64(len(f.table)) {
 			f.failed = true
 			return
 		}
+		f.meet(n)
 		name := f.table[n]
 		if name.tenant != f.batch.Tenant {
 			f.refuse("a number of another tenant's series, or of one that was refused")
@@ -181,6 +192,12 @@ func (f *frameReader) forget() {
 	clear(b.Series)
 	b.Series = b.Series[:0]
 	b.undo(mark{})
+}
+
+// meet notes that the frame has number n.
+func (f *frameReader) meet(n uint64) {
+	f.unsure = f.unsure || f.met[n] == f.frame
+	f.met[n] = f.frame
 }
 
 // usable reports whether labels may name a series of the frame's tenant.
@@ -224,7 +241,7 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	}
 	f.held = size
 	if n == uint64(len(f.table)) {
-		f.table = append(f.table, made)
+		f.table, f.met = append(f.table, made), append(f.met, 0)
 		return
 	}
 	f.names.release(f.table[n])

@@ -85,8 +85,7 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 		var ok bool
 		if n, ok = t.take(s.Key, s.LabelsSize()); !ok {
 			e.plain = true
-			dst = append(dst, calledLabels|shape)
-			dst = s.appendLabels(binary.AppendUvarint(dst, uint64(s.LabelsSize())))
+			dst = s.appendSized(append(dst, calledLabels|shape))
 			dst, e.clock = appendItems(dst, s, shape, e.clock)
 			return dst
 		}
@@ -102,7 +101,7 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 		dst = binary.AppendUvarint(dst, head|calledNumber|uint64(shape))
 	} else {
 		dst = binary.AppendUvarint(dst, head|calledNew|uint64(shape))
-		dst = s.appendLabels(binary.AppendUvarint(dst, uint64(s.LabelsSize())))
+		dst = s.appendSized(dst)
 	}
 	dst, e.clock = appendItems(dst, s, shape, e.clock)
 	return dst

@@ -35,7 +35,7 @@ func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 		b.Release()
 		return nil, err
 	}
-	return b, nil
+	return b.united()
 }
 
 func (b *Batch) requestV1(msg []byte) int {

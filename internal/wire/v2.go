@@ -37,7 +37,7 @@ func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 		b.Release()
 		return nil, err
 	}
-	return b, nil
+	return b.united()
 }
 
 // symbol is an entry of the symbol table by its place in the message.
@@ -75,7 +75,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		}
 		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
 		if b.look.known != nil {
-			b.hashes = append(b.hashes, hashOf(msg[next:end]))
+			b.hashes = append(b.hashes, digest(msg[next:end]))
 		}
 		pos = end
 	}
@@ -225,14 +225,16 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 	return pos
 }
 
-// refAt is reference i of a packed list with its length.
+// refAt is reference i of a packed list with its length, cut to 32 bits like all of them; -1 if there is none.
 func refAt(spelled []byte, i int) int {
 	pos, _ := span(spelled, 0, typeBytes)
 	var v uint64
 	for range i + 1 {
-		v, pos = uvarint(spelled, pos)
+		if v, pos = uvarint(spelled, pos); pos < 0 {
+			return -1
+		}
 	}
-	return int(v)
+	return int(uint32(v))
 }
 
 // newSeriesV2 reads a TimeSeries, m[pos:], with its labels, which are remembered as n, unless that is nil.

@@ -1,0 +1,228 @@
+package wire
+
+import (
+	"slices"
+	"sync"
+	"unsafe"
+)
+
+// A store compares a sample with what it has stored, not with others of the same transaction: of two values that a series has
+// for one time it would keep one, and say nothing. So a series that a request names several times becomes one series with all
+// the samples, which a store judges together. Senders do name series several times: Prometheus sends each sample as a series
+// of its own, so that one that catches up has many samples of a series in a request.
+
+// Unite makes one series of those that b has several times, at the place of the first. kept are the places of the series that
+// are left; nil = b has each once, and all stand where they stood. An error is what the Room of b refuses; then b is of no use.
+func (b *Batch) Unite() (kept []int32, err error) {
+	s := finders.Get().(*finder)
+	defer s.put()
+	if b.single = !s.repeats(b.Series); b.single || !s.group(b.Series) {
+		b.single = true
+		return nil, nil
+	}
+	if !b.roomToUnite(s) {
+		return nil, b.refused
+	}
+	for to, from := range s.kept {
+		one := b.Series[from]
+		if s.next[from] != 0 {
+			b.gather(&one, s, from)
+		}
+		b.Series[to] = one
+	}
+	clear(b.Series[len(s.kept):])
+	b.Series = b.Series[:len(s.kept)]
+	b.single = true
+	return slices.Clone(s.kept), nil
+}
+
+// united is b after Unite.
+func (b *Batch) united() (*Batch, error) {
+	if _, err := b.Unite(); err != nil {
+		b.Release()
+		return nil, err
+	}
+	return b, nil
+}
+
+// roomToUnite makes room for what the groups of s bring together.
+func (b *Batch) roomToUnite(s *finder) bool {
+	var samples, histograms, exemplars int
+	for _, i := range s.kept {
+		if s.next[i] == 0 {
+			continue
+		}
+		for at := i; ; at = s.next[at] - 1 {
+			one := &b.Series[at]
+			samples += len(one.Samples)
+			histograms += len(one.Histograms)
+			exemplars += len(one.Exemplars)
+			if s.next[at] == 0 {
+				break
+			}
+		}
+	}
+	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) + exemplars*int(unsafe.Sizeof(Exemplar{}))
+	if b.refused = b.room.ask(bytes); b.refused != nil {
+		return false
+	}
+	b.samples = slices.Grow(b.samples, samples)
+	b.histograms = slices.Grow(b.histograms, histograms)
+	b.exemplars = slices.Grow(b.exemplars, exemplars)
+	return true
+}
+
+// gather gives one, the first of a group, what all of the group have, in their order.
+func (b *Batch) gather(one *Series, s *finder, first int32) {
+	at := b.mark()
+	for i := first; ; i = s.next[i] - 1 {
+		// What came to an earlier place is behind this one: its series is still as it was.
+		b.samples = append(b.samples, b.Series[i].Samples...)
+		b.histograms = append(b.histograms, b.Series[i].Histograms...)
+		b.exemplars = append(b.exemplars, b.Series[i].Exemplars...)
+		if s.next[i] == 0 {
+			break
+		}
+	}
+	one.Samples = since(b.samples, at.samples)
+	one.Histograms = since(b.histograms, at.histograms)
+	one.Exemplars = since(b.exemplars, at.exemplars)
+}
+
+// Unite is s with each of its series once. Where s has one several times it is a shard of another batch, with one reference,
+// and split says what failures of that one are failures of s; else it is s, and split is nil.
+func (s Shard) Unite() (one Shard, split func([]Failure) []Failure) {
+	if s.Batch.single || len(s.Series) < 2 || !repeats(s.Batch.Series) {
+		return s, nil
+	}
+	b := newRewritten(s.Batch.Tenant, s.Batch)
+	for _, i := range s.Series {
+		b.Series = append(b.Series, s.Batch.Series[i])
+	}
+	kept, _ := b.Unite() // it has no Room that could refuse
+	if kept == nil {
+		b.Release()
+		return s, nil
+	}
+	b.Metadata = append(b.Metadata, s.Batch.Metadata...)
+	one = Shard{Batch: b, Metadata: s.Metadata, Series: All(b).Series}
+	return one, func(failures []Failure) []Failure { return splitFailures(s, b, failures) }
+}
+
+// splitFailures makes failures of the series of united, which has each series of s once, failures of those of s. As much of
+// each fails as failed in all, and what failed is looked for at the end: the first of two values for one time is stored.
+func splitFailures(s Shard, united *Batch, failures []Failure) []Failure {
+	if len(failures) == 0 {
+		return nil
+	}
+	places := map[Key][]int32{}
+	for _, i := range s.Series {
+		k := s.Batch.Series[i].Key
+		places[k] = append(places[k], i)
+	}
+	var out []Failure
+	for _, f := range failures {
+		if len(places[united.Series[f.Series].Key]) == 1 {
+			f.Series = int(places[united.Series[f.Series].Key][0])
+			out = append(out, f)
+			continue
+		}
+		for _, i := range slices.Backward(places[united.Series[f.Series].Key]) {
+			one := &s.Batch.Series[i]
+			part := f
+			part.Series = int(i)
+			part.Samples, part.Histograms = min(f.Samples, len(one.Samples)), min(f.Histograms, len(one.Histograms))
+			part.Exemplars = min(f.Exemplars, len(one.Exemplars))
+			if part.Samples+part.Histograms+part.Exemplars == 0 {
+				continue
+			}
+			f.Samples, f.Histograms, f.Exemplars = f.Samples-part.Samples, f.Histograms-part.Histograms, f.Exemplars-part.Exemplars
+			out = append(out, part)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Failure) int { return a.Series - b.Series })
+	return out
+}
+
+// finder finds series that a batch has several times.
+type finder struct {
+	table []uint32 // a power of two, probed linearly from Key.Lo; 0 = empty
+	kept  []int32  // the first of each group
+	next  []int32  // by series: the place of the next one of its group, plus one; 0 = none
+	last  []int32  // by series that is a first: the last one of its group
+}
+
+var finders = sync.Pool{New: func() any { return new(finder) }}
+
+// repeats reports whether two of series may be one.
+func repeats(series []Series) bool {
+	f := finders.Get().(*finder)
+	defer f.put()
+	return f.repeats(series)
+}
+
+func (f *finder) put() {
+	f.table, f.kept, f.next, f.last = reuse(f.table), reuse(f.kept), reuse(f.next), reuse(f.last)
+	finders.Put(f)
+}
+
+// empty makes the table one without entries, for n.
+func (f *finder) empty(n int) (table []uint32, mask uint64) {
+	size := 16
+	for size < 2*n {
+		size *= 2
+	}
+	f.table = slices.Grow(f.table[:0], size)[:size]
+	clear(f.table)
+	return f.table, uint64(size - 1)
+}
+
+// repeats reports whether two of series may be one: it compares half of their keys at most, so that the whole table fits
+// into the nearest cache (BenchmarkUnite).
+func (f *finder) repeats(series []Series) bool {
+	if len(series) < 2 {
+		return false
+	}
+	table, mask := f.empty(len(series))
+	for i := range series {
+		k := &series[i].Key
+		tag := uint32(k.Hi) | 1
+		for at := k.Lo & mask; ; at = (at + 1) & mask {
+			if table[at] == 0 {
+				table[at] = tag
+				break
+			}
+			if table[at] == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// group finds out which of series are one, and reports whether any are.
+func (f *finder) group(series []Series) bool {
+	n := len(series)
+	table, mask := f.empty(n)
+	f.kept = slices.Grow(f.kept[:0], n)
+	f.next, f.last = slices.Grow(f.next[:0], n)[:n], slices.Grow(f.last[:0], n)[:n]
+	clear(f.next)
+	for i := range series {
+		k := series[i].Key
+		for at := k.Lo & mask; ; at = (at + 1) & mask {
+			first := int32(table[at]) - 1
+			if first < 0 {
+				table[at] = uint32(i + 1)
+				f.kept = append(f.kept, int32(i))
+				f.last[i] = int32(i)
+				break
+			}
+			if series[first].Key == k {
+				f.next[f.last[first]] = int32(i + 1)
+				f.last[first] = int32(i)
+				break
+			}
+		}
+	}
+	return len(f.kept) < n
+}
