@@ -2,10 +2,10 @@ package otlp
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
+	"hash/maphash"
+	"maps"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -20,9 +20,9 @@ import (
 type sink struct {
 	batch    *wire.Batch
 	families []family
-	of       []int32             // by series of the batch: index in families
-	lost     map[uint64]struct{} // data points with a rejected series, by pointKey
-	full     error               // why the batch takes nothing more
+	of       []int32 // by series of the batch: index in families
+	lost     points  // of series that were rejected
+	full     error   // why the batch takes nothing more
 }
 
 // family is a metric under the name it is stored by.
@@ -61,7 +61,7 @@ func (s *sink) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v floa
 	case errs.OK:
 		s.of = append(s.of, f)
 	case errs.Invalid:
-		s.lose(&s.families[f], ls, t)
+		s.lose(&s.families[f], ls)
 	default:
 		return 0, s.stop(err)
 	}
@@ -95,71 +95,94 @@ func (s *sink) family(opts *storage.AOptions, float bool) (int32, bool) {
 // targetInfoHelp tells the converter's own target_info from a metric that has this name.
 const targetInfoHelp = "Target metadata"
 
-func (s *sink) lose(f *family, ls labels.Labels, t int64) {
-	if f.form == info {
-		return
+func (s *sink) lose(f *family, ls labels.Labels) {
+	s.lost.begin(f)
+	ls.Range(func(l labels.Label) { s.lost.label(l.Name, l.Value) })
+	s.lost.add(1)
+}
+
+// unite makes one series of those that the converter made several of: data points of other times, or of scopes and metrics
+// that become one by name.
+func (s *sink) unite() error {
+	kept, err := s.batch.Unite()
+	for to, from := range kept {
+		s.of[to] = s.of[from]
 	}
-	if s.lost == nil {
-		s.lost = map[uint64]struct{}{}
-	}
-	var key pointKey
-	key.begin(f, t)
-	ls.Range(func(l labels.Label) { key.label(f, l.Name, l.Value) })
-	s.lost[key.sum()] = struct{}{}
+	return err
 }
 
 // rejected is how many data points the lost series and those of failures belong to.
 func (s *sink) rejected(failures []wire.Failure) int {
-	points := make(map[uint64]struct{}, len(s.lost)+len(failures))
-	for k := range s.lost {
-		points[k] = struct{}{}
-	}
-	var key pointKey
+	lost, counted := s.lost.clone(), map[int]bool{}
 	for i := range failures {
 		at := failures[i].Series
-		if at < 0 || failures[i].Samples+failures[i].Histograms == 0 { // exemplars alone are no data point
+		n := failures[i].Samples + failures[i].Histograms
+		if at < 0 || n == 0 || counted[at] { // exemplars alone are no data point
 			continue
 		}
-		f, series := &s.families[s.of[at]], &s.batch.Series[at]
-		if f.form == info {
-			continue
-		}
-		key.begin(f, timeOf(series))
-		for rest := series.Labels(); len(rest) > 0; {
+		counted[at] = true
+		lost.begin(&s.families[s.of[at]])
+		for rest := s.batch.Series[at].Labels(); len(rest) > 0; {
 			var name, value string
 			name, value, rest = wire.NextLabel(rest)
-			key.label(f, name, value)
+			lost.label(name, value)
 		}
-		points[key.sum()] = struct{}{}
+		lost.add(n)
 	}
-	return len(points)
+	return lost.total
 }
 
-func timeOf(s *wire.Series) int64 {
-	if len(s.Histograms) > 0 {
-		return s.Histograms[0].T
+// points counts the data points that are lost with samples of series. A data point of a histogram or summary is one sample in
+// each of several series: of those as many points are lost as samples are in the series that lost the most.
+type points struct {
+	total   int
+	samples map[uint64]int // lost, by series
+	most    map[uint64]int // of these, by what the series of one data point have in common
+
+	family *family
+	common []byte // the labels that they have in common
+	own    []byte // the others
+}
+
+// seed makes the keys of points another set in each process.
+var seed = maphash.MakeSeed()
+
+func (p *points) clone() *points {
+	return &points{total: p.total, samples: maps.Clone(p.samples), most: maps.Clone(p.most)}
+}
+
+// begin starts a series of f; label is called with each of its labels, then add.
+func (p *points) begin(f *family) {
+	p.family = f
+	p.common = append(append(p.common[:0], f.name...), wire.Sep)
+	p.own = p.own[:0]
+}
+
+func (p *points) label(name, value string) {
+	to := &p.common
+	if name == model.MetricNameLabel || p.family.form == parts && (name == model.BucketLabel || name == model.QuantileLabel) {
+		to = &p.own
 	}
-	return s.Samples[0].T
+	*to = append(append(*to, name...), wire.Sep)
+	*to = append(append(*to, value...), wire.Sep)
 }
 
-// pointKey identifies a data point: its metric, attributes and time.
-type pointKey struct{ buf []byte }
-
-func (k *pointKey) begin(f *family, t int64) {
-	k.buf = binary.BigEndian.AppendUint64(k.buf[:0], uint64(t))
-	k.buf = append(append(k.buf, f.name...), wire.Sep)
-}
-
-// label adds a label, but for those in which the series of one data point differ.
-func (k *pointKey) label(f *family, name, value string) {
-	if name == model.MetricNameLabel || f.form == parts && (name == model.BucketLabel || name == model.QuantileLabel) {
+// add counts n samples of the series as lost.
+func (p *points) add(n int) {
+	if p.family.form == info {
 		return
 	}
-	k.buf = append(append(k.buf, name...), wire.Sep)
-	k.buf = append(append(k.buf, value...), wire.Sep)
+	if p.samples == nil {
+		p.samples, p.most = map[uint64]int{}, map[uint64]int{}
+	}
+	common := maphash.Bytes(seed, p.common)
+	series := maphash.Bytes(seed, append(p.common, p.own...))
+	p.samples[series] += n
+	if lost := p.samples[series]; lost > p.most[common] {
+		p.total += lost - p.most[common]
+		p.most[common] = lost
+	}
 }
-
-func (k *pointKey) sum() uint64 { return xxhash.Sum64(k.buf) }
 
 // Commit does nothing: the batch is the outcome.
 func (s *sink) Commit() error { return nil }

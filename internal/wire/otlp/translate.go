@@ -57,7 +57,7 @@ func New(opts Options) (*Translator, error) {
 
 // Translation is what became of a request.
 type Translation struct {
-	// Batch has one reference, the caller's. Each of its series has one sample or histogram.
+	// Batch has one reference, the caller's.
 	Batch *wire.Batch
 	// Points is how many data points the request had.
 	Points int
@@ -114,6 +114,9 @@ func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetr
 		out = &sink{batch: b}
 		conv.Reset(out)
 		annots, err = conv.FromMetrics(ctx, md, settings)
+	}
+	if out.full == nil {
+		out.full = out.unite()
 	}
 	switch {
 	case out.full != nil:
