@@ -32,7 +32,7 @@ func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, err
 		})
 	}
 	all.Wait()
-	var sum Result
+	sum := Result{Series: len(b.Series) + len(b.Rejected)}
 	for i, part := range parts {
 		sum.include(part, results[i], failed[i], len(parts) > 1)
 	}
@@ -53,7 +53,6 @@ func (r *Result) include(part *wire.Batch, of Result, err error, several bool) {
 		of = refusedWhole(part, err)
 		r.wait = max(r.wait, errs.RetryAfter(err))
 	}
-	r.Series += of.Series
 	r.Samples += of.Samples
 	r.Histograms += of.Histograms
 	r.Exemplars += of.Exemplars
@@ -69,7 +68,7 @@ func (r *Result) include(part *wire.Batch, of Result, err error, several bool) {
 
 // refusedWhole is what became of a batch of which nothing was tried.
 func refusedWhole(b *wire.Batch, err error) Result {
-	r := Result{Series: len(b.Series) + len(b.Rejected)}
+	var r Result
 	r.Failures = append(r.Failures, b.Rejected...)
 	kind, reason := errs.KindOf(err), err.Error()
 	for i := range b.Series {
