@@ -3,8 +3,8 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
-// A Known, in front, knows series again by a hash of the bytes that they are named with: their labels are then read only for
-// who asks for them (Series.Labels).
+// A Known, in front, knows series again by a digest of the bytes that they are named with: their labels are then read only for
+// who asks for them (Series.Labels). Digests (digest.go), and so keys, are of this process alone.
 //
 // Between processes a shard is a frame: AppendShard and DecodeShard with labels each time, Encoder and ShardDecoder, the two
 // ends of a stream, with a number for what was named before (docs/design/007). Names holds what numbers stand for.
@@ -15,6 +15,7 @@
 //   - No string is made for a float series; what a Batch refers to belongs to its pooled buffers until the last Release, or
 //     to names, which do not change.
 //   - One series has one Key and one Hash, by whichever protocol and in whatever label order it came.
+//   - A batch that was decoded from a request, or rewritten, has each series once (unite.go).
 //   - What a message means is what Prometheus's own decoder and write handler make of it, but for two things: bad series
 //     of remote write 1.0 are told to the sender, and an empty label is no label (diff_test.go, fuzz tests).
 //   - Memory is bounded by the size of the message, whatever it claims (maxExpansion).

@@ -141,7 +141,7 @@ func rewriteAll(src *Batch) {
 	r := Rewrite(src)
 	for i := range src.Series {
 		l := src.Series[i].Labels()
-		r.Put(i, src.Tenant, l[:len("__name__=up=")], l[len(l)-len("z=last="):])
+		r.Put(i, src.Tenant, l[:len("__name__=up=")], l[len("__name__=up="):len(l)-len("z=last=")])
 	}
 	for _, b := range r.Done() {
 		b.Release()
