@@ -17,11 +17,9 @@ const minNumbered = 4
 // Close it when the stream is over.
 type ShardDecoder struct {
 	names  *Names
-	table  []*name  // by number
-	met    []uint32 // by number: the frame that had it last
-	frame  uint32   // counts frames from 1
-	held   int      // bytes of their labels
-	full   []byte   // scratch
+	table  []*name // by number
+	held   int     // bytes of their labels
+	full   []byte  // scratch
 	broken error
 
 	maxNumbers, maxBytes int
@@ -37,7 +35,7 @@ func (d *ShardDecoder) Close() {
 	for _, n := range d.table {
 		d.names.release(n)
 	}
-	d.table, d.met = nil, nil
+	d.table = nil
 	d.broken = errs.E(errs.Internal, "the decoder is closed")
 }
 
@@ -61,7 +59,6 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 		f.refuse(err.Error())
 	}
 	f.batch = newPooled(id)
-	d.frame++
 	for f.rest() > 0 {
 		f.part()
 	}
@@ -90,8 +87,7 @@ type frameReader struct {
 	clock int64
 	next  uint64 // the number after that of the series before
 	fault string // why the frame is refused, though it can be read
-	// unsure is set when a number occurs twice, or labels that may be those of a number: senders write each series once, and
-	// those that they have written before are known to be different.
+	// unsure is set when a series may be there twice. While numbers ascend it cannot: a sender gives a series one number.
 	unsure bool
 }
 
@@ -136,8 +132,8 @@ func (f *frameReader) short() bool {
 		return false
 	}
 	f.pos += size
+	f.unsure = f.unsure || n < f.next
 	f.next = n + 1
-	f.meet(n)
 	f.clock += zigzag(uint64(p[1]))
 	f.spend(int(unsafe.Sizeof(Series{}) + unsafe.Sizeof(Sample{})))
 	at := len(b.samples)
@@ -161,6 +157,7 @@ func (f *frameReader) series() {
 		}
 	case calledNumber, calledNew:
 		n := f.next + uint64(zigzag(head>>headBits))
+		f.unsure = f.unsure || n < f.next
 		f.next = n + 1
 		if called == calledNew {
 			f.unsure = true
@@ -170,7 +167,6 @@ func (f *frameReader) series() {
 			f.failed = true
 			return
 		}
-		f.meet(n)
 		name := f.table[n]
 		if name.tenant != f.batch.Tenant {
 			f.refuse("a number of another tenant's series, or of one that was refused")
@@ -192,12 +188,6 @@ func (f *frameReader) forget() {
 	clear(b.Series)
 	b.Series = b.Series[:0]
 	b.undo(mark{})
-}
-
-// meet notes that the frame has number n.
-func (f *frameReader) meet(n uint64) {
-	f.unsure = f.unsure || f.met[n] == f.frame
-	f.met[n] = f.frame
 }
 
 // usable reports whether labels may name a series of the frame's tenant.
@@ -241,7 +231,7 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	}
 	f.held = size
 	if n == uint64(len(f.table)) {
-		f.table, f.met = append(f.table, made), append(f.met, 0)
+		f.table = append(f.table, made)
 		return
 	}
 	f.names.release(f.table[n])
