@@ -123,11 +123,11 @@ func (a *admission) outcomeOf(c claim, failures []wire.Failure) (o outcome, rest
 			o.failed = true
 			continue
 		}
-		for len(failures) > 0 && failures[0].Series >= 0 && failures[0].Series < i {
+		s, place := &a.batch.Series[i], a.batch.Origin(i)
+		for len(failures) > 0 && failures[0].Series >= 0 && failures[0].Series < place {
 			failures = failures[1:]
 		}
-		s := &a.batch.Series[i]
-		if len(failures) > 0 && failures[0].Series == i && failures[0].Samples+failures[0].Histograms >= samplesOf(s) {
+		if len(failures) > 0 && failures[0].Series == place && failures[0].Samples+failures[0].Histograms >= samplesOf(s) {
 			o.failed = true
 			continue
 		}

@@ -71,22 +71,30 @@ func (a *admission) refuseAs(kind errs.Kind, i int, reason string) {
 }
 
 // become makes b, which a.batch was rewritten to, the batch of a. Series of which one has become by that were taken out all
-// or none: what is taken out keeps its labels.
+// or none, since what is taken out keeps its labels.
 func (a *admission) become(b *wire.Batch) {
 	was, skip := a.batch, a.skip
 	a.batch = b
-	if len(b.Series) == len(was.Series) || skip == nil {
+	if len(b.Series) == len(was.Series) {
 		return
 	}
 	a.skip, a.skipped = nil, 0
-	from := 0
-	for i := range b.Series {
-		for was.Origin(from) != b.Origin(i) {
-			from++
+	places := make([]int, 0, len(was.Series)+1) // how many series of b stand before each of was
+	at := 0
+	for i := range was.Series {
+		places = append(places, at)
+		if at == len(b.Series) || was.Origin(i) != b.Origin(at) {
+			continue // one with an earlier series
 		}
-		if skip[from] {
-			a.leave(i)
+		if skip != nil && skip[i] {
+			a.leave(at)
 		}
+		at++
+	}
+	places = append(places, at)
+	for i := range a.claims {
+		c := &a.claims[i]
+		c.from, c.to = places[c.from], places[c.to]
 	}
 }
 

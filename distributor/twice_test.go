@@ -240,3 +240,36 @@ func TestPanicInAMember(t *testing.T) {
 	c.member("a").become(nil)
 	c.member("b").become(nil)
 }
+
+// TestClaimsOfSeriesThatBecomeOne: what is stored of an elected replica is judged by its own series, also when those before
+// them have become one.
+func TestClaimsOfSeriesThatBecomeOne(t *testing.T) {
+	c, _ := judged(t, paired(nil))
+	src := wire.NewBatch("acme")
+	for i, text := range []string{"drop me", "__name__ m cluster eu", "__name__ m cluster eu __replica__ one", "__name__ n cluster eu __replica__ one"} {
+		src.Add(labels.FromStrings(strings.Fields(text)...)).Samples = []wire.Sample{{T: int64(1000 + i), V: 1}}
+	}
+	r := wire.Rewrite(src)
+	for i := 1; i < len(src.Series); i++ {
+		r.Keep(i)
+	}
+	b := r.Done()[0]
+	f := func(want outcome, failures ...wire.Failure) {
+		t.Helper()
+		var a admission
+		if err := c.admit(&a, b); err != nil {
+			t.Fatal(err)
+		}
+		defer a.batch.Release()
+		if len(a.batch.Series) != 2 || len(a.claims) != 1 || a.claims[0].from != 1 || a.claims[0].to != 2 {
+			t.Fatalf("%d series, claims %+v", len(a.batch.Series), a.claims)
+		}
+		if got, _ := a.outcomeOf(a.claims[0], failures); got != want {
+			t.Errorf("%v: %+v, want %+v", failures, got, want)
+		}
+	}
+	f(outcome{newest: 1003, stored: true})
+	f(outcome{newest: 1003, stored: true}, wire.Failure{Series: 1, Samples: 2})
+	f(outcome{failed: true}, wire.Failure{Series: 3, Samples: 1})
+	b.Release()
+}
