@@ -175,13 +175,15 @@ func TestSeriesTwiceInOTLP(t *testing.T) {
 func TestSeriesBecomeOne(t *testing.T) {
 	f := func(opts Options, want Result, stored []string, series ...string) {
 		t.Helper()
-		c, m := judged(t, opts)
+		c, m := newCluster(t, newFakeRing(1, "a"), opts), &judge{}
+		c.member("a").become(m.write)
 		b := wire.NewBatch("acme")
 		for i, text := range series {
 			s := b.Add(labels.FromStrings(strings.Fields(text)...))
 			s.Samples = []wire.Sample{{T: 1000, V: float64(i)}}
 		}
 		r := c.push(b)
+		c.close() // then no member works on it any more
 		if r.Series != len(series) || r.Samples != want.Samples || r.Duplicates != want.Duplicates || r.Dropped != want.Dropped || len(r.Failures) != len(want.Failures) {
 			t.Fatalf("%+v, want %+v", r, want)
 		}
