@@ -29,18 +29,7 @@ import (
 // nothing of any series; what a failed log may have left in it shows up at most after a restart. Exemplars and metadata
 // fail nobody: what is not kept of them is counted in metrics, and exemplars in failures, of kind OK where there is
 // nothing else to tell. Appending the same again is success.
-func (d *DB) Append(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
-	one, split := s.Unite()
-	if split == nil {
-		return d.appendOnce(ctx, s)
-	}
-	defer one.Batch.Release()
-	failures, err := d.appendOnce(ctx, one)
-	return split(failures), err
-}
-
-// appendOnce is Append for a shard that has each series once.
-func (d *DB) appendOnce(ctx context.Context, s wire.Shard) (failures []wire.Failure, err error) {
+func (d *DB) Append(ctx context.Context, s wire.Shard) (failures []wire.Failure, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}

@@ -139,8 +139,6 @@ type Batch struct {
 	refs atomic.Int32
 	pool func(*Batch)
 
-	single bool // each series is there once
-
 	source  *Batch  // what b was rewritten from, retained; nil for a decoded one
 	origins []int32 // of a rewritten batch, by series: Origin
 	parts   int     // how many batches source was rewritten to

@@ -78,7 +78,6 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.single = false
 	b.lost, b.msg, b.budget, b.look, b.v2 = Failure{}, nil, budget{}, lookup{}, false
 	b.hashes, b.ahead, b.behind = reuse(b.hashes), reuse(b.ahead), 0
 	if b.body != nil {

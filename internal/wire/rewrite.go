@@ -155,7 +155,6 @@ func recycleRewritten(b *Batch) {
 	b.canonical, b.origins = reuse(b.canonical), reuse(b.origins)
 	clear(b.histograms) // what Unite brought together
 	b.samples, b.histograms, b.exemplars = reuse(b.samples), reuse(b.histograms), reuse(b.exemplars)
-	b.single = false
 	b.source = nil
 	rewritten.Put(b)
 	src.Release()

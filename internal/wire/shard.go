@@ -140,7 +140,6 @@ func DecodeShard(payload []byte) (*Batch, error) {
 		b.Release()
 		return nil, overspent(id, len(payload))
 	}
-	b.single = !repeats(b.Series)
 	if r.failed || r.pos != len(payload) {
 		b.Release()
 		return nil, errs.E(errs.Invalid, "write frame of %d bytes is damaged near byte %d", len(payload), r.pos)

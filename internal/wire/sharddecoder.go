@@ -62,7 +62,6 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 	for f.rest() > 0 {
 		f.part()
 	}
-	f.batch.single = !f.unsure || !repeats(f.batch.Series)
 	switch {
 	case d.broken != nil:
 	case f.overspent():
@@ -87,8 +86,6 @@ type frameReader struct {
 	clock int64
 	next  uint64 // the number after that of the series before
 	fault string // why the frame is refused, though it can be read
-	// unsure is set when a series may be there twice. While numbers ascend it cannot: a sender gives a series one number.
-	unsure bool
 }
 
 func (f *frameReader) part() {
@@ -132,7 +129,6 @@ func (f *frameReader) short() bool {
 		return false
 	}
 	f.pos += size
-	f.unsure = f.unsure || n < f.next
 	f.next = n + 1
 	f.clock += zigzag(uint64(p[1]))
 	f.spend(int(unsafe.Sizeof(Series{}) + unsafe.Sizeof(Sample{})))
@@ -150,17 +146,14 @@ func (f *frameReader) series() {
 	var s Series
 	switch called := head & calledAs; called {
 	case calledLabels:
-		f.unsure = true
 		f.failed = f.failed || head>>headBits != 0
 		if labels := f.bytes(); f.usable(labels) {
 			s = f.batch.identify(labels)
 		}
 	case calledNumber, calledNew:
 		n := f.next + uint64(zigzag(head>>headBits))
-		f.unsure = f.unsure || n < f.next
 		f.next = n + 1
 		if called == calledNew {
-			f.unsure = true
 			f.give(n, f.bytes())
 		}
 		if f.failed || n >= uint64(len(f.table)) {

@@ -16,8 +16,7 @@ import (
 func (b *Batch) Unite() (kept []int32, err error) {
 	s := finders.Get().(*finder)
 	defer s.put()
-	if b.single = !s.repeats(b.Series); b.single || !s.group(b.Series) {
-		b.single = true
+	if !s.repeats(b.Series) || !s.group(b.Series) {
 		return nil, nil
 	}
 	if !b.roomToUnite(s) {
@@ -32,7 +31,6 @@ func (b *Batch) Unite() (kept []int32, err error) {
 	}
 	clear(b.Series[len(s.kept):])
 	b.Series = b.Series[:len(s.kept)]
-	b.single = true
 	return slices.Clone(s.kept), nil
 }
 
@@ -89,62 +87,6 @@ func (b *Batch) gather(one *Series, s *finder, first int32) {
 	one.Exemplars = since(b.exemplars, at.exemplars)
 }
 
-// Unite is s with each of its series once. Where s has one several times it is a shard of another batch, with one reference,
-// and split says what failures of that one are failures of s; else it is s, and split is nil.
-func (s Shard) Unite() (one Shard, split func([]Failure) []Failure) {
-	if s.Batch.single || len(s.Series) < 2 || !repeats(s.Batch.Series) {
-		return s, nil
-	}
-	b := newRewritten(s.Batch.Tenant, s.Batch)
-	for _, i := range s.Series {
-		b.Series = append(b.Series, s.Batch.Series[i])
-	}
-	kept, _ := b.Unite() // it has no Room that could refuse
-	if kept == nil {
-		b.Release()
-		return s, nil
-	}
-	b.Metadata = append(b.Metadata, s.Batch.Metadata...)
-	one = Shard{Batch: b, Metadata: s.Metadata, Series: All(b).Series}
-	return one, func(failures []Failure) []Failure { return splitFailures(s, b, failures) }
-}
-
-// splitFailures makes failures of the series of united, which has each series of s once, failures of those of s. As much of
-// each fails as failed in all, and what failed is looked for at the end: the first of two values for one time is stored.
-func splitFailures(s Shard, united *Batch, failures []Failure) []Failure {
-	if len(failures) == 0 {
-		return nil
-	}
-	places := map[Key][]int32{}
-	for _, i := range s.Series {
-		k := s.Batch.Series[i].Key
-		places[k] = append(places[k], i)
-	}
-	var out []Failure
-	for _, f := range failures {
-		all := places[united.Series[f.Series].Key]
-		if len(all) == 1 || f.Samples+f.Histograms+f.Exemplars == 0 {
-			f.Series = int(all[0])
-			out = append(out, f)
-			continue
-		}
-		for _, i := range slices.Backward(all) {
-			one := &s.Batch.Series[i]
-			part := f
-			part.Series = int(i)
-			part.Samples, part.Histograms = min(f.Samples, len(one.Samples)), min(f.Histograms, len(one.Histograms))
-			part.Exemplars = min(f.Exemplars, len(one.Exemplars))
-			if part.Samples+part.Histograms+part.Exemplars == 0 {
-				continue
-			}
-			f.Samples, f.Histograms, f.Exemplars = f.Samples-part.Samples, f.Histograms-part.Histograms, f.Exemplars-part.Exemplars
-			out = append(out, part)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Failure) int { return a.Series - b.Series })
-	return out
-}
-
 // finder finds series that a batch has several times.
 type finder struct {
 	bits  []uint64 // of repeats
@@ -155,13 +97,6 @@ type finder struct {
 }
 
 var finders = sync.Pool{New: func() any { return new(finder) }}
-
-// repeats reports whether two of series may be one.
-func repeats(series []Series) bool {
-	f := finders.Get().(*finder)
-	defer f.put()
-	return f.repeats(series)
-}
 
 func (f *finder) put() {
 	f.bits, f.table, f.kept, f.next, f.last = reuse(f.bits), reuse(f.table), reuse(f.kept), reuse(f.next), reuse(f.last)

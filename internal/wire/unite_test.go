@@ -228,58 +228,6 @@ func TestRewriteUnites(t *testing.T) {
 	}
 }
 
-// TestShardUnite: failures of united series are failures of the last of those that they were, as many as there were.
-func TestShardUnite(t *testing.T) {
-	b := NewBatch(testTenant)
-	for i, name := range []string{"a", "b", "a", "c", "a", "b"} {
-		s := b.Add(labels.FromStrings("__name__", name))
-		s.Samples = []Sample{{T: 1, V: float64(i)}, {T: 2, V: float64(i)}}
-		s.Exemplars = make([]Exemplar, 1)
-	}
-	b.Metadata = []Metadata{{Family: "x"}, {Family: "y"}}
-	if one, split := (Shard{Batch: b, Series: []int32{0, 1, 3}}).Unite(); split != nil || one.Batch != b {
-		t.Error("a shard without repetition became another")
-	}
-	s := Shard{Batch: b, Series: []int32{1, 2, 3, 4, 5}, Metadata: []int32{1}}
-	one, split := s.Unite()
-	if split == nil || one.Batch.text() != "b: 1=1 2=1 1=5 2=5 e0 e0, a: 1=2 2=2 1=4 2=4 e0 e0, c: 1=3 2=3 e0" || len(one.Series) != 3 ||
-		one.Batch.Metadata[one.Metadata[0]].Family != "y" {
-		t.Fatalf("%q", one.Batch.text())
-	}
-	f := func(given, want []Failure) {
-		t.Helper()
-		if got := split(given); fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%v became %v, want %v", given, got, want)
-		}
-	}
-	f(nil, nil)
-	f([]Failure{{Series: 2, Kind: errs.Conflict, Samples: 1}}, []Failure{{Series: 3, Kind: errs.Conflict, Samples: 1}})
-	f([]Failure{{Series: 0, Kind: errs.Conflict, Samples: 1}}, []Failure{{Series: 5, Kind: errs.Conflict, Samples: 1}})
-	f([]Failure{{Series: 0, Kind: errs.Limited, Samples: 4, Exemplars: 2}, {Series: 1, Kind: errs.Conflict, Samples: 3}, {Series: 2}},
-		[]Failure{{Series: 1, Kind: errs.Limited, Samples: 2, Exemplars: 1}, {Series: 2, Kind: errs.Conflict, Samples: 1}, {Series: 3},
-			{Series: 4, Kind: errs.Conflict, Samples: 2}, {Series: 5, Kind: errs.Limited, Samples: 2, Exemplars: 1}})
-	one.Batch.Release()
-
-	// By a stream, which carries positions: they stay, and the batch says that it is to be united.
-	p := newPair(t, NewNames())
-	for range 2 { // with labels, then with numbers
-		got := p.pass(All(b))
-		if _, split := All(got).Unite(); split == nil {
-			t.Error("a frame that has a series several times is taken for one that has not")
-		}
-		got.Release()
-	}
-	got := p.pass(Shard{Batch: b, Series: []int32{0, 1, 3}})
-	if _, split := All(got).Unite(); split != nil || !got.single {
-		t.Error("a frame that has each series once is not known as such")
-	}
-	got.Release()
-	got, err := DecodeShard(AppendShard(nil, All(b)))
-	if err != nil || got.single {
-		t.Error("a frame of labels that has a series several times is taken for one that has not", err)
-	}
-}
-
 func BenchmarkUnite(b *testing.B) {
 	batch, err := DecodeV1(testTenant, typicalV1(benchSeries))
 	if err != nil {
