@@ -14,7 +14,7 @@
 //     makes the tenant read-only until it has been reopened.
 //   - A cached reference always belongs to the labels of its key: heads count references up, the cache dies with its
 //     head, and a reference is cached only once the transaction that made it is committed.
-//   - A sample is acknowledged only if it is stored with its value, or the same was (docs/design/018-what-is-stored.md).
+//   - A sample is acknowledged only if it is stored with its value, or the same was (docs/design/014-what-is-stored.md).
 //     Of two values for one time in blocks the same one is read everywhere.
 //   - In-order samples of a range that is being cut, or was, do not enter the head any more: the fence (cut.go).
 //   - No block is deleted before it is Shipped and older than the retention.

@@ -34,7 +34,7 @@ type instance struct {
 	reg  *tenantRegisterer
 
 	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
-	// cuts (cut.go). docs/design/018-what-is-stored.md says why.
+	// cuts (cut.go). docs/design/014-what-is-stored.md says why.
 	fence sync.Mutex
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]

@@ -15,7 +15,7 @@ import (
 
 // A sample that is not newer than all of its series is compared with what the head holds for its time: the same again
 // is success and not stored twice, another value is a Conflict. The TSDB compares with the newest sample only, and with
-// the form that it keeps and not with the form that was sent. docs/design/018-what-is-stored.md has the whole of it.
+// the form that it keeps and not with the form that was sent. docs/design/014-what-is-stored.md has the whole of it.
 
 // point is a sample: a float, unless one of the histograms is set.
 type point struct {
