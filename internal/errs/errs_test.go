@@ -61,3 +61,13 @@ func TestRetryAfter(t *testing.T) {
 		t.Fatal("no wait was asked for")
 	}
 }
+
+func TestUnreached(t *testing.T) {
+	err := fmt.Errorf("10.0.0.1: %w", Unreached(WithRetryAfter(E(Exhausted, "no route"), time.Second)))
+	if !IsUnreached(err) || KindOf(err) != Exhausted || RetryAfter(err) != time.Second {
+		t.Fatalf("%v %v %v", IsUnreached(err), KindOf(err), RetryAfter(err))
+	}
+	if IsUnreached(nil) || IsUnreached(E(Unavailable, "quarantined")) || Unreached(nil) != nil {
+		t.Fatal("what was not marked is unreached")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,24 +36,30 @@ var (
 // Write stores s at the peer, as Writer says. Calls share one stream, whose answers come in any order. ctx bounds this call
 // only. An error of kind Unavailable may come after the peer has stored all of s.
 func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+	return c.WriteInOrder(ctx, s, func() {})
+}
+
+// WriteInOrder is Write. It calls placed, at most once, when s has its place in the stream: the peer stores it before what is
+// written for the same tenant from then on. What travels in parts, or by RemoteWrite, has no such place.
+func (c *Client) WriteInOrder(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error) {
 	size := s.Size()
 	if size > c.maxShard {
 		return nil, errs.E(errs.TooLarge, "%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)
 	}
-	return c.writeParts(ctx, s, size)
+	return c.writeParts(ctx, s, size, sync.OnceFunc(placed))
 }
 
 // writeParts sends s in as many frames as it takes for none to be larger than maxPart; one series is not divided.
-func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64) ([]wire.Failure, error) {
+func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64, placed func()) ([]wire.Failure, error) {
 	if size <= c.maxPart {
-		return c.writeOne(ctx, s)
+		return c.writeOne(ctx, s, placed)
 	}
 	if len(s.Series)+len(s.Metadata) < 2 {
 		if size > c.maxFrame {
 			return nil, errs.E(errs.TooLarge, "tenant %q: a series of %d bytes, more than the %d that are sent in one piece: send smaller requests",
 				s.Batch.Tenant, size, c.maxFrame)
 		}
-		return c.writeOne(ctx, s)
+		return c.writeOne(ctx, s, placed)
 	}
 	first, second := s, s
 	n, m := (len(s.Series)+1)/2, len(s.Metadata)/2
@@ -60,7 +67,7 @@ func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64) ([]wi
 	first.Metadata, second.Metadata = s.Metadata[:m], s.Metadata[m:]
 	var all []wire.Failure
 	for _, part := range []wire.Shard{first, second} {
-		failures, err := c.writeParts(ctx, part, part.Size())
+		failures, err := c.writeParts(ctx, part, part.Size(), func() {})
 		if err != nil {
 			return nil, err
 		}
@@ -70,12 +77,12 @@ func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64) ([]wi
 }
 
 // writeOne sends s in one frame.
-func (c *Client) writeOne(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+func (c *Client) writeOne(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error) {
 	for {
 		ws, err := c.writeStream()
 		if err == nil {
 			var failures []wire.Failure
-			failures, err = ws.write(ctx, s)
+			failures, err = ws.write(ctx, s, placed)
 			if err == nil {
 				return failures, nil
 			}

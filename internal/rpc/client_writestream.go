@@ -74,8 +74,8 @@ func (ws *writeStream) over() bool {
 	}
 }
 
-// write makes one call.
-func (ws *writeStream) write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+// write makes one call. It calls placed when what is written later will come later.
+func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error) {
 	select {
 	case <-ws.ready:
 	case <-ws.done:
@@ -90,6 +90,7 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard) ([]wire.Failure,
 	call := &writeCall{shard: s, answer: make(chan answer, 1)}
 	select {
 	case ws.queue <- call:
+		placed()
 	case <-ws.done:
 		return nil, ws.err
 	case <-ctx.Done():
@@ -159,7 +160,7 @@ func (ws *writeStream) run() {
 	defer cancel()
 	s, version, err := ws.client.openWrite(ctx, cancel)
 	if err != nil {
-		ws.err = err
+		ws.err = errs.Unreached(err)
 		close(ws.done)
 		return
 	}
@@ -178,6 +179,7 @@ func (ws *writeStream) run() {
 		// Whatever ended the stream, it is not the fault of the shards that were under way.
 		ws.err = errs.Wrap(errs.Unavailable, ws.err)
 	}
+	ws.err = errs.Unreached(ws.err)
 	select {
 	case <-ws.retire: // no call is under way; who only waited for the stream to open takes another
 		ws.err = errRetired

@@ -36,7 +36,7 @@ func TestPanicWhileEncoding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ws.write(context.Background(), bad); errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), "panic") {
+			if _, err := ws.write(context.Background(), bad, func() {}); errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), "panic") {
 				t.Fatalf("a shard that cannot be encoded: %v", err)
 			}
 			if !strings.Contains(log.String(), "panic in a gRPC client") {
@@ -48,7 +48,7 @@ func TestPanicWhileEncoding(t *testing.T) {
 					if i%4 == 3 {
 						worse := told("a", 100+i)
 						worse.Series = append(worse.Series, 1<<30)
-						if _, err := ws.write(context.Background(), worse); errs.KindOf(err) != errs.Internal {
+						if _, err := ws.write(context.Background(), worse, func() {}); errs.KindOf(err) != errs.Internal {
 							t.Errorf("a shard that cannot be encoded: %v", err)
 						}
 						return

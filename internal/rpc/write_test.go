@@ -466,3 +466,54 @@ func TestGoldenFrames(t *testing.T) {
 	frame, _ := ws.frame(&writeCall{shard: s})
 	f("shard 300", fmt.Sprintf("%x", frameBytes(frame)), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
 }
+
+// What has its place in the stream is stored before what is written for the tenant from then on, however many writes are
+// under way.
+func TestWriteInOrder(t *testing.T) {
+	var mu sync.Mutex
+	var got []int64
+	addr := serve(t, func(s *Server) {
+		RegisterWrite(s, writerFunc(func(_ context.Context, s wire.Shard) ([]wire.Failure, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, i := range s.Series {
+				got = append(got, s.Batch.Series[i].Samples[0].T)
+			}
+			return nil, nil
+		}), nil)
+	})
+	c := dial(t, addr, ClientOptions{})
+	const n = 200
+	var wg sync.WaitGroup
+	for i := range n {
+		s := shard("team-a", 1)
+		s.Batch.Series[0].Samples[0].T = int64(i)
+		placed := make(chan struct{})
+		wg.Go(func() {
+			if failures, err := c.WriteInOrder(context.Background(), s, func() { close(placed) }); err != nil || failures != nil {
+				t.Error(failures, err)
+			}
+		})
+		<-placed
+	}
+	wg.Wait()
+	if len(got) != n || !slices.IsSorted(got) {
+		t.Errorf("%d shards of %d, stored in the order %v", len(got), n, got)
+	}
+}
+
+// A peer that is not there, or goes away, is told from one that refuses.
+func TestUnreached(t *testing.T) {
+	c := dial(t, "127.0.0.1:1", ClientOptions{})
+	if _, err := c.Write(context.Background(), shard("a", 1)); !errs.IsUnreached(err) || errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("nobody listens: %v, unreached %v", err, errs.IsUnreached(err))
+	}
+	addr := serve(t, func(s *Server) {
+		RegisterWrite(s, writerFunc(func(context.Context, wire.Shard) ([]wire.Failure, error) {
+			return nil, errs.E(errs.Unavailable, "tenant is quarantined")
+		}), nil)
+	})
+	if _, err := dial(t, addr, ClientOptions{}).Write(context.Background(), shard("a", 1)); err == nil || errs.IsUnreached(err) {
+		t.Errorf("the peer refuses: %v, unreached %v", err, errs.IsUnreached(err))
+	}
+}
