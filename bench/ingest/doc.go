@@ -3,6 +3,7 @@
 //	make bench-ingest PEERS=dir        # dir holds thanos, prometheus, victoria-metrics; absent ones are skipped
 //	go run ./bench/ingest -peers dir -quick
 //	go run ./bench/ingest -peers dir -cases 'RF=3' -profile profiles
+//	go run ./bench/ingest -quick -cases 'RF=3, 1.0' -concurrency 4,32   # what many senders cost
 //
 // A case is a replication factor, a protocol, a number of series and a churn. Flow: the load of a case is encoded and
 // compressed once -> in each round every peer starts with an empty disk, is sent exactly those bytes as fast as it takes

@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"# Ingest\n", "### RF=3, 2.0, 5,000 series\n", "### RF=1, 1.0, 6,000 series\n", "100.0 % | 0 of 15 |", "thanos, prometheus, victoriametrics.", "--receive.replication-factor=3"} {
+	for _, want := range []string{"# Ingest\n", "### RF=3, 2.0, 5,000 series\n", "### RF=1, 1.0, 6,000 series\n", "100.0 % | 0 | 0 of 15 |", "thanos, prometheus, victoriametrics.", "--receive.replication-factor=3"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("the page lacks %q:\n%s", want, b)
 		}
@@ -62,6 +62,12 @@ func TestCases(t *testing.T) {
 	f([]string{"RF=3, 2.0, 100,000 series", "RF=3, 2.0, 100,000 series, 10 % churn"}, "-cases", "RF=3, 2.0")
 	f([]string{"RF=1, 1.0, 70 series, 10 % churn"}, "-cases", "churn", "-quick", "-series", "70")
 	f([]string{"RF=1, 1.0, 1,000,000 series"}, "-cases", "1,000,000")
+	f([]string{"RF=3, 1.0, 100,000 series, 4 senders", "RF=3, 1.0, 100,000 series, 32 senders"}, "-cases", "RF=3, 1.0", "-quick", "-concurrency", "4,32")
+	for _, wrong := range []string{"0", "x", "4,"} {
+		if _, err := parseOptions([]string{"-concurrency", wrong}); err == nil {
+			t.Errorf("-concurrency %s was taken", wrong)
+		}
+	}
 	if _, err := parseOptions([]string{"-cases", "("}); err == nil {
 		t.Error("a bad expression was taken")
 	}

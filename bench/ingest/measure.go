@@ -23,6 +23,7 @@ type figures struct {
 	Disk       float64 // bytes per sample while it runs: WAL, and what else there is
 	Blocks     float64 // bytes per sample once flushed
 	Stored     float64 // part of the samples that were accepted, over all copies that were to be made
+	Dropped    float64 // copies that were given up, each of one request for one member
 	Requests   int
 	Failed     int
 	FirstFault string
@@ -68,7 +69,8 @@ func measureAll(ctx context.Context, o options, peers []server.Peer, log io.Writ
 					continue
 				}
 				r.rounds = append(r.rounds, f)
-				fmt.Fprintf(log, "  %-16s %.2f CPU s per million, %.0f samples/s, %d failed %s\n", r.peer.Name, f.CPU, f.Rate, f.Failed, f.FirstFault)
+				fmt.Fprintf(log, "  %-16s %.2f CPU s per million, %.0f samples/s, %.0f copies dropped, %d failed %s\n",
+					r.peer.Name, f.CPU, f.Rate, f.Dropped, f.Failed, f.FirstFault)
 			}
 		}
 		out = append(out, results...)
@@ -97,7 +99,7 @@ func (r *result) run(ctx context.Context, o options, rec *recording, round int) 
 	if err != nil {
 		return f, err
 	}
-	p := player{cluster: c, rec: rec, senders: o.concurrency}
+	p := player{cluster: c, rec: rec, senders: r.bench.senders}
 	first, err := p.play(ctx, 0, 1, o.settle/2)
 	if err != nil {
 		return f, err
@@ -116,6 +118,9 @@ func (r *result) run(ctx context.Context, o options, rec *recording, round int) 
 		return f, err
 	}
 	f = r.bench.figures(first, warm, steady, stored-before)
+	if f.Dropped, err = c.Dropped(ctx); err != nil {
+		return f, err
+	}
 	if f.Stored < leastStored {
 		return f, fmt.Errorf("%d of %d %w: %.1f %% are", f.Requests-f.Failed, f.Requests, errNotStored, f.Stored*100)
 	}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ type options struct {
 	many        int
 	scrapes     int
 	rounds      int
-	concurrency int
+	concurrency []int
 	quick       bool
 	arguments   string // for the page
 	settle      time.Duration
@@ -42,7 +43,7 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.many, "many", 1_000_000, "active series of the case that measures memory; 0 = none")
 	fs.IntVar(&o.scrapes, "scrapes", 20, "steady scrapes of a round")
 	fs.IntVar(&o.rounds, "rounds", 3, "times that each case is run; the median is reported")
-	fs.IntVar(&o.concurrency, "concurrency", 4, "requests under way at a time")
+	concurrency := fs.String("concurrency", "4", "requests under way at a time; with several numbers, as in 4,32, each case is run with each")
 	fs.BoolVar(&o.quick, "quick", false, "one round of few scrapes, the most telling cases, and 200,000 series at most")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -54,11 +55,18 @@ func parseOptions(args []string) (options, error) {
 	if o.quick {
 		o.rounds, o.scrapes, o.many = 1, min(o.scrapes, 6), min(o.many, 200_000)
 	}
+	for number := range strings.SplitSeq(*concurrency, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(number))
+		if err != nil || n < 1 {
+			return o, fmt.Errorf("-concurrency %q: must be positive numbers", *concurrency)
+		}
+		o.concurrency = append(o.concurrency, n)
+	}
 	var faults [2]error
 	o.only, faults[0] = regexp.Compile(*only)
 	o.cases, faults[1] = regexp.Compile(*cases)
-	if o.series < 1 || o.scrapes < 1 || o.rounds < 1 || o.concurrency < 1 || o.many < 0 {
-		return o, errors.New("-series, -scrapes, -rounds and -concurrency must be positive")
+	if o.series < 1 || o.scrapes < 1 || o.rounds < 1 || o.many < 0 {
+		return o, errors.New("-series, -scrapes and -rounds must be positive")
 	}
 	return o, errors.Join(faults[:]...)
 }
@@ -68,6 +76,7 @@ type benchCase struct {
 	name    string
 	members int // = replication factor
 	load    samples.Options
+	senders int // requests under way at a time
 	scrapes int // steady ones
 	rounds  int
 	memory  bool // is about memory per series
@@ -100,9 +109,14 @@ func casesOf(o options) []benchCase {
 	}
 	var out []benchCase
 	for _, c := range all {
-		c.name = c.title()
-		if o.cases.MatchString(c.name) {
-			out = append(out, c)
+		for _, c.senders = range o.concurrency {
+			c.name = c.title()
+			if len(o.concurrency) > 1 {
+				c.name += fmt.Sprintf(", %d senders", c.senders)
+			}
+			if o.cases.MatchString(c.name) {
+				out = append(out, c)
+			}
 		}
 	}
 	return out

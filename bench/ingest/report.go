@@ -88,12 +88,12 @@ func (r *report) write(w io.Writer) {
 func writeCase(w io.Writer, results []*result) {
 	c := results[0].bench
 	fmt.Fprintf(w, "\n### %s\n\n%d scrapes, %d round(s), %.0f bytes per sample on the wire.\n\n", c.name, c.scrapes, c.rounds, results[0].wire)
-	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | stored | failed |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | stored | copies dropped | failed |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	base := 0.0
 	for _, r := range results {
 		if len(r.rounds) == 0 {
-			fmt.Fprintf(w, "| %s | no figures: %s |||||||||||||\n", r.peer.Name, firstLine(r.err))
+			fmt.Fprintf(w, "| %s | no figures: %s ||||||||||||||\n", r.peer.Name, firstLine(r.err))
 			continue
 		}
 		cpu := func(f figures) float64 { return f.CPU }
@@ -102,20 +102,21 @@ func writeCase(w io.Writer, results []*result) {
 			base = median
 		}
 		lowest, highest := math.Inf(1), 0.0
-		requests, failed := 0, 0
+		requests, failed, dropped := 0, 0, 0.0
 		for _, f := range r.rounds {
 			lowest, highest = min(lowest, f.CPU), max(highest, f.CPU)
-			requests, failed = requests+f.Requests, failed+f.Failed
+			requests, failed, dropped = requests+f.Requests, failed+f.Failed, dropped+f.Dropped
 		}
 		ms := func(pick func(figures) time.Duration) float64 {
 			return r.median(func(f figures) float64 { return pick(f).Seconds() * 1e3 })
 		}
-		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %.1f %% | %d of %d |\n", r.peer.Name, median, lowest, highest,
+		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %.1f %% | %.0f | %d of %d |\n", r.peer.Name, median, lowest, highest,
 			ratio(median, base), thousands(int(r.median(func(f figures) float64 { return f.Rate }))),
 			ms(func(f figures) time.Duration { return f.P50 }), ms(func(f figures) time.Duration { return f.P99 }),
 			r.median(func(f figures) float64 { return f.FirstCPU }), r.median(func(f figures) float64 { return float64(f.Peak) })/(1<<20),
 			r.median(func(f figures) float64 { return f.PerSeries }), known(r.median(func(f figures) float64 { return f.Disk })),
-			known(r.median(func(f figures) float64 { return f.Blocks })), r.median(func(f figures) float64 { return f.Stored * 100 }), failed, requests)
+			known(r.median(func(f figures) float64 { return f.Blocks })), r.median(func(f figures) float64 { return f.Stored * 100 }),
+			dropped, failed, requests)
 	}
 }
 

@@ -106,13 +106,26 @@ func (c *Cluster) Usage() (Usage, error) {
 
 // Stored is how many samples all processes together say that they have stored since they began, copies counted apart.
 func (c *Cluster) Stored(ctx context.Context) (float64, error) {
+	return c.Sum(ctx, c.Peer.Counter)
+}
+
+// Dropped is how many copies, of whole requests, all Hearth processes together have given up. Peers do not tell.
+func (c *Cluster) Dropped(ctx context.Context) (float64, error) {
+	if c.Peer.Name != "hearth" {
+		return 0, nil
+	}
+	return c.Sum(ctx, "hearth_distributor_replica_dropped_batches_total")
+}
+
+// Sum adds up the series of one metric over all processes.
+func (c *Cluster) Sum(ctx context.Context, name string) (float64, error) {
 	sum := 0.0
 	for _, at := range c.HTTP {
 		metrics, err := call(ctx, http.MethodGet, "http://"+at+"/metrics", nil, nil)
 		if err != nil {
 			return 0, err
 		}
-		n, err := SumOf(metrics, c.Peer.Counter)
+		n, err := SumOf(metrics, name)
 		if err != nil {
 			return 0, err
 		}
