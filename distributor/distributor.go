@@ -22,9 +22,18 @@ import (
 // Writer is one member. Write may be called concurrently. A nil error says that all of s is in the member's WAL but what
 // the failures name (Failure.Series is an index into s.Batch.Series, one of s.Series); with an error nothing is promised
 // of any series. Write keeps no reference to s after it returns, unless it retains s.Batch; s.Series it may never keep.
-// A Writer that is an io.Closer is closed when its member leaves the ring.
+// An error marked by errs.Unreached says that the member was not reached; any other is taken for one tenant's, unless nothing
+// comes from the member. A Writer that is an io.Closer is closed when its member leaves the ring.
 type Writer interface {
 	Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error)
+}
+
+// Ordered is a Writer that keeps the order of its writes.
+type Ordered interface {
+	Writer
+	// WriteInOrder is Write. It calls placed, at most once and before it returns, when the member will get s before
+	// whatever is written from then on.
+	WriteInOrder(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error)
 }
 
 // Local is a Writer in this process. Where nothing is replicated it is called on the request's goroutine. It is not closed.
@@ -97,7 +106,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 		return nil, fmt.Errorf("distributor: relabelling: %w", err)
 	}
 	d.pairs = newTracker(log, reg, opts.HA)
-	d.writes.New = func() any { return &write{decided: make(chan struct{}, 1)} }
+	d.writes.New = func() any { return &write{changed: make(chan struct{}, 1)} }
 	return d, nil
 }
 

@@ -11,17 +11,21 @@
 //	rate.go       a tenant's samples per second; account.go: what is kept of each tenant that sends
 //	ha.go         which replica of each HA pair is elected (ring/election) by what is stored of it, shared with other processes
 //	push.go       Push: the batch is placed on one snapshot of the ring, one shard for each member
-//	peer.go       one bounded queue, a few workers and one retrier for each member
+//	peer.go       a member: a lane for each tenant (lane.go), which take turns, and workers; whose fault a failure is
+//	linger.go     for which members' copies a request waits after its quorum, and what it leaves behind
+//	pace.go       whether a member keeps up with the others, and when to try again, pure
 //	replicate.go  answers of members are folded into one outcome for each series; Push returns when all are certain
 //	quorum.go     the folding, pure
 //
 // Invariants:
 //   - A series is reported written only after a quorum of the configured replication factor has stored it.
-//   - Push never waits for a member's queue to have room, and never longer than Options.WriteTimeout.
+//   - Push never waits for a member that is dark, or slower than the others, longer than it takes to find that out (a quarter of
+//     a second), and never longer than Options.WriteTimeout.
+//   - A member gets the samples of a series in the order in which they were pushed, but for shards that failed alone.
 //   - A batch, and the index slices of its shards, live until the last member is done with them.
 //   - The requests being worked on take no more memory than Options.MaxRequestBytes, about.
-//   - What a member holds in memory here (queued, being written, waiting for a retry) is bounded.
+//   - What answered requests have left behind for a member is bounded, and the bound is shared fairly by tenants.
 //
-// Locks: Distributor.mu before route.mu; peer.mu, write.mu, tracker.mu, gate.mu and accounts.mu are leaves, and none is held
-// while a member is written to.
+// Locks: Distributor.mu before route.mu; peer.mu before write.mu; write.mu, tracker.mu, gate.mu and accounts.mu are leaves. No
+// two peers are locked at a time, and no lock is held while a member is written to.
 package distributor

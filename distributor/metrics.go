@@ -27,6 +27,7 @@ type metrics struct {
 	time    prometheus.Histogram
 	retries *prometheus.CounterVec
 	dropped *prometheus.CounterVec // shards
+	putOff  *prometheus.CounterVec // shards
 	queued  *prometheus.GaugeVec
 	bytes   *prometheus.GaugeVec
 	waiting *prometheus.GaugeVec
@@ -66,9 +67,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		time:    duration("replica_write_duration_seconds", "Time of one write to one member."),
 		retries: counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
 		dropped: counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
+		putOff: counter("replica_put_off_batches_total",
+			"Shards whose request was answered without them because the member was slower than the others or did not answer.", "member"),
 		queued:  gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
 		waiting: gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
-		bytes:   gauge("replica_memory_bytes", "Memory held by shards for a member: queued, being written, waiting for a retry.", "member"),
+		bytes:   gauge("replica_memory_bytes", "Memory held for a member by shards whose requests have been answered.", "member"),
 	}
 }
 
@@ -85,13 +88,13 @@ func watchKnown(reg prometheus.Registerer, k *wire.Known) {
 // memberMetrics are the metrics of one member that a write touches.
 type memberMetrics struct {
 	queued, waiting, bytes prometheus.Gauge
-	retries                prometheus.Counter
+	retries, putOff        prometheus.Counter
 }
 
 func (m *metrics) member(id string) memberMetrics {
 	return memberMetrics{
 		queued: m.queued.WithLabelValues(id), waiting: m.waiting.WithLabelValues(id), bytes: m.bytes.WithLabelValues(id),
-		retries: m.retries.WithLabelValues(id),
+		retries: m.retries.WithLabelValues(id), putOff: m.putOff.WithLabelValues(id),
 	}
 }
 
@@ -101,6 +104,7 @@ func (m *metrics) forget(member string) {
 	m.writes.DeletePartialMatch(l)
 	m.retries.DeletePartialMatch(l)
 	m.dropped.DeletePartialMatch(l)
+	m.putOff.DeletePartialMatch(l)
 	m.queued.DeletePartialMatch(l)
 	m.waiting.DeletePartialMatch(l)
 	m.bytes.DeletePartialMatch(l)

@@ -51,11 +51,11 @@ type Options struct {
 	// takes about 100 bytes.
 	KnownSeries int
 
-	// MemberConcurrency is how many writes to one member run at a time.
+	// MemberConcurrency is how many writes of one tenant to one member run at a time; all tenants together may have 8 times as
+	// many.
 	MemberConcurrency int
-	// MemberBatches and MemberBytes bound what is kept in memory for one member: shards queued, being written and waiting
-	// for a retry. Over them the oldest shard that waits for a retry is dropped, and without such the write to this member
-	// fails at once.
+	// MemberBatches and MemberBytes bound what is kept in memory for one member after the requests were answered: shards queued,
+	// being written and waiting for a retry. Over them the oldest shard of the tenant that takes most of them is dropped.
 	MemberBatches int
 	MemberBytes   int64
 

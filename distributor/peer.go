@@ -2,16 +2,28 @@ package distributor
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// peer is one member as a distributor sees it: a bounded queue, the goroutines that empty it, and the shards that wait
-// for another try. Queue and retries share one bound; shards in the queue come first.
+// memberTenants is how many tenants with writes that hang a member can have before they keep the writes of others waiting: a
+// tenant has up to Options.MemberConcurrency writes under way, and a member that many times as many.
+const memberTenants = 8
+
+// noticeEvery is how far apart the log's lines are about a member that takes the writes of some tenants and not of others.
+const noticeEvery = 10 * time.Second
+
+// peer is one member as a distributor sees it: a lane for each tenant, and the goroutines that write what is in them. Lanes
+// take turns, copy by copy.
+//
+// A copy belongs to its request until that is answered, and is bounded with it. What a request leaves behind is late: it
+// belongs to the member from then on, within Options.MemberBatches and MemberBytes.
 type peer struct {
 	d       *Distributor
 	id      string // the member's
@@ -22,36 +34,63 @@ type peer struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards what follows; before write.mu
 	addr     string     // that writer reaches
 	writer   Writer     // nil until the member could be dialed
 	undialed error      // why it cannot be dialed at the address it has now; nil if it can
 
-	ready   sync.Cond // queue or closing changed
-	late    sync.Cond // retries or closing changed
-	queue   fifo
-	retries fifo
-	batches int   // in queue, retries and being written
-	bytes   int64 // of these
-	failing bool  // the last answer was that the member cannot be reached
-	closing chan struct{}
+	ready    sync.Cond // something may be taken
+	lanes    map[tenant.ID]*lane
+	swept    time.Time // when lanes that are idle were last looked for
+	runnable []*lane   // whose turn it is, in this order
+	indebted []*lane   // that have late copies
+	late     lateness  // of all lanes
+	fresh    int       // queued, never tried
+	waiting  int       // queued, tried before
+	flying   int       // being written
+	workers  int
+	idle     int     // workers that wait for something to do
+	down     backoff // of the member as a whole
+	timer    *time.Timer
+	heard    time.Time // when the member last answered anything
+	failing  int       // lanes that are
+	noticed  time.Time // when that was last logged
+	closing  bool
 }
+
+type place uint8
+
+const (
+	gone place = iota // not with the peer, or no longer
+	queued
+	flying
+)
 
 // replica is one shard on its way to one member. It belongs to its write, which outlives it.
 type replica struct {
-	write *write
-	peer  *peer
-	shard wire.Shard
-	bytes int64
-	since time.Time // when it was queued
-	tried bool      // it was among the retries before
-	next  *replica
+	write    *write
+	peer     *peer
+	shard    wire.Shard // the worker's while it flies, else guarded by peer.mu
+	bytes    int64
+	since    time.Time // when it was queued
+	answered bool      // its write has counted an answer for it; guarded by write.mu
+
+	// Guarded by peer.mu.
+	lane       *lane
+	place      place
+	number     uint64 // in its lane
+	series     int    // how many it was queued with
+	tried      bool   // a try has failed
+	late       bool   // its request has been answered
+	placed     bool   // while it flies: the member gets it before what starts after it
+	held       bool   // while it flies: it counts in lane.held
+	next, prev *replica
 }
 
 // newPeer makes a peer that takes nothing until it is connected.
 func newPeer(d *Distributor, id string) *peer {
-	p := &peer{d: d, id: id, metrics: d.metrics.member(id), closing: make(chan struct{})}
-	p.ready.L, p.late.L = &p.mu, &p.mu
+	p := &peer{d: d, id: id, metrics: d.metrics.member(id), lanes: map[tenant.ID]*lane{}}
+	p.ready.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -73,30 +112,31 @@ func (p *peer) undial(err error) (news bool) {
 }
 
 // connect makes w, which reaches addr, the writer from here on, and returns the one before, which has calls under way.
-// What is queued and waits for a retry goes to the new one.
+// What is queued goes to the new one.
 func (p *peer) connect(addr string, w Writer) (before Writer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before = p.writer
-	if before == nil {
-		if p.undialed == nil { // else writes know p already
-			_, p.local = w.(Local)
-		}
-		for range p.d.opts.MemberConcurrency {
-			p.done.Go(p.work)
-		}
-		p.done.Go(p.retry)
+	if before == nil && p.undialed == nil { // else writes know p already
+		_, p.local = w.(Local)
 	}
 	p.addr, p.writer, p.undialed = addr, w, nil
 	return before
 }
 
-// close waits for the shards in the queue, up to the write timeout, and drops those that wait for a retry.
+// close waits for the copies that were never tried, up to the write timeout, and drops those that wait for a further try.
 func (p *peer) close() {
 	p.mu.Lock()
-	close(p.closing)
-	p.ready.Broadcast()
-	p.late.Broadcast()
+	p.closing = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	for _, l := range p.lanes {
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+	}
+	p.giveUp()
 	p.mu.Unlock()
 	stop := time.AfterFunc(p.d.opts.WriteTimeout, p.cancel)
 	p.done.Wait()
@@ -104,234 +144,405 @@ func (p *peer) close() {
 	p.cancel()
 }
 
-// isClosing is called with p.mu held.
-func (p *peer) isClosing() bool {
-	select {
-	case <-p.closing:
-		return true
-	default:
-		return false
+// giveUp drops, as the peer is closing, what would have to be tried again. With p.mu held.
+func (p *peer) giveUp() {
+	for _, l := range p.lanes {
+		for l.queue.n > 0 && (l.off.failing() || p.down.failing() || l.queue.head.tried) {
+			p.drop(l.queue.head, "closed")
+		}
 	}
+	p.ready.Broadcast()
 }
 
-// enqueue takes r, or says at once why not. What it refuses is not on the account.
+// enqueue takes r, or says at once why not.
 func (p *peer) enqueue(r *replica) error {
 	p.mu.Lock()
-	if p.writer == nil {
-		defer p.mu.Unlock()
+	defer p.mu.Unlock()
+	switch {
+	case p.writer == nil:
 		return errs.E(errs.Unavailable, "member cannot be dialed: %w", p.undialed)
+	case p.closing:
+		return errs.E(errs.Unavailable, "the member has left the ring")
 	}
-	evicted := p.makeRoom(r.bytes)
-	full := p.over(r.bytes)
-	if !full {
-		p.batches++
-		p.bytes += r.bytes
-		p.queue.push(r)
-		p.ready.Signal()
-		p.report()
+	now := time.Now()
+	l := p.lane(r.shard.Batch.Tenant, now)
+	l.clock(now)
+	l.last++
+	r.lane, r.number, r.series = l, l.last, r.items()
+	p.put(r)
+	if l.off.failing() {
+		l.off.hurry(p.d.opts.RetryMin, now, l.queue.n+l.flying == 1)
+		p.await(l, now)
 	}
-	p.mu.Unlock()
-	for r := evicted.pop(); r != nil; r = evicted.pop() {
-		p.drop(r, "evicted")
+	if p.down.failing() {
+		p.down.hurry(p.d.opts.RetryMin, now, p.fresh+p.waiting+p.flying == 1)
+		p.awaitMember(now)
 	}
-	if full {
-		p.d.metrics.dropped.WithLabelValues(p.id, "queue full").Inc()
-		return errs.E(errs.Unavailable, "the queue of this member is full")
-	}
+	p.list(l, now)
 	return nil
 }
 
-// over reports whether bytes more is too much; a single shard never is. With p.mu held.
-func (p *peer) over(bytes int64) bool {
-	return p.batches > 0 && (p.batches >= p.d.opts.MemberBatches || p.bytes+bytes > p.d.opts.MemberBytes)
-}
-
-// makeRoom takes out the oldest retries until bytes more fit. With p.mu held.
-func (p *peer) makeRoom(bytes int64) (evicted fifo) {
-	for p.over(bytes) {
-		r := p.retries.pop()
-		if r == nil {
-			break
+// lane is that of a tenant. With p.mu held.
+func (p *peer) lane(id tenant.ID, now time.Time) *lane {
+	if now.Sub(p.swept) >= laneIdle {
+		p.swept = now
+		for id, l := range p.lanes {
+			if !l.busy() && now.Sub(l.seen) >= laneIdle {
+				p.heal(l)
+				delete(p.lanes, id)
+			}
 		}
-		p.leave(r)
-		evicted.push(r)
 	}
-	return evicted
+	l := p.lanes[id]
+	if l == nil {
+		l = &lane{tenant: id, seen: now}
+		p.lanes[id] = l
+	}
+	return l
 }
 
-// leave takes r off the account. With p.mu held.
-func (p *peer) leave(r *replica) {
-	p.batches--
-	p.bytes -= r.bytes
+// put queues r in its lane, by its number. With p.mu held.
+func (p *peer) put(r *replica) {
+	r.place = queued
+	r.lane.queue.insert(r)
+	*p.counter(r)++
 	p.report()
+}
+
+// unqueue takes r from its lane's queue. With p.mu held.
+func (p *peer) unqueue(r *replica) {
+	r.place = gone
+	r.lane.queue.remove(r)
+	*p.counter(r)--
+}
+
+func (p *peer) counter(r *replica) *int {
+	if r.tried {
+		return &p.waiting
+	}
+	return &p.fresh
 }
 
 // report is called with p.mu held, which keeps the gauges in order.
 func (p *peer) report() {
-	p.metrics.queued.Set(float64(p.queue.n))
-	p.metrics.waiting.Set(float64(p.retries.n))
-	p.metrics.bytes.Set(float64(p.bytes))
+	p.metrics.queued.Set(float64(p.fresh))
+	p.metrics.waiting.Set(float64(p.waiting))
+	p.metrics.bytes.Set(float64(p.late.bytes))
 }
 
-// work writes queued shards until the peer is closed and the queue empty.
-func (p *peer) work() {
-	for {
-		p.mu.Lock()
-		for p.queue.n == 0 && !p.isClosing() {
-			p.ready.Wait()
-		}
-		r := p.queue.pop()
-		p.mu.Unlock()
-		if r == nil {
-			return
-		}
-		failures, err := p.try(r)
-		r.write.answer(r, failures, err)
-		p.settle(r, failures, err)
+// list gives l a turn if its first copy may start, and finds it a worker. With p.mu held.
+func (p *peer) list(l *lane, now time.Time) {
+	if !l.listed && l.ready(now, p.d.opts.MemberConcurrency) {
+		l.listed = true
+		p.runnable = append(p.runnable, l)
+	}
+	p.wake(now)
+}
+
+// free reports whether another write may start. While the member fails one at a time probes it. With p.mu held.
+func (p *peer) free(now time.Time) bool {
+	if p.down.failing() {
+		return p.flying == 0 && !now.Before(p.down.until)
+	}
+	return p.flying < memberTenants*p.d.opts.MemberConcurrency
+}
+
+// wake finds a worker for the lane whose turn it is. With p.mu held.
+func (p *peer) wake(now time.Time) {
+	switch {
+	case len(p.runnable) == 0 || !p.free(now):
+	case p.idle > 0:
+		p.ready.Signal()
+	case p.workers < memberTenants*p.d.opts.MemberConcurrency:
+		p.workers++
+		p.done.Go(p.work)
 	}
 }
 
-// settle ends a try of r: a copy that is missing, and that somebody relies on, is kept for another.
-func (p *peer) settle(r *replica, failures []wire.Failure, err error) (kept bool) {
+// await lists l again when its back-off is over. With p.mu held.
+func (p *peer) await(l *lane, now time.Time) {
+	if p.closing {
+		return
+	}
+	if l.timer == nil {
+		l.timer = time.AfterFunc(l.off.until.Sub(now), func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.list(l, time.Now())
+		})
+		return
+	}
+	l.timer.Reset(max(0, l.off.until.Sub(now)))
+}
+
+// awaitMember wakes a worker when the member's back-off is over. With p.mu held.
+func (p *peer) awaitMember(now time.Time) {
+	if p.closing {
+		return
+	}
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.down.until.Sub(now), func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.wake(time.Now())
+		})
+		return
+	}
+	p.timer.Reset(max(0, p.down.until.Sub(now)))
+}
+
+// work writes copies until the peer is closed and nothing is queued.
+func (p *peer) work() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		r := p.take(time.Now())
+		switch {
+		case r != nil:
+			p.mu.Unlock()
+			p.write(r)
+			p.mu.Lock()
+		case p.closing && p.fresh+p.waiting == 0:
+			p.workers--
+			return
+		default:
+			p.idle++
+			p.ready.Wait()
+			p.idle--
+		}
+	}
+}
+
+// take starts the first copy of the lane whose turn it is. With p.mu held.
+func (p *peer) take(now time.Time) *replica {
+	o := &p.d.opts
+	for len(p.runnable) > 0 && p.free(now) {
+		l := p.runnable[0]
+		p.runnable[0] = nil
+		p.runnable = p.runnable[1:]
+		l.listed = false
+		for l.queue.n > 0 && l.queue.head.late && now.Sub(l.queue.head.since) > o.RetryAge {
+			p.drop(l.queue.head, "too old")
+		}
+		if !l.ready(now, o.MemberConcurrency) {
+			continue
+		}
+		l.clock(now)
+		r := l.queue.head
+		p.unqueue(r)
+		r.place, r.placed = flying, false
+		p.flying++
+		l.flying++
+		l.sending += r.bytes
+		p.hold(r)
+		if r.tried {
+			p.metrics.retries.Inc()
+		}
+		p.report()
+		p.list(l, now)
+		return r
+	}
+	return nil
+}
+
+// hold counts r among those that keep newer ones back: its request was answered, so that newer samples of its series may
+// be behind it, and they could still overtake it. With p.mu held.
+func (p *peer) hold(r *replica) {
+	if held := r.place == flying && r.late && !r.placed; held != r.held {
+		r.held = held
+		if held {
+			r.lane.held++
+		} else {
+			r.lane.held--
+		}
+	}
+}
+
+// write is one try of r.
+func (p *peer) write(r *replica) {
+	start := time.Now()
+	failures, err := p.try(r, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		r.placed = true
+		p.hold(r)
+		p.list(r.lane, time.Now())
+	})
+	r.write.answer(r, failures, err)
+	whole := err != nil
 	if err == nil {
 		err = r.narrow(failures)
 	}
-	again := retryable(errs.KindOf(err)) && r.write.relied(r)
-	p.mu.Lock()
-	if again && !p.isClosing() {
-		if r.tried {
-			p.retries.unshift(r)
-		} else {
-			p.retries.push(r)
-		}
-		r.tried = true
-		p.report()
-		p.late.Signal()
-		p.mu.Unlock()
-		return true
-	}
-	p.leave(r)
-	p.mu.Unlock()
-	switch {
-	case again:
-		p.drop(r, "closed")
-	case err != nil && r.write.relied(r):
-		p.drop(r, "refused")
-	default:
-		r.write.release()
-	}
-	return false
+	p.settle(r, start, err, whole)
 }
 
-// drop gives r up for good. It is off the account already.
-func (p *peer) drop(r *replica, reason string) {
-	p.d.metrics.dropped.WithLabelValues(p.id, reason).Inc()
+// settle ends a try of r that began at start: a copy that is missing, and that somebody relies on, is kept for another. whole
+// says that err is of the shard and not of some of its series.
+func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
+	again := retryable(errs.KindOf(err))
+	relied := err != nil && r.write.relied(r)
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := r.lane
+	l.clock(now)
+	r.place = gone
+	p.hold(r)
+	p.flying--
+	l.flying--
+	l.sending -= r.bytes
+	switch {
+	case again && whole && p.membersFault(start, err):
+		p.unreachable(now, err)
+	case again:
+		p.alive(now)
+		p.refused(l, now, err, whole)
+	default:
+		p.alive(now)
+		p.heal(l)
+		l.pace.work += float64(r.series)
+	}
+	switch {
+	case again && relied && !p.closing:
+		if !whole || errs.KindOf(err) == errs.Internal { // the cause may be in this copy alone: others need not wait for it
+			l.last++
+			r.number = l.last
+		}
+		r.tried = true
+		p.put(r)
+	case again && relied:
+		p.drop(r, "closed")
+	case err != nil && relied:
+		p.drop(r, "refused")
+	default:
+		p.let(r)
+	}
+	if l.off.failing() && l.queue.n > 0 {
+		p.await(l, now)
+	}
+	if p.closing {
+		p.giveUp()
+	}
+	p.list(l, now)
+}
+
+// membersFault reports whether err, of a try that began at start, is of the member as a whole: it was not reached, or nothing at all
+// came from it meanwhile. Anything else may be one tenant's trouble there. With p.mu held.
+func (p *peer) membersFault(start time.Time, err error) bool {
+	return errs.IsUnreached(err) || errors.Is(err, context.DeadlineExceeded) && p.heard.Before(start)
+}
+
+// unreachable makes all lanes wait until a probe gets through. With p.mu held.
+func (p *peer) unreachable(now time.Time, err error) {
+	if !p.down.failing() {
+		p.d.log.Warn("member does not take writes", "member", p.id, "address", p.addr, "err", err)
+	}
+	p.down.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
+	p.awaitMember(now)
+	for _, l := range p.lanes {
+		p.giveAnswer(l, err)
+	}
+}
+
+// alive notes that the member has answered. With p.mu held.
+func (p *peer) alive(now time.Time) {
+	p.heard = now
+	if p.down.failing() {
+		p.down = backoff{}
+		p.d.log.Info("member takes writes again", "member", p.id, "address", p.addr)
+	}
+}
+
+// refused makes l wait, which the member does not take now. With p.mu held.
+func (p *peer) refused(l *lane, now time.Time, err error, whole bool) {
+	if !l.off.failing() {
+		p.failing++
+	}
+	l.off.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
+	if whole {
+		p.notice(l, now, err)
+		p.giveAnswer(l, err)
+	}
+}
+
+// heal ends the back-off of l. With p.mu held.
+func (p *peer) heal(l *lane) {
+	if !l.off.failing() {
+		return
+	}
+	l.off, l.noticed = backoff{}, false
+	p.failing--
+}
+
+// notice logs, not too often, that the member does not take what a tenant writes. With p.mu held.
+func (p *peer) notice(l *lane, now time.Time, err error) {
+	if l.noticed || now.Sub(p.noticed) < noticeEvery {
+		return
+	}
+	l.noticed = true
+	p.noticed = now
+	p.d.log.Warn("member does not take the writes of some tenants", "member", p.id, "address", p.addr,
+		"tenants", p.failing, "tenant", l.tenant, "err", err)
+}
+
+// giveAnswer lets the requests whose copies wait behind one that failed with err know, so that none waits for a member that
+// refuses. The copies stay. With p.mu held.
+func (p *peer) giveAnswer(l *lane, err error) {
+	for r := l.queue.tail; r != nil && p.fresh > 0; r = r.prev {
+		if r.tried {
+			continue
+		}
+		p.fresh--
+		p.waiting++
+		r.tried = true
+		r.write.answer(r, nil, err)
+	}
+}
+
+// let lets go of r, which is needed no more. With p.mu held.
+func (p *peer) let(r *replica) {
+	if r.place == queued {
+		p.unqueue(r)
+	}
+	p.forgive(r)
+	p.report()
 	r.write.release()
 }
 
-// retry tries the shards that wait for it, oldest first, until the peer is closed. While the member answers it goes on at
-// once; each failure doubles the wait.
-func (p *peer) retry() {
-	wait := p.d.opts.RetryMin
-	for {
-		p.mu.Lock()
-		for p.retries.n == 0 && !p.isClosing() {
-			p.late.Wait()
-			wait = p.d.opts.RetryMin
-		}
-		p.mu.Unlock()
-		p.sleep(wait)
-		r, closing := p.due()
-		if r != nil {
-			p.metrics.retries.Inc()
-			if failures, err := p.try(r); p.settle(r, failures, err) {
-				wait = min(max(2*wait, p.d.opts.RetryMin), p.d.opts.RetryMax)
-			} else {
-				wait = 0
-			}
-		} else if closing {
-			return
-		}
+// drop gives up r, which is missing at the member for good. With p.mu held.
+func (p *peer) drop(r *replica, reason string) {
+	p.d.metrics.dropped.WithLabelValues(p.id, reason).Inc()
+	if !r.tried {
+		r.write.answer(r, nil, errs.E(errs.Unavailable, "copy given up: %s", reason))
 	}
-}
-
-// due takes the oldest shard that is worth another try, and gives up those before it that are not. When the peer is being
-// closed none is.
-func (p *peer) due() (r *replica, closing bool) {
-	for {
-		p.mu.Lock()
-		r, closing = p.retries.pop(), p.isClosing()
-		p.mu.Unlock()
-		if r == nil {
-			return nil, closing
-		}
-		reason := ""
-		switch {
-		case closing:
-			reason = "closed"
-		case time.Since(r.since) > p.d.opts.RetryAge:
-			reason = "too old"
-		case r.write.relied(r):
-			return r, false
-		}
-		p.mu.Lock()
-		p.leave(r)
-		p.mu.Unlock()
-		if reason != "" {
-			p.drop(r, reason)
-		} else { // its sender was told to send it again
-			r.write.release()
-		}
-	}
-}
-
-// sleep waits about d, or until the peer is closed.
-func (p *peer) sleep(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-p.closing:
-	}
+	p.let(r)
 }
 
 // try is send on a goroutine of the peer's own, where nobody else looks after a panic.
-func (p *peer) try(r *replica) (failures []wire.Failure, err error) {
+func (p *peer) try(r *replica, placed func()) (failures []wire.Failure, err error) {
 	defer p.d.survive("write to member "+p.id, func(fault error) { failures, err = nil, fault })
-	return p.send(r)
+	return p.send(r, placed)
 }
 
-// send writes r to the member, for as long as the write timeout.
-func (p *peer) send(r *replica) ([]wire.Failure, error) {
+// send writes r to the member, for as long as the write timeout. placed is called when the member gets r before whatever
+// is sent from then on, if that is known before the answer.
+func (p *peer) send(r *replica, placed func()) ([]wire.Failure, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.d.opts.WriteTimeout)
 	defer cancel()
 	start := time.Now()
 	p.mu.Lock()
 	writer := p.writer
 	p.mu.Unlock()
-	failures, err := writer.Write(ctx, r.shard)
+	var failures []wire.Failure
+	var err error
+	if ordered, ok := writer.(Ordered); ok {
+		failures, err = ordered.WriteInOrder(ctx, r.shard, placed)
+	} else {
+		failures, err = writer.Write(ctx, r.shard)
+	}
 	p.d.metrics.time.Observe(time.Since(start).Seconds())
 	p.d.metrics.writes.WithLabelValues(p.id, errs.KindOf(err).String()).Inc()
-	p.notice(err)
 	return failures, err
-}
-
-// notice logs when the member stops and starts to answer.
-func (p *peer) notice(err error) {
-	failing := retryable(errs.KindOf(err))
-	p.mu.Lock()
-	changed, addr := failing != p.failing, p.addr
-	p.failing = failing
-	p.mu.Unlock()
-	switch {
-	case changed && failing:
-		p.d.log.Warn("member does not take writes", "member", p.id, "address", addr, "err", err)
-	case changed:
-		p.d.log.Info("member takes writes again", "member", p.id, "address", addr)
-	}
 }
 
 // retryable reports whether a member that answered kind may take the same later.
@@ -341,43 +552,4 @@ func retryable(kind errs.Kind) bool {
 		return false
 	}
 	return true
-}
-
-// fifo is a queue of replicas, linked through them.
-type fifo struct {
-	head, tail *replica
-	n          int
-}
-
-func (f *fifo) push(r *replica) {
-	r.next = nil
-	if f.tail == nil {
-		f.head = r
-	} else {
-		f.tail.next = r
-	}
-	f.tail = r
-	f.n++
-}
-
-func (f *fifo) unshift(r *replica) {
-	r.next = f.head
-	f.head = r
-	if f.tail == nil {
-		f.tail = r
-	}
-	f.n++
-}
-
-func (f *fifo) pop() *replica {
-	r := f.head
-	if r == nil {
-		return nil
-	}
-	f.head, r.next = r.next, nil
-	if f.head == nil {
-		f.tail = nil
-	}
-	f.n--
-	return r
 }

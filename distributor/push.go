@@ -35,7 +35,8 @@ type Result struct {
 	wait time.Duration // for a sender that comes again; 0 = nothing is known of that
 }
 
-// Push replicates b and returns when the outcome of every series is certain, or after Options.WriteTimeout. The error
+// Push replicates b and returns when the outcome of every series is certain and the members that keep up with the others
+// have their copies, or after Options.WriteTimeout. The error
 // tells that nothing was tried (kind TooLarge or Limited: the whole request is over a limit of the tenant); what happened to single series is in the Result, folded by Result.Err. The batch may be
 // in use by slow members after Push returned: they hold references of their own.
 func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
@@ -74,10 +75,16 @@ func (d *Distributor) push(ctx context.Context, b *wire.Batch) (Result, error) {
 	}
 	w := d.begin(&a, r)
 	defer w.release()
+	start := time.Now()
 	if w.dispatch(r) {
 		w.startLocal()
 	}
-	result := w.judge(w.wait(ctx))
+	ended := w.wait(ctx)
+	if ended == nil {
+		w.linger(ctx, r.peers, time.Since(start))
+	}
+	result := w.judge(ended)
+	w.part()
 	d.pairs.settle(&a, &result)
 	d.observe(&a, &result)
 	return result, nil

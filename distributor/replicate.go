@@ -36,11 +36,12 @@ type write struct {
 	tallies   []tally    // by item
 	causes    []cause
 	thin      []thin
-	undecided int  // items whose outcome is open
-	returned  bool // Push has judged: answers that come now count no more
-	decided   chan struct{}
-	told      string // the newest text of missedOnce
-	toldOf    tally  // what it is of
+	undecided int           // items whose outcome is open
+	open      int           // replicas that have not answered
+	returned  bool          // Push has judged: answers that come now count no more
+	changed   chan struct{} // undecided or open has become 0
+	told      string        // the newest text of missedOnce
+	toldOf    tally         // what it is of
 }
 
 // cause is why a member did not store some items: what it said of one series, or (Series = -1) of a whole shard.
@@ -64,7 +65,7 @@ func (d *Distributor) begin(a *admission, r *route) *write {
 	items := len(b.Series) + len(b.Metadata)
 	w.tallies = slices.Grow(w.tallies[:0], items)[:items]
 	clear(w.tallies)
-	w.undecided, w.returned = items-a.skipped, false
+	w.undecided, w.open, w.returned = items-a.skipped, 0, false
 	return w
 }
 
@@ -83,7 +84,7 @@ func (w *write) release() {
 	clear(w.causes)
 	w.causes, w.thin = w.causes[:0], w.thin[:0]
 	select {
-	case <-w.decided:
+	case <-w.changed:
 	default:
 	}
 	w.d.writes.Put(w)
@@ -99,6 +100,9 @@ func (w *write) start(r *route, direct bool) {
 		}
 		s.write, s.peer, s.bytes, s.since = w, p, bytes, now
 		s.shard.Batch, s.shard.Copies = w.batch, s
+		w.mu.Lock()
+		w.open++
+		w.mu.Unlock()
 		if direct && p.local {
 			continue
 		}
@@ -115,7 +119,7 @@ func (w *write) start(r *route, direct bool) {
 func (w *write) startLocal() {
 	for i := range w.replicas {
 		if s := &w.replicas[i]; s.peer != nil && s.peer.local {
-			failures, err := s.peer.send(s)
+			failures, err := s.peer.send(s, func() {})
 			w.answer(s, failures, err)
 		}
 	}
@@ -132,7 +136,10 @@ func (r *replica) CopyOf(i int32) int {
 	return 0 // a series that is not in this shard
 }
 
-func (r *replica) empty() bool { return len(r.shard.Series)+len(r.shard.Metadata) == 0 }
+func (r *replica) empty() bool { return r.items() == 0 }
+
+// items is how many series and metadata entries the shard has.
+func (r *replica) items() int { return len(r.shard.Series) + len(r.shard.Metadata) }
 
 // sizeOf is about how many bytes b keeps in memory.
 func sizeOf(b *wire.Batch) int64 {
@@ -149,13 +156,15 @@ func sizeOf(b *wire.Batch) int64 {
 	return int64(n) + max(int64(texts), b.Buffered()) // labels are in the body, or beside it
 }
 
-// answer counts what r's member said at the first try.
+// answer counts what r's member said at the first try, or (err) of what was sent before r.
 func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.returned {
+	if w.returned || r.answered {
 		return
 	}
+	r.answered = true
+	w.open--
 	if err == nil {
 		err = r.check(failures)
 	}
@@ -189,9 +198,9 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 	for _, i := range r.shard.Metadata {
 		w.count(&w.tallies[len(w.batch.Series)+int(i)], kind, said)
 	}
-	if w.undecided == 0 {
+	if w.undecided == 0 || w.open == 0 {
 		select {
-		case w.decided <- struct{}{}:
+		case w.changed <- struct{}{}:
 		default:
 		}
 	}
@@ -243,22 +252,27 @@ func (w *write) count(t *tally, kind errs.Kind, cause int32) {
 
 // wait returns when every outcome is certain, ctx ends, or the write timeout is over; the error says which of the latter.
 func (w *write) wait(ctx context.Context) error {
-	w.mu.Lock()
-	open := w.undecided
-	w.mu.Unlock()
-	if open == 0 {
+	if w.isDecided() {
 		return nil
 	}
 	timeout := time.NewTimer(w.d.opts.WriteTimeout)
 	defer timeout.Stop()
-	select {
-	case <-w.decided:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the request ended: %w", ctx.Err())
-	case <-timeout.C:
-		return errors.New("the others did not answer in time")
+	for !w.isDecided() {
+		select {
+		case <-w.changed:
+		case <-ctx.Done():
+			return fmt.Errorf("the request ended: %w", ctx.Err())
+		case <-timeout.C:
+			return errors.New("the others did not answer in time")
+		}
 	}
+	return nil
+}
+
+func (w *write) isDecided() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.undecided == 0
 }
 
 // relied reports whether some item of r is acknowledged, or may still be, so that a missing copy of it matters.

@@ -63,7 +63,7 @@ func (c *clients) writer(m ring.Member) (distributor.Writer, error) {
 }
 
 // sharedWriter hides Close: the client stays when a member leaves the ring.
-type sharedWriter struct{ distributor.Writer }
+type sharedWriter struct{ distributor.Ordered }
 
 func (c *clients) close() error {
 	c.mu.Lock()

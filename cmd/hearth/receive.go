@@ -108,7 +108,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
 	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.", &f.opts.RetryMax)
-	c.Flag("receive.forward.async-workers", "Writes to one member that run at a time.").
+	c.Flag("receive.forward.async-workers", "Writes of one tenant to one member that run at a time. All tenants together have up to 8 times as many.").
 		Default(strconv.Itoa(f.opts.MemberConcurrency)).IntVar(&f.opts.MemberConcurrency)
 	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it is stored here and not routed, on a member of a hashring file.").
 		Default("THANOS-REPLICA").StringVar(&f.replicaHeader)
