@@ -29,6 +29,7 @@ type lane struct {
 
 	pace    progress
 	seen    time.Time // until when pace is true
+	heard   time.Time // when the member last answered here, or had nothing to answer
 	off     backoff
 	noticed bool        // the log has said that the lane fails
 	timer   *time.Timer // lists the lane again when off is over

@@ -8,8 +8,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// lingerStep is how often a request that waits for its last copies looks whether their members still keep up.
-const lingerStep = 25 * time.Millisecond
+const (
+	// lingerStep is how often, or more often, a request that waits for its last copies looks whether their members keep up.
+	lingerStep = 25 * time.Millisecond
+	// tooSilent is for how many times as long as the quorum took a member may answer nothing before requests stop waiting for
+	// it. Under little load a member that goes dark is so found within milliseconds.
+	tooSilent = 4
+)
 
 // linger waits, after the quorum, for the copies of members that make progress as the others do. A sender that is answered
 // before would send what comes next, and where all members are at their limit the copies that it leaves behind would grow
@@ -22,7 +27,7 @@ func (w *write) linger(ctx context.Context, peers []*peer, took time.Duration) {
 	end := time.Now().Add(max(0, w.d.opts.WriteTimeout-took))
 	for w.lacks() && w.worthWaiting(peers, took) && time.Now().Before(end) {
 		if tick == nil {
-			tick = time.NewTicker(lingerStep)
+			tick = time.NewTicker(min(lingerStep, max(time.Millisecond, tooSilent*took)))
 			defer tick.Stop()
 		}
 		select {
@@ -66,8 +71,8 @@ func (w *write) part() {
 	}
 }
 
-// holdsUp reports whether r's request, which a quorum has stored, should wait for it: if it is not the only one on its
-// way, and the member keeps up.
+// holdsUp reports whether r's request, which a quorum has stored, should wait for it: if the member has not
+// fallen silent, and keeps up.
 func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
 	id := r.write.batch.Tenant
 	others := make([]progress, 0, 8)
@@ -85,8 +90,8 @@ func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
 		return false
 	case l.off.failing() || p.down.failing():
 		return false
-	case l.queue.n+l.flying == 1 && now.Sub(r.since) >= 2*took:
-		return false // nothing piles up: a member that pauses costs a lone request no more than the quorum did
+	case now.Sub(l.heard) >= tooSilent*took:
+		return false
 	}
 	l.clock(now)
 	own := l.pace

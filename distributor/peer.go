@@ -167,6 +167,9 @@ func (p *peer) enqueue(r *replica) error {
 	now := time.Now()
 	l := p.lane(r.shard.Batch.Tenant, now)
 	l.clock(now)
+	if !l.busy() {
+		l.heard = now
+	}
 	l.last++
 	r.lane, r.number, r.series = l, l.last, r.items()
 	p.put(r)
@@ -401,6 +404,7 @@ func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
 		p.alive(now)
 		p.heal(l)
 		l.pace.work += float64(r.series)
+		l.heard = now
 	}
 	switch {
 	case again && relied && !p.closing:
