@@ -13,7 +13,8 @@ import (
 )
 
 // withConfigFile puts the flags of --config.file (or HEARTH_CONFIG_FILE) behind the arguments. Flags that the command
-// line or the environment sets are left out, so that they win.
+// line or the environment sets are left out, so that they win; so are flags of other commands only, so that one file serves
+// all roles of a cluster. A name that no command knows is an error.
 func withConfigFile(app *kingpin.Application, args []string) ([]string, error) {
 	path := flagValue(args, "config.file")
 	if path == "" {
@@ -36,11 +37,15 @@ func withConfigFile(app *kingpin.Application, args []string) ([]string, error) {
 	if doc.Content[0].Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("--config.file %s: must be a mapping of flag names to values", path)
 	}
-	booleans := booleanFlags(app)
+	known, own := flagsByName(app, ""), flagsByName(app, selected(app, args))
 	set := doc.Content[0].Content
 	for i := 0; i+1 < len(set); i += 2 {
 		name := strings.TrimLeft(set[i].Value, "-")
-		if isSet(args, name) {
+		flag := own[name]
+		switch {
+		case known[name] == nil:
+			return nil, fmt.Errorf("--config.file %s:%d: no command has a flag %q", path, set[i].Line, name)
+		case flag == nil || isSet(args, name):
 			continue
 		}
 		values, err := flagValues(set[i+1])
@@ -49,7 +54,7 @@ func withConfigFile(app *kingpin.Application, args []string) ([]string, error) {
 		}
 		for _, v := range values {
 			switch {
-			case !booleans[name]:
+			case !flag.IsBoolFlag():
 				args = append(args, "--"+name+"="+v)
 			case v == "true":
 				args = append(args, "--"+name)
@@ -98,29 +103,41 @@ func flagValue(args []string, name string) string {
 }
 
 func isSet(args []string, name string) bool {
-	env := "HEARTH_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(name))
-	if os.Getenv(env) != "" { // set to nothing is not set, as kingpin has it
+	if os.Getenv(envar(name)) != "" { // set to nothing is not set, as kingpin has it
 		return true
 	}
+	return onCommandLine(args, name)
+}
+
+func onCommandLine(args []string, name string) bool {
 	return slices.ContainsFunc(args, func(a string) bool {
 		return a == "--"+name || a == "--no-"+name || strings.HasPrefix(a, "--"+name+"=")
 	})
 }
 
-// booleanFlags are the names of flags that take no value, over all commands.
-func booleanFlags(app *kingpin.Application) map[string]bool {
-	names := map[string]bool{}
-	model := app.Model()
-	groups := []*kingpin.FlagGroupModel{model.FlagGroupModel}
-	for _, c := range model.Commands {
-		groups = append(groups, c.FlagGroupModel)
+// selected is the command that args name, "all" without one.
+func selected(app *kingpin.Application, args []string) string {
+	context, _ := app.ParseContext(args) // what is wrong with args is told when they are parsed
+	if context != nil && context.SelectedCommand != nil {
+		return context.SelectedCommand.FullCommand()
 	}
-	for _, g := range groups {
+	return "all"
+}
+
+// flagsByName are the flags of a command with those of all commands, or, for "", the flags of any command.
+func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.FlagModel {
+	byName := map[string]*kingpin.FlagModel{}
+	model := app.Model()
+	add := func(g *kingpin.FlagGroupModel) {
 		for _, f := range g.Flags {
-			if f.IsBoolFlag() {
-				names[f.Name] = true
-			}
+			byName[f.Name] = f
 		}
 	}
-	return names
+	add(model.FlagGroupModel)
+	for _, c := range model.Commands {
+		if command == "" || c.FullCommand == command {
+			add(c.FlagGroupModel)
+		}
+	}
+	return byName
 }

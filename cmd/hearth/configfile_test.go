@@ -16,6 +16,8 @@ func TestWithConfigFile(t *testing.T) {
 	app.Flag("a", "").String()
 	app.Flag("list", "").Strings()
 	app.Flag("yes", "").Bool()
+	app.Command("all", "").Default().Flag("of-all", "").String()
+	app.Command("query", "").Flag("of-query", "").String()
 	path := filepath.Join(t.TempDir(), "hearth.yml")
 	f := func(content, args, want, wantErr string) {
 		t.Helper()
@@ -48,6 +50,9 @@ func TestWithConfigFile(t *testing.T) {
 	f("a: {type: S3}\n", "", "--a={type: S3}\n", "")
 	f("yes: maybe\n", "", "", `:1: flag yes: "maybe" is neither true nor false`)
 	f("- a\n", "", "", "must be a mapping")
+	f("of-all: 1\nof-query: 2\n", "", "--of-all=1", "")
+	f("of-all: 1\nof-query: 2\n", "query", "query --of-query=2", "")
+	f("a: 1\nof-qury: 2\n", "query", "", `:2: no command has a flag "of-qury"`)
 	f("a: [[1]]\n", "", "", "plain values only")
 	t.Setenv("HEARTH_A", "7")
 	f("a: 1\n", "", "", "")

@@ -30,7 +30,8 @@ const about = `The best place to keep Prometheus metrics.
 Without a command hearth is a whole system in one process: remote write in, PromQL and a page to look at out, blocks
 shipped to a bucket. Roles run apart by their commands; processes that name each other with --gossip.join are a cluster.
 
-Every flag can also be set as HEARTH_<FLAG> (upper case, . and - become _) or as "flag: value" in --config.file.`
+Every flag can also be set as HEARTH_<FLAG> (upper case, . and - become _; values of a flag that repeats are separated by
+commas, or stand in a line each) or as "flag: value" in --config.file, which may hold flags of several commands.`
 
 func main() {
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
@@ -46,7 +47,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	exited, status := false, 0
 	app.Terminate(func(code int) { exited, status = true, code })
-	all, err := withConfigFile(app, args)
+	all, err := withConfigFile(app, withEnvironment(app, args))
 	var command string
 	if err == nil && !exited {
 		command, err = app.Parse(all)
@@ -69,6 +70,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	defer close(hangups)
 	defer signal.Stop(hangups)
 	p := newProcess(app, command, stdout, stderr)
+	for _, name := range strangers(app, os.Environ()) {
+		p.log.Warn("an environment variable sets no flag of Hearth", "name", name)
+	}
 	if err := setups[command](p); err != nil {
 		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
 		return 2
@@ -99,7 +103,7 @@ func commands() (*kingpin.Application, map[string]setup) {
 	app.Version(version.Print("hearth"))
 	app.HelpFlag.Short('h').NoEnvar()
 	app.VersionFlag.NoEnvar() // HEARTH_VERSION in a container's environment is the image's, not a wish to see it
-	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags and HEARTH_* win over it.").
+	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags of other commands are passed over, so that one file serves all roles. Flags and HEARTH_* win over it.").
 		PlaceHolder("FILE").String()
 	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")
 	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt", "json", "journald")
