@@ -38,7 +38,7 @@ type soakBucket struct {
 
 // TestSoak writes all the time, for several tenants, to three receivers and those that come after them, with three copies
 // of each series, while they are killed, stopped, cut off, drained, added and robbed of their disks at random. In the end
-// every acknowledged sample is read back, once, with its value.
+// every acknowledged sample is read back, once, with its value. Senders and readers that are silent surround it all the time.
 //
 // It takes a minute, over proxies within the test. With SOAK_DURATION (`make soak`: 30m) it takes that long, over network
 // namespaces, as root. SOAK_SEED repeats the steps of an earlier run.
@@ -57,6 +57,7 @@ func TestSoak(t *testing.T) {
 	k := startSoak(t, form(t))
 	k.say("seed %d (SOAK_SEED=%d repeats the steps)", seed, seed)
 	probes := k.probe()
+	silent, leave := k.surround()
 	p := newPlan(seed, k.form.share, k.form.longest)
 	until(t, time.Now().Add(2*time.Second)) // some samples from before any trouble
 	end := time.Now().Add(k.form.duration)
@@ -67,6 +68,9 @@ func TestSoak(t *testing.T) {
 	until(t, time.Now().Add(2*time.Second))
 	k.load.stop()
 	probes()
+	leave()
+	k.say("beside them were %d bodies that did not come, %d remote reads and %d streams of which nothing was taken",
+		silent.bodies.Load(), silent.reads.Load(), silent.streams.Load())
 	if p.exposed {
 		k.flush()
 	}
