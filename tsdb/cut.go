@@ -85,8 +85,7 @@ func (in *instance) raiseFence(bound int64) {
 	in.cutBefore.Store(max(in.cutBefore.Load(), bound))
 	in.db.Head().SetMinValidTime(in.bound)
 	in.takeFence()
-	//lint:ignore SA2001 the wait for those who may have read the old bound is the point
-	in.fence.Unlock()
+	in.fence.Unlock() // the wait for a transaction that may have read the old bound was the point
 }
 
 // cutOutOfOrder cuts all out-of-order chunks into a block per range.

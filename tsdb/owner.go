@@ -39,7 +39,7 @@ type mark struct {
 }
 
 // errUnmarked is what a directory without a mark is.
-var errUnmarked = errors.New("Hearth did not make it: it has no " + markName)
+var errUnmarked = errors.New("it has no " + markName + ", so Hearth did not make it")
 
 // marked is nil when dir is tenant id's directory, fs.ErrNotExist when there is nothing, errUnmarked when it has no mark.
 // Any other error says what is there instead. A copy of a tenant's directory is not the copy's tenant, and neither is a

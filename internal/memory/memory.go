@@ -34,7 +34,6 @@ type Budget struct {
 }
 
 type metrics struct {
-	total, used *prometheus.GaugeVec   // by budget
 	held        *prometheus.GaugeVec   // by owner
 	leases      *prometheus.GaugeVec   // by owner
 	waited      *prometheus.CounterVec // by owner
