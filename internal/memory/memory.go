@@ -34,10 +34,10 @@ type Budget struct {
 }
 
 type metrics struct {
-	held        *prometheus.GaugeVec   // by owner
-	leases      *prometheus.GaugeVec   // by owner
-	waited      *prometheus.CounterVec // by owner
-	refused     *prometheus.CounterVec // by owner and reason
+	held    *prometheus.GaugeVec   // by owner
+	leases  *prometheus.GaugeVec   // by owner
+	waited  *prometheus.CounterVec // by owner
+	refused *prometheus.CounterVec // by owner and reason
 }
 
 // NewBudget makes a budget of total bytes, which the flag named limit sets. reg may be nil. A process has at most one
