@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -23,51 +24,9 @@ type gate struct {
 // share is a part of the gate.
 type share struct{ requests, bytes int64 }
 
-// Greed keeps some from starving others: all requests of one tenant may hold at most greed times what is free. One alone can
-// have 8/9 of the gate, two together 8/17 each, and who comes next finds some of it free, however many there are. Whoever
-// may name any tenant could be many, so all requests of one address may hold at most addressGreed times what is free: that
-// leaves a thirty-third for other addresses, and hardly binds the tenants behind one proxy.
-const (
-	greed        = 8
-	addressGreed = 32
-)
-
-// answer is what comes of asking for a part of the gate.
-type answer uint8
-
-const (
-	granted answer = iota
-	never          // it can never be had
-	full           // others hold it
-	unfair         // it is free, and for others
-)
-
-// decide says whether a request that holds own bytes of total, of which used are taken by anybody and others by requests of
-// the same tenant (or address, by its greed), may have n more.
-func decide(n, own, others, used, total, greed int64) answer {
-	free := total - used - n
-	switch {
-	case own+n > total/(greed+1)*greed:
-		return never
-	case free < 0:
-		return full
-	case others+own+n > greed*free:
-		return unfair
-	}
-	return granted
-}
-
-// decideEntry is decide for one request more: a tenant that has none may have the last place.
-func decideEntry(others, used, total, greed int64) answer {
-	free := total - used - 1
-	switch {
-	case free < 0:
-		return full
-	case others > greed*free:
-		return unfair
-	}
-	return granted
-}
+// addressGreed is the greed of client addresses. Whoever may name any tenant could be many, so that tenants alone are no bound.
+// It leaves a thirty-third for other addresses, and hardly binds the tenants behind one proxy.
+const addressGreed memory.Greed = 32
 
 // ticket is one request's part of the gate.
 type ticket struct {
@@ -86,10 +45,10 @@ func (g *gate) begin(a *account, address string, announced int64) (*ticket, erro
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	verdict := t.mayEnter()
-	if verdict == granted && announced > 0 {
+	if verdict == memory.Granted && announced > 0 {
 		verdict = t.mayHave(announced)
 	}
-	if verdict != granted {
+	if verdict != memory.Granted {
 		return nil, g.refuse(a, verdict, announced)
 	}
 	return t, nil
@@ -103,7 +62,7 @@ func (t *ticket) enter() error {
 	if t.entered {
 		return nil
 	}
-	if verdict := t.mayEnter(); verdict != granted {
+	if verdict := t.mayEnter(); verdict != memory.Granted {
 		return g.refuse(t.account, verdict, t.bytes)
 	}
 	t.entered = true
@@ -112,21 +71,21 @@ func (t *ticket) enter() error {
 }
 
 // mayEnter is called with gate.mu held.
-func (t *ticket) mayEnter() answer {
+func (t *ticket) mayEnter() memory.Verdict {
 	g := t.gate
-	if verdict := decideEntry(t.account.held.requests, g.now.requests, g.most.requests, greed); verdict != granted {
+	if verdict := memory.PerTenant.DecideEntry(t.account.held.requests, g.now.requests, g.most.requests); verdict != memory.Granted {
 		return verdict
 	}
-	return decideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests, addressGreed)
+	return addressGreed.DecideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests)
 }
 
 // mayHave is called with gate.mu held.
-func (t *ticket) mayHave(bytes int64) answer {
+func (t *ticket) mayHave(bytes int64) memory.Verdict {
 	g := t.gate
-	if verdict := decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes, greed); verdict != granted {
+	if verdict := memory.PerTenant.Decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != memory.Granted {
 		return verdict
 	}
-	return decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes, addressGreed)
+	return addressGreed.Decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes)
 }
 
 // heldBy is called with g.mu held.
@@ -147,7 +106,7 @@ func (t *ticket) ask(bytes int64, spare bool) error {
 	defer g.mu.Unlock()
 	verdict := t.mayHave(bytes)
 	switch {
-	case verdict == granted:
+	case verdict == memory.Granted:
 		t.add(share{bytes: bytes})
 		if spare {
 			t.spare += bytes
@@ -155,8 +114,8 @@ func (t *ticket) ask(bytes int64, spare bool) error {
 		return nil
 	case spare:
 		return errSpare
-	case verdict == never && t.bytes-t.spare+bytes <= g.oneMay(): // with other buffers it might have it
-		verdict = full
+	case verdict == memory.Never && t.bytes-t.spare+bytes <= g.oneMay(): // with other buffers it might have it
+		verdict = memory.Full
 	}
 	return g.refuse(t.account, verdict, bytes+t.bytes)
 }
@@ -167,7 +126,7 @@ const spareShare = 32
 var errSpare = errors.New("no room for what is not needed")
 
 // oneMay is how many bytes one request may have at most.
-func (g *gate) oneMay() int64 { return g.most.bytes / (greed + 1) * greed }
+func (g *gate) oneMay() int64 { return memory.PerTenant.Most(g.most.bytes) }
 
 var _ wire.Room = (*ticket)(nil).ask
 
@@ -210,13 +169,13 @@ func (t *ticket) add(more share) {
 }
 
 // refuse is called with g.mu held.
-func (g *gate) refuse(a *account, why answer, bytes int64) error {
+func (g *gate) refuse(a *account, why memory.Verdict, bytes int64) error {
 	a.refused("inflight", 0)
 	switch why {
-	case never:
+	case memory.Never:
 		return errs.E(errs.TooLarge, "tenant %s: request takes %d bytes of memory or more, and one may take %d at most of the %d that this process has for all",
 			a.id, bytes, g.oneMay(), g.most.bytes)
-	case unfair:
+	case memory.Unfair:
 		return errs.E(errs.Exhausted, "tenant %s: its requests being worked on here, %d with %d bytes, or all of its address leave too little for others of %d requests and %d bytes in all: try again",
 			a.id, a.held.requests, a.held.bytes, g.most.requests, g.most.bytes)
 	}

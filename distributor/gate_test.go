@@ -27,37 +27,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire/otlp"
 )
 
-func TestDecide(t *testing.T) {
-	f := func(n, own, others, used, total int64, want answer) {
-		t.Helper()
-		if got := decide(n, own, others, used, total, greed); got != want {
-			t.Fatalf("%d more to %d, with %d of %d of %d: %d, want %d", n, own, others, used, total, got, want)
-		}
-	}
-	f(80, 0, 0, 0, 90, granted) // a tenant alone: 8/9
-	f(81, 0, 0, 0, 90, never)
-	f(40, 41, 0, 41, 90, never)
-	f(1, 0, 0, 90, 90, full)
-	f(8, 0, 72, 72, 90, granted)
-	f(9, 0, 72, 72, 90, unfair)
-	f(8, 36, 36, 72, 90, granted)
-	f(8, 0, 0, 80, 90, granted) // who has nothing yet, nearly all of what is left
-	f(9, 0, 0, 80, 90, unfair)
-	f(1, 0, 40, 85, 90, unfair)
-	f(1, 0, 30, 85, 90, granted)
-	entry := func(others, used, total int64, want answer) {
-		t.Helper()
-		if got := decideEntry(others, used, total, greed); got != want {
-			t.Fatalf("one more than %d, with %d of %d taken: %d, want %d", others, used, total, got, want)
-		}
-	}
-	entry(0, 0, 1, granted)
-	entry(1, 1, 1, full)
-	entry(0, 8, 9, granted)
-	entry(8, 8, 9, unfair)
-	entry(7, 7, 9, granted)
-}
-
 // However many tenants ask for all they can get, none gets much more than another, and who comes late finds room when a
 // few requests have ended.
 func TestGateIsFair(t *testing.T) {

@@ -87,7 +87,7 @@ func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser e
 		owner:  opts.Memory.Owner("engine", opts.MemoryWait), free: opts.Memory.Free,
 		limit: opts.MaxSamples, timeout: opts.Timeout, m: m,
 	}
-	most := memory.Most(opts.Memory.Total())
+	most := memory.PerTenant.Most(opts.Memory.Total())
 	for _, n := range allowances(opts.MaxSamples, most-most/selectShare) {
 		e.levels = append(e.levels, level{n, promql.NewEngine(promql.EngineOpts{
 			Logger: log, Reg: wrapped(reg, n), Parser: parser,

@@ -206,7 +206,7 @@ func (l *Lease) tryLocked(n int64) (Verdict, error) {
 		return Granted, errs.E(errs.Unavailable, "tenant %s: %s asked for memory after its end", l.tenant, l.owner.name)
 	}
 	own := l.request.all
-	verdict := Decide(n, own, b.tenants[l.tenant]-own, b.used, b.total)
+	verdict := PerTenant.Decide(n, own, b.tenants[l.tenant]-own, b.used, b.total)
 	if verdict == Granted {
 		l.addLocked(n)
 	}
@@ -246,7 +246,7 @@ func (l *Lease) answerLocked(v Verdict, err error, n int64) error {
 	switch v {
 	case Never:
 		return errs.E(errs.Limited, "tenant %s: the request needs %d bytes of memory or more, and one may have %d of the %d that this process has for all (limit %s)",
-			l.tenant, l.request.all+n, Most(b.total), b.total, b.limit)
+			l.tenant, l.request.all+n, PerTenant.Most(b.total), b.total, b.limit)
 	case Unfair:
 		err = errs.E(errs.Exhausted, "tenant %s: its requests hold %d bytes of memory here, and the rest of %d is kept for other tenants: try again (limit %s)",
 			l.tenant, b.tenants[l.tenant], b.total, b.limit)

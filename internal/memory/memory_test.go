@@ -17,7 +17,7 @@ import (
 func TestDecide(t *testing.T) {
 	f := func(n, own, others, used, total int64, want Verdict) {
 		t.Helper()
-		if got := Decide(n, own, others, used, total); got != want {
+		if got := PerTenant.Decide(n, own, others, used, total); got != want {
 			t.Errorf("%d more to %d and %d of %d used of %d: %v, want %v", n, own, others, used, total, got, want)
 		}
 	}
@@ -28,6 +28,29 @@ func TestDecide(t *testing.T) {
 	f(5, 0, 80, 80, 90, Unfair) // others of its tenant have all that one tenant may
 	f(5, 0, 0, 80, 90, Granted) // and this is for the next one
 	f(0, 0, 0, 90, 90, Granted)
+	f(40, 41, 0, 41, 90, Never)
+	f(1, 0, 0, 90, 90, Full)
+	f(8, 0, 72, 72, 90, Granted)
+	f(9, 0, 72, 72, 90, Unfair)
+	f(8, 36, 36, 72, 90, Granted)
+	f(8, 0, 0, 80, 90, Granted) // one that has nothing yet may have nearly all of what is left
+	f(9, 0, 0, 80, 90, Unfair)
+	f(1, 0, 40, 85, 90, Unfair)
+	f(1, 0, 30, 85, 90, Granted)
+	entry := func(others, used, total int64, want Verdict) {
+		t.Helper()
+		if got := PerTenant.DecideEntry(others, used, total); got != want {
+			t.Errorf("one more than %d, with %d of %d taken: %v, want %v", others, used, total, got, want)
+		}
+	}
+	entry(0, 0, 1, Granted)
+	entry(1, 1, 1, Full)
+	entry(0, 8, 9, Granted)
+	entry(8, 8, 9, Unfair)
+	entry(7, 7, 9, Granted)
+	if got := Greed(32).Decide(3000, 0, 0, 0, 3300); got != Granted {
+		t.Errorf("a greed of 32 leaves less than a thirty-third: %v", got)
+	}
 }
 
 // TestTenantsLeaveRoom: whatever a tenant does, the next one finds an eighth of what the others hold each.

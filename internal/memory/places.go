@@ -37,12 +37,12 @@ func NewPlaces(what, limit string, total, queue int) *Places {
 // wait already, Unavailable when ctx ends first.
 func (p *Places) Enter(ctx context.Context, id tenant.ID) (leave func(), err error) {
 	p.mu.Lock()
-	if p.queued[id] == 0 && DecideEntry(int64(p.held[id]), int64(p.used), int64(p.total)) == Granted {
+	if p.queued[id] == 0 && PerTenant.DecideEntry(int64(p.held[id]), int64(p.used), int64(p.total)) == Granted {
 		p.takeLocked(id)
 		p.mu.Unlock()
 		return p.leave(id), nil
 	}
-	if DecideEntry(int64(p.queued[id]), int64(len(p.waiting)), int64(p.queue)) != Granted {
+	if PerTenant.DecideEntry(int64(p.queued[id]), int64(len(p.waiting)), int64(p.queue)) != Granted {
 		defer p.mu.Unlock()
 		return nil, errs.WithRetryAfter(errs.E(errs.Exhausted, "tenant %s: %d of its %s are worked on here and %d wait, of %d and %d in all: try again (limit %s)",
 			id, p.held[id], p.what, p.queued[id], p.total, p.queue, p.limit), retryAfter)
@@ -106,7 +106,7 @@ func (p *Places) wakeLocked() bool {
 		if next >= 0 && p.held[e.id] >= p.held[p.waiting[next].id] {
 			continue
 		}
-		if DecideEntry(int64(p.held[e.id]), int64(p.used), int64(p.total)) == Granted {
+		if PerTenant.DecideEntry(int64(p.held[e.id]), int64(p.used), int64(p.total)) == Granted {
 			next = i
 		}
 	}
