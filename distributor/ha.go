@@ -22,7 +22,8 @@ type HAOptions struct {
 	// UpdateTimeout is how often other processes are told that samples of a cluster's elected replica are stored, give or take
 	// up to UpdateTimeoutJitter.
 	UpdateTimeout, UpdateTimeoutJitter time.Duration
-	// FailoverTimeout is for how long nothing of the elected replica must have been stored before another one is elected.
+	// FailoverTimeout is for how long nothing of the elected replica must have been stored, or others told to wait because of
+	// it, before another one is elected.
 	FailoverTimeout time.Duration
 	// Elections is where processes tell each other; nil = this process takes all writes alone.
 	Elections Elections

@@ -59,6 +59,7 @@ type Known struct {
 	// Failing says that the last samples of the elected replica that came here were not stored.
 	Failing bool
 
+	waiting time.Time // since when every sample of other replicas was answered Wait; zero = the last was not
 	offered int64     // the newest sample that any other replica offered, Unix milliseconds
 	lag     int64     // how far the elected one was behind it at behind, milliseconds
 	behind  time.Time // since when it stays behind; zero = it does not
@@ -80,6 +81,8 @@ const (
 //
 //   - nothing of the elected one was stored for longer than failover;
 //   - nothing of it was ever stored, and it failed;
+//   - samples of others were answered Wait, and nothing else, for longer than failover: the elected one fails again and again
+//     though something of it is stored in between;
 //   - its newest stored sample stays more than twice failover behind what the other offers, for longer than failover, and it
 //     does not catch up. What other processes store is known with a delay that is below failover.
 func Judge(now time.Time, k Known, replica string, newest int64, failover time.Duration) (Known, Fate) {
@@ -90,6 +93,12 @@ func Judge(now time.Time, k Known, replica string, newest int64, failover time.D
 		return k, Keep
 	}
 	k.watch(now, newest, failover)
+	switch {
+	case !k.Failing:
+		k.waiting = time.Time{}
+	case k.waiting.IsZero():
+		k.waiting = now
+	}
 	switch {
 	case k.mayReplace(now, newest, failover):
 		return k, Keep
@@ -156,7 +165,8 @@ func (k *Known) catchesUp(now time.Time, lag int64) bool {
 
 // mayReplace reports whether a replica that offers newest may take the place of the elected one.
 func (k *Known) mayReplace(now time.Time, newest int64, failover time.Duration) bool {
-	if now.Sub(k.Heard) > failover || k.Failing && !k.proven() {
+	waited := !k.waiting.IsZero() && now.Sub(k.waiting) > failover
+	if now.Sub(k.Heard) > failover || k.Failing && !k.proven() || waited {
 		return true
 	}
 	lag := min(max(newest, 0), now.UnixMilli()) - k.Sample

@@ -119,6 +119,31 @@ func TestNothingStored(t *testing.T) {
 		"1030 a ok wait/b")
 }
 
+// TestFailingAgainAndAgain: a replica that fails again whenever something of it was stored keeps others waiting for no longer
+// than the failover timeout.
+func TestFailingAgainAndAgain(t *testing.T) {
+	script := []string{"0 a ok keep/a", "0 a x keep/a"}
+	for s := 1; s < 32; s++ {
+		script = append(script, fmt.Sprintf("%d b ok wait/a", s), fmt.Sprintf("%d a ok keep/a", s), fmt.Sprintf("%d a x keep/a", s))
+	}
+	play(t, Known{}, append(script, "32 b ok keep/b", "33 a ok drop/b", "34 b ok keep/b")...)
+	play(t, Known{}, // a moment in which it does not fail ends the wait
+		"0 a ok keep/a",
+		"1 a x keep/a",
+		"2 b ok wait/a",
+		"20 a ok keep/a",
+		"21 b ok drop/a",
+		"22 a x keep/a",
+		"23 b ok wait/a",
+		"40 a ok keep/a",
+		"41 a x keep/a",
+		"42 b ok wait/a",
+		"53 b ok wait/a",
+		"54 b x keep/a", // it may, and elected is only who is stored
+		"55 b ok keep/b",
+		"56 a ok drop/b")
+}
+
 // TestSamplesStayBehind: a replica whose samples stay behind those of another is replaced.
 func TestSamplesStayBehind(t *testing.T) {
 	play(t, Known{}, // it sends the same again and again
