@@ -44,12 +44,12 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("gossip.tls-ca", "PEM authorities that must have signed other members' certificates; default the system's.").PlaceHolder("FILE").StringVar(&tls.CAFile)
 	c.Flag("gossip.tls-server-name", "Name that other members' certificates must carry; default the IP they gossip at.").StringVar(&tls.ServerName)
 	c.Flag("gossip.tls-skip-verify", "Accept any certificate of other members.").BoolVar(&tls.SkipVerify)
-	durationFlag(c, "ring.forget-after", "A member that was not heard of for this long loses its place, and its series move.", &f.opts.ForgetAfter)
+	durationFlag(c, "ring.forget-after", "A member that was not heard from for this long loses its place, and its series move.", &f.opts.ForgetAfter)
 }
 
-// bindWriting adds what concerns who places series.
+// bindWriting adds the flags of processes that place series.
 func (f *clusterFlags) bindWriting(c *kingpin.CmdClause) {
-	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged after half of them and one.").Default("1").IntVar(&f.rf)
+	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged when more than half of them are stored.").Default("1").IntVar(&f.rf)
 	f.hashrings.bind(c, "receive.hashrings", "Thanos hashring configuration as JSON: members are those it names, instead of gossip's.")
 	f.static = static.DefaultOptions()
 	c.Flag("receive.hashrings-algorithm", "How hashrings that name no algorithm place series: hashmod or ketama.").Default("hashmod").EnumVar(&f.static.Algorithm, "hashmod", "ketama")

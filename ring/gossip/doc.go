@@ -5,8 +5,9 @@
 // watch the values, compile the placement, forget who is gone -> Close (stay placed, expected back) or Leave + Close.
 //
 // Values (docs/design/002-ring.md): one dskit ring descriptor per role (keys receive, store, compact, rule, distributor)
-// with address, zone, state, heartbeat and tokens; and the key "cluster" with what a ring descriptor has no room for:
-// each process's HTTP address, replication factor and bucket, and the history of the receivers' incarnations.
+// with address, zone, state, heartbeat and tokens; the key "cluster" with what a ring descriptor has no room for: each
+// process's HTTP address, replication factor and bucket, which shard sizes and factors were in use, and the history of the
+// receivers' incarnations; and one key ha/<tenant> for each tenant with HA pairs (elections.go).
 //
 // Invariants:
 //   - Placement is one atomic load; it is never nil, and never changes after it was returned.
