@@ -126,7 +126,7 @@ func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tr
 	return t
 }
 
-// verdict is what becomes of samples of one replica.
+// verdict says what to do with samples of one replica.
 type verdict uint8
 
 const (
@@ -137,7 +137,7 @@ const (
 	haLong // a name is too long
 )
 
-// judge says what becomes of samples of a replica of a cluster, received now; newest is the time of the newest of them as
+// judge says what to do with samples of a replica of a cluster, received now; newest is the time of the newest of them as
 // far as known. What it lets in comes with the pair and the replica's name for settle.
 func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, claim) {
 	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
@@ -168,7 +168,7 @@ func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) 
 	return haElected, claim{pair: p, replica: replica}
 }
 
-// settle takes in what became of the series of a that were let in. r is nil when nothing was tried.
+// settle takes in whether the series of a that were let in were stored. r is nil when nothing was tried.
 func (t *tracker) settle(a *admission, r *Result) {
 	if len(a.claims) == 0 {
 		return

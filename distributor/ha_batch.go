@@ -109,7 +109,7 @@ func (a *admission) claim(c claim, i int) {
 	a.claims = append(a.claims, c)
 }
 
-// outcome is what became of the series of a claim.
+// outcome says which series of a claim were stored.
 type outcome struct {
 	newest int64 // the time of the newest sample that was stored
 	stored bool  // there is one

@@ -14,8 +14,8 @@ const maxSkew = time.Minute
 // process delayed look like a clock that is off, until the next ones come.
 const skewHolds = 10 * time.Second
 
-// pulse is what this process observed of one heartbeat. Heartbeats order entries; how old one is, is told by when it
-// came here, by a clock that nobody sets. The writer's clock is believed once: for a heartbeat that was there when this
+// pulse is what this process observed of one heartbeat. Heartbeats order entries. How old one is is judged by when it came
+// here, by a clock that nobody sets. The writer's clock is believed once: for a heartbeat that was there when this
 // process first met the entry, and then only if it makes the heartbeat older.
 type pulse struct {
 	beat int64         // the heartbeat, in the writer's Unix seconds

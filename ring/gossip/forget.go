@@ -13,8 +13,9 @@ import (
 )
 
 // forgettable is the ids to take off each role's ring: members from which this process waited for a heartbeat for longer
-// than after, in a view that can be trusted to see who is there. For receivers, whose forgetting moves series and ends a quorum's memory, a quorum of the
-// receivers must be alive. The other roles own nothing alone: a quorum of all members, whatever their roles, will do.
+// than after, if it sees enough others to trust that it is not cut off itself. For receivers, whose forgetting moves series
+// and ends a quorum's memory, a quorum of the receivers must be alive. The other roles own nothing alone: a quorum of all
+// members, whatever their roles, will do.
 func forgettable(v *view, up, timeout, after time.Duration) map[string][]string {
 	all, alive := map[string]bool{}, 0
 	for _, r := range v.rings {
