@@ -535,6 +535,35 @@ func TestElectedOfWhichNothingIsStored(t *testing.T) {
 	f("nothing", paired(nil), good, func() *wire.Batch { return batchOf("eu", "one") }, false)
 }
 
+// TestElectedFailsAgainAndAgain: a replica that sends something that is stored, and then something that is not, cannot keep
+// the other one at 503 for longer than the failover timeout.
+func TestElectedFailsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(1, "a"), paired(nil))
+		defer c.close()
+		start, waited := time.Now(), 0
+		for time.Since(start) < 5*time.Minute {
+			c.push(batchOf("eu", "one", time.Now()))
+			c.member("a").become(refusing(errs.Invalid, 0))
+			c.push(batchOf("eu", "one", time.Now().Add(-time.Second)))
+			c.member("a").become(nil)
+			r := c.push(batchOf("eu", "two", time.Now()))
+			if r.Samples == 1 {
+				if since := time.Since(start); since <= c.pairs.opts.FailoverTimeout {
+					t.Fatalf("replaced after %s", since)
+				}
+				return
+			}
+			if r.Kind() != errs.Unavailable {
+				t.Fatalf("after %s: %+v", time.Since(start), r)
+			}
+			waited++
+			time.Sleep(time.Second)
+		}
+		t.Fatalf("it was told to wait %d times", waited)
+	})
+}
+
 // TestElectedStaysBehind: a replica that sends the same old samples again and again, which are stored already, is replaced.
 func TestElectedStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
