@@ -177,22 +177,30 @@ func (t *tracker) settle(a *admission, r *Result) {
 	if r != nil {
 		failures = r.Failures[len(a.batch.Rejected)+len(a.failures):]
 	}
-	now := t.now()
+	// A request may have a replica's series in several runs, between those of other pairs: it is judged as a whole.
+	outcomes := make(map[claim]outcome, 1)
 	for _, c := range a.claims {
 		o := outcome{failed: true}
 		if r != nil {
 			o, failures = a.outcomeOf(c, failures)
 		}
-		t.mu.Lock()
-		if p := c.pair; t.tenants[a.batch.Tenant][p.name] == p {
-			switch {
-			case o.stored:
-				t.update(a.batch.Tenant, p, election.Stored(now, p.Known, c.replica, o.newest, t.opts.FailoverTimeout))
-			case o.failed:
-				p.Known = election.Failed(p.Known, c.replica)
-			}
+		whole := claim{pair: c.pair, replica: c.replica}
+		outcomes[whole] = outcomes[whole].join(o)
+	}
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c, o := range outcomes {
+		p := c.pair
+		if t.tenants[a.batch.Tenant][p.name] != p {
+			continue
 		}
-		t.mu.Unlock()
+		switch {
+		case o.stored:
+			t.update(a.batch.Tenant, p, election.Stored(now, p.Known, c.replica, o.newest, t.opts.FailoverTimeout))
+		case o.failed:
+			p.Known = election.Failed(p.Known, c.replica)
+		}
 	}
 }
 

@@ -116,6 +116,11 @@ type outcome struct {
 	failed bool  // a series was not stored
 }
 
+// join is what o and p say together.
+func (o outcome) join(p outcome) outcome {
+	return outcome{max(o.newest, p.newest), o.stored || p.stored, o.failed || p.failed}
+}
+
 // outcomeOf is c's. failures are those of replicas, in the batch's order; rest are those of later series.
 func (a *admission) outcomeOf(c claim, failures []wire.Failure) (o outcome, rest []wire.Failure) {
 	for i := c.from; i < c.to; i++ {

@@ -564,6 +564,28 @@ func TestElectedFailsAgainAndAgain(t *testing.T) {
 	})
 }
 
+// TestRunsOfOneRequest: what a request has of a replica is judged as a whole, also where series of other pairs lie between.
+func TestRunsOfOneRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(1, "a"), paired(func(l *tenant.Limits) { l.LabelValueBytes = 10 }))
+		defer c.close()
+		for range 60 {
+			b := wire.NewBatch("acme")
+			for _, pair := range []struct{ cluster, x string }{{"eu", "good"}, {"us", "good"}, {"eu", "much too long"}} {
+				s := b.Add(labels.FromStrings("__name__", "m", "__replica__", "one", "cluster", pair.cluster, "x", pair.x))
+				s.Samples = []wire.Sample{{T: time.Now().UnixMilli(), V: 1}}
+			}
+			if r := c.push(b); r.Samples != 2 {
+				t.Fatalf("%+v", r)
+			}
+			if r := c.push(batchOf("eu", "two", time.Now())); r.Duplicates.Samples != 1 {
+				t.Fatalf("%+v", r)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 // TestElectedStaysBehind: a replica that sends the same old samples again and again, which are stored already, is replaced.
 func TestElectedStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
