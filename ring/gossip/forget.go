@@ -49,14 +49,23 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 	return out
 }
 
+// gone is what forgettable says of v, but nobody within ForgetAfter of a pause of this process. It did not wait for anybody
+// meanwhile, and it hears of members that were paused with it, as those of one host are, one after the other.
+func (g *Gossip) gone(v *view) map[string][]string {
+	up := g.opts.uptime()
+	if g.resumed > 0 && up-g.resumed <= g.opts.ForgetAfter {
+		return nil
+	}
+	return forgettable(v, up, g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
+}
+
 // tidy forgets members that are gone, and what was left of them in the cluster value. All members do so; that several
 // do it at once is harmless.
 func (g *Gossip) tidy(ctx context.Context) {
 	if g.isSilent() {
 		return
 	}
-	v := g.view.Load()
-	gone := forgettable(v, g.opts.uptime(), g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
+	gone := g.gone(g.view.Load())
 	for _, role := range slices.Sorted(maps.Keys(gone)) {
 		for _, id := range gone[role] {
 			err := g.drop(ctx, role, id, func(p pulse) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })

@@ -55,6 +55,7 @@ type Gossip struct {
 	conflict  atomic.Pointer[string]    // why this process does not belong here, nil when it does
 	nudge     chan struct{}             // asks the keeper for a beat now
 	rivalry   rivalry                   // the keeper's own
+	resumed   time.Duration             // the keeper's own: when this process last went on after a pause, by uptime
 	clock     atomic.Pointer[wallClock] // never nil
 
 	// open tells the states of the life cycle: Close may be called at any time, and once.

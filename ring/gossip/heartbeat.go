@@ -135,7 +135,7 @@ func subset(a, b []uint32) bool {
 func (g *Gossip) keep(ctx context.Context) {
 	tick := time.NewTicker(g.opts.HeartbeatPeriod)
 	defer tick.Stop()
-	down, kept := map[string]bool{}, ""
+	down, kept, last := map[string]bool{}, "", time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -143,6 +143,11 @@ func (g *Gossip) keep(ctx context.Context) {
 		case <-tick.C:
 		case <-g.nudge:
 		}
+		now := time.Now()
+		if now.Sub(last) > g.opts.HeartbeatTimeout {
+			g.resumed = g.opts.uptime()
+		}
+		last = now
 		g.survive("keep", func() {
 			g.refresh(ctx)
 			g.lookAtClock()

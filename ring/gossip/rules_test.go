@@ -109,6 +109,21 @@ func TestForgettable(t *testing.T) {
 	f(none, "store: s=16m t=1s")
 }
 
+// TestNobodyIsForgottenAfterAPause: a process that was paused waited for nobody meanwhile. Of members that were paused with it
+// it may hear a quorum before it hears the last one.
+func TestNobodyIsForgottenAfterAPause(t *testing.T) {
+	t.Parallel()
+	v := viewOf("receive: a=1s b=1s c=16m")
+	g := &Gossip{opts: Options{HeartbeatTimeout: 8 * time.Second, ForgetAfter: 15 * time.Minute}}
+	g.opts.uptime = func() time.Duration { return 10000 * time.Second }
+	for resumed, want := range map[time.Duration]int{0: 1, 9999 * time.Second: 0, 9101 * time.Second: 0, 9099 * time.Second: 1} {
+		g.resumed = resumed
+		if got := g.gone(v); len(got["receive"]) != want {
+			t.Errorf("went on at %s: forgets %v, want %d", resumed, got, want)
+		}
+	}
+}
+
 func TestDisagree(t *testing.T) {
 	rcv := []string{RoleReceive}
 	p := func(id string, rf int, bucket string, roles ...string) process {
