@@ -110,6 +110,15 @@ func TestRemoteReadIsBounded(t *testing.T) {
 	f(422, "at most 1048576 bytes", request(prompb.LabelMatcher_EQ, strings.Repeat("a", 1<<20)))
 	f(422, "at most 1048576 bytes", make([]byte, 2<<20))
 	f(400, "remote read", []byte("\x05hello"))
+
+	// Its body is never read as a form, of which more would be read, and with nothing to bound how often.
+	r := httptest.NewRequest(http.MethodPost, "/api/v1/read", bytes.NewReader(request(prompb.LabelMatcher_RE, "b.*")))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	q.Handler().ServeHTTP(w, r)
+	if w.Code != 200 {
+		t.Errorf("with the header of a form: %d %s", w.Code, w.Body)
+	}
 }
 
 // TestTenantsPerQuery: a header that names too many tenants is refused before anything is done for any of them.

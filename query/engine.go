@@ -26,8 +26,9 @@ const (
 	sampleBytes = 64
 	// resultBytes: 16, and its text in a buffer that grows.
 	resultBytes = 128
-	// stepBytes: what the engine counts at each step of a subquery.
-	stepBytes = 16
+	// stepBytes: 16 for what the engine counts at each step of a subquery, and 36 for the points of one series, which a range
+	// function makes in a slice that grows, before it compares them with the allowance.
+	stepBytes = 16 + 36
 )
 
 const (
@@ -53,11 +54,17 @@ type engine struct {
 	limit   int // Options.MaxSamples
 	timeout time.Duration
 	levels  []level // the smallest allowance first
+	most    int64   // bytes that a query may reserve
+	make    func(samples int, reg prometheus.Registerer) promql.QueryEngine
 	m       *metrics
 }
 
 // mostLabelBytes is more than any query can have for each sample; what is reserved does not overflow.
 const mostLabelBytes = 1 << 30
+
+// maxVisits is as many expr.Work.Visits as take some seconds, or a minute where each window is sorted: a query that has timed
+// out, or whose client is gone, is noticed only then.
+const maxVisits = 1 << 29
 
 // subqueryStep is the step of subqueries that name none.
 const subqueryStep = time.Minute
@@ -88,16 +95,20 @@ func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser e
 		limit: opts.MaxSamples, timeout: opts.Timeout, m: m,
 	}
 	most := memory.PerTenant.Most(opts.Memory.Total())
-	for _, n := range allowances(opts.MaxSamples, most-most/selectShare) {
-		e.levels = append(e.levels, level{n, promql.NewEngine(promql.EngineOpts{
-			Logger: log, Reg: wrapped(reg, n), Parser: parser,
-			MaxSamples: n, Timeout: opts.Timeout, LookbackDelta: opts.LookbackDelta,
+	e.most = most - most/selectShare
+	e.make = func(samples int, reg prometheus.Registerer) promql.QueryEngine {
+		return promql.NewEngine(promql.EngineOpts{
+			Logger: log, Reg: wrapped(reg, samples), Parser: parser,
+			MaxSamples: samples, Timeout: opts.Timeout, LookbackDelta: opts.LookbackDelta,
 			EnableAtModifier:     true,
 			EnableNegativeOffset: true,
 			NoStepSubqueryIntervalFn: func(int64) int64 {
 				return subqueryStep.Milliseconds()
 			},
-		})})
+		})
+	}
+	for _, n := range allowances(opts.MaxSamples, e.most) {
+		e.levels = append(e.levels, level{n, e.make(n, reg)})
 	}
 	return e
 }
@@ -128,10 +139,30 @@ func (e *engine) query(prepare func(promql.QueryEngine) (promql.Query, error)) (
 	if err != nil {
 		return nil, err
 	}
+	if err := expr.CheckSteps(q.Statement()); err != nil {
+		q.Close()
+		return nil, err
+	}
 	return &boundedQuery{
-		Query: q, e: e, prepare: prepare, steps: expr.Steps(q.Statement(), subqueryStep),
+		Query: q, e: e, prepare: prepare, work: expr.WorkOf(q.Statement(), subqueryStep),
 		each: sampleBytes + min(int64(expr.LabelBytes(q.Statement())), mostLabelBytes),
 	}, nil
+}
+
+// levelsFor are the levels that a query can reserve the memory for. A query whose samples take more than sampleBytes has an
+// engine of its own instead of the first level that is too large, so that it can have what other queries can.
+func (e *engine) levelsFor(q *boundedQuery) []level {
+	for i, l := range e.levels {
+		if q.need(l.samples) <= e.most {
+			continue
+		}
+		n := int(min(e.most, 2*(e.most-q.work.Steps*stepBytes)) / q.each)
+		if i == 0 || n <= e.levels[i-1].samples {
+			return e.levels[:max(1, i)] // the first one is for the error
+		}
+		return append(e.levels[:i:i], level{n, e.make(n, nil)})
+	}
+	return e.levels
 }
 
 // boundedQuery is a query that holds memory from Exec to Close.
@@ -140,7 +171,8 @@ type boundedQuery struct {
 	e            *engine
 	prepare      func(promql.QueryEngine) (promql.Query, error)
 	each         int64 // bytes for each sample
-	steps        int64 // of subqueries
+	work         expr.Work
+	levels       []level // that it may use; set by Exec
 
 	mu     sync.Mutex // guards what follows
 	cancel context.CancelFunc
@@ -166,8 +198,12 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	id := payer(ctx)
 	ctx, lease := q.begin(ctx, id)
 	defer q.Cancel()
-	if q.steps > int64(q.e.limit) {
-		return failed(ctx, errs.E(errs.Limited, "tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.steps, q.e.limit))
+	if q.work.Steps > int64(q.e.limit) {
+		return failed(ctx, errs.E(errs.Limited, "tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.work.Steps, q.e.limit))
+	}
+	if q.work.Visits > maxVisits {
+		return failed(ctx, errs.E(errs.Limited, "tenant %s: the query looks at %d samples of each series of its subqueries, window by window, and may look at %d (limit on the work for one series)",
+			id, q.work.Visits, maxVisits))
 	}
 	began := time.Now()
 	leave, err := q.e.places.Enter(ctx, id)
@@ -175,9 +211,10 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		return failed(ctx, err)
 	}
 	defer leave()
-	at := q.e.first(q.need)
+	q.levels = q.e.levelsFor(q)
+	at := q.first()
 	for {
-		n := q.e.levels[at].samples
+		n := q.levels[at].samples
 		if err := lease.Take(ctx, q.need(n)); err != nil {
 			return failed(ctx, err)
 		}
@@ -190,7 +227,7 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		if !errors.As(res.Err, &tooMany) {
 			return q.settled(ctx, res, lease)
 		}
-		if at++; at == len(q.e.levels) {
+		if at++; at == len(q.levels) {
 			return &promql.Result{Err: q.e.tooMany(id, n), Warnings: res.Warnings}
 		}
 		lease.Settle(0) // nothing is waited for with something in hand
@@ -200,16 +237,16 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 }
 
 // need is how many bytes the query may hold with an allowance of n samples. Most of what a sample takes is for a series of a
-// sample at each step, whose steps are counted with it. Of many series it is less than half, and more steps come on top.
+// sample at each step, whose steps are counted with it. Of many series it is less than half, and the steps come on top.
 func (q *boundedQuery) need(n int) int64 {
 	samples := int64(n) * q.each
-	return max(samples, samples/2+q.steps*stepBytes)
+	return max(samples, samples/2+q.work.Steps*stepBytes)
 }
 
 // attempt runs the query with the allowance of a level.
 func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, error) {
 	if at > 0 { // it was prepared for the first level
-		next, err := q.prepare(q.e.levels[at].engine)
+		next, err := q.prepare(q.levels[at].engine)
 		if err != nil {
 			return nil, err
 		}
@@ -264,10 +301,10 @@ func (q *boundedQuery) Close() {
 }
 
 // first is the level to begin with: the largest that takes a small part of what is free.
-func (e *engine) first(need func(samples int) int64) int {
-	free := e.free() / firstShare
+func (q *boundedQuery) first() int {
+	free := q.e.free() / firstShare
 	at := 0
-	for at+1 < len(e.levels) && need(e.levels[at+1].samples) <= free {
+	for at+1 < len(q.levels) && q.need(q.levels[at+1].samples) <= free {
 		at++
 	}
 	return at

@@ -58,7 +58,7 @@ func execute(t *testing.T, q *Querier, id tenant.ID, text string) (promql.Query,
 // bytes count one attempt.
 func TestQueryRunsAgain(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{"a": {{Labels: oneSample(0, "__name__", "m").Labels, Samples: []sourcetest.Sample{{T: 1e9 - 1000, V: 3}}}}})
-	opts := bounded(200 << 20)
+	opts := bounded(240 << 20)
 	opts.MaxSeries = 1
 	q := open(t, opts, e)
 	query, res := execute(t, q, "a", `sum_over_time(m[1d:1s] offset -12h) + on () group_left () sum_over_time(vector(1)[3d:1s])`)
@@ -95,6 +95,9 @@ func TestQueryLimits(t *testing.T) {
 	f(bounded(64<<20), "max_over_time(vector(1)[200d:1s])", errs.Limited, "--query.max-memory")
 	f(bounded(64<<20), `label_replace(vector(1), "a", "`+strings.Repeat("x", 50_000)+`", "", "")`, errs.Limited, "--query.max-memory")
 	f(bounded(64<<20), `label_replace(vector(1), "a", "`+strings.Repeat("x", 50)+`", "", "")`, errs.OK, "")
+	// Where labels are long, too, a query can have most of the memory.
+	f(bounded(64<<20), `max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[3d:1s])`, errs.OK, "")
+	f(bounded(64<<20), `max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[9d:1s])`, errs.Limited, "--query.max-memory")
 	opts := DefaultOptions()
 	opts.MaxSamples = 20_000
 	f(opts, "max_over_time(vector(1)[1d:1s])", errs.Limited, "have 86401 steps, and may have 20000 (limit --query.max-samples)")
@@ -104,6 +107,25 @@ func TestQueryLimits(t *testing.T) {
 	f(DefaultOptions(), "max_over_time(nothing[10y:1ms])", errs.Limited, "315360000001 steps, and may have 50000000")
 	f(DefaultOptions(), "max_over_time(nothing[200d:1s])", errs.OK, "") // it holds no samples
 	f(bounded(64<<20), "max_over_time(nothing[200d:1s])", errs.Limited, "--query.max-memory")
+	f(bounded(64<<20), "max_over_time(last_over_time(vector(1)[1y:1y])[20d:1s])", errs.Limited, "--query.max-memory") // of few samples it makes 1.7 million
+}
+
+// TestQueriesThatCannotBeStopped: the engine does not look at the context within a series, so that a query of a few bytes went
+// on for hours after its timeout. And nobody makes it divide by zero.
+func TestQueriesThatCannotBeStopped(t *testing.T) {
+	q := open(t, DefaultOptions())
+	f := func(text, start, end, step string, status int, want string) {
+		t.Helper()
+		code, body, _ := get(t, q, "/api/v1/query_range", url.Values{"query": {text}, "start": {start}, "end": {end}, "step": {step}})
+		if code != status || !strings.Contains(body, want) {
+			t.Errorf("%s from %s to %s every %s: %d %.300s", text, start, end, step, code, body)
+		}
+	}
+	f("quantile_over_time(0.5, vector(time() % 7)[30d:1s])", "1e6", "1.01e6", "1", 422, "limit on the work for one series")
+	f("quantile_over_time(0.5, vector(time() % 7)[30d:1s])", "1e6", "1e6", "1", 200, "success")
+	f("quantile_over_time(0.5, nothing[30d:1m])", "1e6", "1.011e6", "1", 200, "success")
+	f("vector(1)", "0", "0.001", "0.0001", 400, "must be 1ms or more")
+	f("max_over_time(vector(1)[1h:0.0001])", "0", "0", "1", 400, "must be 1ms or more")
 }
 
 // TestQueriesStayWithinMemory: what killed a process, in small. Forty queries of one tenant at a time, each of which may have

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,9 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 	if err != nil {
 		return nil, nil, err
 	}
-	if path != readPath { // three bytes of a form may be one of an expression
+	if path == readPath {
+		r.PostForm = url.Values{} // its body is no form, whatever its header says
+	} else { // three bytes of a form may be one of an expression
 		const others = 64 << 10
 		r.Body = http.MaxBytesReader(out, r.Body, int64(3*cmp.Or(q.opts.MaxExpressionBytes, expr.DefaultMaxBytes)+others))
 	}

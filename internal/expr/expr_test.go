@@ -236,23 +236,54 @@ func TestGrowthOfLabels(t *testing.T) {
 	f(`sum by (a) (label_replace(m, "a", "xyz", "", "")) + on (a) group_left (b) label_replace(n, "b", "xyz", "", "")`, true, 6)
 }
 
-func TestSteps(t *testing.T) {
-	f := func(text string, want int64) {
+func statement(t *testing.T, text string, start, end int64, interval time.Duration) *parser.EvalStmt {
+	t.Helper()
+	e, err := New(0).ParseExpr(text)
+	if err != nil {
+		t.Fatal(text, err)
+	}
+	s := &parser.EvalStmt{Start: time.Unix(start, 0), End: time.Unix(end, 0), Interval: interval}
+	if s.Expr, err = promql.PreprocessExpr(e, s.Start, s.End, interval); err != nil {
+		t.Fatal(text, err)
+	}
+	return s
+}
+
+func TestWork(t *testing.T) {
+	f := func(text string, steps, visits int64) {
 		t.Helper()
-		e, err := New(0).ParseExpr(text)
-		if err != nil {
-			t.Fatal(text, err)
-		}
-		s := &parser.EvalStmt{Expr: e, Start: time.Unix(0, 0), End: time.Unix(100, 0), Interval: time.Second}
-		if got := Steps(s, time.Minute); got != want {
-			t.Errorf("%s: %d steps, want %d", text, got, want)
+		if got := WorkOf(statement(t, text, 0, 100, time.Second), time.Minute); got != (Work{steps, visits}) {
+			t.Errorf("%s: %v, want %v", text, got, Work{steps, visits})
 		}
 	}
-	f("rate(m[1h])", 0)
-	f("max_over_time(m[1h:1s])", 3701)
-	f("max_over_time(m[1h:])", 62)
-	f("max_over_time(m[1h:1s]) + -(max_over_time(m[1h:1s] offset 1h))", 7402)
-	f("max_over_time(max_over_time(m[1h:1s])[1h:1m])", 62+7301)
-	f("max_over_time(vector(1)[290y:1ms])", 290*365*86400*1000+100_001)
-	f("max_over_time(max_over_time(vector(1)[290y:1ms])[290y:1ms])", 290*365*86400*1000+100_001+math.MaxInt64/1_000_000+1)
+	const most = math.MaxInt64
+	f("rate(m[1h])", 0, 0)
+	f("max_over_time(m[1h:1s])", 3701, 101*3601)
+	f("max_over_time(m[1h:])", 62, 101*61)
+	f("max_over_time(m[1h:1s]) + -(max_over_time(m[1h:1s] offset 1h))", 7402, 2*101*3601)
+	f("max_over_time(max_over_time(m[1h:1s])[1h:1m])", 62+7301, 101*61+62*3601)
+	f("m + max_over_time(m[1h:1s] @ 5)", 3601, 3601) // once
+	const years = 290 * 365 * 86400 * 1000
+	f("max_over_time(vector(1)[290y:1ms] @ 5)", years+1, years+1)
+	f("m + max_over_time(max_over_time(m[290y:1ms])[290y:1ms])", 3*years+200_002, most)
+	if got := WorkOf(statement(t, "max_over_time(m[1h:1h])", -9e9, 9e9, 1000*time.Hour), time.Minute); got.Steps != 5_000_002 {
+		t.Errorf("over 570 years, which are more than a time.Duration says: %v", got)
+	}
+	if got := WorkOf(statement(t, "max_over_time(m[1h:1h])", 5, 5, 0), time.Minute); got != (Work{2, 2}) {
+		t.Errorf("at one time: %v", got)
+	}
+}
+
+func TestCheckSteps(t *testing.T) {
+	f := func(text string, interval time.Duration, want errs.Kind) {
+		t.Helper()
+		if err := CheckSteps(statement(t, text, 0, 0, interval)); errs.KindOf(err) != want {
+			t.Errorf("%s every %s: %v, want %v", text, interval, err, want)
+		}
+	}
+	f("m", 0, errs.OK)
+	f("m", time.Millisecond, errs.OK)
+	f("m", time.Microsecond, errs.Invalid)
+	f("abs(max_over_time(m[1h:0.0001] @ 5))", 0, errs.Invalid)
+	f("max_over_time(m[1h:]) + max_over_time(m[1h:1ms])", 0, errs.OK)
 }

@@ -48,7 +48,7 @@ func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 var (
 	mappingKey = regexp.MustCompile(`(?m)(?:^[ \t]*(?:- +)*|[{,][ \t]*)["']?([A-Za-z_][\w.-]*)["']?[ \t]*:(?:[ \t]|$)`)
 	word       = regexp.MustCompile("[^\\s`'\"(),;:<>{}\\[\\]]+")
-	userInfo   = regexp.MustCompile(`://[^/\s@]+@`)
+	userInfo   = regexp.MustCompile(`://[^/\s]+@`)
 )
 
 // Scrub is err, of the same kind, without the words that are values in content, which is YAML or nearly so: parsers quote

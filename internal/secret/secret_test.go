@@ -90,7 +90,13 @@ func FuzzScrub(f *testing.F) {
 }
 
 func TestURLs(t *testing.T) {
-	if got := URLs("http://anna:ember@host:1 x"); got != "http://<secret>@host:1 x" {
-		t.Error(got)
+	f := func(text, want string) {
+		t.Helper()
+		if got := URLs(text); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
 	}
+	f("http://anna:ember@host:1 x", "http://<secret>@host:1 x")
+	f("redis://:em@ber@host:1/0,http://anna:ember@b/x@y", "redis://<secret>@host:1/0,http://<secret>@b/x@y")
+	f("http://a:1,http://anna:ember@b", "http://a:1,http://<secret>@b")
 }
