@@ -188,6 +188,10 @@ func TestRegexpSizes(t *testing.T) {
 	f(`\pL+\d{3}`, true)
 	f(strings.Repeat("abcdefgh|", 15000), false)
 	f(strings.Repeat("a{1000}", 200), false)
+	f(strings.Repeat(".*host-00000.*|", 2000)+"x", true)
+	f(strings.Repeat(`10\.0\.\d{1,3}\.\d{1,3}:\d+|`, 500)+"x", true)
+	f("(?:"+strings.Repeat("(?:a?b?){1000}", 16)+")*[c-z]", false) // it went on for minutes over a long value
+	f("("+strings.Repeat("a?b?", 5000)+")*c", false)
 	f("("+strings.Repeat("ab{9}c", 200)+"){100}", false)
 	f(strings.Repeat(`\pL`, 200), false)
 	f(strings.Repeat(`[^\p{Greek}]`, 200), false)
