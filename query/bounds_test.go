@@ -281,3 +281,31 @@ func TestRemoteReadsHoldMemory(t *testing.T) {
 		t.Error(opts.Memory.Holders())
 	}
 }
+
+// TestRemoteReadsWaitForATime: where readers that take nothing have every place, a read of another tenant is refused in the
+// end, and does not wait for ever.
+func TestRemoteReadsWaitForATime(t *testing.T) {
+	o := DefaultOptions()
+	o.Timeout = 50 * time.Millisecond
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{"quick": {oneSample(2, "__name__", "up")}})
+	q := open(t, o, e)
+	for i := range remoteReadConcurrency {
+		id := tenant.ID("slow")
+		if i == remoteReadConcurrency-1 {
+			id = "slower"
+		}
+		leave, err := q.reads.Enter(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+	}
+	r := readRequest(readBody(t, prompb.ReadRequest_SAMPLES, 2000), "quick")
+	ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+	defer cancel()
+	w := httptest.NewRecorder()
+	q.Handler().ServeHTTP(w, r.WithContext(ctx))
+	if w.Code != http.StatusServiceUnavailable || ctx.Err() != nil {
+		t.Errorf("status %d, %s, request: %v", w.Code, w.Body, ctx.Err())
+	}
+}

@@ -133,7 +133,9 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 		if err := boundRead(out, r); err != nil { // before it has a place: its sender may be slow
 			return nil, nil, err
 		}
-		leave, err := q.reads.Enter(ctx, ids[0])
+		waiting, cancel := context.WithTimeout(ctx, q.opts.Timeout) // those who have places may be slow to take their answers
+		leave, err := q.reads.Enter(waiting, ids[0])
+		cancel()
 		if err != nil {
 			return nil, nil, err
 		}
