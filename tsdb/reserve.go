@@ -1,6 +1,7 @@
 package tsdb
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/prometheus/prometheus/storage"
+	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
@@ -28,11 +30,11 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 	if held == 0 || err != nil {
 		return err
 	}
-	named, damage, err := lastNamed(filepath.Join(dir, "wal"), held)
+	named, damage, err := lastNamed(dir, held)
 	if held <= named || err != nil {
 		return err
 	}
-	log.Warn("the log does not name all series that have chunks on disk, what they hold is lost",
+	log.Warn("the log does not name all series that have chunks on disk: what of them is in no block is lost",
 		"last_named", named, "last_reference", held)
 	wal, err := wlog.New(slog.New(slog.DiscardHandler), nil, filepath.Join(dir, "wal"), compress)
 	if err != nil {
@@ -77,54 +79,100 @@ func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
 	return last, err
 }
 
-// lastNamed is the largest reference that the WAL in directory wal gives a name to, or has a tombstone of, before the
-// damage, if there is any. It reads no further than to one that is at least enough; the checkpoint has it as a rule.
-func lastNamed(wal string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesRef, damage, err error) {
-	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
-	scan := func(dir string) error {
-		segments, err := wlog.NewSegmentsReader(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer segments.Close()
-		r := wlog.NewReader(segments)
-		for last < enough && r.Next() {
-			switch dec.Type(r.Record()) {
-			case record.Series:
-				named, err := dec.Series(r.Record(), nil)
-				if err != nil {
-					return err
-				}
-				for i := range named {
-					last = max(last, named[i].Ref)
-				}
-			case record.Tombstones:
-				stones, err := dec.Tombstones(r.Record(), nil)
-				if err != nil {
-					return err
-				}
-				for i := range stones {
-					last = max(last, chunks.HeadSeriesRef(stones[i].Ref))
-				}
-			}
-		}
-		return r.Err()
+// lastNamed is the largest reference of which the TSDB in tenant directory dir learns when it opens, before the damage in the
+// WAL, if there is any: those in a snapshot and those that the WAL behind it gives a name to, or has a tombstone of. It reads
+// no further than to one that is at least enough.
+func lastNamed(dir string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesRef, damage, err error) {
+	wal := filepath.Join(dir, "wal")
+	checkpoint, from, err := wlog.LastCheckpoint(wal)
+	switch {
+	case err == nil:
+		from++
+	case errors.Is(err, record.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		checkpoint, from = "", 0
+	default:
+		return 0, nil, err
 	}
-	checkpoint, _, err := wlog.LastCheckpoint(wal)
-	if err == nil {
-		if err := scan(checkpoint); err != nil {
+	if in, at, ok := lastInSnapshot(dir, wal); ok {
+		last = in
+		if at >= from { // what comes before the snapshot is not read
+			checkpoint, from = "", at+1 // each opening begins a segment
+		}
+	}
+	if checkpoint != "" {
+		if err := scanNames(wlog.SegmentRange{Dir: checkpoint, First: -1, Last: -1}, &last, enough); err != nil {
 			return last, nil, nil // nothing can be repaired there, and the TSDB says so
 		}
-	} else if !errors.Is(err, record.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
-		return last, nil, err
 	}
-	err = scan(wal)
+	err = scanNames(wlog.SegmentRange{Dir: wal, First: from, Last: -1}, &last, enough)
 	var torn *wlog.CorruptionErr
 	if errors.As(err, &torn) {
 		return last, err, nil
 	}
 	return last, nil, err
+}
+
+// lastInSnapshot is the largest reference in the snapshot of tenant directory dir, and the segment of the WAL that the
+// snapshot goes on with; false when the TSDB will not use one.
+func lastInSnapshot(dir, wal string) (last chunks.HeadSeriesRef, at int, ok bool) {
+	snapshot, at, _, err := promtsdb.LastChunkSnapshot(dir)
+	if err != nil {
+		return 0, 0, false
+	}
+	if _, end, err := wlog.Segments(wal); err != nil || end < at {
+		return 0, 0, false
+	}
+	const ofSeries = 1 // the kind of a record that begins with a reference
+	err = scanLog(wlog.SegmentRange{Dir: snapshot, First: -1, Last: -1}, func(rec []byte) (bool, error) {
+		if len(rec) > 8 && rec[0] == ofSeries {
+			last = max(last, chunks.HeadSeriesRef(binary.BigEndian.Uint64(rec[1:])))
+		}
+		return true, nil
+	})
+	return last, at, err == nil
+}
+
+// scanNames raises last to the references that segments name, until it is at least enough.
+func scanNames(segments wlog.SegmentRange, last *chunks.HeadSeriesRef, enough chunks.HeadSeriesRef) error {
+	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	return scanLog(segments, func(rec []byte) (bool, error) {
+		switch dec.Type(rec) {
+		case record.Series:
+			named, err := dec.Series(rec, nil)
+			if err != nil {
+				return false, err
+			}
+			for i := range named {
+				*last = max(*last, named[i].Ref)
+			}
+		case record.Tombstones:
+			stones, err := dec.Tombstones(rec, nil)
+			if err != nil {
+				return false, err
+			}
+			for i := range stones {
+				*last = max(*last, chunks.HeadSeriesRef(stones[i].Ref))
+			}
+		}
+		return *last < enough, nil
+	})
+}
+
+// scanLog calls f for each record of segments while it returns true.
+func scanLog(segments wlog.SegmentRange, f func(rec []byte) (bool, error)) error {
+	in, err := wlog.NewSegmentsRangeReader(segments)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	r := wlog.NewReader(in)
+	for r.Next() {
+		if more, err := f(r.Record()); !more || err != nil {
+			return err
+		}
+	}
+	return r.Err()
 }

@@ -91,3 +91,65 @@ func TestChunksOfLostSeries(t *testing.T) {
 		})
 	}
 }
+
+// TestReservedBehindSnapshot stops and starts a tenant whose log has lost the names of series: a start from a snapshot does
+// not read what the log says before it, and references stay reserved all the same.
+func TestReservedBehindSnapshot(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	start := time.Now().Add(-100 * time.Minute).UnixMilli()
+	write := func(label string, from int64, n int) {
+		for i := range n {
+			b := wire.NewBatch(team)
+			for j := range tornSeries {
+				b.Add(labels.FromStrings(label, fmt.Sprint(j))).Samples = []wire.Sample{{T: from + int64(i)*10_000, V: 1}}
+			}
+			mustAppend(t, d, b)
+		}
+	}
+	restart := func() {
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d = openDB(t, o)
+	}
+	wal := filepath.Join(d.TenantDir(team), "wal")
+	write("kept", start, 1)
+	restart()
+	_, kept, err := wlog.Segments(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("lost", start, 290)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	snapshots, err := filepath.Glob(filepath.Join(d.TenantDir(team), "chunk_snapshot.*"))
+	if err != nil || len(snapshots) == 0 {
+		t.Fatal(snapshots, err)
+	}
+	for _, s := range snapshots {
+		if err := os.RemoveAll(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(wlog.SegmentName(wal, kept), 0); err != nil {
+		t.Fatal(err)
+	}
+	d = openDB(t, o)
+	restart() // from a snapshot without the lost series
+	write("new", start+3_003_000, 290)
+	for range 2 {
+		got := read(t, d, team)
+		if len(got) != 2*tornSeries {
+			t.Fatalf("%d series, want %d", len(got), 2*tornSeries)
+		}
+		for i := range tornSeries {
+			name := labels.FromStrings("new", fmt.Sprint(i)).String()
+			if ps := got[name]; len(ps) != 290 || ps[0].t != start+3_003_000 {
+				t.Fatalf("%s has %d samples from %d on, want 290 from %d on", name, len(ps), ps[0].t-start, 3_003_000)
+			}
+		}
+		restart()
+	}
+}
