@@ -92,8 +92,15 @@ func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	faults = append(faults, bad...)
+	for _, f := range bad {
+		if _, whole := l.seen[f.ID]; !whole {
+			faults = append(faults, f)
+		}
+	}
 	for _, b := range aside {
+		if _, whole := l.seen[b.ID]; whole {
+			continue // somebody has put a copy in its place
+		}
 		why := l.aside[b.ID]
 		if why == nil {
 			why = errors.New("it was set aside by an earlier process")
@@ -196,7 +203,7 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 		if filepath.Dir(f.Dir) != t.dir || open[f.ID] || !exists(filepath.Join(f.Dir, "meta.json")) {
 			continue
 		}
-		if err := t.move(f.Dir, filepath.Join(t.dir, faultyName)); err != nil {
+		if err := t.moveAside(f.Dir); err != nil {
 			return moved, err
 		}
 		moved = true
@@ -213,29 +220,49 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 	return moved, err
 }
 
-// bringBack moves blocks that can be read again out of the directory faulty.
+// bringBack moves blocks that can be read again out of the directory faulty, and deletes those of which a copy that can be
+// read has taken the place.
 func (t *tenantDB) bringBack() error {
-	blocks, _, err := listBlocks(filepath.Join(t.dir, faultyName), nil)
-	for _, b := range blocks {
-		if probeBlock(b.Dir) != nil {
-			continue
-		}
-		if err := t.move(b.Dir, t.dir); err != nil {
-			return err
-		}
-		t.db.log.Info("block can be read again", "tenant", t.id, "block", b.ID)
+	dir := filepath.Join(t.dir, faultyName)
+	blocks, faults, err := listBlocks(dir, nil)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, b := range blocks {
+		faults = append(faults, Fault{ID: b.ID, Dir: b.Dir})
+	}
+	for _, f := range faults {
+		place := filepath.Join(t.dir, f.ID.String())
+		switch {
+		case exists(place):
+			if probeBlock(place) != nil {
+				continue
+			}
+			if err := removeBlock(f.Dir); err != nil {
+				t.db.log.Warn("faulty block not deleted, although a copy that can be read is there", "tenant", t.id, "block", f.ID, "err", err)
+				continue
+			}
+			t.db.log.Info("faulty block deleted, as a copy that can be read is there", "tenant", t.id, "block", f.ID)
+		case f.Err == nil && probeBlock(f.Dir) == nil:
+			if err := os.Rename(f.Dir, place); err != nil {
+				return err
+			}
+			t.db.log.Info("block can be read again", "tenant", t.id, "block", f.ID)
+		}
+	}
+	_ = os.Remove(dir) // only when empty
+	return nil
 }
 
-// move moves a block into directory to, unless one of its name is there.
-func (t *tenantDB) move(block, to string) error {
+// moveAside moves a block into the directory faulty. Where one of its name is, it gets another, by which only people find it.
+func (t *tenantDB) moveAside(block string) error {
+	to := filepath.Join(t.dir, faultyName)
 	if err := os.MkdirAll(to, 0o777); err != nil {
 		return err
 	}
 	target := filepath.Join(to, filepath.Base(block))
-	if exists(target) {
-		return errs.E(errs.Internal, "move block %s of tenant %q: %s exists", block, t.id, target)
+	for n := 2; exists(target); n++ {
+		target = filepath.Join(to, fmt.Sprintf("%s.%d", filepath.Base(block), n))
 	}
 	return os.Rename(block, target)
 }

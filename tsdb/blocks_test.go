@@ -247,3 +247,55 @@ func TestListBlocks(t *testing.T) {
 		t.Fatalf("%v %v %v", blocks, faults, err)
 	}
 }
+
+// TestCopyOfFaultyBlock has a copy in the place of a block that was set aside, as when somebody fetches it from the bucket. The
+// tenant is opened whether both can be read, one of them, or none; a good one in its place is all that is read and kept.
+func TestCopyOfFaultyBlock(t *testing.T) {
+	for _, c := range []struct{ aside, place bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		t.Run(fmt.Sprintf("aside %t, in place %t", c.aside, c.place), func(t *testing.T) {
+			o := testOptions(t)
+			d := openDB(t, o)
+			blocks := makeBlocks(t, d, team, time.Now().Add(-time.Hour), 3)
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			aside := filepath.Join(d.TenantDir(team), faultyName, blocks[1].ID.String())
+			if err := errors.Join(os.MkdirAll(aside, 0o777), os.CopyFS(aside, os.DirFS(blocks[1].Dir))); err != nil {
+				t.Fatal(err)
+			}
+			for dir, good := range map[string]bool{aside: c.aside, blocks[1].Dir: c.place} {
+				if good {
+					continue
+				}
+				if err := os.Truncate(filepath.Join(dir, "meta.json"), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				d = openDB(t, o)
+				if err := errors.Join(appendOne(t, d, team), d.Cut(t.Context(), team)); err != nil {
+					t.Fatal(err)
+				}
+				want := 0
+				if !c.place {
+					want = 1
+				}
+				if got := d.Faults(team); len(got) != want {
+					t.Errorf("faults: %v", got)
+				}
+				if _, err := selected(t, d, team, 0, math.MaxInt64); (err == nil) != c.place {
+					t.Errorf("select: %v", err)
+				}
+				if exists(aside) == c.place {
+					t.Errorf("%s is there: %t", aside, !c.place)
+				}
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if c.aside && !c.place { // the bad one has gone out of the way of the good one
+					c.place = true
+				}
+			}
+		})
+	}
+}

@@ -88,10 +88,10 @@ func (b someBlocks) Querier(mint, maxt int64) (storage.Querier, error) {
 	return storage.NewMergeQuerier(qs, nil, storage.ChainedSeriesMerge), err
 }
 
-// ChunkQuerier reads all of them; chunks may overlap.
+// ChunkQuerier reads all of them.
 func (b someBlocks) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	qs, err := eachBlock(b, func(b *promtsdb.Block) (storage.ChunkQuerier, error) {
-		return promtsdb.NewBlockChunkQuerier(b, mint, maxt)
+		return queryBlock(b, mint, maxt)
 	})
 	return storage.NewMergeChunkQuerier(qs, nil, storage.NewConcatenatingChunkSeriesMerger()), err
 }

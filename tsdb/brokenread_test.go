@@ -2,6 +2,7 @@ package tsdb
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -78,5 +79,30 @@ func TestBlocksOfBrokenTenant(t *testing.T) {
 	}
 	if got := read(t, d, "other"); len(got) != 1 {
 		t.Fatalf("the other tenant: %v", got)
+	}
+}
+
+// TestOverlapOfBrokenTenant reads blocks that overlap, of which later ones have older samples: none is missing.
+func TestOverlapOfBrokenTenant(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	start := time.Now().Add(-time.Hour).UnixMilli()
+	for _, part := range []int{3, 0, 1, 2} {
+		var tv []float64
+		for i := part; i < 200; i += 4 {
+			tv = append(tv, float64(start+int64(i)*10_000), float64(i))
+		}
+		put(t, d, team, labels.FromStrings("a", "b"), tv...)
+		if err := d.Cut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	breakLog(t, d.TenantDir(team))
+	d = openDB(t, o)
+	if n, err := selected(t, d, team, 0, math.MaxInt64); n != 200 || errs.KindOf(err) != errs.Unavailable {
+		t.Fatalf("%d samples, want 200; %v", n, err)
 	}
 }
