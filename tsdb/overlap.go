@@ -66,19 +66,30 @@ func (s placingSeries) Iterator(it chunks.Iterator) chunks.Iterator {
 		p.Iterator = s.ChunkSeries.Iterator(p.Iterator)
 		return p
 	}
-	return &placingIterator{s.ChunkSeries.Iterator(nil)}
+	return &placingIterator{Iterator: s.ChunkSeries.Iterator(nil)}
 }
 
-type placingIterator struct{ chunks.Iterator }
+// placingIterator gives each chunk one time, however often it is asked: the querier does so to put many blocks in order.
+type placingIterator struct {
+	chunks.Iterator
+	at chunks.Meta
+}
 
-// At implements chunks.Iterator.
-func (it *placingIterator) At() chunks.Meta {
+// Next implements chunks.Iterator.
+func (it *placingIterator) Next() bool {
+	if !it.Iterator.Next() {
+		return false
+	}
 	m := it.Iterator.At()
 	m.Chunk = &placed{m.Chunk, m.MinTime, m.MaxTime}
 	m.MinTime = firstPlace + places.Add(1)
 	m.MaxTime = m.MinTime
-	return m
+	it.at = m
+	return true
 }
+
+// At implements chunks.Iterator.
+func (it *placingIterator) At() chunks.Meta { return it.at }
 
 // unite makes of a series' chunks, in any order, such that do not overlap.
 func unite(in []series.Chunk) ([]series.Chunk, error) {
