@@ -285,3 +285,32 @@ func TestForgetsRemovedTenants(t *testing.T) {
 		t.Fatalf("%v, %d are known", err, len(r.ships))
 	}
 }
+
+// pickyBucket does not take the objects of one block, as one that allows no overwriting does when an upload ended half-way.
+type pickyBucket struct {
+	objstore.Bucket
+	not string
+}
+
+func (b *pickyBucket) Upload(ctx context.Context, name string, r io.Reader, opts ...objstore.ObjectUploadOption) error {
+	if b.not != "" && strings.HasPrefix(name, b.not) {
+		return errFault
+	}
+	return b.Bucket.Upload(ctx, name, r, opts...)
+}
+
+// TestShipBlockTheBucketRefuses has a bucket that does not take the oldest block: the others come into it.
+func TestShipBlockTheBucketRefuses(t *testing.T) {
+	bkt := &pickyBucket{Bucket: objstore.NewInMemBucket(), not: "0"}
+	r, _ := start(t, t.TempDir(), bkt, nil)
+	blocks := threeBlocks(t, r, team)
+	bkt.not = blocks[0].ID.String()
+	for try := range 3 {
+		if err := r.shipAll(t.Context(), true); errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("try %d: %v", try, err)
+		}
+	}
+	if n := len(blocksIn(t, bkt)); n != 2 {
+		t.Fatalf("%d blocks in the bucket, want the other 2", n)
+	}
+}

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type pendingBlock struct {
 	fault  error             // it cannot be read
 	stats  *block.IndexStats // once measured, for which the whole index is read
 	wait   backoff           // after it was found to be faulty
+	failed int               // uploads that the bucket did not take
 	logged string            // why it could not be shipped the last time
 }
 
@@ -49,7 +51,8 @@ func newShip(uploaded map[ulid.ULID]bool) *ship {
 	return &ship{turn: make(chan struct{}, 1), uploaded: uploaded}
 }
 
-// begin forgets blocks that are no longer there and returns those that are not in the bucket, in order.
+// begin forgets blocks that are no longer there and returns those that are not in the bucket: first those that the bucket has
+// refused least often, as it may take all but one.
 func (s *ship) begin(blocks []tsdb.LocalBlock, faults []tsdb.Fault) (todo []*pendingBlock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,6 +79,7 @@ func (s *ship) begin(blocks []tsdb.LocalBlock, faults []tsdb.Fault) (todo []*pen
 		add(tsdb.LocalBlock{ID: f.ID, Dir: f.Dir}, errs.E(errs.Invalid, "block %s: %w", f.Dir, f.Err))
 	}
 	s.uploaded, s.pending = kept, pending
+	slices.SortStableFunc(todo, func(a, b *pendingBlock) int { return cmp.Compare(a.failed, b.failed) })
 	return todo
 }
 

@@ -140,7 +140,7 @@ func (r *Receiver) report(err error) {
 	}
 }
 
-// shipTenant ships the tenant's blocks, oldest first:
+// shipTenant ships the tenant's blocks, oldest first where none has failed:
 //
 //  1. upload, whose last step is meta.json in the bucket
 //  2. the block counts as shipped
@@ -159,7 +159,7 @@ func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, s *ship, force 
 		return nil
 	}
 	var faults []error
-	dark := false
+	dark, taken := false, false
 	for _, b := range todo {
 		if dark || !force && b.wait.waits() {
 			continue
@@ -175,6 +175,7 @@ func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, s *ship, force 
 			err = s.done(r.db.TenantDir(id), b.ID)
 		}
 		if err == nil {
+			taken = true
 			continue
 		}
 		faults = append(faults, err)
@@ -184,6 +185,7 @@ func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, s *ship, force 
 		if errs.KindOf(err) == errs.Invalid {
 			b.wait.failed(r.opts.Retry)
 		} else {
+			b.failed++
 			dark = true
 		}
 		r.m.failures.Inc()
@@ -192,7 +194,7 @@ func (r *Receiver) shipTenant(ctx context.Context, id tenant.ID, s *ship, force 
 			r.log.Warn("block not shipped, will be tried again", "tenant", id, "block", b.ID, "err", err)
 		}
 	}
-	if dark {
+	if dark && !taken {
 		s.bucket.failed(r.opts.Retry)
 	} else if ctx.Err() == nil {
 		s.bucket, s.logged = backoff{}, ""
