@@ -314,3 +314,23 @@ func TestShipBlockTheBucketRefuses(t *testing.T) {
 		t.Fatalf("%d blocks in the bucket, want the other 2", n)
 	}
 }
+
+// TestShipChunksGoneMeanwhile loses chunks of a block between two tries: without them it must not count as shipped.
+func TestShipChunksGoneMeanwhile(t *testing.T) {
+	bkt := &faultBucket{Bucket: objstore.NewInMemBucket(), failAt: 1}
+	r, _ := start(t, t.TempDir(), bkt, nil)
+	write(t, r, team, labels.FromStrings("__name__", "up"), time.Now(), 1)
+	if err := r.Flush(t.Context()); errs.KindOf(err) != errs.Unavailable {
+		t.Fatalf("flush: %v", err)
+	}
+	blocks, err := r.db.Blocks(team)
+	if err != nil || len(blocks) != 1 {
+		t.Fatal(blocks, err)
+	}
+	if err := os.RemoveAll(filepath.Join(blocks[0].Dir, "chunks")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.shipAll(t.Context(), true); errs.KindOf(err) != errs.Invalid || r.Shipped(team, blocks[0].ID) || len(blocksIn(t, bkt)) != 0 {
+		t.Fatalf("ship: %v; %d blocks in the bucket", err, len(blocksIn(t, bkt)))
+	}
+}

@@ -230,8 +230,11 @@ func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b *pendingBlock)
 		}
 		b.stats = &stats
 	}
+	if err := b.stats.complete(b.Dir); err != nil {
+		return err
+	}
 	meta := block.Meta{BlockMeta: b.Meta, Thanos: block.Thanos{
-		Version: 1, Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive, IndexStats: *b.stats,
+		Version: 1, Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive, IndexStats: b.stats.IndexStats,
 	}}
 	if err := block.UploadWith(ctx, r.bkt, b.Dir, meta, block.UploadOptions{Hash: r.opts.HashFiles, Concurrency: r.opts.FileConcurrency}); err != nil {
 		return err
