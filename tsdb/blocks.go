@@ -275,6 +275,16 @@ func probeBlock(dir string) error {
 	return b.Close()
 }
 
+// withFaulty is s, wide enough for what unread tells of: a closed tenant is not opened for a read of any other time.
+func (t *tenantDB) withFaulty(s summary) summary {
+	for _, f := range t.blocks.faulty() {
+		if t.unread(f.mint, f.maxt) != nil {
+			s.MinTime, s.MaxTime = min(s.MinTime, f.mint), max(s.MaxTime, f.maxt)
+		}
+	}
+	return s
+}
+
 // unread is the error for a read of [mint, maxt], ms, that misses samples: they are in a block that cannot be read, and not
 // in the bucket either.
 func (t *tenantDB) unread(mint, maxt int64) error {

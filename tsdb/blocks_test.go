@@ -299,3 +299,33 @@ func TestCopyOfFaultyBlock(t *testing.T) {
 		})
 	}
 }
+
+// TestFaultyBlockOfIdleTenant asks a closed tenant for the time of a block that cannot be read: the answer says that it is not
+// whole.
+func TestFaultyBlockOfIdleTenant(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	from := time.Now().Add(-time.Hour)
+	blocks := makeBlocks(t, d, team, from, 3)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(blocks[0].Dir, "index"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d = openDB(t, o)
+	for _, restarted := range []bool{false, true} {
+		if err := errors.Join(d.Cut(t.Context()), d.lookup(team).rest(t.Context(), math.MaxInt64)); err != nil || d.Status()[0].State != Idle {
+			t.Fatal(d.Status(), err)
+		}
+		if restarted {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d = openDB(t, o)
+		}
+		if n, err := selected(t, d, team, from.UnixMilli(), from.UnixMilli()); n != 0 || errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("restarted %t: %d samples, %v", restarted, n, err)
+		}
+	}
+}

@@ -377,6 +377,7 @@ func (t *tenantDB) expireIdle() error {
 		for _, b := range kept {
 			s.MinTime, s.MaxTime = min(s.MinTime, b.Meta.MinTime), max(s.MaxTime, b.Meta.MaxTime-1)
 		}
+		s = t.withFaulty(s)
 		err = writeSummary(t.dir, s)
 	}
 	t.settle(s)

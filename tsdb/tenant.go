@@ -313,6 +313,7 @@ func (t *tenantDB) rest(ctx context.Context, before int64) error {
 	if !closed {
 		return err
 	}
+	s = t.withFaulty(s)
 	if err == nil {
 		err = writeSummary(t.dir, s)
 	}
