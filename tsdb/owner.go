@@ -296,6 +296,9 @@ func empty(dir string, paths []string) error {
 
 // removeTenant deletes a tenant's directory that holds no block and nothing unknown. What holds something is a stranger.
 func removeTenant(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody has deleted it
+	}
 	paths, err := whole(dir, tenantFiles, tenantDirs)
 	if err != nil {
 		return err

@@ -387,3 +387,29 @@ func TestCaseOfTheFileSystem(t *testing.T) {
 		t.Fatalf("claim: %v", err)
 	}
 }
+
+// TestDirectoryDeletedByHand deletes the directory of a closed tenant, which is then no tenant any more.
+func TestDirectoryDeletedByHand(t *testing.T) {
+	o := testOptions(t)
+	var clock clock
+	o.Now = clock.now
+	d := openDB(t, o)
+	if err := appendOne(t, d, team); err != nil {
+		t.Fatal(err)
+	}
+	clock.forward(24 * time.Hour)
+	for range 2 { // cut, close
+		settleLook(t, d, team)
+	}
+	if err := os.RemoveAll(d.TenantDir(team)); err != nil || d.Status()[0].State != Idle {
+		t.Fatal(err, d.Status())
+	}
+	clock.forward(2 * expireEvery)
+	settleLook(t, d, team)
+	if d.Has(team) {
+		t.Error("the tenant is still there")
+	}
+	if err := appendOne(t, d, team); err != nil || len(read(t, d, team)) != 1 {
+		t.Errorf("a write after that: %v", err)
+	}
+}
