@@ -94,6 +94,17 @@ func TestCopiesFailByNumber(t *testing.T) {
 	}
 }
 
+// RemoteWrite takes no metadata. A shard of nothing else has no request to send, and no outcome but good.
+func TestMetadataAloneGoesToNoThanosMember(t *testing.T) {
+	p, c := servePlain(t)
+	s := shard("acme", 1)
+	s.Batch.Metadata = []wire.Metadata{{Family: "m", Type: "counter"}}
+	s.Series, s.Metadata, s.Copies = nil, []int32{0}, numbered(3)
+	if failures, err := c.Write(t.Context(), s); err != nil || failures != nil || len(p.got) > 0 {
+		t.Errorf("%v, %v; the member got %v", failures, err, p.got)
+	}
+}
+
 // Between Hearth processes a shard is one frame, whatever copies it is of: a receiver stores what it gets.
 func TestCopiesAreOneFrameBetweenHearths(t *testing.T) {
 	var got [][]int32

@@ -223,7 +223,10 @@ func (t *thanosTuple) field(num protowire.Number, b []byte) {
 // so each copy goes by a request of its own, with its number.
 func (c *Client) writePlain(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	parts := byCopy(s)
-	if len(parts) == 1 {
+	switch len(parts) {
+	case 0: // nothing but metadata
+		return nil, nil
+	case 1:
 		return nil, c.remoteWrite(ctx, parts[0])
 	}
 	failed := make([]error, len(parts))
