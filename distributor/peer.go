@@ -48,6 +48,7 @@ type peer struct {
 	fresh    int       // queued, never tried
 	waiting  int       // queued, tried before
 	flying   int       // being written
+	probes   int       // of these, started while down
 	workers  int
 	idle     int     // workers that wait for something to do
 	down     backoff // of the member as a whole
@@ -83,6 +84,7 @@ type replica struct {
 	tried      bool   // a try has failed
 	late       bool   // its request has been answered
 	placed     bool   // while it flies: the member gets it before what starts after it
+	probe      bool   // while it flies: it counts in peer.probes
 	held       bool   // while it flies: it counts in lane.held
 	next, prev *replica
 }
@@ -235,17 +237,26 @@ func (p *peer) report() {
 
 // list gives l a turn if its first copy may start, and finds it a worker. With p.mu held.
 func (p *peer) list(l *lane, now time.Time) {
-	if !l.listed && l.ready(now, p.d.opts.MemberConcurrency) {
+	if !l.listed && l.ready(now, p.most()) {
 		l.listed = true
 		p.runnable = append(p.runnable, l)
 	}
 	p.wake(now)
 }
 
-// free reports whether another write may start. While the member fails one at a time probes it. With p.mu held.
+// most is how many writes of one tenant may be under way. With p.mu held.
+func (p *peer) most() int {
+	if p.down.failing() {
+		return 1
+	}
+	return p.d.opts.MemberConcurrency
+}
+
+// free reports whether another write may start. While the member fails some tenants probe it, each with one write: what
+// hangs may be one tenant's trouble, and then the next one gets through. With p.mu held.
 func (p *peer) free(now time.Time) bool {
 	if p.down.failing() {
-		return p.flying == 0 && !now.Before(p.down.until)
+		return p.probes < memberTenants && !now.Before(p.down.until)
 	}
 	return p.flying < memberTenants*p.d.opts.MemberConcurrency
 }
@@ -327,13 +338,16 @@ func (p *peer) take(now time.Time) *replica {
 		for l.queue.n > 0 && l.queue.head.late && now.Sub(l.queue.head.since) > o.RetryAge {
 			p.drop(l.queue.head, "too old")
 		}
-		if !l.ready(now, o.MemberConcurrency) {
+		if !l.ready(now, p.most()) {
 			continue
 		}
 		l.clock(now)
 		r := l.queue.head
 		p.unqueue(r)
-		r.place, r.placed = flying, false
+		r.place, r.placed, r.probe = flying, false, p.down.failing()
+		if r.probe {
+			p.probes++
+		}
 		p.flying++
 		l.flying++
 		l.sending += r.bytes
@@ -391,12 +405,16 @@ func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
 	l.clock(now)
 	r.place = gone
 	p.hold(r)
+	if r.probe {
+		r.probe = false
+		p.probes--
+	}
 	p.flying--
 	l.flying--
 	l.sending -= r.bytes
 	switch {
 	case again && whole && p.membersFault(start, err):
-		p.unreachable(now, err)
+		p.unreachable(start, now, err)
 	case again:
 		p.alive(now)
 		p.refused(l, now, err, whole)
@@ -436,13 +454,16 @@ func (p *peer) membersFault(start time.Time, err error) bool {
 	return errs.IsUnreached(err) || errors.Is(err, context.DeadlineExceeded) && p.heard.Before(start)
 }
 
-// unreachable makes all lanes wait until a probe gets through. With p.mu held.
-func (p *peer) unreachable(now time.Time, err error) {
+// unreachable makes all lanes wait until a probe gets through. Of tries that were under way together, the wait grows once.
+// With p.mu held.
+func (p *peer) unreachable(start, now time.Time, err error) {
 	if !p.down.failing() {
 		p.d.log.Warn("member does not take writes", "member", p.id, "address", p.addr, "err", err)
 	}
-	p.down.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
-	p.awaitMember(now)
+	if !start.Before(p.down.failed) {
+		p.down.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
+		p.awaitMember(now)
+	}
 	for _, l := range p.lanes {
 		p.giveAnswer(l, err)
 	}

@@ -272,6 +272,36 @@ func TestHangingTenantsHoldUpNobody(t *testing.T) {
 	})
 }
 
+// A tenant whose writes hang at a member is not taken for the member, although nobody else has written there meanwhile.
+func TestHangingTenantIsNotTheMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
+		c.member("a").become(func(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
+			if s.Batch.Tenant != "good" {
+				return dark(ctx, s)
+			}
+			return nil, nil
+		})
+		var wg sync.WaitGroup
+		for i := range 2 * DefaultOptions().MemberConcurrency {
+			wg.Go(func() {
+				for n := range 5 {
+					c.push(sampleOf("slow", fmt.Sprint("m", i), int64(n)))
+				}
+			})
+		}
+		for n := range 3 {
+			time.Sleep(13 * time.Second) // longer than a write may take
+			start := time.Now()
+			if r := c.push(sampleOf("good", "m", int64(n))); r.Err() != nil || time.Since(start) > time.Second {
+				t.Errorf("after %s: %v", time.Since(start), r.Err())
+			}
+		}
+		wg.Wait()
+		c.close()
+	})
+}
+
 // When what is kept for a member overflows, the tenant that takes most of it loses, and no other.
 func TestOverflowIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
