@@ -74,6 +74,10 @@ func (w *write) part() {
 // holdsUp reports whether r's request, which a quorum has stored, should wait for it: if the member has not
 // fallen silent, and keeps up.
 func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
+	own, lacks, due := p.due(r, took)
+	if !due { // the usual answer, for which the others need not be asked: a request may have as many copies as there are members
+		return false
+	}
 	id := r.write.batch.Tenant
 	others := make([]progress, 0, 8)
 	for _, other := range peers {
@@ -81,22 +85,27 @@ func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
 			others = other.paceOf(others, id)
 		}
 	}
+	return keepsUp(own, lacks, others, took)
+}
+
+// due reports whether r's request may still wait for it at all, and then gives the member's pace and how many series it lacks.
+func (p *peer) due(r *replica, took time.Duration) (own progress, lacks int, due bool) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := r.lane
 	switch {
 	case r.place == gone || r.tried || r.late:
-		return false
+		return own, 0, false
 	case l.off.failing() || p.down.failing():
-		return false
+		return own, 0, false
 	case now.Sub(l.heard) >= tooSilent*took:
-		return false
+		return own, 0, false
 	}
 	l.clock(now)
-	own := l.pace
+	own = l.pace
 	own.work += float64(l.flying * r.series)
-	return keepsUp(own, l.late.series, others, took)
+	return own, l.late.series, true
 }
 
 // paceOf appends the member's pace for a tenant, if it is known.
