@@ -31,10 +31,11 @@ type thanosTuple struct {
 	requests []byte
 }
 
-// What a RemoteWrite call takes in memory as a multiple of its message: at most while it is decoded, and usually.
+// What a RemoteWrite call takes in memory: while it is decoded, so that nearly all messages ask for nothing more, and usually.
 const (
-	remoteMost = 12 // series of few labels and one sample are much larger in memory than in a message
-	remoteCost = 4  // the message, a copy of a tenant's part, the batch
+	remoteMost  = 16        // times the message: series of few labels and one sample are much larger in memory
+	remoteLeast = 128 << 10 // what the decoder asks for at first, however small the message
+	remoteCost  = 4         // times the message: itself, a copy of a tenant's part, the batch
 )
 
 // remoteFrame is a WriteRequest as it came. It is decoded by the call that has room for it.
@@ -42,6 +43,7 @@ type remoteFrame struct {
 	ctx  context.Context
 	from room
 	room *reserved
+	used int64 // of room
 	data []byte
 	err  error // that there is no room
 }
@@ -49,10 +51,24 @@ type remoteFrame struct {
 // decode waits for room before it copies anything: until then only what gRPC has received is in memory.
 func (f *remoteFrame) decode(data mem.BufferSlice) error {
 	size := int64(data.Len())
-	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size), size); f.err == nil {
+	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size+remoteLeast), size); f.err == nil {
 		f.data = data.Materialize()
 	}
 	return nil // gRPC would end the call with a status of its own
+}
+
+// ask is the wire.Room of the batch that is being decoded. What a message takes beyond what nearly all do must be free at
+// once: a call that waited for more would hold what others wait for.
+func (f *remoteFrame) ask(bytes int64, _ bool) error {
+	used := f.used + bytes
+	if missing := used - f.room.bytes; missing > 0 && !f.room.more(missing) {
+		if used > f.from.all {
+			return errs.E(errs.TooLarge, "a message of %d bytes takes more than the %d bytes of memory that there are for all", len(f.data), f.from.all)
+		}
+		return errs.E(errs.Unavailable, "no room for the %d bytes of memory that a message of %d takes: too many at a time", used, len(f.data))
+	}
+	f.used = used
+	return nil
 }
 
 // remoteWriteMethod is RemoteWrite, whose request takes room as it is decoded.
@@ -106,7 +122,8 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		}
 		id = parsed
 	}
-	b, err := wire.DecodeV1(id, t.requests)
+	in.used = min(2*int64(len(in.data)), in.room.bytes) // the message, and the copies of its parts
+	b, err := (*wire.Known)(nil).DecodeV1(id, t.requests, in.ask)
 	if err != nil {
 		return err
 	}

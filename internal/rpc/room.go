@@ -67,6 +67,15 @@ func (r *reserved) keep(bytes int64) {
 	}
 }
 
+// more takes bytes beyond those that were taken, if they are free at once.
+func (r *reserved) more(bytes int64) bool {
+	if !r.from.TryAcquire(bytes) {
+		return false
+	}
+	r.bytes += bytes
+	return true
+}
+
 // release gives back what is left. A nil one has nothing.
 func (r *reserved) release() {
 	if r != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -193,11 +195,12 @@ func thanosMessage(n int) *thanospb.WriteRequest {
 // A RemoteWrite call that finds no room holds its message and nothing else, for a bounded time, and as many of them wait as
 // there is room for messages: the others are told at once to come again.
 func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
-	message := thanosMessage(100)
+	message := thanosMessage(2_000)
 	size := int64(proto.Size(message))
 	stuck, inside := make(chan struct{}), make(chan struct{}, 1)
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.remote = newRoom(3 * size)
+		s.remote = newRoom(24 * size)
+		s.remote.line = semaphore.NewWeighted(3 * size)
 		RegisterWrite(s, writerFunc(func(context.Context, wire.Shard) ([]wire.Failure, error) {
 			inside <- struct{}{}
 			<-stuck
@@ -239,7 +242,38 @@ func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 		}
 	}
 	close(inside)
-	if !s.remote.free.TryAcquire(s.remote.all) || !s.remote.line.TryAcquire(s.remote.all) {
+	if !s.remote.free.TryAcquire(s.remote.all) || !s.remote.line.TryAcquire(3*size) {
+		t.Error("some room was not given back")
+	}
+}
+
+// A RemoteWrite message takes no more memory than it has room for, whatever its bytes may become.
+func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
+	const all = 8 << 20
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
+		s.remote = newRoom(all)
+		RegisterWrite(s, writerFunc(stored), nil)
+	})
+	c := dialThanos(t, s.Addr().String())
+	write := func(content []byte, n int) (took uint64, err error) {
+		one := append(timeSeries(t, "a"), bytes.Repeat(content, n)...)
+		message := &thanospb.WriteRequest{Timeseries: [][]byte{one}, Tenant: "x", Replica: 1}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err = c.conn.Invoke(c.context(), "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse))
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc, err
+	}
+	histogram, sample := []byte{4<<3 | 2, 0}, []byte{2<<3 | 2, 0}
+	for name, content := range map[string][]byte{"histograms": histogram, "samples": sample} {
+		if took, err := write(content, 1<<19); status.Code(err) != codes.AlreadyExists || took > 5*all { // a conflict is final
+			t.Errorf("%s without content: %v; %d MiB were allocated, and all may have %d", name, err, took>>20, all>>20)
+		}
+		if _, err := write(content, 100); err != nil {
+			t.Errorf("%s, a hundred of them: %v", name, err)
+		}
+	}
+	if !s.remote.free.TryAcquire(s.remote.all) {
 		t.Error("some room was not given back")
 	}
 }
