@@ -38,7 +38,7 @@ func TestAllowances(t *testing.T) {
 	f(50_000_000, 10, "[1]")
 }
 
-// bounded are options with so many bytes of memory.
+// bounded are options with a budget of that many bytes.
 func bounded(bytes int64) Options {
 	opts := DefaultOptions()
 	opts.Memory = memory.NewBudget(nil, "--query.max-memory", bytes)
@@ -200,7 +200,7 @@ func heap() int64 {
 	return int64(s[0].Value.Uint64())
 }
 
-// TestMemoryIsFull: who finds no room within the wait is told to come again.
+// TestMemoryIsFull: a query that got no memory within the wait is answered that it may come again.
 func TestMemoryIsFull(t *testing.T) {
 	opts := bounded(64 << 20)
 	opts.MemoryWait = time.Millisecond

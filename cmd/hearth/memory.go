@@ -49,7 +49,7 @@ func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
 		Default("0").SetValue(&f.bytes)
 }
 
-// build makes the budget of all reads of a process of which they may have one part in so many.
+// build makes the budget of all reads of a process: one part in that many of its memory.
 func (f *memoryFlags) build(p *process, part int64) *memory.Budget {
 	total := int64(f.bytes)
 	if total == 0 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// answerStep is how many bytes of an answer are written at a time: a client must take so many within
+// answerStep is how many bytes of an answer are written at a time: a client must take that many within
 // Options.AnswerTimeout.
 const answerStep = 128 << 10
 

@@ -17,7 +17,7 @@ import (
 // maxWaiting bounds the leases that wait at a time; one more is refused at once.
 const maxWaiting = 1000
 
-// retryAfter is what a request that found no room is told to wait.
+// retryAfter is how long a request that got no memory should wait before it comes again.
 const retryAfter = time.Second
 
 // Budget is a number of bytes that requests share. It is safe for concurrent use.
