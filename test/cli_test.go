@@ -81,8 +81,8 @@ func TestMistakes(t *testing.T) {
 	f("--store-api.tenants", "query", "--store-api.tenants=../x")
 	f("mapping of flag names", "query", "--config.file="+file)
 	f("--config.file", "query", "--config.file="+file+".none")
-	f("--config.file: unknown long flag '--nope'", "query", config("nope: 1\n"))
-	f("--config.file: unknown long flag '--tsdb.path'", "query", config("tsdb.path: x\n"))
+	f("hearth.yml:1: no command has a flag \"nope\"", "query", config("nope: 1\n"))
+	f("hearth.yml:2: no command has a flag \"tsdb.pat\"", "query", config("tsdb.path: x\ntsdb.pat: y\n")) // the first is of other commands
 	f("neither true nor false", "query", config("query.partial-response: perhaps\n"))
 	f("data directory", "all", "--data-dir="+file)
 	f("instance id", "receive", "--tsdb.path="+t.TempDir(), "--gossip.instance-id=a b")
