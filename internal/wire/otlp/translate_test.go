@@ -103,7 +103,7 @@ func TestRejectedLabels(t *testing.T) {
 		points := histogramOf(ms, "h", 2)
 		a := points.At(0).Attributes()
 		a.PutStr(key1, value)
-		a.PutStr("#", value) // made key2 below: a map has no key twice
+		a.PutStr("#", value)   // made key2 below: a map has no key twice
 		const key = "\x0a\x01" // of one byte; a time may have the byte of # too
 		msg := []byte(strings.Replace(string(encode(Protobuf, md)), key+"#", key+key2, 1))
 		got := translate(t, Protobuf, msg, opts)
