@@ -117,7 +117,7 @@ func onCommandLine(args []string, name string) bool {
 
 // selected is the command that args name, "all" without one.
 func selected(app *kingpin.Application, args []string) string {
-	context, _ := app.ParseContext(args) // what is wrong with args is told when they are parsed
+	context, _ := app.ParseContext(args) // the error comes again when args are parsed
 	if context != nil && context.SelectedCommand != nil {
 		return context.SelectedCommand.FullCommand()
 	}
@@ -126,17 +126,17 @@ func selected(app *kingpin.Application, args []string) string {
 
 // flagsByName are the flags of a command with those of all commands, or, for "", the flags of any command.
 func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.FlagModel {
-	byName := map[string]*kingpin.FlagModel{}
-	model := app.Model()
-	add := func(g *kingpin.FlagGroupModel) {
-		for _, f := range g.Flags {
-			byName[f.Name] = f
+	commands := []string{command}
+	if command == "" {
+		commands = nil
+		for _, c := range app.Model().Commands {
+			commands = append(commands, c.FullCommand)
 		}
 	}
-	add(model.FlagGroupModel)
-	for _, c := range model.Commands {
-		if command == "" || c.FullCommand == command {
-			add(c.FlagGroupModel)
+	byName := map[string]*kingpin.FlagModel{}
+	for _, c := range commands {
+		for _, f := range flagModels(app, c) {
+			byName[f.Name] = f
 		}
 	}
 	return byName
