@@ -246,6 +246,8 @@ func (w *write) missedOnce(t *tally, kind errs.Kind, ended error) string {
 func (w *write) missed(t *tally, kind errs.Kind, ended error) string {
 	why := ""
 	switch {
+	case t.replicas == 0 && len(w.placed.Members()) == 0:
+		return "the ring has no members yet"
 	case t.replicas == 0:
 		return "no member of the ring takes this tenant's series"
 	case int(t.replicas) < w.need:

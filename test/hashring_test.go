@@ -220,7 +220,7 @@ func TestHashringChange(t *testing.T) {
 	}
 
 	for broken, why := range map[string]string{
-		`[{"hashring": "rest", "endpoints": [`: "not valid JSON", `[]`: "there is none",
+		`[{"hashring": "rest", "endpoints": [`: "not valid JSON", `[]`: "no hashring has endpoints any more",
 		`[{"hashring":"rest","endpoints":["127.0.0.1:1"]}]`: "fewer than the replication factor 2",
 	} {
 		h.replace([]byte(broken))
@@ -241,6 +241,37 @@ func TestHashringChange(t *testing.T) {
 	for name, at := range map[string]time.Time{"before": first, "after": second} {
 		h.whole(name, "blue", at)
 	}
+}
+
+// TestHashringIsFilledLater: receivers that start before a controller has filled the file wait for it, and say so to senders.
+func TestHashringIsFilledLater(t *testing.T) {
+	h := startHashrings(t, 2, static.Ketama)
+	h.replace([]byte("[{}]"))
+	for _, r := range h.receivers {
+		r.start()
+	}
+	for _, r := range h.receivers {
+		eventually(t, 20*time.Second, func() error {
+			_, err := get("http://"+r.http+"/-/ready?verbose", nil)
+			if status(err) != 503 || !strings.Contains(err.Error(), "names no endpoints yet") {
+				return fmt.Errorf("ready: %v", err)
+			}
+			err = h.send("early", "blue", time.Now())
+			if status(err) != 503 || !strings.Contains(err.Error(), "the ring has no members yet") {
+				return fmt.Errorf("a write: %v", err)
+			}
+			_, err = get("http://"+r.http+"/-/healthy", nil)
+			return err
+		})
+	}
+	h.query.start()
+	content := h.write(h.receivers, h.receivers)
+	for _, n := range append(slices.Clone(h.receivers), h.query) {
+		n.waitReady()
+	}
+	at := h.sent("placed", "blue")
+	h.check(content, "placed", "blue", at)
+	h.whole("placed", "blue", at)
 }
 
 // TestHashringQuorum: with two copies, both must be stored; the series of the members that are there are.

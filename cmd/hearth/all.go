@@ -82,7 +82,7 @@ func allCommand(app *kingpin.Application) setup {
 			return err
 		}
 		window, retention := limits.Table().Longest()
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
+		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
 			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}

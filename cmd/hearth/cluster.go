@@ -142,16 +142,14 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 		p.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
 		f.hashrings.text = secret.Text{}
 	}
-	hashrings, err := f.hashrings.read()
-	if err != nil {
-		return err
-	}
-	if hashrings != nil {
-		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, hashrings, c.rf
+	var err error
+	if f.hashrings.given() {
+		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, []byte(f.hashrings.text.Reveal()), c.rf
 		if c.static, err = static.Watch(p.log, p.reg, f.static); err != nil {
 			return err
 		}
 		p.addPart("hashrings", c.static.Open, c.static.Close, nil)
+		p.health.AddAdvice("local endpoint", c.static.Listed)
 		p.onReload(c.static.Reload)
 	}
 	if !c.gossips {
@@ -196,6 +194,9 @@ func (c *cluster) placement() ring.Placement {
 
 // ready reports what keeps the ring from placing series.
 func (c *cluster) ready() error {
+	if c.static != nil {
+		return c.static.Ready()
+	}
 	if len(c.placement().Members()) == 0 {
 		return fmt.Errorf("the ring has no members")
 	}

@@ -184,6 +184,12 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	acceptIdle(c, receiveIdle)
 }
 
+// join adds the source of the ring for a process that stores what the ring gives it.
+func (f *routing) join(p *process, c *cluster, r place) error {
+	f.where.static.Local = f.route.localEndpoint
+	return f.where.join(p, c, r)
+}
+
 // mount serves remote write (by write) and OTLP on the HTTP port and on a port of its own.
 func (f *routing) mount(p *process, server *httpx.Server, write http.Handler, d *distributor.Distributor) error {
 	otlp, err := f.route.otlp.handler(d)
@@ -252,7 +258,7 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		_, longest := limits.Table().Longest()
-		if err := f.where.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b,
+		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b,
 			retention: longest, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}

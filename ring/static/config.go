@@ -1,6 +1,7 @@
 package static
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,17 +56,17 @@ func (e *endpoint) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*object)(e))
 }
 
-// parseConfig reads the file and reports every fault of it. Algorithms are filled in.
+// parseConfig reads the file and reports every fault of it. Algorithms are filled in. A file without hashrings and a hashring
+// without endpoints are no faults: a controller has not filled them yet.
 func parseConfig(content []byte, algorithm string, rf int) ([]hashring, error) {
 	if algorithm == "" {
 		algorithm = Hashmod
 	}
 	var rings []hashring
-	if err := json.Unmarshal(content, &rings); err != nil {
-		return nil, fmt.Errorf("hashrings are not valid JSON: %w", err)
-	}
-	if len(rings) == 0 {
-		return nil, errors.New("hashrings: there is none")
+	if content = bytes.TrimSpace(content); len(content) > 0 {
+		if err := json.Unmarshal(content, &rings); err != nil {
+			return nil, fmt.Errorf("hashrings are not valid JSON: %w", err)
+		}
 	}
 	if rf < 1 {
 		return nil, fmt.Errorf("replication factor %d: must be at least 1", rf)
@@ -100,7 +101,6 @@ func (r *hashring) faults(rf int) []error {
 	}
 	switch {
 	case len(r.Endpoints) == 0:
-		fault("it has no endpoints")
 	case r.Algorithm != Hashmod && r.Algorithm != Ketama:
 		fault("algorithm %q is neither %s nor %s", r.Algorithm, Hashmod, Ketama)
 	case r.Algorithm == Ketama && len(r.Endpoints) < rf:
@@ -180,27 +180,4 @@ func matches(tenants []string, matcher string, id tenant.ID) bool {
 		}
 	}
 	return false
-}
-
-// warnings tells what in valid hashrings will not do what it seems to say.
-func warnings(rings []hashring) []string {
-	var all []string
-	takesAll := -1
-	for i, r := range rings {
-		if takesAll >= 0 {
-			all = append(all, fmt.Sprintf("hashring %q is never used: hashring %q before it takes all tenants", r.Name, rings[takesAll].Name))
-		} else if len(r.Tenants) == 0 {
-			takesAll = i
-		}
-		if len(r.ExternalLabels) > 0 {
-			all = append(all, fmt.Sprintf("hashring %q: external_labels are not added here; set them on its receivers", r.Name))
-		}
-		for _, o := range r.Shuffle.Overrides {
-			if o.TenantMatcher == "" {
-				all = append(all, fmt.Sprintf("hashring %q: the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect",
-					r.Name, strings.Join(o.Tenants, ", ")))
-			}
-		}
-	}
-	return all
 }

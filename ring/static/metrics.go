@@ -12,11 +12,12 @@ type metrics struct {
 	good      prometheus.Gauge
 	loaded    prometheus.Gauge
 	hash      prometheus.Gauge
+	local     prometheus.Gauge // nil for a process that stores nothing
 	endpoints *prometheus.GaugeVec
 	tenants   *prometheus.GaugeVec
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, local string) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "hearth_hashrings_" + name, Help: help})
@@ -24,7 +25,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "hearth_hashrings_" + name, Help: help})
 	}
-	return &metrics{
+	m := &metrics{
 		reads:  counter("reads_total", "Reads of the hashring file."),
 		faults: counter("read_failures_total", "Reads that gave no valid hashrings; the last good ones stay."),
 		good:   gauge("last_read_successful", "1 if the last read gave valid hashrings."),
@@ -37,6 +38,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "hearth_hashrings_tenants", Help: "Tenant names and patterns of a hashring; 0 = it takes all.",
 		}, []string{"hashring"}),
 	}
+	if local != "" {
+		m.local = gauge("local_endpoint_listed", "1 if a hashring names this process; 0 = it is given no series to store.")
+	}
+	return m
 }
 
 // use records that rings, from content, are in use.

@@ -18,6 +18,8 @@ type Options struct {
 	Algorithm string
 	// ReplicationFactor is the number of replicas of each series.
 	ReplicationFactor int
+	// Local is the address by which the hashrings name this process, "" for a process that stores nothing.
+	Local string
 }
 
 // DefaultOptions are Thanos's defaults.

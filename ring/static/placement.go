@@ -61,7 +61,7 @@ func compile(rings []hashring, rf int) *placement {
 			at, _ := slices.BinarySearchFunc(p.members, e.Address, func(m ring.Member, id string) int { return strings.Compare(m.ID, id) })
 			members[i] = int32(at)
 		}
-		if r.Algorithm == Hashmod {
+		if r.Algorithm == Hashmod || len(members) == 0 {
 			slices.Sort(members) // which is by address
 			c.plain = &hashmod{members: members, rf: rf}
 		} else {
@@ -96,7 +96,10 @@ func (p *placement) Replicas(dst []int32, id tenant.ID, hash uint64) []int32 {
 
 // ringOf is the index of the first hashring that serves the tenant, or -1.
 func (p *placement) ringOf(id tenant.ID) int {
-	if len(p.rings[0].config.Tenants) == 0 {
+	switch {
+	case len(p.rings) == 0:
+		return -1
+	case len(p.rings[0].config.Tenants) == 0:
 		return 0
 	}
 	p.mu.RLock()

@@ -90,10 +90,10 @@ func TestParse(t *testing.T) {
 
 	f(`[{`, "", 1, "not valid JSON")
 	f(`{}`, "", 1, "not valid JSON")
-	f(``, "", 1, "not valid JSON")
-	f(`[]`, "", 1, "there is none")
+	for _, unfilled := range []string{"", " \n", "null", "[]", "[{}]", `[{"hashring":"x"}]`, `[{"hashring":"x","algorithm":"ketama","endpoints":[]}]`} {
+		f(unfilled, "", 3)
+	}
 	f(`[{"endpoints":["a:1"]}]`, "", 0, "replication factor 0")
-	f(`[{"hashring":"x"}]`, "", 1, `hashring "x" (number 1): it has no endpoints`)
 	f(`[{"endpoints":[{"az":"z"}]}]`, "ketama", 1, "has no address")
 	f(`[{"hashring":"x","endpoints":["a:1","b:1"]}]`, "ketama", 3, `hashring "x"`, "2 endpoints are fewer than the replication factor 3")
 	f(`[{"endpoints":["a:1","b:1",{"address":"a:1"}]}]`, "ketama", 1, "a:1 is listed twice")
@@ -107,7 +107,7 @@ func TestParse(t *testing.T) {
 	f(`[{"endpoints":["a:1"],"shuffle_sharding_config":{"shard_size":-1}}]`, "ketama", 1, "negative")
 	f(`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":1,"overrides":[{"shard_size":3,"tenants":["t"],"tenant_matcher_type":"exact"}]}}]`,
 		"ketama", 1, "tenants t", "which has 2")
-	f(`[{"hashring":"x"},{"hashring":"y"}]`, "", 1, `"x" (number 1)`, `"y" (number 2)`)
+	f(`[{"hashring":"x","endpoints":["a"],"algorithm":"a"},{"hashring":"y","endpoints":["a"],"algorithm":"b"}]`, "", 1, `"x" (number 1)`, `"y" (number 2)`)
 }
 
 func TestFirstHashringOfATenantWins(t *testing.T) {
@@ -159,22 +159,6 @@ func TestShardsAreBounded(t *testing.T) {
 	}
 	if got := replicas(p, "t", 42); !slices.Equal(got, want) {
 		t.Fatalf("replicas %v, before %v", got, want)
-	}
-}
-
-func TestWarnings(t *testing.T) {
-	rings, err := parseConfig([]byte(`[
-		{"hashring":"x","endpoints":["a","b"],"external_labels":{"a":"b"},"algorithm":"ketama",
-		 "shuffle_sharding_config":{"shard_size":1,"overrides":[{"shard_size":2,"tenants":["t"]}]}},
-		{"hashring":"y","endpoints":["a"]}]`), "", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := strings.Join(warnings(rings), "\n")
-	for _, part := range []string{"external_labels", "no tenant_matcher_type", `"y" is never used`} {
-		if !strings.Contains(got, part) {
-			t.Fatalf("warnings %q lack %q", got, part)
-		}
 	}
 }
 

@@ -2,10 +2,15 @@ package static
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +32,8 @@ type Watcher struct {
 	current atomic.Pointer[placement]
 
 	mu      sync.Mutex // guards what follows; held while the file is read
-	content []byte     // in use
+	content []byte     // in use; nil = nothing yet
+	rings   []hashring // that content holds
 	fault   string     // of the last read, "" = none
 
 	stop func() // nil until opened
@@ -38,10 +44,11 @@ func Watch(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Watcher,
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("hashrings: %w", err)
 	}
-	return &Watcher{log: log, metrics: newMetrics(reg), opts: opts}, nil
+	return &Watcher{log: log, metrics: newMetrics(reg, opts.Local), opts: opts}, nil
 }
 
-// Open loads the hashrings, which must be valid, and watches the file from there on.
+// Open loads the hashrings, which must be valid, and watches the file from there on. A file that is not there or has no
+// endpoints is one that a controller will fill: Ready says so until then.
 func (w *Watcher) Open(context.Context, func(error)) error {
 	if err := w.Reload(); err != nil {
 		return err
@@ -83,32 +90,92 @@ func (w *Watcher) Reload() error {
 	return nil
 }
 
+// Ready is an error while there is no endpoint to place a series on.
+func (w *Watcher) Ready() error {
+	if p := w.current.Load(); p != nil && len(p.members) > 0 {
+		return nil
+	}
+	return fmt.Errorf("%s names no endpoints yet: writes are answered 503 until it does", w.from())
+}
+
+// Listed is an error while no hashring names this process, which then stores nothing of what it takes.
+func (w *Watcher) Listed() error {
+	p := w.current.Load()
+	if p == nil || w.opts.Local == "" || len(p.members) == 0 || slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
+		return nil
+	}
+	const shown = 3
+	names := make([]string, 0, shown+1)
+	for _, m := range p.members[:min(shown, len(p.members))] {
+		names = append(names, m.Addr)
+	}
+	if len(p.members) > shown {
+		names = append(names, "...")
+	}
+	return fmt.Errorf("no hashring in %s has the endpoint %s, which --receive.local-endpoint says is this process: it stores nothing of what it takes; the endpoints are %s",
+		w.from(), w.opts.Local, strings.Join(names, ", "))
+}
+
+// from is where the hashrings are, for messages.
+func (w *Watcher) from() string { return cmp.Or(w.opts.File, "--receive.hashrings") }
+
+// read is the content as it is now. A file that was never there is an empty one.
+func (w *Watcher) read() ([]byte, error) {
+	if w.opts.File == "" {
+		return w.opts.Content, nil
+	}
+	content, err := os.ReadFile(w.opts.File)
+	if errors.Is(err, fs.ErrNotExist) && len(w.content) == 0 {
+		return []byte{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hashrings: %w", err)
+	}
+	return content, nil
+}
+
 // load is called with w.mu held.
 func (w *Watcher) load() error {
-	content, from := w.opts.Content, "flag"
-	if w.opts.File != "" {
-		from = w.opts.File
-		var err error
-		if content, err = os.ReadFile(w.opts.File); err != nil {
-			return fmt.Errorf("hashrings: %w", err)
-		}
+	content, err := w.read()
+	if err != nil {
+		return err
 	}
 	if w.content != nil && bytes.Equal(content, w.content) {
 		return nil
 	}
 	rings, err := parseConfig(content, w.opts.Algorithm, w.opts.ReplicationFactor)
+	if err == nil {
+		err = emptied(w.rings, rings)
+	}
 	if err != nil {
-		return fmt.Errorf("hashrings of %s: %w", from, err)
+		return fmt.Errorf("hashrings of %s: %w", w.from(), err)
 	}
 	p := compile(rings, w.opts.ReplicationFactor)
-	w.content = content
+	w.content, w.rings = content, rings
 	w.current.Store(p)
 	w.metrics.use(rings, content)
-	w.log.Info("hashrings in use", "from", from, "hashrings", len(rings), "members", len(p.members))
-	for _, warning := range warnings(rings) {
-		w.log.Warn("hashrings hold something without effect", "what", warning)
-	}
+	w.log.Info("hashrings in use", "from", w.from(), "hashrings", len(rings), "members", len(p.members))
+	w.advise()
 	return nil
+}
+
+// advise logs what is not as it should be in the hashrings that have just come into use.
+func (w *Watcher) advise() {
+	for _, warning := range append(strangeKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
+		w.log.Warn("hashrings may not do what they are meant to", "from", w.from(), "what", warning)
+	}
+	if err := w.Ready(); err != nil {
+		w.log.Warn("not ready", "err", err)
+	}
+	if w.metrics.local == nil {
+		return
+	}
+	if err := w.Listed(); err != nil {
+		w.metrics.local.Set(0)
+		w.log.Warn("this receiver is given nothing to store", "err", err)
+		return
+	}
+	w.metrics.local.Set(float64(min(1, len(w.current.Load().members))))
 }
 
 // report logs a fault once, and its end.

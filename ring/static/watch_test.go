@@ -145,10 +145,69 @@ func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
 	}
 	opts := DefaultOptions()
 	f(opts, "no hashring file")
-	opts.File = filepath.Join(t.TempDir(), "absent.json")
-	f(opts, "absent.json")
+	opts.File = t.TempDir()
+	f(opts, "is a directory")
 	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(`[{"hashring":"h","endpoints":["a"]}]`), Ketama, 3
 	f(opts, `hashring "h"`)
 	opts.ReplicationFactor, opts.RefreshInterval = 0, 0
 	f(opts, "refresh interval")
+}
+
+// TestWatcherWaitsForAController: a file that is not there, or has no endpoints, is followed until it has. Once it had some,
+// it is not emptied any more.
+func TestWatcherWaitsForAController(t *testing.T) {
+	for _, start := range []string{"absent", "", "[]", "[{}]", `[{"hashring":"h","tenants":["t"],"algorithm":"ketama"}]`} {
+		t.Run(start, func(t *testing.T) {
+			opts := DefaultOptions()
+			opts.File, opts.ReplicationFactor, opts.Local = filepath.Join(t.TempDir(), "hashrings.json"), 3, "one:1"
+			if start != "absent" {
+				write(t, opts.File, start)
+			}
+			w, log := openWatcher(t, opts)
+			if got := replicas(w.Placement(), "t", 1); len(got) > 0 || len(w.Placement().Members()) > 0 || w.Placement().ReplicationFactor() != 3 {
+				t.Errorf("placed on %q of %v", got, w.Placement().Members())
+			}
+			if err := w.Ready(); err == nil || !strings.Contains(err.Error(), opts.File+" names no endpoints yet") || !strings.Contains(log.String(), "names no endpoints yet") {
+				t.Errorf("Ready: %v; log: %s", err, log)
+			}
+			if err := w.Listed(); err != nil {
+				t.Error("the local endpoint is looked for before there are any:", err)
+			}
+			write(t, opts.File, `[{"hashring":"h","endpoints":["one:1","two:1","three:1"]}]`)
+			await(t, "the endpoints", func() bool { return w.Ready() == nil })
+			if testutil.ToFloat64(w.metrics.local) != 1 || w.Listed() != nil {
+				t.Errorf("the local endpoint is not found: %v", w.Listed())
+			}
+			for _, empty := range []string{"", "[]", "[{}]", `[{"hashring":"h"},{"hashring":"i","endpoints":["four:1"]}]`} {
+				write(t, opts.File, empty)
+				await(t, "the fault of "+empty, func() bool { return testutil.ToFloat64(w.metrics.good) == 0 })
+				if n := len(w.Placement().Members()); n != 3 || w.Ready() != nil {
+					t.Errorf("%q took the endpoints away: %d are left", empty, n)
+				}
+				write(t, opts.File, `[{"hashring":"h","endpoints":["one:1","two:1","three:1"]}]`)
+				await(t, "the end of the fault", func() bool { return testutil.ToFloat64(w.metrics.good) == 1 })
+			}
+			if !strings.Contains(log.String(), "endpoints any more") || !strings.Contains(log.String(), "the last good ones stay in use") {
+				t.Error(log)
+			}
+		})
+	}
+}
+
+func TestWatcherNamesAMissingLocalEndpoint(t *testing.T) {
+	opts := DefaultOptions()
+	opts.Content, opts.Local = []byte(`[{"endpoints":["a.svc:10901","b.svc:10901","c.svc:10901","d.svc:10901"],"tenant":["x"]}]`), "a:10901"
+	w, log := openWatcher(t, opts)
+	if testutil.ToFloat64(w.metrics.local) != 0 {
+		t.Error("the metric says that it is there")
+	}
+	err := w.Listed()
+	for _, part := range []string{"a:10901", "--receive.local-endpoint", "stores nothing", "a.svc:10901, b.svc:10901, c.svc:10901, ..."} {
+		if err == nil || !strings.Contains(err.Error(), part) || !strings.Contains(log.String(), part) {
+			t.Errorf("want %q in %v and in the log: %s", part, err, log)
+		}
+	}
+	if !strings.Contains(log.String(), `unknown key \"tenant\", did you mean \"tenants\"?`) {
+		t.Error(log)
+	}
 }
