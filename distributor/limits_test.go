@@ -169,9 +169,9 @@ func TestRequestLimits(t *testing.T) {
 	f(tenant.Limits{RequestSamples: 1}, contentV1, v1, 413, 0, "request has 2 samples, more than request_samples 1")
 	f(tenant.Limits{RequestSamples: 3}, contentV2, v2, 413, 0, "request has 4 samples") // histograms are samples
 	f(tenant.Limits{RequestSamples: 4}, contentV2, v2, 204, 2, "")
-	f(tenant.Limits{SamplesPerSecond: 1}, contentV1, v1, 429, 0, "larger than samples_per_second (samples_burst is not set) 1")
-	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 3}, contentV2, v2, 429, 0, "tenant default-tenant: request of 4 samples is larger than samples_burst 3")
-	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}, contentJSON, otlpBody(contentJSON, "a", "b"), 429, 0, raise)
+	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}, contentV1, v1, 413, 0, "larger than samples_burst 1")
+	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 3}, contentV2, v2, 413, 0, "tenant default-tenant: request of 4 samples is larger than samples_burst 3")
+	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}, contentJSON, otlpBody(contentJSON, "a", "b"), 413, 0, raise)
 	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 4}, contentV2, v2, 204, 2, "")
 	// Series over a limit: the rest is stored.
 	over := bodyV1(sample1(good...), sample1("__name__", "up", "job", "a", "x", "y"))

@@ -16,12 +16,19 @@ type pace struct {
 	burst     int
 }
 
+// The default burst is the larger of burstSamples, which is what Prometheus puts into one request, and burstSeconds of the rate,
+// since senders do not spread what they scrape evenly.
+const (
+	burstSamples = 2000
+	burstSeconds = 10
+)
+
 // paceOf divides a tenant's rate among the processes that take writes. The burst is each one's: a sender that speaks to one
 // of them is not refused for a request that the tenant may send at once.
 func paceOf(l *tenant.Limits, processes int) pace {
 	burst := l.SamplesBurst
 	if burst <= 0 {
-		burst = int(math.Ceil(min(l.SamplesPerSecond, math.MaxInt32)))
+		burst = int(math.Ceil(min(max(burstSamples, burstSeconds*l.SamplesPerSecond), math.MaxInt32)))
 	}
 	return pace{perSecond: l.SamplesPerSecond / float64(max(processes, 1)), burst: burst}
 }
@@ -29,8 +36,7 @@ func paceOf(l *tenant.Limits, processes int) pace {
 // longestWait bounds what a sender is told to wait, as limits can be raised meanwhile.
 const longestWait = 5 * time.Minute
 
-// take lets n samples pass (0), or tells when as many might. More than the burst never pass; what is told then is when a
-// sender may try whether the limit was raised.
+// take lets n samples pass (0), or tells when they may. They are at most the burst.
 func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,15 +52,12 @@ func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
 	if l.bucket.AllowN(now, n) {
 		return 0
 	}
-	missing := float64(n)
-	if n <= p.burst {
-		missing -= l.bucket.TokensAt(now)
-	}
-	wait := missing / p.perSecond * float64(time.Second)
+	wait := (float64(n) - l.bucket.TokensAt(now)) / p.perSecond * float64(time.Second)
 	return time.Duration(min(max(wait, 1), float64(longestWait)))
 }
 
-// throttle refuses n samples that come too fast, with kind Limited.
+// throttle refuses n samples that come too fast with kind Limited. More than the burst could never pass: they are TooLarge, so
+// that no sender tries them again and again.
 func (d *Distributor) throttle(a *account, l *tenant.Limits, n int) error {
 	if l.SamplesPerSecond <= 0 || n == 0 {
 		return nil
@@ -64,22 +67,17 @@ func (d *Distributor) throttle(a *account, l *tenant.Limits, n int) error {
 		processes = max(d.opts.Distributors(), 1)
 	}
 	p := paceOf(l, processes)
+	if n > p.burst {
+		a.refused("samples_burst", n)
+		return errs.E(errs.TooLarge, "tenant %s: request of %d samples is larger than samples_burst %d, which is how many may come at once: send smaller requests, or raise it in --runtime-config.file",
+			a.id, n, p.burst)
+	}
 	wait := a.rate.take(time.Now(), n, p)
 	if wait == 0 {
 		return nil
 	}
 	a.refused("samples_per_second", n)
-	var err error
-	if n > p.burst {
-		name := "samples_burst"
-		if l.SamplesBurst <= 0 {
-			name = "samples_per_second (samples_burst is not set)"
-		}
-		err = errs.E(errs.Limited, "tenant %s: request of %d samples is larger than %s %d, as many as may come at once: send smaller requests, or raise it in --runtime-config.file",
-			a.id, n, name, p.burst)
-	} else {
-		err = errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
-			a.id, n, l.SamplesPerSecond, p.perSecond, processes, p.burst)
-	}
+	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
+		a.id, n, l.SamplesPerSecond, p.perSecond, processes, p.burst)
 	return errs.WithRetryAfter(err, wait)
 }

@@ -18,11 +18,13 @@ func TestPaceOf(t *testing.T) {
 			t.Fatalf("%g, %d over %d: %+v, want %+v", perSecond, burst, processes, got, want)
 		}
 	}
-	f(100, 0, 1, pace{100, 100})
+	f(100, 0, 1, pace{100, 2000}) // what Prometheus puts into one request
+	f(1000, 0, 1, pace{1000, 10_000})
 	f(100, 500, 1, pace{100, 500})
-	f(100, 0, 4, pace{25, 100}) // the burst is not divided
-	f(100, 0, 0, pace{100, 100})
-	f(0.5, 0, 2, pace{0.25, 1})
+	f(1000, 0, 4, pace{250, 10_000}) // the burst is not divided
+	f(1000, 0, 0, pace{1000, 10_000})
+	f(0.5, 0, 2, pace{0.25, 2000})
+	f(200.05, 0, 1, pace{200.05, 2001})
 	f(1e300, 0, 2, pace{5e299, 1<<31 - 1})
 }
 
@@ -53,13 +55,32 @@ func TestRate(t *testing.T) {
 		f(51, 10*time.Millisecond) // a refused request costs nothing
 		f(50, 0)
 		time.Sleep(time.Hour)
-		f(301, 3010*time.Millisecond) // never passes
+		// What could never pass is not to be tried again.
+		if _, err := c.Push(t.Context(), batch(301)); errs.KindOf(err) != errs.TooLarge || errs.RetryAfter(err) != 0 || !strings.Contains(err.Error(), "samples_burst 300") {
+			t.Fatal(err)
+		}
 		f(300, 0)
 		processes = 1 // the whole limit from here on
 		f(1, 5*time.Millisecond)
 		time.Sleep(time.Second)
 		f(200, 0)
 		f(1, 5*time.Millisecond)
+	})
+}
+
+// TestDefaultBurst: whatever the rate, requests as Prometheus sends them pass when they are not too many.
+func TestDefaultBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, perSecond := range []float64{1, 50, 2000} {
+			c := newCluster(t, newFakeRing(1, "a"), limited(tenant.Limits{SamplesPerSecond: perSecond}))
+			for range 3 {
+				if _, err := c.Push(t.Context(), batch(2000)); err != nil {
+					t.Errorf("%g samples a second: %v", perSecond, err)
+				}
+				time.Sleep(time.Duration(2000/perSecond*float64(time.Second)) + time.Millisecond)
+			}
+			c.close()
+		}
 	})
 }
 

@@ -87,7 +87,7 @@ func TestSplit(t *testing.T) {
 // series had in the request.
 func TestSplitOutcomes(t *testing.T) {
 	opts := splitting()
-	slow := &tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}
+	slow := &tenant.Limits{SamplesPerSecond: 0.001, SamplesBurst: 2}
 	none := &tenant.Limits{}
 	opts.Limits = func(id tenant.ID) *tenant.Limits {
 		if id == "slow" {
@@ -110,6 +110,7 @@ func TestSplitOutcomes(t *testing.T) {
 	if text := r.Err().Error(); !strings.Contains(text, "tenant bad:") || strings.Contains(text, "tenant :") {
 		t.Error(text)
 	}
+	c.push(teams("slow", "slow")) // which uses up what may come at once
 	r = c.push(teams("good", "slow", "slow", "bad", "bad"))
 	if r.Kind() != errs.Limited || r.Samples != 2 || len(r.Failures) != 3 {
 		t.Fatalf("%+v", r)

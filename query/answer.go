@@ -70,7 +70,7 @@ func (q *Querier) paramsFrom(ctx context.Context) *params {
 }
 
 func (q *Querier) defaultParams() *params {
-	return &params{replicaLabels: q.opts.ReplicaLabels, partial: q.opts.PartialResponse, maxResolution: q.opts.MaxSourceResolution}
+	return &params{replicaLabels: q.opts.ReplicaLabels, partial: q.opts.PartialResponse, maxResolution: q.opts.MaxSourceResolution, autoResolve: q.opts.AutoResolution}
 }
 
 // resolution is the coarsest one a selection for steps of that length (ms) may use, in ms.

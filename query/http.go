@@ -295,6 +295,7 @@ func (p *params) parseResolution(text string) error {
 		p.autoResolve = true
 		return nil
 	}
+	p.autoResolve = false
 	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 && seconds < 1e9 {
 		p.maxResolution = time.Duration(seconds * float64(time.Second))
 		return nil

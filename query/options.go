@@ -25,6 +25,8 @@ type Options struct {
 	PartialResponse bool
 	// MaxSourceResolution is the coarsest resolution of downsampled data used when a query does not say. 0 = raw only.
 	MaxSourceResolution time.Duration
+	// AutoResolution takes a fifth of the step instead, for range queries that do not say.
+	AutoResolution bool
 
 	// MaxConcurrent queries run at a time, and as many lookups of series and labels; more of them wait. One tenant never has
 	// all places.

@@ -84,7 +84,7 @@ tenants:
 		code   int
 		words  []string
 	}{
-		{"rate", ten, 429, []string{"samples_burst 5"}},
+		{"rate", ten, 413, []string{"samples_burst 5"}},
 		{"bytes", ten, 413, []string{"request_bytes 20"}},
 		{"series", ten, 413, []string{"10 series", "request_series 2"}},
 		{"samples", ten, 413, []string{"10 samples", "request_samples 2"}},
@@ -113,7 +113,7 @@ tenants:
 	for metric, want := range map[string]float64{
 		`hearth_distributor_limited_requests_total{reason="request_series",tenant="series"}`:  1,
 		`hearth_distributor_limited_samples_total{reason="request_series",tenant="series"}`:   10,
-		`hearth_distributor_limited_samples_total{reason="samples_per_second",tenant="rate"}`: 10,
+		`hearth_distributor_limited_samples_total{reason="samples_burst",tenant="rate"}`: 10,
 		`hearth_tsdb_limited_series_total{limit="active_series",tenant="active"}`:             7,
 		`hearth_limit{limit="active_series",tenant="active"}`:                                 3,
 		`hearth_limit{limit="exemplars",tenant=""}`:                                           7,

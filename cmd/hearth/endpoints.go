@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,14 +23,59 @@ import (
 type endpointFlags struct {
 	addresses   []string
 	dnsInterval time.Duration
+	oldNames    map[string]*moreAddresses
 }
 
 func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 	f.dnsInterval = 30 * time.Second
 	c.Flag("endpoint", "host:port of a StoreAPI to query: Hearth's or Thanos's; also dns+name:port, dnssrv+name. May be given several times. Members seen by gossip need not be named.").
 		StringsVar(&f.addresses)
+	f.oldNames = map[string]*moreAddresses{}
+	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict", "endpoint-group", "endpoint-group-strict"} {
+		f.oldNames[name] = &moreAddresses{to: &f.addresses, group: strings.HasPrefix(name, "endpoint-group")}
+		c.Flag(name, "Another name of --endpoint.").Hidden().NoEnvar().SetValue(f.oldNames[name])
+	}
 	durationFlag(c, "store.sd-dns-interval", "How often names in --endpoint are resolved again.", &f.dnsInterval)
 }
+
+// warnNames says in one line which other names of --endpoint were used.
+func (f *endpointFlags) warnNames(p *process) {
+	var used []string
+	for _, name := range slices.Sorted(maps.Keys(f.oldNames)) {
+		if len(f.oldNames[name].given) > 0 {
+			used = append(used, "--"+name)
+		}
+	}
+	if len(used) > 0 {
+		p.log.Warn("flags of Thanos are taken as --endpoint: every address is asked, and stays listed while it does not answer", "flags", strings.Join(used, ", "))
+	}
+}
+
+// moreAddresses is the value of a flag that Thanos has or had beside --endpoint.
+type moreAddresses struct {
+	to    *[]string
+	group bool // a name stands for all of its addresses
+	given []string
+}
+
+// Set adds an address; an empty one is none, as charts leave it.
+func (m *moreAddresses) Set(s string) error {
+	if s = strings.TrimSpace(s); s == "" {
+		return nil
+	}
+	m.given = append(m.given, s)
+	if m.group && !strings.Contains(s, "+") {
+		s = "dns+" + s
+	}
+	*m.to = append(*m.to, s)
+	return nil
+}
+
+// String is the addresses that this flag was given.
+func (m *moreAddresses) String() string { return strings.Join(m.given, ",") }
+
+// IsCumulative lets the flag be given several times.
+func (m *moreAddresses) IsCumulative() bool { return true }
 
 // endpoints are all sources that a query may ask: this process's own, those seen by gossip, and the configured ones.
 type endpoints struct {

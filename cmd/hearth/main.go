@@ -110,7 +110,7 @@ func commands() (*kingpin.Application, map[string]setup) {
 	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless GOMEMLIMIT is set.").Default("true").Bool()
 	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 and up to 1.").Default("0.9").SetValue(new(ratio))
 	app.Flag("debug.name", "Name to put into every log line.").Hidden().String()
-	acceptIdle(app, commonIdle)
+	acceptIdle(app, "")
 	return app, map[string]setup{
 		"all":         allCommand(app),
 		"receive":     receiveCommand(app),

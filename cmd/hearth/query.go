@@ -38,6 +38,8 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 	c.Flag("query.max-expression-bytes", "Bytes that a PromQL expression may have, and all selectors of one request together. Nesting and regular expressions have fixed limits.").
 		Default(strconv.Itoa(expr.DefaultMaxBytes)).IntVar(&f.opts.MaxExpressionBytes)
 	c.Flag("query.max-concurrent", "Queries that run at a time; more wait. One tenant never has all places.").Default("20").IntVar(&f.opts.MaxConcurrent)
+	c.Flag("query.auto-downsampling", "Read downsampled data of a fifth of the step or finer, where a query does not say max_source_resolution; without it raw data.").
+		BoolVar(&f.opts.AutoResolution)
 	durationFlag(c, "query.timeout", "Bound on one query.", &f.opts.Timeout)
 	durationFlag(c, "query.patience", "How long a silent source is waited for when all others have answered and the answer is complete without it.", &f.opts.Patience)
 	durationFlag(c, "store.response-timeout", "How long a source may send nothing when the answer needs it; then the answer is given without it, with a warning. 0s = until --query.timeout.", &f.opts.ResponseTimeout)
@@ -50,12 +52,15 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)
 		durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of the clock a sample may be when receivers take it: what they are set to.", &f.opts.Future)
 		tenantFlags(c, &f.tenancy.header, &f.tenancy.fallback)
+		c.Flag("query.tenant-header", "Another name of --receive.tenant-header.").Hidden().NoEnvar().SetValue(&otherName{to: &f.tenancy.header})
+		c.Flag("query.default-tenant-id", "Another name of --receive.default-tenant-id.").Hidden().NoEnvar().SetValue(&otherName{to: &f.tenancy.fallback})
 	}
 }
 
 // build adds a querier over what list gives, which shares mem.
 func (f *queryFlags) build(p *process, c *cluster, list *endpoints, mem *memory.Budget) (*query.Querier, error) {
 	f.opts.Memory = mem
+	f.endpoints.warnNames(p)
 	res, err := f.tenancy.resolver()
 	if err != nil {
 		return nil, err
@@ -125,6 +130,8 @@ func queryCommand(app *kingpin.Application) setup {
 	tenants.bindOwn(c)
 	visible.bind(c)
 	names.bind(c)
+	acceptIdle(c, "query")
+	c.Flag("query.tenant-label-name", "Another name of --receive.tenant-label-name.").Hidden().NoEnvar().SetValue(&otherName{to: &names.tenant})
 	return func(p *process) error {
 		client.opts.TenantLabel, client.opts.ReplicaLabel = names.tenant, names.replica
 		f.opts.TenantLabel = names.tenant

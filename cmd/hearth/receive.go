@@ -181,7 +181,7 @@ func (f *routing) bind(c *kingpin.CmdClause) {
 	f.where.bindWriting(c)
 	f.route.bind(c)
 	f.limits.bind(c)
-	acceptIdle(c, receiveIdle)
+	acceptIdle(c, c.Model().Name)
 }
 
 // join adds the source of the ring for a process that stores what the ring gives it.

@@ -83,6 +83,7 @@ func storeCommand(app *kingpin.Application) setup {
 	gateway.bind(c)
 	visible.bind(c)
 	names.bind(c)
+	acceptIdle(c, "store")
 	return func(p *process) error {
 		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
 		cl, err := where.identify(p, dir)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -8,7 +9,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
-// idleFlag is a flag of Thanos that is accepted and does nothing here.
+// idleFlag is a flag of Thanos, or of another role, that is accepted and does nothing here.
 type idleFlag struct {
 	name   string
 	kind   idleKind
@@ -24,6 +25,13 @@ const (
 	idleSecret                 // text that may hold a secret
 )
 
+// idleTable is the flags that a role accepts without using them, by what is to be said of one that is given.
+type idleTable struct {
+	never     []idleFlag // it will never do anything: one warning for each, with the reason
+	later     []idleFlag // a later version uses it: one warning for all of them
+	elsewhere []idleFlag // other roles use it, and one set of flags may serve all: no warning
+}
+
 const (
 	noSpans   = "spans are not written yet"
 	noLog     = "requests are counted (metrics hearth_http_* and grpc_server_*), not logged"
@@ -31,7 +39,25 @@ const (
 	shipsOn   = "a block that cannot be shipped never holds up the others"
 	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to and from Thanos by gRPC " +
 		"(Thanos routers in the same ring need --receive.replication-protocol=protobuf)"
+	matcherCache = "matchers are a small part of a call here, and not cached"
+	features     = "what it turns on in Thanos is always on or not needed here"
+	oneSwitch    = "--query.partial-response decides for all kinds of queries"
+	oneEngine    = "there is one engine, which evaluates all of PromQL in this process"
+	ownMetrics   = "queries are counted by hearth_query_* metrics, whose buckets are fixed"
+	ownBuffers   = "buffers have the size of what is read, within --query.max-memory"
+	ownHeaders   = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
+	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
+
+// idleFlags are the tables by command; that of "" goes for every one.
+var idleFlags = map[string]idleTable{
+	"":            {never: commonIdle},
+	"receive":     {never: receiveIdle},
+	"distributor": {never: receiveIdle, elsewhere: bucketIdle},
+	"all":         {never: receiveIdle},
+	"query":       {never: queryIdle, later: queryLater, elsewhere: bucketIdle},
+	"store":       {never: storeIdle, later: storeLater},
+}
 
 // commonIdle are those of every role.
 var commonIdle = []idleFlag{
@@ -39,6 +65,12 @@ var commonIdle = []idleFlag{
 	{"tracing.config-file", idleText, noSpans},
 	{"request.logging-config", idleSecret, noLog},
 	{"request.logging-config-file", idleText, noLog},
+}
+
+// bucketIdle are those of roles that read no bucket.
+var bucketIdle = []idleFlag{
+	{"objstore.config", idleSecret, "this role uses no object store"},
+	{"objstore.config-file", idleText, "this role uses no object store"},
 }
 
 // receiveIdle are those of thanos receive.
@@ -55,18 +87,116 @@ var receiveIdle = []idleFlag{
 	{"tsdb.block.expanded-postings-cache-size", idleText, noCache},
 	{"shipper.allow-out-of-order-uploads", idleBool, shipsOn},
 	{"shipper.skip-corrupted-blocks", idleBool, shipsOn},
-	{"matcher-cache-size", idleText, "matchers are a small part of a call here, and not cached"},
-	{"enable-feature", idleText, "what it turns on in Thanos is always on or not needed here"},
+	{"matcher-cache-size", idleText, matcherCache},
+	{"enable-feature", idleText, features},
 }
+
+// webLater are flags of the pages of query and store.
+var webLater = []idleFlag{
+	{"web.route-prefix", idleText, "the API and the page are at /"},
+	{"web.external-prefix", idleText, "links are relative"},
+	{"web.prefix-header", idleText, "links are relative"},
+	{"web.disable-cors", idleBool, "queries may come from pages of any origin"},
+}
+
+// queryIdle and queryLater are those of thanos query.
+var queryIdle = []idleFlag{
+	{"query.promql-engine", idleText, oneEngine},
+	{"query.mode", idleText, oneEngine},
+	{"query.disable-fallback", idleBool, oneEngine},
+	{"query.enable-x-functions", idleBool, oneEngine},
+	{"query.partition-label", idleText, oneEngine},
+	{"query.distributed-with-overlapping-interval", idleBool, oneEngine},
+	{"deduplication.func", idleText, "there is one way to merge the series of HA pairs"},
+	{"grpc.proxy-strategy", idleText, "series are merged while they come"},
+	{"query.lazy-retrieval-max-buffered-responses", idleText, "series are merged while they come"},
+	{"query.max-concurrent-select", idleText, "--query.max-concurrent and --query.max-memory bound what queries take"},
+	{"query.conn-metric.label", idleText, ownMetrics},
+	{"query.telemetry.request-duration-seconds-quantiles", idleText, ownMetrics},
+	{"query.telemetry.request-samples-quantiles", idleText, ownMetrics},
+	{"query.telemetry.request-series-seconds-quantiles", idleText, ownMetrics},
+	{"query.active-query-path", idleText, "queries that run are not written to a file"},
+	{"query.enforce-tenancy", idleBool, "tenants are always kept apart"},
+	{"rule.partial-response", idleBool, oneSwitch},
+	{"target.partial-response", idleBool, oneSwitch},
+	{"metric-metadata.partial-response", idleBool, oneSwitch},
+	{"exemplar.partial-response", idleBool, oneSwitch},
+	{"status.partial-response", idleBool, oneSwitch},
+	{"store.sd-dns-resolver", idleText, "names are resolved by Go's resolver"},
+	{"store.unhealthy-timeout", idleText, "an endpoint that does not answer is listed for as long as it is named"},
+	{"endpoint.info-timeout", idleText, "endpoints are polled with a timeout of 3s"},
+	{"inject-test-addresses", idleText, "it is an aid for testing Thanos"},
+	{"matcher-cache-size", idleText, matcherCache},
+	{"enable-feature", idleText, features},
+}
+
+var queryLater = append([]idleFlag{
+	{"store.sd-files", idleText, "name endpoints with --endpoint"},
+	{"grpc-compression", idleText, "calls to endpoints are not compressed"},
+	{"store.sd-interval", idleText, "files of endpoints are not read"},
+	{"endpoint.sd-config", idleText, "name endpoints with --endpoint"},
+	{"endpoint.sd-config-file", idleText, "name endpoints with --endpoint"},
+	{"endpoint.sd-config-reload-interval", idleText, "files of endpoints are not read"},
+	{"selector.relabel-config", idleText, "endpoints are not chosen by their labels"},
+	{"selector.relabel-config-file", idleText, "endpoints are not chosen by their labels"},
+	{"selector-label", idleText, "a querier adds no labels of its own"},
+	{"alert.query-url", idleText, "there are no alerts yet"},
+	{"query.default-evaluation-interval", idleText, "subqueries without a step have one of 1m"},
+	{"query.default-step", idleText, "a range query names its step"},
+	{"query.dynamic-lookback-delta", idleBool, "--query.lookback-delta is for all resolutions"},
+	{"query.instant.default.max_source_resolution", idleText, "instant queries read raw samples unless they say otherwise"},
+	{"query.metadata.default-time-range", idleText, "series and labels of all time are looked up unless a request says otherwise"},
+}, webLater...)
+
+// storeIdle and storeLater are those of thanos store.
+var storeIdle = []idleFlag{
+	{"cache-index-header", idleBool, ownHeaders},
+	{"store.index-header-posting-offsets-in-mem-sampling", idleText, ownHeaders},
+	{"store.enable-index-header-lazy-reader", idleBool, ownHeaders},
+	{"store.index-header-lazy-reader-idle-timeout", idleText, ownHeaders},
+	{"store.index-header-lazy-download-strategy", idleText, ownHeaders},
+	{"store.enable-lazy-expanded-postings", idleBool, ownHeaders},
+	{"store.posting-group-max-key-series-ratio", idleText, ownHeaders},
+	{"chunk-pool-size", idleText, ownBuffers},
+	{"debug.series-batch-size", idleText, ownBuffers},
+	{"debug.estimated-max-series-size", idleText, ownBuffers},
+	{"debug.estimated-max-chunk-size", idleText, ownBuffers},
+	{"block-discovery-strategy", idleText, byListing},
+	{"block-sync-concurrency", idleText, byListing},
+	{"block-meta-fetch-concurrency", idleText, byListing},
+	{"disable-admin-operations", idleBool, "a store gateway has no admin operations"},
+	{"matcher-cache-size", idleText, matcherCache},
+	{"enable-feature", idleText, features},
+}
+
+var storeLater = append([]idleFlag{
+	{"index-cache-size", idleText, noCache},
+	{"index-cache.config", idleSecret, noCache},
+	{"index-cache.config-file", idleText, noCache},
+	{"store.caching-bucket.config", idleSecret, noCache},
+	{"store.caching-bucket.config-file", idleText, noCache},
+	{"min-time", idleText, "blocks of all times are served"},
+	{"max-time", idleText, "blocks of all times are served"},
+	{"selector.relabel-config", idleText, "all blocks of the bucket are served"},
+	{"selector.relabel-config-file", idleText, "all blocks of the bucket are served"},
+	{"consistency-delay", idleText, "a block is served as soon as its meta.json is there, which is uploaded last"},
+	{"store.grpc.touched-series-limit", idleText, "--query.max-memory bounds what reads take"},
+	{"store.grpc.series-sample-limit", idleText, "--query.max-memory bounds what reads take"},
+	{"store.grpc.downloaded-bytes-limit", idleText, "--query.max-memory bounds what reads take"},
+	{"store.grpc.series-max-concurrency", idleText, "--query.max-memory bounds what reads take"},
+	{"web.disable", idleBool, "there is no page of blocks yet"},
+	{"bucket-web-label", idleText, "there is no page of blocks yet"},
+}, webLater...)
 
 // flagger is an application or a command.
 type flagger interface {
 	Flag(name, help string) *kingpin.FlagClause
 }
 
-// acceptIdle makes c accept the flags of table, out of sight of --help.
-func acceptIdle(c flagger, table []idleFlag) {
-	for _, f := range table {
+// acceptIdle makes c accept the flags that command does not use, out of sight of --help.
+func acceptIdle(c flagger, command string) {
+	table := idleFlags[command]
+	for _, f := range slices.Concat(table.never, table.later, table.elsewhere) {
 		clause := c.Flag(f.name, "No effect: "+f.reason+".").Hidden()
 		switch f.kind {
 		case idleBool:
@@ -79,14 +209,23 @@ func acceptIdle(c flagger, table []idleFlag) {
 	}
 }
 
-// warnIdle says once of each flag that was given why it does nothing.
+// warnIdle says once of each flag that was given why it does nothing, and names in one line all those that a later version
+// uses.
 func (p *process) warnIdle() {
-	for _, table := range [][]idleFlag{commonIdle, receiveIdle} {
-		for _, f := range table {
-			if p.flags[f.name] != "" {
-				p.log.Warn("flag has no effect", "flag", "--"+f.name, "reason", f.reason)
-			}
+	own := idleFlags[p.role]
+	for _, f := range slices.Concat(idleFlags[""].never, own.never) {
+		if p.flags[f.name] != "" {
+			p.log.Warn("flag has no effect", "flag", "--"+f.name, "reason", f.reason)
 		}
+	}
+	var names []string
+	for _, f := range own.later {
+		if p.flags[f.name] != "" {
+			names = append(names, "--"+f.name+" ("+f.reason+")")
+		}
+	}
+	if len(names) > 0 {
+		p.log.Warn("flags have no effect in this version", "flags", strings.Join(names, ", "))
 	}
 }
 

@@ -24,19 +24,29 @@ func parsed(t *testing.T, args ...string) (*process, *bytes.Buffer) {
 	return newProcess(app, command, io.Discard, log), log
 }
 
-func TestThanosReceiveFlags(t *testing.T) {
-	file, err := os.Open("testdata/thanos-receive-flags.txt")
+func TestThanosFlags(t *testing.T) {
+	for _, role := range []string{"receive", "query", "store"} {
+		t.Run(role, func(t *testing.T) { checkThanosFlags(t, role) })
+	}
+}
+
+func checkThanosFlags(t *testing.T, role string) {
+	file, err := os.Open("testdata/thanos-" + role + "-flags.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	all, _ := parsed(t, "receive")
-	idle := map[string]bool{}
-	for _, f := range slices.Concat(commonIdle, receiveIdle) {
-		if len(f.reason) < 10 {
-			t.Errorf("--%s: the reason %q says too little", f.name, f.reason)
+	all, _ := parsed(t, role)
+	idle := map[string]string{}
+	for effect, table := range map[string][]idleFlag{
+		"idle": slices.Concat(commonIdle, idleFlags[role].never), "later": idleFlags[role].later, "elsewhere": idleFlags[role].elsewhere,
+	} {
+		for _, f := range table {
+			if len(f.reason) < 10 {
+				t.Errorf("--%s: the reason %q says too little", f.name, f.reason)
+			}
+			idle[f.name] = effect
 		}
-		idle[f.name] = true
 	}
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		line := lines.Text()
@@ -52,20 +62,65 @@ func TestThanosReceiveFlags(t *testing.T) {
 		case "no":
 			arg = "--no-" + name
 		}
-		p, log := parsed(t, "receive", arg)
+		p, log := parsed(t, role, arg)
 		if p.flags[name] == all.flags[name] {
 			t.Errorf("%s: its value is %q with and without it", arg, all.flags[name])
 		}
 		p.warnIdle()
-		warnings := strings.Count(log.String(), "flag has no effect")
-		named := strings.Contains(log.String(), "flag=--"+name+" ")
-		if (effect == "idle") != idle[name] || (effect == "idle") != (warnings == 1 && named) || warnings > 1 {
-			t.Errorf("%s: %s, but in the table: %t, warnings: %s", arg, effect, idle[name], log)
+		want := map[string]string{"idle": "flag=--" + name + " ", "later": `flags have no effect in this version" flags="--` + name + " ("}[effect]
+		if warned := strings.Count(log.String(), "no effect"); want == "" && warned > 0 || want != "" && (warned != 1 || !strings.Contains(log.String(), want)) {
+			t.Errorf("%s: %s, warnings: %s", arg, effect, log)
+		}
+		if got := idle[name]; got != strings.TrimPrefix(effect, "effect") {
+			t.Errorf("%s: %s, in the tables: %q", arg, effect, got)
 		}
 		delete(idle, name)
 	}
 	for name := range idle {
-		t.Errorf("--%s is in the table and no flag of thanos receive", name)
+		t.Errorf("--%s is in the table and no flag of thanos %s", name, role)
+	}
+}
+
+// TestLaterFlagsAreOneWarning: a chart that passes many of them gets one line, which names them all. Empty ones are not there.
+func TestLaterFlagsAreOneWarning(t *testing.T) {
+	p, log := parsed(t, "query", "--alert.query-url=http://x", "--web.prefix-header=X", "--store.sd-files=", "--objstore.config-file=x")
+	p.warnIdle()
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "--alert.query-url (") || !strings.Contains(got, "--web.prefix-header (") ||
+		strings.Contains(got, "sd-files") || strings.Contains(got, "objstore") {
+		t.Error(got)
+	}
+}
+
+func TestOtherNamesOfEndpoint(t *testing.T) {
+	app, setups := commands()
+	args := []string{"query", "--endpoint=a:1", "--store=b:1", "--rule=", "--endpoint-group=c:1", "--endpoint-group-strict=dnssrv+d", "--endpoint-strict=e:1",
+		"--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"}
+	command, err := app.Parse(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(bytes.Buffer)
+	p := newProcess(app, command, io.Discard, log)
+	if err := setups[command](p); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.flags["endpoint"], "a:1,b:1,dns+c:1,dnssrv+d,e:1"; got != want {
+		t.Errorf("endpoints %s, want %s", got, want)
+	}
+	if got := log.String(); strings.Count(got, "taken as --endpoint") != 1 || !strings.Contains(got, `flags="--endpoint-group, --endpoint-group-strict, --endpoint-strict, --store"`) {
+		t.Error(got)
+	}
+	if _, err := app.Parse([]string{"query", "--stor=a:1"}); err == nil {
+		t.Error("a flag that nobody knows is accepted")
+	}
+}
+
+func TestOtherNamesOfTenantFlags(t *testing.T) {
+	p, _ := parsed(t, "query", "--query.tenant-header=X-Team", "--query.default-tenant-id=team-a", "--query.tenant-label-name=team")
+	for flag, want := range map[string]string{"receive.tenant-header": "X-Team", "receive.default-tenant-id": "team-a", "receive.tenant-label-name": "team"} {
+		if got := p.flags[flag]; got != want {
+			t.Errorf("--%s is %q, want %q", flag, got, want)
+		}
 	}
 }
 

@@ -38,6 +38,23 @@ func durationFlag(c *kingpin.CmdClause, name, help string, to *time.Duration) {
 	c.Flag(name, help).Default(model.Duration(*to).String()).SetValue(duration{to})
 }
 
+// otherName is the value of a flag that is another name of one whose value is in *to. An empty value changes nothing.
+type otherName struct {
+	to    *string
+	given string
+}
+
+// Set gives the flag with the usual name the value.
+func (o *otherName) Set(s string) error {
+	if o.given = s; s != "" {
+		*o.to = s
+	}
+	return nil
+}
+
+// String is what was given.
+func (o *otherName) String() string { return o.given }
+
 // labelSet is a repeatable flag value name="value".
 type labelSet struct{ to *labels.Labels }
 

@@ -20,7 +20,7 @@ import (
 // docs/operate/limits.md explains each of them.
 type Limits struct {
 	// SamplesPerSecond is how many samples (floats, histograms) a tenant may send on average over the whole cluster;
-	// SamplesBurst how many at once, 0 = those of one second.
+	// SamplesBurst is how many may come at once, 0 = the larger of 2,000 and those of ten seconds. A larger request is refused.
 	SamplesPerSecond float64 `yaml:"samples_per_second"`
 	SamplesBurst     int     `yaml:"samples_burst"`
 
