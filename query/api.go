@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -56,7 +57,7 @@ func (q *Querier) prometheusAPI() http.Handler {
 		false, // agent
 		regexp.MustCompile("^(?:.*)$"),
 		q.runtimeInfo, &version,
-		func() []notifications.Notification { return nil },
+		func() []notifications.Notification { return []notifications.Notification{} },
 		func() (<-chan notifications.Notification, func(), bool) { return nil, func() {}, false },
 		prometheus.NewRegistry(), nil,
 		nil,                             // statistics
@@ -103,13 +104,14 @@ func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {
 	return info, nil
 }
 
-// nothing is the scrape targets, alertmanagers, rules and local TSDB of a querier: none.
+// nothing is the scrape targets, alertmanagers, rules and local TSDB of a querier: none. Lists and maps are empty and not nil, as
+// a client that expects [] or {} may fail at null.
 type nothing struct{}
 
-func (nothing) ScrapePools() []string                          { return nil }
+func (nothing) ScrapePools() []string                          { return []string{} }
 func (nothing) TargetsActive() map[string][]*scrape.Target     { return nil }
 func (nothing) TargetsDropped() map[string][]*scrape.Target    { return nil }
-func (nothing) TargetsDroppedCounts() map[string]int           { return nil }
+func (nothing) TargetsDroppedCounts() map[string]int           { return map[string]int{} }
 func (nothing) Alertmanagers() []*url.URL                      { return nil }
 func (nothing) DroppedAlertmanagers() []*url.URL               { return nil }
 func (nothing) RuleGroups() []*rules.Group                     { return nil }
@@ -118,10 +120,10 @@ func (nothing) Snapshot(string, bool) error                    { return errNoTSD
 func (nothing) CleanTombstones() error                         { return errNoTSDB }
 func (nothing) Stats(string, int) (*tsdb.Stats, error)         { return nil, errNoTSDB }
 func (nothing) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
-func (nothing) BlockMetas() ([]tsdb.BlockMeta, error)          { return nil, nil }
+func (nothing) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
 
-func (nothing) ScrapePoolConfig(string) (*config.ScrapeConfig, error) {
-	return nil, errs.E(errs.NotFound, "a querier scrapes nothing")
+func (nothing) ScrapePoolConfig(name string) (*config.ScrapeConfig, error) {
+	return nil, fmt.Errorf("scrape pool %q not found", name) // of no kind: the API's status stands
 }
 
 func (nothing) Delete(context.Context, int64, int64, ...*labels.Matcher) error { return errNoTSDB }

@@ -86,6 +86,8 @@ func (q *Querier) newHandler() http.Handler {
 			next = http.HandlerFunc(q.handleMetadata)
 		case r.Method == http.MethodGet && path == "/stores":
 			next = http.HandlerFunc(q.handleStores)
+		case r.Method == http.MethodGet && path == "/status/tsdb":
+			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, errNoTSDB) })
 		}
 		q.serve(next, w, r, path)
 	})
@@ -390,6 +392,9 @@ func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		writeError(w, err)
 		return
+	}
+	if limit == 0 { // as in Prometheus: here it does not stand for none
+		clear(found)
 	}
 	writeData(w, found, missing...)
 }

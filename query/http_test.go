@@ -203,8 +203,17 @@ func TestOtherEndpoints(t *testing.T) {
 		code, body, _ := get(t, q, path, form("query", "up", "start", "0", "end", "1"))
 		check(t, code, body, 200, want)
 	}
+	for path, want := range map[string]string{ // never null, which clients that expect a list or a map fail at
+		"/api/v1/targets": `"droppedTargetCounts":{}`, "/api/v1/scrape_pools": `"scrapePools":[]`, "/api/v1/notifications": `"data":[]`,
+		"/api/v1/status/tsdb/blocks": `"blocks":[]`, "/api/v1/stores": `"labelSets":[]`,
+	} {
+		code, body, _ := get(t, q, path, nil)
+		check(t, code, body, 200, want)
+	}
 	code, body, _ := get(t, q, "/api/v1/status/tsdb", nil)
-	check(t, code, body, 422, "no TSDB")
+	check(t, code, body, 422, "no TSDB", `"errorType":"execution"`)
+	code, body, _ = get(t, q, "/api/v1/scrape_pools/config", form("scrapePool", "x"))
+	check(t, code, body, 400, "bad_data", "not found")
 }
 
 // TestStoresOfTenants: a user of one tenant does not learn of others by the list of stores.

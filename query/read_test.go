@@ -15,6 +15,7 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -27,7 +28,12 @@ import (
 // remoteRead asks for all series within [mint, maxt] as Prometheus does.
 func remoteRead(t *testing.T, q *Querier, kind prompb.ReadRequest_ResponseType, mint, maxt int64) *httptest.ResponseRecorder {
 	t.Helper()
-	query, err := remote.ToQuery(mint, maxt, []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+")}, nil)
+	return readQuery(t, q, kind, mint, maxt, nil, labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+"))
+}
+
+func readQuery(t *testing.T, q *Querier, kind prompb.ReadRequest_ResponseType, mint, maxt int64, hints *storage.SelectHints, ms ...*labels.Matcher) *httptest.ResponseRecorder {
+	t.Helper()
+	query, err := remote.ToQuery(mint, maxt, ms, hints)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +97,56 @@ func TestRemoteRead(t *testing.T) {
 	}
 	if fmt.Sprint(got) != want {
 		t.Errorf("chunks: got %v", got)
+	}
+}
+
+// TestRemoteReadOfLabels: a Prometheus that answers /api/v1/series from here gets the labels and no samples, and one that names no
+// matchers gets nothing.
+func TestRemoteReadOfLabels(t *testing.T) {
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up", "n", "1"), oneSample(1, "__name__", "up", "n", "2")}})
+	q := open(t, DefaultOptions(), e)
+	hints := &storage.SelectHints{Start: 0, End: 5000, Func: "series"}
+	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")
+	f := func(kind prompb.ReadRequest_ResponseType, want string, ms ...*labels.Matcher) {
+		t.Helper()
+		w := readQuery(t, q, kind, 0, 5000, hints, ms...)
+		got := ""
+		if kind == prompb.ReadRequest_SAMPLES {
+			body, err := snappy.Decode(nil, w.Body.Bytes())
+			if err != nil {
+				t.Fatalf("%v: %d %s", err, w.Code, w.Body)
+			}
+			var resp prompb.ReadResponse
+			if err := resp.Unmarshal(body); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range resp.Results[0].Timeseries {
+				got += fmt.Sprintf("%s:%d ", s.Labels[1].Value, len(s.Samples))
+			}
+		} else {
+			set := remote.NewChunkedSeriesSet(remote.NewChunkedReader(w.Body, 1<<20, nil), io.NopCloser(w.Body), 0, 5000, func(error) {})
+			for set.Next() { // as Prometheus reads it
+				samples := 0
+				it := set.At().Iterator(nil)
+				for it.Next() != chunkenc.ValNone {
+					samples++
+				}
+				got += fmt.Sprintf("%s:%d ", set.At().Labels().Get("n"), samples)
+				if err := it.Err(); err != nil || set.At().Iterator(nil).Seek(1) != chunkenc.ValNone {
+					t.Error("the series has samples:", err)
+				}
+			}
+			if err := set.Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", kind, got, want)
+		}
+	}
+	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES, prompb.ReadRequest_STREAMED_XOR_CHUNKS} {
+		f(kind, "1:0 2:0 ", up)
+		f(kind, "")
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -46,6 +48,9 @@ type querier struct {
 }
 
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	if len(ms) == 0 { // a remote read may say so, and means nothing by it in Prometheus
+		return storage.EmptySeriesSet()
+	}
 	p := q.q.paramsFrom(ctx)
 	r := q.request(p, hints)
 	pick := series.PickAvg
@@ -83,7 +88,7 @@ func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request
 		return r
 	}
 	r.MinTime, r.MaxTime = hints.Start, hints.End
-	r.SkipChunks = hints.Func == "series"
+	r.SkipChunks = hints.Func == seriesFunc
 	r.MaxResolution = p.resolution(hints.Step)
 	r.Shard = series.Shard{Index: hints.ShardIndex, Count: hints.ShardCount}
 	r.Hints = series.Hints{Step: hints.Step, Range: hints.Range, Func: hints.Func, Grouping: hints.Grouping, By: hints.By}
@@ -191,5 +196,29 @@ func (q *querier) Close() error {
 type chunkQuerier struct{ *querier }
 
 func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
-	return storage.NewSeriesSetToChunkSet(q.querier.Select(ctx, sorted, hints, ms...))
+	set := q.querier.Select(ctx, sorted, hints, ms...)
+	if hints != nil && hints.Func == seriesFunc {
+		return labelsOnly{set, chunks.Meta{Chunk: chunkenc.NewXORChunk(), MinTime: q.mint, MaxTime: q.maxt}}
+	}
+	return storage.NewSeriesSetToChunkSet(set)
+}
+
+// seriesFunc in the hints of a selection asks for labels alone. A Prometheus that reads from here sends it for /api/v1/series.
+const seriesFunc = "series"
+
+// labelsOnly is the series of a selection without samples. Each has one chunk, which is empty: a streamed remote read leaves out
+// series that have none.
+type labelsOnly struct {
+	storage.SeriesSet
+	none chunks.Meta
+}
+
+// At implements storage.ChunkSeriesSet.
+func (s labelsOnly) At() storage.ChunkSeries {
+	return &storage.ChunkSeriesEntry{
+		Lset: s.SeriesSet.At().Labels(),
+		ChunkIteratorFn: func(chunks.Iterator) chunks.Iterator {
+			return storage.NewListChunkSeriesIterator(s.none)
+		},
+	}
 }

@@ -111,13 +111,13 @@ tenants:
 	}
 	n := &node{t: t, http: strings.TrimPrefix(base, "http://")}
 	for metric, want := range map[string]float64{
-		`hearth_distributor_limited_requests_total{reason="request_series",tenant="series"}`:  1,
-		`hearth_distributor_limited_samples_total{reason="request_series",tenant="series"}`:   10,
-		`hearth_distributor_limited_samples_total{reason="samples_burst",tenant="rate"}`: 10,
-		`hearth_tsdb_limited_series_total{limit="active_series",tenant="active"}`:             7,
-		`hearth_limit{limit="active_series",tenant="active"}`:                                 3,
-		`hearth_limit{limit="exemplars",tenant=""}`:                                           7,
-		`hearth_runtime_config_last_reload_successful`:                                        1,
+		`hearth_distributor_limited_requests_total{reason="request_series",tenant="series"}`: 1,
+		`hearth_distributor_limited_samples_total{reason="request_series",tenant="series"}`:  10,
+		`hearth_distributor_limited_samples_total{reason="samples_burst",tenant="rate"}`:     10,
+		`hearth_tsdb_limited_series_total{limit="active_series",tenant="active"}`:            7,
+		`hearth_limit{limit="active_series",tenant="active"}`:                                3,
+		`hearth_limit{limit="exemplars",tenant=""}`:                                          7,
+		`hearth_runtime_config_last_reload_successful`:                                       1,
 	} {
 		if err := metricIs(n, metric, want); err != nil {
 			t.Error(err)

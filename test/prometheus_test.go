@@ -73,7 +73,7 @@ remote_write:
 `, self, hearthAddr, traced, writeURL)
 }
 
-func startPrometheus(t *testing.T, config func(self string) string) (p *process, base string) {
+func startPrometheus(t *testing.T, config func(self string) string, more ...string) (p *process, base string) {
 	t.Helper()
 	port := freePorts(t, 1)[0]
 	dir := t.TempDir()
@@ -81,8 +81,8 @@ func startPrometheus(t *testing.T, config func(self string) string) (p *process,
 	if err := os.WriteFile(file, []byte(config(addr(port))), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p = start(t, "prometheus", tool(t, "prometheus"), nil, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+addr(port), "--enable-feature=exemplar-storage,metadata-wal-records", "--log.level=warn")
+	p = start(t, "prometheus", tool(t, "prometheus"), nil, append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
+		"--web.listen-address=" + addr(port), "--enable-feature=exemplar-storage,metadata-wal-records", "--log.level=warn"}, more...)...)
 	base = "http://" + addr(port)
 	p.ready(base+"/-/ready", 60*time.Second)
 	return p, base
