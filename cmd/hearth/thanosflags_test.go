@@ -91,6 +91,17 @@ func TestLaterFlagsAreOneWarning(t *testing.T) {
 	}
 }
 
+// TestBucketFlagsOfRolesWithoutOne: all processes of a cluster may have the same flags.
+func TestBucketFlagsOfRolesWithoutOne(t *testing.T) {
+	for _, role := range []string{"distributor", "query"} {
+		p, log := parsed(t, role, "--objstore.config=type: S3, secret: x", "--objstore.config-file=x.yml")
+		p.warnIdle()
+		if got := log.String(); got != "" || strings.Contains(p.flags["objstore.config"], "secret") {
+			t.Errorf("%s: %s, %q", role, got, p.flags["objstore.config"])
+		}
+	}
+}
+
 func TestOtherNamesOfEndpoint(t *testing.T) {
 	app, setups := commands()
 	args := []string{"query", "--endpoint=a:1", "--store=b:1", "--rule=", "--endpoint-group=c:1", "--endpoint-group-strict=dnssrv+d", "--endpoint-strict=e:1",
