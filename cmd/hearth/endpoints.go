@@ -91,6 +91,7 @@ type endpoints struct {
 }
 
 func newEndpoints(p *process, c *cluster, clients *clients, f *endpointFlags) *endpoints {
+	f.addresses = slices.DeleteFunc(f.addresses, func(a string) bool { return strings.TrimSpace(a) == "" }) // --endpoint= is none
 	reg := prometheus.WrapRegistererWithPrefix("hearth_query_endpoints_", p.reg)
 	return &endpoints{p: p, cluster: c, clients: clients, flags: f, dns: dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(p.log), reg)}
 }

@@ -147,6 +147,9 @@ func (w *Watcher) load() error {
 	if err == nil {
 		err = emptied(w.rings, rings)
 	}
+	if err == nil && w.opts.File == "" && endpointsOf(rings) == 0 {
+		err = errors.New("no hashring has endpoints, and nobody can fill a flag later: use --receive.hashrings-file")
+	}
 	if err != nil {
 		return fmt.Errorf("hashrings of %s: %w", w.from(), err)
 	}

@@ -149,6 +149,8 @@ func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
 	f(opts, "is a directory")
 	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(`[{"hashring":"h","endpoints":["a"]}]`), Ketama, 3
 	f(opts, `hashring "h"`)
+	opts.Content = []byte(`[{}]`)
+	f(opts, "nobody can fill a flag later")
 	opts.ReplicationFactor, opts.RefreshInterval = 0, 0
 	f(opts, "refresh interval")
 }
