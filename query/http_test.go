@@ -191,6 +191,29 @@ func TestParams(t *testing.T) {
 	}
 }
 
+// TestAutoResolution: a query that does not name its resolution reads data of a fifth of its step where the process is set so.
+func TestAutoResolution(t *testing.T) {
+	opts := DefaultOptions()
+	opts.AutoResolution = true
+	q := open(t, opts)
+	f := func(said string, step, want int64) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?max_source_resolution="+said, nil)
+		p, err := q.parseParams(r, "/query_range")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.resolution(step); got != want {
+			t.Errorf("max_source_resolution=%s, steps of %d ms: %d ms, want %d", said, step, got, want)
+		}
+	}
+	f("", 3_600_000, 720_000)
+	f("", 0, 0) // an instant query
+	f("auto", 3_600_000, 720_000)
+	f("5m", 3_600_000, 300_000)
+	f("0s", 3_600_000, 0)
+}
+
 // TestOtherEndpoints: what a querier has nothing of is a valid empty answer.
 func TestOtherEndpoints(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{})
@@ -309,6 +332,11 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	}
 	code, body, _ := get(t, q, "/api/v1/query_exemplars", form("query", "x", "start", "0", "end", "10"), "X-Scope-OrgID: a|b")
 	check(t, code, body, 200, `"seriesLabels":{"__name__":"x","tenant_id":"a"}`, `"seriesLabels":{"__name__":"x","tenant_id":"b"}`)
+
+	for limit, want := range map[string]string{"0": `"data":{}`, "1": `"data":{"x":[`, "-1": `"y":[`} { // as in Prometheus
+		code, body, _ = get(t, q, "/api/v1/metadata", form("limit", limit))
+		check(t, code, body, 200, want)
+	}
 
 	// HA pairs: their exemplars are one series', unless the query says no.
 	opts := DefaultOptions()
