@@ -161,7 +161,7 @@ func lifetime(i ring.Incarnation) span {
 // with members placed in at least as many zones as there are copies has one copy per zone, in a shard too; no zone is a
 // zone as well.
 func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []string) {
-	zones, lost, lostZones := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	zones, lost, lostZones := map[string]bool{}, map[string]string{}, map[string]bool{}
 	for _, i := range ms.History {
 		if surelyPlaced(i, t) {
 			zones[i.Zone] = true
@@ -169,18 +169,26 @@ func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []strin
 	}
 	for _, i := range silent {
 		if s := lifetime(i); t >= s.mint && t <= s.maxt && ms.Shard.mayHold(i, ms.History, t) {
-			lost[i.ID], lostZones[i.Zone] = true, true
+			lost[i.ID], lostZones[i.Zone] = called(i), true
 		}
 	}
 	names := make([]string, 0, len(lost))
-	for id := range lost {
-		names = append(names, id)
+	for _, name := range lost {
+		names = append(names, name)
 	}
 	slices.Sort(names)
 	if len(zones) >= ms.ReplicationFactor {
 		return len(lostZones), names
 	}
 	return len(lost), names
+}
+
+// called is i as messages name it: one that is gone for good with the day on which that was found.
+func called(i ring.Incarnation) string {
+	if i.Until.IsZero() {
+		return i.ID
+	}
+	return fmt.Sprintf("%s (lost on %s)", i.ID, i.Until.UTC().Format(time.DateOnly))
 }
 
 // isAnswered reports whether the data of i is in the answer: its receiver answered, and still has that disk.

@@ -70,15 +70,15 @@ func TestReceiversComplete(t *testing.T) {
 	// b lost its disk at 5 and came back; what it held before is gone.
 	lostDisk := []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}
 	f("lost disk", 3, day, lostDisk, live("a", "b@5", "c"), "")
-	f("lost disk and one missing", 3, day, lostDisk, live("b@5", "c"), "receivers a, b did not answer and may hold the only copies of samples at "+at(0).UTC().Format(time.RFC3339))
+	f("lost disk and one missing", 3, day, lostDisk, live("b@5", "c"), "receivers a, b (lost on "+at(5).UTC().Format(time.DateOnly)+") did not answer and may hold the only copies of samples at "+at(0).UTC().Format(time.RFC3339))
 	f("lost disk and one missing, later", 3, span{at(6).UnixMilli(), at(9).UnixMilli()}, lostDisk, live("b@5", "c"), "")
 	f("two disks lost one after another, with time between", 3, span{at(3).UnixMilli(), at(9).UnixMilli()},
 		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "")
 	f("the same, from the beginning", 3, day,
-		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "receivers a, b ")
+		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "receivers a (lost on 2023-11-15), b (lost on 2023-11-15) ")
 
 	f("drained members are not missed", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, true), incarnation("c", "", 0, 6, true), member("d"), member("e")}, append(live("a", "d", "e"), series.Info{Role: "store"}), "")
-	f("forgotten ones are", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "receivers b, c ")
+	f("forgotten ones are", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "receivers b (lost on 2023-11-15), c (lost on 2023-11-15) ")
 	f("but not after their end", 3, span{at(7).UnixMilli(), at(9).UnixMilli()}, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "")
 	f("zones no longer enough after an end", 3, day, []ring.Incarnation{zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), incarnation("c1", "c", 0, 5, true)}, live("b1"), "receivers a1, a2 ")
 }

@@ -57,7 +57,7 @@ type Status struct {
 	HTTPAddr  string    // advertised HTTP host:port, "" when unknown
 	Heartbeat time.Time // last one seen
 	Since     time.Time // when this incarnation of its data began: its disk holds nothing older
-	Share     float64   // part of all tokens' ranges it is primary of, 0..1
+	Share     float64   // part of all series it has a copy of, 0..1
 }
 
 // Incarnation is one span of membership: a member with one disk's data. A member that lost its disk and came back is a

@@ -122,21 +122,23 @@ func (r *tokenRing) Replicas(dst []int32, _ tenant.ID, hash uint64) []int32 {
 	return append(dst, r.sets[at:at+r.width]...)
 }
 
-// Shares is the part of all keys, 0 to 1, that each member is primary of, by member id. Members that are not placed have 0.
-func Shares(members []TokenMember) map[string]float64 {
+// Shares is the part of all keys, 0 to 1, that each member has a copy of, by member id: together rf, or as many as there are
+// members if these are fewer. Members that are not placed have 0.
+func Shares(members []TokenMember, rf int) map[string]float64 {
+	r := newTokens(sorted(members), rf)
 	shares := make(map[string]float64, len(members))
-	for _, m := range members {
+	for _, m := range r.members {
 		shares[m.ID] = 0
 	}
-	byID := sorted(members)
-	c := newCircle(byID)
-	for i, p := range c.points {
-		before := c.points[(i+len(c.points)-1)%len(c.points)].token
-		length := float64(p.token - before) // modulo 2^32: right across the end of the circle too
-		if len(c.points) == 1 || i == 0 && p.token == before {
+	for i, token := range r.tokens {
+		before := r.tokens[(i+len(r.tokens)-1)%len(r.tokens)]
+		length := float64(token - before) // modulo 2^32: right across the end of the circle too
+		if i == 0 && token == before {
 			length = math.MaxUint32 + 1
 		}
-		shares[byID[p.member].ID] += length / (math.MaxUint32 + 1)
+		for _, replica := range r.sets[i*r.width : (i+1)*r.width] {
+			shares[r.members[replica].ID] += length / (math.MaxUint32 + 1)
+		}
 	}
 	return shares
 }

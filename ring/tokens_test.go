@@ -116,7 +116,7 @@ func TestTokensJoinMovesOnlyToTheNewMember(t *testing.T) {
 						t.Fatalf("zones=%q +%q rf=%d: %v became %v", zones, joins, rf, a, b)
 					}
 				}
-				share := Shares(after)[joined]
+				share := Shares(after, 1)[joined] // with one copy that is the primary
 				noise := 5 * math.Sqrt(share*(1-share)/keys)
 				if moved := float64(movedPrimaries) / keys; math.Abs(moved-share) > noise {
 					t.Fatalf("zones=%q +%q: %.3f of the primaries moved, the new member's share is %.3f", zones, joins, moved, share)
@@ -221,7 +221,7 @@ func TestTokensOfNobody(t *testing.T) {
 func TestShares(t *testing.T) {
 	f := func(want map[string]float64, members ...TokenMember) {
 		t.Helper()
-		got := Shares(members)
+		got := Shares(members, 1)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("shares %v, want %v", got, want)
 		}
@@ -233,6 +233,32 @@ func TestShares(t *testing.T) {
 	f(map[string]float64{"x": 0.5, "y": 0.5}, TokenMember{Member: x, Tokens: []uint32{0}}, TokenMember{Member: y, Tokens: []uint32{1 << 31}})
 	f(map[string]float64{"x": 0.75, "y": 0.25}, TokenMember{Member: x, Tokens: []uint32{0, 1 << 31}}, TokenMember{Member: y, Tokens: []uint32{1 << 30}})
 	f(map[string]float64{"x": 0, "y": 1}, TokenMember{Member: x, Tokens: []uint32{0}, ReadOnly: true}, TokenMember{Member: y, Tokens: []uint32{1 << 31}})
+}
+
+// A share is what the placement gives a member, whatever the zones are.
+func TestSharesAreWhatIsPlaced(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, zones := range layouts {
+		for rf := 1; rf <= 4; rf++ {
+			members := randomMembers(zones, 64)
+			p, shares, held, sum := NewTokens(members, rf), Shares(members, rf), map[string]float64{}, 0.
+			const probes = 50 * keys
+			for range probes {
+				for _, id := range replicas(p, rnd.Uint64()) {
+					held[id] += 1. / probes
+				}
+			}
+			for id, share := range shares {
+				sum += share
+				if math.Abs(held[id]-share) > 0.01 {
+					t.Errorf("zones=%q rf=%d: %s has a copy of %.3f of the keys, its share is %.3f", zones, rf, id, held[id], share)
+				}
+			}
+			if math.Abs(sum-float64(min(rf, len(zones)))) > 1e-9 {
+				t.Errorf("zones=%q rf=%d: shares add up to %v", zones, rf, sum)
+			}
+		}
+	}
 }
 
 func BenchmarkReplicas(b *testing.B) {

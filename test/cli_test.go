@@ -263,9 +263,13 @@ func TestDarkBucket(t *testing.T) {
 			return nil
 		})
 		all.waitReady()
-		if body, err := get(all.url("/-/ready"), nil); err != nil || !strings.Contains(string(body), "[!] blocks: ") {
-			t.Errorf("the process does not say what it lacks: %s %v", body, err)
-		}
+		eventually(t, 20*time.Second, func() error {
+			body, err := get(all.url("/-/ready?verbose"), nil)
+			if err != nil || !strings.Contains(string(body), "[!] blocks: ") || !strings.Contains(string(body), "[!] bucket: ") {
+				return fmt.Errorf("the process does not say what it lacks: %s %w", body, err)
+			}
+			return nil
+		})
 		now := time.Now()
 		eventually(t, 20*time.Second, func() error {
 			body := encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now.UnixMilli(), 5, "__name__", "dark")}})

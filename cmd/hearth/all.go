@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -117,7 +118,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
 			return err
 		}
-		p.onReady(func() { p.welcome(f.http.opts.Address, dir) })
+		p.onReady(func() { p.welcome(server.Guard(), f.http.opts.Address, dir) })
 		return nil
 	}
 }
@@ -136,9 +137,16 @@ func scrapeSelf(p *process, cl *cluster, opts selfscrape.Options, push selfscrap
 	return nil
 }
 
-// welcome tells a person what to open and what to paste.
-func (p *process) welcome(address, dir string) {
-	url := "http://" + reachable(address)
+// welcome tells a person what to open and what to paste. guard is the HTTP port's.
+func (p *process) welcome(guard httpx.Guard, address, dir string) {
+	url, more := "http://"+reachable(address), ""
+	if guard.Encrypts {
+		url = "https://" + reachable(address)
+		more += "    # tls_config: {ca_file: ...} where the certificate's authority is not one of the system's\n"
+	}
+	if guard.Asks {
+		more += "    # basic_auth, authorization or a certificate in tls_config: this port asks who sends\n"
+	}
 	fmt.Fprintf(p.stdout, `
 Hearth is up. Data is in %s.
 
@@ -152,8 +160,8 @@ remote_write:
     protobuf_message: io.prometheus.write.v2.Request
     send_exemplars: true
     send_native_histograms: true
-
-`, dir, url, url, url, url)
+%s
+`, dir, url, url, url, url, more)
 }
 
 // reachable is an address to open on this machine.

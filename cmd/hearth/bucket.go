@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -30,6 +31,7 @@ type bucket struct {
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	fault  atomic.Pointer[error] // what was wrong at the last look
 }
 
 // identityTimeout bounds how long a start waits for the object store to say which bucket it is.
@@ -57,8 +59,13 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 		return nil, err
 	}
 	b := &bucket{Bucket: bkt, log: p.log}
-	p.addPart("bucket", func(ctx context.Context, _ func(error)) error {
+	p.addAdvised("bucket", func(ctx context.Context, _ func(error)) error {
 		b.ctx, b.cancel = context.WithCancel(context.Background())
+		b.wg.Go(func() {
+			tick := time.NewTicker(lookInterval)
+			defer tick.Stop()
+			b.watch(b.ctx, tick.C)
+		})
 		if clustered {
 			return b.identify(ctx)
 		}
@@ -68,7 +75,7 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 			}
 		})
 		return nil
-	}, b.close, nil)
+	}, b.close, b.answers)
 	return b, nil
 }
 

@@ -155,6 +155,8 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 	if !c.gossips {
 		return nil
 	}
+	p.ports = append(p.ports, port{flag: "--gossip.address", guard: httpx.Guard{Encrypts: f.opts.TLS.Enabled},
+		encryptedBy: "--gossip.tls-enabled"})
 	p.addPart("gossip", func(ctx context.Context, fail func(error)) error {
 		opts := f.opts
 		if opts.BindAddress == "" {

@@ -59,6 +59,8 @@ func (f *httpFlags) buildAuth(p *process, certificates ...string) error {
 func (f *httpFlags) buildBare(p *process) *httpx.Server {
 	f.opts.Auth, f.opts.WebConfig, f.opts.Started = p.auth, f.config != "", p.serving
 	s := httpx.New(p.log, p.reg, f.opts)
+	p.ports = append(p.ports, port{flag: "--http-address", guard: s.Guard(),
+		encryptedBy: "--http.config", askedBy: "--auth.tenants-file"})
 	s.Add(httpx.Probes(p.health)...)
 	s.Add(httpx.Metrics(p.log, p.reg), p.reloadRoute())
 	s.Add(httpx.Profiles(p.commandLine)...)
@@ -88,11 +90,10 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 
 // build adds the server for writes; it has the probes as well, and nothing else. connections is their bound.
 func (f *writeFlags) build(p *process, connections int) *httpx.Server {
-	if !p.auth.TellsApart() {
-		p.uncovered("--remote-write.address", "--remote-write.server-tls-client-ca", f.opts.TLS)
-	}
 	f.opts.Auth, f.opts.Started, f.opts.MaxConnections = p.auth, p.serving, connections
 	s := httpx.New(p.log, p.reg, f.opts)
+	p.ports = append(p.ports, port{flag: "--remote-write.address", guard: s.Guard(),
+		encryptedBy: "--remote-write.server-tls-cert", askedBy: "--auth.tenants-file"})
 	s.Add(httpx.Probes(p.health)...)
 	p.addHTTP("remote-write", s)
 	return s
@@ -135,16 +136,10 @@ func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
 }
 
-// uncovered warns of a port that takes anybody's requests in a process whose HTTP port does not.
-func (p *process) uncovered(port, flag string, tls httpx.TLSOptions) {
-	if p.flags["http.config"] != "" && tls.ClientCAFile == "" {
-		p.log.Warn("--http.config does not cover this port", "port", port, "secured_by", flag)
-	}
-}
-
 // build adds the gRPC server; services are registered with it until it opens.
 func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
-	p.uncovered("--grpc-address", "--grpc-server-tls-client-ca", f.opts.TLS)
+	p.ports = append(p.ports, port{flag: "--grpc-address", guard: f.opts.TLS.Guard(),
+		encryptedBy: "--grpc-server-tls-cert", askedBy: "--grpc-server-tls-client-ca"})
 	boundWrites(&f.opts)
 	s, err := rpc.NewServer(p.log, p.reg, f.opts)
 	if err != nil {
@@ -280,8 +275,17 @@ func (n notReady) Error() string { return fmt.Sprintf("%s: still opening", n.par
 
 // addPart adds a part with a readiness check: not before it is open, and as ready says from then on (nil = always).
 func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error, ready func() error) {
+	p.addChecked(name, p.health.AddCheck, open, stop, ready)
+}
+
+// addAdvised is addPart for a part without which the process is ready all the same: what it lacks is advice.
+func (p *process) addAdvised(name string, open func(context.Context, func(error)) error, stop func() error, lacks func() error) {
+	p.addChecked(name, p.health.AddAdvice, open, stop, lacks)
+}
+
+func (p *process) addChecked(name string, check func(string, func() error), open func(context.Context, func(error)) error, stop, ready func() error) {
 	opened := make(chan struct{})
-	p.health.AddCheck(name, func() error {
+	check(name, func() error {
 		select {
 		case <-opened:
 			if ready != nil {

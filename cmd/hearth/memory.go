@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 
@@ -23,6 +26,44 @@ func memoryLimit() int64 {
 		}
 	}
 	return debug.SetMemoryLimit(-1)
+}
+
+// cgroupMemory is the smallest memory limit in bytes of the control groups that this process is in, 0 for none, and the file
+// that says so. A container sees its own group as the root; a systemd service is in a group below it.
+func cgroupMemory() (limit int64, from string) {
+	groups, _ := os.ReadFile("/proc/self/cgroup") // without it the root's limit is still found
+	return smallestLimit("/sys/fs/cgroup", string(groups))
+}
+
+// smallestLimit is cgroupMemory for the groups that /proc/self/cgroup names, mounted at root.
+func smallestLimit(root, groups string) (limit int64, from string) {
+	look := func(dir, group, file string) {
+		for ; ; group = path.Dir(group) {
+			name := path.Join(dir, group, file)
+			var n int64
+			if raw, err := os.ReadFile(name); err == nil {
+				if _, err := fmt.Sscan(string(raw), &n); err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) {
+					limit, from = n, name
+				}
+			}
+			if group == "/" || group == "." {
+				return
+			}
+		}
+	}
+	own, memory := "/", "/" // the groups of version 2, and of version 1's memory controller
+	for line := range strings.Lines(groups) {
+		switch parts := strings.SplitN(strings.TrimSpace(line), ":", 3); {
+		case len(parts) < 3:
+		case parts[0] == "0" && parts[1] == "":
+			own = path.Join("/", parts[2])
+		case slices.Contains(strings.Split(parts[1], ","), "memory"):
+			memory = path.Join("/", parts[2])
+		}
+	}
+	look(root, own, "memory.max")
+	look(path.Join(root, "memory"), memory, "memory.limit_in_bytes")
+	return limit, from
 }
 
 // machineMemory is how many bytes of memory this machine has, 0 where it does not say.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -38,6 +37,7 @@ type process struct {
 	commandLine []string // as it may be shown: the command, and the flags that are not at their default, wherever they are from
 
 	listeners []*httpx.Server
+	ports     []port        // all that listen, and what each asks of its callers
 	serving   chan struct{} // closed once every part is open
 	after     []func()      // run then
 
@@ -93,6 +93,7 @@ func (p *process) run() error {
 	}
 	p.log.Info("starting", append([]any{"role", p.role}, banner()...)...)
 	p.warnIdle()
+	p.warnUneven()
 	p.addPart("serving", p.serve, p.stopServing, nil)
 	return p.group.Run(p.ctx)
 }
@@ -169,19 +170,4 @@ func setMemoryLimit(log *slog.Logger, ratio float64) {
 	soft := int64(float64(limit) * ratio)
 	debug.SetMemoryLimit(soft)
 	log.Info("memory limit", "bytes", soft, "of", limit, "from", from)
-}
-
-// cgroupMemory is the memory limit of this process's control group in bytes, 0 for none.
-func cgroupMemory() (limit int64, from string) {
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		var n int64
-		if _, err := fmt.Sscan(string(raw), &n); err == nil && n > 0 && n < 1<<60 {
-			return n, path
-		}
-	}
-	return 0, ""
 }

@@ -56,7 +56,7 @@ func TestThreeReceiversAndAWatcher(t *testing.T) {
 				}
 				sum += m.Share
 			}
-			if sum < 0.999999 || sum > 1.000001 {
+			if sum < 2.999999 || sum > 3.000001 {
 				return fmt.Sprintf("shares add up to %v", sum)
 			}
 			if h := g.History(); len(h) != 3 || !h[0].Until.IsZero() {

@@ -151,7 +151,7 @@ type memberStatus struct {
 	// Age is that of the heartbeat, in seconds.
 	Age   int64     `json:"heartbeat_age_seconds"`
 	Since time.Time `json:"since"`
-	// Share is the part of the series it is primary of, in percent.
+	// Share is the part of all series that it has a copy of, in percent.
 	Share float64 `json:"share_percent"`
 	// Quarantined is the number of tenants whose data it cannot use.
 	Quarantined int  `json:"quarantined_tenants,omitempty"`

@@ -41,7 +41,7 @@ var (
 	membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
 	factorDesc  = prometheus.NewDesc("hearth_ring_replication_factor", "Copies of each series.", nil, nil)
 	skewDesc    = prometheus.NewDesc("hearth_ring_clock_skew_seconds", "How far this process's clock is ahead of those of most members; 0 while it is within a minute.", nil, nil)
-	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver is the primary of.", nil, nil)
+	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver has a copy of.", nil, nil)
 )
 
 // Describe is for prometheus.Collector.
@@ -56,7 +56,7 @@ func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
 	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, -c.g.clock.Load().skew.Seconds())
-	if share, ok := c.g.view.Load().rings[RoleReceive].shares[c.g.opts.Instance.ID]; ok {
+	if share, ok := c.g.view.Load().shares[c.g.opts.Instance.ID]; ok {
 		ch <- prometheus.MustNewConstMetric(shareDesc, prometheus.GaugeValue, share)
 	}
 	for _, role := range roles {

@@ -14,7 +14,8 @@ import (
 type view struct {
 	rings   map[string]roleView
 	cluster *cluster
-	orphans map[string]orphan // by kind and key: entries of cluster about members that no ring knows
+	orphans map[string]orphan  // by kind and key: entries of cluster about members that no ring knows
+	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of
 }
 
 // roleView is one ring.
@@ -22,7 +23,6 @@ type roleView struct {
 	entries map[string]dring.InstanceDesc // without those that left
 	pulses  map[string]pulse              // of entries
 	ids     []string                      // sorted
-	shares  map[string]float64            // by id
 }
 
 // watch rebuilds the view whenever a value changes, until ctx ends.
@@ -45,7 +45,7 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	defer g.mu.Unlock()
 	wants := func(key string) bool { return len(keys) == 0 || slices.Contains(keys, key) }
 	old := g.view.Load()
-	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster}
+	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster, shares: old.shares}
 	for _, role := range roles {
 		v.rings[role] = old.rings[role]
 		if !wants(role) {
@@ -61,9 +61,16 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 		}
 	}
 	v.orphans = v.findOrphans(old, g.opts.uptime())
+	rf := g.replicationFactor(v)
+	moved := rf != (*g.place.Load()).ReplicationFactor() || !samePlaces(v.rings[RoleReceive].entries, old.rings[RoleReceive].entries)
+	if moved {
+		v.shares = ring.Shares(tokenMembers(v.rings[RoleReceive].entries), rf)
+	}
 	g.view.Store(v)
 	g.logChanges(old, v)
-	g.compile(old, v)
+	if moved {
+		g.compile(tokenMembers(v.rings[RoleReceive].entries), rf)
+	}
 }
 
 // orphan is an entry of the cluster value about a member that no ring knows, by its version, and since when it is one by
@@ -109,14 +116,13 @@ func newRoleView(value ringValue, old roleView, now time.Time, up time.Duration)
 		r.pulses[id] = p.listen(e, met, now, up)
 	}
 	if sameTokens(r.entries, old.entries) {
-		r.ids, r.shares = old.ids, old.shares
+		r.ids = old.ids
 		return r
 	}
 	for id := range r.entries {
 		r.ids = append(r.ids, id)
 	}
 	slices.Sort(r.ids)
-	r.shares = ring.Shares(tokenMembers(r.entries))
 	return r
 }
 
@@ -147,14 +153,8 @@ func samePlaces(a, b map[string]dring.InstanceDesc) bool {
 	return true
 }
 
-// compile swaps the placement when v's differs from old's. mu is held.
-func (g *Gossip) compile(old, v *view) {
-	rf := g.replicationFactor(v)
-	entries := v.rings[RoleReceive].entries
-	if rf == (*g.place.Load()).ReplicationFactor() && samePlaces(entries, old.rings[RoleReceive].entries) {
-		return
-	}
-	members := tokenMembers(entries)
+// compile swaps the placement. mu is held.
+func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	var p ring.Placement
 	if g.opts.Sharding != nil {
 		p = ring.NewShuffled(members, rf, g.opts.Sharding)
@@ -205,13 +205,17 @@ func (g *Gossip) Members(role string) []ring.Status {
 	out := make([]ring.Status, 0, len(r.ids))
 	for _, id := range r.ids {
 		e, p := r.entries[id], r.pulses[id]
+		share := 0.
+		if role == RoleReceive {
+			share = v.shares[id]
+		}
 		out = append(out, ring.Status{
 			Member:    memberOf(id, e),
 			State:     stateOf(e, p, up, g.opts.HeartbeatTimeout),
 			HTTPAddr:  v.cluster.Processes[id].HTTPAddr,
 			Heartbeat: p.heard(now, up),
 			Since:     time.Unix(e.RegisteredTimestamp, 0),
-			Share:     r.shares[id],
+			Share:     share,
 		})
 	}
 	return out

@@ -56,7 +56,7 @@ async function showRing() {
     const rings = (ring.rings ?? []).filter((/** @type {any} */ r) => r.members?.length);
     section.hidden = rings.length === 0;
     const tables = rings.map((/** @type {any} */ r) => {
-      const view = table(["Member", "State", "Zone", "Address", "Heartbeat", "Data since", "Share"], r.members.map((/** @type {any} */ m) =>
+      const view = table(["Member", "State", "Zone", "Address", "Heartbeat", "Data since", "Has a copy of"], r.members.map((/** @type {any} */ m) =>
         [m.id, dot(m.state), m.zone ?? "", m.addr, `${m.heartbeat_age_seconds}s ago`, when(m.since), m.share_percent > 0 ? `${m.share_percent.toFixed(1)}%` : ""]),
         ["fixed", "", "", "mono fixed", "fixed", "fixed", "number"]);
       view.querySelector("table")?.prepend(el("caption", {}, `${r.role}${r.role === "receive" ? `, replication factor ${ring.replication_factor}` : ""}`));

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+const (
+	// lookInterval is how often a process asks its bucket whether it answers, so that readiness knows it also while nothing
+	// is shipped or read.
+	lookInterval = 30 * time.Second
+	// lookTimeout bounds one such question.
+	lookTimeout = 10 * time.Second
+)
+
+// watch looks at the bucket now and at each tick, until ctx ends.
+func (b *bucket) watch(ctx context.Context, ticks <-chan time.Time) {
+	for {
+		b.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+		}
+	}
+}
+
+// look asks the bucket once, and keeps what is wrong with it for answers.
+func (b *bucket) look(ctx context.Context) {
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	_, err := block.ReadIdentity(look, b.Bucket)
+	switch {
+	case ctx.Err() != nil: // the process ends
+		return
+	case err == nil || errs.KindOf(err) == errs.NotFound: // it answers; nobody has written to it yet
+		b.fault.Store(nil)
+	default:
+		err = fmt.Errorf("%s does not answer as it should: %w", b.Name(), err)
+		b.fault.Store(&err)
+	}
+}
+
+// answers is what was wrong with the bucket at the last look; nil before the first one.
+func (b *bucket) answers() error {
+	if err := b.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/prometheus/config"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/pages"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+// operatorPages are what somebody who runs Hearth follows.
+func operatorPages(t *testing.T) (all []pages.Page) {
+	t.Helper()
+	read, err := pages.Read("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range read {
+		if p.ForOperators() {
+			all = append(all, p)
+		}
+	}
+	if len(all) < 8 {
+		t.Fatalf("%d pages", len(all))
+	}
+	return all
+}
+
+// foreignFlags are flags of other programs that the pages name.
+var foreignFlags = map[string]string{
+	"compact.enable-vertical-compaction": "thanos compact", "deduplication.replica-label": "thanos compact",
+	"enable-feature": "prometheus; Hearth has one of this name too",
+}
+
+var (
+	flagText   = regexp.MustCompile(`^--([a-z0-9][a-zA-Z0-9._-]*)(\*)?`)
+	suffixText = regexp.MustCompile(`^-[a-z][a-z-]*$`)
+)
+
+// TestDocumentedFlags: the flags that the pages name exist, those that are named by their ends too ("`--x-cert`, `-key`").
+func TestDocumentedFlags(t *testing.T) {
+	app, _ := commands()
+	known := flagsByName(app, "")
+	exists := func(name string) bool {
+		return known[name] != nil || foreignFlags[name] != "" || known[strings.TrimPrefix(name, "no-")] != nil
+	}
+	begins := func(prefix string) bool {
+		for name := range known {
+			if strings.HasPrefix(name, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	found := 0
+	for _, p := range operatorPages(t) {
+		last, line := "", 0
+		for _, c := range p.Code() {
+			if c.Line != line {
+				last, line = "", c.Line
+			}
+			if suffixText.MatchString(c.Text) && last != "" {
+				if !slices.ContainsFunc(stems(last), func(stem string) bool { return exists(stem + c.Text) }) {
+					t.Errorf("%s:%d: no flag is --%s with %s in the place of its end", c.Page, c.Line, last, c.Text)
+				}
+				continue
+			}
+			for _, word := range strings.Fields(c.Text) {
+				m := flagText.FindStringSubmatch(word)
+				switch {
+				case m == nil:
+					continue
+				case m[2] != "" && begins(m[1]), exists(m[1]):
+				default:
+					t.Errorf("%s:%d: no role has the flag --%s", c.Page, c.Line, m[1]+m[2])
+				}
+				last = m[1]
+				found++
+			}
+		}
+	}
+	if found < 100 {
+		t.Errorf("%d flags: this test does not find them", found)
+	}
+}
+
+// stems are what a flag is before each of its dashes.
+func stems(flag string) (all []string) {
+	for i, r := range flag {
+		if r == '-' {
+			all = append(all, flag[:i])
+		}
+	}
+	return all
+}
+
+// TestDocumentedCommands: the command lines in the pages are ones that hearth takes.
+func TestDocumentedCommands(t *testing.T) {
+	found := 0
+	for _, p := range operatorPages(t) {
+		var lines []pages.Code
+		for _, b := range p.Blocks() {
+			if b.Kind == "sh" {
+				for line := range strings.Lines(strings.ReplaceAll(b.Text, "\\\n", " ")) {
+					lines = append(lines, pages.Code{Page: b.Page, Line: b.Line, Text: line})
+				}
+			}
+		}
+		for _, line := range append(lines, p.Code()...) {
+			words := strings.Fields(line.Text)
+			if len(words) < 2 || words[0] != "hearth" || strings.HasPrefix(words[1], "-") && len(words) == 2 {
+				continue
+			}
+			found++
+			app, _ := commands()
+			if err := parses(app, words[1:]); err != nil {
+				t.Errorf("%s:%d: %s: %v", line.Page, line.Line, line.Text, err)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("%d command lines: this test does not find them", found)
+	}
+}
+
+// parses is the error that hearth would end with at once.
+func parses(app *kingpin.Application, args []string) (err error) {
+	app.Writer(io.Discard)
+	app.Terminate(func(int) {})
+	_, err = app.Parse(args)
+	return err
+}
+
+// TestDocumentedFiles: the files in the pages are ones that their programs take.
+func TestDocumentedFiles(t *testing.T) {
+	loaders := map[string]func(t *testing.T, text string) error{
+		"yaml prometheus": func(_ *testing.T, text string) error {
+			_, err := config.Load(text, promslog.NewNopLogger())
+			return err
+		},
+		"yaml limits": func(_ *testing.T, text string) error {
+			_, err := tenant.ParseLimits("limits.yml", []byte(text))
+			return err
+		},
+		"yaml users": func(_ *testing.T, text string) error {
+			_, err := tenant.ParseUsers("users.yml", []byte(strings.ReplaceAll(text, "<64 digits>", tokenHash(text))))
+			return err
+		},
+		"yaml objstore": func(t *testing.T, text string) error {
+			text = strings.ReplaceAll(text, "/var/lib/hearth", t.TempDir())
+			bkt, err := block.OpenBucket(slog.New(slog.DiscardHandler), nil, []byte(text), "test")
+			if err == nil {
+				err = bkt.Close()
+			}
+			return err
+		},
+		"yaml flags": func(t *testing.T, text string) error {
+			file := filepath.Join(t.TempDir(), "hearth.yml")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				return err
+			}
+			app, _ := commands()
+			args, err := withConfigFile(app, []string{"all", "--config.file=" + file})
+			if err != nil {
+				return err
+			}
+			return parses(app, args)
+		},
+		"yaml web": func(t *testing.T, text string) error {
+			file := filepath.Join(t.TempDir(), "web.yml")
+			cert, key := certificateFiles(t)
+			text = strings.NewReplacer("/etc/hearth/cert.pem", cert, "/etc/hearth/key.pem", key, "/etc/hearth/ca.pem", cert).Replace(text)
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				return err
+			}
+			return web.Validate(file)
+		},
+		"yaml collector": func(_ *testing.T, text string) error {
+			return yaml.Unmarshal([]byte(text), new(map[string]any)) // the collector is not one of our libraries
+		},
+		"json hashrings": func(_ *testing.T, text string) error { return json.Unmarshal([]byte(text), new([]any)) },
+	}
+	tried := map[string]int{}
+	for _, p := range operatorPages(t) {
+		for _, b := range p.Blocks() {
+			load := loaders[b.Kind]
+			if load == nil {
+				if strings.HasPrefix(b.Kind, "yaml") || strings.HasPrefix(b.Kind, "json") {
+					t.Errorf("%s:%d: nothing loads a block of kind %q", b.Page, b.Line, b.Kind)
+				}
+				continue
+			}
+			tried[b.Kind]++
+			if err := load(t, b.Text); err != nil {
+				t.Errorf("%s:%d: %v", b.Page, b.Line, err)
+			}
+		}
+	}
+	for _, kind := range []string{"yaml prometheus", "yaml limits", "yaml users", "yaml objstore", "yaml flags"} {
+		if tried[kind] == 0 {
+			t.Errorf("no page has a block of kind %q: this test does not find them", kind)
+		}
+	}
+	if err := loaders["yaml limits"](t, "defaults: {no_such_limit: 1}\n"); err == nil {
+		t.Error("a limit that does not exist is taken: this test shows nothing")
+	}
+}
+
+// TestUnit: what deploy/hearth.service promises is so.
+func TestUnit(t *testing.T) {
+	raw, err := os.ReadFile("../../deploy/hearth.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]string{}
+	for line := range strings.Lines(string(raw)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") {
+			set[name] = value
+		}
+	}
+	app, _ := commands()
+	if err := parses(app, strings.Fields(strings.TrimPrefix(set["ExecStart"], "/usr/local/bin/hearth "))); err != nil {
+		t.Errorf("ExecStart: %v", err)
+	}
+	var minutes int
+	drain := storageFlags{}
+	drain.bind(kingpin.New("x", "").Command("y", ""))
+	if _, err := fmt.Sscanf(set["TimeoutStopSec"], "%dmin", &minutes); err != nil || float64(minutes) < drain.drain.opts.Timeout.Minutes()+5 {
+		t.Errorf("TimeoutStopSec=%s, and a drain may take %s", set["TimeoutStopSec"], drain.drain.opts.Timeout)
+	}
+	if !strings.Contains(set["ExecReload"], "-HUP $MAINPID") || set["MemoryMax"] == "" || set["LimitNOFILE"] == "" {
+		t.Errorf("no reload, no bound of memory, or no room for descriptors: %v", set)
+	}
+}
