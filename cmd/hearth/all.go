@@ -148,7 +148,7 @@ func (p *process) welcome(guard httpx.Guard, address, dir string) {
 		more += "    # basic_auth, authorization or a certificate in tls_config: this port asks who sends\n"
 	}
 	fmt.Fprintf(p.stdout, `
-Hearth is up. Data is in %s.
+Hearth is up. Data is in %s. Nothing is deleted from the bucket yet: it grows for ever.
 
   Page and Grafana data source:  %s
   Readiness, metrics:            %s/-/ready?verbose  %s/metrics
@@ -157,7 +157,7 @@ Paste into prometheus.yml:
 
 remote_write:
   - url: %s/api/v1/receive
-    protobuf_message: io.prometheus.write.v2.Request
+    protobuf_message: io.prometheus.write.v2.Request   # sends types and help with prometheus --enable-feature=metadata-wal-records
     send_exemplars: true
     send_native_histograms: true
 %s

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -242,6 +243,16 @@ func TestUnit(t *testing.T) {
 	drain.bind(kingpin.New("x", "").Command("y", ""))
 	if _, err := fmt.Sscanf(set["TimeoutStopSec"], "%dmin", &minutes); err != nil || float64(minutes) < drain.drain.opts.Timeout.Minutes()+5 {
 		t.Errorf("TimeoutStopSec=%s, and a drain may take %s", set["TimeoutStopSec"], drain.drain.opts.Timeout)
+	}
+	if verify, err := exec.LookPath("systemd-analyze"); err == nil {
+		here := strings.NewReplacer("/usr/local/bin/hearth", "/bin/true", "User=hearth", "User=root", "Group=hearth", "Group=root").Replace(string(raw))
+		file := filepath.Join(t.TempDir(), "hearth.service")
+		if err := os.WriteFile(file, []byte(here), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(verify, "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("systemd-analyze: %v: %s", err, out)
+		}
 	}
 	if !strings.Contains(set["ExecReload"], "-HUP $MAINPID") || set["MemoryMax"] == "" || set["LimitNOFILE"] == "" {
 		t.Errorf("no reload, no bound of memory, or no room for descriptors: %v", set)

@@ -42,6 +42,7 @@ async function showState() {
 export function showSnippet() {
   byId("send").hidden = writeURL === "";
   let text = `remote_write:\n  - url: ${writeURL}\n    protobuf_message: io.prometheus.write.v2.Request\n` +
+    "    # sends types and help with prometheus --enable-feature=metadata-wal-records\n" +
     "    send_exemplars: true\n    send_native_histograms: true\n";
   const tenant = getTenant();
   if (tenant && !tenant.includes("|")) text += `    headers:\n      X-Scope-OrgID: '${tenant.replaceAll("'", "''")}'\n`;
