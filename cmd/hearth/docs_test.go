@@ -110,6 +110,42 @@ func stems(flag string) (all []string) {
 	return all
 }
 
+// TestDocumentedDefaults: in tables that begin with the columns flag and default, a default between backticks is the flag's.
+func TestDocumentedDefaults(t *testing.T) {
+	app, _ := commands()
+	known, found := flagsByName(app, ""), 0
+	for _, p := range operatorPages(t) {
+		for _, row := range p.Rows("flag") {
+			flag, value := strings.Split(row[0], "`"), strings.Split(row[1], "`")
+			if len(flag) != 3 || len(value) < 3 || value[0] != "" || known[strings.TrimPrefix(flag[1], "--")] == nil {
+				continue
+			}
+			found++
+			if want := strings.Join(known[strings.TrimPrefix(flag[1], "--")].Default, ","); value[1] != want {
+				t.Errorf("%s: the default of %s is %q, the page says %q", p.Path, flag[1], want, value[1])
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("%d defaults: this test does not find them", found)
+	}
+}
+
+// TestIdleFlagsDocumented: whoever moves from Thanos finds the flags that do nothing.
+func TestIdleFlagsDocumented(t *testing.T) {
+	named := map[string]bool{}
+	for _, p := range operatorPages(t) {
+		for _, c := range p.Code() {
+			named[c.Text] = named[c.Text] || strings.HasSuffix(p.Path, "thanos-receive.md")
+		}
+	}
+	for _, f := range slices.Concat(commonIdle, receiveIdle) {
+		if !named["--"+f.name] {
+			t.Errorf("thanos-receive.md does not name --%s", f.name)
+		}
+	}
+}
+
 // TestDocumentedCommands: the command lines in the pages are ones that hearth takes.
 func TestDocumentedCommands(t *testing.T) {
 	found := 0
@@ -159,7 +195,10 @@ func TestDocumentedFiles(t *testing.T) {
 			return err
 		},
 		"yaml users": func(_ *testing.T, text string) error {
-			_, err := tenant.ParseUsers("users.yml", []byte(strings.ReplaceAll(text, "<64 digits>", tokenHash(text))))
+			for i := 0; strings.Contains(text, "<64 digits>"); i++ {
+				text = strings.Replace(text, "<64 digits>", tokenHash(fmt.Sprint(i)), 1)
+			}
+			_, err := tenant.ParseUsers("users.yml", []byte(text))
 			return err
 		},
 		"yaml objstore": func(t *testing.T, text string) error {
