@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/web"
 )
 
 // brokenBucket answers every Get with err, unless that is nil.
@@ -39,4 +44,19 @@ func TestBucketAnswers(t *testing.T) {
 	f(errors.New("connection refused"), "connection refused")
 	f(errors.New("access denied"), "access denied")
 	f(nil, "")
+}
+
+// TestParts: the page tells what keeps the process from its work from what it works without.
+func TestParts(t *testing.T) {
+	p := &process{health: &httpx.Health{}}
+	dark := errors.New("dark")
+	p.health.AddCheck("tsdb", func() error { return nil })
+	p.health.AddCheck("ring", func() error { return dark })
+	p.health.AddAdvice("bucket", func() error { return dark })
+	p.health.AddAdvice("tenants", func() error { return nil })
+	want := []web.Part{{Name: "tsdb", State: "ready"}, {Name: "ring", State: "not ready", Detail: "dark"},
+		{Name: "bucket", State: "impaired", Detail: "dark"}, {Name: "tenants", State: "ready"}}
+	if got := p.parts(httptest.NewRequest("GET", "/ui/state", nil)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
 }

@@ -103,6 +103,9 @@ func (p *process) parts(r *http.Request) []web.Part {
 		if s.Err != nil {
 			part.State, part.Detail = "not ready", s.Err.Error()
 		}
+		if s.Err != nil && s.Advisory {
+			part.State = "impaired"
+		}
 		parts = append(parts, part)
 	}
 	return parts

@@ -24,9 +24,10 @@ async function showState() {
   try {
     const state = await request("ui/state");
     byId("version").textContent = state.version;
-    const waiting = state.parts.filter((/** @type {any} */ p) => p.state !== "ready");
-    health.textContent = waiting.length === 0 ? "ready" : `${waiting.length} of ${state.parts.length} parts not ready`;
-    health.className = `pill ${waiting.length === 0 ? "good" : "fair"}`;
+    const count = (/** @type {string} */ word) => state.parts.filter((/** @type {any} */ p) => p.state === word).length;
+    const waiting = count("not ready"), impaired = count("impaired");
+    health.textContent = waiting > 0 ? `${waiting} of ${state.parts.length} parts not ready` : impaired > 0 ? `ready, ${impaired} impaired` : "ready";
+    health.className = `pill ${waiting + impaired === 0 ? "good" : "fair"}`;
     byId("parts").replaceChildren(state.parts.length === 0 ? el("p", { class: "dim" }, "No parts are reported.")
       : table(["Part", "State", ""], state.parts.map((/** @type {any} */ p) => [p.name, dot(p.state), p.detail ?? ""])));
     writeURL = state.remoteWriteURL ?? "";
