@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/pages"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -202,12 +200,13 @@ func TestDocumentedFiles(t *testing.T) {
 			return err
 		},
 		"yaml objstore": func(t *testing.T, text string) error {
-			text = strings.ReplaceAll(text, "/var/lib/hearth", t.TempDir())
-			bkt, err := block.OpenBucket(slog.New(slog.DiscardHandler), nil, []byte(text), "test")
-			if err == nil {
-				err = bkt.Close()
+			dir := t.TempDir()
+			app, setups := commands()
+			command, err := app.Parse([]string{"store", "--data-dir=" + dir, "--objstore.config=" + strings.ReplaceAll(text, "/var/lib/hearth", dir)})
+			if err != nil {
+				return err
 			}
-			return err
+			return setups[command](newProcess(app, command, io.Discard, io.Discard))
 		},
 		"yaml flags": func(t *testing.T, text string) error {
 			file := filepath.Join(t.TempDir(), "hearth.yml")
