@@ -59,7 +59,9 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 		return nil, err
 	}
 	b := &bucket{Bucket: bkt, log: p.log}
-	p.addAdvised("bucket", func(ctx context.Context, _ func(error)) error {
+	b.fault.Store(&errNotAsked)
+	p.health.AddAdvice("bucket", b.answers) // the process is ready without it
+	p.group.Add("bucket", func(ctx context.Context, _ func(error)) error {
 		b.ctx, b.cancel = context.WithCancel(context.Background())
 		b.wg.Go(func() {
 			tick := time.NewTicker(lookInterval)
@@ -75,7 +77,7 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 			}
 		})
 		return nil
-	}, b.close, b.answers)
+	}, b.close)
 	return b, nil
 }
 

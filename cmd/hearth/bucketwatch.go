@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,9 @@ const (
 	// lookTimeout bounds one such question.
 	lookTimeout = 10 * time.Second
 )
+
+// errNotAsked is what is known of a bucket before the first look at it.
+var errNotAsked = errors.New("it has not answered yet")
 
 // watch looks at the bucket now and at each tick, until ctx ends.
 func (b *bucket) watch(ctx context.Context, ticks <-chan time.Time) {
@@ -45,7 +49,7 @@ func (b *bucket) look(ctx context.Context) {
 	}
 }
 
-// answers is what was wrong with the bucket at the last look; nil before the first one.
+// answers is what was wrong with the bucket at the last look.
 func (b *bucket) answers() error {
 	if err := b.fault.Load(); err != nil {
 		return *err

@@ -275,17 +275,8 @@ func (n notReady) Error() string { return fmt.Sprintf("%s: still opening", n.par
 
 // addPart adds a part with a readiness check: not before it is open, and as ready says from then on (nil = always).
 func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error, ready func() error) {
-	p.addChecked(name, p.health.AddCheck, open, stop, ready)
-}
-
-// addAdvised is addPart for a part without which the process is ready all the same: what it lacks is advice.
-func (p *process) addAdvised(name string, open func(context.Context, func(error)) error, stop func() error, lacks func() error) {
-	p.addChecked(name, p.health.AddAdvice, open, stop, lacks)
-}
-
-func (p *process) addChecked(name string, check func(string, func() error), open func(context.Context, func(error)) error, stop, ready func() error) {
 	opened := make(chan struct{})
-	check(name, func() error {
+	p.health.AddCheck(name, func() error {
 		select {
 		case <-opened:
 			if ready != nil {
