@@ -198,14 +198,15 @@ func (s *answerSet) Close() error {
 // judgement returns what may be missing from what col gathered for r. early says that nobody waited for the sources to
 // end, since there was enough: those that did not fail count as answered.
 func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan plan, early bool) []string {
-	answered, failed := col.reports()
+	col = col.clone()
+	answered, failed := col.answered, col.failed
 	if early {
 		for _, g := range plan.groups {
 			at := slices.IndexFunc(g, func(m *member) bool {
 				return !slices.ContainsFunc(failed, func(f failure) bool { return f.name == m.label() })
 			})
 			if at >= 0 {
-				answered = append(answered, g[at].info)
+				answered = append(answered, col.about(g[at]))
 			}
 		}
 	}
@@ -217,5 +218,12 @@ func (q *Querier) judgement(r *series.Request, p *params, col *collector, plan p
 		failed = append(failed, failure{m.label(), m.info, m.down()})
 	}
 	b := bounds{q.opts.Retention, q.opts.Window, q.opts.Future}
-	return assess(ms, span{r.MinTime, r.MaxTime}, q.now(), b, answered, failed)
+	missing := assess(ms, span{r.MinTime, r.MaxTime}, q.now(), b, answered, failed)
+	if plan.nobody {
+		missing = append(missing, nobody)
+	}
+	return missing
 }
+
+// nobody is what an answer lacks that was asked of nobody.
+const nobody = "nobody to ask is known: --endpoint and --gossip.join name some"

@@ -86,7 +86,8 @@ func TestExpressionsAreBounded(t *testing.T) {
 
 // TestRemoteReadIsBounded: a remote read's matchers are bounded as those of a query.
 func TestRemoteReadIsBounded(t *testing.T) {
-	q := open(t, DefaultOptions())
+	e, _ := receiver("r", nil)
+	q := open(t, DefaultOptions(), e)
 	f := func(want int, text string, body []byte) {
 		t.Helper()
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/read", bytes.NewReader(body))

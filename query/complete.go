@@ -148,7 +148,7 @@ func moments(ms Membership, within span) []int64 {
 // lifetime is when i took samples.
 func lifetime(i ring.Incarnation) span {
 	s := span{math.MinInt64, math.MaxInt64}
-	if !i.Since.IsZero() {
+	if !i.Off {
 		s.mint = i.Since.UnixMilli()
 	}
 	if !i.Until.IsZero() {

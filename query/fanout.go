@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"unsafe"
@@ -16,15 +17,36 @@ import (
 
 // collector gathers what the sources of one selection reported.
 type collector struct {
-	mu       sync.Mutex // guards answered and failed
+	mu       sync.Mutex // guards what follows
 	answered []series.Info
 	failed   []failure
+	heard    map[*member]series.Identity // whose data their answers say they are from
 }
 
 func (c *collector) answer(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answered = append(c.answered, m.info)
+	c.answered = append(c.answered, c.about(m))
+}
+
+// hear notes whose data an answer of m says it is from.
+func (c *collector) hear(m *member, id series.Identity) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heard == nil {
+		c.heard = map[*member]series.Identity{}
+	}
+	c.heard[m] = id
+}
+
+// about is the Info of m, with the identity that its answer has. The last poll may be of before a restart with an empty
+// disk, or of another process that had the address. mu is held.
+func (c *collector) about(m *member) series.Info {
+	info := m.info
+	if id, ok := c.heard[m]; ok {
+		info.Instance, info.Since = id.Instance, id.Since
+	}
+	return info
 }
 
 func (c *collector) fail(m *member, err error) {
@@ -33,10 +55,11 @@ func (c *collector) fail(m *member, err error) {
 	c.failed = append(c.failed, failure{m.label(), m.info, err})
 }
 
-func (c *collector) reports() (answered []series.Info, failed []failure) {
+// clone is what was gathered so far.
+func (c *collector) clone() *collector {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.answered), slices.Clone(c.failed)
+	return &collector{answered: slices.Clone(c.answered), failed: slices.Clone(c.failed), heard: maps.Clone(c.heard)}
 }
 
 // final reports whether err ends the query: it asks for too much, and would of any source.
@@ -84,7 +107,7 @@ func (s *groupSet) Next() bool {
 			}
 			s.at, s.left = s.left[0], s.left[1:]
 			s.q.m.asked.WithLabelValues(s.at.role()).Inc()
-			s.asking = s.call.begin(s.ctx, s.q, s.at, len(s.left))
+			s.asking = s.call.begin(s.ctx, s.q, s.col, s.at, len(s.left))
 			s.sets = append(s.sets, s.at.Source.Select(s.asking, own(s.req)))
 		}
 		set := s.sets[len(s.sets)-1]

@@ -15,11 +15,14 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -84,6 +87,8 @@ func (q *Querier) newHandler() http.Handler {
 		switch {
 		case r.Method == http.MethodGet && path == "/metadata":
 			next = http.HandlerFunc(q.handleMetadata)
+		case (r.Method == http.MethodGet || r.Method == http.MethodPost) && path == "/query_exemplars":
+			next = http.HandlerFunc(q.handleExemplars)
 		case r.Method == http.MethodGet && path == "/stores":
 			next = http.HandlerFunc(q.handleStores)
 		case r.Method == http.MethodGet && path == "/status/tsdb":
@@ -397,6 +402,55 @@ func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
 		clear(found)
 	}
 	writeData(w, found, missing...)
+}
+
+// handleExemplars answers as Prometheus, and says what may be missing, for which Prometheus's answer has no place.
+func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
+	start, err := formTime(r, "start", math.MinInt64)
+	end := int64(math.MaxInt64)
+	if err == nil {
+		end, err = formTime(r, "end", math.MaxInt64)
+	}
+	if err == nil && end < start {
+		err = errs.E(errs.Invalid, "end timestamp must not be before start timestamp")
+	}
+	var selectors [][]*labels.Matcher
+	if err == nil {
+		selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
+	}
+	var found []exemplar.QueryResult
+	var warnings series.Warnings
+	if err == nil {
+		found, warnings, err = q.exemplars(r.Context(), start, end, selectors...)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	codec := v1.JSONCodec{} // exemplars have a form of their own
+	body, err := codec.Encode(&v1.Response{Status: "success", Data: found, Warnings: warnings})
+	if err != nil {
+		writeError(w, errs.E(errs.Internal, "exemplars as JSON: %w", err))
+		return
+	}
+	w.Header().Set("Content-Type", codec.ContentType().String())
+	_, _ = w.Write(body) // an error here is the client's connection
+}
+
+// formTime is a time parameter in Unix ms: seconds, or RFC 3339.
+func formTime(r *http.Request, name string, fallback int64) (int64, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return fallback, nil
+	}
+	if s, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(s) < math.MaxInt64/1000 {
+		return int64(math.Round(s * 1000)), nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return 0, errs.E(errs.Invalid, "invalid parameter %q: cannot parse %q to a valid timestamp", name, text)
+	}
+	return t.UnixMilli(), nil
 }
 
 func formInt(r *http.Request, name string) (int, error) {

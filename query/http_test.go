@@ -296,15 +296,15 @@ type rich struct {
 	metadata  map[string][]metadata.Metadata
 }
 
-func (r *rich) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	return r.exemplars, nil
+func (r *rich) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	return r.exemplars, nil, nil
 }
 
-func (r *rich) Metadata(_ context.Context, _ tenant.ID, family string, _ int) (map[string][]metadata.Metadata, error) {
+func (r *rich) Metadata(_ context.Context, _ tenant.ID, family string, _ int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	if family != "" {
-		return map[string][]metadata.Metadata{family: r.metadata[family]}, nil
+		return map[string][]metadata.Metadata{family: r.metadata[family]}, nil, nil
 	}
-	return r.metadata, nil
+	return r.metadata, nil, nil
 }
 
 func TestExemplarsAndMetadata(t *testing.T) {
@@ -326,7 +326,7 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	}
 	plain, _ := receiver("plain", nil)
 	q := open(t, DefaultOptions(), append(endpoints, plain)...)
-	found, err := q.Exemplars(context.Background(), "t", 0, 10)
+	found, _, err := q.Exemplars(context.Background(), "t", 0, 10)
 	if err != nil || len(found) != 1 || !slices.EqualFunc(found[0].Exemplars, []exemplar.Exemplar{ex(1), ex(2), ex(3)}, func(a, b exemplar.Exemplar) bool { return a.Equals(b) }) {
 		t.Errorf("exemplars %v, error %v", found, err)
 	}

@@ -33,9 +33,10 @@ type asked struct {
 func (c *call) step() { c.steps.Add(1) }
 
 // begin notes that m is asked, and then the others if it fails. m must be asked with the context returned, which ends
-// when m is given up.
-func (c *call) begin(ctx context.Context, q *Querier, m *member, others int) context.Context {
+// when m is given up, and by which col learns whose data m answers with.
+func (c *call) begin(ctx context.Context, q *Querier, col *collector, m *member, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
+	ctx = series.WithWitness(ctx, func(id series.Identity) { col.hear(m, id) })
 	c.steps.Add(2) // before the member changes: its silence begins now
 	c.asked.Store(&asked{m, others > 0, q.silenceLimit(m, others), giveUp})
 	return ctx
@@ -83,8 +84,7 @@ func (q *Querier) newWatch(r *series.Request, p *params, col *collector, plan pl
 	w := &watch{
 		calls: make([]*call, len(plan.groups)), patience: q.opts.Patience, giveUp: q.giveUp, done: make(chan struct{}),
 		enough: func(silent []*asked) bool {
-			without := new(collector)
-			without.answered, without.failed = col.reports()
+			without := col.clone()
 			said := q.judgement(r, p, without, plan, true)
 			for _, a := range silent {
 				without.fail(a.m, errSilent)

@@ -93,12 +93,12 @@ func (m *moody) LabelValues(ctx context.Context, name string, r *series.Request)
 	return m.Memory.LabelValues(ctx, name, r)
 }
 
-func (m *moody) Exemplars(ctx context.Context, _ tenant.ID, _, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("__name__", "up")}}, m.wait(ctx)
+func (m *moody) Exemplars(ctx context.Context, _ tenant.ID, _, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("__name__", "up")}}, nil, m.wait(ctx)
 }
 
-func (m *moody) Metadata(ctx context.Context, _ tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, error) {
-	return map[string][]metadata.Metadata{"up": {{Help: "h"}}}, m.wait(ctx)
+func (m *moody) Metadata(ctx context.Context, _ tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, series.Warnings, error) {
+	return map[string][]metadata.Metadata{"up": {{Help: "h"}}}, nil, m.wait(ctx)
 }
 
 func (m *moody) Info(ctx context.Context) (series.Info, error) {
@@ -296,7 +296,7 @@ func TestSilentLabels(t *testing.T) {
 			return len(found) == 3 && len(w) == 0, err
 		},
 		"exemplars": func(c *crew) (bool, error) {
-			found, err := c.Exemplars(context.Background(), tenant.Default, 0, 2000)
+			found, _, err := c.Exemplars(context.Background(), tenant.Default, 0, 2000)
 			return len(found) == 1, err
 		},
 		"metadata": func(c *crew) (bool, error) {

@@ -26,7 +26,8 @@ func newView(members []*member) *view {
 	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	known := len(members) > 0
 	for _, m := range members {
-		if !m.heard {
+		if !m.heard { // it may hold samples of any time
+			info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
 			continue
 		}
 		info.MinTime, info.MaxTime = min(info.MinTime, m.info.MinTime), max(info.MaxTime, m.info.MaxTime)
@@ -50,7 +51,9 @@ type member struct {
 	heard   bool        // it has answered once
 	err     error       // of the last poll
 	checked time.Time
-	silent  *atomic.Bool // a query gave it up since; nil for one that was never polled
+	heardAt time.Time     // when it last answered
+	gone    time.Duration // from then to the last poll
+	silent  *atomic.Bool  // a query gave it up since; nil for one that was never polled
 }
 
 // role is for metrics and messages.
@@ -120,9 +123,19 @@ func (q *Querier) ask(ctx context.Context, m *member) {
 	defer cancel()
 	info, err := m.Source.Info(ctx)
 	if m.err, m.checked = err, q.now(); err == nil {
-		m.info, m.heard = info, true
+		m.info, m.heard, m.heardAt = info, true, m.checked
 		m.silent.Store(false)
 	}
+	m.gone = m.checked.Sub(m.heardAt)
+}
+
+// latest is what m may hold by now: what a store has grows while nobody hears from it.
+func (m *member) latest() series.Info {
+	info := m.info
+	if m.err != nil && m.heard && info.MaxTime >= info.MinTime {
+		info.MaxTime = shift(info.MaxTime, m.gone)
+	}
+	return info
 }
 
 func (q *Querier) logChange(was, is *member) {

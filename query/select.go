@@ -18,6 +18,8 @@ type plan struct {
 	groups []group
 	// down are members that would have been asked, had they answered the last poll and query.
 	down []*member
+	// nobody says that there is no member at all, so that nothing is known of what there is.
+	nobody bool
 }
 
 // seed makes tenants prefer different gateways; within a process a tenant always prefers the same.
@@ -27,13 +29,14 @@ var seed = maphash.MakeSeed()
 // labels of a member, where __address__ is its name.
 //
 // Hearth's own members are all asked, whatever their Info says of times and tenants: blocks and series move between them
-// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out.
+// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a member
+// that has never answered nothing is known, so nothing rules it out but its name.
 func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher) plan {
 	var p plan
 	seen := map[[2]string]int{} // instance and role -> position in eligible
 	var eligible []*member
 	for _, m := range members {
-		if !matchesStore(m, storeMatch) || m.info.Instance == "" && m.heard && !mayHold(m.info, r) {
+		if !matchesStore(m, storeMatch) || m.info.Instance == "" && m.heard && !mayHold(m.latest(), r) {
 			continue
 		}
 		if m.info.Instance != "" {
@@ -117,6 +120,9 @@ func matchesStore(m *member, storeMatch [][]*labels.Matcher) bool {
 		return true
 	}
 	sets := m.info.Labels
+	if !m.heard {
+		storeMatch = onAddress(storeMatch)
+	}
 	if len(sets) == 0 {
 		sets = []labels.Labels{labels.EmptyLabels()}
 	}
@@ -133,4 +139,13 @@ func matchesStore(m *member, storeMatch [][]*labels.Matcher) bool {
 		}
 	}
 	return false
+}
+
+// onAddress is what remains of matchers where labels are not known: those on the address.
+func onAddress(storeMatch [][]*labels.Matcher) [][]*labels.Matcher {
+	out := make([][]*labels.Matcher, len(storeMatch))
+	for i, ms := range storeMatch {
+		out[i] = slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool { return m.Name != addressLabel })
+	}
+	return out
 }

@@ -122,7 +122,7 @@ func (w *world) step() {
 	open := w.open()
 	i := open[w.rnd.IntN(len(open))]
 	in := &w.history[i]
-	switch k := w.rnd.IntN(6); {
+	switch k := w.rnd.IntN(7); {
 	case k == 0 || len(open) < w.rf+3:
 		w.join()
 	case k == 1: // begins to drain
@@ -143,11 +143,41 @@ func (w *world) step() {
 		}
 	case k == 5:
 		w.up[in.ID] = in.Until.IsZero()
+	case k == 6: // comes back with an empty disk
+		empty := incarnation(in.ID, in.Zone, w.hour, 0, false)
+		empty.Placed, empty.ReadOnly = empty.Since, in.ReadOnly
+		in.Until = at(w.hour)
+		w.history = append(w.history, empty)
+		w.up[in.ID] = true
 	}
 	w.hour += 0.1
 	for range 5 {
 		w.write()
 	}
+}
+
+// asKnown is the history as a querier knows it: it may not have heard yet of the last disk that was lost.
+func (w *world) asKnown() []ring.Incarnation {
+	known := slices.Clone(w.history)
+	for i := len(known) - 1; i >= 0 && w.rnd.IntN(2) == 0; i-- {
+		was := slices.IndexFunc(known[:i], func(o ring.Incarnation) bool { return o.ID == known[i].ID && o.Until.Equal(known[i].Since) })
+		if was >= 0 {
+			known[was].Until = time.Time{}
+			return slices.Delete(known, i, i+1)
+		}
+	}
+	return known
+}
+
+// asPolled is what the last poll said of a member, which may be of before its last disk was lost. Its answer tells.
+func (w *world) asPolled(in ring.Incarnation) *member {
+	m := &member{info: series.Info{Instance: in.ID, Role: receiveRole, Since: in.Since}}
+	for _, before := range w.history {
+		if before.ID == in.ID && w.rnd.IntN(2) == 0 {
+			m.info.Since = before.Since
+		}
+	}
+	return m
 }
 
 // write places a sample as distributors do.
@@ -196,11 +226,13 @@ func TestShardNeverSilent(t *testing.T) {
 			w.step()
 		}
 		for range 6 {
-			var answered []series.Info
+			col := new(collector)
 			has := map[string]bool{}
 			for _, in := range w.history {
 				if in.Until.IsZero() && w.rnd.IntN(4) > 0 {
-					answered = append(answered, series.Info{Instance: in.ID, Role: "receive", Since: in.Since})
+					m := w.asPolled(in)
+					col.hear(m, series.Identity{Instance: in.ID, Since: in.Since})
+					col.answer(m)
 					has[name(in)] = true
 				}
 				if in.Drained {
@@ -209,8 +241,8 @@ func TestShardNeverSilent(t *testing.T) {
 			}
 			from := 1 + w.rnd.Float64()*w.hour
 			to := from + w.rnd.Float64()*3
-			ms := Membership{ReplicationFactor: w.rf, History: w.history, Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
-			answered = append(answered, series.Info{Role: "store"})
+			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(), Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
+			answered := append(col.answered, series.Info{Role: "store"})
 			said := assess(ms, span{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, answered, nil)
 			if len(said) == 0 {
 				silent++

@@ -10,15 +10,14 @@ import (
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// each calls f at once for all sources of kind S that tenant id's selections ask, and returns what failed as warnings, or
-// as an error if the query wants that.
-func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(context.Context, S) error) ([]string, error) {
+// each calls f at once for all sources of kind S that tenant id's selections ask, and returns their warnings and what
+// failed, or an error if the query wants that.
+func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(context.Context, S) (series.Warnings, error)) (series.Warnings, error) {
 	p := q.paramsFrom(ctx)
 	plan := q.plan(r, p)
 	col := new(collector)
@@ -26,6 +25,8 @@ func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(cont
 	defer watch.stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var mu sync.Mutex // guards warnings
+	var warnings series.Warnings
 	var wg sync.WaitGroup
 	for i, g := range plan.groups {
 		src, ok := g[0].Source.(S)
@@ -37,12 +38,16 @@ func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(cont
 			c := watch.calls[i]
 			c.step()
 			defer c.step()
-			asking := c.begin(ctx, q, g[0], 0)
-			if err := outcome(ctx, asking, f(asking, src)); err != nil {
+			asking := c.begin(ctx, q, col, g[0], 0)
+			said, err := f(asking, src)
+			if err := outcome(ctx, asking, err); err != nil {
 				col.fail(g[0], err)
 				return
 			}
 			col.answer(g[0])
+			mu.Lock()
+			defer mu.Unlock()
+			warnings = append(warnings, said...)
 		})
 	}
 	wg.Wait()
@@ -50,28 +55,33 @@ func each[S any](ctx context.Context, q *Querier, r *series.Request, f func(cont
 		return nil, err
 	}
 	missing := q.judgement(r, p, col, plan, false)
-	return missing, q.settle(p, missing)
+	err := q.settle(p, append(slices.Clone(warnings), missing...))
+	for _, m := range missing {
+		warnings = append(warnings, partialPrefix+m)
+	}
+	slices.Sort(warnings)
+	return slices.Compact(warnings), err
 }
 
 var _ series.ExemplarSource = (*Querier)(nil)
 
 // Exemplars implements series.ExemplarSource.
-func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	var all []exemplar.QueryResult
 	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
-	_, err := each(ctx, q, r, func(ctx context.Context, src series.ExemplarSource) error {
+	warnings, err := each(ctx, q, r, func(ctx context.Context, src series.ExemplarSource) (series.Warnings, error) {
 		mine := make([][]*labels.Matcher, len(ms))
 		for i := range ms {
 			mine[i] = slices.Clone(ms[i]) // as in own
 		}
-		found, err := src.Exemplars(ctx, id, mint, maxt, mine...)
+		found, warnings, err := src.Exemplars(ctx, id, mint, maxt, mine...)
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, found...)
-		return err
+		return warnings, err
 	})
-	return uniteExemplars(all), err
+	return uniteExemplars(all), warnings, err
 }
 
 // uniteExemplars makes one result of those of one series, in label order, exemplars by time, equal ones once.
@@ -92,21 +102,12 @@ func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	return out
 }
 
-type exemplarQueryable struct{ q *Querier }
-
-func (e exemplarQueryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, error) {
-	return exemplarQuerier{e.q, ctx}, nil
-}
-
-// exemplarQuerier keeps its context because the interface hands it over with the querier only.
-type exemplarQuerier struct {
-	q   *Querier
-	ctx context.Context
-}
-
-func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	whole, replicaLabels := e.q.scope(e.ctx), e.q.paramsFrom(e.ctx).replicaLabels
+// exemplars are those of the tenants of ctx from start to end (ms, inclusive), HA pairs as one series where the query asks
+// for it.
+func (q *Querier) exemplars(ctx context.Context, start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	whole, replicaLabels := q.scope(ctx), q.paramsFrom(ctx).replicaLabels
 	var all []exemplar.QueryResult
+	var warnings series.Warnings
 	for _, id := range whole.ids {
 		one := scope{[]tenant.ID{id}, whole.label}
 		var own [][]*labels.Matcher
@@ -118,10 +119,11 @@ func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]ex
 		if len(own) == 0 {
 			continue
 		}
-		found, err := e.q.Exemplars(e.ctx, id, start, end, own...)
+		found, w, err := q.Exemplars(ctx, id, start, end, own...)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		warnings = append(warnings, w...)
 		b := labels.NewBuilder(labels.EmptyLabels())
 		for i := range found {
 			b.Reset(found[i].SeriesLabels)
@@ -133,46 +135,45 @@ func (e exemplarQuerier) Select(start, end int64, ms ...[]*labels.Matcher) ([]ex
 		}
 		all = append(all, found...)
 	}
-	return uniteExemplars(all), nil
+	slices.Sort(warnings)
+	return uniteExemplars(all), slices.Compact(warnings), nil
 }
 
 var _ series.MetadataSource = (*Querier)(nil)
 
 // Metadata implements series.MetadataSource.
-func (q *Querier) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
-	found, _, err := q.tenantMetadata(ctx, id, family)
+func (q *Querier) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+	found, warnings, err := q.tenantMetadata(ctx, id, family)
 	trimMetadata(found, limit, 0)
-	return found, err
+	return found, warnings, err
 }
 
-func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family string) (map[string][]metadata.Metadata, []string, error) {
+func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family string) (map[string][]metadata.Metadata, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	all := map[string][]metadata.Metadata{}
 	now := q.now().UnixMilli()
 	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
-	missing, err := each(ctx, q, r, func(ctx context.Context, src series.MetadataSource) error {
-		found, err := src.Metadata(ctx, id, family, 0)
+	warnings, err := each(ctx, q, r, func(ctx context.Context, src series.MetadataSource) (series.Warnings, error) {
+		found, warnings, err := src.Metadata(ctx, id, family, 0)
 		mu.Lock()
 		defer mu.Unlock()
 		addMetadata(all, found)
-		return err
+		return warnings, err
 	})
-	return all, missing, err
+	return all, warnings, err
 }
 
 // metadata is what the tenants of ctx said of families, within limits (0 and less: none).
-func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata, []string, error) {
+func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	all := map[string][]metadata.Metadata{}
-	var warnings []string
+	var warnings series.Warnings
 	for _, id := range q.scope(ctx).ids {
-		found, missing, err := q.tenantMetadata(ctx, id, family)
+		found, w, err := q.tenantMetadata(ctx, id, family)
 		if err != nil {
 			return nil, nil, err
 		}
 		addMetadata(all, found)
-		for _, m := range missing {
-			warnings = append(warnings, partialPrefix+m)
-		}
+		warnings = append(warnings, w...)
 	}
 	trimMetadata(all, limit, perFamily)
 	slices.Sort(warnings)

@@ -74,7 +74,9 @@ func (q *Querier) members() []*member {
 // plan decides whom to ask. Members that did not answer the last poll are asked only if the answer would be incomplete
 // without them.
 func (q *Querier) plan(r *series.Request, p *params) plan {
-	plan := choose(q.members(), r, p.storeMatch)
+	members := q.members()
+	plan := choose(members, r, p.storeMatch)
+	plan.nobody = len(members) == 0
 	if len(plan.down) == 0 {
 		return plan
 	}
@@ -167,7 +169,7 @@ func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collec
 	defer c.step()
 	for i, m := range g {
 		q.m.asked.WithLabelValues(m.role()).Inc()
-		asking := c.begin(ctx, q, m, len(g)-i-1)
+		asking := c.begin(ctx, q, col, m, len(g)-i-1)
 		found, warnings, err := ask(asking, m.Source)
 		switch err = outcome(ctx, asking, err); {
 		case err == nil:
@@ -187,7 +189,9 @@ func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collec
 // Info implements series.Source: the union of the endpoints' answers to the last poll.
 func (q *Querier) Info(context.Context) (series.Info, error) {
 	v := q.view.Load()
-	if n := len(v.members); n > 0 && !slices.ContainsFunc(v.members, func(m *member) bool { return m.heard }) {
+	if n := len(v.members); n == 0 {
+		return v.info, errs.E(errs.Unavailable, nobody)
+	} else if !slices.ContainsFunc(v.members, func(m *member) bool { return m.heard }) {
 		return v.info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", n)
 	}
 	return v.info, nil

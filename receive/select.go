@@ -86,7 +86,7 @@ func firstOf(s []string, limit int) []string {
 }
 
 // Exemplars returns the tenant's exemplars; series labels are as Select shows them.
-func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	if r.added.IsEmpty() {
 		return r.db.Exemplars(ctx, id, mint, maxt, matchers...)
 	}
@@ -97,21 +97,26 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 		}
 	}
 	if len(matchers) > 0 && len(sets) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	found, err := r.db.Exemplars(ctx, id, mint, maxt, sets...)
+	found, warnings, err := r.db.Exemplars(ctx, id, mint, maxt, sets...)
 	for i := range found {
 		b := labels.NewBuilder(found[i].SeriesLabels)
 		r.added.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 		found[i].SeriesLabels = b.Labels()
 	}
 	slices.SortFunc(found, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
-	return found, err
+	return found, warnings, err
 }
 
 // Metadata returns what senders said of tenant id's metric families.
-func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	return r.db.Metadata(ctx, id, family, limit)
+}
+
+// Identity is whose data this is: this instance's, with the disk that it has now.
+func (r *Receiver) Identity() series.Identity {
+	return series.Identity{Instance: r.opts.Instance, Since: r.opts.Since}
 }
 
 // Info is the TSDBs' with this receiver's role, identity and external labels.

@@ -64,7 +64,9 @@ type Status struct {
 // new incarnation. The completeness of a query is judged over all incarnations of the last retention period.
 type Incarnation struct {
 	Member
-	Since time.Time // start of the data it can hold
+	Since time.Time // start of the data it can hold; with the id it names the disk, whatever the clock was
+	// Off reports that its clock was found to be wrong: it may hold samples of any time until Until.
+	Off bool
 	// Until is when it left for good or was forgotten; zero while it is a member.
 	Until time.Time
 	// Placed is since when it has been placed for writes without interruption, and in this zone; zero when not known.

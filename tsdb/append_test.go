@@ -258,11 +258,11 @@ func TestExemplars(t *testing.T) {
 			t.Fatalf("%+v %v, want %+v", failures, err, refused)
 		}
 	}
-	got, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
+	got, _, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 || got[0].Exemplars[1].Labels.String() != `{trace_id="x"}` {
 		t.Fatalf("%+v %v", got, err)
 	}
-	if got, err := d.Exemplars(t.Context(), "nobody", 0, math.MaxInt64); err != nil || len(got) != 0 {
+	if got, _, err := d.Exemplars(t.Context(), "nobody", 0, math.MaxInt64); err != nil || len(got) != 0 {
 		t.Fatalf("%+v %v", got, err)
 	}
 }
@@ -290,7 +290,7 @@ func TestExemplarsAlone(t *testing.T) {
 	if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != 1 || failures[0].Exemplars != 1 {
 		t.Fatalf("%+v %v", failures, err)
 	}
-	got, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
+	got, _, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 {
 		t.Fatalf("%+v %v", got, err)
 	}

@@ -270,7 +270,7 @@ func TestIdle(t *testing.T) {
 	if ids := d.Tenants(); !slices.Equal(ids, []tenant.ID{team}) {
 		t.Fatalf("tenants %v", ids)
 	}
-	md, err := d.Metadata(t.Context(), team, "m", 0)
+	md, _, err := d.Metadata(t.Context(), team, "m", 0)
 	if err != nil || len(md["m"]) != 1 || md["m"][0].Help != "h" {
 		t.Fatalf("metadata of a closed tenant: %v %v", md, err)
 	}
@@ -550,14 +550,14 @@ func TestMetadata(t *testing.T) {
 		wire.Metadata{Family: "d"}, wire.Metadata{Family: strings.Repeat("x", maxFamily+1)})
 	f := func() {
 		t.Helper()
-		all, err := d.Metadata(t.Context(), team, "", 0)
+		all, _, err := d.Metadata(t.Context(), team, "", 0)
 		if err != nil || len(all) != 3 || all["a"][0].Type != "gauge" || len(all["a"][0].Help) > maxHelp || all["a"][0].Unit != "" {
 			t.Fatalf("%v %v", all, err)
 		}
-		if two, _ := d.Metadata(t.Context(), team, "", 2); len(two) != 2 {
+		if two, _, _ := d.Metadata(t.Context(), team, "", 2); len(two) != 2 {
 			t.Fatalf("limit 2: %v", two)
 		}
-		if one, _ := d.Metadata(t.Context(), team, "b", 0); len(one) != 1 {
+		if one, _, _ := d.Metadata(t.Context(), team, "b", 0); len(one) != 1 {
 			t.Fatalf("one: %v", one)
 		}
 	}
@@ -567,7 +567,7 @@ func TestMetadata(t *testing.T) {
 	}
 	d = openDB(t, o)
 	f()
-	if none, err := d.Metadata(t.Context(), "nobody", "", 0); err != nil || none == nil || len(none) != 0 {
+	if none, _, err := d.Metadata(t.Context(), "nobody", "", 0); err != nil || none == nil || len(none) != 0 {
 		t.Fatalf("%v %v", none, err)
 	}
 	raw, err := os.ReadFile(filepath.Join(o.Dir, string(team), metadataName))

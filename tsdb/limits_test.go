@@ -320,7 +320,7 @@ func TestExemplarsOfATenant(t *testing.T) {
 	}
 	kept := func(want int) {
 		t.Helper()
-		got, err := d.Exemplars(t.Context(), team, 0, 1<<60, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")})
+		got, _, err := d.Exemplars(t.Context(), team, 0, 1<<60, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")})
 		if err != nil || len(got) != want {
 			t.Fatalf("%d exemplars, want %d; %v", len(got), want, err)
 		}

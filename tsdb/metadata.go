@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
@@ -161,13 +162,13 @@ func (f familyMetadata) public() metadata.Metadata {
 }
 
 // Metadata returns what senders said of tenant id's metric families. It works in every state of the tenant.
-func (d *DB) Metadata(_ context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+func (d *DB) Metadata(_ context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	t := d.lookup(id)
 	if t == nil {
-		return map[string][]metadata.Metadata{}, nil
+		return map[string][]metadata.Metadata{}, nil, nil
 	}
 	if err := t.meta.load(); err != nil {
-		return nil, errs.E(errs.Internal, "metadata of tenant %q: %w", id, err)
+		return nil, nil, errs.E(errs.Internal, "metadata of tenant %q: %w", id, err)
 	}
-	return t.meta.get(family, limit), nil
+	return t.meta.get(family, limit), nil, nil
 }

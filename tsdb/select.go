@@ -271,18 +271,18 @@ func warningsOf(notes annotations.Annotations) series.Warnings {
 }
 
 // Exemplars returns what is in the tenant's exemplar ring.
-func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	in, release, err := d.reader(ctx, id, mint, maxt)
 	if in == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer release()
 	q, err := in.db.ExemplarQuerier(ctx)
 	if err != nil {
-		return nil, errs.E(errs.KindOf(err), "exemplars of tenant %q: %w", id, err)
+		return nil, nil, errs.E(errs.KindOf(err), "exemplars of tenant %q: %w", id, err)
 	}
 	res, err := q.Select(mint, maxt, matchers...)
-	return res, errs.Wrap(errs.KindOf(err), err)
+	return res, nil, errs.Wrap(errs.KindOf(err), err)
 }
 
 // Info says what all tenants together hold. As long as there is a tenant its range is open at the end, and reaches back

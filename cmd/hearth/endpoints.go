@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -10,10 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/grafana/dskit/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hearth-metrics/hearth/internal/gokit"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring/gossip"
@@ -84,7 +83,7 @@ type endpoints struct {
 	clients *clients
 	local   []query.Endpoint
 	flags   *endpointFlags
-	dns     *dns.Provider
+	names   *names
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -93,7 +92,7 @@ type endpoints struct {
 func newEndpoints(p *process, c *cluster, clients *clients, f *endpointFlags) *endpoints {
 	f.addresses = slices.DeleteFunc(f.addresses, func(a string) bool { return strings.TrimSpace(a) == "" }) // --endpoint= is none
 	reg := prometheus.WrapRegistererWithPrefix("hearth_query_endpoints_", p.reg)
-	return &endpoints{p: p, cluster: c, clients: clients, flags: f, dns: dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(p.log), reg)}
+	return &endpoints{p: p, cluster: c, clients: clients, flags: f, names: newNames(p.log, reg)}
 }
 
 // addLocal adds a source of this process.
@@ -104,29 +103,20 @@ func (e *endpoints) addLocal(name string, src series.Source) {
 func (e *endpoints) open(ctx context.Context, _ func(error)) error {
 	run, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
-	e.resolve(ctx)
+	e.names.resolve(ctx, e.flags.addresses)
 	e.wg.Go(func() {
 		tick := time.NewTicker(max(e.flags.dnsInterval, time.Second))
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				e.resolve(run)
+				e.names.resolve(run, e.flags.addresses)
 			case <-run.Done():
 				return
 			}
 		}
 	})
 	return nil
-}
-
-// resolve looks the configured names up; what cannot be looked up keeps its last addresses.
-func (e *endpoints) resolve(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := e.dns.Resolve(ctx, e.flags.addresses); err != nil {
-		e.p.log.Warn("resolving --endpoint", "err", err)
-	}
 }
 
 func (e *endpoints) close() error {
@@ -137,15 +127,27 @@ func (e *endpoints) close() error {
 
 // ready reports that there is nobody to ask.
 func (e *endpoints) ready() error {
-	if len(e.list()) == 0 {
+	if known, unknown := e.split(); len(known) == 0 {
+		for _, u := range unknown {
+			if _, err := u.Source.Info(context.Background()); err != nil {
+				return fmt.Errorf("nobody to ask is known: %s: %w", u.Name, err)
+			}
+		}
 		return errors.New("nobody to ask is known: --endpoint and --gossip.join name some")
 	}
 	return nil
 }
 
-// list is the endpoints at the moment.
+// list is the endpoints at the moment. A name without an address is one that does not answer: what is behind it is not
+// known, and answers must say so.
 func (e *endpoints) list() []query.Endpoint {
-	all := append([]query.Endpoint(nil), e.local...)
+	known, unknown := e.split()
+	return append(known, unknown...)
+}
+
+// split is the endpoints that have an address, and the names without one.
+func (e *endpoints) split() (all, unknown []query.Endpoint) {
+	all = append([]query.Endpoint(nil), e.local...)
 	for _, role := range []string{gossip.RoleReceive, gossip.RoleStore} {
 		for _, m := range e.cluster.members(role) {
 			if m.ID != e.cluster.self.ID {
@@ -153,10 +155,21 @@ func (e *endpoints) list() []query.Endpoint {
 			}
 		}
 	}
-	for _, addr := range e.dns.Addresses() {
-		all = e.remote(all, addr, series.Info{})
+	seen := map[string]bool{}
+	for _, name := range e.flags.addresses {
+		addresses, err := e.names.addresses(name)
+		if err != nil && !seen[name] {
+			unknown = append(unknown, query.Endpoint{Name: name, Source: series.Unanswered(err)})
+			seen[name] = true
+		}
+		for _, addr := range addresses {
+			if !seen[addr] {
+				all = e.remote(all, addr, series.Info{})
+				seen[addr] = true
+			}
+		}
 	}
-	return all
+	return all, unknown
 }
 
 // remote adds the endpoint at addr. known is what gossip says of it: with a role, only that source of it is meant.

@@ -84,8 +84,11 @@ func (b *bounded) ParseSeriesDesc(text string) (labels.Labels, []parser.Sequence
 func (b *bounded) RegisterFeatures(r features.Collector) { b.inner.RegisterFeatures(r) }
 
 // Selectors are the matchers of each selector in an expression of at most DefaultMaxBytes. Errors: TooLarge, Invalid.
-func Selectors(text string) ([][]*labels.Matcher, error) {
-	e, err := New(0).ParseExpr(text)
+func Selectors(text string) ([][]*labels.Matcher, error) { return SelectorsOf(New(0), text) }
+
+// SelectorsOf is as Selectors, within the bounds of p.
+func SelectorsOf(p Parser, text string) ([][]*labels.Matcher, error) {
+	e, err := p.ParseExpr(text)
 	if errs.KindOf(err) == errs.Internal { // the library's
 		err = errs.Wrap(errs.Invalid, err)
 	}

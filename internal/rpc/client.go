@@ -49,7 +49,9 @@ type peer struct {
 	without   bool // it sorts without the labels it is asked to drop
 	exemplars bool
 	metadata  bool
-	single    bool            // a Thanos process with one stream, of the default tenant
+	single    bool            // a Thanos process with one stream that stays as it is
+	tenants   announced       // its streams with a label of the tenant
+	replicas  announced       // and with one of the replica
 	external  []labels.Labels // of its streams
 	names     map[string]bool // of the labels in external: each query looks them up, and there may be many sets
 }
@@ -148,7 +150,10 @@ func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
 
 // invoke is a call with one answer. Errors have a kind and name the peer.
 func (c *Client) invoke(ctx context.Context, method string, req, resp any) error {
-	return c.named(c.conn.Invoke(ctx, method, req, resp))
+	var header metadata.MD
+	err := c.conn.Invoke(ctx, method, req, resp, grpc.Header(&header))
+	hear(ctx, header)
+	return c.named(err)
 }
 
 // named is the error of a call as callers see it.

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"google.golang.org/grpc"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -18,20 +17,21 @@ import (
 
 // LabelNames returns what series.Source says.
 func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	p, err := c.known(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	without := c.withoutFor(p, r.WithoutLabels)
-	req := &thanospb.LabelNamesRequest{
-		Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)), WithoutReplicaLabels: without,
-		Limit: int64(r.Limit), PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
-	}
-	if !p.hearth && r.Limit > 0 {
-		req.Limit += int64(len(without))
-	}
 	var out thanospb.LabelNamesResponse
-	if err := c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelNames", req, &out); err != nil {
+	var without []string
+	err := c.ask(ctx, func(p *peer) error {
+		without = c.withoutFor(p, r.WithoutLabels)
+		req := &thanospb.LabelNamesRequest{
+			Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)), WithoutReplicaLabels: without,
+			Limit: int64(r.Limit), PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+		}
+		if !p.hearth && r.Limit > 0 {
+			req.Limit += int64(len(without))
+		}
+		out = thanospb.LabelNamesResponse{}
+		return c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelNames", req, &out)
+	})
+	if err != nil {
 		return nil, nil, err
 	}
 	names := slices.DeleteFunc(out.Names, func(name string) bool { return slices.Contains(without, name) })
@@ -40,21 +40,21 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 
 // LabelValues returns what series.Source says.
 func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	p, err := c.known(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	without := c.withoutFor(p, r.WithoutLabels)
-	if slices.Contains(without, name) {
-		return nil, nil, nil
-	}
-	req := &thanospb.LabelValuesRequest{
-		Label: name, Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
-		WithoutReplicaLabels: without, Limit: int64(r.Limit),
-		PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
-	}
 	var out thanospb.LabelValuesResponse
-	if err := c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelValues", req, &out); err != nil {
+	err := c.ask(ctx, func(p *peer) error {
+		without := c.withoutFor(p, r.WithoutLabels)
+		out = thanospb.LabelValuesResponse{}
+		if slices.Contains(without, name) {
+			return nil
+		}
+		req := &thanospb.LabelValuesRequest{
+			Label: name, Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
+			WithoutReplicaLabels: without, Limit: int64(r.Limit),
+			PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+		}
+		return c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelValues", req, &out)
+	})
+	if err != nil {
 		return nil, nil, err
 	}
 	return limited(out.Values, r.Limit), out.Warnings, nil
@@ -77,10 +77,10 @@ func limited(list []string, limit int) []string {
 }
 
 // Exemplars returns what series.ExemplarSource says; nothing when the peer has no exemplars.
-func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	p, err := c.known(ctx)
 	if err != nil || !p.exemplars {
-		return nil, err
+		return nil, nil, err
 	}
 	req := &thanospb.ExemplarsRequest{Start: mint, End: maxt, PartialResponseStrategy: strategyFor(p)}
 	var selectors []string
@@ -93,16 +93,17 @@ func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 		selectors = append(selectors, selector(ms))
 	}
 	if len(selectors) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if !p.hearth {
 		req.Query, req.Selectors = strings.Join(selectors, " or "), nil
 	}
 	var all []exemplar.QueryResult
+	var warnings series.Warnings
 	var frame thanospb.ExemplarsResponse
 	err = c.each(c.outgoing(ctx, id), "/"+serviceExemplars+"/Exemplars", req, &frame, func() error {
 		if w := frame.GetWarning(); w != "" {
-			return errs.E(errs.Unavailable, "%s", w)
+			warnings = append(warnings, w)
 		}
 		if data := frame.GetData(); data != nil {
 			all = append(all, exemplarsFromPB(data))
@@ -111,14 +112,17 @@ func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 		return nil
 	})
 	if err != nil || p.hearth {
-		return all, err
+		return all, warnings, err
 	}
+	if p, err = c.current(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	all = slices.DeleteFunc(all, func(r exemplar.QueryResult) bool { return p.foreign(id, r.SeriesLabels) })
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for i := range all {
-		b.Reset(all[i].SeriesLabels)
-		all[i].SeriesLabels = b.Del(c.attributes(p)...).Labels()
+		all[i].SeriesLabels = p.strip(b, all[i].SeriesLabels)
 	}
-	return joinExemplars(all), nil
+	return joinExemplars(all), warnings, nil
 }
 
 // selector is matchers as PromQL.
@@ -131,26 +135,27 @@ func selector(ms []*labels.Matcher) string {
 }
 
 // Metadata returns what series.MetadataSource says; nothing when the peer has no metadata.
-func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	p, err := c.known(ctx)
 	if err != nil || !p.metadata {
-		return nil, err
+		return nil, nil, err
 	}
 	req := &thanospb.MetricMetadataRequest{Metric: family, Limit: int32(limit), PartialResponseStrategy: strategyFor(p)}
 	if limit == 0 {
 		req.Limit = -1
 	}
 	all := newMerger()
+	var warnings series.Warnings
 	var frame thanospb.MetricMetadataResponse
 	err = c.each(c.outgoing(ctx, id), "/"+serviceMetadata+"/MetricMetadata", req, &frame, func() error {
 		if w := frame.GetWarning(); w != "" {
-			return errs.E(errs.Unavailable, "%s", w)
+			warnings = append(warnings, w)
 		}
 		all.add(metadataFromPB(frame.GetMetadata()))
 		frame.Reset()
 		return nil
 	})
-	return all.families, err
+	return all.families, warnings, err
 }
 
 // each makes a call with a stream of answers, and calls do after each one was read into frame.
@@ -183,5 +188,5 @@ func (c *Client) openStream(ctx context.Context, method string, req any) (grpc.C
 	if err := s.SendMsg(req); err != nil && !isEnd(err) { // after io.EOF the status comes by RecvMsg
 		return nil, err
 	}
-	return s, s.CloseSend()
+	return &heardStream{ClientStream: s}, s.CloseSend()
 }

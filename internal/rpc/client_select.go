@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/grpc"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Select asks the peer. The call is under way when Select returns, so that a fan-out waits for the slowest peer and not
@@ -20,28 +21,79 @@ func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	r = &own
 	p := c.peer.Load()
 	set := &remoteSet{client: c, cancel: cancel, opened: make(chan struct{})}
+	set.decoder.faults.From = c.addr
 	go func() {
 		defer close(set.opened)
 		defer c.survive("open a Series stream", func(err error) { set.err = err })
 		set.stream, set.err = c.openSeries(ctx, p, r)
 	}()
+	checked := series.Checked(set, c.addr)
 	if p != nil {
-		return c.own(p, set, r)
+		return c.own(ctx, p, checked, r)
 	}
-	return &lateSet{Set: set, ready: set.opened, finish: func() series.Set {
+	return &lateSet{Set: checked, ready: set.opened, finish: func() series.Set {
 		if p := c.peer.Load(); p != nil {
-			return c.own(p, set, r)
+			return c.own(ctx, p, checked, r)
 		}
-		return set // it failed
+		return checked // it failed
 	}}
 }
 
-// own is set without the labels that a Thanos store did not drop itself.
-func (c *Client) own(p *peer, set series.Set, r *series.Request) series.Set {
-	if p.hearth || p.without {
+// own is set without series of other tenants, and without the labels that a Thanos store did not drop itself.
+func (c *Client) own(ctx context.Context, p *peer, set series.Set, r *series.Request) series.Set {
+	if p.hearth {
 		return set
 	}
-	return series.Limit(series.Relabel(set, labels.EmptyLabels(), c.withoutFor(p, r.WithoutLabels), c.opts.SortBudget), r.Limit)
+	if !p.tenants.everywhere() && !p.single {
+		set = &ownSet{Set: set, ctx: ctx, client: c, peer: p, tenant: r.Tenant}
+	}
+	if !p.without {
+		set = series.Relabel(set, labels.EmptyLabels(), c.withoutFor(p, r.WithoutLabels), c.opts.SortBudget)
+	}
+	b := labels.NewBuilder(labels.EmptyLabels())
+	mixed := p.attributes((*announced).mixed)
+	set = series.Strip(set, mixed, func(ls labels.Labels) labels.Labels { return p.strip(b, ls) }, c.opts.SortBudget)
+	return series.Limit(set, r.Limit)
+}
+
+// ownSet is without the series of streams of other tenants.
+type ownSet struct {
+	series.Set
+	ctx    context.Context
+	client *Client
+	peer   *peer
+	tenant tenant.ID
+	asked  bool // the peer was asked for its streams since this began
+	err    error
+}
+
+func (s *ownSet) Next() bool {
+	for s.err == nil && s.Set.Next() {
+		ls := s.Set.At().Labels
+		if !ls.Has(s.peer.tenants.name) {
+			return true
+		}
+		if !s.asked {
+			s.asked = true
+			now, err := s.client.current(s.ctx, s.peer)
+			if err != nil {
+				s.err = err
+				return false
+			}
+			s.peer = now
+		}
+		if !s.peer.foreign(s.tenant, ls) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *ownSet) Err() error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Set.Err()
 }
 
 func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (grpc.ClientStream, error) {
@@ -57,14 +109,15 @@ func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (gr
 	req.PartialResponseStrategy, req.PartialResponseDisabled = strategyFor(p), p.hearth
 	if p.hearth || p.without {
 		req.WithoutReplicaLabels = c.withoutFor(p, r.WithoutLabels)
-	} else {
+	}
+	if !p.hearth && (!p.without || len(p.attributes((*announced).mixed)) > 0) {
 		req.Limit = 0 // series may become one when the labels are taken off here
 	}
 	s, err := c.openStream(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/Series", req)
 	return s, c.named(err)
 }
 
-// remoteSet reads a Series stream. A series may come in several frames; they are one here.
+// remoteSet reads a Series stream as it comes: a series may be in several frames.
 type remoteSet struct {
 	client *Client
 	cancel context.CancelFunc
@@ -79,31 +132,6 @@ type remoteSet struct {
 }
 
 func (s *remoteSet) Next() bool {
-	if !s.pull() {
-		return false
-	}
-	s.at = s.take()
-	for s.pull() {
-		ahead := &s.decoder.out[s.next]
-		switch order := labels.Compare(ahead.Labels, s.at.Labels); {
-		case order > 0:
-			return true
-		case order < 0:
-			s.fail(errs.E(errs.Internal, "%s: series out of order: %s after %s", s.client.addr, ahead.Labels, s.at.Labels))
-			return false
-		}
-		s.at.Chunks = joinChunks(s.at.Chunks, s.take().Chunks)
-	}
-	return s.err == nil
-}
-
-func (s *remoteSet) take() series.Series {
-	s.next++
-	return s.decoder.out[s.next-1]
-}
-
-// pull makes sure that there is a series to take. It is false at the end and after an error.
-func (s *remoteSet) pull() bool {
 	if s.done {
 		return false
 	}
@@ -112,6 +140,8 @@ func (s *remoteSet) pull() bool {
 			return false
 		}
 	}
+	s.at = s.decoder.out[s.next]
+	s.next++
 	return true
 }
 
@@ -142,8 +172,11 @@ func (s *remoteSet) fail(err error) {
 	s.cancel()
 }
 
-func (s *remoteSet) At() series.Series         { return s.at }
-func (s *remoteSet) Warnings() series.Warnings { return s.decoder.warnings }
+func (s *remoteSet) At() series.Series { return s.at }
+
+func (s *remoteSet) Warnings() series.Warnings {
+	return append(slices.Clip(s.decoder.warnings), s.decoder.faults.Warnings()...)
+}
 
 func (s *remoteSet) Err() error {
 	if !s.done {

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"slices"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -27,6 +26,7 @@ type seriesDecoder struct {
 	out      []series.Series // of the last frame
 	warnings series.Warnings // of all frames
 
+	faults  series.Faults
 	builder labels.ScratchBuilder
 	chunks  []series.Chunk // the slab that series' chunks are cut from
 }
@@ -112,7 +112,7 @@ func (d *seriesDecoder) series(m []byte) error {
 		d.chunks = make([]series.Chunk, 0, slabChunks)
 	}
 	d.builder.Reset()
-	from, sorted, last := len(d.chunks), true, ""
+	from, long := len(d.chunks), false
 	err := fields(m, func(num protowire.Number, _ uint64, b []byte) error {
 		switch {
 		case num == 1 && b != nil:
@@ -120,9 +120,9 @@ func (d *seriesDecoder) series(m []byte) error {
 			if err != nil {
 				return err
 			}
-			sorted = sorted && last < name
-			last = name
-			d.builder.Add(name, value)
+			if long = long || len(name) >= series.MaxLabelBytes || len(value) >= series.MaxLabelBytes; !long {
+				d.builder.Add(name, value)
+			}
 		case num == 2 && b != nil:
 			d.chunks = append(d.chunks, series.Chunk{})
 			return chunk(b, &d.chunks[len(d.chunks)-1])
@@ -132,14 +132,10 @@ func (d *seriesDecoder) series(m []byte) error {
 	if err != nil {
 		return err
 	}
-	if !sorted {
-		d.builder.Sort()
-	}
 	s := series.Series{Labels: d.builder.Labels()}
-	if !sorted {
-		if name, dup := s.Labels.HasDuplicateLabelNames(); dup {
-			return errs.E(errs.Internal, "series %s has the label %q twice", s.Labels, name)
-		}
+	if long {
+		d.faults.Add("series with a label of more than 16 MiB", s.Labels.String)
+		return nil
 	}
 	if len(d.chunks) > from {
 		s.Chunks = d.chunks[from:len(d.chunks):len(d.chunks)]
@@ -183,36 +179,27 @@ func chunk(m []byte, c *series.Chunk) error {
 	})
 }
 
-// encodedChunk reads a Chunk. Its data refers to m.
+// unknownEncoding is no encoding.
+const unknownEncoding = chunkenc.Encoding(0xfe)
+
+// encodedChunk reads a Chunk. Its data refers to m. One in an encoding that is not known stays without data.
 func encodedChunk(m []byte) (series.Encoded, error) {
-	e := series.Encoded{Encoding: chunkenc.EncXOR}
+	e, unknown := series.Encoded{Encoding: chunkenc.EncXOR}, false
 	err := fields(m, func(num protowire.Number, n uint64, b []byte) error {
 		switch {
 		case num == 1 && n < uint64(chunkenc.EncFloatHistogram):
 			e.Encoding = chunkenc.Encoding(n + 1)
 		case num == 1:
-			return errs.E(errs.Unsupported, "chunk encoding %d is not known", n)
+			unknown = true
 		case num == 2:
 			e.Data = b
 		}
 		return nil
 	})
+	if unknown {
+		return series.Encoded{Encoding: unknownEncoding}, err
+	}
 	return e, err
-}
-
-// joinChunks is a and b in order, in new memory.
-func joinChunks(a, b []series.Chunk) []series.Chunk {
-	all := slices.Concat(a, b)
-	before := func(x, y series.Chunk) int {
-		if x.MinTime != y.MinTime {
-			return compareTimes(x.MinTime, y.MinTime)
-		}
-		return compareTimes(x.MaxTime, y.MaxTime)
-	}
-	if !slices.IsSortedFunc(all, before) {
-		slices.SortStableFunc(all, before)
-	}
-	return all
 }
 
 func compareTimes(a, b int64) int {

@@ -24,8 +24,8 @@ func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerSt
 	if err != nil {
 		return err
 	}
-	found, err := findExemplars(out.Context(), a, in, selectors)
-	if err := absorb(err, partial && !a.own, &a.warnings); err != nil {
+	found, err := findExemplars(out.Context(), &a, in, selectors, partial && !a.own)
+	if err != nil {
 		return err
 	}
 	for _, r := range found {
@@ -62,34 +62,35 @@ func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
 	return out, nil
 }
 
-// findExemplars asks all that the caller may see; the result is in label order, each series once.
-func findExemplars(ctx context.Context, a asked, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, error) {
+// findExemplars asks all that the caller may see; the result is in label order, each series once. Warnings go into a, also
+// those for sources that fail where partial answers are taken.
+func findExemplars(ctx context.Context, a *asked, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher, partial bool) ([]exemplar.QueryResult, error) {
 	var all []exemplar.QueryResult
 	for _, src := range a.sources {
 		es, ok := src.(series.ExemplarSource)
 		if !ok {
 			continue
 		}
-		found, err := es.Exemplars(ctx, a.tenant, in.Start, in.End, selectors...)
+		found, warnings, err := es.Exemplars(ctx, a.tenant, in.Start, in.End, selectors...)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, found...)
+		all, a.warnings = append(all, found...), append(a.warnings, warnings...)
 	}
 	for _, s := range a.streams {
-		found, err := streamExemplars(ctx, s, in, selectors)
-		if err != nil {
+		found, warnings, err := streamExemplars(ctx, s, in, selectors)
+		if err := absorb(err, partial, &a.warnings); err != nil {
 			return nil, err
 		}
-		all = append(all, found...)
+		all, a.warnings = append(all, found...), append(a.warnings, warnings...)
 	}
 	return joinExemplars(all), nil
 }
 
-func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	es, ok := s.Source.(series.ExemplarSource)
 	if !ok {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var resolved [][]*labels.Matcher
 	for _, sel := range selectors {
@@ -98,16 +99,16 @@ func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsReques
 		}
 	}
 	if len(resolved) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	found, err := es.Exemplars(ctx, s.tenant, in.Start, in.End, resolved...)
+	found, warnings, err := es.Exemplars(ctx, s.tenant, in.Start, in.End, resolved...)
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for i := range found {
 		b.Reset(found[i].SeriesLabels)
 		s.External.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 		found[i].SeriesLabels = b.Labels()
 	}
-	return found, err
+	return found, warnings, err
 }
 
 // joinExemplars sorts by labels and makes one result of those with equal labels, its exemplars by time, each once.

@@ -66,7 +66,7 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 // whole source's and says the same times. seen holds the label sets that out has already.
 func (h *storeServer) describeStreams(src series.Source, info series.Info, seen map[string]bool, out *infopb.InfoResponse) {
 	var key []byte
-	for _, s := range h.streamsOf(src, info, h.Tenants.announced()) {
+	for _, s := range h.streamsFor(src, h.Tenants.announced().among(info.Tenants)) {
 		set := labelsToPB(s.External)
 		key = s.External.Bytes(key)
 		if !seen[string(key)] { // a receiver's and its blocks' streams have the same labels

@@ -40,12 +40,12 @@ func (p *populous) Streams(id tenant.ID) []series.Stream {
 }
 
 // Metadata is in each tenant's own words.
-func (p *populous) Metadata(_ context.Context, id tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, error) {
-	return map[string][]metadata.Metadata{"up": {{Type: "gauge", Help: "As " + string(id) + " says."}}}, nil
+func (p *populous) Metadata(_ context.Context, id tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, series.Warnings, error) {
+	return map[string][]metadata.Metadata{"up": {{Type: "gauge", Help: "As " + string(id) + " says."}}}, nil, nil
 }
 
-func (p *populous) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	return nil, nil
+func (p *populous) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	return nil, nil, nil
 }
 
 func infoServer(src series.Source) *storeServer {
@@ -112,7 +112,7 @@ func TestMetadataOfManyTenants(t *testing.T) {
 	src := newPopulous(n)
 	for range 2 {
 		for _, id := range src.ids {
-			found, _ := src.Metadata(t.Context(), id, "", 0)
+			found, _, _ := src.Metadata(t.Context(), id, "", 0)
 			all.add(found)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 type families = map[string][]metadata.Metadata
 
-// metricMetadata answers in one frame. Metadata has no labels: in Thanos's view it is what all granted tenants' say.
+// metricMetadata answers in one frame, and one for each warning. Metadata has no labels: in Thanos's view it is what all granted tenants' say.
 func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grpc.ServerStream) error {
 	ctx := out.Context()
 	c := callerOf(ctx)
@@ -28,24 +28,46 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 	if err != nil {
 		return err
 	}
+	if g.own {
+		testify(ctx, sources)
+	}
+	partial := !g.own && partialAllowed(false, in.PartialResponseStrategy)
 	limit := max(0, int(in.Limit)) // Thanos has -1 for all, and so does nobody ask for none
 	all := newMerger()
+	var warnings series.Warnings
 	for _, src := range sources {
 		if ms, ok := src.(series.MetadataSource); ok {
-			ids, err := g.in(ctx, src)
-			if err != nil {
+			if err := absorb(all.ask(ctx, src, ms, g, in.Metric, limit, &warnings), partial, &warnings); err != nil {
 				return err
-			}
-			for _, id := range ids {
-				found, err := ms.Metadata(ctx, id, in.Metric, limit)
-				if err != nil {
-					return err
-				}
-				all.add(found)
 			}
 		}
 	}
-	return out.SendMsg(metadataToPB(all.families, limit))
+	if err := out.SendMsg(metadataToPB(all.families, limit)); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		if err := out.SendMsg(&thanospb.MetricMetadataResponse{Result: &thanospb.MetricMetadataResponse_Warning{Warning: w}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask adds what src says of the families of all granted tenants.
+func (m *merger) ask(ctx context.Context, src series.Source, ms series.MetadataSource, g grant, family string, limit int, warnings *series.Warnings) error {
+	ids, err := g.in(ctx, src)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		found, w, err := ms.Metadata(ctx, id, family, limit)
+		if err != nil {
+			return err
+		}
+		m.add(found)
+		*warnings = append(*warnings, w...)
+	}
+	return nil
 }
 
 // in are the granted tenants; where all are, those that src holds.

@@ -45,8 +45,8 @@ func (s strict) LabelValues(ctx context.Context, name string, r *series.Request)
 	return s.Memory.LabelValues(ctx, name, r)
 }
 
-func (s strict) Exemplars(_ context.Context, _ tenant.ID, _, _ int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
-	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("asked", selector(ms[0]), "tenant_id", "mine")}}, nil
+func (s strict) Exemplars(_ context.Context, _ tenant.ID, _, _ int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("asked", selector(ms[0]), "tenant_id", "mine")}}, nil, nil
 }
 
 // TestSidecar asks a peer that is a Thanos sidecar: no request may be one that its Prometheus refuses, and the series' own
@@ -90,15 +90,17 @@ func TestSidecar(t *testing.T) {
 	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`, "__name__ cluster tenant_id ", "x y ", cluster)
 	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}`, "__name__ cluster tenant_id ", "x ", matcher(labels.MatchEqual, "tenant_id", "mine"))
 	f(sidecar, `{__name__="y", cluster="c1"}`, "__name__ cluster ", "y ", matcher(labels.MatchEqual, "tenant_id", ""), cluster)
-	// Behind a querier there may be sidecars, and streams of other tenants.
-	querier := ask(labels.FromStrings("cluster", "c1"), "query")
-	f(querier, "", "__name__ cluster ", "y ")
-	f(querier, `{__name__="y", cluster="c1"}`, "__name__ cluster ", "y ", cluster)
+	// Others may get streams of other tenants, and have none.
+	for _, role := range []string{"query", "store", "receive"} {
+		other := ask(labels.FromStrings("cluster", "c1"), role)
+		f(other, "", "__name__ cluster tenant_id ", "x y ")
+		f(other, `{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`, "__name__ cluster tenant_id ", "x y ", cluster)
+	}
 
 	for want, ms := range map[string][]*labels.Matcher{
 		`{x="1"}`: {cluster, matcher(labels.MatchEqual, "x", "1")}, `{__name__=~".+"}`: {cluster}, "": {matcher(labels.MatchEqual, "cluster", "c2")},
 	} {
-		got, err := sidecar.Exemplars(context.Background(), tenant.Default, 0, 1, ms)
+		got, _, err := sidecar.Exemplars(context.Background(), tenant.Default, 0, 1, ms)
 		asked, own := "", "mine"
 		if len(got) > 0 {
 			asked, own = got[0].SeriesLabels.Get("asked"), got[0].SeriesLabels.Get("tenant_id")

@@ -257,7 +257,7 @@ type about struct {
 
 func (a about) Info(context.Context) (series.Info, error) { return a.info, nil }
 
-func (a about) Exemplars(_ context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
+func (a about) Exemplars(_ context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	var out []exemplar.QueryResult
 	for _, name := range []string{"x", "y"} {
 		ls := labels.FromStrings("__name__", name, "own", string(id))
@@ -269,17 +269,17 @@ func (a about) Exemplars(_ context.Context, id tenant.ID, mint, maxt int64, ms .
 			}})
 		}
 	}
-	return out, nil
+	return out, nil, nil
 }
 
-func (a about) Metadata(_ context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error) {
+func (a about) Metadata(_ context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	out := map[string][]metadata.Metadata{
 		"x": {{Type: "counter", Help: "of " + string(id), Unit: "s"}}, "y": {{Type: "gauge"}},
 	}
 	if family != "" {
-		return map[string][]metadata.Metadata{family: out[family]}, nil
+		return map[string][]metadata.Metadata{family: out[family]}, nil, nil
 	}
-	return out, nil
+	return out, nil, nil
 }
 
 func TestInfo(t *testing.T) {
@@ -349,7 +349,7 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	}}
 	check := func(who string, c *Client, want string) {
 		t.Helper()
-		got, err := c.Exemplars(context.Background(), "b", 10, 20,
+		got, _, err := c.Exemplars(context.Background(), "b", 10, 20,
 			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "y")}, []*labels.Matcher{matcher(labels.MatchEqual, "__name__", "none")})
 		if err != nil || len(got) != 1 || got[0].SeriesLabels.String() != want || len(got[0].Exemplars) != 2 {
 			t.Fatalf("%s: %+v, %v", who, got, err)
@@ -364,14 +364,14 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	foreign := serve(t, func(s *Server) { registerForeign(s, st, true) })
 	check("foreign", dial(t, foreign, ClientOptions{}), `{__name__="y", own="hidden"}`)
 
-	got, err := own.Metadata(context.Background(), "b", "", 0)
+	got, _, err := own.Metadata(context.Background(), "b", "", 0)
 	if err != nil || len(got) != 2 || got["x"][0] != (metadata.Metadata{Type: "counter", Help: "of b", Unit: "s"}) {
 		t.Errorf("metadata: %v, %v", got, err)
 	}
-	if got, err = own.Metadata(context.Background(), "b", "y", 0); err != nil || len(got) != 1 {
+	if got, _, err = own.Metadata(context.Background(), "b", "y", 0); err != nil || len(got) != 1 {
 		t.Errorf("metadata of y: %v, %v", got, err)
 	}
-	if got, err = own.Metadata(context.Background(), "b", "", 1); err != nil || len(got) != 1 {
+	if got, _, err = own.Metadata(context.Background(), "b", "", 1); err != nil || len(got) != 1 {
 		t.Errorf("metadata with a limit: %v, %v", got, err)
 	}
 }

@@ -22,20 +22,24 @@ type stream struct {
 	series.Stream
 }
 
-// streams are the streams of src that g grants.
+// streams are the streams of src that g grants. A tenant that is granted by name is asked for, whether or not src says that
+// it holds it: a querier does not know what an endpoint has that does not answer, and says so when it is asked.
 func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]stream, error) {
+	if !g.all {
+		return st.streamsFor(src, g.tenants), nil
+	}
 	info, err := src.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return st.streamsOf(src, info, g), nil
+	return st.streamsFor(src, g.among(info.Tenants)), nil
 }
 
-// streamsOf are the streams that g grants of a source that has just said info.
-func (st *Store) streamsOf(src series.Source, info series.Info, g grant) []stream {
+// streamsFor are the streams of some tenants in a source.
+func (st *Store) streamsFor(src series.Source, ids []tenant.ID) []stream {
 	var out []stream
 	streamer, many := src.(series.Streamer)
-	for _, id := range g.among(info.Tenants) {
+	for _, id := range ids {
 		if !many {
 			out = append(out, stream{id, series.Stream{External: st.external(id), Source: src}})
 			continue

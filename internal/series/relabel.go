@@ -20,19 +20,33 @@ func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	if ext.IsEmpty() && len(without) == 0 {
 		return set
 	}
-	r := &relabelSet{Set: set, without: without, budget: budget, builder: labels.NewBuilder(labels.EmptyLabels())}
-	r.first = slices.Min(append(names(ext), without...))
-	r.ext = labels.NewBuilder(ext).Del(without...).Labels()
+	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...))}
+	builder := labels.NewBuilder(labels.EmptyLabels())
+	ext = labels.NewBuilder(ext).Del(without...).Labels()
+	r.relabel = func(l labels.Labels) labels.Labels {
+		builder.Reset(l)
+		builder.Del(without...)
+		ext.Range(func(l labels.Label) { builder.Set(l.Name, l.Value) })
+		return builder.Labels()
+	}
 	return r
+}
+
+// Strip is as Relabel for labels of which some series lose some: strip returns the labels of a series without those of
+// names that it loses.
+func Strip(set Set, names []string, strip func(labels.Labels) labels.Labels, budget int64) Set {
+	if len(names) == 0 {
+		return set
+	}
+	return &relabelSet{Set: set, without: names, budget: budget, first: slices.Min(names), relabel: strip}
 }
 
 type relabelSet struct {
 	Set
-	ext     labels.Labels
-	without []string
+	relabel func(labels.Labels) labels.Labels
+	without []string // for errors
 	budget  int64
 	first   string // the smallest changed label name
-	builder *labels.Builder
 	// keepEqual leaves series that become equal as neighbours.
 	keepEqual bool
 
@@ -108,13 +122,6 @@ func (r *relabelSet) sameGroup(a, b Series) bool {
 		return true // all that follow have first labels that are not smaller
 	}
 	return an == bn && av == bv
-}
-
-func (r *relabelSet) relabel(l labels.Labels) labels.Labels {
-	r.builder.Reset(l)
-	r.builder.Del(r.without...)
-	r.ext.Range(func(l labels.Label) { r.builder.Set(l.Name, l.Value) })
-	return r.builder.Labels()
 }
 
 // joinEqual makes one series of neighbours with equal labels.

@@ -30,13 +30,13 @@ type Source interface {
 type ExemplarSource interface {
 	// Exemplars returns the exemplars of tenant id within [mint, maxt] (ms, inclusive) whose series match any of the
 	// matcher sets, in label order.
-	Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error)
+	Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, Warnings, error)
 }
 
 // MetadataSource is a Source that also knows what senders said of metric families.
 type MetadataSource interface {
 	// Metadata returns tenant id's metadata by family; family "" means all, limit 0 any number of families.
-	Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, error)
+	Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, Warnings, error)
 }
 
 // Request is what is asked of a Source. A Source may return more chunks than the time range needs, never fewer, and may

@@ -54,7 +54,7 @@ func TestWrongClock(t *testing.T) {
 				eventually(t, func() string {
 					for _, i := range g.History() {
 						// Its own times are not used: it may hold samples of any time, until it was forgotten.
-						if i.ID == "r3" && i.Since.IsZero() && i.Placed.IsZero() && !i.Until.Before(before.Add(16*time.Minute)) &&
+						if i.ID == "r3" && i.Off && i.Placed.IsZero() && !i.Until.Before(before.Add(16*time.Minute)) &&
 							i.Until.Before(before.Add(time.Hour)) {
 							return ""
 						}

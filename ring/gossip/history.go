@@ -24,8 +24,8 @@ func (g *Gossip) History() []ring.Incarnation {
 			Since:   time.Unix(i.Since, 0),
 			Drained: i.Drained,
 		}
-		if i.Off { // it may have samples of any time, and nobody knows when it was on the ring
-			r.Since, i.Placed = time.Time{}, 0
+		if r.Off = i.Off; i.Off { // nobody knows when it was on the ring
+			i.Placed = 0
 		}
 		for _, at := range []struct {
 			to *time.Time

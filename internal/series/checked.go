@@ -1,0 +1,220 @@
+package series
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// checkedWindow is how many series Checked reads ahead: so far out of its place may a series be.
+const checkedWindow = 64
+
+// Checked is set, which it owns, with what is wrong with single series put right or left out, so that one bad series harms
+// no other. It is for series that others made. set may yield series in wrong order and a series in several parts.
+//
+//   - Labels are sorted, and those with empty values left out.
+//   - A series that is out of its place goes to it, if that is not too far ahead. Parts of a series are joined.
+//   - Chunks are sorted by time.
+//   - What cannot be put right is skipped, and a warning that begins with from says what and how much.
+func Checked(set Set, from string) Set {
+	return &checkedSet{Set: set, faults: Faults{From: from}}
+}
+
+type checkedSet struct {
+	Set
+	faults  Faults
+	builder labels.ScratchBuilder
+	join    joiner
+	window  []Series // what was read ahead, from head on, in order
+	head    int
+	read    labels.Labels // of the last series that was read
+	ended   bool
+	at      Series
+	yielded bool
+}
+
+func (c *checkedSet) Next() bool {
+	for {
+		c.fill()
+		if c.head == len(c.window) {
+			return false
+		}
+		s := c.window[c.head]
+		c.window[c.head] = Series{}
+		c.head++
+		if c.yielded && labels.Compare(s.Labels, c.at.Labels) <= 0 {
+			c.faults.Add("series far out of order", s.Labels.String)
+			continue
+		}
+		c.at, c.yielded = s, true
+		return true
+	}
+}
+
+func (c *checkedSet) At() Series { return c.at }
+
+func (c *checkedSet) Warnings() Warnings {
+	return append(slices.Clip(c.Set.Warnings()), c.faults.Warnings()...)
+}
+
+// fill reads ahead.
+func (c *checkedSet) fill() {
+	for !c.ended && len(c.window)-c.head < checkedWindow {
+		if c.ended = !c.Set.Next(); c.ended {
+			if c.Set.Err() != nil {
+				c.dropLast()
+			}
+			return
+		}
+		s := c.Set.At()
+		if fault := c.fixLabels(&s); fault != "" {
+			c.faults.Add(fault, s.Labels.String)
+			continue
+		}
+		c.fixChunks(&s)
+		if c.head >= checkedWindow {
+			n := copy(c.window, c.window[c.head:])
+			clear(c.window[n:])
+			c.window, c.head = c.window[:n], 0
+		}
+		c.read = s.Labels
+		c.insert(s)
+	}
+}
+
+// dropLast takes out what was read last before an error: parts of it may be missing, and who goes on elsewhere goes on
+// behind what was yielded.
+func (c *checkedSet) dropLast() {
+	for i := len(c.window) - 1; i >= c.head; i-- {
+		if labels.Equal(c.window[i].Labels, c.read) {
+			c.window = slices.Delete(c.window, i, i+1)
+			return
+		}
+	}
+}
+
+// insert puts s into its place in the window.
+func (c *checkedSet) insert(s Series) {
+	n := len(c.window)
+	if n == c.head || labels.Compare(s.Labels, c.window[n-1].Labels) > 0 {
+		c.window = append(c.window, s)
+		return
+	}
+	at, found := slices.BinarySearchFunc(c.window[c.head:], s.Labels, func(w Series, l labels.Labels) int { return labels.Compare(w.Labels, l) })
+	at += c.head
+	if !found {
+		c.window = slices.Insert(c.window, at, s)
+		return
+	}
+	have := &c.window[at]
+	if n := len(have.Chunks); n > 0 && len(s.Chunks) > 0 && have.Chunks[n-1].MaxTime < s.Chunks[0].MinTime {
+		have.Chunks = append(slices.Clip(have.Chunks), s.Chunks...)
+		return
+	}
+	have.Chunks = c.join.join([][]Chunk{have.Chunks, s.Chunks})
+}
+
+// fixLabels puts the labels right, or says why it cannot.
+func (c *checkedSet) fixLabels(s *Series) (fault string) {
+	sound, last := true, ""
+	s.Labels.Range(func(l labels.Label) {
+		switch {
+		case l.Name == "":
+			fault = "series with a label that has no name"
+		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
+			fault = "series with a label that is not UTF-8"
+		case l.Name <= last || l.Value == "":
+			sound = false
+		}
+		last = l.Name
+	})
+	if sound || fault != "" {
+		return fault
+	}
+	c.builder.Reset()
+	s.Labels.Range(func(l labels.Label) {
+		if l.Value != "" {
+			c.builder.Add(l.Name, l.Value)
+		}
+	})
+	c.builder.Sort()
+	fixed := c.builder.Labels()
+	if _, twice := fixed.HasDuplicateLabelNames(); twice {
+		return "series with a label name that is there twice"
+	}
+	s.Labels = fixed
+	return ""
+}
+
+// fixChunks sorts the chunks and leaves out those without data.
+func (c *checkedSet) fixChunks(s *Series) {
+	if slices.ContainsFunc(s.Chunks, unusable) {
+		s.Chunks = slices.DeleteFunc(slices.Clone(s.Chunks), unusable)
+		c.faults.Add("chunks without usable data", s.Labels.String)
+	}
+	if !slices.IsSortedFunc(s.Chunks, byTime) {
+		s.Chunks = slices.Clone(s.Chunks)
+		slices.SortStableFunc(s.Chunks, byTime)
+	}
+}
+
+func byTime(a, b Chunk) int {
+	return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
+}
+
+// MaxLabelBytes is the longest name or value of a label that Prometheus's labels can hold: building longer ones panics.
+const MaxLabelBytes = 1 << 24
+
+// unusable reports whether a chunk has no data, or less than each chunk begins with: the number of its samples.
+func unusable(c Chunk) bool {
+	short := func(e Encoded) bool { return len(e.Data) < minChunkBytes || !chunkenc.IsValidEncoding(e.Encoding) }
+	if c.Aggr == nil {
+		return short(c.Raw)
+	}
+	return c.Raw.Encoding != chunkenc.EncNone && short(c.Raw) ||
+		slices.ContainsFunc(c.Aggr[:], func(e Encoded) bool { return e.Encoding != chunkenc.EncNone && short(e) })
+}
+
+// Faults are what is wrong with single series or chunks of a source. Only the first one of each kind is kept, and counted
+// are all: there may be millions. It is not safe for concurrent use.
+type Faults struct {
+	// From names the source.
+	From  string
+	kinds []faults
+}
+
+type faults struct {
+	what, first string
+	n           int
+}
+
+// maxFaultText bounds how much of a name a warning shows, in bytes.
+const maxFaultText = 300
+
+// Add counts a fault of kind what, of something that name names. name is called for the first one only.
+func (f *Faults) Add(what string, name func() string) {
+	for i := range f.kinds {
+		if f.kinds[i].what == what {
+			f.kinds[i].n++
+			return
+		}
+	}
+	first := name()
+	if len(first) > maxFaultText {
+		first = first[:maxFaultText] + "..."
+	}
+	f.kinds = append(f.kinds, faults{what, strings.ToValidUTF8(first, "\ufffd"), 1})
+}
+
+// Warnings has one text for each kind.
+func (f *Faults) Warnings() (all Warnings) {
+	for _, k := range f.kinds {
+		all = append(all, fmt.Sprintf("%s: skipped %s (%d), such as %s", f.From, k.what, k.n, k.first))
+	}
+	return all
+}
