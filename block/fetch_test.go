@@ -419,11 +419,34 @@ func TestMetaRoundTrip(t *testing.T) {
 		}
 	}
 	f(`"version": 1,`+"\n\t\"thanos", `"version": 2,`+"\n\t\"thanos")
-	f(`"thanos": {`+"\n\t\t\"version\": 1", `"thanos": {`+"\n\t\t\"version\": 2")
 	f("Q69G5FAV", "Q69G5FAW")
-	f(`"rel_path": "index"`, `"rel_path": "../index"`)
 	f(`"maxTime": 2000`, `"maxTime": 20`)
 	f(`"labels": {`, `"labels": [`)
+	f(`"resolution": 300000`, `"resolution": "5m"`)
+	f(`"resolution": 300000`, `"resolution": -1`)
+	f(`"a": "b"`, `"a": 1`)
+
+	// What is not needed to serve the block is advice.
+	for old, new := range map[string]string{
+		`"thanos": {` + "\n\t\t\"version\": 1":  `"thanos": {` + "\n\t\t\"version\": 2",
+		`"rel_path": "index"`:                   `"rel_path": "../index"`,
+		`"size_bytes": 7`:                       `"size_bytes": -7`,
+		`"numSamples": 3`:                       `"numSamples": "many"`,
+		`"level": 1`:                            `"level": "one", "sources": 7, "parents": {}, "hints": 1`,
+		`"compaction": {`:                       `"compaction": 1, "x": {`,
+		`"source": "compactor"`:                 `"source": ["compactor"], "segment_files": 1`,
+		`"series_max_size": 9`:                  `"series_max_size": 1e30`,
+		`"index_stats": {`:                      `"index_stats": [], "y": {`,
+		`"files": [`:                            `"files": 7, "z": [`,
+		`"upload_time": "0001-01-01T00:00:00Z"`: `"upload_time": "yesterday"`,
+		`"maxTime": 2000,`:                      `"maxTime": 2000, "future": {"a": [1, null]},`,
+	} {
+		text := strings.Replace(thanosMeta, old, new, 1)
+		m, err := ReadMeta(strings.NewReader(text), id)
+		if err != nil || text == thanosMeta || m.Thanos.Labels["a"] != "b" || m.Thanos.Downsample.Resolution != 300000 || m.MaxTime != 2000 {
+			t.Errorf("%s: %+v, %v", new, m, err)
+		}
+	}
 }
 
 func FuzzReadMeta(f *testing.F) {

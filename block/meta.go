@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,9 +104,6 @@ func (m *Meta) Validate(id ulid.ULID) error {
 	if m.Version != metaVersion {
 		fault("version %d, want %d", m.Version, metaVersion)
 	}
-	if v := m.Thanos.Version; v != 0 && v != thanosVersion {
-		fault("thanos version %d, want %d", v, thanosVersion)
-	}
 	if m.ULID != id {
 		fault("ulid %s in the directory of %s", m.ULID, id)
 	}
@@ -132,8 +130,9 @@ func localPath(p string) bool {
 		!strings.ContainsAny(p, "\\\x00")
 }
 
-// ReadMeta decodes and validates the meta.json of block id. Unknown fields are ignored. Errors are of kind Invalid, but
-// those of r itself, which are passed on.
+// ReadMeta decodes and validates the meta.json of block id. What is needed to serve the block must be right: id, version,
+// times, external labels and resolution. All else is advice: unknown fields are ignored, and known ones that are malformed
+// are left out. Errors are of kind Invalid, but those of r itself, which are passed on.
 func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxMetaSize+1))
 	if err != nil {
@@ -143,9 +142,10 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 		return nil, errs.E(errs.Invalid, "meta.json of block %s is larger than %d bytes", id, MaxMetaSize)
 	}
 	m := &Meta{}
-	if err := json.Unmarshal(b, m); err != nil {
+	if err := m.decode(b); err != nil {
 		return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
 	}
+	m.Thanos.Files = slices.DeleteFunc(m.Thanos.Files, func(f File) bool { return !localPath(f.RelPath) || f.SizeBytes < 0 })
 	if err := m.Validate(id); err != nil {
 		return nil, err
 	}
@@ -153,6 +153,58 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 		m.Thanos.Labels = map[string]string{}
 	}
 	return m, nil
+}
+
+// decode reads b, and does without the parts that are advice where they are not what they should be.
+func (m *Meta) decode(b []byte) error {
+	if json.Unmarshal(b, m) == nil {
+		return nil
+	}
+	*m = Meta{}
+	var needed struct {
+		ULID    ulid.ULID `json:"ulid"`
+		MinTime int64     `json:"minTime"`
+		MaxTime int64     `json:"maxTime"`
+		Version int       `json:"version"`
+		Thanos  struct {
+			Labels     map[string]string `json:"labels"`
+			Downsample Downsample        `json:"downsample"`
+		} `json:"thanos"`
+	}
+	if err := json.Unmarshal(b, &needed); err != nil {
+		return err
+	}
+	var advice struct {
+		Stats      json.RawMessage            `json:"stats"`
+		Compaction map[string]json.RawMessage `json:"compaction"`
+		Thanos     map[string]json.RawMessage `json:"thanos"`
+	}
+	_ = json.Unmarshal(b, &advice)
+	m.ULID, m.MinTime, m.MaxTime, m.Version = needed.ULID, needed.MinTime, needed.MaxTime, needed.Version
+	take(advice.Stats, &m.Stats)
+	take(advice.Compaction["level"], &m.Compaction.Level)
+	take(advice.Compaction["sources"], &m.Compaction.Sources)
+	take(advice.Compaction["parents"], &m.Compaction.Parents)
+	take(advice.Compaction["hints"], &m.Compaction.Hints)
+	t := &m.Thanos
+	t.Labels, t.Downsample = needed.Thanos.Labels, needed.Thanos.Downsample
+	take(advice.Thanos["version"], &t.Version)
+	take(advice.Thanos["source"], &t.Source)
+	take(advice.Thanos["segment_files"], &t.SegmentFiles)
+	take(advice.Thanos["files"], &t.Files)
+	take(advice.Thanos["rewrites"], &t.Rewrites)
+	take(advice.Thanos["index_stats"], &t.IndexStats)
+	take(advice.Thanos["extensions"], &t.Extensions)
+	take(advice.Thanos["upload_time"], &t.UploadTime)
+	return nil
+}
+
+// take decodes raw into dst, which stays as it was if raw is not what dst is.
+func take[T any](raw json.RawMessage, dst *T) {
+	var v T
+	if len(raw) > 0 && json.Unmarshal(raw, &v) == nil {
+		*dst = v
+	}
 }
 
 // Write encodes m as Prometheus and Thanos do: JSON indented by tabs.

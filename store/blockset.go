@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -39,12 +40,12 @@ type blockSet struct {
 	wanted   [][]wanted          // the chunks of pending
 	size     int                 // of the next batch
 	bytes    int64               // that the labels and chunk lists of pending take, not counted yet
-	last     labels.Labels
 
 	ready    chan batch // of the batch being read; nil when there is none
 	current  []series.Series
 	at       int // 1-based
 	err      error
+	faults   series.Faults // of single series and chunks, the reading goroutine's as long as a batch is read
 	warnings series.Warnings
 }
 
@@ -60,6 +61,7 @@ func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSe
 		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: firstBatch,
 		index:  newBlockIndex(p.b, q.g.objects, q.g.pages, q.lease),
 		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
+		faults: series.Faults{From: "block " + p.b.meta.ULID.String()},
 	}
 	if plain && q.Limit > 0 && q.Shard.Count == 0 {
 		s.size = min(s.size, q.Limit)
@@ -100,15 +102,10 @@ func (s *blockSet) Next() bool {
 
 // fail ends the set: a block that is faulty or gone is a warning, since the others' data is still good.
 func (s *blockSet) fail(err error) {
-	kind := errs.KindOf(err)
-	s.q.g.metrics.blockFaults.WithLabelValues(kind.String()).Inc()
-	switch {
+	switch own := s.q.g.ofBlock(err); {
 	case s.q.ctx.Err() != nil:
 		s.err = errs.E(errs.Unavailable, "block %s: %w", s.piece.b.meta.ULID, s.q.ctx.Err())
-	case kind == errs.Invalid || kind == errs.NotFound:
-		m := missing{id: s.piece.b.meta.ULID, err: err}
-		s.warnings = append(s.warnings, m.warning())
-	case kind == errs.Internal: // a decoder's, of bytes whose checksum is right
+	case own:
 		m := missing{id: s.piece.b.meta.ULID, err: err}
 		s.warnings = append(s.warnings, m.warning())
 	default:
@@ -116,10 +113,25 @@ func (s *blockSet) fail(err error) {
 	}
 }
 
-func (s *blockSet) At() series.Series         { return s.current[s.at-1] }
-func (s *blockSet) Err() error                { return s.err }
-func (s *blockSet) Warnings() series.Warnings { return s.warnings }
-func (s *blockSet) Close() error              { return nil } // the request ends its reads
+// ofBlock reports whether err is a fault of the one block that was read, and counts it: faulty, gone, or Internal, which is
+// a decoder's, of bytes whose checksum is right.
+func (g *Gateway) ofBlock(err error) bool {
+	kind := errs.KindOf(err)
+	g.metrics.blockFaults.WithLabelValues(kind.String()).Inc()
+	return kind == errs.Invalid || kind == errs.NotFound || kind == errs.Internal
+}
+
+func (s *blockSet) At() series.Series { return s.current[s.at-1] }
+func (s *blockSet) Err() error        { return s.err }
+func (s *blockSet) Close() error      { return nil } // the request ends its reads
+
+// Warnings are complete once Next has returned false; before, those of a batch that is being read may lack.
+func (s *blockSet) Warnings() series.Warnings {
+	if s.ready != nil {
+		return nil
+	}
+	return append(slices.Clip(s.warnings), s.faults.Warnings()...)
+}
 
 // read returns the next batch, which is empty only at the end. It is the reading goroutine's.
 func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
@@ -136,7 +148,7 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	}
 	for len(s.pending) == 0 && len(s.refs) > 0 {
 		n := min(s.size, len(s.refs))
-		if err := s.index.series(ctx, s.refs[:n], s.add); err != nil {
+		if err := s.index.series(ctx, s.refs[:n], s.add, s.skip); err != nil {
 			return nil, err
 		}
 		if err := s.q.lease.take(ctx, s.bytes); err != nil {
@@ -150,10 +162,6 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 
 // add takes one series of the index into pending, if it has chunks in time and is in the shard.
 func (s *blockSet) add(ls labels.Labels, metas []chunks.Meta) error {
-	if !s.last.IsEmpty() && labels.Compare(ls, s.last) <= 0 {
-		return errs.E(errs.Invalid, "%s: series %s after %s", s.piece.b.indexObject(), ls, s.last)
-	}
-	s.last = ls
 	if s.plain && !inShard(s.q.Shard, ls) {
 		return nil
 	}
@@ -203,7 +211,21 @@ func (s *blockSet) withChunks(ctx context.Context) ([]series.Series, error) {
 	if len(want) == 0 {
 		return out, nil
 	}
-	return out, s.chunks.fill(ctx, want)
+	err := s.chunks.fill(ctx, want)
+	for _, f := range s.chunks.takeFaults() {
+		s.q.g.ofBlock(f)
+		s.faults.Add("chunks", f.Error)
+	}
+	for i := range out {
+		out[i].Chunks = slices.DeleteFunc(out[i].Chunks, func(c series.Chunk) bool { return c.Aggr == nil && len(c.Raw.Data) == 0 })
+	}
+	return slices.DeleteFunc(out, func(s series.Series) bool { return len(s.Chunks) == 0 }), err
+}
+
+// skip leaves out an entry of the index that is faulty: the others are good.
+func (s *blockSet) skip(err error) {
+	s.q.g.ofBlock(err)
+	s.faults.Add("series", err.Error)
 }
 
 // estimate is about how many bytes a series' chunks take: they lie one after another as a rule.

@@ -48,15 +48,14 @@ func newBucketBlock(m *block.Meta, id tenant.ID, header *indexheader.Reader) *bu
 	return b
 }
 
-// segment is the i'th file of chunks. Blocks of before meta.json listed files have them numbered from 1.
-func (b *bucketBlock) segment(i int) (segment, error) {
-	if len(b.segments) == 0 {
-		return segment{block.Object(b.meta.ULID, path.Join(block.ChunksName, fmt.Sprintf("%06d", i+1))), -1}, nil
+// segment is the i'th file of chunks. They are numbered from 1; of what meta.json lists only the sizes are used, as hints.
+func (b *bucketBlock) segment(i int) segment {
+	object := block.Object(b.meta.ULID, path.Join(block.ChunksName, fmt.Sprintf("%06d", i+1)))
+	at := slices.IndexFunc(b.segments, func(s segment) bool { return s.object == object })
+	if at < 0 {
+		return segment{object, -1}
 	}
-	if i >= len(b.segments) {
-		return segment{}, errs.E(errs.Invalid, "block %s: a chunk in file %d of %d", b.meta.ULID, i+1, len(b.segments))
-	}
-	return b.segments[i], nil
+	return b.segments[at]
 }
 
 // hold adds a reference. The caller has one, or holds Gateway.mu while b is in the snapshot.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -43,6 +44,30 @@ type chunkReader struct {
 	lease   *lease
 	// keep are the aggregates of downsampled chunks that are wanted.
 	keep [series.NumAggregates]bool
+
+	mu     sync.Mutex // guards faults
+	faults []error    // of single chunks and files since the last takeFaults
+}
+
+// skip reports whether err is a fault of one chunk or of one file of chunks, and notes it: the other chunks are good.
+func (r *chunkReader) skip(err error) bool {
+	switch errs.KindOf(err) {
+	case errs.Invalid, errs.NotFound:
+	default:
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, err)
+	return true
+}
+
+func (r *chunkReader) takeFaults() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.faults
+	r.faults = nil
+	return all
 }
 
 func newChunkReader(b *bucketBlock, o *objects, l *lease, aggregates []series.Aggregate) *chunkReader {
@@ -55,10 +80,11 @@ func newChunkReader(b *bucketBlock, o *objects, l *lease, aggregates []series.Ag
 
 // guess bounds the size of most chunks with what is around their data.
 func (r *chunkReader) guess() int64 {
-	return max(chunkGuess, r.b.meta.Thanos.IndexStats.ChunkMaxSize) + chunkLead + crc32.Size
+	return clampGuess(r.b.meta.Thanos.IndexStats.ChunkMaxSize, chunkGuess) + chunkLead + crc32.Size
 }
 
-// fill reads all wanted chunks, neighbours by one range read. It may reorder list.
+// fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays empty, and
+// is among the faults.
 func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 	slices.SortFunc(list, func(a, b wanted) int {
 		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
@@ -72,7 +98,12 @@ func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 			j++
 		}
 		run := list[i:j]
-		g.Go(func() error { return r.fillRun(ctx, run) })
+		g.Go(func() error {
+			if err := r.fillRun(ctx, run); err != nil && !r.skip(err) {
+				return err
+			}
+			return nil
+		})
 		i = j
 	}
 	return g.Wait()
@@ -80,17 +111,11 @@ func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 
 // fillRun reads chunks that lie together in one segment.
 func (r *chunkReader) fillRun(ctx context.Context, run []wanted) error {
-	seg, err := r.b.segment(run[0].segment)
-	if err != nil {
-		return err
-	}
-	begin := int64(run[0].offset)
-	end := int64(run[len(run)-1].offset) + r.guess()
-	if seg.size >= 0 {
+	seg := r.b.segment(run[0].segment)
+	begin, last := int64(run[0].offset), int64(run[len(run)-1].offset)
+	end := last + r.guess()
+	if seg.size > last { // else meta.json is wrong about the file
 		end = min(end, seg.size)
-	}
-	if end <= int64(run[len(run)-1].offset) {
-		return errs.E(errs.Invalid, "%s: a chunk at %d of %d bytes", seg.object, run[len(run)-1].offset, seg.size)
 	}
 	b, err := r.read(ctx, seg, begin, end-begin, true)
 	if err != nil {
@@ -99,9 +124,11 @@ func (r *chunkReader) fillRun(ctx context.Context, run []wanted) error {
 	for _, w := range run {
 		from := int64(w.offset) - begin
 		if from > int64(len(b)) {
-			return errs.E(errs.Invalid, "%s: ends at %d, before the chunk at %d", seg.object, begin+int64(len(b)), w.offset)
+			err = errs.E(errs.Invalid, "%s: ends at %d, before the chunk at %d", seg.object, begin+int64(len(b)), w.offset)
+		} else {
+			err = r.decode(ctx, seg, b[from:], w)
 		}
-		if err := r.decode(ctx, seg, b[from:], w); err != nil {
+		if err != nil && !r.skip(err) {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
 )
 
@@ -42,7 +43,14 @@ type blockIndex struct {
 }
 
 func newBlockIndex(b *bucketBlock, o *objects, pages *cache.Pages, l *lease) *blockIndex {
-	return &blockIndex{b: b, objects: o, pages: pages, lease: l, decoder: index.Decoder{LookupSymbol: b.header.LookupSymbol}}
+	lookup := func(ctx context.Context, ref uint32) (string, error) {
+		text, err := b.header.LookupSymbol(ctx, ref)
+		if len(text) >= series.MaxLabelBytes {
+			return "", errs.E(errs.Invalid, "a label of %d bytes", len(text))
+		}
+		return text, err
+	}
+	return &blockIndex{b: b, objects: o, pages: pages, lease: l, decoder: index.Decoder{LookupSymbol: lookup}}
 }
 
 // read returns bytes of the index, counted against the lease.
@@ -129,6 +137,12 @@ func (ix *blockIndex) PostingsForAllLabelValues(ctx context.Context, name string
 
 // postings reads the lists at ranges, which are in order, and unites them.
 func (ix *blockIndex) postings(ctx context.Context, ranges []index.Range) (index.Postings, error) {
+	lists, err := ix.lists(ctx, ranges)
+	return index.Merge(ctx, lists...), err
+}
+
+// lists reads the lists at ranges, which are in order.
+func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.Postings, error) {
 	lists := make([]index.Postings, 0, len(ranges))
 	for i := 0; i < len(ranges); {
 		begin, end, j := ranges[i].Start, ranges[i].End, i+1
@@ -149,12 +163,13 @@ func (ix *blockIndex) postings(ctx context.Context, ranges []index.Range) (index
 			lists = append(lists, p)
 		}
 	}
-	return index.Merge(ctx, lists...), nil
+	return lists, nil
 }
 
-// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns.
-func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error) error {
-	guess := max(int64(seriesGuess), ix.b.meta.Thanos.IndexStats.SeriesMaxSize) + binary.MaxVarintLen32 + crc32.Size
+// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns. An entry
+// that is faulty is skipped, and the rest of the index is read.
+func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error, skip func(error)) error {
+	guess := clampGuess(ix.b.meta.Thanos.IndexStats.SeriesMaxSize, seriesGuess) + binary.MaxVarintLen32 + crc32.Size
 	within := ix.b.header.SeriesRange()
 	var builder labels.ScratchBuilder
 	var metas []chunks.Meta
@@ -172,12 +187,13 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 			return err
 		}
 		for ; i < j; i++ {
-			entry, err := ix.entry(ctx, b[at(refs[i])-begin:], at(refs[i]))
+			err := ix.decode(ctx, b[at(refs[i])-begin:], at(refs[i]), &builder, &metas)
+			if ofOneEntry(err) {
+				skip(err)
+				continue
+			}
 			if err != nil {
 				return err
-			}
-			if err := ix.decoder.Series(entry, &builder, &metas); err != nil {
-				return ix.fault("series", at(refs[i]), err)
 			}
 			if err := f(builder.Labels(), metas); err != nil {
 				return err
@@ -186,6 +202,28 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 	}
 	return nil
 }
+
+// decode reads the entry that b begins with, which is at off in the index.
+func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
+	entry, err := ix.entry(ctx, b, off)
+	if err != nil {
+		return err
+	}
+	if err := ix.decoder.Series(entry, builder, metas); err != nil {
+		return ix.fault("series", off, err)
+	}
+	return nil
+}
+
+// ofOneEntry reports whether err is a fault of what was read, and of nothing else: the bucket and the limits are well.
+func ofOneEntry(err error) bool { return errs.KindOf(err) == errs.Invalid }
+
+// maxGuess bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is larger than
+// guessed is read anew.
+const maxGuess = 1 << 20
+
+// clampGuess is a size of most entries: what meta.json says, within bounds.
+func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
 
 func at(ref storage.SeriesRef) int64 { return int64(ref) * seriesAlign }
 

@@ -6,9 +6,13 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -36,15 +40,12 @@ func (s *streamSource) LabelValues(ctx context.Context, name string, r *series.R
 func (g *Gateway) names(ctx context.Context, r *series.Request, v view) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("names").Inc()
 	found := map[string]bool{}
-	w, err := g.collect(ctx, r, v, func(b *bucketBlock, added labels.Labels) error {
-		for _, name := range b.header.LabelNames() {
-			if !found[name] {
-				found[strings.Clone(name)] = true
-			}
-		}
-		added.Range(func(l labels.Label) { found[l.Name] = true })
-		return nil
-	}, func(ls labels.Labels) {
+	ofBlock := func(_ context.Context, _ *request, w whole) ([]string, error) {
+		names := slices.Clone(w.b.header.LabelNames())
+		w.added.Range(func(l labels.Label) { names = append(names, l.Name) })
+		return names, nil
+	}
+	w, err := g.collect(ctx, r, v, found, ofBlock, func(ls labels.Labels) {
 		ls.Range(func(l labels.Label) {
 			if !found[l.Name] {
 				found[strings.Clone(l.Name)] = true
@@ -63,36 +64,105 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request, v 
 	if slices.Contains(r.WithoutLabels, name) {
 		return nil, nil, nil
 	}
-	w, err := g.collect(ctx, r, v, func(b *bucketBlock, added labels.Labels) error {
-		if value := added.Get(name); value != "" {
-			found[value] = true
-			return nil
+	ofBlock := func(ctx context.Context, q *request, w whole) (values []string, err error) {
+		value := w.added.Get(name)
+		switch {
+		case len(w.rest) > 0:
+			return q.matchingValues(ctx, w, name, value)
+		case value != "":
+			return []string{value}, nil
 		}
-		left := r.Limit
-		return b.header.Values(name, func(v string, _ index.Range) bool {
-			if v != "" && !found[v] {
-				found[strings.Clone(v)] = true
+		err = w.b.header.Values(name, func(v string, _ index.Range) bool {
+			if v != "" {
+				values = append(values, v)
 			}
-			left--
-			return left != 0 && ctx.Err() == nil
+			return (r.Limit <= 0 || len(values) < r.Limit) && ctx.Err() == nil
 		})
-	}, func(ls labels.Labels) {
-		if v := ls.Get(name); v != "" && !found[v] {
-			found[strings.Clone(v)] = true
-		}
-	})
+		return values, err
+	}
+	w, err := g.collect(ctx, r, v, found, ofBlock, nil)
 	return sorted(found, r.Limit), w, err
 }
 
-// collect calls ofBlock with each block that answers r whole, and ofSeries with each series of a request with matchers
-// on labels that blocks do not have as a whole. Blocks of all resolutions answer: they have the same labels, and often
-// only the coarse ones are left.
-func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
-	ofBlock func(*bucketBlock, labels.Labels) error, ofSeries func(labels.Labels)) (series.Warnings, error) {
-	type whole struct {
-		b     *bucketBlock
-		added labels.Labels
+// seriesEntry is about what an entry of the index takes, in bytes.
+const seriesEntry = 128
+
+// matchingValues are the values of label name that the series of a block have which the remaining matchers select, or just
+// added if the block has the label as a whole. It intersects the postings of each value with those of the series, unless the
+// entries of the series take less.
+func (q *request) matchingValues(ctx context.Context, w whole, name, added string) (values []string, err error) {
+	done, err := q.lease.reading(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
+	ix := newBlockIndex(w.b, q.g.objects, q.g.pages, q.lease)
+	refs, err := ix.matching(ctx, slices.Clone(w.rest))
+	switch {
+	case err != nil || len(refs) == 0:
+		return nil, err
+	case added != "":
+		return []string{added}, nil
+	}
+	var all []string
+	var ranges []index.Range
+	bytes := int64(0)
+	if err := w.b.header.Values(name, func(v string, at index.Range) bool {
+		if v != "" {
+			all, ranges, bytes = append(all, v), append(ranges, at), bytes+at.End-at.Start
+		}
+		return ctx.Err() == nil
+	}); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	if bytes > int64(len(refs))*seriesEntry {
+		return q.valuesOf(ctx, ix, refs, name)
+	}
+	lists, err := ix.lists(ctx, ranges)
+	if err != nil {
+		return nil, err
+	}
+	which, err := index.FindIntersectingPostings(index.NewListPostings(refs), lists)
+	for _, i := range which {
+		values = append(values, all[i])
+	}
+	return values, err
+}
+
+// valuesOf reads the values of label name from the entries of series.
+func (q *request) valuesOf(ctx context.Context, ix *blockIndex, refs []storage.SeriesRef, name string) (values []string, err error) {
+	seen := map[string]bool{}
+	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
+	err = ix.series(ctx, refs, func(ls labels.Labels, _ []chunks.Meta) error {
+		if v := ls.Get(name); v != "" && !seen[v] {
+			seen[v] = true
+			values = append(values, v)
+		}
+		return nil
+	}, func(err error) { faults.Add("series", err.Error) })
+	q.warn(faults.Warnings()...)
+	return values, err
+}
+
+// warn adds to the warnings of the request, from any goroutine.
+func (q *request) warn(texts ...string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.warnings = append(q.warnings, texts...)
+}
+
+// whole is a block as a question for labels sees it.
+type whole struct {
+	b     *bucketBlock
+	added labels.Labels
+	rest  []*labels.Matcher // on labels that b does not have as a whole
+}
+
+// collect adds to found what ofBlock says of each block that answers r. If ofSeries is set, it gets the series of a request
+// with matchers on labels that blocks do not have as a whole, instead. Blocks of all resolutions answer: they have the same
+// labels, and often only the coarse ones are left.
+func (g *Gateway) collect(ctx context.Context, r *series.Request, v view, found map[string]bool,
+	ofBlock func(context.Context, *request, whole) ([]string, error), ofSeries func(labels.Labels)) (series.Warnings, error) {
 	var local []whole
 	withMatchers := false
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
@@ -101,7 +171,7 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 			for _, st := range gr.streams {
 				for _, b := range st.blocks {
 					if b.meta.MinTime <= r.MaxTime && b.meta.MaxTime > r.MinTime {
-						local, held = append(local, whole{b, gr.added}), append(held, b)
+						local, held = append(local, whole{b, gr.added, gr.matchers}), append(held, b)
 					}
 				}
 			}
@@ -111,25 +181,51 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view,
 	if err != nil {
 		return nil, err
 	}
-	if !withMatchers {
-		defer q.end()
-		warnings := q.warnings
-		for _, l := range local {
-			if err := ofBlock(l.b, l.added); err != nil {
-				warnings = append(warnings, missing{id: l.b.meta.ULID, err: err}.warning())
-			}
+	if withMatchers && ofSeries != nil {
+		q.end()
+		all := *r
+		all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
+		set := g.selectFrom(ctx, &all, v)
+		defer set.Close()
+		for set.Next() {
+			ofSeries(set.At().Labels)
 		}
-		return warnings, ctx.Err()
+		return set.Warnings(), set.Err()
 	}
-	q.end()
-	all := *r
-	all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
-	set := g.selectFrom(ctx, &all, v)
-	defer set.Close()
-	for set.Next() {
-		ofSeries(set.At().Labels)
+	defer q.end()
+	err = q.eachBlock(ctx, local, found, ofBlock)
+	slices.Sort(q.warnings)
+	return q.warnings, err
+}
+
+// labelReads is how many blocks a question for labels reads at once.
+const labelReads = 8
+
+// eachBlock adds to found what ofBlock says of each block. A block that is faulty is a warning.
+func (q *request) eachBlock(ctx context.Context, local []whole, found map[string]bool, ofBlock func(context.Context, *request, whole) ([]string, error)) error {
+	var mu sync.Mutex // guards found
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(labelReads)
+	for _, w := range local {
+		eg.Go(func() error {
+			values, err := ofBlock(ctx, q, w)
+			if err != nil && !q.g.ofBlock(err) {
+				return err
+			}
+			if err != nil {
+				q.warn(missing{id: w.b.meta.ULID, err: err}.warning())
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, v := range values {
+				if !found[v] {
+					found[strings.Clone(v)] = true
+				}
+			}
+			return ctx.Err()
+		})
 	}
-	return set.Warnings(), set.Err()
+	return eg.Wait()
 }
 
 func sorted(found map[string]bool, limit int) []string {

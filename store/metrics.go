@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dropped:      f.NewCounter(prometheus.CounterOpts{Name: "hearth_store_blocks_dropped_total", Help: "Blocks no longer served."}),
 		requests:     counter("requests_total", "Requests, by verb.", "verb"),
 		refused:      counter("refused_total", "Requests that met a limit, by limit.", "limit"),
-		blockFaults:  counter("block_faults_total", "Blocks that could not be read to the end of a request, by kind of error.", "kind"),
+		blockFaults:  counter("block_faults_total", "Blocks, series and chunks that could not be read for a request, by kind of error.", "kind"),
 		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
 		openRequests: gauge("open_requests", "Requests that are open."),

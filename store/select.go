@@ -91,6 +91,8 @@ type request struct {
 	lease  *lease
 	wg     sync.WaitGroup // reads of its blocks
 	held   []*bucketBlock
+
+	mu sync.Mutex // guards warnings while blocks are asked for labels
 	// warnings name the blocks that should answer and cannot.
 	warnings series.Warnings
 }
@@ -158,7 +160,7 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 		for _, p := range c.pieces {
 			b := newBlockSet(q, p, c.matchers, plain)
 			out.blocks = append(out.blocks, b)
-			parts = append(parts, b)
+			parts = append(parts, series.Checked(b, "block "+p.b.meta.ULID.String()))
 		}
 		sets = append(sets, series.Relabel(series.Merge(parts...), c.added, r.WithoutLabels, g.opts.RelabelBytes))
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -22,7 +23,7 @@ type snapshot struct {
 	tenants map[tenant.ID]*tenantBlocks
 	// sources are the blocks that are served themselves, or as a part of a compacted raw one.
 	sources map[ulid.ULID]bool
-	// unread are blocks whose meta.json the bucket did not deliver: they may be any tenant's, of any time.
+	// unread are blocks whose meta.json the bucket did not deliver, or is faulty: they may be any tenant's.
 	unread []missing
 	info   series.Info
 }
@@ -50,12 +51,19 @@ type missing struct {
 
 func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read: %v", m.id, m.err) }
 
-// unread are the blocks of v that are in the bucket and whose meta.json it did not deliver, in order. One that is there and
-// faulty is not among them: it is in the log until somebody repairs it, and never was an answer's.
+// latest is how much younger than a block's id its samples may be, in ms: a block is made when its time is over.
+const latest = int64(3 * time.Hour / time.Millisecond)
+
+// unread are the blocks of v that are in the bucket and whose meta.json it did not deliver, or is faulty, in order. The latter
+// stay until somebody repairs them or marks them for deletion. A directory without a meta.json is no block.
 func unread(v block.View) (out []missing) {
 	for id, err := range v.Partial {
-		if errs.KindOf(err) == errs.Unavailable {
+		_, deleted := v.Deletions[id]
+		switch kind := errs.KindOf(err); {
+		case kind == errs.Unavailable:
 			out = append(out, missing{id, math.MinInt64, math.MaxInt64, err})
+		case kind == errs.Invalid && !deleted:
+			out = append(out, missing{id, math.MinInt64, int64(id.Time()) + latest, err})
 		}
 	}
 	slices.SortFunc(out, func(a, b missing) int { return a.id.Compare(b.id) })
