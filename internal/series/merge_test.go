@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -115,7 +116,16 @@ func TestRelabelFaults(t *testing.T) {
 	f("absent", 0, errs.OK)
 	f("absent", 1_000, errs.OK)
 	f("absent", 200, errs.Exhausted)
-	f("r", 0, errs.Invalid) // the last series would have to come first
+
+	// The last series would have to come first: it is left out, and what is behind it comes.
+	set := series.Relabel(series.List(append(in, one(labels.FromStrings("s", "1"), 1))), labels.EmptyLabels(), []string{"r"}, 0)
+	n := 0
+	for set.Next() {
+		n++
+	}
+	if w := set.Warnings(); n != 2 || set.Err() != nil || len(w) != 1 || !strings.Contains(w[0], "no labels but those to be removed (1)") {
+		t.Errorf("%d series, %v, %q", n, set.Err(), set.Warnings())
+	}
 }
 
 func BenchmarkMerge(b *testing.B) {

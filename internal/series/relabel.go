@@ -2,6 +2,7 @@ package series
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"unsafe"
 
@@ -20,7 +21,7 @@ func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	if ext.IsEmpty() && len(without) == 0 {
 		return set
 	}
-	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...))}
+	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...)), faults: Faults{From: "sorting without labels"}}
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	ext = labels.NewBuilder(ext).Del(without...).Labels()
 	r.relabel = func(l labels.Labels) labels.Labels {
@@ -38,7 +39,7 @@ func Strip(set Set, names []string, strip func(labels.Labels) labels.Labels, bud
 	if len(names) == 0 {
 		return set
 	}
-	return &relabelSet{Set: set, without: names, budget: budget, first: slices.Min(names), relabel: strip}
+	return &relabelSet{Set: set, without: names, budget: budget, first: slices.Min(names), relabel: strip, faults: Faults{From: "sorting without labels"}}
 }
 
 type relabelSet struct {
@@ -55,6 +56,7 @@ type relabelSet struct {
 	ahead   Series   // the first series of the next group, as it came from Set
 	pending bool     // ahead is set
 	yielded bool
+	faults  Faults
 	join    joiner
 	err     error
 }
@@ -98,13 +100,20 @@ func (r *relabelSet) fill() bool {
 	if !r.keepEqual {
 		r.joinEqual()
 	}
-	if r.yielded && r.group[0].Labels.IsEmpty() {
+	for r.yielded && r.at < len(r.group) && r.group[r.at].Labels.IsEmpty() {
 		// It belongs before all that was yielded already. Only a series without a metric name can come here.
-		r.err = errs.E(errs.Invalid, "a series has no labels but those to be removed, %q", r.without)
-		return false
+		r.faults.Add("series that have no labels but those to be removed", func() string { return fmt.Sprintf("%q", r.without) })
+		r.at++
+	}
+	if r.at == len(r.group) {
+		return r.pending && r.fill()
 	}
 	r.yielded = true
 	return true
+}
+
+func (r *relabelSet) Warnings() Warnings {
+	return append(slices.Clip(r.Set.Warnings()), r.faults.Warnings()...)
 }
 
 func (r *relabelSet) pull() bool {
