@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
@@ -418,9 +417,9 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
 	}
-	var found []exemplar.QueryResult
+	var found any // nothing for an expression without a selector, as in Prometheus
 	var warnings series.Warnings
-	if err == nil {
+	if err == nil && len(selectors) > 0 {
 		found, warnings, err = q.exemplars(r.Context(), start, end, selectors...)
 	}
 	if err != nil {
