@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
@@ -417,9 +418,13 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
 	}
-	var found any // nothing for an expression without a selector, as in Prometheus
+	if err == nil && len(selectors) == 0 {
+		w.WriteHeader(http.StatusNoContent) // as Prometheus
+		return
+	}
+	var found []exemplar.QueryResult
 	var warnings series.Warnings
-	if err == nil && len(selectors) > 0 {
+	if err == nil {
 		found, warnings, err = q.exemplars(r.Context(), start, end, selectors...)
 	}
 	if err != nil {

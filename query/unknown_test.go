@@ -220,6 +220,9 @@ func TestExemplarWarnings(t *testing.T) {
 		code, body, _ := get(t, q, "/api/v1/query_exemplars", url.Values{"query": {query}})
 		check(t, code, body, 400, `"errorType":"bad_data"`, want)
 	}
+	if code, body, _ := get(t, q, "/api/v1/query_exemplars", url.Values{"query": {"1"}}); code != 204 || body != "" {
+		t.Errorf("without a selector: %d %s", code, body)
+	}
 	for _, times := range []url.Values{{"start": {"x"}}, {"start": {"2"}, "end": {"1"}}} {
 		times.Set("query", "up")
 		code, body, _ := get(t, q, "/api/v1/query_exemplars", times)
