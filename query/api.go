@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/tsdb"
@@ -88,6 +89,40 @@ func statusOf[N any](_ N, err error) (int, bool) {
 		return 0, false
 	}
 	return e.Kind.HTTPStatus(), true
+}
+
+// Types of errors that the library's API has, and that clients of it know.
+const (
+	badData     = "bad_data"
+	canceled    = "canceled"
+	execution   = "execution"
+	internal    = "internal"
+	notFound    = "not_found"
+	timeout     = "timeout"
+	unavailable = "unavailable"
+)
+
+// errorType is which of them err is of.
+func errorType(err error) string {
+	var ended promql.ErrQueryTimeout
+	var left promql.ErrQueryCanceled
+	switch {
+	case errors.As(err, &ended), errors.Is(err, context.DeadlineExceeded):
+		return timeout
+	case errors.As(err, &left), errors.Is(err, context.Canceled):
+		return canceled
+	}
+	switch errs.KindOf(err) {
+	case errs.Invalid, errs.Conflict, errs.Unauthenticated, errs.Forbidden:
+		return badData
+	case errs.TooLarge, errs.Limited, errs.Unsupported:
+		return execution
+	case errs.NotFound:
+		return notFound
+	case errs.Exhausted, errs.Unavailable:
+		return unavailable
+	}
+	return internal
 }
 
 func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {

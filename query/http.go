@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -192,6 +193,7 @@ type answerWriter struct {
 	status int
 	wrote  bool
 	reads  bool // it answers a remote read, of whose errors the library knows no kind
+	typed  bool // the error's type was looked at
 }
 
 func (w *answerWriter) WriteHeader(status int) {
@@ -228,7 +230,30 @@ func (w *answerWriter) Write(b []byte) (int, error) {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	return w.ResponseWriter.Write(b)
+	if w.status < http.StatusBadRequest || w.typed {
+		return w.ResponseWriter.Write(b)
+	}
+	w.typed = true
+	if _, err := w.ResponseWriter.Write(w.retype(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// retype is the beginning of an error's body with the type that belongs to why the request failed. The library calls a query
+// that failed for want of memory or of a source "execution", as one that can never succeed.
+func (w *answerWriter) retype(b []byte) []byte {
+	if w.p == nil || w.p.failure.Load() == nil {
+		return b
+	}
+	typ := errorType(*w.p.failure.Load())
+	for _, wrong := range []string{execution, internal} {
+		old := `"errorType":"` + wrong + `"`
+		if at := bytes.Index(b[:min(len(b), 64)], []byte(old)); at >= 0 {
+			return slices.Concat(b[:at], []byte(`"errorType":"`+typ+`"`), b[at+len(old):])
+		}
+	}
+	return b
 }
 
 // Flush implements http.Flusher, which streamed remote read asks for.
@@ -333,14 +358,13 @@ func writeError(w http.ResponseWriter, err error) {
 	if wait := errs.RetryAfter(err); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
-	kind := map[int]string{400: "bad_data", 404: "not_found", 422: "execution", 503: "unavailable"}[status]
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(struct {
 		Status    string `json:"status"`
 		ErrorType string `json:"errorType"`
 		Error     string `json:"error"`
-	}{"error", cmp.Or(kind, "internal"), err.Error()})
+	}{"error", errorType(err), err.Error()})
 }
 
 // storeStatus is an endpoint in the answer of /stores, as Thanos shows it.

@@ -159,6 +159,7 @@ func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request, as
 		of.Tenant = id
 		found, warnings, err := ask(&of)
 		if err != nil {
+			q.q.paramsFrom(ctx).fail(err)
 			return nil, notes, err
 		}
 		all = append(all, found...)
