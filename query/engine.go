@@ -56,6 +56,7 @@ type engine struct {
 	levels  []level // the smallest allowance first
 	most    int64   // bytes that a query may reserve
 	make    func(samples int, reg prometheus.Registerer) promql.QueryEngine
+	params  func(context.Context) *params
 	m       *metrics
 }
 
@@ -122,31 +123,43 @@ func wrapped(reg prometheus.Registerer, samples int) prometheus.Registerer {
 
 // NewInstantQuery implements promql.QueryEngine.
 func (e *engine) NewInstantQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, at time.Time) (promql.Query, error) {
-	return e.query(func(in promql.QueryEngine) (promql.Query, error) {
+	return e.query(ctx, func(in promql.QueryEngine) (promql.Query, error) {
 		return in.NewInstantQuery(ctx, from, opts, text, at)
 	})
 }
 
 // NewRangeQuery implements promql.QueryEngine.
 func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, start, end time.Time, step time.Duration) (promql.Query, error) {
-	return e.query(func(in promql.QueryEngine) (promql.Query, error) {
+	return e.query(ctx, func(in promql.QueryEngine) (promql.Query, error) {
 		return in.NewRangeQuery(ctx, from, opts, text, start, end, step)
 	})
 }
 
-func (e *engine) query(prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query, error) {
-	q, err := prepare(e.levels[0].engine)
-	if err != nil {
+func (e *engine) query(ctx context.Context, prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query, error) {
+	q := &boundedQuery{e: e, prepare: prepare, params: e.params(ctx)}
+	if err := q.prepareFor(e.levels[0].engine); err != nil {
 		return nil, err
 	}
 	if err := expr.CheckSteps(q.Statement()); err != nil {
-		q.Close()
+		q.Query.Close()
 		return nil, err
 	}
-	return &boundedQuery{
-		Query: q, e: e, prepare: prepare, work: expr.WorkOf(q.Statement(), subqueryStep),
-		each: sampleBytes + min(int64(expr.LabelBytes(q.Statement())), mostLabelBytes),
-	}, nil
+	q.work = expr.WorkOf(q.Statement(), subqueryStep)
+	q.each = sampleBytes + min(int64(expr.LabelBytes(q.Statement())), mostLabelBytes)
+	return q, nil
+}
+
+// prepareFor makes the query one of in.
+func (q *boundedQuery) prepareFor(in promql.QueryEngine) error {
+	next, err := q.prepare(in)
+	if err != nil {
+		return err
+	}
+	if q.Query != nil {
+		q.Query.Close()
+	}
+	q.Query, q.selectors = next, newSelectors(next, q.params)
+	return nil
 }
 
 // levelsFor are the levels that a query can reserve the memory for. A query whose samples take more than sampleBytes has an
@@ -170,7 +183,9 @@ type boundedQuery struct {
 	promql.Query // of the last attempt
 	e            *engine
 	prepare      func(promql.QueryEngine) (promql.Query, error)
-	each         int64 // bytes for each sample
+	params       *params
+	selectors    *selectors // of the last attempt
+	each         int64      // bytes for each sample
 	work         expr.Work
 	levels       []level // that it may use; set by Exec
 
@@ -246,17 +261,21 @@ func (q *boundedQuery) need(n int) int64 {
 // attempt runs the query with the allowance of a level.
 func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, error) {
 	if at > 0 { // it was prepared for the first level
-		next, err := q.prepare(q.levels[at].engine)
-		if err != nil {
+		if err := q.prepareFor(q.levels[at].engine); err != nil {
 			return nil, err
 		}
-		q.Query.Close()
-		q.Query = next
 	}
 	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
 		p.again()
 	}
-	return q.Query.Exec(ctx), nil
+	res := q.Query.Exec(context.WithValue(ctx, selectorsKey{}, q.selectors))
+	switch { // the end of a read's life, of which the engine does not know what it means
+	case errors.Is(res.Err, context.DeadlineExceeded):
+		res.Err = promql.ErrQueryTimeout("expression evaluation")
+	case errors.Is(res.Err, context.Canceled):
+		res.Err = promql.ErrQueryCanceled("expression evaluation")
+	}
+	return res, nil
 }
 
 // settled makes the result all that is held: what it was made from is let go.

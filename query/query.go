@@ -64,6 +64,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 	q.opts = opts
 	q.parser = expr.New(opts.MaxExpressionBytes)
 	q.engine = newEngine(log, reg, q.m, q.parser, opts)
+	q.engine.params = q.paramsFrom
 	q.reads = memory.NewPlaces("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
 	q.lookups = memory.NewPlaces("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
 	q.selects, q.answers = opts.Memory.Owner("select", 0), opts.Memory.Owner("read", 0)

@@ -43,8 +43,8 @@ type querier struct {
 	mint, maxt int64
 	whole      bool // whoever reads all samples has them all at a time
 
-	mu   sync.Mutex // guards sets
-	sets []series.Set
+	mu      sync.Mutex // guards closers
+	closers []func() error
 }
 
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
@@ -53,26 +53,32 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	}
 	p := q.q.paramsFrom(ctx)
 	r := q.request(p, hints)
-	pick := series.PickAvg
-	if r.MaxResolution > 0 {
-		pick = series.PickFor(r.Hints.Func)
-		r.Aggregates = pick.Aggregates()
+	life := series.NewLife(ctx)
+	reading := &series.Reading{MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life}
+	if hints != nil && hints.DisableTrimming {
+		reading.MinTime, reading.MaxTime = q.mint, q.maxt
+	}
+	var vague string
+	if r.MaxResolution >= series.FiveMinutes {
+		selectors := selectorsFrom(ctx)
+		vague = selectors.apply(reading, ms)
+		r.Aggregates = reading.Pick.Aggregates()
+		if r.Hints.Range == 0 {
+			reading.Lookback = selectors.rawLookback()
+		}
 	}
 	scope, own := q.q.scope(ctx).narrow(ms)
 	r.Matchers = own
 	set := q.q.selectTenants(ctx, r, scope)
 	q.mu.Lock()
-	q.sets = append(q.sets, set)
+	q.closers = append(q.closers, set.Close, life.Close)
 	q.mu.Unlock()
-	bounds := [2]int64{r.MinTime, r.MaxTime}
-	if hints != nil && hints.DisableTrimming {
-		bounds = [2]int64{q.mint, q.maxt}
+	if r.MaxResolution >= series.FiveMinutes {
+		set = &notedSet{Set: set, reading: reading, vague: vague, length: r.Hints.Range}
 	}
-	out := series.Storage(set, pick, bounds[0], bounds[1])
+	out := series.Storage(set, reading)
 	if len(p.replicaLabels) > 0 {
-		out = series.Dedup(set, series.DedupOptions{
-			ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Pick: pick, MinTime: bounds[0], MaxTime: bounds[1],
-		})
+		out = series.Dedup(set, series.DedupOptions{ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Reading: reading})
 	}
 	if p.answer != nil && q.whole {
 		out = &countedSet{SeriesSet: out, p: p}
@@ -183,11 +189,11 @@ func merged(all []string, limit int) []string {
 func (q *querier) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	all := make([]error, len(q.sets))
-	for i, s := range q.sets {
-		all[i] = s.Close()
+	all := make([]error, len(q.closers))
+	for i, end := range q.closers {
+		all[i] = end()
 	}
-	q.sets = nil
+	q.closers = nil
 	if err := errors.Join(all...); err != nil {
 		return errs.E(errs.Internal, "close selected series: %w", err)
 	}

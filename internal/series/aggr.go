@@ -9,7 +9,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Pick is what an Iterator reads of downsampled chunks. Raw chunks are always read as they are.
+// Pick is what an Iterator reads of downsampled chunks. Raw chunks are read as they are.
 type Pick uint8
 
 // The picks. PickAvg, the zero one, is sum divided by count: the best single value for a window.
@@ -21,23 +21,6 @@ const (
 	PickMax
 	PickCounter
 )
-
-// PickFor is the pick for samples that go into PromQL function or aggregation fn (storage.SelectHints.Func).
-func PickFor(fn string) Pick {
-	switch fn {
-	case "count_over_time":
-		return PickCount
-	case "sum_over_time":
-		return PickSum
-	case "min", "min_over_time":
-		return PickMin
-	case "max", "max_over_time":
-		return PickMax
-	case "rate", "increase", "irate", "resets":
-		return PickCounter
-	}
-	return PickAvg
-}
 
 // Aggregates are the chunks that p needs, for Request.Aggregates.
 func (p Pick) Aggregates() []Aggregate {

@@ -39,25 +39,33 @@ func counterChunk(t *testing.T, pairs ...float64) []byte {
 	return c.Bytes()
 }
 
+// Ends of windows of five minutes, and a time some seconds after such an end.
+const (
+	first, second, third, fourth = 299_999, 599_999, 899_999, 1_199_999
+)
+
 func TestAggregates(t *testing.T) {
-	aggr := downsampled(floats(300, 10, 600, 5), floats(300, 100, 600, 20), floats(300, 1, 600, 2), floats(300, 50, 600, 6), counterChunk(t, 10, 7, 300, 57, 600, 60, 600, 3))
-	raw := sourcetest.Encode(floats(700, 4, 800, 6), 0)[0]
-	f := func(fn string, want ...float64) {
+	aggr := downsampled(floats(first, 10, second, 5), floats(first, 100, second, 20), floats(first, 1, second, 2), floats(first, 50, second, 6),
+		counterChunk(t, 10, 7, first, 57, second, 60, second, 3))
+	raw := sourcetest.Encode(floats(700_000, 4, 800_000, 6), 0)[0]
+	f := func(pick series.Pick, want ...float64) {
 		t.Helper()
-		e := series.Entry{Series: series.Series{Labels: labels.FromStrings("a", "b"), Chunks: []series.Chunk{aggr, raw}}, Pick: series.PickFor(fn), MinTime: 0, MaxTime: 1000}
+		e := series.Entry{
+			Series:  series.Series{Labels: labels.FromStrings("a", "b"), Chunks: []series.Chunk{aggr, raw}},
+			Reading: &series.Reading{Pick: pick, MaxTime: 1e9, Resolution: series.FiveMinutes},
+		}
 		got := render(drain(t, e.Iterator(nil)))
 		if want := render(floats(want...)); !slices.Equal(got, want) {
-			t.Errorf("%s: got %q, want %q", fn, got, want)
+			t.Errorf("%d: got %q, want %q", pick, got, want)
 		}
 	}
-	f("", 300, 10, 600, 4, 700, 4, 800, 6)
-	f("avg_over_time", 300, 10, 600, 4, 700, 4, 800, 6)
-	f("count_over_time", 300, 10, 600, 5, 700, 4, 800, 6)
-	f("sum_over_time", 300, 100, 600, 20, 700, 4, 800, 6)
-	f("min_over_time", 300, 1, 600, 2, 700, 4, 800, 6)
-	f("max", 300, 50, 600, 6, 700, 4, 800, 6)
+	f(series.PickAvg, first, 10, second, 4, 700_000, 4, 800_000, 6)
+	f(series.PickCount, first, 10, second, 5, 700_000, 1, 800_000, 1)
+	f(series.PickSum, first, 100, second, 20, 700_000, 4, 800_000, 6)
+	f(series.PickMin, first, 1, second, 2, 700_000, 4, 800_000, 6)
+	f(series.PickMax, first, 50, second, 6, 700_000, 4, 800_000, 6)
 	// 7 .. 57 .. 60, where 3 was the last raw value: to 4 it grew by 1, to 6 by 2.
-	f("rate", 10, 7, 300, 57, 600, 60, 700, 61, 800, 63)
+	f(series.PickCounter, 10, 7, first, 57, second, 60, 700_000, 61, 800_000, 63)
 }
 
 // TestCounter: totals go on over chunks and across resets between them, and copies change nothing.
@@ -67,29 +75,17 @@ func TestCounter(t *testing.T) {
 	}
 	f := func(want []float64, chunks ...series.Chunk) {
 		t.Helper()
-		e := series.Entry{Series: series.Series{Chunks: chunks}, Pick: series.PickCounter, MinTime: 0, MaxTime: 10_000}
+		e := series.Entry{Series: series.Series{Chunks: chunks}, Reading: &series.Reading{Pick: series.PickCounter, MaxTime: 1e9}}
 		if got, want := render(drain(t, e.Iterator(nil))), render(floats(want...)); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	first, after := chunk(10, 5, 300, 20, 600, 50, 600, 8), chunk(610, 9, 900, 15, 900, 15) // a reset within the first
-	f([]float64{10, 5, 300, 20, 600, 50, 610, 51, 900, 57}, first, after)
-	f([]float64{10, 5, 300, 20, 600, 50, 610, 53, 900, 58}, first, chunk(610, 3, 900, 8, 900, 8)) // a reset between them
-	f([]float64{10, 5, 300, 20, 600, 50, 610, 51, 900, 57}, first, first, after, after)
-	f([]float64{10, 5, 300, 20, 600, 50, 610, 51, 900, 57}, first, chunk(20, 6, 300, 20, 300, 20), after)
+	const next = second + 10
+	one, after := chunk(10, 5, first, 20, second, 50, second, 8), chunk(next, 9, third, 15, fourth, 17, fourth, 17) // a reset within the first
+	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, after)
+	f([]float64{10, 5, first, 20, second, 50, next, 53, third, 58, fourth, 59}, one, chunk(next, 3, third, 8, fourth, 9, fourth, 9)) // a reset between them
+	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, one, after, after)
+	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, chunk(20, 6, first, 20, first, 20), after)
 	// A copy that begins later has a base of its own.
-	f([]float64{10, 5, 300, 20, 600, 50, 900, 57}, first, chunk(350, 3, 600, 8, 900, 15, 900, 15))
-}
-
-// TestAveragesAmongOthers: downsampled chunks that overlap raw ones, as where a receiver still has what a compactor has
-// downsampled.
-func TestAveragesAmongOthers(t *testing.T) {
-	raw := sourcetest.Encode(floats(100, 1, 350, 2), 0)[0]
-	one := downsampled(floats(300, 2, 600, 2, 900, 2), floats(300, 20, 600, 22, 900, 24), nil, nil, nil)
-	two := downsampled(floats(310, 1, 610, 1, 910, 1), floats(310, 5, 610, 6, 910, 7), nil, nil, nil)
-	e := series.Entry{Series: series.Series{Chunks: []series.Chunk{raw, one, two}}, MaxTime: 1000}
-	want := render(floats(100, 1, 300, 10, 310, 5, 350, 2, 600, 11, 610, 6, 900, 12, 910, 7))
-	if got := render(drain(t, e.Iterator(nil))); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
+	f([]float64{10, 5, first, 20, second, 50, third, 57}, one, chunk(first+50, 3, second, 8, third, 15, third, 15))
 }

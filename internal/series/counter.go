@@ -4,17 +4,21 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// counterIterator reads the counter aggregates of downsampled chunks, and raw chunks among them, as one counter that never
-// goes down: what rate and increase need. Stale markers are left out.
+// counterIterator reads the chunks of one resolution as one counter that never goes down: what rate and increase need.
+// Stale markers are left out.
 //
-// A counter aggregate chunk begins with the first raw value; then come, per window, totals that go on from there and leave
-// out resets; last, at the timestamp of the last total again, the last raw value. Comparing that with the first raw value
-// of the next chunk shows resets between chunks.
+// A counter aggregate chunk of numbers begins with the first raw value; then come, per window, totals that go on from there
+// and leave out resets; last, at the timestamp of the last total again, the last raw value. Comparing that with the first raw
+// value of the next chunk shows resets between chunks.
+//
+// One of histograms has the totals alone. They begin with what the counter stood at, so after a reset within a chunk the next
+// one begins far below it, and nothing tells this from a reset between the two (bridge).
 type counterIterator struct {
 	chunks     []Chunk
 	next       int
@@ -26,16 +30,21 @@ type counterIterator struct {
 	started bool
 	t       int64
 	typ     chunkenc.ValueType
-	total   float64
+	total   amount
 	// last is the last raw value, or total, of the chunk that reached t. own is the same of cur, as far as it was read.
-	last, own float64
+	last, own amount
 	ownT      int64
 	hasOwn    bool
+	step      amount // what the last two totals of a chunk differ by
+	stepT     int64  // and in ms; 0 = not known
+	gauge     bool   // the sample is a histogram that is no counter
 	err       error
 }
 
-func newCounterIterator(chunks []Chunk, mint, maxt int64) *counterIterator {
-	return &counterIterator{chunks: chunks, mint: mint, maxt: maxt, t: math.MinInt64}
+func newCounterIterator(chunks []Chunk, r *Reading) *counterIterator {
+	c := &counterIterator{chunks: chunks, mint: r.MinTime, maxt: r.MaxTime, t: math.MinInt64}
+	c.raw.life = r.Life
+	return c
 }
 
 // Next implements chunkenc.Iterator.
@@ -53,7 +62,10 @@ func (c *counterIterator) Next() chunkenc.ValueType {
 			break
 		}
 		c.typ = typ
-		return typ
+		if typ == chunkenc.ValHistogram {
+			c.typ = chunkenc.ValFloatHistogram
+		}
+		return c.typ
 	}
 	c.cur, c.next, c.typ = nil, len(c.chunks), chunkenc.ValNone
 	return c.typ
@@ -61,34 +73,64 @@ func (c *counterIterator) Next() chunkenc.ValueType {
 
 // take reads the current sample of cur and reports whether time went on.
 func (c *counterIterator) take(typ chunkenc.ValueType) bool {
-	if typ != chunkenc.ValFloat {
-		t := c.cur.AtT()
-		if c.started && t <= c.t {
-			return false
-		}
-		c.t, c.started = t, true
-		return true
-	}
-	t, v := c.cur.At()
-	if math.IsNaN(v) {
+	t, v, ok := c.value(typ)
+	if !ok {
 		return false
 	}
+	on := !c.started || t > c.t
 	base := c.last
 	if c.hasOwn {
 		base = c.own
 	}
-	on := !c.started || t > c.t
 	switch {
-	case !c.started || on && v < base:
-		c.total += v
-	case on:
-		c.total += v - base
+	case !on:
+	case !c.started || c.gauge || !v.alike(c.total):
+		c.total = v
+	case v.below(base):
+		c.total = c.total.plus(c.bridge(t, v))
+	default:
+		c.total = c.total.plus(v.minus(base))
+	}
+	if c.hasOwn && t > c.ownT && !v.below(c.own) {
+		c.step, c.stepT = v.minus(c.own), t-c.ownT
 	}
 	if on {
 		c.t, c.started = t, true
 	}
 	c.own, c.ownT, c.hasOwn = v, t, true
 	return on
+}
+
+// value is the current sample of cur; false for one that counts nothing.
+func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok bool) {
+	if typ == chunkenc.ValFloat {
+		t, v.v = c.cur.At()
+		c.gauge = false
+		return t, v, !math.IsNaN(v.v)
+	}
+	t, v.h = c.cur.AtFloatHistogram(nil)
+	if math.IsNaN(v.h.Sum) && value.IsStaleNaN(v.h.Sum) {
+		return t, v, false
+	}
+	c.gauge = v.h.CounterResetHint == histogram.GaugeType
+	if !c.gauge {
+		v.h.CounterResetHint = histogram.UnknownCounterReset
+	}
+	return t, v, true
+}
+
+// bridge is what was counted up to v, which is below what the counter stood at before. That is v after a reset. But a
+// downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of one
+// counter are much alike, it then counts as the window before.
+func (c *counterIterator) bridge(t int64, v amount) amount {
+	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.alike(c.step) || c.chunks[0].Aggr == nil {
+		return v
+	}
+	guess := c.step.times(min(1, float64(t-c.t)/float64(c.stepT)))
+	if v.size() <= 2*guess.size() {
+		return v
+	}
+	return guess
 }
 
 // leave ends cur. What it says of the last raw value counts only if it reached as far as any chunk before it.
@@ -136,20 +178,16 @@ func (c *counterIterator) Seek(t int64) chunkenc.ValueType {
 }
 
 // At implements chunkenc.Iterator.
-func (c *counterIterator) At() (int64, float64) { return c.t, c.total }
+func (c *counterIterator) At() (int64, float64) { return c.t, c.total.v }
 
-// AtHistogram implements chunkenc.Iterator.
+// AtHistogram implements chunkenc.Iterator. It is not called: all histograms are of floats.
 func (c *counterIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
-	t, h := c.cur.AtHistogram(h)
-	h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
-	return t, h
+	return c.t, h
 }
 
 // AtFloatHistogram implements chunkenc.Iterator.
 func (c *counterIterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	t, h := c.cur.AtFloatHistogram(h)
-	h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
-	return t, h
+	return c.t, copied(c.total.h, h)
 }
 
 // AtT implements chunkenc.Iterator.
@@ -160,6 +198,15 @@ func (c *counterIterator) AtST() int64 { return 0 }
 
 // Err implements chunkenc.Iterator.
 func (c *counterIterator) Err() error { return c.err }
+
+// copied is from in the memory of to, which may be nil.
+func copied(from, to *histogram.FloatHistogram) *histogram.FloatHistogram {
+	if to == nil {
+		return from.Copy()
+	}
+	from.CopyTo(to)
+	return to
+}
 
 func unknownUnlessGauge(h histogram.CounterResetHint) histogram.CounterResetHint {
 	if h == histogram.GaugeType {

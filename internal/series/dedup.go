@@ -13,11 +13,8 @@ type DedupOptions struct {
 	ReplicaLabels []string
 	// Budget bounds in bytes what is held to sort series without these labels; 0 = no bound. See Relabel.
 	Budget int64
-	// Pick says what is read of downsampled chunks. PickCounter also says that the samples are a counter's: they never go
-	// back where one copy takes the place of another.
-	Pick Pick
-	// MinTime and MaxTime bound the samples, ms inclusive.
-	MinTime, MaxTime int64
+	// Reading is how the samples are read. A counter (PickCounter) never goes back where one copy takes the place of another.
+	Reading *Reading
 }
 
 // Dedup is set with the series of HA pairs merged: series that differ only in replica labels become one, whose samples
@@ -57,9 +54,9 @@ func (d *dedupSet) Next() bool {
 		replicas = append(replicas, d.ahead.Chunks)
 	}
 	if len(replicas) == 1 {
-		d.at = &Entry{first, d.opts.Pick, d.opts.MinTime, d.opts.MaxTime}
+		d.at = &Entry{first, d.opts.Reading}
 	} else {
-		d.at = &dedupEntry{first.Labels, replicas, &d.opts}
+		d.at = &dedupEntry{first.Labels, replicas, d.opts.Reading}
 	}
 	return true
 }
@@ -77,17 +74,28 @@ func (d *dedupSet) Warnings() annotations.Annotations { return d.warnings }
 type dedupEntry struct {
 	labels   labels.Labels
 	replicas [][]Chunk
-	opts     *DedupOptions
+	reading  *Reading
 }
 
 func (e *dedupEntry) Labels() labels.Labels { return e.labels }
 
 // Iterator implements storage.Series.
 func (e *dedupEntry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
+	s, marks := reuse.(*stretchIterator)
+	if marks {
+		reuse = s.in
+	}
 	it, ok := reuse.(*dedupIterator)
 	if !ok {
 		it = new(dedupIterator)
 	}
-	it.reset(e.replicas, e.opts)
-	return it
+	it.reset(e.replicas, e.reading)
+	if e.reading.Lookback <= 0 {
+		return it
+	}
+	if !marks {
+		s = new(stretchIterator)
+	}
+	s.reset(it, e.reading.Lookback)
+	return s
 }

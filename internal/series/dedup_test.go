@@ -28,7 +28,7 @@ func TestDedup(t *testing.T) {
 		for i, c := range copies {
 			in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)), Chunks: sourcetest.Encode(c, 3)})
 		}
-		set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, MinTime: 0, MaxTime: 1e9})
+		set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e9}})
 		if !set.Next() {
 			t.Fatal("no series")
 		}
@@ -67,7 +67,7 @@ func TestDedupSeek(t *testing.T) {
 		set := series.Dedup(series.List([]series.Series{
 			{Labels: labels.FromStrings("replica", "0", "x", "y"), Chunks: sourcetest.Encode(a, 5)},
 			{Labels: labels.FromStrings("replica", "1", "x", "y"), Chunks: sourcetest.Encode(b, 7)},
-		}), series.DedupOptions{ReplicaLabels: []string{"replica"}, MaxTime: 1e9})
+		}), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e9}})
 		set.Next()
 		return set.At().Iterator(nil)
 	}
@@ -91,7 +91,7 @@ func TestDedupKeepsOthersApart(t *testing.T) {
 		{Labels: labels.FromStrings("__name__", "x", "pod", "1", "replica", "b")}, {Labels: labels.FromStrings("__name__", "x")},
 	}
 	slices.SortFunc(in, func(a, b series.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	set := series.Dedup(series.List(in, "watch out"), series.DedupOptions{ReplicaLabels: []string{"replica"}})
+	set := series.Dedup(series.List(in, "watch out"), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{}})
 	notes := set.Warnings() // asked for too early, as the API does
 	var got []string
 	for set.Next() {
@@ -115,7 +115,7 @@ func merged(t *testing.T, pick series.Pick, copies ...stream) stream {
 	for i, c := range copies {
 		in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)), Chunks: sourcetest.Encode(c, 120)})
 	}
-	set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Pick: pick, MaxTime: 1e12})
+	set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{Pick: pick, MaxTime: 1e12}})
 	if !set.Next() {
 		t.Fatal("no series")
 	}
@@ -276,7 +276,7 @@ func BenchmarkDedup(b *testing.B) {
 		c := every(int64(i)*7_000, 3600_000, 15_000, 1)
 		in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)), Chunks: sourcetest.Encode(c, 120)})
 	}
-	opts := series.DedupOptions{ReplicaLabels: []string{"replica"}, MaxTime: 1e12}
+	opts := series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e12}}
 	var it chunkenc.Iterator
 	b.ReportAllocs()
 	for b.Loop() {

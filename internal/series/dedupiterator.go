@@ -24,7 +24,8 @@ import (
 type dedupIterator struct {
 	replicas []dedupReplica
 	counter  bool
-	totals   bool // downsampled counters, whose totals have bases of their own
+	totals   bool   // downsampled counters, whose totals have bases of their own
+	out      amount // of totals: the current sample
 	cur      int
 	started  bool
 	t        int64
@@ -39,7 +40,7 @@ type dedupIterator struct {
 
 // dedupReplica is one copy. Its iterator stands at the sample that is read next, or was read last.
 type dedupReplica struct {
-	it      chunkenc.Iterator
+	it      stander
 	typ     chunkenc.ValueType
 	ended   bool
 	t       int64
@@ -48,25 +49,27 @@ type dedupReplica struct {
 	lift    float64 // added to floats of a counter
 	before  float64 // of a counter: the value before this sample; NaN = none
 	dropped int64   // of a counter: when it was last seen to go down, math.MinInt64 = never
+	now     amount  // of totals: this sample
+	prev    amount  // and the one before it, where followed
+	follows bool
 	chunks  []Chunk
 	at      int // the chunk that spacing looked at last
 	pick    Pick
 }
 
-func (d *dedupIterator) reset(replicas [][]Chunk, opts *DedupOptions) {
+func (d *dedupIterator) reset(replicas [][]Chunk, r *Reading) {
 	before := d.replicas[:cap(d.replicas)]
-	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: opts.Pick == PickCounter, whole: d.whole, float: d.float}
+	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: r.Pick == PickCounter, whole: d.whole, float: d.float}
 	for i, chunks := range replicas {
 		var old chunkenc.Iterator
 		if i < len(before) {
 			old = before[i].it
 		}
-		entry := Entry{Series{Chunks: chunks}, opts.Pick, opts.MinTime, opts.MaxTime}
 		d.replicas = append(d.replicas, dedupReplica{
-			it: entry.Iterator(old), chunks: chunks, pick: opts.Pick,
+			it: r.samples(chunks, old), chunks: chunks, pick: r.Pick,
 			value: math.NaN(), before: math.NaN(), dropped: math.MinInt64,
 		})
-		d.totals = d.totals || entry.isTotals()
+		d.totals = d.totals || d.counter && isDownsampled(chunks)
 	}
 }
 
@@ -89,8 +92,24 @@ func (d *dedupIterator) Next() chunkenc.ValueType {
 	if d.broken = d.started && next != d.cur; d.broken {
 		d.join(r)
 	}
+	if d.totals && !r.stale {
+		d.out = d.grown(r)
+	}
 	d.cur, d.t, d.typ, d.stale, d.value, d.started = next, r.t, r.typ, r.stale, r.value+r.lift, true
 	return d.typ
+}
+
+// grown is the total at the sample that r stands at: it grows by what r counted since its sample before.
+func (d *dedupIterator) grown(r *dedupReplica) amount {
+	switch {
+	case !d.started || !r.now.alike(d.out):
+		return r.now
+	case !r.follows:
+		return d.out
+	case r.now.below(r.prev):
+		return d.out.plus(r.now)
+	}
+	return d.out.plus(r.now.minus(r.prev))
 }
 
 // after is the replica that has the next sample, at which it then stands; -1 = none has.
@@ -162,7 +181,7 @@ func (d *dedupIterator) catchUp(i int, interval int64) bool {
 		}
 		if r.t < to {
 			d.load(i, r.it.Seek(to))
-			r.before, r.dropped = math.NaN(), math.MinInt64
+			r.before, r.dropped, r.follows = math.NaN(), math.MinInt64, false
 		}
 	}
 	for !r.ended && (r.t < from || d.stale && r.stale || d.behind(r) && r.t <= d.t+2*interval) {
@@ -178,13 +197,7 @@ func (d *dedupIterator) behind(r *dedupReplica) bool {
 
 // join makes the values of r, which takes over with the sample that it stands at, go on from the current one.
 func (d *dedupIterator) join(r *dedupReplica) {
-	if !d.counter || r.typ != chunkenc.ValFloat || r.stale || math.IsNaN(d.value) || d.typ != chunkenc.ValFloat {
-		return
-	}
-	switch {
-	case d.totals && !math.IsNaN(r.before) && r.before <= r.value:
-		r.lift = d.value - r.before
-	case d.totals && r.value+r.lift < d.value, d.behind(r):
+	if r.typ == chunkenc.ValFloat && d.typ == chunkenc.ValFloat && !r.stale && d.behind(r) {
 		r.lift = d.value - r.value
 	}
 }
@@ -193,6 +206,9 @@ func (d *dedupIterator) join(r *dedupReplica) {
 func (d *dedupIterator) load(i int, typ chunkenc.ValueType) {
 	r := &d.replicas[i]
 	before := r.value
+	if d.totals && typ == chunkenc.ValHistogram {
+		typ = chunkenc.ValFloatHistogram
+	}
 	r.typ, r.stale = typ, false
 	v := math.NaN()
 	switch typ {
@@ -213,6 +229,13 @@ func (d *dedupIterator) load(i int, typ chunkenc.ValueType) {
 		return
 	}
 	r.before, r.value = before, v
+	if d.totals {
+		now := amount{v: v}
+		if typ == chunkenc.ValFloatHistogram {
+			now = amount{h: d.float.Copy()}
+		}
+		r.prev, r.now, r.follows = r.now, now, now.alike(r.now) && !math.IsNaN(before)
+	}
 	if v < before {
 		r.dropped, r.lift = r.t, 0
 	}
@@ -288,6 +311,9 @@ func (d *dedupIterator) Seek(t int64) chunkenc.ValueType {
 func (d *dedupIterator) At() (int64, float64) {
 	r := &d.replicas[d.cur]
 	t, v := r.it.At()
+	if d.totals && !r.stale {
+		return t, d.out.v
+	}
 	if r.lift == 0 || r.stale { // adding would make a plain NaN of a stale marker
 		return t, v
 	}
@@ -306,11 +332,17 @@ func (d *dedupIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.H
 // AtFloatHistogram implements chunkenc.Iterator.
 func (d *dedupIterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	t, h := d.replicas[d.cur].it.AtFloatHistogram(h)
+	if d.totals && !d.stale {
+		return t, copied(d.out.h, h)
+	}
 	if d.broken {
 		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
 	}
 	return t, h
 }
+
+// stands implements stander.
+func (d *dedupIterator) stands() (from, to int64) { return d.replicas[d.cur].it.stands() }
 
 // AtT implements chunkenc.Iterator.
 func (d *dedupIterator) AtT() int64 { return d.t }

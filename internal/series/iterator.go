@@ -30,6 +30,7 @@ type Iterator struct {
 	typ    chunkenc.ValueType
 	err    error
 	cmp    comparer
+	life   *Life // nil = for ever
 }
 
 // lane is one chunk being read.
@@ -81,6 +82,9 @@ func (it *Iterator) Next() chunkenc.ValueType {
 	if it.err != nil {
 		return chunkenc.ValNone
 	}
+	if it.life.over() {
+		return it.end(it.life.err())
+	}
 	if it.open == 1 && (it.next == len(it.chunks) || it.lanes[0].maxt < it.chunks[it.next].MinTime) {
 		l := &it.lanes[0]
 		l.broken = false
@@ -101,6 +105,9 @@ func (it *Iterator) Next() chunkenc.ValueType {
 func (it *Iterator) Seek(t int64) chunkenc.ValueType {
 	if it.err != nil || it.typ != chunkenc.ValNone && it.t >= t {
 		return it.typ
+	}
+	if it.life.over() {
+		return it.end(it.life.err())
 	}
 	return it.advance(max(t, it.after()))
 }
@@ -257,5 +264,13 @@ func (it *Iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histo
 	return t, h
 }
 
-// Err implements chunkenc.Iterator.
-func (it *Iterator) Err() error { return it.err }
+// stands implements stander.
+func (it *Iterator) stands() (from, to int64) { return it.t, it.t }
+
+// Err implements chunkenc.Iterator. It tells of the end of a read's life also when all samples were read before.
+func (it *Iterator) Err() error {
+	if it.err == nil && it.life.over() {
+		return it.life.err()
+	}
+	return it.err
+}

@@ -1,20 +1,71 @@
 package series
 
 import (
-	"slices"
-
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// Entry is a Series as Prometheus's storage.Series. Its iterators may be reused for other entries.
-type Entry struct {
-	Series Series
-	Pick   Pick
+// Reading says how the samples of a selection are read.
+type Reading struct {
+	// Pick is what is read of downsampled chunks. PickCounter also says that the samples are a counter's.
+	Pick Pick
 	// MinTime and MaxTime bound the samples, ms inclusive.
 	MinTime, MaxTime int64
+	// Resolution is the coarsest resolution that was asked for, ms; 0 = raw.
+	Resolution int64
+	// Lookback, when positive, is for how long (ms) a raw sample stands for an instant, where the reader looks back further
+	// than that (Widened): stale markers then end what a sample is good for. 0 = the reader knows by itself.
+	Lookback int64
+	// Life, when set, ends reads before their end.
+	Life *Life
+}
+
+// Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned before.
+func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Iterator {
+	if r.Lookback <= 0 {
+		return r.samples(chunks, reuse)
+	}
+	s, ok := reuse.(*stretchIterator)
+	if !ok {
+		s = new(stretchIterator)
+	}
+	s.reset(r.samples(chunks, s.in), r.Lookback)
+	return s
+}
+
+// samples is the iterator below the markers of Lookback.
+func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) stander {
+	if isDownsampled(chunks) {
+		return newFinest(chunks, r)
+	}
+	return r.plain(chunks, reuse)
+}
+
+// plain is the iterator over chunks of one resolution.
+func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) stander {
+	if r.Pick == PickCount {
+		it := new(countIterator)
+		it.Reset(chunks, r.Pick)
+		it.Bound(r.MinTime, r.MaxTime)
+		it.life = r.Life
+		return it
+	}
+	it, ok := reuse.(*Iterator)
+	if !ok {
+		it = new(Iterator)
+	}
+	it.Reset(chunks, r.Pick)
+	it.Bound(r.MinTime, r.MaxTime)
+	it.life = r.Life
+	return it
+}
+
+// Entry is a Series as Prometheus's storage.Series. Its iterators may be reused for other entries.
+type Entry struct {
+	Series  Series
+	Reading *Reading
 }
 
 // Labels implements storage.Series.
@@ -22,38 +73,22 @@ func (e *Entry) Labels() labels.Labels { return e.Series.Labels }
 
 // Iterator implements storage.Series.
 func (e *Entry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
-	if e.isTotals() {
-		return newCounterIterator(e.Series.Chunks, e.MinTime, e.MaxTime)
-	}
-	it, ok := reuse.(*Iterator)
-	if !ok {
-		it = new(Iterator)
-	}
-	it.Reset(e.Series.Chunks, e.Pick)
-	it.Bound(e.MinTime, e.MaxTime)
-	return it
+	return e.Reading.Iterator(e.Series.Chunks, reuse)
 }
 
-// isTotals reports whether the samples are totals of downsampled counters.
-func (e *Entry) isTotals() bool {
-	return e.Pick == PickCounter && slices.ContainsFunc(e.Series.Chunks, func(c Chunk) bool { return c.Aggr != nil })
-}
-
-// Storage is set as Prometheus's storage.SeriesSet, with samples within [mint, maxt] (ms) only. Its series stay valid until
-// set's Close, which remains the caller's.
-func Storage(set Set, pick Pick, mint, maxt int64) storage.SeriesSet {
-	return &storageSet{set: set, pick: pick, mint: mint, maxt: maxt, warnings: annotations.Annotations{}}
+// Storage is set as Prometheus's storage.SeriesSet. Its series stay valid until set's Close, which remains the caller's.
+func Storage(set Set, r *Reading) storage.SeriesSet {
+	return &storageSet{set: set, reading: r, warnings: annotations.Annotations{}}
 }
 
 // entriesPerSlab entries are allocated at once.
 const entriesPerSlab = 64
 
 type storageSet struct {
-	set        Set
-	pick       Pick
-	mint, maxt int64
-	warnings   annotations.Annotations // one map for the whole life: callers may ask for it before the end and look later
-	slab       []Entry
+	set      Set
+	reading  *Reading
+	warnings annotations.Annotations // one map for the whole life: callers may ask for it before the end and look later
+	slab     []Entry
 }
 
 func (s *storageSet) Next() bool {
@@ -72,7 +107,7 @@ func (s *storageSet) At() storage.Series {
 	}
 	e := &s.slab[0]
 	s.slab = s.slab[1:]
-	*e = Entry{s.set.At(), s.pick, s.mint, s.maxt}
+	*e = Entry{s.set.At(), s.reading}
 	return e
 }
 

@@ -1,0 +1,133 @@
+package series
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// The lengths in ms of the windows of downsampled chunks. There are no others, and a chunk does not say which it has.
+const (
+	FiveMinutes = 5 * 60 * 1000
+	Hour        = 60 * 60 * 1000
+)
+
+// levels are the resolutions in ms, the finest first. 0 is raw.
+var levels = [...]int64{0, FiveMinutes, Hour}
+
+// windowEnd is the last ms of the window of res that t falls into. The sample of a window has this time; only the last one
+// of a chunk may have that of the last raw sample instead.
+func windowEnd(t, res int64) int64 { return windowStart(t, res) + res - 1 }
+
+// windowStart is the first ms of that window.
+func windowStart(t, res int64) int64 {
+	if within := t % res; within < 0 {
+		return t - within - res
+	} else {
+		return t - within
+	}
+}
+
+// window is the time that a sample at t stands for, in ms, both ends included.
+func window(t, res int64) (from, to int64) {
+	if res == 0 {
+		return t, t
+	}
+	return windowStart(t, res), windowEnd(t, res)
+}
+
+// sampled is how many timestamps of a chunk are looked at to tell its resolution.
+const sampled = 8
+
+// level is the position in levels of c's resolution; false when c has too few samples to tell. All timestamps in a chunk but
+// the last are ends of windows, and those of an hour are rare among those of five minutes.
+func (d *decoder) level(c *Chunk) (level int, known bool) {
+	if c.Aggr == nil {
+		return 0, true
+	}
+	at := slices.IndexFunc(c.Aggr[:], func(e Encoded) bool { return e.Encoding != chunkenc.EncNone })
+	if at < 0 {
+		return 0, false
+	}
+	e := c.Aggr[at]
+	it, err := d.encoded(e)
+	if err != nil {
+		return 0, false // whoever reads the chunk will say so
+	}
+	from, to := 0, int(binary.BigEndian.Uint16(e.Data))-1
+	if Aggregate(at) == Counter && e.Encoding != chunkenc.EncFloatHistogram {
+		from, to = 1, to-1 // the first raw value; the last one comes after the last total
+	}
+	for i := range min(to, sampled) {
+		if it.Next() == chunkenc.ValNone {
+			break
+		}
+		switch end := it.AtT(); {
+		case i < from:
+		case end == windowEnd(end, Hour):
+			level, known = 2, true
+		case end == windowEnd(end, FiveMinutes):
+			return 1, true
+		}
+	}
+	return level, known
+}
+
+// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. Of a chunk that is too short to tell it is coarsest.
+func Resolution(chunks []Chunk, coarsest int64) int64 {
+	parts := byLevel(chunks, coarsest)
+	for i := len(parts) - 1; i > 0; i-- {
+		if len(parts[i]) > 0 {
+			return levels[i]
+		}
+	}
+	return 0
+}
+
+// byLevel parts chunks by resolution. One that is too short to tell has that of the chunk whose last window ends where its own
+// begins, or else of the downsampled chunk before it, or after it, or the coarsest one that was asked for (ms).
+func byLevel(chunks []Chunk, coarsest int64) (parts [len(levels)][]Chunk) {
+	var d decoder
+	of := make([]int, len(chunks))
+	var ends [len(levels)]int64 // of the last chunk of each level, as far as known
+	known, first := 0, 0
+	for i := range chunks {
+		c := &chunks[i]
+		if c.Aggr == nil {
+			continue
+		}
+		level, ok := d.level(c)
+		for next := 1; !ok && next < len(levels); next++ {
+			if ends[next] != 0 && windowStart(c.MinTime, levels[next]) == windowEnd(ends[next], levels[next])+1 {
+				level, ok = next, true
+			}
+		}
+		if ok {
+			if known == 0 {
+				first = level
+			}
+			known, ends[level] = level, max(ends[level], c.MaxTime)
+		}
+		of[i] = known
+	}
+	if known == 0 {
+		first = 1
+		if coarsest >= Hour {
+			first = 2
+		}
+	}
+	for i := range chunks {
+		level := of[i]
+		if level == 0 && chunks[i].Aggr != nil {
+			level = first
+		}
+		parts[level] = append(parts[level], chunks[i])
+	}
+	return parts
+}
+
+// isDownsampled reports whether any of chunks is.
+func isDownsampled(chunks []Chunk) bool {
+	return slices.ContainsFunc(chunks, func(c Chunk) bool { return c.Aggr != nil })
+}
