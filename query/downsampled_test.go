@@ -370,4 +370,3 @@ func TestDownsampledWarnings(t *testing.T) {
 	f("rate(m[1h])", "a range of 1h is too short for data downsampled to 1h, and has no value at some times: it should be 2h or more")
 	f("max_over_time(m[30m])", "a range of 30m is too short")
 }
-

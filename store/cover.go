@@ -2,6 +2,8 @@ package store
 
 import (
 	"slices"
+
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // span is what cover knows of a block: which of a group's streams it is a piece of, and [mint, maxt) in ms.
@@ -14,11 +16,12 @@ type span struct {
 // window is a time range in ms, end excluded.
 type window struct{ mint, maxt int64 }
 
-// cover chooses which blocks answer for which time, when downsampled ones may: at each moment the coarsest resolution not
-// above limit that every stream with data has, else each stream's own coarsest. So no moment is left out, none is
+// cover chooses which blocks answer for which time, when downsampled ones up to limit may: at each moment the best resolution
+// that every stream with data has, else each stream's own best. The best is the coarsest not above fit, for which the request
+// has a use; failing that the finest above it. So no moment is left out, none is
 // answered by a stream twice, and replicas, which are united afterwards, do not mix resolutions where it can be helped.
 // The streams of one call are the replicas of one ring. The result has the windows of each span, none if it is not used.
-func cover(spans []span, limit int64) [][]window {
+func cover(spans []span, limit, fit int64) [][]window {
 	out := make([][]window, len(spans))
 	var bounds []int64
 	for _, s := range spans {
@@ -30,7 +33,7 @@ func cover(spans []span, limit int64) [][]window {
 	bounds = slices.Compact(bounds)
 	for i := 1; i < len(bounds); i++ {
 		w := window{bounds[i-1], bounds[i]}
-		chosen := resolutions(spans, w, limit)
+		chosen := resolutions(spans, w, limit, fit)
 		for k, s := range spans {
 			if r, ok := chosen[s.stream]; !ok || r != s.resolution || !s.covers(w) {
 				continue
@@ -48,8 +51,8 @@ func cover(spans []span, limit int64) [][]window {
 func (s span) covers(w window) bool { return s.mint <= w.mint && s.maxt >= w.maxt }
 
 // resolutions chooses the resolution of each stream that has data in w.
-func resolutions(spans []span, w window, limit int64) map[int]int64 {
-	coarsest := map[int]int64{}  // by stream
+func resolutions(spans []span, w window, limit, fit int64) map[int]int64 {
+	own := map[int]int64{}       // the best by stream
 	streams := map[int64][]int{} // that have a resolution, each once
 	for _, s := range spans {
 		if s.resolution > limit || !s.covers(w) {
@@ -58,22 +61,42 @@ func resolutions(spans []span, w window, limit int64) map[int]int64 {
 		if !slices.Contains(streams[s.resolution], s.stream) {
 			streams[s.resolution] = append(streams[s.resolution], s.stream)
 		}
-		if r, ok := coarsest[s.stream]; !ok || s.resolution > r {
-			coarsest[s.stream] = s.resolution
+		if r, ok := own[s.stream]; !ok || better(s.resolution, r, fit) {
+			own[s.stream] = s.resolution
 		}
 	}
 	best := int64(-1)
 	for r, in := range streams {
-		if len(in) == len(coarsest) {
-			best = max(best, r)
+		if len(in) == len(own) && (best < 0 || better(r, best, fit)) {
+			best = r
 		}
 	}
 	if best >= 0 {
-		for s := range coarsest {
-			coarsest[s] = best
+		for s := range own {
+			own[s] = best
 		}
 	}
-	return coarsest
+	return own
+}
+
+// better reports whether resolution a is to be read rather than b.
+func better(a, b, fit int64) bool {
+	switch {
+	case (a <= fit) != (b <= fit):
+		return a <= fit
+	case a <= fit:
+		return a > b
+	}
+	return a < b
+}
+
+// fitting is the coarsest resolution in ms that r has a use for. A rate takes two samples, so windows longer than half of the
+// range leave times without a value.
+func fitting(r *series.Request) int64 {
+	if r.Hints.Range > 0 {
+		return min(r.MaxResolution, r.Hints.Range/2)
+	}
+	return r.MaxResolution
 }
 
 // overlaps reports whether a chunk of [mint, maxt], both included, has to do with any of the windows.

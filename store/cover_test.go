@@ -26,7 +26,7 @@ import (
 func TestCover(t *testing.T) {
 	f := func(limit int64, spans []span, want string) {
 		t.Helper()
-		if got := fmt.Sprint(cover(spans, limit)); got != want {
+		if got := fmt.Sprint(cover(spans, limit, limit)); got != want {
 			t.Fatalf("limit %d: %s, want %s", limit, got, want)
 		}
 	}
@@ -46,6 +46,32 @@ func TestCover(t *testing.T) {
 	f(hour, []span{{0, raw, 0, 100}, {0, five, 0, 100}, {1, raw, 0, 100}}, "[[{0 100}] [] [{0 100}]]")
 	f(hour, []span{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}}, "[[] [{0 100}] [{50 100}] [{0 50}]]")
 	f(hour, nil, "[]")
+	// What has a use for five minutes only is answered by them, or by something finer, or else by the finest there is.
+	fit := func(spans []span, want string) {
+		t.Helper()
+		if got := fmt.Sprint(cover(spans, hour, five)); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+	fit(whole, "[[] [{0 100}] []]")
+	fit([]span{{0, raw, 0, 100}, {0, hour, 0, 100}}, "[[{0 100}] []]")
+	fit([]span{{0, raw, 50, 100}, {0, hour, 0, 100}}, "[[{50 100}] [{0 50}]]")
+	fit([]span{{0, hour, 0, 100}, {1, five, 0, 100}}, "[[{0 100}] [{0 100}]]")
+}
+
+// TestFitting: a range is to have two windows at least, where the bucket has such.
+func TestFitting(t *testing.T) {
+	f := func(limit, length, want int64) {
+		t.Helper()
+		if got := fitting(&series.Request{MaxResolution: limit, Hints: series.Hints{Range: length}}); got != want {
+			t.Errorf("limit %d, range %d: %d, want %d", limit, length, got, want)
+		}
+	}
+	f(3600, 0, 3600) // instants
+	f(3600, 7200, 3600)
+	f(3600, 7199, 3599)
+	f(3600, 600, 300)
+	f(300, 7200, 300)
 }
 
 // TestCoverIsExact checks at each moment: every stream with data answers, with one resolution, with all its blocks of it.
@@ -58,7 +84,7 @@ func TestCoverIsExact(t *testing.T) {
 			spans = append(spans, span{rnd.IntN(3), []int64{0, 5, 60}[rnd.IntN(3)], from, from + 1 + rnd.Int64N(20)})
 		}
 		limit := []int64{5, 60}[rnd.IntN(2)]
-		got := cover(spans, limit)
+		got := cover(spans, limit, limit)
 		for at := range int64(62) {
 			for stream := range 3 {
 				usable, used := map[int64]int{}, map[int64]int{}

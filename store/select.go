@@ -140,7 +140,7 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 	var groups []chosen
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
 		for _, gr := range v.groups(t.streams, r.Matchers) {
-			c := chosen{gr, pieces(gr.streams, r.MinTime, r.MaxTime, r.MaxResolution)}
+			c := chosen{gr, pieces(gr.streams, r)}
 			for _, p := range c.pieces {
 				held = append(held, p.b)
 			}

@@ -137,24 +137,24 @@ type piece struct {
 	windows []window
 }
 
-// pieces chooses the blocks of streams that are replicas of each other for [mint, maxt], both included.
-func pieces(replicas []*stream, mint, maxt, resolution int64) []piece {
+// pieces chooses the blocks of streams that are replicas of each other for r.
+func pieces(replicas []*stream, r *series.Request) []piece {
 	var out []piece
 	var spans []span
 	for i, st := range replicas {
 		for _, b := range st.blocks {
 			m := b.meta
-			if m.MinTime > maxt || m.MaxTime <= mint || b.resolution() > resolution {
+			if m.MinTime > r.MaxTime || m.MaxTime <= r.MinTime || b.resolution() > r.MaxResolution {
 				continue
 			}
 			out = append(out, piece{b: b})
 			spans = append(spans, span{i, b.resolution(), m.MinTime, m.MaxTime})
 		}
 	}
-	if resolution <= 0 {
+	if r.MaxResolution <= 0 {
 		return out
 	}
-	for i, ws := range cover(spans, resolution) {
+	for i, ws := range cover(spans, r.MaxResolution, fitting(r)) {
 		out[i].windows = ws
 	}
 	return slices.DeleteFunc(out, func(p piece) bool { return len(p.windows) == 0 })

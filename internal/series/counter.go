@@ -121,13 +121,13 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok b
 
 // bridge is what was counted up to v, which is below what the counter stood at before. That is v after a reset. But a
 // downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of one
-// counter are much alike, it then counts as the window before.
+// counter are much alike, it then counts as the window before, unless v is less.
 func (c *counterIterator) bridge(t int64, v amount) amount {
 	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.alike(c.step) || c.chunks[0].Aggr == nil {
 		return v
 	}
 	guess := c.step.times(min(1, float64(t-c.t)/float64(c.stepT)))
-	if v.size() <= 2*guess.size() {
+	if v.size() <= guess.size() {
 		return v
 	}
 	return guess

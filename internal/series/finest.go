@@ -64,7 +64,7 @@ func (f *finestIterator) Next() chunkenc.ValueType {
 	} else if f.typ != chunkenc.ValNone {
 		f.step(f.cur)
 	}
-	for f.err == nil {
+	for f.Err() == nil {
 		at := f.earliest()
 		if at < 0 {
 			break
@@ -203,4 +203,9 @@ func (f *finestIterator) AtT() int64 { return f.t }
 func (f *finestIterator) AtST() int64 { return 0 }
 
 // Err implements chunkenc.Iterator.
-func (f *finestIterator) Err() error { return f.err }
+func (f *finestIterator) Err() error {
+	if f.err == nil && f.reading.Life.over() {
+		return f.reading.Life.err()
+	}
+	return f.err
+}
