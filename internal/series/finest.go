@@ -31,6 +31,8 @@ type finestLane struct {
 	typ  chunkenc.ValueType
 	t    int64
 	seen int64 // the last sample that was passed, taken or not
+	// chunks are what it reads, from the one on that begins at the last sample or after it.
+	chunks []Chunk
 	// Of a counter, where joined: prev is what the lane had at its last sample, base the total at that time.
 	joined     bool
 	prev, base amount
@@ -42,7 +44,7 @@ func newFinest(chunks []Chunk, r *Reading) *finestIterator {
 		if len(part) == 0 {
 			continue
 		}
-		l := finestLane{res: levels[i], seen: math.MinInt64}
+		l := finestLane{res: levels[i], seen: math.MinInt64, chunks: part}
 		if f.counter {
 			c := newCounterIterator(part, r)
 			c.mint = math.MinInt64 // what comes before tells where a lane stands
@@ -117,7 +119,15 @@ func (f *finestIterator) takes(i int) bool {
 			return false
 		}
 	}
-	return t > f.t && (f.counter || f.lanes[i].seen < from)
+	return t > f.t && (f.counter || f.lanes[i].seen < from || f.lanes[i].begins(t))
+}
+
+// begins reports whether a chunk begins with a sample at t.
+func (l *finestLane) begins(t int64) bool {
+	for len(l.chunks) > 0 && l.chunks[0].MinTime < t {
+		l.chunks = l.chunks[1:]
+	}
+	return len(l.chunks) > 0 && l.chunks[0].MinTime == t
 }
 
 // count brings the total up to the next sample of lane i, if that is taken; otherwise the lane learns where the total stands.
