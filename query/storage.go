@@ -47,6 +47,9 @@ type querier struct {
 	closers []func() error
 }
 
+// ofCounters are the functions that take a value below the one before for a reset.
+var ofCounters = []string{"rate", "increase", "irate", "resets"}
+
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	if len(ms) == 0 { // a remote read may say so, and means nothing by it in Prometheus
 		return storage.EmptySeriesSet()
@@ -54,7 +57,9 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	p := q.q.paramsFrom(ctx)
 	r := q.request(p, hints)
 	life := series.NewLife(ctx)
-	reading := &series.Reading{MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life}
+	reading := &series.Reading{
+		Counter: slices.Contains(ofCounters, r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life,
+	}
 	if hints != nil && hints.DisableTrimming {
 		reading.MinTime, reading.MaxTime = q.mint, q.maxt
 	}

@@ -13,7 +13,7 @@ type DedupOptions struct {
 	ReplicaLabels []string
 	// Budget bounds in bytes what is held to sort series without these labels; 0 = no bound. See Relabel.
 	Budget int64
-	// Reading is how the samples are read. A counter (PickCounter) never goes back where one copy takes the place of another.
+	// Reading is how the samples are read. A counter never goes back where one copy takes the place of another.
 	Reading *Reading
 }
 

@@ -59,7 +59,7 @@ type dedupReplica struct {
 
 func (d *dedupIterator) reset(replicas [][]Chunk, r *Reading) {
 	before := d.replicas[:cap(d.replicas)]
-	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: r.Pick == PickCounter, whole: d.whole, float: d.float}
+	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: r.Counter || r.Pick == PickCounter, whole: d.whole, float: d.float}
 	for i, chunks := range replicas {
 		var old chunkenc.Iterator
 		if i < len(before) {
@@ -69,7 +69,7 @@ func (d *dedupIterator) reset(replicas [][]Chunk, r *Reading) {
 			it: r.samples(chunks, old), chunks: chunks, pick: r.Pick,
 			value: math.NaN(), before: math.NaN(), dropped: math.MinInt64,
 		})
-		d.totals = d.totals || d.counter && isDownsampled(chunks)
+		d.totals = d.totals || r.Pick == PickCounter && isDownsampled(chunks)
 	}
 }
 

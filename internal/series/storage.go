@@ -11,6 +11,8 @@ import (
 type Reading struct {
 	// Pick is what is read of downsampled chunks. PickCounter also says that the samples are a counter's.
 	Pick Pick
+	// Counter says of raw samples too that they are a counter's.
+	Counter bool
 	// MinTime and MaxTime bound the samples, ms inclusive.
 	MinTime, MaxTime int64
 	// Resolution is the coarsest resolution that was asked for, ms; 0 = raw.
