@@ -274,7 +274,7 @@ func TestDownsampledFunctions(t *testing.T) {
 		hole := since + 30*hour + rnd.Int64N(hour)
 		samples := gauge(rnd, since, since+3*day, false, [2]int64{hole, hole + rnd.Int64N(5*hour)})
 		one, two := since+rnd.Int64N(24)*hour, since+(24+rnd.Int64N(24))*hour
-		more := rnd.Int64N(3) * 6 * hour // how far they overlap
+		more := rnd.Int64N(3) * 6 * hour             // how far they overlap
 		within := since + rnd.Int64N(12*24)*5*minute // a chunk of hours made from chunks of five minutes may end within an hour
 		parts := sourcetest.Downsample(between(samples, since, min(within, one)), hour, 300+rnd.IntN(1000))
 		parts = append(parts, sourcetest.Downsample(between(samples, min(within, one), one+more), hour, 300+rnd.IntN(1000))...)
