@@ -130,8 +130,16 @@ func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.
 		return nil, err
 	}
 	batch.Own(buf)
+	d.starts(batch)
 	in.settle(batch.Memory())
 	return batch, nil
+}
+
+// starts drops the start timestamps of a batch that was just decoded, unless its tenant has a use for them.
+func (d *Distributor) starts(b *wire.Batch) {
+	if d.opts.Limits == nil || !d.opts.Limits(b.Tenant).StartTimestampZeros {
+		b.DropStarts()
+	}
 }
 
 // knownOf is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels

@@ -92,6 +92,7 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 	}
 	defer translation.Batch.Release()
 	in.settle(translation.Batch.Memory())
+	d.starts(translation.Batch)
 	result, err := d.Push(req.Context(), translation.Batch)
 	if err != nil {
 		return nil, err

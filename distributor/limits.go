@@ -121,7 +121,7 @@ func (a *admission) nothing() bool {
 // result is what became of the series that are not to be placed.
 func (a *admission) result() Result {
 	b := a.batch
-	r := Result{Tenant: b.Tenant, Series: a.series + len(b.Rejected), Duplicates: a.duplicates}
+	r := Result{Tenant: b.Tenant, Series: a.series + b.Named() - len(b.Series), Duplicates: a.duplicates}
 	if len(b.Rejected)+len(a.failures) > 0 {
 		r.Failures = append(append([]wire.Failure(nil), b.Rejected...), a.failures...)
 	}
@@ -293,12 +293,13 @@ func (c *checks) histogramsFit(s *wire.Series) bool {
 	return true
 }
 
-// buckets is how many buckets h stores, the one at zero not counted.
+// buckets is how many buckets h stores, the one at zero not counted, or how many spans or bounds of buckets if it has more of
+// these: all of them are stored, and only the buckets have values.
 func buckets(h *wire.Histogram) int {
 	if h.H != nil {
-		return len(h.H.PositiveBuckets) + len(h.H.NegativeBuckets)
+		return max(len(h.H.PositiveBuckets)+len(h.H.NegativeBuckets), len(h.H.PositiveSpans)+len(h.H.NegativeSpans), len(h.H.CustomValues))
 	}
-	return len(h.FH.PositiveBuckets) + len(h.FH.NegativeBuckets)
+	return max(len(h.FH.PositiveBuckets)+len(h.FH.NegativeBuckets), len(h.FH.PositiveSpans)+len(h.FH.NegativeSpans), len(h.FH.CustomValues))
 }
 
 // fits remembers of many series that they were found within limits of some version. A series is taken for another one only

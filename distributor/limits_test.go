@@ -80,6 +80,23 @@ func TestSeriesLimits(t *testing.T) {
 	f(tenant.Limits{HistogramBuckets: 2}, hist, "a histogram of 3 buckets, more than histogram_buckets 2")
 	f(tenant.Limits{HistogramBuckets: 3, LabelsPerSeries: 2}, hist, "")
 	f(tenant.Limits{LabelsPerSeries: 2, HistogramBuckets: 1}, hist, "a histogram of 3 buckets, more than histogram_buckets 1")
+	// What a histogram has beside its buckets is stored too.
+	wide := func(h wire.Histogram) func(*wire.Batch) {
+		return func(b *wire.Batch) {
+			b.Add(labels.FromStrings("__name__", "h", "x", "1")).Histograms = []wire.Histogram{h}
+		}
+	}
+	spans, bounds := make([]histogram.Span, 5), make([]float64, 5)
+	for _, h := range []wire.Histogram{
+		{H: &histogram.Histogram{PositiveSpans: spans}},
+		{H: &histogram.Histogram{PositiveSpans: spans[:3], NegativeSpans: spans[:2]}},
+		{H: &histogram.Histogram{CustomValues: bounds}},
+		{FH: &histogram.FloatHistogram{NegativeSpans: spans}},
+		{FH: &histogram.FloatHistogram{CustomValues: bounds}},
+	} {
+		f(tenant.Limits{HistogramBuckets: 4}, wide(h), "a histogram of 5 buckets, more than histogram_buckets 4")
+		f(tenant.Limits{HistogramBuckets: 5}, wide(h), "")
+	}
 }
 
 // The short cuts and the memory of what fits never change what is found.

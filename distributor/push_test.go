@@ -130,7 +130,7 @@ func TestPushFoldsOutcomesBySeries(t *testing.T) {
 		c.member("c").become(refusing(errs.Conflict, 2))
 		b := batch(5)
 		b.Series[1].Samples = append(b.Series[1].Samples, wire.Sample{T: 2000})
-		b.Rejected = []wire.Failure{{Series: -1, Kind: errs.Invalid, Reason: "bad label", Samples: 1}}
+		b.Rejected = []wire.Failure{{Series: -1, Kind: errs.Invalid, Reason: "bad label", Samples: 1, Whole: 1}}
 		got := c.push(b)
 		kinds := map[int]errs.Kind{}
 		for _, f := range got.Failures {

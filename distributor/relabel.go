@@ -94,7 +94,7 @@ func (d *Distributor) pushRelabelled(ctx context.Context, b *wire.Batch, r *rule
 			return result, err
 		}
 	}
-	result.Series = len(b.Series) + len(b.Rejected)
+	result.Series = b.Named()
 	result.Dropped.plus(gone)
 	d.metrics.relabelDropped.Add(float64(gone.Samples + gone.Histograms))
 	return result, nil

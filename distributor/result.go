@@ -76,17 +76,29 @@ func (r Result) Err() error {
 		return nil
 	}
 	var text strings.Builder
-	metadata := 0 // failures that concern no series
+	series, exemplars, metadata := 0, 0, 0
 	for _, f := range failures {
-		if f.Series < 0 && f.Samples+f.Histograms+f.Exemplars == 0 {
+		switch {
+		case f.Whole > 0:
+			series += f.Whole
+		case f.Samples+f.Histograms > 0:
+			series++
+		case f.Exemplars > 0:
+			exemplars++
+		case f.Series < 0:
 			metadata++
+		default:
+			series++
 		}
 	}
 	of := ""
 	if r.Tenant != "" {
 		of = "tenant " + string(r.Tenant) + ": "
 	}
-	fmt.Fprintf(&text, "%s%d of %d series not stored, or not wholly", of, len(failures)-metadata, r.Series)
+	fmt.Fprintf(&text, "%s%d of %d series not stored, or not wholly", of, min(series, r.Series), r.Series)
+	if exemplars > 0 {
+		fmt.Fprintf(&text, ", and exemplars of %d series", exemplars)
+	}
 	if metadata > 0 {
 		fmt.Fprintf(&text, ", and metadata of %d families", metadata)
 	}

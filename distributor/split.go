@@ -32,7 +32,7 @@ func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, err
 		})
 	}
 	all.Wait()
-	sum := Result{Series: len(b.Series) + len(b.Rejected)}
+	sum := Result{Series: b.Named()}
 	for i, part := range parts {
 		sum.include(part, results[i], failed[i], len(parts) > 1)
 	}

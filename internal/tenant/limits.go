@@ -33,7 +33,7 @@ type Limits struct {
 	LabelsPerSeries int `yaml:"labels_per_series"`
 	LabelNameBytes  int `yaml:"label_name_bytes"`
 	LabelValueBytes int `yaml:"label_value_bytes"`
-	// HistogramBuckets bounds the buckets of one native histogram sample.
+	// HistogramBuckets bounds the buckets of one native histogram sample, its spans, and its custom bounds, each.
 	HistogramBuckets int `yaml:"histogram_buckets"`
 
 	// ActiveSeries is how many series the tenant may have in memory, over the whole cluster and counting each once;
@@ -58,6 +58,10 @@ type Limits struct {
 	HAClusterLabel string `yaml:"ha_cluster_label"`
 	HAReplicaLabel string `yaml:"ha_replica_label"`
 	HAClusters     int    `yaml:"ha_clusters"`
+
+	// StartTimestampZeros stores a zero sample at the start timestamp of a sample where that is newer than all that is stored of
+	// its series; otherwise start timestamps are not kept at all.
+	StartTimestampZeros bool `yaml:"start_timestamp_zeros"`
 
 	// PromoteAttributes are the OTLP resource attributes that become labels of every series of the resource.
 	PromoteAttributes []string `yaml:"promote_resource_attributes"`

@@ -123,6 +123,9 @@ type Failure struct {
 	Reason string
 	// What of the series was not stored.
 	Samples, Histograms, Exemplars int
+	// Whole is how many series were refused while the request was decoded and so are not in Batch.Series: in Batch.Rejected 1,
+	// more where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
+	Whole int
 }
 
 // Batch is one tenant's decoded write request. Whoever keeps it beyond the call that handed it over calls Retain, and
@@ -144,6 +147,31 @@ type Batch struct {
 	parts   int     // how many batches source was rewritten to
 
 	scratch // buffers of the decoders
+}
+
+// DropStarts takes the start timestamps off all samples, before b is shared.
+func (b *Batch) DropStarts() {
+	if !b.starts {
+		return
+	}
+	for i := range b.Series {
+		for j := range b.Series[i].Samples {
+			b.Series[i].Samples[j].ST = 0
+		}
+		for j := range b.Series[i].Histograms {
+			b.Series[i].Histograms[j].ST = 0
+		}
+	}
+	b.starts = false
+}
+
+// Named is how many series the request named: those of b, and those that were refused while it was decoded.
+func (b *Batch) Named() int {
+	n := len(b.Series)
+	for i := range b.Rejected {
+		n += b.Rejected[i].Whole
+	}
+	return n
 }
 
 // Retain keeps b alive until a matching Release.

@@ -60,6 +60,7 @@ func (b *Batch) histogram(m []byte, pos int, v2 bool) int {
 		return faultExpand
 	}
 	b.histograms = append(b.histograms, out)
+	b.starts = b.starts || out.ST != 0
 	return pos
 }
 

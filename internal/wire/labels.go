@@ -163,5 +163,6 @@ func (b *Batch) reject(f Failure, reason func() string) {
 		last.Samples += f.Samples
 		last.Histograms += f.Histograms
 		last.Exemplars += f.Exemplars
+		last.Whole += f.Whole
 	}
 }

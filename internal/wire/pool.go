@@ -33,6 +33,7 @@ type scratch struct {
 	families familySet
 	hist     protoHistogram
 	lost     Failure // what the series at hand loses though it is kept itself
+	starts   bool    // some sample has a start timestamp
 }
 
 // mark is how full the arenas were when a series began.
@@ -78,7 +79,7 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.lost, b.msg, b.budget, b.look, b.v2 = Failure{}, nil, budget{}, lookup{}, false
+	b.lost, b.msg, b.budget, b.look, b.v2, b.starts = Failure{}, nil, budget{}, lookup{}, false, false
 	b.hashes, b.ahead, b.behind = reuse(b.hashes), reuse(b.ahead), 0
 	if b.body != nil {
 		PutBuffer(b.body)

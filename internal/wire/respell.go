@@ -19,13 +19,7 @@ func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
 	if b.v2 && !b.charge(int(slot.size)) { // what the labels take when they are asked for; in 1.0 they are in the message
 		return false
 	}
-	if b.lost.Histograms+b.lost.Exemplars > 0 {
-		lost := b.lost
-		b.lost = Failure{}
-		b.reject(lost, func() string { return lost.Reason + " in " + textOf(b.respell(nil, spelled)) })
-	}
-	if len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars {
-		b.undo(at)
+	if b.part(at, func() string { return textOf(b.respell(nil, spelled)) }) {
 		return true
 	}
 	b.Series = append(b.Series, Series{

@@ -49,6 +49,7 @@ func (b *Batch) finish(at mark) (canonical []byte, ok bool) {
 // drop rejects the series that began at at, with all it brought.
 func (b *Batch) drop(at mark, reason func() string) {
 	f := b.lost
+	f.Whole = 1
 	f.Samples += len(b.samples) - at.samples
 	f.Histograms += len(b.histograms) - at.histograms
 	f.Exemplars += len(b.exemplars) - at.exemplars
@@ -59,13 +60,7 @@ func (b *Batch) drop(at mark, reason func() string) {
 // keep adds the series that began at at; full are its canonical bytes with the tenant. A series that brought nothing is
 // not kept.
 func (b *Batch) keep(at mark, full []byte) {
-	if b.lost.Histograms+b.lost.Exemplars > 0 {
-		labels := full[len(b.Tenant)+1:]
-		b.reject(b.lost, func() string { return b.lost.Reason + " in " + textOf(labels) })
-		b.lost = Failure{}
-	}
-	if len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars {
-		b.undo(at)
+	if b.part(at, func() string { return textOf(full[len(b.Tenant)+1:]) }) {
 		return
 	}
 	key, hash := Identify(full)
@@ -79,6 +74,23 @@ func (b *Batch) keep(at mark, full []byte) {
 		Histograms: since(b.histograms, at.histograms),
 		Exemplars:  since(b.exemplars, at.exemplars),
 	})
+}
+
+// part rejects what the series that began at at loses though it is kept, and reports whether nothing is left of it. Exemplars
+// alone make no series: senders put them into another one than the samples of the same series.
+func (b *Batch) part(at mark, text func() string) (nothing bool) {
+	nothing = len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars
+	if lost := b.lost; lost.Histograms+lost.Exemplars > 0 {
+		if nothing && lost.Histograms > 0 {
+			lost.Whole = 1
+		}
+		b.lost = Failure{}
+		b.reject(lost, func() string { return lost.Reason + " in " + text() })
+	}
+	if nothing {
+		b.undo(at)
+	}
+	return nothing
 }
 
 // since is what was added to an arena from n on, nil if nothing, with no room to grow into what follows.
@@ -149,6 +161,7 @@ func (b *Batch) sample(m []byte, pos int, v2 bool) int {
 		case num == 3 && v2:
 			v, next = number(m, next, typ)
 			s.ST = int64(v)
+			b.starts = b.starts || v != 0
 		default:
 			next = skip(m, next, typ)
 		}

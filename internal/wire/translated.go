@@ -38,6 +38,7 @@ func (b *Batch) Within(room Room) { b.within(room) }
 func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemplar) error {
 	at := b.mark()
 	b.samples = append(b.samples, s)
+	b.starts = b.starts || s.ST != 0
 	return b.add(at, ls, s.T, exemplars)
 }
 
@@ -46,6 +47,7 @@ func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemp
 func (b *Batch) AddHistogram(ls labels.Labels, h Histogram, exemplars []exemplar.Exemplar) error {
 	at := b.mark()
 	b.histograms = append(b.histograms, h)
+	b.starts = b.starts || h.ST != 0
 	if err := validate(h); err != nil {
 		b.lost.Exemplars += len(exemplars)
 		return b.refuse(at, ls, "histogram: "+err.Error())
@@ -172,6 +174,7 @@ func (b *Batch) AddMetadata(m Metadata) bool {
 
 // Reject lists f in Rejected, with kind Invalid: something that could not even become a series.
 func (b *Batch) Reject(f Failure) {
+	f.Whole = 1
 	b.reject(f, func() string { return f.Reason })
 }
 
