@@ -211,9 +211,12 @@ func (r *Receiver) failed(s *ship, id tenant.ID, err error) {
 	}
 }
 
+// lookTimeout bounds a look at one block's meta.json in the bucket, which is small. Who looks holds a slot of all tenants.
+const lookTimeout = 30 * time.Second
+
 // inBucket reports whether a block that is faulty here is whole there.
 func (r *Receiver) inBucket(ctx context.Context, id ulid.ULID) bool {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.ShipTimeout)
+	ctx, cancel := context.WithTimeout(ctx, min(lookTimeout, r.opts.ShipTimeout))
 	defer cancel()
 	_, err := block.FetchMeta(ctx, r.bkt, id)
 	return err == nil

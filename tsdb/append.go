@@ -128,8 +128,10 @@ func (tx *transaction) put() {
 // run appends and commits. A panic before the commit costs this request alone: what was appended is rolled back.
 func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err error) {
 	tx.in, tx.m = in, in.m
-	in.fence.Lock()
-	defer in.fence.Unlock()
+	if err := in.fence.take(ctx); err != nil {
+		return errs.E(errs.Unavailable, "write of tenant %q: waited for another write or a cut of the tenant: %w", in.id, err)
+	}
+	defer in.fence.give()
 	defer func() {
 		if p := recover(); p != nil {
 			err = tx.recovered(p)
@@ -440,9 +442,10 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 		return true, nil
 	}
 	tx.touched = true
-	err := w.offer(st, p, storage.AOptions{RejectOutOfOrder: true})
+	w.begun(st, p)
+	err := w.offer(p, storage.AOptions{RejectOutOfOrder: true})
 	if err != nil {
-		err = w.notNewer(st, p, err)
+		err = w.notNewer(p, err)
 	}
 	if err != nil {
 		kind := classify(err)
@@ -460,9 +463,32 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 	return true, nil
 }
 
+// begun adds a zero at st, the start timestamp of p, if the tenant wants one and st is newer than all of the series. The sender
+// did not send it, so no refusal of it is told.
+func (w *seriesWriter) begun(st int64, p point) {
+	if !w.tx.rules.zeros || st < w.tx.lo || st >= p.t || w.some && st <= w.last.t || p.stale() {
+		return
+	}
+	zero := point{t: st}
+	// The fields that are copied let p go into the chunk of the zero.
+	switch {
+	case p.h != nil:
+		zero.h = &histogram.Histogram{
+			CounterResetHint: histogram.CounterReset, Schema: p.h.Schema, ZeroThreshold: p.h.ZeroThreshold, CustomValues: p.h.CustomValues,
+		}
+	case p.fh != nil:
+		zero.fh = &histogram.FloatHistogram{
+			CounterResetHint: histogram.CounterReset, Schema: p.fh.Schema, ZeroThreshold: p.fh.ZeroThreshold, CustomValues: p.fh.CustomValues,
+		}
+	}
+	if w.offer(zero, storage.AOptions{RejectOutOfOrder: true}) == nil {
+		w.last, w.some = zero, true
+	}
+}
+
 // notNewer goes on with a sample that is not newer than all of its series, which refused says of it: it is compared
 // with what the head holds for its time, and appended out of order if there is nothing.
-func (w *seriesWriter) notNewer(st int64, p point, refused error) error {
+func (w *seriesWriter) notNewer(p point, refused error) error {
 	late := errors.Is(refused, storage.ErrOutOfOrderSample)
 	if !late && !errors.Is(refused, storage.ErrDuplicateSampleForTimestamp) {
 		return refused
@@ -473,15 +499,15 @@ func (w *seriesWriter) notNewer(st int64, p point, refused error) error {
 	case found:
 		return fmt.Errorf("another value is stored for %d: %w", p.t, storage.ErrDuplicateSampleForTimestamp)
 	case late:
-		return w.offer(st, p, storage.AOptions{})
+		return w.offer(p, storage.AOptions{})
 	}
 	return refused
 }
 
 // offer gives p to the TSDB, and the series' labels where it does not know the reference.
-func (w *seriesWriter) offer(st int64, p point, o storage.AOptions) error {
+func (w *seriesWriter) offer(p point, o storage.AOptions) error {
 	if w.ref != 0 {
-		err := w.call(w.ref, st, p, o)
+		err := w.call(w.ref, p, o)
 		if err == nil || !w.labels.IsEmpty() || !errors.Is(err, promtsdb.ErrInvalidSample) {
 			return err
 		}
@@ -490,17 +516,17 @@ func (w *seriesWriter) offer(st int64, p point, o storage.AOptions) error {
 	if w.labels.IsEmpty() {
 		w.labels = wire.LabelsOf(&w.tx.builder, w.s.Labels())
 	}
-	err := w.call(0, st, p, o)
+	err := w.call(0, p, o)
 	if err == nil && w.s.KeepsLabels() {
 		w.tx.keep(w.s, w.labels)
 	}
 	return err
 }
 
-// call is one call of the TSDB, which sets w.ref when it succeeds.
-func (w *seriesWriter) call(ref storage.SeriesRef, st int64, p point, o storage.AOptions) error {
+// call is one call of the TSDB, which sets w.ref when it succeeds. Chunks have no place for a start timestamp.
+func (w *seriesWriter) call(ref storage.SeriesRef, p point, o storage.AOptions) error {
 	w.tx.inside = true
-	ref, err := w.tx.app.Append(ref, w.labels, st, p.t, p.v, p.h, p.fh, o)
+	ref, err := w.tx.app.Append(ref, w.labels, 0, p.t, p.v, p.h, p.fh, o)
 	w.tx.inside = false
 	if err == nil {
 		w.ref = ref

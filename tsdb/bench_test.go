@@ -88,7 +88,7 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("hinted", func(b *testing.B) { run(b, func(*Options) {}) })
 	hinted = false
 	b.Run("stripes=128", func(b *testing.B) { run(b, func(o *Options) { o.StripeSize = 128 }) })
-	b.Run("snappy", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.Snappy }) })
+	b.Run("uncompressed", func(b *testing.B) { run(b, func(o *Options) { o.WALCompression = compression.None }) })
 }
 
 // BenchmarkAppendTogether has 8 senders, with 12,500 series each, append to one tenant at once.

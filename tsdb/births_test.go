@@ -95,8 +95,8 @@ func TestSeriesDroppedWhileAppended(t *testing.T) {
 				t.Error(err)
 			}
 			dropped = head.NumSeries() < before
-			if alone = !in.fence.TryLock(); !alone {
-				in.fence.Unlock()
+			if alone = !in.fence.tryTake(); !alone {
+				in.fence.give()
 			}
 		})
 		return nil

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/oklog/ulid/v2"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -179,7 +180,7 @@ func readMeta(dir string, id ulid.ULID) (m promtsdb.BlockMeta, err error) {
 
 // setAside moves blocks that would keep the TSDB from opening into the directory faulty: those whose meta.json cannot be
 // trusted and, with probing, those that cannot be opened. loaded are open already, and are not touched. It reports whether
-// any was moved. A block without meta.json is left where it is, as the TSDB passes it over: somebody may be copying it.
+// any was moved.
 func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool, err error) {
 	open := map[ulid.ULID]bool{}
 	for _, b := range loaded {
@@ -194,15 +195,12 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 			if open[b.ID] {
 				continue
 			}
-			if err := probeBlock(b.Dir); err != nil {
+			if err := probeBlock(b.Dir); err != nil && !temporary(err) {
 				faults = append(faults, Fault{ID: b.ID, Dir: b.Dir, Err: err})
 			}
 		}
 	}
-	for _, f := range faults {
-		if filepath.Dir(f.Dir) != t.dir || open[f.ID] || !exists(filepath.Join(f.Dir, "meta.json")) {
-			continue
-		}
+	for _, f := range t.badBlocks(faults, open) {
 		if err := t.moveAside(f.Dir); err != nil {
 			return moved, err
 		}
@@ -265,6 +263,28 @@ func (t *tenantDB) moveAside(block string) error {
 		target = filepath.Join(to, fmt.Sprintf("%s.%d", filepath.Base(block), n))
 	}
 	return os.Rename(block, target)
+}
+
+// badBlocks are those of faults that keep the TSDB from opening, unless they are open. A block without meta.json is none, as the
+// TSDB passes it over: somebody may be copying it.
+func (t *tenantDB) badBlocks(faults []Fault, open map[ulid.ULID]bool) (bad []Fault) {
+	for _, f := range faults {
+		if filepath.Dir(f.Dir) == t.dir && !open[f.ID] && !temporary(f.Err) && exists(filepath.Join(f.Dir, "meta.json")) {
+			bad = append(bad, f)
+		}
+	}
+	return bad
+}
+
+// temporary reports whether err is of the process and not of the file: too many are open, say. A block that meets it may be a
+// good one.
+func temporary(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 func probeBlock(dir string) error {

@@ -64,7 +64,9 @@ func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err e
 		if err := ctx.Err(); err != nil {
 			return some, err
 		}
-		in.raiseFence(min(rangeEnd(head.MinTime(), width)-1, last) + 1)
+		if err := in.raiseFence(ctx, min(rangeEnd(head.MinTime(), width)-1, last)+1); err != nil {
+			return some, err
+		}
 		from := head.MinTime() // a commit that was on its way may have lowered it
 		to := min(rangeEnd(from, width)-1, last)
 		if err := in.db.CompactHead(promtsdb.NewRangeHeadWithIsolationDisabled(head, from, to)); err != nil {
@@ -76,16 +78,19 @@ func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err e
 	return some, nil
 }
 
-// raiseFence makes samples before bound out of order for every append, when it returns.
+// raiseFence makes samples before bound out of order for every append, when it returns without an error.
 //
 // The TSDB's own way, waiting for appenders that overlap, leaves a gap: an appender reads the bound first and
 // registers itself afterwards. The fence has none, as an appender is made and committed under it.
-func (in *instance) raiseFence(bound int64) {
+func (in *instance) raiseFence(ctx context.Context, bound int64) error {
 	in.bound = max(in.bound, bound)
 	in.cutBefore.Store(max(in.cutBefore.Load(), bound))
 	in.db.Head().SetMinValidTime(in.bound)
-	in.takeFence()
-	in.fence.Unlock() // the wait for a transaction that may have read the old bound was the point
+	if err := in.takeFence(ctx); err != nil {
+		return err
+	}
+	in.fence.give() // the wait for a transaction that may have read the old bound was the point
+	return nil
 }
 
 // cutOutOfOrder cuts all out-of-order chunks into a block per range.
@@ -95,13 +100,12 @@ func (in *instance) raiseFence(bound int64) {
 // series scanned before, would be dropped without having been written (cut_test.go shows it). So the scan has the fence,
 // and gives it up when the first block begins or, without any, when blocks are reloaded.
 func (in *instance) cutOutOfOrder(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
+	if err := in.takeFence(ctx); err != nil {
 		return err
 	}
-	in.takeFence()
 	start := time.Now()
 	unlock := func() {
-		in.fence.Unlock()
+		in.fence.give()
 		in.m.fenceTime.Observe(time.Since(start).Seconds())
 	}
 	in.scanned.Store(&unlock)
@@ -115,10 +119,13 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 }
 
 // takeFence takes the fence whole, once the writes under way have ended.
-func (in *instance) takeFence() {
+func (in *instance) takeFence(ctx context.Context) error {
 	in.waits.Store(&cutWait{writes: true, since: time.Now()})
-	in.fence.Lock()
-	in.waits.Store(nil)
+	defer in.waits.Store(nil)
+	if err := ctx.Err(); err != nil { // take may take it nevertheless
+		return err
+	}
+	return in.fence.take(ctx)
 }
 
 // scanDone gives up the fence that cutOutOfOrder holds, once.

@@ -295,15 +295,15 @@ func TestCutWaitsForAppender(t *testing.T) {
 	put(t, d, team, ls, float64(now), 1)
 	put(t, d, team, labels.FromStrings("a", "ahead"), float64(now+10_000), 1) // so that the cut reaches further
 	in := d.lookup(team).in
-	in.fence.Lock()
+	_ = in.fence.take(t.Context())
 	app := in.db.Head().AppenderV2(t.Context())
 	done := make(chan error)
 	go func() { done <- d.Cut(context.Background()) }()
 	eventually(t, func() bool { // the cut waits: nobody new gets in
-		if !in.fence.TryLock() {
+		if !in.fence.tryTake() {
 			return true
 		}
-		in.fence.Unlock()
+		in.fence.give()
 		return false
 	})
 	if _, err := app.Append(0, ls, 0, now+5000, 2, nil, nil, storage.AOptions{}); err != nil {
@@ -312,7 +312,7 @@ func TestCutWaitsForAppender(t *testing.T) {
 	if err := app.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	in.fence.Unlock()
+	in.fence.give()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,5 +118,48 @@ func TestFilesOfATenant(t *testing.T) {
 	eventually(t, func() bool { return below() <= filesPerTenant+filesPerBlock*len(in.db.Blocks()) })
 	if n := below(); n < filesPerTenant+2*filesPerBlock {
 		t.Fatalf("%d open files with %d blocks", n, len(in.db.Blocks()))
+	}
+}
+
+// TestTemporaryIsNoFault: a block that could not be opened since the process has too many files open is not set aside.
+func TestTemporaryIsNoFault(t *testing.T) {
+	o := testOptions(t)
+	d := openDB(t, o)
+	put(t, d, team, labels.FromStrings("a", "b"), float64(time.Now().UnixMilli()), 1)
+	if err := d.Cut(t.Context(), team); err != nil {
+		t.Fatal(err)
+	}
+	entry := d.lookup(team)
+	blocks, err := d.Blocks(team)
+	if err != nil || len(blocks) != 1 {
+		t.Fatal(blocks, err)
+	}
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := was
+	none.Cur = 3
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	probed := probeBlock(blocks[0].Dir)
+	_, read := readMeta(blocks[0].Dir, blocks[0].ID)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"probe": probed, "meta.json": read} {
+		if err == nil || !temporary(err) {
+			t.Errorf("%s: %v: want a temporary error", what, err)
+		}
+	}
+	if temporary(fmt.Errorf("meta.json: %w", os.ErrNotExist)) {
+		t.Error("a file that is missing is no temporary error")
+	}
+	for err, aside := range map[error]bool{fmt.Errorf("open: %w", syscall.EMFILE): false, fmt.Errorf("bad"): true} {
+		faults := []Fault{{ID: blocks[0].ID, Dir: blocks[0].Dir, Err: err}}
+		if got := entry.badBlocks(faults, nil); (len(got) == 1) != aside {
+			t.Errorf("%v: set aside %v, want %v", err, got, aside)
+		}
 	}
 }

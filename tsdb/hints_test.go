@@ -22,7 +22,7 @@ type stream struct {
 }
 
 func newStream(t testing.TB) *stream {
-	s := &stream{t, wire.NewEncoder(), wire.NewShardDecoder(wire.NewNames())}
+	s := &stream{t, wire.NewEncoder(), wire.NewShardDecoder(wire.NewNames(0))}
 	t.Cleanup(s.d.Close)
 	return s
 }

@@ -34,8 +34,9 @@ type instance struct {
 	reg  *tenantRegisterer
 
 	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
-	// cuts (cut.go). docs/design/014-what-is-stored.md says why.
-	fence sync.Mutex
+	// cuts (cut.go). docs/design/014-what-is-stored.md says why. It is waited for with a context: where a transaction hangs, a
+	// request whose caller has given up must not keep the memory that it has.
+	fence slots
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
 	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate
@@ -84,7 +85,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
 	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop,
-		cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, keep: t.keep, unread: t.unread}
+		fence: make(slots, 1), cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, keep: t.keep, unread: t.unread}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesOf(t.db.size())

@@ -25,6 +25,7 @@ type rules struct {
 	future    time.Duration
 	retention time.Duration
 	exemplars int64
+	zeros     bool // start timestamps become zero samples
 }
 
 // rulesOf are the rules of tenant id at the moment.
@@ -34,7 +35,7 @@ func (o *Options) rulesOf(id tenant.ID) *rules {
 		return r
 	}
 	r.limits = o.Limits(id)
-	r.exemplars = r.limits.Exemplars
+	r.exemplars, r.zeros = r.limits.Exemplars, r.limits.StartTimestampZeros
 	override := func(option *time.Duration, limit time.Duration) {
 		if limit > 0 {
 			*option = limit
@@ -227,8 +228,10 @@ func (in *instance) startCounting(ctx context.Context) (err error) {
 		return nil
 	}
 	defer in.cutting.give()
-	in.fence.Lock()
-	defer in.fence.Unlock()
+	if err := in.fence.take(ctx); err != nil {
+		return err
+	}
+	defer in.fence.give()
 	in.births.mu.Lock()
 	defer in.births.mu.Unlock()
 	if in.births.metrics != nil {

@@ -39,7 +39,7 @@ func fixMarkers(log *slog.Logger, dir string, compress compression.Type) error {
 	wbl := filepath.Join(dir, wlog.WblDirName)
 	fixed := wbl + ".fixed"
 	tmp := fixed + ".tmp"
-	if err := os.RemoveAll(tmp); err != nil {
+	if err := removeLog(tmp); err != nil {
 		return err
 	}
 	if _, err := os.Stat(fixed); errors.Is(err, fs.ErrNotExist) {
@@ -57,10 +57,22 @@ func fixMarkers(log *slog.Logger, dir string, compress compression.Type) error {
 	} else if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(wbl); err != nil {
+	if err := removeLog(wbl); err != nil {
 		return err
 	}
 	return fileutil.Rename(fixed, wbl)
+}
+
+// removeLog deletes the directory of a log, if there is one. It deletes nothing when something is in it that is none of a log's.
+func removeLog(dir string) error {
+	paths, err := whole(dir, logFiles, logSubdirs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return empty(dir, paths)
 }
 
 // eachRecord reads the log in dir up to its first damage, which the TSDB deals with when it opens.

@@ -47,7 +47,7 @@ type Options struct {
 	// StripeSize is the number of locks over a tenant's series, a power of two; 0 = by the number of tenants. 250 bytes each
 	// per tenant: a small one makes an almost empty tenant cheap, BenchmarkAppend shows what a large tenant loses by it.
 	StripeSize int
-	// WALCompression of new WAL and WBL records. None costs the least CPU, Snappy about half the disk.
+	// WALCompression of new WAL and WBL records; records of any kind are read. None takes half as much disk again as Snappy.
 	WALCompression compression.Type
 	// Shipped reports whether a block is safe in the bucket; nil means that there is no bucket, and Retention alone
 	// decides. It must answer from memory.
@@ -85,7 +85,7 @@ func DefaultOptions() Options {
 		Future:          10 * time.Minute,
 		MaxExemplars:    100,
 		MaxMetadata:     10_000,
-		WALCompression:  compression.None,
+		WALCompression:  compression.Snappy,
 		IdleTimeout:     6 * time.Hour,
 		OpenConcurrency: 4,
 		CutConcurrency:  2,

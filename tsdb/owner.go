@@ -211,13 +211,17 @@ func (d *DB) markRoot() error {
 var (
 	tenantFiles = anyOf(
 		`(hearth-tenant|summary|metadata|thanos\.shipper|series_state)\.json(\.tmp)?`, `exemplars`, `lock`, `salvage\.tmp`,
-		logDirs+`/(checkpoint\.\d+(\.tmp)?/)?\d+(\.repair)?`, `chunks_head/(\d+|probe\.tmp)`, snapshotDirs+`/\d+`,
+		logDirs+`/`+logFile, `chunks_head/(\d+|probe\.tmp)`, snapshotDirs+`/\d+`,
 	)
 	tenantDirs = anyOf(logDirs+`(/checkpoint\.\d+(\.tmp)?)?`, `chunks_head`, snapshotDirs, `thanos(/upload)?`)
 
 	blockFiles = anyOf(`meta\.json(\.tmp)?`, `index`, `index\.repaired`, `tombstones(\.tmp)?`, `chunks/\d+(\.tmp)?`)
 	blockDirs  = anyOf(`chunks`)
+
+	logFiles, logSubdirs = anyOf(logFile), anyOf(`checkpoint\.\d+(\.tmp)?`)
 )
+
+const logFile = `(checkpoint\.\d+(\.tmp)?/)?\d+(\.repair)?`
 
 const logDirs, snapshotDirs = `(wal|wbl|wbl\.fixed|wbl\.fixed\.tmp)`, `chunk_snapshot\.\d+\.\d+(\.tmp)?`
 

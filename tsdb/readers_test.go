@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // stuckReader reads of a tenant, and does not go on.
@@ -182,12 +184,91 @@ func TestStuckWrite(t *testing.T) {
 	put(t, d, team, labels.FromStrings("a", "b"), now, 1)
 	put(t, d, "good", labels.FromStrings("a", "b"), now, 1)
 	in := d.lookup(team).in
-	in.fence.Lock()
+	_ = in.fence.take(t.Context())
 	if err := d.Cut(t.Context()); err == nil || !strings.Contains(err.Error(), `cut of tenant "team" waits for writes`) || strings.Contains(err.Error(), "good") {
 		t.Errorf("cut: %v", err)
 	}
-	in.fence.Unlock()
+	in.fence.give()
 	eventually(t, func() bool { return d.Cut(t.Context()) == nil })
+}
+
+// TestWriteGivesUp writes while another write of the tenant does not end: the wait ends with the caller's context.
+func TestWriteGivesUp(t *testing.T) {
+	d := openDB(t, testOptions(t))
+	ls := labels.FromStrings("a", "b")
+	now := time.Now().UnixMilli()
+	put(t, d, team, ls, float64(now), 1)
+	in := d.lookup(team).in
+	_ = in.fence.take(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		b := wire.NewBatch(team)
+		b.Add(ls).Samples = []wire.Sample{{T: now + 1, V: 2}}
+		_, err := d.Append(ctx, wire.All(b))
+		done <- err
+	}()
+	tenant := d.lookup(team)
+	eventually(t, func() bool { // it waits for the fence, or is about to
+		tenant.mu.Lock()
+		defer tenant.mu.Unlock()
+		return tenant.in.users == 1
+	})
+	cancel()
+	select {
+	case err := <-done:
+		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), `"team"`) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a write whose caller gave up waits on")
+	}
+	in.fence.give()
+	if got := read(t, d, team)[ls.String()]; len(got) != 1 {
+		t.Errorf("read %v, want one sample", got)
+	}
+}
+
+// TestHungHousekeeping looks after a tenant whose disk does not answer: the scheduler, and the other tenants' turns, go on.
+func TestHungHousekeeping(t *testing.T) {
+	o := testOptions(t)
+	var late atomic.Int64
+	o.Now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	o.Tick = time.Millisecond
+	o.Window = 24 * time.Hour
+	d := openDB(t, o)
+	now := float64(time.Now().UnixMilli())
+	for _, id := range []tenant.ID{"a", "b", "c"} {
+		b := wire.NewBatch(id)
+		b.Add(labels.FromStrings("a", "b")).Samples = []wire.Sample{{T: int64(now), V: 1}}
+		b.Metadata = []wire.Metadata{{Family: "m", Help: "h"}}
+		mustAppend(t, d, b)
+	}
+	hung := &d.lookup("b").meta.saving
+	hung.Lock()
+	defer hung.Unlock()
+	late.Store(int64(3 * time.Hour))
+	eventually(t, func() bool {
+		for _, id := range []tenant.ID{"a", "c"} {
+			if !exists(filepath.Join(d.lookup(id).dir, metadataName)) {
+				return false
+			}
+		}
+		return !d.keeping.Load()
+	})
+	eventually(t, func() bool { // also of the one that hangs
+		for _, id := range []tenant.ID{"a", "b", "c"} {
+			in, release, err := d.lookup(id).use(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			release()
+			if in.lastCut.Load() == 0 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func TestReadersAreNamed(t *testing.T) {

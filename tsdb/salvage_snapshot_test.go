@@ -93,7 +93,7 @@ func TestSalvageBehindSnapshot(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
 	now := time.Now().Add(-time.Hour).UnixMilli()
-	const rounds, series = 200, 50
+	const rounds, series = 400, 50
 	send := func(from, to int64) {
 		for round := from; round < to; round++ {
 			b := wire.NewBatch(team)

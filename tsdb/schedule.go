@@ -84,6 +84,7 @@ func due(now, width int64, id tenant.ID, instance string) int64 {
 
 const (
 	housekeepEvery = time.Minute // metadata is saved, full chunks are mapped
+	housekeepsFor  = time.Second // how long one tenant keeps the next one from its turn
 	expireEvery    = time.Hour
 	retryCut       = time.Minute
 )
@@ -108,15 +109,42 @@ func (d *DB) schedule() {
 			if d.ctx.Err() != nil {
 				return
 			}
-			if housekeep {
-				t.housekeep()
-			}
 			t.look(now)
 		}
-		if housekeep {
-			d.files.check()
+		if housekeep && d.keeping.CompareAndSwap(false, true) && !d.spawn(d.housekeep) {
+			return
 		}
 	}
+}
+
+// housekeep looks after every tenant, one after the other. A tenant whose disk does not answer keeps neither the scheduler nor,
+// for longer than housekeepsFor, the other tenants; it is passed over until its turn has ended.
+func (d *DB) housekeep() {
+	defer d.keeping.Store(false)
+	late := time.NewTimer(0)
+	defer late.Stop()
+	for _, t := range d.all() {
+		if d.ctx.Err() != nil {
+			return
+		}
+		if !t.keeping.CompareAndSwap(false, true) {
+			continue
+		}
+		done := make(chan struct{})
+		if !d.spawn(func() {
+			defer close(done)
+			defer t.keeping.Store(false)
+			t.housekeep()
+		}) {
+			return
+		}
+		late.Reset(housekeepsFor)
+		select {
+		case <-done:
+		case <-late.C:
+		}
+	}
+	d.files.check()
 }
 
 // look decides on the tenant and starts what is to be done, if nothing is under way.

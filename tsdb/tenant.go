@@ -29,11 +29,12 @@ const (
 
 // tenantDB is one tenant, open or not.
 type tenantDB struct {
-	id   tenant.ID
-	dir  string
-	db   *DB
-	meta *metadataStore
-	busy atomic.Bool // the scheduler is at work on it
+	id      tenant.ID
+	dir     string
+	db      *DB
+	meta    *metadataStore
+	busy    atomic.Bool // the scheduler is at work on it
+	keeping atomic.Bool // housekeep is
 
 	blocks blockList
 	lost   lost // of this tenant; guarded by DB.lostMu

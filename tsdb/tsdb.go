@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -39,6 +40,8 @@ type DB struct {
 	room *room
 
 	files files
+
+	keeping atomic.Bool // housekeep runs
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc

@@ -28,7 +28,7 @@ func (f *tuningFlags) bind(c *kingpin.CmdClause, db *tsdb.Options, r *receive.Op
 	f.blockDuration = db.BlockDuration
 	c.Flag("tsdb.max-retention-bytes", "Disk that one tenant's blocks, head and logs may take, such as 512MB or 2GB; the oldest blocks that are in the bucket go first. 0 = no bound.").
 		Default("0").SetValue(&f.maxBytes)
-	c.Flag("tsdb.wal-compression", "Compress the write-ahead log with snappy: half the disk for more CPU.").Default("false").BoolVar(&f.compressed)
+	c.Flag("tsdb.wal-compression", "Compress the write-ahead log with snappy. What was written otherwise is read in any case.").Default("true").BoolVar(&f.compressed)
 	c.Flag("tsdb.no-lockfile", "Do not lock the data directory, on file systems that know no locks. No second process may use it.").BoolVar(&db.NoLock)
 	c.Flag("tsdb.out-of-order.cap-max", "Samples in an out-of-order chunk, at most 255; 0 = 32.").Default("0").Int64Var(&db.OutOfOrderCap)
 	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json in the bucket.").Default("").EnumVar(&f.hashFunc, "", "SHA256")
@@ -42,8 +42,8 @@ func (f *tuningFlags) bind(c *kingpin.CmdClause, db *tsdb.Options, r *receive.Op
 // here, it warns and says what is done instead.
 func (f *tuningFlags) settle(log *slog.Logger, db *tsdb.Options, r *receive.Options) error {
 	db.MaxBytes = int64(f.maxBytes)
-	if f.compressed {
-		db.WALCompression = compression.Snappy
+	if !f.compressed {
+		db.WALCompression = compression.None
 	}
 	r.HashFiles = f.hashFunc != ""
 	if err := f.settleBlocks(db); err != nil {

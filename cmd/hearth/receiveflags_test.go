@@ -48,7 +48,7 @@ func TestTuningFlags(t *testing.T) {
 	d := tsdb.DefaultOptions()
 	f("", func(f storageFlags) bool {
 		return f.tsdb.Window == d.Window && f.tsdb.Future == d.Future && f.tsdb.BlockDuration == d.BlockDuration &&
-			f.tsdb.WALCompression == d.WALCompression && f.tsdb.MaxBytes == 0 && !f.receive.HashFiles && f.receive.Validate() != nil
+			f.tsdb.WALCompression == compression.Snappy && f.tsdb.MaxBytes == 0 && !f.receive.HashFiles && f.receive.Validate() != nil
 	})
 	f("--tsdb.out-of-order.time-window=0s means the default", func(f storageFlags) bool { return f.tsdb.Window == 3*time.Hour }, "--tsdb.out-of-order.time-window=0s")
 	f("--tsdb.too-far-in-future.time-window=0s means the default", func(f storageFlags) bool { return f.tsdb.Future == 10*time.Minute }, "--tsdb.too-far-in-future.time-window=0s")
