@@ -132,7 +132,7 @@ func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 		StringVar(&f.advertise)
 	durationFlag(c, "grpc-grace-period", "How long a stop waits for gRPC calls under way.", &f.opts.GracePeriod)
 	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
-	durationFlag(c, "grpc-server-send-timeout", "How long a gRPC caller may take nothing of its answer before its call is ended: until then the call keeps a receiver from cutting the head that it reads.", &f.opts.SendTimeout)
+	durationFlag(c, "grpc-server-send-timeout", "How long a gRPC caller may take nothing of its answer, and how far it may be behind a rate of 512 KiB in as long, before its call is ended: until then the call keeps a receiver from cutting the head that it reads.", &f.opts.SendTimeout)
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
 }
 

@@ -128,7 +128,9 @@ func boundRequests(opts *distributor.Options) {
 	}
 }
 
-// boundWrites does that for what other processes write to this one: an eighth for streams, and one for calls.
+// boundWrites does that for what other processes write to this one: an eighth for streams, one for calls, and one for the
+// series that streams call by number.
 func boundWrites(opts *rpc.ServerOptions) {
+	opts.NameBytes = max(1<<20, min(opts.NameBytes, memoryLimit()/8))
 	opts.WriteBytes = max(1<<20, min(opts.WriteBytes, memoryLimit()/8))
 }

@@ -348,7 +348,7 @@ func TestSecurityPage(t *testing.T) {
 	for _, bound := range []string{
 		fmt.Sprintf("(`--http.max-connections`) | %d |", o.MaxConnections), fmt.Sprintf("%d KiB, 200 lines, %s |", o.MaxHeaderBytes>>10, o.HeaderTimeout),
 		fmt.Sprintf("| %d KiB or its end every %s, %dm in all |", o.BodyRate*int64(o.BodyWindow.Seconds())>>10, o.BodyWindow, int(o.BodyTimeout.Minutes())),
-		fmt.Sprintf("| 128 KiB within %s |", o.AnswerTimeout), fmt.Sprintf("| a connection without a request | %dm |", int(o.IdleTimeout.Minutes())),
+		fmt.Sprintf("nothing of it for %s, or behind a rate of %d MiB per %[1]s by as much |", o.AnswerTimeout, httpx.SlowestClient>>20), fmt.Sprintf("| a connection without a request | %dm |", int(o.IdleTimeout.Minutes())),
 		fmt.Sprintf("HTTP/2 connection | %d |", o.MaxStreams),
 	} {
 		if !strings.Contains(string(raw), bound) {

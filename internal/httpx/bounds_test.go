@@ -243,36 +243,51 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// A client that takes an answer slowly, and does take it, gets all of it, however long that takes; the time is synthetic.
+// A client that takes an answer slowly, and does take it, gets all of it, however long that takes. One that takes a trickle,
+// if only just often enough to look alive, does not, and its handler ends. The time is synthetic.
 func TestSlowReadersGetAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		opts := testOptions()
-		const size = 4 << 20
-		conn, stop := serveOnPipe(opts, func(s *Server) {
-			handle(s, "/large", func(w http.ResponseWriter, _ *http.Request) {
-				if _, err := w.Write(make([]byte, size)); err != nil {
-					t.Error(err)
-				}
-			})
+	f := func(name string, size, part int, every time.Duration, whole bool, atLeast, atMost time.Duration) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) { slowRead(t, name, size, part, every, whole, atLeast, atMost) })
+	}
+	patience := testOptions().AnswerTimeout
+	f("a poor link", 32<<20, 256<<10, time.Second, true, 2*patience, time.Hour)
+	f("a link that stands still at times", 32<<20, 4<<20, patience/2, true, 2*patience, time.Hour)
+	f("a trickle", 32<<20, 128<<10, patience*9/10, false, patience, 2*patience)
+	f("bytes", 32<<20, 1<<10, time.Second/10, false, patience, 2*patience)
+	f("stops when it has taken much fast", 64<<20, 32<<20, 100*patience, false, patience, 2*patience)
+}
+
+// slowRead reads an answer of size bytes, a part at a time, and a pause after each.
+func slowRead(t *testing.T, name string, size, part int, every time.Duration, whole bool, atLeast, atMost time.Duration) {
+	opts := testOptions()
+	ended := make(chan time.Duration, 1)
+	conn, stop := serveOnPipe(opts, func(s *Server) {
+		handle(s, "/large", func(w http.ResponseWriter, _ *http.Request) {
+			begun := time.Now()
+			if _, err := w.Write(make([]byte, size)); (err == nil) != whole {
+				t.Errorf("%s: the handler's write ended with %v", name, err)
+			}
+			ended <- time.Since(begun)
 		})
-		defer stop()
-		fmt.Fprint(conn, "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		total, begun := 0, time.Now()
-		buf := make([]byte, answerStep/4)
-		for err == nil {
-			var n int
-			n, err = io.ReadFull(resp.Body, buf)
-			total += n
-			time.Sleep(opts.AnswerTimeout / 8)
-		}
-		if total != size || time.Since(begun) < 2*opts.AnswerTimeout {
-			t.Errorf("%d of %d bytes in %s: %v", total, size, time.Since(begun), err)
-		}
 	})
+	defer stop()
+	fmt.Fprint(conn, "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	buf := make([]byte, part)
+	for err == nil {
+		var n int
+		n, err = io.ReadFull(resp.Body, buf)
+		total += n
+		time.Sleep(every)
+	}
+	if took := <-ended; (total == size) != whole || took < atLeast || took > atMost {
+		t.Errorf("%s: %d of %d bytes, and the handler ended after %s: %v", name, total, size, took, err)
+	}
 }
 
 // The deadline of an answer does not outlive it: a later request on the connection, asked to go on, is.

@@ -3,6 +3,8 @@ package httpx
 import (
 	"net"
 	"sync"
+
+	"github.com/hearth-metrics/hearth/internal/memory"
 )
 
 // boundedListener closes connections at once that are too many, in all or of one address.
@@ -20,14 +22,13 @@ func newBoundedListener(l net.Listener, most int, m *metrics) net.Listener {
 	return &boundedListener{Listener: l, most: most, metrics: m, byAddress: map[string]int{}}
 }
 
-// greed keeps an address from taking all connections: it holds at most so many times what is free. One alone, such as a
-// proxy before all senders, can have 8/9 of them.
-const greed = 8
+// greedOfAddress keeps an address from taking all connections. One alone, such as a proxy before all senders, can have 8/9 of
+// them.
+const greedOfAddress memory.Greed = 8
 
 // mayConnect decides whether an address that has own of all open connections may have one more.
 func mayConnect(own, open, most int) bool {
-	free := most - open - 1
-	return most <= 0 || free >= 0 && own <= greed*free
+	return most <= 0 || greedOfAddress.DecideEntry(int64(own), int64(open), int64(most)) == memory.Granted
 }
 
 // Accept implements net.Listener.

@@ -35,8 +35,8 @@ type Options struct {
 	BodyWindow time.Duration
 	// BodyRate is in bytes per second.
 	BodyRate int64
-	// AnswerTimeout is how long a client may take to accept answerStep bytes of an answer, on HTTP/2 also a ping; then its
-	// connection is cut off. 0 = no bound.
+	// AnswerTimeout is how long a client may take nothing of an answer, on HTTP/2 also not answer a ping, and how far it may be
+	// behind a rate of 2 MiB in as long; then its connection is cut off. 0 = no bound.
 	AnswerTimeout time.Duration
 	// IdleTimeout closes a connection without requests. It is above the 5 minutes of Prometheus's clients, so that they and
 	// not we close first, and no request meets a closing connection.

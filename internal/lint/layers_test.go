@@ -39,6 +39,7 @@ var sideways = map[string]bool{
 	"tsdb block": true, "internal/secret internal/errs": true,
 	"internal/rpc ring":             true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
+	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
 }

@@ -169,7 +169,7 @@ func (ws *writeStream) run() {
 		ws.encoder = wire.NewEncoder()
 	}
 	var sender sync.WaitGroup
-	sends := timedSends{limit: ws.client.sendTimeout, end: end}
+	sends := newTimedSends(ws.client.sendTimeout, end)
 	sender.Go(func() {
 		defer ws.client.survive("send shards", func(error) { cancel() })
 		ws.send(ctx, s, &sends)
@@ -201,6 +201,7 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *tim
 			busy = true
 			for call != nil {
 				var frame *encoded
+				sends.forgive()
 				if frame, call = ws.frame(call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
 					return // receive learns why
 				}

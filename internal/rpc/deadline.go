@@ -10,27 +10,27 @@ import (
 	"google.golang.org/grpc/tap"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// A peer that takes nothing of what it is sent would keep a call, and what the call holds (a set over a head, an answer),
-// for as long as it likes. So no send waits longer than a limit. gRPC has no such limit of its own, and nothing that stops
-// a send but the end of the call's context; each call of a server therefore begins with a context that it can end itself.
+// A peer that takes nothing of what it is sent, or a trickle, would keep a call, and what the call holds (a set over a head, an
+// answer), for as long as it likes. So sends wait with httpx.Patience, as HTTP answers do. gRPC has no such limit of its own,
+// and nothing that stops a send but the end of the call's context; each call of a server therefore begins with a context that
+// it can end itself.
 
-// slowestReader is the rate, in bytes per send limit, below which a reader counts as one that takes nothing. A send waits
-// until the message before it has been taken, so a longer message gives its reader more time, up to longestWait limits.
-const (
-	slowestReader = 256 << 10
-	longestWait   = 4
-)
+// slowestReader is the rate, in bytes per send limit, below which a reader falls behind: 17 KiB per second by default. It is a
+// quarter of what HTTP asks, as a querier merges many streams, and takes from each as much as its own client takes of all,
+// divided by their number.
+const slowestReader = 512 << 10
 
-// errStalled ends a call whose peer took nothing of an answer.
+// errStalled ends a call whose peer did not take what it was sent.
 func errStalled(limit time.Duration) error {
-	return errs.E(errs.Unavailable, "the peer took nothing of what it was sent for %s", limit)
+	return errs.E(errs.Unavailable, "the peer took nothing of what it was sent for %s, or is behind %d bytes in as long by as much", limit, slowestReader)
 }
 
 // ender ends a server's call from inside.
 type ender struct {
-	limit time.Duration // that no send, and no wait for the request, is longer than
+	limit time.Duration // that a reader may be behind, and a wait for the request may take
 	end   context.CancelCauseFunc
 }
 
@@ -67,17 +67,26 @@ func receive(ctx context.Context, recv func() error) error {
 	return because(ctx, err)
 }
 
-// timedSends is a stream, of a server or a client, none of whose sends waits for longer than a limit.
+// timedSends is a stream, of a server or a client, whose sends wait for the peer for a bounded time.
 type timedSends struct {
-	limit  time.Duration
-	end    context.CancelCauseFunc // ends the call
-	timer  *time.Timer             // nil before the first send
-	before int                     // bytes of the message sent last
+	limit    time.Duration
+	patience httpx.Patience
+	end      context.CancelCauseFunc // ends the call
+	timer    *time.Timer             // nil before the first send
+	before   int                     // bytes of the message sent last
 }
 
-// send runs one send of m. Sends of one stream do not overlap.
+func newTimedSends(limit time.Duration, end context.CancelCauseFunc) timedSends {
+	return timedSends{limit: limit, patience: httpx.NewPatience(limit, slowestReader), end: end}
+}
+
+// forgive forgets how far the peer is behind. A sender that holds nothing for others does that before each message: a
+// receiver that is overloaded takes little for long, and another stream would not help it.
+func (s *timedSends) forgive() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
+
+// send runs one send of m, which waits until the message before it has been taken. Sends of one stream do not overlap.
 func (s *timedSends) send(ctx context.Context, m any, send func(any) error) error {
-	wait := s.limit * time.Duration(min(1+s.before/slowestReader, longestWait))
+	wait := s.patience.Begin(time.Now(), s.before)
 	s.before = sizeOfMessage(m)
 	if s.timer == nil {
 		s.timer = time.AfterFunc(wait, func() { s.end(errStalled(s.limit)) })
@@ -86,6 +95,7 @@ func (s *timedSends) send(ctx context.Context, m any, send func(any) error) erro
 	}
 	err := send(m)
 	s.timer.Stop()
+	s.patience.End(time.Now())
 	return because(ctx, err)
 }
 
@@ -120,7 +130,7 @@ func timedServer(ss grpc.ServerStream) grpc.ServerStream {
 	if !ok {
 		return ss
 	}
-	return &timedServerStream{ss, timedSends{limit: e.limit, end: e.end}}
+	return &timedServerStream{ss, newTimedSends(e.limit, e.end)}
 }
 
 // SendMsg sends m, or ends the call when the peer takes nothing for too long.

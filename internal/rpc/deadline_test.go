@@ -110,6 +110,30 @@ func TestReaderThatTakesNothingIsEnded(t *testing.T) {
 	}
 }
 
+// A reader that takes a little, always just in time, is ended too.
+func TestReaderThatTakesATrickleIsEnded(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	src := new(endless)
+	s := impatient(t, limit, func(s *Server) {
+		RegisterStore(s, Store{Sources: map[string]series.Source{"receive": src}, Tenants: Tenants{All: true}})
+	})
+	call := openCall(t, dialThanos(t, s.Addr().String(), keyTenant, "a"), "/thanos.Store/Series")
+	ask(t, call, everything())
+	pace := time.NewTicker(limit / 4)
+	defer pace.Stop()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-pace.C {
+		for range 20 { // of 1 KB each: a sixth of the rate, and no send waits for long
+			if err := call.RecvMsg(new(thanospb.SeriesResponse)); err != nil {
+				if errs.KindOf(fromStatus(err)) != errs.Unavailable {
+					t.Errorf("the call ended with %v", err)
+				}
+				return
+			}
+		}
+	}
+	t.Error("the call goes on")
+}
+
 // A reader that is slow, but takes something all the time, is not ended.
 func TestSlowReaderIsServed(t *testing.T) {
 	const limit = 500 * time.Millisecond
@@ -168,7 +192,7 @@ func TestAnswersNotTakenHoldNoRoom(t *testing.T) {
 	long := strings.Repeat("x", 40)
 	var streams prometheus.Gauge
 	s := impatient(t, 2*time.Second, func(s *Server) {
-		s.writing, streams = newRoom(64<<20), s.metrics.streams
+		s.writing, streams = newRoom(64<<20, streamParts), s.metrics.streams
 		RegisterWrite(s, writerFunc(func(_ context.Context, s wire.Shard) (failures []wire.Failure, _ error) {
 			for _, i := range s.Series {
 				if s.Batch.Tenant == "bad" {

@@ -17,7 +17,7 @@
 //     they carry (design 007). A stream that ends takes its numbers with it.
 //   - A shard is not read any more once the call that brought it has returned.
 //   - Shards of one tenant from one stream are written in the order in which they came. Tenants do not wait for each other,
-//     unless one of them has a whole stream's budget of bytes in work.
+//     except for a second, once, for one that has its share of the memory and finishes nothing (shares.go).
 //   - A read holds its turn (Store.Readers, design 008) only while it works, never while it sends.
 //   - Nobody waits for a peer without a limit (deadline.go), and nothing that other peers need is held meanwhile: a frame of
 //     a write stream has room of the process from before it is decoded until it is stored, and not while it is answered.
@@ -26,7 +26,7 @@
 //
 // Locks: Client.mu guards the choice of the write stream, writeStream.mu its frames without an answer,
 // writeStream.encoding the shards that wait to be sent, lanes.mu the queues of a server's stream, crowd.mu the write streams
-// of each connection. None is held during I/O, none while another is taken.
+// of each connection, shares.mu what each tenant has of a room. None is held during I/O, none while another is taken.
 //
 // The bytes are described in docs/format/rpc.md.
 package rpc

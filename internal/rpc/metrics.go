@@ -26,6 +26,9 @@ func newMetrics(reg prometheus.Registerer, names *wire.Names) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_rpc_write_names", Help: "Series whose labels need not travel on some write stream.",
 	}, func() float64 { return float64(names.Len()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_rpc_write_names_bytes", Help: "Memory of these series, at most; with too much, streams are ended and labels travel with each sample.",
+	}, func() float64 { return float64(names.Bytes()) })
 	return &metrics{
 		handled: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "grpc_server_handled_total", Help: "Calls that ended, by status code.",

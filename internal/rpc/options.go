@@ -30,8 +30,11 @@ type ServerOptions struct {
 	// WriteBytes bounds the memory of what all write streams have in work: beyond it they are not read, and flow control
 	// stops the senders. RemoteWrite calls have as much again.
 	WriteBytes int64
-	// SendTimeout is how long a peer may take nothing of what it is sent before its call is ended. A reader counts as one that
-	// takes something from 256 KiB per SendTimeout on.
+	// NameBytes bounds the memory of the series that write streams may call by number. Beyond it senders are asked to send labels
+	// with each sample, which costs both sides several times the CPU.
+	NameBytes int64
+	// SendTimeout is how long a peer may take nothing of what it is sent, and how far it may be behind a rate of 512 KiB in as
+	// long, before its call is ended.
 	SendTimeout time.Duration
 	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
 	MaxStreams uint32
@@ -46,6 +49,7 @@ func DefaultServerOptions() ServerOptions {
 		KeepaliveMinTime: 5 * time.Second,
 		MaxMessageBytes:  maxMessage,
 		WriteBytes:       256 << 20,
+		NameBytes:        4 << 30,
 		SendTimeout:      30 * time.Second,
 		MaxStreams:       1000,
 	}
@@ -86,6 +90,9 @@ func (o ServerOptions) Validate() error {
 	}
 	if o.WriteBytes < 1 {
 		fault("gRPC write bytes %d: must be at least 1", o.WriteBytes)
+	}
+	if o.NameBytes < 1 {
+		fault("gRPC name bytes %d: must be at least 1", o.NameBytes)
 	}
 	if o.MaxStreams < 1 {
 		fault("gRPC max streams %d: must be at least 1", o.MaxStreams)

@@ -132,8 +132,14 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		in.room.keep(remoteCost*int64(len(in.data)) + b.Content())
 	}
 	for _, r := range b.Rejected {
-		f.add(r.Kind, r.Reason)
+		if r.Whole+r.Samples+r.Histograms > 0 { // exemplars decide nothing
+			f.add(r.Kind, r.Reason)
+		}
 	}
+	if err := in.room.claim(ctx, id); err != nil {
+		return err
+	}
+	defer in.room.disclaim()
 	if routed {
 		return h.route(ctx, b)
 	}

@@ -221,3 +221,15 @@ func FuzzThanosWrite(f *testing.F) {
 		}
 	})
 }
+
+// An exemplar that cannot be stored decides nothing: the samples beside it are.
+func TestRemoteWriteRefusedExemplar(t *testing.T) {
+	addr := serve(t, func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
+	one := timeSeries(t, "a")
+	exemplar := []byte{3<<3 | 2, 4, 1<<3 | 2, 2, 2<<3 | 2, 0} // of a label without a name
+	message := &thanospb.WriteRequest{Timeseries: [][]byte{append(one, exemplar...)}, Tenant: "x", Replica: 1}
+	c := dialThanos(t, addr)
+	if err := c.conn.Invoke(c.context(), "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse)); err != nil {
+		t.Error(err)
+	}
+}

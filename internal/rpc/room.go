@@ -7,28 +7,44 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// room is memory that requests share. Who finds none waits, in the order of coming.
+// room is memory that requests share. A request that finds none waits, in the order of coming. Once it is known whose
+// request it is, the memory is counted as its tenant's, and tenants get no more than their shares.
 type room struct {
-	free *semaphore.Weighted
-	all  int64
-	line *semaphore.Weighted // bytes of those who wait in line
+	free     *semaphore.Weighted
+	all      int64
+	line     *semaphore.Weighted // bytes of those who wait in line
+	decoding int64               // bytes that tenants leave free, so that further messages can be decoded
+	shares   *shares
 }
 
-func newRoom(bytes int64) room {
-	return room{semaphore.NewWeighted(bytes), bytes, semaphore.NewWeighted(bytes)}
+// newRoom is room of so many bytes, of which one part in parts is left free for decoding.
+func newRoom(bytes, parts int64) room {
+	decoding := max(bytes/parts, 1)
+	return room{semaphore.NewWeighted(bytes), bytes, semaphore.NewWeighted(bytes), decoding, newShares(bytes - decoding)}
 }
+
+// A frame takes little more when it is decoded than it did before, and a RemoteWrite message several times as much.
+const (
+	streamParts = 4
+	remoteParts = 2
+)
 
 // reserved is room that was taken. It belongs to one goroutine at a time.
 type reserved struct {
 	from  *semaphore.Weighted
 	bytes int64
+
+	shares *shares
+	id     tenant.ID // whose share counts so many bytes of it
+	share  int64
 }
 
-// atMost is how much of the room a message asks for before it is decoded, of the most that it may become: not more than half
-// of all, so that one large message does not wait until there is no other.
-func (r room) atMost(bytes int64) int64 { return min(bytes, max(r.all/2, 1)) }
+// atMost is how much of the room a message asks for before it is decoded, of the most that it may become: not more than
+// tenants leave free, so that a tenant whose writes hang keeps no message from being decoded.
+func (r room) atMost(bytes int64) int64 { return min(bytes, r.decoding) }
 
 // take waits for bytes, or for all there is if that is less.
 func (r room) take(ctx context.Context, bytes int64) (*reserved, error) {
@@ -36,7 +52,7 @@ func (r room) take(ctx context.Context, bytes int64) (*reserved, error) {
 	if err := r.free.Acquire(ctx, bytes); err != nil {
 		return nil, errs.E(errs.Exhausted, "no room for a write of %d bytes, of %d for all: %w", bytes, r.all, err)
 	}
-	return &reserved{r.free, bytes}, nil
+	return &reserved{from: r.free, bytes: bytes, shares: r.shares}, nil
 }
 
 // maxInLine is how long a call that came whole waits for room.
@@ -76,9 +92,25 @@ func (r *reserved) more(bytes int64) bool {
 	return true
 }
 
+// claim counts what is left as the tenant's. The error is that the tenant's writes hang here and have its share already.
+func (r *reserved) claim(ctx context.Context, id tenant.ID) error {
+	n, err := r.shares.claim(ctx, id, r.bytes)
+	r.id, r.share = id, n
+	return err
+}
+
+// disclaim ends claim, which may be called for another tenant then.
+func (r *reserved) disclaim() {
+	if r.share > 0 {
+		r.shares.giveBack(r.id, r.share)
+		r.share = 0
+	}
+}
+
 // release gives back what is left. A nil one has nothing.
 func (r *reserved) release() {
 	if r != nil {
+		r.disclaim()
 		r.keep(0)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,11 +30,12 @@ type Server struct {
 	metrics *metrics
 	grpc    *grpc.Server
 	health  *health.Server
-	names   *wire.Names // series that write streams call by number
-	writing room        // of all write streams
-	remote  room        // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
-	writers crowd       // write streams
-	tls     *tls.Config // set by Open, when TLS is on
+	names   *wire.Names  // series that write streams call by number
+	full    atomic.Int64 // when names had no room for one more, Unix ms
+	writing room         // of all write streams
+	remote  room         // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
+	writers crowd        // write streams
+	tls     *tls.Config  // set by Open, when TLS is on
 
 	lis     net.Listener
 	closing chan struct{} // closed when Close begins: streams without an end of their own finish
@@ -46,8 +48,9 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	names := wire.NewNames()
-	writing, remote := newRoom(opts.WriteBytes), newRoom(opts.WriteBytes)
+	names := wire.NewNames(opts.NameBytes)
+	writing, remote := newRoom(opts.WriteBytes, streamParts), newRoom(opts.WriteBytes, remoteParts)
+	remote.shares.least = opts.WriteBytes / int64(opts.MaxStreams) // or small calls that hang would be all that a connection may have
 	s := &Server{writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)

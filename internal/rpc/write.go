@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -27,12 +28,23 @@ type Writer interface {
 const (
 	writeMagic = 0x48524857 // "HRHW"
 	// streamBudget is how many bytes of shards one stream may have in work; beyond it the stream is not read, and flow
-	// control stops the sender.
+	// control stops the sender. What one tenant may have of it (shares) is more than a sender has on its way for a tenant.
 	streamBudget = 64 << 20
 )
 
 // writeVersions are the forms of payloads that this process reads and writes, the best one first.
 var writeVersions = []uint32{2, 1}
+
+// namesRest is for how long streams are served without numbers once these have taken all their memory.
+const namesRest = 10 * time.Minute
+
+// versions are those that a new stream may have: while there is no room for names, only the one without numbers.
+func (s *Server) versions() []uint32 {
+	if full := s.full.Load(); full != 0 && time.Since(time.UnixMilli(full)) < namesRest {
+		return writeVersions[1:]
+	}
+	return writeVersions
+}
 
 // RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and routers,
 // before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is stored like the
@@ -64,7 +76,7 @@ type writeFrame struct {
 	batch  *wire.Batch
 	own    *reserved // room of the stream, until the frame is answered
 	all    *reserved // room of the process, until the shard is stored
-	err    error     // of the shard; the frame itself is sound
+	err    error     // of the shard, or that its tenant's writes hang; the frame itself is sound
 	over   error     // why the stream cannot go on
 }
 
@@ -102,6 +114,9 @@ func (f *writeFrame) shard(b []byte) error {
 	if f.batch, f.err = in.shard(b); f.err == nil {
 		f.own.keep(f.cost())
 		f.all.keep(f.cost())
+		if f.err = f.own.claim(in.ctx, f.batch.Tenant); f.err == nil {
+			f.err = f.all.claim(in.ctx, f.batch.Tenant)
+		}
 	}
 	return nil
 }
@@ -149,7 +164,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget), lanes: newLanes(), answers: newLanes(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget, streamParts), lanes: newLanes(), answers: newLanes(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewShardDecoder(h.server.names)
@@ -178,8 +193,8 @@ func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 	switch {
 	case f.hello == nil || f.hello.Magic != writeMagic:
 		return 0, errs.E(errs.Invalid, "the first frame is not the hello of a write stream")
-	case !slices.Contains(writeVersions, f.hello.Version):
-		return 0, refuseVersion(f.hello.Version, writeVersions...)
+	case !slices.Contains(h.server.versions(), f.hello.Version):
+		return 0, refuseVersion(f.hello.Version, h.server.versions()...)
 	}
 	h.log.Debug("write stream opened", "from", f.hello.Instance, "epoch", f.hello.Epoch, "version", f.hello.Version)
 	version = f.hello.Version
@@ -223,6 +238,9 @@ func (in *inbound) read() (err error) {
 		case f.over != nil:
 			return f.over
 		case f.err != nil && in.numbers != nil && in.numbers.Broken() != nil:
+			if errs.KindOf(f.err) == errs.Exhausted {
+				in.namesFull(f.err)
+			}
 			return f.err
 		case f.err != nil:
 			in.answer(f, nil, f.err)
@@ -239,6 +257,14 @@ func (in *inbound) read() (err error) {
 		}
 		f = nil
 	}
+}
+
+// namesFull notes that numbers take all their memory, and says so once in a while.
+func (in *inbound) namesFull(err error) {
+	if len(in.server.versions()) == len(writeVersions) {
+		in.log.Warn("series on write streams take all their memory, labels travel with each sample for now", "for", namesRest, "err", err)
+	}
+	in.server.full.Store(time.Now().UnixMilli())
 }
 
 // store writes one shard and has it answered.

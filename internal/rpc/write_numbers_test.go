@@ -426,11 +426,11 @@ func TestBadNumbers(t *testing.T) {
 // TestJoin: shards that queue up share a frame when they are of one tenant and have no series in common; each call gets
 // what concerns it. A call that nobody waits for leaves no trace.
 func TestJoin(t *testing.T) {
-	names := wire.NewNames()
+	names := wire.NewNames(0)
 	d := wire.NewShardDecoder(names)
 	defer d.Close()
 	in := &inbound{
-		writeServer: &writeServer{server: &Server{writing: newRoom(1 << 30)}}, ctx: t.Context(), budget: newRoom(1 << 30), numbers: d,
+		writeServer: &writeServer{server: &Server{writing: newRoom(1<<30, streamParts)}}, ctx: t.Context(), budget: newRoom(1<<30, streamParts), numbers: d,
 	}
 	ws := &writeStream{encoder: wire.NewEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
@@ -568,5 +568,47 @@ func TestIdleStreamEnds(t *testing.T) {
 			}
 		}
 		eventually(t, "the stream ends", func() bool { return value(s.metrics.streams) == 0 && s.names.Len() == 0 })
+	}
+}
+
+// Series that have taken all the memory there is for names travel with their labels, and all are stored.
+func TestNamesAreBounded(t *testing.T) {
+	const room = 50_000
+	got := map[string]bool{}
+	var mu sync.Mutex
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
+		s.names = wire.NewNames(room)
+		RegisterWrite(s, writerFunc(func(_ context.Context, shard wire.Shard) ([]wire.Failure, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, i := range shard.Series {
+				got[string(shard.Batch.Series[i].Labels())] = true
+			}
+			return nil, nil
+		}), nil)
+	})
+	c := dial(t, s.Addr().String(), ClientOptions{})
+	write := func(n int) {
+		t.Helper()
+		eventually(t, "the shard is stored", func() bool {
+			_, err := c.Write(t.Context(), shard("a", n))
+			if err != nil && errs.KindOf(err) != errs.Unavailable {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+	}
+	write(10)
+	if s.names.Len() != 10 || len(s.versions()) != 2 {
+		t.Fatalf("%d names, versions %v", s.names.Len(), s.versions())
+	}
+	write(1000)
+	if len(got) != 1000 || s.names.Bytes() > room || len(s.versions()) != 1 {
+		t.Errorf("%d series stored; %d bytes of names of %d, versions %v", len(got), s.names.Bytes(), room, s.versions())
+	}
+	eventually(t, "the names have gone with their stream", func() bool { return s.names.Bytes() == 0 && s.names.Len() == 0 })
+	s.full.Store(time.Now().Add(-2 * namesRest).UnixMilli())
+	if len(s.versions()) != 2 {
+		t.Error("numbers are refused for ever")
 	}
 }

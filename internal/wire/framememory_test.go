@@ -95,7 +95,7 @@ func TestFrameMemoryOfCompressible(t *testing.T) {
 
 func decodeEither(frame []byte) (*Batch, error) {
 	if len(frame) > 0 && frame[0] == numberedVersion {
-		d := NewShardDecoder(NewNames())
+		d := NewShardDecoder(NewNames(0))
 		defer d.Close()
 		return d.Decode(frame)
 	}

@@ -47,7 +47,7 @@ func (k *Known) mistake(msg []byte, v2 bool) {
 // consume does all that is done with batches, and fails when a frame harms what comes after it.
 func consume(t testing.TB, b *Batch) {
 	t.Helper()
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	for i := range b.Series {
 		s := &b.Series[i]
 		if labels := s.Labels(); len(labels) > 0 && !isCanonical(labels) {

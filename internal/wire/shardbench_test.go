@@ -68,7 +68,7 @@ func BenchmarkEncoder(b *testing.B) {
 func BenchmarkDecoder(b *testing.B) {
 	batches := requests(50)
 	e := NewEncoder()
-	names := NewNames()
+	names := NewNames(0)
 	d := NewShardDecoder(names)
 	var frames, known [][]byte
 	for _, batch := range batches {
@@ -93,7 +93,7 @@ func BenchmarkDecoder(b *testing.B) {
 	})
 	b.Run("new", func(b *testing.B) {
 		benchDecode(b, frames[0], func(tenant.ID, []byte) (*Batch, error) {
-			fresh := NewShardDecoder(NewNames())
+			fresh := NewShardDecoder(NewNames(0))
 			return fresh.Decode(frames[0])
 		})
 	})

@@ -218,7 +218,11 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	if f.usable(labels) {
 		f.spend(int(unsafe.Sizeof(name{})) + len(labels))
 		f.full = append(AppendTenant(f.full[:0], f.batch.Tenant), labels...)
-		made = f.names.hold(f.batch.Tenant, f.full)
+		if made = f.names.hold(f.batch.Tenant, f.full); made == nil {
+			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may", f.names.max)
+			f.failed = true
+			return
+		}
 	} else {
 		size -= len(labels)
 	}

@@ -15,13 +15,23 @@ import (
 // Names holds the series that senders may call by a number, once for all streams of a process, however many senders write
 // the same series. A name goes when no stream has a number for it any more. It is safe for concurrent use.
 type Names struct {
-	mu      sync.Mutex // guards byKey, and the streams of each name
+	max int64 // bytes of names; 0 = no bound
+
+	mu      sync.Mutex // guards what follows, and the streams of each name
 	byKey   map[Key]*name
+	bytes   int64 // of all names that are held, with their labels
 	scratch []byte
 }
 
-// NewNames has none.
-func NewNames() *Names { return &Names{byKey: map[Key]*name{}, scratch: []byte{}} }
+// NewNames has none, and will have about as many as take max bytes; 0 = no bound.
+func NewNames(max int64) *Names { return &Names{max: max, byKey: map[Key]*name{}, scratch: []byte{}} }
+
+// Bytes is about how much memory the names take. Labels count also where the store has them instead.
+func (n *Names) Bytes() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.bytes
+}
 
 // Len is how many series have a name.
 func (n *Names) Len() int {
@@ -65,7 +75,13 @@ func (n *name) appendTo(dst []byte) []byte {
 	return append(dst, unsafe.Slice(own, n.size)...)
 }
 
-// hold gives the name of canonical labels, which are copied. Each hold needs a release.
+// nameSize is what a name takes beside its labels, with its place among the others.
+const nameSize = int64(unsafe.Sizeof(name{})) + 48
+
+func (n *name) bytes() int64 { return nameSize + int64(n.size) }
+
+// hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no room for one
+// more.
 func (n *Names) hold(id tenant.ID, full []byte) *name {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]
@@ -78,6 +94,11 @@ func (n *Names) hold(id tenant.ID, full []byte) *name {
 			return known
 		}
 	}
+	size := nameSize + int64(len(labels))
+	if n.max > 0 && n.bytes+size > n.max {
+		return nil
+	}
+	n.bytes += size
 	own := bytes.Clone(labels)
 	made := &name{size: uint32(len(own)), streams: 1, key: key, hash: hash, tenant: id}
 	made.own.Store(&own[0])
@@ -94,7 +115,11 @@ func (n *Names) release(old *name) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if old.streams--; old.streams == 0 && n.byKey[old.key] == old {
+	if old.streams--; old.streams > 0 {
+		return
+	}
+	n.bytes -= old.bytes()
+	if n.byKey[old.key] == old {
 		delete(n.byKey, old.key)
 	}
 }

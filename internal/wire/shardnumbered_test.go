@@ -78,7 +78,7 @@ func few(id tenant.ID, series ...int) Shard {
 
 // TestNumberedGolden holds the vectors of docs/format/write-frame.md.
 func TestNumberedGolden(t *testing.T) {
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	page, err := os.ReadFile("../../docs/format/write-frame.md")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestNumberedGolden(t *testing.T) {
 
 // TestNumberedRoundTrip: everything that a shard can say, new and known, and several tenants in one stream.
 func TestNumberedRoundTrip(t *testing.T) {
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	for range 3 {
 		p.pass(All(goldenBatch())).Release()
 		other := goldenBatch()
@@ -120,7 +120,7 @@ func TestNumberedRoundTrip(t *testing.T) {
 
 // TestNumberedParts: shards that share no series go into one frame.
 func TestNumberedParts(t *testing.T) {
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	p.pass(few("a", 1, 2, 3)).Release()
 	first, second, again := All(goldenBatch()), few(testTenant, 4, 5), few(testTenant, 6, 4)
 	frame := p.e.Begin(nil, testTenant)
@@ -153,7 +153,7 @@ func TestNumberedParts(t *testing.T) {
 
 // TestNumberedChurn: random frames of several tenants whose series come and go, in changing order, through small tables.
 func TestNumberedChurn(t *testing.T) {
-	names := NewNames()
+	names := NewNames(0)
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p := newPair(t, names)
@@ -230,7 +230,7 @@ func (t *numbers) check(tb testing.TB) {
 
 // TestNumbersAreBounded: however many series come and go, there are about as many numbers as series that are written.
 func TestNumbersAreBounded(t *testing.T) {
-	names := NewNames()
+	names := NewNames(0)
 	p := newPair(t, names)
 	const active = 200
 	for round := range 500 {
@@ -275,7 +275,7 @@ func TestNumbersAreBounded(t *testing.T) {
 // TestCollidingKeys: 64 bits that two series have in common, of their keys or their placement hash, mix up neither side.
 // The receiver's is not even mixed up by whole keys that are equal.
 func TestCollidingKeys(t *testing.T) {
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	b := few("a", 1, 2, 3, 4).Batch
 	for i := range b.Series {
 		b.Series[i].Hash, b.Series[i].Key.Lo = 7, 7 // 64 of the 128 bits
@@ -296,7 +296,7 @@ func TestCollidingKeys(t *testing.T) {
 	}
 	p.e.numbers.check(t)
 
-	names := NewNames()
+	names := NewNames(0)
 	one := names.hold("a", []byte("a\xffx\xffy\xff"))
 	names.byKey[Key{}], one.key = one, Key{}
 	key, _ := Identify([]byte("a\xffx\xffz\xff"))
@@ -313,7 +313,7 @@ func TestCollidingKeys(t *testing.T) {
 
 // TestNamesAreShared: streams that name the same series share its labels and its hint, also when one of them ends.
 func TestNamesAreShared(t *testing.T) {
-	names := NewNames()
+	names := NewNames(0)
 	p, q := newPair(t, names), newPair(t, names)
 	a, b := p.pass(few("a", 1)), q.pass(few("a", 0, 1))
 	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint || &a.Series[0].Labels()[0] != &b.Series[1].Labels()[0] {
@@ -342,7 +342,7 @@ func TestNamesAreShared(t *testing.T) {
 
 // TestKeptLabels: labels that the store keeps are the same to everybody, and the name keeps none.
 func TestKeptLabels(t *testing.T) {
-	names := NewNames()
+	names := NewNames(0)
 	p, q := newPair(t, names), newPair(t, names)
 	before := p.pass(few("a", 1, 2))
 	was := string(before.Series[0].Labels())
@@ -377,7 +377,7 @@ func TestKeptLabels(t *testing.T) {
 
 // TestNumberedRefusals: a frame that can be read but not accepted is refused alone; the stream goes on.
 func TestNumberedRefusals(t *testing.T) {
-	p := newPair(t, NewNames())
+	p := newPair(t, NewNames(0))
 	refused := func(frame []byte) {
 		t.Helper()
 		if b, err := p.d.Decode(frame); errs.KindOf(err) != errs.Invalid || p.d.Broken() != nil {
@@ -417,7 +417,7 @@ func TestNumberedRefusals(t *testing.T) {
 
 // TestNumberedDamage: a frame that cannot be read ends the stream.
 func TestNumberedDamage(t *testing.T) {
-	names := NewNames()
+	names := NewNames(0)
 	setup := few("a", 1, 2)
 	broken := func(what string, frame []byte, kind errs.Kind) {
 		t.Helper()
@@ -482,7 +482,7 @@ func TestNumberedDamage(t *testing.T) {
 // another stream as the same.
 func FuzzNumbered(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 5))
-	seed := newPair(f, NewNames())
+	seed := newPair(f, NewNames(0))
 	seed.pass(few("a", 1, 2, 3)).Release()
 	f.Add(seed.frame(few("a", 1, 2, 3)))
 	f.Add(seed.frame(few("a", 3, 4)))
@@ -494,7 +494,7 @@ func FuzzNumbered(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		names := NewNames()
+		names := NewNames(0)
 		p, q := newPair(t, names), newPair(t, names)
 		setup := few("a", 1, 2, 3)
 		p.pass(setup).Release()
