@@ -337,7 +337,7 @@ func TestIdentity(t *testing.T) {
 func TestOpenBucket(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	t.Setenv("HEARTH_TEST_DIR", t.TempDir())
-	bkt, err := OpenBucket(log, nil, []byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"), "test")
+	bkt, err := OpenBucket(log, nil, "bucket.yml", []byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,16 +347,19 @@ func TestOpenBucket(t *testing.T) {
 	}
 	f := func(content, want string) {
 		t.Helper()
-		_, err := OpenBucket(log, nil, []byte(content), "test")
+		_, err := OpenBucket(log, nil, "bucket.yml", []byte(content), "test")
 		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), want) {
 			t.Fatalf("%q: %v", content, err)
 		}
 	}
 	f("", "empty")
-	f("type: NONE", "NONE")
+	f("type: NONE", "there is no such object store; known are ALIYUNOSS")
+	f("config: {}", "bucket.yml:1: type: is missing")
+	f("type: S3\nconfig:\n  bukcet: b\n", "bucket.yml:3: config: bukcet: there is no such key here; did you mean bucket?")
+	f("type: S3\nconfig: {bucket: b, http_config: {idle_conn_timout: 1m}}", "config: http_config: idle_conn_timout: there is no such key here; did you mean idle_conn_timeout?")
 	f("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_UNSET)}", "HEARTH_TEST_UNSET")
 	f("type: FILESYSTEM\nconfig: {}", "directory")
-	f("{", "object store")
+	f("{", "bucket.yml")
 	f("type: FILESYSTEM\nunknown: 1\nconfig: {directory: x}", "unknown")
 }
 

@@ -4,12 +4,25 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/thanos-io/objstore"
 	"github.com/thanos-io/objstore/client"
+	"github.com/thanos-io/objstore/providers/azure"
+	"github.com/thanos-io/objstore/providers/bos"
+	"github.com/thanos-io/objstore/providers/cos"
+	"github.com/thanos-io/objstore/providers/filesystem"
+	"github.com/thanos-io/objstore/providers/gcs"
+	"github.com/thanos-io/objstore/providers/obs"
+	"github.com/thanos-io/objstore/providers/oci"
+	"github.com/thanos-io/objstore/providers/oss"
+	"github.com/thanos-io/objstore/providers/s3"
+	"github.com/thanos-io/objstore/providers/swift"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/gokit"
 	"github.com/hearth-metrics/hearth/internal/secret"
@@ -18,67 +31,121 @@ import (
 var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
 
 // OpenBucket opens the bucket that a Thanos object-store YAML describes: any provider, $(VAR) replaced from the
-// environment. component names the client to the provider; reg may be nil. A faulty content is of kind Invalid. A
-// FILESYSTEM directory may be relative to the working directory.
-func OpenBucket(log *slog.Logger, reg prometheus.Registerer, content []byte, component string) (objstore.InstrumentedBucket, error) {
-	content, err := expandEnv(content, os.LookupEnv)
+// environment. name is what errors call the content, component names the client to the provider; reg may be nil. A faulty
+// content is of kind Invalid. A FILESYSTEM directory may be relative to the working directory.
+//
+// What the object store refuses for good is an error that says what to do (see Refused), is logged once, and counted.
+func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, content []byte, component string) (objstore.InstrumentedBucket, error) {
+	content, err := expandEnv(name, content, os.LookupEnv)
 	if err != nil {
 		return nil, err
 	}
-	content, hedged, err := withoutHedging(content)
+	content, hedged, err := checkConfig(name, content)
 	if err != nil {
 		return nil, err
 	}
 	if hedged {
 		log.Warn("object store configuration: hedging_config has no effect")
 	}
-	bkt, err := client.NewBucket(gokit.NewQuiet(log), content, component, nil)
+	bkt, err := client.NewBucket(gokit.NewQuiet(log, "objstore"), content, component, nil)
 	if err != nil {
-		return nil, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err, "type"))
+		return nil, errs.E(errs.Invalid, "%s: %w", name, secret.Scrub(content, err, "type"))
 	}
+	metrics := reg
 	if reg != nil {
-		reg = prometheus.WrapRegistererWithPrefix("thanos_", reg)
+		metrics = prometheus.WrapRegistererWithPrefix("thanos_", reg)
 	}
-	return objstore.WrapWithMetrics(bkt, reg, bkt.Name()), nil
+	return objstore.WrapWithMetrics(newTelling(log, reg, bkt), metrics, bkt.Name()), nil
 }
 
 // expandEnv replaces $(VAR). A variable that is not set is an error, as in Thanos: a secret must not become "".
-func expandEnv(content []byte, lookup func(string) (string, bool)) ([]byte, error) {
+func expandEnv(name string, content []byte, lookup func(string) (string, bool)) ([]byte, error) {
 	var missing error
 	out := envReference.ReplaceAllFunc(content, func(ref []byte) []byte {
-		name := string(envReference.FindSubmatch(ref)[1])
-		value, ok := lookup(name)
+		variable := string(envReference.FindSubmatch(ref)[1])
+		value, ok := lookup(variable)
 		if !ok && missing == nil {
-			missing = errs.E(errs.Invalid, "object store configuration: environment variable %q is not set", name)
+			missing = errs.E(errs.Invalid, "%s: $(%s): the environment has no such variable", name, variable)
 		}
 		return []byte(value)
 	})
 	return out, missing
 }
 
-// withoutHedging takes hedging_config out: Thanos documents it, the client refuses it.
-func withoutHedging(content []byte) ([]byte, bool, error) {
-	const key = "hedging_config"
-	var top map[string]any
-	if err := yaml.Unmarshal(content, &top); err != nil {
-		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err))
-	}
-	if len(top) == 0 {
-		return nil, false, errs.E(errs.Invalid, "object store configuration is empty")
-	}
-	if _, ok := top[key]; !ok {
-		return content, false, nil
-	}
-	enabled := hedgingEnabled(top[key])
-	delete(top, key)
-	out, err := yaml.Marshal(top)
-	if err != nil {
-		return nil, false, errs.E(errs.Invalid, "object store configuration: %w", secret.Scrub(content, err))
-	}
-	return out, enabled, nil
+// providers are the types of object stores, each with what its config may hold.
+var providers = map[objstore.ObjProvider]any{
+	objstore.S3: s3.Config{}, objstore.GCS: gcs.Config{}, objstore.AZURE: azure.Config{}, objstore.FILESYSTEM: filesystem.Config{},
+	objstore.SWIFT: swift.Config{}, objstore.COS: cos.Config{}, objstore.ALIYUNOSS: oss.Config{}, objstore.BOS: bos.Config{},
+	objstore.OCI: oci.Config{}, objstore.OBS: obs.Config{},
 }
 
-func hedgingEnabled(v any) bool {
-	m, ok := v.(map[string]any)
-	return ok && m["enabled"] == true
+// checkConfig reports, by line and key, what the client would only say in words of its own. It takes hedging_config out:
+// Thanos documents it, and the client refuses it. hedged says that it was on.
+func checkConfig(name string, content []byte) (out []byte, hedged bool, err error) {
+	p := conf.Parser{Name: name}
+	root := p.Document(content)
+	if root == nil && p.Err() == nil {
+		return nil, false, errs.E(errs.Invalid, "%s: is empty: type and config are needed", name)
+	}
+	kind, hedging := "", false
+	var config *yaml.Node
+	p.Mapping(root, "", map[string]func(*yaml.Node){
+		"type":           func(n *yaml.Node) { kind = checkType(&p, n) },
+		"config":         func(n *yaml.Node) { config = n },
+		"prefix":         func(n *yaml.Node) { p.Check(n, "prefix: ", "") },
+		"hedging_config": func(n *yaml.Node) { hedging, hedged = true, hedgingEnabled(n) },
+	})
+	if kind == "" && p.Err() == nil {
+		p.Fault(root, "type: is missing: it names the object store, such as S3%s", typeNames("", "; known are "))
+	}
+	if sample := providers[objstore.ObjProvider(kind)]; sample != nil && config != nil {
+		p.Check(config, "config: ", sample)
+	}
+	if err := p.Err(); err != nil || !hedging {
+		return content, hedged, errs.Wrap(errs.Invalid, err)
+	}
+	out, err = withoutKey(root, "hedging_config")
+	return out, hedged, err
+}
+
+// checkType is the type that n names, "" for one that there is not.
+func checkType(p *conf.Parser, n *yaml.Node) string {
+	kind := strings.ToUpper(n.Value)
+	if providers[objstore.ObjProvider(kind)] == nil {
+		p.Fault(n, "type: there is no such object store%s", typeNames(kind, ""))
+		return ""
+	}
+	return kind
+}
+
+// typeNames ends a sentence about types: the one that word may stand for, or all of them.
+func typeNames(word, before string) string {
+	var names []string
+	for t := range providers {
+		names = append(names, string(t))
+	}
+	if before == "" {
+		return conf.Suggest(word, names)
+	}
+	slices.Sort(names)
+	return before + strings.Join(names, ", ")
+}
+
+// withoutKey is the YAML of mapping n without one key.
+func withoutKey(n *yaml.Node, key string) ([]byte, error) {
+	n = conf.Resolve(n)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			n.Content = slices.Delete(n.Content, i, i+2)
+			break
+		}
+	}
+	return yaml.Marshal(n)
+}
+
+func hedgingEnabled(n *yaml.Node) bool {
+	var h struct {
+		Enabled bool `yaml:"enabled"`
+	}
+	return n.Decode(&h) == nil && h.Enabled
 }

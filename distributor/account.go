@@ -121,7 +121,7 @@ func (a *account) stored(samples int) {
 	}
 }
 
-// refused counts a request that was refused as a whole, of so many samples (0 = it was not decoded).
+// refused counts a request that was refused as a whole, with its number of samples (0 = it was not decoded).
 func (a *account) refused(reason string, samples int) {
 	a.count(a.metrics.limitedRequests, reason, 1)
 	a.lost(reason, samples)

@@ -19,7 +19,7 @@ import (
 
 // HAOptions configure the deduplication of HA pairs, which is turned on per tenant (tenant.Limits.HAPairs).
 type HAOptions struct {
-	// UpdateTimeout is how often other processes are told that samples of a cluster's elected replica are stored, give or take
+	// UpdateTimeout is how often this process tells others that samples of a cluster's elected replica are stored, give or take
 	// up to UpdateTimeoutJitter.
 	UpdateTimeout, UpdateTimeoutJitter time.Duration
 	// FailoverTimeout is for how long nothing of the elected replica must have been stored, or others told to wait because of

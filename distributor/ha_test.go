@@ -189,7 +189,7 @@ func TestPairsCountOnce(t *testing.T) {
 	lost := func(reason string) float64 {
 		return testutil.ToFloat64(c.metrics.limitedSamples.WithLabelValues("acme", reason))
 	}
-	if here, there := lost("ha_clusters"), lost("receiver"); here != 1 || there != 0 {
+	if here, there := lost("ha_clusters"), lost("other"); here != 1 || there != 0 {
 		t.Errorf("%v samples are counted as lost to ha_clusters and %v to receivers, want 1 and 0", here, there)
 	}
 }

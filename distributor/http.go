@@ -36,7 +36,7 @@ var (
 // Answers: 204 all written; 400 the body, the tenant or some series are wrong, or (2.0) contradict what is stored; 409 the
 // same in 1.0; 405; 413 too large; 415 not a form of remote write; 429 over a limit; 503 this process or too many members
 // cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
-// with Retry-After. To 2.0 the counts of what was written are told always; what rules of this process drop on purpose counts
+// with Retry-After. Answers to 2.0 always have the counts of what was written; what rules of this process drop on purpose counts
 // as written, since a sender takes what is missing for lost.
 func (d *Distributor) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

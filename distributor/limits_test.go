@@ -221,7 +221,7 @@ func TestReceiversLimit(t *testing.T) {
 	if w.Code != 429 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `{__name__="b"}`) || !strings.Contains(w.Body.String(), "1 of 3 series") {
 		t.Fatalf("%d %q", w.Code, w.Body)
 	}
-	if n := testutil.ToFloat64(c.metrics.limitedSamples.WithLabelValues("default-tenant", "receiver")); n != 1 {
+	if n := testutil.ToFloat64(c.metrics.limitedSamples.WithLabelValues("default-tenant", "other")); n != 1 {
 		t.Errorf("%v samples counted, want 1", n)
 	}
 	if n := testutil.ToFloat64(c.metrics.tenantSamples.WithLabelValues("default-tenant")); n != 2 {

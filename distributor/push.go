@@ -46,7 +46,7 @@ func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
 	return d.pushTenants(ctx, b)
 }
 
-// pushTenants is Push for a batch whose series have their final labels, but for the one that may name their tenant.
+// pushTenants is Push for a batch whose series have their final labels, except the one that may name their tenant.
 func (d *Distributor) pushTenants(ctx context.Context, b *wire.Batch) (Result, error) {
 	if d.opts.SplitLabel != "" {
 		return d.pushSplit(ctx, b)
@@ -117,7 +117,7 @@ func (d *Distributor) observe(a *admission, r *Result) {
 	for i, f := range r.Failures {
 		d.metrics.failures.WithLabelValues(f.Kind.String()).Inc()
 		if f.Kind == errs.Limited && i >= here {
-			a.account.lost("receiver", f.Samples+f.Histograms)
+			a.account.lost(tenant.LimitNamed(f.Reason), f.Samples+f.Histograms)
 		}
 	}
 }

@@ -41,12 +41,12 @@ func (t *tally) add(kind errs.Kind, cause int32) {
 // outcome folds the answers, need of which have to be good, and says whether the ones to come can change it.
 //
 //   - OK: need replicas stored it.
-//   - Conflict or Invalid: so many replicas refused it for good that a quorum is impossible however often it is sent.
-//   - Limited: so many replicas are over a limit, or refused it for good, that a quorum is impossible now; if the limit is
+//   - Conflict or Invalid: enough replicas refused it for good that a quorum is impossible however often it is sent.
+//   - Limited: enough replicas are over a limit, or refused it for good, that a quorum is impossible now; if the limit is
 //     raised it may be possible.
 //   - Unavailable: any other way to miss the quorum. Sending it again may help.
 //
-// An outcome that is certain does not depend on the order of the answers, but for the choice between Conflict and Invalid
+// An outcome that is certain does not depend on the order of the answers, except for the choice between Conflict and Invalid
 // where both were answered.
 func (t *tally) outcome(need int) (kind errs.Kind, certain bool) {
 	replicas, ok, limited := int(t.replicas), int(t.ok), int(t.limited)
@@ -55,7 +55,7 @@ func (t *tally) outcome(need int) (kind errs.Kind, certain bool) {
 	}
 	final := int(t.conflict) + int(t.invalid)
 	left := replicas - ok - final - limited - int(t.other)
-	block := replicas - need + 1 // so many bad answers make a quorum impossible
+	block := replicas - need + 1 // this many bad answers make a quorum impossible
 	switch {
 	case ok >= need:
 		return errs.OK, true

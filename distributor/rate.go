@@ -33,7 +33,7 @@ func paceOf(l *tenant.Limits, processes int) pace {
 	return pace{perSecond: l.SamplesPerSecond / float64(max(processes, 1)), burst: burst}
 }
 
-// longestWait bounds what a sender is told to wait, as limits can be raised meanwhile.
+// longestWait bounds the Retry-After of an answer, as limits can be raised meanwhile.
 const longestWait = 5 * time.Minute
 
 // take lets n samples pass (0), or tells when they may. They are at most the burst.

@@ -9,20 +9,22 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
+	"go.yaml.in/yaml/v3"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// rules are relabelling rules with what they made of the series that came. They never change: others come with a memory of
-// their own.
+// rules are relabelling rules, with a cache of the outcomes for series that came. They never change: new rules start with an
+// empty cache.
 type rules struct {
 	configs []*relabel.Config
 	places  [1 << 17]atomic.Pointer[relabelled] // by key of the series before
 	bytes   atomic.Int64                        // of labels and texts in places
 }
 
-// relabelled is what became of a series.
+// relabelled is the outcome of relabelling one series.
 type relabelled struct {
 	key    wire.Key // of the series before
 	fate   fate
@@ -44,6 +46,42 @@ const (
 	maxRememberedLabels = 4 << 10
 	maxRemembered       = 128 << 20
 )
+
+// ParseRelabel reads relabelling rules, a list in YAML; name is what errors call it. The error tells all faults as
+// name:line: rule n: key: what is wrong. No rules are none.
+func ParseRelabel(name string, text []byte) ([]*relabel.Config, error) {
+	p := conf.Parser{Name: name}
+	root := p.Document(text)
+	if root == nil {
+		return nil, p.Err()
+	}
+	if root.Kind != yaml.SequenceNode {
+		p.Fault(root, "a list of rules is expected, each of which begins with -")
+		return nil, p.Err()
+	}
+	var rules []*relabel.Config
+	for i, n := range root.Content {
+		where := fmt.Sprintf("rule %d: ", i+1)
+		if conf.IsNull(n) {
+			p.Fault(n, "%sis empty", where)
+			continue
+		}
+		if !p.Check(n, where, relabel.Config{}) {
+			continue
+		}
+		c := new(relabel.Config)
+		err := n.Decode(c)
+		if err == nil {
+			err = c.Validate(model.UTF8Validation)
+		}
+		if err != nil {
+			p.Fault(n, "%s%s", where, conf.Plain(err))
+			continue
+		}
+		rules = append(rules, c)
+	}
+	return rules, p.Err()
+}
 
 // ValidateRelabel reports what is wrong with relabelling rules. It completes them, too: rules that were not validated are of
 // no use.

@@ -50,7 +50,7 @@ type cause struct {
 	peer *peer
 }
 
-// thin is a good answer about an item but for so many exemplars.
+// thin: an item was stored, but some of its exemplars were not; thin counts them.
 type thin struct{ item, exemplars int }
 
 // begin prepares a write of what a lets in by r, with one reference, the caller's.

@@ -82,15 +82,16 @@ func TestUnservedBy(t *testing.T) {
 type rig struct {
 	gate
 
-	mu       sync.Mutex // guards what follows
-	flushErr error
-	flushes  int
-	onFlush  func()
-	blocks   []ulid.ULID
-	events   []string
-	ringErr  error
-	spare    error
-	alive    []Gateway
+	mu          sync.Mutex // guards what follows
+	flushErr    error
+	flushes     int
+	onFlush     func()
+	blocks      []ulid.ULID
+	events      []string
+	ringErr     error
+	consequence string
+	spare       error
+	alive       []Gateway
 
 	d      *Drainer
 	left   chan struct{}
@@ -129,6 +130,8 @@ func (r *rig) localBlocks() ([]ulid.ULID, int, error) {
 
 func (r *rig) traffic() *gate { return &r.gate }
 func (r *rig) Spare() error   { return r.spare }
+
+func (r *rig) Consequence() string { return r.consequence }
 
 func (r *rig) SetReadOnly(context.Context) error {
 	r.event("read-only")

@@ -18,6 +18,8 @@ import (
 type Ring interface {
 	// Spare is the error that says why writes would fail without this member, nil when the others suffice.
 	Spare() error
+	// Consequence says what the next failure does once this member has left, "" when it does no more than before.
+	Consequence() string
 	// SetReadOnly tells the others to place no more series here.
 	SetReadOnly(ctx context.Context) error
 	// Leave takes the member off the ring; drained says that nothing is missing without it.
@@ -69,6 +71,7 @@ type Drainer struct {
 	asked   int                // gateways that were asked last, -1 = none was yet
 	err     error              // of the last step
 	logged  time.Time          // progress, for the last time
+	warning string             // what the next failure does once this member has left, "" = nothing new
 }
 
 // NewDrainer makes a drainer of r. gateways are the live ones of other processes, at the time of the call. left is called
@@ -125,6 +128,9 @@ func (d *Drainer) Begin() error {
 	d.log.Info("drain begins", "deadline", d.state.deadline.Format(time.RFC3339))
 	if err := d.ring.Spare(); err != nil {
 		d.log.Warn("writes will fail without this member", "err", err)
+	}
+	if d.warning = d.ring.Consequence(); d.warning != "" {
+		d.log.Warn("this drain leaves fewer members than copies", "consequence", d.warning)
 	}
 	d.wg.Go(d.run)
 	return nil
@@ -332,8 +338,10 @@ type DrainStatus struct {
 	// Gateways is how many were asked last.
 	Gateways int `json:"gateways"`
 	// Sealed says that late writes are refused.
-	Sealed bool   `json:"refuses_writes"`
-	Error  string `json:"error,omitempty"`
+	Sealed bool `json:"refuses_writes"`
+	// Warning says what the next failure does once this member has left.
+	Warning string `json:"warning,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
 // Status is the progress now.
@@ -343,7 +351,7 @@ func (d *Drainer) Status() DrainStatus {
 	defer d.mu.Unlock()
 	s := DrainStatus{
 		Phase: d.phase, Started: d.started, Deadline: d.state.deadline, Pending: pending, Blocks: len(d.blocks),
-		Gateways: max(d.asked, 0), Sealed: d.state.sealed,
+		Gateways: max(d.asked, 0), Sealed: d.state.sealed, Warning: d.warning,
 	}
 	for _, b := range d.blocks {
 		if !d.served[b] {

@@ -36,7 +36,7 @@ type pendingBlock struct {
 // backoff is the wait after failures in a row.
 type backoff struct {
 	tries   int
-	retryAt time.Time // not before, but for a flush
+	retryAt time.Time // not before, except for a flush
 }
 
 func (b *backoff) waits() bool { return time.Now().Before(b.retryAt) }

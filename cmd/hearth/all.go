@@ -105,6 +105,7 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		scrape.Ready = storage.opened
 		if err := scrapeSelf(p, cl, scrape, routeThanos(d)); err != nil {
 			return err
 		}

@@ -54,14 +54,14 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 		}
 		yaml = fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %q}\n", dir)
 	}
-	bkt, err := block.OpenBucket(p.log, p.reg, yaml, "hearth-"+p.role)
+	bkt, err := block.OpenBucket(p.log, p.reg, f.config.where(), yaml, "hearth-"+p.role)
 	if err != nil {
 		return nil, err
 	}
 	b := &bucket{Bucket: bkt, log: p.log}
 	b.fault.Store(&errNotAsked)
 	p.health.AddAdvice("bucket", b.answers) // the process is ready without it
-	p.group.Add("bucket", func(ctx context.Context, _ func(error)) error {
+	p.group.Add("bucket", func(ctx context.Context, fail func(error)) error {
 		b.ctx, b.cancel = context.WithCancel(context.Background())
 		b.wg.Go(func() {
 			tick := time.NewTicker(lookInterval)
@@ -73,7 +73,7 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 		}
 		b.wg.Go(func() { // alone, nobody compares, and a start need not wait
 			if err := b.identify(b.ctx); err != nil {
-				b.log.Error("object store", "err", err)
+				fail(err)
 			}
 		})
 		return nil
@@ -82,7 +82,8 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 }
 
 // identify reads or makes the bucket's identity. A bucket that cannot be reached does not keep a process from starting:
-// what is on local disk is served and taken meanwhile.
+// what is on local disk is served and taken meanwhile. One that refuses the process does: that is a mistake in the
+// configuration, and nothing would ever be shipped.
 func (b *bucket) identify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
@@ -90,6 +91,8 @@ func (b *bucket) identify(ctx context.Context) error {
 	switch {
 	case errs.KindOf(err) == errs.Invalid:
 		return fmt.Errorf("object store %s: %w", b.Name(), err)
+	case block.Refused(err):
+		return err
 	case b.ctx.Err() != nil: // the process stops before the store has answered
 		return nil
 	case err != nil:

@@ -31,9 +31,9 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 	f.opts = gossip.DefaultOptions()
 	bind := f.opts.BindAddress
 	f.opts.BindAddress = ""
-	c.Flag("gossip.address", "host:port (TCP) to gossip on. Any --gossip flag turns gossip on; the address then defaults to "+bind+".").StringVar(&f.opts.BindAddress)
+	c.Flag("gossip.address", "host:port (TCP) to gossip on. Any --gossip flag turns gossip on; the address then defaults to "+bind+".").SetValue(address{&f.opts.BindAddress})
 	c.Flag("gossip.advertise-address", "host[:port] at which others reach --gossip.address. Default: an address of this machine.").StringVar(&f.opts.AdvertiseAddress)
-	c.Flag("gossip.join", "host:port of a member to join; also dns+name:port. May be given several times, and name this process too.").StringsVar(&f.opts.Join)
+	c.Flag("gossip.join", "host:port of a member to join; also dns+name:port. May be given several times, and name this process too.").SetValue(addressList{&f.opts.Join, gossip.ValidJoin})
 	c.Flag("gossip.instance-id", "Name of this process, unique in the cluster. Default: what its data directory says, else host name and 4 random characters.").StringVar(&f.instanceID)
 	c.Flag("gossip.cluster-label", "Name of the cluster: processes with another one ignore each other.").Default(f.opts.ClusterLabel).StringVar(&f.opts.ClusterLabel)
 	c.Flag("ring.zone", "Availability zone of this process: copies go to different zones.").StringVar(&f.opts.Zone)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -9,84 +10,109 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/hearth-metrics/hearth/internal/secret"
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // withConfigFile puts the flags of --config.file (or HEARTH_CONFIG_FILE) behind the arguments. Flags that the command
 // line or the environment sets are left out, so that they win; so are flags of other commands only, so that one file serves
-// all roles of a cluster. A name that no command knows is an error.
-func withConfigFile(app *kingpin.Application, args []string) ([]string, error) {
+// all roles of a cluster. A name that no command knows is an error. places says of each flag that is set by the file where.
+func withConfigFile(app *kingpin.Application, args []string) (all []string, places map[string]string, err error) {
 	path := flagValue(args, "config.file")
 	if path == "" {
 		path = os.Getenv("HEARTH_CONFIG_FILE")
 	}
 	if path == "" {
-		return args, nil
+		return args, nil, nil
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := conf.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--config.file: %w", err)
+		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(raw, &doc); err != nil {
-		return nil, fmt.Errorf("--config.file %s: %w", path, secret.Scrub(raw, err))
+	f := configFile{Parser: conf.Parser{Name: path}, given: args, places: map[string]string{},
+		known: flagsByName(app, ""), own: flagsByName(app, selected(app, args))}
+	f.Pairs(f.Document(raw), "", f.flag)
+	if err := f.Err(); err != nil {
+		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}
-	if len(doc.Content) == 0 {
-		return args, nil
-	}
-	if doc.Content[0].Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("--config.file %s: must be a mapping of flag names to values", path)
-	}
-	known, own := flagsByName(app, ""), flagsByName(app, selected(app, args))
-	set := doc.Content[0].Content
-	for i := 0; i+1 < len(set); i += 2 {
-		name := strings.TrimLeft(set[i].Value, "-")
-		flag := own[name]
-		switch {
-		case known[name] == nil:
-			return nil, fmt.Errorf("--config.file %s:%d: no command has a flag %q", path, set[i].Line, name)
-		case flag == nil || isSet(args, name):
-			continue
-		}
-		values, err := flagValues(set[i+1])
-		if err != nil {
-			return nil, fmt.Errorf("--config.file %s:%d: flag %s: %w", path, set[i].Line, name, err)
-		}
-		for _, v := range values {
-			switch {
-			case !flag.IsBoolFlag():
-				args = append(args, "--"+name+"="+v)
-			case v == "true":
-				args = append(args, "--"+name)
-			case v == "false":
-				args = append(args, "--no-"+name)
-			default:
-				return nil, fmt.Errorf("--config.file %s:%d: flag %s: %q is neither true nor false", path, set[i].Line, name, v)
-			}
-		}
-	}
-	return args, nil
+	return slices.Concat(args, f.added), f.places, nil
 }
 
-// flagValues is a scalar, a list of scalars, or, for flags whose value is YAML (--objstore.config), a mapping.
-func flagValues(n *yaml.Node) ([]string, error) {
+// configFile reads a configuration file.
+type configFile struct {
+	conf.Parser
+	given, added []string          // arguments
+	places       map[string]string // of flags in the file, name:line
+	known, own   map[string]*kingpin.FlagModel
+}
+
+// flag reads one flag.
+func (f *configFile) flag(key, value *yaml.Node) {
+	name := strings.TrimLeft(key.Value, "-")
+	flag := f.own[name]
+	switch {
+	case f.known[name] == nil:
+		f.Fault(key, "%s: no command has such a flag%s", name, conf.Suggest(name, slices.Collect(maps.Keys(f.known))))
+		return
+	case flag == nil || isSet(f.given, name):
+		return
+	}
+	f.places[name] = fmt.Sprintf("%s:%d", f.Name, key.Line)
+	values, ok := f.values(name, value)
+	if !ok {
+		return
+	}
+	if len(values) > 1 && !repeatable(flag) {
+		f.Fault(value, "%s: one value is expected, not a list", name)
+		return
+	}
+	for _, v := range values {
+		switch {
+		case !flag.IsBoolFlag():
+			f.added = append(f.added, "--"+name+"="+v)
+		case v == "true":
+			f.added = append(f.added, "--"+name)
+		case v == "false":
+			f.added = append(f.added, "--no-"+name)
+		default:
+			f.Fault(value, "%s: %q is neither true nor false", name, v)
+		}
+	}
+}
+
+// values is a scalar, a list of scalars, or, for flags whose value is YAML (--objstore.config), a mapping. ok is false
+// after a fault.
+func (f *configFile) values(name string, n *yaml.Node) (values []string, ok bool) {
+	n = conf.Resolve(n)
 	switch n.Kind {
 	case yaml.ScalarNode:
-		return []string{n.Value}, nil
+		if conf.IsNull(n) {
+			f.Fault(n, "%s: has no value; leave the line out for the default", name)
+			return nil, false
+		}
+		return []string{n.Value}, true
 	case yaml.SequenceNode:
-		var values []string
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode {
-				return nil, fmt.Errorf("line %d: a list may hold plain values only", c.Line)
+				f.Fault(c, "%s: a list may hold plain values only", name)
+				return nil, false
 			}
 			values = append(values, c.Value)
 		}
-		return values, nil
+		return values, true
 	case yaml.MappingNode:
 		text, err := yaml.Marshal(n)
-		return []string{string(text)}, err
+		if err == nil {
+			return []string{string(text)}, true
+		}
 	}
-	return nil, fmt.Errorf("a value, a list of values or a mapping is expected")
+	f.Fault(n, "%s: a value, a list of values or a mapping is expected", name)
+	return nil, false
+}
+
+// repeatable reports whether a flag may be given several times.
+func repeatable(flag *kingpin.FlagModel) bool {
+	c, ok := flag.Value.(interface{ IsCumulative() bool })
+	return ok && c.IsCumulative()
 }
 
 // flagValue is the value of --name in args, "" when it is not there.

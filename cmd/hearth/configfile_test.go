@@ -25,7 +25,7 @@ func TestWithConfigFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := append([]string{"--config.file=" + path}, strings.Fields(args)...)
-		got, err := withConfigFile(app, in)
+		got, _, err := withConfigFile(app, in)
 		if wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), wantErr) {
 				t.Fatalf("%q: error %v, want %q", content, err, wantErr)
@@ -48,15 +48,18 @@ func TestWithConfigFile(t *testing.T) {
 	f("yes: false\n", "", "--no-yes", "")
 	f("", "", "", "")
 	f("a: {type: S3}\n", "", "--a={type: S3}\n", "")
-	f("yes: maybe\n", "", "", `:1: flag yes: "maybe" is neither true nor false`)
-	f("- a\n", "", "", "must be a mapping")
+	f("yes: maybe\n", "", "", `:1: yes: "maybe" is neither true nor false`)
+	f("- a\n", "", "", "a mapping (key: value) is expected")
 	f("of-all: 1\nof-query: 2\n", "", "--of-all=1", "")
 	f("of-all: 1\nof-query: 2\n", "query", "query --of-query=2", "")
-	f("a: 1\nof-qury: 2\n", "query", "", `:2: no command has a flag "of-qury"`)
+	f("a: 1\nof-qury: 2\n", "query", "", `:2: of-qury: no command has such a flag; did you mean of-query?`)
+	f("a: 1\na: 2\n", "", "", ":2: a: is already set in line 1")
+	f("a: [1, 2]\n", "", "", ":1: a: one value is expected")
+	f("a:\n", "", "", ":1: a: has no value")
 	f("a: [[1]]\n", "", "", "plain values only")
 	t.Setenv("HEARTH_A", "7")
 	f("a: 1\n", "", "", "")
-	if _, err := withConfigFile(app, []string{"--config.file", filepath.Join(t.TempDir(), "none")}); err == nil {
+	if _, _, err := withConfigFile(app, []string{"--config.file", filepath.Join(t.TempDir(), "none")}); err == nil {
 		t.Fatal("a missing file must be an error")
 	}
 }

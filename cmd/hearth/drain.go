@@ -94,18 +94,41 @@ func (m draining) gateways() []receive.Gateway {
 // memberRing is this member's place on the gossiped ring of receivers.
 type memberRing struct{ c *cluster }
 
-// Spare looks whether the other receivers are enough for a quorum.
-func (m memberRing) Spare() error {
+// others is how many other receivers take writes.
+func (m memberRing) others() int {
 	active := 0
 	for _, r := range m.c.members(gossip.RoleReceive) {
 		if r.ID != m.c.self.ID && r.State == ring.Active {
 			active++
 		}
 	}
-	if need := ring.Quorum(m.c.rf); active < need {
-		return errs.E(errs.Conflict, "%d other receivers are active, and a write needs %d", active, need)
+	return active
+}
+
+// Spare looks whether the other receivers are enough for a quorum.
+func (m memberRing) Spare() error {
+	others, need := m.others(), ring.Quorum(m.c.rf)
+	if others < need {
+		return errs.E(errs.Conflict, "%d other receivers are active, and a write needs %d", others, need)
 	}
 	return nil
+}
+
+// Consequence implements receive.Ring.
+func (m memberRing) Consequence() string { return consequence(m.others(), m.c.rf) }
+
+// consequence is what the next failure does to a cluster of n receivers with rf copies of each series, "" when there are
+// members enough for all copies.
+func consequence(n, rf int) string {
+	quorum := ring.Quorum(rf)
+	if n >= rf || n < quorum {
+		return ""
+	}
+	text := fmt.Sprintf("%d receivers stay for %d copies of each series, so there are %d copies: ", n, rf, n)
+	if spare := n - quorum; spare > 0 {
+		return text + fmt.Sprintf("writes fail when more than %d of them are away; add a receiver to have %d copies again", spare, rf)
+	}
+	return text + fmt.Sprintf("writes fail (503) as soon as one of them is away; add a receiver first, or soon, to have %d copies again", rf)
 }
 
 // SetReadOnly implements receive.Ring.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // envar is the name of the environment variable that sets a flag.
@@ -55,12 +57,29 @@ func listed(text string) []string {
 // serviceLink is what Kubernetes sets in each container for a service that is called hearth, or hearth-something.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// strangers are the variables that begin like ours and set no flag of any command: most likely a name with a mistake in it.
-func strangers(app *kingpin.Application, environ []string) []string {
+// warnStrangers logs the variables that begin like ours and set nothing, with the one that was most likely meant.
+func (p *process) warnStrangers(app *kingpin.Application) {
+	ours := variables(app)
+	for _, name := range strangers(ours, os.Environ()) {
+		attrs := []any{"variable", name}
+		if near := conf.Nearest(name, slices.Collect(maps.Keys(ours))); near != "" {
+			attrs = append(attrs, "did_you_mean", near)
+		}
+		p.log.Warn("an environment variable sets no flag of Hearth", attrs...)
+	}
+}
+
+// variables are the names of all variables that set a flag of some command.
+func variables(app *kingpin.Application) map[string]bool {
 	ours := map[string]bool{}
 	for name := range flagsByName(app, "") {
 		ours[envar(name)] = true
 	}
+	return ours
+}
+
+// strangers are the variables that begin like ours and set no flag of any command: most likely a name with a mistake in it.
+func strangers(ours map[string]bool, environ []string) []string {
 	var names []string
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")

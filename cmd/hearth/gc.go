@@ -27,7 +27,7 @@ const (
 	gcEvery   = 2 * time.Second
 )
 
-// gcPercent is the garbage in percent of live bytes, of which so many are still.
+// gcPercent is how much garbage there may be, in percent of live bytes; still of these never change.
 func gcPercent(live, still int64) int {
 	if live <= 0 {
 		return gcDefault

@@ -13,8 +13,8 @@ import (
 // haFlags bind what is the same for all HA pairs, with Mimir's names. What tenants have them is in their limits.
 func haFlags(c *kingpin.CmdClause, o *distributor.HAOptions) {
 	durationFlag(c, "distributor.ha-tracker.update-timeout",
-		"HA pairs (ha_pairs in --runtime-config.file): how often other processes are told that samples of a cluster's elected replica are stored.", &o.UpdateTimeout)
-	durationFlag(c, "distributor.ha-tracker.update-timeout-jitter-max", "Up to how much that varies, so that not all is told at once.", &o.UpdateTimeoutJitter)
+		"HA pairs (ha_pairs in --runtime-config.file): how often this process tells others that samples of a cluster's elected replica are stored.", &o.UpdateTimeout)
+	durationFlag(c, "distributor.ha-tracker.update-timeout-jitter-max", "How much that varies at most, so that not all is sent at once.", &o.UpdateTimeoutJitter)
 	durationFlag(c, "distributor.ha-tracker.failover-timeout",
 		"HA pairs: another replica of a cluster is elected when nothing of the elected one was stored for longer than this, or its samples stay behind by more than twice this.", &o.FailoverTimeout)
 }

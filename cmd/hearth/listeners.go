@@ -29,7 +29,7 @@ type httpFlags struct {
 
 func (f *httpFlags) bind(c *kingpin.CmdClause) {
 	f.opts = httpx.DefaultOptions()
-	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").Default(f.opts.Address).StringVar(&f.opts.Address)
+	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").Default(f.opts.Address).SetValue(address{&f.opts.Address})
 	durationFlag(c, "http-grace-period", "How long a stop waits for HTTP requests under way.", &f.opts.GracePeriod)
 	c.Flag("http.config", "File with TLS and basic auth for the HTTP port, in Prometheus's web.config.file format. Read again when it changes.").
 		PlaceHolder("FILE").StringVar(&f.config)
@@ -84,7 +84,7 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 	f.opts = httpx.DefaultOptions()
 	f.opts.Listener, f.opts.AddressFlag, f.opts.Address = "remote-write", "--remote-write.address", "0.0.0.0:19291"
 	c.Flag("remote-write.address", "host:port of the port that takes remote write only. The HTTP port takes it too.").
-		Default(f.opts.Address).StringVar(&f.opts.Address)
+		Default(f.opts.Address).SetValue(address{&f.opts.Address})
 	tlsFlags(c, "remote-write.server-tls", "the remote-write port", &f.opts.TLS)
 }
 
@@ -127,9 +127,9 @@ func (f *grpcFlags) address() string {
 func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	f.opts = rpc.DefaultServerOptions()
 	c.Flag("grpc-address", "host:port of the gRPC port: Thanos StoreAPI, and writes and reads between Hearth processes.").
-		Default(f.opts.Address).StringVar(&f.opts.Address)
+		Default(f.opts.Address).SetValue(address{&f.opts.Address})
 	c.Flag("grpc-advertise-address", "host:port at which other processes reach --grpc-address, where it is mapped or behind a proxy. Default: the host that gossip advertises, and its port.").
-		StringVar(&f.advertise)
+		SetValue(address{&f.advertise})
 	durationFlag(c, "grpc-grace-period", "How long a stop waits for gRPC calls under way.", &f.opts.GracePeriod)
 	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
 	durationFlag(c, "grpc-server-send-timeout", "How long a gRPC caller may take nothing of its answer, and how far it may be behind a rate of 512 KiB in as long, before its call is ended: until then the call keeps a receiver from cutting the head that it reads.", &f.opts.SendTimeout)

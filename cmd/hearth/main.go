@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -25,13 +24,9 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-const about = `The best place to keep Prometheus metrics.
-
-Without a command hearth is a whole system in one process: remote write in, PromQL and a page to look at out, blocks
-shipped to a bucket. Roles run apart by their commands; processes that name each other with --gossip.join are a cluster.
-
-Every flag can also be set as HEARTH_<FLAG> (upper case, . and - become _; values of a flag that repeats are separated by
-commas, or stand in a line each) or as "flag: value" in --config.file, which may hold flags of several commands.`
+const about = `The best place to keep Prometheus metrics: remote write in, PromQL out, blocks in a bucket.
+Without a role hearth is a whole system in one process. Processes that name each other with
+--gossip.join are a cluster; roles run apart when it grows.`
 
 func main() {
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
@@ -47,12 +42,12 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	exited, status := false, 0
 	app.Terminate(func(code int) { exited, status = true, code })
-	all, err := withConfigFile(app, withEnvironment(app, args))
+	all, places, err := withConfigFile(app, withEnvironment(app, args))
 	var command string
 	if err == nil && !exited {
 		command, err = app.Parse(all)
 		if err != nil && !exited {
-			err = explain(app, args, all, err)
+			err = explain(app, all, places, err)
 		}
 	}
 	if exited {
@@ -70,9 +65,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	defer close(hangups)
 	defer signal.Stop(hangups)
 	p := newProcess(app, command, stdout, stderr)
-	for _, name := range strangers(app, os.Environ()) {
-		p.log.Warn("an environment variable sets no flag of Hearth", "name", name)
-	}
+	p.warnStrangers(app)
 	if err := setups[command](p); err != nil {
 		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
 		return 2
@@ -100,6 +93,7 @@ type setup func(p *process) error
 
 func commands() (*kingpin.Application, map[string]setup) {
 	app := kingpin.New("hearth", about).DefaultEnvars()
+	useOwnHelp(app)
 	app.Version(version.Print("hearth"))
 	app.HelpFlag.Short('h').NoEnvar()
 	app.VersionFlag.NoEnvar() // HEARTH_VERSION in a container's environment is the image's, not a wish to see it
@@ -118,18 +112,6 @@ func commands() (*kingpin.Application, map[string]setup) {
 		"store":       storeCommand(app),
 		"query":       queryCommand(app),
 	}
-}
-
-func newLogger(w io.Writer, level, format string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 func banner() []any {

@@ -38,7 +38,8 @@ type lookup struct {
 func newNames(log *slog.Logger, reg prometheus.Registerer) *names {
 	f := promauto.With(reg)
 	return &names{
-		log: log, resolver: dns.NewResolver(&godns.Resolver{Resolver: net.DefaultResolver}, gokit.NewQuiet(log)), found: map[string]lookup{},
+		log: log, resolver: dns.NewResolver(&godns.Resolver{Resolver: net.DefaultResolver}, gokit.NewQuiet(log, "dns")),
+		found:    map[string]lookup{},
 		lookups:  f.NewCounter(prometheus.CounterOpts{Name: "dns_lookups_total", Help: "Lookups of names."}),
 		failures: f.NewCounter(prometheus.CounterOpts{Name: "dns_failures_total", Help: "Lookups of names that found nothing."}),
 		results:  f.NewGaugeVec(prometheus.GaugeOpts{Name: "dns_provider_results", Help: "Addresses known for each name."}, []string{"addr"}),

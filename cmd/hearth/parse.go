@@ -3,39 +3,37 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // explain adds to an error of app.Parse what kingpin leaves out of it: the flag whose value is wrong, and where that value
-// is from; that a word which is no flag was taken for a command. all is args with those of the configuration file.
-func explain(app *kingpin.Application, args, all []string, err error) error {
+// is from; that a word which is no flag was taken for a command; which flag was most likely meant. all is args with those
+// of the configuration file, places where it sets them.
+func explain(app *kingpin.Application, all []string, places map[string]string, err error) error {
 	context, parseErr := app.ParseContext(all)
 	if parseErr != nil {
-		if _, alone := app.ParseContext(args); alone == nil {
-			return fmt.Errorf("--config.file: %w", err)
-		}
-		if word, ok := strings.CutPrefix(parseErr.Error(), "unexpected "); ok {
-			if app.GetCommand(word) != nil {
-				return fmt.Errorf("the command goes first: hearth %s --flag", word)
-			}
-			if strings.ContainsAny(word, " \n:={") { // a part of a configuration, of which it may be the secret
-				return errors.New("unexpected argument, of several words: neither a command nor a flag; is a value quoted as one argument, and its flag spelt right?")
-			}
-			return fmt.Errorf("unexpected argument %q: neither a command nor a flag", word)
-		}
-		return err
+		return explainUnknown(app, parseErr, err)
 	}
 	given := map[string]bool{}
 	for _, e := range context.Elements {
 		if f, ok := e.Clause.(*kingpin.FlagClause); ok && e.Value != nil {
 			m := f.Model()
 			given[m.Name] = true
-			if wrong(m, *e.Value, err) {
-				return fmt.Errorf("--%s: %w", m.Name, err)
+			if !wrong(m, *e.Value, err) {
+				continue
 			}
+			if place := places[m.Name]; place != "" {
+				return fmt.Errorf("--config.file: %s: %s: %w", place, m.Name, plainValue(*e.Value, err))
+			}
+			return fmt.Errorf("--%s: %w", m.Name, plainValue(*e.Value, err))
 		}
 	}
 	command := ""
@@ -44,10 +42,59 @@ func explain(app *kingpin.Application, args, all []string, err error) error {
 	}
 	for _, m := range flagModels(app, command) {
 		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] && wrong(m, v, err) {
-			return fmt.Errorf("%s (--%s): %w", m.Envar, m.Name, err)
+			return fmt.Errorf("%s (--%s): %w", m.Envar, m.Name, plainValue(v, err))
 		}
 	}
 	return err
+}
+
+var unknownFlag = regexp.MustCompile(`^unknown long flag '--([^'=\s]*)`)
+
+// explainUnknown explains parseErr, of arguments that are no flags or commands; err is what to say otherwise.
+func explainUnknown(app *kingpin.Application, parseErr, err error) error {
+	if m := unknownFlag.FindStringSubmatch(parseErr.Error()); m != nil {
+		return unknown(app, m[1])
+	}
+	word, ok := strings.CutPrefix(parseErr.Error(), "unexpected ")
+	switch {
+	case !ok:
+		return err
+	case app.GetCommand(word) != nil:
+		return fmt.Errorf("the command goes first: hearth %s --flag", word)
+	case strings.ContainsAny(word, " \n:={"): // a part of a configuration, of which it may be the secret
+		return errors.New("unexpected argument, of several words: neither a command nor a flag; " +
+			"is a value quoted as one argument, and its flag spelt right?")
+	}
+	var commands []string
+	for _, c := range app.Model().Commands {
+		commands = append(commands, c.FullCommand)
+	}
+	return fmt.Errorf("unexpected argument %q: neither a command nor a flag%s", word, conf.Suggest(word, commands))
+}
+
+// unknown is the error of a flag that the command does not have: others may have it, or one that is nearly called so.
+func unknown(app *kingpin.Application, name string) error {
+	var have []string
+	for _, c := range app.Model().Commands {
+		if flagsByName(app, c.FullCommand)[name] != nil {
+			have = append(have, c.FullCommand)
+		}
+	}
+	if have != nil {
+		return fmt.Errorf("--%s: this command has no such flag; it is one of hearth %s", name, strings.Join(have, ", "))
+	}
+	if near := conf.Nearest(strings.TrimPrefix(name, "no-"), slices.Collect(maps.Keys(flagsByName(app, "")))); near != "" {
+		return fmt.Errorf("--%s: there is no such flag; did you mean --%s?", name, near)
+	}
+	return fmt.Errorf("--%s: there is no such flag", name)
+}
+
+// plainValue is err in our words, where it is the words of Go's library.
+func plainValue(value string, err error) error {
+	if !strings.Contains(err.Error(), "strconv.") {
+		return err
+	}
+	return fmt.Errorf("%q is not a whole number, or it is too large", value)
 }
 
 // wrong reports whether err is what the flag says of value. Flags are of no use after that.

@@ -29,6 +29,7 @@ type storageFlags struct {
 	tuning  tuningFlags
 	drain   drainFlags
 	noAdmin bool
+	opened  func() error // what keeps writes of tenants that were here before from being stored; set by build
 }
 
 func (f *storageFlags) bind(c *kingpin.CmdClause) {
@@ -73,6 +74,7 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 	if err != nil {
 		return nil, err
 	}
+	f.opened = db.Ready
 	gc := &gcPace{log: p.log, still: db.Overhead}
 	p.addPart("garbage collector", gc.Open, gc.Close, nil)
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)

@@ -1,13 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
-
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/hearth-metrics/hearth/distributor"
 )
@@ -18,19 +12,7 @@ func (f *routeFlags) relabelRules() ([]*relabel.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rules []*relabel.Config
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err = decoder.Decode(&rules); errors.Is(err, io.EOF) { // nothing but comments
-		err = nil
-	}
-	if err == nil {
-		err = distributor.ValidateRelabel(rules)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--receive.relabel-config: %w", err)
-	}
-	return rules, nil
+	return distributor.ParseRelabel(f.relabel.where(), text)
 }
 
 // reloadRelabel has d take the rules that a file has by now, at each reload.

@@ -90,16 +90,16 @@ func TestSecretsAreNotInErrors(t *testing.T) {
 		"type: S3\nconfig:\n  secret_key: \"" + secretValue,
 		"type: S3\nconfig:\n  secret_key: @" + secretValue,
 	} {
-		f(fmt.Sprint("flag ", i), "object store", "--objstore.config="+config)
-		f(fmt.Sprint("file ", i), "object store", "--objstore.config-file="+file("o.yml", config))
+		f(fmt.Sprint("flag ", i), "objstore.config", "--objstore.config="+config)
+		f(fmt.Sprint("file ", i), "objstore.config", "--objstore.config-file="+file("o.yml", config))
 		indented := "objstore.config: |\n  " + strings.ReplaceAll(config, "\n", "\n  ") + "\n"
-		f(fmt.Sprint("configuration file ", i), "object store", "--config.file="+file("c.yml", indented))
+		f(fmt.Sprint("configuration file ", i), "objstore.config", "--config.file="+file("c.yml", indented))
 		t.Setenv("HEARTH_OBJSTORE_CONFIG", config)
-		f(fmt.Sprint("environment ", i), "object store")
+		f(fmt.Sprint("environment ", i), "objstore.config")
 		os.Unsetenv("HEARTH_OBJSTORE_CONFIG")
 	}
 	t.Setenv("BUCKET_KEY", "*"+secretValue)
-	f("a variable", "object store", "--objstore.config=type: S3\nconfig: {secret_key: $(BUCKET_KEY)}")
+	f("a variable", "objstore.config", "--objstore.config=type: S3\nconfig: {secret_key: $(BUCKET_KEY)}")
 	f("a flag of another name", "objstore.confg", "--objstore.confg=secret_key: "+secretValue)
 	f("an argument of its own", "unexpected argument", "--objstore.config=", "secret_key: "+secretValue)
 	f("a configuration file that is none", "c.yml", "--config.file="+file("c.yml", "objstore.config: *"+secretValue))

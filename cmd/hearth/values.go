@@ -3,15 +3,17 @@ package main
 import (
 	"fmt"
 	"math"
-	"os"
+	"net"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
@@ -21,8 +23,11 @@ type duration struct{ to *time.Duration }
 // Set parses s.
 func (d duration) Set(s string) error {
 	v, err := model.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration: want numbers with units from large to small, such as 30s, 1h30m or 15d", s)
+	}
 	*d.to = time.Duration(v)
-	return err
+	return nil
 }
 
 // String is the present value.
@@ -62,10 +67,18 @@ type labelSet struct{ to *labels.Labels }
 func (l labelSet) Set(s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok || !model.UTF8Validation.IsValidLabelName(name) {
-		return fmt.Errorf("%q: want name=\"value\"", s)
+		return fmt.Errorf(`%q: want name="value", such as replica="0"`, s)
 	}
 	if unquoted, ok := strings.CutPrefix(value, `"`); ok {
-		value = strings.TrimSuffix(unquoted, `"`)
+		if value, ok = strings.CutSuffix(unquoted, `"`); !ok {
+			return fmt.Errorf(`%q: the quote is not closed: want name="value"`, s)
+		}
+	}
+	if l.to.Has(name) {
+		return fmt.Errorf("label %s is given twice", name)
+	}
+	if !utf8.ValidString(value) {
+		return fmt.Errorf("label %s: its value is not text in UTF-8", name)
 	}
 	*l.to = labels.NewBuilder(*l.to).Set(name, value).Labels()
 	return nil
@@ -100,13 +113,24 @@ func (c *content) bind(cmd *kingpin.CmdClause, name, help string) {
 // given reports whether one of the flags is set.
 func (c *content) given() bool { return c.text.Reveal() != "" || c.file != "" }
 
+// where is what errors call the content.
+func (c *content) where() string {
+	switch {
+	case c.file != "":
+		return "--" + c.name + "-file: " + c.file
+	case c.given():
+		return "--" + c.name
+	}
+	return c.name
+}
+
 // read returns the content, nil when neither flag is set.
 func (c *content) read() ([]byte, error) {
 	switch {
 	case c.text.Reveal() != "" && c.file != "":
 		return nil, fmt.Errorf("--%s and --%s-file are both set: use one", c.name, c.name)
 	case c.file != "":
-		b, err := os.ReadFile(c.file)
+		b, err := conf.ReadFile(c.file)
 		if err != nil {
 			return nil, fmt.Errorf("--%s-file: %w", c.name, err)
 		}
@@ -156,3 +180,75 @@ func (r *ratio) Set(s string) error {
 
 // String is the number.
 func (r *ratio) String() string { return strconv.FormatFloat(float64(*r), 'g', -1, 64) }
+
+// address is a flag value host:port. A host that is left out stands for all addresses of this machine.
+type address struct{ to *string }
+
+// Set checks and takes s.
+func (a address) Set(s string) error {
+	if err := hostPort(s); err != nil {
+		return err
+	}
+	*a.to = s
+	return nil
+}
+
+// String is the present value.
+func (a address) String() string {
+	if a.to == nil {
+		return ""
+	}
+	return *a.to
+}
+
+// hostPort is the error of an address that is not host:port.
+func hostPort(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q: want host:port, such as 0.0.0.0:10902", s)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: the port must be a number from 0 to 65535", s)
+	}
+	return nil
+}
+
+// addressList is a flag value that may be given several times, each of which check accepts.
+type addressList struct {
+	to    *[]string
+	check func(string) error
+}
+
+// Set checks s and adds it.
+func (l addressList) Set(s string) error {
+	if err := l.check(s); err != nil {
+		return err
+	}
+	*l.to = append(*l.to, s)
+	return nil
+}
+
+// String is all of them.
+func (l addressList) String() string {
+	if l.to == nil {
+		return ""
+	}
+	return strings.Join(*l.to, ",")
+}
+
+// IsCumulative says that the flag may be given more than once.
+func (l addressList) IsCumulative() bool { return true }
+
+// endpointAddress is the error of a StoreAPI to query that is neither host:port nor a name to look up.
+func endpointAddress(s string) error {
+	kind, rest, dynamic := strings.Cut(s, "+")
+	switch {
+	case !dynamic:
+		return hostPort(s)
+	case kind == "dns":
+		return hostPort(rest)
+	case (kind == "dnssrv" || kind == "dnssrvnoa") && rest != "":
+		return nil
+	}
+	return fmt.Errorf("%q: want host:port, dns+name:port or dnssrv+name", s)
+}

@@ -4,47 +4,94 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 )
 
-// New is a go-kit logger that writes to l, at the level the library chose (info when it chose none). A nil l discards.
-func New(l *slog.Logger) log.Logger { return adapter{orDiscard(l), 0} }
-
-// NewQuiet is New for a library whose info lines matter only to who debugs it: they become debug lines. Warnings and
-// errors keep their level.
-func NewQuiet(l *slog.Logger) log.Logger {
-	return adapter{orDiscard(l), slog.LevelInfo - slog.LevelDebug}
+// Words says what a library's line means.
+type Words struct {
+	// Theirs is a part of the line: its message, and then its other keys with their values as key=value.
+	Theirs string
+	// Ours is the warning that is written instead; "" makes it a debug line.
+	Ours string
 }
 
-func orDiscard(l *slog.Logger) *slog.Logger {
+// repeat is how long a warning is not written again.
+const repeat = time.Minute
+
+// New is a logger for a library called name, which writes to l. Warnings and errors are looked up in words, whose first
+// match counts. One that words do not know is a warning with the library's text where strict is set, else a debug line, as
+// all its other lines are. A nil l discards.
+func New(l *slog.Logger, name string, words []Words, strict bool) log.Logger {
 	if l == nil {
-		return slog.New(slog.DiscardHandler)
+		l = slog.New(slog.DiscardHandler)
 	}
-	return l
+	return &adapter{log: l, library: name, words: words, strict: strict, written: map[string]time.Time{}}
 }
+
+// NewQuiet is New for a library whose user logs all that goes wrong in it: each line is a debug line.
+func NewQuiet(l *slog.Logger, name string) log.Logger { return New(l, name, nil, false) }
 
 // adapter is safe for concurrent use, as slog.Logger is.
 type adapter struct {
-	log *slog.Logger
-	// demote is subtracted from the level of lines below a warning.
-	demote slog.Level
+	log     *slog.Logger
+	library string
+	words   []Words
+	strict  bool
+
+	mu      sync.Mutex // guards written
+	written map[string]time.Time
 }
 
 // Log writes one line. It never fails: the error is there for go-kit's interface.
-func (a adapter) Log(keyvals ...any) error {
-	lvl := levelOf(keyvals)
-	if lvl < slog.LevelWarn {
-		lvl -= a.demote
-	}
+func (a *adapter) Log(keyvals ...any) error {
 	ctx := context.Background()
-	if !a.log.Enabled(ctx, lvl) {
+	debug := a.log.Enabled(ctx, slog.LevelDebug)
+	warning := levelOf(keyvals) >= slog.LevelWarn
+	if !debug && !(warning && (a.strict || len(a.words) > 0)) {
 		return nil
 	}
-	msg, args := split(keyvals)
-	a.log.Log(ctx, lvl, msg, args...)
+	text := textOf(keyvals)
+	ours := ""
+	if warning {
+		ours = a.ours(text)
+	}
+	switch {
+	case ours != "" && a.due(ours):
+		a.log.Warn(ours, "library", a.library, "text", text)
+	case debug:
+		a.log.Debug("library", "library", a.library, "text", text)
+	}
 	return nil
+}
+
+// ours is the warning that text means, "" for none.
+func (a *adapter) ours(text string) string {
+	for _, w := range a.words {
+		if strings.Contains(text, w.Theirs) {
+			return w.Ours
+		}
+	}
+	if a.strict {
+		return "a library reports a fault that Hearth has no words for"
+	}
+	return ""
+}
+
+// due reports whether a warning is to be written, and notes that it is.
+func (a *adapter) due(ours string) bool {
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if last, ok := a.written[ours]; ok && now.Sub(last) < repeat {
+		return false
+	}
+	a.written[ours] = now
+	return true
 }
 
 // levelOf finds the level among keyvals.
@@ -65,27 +112,27 @@ func levelOf(keyvals []any) slog.Level {
 	return slog.LevelInfo
 }
 
-// split takes the message out of keyvals and drops what slog adds itself.
-func split(keyvals []any) (msg string, args []any) {
-	args = make([]any, 0, len(keyvals))
+// maxText bounds the text of a line in bytes: a peer may have written a part of it.
+const maxText = 2000
+
+// textOf is the message in keyvals with the other keys and values behind it, without what slog adds itself.
+func textOf(keyvals []any) string {
+	var msg string
+	var rest strings.Builder
 	for i := 0; i < len(keyvals); i += 2 {
-		if i+1 == len(keyvals) {
-			args = append(args, "value", keyvals[i])
+		if i+1 == len(keyvals) { // go-kit itself never leaves a value out
 			break
 		}
-		key, val := fmt.Sprint(keyvals[i]), keyvals[i+1]
-		switch key {
+		switch key := fmt.Sprint(keyvals[i]); key {
 		case "msg", "message":
-			msg = text(val)
+			msg = strings.TrimSpace(fmt.Sprint(plain(keyvals[i+1])))
 		case "level", "ts", "caller":
 		default:
-			args = append(args, key, plain(val))
+			fmt.Fprintf(&rest, " %s=%v", key, plain(keyvals[i+1]))
 		}
 	}
-	if msg == "" {
-		msg = "library event"
-	}
-	return msg, args
+	text := strings.TrimSpace(msg + rest.String())
+	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }
 
 // plain makes of a value go-kit computes at log time the computed value.
@@ -94,11 +141,4 @@ func plain(v any) any {
 		return f()
 	}
 	return v
-}
-
-func text(v any) string {
-	if s, ok := plain(v).(string); ok {
-		return s
-	}
-	return fmt.Sprint(plain(v))
 }

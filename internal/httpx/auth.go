@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -159,8 +159,8 @@ func (a *Auth) load() error {
 	next := &authState{}
 	var err error
 	if a.opts.UsersFile != "" {
-		if next.usersRaw, err = os.ReadFile(a.opts.UsersFile); err != nil {
-			return errs.E(errs.Invalid, "users: %w", err)
+		if next.usersRaw, err = conf.ReadFile(a.opts.UsersFile); err != nil {
+			return errs.Wrap(errs.Invalid, err)
 		}
 		next.users = old.users
 		if next.users == nil || !bytes.Equal(old.usersRaw, next.usersRaw) {
@@ -175,6 +175,13 @@ func (a *Auth) load() error {
 		}
 	}
 	changed := next.users != old.users || next.web != old.web
+	if changed && next.users != nil {
+		passwords := next.passwords()
+		known := func(user string) bool { _, ok := passwords[user]; return ok }
+		if err := next.users.Unprovable(a.opts.UsersFile, "basic_auth_users of --http.config", known); err != nil {
+			return err
+		}
+	}
 	a.state.Store(next)
 	if !changed {
 		return nil

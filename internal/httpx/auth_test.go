@@ -166,7 +166,7 @@ func TestAuthReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("new", 200)
-	write(t, a.users, "users: {bob: {tenants: [acme]}}")
+	write(t, a.users, "users: {bob: {tenants: [acme], token_sha256: "+sha256Of("t")+"}}")
 	write(t, a.passwords, "basic_auth_users: {alice: '"+bcryptOf(t, "new")+"'}")
 	if err := a.Reload(); err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestAuthReload(t *testing.T) {
 }
 
 func TestAuthFollowsFiles(t *testing.T) {
-	a := newAuthTest(t, "users: {alice: {tenants: [acme]}}", "")
+	a := newAuthTest(t, "users: {alice: {tenants: [acme], token_sha256: "+sha256Of("t")+"}}", "")
 	_ = a.Close()
 	a.opts.Interval = time.Millisecond
 	if err := a.Open(t.Context(), nil); err != nil {

@@ -3,13 +3,13 @@ package httpx
 import (
 	"bytes"
 	"crypto/tls"
-	"os"
 	"path/filepath"
 
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/time/rate"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
@@ -26,12 +26,17 @@ type webConfig struct {
 
 // loadWebConfig reads file. When it holds what before does, before is the result. No error shows a password or a key.
 func loadWebConfig(file string, before *webConfig) (*webConfig, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := conf.ReadFile(file)
 	if err != nil {
-		return nil, errs.E(errs.Invalid, "web configuration: %w", err)
+		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	if before != nil && bytes.Equal(raw, before.raw) {
 		return before, nil
+	}
+	p := conf.Parser{Name: file}
+	p.Check(p.Document(raw), "", web.Config{})
+	if err := p.Err(); err != nil {
+		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	fault := func(err error) error {
 		return errs.E(errs.Invalid, "web configuration %s: %w", file, secret.Scrub(raw, err))

@@ -63,7 +63,7 @@ func fromStatus(err error) error {
 			return fromError(e)
 		}
 	}
-	return errs.E(errs.FromGRPC(uint32(s.Code())), "%s (%s)", s.Message(), s.Code())
+	return errs.E(errs.FromGRPC(uint32(s.Code())), "%s (%s)", plainMessage(s.Message()), s.Code())
 }
 
 // fromError is the error that a peer sent as a message. A kind it does not know is Internal.

@@ -119,7 +119,7 @@ func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	}
 	s.lis = lis
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
-	s.log.Info("gRPC server listens", "address", lis.Addr(), "tls", s.tls != nil)
+	s.log.Info("listening", "listener", "grpc", "address", lis.Addr().String(), "tls", s.tls != nil)
 	s.wg.Go(func() {
 		if err := s.grpc.Serve(timedListener{lis, s.opts.SendTimeout}); err != nil {
 			fail(fmt.Errorf("serve gRPC: %w", err))

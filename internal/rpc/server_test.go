@@ -221,6 +221,46 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
+// TestTLSFaultsSayWhatToDo: each way in which two processes do not agree about TLS names the flag to set.
+func TestTLSFaultsSayWhatToDo(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	issue(t, dir, "one")
+	issue(t, other, "two")
+	in := func(dir, name string) string { return filepath.Join(dir, name) }
+	none := httpx.TLSOptions{}
+	server := httpx.TLSOptions{CertFile: in(dir, "server.pem"), KeyFile: in(dir, "server.key")}
+	mutual := server
+	mutual.ClientCAFile = in(dir, "ca.pem")
+	client := ClientTLS{Enabled: true, CAFile: in(dir, "ca.pem")}
+	stranger, misnamed := client, client
+	stranger.CertFile, stranger.KeyFile = in(other, "client.pem"), in(other, "client.key")
+	misnamed.ServerName = "elsewhere"
+	f := func(what string, has httpx.TLSOptions, asks ClientTLS, want string) {
+		t.Helper()
+		s := newServer(t, ServerOptions{TLS: has}, prometheus.NewRegistry(), func(s *Server) { RegisterServed(s, gateway{}) })
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := dial(t, s.Addr().String(), ClientOptions{TLS: asks}).Served(ctx, nil)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			return
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "desc =") {
+			t.Errorf("%s: %v, want %q in it", what, err, want)
+		}
+	}
+	f("neither", none, ClientTLS{}, "")
+	f("both", server, client, "")
+	f("client only", none, client, "--grpc-server-tls-cert is not set there")
+	f("server only", server, ClientTLS{}, "--grpc-client-tls-secure here")
+	f("no certificate", mutual, client, "--grpc-client-tls-cert")
+	f("another authority's certificate", mutual, stranger, "--grpc-server-tls-client-ca")
+	f("another authority", server, ClientTLS{Enabled: true, CAFile: in(other, "ca.pem")}, "--grpc-client-tls-ca")
+	f("another name", server, misnamed, "--grpc-client-server-name")
+}
+
 // issue writes a CA and certificates signed by it for a server at 127.0.0.1 and a client.
 func issue(t *testing.T, dir, name string) {
 	t.Helper()

@@ -16,6 +16,9 @@ type Options struct {
 	Tenant tenant.ID
 	// Job and Instance are the values of the labels job and instance.
 	Job, Instance string
+	// Ready reports what keeps samples from being stored, as is normal while a process starts; nil, or a nil error =
+	// nothing. There is no scrape before it says so for the first time.
+	Ready func() error
 	// Now is the clock of the samples' timestamps.
 	Now func() time.Time
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ type Scraper struct {
 	// The loop's own state.
 	live     map[wire.Key][]byte // label bytes of the series to mark stale when they vanish
 	metaSent time.Time
-	failing  bool
+	failed   time.Time // since when scrapes fail; zero = the last one did not
+	warned   bool      // the log says that they do
 
 	cancel context.CancelFunc // set by Open
 	wg     sync.WaitGroup
@@ -64,6 +66,9 @@ func (s *Scraper) Close() error {
 }
 
 func (s *Scraper) run(ctx context.Context) {
+	if !s.awaitReady(ctx) {
+		return
+	}
 	tick := time.NewTicker(s.opts.Interval)
 	defer tick.Stop()
 	for {
@@ -74,6 +79,19 @@ func (s *Scraper) run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// awaitReady waits until samples can be stored; false when ctx ended first.
+func (s *Scraper) awaitReady(ctx context.Context) bool {
+	const every = 200 * time.Millisecond
+	for s.opts.Ready != nil && s.opts.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(every):
+		}
+	}
+	return ctx.Err() == nil
 }
 
 // scrape gathers, converts and pushes once.
@@ -114,23 +132,37 @@ func (s *Scraper) keepLive(live map[wire.Key][]byte) {
 	s.live = live
 }
 
-// report counts an outcome and logs when it changes.
+// patience is how long scrapes may fail before the log says so: while a cluster starts, or one of its members restarts, a
+// scrape may find no quorum.
+const patience = time.Minute
+
+// report counts an outcome and logs when it lasts or ends.
 func (s *Scraper) report(ctx context.Context, err error) {
+	now := s.opts.Now()
 	switch {
 	case ctx.Err() != nil: // closing
 	case err == nil:
 		s.metrics.scrapes.WithLabelValues("ok").Inc()
-		if s.failing {
+		if s.warned {
 			s.log.Info("own metrics are stored again")
 		}
-		s.failing = false
+		s.failed, s.warned = time.Time{}, false
 	default:
 		s.metrics.scrapes.WithLabelValues("failed").Inc()
-		if !s.failing {
-			s.log.Warn("own metrics are not stored", "err", err)
+		if s.failed.IsZero() {
+			s.failed = now
 		}
-		s.failing = true
+		if !s.warned && now.Sub(s.failed) >= patience {
+			s.log.Warn("own metrics are not stored", "since", s.failed.UTC().Format(time.RFC3339), "err", firstLines(err))
+			s.warned = true
+		}
 	}
+}
+
+// firstLines is what err says first, and of one series: the others fail alike.
+func firstLines(err error) string {
+	lines := strings.SplitN(err.Error(), "\n", 3)
+	return strings.Join(lines[:min(len(lines), 2)], "; ")
 }
 
 func wrap(what string, err error) error {

@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"reflect"
-	"regexp"
 	"strconv"
 
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // LimitFile is what one file says about limits: only what is written in it.
@@ -34,16 +34,16 @@ type setting struct {
 //
 // It is strict, and its error reports every fault as name:line: tenant: key: what is wrong.
 func ParseLimits(name string, raw []byte) (*LimitFile, error) {
-	p := limitParser{name: name}
+	p := newLimitParser(name)
 	f := &LimitFile{tenants: map[ID][]setting{}}
-	root := p.document(raw)
-	p.mapping(root, "", map[string]func(*yaml.Node){
+	root := p.Document(raw)
+	p.Mapping(root, "", map[string]func(*yaml.Node){
 		"defaults": func(n *yaml.Node) { f.defaults = p.settings(n, "defaults: ") },
 		"tenants": func(n *yaml.Node) {
 			p.tenants(n, func(id ID, n *yaml.Node) { f.tenants[id] = p.settings(n, "tenant "+string(id)+": ") })
 		},
 	})
-	return f, errors.Join(p.faults...)
+	return f, p.Err()
 }
 
 // ParseLimit reads one default as --limits.default has it: key=value, the value as in a file.
@@ -52,14 +52,14 @@ func ParseLimit(name, text string) (*LimitFile, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s %q: want key=value", name, text)
 	}
-	p := limitParser{name: name}
-	node := p.document(value)
+	p := newLimitParser(name)
+	node := p.Document(value)
 	i, known := limitIndex[string(key)]
 	switch {
-	case len(p.faults) > 0:
-		return nil, errors.Join(p.faults...)
+	case p.Err() != nil:
+		return nil, p.Err()
 	case !known:
-		return nil, fmt.Errorf("%s %q: no limit has this name", name, text)
+		return nil, fmt.Errorf("%s %q: no limit has this name%s", name, text, conf.Suggest(string(key), limitKeys()))
 	case node == nil:
 		return nil, fmt.Errorf("%s %q: has no value", name, text)
 	}
@@ -70,100 +70,17 @@ func ParseLimit(name, text string) (*LimitFile, error) {
 	return &LimitFile{defaults: []setting{{i, v}}}, nil
 }
 
-// limitParser walks the nodes of a YAML file and gathers faults.
-type limitParser struct {
-	name   string
-	faults []error
-}
+// limitParser reads limits out of a file.
+type limitParser struct{ conf.Parser }
 
-func (p *limitParser) fault(n *yaml.Node, format string, args ...any) {
-	p.faults = append(p.faults, fmt.Errorf("%s:%d: %w", p.name, n.Line, fmt.Errorf(format, args...)))
-}
-
-// syntaxLine is how the library says where a file is no YAML.
-var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): `)
-
-// document is the content of the only document in raw, nil when there is none.
-func (p *limitParser) document(raw []byte) *yaml.Node {
-	var doc, more yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(raw))
-	err := decoder.Decode(&doc)
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	if err == nil {
-		if again := decoder.Decode(&more); again == nil {
-			p.fault(&more, "a second document begins here: a file holds one")
-		} else if !errors.Is(again, io.EOF) {
-			err = again
-		}
-	}
-	if err != nil {
-		text, line := err.Error(), ""
-		if m := syntaxLine.FindStringSubmatch(text); m != nil {
-			text, line = text[len(m[0]):], ":"+m[1]
-		}
-		p.faults = append(p.faults, fmt.Errorf("%s%s: not YAML: %s", p.name, line, text))
-		return nil
-	}
-	if len(doc.Content) == 0 || isNull(doc.Content[0]) {
-		return nil
-	}
-	return doc.Content[0]
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
-
-// pairs yields the keys and values of a mapping, each key once. Nothing (null) has none.
-func (p *limitParser) pairs(n *yaml.Node, where string, each func(key, value *yaml.Node)) {
-	if n = resolve(n); n == nil || isNull(n) {
-		return
-	}
-	if n.Kind != yaml.MappingNode {
-		p.fault(n, "%sa mapping is expected", where)
-		return
-	}
-	lines := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := n.Content[i]
-		before, twice := lines[key.Value]
-		switch {
-		case key.Kind != yaml.ScalarNode:
-			p.fault(key, "%sa key must be a plain word", where)
-		case twice:
-			p.fault(key, "%s%s: is already set in line %d", where, key.Value, before)
-		default:
-			lines[key.Value] = key.Line
-			each(key, n.Content[i+1])
-		}
-	}
-}
-
-// resolve follows an alias.
-func resolve(n *yaml.Node) *yaml.Node {
-	if n != nil && n.Kind == yaml.AliasNode {
-		return n.Alias
-	}
-	return n
-}
-
-// mapping calls what keys has for each key of n; any other key is a fault.
-func (p *limitParser) mapping(n *yaml.Node, where string, keys map[string]func(*yaml.Node)) {
-	p.pairs(n, where, func(key, value *yaml.Node) {
-		if read := keys[key.Value]; read != nil {
-			read(value)
-			return
-		}
-		p.fault(key, "%s%s: is not a key that belongs here", where, key.Value)
-	})
-}
+func newLimitParser(name string) limitParser { return limitParser{conf.Parser{Name: name}} }
 
 // tenants calls each for every tenant in n.
 func (p *limitParser) tenants(n *yaml.Node, each func(ID, *yaml.Node)) {
-	p.pairs(n, "tenants: ", func(key, value *yaml.Node) {
+	p.Pairs(n, "tenants: ", func(key, value *yaml.Node) {
 		id, err := Parse(key.Value)
 		if err != nil {
-			p.fault(key, "%w", err)
+			p.Fault(key, "%w", err)
 			return
 		}
 		each(id, value)
@@ -173,15 +90,15 @@ func (p *limitParser) tenants(n *yaml.Node, each func(ID, *yaml.Node)) {
 // settings reads the limits in n.
 func (p *limitParser) settings(n *yaml.Node, where string) []setting {
 	var all []setting
-	p.pairs(n, where, func(key, value *yaml.Node) {
+	p.Pairs(n, where, func(key, value *yaml.Node) {
 		i, known := limitIndex[key.Value]
 		if !known {
-			p.fault(key, "%s%s: no limit has this name", where, key.Value)
+			p.Fault(key, "%s%s: no limit has this name%s", where, key.Value, conf.Suggest(key.Value, limitKeys()))
 			return
 		}
 		v, err := limitFields[i].decode(value)
 		if err != nil {
-			p.fault(key, "%s%s: %w", where, key.Value, err)
+			p.Fault(key, "%s%s: %w", where, key.Value, err)
 			return
 		}
 		all = append(all, setting{i, v})
@@ -191,9 +108,9 @@ func (p *limitParser) settings(n *yaml.Node, where string) []setting {
 
 // decode makes a checked value of the field's type.
 func (f limitField) decode(n *yaml.Node) (reflect.Value, error) {
-	n = resolve(n)
+	n = conf.Resolve(n)
 	v := reflect.New(f.typ).Elem()
-	if isNull(n) {
+	if conf.IsNull(n) {
 		return v, errors.New("has no value; leave the key out to inherit it")
 	}
 	if err := f.set(v, n); err != nil {
@@ -274,7 +191,7 @@ func setNames(v reflect.Value, n *yaml.Node) error {
 	}
 	names := make([]string, 0, len(n.Content))
 	for _, c := range n.Content {
-		c = resolve(c)
+		c = conf.Resolve(c)
 		if c.Kind != yaml.ScalarNode || c.ShortTag() != "!!str" {
 			return errors.New("a list of names is expected")
 		}

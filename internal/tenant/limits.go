@@ -76,7 +76,7 @@ func Fixed(l Limits) LimitsOf {
 	return func(ID) *Limits { return &l }
 }
 
-// DefaultLimits are the limits of a process that is told nothing: none, and the labels of HA pairs as everybody names them.
+// DefaultLimits are the limits of a process without any configuration: none, and the labels of HA pairs as everybody names them.
 func DefaultLimits() Limits {
 	return Limits{HAClusterLabel: "cluster", HAReplicaLabel: "__replica__", HAClusters: 100}
 }
@@ -172,6 +172,28 @@ func indexLimitFields() map[string]int {
 		index[f.key] = i
 	}
 	return index
+}
+
+// limitKeys are the names of all limits.
+func limitKeys() []string {
+	keys := make([]string, len(limitFields))
+	for i, f := range limitFields {
+		keys[i] = f.key
+	}
+	return keys
+}
+
+// receiverLimits are the limits that receivers keep, and name in what they refuse.
+var receiverLimits = []string{"active_series", "series_per_metric"}
+
+// LimitNamed is the limit that a receiver's reason for a refusal names, "other" when it names none.
+func LimitNamed(reason string) string {
+	for _, key := range receiverLimits {
+		if strings.Contains(reason, " "+key+" ") {
+			return key
+		}
+	}
+	return "other"
 }
 
 // check reports what is wrong with a value of the field.

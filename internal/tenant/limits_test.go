@@ -84,10 +84,10 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%q:\n got %q\nwant %q", text, got, want)
 		}
 	}
-	f("defaults: {samples_per_secnd: 1}", "l.yml:1: defaults: samples_per_secnd: no limit has this name")
-	f("limits: {}", "l.yml:1: limits: is not a key that belongs here")
-	f("- a", "l.yml:1: a mapping is expected")
-	f("defaults: 5", "l.yml:1: defaults: a mapping is expected")
+	f("defaults: {samples_per_secnd: 1}", "l.yml:1: defaults: samples_per_secnd: no limit has this name; did you mean samples_per_second?")
+	f("limits: {}", "l.yml:1: limits: there is no such key here; known are defaults, tenants")
+	f("- a", "l.yml:1: a mapping (key: value) is expected")
+	f("defaults: 5", "l.yml:1: defaults: a mapping (key: value) is expected")
 	f("tenants:\n  a: {request_series: -1}\n  b: {active_series: many, samples_per_second: .nan}\n  c/d: {}\n  e:\n    retention: -1d\n    exemplars:",
 		"l.yml:2: tenant a: request_series: -1 must not be negative",
 		`l.yml:3: tenant b: active_series: "many" is not a number`,
@@ -115,10 +115,10 @@ func TestFaults(t *testing.T) {
 	f("defaults: {promote_resource_attributes: host.name}", "l.yml:1: defaults: promote_resource_attributes: a list is expected")
 	f("defaults: {promote_resource_attributes: [[a]]}", "l.yml:1: defaults: promote_resource_attributes: a list of names is expected")
 	f("defaults: {promote_resource_attributes: ['']}", "l.yml:1: defaults: promote_resource_attributes: holds an empty name")
-	f("defaults:\n  a: b: c", "l.yml:2: not YAML: mapping values are not allowed in this context")
+	f("defaults:\n  a: b: c", "l.yml:2: is not YAML: there is a second colon in the line, or it is indented too far: quote a value with a colon")
 	f("tenants: {}\n---\ntenants: {}", "l.yml:2: a second document begins here: a file holds one")
 	f("tenants: {? [a] : {}}", "l.yml:1: tenants: a key must be a plain word")
-	f("\x00", "l.yml: not YAML: yaml: control characters are not allowed")
+	f("\x00", "l.yml:1: is not text in UTF-8: save it as such")
 }
 
 func TestValidateNamesKeyAndValue(t *testing.T) {
@@ -160,7 +160,7 @@ func TestParseLimit(t *testing.T) {
 	f("retention=2h", `"retention":"2h",`)
 	f("promote_resource_attributes=[host.name, k8s.pod.name]", `"promote_resource_attributes":["host.name","k8s.pod.name"]`)
 	f("active_series", `--limits.default "active_series": want key=value`)
-	f("active=1", `--limits.default "active=1": no limit has this name`)
+	f("active=1", `--limits.default "active=1": no limit has this name; did you mean active_series?`)
 	f("active_series=", `--limits.default "active_series=": has no value`)
 	f("active_series=-1", `--limits.default "active_series=-1": -1 must not be negative`)
 }
@@ -221,8 +221,8 @@ func TestThanosFaults(t *testing.T) {
     "a|b": {}
 `), 1)
 	want := []string{
-		"t.yml:2: global: max_concurency: is not a key that belongs here",
-		"t.yml:3: default: request: series: is not a key that belongs here",
+		"t.yml:2: global: max_concurency: there is no such key here; did you mean max_concurrency?",
+		"t.yml:3: default: request: series: there is no such key here; did you mean series_limit?",
 		"t.yml:3: default: head_series_limit: -1 must not be negative",
 		`t.yml:5: tenant acme: head_series_limit: "lots" is not a number`,
 		`t.yml:6: tenant id "a|b": character '|' is not allowed (letters, digits and !_.*'()@:+- and inner spaces are)`,

@@ -6,6 +6,8 @@ import (
 	"reflect"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // ThanosLimits is what Thanos's limits file says.
@@ -22,7 +24,7 @@ type ThanosLimits struct {
 // every copy of a series, and active_series counts each series once: it is the limit divided by the replication factor rf,
 // rounded up. The error is as that of ParseLimits.
 func ParseThanosLimits(name string, raw []byte, rf int) (*ThanosLimits, error) {
-	p := &thanosParser{limitParser: limitParser{name: name}, rf: max(rf, 1)}
+	p := &thanosParser{limitParser: newLimitParser(name), rf: max(rf, 1)}
 	t := &ThanosLimits{LimitFile: LimitFile{tenants: map[ID][]setting{}}}
 	sections := map[string]func(*yaml.Node){
 		"global":  func(n *yaml.Node) { p.global(n, t) },
@@ -31,10 +33,10 @@ func ParseThanosLimits(name string, raw []byte, rf int) (*ThanosLimits, error) {
 			p.tenants(n, func(id ID, n *yaml.Node) { t.tenants[id] = p.limits(n, "tenant "+string(id)+": ") })
 		},
 	}
-	p.mapping(p.document(raw), "", map[string]func(*yaml.Node){
-		"write": func(n *yaml.Node) { p.mapping(n, "write: ", sections) },
+	p.Mapping(p.Document(raw), "", map[string]func(*yaml.Node){
+		"write": func(n *yaml.Node) { p.Mapping(n, "write: ", sections) },
 	})
-	return t, errors.Join(p.faults...)
+	return t, p.Err()
 }
 
 type thanosParser struct {
@@ -45,7 +47,7 @@ type thanosParser struct {
 func (p *thanosParser) global(n *yaml.Node, t *ThanosLimits) {
 	const where = "global: "
 	told := func(n *yaml.Node) { t.MetaMonitoring = true }
-	p.mapping(n, where, map[string]func(*yaml.Node){
+	p.Mapping(n, where, map[string]func(*yaml.Node){
 		"max_concurrency": func(n *yaml.Node) {
 			if v, ok := p.number(n, where+"max_concurrency"); ok && v > 0 {
 				t.MaxConcurrency = int(v)
@@ -68,7 +70,7 @@ func (p *thanosParser) limits(n *yaml.Node, where string) []setting {
 			}
 			v, err := convert(v)
 			if err != nil {
-				p.fault(n, "%s%s: %w", where, theirs, err)
+				p.Fault(n, "%s%s: %w", where, theirs, err)
 				return
 			}
 			i := limitIndex[ours]
@@ -82,8 +84,8 @@ func (p *thanosParser) limits(n *yaml.Node, where string) []setting {
 		"series_limit":     take("request: series_limit", "request_series", orNone),
 		"samples_limit":    take("request: samples_limit", "request_samples", orNone),
 	}
-	p.mapping(n, where, map[string]func(*yaml.Node){
-		"request":           func(n *yaml.Node) { p.mapping(n, where+"request: ", request) },
+	p.Mapping(n, where, map[string]func(*yaml.Node){
+		"request":           func(n *yaml.Node) { p.Mapping(n, where+"request: ", request) },
 		"head_series_limit": take("head_series_limit", "active_series", p.once),
 	})
 	return all
@@ -107,8 +109,8 @@ func (p *thanosParser) once(v int64) (int64, error) {
 
 // number reads a whole number; ok is false for none at all (null) and for a fault.
 func (p *thanosParser) number(n *yaml.Node, where string) (v int64, ok bool) {
-	n = resolve(n)
-	if isNull(n) {
+	n = conf.Resolve(n)
+	if conf.IsNull(n) {
 		return 0, false
 	}
 	out := reflect.ValueOf(&v).Elem()
@@ -117,7 +119,7 @@ func (p *thanosParser) number(n *yaml.Node, where string) (v int64, ok bool) {
 		err = limitField{typ: out.Type()}.set(out, n)
 	}
 	if err != nil {
-		p.fault(n, "%s: %w", where, err)
+		p.Fault(n, "%s: %w", where, err)
 		return 0, false
 	}
 	return v, true

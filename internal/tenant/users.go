@@ -1,13 +1,11 @@
 package tenant
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -15,14 +13,15 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
 // Users says which tenants each user may use. It never changes: a reload makes a new one.
 type Users struct {
 	byName  map[string]*Grant
 	byToken map[[sha256.Size]byte]*Grant
+	lines   map[string]int // of each user in the file
 }
 
 // Grant is what one user may do. A nil Grant allows everything: users are not told apart.
@@ -34,19 +33,17 @@ type Grant struct {
 	operator bool
 }
 
-// Stranger is the grant of somebody who is not known, where users are told apart: nothing.
+// Stranger is the grant of somebody who is not known, where there is a list of users: nothing.
 var Stranger = &Grant{}
 
 // Exactly is the grant of a user of the tenants ids, who is no operator.
 func Exactly(user string, ids ...ID) *Grant { return &Grant{User: user, exact: ids} }
 
-// usersFile is what a file of users says.
-type usersFile struct {
-	Users map[string]*struct {
-		Tenants     []string   `yaml:"tenants"`
-		Operator    *bool      `yaml:"operator"`
-		TokenSHA256 stringList `yaml:"token_sha256"`
-	} `yaml:"users"`
+// userEntry is what a file says of one user.
+type userEntry struct {
+	Tenants     []string   `yaml:"tenants"`
+	Operator    *bool      `yaml:"operator"`
+	TokenSHA256 stringList `yaml:"token_sha256"`
 }
 
 // stringList is a list of strings, or one.
@@ -58,65 +55,106 @@ func (l *stringList) UnmarshalYAML(n *yaml.Node) error {
 		*l = []string{n.Value}
 		return nil
 	}
+	if n.Kind != yaml.SequenceNode {
+		return errors.New("a text or a list of texts is expected")
+	}
 	return n.Decode((*[]string)(l))
 }
 
-// ParseUsers reads a file of users; name is what errors call it. The error, of kind Invalid, tells all faults and no token.
+// ParseUsers reads a file of users; name is what errors call it. The error, of kind Invalid, tells all faults as
+// name:line: user: what is wrong, and no token.
 //
 //	users:
 //	  alice: {tenants: [acme, "team-*"]}
 //	  robot: {tenants: ["*"], operator: false, token_sha256: 9f86d0...}
 func ParseUsers(name string, raw []byte) (*Users, error) {
-	var f usersFile
-	d := yaml.NewDecoder(bytes.NewReader(raw))
-	d.KnownFields(true)
-	if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, errs.E(errs.Invalid, "%s: %w", name, secret.Scrub(raw, err))
+	p := userParser{
+		Parser: conf.Parser{Name: name},
+		users:  &Users{byName: map[string]*Grant{}, byToken: map[[sha256.Size]byte]*Grant{}, lines: map[string]int{}},
 	}
-	u := &Users{byName: map[string]*Grant{}, byToken: map[[sha256.Size]byte]*Grant{}}
-	var faults []error
-	fault := func(user, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("%s: user %q: %w", name, user, fmt.Errorf(format, args...)))
+	p.Mapping(p.Document(raw), "", map[string]func(*yaml.Node){
+		"users": func(n *yaml.Node) { p.Pairs(n, "users: ", p.user) },
+	})
+	err := p.Err()
+	if err == nil && len(p.users.byName) == 0 {
+		err = fmt.Errorf("%s: there are no users: list them below the key users", name)
 	}
-	if len(f.Users) == 0 {
-		faults = append(faults, fmt.Errorf("%s: there are no users", name))
-	}
-	for _, user := range slices.Sorted(maps.Keys(f.Users)) {
-		entry := f.Users[user]
-		if user == "" || strings.Contains(user, ":") {
-			fault(user, "not a name that basic authentication can send")
-			continue
-		}
-		if entry == nil || len(entry.Tenants) == 0 && (entry.Operator == nil || !*entry.Operator) {
-			fault(user, "has no tenants, and is no operator")
-			continue
-		}
-		g := &Grant{User: user, patterns: entry.Tenants, operator: slices.Contains(entry.Tenants, "*")}
-		if entry.Operator != nil {
-			g.operator = *entry.Operator
-		}
-		for _, p := range g.patterns {
-			if _, err := Parse(p); err != nil { // * is a character of names too
-				fault(user, "%w", err)
-			}
-		}
-		for i, text := range entry.TokenSHA256 {
-			hash, err := hex.DecodeString(text)
-			if err != nil || len(hash) != sha256.Size {
-				fault(user, "token_sha256 %d is not the SHA-256 of a token as 64 hexadecimal digits", i+1)
-				continue
-			}
-			if other := u.byToken[[sha256.Size]byte(hash)]; other != nil {
-				fault(user, "token_sha256 %d is that of user %q too", i+1, other.User)
-			}
-			u.byToken[[sha256.Size]byte(hash)] = g
-		}
-		u.byName[user] = g
-	}
-	if err := errors.Join(faults...); err != nil {
+	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
-	return u, nil
+	return p.users, nil
+}
+
+// userParser reads users.
+type userParser struct {
+	conf.Parser
+	users *Users
+}
+
+// user reads one user.
+func (p *userParser) user(key, n *yaml.Node) {
+	name, where := key.Value, fmt.Sprintf("user %q: ", key.Value)
+	if name == "" || strings.Contains(name, ":") {
+		p.Fault(key, "%snot a name that basic authentication can send: it must not be empty or hold a colon", where)
+		return
+	}
+	var entry userEntry
+	if !p.Check(n, where, entry) {
+		return
+	}
+	if err := n.Decode(&entry); err != nil {
+		p.Fault(n, "%scannot be read", where)
+		return
+	}
+	operator := entry.Operator != nil && *entry.Operator
+	if len(entry.Tenants) == 0 && !operator {
+		p.Fault(key, `%shas no tenants, and is no operator: give it tenants: [NAME] or operator: true`, where)
+		return
+	}
+	g := &Grant{User: name, patterns: entry.Tenants, operator: slices.Contains(entry.Tenants, "*")}
+	if entry.Operator != nil {
+		g.operator = operator
+	}
+	for _, pattern := range g.patterns {
+		if _, err := Parse(pattern); err != nil { // * is a character of names too
+			p.Fault(key, "%stenants: %w", where, err)
+		}
+	}
+	p.tokens(key, where, g, entry.TokenSHA256)
+	p.users.byName[name], p.users.lines[name] = g, key.Line
+}
+
+// tokens adds the tokens of a user.
+func (p *userParser) tokens(key *yaml.Node, where string, g *Grant, hashes []string) {
+	for i, text := range hashes {
+		hash, err := hex.DecodeString(text)
+		if err != nil || len(hash) != sha256.Size {
+			p.Fault(key, "%stoken_sha256 %d is not the SHA-256 of a token as 64 hexadecimal digits", where, i+1)
+			continue
+		}
+		if other := p.users.byToken[[sha256.Size]byte(hash)]; other != nil {
+			p.Fault(key, "%stoken_sha256 %d is that of user %q too", where, i+1, other.User)
+		}
+		p.users.byToken[[sha256.Size]byte(hash)] = g
+	}
+}
+
+// Unprovable is the error, of kind Invalid, that names the users who can prove to nobody who they are: they have no
+// token_sha256, and no password by hasPassword. file is the name of the file of users, and passwords says where passwords
+// belong.
+func (u *Users) Unprovable(file, passwords string, hasPassword func(user string) bool) error {
+	withToken := map[string]bool{}
+	for _, g := range u.byToken {
+		withToken[g.User] = true
+	}
+	var faults []error
+	for _, user := range slices.Sorted(maps.Keys(u.byName)) {
+		if !withToken[user] && !hasPassword(user) {
+			faults = append(faults, fmt.Errorf("%s:%d: user %q: has neither a token nor a password: add token_sha256 here, or a password in %s",
+				file, u.lines[user], user, passwords))
+		}
+	}
+	return errs.Wrap(errs.Invalid, errors.Join(faults...))
 }
 
 // Named is what a user may use, nil for a user that is not listed.

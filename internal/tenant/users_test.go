@@ -95,12 +95,18 @@ func TestParseUsersFaults(t *testing.T) {
 	f("users: {}", "no users")
 	f("users: {a: }", `"a"`, "no tenants")
 	f("users: {a: {tenants: []}, b: {tenants: [x/y]}}", `"a"`, "no tenants", `"b"`, "x/y")
-	f("users: {a: {tenants: [x], password: y}}", "password")
-	f("user: {a: {tenants: [x]}}", "user")
+	f("users: {a: {tenants: [x], password: y}}", "users.yaml:1", `user "a": password: there is no such key here`)
+	f("users:\n  a: {tenants: [x], tokn: y}", "users.yaml:2", "tokn", "did you mean token_sha256?")
+	f("users:\n  a: {tenants: x}", "users.yaml:2", "tenants: a list is expected")
+	f("users:\n  a: {tenants: [x]}\n  a: {tenants: [y]}", "users.yaml:3", "already set in line 2")
+	f("users:\n\ta: {tenants: [x]}", "users.yaml:2", "tab")
+	f("users: {a: {operator: perhaps}}", "operator: true or false is expected")
+	f("users: {a: {tenants: [x], token_sha256: {}}}", "a text or a list of texts is expected")
+	f("user: {a: {tenants: [x]}}", "user", "did you mean users?")
 	f("users: {'a:b': {tenants: [x]}}", "a:b")
 	f("users: {a: {tenants: [x], token_sha256: s3cret}}", "64 hexadecimal")
 	f("users: {a: {tenants: [x], token_sha256: "+hashOf("t")+"}, b: {tenants: [y], token_sha256: "+hashOf("t")+"}}", `"a"`, `"b"`)
-	f("users: [", "yaml")
+	f("users: [", "not YAML")
 	if _, err := ParseUsers("u", []byte("users: {a: {tenants: [x], token_sha256: s3cret}}")); strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a token is shown: %v", err)
 	}
@@ -174,5 +180,21 @@ func TestResolverWithCertificate(t *testing.T) {
 		if id, err := (Resolver{Certificate: "commonName"}).Write(req); errs.KindOf(err) != errs.Unauthenticated {
 			t.Errorf("%d certificates: %q %v", len(state.PeerCertificates), id, err)
 		}
+	}
+}
+
+// A user who can prove to nobody who they are is a mistake.
+func TestUnprovable(t *testing.T) {
+	u, err := ParseUsers("users.yaml", []byte("users:\n  a: {tenants: [x]}\n  b: {tenants: [x]}\n  c: {tenants: [x], token_sha256: "+hashOf("t")+"}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = u.Unprovable("users.yaml", "--http.config", func(user string) bool { return user == "b" })
+	if errs.KindOf(err) != errs.Invalid || !strings.HasPrefix(err.Error(), `users.yaml:2: user "a": has neither a token nor a password`) ||
+		strings.Contains(err.Error(), "\n") {
+		t.Error(err)
+	}
+	if err := u.Unprovable("users.yaml", "", func(string) bool { return true }); err != nil {
+		t.Error(err)
 	}
 }

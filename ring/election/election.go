@@ -12,7 +12,7 @@
 //     with others' and may be set. Times of samples are compared with each other, and with that clock only to bound them.
 //   - Being elected is kept by what is stored, not by what arrives. Samples are dropped only while the last ones of the
 //     elected replica were stored.
-//   - The elected replica changes at most once in a failover timeout, but for one of which nothing was ever stored.
+//   - The elected replica changes at most once in a failover timeout, unless nothing of it was ever stored.
 package election
 
 import "time"

@@ -51,17 +51,26 @@ func disagree(self process, peers []process, votes int) error {
 	if self.RF > 0 {
 		agree, against, one := divide(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
 		if against > 0 && against >= agree+votes {
-			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: all members of a cluster need the same",
-				self.ID, self.RF, one.ID, one.Addr, one.RF)
+			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: %s",
+				self.ID, self.RF, one.ID, one.Addr, one.RF, remedy("--receive.replication-factor", agree+votes, against))
 		}
 	}
 	agree, against, one := divide(peers, func(p process) bool { return mustShareBucket(self, p) },
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
-		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: all members of a cluster need the same",
-			self.ID, bucketName(self.Bucket), one.ID, one.Addr, bucketName(one.Bucket))
+		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s", self.ID, bucketName(self.Bucket),
+			one.ID, one.Addr, bucketName(one.Bucket), remedy("the bucket of --objstore.config", agree+votes, against))
 	}
 	return nil
+}
+
+// remedy is what to do where agree processes, this one included, have one setting and against have another.
+func remedy(setting string, agree, against int) string {
+	if agree == against {
+		return fmt.Sprintf("as many processes (%d) have the one as the other, so neither side takes writes; "+
+			"decide which is right, and restart those of the other side with %s of the first", agree, setting)
+	}
+	return fmt.Sprintf("all members of a cluster need the same; restart this process with %s as %d others have it", setting, against)
 }
 
 // divide counts the peers that matter by whether they agree; one is the first that does not.

@@ -33,7 +33,7 @@ type cluster struct {
 	Factors map[string]span `json:"factors,omitempty"`
 }
 
-// process is what a process says of itself, but for its heartbeats.
+// process is what a process says of itself, without its heartbeats.
 type process struct {
 	ID       string   `json:"id"`
 	Addr     string   `json:"addr"` // gRPC

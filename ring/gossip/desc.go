@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ringValue is the gossiped value of one role: dskit's descriptor with dskit's merge, but for two things. Tombstones are
+// ringValue is the gossiped value of one role: dskit's descriptor with dskit's merge, except for two things. Tombstones are
 // not hidden from who changes the value: an entry that replaces one must be newer than it, and a member that was
 // forgotten while its clock was ahead could not come back otherwise. And the number of entries is bounded.
 type ringValue struct{ *dring.Desc }

@@ -13,7 +13,7 @@
 //   - Placement is one atomic load; it is never nil, and never changes after it was returned.
 //   - A member that is down stays placed until it is forgotten, and nobody forgets a receiver while it sees fewer than a
 //     quorum of the receivers alive.
-//   - A process writes its own ring entries only, but for removing those of forgotten members.
+//   - A process writes its own ring entries only, and removes those of forgotten members.
 //   - Every state change of an entry has a heartbeat strictly newer than the last: a merge never drops it.
 //   - Which shard sizes a process places by is said while it does so: who reads knows since when all agree (Shards).
 //   - What other processes call a time orders entries. How long ago something happened is told by when it came here, by a

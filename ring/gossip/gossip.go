@@ -110,7 +110,7 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 		}
 	}()
 	g.settled.Store(len(g.opts.Join) == 0)
-	met, _ := g.join(ctx)
+	met, _, _ := g.join(ctx) // what is wrong is logged when it lasts
 	if err := g.admit(ctx); err != nil {
 		return err
 	}
@@ -135,10 +135,10 @@ func (g *Gossip) listen(ctx context.Context) error {
 	}
 	g.local = locality{endpoint: e, ips: ips}
 	cfg := kvConfig(g.opts, e, g.metrics.refused)
-	log := gokit.NewQuiet(g.log)
+	log := gokit.New(g.log, "gossip", libraryWords, true)
 	// Names of DNS metrics are not the ring's own: other users of the resolver in this process have them too.
 	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
-	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, log, dnsReg)
+	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(g.log, "dns"), dnsReg)
 	g.kvs = memberlist.NewKVInitService(&cfg, log, g.local.dns, g.reg)
 	// Services live as long as the context they are started with: ctx bounds the opening only.
 	if err := services.StartAndAwaitRunning(context.Background(), g.kvs); err != nil {

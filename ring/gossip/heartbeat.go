@@ -79,7 +79,7 @@ func (g *Gossip) assert(ctx context.Context, role string) error {
 	})
 }
 
-// want is this process's entry in a role's ring, but for the heartbeat.
+// want is this process's entry in a role's ring, without the heartbeat.
 func (g *Gossip) want(role string) dring.InstanceDesc {
 	g.mu.Lock()
 	defer g.mu.Unlock()

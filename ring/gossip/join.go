@@ -18,10 +18,9 @@ type locality struct {
 	dns *dns.Provider
 }
 
-// others resolves the members to join and leaves this process itself out. complete reports that nothing failed to
-// resolve: with no address left, this process is all there is to join.
-func (l locality) others(ctx context.Context, join []string) (addrs []string, complete bool) {
-	complete = true
+// others resolves the members to join and leaves this process itself out. faults say what did not resolve: without any,
+// and with no address left, this process is all there is to join.
+func (l locality) others(ctx context.Context, join []string) (addrs, faults []string) {
 	var dynamic, static []string
 	for _, j := range join {
 		if dns.IsDynamicNode(j) {
@@ -30,8 +29,10 @@ func (l locality) others(ctx context.Context, join []string) (addrs []string, co
 			static = append(static, j)
 		}
 	}
-	if len(dynamic) > 0 {
-		complete = l.dns.Resolve(ctx, dynamic) == nil
+	for _, d := range dynamic {
+		if err := l.dns.Resolve(ctx, []string{d}); err != nil {
+			faults = append(faults, d+": the name has no address: "+strings.Join(strings.Fields(err.Error()), " "))
+		}
 		static = append(static, l.dns.Addresses()...)
 	}
 	for _, s := range static {
@@ -41,7 +42,7 @@ func (l locality) others(ctx context.Context, join []string) (addrs []string, co
 		}
 		ips, err := lookupAll(ctx, host)
 		if err != nil {
-			complete = false
+			faults = append(faults, s+": the name has no address: "+err.Error())
 			continue
 		}
 		for _, ip := range ips {
@@ -51,22 +52,22 @@ func (l locality) others(ctx context.Context, join []string) (addrs []string, co
 			}
 		}
 	}
-	return addrs, complete
+	return addrs, faults
 }
 
-// join tries all members to join once, exchanging the whole state with each that answers. It returns how many did, and
-// how many there were to try.
-func (g *Gossip) join(ctx context.Context) (met, of int) {
+// join tries all members to join once, exchanging the whole state with each that answers. It returns how many did, how
+// many there were to try, and what is wrong with those that did not.
+func (g *Gossip) join(ctx context.Context) (met, of int, faults []string) {
 	if len(g.opts.Join) == 0 {
-		return 0, 0
+		return 0, 0, nil
 	}
-	addrs, complete := g.local.others(ctx, g.opts.Join)
+	addrs, faults := g.local.others(ctx, g.opts.Join)
 	for _, a := range addrs {
 		if ctx.Err() != nil {
 			break
 		}
 		if n, err := g.store.JoinMembers([]string{a}); err != nil {
-			g.log.Debug("member to join did not answer", "address", a, "err", err)
+			faults = append(faults, reachFault(a, err))
 		} else {
 			met += n
 		}
@@ -75,13 +76,17 @@ func (g *Gossip) join(ctx context.Context) (met, of int) {
 	case met > 0:
 		g.metrics.joins.WithLabelValues("reached").Inc()
 		g.settled.Store(true)
-	case len(addrs) > 0 || !complete:
+	case len(faults) > 0:
 		g.metrics.joins.WithLabelValues("failed").Inc()
 	default: // all of Join is this process
 		g.settled.Store(true)
 	}
-	return met, len(addrs)
+	return met, len(addrs), faults
 }
+
+// joinPatience is how long no other member may be met before the log says so: members that start together meet each other
+// one after the other.
+const joinPatience = 5 * time.Second
 
 // rejoin goes on joining: quickly until the first member was met, then from time to time, so that halves of a cluster
 // that was split, or started apart, find each other.
@@ -89,10 +94,7 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 	if len(g.opts.Join) == 0 {
 		return
 	}
-	if !g.settled.Load() {
-		g.log.Warn("no member to join answered, trying on", "join", g.opts.Join)
-	}
-	start, quick := time.Now(), 100*time.Millisecond
+	start, quick, warned := time.Now(), 100*time.Millisecond, false
 	for {
 		wait := g.opts.RejoinInterval
 		if !met {
@@ -105,15 +107,22 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 		case <-time.After(wait):
 		}
 		var n, of int
-		g.survive("join", func() { n, of = g.join(ctx) })
+		var faults []string
+		g.survive("join", func() { n, of, faults = g.join(ctx) })
+		waited := time.Since(start)
 		switch {
 		case n > 0 && !met:
 			met = true
 			g.log.Info("met the first members", "members_met", n, "of", of)
 			g.nudgeKeeper()
-		case !g.settled.Load() && time.Since(start) > g.opts.JoinTimeout && ctx.Err() == nil:
-			g.log.Warn("still no member to join answered, serving alone", "join", g.opts.Join)
+		case ctx.Err() != nil:
+			return
+		case !g.settled.Load() && waited > g.opts.JoinTimeout:
+			g.log.Warn("no member to join was reached: serving alone, and trying on", "join", g.opts.Join, "faults", faults)
 			g.settled.Store(true)
+		case !g.settled.Load() && waited > joinPatience && !warned:
+			warned = true
+			g.log.Warn("no member to join is reached, trying on", "join", g.opts.Join, "faults", faults)
 		}
 	}
 }

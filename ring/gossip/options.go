@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grafana/dskit/kv/codec"
@@ -75,7 +76,7 @@ type Options struct {
 	HistoryRetention time.Duration
 
 	// Sharding, when set, spreads each tenant's series over some of the receivers only. Processes that place series must
-	// have the same sizes, but for moments of change; those that read tell by it which receivers hold nothing of a tenant.
+	// have the same sizes, except while they are changed; those that read tell by it which receivers hold nothing of a tenant.
 	Sharding ring.Sharding
 	// Quarantined, when set, gives the tenants whose data this process cannot use now. It answers from memory.
 	Quarantined func() []Quarantine
@@ -87,7 +88,7 @@ type Options struct {
 	// Codecs are those of further values to be gossiped, reached through Client.
 	Codecs []codec.Codec
 	// Now is the wall clock, nil for time.Now. It may be wrong, and may be set: what it says is shown, and orders entries,
-	// but how long ago something happened is told by a clock of the process's own.
+	// but how long ago something happened is measured by a clock of the process's own.
 	Now func() time.Time
 	// uptime is that clock, for tests: the time since any fixed moment. nil = since New.
 	uptime func() time.Duration
@@ -201,9 +202,9 @@ func (o Options) validateAddresses() []error {
 	var faults []error
 	check := func(name, addr string) {
 		if _, port, err := net.SplitHostPort(addr); err != nil {
-			faults = append(faults, fmt.Errorf("%s address %q: %w", name, addr, err))
-		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			faults = append(faults, fmt.Errorf("%s address %q: bad port", name, addr))
+			faults = append(faults, fmt.Errorf("%s address %q: want host:port", name, addr))
+		} else if !validPort(port) {
+			faults = append(faults, fmt.Errorf("%s address %q: the port must be a number from 0 to 65535", name, addr))
 		}
 	}
 	check("gossip", o.BindAddress)
@@ -218,9 +219,50 @@ func (o Options) validateAddresses() []error {
 		check("HTTP", o.HTTPAddress)
 	}
 	for _, j := range o.Join {
-		if j == "" {
-			faults = append(faults, errors.New("a member to join is an empty string"))
+		if err := ValidJoin(j); err != nil {
+			faults = append(faults, err)
 		}
 	}
 	return faults
+}
+
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// ValidJoin is the error of a member to join (see Options.Join) that cannot be meant, nil for a good one. A name to resolve needs a port, which the address of one
+// member may leave out.
+func ValidJoin(j string) error {
+	kind, rest, dynamic := strings.Cut(j, "+")
+	if !dynamic {
+		kind, rest = "", j
+	}
+	if kind == "dnssrv" || kind == "dnssrvnoa" { // the port is in the record
+		if rest == "" || strings.Contains(rest, ":") {
+			return fmt.Errorf("member to join %q: want %s+name, whose record has the port", j, kind)
+		}
+		return nil
+	}
+	host, port, err := net.SplitHostPort(rest)
+	switch {
+	case kind != "" && kind != "dns":
+		return fmt.Errorf("member to join %q: want host:port, dns+name:port or dnssrv+name", j)
+	case kind == "dns" && (err != nil || host == "" || !validPort(port)):
+		return fmt.Errorf("member to join %q: want dns+name:port, such as dns+%s:%s", j, orName(host, rest), defaultPort)
+	case err == nil && (host == "" || !validPort(port)), err != nil && (rest == "" || strings.Count(rest, ":") == 1):
+		return fmt.Errorf("member to join %q: want host:port, such as %s:%s", j, orName(host, rest), defaultPort)
+	}
+	return nil
+}
+
+// orName is the host to show in an example of an address.
+func orName(host, rest string) string {
+	if host == "" {
+		host, _, _ = strings.Cut(rest, ":")
+	}
+	if host == "" {
+		return "hearth-0"
+	}
+	return host
 }

@@ -208,7 +208,7 @@ func TestValidateReportsAllFaults(t *testing.T) {
 	}
 	bad := Options{BindAddress: "nowhere", Roles: []string{"king", RoleReceive, RoleReceive}, Join: []string{""}, HTTPAddress: "x:y"}
 	err := bad.Validate()
-	for _, want := range []string{"nowhere", `"king"`, "twice", "replication factor 0", "no tokens", "join timeout", "heartbeat timeout", "forget", "empty string", "gRPC address", `"x:y"`} {
+	for _, want := range []string{"nowhere", `"king"`, "twice", "replication factor 0", "no tokens", "join timeout", "heartbeat timeout", "forget", "member to join", "gRPC address", `"x:y"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %v", want, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -278,6 +280,86 @@ func TestGossipTLS(t *testing.T) {
 	if got := states(gs[0], RoleReceive); strings.Contains(got, "r4") {
 		t.Errorf("a member of another authority was met: %s", got)
 	}
+}
+
+// said is a log that is read while it is written.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
+// TestGossipTLSFaults: both sides say what to do when one of them has no TLS, or another authority.
+func TestGossipTLSFaults(t *testing.T) {
+	t.Parallel()
+	files, other := pki(t), pki(t)
+	f := func(what string, there, here TLSOptions, joiner, member string) {
+		t.Helper()
+		c, log := new(clock), new(said)
+		o := receiverOptions(c, instance(1), 1)
+		o.TLS = there
+		g, err := New(slog.New(slog.NewTextHandler(log, nil)), nil, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Open(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = g.Close() }()
+		o = receiverOptions(c, instance(2), 2, g.Address())
+		o.TLS = here
+		x := open(t, o)
+		_, _, faults := x.join(t.Context())
+		if len(faults) != 1 || !strings.Contains(faults[0], joiner) {
+			t.Errorf("%s: the joiner says %q, want %q", what, faults, joiner)
+		}
+		eventually(t, func() string {
+			if text := log.String(); strings.Contains(text, member) {
+				return ""
+			} else {
+				return what + ": the member logs " + text + ", want " + member
+			}
+		})
+	}
+	f("TLS at the joiner only", TLSOptions{}, files, "is set here and not there", "is set there and not here")
+	f("TLS at the member only", files, TLSOptions{}, "--gossip.tls-enabled", "is set here and not there")
+	f("two authorities", files, other, "--gossip.tls-ca", "--gossip.tls-ca")
+}
+
+// TestJoinFaults: a member to join that cannot be meant is refused at the start, with an example.
+func TestJoinFaults(t *testing.T) {
+	f := func(j, want string) {
+		t.Helper()
+		err := ValidJoin(j)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", j, err, want)
+		}
+	}
+	f("10.0.0.1:7946", "")
+	f("hearth-0", "") // the usual port
+	f("[::1]:7946", "")
+	f("::1", "")
+	f("dns+hearth:7946", "")
+	f("dnssrv+_gossip._tcp.hearth", "")
+	f("dns+hearth", "such as dns+hearth:7946")
+	f("dns+:7946", "such as dns+hearth-0:7946")
+	f("dnssrv+hearth:7946", "want dnssrv+name")
+	f("srv+hearth", "want host:port, dns+name:port or dnssrv+name")
+	f("hearth:http", "such as hearth:7946")
+	f("hearth:99999", "such as hearth:7946")
+	f("", "want host:port")
+	f(":7946", "want host:port")
 }
 
 func TestGossipTLSOptions(t *testing.T) {

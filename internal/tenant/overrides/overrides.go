@@ -13,6 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -140,10 +141,7 @@ func (o *Overrides) load() error {
 
 // use puts the content of files in force, unless it has faults: then the error tells all of them.
 func (o *Overrides) use(thanosRaw, ownRaw []byte) error {
-	thanosName := o.opts.ThanosFile
-	if thanosName == "" {
-		thanosName = "--receive.limits-config"
-	}
+	thanosName := o.thanosName()
 	thanos, thanosErr := tenant.ParseThanosLimits(thanosName, thanosRaw, o.opts.ReplicationFactor)
 	own, ownErr := tenant.ParseLimits(o.opts.File, ownRaw)
 	if err := errors.Join(thanosErr, ownErr); err != nil {
@@ -170,6 +168,14 @@ func (o *Overrides) use(thanosRaw, ownRaw []byte) error {
 	return nil
 }
 
+// thanosName is what errors call the limits of Thanos's.
+func (o *Overrides) thanosName() string {
+	if o.opts.ThanosFile == "" {
+		return "--receive.limits-config"
+	}
+	return o.opts.ThanosFile
+}
+
 // files are those to follow.
 func (o *Overrides) files() []string {
 	var all []string
@@ -193,11 +199,7 @@ func read(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("limits: %w", err)
-	}
-	return raw, nil
+	return conf.ReadFile(file)
 }
 
 // variable is $(NAME) in Thanos's files.
@@ -216,7 +218,7 @@ func (o *Overrides) readThanos() ([]byte, error) {
 		name := string(m[2 : len(m)-1])
 		value, ok := o.opts.Getenv(name)
 		if !ok {
-			faults = append(faults, fmt.Errorf("limits: $(%s): the environment has no such variable", name))
+			faults = append(faults, fmt.Errorf("%s: $(%s): the environment has no such variable", o.thanosName(), name))
 		}
 		return []byte(value)
 	})

@@ -236,7 +236,7 @@ func TestThanos(t *testing.T) {
 
 	opts.ThanosFile, opts.ThanosContent = "", []byte("write:\n  defaults: {}")
 	o, _, _ = newOverrides(t, opts)
-	if err := o.Reload(); err == nil || err.Error() != "--receive.limits-config:2: write: defaults: is not a key that belongs here" {
+	if err := o.Reload(); err == nil || err.Error() != "--receive.limits-config:2: write: defaults: there is no such key here; did you mean default?" {
 		t.Fatal(err)
 	}
 }
