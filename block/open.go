@@ -31,11 +31,12 @@ import (
 var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
 
 // OpenBucket opens the bucket that a Thanos object-store YAML describes: any provider, $(VAR) replaced from the
-// environment. name is what errors call the content, component names the client to the provider; reg may be nil. A faulty
-// content is of kind Invalid. A FILESYSTEM directory may be relative to the working directory.
+// environment. name is what errors call the content, component names the client to the provider; reg may be nil. A
+// faulty content is of kind Invalid. A FILESYSTEM directory may be relative to the working directory.
 //
 // What the object store refuses for good is an error that says what to do (see Refused), is logged once, and counted.
-func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, content []byte, component string) (objstore.InstrumentedBucket, error) {
+func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, content []byte,
+	component string) (objstore.InstrumentedBucket, error) {
 	content, err := expandEnv(name, content, os.LookupEnv)
 	if err != nil {
 		return nil, err
@@ -74,13 +75,15 @@ func expandEnv(name string, content []byte, lookup func(string) (string, bool)) 
 
 // providers are the types of object stores, each with what its config may hold.
 var providers = map[objstore.ObjProvider]any{
-	objstore.S3: s3.Config{}, objstore.GCS: gcs.Config{}, objstore.AZURE: azure.Config{}, objstore.FILESYSTEM: filesystem.Config{},
-	objstore.SWIFT: swift.Config{}, objstore.COS: cos.Config{}, objstore.ALIYUNOSS: oss.Config{}, objstore.BOS: bos.Config{},
+	objstore.S3: s3.Config{}, objstore.GCS: gcs.Config{}, objstore.AZURE: azure.Config{},
+	objstore.FILESYSTEM: filesystem.Config{},
+	objstore.SWIFT:      swift.Config{}, objstore.COS: cos.Config{}, objstore.ALIYUNOSS: oss.Config{},
+	objstore.BOS: bos.Config{},
 	objstore.OCI: oci.Config{}, objstore.OBS: obs.Config{},
 }
 
-// checkConfig reports, by line and key, what the client would only say in words of its own. It takes hedging_config out:
-// Thanos documents it, and the client refuses it. hedged says that it was on.
+// checkConfig reports, by line and key, what the client would only say in words of its own. It takes hedging_config
+// out: Thanos documents it, and the client refuses it. hedged says that it was on.
 func checkConfig(name string, content []byte) (out []byte, hedged bool, err error) {
 	p := conf.Parser{Name: name}
 	root := p.Document(content)

@@ -49,8 +49,8 @@ func (r *refusal) Unwrap() error { return r.cause }
 // Cause is Unwrap for the providers, which look at errors with a library of their own.
 func (r *refusal) Cause() error { return r.cause }
 
-// Refused reports whether err says that the object store refuses this process, whose configuration, or the bucket, is to be
-// changed: wrong credentials, no such bucket. An outage is none.
+// Refused reports whether err says that the object store refuses this process, whose configuration, or the bucket, is
+// to be changed: wrong credentials, no such bucket. An outage is none.
 func Refused(err error) bool { return errors.As(err, new(*refusal)) }
 
 // refusalOf is err with what to do about it when it is a refusal.
@@ -82,11 +82,12 @@ type telling struct {
 }
 
 func newTelling(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket) *telling {
-	t := &telling{Bucket: bkt, log: log, refuses: map[string]string{}, refused: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "hearth_bucket_refused_total",
-		Help: "Requests that the object store refused, and will refuse until something is changed, by reason: " +
-			"credentials, permission, bucket, region.",
-	}, []string{"reason"})}
+	t := &telling{Bucket: bkt, log: log, refuses: map[string]string{}, refused: promauto.With(reg).
+		NewCounterVec(prometheus.CounterOpts{
+			Name: "hearth_bucket_refused_total",
+			Help: "Requests that the object store refused, and will refuse until something is changed, by reason: " +
+				"credentials, permission, bucket, region.",
+		}, []string{"reason"})}
 	for _, r := range refusals {
 		t.refused.WithLabelValues(r.reason)
 	}

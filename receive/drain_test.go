@@ -393,7 +393,8 @@ func TestHandleDrain(t *testing.T) {
 		r.spare = errors.New("too few")
 		f(http.MethodPost, "/ring/drain", 409, "force=true")
 		f(http.MethodGet, "/ring/drain", 200, `"phase":"serving"`)
-		f(http.MethodPost, "/ring/drain?force=true", 202, `"deadline"`)
+		r.consequence = "writes fail as soon as one is away"
+		f(http.MethodPost, "/ring/drain?force=true", 202, `"warning":"writes fail as soon as one is away"`)
 		f(http.MethodPost, "/ring/drain", 202, `"deadline"`)
 		synctest.Wait()
 		f(http.MethodGet, "/ring/drain", 200, `"phase":"read-only"`)

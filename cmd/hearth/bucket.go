@@ -20,7 +20,8 @@ import (
 type bucketFlags struct{ config content }
 
 func (f *bucketFlags) bind(c *kingpin.CmdClause, without string) {
-	f.config.bind(c, "objstore.config", "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, FILESYSTEM, ... Without it "+without+".")
+	f.config.bind(c, "objstore.config", "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, "+
+		"FILESYSTEM, ... Without it "+without+".")
 }
 
 // bucket is the object store of a process.

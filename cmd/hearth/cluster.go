@@ -31,29 +31,42 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 	f.opts = gossip.DefaultOptions()
 	bind := f.opts.BindAddress
 	f.opts.BindAddress = ""
-	c.Flag("gossip.address", "host:port (TCP) to gossip on. Any --gossip flag turns gossip on; the address then defaults to "+bind+".").SetValue(address{&f.opts.BindAddress})
-	c.Flag("gossip.advertise-address", "host[:port] at which others reach --gossip.address. Default: an address of this machine.").StringVar(&f.opts.AdvertiseAddress)
-	c.Flag("gossip.join", "host:port of a member to join; also dns+name:port. May be given several times, and name this process too.").SetValue(addressList{&f.opts.Join, gossip.ValidJoin})
-	c.Flag("gossip.instance-id", "Name of this process, unique in the cluster. Default: what its data directory says, else host name and 4 random characters.").StringVar(&f.instanceID)
-	c.Flag("gossip.cluster-label", "Name of the cluster: processes with another one ignore each other.").Default(f.opts.ClusterLabel).StringVar(&f.opts.ClusterLabel)
+	c.Flag("gossip.address", "host:port (TCP) to gossip on. Any --gossip flag turns gossip on; the address then "+
+		"defaults to "+bind+".").SetValue(address{&f.opts.BindAddress})
+	c.Flag("gossip.advertise-address", "host[:port] at which others reach --gossip.address. Default: an address of "+
+		"this machine.").StringVar(&f.opts.AdvertiseAddress)
+	c.Flag("gossip.join", "host:port of a member to join; also dns+name:port. May be given several times, and name "+
+		"this process too.").SetValue(addressList{&f.opts.Join, gossip.ValidJoin})
+	c.Flag("gossip.instance-id", "Name of this process, unique in the cluster. Default: what its data directory says, "+
+		"else host name and 4 random characters.").StringVar(&f.instanceID)
+	c.Flag("gossip.cluster-label", "Name of the cluster: processes with another one ignore each other.").
+		Default(f.opts.ClusterLabel).StringVar(&f.opts.ClusterLabel)
 	c.Flag("ring.zone", "Availability zone of this process: copies go to different zones.").StringVar(&f.opts.Zone)
 	tls := &f.opts.TLS
 	c.Flag("gossip.tls-enabled", "Use TLS for gossip. All members must.").BoolVar(&tls.Enabled)
-	c.Flag("gossip.tls-cert", "PEM certificate of this member, for its gossip address.").PlaceHolder("FILE").StringVar(&tls.CertFile)
+	c.Flag("gossip.tls-cert", "PEM certificate of this member, for its gossip address.").
+		PlaceHolder("FILE").StringVar(&tls.CertFile)
 	c.Flag("gossip.tls-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
-	c.Flag("gossip.tls-ca", "PEM authorities that must have signed other members' certificates; default the system's.").PlaceHolder("FILE").StringVar(&tls.CAFile)
-	c.Flag("gossip.tls-server-name", "Name that other members' certificates must carry; default the IP they gossip at.").StringVar(&tls.ServerName)
+	c.Flag("gossip.tls-ca", "PEM authorities that must have signed other members' certificates; default the system's.").
+		PlaceHolder("FILE").StringVar(&tls.CAFile)
+	c.Flag("gossip.tls-server-name", "Name that other members' certificates must carry; default the IP they gossip at.").
+		StringVar(&tls.ServerName)
 	c.Flag("gossip.tls-skip-verify", "Accept any certificate of other members.").BoolVar(&tls.SkipVerify)
-	durationFlag(c, "ring.forget-after", "A member that was not heard from for this long loses its place, and its series move.", &f.opts.ForgetAfter)
+	durationFlag(c, "ring.forget-after", "A member that was not heard from for this long loses its place, and its "+
+		"series move.", &f.opts.ForgetAfter)
 }
 
 // bindWriting adds the flags of processes that place series.
 func (f *clusterFlags) bindWriting(c *kingpin.CmdClause) {
-	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged when more than half of them are stored.").Default("1").IntVar(&f.rf)
-	f.hashrings.bind(c, "receive.hashrings", "Thanos hashring configuration as JSON: members are those it names, instead of gossip's.")
+	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged when "+
+		"more than half of them are stored.").Default("1").IntVar(&f.rf)
+	f.hashrings.bind(c, "receive.hashrings", "Thanos hashring configuration as JSON: members are those it names, "+
+		"instead of gossip's.")
 	f.static = static.DefaultOptions()
-	c.Flag("receive.hashrings-algorithm", "How hashrings that name no algorithm place series: hashmod or ketama.").Default("hashmod").EnumVar(&f.static.Algorithm, "hashmod", "ketama")
-	durationFlag(c, "receive.hashrings-file-refresh-interval", "How often the hashring file is read again, besides when it changes.", &f.static.RefreshInterval)
+	c.Flag("receive.hashrings-algorithm", "How hashrings that name no algorithm place series: hashmod or ketama.").
+		Default("hashmod").EnumVar(&f.static.Algorithm, "hashmod", "ketama")
+	durationFlag(c, "receive.hashrings-file-refresh-interval", "How often the hashring file is read again, besides "+
+		"when it changes.", &f.static.RefreshInterval)
 }
 
 // gossips reports whether the flags ask for gossip.
@@ -61,17 +74,19 @@ func (f *clusterFlags) gossips() bool {
 	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
 }
 
-// routesOnly reports whether Thanos would take this receiver for a router: a hashring names all members, and this process
-// is none of them.
+// routesOnly reports whether Thanos would take this receiver for a router: a hashring names all members, and this
+// process is none of them.
 func (f *routing) routesOnly() bool { return f.where.hashrings.given() && f.route.localEndpoint == "" }
 
-// goAlone does as Thanos where neither a hashring nor gossip names others: whoever routes to this receiver makes the copies.
+// goAlone does as Thanos where neither a hashring nor gossip names others: whoever routes to this receiver makes the
+// copies.
 func (f *clusterFlags) goAlone(p *process) {
 	if f.gossips() || f.hashrings.given() || f.rf < 2 {
 		return
 	}
 	p.log.Warn("flag has no effect", "flag", "--receive.replication-factor",
-		"reason", "neither --receive.hashrings-file nor --gossip.join names other members: what comes here is stored here, once")
+		"reason", "neither --receive.hashrings-file nor --gossip.join names other members: what comes here is stored "+
+			"here, once")
 	f.rf = 1
 }
 
@@ -231,7 +246,10 @@ func (c *cluster) routes() []httpx.Route {
 		return nil
 	}
 	route := func(path string, f func(*gossip.Gossip, http.ResponseWriter, *http.Request)) httpx.Route {
-		return httpx.Route{Pattern: path, Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(c.gossip, w, r) })}
+		return httpx.Route{Pattern: path, Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
+			f(c.gossip, w, r)
+		})}
 	}
 	return []httpx.Route{
 		route("/ring", (*gossip.Gossip).HandleRing),

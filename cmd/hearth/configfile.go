@@ -14,8 +14,9 @@ import (
 )
 
 // withConfigFile puts the flags of --config.file (or HEARTH_CONFIG_FILE) behind the arguments. Flags that the command
-// line or the environment sets are left out, so that they win; so are flags of other commands only, so that one file serves
-// all roles of a cluster. A name that no command knows is an error. places says of each flag that is set by the file where.
+// line or the environment sets are left out, so that they win; so are flags of other commands only, so that one file
+// serves all roles of a cluster. A name that no command knows is an error. places says of each flag that is set by the
+// file where.
 func withConfigFile(app *kingpin.Application, args []string) (all []string, places map[string]string, err error) {
 	path := flagValue(args, "config.file")
 	if path == "" {

@@ -22,7 +22,8 @@ type drainFlags struct {
 
 func (f *drainFlags) bind(c *kingpin.CmdClause) {
 	f.opts = receive.DefaultDrainOptions()
-	c.Flag("drain-on-stop", "A signal to stop drains this member: it hands its data over and leaves the ring. Without it a stop is a restart in place. A second signal stops at once.").
+	c.Flag("drain-on-stop", "A signal to stop drains this member: it hands its data over and leaves the ring. Without "+
+		"it a stop is a restart in place. A second signal stops at once.").
 		BoolVar(&f.onStop)
 	durationFlag(c, "drain.timeout", "How long a drain waits for the bucket and for store gateways.", &f.opts.Timeout)
 }
@@ -75,7 +76,8 @@ func drainRoute(h http.HandlerFunc) httpx.Route {
 	return httpx.Route{Pattern: "/ring/drain", Class: httpx.Operator, Handler: h}
 }
 
-// gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it starts.
+// gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it
+// starts.
 func (m draining) gateways() []receive.Gateway {
 	var all []receive.Gateway
 	for _, g := range m.cluster.members(gossip.RoleStore) {
@@ -117,8 +119,8 @@ func (m memberRing) Spare() error {
 // Consequence implements receive.Ring.
 func (m memberRing) Consequence() string { return consequence(m.others(), m.c.rf) }
 
-// consequence is what the next failure does to a cluster of n receivers with rf copies of each series, "" when there are
-// members enough for all copies.
+// consequence is what the next failure does to a cluster of n receivers with rf copies of each series, "" when there
+// are members enough for all copies.
 func consequence(n, rf int) string {
 	quorum := ring.Quorum(rf)
 	if n >= rf || n < quorum {
@@ -126,9 +128,11 @@ func consequence(n, rf int) string {
 	}
 	text := fmt.Sprintf("%d receivers stay for %d copies of each series, so there are %d copies: ", n, rf, n)
 	if spare := n - quorum; spare > 0 {
-		return text + fmt.Sprintf("writes fail when more than %d of them are away; add a receiver to have %d copies again", spare, rf)
+		return text + fmt.Sprintf("writes fail when more than %d of them are away; add a receiver to have %d copies again",
+			spare, rf)
 	}
-	return text + fmt.Sprintf("writes fail (503) as soon as one of them is away; add a receiver first, or soon, to have %d copies again", rf)
+	return text + fmt.Sprintf("writes fail (503) as soon as one of them is away; add a receiver first, or soon, to "+
+		"have %d copies again", rf)
 }
 
 // SetReadOnly implements receive.Ring.

@@ -27,7 +27,8 @@ type endpointFlags struct {
 
 func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 	f.dnsInterval = 30 * time.Second
-	c.Flag("endpoint", "host:port of a StoreAPI to query: Hearth's or Thanos's; also dns+name:port, dnssrv+name. May be given several times. Members seen by gossip need not be named.").
+	c.Flag("endpoint", "host:port of a StoreAPI to query: Hearth's or Thanos's; also dns+name:port, dnssrv+name. May "+
+		"be given several times. Members seen by gossip need not be named.").
 		SetValue(addressList{&f.addresses, endpointAddress})
 	f.oldNames = map[string]*moreAddresses{}
 	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict", "endpoint-group", "endpoint-group-strict"} {

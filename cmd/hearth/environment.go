@@ -17,8 +17,8 @@ func envar(flag string) string {
 	return "HEARTH_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(flag))
 }
 
-// withEnvironment puts the values of variables that set repeatable flags behind the arguments, unless these set the flag. All
-// other variables are left to kingpin, which takes a list for one value unless it has a value a line.
+// withEnvironment puts the values of variables that set repeatable flags behind the arguments, unless these set the
+// flag. All other variables are left to kingpin, which takes a list for one value unless it has a value a line.
 func withEnvironment(app *kingpin.Application, args []string) []string {
 	flags := flagsByName(app, selected(app, args))
 	out := args
@@ -35,8 +35,8 @@ func withEnvironment(app *kingpin.Application, args []string) []string {
 	return out
 }
 
-// listed are the values in the text of a variable: one a line, or, in a single line, separated by commas that are not within
-// double quotes.
+// listed are the values in the text of a variable: one a line, or, in a single line, separated by commas that are not
+// within double quotes.
 func listed(text string) []string {
 	var values []string
 	quoted := false
@@ -78,7 +78,8 @@ func variables(app *kingpin.Application) map[string]bool {
 	return ours
 }
 
-// strangers are the variables that begin like ours and set no flag of any command: most likely a name with a mistake in it.
+// strangers are the variables that begin like ours and set no flag of any command: most likely a name with a mistake in
+// it.
 func strangers(ours map[string]bool, environ []string) []string {
 	var names []string
 	for _, entry := range environ {

@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// gcPace keeps memory in proportion to what is done with it. The garbage collector lets garbage grow to as much as there
-// is memory in use. Thousands of small tenants are mostly memory that never changes, and a process with them would take
-// twice of it. So for what open tenants take whatever they hold, garbage may be only a quarter. A GOGC that is set wins.
+// gcPace keeps memory in proportion to what is done with it. The garbage collector lets garbage grow to as much as
+// there is memory in use. Thousands of small tenants are mostly memory that never changes, and a process with them
+// would take twice of it. So for what open tenants take whatever they hold, garbage may be only a quarter. A GOGC that
+// is set wins.
 type gcPace struct {
 	log   *slog.Logger
 	still func() int64 // bytes that never change

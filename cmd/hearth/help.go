@@ -10,7 +10,8 @@ import (
 )
 
 // usageTemplate makes kingpin write our own help: short for hearth, by subject for a role.
-const usageTemplate = `{{with .Context.SelectedCommand}}{{RoleHelp $.App .FullCommand}}{{else}}{{ShortHelp .App}}{{end}}`
+const usageTemplate = `{{with .Context.SelectedCommand}}{{RoleHelp $.App .FullCommand}}` +
+	`{{else}}{{ShortHelp .App}}{{end}}`
 
 func useOwnHelp(app *kingpin.Application) {
 	app.UsageTemplate(usageTemplate)
@@ -22,11 +23,12 @@ const helpWidth = 100
 
 // firstFlags are what everybody sets first, by role.
 var firstFlags = map[string][]string{
-	"all":         {"data-dir", "http-address", "objstore.config-file", "gossip.join", "receive.replication-factor"},
-	"receive":     {"tsdb.path", "objstore.config-file", "gossip.join", "receive.replication-factor", "tsdb.retention"},
-	"distributor": {"gossip.join", "receive.replication-factor", "receive.hashrings-file", "http-address", "runtime-config.file"},
-	"store":       {"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
-	"query":       {"gossip.join", "endpoint", "http-address", "query.replica-label", "query.timeout"},
+	"all":     {"data-dir", "http-address", "objstore.config-file", "gossip.join", "receive.replication-factor"},
+	"receive": {"tsdb.path", "objstore.config-file", "gossip.join", "receive.replication-factor", "tsdb.retention"},
+	"distributor": {"gossip.join", "receive.replication-factor", "receive.hashrings-file", "http-address",
+		"runtime-config.file"},
+	"store": {"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
+	"query": {"gossip.join", "endpoint", "http-address", "query.replica-label", "query.timeout"},
 }
 
 // subject is a group of flags in the help of a role.
@@ -37,17 +39,21 @@ type subject struct {
 
 // subjects are the groups in their order. A flag is in the one that names it with most characters.
 var subjects = []subject{
-	{"Ports", []string{"http-*", "http.max-connections", "grpc-address", "grpc-advertise-address", "grpc-grace-period", "grpc-server-*",
+	{"Ports", []string{"http-*", "http.max-connections", "grpc-address", "grpc-advertise-address", "grpc-grace-period",
+		"grpc-server-*",
 		"remote-write.address"}},
 	{"TLS and users", []string{"http.config", "auth.*", "grpc-server-tls-*", "grpc-client-*", "remote-write.server-tls-*",
 		"remote-write.client-*", "gossip.tls-*", "receive.tenant-certificate-field", "query.tenant-certificate-field"}},
-	{"Cluster: who else there is, and who keeps which copies", []string{"gossip.*", "ring.*", "drain*", "receive.replication-factor",
+	{"Cluster: who else there is, and who keeps which copies", []string{"gossip.*", "ring.*", "drain*",
+		"receive.replication-factor",
 		"receive.hashrings*", "receive.local-endpoint", "receive.replica-header", "receive.thanos-rf2", "receive-forward-*",
 		"receive.forward.*", "receive.grpc-*"}},
 	{"Local data", []string{"data-dir", "tsdb.*", "label", "hash-func", "receive.max-tenants", "receive.tenant-label-name",
 		"receive.replica-label-name"}},
-	{"Bucket", []string{"objstore.*", "shipper.*", "sync-block-duration", "store.bucket-*", "ignore-deletion-marks-delay"}},
-	{"Tenants and their limits", []string{"receive.tenant-*", "receive.default-tenant-id", "receive.split-*", "runtime-config.*", "limits.*",
+	{"Bucket", []string{"objstore.*", "shipper.*", "sync-block-duration", "store.bucket-*",
+		"ignore-deletion-marks-delay"}},
+	{"Tenants and their limits", []string{"receive.tenant-*", "receive.default-tenant-id", "receive.split-*",
+		"runtime-config.*", "limits.*",
 		"receive.limits-*"}},
 	{"Writes", []string{"receive.*", "distributor.*"}},
 	{"Queries", []string{"query.*", "query-*", "endpoint*", "store.sd-*", "store.response-timeout"}},
@@ -102,7 +108,8 @@ func roleHelp(app *kingpin.ApplicationModel, role string) string {
 	var hidden []string
 	for _, f := range flags {
 		switch {
-		case f.Hidden && f.Name != "debug.name" && !strings.HasPrefix(f.Name, "help-") && !strings.HasPrefix(f.Name, "completion-"):
+		case f.Hidden && f.Name != "debug.name" && !strings.HasPrefix(f.Name, "help-") && !strings.HasPrefix(f.Name,
+			"completion-"):
 			hidden = append(hidden, "--"+f.Name)
 		case !f.Hidden:
 			byName[f.Name] = f
@@ -129,7 +136,10 @@ func roleHelp(app *kingpin.ApplicationModel, role string) string {
 }
 
 func writeGroup(b *strings.Builder, title string, flags []*kingpin.FlagModel, first []string) {
-	flags = slices.DeleteFunc(slices.Clone(flags), func(f *kingpin.FlagModel) bool { return slices.Contains(first, f.Name) })
+	flags = slices.DeleteFunc(slices.Clone(flags), func(f *kingpin.FlagModel) bool {
+		return slices.Contains(first,
+			f.Name)
+	})
 	if len(flags) == 0 {
 		return
 	}
@@ -173,7 +183,8 @@ func writeFlag(b *strings.Builder, f *kingpin.FlagModel) {
 	writeWrapped(b, "      ", f.Help)
 }
 
-// writeWrapped writes text in lines of at most helpWidth behind prefix, which the lines after the first are indented by.
+// writeWrapped writes text in lines of at most helpWidth behind prefix, which the lines after the first are indented
+// by.
 func writeWrapped(b *strings.Builder, prefix, text string) {
 	line, indent := prefix, strings.Repeat(" ", len(prefix))
 	empty := true

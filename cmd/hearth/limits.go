@@ -24,16 +24,20 @@ type limitFlags struct {
 func (f *limitFlags) bind(c *kingpin.CmdClause) {
 	f.bindOwn(c)
 	f.thanos.bind(c, "receive.limits-config", "Thanos's limits as YAML. --runtime-config.file wins over them, key by key.")
-	durationFlag(c, "receive.limits-config-reload-timer", "How long to wait, after a limits file began to change, until it is read.", &f.opts.Settle)
+	durationFlag(c, "receive.limits-config-reload-timer", "How long to wait, after a limits file began to change, "+
+		"until it is read.", &f.opts.Settle)
 }
 
 // bindOwn adds what a process needs that only asks others for data.
 func (f *limitFlags) bindOwn(c *kingpin.CmdClause) {
 	f.opts = overrides.DefaultOptions()
-	c.Flag("runtime-config.file", "YAML file of limits: defaults and per tenant. Read again when it changes, at SIGHUP and at POST /-/reload.").
+	c.Flag("runtime-config.file", "YAML file of limits: defaults and per tenant. Read again when it changes, at SIGHUP "+
+		"and at POST /-/reload.").
 		PlaceHolder("FILE").StringVar(&f.opts.File)
-	durationFlag(c, "runtime-config.reload-period", "How often limits files are read, besides when they change.", &f.opts.Interval)
-	c.Flag("limits.default", "KEY=VALUE: a limit of every tenant, with the keys of --runtime-config.file, which wins. May be given several times.").
+	durationFlag(c, "runtime-config.reload-period", "How often limits files are read, besides when they change.",
+		&f.opts.Interval)
+	c.Flag("limits.default", "KEY=VALUE: a limit of every tenant, with the keys of --runtime-config.file, which wins. "+
+		"May be given several times.").
 		PlaceHolder("KEY=VALUE").StringsVar(&f.defaults)
 }
 
@@ -112,7 +116,8 @@ func (l *tenantLimits) route() httpx.Route {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: limits are set in --runtime-config.file", r.Method))
+			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: limits are set in "+
+				"--runtime-config.file", r.Method))
 			return
 		}
 		if name := r.URL.Query().Get("tenant"); name != "" {
@@ -131,5 +136,6 @@ func (l *tenantLimits) route() httpx.Route {
 		}
 		httpx.WriteData(w, answer)
 	}
-	return httpx.Route{Pattern: "/api/v1/status/limits", Class: httpx.Operator, Early: true, Handler: httpx.HandlerFunc(handler)}
+	return httpx.Route{Pattern: "/api/v1/status/limits", Class: httpx.Operator, Early: true,
+		Handler: httpx.HandlerFunc(handler)}
 }

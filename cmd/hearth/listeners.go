@@ -29,23 +29,28 @@ type httpFlags struct {
 
 func (f *httpFlags) bind(c *kingpin.CmdClause) {
 	f.opts = httpx.DefaultOptions()
-	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").Default(f.opts.Address).SetValue(address{&f.opts.Address})
+	c.Flag("http-address", "host:port of the HTTP port: API, page, metrics, probes.").
+		Default(f.opts.Address).SetValue(address{&f.opts.Address})
 	durationFlag(c, "http-grace-period", "How long a stop waits for HTTP requests under way.", &f.opts.GracePeriod)
-	c.Flag("http.config", "File with TLS and basic auth for the HTTP port, in Prometheus's web.config.file format. Read again when it changes.").
+	c.Flag("http.config", "File with TLS and basic auth for the HTTP port, in Prometheus's web.config.file format. "+
+		"Read again when it changes.").
 		PlaceHolder("FILE").StringVar(&f.config)
-	c.Flag("http.max-connections", "Connections that may be open on a port that speaks HTTP, at most; 0 = no bound. One client address never gets all of them.").
+	c.Flag("http.max-connections", "Connections that may be open on a port that speaks HTTP, at most; 0 = no bound. "+
+		"One client address never gets all of them.").
 		Default(strconv.Itoa(f.opts.MaxConnections)).IntVar(&f.opts.MaxConnections)
-	c.Flag("auth.tenants-file", "YAML file of users: the tenants that each may write and read, and who is an operator. Users come with a password (basic_auth_users of --http.config) or a bearer token. Read again when it changes.").
+	c.Flag("auth.tenants-file", "YAML file of users: the tenants that each may write and read, and who is an operator. "+
+		"Users come with a password (basic_auth_users of --http.config) or a bearer token. Read again when it changes.").
 		PlaceHolder("FILE").StringVar(&f.usersFile)
 }
 
-// buildAuth makes the process tell users apart, as far as the flags say so. It goes before all that listens. Files that are
-// not valid keep the process from starting. certificates are the fields of client certificates that name tenants.
+// buildAuth makes the process tell users apart, as far as the flags say so. It goes before all that listens. Files that
+// are not valid keep the process from starting. certificates are the fields of client certificates that name tenants.
 func (f *httpFlags) buildAuth(p *process, certificates ...string) error {
 	if f.usersFile == "" && f.config == "" && strings.Join(certificates, "") == "" {
 		return nil
 	}
-	a := httpx.NewAuth(p.log, p.reg, httpx.AuthOptions{UsersFile: f.usersFile, WebConfigFile: f.config, CertificateFields: certificates, Interval: 5 * time.Second})
+	a := httpx.NewAuth(p.log, p.reg, httpx.AuthOptions{UsersFile: f.usersFile, WebConfigFile: f.config,
+		CertificateFields: certificates, Interval: 5 * time.Second})
 	if err := a.Reload(); err != nil {
 		return fmt.Errorf("--auth.tenants-file, --http.config: %w", err)
 	}
@@ -128,11 +133,15 @@ func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	f.opts = rpc.DefaultServerOptions()
 	c.Flag("grpc-address", "host:port of the gRPC port: Thanos StoreAPI, and writes and reads between Hearth processes.").
 		Default(f.opts.Address).SetValue(address{&f.opts.Address})
-	c.Flag("grpc-advertise-address", "host:port at which other processes reach --grpc-address, where it is mapped or behind a proxy. Default: the host that gossip advertises, and its port.").
+	c.Flag("grpc-advertise-address", "host:port at which other processes reach --grpc-address, where it is mapped or "+
+		"behind a proxy. Default: the host that gossip advertises, and its port.").
 		SetValue(address{&f.advertise})
 	durationFlag(c, "grpc-grace-period", "How long a stop waits for gRPC calls under way.", &f.opts.GracePeriod)
-	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
-	durationFlag(c, "grpc-server-send-timeout", "How long a gRPC caller may take nothing of its answer, and how far it may be behind a rate of 512 KiB in as long, before its call is ended: until then the call keeps a receiver from cutting the head that it reads.", &f.opts.SendTimeout)
+	durationFlag(c, "grpc-server-max-connection-age", "Age at which a gRPC connection is asked to end, so that clients "+
+		"find new addresses; 0s = never.", &f.opts.MaxConnectionAge)
+	durationFlag(c, "grpc-server-send-timeout", "How long a gRPC caller may take nothing of its answer, and how far "+
+		"it may be behind a rate of 512 KiB in as long, before its call is ended: until then the call keeps a receiver "+
+		"from cutting the head that it reads.", &f.opts.SendTimeout)
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
 }
 
@@ -154,14 +163,16 @@ func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
 	return s, nil
 }
 
-// attributeFlags name the external labels that carry a stream's attributes, on blocks and over StoreAPI. All processes of a
-// cluster use the same names.
+// attributeFlags name the external labels that carry a stream's attributes, on blocks and over StoreAPI. All processes
+// of a cluster use the same names.
 type attributeFlags struct{ tenant, replica string }
 
 func (f *attributeFlags) bind(c *kingpin.CmdClause) {
 	names := rpc.DefaultClientOptions()
-	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos.").Default(names.TenantLabel).StringVar(&f.tenant)
-	c.Flag("receive.replica-label-name", "External label that tells a ring's copies apart, on blocks and to Thanos. Copies are united; the label is not shown on series.").
+	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos.").
+		Default(names.TenantLabel).StringVar(&f.tenant)
+	c.Flag("receive.replica-label-name", "External label that tells a ring's copies apart, on blocks and to Thanos. "+
+		"Copies are united; the label is not shown on series.").
 		Default(names.ReplicaLabel).StringVar(&f.replica)
 }
 
@@ -173,35 +184,46 @@ type storeAPIFlags struct {
 }
 
 func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
-	c.Flag("store-api.tenants", "Tenants whose series StoreAPI callers see that are not Hearth: names separated by |, * = all, header = the one that THANOS-TENANT names.").
+	c.Flag("store-api.tenants", "Tenants whose series StoreAPI callers see that are not Hearth: names separated by |, "+
+		"* = all, header = the one that THANOS-TENANT names.").
 		Default(string(tenant.Default)).StringVar(&f.tenants)
-	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").Default("268435456").Int64Var(&f.sortBudget)
-	c.Flag("store.limits.request-series", "Series that one StoreAPI call may select; more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSeries)
-	c.Flag("store.limits.request-samples", "Samples that one StoreAPI call may select, counted as 120 for each chunk; more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSamples)
+	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").
+		Default("268435456").Int64Var(&f.sortBudget)
+	c.Flag("store.limits.request-series", "Series that one StoreAPI call may select; more fail it. 0 = no limit.").
+		Default("0").Int64Var(&f.maxSeries)
+	c.Flag("store.limits.request-samples", "Samples that one StoreAPI call may select, counted as 120 for each chunk; "+
+		"more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSamples)
 }
 
 // register serves sources over StoreAPI. external are the labels of a source that is one stream.
-func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source, external func(tenant.ID) labels.Labels, tenantLabel string) error {
+func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source,
+	external func(tenant.ID) labels.Labels, tenantLabel string) error {
 	tenants, err := rpc.ParseTenants(f.tenants)
 	if err != nil {
 		return fmt.Errorf("--store-api.tenants: %w", err)
 	}
-	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel, SortBudget: f.sortBudget,
-		MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel,
+		SortBudget: f.sortBudget,
+		MaxSeries:  f.maxSeries, MaxSamples: f.maxSamples,
 		Readers: map[string]int{gossip.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
 	return nil
 }
 
 // tlsFlags bind the files of a listener's TLS under prefix.
 func tlsFlags(c *kingpin.CmdClause, prefix, what string, to *httpx.TLSOptions) {
-	c.Flag(prefix+"-cert", "PEM certificate for TLS on "+what+". Read again for each connection.").PlaceHolder("FILE").StringVar(&to.CertFile)
+	c.Flag(prefix+"-cert", "PEM certificate for TLS on "+what+". Read again for each connection.").PlaceHolder("FILE").
+		StringVar(&to.CertFile)
 	c.Flag(prefix+"-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&to.KeyFile)
-	c.Flag(prefix+"-client-ca", "PEM authorities; with it clients of "+what+" must show a certificate signed by one of them.").
+	c.Flag(prefix+"-client-ca", "PEM authorities; with it clients of "+what+" must show a certificate signed by one of "+
+		"them.").
 		PlaceHolder("FILE").StringVar(&to.ClientCAFile)
-	c.Flag(prefix+"-min-version", "Lowest TLS version on "+what+": 1.0, 1.1, 1.2 or 1.3.").Default("1.3").EnumVar(&to.MinVersion, tlsVersions...)
-	c.Flag(prefix+"-ciphers", "Cipher suite allowed on "+what+" up to TLS 1.2, by its name in Go; default Go's choice. May be given several times.").
+	c.Flag(prefix+"-min-version", "Lowest TLS version on "+what+": 1.0, 1.1, 1.2 or 1.3.").Default("1.3").
+		EnumVar(&to.MinVersion, tlsVersions...)
+	c.Flag(prefix+"-ciphers", "Cipher suite allowed on "+what+" up to TLS 1.2, by its name in Go; default Go's choice. "+
+		"May be given several times.").
 		StringsVar(&to.Ciphers)
-	c.Flag(prefix+"-curves", "Key exchange allowed on "+what+": X25519, CurveP256, ...; default Go's choice. May be given several times.").
+	c.Flag(prefix+"-curves", "Key exchange allowed on "+what+": X25519, CurveP256, ...; default Go's choice. May be "+
+		"given several times.").
 		StringsVar(&to.Curves)
 }
 
@@ -218,16 +240,20 @@ func (f *clientFlags) bind(c *kingpin.CmdClause) {
 	tls := &f.opts.TLS
 	c.Flag("grpc-client-tls-secure", "Use TLS for gRPC connections to other processes.").BoolVar(&tls.Enabled)
 	c.Flag("grpc-client-tls-skip-verify", "Accept any certificate of other processes.").BoolVar(&tls.SkipVerify)
-	c.Flag("grpc-client-tls-cert", "PEM certificate to show to other processes.").PlaceHolder("FILE").StringVar(&tls.CertFile)
+	c.Flag("grpc-client-tls-cert", "PEM certificate to show to other processes.").
+		PlaceHolder("FILE").StringVar(&tls.CertFile)
 	c.Flag("grpc-client-tls-key", "PEM key of that certificate.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
-	c.Flag("grpc-client-tls-ca", "PEM authorities that must have signed other processes' certificates; default the system's.").
+	c.Flag("grpc-client-tls-ca", "PEM authorities that must have signed other processes' certificates; default the "+
+		"system's.").
 		PlaceHolder("FILE").StringVar(&tls.CAFile)
-	c.Flag("grpc-client-server-name", "Name that other processes' certificates must carry, when it is not the address.").StringVar(&tls.ServerName)
-	c.Flag("grpc-client-tls-min-version", "Lowest TLS version of connections to other processes: 1.0, 1.1, 1.2 or 1.3.").Default("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
+	c.Flag("grpc-client-server-name", "Name that other processes' certificates must carry, when it is not the address.").
+		StringVar(&tls.ServerName)
+	c.Flag("grpc-client-tls-min-version", "Lowest TLS version of connections to other processes: 1.0, 1.1, 1.2 or 1.3.").
+		Default("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
 }
 
-// bindForwarding adds what a process has that writes to others, with Thanos's names. The TLS flags are those of all gRPC
-// connections of the process under another name.
+// bindForwarding adds what a process has that writes to others, with Thanos's names. The TLS flags are those of all
+// gRPC connections of the process under another name.
 func (f *clientFlags) bindForwarding(c *kingpin.CmdClause) {
 	tls := &f.opts.TLS
 	const same = "The same as --grpc-client-"
@@ -237,10 +263,13 @@ func (f *clientFlags) bindForwarding(c *kingpin.CmdClause) {
 	c.Flag("remote-write.client-tls-key", same+"tls-key.").PlaceHolder("FILE").StringVar(&tls.KeyFile)
 	c.Flag("remote-write.client-tls-ca", same+"tls-ca.").PlaceHolder("FILE").StringVar(&tls.CAFile)
 	c.Flag("remote-write.client-server-name", same+"server-name.").StringVar(&tls.ServerName)
-	c.Flag("remote-write.client-tls-min-version", same+"tls-min-version.").PlaceHolder("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
-	c.Flag("receive.grpc-compression", "Compression of what is sent to other processes: none, or snappy, which halves the traffic for more CPU on both sides.").
+	c.Flag("remote-write.client-tls-min-version", same+"tls-min-version.").
+		PlaceHolder("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
+	c.Flag("receive.grpc-compression", "Compression of what is sent to other processes: none, or snappy, which halves "+
+		"the traffic for more CPU on both sides.").
 		Default("none").EnumVar(&f.compression, "none", "snappy")
-	c.Flag("receive.grpc-service-config", "gRPC service config of connections to other processes: JSON, or a file with it.").PlaceHolder("JSON").StringVar(&f.serviceConfig)
+	c.Flag("receive.grpc-service-config", "gRPC service config of connections to other processes: JSON, or a file with "+
+		"it.").PlaceHolder("JSON").StringVar(&f.serviceConfig)
 }
 
 // settle completes the options from flags that need a look.
@@ -260,8 +289,8 @@ func (f *clientFlags) settle() error {
 	return nil
 }
 
-// addHTTP adds a server. It listens before the other parts open, so that probes are answered meanwhile, and stops before
-// they close.
+// addHTTP adds a server. It listens before the other parts open, so that probes are answered meanwhile, and stops
+// before they close.
 func (p *process) addHTTP(name string, s *httpx.Server) {
 	p.group.Add(name, s.Open, s.Close)
 	p.listeners = append(p.listeners, s)
@@ -274,7 +303,8 @@ type notReady struct{ part string }
 func (n notReady) Error() string { return fmt.Sprintf("%s: still opening", n.part) }
 
 // addPart adds a part with a readiness check: not before it is open, and as ready says from then on (nil = always).
-func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error, ready func() error) {
+func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error,
+	ready func() error) {
 	opened := make(chan struct{})
 	p.health.AddCheck(name, func() error {
 		select {

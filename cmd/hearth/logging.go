@@ -21,7 +21,8 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 
 // plainAttr makes each value a string, a number, a boolean or a list of strings, so that a key has one type in JSON,
 // whatever Go type a line gives it: durations are as people write them, and addresses and panics are texts. What stores
-// logs refuses a line whose key has another type than before. (A test in internal/lint compares the types of all lines.)
+// logs refuses a line whose key has another type than before. (A test in internal/lint compares the types of all
+// lines.)
 func plainAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindDuration:

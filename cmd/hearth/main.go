@@ -1,9 +1,9 @@
 // Command hearth keeps Prometheus metrics. One binary, one role per command; without a command it is everything in one
 // process.
 //
-// Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open in
-// order (the HTTP ports first, for probes; other requests are let in last) -> a signal (or the end of a drain) -> the HTTP
-// ports stop, Close in reverse.
+// Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open
+// in order (the HTTP ports first, for probes; other requests are let in last) -> a signal (or the end of a drain) ->
+// the HTTP ports stop, Close in reverse.
 //
 // This is the only place where components meet; nothing here decides anything about samples.
 package main
@@ -80,7 +80,8 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// moduleVersion is the version of a binary that was linked without one: that of its module, which go install knows, or dev.
+// moduleVersion is the version of a binary that was linked without one: that of its module, which go install knows, or
+// dev.
 func moduleVersion(info *debug.BuildInfo, ok bool) string {
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "dev"
@@ -97,12 +98,18 @@ func commands() (*kingpin.Application, map[string]setup) {
 	app.Version(version.Print("hearth"))
 	app.HelpFlag.Short('h').NoEnvar()
 	app.VersionFlag.NoEnvar() // HEARTH_VERSION in a container's environment is the image's, not a wish to see it
-	app.Flag("config.file", "YAML file of flags: one `name: value` a line, a list for a flag that repeats. Flags of other commands are passed over, so that one file serves all roles. Flags and HEARTH_* win over it.").
+	app.Flag("config.file",
+		"YAML file of flags: one \"name: value\" a line, a list for a flag that repeats. Flags of other commands are passed "+
+			"over, so that one file serves all roles. Flags and HEARTH_* win over it.").
 		PlaceHolder("FILE").String()
-	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug", "info", "warn", "error")
-	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt", "json", "journald")
-	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless GOMEMLIMIT is set.").Default("true").Bool()
-	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 and up to 1.").Default("0.9").SetValue(new(ratio))
+	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug",
+		"info", "warn", "error")
+	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt",
+		"json", "journald")
+	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless "+
+		"GOMEMLIMIT is set.").Default("true").Bool()
+	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 "+
+		"and up to 1.").Default("0.9").SetValue(new(ratio))
 	app.Flag("debug.name", "Name to put into every log line.").Hidden().String()
 	acceptIdle(app, "")
 	return app, map[string]setup{
@@ -115,5 +122,6 @@ func commands() (*kingpin.Application, map[string]setup) {
 }
 
 func banner() []any {
-	return []any{"version", version.Version, "revision", version.GetRevision(), "go", runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
+	return []any{"version", version.Version, "revision", version.GetRevision(), "go", runtime.Version(), "pid",
+		os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
 }

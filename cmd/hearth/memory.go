@@ -86,7 +86,9 @@ type memoryFlags struct{ bytes byteSize }
 const maxMemoryFlag = "--query.max-memory"
 
 func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
-	c.Flag("query.max-memory", fmt.Sprintf("Bytes that all reads of this process may hold together: queries, remote reads, and what is read of blocks for them. One tenant never has more than 8/9. 0 = 1/%d of the process's memory limit, or half of that of the machine's memory where there is no limit.", part)).
+	c.Flag("query.max-memory", fmt.Sprintf("Bytes that all reads of this process may hold together: queries, remote "+
+		"reads, and what is read of blocks for them. One tenant never has more than 8/9. 0 = 1/%d of the process's memory "+
+		"limit, or half of that of the machine's memory where there is no limit.", part)).
 		Default("0").SetValue(&f.bytes)
 }
 
@@ -105,8 +107,8 @@ const (
 	partOfAll    = 8
 )
 
-// readMemory is how many bytes reads may hold in a process with a limit (math.MaxInt64 = none) on a machine with so much
-// memory (0 = not known). The collector of garbage needs as much again, more where it knows no limit.
+// readMemory is how many bytes reads may hold in a process with a limit (math.MaxInt64 = none) on a machine with so
+// much memory (0 = not known). The collector of garbage needs as much again, more where it knows no limit.
 func readMemory(limit, machine, part int64) int64 {
 	const least = 16 << 20
 	if limit == math.MaxInt64 {

@@ -14,9 +14,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
-// explain adds to an error of app.Parse what kingpin leaves out of it: the flag whose value is wrong, and where that value
-// is from; that a word which is no flag was taken for a command; which flag was most likely meant. all is args with those
-// of the configuration file, places where it sets them.
+// explain adds to an error of app.Parse what kingpin leaves out of it: the flag whose value is wrong, and where that
+// value is from; that a word which is no flag was taken for a command; which flag was most likely meant. all is args
+// with those of the configuration file, places where it sets them.
 func explain(app *kingpin.Application, all []string, places map[string]string, err error) error {
 	context, parseErr := app.ParseContext(all)
 	if parseErr != nil {

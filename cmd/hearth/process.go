@@ -34,7 +34,8 @@ type process struct {
 	start  time.Time
 	group  run.Group
 
-	commandLine []string // as it may be shown: the command, and the flags that are not at their default, wherever they are from
+	// as it may be shown: the command, and the flags that are not at their default, wherever they are from
+	commandLine []string
 
 	listeners []*httpx.Server
 	ports     []port        // all that listen, and what each asks of its callers
@@ -43,8 +44,9 @@ type process struct {
 
 	auth *httpx.Auth // nil = users are not told apart
 
-	reloads  []func() error           // see onReload
-	reloaded func() (bool, time.Time) // whether the files that were read last are valid, and when they were; nil = there are none
+	reloads []func() error // see onReload
+	// whether the files that were read last are valid, and when they were; nil = there are none
+	reloaded func() (bool, time.Time)
 
 	ctx   context.Context // the process's life; end ends it
 	end   func()
@@ -55,7 +57,8 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
 		versioncollector.NewCollector("hearth"),
-		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler, collectors.MetricsGC)),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler,
+			collectors.MetricsGC)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	flags := flagValuesOf(app, command)
@@ -70,8 +73,8 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 	}
 }
 
-// obey ends the process at the first signal or, where that one begins a drain, at the second. From then on a signal kills
-// it.
+// obey ends the process at the first signal or, where that one begins a drain, at the second. From then on a signal
+// kills it.
 func (p *process) obey(signals chan os.Signal) {
 	s := <-signals
 	if p.drain != nil {
@@ -137,8 +140,8 @@ func (p *process) lastReload() (ok bool, at time.Time) {
 	return p.reloaded()
 }
 
-// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command, as they may be shown: a value
-// that is a secret is of a type that does not print it.
+// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command, as they may be shown:
+// a value that is a secret is of a type that does not print it.
 func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 	values := map[string]string{}
 	for _, f := range flagModels(app, command) {

@@ -26,20 +26,28 @@ type tuningFlags struct {
 
 func (f *tuningFlags) bind(c *kingpin.CmdClause, db *tsdb.Options, r *receive.Options) {
 	f.blockDuration = db.BlockDuration
-	c.Flag("tsdb.max-retention-bytes", "Disk that one tenant's blocks, head and logs may take, such as 512MB or 2GB; the oldest blocks that are in the bucket go first. 0 = no bound.").
+	c.Flag("tsdb.max-retention-bytes", "Disk that one tenant's blocks, head and logs may take, such as 512MB or 2GB; "+
+		"the oldest blocks that are in the bucket go first. 0 = no bound.").
 		Default("0").SetValue(&f.maxBytes)
-	c.Flag("tsdb.wal-compression", "Compress the write-ahead log with snappy. What was written otherwise is read in any case.").Default("true").BoolVar(&f.compressed)
-	c.Flag("tsdb.no-lockfile", "Do not lock the data directory, on file systems that know no locks. No second process may use it.").BoolVar(&db.NoLock)
-	c.Flag("tsdb.out-of-order.cap-max", "Samples in an out-of-order chunk, at most 255; 0 = 32.").Default("0").Int64Var(&db.OutOfOrderCap)
-	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json in the bucket.").Default("").EnumVar(&f.hashFunc, "", "SHA256")
-	c.Flag("shipper.upload-concurrency", "Files of one block that are sent to the bucket at a time; 0 = 1.").Default("0").IntVar(&r.FileConcurrency)
+	c.Flag("tsdb.wal-compression", "Compress the write-ahead log with snappy. What was written otherwise is "+
+		"read in any case.").
+		Default("true").BoolVar(&f.compressed)
+	c.Flag("tsdb.no-lockfile", "Do not lock the data directory, on file systems that know no locks. No second process "+
+		"may use it.").BoolVar(&db.NoLock)
+	c.Flag("tsdb.out-of-order.cap-max", "Samples in an out-of-order chunk, at most 255; 0 = 32.").
+		Default("0").Int64Var(&db.OutOfOrderCap)
+	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json in the bucket.").
+		Default("").EnumVar(&f.hashFunc, "", "SHA256")
+	c.Flag("shipper.upload-concurrency", "Files of one block that are sent to the bucket at a time; 0 = 1.").
+		Default("0").IntVar(&r.FileConcurrency)
 	for i, name := range [2]string{"min", "max"} {
-		c.Flag("tsdb."+name+"-block-duration", "Another name of --tsdb.block-duration; both must say the same.").Hidden().SetValue(duration{&f.minMax[i]})
+		c.Flag("tsdb."+name+"-block-duration", "Another name of --tsdb.block-duration; both must say the same.").Hidden().
+			SetValue(duration{&f.minMax[i]})
 	}
 }
 
-// settle turns what the flags say into the options of the parts. Where Thanos means something by a value that there is not
-// here, it warns and says what is done instead.
+// settle turns what the flags say into the options of the parts. Where Thanos means something by a value that there is
+// not here, it warns and says what is done instead.
 func (f *tuningFlags) settle(log *slog.Logger, db *tsdb.Options, r *receive.Options) error {
 	db.MaxBytes = int64(f.maxBytes)
 	if !f.compressed {
@@ -52,11 +60,13 @@ func (f *tuningFlags) settle(log *slog.Logger, db *tsdb.Options, r *receive.Opti
 	defaults := tsdb.DefaultOptions()
 	if db.Window == 0 {
 		db.Window = defaults.Window
-		log.Warn("out-of-order samples are always taken; --tsdb.out-of-order.time-window=0s means the default", "window", db.Window)
+		log.Warn("out-of-order samples are always taken; --tsdb.out-of-order.time-window=0s means the default", "window",
+			db.Window)
 	}
 	if db.Future == 0 {
 		db.Future = defaults.Future
-		log.Warn("samples too far in the future are always refused; --tsdb.too-far-in-future.time-window=0s means the default", "window", db.Future)
+		log.Warn("samples too far in the future are always refused; --tsdb.too-far-in-future.time-window=0s means the "+
+			"default", "window", db.Future)
 	}
 	if db.Retention == 0 { // as in Thanos
 		db.Retention = forever
@@ -73,10 +83,12 @@ func (f *tuningFlags) settleBlocks(db *tsdb.Options) error {
 	}
 	low, high = orElse(low, f.blockDuration), orElse(high, f.blockDuration) // Thanos's defaults
 	if low != high {
-		return fmt.Errorf("--tsdb.min-block-duration %s and --tsdb.max-block-duration %s differ: blocks are merged in the bucket only", low, high)
+		return fmt.Errorf("--tsdb.min-block-duration %s and --tsdb.max-block-duration %s differ: blocks are merged in the "+
+			"bucket only", low, high)
 	}
 	if db.BlockDuration != f.blockDuration && db.BlockDuration != low {
-		return fmt.Errorf("--tsdb.min-block-duration %s and --tsdb.block-duration %s differ: one of them is enough", low, db.BlockDuration)
+		return fmt.Errorf("--tsdb.min-block-duration %s and --tsdb.block-duration %s differ: one of them is enough", low,
+			db.BlockDuration)
 	}
 	db.BlockDuration = low
 	return nil

@@ -41,10 +41,12 @@ func (p *process) reloadAt(signals <-chan os.Signal) {
 
 // reloadRoute serves POST /-/reload (and PUT, as Prometheus does).
 func (p *process) reloadRoute() httpx.Route {
-	return httpx.Route{Pattern: "/-/reload", Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return httpx.Route{Pattern: "/-/reload", Class: httpx.Operator, Handler: httpx.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
 		if r.Method != http.MethodPost && r.Method != http.MethodPut {
 			w.Header().Set("Allow", "POST, PUT")
-			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: reload with POST", r.Method))
+			httpx.WriteStatus(w, r, http.StatusMethodNotAllowed, errs.E(errs.Unsupported, "method %s: reload with POST",
+				r.Method))
 			return
 		}
 		if err := p.reload(r.Method + " /-/reload"); err != nil {

@@ -11,9 +11,10 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// replicas wraps route, which places what it takes, for a member of a hashring file: a request that says which copy it is
-// has been placed already and is stored here. Elsewhere the header means nothing, as in Thanos.
-func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, local *receive.Receiver, route http.Handler) (http.Handler, error) {
+// replicas wraps route, which places what it takes, for a member of a hashring file: a request that says which copy it
+// is has been placed already and is stored here. Elsewhere the header means nothing, as in Thanos.
+func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, local *receive.Receiver,
+	route http.Handler) (http.Handler, error) {
 	if c.static == nil {
 		return route, nil
 	}

@@ -26,13 +26,17 @@ type gatewayFlags struct {
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.opts = store.DefaultOptions()
-	durationFlag(c, "sync-block-duration", "How often the bucket is looked at for new and deleted blocks.", &f.opts.SyncInterval)
-	durationFlag(c, "store.bucket-read-timeout", "How long the bucket may send nothing of what a query reads; then that query gets an error.", &f.opts.ReadTimeout)
-	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
+	durationFlag(c, "sync-block-duration", "How often the bucket is looked at for new and deleted blocks.",
+		&f.opts.SyncInterval)
+	durationFlag(c, "store.bucket-read-timeout", "How long the bucket may send nothing of what a query reads; then "+
+		"that query gets an error.", &f.opts.ReadTimeout)
+	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what "+
+		"replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
 }
 
 // build adds a gateway that keeps its local files below dir and shares mem.
-func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string, mem *memory.Budget) (*store.Gateway, error) {
+func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string,
+	mem *memory.Budget) (*store.Gateway, error) {
 	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, mem
 	g, err := store.New(p.log, p.reg, bkt, f.opts)
 	if err != nil {
@@ -79,7 +83,8 @@ func storeCommand(app *kingpin.Application) setup {
 	grpc.bind(c)
 	where.bind(c)
 	bkt.bind(c, "there is nothing to serve")
-	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").Default("./data").StringVar(&dir)
+	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").
+		Default("./data").StringVar(&dir)
 	gateway.bind(c)
 	visible.bind(c)
 	names.bind(c)
@@ -99,7 +104,8 @@ func storeCommand(app *kingpin.Application) setup {
 			return err
 		}
 		if b == nil {
-			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a bucket")
+			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a " +
+				"bucket")
 		}
 		lockDirectory(p, dir)
 		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"), reads.build(p, partOfReader))
@@ -112,9 +118,11 @@ func storeCommand(app *kingpin.Application) setup {
 		}
 		rpc.RegisterServed(s, g)
 		server.Add(cl.routes()...)
-		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil, gateway.opts.TenantLabel); err != nil {
+		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil,
+			gateway.opts.TenantLabel); err != nil {
 			return err
 		}
-		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address, bucket: b})
+		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
+			bucket: b})
 	}
 }

@@ -37,7 +37,8 @@ const (
 	noLog     = "requests are counted (metrics hearth_http_* and grpc_server_*), not logged"
 	noCache   = "there is no such cache"
 	shipsOn   = "a block that cannot be shipped never holds up the others"
-	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to and from Thanos by gRPC " +
+	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to " +
+		"and from Thanos by gRPC " +
 		"(Thanos routers in the same ring need --receive.replication-protocol=protobuf)"
 	matcherCache = "matchers are a small part of a call here, and not cached"
 	features     = "what it turns on in Thanos is always on or not needed here"
@@ -78,7 +79,8 @@ var receiveIdle = []idleFlag{
 	{"receive.replication-protocol", idleText, capnproto},
 	{"receive.capnproto-address", idleText, capnproto},
 	{"receive.artificial-max-delay", idleText, "it is an aid for testing Thanos"},
-	{"receive.lazy-retrieval-max-buffered-responses", idleText, "series are merged while they are read, a bounded number at a time"},
+	{"receive.lazy-retrieval-max-buffered-responses", idleText, "series are merged while they are read, a bounded " +
+		"number at a time"},
 	{"tsdb.allow-overlapping-blocks", idleBool, "overlapping blocks are always allowed"},
 	{"tsdb.enable-native-histograms", idleBool, "native histograms are always taken"},
 	{"tsdb.memory-snapshot-on-shutdown", idleBool, "a snapshot is always written on a stop"},

@@ -95,8 +95,8 @@ func (l labelSet) String() string {
 // IsCumulative says that the flag may be given more than once.
 func (l labelSet) IsCumulative() bool { return true }
 
-// content is a pair of flags, --name and --name-file, for text that is a configuration. The text may hold secrets, so it is
-// never shown.
+// content is a pair of flags, --name and --name-file, for text that is a configuration. The text may hold secrets, so
+// it is never shown.
 type content struct {
 	name string
 	text secret.Text

@@ -33,8 +33,8 @@ func (p *Parser) Decode(n *yaml.Node, to any) {
 	}
 }
 
-// Check adds a fault for each key of n that sample, a struct, does not know or that is set twice, and for each value that
-// is of another type. It reports whether there were none.
+// Check adds a fault for each key of n that sample, a struct, does not know or that is set twice, and for each value
+// that is of another type. It reports whether there were none.
 func (p *Parser) Check(n *yaml.Node, where string, sample any) bool {
 	return n == nil || p.check(n, reflect.TypeOf(sample), where, 0)
 }

@@ -84,8 +84,10 @@ var (
 
 // syntaxWords are what the library says of a fault, and what a person can do about it.
 var syntaxWords = []struct{ theirs, ours string }{
-	{"did not find expected key", "a line is indented otherwise than the lines around it, or a quote or bracket is not closed"},
-	{"mapping values are not allowed in this context", "there is a second colon in the line, or it is indented too far: quote a value with a colon"},
+	{"did not find expected key", "a line is indented otherwise than the lines around it, or a quote or bracket is not " +
+		"closed"},
+	{"mapping values are not allowed in this context", "there is a second colon in the line, or it is indented too " +
+		"far: quote a value with a colon"},
 	{"could not find expected ':'", "a colon is missing after a key"},
 	{"did not find expected ',' or", "a comma, or the bracket that closes a list, is missing"},
 	{"did not find expected '-' indicator", "a list ends in the middle: its items begin with - in the same column"},
@@ -131,7 +133,8 @@ func Resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// Pairs yields the keys and values of a mapping, each key once. where begins the text of faults. Nothing (null) has none.
+// Pairs yields the keys and values of a mapping, each key once. where begins the text of faults. Nothing (null) has
+// none.
 func (p *Parser) Pairs(n *yaml.Node, where string, each func(key, value *yaml.Node)) {
 	if n = Resolve(n); n == nil || IsNull(n) {
 		return

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Suggest ends a sentence about word, which is none of known: it names the one that was most likely meant or, where none
-// is near and there are few, all of them. It is "" when it has nothing to say.
+// Suggest ends a sentence about word, which is none of known: it names the one that was most likely meant or, where
+// none is near and there are few, all of them. It is "" when it has nothing to say.
 func Suggest(word string, known []string) string {
 	if near := Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
@@ -45,8 +45,8 @@ func plainWord(w string) string {
 	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(w))
 }
 
-// distance is how many characters must be changed, added, removed or swapped with their neighbour to make b of a: whole for
-// all of b, start for the beginning of b that is nearest.
+// distance is how many characters must be changed, added, removed or swapped with their neighbour to make b of a: whole
+// for all of b, start for the beginning of b that is nearest.
 func distance(a, b string) (whole, start int) {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -3,7 +3,8 @@
 // Flow: an error is classified once, where its cause is known (E, Wrap), travels through fmt.Errorf("...: %w", err) and
 // over gRPC, and is translated once at the edge by the table in this package (Kind.HTTPStatus, Kind.GRPCCode).
 //
-// Invariants: KindOf never guesses: an error nobody classified is Internal, never a success and never the client's fault.
+// Invariants: KindOf never guesses: an error nobody classified is Internal, never a success and never the client's
+// fault.
 package errs
 
 import (
@@ -16,7 +17,8 @@ import (
 // Kind says what a caller can do about an error. The zero Kind is OK: no error.
 type Kind uint8
 
-// The kinds, from no error to the unclassified one. Their numbers travel between Hearth processes: append, never reorder.
+// The kinds, from no error to the unclassified one. Their numbers travel between Hearth processes: append, never
+// reorder.
 const (
 	OK              Kind = iota // no error
 	Invalid                     // the request is wrong in itself; sending it again cannot help

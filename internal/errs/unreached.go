@@ -7,8 +7,8 @@ type unreached struct{ error }
 
 func (u unreached) Unwrap() error { return u.error }
 
-// Unreached marks err as one of the way to another process: nothing there has judged what was asked, so anything else that is
-// asked of it now would fail alike. The kind stays; nil stays nil.
+// Unreached marks err as one of the way to another process: nothing there has judged what was asked, so anything else
+// that is asked of it now would fail alike. The kind stays; nil stays nil.
 func Unreached(err error) error {
 	if err == nil {
 		return nil

@@ -24,8 +24,8 @@ type Words struct {
 const repeat = time.Minute
 
 // New is a logger for a library called name, which writes to l. Warnings and errors are looked up in words, whose first
-// match counts. One that words do not know is a warning with the library's text where strict is set, else a debug line, as
-// all its other lines are. A nil l discards.
+// match counts. One that words do not know is a warning with the library's text where strict is set, else a debug line,
+// as all its other lines are. A nil l discards.
 func New(l *slog.Logger, name string, words []Words, strict bool) log.Logger {
 	if l == nil {
 		l = slog.New(slog.DiscardHandler)

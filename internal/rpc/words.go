@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// connectWords are what the gRPC library says of a connection that does not come about, by what a person can do about it.
-// detail keeps the library's own reason, which names the certificate.
+// connectWords are what the gRPC library says of a connection that does not come about, by what a person can do about
+// it. detail keeps the library's own reason, which names the certificate.
 var connectWords = []struct {
 	theirs, ours string
 	detail       bool
@@ -14,14 +14,19 @@ var connectWords = []struct {
 	{theirs: "first record does not look like a TLS handshake",
 		ours: "it does not speak TLS: --grpc-client-tls-secure is set here, and --grpc-server-tls-cert is not set there"},
 	{theirs: "certificate required",
-		ours: "it wants to see a certificate: set --grpc-client-tls-cert and --grpc-client-tls-key, signed by its --grpc-server-tls-client-ca"},
+		ours: "it wants to see a certificate: set --grpc-client-tls-cert and --grpc-client-tls-key, signed by its " +
+			"--grpc-server-tls-client-ca"},
 	{theirs: "certificate is valid for",
-		ours: "its certificate is for another name: set --grpc-client-server-name, or make one for this address", detail: true},
+		ours:   "its certificate is for another name: set --grpc-client-server-name, or make one for this address",
+		detail: true},
 	{theirs: "doesn't contain any IP SANs",
-		ours: "its certificate is for another name: set --grpc-client-server-name, or make one for this address", detail: true},
-	{theirs: "x509:", ours: "its certificate is not accepted: compare --grpc-client-tls-ca here and --grpc-server-tls-cert there", detail: true},
+		ours:   "its certificate is for another name: set --grpc-client-server-name, or make one for this address",
+		detail: true},
+	{theirs: "x509:", ours: "its certificate is not accepted: compare --grpc-client-tls-ca here and " +
+		"--grpc-server-tls-cert there", detail: true},
 	{theirs: "remote error: tls:",
-		ours: "it does not accept this process's certificate: compare --grpc-client-tls-cert here and --grpc-server-tls-client-ca there", detail: true},
+		ours: "it does not accept this process's certificate: compare --grpc-client-tls-cert here and " +
+			"--grpc-server-tls-client-ca there", detail: true},
 	{theirs: "error reading server preface",
 		ours: "it closes the connection: it may want TLS (--grpc-client-tls-secure here), or the port is not its gRPC port"},
 	{theirs: "connection refused", ours: "nothing listens there (connection refused)"},

@@ -51,10 +51,10 @@ var (
 	userInfo   = regexp.MustCompile(`://[^/\s]+@`)
 )
 
-// Scrub is err, of the same kind, without the words that are values in content, which is YAML or nearly so: parsers quote
-// the values that they do not understand, and shorten them. The names of keys stay, since they are what helps. Nothing of
-// err can be unwrapped, since that would show what Scrub took out. The values of the keys in public are no secret. nil stays
-// nil.
+// Scrub is err, of the same kind, without the words that are values in content, which is YAML or nearly so: parsers
+// quote the values that they do not understand, and shorten them. The names of keys stay, since they are what helps.
+// Nothing of err can be unwrapped, since that would show what Scrub took out. The values of the keys in public are no
+// secret. nil stays nil.
 func Scrub(content []byte, err error, public ...string) error {
 	if err == nil {
 		return nil

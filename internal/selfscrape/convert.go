@@ -33,7 +33,8 @@ func newConversion(opts Options, t int64) *conversion {
 
 var typeWord = map[dto.MetricType]string{
 	dto.MetricType_COUNTER: "counter", dto.MetricType_GAUGE: "gauge", dto.MetricType_SUMMARY: "summary",
-	dto.MetricType_HISTOGRAM: "histogram", dto.MetricType_GAUGE_HISTOGRAM: "gaugehistogram", dto.MetricType_UNTYPED: "unknown",
+	dto.MetricType_HISTOGRAM: "histogram", dto.MetricType_GAUGE_HISTOGRAM: "gaugehistogram",
+	dto.MetricType_UNTYPED: "unknown",
 }
 
 // family adds all series of f and its metadata.

@@ -84,7 +84,8 @@ func (c *conversion) exemplar(s *wire.Series, m *dto.Metric, e *dto.Exemplar) {
 	if ts := e.GetTimestamp(); ts != nil {
 		t = ts.AsTime().UnixMilli()
 	}
-	s.Exemplars = append(s.Exemplars, wire.Exemplar{T: t, V: e.GetValue(), Labels: wire.AppendLabels(nil, c.builder.Labels())})
+	s.Exemplars = append(s.Exemplars, wire.Exemplar{T: t, V: e.GetValue(), Labels: wire.AppendLabels(nil,
+		c.builder.Labels())})
 }
 
 // isNative: a native histogram without observations carries an empty span to say so.
@@ -93,7 +94,8 @@ func isNative(h *dto.Histogram) bool {
 }
 
 func isFloat(h *dto.Histogram) bool {
-	return h.GetSampleCountFloat() > 0 || h.GetZeroCountFloat() > 0 || len(h.GetPositiveCount()) > 0 || len(h.GetNegativeCount()) > 0
+	return h.GetSampleCountFloat() > 0 || h.GetZeroCountFloat() > 0 || len(h.GetPositiveCount()) > 0 ||
+		len(h.GetNegativeCount()) > 0
 }
 
 // consistent reports whether the spans have as many buckets as there are counts: else compaction would panic.

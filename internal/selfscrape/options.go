@@ -35,7 +35,8 @@ func (o Options) Validate() error {
 		faults = append(faults, fmt.Errorf("self-scrape interval %s: must be positive", o.Interval))
 	}
 	if o.Tenant == "" || o.Job == "" || o.Instance == "" {
-		faults = append(faults, fmt.Errorf("self-scrape tenant %q, job %q and instance %q: none may be empty", o.Tenant, o.Job, o.Instance))
+		faults = append(faults, fmt.Errorf("self-scrape tenant %q, job %q and instance %q: none may be empty", o.Tenant,
+			o.Job, o.Instance))
 	}
 	if o.Now == nil {
 		faults = append(faults, errors.New("self-scrape has no clock"))

@@ -132,8 +132,8 @@ func (s *Scraper) keepLive(live map[wire.Key][]byte) {
 	s.live = live
 }
 
-// patience is how long scrapes may fail before the log says so: while a cluster starts, or one of its members restarts, a
-// scrape may find no quorum.
+// patience is how long scrapes may fail before the log says so: while a cluster starts, or one of its members restarts,
+// a scrape may find no quorum.
 const patience = time.Minute
 
 // report counts an outcome and logs when it lasts or ends.

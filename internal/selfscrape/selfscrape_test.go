@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -376,6 +377,51 @@ func TestLoop(t *testing.T) {
 }
 
 // A process that scrapes itself counts itself too.
+// TestNothingIsSaidAtAStart: nothing is scraped before tenants are open, and a failure is logged once it lasts.
+func TestNothingIsSaidAtAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var opening atomic.Bool
+		opening.Store(true)
+		opts := testOptions()
+		opts.Ready = func() error {
+			if opening.Load() {
+				return errors.New("tenants are being opened")
+			}
+			return nil
+		}
+		source, sink := &gauges{values: map[string]float64{"a": 1}}, &recorder{err: errors.New("no quorum\nup: 1\nup: 2")}
+		s, err := New(slog.New(slog.NewTextHandler(&log, nil)), source, sink.push, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Open(t.Context(), func(error) {}); err != nil {
+			t.Fatal(err)
+		}
+		f := func(after time.Duration, pushes, lines int, last string) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if n := strings.Count(log.String(), "\n"); sink.count() < pushes || n != lines || !strings.Contains(log.String(), last) {
+				t.Fatalf("%d pushes, log:\n%swant %d lines with %q", sink.count(), &log, lines, last)
+			}
+		}
+		f(time.Minute, 0, 0, "")
+		if sink.count() != 0 {
+			t.Fatal("scraped while tenants are opened")
+		}
+		opening.Store(false)
+		f(45*time.Second, 3, 0, "")
+		f(30*time.Second, 5, 1, "own metrics are not stored")
+		f(time.Minute, 5, 1, "no quorum; up: 1\"")
+		source.set(func() { sink.err = nil })
+		f(time.Minute, 9, 2, "own metrics are stored again")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestOwnMetrics(t *testing.T) {
 	reg, sink := prometheus.NewRegistry(), &recorder{}
 	s, err := New(quiet, reg, sink.push, testOptions())

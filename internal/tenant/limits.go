@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Limits are what one tenant may do, and how its data is treated. In every field 0 means no limit, unless the field says
-// otherwise. A *Limits never changes: a reload makes new ones, so that a pointer is a version.
+// Limits are what one tenant may do, and how its data is treated. In every field 0 means no limit, unless the field
+// says otherwise. A *Limits never changes: a reload makes new ones, so that a pointer is a version.
 //
 // The yaml names are those of limits files, of --limits.default, of refusals and of the metric hearth_limit.
 // docs/operate/limits.md explains each of them.
@@ -76,7 +76,8 @@ func Fixed(l Limits) LimitsOf {
 	return func(ID) *Limits { return &l }
 }
 
-// DefaultLimits are the limits of a process without any configuration: none, and the labels of HA pairs as everybody names them.
+// DefaultLimits are the limits of a process without any configuration: none, and the labels of HA pairs as everybody
+// names them.
 func DefaultLimits() Limits {
 	return Limits{HAClusterLabel: "cluster", HAReplicaLabel: "__replica__", HAClusters: 100}
 }

@@ -54,7 +54,8 @@ func NewLimitTable(base Limits, files ...*LimitFile) (*LimitTable, error) {
 	return t, errors.Join(faults...)
 }
 
-// ShardVersion names the shard sizes of all tenants: equal on all processes where all sizes are. "" = no tenant has one.
+// ShardVersion names the shard sizes of all tenants: equal on all processes where all sizes are. "" = no tenant has
+// one.
 func (t *LimitTable) ShardVersion() string { return t.shards }
 
 func (t *LimitTable) shardVersion() string {
@@ -94,8 +95,8 @@ func (t *LimitTable) Longest() (window, retention time.Duration) {
 	return window, retention
 }
 
-// Keep replaces limits in t by the equal ones of an older table, so that who knows them by their pointer sees no change.
-// t must not be in use yet.
+// Keep replaces limits in t by the equal ones of an older table, so that who knows them by their pointer sees no
+// change. t must not be in use yet.
 func (t *LimitTable) Keep(older *LimitTable) {
 	if reflect.DeepEqual(t.Defaults, older.Defaults) {
 		t.Defaults = older.Defaults

@@ -20,15 +20,15 @@ var CertificateFields = []string{"organization", "organizationalUnit", "commonNa
 
 // Resolver finds the tenant of an HTTP request. Its zero value uses the two well-known headers and Default.
 //
-// What comes later wins: Default; the one tenant of a user that has only one (Grant); headers; the client certificate. The
-// sender's Grant, in the context of the request, must allow what is found.
+// What comes later wins: Default; the one tenant of a user that has only one (Grant); headers; the client certificate.
+// The sender's Grant, in the context of the request, must allow what is found.
 type Resolver struct {
 	// Header is a further header name, read before the well-known ones; "" = none.
 	Header string
 	// Default is the tenant of a request that names none; "" = the package's Default.
 	Default ID
-	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields; every
-	// request must then have it, and headers are not looked at. "" = none.
+	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields;
+	// every request must then have it, and headers are not looked at. "" = none.
 	Certificate string
 	// MaxTenants is how many tenants a read request may name; 0 = any number.
 	MaxTenants int
@@ -56,7 +56,8 @@ func (r Resolver) Read(req *http.Request) ([]ID, error) {
 		return nil, err
 	}
 	if n := strings.Count(s, "|") + 1; r.MaxTenants > 0 && n > r.MaxTenants {
-		return nil, errs.E(errs.TooLarge, "the query names %d tenants, and may name %d (limit --query.max-tenants)", n, r.MaxTenants)
+		return nil, errs.E(errs.TooLarge, "the query names %d tenants, and may name %d (limit --query.max-tenants)", n,
+			r.MaxTenants)
 	}
 	ids, err := ParseSet(s)
 	if err != nil {
@@ -105,10 +106,12 @@ func (r Resolver) raw(req *http.Request) (string, error) {
 // certified is what the client's certificate says.
 func (r Resolver) certified(req *http.Request) (string, error) {
 	if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
-		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and the request came without one", r.Certificate)
+		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and the request came "+
+			"without one", r.Certificate)
 	}
 	if len(req.TLS.VerifiedChains) == 0 { // the listener takes any certificate, so this one proves nothing
-		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and no authority was asked about that of the request (client_auth_type RequireAndVerifyClientCert)", r.Certificate)
+		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and no authority was "+
+			"asked about that of the request (client_auth_type RequireAndVerifyClientCert)", r.Certificate)
 	}
 	value, err := certificateField(req.TLS.PeerCertificates[0], r.Certificate)
 	if err != nil {
@@ -135,8 +138,8 @@ func certificateField(c *x509.Certificate, field string) (string, error) {
 	return values[0], nil
 }
 
-// CertificateGrant is the grant of the holder of req's verified client certificate: the tenants that its fields (those of
-// CertificateFields; "" is none) name. Stranger when there is no such certificate, or no field of it names a tenant.
+// CertificateGrant is the grant of the holder of req's verified client certificate: the tenants that its fields (those
+// of CertificateFields; "" is none) name. Stranger when there is no such certificate, or no field of it names a tenant.
 func CertificateGrant(req *http.Request, fields ...string) *Grant {
 	var ids []ID
 	for _, field := range fields {

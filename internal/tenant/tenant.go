@@ -1,7 +1,7 @@
 // Package tenant is the isolation unit of Hearth: its validated name, how a request names it, and its limits.
 //
-// Invariants: an ID exists only through Parse (or as the constant Default), once, at the edge of a process; from there it
-// is a typed argument, so a directory or bucket prefix made from an ID needs no further check.
+// Invariants: an ID exists only through Parse (or as the constant Default), once, at the edge of a process; from there
+// it is a typed argument, so a directory or bucket prefix made from an ID needs no further check.
 package tenant
 
 import (
@@ -32,14 +32,16 @@ func Parse(s string) (ID, error) {
 	}
 	for i := range len(s) {
 		if !allowed(s[i]) {
-			return "", errs.E(errs.Invalid, "tenant id %q: character %q is not allowed (letters, digits and !_.*'()@:+- and inner spaces are)", s, s[i])
+			return "", errs.E(errs.Invalid, "tenant id %q: character %q is not allowed (letters, digits and !_.*'()@:+- and "+
+				"inner spaces are)", s, s[i])
 		}
 	}
 	return ID(s), nil
 }
 
 func allowed(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!_.*'()@:+ -", c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!_.*'()@:+ -",
+		c) >= 0
 }
 
 // ParseSet validates a read request's "a|b|c": the tenants it names, sorted, each once. One name is the usual case.

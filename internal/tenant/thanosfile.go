@@ -16,13 +16,14 @@ type ThanosLimits struct {
 	LimitFile
 	// MaxConcurrency is write.global.max_concurrency: how many writes a process works on at a time, 0 = no bound.
 	MaxConcurrency int
-	// MetaMonitoring says that the file tells where Thanos asks how many series a tenant has. Nobody needs to be asked here.
+	// MetaMonitoring says that the file tells where Thanos asks how many series a tenant has. Nobody needs to be asked
+	// here.
 	MetaMonitoring bool
 }
 
-// ParseThanosLimits reads the file of Thanos's --receive.limits-config, as strictly as Thanos. Its head_series_limit counts
-// every copy of a series, and active_series counts each series once: it is the limit divided by the replication factor rf,
-// rounded up. The error is as that of ParseLimits.
+// ParseThanosLimits reads the file of Thanos's --receive.limits-config, as strictly as Thanos. Its head_series_limit
+// counts every copy of a series, and active_series counts each series once: it is the limit divided by the replication
+// factor rf, rounded up. The error is as that of ParseLimits.
 func ParseThanosLimits(name string, raw []byte, rf int) (*ThanosLimits, error) {
 	p := &thanosParser{limitParser: newLimitParser(name), rf: max(rf, 1)}
 	t := &ThanosLimits{LimitFile: LimitFile{tenants: map[ID][]setting{}}}

@@ -140,8 +140,8 @@ func (p *userParser) tokens(key *yaml.Node, where string, g *Grant, hashes []str
 }
 
 // Unprovable is the error, of kind Invalid, that names the users who can prove to nobody who they are: they have no
-// token_sha256, and no password by hasPassword. file is the name of the file of users, and passwords says where passwords
-// belong.
+// token_sha256, and no password by hasPassword. file is the name of the file of users, and passwords says where
+// passwords belong.
 func (u *Users) Unprovable(file, passwords string, hasPassword func(user string) bool) error {
 	withToken := map[string]bool{}
 	for _, g := range u.byToken {
@@ -150,7 +150,8 @@ func (u *Users) Unprovable(file, passwords string, hasPassword func(user string)
 	var faults []error
 	for _, user := range slices.Sorted(maps.Keys(u.byName)) {
 		if !withToken[user] && !hasPassword(user) {
-			faults = append(faults, fmt.Errorf("%s:%d: user %q: has neither a token nor a password: add token_sha256 here, or a password in %s",
+			faults = append(faults, fmt.Errorf("%s:%d: user %q: has neither a token nor a password: add token_sha256 here, "+
+				"or a password in %s",
 				file, u.lines[user], user, passwords))
 		}
 	}

@@ -13,16 +13,18 @@ const (
 	distrusted = "the certificate is not accepted: compare --gossip.tls-ca, --gossip.tls-cert and --gossip.tls-server-name"
 )
 
-// libraryWords are what memberlist and dskit's store over it say when something is wrong, by what it means. That a member
-// cannot be reached is logged by this package itself, once; the library says it in many ways and at each try.
+// libraryWords are what memberlist and dskit's store over it say when something is wrong, by what it means. That a
+// member cannot be reached is logged by this package itself, once; the library says it in many ways and at each try.
 var libraryWords = []gokit.Words{
-	{Theirs: "first record does not look like a TLS handshake", Ours: "a process gossips with this one without TLS: " + plainThere},
+	{Theirs: "first record does not look like a TLS handshake",
+		Ours: "a process gossips with this one without TLS: " + plainThere},
 	{Theirs: "unknown message type msgType=[22]", Ours: "a process gossips with this one in TLS: " + plainHere},
 	{Theirs: "bad certificate", Ours: "gossip is refused: " + distrusted},
 	{Theirs: "unknown certificate", Ours: "gossip is refused: " + distrusted},
 	{Theirs: "x509:", Ours: "gossip is refused: " + distrusted},
 	{Theirs: "unknown message type", Ours: "something that is no member of a cluster connects to the gossip port"},
-	{Theirs: "unacceptable label", Ours: "a process of another cluster gossips with this one: compare --gossip.cluster-label and --gossip.join"},
+	{Theirs: "unacceptable label", Ours: "a process of another cluster gossips with this one: compare " +
+		"--gossip.cluster-label and --gossip.join"},
 	{Theirs: "Conflicting address", Ours: "two processes gossip under one name"},
 	{Theirs: "queue full", Ours: "more is gossiped than this process can work on, and some is dropped"},
 	{Theirs: "Too many pending push/pull", Ours: "more members exchange their state than this process can work on"},
@@ -31,7 +33,8 @@ var libraryWords = []gokit.Words{
 	{Theirs: "unknown codec", Ours: "another version of Hearth gossips something that this one does not know"},
 	{Theirs: "protocol version", Ours: "another version of Hearth gossips in a way that this one does not know"},
 
-	{Theirs: "shutting down"}, {Theirs: "shutdown"}, {Theirs: "Leave but"}, {Theirs: "when leaving"}, {Theirs: "left the queue"},
+	{Theirs: "shutting down"}, {Theirs: "shutdown"}, {Theirs: "Leave but"}, {Theirs: "when leaving"},
+	{Theirs: "left the queue"},
 	{Theirs: "unexpected node"}, {Theirs: "Refuting"}, {Theirs: "UDP probes failed"}, {Theirs: "without encryption"},
 	{Theirs: "Failed to send"}, {Theirs: "failed to receive"}, {Theirs: "Failed to receive"}, {Theirs: "Failed fallback"},
 	{Theirs: "Failed to forward"}, {Theirs: "Push/Pull with"}, {Theirs: "Failed to read remote state"},
@@ -52,7 +55,8 @@ var reachFaults = []struct{ theirs, ours string }{
 	{"EOF", unclear}, {"connection reset", unclear}, {"invalid msgType", unclear},
 }
 
-const unclear = "the connection is closed: compare --gossip.tls-enabled and --gossip.cluster-label, and is the port that of --gossip.address?"
+const unclear = "the connection is closed: compare --gossip.tls-enabled and --gossip.cluster-label, and is the port " +
+	"that of --gossip.address?"
 
 // reachFault is what is wrong with a member at addr that cannot be joined.
 func reachFault(addr string, err error) string {

@@ -27,16 +27,19 @@ func newMetrics(reg prometheus.Registerer, table func() *tenant.LimitTable) *met
 		reg.MustRegister(limitCollector{table})
 	}
 	return &metrics{
-		good:   gauge("last_reload_successful", "1 if the limits files were valid when they were last read; else the last good ones are in force."),
+		good: gauge("last_reload_successful", "1 if the limits files were valid when they were last read; else the last "+
+			"good ones are in force."),
 		loaded: gauge("last_reload_success_timestamp_seconds", "When the limits files were last read and valid."),
 		hash:   gauge("hash", "Hash of the limits files in force: the same on all processes that use the same."),
 		reads:  counter("reloads_total", "Reads of the limits files."),
-		faults: counter("reload_failures_total", "Reads of limits files that were not valid; the last good ones stay in force."),
+		faults: counter("reload_failures_total", "Reads of limits files that were not valid; the last good ones stay in "+
+			"force."),
 	}
 }
 
 var limitDesc = prometheus.NewDesc("hearth_limit",
-	"Limits in force, 0 = none, durations in seconds: the defaults with an empty tenant, of a tenant only those that differ.", []string{"tenant", "limit"}, nil)
+	"Limits in force, 0 = none, durations in seconds: the defaults with an empty tenant, of a tenant only those that "+
+		"differ.", []string{"tenant", "limit"}, nil)
 
 // limitCollector gives the numeric limits as metrics.
 type limitCollector struct{ table func() *tenant.LimitTable }

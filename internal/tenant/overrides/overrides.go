@@ -155,10 +155,12 @@ func (o *Overrides) use(thanosRaw, ownRaw []byte) error {
 	o.table.Store(table)
 	if thanos.MetaMonitoring && !o.told {
 		o.told = true
-		o.log.Warn("meta_monitoring_* has no effect: receivers count the series of their tenants themselves, exactly", "file", thanosName)
+		o.log.Warn("meta_monitoring_* has no effect: receivers count the series of their tenants themselves, exactly",
+			"file", thanosName)
 	}
 	if o.loaded && thanos.MaxConcurrency != o.requests {
-		o.log.Warn("max_concurrency takes effect at the next start", "file", thanosName, "max_concurrency", thanos.MaxConcurrency)
+		o.log.Warn("max_concurrency takes effect at the next start", "file", thanosName, "max_concurrency",
+			thanos.MaxConcurrency)
 	} else {
 		o.requests = thanos.MaxConcurrency
 	}
