@@ -31,6 +31,7 @@ type lane struct {
 	seen    time.Time // until when pace is true
 	heard   time.Time // when the member last answered here, or had nothing to answer
 	off     backoff
+	since   time.Time   // when off began to fail
 	noticed bool        // the log has said that the lane fails
 	timer   *time.Timer // lists the lane again when off is over
 }

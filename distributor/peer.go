@@ -16,6 +16,10 @@ import (
 // tenant has up to Options.MemberConcurrency writes under way, and a member that many times as many.
 const memberTenants = 8
 
+// noticeAfter is how long a member must not take writes before the log says so: while it restarts, or opens its tenants, that is
+// normal.
+const noticeAfter = 3 * time.Second
+
 // noticeEvery is how far apart the log's lines are about a member that takes the writes of some tenants and not of others.
 const noticeEvery = 10 * time.Second
 
@@ -56,6 +60,8 @@ type peer struct {
 	heard    time.Time // when the member last answered anything
 	failing  int       // lanes that are
 	noticed  time.Time // when that was last logged
+	since    time.Time // when down began to fail
+	said     bool      // the log has said that the member does not take writes
 	closing  bool
 }
 
@@ -458,6 +464,10 @@ func (p *peer) membersFault(start time.Time, err error) bool {
 // With p.mu held.
 func (p *peer) unreachable(start, now time.Time, err error) {
 	if !p.down.failing() {
+		p.since = now
+	}
+	if !p.said && now.Sub(p.since) >= noticeAfter {
+		p.said = true
 		p.d.log.Warn("member does not take writes", "member", p.id, "address", p.addr, "err", err)
 	}
 	if !start.Before(p.down.failed) {
@@ -474,7 +484,10 @@ func (p *peer) alive(now time.Time) {
 	p.heard = now
 	if p.down.failing() {
 		p.down = backoff{}
-		p.d.log.Info("member takes writes again", "member", p.id, "address", p.addr)
+		if p.said {
+			p.d.log.Info("member takes writes again", "member", p.id, "address", p.addr)
+		}
+		p.said = false
 	}
 }
 
@@ -482,6 +495,7 @@ func (p *peer) alive(now time.Time) {
 func (p *peer) refused(l *lane, now time.Time, err error, whole bool) {
 	if !l.off.failing() {
 		p.failing++
+		l.since = now
 	}
 	l.off.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
 	if whole {
@@ -501,7 +515,7 @@ func (p *peer) heal(l *lane) {
 
 // notice logs, not too often, that the member does not take what a tenant writes. With p.mu held.
 func (p *peer) notice(l *lane, now time.Time, err error) {
-	if l.noticed || now.Sub(p.noticed) < noticeEvery {
+	if l.noticed || now.Sub(l.since) < noticeAfter || now.Sub(p.noticed) < noticeEvery {
 		return
 	}
 	l.noticed = true

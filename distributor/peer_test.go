@@ -246,6 +246,35 @@ func TestTroubleOfATenantIsItsOwn(t *testing.T) {
 	})
 }
 
+// A member that is away for a moment, as when it restarts, is not in the log; one that stays away is, once, and once more
+// when it is back.
+func TestShortTroubleIsNotLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newFakeRing(3, "a", "b", "c"), DefaultOptions())
+		var log bytes.Buffer
+		c.Distributor.log = slog.New(slog.NewTextHandler(&log, nil))
+		send := func(d time.Duration) int {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+				c.push(sampleOf("acme", "m", time.Now().UnixMilli()))
+			}
+			return strings.Count(log.String(), "\n")
+		}
+		c.member("c").become(down)
+		if n := send(2 * time.Second); n != 0 {
+			t.Errorf("after two seconds the log says\n%s", &log)
+		}
+		c.member("c").become(nil)
+		if n := send(20 * time.Second); n != 0 {
+			t.Errorf("back after two seconds, the log says\n%s", &log)
+		}
+		c.member("c").become(down)
+		if n := send(time.Minute); n != 1 || !strings.Contains(log.String(), "level=WARN") {
+			t.Errorf("after a minute the log says\n%s", &log)
+		}
+		c.close()
+	})
+}
+
 // Writes of some tenants that hang at a member do not keep another's waiting.
 func TestHangingTenantsHoldUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -42,14 +42,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	exited, status := false, 0
 	app.Terminate(func(code int) { exited, status = true, code })
-	all, places, err := withConfigFile(app, withEnvironment(app, args))
-	var command string
-	if err == nil && !exited {
-		command, err = app.Parse(all)
-		if err != nil && !exited {
-			err = explain(app, all, places, err)
-		}
-	}
+	command, err := parse(app, args, &exited)
 	if exited {
 		return status
 	}
@@ -78,6 +71,19 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	p.log.Info("stopped", "role", command)
 	return 0
+}
+
+// parse finds the command, and sets its flags from args, the environment and a configuration file. *exited is set when
+// that has ended the program, as --help does.
+func parse(app *kingpin.Application, args []string, exited *bool) (command string, err error) {
+	all, places, err := withConfigFile(app, withEnvironment(app, args))
+	if err != nil || *exited {
+		return "", err
+	}
+	if command, err = app.Parse(all); err != nil && !*exited {
+		err = explain(app, all, places, err)
+	}
+	return command, err
 }
 
 // moduleVersion is the version of a binary that was linked without one: that of its module, which go install knows, or

@@ -16,7 +16,7 @@ var connectWords = []struct {
 	{theirs: "certificate required",
 		ours: "it wants to see a certificate: set --grpc-client-tls-cert and --grpc-client-tls-key, signed by its " +
 			"--grpc-server-tls-client-ca"},
-	{theirs: "certificate is valid for",
+	{theirs: "valid for",
 		ours:   "its certificate is for another name: set --grpc-client-server-name, or make one for this address",
 		detail: true},
 	{theirs: "doesn't contain any IP SANs",

@@ -18,7 +18,7 @@ const (
 var libraryWords = []gokit.Words{
 	{Theirs: "first record does not look like a TLS handshake",
 		Ours: "a process gossips with this one without TLS: " + plainThere},
-	{Theirs: "unknown message type msgType=[22]", Ours: "a process gossips with this one in TLS: " + plainHere},
+	{Theirs: "msgType=[22]", Ours: "a process gossips with this one in TLS: " + plainHere},
 	{Theirs: "bad certificate", Ours: "gossip is refused: " + distrusted},
 	{Theirs: "unknown certificate", Ours: "gossip is refused: " + distrusted},
 	{Theirs: "x509:", Ours: "gossip is refused: " + distrusted},
