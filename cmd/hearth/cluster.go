@@ -59,7 +59,7 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 // bindWriting adds the flags of processes that place series.
 func (f *clusterFlags) bindWriting(c *kingpin.CmdClause) {
 	c.Flag("receive.replication-factor", "Copies of each series, on different members. A write is acknowledged when "+
-		"more than half of them are stored.").Default("1").IntVar(&f.rf)
+		"more than half of them are stored.").Default("1").SetValue(whole[int]{&f.rf})
 	f.hashrings.bind(c, "receive.hashrings", "Thanos hashring configuration as JSON: members are those it names, "+
 		"instead of gossip's.")
 	f.static = static.DefaultOptions()

@@ -37,7 +37,7 @@ func (f *httpFlags) bind(c *kingpin.CmdClause) {
 		PlaceHolder("FILE").StringVar(&f.config)
 	c.Flag("http.max-connections", "Connections that may be open on a port that speaks HTTP, at most; 0 = no bound. "+
 		"One client address never gets all of them.").
-		Default(strconv.Itoa(f.opts.MaxConnections)).IntVar(&f.opts.MaxConnections)
+		Default(strconv.Itoa(f.opts.MaxConnections)).SetValue(whole[int]{&f.opts.MaxConnections})
 	c.Flag("auth.tenants-file", "YAML file of users: the tenants that each may write and read, and who is an operator. "+
 		"Users come with a password (basic_auth_users of --http.config) or a bearer token. Read again when it changes.").
 		PlaceHolder("FILE").StringVar(&f.usersFile)
@@ -188,11 +188,11 @@ func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
 		"* = all, header = the one that THANOS-TENANT names.").
 		Default(string(tenant.Default)).StringVar(&f.tenants)
 	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").
-		Default("268435456").Int64Var(&f.sortBudget)
+		Default("268435456").SetValue(whole[int64]{&f.sortBudget})
 	c.Flag("store.limits.request-series", "Series that one StoreAPI call may select; more fail it. 0 = no limit.").
-		Default("0").Int64Var(&f.maxSeries)
+		Default("0").SetValue(whole[int64]{&f.maxSeries})
 	c.Flag("store.limits.request-samples", "Samples that one StoreAPI call may select, counted as 120 for each chunk; "+
-		"more fail it. 0 = no limit.").Default("0").Int64Var(&f.maxSamples)
+		"more fail it. 0 = no limit.").Default("0").SetValue(whole[int64]{&f.maxSamples})
 }
 
 // register serves sources over StoreAPI. external are the labels of a source that is one stream.

@@ -31,9 +31,9 @@ func explain(app *kingpin.Application, all []string, places map[string]string, e
 				continue
 			}
 			if place := places[m.Name]; place != "" {
-				return fmt.Errorf("--config.file: %s: %s: %w", place, m.Name, plainValue(*e.Value, err))
+				return fmt.Errorf("--config.file: %s: %s: %w", place, m.Name, err)
 			}
-			return fmt.Errorf("--%s: %w", m.Name, plainValue(*e.Value, err))
+			return fmt.Errorf("--%s: %w", m.Name, err)
 		}
 	}
 	command := ""
@@ -42,7 +42,7 @@ func explain(app *kingpin.Application, all []string, places map[string]string, e
 	}
 	for _, m := range flagModels(app, command) {
 		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] && wrong(m, v, err) {
-			return fmt.Errorf("%s (--%s): %w", m.Envar, m.Name, plainValue(v, err))
+			return fmt.Errorf("%s (--%s): %w", m.Envar, m.Name, err)
 		}
 	}
 	return err
@@ -87,14 +87,6 @@ func unknown(app *kingpin.Application, name string) error {
 		return fmt.Errorf("--%s: there is no such flag; did you mean --%s?", name, near)
 	}
 	return fmt.Errorf("--%s: there is no such flag", name)
-}
-
-// plainValue is err in our words, where it is the words of Go's library.
-func plainValue(value string, err error) error {
-	if !strings.Contains(err.Error(), "strconv.") {
-		return err
-	}
-	return fmt.Errorf("%q is not a whole number, or it is too large", value)
 }
 
 // wrong reports whether err is what the flag says of value. Flags are of no use after that.

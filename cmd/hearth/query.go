@@ -34,19 +34,19 @@ func (f *queryFlags) bind(c *kingpin.CmdClause, naming bool) {
 		StringsVar(&f.opts.ReplicaLabels)
 	c.Flag("query.partial-response", "Answer with a warning when something is missing, where a query does not say; --no-query.partial-response fails it.").
 		Default("true").BoolVar(&f.opts.PartialResponse)
-	c.Flag("query.max-tenants", "Tenants that one query may name; 0 = no limit.").Default("100").IntVar(&f.opts.MaxTenants)
+	c.Flag("query.max-tenants", "Tenants that one query may name; 0 = no limit.").Default("100").SetValue(whole[int]{&f.opts.MaxTenants})
 	c.Flag("query.max-expression-bytes", "Bytes that a PromQL expression may have, and all selectors of one request together. Nesting and regular expressions have fixed limits.").
-		Default(strconv.Itoa(expr.DefaultMaxBytes)).IntVar(&f.opts.MaxExpressionBytes)
-	c.Flag("query.max-concurrent", "Queries that run at a time; more wait. One tenant never has all places.").Default("20").IntVar(&f.opts.MaxConcurrent)
+		Default(strconv.Itoa(expr.DefaultMaxBytes)).SetValue(whole[int]{&f.opts.MaxExpressionBytes})
+	c.Flag("query.max-concurrent", "Queries that run at a time; more wait. One tenant never has all places.").Default("20").SetValue(whole[int]{&f.opts.MaxConcurrent})
 	c.Flag("query.auto-downsampling", "Read downsampled data of a fifth of the step or finer, where a query does not say max_source_resolution; without it raw data.").
 		BoolVar(&f.opts.AutoResolution)
 	durationFlag(c, "query.timeout", "Bound on one query.", &f.opts.Timeout)
 	durationFlag(c, "query.patience", "How long a silent source is waited for when all others have answered and the answer is complete without it.", &f.opts.Patience)
 	durationFlag(c, "store.response-timeout", "How long a source may send nothing when the answer needs it; then the answer is given without it, with a warning. 0s = until --query.timeout.", &f.opts.ResponseTimeout)
 	durationFlag(c, "query.lookback-delta", "How old a sample may be to stand for an instant.", &f.opts.LookbackDelta)
-	c.Flag("query.max-samples", "Samples that one query may hold in memory; fewer where --query.max-memory is not enough for as many, at 64 bytes each.").Default("50000000").IntVar(&f.opts.MaxSamples)
-	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").IntVar(&f.opts.MaxSeries)
-	c.Flag("query.max-bytes", "Bytes of chunks that one query may read; 0 = no limit.").Default("0").Int64Var(&f.opts.MaxBytes)
+	c.Flag("query.max-samples", "Samples that one query may hold in memory; fewer where --query.max-memory is not enough for as many, at 64 bytes each.").Default("50000000").SetValue(whole[int]{&f.opts.MaxSamples})
+	c.Flag("query.max-series", "Series that one query may select; 0 = no limit.").Default("0").SetValue(whole[int]{&f.opts.MaxSeries})
+	c.Flag("query.max-bytes", "Bytes of chunks that one query may read; 0 = no limit.").Default("0").SetValue(whole[int64]{&f.opts.MaxBytes})
 	if naming {
 		durationFlag(c, "tsdb.retention", "How long receivers keep blocks on local disk: what they are set to. Missing receivers matter for that long.", &f.opts.Retention)
 		durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be when receivers take it: what they are set to.", &f.opts.Window)

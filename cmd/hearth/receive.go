@@ -39,8 +39,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: how long data is kept. 0s = for ever.", &f.tsdb.Retention)
 	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the order of samples does not matter.", &f.tsdb.Window)
 	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
-	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").Int64Var(&f.tsdb.MaxExemplars)
-	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no bound.").Default("50000").IntVar(&f.tsdb.MaxTenants)
+	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").SetValue(whole[int64]{&f.tsdb.MaxExemplars})
+	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no bound.").Default("50000").SetValue(whole[int]{&f.tsdb.MaxTenants})
 	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
 	c.Flag("tsdb.adopt", "Take over directories of tenants that Hearth did not make, if they have thanos.shipper.json or wal/, as a Thanos receiver's do. Without it they are left alone, and writes of their tenants are refused.").
 		BoolVar(&f.tsdb.Adopt)
@@ -111,7 +111,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
 	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.", &f.opts.RetryMax)
 	c.Flag("receive.forward.async-workers", "Writes of one tenant to one member that run at a time. All tenants together have up to 8 times as many.").
-		Default(strconv.Itoa(f.opts.MemberConcurrency)).IntVar(&f.opts.MemberConcurrency)
+		Default(strconv.Itoa(f.opts.MemberConcurrency)).SetValue(whole[int]{&f.opts.MemberConcurrency})
 	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it is stored here and not routed, on a member of a hashring file.").
 		Default("THANOS-REPLICA").StringVar(&f.replicaHeader)
 	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)

@@ -35,11 +35,11 @@ func (f *tuningFlags) bind(c *kingpin.CmdClause, db *tsdb.Options, r *receive.Op
 	c.Flag("tsdb.no-lockfile", "Do not lock the data directory, on file systems that know no locks. No second process "+
 		"may use it.").BoolVar(&db.NoLock)
 	c.Flag("tsdb.out-of-order.cap-max", "Samples in an out-of-order chunk, at most 255; 0 = 32.").
-		Default("0").Int64Var(&db.OutOfOrderCap)
+		Default("0").SetValue(whole[int64]{&db.OutOfOrderCap})
 	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json in the bucket.").
 		Default("").EnumVar(&f.hashFunc, "", "SHA256")
 	c.Flag("shipper.upload-concurrency", "Files of one block that are sent to the bucket at a time; 0 = 1.").
-		Default("0").IntVar(&r.FileConcurrency)
+		Default("0").SetValue(whole[int]{&r.FileConcurrency})
 	for i, name := range [2]string{"min", "max"} {
 		c.Flag("tsdb."+name+"-block-duration", "Another name of --tsdb.block-duration; both must say the same.").Hidden().
 			SetValue(duration{&f.minMax[i]})

@@ -252,3 +252,28 @@ func endpointAddress(s string) error {
 	}
 	return fmt.Errorf("%q: want host:port, dns+name:port or dnssrv+name", s)
 }
+
+// whole is a flag value that is a whole number, which may be written as 1e6.
+type whole[T int | int64] struct{ to *T }
+
+// Set parses s.
+func (w whole[T]) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		x, floatErr := strconv.ParseFloat(s, 64)
+		if floatErr != nil || x != math.Trunc(x) || math.Abs(x) >= math.MaxInt64 {
+			return fmt.Errorf("%q is not a whole number, or it is too large", s)
+		}
+		n = int64(x)
+	}
+	*w.to = T(n)
+	return nil
+}
+
+// String is the number.
+func (w whole[T]) String() string {
+	if w.to == nil {
+		return ""
+	}
+	return strconv.FormatInt(int64(*w.to), 10)
+}

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -29,16 +30,23 @@ var connectWords = []struct {
 			"--grpc-server-tls-client-ca there", detail: true},
 	{theirs: "error reading server preface",
 		ours: "it closes the connection: it may want TLS (--grpc-client-tls-secure here), or the port is not its gRPC port"},
+	{theirs: "broken pipe", ours: closed}, {theirs: "connection reset by peer", ours: closed},
 	{theirs: "connection refused", ours: "nothing listens there (connection refused)"},
 	{theirs: "no route to host", ours: "there is no way to this address (no route to host)"},
 }
 
+const closed = "it closed the connection: it has stopped, or does not accept this process's certificate " +
+	"(--grpc-client-tls-cert here, --grpc-server-tls-client-ca there)"
+
 // wrapping is what the library puts around the reason why there is no connection.
 var wrapping = regexp.MustCompile(`^.*desc = "(?:transport: )?`)
 
+// fromConnection are parts of messages that are about the connection, not about what was asked.
+var fromConnection = []string{"connection error: desc", "error reading server preface", "broken pipe", "connection reset by peer"}
+
 // plainMessage is the message of a status as a person can use it.
 func plainMessage(message string) string {
-	if !strings.Contains(message, "connection error: desc") && !strings.Contains(message, "error reading server preface") {
+	if !slices.ContainsFunc(fromConnection, func(part string) bool { return strings.Contains(message, part) }) {
 		return message
 	}
 	reason := strings.TrimSuffix(wrapping.ReplaceAllString(message, ""), `"`)
