@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,6 +22,7 @@ const allowAll = "these credentials may not do this: allow them to list, read, w
 // bucket. S3 names a code; the others have it in their text.
 var refusals = []struct{ code, reason, help string }{
 	{"InvalidAccessKeyId", "credentials", "the access key is not known there: look at access_key"},
+	{"XAdminUserNotFound", "credentials", "the access key is not known there: look at access_key"},
 	{"SignatureDoesNotMatch", "credentials", "the secret key is wrong: look at secret_key"},
 	{"AuthenticationFailed", "credentials", "the credentials are wrong: look at the account and its key"},
 	{"AuthorizationFailure", "permission", allowAll},
@@ -33,6 +36,9 @@ var refusals = []struct{ code, reason, help string }{
 	{"AuthorizationHeaderMalformed", "region", "the bucket is in another region: look at region"},
 	{"PermanentRedirect", "region", "the bucket is in another region: look at region and endpoint"},
 }
+
+// passing are codes that come with 403 and pass: the clock is set, the credentials of the machine are renewed.
+var passing = []string{"RequestTimeTooSkewed", "ExpiredToken", "RequestExpired", "SlowDown"}
 
 // refusal is an error of an object store that does not pass by waiting.
 type refusal struct {
@@ -67,6 +73,10 @@ func refusalOf(err error) (*refusal, bool) {
 		if code == r.code || code == "" && strings.Contains(err.Error(), r.code) {
 			return &refusal{cause: err, reason: r.reason, help: r.help}, true
 		}
+	}
+	forbidden := s3.StatusCode == http.StatusUnauthorized || s3.StatusCode == http.StatusForbidden
+	if forbidden && !slices.Contains(passing, code) {
+		return &refusal{cause: err, reason: "permission", help: allowAll}, true
 	}
 	return nil, false
 }

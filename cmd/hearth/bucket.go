@@ -38,6 +38,10 @@ type bucket struct {
 // identityTimeout bounds how long a start waits for the object store to say which bucket it is.
 const identityTimeout = 15 * time.Second
 
+// firstAnswer is how long the start of a process that is alone waits for the object store: long enough to hear that it
+// refuses.
+const firstAnswer = time.Second
+
 // build adds the bucket to the process, nil when none is configured. fallback is a directory to use then, "" for none.
 // Only a clustered process waits for the bucket's identity, since others compare it with theirs.
 func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucket, error) {
@@ -72,11 +76,18 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 		if clustered {
 			return b.identify(ctx)
 		}
-		b.wg.Go(func() { // alone, nobody compares, and a start need not wait
-			if err := b.identify(b.ctx); err != nil {
-				fail(err)
-			}
-		})
+		answered := make(chan error, 1)
+		b.wg.Go(func() { answered <- b.identify(b.ctx) })
+		select {
+		case err := <-answered:
+			return err
+		case <-time.After(firstAnswer): // alone, nobody compares, and a start need not wait
+			b.wg.Go(func() {
+				if err := <-answered; err != nil {
+					fail(err)
+				}
+			})
+		}
 		return nil
 	}, b.close)
 	return b, nil
