@@ -41,7 +41,8 @@ func allCommand(app *kingpin.Application) setup {
 	asking.bind(c, false)
 	visible.bind(c)
 	names.bind(c)
-	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default tenant; 0s = never.", &scrape.Interval)
+	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
+		"tenant; 0s = never.", &scrape.Interval)
 	return func(p *process) error {
 		if err := errors.Join(f.client.settle(), storage.tuning.settle(p.log, &storage.tsdb, &storage.receive)); err != nil {
 			return err
@@ -84,7 +85,8 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		window, retention := limits.Table().Longest()
 		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
-			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
+			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits,
+			noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, limits, r)
@@ -93,7 +95,8 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		rpc.RegisterWrite(s, r, routeThanos(d))
 		rpc.RegisterServed(s, g)
-		if err := visible.register(s, map[string]series.Source{gossip.RoleReceive: r, gossip.RoleStore: g}, r.ExternalLabels, storage.receive.TenantLabel); err != nil {
+		if err := visible.register(s, map[string]series.Source{gossip.RoleReceive: r, gossip.RoleStore: g}, r.ExternalLabels,
+			storage.receive.TenantLabel); err != nil {
 			return err
 		}
 		list := newEndpoints(p, cl, peers, &asking.endpoints)

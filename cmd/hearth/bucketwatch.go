@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// lookInterval is how often a process asks its bucket whether it answers, so that readiness knows it also while nothing
-	// is shipped or read.
+	// lookInterval is how often a process asks its bucket whether it answers, so that readiness knows it also while
+	// nothing is shipped or read.
 	lookInterval = 30 * time.Second
 	// lookTimeout bounds one such question.
 	lookTimeout = 10 * time.Second

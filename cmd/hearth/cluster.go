@@ -159,7 +159,8 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 	}
 	var err error
 	if f.hashrings.given() {
-		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, []byte(f.hashrings.text.Reveal()), c.rf
+		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, []byte(f.hashrings.text.Reveal()),
+			c.rf
 		if c.static, err = static.Watch(p.log, p.reg, f.static); err != nil {
 			return err
 		}

@@ -214,7 +214,7 @@ func TestDocumentedFiles(t *testing.T) {
 				return err
 			}
 			app, _ := commands()
-			args, err := withConfigFile(app, []string{"all", "--config.file=" + file})
+			args, _, err := withConfigFile(app, []string{"all", "--config.file=" + file})
 			if err != nil {
 				return err
 			}

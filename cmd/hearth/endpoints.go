@@ -31,7 +31,8 @@ func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 		"be given several times. Members seen by gossip need not be named.").
 		SetValue(addressList{&f.addresses, endpointAddress})
 	f.oldNames = map[string]*moreAddresses{}
-	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict", "endpoint-group", "endpoint-group-strict"} {
+	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict",
+		"endpoint-group", "endpoint-group-strict"} {
 		f.oldNames[name] = &moreAddresses{to: &f.addresses, group: strings.HasPrefix(name, "endpoint-group")}
 		c.Flag(name, "Another name of --endpoint.").Hidden().NoEnvar().SetValue(f.oldNames[name])
 	}
@@ -47,7 +48,8 @@ func (f *endpointFlags) warnNames(p *process) {
 		}
 	}
 	if len(used) > 0 {
-		p.log.Warn("flags of Thanos are taken as --endpoint: every address is asked, and stays listed while it does not answer", "flags", strings.Join(used, ", "))
+		p.log.Warn("flags of Thanos are taken as --endpoint: every address is asked, and stays listed while it does not "+
+			"answer", "flags", strings.Join(used, ", "))
 	}
 }
 
@@ -91,7 +93,8 @@ type endpoints struct {
 }
 
 func newEndpoints(p *process, c *cluster, clients *clients, f *endpointFlags) *endpoints {
-	f.addresses = slices.DeleteFunc(f.addresses, func(a string) bool { return strings.TrimSpace(a) == "" }) // --endpoint= is none
+	// --endpoint= is none
+	f.addresses = slices.DeleteFunc(f.addresses, func(a string) bool { return strings.TrimSpace(a) == "" })
 	reg := prometheus.WrapRegistererWithPrefix("hearth_query_endpoints_", p.reg)
 	return &endpoints{p: p, cluster: c, clients: clients, flags: f, names: newNames(p.log, reg)}
 }

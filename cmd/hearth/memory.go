@@ -28,8 +28,8 @@ func memoryLimit() int64 {
 	return debug.SetMemoryLimit(-1)
 }
 
-// cgroupMemory is the smallest memory limit in bytes of the control groups that this process is in, 0 for none, and the file
-// that says so. A container sees its own group as the root; a systemd service is in a group below it.
+// cgroupMemory is the smallest memory limit in bytes of the control groups that this process is in, 0 for none, and the
+// file that says so. A container sees its own group as the root; a systemd service is in a group below it.
 func cgroupMemory() (limit int64, from string) {
 	groups, _ := os.ReadFile("/proc/self/cgroup") // without it the root's limit is still found
 	return smallestLimit("/sys/fs/cgroup", string(groups))

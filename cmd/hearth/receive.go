@@ -36,22 +36,31 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	f.tsdb, f.receive = tsdb.DefaultOptions(), receive.DefaultOptions()
 	f.tuning.bind(c, &f.tsdb, &f.receive)
 	durationFlag(c, "tsdb.block-duration", "Time range of a block.", &f.tsdb.BlockDuration)
-	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: how long data is kept. 0s = for ever.", &f.tsdb.Retention)
-	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the order of samples does not matter.", &f.tsdb.Window)
-	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.", &f.tsdb.Future)
-	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").Default("100").SetValue(whole[int64]{&f.tsdb.MaxExemplars})
-	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no bound.").Default("50000").SetValue(whole[int]{&f.tsdb.MaxTenants})
-	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
-	c.Flag("tsdb.adopt", "Take over directories of tenants that Hearth did not make, if they have thanos.shipper.json or wal/, as a Thanos receiver's do. Without it they are left alone, and writes of their tenants are refused.").
+	durationFlag(c, "tsdb.retention", "How long blocks stay on local disk after they are shipped. Without a bucket: "+
+		"how long data is kept. 0s = for ever.", &f.tsdb.Retention)
+	durationFlag(c, "tsdb.out-of-order.time-window", "How old a sample may be, by this machine's clock. Within it the "+
+		"order of samples does not matter.", &f.tsdb.Window)
+	durationFlag(c, "tsdb.too-far-in-future.time-window", "How far ahead of this machine's clock a sample may be.",
+		&f.tsdb.Future)
+	c.Flag("tsdb.max-exemplars", "Exemplars kept per tenant; 0 = none.").
+		Default("100").SetValue(whole[int64]{&f.tsdb.MaxExemplars})
+	c.Flag("receive.max-tenants", "Tenants that may have data on this receiver; writes of one more are refused. 0 = no "+
+		"bound.").Default("50000").SetValue(whole[int]{&f.tsdb.MaxTenants})
+	durationFlag(c, "tsdb.idle-timeout", "A tenant without writes for this long is cut, shipped and closed; it is "+
+		"opened again when needed. 0s = never.", &f.tsdb.IdleTimeout)
+	c.Flag("tsdb.adopt", "Take over directories of tenants that Hearth did not make, if they have thanos.shipper.json "+
+		"or wal/, as a Thanos receiver's do. Without it they are left alone, and writes of their tenants are refused.").
 		BoolVar(&f.tsdb.Adopt)
-	c.Flag("label", `External label name="value" of this receiver. The replica label (--receive.replica-label-name) defaults to the instance id. May be given several times.`).
+	c.Flag("label", "External label name=\"value\" of this receiver. The replica label (--receive.replica-label-name) "+
+		"defaults to the instance id. May be given several times.").
 		SetValue(labelSet{&f.receive.Labels})
 	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*, /ring/drain and /ring/forget.").BoolVar(&f.noAdmin)
 	f.drain.bind(c)
 }
 
 // build adds the TSDBs below dir, kept to the tenants' limits, and the receiver over them.
-func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenantLimits, dir string) (*receive.Receiver, error) {
+func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenantLimits, dir string) (*receive.Receiver,
+	error) {
 	f.tsdb.Limits, f.tsdb.Share = limits.Of, limits.ofSeries
 	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, gossip.RoleReceive
 	f.receive.Instance, f.receive.Since = c.instance.ID, c.instance.Since
@@ -104,23 +113,31 @@ type routeFlags struct {
 func (f *routeFlags) bind(c *kingpin.CmdClause) {
 	f.opts = distributor.DefaultOptions()
 	f.tenancy.bind(c)
-	c.Flag("receive.split-tenant-label-name", "Label that names the tenant of a series, before everything else that does; it is taken off the series. A request may so be for several tenants.").
+	c.Flag("receive.split-tenant-label-name", "Label that names the tenant of a series, before everything else that "+
+		"does; it is taken off the series. A request may so be for several tenants.").
 		StringVar(&f.opts.SplitLabel)
 	haFlags(c, &f.opts.HA)
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
 	durationFlag(c, "receive-forward-timeout", "Bound on one write to one member.", &f.opts.WriteTimeout)
-	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.", &f.opts.RetryMax)
-	c.Flag("receive.forward.async-workers", "Writes of one tenant to one member that run at a time. All tenants together have up to 8 times as many.").
+	durationFlag(c, "receive-forward-max-backoff", "Longest wait between two tries to write to a member.",
+		&f.opts.RetryMax)
+	c.Flag("receive.forward.async-workers", "Writes of one tenant to one member that run at a time. All tenants "+
+		"together have up to 8 times as many.").
 		Default(strconv.Itoa(f.opts.MemberConcurrency)).SetValue(whole[int]{&f.opts.MemberConcurrency})
-	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it is stored here and not routed, on a member of a hashring file.").
+	c.Flag("receive.replica-header", "Header with which a request says that it is copy number n of replicated ones: it "+
+		"is stored here and not routed, on a member of a hashring file.").
 		Default("THANOS-REPLICA").StringVar(&f.replicaHeader)
-	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
-	f.relabel.bind(c, "receive.relabel-config", "Prometheus relabelling rules that each series passes before it is placed, as a list in YAML. A file is read again at a reload.")
+	c.Flag("receive.thanos-rf2", "With a replication factor of 2, acknowledge after one copy, as Thanos does. What "+
+		"only one member has is lost with it.").BoolVar(&f.opts.ThanosRF2)
+	f.relabel.bind(c, "receive.relabel-config", "Prometheus relabelling rules that each series passes before it is "+
+		"placed, as a list in YAML. A file is read again at a reload.")
 	f.otlp.bind(c)
 }
 
-// build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns no data.
-func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits, local *receive.Receiver) (*distributor.Distributor, error) {
+// build adds a distributor that keeps the tenants to their limits. local is this process's own member, nil when it owns
+// no data.
+func (f *routeFlags) build(p *process, c *cluster, peers *clients, limits *tenantLimits,
+	local *receive.Receiver) (*distributor.Distributor, error) {
 	f.opts.Limits, f.opts.Distributors = limits.Of, limits.distributors
 	f.otlp.opts.Promote = func(id tenant.ID) []string { return limits.Of(id).PromoteAttributes }
 	boundRequests(&f.opts)
@@ -206,7 +223,8 @@ func (f *routing) mount(p *process, server *httpx.Server, write http.Handler, d 
 }
 
 func receiveCommand(app *kingpin.Application) setup {
-	c := app.Command("receive", "Store what is remote-written, per tenant; serve it; ship blocks. Routes what senders give it when there is a ring.")
+	c := app.Command("receive", "Store what is remote-written, per tenant; serve it; ship blocks. Routes what senders "+
+		"give it when there is a ring.")
 	var (
 		f       routing
 		grpc    grpcFlags
@@ -260,7 +278,8 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		_, longest := limits.Table().Longest()
-		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address, bucket: b,
+		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address,
+			bucket:    b,
 			retention: longest, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
 			return err
 		}
@@ -281,7 +300,8 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
 			return err
 		}
-		return visible.register(s, map[string]series.Source{gossip.RoleReceive: r}, r.ExternalLabels, storage.receive.TenantLabel)
+		return visible.register(s, map[string]series.Source{gossip.RoleReceive: r}, r.ExternalLabels,
+			storage.receive.TenantLabel)
 	}
 }
 
@@ -319,7 +339,8 @@ func (f *routing) distribute(p *process, grpc *grpcFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(), http: f.http.opts.Address, sharding: limits}); err != nil {
+	if err := f.where.join(p, cl, place{rings: []string{gossip.RoleDistributor}, grpc: grpc.address(),
+		http: f.http.opts.Address, sharding: limits}); err != nil {
 		return err
 	}
 	d, err := f.route.build(p, cl, peers, limits, nil)

@@ -146,8 +146,10 @@ var queryLater = append([]idleFlag{
 	{"query.default-evaluation-interval", idleText, "subqueries without a step have one of 1m"},
 	{"query.default-step", idleText, "a range query names its step"},
 	{"query.dynamic-lookback-delta", idleBool, "--query.lookback-delta is for all resolutions"},
-	{"query.instant.default.max_source_resolution", idleText, "instant queries read raw samples unless they say otherwise"},
-	{"query.metadata.default-time-range", idleText, "series and labels of all time are looked up unless a request says otherwise"},
+	{"query.instant.default.max_source_resolution", idleText, "instant queries read raw samples unless they say " +
+		"otherwise"},
+	{"query.metadata.default-time-range", idleText, "series and labels of all time are looked up unless a request says " +
+		"otherwise"},
 }, webLater...)
 
 // storeIdle and storeLater are those of thanos store.
@@ -211,8 +213,8 @@ func acceptIdle(c flagger, command string) {
 	}
 }
 
-// warnIdle says once of each flag that was given why it does nothing, and names in one line all those that a later version
-// uses.
+// warnIdle says once of each flag that was given why it does nothing, and names in one line all those that a later
+// version uses.
 func (p *process) warnIdle() {
 	own := idleFlags[p.role]
 	for _, f := range slices.Concat(idleFlags[""].never, own.never) {

@@ -243,6 +243,8 @@ func (l addressList) IsCumulative() bool { return true }
 func endpointAddress(s string) error {
 	kind, rest, dynamic := strings.Cut(s, "+")
 	switch {
+	case strings.TrimSpace(s) == "": // of a template that has none
+		return nil
 	case !dynamic:
 		return hostPort(s)
 	case kind == "dns":
