@@ -20,7 +20,7 @@
 // Invariants:
 //   - A series is reported written only after a quorum of the configured replication factor has stored it.
 //   - Push never waits for a member that is dark, or slower than the others, longer than it takes to find that out (a few times what the
-//     quorum took, or a quarter of a second), and never longer than Options.WriteTimeout.
+//     quorum took, or a second), and never longer than Options.WriteTimeout.
 //   - A member gets the samples of a series in the order in which they were pushed, except those of shards that failed alone.
 //   - A batch, and the index slices of its shards, live until the last member is done with them.
 //   - The requests being worked on take no more memory than Options.MaxRequestBytes, about.

@@ -13,7 +13,7 @@ const (
 	lingerStep = 25 * time.Millisecond
 	// tooSilent is for how many times as long as the quorum took a member may answer nothing before requests stop waiting for
 	// it. Under little load a member that goes dark is so found within milliseconds.
-	tooSilent = 8
+	tooSilent = 16
 )
 
 // linger waits, after the quorum, for the copies of members that make progress as the others do. A sender that is answered

@@ -9,10 +9,11 @@ import (
 const (
 	// paceWindow is over about how much busy time a pace is taken. A member that stops answering is found behind after about
 	// as long.
-	paceWindow = 250 * time.Millisecond
+	paceWindow = time.Second
 	// tooSlow is how many times slower than the others a member must be to have fallen behind. It is far above what a
-	// garbage collection or a busy core does to one of several equal members.
-	tooSlow = 2
+	// garbage collection or a busy core does to one of several equal members. Members that take turns on two cores of a shared
+	// machine differ by more than two now and then, and what is put off then comes out of order, which costs four times as much.
+	tooSlow = 3
 	// bridgeable is how long what a member lacks may take it before requests stop waiting for its copies, unless the quorum
 	// takes as long.
 	bridgeable = time.Second

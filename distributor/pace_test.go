@@ -15,10 +15,10 @@ func TestKeepsUp(t *testing.T) {
 	at := func(rate float64) progress { return progress{work: rate, busy: 1} }
 	const ms = time.Millisecond
 	f(at(100), 0, ms, true, at(100), at(100))
-	f(at(60), 0, ms, true, at(100), at(100))
-	f(at(50), 0, ms, false, at(100), at(100))
-	f(at(40), 0, ms, true, at(100), at(70)) // one other is as slow: a quorum has no faster members
-	f(at(40), 0, ms, false, at(100), at(90), at(20), at(95))
+	f(at(34), 0, ms, true, at(100), at(100))
+	f(at(33), 0, ms, false, at(100), at(100))
+	f(at(30), 0, ms, true, at(100), at(70)) // one other is as slow: a quorum has no faster members
+	f(at(30), 0, ms, false, at(100), at(91), at(20), at(95))
 	f(at(0), 0, ms, false, at(100), at(100))
 	f(at(40), 0, ms, true)                     // nobody to compare with
 	f(at(100), 99, ms, true, at(100))          // less than a second behind
