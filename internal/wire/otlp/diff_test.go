@@ -37,11 +37,11 @@ func (o *oracle) Commit() error                                 { return nil }
 func (o *oracle) Rollback() error                               { o.samples, o.metadata = nil, nil; return nil }
 
 func (o *oracle) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, _ *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
-	var es []string
+	ls = ls.WithoutEmpty()
 	for _, e := range opts.Exemplars {
-		es = append(es, exemplarText(e.Ts, e.Value, e.Labels))
+		o.samples = add(o.samples, exemplarText(ls, e.Ts, e.Value, e.Labels))
 	}
-	o.samples = append(o.samples, sampleText(ls.WithoutEmpty(), st, t, v, h, es))
+	o.samples = append(o.samples, sampleText(ls, st, t, v, h))
 	m := opts.Metadata
 	if _, ok := o.metadata[opts.MetricFamilyName]; !ok {
 		o.metadata[opts.MetricFamilyName] = fmt.Sprintf("%s|%s|%s", m.Type, m.Unit, m.Help)
@@ -49,15 +49,24 @@ func (o *oracle) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v fl
 	return 1, nil
 }
 
-func sampleText(ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, exemplars []string) string {
+func sampleText(ls labels.Labels, st, t int64, v float64, h *histogram.Histogram) string {
 	if h != nil {
-		return fmt.Sprintf("%s st=%d t=%d %s schema=%d custom=%v hint=%v %v", ls, st, t, h, h.Schema, h.CustomValues, h.CounterResetHint, exemplars)
+		return fmt.Sprintf("%s st=%d t=%d %s schema=%d custom=%v hint=%v", ls, st, t, h, h.Schema, h.CustomValues, h.CounterResetHint)
 	}
-	return fmt.Sprintf("%s st=%d t=%d %x %v", ls, st, t, math.Float64bits(v), exemplars)
+	return fmt.Sprintf("%s st=%d t=%d %x", ls, st, t, math.Float64bits(v))
 }
 
-func exemplarText(t int64, v float64, ls labels.Labels) string {
-	return fmt.Sprint(exemplar.Exemplar{Labels: ls, Value: v, Ts: t})
+// exemplarText is of an exemplar of the series of, which may have several samples in a request.
+func exemplarText(of labels.Labels, t int64, v float64, ls labels.Labels) string {
+	return fmt.Sprint(of, exemplar.Exemplar{Labels: ls, Value: v, Ts: t})
+}
+
+// add adds what is not there yet: a request that has a series twice may have its exemplars twice, and stores keep them once.
+func add(all []string, text string) []string {
+	if slices.Contains(all, text) {
+		return all
+	}
+	return append(all, text)
 }
 
 // stored is what a batch says, in the oracle's words.
@@ -66,15 +75,14 @@ func stored(b *wire.Batch) (samples []string, metadata map[string]string) {
 	for i := range b.Series {
 		s := &b.Series[i]
 		ls := wire.LabelsOf(&builder, s.Labels())
-		var es []string
 		for _, e := range s.Exemplars {
-			es = append(es, exemplarText(e.T, e.V, wire.LabelsOf(&builder, e.Labels)))
+			samples = add(samples, exemplarText(ls, e.T, e.V, wire.LabelsOf(&builder, e.Labels)))
 		}
 		for _, x := range s.Samples {
-			samples = append(samples, sampleText(ls, x.ST, x.T, x.V, nil, es))
+			samples = append(samples, sampleText(ls, x.ST, x.T, x.V, nil))
 		}
 		for _, x := range s.Histograms {
-			samples = append(samples, sampleText(ls, x.ST, x.T, 0, x.H, es))
+			samples = append(samples, sampleText(ls, x.ST, x.T, 0, x.H))
 		}
 	}
 	metadata = map[string]string{}
