@@ -143,14 +143,19 @@ func TestFaultyMeta(t *testing.T) {
 	}
 
 	put(func(string) string { return good[:len(good)/2] })
+	passed := uploading
 	f := func(mint, maxt int64, warned bool) {
 		t.Helper()
-		got := seriesOf(t, opened(t, bkt).Select(t.Context(), ask(team, mint, maxt)))
+		later := func(o *Options) { o.Now = func() time.Time { return a.Timestamp().Add(passed) } }
+		got := seriesOf(t, opened(t, bkt, later).Select(t.Context(), ask(team, mint, maxt)))
 		if strings.Contains(got, "warning: block "+a.String()+" cannot be read: ") != warned || mint == 0 && !strings.HasPrefix(got, goodPart) {
 			t.Errorf("%d to %d: %s", mint, maxt, got)
 		}
 	}
 	f(0, 5000, true)
+	passed = uploading - time.Millisecond // it may be on its way
+	f(0, 5000, false)
+	passed = uploading
 	future := time.Now().Add(24 * time.Hour).UnixMilli()
 	f(future, future+1000, false)
 	if err := bkt.Upload(t.Context(), block.Object(a, block.DeletionMarkName), strings.NewReader("{")); err != nil {

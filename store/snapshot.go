@@ -54,15 +54,19 @@ func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read:
 // latest is how much younger than a block's id its samples may be, in ms: a block is made when its time is over.
 const latest = int64(3 * time.Hour / time.Millisecond)
 
-// unread are the blocks of v that are in the bucket and whose meta.json it did not deliver, or is faulty, in order. The latter
-// stay until somebody repairs them or marks them for deletion. A directory without a meta.json is no block.
-func unread(v block.View) (out []missing) {
+// uploading is for how long after a block was made its faulty meta.json is taken for one that is being written: buckets that
+// are directories show objects before they are whole. Whoever uploads the block has it until then.
+const uploading = 10 * time.Minute
+
+// unread are the blocks of v, seen at now, that are in the bucket and whose meta.json it did not deliver, or is faulty, in order.
+// The latter stay until somebody repairs them or marks them for deletion. A directory without a meta.json is no block.
+func unread(v block.View, now time.Time) (out []missing) {
 	for id, err := range v.Partial {
 		_, deleted := v.Deletions[id]
 		switch kind := errs.KindOf(err); {
 		case kind == errs.Unavailable:
 			out = append(out, missing{id, math.MinInt64, math.MaxInt64, err})
-		case kind == errs.Invalid && !deleted:
+		case kind == errs.Invalid && !deleted && now.Sub(id.Timestamp()) >= uploading:
 			out = append(out, missing{id, math.MinInt64, int64(id.Time()) + latest, err})
 		}
 	}
@@ -87,7 +91,7 @@ func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings
 // newSnapshot groups the blocks, which are in order of time, and the failed ones, of a bucket that looks like v.
 func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
 	s := &snapshot{
-		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v),
+		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v, opts.Now()),
 		info: series.Info{Instance: opts.Instance, Role: "store", MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}
 	byLabels := map[string]*stream{}

@@ -242,7 +242,7 @@ write:
 	writeFile(t, thanos, strings.Replace(text, "series_limit: 4", "series_limit: 5", 1))
 	eventually(t, 10*time.Second, func() error { return post(base, "third", writeBody("x", 5, now)) })
 	writeFile(t, thanos, "write: {defaults: {}}")
-	n.waitFor(thanos+":1: write: defaults: is not a key that belongs here", 10*time.Second)
+	n.waitFor(thanos+":1: write: defaults: there is no such key here; did you mean default?", 10*time.Second)
 	if err := post(base, "third", writeBody("x", 5, now)); err != nil {
 		t.Error(err)
 	}

@@ -40,7 +40,7 @@ func TestOverload(t *testing.T) {
 	p := start(t, "hearth", hearthBinary, []string{fmt.Sprint("GOMEMLIMIT=", limit)}, "--data-dir="+t.TempDir(), "--http-address="+addr(ports[0]),
 		"--grpc-address="+addr(ports[1]), "--remote-write.address="+addr(ports[2]), "--self-scrape.interval=0s")
 	base := "http://" + addr(ports[0])
-	p.ready(base, 30*time.Second)
+	p.ready(base+"/-/ready", 30*time.Second)
 	if err := post(base, "calm", writeBody("calm", 1, time.Now().UnixMilli())); err != nil {
 		t.Fatal(err)
 	}

@@ -393,7 +393,7 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"secret_key: *" + s3Secret, "insecure: " + s3Secret} {
-		refuses(t, nil, []string{"store", "--data-dir=" + t.TempDir(), "--objstore.config=type: S3\nconfig: {bucket: b, " + wrong + "}"}, "object store configuration")
+		refuses(t, nil, []string{"store", "--data-dir=" + t.TempDir(), "--objstore.config=type: S3\nconfig: {bucket: b, " + wrong + "}"}, "--objstore.config:")
 	}
 	p := start(t, "typo", hearthBinary, nil, "store", "--objstore.config="+strings.Replace(yaml, "bucket:", "buckte:", 1))
 	if p.wait(20*time.Second) == 0 || !strings.Contains(p.output(), "buckte") || strings.Contains(p.output(), s3Secret) {

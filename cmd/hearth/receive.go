@@ -30,6 +30,7 @@ type storageFlags struct {
 	drain   drainFlags
 	noAdmin bool
 	opened  func() error // what keeps writes of tenants that were here before from being stored; set by build
+	gc      *gcPace      // of this process; set by build
 }
 
 func (f *storageFlags) bind(c *kingpin.CmdClause) {
@@ -84,8 +85,9 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 		return nil, err
 	}
 	f.opened = db.Ready
-	gc := &gcPace{log: p.log, still: db.Overhead}
-	p.addPart("garbage collector", gc.Open, gc.Close, nil)
+	f.gc = &gcPace{log: p.log}
+	f.gc.count(db.Overhead)
+	p.addPart("garbage collector", f.gc.Open, f.gc.Close, nil)
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)
 	p.health.AddAdvice("tenants", db.Whole)
 	p.addPart("receive", r.Open, r.Close, nil)
@@ -287,6 +289,7 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
+		storage.gc.count(d.Held, s.Held)
 		rpc.RegisterWrite(s, r, routeThanos(d))
 		write, err := f.route.replicas(p, cl, limits, r, d.Handler())
 		if err != nil {
