@@ -122,6 +122,9 @@ const readPath = "/read"
 // admit finds the tenants and parameters of a request, and a place for it among those that are worked on. done gives back
 // all that the request holds, and is to be called when it is answered.
 func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ context.Context, done func(), err error) {
+	if slices.Contains(apiPaths[httpx.Operator], path) { // it tells of no tenant's series: an operator need not have tenants
+		return r.Context(), func() {}, nil
+	}
 	ids, err := q.tenants(r)
 	if err != nil {
 		return nil, nil, err
@@ -150,7 +153,7 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 		out.p.answer = q.answers.Open(ids[0])
 		out.p.request = out.p.answer
 		return ctx, func() { out.p.answer.Close(); leave() }, nil
-	case name == "query", name == "query_range", strings.HasPrefix(path, "/status/"): // the engine has places of its own
+	case name == "query", name == "query_range", path == "/status/buildinfo": // the engine has places of its own
 		return ctx, func() {}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.opts.Timeout)
