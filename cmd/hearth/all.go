@@ -85,8 +85,7 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		window, retention := limits.Table().Longest()
 		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
-			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits,
-			noAdmin: storage.noAdmin}); err != nil {
+			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, limits, r)
@@ -118,9 +117,9 @@ func allCommand(app *kingpin.Application) setup {
 		}
 		server.Add(q.Routes()...)
 		server.Add(p.page(writeURL))
-		server.Add(storage.adminRoutes(r)...)
+		server.Add(f.where.adminRoutes(r)...)
 		server.Add(cl.routes()...)
-		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
+		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, f.where.refuseAdmin()); err != nil {
 			return err
 		}
 		p.onReady(func() { p.welcome(server.Guard(), f.http.opts.Address, dir) })

@@ -54,7 +54,12 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("gossip.tls-skip-verify", "Accept any certificate of other members.").BoolVar(&tls.SkipVerify)
 	durationFlag(c, "ring.forget-after", "A member that was not heard from for this long loses its place, and its "+
 		"series move.", &f.opts.ForgetAfter)
+	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*, /ring/drain and /ring/forget.").
+		BoolVar(&f.opts.RefuseForget)
 }
+
+// refuseAdmin reports whether operators are refused what changes data or members.
+func (f *clusterFlags) refuseAdmin() bool { return f.opts.RefuseForget }
 
 // bindWriting adds the flags of processes that place series.
 func (f *clusterFlags) bindWriting(c *kingpin.CmdClause) {
@@ -147,7 +152,6 @@ type place struct {
 	grpc, http string   // addresses to advertise
 	bucket     *bucket
 	retention  time.Duration
-	noAdmin    bool          // admin operations are refused
 	sharding   ring.Sharding // on how many members tenants are; nil for who neither places series nor asks for them
 }
 
@@ -180,7 +184,7 @@ func (f *clusterFlags) join(p *process, c *cluster, r place) error {
 		}
 		opts.Instance, opts.Roles, opts.GRPCAddress, opts.HTTPAddress = c.instance, r.rings, r.grpc, r.http
 		opts.ReplicationFactor, opts.Sharding = f.rf, r.sharding
-		opts.Quarantined, opts.RefuseForget = c.broken, r.noAdmin
+		opts.Quarantined = c.broken
 		if r.bucket != nil {
 			opts.BucketID = r.bucket.id
 		}

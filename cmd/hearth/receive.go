@@ -28,7 +28,6 @@ type storageFlags struct {
 	receive receive.Options
 	tuning  tuningFlags
 	drain   drainFlags
-	noAdmin bool
 	opened  func() error // what keeps writes of tenants that were here before from being stored; set by build
 	gc      *gcPace      // of this process; set by build
 }
@@ -55,7 +54,6 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("label", "External label name=\"value\" of this receiver. The replica label (--receive.replica-label-name) "+
 		"defaults to the instance id. May be given several times.").
 		SetValue(labelSet{&f.receive.Labels})
-	c.Flag("disable-admin-operations", "Refuse POST /api/v1/admin/*, /ring/drain and /ring/forget.").BoolVar(&f.noAdmin)
 	f.drain.bind(c)
 }
 
@@ -95,8 +93,8 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 }
 
 // adminRoutes are what operators ask of a member.
-func (f *storageFlags) adminRoutes(r *receive.Receiver) []httpx.Route {
-	if f.noAdmin {
+func (f *clusterFlags) adminRoutes(r *receive.Receiver) []httpx.Route {
+	if f.refuseAdmin() {
 		return nil
 	}
 	return []httpx.Route{{Pattern: "/api/v1/admin/flush", Class: httpx.Operator, Handler: http.HandlerFunc(r.HandleFlush)}}
@@ -282,7 +280,7 @@ func receiveCommand(app *kingpin.Application) setup {
 		_, longest := limits.Table().Longest()
 		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive}, grpc: grpc.address(), http: f.http.opts.Address,
 			bucket:    b,
-			retention: longest, sharding: limits, noAdmin: storage.noAdmin}); err != nil {
+			retention: longest, sharding: limits}); err != nil {
 			return err
 		}
 		d, err := f.route.build(p, cl, peers, limits, r)
@@ -298,9 +296,9 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err := f.mount(p, server, write, d); err != nil {
 			return err
 		}
-		server.Add(storage.adminRoutes(r)...)
+		server.Add(f.where.adminRoutes(r)...)
 		server.Add(cl.routes()...)
-		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, storage.noAdmin); err != nil {
+		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, f.where.refuseAdmin()); err != nil {
 			return err
 		}
 		return visible.register(s, map[string]series.Source{gossip.RoleReceive: r}, r.ExternalLabels,

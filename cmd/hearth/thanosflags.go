@@ -168,7 +168,6 @@ var storeIdle = []idleFlag{
 	{"block-discovery-strategy", idleText, byListing},
 	{"block-sync-concurrency", idleText, byListing},
 	{"block-meta-fetch-concurrency", idleText, byListing},
-	{"disable-admin-operations", idleBool, "a store gateway has no admin operations"},
 	{"matcher-cache-size", idleText, matcherCache},
 	{"enable-feature", idleText, features},
 }
