@@ -47,6 +47,7 @@ const (
 	ownMetrics   = "queries are counted by hearth_query_* metrics, whose buckets are fixed"
 	ownBuffers   = "buffers have the size of what is read, within --query.max-memory"
 	ownHeaders   = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
+	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
 
@@ -165,6 +166,8 @@ var storeIdle = []idleFlag{
 	{"debug.series-batch-size", idleText, ownBuffers},
 	{"debug.estimated-max-series-size", idleText, ownBuffers},
 	{"debug.estimated-max-chunk-size", idleText, ownBuffers},
+	{"objstore-parquet.config", idleSecret, ownParquet},
+	{"objstore-parquet.config-file", idleText, ownParquet},
 	{"block-discovery-strategy", idleText, byListing},
 	{"block-sync-concurrency", idleText, byListing},
 	{"block-meta-fetch-concurrency", idleText, byListing},
