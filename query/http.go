@@ -279,8 +279,9 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	}
 	p := q.defaultParams()
 	if path == "/read" {
-		p.partial = false   // its answer has no room for a warning
-		p.maxResolution = 0 // whoever reads takes windows for samples
+		p.partial = false // its answer has no room for a warning
+		// Whoever reads takes windows for samples.
+		p.maxResolution, p.autoResolve = 0, false
 	}
 	if names := r.Form["replicaLabels[]"]; len(names) > maxReplicaLabels {
 		return nil, errs.E(errs.TooLarge, "replicaLabels[] has %d names, and may have %d", len(names), maxReplicaLabels)

@@ -64,13 +64,13 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 		reading.MinTime, reading.MaxTime = q.mint, q.maxt
 	}
 	var vague string
+	selectors := selectorsFrom(ctx)
 	if r.MaxResolution >= series.FiveMinutes {
-		selectors := selectorsFrom(ctx)
 		vague = selectors.apply(reading, ms)
 		r.Aggregates = reading.Pick.Aggregates()
-		if r.Hints.Range == 0 {
-			reading.Lookback = selectors.rawLookback()
-		}
+	}
+	if r.Hints.Range == 0 { // the query looks back further also where this selector reads raw data only
+		reading.Lookback = selectors.rawLookback()
 	}
 	scope, own := q.q.scope(ctx).narrow(ms)
 	r.Matchers = own
