@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,6 +61,12 @@ func (a *announced) add(set labels.Labels) {
 	}
 	value := set.Get(a.name)
 	a.sets[value] = append(a.sets[value], set)
+}
+
+// alike reports whether a and b lead to the same question: the same tenants, and all streams or only some have the label.
+func (a *announced) alike(b *announced) bool {
+	same := maps.EqualFunc(a.sets, b.sets, func(_, _ []labels.Labels) bool { return true })
+	return same && a.mixed() == b.mixed()
 }
 
 // everywhere reports that all streams have the label, so that no series can have one of its own.
@@ -192,7 +199,7 @@ func (c *Client) ask(ctx context.Context, f func(*peer) error) error {
 			return err
 		}
 		was := p
-		if p, err = c.current(ctx, was); err == nil && p.tenants.with == was.tenants.with {
+		if p, err = c.current(ctx, was); err == nil && p.tenants.alike(&was.tenants) {
 			return nil
 		}
 	}

@@ -81,6 +81,12 @@ func TestOwnAttributeLabels(t *testing.T) {
 		serveStreams(plain, received, second, rival)
 		fresh := dial(t, addr, ClientOptions{})
 		f("mixed", fresh, tenant.Default, own+other+shared, "own plain received ")
+		foe := streamOf(labels.FromStrings("receive_replica", "r0", "tenant_id", "foe"), labels.FromStrings("__name__", "hidden"))
+		serveStreams(plain, received, second, foe) // as many streams as it knows of
+		found, _, err := fresh.LabelValues(context.Background(), "__name__", &series.Request{Tenant: tenant.Default, MaxTime: 2000})
+		if err != nil || join(found) != "own plain received " {
+			t.Errorf("one tenant takes the place of another: values %q, %v", found, err)
+		}
 		serveStreams(received, second, rival)
 		fresh = dial(t, addr, ClientOptions{})
 		f("all have a tenant", fresh, tenant.Default, shared, "received ")
