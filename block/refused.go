@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -79,6 +80,18 @@ func refusalOf(err error) (*refusal, bool) {
 		return &refusal{cause: err, reason: "permission", help: allowAll}, true
 	}
 	return nil, false
+}
+
+// pastEnd is how object stores say that an object ends before the range that is asked for. Others answer with no bytes.
+var pastEnd = regexp.MustCompile(`(?i)InvalidRange|range (is )?not satisfiable|response code 416`)
+
+// PastEnd reports whether err says that an object has no byte where a range begins: it is shorter than whoever asks believes.
+func PastEnd(err error) bool {
+	var s3 minio.ErrorResponse
+	if errors.As(err, &s3) && s3.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return true
+	}
+	return err != nil && pastEnd.MatchString(err.Error())
 }
 
 // telling is a bucket that says so when the object store refuses this process, and once it does no longer.

@@ -55,6 +55,9 @@ func TestRefused(t *testing.T) {
 	f(s3("InternalError"), "")
 	f(errors.New("dial tcp 10.0.0.1:9000: connect: connection refused"), "")
 	f(context.DeadlineExceeded, "")
+	if short := (minio.ErrorResponse{Code: "InvalidRange", StatusCode: 416}); !PastEnd(fmt.Errorf("get: %w", short)) || PastEnd(s3("NoSuchKey")) {
+		t.Error("a range past an object's end is not told from other faults")
+	}
 	f(errors.New("ERROR CODE: ContainerNotFound"), "bucket")
 	f(fmt.Errorf("get: %w", errors.New("storage: bucket doesn't exist")), "bucket")
 

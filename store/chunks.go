@@ -145,7 +145,7 @@ func (r *chunkReader) read(ctx context.Context, seg segment, off, n int64, short
 // decode checks the chunk that b begins with and stores it; one that b cuts off is read anew, whole.
 func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wanted) error {
 	n, lead := binary.Uvarint(b)
-	if lead <= 0 || lead > chunks.MaxChunkLengthFieldSize || n > 1<<30 {
+	if lead <= 0 || lead > chunks.MaxChunkLengthFieldSize || n > mostEntry {
 		return errs.E(errs.Invalid, "%s: length of the chunk at %d", seg.object, w.offset)
 	}
 	whole := int64(lead) + chunks.ChunkEncodingSize + int64(n) + crc32.Size

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
@@ -110,11 +112,21 @@ func twoBlocks(t *testing.T, bkt objstore.Bucket) (a, b ulid.ULID) {
 
 const goodPart = `{__name__="a", d="y"} {__name__="b"}`
 
+// exactBucket answers as S3 does where an object ends before the range that is asked for.
+type exactBucket struct{ objstore.Bucket }
+
+func (b exactBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	if a, err := b.Attributes(ctx, name); err == nil && off >= a.Size {
+		return nil, minio.ErrorResponse{Code: "InvalidRange", Message: "The requested range is not satisfiable", StatusCode: http.StatusRequestedRangeNotSatisfiable}
+	}
+	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
 // TestFaultyBlock damages one of two blocks: the other one is served, and a warning names the faulty one.
 func TestFaultyBlock(t *testing.T) {
 	f := func(what, object string, edit func([]byte) []byte, wants ...string) {
 		t.Run(what, func(t *testing.T) {
-			bkt := inMemory(t)
+			bkt := exactBucket{inMemory(t)}
 			a, _ := twoBlocks(t, bkt)
 			damage(t, bkt, block.Object(a, object), edit)
 			g := opened(t, bkt)
@@ -142,6 +154,11 @@ func TestFaultyBlock(t *testing.T) {
 	none := func([]byte) []byte { return nil }
 	f("chunk flipped", "chunks/000001", flip(20), "chunks/000001", "checksum")
 	f("chunks cut", "chunks/000001", cut, "chunks/000001")
+	f("chunks cut before the first", "chunks/000001", func(b []byte) []byte { return b[:8] }, "chunks/000001")
+	f("length of a chunk", "chunks/000001", func(b []byte) []byte {
+		copy(b[8:], []byte{0xff, 0xff, 0xff, 0xff, 2})
+		return b
+	}, "chunks/000001: length of the chunk at 8")
 	f("chunks gone", "chunks/000001", none, "chunks/000001")
 	f("index cut", "index", cut, "index")
 	f("index gone", "index", none, "index")

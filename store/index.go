@@ -222,6 +222,10 @@ func ofOneEntry(err error) bool { return errs.KindOf(err) == errs.Invalid }
 // guessed is read anew.
 const maxGuess = 1 << 20
 
+// mostEntry is more bytes than any series entry or chunk has. A length beyond it is wrong, and reading so much would take the
+// memory of all requests, or fail this one for what is a fault of one entry.
+const mostEntry = 64 << 20
+
 // clampGuess is a size of most entries: what meta.json says, within bounds.
 func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
 
@@ -230,7 +234,7 @@ func at(ref storage.SeriesRef) int64 { return int64(ref) * seriesAlign }
 // entry is the content of the series entry that b begins with; one that b cuts off is read anew, whole.
 func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
 	n, lead := binary.Uvarint(b)
-	if lead <= 0 || lead > binary.MaxVarintLen32 || n > 1<<30 {
+	if lead <= 0 || lead > binary.MaxVarintLen32 || n > mostEntry {
 		return nil, errs.E(errs.Invalid, "%s: length of the series at %d", ix.b.indexObject(), off)
 	}
 	if whole := int64(lead) + int64(n) + crc32.Size; whole > int64(len(b)) {
