@@ -27,9 +27,16 @@ func emptied(current, next []hashring) error {
 		return errors.New("no hashring has endpoints any more")
 	}
 	var faults []error
+	filled := func(rings []hashring, name string) (n int) { // names need not differ
+		for _, r := range rings {
+			if r.Name == name && len(r.Endpoints) > 0 {
+				n++
+			}
+		}
+		return n
+	}
 	for _, r := range next {
-		had := slices.IndexFunc(current, func(c hashring) bool { return c.Name == r.Name && len(c.Endpoints) > 0 })
-		if len(r.Endpoints) == 0 && had >= 0 {
+		if len(r.Endpoints) == 0 && filled(next, r.Name) < filled(current, r.Name) {
 			faults = append(faults, fmt.Errorf("hashring %q has no endpoints any more", r.Name))
 		}
 	}

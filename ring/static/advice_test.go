@@ -77,4 +77,7 @@ func TestEmptied(t *testing.T) {
 	f(a, ab, "") // a new one that is not filled yet
 	f(ab, `[{"hashring":"a","endpoints":["1","2"]},{"hashring":"b"}]`, "")
 	f(ab, `[{"hashring":"b"}]`, none)
+	const unnamed = `[{"tenants":["t"],"endpoints":["1"]},{}]`
+	f(unnamed, `[{"tenants":["t"],"endpoints":["1","2"]},{}]`, "")
+	f(`[{"tenants":["t"],"endpoints":["1"]},{"endpoints":["1"]}]`, unnamed, `hashring "" has no endpoints any more`)
 }
