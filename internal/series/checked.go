@@ -14,11 +14,15 @@ import (
 // checkedWindow is how many series Checked reads ahead: so far out of its place may a series be.
 const checkedWindow = 64
 
+// checkedBytes bounds the chunks that Checked reads ahead, which no budget counts: a series of weeks of raw samples has
+// megabytes of them, and each source of each query has a window.
+const checkedBytes = 4 << 20
+
 // Checked is set, which it owns, with what is wrong with single series put right or left out, so that one bad series harms
 // no other. It is for series that others made. set may yield series in wrong order and a series in several parts.
 //
 //   - Labels are sorted, and those with empty values left out.
-//   - A series that is out of its place goes to it, if that is not too far ahead. Parts of a series are joined.
+//   - A series that is out of its place goes to it, if that is not too far ahead (checkedWindow, checkedBytes). Parts of a series are joined.
 //   - Chunks are sorted by time.
 //   - What cannot be put right is skipped, and a warning that begins with from says what and how much.
 func Checked(set Set, from string) Set {
@@ -32,6 +36,7 @@ type checkedSet struct {
 	join    joiner
 	window  []Series // what was read ahead, from head on, in order
 	head    int
+	ahead   int           // bytes of chunks in the window
 	read    labels.Labels // of the last series that was read
 	ended   bool
 	at      Series
@@ -47,6 +52,7 @@ func (c *checkedSet) Next() bool {
 		s := c.window[c.head]
 		c.window[c.head] = Series{}
 		c.head++
+		c.ahead -= chunkBytes(s)
 		if c.yielded && labels.Compare(s.Labels, c.at.Labels) <= 0 {
 			c.faults.Add("series far out of order", s.Labels.String)
 			continue
@@ -64,7 +70,7 @@ func (c *checkedSet) Warnings() Warnings {
 
 // fill reads ahead.
 func (c *checkedSet) fill() {
-	for !c.ended && len(c.window)-c.head < checkedWindow {
+	for !c.ended && !c.full() {
 		if c.ended = !c.Set.Next(); c.ended {
 			if c.Set.Err() != nil {
 				c.dropLast()
@@ -87,6 +93,24 @@ func (c *checkedSet) fill() {
 	}
 }
 
+// full reports whether enough was read ahead. It is at least two series, as the second one ends the parts of the first.
+func (c *checkedSet) full() bool {
+	n := len(c.window) - c.head
+	return n >= checkedWindow || n > 1 && c.ahead >= checkedBytes
+}
+
+func chunkBytes(s Series) (n int) {
+	for i := range s.Chunks {
+		n += len(s.Chunks[i].Raw.Data)
+		if aggr := s.Chunks[i].Aggr; aggr != nil {
+			for a := range aggr {
+				n += len(aggr[a].Data)
+			}
+		}
+	}
+	return n
+}
+
 // dropLast takes out what was read last before an error: parts of it may be missing, and who goes on elsewhere goes on
 // behind what was yielded.
 func (c *checkedSet) dropLast() {
@@ -101,6 +125,7 @@ func (c *checkedSet) dropLast() {
 // insert puts s into its place in the window.
 func (c *checkedSet) insert(s Series) {
 	n := len(c.window)
+	c.ahead += chunkBytes(s)
 	if n == c.head || labels.Compare(s.Labels, c.window[n-1].Labels) > 0 {
 		c.window = append(c.window, s)
 		return
@@ -116,7 +141,9 @@ func (c *checkedSet) insert(s Series) {
 		have.Chunks = append(slices.Clip(have.Chunks), s.Chunks...)
 		return
 	}
+	c.ahead -= chunkBytes(*have) + chunkBytes(s)
 	have.Chunks = c.join.join([][]Chunk{have.Chunks, s.Chunks})
+	c.ahead += chunkBytes(*have)
 }
 
 // fixLabels puts the labels right, or says why it cannot.

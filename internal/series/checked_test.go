@@ -127,3 +127,40 @@ func TestCheckedSorts(t *testing.T) {
 		}
 	}
 }
+
+// pulled is a set that counts how many series were read.
+type pulled struct {
+	Set
+	n int
+}
+
+func (p *pulled) Next() bool {
+	p.n++
+	return p.Set.Next()
+}
+
+// TestCheckedAhead: what is read ahead is bounded in bytes, and still joins the parts of a large series.
+func TestCheckedAhead(t *testing.T) {
+	large := append([]byte{0, 1}, make([]byte, 3<<20)...)
+	var in []Series
+	for i := range 40 {
+		for part := range int64(2) {
+			in = append(in, Series{Labels: labels.FromStrings("m", fmt.Sprintf("%02d", i)), Chunks: []Chunk{
+				{MinTime: part * 10, MaxTime: part*10 + 9, Raw: Encoded{Encoding: chunkenc.EncXOR, Data: large}},
+			}})
+		}
+	}
+	from := &pulled{Set: List(in)}
+	set := Checked(from, "s")
+	for n := 1; set.Next(); n++ {
+		if got := len(set.At().Chunks); got != 2 {
+			t.Fatalf("series %d has %d chunks", n, got)
+		}
+		if from.n > 2*n+4 {
+			t.Fatalf("after %d series %d parts were read", n, from.n)
+		}
+	}
+	if from.n != len(in)+1 || len(set.Warnings()) > 0 {
+		t.Errorf("%d parts were read; %q", from.n, set.Warnings())
+	}
+}

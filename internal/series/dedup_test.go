@@ -2,6 +2,7 @@ package series_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -221,6 +222,38 @@ func TestDedupTrueReset(t *testing.T) {
 				t.Errorf("away %v, phase %d: %d resets, increase %v", away, phase, resets, got)
 			}
 		}
+	}
+}
+
+// TestDedupTotalsWithNaN: a sample that is not a number spoils itself alone where one copy of a counter is downsampled.
+func TestDedupTotalsWithNaN(t *testing.T) {
+	const hours = 3_600_000
+	var a, b stream
+	v := 0.0
+	for at := int64(10_000); at < 6*hours; at += 30_000 {
+		v++
+		if at < 2*hours || at > 4*hours {
+			a = append(a, sourcetest.Sample{T: at, V: v})
+		}
+		w := v
+		if at >= 3*hours && at < 3*hours+30_000 {
+			w = math.NaN()
+		}
+		b = append(b, sourcetest.Sample{T: at + 7_000, V: w})
+	}
+	in := []series.Series{
+		{Labels: labels.FromStrings("__name__", "x", "replica", "a"), Chunks: sourcetest.Downsample(a, series.FiveMinutes, 400)},
+		{Labels: labels.FromStrings("__name__", "x", "replica", "b"), Chunks: sourcetest.Encode(b, 120)},
+	}
+	set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{
+		Pick: series.PickCounter, MaxTime: 1e12, Resolution: series.FiveMinutes,
+	}})
+	if !set.Next() {
+		t.Fatal("no series")
+	}
+	got := drain(t, set.At().Iterator(nil))
+	if last := got[len(got)-1]; math.IsNaN(last.V) || last.V < v-20 {
+		t.Errorf("%d samples, the last one is %v, want about %v", len(got), last.V, v)
 	}
 }
 

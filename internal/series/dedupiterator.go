@@ -104,7 +104,7 @@ func (d *dedupIterator) grown(r *dedupReplica) amount {
 	switch {
 	case !d.started || !r.now.alike(d.out):
 		return r.now
-	case !r.follows:
+	case !r.follows, math.IsNaN(r.now.v): // a total stays NaN once it is
 		return d.out
 	case r.now.below(r.prev):
 		return d.out.plus(r.now)

@@ -76,6 +76,9 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 
 // Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. Of a chunk that is too short to tell it is coarsest.
 func Resolution(chunks []Chunk, coarsest int64) int64 {
+	if !isDownsampled(chunks) {
+		return 0
+	}
 	parts := byLevel(chunks, coarsest)
 	for i := len(parts) - 1; i > 0; i-- {
 		if len(parts[i]) > 0 {
