@@ -189,13 +189,6 @@ func (g *gate) report() {
 	g.metrics.inflightBytes.Set(float64(g.now.bytes))
 }
 
-// Held is about how many bytes the requests being worked on take.
-func (d *Distributor) Held() int64 {
-	d.gate.mu.Lock()
-	defer d.gate.mu.Unlock()
-	return d.gate.now.bytes
-}
-
 // RequestMemory is a good Options.MaxRequestBytes for a process that may use memory bytes in all, math.MaxInt64 = no limit.
 func RequestMemory(memory int64) int64 {
 	const without, most = 512 << 20, 2 << 30

@@ -92,7 +92,6 @@ func allCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		storage.gc.count(d.Held, s.Held)
 		rpc.RegisterWrite(s, r, routeThanos(d))
 		rpc.RegisterServed(s, g)
 		if err := visible.register(s, map[string]series.Source{gossip.RoleReceive: r, gossip.RoleStore: g}, r.ExternalLabels,

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// gcPace keeps memory in proportion to what is done with it. The garbage collector lets garbage grow to as much as there
-// is memory in use. Thousands of small tenants are mostly memory that never changes, and requests are in buffers that are
-// used again and again: a process with them would take twice of it. So for what open tenants take whatever they hold, and
-// for what requests hold, garbage may be only a quarter. A GOGC that is set wins.
+// gcPace keeps memory in proportion to what is done with it. The garbage collector lets garbage grow to as much as
+// there is memory in use. Thousands of small tenants are mostly memory that never changes, and a process with them
+// would take twice of it. So for what open tenants take whatever they hold, garbage may be only a quarter. A GOGC that
+// is set wins.
 type gcPace struct {
 	log   *slog.Logger
-	still []func() int64 // bytes that make little garbage, by part of the process
+	still func() int64 // bytes that never change
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -37,9 +37,6 @@ func gcPercent(live, still int64) int {
 	garbage := (live-still)*gcDefault + still*gcLeast
 	return int(min(max(garbage/live, gcLeast), gcDefault))
 }
-
-// count takes further bytes into account that make little garbage. It is called before Open.
-func (g *gcPace) count(still ...func() int64) { g.still = append(g.still, still...) }
 
 // Open begins to look after the garbage collector.
 func (g *gcPace) Open(context.Context, func(error)) error {
@@ -62,11 +59,7 @@ func (g *gcPace) run(ctx context.Context) {
 			return
 		}
 		metrics.Read(live)
-		still := int64(0)
-		for _, of := range g.still {
-			still += of()
-		}
-		next := gcPercent(int64(live[0].Value.Uint64()), still)
+		next := gcPercent(int64(live[0].Value.Uint64()), g.still())
 		if diff := next - now; diff > 4 || diff < -4 { // setting it stops the world
 			debug.SetGCPercent(next)
 			g.log.Debug("garbage collector", "percent", next)

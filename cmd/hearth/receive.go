@@ -29,7 +29,6 @@ type storageFlags struct {
 	tuning  tuningFlags
 	drain   drainFlags
 	opened  func() error // what keeps writes of tenants that were here before from being stored; set by build
-	gc      *gcPace      // of this process; set by build
 }
 
 func (f *storageFlags) bind(c *kingpin.CmdClause) {
@@ -83,9 +82,8 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 		return nil, err
 	}
 	f.opened = db.Ready
-	f.gc = &gcPace{log: p.log}
-	f.gc.count(db.Overhead)
-	p.addPart("garbage collector", f.gc.Open, f.gc.Close, nil)
+	gc := &gcPace{log: p.log, still: db.Overhead}
+	p.addPart("garbage collector", gc.Open, gc.Close, nil)
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)
 	p.health.AddAdvice("tenants", db.Whole)
 	p.addPart("receive", r.Open, r.Close, nil)
@@ -287,7 +285,6 @@ func receiveCommand(app *kingpin.Application) setup {
 		if err != nil {
 			return err
 		}
-		storage.gc.count(d.Held, s.Held)
 		rpc.RegisterWrite(s, r, routeThanos(d))
 		write, err := f.route.replicas(p, cl, limits, r, d.Handler())
 		if err != nil {

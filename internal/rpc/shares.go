@@ -128,10 +128,3 @@ func (s *shares) giveBack(id tenant.ID, n int64) {
 		s.moved = nil
 	}
 }
-
-// held is how many bytes are claimed.
-func (s *shares) held() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used
-}

@@ -46,9 +46,6 @@ func (s *Server) versions() []uint32 {
 	return writeVersions
 }
 
-// Held is about how many bytes the writes being worked on take.
-func (s *Server) Held() int64 { return s.writing.shares.held() + s.remote.shares.held() }
-
 // RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and routers,
 // before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is stored like the
 // others.
