@@ -99,7 +99,7 @@ func checkConfig(name string, content []byte) (out []byte, hedged bool, err erro
 		"hedging_config": func(n *yaml.Node) { hedging, hedged = true, hedgingEnabled(n) },
 	})
 	if kind == "" && p.Err() == nil {
-		p.Fault(root, "type: is missing: it names the object store, such as S3%s", typeNames("", "; known are "))
+		p.Fault(root, "type: is missing: it names the object store, such as S3; known are %s", strings.Join(typeNames(), ", "))
 	}
 	if sample := providers[objstore.ObjProvider(kind)]; sample != nil && config != nil {
 		p.Check(config, "config: ", sample)
@@ -115,23 +115,20 @@ func checkConfig(name string, content []byte) (out []byte, hedged bool, err erro
 func checkType(p *conf.Parser, n *yaml.Node) string {
 	kind := strings.ToUpper(n.Value)
 	if providers[objstore.ObjProvider(kind)] == nil {
-		p.Fault(n, "type: there is no such object store%s", typeNames(kind, ""))
+		p.Fault(n, "type: there is no such object store%s", conf.Suggest(kind, typeNames()))
 		return ""
 	}
 	return kind
 }
 
-// typeNames ends a sentence about types: the one that word may stand for, or all of them.
-func typeNames(word, before string) string {
+// typeNames are the types that there are, in order.
+func typeNames() []string {
 	var names []string
 	for t := range providers {
 		names = append(names, string(t))
 	}
-	if before == "" {
-		return conf.Suggest(word, names)
-	}
 	slices.Sort(names)
-	return before + strings.Join(names, ", ")
+	return names
 }
 
 // withoutKey is the YAML of mapping n without one key.

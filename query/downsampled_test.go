@@ -296,7 +296,7 @@ func TestDownsampledFunctions(t *testing.T) {
 	}
 }
 
-// TestDownsampledCounters: an increase over resets, wherever chunks and resolutions change, is that of raw samples but for what
+// TestDownsampledCounters: an increase over resets, wherever chunks and resolutions change, is that of raw samples except for what
 // comes within a window at both ends of the range, an hour of six.
 func TestDownsampledCounters(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 4))

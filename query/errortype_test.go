@@ -64,7 +64,7 @@ func TestErrorTypeOfQuery(t *testing.T) {
 	f(errs.E(errs.TooLarge, "too large"), 422, "execution")
 }
 
-// TestForbiddenTenant: who may not read a tenant is told so with 403, and not that the server has a fault.
+// TestForbiddenTenant: a user that may not read a tenant gets 403 with a type of error that does not blame the server.
 func TestForbiddenTenant(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{"a": {oneSample(1, "__name__", "up")}})
 	q := open(t, DefaultOptions(), e)

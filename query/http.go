@@ -16,14 +16,12 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/httpx"
-	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -435,27 +433,16 @@ func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
 
 // handleExemplars answers as Prometheus, and says what may be missing, for which Prometheus's answer has no place.
 func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
-	start, err := formTime(r, "start", math.MinInt64)
-	end := int64(math.MaxInt64)
-	if err == nil {
-		end, err = formTime(r, "end", math.MaxInt64)
+	start, end, selectors, err := q.parseExemplars(r)
+	if err != nil {
+		writeError(w, err)
+		return
 	}
-	if err == nil && end < start {
-		err = errs.E(errs.Invalid, "end timestamp must not be before start timestamp")
-	}
-	var selectors [][]*labels.Matcher
-	if err == nil {
-		selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
-	}
-	if err == nil && len(selectors) == 0 {
+	if len(selectors) == 0 {
 		w.WriteHeader(http.StatusNoContent) // as Prometheus
 		return
 	}
-	var found []exemplar.QueryResult
-	var warnings series.Warnings
-	if err == nil {
-		found, warnings, err = q.exemplars(r.Context(), start, end, selectors...)
-	}
+	found, warnings, err := q.exemplars(r.Context(), start, end, selectors...)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -468,6 +455,21 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", codec.ContentType().String())
 	_, _ = w.Write(body) // an error here is the client's connection
+}
+
+// parseExemplars is what a request for exemplars asks for: from start to end, Unix ms, of the series that selectors select.
+func (q *Querier) parseExemplars(r *http.Request) (start, end int64, selectors [][]*labels.Matcher, err error) {
+	if start, err = formTime(r, "start", math.MinInt64); err != nil {
+		return 0, 0, nil, err
+	}
+	if end, err = formTime(r, "end", math.MaxInt64); err != nil {
+		return 0, 0, nil, err
+	}
+	if end < start {
+		return 0, 0, nil, errs.E(errs.Invalid, "end timestamp must not be before start timestamp")
+	}
+	selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
+	return start, end, selectors, err
 }
 
 // formTime is a time parameter in Unix ms: seconds, or RFC 3339.

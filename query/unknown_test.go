@@ -174,8 +174,9 @@ func TestNotKnowing(t *testing.T) {
 	}
 }
 
-// TestKnowing: the same requests of a querier that knows all there is carry no warning.
-func TestKnowing(t *testing.T) {
+// overTwo is a querier over two receivers, of which it also returns the second.
+func overTwo(t *testing.T) (*Querier, *mortal) {
+	t.Helper()
 	a, b := newMortal("a", 1), newMortal("b", 1)
 	opts := DefaultOptions()
 	opts.Now = func() time.Time { return at(5.1) }
@@ -183,6 +184,12 @@ func TestKnowing(t *testing.T) {
 		return Membership{ReplicationFactor: 1, History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
 	}
 	q := open(t, opts, Endpoint{Name: "a", Source: a}, Endpoint{Name: "b", Source: b})
+	return q, b
+}
+
+// TestKnowing: the same requests of a querier that knows all there is carry no warning.
+func TestKnowing(t *testing.T) {
+	q, _ := overTwo(t)
 	for api, r := range readAPIs(t) {
 		w := httptest.NewRecorder()
 		q.Handler().ServeHTTP(w, r)
@@ -194,13 +201,7 @@ func TestKnowing(t *testing.T) {
 
 // TestAddressTaken: an answer of another process than the one that was polled at the address does not count for it.
 func TestAddressTaken(t *testing.T) {
-	a, b := newMortal("a", 1), newMortal("b", 1)
-	opts := DefaultOptions()
-	opts.Now = func() time.Time { return at(5.1) }
-	opts.Membership = func(tenant.ID) Membership {
-		return Membership{ReplicationFactor: 1, History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
-	}
-	q := open(t, opts, Endpoint{Name: "a", Source: a}, Endpoint{Name: "b", Source: b})
+	q, b := overTwo(t)
 	b.disk.Store(&series.Identity{Instance: "c", Since: at(1)})
 	code, body, _ := get(t, q, "/api/v1/query", form("query", "up", "time", at(5).UTC().Format(time.RFC3339)))
 	check(t, code, body, 200, `"value"`, "receivers b did not answer")

@@ -464,7 +464,7 @@ func (w *seriesWriter) append(st int64, p point) (bool, error) {
 }
 
 // begun adds a zero at st, the start timestamp of p, if the tenant wants one and st is newer than all of the series. The sender
-// did not send it, so no refusal of it is told.
+// did not send it, so a refusal of it is no failure.
 func (w *seriesWriter) begun(st int64, p point) {
 	if !w.tx.rules.zeros || st < w.tx.lo || st >= p.t || w.some && st <= w.last.t || p.stale() {
 		return

@@ -162,7 +162,7 @@ func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.F
 	}
 	byName := map[string]*kingpin.FlagModel{}
 	for _, c := range commands {
-		for _, f := range flagModels(app, c) {
+		for _, f := range flagModels(app.Model(), c) {
 			byName[f.Name] = f
 		}
 	}

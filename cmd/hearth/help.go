@@ -94,22 +94,20 @@ func shortHelp(app *kingpin.ApplicationModel) string {
 
 // roleHelp is what hearth ROLE --help says.
 func roleHelp(app *kingpin.ApplicationModel, role string) string {
-	flags := app.Flags
 	var b strings.Builder
 	for _, c := range app.Commands {
 		if c.FullCommand == role {
 			fmt.Fprintf(&b, "usage: hearth %s [--FLAG=VALUE ...]\n\n", role)
 			writeWrapped(&b, "", c.Help)
-			flags = slices.Concat(flags, c.Flags)
 		}
 	}
 	byName := map[string]*kingpin.FlagModel{}
 	groups := map[string][]*kingpin.FlagModel{}
 	var hidden []string
-	for _, f := range flags {
+	for _, f := range flagModels(app, role) {
 		switch {
-		case f.Hidden && f.Name != "debug.name" && !strings.HasPrefix(f.Name, "help-") && !strings.HasPrefix(f.Name,
-			"completion-"):
+		case f.Hidden && f.Name != "debug.name" && !strings.HasPrefix(f.Name, "help-") &&
+			!strings.HasPrefix(f.Name, "completion-"):
 			hidden = append(hidden, "--"+f.Name)
 		case !f.Hidden:
 			byName[f.Name] = f
@@ -137,8 +135,7 @@ func roleHelp(app *kingpin.ApplicationModel, role string) string {
 
 func writeGroup(b *strings.Builder, title string, flags []*kingpin.FlagModel, first []string) {
 	flags = slices.DeleteFunc(slices.Clone(flags), func(f *kingpin.FlagModel) bool {
-		return slices.Contains(first,
-			f.Name)
+		return slices.Contains(first, f.Name)
 	})
 	if len(flags) == 0 {
 		return

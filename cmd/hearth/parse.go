@@ -40,7 +40,7 @@ func explain(app *kingpin.Application, all []string, places map[string]string, e
 	if context.SelectedCommand != nil {
 		command = context.SelectedCommand.FullCommand()
 	}
-	for _, m := range flagModels(app, command) {
+	for _, m := range flagModels(app.Model(), command) {
 		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] && wrong(m, v, err) {
 			return fmt.Errorf("%s (--%s): %w", m.Envar, m.Name, err)
 		}
@@ -96,12 +96,11 @@ func wrong(m *kingpin.FlagModel, value string, err error) bool {
 }
 
 // flagModels are the flags that a command has, with those of all commands.
-func flagModels(app *kingpin.Application, command string) []*kingpin.FlagModel {
-	model := app.Model()
-	flags := model.Flags
-	for _, c := range model.Commands {
+func flagModels(app *kingpin.ApplicationModel, command string) []*kingpin.FlagModel {
+	flags := app.Flags
+	for _, c := range app.Commands {
 		if c.FullCommand == command {
-			flags = append(flags, c.Flags...)
+			flags = slices.Concat(flags, c.Flags)
 		}
 	}
 	return flags

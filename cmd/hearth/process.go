@@ -144,7 +144,7 @@ func (p *process) lastReload() (ok bool, at time.Time) {
 // a value that is a secret is of a type that does not print it.
 func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 	values := map[string]string{}
-	for _, f := range flagModels(app, command) {
+	for _, f := range flagModels(app.Model(), command) {
 		values[f.Name] = secret.URLs(f.Value.String())
 	}
 	return values
@@ -153,7 +153,7 @@ func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 // commandLineOf is the command line that would give the flags the values that they have.
 func commandLineOf(app *kingpin.Application, command string) []string {
 	line := []string{app.Name, command}
-	for _, f := range flagModels(app, command) {
+	for _, f := range flagModels(app.Model(), command) {
 		if v := secret.URLs(f.Value.String()); v != "" && v != strings.Join(f.Default, ",") {
 			line = append(line, "--"+f.Name+"="+v)
 		}

@@ -13,7 +13,8 @@ type Patience struct {
 	ended time.Time     // zero = no wait has ended yet
 }
 
-// NewPatience is patience with a reader that is behind a rate, of so many bytes in the time most, by as much at most.
+// NewPatience is patience with a reader that should take bytes in each stretch of time of length most, and that may be
+// behind that rate by most.
 func NewPatience(most time.Duration, bytes int) Patience {
 	return Patience{most: most, bytes: bytes, left: most}
 }

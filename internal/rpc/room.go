@@ -20,7 +20,7 @@ type room struct {
 	shares   *shares
 }
 
-// newRoom is room of so many bytes, of which one part in parts is left free for decoding.
+// newRoom makes room of the given size. Of its parts, which are equal, one is left free for decoding.
 func newRoom(bytes, parts int64) room {
 	decoding := max(bytes/parts, 1)
 	return room{semaphore.NewWeighted(bytes), bytes, semaphore.NewWeighted(bytes), decoding, newShares(bytes - decoding)}
@@ -38,7 +38,7 @@ type reserved struct {
 	bytes int64
 
 	shares *shares
-	id     tenant.ID // whose share counts so many bytes of it
+	id     tenant.ID // of the tenant whose share counts share bytes of it
 	share  int64
 }
 

@@ -3,7 +3,6 @@ package series
 import (
 	"math"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
@@ -12,8 +11,7 @@ import (
 type countIterator struct {
 	Iterator
 	aggregates bool // the samples are numbers of samples already
-	whole      *histogram.Histogram
-	float      *histogram.FloatHistogram
+	scratch    scratch
 }
 
 // Reset starts over with other chunks, all raw or all downsampled.
@@ -40,24 +38,7 @@ func (c *countIterator) At() (int64, float64) {
 	if c.aggregates {
 		return c.Iterator.At()
 	}
-	v := 0.0
-	switch c.typ {
-	case chunkenc.ValFloat:
-		_, v = c.Iterator.At()
-	case chunkenc.ValHistogram:
-		if c.whole == nil {
-			c.whole = new(histogram.Histogram) // given none, the iterator would lend its own buckets
-		}
-		_, c.whole = c.Iterator.AtHistogram(c.whole)
-		v = c.whole.Sum
-	case chunkenc.ValFloatHistogram:
-		if c.float == nil {
-			c.float = new(histogram.FloatHistogram)
-		}
-		_, c.float = c.Iterator.AtFloatHistogram(c.float)
-		v = c.float.Sum
-	}
-	if value.IsStaleNaN(v) {
+	if c.scratch.stale(&c.Iterator, c.typ) {
 		return c.t, math.Float64frombits(value.StaleNaN)
 	}
 	return c.t, 1

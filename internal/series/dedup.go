@@ -81,21 +81,12 @@ func (e *dedupEntry) Labels() labels.Labels { return e.labels }
 
 // Iterator implements storage.Series.
 func (e *dedupEntry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
-	s, marks := reuse.(*stretchIterator)
-	if marks {
-		reuse = s.in
-	}
-	it, ok := reuse.(*dedupIterator)
-	if !ok {
-		it = new(dedupIterator)
-	}
-	it.reset(e.replicas, e.reading)
-	if e.reading.Lookback <= 0 {
+	return e.reading.marked(reuse, func(reuse chunkenc.Iterator) stander {
+		it, ok := reuse.(*dedupIterator)
+		if !ok {
+			it = new(dedupIterator)
+		}
+		it.reset(e.replicas, e.reading)
 		return it
-	}
-	if !marks {
-		s = new(stretchIterator)
-	}
-	s.reset(it, e.reading.Lookback)
-	return s
+	})
 }

@@ -12,8 +12,7 @@ import (
 
 // comparer decides which of two values for one timestamp stands. It keeps histograms for reuse.
 type comparer struct {
-	a, b   *histogram.Histogram
-	fa, fb *histogram.FloatHistogram
+	a, b scratch
 }
 
 // prefer reports whether a's sample is to be taken rather than b's, both having the same timestamp. It is a total order
@@ -32,35 +31,16 @@ func (c *comparer) prefer(a, b *lane) bool {
 		}
 		return ab > bb
 	}
-	as, bs := c.load(a, &c.a, &c.fa), c.load(b, &c.b, &c.fb)
+	as, bs := c.a.stale(a.it, a.typ), c.b.stale(b.it, b.typ)
 	switch {
 	case as != bs:
 		return bs
 	case a.typ != b.typ:
 		return rank(a.typ) > rank(b.typ)
 	case a.typ == chunkenc.ValHistogram:
-		return compareHistograms(c.a, c.b) > 0
+		return compareHistograms(c.a.whole, c.b.whole) > 0
 	}
-	return compareFloatHistograms(c.fa, c.fb) > 0
-}
-
-// load decodes l's sample, if it is a histogram, and reports whether it is a stale marker.
-func (c *comparer) load(l *lane, h **histogram.Histogram, fh **histogram.FloatHistogram) (stale bool) {
-	switch l.typ {
-	case chunkenc.ValHistogram:
-		if *h == nil {
-			*h = new(histogram.Histogram) // given none, the iterator would lend its own buckets
-		}
-		_, *h = l.it.AtHistogram(*h)
-		return value.IsStaleNaN((*h).Sum)
-	case chunkenc.ValFloatHistogram:
-		if *fh == nil {
-			*fh = new(histogram.FloatHistogram)
-		}
-		_, *fh = l.it.AtFloatHistogram(*fh)
-		return value.IsStaleNaN((*fh).Sum)
-	}
-	return value.IsStaleNaN(l.v)
+	return compareFloatHistograms(c.a.float, c.b.float) > 0
 }
 
 func rank(t chunkenc.ValueType) int {

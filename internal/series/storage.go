@@ -26,14 +26,19 @@ type Reading struct {
 
 // Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned before.
 func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Iterator {
+	return r.marked(reuse, func(reuse chunkenc.Iterator) stander { return r.samples(chunks, reuse) })
+}
+
+// marked is what samples makes, with the markers of Lookback if there are any. samples is handed what it may use again.
+func (r *Reading) marked(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) stander) chunkenc.Iterator {
 	if r.Lookback <= 0 {
-		return r.samples(chunks, reuse)
+		return samples(reuse)
 	}
 	s, ok := reuse.(*stretchIterator)
 	if !ok {
 		s = new(stretchIterator)
 	}
-	s.reset(r.samples(chunks, s.in), r.Lookback)
+	s.reset(samples(s.in), r.Lookback)
 	return s
 }
 

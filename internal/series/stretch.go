@@ -40,13 +40,12 @@ type stretchIterator struct {
 	marker   int64 // the time of a marker that comes before the sample that in stands at
 	marked   bool  // the marker is the current sample
 	typ      chunkenc.ValueType
-	whole    *histogram.Histogram // for reuse
-	float    *histogram.FloatHistogram
+	scratch  scratch
 }
 
 // reset begins anew with in.
 func (s *stretchIterator) reset(in stander, lookback int64) {
-	*s = stretchIterator{in: in, lookback: lookback, whole: s.whole, float: s.float}
+	*s = stretchIterator{in: in, lookback: lookback, scratch: s.scratch}
 }
 
 // Next implements chunkenc.Iterator.
@@ -84,30 +83,8 @@ func (s *stretchIterator) arrive(typ chunkenc.ValueType) chunkenc.ValueType {
 	if to > from { // a window
 		s.good = max(s.good, to+1+to-from)
 	}
-	s.open = !s.stale()
+	s.open = !s.scratch.stale(s.in, typ)
 	return typ
-}
-
-// stale reports whether in stands at a stale marker.
-func (s *stretchIterator) stale() bool {
-	v := 0.0
-	switch s.typ {
-	case chunkenc.ValFloat:
-		_, v = s.in.At()
-	case chunkenc.ValHistogram:
-		if s.whole == nil {
-			s.whole = new(histogram.Histogram) // given none, the iterator would lend its own buckets
-		}
-		_, s.whole = s.in.AtHistogram(s.whole)
-		v = s.whole.Sum
-	case chunkenc.ValFloatHistogram:
-		if s.float == nil {
-			s.float = new(histogram.FloatHistogram)
-		}
-		_, s.float = s.in.AtFloatHistogram(s.float)
-		v = s.float.Sum
-	}
-	return value.IsStaleNaN(v)
 }
 
 // Seek implements chunkenc.Iterator.

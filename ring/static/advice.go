@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
@@ -118,7 +119,7 @@ func strangeKeys(content []byte) []string {
 				continue
 			}
 			text := fmt.Sprintf("%s: unknown key %q", where, key)
-			if near := nearest(key, known); near != "" {
+			if near := conf.Nearest(key, known); near != "" {
 				text += fmt.Sprintf(", did you mean %q?", near)
 			}
 			all = append(all, text)
@@ -169,39 +170,4 @@ func objects(raw json.RawMessage) []map[string]json.RawMessage {
 		out[i] = object(e)
 	}
 	return out
-}
-
-// nearest is the one of known that key is most like, "" if it is like none.
-func nearest(key string, known []string) string {
-	best, least := "", 1+len(key)/3
-	for _, k := range known {
-		if d := distance(strings.ToLower(key), k); d < least || d == least && best == "" {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters have to be put in, taken out or changed to make b of a. Longer words than any key are far away.
-func distance(a, b string) int {
-	if len(a) > 2*len(b) {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
