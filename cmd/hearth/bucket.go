@@ -67,30 +67,36 @@ func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucke
 	b.fault.Store(&errNotAsked)
 	p.health.AddAdvice("bucket", b.answers) // the process is ready without it
 	p.group.Add("bucket", func(ctx context.Context, fail func(error)) error {
-		b.ctx, b.cancel = context.WithCancel(context.Background())
-		b.wg.Go(func() {
-			tick := time.NewTicker(lookInterval)
-			defer tick.Stop()
-			b.watch(b.ctx, tick.C)
-		})
-		if clustered {
-			return b.identify(ctx)
-		}
-		answered := make(chan error, 1)
-		b.wg.Go(func() { answered <- b.identify(b.ctx) })
-		select {
-		case err := <-answered:
-			return err
-		case <-time.After(firstAnswer): // alone, nobody compares, and a start need not wait
-			b.wg.Go(func() {
-				if err := <-answered; err != nil {
-					fail(err)
-				}
-			})
-		}
-		return nil
+		return b.open(ctx, clustered, fail)
 	}, b.close)
 	return b, nil
+}
+
+// open begins to look at the bucket, and finds out which one it is. A process that is alone waits only to hear whether the
+// object store refuses it, as nobody compares the identity: to make one takes seconds.
+func (b *bucket) open(ctx context.Context, clustered bool, fail func(error)) error {
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	first := make(chan error, 1)
+	b.wg.Go(func() {
+		first <- b.look(b.ctx)
+		b.watch()
+	})
+	if clustered {
+		return b.identify(ctx)
+	}
+	select {
+	case err := <-first:
+		if block.Refused(err) {
+			return err
+		}
+	case <-time.After(firstAnswer):
+	}
+	b.wg.Go(func() {
+		if err := b.identify(b.ctx); err != nil {
+			fail(err)
+		}
+	})
+	return nil
 }
 
 // identify reads or makes the bucket's identity. A bucket that cannot be reached does not keep a process from starting:

@@ -21,32 +21,34 @@ const (
 // errNotAsked is what is known of a bucket before the first look at it.
 var errNotAsked = errors.New("it has not answered yet")
 
-// watch looks at the bucket now and at each tick, until ctx ends.
-func (b *bucket) watch(ctx context.Context, ticks <-chan time.Time) {
+// watch looks at the bucket every lookInterval until the bucket is closed.
+func (b *bucket) watch() {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
 	for {
-		b.look(ctx)
 		select {
-		case <-ctx.Done():
+		case <-b.ctx.Done():
 			return
-		case <-ticks:
+		case <-tick.C:
+			_ = b.look(b.ctx) // which keeps the error for answers
 		}
 	}
 }
 
-// look asks the bucket once, and keeps what is wrong with it for answers.
-func (b *bucket) look(ctx context.Context) {
+// look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said.
+func (b *bucket) look(ctx context.Context) error {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	_, err := block.ReadIdentity(look, b.Bucket)
 	switch {
 	case ctx.Err() != nil: // the process ends
-		return
 	case err == nil || errs.KindOf(err) == errs.NotFound: // it answers; nobody has written to it yet
 		b.fault.Store(nil)
 	default:
-		err = fmt.Errorf("%s does not answer as it should: %w", b.Name(), err)
-		b.fault.Store(&err)
+		fault := fmt.Errorf("%s does not answer as it should: %w", b.Name(), err)
+		b.fault.Store(&fault)
 	}
+	return err
 }
 
 // answers is what was wrong with the bucket at the last look.

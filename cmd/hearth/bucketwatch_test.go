@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/thanos-io/objstore"
 
@@ -35,7 +38,7 @@ func TestBucketAnswers(t *testing.T) {
 	f := func(err error, want string) {
 		t.Helper()
 		broken.err = err
-		b.look(t.Context())
+		_ = b.look(t.Context()) // answers has the error
 		if got := b.answers(); (got == nil) != (want == "") || got != nil && !strings.Contains(got.Error(), want) {
 			t.Errorf("after %v: %v, want %q", err, got, want)
 		}
@@ -44,6 +47,31 @@ func TestBucketAnswers(t *testing.T) {
 	f(errors.New("connection refused"), "connection refused")
 	f(errors.New("access denied"), "access denied")
 	f(nil, "")
+}
+
+// slowBucket never ends an upload.
+type slowBucket struct{ objstore.Bucket }
+
+func (slowBucket) Upload(ctx context.Context, _ string, _ io.Reader, _ ...objstore.ObjectUploadOption) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestStartAlone: a process that is alone does not wait until the bucket has an identity.
+func TestStartAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bucket{Bucket: slowBucket{objstore.NewInMemBucket()}, log: slog.New(slog.DiscardHandler)}
+		start := time.Now()
+		if err := b.open(t.Context(), false, func(err error) { t.Errorf("the process fails: %v", err) }); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(start); waited > 0 { // by the clock of the bubble
+			t.Errorf("waited for %s", waited)
+		}
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestParts: the page tells what keeps the process from its work from what it works without.
