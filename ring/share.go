@@ -6,12 +6,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// shareProbes is on how many keys Share looks. They are even, so the error is well below what the tokens of members differ
-// by: under one percent of all keys.
+// shareProbes is the number of keys at which Share looks. They are spread evenly, so the error is under one percent of all
+// keys, which is well below the differences that the tokens of members make.
 const shareProbes = 2048
 
-// Share is the part of tenant id's series, 0 to 1, of which p places a copy on a member that is self: with n like members
-// about rf/n. It looks at as many keys as make a good estimate, in about a tenth of a millisecond.
+// Share is the part of tenant id's series, 0 to 1, of which p places a copy on a member that is self: with n equal
+// members about rf/n. It is an estimate from shareProbes keys, and takes about a tenth of a millisecond.
 func Share(p Placement, id tenant.ID, self func(Member) bool) float64 {
 	mine := map[int32]bool{}
 	for i, m := range p.Members() {
