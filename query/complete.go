@@ -56,7 +56,7 @@ func assess(ms Membership, q span, now time.Time, b bounds, answered []series.In
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
-	asked := func(i series.Info) bool { return i.Role == storeRole }
+	asked := func(i series.Info) bool { return i.Role == series.RoleStore }
 	if !slices.ContainsFunc(answered, asked) && !slices.ContainsFunc(failed, func(f failure) bool { return asked(f.info) }) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
@@ -81,18 +81,13 @@ func unserved(ms Membership, q span, now time.Time, b bounds) (missing []string)
 }
 
 func inHistory(ms Membership, info series.Info) bool {
-	return ms.ReplicationFactor > 0 && info.Role == receiveRole && info.Instance != "" &&
+	return ms.ReplicationFactor > 0 && info.Role == series.RoleReceive && info.Instance != "" &&
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })
 }
 
 func standsIn(answered []series.Info, info series.Info) bool {
 	return info.Bucket != "" && slices.ContainsFunc(answered, func(a series.Info) bool { return a.Bucket == info.Bucket })
 }
-
-const (
-	receiveRole = "receive"
-	storeRole   = "store"
-)
 
 // drained are the receivers that took samples in a time span and left, having shipped them.
 func drained(ms Membership, arrivals span) (ids []string) {
@@ -194,7 +189,7 @@ func called(i ring.Incarnation) string {
 // isAnswered reports whether the data of i is in the answer: its receiver answered, and still has that disk.
 func isAnswered(i ring.Incarnation, answered []series.Info) bool {
 	return slices.ContainsFunc(answered, func(a series.Info) bool {
-		if a.Role != receiveRole || a.Instance != i.ID {
+		if a.Role != series.RoleReceive || a.Instance != i.ID {
 			return false
 		}
 		if a.Since.IsZero() || i.Since.IsZero() {

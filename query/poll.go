@@ -23,7 +23,7 @@ type view struct {
 
 // newView unites what the members say once, since calls that are served ask for it and there may be many tenants.
 func newView(members []*member) *view {
-	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	info := series.Info{Role: series.RoleQuery, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	known := len(members) > 0
 	for _, m := range members {
 		if !m.heard { // it may hold samples of any time

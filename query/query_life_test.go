@@ -198,7 +198,7 @@ func TestLimit(t *testing.T) {
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
 	gateway := func(name string) *member {
-		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: storeRole, Bucket: "bucket"}, heard: true}
+		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Bucket: "bucket"}, heard: true}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)
@@ -271,7 +271,7 @@ func TestNewcomer(t *testing.T) {
 		var endpoints []Endpoint
 		for _, name := range []string{"a", "c", "b"} {
 			e, _ := receiver(name, data)
-			e.Known = series.Info{Role: receiveRole, Instance: name}
+			e.Known = series.Info{Role: series.RoleReceive, Instance: name}
 			endpoints = append(endpoints, e)
 		}
 		endpoints[1].Source.(*sourcetest.Memory).Fail = func() error { return errs.E(errs.Unavailable, "killed") }

@@ -60,7 +60,7 @@ func (q *Querier) members() []*member {
 	polled := q.view.Load().members
 	all := polled[:len(polled):len(polled)]
 	for _, e := range q.endpoints() {
-		if e.Known.Role != receiveRole {
+		if e.Known.Role != series.RoleReceive {
 			continue
 		}
 		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *member, name string) int { return strings.Compare(m.Name, name) })

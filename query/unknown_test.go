@@ -35,7 +35,7 @@ type mortal struct {
 // newMortal is a receiver with one series, whose disk is of hour since of the tests' day.
 func newMortal(name string, since float64) *mortal {
 	m := &mortal{moody: &moody{Memory: &sourcetest.Memory{
-		About: series.Info{Instance: name, Role: receiveRole, Since: at(since), MinTime: 0, MaxTime: 1 << 60},
+		About: series.Info{Instance: name, Role: series.RoleReceive, Since: at(since), MinTime: 0, MaxTime: 1 << 60},
 		Data: map[tenant.ID][]sourcetest.Series{tenant.Default: {{
 			Labels: labels.FromStrings("__name__", "up", "job", "a"), Samples: []sourcetest.Sample{{T: at(5).UnixMilli(), V: 1}},
 		}}},

@@ -125,7 +125,7 @@ func (r *Receiver) Info(ctx context.Context) (series.Info, error) {
 	if err != nil {
 		return info, err
 	}
-	info.Role, info.Instance, info.Since = "receive", r.opts.Instance, r.opts.Since
+	info.Role, info.Instance, info.Since = series.RoleReceive, r.opts.Instance, r.opts.Since
 	info.Labels = r.labelsOf(info.Tenants)
 	return info, nil
 }

@@ -1,9 +1,3 @@
-// Package ring decides which members own a series. It is pure: placements are immutable values that ring/gossip and
-// ring/static build and swap; nothing here does I/O or looks at a clock.
-//
-// Invariants:
-//   - Replicas gives distinct members, the same ones for the same placement and key, in a stable order.
-//   - A member that is down stays placed; only a placement's source removes it.
 package ring
 
 import (
@@ -19,13 +13,16 @@ type Member struct {
 	Zone string // availability zone, "" = none
 }
 
-// Placement maps series to members. Implementations are immutable and safe for concurrent use.
+// Placement maps series to members. Its members, their zones and what they own never change: a change of the ring makes a
+// new Placement. With shuffle sharding (NewShuffled) the number of members of a tenant's shard is a limit that may be
+// reloaded meanwhile; For gives the placement of one tenant, in which that number is fixed too. Implementations are safe
+// for concurrent use.
 type Placement interface {
 	// Members are all members, in an order that is fixed for this placement. The caller must not change the slice.
 	Members() []Member
 	// Replicas appends to dst the indexes (into Members) of the members that store a series of tenant id whose placement
-	// key is hash: ReplicationFactor of them, fewer when the ring has fewer. With room in dst it allocates nothing. The
-	// first one is the primary. An empty result means that nobody serves this tenant.
+	// hash is hash: ReplicationFactor of them, fewer when the ring has fewer. The first one is the primary. It allocates
+	// nothing when dst has the capacity. An empty result means that no member serves this tenant.
 	Replicas(dst []int32, id tenant.ID, hash uint64) []int32
 	// ReplicationFactor is the configured number of replicas, whatever the number of members; quorum is computed from it.
 	ReplicationFactor() int
@@ -34,10 +31,11 @@ type Placement interface {
 // Quorum is the number of replicas of rf that must store a sample before it is acknowledged.
 func Quorum(rf int) int { return rf/2 + 1 }
 
-// State is what a member says of itself, or what others conclude.
+// State is what a member says of itself, or what others conclude from its silence.
 type State uint8
 
-// The states. Only Active members are placed for writes or down members that may return; ReadOnly members are still read.
+// The states. A member keeps its place in the ring while it is Active, Leaving or Down, so that a restart or a crash moves
+// no series. A ReadOnly member has lost its place and takes no new series; it is still read. Down members cannot be read.
 const (
 	Active   State = iota // takes writes and answers reads
 	ReadOnly              // draining: answers reads
@@ -57,19 +55,19 @@ type Status struct {
 	HTTPAddr  string    // advertised HTTP host:port, "" when unknown
 	Heartbeat time.Time // last one seen
 	Since     time.Time // when this incarnation of its data began: its disk holds nothing older
-	Share     float64   // part of all series it has a copy of, 0..1
+	Share     float64   // the part of all series of which it has a copy, 0 to 1
 }
 
-// Incarnation is one span of membership: a member with one disk's data. A member that lost its disk and came back is a
-// new incarnation. The completeness of a query is judged over all incarnations of the last retention period.
+// Incarnation is one disk of a member, and when it was part of the ring. A member that lost its disk and came back is a new
+// incarnation. The completeness of a query is judged over all incarnations of the last retention period.
 type Incarnation struct {
 	Member
 	Since time.Time // start of the data it can hold; with the id it names the disk, whatever the clock was
-	// Off reports that its clock was found to be wrong: it may hold samples of any time until Until.
+	// Off reports that its clock was found to be wrong. It may then hold samples of any time before Until.
 	Off bool
 	// Until is when it left for good or was forgotten; zero while it is a member.
 	Until time.Time
-	// Placed is since when it has been placed for writes without interruption, and in this zone; zero when not known.
+	// Placed is since when it has had a place for writes without interruption, and in this zone; zero when not known.
 	Placed time.Time
 	// ReadOnly is when it was taken out of the placement, to drain; zero when it was not.
 	ReadOnly time.Time

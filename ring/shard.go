@@ -1,60 +1,33 @@
 package ring
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
-	"strings"
 	"sync"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Sharding says on how many members each tenant's series are spread. Implementations are safe for concurrent use and
-// answer from memory.
+// Sharding says on how many members each tenant's series are spread. The sizes are limits of the tenants, and may change
+// at any time. Implementations are safe for concurrent use and answer from memory.
 type Sharding interface {
-	// Size is the number of members of a tenant's shard, 0 for all. Replicas are taken from it: a size below the replication
-	// factor counts as that.
+	// Size is the number of members of a tenant's shard, 0 for all. A size below the replication factor counts as the
+	// replication factor, since all replicas are members of the shard.
 	Size(id tenant.ID) int
 	// Version names the sizes of all tenants: equal where they are equal, on every process. "" = no tenant has a size.
 	Version() string
 }
 
 // Shard picks size of the members for a tenant: their indexes in ascending order, all of them when size is 0 or they are
-// no more. Only ids, which are distinct, and zones of the members matter.
-//
-// Every member has a score for the tenant, a hash of both names. The member with the k-th highest score in its zone has
-// rank k; members are taken by rank, of equal ranks those with higher scores. So zones are used evenly, a larger size only
-// adds members, and when a member comes or goes at most one other leaves the shard or enters it.
+// no more. They are the tenant's owners (Owners with the tenant's name as the key). So zones are used evenly, a larger
+// size only adds members, and when a member joins or leaves, at most one other member enters or leaves the shard.
 func Shard(members []Member, id tenant.ID, size int) []int32 {
-	order := make([]int32, len(members))
-	for i := range order {
-		order[i] = int32(i)
+	if size <= 0 {
+		size = len(members)
 	}
-	if size <= 0 || size >= len(members) {
-		return order
-	}
-	scores := make([]uint64, len(members))
-	var buf []byte
-	for i, m := range members {
-		buf = append(append(append(buf[:0], id...), 0xff), m.ID...)
-		scores[i] = xxhash.Sum64(buf)
-	}
-	higher := func(a, b int32) int {
-		return cmp.Or(cmp.Compare(scores[b], scores[a]), strings.Compare(members[a].ID, members[b].ID))
-	}
-	slices.SortFunc(order, higher)
-	met, ranks := map[string]int{}, make([]int, len(members))
-	for _, i := range order {
-		ranks[i] = met[members[i].Zone]
-		met[members[i].Zone]++
-	}
-	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), higher(a, b)) })
-	order = order[:size]
-	slices.Sort(order)
-	return order
+	shard := Owners(members, []byte(id), size)
+	slices.Sort(shard)
+	return shard
 }
 
 // ShardSize is the number of members a tenant's shard really has: at least one for each replica, 0 for all.
@@ -65,8 +38,8 @@ func ShardSize(size, rf int) int {
 	return max(size, rf)
 }
 
-// For is p for one tenant: it places that tenant's series as p does, and finds the tenant's part of the ring once and not
-// for each series. Members and their indexes are p's.
+// For is p for one tenant: it places that tenant's series as p does now, and goes on so when the size of the tenant's shard
+// changes. It finds the tenant's part of the ring once and not for each series. Members and their indexes are p's.
 func For(p Placement, id tenant.ID) Placement {
 	if s, ok := p.(*shuffled); ok {
 		return s.shard(id)
@@ -93,14 +66,15 @@ type shard struct {
 	ring *tokenRing
 }
 
-// The cache of shards is begun anew beyond these: some 30 MB of rings, some 10 MB of tenants.
+// The cache of shards is emptied when it has more than this: about 30 MB of rings, about 10 MB of tenants.
 const (
 	maxShardTokens = 1 << 20
 	maxShards      = 1 << 17
 )
 
-// NewShuffled is NewTokens where every tenant's series stay on the members of its shard (Shard). A shard is found when it is
-// first asked for, in about a tenth of a millisecond, and again when its size changes.
+// NewShuffled is NewTokens where every tenant's series stay on the members of its shard (Shard). sizes is asked at each call
+// of For and Replicas. A shard is found when it is first needed, in about a tenth of a millisecond, and again when its size
+// changes.
 func NewShuffled(members []TokenMember, rf int, sizes Sharding) Placement {
 	s := &shuffled{source: sorted(members), sizes: sizes}
 	s.tokenRing = newTokens(s.source, rf)

@@ -45,6 +45,45 @@ func TestShare(t *testing.T) {
 	}
 }
 
+func TestSeriesPart(t *testing.T) {
+	is := func(id string) func(Member) bool { return func(m Member) bool { return m.ID == id } }
+	p := NewTokens([]TokenMember{
+		{Member: Member{ID: "a"}, Tokens: []uint32{0, 1 << 31}}, {Member: Member{ID: "b"}, Tokens: []uint32{1 << 30, 3 << 30}},
+		{Member: Member{ID: "draining"}, Tokens: []uint32{5}, ReadOnly: true},
+	}, 1)
+	for id, want := range map[string]float64{"a": 0.5, "stranger": 1, "draining": 1} {
+		if got := SeriesPart(p, "t", is(id)); math.Abs(got-want) > 0.01 {
+			t.Errorf("%s keeps %v of the limit, want %v", id, got, want)
+		}
+	}
+}
+
+func TestRateDivisor(t *testing.T) {
+	of := func(states ...State) (all []Status) {
+		for _, s := range states {
+			all = append(all, Status{State: s})
+		}
+		return all
+	}
+	f := func(distributors, receivers []Status, want int) {
+		t.Helper()
+		if got := RateDivisor(distributors, receivers); got != want {
+			t.Errorf("%d, want %d", got, want)
+		}
+	}
+	f(nil, nil, 1)
+	f(of(Active, Active), of(Active, Active, Active), 2)
+	f(of(Down, Leaving), of(Active, Active, Active, ReadOnly), 3)
+	f(nil, of(Down), 1)
+	members := []Member{{ID: "a"}, {ID: "b"}}
+	if n := StaticRateDivisor(members, func(m Member) bool { return m.ID == "b" }); n != 2 {
+		t.Errorf("a member of two divides by %d", n)
+	}
+	if n := StaticRateDivisor(members, func(Member) bool { return false }); n != 1 {
+		t.Errorf("a process that the file does not name divides by %d", n)
+	}
+}
+
 func BenchmarkShare(b *testing.B) {
 	members := make([]TokenMember, 9)
 	for i := range members {

@@ -37,7 +37,7 @@ type tokenRing struct {
 }
 
 // NewTokens compiles members, whose ids are distinct, into a placement with rf replicas. Members comes out sorted by id,
-// and the order of the input is of no effect. It costs some milliseconds for a hundred members with 512 tokens each.
+// and the order of the input has no effect. It takes some milliseconds for a hundred members with 512 tokens each.
 //
 // The replicas of a key are found by walking the circle from the key's token. The member that comes k-th among the
 // members of its zone has rank k; replicas are the rf members of lowest rank, and of equal ranks those met first. So

@@ -92,7 +92,7 @@ func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings
 func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
 	s := &snapshot{
 		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v, opts.Now()),
-		info: series.Info{Instance: opts.Instance, Role: "store", MinTime: math.MaxInt64, MaxTime: math.MinInt64},
+		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}
 	byLabels := map[string]*stream{}
 	var metas []*block.Meta

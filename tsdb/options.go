@@ -8,6 +8,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/util/compression"
 
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -92,7 +93,7 @@ func DefaultOptions() Options {
 		Tick:            15 * time.Second,
 		RetryBroken:     30 * time.Second,
 		TenantMetrics:   defaultTenantMetrics,
-		Role:            "receive",
+		Role:            series.RoleReceive,
 		Now:             time.Now,
 	}
 }

@@ -187,6 +187,6 @@ func queryCommand(app *kingpin.Application) setup {
 		server.Add(q.Routes()...)
 		server.Add(p.page(nil))
 		server.Add(cl.routes()...)
-		return visible.register(s, map[string]series.Source{"query": q}, nil, f.opts.TenantLabel)
+		return visible.register(s, map[string]series.Source{series.RoleQuery: q}, nil, f.opts.TenantLabel)
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
-// shares tells how much of a cluster's limits this process answers for. It is asked all the time, and looks at the ring
-// now and then.
+// shares remembers for some seconds which part of the cluster's limits this process keeps. Every write asks for it, and
+// the ring would take a tenth of a millisecond each time. What the parts are is decided in ring (ring.SeriesPart,
+// ring.RateDivisor).
 type shares struct {
 	cluster *cluster
 	// self says which member of the ring this process is.
@@ -48,8 +49,7 @@ func (s *shares) opened() bool {
 	}
 }
 
-// ofSeries is the part of a tenant's series that this process stores, 0 to 1. A process that the ring does not name
-// cannot know, and takes a limit for itself.
+// ofSeries is ring.SeriesPart of a tenant, 1 until the ring is known.
 func (s *shares) ofSeries(id tenant.ID) float64 {
 	if !s.opened() {
 		return 1
@@ -61,16 +61,12 @@ func (s *shares) ofSeries(id tenant.ID) float64 {
 	if ok && now.Sub(known.at) < shareAge {
 		return known.part
 	}
-	part := ring.Share(s.cluster.placement(), id, s.self)
-	if part == 0 {
-		part = 1
-	}
+	part := ring.SeriesPart(s.cluster.placement(), id, s.self)
 	s.series[id] = seriesShare{part, now}
 	return part
 }
 
-// distributors is among how many live processes a tenant's rate is divided: the distributors where gossip knows some,
-// else the receivers that gossip or a hashring file with this process names.
+// distributors is among how many processes a tenant's rate is divided, 1 until the ring is known.
 func (s *shares) distributors() int {
 	if !s.opened() {
 		return 1
@@ -86,24 +82,7 @@ func (s *shares) distributors() int {
 
 func (s *shares) count() int {
 	if s.cluster.static != nil {
-		members := s.cluster.placement().Members()
-		for _, m := range members {
-			if s.self(m) {
-				return len(members)
-			}
-		}
-		return 1
+		return ring.StaticRateDivisor(s.cluster.placement().Members(), s.self)
 	}
-	for _, role := range []string{gossip.RoleDistributor, gossip.RoleReceive} {
-		live := 0
-		for _, m := range s.cluster.members(role) {
-			if m.State == ring.Active {
-				live++
-			}
-		}
-		if live > 0 {
-			return live
-		}
-	}
-	return 1
+	return ring.RateDivisor(s.cluster.members(gossip.RoleDistributor), s.cluster.members(gossip.RoleReceive))
 }

@@ -39,7 +39,7 @@ func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	}
 	// The label set of these is one Prometheus's or one ruler's, and does not grow while they run. Other processes may get
 	// streams of other tenants at any time.
-	p.single = (in.ComponentType == "sidecar" || in.ComponentType == "rule") && len(p.external) < 2
+	p.single = (in.ComponentType == series.RoleSidecar || in.ComponentType == series.RoleRule) && len(p.external) < 2
 	return p
 }
 

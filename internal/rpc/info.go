@@ -79,13 +79,13 @@ func (h *storeServer) describeStreams(src series.Source, info series.Info, seen 
 
 // component is the one word Thanos has for a process: the role it shows as when it has several.
 func component(roles []string) string {
-	for _, role := range []string{"receive", "store"} {
+	for _, role := range []string{series.RoleReceive, series.RoleStore} {
 		if slices.Contains(roles, role) {
 			return role
 		}
 	}
 	if len(roles) == 0 {
-		return "store"
+		return series.RoleStore
 	}
 	return roles[0]
 }

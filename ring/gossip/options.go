@@ -11,17 +11,18 @@ import (
 
 	"github.com/grafana/dskit/kv/codec"
 
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// The roles, which are also the keys of their rings in the gossiped store.
+// The roles that have a ring. They are also the keys of their rings in the gossiped store.
 const (
-	RoleReceive     = "receive"
-	RoleStore       = "store"
-	RoleCompact     = "compact"
-	RoleRule        = "rule"
-	RoleDistributor = "distributor"
+	RoleReceive     = series.RoleReceive
+	RoleStore       = series.RoleStore
+	RoleCompact     = series.RoleCompact
+	RoleRule        = series.RoleRule
+	RoleDistributor = series.RoleDistributor
 )
 
 // roles are all rings, in the order of pages.
