@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // Mapped out-of-order chunks go to a buffer before they go to a file. The WBL has a marker where a series
@@ -39,7 +41,7 @@ func fixMarkers(log *slog.Logger, dir string, compress compression.Type) error {
 	wbl := filepath.Join(dir, wlog.WblDirName)
 	fixed := wbl + ".fixed"
 	tmp := fixed + ".tmp"
-	if err := removeLog(tmp); err != nil {
+	if err := tenantdir.RemoveLog(tmp); err != nil {
 		return err
 	}
 	if _, err := os.Stat(fixed); errors.Is(err, fs.ErrNotExist) {
@@ -57,22 +59,10 @@ func fixMarkers(log *slog.Logger, dir string, compress compression.Type) error {
 	} else if err != nil {
 		return err
 	}
-	if err := removeLog(wbl); err != nil {
+	if err := tenantdir.RemoveLog(wbl); err != nil {
 		return err
 	}
 	return fileutil.Rename(fixed, wbl)
-}
-
-// removeLog deletes the directory of a log, if there is one. It deletes nothing when something is in it that is none of a log's.
-func removeLog(dir string) error {
-	paths, err := whole(dir, logFiles, logSubdirs)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return empty(dir, paths)
 }
 
 // eachRecord reads the log in dir up to its first damage, which the TSDB deals with when it opens.

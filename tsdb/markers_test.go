@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -173,29 +172,5 @@ func TestRightMarkers(t *testing.T) {
 	}
 	if wrong, err := wrongMarkers(t.TempDir()); len(wrong) > 0 || err != nil {
 		t.Fatalf("wrong markers %v, %v without any log", wrong, err)
-	}
-}
-
-// TestRemoveLog deletes the directory of a log, and nothing that is none of a log's.
-func TestRemoveLog(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "wbl")
-	if err := removeLog(dir); err != nil {
-		t.Fatalf("there is none: %v", err)
-	}
-	for _, name := range []string{"00000001", "00000002.repair", "checkpoint.00000001/00000000"} {
-		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, nil, 0o666)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	foreign := filepath.Join(dir, "notes.txt")
-	if err := os.WriteFile(foreign, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := removeLog(dir); err == nil || !strings.Contains(err.Error(), foreign) || !exists(filepath.Join(dir, "00000001")) {
-		t.Errorf("%v: want all kept, for notes.txt", err)
-	}
-	if err := errors.Join(os.Remove(foreign), removeLog(dir)); err != nil || exists(dir) {
-		t.Errorf("%v: want it gone", err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
+
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // A crash that tears the WAL may take the names of series with it whose chunks, or whose records in the WBL, are still
@@ -53,7 +55,7 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 
 // lastHeld is the largest reference in the mapped chunks and in the WBL of tenant directory dir, 0 if there is none.
 func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
-	if mapped := filepath.Join(dir, "chunks_head"); exists(mapped) {
+	if mapped := filepath.Join(dir, "chunks_head"); tenantdir.Exists(mapped) {
 		mapper, err := chunks.NewChunkDiskMapper(nil, mapped, chunkenc.NewPool(), chunks.DefaultWriteBufferSize, 0)
 		if err != nil {
 			return 0, err

@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // Logs are pages of 32 KiB in files (segments). A record is one fragment or several: type, length, checksum, data; none
@@ -36,9 +38,6 @@ const (
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// damagedName is the directory that keeps segments as they were found. Nothing reads or removes it but people.
-const damagedName = "damaged"
 
 // salvage takes what is damaged out of the logs in tenant directory dir if there is anything good behind it, and returns
 // how many bytes that were.
@@ -132,7 +131,7 @@ func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	kept := filepath.Join(dir, damagedName, now.UTC().Format("20060102T150405Z")+"-"+strings.ReplaceAll(name, string(filepath.Separator), "-"))
+	kept := filepath.Join(dir, tenantdir.DamagedName, now.UTC().Format("20060102T150405Z")+"-"+strings.ReplaceAll(name, string(filepath.Separator), "-"))
 	if err := os.MkdirAll(filepath.Dir(kept), 0o777); err != nil {
 		return 0, err
 	}

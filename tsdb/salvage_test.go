@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // writeLog writes a log of records of all sizes, and returns them.
@@ -130,7 +131,7 @@ func TestSalvageLeavesTornEnds(t *testing.T) {
 	writeLog(t, wal, 150, compression.None, rand.New(rand.NewPCG(1, 2)))
 	f := func(what string) {
 		t.Helper()
-		if lost, err := salvage(dir, time.Now()); lost != 0 || err != nil || exists(filepath.Join(dir, damagedName)) {
+		if lost, err := salvage(dir, time.Now()); lost != 0 || err != nil || tenantdir.Exists(filepath.Join(dir, tenantdir.DamagedName)) {
 			t.Fatalf("%s: %d %v", what, lost, err)
 		}
 	}
@@ -191,13 +192,13 @@ func TestCorruptWAL(t *testing.T) {
 		}
 	}
 	st := d.Status()
-	if st[0].Tenant != "other" || st[0].Damage != "" || !strings.Contains(st[1].Damage, damagedName) || st[1].State != Open {
+	if st[0].Tenant != "other" || st[0].Damage != "" || !strings.Contains(st[1].Damage, tenantdir.DamagedName) || st[1].State != Open {
 		t.Fatalf("status %+v", st)
 	}
 	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant team: its logs were damaged") {
 		t.Fatalf("whole: %v", err)
 	}
-	if kept, err := os.ReadDir(filepath.Join(d.TenantDir(team), damagedName)); err != nil || len(kept) != 1 {
+	if kept, err := os.ReadDir(filepath.Join(d.TenantDir(team), tenantdir.DamagedName)); err != nil || len(kept) != 1 {
 		t.Fatalf("kept %v %v", kept, err)
 	}
 	put(t, d, team, labels.FromStrings("i", "0"), float64(now+rounds*1000), 1)
