@@ -10,6 +10,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/repair"
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
@@ -189,8 +190,8 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err := tenantdir.RemoveSummary(t.dir); err != nil {
 		return nil, err
 	}
-	if err := t.mend(); err != nil {
-		return nil, errs.E(errs.Unavailable, "mend logs of tenant %q: %w", t.id, err)
+	if err := t.repairLogs(); err != nil {
+		return nil, err
 	}
 	if err := t.bringBack(); err != nil {
 		return nil, err
@@ -209,24 +210,18 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	return openInstance(t)
 }
 
-// mend makes of the logs of a process that died what the TSDB can replay in full.
-func (t *tenantDB) mend() error {
-	if err := undoRepairs(t.dir); err != nil {
-		return err
-	}
-	lost, err := salvage(t.dir, t.db.opts.Now())
-	if err != nil {
-		return err
-	}
+// repairLogs makes of the logs of a process that died what the TSDB can replay in full.
+func (t *tenantDB) repairLogs() error {
+	lost, err := repair.Logs(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression, t.db.opts.Now())
 	if lost > 0 {
 		t.db.m.salvaged.Inc()
-		t.db.log.Error("damaged logs: what cannot be read is left out", "tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, tenantdir.DamagedName))
+		t.db.log.Error("damaged logs: what cannot be read is left out",
+			"tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, tenantdir.DamagedName))
 	}
-	log := t.db.log.With("tenant", t.id)
-	if err := fixMarkers(log, t.dir, t.db.opts.WALCompression); err != nil {
-		return err
+	if err != nil {
+		return errs.E(errs.Unavailable, "repair logs of tenant %q: %w", t.id, err)
 	}
-	return reserveRefs(log, t.dir, t.db.opts.WALCompression)
+	return nil
 }
 
 const (

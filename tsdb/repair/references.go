@@ -1,4 +1,4 @@
-package tsdb
+package repair
 
 import (
 	"encoding/binary"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/prometheus/storage"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
@@ -20,14 +19,15 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// A crash that tears the WAL may take the names of series with it whose chunks, or whose records in the WBL, are still
-// on disk. The TSDB counts references on from the last one that the WAL names. So it gives the references of the lost
-// series to new ones, and the replay after that adds the samples of the lost series to them.
+// A crash that tears the WAL may lose the labels of series whose chunks, or whose records in the WBL, are still on
+// disk. The TSDB numbers new series from the last reference that the WAL gives labels to. So it would give the
+// references of the lost series to new ones, and the replay after that would add the samples of the lost series to
+// the new ones.
 
-// reserveRefs keeps the TSDB in tenant directory dir from giving out references that something on disk has, and the WAL
-// does not name. It must come before each opening. A tombstone of such a reference, which deletes nothing, makes the
-// TSDB count on from there.
-func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error {
+// reserveReferences keeps the TSDB in tenant directory dir from giving out references that something on disk has, and
+// that the WAL has no labels for. It writes a tombstone of the largest one, which deletes nothing: the TSDB numbers
+// new series from there.
+func reserveReferences(log *slog.Logger, dir string, compress compression.Type) error {
 	held, err := lastHeld(dir)
 	if held == 0 || err != nil {
 		return err
@@ -42,7 +42,7 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 	if err != nil {
 		return err
 	}
-	if damage != nil { // the TSDB would delete what comes after it
+	if damage != nil { // the TSDB would delete what comes after the damage, the tombstone included
 		err = wal.Repair(damage)
 	}
 	if err == nil {
@@ -55,35 +55,22 @@ func reserveRefs(log *slog.Logger, dir string, compress compression.Type) error 
 
 // lastHeld is the largest reference in the mapped chunks and in the WBL of tenant directory dir, 0 if there is none.
 func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
+	raise := func(ref chunks.HeadSeriesRef) { last = max(last, ref) }
 	if mapped := filepath.Join(dir, "chunks_head"); tenantdir.Exists(mapped) {
-		mapper, err := chunks.NewChunkDiskMapper(nil, mapped, chunkenc.NewPool(), chunks.DefaultWriteBufferSize, 0)
+		// The TSDB deletes the chunks behind the first damage.
+		_, err := eachMapped(mapped, func(ref chunks.HeadSeriesRef, _ chunks.ChunkDiskMapperRef) { raise(ref) })
 		if err != nil {
-			return 0, err
-		}
-		err = mapper.IterateAllChunks(func(
-			ref chunks.HeadSeriesRef, _ chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool,
-		) error {
-			last = max(last, ref)
-			return nil
-		})
-		var damage *chunks.CorruptionErr
-		if errors.As(err, &damage) {
-			err = nil // the TSDB deletes what comes after
-		}
-		if err = errors.Join(err, mapper.Close()); err != nil {
 			return 0, err
 		}
 	}
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
-	err = eachRecord(filepath.Join(dir, wlog.WblDirName), func(rec []byte) error {
-		return eachSampled(&dec, rec, func(ref chunks.HeadSeriesRef) { last = max(last, ref) })
-	})
+	err = eachWhole(filepath.Join(dir, wlog.WblDirName), func(rec []byte) error { return eachSampled(&dec, rec, raise) })
 	return last, err
 }
 
-// lastNamed is the largest reference of which the TSDB in tenant directory dir learns when it opens, before the damage in the
-// WAL, if there is any: those in a snapshot and those that the WAL behind it gives a name to, or has a tombstone of. It reads
-// no further than to one that is at least enough.
+// lastNamed is the largest reference that the TSDB in tenant directory dir learns of when it opens, before the damage
+// in the WAL, if there is any: from a snapshot, and from labels and tombstones in the WAL behind it. It stops reading
+// at a reference that is at least enough.
 func lastNamed(dir string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesRef, damage, err error) {
 	wal := filepath.Join(dir, "wal")
 	checkpoint, from, err := wlog.LastCheckpoint(wal)
@@ -97,16 +84,16 @@ func lastNamed(dir string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesR
 	}
 	if in, at, ok := lastInSnapshot(dir, wal); ok {
 		last = in
-		if at >= from { // what comes before the snapshot is not read
+		if at >= from { // the TSDB does not read what comes before the snapshot
 			checkpoint, from = "", at+1 // each opening begins a segment
 		}
 	}
 	if checkpoint != "" {
-		if err := scanNames(wlog.SegmentRange{Dir: checkpoint, First: -1, Last: -1}, &last, enough); err != nil {
-			return last, nil, nil // nothing can be repaired there, and the TSDB says so
+		if err := raiseToNamed(&last, wlog.SegmentRange{Dir: checkpoint, First: -1, Last: -1}, enough); err != nil {
+			return last, nil, nil // a damaged checkpoint cannot be repaired; the TSDB reports it
 		}
 	}
-	err = scanNames(wlog.SegmentRange{Dir: wal, First: from, Last: -1}, &last, enough)
+	err = raiseToNamed(&last, wlog.SegmentRange{Dir: wal, First: from, Last: -1}, enough)
 	var torn *wlog.CorruptionErr
 	if errors.As(err, &torn) {
 		return last, err, nil
@@ -114,8 +101,8 @@ func lastNamed(dir string, enough chunks.HeadSeriesRef) (last chunks.HeadSeriesR
 	return last, nil, err
 }
 
-// lastInSnapshot is the largest reference in the snapshot of tenant directory dir, and the segment of the WAL that the
-// snapshot goes on with; false when the TSDB will not use one.
+// lastInSnapshot is the largest reference in the snapshot of tenant directory dir, and the segment of the WAL that
+// the TSDB goes on with behind it. ok is false when the TSDB will not use a snapshot.
 func lastInSnapshot(dir, wal string) (last chunks.HeadSeriesRef, at int, ok bool) {
 	snapshot, at, _, err := promtsdb.LastChunkSnapshot(dir)
 	if err != nil {
@@ -125,7 +112,7 @@ func lastInSnapshot(dir, wal string) (last chunks.HeadSeriesRef, at int, ok bool
 		return 0, 0, false
 	}
 	const ofSeries = 1 // the kind of a record that begins with a reference
-	err = scanLog(wlog.SegmentRange{Dir: snapshot, First: -1, Last: -1}, func(rec []byte) (bool, error) {
+	err = eachRecord(wlog.SegmentRange{Dir: snapshot, First: -1, Last: -1}, func(rec []byte) (bool, error) {
 		if len(rec) > 8 && rec[0] == ofSeries {
 			last = max(last, chunks.HeadSeriesRef(binary.BigEndian.Uint64(rec[1:])))
 		}
@@ -134,10 +121,10 @@ func lastInSnapshot(dir, wal string) (last chunks.HeadSeriesRef, at int, ok bool
 	return last, at, err == nil
 }
 
-// scanNames raises last to the references that segments name, until it is at least enough.
-func scanNames(segments wlog.SegmentRange, last *chunks.HeadSeriesRef, enough chunks.HeadSeriesRef) error {
+// raiseToNamed raises last to the references that segments give labels or tombstones to, until it is at least enough.
+func raiseToNamed(last *chunks.HeadSeriesRef, segments wlog.SegmentRange, enough chunks.HeadSeriesRef) error {
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
-	return scanLog(segments, func(rec []byte) (bool, error) {
+	return eachRecord(segments, func(rec []byte) (bool, error) {
 		switch dec.Type(rec) {
 		case record.Series:
 			named, err := dec.Series(rec, nil)
@@ -158,23 +145,4 @@ func scanNames(segments wlog.SegmentRange, last *chunks.HeadSeriesRef, enough ch
 		}
 		return *last < enough, nil
 	})
-}
-
-// scanLog calls f for each record of segments while it returns true.
-func scanLog(segments wlog.SegmentRange, f func(rec []byte) (bool, error)) error {
-	in, err := wlog.NewSegmentsRangeReader(segments)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	r := wlog.NewReader(in)
-	for r.Next() {
-		if more, err := f(r.Record()); !more || err != nil {
-			return err
-		}
-	}
-	return r.Err()
 }
