@@ -24,9 +24,9 @@ type gate struct {
 // share is a part of the gate.
 type share struct{ requests, bytes int64 }
 
-// addressGreed is the greed of client addresses. Whoever may name any tenant could be many, so that tenants alone are no bound.
+// addressRatio is the fair ratio of client addresses. Whoever may name any tenant could be many, so that tenants alone are no bound.
 // It leaves a thirty-third for other addresses, and hardly binds the tenants behind one proxy.
-const addressGreed memory.Greed = 32
+const addressRatio memory.FairRatio = 32
 
 // ticket is one request's part of the gate.
 type ticket struct {
@@ -76,7 +76,7 @@ func (t *ticket) mayEnter() memory.Verdict {
 	if verdict := memory.PerTenant.DecideEntry(t.account.held.requests, g.now.requests, g.most.requests); verdict != memory.Granted {
 		return verdict
 	}
-	return addressGreed.DecideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests)
+	return addressRatio.DecideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests)
 }
 
 // mayHave is called with gate.mu held.
@@ -85,7 +85,7 @@ func (t *ticket) mayHave(bytes int64) memory.Verdict {
 	if verdict := memory.PerTenant.Decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != memory.Granted {
 		return verdict
 	}
-	return addressGreed.Decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes)
+	return addressRatio.Decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes)
 }
 
 // heldBy is called with g.mu held.

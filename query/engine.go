@@ -48,7 +48,7 @@ const (
 // with, and tells nobody how many it holds. So there is one engine for each of a few allowances, and a query runs in one whose
 // allowance it has reserved the memory for. If it needs more it gives all back and runs again with the next larger one.
 type engine struct {
-	places  *memory.Places
+	places  *memory.Gate
 	owner   *memory.Owner
 	free    func() int64
 	limit   int // Options.MaxSamples
@@ -91,7 +91,7 @@ func allowances(limit int, most int64) []int {
 
 func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser expr.Parser, opts Options) *engine {
 	e := &engine{
-		places: memory.NewPlaces("queries", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent),
+		places: memory.NewGate("queries", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent),
 		owner:  opts.Memory.Owner("engine", opts.MemoryWait), free: opts.Memory.Free,
 		limit: opts.MaxSamples, timeout: opts.Timeout, m: m,
 	}

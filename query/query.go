@@ -34,10 +34,10 @@ type Querier struct {
 	now       func() time.Time
 	engine    *engine
 	parser    expr.Parser
-	reads     *memory.Places // remote reads
-	lookups   *memory.Places // all that is neither a query nor a remote read
-	selects   *memory.Owner  // what selections hold of what sources sent
-	answers   *memory.Owner  // what remote reads hold of their answers
+	reads     *memory.Gate  // remote reads
+	lookups   *memory.Gate  // all that is neither a query nor a remote read
+	selects   *memory.Owner // what selections hold of what sources sent
+	answers   *memory.Owner // what remote reads hold of their answers
 	api       api
 
 	view  atomic.Pointer[view] // replaced whole by the poller; a query uses the one it loaded at its start
@@ -65,8 +65,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 	q.parser = expr.New(opts.MaxExpressionBytes)
 	q.engine = newEngine(log, reg, q.m, q.parser, opts)
 	q.engine.params = q.paramsFrom
-	q.reads = memory.NewPlaces("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
-	q.lookups = memory.NewPlaces("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
+	q.reads = memory.NewGate("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
+	q.lookups = memory.NewGate("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
 	q.selects, q.answers = opts.Memory.Owner("select", 0), opts.Memory.Owner("read", 0)
 	q.view.Store(newView(nil))
 	return q, nil

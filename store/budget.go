@@ -13,9 +13,9 @@ import (
 
 // budget bounds what all open requests hold: how many they are, how many bytes, how many read at once.
 type budget struct {
-	requests *memory.Places
+	requests *memory.Gate
 	bytes    *memory.Owner
-	readers  *memory.Places
+	readers  *memory.Gate
 	opts     Options
 	metrics  *metrics
 }
@@ -23,10 +23,10 @@ type budget struct {
 func newBudget(opts Options, m *metrics) *budget {
 	return &budget{
 		// Nobody waits to open a request: it could wait for another one of the same query.
-		requests: memory.NewPlaces("requests to the store gateway", "on open requests", opts.MaxOpenRequests, 0),
+		requests: memory.NewGate("requests to the store gateway", "on open requests", opts.MaxOpenRequests, 0),
 		bytes:    opts.Memory.Owner("store", opts.MemoryWait),
 		// All that open requests have to read may wait: there are as many readers as they have blocks.
-		readers: memory.NewPlaces("reads of blocks", "on readers", opts.SeriesMaxConcurrency, math.MaxInt32),
+		readers: memory.NewGate("reads of blocks", "on readers", opts.SeriesMaxConcurrency, math.MaxInt32),
 		opts:    opts, metrics: m,
 	}
 }

@@ -47,7 +47,7 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) (failures []wire.Failure,
 		}
 	}()
 	if len(s.Metadata) > 0 {
-		if n := t.meta.put(s.Batch.Metadata, s.Metadata); n > 0 {
+		if n := t.meta.Put(s.Batch.Metadata, s.Metadata); n > 0 {
 			d.m.metadata.Add(float64(n))
 		}
 	}

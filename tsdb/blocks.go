@@ -18,6 +18,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // LocalBlock is a complete block on local disk.
@@ -64,9 +65,6 @@ func (d *DB) Faults(id tenant.ID) []Fault {
 // TenantDir is the directory of tenant id, which need not exist.
 func (d *DB) TenantDir(id tenant.ID) string { return filepath.Join(d.opts.Dir, string(id)) }
 
-// faultyName is the directory, in a tenant's, of the blocks that the TSDB would not open with: it refuses all writes then.
-const faultyName = "faulty"
-
 // blockList remembers the meta.json of the blocks it has seen, which do not change, and what was wrong with others.
 type blockList struct {
 	faults atomic.Pointer[[]Fault] // those that the last look found
@@ -89,7 +87,7 @@ func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 	for _, b := range blocks {
 		l.seen[b.ID] = b.Meta
 	}
-	aside, bad, err := listBlocks(filepath.Join(t.dir, faultyName), nil)
+	aside, bad, err := listBlocks(filepath.Join(t.dir, tenantdir.FaultyName), nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -221,7 +219,7 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 // bringBack moves blocks that can be read again out of the directory faulty, and deletes those of which a copy that can be
 // read has taken the place.
 func (t *tenantDB) bringBack() error {
-	dir := filepath.Join(t.dir, faultyName)
+	dir := filepath.Join(t.dir, tenantdir.FaultyName)
 	blocks, faults, err := listBlocks(dir, nil)
 	if err != nil {
 		return err
@@ -232,11 +230,11 @@ func (t *tenantDB) bringBack() error {
 	for _, f := range faults {
 		place := filepath.Join(t.dir, f.ID.String())
 		switch {
-		case exists(place):
+		case tenantdir.Exists(place):
 			if probeBlock(place) != nil {
 				continue
 			}
-			if err := removeBlock(f.Dir); err != nil {
+			if err := tenantdir.RemoveBlock(f.Dir); err != nil {
 				t.db.log.Warn("faulty block not deleted, although a copy that can be read is there", "tenant", t.id, "block", f.ID, "err", err)
 				continue
 			}
@@ -254,12 +252,12 @@ func (t *tenantDB) bringBack() error {
 
 // moveAside moves a block into the directory faulty. Where one of its name is, it gets another, by which only people find it.
 func (t *tenantDB) moveAside(block string) error {
-	to := filepath.Join(t.dir, faultyName)
+	to := filepath.Join(t.dir, tenantdir.FaultyName)
 	if err := os.MkdirAll(to, 0o777); err != nil {
 		return err
 	}
 	target := filepath.Join(to, filepath.Base(block))
-	for n := 2; exists(target); n++ {
+	for n := 2; tenantdir.Exists(target); n++ {
 		target = filepath.Join(to, fmt.Sprintf("%s.%d", filepath.Base(block), n))
 	}
 	return os.Rename(block, target)
@@ -269,7 +267,7 @@ func (t *tenantDB) moveAside(block string) error {
 // TSDB passes it over: somebody may be copying it.
 func (t *tenantDB) badBlocks(faults []Fault, open map[ulid.ULID]bool) (bad []Fault) {
 	for _, f := range faults {
-		if filepath.Dir(f.Dir) == t.dir && !open[f.ID] && !temporary(f.Err) && exists(filepath.Join(f.Dir, "meta.json")) {
+		if filepath.Dir(f.Dir) == t.dir && !open[f.ID] && !temporary(f.Err) && tenantdir.Exists(filepath.Join(f.Dir, "meta.json")) {
 			bad = append(bad, f)
 		}
 	}
@@ -296,10 +294,10 @@ func probeBlock(dir string) error {
 }
 
 // withFaulty is s, wide enough for what unread tells of: a closed tenant is not opened for a read of any other time.
-func (t *tenantDB) withFaulty(s summary) summary {
+func (t *tenantDB) withFaulty(s tenantdir.Summary) tenantdir.Summary {
 	for _, f := range t.blocks.faulty() {
 		if t.unread(f.mint, f.maxt) != nil {
-			s.MinTime, s.MaxTime = min(s.MinTime, f.mint), max(s.MaxTime, f.maxt)
+			s.Extend(f.mint, f.maxt)
 		}
 	}
 	return s
@@ -331,8 +329,8 @@ func (t *tenantDB) expire() ([]LocalBlock, error) {
 			kept = append(kept, b)
 			continue
 		}
-		err := removeBlock(b.Dir)
-		if why := new(stranger); errors.As(err, &why) {
+		err := tenantdir.RemoveBlock(b.Dir)
+		if why := new(tenantdir.Stranger); errors.As(err, &why) {
 			reason = err
 			kept = append(kept, b)
 			continue
@@ -349,12 +347,12 @@ func (t *tenantDB) expire() ([]LocalBlock, error) {
 // expireFaulty deletes what was set aside, is past its retention, and is nothing but a block. One that does not say of when
 // it is must be in the bucket.
 func (t *tenantDB) expireFaulty() {
-	dir, now := filepath.Join(t.dir, faultyName), t.db.opts.Now()
+	dir, now := filepath.Join(t.dir, tenantdir.FaultyName), t.db.opts.Now()
 	for _, f := range t.blocks.faulty() {
 		if filepath.Dir(f.Dir) != dir || !f.dated && t.db.opts.Shipped == nil || !t.db.opts.expired(t.id, f.ID, f.maxt+1, now) {
 			continue
 		}
-		if err := removeBlock(f.Dir); err != nil {
+		if err := tenantdir.RemoveBlock(f.Dir); err != nil {
 			t.db.log.Debug("faulty block not deleted", "tenant", t.id, "block", f.ID, "err", err)
 		}
 	}

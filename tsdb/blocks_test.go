@@ -18,6 +18,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // rewriteMeta changes a field of a block's meta.json.
@@ -185,12 +186,12 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 				t.Fatalf("faults: %v", got)
 			}
 			for _, b := range blocks {
-				if exists(b.Dir) {
+				if tenantdir.Exists(b.Dir) {
 					t.Errorf("block %s is past its retention", b.ID)
 				}
 			}
 			where := d.Faults(team)[0].Dir
-			if !exists(where) {
+			if !tenantdir.Exists(where) {
 				t.Error("the faulty block was deleted, and is not in the bucket")
 			}
 			unshipped.Store(nil)
@@ -198,8 +199,8 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Without meta.json it is nobody's to delete, and a directory in the place of a file is no block's.
-			if keep := strings.Contains(name, "missing") && strings.Contains(name, "meta") || strings.Contains(name, "unreadable"); exists(where) != keep {
-				t.Errorf("once it is in the bucket: kept %v, want %v", exists(where), keep)
+			if keep := strings.Contains(name, "missing") && strings.Contains(name, "meta") || strings.Contains(name, "unreadable"); tenantdir.Exists(where) != keep {
+				t.Errorf("once it is in the bucket: kept %v, want %v", tenantdir.Exists(where), keep)
 			}
 		})
 	}
@@ -259,7 +260,7 @@ func TestCopyOfFaultyBlock(t *testing.T) {
 			if err := d.Close(); err != nil {
 				t.Fatal(err)
 			}
-			aside := filepath.Join(d.TenantDir(team), faultyName, blocks[1].ID.String())
+			aside := filepath.Join(d.TenantDir(team), tenantdir.FaultyName, blocks[1].ID.String())
 			if err := errors.Join(os.MkdirAll(aside, 0o777), os.CopyFS(aside, os.DirFS(blocks[1].Dir))); err != nil {
 				t.Fatal(err)
 			}
@@ -286,7 +287,7 @@ func TestCopyOfFaultyBlock(t *testing.T) {
 				if _, err := selected(t, d, team, 0, math.MaxInt64); (err == nil) != c.place {
 					t.Errorf("select: %v", err)
 				}
-				if exists(aside) == c.place {
+				if tenantdir.Exists(aside) == c.place {
 					t.Errorf("%s is there: %t", aside, !c.place)
 				}
 				if err := d.Close(); err != nil {

@@ -4,11 +4,14 @@ package tsdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -133,6 +136,40 @@ func (in *instance) scanDone() {
 	if unlock := in.scanned.Swap(nil); unlock != nil {
 		(*unlock)()
 	}
+}
+
+// fenceMapped raises the fence above the samples in mapped chunks of each series that has no open chunk. There are such series
+// after a crash that tore the WAL. The TSDB takes any sample of such a series for a new one; if it is not newer than the
+// mapped chunks, the commit drops it without an error (prometheus#19722). A sample below the fence is out of order instead,
+// and is stored. fenceMapped must be called before anybody writes.
+func (in *instance) fenceMapped() (err error) {
+	head := in.db.Head()
+	index, err := head.Index()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, index.Close()) }()
+	all, err := index.Postings(context.Background(), "", "")
+	if err != nil {
+		return err
+	}
+	bound := in.bound
+	var builder labels.ScratchBuilder
+	var metas []chunks.Meta
+	for all.Next() {
+		if err := index.Series(all.At(), &builder, &metas); err != nil {
+			return err
+		}
+		// The open chunk, which is the last one, has no end yet.
+		if n := len(metas); n > 0 && metas[n-1].MaxTime != math.MaxInt64 {
+			bound = max(bound, metas[n-1].MaxTime+1)
+		}
+	}
+	if bound > in.bound {
+		in.bound = bound
+		head.SetMinValidTime(bound)
+	}
+	return all.Err()
 }
 
 // rangeEnd is the end, exclusive, of the aligned range of the given width that t is in.

@@ -13,22 +13,16 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// exemplarsName is the file that says of a tenant that it has had exemplars. Room for them is made when the first one
-// comes, and from then on before the logs, which may hold some, are replayed.
-const exemplarsName = "exemplars"
-
+// hasExemplars reports whether the tenant of directory dir has ever had exemplars. A ring for them takes memory, so it is
+// made when the first exemplar comes. From then on it is made before the logs are replayed, as these may hold exemplars.
 func hasExemplars(dir string) bool {
-	return exists(filepath.Join(dir, exemplarsName))
+	return tenantdir.Exists(filepath.Join(dir, tenantdir.ExemplarsName))
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// keepExemplars makes room for exemplars unless there is.
+// keepExemplars makes the ring for exemplars if there is none.
 func (in *instance) keepExemplars() error {
 	if in.exemplars.Load() {
 		return nil
@@ -38,7 +32,7 @@ func (in *instance) keepExemplars() error {
 	if in.exemplars.Load() {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(in.db.Dir(), exemplarsName), nil, 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(in.db.Dir(), tenantdir.ExemplarsName), nil, 0o666); err != nil {
 		return err
 	}
 	in.exemplars.Store(true)

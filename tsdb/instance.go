@@ -21,6 +21,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // instance is one opening of a tenant's TSDB: what dies with the head lives here.
@@ -186,6 +187,24 @@ func (in *instance) close() (err error) {
 	return nil
 }
 
+// summary is the summary that the tenant would leave if it were closed now.
+func (in *instance) summary() tenantdir.Summary {
+	head := in.db.Head()
+	s := tenantdir.Nothing()
+	s.Series = head.NumSeries()
+	for _, b := range in.db.Blocks() {
+		meta := b.Meta()
+		s.Extend(meta.MinTime, meta.MaxTime-1)
+		s.Series = max(s.Series, meta.Stats.NumSeries)
+		s.Blocks++
+	}
+	if !in.clean() {
+		s.Extend(min(head.MinTime(), head.MinOOOTime()), max(head.MaxTime(), head.MaxOOOTime()))
+		s.Head = true
+	}
+	return s
+}
+
 // clean is true when all that was written is in blocks.
 func (in *instance) clean() bool { return in.wholeCut.Load() == in.writes.Load() }
 
@@ -267,7 +286,7 @@ func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struc
 		if !meta.Compaction.Deletable && !over[meta.ULID] && !in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
 			continue
 		}
-		if err := wholeBlock(b.Dir()); err != nil { // the TSDB deletes all that is in the directory
+		if err := tenantdir.CheckBlock(b.Dir()); err != nil { // the TSDB deletes all that is in the directory
 			kept = err
 			continue
 		}

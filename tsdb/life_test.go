@@ -27,6 +27,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 func read(t testing.TB, d *DB, id tenant.ID) map[string][]point2 {
@@ -293,7 +294,7 @@ func TestIdle(t *testing.T) {
 	if got := read(t, d, team); len(got[`{a="b"}`]) != 1 || state() != Open {
 		t.Fatalf("after a read: %v %s", got, state())
 	}
-	if _, err := os.Stat(filepath.Join(o.Dir, string(team), summaryName)); err == nil {
+	if _, err := os.Stat(filepath.Join(o.Dir, string(team), "summary.json")); err == nil {
 		t.Fatal("an open tenant has a summary")
 	}
 	clock.Add(o.IdleTimeout.Milliseconds())
@@ -313,8 +314,8 @@ func TestIdle(t *testing.T) {
 	settleLook(t, d, team)
 	clock.Add(o.Retention.Milliseconds() + o.BlockDuration.Milliseconds())
 	settleLook(t, d, team)
-	if ids := d.Tenants(); len(ids) != 0 || exists(d.TenantDir(team)) {
-		t.Fatalf("past the retention: tenants %v, directory %t", ids, exists(d.TenantDir(team)))
+	if ids := d.Tenants(); len(ids) != 0 || tenantdir.Exists(d.TenantDir(team)) {
+		t.Fatalf("past the retention: tenants %v, directory %t", ids, tenantdir.Exists(d.TenantDir(team)))
 	}
 	put(t, d, team, labels.FromStrings("a", "b"), float64(clock.Load()), 3)
 	if got := read(t, d, team); len(got[`{a="b"}`]) != 1 {
@@ -546,12 +547,12 @@ func TestMetadata(t *testing.T) {
 		mustAppend(t, d, b)
 	}
 	put(wire.Metadata{Family: "a", Type: "counter", Help: "old", Unit: "s"})
-	put(wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", maxHelp)}, wire.Metadata{Family: "b"}, wire.Metadata{Family: "c"},
-		wire.Metadata{Family: "d"}, wire.Metadata{Family: strings.Repeat("x", maxFamily+1)})
+	put(wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", 1024)}, wire.Metadata{Family: "b"}, wire.Metadata{Family: "c"},
+		wire.Metadata{Family: "d"}, wire.Metadata{Family: strings.Repeat("x", 512+1)})
 	f := func() {
 		t.Helper()
 		all, _, err := d.Metadata(t.Context(), team, "", 0)
-		if err != nil || len(all) != 3 || all["a"][0].Type != "gauge" || len(all["a"][0].Help) > maxHelp || all["a"][0].Unit != "" {
+		if err != nil || len(all) != 3 || all["a"][0].Type != "gauge" || len(all["a"][0].Help) > 1024 || all["a"][0].Unit != "" {
 			t.Fatalf("%v %v", all, err)
 		}
 		if two, _, _ := d.Metadata(t.Context(), team, "", 2); len(two) != 2 {
@@ -570,9 +571,9 @@ func TestMetadata(t *testing.T) {
 	if none, _, err := d.Metadata(t.Context(), "nobody", "", 0); err != nil || none == nil || len(none) != 0 {
 		t.Fatalf("%v %v", none, err)
 	}
-	raw, err := os.ReadFile(filepath.Join(o.Dir, string(team), metadataName))
+	raw, err := os.ReadFile(filepath.Join(o.Dir, string(team), "metadata.json"))
 	if err != nil || !json.Valid(raw) {
-		t.Fatalf("%s: %s %v", metadataName, raw, err)
+		t.Fatalf("%s: %s %v", "metadata.json", raw, err)
 	}
 }
 

@@ -1,11 +1,10 @@
 package tsdb
 
 import (
-	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,9 +12,9 @@ import (
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
-	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/repair"
 )
 
 // crashInCut is the directory of a process that was killed in a cut of out-of-order samples: after the series were
@@ -79,39 +78,6 @@ func checkCrashInCut(t *testing.T, o Options) {
 
 func TestCrashInOutOfOrderCut(t *testing.T) { checkCrashInCut(t, crashInCut(t)) }
 
-// TestCrashInFixMarkers dies after each step.
-func TestCrashInFixMarkers(t *testing.T) {
-	o := crashInCut(t)
-	wbl := filepath.Join(o.Dir, string(team), wlog.WblDirName)
-	log := slog.New(slog.DiscardHandler)
-	f := func(step string, do func() error) {
-		t.Helper()
-		if err := do(); err != nil {
-			t.Fatal(step, err)
-		}
-		crashed := testOptions(t)
-		if err := os.CopyFS(crashed.Dir, os.DirFS(o.Dir)); err != nil {
-			t.Fatal(err)
-		}
-		checkCrashInCut(t, crashed)
-	}
-	f("partial copy", func() error {
-		return errors.Join(os.MkdirAll(wbl+".fixed.tmp", 0o777), os.WriteFile(wbl+".fixed.tmp/00000000", []byte("x"), 0o666))
-	})
-	f("copied", func() error {
-		if err := os.RemoveAll(wbl + ".fixed.tmp"); err != nil {
-			return err
-		}
-		return copyWithoutMarkers(wbl, wbl+".fixed.tmp", chunkSet{0: {}}, compression.None)
-	})
-	f("whole", func() error { return os.Rename(wbl+".fixed.tmp", wbl+".fixed") })
-	f("removed", func() error { return os.RemoveAll(wbl) })
-	f("done", func() error { return fixMarkers(log, filepath.Dir(wbl), compression.None) })
-	if wrong, err := wrongMarkers(filepath.Dir(wbl)); len(wrong) > 0 || err != nil {
-		t.Fatalf("wrong markers %v, %v", wrong, err)
-	}
-}
-
 // TestCrashThenRestart starts twice after a crash with mapped chunks in memory: what replaces them is not to be taken for
 // them.
 func TestCrashThenRestart(t *testing.T) {
@@ -146,7 +112,7 @@ func TestCrashThenRestart(t *testing.T) {
 	}
 }
 
-// TestRightMarkers sees that a WBL is left as it is after a stop, also with cuts that were done.
+// TestRightMarkers sees that the logs are left as they are after a stop, also with cuts that were done.
 func TestRightMarkers(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
@@ -162,40 +128,30 @@ func TestRightMarkers(t *testing.T) {
 			}
 		}
 	}
-	if named, err := namedByMarkers(filepath.Join(dir, wlog.WblDirName)); len(named) != 1 || err != nil {
-		t.Fatalf("the markers name %v, %v: the test shows nothing", named, err)
-	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if wrong, err := wrongMarkers(dir); len(wrong) > 0 || err != nil {
-		t.Fatalf("wrong markers %v, %v", wrong, err)
+	wbl := filepath.Join(dir, wlog.WblDirName)
+	before := contents(t, wbl)
+	if len(before) == 0 {
+		t.Fatal("there is no WBL: the test shows nothing")
 	}
-	if wrong, err := wrongMarkers(t.TempDir()); len(wrong) > 0 || err != nil {
-		t.Fatalf("wrong markers %v, %v without any log", wrong, err)
+	lost, err := repair.Logs(slog.New(slog.DiscardHandler), dir, o.WALCompression, time.Now())
+	if after := contents(t, wbl); lost != 0 || err != nil || !maps.Equal(before, after) {
+		t.Fatalf("lost %d, %v; the files were %d, and are %d", lost, err, len(before), len(after))
 	}
 }
 
-// TestRemoveLog deletes the directory of a log, and nothing that is none of a log's.
-func TestRemoveLog(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "wbl")
-	if err := removeLog(dir); err != nil {
-		t.Fatalf("there is none: %v", err)
-	}
-	for _, name := range []string{"00000001", "00000002.repair", "checkpoint.00000001/00000000"} {
-		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, nil, 0o666)); err != nil {
+// contents is what the files in dir have in them, by name.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, name := range tree(t, dir) {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
 			t.Fatal(err)
 		}
+		all[name] = string(b)
 	}
-	foreign := filepath.Join(dir, "notes.txt")
-	if err := os.WriteFile(foreign, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	if err := removeLog(dir); err == nil || !strings.Contains(err.Error(), foreign) || !exists(filepath.Join(dir, "00000001")) {
-		t.Errorf("%v: want all kept, for notes.txt", err)
-	}
-	if err := errors.Join(os.Remove(foreign), removeLog(dir)); err != nil || exists(dir) {
-		t.Errorf("%v: want it gone", err)
-	}
+	return all
 }

@@ -6,11 +6,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // stuckReader reads of a tenant, and does not go on.
@@ -244,13 +247,14 @@ func TestHungHousekeeping(t *testing.T) {
 		b.Metadata = []wire.Metadata{{Family: "m", Help: "h"}}
 		mustAppend(t, d, b)
 	}
-	hung := &d.lookup("b").meta.saving
+	saving := reflect.ValueOf(d.lookup("b").meta).Elem().FieldByName("saving")
+	hung := (*sync.Mutex)(unsafe.Pointer(saving.UnsafeAddr())) // stands for a disk that does not answer
 	hung.Lock()
 	defer hung.Unlock()
 	late.Store(int64(3 * time.Hour))
 	eventually(t, func() bool {
 		for _, id := range []tenant.ID{"a", "c"} {
-			if !exists(filepath.Join(d.lookup(id).dir, metadataName)) {
+			if !tenantdir.Exists(filepath.Join(d.lookup(id).dir, "metadata.json")) {
 				return false
 			}
 		}

@@ -157,14 +157,14 @@ func TestUnfinishedRepair(t *testing.T) {
 				t.Fatalf("read %v, want both samples", got)
 			}
 			put(t, d, team, ls, now+2, 3)
-			if left, _ := filepath.Glob(filepath.Join(wal, "*"+repairSuffix)); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(wal, "*"+".repair")); len(left) > 0 {
 				t.Fatalf("left over: %q", left)
 			}
 		})
 	}
 	rename := func(t *testing.T, wal string) {
 		t.Helper()
-		if err := os.Rename(wlog.SegmentName(wal, 0), wlog.SegmentName(wal, 0)+repairSuffix); err != nil {
+		if err := os.Rename(wlog.SegmentName(wal, 0), wlog.SegmentName(wal, 0)+".repair"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,20 +174,6 @@ func TestUnfinishedRepair(t *testing.T) {
 		rename(t, wal)
 		appendFile(t, wlog.SegmentName(wal, 0), "")
 	})
-}
-
-// TestOldRepair sees that the left-over of a repair that was done is not taken for more.
-func TestOldRepair(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"00000003.repair", "00000003", "00000004"} {
-		appendFile(t, filepath.Join(dir, name), name)
-	}
-	if err := undoRepair(dir); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "00000003")); err != nil || string(b) != "00000003" {
-		t.Fatalf("%q, %v", b, err)
-	}
 }
 
 func appendFile(t *testing.T, path, text string) {

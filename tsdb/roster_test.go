@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // addTenants makes entries of closed tenants without any data, in an order of chance.
@@ -16,7 +17,7 @@ func addTenants(d *DB, from, to int) {
 	defer d.mu.Unlock()
 	for _, i := range order {
 		id := tenant.ID(fmt.Sprintf("t%06d", from+i))
-		d.add(id).summary = summary{Version: 1, MinTime: 1, MaxTime: 2}
+		d.add(id).summary = tenantdir.Summary{Version: 1, MinTime: 1, MaxTime: 2}
 	}
 }
 

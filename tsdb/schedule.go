@@ -11,6 +11,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // task is what the scheduler does with a tenant at one look.
@@ -318,7 +319,7 @@ func (t *tenantDB) cutBefore() bool {
 }
 
 func (t *tenantDB) housekeep() {
-	if err := t.meta.save(); err != nil {
+	if err := t.meta.Save(); err != nil {
 		t.db.log.Error("metadata not saved", "tenant", t.id, "err", err)
 	}
 	t.mu.Lock()
@@ -359,8 +360,8 @@ func (t *tenantDB) protected(in *instance, work func() error) (err error) {
 
 // remove forgets a closed tenant that has nothing left; false when something is left. The caller has set the state Closing.
 func (t *tenantDB) remove() (done bool, err error) {
-	err = removeTenant(t.dir)
-	if why := new(stranger); errors.As(err, &why) {
+	err = tenantdir.Remove(t.dir)
+	if why := new(tenantdir.Stranger); errors.As(err, &why) {
 		t.keep(err)
 		return false, nil
 	}
@@ -401,12 +402,14 @@ func (t *tenantDB) expireIdle() error {
 		}
 	}
 	if err == nil && len(kept) < s.Blocks {
-		s.Blocks, s.MinTime, s.MaxTime = len(kept), math.MaxInt64, math.MinInt64
+		left := tenantdir.Nothing()
+		left.Series, left.Blocks = s.Series, len(kept)
 		for _, b := range kept {
-			s.MinTime, s.MaxTime = min(s.MinTime, b.Meta.MinTime), max(s.MaxTime, b.Meta.MaxTime-1)
+			left.Extend(b.Meta.MinTime, b.Meta.MaxTime-1)
 		}
+		s = left
 		s = t.withFaulty(s)
-		err = writeSummary(t.dir, s)
+		err = tenantdir.WriteSummary(t.dir, s)
 	}
 	t.settle(s)
 	return err

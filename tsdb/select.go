@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -29,7 +30,7 @@ func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*insta
 		return nil, nil, nil
 	}
 	t.mu.Lock()
-	skip := t.state == Idle && !t.summary.overlaps(mint, maxt)
+	skip := t.state == Idle && !t.summary.Overlaps(mint, maxt)
 	t.mu.Unlock()
 	if skip {
 		return nil, nil, nil
@@ -318,4 +319,19 @@ func (t *tenantDB) minTime() int64 {
 		oldest = min(oldest, blocks[0].Meta().MinTime) // sorted
 	}
 	return oldest
+}
+
+// Metadata returns what senders said of tenant id's metric families: of one family, or of the first limit families by name
+// if family is "". It works in every state of the tenant.
+func (d *DB) Metadata(
+	_ context.Context, id tenant.ID, family string, limit int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
+	t := d.lookup(id)
+	if t == nil {
+		return map[string][]metadata.Metadata{}, nil, nil
+	}
+	if err := t.meta.Load(); err != nil {
+		return nil, nil, errs.E(errs.Internal, "metadata of tenant %q: %w", id, err)
+	}
+	return t.meta.Get(family, limit), nil, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // TenantStatus is what a person wants to know of a tenant's TSDB. Times are ms, inclusive.
@@ -44,13 +45,13 @@ func (t *tenantDB) status() TenantStatus {
 	defer t.mu.Unlock()
 	st, s := TenantStatus{Tenant: t.id, State: t.state}, t.summary
 	if t.state == Broken || t.state == Opening {
-		s = summary{MinTime: 1}
+		s = tenantdir.Summary{MinTime: 1}
 	}
 	if t.err != nil {
 		st.Error = t.err.Error()
 	}
 	if t.damaged {
-		st.Damage = "its logs were damaged; the segments are kept in " + filepath.Join(t.dir, damagedName) + ", to be removed when nobody needs them"
+		st.Damage = "its logs were damaged; the segments are kept in " + filepath.Join(t.dir, tenantdir.DamagedName) + ", to be removed when nobody needs them"
 	}
 	if in := t.in; in != nil {
 		s = in.summary()

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/repair"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // State is what a tenant's TSDB is doing.
@@ -32,7 +34,7 @@ type tenantDB struct {
 	id      tenant.ID
 	dir     string
 	db      *DB
-	meta    *metadataStore
+	meta    *tenantdir.Metadata
 	busy    atomic.Bool // the scheduler is at work on it
 	keeping atomic.Bool // housekeep is
 
@@ -41,20 +43,20 @@ type tenantDB struct {
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	state    State
-	wait     bool          // in state Opening: it is soon open, callers wait for it
-	changed  chan struct{} // closed when the state is left for Open, Idle or Broken
-	in       *instance     // in the states Open and Closing
-	initial  bool          // its first opening began with the process
-	suspect  bool          // its disk has failed: look before opening
-	damaged  bool          // it has a directory damaged
-	err      error         // in state Broken
-	tries    int           // openings that failed in a row
-	retryAt  time.Time     // when it is opened again, in state Broken, or maintained again
-	expireAt time.Time     // in state Idle: when blocks are looked at again
-	onRetry  time.Time     // in state Broken: when it is if somebody asks for it
-	summary  summary       // in state Idle
-	kept     bool          // something of it was to be deleted, and is not
-	keptFor  string        // the last reason for that
+	wait     bool              // in state Opening: it is soon open, callers wait for it
+	changed  chan struct{}     // closed when the state is left for Open, Idle or Broken
+	in       *instance         // in the states Open and Closing
+	initial  bool              // its first opening began with the process
+	suspect  bool              // its disk has failed: look before opening
+	damaged  bool              // it has a directory damaged
+	err      error             // in state Broken
+	tries    int               // openings that failed in a row
+	retryAt  time.Time         // when it is opened again, in state Broken, or maintained again
+	expireAt time.Time         // in state Idle: when blocks are looked at again
+	onRetry  time.Time         // in state Broken: when it is if somebody asks for it
+	summary  tenantdir.Summary // in state Idle
+	kept     bool              // something of it was to be deleted, and is not
+	keptFor  string            // the last reason for that
 }
 
 // use returns the open instance and the function that gives it back, to be called once. It opens an idle tenant and
@@ -144,7 +146,7 @@ func (t *tenantDB) open() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer close(t.changed)
-	t.initial, t.damaged = false, exists(filepath.Join(t.dir, damagedName))
+	t.initial, t.damaged = false, tenantdir.Exists(filepath.Join(t.dir, tenantdir.DamagedName))
 	if err != nil {
 		t.quarantine(err, time.Since(start))
 		return
@@ -174,7 +176,7 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 			err = errs.E(errs.Unavailable, "open tsdb of tenant %q: panic: %v", t.id, p)
 		}
 	}()
-	if err := claim(t.dir, t.id); err != nil {
+	if err := tenantdir.Create(t.dir, t.id); err != nil {
 		return nil, err
 	}
 	if t.suspect {
@@ -182,14 +184,14 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 			return nil, errs.E(errs.Unavailable, "disk of tenant %q: %w", t.id, err)
 		}
 	}
-	if err := t.meta.load(); err != nil {
+	if err := t.meta.Load(); err != nil {
 		t.db.log.Warn("metadata of tenant not read, starting without", "tenant", t.id, "err", err)
 	}
-	if err := removeSummary(t.dir); err != nil {
+	if err := tenantdir.RemoveSummary(t.dir); err != nil {
 		return nil, err
 	}
-	if err := t.mend(); err != nil {
-		return nil, errs.E(errs.Unavailable, "mend logs of tenant %q: %w", t.id, err)
+	if err := t.repairLogs(); err != nil {
+		return nil, err
 	}
 	if err := t.bringBack(); err != nil {
 		return nil, err
@@ -208,24 +210,18 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	return openInstance(t)
 }
 
-// mend makes of the logs of a process that died what the TSDB can replay in full.
-func (t *tenantDB) mend() error {
-	if err := undoRepairs(t.dir); err != nil {
-		return err
-	}
-	lost, err := salvage(t.dir, t.db.opts.Now())
-	if err != nil {
-		return err
-	}
+// repairLogs makes of the logs of a process that died what the TSDB can replay in full.
+func (t *tenantDB) repairLogs() error {
+	lost, err := repair.Logs(t.db.log.With("tenant", t.id), t.dir, t.db.opts.WALCompression, t.db.opts.Now())
 	if lost > 0 {
 		t.db.m.salvaged.Inc()
-		t.db.log.Error("damaged logs: what cannot be read is left out", "tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, damagedName))
+		t.db.log.Error("damaged logs: what cannot be read is left out",
+			"tenant", t.id, "bytes", lost, "kept", filepath.Join(t.dir, tenantdir.DamagedName))
 	}
-	log := t.db.log.With("tenant", t.id)
-	if err := fixMarkers(log, t.dir, t.db.opts.WALCompression); err != nil {
-		return err
+	if err != nil {
+		return errs.E(errs.Unavailable, "repair logs of tenant %q: %w", t.id, err)
 	}
-	return reserveRefs(log, t.dir, t.db.opts.WALCompression)
+	return nil
 }
 
 const (
@@ -274,11 +270,11 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 	}
 	_ = t.db.gate.take(context.Background())
 	defer t.db.gate.give()
-	return true, errors.Join(t.meta.save(), in.close())
+	return true, errors.Join(t.meta.Save(), in.close())
 }
 
 // settle ends the state Closing.
-func (t *tenantDB) settle(s summary) {
+func (t *tenantDB) settle(s tenantdir.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.in != nil {
@@ -296,7 +292,7 @@ func (t *tenantDB) reopen(ctx context.Context) {
 		return
 	}
 	t.db.log.Warn("tenant is reopened", "tenant", t.id, "cause", cause, "close_err", err)
-	t.settle(everything)
+	t.settle(tenantdir.Anything())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.suspect = true; t.state == Idle {
@@ -306,7 +302,7 @@ func (t *tenantDB) reopen(ctx context.Context) {
 
 // rest closes a tenant that has not been written to since before (ms), leaving its summary.
 func (t *tenantDB) rest(ctx context.Context, before int64) error {
-	var s summary
+	var s tenantdir.Summary
 	closed, err := t.shut(ctx, func(in *instance, users int) bool {
 		s = in.summary()
 		return users == 0 && in.clean() && in.lastWrite.Load() < before
@@ -316,10 +312,21 @@ func (t *tenantDB) rest(ctx context.Context, before int64) error {
 	}
 	s = t.withFaulty(s)
 	if err == nil {
-		err = writeSummary(t.dir, s)
+		err = tenantdir.WriteSummary(t.dir, s)
 	}
-	t.meta.forget()
+	t.meta.Forget()
 	t.settle(s)
 	t.db.log.Info("idle tenant closed", "tenant", t.id, "err", err)
 	return err
+}
+
+// keep notes why something of the tenant that was to be deleted is not; nil when all was. The log has each reason once.
+func (t *tenantDB) keep(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = why != nil
+	if why != nil && why.Error() != t.keptFor {
+		t.keptFor = why.Error()
+		t.db.log.Warn("not deleted", "tenant", t.id, "err", why)
+	}
 }

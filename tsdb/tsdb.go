@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,13 +19,11 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // closeTimeout is how long Close waits for the readers of a tenant.
 const closeTimeout = 30 * time.Second
-
-// lockName is the file that keeps other processes out. No tenant can have this name.
-const lockName = "~lock"
 
 // DB is the TSDBs of all tenants below one directory. It is safe for concurrent use.
 type DB struct {
@@ -91,14 +88,14 @@ func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
 	}
-	b, err := d.earlier()
+	history, err := tenantdir.Examine(d.opts.Dir, d.opts.NoLock)
 	if err != nil {
 		return err
 	}
 	if err := d.acquire(); err != nil {
 		return err
 	}
-	if err := d.discover(b); err != nil {
+	if err := d.discover(history); err != nil {
 		return errors.Join(err, d.release())
 	}
 	d.spawn(d.schedule)
@@ -110,7 +107,7 @@ func (d *DB) acquire() (err error) {
 	if d.opts.NoLock {
 		return nil
 	}
-	if d.lock, _, err = fileutil.Flock(filepath.Join(d.opts.Dir, lockName)); err != nil {
+	if d.lock, _, err = fileutil.Flock(filepath.Join(d.opts.Dir, tenantdir.LockName)); err != nil {
 		return errs.E(errs.Internal, "lock tsdb directory %s (does another process use it?): %w", d.opts.Dir, err)
 	}
 	return nil
@@ -125,7 +122,7 @@ func (d *DB) release() error {
 }
 
 // discover finds the tenants.
-func (d *DB) discover(b before) error {
+func (d *DB) discover(h tenantdir.History) error {
 	entries, err := os.ReadDir(d.opts.Dir)
 	if err != nil {
 		return errs.E(errs.Internal, "list tsdb directory: %w", err)
@@ -135,12 +132,12 @@ func (d *DB) discover(b before) error {
 	g.SetLimit(16) // where none has a mark yet, each costs two writes to the disk
 	for i, e := range entries {
 		if !e.Type().IsRegular() {
-			g.Go(func() error { found[i] = d.find(e, b); return nil })
+			g.Go(func() error { found[i] = d.find(e, h); return nil })
 		}
 	}
 	_ = g.Wait()
-	if !b.marked {
-		if err := d.markRoot(); err != nil {
+	if !h.Marked {
+		if err := tenantdir.MarkRoot(d.opts.Dir); err != nil {
 			return err
 		}
 	}
@@ -151,7 +148,7 @@ func (d *DB) discover(b before) error {
 		switch f := found[i]; {
 		case f.reason != nil:
 			d.log.Warn("directory is no tenant's and is left alone", "dir", filepath.Join(d.opts.Dir, e.Name()), "reason", f.reason)
-			if e.Name() != lostFound {
+			if e.Name() != tenantdir.LostFound {
 				d.foreign[e.Name()] = struct{}{}
 			}
 		case f.id != "":
@@ -162,7 +159,7 @@ func (d *DB) discover(b before) error {
 }
 
 // discovered puts a tenant that was found on disk into its first state.
-func (t *tenantDB) discovered(s summary) {
+func (t *tenantDB) discovered(s tenantdir.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.summary = s; s.Head {
@@ -174,25 +171,33 @@ func (t *tenantDB) discovered(s summary) {
 // finding is what an entry of the directory of all tenants is.
 type finding struct {
 	id      tenant.ID // "" = nobody's any more
-	summary summary
+	summary tenantdir.Summary
 	reason  error // why it is no tenant's
 }
 
-func (d *DB) find(e fs.DirEntry, b before) finding {
-	if e.IsDir() && (strings.HasPrefix(e.Name(), makingPrefix) || strings.HasPrefix(e.Name(), removingPrefix)) {
-		d.sweep(e.Name())
+func (d *DB) find(e fs.DirEntry, h tenantdir.History) finding {
+	if e.IsDir() && tenantdir.Unfinished(e.Name()) {
+		dir := filepath.Join(d.opts.Dir, e.Name())
+		if err := tenantdir.Sweep(dir); err != nil {
+			d.log.Warn("directory of a tenant that is gone not removed", "dir", dir, "err", err)
+		}
 		return finding{}
 	}
 	id, err := tenant.Parse(e.Name())
-	if err == nil {
-		err = d.take(id, b)
+	if err != nil {
+		return finding{reason: err}
+	}
+	dir := d.TenantDir(id)
+	taken, err := tenantdir.Take(dir, id, h, d.opts.Adopt)
+	if taken {
+		d.log.Info("directory taken over as a tenant's", "tenant", id, "dir", dir)
 	}
 	if err != nil {
 		return finding{reason: err}
 	}
-	s, idle := readSummary(d.TenantDir(id))
+	s, idle := tenantdir.ReadSummary(dir)
 	if s.Head || !idle {
-		s = summary{Head: true}
+		s = tenantdir.Summary{Head: true}
 	}
 	return finding{id: id, summary: s}
 }
@@ -200,7 +205,7 @@ func (d *DB) find(e fs.DirEntry, b before) finding {
 // add makes the entry of a tenant, in state Idle. The caller holds d.mu.
 func (d *DB) add(id tenant.ID) *tenantDB {
 	dir := filepath.Join(d.opts.Dir, string(id))
-	t := &tenantDB{id: id, dir: dir, db: d, meta: newMetadataStore(dir, d.opts.MaxMetadata), state: Idle, summary: everything}
+	t := &tenantDB{id: id, dir: dir, db: d, meta: tenantdir.NewMetadata(dir, d.opts.MaxMetadata), state: Idle, summary: tenantdir.Anything()}
 	d.tenants[id] = t
 	d.changes = append(d.changes, t)
 	delete(d.foreign, string(id))
@@ -219,8 +224,8 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	if t := d.lookup(id); t != nil {
 		return t, nil
 	}
-	if err := marked(d.TenantDir(id), id); !errors.Is(err, fs.ErrNotExist) { // the receiver keeps files of its own there, too
-		if err := notOurs(id, err); err != nil {
+	if err := tenantdir.Check(d.TenantDir(id), id); !errors.Is(err, fs.ErrNotExist) { // the receiver keeps files of its own there, too
+		if err := tenantdir.Refusal(id, err); err != nil {
 			return nil, err
 		}
 	}
@@ -322,7 +327,7 @@ func (t *tenantDB) interrupt() {
 func (t *tenantDB) end(ctx context.Context) error {
 	closed, err := t.shut(ctx, func(*instance, int) bool { return true })
 	if closed {
-		t.settle(everything)
+		t.settle(tenantdir.Anything())
 	}
 	if err != nil {
 		return fmt.Errorf("close tsdb: %w", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // lost is abandoned heads, which cannot be freed before the process ends: their memory, and their files.
@@ -77,7 +78,7 @@ func (t *tenantDB) abandon() {
 	in.reg.unregister()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.suspect, t.summary, t.in = true, everything, nil
+	t.suspect, t.summary, t.in = true, tenantdir.Anything(), nil
 	t.startOpening(false)
 }
 

@@ -22,13 +22,13 @@ func newBoundedListener(l net.Listener, most int, m *metrics) net.Listener {
 	return &boundedListener{Listener: l, most: most, metrics: m, byAddress: map[string]int{}}
 }
 
-// greedOfAddress keeps an address from taking all connections. One alone, such as a proxy before all senders, can have 8/9 of
+// addressRatio keeps an address from taking all connections. One alone, such as a proxy before all senders, can have 8/9 of
 // them.
-const greedOfAddress memory.Greed = 8
+const addressRatio memory.FairRatio = 8
 
 // mayConnect decides whether an address that has own of all open connections may have one more.
 func mayConnect(own, open, most int) bool {
-	return most <= 0 || greedOfAddress.DecideEntry(int64(own), int64(open), int64(most)) == memory.Granted
+	return most <= 0 || addressRatio.DecideEntry(int64(own), int64(open), int64(most)) == memory.Granted
 }
 
 // Accept implements net.Listener.

@@ -23,6 +23,7 @@ var layer = map[string]int{
 	"distributor": 3, "receive": 3, "store": 3, "query": 3, "web": 3,
 
 	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
+	"tsdb/repair": 2, "tsdb/tenantdir": 2,
 
 	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
 	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
@@ -37,8 +38,8 @@ var layer = map[string]int{
 
 // sideways lists the imports allowed inside one layer.
 var sideways = map[string]bool{
-	"tsdb block": true, "internal/secret internal/errs": true,
-	"internal/rpc ring":             true,
+	"tsdb tsdb/repair": true, "tsdb tsdb/tenantdir": true, "tsdb/repair tsdb/tenantdir": true,
+	"internal/secret internal/errs": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
@@ -48,7 +49,7 @@ var sideways = map[string]bool{
 // only names libraries that one folder keeps to itself.
 var only = map[string]string{
 	"google.golang.org/grpc":               "internal/rpc",
-	"github.com/hashicorp/memberlist":      "ring/gossip",
+	"github.com/grafana/dskit/kv":          "ring/gossip",
 	"github.com/grafana/dskit/ring":        "ring/gossip",
 	"github.com/alecthomas/kingpin/v2":     "cmd",
 	"github.com/thanos-io/objstore/client": "block",
@@ -98,7 +99,9 @@ func TestCheckImport(t *testing.T) {
 	f("tsdb", "receive", false)
 	f("receive", "store", false)
 	f("ring/gossip", "ring", true)
-	f("tsdb", "block/indexheader", true)
+	f("tsdb", "tsdb/repair", true)
+	f("tsdb/repair", "tsdb", false)
+	f("tsdb", "block/indexheader", false)
 	f("block", "tsdb", false)
 	f("cmd/hearth", "query", true)
 	f("unheard/of", "tsdb", false)

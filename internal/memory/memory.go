@@ -14,22 +14,22 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// maxWaiting bounds the leases that wait at a time; one more is refused at once.
+// maxWaiting is how many leases may wait at a time. One more is refused at once.
 const maxWaiting = 1000
 
-// retryAfter is how long a request that got no memory should wait before it comes again.
+// retryAfter is how long the sender of a refused request should wait before it sends again.
 const retryAfter = time.Second
 
 // Budget is a number of bytes that requests share. It is safe for concurrent use.
 type Budget struct {
-	limit string // its name for people: the flag that sets it
+	limit string // the flag that sets total, for messages
 	total int64
 	m     *metrics
 
 	mu      sync.Mutex // guards what follows, and all leases
 	used    int64
-	tenants map[tenant.ID]int64 // bytes held by each tenant that holds any
-	leases  map[*Lease]struct{} // that are open
+	tenants map[tenant.ID]int64 // bytes of each tenant that holds any
+	leases  map[*Lease]struct{} // the open ones
 	waiting []*waiter           // the longest waiting first
 }
 
@@ -40,32 +40,34 @@ type metrics struct {
 	refused *prometheus.CounterVec // by owner and reason
 }
 
-// NewBudget makes a budget of total bytes, which the flag named limit sets. reg may be nil. A process has at most one
-// budget for each registry.
+// NewBudget makes a budget of total bytes. limit is the name of the flag that sets total, for messages. reg may be
+// nil; two budgets cannot share a registry, as their metrics have the same names.
 func NewBudget(reg prometheus.Registerer, limit string, total int64) *Budget {
 	f := promauto.With(reg)
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		return f.NewGaugeVec(prometheus.GaugeOpts{Name: "hearth_memory_" + name, Help: help}, []string{"owner"})
 	}
-	b := &Budget{limit: limit, total: total, tenants: map[tenant.ID]int64{}, leases: map[*Lease]struct{}{}, m: &metrics{
+	b := &Budget{limit: limit, total: total, tenants: map[tenant.ID]int64{}, leases: map[*Lease]struct{}{}}
+	b.m = &metrics{
 		held:   gauge("held_bytes", "Bytes that open requests hold or have reserved, by the part of the process."),
 		leases: gauge("leases", "Requests that hold memory, by the part of the process."),
 		waited: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hearth_memory_waits_total", Help: "Times that a request waited for memory, by the part of the process.",
 		}, []string{"owner"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "hearth_memory_refused_total", Help: "Times that a request got no memory, by the part of the process and why: never, full or unfair.",
+			Name: "hearth_memory_refused_total",
+			Help: "Times that a request got no memory, by the part of the process and why: never, full or unfair.",
 		}, []string{"owner", "reason"}),
-	}}
+	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "hearth_memory_budget_bytes", Help: "Bytes that requests may hold together."},
 		func() float64 { return float64(total) })
 	return b
 }
 
-// Total is how many bytes there are.
+// Total is how many bytes the budget has.
 func (b *Budget) Total() int64 { return b.total }
 
-// Free is how many bytes nobody holds at the moment.
+// Free is how many bytes no lease holds at the moment.
 func (b *Budget) Free() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,18 +81,18 @@ type Owner struct {
 	wait   time.Duration
 }
 
-// Owner returns the part called name. Its Take waits for at most wait.
+// Owner returns the part of the process called name. Take of its leases waits for at most wait.
 func (b *Budget) Owner(name string, wait time.Duration) *Owner { return &Owner{b, name, wait} }
 
 // Lease is what one request holds. It is safe for concurrent use.
 type Lease struct {
 	owner  *Owner
 	tenant tenant.ID
+	first  *Lease // the lease that its request began with, which may be this one
 
-	request *Lease // the lease that the request began with, which may be this one
-
-	bytes  int64 // guarded by Budget.mu, as what follows
-	all    int64 // of the leases of the request; of its first one
+	// Guarded by Budget.mu:
+	bytes  int64
+	all    int64 // bytes of all leases of the request; counted only in its first lease
 	closed bool
 }
 
@@ -98,20 +100,20 @@ type Lease struct {
 type waiter struct {
 	lease   *Lease
 	bytes   int64
-	granted chan struct{} // closed when it has them
+	granted chan struct{} // closed when the lease holds them
 }
 
-// Open begins a request of a tenant that holds nothing yet.
+// Open opens the first lease of a request of a tenant. It holds nothing yet.
 func (o *Owner) Open(id tenant.ID) *Lease {
 	l := &Lease{owner: o, tenant: id}
-	l.request = l
+	l.first = l
 	return l.open()
 }
 
-// OpenFor opens a lease for a part of the request that l is for, which is given back by itself. What one request may have
-// is for all its leases together.
+// OpenFor opens one more lease for the request of l, which is closed on its own. The bound on one request is a bound
+// on all its leases together.
 func (o *Owner) OpenFor(l *Lease) *Lease {
-	return (&Lease{owner: o, tenant: l.tenant, request: l.request}).open()
+	return (&Lease{owner: o, tenant: l.tenant, first: l.first}).open()
 }
 
 func (l *Lease) open() *Lease {
@@ -123,8 +125,8 @@ func (l *Lease) open() *Lease {
 	return l
 }
 
-// Take adds n bytes, and waits for them if others hold them. Errors: Limited for what no request can have, Exhausted when
-// the wait was in vain or too many wait already, Unavailable when ctx ends or the lease is closed.
+// Take adds n bytes, and waits if others hold them. Errors: Limited if no request can have that many bytes, Exhausted
+// if the wait was too long or too many wait already, Unavailable if ctx ends or the lease is closed.
 func (l *Lease) Take(ctx context.Context, n int64) error {
 	b := l.owner.budget
 	b.mu.Lock()
@@ -150,7 +152,7 @@ func (l *Lease) Take(ctx context.Context, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
-	case <-w.granted: // in the meantime
+	case <-w.granted: // just before the lock was taken
 		return nil
 	default:
 	}
@@ -167,7 +169,7 @@ func (l *Lease) Grow(n int64) error {
 	return l.answerLocked(verdict, err, n)
 }
 
-// Settle gives back what is more than n bytes. It does nothing if less is held.
+// Settle keeps n bytes and gives back the rest. It does nothing if the lease holds fewer.
 func (l *Lease) Settle(n int64) {
 	b := l.owner.budget
 	b.mu.Lock()
@@ -178,14 +180,14 @@ func (l *Lease) Settle(n int64) {
 	}
 }
 
-// Bytes is how many bytes are held.
+// Bytes is how many bytes the lease holds.
 func (l *Lease) Bytes() int64 {
 	l.owner.budget.mu.Lock()
 	defer l.owner.budget.mu.Unlock()
 	return l.bytes
 }
 
-// Close gives everything back. It is idempotent; nothing can be taken afterwards.
+// Close gives everything back; nothing can be taken afterwards. A second Close does nothing.
 func (l *Lease) Close() {
 	b := l.owner.budget
 	b.mu.Lock()
@@ -205,7 +207,7 @@ func (l *Lease) tryLocked(n int64) (Verdict, error) {
 	if l.closed {
 		return Granted, errs.E(errs.Unavailable, "tenant %s: %s asked for memory after its end", l.tenant, l.owner.name)
 	}
-	own := l.request.all
+	own := l.first.all
 	verdict := PerTenant.Decide(n, own, b.tenants[l.tenant]-own, b.used, b.total)
 	if verdict == Granted {
 		l.addLocked(n)
@@ -216,7 +218,7 @@ func (l *Lease) tryLocked(n int64) (Verdict, error) {
 func (l *Lease) addLocked(n int64) {
 	b := l.owner.budget
 	l.bytes += n
-	l.request.all += n
+	l.first.all += n
 	b.used += n
 	if b.tenants[l.tenant] += n; b.tenants[l.tenant] == 0 {
 		delete(b.tenants, l.tenant)
@@ -224,7 +226,8 @@ func (l *Lease) addLocked(n int64) {
 	b.m.held.WithLabelValues(l.owner.name).Add(float64(n))
 }
 
-// wakeLocked grants what has become possible. Who waits for much does not hold up who waits for little: a wait is bounded.
+// wakeLocked grants what can be granted now. A lease that waits for many bytes does not hold up one that waits for
+// few: it could be overtaken for ever, but no wait lasts longer than Owner.wait.
 func (b *Budget) wakeLocked() {
 	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
 		if verdict, err := w.lease.tryLocked(w.bytes); err != nil || verdict != Granted {
@@ -235,7 +238,7 @@ func (b *Budget) wakeLocked() {
 	})
 }
 
-// answerLocked is the error for a verdict; err goes before it.
+// answerLocked counts a refusal and returns its error; nil for Granted. An err that is there already wins.
 func (l *Lease) answerLocked(v Verdict, err error, n int64) error {
 	b := l.owner.budget
 	if err != nil || v == Granted {
@@ -245,13 +248,18 @@ func (l *Lease) answerLocked(v Verdict, err error, n int64) error {
 	b.m.refused.WithLabelValues(l.owner.name, reason).Inc()
 	switch v {
 	case Never:
-		return errs.E(errs.Limited, "tenant %s: the request needs %d bytes of memory or more, and one may have %d of the %d that this process has for all (limit %s)",
-			l.tenant, l.request.all+n, PerTenant.Most(b.total), b.total, b.limit)
+		return errs.E(errs.Limited,
+			"tenant %s: the request needs %d bytes of memory or more, and one may have %d of the %d that this process has "+
+				"for all (limit %s)",
+			l.tenant, l.first.all+n, PerTenant.Most(b.total), b.total, b.limit)
 	case Unfair:
-		err = errs.E(errs.Exhausted, "tenant %s: its requests hold %d bytes of memory here, and the rest of %d is kept for other tenants: try again (limit %s)",
+		err = errs.E(errs.Exhausted,
+			"tenant %s: its requests hold %d bytes of memory here, and the rest of %d is kept for other tenants: "+
+				"try again (limit %s)",
 			l.tenant, b.tenants[l.tenant], b.total, b.limit)
 	default:
-		err = errs.E(errs.Exhausted, "tenant %s: %d bytes of memory are not free, requests hold %d of %d: try again (limit %s)",
+		err = errs.E(errs.Exhausted,
+			"tenant %s: %d bytes of memory are not free, requests hold %d of %d: try again (limit %s)",
 			l.tenant, n, b.used, b.total, b.limit)
 	}
 	return errs.WithRetryAfter(err, retryAfter)
@@ -265,7 +273,7 @@ type Holder struct {
 	Bytes  int64
 }
 
-// Holders says who holds how much, the most first.
+// Holders returns who holds how much, the largest first.
 func (b *Budget) Holders() []Holder {
 	type key struct {
 		owner string

@@ -48,13 +48,13 @@ func TestDecide(t *testing.T) {
 	entry(0, 8, 9, Granted)
 	entry(8, 8, 9, Unfair)
 	entry(7, 7, 9, Granted)
-	if got := Greed(32).Decide(3000, 0, 0, 0, 3300); got != Granted {
-		t.Errorf("a greed of 32 leaves less than a thirty-third: %v", got)
+	if got := FairRatio(32).Decide(3000, 0, 0, 0, 3300); got != Granted {
+		t.Errorf("a ratio of 32 leaves less than a thirty-third: %v", got)
 	}
 }
 
-// TestTenantsLeaveRoom: whatever a tenant does, the next one finds an eighth of what the others hold each.
-func TestTenantsLeaveRoom(t *testing.T) {
+// TestTenantsLeaveSome: whatever a tenant does, the next one finds an eighth of what the others hold each.
+func TestTenantsLeaveSome(t *testing.T) {
 	o := NewBudget(nil, "--max", 9000).Owner("test", 0)
 	for i, want := range []int64{8000, 888, 99} { // each 8/9 of what is left
 		id := tenant.ID(fmt.Sprintf("t%d", i))
@@ -205,7 +205,7 @@ func TestManyLeases(t *testing.T) {
 
 func TestPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPlaces("reads", "--reads", 10, 9)
+		p := NewGate("reads", "--reads", 10, 9)
 		var leave []func()
 		for i := range 9 { // one tenant's many
 			l, err := p.Enter(t.Context(), "a")
@@ -259,7 +259,7 @@ func TestPlaces(t *testing.T) {
 		}
 		l()
 		ctx, cancel := context.WithCancel(t.Context())
-		q := NewPlaces("reads", "--reads", 1, 5)
+		q := NewGate("reads", "--reads", 1, 5)
 		l, _ = q.Enter(ctx, "a")
 		cancel()
 		if _, err := q.Enter(ctx, "b"); errs.KindOf(err) != errs.Unavailable {

@@ -16,8 +16,8 @@ import (
 // full room does, and are refused at once when it makes none.
 
 const (
-	// greedOfTenant leaves as much free as one tenant has: half of what there is for tenants, a third of it with two that hang.
-	greedOfTenant memory.Greed = 1
+	// tenantRatio leaves as much free as one tenant has: half of what there is for tenants, a third of it with two that hang.
+	tenantRatio memory.FairRatio = 1
 	// hangsAfter is for how long a tenant over its share may finish nothing before its writes count as hanging. The others of
 	// the stream wait for that long, once.
 	hangsAfter = time.Second
@@ -48,7 +48,7 @@ func newShares(total int64) *shares {
 
 // claim counts n bytes as the tenant's, or as many as one tenant can have, until giveBack is called with their number.
 func (s *shares) claim(ctx context.Context, id tenant.ID, n int64) (int64, error) {
-	n = min(max(n, s.least), max(1, greedOfTenant.Most(s.total)))
+	n = min(max(n, s.least), max(1, tenantRatio.Most(s.total)))
 	var late *time.Timer // nil while nothing was waited for
 	for ended := 0; ; {
 		sh, moved, granted := s.try(id, n)
@@ -83,7 +83,7 @@ func (s *shares) try(id tenant.ID, n int64) (has share, moved <-chan struct{}, g
 	if sh != nil {
 		has = *sh
 	}
-	if greedOfTenant.Decide(n, 0, has.bytes, s.used, s.total) != memory.Granted {
+	if tenantRatio.Decide(n, 0, has.bytes, s.used, s.total) != memory.Granted {
 		if s.moved == nil {
 			s.moved = make(chan struct{})
 		}

@@ -3,6 +3,7 @@ package tsdb
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
 // lay makes files, and directories where a path ends with a slash, below dir.
@@ -35,7 +37,7 @@ func lay(t testing.TB, dir string, paths ...string) {
 			continue
 		}
 		content, name := []byte(nil), filepath.Base(p)
-		if name == summaryName || name == metadataName || name == shippedName {
+		if name == "summary.json" || name == "metadata.json" || name == "thanos.shipper.json" {
 			content = []byte(`{"version":1}`)
 		}
 		if err := os.WriteFile(path, content, 0o666); err != nil {
@@ -43,6 +45,19 @@ func lay(t testing.TB, dir string, paths ...string) {
 		}
 	}
 }
+
+// setMark puts the mark of a tenant into a directory.
+func setMark(dir string, id tenant.ID) error {
+	return os.WriteFile(filepath.Join(dir, markName), fmt.Appendf(nil, `{"version":1,"tenant":%q}`, id), 0o666)
+}
+
+// Names as docs/format/tenant-directory.md has them.
+const (
+	markName       = "hearth-tenant.json"
+	rootMarkName   = "~hearth-tsdb.json"
+	makingPrefix   = "~making-"
+	removingPrefix = "~removing-"
+)
 
 // tree is all that is below dir, links as links.
 func tree(t testing.TB, dir string) (all []string) {
@@ -140,7 +155,7 @@ func TestForeignDirectories(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(o.Dir, "ours")); err != nil {
 			t.Fatal(err)
 		}
-		after := slices.DeleteFunc(tree(t, o.Dir), func(p string) bool { return p == lockName || p == rootMarkName })
+		after := slices.DeleteFunc(tree(t, o.Dir), func(p string) bool { return p == tenantdir.LockName || p == rootMarkName })
 		if !slices.Equal(before, after) {
 			t.Fatalf("\nbefore %v\nafter  %v", before, after)
 		}
@@ -175,7 +190,7 @@ func TestAdopt(t *testing.T) {
 	if err := errors.Join(appendOne(t, d, "a"), appendOne(t, d, "b"), d.Cut(t.Context()), appendOne(t, d, "a"), d.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{rootMarkName, lockName, "a/" + markName, "b/" + markName} { // as Thanos would have left it
+	for _, name := range []string{rootMarkName, tenantdir.LockName, "a/" + markName, "b/" + markName} { // as Thanos would have left it
 		if err := os.Remove(filepath.Join(o.Dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +299,7 @@ func TestRemoveKeepsStrangers(t *testing.T) {
 			}
 			clock.forward(2 * expireEvery)
 		}
-		if gone := !exists(d.TenantDir(team)); gone != removed {
+		if gone := !tenantdir.Exists(d.TenantDir(team)); gone != removed {
 			t.Fatalf("%v: removed %v, want %v: %v", paths, gone, removed, tree(t, d.TenantDir(team)))
 		}
 		if removed {
@@ -294,7 +309,7 @@ func TestRemoveKeepsStrangers(t *testing.T) {
 			return
 		}
 		for _, p := range paths {
-			if !exists(filepath.Join(d.TenantDir(team), p)) && !exists(filepath.Join(d.TenantDir(team), faultyName, p)) {
+			if !tenantdir.Exists(filepath.Join(d.TenantDir(team), p)) && !tenantdir.Exists(filepath.Join(d.TenantDir(team), tenantdir.FaultyName, p)) {
 				t.Errorf("%s was deleted", p)
 			}
 		}
@@ -345,7 +360,7 @@ func TestExpireKeepsStrangers(t *testing.T) {
 		} else if err := errors.Join(appendOne(t, d, team), d.Cut(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		if kept := exists(blocks[0].Dir); kept != (path != "") || kept && !exists(filepath.Join(blocks[0].Dir, path)) {
+		if kept := tenantdir.Exists(blocks[0].Dir); kept != (path != "") || kept && !tenantdir.Exists(filepath.Join(blocks[0].Dir, path)) {
 			t.Errorf("closed=%v path=%q: kept %v", closed, path, kept)
 		}
 	}
@@ -363,28 +378,14 @@ func TestCrashInClaim(t *testing.T) {
 	lay(t, o.Dir, makingPrefix+"a/", makingPrefix+"team/hearth-tenant.json.tmp", removingPrefix+"b/wal/00000000", removingPrefix+"b/"+markName,
 		removingPrefix+"c/notes.txt")
 	d := openDB(t, o)
-	if left := tree(t, o.Dir); !slices.Equal(left, []string{rootMarkName, lockName, removingPrefix + "c", removingPrefix + "c/notes.txt"}) {
+	if left := tree(t, o.Dir); !slices.Equal(left, []string{rootMarkName, tenantdir.LockName, removingPrefix + "c", removingPrefix + "c/notes.txt"}) {
 		t.Fatalf("left are %v", left)
 	}
 	if err := appendOne(t, d, team); err != nil {
 		t.Fatal(err)
 	}
-	if err := marked(d.TenantDir(team), team); err != nil {
+	if err := tenantdir.Check(d.TenantDir(team), team); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestCaseOfTheFileSystem: on a file system that does not tell them apart, Team would be written into team.
-func TestCaseOfTheFileSystem(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "Team")
-	if err := os.Mkdir(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := setMark(dir, "team"); err != nil {
-		t.Fatal(err)
-	}
-	if err := claim(dir, "Team"); errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), `"team"`) {
-		t.Fatalf("claim: %v", err)
 	}
 }
 

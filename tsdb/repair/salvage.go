@@ -1,4 +1,4 @@
-package tsdb
+package repair
 
 import (
 	"bytes"
@@ -17,31 +17,32 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// Logs are pages of 32 KiB in files (segments). A record is one fragment or several: type, length, checksum, data; none
-// crosses the end of a page. Zeros fill what is left of a page. A damaged fragment says nothing of where the next one
-// begins, but the next page does begin with one.
+// A log is a row of files (segments) of pages of 32 KiB. A record is one fragment or several: type, length, checksum,
+// data. No fragment crosses the end of a page, and zeros fill the rest of a page. A damaged fragment does not tell
+// where the next one begins, but the next page begins with one.
 //
-// The TSDB repairs a log by deleting all that comes after the first damage. That is right for the torn end of a log whose
-// machine crashed. A bad sector in the middle would cost all that was written since; so here only what cannot be read is
-// taken out, before the TSDB opens the log. Samples whose series was named in the damaged part are lost as well.
+// The TSDB repairs a log by deleting everything after the first damage. That is right for a log whose end was torn
+// when the machine crashed. With a bad sector in the middle it would delete everything that was written since. So,
+// before the TSDB opens the log, exactly what cannot be read is taken out here. Samples whose series got its labels
+// in the damaged part are lost as well.
 
 const (
 	logPage   = 32 << 10
 	logHeader = 7 // type, length, checksum
 
-	fragmentMask, fragmentKinds                              = 0b111, 0b11111 // the kind alone, and with its compression
+	kindMask, compressedMask = 0b111, 0b11111 // of a fragment's first byte: its kind, and that with its compression
+
 	noFragment, wholeRecord, firstPart, middlePart, lastPart = 0, 1, 2, 3, 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// damagedName is the directory that keeps segments as they were found. Nothing reads or removes it but people.
-const damagedName = "damaged"
-
-// salvage takes what is damaged out of the logs in tenant directory dir if there is anything good behind it, and returns
-// how many bytes that were.
+// salvage takes damage out of the logs in tenant directory dir if anything good comes after it. It returns how many
+// bytes it took out.
 func salvage(dir string, now time.Time) (lost int64, err error) {
 	logs := []string{filepath.Join(dir, "wal"), filepath.Join(dir, wlog.WblDirName)}
 	checkpoints, err := checkpointsOf(logs[0])
@@ -58,7 +59,7 @@ func salvage(dir string, now time.Time) (lost int64, err error) {
 	return lost, nil
 }
 
-// checkpointsOf are the checkpoints of a log.
+// checkpointsOf returns the directories of a log's checkpoints.
 func checkpointsOf(log string) (dirs []string, err error) {
 	entries, err := os.ReadDir(log)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -102,6 +103,7 @@ func salvageLog(dir, log string, now time.Time) (lost int64, err error) {
 	return lost, nil
 }
 
+// segmentsOf returns the paths of a log's segments in order.
 func segmentsOf(log string) ([]string, error) {
 	entries, err := os.ReadDir(log)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +119,7 @@ func segmentsOf(log string) ([]string, error) {
 	return out, err
 }
 
-// mendSegment replaces a segment by what is good of it, and keeps it in the directory damaged.
+// mendSegment replaces a segment by what is good of it, and keeps the segment as it was in the directory damaged.
 func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
 	tmp := filepath.Join(dir, "salvage.tmp")
 	f, err := os.Create(tmp)
@@ -132,7 +134,8 @@ func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	kept := filepath.Join(dir, damagedName, now.UTC().Format("20060102T150405Z")+"-"+strings.ReplaceAll(name, string(filepath.Separator), "-"))
+	when, what := now.UTC().Format("20060102T150405Z"), strings.ReplaceAll(name, string(filepath.Separator), "-")
+	kept := filepath.Join(dir, tenantdir.DamagedName, when+"-"+what)
 	if err := os.MkdirAll(filepath.Dir(kept), 0o777); err != nil {
 		return 0, err
 	}
@@ -142,14 +145,15 @@ func mendSegment(dir, segment string, now time.Time) (lost int64, err error) {
 	return s.lost, fileutil.Rename(tmp, segment)
 }
 
-// scanned is what is known of a segment.
+// scanned is what a scan finds in a segment.
 type scanned struct {
-	lost   int64 // bytes that cannot be read, or belong to a record of which a part is lost
-	good   bool  // it has a record
-	behind bool  // it has one behind the first damage
+	lost   int64 // bytes that cannot be read, or that belong to a record of which a part is lost
+	good   bool  // there is a whole record
+	behind bool  // there is a whole record behind the first damage
 }
 
-// scanSegment writes what is good of a segment to w, page by page.
+// scanSegment writes what is good of a segment to w, page by page: each record keeps its page, since a snapshot says
+// at which page the replay goes on.
 func scanSegment(path string, w io.Writer) (scanned, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -175,18 +179,19 @@ func scanSegment(path string, w io.Writer) (scanned, error) {
 	}
 }
 
+// segmentScan copies pages. It holds pages back while it does not know whether the record that they end with is whole.
 type segmentScan struct {
 	scanned
 	w   io.Writer
-	err error
+	err error // of w
 
-	begun   [][]byte // pages that hold parts of a record that has not ended, and what came before it; the last one is being made
-	cut     int      // where the record begins in begun[0]
+	pending bool     // a record has begun, and has not ended
+	begun   [][]byte // the pages with parts of it, the first one with other records before it; without the current page
+	cut     int      // where the record begins in its first page
 	parts   int      // bytes of it so far
-	pending bool     // a record has begun
 }
 
-// page takes the next page, short at the end of the file.
+// page takes the next page. The last one of a file may be short.
 func (s *segmentScan) page(in []byte) {
 	out := make([]byte, 0, len(in))
 	size := len(in)
@@ -195,17 +200,17 @@ func (s *segmentScan) page(in []byte) {
 		if kind == noFragment {
 			break
 		}
-		if n == 0 { // damaged: nothing more is to be found in this page
+		if n == 0 { // damaged: where the next fragment of this page begins is not known
 			out = s.drop(out)
 			s.lost += int64(len(in))
 			break
 		}
 		starts := kind == wholeRecord || kind == firstPart
-		if starts && s.pending { // the one before has no end
+		if starts && s.pending { // the record before has no end
 			out = s.drop(out)
 		}
 		switch {
-		case !starts && !s.pending: // its beginning is lost
+		case !starts && !s.pending: // the beginning of its record is lost
 			s.lost += int64(n)
 			in = in[n:]
 			continue
@@ -228,7 +233,8 @@ func (s *segmentScan) page(in []byte) {
 	s.write(out)
 }
 
-// drop forgets the record that has begun. out is the page that is being made, and is returned without it.
+// drop takes the record that has not ended out of the pages. out is the current page so far; drop returns it without
+// the record.
 func (s *segmentScan) drop(out []byte) []byte {
 	if !s.pending {
 		return out
@@ -239,14 +245,14 @@ func (s *segmentScan) drop(out []byte) []byte {
 		return out[:s.cut]
 	}
 	clear(s.begun[0][s.cut:])
-	for _, page := range s.begun[1:] { // held nothing else
+	for _, page := range s.begun[1:] { // these hold nothing else
 		clear(page)
 	}
 	s.flush()
 	return out[:0]
 }
 
-// flush writes the pages of a record whose fate is known.
+// flush writes the pages that were held back.
 func (s *segmentScan) flush() {
 	for _, page := range s.begun {
 		s.write(page)
@@ -265,14 +271,14 @@ func (s *segmentScan) end() {
 	s.flush()
 }
 
-// fragment is the kind and the size of the fragment that page, or what is left of it, begins with. Size 0 means that it is
-// damaged, kind noFragment that there is none.
+// fragment returns the kind and the size of the fragment at the beginning of page, which may be the rest of one. Kind
+// noFragment means that there is none, size 0 that it is damaged.
 func fragment(page []byte) (kind byte, size int) {
-	kind = page[0] & fragmentMask
+	kind = page[0] & kindMask
 	if kind == noFragment && len(bytes.Trim(page, "\x00")) == 0 {
 		return noFragment, 0
 	}
-	if kind < wholeRecord || kind > lastPart || page[0]&^fragmentKinds != 0 || len(page) < logHeader {
+	if kind < wholeRecord || kind > lastPart || page[0]&^compressedMask != 0 || len(page) < logHeader {
 		return wholeRecord, 0
 	}
 	size = logHeader + int(binary.BigEndian.Uint16(page[1:]))

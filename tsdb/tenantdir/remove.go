@@ -1,0 +1,160 @@
+package tenantdir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
+)
+
+// What may be in a tenant's directory, in a block's and in a log's, by path. Nothing else is ever deleted.
+var (
+	tenantFiles = anyOf(
+		`(hearth-tenant|summary|metadata|thanos\.shipper|series_state)\.json(\.tmp)?`, `exemplars`, `lock`, `salvage\.tmp`,
+		logDirs+`/`+logFile, `chunks_head/(\d+|probe\.tmp)`, snapshotDirs+`/\d+`,
+	)
+	tenantDirs = anyOf(logDirs+`(/checkpoint\.\d+(\.tmp)?)?`, `chunks_head`, snapshotDirs, `thanos(/upload)?`)
+
+	blockFiles = anyOf(`meta\.json(\.tmp)?`, `index`, `index\.repaired`, `tombstones(\.tmp)?`, `chunks/\d+(\.tmp)?`)
+	blockDirs  = anyOf(`chunks`)
+
+	logFiles, logSubdirs = anyOf(logFile), anyOf(`checkpoint\.\d+(\.tmp)?`)
+)
+
+const (
+	logFile      = `(checkpoint\.\d+(\.tmp)?/)?\d+(\.repair)?`
+	logDirs      = `(wal|wbl|wbl\.fixed|wbl\.fixed\.tmp)`
+	snapshotDirs = `chunk_snapshot\.\d+\.\d+(\.tmp)?`
+
+	creationSuffix = ".tmp-for-creation"
+	deletionSuffix = ".tmp-for-deletion" // the TSDB removes such a directory when it opens
+)
+
+func anyOf(paths ...string) *regexp.Regexp {
+	return regexp.MustCompile(`^(` + strings.Join(paths, "|") + `)$`)
+}
+
+func known(path string, e fs.DirEntry, files, dirs *regexp.Regexp) bool {
+	switch {
+	case e.IsDir():
+		return dirs.MatchString(path)
+	case e.Type().IsRegular():
+		return files.MatchString(path)
+	}
+	return false // a link, say
+}
+
+// keptBeside reports whether e is a directory that may be in a tenant's, but is not deleted with it.
+func keptBeside(name string, e fs.DirEntry) bool {
+	if !e.IsDir() {
+		return false
+	}
+	if name == DamagedName || name == FaultyName {
+		return true
+	}
+	for _, suffix := range []string{creationSuffix, deletionSuffix, ".tmp"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	_, err := ulid.ParseStrict(name)
+	return err == nil
+}
+
+// Stranger is the error for a directory that is kept because it has something in it that Hearth did not make.
+type Stranger struct{ path string }
+
+// Error names what was found.
+func (s *Stranger) Error() string { return "kept, as Hearth does not know what this is: " + s.path }
+
+// list returns the paths of all that is in dir, parents first, if everything in it is known. Otherwise the error is a
+// *Stranger.
+func list(dir string, files, dirs *regexp.Regexp) (paths []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if !known(filepath.ToSlash(rel), e, files, dirs) {
+			return &Stranger{path}
+		}
+		paths = append(paths, rel)
+		return nil
+	})
+	return paths, err
+}
+
+// discard deletes the listed paths of dir, and dir. It renames dir to gone first, so that under its own name dir is there
+// as a whole or not at all. A file that came into it since it was listed stays.
+func discard(dir, gone string, paths []string) error {
+	if err := fileutil.Rename(dir, gone); err != nil {
+		return err
+	}
+	return empty(gone, paths)
+}
+
+// empty deletes the listed paths of dir, children first, and dir.
+func empty(dir string, paths []string) error {
+	for i := len(paths) - 1; i >= 0; i-- {
+		if err := os.Remove(filepath.Join(dir, paths[i])); err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
+}
+
+// Remove deletes a tenant's directory if it holds no block and nothing unknown. Otherwise the error is a *Stranger.
+func Remove(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody has deleted it
+	}
+	paths, err := list(dir, tenantFiles, tenantDirs)
+	if err != nil {
+		return err
+	}
+	root, name := filepath.Split(dir)
+	return discard(dir, filepath.Join(root, removingPrefix+name), paths)
+}
+
+// Sweep deletes a directory that is Unfinished. The error is a *Stranger if something unknown is in it.
+func Sweep(dir string) error {
+	paths, err := list(dir, tenantFiles, tenantDirs)
+	if err != nil {
+		return err
+	}
+	return empty(dir, paths)
+}
+
+// CheckBlock is nil when a block's directory holds nothing but a block. Otherwise the error is a *Stranger.
+func CheckBlock(dir string) error {
+	_, err := list(dir, blockFiles, blockDirs)
+	return err
+}
+
+// RemoveBlock deletes a block. The error is a *Stranger if something unknown is in its directory.
+func RemoveBlock(dir string) error {
+	paths, err := list(dir, blockFiles, blockDirs)
+	if err != nil {
+		return err
+	}
+	return discard(dir, dir+deletionSuffix, paths)
+}
+
+// RemoveLog deletes the directory of a log, if there is one. The error is a *Stranger, and nothing is deleted, if
+// something is in it that no log has.
+func RemoveLog(dir string) error {
+	paths, err := list(dir, logFiles, logSubdirs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return empty(dir, paths)
+}
