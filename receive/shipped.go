@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/tsdb/fileutil"
 
+	"github.com/hearth-metrics/hearth/internal/atomicfile"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -52,20 +52,8 @@ func writeShipped(dir string, ids []ulid.ULID) error {
 		return errs.E(errs.Internal, "encode %s: %w", shippedName, err)
 	}
 	path := filepath.Join(dir, shippedName)
-	if err := writeFile(path+".tmp", append(b, '\n')); err != nil {
-		return errs.E(errs.Internal, "write %s: %w", shippedName, err)
-	}
-	if err := fileutil.Rename(path+".tmp", path); err != nil {
+	if err := atomicfile.Write(path, append(b, '\n'), 0o666); err != nil {
 		return errs.E(errs.Internal, "write %s: %w", shippedName, err)
 	}
 	return nil
-}
-
-func writeFile(path string, b []byte) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
 }
