@@ -8,6 +8,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/tsdb"
 )
@@ -26,11 +27,11 @@ type ship struct {
 // pendingBlock is a block that is not in the bucket.
 type pendingBlock struct {
 	tsdb.LocalBlock
-	fault  error     // it cannot be read
-	stats  *measured // once measured, for which the whole index is read
-	wait   backoff   // after it was found to be faulty
-	failed int       // uploads that the bucket did not take
-	logged string    // why it could not be shipped the last time
+	fault  error           // it cannot be read
+	stats  *block.Measured // once measured, for which the whole index is read
+	wait   backoff         // after it was found to be faulty
+	failed int             // uploads that the bucket did not take
+	logged string          // why it could not be shipped the last time
 }
 
 // backoff is the wait after failures in a row.

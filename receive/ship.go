@@ -227,13 +227,13 @@ func (r *Receiver) shipBlock(ctx context.Context, id tenant.ID, b *pendingBlock)
 	defer cancel()
 	start := time.Now()
 	if b.stats == nil {
-		stats, err := indexStats(ctx, b.Dir)
+		stats, err := block.Measure(ctx, b.Dir)
 		if err != nil {
 			return err
 		}
-		b.stats = &stats
+		b.stats = stats
 	}
-	if err := b.stats.complete(b.Dir); err != nil {
+	if err := b.stats.Complete(b.Dir); err != nil {
 		return err
 	}
 	meta := block.Meta{BlockMeta: b.Meta, Thanos: block.Thanos{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -48,9 +47,9 @@ func newBucketBlock(m *block.Meta, id tenant.ID, header *indexheader.Reader) *bu
 	return b
 }
 
-// segment is the i'th file of chunks. They are numbered from 1; of what meta.json lists only the sizes are used, as hints.
+// segment is the file of chunks that references call i. Of what meta.json lists only the sizes are used, as hints.
 func (b *bucketBlock) segment(i int) segment {
-	object := block.Object(b.meta.ULID, path.Join(block.ChunksName, fmt.Sprintf("%06d", i+1)))
+	object := block.Object(b.meta.ULID, block.SegmentPath(i))
 	at := slices.IndexFunc(b.segments, func(s segment) bool { return s.object == object })
 	if at < 0 {
 		return segment{object, -1}

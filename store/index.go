@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
@@ -24,13 +25,9 @@ const (
 	indexGap = 2 * cache.PageSize
 	// maxIndexRange bounds one read of adjacent postings or series, in bytes.
 	maxIndexRange = 8 << 20
-	// seriesAlign is the unit of series references.
-	seriesAlign = 16
 	// seriesGuess is the size of a series entry when meta.json does not bound it.
 	seriesGuess = 2 << 10
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // blockIndex reads a block's index for one request: names and values from the local header, postings and series by
 // range reads through the page cache. It is a tsdb.IndexReader as far as tsdb.PostingsForMatchers needs one.
@@ -155,7 +152,7 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 			return nil, err
 		}
 		for ; i < j; i++ {
-			d := encoding.NewDecbufAt(byteSlice(b), int(ranges[i].Start-begin), castagnoli)
+			d := encoding.NewDecbufAt(block.Bytes(b), int(ranges[i].Start-begin), block.Castagnoli)
 			_, p, err := index.DecodePostingsRaw(d)
 			if err != nil {
 				return nil, ix.fault("postings", ranges[i].Start, err)
@@ -229,7 +226,7 @@ const mostEntry = 64 << 20
 // clampGuess is a size of most entries: what meta.json says, within bounds.
 func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
 
-func at(ref storage.SeriesRef) int64 { return int64(ref) * seriesAlign }
+func at(ref storage.SeriesRef) int64 { return int64(ref) * block.SeriesAlign }
 
 // entry is the content of the series entry that b begins with; one that b cuts off is read anew, whole.
 func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
@@ -244,7 +241,7 @@ func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, e
 		}
 	}
 	content := b[lead : uint64(lead)+n]
-	if sum := binary.BigEndian.Uint32(b[uint64(lead)+n:]); crc32.Checksum(content, castagnoli) != sum {
+	if sum := binary.BigEndian.Uint32(b[uint64(lead)+n:]); crc32.Checksum(content, block.Castagnoli) != sum {
 		return nil, errs.E(errs.Invalid, "%s: checksum of the series at %d", ix.b.indexObject(), off)
 	}
 	return content, nil
@@ -301,8 +298,3 @@ func (ix *blockIndex) Series(storage.SeriesRef, *labels.ScratchBuilder, *[]chunk
 func (ix *blockIndex) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
 	return nil, errNotNeeded
 }
-
-type byteSlice []byte
-
-func (b byteSlice) Len() int                    { return len(b) }
-func (b byteSlice) Range(start, end int) []byte { return b[start:end] }

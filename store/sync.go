@@ -86,7 +86,8 @@ func (g *Gateway) load(ctx context.Context, v block.View) ([]*bucketBlock, map[*
 	opened := map[ulid.ULID]*bucketBlock{}
 	for {
 		failed := map[*block.Meta]failure{}
-		wanted := plan(v, func(id ulid.ULID) bool { return g.failures[id].err != nil }, mint, maxt, now.Add(-g.opts.IgnoreDeletionMarksDelay))
+		wanted := v.Select(block.Within(mint, maxt), block.NotMarkedBefore(now.Add(-g.opts.IgnoreDeletionMarksDelay)),
+			block.NotSuperseded(func(id ulid.ULID) bool { return g.failures[id].err != nil }))
 		before := len(g.failures)
 		g.open(ctx, wanted, have, opened)
 		if len(g.failures) > before && ctx.Err() == nil {
