@@ -162,7 +162,7 @@ func (g *Gateway) openBlock(ctx context.Context, m *block.Meta) (*bucketBlock, f
 		return nil, f
 	}
 	g.metrics.opened.Inc()
-	return newBucketBlock(m, id, header), failure{}
+	return newBucketBlock(m, id, mapped{header}), failure{}
 }
 
 // swap makes next current and lets the blocks of the last one go, which next may hold too.
