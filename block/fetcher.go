@@ -14,6 +14,7 @@ import (
 	"github.com/thanos-io/objstore"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hearth-metrics/hearth/internal/atomicfile"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -181,10 +182,7 @@ func cacheMeta(path string, m *Meta) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".tmp", b, 0o666); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return atomicfile.Write(path, b, 0o666)
 }
 
 // dropCached removes cached files of blocks that are gone.
@@ -200,7 +198,7 @@ func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
 		if id, ok := ParseID(e.Name()); ok && keep[id] == nil {
 			dir := filepath.Join(f.opts.CacheDir, e.Name())
 			_ = os.Remove(filepath.Join(dir, MetaName))
-			_ = os.Remove(filepath.Join(dir, MetaName+".tmp"))
+			_ = os.Remove(filepath.Join(dir, MetaName+atomicfile.Suffix))
 			_ = os.Remove(dir) // only when empty: what else is in it is not the fetcher's
 		}
 	}

@@ -1,7 +1,7 @@
 // Package receive owns the samples of the tenants placed on this member: it stores them, serves them, and ships their
 // blocks to the bucket.
 //
-// Flow:  Write -> tsdb.DB.Append;  tsdb's scheduler or Flush -> block -> ship -> bucket;  Select -> tsdb.DB.Select;
+// Flow:  Write -> tsdb.DB.Append;  tsdb's scheduler or Flush -> block -> block/ship -> bucket;  Select -> tsdb.DB.Select;
 // Drainer.Begin -> read-only -> Flush until nothing comes any more -> store gateways serve it all -> left
 //
 // Invariants:
@@ -12,5 +12,6 @@
 //   - A drained member leaves the ring only when it takes no more writes and all it acknowledged is in the bucket.
 //   - Tenant and ring replica are attributes of a stream: Hearth's callers never see them as labels of a series.
 //
-// Locks, in order: ship.turn (held during uploads), Receiver.slots, Receiver.mu, ship.mu. Drainer.mu is a leaf.
+// Locks: Receiver.mu and Drainer.mu are leaves. Receiver.slots is taken before a call of ship.Shipper.Ship, and is not
+// held while waiting for another call of it to end.
 package receive

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/tsdb"
@@ -82,8 +83,8 @@ func TestShipFaultyBlock(t *testing.T) {
 			opened := time.Now().Add(-time.Second)
 			r, stop = again(t, r, bkt)
 			defer stop()
-			eventually(t, func() bool { return testutil.ToFloat64(r.m.pending) == 1 }) // the first look at the start
-			if n := testutil.ToFloat64(r.m.failures); n != 1 {
+			eventually(t, func() bool { return testutil.ToFloat64(r.shipMetrics.Pending) == 1 }) // the first look at the start
+			if n := testutil.ToFloat64(r.shipMetrics.Failures); n != 1 {
 				t.Errorf("%v failures, want 1", n)
 			}
 			if err := r.shipAll(t.Context(), true); errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), blocks[1].ID.String()) {
@@ -94,19 +95,19 @@ func TestShipFaultyBlock(t *testing.T) {
 			}
 			told := func(pending int) {
 				t.Helper()
-				if n := testutil.ToFloat64(r.m.pending); n != float64(pending) {
+				if n := testutil.ToFloat64(r.shipMetrics.Pending); n != float64(pending) {
 					t.Errorf("unshipped blocks %v, want %d", n, pending)
 				}
 				oldest := 0.0
 				if pending > 0 {
 					oldest = float64(ulid.Time(blocks[1].ID.Time()).Unix())
 				}
-				if at := testutil.ToFloat64(r.m.oldest); at != oldest {
+				if at := testutil.ToFloat64(r.shipMetrics.Oldest); at != oldest {
 					t.Errorf("the oldest is of %v, want %v", at, oldest)
 				}
 			}
 			told(1)
-			if at := testutil.ToFloat64(r.m.success); at < float64(opened.Unix()) {
+			if at := testutil.ToFloat64(r.shipMetrics.Success); at < float64(opened.Unix()) {
 				t.Errorf("an alert would count from %v", at)
 			}
 			if err := r.shipAll(t.Context(), false); err != nil { // it has to wait
@@ -165,7 +166,7 @@ func TestFaultyBlockInBucket(t *testing.T) {
 	}
 	blocks, _ := r.db.Blocks(team)
 	stop()
-	if err := errors.Join(os.Truncate(filepath.Join(blocks[0].Dir, "index"), 10), os.Remove(filepath.Join(r.db.TenantDir(team), shippedName))); err != nil {
+	if err := errors.Join(os.Truncate(filepath.Join(blocks[0].Dir, "index"), 10), os.Remove(filepath.Join(r.db.TenantDir(team), ship.RecordName))); err != nil {
 		t.Fatal(err)
 	}
 	r, _ = again(t, r, bkt)
@@ -173,8 +174,8 @@ func TestFaultyBlockInBucket(t *testing.T) {
 	if err := r.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !r.Shipped(team, blocks[0].ID) || testutil.ToFloat64(r.m.pending) != 0 {
-		t.Fatalf("shipped %v, %v unshipped", r.Shipped(team, blocks[0].ID), testutil.ToFloat64(r.m.pending))
+	if !r.Shipped(team, blocks[0].ID) || testutil.ToFloat64(r.shipMetrics.Pending) != 0 {
+		t.Fatalf("shipped %v, %v unshipped", r.Shipped(team, blocks[0].ID), testutil.ToFloat64(r.shipMetrics.Pending))
 	}
 }
 
@@ -192,11 +193,11 @@ func TestShipUnlistedTenant(t *testing.T) {
 	if err := errors.Join(os.Rename(dir, dir+".aside"), os.Symlink(dir, dir)); err != nil {
 		t.Fatal(err)
 	}
-	failures := testutil.ToFloat64(r.m.failures)
+	failures := testutil.ToFloat64(r.shipMetrics.Failures)
 	if err := r.shipAll(t.Context(), false); err == nil || !strings.Contains(err.Error(), `tenant "a"`) {
 		t.Errorf("ship: %v", err)
 	}
-	if testutil.ToFloat64(r.m.failures) == failures {
+	if testutil.ToFloat64(r.shipMetrics.Failures) == failures {
 		t.Error("nothing counts it")
 	}
 	if n := len(blocksIn(t, bkt)); n != 1 {
@@ -207,32 +208,6 @@ func TestShipUnlistedTenant(t *testing.T) {
 	}
 	if n := len(blocksIn(t, bkt)); n != 2 {
 		t.Errorf("%d blocks in the bucket, want 2", n)
-	}
-}
-
-// TestShipMeasuresOnce tries a block again without reading its index again.
-func TestShipMeasuresOnce(t *testing.T) {
-	bkt := &faultBucket{Bucket: objstore.NewInMemBucket(), failAt: 1}
-	r, _ := start(t, t.TempDir(), bkt, nil)
-	write(t, r, team, labels.FromStrings("__name__", "up"), time.Now(), 1)
-	if err := r.Flush(t.Context()); errs.KindOf(err) != errs.Unavailable {
-		t.Fatalf("flush: %v", err)
-	}
-	s := r.shipOf(team)
-	if len(s.pending) != 1 {
-		t.Fatalf("%d blocks are pending", len(s.pending))
-	}
-	for _, p := range s.pending {
-		if p.stats == nil {
-			t.Fatal("not measured")
-		}
-		p.stats.ChunkMaxSize = 4711 // a measurement would say another thing
-	}
-	if err := r.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := blocksIn(t, bkt)[0].Thanos.IndexStats.ChunkMaxSize; got != 4711 {
-		t.Fatalf("the index was read again: %d", got)
 	}
 }
 
@@ -272,17 +247,17 @@ func TestShipInTurn(t *testing.T) {
 			t.Errorf("ship: %v", err)
 		}
 	}
-	if len(r.slots) != 0 || len(r.shipOf(team).turn) != 0 {
-		t.Errorf("%d slots are held", len(r.slots))
+	if err := r.shipperOf(team).WaitIdle(t.Context()); err != nil || len(r.slots) != 0 {
+		t.Errorf("%d slots are held, %v", len(r.slots), err)
 	}
 }
 
 // TestForgetsRemovedTenants forgets what was shipped of a tenant that is gone.
 func TestForgetsRemovedTenants(t *testing.T) {
 	r, _ := start(t, t.TempDir(), objstore.NewInMemBucket(), nil)
-	r.shipOf("gone")
-	if err := r.shipAll(t.Context(), false); err != nil || len(r.ships) != 0 {
-		t.Fatalf("%v, %d are known", err, len(r.ships))
+	r.shipperOf("gone")
+	if err := r.shipAll(t.Context(), false); err != nil || len(r.shippers) != 0 {
+		t.Fatalf("%v, %d are known", err, len(r.shippers))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -24,21 +25,21 @@ type Receiver struct {
 	db    *tsdb.DB
 	bkt   objstore.Bucket // nil: nothing is shipped
 	opts  Options
-	m     *metrics
 	ext   labels.Labels // external labels but the tenant's
 	added labels.Labels // those of ext that Hearth's own callers see on series: all but the replica label
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
 	wg    sync.WaitGroup // the shipping loop
-	wake  chan struct{}  // a look for blocks before the interval is over
 	slots chan struct{}  // one per tenant being shipped
 	gate  gate           // what all writes pass
 
 	described atomic.Pointer[described] // by the last Info
 
-	mu    sync.Mutex // guards ships
-	ships map[tenant.ID]*ship
+	shipMetrics *ship.Metrics
+
+	mu       sync.Mutex // guards shippers
+	shippers map[tenant.ID]*ship.Shipper
 }
 
 // New makes a receiver over db, which the caller opens before and closes after it; New tells db which blocks are
@@ -48,15 +49,15 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	r := &Receiver{
-		log: log, db: db, bkt: bkt, opts: opts, ext: opts.Labels, wake: make(chan struct{}, 1),
-		slots: make(chan struct{}, opts.ShipConcurrency), ships: map[tenant.ID]*ship{},
+		log: log, db: db, bkt: bkt, opts: opts, ext: opts.Labels,
+		slots: make(chan struct{}, opts.ShipConcurrency), shippers: map[tenant.ID]*ship.Shipper{},
 	}
 	if !r.ext.Has(opts.ReplicaLabel) {
 		r.ext = labels.NewBuilder(r.ext).Set(opts.ReplicaLabel, opts.Instance).Labels()
 	}
 	r.added = labels.NewBuilder(r.ext).Del(opts.ReplicaLabel).Labels()
 	r.ctx, r.stop = context.WithCancel(context.Background())
-	r.m = newMetrics(reg)
+	r.shipMetrics = ship.NewMetrics(reg, "hearth_receive_")
 	if bkt != nil {
 		db.ShippedBy(r.Shipped)
 	}
@@ -66,7 +67,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 // Open starts shipping.
 func (r *Receiver) Open(context.Context, func(error)) error {
 	if r.bkt != nil {
-		r.m.success.SetToCurrentTime() // an alert on it is to count from the start of the process
+		r.shipMetrics.Success.SetToCurrentTime() // an alert on it is to count from the start of the process
 		r.wg.Go(r.shipLoop)
 	}
 	return nil

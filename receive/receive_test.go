@@ -23,6 +23,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
@@ -135,10 +136,13 @@ func TestFlushShips(t *testing.T) {
 		if !r.Shipped(id, m.ULID) {
 			t.Fatalf("block %s of %s does not count as shipped", m.ULID, id)
 		}
-		raw, err := os.ReadFile(filepath.Join(dir, string(id), shippedName))
-		var f shippedFile
+		raw, err := os.ReadFile(filepath.Join(dir, string(id), ship.RecordName))
+		var f struct {
+			Version  int
+			Uploaded []ulid.ULID
+		}
 		if err = errors.Join(err, json.Unmarshal(raw, &f)); err != nil || f.Version != 1 || !slices.Equal(f.Uploaded, []ulid.ULID{m.ULID}) {
-			t.Fatalf("%s: %s %v", shippedName, raw, err)
+			t.Fatalf("%s: %s %v", ship.RecordName, raw, err)
 		}
 	}
 	stop()
@@ -254,7 +258,7 @@ func TestShipForgottenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	if err := os.WriteFile(filepath.Join(dir, string(team), shippedName), []byte("{"), 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, string(team), ship.RecordName), []byte("{"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	sent := bkt.uploads

@@ -142,6 +142,9 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	defer done()
 	if !s.resolved {
 		s.resolved = true
+		if err := s.index.open(ctx); err != nil {
+			return nil, err
+		}
 		if s.refs, err = s.index.matching(ctx, s.matchers); err != nil {
 			return nil, err
 		}

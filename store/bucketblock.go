@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -19,12 +19,36 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// bucketBlock is a block that is served. It is open while somebody holds a reference: the snapshot one, each request one.
+// header is a block's index-header as requests read it. Strings that come from it are valid while the block is held.
+type header interface {
+	LookupSymbol(ctx context.Context, ref uint32) (string, error)
+	LabelNames() []string
+	Values(name string, f func(value string, postings index.Range) bool) error
+	Ranges(dst []index.Range, name string, values ...string) ([]index.Range, error)
+	IndexSize() int64
+	SeriesRange() index.Range
+}
+
+// headerFile gives a block's index-header to those that hold the block. Header may take long and may fail; Close is
+// called once, when nobody holds the block any more.
+type headerFile interface {
+	Header(ctx context.Context) (header, error)
+	Close() error
+}
+
+// mapped is an index-header that is in memory as long as the block is open.
+type mapped struct{ *indexheader.Reader }
+
+// Header implements headerFile.
+func (m mapped) Header(context.Context) (header, error) { return m.Reader, nil }
+
+// bucketBlock is a block that is served. It stays open while somebody holds a reference: the snapshot has one, and each
+// request that reads the block has one.
 type bucketBlock struct {
+	headerFile
 	meta     *block.Meta
 	tenant   tenant.ID
 	external labels.Labels
-	header   *indexheader.Reader
 	segments []segment
 	refs     atomic.Int32
 }
@@ -35,9 +59,9 @@ type segment struct {
 	size   int64
 }
 
-// newBucketBlock takes the header over, and holds the first reference.
-func newBucketBlock(m *block.Meta, id tenant.ID, header *indexheader.Reader) *bucketBlock {
-	b := &bucketBlock{meta: m, tenant: id, external: m.ExternalLabels(), header: header}
+// newBucketBlock takes f over. The caller has the first reference.
+func newBucketBlock(m *block.Meta, id tenant.ID, f headerFile) *bucketBlock {
+	b := &bucketBlock{headerFile: f, meta: m, tenant: id, external: m.ExternalLabels()}
 	for _, f := range m.Thanos.Files {
 		if strings.HasPrefix(f.RelPath, block.ChunksName+"/") {
 			b.segments = append(b.segments, segment{block.Object(m.ULID, f.RelPath), f.SizeBytes})
@@ -48,9 +72,9 @@ func newBucketBlock(m *block.Meta, id tenant.ID, header *indexheader.Reader) *bu
 	return b
 }
 
-// segment is the i'th file of chunks. They are numbered from 1; of what meta.json lists only the sizes are used, as hints.
+// segment is the file of chunks that references call i. Of what meta.json lists only the sizes are used, as hints.
 func (b *bucketBlock) segment(i int) segment {
-	object := block.Object(b.meta.ULID, path.Join(block.ChunksName, fmt.Sprintf("%06d", i+1)))
+	object := block.Object(b.meta.ULID, block.SegmentPath(i))
 	at := slices.IndexFunc(b.segments, func(s segment) bool { return s.object == object })
 	if at < 0 {
 		return segment{object, -1}
@@ -64,7 +88,7 @@ func (b *bucketBlock) hold() { b.refs.Add(1) }
 // release gives a reference back; the last one closes the block.
 func (b *bucketBlock) release() {
 	if b.refs.Add(-1) == 0 {
-		b.header.Close()
+		b.Close()
 	}
 }
 

@@ -76,6 +76,17 @@ func (l *lease) take(ctx context.Context, n int64) error {
 	return nil
 }
 
+// listStep is how many entries of a list are counted at a time.
+const listStep = 256
+
+// listed counts entry number n, from 0, of a list that grows, of size bytes each. It is called before the entry is added.
+func (l *lease) listed(ctx context.Context, n int, size int64) error {
+	if n%listStep != 0 {
+		return nil
+	}
+	return l.take(ctx, listStep*size)
+}
+
 // close gives everything back. It is idempotent; nobody may take afterwards.
 func (l *lease) close() {
 	l.bytes.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -25,8 +26,6 @@ const (
 	chunkGuess = 4 << 10
 	// chunkReads is how many ranges of one block a request reads at once.
 	chunkReads = 4
-	// encAggregates is the encoding of downsampled chunks.
-	encAggregates = chunkenc.Encoding(0xff)
 	// chunkLead is the most that stands before a chunk's data: its length and encoding.
 	chunkLead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize
 )
@@ -156,13 +155,13 @@ func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wante
 		}
 	}
 	content := b[lead : whole-crc32.Size]
-	if sum := binary.BigEndian.Uint32(b[whole-crc32.Size:]); crc32.Checksum(content, castagnoli) != sum {
+	if sum := binary.BigEndian.Uint32(b[whole-crc32.Size:]); crc32.Checksum(content, block.Castagnoli) != sum {
 		return errs.E(errs.Invalid, "%s: checksum of the chunk at %d", seg.object, w.offset)
 	}
 	enc, data := chunkenc.Encoding(content[0]), content[1:len(content):len(content)]
 	switch {
-	case enc == encAggregates:
-		aggr, err := splitAggregates(data, r.keep)
+	case enc == series.EncAggregates:
+		aggr, err := series.DecodeAggregates(data, r.keep)
 		if err != nil {
 			return errs.E(errs.Invalid, "%s: chunk at %d: %w", seg.object, w.offset, err)
 		}
@@ -173,29 +172,4 @@ func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wante
 		return errs.E(errs.Invalid, "%s: chunk at %d: encoding %d", seg.object, w.offset, enc)
 	}
 	return nil
-}
-
-// splitAggregates takes a downsampled chunk apart: for each aggregate in order the length of its data, then, unless that
-// is 0 and the aggregate absent, its encoding and the data.
-func splitAggregates(b []byte, keep [series.NumAggregates]bool) (*series.AggrChunks, error) {
-	out := new(series.AggrChunks)
-	for a := range out {
-		n, lead := binary.Uvarint(b)
-		if lead <= 0 || n > 0 && n >= uint64(len(b)-lead) {
-			return nil, errs.E(errs.Invalid, "aggregate %d is cut off", a)
-		}
-		b = b[lead:]
-		if n == 0 {
-			continue
-		}
-		enc := chunkenc.Encoding(b[0])
-		if !chunkenc.IsValidEncoding(enc) {
-			return nil, errs.E(errs.Invalid, "aggregate %d has encoding %d", a, enc)
-		}
-		if keep[a] {
-			out[a] = series.Encoded{Encoding: enc, Data: b[1 : n+1 : n+1]}
-		}
-		b = b[n+1:]
-	}
-	return out, nil
 }

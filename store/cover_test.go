@@ -2,15 +2,12 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -115,52 +112,6 @@ func TestCoverIsExact(t *testing.T) {
 	}
 }
 
-func TestPlan(t *testing.T) {
-	now := time.Unix(1_000_000, 0)
-	ids := make([]ulid.ULID, 8)
-	for i := range ids {
-		ids[i] = ulid.MustParse(fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G5FA%d", i))
-	}
-	v := block.View{Metas: map[ulid.ULID]*block.Meta{}, Deletions: map[ulid.ULID]block.DeletionMark{}}
-	add := func(i int, mint, maxt, resolution int64, sources ...int) {
-		m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: ids[i], MinTime: mint, MaxTime: maxt}}
-		for _, s := range sources {
-			m.Compaction.Sources = append(m.Compaction.Sources, ids[s])
-		}
-		m.Thanos.Downsample.Resolution = resolution
-		v.Metas[ids[i]] = m
-	}
-	f := func(want string, broken ...int) {
-		t.Helper()
-		isBroken := func(id ulid.ULID) bool {
-			return slices.ContainsFunc(broken, func(i int) bool { return ids[i] == id })
-		}
-		var got []string
-		for _, m := range plan(v, isBroken, 0, 1000, now.Add(-time.Hour)) {
-			got = append(got, strings.TrimPrefix(m.ULID.String(), "01ARZ3NDEKTSV4RRFFQ69G5FA"))
-		}
-		if strings.Join(got, " ") != want {
-			t.Fatalf("%v, want %s", got, want)
-		}
-	}
-	add(0, 0, 10, 0, 0)
-	add(1, 10, 20, 0, 1)
-	f("0 1")
-	add(2, 0, 20, 0, 0, 1)
-	f("2")
-	f("0 2 1", 2)
-	add(3, 0, 20, 300, 0, 1) // downsampled: replaces nothing
-	f("2 3")
-	add(4, 0, 20, 0, 0, 1) // the other part of a split output
-	f("2 3 4")
-	add(5, 15, 40, 0, 1) // reaches further than what has its sources
-	f("2 3 4 5")
-	add(6, 2000, 3000, 0, 6) // outside the window
-	v.Deletions[ids[3]] = block.DeletionMark{DeletionTime: now.Add(-2 * time.Hour).Unix()}
-	v.Deletions[ids[5]] = block.DeletionMark{DeletionTime: now.Add(-time.Minute).Unix()}
-	f("2 4 5")
-}
-
 // aggregated is a chunk as a downsampling compactor writes it.
 type aggregated struct {
 	chunkenc.Chunk
@@ -168,7 +119,7 @@ type aggregated struct {
 }
 
 func (a aggregated) Bytes() []byte               { return a.data }
-func (a aggregated) Encoding() chunkenc.Encoding { return encAggregates }
+func (a aggregated) Encoding() chunkenc.Encoding { return series.EncAggregates }
 
 func xor(t *testing.T, samples ...float64) chunkenc.Chunk {
 	t.Helper()
@@ -181,18 +132,6 @@ func xor(t *testing.T, samples ...float64) chunkenc.Chunk {
 		app.Append(0, int64(samples[i]), samples[i+1])
 	}
 	return c
-}
-
-func joinAggregates(parts ...chunkenc.Chunk) (b []byte) {
-	for _, p := range parts {
-		if p == nil {
-			b = append(b, 0)
-			continue
-		}
-		b = binary.AppendUvarint(b, uint64(len(p.Bytes())))
-		b = append(append(b, byte(p.Encoding())), p.Bytes()...)
-	}
-	return b
 }
 
 // makeDownsampled writes a local block with one series of aggregate chunks in [0, maxt).
@@ -243,7 +182,11 @@ func makeDownsampled(t *testing.T, ls labels.Labels, maxt int64, metas ...chunks
 func TestDownsampled(t *testing.T) {
 	bkt := inMemory(t)
 	raw := few()[:1]
-	coarse := aggregated{data: joinAggregates(xor(t, 1500, 4), xor(t, 1500, 8), xor(t, 1500, 1), nil, xor(t, 1500, 9))}
+	parts := &series.AggrChunks{}
+	for a, v := range map[series.Aggregate]float64{series.Count: 4, series.Sum: 8, series.Min: 1, series.Counter: 9} {
+		parts[a] = series.Encoded{Encoding: chunkenc.EncXOR, Data: xor(t, 1500, v).Bytes()}
+	}
+	coarse := aggregated{data: series.AppendAggregates(nil, parts)}
 	dir := makeDownsampled(t, raw[0].Labels, 2001, chunks.Meta{MinTime: 1000, MaxTime: 1500, Chunk: coarse})
 	upload(t, bkt, makeBlock(t, raw), ring(team, "r1"))
 	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) { m.Thanos.Downsample.Resolution = 300_000 })
@@ -286,24 +229,4 @@ func TestDownsampled(t *testing.T) {
 	if got := seriesOf(t, g.Streams(team)[0].Source.Select(t.Context(), ask(team, 0, 5000))); got != raw[0].Labels.String() {
 		t.Fatal(got)
 	}
-}
-
-func FuzzSplitAggregates(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 0, 0})
-	f.Add([]byte{3, 1, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1})
-	all := [series.NumAggregates]bool{true, true, true, true, true}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := splitAggregates(b, all)
-		if err != nil {
-			return
-		}
-		n := 0
-		for _, e := range out {
-			n += len(e.Data)
-		}
-		if n > len(b) {
-			t.Fatal("more data than there is")
-		}
-	})
 }

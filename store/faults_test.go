@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -312,6 +314,38 @@ func TestLimits(t *testing.T) {
 	if _, _, err := g.LabelNames(t.Context(), ask(team, 0, 1)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestLimitsOfLists: lists of label values count, also those that are not read from the bucket.
+func TestLimitsOfLists(t *testing.T) {
+	bkt := inMemory(t)
+	var in []sourcetest.Series
+	for i := range 2000 {
+		in = append(in, sourcetest.Series{
+			Labels:  labels.FromStrings("__name__", "up", "i", fmt.Sprintf("%05d", i)),
+			Samples: []sourcetest.Sample{{T: 1000, V: 1}},
+		})
+	}
+	upload(t, bkt, makeBlock(t, in), ring(team, "r1"))
+	f := func(most int64, limit int, want errs.Kind, ms ...*labels.Matcher) {
+		t.Helper()
+		mem := memory.NewBudget(nil, "--max", 16<<20)
+		g := opened(t, bkt, func(o *Options) { o.MaxRequestBytes, o.Memory = most, mem })
+		r := ask(team, 0, 5000, ms...)
+		r.Limit = limit
+		values, _, err := g.LabelValues(t.Context(), "i", r)
+		if errs.KindOf(err) != want || want == errs.OK && len(values) != cmp.Or(limit, 2000) {
+			t.Errorf("at most %d bytes, %v: %d values, %v", most, ms, len(values), err)
+		}
+	}
+	up, some := match(labels.MatchEqual, "__name__", "up"), match(labels.MatchRegexp, "i", "0.*")
+	f(1<<20, 0, errs.OK)
+	f(1<<20, 0, errs.OK, up)
+	f(1<<20, 0, errs.OK, some)
+	f(32<<10, 0, errs.Limited)
+	f(32<<10, 10, errs.OK)
+	f(48<<10, 0, errs.Limited, up)
+	f(32<<10, 0, errs.Limited, some)
 }
 
 // TestStartsWithoutBucket opens a gateway whose bucket is down: it says so to who asks, and serves once the bucket is back.

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
-	"strings"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
@@ -24,38 +25,43 @@ const (
 	indexGap = 2 * cache.PageSize
 	// maxIndexRange bounds one read of adjacent postings or series, in bytes.
 	maxIndexRange = 8 << 20
-	// seriesAlign is the unit of series references.
-	seriesAlign = 16
 	// seriesGuess is the size of a series entry when meta.json does not bound it.
 	seriesGuess = 2 << 10
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // blockIndex reads a block's index for one request: names and values from the local header, postings and series by
 // range reads through the page cache. It is a tsdb.IndexReader as far as tsdb.PostingsForMatchers needs one.
 type blockIndex struct {
 	b       *bucketBlock
+	header  header // nil until open
 	objects *objects
 	pages   *cache.Pages
 	lease   *lease
 	decoder index.Decoder
 }
 
+// newBlockIndex makes an index of b. Before anything is asked of it, open is called.
 func newBlockIndex(b *bucketBlock, o *objects, pages *cache.Pages, l *lease) *blockIndex {
-	lookup := func(ctx context.Context, ref uint32) (string, error) {
-		text, err := b.header.LookupSymbol(ctx, ref)
+	ix := &blockIndex{b: b, objects: o, pages: pages, lease: l}
+	ix.decoder = index.Decoder{LookupSymbol: func(ctx context.Context, ref uint32) (string, error) {
+		text, err := ix.header.LookupSymbol(ctx, ref)
 		if len(text) >= series.MaxLabelBytes {
 			return "", errs.E(errs.Invalid, "a label of %d bytes", len(text))
 		}
 		return text, err
-	}
-	return &blockIndex{b: b, objects: o, pages: pages, lease: l, decoder: index.Decoder{LookupSymbol: lookup}}
+	}}
+	return ix
+}
+
+// open waits for the index-header.
+func (ix *blockIndex) open(ctx context.Context) (err error) {
+	ix.header, err = ix.b.Header(ctx)
+	return err
 }
 
 // read returns bytes of the index, counted against the lease.
 func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
-	object, size := ix.b.indexObject(), ix.b.header.IndexSize()
+	object, size := ix.b.indexObject(), ix.header.IndexSize()
 	if off < 0 || n < 0 || off > size-n {
 		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d of %d", object, n, off, size)
 	}
@@ -85,13 +91,10 @@ func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]sto
 	if err != nil {
 		return nil, err
 	}
-	const step = 4 << 10
 	var refs []storage.SeriesRef
 	for p.Next() {
-		if len(refs)%step == 0 {
-			if err := ix.lease.take(ctx, step*8); err != nil {
-				return nil, err
-			}
+		if err := ix.lease.listed(ctx, len(refs), refBytes); err != nil {
+			return nil, err
 		}
 		refs = append(refs, p.At())
 	}
@@ -101,25 +104,46 @@ func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]sto
 // Postings implements tsdb.IndexReader.
 func (ix *blockIndex) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
 	slices.Sort(values)
-	ranges, err := ix.b.header.Ranges(nil, name, slices.Compact(values)...)
+	ranges, err := ix.header.Ranges(nil, name, slices.Compact(values)...)
 	if err != nil {
 		return nil, err
 	}
 	return ix.postings(ctx, ranges)
 }
 
+// What an entry of a list takes, in bytes: a reference of a series; a label value with the place of its postings, whose
+// text is the index-header's.
+const (
+	refBytes   = int64(unsafe.Sizeof(storage.SeriesRef(0)))
+	valueBytes = int64(unsafe.Sizeof("") + unsafe.Sizeof(index.Range{}))
+)
+
+// values lists the values of a label that match, in order, and where their postings are: the first limit of them, or all
+// for 0. The lists are counted against the lease.
+func (ix *blockIndex) values(ctx context.Context, name string, limit int,
+	match func(string) bool) (values []string, ranges []index.Range, err error) {
+	var fault error
+	err = ix.header.Values(name, func(value string, at index.Range) bool {
+		if fault = ctx.Err(); fault == nil && match(value) {
+			if fault = ix.lease.listed(ctx, len(values), valueBytes); fault == nil {
+				values, ranges = append(values, value), append(ranges, at)
+			}
+		}
+		return fault == nil && (limit <= 0 || len(values) < limit)
+	})
+	if fault != nil {
+		err = fault
+	}
+	return values, ranges, err
+}
+
+// anyValue and notEmpty are what values may match.
+func anyValue(string) bool   { return true }
+func notEmpty(v string) bool { return v != "" }
+
 // PostingsForLabelMatching implements tsdb.IndexReader.
 func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
-	var ranges []index.Range
-	err := ix.b.header.Values(name, func(value string, at index.Range) bool {
-		if match(value) {
-			ranges = append(ranges, at)
-		}
-		return ctx.Err() == nil
-	})
-	if err == nil {
-		err = ctx.Err()
-	}
+	_, ranges, err := ix.values(ctx, name, 0, match)
 	if err != nil {
 		return index.ErrPostings(err)
 	}
@@ -132,7 +156,7 @@ func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string,
 
 // PostingsForAllLabelValues implements tsdb.IndexReader.
 func (ix *blockIndex) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
-	return ix.PostingsForLabelMatching(ctx, name, func(string) bool { return true })
+	return ix.PostingsForLabelMatching(ctx, name, anyValue)
 }
 
 // postings reads the lists at ranges, which are in order, and unites them.
@@ -155,7 +179,7 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 			return nil, err
 		}
 		for ; i < j; i++ {
-			d := encoding.NewDecbufAt(byteSlice(b), int(ranges[i].Start-begin), castagnoli)
+			d := encoding.NewDecbufAt(block.Bytes(b), int(ranges[i].Start-begin), block.Castagnoli)
 			_, p, err := index.DecodePostingsRaw(d)
 			if err != nil {
 				return nil, ix.fault("postings", ranges[i].Start, err)
@@ -170,7 +194,7 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 // that is faulty is skipped, and the rest of the index is read.
 func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error, skip func(error)) error {
 	guess := clampGuess(ix.b.meta.Thanos.IndexStats.SeriesMaxSize, seriesGuess) + binary.MaxVarintLen32 + crc32.Size
-	within := ix.b.header.SeriesRange()
+	within := ix.header.SeriesRange()
 	var builder labels.ScratchBuilder
 	var metas []chunks.Meta
 	for i := 0; i < len(refs); {
@@ -229,7 +253,7 @@ const mostEntry = 64 << 20
 // clampGuess is a size of most entries: what meta.json says, within bounds.
 func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
 
-func at(ref storage.SeriesRef) int64 { return int64(ref) * seriesAlign }
+func at(ref storage.SeriesRef) int64 { return int64(ref) * block.SeriesAlign }
 
 // entry is the content of the series entry that b begins with; one that b cuts off is read anew, whole.
 func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
@@ -244,7 +268,7 @@ func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, e
 		}
 	}
 	content := b[lead : uint64(lead)+n]
-	if sum := binary.BigEndian.Uint32(b[uint64(lead)+n:]); crc32.Checksum(content, castagnoli) != sum {
+	if sum := binary.BigEndian.Uint32(b[uint64(lead)+n:]); crc32.Checksum(content, block.Castagnoli) != sum {
 		return nil, errs.E(errs.Invalid, "%s: checksum of the series at %d", ix.b.indexObject(), off)
 	}
 	return content, nil
@@ -255,12 +279,12 @@ func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *stora
 	if len(ms) > 0 {
 		return nil, errs.E(errs.Unsupported, "label values with matchers")
 	}
-	var out []string
-	err := ix.b.header.Values(name, func(value string, _ index.Range) bool {
-		out = append(out, strings.Clone(value))
-		return hints == nil || hints.Limit <= 0 || len(out) < hints.Limit
-	})
-	return out, err
+	limit := 0
+	if hints != nil {
+		limit = hints.Limit
+	}
+	values, _, err := ix.values(ctx, name, limit, anyValue)
+	return values, err
 }
 
 // SortedLabelValues implements tsdb.IndexReader: the header's values are sorted.
@@ -273,7 +297,7 @@ func (ix *blockIndex) LabelNames(_ context.Context, ms ...*labels.Matcher) ([]st
 	if len(ms) > 0 {
 		return nil, errs.E(errs.Unsupported, "label names with matchers")
 	}
-	return slices.Clone(ix.b.header.LabelNames()), nil
+	return slices.Clone(ix.header.LabelNames()), nil
 }
 
 // SortedPostings implements tsdb.IndexReader: references are in label order.
@@ -301,8 +325,3 @@ func (ix *blockIndex) Series(storage.SeriesRef, *labels.ScratchBuilder, *[]chunk
 func (ix *blockIndex) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
 	return nil, errNotNeeded
 }
-
-type byteSlice []byte
-
-func (b byteSlice) Len() int                    { return len(b) }
-func (b byteSlice) Range(start, end int) []byte { return b[start:end] }

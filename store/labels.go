@@ -40,8 +40,12 @@ func (s *streamSource) LabelValues(ctx context.Context, name string, r *series.R
 func (g *Gateway) names(ctx context.Context, r *series.Request, v view) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("names").Inc()
 	found := map[string]bool{}
-	ofBlock := func(_ context.Context, _ *request, w whole) ([]string, error) {
-		names := slices.Clone(w.b.header.LabelNames())
+	ofBlock := func(ctx context.Context, _ *request, w whole) ([]string, error) {
+		h, err := w.b.Header(ctx)
+		if err != nil {
+			return nil, err
+		}
+		names := slices.Clone(h.LabelNames())
 		w.added.Range(func(l labels.Label) { names = append(names, l.Name) })
 		return names, nil
 	}
@@ -72,12 +76,11 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request, v 
 		case value != "":
 			return []string{value}, nil
 		}
-		err = w.b.header.Values(name, func(v string, _ index.Range) bool {
-			if v != "" {
-				values = append(values, v)
-			}
-			return (r.Limit <= 0 || len(values) < r.Limit) && ctx.Err() == nil
-		})
+		ix := newBlockIndex(w.b, q.g.objects, q.g.pages, q.lease)
+		if err := ix.open(ctx); err != nil {
+			return nil, err
+		}
+		values, _, err = ix.values(ctx, name, r.Limit, notEmpty)
 		return values, err
 	}
 	w, err := g.collect(ctx, r, v, found, ofBlock, nil)
@@ -97,6 +100,9 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 	}
 	defer done()
 	ix := newBlockIndex(w.b, q.g.objects, q.g.pages, q.lease)
+	if err := ix.open(ctx); err != nil {
+		return nil, err
+	}
 	refs, err := ix.matching(ctx, slices.Clone(w.rest))
 	switch {
 	case err != nil || len(refs) == 0:
@@ -104,16 +110,13 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 	case added != "":
 		return []string{added}, nil
 	}
-	var all []string
-	var ranges []index.Range
-	bytes := int64(0)
-	if err := w.b.header.Values(name, func(v string, at index.Range) bool {
-		if v != "" {
-			all, ranges, bytes = append(all, v), append(ranges, at), bytes+at.End-at.Start
-		}
-		return ctx.Err() == nil
-	}); err != nil || len(all) == 0 {
+	all, ranges, err := ix.values(ctx, name, 0, notEmpty)
+	if err != nil || len(all) == 0 {
 		return nil, err
+	}
+	bytes := int64(0)
+	for _, at := range ranges {
+		bytes += at.End - at.Start
 	}
 	if bytes > int64(len(refs))*seriesEntry {
 		return q.valuesOf(ctx, ix, refs, name)

@@ -112,7 +112,7 @@ func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]fai
 		}
 		byLabels[key].blocks = append(byLabels[key].blocks, b)
 	}
-	s.sources = sourcesOf(metas, v.Metas)
+	s.sources = v.SourcesOf(metas)
 	for m, f := range failed {
 		if f.tenant != "" {
 			t := s.tenant(f.tenant)

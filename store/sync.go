@@ -86,7 +86,8 @@ func (g *Gateway) load(ctx context.Context, v block.View) ([]*bucketBlock, map[*
 	opened := map[ulid.ULID]*bucketBlock{}
 	for {
 		failed := map[*block.Meta]failure{}
-		wanted := plan(v, func(id ulid.ULID) bool { return g.failures[id].err != nil }, mint, maxt, now.Add(-g.opts.IgnoreDeletionMarksDelay))
+		wanted := v.Select(block.Within(mint, maxt), block.NotMarkedBefore(now.Add(-g.opts.IgnoreDeletionMarksDelay)),
+			block.NotSuperseded(func(id ulid.ULID) bool { return g.failures[id].err != nil }))
 		before := len(g.failures)
 		g.open(ctx, wanted, have, opened)
 		if len(g.failures) > before && ctx.Err() == nil {
@@ -161,7 +162,7 @@ func (g *Gateway) openBlock(ctx context.Context, m *block.Meta) (*bucketBlock, f
 		return nil, f
 	}
 	g.metrics.opened.Inc()
-	return newBucketBlock(m, id, header), failure{}
+	return newBucketBlock(m, id, mapped{header}), failure{}
 }
 
 // swap makes next current and lets the blocks of the last one go, which next may hold too.

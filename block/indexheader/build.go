@@ -25,8 +25,6 @@ const (
 	indexTOCLen = 6*8 + crc32.Size
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Load opens the index-header at path, and builds it from the bucket when it is missing or faulty.
 func Load(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) (*Reader, error) {
 	if r, err := Open(path); err == nil {
@@ -108,7 +106,7 @@ func readable(v byte) bool { return v == index.FormatV2 || v == index.FormatV3 }
 
 // readTOC decodes an index's table of contents; size is the whole index's.
 func readTOC(b []byte, size int64) (*index.TOC, error) {
-	toc, err := index.NewTOCFromByteSlice(byteSlice(b))
+	toc, err := index.NewTOCFromByteSlice(block.Bytes(b))
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
@@ -145,7 +143,7 @@ func (s source) write(ctx context.Context, path string, toc *index.TOC, indexVer
 	}
 	tail := binary.BigEndian.AppendUint64(nil, headerLen)
 	tail = binary.BigEndian.AppendUint64(tail, uint64(headerLen+symbols))
-	tail = binary.BigEndian.AppendUint32(tail, crc32.Checksum(tail, castagnoli))
+	tail = binary.BigEndian.AppendUint32(tail, crc32.Checksum(tail, block.Castagnoli))
 	if _, err = f.Write(tail); err == nil {
 		err = f.Sync()
 	}

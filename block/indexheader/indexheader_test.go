@@ -122,7 +122,7 @@ func TestAgreesWithIndex(t *testing.T) {
 
 func samePostings(t *testing.T, ix *index.Reader, raw []byte, at index.Range, name, value string) {
 	t.Helper()
-	d := encoding.NewDecbufAt(byteSlice(raw[at.Start:at.End]), 0, castagnoli)
+	d := encoding.NewDecbufAt(block.Bytes(raw[at.Start:at.End]), 0, block.Castagnoli)
 	_, p, err := index.DecodePostingsRaw(d)
 	if err != nil {
 		t.Fatalf("%s=%s at %v: %v", name, value, at, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -68,7 +69,7 @@ func (r *Reader) load(b []byte) error {
 		return errs.E(errs.Invalid, "magic %x version %d of an index version %d", m, b[4], b[5])
 	}
 	tail := b[len(b)-tocLen:]
-	if crc32.Checksum(tail[:16], castagnoli) != binary.BigEndian.Uint32(tail[16:]) {
+	if crc32.Checksum(tail[:16], block.Castagnoli) != binary.BigEndian.Uint32(tail[16:]) {
 		return errs.E(errs.Invalid, "checksum of the table of contents")
 	}
 	symbols, table := binary.BigEndian.Uint64(tail), binary.BigEndian.Uint64(tail[8:])
@@ -96,7 +97,7 @@ func (r *Reader) load(b []byte) error {
 	if end := int64(toc.LabelIndices); end >= r.series.Start && end < r.series.End {
 		r.series.End = end
 	}
-	if r.symbols, err = index.NewSymbols(byteSlice(b), int(b[5]), int(symbols)); err != nil {
+	if r.symbols, err = index.NewSymbols(block.Bytes(b), int(b[5]), int(symbols)); err != nil {
 		return err
 	}
 	return r.loadTable(b, int(table))
@@ -107,7 +108,7 @@ func (r *Reader) loadTable(b []byte, off int) error {
 	r.table = b[off+4:] // cut to its length below: ReadPostingsOffsetTable checks that it fits
 	var last *name
 	lastName, lastValue, lastOffset, count := "", "", uint64(index.HeaderLen-1), 0
-	err := index.ReadPostingsOffsetTable(byteSlice(b), uint64(off), func(n, v []byte, postings uint64, at int) error {
+	err := index.ReadPostingsOffsetTable(block.Bytes(b), uint64(off), func(n, v []byte, postings uint64, at int) error {
 		if postings <= lastOffset || postings >= uint64(r.postingsEnd) {
 			return errs.E(errs.Invalid, "postings of %q=%q at %d after %d, end %d", n, v, postings, lastOffset, r.postingsEnd)
 		}
@@ -250,9 +251,3 @@ func decodeEntry(d *encoding.Decbuf) (value string, postings uint64) {
 }
 
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
-type byteSlice []byte
-
-func (b byteSlice) Len() int                           { return len(b) }
-func (b byteSlice) Range(start, end int) []byte        { return b[start:end] }
-func (b byteSlice) Sub(start, end int) index.ByteSlice { return b[start:end] }

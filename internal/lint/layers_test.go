@@ -29,7 +29,7 @@ var layer = map[string]int{
 	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
 
 	"internal/errs": 0, "internal/secret": 0, "internal/version": 0, "internal/filewatch": 0,
-	"internal/conf": 0,
+	"internal/conf": 0, "internal/atomicfile": 0,
 
 	"internal/lint": 5, "test": 5, "bench": 5,
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hearth-metrics/hearth/internal/atomicfile"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -137,7 +138,7 @@ func createInstance(dir, id string) (Instance, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return Instance{}, fmt.Errorf("keep instance: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, InstanceFile), content); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, InstanceFile), content, 0o600); err != nil {
 		return Instance{}, fmt.Errorf("keep instance: %w", err)
 	}
 	return in, nil
@@ -160,34 +161,6 @@ func randomText(n int) string {
 		b[i] = chars[rand.IntN(len(chars))]
 	}
 	return string(b)
-}
-
-// writeFile replaces path as a whole, or not at all:
-//  1. the content, synced, under a name of its own in the same directory
-//  2. rename, the commit
-//  3. the directory, synced
-func writeFile(path string, content []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
-	_, werr := tmp.Write(content)
-	if err := errors.Join(werr, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // tokens is a copy of in's tokens: values handed to the KV store are its own.

@@ -38,7 +38,7 @@ func TestLoadInstanceKeepsWhatItMade(t *testing.T) {
 			t.Fatalf("second load as %q: %+v, %v; want %+v", id, b, err, a)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp-*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp*")); len(left) != 0 {
 		t.Fatalf("left behind: %v", left)
 	}
 }

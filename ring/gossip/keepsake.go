@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hearth-metrics/hearth/internal/atomicfile"
 )
 
 // HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers, which would otherwise be
@@ -73,7 +75,7 @@ func (g *Gossip) remember(was string) string {
 	if is == was {
 		return was
 	}
-	if err := writeFile(path, []byte(is+"\n")); err != nil {
+	if err := atomicfile.Write(path, []byte(is+"\n"), 0o600); err != nil {
 		g.log.Warn("history of receivers not kept", "path", path, "err", err)
 		return was
 	}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/prometheus/prometheus/tsdb/fileutil"
+	"github.com/hearth-metrics/hearth/internal/atomicfile"
 )
 
 // summaryName is the file that a closed tenant leaves, so that a query for another time need not open it. It exists only
@@ -70,14 +70,5 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	f, err := os.Create(tmp)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return fileutil.Rename(tmp, path)
+	return atomicfile.Write(path, append(b, '\n'), 0o666)
 }

@@ -1,20 +1,21 @@
-package store
+package block
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
-
-	"github.com/hearth-metrics/hearth/block"
 )
 
 func testID(i int) ulid.ULID { return ulid.MustParse(fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G5FA%d", i)) }
 
 // testMeta is block i of [mint, maxt) made of sources, with pairs of names and values as its external labels.
-func testMeta(i int, mint, maxt, resolution int64, sources []int, external ...string) *block.Meta {
-	m := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: testID(i), MinTime: mint, MaxTime: maxt}}
+func testMeta(i int, mint, maxt, resolution int64, sources []int, external ...string) *Meta {
+	m := &Meta{BlockMeta: tsdb.BlockMeta{ULID: testID(i), MinTime: mint, MaxTime: maxt}}
 	for _, s := range sources {
 		m.Compaction.Sources = append(m.Compaction.Sources, testID(s))
 	}
@@ -30,9 +31,9 @@ func testMeta(i int, mint, maxt, resolution int64, sources []int, external ...st
 func TestSupersededWithinStream(t *testing.T) {
 	a := []string{"tenant_id", "a", "receive_replica", "r1"}
 	old := testMeta(0, 0, 10, 0, []int{0}, a...)
-	f := func(name string, by *block.Meta, want bool) {
+	f := func(name string, by *Meta, want bool) {
 		t.Helper()
-		got := superseded([]*block.Meta{old, by}, func(ulid.ULID) bool { return false })
+		got := superseded([]*Meta{old, by}, func(ulid.ULID) bool { return false })
 		if got[old.ULID] != want {
 			t.Errorf("%s: superseded %v, want %v", name, got[old.ULID], want)
 		}
@@ -63,13 +64,13 @@ func TestSupersededWithinStream(t *testing.T) {
 // TestSourcesOf: a receiver lets a block go when its samples are served, and only then.
 func TestSourcesOf(t *testing.T) {
 	a, b := []string{"tenant_id", "a"}, []string{"tenant_id", "b"}
-	f := func(name string, want bool, by *block.Meta, inBucket ...*block.Meta) {
+	f := func(name string, want bool, by *Meta, inBucket ...*Meta) {
 		t.Helper()
-		all := map[ulid.ULID]*block.Meta{by.ULID: by}
+		all := map[ulid.ULID]*Meta{by.ULID: by}
 		for _, m := range inBucket {
 			all[m.ULID] = m
 		}
-		if got := sourcesOf([]*block.Meta{by}, all)[testID(0)]; got != want {
+		if got := (View{Metas: all}).SourcesOf([]*Meta{by})[testID(0)]; got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
@@ -79,4 +80,66 @@ func TestSourcesOf(t *testing.T) {
 	f("downsampled", false, testMeta(1, 0, 20, 300_000, []int{0, 2}, a...))
 	f("of another tenant", false, testMeta(1, 0, 20, 0, []int{0, 2}, b...), testMeta(0, 0, 10, 0, []int{0}, a...))
 	f("of a shorter time", false, testMeta(1, 0, 5, 0, []int{0, 2}, a...), testMeta(0, 0, 10, 0, []int{0}, a...))
+}
+
+// TestSelect is a table of views: the ids of the blocks that pass, in order.
+func TestSelect(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	v := View{Metas: map[ulid.ULID]*Meta{}, Deletions: map[ulid.ULID]DeletionMark{}}
+	add := func(i int, mint, maxt, resolution int64, sources ...int) {
+		v.Metas[testID(i)] = testMeta(i, mint, maxt, resolution, sources)
+	}
+	names := func(metas []*Meta) string {
+		var out []string
+		for _, m := range metas {
+			out = append(out, m.ULID.String()[ulid.EncodedSize-1:])
+		}
+		return strings.Join(out, " ")
+	}
+	f := func(want string, filters ...Filter) {
+		t.Helper()
+		if got := names(v.Select(filters...)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	all := func(broken ...int) []Filter {
+		return []Filter{Within(0, 1000), NotMarkedBefore(now.Add(-time.Hour)), NotSuperseded(func(id ulid.ULID) bool {
+			return slices.ContainsFunc(broken, func(i int) bool { return testID(i) == id })
+		})}
+	}
+	f("")
+	add(0, 0, 10, 0, 0)
+	add(1, 10, 20, 0, 1)
+	f("0 1", all()...)
+	add(2, 0, 20, 0, 0, 1)
+	f("0 2 1")
+	f("2", all()...)
+	f("0 2 1", all(2)...)
+	add(3, 0, 20, 300, 0, 1) // downsampled: replaces nothing
+	f("2 3", all()...)
+	add(4, 0, 20, 0, 0, 1) // the other part of a split output
+	f("2 3 4", all()...)
+	add(5, 15, 40, 0, 1) // reaches further than what has its sources
+	f("2 3 4 5", all()...)
+	add(6, 2000, 3000, 0, 6)
+	f("2 3 4 5", all()...)
+	v.Deletions[testID(3)] = DeletionMark{DeletionTime: now.Add(-2 * time.Hour).Unix()}
+	v.Deletions[testID(5)] = DeletionMark{DeletionTime: now.Add(-time.Minute).Unix()}
+	f("2 4 5", all()...)
+
+	// The end of a block is not in it, the end of a window is.
+	f("0 2 3 4", Within(0, 9))
+	f("0 2 3 4 1", Within(0, 10))
+	f("2 3 4 1 5", Within(10, 15))
+	f("6", Within(2999, 9999))
+	f("", Within(3000, 9999))
+	f("0 2 4 1 6", Within(0, 9999), NotMarkedBefore(now))
+
+	// A block that another filter takes out takes out no other.
+	v.Deletions[testID(2)] = DeletionMark{DeletionTime: now.Add(-2 * time.Hour).Unix()}
+	v.Deletions[testID(4)] = v.Deletions[testID(2)]
+	f("0 1 5", all()...)
+	if len(v.Metas) != 7 {
+		t.Errorf("the view was changed: %d blocks", len(v.Metas))
+	}
 }

@@ -1,0 +1,116 @@
+package block
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Filter returns those of metas that it keeps, which are blocks of v. It may change the slice. Filters are functions of
+// values: they read no bucket and no clock.
+type Filter func(v View, metas []*Meta) []*Meta
+
+// Select returns the blocks of v that pass all filters, in order of time, then of id. Each filter gets what the ones
+// before it kept. NotSuperseded goes last: a block that another filter takes out must not take out others, since nobody
+// would serve their samples.
+func (v View) Select(filters ...Filter) []*Meta {
+	all := slices.SortedFunc(maps.Values(v.Metas), func(a, b *Meta) int {
+		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
+	})
+	for _, filter := range filters {
+		all = filter(v, all)
+	}
+	return all
+}
+
+// Within keeps the blocks that may have samples of [mint, maxt], in ms.
+func Within(mint, maxt int64) Filter {
+	return func(_ View, metas []*Meta) []*Meta {
+		return slices.DeleteFunc(metas, func(m *Meta) bool { return m.MinTime > maxt || m.MaxTime <= mint })
+	}
+}
+
+// NotMarkedBefore takes out the blocks that were marked for deletion before at.
+func NotMarkedBefore(at time.Time) Filter {
+	return func(v View, metas []*Meta) []*Meta {
+		return slices.DeleteFunc(metas, func(m *Meta) bool {
+			mark, marked := v.Deletions[m.ULID]
+			return marked && mark.DeletionTime < at.Unix()
+		})
+	}
+}
+
+// NotSuperseded takes out the blocks that a compaction replaced: another block covers them and was made of more sources.
+// Blocks with the very same sources are all kept, since they may be the parts of one split output. A block that is
+// broken, which is one that cannot be opened, supersedes nothing.
+func NotSuperseded(broken func(ulid.ULID) bool) Filter {
+	return func(_ View, metas []*Meta) []*Meta {
+		old := superseded(metas, broken)
+		return slices.DeleteFunc(metas, func(m *Meta) bool { return old[m.ULID] })
+	}
+}
+
+// superseded finds the blocks that NotSuperseded takes out.
+func superseded(all []*Meta, broken func(ulid.ULID) bool) map[ulid.ULID]bool {
+	madeOf := map[ulid.ULID][]*Meta{} // blocks of several sources, by each of these
+	for _, m := range all {
+		if len(m.Compaction.Sources) < 2 || broken(m.ULID) {
+			continue
+		}
+		for _, s := range m.Compaction.Sources {
+			madeOf[s] = append(madeOf[s], m)
+		}
+	}
+	old := map[ulid.ULID]bool{}
+	for _, m := range all {
+		if len(m.Compaction.Sources) == 0 {
+			continue
+		}
+		// What covers m has all its sources, the first among them.
+		old[m.ULID] = slices.ContainsFunc(madeOf[m.Compaction.Sources[0]], func(by *Meta) bool { return replaces(by, m) })
+	}
+	return old
+}
+
+// sameStream reports whether two blocks have samples of the same series: equal external labels, tenant and replica among
+// them, and one resolution. Ids of sources prove nothing of it: blocks are copied between tenants, and rewritten.
+func sameStream(a, b *Meta) bool {
+	return a.Thanos.Downsample.Resolution == b.Thanos.Downsample.Resolution && maps.Equal(a.Thanos.Labels, b.Thanos.Labels)
+}
+
+// covers reports whether by has all samples that m has, as far as their metas tell.
+func covers(by, m *Meta) bool {
+	return sameStream(by, m) && by.MinTime <= m.MinTime && by.MaxTime >= m.MaxTime &&
+		!slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool {
+			return !slices.Contains(by.Compaction.Sources, s)
+		})
+}
+
+// replaces reports whether by covers m and was made of more than m.
+func replaces(by, m *Meta) bool {
+	return covers(by, m) && slices.ContainsFunc(by.Compaction.Sources, func(s ulid.ULID) bool {
+		return !slices.Contains(m.Compaction.Sources, s)
+	})
+}
+
+// SourcesOf are the ids of the blocks whose samples the raw ones among served have: their own ids, and those of the
+// blocks that they were made of. A source that v still has counts only when the served block covers it: an id in a list
+// of sources may be that of another tenant's block. A source that is gone was deleted by whoever made the served block.
+func (v View) SourcesOf(served []*Meta) map[ulid.ULID]bool {
+	out := map[ulid.ULID]bool{}
+	for _, m := range served {
+		if m.Thanos.Downsample.Resolution != 0 {
+			continue
+		}
+		out[m.ULID] = true
+		for _, id := range m.Compaction.Sources {
+			if source := v.Metas[id]; source == nil || covers(m, source) {
+				out[id] = true
+			}
+		}
+	}
+	return out
+}
