@@ -166,7 +166,7 @@ func setMemoryLimit(log *slog.Logger, ratio float64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	limit, from := cgroupMemory()
+	limit, from := run.GroupMemory()
 	if limit <= 0 {
 		return
 	}

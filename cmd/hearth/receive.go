@@ -13,6 +13,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/run"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -82,7 +83,7 @@ func (f *storageFlags) build(p *process, c *cluster, bkt *bucket, limits *tenant
 		return nil, err
 	}
 	f.opened = db.Ready
-	gc := &gcPace{log: p.log, still: db.Overhead}
+	gc := run.NewCollector(p.log, db.Overhead)
 	p.addPart("garbage collector", gc.Open, gc.Close, nil)
 	p.addPart("tsdb", db.Open, db.Close, db.Ready)
 	p.health.AddAdvice("tenants", db.Whole)
