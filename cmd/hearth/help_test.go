@@ -50,7 +50,7 @@ func TestRoleHelp(t *testing.T) {
 			}
 		}
 		screen := strings.Join(strings.SplitN(help, "\n", 26)[:25], "\n")
-		for _, name := range firstFlags[role] {
+		for _, name := range commandNamed(role).first {
 			if !strings.Contains(screen, "--"+name+"=") {
 				t.Errorf("%s: --%s is not on the first screen:\n%s", role, name, screen)
 			}
@@ -59,7 +59,7 @@ func TestRoleHelp(t *testing.T) {
 			if f.Hidden {
 				continue
 			}
-			if subjectOf(name) == "" {
+			if subjectOf(commandNamed(role).groups(), name) == "" {
 				t.Errorf("%s: --%s is in no group", role, name)
 			}
 			shown := "--" + name

@@ -28,12 +28,12 @@ func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
 }
 
 // build makes the budget of all reads of a process: one part in that many of its memory.
-func (f *memoryFlags) build(p *process, part int64) *memory.Budget {
+func (f *memoryFlags) build(b *builder, part int64) *memory.Budget {
 	total := int64(f.bytes)
 	if total == 0 {
 		total = readMemory(run.MemoryLimit(), run.MachineMemory(), part)
 	}
-	return memory.NewBudget(p.reg, maxMemoryFlag, total)
+	return memory.NewBudget(b.reg, maxMemoryFlag, total)
 }
 
 // The parts of a process's memory that reads may have: of one that does nothing else, and of one that does all.

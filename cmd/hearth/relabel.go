@@ -16,11 +16,11 @@ func (f *routeFlags) relabelRules() ([]*relabel.Config, error) {
 }
 
 // reloadRelabel has d take the rules that a file has by now, at each reload.
-func (f *routeFlags) reloadRelabel(p *process, d *distributor.Distributor) {
+func (f *routeFlags) reloadRelabel(b *builder, d *distributor.Distributor) {
 	if f.relabel.file == "" {
 		return
 	}
-	p.onReload(func() error {
+	b.onReload(func() error {
 		rules, err := f.relabelRules()
 		if err != nil {
 			return err
