@@ -43,7 +43,7 @@ func TestShortHelp(t *testing.T) {
 func TestRoleHelp(t *testing.T) {
 	app, setups := commands()
 	for role := range setups {
-		help := helpOf(t, role, "--help")
+		help := helpOf(t, append(strings.Fields(role), "--help")...)
 		for i, line := range strings.Split(help, "\n") {
 			if len(line) > 120 {
 				t.Errorf("%s, line %d is %d characters long: %s", role, i+1, len(line), line)

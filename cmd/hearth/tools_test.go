@@ -19,7 +19,7 @@ func TestTools(t *testing.T) {
 		return func() error { events = append(events, event); return nil }
 	}
 	tool := command{
-		name: "tools bucket nothing", help: "Do nothing.",
+		name: "tools example nothing", help: "Do nothing.",
 		subject: subject{"Nothing", []string{"nothing.*"}},
 		bind: func(c *kingpin.CmdClause) func(*builder) {
 			fault := c.Flag("nothing.fault", "What goes wrong.").String()
@@ -52,14 +52,14 @@ func TestTools(t *testing.T) {
 			t.Errorf("%q: %s, want %s", args, got, wantEvents)
 		}
 	}
-	name := []string{"tools", "bucket", "nothing"}
+	name := []string{"tools", "example", "nothing"}
 	f(0, "nothing is done\n", "", "open job close", name...)
-	f(1, "nothing is done\n", "hearth tools bucket nothing: the job fails\n", "open job close", append(name, "--nothing.fault=job")...)
-	f(2, "", "hearth tools bucket nothing: cannot be built\nnor can this\n", "", append(name, "--nothing.fault=build")...)
+	f(1, "nothing is done\n", "hearth tools example nothing: the job fails\n", "open job close", append(name, "--nothing.fault=job")...)
+	f(2, "", "hearth tools example nothing: cannot be built\nnor can this\n", "", append(name, "--nothing.fault=build")...)
 	f(2, "", "--nothing.falt: there is no such flag; did you mean --nothing.fault?", "", append(name, "--nothing.falt=job")...)
 	f(0, "\nNothing:\n  --nothing.fault=FAULT", "", "", append(name, "--help")...)
-	f(0, "Commands:\n  hearth tools bucket nothing\n      Do nothing.\n", "", "", "tools", "--help")
-	f(0, "Commands:\n  hearth tools bucket nothing\n      Do nothing.\n", "", "", "tools", "bucket", "--help")
+	f(0, "  hearth tools example nothing\n      Do nothing.\n", "", "", "tools", "--help")
+	f(0, "Commands:\n  hearth tools example nothing\n      Do nothing.\n", "", "", "tools", "example", "--help")
 	f(0, "\n  tools        Commands that do one thing and end: hearth tools --help lists them.\n", "", "", "--help")
 	t.Setenv("HEARTH_NOTHING_FAULT", "job")
 	f(1, "", "the job fails", "open job close", name...)
