@@ -97,8 +97,17 @@ func (b *builder) addHTTP(name string, s *httpx.Server, at port) {
 // addPort lets the start warn of a port that is more open than another one.
 func (b *builder) addPort(at port) { b.ports = append(b.ports, at) }
 
-// onReload has f read its files again at SIGHUP and at POST /-/reload. f is called from any goroutine.
-func (b *builder) onReload(f func() error) { b.reloads = append(b.reloads, f) }
+// onReload has reload read files again at SIGHUP and at POST /-/reload, from any goroutine. fault says what was wrong with
+// the files when they were last read, by whomever. Readiness shows it as advice, since the last good files stay in force.
+func (b *builder) onReload(files string, reload, fault func() error) {
+	b.reloads = append(b.reloads, reload)
+	b.health.AddAdvice(files, func() error {
+		if err := fault(); err != nil {
+			return fmt.Errorf("not valid, the last good ones stay in force: %w", err)
+		}
+		return nil
+	})
+}
 
 // onReady runs f once every part is open.
 func (b *builder) onReady(f func()) { b.after = append(b.after, f) }

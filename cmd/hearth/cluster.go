@@ -163,7 +163,7 @@ func (f *clusterFlags) join(b *builder, c *cluster, r place) {
 		b.check(err)
 		b.addPart("hashrings", c.static.Open, c.static.Close, nil)
 		b.health.AddAdvice("local endpoint", c.static.Listed)
-		b.onReload(c.static.Reload)
+		b.onReload("hashrings file", c.static.Reload, c.static.Fault)
 	}
 	if !c.gossips {
 		return

@@ -75,7 +75,7 @@ func (f *limitFlags) build(b *builder, c *cluster, base tenant.Limits, localEndp
 	b.check(err)
 	b.check(o.Reload())
 	b.addPart("limits", o.Open, o.Close, nil)
-	b.onReload(o.Reload)
+	b.onReload("files of limits", o.Reload, func() error { return o.Status().Err })
 	return &tenantLimits{o, newShares(b.process, c, localEndpoint)}
 }
 

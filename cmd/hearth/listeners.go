@@ -55,7 +55,7 @@ func (f *httpFlags) users(b *builder, certificates ...string) *httpx.Auth {
 		b.check(fmt.Errorf("--auth.tenants-file, --http.config: %w", err))
 	}
 	b.addPart("users", a.Open, a.Close, nil)
-	b.onReload(a.Reload)
+	b.onReload("files of users", a.Reload, a.Fault)
 	return a
 }
 

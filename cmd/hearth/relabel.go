@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/hearth-metrics/hearth/distributor"
@@ -20,11 +22,18 @@ func (f *routeFlags) reloadRelabel(b *builder, d *distributor.Distributor) {
 	if f.relabel.file == "" {
 		return
 	}
-	b.onReload(func() error {
+	var last atomic.Pointer[error] // of the last reload; nil before the first one
+	b.onReload("relabel rules", func() error {
 		rules, err := f.relabelRules()
-		if err != nil {
-			return err
+		if err == nil {
+			err = d.SetRelabel(rules)
 		}
-		return d.SetRelabel(rules)
+		last.Store(&err)
+		return err
+	}, func() error {
+		if err := last.Load(); err != nil {
+			return *err
+		}
+		return nil
 	})
 }
