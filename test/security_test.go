@@ -201,7 +201,7 @@ func TestWebConfig(t *testing.T) {
 		t.Error("a client that does not know the authority gets an answer: the test shows nothing")
 	}
 	for _, port := range []string{"--remote-write.address", "--grpc-address"} {
-		if !strings.Contains(n.output(), "does not cover this port\" port="+port) {
+		if !strings.Contains(n.output(), " port="+port+" secured_by=") {
 			t.Errorf("nobody is told that %s is open", port)
 		}
 	}

@@ -235,7 +235,7 @@ func TestUsersByPassword(t *testing.T) {
 	wantJobs(t, httpClient, n.url(""), withTenant(basicAuth("alice", "wonder"), "acme"), 200, "agent", "w")
 	wantJobs(t, httpClient, n.url(""), basicAuth("alice", "wonder"), 200, "d")
 	wantJobs(t, httpClient, n.url(""), withTenant(basicAuth("alice", "wonder"), "other"), 403)
-	if strings.Contains(n.output(), "does not cover this port\" port=--remote-write.address") {
+	if strings.Contains(n.output(), " port=--remote-write.address secured_by=") {
 		t.Error("the remote-write port is said to be open to everybody")
 	}
 }

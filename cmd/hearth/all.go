@@ -1,10 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
 
@@ -12,132 +12,104 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
-// allCommand is everything in one process: the default.
-func allCommand(app *kingpin.Application) setup {
-	c := app.Command("all", "Everything in one process, on local disk unless told otherwise. The default.").Default()
+func allCommand() command {
+	return command{
+		name:  defaultCommand,
+		help:  "Everything in one process, on local disk unless told otherwise. The default.",
+		first: []string{"data-dir", "http-address", "objstore.config-file", "gossip.join", "receive.replication-factor"},
+		idle:  idleTable{never: receiveIdle},
+		bind:  bindAll,
+	}
+}
+
+func bindAll(c *kingpin.CmdClause) func(*builder) {
 	var (
-		f       routing
-		grpc    grpcFlags
-		bkt     bucketFlags
-		storage storageFlags
-		gateway gatewayFlags
-		asking  queryFlags
-		visible storeAPIFlags
-		names   attributeFlags
-		scrape  = selfscrape.DefaultOptions()
-		dir     string
-		reads   memoryFlags
+		f         routing
+		bkt       bucketFlags
+		storage   storageFlags
+		gateway   gatewayFlags
+		endpoint  endpointFlags
+		asking    queryFlags
+		visible   storeAPIFlags
+		reads     memoryFlags
+		selfWrite = selfscrape.DefaultOptions()
+		dir       string
 	)
 	f.bind(c)
+	f.shared.bindLabels(c)
+	f.shared.bindStored(c)
 	reads.bind(c, partOfAll)
-	grpc.bind(c)
 	bkt.bind(c, "blocks go to the directory bucket below --data-dir")
 	c.Flag("data-dir", "Directory of everything: tsdb/, bucket/, cache/.").Default("./data").StringVar(&dir)
 	storage.bind(c)
 	gateway.bind(c)
-	asking.bind(c, false)
+	endpoint.bind(c)
+	asking.bind(c)
 	visible.bind(c)
-	names.bind(c)
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
-		"tenant; 0s = never.", &scrape.Interval)
-	return func(p *process) error {
-		if err := errors.Join(f.client.settle(), storage.tuning.settle(p.log, &storage.tsdb, &storage.receive)); err != nil {
-			return err
-		}
-		storage.receive.TenantLabel, storage.receive.ReplicaLabel = names.tenant, names.replica
-		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
-		f.client.opts.TenantLabel, f.client.opts.ReplicaLabel = names.tenant, names.replica
-		asking.opts.TenantLabel = names.tenant
-		cl, err := f.where.identify(p, dir)
-		if err != nil {
-			return err
-		}
-		limits, err := f.limits.build(p, cl, storage.base(f.route.base()), f.route.localEndpoint)
-		if err != nil {
-			return err
-		}
-		if err := f.http.buildAuth(p, f.route.tenancy.certificate, asking.tenancy.certificate); err != nil {
-			return err
-		}
-		server := f.http.buildBare(p)
-		server.Add(limits.route())
-		b, err := bkt.build(p, filepath.Join(dir, "bucket"), f.where.gossips())
-		if err != nil {
-			return err
-		}
-		r, err := storage.build(p, cl, b, limits, filepath.Join(dir, "tsdb"))
-		if err != nil {
-			return err
-		}
-		mem := reads.build(p, partOfAll)
-		gateway.side = true
-		g, err := gateway.build(p, cl, b, filepath.Join(dir, "cache", "store"), mem)
-		if err != nil {
-			return err
-		}
-		peers := newClients(p, f.client.opts, cl)
-		s, err := grpc.build(p)
-		if err != nil {
-			return err
-		}
-		window, retention := limits.Table().Longest()
-		if err := f.join(p, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore}, grpc: grpc.address(),
-			http: f.http.opts.Address, bucket: b, retention: retention, sharding: limits}); err != nil {
-			return err
-		}
-		d, err := f.route.build(p, cl, peers, limits, r)
-		if err != nil {
-			return err
-		}
-		rpc.RegisterWrite(s, r, routeThanos(d))
-		rpc.RegisterServed(s, g)
-		if err := visible.register(s, map[string]series.Source{gossip.RoleReceive: r, gossip.RoleStore: g}, r.ExternalLabels,
-			storage.receive.TenantLabel); err != nil {
-			return err
-		}
-		list := newEndpoints(p, cl, peers, &asking.endpoints)
-		list.addLocal(gossip.RoleReceive, r)
-		list.addLocal(gossip.RoleStore, g)
-		asking.tenancy.header, asking.tenancy.fallback = f.route.tenancy.header, f.route.tenancy.fallback
-		asking.opts.Retention, asking.opts.Window, asking.opts.Future = retention, window, storage.tsdb.Future
-		q, err := asking.build(p, cl, list, mem)
-		if err != nil {
-			return err
-		}
-		scrape.Ready = storage.opened
-		if err := scrapeSelf(p, cl, scrape, routeThanos(d)); err != nil {
-			return err
-		}
-		if err := f.mount(p, server, d.Handler(), d); err != nil {
-			return err
-		}
-		server.Add(q.Routes()...)
-		server.Add(p.page(writeURL))
-		server.Add(f.where.adminRoutes(r)...)
-		server.Add(cl.routes()...)
-		if err := storage.drain.add(p, draining{cl, peers, b, r, server}, f.where.refuseAdmin()); err != nil {
-			return err
-		}
-		p.onReady(func() { p.welcome(server.Guard(), f.http.opts.Address, dir) })
-		return nil
+		"tenant; 0s = never.", &selfWrite.Interval)
+	return func(b *builder) {
+		client, err := f.client.options(f.shared)
+		shared, fault := storage.settle(b.log, f.shared)
+		b.check(err, fault)
+		cl := f.where.identify(b, dir)
+		limits := f.limits.build(b, cl, storage.limits(f.route.limits()), f.route.localEndpoint)
+		users := f.http.users(b, f.route.certificate, asking.certificate)
+		server := f.http.build(b, users)
+		bucket := bkt.build(b, filepath.Join(dir, "bucket"), cl.gossips)
+		local := storage.build(b, cl, bucket, limits, shared, filepath.Join(dir, "tsdb"))
+		memory := reads.build(b, partOfAll)
+		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "cache", "store"), memory, shared)
+		b.addPart("store", blocks.Open, blocks.Close, nil)
+		b.health.AddAdvice("blocks", blocks.Ready) // the process has other work while the bucket does not answer
+		peers := newClients(b, client, cl)
+		grpc := f.grpc.build(b)
+		sources := map[string]series.Source{gossip.RoleReceive: local.receiver, gossip.RoleStore: blocks}
+		_, retention := limits.Table().Longest()
+		f.where.join(b, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore},
+			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
+			quarantined: local.quarantined, retention: retention, sharding: limits})
+		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
+		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
+		rpc.RegisterServed(grpc, blocks)
+		visible.register(b, grpc, sources, local.receiver.ExternalLabels, shared)
+		list := endpoint.build(b, cl, peers,
+			query.Endpoint{Name: gossip.RoleReceive, Source: local.receiver, Local: true},
+			query.Endpoint{Name: gossip.RoleStore, Source: blocks, Local: true})
+		querier := asking.build(b, cl, list, memory, shared, limits)
+		selfWrite.Ready = local.db.Ready
+		scrapeSelf(b, cl, selfWrite, routeThanos(d))
+
+		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))
+		f.write.build(b, users, f.http.opts.MaxConnections, writes)
+		drain := storage.drain.build(b, draining{cl, peers, bucket, local.receiver}, f.where.refuseAdmin())
+		server.Add(slices.Concat(
+			b.ownRoutes(),
+			limits.routes(),
+			cl.routes(),
+			drain,
+			f.where.adminRoutes(local.receiver),
+			writes,
+			querier.Routes(),
+			b.pageRoutes(writeURL),
+		)...)
+		b.onReady(func() { b.welcome(server.Guard(), f.http.opts.Address, dir) })
 	}
 }
 
-// scrapeSelf stores the process's own metrics in it.
-func scrapeSelf(p *process, cl *cluster, opts selfscrape.Options, push selfscrape.Push) error {
+// scrapeSelf adds what stores the process's own metrics in it.
+func scrapeSelf(b *builder, cl *cluster, opts selfscrape.Options, push selfscrape.Push) {
 	if opts.Interval == 0 {
-		return nil
+		return
 	}
 	opts.Instance = cl.instance.ID
-	s, err := selfscrape.New(p.log, p.reg, push, opts)
-	if err != nil {
-		return err
-	}
-	p.addPart("self-scrape", s.Open, s.Close, nil)
-	return nil
+	s, err := selfscrape.New(b.log, b.reg, push, opts)
+	b.check(err)
+	b.addPart("self-scrape", s.Open, s.Close, nil)
 }
 
 // welcome tells a person what to open and what to paste. guard is the HTTP port's.

@@ -44,32 +44,26 @@ const firstAnswer = time.Second
 
 // build adds the bucket to the process, nil when none is configured. fallback is a directory to use then, "" for none.
 // Only a clustered process waits for the bucket's identity, since others compare it with theirs.
-func (f *bucketFlags) build(p *process, fallback string, clustered bool) (*bucket, error) {
+func (f *bucketFlags) build(b *builder, fallback string, clustered bool) *bucket {
 	yaml, err := f.config.read()
-	if err != nil {
-		return nil, err
-	}
+	b.check(err)
 	if yaml == nil {
 		if fallback == "" {
-			return nil, nil
+			return nil
 		}
 		dir, err := filepath.Abs(fallback)
-		if err != nil {
-			return nil, err
-		}
+		b.check(err)
 		yaml = fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %q}\n", dir)
 	}
-	bkt, err := block.OpenBucket(p.log, p.reg, f.config.where(), yaml, "hearth-"+p.role)
-	if err != nil {
-		return nil, err
-	}
-	b := &bucket{Bucket: bkt, log: p.log}
-	b.fault.Store(&errNotAsked)
-	p.health.AddAdvice("bucket", b.answers) // the process is ready without it
-	p.group.Add("bucket", func(ctx context.Context, fail func(error)) error {
-		return b.open(ctx, clustered, fail)
-	}, b.close)
-	return b, nil
+	store, err := block.OpenBucket(b.log, b.reg, f.config.where(), yaml, "hearth-"+b.role)
+	b.check(err)
+	bkt := &bucket{Bucket: store, log: b.log}
+	bkt.fault.Store(&errNotAsked)
+	b.health.AddAdvice("bucket", bkt.answers) // the process is ready without it
+	b.add("bucket", func(ctx context.Context, fail func(error)) error {
+		return bkt.open(ctx, clustered, fail)
+	}, bkt.close)
+	return bkt
 }
 
 // open begins to look at the bucket, and finds out which one it is. A process that is alone waits only to hear whether the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
@@ -22,10 +23,11 @@ type clients struct {
 
 type target struct{ addr, role string }
 
-func newClients(p *process, opts rpc.ClientOptions, cl *cluster) *clients {
-	opts.Instance, opts.Log = cl.instance.ID, p.log
+// newClients adds the clients to the process. Their connections end when it stops.
+func newClients(b *builder, opts rpc.ClientOptions, cl *cluster) *clients {
+	opts.Instance, opts.Log = cl.instance.ID, b.log
 	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
-	p.group.Add("clients", c.open, c.close)
+	b.add("clients", c.open, c.close)
 	return c
 }
 
@@ -38,7 +40,7 @@ func (c *clients) open(context.Context, func(error)) error {
 	return probe.Close()
 }
 
-// get dials without waiting for a connection.
+// get dials without waiting for a connection. role "" stands for all that is at addr.
 func (c *clients) get(addr, role string) (*rpc.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,6 +56,12 @@ func (c *clients) get(addr, role string) (*rpc.Client, error) {
 	}
 	c.byName[t] = made
 	return made, nil
+}
+
+// source is what a querier asks at addr; role "" stands for all that is there.
+func (c *clients) source(addr, role string) (series.Source, error) {
+	client, err := c.get(addr, role)
+	return client, err
 }
 
 // writer is how the distributor reaches a member.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -79,17 +80,13 @@ func (f *clusterFlags) gossips() bool {
 	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
 }
 
-// routesOnly reports whether Thanos would take this receiver for a router: a hashring names all members, and this
-// process is none of them.
-func (f *routing) routesOnly() bool { return f.where.hashrings.given() && f.route.localEndpoint == "" }
-
 // goAlone does as Thanos where neither a hashring nor gossip names others: whoever routes to this receiver makes the
 // copies.
-func (f *clusterFlags) goAlone(p *process) {
+func (f *clusterFlags) goAlone(log *slog.Logger) {
 	if f.gossips() || f.hashrings.given() || f.rf < 2 {
 		return
 	}
-	p.log.Warn("flag has no effect", "flag", "--receive.replication-factor",
+	log.Warn("flag has no effect", "flag", "--receive.replication-factor",
 		"reason", "neither --receive.hashrings-file nor --gossip.join names other members: what comes here is stored "+
 			"here, once")
 	f.rf = 1
@@ -100,32 +97,27 @@ type cluster struct {
 	instance gossip.Instance
 	rf       int
 	gossips  bool
-	gossip   *gossip.Gossip             // made when it opens; nil without gossip
-	static   *static.Watcher            // nil without a hashring file
-	broken   func() []gossip.Quarantine // nil without data
+	gossip   *gossip.Gossip  // made when it opens; nil without gossip
+	static   *static.Watcher // nil without a hashring file
 	self     ring.Member
 	single   ring.Placement // of a process that is alone
 }
 
 // identify finds out who this process is. dir keeps the identity, "" for a process without data. It is the one thing
 // that is read and written before the parts open, since they are made with it.
-func (f *clusterFlags) identify(p *process, dir string) (*cluster, error) {
+func (f *clusterFlags) identify(b *builder, dir string) *cluster {
+	b.check(f.validate(dir != ""))
 	c := &cluster{rf: max(f.rf, 1), gossips: f.gossips()}
-	if err := f.validate(dir != ""); err != nil {
-		return nil, err
-	}
 	var err error
 	if dir == "" {
 		c.instance, err = gossip.NewInstance(f.instanceID)
 	} else if c.instance, err = gossip.LoadInstance(dir, f.instanceID); err != nil {
 		err = fmt.Errorf("data directory %s: %w", dir, err)
 	}
-	if err != nil {
-		return nil, err
-	}
+	b.check(err)
 	c.self = ring.Member{ID: c.instance.ID, Zone: f.opts.Zone}
 	c.single = &ring.Single{Self: c.self}
-	return c, nil
+	return c
 }
 
 // validate reports what a process that writes cannot do: copies need others to keep them, and without data of its own a
@@ -148,59 +140,59 @@ func (f *clusterFlags) validate(hasData bool) error {
 
 // place is what a process is in the cluster.
 type place struct {
-	rings      []string // of which it is a member
-	grpc, http string   // addresses to advertise
-	bucket     *bucket
-	retention  time.Duration
-	sharding   ring.Sharding // on how many members tenants are; nil for who neither places series nor asks for them
+	rings         []string                   // of which it is a member
+	localEndpoint string                     // address by which a hashring file names it, "" = no file does
+	grpc, http    string                     // addresses to advertise
+	bucket        *bucket                    // nil = it uses none
+	quarantined   func() []gossip.Quarantine // tenants whose data it cannot open; nil without data
+	retention     time.Duration              // how long members that left matter to queries; 0 = gossip's default
+	sharding      ring.Sharding              // on how many members tenants are; nil = it neither places series nor asks for them
 }
 
 // join adds the source of the ring: gossip, a hashring file, or nothing.
-func (f *clusterFlags) join(p *process, c *cluster, r place) error {
+func (f *clusterFlags) join(b *builder, c *cluster, r place) {
 	if f.hashrings.file != "" && f.hashrings.text.Reveal() != "" { // as in Thanos
-		p.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
+		b.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
 		f.hashrings.text = secret.Text{}
 	}
-	var err error
 	if f.hashrings.given() {
-		f.static.File, f.static.Content, f.static.ReplicationFactor = f.hashrings.file, []byte(f.hashrings.text.Reveal()),
-			c.rf
-		if c.static, err = static.Watch(p.log, p.reg, f.static); err != nil {
-			return err
-		}
-		p.addPart("hashrings", c.static.Open, c.static.Close, nil)
-		p.health.AddAdvice("local endpoint", c.static.Listed)
-		p.onReload(c.static.Reload)
+		f.static.File, f.static.Content = f.hashrings.file, []byte(f.hashrings.text.Reveal())
+		f.static.Local, f.static.ReplicationFactor = r.localEndpoint, c.rf
+		var err error
+		c.static, err = static.Watch(b.log, b.reg, f.static)
+		b.check(err)
+		b.addPart("hashrings", c.static.Open, c.static.Close, nil)
+		b.health.AddAdvice("local endpoint", c.static.Listed)
+		b.onReload("hashrings file", c.static.Reload, c.static.Fault)
 	}
 	if !c.gossips {
-		return nil
+		return
 	}
-	p.ports = append(p.ports, port{flag: "--gossip.address", guard: httpx.Guard{Encrypts: f.opts.TLS.Enabled},
+	b.addPort(port{flag: "--gossip.address", guard: httpx.Guard{Encrypts: f.opts.TLS.Enabled},
 		encryptedBy: "--gossip.tls-enabled"})
-	p.addPart("gossip", func(ctx context.Context, fail func(error)) error {
+	b.addPart("gossip", func(ctx context.Context, fail func(error)) (err error) {
 		opts := f.opts
 		if opts.BindAddress == "" {
 			opts.BindAddress = gossip.DefaultOptions().BindAddress
 		}
 		opts.Instance, opts.Roles, opts.GRPCAddress, opts.HTTPAddress = c.instance, r.rings, r.grpc, r.http
 		opts.ReplicationFactor, opts.Sharding = f.rf, r.sharding
-		opts.Quarantined = c.broken
+		opts.Quarantined = r.quarantined
 		if r.bucket != nil {
 			opts.BucketID = r.bucket.id
 		}
 		if r.retention > 0 {
 			opts.HistoryRetention = r.retention
 		}
-		if c.gossip, err = gossip.New(p.log, p.reg, opts); err != nil {
+		if c.gossip, err = gossip.New(b.log, b.reg, opts); err != nil {
 			return err
 		}
-		err := c.gossip.Open(ctx, fail)
+		err = c.gossip.Open(ctx, fail)
 		if err != nil && errs.KindOf(err) != errs.Conflict { // a conflict is with other members, not about the address
 			return fmt.Errorf("--gossip.address %s: %w", opts.BindAddress, err)
 		}
 		return err
 	}, func() error { return c.gossip.Close() }, func() error { return c.gossip.Ready() })
-	return nil
 }
 
 // placement is the ring at the moment.

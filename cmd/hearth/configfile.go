@@ -142,13 +142,13 @@ func onCommandLine(args []string, name string) bool {
 	})
 }
 
-// selected is the command that args name, "all" without one.
+// selected is the command that args name, the default one without any.
 func selected(app *kingpin.Application, args []string) string {
 	context, _ := app.ParseContext(args) // the error comes again when args are parsed
 	if context != nil && context.SelectedCommand != nil {
 		return context.SelectedCommand.FullCommand()
 	}
-	return "all"
+	return defaultCommand
 }
 
 // flagsByName are the flags of a command with those of all commands, or, for "", the flags of any command.
@@ -156,7 +156,7 @@ func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.F
 	commands := []string{command}
 	if command == "" {
 		commands = nil
-		for _, c := range app.Model().Commands {
+		for _, c := range app.Model().FlattenedCommands() {
 			commands = append(commands, c.FullCommand)
 		}
 	}

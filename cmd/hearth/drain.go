@@ -32,9 +32,8 @@ func (f *drainFlags) bind(c *kingpin.CmdClause) {
 type draining struct {
 	cluster  *cluster
 	clients  *clients
-	bucket   *bucket
+	bucket   *bucket // nil = there is none
 	receiver *receive.Receiver
-	server   *httpx.Server
 }
 
 // possible is the error that says why the member cannot be drained.
@@ -50,30 +49,27 @@ func (m draining) possible() error {
 	return nil
 }
 
-// add adds the drain of a member to the process, and serves /ring/drain.
-func (f *drainFlags) add(p *process, m draining, refuse bool) error {
+// build adds the drain of a member, and returns the route that begins it. refuse makes that route refuse everybody.
+func (f *drainFlags) build(b *builder, m draining, refuse bool) []httpx.Route {
+	route := func(h http.HandlerFunc) []httpx.Route {
+		return []httpx.Route{{Pattern: "/ring/drain", Class: httpx.Operator, Handler: h}}
+	}
 	if err := m.possible(); err != nil {
 		if f.onStop {
-			return fmt.Errorf("--drain-on-stop: %w", err)
+			b.check(fmt.Errorf("--drain-on-stop: %w", err))
 		}
-		m.server.Add(drainRoute(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) }))
-		return nil
+		return route(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
 	}
 	f.opts.Refuse = refuse
-	d, err := receive.NewDrainer(p.log, p.reg, m.receiver, memberRing{m.cluster}, m.gateways, p.end, f.opts)
+	d, err := receive.NewDrainer(b.log, b.reg, m.receiver, memberRing{m.cluster}, m.gateways, b.end, f.opts)
 	if err != nil {
-		return fmt.Errorf("--drain.timeout: %w", err)
+		b.check(fmt.Errorf("--drain.timeout: %w", err))
 	}
-	p.addPart("drain", d.Open, d.Close, nil)
+	b.addPart("drain", d.Open, d.Close, nil)
 	if f.onStop {
-		p.drain = d.Begin
+		b.onStop(d.Begin)
 	}
-	m.server.Add(drainRoute(d.HandleDrain))
-	return nil
-}
-
-func drainRoute(h http.HandlerFunc) httpx.Route {
-	return httpx.Route{Pattern: "/ring/drain", Class: httpx.Operator, Handler: h}
+	return route(d.HandleDrain)
 }
 
 // gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it

@@ -9,29 +9,23 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// usageTemplate makes kingpin write our own help: short for hearth, by subject for a role.
-const usageTemplate = `{{with .Context.SelectedCommand}}{{RoleHelp $.App .FullCommand}}` +
+// usageTemplate makes kingpin write our own help: short for hearth, by subject for a command.
+const usageTemplate = `{{with .Context.SelectedCommand}}{{CommandHelp $.App .FullCommand}}` +
 	`{{else}}{{ShortHelp .App}}{{end}}`
 
-func useOwnHelp(app *kingpin.Application) {
+// useOwnHelp makes app, which has the commands of all, write that help.
+func useOwnHelp(app *kingpin.Application, all []command) {
 	app.UsageTemplate(usageTemplate)
-	app.UsageFuncs(template.FuncMap{"RoleHelp": roleHelp, "ShortHelp": shortHelp})
+	app.UsageFuncs(template.FuncMap{"ShortHelp": shortHelp, "CommandHelp": func(app *kingpin.ApplicationModel,
+		name string) string {
+		return commandHelp(app, name, named(all, name))
+	}})
 }
 
 // helpWidth is the longest line of help, in characters.
 const helpWidth = 100
 
-// firstFlags are what everybody sets first, by role.
-var firstFlags = map[string][]string{
-	"all":     {"data-dir", "http-address", "objstore.config-file", "gossip.join", "receive.replication-factor"},
-	"receive": {"tsdb.path", "objstore.config-file", "gossip.join", "receive.replication-factor", "tsdb.retention"},
-	"distributor": {"gossip.join", "receive.replication-factor", "receive.hashrings-file", "http-address",
-		"runtime-config.file"},
-	"store": {"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
-	"query": {"gossip.join", "endpoint", "http-address", "query.replica-label", "query.timeout"},
-}
-
-// subject is a group of flags in the help of a role.
+// subject is a group of flags in the help of a command.
 type subject struct {
 	title string
 	flags []string // names; one that ends in * stands for all that begin so
@@ -62,10 +56,10 @@ var subjects = []subject{
 		"disable-admin-operations", "self-scrape.*"}},
 }
 
-// subjectOf is the title of a flag's group, "" when no group names it.
-func subjectOf(flag string) string {
+// subjectOf is the title of the group in all that names flag, "" when none does.
+func subjectOf(all []subject, flag string) string {
 	best, title := 0, ""
-	for _, s := range subjects {
+	for _, s := range all {
 		for _, pattern := range s.flags {
 			prefix, open := strings.CutSuffix(pattern, "*")
 			if n := len(prefix); n >= best && (flag == prefix || open && strings.HasPrefix(flag, prefix)) {
@@ -77,6 +71,14 @@ func subjectOf(flag string) string {
 		}
 	}
 	return title
+}
+
+// groups are the groups of the command's help, in their order.
+func (c command) groups() []subject {
+	if c.subject.title == "" {
+		return subjects
+	}
+	return append([]subject{c.subject}, subjects...)
 }
 
 // shortHelp is what hearth --help says.
@@ -92,43 +94,59 @@ func shortHelp(app *kingpin.ApplicationModel) string {
 	return b.String()
 }
 
-// roleHelp is what hearth ROLE --help says.
-func roleHelp(app *kingpin.ApplicationModel, role string) string {
-	var b strings.Builder
-	for _, c := range app.Commands {
-		if c.FullCommand == role {
-			fmt.Fprintf(&b, "usage: hearth %s [--FLAG=VALUE ...]\n\n", role)
-			writeWrapped(&b, "", c.Help)
-		}
+// commandHelp is what hearth COMMAND --help says of the command of that name, or of a group of commands.
+func commandHelp(app *kingpin.ApplicationModel, name string, known command) string {
+	c := commandModel(app.CmdGroupModel, name)
+	if len(c.Commands) > 0 {
+		return groupHelp(c)
 	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "usage: hearth %s [--FLAG=VALUE ...]", name)
+	if len(c.Args) > 0 {
+		fmt.Fprintf(&b, " %s", c.ArgSummary())
+	}
+	b.WriteString("\n\n")
+	writeWrapped(&b, "", c.Help)
 	byName := map[string]*kingpin.FlagModel{}
 	groups := map[string][]*kingpin.FlagModel{}
 	var hidden []string
-	for _, f := range flagModels(app, role) {
+	for _, f := range flagModels(app, name) {
 		switch {
 		case f.Hidden && f.Name != "debug.name" && !strings.HasPrefix(f.Name, "help-") &&
 			!strings.HasPrefix(f.Name, "completion-"):
 			hidden = append(hidden, "--"+f.Name)
 		case !f.Hidden:
 			byName[f.Name] = f
-			title := subjectOf(f.Name)
+			title := subjectOf(known.groups(), f.Name)
 			groups[title] = append(groups[title], f)
 		}
 	}
-	b.WriteString("\nWhat everybody sets first:\n")
-	first := firstFlags[role]
-	for _, name := range first {
+	if len(known.first) > 0 {
+		b.WriteString("\nWhat everybody sets first:\n")
+	}
+	for _, name := range known.first {
 		if f := byName[name]; f != nil {
 			writeFlag(&b, f)
 		}
 	}
-	for _, s := range append(subjects, subject{title: ""}) {
-		writeGroup(&b, s.title, groups[s.title], first)
+	for _, s := range append(known.groups(), subject{title: ""}) {
+		writeGroup(&b, s.title, groups[s.title], known.first)
 	}
 	if len(hidden) > 0 {
 		slices.Sort(hidden)
 		b.WriteString("\nAccepted as Thanos has them, with a warning that says what to use instead, if anything:\n")
 		writeWrapped(&b, "  ", strings.Join(hidden, " "))
+	}
+	return b.String()
+}
+
+// groupHelp is what hearth GROUP --help says of a group of commands.
+func groupHelp(group *kingpin.CmdModel) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "usage: hearth %s COMMAND [--FLAG=VALUE ...]\n\nCommands:\n", group.FullCommand)
+	for _, c := range group.FlattenedCommands() {
+		fmt.Fprintf(&b, "  hearth %s\n", c.FullCommand)
+		writeWrapped(&b, "      ", c.Help)
 	}
 	return b.String()
 }

@@ -43,14 +43,14 @@ func TestShortHelp(t *testing.T) {
 func TestRoleHelp(t *testing.T) {
 	app, setups := commands()
 	for role := range setups {
-		help := helpOf(t, role, "--help")
+		help := helpOf(t, append(strings.Fields(role), "--help")...)
 		for i, line := range strings.Split(help, "\n") {
 			if len(line) > 120 {
 				t.Errorf("%s, line %d is %d characters long: %s", role, i+1, len(line), line)
 			}
 		}
 		screen := strings.Join(strings.SplitN(help, "\n", 26)[:25], "\n")
-		for _, name := range firstFlags[role] {
+		for _, name := range commandNamed(role).first {
 			if !strings.Contains(screen, "--"+name+"=") {
 				t.Errorf("%s: --%s is not on the first screen:\n%s", role, name, screen)
 			}
@@ -59,7 +59,7 @@ func TestRoleHelp(t *testing.T) {
 			if f.Hidden {
 				continue
 			}
-			if subjectOf(name) == "" {
+			if subjectOf(commandNamed(role).groups(), name) == "" {
 				t.Errorf("%s: --%s is in no group", role, name)
 			}
 			shown := "--" + name

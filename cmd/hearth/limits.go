@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/common/model"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
@@ -55,51 +54,35 @@ func (l *tenantLimits) Version() string { return l.Table().ShardVersion() }
 
 // build adds the limits of tenants to the process. base has what the flags of the role say of them. Files that are not
 // valid keep the process from starting.
-func (f *limitFlags) build(p *process, c *cluster, base tenant.Limits, localEndpoint string) (*tenantLimits, error) {
+func (f *limitFlags) build(b *builder, c *cluster, base tenant.Limits, localEndpoint string) *tenantLimits {
 	defaults := make([]*tenant.LimitFile, len(f.defaults))
 	for i, text := range f.defaults {
 		var err error
-		if defaults[i], err = tenant.ParseLimit("--limits.default", text); err != nil {
-			return nil, err
-		}
+		defaults[i], err = tenant.ParseLimit("--limits.default", text)
+		b.check(err)
 	}
 	table, err := tenant.NewLimitTable(base, defaults...)
 	if err != nil {
-		return nil, fmt.Errorf("flags: %w", err)
+		b.check(fmt.Errorf("flags: %w", err))
 	}
-	if _, err := f.thanos.read(); err != nil { // both flags are set, or there is no such file
-		return nil, err
-	}
+	_, err = f.thanos.read() // an error: both flags are set, or there is no such file
+	b.check(err)
 	f.opts.Base, f.opts.ReplicationFactor, f.opts.ThanosFile = *table.Defaults, c.rf, f.thanos.file
 	if text := f.thanos.text.Reveal(); text != "" {
 		f.opts.ThanosContent = []byte(text)
 	}
-	o, err := overrides.New(p.log, p.reg, f.opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.Reload(); err != nil {
-		return nil, err
-	}
-	p.addPart("limits", o.Open, o.Close, nil)
-	p.onReload(o.Reload)
-	p.reloaded = func() (bool, time.Time) { s := o.Status(); return s.OK, s.At }
-	return &tenantLimits{o, newShares(p, c, localEndpoint)}, nil
+	o, err := overrides.New(b.log, b.reg, f.opts)
+	b.check(err)
+	b.check(o.Reload())
+	b.addPart("limits", o.Open, o.Close, nil)
+	b.onReload("files of limits", o.Reload, func() error { return o.Status().Err })
+	return &tenantLimits{o, newShares(b.process, c, localEndpoint)}
 }
 
-// base is the limits that the flags of a storing process are.
-func (f *storageFlags) base(l tenant.Limits) tenant.Limits {
-	l.Exemplars = f.tsdb.MaxExemplars
-	l.OutOfOrderWindow, l.FutureWindow = model.Duration(f.tsdb.Window), model.Duration(f.tsdb.Future)
-	l.Retention = model.Duration(f.tsdb.Retention)
-	return l
-}
-
-// base is the limits that the flags of a routing process are.
-func (f *routeFlags) base() tenant.Limits {
-	l := tenant.DefaultLimits()
-	l.PromoteAttributes = f.otlp.opts.PromoteResourceAttributes
-	return l
+// lastRead says whether the files were valid when they were last read, and when they were last valid.
+func (l *tenantLimits) lastRead() (ok bool, at time.Time) {
+	s := l.Status()
+	return s.OK, s.At
 }
 
 // limitsAnswer is what /api/v1/status/limits says.
@@ -111,8 +94,8 @@ type limitsAnswer struct {
 	Fault    string                       `json:"fault,omitempty"`
 }
 
-// route serves the limits in force, all of them or with ?tenant= one tenant's.
-func (l *tenantLimits) route() httpx.Route {
+// routes serve the limits in force, all of them or with ?tenant= one tenant's.
+func (l *tenantLimits) routes() []httpx.Route {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -136,6 +119,6 @@ func (l *tenantLimits) route() httpx.Route {
 		}
 		httpx.WriteData(w, answer)
 	}
-	return httpx.Route{Pattern: "/api/v1/status/limits", Class: httpx.Operator, Early: true,
-		Handler: httpx.HandlerFunc(handler)}
+	return []httpx.Route{{Pattern: "/api/v1/status/limits", Class: httpx.Operator, Early: true,
+		Handler: httpx.HandlerFunc(handler)}}
 }

@@ -43,40 +43,27 @@ func (f *httpFlags) bind(c *kingpin.CmdClause) {
 		PlaceHolder("FILE").StringVar(&f.usersFile)
 }
 
-// buildAuth makes the process tell users apart, as far as the flags say so. It goes before all that listens. Files that
+// users makes what tells users apart, nil where the flags do not ask for it. It goes before all that listens. Files that
 // are not valid keep the process from starting. certificates are the fields of client certificates that name tenants.
-func (f *httpFlags) buildAuth(p *process, certificates ...string) error {
+func (f *httpFlags) users(b *builder, certificates ...string) *httpx.Auth {
 	if f.usersFile == "" && f.config == "" && strings.Join(certificates, "") == "" {
 		return nil
 	}
-	a := httpx.NewAuth(p.log, p.reg, httpx.AuthOptions{UsersFile: f.usersFile, WebConfigFile: f.config,
+	a := httpx.NewAuth(b.log, b.reg, httpx.AuthOptions{UsersFile: f.usersFile, WebConfigFile: f.config,
 		CertificateFields: certificates, Interval: 5 * time.Second})
 	if err := a.Reload(); err != nil {
-		return fmt.Errorf("--auth.tenants-file, --http.config: %w", err)
+		b.check(fmt.Errorf("--auth.tenants-file, --http.config: %w", err))
 	}
-	p.auth = a
-	p.addPart("users", a.Open, a.Close, nil)
-	p.onReload(a.Reload)
-	return nil
+	b.addPart("users", a.Open, a.Close, nil)
+	b.onReload("files of users", a.Reload, a.Fault)
+	return a
 }
 
-// buildBare adds the server for a role whose API answers /api/v1/status itself.
-func (f *httpFlags) buildBare(p *process) *httpx.Server {
-	f.opts.Auth, f.opts.WebConfig, f.opts.Started = p.auth, f.config != "", p.serving
-	s := httpx.New(p.log, p.reg, f.opts)
-	p.ports = append(p.ports, port{flag: "--http-address", guard: s.Guard(),
-		encryptedBy: "--http.config", askedBy: "--auth.tenants-file"})
-	s.Add(httpx.Probes(p.health)...)
-	s.Add(httpx.Metrics(p.log, p.reg), p.reloadRoute())
-	s.Add(httpx.Profiles(p.commandLine)...)
-	p.addHTTP("http", s)
-	return s
-}
-
-// build adds the server with the endpoints that every role has. retention is for /api/v1/status/runtimeinfo.
-func (f *httpFlags) build(p *process, retention string) *httpx.Server {
-	s := f.buildBare(p)
-	s.Add(httpx.StatusRoutes(p.status(retention))...)
+// build adds the main HTTP server. The role adds its routes.
+func (f *httpFlags) build(b *builder, users *httpx.Auth) *httpx.Server {
+	f.opts.Auth, f.opts.WebConfig, f.opts.Started = users, f.config != "", b.serving
+	s := httpx.New(b.log, b.reg, f.opts)
+	b.addHTTP("http", s, port{flag: "--http-address", encryptedBy: "--http.config", askedBy: "--auth.tenants-file"})
 	return s
 }
 
@@ -93,15 +80,14 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "remote-write.server-tls", "the remote-write port", &f.opts.TLS)
 }
 
-// build adds the server for writes; it has the probes as well, and nothing else. connections is their bound.
-func (f *writeFlags) build(p *process, connections int) *httpx.Server {
-	f.opts.Auth, f.opts.Started, f.opts.MaxConnections = p.auth, p.serving, connections
-	s := httpx.New(p.log, p.reg, f.opts)
-	p.ports = append(p.ports, port{flag: "--remote-write.address", guard: s.Guard(),
-		encryptedBy: "--remote-write.server-tls-cert", askedBy: "--auth.tenants-file"})
-	s.Add(httpx.Probes(p.health)...)
-	p.addHTTP("remote-write", s)
-	return s
+// build adds the server for writes. It has the probes as well, and nothing else. connections bounds its connections.
+func (f *writeFlags) build(b *builder, users *httpx.Auth, connections int, writes []httpx.Route) {
+	f.opts.Auth, f.opts.Started, f.opts.MaxConnections = users, b.serving, connections
+	s := httpx.New(b.log, b.reg, f.opts)
+	b.addHTTP("remote-write", s, port{flag: "--remote-write.address", encryptedBy: "--remote-write.server-tls-cert",
+		askedBy: "--auth.tenants-file"})
+	s.Add(httpx.Probes(b.health)...)
+	s.Add(writes...)
 }
 
 // writeRoutes are remote write on the paths of Thanos, Prometheus and Mimir, and OTLP metrics on theirs.
@@ -145,35 +131,20 @@ func (f *grpcFlags) bind(c *kingpin.CmdClause) {
 	tlsFlags(c, "grpc-server-tls", "the gRPC port", &f.opts.TLS)
 }
 
-// build adds the gRPC server; services are registered with it until it opens.
-func (f *grpcFlags) build(p *process) (*rpc.Server, error) {
-	p.ports = append(p.ports, port{flag: "--grpc-address", guard: f.opts.TLS.Guard(),
-		encryptedBy: "--grpc-server-tls-cert", askedBy: "--grpc-server-tls-client-ca"})
+// build adds the gRPC server. Services are registered with it until it opens.
+func (f *grpcFlags) build(b *builder) *rpc.Server {
+	b.addPort(port{flag: "--grpc-address", guard: f.opts.TLS.Guard(), encryptedBy: "--grpc-server-tls-cert",
+		askedBy: "--grpc-server-tls-client-ca"})
 	boundWrites(&f.opts)
-	s, err := rpc.NewServer(p.log, p.reg, f.opts)
-	if err != nil {
-		return nil, err
-	}
-	p.addPart("grpc", func(ctx context.Context, fail func(error)) error {
+	s, err := rpc.NewServer(b.log, b.reg, f.opts)
+	b.check(err)
+	b.addPart("grpc", func(ctx context.Context, fail func(error)) error {
 		if err := s.Open(ctx, fail); err != nil {
 			return fmt.Errorf("--grpc-address %s: %w", f.opts.Address, err)
 		}
 		return nil
 	}, s.Close, nil)
-	return s, nil
-}
-
-// attributeFlags name the external labels that carry a stream's attributes, on blocks and over StoreAPI. All processes
-// of a cluster use the same names.
-type attributeFlags struct{ tenant, replica string }
-
-func (f *attributeFlags) bind(c *kingpin.CmdClause) {
-	names := rpc.DefaultClientOptions()
-	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos.").
-		Default(names.TenantLabel).StringVar(&f.tenant)
-	c.Flag("receive.replica-label-name", "External label that tells a ring's copies apart, on blocks and to Thanos. "+
-		"Copies are united; the label is not shown on series.").
-		Default(names.ReplicaLabel).StringVar(&f.replica)
+	return s
 }
 
 // storeAPIFlags say whose series StoreAPI callers see.
@@ -195,18 +166,16 @@ func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
 		"more fail it. 0 = no limit.").Default("0").SetValue(whole[int64]{&f.maxSamples})
 }
 
-// register serves sources over StoreAPI. external are the labels of a source that is one stream.
-func (f *storeAPIFlags) register(s *rpc.Server, sources map[string]series.Source,
-	external func(tenant.ID) labels.Labels, tenantLabel string) error {
+// register serves sources over StoreAPI. external are the labels of a source that is one stream, nil where none is.
+func (f *storeAPIFlags) register(b *builder, s *rpc.Server, sources map[string]series.Source,
+	external func(tenant.ID) labels.Labels, shared sharedFlags) {
 	tenants, err := rpc.ParseTenants(f.tenants)
 	if err != nil {
-		return fmt.Errorf("--store-api.tenants: %w", err)
+		b.check(fmt.Errorf("--store-api.tenants: %w", err))
 	}
-	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants, TenantLabel: tenantLabel,
-		SortBudget: f.sortBudget,
-		MaxSeries:  f.maxSeries, MaxSamples: f.maxSamples,
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants,
+		TenantLabel: shared.tenantLabel, SortBudget: f.sortBudget, MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
 		Readers: map[string]int{gossip.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
-	return nil
 }
 
 // tlsFlags bind the files of a listener's TLS under prefix.
@@ -272,56 +241,20 @@ func (f *clientFlags) bindForwarding(c *kingpin.CmdClause) {
 		"it.").PlaceHolder("JSON").StringVar(&f.serviceConfig)
 }
 
-// settle completes the options from flags that need a look.
-func (f *clientFlags) settle() error {
-	if f.compression != "none" {
-		f.opts.Compression = f.compression
+// options are what the flags say of connections to other processes.
+func (f *clientFlags) options(shared sharedFlags) (rpc.ClientOptions, error) {
+	opts := f.opts
+	opts.TenantLabel, opts.ReplicaLabel = shared.tenantLabel, shared.replicaLabel
+	if f.compression != "none" { // "" in a process that writes to nobody
+		opts.Compression = f.compression
 	}
-	text := strings.TrimSpace(f.serviceConfig)
-	if text != "" && !strings.HasPrefix(text, "{") {
-		raw, err := os.ReadFile(text)
+	opts.ServiceConfig = strings.TrimSpace(f.serviceConfig)
+	if opts.ServiceConfig != "" && !strings.HasPrefix(opts.ServiceConfig, "{") {
+		raw, err := os.ReadFile(opts.ServiceConfig)
 		if err != nil {
-			return fmt.Errorf("--receive.grpc-service-config: %w", err)
+			return opts, fmt.Errorf("--receive.grpc-service-config: %w", err)
 		}
-		text = string(raw)
+		opts.ServiceConfig = string(raw)
 	}
-	f.opts.ServiceConfig = text
-	return nil
-}
-
-// addHTTP adds a server. It listens before the other parts open, so that probes are answered meanwhile, and stops
-// before they close.
-func (p *process) addHTTP(name string, s *httpx.Server) {
-	p.group.Add(name, s.Open, s.Close)
-	p.listeners = append(p.listeners, s)
-}
-
-// notReady is the readiness of a part until the process has opened it.
-type notReady struct{ part string }
-
-// Error says which.
-func (n notReady) Error() string { return fmt.Sprintf("%s: still opening", n.part) }
-
-// addPart adds a part with a readiness check: not before it is open, and as ready says from then on (nil = always).
-func (p *process) addPart(name string, open func(context.Context, func(error)) error, stop func() error,
-	ready func() error) {
-	opened := make(chan struct{})
-	p.health.AddCheck(name, func() error {
-		select {
-		case <-opened:
-			if ready != nil {
-				return ready()
-			}
-			return nil
-		default:
-			return notReady{name}
-		}
-	})
-	p.group.Add(name, func(ctx context.Context, fail func(error)) error {
-		if err := open(ctx, fail); err != nil {
-			return err
-		}
-		close(opened)
-		return nil
-	}, stop)
+	return opts, nil
 }

@@ -1,24 +1,24 @@
 // Command hearth keeps Prometheus metrics. One binary, one role per command; without a command it is everything in one
 // process.
 //
-// Flow: main -> parse (flags, HEARTH_*, --config.file) -> the role's parts are built and added to a run.Group -> Open
-// in order (the HTTP ports first, for probes; other requests are let in last) -> a signal (or the end of a drain) ->
-// the HTTP ports stop, Close in reverse.
+// Flow: main -> parse (flags, HEARTH_*, --config.file) -> the command's setup makes its parts and adds them to a
+// run.Group -> Open in order (the HTTP port early, so that probes are answered; other requests are let in last) -> a
+// signal, the end of a drain, or the end of a tool's job -> the HTTP ports stop, Close in reverse.
+//
+// Files: commands.go lists the commands; a file per command (all.go, receive.go, ...) reads from top to bottom as the
+// list of its parts; the other files have parts that several roles use, with their flags, and how flags are read and
+// explained. builder.go and process.go hold it together.
 //
 // This is the only place where components meet; nothing here decides anything about samples.
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
@@ -34,10 +34,15 @@ func main() {
 
 // execute is main with its surroundings as arguments; the result is the exit status.
 func execute(args []string, stdout, stderr io.Writer) int {
+	return executeOf(allCommands(), args, stdout, stderr)
+}
+
+// executeOf is execute for a hearth that has the commands of all.
+func executeOf(all []command, args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" {
 		version.Version = moduleVersion(debug.ReadBuildInfo())
 	}
-	app, setups := commands()
+	app, setups := commandLine(all)
 	app.Writer(stdout)
 	app.UsageWriter(stdout).ErrorWriter(stderr)
 	exited, status := false, 0
@@ -65,12 +70,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	go p.obey(signals)
 	go p.reloadAt(hangups)
-	if err := p.run(); err != nil && !errors.Is(err, context.Canceled) {
-		p.log.Error("ended", "role", command, "err", err)
-		return 1
-	}
-	p.log.Info("stopped", "role", command)
-	return 0
+	return p.exit(p.run(), stderr)
 }
 
 // parse finds the command, and sets its flags from args, the environment and a configuration file. *exited is set when
@@ -93,41 +93,4 @@ func moduleVersion(info *debug.BuildInfo, ok bool) string {
 		return "dev"
 	}
 	return info.Main.Version
-}
-
-// setup builds the parts of a role into p. It does no I/O.
-type setup func(p *process) error
-
-func commands() (*kingpin.Application, map[string]setup) {
-	app := kingpin.New("hearth", about).DefaultEnvars()
-	useOwnHelp(app)
-	app.Version(version.Print("hearth"))
-	app.HelpFlag.Short('h').NoEnvar()
-	app.VersionFlag.NoEnvar() // HEARTH_VERSION in a container's environment is the image's, not a wish to see it
-	app.Flag("config.file",
-		"YAML file of flags: one \"name: value\" a line, a list for a flag that repeats. Flags of other commands are passed "+
-			"over, so that one file serves all roles. Flags and HEARTH_* win over it.").
-		PlaceHolder("FILE").String()
-	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug",
-		"info", "warn", "error")
-	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt",
-		"json", "journald")
-	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless "+
-		"GOMEMLIMIT is set.").Default("true").Bool()
-	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 "+
-		"and up to 1.").Default("0.9").SetValue(new(ratio))
-	app.Flag("debug.name", "Name to put into every log line.").Hidden().String()
-	acceptIdle(app, "")
-	return app, map[string]setup{
-		"all":         allCommand(app),
-		"receive":     receiveCommand(app),
-		"distributor": distributorCommand(app),
-		"store":       storeCommand(app),
-		"query":       queryCommand(app),
-	}
-}
-
-func banner() []any {
-	return []any{"version", version.Version, "revision", version.GetRevision(), "go", runtime.Version(), "pid",
-		os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339)}
 }

@@ -207,6 +207,11 @@ func TestMistakesInFlags(t *testing.T) {
 	f("--http-address: \"localhost:99999\": the port", "query", "--http-address=localhost:99999")
 	f("--grpc-address: ", "query", "--grpc-address=nowhere")
 	f("--endpoint: ", "query", "--endpoint=store")
+	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict"} {
+		f("--"+name+": \"store\": want host:port", "query", "--"+name+"=store")
+	}
+	f("--endpoint-group: \"store\": want host:port", "query", "--endpoint-group=store")
+	f("--endpoint-group-strict: \"dnssrv+\": want host:port", "query", "--endpoint-group-strict=dnssrv+")
 	f("--gossip.join: ", "query", "--gossip.join=dns+hearth")
 	f("--label: \"zone\": want name=\"value\"", "receive", "--label=zone")
 	f("the quote is not closed", "receive", `--label=zone="a`)

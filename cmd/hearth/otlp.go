@@ -41,10 +41,8 @@ func (f *otlpFlags) bind(c *kingpin.CmdClause) {
 }
 
 // handler takes OTLP metrics for d.
-func (f *otlpFlags) handler(d *distributor.Distributor) (http.Handler, error) {
+func (f *otlpFlags) handler(b *builder, d *distributor.Distributor) http.Handler {
 	t, err := otlp.New(f.opts)
-	if err != nil {
-		return nil, err
-	}
-	return d.OTLPHandler(t), nil
+	b.check(err)
+	return d.OTLPHandler(t)
 }

@@ -75,7 +75,7 @@ func explainUnknown(app *kingpin.Application, parseErr, err error) error {
 // unknown is the error of a flag that the command does not have: others may have it, or one that is nearly called so.
 func unknown(app *kingpin.Application, name string) error {
 	var have []string
-	for _, c := range app.Model().Commands {
+	for _, c := range app.Model().FlattenedCommands() {
 		if flagsByName(app, c.FullCommand)[name] != nil {
 			have = append(have, c.FullCommand)
 		}
@@ -97,11 +97,22 @@ func wrong(m *kingpin.FlagModel, value string, err error) bool {
 
 // flagModels are the flags that a command has, with those of all commands.
 func flagModels(app *kingpin.ApplicationModel, command string) []*kingpin.FlagModel {
-	flags := app.Flags
-	for _, c := range app.Commands {
-		if c.FullCommand == command {
-			flags = slices.Concat(flags, c.Flags)
+	if c := commandModel(app.CmdGroupModel, command); c != nil {
+		return slices.Concat(app.Flags, c.Flags)
+	}
+	return app.Flags
+}
+
+// commandModel is the command or group of that name below group, nil when there is none. The groups that tools are in
+// have no flags.
+func commandModel(group *kingpin.CmdGroupModel, name string) *kingpin.CmdModel {
+	for _, c := range group.Commands {
+		if c.FullCommand == name {
+			return c
+		}
+		if found := commandModel(c.CmdGroupModel, name); found != nil {
+			return found
 		}
 	}
-	return flags
+	return nil
 }

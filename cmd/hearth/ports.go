@@ -21,11 +21,12 @@ func (p *process) warnUneven() {
 	}
 	for _, o := range p.ports {
 		if most.Asks && !o.guard.Asks && o.askedBy != "" {
-			p.log.Warn("another port asks its callers who they are; that does not cover this port", "port", o.flag,
-				"secured_by", o.askedBy)
+			p.log.Warn("this port asks no caller who it is, and another port of this process does; the flag in secured_by "+
+				"would make it ask", "port", o.flag, "secured_by", o.askedBy)
 		}
 		if most.Encrypts && !o.guard.Encrypts {
-			p.log.Warn("another port is encrypted; that does not cover this port", "port", o.flag, "secured_by", o.encryptedBy)
+			p.log.Warn("this port is not encrypted, and another port of this process is; the flag in secured_by would "+
+				"encrypt it", "port", o.flag, "secured_by", o.encryptedBy)
 		}
 	}
 }

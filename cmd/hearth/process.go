@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -23,10 +25,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
-// process is what all roles share: the log, the metrics, the readiness, the listeners, and the parts in their order.
+// process is what all commands share: the log, the metrics, the readiness, and, from the builder, the parts in their
+// order, the listeners and what to do when.
 type process struct {
 	role   string            // the command
-	flags  map[string]string // as they were parsed, by name; for showing, without secrets
+	flags  map[string]string // their values by name, as they may be shown: without secrets
 	log    *slog.Logger
 	reg    *prometheus.Registry
 	health *httpx.Health
@@ -34,23 +37,24 @@ type process struct {
 	start  time.Time
 	group  run.Group
 
-	// as it may be shown: the command, and the flags that are not at their default, wherever they are from
+	// commandLine is the command with the flags that are not at their default, wherever they are from, as it may be shown.
 	commandLine []string
 
-	listeners []*httpx.Server
-	ports     []port        // all that listen, and what each asks of its callers
-	serving   chan struct{} // closed once every part is open
-	after     []func()      // run then
+	listeners []*httpx.Server // all that speak HTTP; the main one is the first
+	ports     []port          // all that listen, and what each asks of its callers
+	serving   chan struct{}   // closed once every part is open
+	after     []func()        // run then
+	reloads   []func() error  // read files again, see builder.onReload
 
-	auth *httpx.Auth // nil = users are not told apart
+	// drain is what the first signal begins before the second one ends the process; nil = the first one ends it.
+	drain func() error
+	// job is what a tool does once its parts are open; nil of a role. jobErr is how it ended, and is read after that.
+	job    func(context.Context) error
+	jobErr error
+	done   chan struct{} // closed then
 
-	reloads []func() error // see onReload
-	// whether the files that were read last are valid, and when they were; nil = there are none
-	reloaded func() (bool, time.Time)
-
-	ctx   context.Context // the process's life; end ends it
-	end   func()
-	drain func() error // what a signal begins before it ends the process; nil = nothing
+	ctx context.Context // the process's life; end ends it
+	end func()
 }
 
 func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writer) *process {
@@ -69,7 +73,7 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 	ctx, end := context.WithCancel(context.Background())
 	return &process{
 		ctx: ctx, end: end, role: command, flags: flags, commandLine: commandLineOf(app, command), log: log, reg: reg,
-		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}),
+		health: &httpx.Health{}, stdout: stdout, start: time.Now(), serving: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
@@ -94,11 +98,53 @@ func (p *process) run() error {
 		ratio, _ := strconv.ParseFloat(p.flags["auto-gomemlimit.ratio"], 64) // checked when it was parsed
 		setMemoryLimit(p.log, ratio)
 	}
-	p.log.Info("starting", append([]any{"role", p.role}, banner()...)...)
+	if p.job != nil {
+		p.warnIdle()
+		p.group.Add(p.role, p.begin, p.finish)
+		err := p.group.Run(p.ctx)
+		return errors.Join(p.jobErr, err)
+	}
+	p.log.Info("starting", "role", p.role, "version", version.Version, "revision", version.GetRevision(), "go",
+		runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339))
 	p.warnIdle()
 	p.warnUneven()
-	p.addPart("serving", p.serve, p.stopServing, nil)
+	b := builder{p}
+	b.addPart("serving", p.serve, p.stopServing, nil)
 	return p.group.Run(p.ctx)
+}
+
+// exit says how the process ended, and returns its exit status. err is the error of run. A role ends well when it is
+// stopped; a tool that is stopped has not done its job.
+func (p *process) exit(err error, stderr io.Writer) int {
+	failed := err != nil && (p.job != nil || !errors.Is(err, context.Canceled))
+	switch {
+	case failed && p.job != nil:
+		fmt.Fprintf(stderr, "hearth %s: %v\n", p.role, err)
+	case failed:
+		p.log.Error("ended", "role", p.role, "err", err)
+	case p.job == nil:
+		p.log.Info("stopped", "role", p.role)
+	}
+	if failed {
+		return 1
+	}
+	return 0
+}
+
+// begin is how a tool opens, after its other parts: it starts the job, which ends the process.
+func (p *process) begin(context.Context, func(error)) error {
+	go func() {
+		defer close(p.done)
+		defer p.end()
+		p.jobErr = p.job(p.ctx)
+	}()
+	return nil
+}
+
+// finish is how it closes: it waits for the job, whose context has ended.
+func (p *process) finish() error {
+	<-p.done
+	return nil
 }
 
 // serve is opened last: from here on requests are let in.
@@ -119,25 +165,6 @@ func (p *process) stopServing() error {
 		all = append(all, s.Close())
 	}
 	return errors.Join(all...)
-}
-
-// onReady runs f once every part is open.
-func (p *process) onReady(f func()) { p.after = append(p.after, f) }
-
-// status is what /api/v1/status answers from.
-func (p *process) status(retention string) *httpx.Status {
-	return &httpx.Status{
-		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch, BuildUser: version.BuildUser,
-		BuildDate: version.BuildDate, FlagValues: p.flags, Start: p.start, Retention: retention, Reloaded: p.lastReload,
-	}
-}
-
-// lastReload is what the status answers say of the files that can be read again.
-func (p *process) lastReload() (ok bool, at time.Time) {
-	if p.reloaded == nil {
-		return true, p.start
-	}
-	return p.reloaded()
 }
 
 // flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command, as they may be shown:
@@ -166,7 +193,7 @@ func setMemoryLimit(log *slog.Logger, ratio float64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	limit, from := cgroupMemory()
+	limit, from := run.GroupMemory()
 	if limit <= 0 {
 		return
 	}

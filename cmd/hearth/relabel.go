@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/hearth-metrics/hearth/distributor"
@@ -16,15 +18,22 @@ func (f *routeFlags) relabelRules() ([]*relabel.Config, error) {
 }
 
 // reloadRelabel has d take the rules that a file has by now, at each reload.
-func (f *routeFlags) reloadRelabel(p *process, d *distributor.Distributor) {
+func (f *routeFlags) reloadRelabel(b *builder, d *distributor.Distributor) {
 	if f.relabel.file == "" {
 		return
 	}
-	p.onReload(func() error {
+	var last atomic.Pointer[error] // of the last reload; nil before the first one
+	b.onReload("relabel rules", func() error {
 		rules, err := f.relabelRules()
-		if err != nil {
-			return err
+		if err == nil {
+			err = d.SetRelabel(rules)
 		}
-		return d.SetRelabel(rules)
+		last.Store(&err)
+		return err
+	}, func() error {
+		if err := last.Load(); err != nil {
+			return *err
+		}
+		return nil
 	})
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// onReload has f read its files again at SIGHUP and POST /-/reload. It is called from any goroutine.
-func (p *process) onReload(f func() error) { p.reloads = append(p.reloads, f) }
-
 // reload reads all files again that can be. Those that are not valid change nothing.
 func (p *process) reload(by string) error {
 	var faults []error

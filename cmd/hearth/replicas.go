@@ -13,21 +13,19 @@ import (
 
 // replicas wraps route, which places what it takes, for a member of a hashring file: a request that says which copy it
 // is has been placed already and is stored here. Elsewhere the header means nothing, as in Thanos.
-func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, local *receive.Receiver,
-	route http.Handler) (http.Handler, error) {
+func (f *routeFlags) replicas(b *builder, c *cluster, limits *tenantLimits, local *receive.Receiver,
+	route http.Handler) http.Handler {
 	if c.static == nil {
-		return route, nil
+		return route
 	}
 	opts := f.opts
 	opts.Limits = limits.Of
 	here := func() ring.Placement { return c.single }
 	dial := func(ring.Member) (distributor.Writer, error) { return distributor.Local{Writer: local}, nil }
-	d, err := distributor.New(p.log, nil, here, dial, opts)
-	if err != nil {
-		return nil, err
-	}
-	f.reloadRelabel(p, d)
-	p.addPart("replicas", d.Open, d.Close, nil)
+	d, err := distributor.New(b.log, nil, here, dial, opts)
+	b.check(err)
+	f.reloadRelabel(b, d)
+	b.addPart("replicas", d.Open, d.Close, nil)
 	store := d.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := copyNumber(r.Header.Get(f.replicaHeader), c.rf)
@@ -39,7 +37,7 @@ func (f *routeFlags) replicas(p *process, c *cluster, limits *tenantLimits, loca
 		default:
 			route.ServeHTTP(w, r)
 		}
-	}), nil
+	})
 }
 
 // copyNumber is what the replica header says: 1 to rf, or 0 for a request that nobody has placed yet.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -19,10 +21,7 @@ import (
 )
 
 // gatewayFlags are the store gateway's.
-type gatewayFlags struct {
-	opts store.Options
-	side bool // the process has other work, and does it while the bucket does not answer
-}
+type gatewayFlags struct{ opts store.Options }
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.opts = store.DefaultOptions()
@@ -34,27 +33,21 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 		"replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
 }
 
-// build adds a gateway that keeps its local files below dir and shares mem.
-func (f *gatewayFlags) build(p *process, c *cluster, bkt objstore.Bucket, dir string,
-	mem *memory.Budget) (*store.Gateway, error) {
-	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, mem
-	g, err := store.New(p.log, p.reg, bkt, f.opts)
-	if err != nil {
-		return nil, err
-	}
-	if f.side {
-		p.addPart("store", g.Open, g.Close, nil)
-		p.health.AddAdvice("blocks", g.Ready)
-		return g, nil
-	}
-	p.addPart("store", g.Open, g.Close, g.Ready)
-	return g, nil
+// build makes a gateway that keeps its local files below dir. memory is shared with the other reads of the process. The
+// role adds the gateway, since roles differ in whether they are ready without it.
+func (f *gatewayFlags) build(b *builder, c *cluster, bkt objstore.Bucket, dir string, memory *memory.Budget,
+	shared sharedFlags) *store.Gateway {
+	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, memory
+	f.opts.TenantLabel, f.opts.ReplicaLabel = shared.tenantLabel, shared.replicaLabel
+	g, err := store.New(b.log, b.reg, bkt, f.opts)
+	b.check(err)
+	return g
 }
 
 // lockDirectory keeps a second process out of a data directory that no TSDB locks.
-func lockDirectory(p *process, dir string) {
+func lockDirectory(b *builder, dir string) {
 	var lock *tsdbutil.DirLocker
-	p.addPart("data-dir", func(context.Context, func(error)) (err error) {
+	b.addPart("data-dir", func(context.Context, func(error)) (err error) {
 		if lock, err = tsdbutil.NewDirLocker(dir, "store", slog.New(slog.DiscardHandler), nil); err == nil {
 			err = lock.Lock()
 		}
@@ -65,18 +58,27 @@ func lockDirectory(p *process, dir string) {
 	}, func() error { return lock.Release() }, nil)
 }
 
-func storeCommand(app *kingpin.Application) setup {
-	c := app.Command("store", "Serve the blocks of a bucket.")
+func storeCommand() command {
+	return command{
+		name:  "store",
+		help:  "Serve the blocks of a bucket.",
+		first: []string{"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
+		idle:  idleTable{never: storeIdle, later: storeLater},
+		bind:  bindStore,
+	}
+}
+
+func bindStore(c *kingpin.CmdClause) func(*builder) {
 	var (
+		shared  = defaultShared()
 		http    httpFlags
 		grpc    grpcFlags
 		where   clusterFlags
 		bkt     bucketFlags
 		gateway gatewayFlags
 		visible storeAPIFlags
-		names   attributeFlags
-		dir     string
 		reads   memoryFlags
+		dir     string
 	)
 	http.bind(c)
 	reads.bind(c, partOfReader)
@@ -87,42 +89,29 @@ func storeCommand(app *kingpin.Application) setup {
 		Default("./data").StringVar(&dir)
 	gateway.bind(c)
 	visible.bind(c)
-	names.bind(c)
-	acceptIdle(c, "store")
-	return func(p *process) error {
-		gateway.opts.TenantLabel, gateway.opts.ReplicaLabel = names.tenant, names.replica
-		cl, err := where.identify(p, dir)
-		if err != nil {
-			return err
+	shared.bindLabels(c)
+	return func(b *builder) {
+		cl := where.identify(b, dir)
+		users := http.users(b)
+		server := http.build(b, users)
+		bucket := bkt.build(b, "", cl.gossips)
+		if bucket == nil {
+			b.check(errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a " +
+				"bucket"))
 		}
-		if err := http.buildAuth(p); err != nil {
-			return err
-		}
-		server := http.build(p, "")
-		b, err := bkt.build(p, "", where.gossips())
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a " +
-				"bucket")
-		}
-		lockDirectory(p, dir)
-		g, err := gateway.build(p, cl, b, filepath.Join(dir, "store"), reads.build(p, partOfReader))
-		if err != nil {
-			return err
-		}
-		s, err := grpc.build(p)
-		if err != nil {
-			return err
-		}
-		rpc.RegisterServed(s, g)
-		server.Add(cl.routes()...)
-		if err := visible.register(s, map[string]series.Source{gossip.RoleStore: g}, nil,
-			gateway.opts.TenantLabel); err != nil {
-			return err
-		}
-		return where.join(p, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
-			bucket: b})
+		lockDirectory(b, dir)
+		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "store"), reads.build(b, partOfReader), shared)
+		b.addPart("store", blocks.Open, blocks.Close, blocks.Ready)
+		services := grpc.build(b)
+		rpc.RegisterServed(services, blocks)
+		visible.register(b, services, map[string]series.Source{gossip.RoleStore: blocks}, nil, shared)
+		where.join(b, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
+			bucket: bucket})
+
+		server.Add(slices.Concat(
+			b.ownRoutes(),
+			httpx.StatusRoutes(b.status("", nil)),
+			cl.routes(),
+		)...)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	idleSecret                 // text that may hold a secret
 )
 
-// idleTable is the flags that a role accepts without using them, by what is to be said of one that is given.
+// idleTable is the flags that a command accepts without using them, by what the start says of one that is given.
 type idleTable struct {
 	never     []idleFlag // it will never do anything: one warning for each, with the reason
 	later     []idleFlag // a later version uses it: one warning for all of them
@@ -50,16 +50,6 @@ const (
 	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
-
-// idleFlags are the tables by command; that of "" goes for every one.
-var idleFlags = map[string]idleTable{
-	"":            {never: commonIdle},
-	"receive":     {never: receiveIdle},
-	"distributor": {never: receiveIdle, elsewhere: bucketIdle},
-	"all":         {never: receiveIdle},
-	"query":       {never: queryIdle, later: queryLater, elsewhere: bucketIdle},
-	"store":       {never: storeIdle, later: storeLater},
-}
 
 // commonIdle are those of every role.
 var commonIdle = []idleFlag{
@@ -199,9 +189,8 @@ type flagger interface {
 	Flag(name, help string) *kingpin.FlagClause
 }
 
-// acceptIdle makes c accept the flags that command does not use, out of sight of --help.
-func acceptIdle(c flagger, command string) {
-	table := idleFlags[command]
+// acceptIdle makes c accept the flags of table without using them, out of sight of --help.
+func acceptIdle(c flagger, table idleTable) {
 	for _, f := range slices.Concat(table.never, table.later, table.elsewhere) {
 		clause := c.Flag(f.name, "No effect: "+f.reason+".").Hidden()
 		switch f.kind {
@@ -218,8 +207,8 @@ func acceptIdle(c flagger, command string) {
 // warnIdle says once of each flag that was given why it does nothing, and names in one line all those that a later
 // version uses.
 func (p *process) warnIdle() {
-	own := idleFlags[p.role]
-	for _, f := range slices.Concat(idleFlags[""].never, own.never) {
+	own := commandNamed(p.role).idle
+	for _, f := range slices.Concat(commonIdle, own.never) {
 		if p.flags[f.name] != "" {
 			p.log.Warn("flag has no effect", "flag", "--"+f.name, "reason", f.reason)
 		}

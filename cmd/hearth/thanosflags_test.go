@@ -39,7 +39,7 @@ func checkThanosFlags(t *testing.T, role string) {
 	all, _ := parsed(t, role)
 	idle := map[string]string{}
 	for effect, table := range map[string][]idleFlag{
-		"idle": slices.Concat(commonIdle, idleFlags[role].never), "later": idleFlags[role].later, "elsewhere": idleFlags[role].elsewhere,
+		"idle": slices.Concat(commonIdle, commandNamed(role).idle.never), "later": commandNamed(role).idle.later, "elsewhere": commandNamed(role).idle.elsewhere,
 	} {
 		for _, f := range table {
 			if len(f.reason) < 10 {

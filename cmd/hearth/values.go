@@ -60,6 +60,11 @@ func (o *otherName) Set(s string) error {
 // String is what was given.
 func (o *otherName) String() string { return o.given }
 
+// otherFlag adds name as another name of the flag of, whose value is in *to.
+func otherFlag(c *kingpin.CmdClause, name, of string, to *string) {
+	c.Flag(name, "Another name of --"+of+".").Hidden().NoEnvar().SetValue(&otherName{to: to})
+}
+
 // labelSet is a repeatable flag value name="value".
 type labelSet struct{ to *labels.Labels }
 
@@ -219,10 +224,13 @@ type addressList struct {
 	check func(string) error
 }
 
-// Set checks s and adds it.
+// Set checks s and adds it. An empty one that check accepts is none: charts leave a flag so where they have no value.
 func (l addressList) Set(s string) error {
 	if err := l.check(s); err != nil {
 		return err
+	}
+	if s = strings.TrimSpace(s); s == "" {
+		return nil
 	}
 	*l.to = append(*l.to, s)
 	return nil
@@ -239,11 +247,11 @@ func (l addressList) String() string {
 // IsCumulative says that the flag may be given more than once.
 func (l addressList) IsCumulative() bool { return true }
 
-// endpointAddress is the error of a StoreAPI to query that is neither host:port nor a name to look up.
+// endpointAddress is the error of a StoreAPI to query that is neither host:port nor a name to look up. "" is none.
 func endpointAddress(s string) error {
 	kind, rest, dynamic := strings.Cut(s, "+")
 	switch {
-	case strings.TrimSpace(s) == "": // of a template that has none
+	case strings.TrimSpace(s) == "":
 		return nil
 	case !dynamic:
 		return hostPort(s)

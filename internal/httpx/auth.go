@@ -46,8 +46,8 @@ type Auth struct {
 	verifier *verifier
 	state    atomic.Pointer[authState] // nil before Open
 
-	mu    sync.Mutex // guards fault; held while files are read
-	fault string     // of the last read, "" = none
+	mu    sync.Mutex            // held while files are read
+	fault atomic.Pointer[error] // of the last read; nil = none
 
 	stop context.CancelFunc // nil until opened
 	done sync.WaitGroup
@@ -122,11 +122,9 @@ func (a *Auth) follow(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		a.mu.Lock()
-		before := a.fault
-		err := a.reload()
-		a.mu.Unlock()
-		if err != nil && err.Error() != before {
+		before := a.Fault()
+		err := a.Reload()
+		if err != nil && (before == nil || err.Error() != before.Error()) {
 			a.log.Error("files of users are not valid; the last good ones stay in force", "err", err)
 		}
 	}
@@ -136,18 +134,21 @@ func (a *Auth) follow(ctx context.Context) {
 func (a *Auth) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.reload()
-}
-
-// reload is called with a.mu held.
-func (a *Auth) reload() error {
 	if err := a.load(); err != nil {
-		a.fault = err.Error()
+		a.fault.Store(&err)
 		a.valid.Set(0)
 		return err
 	}
-	a.fault = ""
+	a.fault.Store(nil)
 	a.valid.Set(1)
+	return nil
+}
+
+// Fault is what was wrong with the files when they were last read; nil = they are valid.
+func (a *Auth) Fault() error {
+	if err := a.fault.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

@@ -43,3 +43,12 @@ func (g *Group) Run(ctx context.Context) (err error) {
 		return err
 	}
 }
+
+// Names are the parts in the order in which they are opened.
+func (g *Group) Names() []string {
+	names := make([]string, len(g.parts))
+	for i, p := range g.parts {
+		names[i] = p.name
+	}
+	return names
+}

@@ -30,6 +30,7 @@ type Watcher struct {
 	metrics *metrics
 	opts    Options
 	current atomic.Pointer[placement]
+	invalid atomic.Pointer[error] // what was wrong with the hashrings when they were last read; nil = nothing
 
 	mu      sync.Mutex // guards what follows; held while the file is read
 	content []byte     // in use; nil = nothing yet
@@ -84,9 +85,19 @@ func (w *Watcher) Reload() error {
 	if err != nil {
 		w.metrics.faults.Inc()
 		w.metrics.good.Set(0)
+		w.invalid.Store(&err)
 		return err
 	}
 	w.metrics.good.Set(1)
+	w.invalid.Store(nil)
+	return nil
+}
+
+// Fault is what was wrong with the hashrings when they were last read; nil = they are valid.
+func (w *Watcher) Fault() error {
+	if err := w.invalid.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

@@ -46,33 +46,35 @@ func (f *tuningFlags) bind(c *kingpin.CmdClause, db *tsdb.Options, r *receive.Op
 	}
 }
 
-// settle turns what the flags say into the options of the parts. Where Thanos means something by a value that there is
-// not here, it warns and says what is done instead.
-func (f *tuningFlags) settle(log *slog.Logger, db *tsdb.Options, r *receive.Options) error {
-	db.MaxBytes = int64(f.maxBytes)
-	if !f.compressed {
+// settle turns what the flags say into the options of the TSDBs and of the receiver, and returns shared as it is meant.
+// Where Thanos means something by a value that Hearth does not have, it warns and says what is done instead.
+func (f *storageFlags) settle(log *slog.Logger, shared sharedFlags) (sharedFlags, error) {
+	t, db := &f.tuning, &f.tsdb
+	db.MaxBytes = int64(t.maxBytes)
+	if !t.compressed {
 		db.WALCompression = compression.None
 	}
-	r.HashFiles = f.hashFunc != ""
-	if err := f.settleBlocks(db); err != nil {
-		return err
+	f.receive.HashFiles = t.hashFunc != ""
+	if err := t.settleBlocks(db); err != nil {
+		return shared, err
 	}
-	defaults := tsdb.DefaultOptions()
-	if db.Window == 0 {
-		db.Window = defaults.Window
+	defaults := defaultShared()
+	if shared.window == 0 {
+		shared.window = defaults.window
 		log.Warn("out-of-order samples are always taken; --tsdb.out-of-order.time-window=0s means the default", "window",
-			db.Window)
+			shared.window)
 	}
-	if db.Future == 0 {
-		db.Future = defaults.Future
+	if shared.future == 0 {
+		shared.future = defaults.future
 		log.Warn("samples too far in the future are always refused; --tsdb.too-far-in-future.time-window=0s means the "+
-			"default", "window", db.Future)
+			"default", "window", shared.future)
 	}
-	if db.Retention == 0 { // as in Thanos
-		db.Retention = forever
+	if shared.retention == 0 { // as in Thanos
+		shared.retention = forever
 	}
+	db.Retention, db.Window, db.Future = shared.retention, shared.window, shared.future
 	db.OutOfOrderCap, db.MaxExemplars = max(db.OutOfOrderCap, 0), max(db.MaxExemplars, 0) // below 0 is 0 in Thanos
-	return nil
+	return shared, nil
 }
 
 // settleBlocks finds the one length that blocks have.

@@ -1,4 +1,4 @@
-package main
+package endpoints
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/gokit"
 )
 
-// names looks up the addresses behind names such as dns+name:port, and knows which names it could not look up.
+// names looks up the addresses behind names such as dns+name:port, and remembers which names it could not look up.
 type names struct {
 	log      *slog.Logger
 	resolver dns.Resolver
@@ -28,7 +28,7 @@ type names struct {
 	results           *prometheus.GaugeVec // by name
 }
 
-// lookup is what is known of a name: the addresses of the last lookup that found some, and why the last one found none.
+// lookup is what is known of a name: the addresses of the last lookup that found some, and why the latest lookup failed.
 type lookup struct {
 	addresses []string
 	err       error
@@ -39,14 +39,16 @@ func newNames(log *slog.Logger, reg prometheus.Registerer) *names {
 	f := promauto.With(reg)
 	return &names{
 		log: log, resolver: dns.NewResolver(&godns.Resolver{Resolver: net.DefaultResolver}, gokit.NewQuiet(log, "dns")),
-		found:    map[string]lookup{},
-		lookups:  f.NewCounter(prometheus.CounterOpts{Name: "dns_lookups_total", Help: "Lookups of names."}),
-		failures: f.NewCounter(prometheus.CounterOpts{Name: "dns_failures_total", Help: "Lookups of names that found nothing."}),
-		results:  f.NewGaugeVec(prometheus.GaugeOpts{Name: "dns_provider_results", Help: "Addresses known for each name."}, []string{"addr"}),
+		found:   map[string]lookup{},
+		lookups: f.NewCounter(prometheus.CounterOpts{Name: "dns_lookups_total", Help: "Lookups of names."}),
+		failures: f.NewCounter(prometheus.CounterOpts{Name: "dns_failures_total",
+			Help: "Lookups of names that found nothing."}),
+		results: f.NewGaugeVec(prometheus.GaugeOpts{Name: "dns_provider_results", Help: "Addresses known for each name."},
+			[]string{"addr"}),
 	}
 }
 
-// resolve looks all names up, at once. A name that cannot be looked up keeps its last addresses.
+// resolve looks all names up, side by side. A name that cannot be looked up keeps its last addresses.
 func (n *names) resolve(ctx context.Context, all []string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -79,7 +81,7 @@ func (n *names) resolveOne(ctx context.Context, name string, kind dns.QType, hos
 	n.results.WithLabelValues(name).Set(float64(len(addresses)))
 }
 
-// addresses are those known for name: itself if it is an address. Without any, err says why.
+// addresses are those known for name; an address stands for itself. Without any, err says why.
 func (n *names) addresses(name string) (known []string, err error) {
 	if kind, _ := dns.GetQTypeName(name); kind == "" {
 		return []string{name}, nil

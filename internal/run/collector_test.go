@@ -1,11 +1,11 @@
-package main
+package run
 
 import "testing"
 
-func TestGCPercent(t *testing.T) {
+func TestGarbagePercent(t *testing.T) {
 	f := func(live, still int64, want int) {
 		t.Helper()
-		if got := gcPercent(live, still); got != want {
+		if got := garbagePercent(live, still); got != want {
 			t.Errorf("%d of %d bytes never change: %d, want %d", still, live, got, want)
 		}
 	}

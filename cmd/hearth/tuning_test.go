@@ -20,11 +20,13 @@ func storageOf(t *testing.T, args ...string) (storageFlags, string, error) {
 	app := kingpin.New("test", "")
 	c := app.Command("receive", "")
 	f.bind(c)
+	shared := defaultShared()
+	shared.bindStored(c)
 	if _, err := app.Parse(append([]string{"receive"}, args...)); err != nil {
 		return f, "", err
 	}
 	log := new(bytes.Buffer)
-	err := f.tuning.settle(slog.New(slog.NewTextHandler(log, nil)), &f.tsdb, &f.receive)
+	_, err := f.settle(slog.New(slog.NewTextHandler(log, nil)), shared)
 	return f, log.String(), err
 }
 

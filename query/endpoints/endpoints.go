@@ -1,0 +1,101 @@
+package endpoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hearth-metrics/hearth/query"
+)
+
+// Endpoints is the list of sources that a querier asks. It is safe for concurrent use.
+type Endpoints struct {
+	log   *slog.Logger
+	opts  Options
+	names *names
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// New makes an Endpoints. No name is looked up before Open. Its metrics begin with hearth_query_endpoints_.
+func New(log *slog.Logger, reg prometheus.Registerer, opts Options) *Endpoints {
+	if opts.Members == nil {
+		opts.Members = func() []Member { return nil }
+	}
+	return &Endpoints{log: log, opts: opts,
+		names: newNames(log, prometheus.WrapRegistererWithPrefix("hearth_query_endpoints_", reg))}
+}
+
+// Open looks all names up, and does so again every Options.Interval. A name that cannot be looked up is no error.
+func (e *Endpoints) Open(ctx context.Context, _ func(error)) error {
+	life, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.names.resolve(ctx, e.opts.Addresses)
+	e.wg.Go(func() {
+		tick := time.NewTicker(max(e.opts.Interval, time.Second))
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				e.names.resolve(life, e.opts.Addresses)
+			case <-life.Done():
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// Close stops looking names up.
+func (e *Endpoints) Close() error {
+	e.stop()
+	e.wg.Wait()
+	return nil
+}
+
+// Ready is the error that says why there is nobody to ask.
+func (e *Endpoints) Ready() error {
+	known, unknown := e.split()
+	if len(known) > 0 {
+		return nil
+	}
+	for _, u := range unknown {
+		if _, err := u.Source.Info(context.Background()); err != nil {
+			return fmt.Errorf("nobody to ask is known: %s: %w", u.Name, err)
+		}
+	}
+	return errors.New("nobody to ask is known: --endpoint and --gossip.join name some")
+}
+
+// List is the endpoints at the moment.
+func (e *Endpoints) List() []query.Endpoint {
+	known, unknown := e.split()
+	return append(known, unknown...)
+}
+
+// split is the endpoints that have an address, and the names without one.
+func (e *Endpoints) split() (known, unknown []query.Endpoint) {
+	names := make([]resolved, len(e.opts.Addresses))
+	for i, name := range e.opts.Addresses {
+		names[i].name = name
+		names[i].addresses, names[i].err = e.names.addresses(name)
+	}
+	found, unknown := targets(e.opts.Members(), names)
+	known = slices.Clone(e.opts.Local)
+	for _, t := range found {
+		source, err := e.opts.Dial(t.addr, t.known.Role)
+		if err != nil {
+			e.log.Error("endpoint", "address", t.addr, "err", err)
+			continue
+		}
+		known = append(known, query.Endpoint{Name: t.name, Source: source, Known: t.known})
+	}
+	return known, unknown
+}

@@ -1,0 +1,33 @@
+package endpoints
+
+import (
+	"time"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/query"
+)
+
+// Options of Endpoints. The slices belong to Endpoints after New.
+type Options struct {
+	// Local are the sources of this process. They come first in the list.
+	Local []query.Endpoint
+	// Members are the other members with data that gossip knows at the moment; nil = there is no gossip.
+	Members func() []Member
+	// Addresses are host:port, dns+name:port or dnssrv+name of StoreAPIs.
+	Addresses []string
+	// Interval is how often names are looked up again. Less than a second counts as a second.
+	Interval time.Duration
+	// Dial makes the source at an address, without waiting for a connection. role "" stands for all that is there; any
+	// other role means only that source of a process. It is called for each List, so it must keep what it made.
+	Dial func(addr, role string) (series.Source, error)
+}
+
+// Member is a process that gossip knows to have data.
+type Member struct {
+	// Instance is the id of the process.
+	Instance string
+	// Role says which source of the process is meant.
+	Role string
+	// Addr is the host:port of its gRPC port.
+	Addr string
+}
