@@ -43,7 +43,7 @@ func TestGateIsFair(t *testing.T) {
 					held[i][0].done()
 					held[i] = held[i][1:]
 				}
-				held[i] = append(held[i], greedy(t, g, c.accounts.of(tenant.ID(fmt.Sprint("t", i))))...)
+				held[i] = append(held[i], greedy(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))))...)
 			}
 		}
 		for n := 1; n <= tenants; n++ {
@@ -79,11 +79,11 @@ func TestGateIsFair(t *testing.T) {
 }
 
 // greedy takes requests of 1000 bytes until it gets no more.
-func greedy(t *testing.T, g *gate, a *account) (held []*ticket) {
+func greedy(t *testing.T, g *gate, a *tenantState) (held []*ticket) {
 	return greedyFrom(t, g, a, string(a.id))
 }
 
-func greedyFrom(t *testing.T, g *gate, a *account, address string) (held []*ticket) {
+func greedyFrom(t *testing.T, g *gate, a *tenantState, address string) (held []*ticket) {
 	for {
 		ticket, err := g.begin(a, address, 1000)
 		if err == nil {
@@ -111,9 +111,9 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	g.most = share{1000, 1_000_000}
 	var all []*ticket
 	for i := range 2000 {
-		all = append(all, greedyFrom(t, g, c.accounts.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
+		all = append(all, greedyFrom(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
 	}
-	honest := greedyFrom(t, g, c.accounts.of("honest"), "elsewhere")
+	honest := greedyFrom(t, g, c.tenants.of("honest"), "elsewhere")
 	if len(honest) < 10 {
 		t.Errorf("an attacker of many names has %d requests, and leaves %d", len(all), len(honest))
 	}
@@ -129,7 +129,7 @@ func TestGateIsFairToAddresses(t *testing.T) {
 func TestClaimedTenantsAreBounded(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 	defer c.close()
-	as := &c.accounts
+	as := &c.tenants
 	as.of("real").stored(1)
 	as.of("real").refused("inflight", 0)
 	for i := range 2 * maxClaimed {
@@ -205,7 +205,7 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		if now := c.gate.now; now.requests != 0 || now.bytes > senders*most {
 			t.Errorf("%d silent bodies, each after %d bytes, hold %+v", senders, sent, now)
 		}
-		if w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
+		if w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
 			t.Errorf("beside %d silent bodies: %d %s", senders, w.Code, w.Body)
 		}
 		close(closed)
@@ -352,7 +352,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				peak.Store(now)
 			}
 			// A tenant that asks for little is let in, at the latest when it comes again.
-			w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up")), headers: []string{"THANOS-TENANT", "calm"}})
+			w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up")), headers: []string{"THANOS-TENANT", "calm"}})
 			late := i > 10_000
 			if late {
 				t.Error("the calm tenant was not let in")

@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
-	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring/election"
 )
 
@@ -88,14 +87,6 @@ type pair struct {
 	interval time.Duration  // until they are to be told again
 }
 
-// claim is a run of series that one replica has in a batch and that are to be stored: whether they are decides who stays
-// elected.
-type claim struct {
-	pair     *pair
-	replica  string
-	from, to int
-}
-
 type haMetrics struct {
 	dropped, elections *prometheus.CounterVec
 	clusters           *prometheus.GaugeVec
@@ -139,9 +130,9 @@ const (
 
 // judge says what to do with samples of a replica of a cluster, received now; newest is the time of the newest of them as
 // far as known. What it lets in comes with the pair and the replica's name for settle.
-func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, claim) {
+func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, electedRun) {
 	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
-		return haLong, claim{}
+		return haLong, electedRun{}
 	}
 	now := t.now()
 	t.mu.Lock()
@@ -149,57 +140,50 @@ func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) 
 	p := t.tenants[id][string(m.cluster)]
 	if p == nil {
 		if l.HAClusters > 0 && len(t.tenants[id]) >= l.HAClusters {
-			return haFull, claim{}
+			return haFull, electedRun{}
 		}
 		p = t.add(id, string(m.cluster))
 	}
 	if p.Replica == string(m.replica) && !p.Gone() { // no string is made for what is known
-		return haElected, claim{pair: p, replica: p.Replica}
+		return haElected, electedRun{pair: p, replica: p.Replica}
 	}
 	replica := string(m.replica)
 	next, fate := election.Judge(now, p.Known, replica, newest, t.opts.FailoverTimeout)
 	t.update(id, p, next)
 	switch fate {
 	case election.Drop:
-		return haStandby, claim{pair: p}
+		return haStandby, electedRun{pair: p}
 	case election.Wait:
-		return haWait, claim{pair: p, replica: p.Replica}
+		return haWait, electedRun{pair: p, replica: p.Replica}
 	}
-	return haElected, claim{pair: p, replica: replica}
+	return haElected, electedRun{pair: p, replica: replica}
 }
 
-// settle takes in whether the series of a that were let in were stored. r is nil when nothing was tried.
-func (t *tracker) settle(a *admission, r *Result) {
-	if len(a.claims) == 0 {
+// settle takes in whether the series of p that were let in were stored.
+func (t *tracker) settle(p *part) {
+	if len(p.elected) == 0 {
 		return
 	}
-	var failures []wire.Failure
-	if r != nil {
-		failures = r.Failures[len(a.batch.Rejected)+len(a.failures):]
-	}
 	// A request may have a replica's series in several runs, between those of other pairs: it is judged as a whole.
-	outcomes := make(map[claim]outcome, 1)
-	for _, c := range a.claims {
-		o := outcome{failed: true}
-		if r != nil {
-			o, failures = a.outcomeOf(c, failures)
-		}
-		whole := claim{pair: c.pair, replica: c.replica}
-		outcomes[whole] = outcomes[whole].join(o)
+	all := make(map[electedRun]outcome, 1)
+	each := outcomes{p: p, lost: p.lost}
+	for _, run := range p.elected {
+		whole := electedRun{pair: run.pair, replica: run.replica}
+		all[whole] = all[whole].join(each.of(run))
 	}
-	now := t.now()
+	id, now := p.tenant.id, t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for c, o := range outcomes {
-		p := c.pair
-		if t.tenants[a.batch.Tenant][p.name] != p {
+	for run, o := range all {
+		c := run.pair
+		if t.tenants[id][c.name] != c {
 			continue
 		}
 		switch {
 		case o.stored:
-			t.update(a.batch.Tenant, p, election.Stored(now, p.Known, c.replica, o.newest, t.opts.FailoverTimeout))
+			t.update(id, c, election.Stored(now, c.Known, run.replica, o.newest, t.opts.FailoverTimeout))
 		case o.failed:
-			p.Known = election.Failed(p.Known, c.replica)
+			c.Known = election.Failed(c.Known, run.replica)
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.
 	if err != nil {
 		return nil, err
 	}
-	batch, err := proto.decode(d.knownOf(in.account.id), in.account.id, msg, in.ask)
+	batch, err := proto.decode(d.knownOf(in.tenant.id), in.tenant.id, msg, in.ask)
 	if err != nil {
 		wire.PutBuffer(buf)
 		return nil, err

@@ -69,13 +69,13 @@ func bodyV2(series ...[]string) []byte {
 }
 
 // request is a test row's request; the zero values are those of a good sender.
-type request struct {
+type httpRequest struct {
 	method, content, encoding string
 	headers                   []string // pairs
 	body                      []byte
 }
 
-func (c *cluster) do(r request) *httptest.ResponseRecorder {
+func (c *cluster) do(r httpRequest) *httptest.ResponseRecorder {
 	method := r.method
 	if method == "" {
 		method = http.MethodPost
@@ -102,7 +102,7 @@ func TestHandlerStatus(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(i * i >> 3)
 	}
-	f := func(r request, status, stored int, text string) {
+	f := func(r httpRequest, status, stored int, text string) {
 		t.Helper()
 		opts := DefaultOptions()
 		opts.MaxBody, opts.MaxDecoded = 64<<10, 80_000
@@ -118,47 +118,47 @@ func TestHandlerStatus(t *testing.T) {
 		}
 	}
 	// Forms of a good request.
-	f(request{content: contentV1, encoding: "snappy", body: good1}, 204, 1, "")
-	f(request{content: contentV1, body: good1}, 204, 1, "")
-	f(request{body: good1}, 204, 1, "")
-	f(request{content: contentV1 + "; proto=prometheus.WriteRequest", body: good1}, 204, 1, "")
-	f(request{content: "Application/X-Protobuf", body: good1}, 204, 1, "")
-	f(request{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
-	f(request{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
-	f(request{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
-	f(request{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, encoding: "snappy", body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: good1}, 204, 1, "")
+	f(httpRequest{body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1 + "; proto=prometheus.WriteRequest", body: good1}, 204, 1, "")
+	f(httpRequest{content: "Application/X-Protobuf", body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
+	f(httpRequest{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
+	f(httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204, 1, "")
 
 	// Not remote write.
-	f(request{method: http.MethodGet}, 405, 0, "POST")
-	f(request{method: http.MethodPut, content: contentV1, body: good1}, 405, 0, "POST")
-	f(request{content: "application/json", body: good1}, 415, 0, "application/json")
-	f(request{content: "application/x-protobuf; proto=", body: good1}, 415, 0, "")
-	f(request{content: contentV1 + ";proto=io.prometheus.write.v3.Request", body: good1}, 415, 0, "v3")
-	f(request{content: contentV1, encoding: "gzip", body: good1}, 415, 0, "gzip")
-	f(request{content: contentV2, encoding: "zstd", body: good2}, 415, 0, "zstd")
+	f(httpRequest{method: http.MethodGet}, 405, 0, "POST")
+	f(httpRequest{method: http.MethodPut, content: contentV1, body: good1}, 405, 0, "POST")
+	f(httpRequest{content: "application/json", body: good1}, 415, 0, "application/json")
+	f(httpRequest{content: "application/x-protobuf; proto=", body: good1}, 415, 0, "")
+	f(httpRequest{content: contentV1 + ";proto=io.prometheus.write.v3.Request", body: good1}, 415, 0, "v3")
+	f(httpRequest{content: contentV1, encoding: "gzip", body: good1}, 415, 0, "gzip")
+	f(httpRequest{content: contentV2, encoding: "zstd", body: good2}, 415, 0, "zstd")
 
 	// Garbage.
-	f(request{content: contentV1, body: nil}, 400, 0, "snappy")
-	f(request{content: contentV1, body: good1[:len(good1)-2]}, 400, 0, "snappy")
-	f(request{content: contentV1, body: []byte("not snappy at all")}, 400, 0, "snappy")
-	f(request{content: contentV1, body: snappy.Encode(nil, []byte("no protobuf"))}, 400, 0, "")
-	f(request{content: contentV2, body: snappy.Encode(nil, []byte{0xff, 0xff})}, 400, 0, "")
-	f(request{content: contentV1, body: huge}, 413, 0, "80000")
-	f(request{content: contentV1, body: noise}, 413, 0, "65536")
+	f(httpRequest{content: contentV1, body: nil}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: good1[:len(good1)-2]}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: []byte("not snappy at all")}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: snappy.Encode(nil, []byte("no protobuf"))}, 400, 0, "")
+	f(httpRequest{content: contentV2, body: snappy.Encode(nil, []byte{0xff, 0xff})}, 400, 0, "")
+	f(httpRequest{content: contentV1, body: huge}, 413, 0, "80000")
+	f(httpRequest{content: contentV1, body: noise}, 413, 0, "65536")
 
 	// Tenants.
 	for _, id := range []string{"..", ".", "a/b", "a|b", " a", strings.Repeat("x", 151), "a\x00"} {
-		f(request{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
-		f(request{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
+		f(httpRequest{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
+		f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
 	}
-	f(request{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0, "two tenants")
-	f(request{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0, "two tenants")
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1, "")
 
 	// Series: unsorted labels are sorted, a bad series does not take the others down.
-	f(request{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
-	f(request{content: contentV1, body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))}, 400, 1, "job")
-	f(request{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1, "")
-	f(request{content: contentV2, body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})}, 400, 1, "job")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))}, 400, 1, "job")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1, "")
+	f(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})}, 400, 1, "job")
 }
 
 // Outcomes of members become the status by 503 > 429 > 409/400, and in 2.0 the counts tell what was written.
@@ -168,11 +168,11 @@ func TestHandlerOutcomes(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 		defer c.close()
 		c.member("a").become(behave)
-		var r request
+		var r httpRequest
 		if v2 {
-			r = request{content: contentV2, body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
+			r = httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
 		} else {
-			r = request{content: contentV1, body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
+			r = httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
 		}
 		w := c.do(r)
 		if w.Code != status {
@@ -233,7 +233,7 @@ func TestHandlerNamesFailures(t *testing.T) {
 	for i := range 2000 {
 		series = append(series, sample1("__name__", "up", "n", fmt.Sprint(i)))
 	}
-	w := c.do(request{content: contentV1, headers: []string{"X-Scope-OrgID", "acme"}, body: bodyV1(series...)})
+	w := c.do(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "acme"}, body: bodyV1(series...)})
 	text := w.Body.String()
 	for _, part := range []string{"tenant acme: 2000 of 2000 series", `tenant acme: unavailable: {__name__="up", n="9"}`, "member a: connection refused", "... and 1990 more"} {
 		if !strings.Contains(text, part) {
@@ -259,7 +259,7 @@ func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 			<-leave
 			return nil, nil
 		})
-		good := request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}
+		good := httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up"))}
 		first := make(chan int)
 		go func() { first <- c.do(good).Code }()
 		select {
@@ -302,7 +302,7 @@ func TestKeptBodiesCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		msg = protowire.AppendBytes(append(msg, 4<<3|2), make([]byte, pad)) // a symbol that nothing refers to
-		if w := c.do(request{content: contentV2, body: snappy.Encode(nil, msg)}); w.Code != http.StatusNoContent {
+		if w := c.do(httpRequest{content: contentV2, body: snappy.Encode(nil, msg)}); w.Code != http.StatusNoContent {
 			t.Fatal(w.Code, w.Body)
 		}
 		kept := func(g *prometheus.GaugeVec) int { return int(testutil.ToFloat64(g.WithLabelValues("b"))) }

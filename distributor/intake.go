@@ -26,7 +26,7 @@ func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
 			in.maxBody, in.limited = l, true
 		}
 	}
-	a := d.accounts.of(id)
+	a := d.tenants.of(id)
 	if req.ContentLength > in.maxBody {
 		return in, in.tooLarge(a, req.ContentLength)
 	}
@@ -39,7 +39,7 @@ func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
 // times larger.
 const stageSize = 16 << 10
 
-var stages = sync.Pool{New: func() any { return new([stageSize]byte) }}
+var bodyStages = sync.Pool{New: func() any { return new([stageSize]byte) }}
 
 // body is the body of a request that asks for room as it comes, and for a place when it has come.
 type body struct {
@@ -67,7 +67,7 @@ func (in intake) open(from io.Reader) (*body, error) {
 	if err := in.ask(stageSize, false); err != nil {
 		return nil, err
 	}
-	b.stage = stages.Get().(*[stageSize]byte)
+	b.stage = bodyStages.Get().(*[stageSize]byte)
 	n = copy(b.stage[:], b.staged)
 	for n < stageSize && b.ended == nil {
 		var more int
@@ -99,7 +99,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 
 func (b *body) unstage() {
 	if b.stage != nil {
-		stages.Put(b.stage)
+		bodyStages.Put(b.stage)
 		b.stage = nil
 	}
 }
@@ -127,12 +127,12 @@ func (in intake) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]b
 // fault is err, which ended the reading of the body into b, told with the tenant's limit if it is that.
 func (in intake) fault(b *wire.Buffer, err error) error {
 	if n := b.Received(); n > in.maxBody && errs.KindOf(err) == errs.TooLarge {
-		return in.tooLarge(in.account, n)
+		return in.tooLarge(in.tenant, n)
 	}
 	return err
 }
 
-func (in intake) tooLarge(a *account, n int64) error {
+func (in intake) tooLarge(a *tenantState, n int64) error {
 	if !in.limited {
 		return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more is larger than the %d that this process takes", a.id, n, in.maxBody)
 	}

@@ -65,36 +65,6 @@ type peer struct {
 	closing  bool
 }
 
-type place uint8
-
-const (
-	gone place = iota // not with the peer, or no longer
-	queued
-	flying
-)
-
-// replica is one shard on its way to one member. It belongs to its write, which outlives it.
-type replica struct {
-	write    *write
-	peer     *peer
-	shard    wire.Shard // the worker's while it flies, else guarded by peer.mu
-	bytes    int64
-	since    time.Time // when it was queued
-	answered bool      // its write has counted an answer for it; guarded by write.mu
-
-	// Guarded by peer.mu.
-	lane       *lane
-	place      place
-	number     uint64 // in its lane
-	series     int    // how many it was queued with
-	tried      bool   // a try has failed
-	late       bool   // its request has been answered
-	placed     bool   // while it flies: the member gets it before what starts after it
-	probe      bool   // while it flies: it counts in peer.probes
-	held       bool   // while it flies: it counts in lane.held
-	next, prev *replica
-}
-
 // newPeer makes a peer that takes nothing until it is connected.
 func newPeer(d *Distributor, id string) *peer {
 	p := &peer{d: d, id: id, metrics: d.metrics.member(id), lanes: map[tenant.ID]*lane{}}
@@ -559,7 +529,7 @@ func (p *peer) drop(r *replica, reason string) {
 
 // try is send on a goroutine of the peer's own, where nobody else looks after a panic.
 func (p *peer) try(r *replica, placed func()) (failures []wire.Failure, err error) {
-	defer p.d.survive("write to member "+p.id, func(fault error) { failures, err = nil, fault })
+	defer p.d.recoverAs("write to member "+p.id, func(fault error) { failures, err = nil, fault })
 	return p.send(r, placed)
 }
 
@@ -591,4 +561,132 @@ func retryable(kind errs.Kind) bool {
 		return false
 	}
 	return true
+}
+
+// holdsUp reports whether r's request, which a quorum has stored, should wait for it: if the member has not
+// fallen silent, and keeps up.
+func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
+	own, lacks, due := p.due(r, took)
+	if !due { // the usual answer, for which the others need not be asked: a request may have as many copies as there are members
+		return false
+	}
+	id := r.write.batch.Tenant
+	others := make([]progress, 0, 8)
+	for _, other := range peers {
+		if other != p {
+			others = other.paceOf(others, id)
+		}
+	}
+	return keepsUp(own, lacks, others, took)
+}
+
+// due reports whether r's request may still wait for it at all, and then gives the member's pace and how many series it lacks.
+func (p *peer) due(r *replica, took time.Duration) (own progress, lacks int, due bool) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := r.lane
+	switch {
+	case r.place == gone || r.tried || r.late:
+		return own, 0, false
+	case l.off.failing() || p.down.failing():
+		return own, 0, false
+	case now.Sub(l.heard) >= tooSilent*took:
+		return own, 0, false
+	}
+	l.clock(now)
+	own = l.pace
+	own.work += float64(l.flying * r.series)
+	return own, l.late.series, true
+}
+
+// paceOf appends the member's pace for a tenant, if it is known.
+func (p *peer) paceOf(to []progress, id tenant.ID) []progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lanes[id]
+	if l == nil || l.off.failing() || p.down.failing() {
+		return to
+	}
+	l.clock(time.Now())
+	return append(to, l.pace)
+}
+
+// inherit makes r the member's, because its request is over, or lets it go if nobody relies on it.
+func (p *peer) inherit(r *replica) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.place == gone || r.late {
+		return
+	}
+	if r.place == queued && !r.write.relied(r) {
+		p.let(r) // its sender was told to send it again
+		return
+	}
+	p.owe(r)
+	p.metrics.putOff.Inc()
+	for p.late.batches > p.d.opts.MemberBatches || p.late.bytes > p.d.opts.MemberBytes {
+		victim := p.victim()
+		if victim == nil || p.late.batches == 1 {
+			return
+		}
+		p.drop(victim, "evicted")
+	}
+}
+
+// owe puts r on the member's account. With p.mu held.
+func (p *peer) owe(r *replica) {
+	l := r.lane
+	if l.late.batches == 0 {
+		l.rank = len(p.indebted)
+		p.indebted = append(p.indebted, l)
+	}
+	r.late = true
+	p.hold(r)
+	for _, a := range []*lateness{&l.late, &p.late} {
+		a.batches++
+		a.series += r.series
+		a.bytes += r.bytes
+	}
+	p.report()
+}
+
+// forgive takes r off the account, if it is on it. With p.mu held.
+func (p *peer) forgive(r *replica) {
+	if !r.late {
+		return
+	}
+	l := r.lane
+	r.late = false
+	for _, a := range []*lateness{&l.late, &p.late} {
+		a.batches--
+		a.series -= r.series
+		a.bytes -= r.bytes
+	}
+	if l.late.batches == 0 {
+		end := len(p.indebted) - 1
+		p.indebted[l.rank] = p.indebted[end]
+		p.indebted[l.rank].rank = l.rank
+		p.indebted[end] = nil
+		p.indebted = p.indebted[:end]
+	}
+}
+
+// victim is the oldest late copy, not being written, of the tenant that takes most of the bounds. There are no more such
+// tenants than copies, so their number is bounded. With p.mu held.
+func (p *peer) victim() (oldest *replica) {
+	most := 0.0
+	for _, l := range p.indebted {
+		share := l.share(&p.d.opts)
+		if share <= most {
+			continue
+		}
+		for r := l.queue.head; r != nil; r = r.next {
+			if r.late {
+				oldest, most = r, share
+				break
+			}
+		}
+	}
+	return oldest
 }

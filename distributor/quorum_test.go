@@ -199,7 +199,7 @@ func TestExemplarsWritten(t *testing.T) {
 			b.Series[i].Exemplars = make([]wire.Exemplar, 3)
 		}
 		d := &Distributor{opts: DefaultOptions()}
-		w := &write{d: d, admission: admission{batch: b}, need: need, undecided: 2, tallies: make([]tally, 2), changed: make(chan struct{}, 1)}
+		w := &write{d: d, batch: b, need: need, undecided: 2, tallies: make([]tally, 2), changed: make(chan struct{}, 1)}
 		for i := range w.tallies {
 			w.tallies[i].replicas = uint8(len(answers))
 		}
@@ -215,7 +215,8 @@ func TestExemplarsWritten(t *testing.T) {
 			}
 			w.answer(r, failures, nil)
 		}
-		r := w.judge(nil)
+		stored, lost := w.judge(nil)
+		r := Result{Exemplars: stored.Exemplars, Failures: lost}
 		if r.Exemplars != 3+want {
 			t.Errorf("%d of %q: %d exemplars written, want %d", need, answers, r.Exemplars, 3+want)
 		}

@@ -116,7 +116,7 @@ func (s *Series) KeptBy(ls labels.Labels) {
 // In the answer of a store, kind OK says that all of the series is stored but so many exemplars. That fails nobody: such a
 // series counts as stored, and so many fewer exemplars as written.
 type Failure struct {
-	// Series is the index in Batch.Series. In Batch.Rejected it is -1, or what Rewriter.Reject says.
+	// Series is the index in Batch.Series. In Batch.Rejected it is -1.
 	Series int
 	Kind   errs.Kind
 	// Reason is one line for people, with the series' labels.

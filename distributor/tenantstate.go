@@ -20,21 +20,21 @@ const (
 	maxClaimed = 50_000
 )
 
-// accounts is what a distributor keeps of each tenant that sends to it.
-type accounts struct {
+// tenantStates is what a distributor keeps of each tenant that sends to it.
+type tenantStates struct {
 	metrics *metrics
 
 	mu    sync.Mutex // guards what follows
-	byID  map[tenant.ID]*account
+	byID  map[tenant.ID]*tenantState
 	swept time.Time
 	// claimed are those of byID of which nothing has been stored since their account began.
-	claimed map[tenant.ID]*account
+	claimed map[tenant.ID]*tenantState
 }
 
-// account is one tenant's. It is forgotten an hour after its last use.
-type account struct {
+// tenantState is one tenant's. It is forgotten an hour after its last use.
+type tenantState struct {
 	id      tenant.ID
-	used    time.Time // of the last request; guarded by accounts.mu
+	used    time.Time // of the last request; guarded by tenantStates.mu
 	metrics *metrics
 	samples func() prometheus.Counter // made with the first sample
 	checks  atomic.Pointer[checks]    // of the newest limits
@@ -54,13 +54,13 @@ type limiter struct {
 }
 
 // of gives the account of a tenant, which begins with its first request.
-func (as *accounts) of(id tenant.ID) *account {
+func (as *tenantStates) of(id tenant.ID) *tenantState {
 	now := time.Now()
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	a := as.byID[id]
 	if a == nil {
-		a = &account{id: id, metrics: as.metrics}
+		a = &tenantState{id: id, metrics: as.metrics}
 		a.samples = sync.OnceValue(func() prometheus.Counter { return as.metrics.tenantSamples.WithLabelValues(string(id)) })
 		as.makeRoom()
 		as.byID[id], as.claimed[id] = a, a
@@ -77,7 +77,7 @@ func (as *accounts) of(id tenant.ID) *account {
 }
 
 // sweep forgets the tenants that are idle. With as.mu held.
-func (as *accounts) sweep(now time.Time) {
+func (as *tenantStates) sweep(now time.Time) {
 	for id, a := range as.byID {
 		if now.Sub(a.used) >= accountIdle {
 			as.forget(id)
@@ -86,7 +86,7 @@ func (as *accounts) sweep(now time.Time) {
 }
 
 // forget is called with as.mu held.
-func (as *accounts) forget(id tenant.ID) {
+func (as *tenantStates) forget(id tenant.ID) {
 	a := as.byID[id]
 	delete(as.byID, id)
 	delete(as.claimed, id)
@@ -98,7 +98,7 @@ func (as *accounts) forget(id tenant.ID) {
 
 // makeRoom forgets claimed tenants where there are too many. Requests of theirs that are under way keep their account, of
 // which the gate knows for as long as they last. With as.mu held.
-func (as *accounts) makeRoom() {
+func (as *tenantStates) makeRoom() {
 	for id, a := range as.claimed {
 		if len(as.claimed) < maxClaimed {
 			return
@@ -112,7 +112,7 @@ func (as *accounts) makeRoom() {
 }
 
 // stored counts samples that a quorum has.
-func (a *account) stored(samples int) {
+func (a *tenantState) stored(samples int) {
 	if samples > 0 {
 		if !a.real.Load() {
 			a.real.Store(true)
@@ -122,19 +122,19 @@ func (a *account) stored(samples int) {
 }
 
 // refused counts a request that was refused as a whole, with its number of samples (0 = it was not decoded).
-func (a *account) refused(reason string, samples int) {
+func (a *tenantState) refused(reason string, samples int) {
 	a.count(a.metrics.limitedRequests, reason, 1)
 	a.lost(reason, samples)
 }
 
 // lost counts samples that were refused.
-func (a *account) lost(reason string, samples int) {
+func (a *tenantState) lost(reason string, samples int) {
 	if samples > 0 {
 		a.count(a.metrics.limitedSamples, reason, samples)
 	}
 }
 
-func (a *account) count(what *prometheus.CounterVec, reason string, n int) {
+func (a *tenantState) count(what *prometheus.CounterVec, reason string, n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.gone {
