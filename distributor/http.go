@@ -12,6 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // protocol is a version of remote write. The request's content type alone tells which: the header
@@ -38,10 +39,16 @@ var (
 // cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
 // with Retry-After. Answers to 2.0 always have the counts of what was written; what rules of this process drop on purpose counts
 // as written, since a sender takes what is missing for lost.
-func (d *Distributor) Handler() http.Handler {
+func (d *Distributor) Handler() http.Handler { return d.handler(&d.ring) }
+
+// PlacedHandler is Handler for requests whose series another process has placed already: they are stored by p, which stays
+// the same, and not by the ring. Bounds, limits and metrics are those of all requests. A process has one for each p.
+func (d *Distributor) PlacedHandler(p ring.Placement) http.Handler { return d.handler(d.placedAt(p)) }
+
+func (d *Distributor) handler(to *destination) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
-		proto, result, err := d.serve(req)
+		proto, result, err := d.serve(req, to)
 		if proto.counts {
 			h := w.Header()
 			taken := result.taken()
@@ -86,8 +93,8 @@ func retryAfter(err error) int {
 	return 1 + rand.N(5)
 }
 
-// serve does all of a request but the answer.
-func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
+// serve does all of a request except the answer.
+func (d *Distributor) serve(req *http.Request, to *destination) (protocol, Result, error) {
 	if req.Method != http.MethodPost {
 		return unknownProtocol, Result{}, errs.E(errs.Unsupported, "remote write is a POST request")
 	}
@@ -109,7 +116,7 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 		return proto, Result{}, err
 	}
 	defer batch.Release()
-	result, err := d.Push(req.Context(), batch)
+	result, err := d.pushTo(req.Context(), to, batch)
 	if err == nil {
 		err = result.Err()
 	}

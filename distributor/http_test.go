@@ -21,6 +21,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 const (
@@ -358,3 +359,42 @@ func TestHandlerBodyThatBreaksOff(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// Requests that were placed before are stored by their own placement, within the same bounds and metrics, and their members
+// are closed with the others.
+func TestPlacedHandler(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
+	route, store := c.Handler(), c.PlacedHandler(ring.Single{Self: ring.Member{ID: "self"}})
+	push := func(h http.Handler, series string) {
+		t.Helper()
+		req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(bodyV1(sample1("__name__", series))))
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, req); w.Code != 204 {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	push(route, "x")
+	push(store, "y")
+	push(store, "z")
+	c.place.Store(newFakeRing(1, "b"))
+	push(route, "x") // a leaves, self stays
+	push(store, "y")
+	for member, want := range map[string]string{"a": "{__name__=\"x\"} x1", "b": "{__name__=\"x\"} x1", "self": "{__name__=\"y\"} x2 {__name__=\"z\"} x1"} {
+		if got := strings.Join(c.member(member).stored(), " "); got != want {
+			t.Errorf("%s has %s, want %s", member, got, want)
+		}
+	}
+	if n := testutil.ToFloat64(c.metrics.samples); n != 5 {
+		t.Errorf("%v samples are counted, want those of both", n)
+	}
+	c.close()
+	if n := c.member("self").hungUp(); n != 1 {
+		t.Errorf("the writer of self was closed %d times", n)
+	}
+	if w := httptest.NewRecorder(); true {
+		store.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(bodyV1(sample1("__name__", "x")))))
+		if w.Code != 503 {
+			t.Errorf("%d after Close", w.Code)
+		}
+	}
+}

@@ -64,10 +64,10 @@ func (d *Distributor) divide(r *request, p *part, rw *wire.Rewriter) {
 	} else {
 		own.Release()
 	}
-	for _, b := range others {
-		other := new(part)
-		d.newPart(other, b)
-		parts = append(parts, other)
+	made := make([]part, len(others))
+	for i, b := range others {
+		d.newPart(&made[i], b)
+		parts = append(parts, &made[i])
 	}
 	r.parts = parts
 }

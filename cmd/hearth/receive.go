@@ -286,11 +286,7 @@ func receiveCommand(app *kingpin.Application) setup {
 			return err
 		}
 		rpc.RegisterWrite(s, r, routeThanos(d))
-		write, err := f.route.replicas(p, cl, limits, r, d.Handler())
-		if err != nil {
-			return err
-		}
-		if err := f.mount(p, server, write, d); err != nil {
+		if err := f.mount(p, server, f.route.replicas(cl, d), d); err != nil {
 			return err
 		}
 		server.Add(f.where.adminRoutes(r)...)
