@@ -43,10 +43,10 @@ type Distributor struct {
 	dial     func(ring.Member) (Writer, error)
 	gate     gate
 	tenants  tenantStates
-	fits     *fits                 // nil without limits
+	fitCache *fitCache             // nil without limits
 	rules    atomic.Pointer[rules] // of relabelling; nil without any
 	known    *wire.Known
-	pairs    *tracker
+	pairs    *haTracker
 	requests sync.Pool // of *request
 	writes   sync.Pool // of *write
 
@@ -77,19 +77,19 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	}
 	d := &Distributor{
 		log: log, metrics: newMetrics(reg), opts: opts, dial: dial,
-		ring: destination{placement: placement, peers: map[string]*peer{}},
+		ring: destination{placement: placement, members: map[string]*member{}},
 	}
 	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics, byAddress: map[string]*share{}}
 	d.tenants = tenantStates{metrics: d.metrics, byID: map[tenant.ID]*tenantState{}, claimed: map[tenant.ID]*tenantState{}}
 	d.known = wire.NewKnown(opts.KnownSeries)
-	watchKnown(reg, d.known)
+	watchSeriesCache(reg, d.known)
 	if opts.Limits != nil {
-		d.fits = new(fits)
+		d.fitCache = new(fitCache)
 	}
 	if err := d.SetRelabel(opts.Relabel); err != nil {
 		return nil, fmt.Errorf("distributor: relabelling: %w", err)
 	}
-	d.pairs = newTracker(log, reg, opts.HA)
+	d.pairs = newHATracker(log, reg, opts.HA)
 	d.requests.New = func() any { return new(request) }
 	d.writes.New = func() any { return &write{changed: make(chan struct{}, 1)} }
 	return d, nil
@@ -118,8 +118,8 @@ func (d *Distributor) Close() error {
 	d.state = closed
 	for _, to := range d.destinations() {
 		d.retire(to.route.Swap(nil))
-		for id, p := range to.peers {
-			delete(to.peers, id)
+		for id, p := range to.members {
+			delete(to.members, id)
 			d.part(p)
 		}
 	}

@@ -29,7 +29,7 @@ type share struct{ requests, bytes int64 }
 const addressRatio memory.FairRatio = 32
 
 // ticket is one request's part of the gate.
-type ticket struct {
+type reservation struct {
 	gate    *gate
 	tenant  *tenantState
 	address string
@@ -40,8 +40,8 @@ type ticket struct {
 
 // begin gives a ticket that holds nothing yet to a request of a tenant from an address, of whose body so many bytes are
 // announced. A request that would be refused now is, with kind Exhausted or TooLarge, before its body is read.
-func (g *gate) begin(a *tenantState, address string, announced int64) (*ticket, error) {
-	t := &ticket{gate: g, tenant: a, address: address}
+func (g *gate) begin(a *tenantState, address string, announced int64) (*reservation, error) {
+	t := &reservation{gate: g, tenant: a, address: address}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	verdict := t.mayEnter()
@@ -55,7 +55,7 @@ func (g *gate) begin(a *tenantState, address string, announced int64) (*ticket, 
 }
 
 // enter takes a place for a request whose body has come, or refuses it with kind Exhausted.
-func (t *ticket) enter() error {
+func (t *reservation) enter() error {
 	g := t.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -71,7 +71,7 @@ func (t *ticket) enter() error {
 }
 
 // mayEnter is called with gate.mu held.
-func (t *ticket) mayEnter() memory.Verdict {
+func (t *reservation) mayEnter() memory.Verdict {
 	g := t.gate
 	if verdict := memory.PerTenant.DecideEntry(t.tenant.held.requests, g.now.requests, g.most.requests); verdict != memory.Granted {
 		return verdict
@@ -80,7 +80,7 @@ func (t *ticket) mayEnter() memory.Verdict {
 }
 
 // mayHave is called with gate.mu held.
-func (t *ticket) mayHave(bytes int64) memory.Verdict {
+func (t *reservation) mayHave(bytes int64) memory.Verdict {
 	g := t.gate
 	if verdict := memory.PerTenant.Decide(bytes, t.bytes, t.tenant.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != memory.Granted {
 		return verdict
@@ -97,9 +97,9 @@ func (g *gate) heldBy(address string) share {
 }
 
 // ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Room.
-func (t *ticket) ask(bytes int64, spare bool) error {
+func (t *reservation) ask(bytes int64, spare bool) error {
 	g := t.gate
-	if spare && bytes > g.most.bytes/spareShare {
+	if spare && bytes > g.most.bytes/spareFraction {
 		return errSpare
 	}
 	g.mu.Lock()
@@ -120,25 +120,25 @@ func (t *ticket) ask(bytes int64, spare bool) error {
 	return g.refuse(t.tenant, verdict, bytes+t.bytes)
 }
 
-// spareShare is what part of the gate a request may hold without need.
-const spareShare = 32
+// spareFraction is what part of the gate a request may hold without need.
+const spareFraction = 32
 
 var errSpare = errors.New("no room for what is not needed")
 
 // oneMay is how many bytes one request may have at most.
 func (g *gate) oneMay() int64 { return memory.PerTenant.Most(g.most.bytes) }
 
-var _ wire.Room = (*ticket)(nil).ask
+var _ wire.Room = (*reservation)(nil).ask
 
 // settle makes bytes all that the ticket holds.
-func (t *ticket) settle(bytes int64) {
+func (t *reservation) settle(bytes int64) {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	t.add(share{bytes: bytes - t.bytes})
 }
 
 // done ends the request, which holds nothing from then on.
-func (t *ticket) done() {
+func (t *reservation) done() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	more := share{bytes: -t.bytes}
@@ -150,7 +150,7 @@ func (t *ticket) done() {
 }
 
 // add is called with gate.mu held.
-func (t *ticket) add(more share) {
+func (t *reservation) add(more share) {
 	g := t.gate
 	t.bytes += more.bytes
 	of := g.byAddress[t.address]

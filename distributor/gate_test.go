@@ -35,7 +35,7 @@ func TestGateIsFair(t *testing.T) {
 		defer c.close()
 		g := &c.gate
 		g.most = share{1000, 1_000_000}
-		held := make([][]*ticket, tenants)
+		held := make([][]*reservation, tenants)
 		// turn ends one request of each of the first n tenants, who then take all that they get.
 		turn := func(n int) {
 			for i := range n {
@@ -61,8 +61,8 @@ func TestGateIsFair(t *testing.T) {
 		least, most := len(held[0]), 0
 		for _, tickets := range held {
 			least, most = min(least, len(tickets)), max(most, len(tickets))
-			for _, ticket := range tickets {
-				ticket.done()
+			for _, reservation := range tickets {
+				reservation.done()
 			}
 		}
 		if most > 2*least || most*tenants < 800 {
@@ -79,22 +79,22 @@ func TestGateIsFair(t *testing.T) {
 }
 
 // greedy takes requests of 1000 bytes until it gets no more.
-func greedy(t *testing.T, g *gate, a *tenantState) (held []*ticket) {
+func greedy(t *testing.T, g *gate, a *tenantState) (held []*reservation) {
 	return greedyFrom(t, g, a, string(a.id))
 }
 
-func greedyFrom(t *testing.T, g *gate, a *tenantState, address string) (held []*ticket) {
+func greedyFrom(t *testing.T, g *gate, a *tenantState, address string) (held []*reservation) {
 	for {
-		ticket, err := g.begin(a, address, 1000)
+		reservation, err := g.begin(a, address, 1000)
 		if err == nil {
-			if err = ticket.ask(1000, false); err == nil {
-				err = ticket.enter()
+			if err = reservation.ask(1000, false); err == nil {
+				err = reservation.enter()
 			}
 			if err == nil {
-				held = append(held, ticket)
+				held = append(held, reservation)
 				continue
 			}
-			ticket.done()
+			reservation.done()
 		}
 		if errs.KindOf(err) != errs.Exhausted {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	defer c.close()
 	g := &c.gate
 	g.most = share{1000, 1_000_000}
-	var all []*ticket
+	var all []*reservation
 	for i := range 2000 {
 		all = append(all, greedyFrom(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
 	}
@@ -117,8 +117,8 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	if len(honest) < 10 {
 		t.Errorf("an attacker of many names has %d requests, and leaves %d", len(all), len(honest))
 	}
-	for _, ticket := range append(all, honest...) {
-		ticket.done()
+	for _, reservation := range append(all, honest...) {
+		reservation.done()
 	}
 	if g.now != (share{}) || len(g.byAddress) != 0 {
 		t.Errorf("%+v of %d addresses is still accounted for", g.now, len(g.byAddress))
@@ -215,8 +215,8 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		}
 	}
 	f(0, 0)
-	f(64, stageSize)
-	f(stageSize-1, stageSize)
+	f(64, pieceSize)
+	f(pieceSize-1, pieceSize)
 }
 
 // attack is a request as the handlers get it, of a body that may be slow.

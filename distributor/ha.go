@@ -66,8 +66,8 @@ const (
 	haIdle   = 30 * time.Minute // a cluster of which nothing was heard for this long is forgotten
 )
 
-// tracker knows which replica of each cluster is elected.
-type tracker struct {
+// haTracker knows which replica of each cluster is elected.
+type haTracker struct {
 	log     *slog.Logger
 	metrics haMetrics
 	opts    HAOptions
@@ -75,11 +75,11 @@ type tracker struct {
 	nudge   chan struct{} // an election is to be published
 
 	mu      sync.Mutex // guards what follows; a leaf
-	tenants map[tenant.ID]map[string]*pair
+	tenants map[tenant.ID]map[string]*haCluster
 }
 
-// pair is a cluster of replicas.
-type pair struct {
+// haCluster is a cluster of replicas.
+type haCluster struct {
 	name string
 	election.Known
 	told     election.State // what other processes know
@@ -93,7 +93,7 @@ type haMetrics struct {
 	failures           prometheus.Counter
 }
 
-func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tracker {
+func newHATracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *haTracker {
 	f := promauto.With(reg)
 	const prefix = "hearth_distributor_ha_"
 	cluster := []string{"tenant", "cluster"}
@@ -101,8 +101,8 @@ func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tr
 	if now == nil {
 		now = time.Now
 	}
-	t := &tracker{
-		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*pair{},
+	t := &haTracker{
+		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*haCluster{},
 		metrics: haMetrics{
 			dropped: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "dropped_samples_total",
 				Help: "Samples of HA pairs that were not stored since their replica is not the elected one."}, cluster),
@@ -129,8 +129,8 @@ const (
 )
 
 // judge says what to do with samples of a replica of a cluster, received now; newest is the time of the newest of them as
-// far as known. What it lets in comes with the pair and the replica's name for settle.
-func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, electedRun) {
+// far as known. What it lets in comes with the haCluster and the replica's name for settle.
+func (t *haTracker) judge(id tenant.ID, l *tenant.Limits, m haReplica, newest int64) (verdict, electedRun) {
 	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
 		return haLong, electedRun{}
 	}
@@ -160,7 +160,7 @@ func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) 
 }
 
 // settle takes in whether the series of p that were let in were stored.
-func (t *tracker) settle(p *part) {
+func (t *haTracker) settle(p *part) {
 	if len(p.elected) == 0 {
 		return
 	}
@@ -189,7 +189,7 @@ func (t *tracker) settle(p *part) {
 }
 
 // update makes next the state of p, and has an election published. With t.mu held.
-func (t *tracker) update(id tenant.ID, p *pair, next election.Known) {
+func (t *haTracker) update(id tenant.ID, p *haCluster, next election.Known) {
 	if next.Replica == p.Replica && next.Elected == p.Elected {
 		p.Known = next
 		return
@@ -202,25 +202,25 @@ func (t *tracker) update(id tenant.ID, p *pair, next election.Known) {
 }
 
 // add begins to follow a cluster. With t.mu held.
-func (t *tracker) add(id tenant.ID, cluster string) *pair {
+func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 	if t.tenants[id] == nil {
-		t.tenants[id] = map[string]*pair{}
+		t.tenants[id] = map[string]*haCluster{}
 	}
-	p := &pair{name: cluster}
+	p := &haCluster{name: cluster}
 	t.tenants[id][cluster] = p
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(t.tenants[id])))
 	return p
 }
 
 // changed makes next the state of p, of which another replica is elected. With t.mu held.
-func (t *tracker) changed(id tenant.ID, cluster string, p *pair, next election.Known) {
-	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
+func (t *haTracker) changed(id tenant.ID, cluster string, p *haCluster, next election.Known) {
+	t.log.Info("replica of an HA haCluster elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
 	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
 	p.Known = next
 }
 
 // learn takes in what other processes, or this one, published.
-func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
+func (t *haTracker) learn(id tenant.ID, states map[string]election.State) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,7 +244,7 @@ func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
 }
 
 // start takes in what is known, before the first sample is judged, and goes on until ctx ends.
-func (t *tracker) start(ctx context.Context, running *sync.WaitGroup) {
+func (t *haTracker) start(ctx context.Context, running *sync.WaitGroup) {
 	if e := t.opts.Elections; e != nil {
 		t.listen(ctx)
 		running.Go(func() { e.Watch(ctx, t.learn) })
@@ -253,7 +253,7 @@ func (t *tracker) start(ctx context.Context, running *sync.WaitGroup) {
 }
 
 // run publishes and forgets until ctx ends.
-func (t *tracker) run(ctx context.Context) {
+func (t *haTracker) run(ctx context.Context) {
 	tick := time.NewTicker(haTick)
 	defer tick.Stop()
 	listened := t.now()
@@ -273,14 +273,14 @@ func (t *tracker) run(ctx context.Context) {
 }
 
 // listen reads all that is known.
-func (t *tracker) listen(ctx context.Context) {
+func (t *haTracker) listen(ctx context.Context) {
 	if err := t.opts.Elections.All(ctx, t.learn); err != nil && ctx.Err() == nil {
 		t.log.Warn("elections of HA pairs not read", "err", err)
 	}
 }
 
 // tend gives up idle clusters, publishes what is due and forgets what is gone and published.
-func (t *tracker) tend(ctx context.Context) {
+func (t *haTracker) tend(ctx context.Context) {
 	for id, states := range t.due() {
 		if t.opts.Elections != nil {
 			if err := t.opts.Elections.Publish(ctx, id, states); err != nil {
@@ -294,7 +294,7 @@ func (t *tracker) tend(ctx context.Context) {
 }
 
 // due are the states that others are to be told now, by tenant.
-func (t *tracker) due() map[tenant.ID]map[string]election.State {
+func (t *haTracker) due() map[tenant.ID]map[string]election.State {
 	now := t.now()
 	due := map[tenant.ID]map[string]election.State{}
 	t.mu.Lock()
@@ -317,7 +317,7 @@ func (t *tracker) due() map[tenant.ID]map[string]election.State {
 }
 
 // due reports whether others are to be told of p: at once of an election or its end, else from time to time.
-func (p *pair) due() bool {
+func (p *haCluster) due() bool {
 	switch {
 	case p.Gone():
 		return true
@@ -329,7 +329,7 @@ func (p *pair) due() bool {
 }
 
 // published remembers what others know by now, and forgets the clusters that they know to be gone.
-func (t *tracker) published(id tenant.ID, states map[string]election.State) {
+func (t *haTracker) published(id tenant.ID, states map[string]election.State) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -348,7 +348,7 @@ func (t *tracker) published(id tenant.ID, states map[string]election.State) {
 		labels := prometheus.Labels{"tenant": string(id), "cluster": cluster}
 		t.metrics.dropped.DeletePartialMatch(labels)
 		t.metrics.elections.DeletePartialMatch(labels)
-		t.log.Info("HA pair forgotten", "tenant", id, "cluster", cluster)
+		t.log.Info("HA haCluster forgotten", "tenant", id, "cluster", cluster)
 	}
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(clusters)))
 	if len(clusters) == 0 {

@@ -27,8 +27,8 @@ func (d *Distributor) dedupePairs(_ *request, p *part) error {
 	return nil
 }
 
-func (t *tracker) dedupe(p *part) {
-	named := pairLabels{cluster: p.limits.HAClusterLabel, replica: p.limits.HAReplicaLabel}
+func (t *haTracker) dedupe(p *part) {
+	named := haLabels{cluster: p.limits.HAClusterLabel, replica: p.limits.HAReplicaLabel}
 	if named.cluster == "" {
 		named.cluster = haClusterLabel
 	}
@@ -38,7 +38,7 @@ func (t *tracker) dedupe(p *part) {
 	var (
 		b       = p.batch
 		rw      = wire.Rewrite(b)
-		last    member // of the series before
+		last    haReplica // of the series before
 		fate    verdict
 		run     electedRun
 		judged  bool
@@ -83,7 +83,7 @@ func (t *tracker) dedupe(p *part) {
 }
 
 // refusePair refuses series i since its cluster cannot be followed, or since nothing of elected is stored now.
-func (p *part) refusePair(i int, why verdict, m member, elected string) {
+func (p *part) refusePair(i int, why verdict, m haReplica, elected string) {
 	switch why {
 	case haLong:
 		p.refuse(i, errs.Invalid, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
@@ -100,7 +100,7 @@ func (p *part) refusePair(i int, why verdict, m member, elected string) {
 // electedRun is a run of series of an elected replica that were let in. Whether they are stored decides if the replica
 // stays elected. The series are named by their places in the request, which stay true when series become one.
 type electedRun struct {
-	pair     *pair
+	pair     *haCluster
 	replica  string
 	from, to int
 }
@@ -188,17 +188,17 @@ func newestOf(s *wire.Series) (newest int64, ok bool) {
 	return newest, ok
 }
 
-// member is what the labels of a series say of the replica that it comes from.
-type member struct {
+// haReplica is what the labels of a series say of the replica that it comes from.
+type haReplica struct {
 	cluster, replica []byte
 	from, to         int // where the replica label is
 }
 
-// pairLabels are the names of the two labels.
-type pairLabels struct{ cluster, replica string }
+// haLabels are the names of the two labels.
+type haLabels struct{ cluster, replica string }
 
-// find looks for both labels in canonical label bytes; without both there is no member.
-func (n *pairLabels) find(labels []byte) (m member, ok bool) {
+// find looks for both labels in canonical label bytes; without both there is no replica.
+func (n *haLabels) find(labels []byte) (m haReplica, ok bool) {
 	last := max(n.cluster, n.replica)
 	for rest := labels; len(rest) > 0; {
 		name, value, after := wire.NextLabel(rest)

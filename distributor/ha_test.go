@@ -26,7 +26,7 @@ import (
 )
 
 func TestFindPair(t *testing.T) {
-	f := func(n pairLabels, ls labels.Labels, want string) {
+	f := func(n haLabels, ls labels.Labels, want string) {
 		t.Helper()
 		canonical := wire.AppendLabels(nil, ls)
 		m, ok := n.find(canonical)
@@ -38,14 +38,14 @@ func TestFindPair(t *testing.T) {
 			t.Errorf("%v in %s: got %s, want %s", n, ls, got, want)
 		}
 	}
-	usual := pairLabels{haClusterLabel, haReplicaLabel}
+	usual := haLabels{haClusterLabel, haReplicaLabel}
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"), `eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`)
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"), `eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`)
 	f(usual, labels.FromStrings("__name__", "up", "cluster", "eu", "job", "j"), "")
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "job", "cluster"), "")
 	f(usual, labels.FromStrings("__name__", "cluster", "z", "__replica__"), "")
-	f(pairLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"), `eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
-	f(pairLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"), `eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
+	f(haLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"), `eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
+	f(haLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"), `eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
 }
 
 // paired are options with pairs for all tenants.
@@ -256,7 +256,7 @@ func TestFailover(t *testing.T) {
 }
 
 // followed is of how many tenants pairs are followed.
-func (t *tracker) followed() int {
+func (t *haTracker) followed() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.tenants)

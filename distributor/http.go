@@ -106,7 +106,7 @@ func (d *Distributor) serve(req *http.Request, to *destination) (protocol, Resul
 	if err != nil {
 		return proto, Result{}, err
 	}
-	in, err := d.takeIn(req, id)
+	in, err := d.accept(req, id)
 	if err != nil {
 		return proto, Result{}, err
 	}
@@ -124,14 +124,14 @@ func (d *Distributor) serve(req *http.Request, to *destination) (protocol, Resul
 }
 
 // read reads and decodes the body. From then on the request holds the memory of its batch only.
-func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.Batch, error) {
+func (d *Distributor) read(req *http.Request, proto protocol, in incoming) (*wire.Batch, error) {
 	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) {
 		return b.ReadSnappy(from, in.maxBody, d.opts.MaxDecoded)
 	})
 	if err != nil {
 		return nil, err
 	}
-	batch, err := proto.decode(d.knownOf(in.tenant.id), in.tenant.id, msg, in.ask)
+	batch, err := proto.decode(d.cacheFor(in.tenant.id), in.tenant.id, msg, in.ask)
 	if err != nil {
 		wire.PutBuffer(buf)
 		return nil, err
@@ -149,9 +149,9 @@ func (d *Distributor) starts(b *wire.Batch) {
 	}
 }
 
-// knownOf is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
+// cacheFor is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
 // are needed of each series.
-func (d *Distributor) knownOf(id tenant.ID) *wire.Known {
+func (d *Distributor) cacheFor(id tenant.ID) *wire.Known {
 	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
 		return nil
 	}

@@ -49,7 +49,7 @@ func (d *Distributor) limitSeries(_ *request, p *part) error {
 	}
 	for i := range p.batch.Series {
 		s := &p.batch.Series[i]
-		if s.LabelsSize() > c.short && !c.labelsFit(d.fits, s) || len(s.Histograms) > 0 && !c.histogramsFit(s) {
+		if s.LabelsSize() > c.short && !c.labelsFit(d.fitCache, s) || len(s.Histograms) > 0 && !c.histogramsFit(s) {
 			limit, text := c.fault(s)
 			p.tenant.lost(limit, samplesOf(s))
 			p.refuse(i, errs.Invalid, text)
@@ -90,7 +90,7 @@ func newChecks(l *tenant.Limits) *checks {
 
 // labelsFit reports whether the labels of s, which are not short, are within the limits. Those that are are remembered
 // (BenchmarkLimits: half of counting the labels alone, a tenth of looking at each).
-func (c *checks) labelsFit(known *fits, s *wire.Series) bool {
+func (c *checks) labelsFit(known *fitCache, s *wire.Series) bool {
 	if known.has(s.Key, c.salt) {
 		return true
 	}
@@ -162,17 +162,17 @@ func buckets(h *wire.Histogram) int {
 
 // fits remembers of many series that they were found within limits of some version. A series is taken for another one only
 // if 64 bits of its key and its set, 16 bits more, are the same.
-type fits struct {
+type fitCache struct {
 	sets [1 << 16][4]atomic.Uint64 // two sets share a cache line
 }
 
-func (f *fits) has(k wire.Key, salt uint64) bool {
+func (f *fitCache) has(k wire.Key, salt uint64) bool {
 	set, want := &f.sets[k.Lo%uint64(len(f.sets))], k.Hi^salt
 	return set[0].Load() == want || set[1].Load() == want || set[2].Load() == want || set[3].Load() == want
 }
 
 // add remembers k in place of nothing, or of another.
-func (f *fits) add(k wire.Key, salt uint64) {
+func (f *fitCache) add(k wire.Key, salt uint64) {
 	set := &f.sets[k.Lo%uint64(len(f.sets))]
 	at := &set[k.Hi%uint64(len(set))]
 	for i := range set {

@@ -102,7 +102,7 @@ func TestSeriesLimits(t *testing.T) {
 
 // The short cuts and the memory of what fits never change what is found.
 func TestChecksAgreeWithTheRules(t *testing.T) {
-	known := new(fits)
+	known := new(fitCache)
 	for range 3000 {
 		l := &tenant.Limits{LabelsPerSeries: rand.IntN(8), LabelNameBytes: rand.IntN(12), LabelValueBytes: rand.IntN(12)}
 		c := newChecks(l)
@@ -118,7 +118,7 @@ func TestChecksAgreeWithTheRules(t *testing.T) {
 			}
 			for range 2 {
 				if got := s.LabelsSize() <= c.short || c.labelsFit(known, s); got != want {
-					t.Fatalf("%+v %v: fits %v, want %v", *l, names, got, want)
+					t.Fatalf("%+v %v: fitCache %v, want %v", *l, names, got, want)
 				}
 			}
 			if !want {

@@ -75,7 +75,7 @@ func (d *Distributor) store(ctx context.Context, p *part, to *destination) {
 	}
 	ended := w.wait(ctx)
 	if ended == nil {
-		w.linger(ctx, route.peers, time.Since(start))
+		w.waitForCopies(ctx, route.members, time.Since(start))
 	}
 	p.stored, p.lost = w.judge(ended)
 	w.handOver()

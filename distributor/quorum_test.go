@@ -204,7 +204,7 @@ func TestExemplarsWritten(t *testing.T) {
 			w.tallies[i].replicas = uint8(len(answers))
 		}
 		for _, a := range answers {
-			r := &replica{write: w, peer: &peer{}, shard: wire.All(b)}
+			r := &queuedShard{write: w, member: &member{}, shard: wire.All(b)}
 			said := wire.Failure{Series: 1, Kind: errs.OK, Exemplars: int(a - '0')}
 			if kind, ok := answerKinds[a]; ok {
 				said = wire.Failure{Series: 1, Kind: kind, Samples: 1, Exemplars: 3}

@@ -19,12 +19,12 @@ import (
 // empty cache.
 type rules struct {
 	configs []*relabel.Config
-	places  [1 << 17]atomic.Pointer[relabelled] // by key of the series before
-	bytes   atomic.Int64                        // of labels and texts in places
+	places  [1 << 17]atomic.Pointer[relabelOutcome] // by key of the series before
+	bytes   atomic.Int64                            // of labels and texts in places
 }
 
-// relabelled is the outcome of relabelling one series.
-type relabelled struct {
+// relabelOutcome is the outcome of relabelling one series.
+type relabelOutcome struct {
 	key    wire.Key // of the series before
 	fate   fate
 	labels []byte // canonical, if they are others
@@ -37,7 +37,7 @@ const (
 	kept fate = iota
 	renamed
 	dropped
-	spoilt
+	unusable
 )
 
 // What is remembered is bounded by the number of series, and by the bytes of their new labels: of each and of all.
@@ -126,7 +126,7 @@ func (d *Distributor) relabel(r *request, p *part) error {
 			rw.Keep(i)
 		case renamed:
 			rw.Put(i, b.Tenant, e.labels)
-		case spoilt:
+		case unusable:
 			p.refuse(i, errs.Invalid, e.fault)
 			rw.Drop(i)
 		default:
@@ -142,7 +142,7 @@ func (d *Distributor) relabel(r *request, p *part) error {
 }
 
 // of is what becomes of s (BenchmarkRelabel: remembering saves nearly all).
-func (r *rules) of(s *wire.Series) *relabelled {
+func (r *rules) of(s *wire.Series) *relabelOutcome {
 	place := &r.places[s.Key.Lo%uint64(len(r.places))]
 	before := place.Load()
 	if before != nil && before.key == s.Key {
@@ -164,14 +164,14 @@ func (r *rules) of(s *wire.Series) *relabelled {
 	return e
 }
 
-func (e *relabelled) size() int64 { return int64(len(e.labels) + len(e.fault)) }
+func (e *relabelOutcome) size() int64 { return int64(len(e.labels) + len(e.fault)) }
 
 // relabel asks the rules.
-func (r *rules) relabel(s *wire.Series) *relabelled {
+func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	var builder labels.ScratchBuilder
 	before := wire.LabelsOf(&builder, s.Labels())
 	b := labels.NewBuilder(before)
-	e := &relabelled{key: s.Key}
+	e := &relabelOutcome{key: s.Key}
 	if !relabel.ProcessBuilder(b, r.configs...) {
 		e.fate = dropped
 		return e
@@ -184,7 +184,7 @@ func (r *rules) relabel(s *wire.Series) *relabelled {
 	default:
 		e.fate, e.fault = renamed, unfit(after)
 		if e.fault != "" {
-			e.fate = spoilt
+			e.fate = unusable
 			e.fault = "relabelling leaves " + e.fault
 			break
 		}

@@ -48,7 +48,7 @@ func (r Result) taken() Counts {
 }
 
 // besides reports whether f concerns only what comes beside samples: exemplars, or the metadata of a family.
-func besides(f wire.Failure) bool {
+func isExtra(f wire.Failure) bool {
 	return f.Samples+f.Histograms == 0 && (f.Exemplars > 0 || f.Series < 0)
 }
 
@@ -63,12 +63,12 @@ func (r Result) hasSamples() bool {
 // nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they
 // decide when sending them again can help.
 func (r Result) decisive() []wire.Failure {
-	if !slices.ContainsFunc(r.Failures, besides) {
+	if !slices.ContainsFunc(r.Failures, isExtra) {
 		return r.Failures
 	}
 	samples := r.hasSamples()
 	return slices.DeleteFunc(slices.Clone(r.Failures), func(f wire.Failure) bool {
-		return besides(f) && (samples || !f.Kind.Retryable())
+		return isExtra(f) && (samples || !f.Kind.Retryable())
 	})
 }
 

@@ -17,8 +17,8 @@ type destination struct {
 	route     atomic.Pointer[route] // of the newest placement; nil unless the Distributor is open
 
 	// Guarded by Distributor.mu.
-	peers  map[string]*peer // by the member's ID
-	redial time.Time        // when members that could not be dialed are tried again
+	members map[string]*member // by the member's ID
+	redial  time.Time          // when members that could not be dialed are tried again
 }
 
 // destinations are all there are. With d.mu held.
@@ -28,21 +28,21 @@ func (d *Distributor) destinations() []*destination {
 
 // placedAt is a destination with a placement that stays the same.
 func (d *Distributor) placedAt(p ring.Placement) *destination {
-	to := &destination{placement: func() ring.Placement { return p }, peers: map[string]*peer{}}
+	to := &destination{placement: func() ring.Placement { return p }, members: map[string]*member{}}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.others = append(d.others, to)
 	return to
 }
 
-// route is a placement with the peers of its members.
+// route is a placement with the members of its members.
 type route struct {
 	placement ring.Placement
-	peers     []*peer // by index of the member; never nil
-	undialed  bool    // some peers have no writer
+	members   []*member // by index of the member; never nil
+	undialed  bool      // some members have no writer
 
 	mu      sync.RWMutex // read-locked while a write queues its shards; guards retired
-	retired bool         // peers may be closed: a newer route is to be used
+	retired bool         // members may be closed: a newer route is to be used
 }
 
 // quorum is how many good answers acknowledge a write.
@@ -53,7 +53,7 @@ func (d *Distributor) quorum(rf int) int {
 	return ring.Quorum(rf)
 }
 
-// acquire gives the route of the newest placement, read-locked: its peers take shards until it is unlocked.
+// acquire gives the route of the newest placement, read-locked: its members take shards until it is unlocked.
 func (d *Distributor) acquire(to *destination) (*route, error) {
 	for {
 		p := to.placement()
@@ -73,7 +73,7 @@ func (d *Distributor) acquire(to *destination) (*route, error) {
 }
 
 // reroute makes the route of the newest placement the current one, unless it is. Peers of members that are new are
-// started; peers of members that left get the shards of writes that began before, and are closed.
+// started; members of members that left get the shards of writes that began before, and are closed.
 func (d *Distributor) reroute(to *destination) (*route, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,16 +94,16 @@ func (d *Distributor) reroute(to *destination) (*route, error) {
 	}
 	to.redial = now.Add(time.Second)
 	members := p.Members()
-	r := &route{placement: p, peers: make([]*peer, len(members))}
+	r := &route{placement: p, members: make([]*member, len(members))}
 	for i, m := range members {
-		r.peers[i] = d.peer(to, m)
-		r.undialed = r.undialed || !r.peers[i].reaches(m.Addr)
+		r.members[i] = d.memberOf(to, m)
+		r.undialed = r.undialed || !r.members[i].reaches(m.Addr)
 	}
 	to.route.Store(r)
 	d.retire(old)
-	for id, p := range to.peers {
-		if !slices.Contains(r.peers, p) {
-			delete(to.peers, id)
+	for id, p := range to.members {
+		if !slices.Contains(r.members, p) {
+			delete(to.members, id)
 			d.part(p)
 		}
 	}
@@ -120,17 +120,17 @@ func (d *Distributor) retire(r *route) {
 	r.mu.Unlock()
 }
 
-// peer gives the running peer of m, or one that refuses while m cannot be dialed. A member that has come back under another
+// memberOf gives the running member of m, or one that refuses while m cannot be dialed. A member that has come back under another
 // address keeps its peer, and what waits there for it. With d.mu held.
-func (d *Distributor) peer(to *destination, m ring.Member) *peer {
-	p := to.peers[m.ID]
+func (d *Distributor) memberOf(to *destination, m ring.Member) *member {
+	p := to.members[m.ID]
 	if p != nil && p.reaches(m.Addr) {
 		return p
 	}
 	w, err := d.dial(m)
 	if p == nil {
-		p = newPeer(d, m.ID)
-		to.peers[m.ID] = p
+		p = newMember(d, m.ID)
+		to.members[m.ID] = p
 	}
 	if err != nil {
 		if p.undial(err) {
@@ -146,7 +146,7 @@ func (d *Distributor) peer(to *destination, m ring.Member) *peer {
 }
 
 // part closes p and its writer in the background. With d.mu held.
-func (d *Distributor) part(p *peer) {
+func (d *Distributor) part(p *member) {
 	d.leave.Go(func() {
 		p.close()
 		d.forget(p.id)
@@ -168,7 +168,7 @@ func (d *Distributor) forget(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, to := range d.destinations() {
-		if to.peers[id] != nil {
+		if to.members[id] != nil {
 			return
 		}
 	}

@@ -197,9 +197,9 @@ func TestSeriesBecomeOne(t *testing.T) {
 	}
 	conflict := func(i, samples int) wire.Failure { return wire.Failure{Series: i, Samples: samples} }
 
-	relabelled := DefaultOptions()
-	relabelled.Relabel = relabelRules(t, someRules)
-	f(relabelled, Result{Samples: 3, Dropped: Counts{Samples: 1}, Failures: []wire.Failure{conflict(2, 2)}},
+	relabelOutcome := DefaultOptions()
+	relabelOutcome.Relabel = relabelRules(t, someRules)
+	f(relabelOutcome, Result{Samples: 3, Dropped: Counts{Samples: 1}, Failures: []wire.Failure{conflict(2, 2)}},
 		[]string{`acme {__name__="a"}: 1`, `acme {__name__="m"}: 3`, `acme {__name__="z"}: 1`},
 		"__name__ debug_x", "__name__ a", "__name__ m pod_uid 1", "__name__ m pod_uid 2", "__name__ z", "__name__ m")
 

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// lingerStep is how often, or more often, a request that waits for its last copies looks whether their members keep up.
-	lingerStep = 25 * time.Millisecond
+	// waitStep is how often, or more often, a request that waits for its last copies looks whether their members keep up.
+	waitStep = 25 * time.Millisecond
 	// tooSilent is for how many times as long as the quorum took a member may answer nothing before requests stop waiting for
 	// it. Under little load a member that goes dark is so found within milliseconds.
 	tooSilent = 16
@@ -33,38 +33,38 @@ const maxReplicas = 255
 //
 // Its items are the batch's series, then its metadata entries; each needs its own quorum.
 type write struct {
-	d        *Distributor
-	batch    *wire.Batch
-	skip     []bool // series of batch that are not to be placed; nil = none
-	shown    int    // failures of the request that are known already
-	need     int    // good answers that make a quorum
-	placed   ring.Placement
-	replicas []replica
-	owner    []int32 // scratch of place
-	scratch  []byte
+	d       *Distributor
+	batch   *wire.Batch
+	skip    []bool // series of batch that are not to be placed; nil = none
+	shown   int    // failures of the request that are known already
+	need    int    // good answers that make a quorum
+	placed  ring.Placement
+	shards  []queuedShard
+	owner   []int32 // scratch of place
+	scratch []byte
 
 	refs atomic.Int32
 
-	mu        sync.Mutex // guards what follows
-	tallies   []tally    // by item
-	causes    []cause
-	thin      []thin
-	undecided int           // items whose outcome is open
-	open      int           // replicas that have not answered
-	returned  bool          // Push has judged: answers that come now count no more
-	changed   chan struct{} // undecided or open has become 0
-	told      string        // the newest text of missedOnce
-	toldOf    tally         // what it is of
+	mu           sync.Mutex // guards what follows
+	tallies      []tally    // by item
+	causes       []cause
+	exemplarLoss []exemplarLoss
+	undecided    int           // items whose outcome is open
+	open         int           // replicas that have not answered
+	returned     bool          // Push has judged: answers that come now count no more
+	changed      chan struct{} // undecided or open has become 0
+	lastReason   string        // the newest text of reasonOnce
+	lastReasonOf tally         // what it is of
 }
 
 // cause is why a member did not store some items: what it said of one series, or (Series = -1) of a whole shard.
 type cause struct {
 	wire.Failure
-	peer *peer
+	member *member
 }
 
 // thin: an item was stored, but some of its exemplars were not; thin counts them.
-type thin struct{ item, exemplars int }
+type exemplarLoss struct{ item, exemplars int }
 
 // begin prepares a write of what was let in of p by r, with one reference, the caller's.
 func (d *Distributor) begin(p *part, r *route) *write {
@@ -74,7 +74,7 @@ func (d *Distributor) begin(p *part, r *route) *write {
 	b.Retain()
 	w.refs.Store(1)
 	w.need = d.quorum(r.placement.ReplicationFactor())
-	w.replicas = slices.Grow(w.replicas[:0], len(r.peers))[:len(r.peers)]
+	w.shards = slices.Grow(w.shards[:0], len(r.members))[:len(r.members)]
 	items := len(b.Series) + len(b.Metadata)
 	w.tallies = slices.Grow(w.tallies[:0], items)[:items]
 	clear(w.tallies)
@@ -89,13 +89,13 @@ func (w *write) release() {
 	}
 	w.batch.Release()
 	w.batch, w.skip, w.placed = nil, nil, nil
-	for i := range w.replicas {
-		r := &w.replicas[i]
-		*r = replica{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}
+	for i := range w.shards {
+		r := &w.shards[i]
+		*r = queuedShard{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}
 	}
-	w.told = ""
+	w.lastReason = ""
 	clear(w.causes)
-	w.causes, w.thin = w.causes[:0], w.thin[:0]
+	w.causes, w.exemplarLoss = w.causes[:0], w.exemplarLoss[:0]
 	select {
 	case <-w.changed:
 	default:
@@ -121,13 +121,13 @@ func (w *write) place(p ring.Placement) {
 			continue
 		}
 		for _, m := range w.owners(p, i, b.Series[i].Hash) {
-			s := &w.replicas[m].shard
+			s := &w.shards[m].shard
 			s.Series = append(s.Series, int32(i))
 		}
 	}
 	for i := range b.Metadata {
 		for _, m := range w.owners(p, len(b.Series)+i, w.familyHash(b.Metadata[i].Family)) {
-			s := &w.replicas[m].shard
+			s := &w.shards[m].shard
 			s.Metadata = append(s.Metadata, int32(i))
 		}
 	}
@@ -155,12 +155,12 @@ func (w *write) familyHash(family string) uint64 {
 // start hands every shard to its member's queue. With direct, those of members in this process are left to startLocal.
 func (w *write) start(r *route, direct bool) {
 	now, bytes := time.Now(), sizeOf(w.batch)
-	for i, p := range r.peers {
-		s := &w.replicas[i]
+	for i, p := range r.members {
+		s := &w.shards[i]
 		if s.empty() {
 			continue
 		}
-		s.write, s.peer, s.bytes, s.since = w, p, bytes, now
+		s.write, s.member, s.bytes, s.since = w, p, bytes, now
 		s.shard.Batch, s.shard.Copies = w.batch, s
 		w.mu.Lock()
 		w.open++
@@ -179,9 +179,9 @@ func (w *write) start(r *route, direct bool) {
 // startLocal writes the shards that start left, on this goroutine. Those of others are their workers' by now: nothing of
 // them may be read but the peer, which an empty shard has none of.
 func (w *write) startLocal() {
-	for i := range w.replicas {
-		if s := &w.replicas[i]; s.peer != nil && s.peer.local {
-			failures, err := s.peer.send(s, func() {})
+	for i := range w.shards {
+		if s := &w.shards[i]; s.member != nil && s.member.local {
+			failures, err := s.member.send(s, func() {})
 			w.answer(s, failures, err)
 		}
 	}
@@ -203,7 +203,7 @@ func sizeOf(b *wire.Batch) int64 {
 }
 
 // answer counts what r's member said at the first try, or (err) of what was sent before r.
-func (w *write) answer(r *replica, failures []wire.Failure, err error) {
+func (w *write) answer(r *queuedShard, failures []wire.Failure, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.returned || r.answered {
@@ -219,19 +219,19 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 	}
 	kind, said := errs.KindOf(err), int32(0)
 	if err != nil {
-		said = w.because(r.peer, wire.Failure{Series: -1, Kind: kind, Reason: err.Error()})
+		said = w.addCause(r.member, wire.Failure{Series: -1, Kind: kind, Reason: err.Error()})
 	}
 	for _, f := range failures {
 		if f.Kind == errs.OK {
 			if f.Samples+f.Histograms == 0 {
-				w.thin = append(w.thin, thin{f.Series, atMost(f.Exemplars, len(w.batch.Series[f.Series].Exemplars))})
+				w.exemplarLoss = append(w.exemplarLoss, exemplarLoss{f.Series, atMost(f.Exemplars, len(w.batch.Series[f.Series].Exemplars))})
 				continue
 			}
 			f.Kind = errs.Internal
 		}
 		if t := &w.tallies[f.Series]; !t.marked {
 			t.marked = true
-			w.count(t, f.Kind, w.because(r.peer, f))
+			w.count(t, f.Kind, w.addCause(r.member, f))
 		}
 	}
 	for _, i := range r.shard.Series {
@@ -253,7 +253,7 @@ func (w *write) answer(r *replica, failures []wire.Failure, err error) {
 }
 
 // because keeps a cause and gives its position plus one. With w.mu held.
-func (w *write) because(p *peer, f wire.Failure) int32 {
+func (w *write) addCause(p *member, f wire.Failure) int32 {
 	w.causes = append(w.causes, cause{f, p})
 	return int32(len(w.causes))
 }
@@ -296,20 +296,20 @@ func (w *write) isDecided() bool {
 }
 
 // relied reports whether some item of r is acknowledged, or may still be, so that a missing copy of it matters.
-func (w *write) relied(r *replica) bool {
+func (w *write) needed(r *queuedShard) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	relied := func(item int) bool {
+	needed := func(item int) bool {
 		kind, certain := w.tallies[item].outcome(w.need)
 		return kind == errs.OK || !certain && !w.returned
 	}
 	for _, i := range r.shard.Series {
-		if relied(int(i)) {
+		if needed(int(i)) {
 			return true
 		}
 	}
 	for _, i := range r.shard.Metadata {
-		if relied(len(w.batch.Series) + int(i)) {
+		if needed(len(w.batch.Series) + int(i)) {
 			return true
 		}
 	}
@@ -318,16 +318,16 @@ func (w *write) relied(r *replica) bool {
 
 // linger waits, after the quorum, for the copies of members that make progress as the others do. A sender that is answered
 // before would send what comes next, and where all members are at their limit the copies that it leaves behind would grow
-// without end. peers are all members; took is how long the quorum took.
-func (w *write) linger(ctx context.Context, peers []*peer, took time.Duration) {
+// without end. members are all members; took is how long the quorum took.
+func (w *write) waitForCopies(ctx context.Context, members []*member, took time.Duration) {
 	if !w.stored() {
 		return
 	}
 	var tick *time.Ticker
 	end := time.Now().Add(max(0, w.d.opts.WriteTimeout-took))
-	for w.lacks() && w.worthWaiting(peers, took) && time.Now().Before(end) {
+	for w.lacks() && w.worthWaiting(members, took) && time.Now().Before(end) {
 		if tick == nil {
-			tick = time.NewTicker(min(lingerStep, max(time.Millisecond, tooSilent*took)))
+			tick = time.NewTicker(min(waitStep, max(time.Millisecond, tooSilent*took)))
 			defer tick.Stop()
 		}
 		select {
@@ -353,9 +353,9 @@ func (w *write) lacks() bool {
 	return w.open > 0
 }
 
-func (w *write) worthWaiting(peers []*peer, took time.Duration) bool {
-	for i := range w.replicas {
-		if r := &w.replicas[i]; r.peer != nil && r.peer.holdsUp(r, peers, took) {
+func (w *write) worthWaiting(members []*member, took time.Duration) bool {
+	for i := range w.shards {
+		if r := &w.shards[i]; r.member != nil && r.member.holdsUp(r, members, took) {
 			return true
 		}
 	}
@@ -364,9 +364,9 @@ func (w *write) worthWaiting(peers []*peer, took time.Duration) bool {
 
 // handOver hands what is left of the write to its members. Nobody waits for it any more.
 func (w *write) handOver() {
-	for i := range w.replicas {
-		if r := &w.replicas[i]; r.peer != nil {
-			r.peer.inherit(r)
+	for i := range w.shards {
+		if r := &w.shards[i]; r.member != nil {
+			r.member.keepLate(r)
 		}
 	}
 }
@@ -395,15 +395,17 @@ func (w *write) judge(ended error) (stored Counts, lost []wire.Failure) {
 			stored.Exemplars += len(s.Exemplars) - f.Exemplars
 		}
 	}
-	stored.Exemplars -= w.forgone()
+	stored.Exemplars -= w.missingExemplars()
 	return stored, lost
 }
 
-// forgone is how many exemplars of series that a quorum stored are not with a quorum: of each series, as many as are
+// missingExemplars is how many exemplars of series that a quorum stored are not with a quorum: of each series, as many as are
 // missing from the last of the answers that make its quorum, which are those from which the fewest are. With w.mu held.
-func (w *write) forgone() (n int) {
-	slices.SortFunc(w.thin, func(a, b thin) int { return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.exemplars, b.exemplars)) })
-	for rest := w.thin; len(rest) > 0; {
+func (w *write) missingExemplars() (n int) {
+	slices.SortFunc(w.exemplarLoss, func(a, b exemplarLoss) int {
+		return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.exemplars, b.exemplars))
+	})
+	for rest := w.exemplarLoss; len(rest) > 0; {
 		t, all := &w.tallies[rest[0].item], 1
 		for all < len(rest) && rest[all].item == rest[0].item {
 			all++
@@ -431,7 +433,7 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 			return f
 		}
 	} else {
-		f.Reason = w.missedOnce(t, kind, ended)
+		f.Reason = w.reasonOnce(t, kind, ended)
 	}
 	if named {
 		f.Reason = w.name(item) + ": " + f.Reason
@@ -442,16 +444,16 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 // atMost is n of all, whatever a member says.
 func atMost(n, all int) int { return max(0, min(n, all)) }
 
-// missedOnce is missed, which makes one text for all the series in a row that fared alike. With w.mu held.
-func (w *write) missedOnce(t *tally, kind errs.Kind, ended error) string {
-	if w.told == "" || w.toldOf != *t {
-		w.told, w.toldOf = w.missed(t, kind, ended), *t
+// reasonOnce is missed, which makes one text for all the series in a row that fared alike. With w.mu held.
+func (w *write) reasonOnce(t *tally, kind errs.Kind, ended error) string {
+	if w.lastReason == "" || w.lastReasonOf != *t {
+		w.lastReason, w.lastReasonOf = w.reason(t, kind, ended), *t
 	}
-	return w.told
+	return w.lastReason
 }
 
 // missed says why t has no quorum. With w.mu held.
-func (w *write) missed(t *tally, kind errs.Kind, ended error) string {
+func (w *write) reason(t *tally, kind errs.Kind, ended error) string {
 	why := ""
 	switch {
 	case t.replicas == 0 && len(w.placed.Members()) == 0:
@@ -462,10 +464,10 @@ func (w *write) missed(t *tally, kind errs.Kind, ended error) string {
 		return fmt.Sprintf("the ring has %d of the %d members that must store it", t.replicas, w.need)
 	case t.lost > 0:
 		c := &w.causes[t.lost-1]
-		why = fmt.Sprintf(": member %s: %s", c.peer.id, c.Reason)
+		why = fmt.Sprintf(": member %s: %s", c.member.id, c.Reason)
 	case t.final > 0:
 		c := &w.causes[t.final-1]
-		why = fmt.Sprintf(": member %s: %s", c.peer.id, c.Reason)
+		why = fmt.Sprintf(": member %s: %s", c.member.id, c.Reason)
 	}
 	if ended != nil && kind == errs.Unavailable {
 		why += "; " + ended.Error()

@@ -7,16 +7,16 @@ import (
 )
 
 const (
-	// laneBytes bounds what one tenant has on the way to one member. A receiver reads no further while a stream has 64 MiB
+	// tenantQueueBytes bounds what one tenant has on the way to one member. A receiver reads no further while a stream has 64 MiB
 	// in work, so a tenant whose writes hang must not have as much there.
-	laneBytes = 16 << 20
-	// laneIdle is how long a lane without copies is kept, for its pace.
-	laneIdle = 10 * time.Second
+	tenantQueueBytes = 16 << 20
+	// tenantQueueIdle is how long a lane without copies is kept, for its pace.
+	tenantQueueIdle = 10 * time.Second
 )
 
 // lane is what is on its way to one member for one tenant, in the order in which it is to arrive. It has a back-off of its own, so
 // that what fails for one tenant alone delays nobody else. All of it is guarded by peer.mu.
-type lane struct {
+type tenantQueue struct {
 	tenant  tenant.ID
 	queue   list   // copies that wait for a try
 	last    uint64 // number of the newest copy
@@ -25,7 +25,7 @@ type lane struct {
 	held    int    // of these, late ones that a copy started now could overtake
 	late    lateness
 	listed  bool // in peer.runnable
-	rank    int  // in peer.indebted
+	rank    int  // in peer.withLate
 
 	pace    progress
 	seen    time.Time // until when pace is true
@@ -42,10 +42,10 @@ type lateness struct {
 	bytes           int64
 }
 
-func (l *lane) busy() bool { return l.queue.n+l.flying > 0 }
+func (l *tenantQueue) busy() bool { return l.queue.n+l.flying > 0 }
 
 // clock brings the pace up to date. While a failed try is waited out no answer is due.
-func (l *lane) clock(now time.Time) {
+func (l *tenantQueue) clock(now time.Time) {
 	if l.busy() && (l.flying > 0 || !l.off.failing()) {
 		l.pace.spend(now.Sub(l.seen))
 	}
@@ -54,29 +54,29 @@ func (l *lane) clock(now time.Time) {
 
 // ready reports whether the lane's first copy may start. most is how many the lane may have under way. After a failure copies
 // go one by one: one that passes where an older one failed would put that out of order.
-func (l *lane) ready(now time.Time, most int) bool {
+func (l *tenantQueue) ready(now time.Time, most int) bool {
 	switch {
 	case l.queue.n == 0 || l.held > 0:
 		return false
 	case l.off.failing():
 		return l.flying == 0 && !now.Before(l.off.until)
 	}
-	return l.flying < most && (l.flying == 0 || l.sending+l.queue.head.bytes <= laneBytes)
+	return l.flying < most && (l.flying == 0 || l.sending+l.queue.head.bytes <= tenantQueueBytes)
 }
 
 // share is the part of the bounds that the lane's late copies take, by the bound of which they take more.
-func (l *lane) share(o *Options) float64 {
+func (l *tenantQueue) share(o *Options) float64 {
 	return max(float64(l.late.batches)/float64(o.MemberBatches), float64(l.late.bytes)/float64(o.MemberBytes))
 }
 
 // list is a queue of replicas, linked through them, from which any can be taken.
 type list struct {
-	head, tail *replica
+	head, tail *queuedShard
 	n          int
 }
 
 // insert puts r behind all that have a smaller number.
-func (l *list) insert(r *replica) {
+func (l *list) insert(r *queuedShard) {
 	after := l.tail
 	if l.head != nil && r.number < l.head.number {
 		after = nil // the usual place of a copy that comes back
@@ -98,7 +98,7 @@ func (l *list) insert(r *replica) {
 	l.n++
 }
 
-func (l *list) remove(r *replica) {
+func (l *list) remove(r *queuedShard) {
 	if r.prev == nil {
 		l.head = r.next
 	} else {

@@ -28,7 +28,7 @@ const noticeEvery = 10 * time.Second
 //
 // A copy belongs to its request until that is answered, and is bounded with it. What a request leaves behind is late: it
 // belongs to the member from then on, within Options.MemberBatches and MemberBytes.
-type peer struct {
+type member struct {
 	d       *Distributor
 	id      string // the member's
 	local   bool   // the writer is Local; false if it could not be dialed at first
@@ -44,15 +44,15 @@ type peer struct {
 	undialed error      // why it cannot be dialed at the address it has now; nil if it can
 
 	ready    sync.Cond // something may be taken
-	lanes    map[tenant.ID]*lane
-	swept    time.Time // when lanes that are idle were last looked for
-	runnable []*lane   // whose turn it is, in this order
-	indebted []*lane   // that have late copies
-	late     lateness  // of all lanes
-	fresh    int       // queued, never tried
-	waiting  int       // queued, tried before
-	flying   int       // being written
-	probes   int       // of these, started while down
+	queues   map[tenant.ID]*tenantQueue
+	swept    time.Time      // when lanes that are idle were last looked for
+	runnable []*tenantQueue // whose turn it is, in this order
+	withLate []*tenantQueue // that have late copies
+	late     lateness       // of all lanes
+	fresh    int            // queued, never tried
+	waiting  int            // queued, tried before
+	flying   int            // being written
+	probes   int            // of these, started while down
 	workers  int
 	idle     int     // workers that wait for something to do
 	down     backoff // of the member as a whole
@@ -65,23 +65,23 @@ type peer struct {
 	closing  bool
 }
 
-// newPeer makes a peer that takes nothing until it is connected.
-func newPeer(d *Distributor, id string) *peer {
-	p := &peer{d: d, id: id, metrics: d.metrics.member(id), lanes: map[tenant.ID]*lane{}}
+// newMember makes a peer that takes nothing until it is connected.
+func newMember(d *Distributor, id string) *member {
+	p := &member{d: d, id: id, metrics: d.metrics.member(id), queues: map[tenant.ID]*tenantQueue{}}
 	p.ready.L = &p.mu
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
 // reaches reports whether p has a writer for addr.
-func (p *peer) reaches(addr string) bool {
+func (p *member) reaches(addr string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.writer != nil && p.addr == addr
 }
 
 // undial notes why the member cannot be dialed, and reports whether that is news.
-func (p *peer) undial(err error) (news bool) {
+func (p *member) undial(err error) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	news = p.undialed == nil
@@ -91,7 +91,7 @@ func (p *peer) undial(err error) (news bool) {
 
 // connect makes w, which reaches addr, the writer from here on, and returns the one before, which has calls under way.
 // What is queued goes to the new one.
-func (p *peer) connect(addr string, w Writer) (before Writer) {
+func (p *member) connect(addr string, w Writer) (before Writer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before = p.writer
@@ -103,13 +103,13 @@ func (p *peer) connect(addr string, w Writer) (before Writer) {
 }
 
 // close waits for the copies that were never tried, up to the write timeout, and drops those that wait for a further try.
-func (p *peer) close() {
+func (p *member) close() {
 	p.mu.Lock()
 	p.closing = true
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	for _, l := range p.lanes {
+	for _, l := range p.queues {
 		if l.timer != nil {
 			l.timer.Stop()
 		}
@@ -123,8 +123,8 @@ func (p *peer) close() {
 }
 
 // giveUp drops, as the peer is closing, what would have to be tried again. With p.mu held.
-func (p *peer) giveUp() {
-	for _, l := range p.lanes {
+func (p *member) giveUp() {
+	for _, l := range p.queues {
 		for l.queue.n > 0 && (l.off.failing() || p.down.failing() || l.queue.head.tried) {
 			p.drop(l.queue.head, "closed")
 		}
@@ -133,7 +133,7 @@ func (p *peer) giveUp() {
 }
 
 // enqueue takes r, or says at once why not.
-func (p *peer) enqueue(r *replica) error {
+func (p *member) enqueue(r *queuedShard) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -143,13 +143,13 @@ func (p *peer) enqueue(r *replica) error {
 		return errs.E(errs.Unavailable, "the member has left the ring")
 	}
 	now := time.Now()
-	l := p.lane(r.shard.Batch.Tenant, now)
+	l := p.tenantQueue(r.shard.Batch.Tenant, now)
 	l.clock(now)
 	if !l.busy() {
 		l.heard = now
 	}
 	l.last++
-	r.lane, r.number, r.series = l, l.last, r.items()
+	r.tenantQueue, r.number, r.series = l, l.last, r.items()
 	p.put(r)
 	if l.off.failing() {
 		l.off.hurry(p.d.opts.RetryMin, now, l.queue.n+l.flying == 1)
@@ -164,40 +164,40 @@ func (p *peer) enqueue(r *replica) error {
 }
 
 // lane is that of a tenant. With p.mu held.
-func (p *peer) lane(id tenant.ID, now time.Time) *lane {
-	if now.Sub(p.swept) >= laneIdle {
+func (p *member) tenantQueue(id tenant.ID, now time.Time) *tenantQueue {
+	if now.Sub(p.swept) >= tenantQueueIdle {
 		p.swept = now
-		for id, l := range p.lanes {
-			if !l.busy() && now.Sub(l.seen) >= laneIdle {
-				p.heal(l)
-				delete(p.lanes, id)
+		for id, l := range p.queues {
+			if !l.busy() && now.Sub(l.seen) >= tenantQueueIdle {
+				p.endBackoff(l)
+				delete(p.queues, id)
 			}
 		}
 	}
-	l := p.lanes[id]
+	l := p.queues[id]
 	if l == nil {
-		l = &lane{tenant: id, seen: now}
-		p.lanes[id] = l
+		l = &tenantQueue{tenant: id, seen: now}
+		p.queues[id] = l
 	}
 	return l
 }
 
 // put queues r in its lane, by its number. With p.mu held.
-func (p *peer) put(r *replica) {
+func (p *member) put(r *queuedShard) {
 	r.place = queued
-	r.lane.queue.insert(r)
+	r.tenantQueue.queue.insert(r)
 	*p.counter(r)++
 	p.report()
 }
 
 // unqueue takes r from its lane's queue. With p.mu held.
-func (p *peer) unqueue(r *replica) {
+func (p *member) unqueue(r *queuedShard) {
 	r.place = gone
-	r.lane.queue.remove(r)
+	r.tenantQueue.queue.remove(r)
 	*p.counter(r)--
 }
 
-func (p *peer) counter(r *replica) *int {
+func (p *member) counter(r *queuedShard) *int {
 	if r.tried {
 		return &p.waiting
 	}
@@ -205,14 +205,14 @@ func (p *peer) counter(r *replica) *int {
 }
 
 // report is called with p.mu held, which keeps the gauges in order.
-func (p *peer) report() {
+func (p *member) report() {
 	p.metrics.queued.Set(float64(p.fresh))
 	p.metrics.waiting.Set(float64(p.waiting))
 	p.metrics.bytes.Set(float64(p.late.bytes))
 }
 
 // list gives l a turn if its first copy may start, and finds it a worker. With p.mu held.
-func (p *peer) list(l *lane, now time.Time) {
+func (p *member) list(l *tenantQueue, now time.Time) {
 	if !l.listed && l.ready(now, p.most()) {
 		l.listed = true
 		p.runnable = append(p.runnable, l)
@@ -221,7 +221,7 @@ func (p *peer) list(l *lane, now time.Time) {
 }
 
 // most is how many writes of one tenant may be under way. With p.mu held.
-func (p *peer) most() int {
+func (p *member) most() int {
 	if p.down.failing() {
 		return 1
 	}
@@ -230,7 +230,7 @@ func (p *peer) most() int {
 
 // free reports whether another write may start. While the member fails some tenants probe it, each with one write: what
 // hangs may be one tenant's trouble, and then the next one gets through. With p.mu held.
-func (p *peer) free(now time.Time) bool {
+func (p *member) free(now time.Time) bool {
 	if p.down.failing() {
 		return p.probes < memberTenants && !now.Before(p.down.until)
 	}
@@ -238,7 +238,7 @@ func (p *peer) free(now time.Time) bool {
 }
 
 // wake finds a worker for the lane whose turn it is. With p.mu held.
-func (p *peer) wake(now time.Time) {
+func (p *member) wake(now time.Time) {
 	switch {
 	case len(p.runnable) == 0 || !p.free(now):
 	case p.idle > 0:
@@ -250,7 +250,7 @@ func (p *peer) wake(now time.Time) {
 }
 
 // await lists l again when its back-off is over. With p.mu held.
-func (p *peer) await(l *lane, now time.Time) {
+func (p *member) await(l *tenantQueue, now time.Time) {
 	if p.closing {
 		return
 	}
@@ -266,7 +266,7 @@ func (p *peer) await(l *lane, now time.Time) {
 }
 
 // awaitMember wakes a worker when the member's back-off is over. With p.mu held.
-func (p *peer) awaitMember(now time.Time) {
+func (p *member) awaitMember(now time.Time) {
 	if p.closing {
 		return
 	}
@@ -282,7 +282,7 @@ func (p *peer) awaitMember(now time.Time) {
 }
 
 // work writes copies until the peer is closed and nothing is queued.
-func (p *peer) work() {
+func (p *member) work() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -304,7 +304,7 @@ func (p *peer) work() {
 }
 
 // take starts the first copy of the lane whose turn it is. With p.mu held.
-func (p *peer) take(now time.Time) *replica {
+func (p *member) take(now time.Time) *queuedShard {
 	o := &p.d.opts
 	for len(p.runnable) > 0 && p.free(now) {
 		l := p.runnable[0]
@@ -340,26 +340,26 @@ func (p *peer) take(now time.Time) *replica {
 
 // hold counts r among those that keep newer ones back: its request was answered, so that newer samples of its series may
 // be behind it, and they could still overtake it. With p.mu held.
-func (p *peer) hold(r *replica) {
+func (p *member) hold(r *queuedShard) {
 	if held := r.place == flying && r.late && !r.placed; held != r.held {
 		r.held = held
 		if held {
-			r.lane.held++
+			r.tenantQueue.held++
 		} else {
-			r.lane.held--
+			r.tenantQueue.held--
 		}
 	}
 }
 
 // write is one try of r.
-func (p *peer) write(r *replica) {
+func (p *member) write(r *queuedShard) {
 	start := time.Now()
 	failures, err := p.try(r, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		r.placed = true
 		p.hold(r)
-		p.list(r.lane, time.Now())
+		p.list(r.tenantQueue, time.Now())
 	})
 	r.write.answer(r, failures, err)
 	whole := err != nil
@@ -371,13 +371,13 @@ func (p *peer) write(r *replica) {
 
 // settle ends a try of r that began at start: a copy that is missing, and that somebody relies on, is kept for another. whole
 // says that err is of the shard and not of some of its series.
-func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
+func (p *member) settle(r *queuedShard, start time.Time, err error, whole bool) {
 	again := retryable(errs.KindOf(err))
-	relied := err != nil && r.write.relied(r)
+	needed := err != nil && r.write.needed(r)
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := r.lane
+	l := r.tenantQueue
 	l.clock(now)
 	r.place = gone
 	p.hold(r)
@@ -396,21 +396,21 @@ func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
 		p.refused(l, now, err, whole)
 	default:
 		p.alive(now)
-		p.heal(l)
+		p.endBackoff(l)
 		l.pace.work += float64(r.series)
 		l.heard = now
 	}
 	switch {
-	case again && relied && !p.closing:
+	case again && needed && !p.closing:
 		if !whole || errs.KindOf(err) == errs.Internal { // the cause may be in this copy alone: others need not wait for it
 			l.last++
 			r.number = l.last
 		}
 		r.tried = true
 		p.put(r)
-	case again && relied:
+	case again && needed:
 		p.drop(r, "closed")
-	case err != nil && relied:
+	case err != nil && needed:
 		p.drop(r, "refused")
 	default:
 		p.let(r)
@@ -426,13 +426,13 @@ func (p *peer) settle(r *replica, start time.Time, err error, whole bool) {
 
 // membersFault reports whether err, of a try that began at start, is of the member as a whole: it was not reached, or nothing at all
 // came from it meanwhile. Anything else may be one tenant's trouble there. With p.mu held.
-func (p *peer) membersFault(start time.Time, err error) bool {
+func (p *member) membersFault(start time.Time, err error) bool {
 	return errs.IsUnreached(err) || errors.Is(err, context.DeadlineExceeded) && p.heard.Before(start)
 }
 
 // unreachable makes all lanes wait until a probe gets through. Of tries that were under way together, the wait grows once.
 // With p.mu held.
-func (p *peer) unreachable(start, now time.Time, err error) {
+func (p *member) unreachable(start, now time.Time, err error) {
 	if !p.down.failing() {
 		p.since = now
 	}
@@ -444,13 +444,13 @@ func (p *peer) unreachable(start, now time.Time, err error) {
 		p.down.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
 		p.awaitMember(now)
 	}
-	for _, l := range p.lanes {
-		p.giveAnswer(l, err)
+	for _, l := range p.queues {
+		p.failWaiting(l, err)
 	}
 }
 
 // alive notes that the member has answered. With p.mu held.
-func (p *peer) alive(now time.Time) {
+func (p *member) alive(now time.Time) {
 	p.heard = now
 	if p.down.failing() {
 		p.down = backoff{}
@@ -462,20 +462,20 @@ func (p *peer) alive(now time.Time) {
 }
 
 // refused makes l wait, which the member does not take now. With p.mu held.
-func (p *peer) refused(l *lane, now time.Time, err error, whole bool) {
+func (p *member) refused(l *tenantQueue, now time.Time, err error, whole bool) {
 	if !l.off.failing() {
 		p.failing++
 		l.since = now
 	}
 	l.off.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
 	if whole {
-		p.notice(l, now, err)
-		p.giveAnswer(l, err)
+		p.logRefusal(l, now, err)
+		p.failWaiting(l, err)
 	}
 }
 
 // heal ends the back-off of l. With p.mu held.
-func (p *peer) heal(l *lane) {
+func (p *member) endBackoff(l *tenantQueue) {
 	if !l.off.failing() {
 		return
 	}
@@ -484,7 +484,7 @@ func (p *peer) heal(l *lane) {
 }
 
 // notice logs, not too often, that the member does not take what a tenant writes. With p.mu held.
-func (p *peer) notice(l *lane, now time.Time, err error) {
+func (p *member) logRefusal(l *tenantQueue, now time.Time, err error) {
 	if l.noticed || now.Sub(l.since) < noticeAfter || now.Sub(p.noticed) < noticeEvery {
 		return
 	}
@@ -494,9 +494,9 @@ func (p *peer) notice(l *lane, now time.Time, err error) {
 		"tenants", p.failing, "tenant", l.tenant, "err", err)
 }
 
-// giveAnswer lets the requests whose copies wait behind one that failed with err know, so that none waits for a member that
+// failWaiting lets the requests whose copies wait behind one that failed with err know, so that none waits for a member that
 // refuses. The copies stay. With p.mu held.
-func (p *peer) giveAnswer(l *lane, err error) {
+func (p *member) failWaiting(l *tenantQueue, err error) {
 	for r := l.queue.tail; r != nil && p.fresh > 0; r = r.prev {
 		if r.tried {
 			continue
@@ -509,17 +509,17 @@ func (p *peer) giveAnswer(l *lane, err error) {
 }
 
 // let lets go of r, which is needed no more. With p.mu held.
-func (p *peer) let(r *replica) {
+func (p *member) let(r *queuedShard) {
 	if r.place == queued {
 		p.unqueue(r)
 	}
-	p.forgive(r)
+	p.removeLate(r)
 	p.report()
 	r.write.release()
 }
 
 // drop gives up r, which is missing at the member for good. With p.mu held.
-func (p *peer) drop(r *replica, reason string) {
+func (p *member) drop(r *queuedShard, reason string) {
 	p.d.metrics.dropped.WithLabelValues(p.id, reason).Inc()
 	if !r.tried {
 		r.write.answer(r, nil, errs.E(errs.Unavailable, "copy given up: %s", reason))
@@ -528,14 +528,14 @@ func (p *peer) drop(r *replica, reason string) {
 }
 
 // try is send on a goroutine of the peer's own, where nobody else looks after a panic.
-func (p *peer) try(r *replica, placed func()) (failures []wire.Failure, err error) {
+func (p *member) try(r *queuedShard, placed func()) (failures []wire.Failure, err error) {
 	defer p.d.recoverAs("write to member "+p.id, func(fault error) { failures, err = nil, fault })
 	return p.send(r, placed)
 }
 
 // send writes r to the member, for as long as the write timeout. placed is called when the member gets r before whatever
 // is sent from then on, if that is known before the answer.
-func (p *peer) send(r *replica, placed func()) ([]wire.Failure, error) {
+func (p *member) send(r *queuedShard, placed func()) ([]wire.Failure, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.d.opts.WriteTimeout)
 	defer cancel()
 	start := time.Now()
@@ -565,14 +565,14 @@ func retryable(kind errs.Kind) bool {
 
 // holdsUp reports whether r's request, which a quorum has stored, should wait for it: if the member has not
 // fallen silent, and keeps up.
-func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
+func (p *member) holdsUp(r *queuedShard, members []*member, took time.Duration) bool {
 	own, lacks, due := p.due(r, took)
 	if !due { // the usual answer, for which the others need not be asked: a request may have as many copies as there are members
 		return false
 	}
 	id := r.write.batch.Tenant
 	others := make([]progress, 0, 8)
-	for _, other := range peers {
+	for _, other := range members {
 		if other != p {
 			others = other.paceOf(others, id)
 		}
@@ -581,11 +581,11 @@ func (p *peer) holdsUp(r *replica, peers []*peer, took time.Duration) bool {
 }
 
 // due reports whether r's request may still wait for it at all, and then gives the member's pace and how many series it lacks.
-func (p *peer) due(r *replica, took time.Duration) (own progress, lacks int, due bool) {
+func (p *member) due(r *queuedShard, took time.Duration) (own progress, lacks int, due bool) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := r.lane
+	l := r.tenantQueue
 	switch {
 	case r.place == gone || r.tried || r.late:
 		return own, 0, false
@@ -601,10 +601,10 @@ func (p *peer) due(r *replica, took time.Duration) (own progress, lacks int, due
 }
 
 // paceOf appends the member's pace for a tenant, if it is known.
-func (p *peer) paceOf(to []progress, id tenant.ID) []progress {
+func (p *member) paceOf(to []progress, id tenant.ID) []progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lanes[id]
+	l := p.queues[id]
 	if l == nil || l.off.failing() || p.down.failing() {
 		return to
 	}
@@ -613,17 +613,17 @@ func (p *peer) paceOf(to []progress, id tenant.ID) []progress {
 }
 
 // inherit makes r the member's, because its request is over, or lets it go if nobody relies on it.
-func (p *peer) inherit(r *replica) {
+func (p *member) keepLate(r *queuedShard) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r.place == gone || r.late {
 		return
 	}
-	if r.place == queued && !r.write.relied(r) {
+	if r.place == queued && !r.write.needed(r) {
 		p.let(r) // its sender was told to send it again
 		return
 	}
-	p.owe(r)
+	p.addLate(r)
 	p.metrics.putOff.Inc()
 	for p.late.batches > p.d.opts.MemberBatches || p.late.bytes > p.d.opts.MemberBytes {
 		victim := p.victim()
@@ -635,11 +635,11 @@ func (p *peer) inherit(r *replica) {
 }
 
 // owe puts r on the member's account. With p.mu held.
-func (p *peer) owe(r *replica) {
-	l := r.lane
+func (p *member) addLate(r *queuedShard) {
+	l := r.tenantQueue
 	if l.late.batches == 0 {
-		l.rank = len(p.indebted)
-		p.indebted = append(p.indebted, l)
+		l.rank = len(p.withLate)
+		p.withLate = append(p.withLate, l)
 	}
 	r.late = true
 	p.hold(r)
@@ -652,11 +652,11 @@ func (p *peer) owe(r *replica) {
 }
 
 // forgive takes r off the account, if it is on it. With p.mu held.
-func (p *peer) forgive(r *replica) {
+func (p *member) removeLate(r *queuedShard) {
 	if !r.late {
 		return
 	}
-	l := r.lane
+	l := r.tenantQueue
 	r.late = false
 	for _, a := range []*lateness{&l.late, &p.late} {
 		a.batches--
@@ -664,19 +664,19 @@ func (p *peer) forgive(r *replica) {
 		a.bytes -= r.bytes
 	}
 	if l.late.batches == 0 {
-		end := len(p.indebted) - 1
-		p.indebted[l.rank] = p.indebted[end]
-		p.indebted[l.rank].rank = l.rank
-		p.indebted[end] = nil
-		p.indebted = p.indebted[:end]
+		end := len(p.withLate) - 1
+		p.withLate[l.rank] = p.withLate[end]
+		p.withLate[l.rank].rank = l.rank
+		p.withLate[end] = nil
+		p.withLate = p.withLate[:end]
 	}
 }
 
 // victim is the oldest late copy, not being written, of the tenant that takes most of the bounds. There are no more such
 // tenants than copies, so their number is bounded. With p.mu held.
-func (p *peer) victim() (oldest *replica) {
+func (p *member) victim() (oldest *queuedShard) {
 	most := 0.0
-	for _, l := range p.indebted {
+	for _, l := range p.withLate {
 		share := l.share(&p.d.opts)
 		if share <= most {
 			continue

@@ -11,16 +11,16 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// intake is a request on its way in: its part of the gate, and how long its body may be.
-type intake struct {
-	*ticket
+// incoming is a request on its way in: its part of the gate, and how long its body may be.
+type incoming struct {
+	*reservation
 	maxBody int64
 	limited bool // maxBody is the tenant's limit
 }
 
-// takeIn lets a request in as far as its header goes. It holds nothing yet.
-func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
-	in := intake{maxBody: d.opts.MaxBody}
+// accept lets a request in as far as its header goes. It holds nothing yet.
+func (d *Distributor) accept(req *http.Request, id tenant.ID) (incoming, error) {
+	in := incoming{maxBody: d.opts.MaxBody}
 	if d.opts.Limits != nil {
 		if l := d.opts.Limits(id).RequestBytes; l > 0 && l <= in.maxBody {
 			in.maxBody, in.limited = l, true
@@ -31,61 +31,61 @@ func (d *Distributor) takeIn(req *http.Request, id tenant.ID) (intake, error) {
 		return in, in.tooLarge(a, req.ContentLength)
 	}
 	t, err := d.gate.begin(a, httpx.ClientNetwork(req.RemoteAddr), max(req.ContentLength, 0))
-	in.ticket = t
+	in.reservation = t
 	return in, err
 }
 
-// stageSize is how much of a body must have come, unless it ends before, until it gets a buffer for a whole body, which is many
+// pieceSize is how much of a body must have come, unless it ends before, until it gets a buffer for a whole body, which is many
 // times larger.
-const stageSize = 16 << 10
+const pieceSize = 16 << 10
 
-var bodyStages = sync.Pool{New: func() any { return new([stageSize]byte) }}
+var piecePool = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
 // body is the body of a request that asks for room as it comes, and for a place when it has come.
 type body struct {
-	in      intake
+	in      incoming
 	rest    io.Reader
 	first   [64]byte         // what came first
-	stage   *[stageSize]byte // what came until there was a buffer; nil before and after
-	staged  []byte           // of stage or first, not read yet
+	stage   *[pieceSize]byte // what came until there was a buffer; nil before and after
+	unread  []byte           // of stage or first, not read yet
 	ended   error            // of rest
 	refused error            // by the gate
 }
 
 // open waits for the first part of the body. A body of which nothing comes holds nothing meanwhile, and one of which little
 // comes a stage.
-func (in intake) open(from io.Reader) (*body, error) {
+func (in incoming) open(from io.Reader) (*body, error) {
 	b := &body{in: in, rest: from}
 	n := 0
 	for n == 0 && b.ended == nil {
 		n, b.ended = from.Read(b.first[:])
 	}
-	b.staged = b.first[:n]
+	b.unread = b.first[:n]
 	if b.ended != nil {
 		return b, nil
 	}
-	if err := in.ask(stageSize, false); err != nil {
+	if err := in.ask(pieceSize, false); err != nil {
 		return nil, err
 	}
-	b.stage = bodyStages.Get().(*[stageSize]byte)
-	n = copy(b.stage[:], b.staged)
-	for n < stageSize && b.ended == nil {
+	b.stage = piecePool.Get().(*[pieceSize]byte)
+	n = copy(b.stage[:], b.unread)
+	for n < pieceSize && b.ended == nil {
 		var more int
 		more, b.ended = from.Read(b.stage[n:])
 		n += more
 	}
-	b.staged = b.stage[:n]
+	b.unread = b.stage[:n]
 	return b, nil
 }
 
 // Read implements io.Reader. The end of the body comes only with a place within the gate.
 func (b *body) Read(p []byte) (n int, err error) {
-	if len(b.staged) > 0 {
-		n = copy(p, b.staged)
-		b.staged = b.staged[n:]
+	if len(b.unread) > 0 {
+		n = copy(p, b.unread)
+		b.unread = b.unread[n:]
 		return n, nil
 	}
-	b.unstage()
+	b.dropPiece()
 	if b.ended == nil {
 		n, b.ended = b.rest.Read(p)
 	}
@@ -97,20 +97,20 @@ func (b *body) Read(p []byte) (n int, err error) {
 	return n, b.ended
 }
 
-func (b *body) unstage() {
+func (b *body) dropPiece() {
 	if b.stage != nil {
-		bodyStages.Put(b.stage)
+		piecePool.Put(b.stage)
 		b.stage = nil
 	}
 }
 
 // receive has read read the body of req into a buffer, which is to be given back with wire.PutBuffer unless there is an error.
-func (in intake) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer, []byte, error) {
+func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer, []byte, error) {
 	b, err := in.open(from)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer b.unstage()
+	defer b.dropPiece()
 	buf := wire.GetBuffer()
 	buf.Within(in.ask)
 	msg, err := read(buf, b)
@@ -125,14 +125,14 @@ func (in intake) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]b
 }
 
 // fault is err, which ended the reading of the body into b, told with the tenant's limit if it is that.
-func (in intake) fault(b *wire.Buffer, err error) error {
+func (in incoming) fault(b *wire.Buffer, err error) error {
 	if n := b.Received(); n > in.maxBody && errs.KindOf(err) == errs.TooLarge {
 		return in.tooLarge(in.tenant, n)
 	}
 	return err
 }
 
-func (in intake) tooLarge(a *tenantState, n int64) error {
+func (in incoming) tooLarge(a *tenantState, n int64) error {
 	if !in.limited {
 		return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more is larger than the %d that this process takes", a.id, n, in.maxBody)
 	}

@@ -38,9 +38,9 @@ func TestProgressForgets(t *testing.T) {
 		t.Fatalf("rate %v of 10 series in 10 ms", r)
 	}
 	before := p.rate()
-	p.spend(paceWindow)
+	p.spend(progressWindow)
 	if r := p.rate(); r > before/tooSlow {
-		t.Fatalf("rate %v after %s without an answer, %v before", r, paceWindow, before)
+		t.Fatalf("rate %v after %s without an answer, %v before", r, progressWindow, before)
 	}
 	p.spend(-time.Hour)
 	if p.rate() > before {

@@ -7,16 +7,16 @@ import (
 )
 
 const (
-	// paceWindow is over about how much busy time a pace is taken. A member that stops answering is found behind after about
+	// progressWindow is over about how much busy time a pace is taken. A member that stops answering is found behind after about
 	// as long.
-	paceWindow = time.Second
+	progressWindow = time.Second
 	// tooSlow is how many times slower than the others a member must be to have fallen behind. It is far above what a
 	// garbage collection or a busy core does to one of several equal members. Members that take turns on two cores of a shared
 	// machine differ by more than two now and then, and what is put off then comes out of order, which costs four times as much.
 	tooSlow = 3
-	// bridgeable is how long what a member lacks may take it before requests stop waiting for its copies, unless the quorum
+	// maxCatchUp is how long what a member lacks may take it before requests stop waiting for its copies, unless the quorum
 	// takes as long.
-	bridgeable = time.Second
+	maxCatchUp = time.Second
 )
 
 // progress is how fast a member answers what it is sent for one tenant while it has something to answer.
@@ -30,7 +30,7 @@ func (p *progress) spend(d time.Duration) {
 	if d <= 0 {
 		return
 	}
-	window := paceWindow.Seconds()
+	window := progressWindow.Seconds()
 	left := math.Exp(-d.Seconds() / window)
 	p.work *= left
 	p.busy = p.busy*left + window*(1-left)
@@ -57,7 +57,7 @@ func keepsUp(own progress, lacks int, others []progress, took time.Duration) boo
 			return false
 		}
 	}
-	return float64(lacks) <= rate*max(bridgeable, took).Seconds()
+	return float64(lacks) <= rate*max(maxCatchUp, took).Seconds()
 }
 
 // backoff spaces the tries of what fails. The zero value is of what does not.
