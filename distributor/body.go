@@ -112,7 +112,7 @@ func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([
 	}
 	defer b.dropPiece()
 	buf := wire.GetBuffer()
-	buf.Within(in.ask)
+	buf.SetBudget(in.ask)
 	msg, err := read(buf, b)
 	if err == nil {
 		return buf, msg, nil

@@ -96,7 +96,7 @@ func (g *gate) heldBy(address string) share {
 	return share{}
 }
 
-// ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Room.
+// ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Budget.
 func (t *reservation) ask(bytes int64, spare bool) error {
 	g := t.gate
 	if spare && bytes > g.most.bytes/spareFraction {
@@ -128,7 +128,7 @@ var errSpare = errors.New("no room for what is not needed")
 // oneMay is how many bytes one request may have at most.
 func (g *gate) oneMay() int64 { return memory.PerTenant.Most(g.most.bytes) }
 
-var _ wire.Room = (*reservation)(nil).ask
+var _ wire.Budget = (*reservation)(nil).ask
 
 // settle makes bytes all that the ticket holds.
 func (t *reservation) settle(bytes int64) {

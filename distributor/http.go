@@ -19,7 +19,7 @@ import (
 // X-Prometheus-Remote-Write-Version says less and is not looked at.
 type protocol struct {
 	version string
-	decode  func(k *wire.Known, id tenant.ID, msg []byte, room wire.Room) (*wire.Batch, error)
+	decode  func(k *wire.Known, id tenant.ID, msg []byte, room wire.Budget) (*wire.Batch, error)
 	// counts says that the answer tells in headers how much was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.

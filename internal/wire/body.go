@@ -14,7 +14,7 @@ import (
 type Buffer struct {
 	compressed, decoded []byte
 
-	room Room
+	room Budget
 }
 
 var (
@@ -44,9 +44,9 @@ func (b *Buffer) shed() {
 	b.compressed = nil
 }
 
-// Within makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
+// SetBudget makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
 // use is asked for at once; where there is no room for that, it begins anew.
-func (b *Buffer) Within(room Room) {
+func (b *Buffer) SetBudget(room Budget) {
 	b.room = room
 	if !room.keeps(b.capacity()) {
 		b.compressed, b.decoded = nil, nil
@@ -140,7 +140,7 @@ func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) 
 }
 
 // grow gives a full buffer twice the room.
-func grow(full []byte, room Room) ([]byte, error) {
+func grow(full []byte, room Budget) ([]byte, error) {
 	size := max(firstRead, 2*cap(full))
 	if err := room.ask(size - cap(full)); err != nil {
 		return full, err

@@ -17,7 +17,7 @@ type scratch struct {
 
 	msg   []byte // the message
 	limit int    // how long canonical may become
-	budget
+	memoryGrant
 	body       *Buffer // what msg is in, if it goes back to its pool with the batch
 	look       lookup
 	v2         bool // msg is of remote write 2.0
@@ -79,7 +79,7 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.lost, b.msg, b.budget, b.look, b.v2, b.starts = Failure{}, nil, budget{}, lookup{}, false, false
+	b.lost, b.msg, b.memoryGrant, b.look, b.v2, b.starts = Failure{}, nil, memoryGrant{}, lookup{}, false, false
 	b.hashes, b.ahead, b.behind = reuse(b.hashes), reuse(b.ahead), 0
 	if b.body != nil {
 		PutBuffer(b.body)

@@ -119,7 +119,7 @@ func (b *Batch) HasContent() bool { return len(b.Series)+len(b.Metadata)+len(b.R
 // finishRewritten makes one series of those that became one by the rewriting. parts is how many batches the source became.
 func (b *Batch) finishRewritten(parts int) {
 	b.parts = parts
-	kept, _ := b.Unite() // it has no Room that could refuse
+	kept, _ := b.Unite() // it has no Budget that could refuse
 	for to, from := range kept {
 		b.origins[to] = b.origins[from]
 	}

@@ -28,8 +28,8 @@ func NewTranslated(id tenant.ID, limit int) *Batch {
 	return b
 }
 
-// Within makes b ask for what it takes of its limit. It is called before anything is added.
-func (b *Batch) Within(room Room) { b.within(room) }
+// SetBudget makes b ask for what it takes of its limit. It is called before anything is added.
+func (b *Batch) SetBudget(room Budget) { b.within(room) }
 
 // AddSample adds a series of one sample; nothing is assumed of ls but its order (no label is
 // longer than MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the

@@ -12,7 +12,7 @@ import (
 // of its own, so that one that catches up has many samples of a series in a request.
 
 // Unite makes one series of those that b has several times, at the place of the first. kept are the places of the series that
-// are left; nil = b has each once, and all stand where they stood. An error is what the Room of b refuses; then b is of no use.
+// are left; nil = b has each once, and all stand where they stood. An error is what the Budget of b refuses; then b is of no use.
 func (b *Batch) Unite() (kept []int32, err error) {
 	s := finders.Get().(*finder)
 	defer s.put()

@@ -21,7 +21,7 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV1 is the function DecodeV1 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Room) (*Batch, error) {
+func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}

@@ -7,12 +7,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Room is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
+// Budget is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
 // refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
 // without. nil = there is always room.
-type Room func(bytes int64, spare bool) error
+type Budget func(bytes int64, spare bool) error
 
-func (r Room) ask(bytes int) error {
+func (r Budget) ask(bytes int) error {
 	if r == nil || bytes <= 0 {
 		return nil
 	}
@@ -20,7 +20,7 @@ func (r Room) ask(bytes int) error {
 }
 
 // keeps reports whether so many bytes of earlier requests may be used again.
-func (r Room) keeps(bytes int) bool {
+func (r Budget) keeps(bytes int) bool {
 	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
 }
 
@@ -43,9 +43,9 @@ var (
 	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
 )
 
-// budget is the memory that a Batch was granted.
-type budget struct {
-	room    Room
+// memoryGrant is the memory that a Batch was granted.
+type memoryGrant struct {
+	room    Budget
 	refused error          // what room said
 	reserve int            // by how much limit may still be raised
 	allowed [numArenas]int // items up to which nobody needs to be asked
@@ -66,12 +66,12 @@ func (b *Batch) more(a arena, n int) bool {
 	return true
 }
 
-// Refused is why the Room of b granted nothing more, nil if it has not refused.
+// Refused is why the Budget of b granted nothing more, nil if it has not refused.
 func (b *Batch) Refused() error { return b.refused }
 
 // within makes the memory of b one that is granted step by step, by room. What its arenas have from earlier use is asked for
 // first; where there is no room for that, they begin anew.
-func (b *Batch) within(room Room) {
+func (b *Batch) within(room Budget) {
 	if room == nil {
 		return
 	}
