@@ -14,7 +14,7 @@ import (
 type Buffer struct {
 	compressed, decoded []byte
 
-	room Budget
+	budget Budget
 }
 
 var (
@@ -45,10 +45,10 @@ func (b *Buffer) shed() {
 }
 
 // SetBudget makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
-// use is asked for at once; where there is no room for that, it begins anew.
-func (b *Buffer) SetBudget(room Budget) {
-	b.room = room
-	if !room.keeps(b.capacity()) {
+// use is asked for at once; where there is no budget for that, it begins anew.
+func (b *Buffer) SetBudget(budget Budget) {
+	b.budget = budget
+	if !budget.mayReuse(b.capacity()) {
 		b.compressed, b.decoded = nil, nil
 	}
 }
@@ -62,22 +62,22 @@ func (b *Buffer) Received() int64 { return int64(len(b.compressed)) }
 // is let go.
 func PutBuffer(b *Buffer) {
 	b.compressed, b.decoded = reuse(b.compressed), reuse(b.decoded)
-	b.room = nil
+	b.budget = nil
 	buffers.Put(b)
 }
 
-// maxRatio is more than the best compression that the snappy format can express: 64 bytes by a copy of three.
+// maxRatio is allowMore than the best compression that the snappy format can express: 64 bytes by a copy of three.
 const maxRatio = 22
 
 // ReadSnappy reads r to its end and decompresses it (snappy block format). The result belongs to b until PutBuffer or the
 // next ReadSnappy. Limits are in bytes. Errors: TooLarge with the size and the limit, Invalid when the content is not
-// snappy, Unavailable when r breaks off, since a sender can then try again. No more memory is used than r has sent
+// snappy, Unavailable when r breaks off, since a sender can then try again. No allowMore memory is used than r has sent
 // (maxCompressed at most) and its content can decompress to (maxDecoded at most): the content says at its start how much
 // that is, and what is too much is refused before the rest is read.
 func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	tooLarge := func(start []byte) error {
 		if size, err := snappy.DecodedLen(start); err == nil && int64(size) > maxDecoded {
-			return errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
+			return errs.E(errs.TooLarge, "body decompresses to %d bytes, allowMore than the limit of %d", size, maxDecoded)
 		}
 		return nil
 	}
@@ -92,7 +92,7 @@ func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byt
 		return nil, errs.E(errs.Invalid, "body of %d bytes is not snappy: it cannot hold %d bytes", len(b.compressed), size)
 	}
 	if cap(b.decoded) < size {
-		if err := b.room.ask(size - cap(b.decoded)); err != nil {
+		if err := b.budget.ask(size - cap(b.decoded)); err != nil {
 			return nil, err
 		}
 		b.decoded = make([]byte, size)
@@ -115,7 +115,7 @@ func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) 
 	for {
 		if len(buf) == cap(buf) {
 			var err error
-			if buf, err = grow(buf, b.room); err != nil {
+			if buf, err = grow(buf, b.budget); err != nil {
 				return err
 			}
 		}
@@ -139,10 +139,10 @@ func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) 
 	}
 }
 
-// grow gives a full buffer twice the room.
-func grow(full []byte, room Budget) ([]byte, error) {
+// grow gives a full buffer twice the budget.
+func grow(full []byte, budget Budget) ([]byte, error) {
 	size := max(firstRead, 2*cap(full))
-	if err := room.ask(size - cap(full)); err != nil {
+	if err := budget.ask(size - cap(full)); err != nil {
 		return full, err
 	}
 	return append(make([]byte, 0, size), full...), nil

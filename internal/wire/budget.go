@@ -7,9 +7,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Budget is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
+// Budget is asked before memory is taken that a request would have: bytes allowMore than what it was asked for before. An error
 // refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
-// without. nil = there is always room.
+// without. nil = there is always budget.
 type Budget func(bytes int64, spare bool) error
 
 func (r Budget) ask(bytes int) error {
@@ -19,8 +19,8 @@ func (r Budget) ask(bytes int) error {
 	return r(int64(bytes), false)
 }
 
-// keeps reports whether so many bytes of earlier requests may be used again.
-func (r Budget) keeps(bytes int) bool {
+// mayReuse reports whether so many bytes of earlier requests may be used again.
+func (r Budget) mayReuse(bytes int) bool {
 	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
 }
 
@@ -45,39 +45,39 @@ var (
 
 // memoryGrant is the memory that a Batch was granted.
 type memoryGrant struct {
-	room    Budget
-	refused error          // what room said
+	budget  Budget
+	refused error          // what budget said
 	reserve int            // by how much limit may still be raised
 	allowed [numArenas]int // items up to which nobody needs to be asked
 }
 
-// more is called when arena a has n items and may have no more; it is false, and a fault, when there is no room.
-func (b *Batch) more(a arena, n int) bool {
-	if b.room == nil {
+// allowMore is called when arena a has n items and may have no allowMore; it is false, and a fault, when there is no budget.
+func (b *Batch) allowMore(a arena, n int) bool {
+	if b.budget == nil {
 		b.allowed[a] = math.MaxInt
 		return true
 	}
 	n = max(n, b.allowed[a])
 	step := max(n/2, arenaStep[a])
-	if b.refused = b.room.ask(step * arenaItem[a]); b.refused != nil {
+	if b.refused = b.budget.ask(step * arenaItem[a]); b.refused != nil {
 		return false
 	}
 	b.allowed[a] = n + step
 	return true
 }
 
-// Refused is why the Budget of b granted nothing more, nil if it has not refused.
+// Refused is why the Budget of b granted nothing allowMore, nil if it has not refused.
 func (b *Batch) Refused() error { return b.refused }
 
-// within makes the memory of b one that is granted step by step, by room. What its arenas have from earlier use is asked for
-// first; where there is no room for that, they begin anew.
-func (b *Batch) within(room Budget) {
-	if room == nil {
+// within makes the memory of b one that is granted step by step, by budget. What its arenas have from earlier use is asked for
+// first; where there is no budget for that, they begin anew.
+func (b *Batch) within(budget Budget) {
+	if budget == nil {
 		return
 	}
-	b.room = room
-	if !room.keeps(b.capacity()) {
-		b.strip()
+	b.budget = budget
+	if !budget.mayReuse(b.capacity()) {
+		b.dropArenas()
 	}
 	b.reserve, b.limit = b.limit, 0
 	if had := min(cap(b.canonical), b.reserve); had > 0 {
@@ -95,16 +95,16 @@ func (b *Batch) capacity() int {
 		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.hashes) + bytesOf(b.ahead)
 }
 
-// strip lets the arenas of b, which are empty, go.
-func (b *Batch) strip() {
+// dropArenas lets the arenas of b, which are empty, go.
+func (b *Batch) dropArenas() {
 	b.canonical, b.Series, b.samples, b.histograms, b.exemplars = nil, nil, nil, nil, nil
 	b.Metadata, b.symbols, b.pairs, b.refIdx, b.hashes = nil, nil, nil, nil, nil
 }
 
 func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }
 
-// roomFor reports whether n canonical bytes more may be added.
-func (b *Batch) roomFor(n int) bool {
+// mayAppend reports whether n canonical bytes allowMore may be added.
+func (b *Batch) mayAppend(n int) bool {
 	missing := len(b.canonical) + n - b.limit
 	return missing <= 0 || b.extend(missing)
 }
@@ -116,7 +116,7 @@ func (b *Batch) extend(n int) bool {
 		return false
 	}
 	n = min(max(n, step, len(b.canonical)/2), b.reserve)
-	if b.refused = b.room.ask(n); b.refused != nil {
+	if b.refused = b.budget.ask(n); b.refused != nil {
 		return false
 	}
 	b.limit += n

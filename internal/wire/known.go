@@ -17,7 +17,7 @@ import (
 //
 // What it is asked by is the digest of those bytes (of 2.0: a sum over the digests of what they refer to, see referred),
 // mixed with numbers that are different for each tenant. The bytes themselves are not kept: nobody who sends them can tell
-// which of them have one digest. Entries of an hour without use go when room is needed.
+// which of them have one digest. Entries of an hour without use go when budget is needed.
 //
 // Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil *Known knows
 // nothing.
@@ -53,7 +53,7 @@ const (
 	knownAge   = 60 // ticks
 )
 
-// KnownBytes is the most that Known takes for each series it has room for: while a full table is copied. A table takes
+// KnownBytes is the most that Known takes for each series it has budget for: while a full table is copied. A table takes
 // half of that.
 const KnownBytes = 3 * int64(unsafe.Sizeof(knownSlot{}))
 
@@ -160,7 +160,7 @@ func (t *knownTable) free(spelled Key) *knownSlot {
 	return nil
 }
 
-// renew replaces the table by one with room: larger, or without what is old, or empty when all that it may hold is in
+// renew replaces the table by one with budget: larger, or without what is old, or empty when all that it may hold is in
 // use. With k.mu held.
 func (k *Known) renew(t *knownTable, now uint32) *knownTable {
 	recent := func(s *knownSlot) bool { used := s.used.Load(); return used != 0 && used+knownAge >= now }

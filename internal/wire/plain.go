@@ -10,7 +10,7 @@ import (
 const highBits = 0x8080808080808080
 
 // prefixOf is the first eight bytes of s as a number, filled up with zeros. It orders most names without a comparison of
-// bytes (BenchmarkDecodeV1: a fifth). s may have more bytes behind its end, within its capacity.
+// bytes (BenchmarkDecodeV1: a fifth). s may have allowMore bytes behind its end, within its capacity.
 func prefixOf(s []byte) uint64 {
 	n := len(s)
 	if n >= 8 {
@@ -50,7 +50,7 @@ func (o *nameOrder) next(prefix uint64, name []byte) bool {
 // or two words, for which a call of memmove is slow (BenchmarkDecodeV1: a quarter).
 type plainWriter struct {
 	nameOrder
-	dst  []byte // as long as there is room
+	dst  []byte // as long as there is budget
 	at   int    // where the next label begins
 	high uint64 // highest bits of all names and values, or-ed: zero if they are ASCII
 }
@@ -58,12 +58,12 @@ type plainWriter struct {
 // slack is how many bytes beyond what it writes a plainWriter needs.
 const slack = 8
 
-func newPlainWriter(dst []byte, room int) plainWriter {
-	dst = slices.Grow(dst, room+slack)
+func newPlainWriter(dst []byte, budget int) plainWriter {
+	dst = slices.Grow(dst, budget+slack)
 	return plainWriter{dst: dst[:cap(dst)], at: len(dst)}
 }
 
-// reserve makes room for n bytes more.
+// reserve makes budget for n bytes allowMore.
 func (w *plainWriter) reserve(n int) {
 	if len(w.dst)-w.at < n+slack {
 		grown := slices.Grow(w.dst[:w.at], n+slack)
@@ -71,7 +71,7 @@ func (w *plainWriter) reserve(n int) {
 	}
 }
 
-// add writes a label, neither part empty. There is room for it.
+// add writes a label, neither part empty. There is budget for it.
 func (w *plainWriter) add(name, value []byte) {
 	at := w.at
 	high := copyText(w.dst[at:], name)

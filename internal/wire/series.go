@@ -19,7 +19,7 @@ func maxExpansion(n int) int { return 64<<20 + 16*n }
 // charge takes n bytes off what the message may still ask for, and reports whether there were so many.
 func (b *Batch) charge(n int) bool {
 	b.limit -= n
-	return b.roomFor(0)
+	return b.mayAppend(0)
 }
 
 func checkSize(msg []byte) error {
@@ -93,7 +93,7 @@ func (b *Batch) part(at mark, text func() string) (nothing bool) {
 	return nothing
 }
 
-// since is what was added to an arena from n on, nil if nothing, with no room to grow into what follows.
+// since is what was added to an arena from n on, nil if nothing, with no budget to grow into what follows.
 func since[T any](arena []T, n int) []T {
 	if len(arena) == n {
 		return nil
@@ -103,7 +103,7 @@ func since[T any](arena []T, n int) []T {
 
 // exemplar adds e with the labels of pairs[first:], or counts it as lost. It is false when the message asks for too much.
 func (b *Batch) exemplar(e Exemplar, first int) bool {
-	if !b.charge(exemplarSize) || !b.roomFor(canonicalBytes(b.pairs[first:])) {
+	if !b.charge(exemplarSize) || !b.mayAppend(canonicalBytes(b.pairs[first:])) {
 		return false
 	}
 	from := len(b.canonical)
@@ -134,7 +134,7 @@ func (b *Batch) loseExemplar(fault string) {
 
 // sample reads a Sample message; the start timestamp is a field of remote write 2.0 only.
 func (b *Batch) sample(m []byte, pos int, v2 bool) int {
-	if len(b.samples) >= b.allowed[arenaSamples] && !b.more(arenaSamples, len(b.samples)) {
+	if len(b.samples) >= b.allowed[arenaSamples] && !b.allowMore(arenaSamples, len(b.samples)) {
 		return faultExpand
 	}
 	var s Sample

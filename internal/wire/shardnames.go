@@ -13,7 +13,7 @@ import (
 )
 
 // Names holds the series that senders may call by a number, once for all streams of a process, however many senders write
-// the same series. A name goes when no stream has a number for it any more. It is safe for concurrent use.
+// the same series. A name goes when no stream has a number for it any allowMore. It is safe for concurrent use.
 type Names struct {
 	max int64 // bytes of names; 0 = no bound
 
@@ -80,8 +80,8 @@ const nameSize = int64(unsafe.Sizeof(name{})) + 48
 
 func (n *name) bytes() int64 { return nameSize + int64(n.size) }
 
-// hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no room for one
-// more.
+// hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no budget for one
+// allowMore.
 func (n *Names) hold(id tenant.ID, full []byte) *name {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]

@@ -19,7 +19,7 @@ func (b *Batch) Unite() (kept []int32, err error) {
 	if !s.repeats(b.Series) || !s.group(b.Series) {
 		return nil, nil
 	}
-	if !b.roomToUnite(s) {
+	if !b.reserveMerged(s) {
 		return nil, b.refused
 	}
 	for to, from := range s.kept {
@@ -43,8 +43,8 @@ func (b *Batch) united() (*Batch, error) {
 	return b, nil
 }
 
-// roomToUnite makes room for what the groups of s bring together.
-func (b *Batch) roomToUnite(s *finder) bool {
+// reserveMerged makes budget for what the groups of s bring together.
+func (b *Batch) reserveMerged(s *finder) bool {
 	var samples, histograms, exemplars int
 	for _, i := range s.kept {
 		if s.next[i] == 0 {
@@ -61,7 +61,7 @@ func (b *Batch) roomToUnite(s *finder) bool {
 		}
 	}
 	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) + exemplars*int(unsafe.Sizeof(Exemplar{}))
-	if b.refused = b.room.ask(bytes); b.refused != nil {
+	if b.refused = b.budget.ask(bytes); b.refused != nil {
 		return false
 	}
 	b.samples = slices.Grow(b.samples, samples)

@@ -21,14 +21,14 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV1 is the function DecodeV1 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Budget) (*Batch, error) {
+func (k *Known) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	b.look = k.lookup(id)
-	b.within(room)
+	b.within(budget)
 	pos := b.requestV1(b.msg)
 	if pos < 0 {
 		err := b.fail("1.0", pos)
@@ -72,7 +72,7 @@ func (b *Batch) requestV1(msg []byte) int {
 
 // seriesV1 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV1(m []byte, pos int) int {
-	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.allowMore(arenaSeries, len(b.Series)) {
 		return faultExpand
 	}
 	at := b.mark()
@@ -139,7 +139,7 @@ func (b *Batch) spelledV1(m []byte, pos int) ([]byte, Key) {
 
 // newSeriesV1 reads a TimeSeries, m[pos:], with its labels.
 func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
-	if !b.roomFor(len(b.Tenant) + 1 + len(m) - pos) {
+	if !b.mayAppend(len(b.Tenant) + 1 + len(m) - pos) {
 		return faultExpand
 	}
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
@@ -291,7 +291,7 @@ func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 
 // labelV1 reads a Label message into pairs.
 func (b *Batch) labelV1(m []byte, pos int) int {
-	if len(b.pairs) >= b.allowed[arenaPairs] && !b.more(arenaPairs, len(b.pairs)) {
+	if len(b.pairs) >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, len(b.pairs)) {
 		return faultExpand
 	}
 	var p pair

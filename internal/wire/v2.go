@@ -20,14 +20,14 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV2 is the function DecodeV2 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Budget) (*Batch, error) {
+func (k *Known) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	b.look, b.v2 = k.lookup(id), true
-	b.within(room)
+	b.within(budget)
 	pos := b.symbolsV2(b.msg)
 	if pos >= 0 {
 		pos = b.requestV2(b.msg)
@@ -70,7 +70,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		if next < 0 {
 			return next
 		}
-		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.more(arenaSymbols, len(b.symbols)) {
+		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.allowMore(arenaSymbols, len(b.symbols)) {
 			return faultExpand
 		}
 		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
@@ -125,7 +125,7 @@ func (b *Batch) requestV2(msg []byte) int {
 
 // seriesV2 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV2(m []byte, pos int) int {
-	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.allowMore(arenaSeries, len(b.Series)) {
 		return faultExpand
 	}
 	at := b.mark()
@@ -181,7 +181,7 @@ func (b *Batch) nextNamed(pos int) *named {
 	return n
 }
 
-// knownV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has more of them.
+// knownV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
 func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
@@ -293,7 +293,7 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	return ""
 }
 
-// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+// endV2 mayReuse the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
 func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	full, name := b.plainRefs()
 	if full == nil {
@@ -301,7 +301,7 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 			b.drop(at, func() string { return "series with " + fault })
 			return 0
 		}
-		if !b.roomFor(canonicalBytes(b.pairs)) {
+		if !b.mayAppend(canonicalBytes(b.pairs)) {
 			return faultExpand
 		}
 		var ok bool
@@ -345,14 +345,14 @@ func (b *Batch) plainRefs() (full []byte, name int) {
 		}
 		n, v := &symbols[nameRef], &symbols[valueRef]
 		text := n.bytes(b.msg)
-		room := int(n.size) + int(v.size) + 2
-		if n.size == 0 || v.size == 0 || w.at+room > b.limit || !w.next(prefixOf(text), text) {
+		budget := int(n.size) + int(v.size) + 2
+		if n.size == 0 || v.size == 0 || w.at+budget > b.limit || !w.next(prefixOf(text), text) {
 			return nil, -1
 		}
 		if w.named && name < 0 {
 			name = valueRef
 		}
-		w.reserve(room)
+		w.reserve(budget)
 		w.add(text, v.bytes(b.msg))
 	}
 	if !w.named {
@@ -404,7 +404,7 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		return next
 	}
 	pos, end := span(m, pos, typ)
-	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.more(arenaPairs, n) { // 16 bytes for each suffice
+	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) { // 16 bytes for each suffice
 		return faultExpand
 	}
 	refs := b.refIdx
