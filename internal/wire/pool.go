@@ -18,13 +18,13 @@ type scratch struct {
 	msg   []byte // the message
 	limit int    // how long canonical may become
 	memoryGrant
-	body       *Buffer // what msg is in, if it goes back to its pool with the batch
-	look       lookup
-	v2         bool // msg is of remote write 2.0
-	symbols    []symbol
-	hashes     []Key // of the symbols, with a Known
-	tableRead  bool  // plainTable is known
-	plainTable bool  // what plainSymbols says
+	body        *Buffer // what msg is in, if it goes back to its pool with the batch
+	look        lookup
+	v2          bool // msg is of remote write 2.0
+	symbols     []symbol
+	hashes      []Key // of the symbols, with a Known
+	tableRead   bool  // tableUsable is known
+	tableUsable bool  // what usableSymbols says
 
 	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
 	ahead    []named  // how the series of the message are spelled (remote write 1.0)

@@ -45,10 +45,10 @@ func (b *Batch) respell(dst, spelled []byte) []byte {
 	t.limit = 1 << 62
 	var full []byte
 	if b.v2 {
-		t.msg, t.symbols, t.tableRead, t.plainTable = b.msg, b.symbols, true, true // those of a known series are
-		defer func() { t.symbols = nil }()                                         // they are b's
+		t.msg, t.symbols, t.tableRead, t.tableUsable = b.msg, b.symbols, true, true // those of a known series are
+		defer func() { t.symbols = nil }()                                          // they are b's
 		if t.refsV2(spelled, 0, typeBytes) >= 0 {
-			if full, _ = t.plainRefs(); full == nil && t.resolve(0) == "" {
+			if full, _ = t.sortedRefs(); full == nil && t.resolve(0) == "" {
 				full, _ = t.finish(t.mark())
 			}
 		}
@@ -58,7 +58,7 @@ func (b *Batch) respell(dst, spelled []byte) []byte {
 	} else {
 		t.msg = spelled
 		t.canonical = AppendTenant(t.canonical, t.Tenant)
-		if next, ok := t.plainLabels(spelled, 0); ok && next == len(spelled) {
+		if next, ok := t.asciiLabels(spelled, 0); ok && next == len(spelled) {
 			full = t.canonical
 		} else {
 			t.canonical = t.canonical[:0]

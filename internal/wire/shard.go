@@ -271,7 +271,7 @@ func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 // isCanonical reports whether labels are well-formed: one or allowMore of name Sep value Sep, neither empty, names ascending,
 // all of it UTF-8.
 func isCanonical(labels []byte) bool {
-	return isPlainCanonical(labels) || isGeneralCanonical(labels)
+	return isASCIICanonical(labels) || isGeneralCanonical(labels)
 }
 
 func isGeneralCanonical(labels []byte) bool {

@@ -143,7 +143,7 @@ func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
 		return faultExpand
 	}
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	if next, ok := b.plainLabels(m, pos); ok {
+	if next, ok := b.asciiLabels(m, pos); ok {
 		labelsEnd := len(b.canonical)
 		switch end := b.fieldsV1(m, next, true); {
 		case end >= 0:
@@ -198,13 +198,13 @@ func (b *Batch) spells(spelled []byte) bool {
 	return at == len(spelled) && labels > 0 && (len(b.pairs) == labels || len(b.pairs) == 0)
 }
 
-// plainLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
+// asciiLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
 // and the arena of no use, when they are not plain.
-func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
+func (b *Batch) asciiLabels(m []byte, pos int) (next int, ok bool) {
 	if len(m)-pos > MaxLabelLength {
 		return pos, false
 	}
-	w := newPlainWriter(b.canonical, len(m)-pos)
+	w := newASCIIWriter(b.canonical, len(m)-pos)
 	for {
 		pos = w.shortLabels(m, pos)
 		if pos == len(m) || m[pos] != labelTag {

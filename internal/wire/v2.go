@@ -86,14 +86,14 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	return pos
 }
 
-// plainSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
-func (b *Batch) plainSymbols() bool {
+// usableSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
+func (b *Batch) usableSymbols() bool {
 	if !b.tableRead {
-		b.tableRead, b.plainTable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
+		b.tableRead, b.tableUsable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
 			return s.size > MaxLabelLength || !utf8.Valid(s.bytes(b.msg))
 		})
 	}
-	return b.plainTable
+	return b.tableUsable
 }
 
 func (b *Batch) requestV2(msg []byte) int {
@@ -295,7 +295,7 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 
 // endV2 mayReuse the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
 func (b *Batch) endV2(at mark, meta *metadataV2) int {
-	full, name := b.plainRefs()
+	full, name := b.sortedRefs()
 	if full == nil {
 		if fault := b.resolve(0); fault != "" {
 			b.drop(at, func() string { return "series with " + fault })
@@ -328,14 +328,14 @@ func (b *Batch) empty(at mark) bool {
 	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} && b.lost.Histograms == 0 && b.lost.Exemplars == 0
 }
 
-// plainRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
+// sortedRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
 // which symbol the metric name is. nil: the labels are not plain, and nothing has changed.
-func (b *Batch) plainRefs() (full []byte, name int) {
-	if len(b.refIdx)%2 != 0 || !b.plainSymbols() {
+func (b *Batch) sortedRefs() (full []byte, name int) {
+	if len(b.refIdx)%2 != 0 || !b.usableSymbols() {
 		return nil, -1
 	}
 	from := len(b.canonical)
-	w := newPlainWriter(AppendTenant(b.canonical, b.Tenant), 0)
+	w := newASCIIWriter(AppendTenant(b.canonical, b.Tenant), 0)
 	name = -1
 	symbols, refs := b.symbols, b.refIdx
 	for i := 0; i+1 < len(refs); i += 2 {

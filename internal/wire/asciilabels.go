@@ -46,25 +46,25 @@ func (o *nameOrder) next(prefix uint64, name []byte) bool {
 	return true
 }
 
-// plainWriter writes canonical labels in ascending order of names, in words of eight bytes: most names and values are one
+// asciiWriter writes canonical labels in ascending order of names, in words of eight bytes: most names and values are one
 // or two words, for which a call of memmove is slow (BenchmarkDecodeV1: a quarter).
-type plainWriter struct {
+type asciiWriter struct {
 	nameOrder
 	dst  []byte // as long as there is budget
 	at   int    // where the next label begins
 	high uint64 // highest bits of all names and values, or-ed: zero if they are ASCII
 }
 
-// slack is how many bytes beyond what it writes a plainWriter needs.
+// slack is how many bytes beyond what it writes a asciiWriter needs.
 const slack = 8
 
-func newPlainWriter(dst []byte, budget int) plainWriter {
+func newASCIIWriter(dst []byte, budget int) asciiWriter {
 	dst = slices.Grow(dst, budget+slack)
-	return plainWriter{dst: dst[:cap(dst)], at: len(dst)}
+	return asciiWriter{dst: dst[:cap(dst)], at: len(dst)}
 }
 
 // reserve makes budget for n bytes allowMore.
-func (w *plainWriter) reserve(n int) {
+func (w *asciiWriter) reserve(n int) {
 	if len(w.dst)-w.at < n+slack {
 		grown := slices.Grow(w.dst[:w.at], n+slack)
 		w.dst = grown[:cap(grown)]
@@ -72,7 +72,7 @@ func (w *plainWriter) reserve(n int) {
 }
 
 // add writes a label, neither part empty. There is budget for it.
-func (w *plainWriter) add(name, value []byte) {
+func (w *asciiWriter) add(name, value []byte) {
 	at := w.at
 	high := copyText(w.dst[at:], name)
 	at += len(name)
@@ -87,7 +87,7 @@ func (w *plainWriter) add(name, value []byte) {
 // shortLabels writes the label fields at pos of m as long as they are what nearly all are: below 128 bytes, exactly a name
 // and a value, names ascending within their first eight bytes. It returns where it stopped. It is splitLabel, next and add
 // in one loop, without slices and calls (BenchmarkDecodeV1: a third).
-func (w *plainWriter) shortLabels(m []byte, pos int) int {
+func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 	whole := m[:cap(m)] // words may reach beyond m, but not beyond the message
 	dst, at, last, high := w.dst, w.at, w.last, w.high
 	lastAt, lastEnd := 0, 0
@@ -151,9 +151,9 @@ func copyText(dst, src []byte) (high uint64) {
 	return high & highBits
 }
 
-// isPlainCanonical reports whether labels are canonical and ASCII. It looks at eight bytes at a time for those with the
+// isASCIICanonical reports whether labels are canonical and ASCII. It looks at eight bytes at a time for those with the
 // highest bit set, which must all be separators (BenchmarkDecodeShard: a quarter).
-func isPlainCanonical(labels []byte) bool {
+func isASCIICanonical(labels []byte) bool {
 	var order nameOrder
 	begin, inName := 0, true
 	for i := 0; i < len(labels); i += 8 {
