@@ -45,7 +45,7 @@ type Distributor struct {
 	tenants  tenantStates
 	fitCache *fitCache             // nil without limits
 	rules    atomic.Pointer[rules] // of relabelling; nil without any
-	known    *wire.Known
+	known    *wire.SeriesCache
 	pairs    *haTracker
 	requests sync.Pool // of *request
 	writes   sync.Pool // of *write
@@ -81,7 +81,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 	}
 	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics, byAddress: map[string]*share{}}
 	d.tenants = tenantStates{metrics: d.metrics, byID: map[tenant.ID]*tenantState{}, claimed: map[tenant.ID]*tenantState{}}
-	d.known = wire.NewKnown(opts.KnownSeries)
+	d.known = wire.NewSeriesCache(opts.KnownSeries)
 	watchSeriesCache(reg, d.known)
 	if opts.Limits != nil {
 		d.fitCache = new(fitCache)

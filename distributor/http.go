@@ -19,7 +19,7 @@ import (
 // X-Prometheus-Remote-Write-Version says less and is not looked at.
 type protocol struct {
 	version string
-	decode  func(k *wire.Known, id tenant.ID, msg []byte, room wire.Budget) (*wire.Batch, error)
+	decode  func(k *wire.SeriesCache, id tenant.ID, msg []byte, room wire.Budget) (*wire.Batch, error)
 	// counts says that the answer tells in headers how much was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.
@@ -28,8 +28,8 @@ type protocol struct {
 
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
-	remoteWrite1    = protocol{version: "1.0", decode: (*wire.Known).DecodeV1, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: (*wire.Known).DecodeV2, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite1    = protocol{version: "1.0", decode: (*wire.SeriesCache).DecodeV1, conflict: http.StatusConflict}
+	remoteWrite2    = protocol{version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.
@@ -151,7 +151,7 @@ func (d *Distributor) starts(b *wire.Batch) {
 
 // cacheFor is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
 // are needed of each series.
-func (d *Distributor) cacheFor(id tenant.ID) *wire.Known {
+func (d *Distributor) cacheFor(id tenant.ID) *wire.SeriesCache {
 	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
 		return nil
 	}

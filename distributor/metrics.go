@@ -75,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-func watchSeriesCache(reg prometheus.Registerer, k *wire.Known) {
+func watchSeriesCache(reg prometheus.Registerer, k *wire.SeriesCache) {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_distributor_known_series", Help: "Ways of naming a series that are known again when they come again.",

@@ -123,7 +123,7 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		id = parsed
 	}
 	in.used = min(2*int64(len(in.data)), in.room.bytes) // the message, and the copies of its parts
-	b, err := (*wire.Known)(nil).DecodeV1(id, t.requests, in.ask)
+	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.ask)
 	if err != nil {
 		return err
 	}

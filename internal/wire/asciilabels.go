@@ -31,9 +31,9 @@ var namePrefix = prefixOf([]byte(nameLabel))
 
 // nameOrder watches that names ascend.
 type nameOrder struct {
-	last  uint64 // prefix of the last name
-	name  []byte // the last name
-	named bool   // there was a metric name
+	last      uint64 // prefix of the last name
+	name      []byte // the last name
+	rawSeries bool   // there was a metric name
 }
 
 // next reports whether name, of this prefix, comes after the last one, and takes it as the last.
@@ -42,7 +42,7 @@ func (o *nameOrder) next(prefix uint64, name []byte) bool {
 		return false
 	}
 	o.last, o.name = prefix, name
-	o.named = o.named || prefix == namePrefix && len(name) == len(nameLabel)
+	o.rawSeries = o.rawSeries || prefix == namePrefix && len(name) == len(nameLabel)
 	return true
 }
 
@@ -107,7 +107,7 @@ func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 			break
 		}
 		last, lastAt, lastEnd = prefix, nameAt, nameEnd
-		w.named = w.named || prefix == namePrefix && nameSize == len(nameLabel)
+		w.rawSeries = w.rawSeries || prefix == namePrefix && nameSize == len(nameLabel)
 		high |= copyText(dst[at:], whole[nameAt:nameEnd])
 		at += nameSize
 		dst[at] = Sep

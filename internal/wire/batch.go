@@ -59,20 +59,20 @@ type Series struct {
 	Histograms []Histogram
 	Exemplars  []Exemplar
 	// Hint, when not nil, is a word for whoever stores the series to find it by the next time. It is the same for all
-	// batches that have the series by its number in a stream, or by the same Known, 0 at first, and means nothing to others.
+	// batches that have the series by its number in a stream, or by the same SeriesCache, 0 at first, and means nothing to others.
 	Hint *atomic.Uint64
 }
 
 // Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant; LabelsOf builds labels
 // from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
 // what is rare, and once. They belong to the Batch: do not change them, do not keep them. None are there in one case, of which
-// the chance is nil in practice (respell): such a series is invalid.
+// the chance is nil in practice (decodeRaw): such a series is invalid.
 func (s *Series) Labels() []byte {
 	switch {
 	case s.name != nil:
 		return s.name.canonical()
 	case s.from != nil:
-		return s.from.respell(nil, s.labels)
+		return s.from.decodeRaw(nil, s.labels)
 	}
 	return s.labels
 }
@@ -80,7 +80,7 @@ func (s *Series) Labels() []byte {
 // appendLabels appends s.Labels().
 func (s *Series) appendLabels(dst []byte) []byte {
 	if s.name == nil && s.from != nil {
-		return s.from.respell(dst, s.labels)
+		return s.from.decodeRaw(dst, s.labels)
 	}
 	return append(dst, s.Labels()...)
 }
@@ -165,7 +165,7 @@ func (b *Batch) DropStarts() {
 	b.starts = false
 }
 
-// Named is how many series the request named: those of b, and those that were refused while it was decoded.
+// Named is how many series the request rawSeries: those of b, and those that were refused while it was decoded.
 func (b *Batch) Named() int {
 	n := len(b.Series)
 	for i := range b.Rejected {
@@ -177,7 +177,7 @@ func (b *Batch) Named() int {
 // Retain mayReuse b alive until a matching Release.
 func (b *Batch) Retain() { b.refs.Add(1) }
 
-// Release gives up one reference; after the last one nothing of b may be touched.
+// Release gives up one reference; after the last one nothing of b may be prefetched.
 func (b *Batch) Release() {
 	if n := b.refs.Add(-1); n == 0 && b.pool != nil {
 		b.pool(b)

@@ -51,7 +51,7 @@ func TestOwnedBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := NewKnown(1000).DecodeV1(testTenant, msg, nil)
+	b, err := NewSeriesCache(1000).DecodeV1(testTenant, msg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

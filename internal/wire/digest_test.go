@@ -143,11 +143,11 @@ func requestV1(series ...[]prompb.Label) []byte {
 func TestXXH3Collisions(t *testing.T) {
 	good, same, bad := collidingSeries('b', 'b'), collidingSeries('c', 'a'), collidingSeries(0xc4, 0)
 	first, other := requestV1(good), requestV1(same)
-	spelled := func(msg []byte) []byte { _, at := uvarint(msg, 1); return msg[at:spelledEnd(msg, at)] }
+	spelled := func(msg []byte) []byte { _, at := uvarint(msg, 1); return msg[at:rawLabelsEnd(msg, at)] }
 	if a, b := xxh3.Hash128(spelled(first)), xxh3.Hash128(spelled(other)); a != b || string(spelled(first)) == string(spelled(other)) {
 		t.Fatalf("no collision: %x, %x", a, b)
 	}
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	for range 2 {
 		for _, msg := range [][]byte{first, other, requestV1(bad), first, requestV1(good, same, bad)} {
 			want, err := DecodeV1(testTenant, msg)

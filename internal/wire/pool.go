@@ -22,14 +22,14 @@ type scratch struct {
 	look        lookup
 	v2          bool // msg is of remote write 2.0
 	symbols     []symbol
-	hashes      []Key // of the symbols, with a Known
+	hashes      []Key // of the symbols, with a SeriesCache
 	tableRead   bool  // tableUsable is known
 	tableUsable bool  // what usableSymbols says
 
-	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
-	ahead    []named  // how the series of the message are spelled (remote write 1.0)
-	behind   int      // how many of them were read
-	refIdx   []uint32 // label references of the series at hand, before they are pairs (remote write 2.0)
+	pairs    []pair      // labels of the series and of the exemplar at hand, on the general path
+	ahead    []rawSeries // how the series of the message are spelled (remote write 1.0)
+	behind   int         // how many of them were read
+	refIdx   []uint32    // label references of the series at hand, before they are pairs (remote write 2.0)
 	families familySet
 	hist     protoHistogram
 	lost     Failure // what the series at hand loses though it is kept itself

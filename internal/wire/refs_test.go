@@ -13,7 +13,7 @@ func TestReferred(t *testing.T) {
 	for i := range hashes {
 		hashes[i] = Key{r.Uint64(), r.Uint64()}
 	}
-	l := NewKnown(1).lookup(testTenant)
+	l := NewSeriesCache(1).lookup(testTenant)
 	list := func(refs ...uint32) (b []byte) {
 		for _, ref := range refs {
 			b = binary.AppendUvarint(b, uint64(ref))

@@ -72,8 +72,8 @@ func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exe
 	}
 	from := len(b.canonical)
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	named, fault := b.appendChecked(ls)
-	if fault == "" && !named {
+	rawSeries, fault := b.appendChecked(ls)
+	if fault == "" && !rawSeries {
 		fault = "no metric name"
 	}
 	if fault != "" {
@@ -125,7 +125,7 @@ func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
 
 // appendChecked appends ls to the canonical arena and reports whether there is a metric name among them, and what makes
 // them unusable ("" = nothing).
-func (b *Batch) appendChecked(ls labels.Labels) (named bool, fault string) {
+func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
 	last := ""
 	ls.Range(func(l labels.Label) {
 		switch {
@@ -147,11 +147,11 @@ func (b *Batch) appendChecked(ls labels.Labels) (named bool, fault string) {
 		if l.Value == "" {
 			return
 		}
-		named = named || l.Name == nameLabel
+		rawSeries = rawSeries || l.Name == nameLabel
 		b.canonical = append(append(b.canonical, l.Name...), Sep)
 		b.canonical = append(append(b.canonical, l.Value...), Sep)
 	})
-	return named, fault
+	return rawSeries, fault
 }
 
 // AddMetadata adds what is known of a family, unless something is already or the name is unusable. It is false when the

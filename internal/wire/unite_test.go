@@ -63,7 +63,7 @@ func TestUnite(t *testing.T) {
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
-		k := NewKnown(1 << 8)
+		k := NewSeriesCache(1 << 8)
 		for range 3 {
 			b1, err1 := k.DecodeV1(testTenant, msg1, nil)
 			b2, err2 := k.DecodeV2(testTenant, msg2, nil)
@@ -167,13 +167,13 @@ func TestUniteAsks(t *testing.T) {
 		}
 		return nil
 	}
-	b, err := (*Known)(nil).DecodeV1(testTenant, msg, count)
+	b, err := (*SeriesCache)(nil).DecodeV1(testTenant, msg, count)
 	if err != nil || len(b.Series) != 300 {
 		t.Fatal(err)
 	}
 	b.Release()
 	left := asked - 600*24
-	b, err = (*Known)(nil).DecodeV1(testTenant, msg, func(bytes int64, spare bool) error {
+	b, err = (*SeriesCache)(nil).DecodeV1(testTenant, msg, func(bytes int64, spare bool) error {
 		if spare || left < bytes {
 			return full
 		}
@@ -248,7 +248,7 @@ func BenchmarkUnite(b *testing.B) {
 	run("repeats", f.repeats)
 	run("group", f.group)
 	ten := slices.Concat(typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200))
-	k := NewKnown(1 << 16)
+	k := NewSeriesCache(1 << 16)
 	b.Run("ten of each", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

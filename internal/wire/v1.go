@@ -12,7 +12,7 @@ import (
 // Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
 // name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
 func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
-	b, err := (*Known)(nil).DecodeV1(id, msg, nil)
+	b, err := (*SeriesCache)(nil).DecodeV1(id, msg, nil)
 	if err == nil {
 		b.msg = nil
 	}
@@ -21,7 +21,7 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV1 is the function DecodeV1 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
+func (k *SeriesCache) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (b *Batch) requestV1(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if b.look.known != nil && b.behind == len(b.ahead) {
-			b.aheadV1(msg, pos)
+			b.lookAheadV1(msg, pos)
 		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
@@ -80,11 +80,11 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 	if b.look.known == nil {
 		return b.newSeriesV1(m, pos, at)
 	}
-	spelled, id := b.spelledV1(m, pos)
+	spelled, id := b.rawLabelsV1(m, pos)
 	if slot := b.look.get(id); slot != nil {
 		end := b.fieldsV1(m, pos+len(spelled), true)
 		if end != faultAgain {
-			if end >= 0 && !b.keepKnown(at, slot, spelled) {
+			if end >= 0 && !b.keepCached(at, slot, spelled) {
 				return faultExpand
 			}
 			return end
@@ -93,14 +93,14 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 	}
 	n := len(b.Series)
 	end := b.newSeriesV1(m, pos, at)
-	if len(b.Series) > n && end >= 0 && b.spells(spelled) {
-		b.learn(&b.Series[n], id, 0)
+	if len(b.Series) > n && end >= 0 && b.isAllOf(spelled) {
+		b.remember(&b.Series[n], id, 0)
 	}
 	return end
 }
 
-// named is how the labels of a TimeSeries are spelled: bytes up to end, and their hash.
-type named struct {
+// rawSeries is how the labels of a TimeSeries are spelled: bytes up to end, and their hash.
+type rawSeries struct {
 	id        Key
 	from, end int
 }
@@ -108,32 +108,32 @@ type named struct {
 // maxAhead is how many series are looked at ahead at a time, which bounds the memory that it takes.
 const maxAhead = 4096
 
-// aheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
+// lookAheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
 // its way for many series at a time (BenchmarkKnownMany: a fifth). It goes as far as the message is as most are.
-func (b *Batch) aheadV1(msg []byte, pos int) {
+func (b *Batch) lookAheadV1(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 1<<3|typeBytes {
 		from, end := span(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
-		to := spelledEnd(msg[:end], from)
-		ahead = append(ahead, named{b.look.spelled(msg[from:to]), from, to})
+		to := rawLabelsEnd(msg[:end], from)
+		ahead = append(ahead, rawSeries{b.look.spelled(msg[from:to]), from, to})
 		pos = end
 	}
 	b.ahead, b.behind = ahead, 0
-	b.look.touch(ahead)
+	b.look.prefetch(ahead)
 }
 
-// spelledV1 is how the labels of the TimeSeries m[pos:] are spelled.
-func (b *Batch) spelledV1(m []byte, pos int) ([]byte, Key) {
+// rawLabelsV1 is how the labels of the TimeSeries m[pos:] are spelled.
+func (b *Batch) rawLabelsV1(m []byte, pos int) ([]byte, Key) {
 	if b.behind < len(b.ahead) {
 		if n := &b.ahead[b.behind]; n.from == pos {
 			b.behind++
 			return m[pos:n.end], n.id
 		}
 	}
-	spelled := m[pos:spelledEnd(m, pos)]
+	spelled := m[pos:rawLabelsEnd(m, pos)]
 	return spelled, b.look.spelled(spelled)
 }
 
@@ -164,9 +164,9 @@ func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
 	return end
 }
 
-// spelledEnd is where the labels end that a TimeSeries, m[pos:], begins with. It is only a guess, which need not be right:
+// rawLabelsEnd is where the labels end that a TimeSeries, m[pos:], begins with. It is only a guess, which need not be right:
 // what is known of the bytes up to there was learned of labels.
-func spelledEnd(m []byte, pos int) int {
+func rawLabelsEnd(m []byte, pos int) int {
 	const size = 18 // of the one sample that nearly all have, with a time between 2004 and 2109
 	if n := len(m) - size; n > pos {
 		t := m[n:]
@@ -184,8 +184,8 @@ func spelledEnd(m []byte, pos int) int {
 	return pos
 }
 
-// spells reports whether the last series has its labels from spelled, all of it and nothing else.
-func (b *Batch) spells(spelled []byte) bool {
+// isAllOf reports whether the last series has its labels from spelled, all of it and nothing else.
+func (b *Batch) isAllOf(spelled []byte) bool {
 	at, labels := 0, 0
 	for at < len(spelled) && spelled[at] == labelTag {
 		_, end := span(spelled, at+1, typeBytes)
@@ -222,7 +222,7 @@ func (b *Batch) asciiLabels(m []byte, pos int) (next int, ok bool) {
 		pos = end
 	}
 	b.canonical = w.dst[:w.at]
-	return pos, w.named && w.high == 0
+	return pos, w.rawSeries && w.high == 0
 }
 
 // The first bytes of fields: Label in TimeSeries, name and value in Label.

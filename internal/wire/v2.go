@@ -11,7 +11,7 @@ import (
 // are also series with label references that are odd in number or outside of the symbol table, and series without any
 // sample.
 func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
-	b, err := (*Known)(nil).DecodeV2(id, msg, nil)
+	b, err := (*SeriesCache)(nil).DecodeV2(id, msg, nil)
 	if err == nil {
 		b.msg = nil
 	}
@@ -20,7 +20,7 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV2 is the function DecodeV2 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
+func (k *SeriesCache) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (b *Batch) requestV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if b.look.known != nil && b.behind == len(b.ahead) {
-			b.aheadV2(msg, pos)
+			b.lookAheadV2(msg, pos)
 		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
@@ -130,12 +130,12 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	}
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
-	n := b.nextNamed(pos)
+	n := b.nextAhead(pos)
 	if n == nil {
 		return b.newSeriesV2(m, pos, at, nil)
 	}
 	if slot := b.look.get(n.id); slot != nil {
-		if end := b.knownV2(m, n, at, slot); end != faultAgain {
+		if end := b.cachedV2(m, n, at, slot); end != faultAgain {
 			return end
 		}
 		b.undo(at)
@@ -144,15 +144,15 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	return b.newSeriesV2(m, pos, at, n)
 }
 
-// aheadV2 is aheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
-func (b *Batch) aheadV2(msg []byte, pos int) {
+// lookAheadV2 is lookAheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
+func (b *Batch) lookAheadV2(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
 		from, end := span(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
-		n := named{from: from}
+		n := rawSeries{from: from}
 		if from < end && msg[from] == 1<<3|typeBytes {
 			if at, to := span(msg[:end], from+1, typeBytes); at >= 0 && at < to {
 				var ok bool
@@ -165,11 +165,11 @@ func (b *Batch) aheadV2(msg []byte, pos int) {
 		pos = end
 	}
 	b.ahead, b.behind = ahead, 0
-	b.look.touch(ahead)
+	b.look.prefetch(ahead)
 }
 
-// nextNamed is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
-func (b *Batch) nextNamed(pos int) *named {
+// nextAhead is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
+func (b *Batch) nextAhead(pos int) *rawSeries {
 	if b.behind >= len(b.ahead) || b.ahead[b.behind].from != pos {
 		return nil
 	}
@@ -181,8 +181,8 @@ func (b *Batch) nextNamed(pos int) *named {
 	return n
 }
 
-// knownV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
-func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
+// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
+func (b *Batch) cachedV2(m []byte, n *rawSeries, at mark, slot *cacheSlot) int {
 	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
 	pos := n.end
@@ -207,10 +207,10 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 		}
 	}
 	if fault := b.faultV2(at, &meta); fault != "" {
-		b.drop(at, func() string { return fault + " in " + textOf(b.respell(nil, spelled)) })
+		b.drop(at, func() string { return fault + " in " + textOf(b.decodeRaw(nil, spelled)) })
 		return pos
 	}
-	if !b.keepKnown(at, slot, spelled) {
+	if !b.keepCached(at, slot, spelled) {
 		return faultExpand
 	}
 	told := b.markV2(&meta)
@@ -238,7 +238,7 @@ func refAt(spelled []byte, i int) int {
 }
 
 // newSeriesV2 reads a TimeSeries, m[pos:], with its labels, which are remembered as n, unless that is nil.
-func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *named) int {
+func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *rawSeries) int {
 	var meta metadataV2
 	lists := 0
 	for pos < len(m) {
@@ -267,7 +267,7 @@ func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *named) int {
 		return fault
 	}
 	if n != nil && lists == 1 && len(b.Series) > series {
-		b.learn(&b.Series[series], n.id, name)
+		b.remember(&b.Series[series], n.id, name)
 	}
 	return pos
 }
@@ -349,13 +349,13 @@ func (b *Batch) sortedRefs() (full []byte, name int) {
 		if n.size == 0 || v.size == 0 || w.at+budget > b.limit || !w.next(prefixOf(text), text) {
 			return nil, -1
 		}
-		if w.named && name < 0 {
+		if w.rawSeries && name < 0 {
 			name = valueRef
 		}
 		w.reserve(budget)
 		w.add(text, v.bytes(b.msg))
 	}
-	if !w.named {
+	if !w.rawSeries {
 		return nil, -1
 	}
 	b.canonical = w.dst[:w.at]

@@ -13,7 +13,7 @@ import (
 
 // mistake makes k take every series of msg for the one after it in the message, as if their spellings had one digest. It
 // is what a collision would be, which nobody can make.
-func (k *Known) mistake(msg []byte, v2 bool) {
+func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 	decode := k.DecodeV1
 	if v2 {
 		decode = k.DecodeV2
@@ -27,14 +27,14 @@ func (k *Known) mistake(msg []byte, v2 bool) {
 	for _, n := range b.ahead {
 		ids = append(ids, n.id)
 	}
-	var learned []knownSlot
+	var learned []cacheSlot
 	for i := range k.table.Load().slots {
 		if s := &k.table.Load().slots[i]; s.used.Load() != 0 {
-			learned = append(learned, knownSlot{key: s.key, hash: s.hash, size: s.size, name: s.name})
+			learned = append(learned, cacheSlot{key: s.key, hash: s.hash, size: s.size, name: s.name})
 		}
 	}
 	look := k.lookup(testTenant)
-	k.table.Store(&knownTable{make([]knownSlot, len(k.table.Load().slots))})
+	k.table.Store(&cacheTable{make([]cacheSlot, len(k.table.Load().slots))})
 	k.used = 0
 	for i, id := range ids {
 		if len(learned) > 0 {
@@ -81,7 +81,7 @@ func consume(t testing.TB, b *Batch) {
 // TestMistakenSeries: bytes that are taken for labels which they are not cost their request, and nothing else.
 func TestMistakenSeries(t *testing.T) {
 	unreadable := requestV1(collidingSeries('b', 'b'), collidingSeries(0xc4, 0), collidingSeries('c', 'a'))
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	k.mistake(unreadable, false)
 	b, err := k.DecodeV1(testTenant, unreadable, nil)
 	if err != nil || len(b.Series) == 0 {
@@ -135,7 +135,7 @@ func TestLongReferences(t *testing.T) {
 		}
 		return field(msg, 5, series)
 	}
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	for i, msg := range [][]byte{request(3, 1, 2), request(4, 1, 2+1<<32), request(3, 1+1<<40, 2+1<<33)} {
 		want, err := DecodeV2(testTenant, msg)
 		if err != nil || len(want.Series) != 1 {
@@ -157,7 +157,7 @@ func FuzzMistakenSeries(f *testing.F) {
 	f.Add(typicalV2(3), true)
 	f.Add(bytes.Replace(typicalV2(3), []byte("checkout"), []byte("check\xff\xfft"), 1), true)
 	f.Fuzz(func(t *testing.T, msg []byte, v2 bool) {
-		k := NewKnown(1 << 8)
+		k := NewSeriesCache(1 << 8)
 		k.mistake(msg, v2)
 		decode := k.v1
 		if v2 {
@@ -183,7 +183,7 @@ func TestKnownIsSeeded(t *testing.T) {
 	msg := typicalV1(1)
 	ids := map[string]bool{}
 	for range 3 {
-		b, err := NewKnown(1<<8).DecodeV1(testTenant, msg, nil)
+		b, err := NewSeriesCache(1<<8).DecodeV1(testTenant, msg, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

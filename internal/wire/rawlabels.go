@@ -7,19 +7,19 @@ func (b *Batch) Own(buf *Buffer) {
 	b.body = buf
 }
 
-// learn remembers s, the last series of b, under id.
-func (b *Batch) learn(s *Series, id Key, name int) {
+// remember remembers s, the last series of b, under id.
+func (b *Batch) remember(s *Series, id Key, name int) {
 	if slot := b.look.put(id, s, name); slot != nil {
 		s.Hint = &slot.hint
 	}
 }
 
-// keepKnown is keep for a series that is known and spelled so. It is false when the message asks for too much.
-func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
+// keepCached is keep for a series that is known and spelled so. It is false when the message asks for too much.
+func (b *Batch) keepCached(at mark, slot *cacheSlot, spelled []byte) bool {
 	if b.v2 && !b.charge(int(slot.size)) { // what the labels take when they are asked for; in 1.0 they are in the message
 		return false
 	}
-	if b.part(at, func() string { return textOf(b.respell(nil, spelled)) }) {
+	if b.part(at, func() string { return textOf(b.decodeRaw(nil, spelled)) }) {
 		return true
 	}
 	b.Series = append(b.Series, Series{
@@ -36,10 +36,10 @@ func (b *Batch) keepKnown(at mark, slot *knownSlot, spelled []byte) bool {
 	return true
 }
 
-// respell appends the canonical labels of a known series of b to dst. It changes nothing of b, which several goroutines may
+// decodeRaw appends the canonical labels of a known series of b to dst. It changes nothing of b, which several goroutines may
 // read. It appends nothing when spelled cannot be read: then its digest is by chance that of something that was learned. Who
 // stores the series, or reads it from a frame, refuses one without labels.
-func (b *Batch) respell(dst, spelled []byte) []byte {
+func (b *Batch) decodeRaw(dst, spelled []byte) []byte {
 	t := newPooled(b.Tenant)
 	defer t.Release()
 	t.limit = 1 << 62

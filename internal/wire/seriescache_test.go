@@ -12,11 +12,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-func (k *Known) v1(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV1(id, msg, nil) }
-func (k *Known) v2(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV2(id, msg, nil) }
+func (k *SeriesCache) v1(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV1(id, msg, nil) }
+func (k *SeriesCache) v2(id tenant.ID, msg []byte) (*Batch, error) { return k.DecodeV2(id, msg, nil) }
 
 // untell makes k forget what metadata there was.
-func (k *Known) untell() {
+func (k *SeriesCache) untell() {
 	for i := range k.table.Load().slots {
 		k.table.Load().slots[i].told.Store(0)
 	}
@@ -25,7 +25,7 @@ func (k *Known) untell() {
 // TestKnown decodes odd requests again and again with one memory, and finds in each what the oracle finds.
 func TestKnown(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
-	k := NewKnown(1 << 16)
+	k := NewSeriesCache(1 << 16)
 	hits := 0
 	for range 4000 {
 		msg, decode, oracle := oddV1(r), k.v1, oracleV1
@@ -55,7 +55,7 @@ func TestKnown(t *testing.T) {
 
 // TestKnownTenants: the same bytes are another series for another tenant.
 func TestKnownTenants(t *testing.T) {
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	msg := typicalV1(3)
 	for range 2 {
 		for _, id := range []tenant.ID{"a", "b"} {
@@ -76,7 +76,7 @@ func TestKnownTenants(t *testing.T) {
 // TestKnownBoundaries: bytes that were labels once are not taken for labels where allowMore labels follow, and a value that
 // looks like a sample is not one.
 func TestKnownBoundaries(t *testing.T) {
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	sample := []byte{0x12, 16, 0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 0x80, 0x90, 0x91, 0xc2, 0xd9, 0x31}
 	label := func(name, value string) []byte {
 		l := append([]byte{0x0a, byte(len(name))}, name...)
@@ -124,7 +124,7 @@ func TestKnownBoundaries(t *testing.T) {
 // TestKnownForgets: the memory stays within its bound, and forgetting harms nothing.
 func TestKnownForgets(t *testing.T) {
 	const most = 4096
-	k := NewKnown(most)
+	k := NewSeriesCache(most)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -154,7 +154,7 @@ func TestKnownForgets(t *testing.T) {
 
 // TestKnownHint: what is noted on a series is there the next time, by the same bytes only.
 func TestKnownHint(t *testing.T) {
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	f := func(msg []byte, decode func(tenant.ID, []byte) (*Batch, error), want uint64) {
 		t.Helper()
 		b, err := decode(testTenant, msg)
@@ -176,7 +176,7 @@ func TestKnownHint(t *testing.T) {
 
 // TestKnownMetadata: a series that is known brings its metadata once a minute, and when it is another.
 func TestKnownMetadata(t *testing.T) {
-	k := NewKnown(1 << 10)
+	k := NewSeriesCache(1 << 10)
 	f := func(help string, unit string, want int) {
 		t.Helper()
 		symbols := writev2.NewSymbolTable()
@@ -206,24 +206,24 @@ func TestKnownMetadata(t *testing.T) {
 	f("Requests, all.", "requests", 1)
 	f("requests", "Requests, all.", 1)
 	f("requests", "Requests, all.", 0)
-	k.start = k.start.Add(-knownTick)
+	k.start = k.start.Add(-cacheTick)
 	f("requests", "Requests, all.", 1)
 	f("requests", "Requests, all.", 0)
 }
 
 func BenchmarkKnownV1(b *testing.B) {
-	k := NewKnown(1 << 20)
+	k := NewSeriesCache(1 << 20)
 	benchDecode(b, typicalV1(benchSeries), k.v1)
 }
 
 func BenchmarkKnownV2(b *testing.B) {
-	k := NewKnown(1 << 20)
+	k := NewSeriesCache(1 << 20)
 	benchDecode(b, typicalV2(benchSeries), k.v2)
 }
 
 // BenchmarkKnownMany has allowMore series than the caches of a CPU have budget for.
 func BenchmarkKnownMany(b *testing.B) {
-	k := NewKnown(1 << 20)
+	k := NewSeriesCache(1 << 20)
 	var msgs [][]byte
 	for n := range 50 {
 		msgs = append(msgs, typicalFrom(n*benchSeries, benchSeries))
@@ -246,7 +246,7 @@ func FuzzKnown(f *testing.F) {
 	f.Add(typicalV2(2), true)
 	f.Add(shuffled(typicalV1(2)), false)
 	f.Fuzz(func(t *testing.T, msg []byte, v2 bool) {
-		k := NewKnown(1 << 10)
+		k := NewSeriesCache(1 << 10)
 		plain, known := DecodeV1, k.v1
 		if v2 {
 			plain, known = DecodeV2, k.v2
