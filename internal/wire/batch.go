@@ -14,7 +14,7 @@ import (
 // Sep ends the tenant, each label name and each label value in canonical bytes. It never occurs in valid UTF-8.
 const Sep = 0xff
 
-// Key is a digest of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
+// Key is a hash128 of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
 // their keys are equal, whatever protocol they came by. Other processes have other keys for them (docs/design/001).
 type Key struct{ Hi, Lo uint64 }
 

@@ -3,8 +3,8 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
-// A SeriesCache, in front, knows series again by a digest of the bytes that they are rawSeries with: their labels are then read only for
-// who asks for them (Series.Labels). Digests (digest.go), and so keys, are of this process alone.
+// A SeriesCache, in front, knows series again by a hash128 of the bytes that they are rawSeries with: their labels are then read only for
+// who asks for them (Series.Labels). Digests (hash128.go), and so keys, are of this process alone.
 //
 // Between processes a shard is a frame: AppendShard and DecodeShard with labels each time, Encoder and ShardDecoder, the two
 // ends of a stream, with a number for what was rawSeries before (docs/design/007). Names holds what numbers stand for.

@@ -37,7 +37,7 @@ func (b *Batch) keepCached(at mark, slot *cacheSlot, spelled []byte) bool {
 }
 
 // decodeRaw appends the canonical labels of a known series of b to dst. It changes nothing of b, which several goroutines may
-// read. It appends nothing when spelled cannot be read: then its digest is by chance that of something that was learned. Who
+// read. It appends nothing when spelled cannot be read: then its hash128 is by chance that of something that was learned. Who
 // stores the series, or reads it from a frame, refuses one without labels.
 func (b *Batch) decodeRaw(dst, spelled []byte) []byte {
 	t := newPooled(b.Tenant)

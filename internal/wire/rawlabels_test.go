@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// mistake makes k take every series of msg for the one after it in the message, as if their spellings had one digest. It
+// mistake makes k take every series of msg for the one after it in the message, as if their spellings had one hash128. It
 // is what a collision would be, which nobody can make.
 func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 	decode := k.DecodeV1

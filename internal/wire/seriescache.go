@@ -15,9 +15,9 @@ import (
 // comes again are neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time, and a
 // series that is spelled in two ways has two entries with one Key.
 //
-// What it is asked by is the digest of those bytes (of 2.0: a sum over the digests of what they refer to, see referred),
+// What it is asked by is the hash128 of those bytes (of 2.0: a sum over the digests of what they refer to, see hashRefs),
 // mixed with numbers that are different for each tenant. The bytes themselves are not kept: nobody who sends them can tell
-// which of them have one digest. Entries of an hour without use go when budget is needed.
+// which of them have one hash128. Entries of an hour without use go when budget is needed.
 //
 // Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil *SeriesCache knows
 // nothing.
@@ -84,7 +84,7 @@ func (k *SeriesCache) lookup(id tenant.ID) lookup {
 
 // spelled identifies how a series was rawSeries.
 func (l *lookup) spelled(bytes []byte) Key {
-	h := digest(bytes)
+	h := hash128(bytes)
 	return Key{Hi: h.Hi ^ l.salt.Hi, Lo: h.Lo ^ l.salt.Lo}
 }
 

@@ -75,7 +75,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 		}
 		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
 		if b.look.known != nil {
-			b.hashes = append(b.hashes, digest(msg[next:end]))
+			b.hashes = append(b.hashes, hash128(msg[next:end]))
 		}
 		pos = end
 	}
@@ -156,7 +156,7 @@ func (b *Batch) lookAheadV2(msg []byte, pos int) {
 		if from < end && msg[from] == 1<<3|typeBytes {
 			if at, to := span(msg[:end], from+1, typeBytes); at >= 0 && at < to {
 				var ok bool
-				if n.id, ok = b.look.referred(msg[at:to], b.hashes); ok {
+				if n.id, ok = b.look.hashRefs(msg[at:to], b.hashes); ok {
 					n.end = to
 				}
 			}

@@ -18,11 +18,11 @@ func TestDigest(t *testing.T) {
 	seen := map[Key]string{}
 	note := func(what string, b []byte) {
 		t.Helper()
-		k := digest(b)
+		k := hash128(b)
 		if was, ok := seen[k]; ok {
-			t.Fatalf("%s has the digest of %s", what, was)
+			t.Fatalf("%s has the hash128 of %s", what, was)
 		}
-		if k != digest([]byte(string(b))) {
+		if k != hash128([]byte(string(b))) {
 			t.Fatalf("%s has two digests", what)
 		}
 		seen[k] = what
@@ -39,14 +39,14 @@ func TestDigest(t *testing.T) {
 			note(fmt.Sprint(n, " bytes, changed up to ", i), b)
 		}
 	}
-	for n := 2 * digestBlock; n <= 4*digestBlock; n += digestBlock { // blocks in another order
+	for n := 2 * hashBlock; n <= 4*hashBlock; n += hashBlock { // blocks in another order
 		b := make([]byte, n)
 		for i := range b {
-			b[i] = byte(i / digestBlock)
+			b[i] = byte(i / hashBlock)
 		}
 		note(fmt.Sprint(n, " bytes of blocks"), b)
 		for i := range b {
-			b[i] = byte((n - 1 - i) / digestBlock)
+			b[i] = byte((n - 1 - i) / hashBlock)
 		}
 		note(fmt.Sprint(n, " bytes of blocks, the last one first"), b)
 	}
@@ -57,13 +57,13 @@ func TestDigestIsSecret(t *testing.T) {
 	texts := []string{"", "a", "team\xff__name__\xffup\xff", strings.Repeat("x", 5000)}
 	var before []Key
 	for _, s := range texts {
-		before = append(before, digest([]byte(s)))
+		before = append(before, hash128([]byte(s)))
 	}
 	defer func(was secretWords) { secret = was }(secret)
 	secret = newSecret()
 	for i, s := range texts {
-		if k := digest([]byte(s)); k.Hi == before[i].Hi || k.Lo == before[i].Lo {
-			t.Errorf("%.20q has half of a digest in two processes: %x and %x", s, before[i], k)
+		if k := hash128([]byte(s)); k.Hi == before[i].Hi || k.Lo == before[i].Lo {
+			t.Errorf("%.20q has half of a hash128 in two processes: %x and %x", s, before[i], k)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func TestDigestSpreads(t *testing.T) {
 		t.Helper()
 		var low, high, middle [places]int
 		for i := range places * each {
-			k := digest(text(i))
+			k := hash128(text(i))
 			low[k.Lo%places]++
 			high[k.Hi>>(64-10)]++
 			middle[k.Hi%places]++
@@ -207,6 +207,6 @@ func BenchmarkDigest(b *testing.B) {
 			})
 		}
 		run("xxh3", func(b []byte) Key { h := xxh3.Hash128(b); return Key{h.Hi, h.Lo} })
-		run("digest", digest)
+		run("hash128", hash128)
 	}
 }

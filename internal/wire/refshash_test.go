@@ -22,7 +22,7 @@ func TestReferred(t *testing.T) {
 	}
 	hash := func(list []byte) Key {
 		t.Helper()
-		id, ok := l.referred(list, hashes)
+		id, ok := l.hashRefs(list, hashes)
 		if !ok {
 			t.Fatalf("%x has no hash", list)
 		}
@@ -66,11 +66,11 @@ func TestReferred(t *testing.T) {
 		t.Error("a reference in allowMore bytes is another")
 	}
 	other := l.known.lookup("another")
-	if id, _ := other.referred(list(1, 2), hashes); id == hash(list(1, 2)) {
+	if id, _ := other.hashRefs(list(1, 2), hashes); id == hash(list(1, 2)) {
 		t.Error("two tenants have one hash")
 	}
 	for _, bad := range [][]byte{{1}, {1, 2, 3}, {0x80}, {1, 0x80}, list(1, 20000), list(20000, 1), {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
-		if _, ok := l.referred(bad, hashes); ok {
+		if _, ok := l.hashRefs(bad, hashes); ok {
 			t.Errorf("%x has a hash", bad)
 		}
 	}

@@ -8,15 +8,15 @@ import (
 )
 
 // secret makes the digests of this process differ from those of every other one: whoever sends bytes cannot tell which of
-// them have the same digest, or digests that crowd one part of a table (docs/design/001).
+// them have the same hash128, or digests that crowd one part of a table (docs/design/001).
 var secret = newSecret()
 
 const (
-	digestBlock = 1024 // bytes that have words of the secret of their own
-	secretEnds  = 4    // words of the secret for the last step
+	hashBlock  = 1024 // bytes that have words of the secret of their own
+	secretEnds = 4    // words of the secret for the last step
 )
 
-type secretWords [secretEnds + digestBlock/8]uint64
+type secretWords [secretEnds + hashBlock/8]uint64
 
 func newSecret() (s secretWords) {
 	var raw [8 * len(s)]byte
@@ -27,7 +27,7 @@ func newSecret() (s secretWords) {
 	return s
 }
 
-// digest is a hash of 128 bits that only this process can compute. Two processes never compare digests, and none is ever
+// hash128 is a hash of 128 bits that only this process can compute. Two processes never compare digests, and none is ever
 // written to disk.
 //
 // Each pair of words of the input is added to a pair of words of the secret, and the product of the two sums is added to a
@@ -37,13 +37,13 @@ func newSecret() (s secretWords) {
 //
 // i is the place in both, the input and the secret. The last 16 bytes are a pair of their own, which may overlap the one
 // before. Words are read without a check of bounds, which would cost a quarter.
-func digest(b []byte) Key {
+func hash128(b []byte) Key {
 	n := len(b)
 	switch {
 	case n < 16:
-		return digestShort(b)
-	case n > digestBlock:
-		return digestLong(b)
+		return hash128Short(b)
+	case n > hashBlock:
+		return hash128Long(b)
 	}
 	var high, low, second, carry uint64
 	in, key := unsafe.Pointer(unsafe.SliceData(b)), unsafe.Pointer(&secret[secretEnds])
@@ -57,14 +57,14 @@ func digest(b []byte) Key {
 	h, l := bits.Mul64(wordAt(in, n-16)+wordAt(key, i), wordAt(in, n-8)+wordAt(key, i+8))
 	low, carry = bits.Add64(low, l, 0)
 	high, _ = bits.Add64(high, h, carry)
-	return digestEnd(high, low, second+(h^l), n)
+	return hash128End(high, low, second+(h^l), n)
 }
 
 // wordAt is the word at byte i behind p, in the order of this machine.
 func wordAt(p unsafe.Pointer, i int) uint64 { return *(*uint64)(unsafe.Add(p, i)) }
 
-// digestShort is digest for less than 16 bytes.
-func digestShort(b []byte) Key {
+// hash128Short is hash128 for less than 16 bytes.
+func hash128Short(b []byte) Key {
 	var x, y uint64
 	switch n := len(b); {
 	case n >= 8:
@@ -75,28 +75,28 @@ func digestShort(b []byte) Key {
 		x = uint64(b[0]) | uint64(b[n/2])<<8 | uint64(b[n-1])<<16
 	}
 	high, low := bits.Mul64(x+secret[secretEnds], y+secret[secretEnds+1])
-	return digestEnd(high, low, high^low, len(b))
+	return hash128End(high, low, high^low, len(b))
 }
 
-// digestLong is digest for what is longer than the secret: a chain of the digests of its blocks.
-func digestLong(b []byte) Key {
-	k := digest(b[:digestBlock])
-	for b = b[digestBlock:]; len(b) > 0; {
-		n := min(len(b), digestBlock)
-		next := digest(b[:n])
+// hash128Long is hash128 for what is longer than the secret: a chain of the digests of its blocks.
+func hash128Long(b []byte) Key {
+	k := hash128(b[:hashBlock])
+	for b = b[hashBlock:]; len(b) > 0; {
+		n := min(len(b), hashBlock)
+		next := hash128(b[:n])
 		b = b[n:]
 		var link [32]byte
 		binary.NativeEndian.PutUint64(link[0:], k.Hi)
 		binary.NativeEndian.PutUint64(link[8:], next.Hi)
 		binary.NativeEndian.PutUint64(link[16:], next.Lo)
 		binary.NativeEndian.PutUint64(link[24:], k.Lo)
-		k = digest(link[:])
+		k = hash128(link[:])
 	}
 	return k
 }
 
-// digestEnd makes the two sums, and the length, a digest of which every bit depends on the secret.
-func digestEnd(high, low, second uint64, n int) Key {
+// hash128End makes the two sums, and the length, a hash128 of which every bit depends on the secret.
+func hash128End(high, low, second uint64, n int) Key {
 	high += uint64(n)
 	return Key{Hi: fold(high^secret[0], low^secret[1]), Lo: fold(second^secret[2], high^secret[3])}
 }
