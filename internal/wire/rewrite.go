@@ -119,7 +119,7 @@ func (b *Batch) HasContent() bool { return len(b.Series)+len(b.Metadata)+len(b.R
 // finishRewritten makes one series of those that became one by the rewriting. parts is how many batches the source became.
 func (b *Batch) finishRewritten(parts int) {
 	b.parts = parts
-	kept, _ := b.Unite() // it has no Budget that could refuse
+	kept, _ := b.MergeDuplicates() // it has no Budget that could refuse
 	for to, from := range kept {
 		b.origins[to] = b.origins[from]
 	}
@@ -185,7 +185,7 @@ func recycleRewritten(b *Batch) {
 	clear(b.Rejected)
 	b.Series, b.Metadata, b.Rejected = reuse(b.Series), reuse(b.Metadata), reuse(b.Rejected)
 	b.canonical, b.origins = reuse(b.canonical), reuse(b.origins)
-	clear(b.histograms) // what Unite brought together
+	clear(b.histograms) // what MergeDuplicates brought together
 	b.samples, b.histograms, b.exemplars = reuse(b.samples), reuse(b.histograms), reuse(b.exemplars)
 	b.source = nil
 	rewritten.Put(b)

@@ -35,7 +35,7 @@ func (k *SeriesCache) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch,
 		b.Release()
 		return nil, err
 	}
-	return b.united()
+	return b.merged()
 }
 
 func (b *Batch) requestV1(msg []byte) int {

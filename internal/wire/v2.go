@@ -37,7 +37,7 @@ func (k *SeriesCache) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch,
 		b.Release()
 		return nil, err
 	}
-	return b.united()
+	return b.merged()
 }
 
 // symbol is an entry of the symbol table by its place in the message.

@@ -11,10 +11,10 @@ import (
 // the samples, which a store judges together. Senders do name series several times: Prometheus sends each sample as a series
 // of its own, so that one that catches up has many samples of a series in a request.
 
-// Unite makes one series of those that b has several times, at the place of the first. kept are the places of the series that
+// MergeDuplicates makes one series of those that b has several times, at the place of the first. kept are the places of the series that
 // are left; nil = b has each once, and all stand where they stood. An error is what the Budget of b refuses; then b is of no use.
-func (b *Batch) Unite() (kept []int32, err error) {
-	s := finders.Get().(*finder)
+func (b *Batch) MergeDuplicates() (kept []int32, err error) {
+	s := duplicateFinders.Get().(*duplicateFinder)
 	defer s.put()
 	if !s.repeats(b.Series) || !s.group(b.Series) {
 		return nil, nil
@@ -25,7 +25,7 @@ func (b *Batch) Unite() (kept []int32, err error) {
 	for to, from := range s.kept {
 		one := b.Series[from]
 		if s.next[from] != 0 {
-			b.gather(&one, s, from)
+			b.mergeGroup(&one, s, from)
 		}
 		b.Series[to] = one
 	}
@@ -34,9 +34,9 @@ func (b *Batch) Unite() (kept []int32, err error) {
 	return slices.Clone(s.kept), nil
 }
 
-// united is b after Unite.
-func (b *Batch) united() (*Batch, error) {
-	if _, err := b.Unite(); err != nil {
+// merged is b after MergeDuplicates.
+func (b *Batch) merged() (*Batch, error) {
+	if _, err := b.MergeDuplicates(); err != nil {
 		b.Release()
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (b *Batch) united() (*Batch, error) {
 }
 
 // reserveMerged makes budget for what the groups of s bring together.
-func (b *Batch) reserveMerged(s *finder) bool {
+func (b *Batch) reserveMerged(s *duplicateFinder) bool {
 	var samples, histograms, exemplars int
 	for _, i := range s.kept {
 		if s.next[i] == 0 {
@@ -70,8 +70,8 @@ func (b *Batch) reserveMerged(s *finder) bool {
 	return true
 }
 
-// gather gives one, the first of a group, what all of the group have, in their order.
-func (b *Batch) gather(one *Series, s *finder, first int32) {
+// mergeGroup gives one, the first of a group, what all of the group have, in their order.
+func (b *Batch) mergeGroup(one *Series, s *duplicateFinder, first int32) {
 	at := b.mark()
 	for i := first; ; i = s.next[i] - 1 {
 		// What came to an earlier place is behind this one: its series is still as it was.
@@ -87,8 +87,8 @@ func (b *Batch) gather(one *Series, s *finder, first int32) {
 	one.Exemplars = since(b.exemplars, at.exemplars)
 }
 
-// finder finds series that a batch has several times.
-type finder struct {
+// duplicateFinder finds series that a batch has several times.
+type duplicateFinder struct {
 	bits  []uint64 // of repeats
 	table []uint32 // a power of two, probed linearly from Key.Lo; 0 = empty
 	kept  []int32  // the first of each group
@@ -96,15 +96,15 @@ type finder struct {
 	last  []int32  // by series that is a first: the last one of its group
 }
 
-var finders = sync.Pool{New: func() any { return new(finder) }}
+var duplicateFinders = sync.Pool{New: func() any { return new(duplicateFinder) }}
 
-func (f *finder) put() {
+func (f *duplicateFinder) put() {
 	f.bits, f.table, f.kept, f.next, f.last = reuse(f.bits), reuse(f.table), reuse(f.kept), reuse(f.next), reuse(f.last)
-	finders.Put(f)
+	duplicateFinders.Put(f)
 }
 
 // empty makes the table one without entries, for n.
-func (f *finder) empty(n int) (table []uint32, mask uint64) {
+func (f *duplicateFinder) empty(n int) (table []uint32, mask uint64) {
 	size := 16
 	for size < 2*n {
 		size *= 2
@@ -117,7 +117,7 @@ func (f *finder) empty(n int) (table []uint32, mask uint64) {
 // repeats reports whether two of series may be one. It sets five bits of a word for each, and looks whether they were set: a
 // Bloom filter of blocks, which has nothing to branch on, fits into the nearest cache, and is wrong for one batch of twenty or
 // so (BenchmarkUnite).
-func (f *finder) repeats(series []Series) bool {
+func (f *duplicateFinder) repeats(series []Series) bool {
 	if len(series) < 2 {
 		return false
 	}
@@ -141,7 +141,7 @@ func (f *finder) repeats(series []Series) bool {
 }
 
 // group finds out which of series are one, and reports whether any are.
-func (f *finder) group(series []Series) bool {
+func (f *duplicateFinder) group(series []Series) bool {
 	n := len(series)
 	table, mask := f.empty(n)
 	f.kept = slices.Grow(f.kept[:0], n)

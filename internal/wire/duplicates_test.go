@@ -98,7 +98,7 @@ func TestUniteBringsAll(t *testing.T) {
 		}
 	}
 	n := len(all.Series)
-	kept, err := b.Unite()
+	kept, err := b.MergeDuplicates()
 	if err != nil || len(kept) != n || len(b.Series) != n {
 		t.Fatalf("%v, %v, %d series of %d", err, kept, len(b.Series), n)
 	}
@@ -108,8 +108,8 @@ func TestUniteBringsAll(t *testing.T) {
 			t.Errorf("series %d is %+v, want twice %+v", i, got, want)
 		}
 	}
-	if kept, err := b.Unite(); kept != nil || err != nil {
-		t.Errorf("united again: %v, %v", kept, err)
+	if kept, err := b.MergeDuplicates(); kept != nil || err != nil {
+		t.Errorf("merged again: %v, %v", kept, err)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestUniteRandom(t *testing.T) {
 				}
 			}
 		}
-		kept, err := b.Unite()
+		kept, err := b.MergeDuplicates()
 		if err != nil || (kept == nil) != (len(order) == n) || len(b.Series) != len(order) {
 			t.Fatalf("%d series of %d are left, want %d: %v", len(b.Series), n, len(order), err)
 		}
@@ -233,7 +233,7 @@ func BenchmarkUnite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	f := new(finder)
+	f := new(duplicateFinder)
 	run := func(name string, find func([]Series) bool) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
