@@ -130,7 +130,7 @@ func (b *Batch) metadataV1(m []byte, pos int) int {
 			typ = int32(v)
 		case 2, 4, 5:
 			var end int
-			if next, end = span(m, next, kind); next >= 0 {
+			if next, end = bytesField(m, next, kind); next >= 0 {
 				texts[num] = m[next:end]
 				next = end
 			}

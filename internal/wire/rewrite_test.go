@@ -15,7 +15,7 @@ import (
 // numbered is a pooled batch of n series with a label that numbers them, a sample each.
 func numbered(t testing.TB, n int) *Batch {
 	t.Helper()
-	b := NewTranslated(testTenant, 1<<20)
+	b := NewLimitedBatch(testTenant, 1<<20)
 	for i := range n {
 		ls := labels.FromStrings("__name__", "up", "n", fmt.Sprint(i), "z", "last")
 		if err := b.AddSample(ls, Sample{T: int64(i), V: float64(i)}, nil); err != nil {

@@ -54,7 +54,7 @@ func (b *Batch) requestV1(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -113,7 +113,7 @@ const maxAhead = 4096
 func (b *Batch) lookAheadV1(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 1<<3|typeBytes {
-		from, end := span(msg, pos+1, typeBytes)
+		from, end := bytesField(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
@@ -175,7 +175,7 @@ func rawLabelsEnd(m []byte, pos int) int {
 		}
 	}
 	for pos < len(m) && m[pos] == labelTag {
-		_, end := span(m, pos+1, typeBytes)
+		_, end := bytesField(m, pos+1, typeBytes)
 		if end < 0 {
 			break
 		}
@@ -188,7 +188,7 @@ func rawLabelsEnd(m []byte, pos int) int {
 func (b *Batch) isAllOf(spelled []byte) bool {
 	at, labels := 0, 0
 	for at < len(spelled) && spelled[at] == labelTag {
-		_, end := span(spelled, at+1, typeBytes)
+		_, end := bytesField(spelled, at+1, typeBytes)
 		if end < 0 {
 			return false
 		}
@@ -235,16 +235,16 @@ const (
 // splitLabel takes the label field at pos apart that is exactly one name and one value, neither empty; else all it
 // returns is 0.
 func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
-	at, end := span(m, pos+1, typeBytes)
+	at, end := bytesField(m, pos+1, typeBytes)
 	if at < 0 || at >= end || m[at] != nameTag {
 		return 0, 0, 0, 0
 	}
 	m = m[:end]
-	nameAt, nameEnd = span(m, at+1, typeBytes)
+	nameAt, nameEnd = bytesField(m, at+1, typeBytes)
 	if nameAt < 0 || nameAt == nameEnd || nameEnd == end || m[nameEnd] != valueTag {
 		return 0, 0, 0, 0
 	}
-	valueAt, valueEnd := span(m, nameEnd+1, typeBytes)
+	valueAt, valueEnd := bytesField(m, nameEnd+1, typeBytes)
 	if valueAt < 0 || valueAt == valueEnd || valueEnd != end {
 		return 0, 0, 0, 0
 	}
@@ -265,7 +265,7 @@ func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 			}
 			continue
 		}
-		next, end := span(m, next, typ)
+		next, end := bytesField(m, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -306,7 +306,7 @@ func (b *Batch) labelV1(m []byte, pos int) int {
 			}
 			continue
 		}
-		next, end := span(m, next, typ)
+		next, end := bytesField(m, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -333,7 +333,7 @@ func (b *Batch) exemplarV1(m []byte, pos int) int {
 		switch num {
 		case 1:
 			var end int
-			if next, end = span(m, next, typ); next >= 0 {
+			if next, end = bytesField(m, next, typ); next >= 0 {
 				next = b.labelV1(m[:end], next)
 			}
 		case 2:

@@ -51,7 +51,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if msg[pos] == 5<<3|typeBytes { // most fields are series
-			if _, pos = span(msg, pos+1, typeBytes); pos < 0 {
+			if _, pos = bytesField(msg, pos+1, typeBytes); pos < 0 {
 				return pos
 			}
 			continue
@@ -66,7 +66,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -112,7 +112,7 @@ func (b *Batch) requestV2(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -148,13 +148,13 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 func (b *Batch) lookAheadV2(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
-		from, end := span(msg, pos+1, typeBytes)
+		from, end := bytesField(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
 		n := rawSeries{from: from}
 		if from < end && msg[from] == 1<<3|typeBytes {
-			if at, to := span(msg[:end], from+1, typeBytes); at >= 0 && at < to {
+			if at, to := bytesField(msg[:end], from+1, typeBytes); at >= 0 && at < to {
 				var ok bool
 				if n.id, ok = b.look.hashRefs(msg[at:to], b.hashes); ok {
 					n.end = to
@@ -227,7 +227,7 @@ func (b *Batch) cachedV2(m []byte, n *rawSeries, at mark, slot *cacheSlot) int {
 
 // refAt is reference i of a packed list with its length, cut to 32 bits like all of them; -1 if there is none.
 func refAt(spelled []byte, i int) int {
-	pos, _ := span(spelled, 0, typeBytes)
+	pos, _ := bytesField(spelled, 0, typeBytes)
 	var v uint64
 	for range i + 1 {
 		if v, pos = uvarint(spelled, pos); pos < 0 {
@@ -364,7 +364,7 @@ func (b *Batch) sortedRefs() (full []byte, name int) {
 
 // fieldV2 reads one of the fields of a TimeSeries that are messages.
 func (b *Batch) fieldV2(m []byte, pos int, num int32, typ int, meta *metadataV2) int {
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	if pos < 0 {
 		return pos
 	}
@@ -403,7 +403,7 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		b.refIdx = append(b.refIdx, uint32(v))
 		return next
 	}
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) { // 16 bytes for each suffice
 		return faultExpand
 	}

@@ -90,8 +90,8 @@ func tag(m []byte, pos int) (num int32, typ int, next int) {
 	return num, typ, next
 }
 
-// span reads the length of a field of type bytes: its content is m[next:end].
-func span(m []byte, pos, typ int) (next, end int) {
+// bytesField reads the length of a field of type bytes: its content is m[next:end].
+func bytesField(m []byte, pos, typ int) (next, end int) {
 	if typ != typeBytes {
 		return faultType, faultType
 	}
@@ -134,7 +134,7 @@ func skip(m []byte, pos, typ int) int {
 		case typeFixed64:
 			pos += 8
 		case typeBytes:
-			_, pos = span(m, pos, typ)
+			_, pos = bytesField(m, pos, typ)
 		case typeGroup:
 			depth++
 		case typeEnd:

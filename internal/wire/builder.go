@@ -20,9 +20,9 @@ const metadataSize = 192
 // seriesSize is about what a series costs beside its labels, in bytes: Series, Sample, growth of arenas.
 const seriesSize = 320
 
-// NewTranslated is an empty pooled batch of tenant id with one reference, that may take limit bytes of memory. Who makes it
+// NewLimitedBatch is an empty pooled batch of tenant id with one reference, that may take limit bytes of memory. Who makes it
 // fills it with AddSample, AddHistogram, AddMetadata and Reject before sharing it.
-func NewTranslated(id tenant.ID, limit int) *Batch {
+func NewLimitedBatch(id tenant.ID, limit int) *Batch {
 	b := newPooled(id)
 	b.limit = limit
 	return b

@@ -50,7 +50,7 @@ func TestReadGzip(t *testing.T) {
 }
 
 func TestTranslated(t *testing.T) {
-	b := NewTranslated("acme", 1<<20)
+	b := NewLimitedBatch("acme", 1<<20)
 	defer b.Release()
 	f := func(want errs.Kind, err error) {
 		t.Helper()
