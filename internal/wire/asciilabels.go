@@ -92,24 +92,24 @@ func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 	dst, at, last, high := w.dst, w.at, w.last, w.high
 	lastAt, lastEnd := 0, 0
 	for pos+8 <= len(m) && m[pos] == labelTag {
-		size, nameSize := int(m[pos+1]), int(m[pos+3])
+		size, sharedSeriesSize := int(m[pos+1]), int(m[pos+3])
 		nameAt, end := pos+4, pos+2+size
-		nameEnd := nameAt + nameSize
-		if size >= 0x80 || m[pos+2] != nameTag || nameSize == 0 || end > len(m) || nameEnd+2 >= end ||
+		nameEnd := nameAt + sharedSeriesSize
+		if size >= 0x80 || m[pos+2] != nameTag || sharedSeriesSize == 0 || end > len(m) || nameEnd+2 >= end ||
 			m[nameEnd] != valueTag || nameEnd+2+int(m[nameEnd+1]) != end || end+8 > len(whole) {
 			break
 		}
 		prefix := binary.BigEndian.Uint64(whole[nameAt:])
-		if nameSize < 8 {
-			prefix &^= 1<<(64-8*nameSize) - 1
+		if sharedSeriesSize < 8 {
+			prefix &^= 1<<(64-8*sharedSeriesSize) - 1
 		}
 		if prefix <= last {
 			break
 		}
 		last, lastAt, lastEnd = prefix, nameAt, nameEnd
-		w.rawSeries = w.rawSeries || prefix == namePrefix && nameSize == len(nameLabel)
+		w.rawSeries = w.rawSeries || prefix == namePrefix && sharedSeriesSize == len(nameLabel)
 		high |= copyText(dst[at:], whole[nameAt:nameEnd])
-		at += nameSize
+		at += sharedSeriesSize
 		dst[at] = Sep
 		high |= copyText(dst[at+1:], whole[nameEnd+2:end])
 		at += end - nameEnd - 1

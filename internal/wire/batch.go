@@ -69,8 +69,8 @@ type Series struct {
 // the chance is nil in practice (decodeRaw): such a series is invalid.
 func (s *Series) Labels() []byte {
 	switch {
-	case s.name != nil:
-		return s.name.canonical()
+	case s.shared != nil:
+		return s.shared.canonical()
 	case s.from != nil:
 		return s.from.decodeRaw(nil, s.labels)
 	}
@@ -79,7 +79,7 @@ func (s *Series) Labels() []byte {
 
 // appendLabels appends s.Labels().
 func (s *Series) appendLabels(dst []byte) []byte {
-	if s.name == nil && s.from != nil {
+	if s.shared == nil && s.from != nil {
 		return s.from.decodeRaw(dst, s.labels)
 	}
 	return append(dst, s.Labels()...)
@@ -101,13 +101,13 @@ func (s *Series) appendSized(dst []byte) []byte {
 func (s *Series) LabelsSize() int { return s.size }
 
 // KeepsLabels reports whether a stream mayReuse labels for s that it need not keep once it is told where the store has them.
-func (s *Series) KeepsLabels() bool { return s.name != nil && s.name.own.Load() != nil }
+func (s *Series) KeepsLabels() bool { return s.shared != nil && s.shared.own.Load() != nil }
 
 // KeptBy tells that the store has ls, which are the labels of s, in memory for as long as it has the series.
 func (s *Series) KeptBy(ls labels.Labels) {
 	if s.KeepsLabels() {
-		s.name.kept.Store(&ls)
-		s.name.own.Store(nil)
+		s.shared.kept.Store(&ls)
+		s.shared.own.Store(nil)
 	}
 }
 

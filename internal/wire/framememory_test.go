@@ -95,7 +95,7 @@ func TestFrameMemoryOfCompressible(t *testing.T) {
 
 func decodeEither(frame []byte) (*Batch, error) {
 	if len(frame) > 0 && frame[0] == numberedVersion {
-		d := NewShardDecoder(NewNames(0))
+		d := NewStreamDecoder(NewSharedSeries(0))
 		defer d.Close()
 		return d.Decode(frame)
 	}
@@ -120,7 +120,7 @@ func TestFrameMemoryOfGoodFrames(t *testing.T) {
 			s := b.Add(labels.FromStrings("__name__", "up", "i", string(rune('a'+i))))
 			fill(s)
 		}
-		payload := NewEncoder()
+		payload := NewStreamEncoder()
 		frame, _ := payload.Add(payload.Begin(nil, b.Tenant), All(b))
 		got, err := decodeEither(frame)
 		if err != nil {

@@ -175,7 +175,7 @@ func TestTablesAreNotCrowded(t *testing.T) {
 			b.Add(ls).Samples = []Sample{{T: 1, V: 1}}
 		}
 	}
-	e := NewEncoder()
+	e := NewStreamEncoder()
 	e.Add(e.Begin(nil, b.Tenant), All(b))
 	run, longest := 0, 0
 	for _, n := range e.numbers.index {

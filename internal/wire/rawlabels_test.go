@@ -30,7 +30,7 @@ func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 	var learned []cacheSlot
 	for i := range k.table.Load().slots {
 		if s := &k.table.Load().slots[i]; s.used.Load() != 0 {
-			learned = append(learned, cacheSlot{key: s.key, hash: s.hash, size: s.size, name: s.name})
+			learned = append(learned, cacheSlot{key: s.key, hash: s.hash, size: s.size, name: s.shared})
 		}
 	}
 	look := k.lookup(testTenant)
@@ -47,7 +47,7 @@ func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 // consume does all that is done with batches, and fails when a frame harms what comes after it.
 func consume(t testing.TB, b *Batch) {
 	t.Helper()
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	for i := range b.Series {
 		s := &b.Series[i]
 		if labels := s.Labels(); len(labels) > 0 && !isCanonical(labels) {

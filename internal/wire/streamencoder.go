@@ -20,9 +20,9 @@ const (
 	calledAs  = 3 << 2
 )
 
-// Encoder writes the frames of one stream, in which a series travels as a number once its labels have travelled. A
-// ShardDecoder reads them, all of them, in the order in which they were written. It is not safe for concurrent use.
-type Encoder struct {
+// StreamEncoder writes the frames of one stream, in which a series travels as a number once its labels have travelled. A
+// StreamDecoder reads them, all of them, in the order in which they were written. It is not safe for concurrent use.
+type StreamEncoder struct {
 	numbers *numbers
 	parts   int
 	plain   bool   // some series of the frame has no number
@@ -32,11 +32,11 @@ type Encoder struct {
 	chained bool   // last is the number of the series before
 }
 
-// NewEncoder is the encoder of a new stream.
-func NewEncoder() *Encoder { return &Encoder{numbers: newNumbers()} }
+// NewStreamEncoder is the encoder of a new stream.
+func NewStreamEncoder() *StreamEncoder { return &StreamEncoder{numbers: newNumbers()} }
 
 // Begin appends the beginning of a frame of tenant id; Add appends what is in it.
-func (e *Encoder) Begin(dst []byte, id tenant.ID) []byte {
+func (e *StreamEncoder) Begin(dst []byte, id tenant.ID) []byte {
 	e.numbers.frame++
 	e.parts, e.plain, e.clock, e.last, e.chained = 0, false, 0, ^uint32(0), false
 	dst = append(dst, numberedVersion)
@@ -46,7 +46,7 @@ func (e *Encoder) Begin(dst []byte, id tenant.ID) []byte {
 // Add appends s, a shard of the frame's tenant. The decoder's batch has its series behind those added before. It is false,
 // and nothing is added, when a series of s is among those: what is stored together must not have a series twice, since a
 // store compares a sample with those of earlier writes only.
-func (e *Encoder) Add(dst []byte, s Shard) ([]byte, bool) {
+func (e *StreamEncoder) Add(dst []byte, s Shard) ([]byte, bool) {
 	if e.parts > 0 && e.overlaps(s) {
 		return dst, false
 	}
@@ -59,10 +59,10 @@ func (e *Encoder) Add(dst []byte, s Shard) ([]byte, bool) {
 }
 
 // Age is called from time to time: a series that was not written between two calls may lose its number.
-func (e *Encoder) Age() { e.numbers.age() }
+func (e *StreamEncoder) Age() { e.numbers.age() }
 
 // overlaps reports whether the frame has a series of s already, or may have: those without a number are not remembered.
-func (e *Encoder) overlaps(s Shard) bool {
+func (e *StreamEncoder) overlaps(s Shard) bool {
 	guess := e.guess
 	for _, i := range s.Series {
 		n, ok := e.numbers.find(s.Batch.Series[i].Key, guess)
@@ -77,7 +77,7 @@ func (e *Encoder) overlaps(s Shard) bool {
 	return false
 }
 
-func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
+func (e *StreamEncoder) appendSeries(dst []byte, s *Series) []byte {
 	shape := shapeOf(s)
 	t := e.numbers
 	n, known := t.find(s.Key, e.guess)
@@ -95,7 +95,7 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 	}
 	entry := &t.entries[n]
 	entry.used = t.frame
-	head := zag(int64(n)-int64(e.last+1)) << headBits
+	head := zigzagEncode(int64(n)-int64(e.last+1)) << headBits
 	e.last, e.guess, e.chained = n, entry.next, true
 	if known {
 		dst = binary.AppendUvarint(dst, head|calledNumber|uint64(shape))
@@ -107,5 +107,5 @@ func (e *Encoder) appendSeries(dst []byte, s *Series) []byte {
 	return dst
 }
 
-// zag is the inverse of zigzag.
-func zag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
+// zigzagEncode is the inverse of zigzag.
+func zigzagEncode(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }

@@ -12,29 +12,31 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Names holds the series that senders may call by a number, once for all streams of a process, however many senders write
+// SharedSeries holds the series that senders may call by a number, once for all streams of a process, however many senders write
 // the same series. A name goes when no stream has a number for it any allowMore. It is safe for concurrent use.
-type Names struct {
+type SharedSeries struct {
 	max int64 // bytes of names; 0 = no bound
 
 	mu      sync.Mutex // guards what follows, and the streams of each name
-	byKey   map[Key]*name
+	byKey   map[Key]*oneShared
 	bytes   int64 // of all names that are held, with their labels
 	scratch []byte
 }
 
-// NewNames has none, and will have about as many as take max bytes; 0 = no bound.
-func NewNames(max int64) *Names { return &Names{max: max, byKey: map[Key]*name{}, scratch: []byte{}} }
+// NewSharedSeries has none, and will have about as many as take max bytes; 0 = no bound.
+func NewSharedSeries(max int64) *SharedSeries {
+	return &SharedSeries{max: max, byKey: map[Key]*oneShared{}, scratch: []byte{}}
+}
 
 // Bytes is about how much memory the names take. Labels count also where the store has them instead.
-func (n *Names) Bytes() int64 {
+func (n *SharedSeries) Bytes() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.bytes
 }
 
 // Len is how many series have a name.
-func (n *Names) Len() int {
+func (n *SharedSeries) Len() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.byKey)
@@ -42,7 +44,7 @@ func (n *Names) Len() int {
 
 // name is a series as batches refer to it. Its labels are in own, or in kept once that is set; all else is as it was made,
 // but for the hint.
-type name struct {
+type oneShared struct {
 	own     atomic.Pointer[byte] // canonical, size bytes
 	kept    atomic.Pointer[labels.Labels]
 	size    uint32
@@ -54,15 +56,15 @@ type name struct {
 }
 
 // unusable is what a number stands for whose labels were refused.
-var unusable = &name{}
+var unusable = &oneShared{}
 
 // canonical are the name's labels, made anew when the store has them.
-func (n *name) canonical() []byte {
+func (n *oneShared) canonical() []byte {
 	return n.appendTo(nil)
 }
 
 // appendTo appends the labels to dst, or gives them as they are when dst is nil.
-func (n *name) appendTo(dst []byte) []byte {
+func (n *oneShared) appendTo(dst []byte) []byte {
 	own := n.own.Load()
 	switch {
 	case n.size == 0:
@@ -75,14 +77,14 @@ func (n *name) appendTo(dst []byte) []byte {
 	return append(dst, unsafe.Slice(own, n.size)...)
 }
 
-// nameSize is what a name takes beside its labels, with its place among the others.
-const nameSize = int64(unsafe.Sizeof(name{})) + 48
+// sharedSeriesSize is what a name takes beside its labels, with its place among the others.
+const sharedSeriesSize = int64(unsafe.Sizeof(oneShared{})) + 48
 
-func (n *name) bytes() int64 { return nameSize + int64(n.size) }
+func (n *oneShared) bytes() int64 { return sharedSeriesSize + int64(n.size) }
 
 // hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no budget for one
 // allowMore.
-func (n *Names) hold(id tenant.ID, full []byte) *name {
+func (n *SharedSeries) hold(id tenant.ID, full []byte) *name {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]
 	n.mu.Lock()
@@ -94,13 +96,13 @@ func (n *Names) hold(id tenant.ID, full []byte) *name {
 			return known
 		}
 	}
-	size := nameSize + int64(len(labels))
+	size := sharedSeriesSize + int64(len(labels))
 	if n.max > 0 && n.bytes+size > n.max {
 		return nil
 	}
 	n.bytes += size
 	own := bytes.Clone(labels)
-	made := &name{size: uint32(len(own)), streams: 1, key: key, hash: hash, tenant: id}
+	made := &oneShared{size: uint32(len(own)), streams: 1, key: key, hash: hash, tenant: id}
 	made.own.Store(&own[0])
 	if known == nil {
 		n.byKey[key] = made
@@ -109,7 +111,7 @@ func (n *Names) hold(id tenant.ID, full []byte) *name {
 }
 
 // release gives up one hold.
-func (n *Names) release(old *name) {
+func (n *SharedSeries) release(old *oneShared) {
 	if old == unusable {
 		return
 	}

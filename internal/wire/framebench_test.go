@@ -24,7 +24,7 @@ func requests(n int) []*Batch {
 func BenchmarkEncoder(b *testing.B) {
 	batches := requests(50)
 	run := func(b *testing.B, shards []Shard) {
-		e := NewEncoder()
+		e := NewStreamEncoder()
 		var frame []byte
 		encode := func(s Shard) { frame, _ = e.Add(e.Begin(frame[:0], testTenant), s) }
 		for _, s := range shards {
@@ -57,7 +57,7 @@ func BenchmarkEncoder(b *testing.B) {
 		var frame []byte
 		b.ReportAllocs()
 		for b.Loop() {
-			e := NewEncoder()
+			e := NewStreamEncoder()
 			frame, _ = e.Add(e.Begin(frame[:0], testTenant), shards[0])
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchSeries, "ns/series")
@@ -67,9 +67,9 @@ func BenchmarkEncoder(b *testing.B) {
 // BenchmarkDecoder reads what BenchmarkEncoder writes.
 func BenchmarkDecoder(b *testing.B) {
 	batches := requests(50)
-	e := NewEncoder()
-	names := NewNames(0)
-	d := NewShardDecoder(names)
+	e := NewStreamEncoder()
+	names := NewSharedSeries(0)
+	d := NewStreamDecoder(names)
 	var frames, known [][]byte
 	for _, batch := range batches {
 		frame, _ := e.Add(e.Begin(nil, testTenant), All(batch))
@@ -93,13 +93,13 @@ func BenchmarkDecoder(b *testing.B) {
 	})
 	b.Run("new", func(b *testing.B) {
 		benchDecode(b, frames[0], func(tenant.ID, []byte) (*Batch, error) {
-			fresh := NewShardDecoder(NewNames(0))
+			fresh := NewStreamDecoder(NewSharedSeries(0))
 			return fresh.Decode(frames[0])
 		})
 	})
 	b.Run("new here, known to the process", func(b *testing.B) {
 		benchDecode(b, frames[0], func(tenant.ID, []byte) (*Batch, error) {
-			fresh := NewShardDecoder(names)
+			fresh := NewStreamDecoder(names)
 			defer fresh.Close()
 			return fresh.Decode(frames[0])
 		})

@@ -19,12 +19,12 @@ import (
 // ends are the two ends of a stream.
 type ends struct {
 	t testing.TB
-	e *Encoder
-	d *ShardDecoder
+	e *StreamEncoder
+	d *StreamDecoder
 }
 
-func newPair(t testing.TB, names *Names) *ends {
-	p := &ends{t: t, e: NewEncoder(), d: NewShardDecoder(names)}
+func newPair(t testing.TB, names *SharedSeries) *ends {
+	p := &ends{t: t, e: NewStreamEncoder(), d: NewStreamDecoder(names)}
 	t.Cleanup(p.d.Close)
 	return p
 }
@@ -78,7 +78,7 @@ func few(id tenant.ID, series ...int) Shard {
 
 // TestNumberedGolden holds the vectors of docs/format/write-frame.md.
 func TestNumberedGolden(t *testing.T) {
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	page, err := os.ReadFile("../../docs/format/write-frame.md")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestNumberedGolden(t *testing.T) {
 
 // TestNumberedRoundTrip: everything that a shard can say, new and known, and several tenants in one stream.
 func TestNumberedRoundTrip(t *testing.T) {
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	for range 3 {
 		p.pass(All(goldenBatch())).Release()
 		other := goldenBatch()
@@ -120,7 +120,7 @@ func TestNumberedRoundTrip(t *testing.T) {
 
 // TestNumberedParts: shards that share no series go into one frame.
 func TestNumberedParts(t *testing.T) {
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	p.pass(few("a", 1, 2, 3)).Release()
 	first, second, again := All(goldenBatch()), few(testTenant, 4, 5), few(testTenant, 6, 4)
 	frame := p.e.Begin(nil, testTenant)
@@ -153,7 +153,7 @@ func TestNumberedParts(t *testing.T) {
 
 // TestNumberedChurn: random frames of several tenants whose series come and go, in changing order, through small tables.
 func TestNumberedChurn(t *testing.T) {
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p := newPair(t, names)
@@ -230,7 +230,7 @@ func (t *numbers) check(tb testing.TB) {
 
 // TestNumbersAreBounded: however many series come and go, there are about as many numbers as series that are written.
 func TestNumbersAreBounded(t *testing.T) {
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	p := newPair(t, names)
 	const active = 200
 	for round := range 500 {
@@ -275,7 +275,7 @@ func TestNumbersAreBounded(t *testing.T) {
 // TestCollidingKeys: 64 bits that two series have in common, of their keys or their placement hash, mix up neither side.
 // The receiver's is not even mixed up by whole keys that are equal.
 func TestCollidingKeys(t *testing.T) {
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	b := few("a", 1, 2, 3, 4).Batch
 	for i := range b.Series {
 		b.Series[i].Hash, b.Series[i].Key.Lo = 7, 7 // 64 of the 128 bits
@@ -296,7 +296,7 @@ func TestCollidingKeys(t *testing.T) {
 	}
 	p.e.numbers.check(t)
 
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	one := names.hold("a", []byte("a\xffx\xffy\xff"))
 	names.byKey[Key{}], one.key = one, Key{}
 	key, _ := Identify([]byte("a\xffx\xffz\xff"))
@@ -313,7 +313,7 @@ func TestCollidingKeys(t *testing.T) {
 
 // TestNamesAreShared: streams that name the same series share its labels and its hint, also when one of them ends.
 func TestNamesAreShared(t *testing.T) {
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	p, q := newPair(t, names), newPair(t, names)
 	a, b := p.pass(few("a", 1)), q.pass(few("a", 0, 1))
 	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint || &a.Series[0].Labels()[0] != &b.Series[1].Labels()[0] {
@@ -342,7 +342,7 @@ func TestNamesAreShared(t *testing.T) {
 
 // TestKeptLabels: labels that the store mayReuse are the same to everybody, and the name mayReuse none.
 func TestKeptLabels(t *testing.T) {
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	p, q := newPair(t, names), newPair(t, names)
 	before := p.pass(few("a", 1, 2))
 	was := string(before.Series[0].Labels())
@@ -377,7 +377,7 @@ func TestKeptLabels(t *testing.T) {
 
 // TestNumberedRefusals: a frame that can be read but not accepted is refused alone; the stream goes on.
 func TestNumberedRefusals(t *testing.T) {
-	p := newPair(t, NewNames(0))
+	p := newPair(t, NewSharedSeries(0))
 	refused := func(frame []byte) {
 		t.Helper()
 		if b, err := p.d.Decode(frame); errs.KindOf(err) != errs.Invalid || p.d.Broken() != nil {
@@ -417,7 +417,7 @@ func TestNumberedRefusals(t *testing.T) {
 
 // TestNumberedDamage: a frame that cannot be read ends the stream.
 func TestNumberedDamage(t *testing.T) {
-	names := NewNames(0)
+	names := NewSharedSeries(0)
 	setup := few("a", 1, 2)
 	broken := func(what string, frame []byte, kind errs.Kind) {
 		t.Helper()
@@ -454,11 +454,11 @@ func TestNumberedDamage(t *testing.T) {
 	}
 	broken("version 1", AppendShard(nil, setup), errs.Unsupported)
 	broken("one byte allowMore", append(whole.frame(setup), 1), errs.Invalid)
-	broken("a number that was not given", sample(zag(2)<<headBits, ""), errs.Invalid)
-	broken("a number below 0", sample(zag(-1)<<headBits, ""), errs.Invalid)
-	broken("a huge number", sample(zag(1<<58)<<headBits, ""), errs.Invalid)
-	broken("a number given out of turn", sample(zag(3)<<headBits|calledNew, "a\xffb\xff"), errs.Invalid)
-	broken("labels too long for a number", sample(zag(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)), errs.Invalid)
+	broken("a number that was not given", sample(zigzagEncode(2)<<headBits, ""), errs.Invalid)
+	broken("a number below 0", sample(zigzagEncode(-1)<<headBits, ""), errs.Invalid)
+	broken("a huge number", sample(zigzagEncode(1<<58)<<headBits, ""), errs.Invalid)
+	broken("a number given out of turn", sample(zigzagEncode(3)<<headBits|calledNew, "a\xffb\xff"), errs.Invalid)
+	broken("labels too long for a number", sample(zigzagEncode(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)), errs.Invalid)
 	broken("a number with labels that have none", sample(1<<headBits|calledLabels, "a\xffb\xff"), errs.Invalid)
 	broken("another name", sample(3<<2, "a\xffb\xff"), errs.Invalid)
 	broken("another shape", sample(3, ""), errs.Invalid)
@@ -466,7 +466,7 @@ func TestNumberedDamage(t *testing.T) {
 		t.Errorf("%d names are left", names.Len())
 	}
 
-	for _, limit := range []func(d *ShardDecoder){func(d *ShardDecoder) { d.maxNumbers = 3 }, func(d *ShardDecoder) { d.maxBytes = 50 }} {
+	for _, limit := range []func(d *StreamDecoder){func(d *StreamDecoder) { d.maxNumbers = 3 }, func(d *StreamDecoder) { d.maxBytes = 50 }} {
 		p := newPair(t, names)
 		limit(p.d)
 		if _, err := p.d.Decode(p.frame(few("a", 1, 2, 3, 4))); errs.KindOf(err) != errs.Exhausted || p.d.Broken() == nil {
@@ -482,7 +482,7 @@ func TestNumberedDamage(t *testing.T) {
 // another stream as the same.
 func FuzzNumbered(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 5))
-	seed := newPair(f, NewNames(0))
+	seed := newPair(f, NewSharedSeries(0))
 	seed.pass(few("a", 1, 2, 3)).Release()
 	f.Add(seed.frame(few("a", 1, 2, 3)))
 	f.Add(seed.frame(few("a", 3, 4)))
@@ -494,7 +494,7 @@ func FuzzNumbered(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		names := NewNames(0)
+		names := NewSharedSeries(0)
 		p, q := newPair(t, names), newPair(t, names)
 		setup := few("a", 1, 2, 3)
 		p.pass(setup).Release()

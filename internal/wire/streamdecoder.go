@@ -13,10 +13,10 @@ import (
 // minNumbered is the fewest bytes of a series in a frame with numbers: head and three counts.
 const minNumbered = 4
 
-// ShardDecoder reads the frames that an Encoder writes, all of them and in their order. It is not safe for concurrent use.
+// StreamDecoder reads the frames that an StreamEncoder writes, all of them and in their order. It is not safe for concurrent use.
 // Close it when the stream is over.
-type ShardDecoder struct {
-	names  *Names
+type StreamDecoder struct {
+	names  *SharedSeries
 	table  []*name // by number
 	held   int     // bytes of their labels
 	full   []byte  // scratch
@@ -25,13 +25,13 @@ type ShardDecoder struct {
 	maxNumbers, maxBytes int
 }
 
-// NewShardDecoder is the decoder of a new stream, for one process's names.
-func NewShardDecoder(names *Names) *ShardDecoder {
-	return &ShardDecoder{names: names, maxNumbers: maxNumbers, maxBytes: maxNumberBytes}
+// NewStreamDecoder is the decoder of a new stream, for one process's names.
+func NewStreamDecoder(names *SharedSeries) *StreamDecoder {
+	return &StreamDecoder{names: names, maxNumbers: maxNumbers, maxBytes: maxNumberBytes}
 }
 
 // Close gives up the stream's numbers. Batches that were decoded stay good. It is idempotent; nothing is decoded after it.
-func (d *ShardDecoder) Close() {
+func (d *StreamDecoder) Close() {
 	for _, n := range d.table {
 		d.names.release(n)
 	}
@@ -40,12 +40,12 @@ func (d *ShardDecoder) Close() {
 }
 
 // Broken is the error after which the stream must end, nil while the two sides agree on what the numbers mean.
-func (d *ShardDecoder) Broken() error { return d.broken }
+func (d *StreamDecoder) Broken() error { return d.broken }
 
 // Decode reads a frame into a pooled Batch with one reference and nothing in common with payload; its labels may belong
 // to the decoder's names, which never change. It trusts nothing. An error of kind Invalid concerns this frame alone
 // (a tenant or labels that may not be, or a number of another tenant's series), unless Broken says that the stream is over.
-func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
+func (d *StreamDecoder) Decode(payload []byte) (*Batch, error) {
 	if d.broken != nil {
 		return nil, d.broken
 	}
@@ -53,7 +53,7 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d", first(payload), numberedVersion)
 		return nil, d.broken
 	}
-	f := frameReader{reader: reader{buf: payload, pos: 1, memory: maxFrameMemory}, ShardDecoder: d}
+	f := frameReader{reader: reader{buf: payload, pos: 1, memory: maxFrameMemory}, StreamDecoder: d}
 	id, err := tenant.Parse(string(f.bytes()))
 	if err != nil { // what the frame says of numbers counts nevertheless
 		f.refuse(err.Error())
@@ -81,7 +81,7 @@ func (d *ShardDecoder) Decode(payload []byte) (*Batch, error) {
 // frameReader reads one frame.
 type frameReader struct {
 	reader
-	*ShardDecoder
+	*StreamDecoder
 	batch *Batch
 	clock int64
 	next  uint64 // the number after that of the series before
@@ -164,7 +164,7 @@ func (f *frameReader) series() {
 		if name.tenant != f.batch.Tenant {
 			f.refuse("a number of another tenant's series, or of one that was refused")
 		}
-		s = Series{name: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint}
+		s = Series{shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint}
 	default:
 		f.failed = true
 		return
@@ -216,7 +216,7 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	}
 	made := unusable
 	if f.usable(labels) {
-		f.spend(int(unsafe.Sizeof(name{})) + len(labels))
+		f.spend(int(unsafe.Sizeof(oneShared{})) + len(labels))
 		f.full = append(AppendTenant(f.full[:0], f.batch.Tenant), labels...)
 		if made = f.names.hold(f.batch.Tenant, f.full); made == nil {
 			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may", f.names.max)
