@@ -48,10 +48,10 @@ type Metadata struct {
 
 // Series is one series of a Batch with what the request says of it. Every slice belongs to the Batch.
 type Series struct {
-	labels []byte // canonical, or (from is set) as the sender of from spelled them
-	from   *Batch // what such labels are to be read with; nil = they are canonical
-	name   *name  // has the labels instead, of a series that came by its number
-	size   int    // of the canonical labels
+	labels []byte     // canonical, or (from is set) as the sender of from spelled them
+	from   *Batch     // what such labels are to be read with; nil = they are canonical
+	shared *oneShared // has the labels instead, of a series that came by its number
+	size   int        // of the canonical labels
 
 	Key        Key    // identity within this process: caches are keyed by it
 	Hash       uint64 // placement key: xxhash64 of tenant Sep Labels, exactly Thanos's

@@ -180,7 +180,7 @@ func (k *SeriesCache) rebuild(t *cacheTable, now uint32) *cacheTable {
 		for i := range t.slots {
 			if s := &t.slots[i]; recent(s) {
 				if to := fresh.free(s.spelled); to != nil && to.used.Load() == 0 {
-					to.spelled, to.key, to.hash, to.size, to.name = s.spelled, s.key, s.hash, s.size, s.shared
+					to.spelled, to.key, to.hash, to.size, to.name = s.spelled, s.key, s.hash, s.size, s.name
 					to.hint.Store(s.hint.Load())
 					to.used.Store(s.used.Load())
 					k.used++

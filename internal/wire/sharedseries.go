@@ -84,7 +84,7 @@ func (n *oneShared) bytes() int64 { return sharedSeriesSize + int64(n.size) }
 
 // hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no budget for one
 // allowMore.
-func (n *SharedSeries) hold(id tenant.ID, full []byte) *name {
+func (n *SharedSeries) hold(id tenant.ID, full []byte) *oneShared {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]
 	n.mu.Lock()

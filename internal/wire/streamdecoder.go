@@ -17,9 +17,9 @@ const minNumbered = 4
 // Close it when the stream is over.
 type StreamDecoder struct {
 	names  *SharedSeries
-	table  []*name // by number
-	held   int     // bytes of their labels
-	full   []byte  // scratch
+	table  []*oneShared // by number
+	held   int          // bytes of their labels
+	full   []byte       // scratch
 	broken error
 
 	maxNumbers, maxBytes int
@@ -135,7 +135,7 @@ func (f *frameReader) short() bool {
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
-		name: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
+		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
 	})
 	return true
 }
