@@ -30,7 +30,7 @@ func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 	var learned []cacheSlot
 	for i := range k.table.Load().slots {
 		if s := &k.table.Load().slots[i]; s.used.Load() != 0 {
-			learned = append(learned, cacheSlot{key: s.key, hash: s.hash, size: s.size, name: s.shared})
+			learned = append(learned, cacheSlot{key: s.key, hash: s.hash, size: s.size, name: s.name})
 		}
 	}
 	look := k.lookup(testTenant)
