@@ -90,7 +90,7 @@ func BenchmarkReplication(b *testing.B) {
 }
 
 func replicate(b *testing.B, now *time.Time, members []rpc.Writer) {
-	known := wire.NewKnown(1 << 20)
+	known := wire.NewSeriesCache(1 << 20)
 	var messages []*message
 	for r := range requests {
 		messages = append(messages, newMessage(r, now.UnixMilli()))

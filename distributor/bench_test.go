@@ -28,7 +28,7 @@ func BenchmarkPush(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := newCluster(b, newFakeRing(1, "unused"), DefaultOptions())
 			defer c.close()
-			c.Distributor.placement = func() ring.Placement { return p }
+			c.Distributor.ring.placement = func() ring.Placement { return p }
 			c.Distributor.dial = func(ring.Member) (Writer, error) { return w, nil }
 			request := batch(series)
 			b.ReportAllocs()

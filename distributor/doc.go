@@ -5,7 +5,7 @@
 //	http.go       request -> tenant, limits of size -> wire.Batch
 //	http_otlp.go  the same for OTLP metrics, by internal/wire/otlp; its answers are OTLP's
 //	split.go      where a label names the tenant of a series: one batch becomes one for each tenant
-//	intake.go     how large its body may be; gate.go: memory for it, asked for before it is taken, shared fairly by tenants
+//	incoming.go     how large its body may be; gate.go: memory for it, asked for before it is taken, shared fairly by tenants
 //	relabel.go    rules that series pass, remembered by series
 //	limits.go     what of a batch is let in; ha_batch.go takes out what comes from replicas that are not elected
 //	rate.go       a tenant's samples per second; account.go: what is kept of each tenant that sends
@@ -26,6 +26,6 @@
 //   - The requests being worked on take no more memory than Options.MaxRequestBytes, about.
 //   - What answered requests have left behind for a member is bounded, and the bound is shared fairly by tenants.
 //
-// Locks: Distributor.mu before route.mu; peer.mu before write.mu; write.mu, tracker.mu, gate.mu and accounts.mu are leaves. No
-// two peers are locked at a time, and no lock is held while a member is written to.
+// Locks: Distributor.mu before route.mu; peer.mu before write.mu; write.mu, haTracker.mu, gate.mu and accounts.mu are leaves. No
+// two members are locked at a time, and no lock is held while a member is written to.
 package distributor

@@ -16,7 +16,7 @@ type gate struct {
 	most    share
 	metrics *metrics
 
-	mu        sync.Mutex // guards what follows, and the shares of tickets and accounts
+	mu        sync.Mutex // guards what follows, and the shares of tickets and tenantStates
 	now       share
 	byAddress map[string]*share // of client addresses that hold something
 }
@@ -29,9 +29,9 @@ type share struct{ requests, bytes int64 }
 const addressRatio memory.FairRatio = 32
 
 // ticket is one request's part of the gate.
-type ticket struct {
+type reservation struct {
 	gate    *gate
-	account *account
+	tenant  *tenantState
 	address string
 	entered bool // it has a place
 	bytes   int64
@@ -40,8 +40,8 @@ type ticket struct {
 
 // begin gives a ticket that holds nothing yet to a request of a tenant from an address, of whose body so many bytes are
 // announced. A request that would be refused now is, with kind Exhausted or TooLarge, before its body is read.
-func (g *gate) begin(a *account, address string, announced int64) (*ticket, error) {
-	t := &ticket{gate: g, account: a, address: address}
+func (g *gate) begin(a *tenantState, address string, announced int64) (*reservation, error) {
+	t := &reservation{gate: g, tenant: a, address: address}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	verdict := t.mayEnter()
@@ -55,7 +55,7 @@ func (g *gate) begin(a *account, address string, announced int64) (*ticket, erro
 }
 
 // enter takes a place for a request whose body has come, or refuses it with kind Exhausted.
-func (t *ticket) enter() error {
+func (t *reservation) enter() error {
 	g := t.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,7 +63,7 @@ func (t *ticket) enter() error {
 		return nil
 	}
 	if verdict := t.mayEnter(); verdict != memory.Granted {
-		return g.refuse(t.account, verdict, t.bytes)
+		return g.refuse(t.tenant, verdict, t.bytes)
 	}
 	t.entered = true
 	t.add(share{requests: 1})
@@ -71,18 +71,18 @@ func (t *ticket) enter() error {
 }
 
 // mayEnter is called with gate.mu held.
-func (t *ticket) mayEnter() memory.Verdict {
+func (t *reservation) mayEnter() memory.Verdict {
 	g := t.gate
-	if verdict := memory.PerTenant.DecideEntry(t.account.held.requests, g.now.requests, g.most.requests); verdict != memory.Granted {
+	if verdict := memory.PerTenant.DecideEntry(t.tenant.held.requests, g.now.requests, g.most.requests); verdict != memory.Granted {
 		return verdict
 	}
 	return addressRatio.DecideEntry(g.heldBy(t.address).requests, g.now.requests, g.most.requests)
 }
 
 // mayHave is called with gate.mu held.
-func (t *ticket) mayHave(bytes int64) memory.Verdict {
+func (t *reservation) mayHave(bytes int64) memory.Verdict {
 	g := t.gate
-	if verdict := memory.PerTenant.Decide(bytes, t.bytes, t.account.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != memory.Granted {
+	if verdict := memory.PerTenant.Decide(bytes, t.bytes, t.tenant.held.bytes-t.bytes, g.now.bytes, g.most.bytes); verdict != memory.Granted {
 		return verdict
 	}
 	return addressRatio.Decide(bytes, t.bytes, g.heldBy(t.address).bytes-t.bytes, g.now.bytes, g.most.bytes)
@@ -96,10 +96,10 @@ func (g *gate) heldBy(address string) share {
 	return share{}
 }
 
-// ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Room.
-func (t *ticket) ask(bytes int64, spare bool) error {
+// ask takes bytes more, or refuses them with kind Exhausted, or TooLarge if no request can have as many. It is a wire.Budget.
+func (t *reservation) ask(bytes int64, spare bool) error {
 	g := t.gate
-	if spare && bytes > g.most.bytes/spareShare {
+	if spare && bytes > g.most.bytes/spareFraction {
 		return errSpare
 	}
 	g.mu.Lock()
@@ -117,28 +117,28 @@ func (t *ticket) ask(bytes int64, spare bool) error {
 	case verdict == memory.Never && t.bytes-t.spare+bytes <= g.oneMay(): // with other buffers it might have it
 		verdict = memory.Full
 	}
-	return g.refuse(t.account, verdict, bytes+t.bytes)
+	return g.refuse(t.tenant, verdict, bytes+t.bytes)
 }
 
-// spareShare is what part of the gate a request may hold without need.
-const spareShare = 32
+// spareFraction is what part of the gate a request may hold without need.
+const spareFraction = 32
 
 var errSpare = errors.New("no room for what is not needed")
 
 // oneMay is how many bytes one request may have at most.
 func (g *gate) oneMay() int64 { return memory.PerTenant.Most(g.most.bytes) }
 
-var _ wire.Room = (*ticket)(nil).ask
+var _ wire.Budget = (*reservation)(nil).ask
 
 // settle makes bytes all that the ticket holds.
-func (t *ticket) settle(bytes int64) {
+func (t *reservation) settle(bytes int64) {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	t.add(share{bytes: bytes - t.bytes})
 }
 
 // done ends the request, which holds nothing from then on.
-func (t *ticket) done() {
+func (t *reservation) done() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	more := share{bytes: -t.bytes}
@@ -150,7 +150,7 @@ func (t *ticket) done() {
 }
 
 // add is called with gate.mu held.
-func (t *ticket) add(more share) {
+func (t *reservation) add(more share) {
 	g := t.gate
 	t.bytes += more.bytes
 	of := g.byAddress[t.address]
@@ -158,7 +158,7 @@ func (t *ticket) add(more share) {
 		of = &share{}
 		g.byAddress[t.address] = of
 	}
-	for _, s := range []*share{&t.account.held, &g.now, of} {
+	for _, s := range []*share{&t.tenant.held, &g.now, of} {
 		s.requests += more.requests
 		s.bytes += more.bytes
 	}
@@ -169,7 +169,7 @@ func (t *ticket) add(more share) {
 }
 
 // refuse is called with g.mu held.
-func (g *gate) refuse(a *account, why memory.Verdict, bytes int64) error {
+func (g *gate) refuse(a *tenantState, why memory.Verdict, bytes int64) error {
 	a.refused("inflight", 0)
 	switch why {
 	case memory.Never:

@@ -35,7 +35,7 @@ func TestGateIsFair(t *testing.T) {
 		defer c.close()
 		g := &c.gate
 		g.most = share{1000, 1_000_000}
-		held := make([][]*ticket, tenants)
+		held := make([][]*reservation, tenants)
 		// turn ends one request of each of the first n tenants, who then take all that they get.
 		turn := func(n int) {
 			for i := range n {
@@ -43,7 +43,7 @@ func TestGateIsFair(t *testing.T) {
 					held[i][0].done()
 					held[i] = held[i][1:]
 				}
-				held[i] = append(held[i], greedy(t, g, c.accounts.of(tenant.ID(fmt.Sprint("t", i))))...)
+				held[i] = append(held[i], greedy(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))))...)
 			}
 		}
 		for n := 1; n <= tenants; n++ {
@@ -61,8 +61,8 @@ func TestGateIsFair(t *testing.T) {
 		least, most := len(held[0]), 0
 		for _, tickets := range held {
 			least, most = min(least, len(tickets)), max(most, len(tickets))
-			for _, ticket := range tickets {
-				ticket.done()
+			for _, reservation := range tickets {
+				reservation.done()
 			}
 		}
 		if most > 2*least || most*tenants < 800 {
@@ -79,22 +79,22 @@ func TestGateIsFair(t *testing.T) {
 }
 
 // greedy takes requests of 1000 bytes until it gets no more.
-func greedy(t *testing.T, g *gate, a *account) (held []*ticket) {
+func greedy(t *testing.T, g *gate, a *tenantState) (held []*reservation) {
 	return greedyFrom(t, g, a, string(a.id))
 }
 
-func greedyFrom(t *testing.T, g *gate, a *account, address string) (held []*ticket) {
+func greedyFrom(t *testing.T, g *gate, a *tenantState, address string) (held []*reservation) {
 	for {
-		ticket, err := g.begin(a, address, 1000)
+		reservation, err := g.begin(a, address, 1000)
 		if err == nil {
-			if err = ticket.ask(1000, false); err == nil {
-				err = ticket.enter()
+			if err = reservation.ask(1000, false); err == nil {
+				err = reservation.enter()
 			}
 			if err == nil {
-				held = append(held, ticket)
+				held = append(held, reservation)
 				continue
 			}
-			ticket.done()
+			reservation.done()
 		}
 		if errs.KindOf(err) != errs.Exhausted {
 			t.Fatal(err)
@@ -109,16 +109,16 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	defer c.close()
 	g := &c.gate
 	g.most = share{1000, 1_000_000}
-	var all []*ticket
+	var all []*reservation
 	for i := range 2000 {
-		all = append(all, greedyFrom(t, g, c.accounts.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
+		all = append(all, greedyFrom(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
 	}
-	honest := greedyFrom(t, g, c.accounts.of("honest"), "elsewhere")
+	honest := greedyFrom(t, g, c.tenants.of("honest"), "elsewhere")
 	if len(honest) < 10 {
 		t.Errorf("an attacker of many names has %d requests, and leaves %d", len(all), len(honest))
 	}
-	for _, ticket := range append(all, honest...) {
-		ticket.done()
+	for _, reservation := range append(all, honest...) {
+		reservation.done()
 	}
 	if g.now != (share{}) || len(g.byAddress) != 0 {
 		t.Errorf("%+v of %d addresses is still accounted for", g.now, len(g.byAddress))
@@ -129,7 +129,7 @@ func TestGateIsFairToAddresses(t *testing.T) {
 func TestClaimedTenantsAreBounded(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 	defer c.close()
-	as := &c.accounts
+	as := &c.tenants
 	as.of("real").stored(1)
 	as.of("real").refused("inflight", 0)
 	for i := range 2 * maxClaimed {
@@ -205,7 +205,7 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		if now := c.gate.now; now.requests != 0 || now.bytes > senders*most {
 			t.Errorf("%d silent bodies, each after %d bytes, hold %+v", senders, sent, now)
 		}
-		if w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
+		if w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
 			t.Errorf("beside %d silent bodies: %d %s", senders, w.Code, w.Body)
 		}
 		close(closed)
@@ -215,8 +215,8 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		}
 	}
 	f(0, 0)
-	f(64, stageSize)
-	f(stageSize-1, stageSize)
+	f(64, pieceSize)
+	f(pieceSize-1, pieceSize)
 }
 
 // attack is a request as the handlers get it, of a body that may be slow.
@@ -352,7 +352,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				peak.Store(now)
 			}
 			// A tenant that asks for little is let in, at the latest when it comes again.
-			w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up")), headers: []string{"THANOS-TENANT", "calm"}})
+			w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up")), headers: []string{"THANOS-TENANT", "calm"}})
 			late := i > 10_000
 			if late {
 				t.Error("the calm tenant was not let in")

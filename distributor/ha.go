@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
-	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring/election"
 )
 
@@ -67,8 +66,8 @@ const (
 	haIdle   = 30 * time.Minute // a cluster of which nothing was heard for this long is forgotten
 )
 
-// tracker knows which replica of each cluster is elected.
-type tracker struct {
+// haTracker knows which replica of each cluster is elected.
+type haTracker struct {
 	log     *slog.Logger
 	metrics haMetrics
 	opts    HAOptions
@@ -76,24 +75,16 @@ type tracker struct {
 	nudge   chan struct{} // an election is to be published
 
 	mu      sync.Mutex // guards what follows; a leaf
-	tenants map[tenant.ID]map[string]*pair
+	tenants map[tenant.ID]map[string]*haCluster
 }
 
-// pair is a cluster of replicas.
-type pair struct {
+// haCluster is a cluster of replicas.
+type haCluster struct {
 	name string
 	election.Known
 	told     election.State // what other processes know
 	toldAt   time.Time      // since when
 	interval time.Duration  // until they are to be told again
-}
-
-// claim is a run of series that one replica has in a batch and that are to be stored: whether they are decides who stays
-// elected.
-type claim struct {
-	pair     *pair
-	replica  string
-	from, to int
 }
 
 type haMetrics struct {
@@ -102,7 +93,7 @@ type haMetrics struct {
 	failures           prometheus.Counter
 }
 
-func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tracker {
+func newHATracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *haTracker {
 	f := promauto.With(reg)
 	const prefix = "hearth_distributor_ha_"
 	cluster := []string{"tenant", "cluster"}
@@ -110,8 +101,8 @@ func newTracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *tr
 	if now == nil {
 		now = time.Now
 	}
-	t := &tracker{
-		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*pair{},
+	t := &haTracker{
+		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*haCluster{},
 		metrics: haMetrics{
 			dropped: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "dropped_samples_total",
 				Help: "Samples of HA pairs that were not stored since their replica is not the elected one."}, cluster),
@@ -138,10 +129,10 @@ const (
 )
 
 // judge says what to do with samples of a replica of a cluster, received now; newest is the time of the newest of them as
-// far as known. What it lets in comes with the pair and the replica's name for settle.
-func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) (verdict, claim) {
+// far as known. What it lets in comes with the haCluster and the replica's name for settle.
+func (t *haTracker) judge(id tenant.ID, l *tenant.Limits, m haReplica, newest int64) (verdict, electedRun) {
 	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
-		return haLong, claim{}
+		return haLong, electedRun{}
 	}
 	now := t.now()
 	t.mu.Lock()
@@ -149,63 +140,56 @@ func (t *tracker) judge(id tenant.ID, l *tenant.Limits, m member, newest int64) 
 	p := t.tenants[id][string(m.cluster)]
 	if p == nil {
 		if l.HAClusters > 0 && len(t.tenants[id]) >= l.HAClusters {
-			return haFull, claim{}
+			return haFull, electedRun{}
 		}
 		p = t.add(id, string(m.cluster))
 	}
 	if p.Replica == string(m.replica) && !p.Gone() { // no string is made for what is known
-		return haElected, claim{pair: p, replica: p.Replica}
+		return haElected, electedRun{pair: p, replica: p.Replica}
 	}
 	replica := string(m.replica)
 	next, fate := election.Judge(now, p.Known, replica, newest, t.opts.FailoverTimeout)
 	t.update(id, p, next)
 	switch fate {
 	case election.Drop:
-		return haStandby, claim{pair: p}
+		return haStandby, electedRun{pair: p}
 	case election.Wait:
-		return haWait, claim{pair: p, replica: p.Replica}
+		return haWait, electedRun{pair: p, replica: p.Replica}
 	}
-	return haElected, claim{pair: p, replica: replica}
+	return haElected, electedRun{pair: p, replica: replica}
 }
 
-// settle takes in whether the series of a that were let in were stored. r is nil when nothing was tried.
-func (t *tracker) settle(a *admission, r *Result) {
-	if len(a.claims) == 0 {
+// settle takes in whether the series of p that were let in were stored.
+func (t *haTracker) settle(p *part) {
+	if len(p.elected) == 0 {
 		return
 	}
-	var failures []wire.Failure
-	if r != nil {
-		failures = r.Failures[len(a.batch.Rejected)+len(a.failures):]
-	}
 	// A request may have a replica's series in several runs, between those of other pairs: it is judged as a whole.
-	outcomes := make(map[claim]outcome, 1)
-	for _, c := range a.claims {
-		o := outcome{failed: true}
-		if r != nil {
-			o, failures = a.outcomeOf(c, failures)
-		}
-		whole := claim{pair: c.pair, replica: c.replica}
-		outcomes[whole] = outcomes[whole].join(o)
+	all := make(map[electedRun]outcome, 1)
+	each := outcomes{p: p, lost: p.lost}
+	for _, run := range p.elected {
+		whole := electedRun{pair: run.pair, replica: run.replica}
+		all[whole] = all[whole].join(each.of(run))
 	}
-	now := t.now()
+	id, now := p.tenant.id, t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for c, o := range outcomes {
-		p := c.pair
-		if t.tenants[a.batch.Tenant][p.name] != p {
+	for run, o := range all {
+		c := run.pair
+		if t.tenants[id][c.name] != c {
 			continue
 		}
 		switch {
 		case o.stored:
-			t.update(a.batch.Tenant, p, election.Stored(now, p.Known, c.replica, o.newest, t.opts.FailoverTimeout))
+			t.update(id, c, election.Stored(now, c.Known, run.replica, o.newest, t.opts.FailoverTimeout))
 		case o.failed:
-			p.Known = election.Failed(p.Known, c.replica)
+			c.Known = election.Failed(c.Known, run.replica)
 		}
 	}
 }
 
 // update makes next the state of p, and has an election published. With t.mu held.
-func (t *tracker) update(id tenant.ID, p *pair, next election.Known) {
+func (t *haTracker) update(id tenant.ID, p *haCluster, next election.Known) {
 	if next.Replica == p.Replica && next.Elected == p.Elected {
 		p.Known = next
 		return
@@ -218,25 +202,25 @@ func (t *tracker) update(id tenant.ID, p *pair, next election.Known) {
 }
 
 // add begins to follow a cluster. With t.mu held.
-func (t *tracker) add(id tenant.ID, cluster string) *pair {
+func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 	if t.tenants[id] == nil {
-		t.tenants[id] = map[string]*pair{}
+		t.tenants[id] = map[string]*haCluster{}
 	}
-	p := &pair{name: cluster}
+	p := &haCluster{name: cluster}
 	t.tenants[id][cluster] = p
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(t.tenants[id])))
 	return p
 }
 
 // changed makes next the state of p, of which another replica is elected. With t.mu held.
-func (t *tracker) changed(id tenant.ID, cluster string, p *pair, next election.Known) {
-	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
+func (t *haTracker) changed(id tenant.ID, cluster string, p *haCluster, next election.Known) {
+	t.log.Info("replica of an HA haCluster elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
 	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
 	p.Known = next
 }
 
 // learn takes in what other processes, or this one, published.
-func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
+func (t *haTracker) learn(id tenant.ID, states map[string]election.State) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -260,7 +244,7 @@ func (t *tracker) learn(id tenant.ID, states map[string]election.State) {
 }
 
 // start takes in what is known, before the first sample is judged, and goes on until ctx ends.
-func (t *tracker) start(ctx context.Context, running *sync.WaitGroup) {
+func (t *haTracker) start(ctx context.Context, running *sync.WaitGroup) {
 	if e := t.opts.Elections; e != nil {
 		t.listen(ctx)
 		running.Go(func() { e.Watch(ctx, t.learn) })
@@ -269,7 +253,7 @@ func (t *tracker) start(ctx context.Context, running *sync.WaitGroup) {
 }
 
 // run publishes and forgets until ctx ends.
-func (t *tracker) run(ctx context.Context) {
+func (t *haTracker) run(ctx context.Context) {
 	tick := time.NewTicker(haTick)
 	defer tick.Stop()
 	listened := t.now()
@@ -289,14 +273,14 @@ func (t *tracker) run(ctx context.Context) {
 }
 
 // listen reads all that is known.
-func (t *tracker) listen(ctx context.Context) {
+func (t *haTracker) listen(ctx context.Context) {
 	if err := t.opts.Elections.All(ctx, t.learn); err != nil && ctx.Err() == nil {
 		t.log.Warn("elections of HA pairs not read", "err", err)
 	}
 }
 
 // tend gives up idle clusters, publishes what is due and forgets what is gone and published.
-func (t *tracker) tend(ctx context.Context) {
+func (t *haTracker) tend(ctx context.Context) {
 	for id, states := range t.due() {
 		if t.opts.Elections != nil {
 			if err := t.opts.Elections.Publish(ctx, id, states); err != nil {
@@ -310,7 +294,7 @@ func (t *tracker) tend(ctx context.Context) {
 }
 
 // due are the states that others are to be told now, by tenant.
-func (t *tracker) due() map[tenant.ID]map[string]election.State {
+func (t *haTracker) due() map[tenant.ID]map[string]election.State {
 	now := t.now()
 	due := map[tenant.ID]map[string]election.State{}
 	t.mu.Lock()
@@ -333,7 +317,7 @@ func (t *tracker) due() map[tenant.ID]map[string]election.State {
 }
 
 // due reports whether others are to be told of p: at once of an election or its end, else from time to time.
-func (p *pair) due() bool {
+func (p *haCluster) due() bool {
 	switch {
 	case p.Gone():
 		return true
@@ -345,7 +329,7 @@ func (p *pair) due() bool {
 }
 
 // published remembers what others know by now, and forgets the clusters that they know to be gone.
-func (t *tracker) published(id tenant.ID, states map[string]election.State) {
+func (t *haTracker) published(id tenant.ID, states map[string]election.State) {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -364,7 +348,7 @@ func (t *tracker) published(id tenant.ID, states map[string]election.State) {
 		labels := prometheus.Labels{"tenant": string(id), "cluster": cluster}
 		t.metrics.dropped.DeletePartialMatch(labels)
 		t.metrics.elections.DeletePartialMatch(labels)
-		t.log.Info("HA pair forgotten", "tenant", id, "cluster", cluster)
+		t.log.Info("HA haCluster forgotten", "tenant", id, "cluster", cluster)
 	}
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(clusters)))
 	if len(clusters) == 0 {

@@ -7,7 +7,6 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring/election"
 )
@@ -18,12 +17,18 @@ const (
 	haReplicaLabel = "__replica__"
 )
 
-// dedupe takes the samples of replicas that are not elected out of a, and the replica label off those of the elected ones.
-// Each series is judged by its own labels: a request may hold several clusters and replicas. Series without both labels
-// stay as they are.
-func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
-	src := a.batch
-	named := pairLabels{cluster: l.HAClusterLabel, replica: l.HAReplicaLabel}
+// dedupePairs drops the samples of replicas that are not elected, and takes the replica label off those of the elected
+// ones. Each series is judged by its own labels: a request may hold several clusters and replicas. Series without both
+// labels stay as they are.
+func (d *Distributor) dedupePairs(_ *request, p *part) error {
+	if p.limits != nil && p.limits.HAPairs {
+		d.pairs.dedupe(p)
+	}
+	return nil
+}
+
+func (t *haTracker) dedupe(p *part) {
+	named := haLabels{cluster: p.limits.HAClusterLabel, replica: p.limits.HAReplicaLabel}
 	if named.cluster == "" {
 		named.cluster = haClusterLabel
 	}
@@ -31,85 +36,88 @@ func (t *tracker) dedupe(a *admission, l *tenant.Limits) {
 		named.replica = haReplicaLabel
 	}
 	var (
-		rewriter *wire.Rewriter // nil as long as nothing changes
-		last     member         // of the series before
-		fate     verdict
-		let      claim
-		judged   bool
-		dropped  int // samples of last
+		b       = p.batch
+		rw      = wire.Rewrite(b)
+		last    haReplica // of the series before
+		fate    verdict
+		run     electedRun
+		judged  bool
+		dropped int // samples of last
 	)
 	flush := func() {
 		if dropped > 0 {
-			t.metrics.dropped.WithLabelValues(string(src.Tenant), string(last.cluster)).Add(float64(dropped))
+			t.metrics.dropped.WithLabelValues(string(b.Tenant), string(last.cluster)).Add(float64(dropped))
 			dropped = 0
 		}
 	}
-	for i := range src.Series {
-		s := &src.Series[i]
+	for i := range b.Series {
+		s := &b.Series[i]
 		labels := s.Labels()
 		m, ok := named.find(labels)
 		if ok && (!judged || !bytes.Equal(m.replica, last.replica) || !bytes.Equal(m.cluster, last.cluster)) {
 			flush()
 			newest, _ := newestOf(s)
-			fate, let = t.judge(src.Tenant, l, m, newest)
+			fate, run = t.judge(b.Tenant, p.limits, m, newest)
 			last, judged = m, true
 		}
 		switch {
-		case ok && fate == haElected:
-			if rewriter == nil {
-				rewriter = wire.Rewrite(src)
-				for j := range i {
-					rewriter.Keep(j)
-				}
-			}
-			rewriter.Put(i, src.Tenant, labels[:m.from], labels[m.to:])
-			a.claim(let, i)
-			continue
-		case ok && fate == haStandby:
+		case !ok:
+			rw.Keep(i)
+		case fate == haElected:
+			rw.Put(i, b.Tenant, labels[:m.from], labels[m.to:])
+			p.elect(run, b.Origin(i))
+		case fate == haStandby:
 			dropped += samplesOf(s)
-			a.duplicate(i)
-		case ok:
-			t.refuse(a, i, l, fate, m, let.replica)
-		}
-		if rewriter != nil {
-			rewriter.Keep(i) // every series stands where it stood
+			p.duplicates.add(countsOf(s))
+			rw.Drop(i)
+		default:
+			p.refusePair(i, fate, m, run.replica)
+			rw.Drop(i)
 		}
 	}
 	flush()
-	if rewriter != nil {
-		a.become(rewriter.Done()[0])
-		src.Release()
+	if rw.Changed() {
+		own, _ := rw.Done()
+		p.become(own)
 	}
 }
 
-// refuse takes series i out since its cluster cannot be followed, or since nothing of elected is stored now.
-func (t *tracker) refuse(a *admission, i int, l *tenant.Limits, why verdict, m member, elected string) {
+// refusePair refuses series i since its cluster cannot be followed, or since nothing of elected is stored now.
+func (p *part) refusePair(i int, why verdict, m haReplica, elected string) {
 	switch why {
 	case haLong:
-		a.refuse(i, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
+		p.refuse(i, errs.Invalid, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
 	case haWait:
-		a.refuseAs(errs.Unavailable, i, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q were not stored, so those of replica %q are not dropped: send them again",
-			a.batch.Tenant, m.cluster, elected, m.replica))
+		p.refuse(i, errs.Unavailable, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q were not stored, so those of replica %q are not dropped: send them again",
+			p.tenant.id, m.cluster, elected, m.replica))
 	default:
-		a.account.lost("ha_clusters", samplesOf(&a.batch.Series[i]))
-		a.refuseAs(errs.Limited, i, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in --runtime-config.file)",
-			a.batch.Tenant, m.cluster, l.HAClusters))
+		p.tenant.lost("ha_clusters", samplesOf(&p.batch.Series[i]))
+		p.refuse(i, errs.Limited, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in --runtime-config.file)",
+			p.tenant.id, m.cluster, p.limits.HAClusters))
 	}
 }
 
-// claim notes that series i was let in as c says.
-func (a *admission) claim(c claim, i int) {
-	if n := len(a.claims); n > 0 {
-		if last := &a.claims[n-1]; last.to == i && last.pair == c.pair && last.replica == c.replica {
-			last.to = i + 1
+// electedRun is a run of series of an elected replica that were let in. Whether they are stored decides if the replica
+// stays elected. The series are named by their places in the request, which stay true when series become one.
+type electedRun struct {
+	pair     *haCluster
+	replica  string
+	from, to int
+}
+
+// elect notes that the series at place was let in as run says.
+func (p *part) elect(run electedRun, place int) {
+	if n := len(p.elected); n > 0 {
+		if last := &p.elected[n-1]; last.to == place && last.pair == run.pair && last.replica == run.replica {
+			last.to = place + 1
 			return
 		}
 	}
-	c.from, c.to = i, i+1
-	a.claims = append(a.claims, c)
+	run.from, run.to = place, place+1
+	p.elected = append(p.elected, run)
 }
 
-// outcome says which series of a claim were stored.
+// outcome says which series of a run were stored.
 type outcome struct {
 	newest int64 // the time of the newest sample that was stored
 	stored bool  // there is one
@@ -121,26 +129,41 @@ func (o outcome) join(p outcome) outcome {
 	return outcome{max(o.newest, p.newest), o.stored || p.stored, o.failed || p.failed}
 }
 
-// outcomeOf is c's. failures are those of replicas, in the batch's order; rest are those of later series.
-func (a *admission) outcomeOf(c claim, failures []wire.Failure) (o outcome, rest []wire.Failure) {
-	for i := c.from; i < c.to; i++ {
-		if !a.in(i) {
+// outcomes gives the outcomes of a part's runs, one after the other.
+type outcomes struct {
+	p    *part
+	next int            // index of the next series
+	lost []wire.Failure // of p, from that series on
+}
+
+// of is the outcome of run, which comes after those that were asked for before.
+func (c *outcomes) of(run electedRun) (o outcome) {
+	if c.p.err != nil {
+		return outcome{failed: true}
+	}
+	b := c.p.batch
+	for ; c.next < len(b.Series) && b.Origin(c.next) < run.to; c.next++ {
+		if b.Origin(c.next) < run.from {
+			continue
+		}
+		if !c.p.in(c.next) || c.lostWhole() {
 			o.failed = true
 			continue
 		}
-		s, place := &a.batch.Series[i], a.batch.Origin(i)
-		for len(failures) > 0 && failures[0].Series >= 0 && failures[0].Series < place {
-			failures = failures[1:]
-		}
-		if len(failures) > 0 && failures[0].Series == place && failures[0].Samples+failures[0].Histograms >= samplesOf(s) {
-			o.failed = true
-			continue
-		}
-		if t, ok := newestOf(s); ok {
+		if t, ok := newestOf(&b.Series[c.next]); ok {
 			o.newest, o.stored = max(o.newest, t), true
 		}
 	}
-	return o, failures
+	return o
+}
+
+// lostWhole reports whether none of the next series' samples was stored.
+func (c *outcomes) lostWhole() bool {
+	for len(c.lost) > 0 && c.lost[0].Series >= 0 && c.lost[0].Series < c.next {
+		c.lost = c.lost[1:]
+	}
+	return len(c.lost) > 0 && c.lost[0].Series == c.next &&
+		c.lost[0].Samples+c.lost[0].Histograms >= samplesOf(&c.p.batch.Series[c.next])
 }
 
 // newestOf is the time of the newest sample of s, Unix milliseconds and 0 at least. Stale markers do not count: a server
@@ -165,17 +188,17 @@ func newestOf(s *wire.Series) (newest int64, ok bool) {
 	return newest, ok
 }
 
-// member is what the labels of a series say of the replica that it comes from.
-type member struct {
+// haReplica is what the labels of a series say of the replica that it comes from.
+type haReplica struct {
 	cluster, replica []byte
 	from, to         int // where the replica label is
 }
 
-// pairLabels are the names of the two labels.
-type pairLabels struct{ cluster, replica string }
+// haLabels are the names of the two labels.
+type haLabels struct{ cluster, replica string }
 
-// find looks for both labels in canonical label bytes; without both there is no member.
-func (n *pairLabels) find(labels []byte) (m member, ok bool) {
+// find looks for both labels in canonical label bytes; without both there is no replica.
+func (n *haLabels) find(labels []byte) (m haReplica, ok bool) {
 	last := max(n.cluster, n.replica)
 	for rest := labels; len(rest) > 0; {
 		name, value, after := wire.NextLabel(rest)

@@ -26,7 +26,7 @@ import (
 )
 
 func TestFindPair(t *testing.T) {
-	f := func(n pairLabels, ls labels.Labels, want string) {
+	f := func(n haLabels, ls labels.Labels, want string) {
 		t.Helper()
 		canonical := wire.AppendLabels(nil, ls)
 		m, ok := n.find(canonical)
@@ -38,14 +38,14 @@ func TestFindPair(t *testing.T) {
 			t.Errorf("%v in %s: got %s, want %s", n, ls, got, want)
 		}
 	}
-	usual := pairLabels{haClusterLabel, haReplicaLabel}
+	usual := haLabels{haClusterLabel, haReplicaLabel}
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"), `eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`)
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"), `eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`)
 	f(usual, labels.FromStrings("__name__", "up", "cluster", "eu", "job", "j"), "")
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "job", "cluster"), "")
 	f(usual, labels.FromStrings("__name__", "cluster", "z", "__replica__"), "")
-	f(pairLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"), `eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
-	f(pairLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"), `eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
+	f(haLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"), `eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
+	f(haLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"), `eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
 }
 
 // paired are options with pairs for all tenants.
@@ -126,7 +126,7 @@ func TestPairsOfOneRequest(t *testing.T) {
 	add(4, "us", "one")
 	add(5, "eu", "one")
 	add(6, "eu", strings.Repeat("x", election.MaxName+1))
-	c.member("a").become(refusing(errs.Conflict, 5))
+	c.member("a").become(refusing(errs.Conflict, 3)) // series 5, the fourth that is let in
 	r := c.push(b)
 	if r.Samples != 3 || r.Duplicates.Samples != 2 || len(r.Failures) != 2 || r.Failures[0].Series != 6 || r.Failures[1].Series != 5 {
 		t.Fatalf("%+v", r)
@@ -200,7 +200,7 @@ func TestPairsAnswer(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), paired(nil))
 	defer c.close()
 	for _, replica := range []string{"one", "two"} {
-		w := c.do(request{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})})
+		w := c.do(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})})
 		if w.Code != http.StatusNoContent {
 			t.Fatalf("status %d %s", w.Code, w.Body)
 		}
@@ -256,7 +256,7 @@ func TestFailover(t *testing.T) {
 }
 
 // followed is of how many tenants pairs are followed.
-func (t *tracker) followed() int {
+func (t *haTracker) followed() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.tenants)
@@ -382,7 +382,7 @@ func BenchmarkPairs(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := newCluster(b, newFakeRing(1, "unused"), opts)
 			defer c.close()
-			c.Distributor.placement = func() ring.Placement { return &ring.Single{} }
+			c.Distributor.ring.placement = func() ring.Placement { return &ring.Single{} }
 			c.Distributor.dial = func(ring.Member) (Writer, error) { return Local{nowhere{}}, nil }
 			c.push(ofReplica("eu", "one", 1))
 			request := wire.NewBatch("acme")

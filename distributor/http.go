@@ -12,13 +12,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // protocol is a version of remote write. The request's content type alone tells which: the header
 // X-Prometheus-Remote-Write-Version says less and is not looked at.
 type protocol struct {
 	version string
-	decode  func(k *wire.Known, id tenant.ID, msg []byte, room wire.Room) (*wire.Batch, error)
+	decode  func(k *wire.SeriesCache, id tenant.ID, msg []byte, room wire.Budget) (*wire.Batch, error)
 	// counts says that the answer tells in headers how much was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.
@@ -27,8 +28,8 @@ type protocol struct {
 
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
-	remoteWrite1    = protocol{version: "1.0", decode: (*wire.Known).DecodeV1, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: (*wire.Known).DecodeV2, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite1    = protocol{version: "1.0", decode: (*wire.SeriesCache).DecodeV1, conflict: http.StatusConflict}
+	remoteWrite2    = protocol{version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.
@@ -38,10 +39,16 @@ var (
 // cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
 // with Retry-After. Answers to 2.0 always have the counts of what was written; what rules of this process drop on purpose counts
 // as written, since a sender takes what is missing for lost.
-func (d *Distributor) Handler() http.Handler {
+func (d *Distributor) Handler() http.Handler { return d.handler(&d.ring) }
+
+// PlacedHandler is Handler for requests whose series another process has placed already: they are stored by p, which stays
+// the same, and not by the ring. Bounds, limits and metrics are those of all requests. A process has one for each p.
+func (d *Distributor) PlacedHandler(p ring.Placement) http.Handler { return d.handler(d.placedAt(p)) }
+
+func (d *Distributor) handler(to *destination) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
-		proto, result, err := d.serve(req)
+		proto, result, err := d.serve(req, to)
 		if proto.counts {
 			h := w.Header()
 			taken := result.taken()
@@ -86,8 +93,8 @@ func retryAfter(err error) int {
 	return 1 + rand.N(5)
 }
 
-// serve does all of a request but the answer.
-func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
+// serve does all of a request except the answer.
+func (d *Distributor) serve(req *http.Request, to *destination) (protocol, Result, error) {
 	if req.Method != http.MethodPost {
 		return unknownProtocol, Result{}, errs.E(errs.Unsupported, "remote write is a POST request")
 	}
@@ -99,7 +106,7 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 	if err != nil {
 		return proto, Result{}, err
 	}
-	in, err := d.takeIn(req, id)
+	in, err := d.accept(req, id)
 	if err != nil {
 		return proto, Result{}, err
 	}
@@ -109,7 +116,7 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 		return proto, Result{}, err
 	}
 	defer batch.Release()
-	result, err := d.Push(req.Context(), batch)
+	result, err := d.pushTo(req.Context(), to, batch)
 	if err == nil {
 		err = result.Err()
 	}
@@ -117,14 +124,14 @@ func (d *Distributor) serve(req *http.Request) (protocol, Result, error) {
 }
 
 // read reads and decodes the body. From then on the request holds the memory of its batch only.
-func (d *Distributor) read(req *http.Request, proto protocol, in intake) (*wire.Batch, error) {
+func (d *Distributor) read(req *http.Request, proto protocol, in incoming) (*wire.Batch, error) {
 	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) {
 		return b.ReadSnappy(from, in.maxBody, d.opts.MaxDecoded)
 	})
 	if err != nil {
 		return nil, err
 	}
-	batch, err := proto.decode(d.knownOf(in.account.id), in.account.id, msg, in.ask)
+	batch, err := proto.decode(d.cacheFor(in.tenant.id), in.tenant.id, msg, in.ask)
 	if err != nil {
 		wire.PutBuffer(buf)
 		return nil, err
@@ -142,9 +149,9 @@ func (d *Distributor) starts(b *wire.Batch) {
 	}
 }
 
-// knownOf is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
+// cacheFor is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
 // are needed of each series.
-func (d *Distributor) knownOf(id tenant.ID) *wire.Known {
+func (d *Distributor) cacheFor(id tenant.ID) *wire.SeriesCache {
 	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
 		return nil
 	}

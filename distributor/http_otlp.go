@@ -77,7 +77,7 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.takeIn(req, id)
+	in, err := d.accept(req, id)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 }
 
 // readOTLP reads and decodes the body.
-func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in intake) (md pmetric.Metrics, err error) {
+func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in incoming) (md pmetric.Metrics, err error) {
 	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) { return d.inflate(req, b, from, in.maxBody) })
 	if err != nil {
 		return md, err

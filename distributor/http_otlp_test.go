@@ -62,7 +62,7 @@ func zipped(msg []byte) []byte {
 	return b.Bytes()
 }
 
-func (c *cluster) otlp(r request) *httptest.ResponseRecorder {
+func (c *cluster) otlp(r httpRequest) *httptest.ResponseRecorder {
 	t, err := otlp.New(otlp.DefaultOptions())
 	if err != nil {
 		c.t.Fatal(err)
@@ -128,7 +128,7 @@ func otlpAnswer(t *testing.T, w *httptest.ResponseRecorder) (n int64, text strin
 }
 
 func TestOTLPStatus(t *testing.T) {
-	f := func(r request, status, stored int, n int64, text string) {
+	f := func(r httpRequest, status, stored int, n int64, text string) {
 		t.Helper()
 		opts := DefaultOptions()
 		opts.MaxBody, opts.MaxDecoded = 64<<10, 80_000
@@ -148,28 +148,28 @@ func TestOTLPStatus(t *testing.T) {
 	}
 	for _, content := range []string{contentV1, contentJSON} {
 		good := otlpBody(content, "a", "b")
-		f(request{content: content, body: good}, 200, 2, 0, "")
-		f(request{content: content + ";charset=utf-8", encoding: "identity", body: good}, 200, 2, 0, "")
-		f(request{content: content, encoding: "gzip", body: zipped(good)}, 200, 2, 0, "")
-		f(request{content: content, body: otlpBody(content)}, 200, 0, 0, "")
+		f(httpRequest{content: content, body: good}, 200, 2, 0, "")
+		f(httpRequest{content: content + ";charset=utf-8", encoding: "identity", body: good}, 200, 2, 0, "")
+		f(httpRequest{content: content, encoding: "gzip", body: zipped(good)}, 200, 2, 0, "")
+		f(httpRequest{content: content, body: otlpBody(content)}, 200, 0, 0, "")
 		// A part, and all, of it refused.
-		f(request{content: content, body: otlpBody(content, "a", "delta")}, 200, 1, 1, "delta temporality is not supported")
-		f(request{content: content, body: otlpBody(content, "delta")}, 400, 0, 3, "delta temporality is not supported")
+		f(httpRequest{content: content, body: otlpBody(content, "a", "delta")}, 200, 1, 1, "delta temporality is not supported")
+		f(httpRequest{content: content, body: otlpBody(content, "delta")}, 400, 0, 3, "delta temporality is not supported")
 		// Bad requests.
-		f(request{content: content, body: good[:len(good)-3]}, 400, 0, 3, "the message")
-		f(request{content: content, encoding: "gzip", body: good}, 400, 0, 3, "is not gzip")
-		f(request{content: content, encoding: "gzip", body: zipped(good)[:40]}, 400, 0, 3, "is not gzip")
-		f(request{content: content, encoding: "gzip"}, 400, 0, 3, "is not gzip")
-		f(request{content: content, encoding: "br", body: good}, 415, 0, 12, `content encoding "br"`)
-		f(request{content: content, body: good, headers: []string{"X-Scope-OrgID", "a/b"}}, 400, 0, 3, "a/b")
-		f(request{method: http.MethodGet, content: content}, 405, 0, 12, "POST")
+		f(httpRequest{content: content, body: good[:len(good)-3]}, 400, 0, 3, "the message")
+		f(httpRequest{content: content, encoding: "gzip", body: good}, 400, 0, 3, "is not gzip")
+		f(httpRequest{content: content, encoding: "gzip", body: zipped(good)[:40]}, 400, 0, 3, "is not gzip")
+		f(httpRequest{content: content, encoding: "gzip"}, 400, 0, 3, "is not gzip")
+		f(httpRequest{content: content, encoding: "br", body: good}, 415, 0, 12, `content encoding "br"`)
+		f(httpRequest{content: content, body: good, headers: []string{"X-Scope-OrgID", "a/b"}}, 400, 0, 3, "a/b")
+		f(httpRequest{method: http.MethodGet, content: content}, 405, 0, 12, "POST")
 		// Too large: as sent, decompressed, in memory.
-		f(request{content: content, body: make([]byte, 70_000)}, 413, 0, 11, "body of 70000 bytes or more is larger")
-		f(request{content: content, encoding: "gzip", body: zipped(make([]byte, 10<<20))}, 413, 0, 11, "decompresses to more than the limit of 80000")
+		f(httpRequest{content: content, body: make([]byte, 70_000)}, 413, 0, 11, "body of 70000 bytes or more is larger")
+		f(httpRequest{content: content, encoding: "gzip", body: zipped(make([]byte, 10<<20))}, 413, 0, 11, "decompresses to more than the limit of 80000")
 	}
-	f(request{content: contentV1, body: bytes.Repeat([]byte{0x0a, 0}, 10_000)}, 413, 0, 11, "bytes of memory, more than 640000")
-	f(request{content: "text/plain"}, 415, 0, 12, `content type "text/plain"`)
-	f(request{}, 415, 0, 12, `content type ""`)
+	f(httpRequest{content: contentV1, body: bytes.Repeat([]byte{0x0a, 0}, 10_000)}, 413, 0, 11, "bytes of memory, more than 640000")
+	f(httpRequest{content: "text/plain"}, 415, 0, 12, `content type "text/plain"`)
+	f(httpRequest{}, 415, 0, 12, `content type ""`)
 }
 
 // TestOTLPOutcomes folds what members say of single series into one answer.
@@ -179,7 +179,7 @@ func TestOTLPOutcomes(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 		defer c.close()
 		c.member("a").become(refusing(kind, refused...))
-		w := c.otlp(request{content: contentV1, body: otlpBody(contentV1, "a", "b", "delta")})
+		w := c.otlp(httpRequest{content: contentV1, body: otlpBody(contentV1, "a", "b", "delta")})
 		got, text := otlpAnswer(t, w)
 		if w.Code != status || got != n {
 			t.Fatalf("%v of %v: status %d, %d, %q; want %d, %d", kind, refused, w.Code, got, text, status, n)
@@ -200,7 +200,7 @@ func TestOTLPOutcomes(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 	defer c.close()
 	c.member("a").become(down)
-	w := c.otlp(request{content: contentJSON, body: otlpBody(contentJSON, "a")})
+	w := c.otlp(httpRequest{content: contentJSON, body: otlpBody(contentJSON, "a")})
 	if n, text := otlpAnswer(t, w); w.Code != 503 || n != 14 || !strings.Contains(text, "connection refused") || w.Header().Get("Retry-After") == "" {
 		t.Fatalf("status %d, %d %q", w.Code, n, text)
 	}
@@ -223,7 +223,7 @@ func TestOTLPSharesTheGate(t *testing.T) {
 	for i := range big {
 		big[i] = sample1("__name__", "up", "i", strconv.Itoa(i))
 	}
-	go func() { first <- c.do(request{content: contentV1, body: bodyV1(big...)}).Code }()
+	go func() { first <- c.do(httpRequest{content: contentV1, body: bodyV1(big...)}).Code }()
 	select {
 	case <-started:
 	case code := <-first:
@@ -237,7 +237,7 @@ func TestOTLPSharesTheGate(t *testing.T) {
 	if len(small) > 10_000 {
 		t.Fatalf("%d bytes are not small", len(small))
 	}
-	w := c.otlp(request{content: contentJSON, encoding: "gzip", body: small})
+	w := c.otlp(httpRequest{content: contentJSON, encoding: "gzip", body: small})
 	if _, text := otlpAnswer(t, w); w.Code != 503 || !strings.Contains(text, "try again") {
 		t.Fatalf("status %d %q", w.Code, text)
 	}
@@ -262,7 +262,7 @@ func FuzzOTLP(f *testing.F) {
 		opts.MaxBody, opts.MaxDecoded = 1<<20, 2<<20
 		c := newCluster(t, newFakeRing(1, "a"), opts)
 		defer c.close()
-		w := c.otlp(request{content: content, encoding: encoding, body: body})
+		w := c.otlp(httpRequest{content: content, encoding: encoding, body: body})
 		otlpAnswer(t, w)
 		switch w.Code {
 		case 200, 400, 413, 415:

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 const (
@@ -69,13 +70,13 @@ func bodyV2(series ...[]string) []byte {
 }
 
 // request is a test row's request; the zero values are those of a good sender.
-type request struct {
+type httpRequest struct {
 	method, content, encoding string
 	headers                   []string // pairs
 	body                      []byte
 }
 
-func (c *cluster) do(r request) *httptest.ResponseRecorder {
+func (c *cluster) do(r httpRequest) *httptest.ResponseRecorder {
 	method := r.method
 	if method == "" {
 		method = http.MethodPost
@@ -102,7 +103,7 @@ func TestHandlerStatus(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(i * i >> 3)
 	}
-	f := func(r request, status, stored int, text string) {
+	f := func(r httpRequest, status, stored int, text string) {
 		t.Helper()
 		opts := DefaultOptions()
 		opts.MaxBody, opts.MaxDecoded = 64<<10, 80_000
@@ -118,47 +119,47 @@ func TestHandlerStatus(t *testing.T) {
 		}
 	}
 	// Forms of a good request.
-	f(request{content: contentV1, encoding: "snappy", body: good1}, 204, 1, "")
-	f(request{content: contentV1, body: good1}, 204, 1, "")
-	f(request{body: good1}, 204, 1, "")
-	f(request{content: contentV1 + "; proto=prometheus.WriteRequest", body: good1}, 204, 1, "")
-	f(request{content: "Application/X-Protobuf", body: good1}, 204, 1, "")
-	f(request{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
-	f(request{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
-	f(request{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
-	f(request{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, encoding: "snappy", body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: good1}, 204, 1, "")
+	f(httpRequest{body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1 + "; proto=prometheus.WriteRequest", body: good1}, 204, 1, "")
+	f(httpRequest{content: "Application/X-Protobuf", body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
+	f(httpRequest{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
+	f(httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204, 1, "")
 
 	// Not remote write.
-	f(request{method: http.MethodGet}, 405, 0, "POST")
-	f(request{method: http.MethodPut, content: contentV1, body: good1}, 405, 0, "POST")
-	f(request{content: "application/json", body: good1}, 415, 0, "application/json")
-	f(request{content: "application/x-protobuf; proto=", body: good1}, 415, 0, "")
-	f(request{content: contentV1 + ";proto=io.prometheus.write.v3.Request", body: good1}, 415, 0, "v3")
-	f(request{content: contentV1, encoding: "gzip", body: good1}, 415, 0, "gzip")
-	f(request{content: contentV2, encoding: "zstd", body: good2}, 415, 0, "zstd")
+	f(httpRequest{method: http.MethodGet}, 405, 0, "POST")
+	f(httpRequest{method: http.MethodPut, content: contentV1, body: good1}, 405, 0, "POST")
+	f(httpRequest{content: "application/json", body: good1}, 415, 0, "application/json")
+	f(httpRequest{content: "application/x-protobuf; proto=", body: good1}, 415, 0, "")
+	f(httpRequest{content: contentV1 + ";proto=io.prometheus.write.v3.Request", body: good1}, 415, 0, "v3")
+	f(httpRequest{content: contentV1, encoding: "gzip", body: good1}, 415, 0, "gzip")
+	f(httpRequest{content: contentV2, encoding: "zstd", body: good2}, 415, 0, "zstd")
 
 	// Garbage.
-	f(request{content: contentV1, body: nil}, 400, 0, "snappy")
-	f(request{content: contentV1, body: good1[:len(good1)-2]}, 400, 0, "snappy")
-	f(request{content: contentV1, body: []byte("not snappy at all")}, 400, 0, "snappy")
-	f(request{content: contentV1, body: snappy.Encode(nil, []byte("no protobuf"))}, 400, 0, "")
-	f(request{content: contentV2, body: snappy.Encode(nil, []byte{0xff, 0xff})}, 400, 0, "")
-	f(request{content: contentV1, body: huge}, 413, 0, "80000")
-	f(request{content: contentV1, body: noise}, 413, 0, "65536")
+	f(httpRequest{content: contentV1, body: nil}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: good1[:len(good1)-2]}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: []byte("not snappy at all")}, 400, 0, "snappy")
+	f(httpRequest{content: contentV1, body: snappy.Encode(nil, []byte("no protobuf"))}, 400, 0, "")
+	f(httpRequest{content: contentV2, body: snappy.Encode(nil, []byte{0xff, 0xff})}, 400, 0, "")
+	f(httpRequest{content: contentV1, body: huge}, 413, 0, "80000")
+	f(httpRequest{content: contentV1, body: noise}, 413, 0, "65536")
 
 	// Tenants.
 	for _, id := range []string{"..", ".", "a/b", "a|b", " a", strings.Repeat("x", 151), "a\x00"} {
-		f(request{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
-		f(request{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
+		f(httpRequest{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
+		f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
 	}
-	f(request{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0, "two tenants")
-	f(request{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1, "")
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0, "two tenants")
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1, "")
 
 	// Series: unsorted labels are sorted, a bad series does not take the others down.
-	f(request{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
-	f(request{content: contentV1, body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))}, 400, 1, "job")
-	f(request{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1, "")
-	f(request{content: contentV2, body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})}, 400, 1, "job")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))}, 400, 1, "job")
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1, "")
+	f(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})}, 400, 1, "job")
 }
 
 // Outcomes of members become the status by 503 > 429 > 409/400, and in 2.0 the counts tell what was written.
@@ -168,11 +169,11 @@ func TestHandlerOutcomes(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 		defer c.close()
 		c.member("a").become(behave)
-		var r request
+		var r httpRequest
 		if v2 {
-			r = request{content: contentV2, body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
+			r = httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
 		} else {
-			r = request{content: contentV1, body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
+			r = httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
 		}
 		w := c.do(r)
 		if w.Code != status {
@@ -233,7 +234,7 @@ func TestHandlerNamesFailures(t *testing.T) {
 	for i := range 2000 {
 		series = append(series, sample1("__name__", "up", "n", fmt.Sprint(i)))
 	}
-	w := c.do(request{content: contentV1, headers: []string{"X-Scope-OrgID", "acme"}, body: bodyV1(series...)})
+	w := c.do(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "acme"}, body: bodyV1(series...)})
 	text := w.Body.String()
 	for _, part := range []string{"tenant acme: 2000 of 2000 series", `tenant acme: unavailable: {__name__="up", n="9"}`, "member a: connection refused", "... and 1990 more"} {
 		if !strings.Contains(text, part) {
@@ -259,7 +260,7 @@ func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 			<-leave
 			return nil, nil
 		})
-		good := request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}
+		good := httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up"))}
 		first := make(chan int)
 		go func() { first <- c.do(good).Code }()
 		select {
@@ -302,7 +303,7 @@ func TestKeptBodiesCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		msg = protowire.AppendBytes(append(msg, 4<<3|2), make([]byte, pad)) // a symbol that nothing refers to
-		if w := c.do(request{content: contentV2, body: snappy.Encode(nil, msg)}); w.Code != http.StatusNoContent {
+		if w := c.do(httpRequest{content: contentV2, body: snappy.Encode(nil, msg)}); w.Code != http.StatusNoContent {
 			t.Fatal(w.Code, w.Body)
 		}
 		kept := func(g *prometheus.GaugeVec) int { return int(testutil.ToFloat64(g.WithLabelValues("b"))) }
@@ -358,3 +359,42 @@ func TestHandlerBodyThatBreaksOff(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// Requests that were placed before are stored by their own placement, within the same bounds and metrics, and their members
+// are closed with the others.
+func TestPlacedHandler(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
+	route, store := c.Handler(), c.PlacedHandler(ring.Single{Self: ring.Member{ID: "self"}})
+	push := func(h http.Handler, series string) {
+		t.Helper()
+		req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(bodyV1(sample1("__name__", series))))
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, req); w.Code != 204 {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	push(route, "x")
+	push(store, "y")
+	push(store, "z")
+	c.place.Store(newFakeRing(1, "b"))
+	push(route, "x") // a leaves, self stays
+	push(store, "y")
+	for member, want := range map[string]string{"a": "{__name__=\"x\"} x1", "b": "{__name__=\"x\"} x1", "self": "{__name__=\"y\"} x2 {__name__=\"z\"} x1"} {
+		if got := strings.Join(c.member(member).stored(), " "); got != want {
+			t.Errorf("%s has %s, want %s", member, got, want)
+		}
+	}
+	if n := testutil.ToFloat64(c.metrics.samples); n != 5 {
+		t.Errorf("%v samples are counted, want those of both", n)
+	}
+	c.close()
+	if n := c.member("self").hungUp(); n != 1 {
+		t.Errorf("the writer of self was closed %d times", n)
+	}
+	if w := httptest.NewRecorder(); true {
+		store.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(bodyV1(sample1("__name__", "x")))))
+		if w.Code != 503 {
+			t.Errorf("%d after Close", w.Code)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -101,7 +102,7 @@ func TestSeriesLimits(t *testing.T) {
 
 // The short cuts and the memory of what fits never change what is found.
 func TestChecksAgreeWithTheRules(t *testing.T) {
-	known := new(fits)
+	known := new(fitCache)
 	for range 3000 {
 		l := &tenant.Limits{LabelsPerSeries: rand.IntN(8), LabelNameBytes: rand.IntN(12), LabelValueBytes: rand.IntN(12)}
 		c := newChecks(l)
@@ -117,7 +118,7 @@ func TestChecksAgreeWithTheRules(t *testing.T) {
 			}
 			for range 2 {
 				if got := s.LabelsSize() <= c.short || c.labelsFit(known, s); got != want {
-					t.Fatalf("%+v %v: fits %v, want %v", *l, names, got, want)
+					t.Fatalf("%+v %v: fitCache %v, want %v", *l, names, got, want)
 				}
 			}
 			if !want {
@@ -163,7 +164,7 @@ func TestRequestLimits(t *testing.T) {
 		if content == contentJSON {
 			send = c.otlp
 		}
-		w := send(request{content: content, body: body})
+		w := send(httpRequest{content: content, body: body})
 		if w.Code != status || !strings.Contains(w.Body.String(), text) {
 			t.Fatalf("%+v: %d %q, want %d %q", l, w.Code, w.Body, status, text)
 		}
@@ -202,7 +203,7 @@ func TestRequestLimits(t *testing.T) {
 func TestLimitedCounts(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), limited(tenant.Limits{LabelsPerSeries: 2}))
 	defer c.close()
-	w := c.do(request{content: contentV2, body: bodyV2([]string{"__name__", "a"}, []string{"__name__", "b", "x", "y", "z", "z"})})
+	w := c.do(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "a"}, []string{"__name__", "b", "x", "y", "z", "z"})})
 	for name, want := range map[string]string{"Samples": "1", "Histograms": "1", "Exemplars": "1"} {
 		if got := w.Header().Get("X-Prometheus-Remote-Write-" + name + "-Written"); got != want {
 			t.Errorf("%s: %s written, want %s", name, got, want)
@@ -217,7 +218,7 @@ func TestReceiversLimit(t *testing.T) {
 	for _, m := range []string{"a", "b"} {
 		c.member(m).become(refusing(errs.Limited, 1))
 	}
-	w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "a"), sample1("__name__", "b"), sample1("__name__", "c"))})
+	w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "a"), sample1("__name__", "b"), sample1("__name__", "c"))})
 	if w.Code != 429 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `{__name__="b"}`) || !strings.Contains(w.Body.String(), "1 of 3 series") {
 		t.Fatalf("%d %q", w.Code, w.Body)
 	}
@@ -229,7 +230,7 @@ func TestReceiversLimit(t *testing.T) {
 	}
 	// One receiver over its share does not matter, and is not asked again.
 	c.member("b").become(nil)
-	w = c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "a"), sample1("__name__", "b"))})
+	w = c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "a"), sample1("__name__", "b"))})
 	if w.Code != 204 {
 		t.Fatalf("%d %q", w.Code, w.Body)
 	}
@@ -251,7 +252,7 @@ func TestIdleTenantsAreForgotten(t *testing.T) {
 	if count() != 1 {
 		t.Fatalf("%d metrics of tenants, want 1", count())
 	}
-	as := &c.accounts
+	as := &c.tenants
 	as.mu.Lock()
 	as.byID["acme"].used = as.byID["acme"].used.Add(-2 * accountIdle)
 	as.swept = as.swept.Add(-2 * sweepEvery)
@@ -277,14 +278,15 @@ func BenchmarkLimits(b *testing.B) {
 			opts := limited(l)
 			c := newCluster(b, newFakeRing(1, "a"), opts)
 			defer c.close()
-			c.Distributor.placement = func() ring.Placement { return &ring.Single{} }
+			c.Distributor.ring.placement = func() ring.Placement { return &ring.Single{} }
 			b.ReportAllocs()
 			for b.Loop() {
-				var a admission
-				if err := c.admit(&a, request); err != nil || a.skipped > 0 {
-					b.Fatal(err)
+				r := c.newRequest(context.Background(), request)
+				c.admit(r)
+				if p := r.parts[0]; p.err != nil || p.skipped > 0 {
+					b.Fatal(p.err)
 				}
-				a.batch.Release()
+				c.release(r)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/series")
 		})

@@ -68,14 +68,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		retries: counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
 		dropped: counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
 		putOff: counter("replica_put_off_batches_total",
-			"Shards whose request was answered without them because the member was slower than the others or did not answer.", "member"),
+			"Shards whose request was answered without them addCause the member was slower than the others or did not answer.", "member"),
 		queued:  gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
 		waiting: gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
 		bytes:   gauge("replica_memory_bytes", "Memory held for a member by shards whose requests have been answered.", "member"),
 	}
 }
 
-func watchKnown(reg prometheus.Registerer, k *wire.Known) {
+func watchSeriesCache(reg prometheus.Registerer, k *wire.SeriesCache) {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_distributor_known_series", Help: "Ways of naming a series that are known again when they come again.",

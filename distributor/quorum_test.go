@@ -199,12 +199,12 @@ func TestExemplarsWritten(t *testing.T) {
 			b.Series[i].Exemplars = make([]wire.Exemplar, 3)
 		}
 		d := &Distributor{opts: DefaultOptions()}
-		w := &write{d: d, admission: admission{batch: b}, need: need, undecided: 2, tallies: make([]tally, 2), changed: make(chan struct{}, 1)}
+		w := &write{d: d, batch: b, need: need, undecided: 2, tallies: make([]tally, 2), changed: make(chan struct{}, 1)}
 		for i := range w.tallies {
 			w.tallies[i].replicas = uint8(len(answers))
 		}
 		for _, a := range answers {
-			r := &replica{write: w, peer: &peer{}, shard: wire.All(b)}
+			r := &queuedShard{write: w, member: &member{}, shard: wire.All(b)}
 			said := wire.Failure{Series: 1, Kind: errs.OK, Exemplars: int(a - '0')}
 			if kind, ok := answerKinds[a]; ok {
 				said = wire.Failure{Series: 1, Kind: kind, Samples: 1, Exemplars: 3}
@@ -215,7 +215,8 @@ func TestExemplarsWritten(t *testing.T) {
 			}
 			w.answer(r, failures, nil)
 		}
-		r := w.judge(nil)
+		stored, lost := w.judge(nil)
+		r := Result{Exemplars: stored.Exemplars, Failures: lost}
 		if r.Exemplars != 3+want {
 			t.Errorf("%d of %q: %d exemplars written, want %d", need, answers, r.Exemplars, 3+want)
 		}

@@ -56,28 +56,33 @@ func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
 	return time.Duration(min(max(wait, 1), float64(longestWait)))
 }
 
-// throttle refuses n samples that come too fast with kind Limited. More than the burst could never pass: they are TooLarge, so
-// that no sender tries them again and again.
-func (d *Distributor) throttle(a *account, l *tenant.Limits, n int) error {
-	if l.SamplesPerSecond <= 0 || n == 0 {
+// limitRate refuses samples that come too fast with kind Limited. More than the burst could never pass: they are TooLarge,
+// so that no sender tries them again and again.
+func (d *Distributor) limitRate(_ *request, p *part) error {
+	l := p.limits
+	if l == nil || l.SamplesPerSecond <= 0 {
+		return nil
+	}
+	n := p.samples()
+	if n == 0 {
 		return nil
 	}
 	processes := 1
 	if d.opts.Distributors != nil {
 		processes = max(d.opts.Distributors(), 1)
 	}
-	p := paceOf(l, processes)
-	if n > p.burst {
-		a.refused("samples_burst", n)
+	allowed := paceOf(l, processes)
+	if n > allowed.burst {
+		p.tenant.refused("samples_burst", n)
 		return errs.E(errs.TooLarge, "tenant %s: request of %d samples is larger than samples_burst %d, which is how many may come at once: send smaller requests, or raise it in --runtime-config.file",
-			a.id, n, p.burst)
+			p.tenant.id, n, allowed.burst)
 	}
-	wait := a.rate.take(time.Now(), n, p)
+	wait := p.tenant.rate.take(time.Now(), n, allowed)
 	if wait == 0 {
 		return nil
 	}
-	a.refused("samples_per_second", n)
+	p.tenant.refused("samples_per_second", n)
 	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
-		a.id, n, l.SamplesPerSecond, p.perSecond, processes, p.burst)
+		p.tenant.id, n, l.SamplesPerSecond, allowed.perSecond, processes, allowed.burst)
 	return errs.WithRetryAfter(err, wait)
 }

@@ -1,7 +1,6 @@
 package distributor
 
 import (
-	"context"
 	"fmt"
 	"sync/atomic"
 	"unicode/utf8"
@@ -20,12 +19,12 @@ import (
 // empty cache.
 type rules struct {
 	configs []*relabel.Config
-	places  [1 << 17]atomic.Pointer[relabelled] // by key of the series before
-	bytes   atomic.Int64                        // of labels and texts in places
+	places  [1 << 17]atomic.Pointer[relabelOutcome] // by key of the series before
+	bytes   atomic.Int64                            // of labels and texts in places
 }
 
-// relabelled is the outcome of relabelling one series.
-type relabelled struct {
+// relabelOutcome is the outcome of relabelling one series.
+type relabelOutcome struct {
 	key    wire.Key // of the series before
 	fate   fate
 	labels []byte // canonical, if they are others
@@ -38,7 +37,7 @@ const (
 	kept fate = iota
 	renamed
 	dropped
-	spoilt
+	unusable
 )
 
 // What is remembered is bounded by the number of series, and by the bytes of their new labels: of each and of all.
@@ -110,72 +109,40 @@ func (d *Distributor) SetRelabel(configs []*relabel.Config) error {
 	return nil
 }
 
-// pushRelabelled is Push for a batch that is relabelled first.
-func (d *Distributor) pushRelabelled(ctx context.Context, b *wire.Batch, r *rules) (Result, error) {
-	if d.opts.Limits != nil { // of requests as they were sent
-		a := admission{account: d.accounts.of(b.Tenant), batch: b}
-		if err := a.checkRequest(d.opts.Limits(b.Tenant)); err != nil {
-			return Result{}, err
-		}
+// relabel applies the rules to every series of p, which is all of the request. A series that they drop is no failure. One
+// that they make unusable is refused.
+func (d *Distributor) relabel(r *request, p *part) error {
+	if r.rules == nil {
+		return nil
 	}
-	out, gone, err := r.apply(b)
-	if err != nil {
-		return Result{}, err
+	if err := d.limitRequest(r, p); err != nil { // of the request as it was sent
+		return err
 	}
-	if out == b {
-		return d.pushTenants(ctx, b)
-	}
-	result := Result{Tenant: b.Tenant}
-	if out != nil {
-		defer out.Release()
-		if result, err = d.pushTenants(ctx, out); err != nil {
-			return result, err
-		}
-	}
-	result.Series = b.Named()
-	result.Dropped.plus(gone)
-	d.metrics.relabelDropped.Add(float64(gone.Samples + gone.Histograms))
-	return result, nil
-}
-
-// apply makes a batch of what the rules leave of b: b itself if they change nothing, nil if nothing is left.
-func (r *rules) apply(b *wire.Batch) (out *wire.Batch, gone Dropped, err error) {
-	var rewriter *wire.Rewriter
+	b, rw := p.batch, wire.Rewrite(p.batch)
 	for i := range b.Series {
 		s := &b.Series[i]
-		e := r.of(s)
-		if e.fate != kept && rewriter == nil {
-			rewriter = wire.Rewrite(b)
-			for j := range i {
-				rewriter.Keep(j)
-			}
-		}
-		switch {
-		case rewriter == nil:
-		case e.fate == kept:
-			rewriter.Keep(i)
-		case e.fate == renamed:
-			rewriter.Put(i, b.Tenant, e.labels)
-		case e.fate == spoilt:
-			rewriter.Reject(i, errs.Invalid, e.fault)
+		switch e := r.rules.of(s); e.fate {
+		case kept:
+			rw.Keep(i)
+		case renamed:
+			rw.Put(i, b.Tenant, e.labels)
+		case unusable:
+			p.refuse(i, errs.Invalid, e.fault)
+			rw.Drop(i)
 		default:
-			gone.add(s)
+			r.dropped.add(countsOf(s))
+			rw.Drop(i)
 		}
 	}
-	if rewriter == nil {
-		return b, gone, nil
+	if rw.Changed() {
+		own, _ := rw.Done()
+		p.become(own)
 	}
-	switch parts := rewriter.Done(); len(parts) {
-	case 0:
-		return nil, gone, nil
-	case 1:
-		return parts[0], gone, nil
-	}
-	panic("BUG: relabelling made batches of other tenants")
+	return nil
 }
 
 // of is what becomes of s (BenchmarkRelabel: remembering saves nearly all).
-func (r *rules) of(s *wire.Series) *relabelled {
+func (r *rules) of(s *wire.Series) *relabelOutcome {
 	place := &r.places[s.Key.Lo%uint64(len(r.places))]
 	before := place.Load()
 	if before != nil && before.key == s.Key {
@@ -197,14 +164,14 @@ func (r *rules) of(s *wire.Series) *relabelled {
 	return e
 }
 
-func (e *relabelled) size() int64 { return int64(len(e.labels) + len(e.fault)) }
+func (e *relabelOutcome) size() int64 { return int64(len(e.labels) + len(e.fault)) }
 
 // relabel asks the rules.
-func (r *rules) relabel(s *wire.Series) *relabelled {
+func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	var builder labels.ScratchBuilder
 	before := wire.LabelsOf(&builder, s.Labels())
 	b := labels.NewBuilder(before)
-	e := &relabelled{key: s.Key}
+	e := &relabelOutcome{key: s.Key}
 	if !relabel.ProcessBuilder(b, r.configs...) {
 		e.fate = dropped
 		return e
@@ -217,8 +184,8 @@ func (r *rules) relabel(s *wire.Series) *relabelled {
 	default:
 		e.fate, e.fault = renamed, unfit(after)
 		if e.fault != "" {
-			e.fate = spoilt
-			e.fault = "relabelling leaves " + e.fault + " of " + s.Text()
+			e.fate = unusable
+			e.fault = "relabelling leaves " + e.fault
 			break
 		}
 		e.labels = wire.AppendLabels(nil, after)

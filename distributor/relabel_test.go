@@ -148,11 +148,11 @@ func TestRelabelDropsAll(t *testing.T) {
 	opts.Relabel = relabelRules(t, `[{action: drop, source_labels: [__name__], regex: .*}]`)
 	c := newCluster(t, newFakeRing(1, "a"), opts)
 	defer c.close()
-	c.Distributor.placement = func() ring.Placement { return nil }
-	if w := c.do(request{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
+	c.Distributor.ring.placement = func() ring.Placement { return nil }
+	if w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up"))}); w.Code != 204 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	w := c.do(request{content: contentV2, body: bodyV2([]string{"__name__", "up"}, []string{"__name__", "down"})})
+	w := c.do(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "up"}, []string{"__name__", "down"})})
 	if w.Code != 204 || w.Header().Get("X-Prometheus-Remote-Write-Samples-Written") != "2" {
 		t.Fatalf("%d %v", w.Code, w.Header())
 	}
@@ -234,7 +234,7 @@ func BenchmarkRelabel(b *testing.B) {
 			opts.Relabel = relabelRules(b, text)
 			c := newCluster(b, newFakeRing(1, "a"), opts)
 			defer c.close()
-			c.Distributor.placement = func() ring.Placement { return &ring.Single{} }
+			c.Distributor.ring.placement = func() ring.Placement { return &ring.Single{} }
 			c.Distributor.dial = func(ring.Member) (Writer, error) { return Local{nowhere{}}, nil }
 			request := batch(2000)
 			b.ReportAllocs()

@@ -4,21 +4,43 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
 // shownFailures is how many failures an error names.
 const shownFailures = 10
 
+// Result is what became of a batch.
+type Result struct {
+	// Tenant is "" when a request was for several: failures then name theirs.
+	Tenant tenant.ID
+	// Series is how many series the request had, the rejected ones included.
+	Series int
+	// Samples, Histograms and Exemplars are how many a quorum has stored. Exemplars that a quorum lacks are no failure.
+	Samples, Histograms, Exemplars int
+	// Dropped is what rules of this process took out of the request: neither stored nor a failure.
+	Dropped Counts
+	// Duplicates is what came from replicas of HA pairs that are not elected: the elected one's is stored.
+	Duplicates Counts
+	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, those over a limit, then
+	// others in the batch's order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
+	// of a series when the cause is not the series.
+	Failures []wire.Failure
+
+	wait time.Duration // for a sender that comes again; 0 = nothing is known of that
+}
+
 // severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes
 // first, so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
 var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3}
 
 // taken is what a sender needs not send again: what was written, and what was left out on purpose.
-func (r Result) taken() Dropped {
-	return Dropped{
+func (r Result) taken() Counts {
+	return Counts{
 		Samples:    r.Samples + r.Dropped.Samples + r.Duplicates.Samples,
 		Histograms: r.Histograms + r.Dropped.Histograms + r.Duplicates.Histograms,
 		Exemplars:  r.Exemplars + r.Dropped.Exemplars + r.Duplicates.Exemplars,
@@ -26,7 +48,7 @@ func (r Result) taken() Dropped {
 }
 
 // besides reports whether f concerns only what comes beside samples: exemplars, or the metadata of a family.
-func besides(f wire.Failure) bool {
+func isExtra(f wire.Failure) bool {
 	return f.Samples+f.Histograms == 0 && (f.Exemplars > 0 || f.Series < 0)
 }
 
@@ -41,12 +63,12 @@ func (r Result) hasSamples() bool {
 // nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they
 // decide when sending them again can help.
 func (r Result) decisive() []wire.Failure {
-	if !slices.ContainsFunc(r.Failures, besides) {
+	if !slices.ContainsFunc(r.Failures, isExtra) {
 		return r.Failures
 	}
 	samples := r.hasSamples()
 	return slices.DeleteFunc(slices.Clone(r.Failures), func(f wire.Failure) bool {
-		return besides(f) && (samples || !f.Kind.Retryable())
+		return isExtra(f) && (samples || !f.Kind.Retryable())
 	})
 }
 
@@ -114,4 +136,66 @@ func (r Result) Err() error {
 		err = errs.WithRetryAfter(err, r.wait)
 	}
 	return err
+}
+
+// result is the outcome of r for its sender. Here, and nowhere else, failures get the places that series had in the
+// request.
+func (r *request) result() (Result, error) {
+	sum := Result{Series: r.batch.Named(), Dropped: r.dropped}
+	several := len(r.parts) > 1
+	if !several {
+		p := r.parts[0]
+		if p.err != nil {
+			return Result{}, p.err
+		}
+		sum.Tenant = p.batch.Tenant
+	}
+	for _, p := range r.parts {
+		sum.include(p, several)
+	}
+	return sum, nil
+}
+
+// include adds the outcome of one tenant's part. With several parts failures name their tenant.
+func (r *Result) include(p *part, several bool) {
+	r.Samples += p.stored.Samples
+	r.Histograms += p.stored.Histograms
+	r.Exemplars += p.stored.Exemplars
+	r.Duplicates.add(p.duplicates)
+	if p.err != nil {
+		r.wait = max(r.wait, errs.RetryAfter(p.err))
+		p.loseAll()
+	}
+	add := func(in *wire.Batch, f wire.Failure) {
+		if in != nil && f.Series >= 0 {
+			f.Series = in.Origin(f.Series)
+		}
+		if several && len(r.Failures) < shownFailures && p.err == nil { // an error names the tenant itself
+			f.Reason = "tenant " + string(p.batch.Tenant) + ": " + f.Reason
+		}
+		r.Failures = append(r.Failures, f)
+	}
+	for _, f := range p.batch.Rejected { // they have no place
+		add(nil, f)
+	}
+	for _, f := range p.refused {
+		add(f.in, f.Failure)
+	}
+	for _, f := range p.lost {
+		add(p.batch, f)
+	}
+}
+
+// loseAll makes p.err the failure of all that is left of p.
+func (p *part) loseAll() {
+	kind, reason := errs.KindOf(p.err), p.err.Error()
+	p.stored, p.lost = Counts{}, nil
+	for i := range p.batch.Series {
+		if p.in(i) {
+			p.lost = append(p.lost, failureOf(&p.batch.Series[i], i, kind, reason))
+		}
+	}
+	if len(p.batch.Series) == 0 && len(p.batch.Metadata) > 0 {
+		p.lost = append(p.lost, wire.Failure{Series: -1, Kind: kind, Reason: reason})
+	}
 }

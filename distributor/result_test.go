@@ -44,7 +44,7 @@ func TestResultKind(t *testing.T) {
 	f("exemplars alone, no quorum", 0, errs.Unavailable, exemplars(errs.Unavailable))
 	f("metadata alone, no quorum", 0, errs.Unavailable, metadata(errs.Unavailable))
 	f("exemplars of a sample that failed", 1, errs.Conflict, wire.Failure{Kind: errs.Conflict, Samples: 1, Exemplars: 1})
-	dropped := Result{Dropped: Dropped{Samples: 1}, Failures: []wire.Failure{exemplars(errs.Unavailable)}}
+	dropped := Result{Dropped: Counts{Samples: 1}, Failures: []wire.Failure{exemplars(errs.Unavailable)}}
 	if dropped.Kind() != errs.OK {
 		t.Error("exemplars beside samples that were dropped on purpose decide")
 	}
@@ -84,7 +84,7 @@ func TestRefusedExemplarIsNoSeries(t *testing.T) {
 		return failures, nil
 	})
 	for _, body := range [][]byte{bodyV1(one, two, three), bodyV1(one, apart, two, three)} {
-		w := c.do(request{body: body, content: contentV1})
+		w := c.do(httpRequest{body: body, content: contentV1})
 		if text := w.Body.String(); w.Code != 409 || !strings.Contains(text, "1 of 3 series not stored") {
 			t.Errorf("%d %s", w.Code, text)
 		}
@@ -113,7 +113,7 @@ func TestStartTimestamps(t *testing.T) {
 			}
 			return nil, nil
 		})
-		if w := c.do(request{body: snappy.Encode(nil, msg), content: contentV2}); w.Code != 204 {
+		if w := c.do(httpRequest{body: snappy.Encode(nil, msg), content: contentV2}); w.Code != 204 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		c.close()

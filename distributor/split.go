@@ -1,138 +1,75 @@
 package distributor
 
 import (
-	"context"
 	"strings"
-	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// splitConcurrency is how many tenants of one request are written at a time.
-const splitConcurrency = 16
-
-// pushSplit is Push where series name their tenant in a label: the request becomes one for each tenant, answered together.
-func (d *Distributor) pushSplit(ctx context.Context, b *wire.Batch) (Result, error) {
-	parts := split(tenant.GrantFrom(ctx), b, d.opts.SplitLabel)
-	if parts == nil {
-		return d.push(ctx, b)
+// split divides a part where series name their tenant in a label: it becomes one for each tenant, and the label is taken
+// off. A series without the label stays with the request's tenant. One whose tenant is not valid, or not the sender's, is
+// refused.
+func (d *Distributor) split(r *request, p *part) error {
+	label := d.opts.SplitLabel
+	if label == "" {
+		return nil
 	}
-	results := make([]Result, len(parts))
-	failed := make([]error, len(parts))
-	var all sync.WaitGroup
-	places := make(chan struct{}, splitConcurrency)
-	for i := range parts {
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
-			defer d.survive("push the series of tenant "+string(parts[i].Tenant), func(err error) { failed[i] = err })
-			results[i], failed[i] = d.push(ctx, parts[i])
-		})
-	}
-	all.Wait()
-	sum := Result{Series: b.Named()}
-	for i, part := range parts {
-		sum.include(part, results[i], failed[i], len(parts) > 1)
-	}
-	var err error
-	if len(parts) == 1 {
-		sum.Tenant, err = parts[0].Tenant, failed[0]
-	}
-	for _, part := range parts {
-		part.Release()
-	}
-	return sum, err
-}
-
-// include adds what became of one tenant's part of the request; err is that nothing of it was tried. With several parts
-// failures name their tenant.
-func (r *Result) include(part *wire.Batch, of Result, err error, several bool) {
-	if err != nil {
-		of = refusedWhole(part, err)
-		r.wait = max(r.wait, errs.RetryAfter(err))
-	}
-	r.Samples += of.Samples
-	r.Histograms += of.Histograms
-	r.Exemplars += of.Exemplars
-	r.Dropped.plus(of.Dropped)
-	r.Duplicates.plus(of.Duplicates)
-	for _, f := range of.Failures {
-		if several && len(r.Failures) < shownFailures && err == nil { // an error names the tenant itself
-			f.Reason = "tenant " + string(part.Tenant) + ": " + f.Reason
-		}
-		r.Failures = append(r.Failures, f)
-	}
-}
-
-// refusedWhole is what became of a batch of which nothing was tried.
-func refusedWhole(b *wire.Batch, err error) Result {
-	var r Result
-	r.Failures = append(r.Failures, b.Rejected...)
-	kind, reason := errs.KindOf(err), err.Error()
-	for i := range b.Series {
-		s := &b.Series[i]
-		r.Failures = append(r.Failures, wire.Failure{
-			Series: b.Origin(i), Kind: kind, Reason: reason, Samples: len(s.Samples), Histograms: len(s.Histograms), Exemplars: len(s.Exemplars),
-		})
-	}
-	if len(b.Series) == 0 && len(b.Metadata) > 0 {
-		r.Failures = append(r.Failures, wire.Failure{Series: -1, Kind: kind, Reason: reason})
-	}
-	return r
-}
-
-func (d *Dropped) plus(e Dropped) {
-	d.Samples += e.Samples
-	d.Histograms += e.Histograms
-	d.Exemplars += e.Exemplars
-}
-
-// split gives the batches that b becomes when label names the tenant of a series, without that label; nil when no series
-// has it. A series without it stays with the tenant of b; one whose tenant is not valid, or not the sender's, is rejected.
-func split(g *tenant.Grant, b *wire.Batch, label string) []*wire.Batch {
 	var (
-		rewriter *wire.Rewriter
-		value    string // of the series before
-		id       tenant.ID
-		fault    error
+		grant = tenant.GrantFrom(r.ctx)
+		b     = p.batch
+		rw    = wire.Rewrite(b)
+		value string // of the series before
+		id    tenant.ID
+		fault error
 	)
 	families := newFamilies(b)
 	for i := range b.Series {
 		labels := b.Series[i].Labels()
 		from, to, found := findLabel(labels, label)
 		if found == "" {
-			if rewriter != nil {
-				rewriter.Keep(i)
-			}
+			rw.Keep(i)
 			families.see(labels, b.Tenant)
 			continue
-		}
-		if rewriter == nil {
-			rewriter = wire.Rewrite(b)
-			for j := range i {
-				rewriter.Keep(j)
-			}
 		}
 		if found != value {
 			value = strings.Clone(found)
 			if id, fault = tenant.Parse(value); fault == nil {
-				fault = g.Check(id)
+				fault = grant.Check(id)
 			}
 		}
 		if fault != nil {
-			rewriter.Reject(i, errs.KindOf(fault), "label "+label+": "+fault.Error())
+			p.refuse(i, errs.KindOf(fault), "label "+label+": "+fault.Error())
+			rw.Drop(i)
 			continue
 		}
-		rewriter.Put(i, id, labels[:from], labels[to:])
+		rw.Put(i, id, labels[:from], labels[to:])
 		families.see(labels, id)
 	}
-	if rewriter == nil {
-		return nil
+	if rw.Changed() {
+		families.describe(&rw, b.Tenant)
+		d.divide(r, p, &rw)
 	}
-	families.describe(rewriter, b.Tenant)
-	return rewriter.Done()
+	return nil
+}
+
+// divide makes a part of r of each batch that p's was rewritten to. p stays if there is anything to say of its tenant.
+func (d *Distributor) divide(r *request, p *part, rw *wire.Rewriter) {
+	own, others := rw.Done()
+	parts := make([]*part, 0, 1+len(others))
+	p.become(own)
+	if own.HasContent() || len(p.refused) > 0 {
+		parts = append(parts, p)
+	} else {
+		own.Release()
+	}
+	made := make([]part, len(others))
+	for i, b := range others {
+		d.newPart(&made[i], b)
+		parts = append(parts, &made[i])
+	}
+	r.parts = parts
 }
 
 // findLabel is where label is in canonical label bytes, and its value, "" if it is not there.

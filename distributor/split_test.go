@@ -189,7 +189,7 @@ func TestSplitOTLP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := c.otlp(request{content: contentV1, body: body})
+	w := c.otlp(httpRequest{content: contentV1, body: body})
 	answer := pmetricotlp.NewExportResponse()
 	if err := answer.UnmarshalProto(w.Body.Bytes()); err != nil || w.Code != 200 {
 		t.Fatalf("status %d, %v", w.Code, err)
@@ -224,12 +224,16 @@ func BenchmarkSplit(b *testing.B) {
 	for i := range names {
 		names[i] = fmt.Sprint("team-", i/50)
 	}
+	c := newCluster(b, newFakeRing(1, "a"), splitting())
+	defer c.close()
 	request := teams(names...)
 	b.ReportAllocs()
 	for b.Loop() {
-		for _, part := range split(nil, request, "team") {
-			part.Release()
+		r := c.newRequest(context.Background(), request)
+		if err := c.split(r, r.parts[0]); err != nil || len(r.parts) != 40 {
+			b.Fatal(err)
 		}
+		c.release(r)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/series")
 }

@@ -96,12 +96,12 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 		}
 		up := fmt.Sprintf(`default-tenant {__name__="up"}: %d`, len(values))
 		for range 2 {
-			w := c.do(request{body: bodyV1(v1...)})
+			w := c.do(httpRequest{body: bodyV1(v1...)})
 			if want := map[int]int{204: 204, 400: 409}[status]; w.Code != want {
 				t.Errorf("1.0, %v: %d %s, want %d", values, w.Code, w.Body, want)
 			}
 			m.have(t, up, `default-tenant {__name__="other"}: 1`)
-			w = c.do(request{content: "application/x-protobuf;proto=io.prometheus.write.v2.Request", body: snappy.Encode(nil, msg)})
+			w = c.do(httpRequest{content: "application/x-protobuf;proto=io.prometheus.write.v2.Request", body: snappy.Encode(nil, msg)})
 			if got := w.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); w.Code != status || got != fmt.Sprint(written) {
 				t.Errorf("2.0, %v: %d %s, %s written, want %d and %d", values, w.Code, w.Body, got, status, written)
 			}
@@ -127,7 +127,7 @@ func TestSeriesTwiceInOTLP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := c.otlp(request{content: "application/x-protobuf", body: msg})
+		w := c.otlp(httpRequest{content: "application/x-protobuf", body: msg})
 		n, text := otlpAnswer(t, w)
 		if w.Code != http.StatusOK || n != rejected || (rejected > 0) != strings.Contains(text, "two values") {
 			t.Errorf("%d: %d rejected, want %d: %s", w.Code, n, rejected, text)
@@ -197,9 +197,9 @@ func TestSeriesBecomeOne(t *testing.T) {
 	}
 	conflict := func(i, samples int) wire.Failure { return wire.Failure{Series: i, Samples: samples} }
 
-	relabelled := DefaultOptions()
-	relabelled.Relabel = relabelRules(t, someRules)
-	f(relabelled, Result{Samples: 3, Dropped: Dropped{Samples: 1}, Failures: []wire.Failure{conflict(2, 2)}},
+	relabelOutcome := DefaultOptions()
+	relabelOutcome.Relabel = relabelRules(t, someRules)
+	f(relabelOutcome, Result{Samples: 3, Dropped: Counts{Samples: 1}, Failures: []wire.Failure{conflict(2, 2)}},
 		[]string{`acme {__name__="a"}: 1`, `acme {__name__="m"}: 3`, `acme {__name__="z"}: 1`},
 		"__name__ debug_x", "__name__ a", "__name__ m pod_uid 1", "__name__ m pod_uid 2", "__name__ z", "__name__ m")
 
@@ -210,7 +210,7 @@ func TestSeriesBecomeOne(t *testing.T) {
 	// The replica one is elected. Its series is one with a series without replica; the other replica's are duplicates, and what
 	// stands behind them keeps its place.
 	pair := paired(func(l *tenant.Limits) { l.LabelsPerSeries = 4 })
-	f(pair, Result{Samples: 2, Duplicates: Dropped{Samples: 2}, Failures: []wire.Failure{conflict(0, 1)}},
+	f(pair, Result{Samples: 2, Duplicates: Counts{Samples: 2}, Failures: []wire.Failure{conflict(0, 1)}},
 		[]string{`acme {__name__="m", cluster="eu"}: 2`, `acme {__name__="z"}: 1`},
 		"__name__ m cluster eu __replica__ one", "__name__ m cluster eu", "__name__ m cluster eu __replica__ two", "__name__ z", "__name__ n cluster eu __replica__ two")
 }
@@ -251,27 +251,28 @@ func TestClaimsOfSeriesThatBecomeOne(t *testing.T) {
 	for i, text := range []string{"drop me", "__name__ m cluster eu", "__name__ m cluster eu __replica__ one", "__name__ n cluster eu __replica__ one"} {
 		src.Add(labels.FromStrings(strings.Fields(text)...)).Samples = []wire.Sample{{T: int64(1000 + i), V: 1}}
 	}
-	r := wire.Rewrite(src)
+	rw := wire.Rewrite(src)
+	rw.Drop(0)
 	for i := 1; i < len(src.Series); i++ {
-		r.Keep(i)
+		rw.Keep(i)
 	}
-	b := r.Done()[0]
-	f := func(want outcome, failures ...wire.Failure) {
+	b, _ := rw.Done()
+	f := func(want outcome, lost ...wire.Failure) {
 		t.Helper()
-		var a admission
-		if err := c.admit(&a, b); err != nil {
-			t.Fatal(err)
+		r := c.newRequest(context.Background(), b)
+		defer c.release(r)
+		c.admit(r)
+		p := r.parts[0]
+		if p.err != nil || len(p.batch.Series) != 2 || len(p.elected) != 1 || p.elected[0].from != 2 || p.elected[0].to != 4 {
+			t.Fatalf("%v, %d series, runs %+v", p.err, len(p.batch.Series), p.elected)
 		}
-		defer a.batch.Release()
-		if len(a.batch.Series) != 2 || len(a.claims) != 1 || a.claims[0].from != 1 || a.claims[0].to != 2 {
-			t.Fatalf("%d series, claims %+v", len(a.batch.Series), a.claims)
-		}
-		if got, _ := a.outcomeOf(a.claims[0], failures); got != want {
-			t.Errorf("%v: %+v, want %+v", failures, got, want)
+		each := outcomes{p: p, lost: lost}
+		if got := each.of(p.elected[0]); got != want {
+			t.Errorf("%v: %+v, want %+v", lost, got, want)
 		}
 	}
 	f(outcome{newest: 1003, stored: true})
-	f(outcome{newest: 1003, stored: true}, wire.Failure{Series: 1, Samples: 2})
-	f(outcome{failed: true}, wire.Failure{Series: 3, Samples: 1})
+	f(outcome{newest: 1003, stored: true}, wire.Failure{Series: 0, Samples: 2})
+	f(outcome{failed: true}, wire.Failure{Series: 1, Samples: 1})
 	b.Release()
 }

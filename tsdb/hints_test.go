@@ -17,12 +17,12 @@ import (
 // stream is a write stream without the network: what comes out of it has hints.
 type stream struct {
 	t testing.TB
-	e *wire.Encoder
-	d *wire.ShardDecoder
+	e *wire.StreamEncoder
+	d *wire.StreamDecoder
 }
 
 func newStream(t testing.TB) *stream {
-	s := &stream{t, wire.NewEncoder(), wire.NewShardDecoder(wire.NewNames(0))}
+	s := &stream{t, wire.NewStreamEncoder(), wire.NewStreamDecoder(wire.NewSharedSeries(0))}
 	t.Cleanup(s.d.Close)
 	return s
 }

@@ -61,7 +61,7 @@ func boundRequests(opts *distributor.Options) {
 	if memory := run.MemoryLimit(); memory < math.MaxInt64 {
 		opts.MaxRequestBytes = distributor.RequestMemory(memory)
 		opts.MemberBytes = min(opts.MemberBytes, opts.MaxRequestBytes/4)
-		opts.KnownSeries = max(1, min(opts.KnownSeries, int(memory/8/wire.KnownBytes)))
+		opts.KnownSeries = max(1, min(opts.KnownSeries, int(memory/8/wire.CachedSeriesBytes)))
 	}
 }
 

@@ -23,7 +23,7 @@ func TestBoundsFitMemory(t *testing.T) {
 	if err := d.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	known := int64(d.KnownSeries) * wire.KnownBytes
+	known := int64(d.KnownSeries) * wire.CachedSeriesBytes
 	reads := readMemory(run.MemoryLimit(), run.MachineMemory(), partOfAll)
 	if sum := d.MaxRequestBytes + d.MemberBytes + known + 2*s.WriteBytes + reads; sum > memory*7/8 {
 		t.Errorf("bounds are %d bytes in all: requests %d, members %d each, known series %d, writes twice %d, reads %d",

@@ -66,7 +66,7 @@ func bindReceive(c *kingpin.CmdClause) func(*builder) {
 		visible.register(b, grpc, map[string]series.Source{gossip.RoleReceive: local.receiver},
 			local.receiver.ExternalLabels, shared)
 
-		write := f.route.replicas(b, cl, limits, local.receiver, d.Handler())
+		write := f.route.replicas(cl, d)
 		writes := writeRoutes(write, f.route.otlp.handler(b, d))
 		f.write.build(b, users, f.http.opts.MaxConnections, writes)
 		drain := storage.drain.build(b, draining{cl, peers, bucket, local.receiver}, f.where.refuseAdmin())

@@ -7,26 +7,16 @@ import (
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
-	"github.com/hearth-metrics/hearth/receive"
-	"github.com/hearth-metrics/hearth/ring"
 )
 
-// replicas wraps route, which places what it takes, for a member of a hashring file: a request that says which copy it
-// is has been placed already and is stored here. Elsewhere the header means nothing, as in Thanos.
-func (f *routeFlags) replicas(b *builder, c *cluster, limits *tenantLimits, local *receive.Receiver,
-	route http.Handler) http.Handler {
+// replicas takes remote write for d on a member of a hashring file. A request that says in a header which copy it is has
+// been placed already, and is stored here. Elsewhere the header means nothing, as in Thanos.
+func (f *routeFlags) replicas(c *cluster, d *distributor.Distributor) http.Handler {
+	route := d.Handler()
 	if c.static == nil {
 		return route
 	}
-	opts := f.opts
-	opts.Limits = limits.Of
-	here := func() ring.Placement { return c.single }
-	dial := func(ring.Member) (distributor.Writer, error) { return distributor.Local{Writer: local}, nil }
-	d, err := distributor.New(b.log, nil, here, dial, opts)
-	b.check(err)
-	f.reloadRelabel(b, d)
-	b.addPart("replicas", d.Open, d.Close, nil)
-	store := d.Handler()
+	store := d.PlacedHandler(c.single)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := copyNumber(r.Header.Get(f.replicaHeader), c.rf)
 		switch {

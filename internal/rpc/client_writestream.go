@@ -32,7 +32,7 @@ type writeStream struct {
 	retire chan struct{} // closed when no call will come any more, and none waits
 	queue  chan *writeCall
 
-	encoder *wire.Encoder // send's; nil = version 1
+	encoder *wire.StreamEncoder // send's; nil = version 1
 
 	encoding sync.Mutex // held while a call's shard is read; a call that ends early takes it to say so
 
@@ -166,7 +166,7 @@ func (ws *writeStream) run() {
 	}
 	close(ws.ready)
 	if version >= 2 {
-		ws.encoder = wire.NewEncoder()
+		ws.encoder = wire.NewStreamEncoder()
 	}
 	var sender sync.WaitGroup
 	sends := newTimedSends(ws.client.sendTimeout, end)
@@ -262,7 +262,7 @@ func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added b
 	defer ws.client.survive("encode a shard", func(err error) {
 		*body = (*body)[:before]
 		if ws.encoder != nil { // it may have given numbers to series whose labels are not in the frame
-			ws.encoder = wire.NewEncoder()
+			ws.encoder = wire.NewStreamEncoder()
 		}
 		call.shard = wire.Shard{}
 		call.answer <- answer{err: err}

@@ -21,7 +21,7 @@ type metrics struct {
 	series  prometheus.Counter     // series sent to readers
 }
 
-func newMetrics(reg prometheus.Registerer, names *wire.Names) *metrics {
+func newMetrics(reg prometheus.Registerer, names *wire.SharedSeries) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_rpc_write_names", Help: "Series whose labels need not travel on some write stream.",

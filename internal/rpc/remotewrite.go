@@ -57,7 +57,7 @@ func (f *remoteFrame) decode(data mem.BufferSlice) error {
 	return nil // gRPC would end the call with a status of its own
 }
 
-// ask is the wire.Room of the batch that is being decoded. What a message takes beyond what nearly all do must be free at
+// ask is the wire.Budget of the batch that is being decoded. What a message takes beyond what nearly all do must be free at
 // once: a call that waited for more would hold what others wait for.
 func (f *remoteFrame) ask(bytes int64, _ bool) error {
 	used := f.used + bytes
@@ -123,7 +123,7 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		id = parsed
 	}
 	in.used = min(2*int64(len(in.data)), in.room.bytes) // the message, and the copies of its parts
-	b, err := (*wire.Known)(nil).DecodeV1(id, t.requests, in.ask)
+	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.ask)
 	if err != nil {
 		return err
 	}

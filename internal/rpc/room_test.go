@@ -84,7 +84,7 @@ func TestFrameCost(t *testing.T) {
 		for _, payload := range [][]byte{wire.AppendShard(nil, all), frameOf(all)} {
 			var in inbound
 			if payload[0] > 1 {
-				in.numbers = wire.NewShardDecoder(wire.NewNames(0))
+				in.numbers = wire.NewStreamDecoder(wire.NewSharedSeries(0))
 			}
 			batch, err := in.shard(payload)
 			if err != nil {
@@ -112,7 +112,7 @@ func TestFrameCost(t *testing.T) {
 
 // frameOf is s as the first frame of a stream of version 2.
 func frameOf(s wire.Shard) []byte {
-	e := wire.NewEncoder()
+	e := wire.NewStreamEncoder()
 	frame, _ := e.Add(e.Begin(nil, s.Batch.Tenant), s)
 	return frame
 }

@@ -30,7 +30,7 @@ type Server struct {
 	metrics *metrics
 	grpc    *grpc.Server
 	health  *health.Server
-	names   *wire.Names  // series that write streams call by number
+	names   *wire.SharedSeries  // series that write streams call by number
 	full    atomic.Int64 // when names had no room for one more, Unix ms
 	writing room         // of all write streams
 	remote  room         // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
@@ -48,7 +48,7 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	names := wire.NewNames(opts.NameBytes)
+	names := wire.NewSharedSeries(opts.NameBytes)
 	writing, remote := newRoom(opts.WriteBytes, streamParts), newRoom(opts.WriteBytes, remoteParts)
 	remote.shares.least = opts.WriteBytes / int64(opts.MaxStreams) // or small calls that hang would be all that a connection may have
 	s := &Server{writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}

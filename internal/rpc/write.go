@@ -167,7 +167,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget, streamParts), lanes: newLanes(), answers: newLanes(),
 	}
 	if version >= 2 {
-		in.numbers = wire.NewShardDecoder(h.server.names)
+		in.numbers = wire.NewStreamDecoder(h.server.names)
 	}
 	ended := make(chan error, 1)
 	h.server.wg.Go(func() { ended <- in.read() }) // outlives this call until gRPC has ended the stream
@@ -206,7 +206,7 @@ type inbound struct {
 	*writeServer
 	ctx     context.Context // of ss
 	ss      grpc.ServerStream
-	numbers *wire.ShardDecoder // the reader's; nil = version 1
+	numbers *wire.StreamDecoder // the reader's; nil = version 1
 	budget  room               // of the stream: shards in work, and answers that the sender has not taken
 	lanes   *lanes
 	answers *lanes // one lane, which waits for the sender to take them; no other lane does

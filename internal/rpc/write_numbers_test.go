@@ -344,7 +344,7 @@ func TestRollingUpgrade(t *testing.T) {
 }
 
 // rawNumbers opens a stream of version 2 without a Client.
-func rawNumbers(t *testing.T, addr string) (grpc.ClientStream, *wire.Encoder) {
+func rawNumbers(t *testing.T, addr string) (grpc.ClientStream, *wire.StreamEncoder) {
 	t.Helper()
 	s := rawStream(t, addr)
 	if err := s.SendMsg(&hearthpb.WriteFrame{Hello: &hearthpb.Hello{Magic: writeMagic, Version: 2}}); err != nil {
@@ -354,7 +354,7 @@ func rawNumbers(t *testing.T, addr string) (grpc.ClientStream, *wire.Encoder) {
 	if err := s.RecvMsg(a); err != nil || a.Hello.GetVersion() != 2 {
 		t.Fatal(a, err)
 	}
-	return s, wire.NewEncoder()
+	return s, wire.NewStreamEncoder()
 }
 
 // TestBadNumbers: a frame that cannot be read ends the stream, as the two sides may not mean the same by a number any more. One
@@ -426,13 +426,13 @@ func TestBadNumbers(t *testing.T) {
 // TestJoin: shards that queue up share a frame when they are of one tenant and have no series in common; each call gets
 // what concerns it. A call that nobody waits for leaves no trace.
 func TestJoin(t *testing.T) {
-	names := wire.NewNames(0)
-	d := wire.NewShardDecoder(names)
+	names := wire.NewSharedSeries(0)
+	d := wire.NewStreamDecoder(names)
 	defer d.Close()
 	in := &inbound{
 		writeServer: &writeServer{server: &Server{writing: newRoom(1<<30, streamParts)}}, ctx: t.Context(), budget: newRoom(1<<30, streamParts), numbers: d,
 	}
-	ws := &writeStream{encoder: wire.NewEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
+	ws := &writeStream{encoder: wire.NewStreamEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
 		return &writeCall{shard: s, answer: make(chan answer, 1)}
 	}
@@ -577,7 +577,7 @@ func TestNamesAreBounded(t *testing.T) {
 	got := map[string]bool{}
 	var mu sync.Mutex
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.names = wire.NewNames(room)
+		s.names = wire.NewSharedSeries(room)
 		RegisterWrite(s, writerFunc(func(_ context.Context, shard wire.Shard) ([]wire.Failure, error) {
 			mu.Lock()
 			defer mu.Unlock()

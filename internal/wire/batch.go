@@ -14,7 +14,7 @@ import (
 // Sep ends the tenant, each label name and each label value in canonical bytes. It never occurs in valid UTF-8.
 const Sep = 0xff
 
-// Key is a digest of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
+// Key is a hash128 of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
 // their keys are equal, whatever protocol they came by. Other processes have other keys for them (docs/design/001).
 type Key struct{ Hi, Lo uint64 }
 
@@ -48,10 +48,10 @@ type Metadata struct {
 
 // Series is one series of a Batch with what the request says of it. Every slice belongs to the Batch.
 type Series struct {
-	labels []byte // canonical, or (from is set) as the sender of from spelled them
-	from   *Batch // what such labels are to be read with; nil = they are canonical
-	name   *name  // has the labels instead, of a series that came by its number
-	size   int    // of the canonical labels
+	labels []byte     // canonical, or (from is set) as the sender of from spelled them
+	from   *Batch     // what such labels are to be read with; nil = they are canonical
+	shared *oneShared // has the labels instead, of a series that came by its number
+	size   int        // of the canonical labels
 
 	Key        Key    // identity within this process: caches are keyed by it
 	Hash       uint64 // placement key: xxhash64 of tenant Sep Labels, exactly Thanos's
@@ -59,28 +59,28 @@ type Series struct {
 	Histograms []Histogram
 	Exemplars  []Exemplar
 	// Hint, when not nil, is a word for whoever stores the series to find it by the next time. It is the same for all
-	// batches that have the series by its number in a stream, or by the same Known, 0 at first, and means nothing to others.
+	// batches that have the series by its number in a stream, or by the same SeriesCache, 0 at first, and means nothing to others.
 	Hint *atomic.Uint64
 }
 
 // Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant; LabelsOf builds labels
 // from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
 // what is rare, and once. They belong to the Batch: do not change them, do not keep them. None are there in one case, of which
-// the chance is nil in practice (respell): such a series is invalid.
+// the chance is nil in practice (decodeRaw): such a series is invalid.
 func (s *Series) Labels() []byte {
 	switch {
-	case s.name != nil:
-		return s.name.canonical()
+	case s.shared != nil:
+		return s.shared.canonical()
 	case s.from != nil:
-		return s.from.respell(nil, s.labels)
+		return s.from.decodeRaw(nil, s.labels)
 	}
 	return s.labels
 }
 
 // appendLabels appends s.Labels().
 func (s *Series) appendLabels(dst []byte) []byte {
-	if s.name == nil && s.from != nil {
-		return s.from.respell(dst, s.labels)
+	if s.shared == nil && s.from != nil {
+		return s.from.decodeRaw(dst, s.labels)
 	}
 	return append(dst, s.Labels()...)
 }
@@ -100,14 +100,14 @@ func (s *Series) appendSized(dst []byte) []byte {
 // LabelsSize is len(s.Labels()), without making them.
 func (s *Series) LabelsSize() int { return s.size }
 
-// KeepsLabels reports whether a stream keeps labels for s that it need not keep once it is told where the store has them.
-func (s *Series) KeepsLabels() bool { return s.name != nil && s.name.own.Load() != nil }
+// KeepsLabels reports whether a stream mayReuse labels for s that it need not keep once it is told where the store has them.
+func (s *Series) KeepsLabels() bool { return s.shared != nil && s.shared.own.Load() != nil }
 
 // KeptBy tells that the store has ls, which are the labels of s, in memory for as long as it has the series.
 func (s *Series) KeptBy(ls labels.Labels) {
 	if s.KeepsLabels() {
-		s.name.kept.Store(&ls)
-		s.name.own.Store(nil)
+		s.shared.kept.Store(&ls)
+		s.shared.own.Store(nil)
 	}
 }
 
@@ -116,7 +116,7 @@ func (s *Series) KeptBy(ls labels.Labels) {
 // In the answer of a store, kind OK says that all of the series is stored but so many exemplars. That fails nobody: such a
 // series counts as stored, and so many fewer exemplars as written.
 type Failure struct {
-	// Series is the index in Batch.Series. In Batch.Rejected it is -1, or what Rewriter.Reject says.
+	// Series is the index in Batch.Series. In Batch.Rejected it is -1.
 	Series int
 	Kind   errs.Kind
 	// Reason is one line for people, with the series' labels.
@@ -124,11 +124,11 @@ type Failure struct {
 	// What of the series was not stored.
 	Samples, Histograms, Exemplars int
 	// Whole is how many series were refused while the request was decoded and so are not in Batch.Series: in Batch.Rejected 1,
-	// more where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
+	// allowMore where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
 	Whole int
 }
 
-// Batch is one tenant's decoded write request. Whoever keeps it beyond the call that handed it over calls Retain, and
+// Batch is one tenant's decoded write request. Whoever mayReuse it beyond the call that handed it over calls Retain, and
 // Release when done; the last Release returns its buffers to a pool. Nothing changes a Batch after decoding.
 type Batch struct {
 	Tenant   tenant.ID
@@ -136,7 +136,7 @@ type Batch struct {
 	Metadata []Metadata
 	// Rejected lists what was refused while decoding: whole series (duplicate or empty label name, not UTF-8, no metric
 	// name, ...), which are not in Series, and invalid histograms and exemplars of series that are. The rest of the
-	// request stands. After the first thousand all others are summed up in one more.
+	// request stands. After the first thousand all others are summed up in one allowMore.
 	Rejected []Failure
 
 	refs atomic.Int32
@@ -165,7 +165,7 @@ func (b *Batch) DropStarts() {
 	b.starts = false
 }
 
-// Named is how many series the request named: those of b, and those that were refused while it was decoded.
+// Named is how many series the request rawSeries: those of b, and those that were refused while it was decoded.
 func (b *Batch) Named() int {
 	n := len(b.Series)
 	for i := range b.Rejected {
@@ -174,15 +174,15 @@ func (b *Batch) Named() int {
 	return n
 }
 
-// Retain keeps b alive until a matching Release.
+// Retain mayReuse b alive until a matching Release.
 func (b *Batch) Retain() { b.refs.Add(1) }
 
-// Release gives up one reference; after the last one nothing of b may be touched.
+// Release gives up one reference; after the last one nothing of b may be prefetched.
 func (b *Batch) Release() {
 	if n := b.refs.Add(-1); n == 0 && b.pool != nil {
 		b.pool(b)
 	} else if n < 0 {
-		panic("BUG: wire.Batch released more often than retained")
+		panic("BUG: wire.Batch released allowMore often than retained")
 	}
 }
 
@@ -192,13 +192,13 @@ type Shard struct {
 	Batch    *Batch
 	Series   []int32
 	Metadata []int32
-	// Copies says which copy of a series the member keeps; nil when that is not known.
+	// Copies says which copy of a series the member mayReuse; nil when that is not known.
 	Copies Copies
 }
 
 // Copies tells the copies of a series apart, for members that place again what they get.
 type Copies interface {
-	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member keeps: its place, from 0, among the
+	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member mayReuse: its place, from 0, among the
 	// series' replicas.
 	CopyOf(i int32) int
 }

@@ -13,7 +13,7 @@ import (
 // Identify computes the key and the placement hash of a series from its whole canonical bytes: tenant Sep (name Sep value Sep)*.
 // The key is another one in each process; the placement hash is the same everywhere, for ever.
 func Identify(tenantAndLabels []byte) (Key, uint64) {
-	return digest(tenantAndLabels), xxhash.Sum64(tenantAndLabels)
+	return hash128(tenantAndLabels), xxhash.Sum64(tenantAndLabels)
 }
 
 // NextLabel splits the first label off canonical label bytes. The strings alias canonical: copy what must outlive it.

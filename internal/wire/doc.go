@@ -3,11 +3,11 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
-// A Known, in front, knows series again by a digest of the bytes that they are named with: their labels are then read only for
-// who asks for them (Series.Labels). Digests (digest.go), and so keys, are of this process alone.
+// A SeriesCache, in front, knows series again by a hash128 of the bytes that they are rawSeries with: their labels are then read only for
+// who asks for them (Series.Labels). Digests (hash128.go), and so keys, are of this process alone.
 //
-// Between processes a shard is a frame: AppendShard and DecodeShard with labels each time, Encoder and ShardDecoder, the two
-// ends of a stream, with a number for what was named before (docs/design/007). Names holds what numbers stand for.
+// Between processes a shard is a frame: AppendShard and DecodeShard with labels each time, StreamEncoder and StreamDecoder, the two
+// ends of a stream, with a number for what was rawSeries before (docs/design/007). SharedSeries holds what numbers stand for.
 //
 // OTLP is translated by the sub-package otlp, which fills a batch sample by sample (translated.go).
 //
@@ -21,5 +21,5 @@
 //   - Memory is bounded by the size of the message, whatever it claims (maxExpansion).
 //   - Canonical bytes are unambiguous: a label that is not valid UTF-8 (0xff cannot occur in UTF-8) never enters a Batch.
 //
-// Locks: Known.mu for additions; reading it takes none. Names.mu, alone, when numbers are given and when streams end. A Batch is read-only after decoding, and its reference count atomic.
+// Locks: SeriesCache.mu for additions; reading it takes none. SharedSeries.mu, alone, when numbers are given and when streams end. A Batch is read-only after decoding, and its reference count atomic.
 package wire

@@ -20,7 +20,7 @@ func (b *Buffer) ReadPlain(r io.Reader, limit int64) ([]byte, error) {
 }
 
 // ReadGzip is ReadSnappy for gzip. Since the format does not tell the size in advance, decompression stops when it comes to
-// more than maxDecoded.
+// allowMore than maxDecoded.
 func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	if err := b.read(r, maxCompressed, nil); err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte,
 	for err == nil {
 		if len(out) == cap(out) {
 			var refused error
-			if out, refused = grow(out, b.room); refused != nil {
+			if out, refused = grow(out, b.budget); refused != nil {
 				b.decoded = out
 				return nil, refused
 			}
@@ -40,7 +40,7 @@ func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte,
 		var n int
 		n, err = z.Read(out[len(out):cap(out)])
 		if out = out[:len(out)+n]; int64(len(out)) > maxDecoded {
-			err = errs.E(errs.TooLarge, "body decompresses to more than the limit of %d bytes", maxDecoded)
+			err = errs.E(errs.TooLarge, "body decompresses to allowMore than the limit of %d bytes", maxDecoded)
 		}
 	}
 	b.decoded = out

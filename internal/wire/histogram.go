@@ -137,7 +137,7 @@ func (h *protoHistogram) list(m []byte, pos int, num int32, typ int) int {
 }
 
 func appendSpan(dst []histogram.Span, m []byte, pos, typ int) ([]histogram.Span, int) {
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	if pos < 0 {
 		return dst, pos
 	}
@@ -172,7 +172,7 @@ func appendDeltas(dst []int64, m []byte, pos, typ int) ([]int64, int) {
 		v, pos = uvarint(m, pos)
 		return append(dst, zigzag(v)), pos
 	}
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	for pos >= 0 && pos < end {
 		v, pos = uvarint(m, pos)
 		dst = append(dst, zigzag(v))
@@ -186,7 +186,7 @@ func appendDoubles(dst []float64, m []byte, pos, typ int) ([]float64, int) {
 		f, pos = double(m, pos, typ)
 		return append(dst, f), pos
 	}
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	for pos >= 0 && pos < end {
 		f, pos = double(m, pos, typeFixed64)
 		dst = append(dst, f)

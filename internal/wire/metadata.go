@@ -60,7 +60,7 @@ func (s *familySet) reset() {
 	s.seen = reuse(s.seen)
 }
 
-// grow makes room for n symbols, none of them seen.
+// grow makes budget for n symbols, none of them seen.
 func (s *familySet) grow(n int) {
 	words := (n + 63) / 64
 	if cap(s.seen) < words {
@@ -113,7 +113,7 @@ func (b *Batch) addMetadata(family, help, unit []byte, typ int32) {
 
 // metadataV1 reads a MetricMetadata message of remote write 1.0, m[pos:].
 func (b *Batch) metadataV1(m []byte, pos int) int {
-	if len(b.Metadata) >= b.allowed[arenaMetadata] && !b.more(arenaMetadata, len(b.Metadata)) {
+	if len(b.Metadata) >= b.allowed[arenaMetadata] && !b.allowMore(arenaMetadata, len(b.Metadata)) {
 		return faultExpand
 	}
 	var typ int32
@@ -130,7 +130,7 @@ func (b *Batch) metadataV1(m []byte, pos int) int {
 			typ = int32(v)
 		case 2, 4, 5:
 			var end int
-			if next, end = span(m, next, kind); next >= 0 {
+			if next, end = bytesField(m, next, kind); next >= 0 {
 				texts[num] = m[next:end]
 				next = end
 			}
@@ -190,7 +190,7 @@ func (b *Batch) markV2(meta *metadataV2) uint32 {
 }
 
 // metadataV2 adds the metadata of a series with these canonical labels, once per family. It is false when metadata takes
-// more room than the message may ask for.
+// allowMore budget than the message may ask for.
 func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	help, unit := b.symbols[meta.help].bytes(b.msg), b.symbols[meta.unit].bytes(b.msg)
 	if meta.typ == 0 && len(help) == 0 && len(unit) == 0 || b.families.see(meta.name) {

@@ -17,19 +17,19 @@ type scratch struct {
 
 	msg   []byte // the message
 	limit int    // how long canonical may become
-	budget
-	body       *Buffer // what msg is in, if it goes back to its pool with the batch
-	look       lookup
-	v2         bool // msg is of remote write 2.0
-	symbols    []symbol
-	hashes     []Key // of the symbols, with a Known
-	tableRead  bool  // plainTable is known
-	plainTable bool  // what plainSymbols says
+	memoryGrant
+	body        *Buffer // what msg is in, if it goes back to its pool with the batch
+	look        lookup
+	v2          bool // msg is of remote write 2.0
+	symbols     []symbol
+	hashes      []Key // of the symbols, with a SeriesCache
+	tableRead   bool  // tableUsable is known
+	tableUsable bool  // what usableSymbols says
 
-	pairs    []pair   // labels of the series and of the exemplar at hand, on the general path
-	ahead    []named  // how the series of the message are spelled (remote write 1.0)
-	behind   int      // how many of them were read
-	refIdx   []uint32 // label references of the series at hand, before they are pairs (remote write 2.0)
+	pairs    []pair      // labels of the series and of the exemplar at hand, on the general path
+	ahead    []rawSeries // how the series of the message are spelled (remote write 1.0)
+	behind   int         // how many of them were read
+	refIdx   []uint32    // label references of the series at hand, before they are pairs (remote write 2.0)
 	families familySet
 	hist     protoHistogram
 	lost     Failure // what the series at hand loses though it is kept itself
@@ -79,7 +79,7 @@ func recycle(b *Batch) {
 	b.refIdx = reuse(b.refIdx)
 	b.symbols = reuse(b.symbols)
 	b.families.reset()
-	b.lost, b.msg, b.budget, b.look, b.v2, b.starts = Failure{}, nil, budget{}, lookup{}, false, false
+	b.lost, b.msg, b.memoryGrant, b.look, b.v2, b.starts = Failure{}, nil, memoryGrant{}, lookup{}, false, false
 	b.hashes, b.ahead, b.behind = reuse(b.hashes), reuse(b.ahead), 0
 	if b.body != nil {
 		PutBuffer(b.body)

@@ -9,14 +9,13 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // numbered is a pooled batch of n series with a label that numbers them, a sample each.
 func numbered(t testing.TB, n int) *Batch {
 	t.Helper()
-	b := NewTranslated(testTenant, 1<<20)
+	b := NewLimitedBatch(testTenant, 1<<20)
 	for i := range n {
 		ls := labels.FromStrings("__name__", "up", "n", fmt.Sprint(i), "z", "last")
 		if err := b.AddSample(ls, Sample{T: int64(i), V: float64(i)}, nil); err != nil {
@@ -44,17 +43,21 @@ func TestRewrite(t *testing.T) {
 	before := slices.Clone(src.Series)
 	r := Rewrite(src)
 	r.Keep(0)
-	r.Reject(1, errs.Limited, "too much")
+	if r.Changed() {
+		t.Fatal("a series that is kept is no change")
+	}
+	r.Drop(1)
 	r.Put(2, testTenant, []byte("__name__\xffother\xff"), []byte("z\xfflast\xff"))
 	r.Put(3, "elsewhere", src.Series[3].Labels())
+	r.Drop(4)
 	r.Keep(5)
 	r.Describe(1, "elsewhere")
-	outs := r.Done()
+	home, others := r.Done()
 	src.Release()
-	if len(outs) != 2 || outs[0].Tenant != testTenant || outs[1].Tenant != "elsewhere" {
-		t.Fatalf("%d batches", len(outs))
+	if len(others) != 1 || home.Tenant != testTenant || others[0].Tenant != "elsewhere" {
+		t.Fatalf("%d batches", len(others))
 	}
-	home, away := outs[0], outs[1]
+	away := others[0]
 	checkIdentity(t, home)
 	checkIdentity(t, away)
 	var texts []string
@@ -65,8 +68,8 @@ func TestRewrite(t *testing.T) {
 	if !slices.Equal(texts, want) {
 		t.Fatalf("got %q\nwant %q", texts, want)
 	}
-	if !slices.Equal(home.Rejected, []Failure{{Series: 1, Kind: errs.Limited, Reason: "too much", Samples: 1}}) || len(home.Metadata) != 0 {
-		t.Fatalf("rejected %v, metadata %v", home.Rejected, home.Metadata)
+	if len(home.Metadata) != 0 {
+		t.Fatalf("metadata %v", home.Metadata)
 	}
 	if len(away.Series) != 1 || away.Origin(0) != 3 || len(away.Metadata) != 1 || away.Metadata[0].Family != "down" {
 		t.Fatalf("away: %v %v", away.Series, away.Metadata)
@@ -76,37 +79,42 @@ func TestRewrite(t *testing.T) {
 	}
 
 	again := Rewrite(home) // origins go back to the first batch
+	again.Drop(0)
+	again.Drop(1)
 	again.Keep(2)
-	third := again.Done()
-	if len(third) != 1 || third[0].Origin(0) != 5 || len(third[0].Rejected) != 1 {
+	third, others := again.Done()
+	if len(others) != 0 || third.Origin(0) != 5 || len(third.Series) != 1 {
 		t.Fatalf("rewritten twice: %v", third)
 	}
 	home.Release()
 	away.Release()
-	if !bytes.Equal(third[0].Series[0].Labels(), []byte("__name__\xffup\xffn\xff5\xffz\xfflast\xff")) {
-		t.Fatal("labels were recycled while a batch of a batch referred to them")
+	if !bytes.Equal(third.Series[0].Labels(), []byte("__name__\xffup\xffn\xff5\xffz\xfflast\xff")) {
+		t.Fatal("labels were recycled while a batch of a batch hashRefs to them")
 	}
-	third[0].Release()
+	third.Release()
 }
 
 func TestRewriteKeepsMetadataAndRejected(t *testing.T) {
 	src := numbered(t, 1)
 	src.Reject(Failure{Series: -1, Reason: "bad", Samples: 3})
-	outs := Rewrite(src).Done()
-	if len(outs) != 1 || len(outs[0].Series) != 0 || len(outs[0].Metadata) != 2 || outs[0].Rejected[0].Samples != 3 {
-		t.Fatalf("%+v", outs)
+	r := Rewrite(src)
+	r.Drop(0)
+	own, others := r.Done()
+	if len(others) != 0 || len(own.Series) != 0 || len(own.Metadata) != 2 || own.Rejected[0].Samples != 3 {
+		t.Fatalf("%+v", own)
 	}
 	if n := src.refs.Load(); n != 2 {
 		t.Fatalf("the source has %d references", n)
 	}
-	outs[0].Release()
+	own.Release()
 	if n := src.refs.Load(); n != 1 {
 		t.Fatalf("the source has %d references after all", n)
 	}
 	empty := Rewrite(numbered(t, 1))
+	empty.Drop(0)
 	empty.DescribeNone()
-	if outs := empty.Done(); len(outs) != 0 {
-		t.Fatalf("%d batches of nothing", len(outs))
+	if own, others := empty.Done(); own.HasContent() || len(others) != 0 {
+		t.Fatalf("a batch of nothing has %+v", own)
 	}
 }
 
@@ -116,11 +124,11 @@ func TestRewriteToManyTenants(t *testing.T) {
 	for i := range src.Series {
 		r.Put(i, tenant.ID(fmt.Sprint("t", i%30)), src.Series[i].Labels())
 	}
-	outs := r.Done()
-	if len(outs) != 31 { // and the metadata of the source's tenant
-		t.Fatalf("%d batches", len(outs))
+	own, outs := r.Done()
+	if len(outs) != 30 || len(own.Series) != 0 || len(own.Metadata) != 2 {
+		t.Fatalf("%d batches, own %+v", len(outs), own)
 	}
-	for k, b := range outs[:30] {
+	for k, b := range outs {
 		checkIdentity(t, b)
 		if len(b.Series) != 10 || b.Tenant != tenant.ID(fmt.Sprint("t", k)) || b.Origin(3) != 90+k {
 			t.Fatalf("batch %d: %s with %d series", k, b.Tenant, len(b.Series))
@@ -143,9 +151,8 @@ func rewriteAll(src *Batch) {
 		l := src.Series[i].Labels()
 		r.Put(i, src.Tenant, l[:len("__name__=up=")], l[len("__name__=up="):len(l)-len("z=last=")])
 	}
-	for _, b := range r.Done() {
-		b.Release()
-	}
+	own, _ := r.Done()
+	own.Release()
 }
 
 func BenchmarkRewrite(b *testing.B) {

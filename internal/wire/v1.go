@@ -12,7 +12,7 @@ import (
 // Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
 // name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
 func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
-	b, err := (*Known)(nil).DecodeV1(id, msg, nil)
+	b, err := (*SeriesCache)(nil).DecodeV1(id, msg, nil)
 	if err == nil {
 		b.msg = nil
 	}
@@ -21,28 +21,28 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV1 is the function DecodeV1 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV1(id tenant.ID, msg []byte, room Room) (*Batch, error) {
+func (k *SeriesCache) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	b.look = k.lookup(id)
-	b.within(room)
+	b.within(budget)
 	pos := b.requestV1(b.msg)
 	if pos < 0 {
 		err := b.fail("1.0", pos)
 		b.Release()
 		return nil, err
 	}
-	return b.united()
+	return b.merged()
 }
 
 func (b *Batch) requestV1(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if b.look.known != nil && b.behind == len(b.ahead) {
-			b.aheadV1(msg, pos)
+			b.lookAheadV1(msg, pos)
 		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
@@ -54,7 +54,7 @@ func (b *Batch) requestV1(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -72,7 +72,7 @@ func (b *Batch) requestV1(msg []byte) int {
 
 // seriesV1 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV1(m []byte, pos int) int {
-	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.allowMore(arenaSeries, len(b.Series)) {
 		return faultExpand
 	}
 	at := b.mark()
@@ -80,11 +80,11 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 	if b.look.known == nil {
 		return b.newSeriesV1(m, pos, at)
 	}
-	spelled, id := b.spelledV1(m, pos)
+	spelled, id := b.rawLabelsV1(m, pos)
 	if slot := b.look.get(id); slot != nil {
 		end := b.fieldsV1(m, pos+len(spelled), true)
 		if end != faultAgain {
-			if end >= 0 && !b.keepKnown(at, slot, spelled) {
+			if end >= 0 && !b.keepCached(at, slot, spelled) {
 				return faultExpand
 			}
 			return end
@@ -93,14 +93,14 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 	}
 	n := len(b.Series)
 	end := b.newSeriesV1(m, pos, at)
-	if len(b.Series) > n && end >= 0 && b.spells(spelled) {
-		b.learn(&b.Series[n], id, 0)
+	if len(b.Series) > n && end >= 0 && b.isAllOf(spelled) {
+		b.remember(&b.Series[n], id, 0)
 	}
 	return end
 }
 
-// named is how the labels of a TimeSeries are spelled: bytes up to end, and their hash.
-type named struct {
+// rawSeries is how the labels of a TimeSeries are spelled: bytes up to end, and their hash.
+type rawSeries struct {
 	id        Key
 	from, end int
 }
@@ -108,42 +108,42 @@ type named struct {
 // maxAhead is how many series are looked at ahead at a time, which bounds the memory that it takes.
 const maxAhead = 4096
 
-// aheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
+// lookAheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
 // its way for many series at a time (BenchmarkKnownMany: a fifth). It goes as far as the message is as most are.
-func (b *Batch) aheadV1(msg []byte, pos int) {
+func (b *Batch) lookAheadV1(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 1<<3|typeBytes {
-		from, end := span(msg, pos+1, typeBytes)
+		from, end := bytesField(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
-		to := spelledEnd(msg[:end], from)
-		ahead = append(ahead, named{b.look.spelled(msg[from:to]), from, to})
+		to := rawLabelsEnd(msg[:end], from)
+		ahead = append(ahead, rawSeries{b.look.spelled(msg[from:to]), from, to})
 		pos = end
 	}
 	b.ahead, b.behind = ahead, 0
-	b.look.touch(ahead)
+	b.look.prefetch(ahead)
 }
 
-// spelledV1 is how the labels of the TimeSeries m[pos:] are spelled.
-func (b *Batch) spelledV1(m []byte, pos int) ([]byte, Key) {
+// rawLabelsV1 is how the labels of the TimeSeries m[pos:] are spelled.
+func (b *Batch) rawLabelsV1(m []byte, pos int) ([]byte, Key) {
 	if b.behind < len(b.ahead) {
 		if n := &b.ahead[b.behind]; n.from == pos {
 			b.behind++
 			return m[pos:n.end], n.id
 		}
 	}
-	spelled := m[pos:spelledEnd(m, pos)]
+	spelled := m[pos:rawLabelsEnd(m, pos)]
 	return spelled, b.look.spelled(spelled)
 }
 
 // newSeriesV1 reads a TimeSeries, m[pos:], with its labels.
 func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
-	if !b.roomFor(len(b.Tenant) + 1 + len(m) - pos) {
+	if !b.mayAppend(len(b.Tenant) + 1 + len(m) - pos) {
 		return faultExpand
 	}
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	if next, ok := b.plainLabels(m, pos); ok {
+	if next, ok := b.asciiLabels(m, pos); ok {
 		labelsEnd := len(b.canonical)
 		switch end := b.fieldsV1(m, next, true); {
 		case end >= 0:
@@ -164,9 +164,9 @@ func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
 	return end
 }
 
-// spelledEnd is where the labels end that a TimeSeries, m[pos:], begins with. It is only a guess, which need not be right:
+// rawLabelsEnd is where the labels end that a TimeSeries, m[pos:], begins with. It is only a guess, which need not be right:
 // what is known of the bytes up to there was learned of labels.
-func spelledEnd(m []byte, pos int) int {
+func rawLabelsEnd(m []byte, pos int) int {
 	const size = 18 // of the one sample that nearly all have, with a time between 2004 and 2109
 	if n := len(m) - size; n > pos {
 		t := m[n:]
@@ -175,7 +175,7 @@ func spelledEnd(m []byte, pos int) int {
 		}
 	}
 	for pos < len(m) && m[pos] == labelTag {
-		_, end := span(m, pos+1, typeBytes)
+		_, end := bytesField(m, pos+1, typeBytes)
 		if end < 0 {
 			break
 		}
@@ -184,11 +184,11 @@ func spelledEnd(m []byte, pos int) int {
 	return pos
 }
 
-// spells reports whether the last series has its labels from spelled, all of it and nothing else.
-func (b *Batch) spells(spelled []byte) bool {
+// isAllOf reports whether the last series has its labels from spelled, all of it and nothing else.
+func (b *Batch) isAllOf(spelled []byte) bool {
 	at, labels := 0, 0
 	for at < len(spelled) && spelled[at] == labelTag {
-		_, end := span(spelled, at+1, typeBytes)
+		_, end := bytesField(spelled, at+1, typeBytes)
 		if end < 0 {
 			return false
 		}
@@ -198,13 +198,13 @@ func (b *Batch) spells(spelled []byte) bool {
 	return at == len(spelled) && labels > 0 && (len(b.pairs) == labels || len(b.pairs) == 0)
 }
 
-// plainLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
+// asciiLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
 // and the arena of no use, when they are not plain.
-func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
+func (b *Batch) asciiLabels(m []byte, pos int) (next int, ok bool) {
 	if len(m)-pos > MaxLabelLength {
 		return pos, false
 	}
-	w := newPlainWriter(b.canonical, len(m)-pos)
+	w := newASCIIWriter(b.canonical, len(m)-pos)
 	for {
 		pos = w.shortLabels(m, pos)
 		if pos == len(m) || m[pos] != labelTag {
@@ -222,7 +222,7 @@ func (b *Batch) plainLabels(m []byte, pos int) (next int, ok bool) {
 		pos = end
 	}
 	b.canonical = w.dst[:w.at]
-	return pos, w.named && w.high == 0
+	return pos, w.rawSeries && w.high == 0
 }
 
 // The first bytes of fields: Label in TimeSeries, name and value in Label.
@@ -235,16 +235,16 @@ const (
 // splitLabel takes the label field at pos apart that is exactly one name and one value, neither empty; else all it
 // returns is 0.
 func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
-	at, end := span(m, pos+1, typeBytes)
+	at, end := bytesField(m, pos+1, typeBytes)
 	if at < 0 || at >= end || m[at] != nameTag {
 		return 0, 0, 0, 0
 	}
 	m = m[:end]
-	nameAt, nameEnd = span(m, at+1, typeBytes)
+	nameAt, nameEnd = bytesField(m, at+1, typeBytes)
 	if nameAt < 0 || nameAt == nameEnd || nameEnd == end || m[nameEnd] != valueTag {
 		return 0, 0, 0, 0
 	}
-	valueAt, valueEnd := span(m, nameEnd+1, typeBytes)
+	valueAt, valueEnd := bytesField(m, nameEnd+1, typeBytes)
 	if valueAt < 0 || valueAt == valueEnd || valueEnd != end {
 		return 0, 0, 0, 0
 	}
@@ -265,7 +265,7 @@ func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 			}
 			continue
 		}
-		next, end := span(m, next, typ)
+		next, end := bytesField(m, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -291,7 +291,7 @@ func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 
 // labelV1 reads a Label message into pairs.
 func (b *Batch) labelV1(m []byte, pos int) int {
-	if len(b.pairs) >= b.allowed[arenaPairs] && !b.more(arenaPairs, len(b.pairs)) {
+	if len(b.pairs) >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, len(b.pairs)) {
 		return faultExpand
 	}
 	var p pair
@@ -306,7 +306,7 @@ func (b *Batch) labelV1(m []byte, pos int) int {
 			}
 			continue
 		}
-		next, end := span(m, next, typ)
+		next, end := bytesField(m, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -333,7 +333,7 @@ func (b *Batch) exemplarV1(m []byte, pos int) int {
 		switch num {
 		case 1:
 			var end int
-			if next, end = span(m, next, typ); next >= 0 {
+			if next, end = bytesField(m, next, typ); next >= 0 {
 				next = b.labelV1(m[:end], next)
 			}
 		case 2:

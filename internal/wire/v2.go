@@ -11,7 +11,7 @@ import (
 // are also series with label references that are odd in number or outside of the symbol table, and series without any
 // sample.
 func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
-	b, err := (*Known)(nil).DecodeV2(id, msg, nil)
+	b, err := (*SeriesCache)(nil).DecodeV2(id, msg, nil)
 	if err == nil {
 		b.msg = nil
 	}
@@ -20,14 +20,14 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 
 // DecodeV2 is the function DecodeV2 for who has to ask for the memory of the Batch, faster for series that k knows. The
 // batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
-func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Room) (*Batch, error) {
+func (k *SeriesCache) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
 	}
 	b := newPooled(id)
 	b.msg, b.limit = msg[:len(msg):len(msg)], maxExpansion(len(msg))
 	b.look, b.v2 = k.lookup(id), true
-	b.within(room)
+	b.within(budget)
 	pos := b.symbolsV2(b.msg)
 	if pos >= 0 {
 		pos = b.requestV2(b.msg)
@@ -37,7 +37,7 @@ func (k *Known) DecodeV2(id tenant.ID, msg []byte, room Room) (*Batch, error) {
 		b.Release()
 		return nil, err
 	}
-	return b.united()
+	return b.merged()
 }
 
 // symbol is an entry of the symbol table by its place in the message.
@@ -51,7 +51,7 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if msg[pos] == 5<<3|typeBytes { // most fields are series
-			if _, pos = span(msg, pos+1, typeBytes); pos < 0 {
+			if _, pos = bytesField(msg, pos+1, typeBytes); pos < 0 {
 				return pos
 			}
 			continue
@@ -66,16 +66,16 @@ func (b *Batch) symbolsV2(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
-		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.more(arenaSymbols, len(b.symbols)) {
+		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.allowMore(arenaSymbols, len(b.symbols)) {
 			return faultExpand
 		}
 		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
 		if b.look.known != nil {
-			b.hashes = append(b.hashes, digest(msg[next:end]))
+			b.hashes = append(b.hashes, hash128(msg[next:end]))
 		}
 		pos = end
 	}
@@ -86,21 +86,21 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	return pos
 }
 
-// plainSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
-func (b *Batch) plainSymbols() bool {
+// usableSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
+func (b *Batch) usableSymbols() bool {
 	if !b.tableRead {
-		b.tableRead, b.plainTable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
+		b.tableRead, b.tableUsable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
 			return s.size > MaxLabelLength || !utf8.Valid(s.bytes(b.msg))
 		})
 	}
-	return b.plainTable
+	return b.tableUsable
 }
 
 func (b *Batch) requestV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
 		if b.look.known != nil && b.behind == len(b.ahead) {
-			b.aheadV2(msg, pos)
+			b.lookAheadV2(msg, pos)
 		}
 		num, typ, next := tag(msg, pos)
 		if next < 0 {
@@ -112,7 +112,7 @@ func (b *Batch) requestV2(msg []byte) int {
 			}
 			continue
 		}
-		next, end := span(msg, next, typ)
+		next, end := bytesField(msg, next, typ)
 		if next < 0 {
 			return next
 		}
@@ -125,17 +125,17 @@ func (b *Batch) requestV2(msg []byte) int {
 
 // seriesV2 reads one TimeSeries, m[pos:].
 func (b *Batch) seriesV2(m []byte, pos int) int {
-	if len(b.Series) >= b.allowed[arenaSeries] && !b.more(arenaSeries, len(b.Series)) {
+	if len(b.Series) >= b.allowed[arenaSeries] && !b.allowMore(arenaSeries, len(b.Series)) {
 		return faultExpand
 	}
 	at := b.mark()
 	b.pairs, b.refIdx = b.pairs[:0], b.refIdx[:0]
-	n := b.nextNamed(pos)
+	n := b.nextAhead(pos)
 	if n == nil {
 		return b.newSeriesV2(m, pos, at, nil)
 	}
 	if slot := b.look.get(n.id); slot != nil {
-		if end := b.knownV2(m, n, at, slot); end != faultAgain {
+		if end := b.cachedV2(m, n, at, slot); end != faultAgain {
 			return end
 		}
 		b.undo(at)
@@ -144,19 +144,19 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	return b.newSeriesV2(m, pos, at, n)
 }
 
-// aheadV2 is aheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
-func (b *Batch) aheadV2(msg []byte, pos int) {
+// lookAheadV2 is lookAheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
+func (b *Batch) lookAheadV2(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
-		from, end := span(msg, pos+1, typeBytes)
+		from, end := bytesField(msg, pos+1, typeBytes)
 		if from < 0 {
 			break
 		}
-		n := named{from: from}
+		n := rawSeries{from: from}
 		if from < end && msg[from] == 1<<3|typeBytes {
-			if at, to := span(msg[:end], from+1, typeBytes); at >= 0 && at < to {
+			if at, to := bytesField(msg[:end], from+1, typeBytes); at >= 0 && at < to {
 				var ok bool
-				if n.id, ok = b.look.referred(msg[at:to], b.hashes); ok {
+				if n.id, ok = b.look.hashRefs(msg[at:to], b.hashes); ok {
 					n.end = to
 				}
 			}
@@ -165,11 +165,11 @@ func (b *Batch) aheadV2(msg []byte, pos int) {
 		pos = end
 	}
 	b.ahead, b.behind = ahead, 0
-	b.look.touch(ahead)
+	b.look.prefetch(ahead)
 }
 
-// nextNamed is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
-func (b *Batch) nextNamed(pos int) *named {
+// nextAhead is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
+func (b *Batch) nextAhead(pos int) *rawSeries {
 	if b.behind >= len(b.ahead) || b.ahead[b.behind].from != pos {
 		return nil
 	}
@@ -181,8 +181,8 @@ func (b *Batch) nextNamed(pos int) *named {
 	return n
 }
 
-// knownV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has more of them.
-func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
+// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
+func (b *Batch) cachedV2(m []byte, n *rawSeries, at mark, slot *cacheSlot) int {
 	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
 	pos := n.end
@@ -207,10 +207,10 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 		}
 	}
 	if fault := b.faultV2(at, &meta); fault != "" {
-		b.drop(at, func() string { return fault + " in " + textOf(b.respell(nil, spelled)) })
+		b.drop(at, func() string { return fault + " in " + textOf(b.decodeRaw(nil, spelled)) })
 		return pos
 	}
-	if !b.keepKnown(at, slot, spelled) {
+	if !b.keepCached(at, slot, spelled) {
 		return faultExpand
 	}
 	told := b.markV2(&meta)
@@ -227,7 +227,7 @@ func (b *Batch) knownV2(m []byte, n *named, at mark, slot *knownSlot) int {
 
 // refAt is reference i of a packed list with its length, cut to 32 bits like all of them; -1 if there is none.
 func refAt(spelled []byte, i int) int {
-	pos, _ := span(spelled, 0, typeBytes)
+	pos, _ := bytesField(spelled, 0, typeBytes)
 	var v uint64
 	for range i + 1 {
 		if v, pos = uvarint(spelled, pos); pos < 0 {
@@ -238,7 +238,7 @@ func refAt(spelled []byte, i int) int {
 }
 
 // newSeriesV2 reads a TimeSeries, m[pos:], with its labels, which are remembered as n, unless that is nil.
-func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *named) int {
+func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *rawSeries) int {
 	var meta metadataV2
 	lists := 0
 	for pos < len(m) {
@@ -267,7 +267,7 @@ func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *named) int {
 		return fault
 	}
 	if n != nil && lists == 1 && len(b.Series) > series {
-		b.learn(&b.Series[series], n.id, name)
+		b.remember(&b.Series[series], n.id, name)
 	}
 	return pos
 }
@@ -293,15 +293,15 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	return ""
 }
 
-// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+// endV2 mayReuse the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
 func (b *Batch) endV2(at mark, meta *metadataV2) int {
-	full, name := b.plainRefs()
+	full, name := b.sortedRefs()
 	if full == nil {
 		if fault := b.resolve(0); fault != "" {
 			b.drop(at, func() string { return "series with " + fault })
 			return 0
 		}
-		if !b.roomFor(canonicalBytes(b.pairs)) {
+		if !b.mayAppend(canonicalBytes(b.pairs)) {
 			return faultExpand
 		}
 		var ok bool
@@ -328,14 +328,14 @@ func (b *Batch) empty(at mark) bool {
 	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} && b.lost.Histograms == 0 && b.lost.Exemplars == 0
 }
 
-// plainRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
+// sortedRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
 // which symbol the metric name is. nil: the labels are not plain, and nothing has changed.
-func (b *Batch) plainRefs() (full []byte, name int) {
-	if len(b.refIdx)%2 != 0 || !b.plainSymbols() {
+func (b *Batch) sortedRefs() (full []byte, name int) {
+	if len(b.refIdx)%2 != 0 || !b.usableSymbols() {
 		return nil, -1
 	}
 	from := len(b.canonical)
-	w := newPlainWriter(AppendTenant(b.canonical, b.Tenant), 0)
+	w := newASCIIWriter(AppendTenant(b.canonical, b.Tenant), 0)
 	name = -1
 	symbols, refs := b.symbols, b.refIdx
 	for i := 0; i+1 < len(refs); i += 2 {
@@ -345,17 +345,17 @@ func (b *Batch) plainRefs() (full []byte, name int) {
 		}
 		n, v := &symbols[nameRef], &symbols[valueRef]
 		text := n.bytes(b.msg)
-		room := int(n.size) + int(v.size) + 2
-		if n.size == 0 || v.size == 0 || w.at+room > b.limit || !w.next(prefixOf(text), text) {
+		budget := int(n.size) + int(v.size) + 2
+		if n.size == 0 || v.size == 0 || w.at+budget > b.limit || !w.next(prefixOf(text), text) {
 			return nil, -1
 		}
-		if w.named && name < 0 {
+		if w.rawSeries && name < 0 {
 			name = valueRef
 		}
-		w.reserve(room)
+		w.reserve(budget)
 		w.add(text, v.bytes(b.msg))
 	}
-	if !w.named {
+	if !w.rawSeries {
 		return nil, -1
 	}
 	b.canonical = w.dst[:w.at]
@@ -364,7 +364,7 @@ func (b *Batch) plainRefs() (full []byte, name int) {
 
 // fieldV2 reads one of the fields of a TimeSeries that are messages.
 func (b *Batch) fieldV2(m []byte, pos int, num int32, typ int, meta *metadataV2) int {
-	pos, end := span(m, pos, typ)
+	pos, end := bytesField(m, pos, typ)
 	if pos < 0 {
 		return pos
 	}
@@ -403,8 +403,8 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		b.refIdx = append(b.refIdx, uint32(v))
 		return next
 	}
-	pos, end := span(m, pos, typ)
-	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.more(arenaPairs, n) { // 16 bytes for each suffice
+	pos, end := bytesField(m, pos, typ)
+	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) { // 16 bytes for each suffice
 		return faultExpand
 	}
 	refs := b.refIdx

@@ -104,7 +104,7 @@ func (s *sink) lose(f *family, ls labels.Labels) {
 // unite makes one series of those that the converter made several of: data points of other times, or of scopes and metrics
 // that become one by name.
 func (s *sink) unite() error {
-	kept, err := s.batch.Unite()
+	kept, err := s.batch.MergeDuplicates()
 	for to, from := range kept {
 		s.of[to] = s.of[from]
 	}

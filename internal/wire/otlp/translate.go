@@ -81,9 +81,9 @@ func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Met
 }
 
 // TranslateWithin is Translate for who has to ask for the memory of the batch.
-func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int, room wire.Room) (*Translation, error) {
-	b := wire.NewTranslated(id, limit)
-	b.Within(room)
+func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int, room wire.Budget) (*Translation, error) {
+	b := wire.NewLimitedBatch(id, limit)
+	b.SetBudget(room)
 	s := &screening{batch: b}
 	s.request(md)
 	settings := t.settings
@@ -105,8 +105,8 @@ func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetr
 	if err != nil && out.full == nil && ctx.Err() == nil {
 		rejected := slices.Clone(b.Rejected[:screened])
 		b.Release()
-		b = wire.NewTranslated(id, limit)
-		b.Within(room)
+		b = wire.NewLimitedBatch(id, limit)
+		b.SetBudget(room)
 		b.Rejected = append(b.Rejected, rejected...)
 		s.batch = b
 		w := weeding{screening: s, ctx: ctx, conv: conv, settings: settings}

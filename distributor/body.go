@@ -1,0 +1,142 @@
+package distributor
+
+import (
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+)
+
+// incoming is a request on its way in: its part of the gate, and how long its body may be.
+type incoming struct {
+	*reservation
+	maxBody int64
+	limited bool // maxBody is the tenant's limit
+}
+
+// accept lets a request in as far as its header goes. It holds nothing yet.
+func (d *Distributor) accept(req *http.Request, id tenant.ID) (incoming, error) {
+	in := incoming{maxBody: d.opts.MaxBody}
+	if d.opts.Limits != nil {
+		if l := d.opts.Limits(id).RequestBytes; l > 0 && l <= in.maxBody {
+			in.maxBody, in.limited = l, true
+		}
+	}
+	a := d.tenants.of(id)
+	if req.ContentLength > in.maxBody {
+		return in, in.tooLarge(a, req.ContentLength)
+	}
+	t, err := d.gate.begin(a, httpx.ClientNetwork(req.RemoteAddr), max(req.ContentLength, 0))
+	in.reservation = t
+	return in, err
+}
+
+// pieceSize is how much of a body must have come, unless it ends before, until it gets a buffer for a whole body, which is many
+// times larger.
+const pieceSize = 16 << 10
+
+var piecePool = sync.Pool{New: func() any { return new([pieceSize]byte) }}
+
+// body is the body of a request that asks for room as it comes, and for a place when it has come.
+type body struct {
+	in      incoming
+	rest    io.Reader
+	first   [64]byte         // what came first
+	stage   *[pieceSize]byte // what came until there was a buffer; nil before and after
+	unread  []byte           // of stage or first, not read yet
+	ended   error            // of rest
+	refused error            // by the gate
+}
+
+// open waits for the first part of the body. A body of which nothing comes holds nothing meanwhile, and one of which little
+// comes a stage.
+func (in incoming) open(from io.Reader) (*body, error) {
+	b := &body{in: in, rest: from}
+	n := 0
+	for n == 0 && b.ended == nil {
+		n, b.ended = from.Read(b.first[:])
+	}
+	b.unread = b.first[:n]
+	if b.ended != nil {
+		return b, nil
+	}
+	if err := in.ask(pieceSize, false); err != nil {
+		return nil, err
+	}
+	b.stage = piecePool.Get().(*[pieceSize]byte)
+	n = copy(b.stage[:], b.unread)
+	for n < pieceSize && b.ended == nil {
+		var more int
+		more, b.ended = from.Read(b.stage[n:])
+		n += more
+	}
+	b.unread = b.stage[:n]
+	return b, nil
+}
+
+// Read implements io.Reader. The end of the body comes only with a place within the gate.
+func (b *body) Read(p []byte) (n int, err error) {
+	if len(b.unread) > 0 {
+		n = copy(p, b.unread)
+		b.unread = b.unread[n:]
+		return n, nil
+	}
+	b.dropPiece()
+	if b.ended == nil {
+		n, b.ended = b.rest.Read(p)
+	}
+	if b.ended == io.EOF {
+		if b.refused = b.in.enter(); b.refused != nil {
+			return n, b.refused
+		}
+	}
+	return n, b.ended
+}
+
+func (b *body) dropPiece() {
+	if b.stage != nil {
+		piecePool.Put(b.stage)
+		b.stage = nil
+	}
+}
+
+// receive has read read the body of req into a buffer, which is to be given back with wire.PutBuffer unless there is an error.
+func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer, []byte, error) {
+	b, err := in.open(from)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer b.dropPiece()
+	buf := wire.GetBuffer()
+	buf.SetBudget(in.ask)
+	msg, err := read(buf, b)
+	if err == nil {
+		return buf, msg, nil
+	}
+	defer wire.PutBuffer(buf)
+	if b.refused != nil {
+		return nil, nil, b.refused
+	}
+	return nil, nil, in.fault(buf, err)
+}
+
+// fault is err, which ended the reading of the body into b, told with the tenant's limit if it is that.
+func (in incoming) fault(b *wire.Buffer, err error) error {
+	if n := b.Received(); n > in.maxBody && errs.KindOf(err) == errs.TooLarge {
+		return in.tooLarge(in.tenant, n)
+	}
+	return err
+}
+
+func (in incoming) tooLarge(a *tenantState, n int64) error {
+	if !in.limited {
+		return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more is larger than the %d that this process takes", a.id, n, in.maxBody)
+	}
+	a.refused("request_bytes", 0)
+	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, or raise it in --runtime-config.file",
+		a.id, n, in.maxBody)
+}

@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Budget is asked before memory is taken that a request would have: bytes allowMore than what it was asked for before. An error
+// refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
+// without. nil = there is always budget.
+type Budget func(bytes int64, spare bool) error
+
+func (r Budget) ask(bytes int) error {
+	if r == nil || bytes <= 0 {
+		return nil
+	}
+	return r(int64(bytes), false)
+}
+
+// mayReuse reports whether so many bytes of earlier requests may be used again.
+func (r Budget) mayReuse(bytes int) bool {
+	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
+}
+
+// arena names what of a Batch grows with a message, beside canonical bytes.
+type arena int
+
+const (
+	arenaSeries arena = iota
+	arenaSamples
+	arenaMetadata
+	arenaSymbols
+	arenaPairs
+	numArenas
+)
+
+// arenaItem is what an item costs in bytes, about; arenaStep for how many is asked at first, which is what small requests
+// have. Further ones cost half as many calls as there is to take.
+var (
+	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16}
+	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
+)
+
+// memoryGrant is the memory that a Batch was granted.
+type memoryGrant struct {
+	budget  Budget
+	refused error          // what budget said
+	reserve int            // by how much limit may still be raised
+	allowed [numArenas]int // items up to which nobody needs to be asked
+}
+
+// allowMore is called when arena a has n items and may have no allowMore; it is false, and a fault, when there is no budget.
+func (b *Batch) allowMore(a arena, n int) bool {
+	if b.budget == nil {
+		b.allowed[a] = math.MaxInt
+		return true
+	}
+	n = max(n, b.allowed[a])
+	step := max(n/2, arenaStep[a])
+	if b.refused = b.budget.ask(step * arenaItem[a]); b.refused != nil {
+		return false
+	}
+	b.allowed[a] = n + step
+	return true
+}
+
+// Refused is why the Budget of b granted nothing allowMore, nil if it has not refused.
+func (b *Batch) Refused() error { return b.refused }
+
+// within makes the memory of b one that is granted step by step, by budget. What its arenas have from earlier use is asked for
+// first; where there is no budget for that, they begin anew.
+func (b *Batch) within(budget Budget) {
+	if budget == nil {
+		return
+	}
+	b.budget = budget
+	if !budget.mayReuse(b.capacity()) {
+		b.dropArenas()
+	}
+	b.reserve, b.limit = b.limit, 0
+	if had := min(cap(b.canonical), b.reserve); had > 0 {
+		b.reserve, b.limit = b.reserve-had, had
+	}
+	b.allowed = [numArenas]int{
+		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata), arenaSymbols: min(cap(b.symbols), cap(b.hashes)),
+		arenaPairs: min(cap(b.pairs), cap(b.refIdx)),
+	}
+}
+
+// capacity is how many bytes the arenas of b take.
+func (b *Batch) capacity() int {
+	return cap(b.canonical) + bytesOf(b.Series) + bytesOf(b.samples) + bytesOf(b.histograms) + bytesOf(b.exemplars) +
+		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.hashes) + bytesOf(b.ahead)
+}
+
+// dropArenas lets the arenas of b, which are empty, go.
+func (b *Batch) dropArenas() {
+	b.canonical, b.Series, b.samples, b.histograms, b.exemplars = nil, nil, nil, nil, nil
+	b.Metadata, b.symbols, b.pairs, b.refIdx, b.hashes = nil, nil, nil, nil, nil
+}
+
+func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }
+
+// mayAppend reports whether n canonical bytes allowMore may be added.
+func (b *Batch) mayAppend(n int) bool {
+	missing := len(b.canonical) + n - b.limit
+	return missing <= 0 || b.extend(missing)
+}
+
+// extend raises the limit by n at least, if it may be.
+func (b *Batch) extend(n int) bool {
+	const step = 64 << 10
+	if n > b.reserve {
+		return false
+	}
+	n = min(max(n, step, len(b.canonical)/2), b.reserve)
+	if b.refused = b.budget.ask(n); b.refused != nil {
+		return false
+	}
+	b.limit += n
+	b.reserve -= n
+	return true
+}
+
+// fail is the error of a message that was refused with fault.
+func (b *Batch) fail(version string, fault int) error {
+	if b.refused != nil {
+		return b.refused
+	}
+	kind := errs.Invalid
+	if fault == faultExpand {
+		kind = errs.TooLarge
+	}
+	return errs.E(kind, "remote write %s message %s", version, faultText(fault))
+}
