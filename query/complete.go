@@ -18,16 +18,16 @@ type failure struct {
 	err  error
 }
 
-// span is a time range in ms, both ends inclusive.
-type span struct{ mint, maxt int64 }
+// timeRange is a time range in ms, both ends inclusive.
+type timeRange struct{ mint, maxt int64 }
 
 // bounds are what receivers were set to: how long they keep local data, and how far behind and ahead of the clock a sample
 // may be when it arrives.
 type bounds struct{ retention, window, future time.Duration }
 
 // arrivals are the times at which samples of q may have arrived.
-func (b bounds) arrivals(q span) span {
-	return span{shift(q.mint, -b.future), shift(q.maxt, b.window)}
+func (b bounds) arrivals(q timeRange) timeRange {
+	return timeRange{shift(q.mint, -b.future), shift(q.maxt, b.window)}
 }
 
 // shift adds d to t and stays a time.
@@ -47,7 +47,7 @@ func shift(t int64, d time.Duration) int64 {
 //
 // A failed receiver that the history knows is judged by the history, and a failed store gateway whose bucket another one
 // served counts for nothing. Every other failure may have lost something.
-func assess(ms Membership, q span, now time.Time, b bounds, answered []series.Info, failed []failure) []string {
+func assess(ms Membership, q timeRange, now time.Time, b bounds, answered []series.Info, failed []failure) []string {
 	var missing []string
 	for _, f := range failed {
 		if inHistory(ms, f.info) || standsIn(answered, f.info) {
@@ -70,7 +70,7 @@ func assess(ms Membership, q span, now time.Time, b bounds, answered []series.In
 }
 
 // unserved are the blocks that nobody serves where no store gateway is known.
-func unserved(ms Membership, q span, now time.Time, b bounds) (missing []string) {
+func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []string) {
 	if gone := drained(ms, b.arrivals(q)); len(gone) > 0 {
 		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
 	}
@@ -89,8 +89,13 @@ func standsIn(answered []series.Info, info series.Info) bool {
 	return info.Bucket != "" && slices.ContainsFunc(answered, func(a series.Info) bool { return a.Bucket == info.Bucket })
 }
 
-// drained are the receivers that took samples in a time span and left, having shipped them.
-func drained(ms Membership, arrivals span) (ids []string) {
+const (
+	receiveRole = "receive"
+	storeRole   = "store"
+)
+
+// drained are the receivers that took samples in a time range and left, having shipped them.
+func drained(ms Membership, arrivals timeRange) (ids []string) {
 	for _, i := range ms.History {
 		if s := lifetime(i); i.Drained && s.mint <= arrivals.maxt && s.maxt >= arrivals.mint {
 			ids = append(ids, i.ID)
@@ -103,7 +108,7 @@ func drained(ms Membership, arrivals span) (ids []string) {
 // worstMoment looks for a moment at which a sample of q may have arrived on receivers none of which answered. At each
 // moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's shard,
 // change the picture.
-func worstMoment(ms Membership, q span, b bounds, answered []series.Info) string {
+func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) string {
 	if ms.ReplicationFactor <= 0 || q.mint > q.maxt {
 		return ""
 	}
@@ -127,8 +132,8 @@ func worstMoment(ms Membership, q span, b bounds, answered []series.Info) string
 		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint), q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
 }
 
-// moments are those within a time span, its beginning first, between which nothing changes.
-func moments(ms Membership, within span) []int64 {
+// moments are those within a time timeRange, its beginning first, between which nothing changes.
+func moments(ms Membership, within timeRange) []int64 {
 	all := []int64{ms.Shard.Since.UnixMilli()}
 	for _, i := range ms.History {
 		s := lifetime(i)
@@ -141,8 +146,8 @@ func moments(ms Membership, within span) []int64 {
 }
 
 // lifetime is when i took samples.
-func lifetime(i ring.Incarnation) span {
-	s := span{math.MinInt64, math.MaxInt64}
+func lifetime(i ring.Incarnation) timeRange {
+	s := timeRange{math.MinInt64, math.MaxInt64}
 	if !i.Off {
 		s.mint = i.Since.UnixMilli()
 	}

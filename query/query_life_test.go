@@ -197,8 +197,8 @@ func TestLimit(t *testing.T) {
 // TestLimitAndStandIn: a gateway failed, another went on in its place, and the limit was reached before that one ended.
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
-	gateway := func(name string) *member {
-		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Bucket: "bucket"}, heard: true}
+	gateway := func(name string) *endpoint {
+		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: storeRole, Bucket: "bucket"}, heard: true}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)

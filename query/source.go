@@ -54,18 +54,18 @@ func (q *Querier) openLease(p *params, id tenant.ID) *memory.Lease {
 	return q.selects.Open(id)
 }
 
-// members are those of the last poll and the receivers that have come since: what they take counts from their first
+// endpoints are those of the last poll and the receivers that have come since: what they take counts from their first
 // moment on, and so they must be asked from then on.
-func (q *Querier) members() []*member {
-	polled := q.view.Load().members
+func (q *Querier) known() []*endpoint {
+	polled := q.snapshot.Load().endpoints
 	all := polled[:len(polled):len(polled)]
 	for _, e := range q.endpoints() {
 		if e.Known.Role != series.RoleReceive {
 			continue
 		}
-		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *member, name string) int { return strings.Compare(m.Name, name) })
+		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *endpoint, name string) int { return strings.Compare(m.Name, name) })
 		if !found {
-			all = append(all, &member{Endpoint: e, info: e.Known})
+			all = append(all, &endpoint{Endpoint: e, info: e.Known})
 		}
 	}
 	return all
@@ -74,9 +74,9 @@ func (q *Querier) members() []*member {
 // plan decides whom to ask. Members that did not answer the last poll are asked only if the answer would be incomplete
 // without them.
 func (q *Querier) plan(r *series.Request, p *params) plan {
-	members := q.members()
-	plan := choose(members, r, p.storeMatch)
-	plan.nobody = len(members) == 0
+	known := q.known()
+	plan := choose(known, r, p.storeMatch)
+	plan.nobody = len(known) == 0
 	if len(plan.down) == 0 {
 		return plan
 	}
@@ -188,10 +188,10 @@ func (q *Querier) groupLabels(ctx context.Context, g group, c *call, col *collec
 
 // Info implements series.Source: the union of the endpoints' answers to the last poll.
 func (q *Querier) Info(context.Context) (series.Info, error) {
-	v := q.view.Load()
-	if n := len(v.members); n == 0 {
+	v := q.snapshot.Load()
+	if n := len(v.endpoints); n == 0 {
 		return v.info, errs.E(errs.Unavailable, nobody)
-	} else if !slices.ContainsFunc(v.members, func(m *member) bool { return m.heard }) {
+	} else if !slices.ContainsFunc(v.endpoints, func(m *endpoint) bool { return m.heard }) {
 		return v.info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", n)
 	}
 	return v.info, nil

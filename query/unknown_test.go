@@ -250,19 +250,19 @@ func TestNeverHeard(t *testing.T) {
 	match := func(name, value string) [][]*labels.Matcher {
 		return [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchEqual, name, value)}}
 	}
-	f := func(name string, m *member, storeMatch [][]*labels.Matcher, want bool) {
+	f := func(name string, m *endpoint, storeMatch [][]*labels.Matcher, want bool) {
 		t.Helper()
 		m.Name = "x"
-		if p := choose([]*member{m}, r, storeMatch); (len(p.down) > 0) != want {
+		if p := choose([]*endpoint{m}, r, storeMatch); (len(p.down) > 0) != want {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
 	down := errs.E(errs.Unavailable, "down")
-	f("never heard, a label", &member{err: down}, match("cluster", "c"), true)
-	f("never heard, its address", &member{err: down}, match(addressLabel, "x"), true)
-	f("never heard, another address", &member{err: down}, match(addressLabel, "y"), false)
+	f("never heard, a label", &endpoint{err: down}, match("cluster", "c"), true)
+	f("never heard, its address", &endpoint{err: down}, match(addressLabel, "x"), true)
+	f("never heard, another address", &endpoint{err: down}, match(addressLabel, "y"), false)
 	old := series.Info{MinTime: at(1).UnixMilli(), MaxTime: at(4).UnixMilli(), Labels: []labels.Labels{labels.FromStrings("cluster", "c")}}
-	f("heard lately", &member{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
-	f("heard long ago", &member{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
-	f("heard, another label", &member{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"), false)
+	f("heard lately", &endpoint{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
+	f("heard long ago", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
+	f("heard, another label", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"), false)
 }

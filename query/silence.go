@@ -22,9 +22,9 @@ type call struct {
 	quiet time.Duration
 }
 
-// asked is a member that a call waits for.
+// asked is a endpoint that a call waits for.
 type asked struct {
-	m       *member
+	m       *endpoint
 	standIn bool          // another one of its bucket goes on when it fails
 	limit   time.Duration // of its silence; 0 = none
 	giveUp  context.CancelCauseFunc
@@ -34,17 +34,17 @@ func (c *call) step() { c.steps.Add(1) }
 
 // begin notes that m is asked, and then the others if it fails. m must be asked with the context returned, which ends
 // when m is given up, and by which col learns whose data m answers with.
-func (c *call) begin(ctx context.Context, q *Querier, col *collector, m *member, others int) context.Context {
+func (c *call) begin(ctx context.Context, q *Querier, col *collector, m *endpoint, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	ctx = series.WithWitness(ctx, func(id series.Identity) { col.hear(m, id) })
-	c.steps.Add(2) // before the member changes: its silence begins now
+	c.steps.Add(2) // before the endpoint changes: its silence begins now
 	c.asked.Store(&asked{m, others > 0, q.silenceLimit(m, others), giveUp})
 	return ctx
 }
 
 // silenceLimit is how long m may be silent before it has failed. One that did not answer the last poll either has had its
 // time, and one that others stand in for is left early enough for them.
-func (q *Querier) silenceLimit(m *member, others int) time.Duration {
+func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	limit := q.opts.ResponseTimeout
 	switch {
 	case limit == 0:
@@ -57,7 +57,7 @@ func (q *Querier) silenceLimit(m *member, others int) time.Duration {
 	return limit
 }
 
-// outcome is how asking with the context of begin ended: by err, or since the member was given up.
+// outcome is how asking with the context of begin ended: by err, or since the endpoint was given up.
 func outcome(parent, asking context.Context, err error) error {
 	if cause := context.Cause(asking); cause != nil && parent.Err() == nil {
 		return cause
@@ -65,7 +65,7 @@ func outcome(parent, asking context.Context, err error) error {
 	return err
 }
 
-// watch gives up members that are silent: those that reach their limit, and all that are waited for when nothing has
+// watch gives up endpoints that are silent: those that reach their limit, and all that are waited for when nothing has
 // happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing without
 // them. It counts silence in looks, so that a process that stood still itself blames nobody.
 type watch struct {
@@ -155,10 +155,10 @@ func (w *watch) look(elapsed time.Duration) {
 	}
 }
 
-// errSilent is why a member is not asked that was given up and has not answered a poll since.
+// errSilent is why a endpoint is not asked that was given up and has not answered a poll since.
 var errSilent = errs.E(errs.Unavailable, "it is silent")
 
-// giveUp ends the asking of a member. Until it answers a poll it is asked only when the answer needs it.
+// giveUp ends the asking of a endpoint. Until it answers a poll it is asked only when the answer needs it.
 func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 	a.giveUp(errs.E(errs.Unavailable, "silent for %s", quiet))
 	q.m.silent.WithLabelValues(a.m.role()).Inc()
@@ -168,7 +168,7 @@ func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 }
 
 // down is why m is asked only when the answer needs it, nil when it is well.
-func (m *member) down() error {
+func (m *endpoint) down() error {
 	if m.err == nil && m.silent != nil && m.silent.Load() {
 		return errSilent
 	}
