@@ -11,11 +11,33 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// failure is a source that did not answer, or not wholly.
-type failure struct {
-	name string // as messages show it
-	info series.Info
-	err  error
+// evidence is what a request showed of the endpoints.
+type evidence struct {
+	answered []series.Info // of those that answered wholly, with the identity that their response has
+	failed   []failure     // the others that should have answered
+	covered  []series.Coverage
+	seen     []series.Holding // what all endpoints that may be asked said of their blocks before
+	pending  []string         // the buckets of which a gateway may still say what it covers
+	part     bool             // only a part of the endpoints was meant to be asked
+}
+
+// answer adds an endpoint of which info is known and that answered wholly, or counts as if it had. identity and coverage are
+// what its response says of itself, nil where it does not say. The last poll may be of before a restart with an empty disk,
+// or of another process that had the address. A gateway that says nothing of what it covers, as all did before there were
+// views, covers a whole bucket if its Info says so, and nothing that is known otherwise.
+func (e *evidence) answer(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
+	if identity != nil {
+		info.Instance, info.Since = identity.Instance, identity.Since
+	}
+	e.answered = append(e.answered, info)
+	switch {
+	case coverage != nil:
+		e.covered = append(e.covered, *coverage)
+	case info.Blocks.Whole && info.Blocks.Bucket != "":
+		e.covered = append(e.covered, series.Coverage{Holding: info.Blocks})
+	case early && info.Blocks.Bucket != "":
+		e.pending = append(e.pending, info.Blocks.Bucket)
+	}
 }
 
 // timeRange is a time range in ms, both ends inclusive.
@@ -42,31 +64,65 @@ func shift(t int64, d time.Duration) int64 {
 	}
 }
 
-// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete. answered are
-// the sources that answered wholly, failed the others that should have. See docs/design/005.
+// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete.
+// See docs/design/005 and, for blocks, 023.
 //
-// A failed receiver that the history knows is judged by the history, and a failed store gateway whose bucket another one
-// served counts for nothing. Every other failure may have lost something.
-func assess(ms Membership, q timeRange, now time.Time, b bounds, answered []series.Info, failed []failure) []string {
+// A failed receiver that the history knows is judged by the history, and a failed store gateway counts for nothing where the
+// others served all that its bucket has. Every other failure may have lost something.
+func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []string {
+	proven := map[string]bool{}
 	var missing []string
-	for _, f := range failed {
-		if inHistory(ms, f.info) || standsIn(answered, f.info) {
+	for _, bucket := range series.Buckets(e.covered, e.seen) {
+		var gaps []series.Gap
+		gaps, proven[bucket] = series.Uncovered(bucket, e.covered, e.seen)
+		if e.part || slices.Contains(e.pending, bucket) {
+			continue
+		}
+		for _, g := range gaps {
+			missing = append(missing, gapText(g))
+		}
+	}
+	for _, f := range e.failed {
+		held := f.info.Blocks
+		if inHistory(ms, f.info) || series.StandsFor(held, e.covered, proven[held.Bucket]) {
 			continue
 		}
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
-	asked := func(i series.Info) bool { return i.Role == series.RoleStore }
-	if !slices.ContainsFunc(answered, asked) && !slices.ContainsFunc(failed, func(f failure) bool { return asked(f.info) }) {
+	isGateway := func(i series.Info) bool { return i.Role == storeRole }
+	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) }) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
 	// What is older than the retention period is in blocks, unless it was that old when it came, a moment ago, and is in a
 	// head.
 	q.mint = max(q.mint, now.Add(-b.retention-b.window).UnixMilli())
-	if text := worstMoment(ms, q, b, answered); text != "" {
+	if text := worstMoment(ms, q, b, e.answered); text != "" {
 		missing = append(missing, text)
 	}
 	return missing
+}
+
+// mostNamed is how many missing blocks a warning names.
+const mostNamed = 5
+
+// gapText says of what is missing in a bucket where to look for it.
+func gapText(g series.Gap) string {
+	if g.Unheard {
+		return fmt.Sprintf("bucket %s: no store gateway answered that knows its newest blocks (view %d)", g.Bucket, g.View.Number)
+	}
+	var names []string
+	for _, id := range g.Missing[:min(len(g.Missing), mostNamed)] {
+		names = append(names, id.String())
+	}
+	text := fmt.Sprintf("bucket %s: no store gateway that answered serves", g.Bucket)
+	switch more := g.Unnamed + len(g.Missing) - len(names); {
+	case len(names) == 0:
+		return fmt.Sprintf("%s %d of its blocks (view %d)", text, more, g.View.Number)
+	case more > 0:
+		return fmt.Sprintf("%s the blocks %s and %d more (view %d)", text, strings.Join(names, ", "), more, g.View.Number)
+	}
+	return fmt.Sprintf("%s the blocks %s (view %d)", text, strings.Join(names, ", "), g.View.Number)
 }
 
 // unserved are the blocks that nobody serves where no store gateway is known.
@@ -83,10 +139,6 @@ func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []st
 func inHistory(ms Membership, info series.Info) bool {
 	return ms.ReplicationFactor > 0 && info.Role == series.RoleReceive && info.Instance != "" &&
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })
-}
-
-func standsIn(answered []series.Info, info series.Info) bool {
-	return info.Bucket != "" && slices.ContainsFunc(answered, func(a series.Info) bool { return a.Bucket == info.Bucket })
 }
 
 const (

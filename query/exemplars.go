@@ -19,7 +19,11 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 	var mu sync.Mutex // guards all
 	var all []exemplar.QueryResult
 	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
-	warnings, err := each(ctx, q, r, func(ctx context.Context, src series.ExemplarSource) (series.Warnings, error) {
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
+		src, ok := from.(series.ExemplarSource)
+		if !ok { // it has none
+			return nil, nil
+		}
 		mine := make([][]*labels.Matcher, len(ms))
 		for i := range ms {
 			mine[i] = slices.Clone(ms[i]) // as in own

@@ -12,22 +12,17 @@ import (
 )
 
 // groupSet is the series of a group: of its first endpoint, and from where that fails on, of the next.
-// Its error is final; that all endpoints failed is for the collector.
+// Its error ends the request. That all endpoints failed is no error: the collector has it.
 type groupSet struct {
-	ctx    context.Context
-	q      *Querier
-	req    *series.Request
-	col    *collector
-	left   group
-	call   *call
-	at     *endpoint
-	asking context.Context // of at
-	lease  *memory.Lease   // of all groups of the selection
-	spare  int64           // bytes of it that are taken and not used yet
-	sets   []series.Set    // opened so far, the last one is read
-	last   labels.Labels
-	found  bool // last is set
-	err    error
+	asking
+	ctx   context.Context
+	lease *memory.Lease // of all groups of the selection
+	spare int64         // bytes of it that are taken and not used yet
+	sets  []series.Set  // opened so far, the last one is read
+	open  bool          // the last one has not ended
+	last  labels.Labels
+	found bool // last is set
+	err   error
 }
 
 func (s *groupSet) Next() bool {
@@ -37,14 +32,12 @@ func (s *groupSet) Next() bool {
 	s.call.step()
 	defer s.call.step()
 	for {
-		if s.at == nil {
-			if len(s.left) == 0 {
+		if !s.open {
+			asked, ok := s.next(s.ctx)
+			if !ok {
 				return false
 			}
-			s.at, s.left = s.left[0], s.left[1:]
-			s.q.m.asked.WithLabelValues(s.at.role()).Inc()
-			s.asking = s.call.begin(s.ctx, s.q, s.col, s.at, len(s.left))
-			s.sets = append(s.sets, s.at.Source.Select(s.asking, own(s.req)))
+			s.sets, s.open = append(s.sets, s.at.Source.Select(asked, own(s.sel.req))), true
 		}
 		set := s.sets[len(s.sets)-1]
 		for set.Next() {
@@ -59,7 +52,9 @@ func (s *groupSet) Next() bool {
 			}
 			return true
 		}
-		if !s.ended(outcome(s.ctx, s.asking, set.Err())) {
+		s.open = false
+		var again bool
+		if again, s.err = s.ended(s.ctx, set.Err()); !again {
 			return false
 		}
 	}
@@ -81,29 +76,6 @@ func (s *groupSet) hold(at series.Series) error {
 	more := -s.spare + leaseStep
 	s.spare += more
 	return s.lease.Grow(more)
-}
-
-// ended handles the end of the current endpoint's set and reports whether another one may go on.
-func (s *groupSet) ended(err error) bool {
-	m := s.at
-	s.at = nil
-	switch {
-	case err == nil:
-		s.col.answer(m)
-		s.left = nil
-	case s.ctx.Err() != nil:
-		s.err = s.ctx.Err()
-	case final(err):
-		s.err = err
-	default:
-		s.col.fail(m, err)
-		s.q.m.failed.WithLabelValues(m.role()).Inc()
-		if len(s.left) > 0 {
-			s.q.m.stoodIn.Inc()
-			return true
-		}
-	}
-	return false
 }
 
 func (s *groupSet) At() series.Series { return s.sets[len(s.sets)-1].At() }

@@ -138,7 +138,7 @@ func TestStandIn(t *testing.T) {
 	}
 	gateway := func(name string) (Endpoint, *sourcetest.Memory) {
 		e, m := receiver(name, map[tenant.ID][]sourcetest.Series{tenant.Default: data})
-		m.About.Role, m.About.Bucket = "store", "bucket"
+		m.About.Role, m.About.Blocks = "store", whole("bucket")
 		return e, m
 	}
 	one, m1 := gateway("s1")

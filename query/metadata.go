@@ -27,7 +27,11 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 	all := map[string][]metadata.Metadata{}
 	now := q.now().UnixMilli()
 	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
-	warnings, err := each(ctx, q, r, func(ctx context.Context, src series.MetadataSource) (series.Warnings, error) {
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
+		src, ok := from.(series.MetadataSource)
+		if !ok { // it has none
+			return nil, nil
+		}
 		found, warnings, err := src.Metadata(ctx, id, family, 0)
 		mu.Lock()
 		defer mu.Unlock()

@@ -57,12 +57,12 @@ func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Mat
 			p.down = append(p.down, m)
 			continue
 		}
-		if m.info.Bucket != "" {
-			if at, found := buckets[m.info.Bucket]; found {
+		if held := m.info.Blocks; held.Whole && held.Bucket != "" {
+			if at, found := buckets[held.Bucket]; found {
 				p.groups[at] = append(p.groups[at], m)
 				continue
 			}
-			buckets[m.info.Bucket] = len(p.groups)
+			buckets[held.Bucket] = len(p.groups)
 		}
 		p.groups = append(p.groups, group{m})
 	}

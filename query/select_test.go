@@ -20,7 +20,7 @@ func TestChoose(t *testing.T) {
 	always := series.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
 	m := func(name, instance, role, bucket string) *endpoint {
 		info := always
-		info.Instance, info.Role, info.Bucket = instance, role, bucket
+		info.Instance, info.Role, info.Blocks = instance, role, whole(bucket)
 		return &endpoint{Endpoint: Endpoint{Name: name}, info: info, heard: true}
 	}
 	foreign := func(name string, mint, maxt int64, ext ...labels.Labels) *endpoint {

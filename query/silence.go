@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // call is the asking of one group, as its goroutine and the watch see it. The goroutine steps in when it begins to wait for a
@@ -32,13 +31,13 @@ type asked struct {
 
 func (c *call) step() { c.steps.Add(1) }
 
-// begin notes that m is asked, and then the others if it fails. m must be asked with the context returned, which ends
-// when m is given up, and by which col learns whose data m answers with.
-func (c *call) begin(ctx context.Context, q *Querier, col *collector, m *endpoint, others int) context.Context {
+// begin notes that e is asked, and then others if it fails. e must be asked with the context returned, which ends when e is
+// given up, and by which the selection learns what the response says of itself.
+func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	ctx = series.WithWitness(ctx, func(id series.Identity) { col.hear(m, id) })
+	ctx = s.col.hear(ctx, e)
 	c.steps.Add(2) // before the endpoint changes: its silence begins now
-	c.asked.Store(&asked{m, others > 0, q.silenceLimit(m, others), giveUp})
+	c.asked.Store(&asked{e, others > 0, s.q.silenceLimit(e, others), giveUp})
 	return ctx
 }
 
@@ -57,14 +56,6 @@ func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	return limit
 }
 
-// outcome is how asking with the context of begin ended: by err, or since the endpoint was given up.
-func outcome(parent, asking context.Context, err error) error {
-	if cause := context.Cause(asking); cause != nil && parent.Err() == nil {
-		return cause
-	}
-	return err
-}
-
 // watch gives up endpoints that are silent: those that reach their limit, and all that are waited for when nothing has
 // happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing without
 // them. It counts silence in looks, so that a process that stood still itself blames nobody.
@@ -79,17 +70,17 @@ type watch struct {
 	done         chan struct{}
 }
 
-// newWatch watches the calls of a selection's groups until it is stopped.
-func (q *Querier) newWatch(r *series.Request, p *params, col *collector, plan plan) *watch {
+// startWatch watches the calls of the selection's groups until the watch is stopped.
+func (s *selection) startWatch() {
 	w := &watch{
-		calls: make([]*call, len(plan.groups)), patience: q.opts.Patience, giveUp: q.giveUp, done: make(chan struct{}),
+		calls: make([]*call, len(s.plan.groups)), patience: s.q.opts.Patience, giveUp: s.q.giveUp, done: make(chan struct{}),
 		enough: func(silent []*asked) bool {
-			without := col.clone()
-			said := q.judgement(r, p, without, plan, true)
+			without := s.col.clone()
+			said := s.missing(without, true)
 			for _, a := range silent {
 				without.fail(a.m, errSilent)
 			}
-			return slices.Equal(said, q.judgement(r, p, without, plan, true))
+			return slices.Equal(said, s.missing(without, true))
 		},
 	}
 	for i := range w.calls {
@@ -97,8 +88,8 @@ func (q *Querier) newWatch(r *series.Request, p *params, col *collector, plan pl
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
+	s.watch = w
 	go w.run(ctx)
-	return w
 }
 
 // stop ends the watch. It is idempotent, and nobody is given up once it has returned.

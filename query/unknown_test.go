@@ -57,22 +57,22 @@ func (m *mortal) comeBackEmpty(hour float64) {
 }
 
 func (m *mortal) Select(ctx context.Context, r *series.Request) series.Set {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.Select(ctx, r)
 }
 
 func (m *mortal) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.LabelNames(ctx, r)
 }
 
 func (m *mortal) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.LabelValues(ctx, name, r)
 }
 
 func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
 	}
@@ -80,7 +80,7 @@ func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 }
 
 func (m *mortal) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
 	}
