@@ -94,8 +94,9 @@ type Gap struct {
 // Uncovered judges what responses covered of one bucket. heard are the coverages of responses to one request, seen what
 // gateways said before, those included that did not answer. Of other buckets both may have entries.
 //
-// The newest view of all of them counts. proven says that every block it needs was served: then it does not matter which
-// gateway failed. gaps are the blocks known to be missing. Neither is the case when no response says what it covers.
+// The newest view of all of them counts, and where two contents have its number both do. proven says that every block it
+// needs was served: then it does not matter which gateway failed. gaps are the blocks known to be missing. Without a
+// numbered view, and without a response that says what it covers, nothing is proven and nothing known to be missing.
 //
 // Views of number 0 cannot be compared: each of them that was heard must be covered, and proves nothing once a numbered view
 // is known.
@@ -123,8 +124,13 @@ func Uncovered(bucket string, heard []Coverage, seen []Holding) (gaps []Gap, pro
 			gaps = append(gaps, gap)
 		}
 	}
-	if newest > 0 && !proven {
-		gaps = append(gaps, Gap{Bucket: bucket, View: View{Number: newest}, Unheard: true})
+	for _, h := range seen {
+		heard := func(c Coverage) bool { return c.View == h.View }
+		gap := Gap{Bucket: bucket, View: h.View, Unheard: true}
+		if h.Bucket == bucket && newest > 0 && h.View.Number == newest && !slices.ContainsFunc(here, heard) &&
+			!slices.ContainsFunc(gaps, func(g Gap) bool { return g.Unheard && g.View == gap.View }) {
+			gaps = append(gaps, gap)
+		}
 	}
 	return gaps, proven && len(gaps) == 0
 }
