@@ -90,7 +90,7 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
-	isGateway := func(i series.Info) bool { return i.Role == storeRole }
+	isGateway := func(i series.Info) bool { return i.Role == series.RoleStore }
 	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) }) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
@@ -140,11 +140,6 @@ func inHistory(ms Membership, info series.Info) bool {
 	return ms.ReplicationFactor > 0 && info.Role == series.RoleReceive && info.Instance != "" &&
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })
 }
-
-const (
-	receiveRole = "receive"
-	storeRole   = "store"
-)
 
 // drained are the receivers that took samples in a time range and left, having shipped them.
 func drained(ms Membership, arrivals timeRange) (ids []string) {

@@ -91,7 +91,7 @@ func (w *bucketLife) gateway(i, n, copies int, listed bool) *gatewayLife {
 	now := w.lagging(2)
 	g := &gatewayLife{serves: map[ulid.ULID]kept{}, fails: w.rnd.IntN(4) == 0}
 	name := fmt.Sprint("s", i)
-	info := series.Info{Instance: name, Role: storeRole, Blocks: series.Holding{Bucket: "x"}}
+	info := series.Info{Instance: name, Role: series.RoleStore, Blocks: series.Holding{Bucket: "x"}}
 	switch kind := w.rnd.IntN(10); {
 	case kind == 0: // old
 		info.Blocks.Whole, g.serves = true, now.blocks

@@ -23,7 +23,7 @@ type snapshot struct {
 
 // newSnapshot unites what the endpoints say once, since calls that are served ask for it and there may be many tenants.
 func newSnapshot(endpoints []*endpoint) *snapshot {
-	info := series.Info{Role: "query", MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	info := series.Info{Role: series.RoleQuery, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	known := len(endpoints) > 0
 	for _, m := range endpoints {
 		if !m.heard { // it may hold samples of any time

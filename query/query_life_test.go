@@ -198,7 +198,7 @@ func TestLimit(t *testing.T) {
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
 	gateway := func(name string) *endpoint {
-		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: storeRole, Blocks: whole("bucket")}, heard: true}
+		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")}, heard: true}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)

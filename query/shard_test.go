@@ -171,7 +171,7 @@ func (w *world) asKnown() []ring.Incarnation {
 
 // asPolled is what the last poll said of a member, which may be of before its last disk was lost. Its answer tells.
 func (w *world) asPolled(in ring.Incarnation) *endpoint {
-	m := &endpoint{info: series.Info{Instance: in.ID, Role: receiveRole, Since: in.Since}}
+	m := &endpoint{info: series.Info{Instance: in.ID, Role: series.RoleReceive, Since: in.Since}}
 	for _, before := range w.history {
 		if before.ID == in.ID && w.rnd.IntN(2) == 0 {
 			m.info.Since = before.Since
