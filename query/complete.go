@@ -11,23 +11,45 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// failure is a source that did not answer, or not wholly.
-type failure struct {
-	name string // as messages show it
-	info series.Info
-	err  error
+// evidence is what a request showed of the endpoints.
+type evidence struct {
+	answered []series.Info // of those that answered wholly, with the identity that their response has
+	failed   []failure     // the others that should have answered
+	covered  []series.Coverage
+	seen     []series.Holding // what all endpoints that may be asked said of their blocks before
+	pending  []string         // the buckets of which a gateway may still say what it covers
+	part     bool             // only a part of the endpoints was meant to be asked
 }
 
-// span is a time range in ms, both ends inclusive.
-type span struct{ mint, maxt int64 }
+// answer adds an endpoint of which info is known and that answered wholly, or counts as if it had. identity and coverage are
+// what its response says of itself, nil where it does not say. The last poll may be of before a restart with an empty disk,
+// or of another process that had the address. A gateway that says nothing of what it covers, as all did before there were
+// views, covers a whole bucket if its Info says so, and nothing that is known otherwise.
+func (e *evidence) answer(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
+	if identity != nil {
+		info.Instance, info.Since = identity.Instance, identity.Since
+	}
+	e.answered = append(e.answered, info)
+	switch {
+	case coverage != nil:
+		e.covered = append(e.covered, *coverage)
+	case info.Blocks.Whole && info.Blocks.Bucket != "":
+		e.covered = append(e.covered, series.Coverage{Holding: info.Blocks})
+	case early && info.Blocks.Bucket != "":
+		e.pending = append(e.pending, info.Blocks.Bucket)
+	}
+}
+
+// timeRange is a time range in ms, both ends inclusive.
+type timeRange struct{ mint, maxt int64 }
 
 // bounds are what receivers were set to: how long they keep local data, and how far behind and ahead of the clock a sample
 // may be when it arrives.
 type bounds struct{ retention, window, future time.Duration }
 
 // arrivals are the times at which samples of q may have arrived.
-func (b bounds) arrivals(q span) span {
-	return span{shift(q.mint, -b.future), shift(q.maxt, b.window)}
+func (b bounds) arrivals(q timeRange) timeRange {
+	return timeRange{shift(q.mint, -b.future), shift(q.maxt, b.window)}
 }
 
 // shift adds d to t and stays a time.
@@ -42,35 +64,69 @@ func shift(t int64, d time.Duration) int64 {
 	}
 }
 
-// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete. answered are
-// the sources that answered wholly, failed the others that should have. See docs/design/005.
+// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete.
+// See docs/design/005 and, for blocks, 023.
 //
-// A failed receiver that the history knows is judged by the history, and a failed store gateway whose bucket another one
-// served counts for nothing. Every other failure may have lost something.
-func assess(ms Membership, q span, now time.Time, b bounds, answered []series.Info, failed []failure) []string {
+// A failed receiver that the history knows is judged by the history, and a failed store gateway counts for nothing where the
+// others served all that its bucket has. Every other failure may have lost something.
+func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []string {
+	proven := map[string]bool{}
 	var missing []string
-	for _, f := range failed {
-		if inHistory(ms, f.info) || standsIn(answered, f.info) {
+	for _, bucket := range series.Buckets(e.covered, e.seen) {
+		var gaps []series.Gap
+		gaps, proven[bucket] = series.Uncovered(bucket, e.covered, e.seen)
+		if e.part || slices.Contains(e.pending, bucket) {
+			continue
+		}
+		for _, g := range gaps {
+			missing = append(missing, gapText(g))
+		}
+	}
+	for _, f := range e.failed {
+		held := f.info.Blocks
+		if inHistory(ms, f.info) || series.StandsFor(held, e.covered, proven[held.Bucket]) {
 			continue
 		}
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
-	asked := func(i series.Info) bool { return i.Role == series.RoleStore }
-	if !slices.ContainsFunc(answered, asked) && !slices.ContainsFunc(failed, func(f failure) bool { return asked(f.info) }) {
+	isGateway := func(i series.Info) bool { return i.Role == series.RoleStore }
+	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) }) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
 	// What is older than the retention period is in blocks, unless it was that old when it came, a moment ago, and is in a
 	// head.
 	q.mint = max(q.mint, now.Add(-b.retention-b.window).UnixMilli())
-	if text := worstMoment(ms, q, b, answered); text != "" {
+	if text := worstMoment(ms, q, b, e.answered); text != "" {
 		missing = append(missing, text)
 	}
 	return missing
 }
 
+// mostNamed is how many missing blocks a warning names.
+const mostNamed = 5
+
+// gapText says of what is missing in a bucket where to look for it.
+func gapText(g series.Gap) string {
+	if g.Unheard {
+		return fmt.Sprintf("bucket %s: no store gateway answered that knows its newest blocks (view %d)", g.Bucket, g.View.Number)
+	}
+	var names []string
+	for _, id := range g.Missing[:min(len(g.Missing), mostNamed)] {
+		names = append(names, id.String())
+	}
+	text := fmt.Sprintf("bucket %s: no store gateway that answered serves", g.Bucket)
+	switch more := g.Unnamed + len(g.Missing) - len(names); {
+	case len(names) == 0:
+		return fmt.Sprintf("%s %d of its blocks (view %d)", text, more, g.View.Number)
+	case more > 0:
+		return fmt.Sprintf("%s the blocks %s and %d more (view %d)", text, strings.Join(names, ", "), more, g.View.Number)
+	}
+	return fmt.Sprintf("%s the blocks %s (view %d)", text, strings.Join(names, ", "), g.View.Number)
+}
+
 // unserved are the blocks that nobody serves where no store gateway is known.
-func unserved(ms Membership, q span, now time.Time, b bounds) (missing []string) {
+func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []string) {
 	if gone := drained(ms, b.arrivals(q)); len(gone) > 0 {
 		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
 	}
@@ -85,12 +141,8 @@ func inHistory(ms Membership, info series.Info) bool {
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })
 }
 
-func standsIn(answered []series.Info, info series.Info) bool {
-	return info.Bucket != "" && slices.ContainsFunc(answered, func(a series.Info) bool { return a.Bucket == info.Bucket })
-}
-
-// drained are the receivers that took samples in a time span and left, having shipped them.
-func drained(ms Membership, arrivals span) (ids []string) {
+// drained are the receivers that took samples in a time range and left, having shipped them.
+func drained(ms Membership, arrivals timeRange) (ids []string) {
 	for _, i := range ms.History {
 		if s := lifetime(i); i.Drained && s.mint <= arrivals.maxt && s.maxt >= arrivals.mint {
 			ids = append(ids, i.ID)
@@ -103,7 +155,7 @@ func drained(ms Membership, arrivals span) (ids []string) {
 // worstMoment looks for a moment at which a sample of q may have arrived on receivers none of which answered. At each
 // moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's shard,
 // change the picture.
-func worstMoment(ms Membership, q span, b bounds, answered []series.Info) string {
+func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) string {
 	if ms.ReplicationFactor <= 0 || q.mint > q.maxt {
 		return ""
 	}
@@ -127,8 +179,8 @@ func worstMoment(ms Membership, q span, b bounds, answered []series.Info) string
 		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint), q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
 }
 
-// moments are those within a time span, its beginning first, between which nothing changes.
-func moments(ms Membership, within span) []int64 {
+// moments are those within a time timeRange, its beginning first, between which nothing changes.
+func moments(ms Membership, within timeRange) []int64 {
 	all := []int64{ms.Shard.Since.UnixMilli()}
 	for _, i := range ms.History {
 		s := lifetime(i)
@@ -141,8 +193,8 @@ func moments(ms Membership, within span) []int64 {
 }
 
 // lifetime is when i took samples.
-func lifetime(i ring.Incarnation) span {
-	s := span{math.MinInt64, math.MaxInt64}
+func lifetime(i ring.Incarnation) timeRange {
+	s := timeRange{math.MinInt64, math.MaxInt64}
 	if !i.Off {
 		s.mint = i.Since.UnixMilli()
 	}

@@ -36,14 +36,26 @@ func live(ids ...string) (out []series.Info) {
 	return out
 }
 
+// whole is what a gateway says that serves all of a bucket.
+func whole(bucket string) series.Holding { return series.Holding{Bucket: bucket, Whole: bucket != ""} }
+
+// shown is the evidence of sources whose responses say nothing of themselves.
+func shown(answered []series.Info, failed []failure) evidence {
+	e := evidence{failed: failed}
+	for _, i := range answered {
+		e.answer(i, nil, nil, false)
+	}
+	return e
+}
+
 // long is a retention that ends before the tests' day, and no lateness.
 var long = bounds{retention: 1000 * time.Hour}
 
 func TestReceiversComplete(t *testing.T) {
-	day := span{at(0).UnixMilli(), at(24).UnixMilli()}
-	f := func(name string, rf int, q span, history []ring.Incarnation, answered []series.Info, want string) {
+	day := timeRange{at(0).UnixMilli(), at(24).UnixMilli()}
+	f := func(name string, rf int, q timeRange, history []ring.Incarnation, answered []series.Info, want string) {
 		t.Helper()
-		got := strings.Join(assess(Membership{ReplicationFactor: rf, History: history}, q, at(24), long, answered, nil), "|")
+		got := strings.Join(assess(Membership{ReplicationFactor: rf, History: history}, q, at(24), long, shown(answered, nil)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -71,15 +83,15 @@ func TestReceiversComplete(t *testing.T) {
 	lostDisk := []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}
 	f("lost disk", 3, day, lostDisk, live("a", "b@5", "c"), "")
 	f("lost disk and one missing", 3, day, lostDisk, live("b@5", "c"), "receivers a, b (lost on "+at(5).UTC().Format(time.DateOnly)+") did not answer and may hold the only copies of samples at "+at(0).UTC().Format(time.RFC3339))
-	f("lost disk and one missing, later", 3, span{at(6).UnixMilli(), at(9).UnixMilli()}, lostDisk, live("b@5", "c"), "")
-	f("two disks lost one after another, with time between", 3, span{at(3).UnixMilli(), at(9).UnixMilli()},
+	f("lost disk and one missing, later", 3, timeRange{at(6).UnixMilli(), at(9).UnixMilli()}, lostDisk, live("b@5", "c"), "")
+	f("two disks lost one after another, with time between", 3, timeRange{at(3).UnixMilli(), at(9).UnixMilli()},
 		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "")
 	f("the same, from the beginning", 3, day,
 		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")}, live("a@2", "b@5", "c"), "receivers a (lost on 2023-11-15), b (lost on 2023-11-15) ")
 
 	f("drained members are not missed", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, true), incarnation("c", "", 0, 6, true), member("d"), member("e")}, append(live("a", "d", "e"), series.Info{Role: "store"}), "")
 	f("forgotten ones are", 3, day, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "receivers b (lost on 2023-11-15), c (lost on 2023-11-15) ")
-	f("but not after their end", 3, span{at(7).UnixMilli(), at(9).UnixMilli()}, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "")
+	f("but not after their end", 3, timeRange{at(7).UnixMilli(), at(9).UnixMilli()}, []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"), member("e")}, live("a", "d", "e"), "")
 	f("zones no longer enough after an end", 3, day, []ring.Incarnation{zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), incarnation("c1", "c", 0, 5, true)}, live("b1"), "receivers a1, a2 ")
 }
 
@@ -88,7 +100,7 @@ func TestWindowAndRetention(t *testing.T) {
 	f := func(mint, maxt, retained float64, window time.Duration, complete bool) {
 		t.Helper()
 		b := bounds{retention: at(30).Sub(at(retained)) - window, window: window}
-		got := assess(Membership{ReplicationFactor: 1, History: young}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(30), b, nil, nil)
+		got := assess(Membership{ReplicationFactor: 1, History: young}, timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(30), b, shown(nil, nil))
 		if (len(got) == 0) != complete {
 			t.Errorf("%v to %v, window %s: %q", mint, maxt, window, got)
 		}
@@ -103,7 +115,7 @@ func TestWindowAndRetention(t *testing.T) {
 	late := func(maxt float64, complete bool) {
 		t.Helper()
 		b := bounds{retention: 2 * time.Hour, window: 3 * time.Hour}
-		if got := assess(Membership{ReplicationFactor: 1, History: old}, span{at(1).UnixMilli(), at(maxt).UnixMilli()}, at(20), b, nil, nil); (len(got) == 0) != complete {
+		if got := assess(Membership{ReplicationFactor: 1, History: old}, timeRange{at(1).UnixMilli(), at(maxt).UnixMilli()}, at(20), b, shown(nil, nil)); (len(got) == 0) != complete {
 			t.Errorf("to %v: %q", maxt, got)
 		}
 	}
@@ -115,10 +127,10 @@ func TestWindowAndRetention(t *testing.T) {
 // TestDrained: what a drained receiver held is in blocks, so somebody must serve these.
 func TestDrained(t *testing.T) {
 	history := []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 5, true)}
-	store := series.Info{Instance: "s", Role: "store", Bucket: "bucket"}
+	store := series.Info{Instance: "s", Role: "store", Blocks: whole("bucket")}
 	f := func(name string, mint, maxt float64, answered []series.Info, failed []failure, want string) {
 		t.Helper()
-		got := strings.Join(assess(Membership{ReplicationFactor: 1, History: history}, span{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(24), long, answered, failed), "|")
+		got := strings.Join(assess(Membership{ReplicationFactor: 1, History: history}, timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()}, at(24), long, shown(answered, failed)), "|")
 		if got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -135,11 +147,11 @@ func TestOthersComplete(t *testing.T) {
 	down := errors.New("down")
 	history := Membership{ReplicationFactor: 3, History: []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 0, false), incarnation("c", "", 0, 0, false)}}
 	store := func(name, bucket string) series.Info {
-		return series.Info{Instance: name, Role: "store", Bucket: bucket}
+		return series.Info{Instance: name, Role: "store", Blocks: whole(bucket)}
 	}
 	f := func(ms Membership, answered []series.Info, failed []failure, want ...string) {
 		t.Helper()
-		got := assess(ms, span{at(0).UnixMilli(), at(9).UnixMilli()}, at(24), long, answered, failed)
+		got := assess(ms, timeRange{at(0).UnixMilli(), at(9).UnixMilli()}, at(24), long, shown(answered, failed))
 		if strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("got %q, want %q", got, want)
 		}

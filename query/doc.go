@@ -3,7 +3,7 @@
 // Flow:  http.go (tenants, parameters, a place) -> Prometheus's API -> engine.go (memory, docs/design/011) -> storage.go -> select.go (whom to ask) ->
 // fanout.go (ask, stand in, prefetch), patience.go (give up who is silent) -> series.Merge -> answer.go (limits, completeness) -> union -> HA-pair dedup
 //
-// A Querier polls the Info of its endpoints; a query works on the view of the last poll, and on who was given up since. Whom to ask (select.go), which
+// A Querier polls the Info of its endpoints; a query works on the snapshot of the last poll, and on who was given up since. Whom to ask (select.go), which
 // tenants are meant (tenants.go) and whether an answer is complete (complete.go, docs/design/005) are pure functions.
 //
 // Invariants:
@@ -13,6 +13,6 @@
 //   - What queries hold is reserved in Options.Memory before it is there, and given back when the request ends. Nothing is
 //     waited for while some of it is held.
 //
-// Locks: Querier has none: the view is replaced whole by the poller, member.silent is atomic. querier.mu guards the sets a query opened; collector.mu
+// Locks: Querier has none: the snapshot is replaced whole by the poller, endpoint.silent is atomic. querier.mu guards the sets a query opened; collector.mu
 // what its sources reported. Neither is held during I/O.
 package query

@@ -383,7 +383,7 @@ type storeStatus struct {
 func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 	grant := tenant.GrantFrom(r.Context())
 	byRole := map[string][]storeStatus{}
-	for _, m := range q.view.Load().members {
+	for _, m := range q.snapshot.Load().endpoints {
 		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant), MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
 		if m.err != nil {
 			text := "no answer; operators see why"

@@ -138,7 +138,7 @@ func TestStandIn(t *testing.T) {
 	}
 	gateway := func(name string) (Endpoint, *sourcetest.Memory) {
 		e, m := receiver(name, map[tenant.ID][]sourcetest.Series{tenant.Default: data})
-		m.About.Role, m.About.Bucket = "store", "bucket"
+		m.About.Role, m.About.Blocks = "store", whole("bucket")
 		return e, m
 	}
 	one, m1 := gateway("s1")
@@ -243,9 +243,9 @@ func TestOtherEndpoints(t *testing.T) {
 func TestStoresOfTenants(t *testing.T) {
 	q := open(t, DefaultOptions())
 	set := func(id string) labels.Labels { return labels.FromStrings("tenant_id", id, "receive_replica", "r") }
-	q.stop() // else a poll may replace the view
+	q.stop() // else a poll may replace the snapshot
 	q.wg.Wait()
-	q.view.Store(&view{members: []*member{
+	q.snapshot.Store(&snapshot{endpoints: []*endpoint{
 		{Endpoint: Endpoint{Name: "r", Known: series.Info{Role: "receive"}}, info: series.Info{Role: "receive", Labels: []labels.Labels{
 			set("acme"), set("rival"), labels.FromStrings("cluster", "of-the-default")}}},
 		{Endpoint: Endpoint{Name: "s", Known: series.Info{Role: "store"}}, info: series.Info{Role: "store"}, err: errors.New("tenant rival is broken")},

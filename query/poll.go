@@ -15,17 +15,17 @@ import (
 // pollTick is how often the poller looks for new endpoints and for those that are due.
 const pollTick = time.Second
 
-// view is what the last poll found. It is immutable.
-type view struct {
-	members []*member
-	info    series.Info // of all that have answered once, united
+// snapshot is what the last poll found. It is immutable.
+type snapshot struct {
+	endpoints []*endpoint
+	info      series.Info // of all that have answered once, united
 }
 
-// newView unites what the members say once, since calls that are served ask for it and there may be many tenants.
-func newView(members []*member) *view {
+// newSnapshot unites what the endpoints say once, since calls that are served ask for it and there may be many tenants.
+func newSnapshot(endpoints []*endpoint) *snapshot {
 	info := series.Info{Role: series.RoleQuery, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
-	known := len(members) > 0
-	for _, m := range members {
+	known := len(endpoints) > 0
+	for _, m := range endpoints {
 		if !m.heard { // it may hold samples of any time
 			info.MinTime, info.MaxTime = math.MinInt64, math.MaxInt64
 			continue
@@ -41,11 +41,11 @@ func newView(members []*member) *view {
 	if !known {
 		info.Tenants = nil
 	}
-	return &view{members, info}
+	return &snapshot{endpoints, info}
 }
 
-// member is an endpoint as the last poll found it.
-type member struct {
+// endpoint is an endpoint as the last poll found it.
+type endpoint struct {
 	Endpoint
 	info    series.Info // the last answer, or what discovery knows
 	heard   bool        // it has answered once
@@ -57,10 +57,10 @@ type member struct {
 }
 
 // role is for metrics and messages.
-func (m *member) role() string { return cmp.Or(m.info.Role, "unknown") }
+func (m *endpoint) role() string { return cmp.Or(m.info.Role, "unknown") }
 
 // label is how messages name it.
-func (m *member) label() string {
+func (m *endpoint) label() string {
 	if m.info.Instance == "" || m.info.Instance == m.Name {
 		return m.role() + " " + m.Name
 	}
@@ -80,17 +80,17 @@ func (q *Querier) run(ctx context.Context) {
 	}
 }
 
-// poll asks every endpoint that is new, due, or did not answer last time, all at once, and replaces the view.
+// poll asks every endpoint that is new, due, or did not answer last time, all at once, and replaces the snapshot.
 func (q *Querier) poll(ctx context.Context) {
-	old := map[string]*member{}
-	for _, m := range q.view.Load().members {
+	old := map[string]*endpoint{}
+	for _, m := range q.snapshot.Load().endpoints {
 		old[m.Name] = m
 	}
-	var next []*member
+	var next []*endpoint
 	var wg sync.WaitGroup
 	for _, e := range q.endpoints() {
 		was := old[e.Name]
-		m := &member{Endpoint: e, info: e.Known, silent: new(atomic.Bool)}
+		m := &endpoint{Endpoint: e, info: e.Known, silent: new(atomic.Bool)}
 		if was != nil {
 			*m = *was
 			m.Endpoint = e
@@ -104,7 +104,7 @@ func (q *Querier) poll(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	slices.SortStableFunc(next, func(a, b *member) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(next, func(a, b *endpoint) int { return cmp.Compare(a.Name, b.Name) })
 	q.m.endpoints.Reset()
 	for _, m := range next {
 		state := "up"
@@ -114,11 +114,11 @@ func (q *Querier) poll(ctx context.Context) {
 		q.m.endpoints.WithLabelValues(m.role(), state).Inc()
 		q.logChange(old[m.Name], m)
 	}
-	q.view.Store(newView(next))
+	q.snapshot.Store(newSnapshot(next))
 }
 
 // ask fills in m, which nobody else sees yet.
-func (q *Querier) ask(ctx context.Context, m *member) {
+func (q *Querier) ask(ctx context.Context, m *endpoint) {
 	ctx, cancel := context.WithTimeout(ctx, q.opts.InfoTimeout)
 	defer cancel()
 	info, err := m.Source.Info(ctx)
@@ -130,7 +130,7 @@ func (q *Querier) ask(ctx context.Context, m *member) {
 }
 
 // latest is what m may hold by now: what a store has grows while nobody hears from it.
-func (m *member) latest() series.Info {
+func (m *endpoint) latest() series.Info {
 	info := m.info
 	if m.err != nil && m.heard && info.MaxTime >= info.MinTime {
 		info.MaxTime = shift(info.MaxTime, m.gone)
@@ -138,7 +138,7 @@ func (m *member) latest() series.Info {
 	return info
 }
 
-func (q *Querier) logChange(was, is *member) {
+func (q *Querier) logChange(was, is *endpoint) {
 	switch {
 	case is.err != nil && (was == nil || was.err == nil):
 		q.log.Warn("endpoint does not answer", "endpoint", is.Name, "role", is.role(), "err", is.err)

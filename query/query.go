@@ -40,10 +40,10 @@ type Querier struct {
 	answers   *memory.Owner // what remote reads hold of their answers
 	api       api
 
-	view  atomic.Pointer[view] // replaced whole by the poller; a query uses the one it loaded at its start
-	stop  context.CancelFunc
-	wg    sync.WaitGroup // the poller
-	start time.Time
+	snapshot atomic.Pointer[snapshot] // replaced whole by the poller; a query uses the one it loaded at its start
+	stop     context.CancelFunc
+	wg       sync.WaitGroup // the poller
+	start    time.Time
 }
 
 // waitingPerPlace is how many requests may wait for each that is worked on.
@@ -68,7 +68,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 	q.reads = memory.NewGate("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
 	q.lookups = memory.NewGate("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
 	q.selects, q.answers = opts.Memory.Owner("select", 0), opts.Memory.Owner("read", 0)
-	q.view.Store(newView(nil))
+	q.snapshot.Store(newSnapshot(nil))
 	return q, nil
 }
 

@@ -197,18 +197,18 @@ func TestLimit(t *testing.T) {
 // TestLimitAndStandIn: a gateway failed, another went on in its place, and the limit was reached before that one ended.
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
-	gateway := func(name string) *member {
-		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Bucket: "bucket"}, heard: true}
+	gateway := func(name string) *endpoint {
+		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")}, heard: true}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)
 	col.fail(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
-	r := &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1}
-	if missing := q.judgement(r, q.defaultParams(), col, both, true); len(missing) > 0 {
+	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1}, p: q.defaultParams(), plan: both}
+	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
 	col.fail(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
-	if missing := q.judgement(r, q.defaultParams(), col, both, true); len(missing) != 2 {
+	if missing := s.missing(col, true); len(missing) != 2 {
 		t.Errorf("both failed: missing %q", missing)
 	}
 }

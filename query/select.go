@@ -10,15 +10,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// group is members that stand in for each other, in the order in which they are to be asked. Usually it has one.
-type group []*member
+// group is endpoints that stand in for each other, in the order in which they are to be asked. Usually it has one.
+type group []*endpoint
 
 // plan is whom a selection asks.
 type plan struct {
 	groups []group
-	// down are members that would have been asked, had they answered the last poll and query.
-	down []*member
-	// nobody says that there is no member at all, so that nothing is known of what there is.
+	// down are endpoints that would have been asked, had they answered the last poll and query.
+	down []*endpoint
+	// nobody says that there is no endpoint at all, so that nothing is known of what there is.
 	nobody bool
 }
 
@@ -26,16 +26,16 @@ type plan struct {
 var seed = maphash.MakeSeed()
 
 // choose plans a selection for r. storeMatch, when not empty, are alternatives of which one must match the external
-// labels of a member, where __address__ is its name.
+// labels of a endpoint, where __address__ is its name.
 //
-// Hearth's own members are all asked, whatever their Info says of times and tenants: blocks and series move between them
-// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a member
+// Hearth's own endpoints are all asked, whatever their Info says of times and tenants: blocks and series move between them
+// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a endpoint
 // that has never answered nothing is known, so nothing rules it out but its name.
-func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher) plan {
+func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Matcher) plan {
 	var p plan
 	seen := map[[2]string]int{} // instance and role -> position in eligible
-	var eligible []*member
-	for _, m := range members {
+	var eligible []*endpoint
+	for _, m := range endpoints {
 		if !matchesStore(m, storeMatch) || m.info.Instance == "" && m.heard && !mayHold(m.latest(), r) {
 			continue
 		}
@@ -57,12 +57,12 @@ func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher
 			p.down = append(p.down, m)
 			continue
 		}
-		if m.info.Bucket != "" {
-			if at, found := buckets[m.info.Bucket]; found {
+		if held := m.info.Blocks; held.Whole && held.Bucket != "" {
+			if at, found := buckets[held.Bucket]; found {
 				p.groups[at] = append(p.groups[at], m)
 				continue
 			}
-			buckets[m.info.Bucket] = len(p.groups)
+			buckets[held.Bucket] = len(p.groups)
 		}
 		p.groups = append(p.groups, group{m})
 	}
@@ -73,7 +73,7 @@ func choose(members []*member, r *series.Request, storeMatch [][]*labels.Matcher
 }
 
 // better reports whether a is to be asked rather than b, the same process under another name.
-func better(a, b *member) bool {
+func better(a, b *endpoint) bool {
 	if up := a.down() == nil; up != (b.down() == nil) {
 		return up
 	}
@@ -88,7 +88,7 @@ func prefer(g group, id tenant.ID) {
 	at := int(maphash.String(seed, string(id)) % uint64(len(g)))
 	rotated := slices.Concat(g[at:], g[:at])
 	copy(g, rotated)
-	slices.SortStableFunc(g, func(a, b *member) int {
+	slices.SortStableFunc(g, func(a, b *endpoint) int {
 		switch {
 		case a.Local == b.Local:
 			return 0
@@ -115,7 +115,7 @@ func mayMatch(ext labels.Labels, ms []*labels.Matcher) bool {
 
 const addressLabel = "__address__"
 
-func matchesStore(m *member, storeMatch [][]*labels.Matcher) bool {
+func matchesStore(m *endpoint, storeMatch [][]*labels.Matcher) bool {
 	if len(storeMatch) == 0 {
 		return true
 	}

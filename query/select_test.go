@@ -18,17 +18,17 @@ import (
 func TestChoose(t *testing.T) {
 	down := errors.New("down")
 	always := series.Info{MinTime: math.MinInt64, MaxTime: math.MaxInt64}
-	m := func(name, instance, role, bucket string) *member {
+	m := func(name, instance, role, bucket string) *endpoint {
 		info := always
-		info.Instance, info.Role, info.Bucket = instance, role, bucket
-		return &member{Endpoint: Endpoint{Name: name}, info: info, heard: true}
+		info.Instance, info.Role, info.Blocks = instance, role, whole(bucket)
+		return &endpoint{Endpoint: Endpoint{Name: name}, info: info, heard: true}
 	}
-	foreign := func(name string, mint, maxt int64, ext ...labels.Labels) *member {
-		return &member{Endpoint: Endpoint{Name: name}, info: series.Info{Role: "sidecar", MinTime: mint, MaxTime: maxt, Labels: ext}, heard: true}
+	foreign := func(name string, mint, maxt int64, ext ...labels.Labels) *endpoint {
+		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Role: "sidecar", MinTime: mint, MaxTime: maxt, Labels: ext}, heard: true}
 	}
-	failed := func(m *member) *member { m.err = down; return m }
-	local := func(m *member) *member { m.Local = true; return m }
-	f := func(want string, storeMatch string, members ...*member) {
+	failed := func(m *endpoint) *endpoint { m.err = down; return m }
+	local := func(m *endpoint) *endpoint { m.Local = true; return m }
+	f := func(want string, storeMatch string, endpoints ...*endpoint) {
 		t.Helper()
 		r := &series.Request{Tenant: "t", MinTime: 100, MaxTime: 200, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "cluster", "eu")}}
 		var sm [][]*labels.Matcher
@@ -39,14 +39,14 @@ func TestChoose(t *testing.T) {
 			}
 			sm = append(sm, ms)
 		}
-		p := choose(members, r, sm)
+		p := choose(endpoints, r, sm)
 		var text []string
 		for _, g := range p.groups {
 			var names []string
 			for _, m := range g {
 				names = append(names, m.Name)
 			}
-			if !slices.ContainsFunc(g, func(m *member) bool { return m.Local }) {
+			if !slices.ContainsFunc(g, func(m *endpoint) bool { return m.Local }) {
 				slices.Sort(names) // rotated
 			}
 			text = append(text, strings.Join(names, "|"))

@@ -35,7 +35,7 @@ func TestShardComplete(t *testing.T) {
 	f := func(name string, shard Shard, mint float64, gone []string, want string) {
 		t.Helper()
 		ms := Membership{ReplicationFactor: 3, History: history, Shard: shard}
-		got := strings.Join(assess(ms, span{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, without(gone...), nil), "|")
+		got := strings.Join(assess(ms, timeRange{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, shown(without(gone...), nil)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -69,7 +69,7 @@ func TestShardComplete(t *testing.T) {
 	f("the next one, after the drain began", acme, 11, []string{in[1], next}, "receivers ")
 	f("the next one, before", acme, 6, []string{in[1], next}, "receivers ") // 6 to 20 is after, too
 	ms := Membership{ReplicationFactor: 3, History: history, Shard: acme}
-	if got := assess(ms, span{at(6).UnixMilli(), at(9).UnixMilli()}, at(24), long, without(in[1], next), nil); len(got) > 0 {
+	if got := assess(ms, timeRange{at(6).UnixMilli(), at(9).UnixMilli()}, at(24), long, shown(without(in[1], next), nil)); len(got) > 0 {
 		t.Errorf("the next one, before the drain: %q", got)
 	}
 }
@@ -170,8 +170,8 @@ func (w *world) asKnown() []ring.Incarnation {
 }
 
 // asPolled is what the last poll said of a member, which may be of before its last disk was lost. Its answer tells.
-func (w *world) asPolled(in ring.Incarnation) *member {
-	m := &member{info: series.Info{Instance: in.ID, Role: series.RoleReceive, Since: in.Since}}
+func (w *world) asPolled(in ring.Incarnation) *endpoint {
+	m := &endpoint{info: series.Info{Instance: in.ID, Role: series.RoleReceive, Since: in.Since}}
 	for _, before := range w.history {
 		if before.ID == in.ID && w.rnd.IntN(2) == 0 {
 			m.info.Since = before.Since
@@ -231,7 +231,7 @@ func TestShardNeverSilent(t *testing.T) {
 			for _, in := range w.history {
 				if in.Until.IsZero() && w.rnd.IntN(4) > 0 {
 					m := w.asPolled(in)
-					col.hear(m, series.Identity{Instance: in.ID, Since: in.Since})
+					series.TellIdentity(col.hear(t.Context(), m), series.Identity{Instance: in.ID, Since: in.Since})
 					col.answer(m)
 					has[name(in)] = true
 				}
@@ -242,12 +242,13 @@ func TestShardNeverSilent(t *testing.T) {
 			from := 1 + w.rnd.Float64()*w.hour
 			to := from + w.rnd.Float64()*3
 			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(), Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
-			answered := append(col.answered, series.Info{Role: "store"})
-			said := assess(ms, span{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, answered, nil)
+			shown := (&selection{p: new(params)}).evidence(col, false)
+			shown.answer(series.Info{Role: "store"}, nil, nil, false)
+			said := assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)
 			if len(said) == 0 {
 				silent++
 				ms.Shard = Shard{}
-				if len(assess(ms, span{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, answered, nil)) > 0 {
+				if len(assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)) > 0 {
 					spared++
 				}
 			}
@@ -271,7 +272,7 @@ func TestUnservedBucket(t *testing.T) {
 	f := func(mint float64, bucket string, answered []series.Info, failed []failure, want string) {
 		t.Helper()
 		ms.Bucket = bucket
-		got := strings.Join(assess(ms, span{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, answered, failed), "|")
+		got := strings.Join(assess(ms, timeRange{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, shown(answered, failed)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("from %v h, bucket %q: got %q, want %q", mint, bucket, got, want)
 		}
@@ -280,6 +281,6 @@ func TestUnservedBucket(t *testing.T) {
 	f(9, "b", live("a"), nil, "")
 	f(7, "b", live("a"), nil, older)
 	f(7, "", live("a"), nil, "")
-	f(7, "b", append(live("a"), series.Info{Role: "store", Bucket: "b"}), nil, "")
-	f(7, "b", live("a"), []failure{{name: "store s", info: series.Info{Role: "store", Bucket: "b"}}}, "store s did not answer")
+	f(7, "b", append(live("a"), series.Info{Role: "store", Blocks: whole("b")}), nil, "")
+	f(7, "b", live("a"), []failure{{name: "store s", info: series.Info{Role: "store", Blocks: whole("b")}}}, "store s did not answer")
 }

@@ -57,22 +57,22 @@ func (m *mortal) comeBackEmpty(hour float64) {
 }
 
 func (m *mortal) Select(ctx context.Context, r *series.Request) series.Set {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.Select(ctx, r)
 }
 
 func (m *mortal) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.LabelNames(ctx, r)
 }
 
 func (m *mortal) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	return m.moody.LabelValues(ctx, name, r)
 }
 
 func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
 	}
@@ -80,7 +80,7 @@ func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 }
 
 func (m *mortal) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
-	series.Witness(ctx, *m.disk.Load())
+	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
 	}
@@ -250,19 +250,19 @@ func TestNeverHeard(t *testing.T) {
 	match := func(name, value string) [][]*labels.Matcher {
 		return [][]*labels.Matcher{{labels.MustNewMatcher(labels.MatchEqual, name, value)}}
 	}
-	f := func(name string, m *member, storeMatch [][]*labels.Matcher, want bool) {
+	f := func(name string, m *endpoint, storeMatch [][]*labels.Matcher, want bool) {
 		t.Helper()
 		m.Name = "x"
-		if p := choose([]*member{m}, r, storeMatch); (len(p.down) > 0) != want {
+		if p := choose([]*endpoint{m}, r, storeMatch); (len(p.down) > 0) != want {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
 	down := errs.E(errs.Unavailable, "down")
-	f("never heard, a label", &member{err: down}, match("cluster", "c"), true)
-	f("never heard, its address", &member{err: down}, match(addressLabel, "x"), true)
-	f("never heard, another address", &member{err: down}, match(addressLabel, "y"), false)
+	f("never heard, a label", &endpoint{err: down}, match("cluster", "c"), true)
+	f("never heard, its address", &endpoint{err: down}, match(addressLabel, "x"), true)
+	f("never heard, another address", &endpoint{err: down}, match(addressLabel, "y"), false)
 	old := series.Info{MinTime: at(1).UnixMilli(), MaxTime: at(4).UnixMilli(), Labels: []labels.Labels{labels.FromStrings("cluster", "c")}}
-	f("heard lately", &member{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
-	f("heard long ago", &member{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
-	f("heard, another label", &member{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"), false)
+	f("heard lately", &endpoint{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
+	f("heard long ago", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
+	f("heard, another label", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"), false)
 }

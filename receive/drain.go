@@ -98,26 +98,24 @@ func (st step) phase(was Phase) Phase {
 	return was
 }
 
-// answer is what one gateway says of the blocks it was asked about.
-type answer struct {
-	served []bool // nil = it did not answer
-	stays  bool   // it is not about to leave itself
+// response is what one gateway says of the blocks it was asked about; nil = it did not answer.
+type response struct {
+	knows  []bool // its view of the bucket has the block, or one that replaces it
+	serves []bool
+	stays  bool // it is not about to leave itself
 }
 
-// unservedBy is those of ids that are not safe with the gateways: a query asks any one of them, so each must serve a block,
-// and one of them must stay.
-func unservedBy(ids []ulid.ULID, answers []answer) []ulid.ULID {
-	stays := false
-	for _, a := range answers {
-		stays = stays || a.stays
-	}
+// unservedBy is those of ids that are not safe with the gateways (docs/design/023). Every gateway must know a block: a query that
+// reaches only those that do not know it would call its answer complete. And one that stays must serve it.
+func unservedBy(ids []ulid.ULID, responses []response) []ulid.ULID {
 	var left []ulid.ULID
 	for i, id := range ids {
-		ok := stays
-		for _, a := range answers {
-			ok = ok && i < len(a.served) && a.served[i]
+		known, served := true, false
+		for _, r := range responses {
+			known = known && i < len(r.knows) && r.knows[i]
+			served = served || r.stays && i < len(r.serves) && r.serves[i]
 		}
-		if !ok {
+		if !known || !served {
 			left = append(left, id)
 		}
 	}

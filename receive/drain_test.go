@@ -61,21 +61,27 @@ func TestNextStep(t *testing.T) {
 
 func TestUnservedBy(t *testing.T) {
 	a, b := ulid.ULID{1}, ulid.ULID{2}
-	f := func(want int, answers ...answer) {
+	f := func(want int, responses ...response) {
 		t.Helper()
-		if got := unservedBy([]ulid.ULID{a, b}, answers); len(got) != want || want == 1 && got[0] != b {
-			t.Errorf("%+v: %v, want %d", answers, got, want)
+		if got := unservedBy([]ulid.ULID{a, b}, responses); len(got) != want || want == 1 && got[0] != b {
+			t.Errorf("%+v: %v, want %d", responses, got, want)
 		}
 	}
 	yes, half := []bool{true, true}, []bool{true, false}
 	f(2)
-	f(0, answer{yes, true})
-	f(1, answer{half, true})
-	f(1, answer{yes, true}, answer{half, true}) // a query may ask the second one only
-	f(2, answer{yes, true}, answer{nil, true})
-	f(2, answer{yes, false})
-	f(0, answer{yes, false}, answer{yes, true})
-	f(1, answer{half, false}, answer{yes, true})
+	f(0, response{yes, yes, true})
+	f(1, response{half, half, true})
+	f(1, response{yes, yes, true}, response{half, half, true}) // a query may ask the second one only
+	f(2, response{yes, yes, true}, response{nil, nil, true})
+	f(2, response{yes, yes, false})
+	f(0, response{yes, yes, false}, response{yes, yes, true})
+	f(1, response{half, half, false}, response{yes, yes, true})
+	// Gateways that share the bucket.
+	other := []bool{false, true}
+	f(0, response{yes, half, true}, response{yes, other, true})
+	f(1, response{yes, half, true}, response{yes, half, true})
+	f(1, response{yes, half, true}, response{yes, other, false}) // the one that serves it leaves
+	f(1, response{half, half, true}, response{yes, other, true}) // the first one would not miss it
 }
 
 // rig is a drain with everything around it in hand.

@@ -26,13 +26,13 @@ func (d *Drainer) ask() {
 	was := d.asked
 	d.mu.Unlock()
 	gateways := d.gateways()
-	answers := make([]answer, len(gateways))
+	responses := make([]response, len(gateways))
 	var wg sync.WaitGroup
 	for i, g := range gateways {
-		wg.Go(func() { answers[i] = d.askOne(g, ids) })
+		wg.Go(func() { responses[i] = d.askOne(g, ids) })
 	}
 	wg.Wait()
-	left := unservedBy(ids, answers)
+	left := unservedBy(ids, responses)
 	d.mu.Lock()
 	for _, id := range ids {
 		d.served[id] = true
@@ -48,17 +48,18 @@ func (d *Drainer) ask() {
 }
 
 // askOne asks one gateway, in calls of bounded size.
-func (d *Drainer) askOne(g Gateway, ids []ulid.ULID) answer {
-	a := answer{stays: !g.Draining}
+func (d *Drainer) askOne(g Gateway, ids []ulid.ULID) response {
+	r := response{stays: !g.Draining}
 	for batch := range slices.Chunk(ids, askBatch) {
 		ctx, cancel := context.WithTimeout(d.ctx, askTimeout)
 		served, err := g.Served(ctx, batch)
 		cancel()
 		if err != nil {
 			d.log.Debug("gateway did not say what it serves", "gateway", g.Name, "err", err)
-			return answer{stays: a.stays}
+			return response{stays: r.stays}
 		}
-		a.served = append(a.served, served...)
+		r.serves = append(r.serves, served...)
 	}
-	return a
+	r.knows = r.serves // a gateway serves all blocks of its view
+	return r
 }

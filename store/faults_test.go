@@ -23,7 +23,7 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
-	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -400,8 +400,8 @@ func TestSync(t *testing.T) {
 	a, b := twoBlocks(t, bkt)
 	open := g.Select(t.Context(), ask(team, 0, 5000)) // of the empty snapshot
 	served(true, true)(a, b)
-	if info, err := g.Info(t.Context()); err != nil || info.Bucket != "u1" {
-		t.Fatal(info.Bucket, err)
+	if info, err := g.Info(t.Context()); err != nil || info.Blocks != (series.Holding{Bucket: "u1", Whole: true}) {
+		t.Fatal(info.Blocks, err)
 	}
 	if open.Next() {
 		t.Fatal("an open select changed")
@@ -485,6 +485,9 @@ func TestWindow(t *testing.T) {
 	f := func(mint, maxt int64, want bool) {
 		t.Helper()
 		g := opened(t, bkt, func(o *Options) { o.Window = func(time.Time) (int64, int64) { return mint, maxt } })
+		if info, err := g.Info(t.Context()); err != nil || info.Blocks.Whole {
+			t.Errorf("a gateway of a range of times says that it serves the whole bucket: %+v, %v", info.Blocks, err)
+		}
 		if got := g.Served([]ulid.ULID{a})[0]; got != want {
 			t.Fatalf("[%d, %d]: %v", mint, maxt, got)
 		}

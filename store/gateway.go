@@ -182,7 +182,8 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 		return series.Info{}, errs.E(errs.Unavailable, "store gateway: closed")
 	}
 	info := g.current.info
-	info.Tenants, info.Labels, info.Bucket = slices.Clone(info.Tenants), slices.Clone(info.Labels), g.bucketID
+	info.Tenants, info.Labels = slices.Clone(info.Tenants), slices.Clone(info.Labels)
+	info.Blocks = series.Holding{Bucket: g.bucketID, Whole: g.opts.Window == nil}
 	return info, nil
 }
 

@@ -92,8 +92,11 @@ func component(roles []string) string {
 
 func sourceToPB(role string, i series.Info) *hearthpb.Source {
 	s := &hearthpb.Source{
-		Role: role, Instance: i.Instance, MinTime: i.MinTime, MaxTime: i.MaxTime, Bucket: i.Bucket,
+		Role: role, Instance: i.Instance, MinTime: i.MinTime, MaxTime: i.MaxTime,
 		TenantsKnown: i.Tenants != nil, ReplicationFactor: int32(i.ReplicationFactor),
+	}
+	if i.Blocks.Whole { // a bucket without more says to every version of Hearth that one gateway stands in for another
+		s.Bucket = i.Blocks.Bucket
 	}
 	if !i.Since.IsZero() {
 		s.SinceMs = i.Since.UnixMilli()
@@ -107,7 +110,8 @@ func sourceToPB(role string, i series.Info) *hearthpb.Source {
 // infoFromPB is the Info of one role of a Hearth peer.
 func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, error) {
 	i := series.Info{
-		Instance: s.Instance, Role: s.Role, MinTime: s.MinTime, MaxTime: s.MaxTime, Bucket: s.Bucket,
+		Instance: s.Instance, Role: s.Role, MinTime: s.MinTime, MaxTime: s.MaxTime,
+		Blocks:            series.Holding{Bucket: s.Bucket, Whole: s.Bucket != ""},
 		ReplicationFactor: int(s.ReplicationFactor), Labels: external,
 	}
 	if s.SinceMs != 0 {

@@ -284,7 +284,7 @@ func (a about) Metadata(_ context.Context, id tenant.ID, family string, limit in
 
 func TestInfo(t *testing.T) {
 	info := series.Info{
-		Instance: "one-1", Role: "receive", MinTime: -5, MaxTime: 99, Since: time.UnixMilli(12345), Bucket: "b-1",
+		Instance: "one-1", Role: "receive", MinTime: -5, MaxTime: 99, Since: time.UnixMilli(12345), Blocks: series.Holding{Bucket: "b-1", Whole: true},
 		Tenants: []tenant.ID{"a", "b"}, ReplicationFactor: 3,
 	}
 	store := series.Info{Instance: "one-1", Role: "store", MinTime: 0, MaxTime: 500, Tenants: []tenant.ID{}}
@@ -311,7 +311,7 @@ func TestInfo(t *testing.T) {
 
 func sameInfo(a, b series.Info) bool {
 	return a.Instance == b.Instance && a.Role == b.Role && a.MinTime == b.MinTime && a.MaxTime == b.MaxTime && a.Since.Equal(b.Since) &&
-		a.Bucket == b.Bucket && slices.Equal(a.Tenants, b.Tenants) && a.ReplicationFactor == b.ReplicationFactor &&
+		a.Blocks == b.Blocks && slices.Equal(a.Tenants, b.Tenants) && a.ReplicationFactor == b.ReplicationFactor &&
 		slices.EqualFunc(a.Labels, b.Labels, labels.Equal)
 }
 

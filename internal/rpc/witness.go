@@ -32,7 +32,7 @@ func hear(ctx context.Context, header metadata.MD) {
 	for _, text := range header.Get(keyData) {
 		instance, since, _ := strings.Cut(text, " ")
 		if ms, err := strconv.ParseInt(since, 10, 64); err == nil {
-			series.Witness(ctx, series.Identity{Instance: instance, Since: time.UnixMilli(ms)})
+			series.TellIdentity(ctx, series.Identity{Instance: instance, Since: time.UnixMilli(ms)})
 		}
 	}
 }

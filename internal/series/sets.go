@@ -1,5 +1,17 @@
 package series
 
+import "slices"
+
+// SortedUnique sorts all, which it changes, and returns each string once, and no more than limit of them; limit 0 is all.
+func SortedUnique(all []string, limit int) []string {
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all
+}
+
 // Empty is a set of no series.
 func Empty() Set { return &listSet{} }
 

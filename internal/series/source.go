@@ -84,14 +84,27 @@ type Info struct {
 	MinTime, MaxTime int64
 	// Since is when the data of this incarnation began (ring.Incarnation); zero when not known.
 	Since time.Time
-	// Bucket is the id of the bucket whose blocks a store gateway serves whole: gateways of one bucket stand in for each other.
-	Bucket string
+	// Blocks are those that a store gateway answers for; zero for every other source.
+	Blocks Holding
 	// Tenants are all tenants it holds data of, sorted; nil when the source does not say, and must then be asked.
 	Tenants []tenant.ID
 	// Labels are the external label sets of its streams, as Thanos shows them. Empty when it has none.
 	Labels []labels.Labels
 	// ReplicationFactor is the RF it knows its ring to have; 0 when not known.
 	ReplicationFactor int
+}
+
+// Identity is whose data an answer is from: a receiver, with the disk that it has now.
+type Identity struct {
+	// Instance is the Hearth instance id, "" when it is not known.
+	Instance string
+	// Since is when the data on its disk began (ring.Incarnation): a receiver that lost its disk has another one.
+	Since time.Time
+}
+
+// Identified is a Source that holds data of its own. Its identity does not change while the process lives.
+type Identified interface {
+	Identity() Identity
 }
 
 // Covers reports whether the source can hold samples of tenant id in [mint, maxt].

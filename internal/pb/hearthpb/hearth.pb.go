@@ -445,7 +445,9 @@ type Source struct {
 	MinTime  int64                  `protobuf:"varint,3,opt,name=min_time,json=minTime,proto3" json:"min_time,omitempty"`
 	MaxTime  int64                  `protobuf:"varint,4,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`
 	// since_ms is when the data of this incarnation began, Unix ms; 0 = not known.
-	SinceMs int64    `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	SinceMs int64 `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// bucket is the id of a bucket that the source serves whole, as far as it sees it: one such source stands in for another.
+	// A gateway that serves a share of the blocks, or a range of times, leaves it empty.
 	Bucket  string   `protobuf:"bytes,6,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	Tenants []string `protobuf:"bytes,7,rep,name=tenants,proto3" json:"tenants,omitempty"`
 	// tenants_known says that tenants is all of them, also when it is empty.
@@ -594,7 +596,7 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x0eServedResponse\x12\x16\n" +
 	"\x06served\x18\x01 \x03(\bR\x06served\"0\n" +
 	"\x04Info\x12(\n" +
-	"\asources\x18\x01 \x03(\v2\x0e.hearth.SourceR\asources\"\xc9\x02\n" +
+	"\asources\x18\x01 \x03(\v2\x0e.hearth.SourceR\asources\"\xcf\x02\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x19\n" +
@@ -607,7 +609,7 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x12replication_factor\x18\t \x01(\x05R\x11replicationFactor\x12\x1c\n" +
 	"\texemplars\x18\n" +
 	" \x01(\bR\texemplars\x12\x1a\n" +
-	"\bmetadata\x18\v \x01(\bR\bmetadata2>\n" +
+	"\bmetadata\x18\v \x01(\bR\bmetadataJ\x04\b\f\x10\r2>\n" +
 	"\x06Writer\x124\n" +
 	"\x05Write\x12\x12.hearth.WriteFrame\x1a\x13.hearth.WriteAnswer(\x010\x012A\n" +
 	"\x06Served\x127\n" +

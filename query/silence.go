@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // call is the asking of one group, as its goroutine and the watch see it. The goroutine steps in when it begins to wait for a
@@ -22,9 +21,9 @@ type call struct {
 	quiet time.Duration
 }
 
-// asked is a member that a call waits for.
+// asked is a endpoint that a call waits for.
 type asked struct {
-	m       *member
+	m       *endpoint
 	standIn bool          // another one of its bucket goes on when it fails
 	limit   time.Duration // of its silence; 0 = none
 	giveUp  context.CancelCauseFunc
@@ -32,19 +31,19 @@ type asked struct {
 
 func (c *call) step() { c.steps.Add(1) }
 
-// begin notes that m is asked, and then the others if it fails. m must be asked with the context returned, which ends
-// when m is given up, and by which col learns whose data m answers with.
-func (c *call) begin(ctx context.Context, q *Querier, col *collector, m *member, others int) context.Context {
+// begin notes that e is asked, and then others if it fails. e must be asked with the context returned, which ends when e is
+// given up, and by which the selection learns what the response says of itself.
+func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
-	ctx = series.WithWitness(ctx, func(id series.Identity) { col.hear(m, id) })
-	c.steps.Add(2) // before the member changes: its silence begins now
-	c.asked.Store(&asked{m, others > 0, q.silenceLimit(m, others), giveUp})
+	ctx = s.col.hear(ctx, e)
+	c.steps.Add(2) // before the endpoint changes: its silence begins now
+	c.asked.Store(&asked{e, others > 0, s.q.silenceLimit(e, others), giveUp})
 	return ctx
 }
 
 // silenceLimit is how long m may be silent before it has failed. One that did not answer the last poll either has had its
 // time, and one that others stand in for is left early enough for them.
-func (q *Querier) silenceLimit(m *member, others int) time.Duration {
+func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	limit := q.opts.ResponseTimeout
 	switch {
 	case limit == 0:
@@ -57,15 +56,7 @@ func (q *Querier) silenceLimit(m *member, others int) time.Duration {
 	return limit
 }
 
-// outcome is how asking with the context of begin ended: by err, or since the member was given up.
-func outcome(parent, asking context.Context, err error) error {
-	if cause := context.Cause(asking); cause != nil && parent.Err() == nil {
-		return cause
-	}
-	return err
-}
-
-// watch gives up members that are silent: those that reach their limit, and all that are waited for when nothing has
+// watch gives up endpoints that are silent: those that reach their limit, and all that are waited for when nothing has
 // happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing without
 // them. It counts silence in looks, so that a process that stood still itself blames nobody.
 type watch struct {
@@ -79,17 +70,17 @@ type watch struct {
 	done         chan struct{}
 }
 
-// newWatch watches the calls of a selection's groups until it is stopped.
-func (q *Querier) newWatch(r *series.Request, p *params, col *collector, plan plan) *watch {
+// startWatch watches the calls of the selection's groups until the watch is stopped.
+func (s *selection) startWatch() {
 	w := &watch{
-		calls: make([]*call, len(plan.groups)), patience: q.opts.Patience, giveUp: q.giveUp, done: make(chan struct{}),
+		calls: make([]*call, len(s.plan.groups)), patience: s.q.opts.Patience, giveUp: s.q.giveUp, done: make(chan struct{}),
 		enough: func(silent []*asked) bool {
-			without := col.clone()
-			said := q.judgement(r, p, without, plan, true)
+			without := s.col.clone()
+			said := s.missing(without, true)
 			for _, a := range silent {
 				without.fail(a.m, errSilent)
 			}
-			return slices.Equal(said, q.judgement(r, p, without, plan, true))
+			return slices.Equal(said, s.missing(without, true))
 		},
 	}
 	for i := range w.calls {
@@ -97,8 +88,8 @@ func (q *Querier) newWatch(r *series.Request, p *params, col *collector, plan pl
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
+	s.watch = w
 	go w.run(ctx)
-	return w
 }
 
 // stop ends the watch. It is idempotent, and nobody is given up once it has returned.
@@ -155,10 +146,10 @@ func (w *watch) look(elapsed time.Duration) {
 	}
 }
 
-// errSilent is why a member is not asked that was given up and has not answered a poll since.
+// errSilent is why a endpoint is not asked that was given up and has not answered a poll since.
 var errSilent = errs.E(errs.Unavailable, "it is silent")
 
-// giveUp ends the asking of a member. Until it answers a poll it is asked only when the answer needs it.
+// giveUp ends the asking of a endpoint. Until it answers a poll it is asked only when the answer needs it.
 func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 	a.giveUp(errs.E(errs.Unavailable, "silent for %s", quiet))
 	q.m.silent.WithLabelValues(a.m.role()).Inc()
@@ -168,7 +159,7 @@ func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 }
 
 // down is why m is asked only when the answer needs it, nil when it is well.
-func (m *member) down() error {
+func (m *endpoint) down() error {
 	if m.err == nil && m.silent != nil && m.silent.Load() {
 		return errSilent
 	}

@@ -129,7 +129,7 @@ func newCrew(t *testing.T, rows int, names ...string) *crew {
 	for _, name := range names {
 		e, mem := receiver(name, map[tenant.ID][]sourcetest.Series{tenant.Default: all})
 		if name[0] == 's' {
-			mem.About.Role, mem.About.Bucket = series.RoleStore, "bucket"
+			mem.About.Role, mem.About.Blocks = series.RoleStore, whole("bucket")
 		} else {
 			ms.History = append(ms.History, ring.Incarnation{Member: ring.Member{ID: name}})
 		}

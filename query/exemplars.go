@@ -1,0 +1,93 @@
+package query
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+)
+
+var _ series.ExemplarSource = (*Querier)(nil)
+
+// Exemplars implements series.ExemplarSource.
+func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	var mu sync.Mutex // guards all
+	var all []exemplar.QueryResult
+	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
+		src, ok := from.(series.ExemplarSource)
+		if !ok { // it has none
+			return nil, nil
+		}
+		mine := make([][]*labels.Matcher, len(ms))
+		for i := range ms {
+			mine[i] = slices.Clone(ms[i]) // as in own
+		}
+		found, warnings, err := src.Exemplars(ctx, id, mint, maxt, mine...)
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, found...)
+		return warnings, err
+	})
+	return uniteExemplars(all), warnings, err
+}
+
+// uniteExemplars makes one result of those of one series, in label order, exemplars by time, equal ones once.
+func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
+	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	out := []exemplar.QueryResult{}
+	for _, r := range all {
+		if n := len(out); n > 0 && labels.Equal(out[n-1].SeriesLabels, r.SeriesLabels) {
+			out[n-1].Exemplars = slices.Concat(out[n-1].Exemplars, r.Exemplars)
+			continue
+		}
+		out = append(out, r)
+	}
+	for i := range out {
+		slices.SortStableFunc(out[i].Exemplars, exemplar.Compare)
+		out[i].Exemplars = slices.CompactFunc(out[i].Exemplars, func(a, b exemplar.Exemplar) bool { return a.Equals(b) })
+	}
+	return out
+}
+
+// exemplars are those of the tenants of ctx from start to end (ms, inclusive), HA pairs as one series where the query asks
+// for it.
+func (q *Querier) exemplars(ctx context.Context, start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	whole, replicaLabels := q.scope(ctx), q.paramsFrom(ctx).replicaLabels
+	var all []exemplar.QueryResult
+	var warnings series.Warnings
+	for _, id := range whole.ids {
+		one := scope{[]tenant.ID{id}, whole.label}
+		var own [][]*labels.Matcher
+		for _, m := range ms {
+			if left, rest := one.narrow(m); len(left.ids) > 0 {
+				own = append(own, rest)
+			}
+		}
+		if len(own) == 0 {
+			continue
+		}
+		found, w, err := q.Exemplars(ctx, id, start, end, own...)
+		if err != nil {
+			return nil, nil, err
+		}
+		warnings = append(warnings, w...)
+		b := labels.NewBuilder(labels.EmptyLabels())
+		for i := range found {
+			b.Reset(found[i].SeriesLabels)
+			b.Del(replicaLabels...)
+			if whole.label != "" {
+				b.Set(whole.label, string(id))
+			}
+			found[i].SeriesLabels = b.Labels()
+		}
+		all = append(all, found...)
+	}
+	slices.Sort(warnings)
+	return uniteExemplars(all), slices.Compact(warnings), nil
+}

@@ -1,0 +1,97 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// groupSet is the series of a group: of its first endpoint, and from where that fails on, of the next.
+// Its error ends the request. That all endpoints failed is no error: the collector has it.
+type groupSet struct {
+	asking
+	ctx   context.Context
+	lease *memory.Lease // of all groups of the selection
+	spare int64         // bytes of it that are taken and not used yet
+	sets  []series.Set  // opened so far, the last one is read
+	open  bool          // the last one has not ended
+	last  labels.Labels
+	found bool // last is set
+	err   error
+}
+
+func (s *groupSet) Next() bool {
+	if s.err != nil {
+		return false
+	}
+	s.call.step()
+	defer s.call.step()
+	for {
+		if !s.open {
+			asked, ok := s.next(s.ctx)
+			if !ok {
+				return false
+			}
+			s.sets, s.open = append(s.sets, s.at.Source.Select(asked, own(s.sel.req))), true
+		}
+		set := s.sets[len(s.sets)-1]
+		for set.Next() {
+			l := set.At().Labels
+			if s.found && len(s.sets) > 1 && labels.Compare(l, s.last) <= 0 {
+				s.call.steps.Add(2)
+				continue // the endpoint before yielded it
+			}
+			s.last, s.found = l, true
+			if s.err = s.hold(set.At()); s.err != nil {
+				return false
+			}
+			return true
+		}
+		s.open = false
+		var again bool
+		if again, s.err = s.ended(s.ctx, set.Err()); !again {
+			return false
+		}
+	}
+}
+
+// leaseStep is how many bytes are taken at a time.
+const leaseStep = 64 << 10
+
+// hold counts what a series takes in this process until the set is closed. The chunks of a source of this process are its
+// own, which counts them if they are in memory.
+func (s *groupSet) hold(at series.Series) error {
+	size := int64(at.Labels.ByteSize()) + int64(len(at.Chunks))*int64(unsafe.Sizeof(series.Chunk{}))
+	if !s.at.Local {
+		size += chunkBytes(at)
+	}
+	if s.spare -= size; s.spare >= 0 {
+		return nil
+	}
+	more := -s.spare + leaseStep
+	s.spare += more
+	return s.lease.Grow(more)
+}
+
+func (s *groupSet) At() series.Series { return s.sets[len(s.sets)-1].At() }
+func (s *groupSet) Err() error        { return s.err }
+
+func (s *groupSet) Warnings() series.Warnings {
+	if len(s.sets) == 0 {
+		return nil
+	}
+	return s.sets[len(s.sets)-1].Warnings()
+}
+
+func (s *groupSet) Close() error {
+	all := make([]error, len(s.sets))
+	for i, set := range s.sets {
+		all[i] = set.Close()
+	}
+	return errors.Join(all...)
+}

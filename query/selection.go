@@ -1,0 +1,117 @@
+package query
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// selection is one request to the endpoints: whom it asks, and what they said so far.
+type selection struct {
+	q     *Querier
+	req   *series.Request
+	p     *params
+	plan  plan
+	col   *collector
+	watch *watch
+}
+
+// newSelection decides whom to ask for r and begins to watch who is silent. The caller stops the watch.
+func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selection, error) {
+	s := &selection{q: q, req: r, p: q.paramsFrom(ctx), col: new(collector)}
+	if err := s.p.selecting(r.Tenant); err != nil {
+		return nil, err
+	}
+	s.choose()
+	s.startWatch()
+	return s, nil
+}
+
+// choose decides whom to ask. Endpoints that did not answer the last poll are asked only if the answer would be incomplete
+// without them.
+func (s *selection) choose() {
+	known := s.q.known()
+	s.plan = choose(known, s.req, s.p.storeMatch)
+	s.plan.nobody = len(known) == 0
+	if len(s.plan.down) == 0 || len(s.missing(s.col, true)) == 0 {
+		return
+	}
+	for _, e := range s.plan.down {
+		s.plan.groups = append(s.plan.groups, group{e})
+	}
+	s.plan.down = nil
+}
+
+// openLease opens a lease for what the selection holds in this process.
+func (s *selection) openLease() *memory.Lease {
+	if s.p.request != nil {
+		return s.q.selects.OpenFor(s.p.request)
+	}
+	return s.q.selects.Open(s.req.Tenant)
+}
+
+// missing returns what may be missing from what col gathered, a line each. early says that nobody waited for the endpoints
+// to end, since there was enough: those that did not fail count as if they had answered.
+func (s *selection) missing(col *collector, early bool) []string {
+	e := s.evidence(col.clone(), early)
+	var ms Membership
+	if s.q.opts.Membership != nil && len(s.p.storeMatch) == 0 {
+		ms = s.q.opts.Membership(s.req.Tenant)
+	}
+	b := bounds{s.q.opts.Retention, s.q.opts.Window, s.q.opts.Future}
+	missing := assess(ms, timeRange{s.req.MinTime, s.req.MaxTime}, s.q.now(), b, e)
+	if s.plan.nobody {
+		missing = append(missing, nobody)
+	}
+	return missing
+}
+
+// nobody is what an answer lacks that was asked of nobody.
+const nobody = "nobody to ask is known: --endpoint and --gossip.join name some"
+
+// evidence is what col shows. col belongs to the caller alone.
+func (s *selection) evidence(col *collector, early bool) evidence {
+	e := evidence{failed: col.failed, part: len(s.p.storeMatch) > 0}
+	answered := col.answered
+	if early {
+		for _, g := range s.plan.groups {
+			at := slices.IndexFunc(g, func(m *endpoint) bool {
+				return !slices.ContainsFunc(col.failed, func(f failure) bool { return f.name == m.label() })
+			})
+			if at >= 0 && !slices.Contains(answered, g[at]) {
+				answered = append(answered, g[at])
+			}
+		}
+	}
+	for _, m := range answered {
+		said := col.said[m]
+		e.answer(m.info, said.identity, said.coverage, early)
+	}
+	for _, g := range s.plan.groups {
+		for _, m := range g {
+			e.seen = append(e.seen, m.info.Blocks)
+		}
+	}
+	for _, m := range s.plan.down {
+		e.seen = append(e.seen, m.info.Blocks)
+		e.failed = append(e.failed, failure{m.label(), m.info, m.down()})
+	}
+	return e
+}
+
+// settle records that the answer may lack something, and is the error of a query that does not accept that.
+func (s *selection) settle(missing []string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	s.q.m.partial.Inc()
+	s.p.incomplete.Store(true)
+	if s.p.partial {
+		return nil
+	}
+	return errs.E(errs.Unavailable, "the answer would be incomplete: %s", strings.Join(missing, "; "))
+}
