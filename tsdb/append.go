@@ -20,6 +20,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/seriesref"
 )
 
 // Append stores the shard in one transaction of its tenant's TSDB, which it creates when the tenant is new. When it
@@ -33,7 +34,7 @@ func (d *DB) Append(ctx context.Context, s wire.Shard) (failures []wire.Failure,
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}
-	if err := d.room.refuse(d.opts.Now()); err != nil {
+	if err := d.disk.Refusal(d.opts.Now()); err != nil {
 		return nil, err
 	}
 	t, in, release, err := d.writer(ctx, s.Batch.Tenant)
@@ -72,7 +73,7 @@ type transaction struct {
 	now     time.Time
 	builder labels.ScratchBuilder
 	head    headReader
-	seen    refSet
+	seen    seriesref.Set
 
 	failures  []wire.Failure // handed to the caller
 	fresh     []freshRef     // for refs, once committed
@@ -144,7 +145,7 @@ func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err
 		return err
 	}
 	tx.app = in.db.Head().AppenderV2(ctx)
-	tx.seen.reset(len(s.Series))
+	tx.seen.Reset(len(s.Series))
 	if err := tx.appendAll(ctx, s); err != nil {
 		if tx.app != nil {
 			tx.rollback()
@@ -175,8 +176,8 @@ func (tx *transaction) commit() error {
 		return err // the out-of-order samples may be lost in a crash
 	}
 	for _, f := range tx.fresh {
-		in.refs.put(f.key, f.ref)
-		in.refs.hint(f.hint, f.ref)
+		in.refs.Put(f.key, f.ref)
+		in.refs.Hint(f.hint, f.ref)
 	}
 	tx.fresh = tx.fresh[:0]
 	in.lastWrite.Store(tx.now.UnixMilli())
@@ -190,7 +191,7 @@ func (tx *transaction) again(ctx context.Context, series int) error {
 		return err
 	}
 	tx.app = tx.in.db.Head().AppenderV2(ctx)
-	tx.seen.reset(series)
+	tx.seen.Reset(series)
 	return nil
 }
 
@@ -231,7 +232,7 @@ func (tx *transaction) appendAll(ctx context.Context, s wire.Shard) error {
 			if err := tx.again(ctx, len(s.Series)); err != nil {
 				return err
 			}
-			tx.seen.add(w.ref)
+			tx.seen.Add(w.ref)
 		}
 		if err := w.write(); err != nil {
 			return err
@@ -290,7 +291,7 @@ func logKind(err error) errs.Kind {
 // find looks the series up, and reports whether the transaction has appended to it already.
 func (w *seriesWriter) find() (twice bool) {
 	tx, s := w.tx, w.s
-	known, met := tx.in.refs.of(s)
+	known, met := tx.in.refs.Find(s)
 	w.known, w.ref = known, known
 	if met && s.KeepsLabels() {
 		tx.keep(s, wire.LabelsOf(&tx.builder, s.Labels()))
@@ -302,7 +303,7 @@ func (w *seriesWriter) find() (twice bool) {
 		w.labels = wire.LabelsOf(&tx.builder, s.Labels())
 		w.ref = w.reference()
 	}
-	return w.ref != 0 && tx.seen.add(w.ref)
+	return w.ref != 0 && tx.seen.Add(w.ref)
 }
 
 // write appends the samples of the series in time order. An error ends the transaction; what concerns the series alone
@@ -313,7 +314,7 @@ func (w *seriesWriter) write() error {
 		return err
 	}
 	if w.ref != found {
-		tx.seen.add(w.ref)
+		tx.seen.Add(w.ref)
 	}
 	if w.ref != w.known && w.some {
 		tx.fresh = append(tx.fresh, freshRef{w.s.Key, w.ref, w.s.Hint})

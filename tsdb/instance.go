@@ -21,6 +21,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/capacity"
+	"github.com/hearth-metrics/hearth/tsdb/seriesref"
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
@@ -31,7 +33,7 @@ type instance struct {
 	opts *Options
 	db   *promtsdb.DB
 	m    *metrics
-	refs *refs
+	refs *seriesref.Cache
 	reg  *tenantRegisterer
 
 	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
@@ -69,7 +71,8 @@ type instance struct {
 
 	logFailed atomic.Pointer[error] // the first failure to write WAL or WBL: nothing is accepted any more
 
-	blocks atomic.Int64 // as DB.files knows it
+	files  *capacity.Files // DB.files
+	blocks atomic.Int64    // how many of them files counts
 
 	stripes int // of the head
 
@@ -85,8 +88,8 @@ func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
-	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop,
-		fence: make(slots, 1), cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, keep: t.keep, unread: t.unread}
+	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: seriesref.NewCache(), reg: reg, stop: stop,
+		fence: make(slots, 1), cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, files: t.db.files, keep: t.keep, unread: t.unread}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesOf(t.db.size())
@@ -205,6 +208,15 @@ func (in *instance) summary() tenantdir.Summary {
 	return s
 }
 
+// countBlocks counts the open blocks anew.
+func (in *instance) countBlocks() {
+	n := int64(len(in.db.Blocks()))
+	in.files.AddBlocks(n - in.blocks.Swap(n))
+}
+
+// uncountBlocks counts none of the blocks any more.
+func (in *instance) uncountBlocks() { in.files.AddBlocks(-in.blocks.Swap(0)) }
+
 // clean is true when all that was written is in blocks.
 func (in *instance) clean() bool { return in.wholeCut.Load() == in.writes.Load() }
 
@@ -249,7 +261,7 @@ func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	for ref, ls := range gone {
 		buf = wire.AppendLabels(wire.AppendTenant(buf[:0], l.id), ls)
 		key, _ := wire.Identify(buf)
-		l.refs.drop(key, storage.SeriesRef(ref))
+		l.refs.Drop(key, storage.SeriesRef(ref))
 	}
 }
 

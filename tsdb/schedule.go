@@ -145,7 +145,7 @@ func (d *DB) housekeep() {
 		case <-late.C:
 		}
 	}
-	d.files.check()
+	d.files.Warn()
 }
 
 // look decides on the tenant and starts what is to be done, if nothing is under way.
@@ -161,7 +161,7 @@ func (t *tenantDB) look(now time.Time) {
 }
 
 func (t *tenantDB) view(now time.Time) view {
-	full := t.db.room.look(now)
+	full := t.db.disk.Look(now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := view{
@@ -333,7 +333,7 @@ func (t *tenantDB) housekeep() {
 	if in != nil {
 		defer t.release(in)
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
-		t.db.files.count(in)
+		in.countBlocks()
 		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
 			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
 		}

@@ -3,7 +3,6 @@ package tsdb
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -337,29 +335,6 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 				check()
 			})
 		}
-	}
-}
-
-func TestRefSet(t *testing.T) {
-	var s refSet
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 2000 {
-		if round == 1000 {
-			s.round = maxRound - 500 // it begins anew on the way
-		}
-		n := rnd.IntN(300)
-		s.reset(n)
-		model := map[storage.SeriesRef]bool{}
-		for range n {
-			ref := storage.SeriesRef(rnd.IntN(2*n) + 1)
-			if got := s.add(ref); got != model[ref] {
-				t.Fatalf("round %d: reference %d was there: %t", round, ref, got)
-			}
-			model[ref] = true
-		}
-	}
-	if len(s.slots) > 1024 {
-		t.Fatalf("%d slots", len(s.slots))
 	}
 }
 

@@ -90,7 +90,7 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 		t.in.users++
 		return t.in, nil, nil
 	case Broken:
-		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.room.full.Load() {
+		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.disk.Full() {
 			t.startOpening(false)
 		}
 		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
@@ -157,15 +157,15 @@ func (t *tenantDB) open() {
 
 // admitted opens the tenant if there are files left for it.
 func (t *tenantDB) admitted() (*instance, error) {
-	if err := t.db.files.admit(); err != nil {
+	if err := t.db.files.Admit(); err != nil {
 		return nil, err
 	}
 	in, err := t.openFiles()
 	if err != nil {
-		t.db.files.tenants.Add(-1)
+		t.db.files.Leave()
 		return nil, err
 	}
-	t.db.files.count(in)
+	in.countBlocks()
 	return in, nil
 }
 
@@ -278,7 +278,8 @@ func (t *tenantDB) settle(s tenantdir.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.in != nil {
-		t.db.files.leave(t.in)
+		t.in.uncountBlocks()
+		t.db.files.Leave()
 	}
 	t.state, t.in, t.summary = Idle, nil, s
 	close(t.changed)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/capacity"
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
@@ -34,9 +35,9 @@ type DB struct {
 	lock fileutil.Releaser
 	gate slots // one per opening or closing
 	cuts slots // one per block that is written
-	room *room
+	disk *capacity.Disk
 
-	files files
+	files *capacity.Files
 
 	keeping atomic.Bool // housekeep runs
 
@@ -71,9 +72,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		gate: make(slots, opts.OpenConcurrency), cuts: make(slots, opts.CutConcurrency),
 		closeTimeout: closeTimeout, patience: readerPatience,
 	}
-	d.room = &room{log: log, dir: opts.Dir, least: opts.MinFree, stat: statDisk}
-	d.files.log = log
-	d.files.maxFiles, d.files.maxMaps = fileLimits()
+	d.disk, d.files = capacity.NewDisk(log, opts.Dir, opts.MinFree), capacity.NewFiles(log)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.m = newMetrics(reg, d)
 	return d, nil
