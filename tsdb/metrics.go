@@ -162,7 +162,7 @@ func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string,
 
 // Register keeps c if it is a wanted metric.
 func (r *tenantRegisterer) Register(c prometheus.Collector) error {
-	slim(c)
+	trimSummary(c)
 	if r.next == nil || !r.wants(c) {
 		return nil
 	}
