@@ -3,6 +3,7 @@ package tsdb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/seriesref"
 )
 
 func TestAppendAcceptance(t *testing.T) {
@@ -140,16 +142,14 @@ func TestDeadReference(t *testing.T) {
 	write(now)
 	in := d.lookup(team).in
 	stale := in.refs // a copy of the table as it was, so that PostDeletion changes nothing that is used
-	kept := newRefs()
-	for i := range stale.table.Load().slots {
-		if s := &stale.table.Load().slots[i]; s.ref.Load() != 0 {
-			kept.put(s.key, storage.SeriesRef(s.ref.Load()))
-		}
+	kept := seriesref.NewCache()
+	for key, ref := range stale.All() {
+		kept.Put(key, ref)
 	}
 	if err := d.Cut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := stale.len(); n != 0 {
+	if n := stale.Len(); n != 0 {
 		t.Fatalf("%d references of dropped series are left", n)
 	}
 	in.refs = kept
@@ -167,13 +167,7 @@ func verifyRefs(t *testing.T, in *instance) {
 	t.Helper()
 	app := in.db.Head().AppenderV2(context.Background())
 	defer app.Rollback()
-	set := map[wire.Key]storage.SeriesRef{}
-	slots := in.refs.table.Load().slots
-	for i := range slots {
-		if ref := slots[i].ref.Load(); ref != 0 && ref != dropped {
-			set[slots[i].key] = storage.SeriesRef(ref)
-		}
-	}
+	set := maps.Collect(in.refs.All())
 	q, err := in.db.Querier(0, math.MaxInt64)
 	if err != nil {
 		t.Fatal(err)
@@ -359,34 +353,6 @@ func TestExemplarsDecideNothing(t *testing.T) {
 		s.Samples = []wire.Sample{{T: now + 31_000, V: 1}}
 		s.Exemplars = append([]wire.Exemplar{{T: now + 31_000, Labels: trace(0)}}, e...)
 	})
-}
-
-func TestRefs(t *testing.T) {
-	r, model := newRefs(), map[wire.Key]storage.SeriesRef{}
-	rnd := rand.New(rand.NewPCG(1, 2))
-	key := func() wire.Key { return wire.Key{Hi: rnd.Uint64N(3), Lo: rnd.Uint64N(500) << 3} } // collisions
-	for i := range 50_000 {
-		k := key()
-		switch rnd.IntN(3) {
-		case 0, 1:
-			ref := storage.SeriesRef(i + 1)
-			r.put(k, ref)
-			model[k] = ref
-		case 2:
-			r.drop(k, model[k])
-			r.drop(key(), storage.SeriesRef(1<<40)) // not its reference any more
-			delete(model, k)
-		}
-		if k = key(); r.get(k) != model[k] {
-			t.Fatalf("step %d: %v is %d, want %d", i, k, r.get(k), model[k])
-		}
-	}
-	if r.len() != len(model) {
-		t.Fatalf("%d references, want %d", r.len(), len(model))
-	}
-	if n := len(r.table.Load().slots); n > 8192 {
-		t.Fatalf("%d slots for %d references", n, len(model))
-	}
 }
 
 func TestClassify(t *testing.T) {

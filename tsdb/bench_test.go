@@ -2,14 +2,12 @@ package tsdb
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -220,51 +218,5 @@ func BenchmarkSelect(b *testing.B) {
 				labels.MustNewMatcher(labels.MatchEqual, "pod", "app-3-7d9f8c6b5-x2x4z"),
 			}
 		})
-	})
-}
-
-// BenchmarkRefs looks up 100k keys in random order, beside maps under striped locks.
-func BenchmarkRefs(b *testing.B) {
-	const n = 100_000
-	keys := make([]wire.Key, n)
-	for i := range keys {
-		keys[i] = wire.Key{Hi: rand.Uint64(), Lo: rand.Uint64()}
-	}
-	b.Run("refs", func(b *testing.B) {
-		r := newRefs()
-		for i, k := range keys {
-			r.put(k, storage.SeriesRef(i+1))
-		}
-		i := 0
-		for b.Loop() {
-			if r.get(keys[i%n]) == 0 {
-				b.Fatal("lost")
-			}
-			i++
-		}
-	})
-	b.Run("striped maps", func(b *testing.B) {
-		var stripes [256]struct {
-			sync.RWMutex
-			m map[wire.Key]storage.SeriesRef
-		}
-		for i, k := range keys {
-			s := &stripes[k.Hi%256]
-			if s.m == nil {
-				s.m = map[wire.Key]storage.SeriesRef{}
-			}
-			s.m[k] = storage.SeriesRef(i + 1)
-		}
-		i := 0
-		for b.Loop() {
-			s := &stripes[keys[i%n].Hi%256]
-			s.RLock()
-			ref := s.m[keys[i%n]]
-			s.RUnlock()
-			if ref == 0 {
-				b.Fatal("lost")
-			}
-			i++
-		}
 	})
 }

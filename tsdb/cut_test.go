@@ -234,8 +234,8 @@ func TestCutBlocks(t *testing.T) {
 	if n := in.db.Head().NumSeries(); n != 0 {
 		t.Fatalf("%d series left in the head", n)
 	}
-	if in.refs.len() != 0 {
-		t.Fatalf("%d references left of series that are gone", in.refs.len())
+	if in.refs.Len() != 0 {
+		t.Fatalf("%d references left of series that are gone", in.refs.Len())
 	}
 	// What comes late for the range that was cut is accepted, also when it was there already.
 	put(t, d, team, labels.FromStrings("a", "b"), want[0], 1, want[2]+1, 7)

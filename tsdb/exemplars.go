@@ -40,7 +40,7 @@ func (in *instance) keepExemplars() error {
 }
 
 // forgo notes that so many exemplars were not kept, which is no fault of the series.
-func (w *seriesWriter) forgo(exemplars int) {
+func (w *seriesWriter) countRefusedExemplars(exemplars int) {
 	if exemplars == 0 {
 		return
 	}

@@ -2,13 +2,11 @@ package tsdb
 
 import (
 	"fmt"
-	"math"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -80,8 +78,10 @@ func TestHintAfterGC(t *testing.T) {
 	mustAppend(t, d, b)
 	in := d.lookup(team).in
 	for i := range b.Series {
-		if hint := b.Series[i].Hint.Load(); hint&maxHintRef != uint64(in.refs.get(b.Series[i].Key)) || hint>>hintRefBits != in.refs.number {
-			t.Errorf("the hint of series %d is %#x", i, hint)
+		want := new(atomic.Uint64)
+		in.refs.Hint(want, in.refs.Get(b.Series[i].Key))
+		if hint := b.Series[i].Hint.Load(); hint != want.Load() || hint == 0 {
+			t.Errorf("the hint of series %d is %#x, want %#x", i, hint, want.Load())
 		}
 		if b.Series[i].KeepsLabels() {
 			t.Errorf("the labels of series %d are in memory twice", i)
@@ -128,7 +128,7 @@ func TestHintOfRolledBack(t *testing.T) {
 	if err := tx.begin(); err != nil {
 		t.Fatal(err)
 	}
-	tx.seen.reset(len(lost.Series))
+	tx.seen.Reset(len(lost.Series))
 	tx.app = in.db.Head().AppenderV2(t.Context())
 	if err := tx.appendAll(t.Context(), wire.All(lost)); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestHintOfRolledBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx.put()
-	if lost.Series[1].Hint.Load() != 0 || in.refs.get(lost.Series[1].Key) != 0 {
+	if lost.Series[1].Hint.Load() != 0 || in.refs.Get(lost.Series[1].Key) != 0 {
 		t.Error("a reference was kept")
 	}
 	mustAppend(t, d, s.batch(team, now+2, "a", "b"))
@@ -146,36 +146,4 @@ func TestHintOfRolledBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, openDB(t, o), team, map[string][]int64{"a": {now, now + 2}, "b": {now + 2}})
-}
-
-// TestHintBounds: what does not fit a hint is none.
-func TestHintBounds(t *testing.T) {
-	r := newRefs()
-	var hint atomic.Uint64
-	key := wire.Key{Hi: 1, Lo: 2}
-	f := func(number, ref, want uint64) {
-		t.Helper()
-		r.number = number
-		r.put(key, 7) // what is right whatever the hint
-		hint.Store(0)
-		r.hint(&hint, storage.SeriesRef(ref))
-		if got := hint.Load(); got != want {
-			t.Errorf("hint %#x, want %#x", got, want)
-		}
-	}
-	f(1, 5, 1<<40|5)
-	f(1, maxHintRef, 1<<41-1)
-	f(1, maxHintRef+1, 0)
-	f(maxHintNumber, 5, maxHintNumber<<40|5)
-	f(maxHintNumber+1, 5, 0)
-	f(1, 0, 0)
-	r.hint(nil, 5)
-	for _, number := range []uint64{2, maxHintNumber, maxHintNumber + 1, math.MaxUint64} {
-		r.number = 1
-		r.hint(&hint, 9)
-		r.number = number
-		if ref, _ := r.of(&wire.Series{Key: key, Hint: &hint}); ref != 7 {
-			t.Errorf("references number %d: %d", number, ref)
-		}
-	}
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/capacity"
+	"github.com/hearth-metrics/hearth/tsdb/seriesref"
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
@@ -31,13 +33,13 @@ type instance struct {
 	opts *Options
 	db   *promtsdb.DB
 	m    *metrics
-	refs *refs
+	refs *seriesref.Cache
 	reg  *tenantRegisterer
 
 	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
 	// cuts (cut.go). docs/design/014-what-is-stored.md says why. It is waited for with a context: where a transaction hangs, a
 	// request whose caller has given up must not keep the memory that it has.
-	fence slots
+	fence semaphore
 	// scanned releases fence for the cut that holds it; nil when none does.
 	scanned atomic.Pointer[func()]
 	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate
@@ -45,7 +47,7 @@ type instance struct {
 	cutBefore atomic.Int64
 	cutLate   atomic.Uint64
 
-	births births
+	seriesCounts seriesCounts
 
 	rules      atomic.Pointer[rules]
 	adopting   sync.Mutex  // orders changes of rules; guards headWindow
@@ -53,23 +55,25 @@ type instance struct {
 	exemplars  atomic.Bool // there is room for exemplars
 	enforcing  atomic.Bool // limits on births: not while logs are replayed
 
-	cutting slots                   // one cut at a time; guards bound and cutCtx
-	bound   int64                   // all samples before it (ms) that came in order are in blocks, or are about to be
-	cutCtx  context.Context         // of the cut under way
-	waits   atomic.Pointer[cutWait] // what the cut under way waits for; nil = it works
-	cuts    slots                   // DB.cuts
-	reads   readers
-	stop    context.CancelFunc
-	keep    func(error)                  // notes what is not deleted, and why
-	unread  func(mint, maxt int64) error // why a read misses samples
-	wedge   wedge
+	cutting     semaphore               // one cut at a time; guards bound and cutCtx
+	bound       int64                   // all samples before it (ms) that came in order are in blocks, or are about to be
+	cutCtx      context.Context         // of the cut under way
+	waits       atomic.Pointer[cutWait] // what the cut under way waits for; nil = it works
+	cuts        semaphore               // DB.cuts
+	reads       readers
+	stop        context.CancelFunc
+	keep        func(error)                  // notes what is not deleted, and why
+	unread      func(mint, maxt int64) error // why a read misses samples
+	stuck       atomic.Bool                  // a series is locked for good (stuck.go)
+	maintaining atomic.Int64                 // cuts and the like that are under way
 
 	users  int           // guarded by tenantDB.mu
 	unused chan struct{} // in state Closing: closed when users is 0; guarded by tenantDB.mu
 
 	logFailed atomic.Pointer[error] // the first failure to write WAL or WBL: nothing is accepted any more
 
-	blocks atomic.Int64 // as DB.files knows it
+	files  *capacity.Files // DB.files
+	blocks atomic.Int64    // how many of them files counts
 
 	stripes int // of the head
 
@@ -85,18 +89,18 @@ func openInstance(t *tenantDB) (*instance, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
-	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: newRefs(), reg: reg, stop: stop,
-		fence: make(slots, 1), cutting: make(slots, 1), cutCtx: ctx, cuts: t.db.cuts, keep: t.keep, unread: t.unread}
+	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: seriesref.NewCache(), reg: reg, stop: stop,
+		fence: make(semaphore, 1), cutting: make(semaphore, 1), cutCtx: ctx, cuts: t.db.cuts, files: t.db.files, keep: t.keep, unread: t.unread}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
-		in.stripes = stripesOf(t.db.size())
+		in.stripes = stripesFor(t.db.size())
 	}
 	r := opts.rulesOf(id)
 	in.rules.Store(r)
 	in.headWindow = r.headWindow()
 	in.exemplars.Store(hasExemplars(t.dir))
 	if r.seriesPerMetric() > 0 {
-		in.births.metrics = map[string]int{} // the replay counts
+		in.seriesCounts.metrics = map[string]int{} // the replay counts
 	}
 	db, err := promtsdb.Open(t.dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
 	if err != nil {
@@ -124,7 +128,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 
 // stripesOf shares out 16 MiB of stripes among tenants: few tenants have many series each, which many stripes make
 // cheaper to find (BenchmarkAppend: a quarter of the time), and of many tenants most are small.
-func stripesOf(tenants int) int {
+func stripesFor(tenants int) int {
 	const all, least, most = 1 << 16, 1 << 7, 1 << 14
 	n := 1
 	for n*2*max(tenants, 1) <= all {
@@ -153,7 +157,7 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 		o.OutOfOrderCapMax = in.opts.OutOfOrderCap
 	}
 	o.EnableOverlappingCompaction = false
-	o.BlockChunkQuerierFunc = queryBlock
+	o.BlockChunkQuerierFunc = queryShifted
 	o.EnableSharding = true
 	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
 	// nobody could see a difference. The fence replaces what the cut would need it for.
@@ -205,6 +209,15 @@ func (in *instance) summary() tenantdir.Summary {
 	return s
 }
 
+// countBlocks counts the open blocks anew.
+func (in *instance) countBlocks() {
+	n := int64(len(in.db.Blocks()))
+	in.files.AddBlocks(n - in.blocks.Swap(n))
+}
+
+// uncountBlocks counts none of the blocks any more.
+func (in *instance) uncountBlocks() { in.files.AddBlocks(-in.blocks.Swap(0)) }
+
 // clean is true when all that was written is in blocks.
 func (in *instance) clean() bool { return in.wholeCut.Load() == in.writes.Load() }
 
@@ -233,23 +246,23 @@ func (l *lifecycle) PreCreation(ls labels.Labels) (err error) {
 			err = (*instance)(l).panicked(p)
 		}
 	}()
-	return (*instance)(l).mayBeBorn(ls)
+	return (*instance)(l).mayCreate(ls)
 }
 
 // PostCreation counts the series.
-func (l *lifecycle) PostCreation(ls labels.Labels) { l.births.born(ls) }
+func (l *lifecycle) PostCreation(ls labels.Labels) { l.seriesCounts.created(ls) }
 
 // PostDeletion forgets the references of series that the head dropped, and counts them off.
 func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	if len(gone) == 0 {
 		return
 	}
-	l.births.died(gone)
+	l.seriesCounts.dropped(gone)
 	var buf []byte
 	for ref, ls := range gone {
 		buf = wire.AppendLabels(wire.AppendTenant(buf[:0], l.id), ls)
 		key, _ := wire.Identify(buf)
-		l.refs.drop(key, storage.SeriesRef(ref))
+		l.refs.Drop(key, storage.SeriesRef(ref))
 	}
 }
 
@@ -280,7 +293,7 @@ func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struc
 	in.waits.Store(&cutWait{since: time.Now()})
 	var kept error
 	gone := map[ulid.ULID]struct{}{}
-	now, over := in.opts.Now(), in.oversized(blocks)
+	now, over := in.opts.Now(), in.beyondMaxBytes(blocks)
 	for _, b := range blocks {
 		meta := b.Meta()
 		if !meta.Compaction.Deletable && !over[meta.ULID] && !in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {

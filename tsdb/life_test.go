@@ -460,13 +460,13 @@ func TestRetention(t *testing.T) {
 
 func TestDecide(t *testing.T) {
 	yes, no := func() bool { return true }, func() bool { return false }
-	f := func(v view, want task) {
+	f := func(v facts, want task) {
 		t.Helper()
 		if got := decide(v); got != want {
 			t.Fatalf("%+v: %d, want %d", v, got, want)
 		}
 	}
-	open := view{state: Open, now: 1000, end: 800, lastWrite: 990, cutTo: 800, idleAfter: 100, shipped: no}
+	open := facts{state: Open, now: 1000, end: 800, lastWrite: 990, cutTo: 800, idleAfter: 100, shipped: no}
 	f(open, nothing)
 	v := open
 	v.end = 900
@@ -485,11 +485,11 @@ func TestDecide(t *testing.T) {
 	f(v, nothing)
 	v.shipped = yes
 	f(v, closeIdle)
-	f(view{state: Broken, now: 1}, openBroken)
-	f(view{state: Broken, now: 1, retryAt: 2}, nothing)
-	f(view{state: Idle, now: 1}, expireIdle)
-	f(view{state: Opening, now: 1}, nothing)
-	f(view{state: Closing, now: 1}, nothing)
+	f(facts{state: Broken, now: 1}, openBroken)
+	f(facts{state: Broken, now: 1, retryAt: 2}, nothing)
+	f(facts{state: Idle, now: 1}, expireIdle)
+	f(facts{state: Opening, now: 1}, nothing)
+	f(facts{state: Closing, now: 1}, nothing)
 }
 
 func TestDue(t *testing.T) {

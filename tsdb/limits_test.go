@@ -171,13 +171,13 @@ func TestActiveSeriesConcurrently(t *testing.T) {
 // compareCounts compares what is counted by births and deaths with what is in the head.
 func compareCounts(t *testing.T, in *instance) {
 	t.Helper()
-	counted := in.births.metrics
-	in.births.metrics = nil
+	counted := in.seriesCounts.metrics
+	in.seriesCounts.metrics = nil
 	if err := in.startCounting(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(in.births.metrics) == 0 || fmt.Sprint(counted) != fmt.Sprint(in.births.metrics) {
-		t.Fatalf("counted %v, in the head are %v", counted, in.births.metrics)
+	if len(in.seriesCounts.metrics) == 0 || fmt.Sprint(counted) != fmt.Sprint(in.seriesCounts.metrics) {
+		t.Fatalf("counted %v, in the head are %v", counted, in.seriesCounts.metrics)
 	}
 }
 
@@ -213,7 +213,7 @@ func TestSeriesPerMetric(t *testing.T) {
 	// Switched off, and on again: the scheduler counts what there is.
 	set.change(func(l *tenant.Limits) { l.SeriesPerMetric = 0 })
 	mustAppend(t, d, batchOf("a", 0, 40, at(5)))
-	if in := d.lookup(team).in; in.births.metrics != nil {
+	if in := d.lookup(team).in; in.seriesCounts.metrics != nil {
 		t.Fatal("counts are kept without a limit")
 	}
 	set.change(func(l *tenant.Limits) { l.SeriesPerMetric = 45 })
@@ -397,7 +397,7 @@ func TestLocalBound(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
-	var s share
+	var s recentPart
 	t0 := time.Unix(1e9, 0)
 	f := func(after time.Duration, part, want float64) {
 		t.Helper()

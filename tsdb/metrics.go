@@ -90,7 +90,7 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_tsdb_disk_full", Help: "1 while writes are refused since the disk has too little room, else 0.",
 	}, func() float64 {
-		if d.room.full.Load() {
+		if d.disk.Full() {
 			return 1
 		}
 		return 0
@@ -162,7 +162,7 @@ func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string,
 
 // Register keeps c if it is a wanted metric.
 func (r *tenantRegisterer) Register(c prometheus.Collector) error {
-	slim(c)
+	trimSummary(c)
 	if r.next == nil || !r.wants(c) {
 		return nil
 	}

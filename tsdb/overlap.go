@@ -16,82 +16,83 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Blocks and the head may overlap: samples that were late are in blocks of their own. Where two chunks have values for
-// one time the TSDB's querier takes one or the other, as it comes about. Which one is read must be the same everywhere
-// (series.Iterator says which), so chunks of blocks go past that querier and are united here.
+// Blocks and the head may overlap, because samples that came out of order are in blocks of their own. Where two chunks have a
+// value for one time, the TSDB's querier takes one of them, and which one depends on chance. It must be the same one
+// everywhere (series.Iterator says which), so chunks of blocks are united here and not by that querier.
 //
-// The querier unites chunks that overlap by their times. So a chunk of a block is shown to it at a time of its own,
-// later than all real ones, and is known by its type when it comes out.
+// The querier unites chunks whose times overlap. So each chunk of a block is shown to it at a time of its own, later than
+// all real times. The chunk's type, shiftedChunk, tells it apart when it comes out of the querier.
 
-// placed is a chunk of a block with its real times.
-type placed struct {
+// shiftedChunk is a chunk of a block with its real times, ms.
+type shiftedChunk struct {
 	chunkenc.Chunk
 	mint, maxt int64
 }
 
-// places are the times handed out, in the life of the process.
-var places atomic.Int64
+// shifts counts the times that were given to chunks since the process began.
+var shifts atomic.Int64
 
-// firstPlace is later than any sample, ms.
-const firstPlace = 1 << 61
+// firstShift is later than any sample, ms.
+const firstShift = 1 << 61
 
-// queryBlock is what the TSDB reads blocks and the head by.
-func queryBlock(b promtsdb.BlockReader, mint, maxt int64) (storage.ChunkQuerier, error) {
+// queryShifted is how the TSDB reads blocks and the head. Chunks of the in-order head keep their times.
+func queryShifted(b promtsdb.BlockReader, mint, maxt int64) (storage.ChunkQuerier, error) {
 	q, err := promtsdb.NewBlockChunkQuerier(b, mint, maxt)
 	if _, head := b.(*promtsdb.RangeHead); head || err != nil {
 		return q, err
 	}
-	return placing{q}, nil
+	return shiftingQuerier{q}, nil
 }
 
-type placing struct{ storage.ChunkQuerier }
+type shiftingQuerier struct{ storage.ChunkQuerier }
 
 // Select implements storage.ChunkQuerier.
-func (q placing) Select(
+func (q shiftingQuerier) Select(
 	ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher,
 ) storage.ChunkSeriesSet {
-	return placingSet{q.ChunkQuerier.Select(ctx, sorted, hints, ms...)}
+	return shiftingSet{q.ChunkQuerier.Select(ctx, sorted, hints, ms...)}
 }
 
-type placingSet struct{ storage.ChunkSeriesSet }
+type shiftingSet struct{ storage.ChunkSeriesSet }
 
 // At implements storage.ChunkSeriesSet.
-func (s placingSet) At() storage.ChunkSeries { return placingSeries{s.ChunkSeriesSet.At()} }
+func (s shiftingSet) At() storage.ChunkSeries { return shiftingSeries{s.ChunkSeriesSet.At()} }
 
-type placingSeries struct{ storage.ChunkSeries }
+type shiftingSeries struct{ storage.ChunkSeries }
 
 // Iterator implements storage.ChunkSeries.
-func (s placingSeries) Iterator(it chunks.Iterator) chunks.Iterator {
-	if p, ok := it.(*placingIterator); ok {
+func (s shiftingSeries) Iterator(it chunks.Iterator) chunks.Iterator {
+	if p, ok := it.(*shiftingIterator); ok {
 		p.Iterator = s.ChunkSeries.Iterator(p.Iterator)
 		return p
 	}
-	return &placingIterator{Iterator: s.ChunkSeries.Iterator(nil)}
+	return &shiftingIterator{Iterator: s.ChunkSeries.Iterator(nil)}
 }
 
-// placingIterator gives each chunk one time, however often it is asked: the querier does so to put many blocks in order.
-type placingIterator struct {
+// shiftingIterator gives each chunk a time of its own. At answers the same each time: the querier calls it several times when
+// it puts chunks of many blocks in order.
+type shiftingIterator struct {
 	chunks.Iterator
 	at chunks.Meta
 }
 
 // Next implements chunks.Iterator.
-func (it *placingIterator) Next() bool {
+func (it *shiftingIterator) Next() bool {
 	if !it.Iterator.Next() {
 		return false
 	}
 	m := it.Iterator.At()
-	m.Chunk = &placed{m.Chunk, m.MinTime, m.MaxTime}
-	m.MinTime = firstPlace + places.Add(1)
+	m.Chunk = &shiftedChunk{m.Chunk, m.MinTime, m.MaxTime}
+	m.MinTime = firstShift + shifts.Add(1)
 	m.MaxTime = m.MinTime
 	it.at = m
 	return true
 }
 
 // At implements chunks.Iterator.
-func (it *placingIterator) At() chunks.Meta { return it.at }
+func (it *shiftingIterator) At() chunks.Meta { return it.at }
 
-// unite makes of a series' chunks, in any order, such that do not overlap.
+// unite turns a series' chunks, which may come in any order, into chunks that do not overlap.
 func unite(in []series.Chunk) ([]series.Chunk, error) {
 	compare := func(a, b series.Chunk) int {
 		return cmp.Or(
@@ -118,7 +119,7 @@ func unite(in []series.Chunk) ([]series.Chunk, error) {
 	return out, nil
 }
 
-// encode appends chunks with the samples of all that overlap.
+// encode appends chunks with the samples of overlap.
 func encode(out *[]series.Chunk, overlap []series.Chunk) error {
 	it := storage.NewSeriesToChunkEncoder(&storage.SeriesEntry{SampleIteratorFn: func(chunkenc.Iterator) chunkenc.Iterator {
 		return series.NewIterator(overlap, series.PickAvg)

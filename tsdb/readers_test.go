@@ -258,7 +258,7 @@ func TestHungHousekeeping(t *testing.T) {
 				return false
 			}
 		}
-		return !d.keeping.Load()
+		return !d.housekeeping.Load()
 	})
 	eventually(t, func() bool { // also of the one that hangs
 		for _, id := range []tenant.ID{"a", "b", "c"} {

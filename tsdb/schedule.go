@@ -29,7 +29,7 @@ const (
 )
 
 // view is what a decision about a tenant depends on. Times are ms.
-type view struct {
+type facts struct {
 	state     State
 	now, end  int64 // end: the newest range boundary that is due for this tenant
 	lastWrite int64
@@ -45,7 +45,7 @@ type view struct {
 }
 
 // decide is the whole policy of the scheduler.
-func decide(v view) task {
+func decide(v facts) task {
 	idle := v.idleAfter > 0 && v.now-v.lastWrite >= v.idleAfter
 	switch {
 	case v.hangs:
@@ -112,7 +112,7 @@ func (d *DB) schedule() {
 			}
 			t.look(now)
 		}
-		if housekeep && d.keeping.CompareAndSwap(false, true) && !d.spawn(d.housekeep) {
+		if housekeep && d.housekeeping.CompareAndSwap(false, true) && !d.spawn(d.housekeep) {
 			return
 		}
 	}
@@ -121,20 +121,20 @@ func (d *DB) schedule() {
 // housekeep looks after every tenant, one after the other. A tenant whose disk does not answer keeps neither the scheduler nor,
 // for longer than housekeepsFor, the other tenants; it is passed over until its turn has ended.
 func (d *DB) housekeep() {
-	defer d.keeping.Store(false)
+	defer d.housekeeping.Store(false)
 	late := time.NewTimer(0)
 	defer late.Stop()
 	for _, t := range d.all() {
 		if d.ctx.Err() != nil {
 			return
 		}
-		if !t.keeping.CompareAndSwap(false, true) {
+		if !t.housekeeping.CompareAndSwap(false, true) {
 			continue
 		}
 		done := make(chan struct{})
 		if !d.spawn(func() {
 			defer close(done)
-			defer t.keeping.Store(false)
+			defer t.housekeeping.Store(false)
 			t.housekeep()
 		}) {
 			return
@@ -145,12 +145,12 @@ func (d *DB) housekeep() {
 		case <-late.C:
 		}
 	}
-	d.files.check()
+	d.files.Warn()
 }
 
 // look decides on the tenant and starts what is to be done, if nothing is under way.
 func (t *tenantDB) look(now time.Time) {
-	v := t.view(now)
+	v := t.facts(now)
 	do := decide(v)
 	if do == nothing || !t.busy.CompareAndSwap(false, true) {
 		return
@@ -160,18 +160,18 @@ func (t *tenantDB) look(now time.Time) {
 	}
 }
 
-func (t *tenantDB) view(now time.Time) view {
-	full := t.db.room.look(now)
+func (t *tenantDB) facts(now time.Time) facts {
+	full := t.db.disk.Look(now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := view{
+	v := facts{
 		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
 		retryAt: t.retryAt.UnixMilli(), expireAt: t.expireAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
 		diskFull: full,
 	}
 	if in := t.in; in != nil {
 		v.lastWrite, v.clean, v.cutTo = in.lastWrite.Load(), in.clean(), in.cutTo.Load()
-		v.logFailed, v.hangs = in.logFailed.Load() != nil, t.state == Open && in.wedge.wedged()
+		v.logFailed, v.hangs = in.logFailed.Load() != nil, t.state == Open && in.isStuck()
 		v.shipped = in.allShipped
 	}
 	return v
@@ -190,7 +190,7 @@ func (in *instance) allShipped() bool {
 	return true
 }
 
-func (t *tenantDB) perform(do task, v view) {
+func (t *tenantDB) perform(do task, v facts) {
 	var err error
 	switch do {
 	case cutRange:
@@ -324,7 +324,7 @@ func (t *tenantDB) housekeep() {
 	}
 	t.mu.Lock()
 	in := t.in
-	if t.state != Open || in.wedge.wedged() {
+	if t.state != Open || in.isStuck() {
 		in = nil
 	} else {
 		in.users++
@@ -333,7 +333,7 @@ func (t *tenantDB) housekeep() {
 	if in != nil {
 		defer t.release(in)
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
-		t.db.files.count(in)
+		in.countBlocks()
 		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
 			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
 		}
@@ -343,9 +343,9 @@ func (t *tenantDB) housekeep() {
 // protected runs work on a TSDB that panics when it cannot write a chunk (a full disk): the tenant is then closed and
 // opened again, as after a failed log, and the others go on.
 func (t *tenantDB) protected(in *instance, work func() error) (err error) {
-	in.wedge.maintaining.Add(1)
-	defer in.wedge.maintaining.Add(-1)
-	if in.wedge.wedged() {
+	in.maintaining.Add(1)
+	defer in.maintaining.Add(-1)
+	if in.isStuck() {
 		return in.logError()
 	}
 	defer func() {

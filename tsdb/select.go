@@ -130,12 +130,12 @@ type tsdbSet struct {
 	count  int
 	failed error
 	// missing is the error after the last series: why there may be more.
-	missing error
-	it      chunks.Iterator
-	slab    []series.Chunk // room for the chunks of the series to come
+	missing    error
+	it         chunks.Iterator
+	nextChunks []series.Chunk // room for the chunks of the series to come
 }
 
-const slabSize = 512
+const chunksAtOnce = 512
 
 // Next advances.
 func (s *tsdbSet) Next() bool {
@@ -163,24 +163,24 @@ func (s *tsdbSet) Next() bool {
 // readChunks decodes nothing: bytes are those of the block, of the mapped head chunk, or a copy of the open one.
 func (s *tsdbSet) readChunks(from storage.ChunkSeries) (series.Series, error) {
 	out := series.Series{Labels: from.Labels()}
-	start, blocks := len(s.slab), false
+	start, blocks := len(s.nextChunks), false
 	s.it = from.Iterator(s.it)
 	for s.it.Next() {
 		m := s.it.At()
-		if p, ok := m.Chunk.(*placed); ok {
+		if p, ok := m.Chunk.(*shiftedChunk); ok {
 			m.MinTime, m.MaxTime, m.Chunk, blocks = p.mint, p.maxt, p.Chunk, true
 		}
-		if len(s.slab) == cap(s.slab) {
-			grown := make([]series.Chunk, len(s.slab)-start, max(slabSize, 2*(len(s.slab)-start)))
-			copy(grown, s.slab[start:])
-			s.slab, start = grown, 0
+		if len(s.nextChunks) == cap(s.nextChunks) {
+			grown := make([]series.Chunk, len(s.nextChunks)-start, max(chunksAtOnce, 2*(len(s.nextChunks)-start)))
+			copy(grown, s.nextChunks[start:])
+			s.nextChunks, start = grown, 0
 		}
-		s.slab = append(s.slab, series.Chunk{
+		s.nextChunks = append(s.nextChunks, series.Chunk{
 			MinTime: m.MinTime, MaxTime: m.MaxTime,
 			Raw: series.Encoded{Encoding: m.Chunk.Encoding(), Data: m.Chunk.Bytes()},
 		})
 	}
-	out.Chunks = s.slab[start:len(s.slab):len(s.slab)]
+	out.Chunks = s.nextChunks[start:len(s.nextChunks):len(s.nextChunks)]
 	if err := s.it.Err(); err != nil || !blocks {
 		return out, err
 	}

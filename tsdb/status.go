@@ -138,4 +138,4 @@ func (d *DB) countKept() (n int) {
 const overheadPerTenant = 400 << 10
 
 // Overhead is about how many bytes of memory all open tenants take whatever they hold.
-func (d *DB) Overhead() int64 { return d.files.tenants.Load() * overheadPerTenant }
+func (d *DB) Overhead() int64 { return d.files.Tenants() * overheadPerTenant }

@@ -5,7 +5,7 @@ import "testing"
 func TestStripesOf(t *testing.T) {
 	f := func(tenants, want int) {
 		t.Helper()
-		if got := stripesOf(tenants); got != want {
+		if got := stripesFor(tenants); got != want {
 			t.Errorf("%d tenants: %d stripes, want %d", tenants, got, want)
 		}
 	}

@@ -31,15 +31,15 @@ const (
 
 // tenantDB is one tenant, open or not.
 type tenantDB struct {
-	id      tenant.ID
-	dir     string
-	db      *DB
-	meta    *tenantdir.Metadata
-	busy    atomic.Bool // the scheduler is at work on it
-	keeping atomic.Bool // housekeep is
+	id           tenant.ID
+	dir          string
+	db           *DB
+	meta         *tenantdir.Metadata
+	busy         atomic.Bool // the scheduler is at work on it
+	housekeeping atomic.Bool // housekeep is
 
-	blocks blockList
-	lost   lost // of this tenant; guarded by DB.lostMu
+	blocks    blockList
+	abandoned abandonedHeads // of this tenant; guarded by DB.abandonedMu
 
 	mu       sync.Mutex // guards what follows; never held during I/O
 	state    State
@@ -84,13 +84,13 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 	defer t.mu.Unlock()
 	switch t.state {
 	case Open:
-		if t.in.wedge.wedged() {
+		if t.in.isStuck() {
 			return nil, nil, t.in.logError()
 		}
 		t.in.users++
 		return t.in, nil, nil
 	case Broken:
-		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.room.full.Load() {
+		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.disk.Full() {
 			t.startOpening(false)
 		}
 		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
@@ -138,8 +138,8 @@ func (t *tenantDB) startOpening(wait bool) bool {
 
 // open leaves the state Opening.
 func (t *tenantDB) open() {
-	_ = t.db.gate.take(context.Background())
-	defer t.db.gate.give()
+	_ = t.db.openings.take(context.Background())
+	defer t.db.openings.give()
 	start := time.Now()
 	in, err := t.admitted()
 
@@ -157,15 +157,15 @@ func (t *tenantDB) open() {
 
 // admitted opens the tenant if there are files left for it.
 func (t *tenantDB) admitted() (*instance, error) {
-	if err := t.db.files.admit(); err != nil {
+	if err := t.db.files.Admit(); err != nil {
 		return nil, err
 	}
 	in, err := t.openFiles()
 	if err != nil {
-		t.db.files.tenants.Add(-1)
+		t.db.files.Leave()
 		return nil, err
 	}
-	t.db.files.count(in)
+	in.countBlocks()
 	return in, nil
 }
 
@@ -246,7 +246,7 @@ func (t *tenantDB) quarantine(err error, took time.Duration) {
 // with settle.
 func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int) bool) (bool, error) {
 	t.mu.Lock()
-	if t.state != Open || t.in.wedge.wedged() || !ready(t.in, t.in.users) {
+	if t.state != Open || t.in.isStuck() || !ready(t.in, t.in.users) {
 		t.mu.Unlock()
 		return false, nil
 	}
@@ -268,8 +268,8 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 			return false, errs.E(errs.Unavailable, "close tenant %q: still in use: %w", t.id, ctx.Err())
 		}
 	}
-	_ = t.db.gate.take(context.Background())
-	defer t.db.gate.give()
+	_ = t.db.openings.take(context.Background())
+	defer t.db.openings.give()
 	return true, errors.Join(t.meta.Save(), in.close())
 }
 
@@ -278,7 +278,8 @@ func (t *tenantDB) settle(s tenantdir.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.in != nil {
-		t.db.files.leave(t.in)
+		t.in.uncountBlocks()
+		t.db.files.Leave()
 	}
 	t.state, t.in, t.summary = Idle, nil, s
 	close(t.changed)

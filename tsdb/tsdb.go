@@ -19,6 +19,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/tsdb/capacity"
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
@@ -27,24 +28,24 @@ const closeTimeout = 30 * time.Second
 
 // DB is the TSDBs of all tenants below one directory. It is safe for concurrent use.
 type DB struct {
-	log  *slog.Logger
-	reg  prometheus.Registerer // of the tenants' library metrics; may be nil
-	opts Options
-	m    *metrics
-	lock fileutil.Releaser
-	gate slots // one per opening or closing
-	cuts slots // one per block that is written
-	room *room
+	log      *slog.Logger
+	reg      prometheus.Registerer // of the tenants' library metrics; may be nil
+	opts     Options
+	m        *metrics
+	lock     fileutil.Releaser
+	openings semaphore // one per opening or closing
+	cuts     semaphore // one per block that is written
+	disk     *capacity.Disk
 
-	files files
+	files *capacity.Files
 
-	keeping atomic.Bool // housekeep runs
+	housekeeping atomic.Bool // housekeep runs
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 
-	lostMu sync.Mutex // guards lost, and tenantDB.lost
-	lost   lost       // heads that hang, but for the first of each tenant
+	abandonedMu sync.Mutex     // guards abandoned, and tenantDB.abandoned
+	abandoned   abandonedHeads // of all tenants together, except the first head of each tenant
 
 	spawning sync.Mutex     // orders spawn before Close; taken last
 	wg       sync.WaitGroup // everything that spawn started
@@ -53,8 +54,8 @@ type DB struct {
 
 	mu      sync.RWMutex // guards what follows; taken before tenantDB.mu
 	tenants map[tenant.ID]*tenantDB
-	roster  *roster             // of tenants; replaced, never changed
-	changes []*tenantDB         // tenants that came since roster was made
+	list    *tenantList         // of tenants; replaced, never changed
+	changes []*tenantDB         // tenants that came since list was made
 	removed bool                // since then a tenant was removed, too
 	foreign map[string]struct{} // what is below Dir and could be a tenant's by its name, and is not
 	opened  bool
@@ -67,13 +68,11 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	d := &DB{
-		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{}, roster: &roster{}, foreign: map[string]struct{}{},
-		gate: make(slots, opts.OpenConcurrency), cuts: make(slots, opts.CutConcurrency),
+		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{}, list: &tenantList{}, foreign: map[string]struct{}{},
+		openings: make(semaphore, opts.OpenConcurrency), cuts: make(semaphore, opts.CutConcurrency),
 		closeTimeout: closeTimeout, patience: readerPatience,
 	}
-	d.room = &room{log: log, dir: opts.Dir, least: opts.MinFree, stat: statDisk}
-	d.files.log = log
-	d.files.maxFiles, d.files.maxMaps = fileLimits()
+	d.disk, d.files = capacity.NewDisk(log, opts.Dir, opts.MinFree), capacity.NewFiles(log)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.m = newMetrics(reg, d)
 	return d, nil

@@ -84,11 +84,11 @@ func TestLogsOfAnyCompression(t *testing.T) {
 			put(t, d, team, ls, now-float64(1000*(50*i+j)+500), float64(j)) // by the log of what is out of order
 			want += 2
 		}
-		died := filepath.Join(t.TempDir(), "died")
-		if err := os.CopyFS(died, os.DirFS(o.Dir)); err != nil {
+		dropped := filepath.Join(t.TempDir(), "died")
+		if err := os.CopyFS(dropped, os.DirFS(o.Dir)); err != nil {
 			t.Fatal(err)
 		}
-		o.Dir = died
+		o.Dir = dropped
 	}
 	if got := read(t, openDB(t, o), team)[ls.String()]; len(got) != want {
 		t.Errorf("%d samples are left of %d", len(got), want)

@@ -23,7 +23,7 @@ var layer = map[string]int{
 	"distributor": 3, "receive": 3, "store": 3, "query": 3, "web": 3,
 
 	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
-	"tsdb/repair": 2, "tsdb/tenantdir": 2,
+	"tsdb/repair": 2, "tsdb/tenantdir": 2, "tsdb/seriesref": 2, "tsdb/capacity": 2,
 
 	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
 	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
@@ -39,6 +39,7 @@ var layer = map[string]int{
 // sideways lists the imports allowed inside one layer.
 var sideways = map[string]bool{
 	"tsdb tsdb/repair": true, "tsdb tsdb/tenantdir": true, "tsdb/repair tsdb/tenantdir": true,
+	"tsdb tsdb/seriesref": true, "tsdb tsdb/capacity": true,
 	"internal/secret internal/errs": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
 	"internal/httpx internal/memory":  true,

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkSlots is a lock that many goroutines want for a third of their time, by slots and by a mutex.
-func BenchmarkSlots(b *testing.B) {
+// BenchmarkSemaphore is a lock that many goroutines want for a third of their time, by slots and by a mutex.
+func BenchmarkSemaphore(b *testing.B) {
 	var done atomic.Uint64
 	work := func(n uint64) {
 		x := uint64(1)
@@ -32,8 +32,8 @@ func BenchmarkSlots(b *testing.B) {
 	}
 	var m sync.Mutex
 	run("mutex", m.Lock, m.Unlock)
-	s := make(slots, 1)
-	run("slots", func() {
+	s := make(semaphore, 1)
+	run("semaphore", func() {
 		if err := s.take(b.Context()); err != nil {
 			b.Error(err)
 		}

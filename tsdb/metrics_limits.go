@@ -36,9 +36,9 @@ func (u *usage) Collect(to chan<- prometheus.Metric) {
 			continue
 		}
 		if l := in.rules.Load().limits; l != nil && l.ActiveSeries > 0 {
-			in.births.mu.Lock()
+			in.seriesCounts.mu.Lock()
 			bound := in.allowance(l.ActiveSeries)
-			in.births.mu.Unlock()
+			in.seriesCounts.mu.Unlock()
 			all = append(all, use{t.id, int(in.db.Head().NumSeries()), bound})
 		}
 	}

@@ -91,7 +91,7 @@ func (b someBlocks) Querier(mint, maxt int64) (storage.Querier, error) {
 // ChunkQuerier reads all of them.
 func (b someBlocks) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	qs, err := eachBlock(b, func(b *promtsdb.Block) (storage.ChunkQuerier, error) {
-		return queryBlock(b, mint, maxt)
+		return queryShifted(b, mint, maxt)
 	})
 	return storage.NewMergeChunkQuerier(qs, nil, storage.NewConcatenatingChunkSeriesMerger()), err
 }

@@ -1,9 +1,7 @@
 package tsdb
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"strings"
@@ -16,12 +14,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/tsdb/capacity"
 )
 
 func TestFilesRunOut(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
-	d.files.maxFiles, d.files.maxMaps = 70, 1000 // room for 10 tenants
+	d.files.MaxFiles, d.files.MaxMaps = 70, 1000 // room for 10 tenants
 	now := float64(time.Now().UnixMilli())
 	name := func(i int) tenant.ID { return tenant.ID(fmt.Sprint("t", i)) }
 	for i := range 10 {
@@ -45,36 +44,14 @@ func TestFilesRunOut(t *testing.T) {
 	settled.onRetry = time.Time{}
 	settled.mu.Unlock()
 	eventually(t, func() bool { _, err := d.Append(t.Context(), wire.All(b)); return err == nil })
-	if got := d.files.tenants.Load(); got != 10 {
+	if got := d.files.Tenants(); got != 10 {
 		t.Fatalf("%d tenants counted, want 10", got)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := d.files.tenants.Load() + d.files.blocks.Load(); got != 0 {
+	if got := d.files.Tenants() + d.files.Blocks(); got != 0 {
 		t.Fatalf("%d tenants and blocks counted after the end", got)
-	}
-}
-
-func TestFilesWarning(t *testing.T) {
-	var log bytes.Buffer
-	f := files{log: slog.New(slog.NewTextHandler(&log, nil)), maxFiles: 10_000, maxMaps: 500}
-	f.tenants.Store(50)
-	warned := func(blocks, want int) {
-		t.Helper()
-		f.blocks.Store(int64(blocks))
-		f.check()
-		if n := strings.Count(log.String(), "level=WARN"); n != want {
-			t.Fatalf("%d blocks: %d warnings, want %d\n%s", blocks, n, want, log.String())
-		}
-	}
-	warned(100, 0)
-	warned(130, 1)
-	warned(140, 1)
-	warned(100, 1)
-	warned(140, 2)
-	if !strings.Contains(log.String(), "vm.max_map_count") {
-		t.Fatalf("%s", log.String())
 	}
 }
 
@@ -98,7 +75,7 @@ func TestFilesOfATenant(t *testing.T) {
 		put(t, d, team, labels.FromStrings("a", "b"), float64(start+int64(i)*1000), 1)
 	}
 	d.lookup(team).housekeep()
-	eventually(t, func() bool { return below() == filesPerTenant-1 }) // a log closes its files behind our back
+	eventually(t, func() bool { return below() == capacity.FilesPerTenant-1 }) // a log closes its files behind our back
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +84,7 @@ func TestFilesOfATenant(t *testing.T) {
 		put(t, d, team, labels.FromStrings("a", "b"), float64(start+300_000+int64(i)*1000), 1)
 	}
 	d.lookup(team).housekeep()
-	eventually(t, func() bool { return below() == filesPerTenant })
+	eventually(t, func() bool { return below() == capacity.FilesPerTenant })
 	for range 2 {
 		put(t, d, team, labels.FromStrings("a", "b"), float64(time.Now().UnixMilli()), 1)
 		if err := d.Cut(t.Context()); err != nil {
@@ -115,8 +92,8 @@ func TestFilesOfATenant(t *testing.T) {
 		}
 	}
 	in := d.lookup(team).in
-	eventually(t, func() bool { return below() <= filesPerTenant+filesPerBlock*len(in.db.Blocks()) })
-	if n := below(); n < filesPerTenant+2*filesPerBlock {
+	eventually(t, func() bool { return below() <= capacity.FilesPerTenant+capacity.FilesPerBlock*len(in.db.Blocks()) })
+	if n := below(); n < capacity.FilesPerTenant+2*capacity.FilesPerBlock {
 		t.Fatalf("%d open files with %d blocks", n, len(in.db.Blocks()))
 	}
 }

@@ -179,7 +179,7 @@ func TestPanicBeforeCommit(t *testing.T) {
 	put(t, d, team, labels.FromStrings("a", "known"), float64(now), 1)
 	put(t, d, "other", labels.FromStrings("a", "known"), float64(now), 1)
 	in := d.lookup(team).in
-	for i := range int64(maxLost.heads + 10) {
+	for i := range int64(maxAbandoned.heads + 10) {
 		b := wire.NewBatch(team)
 		b.Add(labels.FromStrings("a", "known")).Samples = []wire.Sample{{T: now + 1000*i + 1, V: 2}}
 		s := b.Add(labels.FromStrings("a", fmt.Sprint("new", i)))
@@ -213,12 +213,12 @@ func TestPanicBeforeCommit(t *testing.T) {
 				}
 			}
 		}
-		if got := read(t, d, team)[`{a="known"}`]; int64(len(got)) != maxLost.heads+11 {
-			t.Fatalf("%d samples, want %d", len(got), maxLost.heads+11)
+		if got := read(t, d, team)[`{a="known"}`]; int64(len(got)) != maxAbandoned.heads+11 {
+			t.Fatalf("%d samples, want %d", len(got), maxAbandoned.heads+11)
 		}
 	}
 	check(d)
-	if n := testutil.ToFloat64(d.m.panics); n != float64(maxLost.heads+10) {
+	if n := testutil.ToFloat64(d.m.panics); n != float64(maxAbandoned.heads+10) {
 		t.Errorf("%v panics counted", n)
 	}
 	if n := testutil.ToFloat64(d.m.abandoned); n != 0 {
@@ -241,12 +241,12 @@ func TestHeadsOfOneTenant(t *testing.T) {
 	hang := func(id tenant.ID) (open bool) {
 		t.Helper()
 		entry := d.lookup(id)
-		_ = entry.in.stuck("injected")
+		_ = entry.in.setStuck("injected")
 		settleLook(t, d, id)
 		eventually(t, func() bool { entry.mu.Lock(); defer entry.mu.Unlock(); return entry.state == Open })
-		return !entry.in.wedge.wedged()
+		return !entry.in.isStuck()
 	}
-	for i := range maxLost.heads / 2 {
+	for i := range maxAbandoned.heads / 2 {
 		put(t, d, team, labels.FromStrings("a", "b"), float64(now+i), 1)
 		if !hang(team) {
 			t.Fatalf("head %d was not given up", i)
@@ -267,24 +267,24 @@ func TestHeadsOfOneTenant(t *testing.T) {
 			t.Fatal("another tenant cannot lose a head any more")
 		}
 	}
-	d.lookup(team).in.wedge.hangs.Store(false) // so that it is closed: nothing really hangs
+	d.lookup(team).in.stuck.Store(false) // so that it is closed: nothing really hangs
 }
 
 func TestMayLose(t *testing.T) {
-	f := func(own, all lost, series int64, want bool) {
+	f := func(own, all abandonedHeads, series int64, want bool) {
 		t.Helper()
-		if got := mayLose(own, all, series); got != want {
+		if got := mayAbandon(own, all, series); got != want {
 			t.Errorf("own %v, all %v, %d series more: %t, want %t", own, all, series, got, want)
 		}
 	}
-	f(lost{}, lost{}, 0, true)
-	f(lost{}, lost{heads: 1000, series: 1 << 40}, 1<<40, true) // the first one whatever others lost
-	f(lost{1, 10}, lost{}, 499_990, true)
-	f(lost{1, 10}, lost{}, 499_991, false)
-	f(lost{24, 0}, lost{heads: 23}, 1, true)
-	f(lost{25, 0}, lost{heads: 24}, 1, false)
-	f(lost{1, 0}, lost{heads: 49}, 1, true)
-	f(lost{1, 0}, lost{heads: 50}, 1, false)
-	f(lost{1, 0}, lost{series: 999_999}, 1, true)
-	f(lost{1, 0}, lost{series: 1_000_000}, 1, false)
+	f(abandonedHeads{}, abandonedHeads{}, 0, true)
+	f(abandonedHeads{}, abandonedHeads{heads: 1000, series: 1 << 40}, 1<<40, true) // the first one whatever others lost
+	f(abandonedHeads{1, 10}, abandonedHeads{}, 499_990, true)
+	f(abandonedHeads{1, 10}, abandonedHeads{}, 499_991, false)
+	f(abandonedHeads{24, 0}, abandonedHeads{heads: 23}, 1, true)
+	f(abandonedHeads{25, 0}, abandonedHeads{heads: 24}, 1, false)
+	f(abandonedHeads{1, 0}, abandonedHeads{heads: 49}, 1, true)
+	f(abandonedHeads{1, 0}, abandonedHeads{heads: 50}, 1, false)
+	f(abandonedHeads{1, 0}, abandonedHeads{series: 999_999}, 1, true)
+	f(abandonedHeads{1, 0}, abandonedHeads{series: 1_000_000}, 1, false)
 }

@@ -83,7 +83,7 @@ func logFault(t *testing.T, logDir string, outOfOrder bool, want errs.Kind) {
 		t.Fatalf("status %+v", d.Status())
 	}
 	for i := range failing.Series {
-		if !outOfOrder && in.refs.get(failing.Series[i].Key) != 0 {
+		if !outOfOrder && in.refs.Get(failing.Series[i].Key) != 0 {
 			t.Fatal("a reference of a transaction that failed was cached")
 		}
 	}

@@ -4,57 +4,20 @@ import (
 	"errors"
 	"math"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// A sample that is not newer than all of its series is compared with what the head holds for its time: the same again
-// is success and not stored twice, another value is a Conflict. The TSDB compares with the newest sample only, and with
-// the form that it keeps and not with the form that was sent. docs/design/014-what-is-stored.md has the whole of it.
+// A sample that is not newer than the samples of its series is compared with what the head holds for its time: the same value
+// is success and is not stored twice, another value is a Conflict. The TSDB itself compares only with the newest sample, and
+// in the form that it keeps, which may not be the form that was sent. docs/design/014-what-is-stored.md has all cases.
 
-// point is a sample: a float, unless one of the histograms is set.
-type point struct {
-	t  int64
-	v  float64
-	h  *histogram.Histogram
-	fh *histogram.FloatHistogram
-}
-
-// stale reports whether p is a stale marker. The TSDB stores one in the form of the sample before it.
-func (p point) stale() bool {
-	switch {
-	case p.h != nil:
-		return value.IsStaleNaN(p.h.Sum)
-	case p.fh != nil:
-		return value.IsStaleNaN(p.fh.Sum)
-	}
-	return value.IsStaleNaN(p.v)
-}
-
-// same reports whether p and o are one value, whatever their form: stale markers of all kinds are alike, and histograms
-// may differ by empty buckets, which the TSDB adds where other samples of a chunk have some. Floats are compared by
-// bits.
-func (p point) same(o point) bool {
-	if p.stale() || o.stale() {
-		return p.stale() && o.stale()
-	}
-	switch {
-	case p.h != nil && o.h != nil:
-		return p.h.Equals(o.h) || p.h.Copy().Compact(0).Equals(o.h.Copy().Compact(0))
-	case p.fh != nil && o.fh != nil:
-		return p.fh.Equals(o.fh) || p.fh.Copy().Compact(0).Equals(o.fh.Copy().Compact(0))
-	}
-	return p.h == nil && o.h == nil && p.fh == nil && o.fh == nil && math.Float64bits(p.v) == math.Float64bits(o.v)
-}
-
-// stored returns what the head holds of the series at t, which must not be less than in the call before. Samples that
-// are in blocks, or on their way there, are not looked at: their chunks may go at any moment.
-func (w *seriesWriter) stored(t int64) (point, bool) {
+// stored returns what the head holds of the series at t, which must not be less than in the call before. It does not look at
+// samples that are in blocks, or on their way there, because the head may drop their chunks at any moment.
+func (w *seriesWriter) stored(t int64) (sample, bool) {
 	r := &w.tx.head
 	if !w.looked {
 		w.looked = true
@@ -63,7 +26,7 @@ func (w *seriesWriter) stored(t int64) (point, bool) {
 	return r.at(t)
 }
 
-// reference is the head's for the series, also where nothing of it was accepted yet; 0 = none.
+// reference is the head's reference for the series, even if no sample of it was accepted yet; 0 = none.
 func (w *seriesWriter) reference() storage.SeriesRef {
 	if app, ok := w.tx.app.(storage.GetRef); ok && w.ref == 0 {
 		ref, _ := app.GetRef(w.labels, w.labels.Hash())
@@ -72,7 +35,7 @@ func (w *seriesWriter) reference() storage.SeriesRef {
 	return w.ref
 }
 
-// until is the time of the newest sample that the request has of the series.
+// until is the time of the series' newest sample in the request.
 func (w *seriesWriter) until() int64 {
 	last := int64(math.MinInt64)
 	for i := range w.s.Samples {
@@ -84,16 +47,16 @@ func (w *seriesWriter) until() int64 {
 	return last
 }
 
-// headReader reads samples of one series from the head, in and out of order. It may only be used while nothing is
-// appended.
+// headReader reads samples of one series from the head, those that came in order and those that did not. It may only be used
+// while nobody appends.
 type headReader struct {
 	chunks  *promtsdb.HeadAndOOOChunkReader
 	builder labels.ScratchBuilder
 	metas   []chunks.Meta
 	next    int // in metas
 	it      chunkenc.Iterator
-	typ     chunkenc.ValueType // at which it stands
-	reading bool               // it is a chunk's
+	typ     chunkenc.ValueType // of the sample that it stands at
+	reading bool               // it reads a chunk that may have more samples
 }
 
 func (r *headReader) reset() {
@@ -102,7 +65,7 @@ func (r *headReader) reset() {
 	r.builder.Reset()
 }
 
-// open begins with the samples of series ref in [mint, maxt].
+// open makes r read the samples of series ref in [mint, maxt].
 func (r *headReader) open(in *instance, ref storage.SeriesRef, mint, maxt int64) {
 	r.reset()
 	head := in.db.Head()
@@ -114,8 +77,8 @@ func (r *headReader) open(in *instance, ref storage.SeriesRef, mint, maxt int64)
 	r.chunks = promtsdb.NewHeadAndOOOChunkReader(head, mint, maxt, nil, nil, 0)
 }
 
-// at returns the sample at t. A chunk that cannot be read is taken for one that has none.
-func (r *headReader) at(t int64) (p point, ok bool) {
+// at returns the sample at t. A chunk that cannot be read counts as one without samples.
+func (r *headReader) at(t int64) (p sample, ok bool) {
 	for {
 		if !r.reading && !r.begin(t) {
 			return p, false
@@ -139,7 +102,7 @@ func (r *headReader) at(t int64) (p point, ok bool) {
 	}
 }
 
-// begin reads the next chunk that may have a sample at t; false when there is none.
+// begin opens the next chunk that may have a sample at t; false when there is none.
 func (r *headReader) begin(t int64) (ok bool) {
 	defer func() {
 		var damage *chunks.CorruptionErr

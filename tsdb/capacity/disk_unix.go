@@ -1,10 +1,10 @@
 //go:build linux || darwin
 
-package tsdb
+package capacity
 
 import "syscall"
 
-// statDisk is room.stat; what only root may use is not free.
+// statDisk is Disk.Stat. Space that only root may use is not free.
 func statDisk(dir string) (free, size uint64, err error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {

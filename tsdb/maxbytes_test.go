@@ -15,10 +15,10 @@ import (
 
 func TestOverweight(t *testing.T) {
 	id := func(n byte) ulid.ULID { return ulid.ULID{15: n} }
-	blocks := []weighed{{id(1), 100, 10}, {id(3), 300, 30}, {id(2), 200, 20}, {id(4), 300, 5}}
+	blocks := []sizedBlock{{id(1), 100, 10}, {id(3), 300, 30}, {id(2), 200, 20}, {id(4), 300, 5}}
 	f := func(head, most int64, want ...byte) {
 		t.Helper()
-		got := slices.SortedFunc(maps.Keys(overweight(slices.Clone(blocks), head, most)), ulid.ULID.Compare)
+		got := slices.SortedFunc(maps.Keys(oldestBeyond(slices.Clone(blocks), head, most)), ulid.ULID.Compare)
 		if len(got) != len(want) {
 			t.Fatalf("head of %d, at most %d: %v are over, want %v", head, most, got, want)
 		}

@@ -27,7 +27,7 @@ func TestManyTenants(t *testing.T) {
 	const n = 50_000
 	empty := d.present()
 	addTenants(d, 0, n)
-	if d.roster != empty {
+	if d.list != empty {
 		t.Fatal("a list of all tenants was made for one that came")
 	}
 	first := d.present()
@@ -66,7 +66,7 @@ func BenchmarkManyTenants(b *testing.B) {
 		"count":  func() { d.count(Open) },
 		"look": func() {
 			for _, t := range d.all() {
-				decide(t.view(d.opts.Now()))
+				decide(t.facts(d.opts.Now()))
 			}
 		},
 		"tenants": func() { d.Tenants() },

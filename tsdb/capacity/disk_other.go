@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package tsdb
+package capacity
 
-// statDisk knows nothing.
+// statDisk does not know.
 func statDisk(string) (free, size uint64, err error) { return 0, 0, nil }

@@ -7,22 +7,22 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// roster is all tenants in order. It never changes. One is made when somebody asks for it after a change, and not with each
-// change: with 50,000 tenants, sorting them for each that comes would be most of what a start does.
-type roster struct {
+// tenantList is all tenants in order. It never changes. After a change a new list is made when somebody asks for it,
+// and not with each change: a start with 50,000 tenants would spend most of its time on sorting.
+type tenantList struct {
 	ids []tenant.ID
 	all []*tenantDB
 }
 
 func byID(a, b *tenantDB) int { return cmp.Compare(a.id, b.id) }
 
-// with is r and those that came since, without those that are gone.
-func (r *roster) with(came []*tenantDB, there func(*tenantDB) bool) *roster {
+// with returns the tenants of l and those that came since, except those that are not there any more.
+func (l *tenantList) with(came []*tenantDB, there func(*tenantDB) bool) *tenantList {
 	came = slices.Clone(came)
 	slices.SortFunc(came, byID)
-	n := len(r.all) + len(came)
-	next := &roster{ids: make([]tenant.ID, 0, n), all: make([]*tenantDB, 0, n)}
-	for old := r.all; len(old) > 0 || len(came) > 0; {
+	n := len(l.all) + len(came)
+	next := &tenantList{ids: make([]tenant.ID, 0, n), all: make([]*tenantDB, 0, n)}
+	for old := l.all; len(old) > 0 || len(came) > 0; {
 		from := &old
 		if len(old) == 0 || len(came) > 0 && byID(came[0], old[0]) < 0 {
 			from = &came
@@ -36,21 +36,21 @@ func (r *roster) with(came []*tenantDB, there func(*tenantDB) bool) *roster {
 	return next
 }
 
-// present is the roster of the moment.
-func (d *DB) present() *roster {
+// present is the list of the tenants that there are now.
+func (d *DB) present() *tenantList {
 	d.mu.RLock()
-	r, fresh := d.roster, len(d.changes) == 0 && !d.removed
+	list, fresh := d.list, len(d.changes) == 0 && !d.removed
 	d.mu.RUnlock()
 	if fresh {
-		return r
+		return list
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.changes) > 0 || d.removed {
-		d.roster = d.roster.with(d.changes, func(t *tenantDB) bool { return d.tenants[t.id] == t })
+		d.list = d.list.with(d.changes, func(t *tenantDB) bool { return d.tenants[t.id] == t })
 		d.changes, d.removed = nil, false
 	}
-	return d.roster
+	return d.list
 }
 
 // all returns the tenants in order. The slice must not be changed.

@@ -16,45 +16,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-func TestReserve(t *testing.T) {
-	f := func(least int64, size, want uint64) {
-		t.Helper()
-		if got := reserve(least, size); got != want {
-			t.Fatalf("reserve(%d, %d) = %d, want %d", least, size, got, want)
-		}
-	}
-	f(0, 64<<20, 16<<20)
-	f(0, 1<<30, 256<<20)
-	f(0, 10<<30, 640<<20)
-	f(0, 16<<30, 16<<30/20)
-	f(0, 1<<40, 1<<30)
-	f(7, 1<<40, 7)
-}
-
-func TestRoom(t *testing.T) {
-	free, size, fault := uint64(100), uint64(400), error(nil)
-	r := &room{log: slog.New(slog.DiscardHandler), stat: func(string) (uint64, uint64, error) { return free, size, fault }}
-	now := time.Unix(1000, 0)
-	f := func(step time.Duration, f uint64, want bool) {
-		t.Helper()
-		free, now = f, now.Add(step)
-		if got := r.look(now); got != want {
-			t.Fatalf("full = %v with %d of %d free, want %v", got, free, size, want)
-		}
-	}
-	f(0, 100, false)
-	f(roomEvery/2, 99, false) // not looked yet
-	f(roomEvery, 99, true)
-	f(roomEvery, 105, true) // not to and fro
-	f(roomEvery, 113, false)
-	f(roomEvery, 10, true)
-	f(-time.Hour, 400, false) // the clock was put back
-	fault = errors.New("no answer")
-	f(roomEvery, 0, false)
-	fault, size = nil, 0
-	f(roomEvery, 0, false)
-}
-
 // TestFullDisk sees that writes are refused while the disk is nearly full, that reads go on, and that nothing is opened
 // that would have to be closed before.
 func TestFullDisk(t *testing.T) {
@@ -66,7 +27,7 @@ func TestFullDisk(t *testing.T) {
 	ls := labels.FromStrings("a", "b")
 	put(t, d, team, ls, float64(clock.Load()), 1)
 	free := uint64(1)
-	d.room.stat = func(string) (uint64, uint64, error) { return free, 1 << 30, nil }
+	d.disk.Stat = func(string) (uint64, uint64, error) { return free, 1 << 30, nil }
 	clock.Add(time.Minute.Milliseconds())
 	b := wire.NewBatch("new-tenant")
 	b.Add(ls).Samples = []wire.Sample{{T: clock.Load(), V: 1}}

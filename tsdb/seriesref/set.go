@@ -1,4 +1,4 @@
-package tsdb
+package seriesref
 
 import (
 	"math/bits"
@@ -7,11 +7,12 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// refSet is the series that a transaction has appended to. Starting over costs nothing (BenchmarkAppend).
-type refSet struct {
-	slots []uint64 // a reference below, and above it the number of the round that it is of
+// Set is the series that a transaction has appended to. Reset costs nothing, as it only begins a new round
+// (BenchmarkAppend).
+type Set struct {
+	slots []uint64 // a reference in the lower bits, and in the upper ones the round in which it was added
 	round uint64
-	shift int // of a product of 64 bits, to an index in slots
+	shift int // from a product of 64 bits to an index in slots
 }
 
 const (
@@ -19,11 +20,11 @@ const (
 	maxRound = 1<<(64-refBits) - 1
 )
 
-// scatter is odd, and another one in each process: a sender cannot choose series that fall on one place.
+// scatter is odd, and differs from process to process: a sender cannot choose series that all fall on one slot.
 var scatter = rand.Uint64() | 1
 
-// reset makes s empty, for up to n references.
-func (s *refSet) reset(n int) {
+// Reset makes s empty, for up to n references.
+func (s *Set) Reset(n int) {
 	if 2*n > len(s.slots) || s.round == maxRound {
 		size := max(64, len(s.slots))
 		for size < 2*n {
@@ -34,8 +35,8 @@ func (s *refSet) reset(n int) {
 	s.round++
 }
 
-// add adds ref and reports whether s had it already.
-func (s *refSet) add(ref storage.SeriesRef) bool {
+// Add adds ref and reports whether s had it already.
+func (s *Set) Add(ref storage.SeriesRef) bool {
 	want := s.round<<refBits | uint64(ref)&(1<<refBits-1)
 	for i := uint64(ref) * scatter >> s.shift; ; i = (i + 1) & uint64(len(s.slots)-1) {
 		switch at := s.slots[i]; {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package tsdb
+package capacity
 
 // fileLimits does not know.
 func fileLimits() (files, maps int) { return 0, 0 }

@@ -3,7 +3,6 @@ package tsdb
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -45,56 +43,56 @@ func buckets(gauge bool, counts ...int64) *histogram.Histogram {
 
 // kindsOfSamples are sequences of samples of one series, one per second, whose last ones the TSDB keeps in another form
 // than they were sent in, if it does with any.
-var kindsOfSamples = map[string]func() []point{
-	"float":       func() []point { return []point{{v: 1}, {v: 2}, {v: math.NaN()}, {v: math.Inf(1)}} },
-	"float stale": func() []point { return []point{{v: 1}, {v: staleNaN}} },
-	"stale alone": func() []point { return []point{{v: staleNaN}} },
-	"counter": func() []point {
-		return []point{{h: buckets(false, 1, 2)}, {h: buckets(false, 1, 3, 4)}, {h: buckets(false, 2, 3, 4)}}
+var kindsOfSamples = map[string]func() []sample{
+	"float":       func() []sample { return []sample{{v: 1}, {v: 2}, {v: math.NaN()}, {v: math.Inf(1)}} },
+	"float stale": func() []sample { return []sample{{v: 1}, {v: staleNaN}} },
+	"stale alone": func() []sample { return []sample{{v: staleNaN}} },
+	"counter": func() []sample {
+		return []sample{{h: buckets(false, 1, 2)}, {h: buckets(false, 1, 3, 4)}, {h: buckets(false, 2, 3, 4)}}
 	},
-	"counter without an empty bucket": func() []point {
-		return []point{{h: buckets(false, 1, 0, 2)}, {h: buckets(false, 1, 5, 2)}, {h: buckets(false, 1, 6, 2, 7)}}
+	"counter without an empty bucket": func() []sample {
+		return []sample{{h: buckets(false, 1, 0, 2)}, {h: buckets(false, 1, 5, 2)}, {h: buckets(false, 1, 6, 2, 7)}}
 	},
-	"counter reset": func() []point { return []point{{h: buckets(false, 1, 2, 3)}, {h: buckets(false, 1)}} },
-	"counter with a bucket that stays empty": func() []point {
+	"counter reset": func() []sample { return []sample{{h: buckets(false, 1, 2, 3)}, {h: buckets(false, 1)}} },
+	"counter with a bucket that stays empty": func() []sample {
 		e := buckets(false, 1, 2, 3)
 		e.PositiveSpans = []histogram.Span{{Length: 4}}
 		e.PositiveBuckets = append(e.PositiveBuckets, -3)
-		return []point{{h: e}, {h: buckets(false, 1, 2, 3)}}
+		return []sample{{h: e}, {h: buckets(false, 1, 2, 3)}}
 	},
-	"gauge": func() []point { return []point{{h: buckets(true, 5, 2)}, {h: buckets(true, 1, 2, 3)}} },
-	"gauge with fewer buckets": func() []point {
-		return []point{{h: buckets(true, 5, 2, 7, 8)}, {h: buckets(true, 1, 0, 0, 3)}, {h: buckets(true, 0, 4)}}
+	"gauge": func() []sample { return []sample{{h: buckets(true, 5, 2)}, {h: buckets(true, 1, 2, 3)}} },
+	"gauge with fewer buckets": func() []sample {
+		return []sample{{h: buckets(true, 5, 2, 7, 8)}, {h: buckets(true, 1, 0, 0, 3)}, {h: buckets(true, 0, 4)}}
 	},
-	"float counter": func() []point {
-		return []point{{fh: buckets(false, 1, 0, 2).ToFloat(nil)}, {fh: buckets(false, 1, 5, 2).ToFloat(nil)}, {fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)}}
+	"float counter": func() []sample {
+		return []sample{{fh: buckets(false, 1, 0, 2).ToFloat(nil)}, {fh: buckets(false, 1, 5, 2).ToFloat(nil)}, {fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)}}
 	},
-	"float gauge with fewer buckets": func() []point {
-		return []point{{fh: buckets(true, 5, 2, 7, 8).ToFloat(nil)}, {fh: buckets(true, 1, 0, 0, 3).ToFloat(nil)}}
+	"float gauge with fewer buckets": func() []sample {
+		return []sample{{fh: buckets(true, 5, 2, 7, 8).ToFloat(nil)}, {fh: buckets(true, 1, 0, 0, 3).ToFloat(nil)}}
 	},
-	"custom buckets": func() []point {
-		return []point{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)}, {h: tsdbutil.GenerateTestCustomBucketsHistogram(2)}}
+	"custom buckets": func() []sample {
+		return []sample{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)}, {h: tsdbutil.GenerateTestCustomBucketsHistogram(2)}}
 	},
-	"float custom buckets": func() []point {
-		return []point{{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)}, {fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)}}
+	"float custom buckets": func() []sample {
+		return []sample{{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)}, {fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)}}
 	},
-	"histogram stale":       func() []point { return []point{{h: buckets(false, 1, 2)}, {v: staleNaN}} },
-	"float histogram stale": func() []point { return []point{{fh: buckets(false, 1, 2).ToFloat(nil)}, {v: staleNaN}} },
-	"custom buckets stale":  func() []point { return []point{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)}, {v: staleNaN}} },
-	"stale sent as a histogram": func() []point {
-		return []point{{h: buckets(false, 1, 2)}, {h: &histogram.Histogram{Sum: staleNaN}}}
+	"histogram stale":       func() []sample { return []sample{{h: buckets(false, 1, 2)}, {v: staleNaN}} },
+	"float histogram stale": func() []sample { return []sample{{fh: buckets(false, 1, 2).ToFloat(nil)}, {v: staleNaN}} },
+	"custom buckets stale":  func() []sample { return []sample{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)}, {v: staleNaN}} },
+	"stale sent as a histogram": func() []sample {
+		return []sample{{h: buckets(false, 1, 2)}, {h: &histogram.Histogram{Sum: staleNaN}}}
 	},
-	"stale sent as a float histogram": func() []point {
-		return []point{{fh: buckets(false, 1, 2).ToFloat(nil)}, {fh: &histogram.FloatHistogram{Sum: staleNaN}}}
+	"stale sent as a float histogram": func() []sample {
+		return []sample{{fh: buckets(false, 1, 2).ToFloat(nil)}, {fh: &histogram.FloatHistogram{Sum: staleNaN}}}
 	},
-	"stale sent as a histogram of floats": func() []point { return []point{{v: 1}, {h: &histogram.Histogram{Sum: staleNaN}}} },
-	"all kinds": func() []point {
-		return []point{{v: 1}, {h: buckets(false, 1, 2)}, {v: staleNaN}, {fh: buckets(true, 1, 2).ToFloat(nil)}, {v: 3}}
+	"stale sent as a histogram of floats": func() []sample { return []sample{{v: 1}, {h: &histogram.Histogram{Sum: staleNaN}}} },
+	"all kinds": func() []sample {
+		return []sample{{v: 1}, {h: buckets(false, 1, 2)}, {v: staleNaN}, {fh: buckets(true, 1, 2).ToFloat(nil)}, {v: 3}}
 	},
 }
 
 // batchOfPoints is a request with the points, a second apart from at on; the head may keep what is in them.
-func batchOfPoints(ls labels.Labels, at int64, ps []point) *wire.Batch {
+func batchOfPoints(ls labels.Labels, at int64, ps []sample) *wire.Batch {
 	b := wire.NewBatch(team)
 	s := b.Add(ls)
 	for i, p := range ps {
@@ -169,7 +167,7 @@ func TestAgain(t *testing.T) {
 			o := testOptions(t)
 			o.Now = func() time.Time { return time.UnixMilli(againAt).Add(time.Hour) }
 			d := openDB(t, o)
-			send := func(kind string, ps []point, apart bool) {
+			send := func(kind string, ps []sample, apart bool) {
 				t.Helper()
 				size := len(ps)
 				if apart { // each in a request of its own
@@ -209,7 +207,7 @@ func TestAgain(t *testing.T) {
 			for kind, ps := range kindsOfSamples {
 				others := ps()
 				for i := range others {
-					others[i] = point{v: 12345}
+					others[i] = sample{v: 12345}
 				}
 				failures, err := d.Append(t.Context(), wire.All(batchOfPoints(labels.FromStrings("__name__", kind), againAt, others)))
 				if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != len(others) {
@@ -242,7 +240,7 @@ const againAt = 1_700_000_000_000
 // Conflict that counts as one sample, in order and out of order.
 func TestTwoValuesInARequest(t *testing.T) {
 	h1, h2 := buckets(false, 1, 2), buckets(false, 1, 3)
-	for name, two := range map[string][2]point{
+	for name, two := range map[string][2]sample{
 		"floats":                      {{v: 1}, {v: 2}},
 		"histograms":                  {{h: h1}, {h: h2}},
 		"float histograms":            {{fh: h1.ToFloat(nil)}, {fh: h2.ToFloat(nil)}},
@@ -340,29 +338,6 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 	}
 }
 
-func TestRefSet(t *testing.T) {
-	var s refSet
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 2000 {
-		if round == 1000 {
-			s.round = maxRound - 500 // it begins anew on the way
-		}
-		n := rnd.IntN(300)
-		s.reset(n)
-		model := map[storage.SeriesRef]bool{}
-		for range n {
-			ref := storage.SeriesRef(rnd.IntN(2*n) + 1)
-			if got := s.add(ref); got != model[ref] {
-				t.Fatalf("round %d: reference %d was there: %t", round, ref, got)
-			}
-			model[ref] = true
-		}
-	}
-	if len(s.slots) > 1024 {
-		t.Fatalf("%d slots", len(s.slots))
-	}
-}
-
 // TestTwoValuesInTwoRequests: the second one is a Conflict wherever in the head the first one is, also when many
 // senders come at once, so that what is read is what was acknowledged.
 func TestTwoValuesInTwoRequests(t *testing.T) {
@@ -439,15 +414,15 @@ func TestTwoValuesInTwoRequests(t *testing.T) {
 func TestTwoValuesInBlocks(t *testing.T) {
 	ls := labels.FromStrings("a", "b")
 	for name, c := range map[string]struct {
-		one, two point
+		one, two sample
 		want     string
 	}{
-		"larger bits":        {point{v: 1}, point{v: 2}, "2"},
-		"negative":           {point{v: -1}, point{v: 2}, "-1"},
-		"a value over stale": {point{v: 1}, point{v: staleNaN}, "1"},
-		"histogram":          {point{v: 1}, point{h: buckets(false, 1, 2)}, fmt.Sprint(buckets(false, 1, 2))},
+		"larger bits":        {sample{v: 1}, sample{v: 2}, "2"},
+		"negative":           {sample{v: -1}, sample{v: 2}, "-1"},
+		"a value over stale": {sample{v: 1}, sample{v: staleNaN}, "1"},
+		"histogram":          {sample{v: 1}, sample{h: buckets(false, 1, 2)}, fmt.Sprint(buckets(false, 1, 2))},
 	} {
-		for order, values := range [][2]point{{c.one, c.two}, {c.two, c.one}} {
+		for order, values := range [][2]sample{{c.one, c.two}, {c.two, c.one}} {
 			for _, cuts := range []int{1, 2} {
 				t.Run(fmt.Sprint(name, ", order ", order, ", cuts ", cuts), func(t *testing.T) {
 					o := testOptions(t)
@@ -458,7 +433,7 @@ func TestTwoValuesInBlocks(t *testing.T) {
 						if order == 1 { // the chunk is another one
 							put(t, d, team, ls, againAt-float64(1000*i+500), 5)
 						}
-						mustAppend(t, d, batchOfPoints(ls, againAt, []point{p}))
+						mustAppend(t, d, batchOfPoints(ls, againAt, []sample{p}))
 						if i < cuts {
 							if err := d.Cut(t.Context()); err != nil {
 								t.Fatal(err)
@@ -492,32 +467,32 @@ func TestTwoValuesInBlocks(t *testing.T) {
 }
 
 func TestSame(t *testing.T) {
-	f := func(a, b point, want bool) {
+	f := func(a, b sample, want bool) {
 		t.Helper()
 		if a.same(b) != want || b.same(a) != want {
 			t.Errorf("%v and %v: want %t", a, b, want)
 		}
 	}
-	stales := []point{{v: staleNaN}, {h: &histogram.Histogram{Sum: staleNaN}}, {fh: &histogram.FloatHistogram{Sum: staleNaN}}}
+	stales := []sample{{v: staleNaN}, {h: &histogram.Histogram{Sum: staleNaN}}, {fh: &histogram.FloatHistogram{Sum: staleNaN}}}
 	for _, a := range stales {
 		for _, b := range stales {
 			f(a, b, true)
 		}
-		f(a, point{v: 1}, false)
-		f(a, point{v: math.NaN()}, false)
-		f(a, point{h: buckets(false, 1)}, false)
+		f(a, sample{v: 1}, false)
+		f(a, sample{v: math.NaN()}, false)
+		f(a, sample{h: buckets(false, 1)}, false)
 	}
-	f(point{v: 0}, point{v: math.Copysign(0, -1)}, false)
-	f(point{v: math.NaN()}, point{v: math.NaN()}, true)
-	f(point{v: 1}, point{h: buckets(false, 1)}, false)
-	f(point{h: buckets(false, 1)}, point{fh: buckets(false, 1).ToFloat(nil)}, false)
+	f(sample{v: 0}, sample{v: math.Copysign(0, -1)}, false)
+	f(sample{v: math.NaN()}, sample{v: math.NaN()}, true)
+	f(sample{v: 1}, sample{h: buckets(false, 1)}, false)
+	f(sample{h: buckets(false, 1)}, sample{fh: buckets(false, 1).ToFloat(nil)}, false)
 	wide := buckets(false, 1, 2)
 	wide.PositiveSpans[1].Length += 2
 	wide.PositiveBuckets = append(wide.PositiveBuckets, -2, 0)
-	f(point{h: buckets(false, 1, 2)}, point{h: wide}, true)
-	f(point{fh: buckets(false, 1, 2).ToFloat(nil)}, point{fh: wide.ToFloat(nil)}, true)
-	f(point{h: buckets(false, 1, 2)}, point{h: buckets(false, 1, 0, 2)}, false)
+	f(sample{h: buckets(false, 1, 2)}, sample{h: wide}, true)
+	f(sample{fh: buckets(false, 1, 2).ToFloat(nil)}, sample{fh: wide.ToFloat(nil)}, true)
+	f(sample{h: buckets(false, 1, 2)}, sample{h: buckets(false, 1, 0, 2)}, false)
 	other := buckets(false, 1, 2)
 	other.Sum++
-	f(point{h: buckets(false, 1, 2)}, point{h: other}, false)
+	f(sample{h: buckets(false, 1, 2)}, sample{h: other}, false)
 }
