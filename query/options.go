@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -103,7 +104,7 @@ func DefaultOptions() Options {
 		Timeout:         2 * time.Minute,
 		LookbackDelta:   5 * time.Minute,
 		MaxSamples:      50_000_000,
-		SortBudget:      512 << 20,
+		SortBudget:      2 * series.SortBudget, // several tenants, or HA pairs, in one selection
 		Patience:        500 * time.Millisecond,
 		ResponseTimeout: 15 * time.Second,
 		InfoInterval:    5 * time.Second,

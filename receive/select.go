@@ -12,9 +12,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// sortBudget bounds in bytes what Select sorts in memory when labels are added or removed.
-const sortBudget = 256 << 20
-
 // Select returns the series with their own labels and, winning over them, the external labels but the tenant's and the
 // replica's, which are attributes of the stream.
 func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
@@ -27,7 +24,7 @@ func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 	}
 	without := inner.WithoutLabels
 	inner.WithoutLabels, inner.Limit = nil, 0 // adding and removing may make series equal
-	return series.Limit(series.Relabel(r.db.Select(ctx, inner), r.added, without, sortBudget), req.Limit)
+	return series.Limit(series.Relabel(r.db.Select(ctx, inner), r.added, without, series.SortBudget), req.Limit)
 }
 
 // inner is req for the TSDB: matchers on added labels are decided here. False means that they select nothing.

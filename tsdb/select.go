@@ -19,9 +19,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// sortBudget bounds in bytes what Select sorts in memory for Request.WithoutLabels.
-const sortBudget = 256 << 20
-
 // reader returns an instance to read [mint, maxt] of tenant id from and the function that gives it back; nil when the
 // tenant has nothing there.
 func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*instance, func(), error) {
@@ -66,7 +63,7 @@ func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 		set.limit = r.Limit
 		return set
 	}
-	return series.Limit(series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, sortBudget), r.Limit)
+	return series.Limit(series.Relabel(set, labels.EmptyLabels(), r.WithoutLabels, series.SortBudget), r.Limit)
 }
 
 // queryable is a TSDB, or some blocks of one.

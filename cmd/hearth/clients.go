@@ -25,7 +25,7 @@ type target struct{ addr, role string }
 
 // newClients adds the clients to the process. Their connections end when it stops.
 func newClients(b *builder, opts rpc.ClientOptions, cl *cluster) *clients {
-	opts.Instance, opts.Log = cl.instance.ID, b.log
+	opts.Instance, opts.Log, opts.Observer = cl.instance.ID, b.log, b.observer
 	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
 	b.add("clients", c.open, c.close)
 	return c

@@ -80,7 +80,7 @@ func commandLine(all []command) (*kingpin.Application, map[string]setup) {
 	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 "+
 		"and up to 1.").Default("0.9").SetValue(new(ratio))
 	app.Flag("debug.name", "Name to put into every log line.").Hidden().String()
-	acceptIdle(app, idleTable{never: commonIdle})
+	follow := bindTracing(app)
 	setups := map[string]setup{}
 	groups := map[string]*kingpin.CmdClause{}
 	for _, c := range all {
@@ -88,7 +88,7 @@ func commandLine(all []command) (*kingpin.Application, map[string]setup) {
 		if c.name == defaultCommand {
 			clause.Default()
 		}
-		setups[c.name] = built(c.bind(clause))
+		setups[c.name] = follow.before(built(c.bind(clause)))
 		acceptIdle(clause, c.idle)
 	}
 	return app, setups

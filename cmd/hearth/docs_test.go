@@ -20,6 +20,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/pages"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/tracing"
 )
 
 // operatorPages are what somebody who runs Hearth follows.
@@ -137,7 +138,7 @@ func TestIdleFlagsDocumented(t *testing.T) {
 			named[c.Text] = named[c.Text] || strings.HasSuffix(p.Path, "thanos-receive.md")
 		}
 	}
-	for _, f := range slices.Concat(commonIdle, receiveIdle) {
+	for _, f := range receiveIdle {
 		if !named["--"+f.name] {
 			t.Errorf("thanos-receive.md does not name --%s", f.name)
 		}
@@ -231,6 +232,14 @@ func TestDocumentedFiles(t *testing.T) {
 		},
 		"yaml collector": func(_ *testing.T, text string) error {
 			return yaml.Unmarshal([]byte(text), new(map[string]any)) // the collector is not one of our libraries
+		},
+		"yaml tracing": func(_ *testing.T, text string) error {
+			_, err := tracing.ParseConfig("tracing.yml", []byte(text))
+			return err
+		},
+		"yaml requests": func(_ *testing.T, text string) error {
+			_, err := tracing.ParseLogRules("requests.yml", []byte(text))
+			return err
 		},
 		"json hashrings": func(_ *testing.T, text string) error { return json.Unmarshal([]byte(text), new([]any)) },
 	}

@@ -52,7 +52,8 @@ var subjects = []subject{
 	{"Writes", []string{"receive.*", "distributor.*"}},
 	{"Queries", []string{"query.*", "query-*", "endpoint*", "store.sd-*", "store.response-timeout"}},
 	{"StoreAPI, for Thanos and between Hearth processes", []string{"store-api.*", "store.*"}},
-	{"Configuration, log, process", []string{"config.*", "log.*", "help*", "version", "enable-*", "auto-*", "debug.*",
+	{"Configuration, log, process", []string{"config.*", "log.*", "tracing.*", "request.*", "help*",
+		"version", "enable-*", "auto-*", "debug.*",
 		"disable-admin-operations", "self-scrape.*"}},
 }
 

@@ -62,6 +62,7 @@ func (f *httpFlags) users(b *builder, certificates ...string) *httpx.Auth {
 // build adds the main HTTP server. The role adds its routes.
 func (f *httpFlags) build(b *builder, users *httpx.Auth) *httpx.Server {
 	f.opts.Auth, f.opts.WebConfig, f.opts.Started = users, f.config != "", b.serving
+	f.opts.Observer = b.observer
 	s := httpx.New(b.log, b.reg, f.opts)
 	b.addHTTP("http", s, port{flag: "--http-address", encryptedBy: "--http.config", askedBy: "--auth.tenants-file"})
 	return s
@@ -83,6 +84,7 @@ func (f *writeFlags) bind(c *kingpin.CmdClause) {
 // build adds the server for writes. It has the probes as well, and nothing else. connections bounds its connections.
 func (f *writeFlags) build(b *builder, users *httpx.Auth, connections int, writes []httpx.Route) {
 	f.opts.Auth, f.opts.Started, f.opts.MaxConnections = users, b.serving, connections
+	f.opts.Observer = b.observer
 	s := httpx.New(b.log, b.reg, f.opts)
 	b.addHTTP("remote-write", s, port{flag: "--remote-write.address", encryptedBy: "--remote-write.server-tls-cert",
 		askedBy: "--auth.tenants-file"})
@@ -136,6 +138,7 @@ func (f *grpcFlags) build(b *builder) *rpc.Server {
 	b.addPort(port{flag: "--grpc-address", guard: f.opts.TLS.Guard(), encryptedBy: "--grpc-server-tls-cert",
 		askedBy: "--grpc-server-tls-client-ca"})
 	boundWrites(&f.opts)
+	f.opts.Observer = b.observer
 	s, err := rpc.NewServer(b.log, b.reg, f.opts)
 	b.check(err)
 	b.addPart("grpc", func(ctx context.Context, fail func(error)) error {

@@ -23,6 +23,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/run"
 	"github.com/hearth-metrics/hearth/internal/secret"
+	"github.com/hearth-metrics/hearth/internal/tracing"
 )
 
 // process is what all commands share: the log, the metrics, the readiness, and, from the builder, the parts in their
@@ -45,6 +46,8 @@ type process struct {
 	serving   chan struct{}   // closed once every part is open
 	after     []func()        // run then
 	reloads   []func() error  // read files again, see builder.onReload
+
+	observer *tracing.Observer // follows all requests; set before the parts are made
 
 	// drain is what the first signal begins before the second one ends the process; nil = the first one ends it.
 	drain func() error

@@ -33,8 +33,6 @@ type idleTable struct {
 }
 
 const (
-	noSpans   = "spans are not written yet"
-	noLog     = "requests are counted (metrics hearth_http_* and grpc_server_*), not logged"
 	noCache   = "there is no such cache"
 	shipsOn   = "a block that cannot be shipped never holds up the others"
 	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to " +
@@ -50,14 +48,6 @@ const (
 	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
-
-// commonIdle are those of every role.
-var commonIdle = []idleFlag{
-	{"tracing.config", idleSecret, noSpans},
-	{"tracing.config-file", idleText, noSpans},
-	{"request.logging-config", idleSecret, noLog},
-	{"request.logging-config-file", idleText, noLog},
-}
 
 // bucketIdle are those of roles that read no bucket.
 var bucketIdle = []idleFlag{
@@ -208,7 +198,7 @@ func acceptIdle(c flagger, table idleTable) {
 // version uses.
 func (p *process) warnIdle() {
 	own := commandNamed(p.role).idle
-	for _, f := range slices.Concat(commonIdle, own.never) {
+	for _, f := range own.never {
 		if p.flags[f.name] != "" {
 			p.log.Warn("flag has no effect", "flag", "--"+f.name, "reason", f.reason)
 		}

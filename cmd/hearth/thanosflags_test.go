@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -39,7 +38,7 @@ func checkThanosFlags(t *testing.T, role string) {
 	all, _ := parsed(t, role)
 	idle := map[string]string{}
 	for effect, table := range map[string][]idleFlag{
-		"idle": slices.Concat(commonIdle, commandNamed(role).idle.never), "later": commandNamed(role).idle.later, "elsewhere": commandNamed(role).idle.elsewhere,
+		"idle": commandNamed(role).idle.never, "later": commandNamed(role).idle.later, "elsewhere": commandNamed(role).idle.elsewhere,
 	} {
 		for _, f := range table {
 			if len(f.reason) < 10 {
@@ -144,9 +143,9 @@ func TestIdleSwitch(t *testing.T) {
 }
 
 func TestDebugName(t *testing.T) {
-	p, log := parsed(t, "query", "--debug.name=blue", "--request.logging-config-file=x")
+	p, log := parsed(t, "query", "--debug.name=blue", "--enable-feature=x")
 	p.warnIdle()
-	if got := log.String(); !strings.Contains(got, "name=blue") || !strings.Contains(got, "--request.logging-config-file") {
+	if got := log.String(); !strings.Contains(got, "name=blue") || !strings.Contains(got, "--enable-feature") {
 		t.Error(got)
 	}
 }

@@ -109,7 +109,7 @@ type content struct {
 }
 
 // bind adds both flags.
-func (c *content) bind(cmd *kingpin.CmdClause, name, help string) {
+func (c *content) bind(cmd flagger, name, help string) {
 	c.name = name
 	cmd.Flag(name, help).PlaceHolder("YAML").SetValue(&c.text)
 	cmd.Flag(name+"-file", "File with the content of --"+name+".").PlaceHolder("FILE").StringVar(&c.file)

@@ -22,6 +22,8 @@ type Options struct {
 	WebConfig bool
 	// TLS is TLS by explicit files instead of a web configuration; its zero value is plain HTTP.
 	TLS TLSOptions
+	// Observer follows the requests of all routes; nil = nobody does.
+	Observer Observer
 	// Started is closed when the process has started; until then only Route.Early routes answer. nil = at once.
 	Started <-chan struct{}
 	// GracePeriod is how long Close waits for requests under way before it cuts them off.

@@ -59,7 +59,7 @@ func (s *Server) Add(routes ...Route) {
 		if r.Class < Open || r.Class > Operator || r.Handler == nil || path == "" {
 			panic(fmt.Sprintf("route %q of class %s: a route needs a path, a class and a handler", r.Pattern, r.Class))
 		}
-		s.mux.Handle(r.Pattern, s.instrument(path, s.guard(r)))
+		s.mux.Handle(r.Pattern, s.instrument(path, s.observe(path, s.guard(r))))
 		s.routes = append(s.routes, r)
 	}
 }

@@ -145,6 +145,9 @@ func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
 	if id != "" {
 		kv = append(kv, keyTenant, string(id), keyThanos, string(id))
 	}
+	if c.opts.Observer != nil {
+		kv = append(kv, c.opts.Observer.Carry(ctx)...)
+	}
 	return metadata.AppendToOutgoingContext(ctx, kv...)
 }
 

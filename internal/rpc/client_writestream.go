@@ -49,6 +49,7 @@ type writeCall struct {
 	gone   bool        // nobody waits: no need to send; guarded by encoding
 	first  int         // where its series begin in the frame; set before the answer
 	answer chan answer // room for one
+	stamp  []byte      // of the request that the shard is for; nil = it is not sampled
 }
 
 // sentFrame is a frame with the shards of one or more calls.
@@ -88,6 +89,9 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 	}
 	defer ws.end()
 	call := &writeCall{shard: s, answer: make(chan answer, 1)}
+	if o := ws.client.opts.Observer; o != nil {
+		call.stamp = o.Stamp(ctx)
+	}
 	select {
 	case ws.queue <- call:
 		placed()
@@ -249,6 +253,7 @@ func (ws *writeStream) frame(call *writeCall) (frame *encoded, next *writeCall) 
 	ws.sent[number] = f
 	ws.mu.Unlock()
 	head := protowire.AppendVarint(append(make([]byte, 0, 24), 2<<3), number)
+	head = appendStamps(head, f.calls)
 	head = protowire.AppendVarint(append(head, 3<<3|2), uint64(len(*body)))
 	return &encoded{head: head, body: body}, next
 }

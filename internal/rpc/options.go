@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // ServerOptions configure a Server. DefaultServerOptions has the values that suit every role.
@@ -38,6 +39,8 @@ type ServerOptions struct {
 	SendTimeout time.Duration
 	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
 	MaxStreams uint32
+	// Observer follows the calls; nil = nobody does.
+	Observer ServerObserver
 }
 
 // DefaultServerOptions are plaintext on Thanos's port, with Thanos's connection age.
@@ -137,6 +140,8 @@ type ClientOptions struct {
 	ServiceConfig string
 	// StreamAge is after how long a write stream is replaced by a new one, so that connections age as the server wants.
 	StreamAge time.Duration
+	// Observer makes calls a part of the request that they are for; nil = nobody follows requests.
+	Observer ClientObserver
 	// Log takes panics, which cost one call each; nil = nobody is told but the caller.
 	Log *slog.Logger
 }
@@ -146,7 +151,7 @@ func DefaultClientOptions() ClientOptions {
 	return ClientOptions{
 		TenantLabel:  "tenant_id",
 		ReplicaLabel: "receive_replica",
-		SortBudget:   256 << 20,
+		SortBudget:   series.SortBudget,
 		BatchSize:    256,
 		StreamAge:    30 * time.Minute,
 	}

@@ -32,6 +32,7 @@ func newServer(t testing.TB, opts ServerOptions, reg *prometheus.Registry, regis
 	t.Helper()
 	d := DefaultServerOptions()
 	d.Address, d.TLS, d.GracePeriod = "127.0.0.1:0", opts.TLS, 5*time.Second
+	d.Observer = opts.Observer
 	if opts.GracePeriod != 0 {
 		d.GracePeriod = opts.GracePeriod
 	}

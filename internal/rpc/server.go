@@ -146,8 +146,10 @@ func (s *Server) Close() error {
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
 	began := time.Now()
+	ctx, followed := s.follow(ctx, info.FullMethod)
 	defer func() {
 		err = s.end("unary", info.FullMethod, began, recover(), err)
+		followed(err)
 	}()
 	return handle(ctx, req)
 }
@@ -158,9 +160,14 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		kind = "bidi_stream"
 	}
 	began := time.Now()
+	ctx, followed := s.follow(ss.Context(), info.FullMethod)
 	defer func() {
 		err = s.end(kind, info.FullMethod, began, recover(), err)
+		followed(err)
 	}()
+	if ctx != ss.Context() {
+		ss = &followedStream{ss, ctx}
+	}
 	return handle(srv, timedServer(ss))
 }
 

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"runtime/debug"
@@ -76,6 +77,7 @@ type writeFrame struct {
 	batch  *wire.Batch
 	own    *reserved // room of the stream, until the frame is answered
 	all    *reserved // room of the process, until the shard is stored
+	stamps [][]byte  // of the sampled requests that the shard is for
 	err    error     // of the shard, or that its tenant's writes hang; the frame itself is sound
 	over   error     // why the stream cannot go on
 }
@@ -90,6 +92,8 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 			return f.hello.UnmarshalVT(b)
 		case num == 2:
 			f.number = n
+		case num == 4 && b != nil && f.in != nil && f.in.server.opts.Observer != nil && len(f.stamps) < maxStamps:
+			f.stamps = append(f.stamps, bytes.Clone(b))
 		case num == 3 && b != nil && f.in != nil && f.batch == nil && f.err == nil:
 			return f.shard(b)
 		}
@@ -269,18 +273,23 @@ func (in *inbound) namesFull(err error) {
 
 // store writes one shard and has it answered.
 func (in *inbound) store(f *writeFrame) {
-	failures, err := in.write(f.batch)
+	if len(f.stamps) > 0 {
+		failures, err := in.writeFollowed(f)
+		in.answer(f, failures, err)
+		return
+	}
+	failures, err := in.write(in.ctx, f.batch)
 	in.answer(f, failures, err)
 }
 
 // write stores b; a panic is an error.
-func (in *inbound) write(b *wire.Batch) (failures []wire.Failure, err error) {
+func (in *inbound) write(ctx context.Context, b *wire.Batch) (failures []wire.Failure, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			failures, err = nil, in.panicked(p, b.Tenant)
 		}
 	}()
-	return in.writer.Write(in.ctx, wire.All(b))
+	return in.writer.Write(ctx, wire.All(b))
 }
 
 // panicked is the error of a panic, which concerns one tenant, or ("") the stream.

@@ -11,6 +11,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
+// SortBudget is how many bytes of memory Relabel and Strip may take for one set where nobody says otherwise.
+const SortBudget = 256 << 20
+
 // Relabel is set, which it owns, with the labels ext added to each series, winning over equal names, and the labels named
 // in without removed, also those of ext. The result is sorted anew, and series that become equal are one.
 //
