@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -278,60 +277,6 @@ func TestFetcherListingFails(t *testing.T) {
 	if _, err := NewFetcher(objstore.NewInMemBucket(), FetcherOptions{}).Fetch(ctx); errs.KindOf(err) != errs.Unavailable {
 		t.Fatalf("got %v", err)
 	}
-}
-
-// slowBucket delays uploads.
-type slowBucket struct {
-	objstore.Bucket
-	delay time.Duration
-}
-
-func (b *slowBucket) Upload(ctx context.Context, name string, r io.Reader, o ...objstore.ObjectUploadOption) error {
-	select {
-	case <-time.After(b.delay):
-		return b.Bucket.Upload(ctx, name, r, o...)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	f := func(delays ...time.Duration) {
-		t.Helper()
-		synctest.Test(t, func(t *testing.T) {
-			mem := objstore.NewInMemBucket()
-			got := make([]string, len(delays))
-			var wg sync.WaitGroup
-			for i, d := range delays {
-				wg.Go(func() {
-					uuid, err := Identity(t.Context(), &slowBucket{mem, d})
-					if err != nil {
-						t.Error(err)
-					}
-					got[i] = uuid
-				})
-			}
-			wg.Wait()
-			for _, uuid := range got {
-				if uuid == "" || uuid != got[0] {
-					t.Fatalf("they disagree: %q", got)
-				}
-			}
-			time.Sleep(fresh)
-			begin := time.Now()
-			if again, err := Identity(t.Context(), mem); err != nil || again != got[0] || time.Since(begin) != 0 {
-				t.Fatalf("read again: %q, %v", again, err)
-			}
-		})
-	}
-	f(0)
-	f(0, 0, 0)
-	f(0, 900*time.Millisecond, 300*time.Millisecond)
-	synctest.Test(t, func(t *testing.T) { // too slow a write is an error, not a doubtful identity
-		if uuid, err := Identity(t.Context(), &slowBucket{objstore.NewInMemBucket(), time.Hour}); errs.KindOf(err) != errs.Unavailable {
-			t.Fatalf("%q, %v", uuid, err)
-		}
-	})
 }
 
 func TestOpenBucket(t *testing.T) {

@@ -54,17 +54,11 @@ func (g *Gateway) Sync(ctx context.Context) error {
 	return nil
 }
 
-// readIdentity learns the bucket's id once it has one.
+// readIdentity learns which bucket it is. Each sync asks anew: an identity that is new may still be written over.
 func (g *Gateway) readIdentity(ctx context.Context) {
-	g.mu.RLock()
-	known := g.bucketID != ""
-	g.mu.RUnlock()
-	if known {
-		return
-	}
 	if id, err := block.ReadIdentity(ctx, g.objects.bkt); err == nil {
 		g.mu.Lock()
-		g.bucketID = id
+		g.bucketID = id.UUID
 		g.mu.Unlock()
 	}
 }

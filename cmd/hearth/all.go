@@ -53,14 +53,16 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
 		"tenant; 0s = never.", &selfWrite.Interval)
 	return func(b *builder) {
-		client, err := f.client.options(f.shared)
-		shared, fault := storage.settle(b.log, f.shared)
-		b.check(err, fault)
+		shared, err := storage.settle(b.log, f.shared)
+		b.check(err)
 		cl := f.where.identify(b, dir)
 		limits := f.limits.build(b, cl, storage.limits(f.route.limits()), f.route.localEndpoint)
 		users := f.http.users(b, f.route.certificate, asking.certificate)
 		server := f.http.build(b, users)
-		bucket := bkt.build(b, filepath.Join(dir, "bucket"), cl.gossips)
+		bucket, shared := bkt.build(b, bucketUse{fallback: filepath.Join(dir, "bucket"), cluster: f.where.opts.ClusterLabel,
+			clustered: cl.gossips, writes: true, labels: storage.receive.Labels}, shared)
+		client, err := f.client.options(shared)
+		b.check(err)
 		local := storage.build(b, cl, bucket, limits, shared, filepath.Join(dir, "tsdb"))
 		memory := reads.build(b, partOfAll)
 		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "cache", "store"), memory, shared)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -24,15 +27,66 @@ func (f *bucketFlags) bind(c *kingpin.CmdClause, without string) {
 		"FILESYSTEM, ... Without it "+without+".")
 }
 
-// bucket is the object store of a process.
+// bucketUse says what a role does with the bucket.
+type bucketUse struct {
+	// fallback is the directory that is the bucket when the flags configure none; "" = then there is no bucket.
+	fallback string
+	// cluster is the name of the process's cluster, and clustered says whether other processes compare the bucket's
+	// identity with theirs.
+	cluster   string
+	clustered bool
+	// writes says that the process ships blocks; labels are the external labels that they get beside those of tenant and
+	// replica. A process that only reads never writes to the bucket, so that it may be read-only.
+	writes bool
+	labels labels.Labels
+}
+
+// bucket is the object store of a process. It is written to, and its blocks are listed, only when it is known whose
+// bucket it is.
 type bucket struct {
 	objstore.Bucket
-	id     string // of a clustered process, from Open on; "" when the store did not answer
-	log    *slog.Logger
+	log *slog.Logger
+	use bucketUse
+	own block.Owner // the names that this process uses
+
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	fault  atomic.Pointer[error] // what was wrong at the last look
+	fail   func(error) // ends the process; called at most once
+
+	fault    atomic.Pointer[error]          // what was wrong at the last look
+	answered atomic.Bool                    // the bucket has said that this process may read it, or says nothing of itself
+	claiming chan struct{}                  // held by the one call that claims the bucket
+	identity atomic.Pointer[block.Identity] // nil until the bucket was claimed, or read by a process that only reads
+}
+
+// build adds the bucket to the process, nil when none is configured. It returns shared with the names of labels that the
+// bucket says, where no flag says them: for that the bucket is asked at once, since the other parts are made with them.
+func (f *bucketFlags) build(b *builder, use bucketUse, shared sharedFlags) (*bucket, sharedFlags) {
+	yaml, err := f.config.read()
+	b.check(err)
+	if yaml == nil {
+		if use.fallback == "" {
+			return nil, shared
+		}
+		dir, err := filepath.Abs(use.fallback)
+		b.check(err)
+		yaml = fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %q}\n", dir)
+	}
+	store, err := block.OpenBucket(b.log, b.reg, f.config.where(), yaml, "hearth-"+b.role)
+	b.check(err)
+	bkt := newBucket(store, b.log, use)
+	shared, err = bkt.settle(shared)
+	b.check(err)
+	b.health.AddAdvice("bucket", bkt.answers) // the process is ready without it
+	b.add("bucket", bkt.open, bkt.close)
+	return bkt, shared
+}
+
+func newBucket(store objstore.Bucket, log *slog.Logger, use bucketUse) *bucket {
+	b := &bucket{Bucket: store, log: log, use: use, claiming: make(chan struct{}, 1)}
+	b.fault.Store(&errNotAsked)
+	return b
 }
 
 // identityTimeout bounds how long a start waits for the object store to say which bucket it is.
@@ -42,77 +96,62 @@ const identityTimeout = 15 * time.Second
 // refuses.
 const firstAnswer = time.Second
 
-// build adds the bucket to the process, nil when none is configured. fallback is a directory to use then, "" for none.
-// Only a clustered process waits for the bucket's identity, since others compare it with theirs.
-func (f *bucketFlags) build(b *builder, fallback string, clustered bool) *bucket {
-	yaml, err := f.config.read()
-	b.check(err)
-	if yaml == nil {
-		if fallback == "" {
-			return nil
-		}
-		dir, err := filepath.Abs(fallback)
-		b.check(err)
-		yaml = fmt.Appendf(nil, "type: FILESYSTEM\nconfig: {directory: %q}\n", dir)
-	}
-	store, err := block.OpenBucket(b.log, b.reg, f.config.where(), yaml, "hearth-"+b.role)
-	b.check(err)
-	bkt := &bucket{Bucket: store, log: b.log}
-	bkt.fault.Store(&errNotAsked)
-	b.health.AddAdvice("bucket", bkt.answers) // the process is ready without it
-	b.add("bucket", func(ctx context.Context, fail func(error)) error {
-		return bkt.open(ctx, clustered, fail)
-	}, bkt.close)
-	return bkt
-}
-
-// open begins to look at the bucket, and finds out which one it is. A process that is alone waits only to hear whether the
-// object store refuses it, as nobody compares the identity: to make one takes seconds.
-func (b *bucket) open(ctx context.Context, clustered bool, fail func(error)) error {
+// open begins to look at the bucket, and finds out which one it is. A process that is alone waits only to hear whether
+// the object store refuses it, as nobody compares the identity: to make one takes seconds.
+func (b *bucket) open(ctx context.Context, fail func(error)) error {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	var once sync.Once
+	b.fail = func(err error) { once.Do(func() { fail(err) }) }
 	first := make(chan error, 1)
 	b.wg.Go(func() {
 		first <- b.look(b.ctx)
 		b.watch()
 	})
-	if clustered {
+	if b.use.clustered {
 		return b.identify(ctx)
 	}
 	select {
 	case err := <-first:
-		if block.Refused(err) {
+		if hopeless(err) {
 			return err
 		}
 	case <-time.After(firstAnswer):
 	}
 	b.wg.Go(func() {
 		if err := b.identify(b.ctx); err != nil {
-			fail(err)
+			b.fail(err)
 		}
 	})
 	return nil
 }
 
-// identify reads or makes the bucket's identity. A bucket that cannot be reached does not keep a process from starting:
-// what is on local disk is served and taken meanwhile. One that refuses the process does: that is a mistake in the
-// configuration, and nothing would ever be shipped.
+// hopeless reports whether err stays until somebody changes a setting: the object store refuses this process, or the
+// bucket is not its.
+func hopeless(err error) bool { return block.Refused(err) || errs.KindOf(err) == errs.Conflict }
+
+// identify finds out which bucket it is. A bucket that cannot be reached does not keep a process from starting: what is
+// on local disk is served and taken meanwhile. One that refuses the process does: that is a mistake in the configuration,
+// and nothing would ever be shipped.
 func (b *bucket) identify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
-	id, err := block.Identity(ctx, b.Bucket)
+	var err error
+	if b.use.writes {
+		err = b.claim(ctx)
+	} else {
+		err = b.recognise(ctx)
+	}
 	switch {
+	case err == nil:
+		return nil
+	case hopeless(err):
+		return err
 	case errs.KindOf(err) == errs.Invalid:
 		return fmt.Errorf("object store %s: %w", b.Name(), err)
-	case block.Refused(err):
-		return err
 	case b.ctx.Err() != nil: // the process stops before the store has answered
 		return nil
-	case err != nil:
-		b.log.Error("the object store does not answer; going on without it", "bucket", b.Name(), "err", err)
-		return nil
 	}
-	b.id = id
-	b.log.Info("object store", "bucket", b.Name(), "provider", b.Provider(), "id", id)
+	b.log.Error("the object store does not answer; going on without it", "bucket", b.Name(), "err", err)
 	return nil
 }
 
@@ -121,3 +160,46 @@ func (b *bucket) close() error {
 	b.wg.Wait()
 	return b.Bucket.Close()
 }
+
+// uuid is the bucket's, "" when it has not said it.
+func (b *bucket) uuid() string {
+	if id := b.identity.Load(); id != nil {
+		return id.UUID
+	}
+	return ""
+}
+
+// Upload implements objstore.Bucket. It writes only into a bucket that is this cluster's.
+func (b *bucket) Upload(ctx context.Context, name string, r io.Reader, o ...objstore.ObjectUploadOption) error {
+	if err := b.claim(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.Upload(ctx, name, r, o...)
+}
+
+// Delete implements objstore.Bucket. It deletes only in a bucket that is this cluster's.
+func (b *bucket) Delete(ctx context.Context, name string) error {
+	if err := b.claim(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.Delete(ctx, name)
+}
+
+// Iter implements objstore.Bucket. It lists only a bucket whose blocks this process understands.
+func (b *bucket) Iter(ctx context.Context, dir string, f func(string) error, o ...objstore.IterOption) error {
+	if err := b.mayRead(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.Iter(ctx, dir, f, o...)
+}
+
+// IterWithAttributes implements objstore.Bucket. It lists only a bucket whose blocks this process understands.
+func (b *bucket) IterWithAttributes(ctx context.Context, dir string, f func(objstore.IterObjectAttributes) error,
+	o ...objstore.IterOption) error {
+	if err := b.mayRead(ctx); err != nil {
+		return err
+	}
+	return b.Bucket.IterWithAttributes(ctx, dir, f, o...)
+}
+
+var errReadsOnly = errors.New("BUG: a process that only reads the bucket writes to it")

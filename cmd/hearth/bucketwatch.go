@@ -30,19 +30,25 @@ func (b *bucket) watch() {
 		case <-b.ctx.Done():
 			return
 		case <-tick.C:
-			_ = b.look(b.ctx) // which keeps the error for answers
+			_ = b.ending(b.look(b.ctx)) // answers has the error
 		}
 	}
 }
 
-// look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said.
+// look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said, or that it is
+// not this process's: another process may have claimed it since the start.
 func (b *bucket) look(ctx context.Context) error {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	_, err := block.ReadIdentity(look, b.Bucket)
-	switch {
-	case ctx.Err() != nil: // the process ends
-	case err == nil || errs.KindOf(err) == errs.NotFound: // it answers; nobody has written to it yet
+	id, err := block.ReadIdentity(look, b.Bucket)
+	if ctx.Err() != nil { // the process ends
+		return err
+	}
+	if err == nil {
+		err = b.judge(id)
+	}
+	switch errs.KindOf(err) {
+	case errs.OK, errs.NotFound: // it answers; where it has no identity no Hearth process has written to it yet
 		b.fault.Store(nil)
 	default:
 		fault := fmt.Errorf("%s does not answer as it should: %w", b.Name(), err)

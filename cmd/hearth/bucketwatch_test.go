@@ -14,6 +14,7 @@ import (
 
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/web"
 )
@@ -34,7 +35,7 @@ func (b *brokenBucket) Get(ctx context.Context, name string) (io.ReadCloser, err
 // TestBucketAnswers: readiness says of the bucket what the last look at it found.
 func TestBucketAnswers(t *testing.T) {
 	broken := &brokenBucket{Bucket: objstore.NewInMemBucket()}
-	b := &bucket{Bucket: broken}
+	b := newBucket(broken, slog.New(slog.DiscardHandler), bucketUse{})
 	f := func(err error, want string) {
 		t.Helper()
 		broken.err = err
@@ -60,9 +61,10 @@ func (slowBucket) Upload(ctx context.Context, _ string, _ io.Reader, _ ...objsto
 // TestStartAlone: a process that is alone does not wait until the bucket has an identity.
 func TestStartAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bucket{Bucket: slowBucket{objstore.NewInMemBucket()}, log: slog.New(slog.DiscardHandler)}
+		b := newBucket(slowBucket{objstore.NewInMemBucket()}, slog.New(slog.DiscardHandler), bucketUse{cluster: "c", writes: true})
+		b.own = block.Owner{Cluster: "c", TenantLabel: "t", ReplicaLabel: "r"}
 		start := time.Now()
-		if err := b.open(t.Context(), false, func(err error) { t.Errorf("the process fails: %v", err) }); err != nil {
+		if err := b.open(t.Context(), func(err error) { t.Errorf("the process fails: %v", err) }); err != nil {
 			t.Fatal(err)
 		}
 		if waited := time.Since(start); waited > 0 { // by the clock of the bubble

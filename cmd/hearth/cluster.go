@@ -179,7 +179,7 @@ func (f *clusterFlags) join(b *builder, c *cluster, r place) {
 		opts.ReplicationFactor, opts.Sharding = f.rf, r.sharding
 		opts.Quarantined = r.quarantined
 		if r.bucket != nil {
-			opts.BucketID = r.bucket.id
+			opts.BucketID = r.bucket.uuid()
 		}
 		if r.retention > 0 {
 			opts.HistoryRetention = r.retention

@@ -46,14 +46,16 @@ func bindReceive(c *kingpin.CmdClause) func(*builder) {
 			return
 		}
 		f.where.goAlone(b.log)
-		client, err := f.client.options(f.shared)
-		shared, fault := storage.settle(b.log, f.shared)
-		b.check(err, fault)
+		shared, err := storage.settle(b.log, f.shared)
+		b.check(err)
 		cl := f.where.identify(b, dir)
 		limits := f.limits.build(b, cl, storage.limits(f.route.limits()), f.route.localEndpoint)
 		users := f.http.users(b, f.route.certificate)
 		server := f.http.build(b, users)
-		bucket := bkt.build(b, "", cl.gossips)
+		bucket, shared := bkt.build(b, bucketUse{cluster: f.where.opts.ClusterLabel, clustered: cl.gossips, writes: true,
+			labels: storage.receive.Labels}, shared)
+		client, err := f.client.options(shared)
+		b.check(err)
 		local := storage.build(b, cl, bucket, limits, shared, dir)
 		peers := newClients(b, client, cl)
 		grpc := f.grpc.build(b)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/tsdb"
@@ -17,6 +19,8 @@ type sharedFlags struct {
 	// tenantLabel and replicaLabel name the external labels that carry a stream's attributes, on blocks and over StoreAPI.
 	// All processes of a cluster use the same names.
 	tenantLabel, replicaLabel string
+	// Whether a flag said them. If not, the names that the bucket says are used instead.
+	tenantLabelGiven, replicaLabelGiven bool
 
 	// tenantHeader names the tenant of a request, and defaultTenant is the tenant of requests that name none.
 	tenantHeader, defaultTenant string
@@ -38,11 +42,24 @@ func defaultShared() sharedFlags {
 
 // bindLabels adds the flags of the external labels.
 func (f *sharedFlags) bindLabels(c *kingpin.CmdClause) {
-	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos.").
-		Default(f.tenantLabel).StringVar(&f.tenantLabel)
+	c.Flag("receive.tenant-label-name", "External label that names the tenant of a stream, on blocks and to Thanos. "+
+		"Where there is a bucket, the name that it says goes before the default.").
+		Default(f.tenantLabel).IsSetByUser(&f.tenantLabelGiven).StringVar(&f.tenantLabel)
 	c.Flag("receive.replica-label-name", "External label that tells a ring's copies apart, on blocks and to Thanos. "+
-		"Copies are united; the label is not shown on series.").
-		Default(f.replicaLabel).StringVar(&f.replicaLabel)
+		"Copies are united; the label is not shown on series. Where there is a bucket, the name that it says goes before "+
+		"the default.").
+		Default(f.replicaLabel).IsSetByUser(&f.replicaLabelGiven).StringVar(&f.replicaLabel)
+}
+
+// givenLabels are the names of labels that the command line, the configuration file or the environment say.
+func (f sharedFlags) givenLabels() (names block.Owner) {
+	if f.tenantLabelGiven || os.Getenv(envar("receive.tenant-label-name")) != "" {
+		names.TenantLabel = f.tenantLabel
+	}
+	if f.replicaLabelGiven || os.Getenv(envar("receive.replica-label-name")) != "" {
+		names.ReplicaLabel = f.replicaLabel
+	}
+	return names
 }
 
 // bindTenants adds the flags that say how requests name their tenant.

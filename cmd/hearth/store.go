@@ -94,7 +94,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		cl := where.identify(b, dir)
 		users := http.users(b)
 		server := http.build(b, users)
-		bucket := bkt.build(b, "", cl.gossips)
+		bucket, shared := bkt.build(b, bucketUse{cluster: where.opts.ClusterLabel, clustered: cl.gossips}, shared)
 		if bucket == nil {
 			b.check(errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a " +
 				"bucket"))

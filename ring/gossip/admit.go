@@ -90,14 +90,20 @@ func divide(peers []process, matters, agrees func(process) bool) (agree, against
 	return agree, against, one
 }
 
-// mustShareBucket reports whether a and b must name the same bucket: always when both have one, and also when both keep
-// blocks, since a receiver that forgot the bucket its cluster has would leave a hole when it drops old blocks.
+// mustShareBucket reports whether a and b must name the same bucket: when both have one, and when one of them writes
+// blocks and has none while the other keeps blocks. A receiver that forgot the bucket of its cluster would leave a hole
+// when it drops old blocks. A store gateway always has a bucket; it names none before the bucket has an identity.
 func mustShareBucket(a, b process) bool {
-	return a.Bucket != "" && b.Bucket != "" || keepsBlocks(a) && keepsBlocks(b)
+	return a.Bucket != "" && b.Bucket != "" || forgot(a, b) || forgot(b, a)
 }
 
-func keepsBlocks(p process) bool {
-	return slices.ContainsFunc(p.Roles, func(r string) bool { return r == RoleReceive || r == RoleStore || r == RoleCompact })
+// forgot reports whether a has no bucket, and should have one if b has.
+func forgot(a, b process) bool {
+	return a.Bucket == "" && hasRole(a, RoleReceive, RoleCompact) && hasRole(b, RoleReceive, RoleCompact, RoleStore)
+}
+
+func hasRole(p process, roles ...string) bool {
+	return slices.ContainsFunc(p.Roles, func(r string) bool { return slices.Contains(roles, r) })
 }
 
 func bucketName(id string) string {

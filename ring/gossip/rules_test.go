@@ -154,6 +154,9 @@ func TestDisagree(t *testing.T) {
 	f(p("a", 3, "", rcv...), 0, "(a) uses no bucket, but b at b:1 uses bucket two", p("b", 3, "two", rcv...))
 	f(p("a", 3, "one", rcv...), 0, "uses no bucket", p("b", 3, "", rcv...))
 	f(p("a", 3, "one", RoleStore), 0, "uses no bucket", p("b", 3, "", rcv...))
+	f(p("a", 3, "", RoleStore), 0, "", p("b", 3, "two", rcv...)) // its bucket has not said its identity yet
+	f(p("a", 3, "two", rcv...), 0, "", p("b", 3, "", RoleStore))
+	f(p("a", 3, "", RoleCompact), 0, "uses no bucket", p("b", 3, "two", RoleStore))
 	f(p("a", 3, "", RoleDistributor), 0, "", p("b", 3, "two", rcv...))
 	f(p("a", 3, "one", RoleRule), 0, "bucket two", p("b", 3, "two", rcv...))
 }
