@@ -32,7 +32,7 @@ unit: ## tests that need nothing but Go
 test: tools unit e2e ## every test; installs the real servers it needs into .tools/
 
 e2e: tools ## real processes: Hearth, Prometheus, S3
-	go test -timeout 20m -count 1 ./test
+	go test -timeout 20m -count 1 -parallel 3 ./test
 
 race: ## unit tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m $(UNIT)

@@ -18,6 +18,7 @@ var (
 
 // TestCharts: the argument lists of charts start their processes as they are, with one warning for the flags that a later version uses.
 func TestCharts(t *testing.T) {
+	t.Parallel()
 	lists, err := os.ReadFile("testdata/charts.txt")
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,7 @@ func TestHelp(t *testing.T) {
 
 // TestMistakes: what is wrong on the command line ends the process at once, with words that name the flag.
 func TestMistakes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("- not\n- a mapping\n"), 0o644); err != nil {
@@ -92,6 +93,7 @@ func TestMistakes(t *testing.T) {
 
 // TestPortInUse: whichever port is taken, the error names the flag and the address.
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +115,7 @@ func TestPortInUse(t *testing.T) {
 
 // TestDataDirectory: one that cannot be written, one that is in use, one that is another's.
 func TestDataDirectory(t *testing.T) {
+	t.Parallel()
 	n := newPlainNode(t, "proc", "receive")
 	refuses(t, nil, append(n.args, "--tsdb.path=/proc/hearth"), "cannot be repeated")
 	n.args = append([]string{"receive", "--tsdb.path=/proc/hearth"}, n.args[1:4]...)
@@ -144,6 +147,7 @@ func swap(args []string, dir, by string) []string {
 
 // TestSettings: a flag wins over HEARTH_*, which wins over --config.file; lists, booleans and YAML values in the file.
 func TestSettings(t *testing.T) {
+	t.Parallel()
 	bucket := t.TempDir()
 	file := filepath.Join(t.TempDir(), "hearth.yml")
 	text := fmt.Sprintf(`# settings of a test
@@ -241,6 +245,7 @@ func TestInterrupt(t *testing.T) {
 // TestDarkBucket: object storage that does not answer keeps nobody from taking and serving data; a store gateway, which has
 // nothing else, says why it is not ready. Ctrl-C works meanwhile.
 func TestDarkBucket(t *testing.T) {
+	t.Parallel()
 	dark, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
 	if err != nil {
 		t.Fatal(err)

@@ -101,6 +101,7 @@ func (c *cluster) flush() error {
 
 // TestCluster loses a receiver under load, flushes in a loop, loses all receivers with their disks, and still answers.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	objstore, _ := startS3(t)
 	c := startCluster(t, objstore)
 	l := startLoad(t, c.writeURL(), "cluster", 200, 200*time.Millisecond, tenantHeader("acme"))
@@ -165,6 +166,7 @@ func TestCluster(t *testing.T) {
 
 // TestAllInOneCluster joins three all-in-one processes by flags over one bucket directory.
 func TestAllInOneCluster(t *testing.T) {
+	t.Parallel()
 	bucket := t.TempDir()
 	var nodes []*node
 	for i := 1; i <= 3; i++ {
@@ -192,7 +194,7 @@ func TestAllInOneCluster(t *testing.T) {
 	l.failed = nil
 	l.mu.Unlock()
 	nodes[2].kill()
-	until(t, time.Now().Add(3*time.Second))
+	l.more(15)
 	l.stop()
 	for _, n := range nodes[:2] {
 		eventually(t, 20*time.Second, func() error { return l.check(n.api("default-tenant"), true) })

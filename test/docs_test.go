@@ -87,6 +87,7 @@ const scrapes = `scrape_configs:
 // TestDocumentedQueries follows ha-pairs.md with two real Prometheus servers, and asks everything that the pages tell people
 // to ask: of a Prometheus that scrapes itself and Hearth, each query finds something.
 func TestDocumentedQueries(t *testing.T) {
+	t.Parallel()
 	all := operatorPages(t)
 	recipe := all["docs/operate/ha-pairs.md"]
 	limits := filepath.Join(t.TempDir(), "limits.yml")

@@ -83,6 +83,18 @@ func probeSamples(a api, at time.Time) (map[string]string, []probeSample, error)
 	return data.Result[0].Metric, samples, nil
 }
 
+// reached waits until a sample of at or later is stored.
+func reached(t *testing.T, samples func() []probeSample, at time.Time) {
+	t.Helper()
+	eventually(t, time.Until(at)+20*time.Second, func() error {
+		all := samples()
+		if len(all) == 0 || all[len(all)-1].at < seconds64(at) {
+			return fmt.Errorf("%d samples, none of %s or later", len(all), at)
+		}
+		return nil
+	})
+}
+
 // onlyFrom checks that from a time on samples of one replica are stored, each once, and that there are enough of them.
 func onlyFrom(samples []probeSample, value string, from time.Time, atLeast int) error {
 	n, last := 0, 0.0
@@ -168,7 +180,7 @@ func checkPair(t *testing.T, a, b *node) {
 
 	startReplica(t, "prometheus-two", dirs[1], ports[1], configs[1])
 	second := time.Now()
-	until(t, second.Add(12*time.Second)) // longer than a failover: the elected is known to live
+	reached(t, samples, second.Add(12*time.Second)) // longer than a failover takes
 	if err := onlyFrom(samples(), "1", time.Time{}, 20); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +211,7 @@ func checkPair(t *testing.T, a, b *node) {
 	}
 
 	startReplica(t, "prometheus-one-again", dirs[0], ports[0], configs[0])
-	until(t, time.Now().Add(5*time.Second))
+	reached(t, samples, time.Now().Add(5*time.Second))
 	if err := onlyFrom(samples(), "2", killed.Add(time.Second), 10); err != nil {
 		t.Errorf("the first replica is back: %v", err)
 	}

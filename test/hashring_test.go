@@ -173,6 +173,7 @@ func (h *hashrings) sent(name, id string) time.Time {
 
 // TestHashrings: Thanos's file of several rings. Whoever takes a series, it lands where the file places it.
 func TestHashrings(t *testing.T) {
+	t.Parallel()
 	f := func(rf int, algorithm string) {
 		t.Run(fmt.Sprintf("%s of %d", algorithm, rf), func(t *testing.T) {
 			h := startHashrings(t, rf, algorithm)
@@ -198,6 +199,7 @@ func TestHashrings(t *testing.T) {
 
 // TestHashringChange: a new member takes part as soon as the file says so; a broken file changes nothing and is told of.
 func TestHashringChange(t *testing.T) {
+	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)
 	content := h.write(h.receivers[:2], h.receivers[:2])
 	h.start()
@@ -245,6 +247,7 @@ func TestHashringChange(t *testing.T) {
 
 // TestHashringIsFilledLater: receivers that start before a controller has filled the file wait for it, and say so to senders.
 func TestHashringIsFilledLater(t *testing.T) {
+	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)
 	h.replace([]byte("[{}]"))
 	for _, r := range h.receivers {
@@ -276,6 +279,7 @@ func TestHashringIsFilledLater(t *testing.T) {
 
 // TestHashringQuorum: with two copies, both must be stored; the series of the members that are there are.
 func TestHashringQuorum(t *testing.T) {
+	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)
 	h.write(h.receivers[:2], h.receivers)
 	h.start()

@@ -206,6 +206,7 @@ func checkBadFile(t *testing.T, p *process, n *node, file string) {
 
 // TestLimitsStart: what is wrong at the start is a refusal to start.
 func TestLimitsStart(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "limits.yml")
 	writeFile(t, file, "tenants:\n  a/b: {}\n  c: {request_series: -1}")
 	refuses(t, nil, []string{"all", "--data-dir=" + t.TempDir(), "--runtime-config.file=" + file}, file+`:2: tenant id "a/b"`, file+":3: tenant c: request_series: -1")
@@ -216,6 +217,7 @@ func TestLimitsStart(t *testing.T) {
 
 // TestThanosLimits: Thanos's limits file works on receivers, is followed, and gives way to ours.
 func TestThanosLimits(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	thanos, own := filepath.Join(dir, "thanos.yml"), filepath.Join(dir, "own.yml")
 	text := `

@@ -110,6 +110,7 @@ func (r *thanosReceivers) counts(name string, want float64, at time.Time) {
 
 // TestRouterIngestors: three receivers that are routers and ingestors at once, as in Thanos's first example.
 func TestRouterIngestors(t *testing.T) {
+	t.Parallel()
 	r := newThanosReceivers(t)
 	var members []*node
 	for i := range 3 {
@@ -170,6 +171,7 @@ func TestRouterIngestors(t *testing.T) {
 
 // TestRoutersAndIngestors: receivers that only route, in front of receivers that only store, as in Thanos's second example.
 func TestRoutersAndIngestors(t *testing.T) {
+	t.Parallel()
 	r := newThanosReceivers(t)
 	var ingestors, routers []*node
 	for i := range 3 {
@@ -229,6 +231,7 @@ func TestRoutersAndIngestors(t *testing.T) {
 
 // TestShuffleShards: a tenant's series are on as many receivers as its limits say, everywhere the same.
 func TestShuffleShards(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	limits := filepath.Join(dir, "limits.yml")
 	writeFile(t, limits, "defaults: {shard_size: 3}\ntenants:\n  everywhere: {shard_size: 0}\n")

@@ -34,6 +34,7 @@ func otlpJSON(at time.Time) []byte {
 
 // TestOTLPByHand posts JSON to each path, plain and gzip, and reads it back.
 func TestOTLPByHand(t *testing.T) {
+	t.Parallel()
 	_, base := startAll(t, t.TempDir(), "--receive.otlp-promote-resource-attributes=host.name")
 	now := time.Now()
 	body := otlpJSON(now)
@@ -97,6 +98,7 @@ func TestOTLPByHand(t *testing.T) {
 
 // TestOTLPFromSDK lets an OpenTelemetry SDK export counters, gauges and both histograms.
 func TestOTLPFromSDK(t *testing.T) {
+	t.Parallel()
 	_, base := startAll(t, t.TempDir())
 	ctx := context.Background()
 	exporter, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(base+"/otlp/v1/metrics"),

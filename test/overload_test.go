@@ -135,6 +135,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 
 // Relabelling rules come from a file, and are others after a reload; bad ones change nothing.
 func TestRelabelConfig(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "relabel.yml")
 	writeFile(t, file, `[{action: drop, source_labels: [job], regex: secret}, {target_label: site, replacement: one}]`)
 	p, base := startAll(t, t.TempDir(), "--receive.relabel-config-file="+file)

@@ -189,11 +189,14 @@ func (p *process) ready(url string, deadline time.Duration) {
 	})
 }
 
-// eventually polls cond until it returns nil.
+// pollInterval is how often eventually looks.
+const pollInterval = 50 * time.Millisecond
+
+// eventually polls cond until it returns nil, and returns at once then.
 func eventually(t *testing.T, deadline time.Duration, cond func() error) {
 	t.Helper()
 	end := time.Now().Add(deadline)
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		err := cond()
@@ -205,17 +208,6 @@ func eventually(t *testing.T, deadline time.Duration, cond func() error) {
 		}
 		<-tick.C
 	}
-}
-
-// until waits for a wall-clock time: what is measured in minutes of real scraping cannot be polled faster.
-func until(t *testing.T, end time.Time) {
-	t.Helper()
-	eventually(t, time.Until(end)+5*time.Second, func() error {
-		if d := time.Until(end); d > 0 {
-			return fmt.Errorf("%s to go", d)
-		}
-		return nil
-	})
 }
 
 var httpClient = &http.Client{Timeout: 30 * time.Second}

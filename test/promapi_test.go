@@ -193,6 +193,7 @@ func near(a, b float64) bool {
 }
 
 func TestDiff(t *testing.T) {
+	t.Parallel()
 	f := func(want, got string, equal bool) {
 		t.Helper()
 		if d := diff(json.RawMessage(want), json.RawMessage(got)); (d == "") != equal {

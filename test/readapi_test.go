@@ -108,6 +108,7 @@ var (
 
 // TestReadAPI: every read API answers a document of the same shape and content as a real Prometheus that holds the same samples.
 func TestReadAPI(t *testing.T) {
+	t.Parallel()
 	prom, hearth, at := startReaders(t)
 	fill := strings.NewReplacer("$T", seconds(at), "$B", seconds(at.Add(-time.Minute)), "$R", at.UTC().Format(time.RFC3339))
 	n := 0
@@ -191,6 +192,7 @@ func diffAnswers(want, got string) string {
 
 // TestPrometheusReadsFromHearth: a Prometheus without samples that reads from Hearth answers as Hearth does.
 func TestPrometheusReadsFromHearth(t *testing.T) {
+	t.Parallel()
 	_, hearth, at := startReaders(t)
 	_, base := startPrometheus(t, func(string) string {
 		return "remote_read: [{url: '" + hearth.base + "/api/v1/read', read_recent: true}]"
@@ -215,6 +217,7 @@ func TestPrometheusReadsFromHearth(t *testing.T) {
 
 // TestRemoteReadRequests: what a remote read may leave out, and how it may be labelled, is as in Prometheus.
 func TestRemoteReadRequests(t *testing.T) {
+	t.Parallel()
 	prom, hearth, at := startReaders(t)
 	m := &prompb.LabelMatcher{Name: "__name__", Value: "m"}
 	f := func(name, contentType string, q *prompb.Query, kinds ...prompb.ReadRequest_ResponseType) {

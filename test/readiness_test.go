@@ -32,6 +32,7 @@ func newRole(t *testing.T, role string) *node {
 
 // TestEndpoints: what every role answers.
 func TestEndpoints(t *testing.T) {
+	t.Parallel()
 	for _, role := range roles {
 		t.Run(role, func(t *testing.T) {
 			n := newRole(t, role)
@@ -146,6 +147,7 @@ func checkStatus(t *testing.T, n *node, role string) {
 
 // TestNotReady: 503 and the reason while a role cannot do its work, and ready by itself when it can.
 func TestNotReady(t *testing.T) {
+	t.Parallel()
 	notReady := func(n *node, want ...string) {
 		t.Helper()
 		eventually(t, 20*time.Second, func() error {
@@ -190,6 +192,7 @@ func TestNotReady(t *testing.T) {
 
 // TestPage: a browser finds a page at / of what answers queries, and nothing at paths that do not exist.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"all", "query"} {
 		n := newRole(t, role)
 		n.start()

@@ -171,7 +171,13 @@ func TestWipedDisk(t *testing.T) {
 	if err := os.RemoveAll(victim.dir); err != nil {
 		t.Fatal(err)
 	}
-	until(t, time.Now().Truncate(time.Second).Add(2*time.Second)) // disks are told apart by the second in which they began
+	wiped := time.Now()
+	eventually(t, 3*time.Second, func() error { // disks are told apart by the second in which they began
+		if time.Now().Unix() <= wiped.Unix()+1 {
+			return errors.New("the new disk would begin in the second in which the old one ended")
+		}
+		return nil
+	})
 	victim.start()
 	victim.waitReady()
 	c.knowsAll(c.query)
@@ -196,6 +202,7 @@ func TestWipedDisk(t *testing.T) {
 
 // TestStrangers: who does not belong to the cluster is told why and ends; the cluster does not notice.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	bucket := func(dir string) string { return "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + dir + "}" }
 	ours := bucket(t.TempDir())
 	c := startTrio(t, ours)

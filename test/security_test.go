@@ -136,6 +136,7 @@ func basicAuth(user, password string) http.Header {
 
 // TestWebConfig: TLS and basic auth of the HTTP port cover whatever is served there.
 func TestWebConfig(t *testing.T) {
+	t.Parallel()
 	const password = "correct-horse-battery"
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -218,6 +219,7 @@ func TestWebConfig(t *testing.T) {
 
 // TestRemoteWriteTLS: the remote-write port by its own flags, with client certificates, that change while it runs.
 func TestRemoteWriteTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t, "hearth test"), newAuthority(t, "somebody")
 	cert, key := ca.sign("server")
 	n := newPlainNode(t, "receive", "receive", "--remote-write.server-tls-cert="+cert, "--remote-write.server-tls-key="+key,
@@ -258,6 +260,7 @@ func TestRemoteWriteTLS(t *testing.T) {
 
 // TestGRPCTLS: between processes only certificates of the cluster's authority count, for writes and for reads.
 func TestGRPCTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t, "hearth test"), newAuthority(t, "somebody")
 	server := func(a *authority, name string) []string {
 		cert, key := a.sign(name)
@@ -352,6 +355,7 @@ func TestSilentSenders(t *testing.T) {
 
 // TestSecrets: keys of object storage show nowhere, wherever they were given.
 func TestSecrets(t *testing.T) {
+	t.Parallel()
 	endpoint := addr(freePorts(t, 1)[0])
 	yaml := fmt.Sprintf("type: S3\nconfig:\n  bucket: metrics\n  endpoint: %s\n  access_key: THEACCESSKEY\n  secret_key: %s\n  insecure: true\n  region: us-east-1\n", endpoint, s3Secret)
 	file := filepath.Join(t.TempDir(), "hearth.yml")

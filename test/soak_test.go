@@ -59,13 +59,13 @@ func TestSoak(t *testing.T) {
 	probes := k.probe()
 	silent, leave := k.surround()
 	p := newPlan(seed, k.form.share, k.form.longest)
-	until(t, time.Now().Add(2*time.Second)) // some samples from before any trouble
+	k.pause(2 * time.Second) // some samples from before any trouble
 	end := time.Now().Add(k.form.duration)
 	for n := 0; n < k.form.steps || k.form.steps == 0 && time.Now().Before(end); n++ {
 		k.do(p.next())
 	}
 	k.enter(step{kind: "end"})
-	until(t, time.Now().Add(2*time.Second))
+	k.pause(2 * time.Second)
 	k.load.stop()
 	probes()
 	leave()
@@ -236,7 +236,7 @@ func (k *soak) settle() {
 			return metricIs(n, `hearth_ring_members{role="store",state="active"}`, 1)
 		})
 	}
-	until(k.t, time.Now().Add(2*time.Second))
+	k.pause(2 * time.Second)
 }
 
 // do makes a step happen and waits until it is over and done with.
@@ -290,11 +290,14 @@ func (k *soak) enter(s step) {
 	k.current.Store(e)
 }
 
+// pause lets the load go on for d. The length of a trouble is the plan's: there is no condition to wait for.
+func (k *soak) pause(d time.Duration) { time.Sleep(d) }
+
 // during waits as long as the trouble lasts; what is beside it happens first.
 func (k *soak) during(s step) {
 	end := time.Now().Add(s.lasts)
 	k.beside(s)
-	until(k.t, end)
+	k.pause(time.Until(end))
 }
 
 // beside makes happen what is no trouble for receivers.
@@ -309,11 +312,11 @@ func (k *soak) beside(s step) {
 		}
 	case gatewayGone:
 		k.store.kill()
-		until(k.t, time.Now().Add(time.Second))
+		k.pause(time.Second)
 		k.boot(k.store)
 	case bucketGone:
 		k.form.bucket.dark()
-		until(k.t, time.Now().Add(3*time.Second))
+		k.pause(3 * time.Second)
 		k.form.bucket.light()
 	case querierGone:
 		k.deaf.Store(true)
@@ -329,7 +332,7 @@ func (k *soak) crash(s step, victims []*node) {
 	for _, n := range victims {
 		k.engage(n, s.how)
 	}
-	until(k.t, time.Now().Add(s.amid))
+	k.pause(s.amid)
 	for _, n := range victims {
 		n.kill()
 	}

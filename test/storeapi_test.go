@@ -67,6 +67,7 @@ func thanosSeries(t *testing.T, address string, md []string, req *thanospb.Serie
 
 // TestStoreAPI is a Thanos querier's view: external labels added, tenants apart, replica labels taken off on request.
 func TestStoreAPI(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	now := time.Now().UnixMilli()
 	p, base := startAll(t, dir, "--gossip.instance-id=one")

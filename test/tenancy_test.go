@@ -53,6 +53,7 @@ func wantWrite(t *testing.T, c *http.Client, base string, header http.Header, bo
 
 // TestTenantOfCertificate: the certificate names the tenant, whatever the headers say.
 func TestTenantOfCertificate(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t, "hearth test")
 	cert, key := ca.sign("server")
 	now := time.Now().UnixMilli()
@@ -83,6 +84,7 @@ func TestTenantOfCertificate(t *testing.T) {
 
 // TestSplitTenants: one request of series for several tenants, by a label that is not stored.
 func TestSplitTenants(t *testing.T) {
+	t.Parallel()
 	_, base := startAll(t, t.TempDir(), "--receive.split-tenant-label-name=team")
 	now := time.Now().UnixMilli()
 	body := encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{
@@ -127,6 +129,7 @@ func withTenant(h http.Header, id string) http.Header {
 
 // TestUsersByToken: bearer tokens on every port, writing and reading, and a file that changes.
 func TestUsersByToken(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "users.yml")
 	users := `
 users:
@@ -208,6 +211,7 @@ users:
 
 // TestUsersByPassword: passwords of --http.config count on the remote-write port too, with bearer tokens beside them.
 func TestUsersByPassword(t *testing.T) {
+	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("wonder"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
