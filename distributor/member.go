@@ -12,22 +12,24 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// memberTenants is how many tenants with writes that hang a member can have before they keep the writes of others waiting: a
-// tenant has up to Options.MemberConcurrency writes under way, and a member that many times as many.
+// memberTenants is how many tenants of one member may have hanging writes before the writes of other tenants wait. A
+// tenant has up to Options.MemberConcurrency writes under way, and a member memberTenants times as many.
 const memberTenants = 8
 
-// noticeAfter is how long a member must not take writes before the log says so: while it restarts, or opens its tenants, that is
-// normal.
+// noticeAfter is how long a member must refuse writes before the log says so. A member that restarts or opens its
+// tenants refuses them for a moment, which is normal.
 const noticeAfter = 3 * time.Second
 
-// noticeEvery is how far apart the log's lines are about a member that takes the writes of some tenants and not of others.
+// noticeEvery is the least time between two lines of the log about a member that takes the writes of some tenants and
+// refuses those of others.
 const noticeEvery = 10 * time.Second
 
-// peer is one member as a distributor sees it: a lane for each tenant, and the goroutines that write what is in them. Lanes
-// take turns, copy by copy.
+// member is one member of the ring as a distributor sees it: a queue for each tenant, and the goroutines (workers) that
+// write the queued shards. The queues take turns, shard by shard.
 //
-// A copy belongs to its request until that is answered, and is bounded with it. What a request leaves behind is late: it
-// belongs to the member from then on, within Options.MemberBatches and MemberBytes.
+// A shard belongs to its request until the request is answered, and the bounds of requests hold for it. A shard whose
+// request was answered without it is late: it belongs to the member, and Options.MemberBatches and MemberBytes bound
+// it.
 type member struct {
 	d       *Distributor
 	id      string // the member's
@@ -39,509 +41,512 @@ type member struct {
 	done   sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows; before write.mu
-	addr     string     // that writer reaches
+	addr     string     // the address that writer reaches
 	writer   Writer     // nil until the member could be dialed
 	undialed error      // why it cannot be dialed at the address it has now; nil if it can
 
-	ready    sync.Cond // something may be taken
+	ready    sync.Cond // a shard may be taken
 	queues   map[tenant.ID]*tenantQueue
-	swept    time.Time      // when lanes that are idle were last looked for
-	runnable []*tenantQueue // whose turn it is, in this order
-	withLate []*tenantQueue // that have late copies
-	late     lateness       // of all lanes
-	fresh    int            // queued, never tried
-	waiting  int            // queued, tried before
-	flying   int            // being written
-	probes   int            // of these, started while down
+	swept    time.Time      // when idle queues were last looked for
+	runnable []*tenantQueue // queues whose first shard may start, in the order of their turns
+	withLate []*tenantQueue // queues that have late shards
+	late     lateness       // of all queues
+	fresh    int            // queued shards that were never tried
+	waiting  int            // queued shards that were tried before
+	flying   int            // shards being written
+	probes   int            // shards being written that were started while down was failing
 	workers  int
 	idle     int     // workers that wait for something to do
-	down     backoff // of the member as a whole
+	down     backoff // back-off of the member as a whole
 	timer    *time.Timer
 	heard    time.Time // when the member last answered anything
-	failing  int       // lanes that are
-	noticed  time.Time // when that was last logged
+	failing  int       // queues whose back-off is failing
+	noticed  time.Time // when the log last said that queues fail
 	since    time.Time // when down began to fail
 	said     bool      // the log has said that the member does not take writes
 	closing  bool
 }
 
-// newMember makes a peer that takes nothing until it is connected.
+// newMember makes a member that refuses all shards until connect is called.
 func newMember(d *Distributor, id string) *member {
-	p := &member{d: d, id: id, metrics: d.metrics.member(id), queues: map[tenant.ID]*tenantQueue{}}
-	p.ready.L = &p.mu
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	return p
+	m := &member{d: d, id: id, metrics: d.metrics.member(id), queues: map[tenant.ID]*tenantQueue{}}
+	m.ready.L = &m.mu
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m
 }
 
-// reaches reports whether p has a writer for addr.
-func (p *member) reaches(addr string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.writer != nil && p.addr == addr
+// reaches reports whether m has a writer for addr.
+func (m *member) reaches(addr string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writer != nil && m.addr == addr
 }
 
-// undial notes why the member cannot be dialed, and reports whether that is news.
-func (p *member) undial(err error) (news bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	news = p.undialed == nil
-	p.undialed = err
+// undial notes why the member cannot be dialed. It reports whether it could be dialed before.
+func (m *member) undial(err error) (news bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news = m.undialed == nil
+	m.undialed = err
 	return news
 }
 
-// connect makes w, which reaches addr, the writer from here on, and returns the one before, which has calls under way.
-// What is queued goes to the new one.
-func (p *member) connect(addr string, w Writer) (before Writer) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before = p.writer
-	if before == nil && p.undialed == nil { // else writes know p already
-		_, p.local = w.(Local)
+// connect makes w, which reaches addr, the writer. It returns the writer before, which may have calls under way. Queued
+// shards go to w.
+func (m *member) connect(addr string, w Writer) (before Writer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before = m.writer
+	if before == nil && m.undialed == nil { // else writes read local already
+		_, m.local = w.(Local)
 	}
-	p.addr, p.writer, p.undialed = addr, w, nil
+	m.addr, m.writer, m.undialed = addr, w, nil
 	return before
 }
 
-// close waits for the copies that were never tried, up to the write timeout, and drops those that wait for a further try.
-func (p *member) close() {
-	p.mu.Lock()
-	p.closing = true
-	if p.timer != nil {
-		p.timer.Stop()
+// close waits for the shards that were never tried, up to the write timeout. It drops those that wait for a further
+// try.
+func (m *member) close() {
+	m.mu.Lock()
+	m.closing = true
+	if m.timer != nil {
+		m.timer.Stop()
 	}
-	for _, l := range p.queues {
-		if l.timer != nil {
-			l.timer.Stop()
+	for _, q := range m.queues {
+		if q.timer != nil {
+			q.timer.Stop()
 		}
 	}
-	p.giveUp()
-	p.mu.Unlock()
-	stop := time.AfterFunc(p.d.opts.WriteTimeout, p.cancel)
-	p.done.Wait()
+	m.giveUp()
+	m.mu.Unlock()
+	stop := time.AfterFunc(m.d.opts.WriteTimeout, m.cancel)
+	m.done.Wait()
 	stop.Stop()
-	p.cancel()
+	m.cancel()
 }
 
-// giveUp drops, as the peer is closing, what would have to be tried again. With p.mu held.
-func (p *member) giveUp() {
-	for _, l := range p.queues {
-		for l.queue.n > 0 && (l.off.failing() || p.down.failing() || l.queue.head.tried) {
-			p.drop(l.queue.head, "closed")
+// giveUp drops the shards that would need a further try. The member is closing. m.mu is held.
+func (m *member) giveUp() {
+	for _, q := range m.queues {
+		for q.queue.n > 0 && (q.off.failing() || m.down.failing() || q.queue.head.tried) {
+			m.drop(q.queue.head, "closed")
 		}
 	}
-	p.ready.Broadcast()
+	m.ready.Broadcast()
 }
 
-// enqueue takes r, or says at once why not.
-func (p *member) enqueue(r *queuedShard) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// enqueue takes r, or says at once why it does not.
+func (m *member) enqueue(r *queuedShard) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	switch {
-	case p.writer == nil:
-		return errs.E(errs.Unavailable, "member cannot be dialed: %w", p.undialed)
-	case p.closing:
+	case m.writer == nil:
+		return errs.E(errs.Unavailable, "member cannot be dialed: %w", m.undialed)
+	case m.closing:
 		return errs.E(errs.Unavailable, "the member has left the ring")
 	}
 	now := time.Now()
-	l := p.tenantQueue(r.shard.Batch.Tenant, now)
-	l.clock(now)
-	if !l.busy() {
-		l.heard = now
+	q := m.queue(r.shard.Batch.Tenant, now)
+	q.clock(now)
+	if !q.busy() {
+		q.heard = now
 	}
-	l.last++
-	r.tenantQueue, r.number, r.series = l, l.last, r.items()
-	p.put(r)
-	if l.off.failing() {
-		l.off.hurry(p.d.opts.RetryMin, now, l.queue.n+l.flying == 1)
-		p.await(l, now)
+	q.last++
+	r.queue, r.number, r.series = q, q.last, r.items()
+	m.put(r)
+	if q.off.failing() {
+		q.off.hurry(m.d.opts.RetryMin, now, q.queue.n+q.flying == 1)
+		m.await(q, now)
 	}
-	if p.down.failing() {
-		p.down.hurry(p.d.opts.RetryMin, now, p.fresh+p.waiting+p.flying == 1)
-		p.awaitMember(now)
+	if m.down.failing() {
+		m.down.hurry(m.d.opts.RetryMin, now, m.fresh+m.waiting+m.flying == 1)
+		m.awaitMember(now)
 	}
-	p.list(l, now)
+	m.list(q, now)
 	return nil
 }
 
-// lane is that of a tenant. With p.mu held.
-func (p *member) tenantQueue(id tenant.ID, now time.Time) *tenantQueue {
-	if now.Sub(p.swept) >= tenantQueueIdle {
-		p.swept = now
-		for id, l := range p.queues {
-			if !l.busy() && now.Sub(l.seen) >= tenantQueueIdle {
-				p.endBackoff(l)
-				delete(p.queues, id)
+// lane is that of a tenant. With m.mu held.
+func (m *member) queue(id tenant.ID, now time.Time) *tenantQueue {
+	if now.Sub(m.swept) >= tenantQueueIdle {
+		m.swept = now
+		for id, q := range m.queues {
+			if !q.busy() && now.Sub(q.seen) >= tenantQueueIdle {
+				m.endBackoff(q)
+				delete(m.queues, id)
 			}
 		}
 	}
-	l := p.queues[id]
-	if l == nil {
-		l = &tenantQueue{tenant: id, seen: now}
-		p.queues[id] = l
+	q := m.queues[id]
+	if q == nil {
+		q = &tenantQueue{tenant: id, seen: now}
+		m.queues[id] = q
 	}
-	return l
+	return q
 }
 
-// put queues r in its lane, by its number. With p.mu held.
-func (p *member) put(r *queuedShard) {
+// put queues r at the place of its number. m.mu is held.
+func (m *member) put(r *queuedShard) {
 	r.place = queued
-	r.tenantQueue.queue.insert(r)
-	*p.counter(r)++
-	p.report()
+	r.queue.queue.insert(r)
+	*m.counter(r)++
+	m.report()
 }
 
-// unqueue takes r from its lane's queue. With p.mu held.
-func (p *member) unqueue(r *queuedShard) {
+// unqueue takes r out of its queue. m.mu is held.
+func (m *member) unqueue(r *queuedShard) {
 	r.place = gone
-	r.tenantQueue.queue.remove(r)
-	*p.counter(r)--
+	r.queue.queue.remove(r)
+	*m.counter(r)--
 }
 
-func (p *member) counter(r *queuedShard) *int {
+// counter is the number that counts r while it is queued. m.mu is held.
+func (m *member) counter(r *queuedShard) *int {
 	if r.tried {
-		return &p.waiting
+		return &m.waiting
 	}
-	return &p.fresh
+	return &m.fresh
 }
 
-// report is called with p.mu held, which keeps the gauges in order.
-func (p *member) report() {
-	p.metrics.queued.Set(float64(p.fresh))
-	p.metrics.waiting.Set(float64(p.waiting))
-	p.metrics.bytes.Set(float64(p.late.bytes))
+// report sets the gauges. m.mu is held, so that they are set in order.
+func (m *member) report() {
+	m.metrics.queued.Set(float64(m.fresh))
+	m.metrics.waiting.Set(float64(m.waiting))
+	m.metrics.bytes.Set(float64(m.late.bytes))
 }
 
-// list gives l a turn if its first copy may start, and finds it a worker. With p.mu held.
-func (p *member) list(l *tenantQueue, now time.Time) {
-	if !l.listed && l.ready(now, p.most()) {
-		l.listed = true
-		p.runnable = append(p.runnable, l)
+// list gives q a turn if its first shard may start, and finds a worker. m.mu is held.
+func (m *member) list(q *tenantQueue, now time.Time) {
+	if !q.listed && q.ready(now, m.most()) {
+		q.listed = true
+		m.runnable = append(m.runnable, q)
 	}
-	p.wake(now)
+	m.wake(now)
 }
 
-// most is how many writes of one tenant may be under way. With p.mu held.
-func (p *member) most() int {
-	if p.down.failing() {
+// most is how many writes of one tenant may be under way. m.mu is held.
+func (m *member) most() int {
+	if m.down.failing() {
 		return 1
 	}
-	return p.d.opts.MemberConcurrency
+	return m.d.opts.MemberConcurrency
 }
 
-// free reports whether another write may start. While the member fails some tenants probe it, each with one write: what
-// hangs may be one tenant's trouble, and then the next one gets through. With p.mu held.
-func (p *member) free(now time.Time) bool {
-	if p.down.failing() {
-		return p.probes < memberTenants && !now.Before(p.down.until)
+// free reports whether another write may start. While the member fails, some tenants probe it, each with one write: a
+// write that hangs may be one tenant's trouble, and then the probe of the next tenant succeeds. m.mu is held.
+func (m *member) free(now time.Time) bool {
+	if m.down.failing() {
+		return m.probes < memberTenants && !now.Before(m.down.until)
 	}
-	return p.flying < memberTenants*p.d.opts.MemberConcurrency
+	return m.flying < memberTenants*m.d.opts.MemberConcurrency
 }
 
-// wake finds a worker for the lane whose turn it is. With p.mu held.
-func (p *member) wake(now time.Time) {
+// wake finds a worker for the queue whose turn it is. m.mu is held.
+func (m *member) wake(now time.Time) {
 	switch {
-	case len(p.runnable) == 0 || !p.free(now):
-	case p.idle > 0:
-		p.ready.Signal()
-	case p.workers < memberTenants*p.d.opts.MemberConcurrency:
-		p.workers++
-		p.done.Go(p.work)
+	case len(m.runnable) == 0 || !m.free(now):
+	case m.idle > 0:
+		m.ready.Signal()
+	case m.workers < memberTenants*m.d.opts.MemberConcurrency:
+		m.workers++
+		m.done.Go(m.work)
 	}
 }
 
-// await lists l again when its back-off is over. With p.mu held.
-func (p *member) await(l *tenantQueue, now time.Time) {
-	if p.closing {
+// await lists q again when its back-off is over. m.mu is held.
+func (m *member) await(q *tenantQueue, now time.Time) {
+	if m.closing {
 		return
 	}
-	if l.timer == nil {
-		l.timer = time.AfterFunc(l.off.until.Sub(now), func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.list(l, time.Now())
+	if q.timer == nil {
+		q.timer = time.AfterFunc(q.off.until.Sub(now), func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.list(q, time.Now())
 		})
 		return
 	}
-	l.timer.Reset(max(0, l.off.until.Sub(now)))
+	q.timer.Reset(max(0, q.off.until.Sub(now)))
 }
 
-// awaitMember wakes a worker when the member's back-off is over. With p.mu held.
-func (p *member) awaitMember(now time.Time) {
-	if p.closing {
+// awaitMember wakes a worker when the member's back-off is over. m.mu is held.
+func (m *member) awaitMember(now time.Time) {
+	if m.closing {
 		return
 	}
-	if p.timer == nil {
-		p.timer = time.AfterFunc(p.down.until.Sub(now), func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.wake(time.Now())
+	if m.timer == nil {
+		m.timer = time.AfterFunc(m.down.until.Sub(now), func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.wake(time.Now())
 		})
 		return
 	}
-	p.timer.Reset(max(0, p.down.until.Sub(now)))
+	m.timer.Reset(max(0, m.down.until.Sub(now)))
 }
 
-// work writes copies until the peer is closed and nothing is queued.
-func (p *member) work() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// work is a worker: it writes shards until the member is closed and nothing is queued.
+func (m *member) work() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for {
-		r := p.take(time.Now())
+		r := m.take(time.Now())
 		switch {
 		case r != nil:
-			p.mu.Unlock()
-			p.write(r)
-			p.mu.Lock()
-		case p.closing && p.fresh+p.waiting == 0:
-			p.workers--
+			m.mu.Unlock()
+			m.write(r)
+			m.mu.Lock()
+		case m.closing && m.fresh+m.waiting == 0:
+			m.workers--
 			return
 		default:
-			p.idle++
-			p.ready.Wait()
-			p.idle--
+			m.idle++
+			m.ready.Wait()
+			m.idle--
 		}
 	}
 }
 
-// take starts the first copy of the lane whose turn it is. With p.mu held.
-func (p *member) take(now time.Time) *queuedShard {
-	o := &p.d.opts
-	for len(p.runnable) > 0 && p.free(now) {
-		l := p.runnable[0]
-		p.runnable[0] = nil
-		p.runnable = p.runnable[1:]
-		l.listed = false
-		for l.queue.n > 0 && l.queue.head.late && now.Sub(l.queue.head.since) > o.RetryAge {
-			p.drop(l.queue.head, "too old")
+// take starts the first shard of the queue whose turn it is. It is nil when no shard may start. m.mu is held.
+func (m *member) take(now time.Time) *queuedShard {
+	o := &m.d.opts
+	for len(m.runnable) > 0 && m.free(now) {
+		q := m.runnable[0]
+		m.runnable[0] = nil
+		m.runnable = m.runnable[1:]
+		q.listed = false
+		for q.queue.n > 0 && q.queue.head.late && now.Sub(q.queue.head.since) > o.RetryAge {
+			m.drop(q.queue.head, "too old")
 		}
-		if !l.ready(now, p.most()) {
+		if !q.ready(now, m.most()) {
 			continue
 		}
-		l.clock(now)
-		r := l.queue.head
-		p.unqueue(r)
-		r.place, r.placed, r.probe = flying, false, p.down.failing()
+		q.clock(now)
+		r := q.queue.head
+		m.unqueue(r)
+		r.place, r.placed, r.probe = flying, false, m.down.failing()
 		if r.probe {
-			p.probes++
+			m.probes++
 		}
-		p.flying++
-		l.flying++
-		l.sending += r.bytes
-		p.hold(r)
+		m.flying++
+		q.flying++
+		q.sending += r.bytes
+		m.hold(r)
 		if r.tried {
-			p.metrics.retries.Inc()
+			m.metrics.retries.Inc()
 		}
-		p.report()
-		p.list(l, now)
+		m.report()
+		m.list(q, now)
 		return r
 	}
 	return nil
 }
 
-// hold counts r among those that keep newer ones back: its request was answered, so that newer samples of its series may
-// be behind it, and they could still overtake it. With p.mu held.
-func (p *member) hold(r *queuedShard) {
+// hold keeps tenantQueue.held true for r. A late shard that is being written holds newer shards back as long as they
+// could overtake it: the request of r was answered, so the queue may have newer samples of the same series. m.mu is
+// held.
+func (m *member) hold(r *queuedShard) {
 	if held := r.place == flying && r.late && !r.placed; held != r.held {
 		r.held = held
 		if held {
-			r.tenantQueue.held++
+			r.queue.held++
 		} else {
-			r.tenantQueue.held--
+			r.queue.held--
 		}
 	}
 }
 
 // write is one try of r.
-func (p *member) write(r *queuedShard) {
+func (m *member) write(r *queuedShard) {
 	start := time.Now()
-	failures, err := p.try(r, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	failures, err := m.try(r, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		r.placed = true
-		p.hold(r)
-		p.list(r.tenantQueue, time.Now())
+		m.hold(r)
+		m.list(r.queue, time.Now())
 	})
 	r.write.answer(r, failures, err)
 	whole := err != nil
 	if err == nil {
 		err = r.narrow(failures)
 	}
-	p.settle(r, start, err, whole)
+	m.settle(r, start, err, whole)
 }
 
-// settle ends a try of r that began at start: a copy that is missing, and that somebody relies on, is kept for another. whole
-// says that err is of the shard and not of some of its series.
-func (p *member) settle(r *queuedShard, start time.Time, err error, whole bool) {
+// settle ends a try of r that began at start. A shard that is missing at the member, and that somebody still needs, is
+// kept for another try. whole says that err is about the shard and not about some of its series.
+func (m *member) settle(r *queuedShard, start time.Time, err error, whole bool) {
 	again := retryable(errs.KindOf(err))
 	needed := err != nil && r.write.needed(r)
 	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := r.tenantQueue
-	l.clock(now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := r.queue
+	q.clock(now)
 	r.place = gone
-	p.hold(r)
+	m.hold(r)
 	if r.probe {
 		r.probe = false
-		p.probes--
+		m.probes--
 	}
-	p.flying--
-	l.flying--
-	l.sending -= r.bytes
+	m.flying--
+	q.flying--
+	q.sending -= r.bytes
 	switch {
-	case again && whole && p.membersFault(start, err):
-		p.unreachable(start, now, err)
+	case again && whole && m.membersFault(start, err):
+		m.unreachable(start, now, err)
 	case again:
-		p.alive(now)
-		p.refused(l, now, err, whole)
+		m.alive(now)
+		m.refused(q, now, err, whole)
 	default:
-		p.alive(now)
-		p.endBackoff(l)
-		l.pace.work += float64(r.series)
-		l.heard = now
+		m.alive(now)
+		m.endBackoff(q)
+		q.progress.work += float64(r.series)
+		q.heard = now
 	}
 	switch {
-	case again && needed && !p.closing:
-		if !whole || errs.KindOf(err) == errs.Internal { // the cause may be in this copy alone: others need not wait for it
-			l.last++
-			r.number = l.last
+	case again && needed && !m.closing:
+		if !whole || errs.KindOf(err) == errs.Internal { // the cause may be in this shard alone: others need not wait for it
+			q.last++
+			r.number = q.last
 		}
 		r.tried = true
-		p.put(r)
+		m.put(r)
 	case again && needed:
-		p.drop(r, "closed")
+		m.drop(r, "closed")
 	case err != nil && needed:
-		p.drop(r, "refused")
+		m.drop(r, "refused")
 	default:
-		p.let(r)
+		m.let(r)
 	}
-	if l.off.failing() && l.queue.n > 0 {
-		p.await(l, now)
+	if q.off.failing() && q.queue.n > 0 {
+		m.await(q, now)
 	}
-	if p.closing {
-		p.giveUp()
+	if m.closing {
+		m.giveUp()
 	}
-	p.list(l, now)
+	m.list(q, now)
 }
 
-// membersFault reports whether err, of a try that began at start, is of the member as a whole: it was not reached, or nothing at all
-// came from it meanwhile. Anything else may be one tenant's trouble there. With p.mu held.
-func (p *member) membersFault(start time.Time, err error) bool {
-	return errs.IsUnreached(err) || errors.Is(err, context.DeadlineExceeded) && p.heard.Before(start)
+// membersFault reports whether err, of a try that began at start, is about the member as a whole: the member was not
+// reached, or nothing came from it since. Any other failure may be one tenant's trouble there. m.mu is held.
+func (m *member) membersFault(start time.Time, err error) bool {
+	return errs.IsUnreached(err) || errors.Is(err, context.DeadlineExceeded) && m.heard.Before(start)
 }
 
-// unreachable makes all lanes wait until a probe gets through. Of tries that were under way together, the wait grows once.
-// With p.mu held.
-func (p *member) unreachable(start, now time.Time, err error) {
-	if !p.down.failing() {
-		p.since = now
+// unreachable makes all queues wait until a probe succeeds. Tries that were under way together make the wait grow once.
+// m.mu is held.
+func (m *member) unreachable(start, now time.Time, err error) {
+	if !m.down.failing() {
+		m.since = now
 	}
-	if !p.said && now.Sub(p.since) >= noticeAfter {
-		p.said = true
-		p.d.log.Warn("member does not take writes", "member", p.id, "address", p.addr, "err", err)
+	if !m.said && now.Sub(m.since) >= noticeAfter {
+		m.said = true
+		m.d.log.Warn("member does not take writes", "member", m.id, "address", m.addr, "err", err)
 	}
-	if !start.Before(p.down.failed) {
-		p.down.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
-		p.awaitMember(now)
+	if !start.Before(m.down.failed) {
+		m.down.fail(now, m.d.opts.RetryMin, m.d.opts.RetryMax, rand.Float64())
+		m.awaitMember(now)
 	}
-	for _, l := range p.queues {
-		p.failWaiting(l, err)
+	for _, q := range m.queues {
+		m.failWaiting(q, err)
 	}
 }
 
-// alive notes that the member has answered. With p.mu held.
-func (p *member) alive(now time.Time) {
-	p.heard = now
-	if p.down.failing() {
-		p.down = backoff{}
-		if p.said {
-			p.d.log.Info("member takes writes again", "member", p.id, "address", p.addr)
+// alive notes that the member has answered. m.mu is held.
+func (m *member) alive(now time.Time) {
+	m.heard = now
+	if m.down.failing() {
+		m.down = backoff{}
+		if m.said {
+			m.d.log.Info("member takes writes again", "member", m.id, "address", m.addr)
 		}
-		p.said = false
+		m.said = false
 	}
 }
 
-// refused makes l wait, which the member does not take now. With p.mu held.
-func (p *member) refused(l *tenantQueue, now time.Time, err error, whole bool) {
-	if !l.off.failing() {
-		p.failing++
-		l.since = now
+// refused makes q wait, since the member refuses its shards now. m.mu is held.
+func (m *member) refused(q *tenantQueue, now time.Time, err error, whole bool) {
+	if !q.off.failing() {
+		m.failing++
+		q.since = now
 	}
-	l.off.fail(now, p.d.opts.RetryMin, p.d.opts.RetryMax, rand.Float64())
+	q.off.fail(now, m.d.opts.RetryMin, m.d.opts.RetryMax, rand.Float64())
 	if whole {
-		p.logRefusal(l, now, err)
-		p.failWaiting(l, err)
+		m.logRefusal(q, now, err)
+		m.failWaiting(q, err)
 	}
 }
 
-// heal ends the back-off of l. With p.mu held.
-func (p *member) endBackoff(l *tenantQueue) {
-	if !l.off.failing() {
+// endBackoff ends the back-off of q. m.mu is held.
+func (m *member) endBackoff(q *tenantQueue) {
+	if !q.off.failing() {
 		return
 	}
-	l.off, l.noticed = backoff{}, false
-	p.failing--
+	q.off, q.noticed = backoff{}, false
+	m.failing--
 }
 
-// notice logs, not too often, that the member does not take what a tenant writes. With p.mu held.
-func (p *member) logRefusal(l *tenantQueue, now time.Time, err error) {
-	if l.noticed || now.Sub(l.since) < noticeAfter || now.Sub(p.noticed) < noticeEvery {
+// logRefusal logs, not too often, that the member refuses the writes of a tenant. m.mu is held.
+func (m *member) logRefusal(q *tenantQueue, now time.Time, err error) {
+	if q.noticed || now.Sub(q.since) < noticeAfter || now.Sub(m.noticed) < noticeEvery {
 		return
 	}
-	l.noticed = true
-	p.noticed = now
-	p.d.log.Warn("member does not take the writes of some tenants", "member", p.id, "address", p.addr,
-		"tenants", p.failing, "tenant", l.tenant, "err", err)
+	q.noticed = true
+	m.noticed = now
+	m.d.log.Warn("member does not take the writes of some tenants", "member", m.id, "address", m.addr,
+		"tenants", m.failing, "tenant", q.tenant, "err", err)
 }
 
-// failWaiting lets the requests whose copies wait behind one that failed with err know, so that none waits for a member that
-// refuses. The copies stay. With p.mu held.
-func (p *member) failWaiting(l *tenantQueue, err error) {
-	for r := l.queue.tail; r != nil && p.fresh > 0; r = r.prev {
+// failWaiting counts err as the answer for all shards that wait in q, so that no request waits for a member that
+// refuses. The shards stay queued. m.mu is held.
+func (m *member) failWaiting(q *tenantQueue, err error) {
+	for r := q.queue.tail; r != nil && m.fresh > 0; r = r.prev {
 		if r.tried {
 			continue
 		}
-		p.fresh--
-		p.waiting++
+		m.fresh--
+		m.waiting++
 		r.tried = true
 		r.write.answer(r, nil, err)
 	}
 }
 
-// let lets go of r, which is needed no more. With p.mu held.
-func (p *member) let(r *queuedShard) {
+// let gives r up: nobody needs it any more. m.mu is held.
+func (m *member) let(r *queuedShard) {
 	if r.place == queued {
-		p.unqueue(r)
+		m.unqueue(r)
 	}
-	p.removeLate(r)
-	p.report()
+	m.removeLate(r)
+	m.report()
 	r.write.release()
 }
 
-// drop gives up r, which is missing at the member for good. With p.mu held.
-func (p *member) drop(r *queuedShard, reason string) {
-	p.d.metrics.dropped.WithLabelValues(p.id, reason).Inc()
+// drop gives r up although it is missing at the member. m.mu is held.
+func (m *member) drop(r *queuedShard, reason string) {
+	m.d.metrics.dropped.WithLabelValues(m.id, reason).Inc()
 	if !r.tried {
 		r.write.answer(r, nil, errs.E(errs.Unavailable, "copy given up: %s", reason))
 	}
-	p.let(r)
+	m.let(r)
 }
 
-// try is send on a goroutine of the peer's own, where nobody else looks after a panic.
-func (p *member) try(r *queuedShard, placed func()) (failures []wire.Failure, err error) {
-	defer p.d.recoverAs("write to member "+p.id, func(fault error) { failures, err = nil, fault })
-	return p.send(r, placed)
+// try is send on a goroutine of the member's own. A panic becomes an error, since nothing else would catch it.
+func (m *member) try(r *queuedShard, placed func()) (failures []wire.Failure, err error) {
+	defer m.d.recoverAs("write to member "+m.id, func(fault error) { failures, err = nil, fault })
+	return m.send(r, placed)
 }
 
-// send writes r to the member, for as long as the write timeout. placed is called when the member gets r before whatever
-// is sent from then on, if that is known before the answer.
-func (p *member) send(r *queuedShard, placed func()) ([]wire.Failure, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.d.opts.WriteTimeout)
+// send writes r to the member, within the write timeout. placed is called when it is certain that the member gets r
+// before all that is sent from then on, if that is known before the answer.
+func (m *member) send(r *queuedShard, placed func()) ([]wire.Failure, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, m.d.opts.WriteTimeout)
 	defer cancel()
 	start := time.Now()
-	p.mu.Lock()
-	writer := p.writer
-	p.mu.Unlock()
+	m.mu.Lock()
+	writer := m.writer
+	m.mu.Unlock()
 	var failures []wire.Failure
 	var err error
 	if ordered, ok := writer.(Ordered); ok {
@@ -549,12 +554,12 @@ func (p *member) send(r *queuedShard, placed func()) ([]wire.Failure, error) {
 	} else {
 		failures, err = writer.Write(ctx, r.shard)
 	}
-	p.d.metrics.time.Observe(time.Since(start).Seconds())
-	p.d.metrics.writes.WithLabelValues(p.id, errs.KindOf(err).String()).Inc()
+	m.d.metrics.time.Observe(time.Since(start).Seconds())
+	m.d.metrics.writes.WithLabelValues(m.id, errs.KindOf(err).String()).Inc()
 	return failures, err
 }
 
-// retryable reports whether a member that answered kind may take the same later.
+// retryable reports whether a member that answered kind may take the same write later.
 func retryable(kind errs.Kind) bool {
 	switch kind {
 	case errs.OK, errs.Invalid, errs.Conflict, errs.Limited, errs.TooLarge:
@@ -563,125 +568,126 @@ func retryable(kind errs.Kind) bool {
 	return true
 }
 
-// holdsUp reports whether r's request, which a quorum has stored, should wait for it: if the member has not
-// fallen silent, and keeps up.
-func (p *member) holdsUp(r *queuedShard, members []*member, took time.Duration) bool {
-	own, lacks, due := p.due(r, took)
-	if !due { // the usual answer, for which the others need not be asked: a request may have as many copies as there are members
+// holdsUp reports whether the request of r, which a quorum has stored, should wait for r: if the member answers, and
+// keeps up with the other members.
+func (m *member) holdsUp(r *queuedShard, members []*member, took time.Duration) bool {
+	own, lacks, due := m.due(r, took)
+	if !due { // the usual case; a request may have as many shards as there are members, so do not ask them all
 		return false
 	}
 	id := r.write.batch.Tenant
 	others := make([]progress, 0, 8)
 	for _, other := range members {
-		if other != p {
-			others = other.paceOf(others, id)
+		if other != m {
+			others = other.progressOf(others, id)
 		}
 	}
 	return keepsUp(own, lacks, others, took)
 }
 
-// due reports whether r's request may still wait for it at all, and then gives the member's pace and how many series it lacks.
-func (p *member) due(r *queuedShard, took time.Duration) (own progress, lacks int, due bool) {
+// due reports whether the request of r may still wait for it. If so it gives the progress of the member and how many
+// series it lacks.
+func (m *member) due(r *queuedShard, took time.Duration) (own progress, lacks int, due bool) {
 	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := r.tenantQueue
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := r.queue
 	switch {
 	case r.place == gone || r.tried || r.late:
 		return own, 0, false
-	case l.off.failing() || p.down.failing():
+	case q.off.failing() || m.down.failing():
 		return own, 0, false
-	case now.Sub(l.heard) >= tooSilent*took:
+	case now.Sub(q.heard) >= tooSilent*took:
 		return own, 0, false
 	}
-	l.clock(now)
-	own = l.pace
-	own.work += float64(l.flying * r.series)
-	return own, l.late.series, true
+	q.clock(now)
+	own = q.progress
+	own.work += float64(q.flying * r.series)
+	return own, q.late.series, true
 }
 
-// paceOf appends the member's pace for a tenant, if it is known.
-func (p *member) paceOf(to []progress, id tenant.ID) []progress {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := p.queues[id]
-	if l == nil || l.off.failing() || p.down.failing() {
+// progressOf appends the member's progress for a tenant, if it is known.
+func (m *member) progressOf(to []progress, id tenant.ID) []progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queues[id]
+	if q == nil || q.off.failing() || m.down.failing() {
 		return to
 	}
-	l.clock(time.Now())
-	return append(to, l.pace)
+	q.clock(time.Now())
+	return append(to, q.progress)
 }
 
-// inherit makes r the member's, because its request is over, or lets it go if nobody relies on it.
-func (p *member) keepLate(r *queuedShard) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// keepLate makes r the member's, because the request of r was answered. It gives r up if nobody needs it.
+func (m *member) keepLate(r *queuedShard) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if r.place == gone || r.late {
 		return
 	}
 	if r.place == queued && !r.write.needed(r) {
-		p.let(r) // its sender was told to send it again
+		m.let(r) // its sender sends it again
 		return
 	}
-	p.addLate(r)
-	p.metrics.putOff.Inc()
-	for p.late.batches > p.d.opts.MemberBatches || p.late.bytes > p.d.opts.MemberBytes {
-		victim := p.victim()
-		if victim == nil || p.late.batches == 1 {
+	m.addLate(r)
+	m.metrics.putOff.Inc()
+	for m.late.batches > m.d.opts.MemberBatches || m.late.bytes > m.d.opts.MemberBytes {
+		victim := m.victim()
+		if victim == nil || m.late.batches == 1 {
 			return
 		}
-		p.drop(victim, "evicted")
+		m.drop(victim, "evicted")
 	}
 }
 
-// owe puts r on the member's account. With p.mu held.
-func (p *member) addLate(r *queuedShard) {
-	l := r.tenantQueue
-	if l.late.batches == 0 {
-		l.rank = len(p.withLate)
-		p.withLate = append(p.withLate, l)
+// addLate counts r as late. m.mu is held.
+func (m *member) addLate(r *queuedShard) {
+	q := r.queue
+	if q.late.batches == 0 {
+		q.rank = len(m.withLate)
+		m.withLate = append(m.withLate, q)
 	}
 	r.late = true
-	p.hold(r)
-	for _, a := range []*lateness{&l.late, &p.late} {
+	m.hold(r)
+	for _, a := range []*lateness{&q.late, &m.late} {
 		a.batches++
 		a.series += r.series
 		a.bytes += r.bytes
 	}
-	p.report()
+	m.report()
 }
 
-// forgive takes r off the account, if it is on it. With p.mu held.
-func (p *member) removeLate(r *queuedShard) {
+// removeLate stops counting r as late, if it was. m.mu is held.
+func (m *member) removeLate(r *queuedShard) {
 	if !r.late {
 		return
 	}
-	l := r.tenantQueue
+	q := r.queue
 	r.late = false
-	for _, a := range []*lateness{&l.late, &p.late} {
+	for _, a := range []*lateness{&q.late, &m.late} {
 		a.batches--
 		a.series -= r.series
 		a.bytes -= r.bytes
 	}
-	if l.late.batches == 0 {
-		end := len(p.withLate) - 1
-		p.withLate[l.rank] = p.withLate[end]
-		p.withLate[l.rank].rank = l.rank
-		p.withLate[end] = nil
-		p.withLate = p.withLate[:end]
+	if q.late.batches == 0 {
+		end := len(m.withLate) - 1
+		m.withLate[q.rank] = m.withLate[end]
+		m.withLate[q.rank].rank = q.rank
+		m.withLate[end] = nil
+		m.withLate = m.withLate[:end]
 	}
 }
 
-// victim is the oldest late copy, not being written, of the tenant that takes most of the bounds. There are no more such
-// tenants than copies, so their number is bounded. With p.mu held.
-func (p *member) victim() (oldest *queuedShard) {
+// victim is the oldest late shard, not being written, of the tenant that takes most of the bounds. It looks at every
+// tenant with late shards, of which there are no more than late shards, so their number is bounded. m.mu is held.
+func (m *member) victim() (oldest *queuedShard) {
 	most := 0.0
-	for _, l := range p.withLate {
-		share := l.share(&p.d.opts)
+	for _, q := range m.withLate {
+		share := q.share(&m.d.opts)
 		if share <= most {
 			continue
 		}
-		for r := l.queue.head; r != nil; r = r.next {
+		for r := q.queue.head; r != nil; r = r.next {
 			if r.late {
 				oldest, most = r, share
 				break

@@ -8,37 +8,39 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
+// place says where a queuedShard is.
 type place uint8
 
 const (
-	gone place = iota // not with the peer, or no longer
+	gone place = iota // not with the member, or no longer
 	queued
 	flying
 )
 
-// replica is one shard on its way to one member. It belongs to its write, which outlives it.
+// queuedShard is the shard of one write for one member, on its way there. It belongs to its write, which lives until
+// the last of its shards is done.
 type queuedShard struct {
 	write    *write
 	member   *member
-	shard    wire.Shard // the worker's while it flies, else guarded by peer.mu
+	shard    wire.Shard // the worker's while it is being written, else guarded by member.mu
 	bytes    int64
 	since    time.Time // when it was queued
 	answered bool      // its write has counted an answer for it; guarded by write.mu
 
-	// Guarded by peer.mu.
-	tenantQueue *tenantQueue
-	place       place
-	number      uint64 // in its lane
-	series      int    // how many it was queued with
-	tried       bool   // a try has failed
-	late        bool   // its request has been answered
-	placed      bool   // while it flies: the member gets it before what starts after it
-	probe       bool   // while it flies: it counts in peer.probes
-	held        bool   // while it flies: it counts in lane.held
-	next, prev  *queuedShard
+	// Guarded by member.mu.
+	queue      *tenantQueue
+	place      place
+	number     uint64 // its order in the queue
+	series     int    // how many it was queued with
+	tried      bool   // a try has failed
+	late       bool   // its request has been answered
+	placed     bool   // the member gets it before shards that start later
+	probe      bool   // it counts in member.probes
+	held       bool   // it counts in tenantQueue.held
+	next, prev *queuedShard
 }
 
-// CopyOf implements wire.Copies. It is found again when it is asked for, which only members of a Thanos ring make anybody do.
+// CopyOf implements wire.Copies. It places the series again, since only members of a Thanos ring make anybody ask.
 func (r *queuedShard) CopyOf(i int32) int {
 	w := r.write
 	for n, m := range w.placed.Replicas(nil, w.batch.Tenant, w.batch.Series[i].Hash) {
@@ -49,6 +51,7 @@ func (r *queuedShard) CopyOf(i int32) int {
 	return 0 // a series that is not in this shard
 }
 
+// empty reports whether the shard has nothing.
 func (r *queuedShard) empty() bool { return r.items() == 0 }
 
 // items is how many series and metadata entries the shard has.
@@ -64,7 +67,7 @@ func (r *queuedShard) check(failures []wire.Failure) error {
 	return nil
 }
 
-// narrow leaves in the shard only the series that failed in a way that may pass, and returns such a failure, if any.
+// narrow leaves in the shard only the series whose failures may pass. It returns such a failure, nil if there is none.
 func (r *queuedShard) narrow(failures []wire.Failure) (err error) {
 	missing := r.shard.Series[:0]
 	for _, f := range failures {

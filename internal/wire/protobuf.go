@@ -105,6 +105,28 @@ func bytesField(m []byte, pos, typ int) (next, end int) {
 	return pos, pos + int(size)
 }
 
+// nextField finds the next field from pos on whose number is one of known, a bit for each. It skips other fields. A field
+// that it finds has type bytes, and its content is m[at:end]. num is 0 when there is none; then at is the position behind the
+// message, or a fault.
+func nextField(m []byte, pos int, known uint32) (num int32, at, end int) {
+	for pos < len(m) {
+		num, typ, next := tag(m, pos)
+		if next < 0 {
+			return 0, next, 0
+		}
+		if known>>num&1 != 0 { // 0 from number 32 on
+			if at, end = bytesField(m, next, typ); at < 0 {
+				return 0, at, 0
+			}
+			return num, at, end
+		}
+		if pos = skip(m, next, typ); pos < 0 {
+			return 0, pos, 0
+		}
+	}
+	return 0, pos, 0
+}
+
 // number reads a varint field.
 func number(m []byte, pos, typ int) (uint64, int) {
 	if typ != typeVarint {

@@ -38,6 +38,7 @@ func (k *SeriesCache) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch,
 	return b.merged()
 }
 
+// requestV1 reads a WriteRequest: field 1 is series, 3 metadata.
 func (b *Batch) requestV1(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
@@ -255,32 +256,21 @@ func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
 // faultAgain.
 func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 	for pos < len(m) {
-		num, typ, next := tag(m, pos)
-		if next < 0 {
-			return next
-		}
-		if num > 4 {
-			if pos = skip(m, next, typ); pos < 0 {
-				return pos
-			}
-			continue
-		}
-		next, end := bytesField(m, next, typ)
-		if next < 0 {
-			return next
-		}
+		num, at, end := nextField(m, pos, 1<<1|1<<2|1<<3|1<<4)
 		switch num {
+		case 0:
+			return at
 		case 1:
 			if plain {
 				return faultAgain
 			}
-			pos = b.labelV1(m[:end], next)
+			pos = b.labelV1(m[:end], at)
 		case 2:
-			pos = b.sample(m[:end], next, false)
+			pos = b.sample(m[:end], at, false)
 		case 3:
-			pos = b.exemplarV1(m[:end], next)
+			pos = b.exemplarV1(m[:end], at)
 		case 4:
-			pos = b.histogram(m[:end], next, false)
+			pos = b.histogram(m[:end], at, false)
 		}
 		if pos < 0 {
 			return pos
@@ -296,24 +286,17 @@ func (b *Batch) labelV1(m []byte, pos int) int {
 	}
 	var p pair
 	for pos < len(m) {
-		num, typ, next := tag(m, pos)
-		if next < 0 {
-			return next
-		}
-		if num > 2 {
-			if pos = skip(m, next, typ); pos < 0 {
-				return pos
+		num, at, end := nextField(m, pos, 1<<1|1<<2)
+		switch num {
+		case 0:
+			if at < 0 {
+				return at
 			}
-			continue
-		}
-		next, end := bytesField(m, next, typ)
-		if next < 0 {
-			return next
-		}
-		if num == 1 {
-			p.nameAt, p.nameLen = uint32(next), uint32(end-next)
-		} else {
-			p.valueAt, p.valueLen = uint32(next), uint32(end-next)
+			end = at
+		case 1:
+			p.nameAt, p.nameLen = uint32(at), uint32(end-at)
+		default:
+			p.valueAt, p.valueLen = uint32(at), uint32(end-at)
 		}
 		pos = end
 	}

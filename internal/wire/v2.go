@@ -56,28 +56,22 @@ func (b *Batch) symbolsV2(msg []byte) int {
 			}
 			continue
 		}
-		num, typ, next := tag(msg, pos)
-		if next < 0 {
-			return next
-		}
-		if num != 4 {
-			if pos = skip(msg, next, typ); pos < 0 {
-				return pos
-			}
-			continue
-		}
-		next, end := bytesField(msg, next, typ)
-		if next < 0 {
-			return next
+		num, at, end := nextField(msg, pos, 1<<4)
+		if num == 0 {
+			pos = at
+			break
 		}
 		if len(b.symbols) >= b.allowed[arenaSymbols] && !b.allowMore(arenaSymbols, len(b.symbols)) {
 			return faultExpand
 		}
-		b.symbols = append(b.symbols, symbol{uint32(next), uint32(end - next)})
+		b.symbols = append(b.symbols, symbol{uint32(at), uint32(end - at)})
 		if b.look.known != nil {
-			b.hashes = append(b.hashes, hash128(msg[next:end]))
+			b.hashes = append(b.hashes, hash128(msg[at:end]))
 		}
 		pos = end
+	}
+	if pos < 0 {
+		return pos
 	}
 	if len(b.symbols) > 0 && b.symbols[0].size > 0 {
 		return faultTable
@@ -96,6 +90,7 @@ func (b *Batch) usableSymbols() bool {
 	return b.tableUsable
 }
 
+// requestV2 reads the series of a Request, field 5.
 func (b *Batch) requestV2(msg []byte) int {
 	pos := 0
 	for pos < len(msg) {
