@@ -123,12 +123,14 @@ func TestHAPair(t *testing.T) {
 	flags := []string{"--limits.default=ha_pairs=true", "--self-scrape.interval=0s", "--distributor.ha-tracker.update-timeout=2s",
 		"--distributor.ha-tracker.update-timeout-jitter-max=1s", "--distributor.ha-tracker.failover-timeout=6s"}
 	t.Run("one process", func(t *testing.T) {
+		t.Parallel()
 		n := newPlainNode(t, "all", "all", flags...)
 		n.start()
 		n.waitReady()
 		checkPair(t, n, n)
 	})
 	t.Run("gossip", func(t *testing.T) {
+		t.Parallel()
 		bucket := "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}"
 		var nodes []*node
 		gossip := freePorts(t, 2)

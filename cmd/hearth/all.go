@@ -13,7 +13,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/query"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 func allCommand() command {
@@ -70,9 +69,9 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		b.health.AddAdvice("blocks", blocks.Ready) // the process has other work while the bucket does not answer
 		peers := newClients(b, client, cl)
 		grpc := f.grpc.build(b)
-		sources := map[string]series.Source{gossip.RoleReceive: local.receiver, gossip.RoleStore: blocks}
+		sources := map[string]series.Source{series.RoleReceive: local.receiver, series.RoleStore: blocks}
 		_, retention := limits.Table().Longest()
-		f.where.join(b, cl, place{rings: []string{gossip.RoleReceive, gossip.RoleStore},
+		f.where.join(b, cl, registration{rings: []string{series.RoleReceive, series.RoleStore},
 			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
 			quarantined: local.quarantined, retention: retention, sharding: limits})
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
@@ -80,8 +79,8 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		rpc.RegisterServed(grpc, blocks)
 		visible.register(b, grpc, sources, local.receiver.ExternalLabels, shared)
 		list := endpoint.build(b, cl, peers,
-			query.Endpoint{Name: gossip.RoleReceive, Source: local.receiver, Local: true},
-			query.Endpoint{Name: gossip.RoleStore, Source: blocks, Local: true})
+			query.Endpoint{Name: series.RoleReceive, Source: local.receiver, Local: true},
+			query.Endpoint{Name: series.RoleStore, Source: blocks, Local: true})
 		querier := asking.build(b, cl, list, memory, shared, limits)
 		selfWrite.Ready = local.db.Ready
 		scrapeSelf(b, cl, selfWrite, routeThanos(d))
@@ -134,7 +133,8 @@ Paste into prometheus.yml:
 
 remote_write:
   - url: %s/api/v1/receive
-    protobuf_message: io.prometheus.write.v2.Request   # sends types and help with prometheus --enable-feature=metadata-wal-records
+    # prometheus --enable-feature=metadata-wal-records makes it send types and help
+    protobuf_message: io.prometheus.write.v2.Request
     send_exemplars: true
     send_native_histograms: true
 %s

@@ -97,8 +97,9 @@ func (b *builder) addHTTP(name string, s *httpx.Server, at port) {
 // addPort lets the start warn of a port that is more open than another one.
 func (b *builder) addPort(at port) { b.ports = append(b.ports, at) }
 
-// onReload has reload read files again at SIGHUP and at POST /-/reload, from any goroutine. fault says what was wrong with
-// the files when they were last read, by whomever. Readiness shows it as advice, since the last good files stay in force.
+// onReload has reload called at SIGHUP and at POST /-/reload, from any goroutine; it reads files again. fault is what
+// was wrong with these files when they were last read. Readiness shows it as advice under the name files, since the
+// last good content stays in force.
 func (b *builder) onReload(files string, reload, fault func() error) {
 	b.reloads = append(b.reloads, reload)
 	b.health.AddAdvice(files, func() error {

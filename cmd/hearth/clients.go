@@ -12,8 +12,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// clients keeps one gRPC client per address and role, for as long as the process lives: members come back, and a client
-// without calls has no connection.
+// clients keeps one gRPC client per address and role for the life of the process. None is closed earlier: a member may
+// come back, and a client without calls has no connection.
 type clients struct {
 	opts rpc.ClientOptions
 
@@ -31,7 +31,7 @@ func newClients(b *builder, opts rpc.ClientOptions, cl *cluster) *clients {
 	return c
 }
 
-// open dials nobody, so that wrong TLS files stop the start, and not the first write.
+// open makes a client that is never used, so that wrong TLS files stop the start and not the first write.
 func (c *clients) open(context.Context, func(error)) error {
 	probe, err := rpc.Dial("localhost:1", c.opts)
 	if err != nil {

@@ -59,7 +59,7 @@ func (f *clusterFlags) bind(c *kingpin.CmdClause) {
 		BoolVar(&f.opts.RefuseForget)
 }
 
-// refuseAdmin reports whether operators are refused what changes data or members.
+// refuseAdmin reports whether requests of operators that change data or members are refused.
 func (f *clusterFlags) refuseAdmin() bool { return f.opts.RefuseForget }
 
 // bindWriting adds the flags of processes that place series.
@@ -80,8 +80,8 @@ func (f *clusterFlags) gossips() bool {
 	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
 }
 
-// goAlone does as Thanos where neither a hashring nor gossip names others: whoever routes to this receiver makes the
-// copies.
+// goAlone sets the replication factor to 1 where neither a hashring nor gossip names other members. As in Thanos, the
+// process that routes to this receiver then makes the copies.
 func (f *clusterFlags) goAlone(log *slog.Logger) {
 	if f.gossips() || f.hashrings.given() || f.rf < 2 {
 		return
@@ -103,8 +103,8 @@ type cluster struct {
 	single   ring.Placement // of a process that is alone
 }
 
-// identify finds out who this process is. dir keeps the identity, "" for a process without data. It is the one thing
-// that is read and written before the parts open, since they are made with it.
+// identify finds out who this process is. dir keeps the identity; "" = the process has no data. The identity is read
+// and written before the parts open, since they are made with it.
 func (f *clusterFlags) identify(b *builder, dir string) *cluster {
 	b.check(f.validate(dir != ""))
 	c := &cluster{rf: max(f.rf, 1), gossips: f.gossips()}
@@ -120,8 +120,8 @@ func (f *clusterFlags) identify(b *builder, dir string) *cluster {
 	return c
 }
 
-// validate reports what a process that writes cannot do: copies need others to keep them, and without data of its own a
-// process must know who has some.
+// validate is the error of flags with which a process cannot write: copies need other members to keep them, and a
+// process without data of its own must know a member that has some.
 func (f *clusterFlags) validate(hasData bool) error {
 	const rings = "--gossip.join or --receive.hashrings-file"
 	writes, alone := f.hashrings.name != "", !f.gossips() && !f.hashrings.given()
@@ -138,19 +138,20 @@ func (f *clusterFlags) validate(hasData bool) error {
 	return nil
 }
 
-// place is what a process is in the cluster.
-type place struct {
+// registration is what a process tells the cluster of itself.
+type registration struct {
 	rings         []string                   // of which it is a member
 	localEndpoint string                     // address by which a hashring file names it, "" = no file does
 	grpc, http    string                     // addresses to advertise
 	bucket        *bucket                    // nil = it uses none
 	quarantined   func() []gossip.Quarantine // tenants whose data it cannot open; nil without data
 	retention     time.Duration              // how long members that left matter to queries; 0 = gossip's default
-	sharding      ring.Sharding              // on how many members tenants are; nil = it neither places series nor asks for them
+	// sharding says on how many members each tenant is; nil = this process neither places series nor asks for them.
+	sharding ring.Sharding
 }
 
 // join adds the source of the ring: gossip, a hashring file, or nothing.
-func (f *clusterFlags) join(b *builder, c *cluster, r place) {
+func (f *clusterFlags) join(b *builder, c *cluster, r registration) {
 	if f.hashrings.file != "" && f.hashrings.text.Reveal() != "" { // as in Thanos
 		b.log.Warn("flag has no effect", "flag", "--receive.hashrings", "reason", "--receive.hashrings-file is given")
 		f.hashrings.text = secret.Text{}
@@ -188,14 +189,14 @@ func (f *clusterFlags) join(b *builder, c *cluster, r place) {
 			return err
 		}
 		err = c.gossip.Open(ctx, fail)
-		if err != nil && errs.KindOf(err) != errs.Conflict { // a conflict is with other members, not about the address
+		if err != nil && errs.KindOf(err) != errs.Conflict { // a conflict is with a member, whatever the address
 			return fmt.Errorf("--gossip.address %s: %w", opts.BindAddress, err)
 		}
 		return err
 	}, func() error { return c.gossip.Close() }, func() error { return c.gossip.Ready() })
 }
 
-// placement is the ring at the moment.
+// placement is where series go at the moment.
 func (c *cluster) placement() ring.Placement {
 	switch {
 	case c.static != nil:
@@ -206,7 +207,7 @@ func (c *cluster) placement() ring.Placement {
 	return c.single
 }
 
-// ready reports what keeps the ring from placing series.
+// ready is the error that says why no series can be placed.
 func (c *cluster) ready() error {
 	if c.static != nil {
 		return c.static.Ready()
@@ -217,7 +218,7 @@ func (c *cluster) ready() error {
 	return nil
 }
 
-// members are those registered for a role by gossip.
+// members are the members that gossip knows to have a role; none without gossip.
 func (c *cluster) members(role string) []ring.Status {
 	if c.gossip == nil {
 		return nil
@@ -225,7 +226,7 @@ func (c *cluster) members(role string) []ring.Status {
 	return c.gossip.Members(role)
 }
 
-// membership is what the completeness of a tenant's queries is judged by.
+// membership is what a querier needs to judge whether answers of a tenant are complete.
 func (c *cluster) membership(id tenant.ID) query.Membership {
 	if c.gossip == nil {
 		return query.Membership{}
@@ -237,7 +238,7 @@ func (c *cluster) membership(id tenant.ID) query.Membership {
 	}
 }
 
-// routes are the ring's pages, where there is one.
+// routes are the pages of the ring, where processes gossip.
 func (c *cluster) routes() []httpx.Route {
 	if !c.gossips {
 		return nil

@@ -13,10 +13,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
-// withConfigFile puts the flags of --config.file (or HEARTH_CONFIG_FILE) behind the arguments. Flags that the command
-// line or the environment sets are left out, so that they win; so are flags of other commands only, so that one file
-// serves all roles of a cluster. A name that no command knows is an error. places says of each flag that is set by the
-// file where.
+// withConfigFile appends the flags of --config.file (or HEARTH_CONFIG_FILE) to the arguments. It leaves out flags that
+// the command line or the environment sets, so that those win, and flags that only other commands have, so that one
+// file serves all roles of a cluster. A name that no command knows is an error. places says where the file sets each
+// flag (name:line).
 func withConfigFile(app *kingpin.Application, args []string) (all []string, places map[string]string, err error) {
 	path := flagValue(args, "config.file")
 	if path == "" {
@@ -41,7 +41,7 @@ func withConfigFile(app *kingpin.Application, args []string) (all []string, plac
 // configFile reads a configuration file.
 type configFile struct {
 	conf.Parser
-	given, added []string          // arguments
+	given, added []string          // arguments: those of the command line, and those that the file adds
 	places       map[string]string // of flags in the file, name:line
 	known, own   map[string]*kingpin.FlagModel
 }
@@ -130,7 +130,7 @@ func flagValue(args []string, name string) string {
 }
 
 func isSet(args []string, name string) bool {
-	if os.Getenv(envar(name)) != "" { // set to nothing is not set, as kingpin has it
+	if os.Getenv(envar(name)) != "" { // kingpin does not take a variable that is set to nothing for set
 		return true
 	}
 	return onCommandLine(args, name)
@@ -144,14 +144,15 @@ func onCommandLine(args []string, name string) bool {
 
 // selected is the command that args name, the default one without any.
 func selected(app *kingpin.Application, args []string) string {
-	context, _ := app.ParseContext(args) // the error comes again when args are parsed
+	context, _ := app.ParseContext(args) // any error comes again when args are parsed
 	if context != nil && context.SelectedCommand != nil {
 		return context.SelectedCommand.FullCommand()
 	}
 	return defaultCommand
 }
 
-// flagsByName are the flags of a command with those of all commands, or, for "", the flags of any command.
+// flagsByName are the flags of a command, with the flags that every command has. command "" stands for the flags of all
+// commands.
 func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.FlagModel {
 	commands := []string{command}
 	if command == "" {

@@ -9,13 +9,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/wire"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 func distributorCommand() command {
 	return command{
-		name: "distributor",
+		name: series.RoleDistributor,
 		help: "Take remote write and route it to receivers; store nothing.",
 		first: []string{"gossip.join", "receive.replication-factor", "receive.hashrings-file", "http-address",
 			"runtime-config.file"},
@@ -38,7 +38,7 @@ func (f *routing) distribute(b *builder) {
 	server := f.http.build(b, users)
 	peers := newClients(b, client, cl)
 	grpc := f.grpc.build(b)
-	f.where.join(b, cl, place{rings: []string{gossip.RoleDistributor}, grpc: f.grpc.address(),
+	f.where.join(b, cl, registration{rings: []string{series.RoleDistributor}, grpc: f.grpc.address(),
 		http: f.http.opts.Address, sharding: limits})
 	d := f.route.build(b, cl, peers, limits, f.shared, nil)
 	rpc.RegisterWrite(grpc, refuseWriter{}, routeThanos(d))

@@ -9,9 +9,9 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/receive"
 	"github.com/hearth-metrics/hearth/ring"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 // drainFlags say how a member leaves for good.
@@ -72,15 +72,15 @@ func (f *drainFlags) build(b *builder, m draining, refuse bool) []httpx.Route {
 	return route(d.HandleDrain)
 }
 
-// gateways are the live store gateways of other processes. One that has stopped looks at the bucket again when it
-// starts.
+// gateways are the live store gateways of other processes. A gateway that has stopped does not count: it looks at the
+// bucket again when it starts.
 func (m draining) gateways() []receive.Gateway {
 	var all []receive.Gateway
-	for _, g := range m.cluster.members(gossip.RoleStore) {
+	for _, g := range m.cluster.members(series.RoleStore) {
 		if g.ID == m.cluster.self.ID || g.State != ring.Active && g.State != ring.ReadOnly {
 			continue
 		}
-		client, err := m.clients.get(g.Addr, gossip.RoleStore)
+		client, err := m.clients.get(g.Addr, series.RoleStore)
 		if err != nil { // wrong TLS files, which keep a process from starting
 			continue
 		}
@@ -95,7 +95,7 @@ type memberRing struct{ c *cluster }
 // others is how many other receivers take writes.
 func (m memberRing) others() int {
 	active := 0
-	for _, r := range m.c.members(gossip.RoleReceive) {
+	for _, r := range m.c.members(series.RoleReceive) {
 		if r.ID != m.c.self.ID && r.State == ring.Active {
 			active++
 		}
@@ -103,7 +103,7 @@ func (m memberRing) others() int {
 	return active
 }
 
-// Spare looks whether the other receivers are enough for a quorum.
+// Spare is an error while the other receivers are too few for a quorum.
 func (m memberRing) Spare() error {
 	others, need := m.others(), ring.Quorum(m.c.rf)
 	if others < need {
@@ -115,8 +115,8 @@ func (m memberRing) Spare() error {
 // Consequence implements receive.Ring.
 func (m memberRing) Consequence() string { return consequence(m.others(), m.c.rf) }
 
-// consequence is what the next failure does to a cluster of n receivers with rf copies of each series, "" when there
-// are members enough for all copies.
+// consequence says what the next failure does to a cluster of n receivers with rf copies of each series. It is "" when
+// there are enough receivers for all copies.
 func consequence(n, rf int) string {
 	quorum := ring.Quorum(rf)
 	if n >= rf || n < quorum {

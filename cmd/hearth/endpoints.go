@@ -9,9 +9,9 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/query/endpoints"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 // endpointFlags name StoreAPIs by address.
@@ -91,7 +91,7 @@ func (f *endpointFlags) build(b *builder, c *cluster, peers *clients, local ...q
 // others are the other members with data that gossip knows at the moment.
 func (c *cluster) others() []endpoints.Member {
 	var all []endpoints.Member
-	for _, role := range []string{gossip.RoleReceive, gossip.RoleStore} {
+	for _, role := range []string{series.RoleReceive, series.RoleStore} {
 		for _, m := range c.members(role) {
 			if m.ID != c.self.ID {
 				all = append(all, endpoints.Member{Instance: m.ID, Role: role, Addr: m.Addr})

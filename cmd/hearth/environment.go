@@ -17,8 +17,8 @@ func envar(flag string) string {
 	return "HEARTH_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(flag))
 }
 
-// withEnvironment puts the values of variables that set repeatable flags behind the arguments, unless these set the
-// flag. All other variables are left to kingpin, which takes a list for one value unless it has a value a line.
+// withEnvironment appends to the arguments what variables say of flags that may be repeated, unless the arguments set
+// the flag. Kingpin reads all other variables; it would take a list for one value unless each value had its own line.
 func withEnvironment(app *kingpin.Application, args []string) []string {
 	flags := flagsByName(app, selected(app, args))
 	out := args
@@ -35,8 +35,8 @@ func withEnvironment(app *kingpin.Application, args []string) []string {
 	return out
 }
 
-// listed are the values in the text of a variable: one a line, or, in a single line, separated by commas that are not
-// within double quotes.
+// listed are the values in the text of a variable. Each has its own line; a single line has values between commas,
+// and a comma within double quotes belongs to its value.
 func listed(text string) []string {
 	var values []string
 	quoted := false
@@ -57,10 +57,11 @@ func listed(text string) []string {
 // serviceLink is what Kubernetes sets in each container for a service that is called hearth, or hearth-something.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_.*)?)$|_PORT(_[0-9]+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// warnStrangers logs the variables that begin like ours and set nothing, with the one that was most likely meant.
-func (p *process) warnStrangers(app *kingpin.Application) {
+// warnUnknownVariables logs each variable that begins with HEARTH_ and sets no flag, and the variable that was probably
+// meant.
+func (p *process) warnUnknownVariables(app *kingpin.Application) {
 	ours := variables(app)
-	for _, name := range strangers(ours, os.Environ()) {
+	for _, name := range unknownVariables(ours, os.Environ()) {
 		attrs := []any{"variable", name}
 		if near := conf.Nearest(name, slices.Collect(maps.Keys(ours))); near != "" {
 			attrs = append(attrs, "did_you_mean", near)
@@ -78,9 +79,8 @@ func variables(app *kingpin.Application) map[string]bool {
 	return ours
 }
 
-// strangers are the variables that begin like ours and set no flag of any command: most likely a name with a mistake in
-// it.
-func strangers(ours map[string]bool, environ []string) []string {
+// unknownVariables are the variables that begin with HEARTH_ and set no flag of any command: probably misspelt names.
+func unknownVariables(ours map[string]bool, environ []string) []string {
 	var names []string
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")

@@ -48,9 +48,9 @@ func TestEnvironment(t *testing.T) {
 	f(nil, nil, "")
 }
 
-func TestStrangers(t *testing.T) {
+func TestUnknownVariables(t *testing.T) {
 	app, _ := commands()
-	got := strangers(variables(app), []string{
+	got := unknownVariables(variables(app), []string{
 		"HOME=/", "HEARTH_HTTP_ADDRESS=:1", "HEARTH_HTTP_ADRESS=:1", "HEARTH_SERVICE_HOST=10.0.0.1", "HEARTH_PORT=tcp://10.0.0.1:1",
 		"HEARTH_QUERY_SERVICE_PORT_HTTP=1", "HEARTH_PORT_10902_TCP_ADDR=10.0.0.1", "HEARTH_TSDB_PATH=x",
 	})

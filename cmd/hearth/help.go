@@ -28,10 +28,10 @@ const helpWidth = 100
 // subject is a group of flags in the help of a command.
 type subject struct {
 	title string
-	flags []string // names; one that ends in * stands for all that begin so
+	flags []string // names; a name that ends in * stands for all flags with that beginning
 }
 
-// subjects are the groups in their order. A flag is in the one that names it with most characters.
+// subjects are the groups in their order. A flag belongs to the group that names it with the most characters.
 var subjects = []subject{
 	{"Ports", []string{"http-*", "http.max-connections", "grpc-address", "grpc-advertise-address", "grpc-grace-period",
 		"grpc-server-*",
@@ -199,8 +199,8 @@ func writeFlag(b *strings.Builder, f *kingpin.FlagModel) {
 	writeWrapped(b, "      ", f.Help)
 }
 
-// writeWrapped writes text in lines of at most helpWidth behind prefix, which the lines after the first are indented
-// by.
+// writeWrapped writes prefix and text in lines of at most helpWidth characters. Further lines are indented by the
+// length of prefix.
 func writeWrapped(b *strings.Builder, prefix, text string) {
 	line, indent := prefix, strings.Repeat(" ", len(prefix))
 	empty := true

@@ -27,7 +27,7 @@ func (f *limitFlags) bind(c *kingpin.CmdClause) {
 		"until it is read.", &f.opts.Settle)
 }
 
-// bindOwn adds what a process needs that only asks others for data.
+// bindOwn adds the flags that a process needs even if it only asks others for data.
 func (f *limitFlags) bindOwn(c *kingpin.CmdClause) {
 	f.opts = overrides.DefaultOptions()
 	c.Flag("runtime-config.file", "YAML file of limits: defaults and per tenant. Read again when it changes, at SIGHUP "+
@@ -40,20 +40,20 @@ func (f *limitFlags) bindOwn(c *kingpin.CmdClause) {
 		PlaceHolder("KEY=VALUE").StringsVar(&f.defaults)
 }
 
-// tenantLimits are the limits of tenants over the whole cluster, and what part of it this process answers for.
+// tenantLimits are the limits of tenants over the whole cluster, and the part of them that this process keeps.
 type tenantLimits struct {
 	*overrides.Overrides
 	*shares
 }
 
-// Size is on how many receivers a tenant's series are spread, 0 = all (ring.Sharding).
+// Size is the number of receivers that a tenant's series are spread over, 0 = all (ring.Sharding).
 func (l *tenantLimits) Size(id tenant.ID) int { return l.Of(id).ShardSize }
 
 // Version names the sizes of all tenants (ring.Sharding).
 func (l *tenantLimits) Version() string { return l.Table().ShardVersion() }
 
-// build adds the limits of tenants to the process. base has what the flags of the role say of them. Files that are not
-// valid keep the process from starting.
+// build adds the limits of tenants to the process. base are the limits that the role's flags set. A file that is not
+// valid keeps the process from starting.
 func (f *limitFlags) build(b *builder, c *cluster, base tenant.Limits, localEndpoint string) *tenantLimits {
 	defaults := make([]*tenant.LimitFile, len(f.defaults))
 	for i, text := range f.defaults {

@@ -17,13 +17,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 // httpFlags are the main HTTP port's, the same for every role.
 type httpFlags struct {
 	opts      httpx.Options
-	config    string // file
+	config    string // file in the format of Prometheus's web.config.file
 	usersFile string
 }
 
@@ -43,8 +42,9 @@ func (f *httpFlags) bind(c *kingpin.CmdClause) {
 		PlaceHolder("FILE").StringVar(&f.usersFile)
 }
 
-// users makes what tells users apart, nil where the flags do not ask for it. It goes before all that listens. Files that
-// are not valid keep the process from starting. certificates are the fields of client certificates that name tenants.
+// users adds what tells users apart, and returns nil where the flags do not ask for it. It opens before all that
+// listens. Files that are not valid keep the process from starting. certificates are the fields of client
+// certificates that name tenants.
 func (f *httpFlags) users(b *builder, certificates ...string) *httpx.Auth {
 	if f.usersFile == "" && f.config == "" && strings.Join(certificates, "") == "" {
 		return nil
@@ -109,7 +109,7 @@ type grpcFlags struct {
 	advertise string
 }
 
-// address is where other processes reach the port, as gossip tells them.
+// address is where other processes reach the port; gossip passes it on to them.
 func (f *grpcFlags) address() string {
 	if f.advertise != "" {
 		return f.advertise
@@ -178,7 +178,7 @@ func (f *storeAPIFlags) register(b *builder, s *rpc.Server, sources map[string]s
 	}
 	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants,
 		TenantLabel: shared.tenantLabel, SortBudget: f.sortBudget, MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
-		Readers: map[string]int{gossip.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
+		Readers: map[string]int{series.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
 }
 
 // tlsFlags bind the files of a listener's TLS under prefix.
@@ -224,8 +224,8 @@ func (f *clientFlags) bind(c *kingpin.CmdClause) {
 		Default("1.3").EnumVar(&tls.MinVersion, tlsVersions...)
 }
 
-// bindForwarding adds what a process has that writes to others, with Thanos's names. The TLS flags are those of all
-// gRPC connections of the process under another name.
+// bindForwarding adds the flags of a process that writes to others, with Thanos's names. The TLS flags among them are
+// other names of the --grpc-client flags, and so are for all gRPC connections of the process.
 func (f *clientFlags) bindForwarding(c *kingpin.CmdClause) {
 	tls := &f.opts.TLS
 	const same = "The same as --grpc-client-"

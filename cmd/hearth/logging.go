@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// newLogger writes to w what is at least as severe as level.
+// newLogger makes a logger that writes to w all messages that are at least as severe as level.
 func newLogger(w io.Writer, level, format string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -19,9 +19,9 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-// plainAttr makes each value a string, a number, a boolean or a list of strings, so that a key has one type in JSON,
-// whatever Go type a line gives it: durations are as people write them, and addresses and panics are texts. What stores
-// logs refuses a line whose key has another type than before. (A test in internal/lint compares the types of all
+// plainAttr makes each value a string, a number, a boolean or a list of strings. Durations become what people write,
+// addresses and panics become texts. So a key has one type in JSON, whatever Go type a line gives it: systems that
+// store logs refuse a line whose key has another type than before. (A test in internal/lint compares the types of all
 // lines.)
 func plainAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {

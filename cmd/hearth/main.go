@@ -63,7 +63,7 @@ func executeOf(all []command, args []string, stdout, stderr io.Writer) int {
 	defer close(hangups)
 	defer signal.Stop(hangups)
 	p := newProcess(app, command, stdout, stderr)
-	p.warnStrangers(app)
+	p.warnUnknownVariables(app)
 	if err := setups[command](p); err != nil {
 		fmt.Fprintf(stderr, "hearth %s: %v\n", command, err)
 		return 2
@@ -73,7 +73,7 @@ func executeOf(all []command, args []string, stdout, stderr io.Writer) int {
 	return p.exit(p.run(), stderr)
 }
 
-// parse finds the command, and sets its flags from args, the environment and a configuration file. *exited is set when
+// parse finds the command, and sets its flags from args, the environment and a configuration file. *exited is true when
 // that has ended the program, as --help does.
 func parse(app *kingpin.Application, args []string, exited *bool) (command string, err error) {
 	all, places, err := withConfigFile(app, withEnvironment(app, args))
@@ -86,8 +86,8 @@ func parse(app *kingpin.Application, args []string, exited *bool) (command strin
 	return command, err
 }
 
-// moduleVersion is the version of a binary that was linked without one: that of its module, which go install knows, or
-// dev.
+// moduleVersion is the version of a binary that was linked without one. It is the version of the module, which go
+// install knows, or else dev.
 func moduleVersion(info *debug.BuildInfo, ok bool) string {
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "dev"

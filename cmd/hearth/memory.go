@@ -17,7 +17,7 @@ import (
 // memoryFlags say how much memory reads may hold.
 type memoryFlags struct{ bytes byteSize }
 
-// maxMemoryFlag is the flag's name for messages of limits.
+// maxMemoryFlag is the flag's name, as errors about the limit show it.
 const maxMemoryFlag = "--query.max-memory"
 
 func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
@@ -27,7 +27,7 @@ func (f *memoryFlags) bind(c *kingpin.CmdClause, part int64) {
 		Default("0").SetValue(&f.bytes)
 }
 
-// build makes the budget of all reads of a process: one part in that many of its memory.
+// build makes the budget that all reads of a process share. Without the flag it is 1/part of the process's memory.
 func (f *memoryFlags) build(b *builder, part int64) *memory.Budget {
 	total := int64(f.bytes)
 	if total == 0 {
@@ -36,14 +36,15 @@ func (f *memoryFlags) build(b *builder, part int64) *memory.Budget {
 	return memory.NewBudget(b.reg, maxMemoryFlag, total)
 }
 
-// The parts of a process's memory that reads may have: of one that does nothing else, and of one that does all.
+// Reads may have 1/partOfReader of the memory of a process that does nothing else, and 1/partOfAll of the all-in-one's.
 const (
 	partOfReader = 4
 	partOfAll    = 8
 )
 
-// readMemory is how many bytes reads may hold in a process with a limit (math.MaxInt64 = none) on a machine with so
-// much memory (0 = not known). The collector of garbage needs as much again, more where it knows no limit.
+// readMemory is how many bytes reads may hold. limit is the process's memory limit (math.MaxInt64 = none), machine the
+// memory of the machine (0 = not known), both in bytes. The garbage collector needs as much again, and more where it
+// knows no limit.
 func readMemory(limit, machine, part int64) int64 {
 	const least = 16 << 20
 	if limit == math.MaxInt64 {
@@ -55,8 +56,8 @@ func readMemory(limit, machine, part int64) int64 {
 	return max(least, limit/part)
 }
 
-// boundRequests makes what write requests may take, what is kept for slow members, and the memory for known series (an
-// eighth) fit the process's memory.
+// boundRequests makes three things fit the process's memory: what write requests may take, what is kept for slow
+// members, and the cache of known series (an eighth).
 func boundRequests(opts *distributor.Options) {
 	if memory := run.MemoryLimit(); memory < math.MaxInt64 {
 		opts.MaxRequestBytes = distributor.RequestMemory(memory)
@@ -65,8 +66,8 @@ func boundRequests(opts *distributor.Options) {
 	}
 }
 
-// boundWrites does that for what other processes write to this one: an eighth for streams, one for calls, and one for the
-// series that streams call by number.
+// boundWrites does the same for what other processes write to this one: an eighth of the memory for each of streams,
+// calls, and the series that streams call by number.
 func boundWrites(opts *rpc.ServerOptions) {
 	opts.NameBytes = max(1<<20, min(opts.NameBytes, run.MemoryLimit()/8))
 	opts.WriteBytes = max(1<<20, min(opts.WriteBytes, run.MemoryLimit()/8))

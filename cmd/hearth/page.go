@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/web"
 )
 
-// pageRoutes serve the page that people look at. writeURL is where to send samples, nil where none are taken. The page is
-// open to everybody: it holds nothing of tenants, and what it shows comes from routes that have their own class.
+// pageRoutes serve the page for people. writeURL is where to send samples, nil where none are taken. The page is open
+// to everybody: it holds nothing of tenants, and what it shows comes from routes that have their own class.
 func (b *builder) pageRoutes(writeURL func(*http.Request) string) []httpx.Route {
 	page := web.New(web.Options{Version: version.Version, RemoteWriteURL: writeURL, Parts: b.parts})
 	return []httpx.Route{{Pattern: "/", Class: httpx.Open, Early: true, Handler: page.Handler()}}

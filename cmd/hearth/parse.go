@@ -14,9 +14,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
-// explain adds to an error of app.Parse what kingpin leaves out of it: the flag whose value is wrong, and where that
-// value is from; that a word which is no flag was taken for a command; which flag was most likely meant. all is args
-// with those of the configuration file, places where it sets them.
+// explain adds to err, an error of app.Parse, what kingpin leaves out: which flag has the wrong value, and where the
+// value is from; that a word was taken for a command; which flag was probably meant. all are the arguments with those
+// of the configuration file, and places says where that file sets them.
 func explain(app *kingpin.Application, all []string, places map[string]string, err error) error {
 	context, parseErr := app.ParseContext(all)
 	if parseErr != nil {
@@ -50,7 +50,8 @@ func explain(app *kingpin.Application, all []string, places map[string]string, e
 
 var unknownFlag = regexp.MustCompile(`^unknown long flag '--([^'=\s]*)`)
 
-// explainUnknown explains parseErr, of arguments that are no flags or commands; err is what to say otherwise.
+// explainUnknown explains parseErr, the error of an argument that is neither a flag nor a command. err is returned
+// where there is nothing to add.
 func explainUnknown(app *kingpin.Application, parseErr, err error) error {
 	if m := unknownFlag.FindStringSubmatch(parseErr.Error()); m != nil {
 		return unknown(app, m[1])
@@ -61,7 +62,7 @@ func explainUnknown(app *kingpin.Application, parseErr, err error) error {
 		return err
 	case app.GetCommand(word) != nil:
 		return fmt.Errorf("the command goes first: hearth %s --flag", word)
-	case strings.ContainsAny(word, " \n:={"): // a part of a configuration, of which it may be the secret
+	case strings.ContainsAny(word, " \n:={"): // it may be the secret of a configuration
 		return errors.New("unexpected argument, of several words: neither a command nor a flag; " +
 			"is a value quoted as one argument, and its flag spelt right?")
 	}
@@ -72,7 +73,8 @@ func explainUnknown(app *kingpin.Application, parseErr, err error) error {
 	return fmt.Errorf("unexpected argument %q: neither a command nor a flag%s", word, conf.Suggest(word, commands))
 }
 
-// unknown is the error of a flag that the command does not have: others may have it, or one that is nearly called so.
+// unknown is the error of a flag that the command does not have. It names the commands that have the flag, or a flag
+// with nearly the same name.
 func unknown(app *kingpin.Application, name string) error {
 	var have []string
 	for _, c := range app.Model().FlattenedCommands() {
@@ -89,7 +91,7 @@ func unknown(app *kingpin.Application, name string) error {
 	return fmt.Errorf("--%s: there is no such flag", name)
 }
 
-// wrong reports whether err is what the flag says of value. Flags are of no use after that.
+// wrong reports whether err is what the flag says of value. It sets the flag, so the flags have no use after that.
 func wrong(m *kingpin.FlagModel, value string, err error) bool {
 	again := m.Value.Set(value)
 	return again != nil && again.Error() == err.Error()

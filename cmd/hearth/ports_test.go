@@ -58,7 +58,7 @@ func warnedPorts(t *testing.T, args []string) (warned []string, p *process) {
 	if err := setups[command](p); err != nil {
 		t.Fatal(err)
 	}
-	p.warnUneven()
+	p.warnOpenPorts()
 	for line := range strings.Lines(log.String()) {
 		if _, about, ok := strings.Cut(line, " port=--"); ok {
 			port, flag, _ := strings.Cut(strings.TrimSpace(about), " secured_by=--")
@@ -69,8 +69,8 @@ func warnedPorts(t *testing.T, args []string) (warned []string, p *process) {
 	return warned, p
 }
 
-// TestUnevenPorts: a process says which of its ports are more open than another one, and names no port that is not.
-func TestUnevenPorts(t *testing.T) {
+// TestOpenPorts: a process says which of its ports are more open than another one, and names no port that is not.
+func TestOpenPorts(t *testing.T) {
 	cert, key := certificateFiles(t)
 	web := func(text string) string {
 		path := filepath.Join(t.TempDir(), "web.yml")

@@ -44,19 +44,20 @@ type process struct {
 	listeners []*httpx.Server // all that speak HTTP; the main one is the first
 	ports     []port          // all that listen, and what each asks of its callers
 	serving   chan struct{}   // closed once every part is open
-	after     []func()        // run then
+	after     []func()        // called then
 	reloads   []func() error  // read files again, see builder.onReload
 
 	observer *tracing.Observer // follows all requests; set before the parts are made
 
-	// drain is what the first signal begins before the second one ends the process; nil = the first one ends it.
+	// drain is what the first signal begins, and the second signal then ends the process; nil = the first one ends it.
 	drain func() error
-	// job is what a tool does once its parts are open; nil of a role. jobErr is how it ended, and is read after that.
+	// job is what a tool does once its parts are open; nil = the command is a role. done is closed when the job has
+	// ended, and jobErr is its error from then on.
 	job    func(context.Context) error
 	jobErr error
-	done   chan struct{} // closed then
+	done   chan struct{}
 
-	ctx context.Context // the process's life; end ends it
+	ctx context.Context // the process's life, which end ends
 	end func()
 }
 
@@ -80,8 +81,8 @@ func newProcess(app *kingpin.Application, command string, stdout, stderr io.Writ
 	}
 }
 
-// obey ends the process at the first signal or, where that one begins a drain, at the second. From then on a signal
-// kills it.
+// obey ends the process at the first signal. Where the first signal begins a drain, the second one ends the process.
+// Any later signal kills it.
 func (p *process) obey(signals chan os.Signal) {
 	s := <-signals
 	if p.drain != nil {
@@ -110,7 +111,7 @@ func (p *process) run() error {
 	p.log.Info("starting", "role", p.role, "version", version.Version, "revision", version.GetRevision(), "go",
 		runtime.Version(), "pid", os.Getpid(), "started", time.Now().UTC().Format(time.RFC3339))
 	p.warnIdle()
-	p.warnUneven()
+	p.warnOpenPorts()
 	b := builder{p}
 	b.addPart("serving", p.serve, p.stopServing, nil)
 	return p.group.Run(p.ctx)
@@ -134,7 +135,7 @@ func (p *process) exit(err error, stderr io.Writer) int {
 	return 0
 }
 
-// begin is how a tool opens, after its other parts: it starts the job, which ends the process.
+// begin opens the last part of a tool: it starts the job, whose end ends the process.
 func (p *process) begin(context.Context, func(error)) error {
 	go func() {
 		defer close(p.done)
@@ -144,7 +145,7 @@ func (p *process) begin(context.Context, func(error)) error {
 	return nil
 }
 
-// finish is how it closes: it waits for the job, whose context has ended.
+// finish closes that part: it waits for the job, whose context has ended.
 func (p *process) finish() error {
 	<-p.done
 	return nil
@@ -170,8 +171,8 @@ func (p *process) stopServing() error {
 	return errors.Join(all...)
 }
 
-// flagValuesOf are the values of all flags that were parsed, app-wide and of the chosen command, as they may be shown:
-// a value that is a secret is of a type that does not print it.
+// flagValuesOf are the values of the flags of a command and of all commands, by name, as they may be shown: the value
+// of a secret has a type that does not print it.
 func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 	values := map[string]string{}
 	for _, f := range flagModels(app.Model(), command) {
@@ -180,7 +181,7 @@ func flagValuesOf(app *kingpin.Application, command string) map[string]string {
 	return values
 }
 
-// commandLineOf is the command line that would give the flags the values that they have.
+// commandLineOf is a command line that gives the flags the values that they have, as it may be shown.
 func commandLineOf(app *kingpin.Application, command string) []string {
 	line := []string{app.Name, command}
 	for _, f := range flagModels(app.Model(), command) {

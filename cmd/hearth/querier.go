@@ -13,7 +13,7 @@ import (
 	"github.com/hearth-metrics/hearth/query/endpoints"
 )
 
-// queryFlags are the querier's.
+// queryFlags are the flags of a querier.
 type queryFlags struct {
 	opts        query.Options
 	certificate string // the field of a client's certificate that names the tenant of a query

@@ -12,7 +12,7 @@ import (
 
 func queryCommand() command {
 	return command{
-		name:  "query",
+		name:  series.RoleQuery,
 		help:  "Answer PromQL over receivers, store gateways and other StoreAPIs.",
 		first: []string{"gossip.join", "endpoint", "http-address", "query.replica-label", "query.timeout"},
 		idle:  idleTable{never: queryIdle, later: queryLater, elsewhere: bucketIdle},
@@ -58,7 +58,7 @@ func bindQuery(c *kingpin.CmdClause) func(*builder) {
 		limits := tenants.build(b, cl, base, "")
 		server := http.build(b, users)
 		services := grpc.build(b)
-		where.join(b, cl, place{grpc: grpc.address(), http: http.opts.Address, sharding: limits})
+		where.join(b, cl, registration{grpc: grpc.address(), http: http.opts.Address, sharding: limits})
 		peers := newClients(b, options, cl)
 		list := endpoint.build(b, cl, peers)
 		querier := asking.build(b, cl, list, reads.build(b, partOfReader), shared, limits)

@@ -10,12 +10,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/receive"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 func receiveCommand() command {
 	return command{
-		name: "receive",
+		name: series.RoleReceive,
 		help: "Store what is remote-written, per tenant; serve it; ship blocks. Routes what senders give it when there is " +
 			"a ring.",
 		first: []string{"tsdb.path", "objstore.config-file", "gossip.join", "receive.replication-factor", "tsdb.retention"},
@@ -60,12 +59,12 @@ func bindReceive(c *kingpin.CmdClause) func(*builder) {
 		peers := newClients(b, client, cl)
 		grpc := f.grpc.build(b)
 		_, retention := limits.Table().Longest()
-		f.where.join(b, cl, place{rings: []string{gossip.RoleReceive}, localEndpoint: f.route.localEndpoint,
+		f.where.join(b, cl, registration{rings: []string{series.RoleReceive}, localEndpoint: f.route.localEndpoint,
 			grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket, quarantined: local.quarantined,
 			retention: retention, sharding: limits})
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
-		visible.register(b, grpc, map[string]series.Source{gossip.RoleReceive: local.receiver},
+		visible.register(b, grpc, map[string]series.Source{series.RoleReceive: local.receiver},
 			local.receiver.ExternalLabels, shared)
 
 		write := f.route.replicas(cl, d)

@@ -10,7 +10,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// reload reads all files again that can be. Those that are not valid change nothing.
+// reload reads all files again for which that is possible. A file that is not valid changes nothing.
 func (p *process) reload(by string) error {
 	var faults []error
 	for _, f := range p.reloads {
@@ -25,13 +25,13 @@ func (p *process) reload(by string) error {
 	return err
 }
 
-// reloadAt reloads for each signal, until there are no more.
+// reloadAt reloads for each signal, until signals is closed.
 func (p *process) reloadAt(signals <-chan os.Signal) {
 	for s := range signals {
 		select {
 		case <-p.serving:
-			_ = p.reload(s.String()) // in the log
-		default: // what is not open yet has just read its files
+			_ = p.reload(s.String()) // which logs its error
+		default: // the parts are still opening, and have just read their files
 		}
 	}
 }

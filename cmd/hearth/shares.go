@@ -4,9 +4,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 )
 
 // shares remembers for some seconds which part of the cluster's limits this process keeps. Every write asks for it, and
@@ -84,5 +84,5 @@ func (s *shares) count() int {
 	if s.cluster.static != nil {
 		return ring.StaticRateDivisor(s.cluster.placement().Members(), s.self)
 	}
-	return ring.RateDivisor(s.cluster.members(gossip.RoleDistributor), s.cluster.members(gossip.RoleReceive))
+	return ring.RateDivisor(s.cluster.members(series.RoleDistributor), s.cluster.members(series.RoleReceive))
 }

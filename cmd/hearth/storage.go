@@ -8,13 +8,14 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/run"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/receive"
 	"github.com/hearth-metrics/hearth/ring/gossip"
 	"github.com/hearth-metrics/hearth/tsdb"
 )
 
-// storageFlags are those of a process that owns data.
+// storageFlags are the flags of a process that owns data.
 type storageFlags struct {
 	tsdb    tsdb.Options
 	receive receive.Options
@@ -59,7 +60,7 @@ type storage struct {
 func (f *storageFlags) build(b *builder, c *cluster, bkt *bucket, limits *tenantLimits, shared sharedFlags,
 	dir string) storage {
 	f.tsdb.Limits, f.tsdb.Share = limits.Of, limits.ofSeries
-	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, gossip.RoleReceive
+	f.tsdb.Dir, f.tsdb.Instance, f.tsdb.Since, f.tsdb.Role = dir, c.instance.ID, c.instance.Since, series.RoleReceive
 	db, err := tsdb.New(b.log, b.reg, f.tsdb)
 	b.check(err)
 	var ships objstore.Bucket // stays nil without a bucket
@@ -78,7 +79,7 @@ func (f *storageFlags) build(b *builder, c *cluster, bkt *bucket, limits *tenant
 	return storage{db, r}
 }
 
-// quarantined are the tenants whose data cannot be opened, as gossip tells others.
+// quarantined are the tenants whose data cannot be opened; gossip passes them on to the other members.
 func (s storage) quarantined() []gossip.Quarantine {
 	var all []gossip.Quarantine
 	for _, t := range s.db.Broken() {

@@ -16,11 +16,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
-	"github.com/hearth-metrics/hearth/ring/gossip"
 	"github.com/hearth-metrics/hearth/store"
 )
 
-// gatewayFlags are the store gateway's.
+// gatewayFlags are the flags of a store gateway.
 type gatewayFlags struct{ opts store.Options }
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
@@ -60,7 +59,7 @@ func lockDirectory(b *builder, dir string) {
 
 func storeCommand() command {
 	return command{
-		name:  "store",
+		name:  series.RoleStore,
 		help:  "Serve the blocks of a bucket.",
 		first: []string{"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
 		idle:  idleTable{never: storeIdle, later: storeLater},
@@ -104,8 +103,8 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		b.addPart("store", blocks.Open, blocks.Close, blocks.Ready)
 		services := grpc.build(b)
 		rpc.RegisterServed(services, blocks)
-		visible.register(b, services, map[string]series.Source{gossip.RoleStore: blocks}, nil, shared)
-		where.join(b, cl, place{rings: []string{gossip.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
+		visible.register(b, services, map[string]series.Source{series.RoleStore: blocks}, nil, shared)
+		where.join(b, cl, registration{rings: []string{series.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
 			bucket: bucket})
 
 		server.Add(slices.Concat(

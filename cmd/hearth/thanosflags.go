@@ -27,9 +27,9 @@ const (
 
 // idleTable is the flags that a command accepts without using them, by what the start says of one that is given.
 type idleTable struct {
-	never     []idleFlag // it will never do anything: one warning for each, with the reason
-	later     []idleFlag // a later version uses it: one warning for all of them
-	elsewhere []idleFlag // other roles use it, and one set of flags may serve all: no warning
+	never     []idleFlag // flags that will never have an effect: one warning for each, with the reason
+	later     []idleFlag // flags that a later version uses: one warning for all of them
+	elsewhere []idleFlag // flags of other roles, since one set of flags may serve all roles: no warning
 }
 
 const (
@@ -49,13 +49,13 @@ const (
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
 
-// bucketIdle are those of roles that read no bucket.
+// bucketIdle are the idle flags of roles that use no bucket.
 var bucketIdle = []idleFlag{
 	{"objstore.config", idleSecret, "this role uses no object store"},
 	{"objstore.config-file", idleText, "this role uses no object store"},
 }
 
-// receiveIdle are those of thanos receive.
+// receiveIdle are the flags of thanos receive that are idle here.
 var receiveIdle = []idleFlag{
 	{"receive.replication-protocol", idleText, capnproto},
 	{"receive.capnproto-address", idleText, capnproto},
@@ -82,7 +82,7 @@ var webLater = []idleFlag{
 	{"web.disable-cors", idleBool, "queries may come from pages of any origin"},
 }
 
-// queryIdle and queryLater are those of thanos query.
+// queryIdle and queryLater are the flags of thanos query that are idle here.
 var queryIdle = []idleFlag{
 	{"query.promql-engine", idleText, oneEngine},
 	{"query.mode", idleText, oneEngine},
@@ -133,7 +133,7 @@ var queryLater = append([]idleFlag{
 		"otherwise"},
 }, webLater...)
 
-// storeIdle and storeLater are those of thanos store.
+// storeIdle and storeLater are the flags of thanos store that are idle here.
 var storeIdle = []idleFlag{
 	{"cache-index-header", idleBool, ownHeaders},
 	{"store.index-header-posting-offsets-in-mem-sampling", idleText, ownHeaders},
@@ -194,8 +194,7 @@ func acceptIdle(c flagger, table idleTable) {
 	}
 }
 
-// warnIdle says once of each flag that was given why it does nothing, and names in one line all those that a later
-// version uses.
+// warnIdle logs for each flag that was given why it has no effect. All flags that a later version uses share one line.
 func (p *process) warnIdle() {
 	own := commandNamed(p.role).idle
 	for _, f := range own.never {

@@ -100,8 +100,8 @@ func (l labelSet) String() string {
 // IsCumulative says that the flag may be given more than once.
 func (l labelSet) IsCumulative() bool { return true }
 
-// content is a pair of flags, --name and --name-file, for text that is a configuration. The text may hold secrets, so
-// it is never shown.
+// content is a pair of flags, --name and --name-file, for a configuration as text. The text may hold secrets, so it is
+// never shown.
 type content struct {
 	name string
 	text secret.Text
@@ -218,7 +218,7 @@ func hostPort(s string) error {
 	return nil
 }
 
-// addressList is a flag value that may be given several times, each of which check accepts.
+// addressList is a flag value that may be given several times. check is the error of an address that is not valid.
 type addressList struct {
 	to    *[]string
 	check func(string) error

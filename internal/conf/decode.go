@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxDepth bounds how deep a document is walked: aliases may point to what holds them.
+// maxDepth bounds how deep a document is walked, since an alias may point to a node that holds the alias.
 const maxDepth = 50
 
 // libraryWords begin the errors of the library.
@@ -78,7 +78,7 @@ func (p *Parser) checkStruct(n *yaml.Node, t reflect.Type, where string, depth i
 			return
 		}
 		if key.ShortTag() == "!!merge" {
-			return // its keys are those of a mapping that is elsewhere in the file
+			return // its keys are those of another mapping in the file
 		}
 		known := make([]string, 0, len(keys))
 		for k := range keys {
@@ -104,7 +104,7 @@ func (p *Parser) checkLeaf(n *yaml.Node, t reflect.Type, where string) bool {
 	return false
 }
 
-// expected is what a value of v's type looks like, "" for a type that says so itself.
+// expected says what a value of v's type looks like. It is "" for a type whose own errors say so.
 func expected(v reflect.Value) string {
 	switch v.Interface().(type) {
 	case *time.Duration:

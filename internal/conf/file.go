@@ -29,7 +29,7 @@ func ReadFile(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// fileError is err of the file at path, which can still be told by errors.Is.
+// fileError is err, of the file at path, in plain words. errors.Is still finds err in it.
 func fileError(path string, err error) error {
 	why := err.Error()
 	var of *fs.PathError
@@ -47,7 +47,7 @@ func fileError(path string, err error) error {
 	return &readError{text: path + ": " + why, cause: err}
 }
 
-// readError says text instead of what its cause says.
+// readError has a text of its own instead of its cause's.
 type readError struct {
 	text  string
 	cause error

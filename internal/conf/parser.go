@@ -19,7 +19,7 @@ type Parser struct {
 	faults []error
 }
 
-// Err has all faults so far, nil without any.
+// Err joins all faults so far; nil = there are none.
 func (p *Parser) Err() error { return errors.Join(p.faults...) }
 
 // Fault adds a fault at n; format and args as in fmt.Errorf.
@@ -63,7 +63,8 @@ func (p *Parser) Document(raw []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-// text reports whether raw is text, and the first line that is not. UTF-16 with its mark is text that YAML knows.
+// text reports whether raw is text, and which line is the first that is not. UTF-16 with its mark is text that YAML
+// knows.
 func (p *Parser) text(raw []byte) (line int, ok bool) {
 	if bytes.HasPrefix(raw, []byte("\xff\xfe")) || bytes.HasPrefix(raw, []byte("\xfe\xff")) {
 		return 0, true
@@ -77,12 +78,12 @@ func (p *Parser) text(raw []byte) (line int, ok bool) {
 }
 
 var (
-	// syntaxLine is how the library says where a file is no YAML.
+	// syntaxLine finds the line in the library's error of a file that is no YAML.
 	syntaxLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 	tabIndent  = regexp.MustCompile(`^ *\t`)
 )
 
-// syntaxWords are what the library says of a fault, and what a person can do about it.
+// syntaxWords are parts of the library's errors, with what a person can do about each.
 var syntaxWords = []struct{ theirs, ours string }{
 	{"did not find expected key", "a line is indented otherwise than the lines around it, or a quote or bracket is not " +
 		"closed"},
@@ -99,7 +100,7 @@ var syntaxWords = []struct{ theirs, ours string }{
 	{"control characters are not allowed", "it holds a control character"},
 }
 
-// syntax adds what the library says of raw. The line may be off by one: the library counts so.
+// syntax adds the library's error of raw as a fault. The line may be off by one, since the library counts so.
 func (p *Parser) syntax(raw []byte, err error) {
 	text, line := err.Error(), 0
 	if m := syntaxLine.FindStringSubmatch(text); m != nil {
@@ -133,8 +134,8 @@ func Resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// Pairs yields the keys and values of a mapping, each key once. where begins the text of faults. Nothing (null) has
-// none.
+// Pairs calls each for the keys and values of a mapping, each key once. where begins the text of faults. A null value has
+// no keys.
 func (p *Parser) Pairs(n *yaml.Node, where string, each func(key, value *yaml.Node)) {
 	if n = Resolve(n); n == nil || IsNull(n) {
 		return
@@ -174,7 +175,7 @@ func (p *Parser) Mapping(n *yaml.Node, where string, keys map[string]func(*yaml.
 	})
 }
 
-// Unknown adds the fault that key is none of known.
+// Unknown adds the fault that key is not one of known.
 func (p *Parser) Unknown(key *yaml.Node, where string, known []string) {
 	p.Fault(key, "%s%s: there is no such key here%s", where, key.Value, Suggest(key.Value, known))
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Suggest ends a sentence about word, which is none of known: it names the one that was most likely meant or, where
-// none is near and there are few, all of them. It is "" when it has nothing to say.
+// Suggest is the end of a sentence about word, which is not one of known. It names the word of known that was probably
+// meant; where none is near and known is short, it names all of them. Otherwise it is "".
 func Suggest(word string, known []string) string {
 	if near := Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
@@ -20,8 +20,8 @@ func Suggest(word string, known []string) string {
 	return "; known are " + strings.Join(all, ", ")
 }
 
-// Nearest is the one of known that word most likely stands for, "" when none is near: at most a third of its characters
-// are wrong, and characters that are missing at the end count little.
+// Nearest is the word of known that word probably stands for, "" when none is near. A near word differs in at most a third
+// of its characters; characters that are missing at the end count little.
 func Nearest(word string, known []string) string {
 	const long = 200
 	if word == "" || len(word) > long {
@@ -40,13 +40,13 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// plainWord is w without the differences that people make least of.
+// plainWord is w without differences that people overlook.
 func plainWord(w string) string {
 	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(w))
 }
 
-// distance is how many characters must be changed, added, removed or swapped with their neighbour to make b of a: whole
-// for all of b, start for the beginning of b that is nearest.
+// distance is how many characters of a must be changed, added, removed or swapped with their neighbour to get b. whole is
+// the distance to all of b, start the distance to the nearest beginning of b.
 func distance(a, b string) (whole, start int) {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -3,7 +3,7 @@
 // Flow: an error is classified once, where its cause is known (E, Wrap), travels through fmt.Errorf("...: %w", err) and
 // over gRPC, and is translated once at the edge by the table in this package (Kind.HTTPStatus, Kind.GRPCCode).
 //
-// Invariants: KindOf never guesses: an error nobody classified is Internal, never a success and never the client's
+// Invariants: KindOf never guesses. An error that nobody classified is Internal, never a success and never the client's
 // fault.
 package errs
 
@@ -25,13 +25,13 @@ const (
 	Conflict                    // valid, but contradicts what is stored: out of order, duplicate timestamp, too old
 	TooLarge                    // over a size limit of one request
 	Limited                     // over a tenant's limit or rate; later or with a raised limit it may pass
-	Exhausted                   // this process has no room (memory, disk, concurrency) at the moment
-	Unauthenticated             // nobody said who asks
-	Forbidden                   // known, and not allowed
+	Exhausted                   // this process lacks memory, disk or concurrency at the moment
+	Unauthenticated             // the caller did not say who it is
+	Forbidden                   // the caller is known, and not allowed to do this
 	Unsupported                 // a content type, version or feature this process does not know
 	NotFound                    // what was named does not exist
 	Unavailable                 // the part that should answer cannot now; try again
-	Internal                    // our fault, or unknown
+	Internal                    // a fault of Hearth, or an unknown one
 	numKinds
 )
 
@@ -64,7 +64,7 @@ func (k Kind) HTTPStatus() int { return k.row().http }
 // GRPCCode is the number of the gRPC status code of an answer that fails with k.
 func (k Kind) GRPCCode() uint32 { return k.row().grpc }
 
-// Retryable reports whether the same request may succeed later without anybody changing anything.
+// Retryable reports whether the same request may succeed later although nobody changes anything.
 func (k Kind) Retryable() bool {
 	return k == Limited || k == Exhausted || k == Unavailable || k == Internal
 }
@@ -117,7 +117,7 @@ func E(k Kind, format string, args ...any) error {
 	return &Error{Kind: k, err: fmt.Errorf(format, args...)}
 }
 
-// Wrap gives err the kind k; nil stays nil. A kind err already carries is hidden by the new one.
+// Wrap gives err the kind k; nil stays nil. The new kind hides a kind that err already has.
 func Wrap(k Kind, err error) error {
 	if err == nil {
 		return nil

@@ -2,13 +2,13 @@ package errs
 
 import "errors"
 
-// unreached marks an error of the way to another process.
+// unreached marks an error that arose on the way to another process.
 type unreached struct{ error }
 
 func (u unreached) Unwrap() error { return u.error }
 
-// Unreached marks err as one of the way to another process: nothing there has judged what was asked, so anything else
-// that is asked of it now would fail alike. The kind stays; nil stays nil.
+// Unreached marks err as one that arose on the way to another process. That process has not judged the request, so any
+// other request to it would fail alike now. The kind stays; nil stays nil.
 func Unreached(err error) error {
 	if err == nil {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Follow calls read at each interval, and settle after something changed in the directory of one of files, until stop is
-// called, which waits for a read under way. Directories that cannot be watched are logged once.
+// Follow calls read at each interval, and also settle after a change in the directory of one of files. stop ends that,
+// and waits for a read under way. A directory that cannot be watched is logged once.
 func Follow(log *slog.Logger, files []string, interval, settle time.Duration, read func()) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	events, err := watch(files)
@@ -51,7 +51,7 @@ func follow(ctx context.Context, log *slog.Logger, events *fsnotify.Watcher, int
 	defer every.Stop()
 	settled := time.NewTimer(settle)
 	settled.Stop()
-	waiting := false // for settled
+	waiting := false // whether settled is armed
 	for {
 		select {
 		case <-ctx.Done():

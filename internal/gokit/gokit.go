@@ -23,9 +23,9 @@ type Words struct {
 // repeat is how long a warning is not written again.
 const repeat = time.Minute
 
-// New is a logger for a library called name, which writes to l. Warnings and errors are looked up in words, whose first
-// match counts. One that words do not know is a warning with the library's text where strict is set, else a debug line,
-// as all its other lines are. A nil l discards.
+// New is a logger for the library called name. It writes to l; a nil l discards. Warnings and errors are looked up in
+// words, whose first match counts. A warning or error that matches nothing is a warning with the library's text where
+// strict is set, else a debug line. All other lines are debug lines.
 func New(l *slog.Logger, name string, words []Words, strict bool) log.Logger {
 	if l == nil {
 		l = slog.New(slog.DiscardHandler)
@@ -33,7 +33,7 @@ func New(l *slog.Logger, name string, words []Words, strict bool) log.Logger {
 	return &adapter{log: l, library: name, words: words, strict: strict, written: map[string]time.Time{}}
 }
 
-// NewQuiet is New for a library whose user logs all that goes wrong in it: each line is a debug line.
+// NewQuiet is New for a library whose user logs everything that goes wrong: each line of the library is a debug line.
 func NewQuiet(l *slog.Logger, name string) log.Logger { return New(l, name, nil, false) }
 
 // adapter is safe for concurrent use, as slog.Logger is.
@@ -69,7 +69,7 @@ func (a *adapter) Log(keyvals ...any) error {
 	return nil
 }
 
-// ours is the warning that text means, "" for none.
+// ours is the warning that words have for text, "" for none.
 func (a *adapter) ours(text string) string {
 	for _, w := range a.words {
 		if strings.Contains(text, w.Theirs) {
@@ -82,7 +82,7 @@ func (a *adapter) ours(text string) string {
 	return ""
 }
 
-// due reports whether a warning is to be written, and notes that it is.
+// due reports whether a warning is written now, and remembers when it was.
 func (a *adapter) due(ours string) bool {
 	now := time.Now()
 	a.mu.Lock()
@@ -135,7 +135,7 @@ func textOf(keyvals []any) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }
 
-// plain makes of a value go-kit computes at log time the computed value.
+// plain is v, or what v computes where go-kit computes a value when it logs.
 func plain(v any) any {
 	if f, ok := v.(log.Valuer); ok {
 		return f()

@@ -1,5 +1,5 @@
-// Package pages reads the documentation for the tests that keep it true: what it links to, and the commands, files, flags,
-// metrics and queries that it shows. CONTRIBUTING.md says how pages mark what is to be tried.
+// Package pages reads the documentation for the tests that keep it true: its links, and the commands, files, flags, metrics
+// and queries that it shows. CONTRIBUTING.md says how a page marks what tests try.
 package pages
 
 import (
@@ -17,7 +17,7 @@ type Page struct {
 	Path string
 
 	blocks []Block
-	lines  []string // without the blocks, which are empty lines
+	lines  []string // lines of blocks are empty
 }
 
 // Block is what stands between two fences.
@@ -135,8 +135,8 @@ func codeIn(line string) (all []string) {
 	}
 }
 
-// Queries are the lines of promql blocks that are no comments, of kind "promql", and the code in columns of tables that
-// are headed "query".
+// Queries are the lines of blocks of kind "promql" that are no comments, and the code in table columns whose head is
+// "query".
 func (p Page) Queries() (all []Code) {
 	for _, b := range p.blocks {
 		if b.Kind == "promql" {
@@ -167,7 +167,7 @@ func (p Page) Queries() (all []Code) {
 	return all
 }
 
-// Rows are the rows of the tables whose first row begins with the cell head, without that row, as their cells.
+// Rows are the cells of each row of the tables whose first row begins with the cell head, without that first row.
 func (p Page) Rows(head string) (rows [][]string) {
 	inside := false
 	for _, line := range p.lines {
@@ -184,7 +184,7 @@ func (p Page) Rows(head string) (rows [][]string) {
 	return rows
 }
 
-// cellsOf are the cells of a row of a table, nil when it is none. A | inside of code does not end a cell.
+// cellsOf are the cells of a row of a table, nil for any other line. A | inside of code does not end a cell.
 func cellsOf(line string) (cells []string) {
 	line = strings.TrimSpace(line)
 	if !strings.HasPrefix(line, "|") {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Collector sets how often the garbage collector runs. By default Go lets garbage grow to the size of the memory in use.
-// In a process with thousands of small tenants most of that memory never changes, and the process would take twice of
-// it. So garbage may be only a quarter of the part that never changes. A GOGC in the environment wins.
+// Collector sets how often the garbage collector runs. By default Go lets garbage grow to the size of the memory in
+// use. In a process with thousands of small tenants most of that memory never changes, and the process would take
+// twice of it. So garbage may be only a quarter of the part that never changes. A GOGC in the environment wins.
 type Collector struct {
 	log   *slog.Logger
 	fixed func() int64

@@ -36,7 +36,7 @@ func (t Text) String() string {
 	return Hidden
 }
 
-// Format prints String for every verb, those that show the fields of a value included.
+// Format prints String for every verb, also for verbs that show the fields of a value.
 func (t Text) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
 
 // LogValue is String.
@@ -51,10 +51,10 @@ var (
 	userInfo   = regexp.MustCompile(`://[^/\s]+@`)
 )
 
-// Scrub is err, of the same kind, without the words that are values in content, which is YAML or nearly so: parsers
-// quote the values that they do not understand, and shorten them. The names of keys stay, since they are what helps.
-// Nothing of err can be unwrapped, since that would show what Scrub took out. The values of the keys in public are no
-// secret. nil stays nil.
+// Scrub is err without the words that are values in content, a YAML text that may have faults. It is needed since parsers
+// quote values that they do not understand, and shorten them. The kind of err and the names of keys stay; the values of
+// the keys in public are no secrets and stay too. The result unwraps to nothing, since that would show what Scrub took
+// out. nil stays nil.
 func Scrub(content []byte, err error, public ...string) error {
 	if err == nil {
 		return nil
