@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -15,13 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/promapi"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -91,7 +90,7 @@ func (q *Querier) newHandler() http.Handler {
 		case r.Method == http.MethodGet && path == "/stores":
 			next = http.HandlerFunc(q.handleStores)
 		case r.Method == http.MethodGet && path == "/status/tsdb":
-			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeError(w, errNoTSDB) })
+			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { promapi.WriteError(w, errNoTSDB) })
 		}
 		q.serve(next, w, r, path)
 	})
@@ -102,7 +101,7 @@ func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 	begin := time.Now()
 	out := &answerWriter{ResponseWriter: w, status: http.StatusOK, reads: path == readPath}
 	if ctx, done, err := q.admit(out, r, path); err != nil {
-		writeError(out, err)
+		promapi.WriteError(out, err)
 	} else {
 		defer done()
 		r2 := r.WithContext(ctx)
@@ -217,12 +216,12 @@ func (w *answerWriter) explain(status int) int {
 		return status
 	}
 	if w.reads {
-		if known, ok := statusOf(0, *failure); ok {
+		if known, ok := promapi.Status(*failure); ok {
 			status = known
 		}
 	}
-	if wait := errs.RetryAfter(*failure); wait > 0 && status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	if status == http.StatusServiceUnavailable {
+		promapi.SetRetryAfter(w, *failure)
 	}
 	return status
 }
@@ -248,7 +247,7 @@ func (w *answerWriter) retype(b []byte) []byte {
 		return b
 	}
 	typ := errorType(*w.p.failure.Load())
-	for _, wrong := range []string{execution, internal} {
+	for _, wrong := range []string{promapi.Execution, promapi.Internal} {
 		old := `"errorType":"` + wrong + `"`
 		if at := bytes.Index(b[:min(len(b), 64)], []byte(old)); at >= 0 {
 			return slices.Concat(b[:at], []byte(`"errorType":"`+typ+`"`), b[at+len(old):])
@@ -286,18 +285,24 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	} else if len(names) > 0 {
 		p.replicaLabels = names
 	}
-	dedup, err := formBool(r, "dedup", true)
+	dedup, err := promapi.Bool(r, "dedup", true)
 	if err != nil {
 		return nil, err
 	}
 	if !dedup {
 		p.replicaLabels = nil
 	}
-	if p.partial, err = formBool(r, "partial_response", p.partial); err != nil {
+	if p.partial, err = promapi.Bool(r, "partial_response", p.partial); err != nil {
 		return nil, err
 	}
-	if err := p.parseResolution(r.FormValue("max_source_resolution")); err != nil {
-		return nil, err
+	if text := r.FormValue("max_source_resolution"); text != "" {
+		coarsest, auto, err := promapi.Resolution(text)
+		if err != nil {
+			return nil, err
+		}
+		if p.autoResolve = auto; !auto {
+			p.maxResolution = coarsest
+		}
 	}
 	if p.storeMatch, err = q.parser.ParseMetricSelectors(r.Form["storeMatch[]"]); err != nil {
 		kind := errs.KindOf(err)
@@ -307,67 +312,6 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 		return nil, errs.E(kind, "storeMatch[]: %w", err)
 	}
 	return p, nil
-}
-
-func formBool(r *http.Request, name string, fallback bool) (bool, error) {
-	text := r.FormValue(name)
-	if text == "" {
-		return fallback, nil
-	}
-	v, err := strconv.ParseBool(text)
-	if err != nil {
-		return false, errs.E(errs.Invalid, "%s %q: must be true or false", name, text)
-	}
-	return v, nil
-}
-
-// parseResolution reads "auto", a duration as 5m or 1h, or seconds.
-func (p *params) parseResolution(text string) error {
-	switch text {
-	case "":
-		return nil
-	case "auto":
-		p.autoResolve = true
-		return nil
-	}
-	p.autoResolve = false
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 && seconds < 1e9 {
-		p.maxResolution = time.Duration(seconds * float64(time.Second))
-		return nil
-	}
-	d, err := model.ParseDuration(text)
-	if err != nil {
-		return errs.E(errs.Invalid, "max_source_resolution %q: %w", text, err)
-	}
-	p.maxResolution = time.Duration(d)
-	return nil
-}
-
-// writeData answers in the form of Prometheus's API.
-func writeData(w http.ResponseWriter, data any, warnings ...string) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(struct { // an error here is the client's connection
-		Status   string   `json:"status"`
-		Data     any      `json:"data"`
-		Warnings []string `json:"warnings,omitempty"`
-	}{"success", data, warnings})
-}
-
-func writeError(w http.ResponseWriter, err error) {
-	status, ok := statusOf(0, err)
-	if !ok {
-		status = errs.KindOf(err).HTTPStatus()
-	}
-	if wait := errs.RetryAfter(err); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(struct {
-		Status    string `json:"status"`
-		ErrorType string `json:"errorType"`
-		Error     string `json:"error"`
-	}{"error", errorType(err), err.Error()})
 }
 
 // storeStatus is an endpoint in the answer of /stores, as Thanos shows it.
@@ -394,7 +338,7 @@ func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 		}
 		byRole[m.role()] = append(byRole[m.role()], s)
 	}
-	writeData(w, byRole)
+	httpx.WriteData(w, byRole)
 }
 
 // visible are the label sets, which describe streams, of tenants that a user may know of. Streams without a tenant are the
@@ -411,31 +355,31 @@ func (q *Querier) visible(sets []labels.Labels, g *tenant.Grant) []labels.Labels
 }
 
 func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
-	limit, err := formInt(r, "limit")
+	limit, err := promapi.Int(r, "limit")
 	perFamily := 0
 	if err == nil {
-		perFamily, err = formInt(r, "limit_per_metric")
+		perFamily, err = promapi.Int(r, "limit_per_metric")
 	}
 	if err != nil {
-		writeError(w, err)
+		promapi.WriteError(w, err)
 		return
 	}
 	found, missing, err := q.metadata(r.Context(), r.FormValue("metric"), limit, perFamily)
 	if err != nil {
-		writeError(w, err)
+		promapi.WriteError(w, err)
 		return
 	}
 	if limit == 0 { // as in Prometheus: here it does not stand for none
 		clear(found)
 	}
-	writeData(w, found, missing...)
+	httpx.WriteData(w, found, missing...)
 }
 
 // handleExemplars answers as Prometheus, and says what may be missing, for which Prometheus's answer has no place.
 func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	start, end, selectors, err := q.parseExemplars(r)
 	if err != nil {
-		writeError(w, err)
+		promapi.WriteError(w, err)
 		return
 	}
 	if len(selectors) == 0 {
@@ -444,13 +388,13 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	}
 	found, warnings, err := q.exemplars(r.Context(), start, end, selectors...)
 	if err != nil {
-		writeError(w, err)
+		promapi.WriteError(w, err)
 		return
 	}
 	codec := v1.JSONCodec{} // exemplars have a form of their own
 	body, err := codec.Encode(&v1.Response{Status: "success", Data: found, Warnings: warnings})
 	if err != nil {
-		writeError(w, errs.E(errs.Internal, "exemplars as JSON: %w", err))
+		promapi.WriteError(w, errs.E(errs.Internal, "exemplars as JSON: %w", err))
 		return
 	}
 	w.Header().Set("Content-Type", codec.ContentType().String())
@@ -459,10 +403,10 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 
 // parseExemplars is what a request for exemplars asks for: from start to end, Unix ms, of the series that selectors select.
 func (q *Querier) parseExemplars(r *http.Request) (start, end int64, selectors [][]*labels.Matcher, err error) {
-	if start, err = formTime(r, "start", math.MinInt64); err != nil {
+	if start, err = promapi.Time(r, "start", math.MinInt64); err != nil {
 		return 0, 0, nil, err
 	}
-	if end, err = formTime(r, "end", math.MaxInt64); err != nil {
+	if end, err = promapi.Time(r, "end", math.MaxInt64); err != nil {
 		return 0, 0, nil, err
 	}
 	if end < start {
@@ -470,32 +414,4 @@ func (q *Querier) parseExemplars(r *http.Request) (start, end int64, selectors [
 	}
 	selectors, err = expr.SelectorsOf(q.parser, r.FormValue("query"))
 	return start, end, selectors, err
-}
-
-// formTime is a time parameter in Unix ms: seconds, or RFC 3339.
-func formTime(r *http.Request, name string, fallback int64) (int64, error) {
-	text := r.FormValue(name)
-	if text == "" {
-		return fallback, nil
-	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(s) < math.MaxInt64/1000 {
-		return int64(math.Round(s * 1000)), nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return 0, errs.E(errs.Invalid, "invalid parameter %q: cannot parse %q to a valid timestamp", name, text)
-	}
-	return t.UnixMilli(), nil
-}
-
-func formInt(r *http.Request, name string) (int, error) {
-	text := r.FormValue(name)
-	if text == "" {
-		return -1, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, errs.E(errs.Invalid, "%s must be a number", name)
-	}
-	return n, nil
 }

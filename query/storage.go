@@ -130,7 +130,7 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 		return q.q.LabelNames(ctx, r)
 	})
 	if len(names) > 0 && scope.label != "" {
-		names = merged(append(names, scope.label), r.Limit)
+		names = series.SortedUnique(append(names, scope.label), r.Limit)
 	}
 	return names, warnings, err
 }
@@ -178,16 +178,7 @@ func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request, as
 			notes.Add(errors.New(w))
 		}
 	}
-	return merged(all, r.Limit), notes, ctx.Err()
-}
-
-func merged(all []string, limit int) []string {
-	slices.Sort(all)
-	all = slices.Compact(all)
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
-	return all
+	return series.SortedUnique(all, r.Limit), notes, ctx.Err()
 }
 
 // Close frees all that was selected.

@@ -53,8 +53,7 @@ func (r *Receiver) LabelNames(ctx context.Context, req *series.Request) ([]strin
 			names = append(names, l.Name)
 		}
 	})
-	slices.Sort(names)
-	return firstOf(slices.Compact(names), req.Limit), warnings, nil
+	return series.SortedUnique(names, req.Limit), warnings, nil
 }
 
 // LabelValues knows one value of an added label, where there is any series.
@@ -73,13 +72,6 @@ func (r *Receiver) LabelValues(ctx context.Context, name string, req *series.Req
 		return nil, warnings, err
 	}
 	return []string{r.added.Get(name)}, warnings, nil
-}
-
-func firstOf(s []string, limit int) []string {
-	if limit > 0 && len(s) > limit {
-		return s[:limit]
-	}
-	return s
 }
 
 // Exemplars returns the tenant's exemplars; series labels are as Select shows them.

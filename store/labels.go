@@ -232,9 +232,5 @@ func (q *request) eachBlock(ctx context.Context, local []whole, found map[string
 }
 
 func sorted(found map[string]bool, limit int) []string {
-	all := slices.Sorted(maps.Keys(found))
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
-	return all
+	return series.SortedUnique(slices.Collect(maps.Keys(found)), limit)
 }

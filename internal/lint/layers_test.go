@@ -21,13 +21,14 @@ var layer = map[string]int{
 	"cmd/hearth": 4,
 
 	"distributor": 3, "receive": 3, "store": 3, "query": 3, "web": 3,
+	"query/frontend": 3, // listed, so that it cannot import query: it asks a querier by HTTP, or by an interface that cmd binds
 
 	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
 	"tsdb/repair": 2, "tsdb/tenantdir": 2, "tsdb/seriesref": 2, "tsdb/capacity": 2,
 
 	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
 	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
-	"internal/tracing": 1,
+	"internal/tracing": 1, "internal/promapi": 1,
 
 	"internal/errs": 0, "internal/secret": 0, "internal/version": 0, "internal/filewatch": 0,
 	"internal/conf": 0, "internal/atomicfile": 0,
@@ -41,7 +42,7 @@ var layer = map[string]int{
 var sideways = map[string]bool{
 	"tsdb tsdb/repair": true, "tsdb tsdb/tenantdir": true, "tsdb/repair tsdb/tenantdir": true,
 	"tsdb tsdb/seriesref": true, "tsdb tsdb/capacity": true,
-	"internal/secret internal/errs": true,
+	"internal/secret internal/errs": true, "internal/promapi internal/httpx": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
@@ -105,6 +106,11 @@ func TestCheckImport(t *testing.T) {
 	f("receive", "tsdb", true)
 	f("tsdb", "receive", false)
 	f("receive", "store", false)
+	f("query/frontend", "query", false)
+	f("query/frontend", "query/endpoints", false)
+	f("query", "query/frontend", false)
+	f("query/endpoints", "query", true)
+	f("query/frontend", "internal/promapi", true)
 	f("ring/gossip", "ring", true)
 	f("tsdb", "tsdb/repair", true)
 	f("tsdb/repair", "tsdb", false)

@@ -35,7 +35,7 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 		return nil, nil, err
 	}
 	names := slices.DeleteFunc(out.Names, func(name string) bool { return slices.Contains(without, name) })
-	return limited(names, r.Limit), out.Warnings, nil
+	return series.SortedUnique(names, r.Limit), out.Warnings, nil
 }
 
 // LabelValues returns what series.Source says.
@@ -57,7 +57,7 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request
 	if err != nil {
 		return nil, nil, err
 	}
-	return limited(out.Values, r.Limit), out.Warnings, nil
+	return series.SortedUnique(out.Values, r.Limit), out.Warnings, nil
 }
 
 // strategyFor: a Hearth process is a leaf, whose failure is an error with a kind; a Thanos store may itself fan out, and
@@ -67,13 +67,6 @@ func strategyFor(p *peer) thanospb.PartialResponseStrategy {
 		return thanospb.PartialResponseStrategy_ABORT
 	}
 	return thanospb.PartialResponseStrategy_WARN
-}
-
-func limited(list []string, limit int) []string {
-	if limit > 0 && len(list) > limit {
-		return list[:limit]
-	}
-	return list
 }
 
 // Exemplars returns what series.ExemplarSource says; nothing when the peer has no exemplars.

@@ -92,11 +92,7 @@ func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
 	if c.name == "" {
 		c.found = slices.DeleteFunc(c.found, func(name string) bool { return slices.Contains(c.without, name) })
 	}
-	slices.Sort(c.found)
-	c.found = slices.Compact(c.found)
-	if limit := c.request.Limit; limit > 0 && len(c.found) > limit {
-		c.found = c.found[:limit]
-	}
+	c.found = series.SortedUnique(c.found, c.request.Limit)
 	return nil
 }
 

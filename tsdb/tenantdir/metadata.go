@@ -1,7 +1,6 @@
 package tenantdir
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -151,11 +151,7 @@ func (m *Metadata) Get(name string, limit int) map[string][]metadata.Metadata {
 		}
 		return out
 	}
-	names := slices.SortedFunc(maps.Keys(m.families), cmp.Compare[string])
-	if limit > 0 && len(names) > limit {
-		names = names[:limit]
-	}
-	for _, name := range names {
+	for _, name := range series.SortedUnique(slices.Collect(maps.Keys(m.families)), limit) {
 		out[name] = []metadata.Metadata{m.families[name].public()}
 	}
 	return out

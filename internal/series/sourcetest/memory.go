@@ -81,7 +81,7 @@ func (m *Memory) LabelNames(_ context.Context, r *series.Request) ([]string, ser
 	for _, s := range m.find(r) {
 		s.Labels.Range(func(l labels.Label) { found[l.Name] = true })
 	}
-	return limited(found, r.Limit), nil, m.failure()
+	return series.SortedUnique(slices.Collect(maps.Keys(found)), r.Limit), nil, m.failure()
 }
 
 // LabelValues implements series.Source.
@@ -92,15 +92,7 @@ func (m *Memory) LabelValues(_ context.Context, name string, r *series.Request) 
 			found[v] = true
 		}
 	}
-	return limited(found, r.Limit), nil, m.failure()
-}
-
-func limited(found map[string]bool, limit int) []string {
-	all := slices.Sorted(maps.Keys(found))
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
-	return all
+	return series.SortedUnique(slices.Collect(maps.Keys(found)), r.Limit), nil, m.failure()
 }
 
 // Info implements series.Source.

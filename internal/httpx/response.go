@@ -14,17 +14,24 @@ import (
 // defaultRetryAfter is sent with 429 and 503 when the error names no time: short, since a full queue drains fast.
 const defaultRetryAfter = time.Second
 
-// answer is the envelope of Prometheus's HTTP API.
-type answer struct {
-	Status    string `json:"status"`
-	Data      any    `json:"data,omitempty"`
-	ErrorType string `json:"errorType,omitempty"`
-	Error     string `json:"error,omitempty"`
+// envelope is the form of all answers of Prometheus's HTTP API.
+type envelope struct {
+	Status    string   `json:"status"`
+	Data      any      `json:"data,omitempty"`
+	ErrorType string   `json:"errorType,omitempty"`
+	Error     string   `json:"error,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
 }
 
-// WriteData answers 200 with data in Prometheus's envelope.
-func WriteData(w http.ResponseWriter, data any) {
-	writeJSON(w, http.StatusOK, answer{Status: "success", Data: data})
+// WriteData answers 200 with data in Prometheus's envelope, and with what the person who asked should know of it.
+func WriteData(w http.ResponseWriter, data any, warnings ...string) {
+	writeJSON(w, http.StatusOK, envelope{Status: "success", Data: data, Warnings: warnings})
+}
+
+// WriteErrorType answers with status and the text of err in Prometheus's envelope. errorType is the word by which clients
+// tell errors apart.
+func WriteErrorType(w http.ResponseWriter, status int, errorType string, err error) {
+	writeJSON(w, status, envelope{Status: "error", ErrorType: errorType, Error: err.Error()})
 }
 
 // WriteError answers with err's status and text. 429 and 503 carry Retry-After. The body is Prometheus's JSON error for
@@ -41,7 +48,7 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) 
 		w.Header().Set("Retry-After", retryAfter(errs.RetryAfter(err)))
 	}
 	if wantsJSON(r) {
-		writeJSON(w, status, answer{Status: "error", ErrorType: errorType(errs.KindOf(err)), Error: err.Error()})
+		WriteErrorType(w, status, errorType(errs.KindOf(err)), err)
 		return
 	}
 	http.Error(w, err.Error(), status)

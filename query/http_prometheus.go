@@ -25,6 +25,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/promapi"
 )
 
 // Limits of remote read: concurrent requests, bytes per frame of a streamed answer.
@@ -76,53 +77,20 @@ func (q *Querier) prometheusAPI() http.Handler {
 	return router
 }
 
-// statusOf maps classified errors to status codes; the API's default stands for the rest.
-func statusOf[N any](_ N, err error) (int, bool) {
-	var e *errs.Error
-	if !errors.As(err, &e) {
-		return 0, false
-	}
-	switch e.Kind {
-	case errs.Limited, errs.TooLarge, errs.Unsupported:
-		return http.StatusUnprocessableEntity, true
-	case errs.Internal, errs.OK:
-		return 0, false
-	}
-	return e.Kind.HTTPStatus(), true
-}
+// statusOf is promapi.Status for the library, which has a type of its own that nobody else can name.
+func statusOf[N any](_ N, err error) (int, bool) { return promapi.Status(err) }
 
-// Types of errors that the library's API has, and that clients of it know.
-const (
-	badData     = "bad_data"
-	canceled    = "canceled"
-	execution   = "execution"
-	internal    = "internal"
-	notFound    = "not_found"
-	timeout     = "timeout"
-	unavailable = "unavailable"
-)
-
-// errorType is which of them err is of.
+// errorType is the type of err in an answer. The engine has errors of its own for queries that took too long.
 func errorType(err error) string {
 	var ended promql.ErrQueryTimeout
 	var left promql.ErrQueryCanceled
 	switch {
-	case errors.As(err, &ended), errors.Is(err, context.DeadlineExceeded):
-		return timeout
-	case errors.As(err, &left), errors.Is(err, context.Canceled):
-		return canceled
+	case errors.As(err, &ended):
+		return promapi.Timeout
+	case errors.As(err, &left):
+		return promapi.Canceled
 	}
-	switch errs.KindOf(err) {
-	case errs.Invalid, errs.Conflict, errs.Unauthenticated, errs.Forbidden:
-		return badData
-	case errs.TooLarge, errs.Limited, errs.Unsupported:
-		return execution
-	case errs.NotFound:
-		return notFound
-	case errs.Exhausted, errs.Unavailable:
-		return unavailable
-	}
-	return internal
+	return promapi.ErrorType(err)
 }
 
 func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {

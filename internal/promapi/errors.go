@@ -1,0 +1,77 @@
+package promapi
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+)
+
+// Types of errors that Prometheus's API has, and that clients of it know.
+const (
+	BadData     = "bad_data"
+	Canceled    = "canceled"
+	Execution   = "execution"
+	Internal    = "internal"
+	NotFound    = "not_found"
+	Timeout     = "timeout"
+	Unavailable = "unavailable"
+)
+
+// ErrorType is which of them err is of, by the end of its context or by its kind.
+func ErrorType(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return Timeout
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	}
+	switch errs.KindOf(err) {
+	case errs.Invalid, errs.Conflict, errs.Unauthenticated, errs.Forbidden:
+		return BadData
+	case errs.TooLarge, errs.Limited, errs.Unsupported:
+		return Execution
+	case errs.NotFound:
+		return NotFound
+	case errs.Exhausted, errs.Unavailable:
+		return Unavailable
+	}
+	return Internal
+}
+
+// Status is the status code of a classified error. It is false for one that says no more than that something is wrong: then
+// the API's default stands. A query that asks for too much is 422 and not 413 or 429, since it is in vain to send it again.
+func Status(err error) (int, bool) {
+	var e *errs.Error
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	switch e.Kind {
+	case errs.Limited, errs.TooLarge, errs.Unsupported:
+		return http.StatusUnprocessableEntity, true
+	case errs.Internal, errs.OK:
+		return 0, false
+	}
+	return e.Kind.HTTPStatus(), true
+}
+
+// WriteError answers with err, and with Retry-After where it says when it is worth to try again.
+func WriteError(w http.ResponseWriter, err error) {
+	status, ok := Status(err)
+	if !ok {
+		status = errs.KindOf(err).HTTPStatus()
+	}
+	SetRetryAfter(w, err)
+	httpx.WriteErrorType(w, status, ErrorType(err), err)
+}
+
+// SetRetryAfter sets the header Retry-After, if err says when it is worth to try again.
+func SetRetryAfter(w http.ResponseWriter, err error) {
+	if wait := errs.RetryAfter(err); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	}
+}
