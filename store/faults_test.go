@@ -24,6 +24,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
