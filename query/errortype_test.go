@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/promapi"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -20,7 +21,7 @@ func TestErrorTypes(t *testing.T) {
 	f := func(err error, status int, typ string) {
 		t.Helper()
 		w := httptest.NewRecorder()
-		writeError(w, err)
+		promapi.WriteError(w, err)
 		var answer struct{ Status, ErrorType, Error string }
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 			t.Fatal(err)
@@ -44,7 +45,9 @@ func TestErrorTypes(t *testing.T) {
 	f(fmt.Errorf("read: %w", context.DeadlineExceeded), 503, "timeout")
 	f(fmt.Errorf("read: %w", context.Canceled), 503, "canceled")
 	f(errs.E(errs.Exhausted, "no place: %w", context.DeadlineExceeded), 503, "timeout")
-	f(promql.ErrQueryTimeout("x"), 500, "timeout")
+	if got := errorType(promql.ErrQueryTimeout("x")); got != promapi.Timeout {
+		t.Errorf("the engine's timeout is %s", got)
+	}
 }
 
 // TestErrorTypeOfQuery: the library knows no kinds, so its answers are given the type that belongs to them.

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -13,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -47,9 +47,6 @@ type querier struct {
 	closers []func() error
 }
 
-// ofCounters are the functions that take a value below the one before for a reset.
-var ofCounters = []string{"rate", "increase", "irate", "resets"}
-
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	if len(ms) == 0 { // a remote read may say so, and means nothing by it in Prometheus
 		return storage.EmptySeriesSet()
@@ -58,7 +55,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	r := q.request(p, hints)
 	life := series.NewLife(ctx)
 	reading := &series.Reading{
-		Counter: slices.Contains(ofCounters, r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life,
+		Counter: expr.OfCounter(r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life,
 	}
 	if hints != nil && hints.DisableTrimming {
 		reading.MinTime, reading.MaxTime = q.mint, q.maxt

@@ -42,6 +42,11 @@ var overWindows = map[string]Selector{
 	"mad_over_time": {ReadAverage, "mad_over_time"},
 }
 
+// OfCounter reports whether a function of ranges takes a value below the one before for a reset of a counter.
+func OfCounter(function string) bool {
+	return function == "resets" || overWindows[function].Read == ReadCounter
+}
+
 // overSteps says what functions of subqueries read. Each step has one value, so only what is largest, least or counted on
 // is better than an average.
 var overSteps = map[string]Selector{

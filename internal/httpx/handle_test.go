@@ -161,7 +161,7 @@ func TestWriteError(t *testing.T) {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/ring", nil)
 	r.Header.Set("Accept", "application/json")
 	WriteStatus(w, r, 400, errs.E(errs.Conflict, "old"))
-	var a answer
+	var a envelope
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 400 || a.ErrorType != "bad_data" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
