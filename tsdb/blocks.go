@@ -28,20 +28,20 @@ type LocalBlock struct {
 	Meta promtsdb.BlockMeta
 }
 
-// Fault is a block on local disk that cannot be read. Its tenant goes on without it.
+// Fault is a block on local disk that cannot be read. The tenant goes on without the block.
 type Fault struct {
 	ID  ulid.ULID
 	Dir string
 	Err error
-	// mint and maxt bound its samples as far as is known; ms, inclusive.
+	// mint and maxt bound its samples, as far as that is known; ms, inclusive.
 	mint, maxt int64
-	dated      bool // by its meta.json
+	dated      bool // its meta.json says mint and maxt
 }
 
-// Blocks returns tenant id's complete persistent blocks, oldest first, without those that cannot be read: Faults has them
-// then. It reads the directory, whatever the tenant's state: a quarantined tenant's blocks can be shipped. A block may be
-// deleted at any time once it is Shipped and past its retention. An unknown tenant has none. The error says that the
-// directory cannot be read.
+// Blocks returns tenant id's complete blocks on disk, oldest first. It leaves out blocks that cannot be read, which
+// Faults then returns. It reads the directory in every state of the tenant, so that a quarantined tenant's blocks can
+// be shipped. A block may be deleted at any time once it is Shipped and past its retention. An unknown tenant has no
+// blocks. The error says that the directory cannot be read.
 func (d *DB) Blocks(id tenant.ID) ([]LocalBlock, error) {
 	t := d.lookup(id)
 	if t == nil {
@@ -54,7 +54,8 @@ func (d *DB) Blocks(id tenant.ID) ([]LocalBlock, error) {
 	return blocks, nil
 }
 
-// Faults are the blocks of tenant id that could not be read when they were listed last. The slice must not be changed.
+// Faults returns the blocks of tenant id that could not be read when they were listed last. The slice must not be
+// changed.
 func (d *DB) Faults(id tenant.ID) []Fault {
 	if t := d.lookup(id); t != nil {
 		return t.blocks.faulty()
@@ -65,16 +66,17 @@ func (d *DB) Faults(id tenant.ID) []Fault {
 // TenantDir is the directory of tenant id, which need not exist.
 func (d *DB) TenantDir(id tenant.ID) string { return filepath.Join(d.opts.Dir, string(id)) }
 
-// blockList remembers the meta.json of the blocks it has seen, which do not change, and what was wrong with others.
+// blockList remembers the meta.json of the blocks that were listed, which does not change, and what is wrong with the
+// others.
 type blockList struct {
-	faults atomic.Pointer[[]Fault] // those that the last look found
+	faults atomic.Pointer[[]Fault] // of the last listing
 
 	mu    sync.Mutex // guards what follows; held while meta.json of new blocks is read
 	seen  map[ulid.ULID]promtsdb.BlockMeta
-	aside map[ulid.ULID]error // why blocks of the directory faulty are there
+	aside map[ulid.ULID]error // why blocks are in the directory faulty
 }
 
-// listed lists the tenant's blocks, and logs faults that are new.
+// listed lists the tenant's blocks and those that cannot be read, and logs faults that are new.
 func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 	l := &t.blocks
 	l.mu.Lock()
@@ -98,7 +100,7 @@ func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 	}
 	for _, b := range aside {
 		if _, whole := l.seen[b.ID]; whole {
-			continue // somebody has put a copy in its place
+			continue // somebody has put a good copy in its place
 		}
 		why := l.aside[b.ID]
 		if why == nil {
@@ -107,15 +109,17 @@ func (t *tenantDB) listed() ([]LocalBlock, []Fault, error) {
 		faults = append(faults, Fault{b.ID, b.Dir, why, b.Meta.MinTime, b.Meta.MaxTime - 1, true})
 	}
 	for _, f := range faults {
-		if !slices.ContainsFunc(l.faulty(), func(old Fault) bool { return old.ID == f.ID && old.Err.Error() == f.Err.Error() }) {
-			t.db.log.Error("block cannot be read, its tenant goes on without it", "tenant", t.id, "block", f.ID, "dir", f.Dir, "err", f.Err)
+		same := func(old Fault) bool { return old.ID == f.ID && old.Err.Error() == f.Err.Error() }
+		if !slices.ContainsFunc(l.faulty(), same) {
+			t.db.log.Error("block cannot be read, its tenant goes on without it",
+				"tenant", t.id, "block", f.ID, "dir", f.Dir, "err", f.Err)
 		}
 	}
 	l.faults.Store(&faults)
 	return blocks, slices.Clone(faults), nil
 }
 
-// faulty are the faults that were found by the last look.
+// faulty returns the faults of the last listing.
 func (l *blockList) faulty() []Fault {
 	if p := l.faults.Load(); p != nil {
 		return *p
@@ -123,11 +127,12 @@ func (l *blockList) faulty() []Fault {
 	return nil
 }
 
-// listBlocks lists the blocks in dir, oldest first, and those whose meta.json is not what it should be.
+// listBlocks lists the blocks in dir, oldest first, and as faults those whose meta.json cannot be trusted. It reads the
+// meta.json of blocks that are not in seen.
 func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []LocalBlock, faults []Fault, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil // a tenant that is just being made
+		return nil, nil, nil // the tenant is just being made
 	}
 	if err != nil {
 		return nil, nil, err
@@ -135,7 +140,7 @@ func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []Loc
 	for _, e := range entries {
 		id, err := ulid.ParseStrict(e.Name())
 		if err != nil || !e.IsDir() || id.String() != e.Name() {
-			continue // blocks get their name by a rename when they are complete
+			continue // a block gets its name by a rename once it is complete
 		}
 		b := LocalBlock{ID: id, Dir: filepath.Join(dir, e.Name())}
 		var known bool
@@ -146,7 +151,7 @@ func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []Loc
 			if _, gone := os.Lstat(b.Dir); errors.Is(gone, fs.ErrNotExist) {
 				continue // deleted since the directory was listed
 			}
-			// A block is made after its samples have come, which is all that is known of their time.
+			// Of its samples' times only this is known: they are before the time at which the block was made.
 			faults = append(faults, Fault{ID: id, Dir: b.Dir, Err: err, maxt: ulid.Time(id.Time()).UnixMilli()})
 			continue
 		}
@@ -158,8 +163,8 @@ func listBlocks(dir string, seen map[ulid.ULID]promtsdb.BlockMeta) (blocks []Loc
 	return blocks, faults, nil
 }
 
-// readMeta reads the meta.json of block id. The TSDB believes the id in it, also when it deletes blocks, and mends the index
-// of one of version 2.
+// readMeta reads the meta.json of block id. It refuses one with another id, as the TSDB would go by that id when it
+// deletes blocks, and one of another version than 1.
 func readMeta(dir string, id ulid.ULID) (m promtsdb.BlockMeta, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, "meta.json"))
 	if err != nil {
@@ -176,9 +181,9 @@ func readMeta(dir string, id ulid.ULID) (m promtsdb.BlockMeta, err error) {
 	return m, nil
 }
 
-// setAside moves blocks that would keep the TSDB from opening into the directory faulty: those whose meta.json cannot be
-// trusted and, with probing, those that cannot be opened. loaded are open already, and are not touched. It reports whether
-// any was moved.
+// setAside moves blocks that would keep the TSDB from opening into the directory faulty: those whose meta.json cannot
+// be trusted and, with probing, those that cannot be opened. It does not touch the blocks in loaded, which are open.
+// It reports whether it moved any.
 func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool, err error) {
 	open := map[ulid.ULID]bool{}
 	for _, b := range loaded {
@@ -211,13 +216,13 @@ func (t *tenantDB) setAside(loaded []*promtsdb.Block, probing bool) (moved bool,
 		t.blocks.mu.Unlock()
 	}
 	if moved {
-		_, _, err = t.listed() // logs them, with where they are
+		_, _, err = t.listed() // logs the blocks with their new place
 	}
 	return moved, err
 }
 
-// bringBack moves blocks that can be read again out of the directory faulty, and deletes those of which a copy that can be
-// read has taken the place.
+// bringBack moves blocks that can be read again out of the directory faulty. It deletes those in whose place there is
+// a copy that can be read.
 func (t *tenantDB) bringBack() error {
 	dir := filepath.Join(t.dir, tenantdir.FaultyName)
 	blocks, faults, err := listBlocks(dir, nil)
@@ -235,10 +240,12 @@ func (t *tenantDB) bringBack() error {
 				continue
 			}
 			if err := tenantdir.RemoveBlock(f.Dir); err != nil {
-				t.db.log.Warn("faulty block not deleted, although a copy that can be read is there", "tenant", t.id, "block", f.ID, "err", err)
+				t.db.log.Warn("faulty block not deleted, although a copy that can be read is there",
+					"tenant", t.id, "block", f.ID, "err", err)
 				continue
 			}
-			t.db.log.Info("faulty block deleted, as a copy that can be read is there", "tenant", t.id, "block", f.ID)
+			t.db.log.Info("faulty block deleted, as a copy that can be read is there",
+				"tenant", t.id, "block", f.ID)
 		case f.Err == nil && probeBlock(f.Dir) == nil:
 			if err := os.Rename(f.Dir, place); err != nil {
 				return err
@@ -246,11 +253,12 @@ func (t *tenantDB) bringBack() error {
 			t.db.log.Info("block can be read again", "tenant", t.id, "block", f.ID)
 		}
 	}
-	_ = os.Remove(dir) // only when empty
+	_ = os.Remove(dir) // this fails unless dir is empty
 	return nil
 }
 
-// moveAside moves a block into the directory faulty. Where one of its name is, it gets another, by which only people find it.
+// moveAside moves a block into the directory faulty. If a block of its name is there already, it gets another name,
+// by which only people find it.
 func (t *tenantDB) moveAside(block string) error {
 	to := filepath.Join(t.dir, tenantdir.FaultyName)
 	if err := os.MkdirAll(to, 0o777); err != nil {
@@ -263,19 +271,20 @@ func (t *tenantDB) moveAside(block string) error {
 	return os.Rename(block, target)
 }
 
-// badBlocks are those of faults that keep the TSDB from opening, unless they are open. A block without meta.json is none, as the
-// TSDB passes it over: somebody may be copying it.
+// badBlocks returns those of faults that keep the TSDB from opening and are not open. A block without meta.json does
+// not: the TSDB passes it over, and somebody may just be copying it.
 func (t *tenantDB) badBlocks(faults []Fault, open map[ulid.ULID]bool) (bad []Fault) {
 	for _, f := range faults {
-		if filepath.Dir(f.Dir) == t.dir && !open[f.ID] && !temporary(f.Err) && tenantdir.Exists(filepath.Join(f.Dir, "meta.json")) {
+		hasMeta := tenantdir.Exists(filepath.Join(f.Dir, "meta.json"))
+		if filepath.Dir(f.Dir) == t.dir && !open[f.ID] && !temporary(f.Err) && hasMeta {
 			bad = append(bad, f)
 		}
 	}
 	return bad
 }
 
-// temporary reports whether err is of the process and not of the file: too many are open, say. A block that meets it may be a
-// good one.
+// temporary reports whether err is a trouble of the process (it has too many open files, say) and not of the block,
+// which may be good.
 func temporary(err error) bool {
 	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR} {
 		if errors.Is(err, passing) {
@@ -285,6 +294,7 @@ func temporary(err error) bool {
 	return false
 }
 
+// probeBlock opens and closes a block.
 func probeBlock(dir string) error {
 	b, err := openBlock(dir)
 	if err != nil {
@@ -293,7 +303,8 @@ func probeBlock(dir string) error {
 	return b.Close()
 }
 
-// withFaulty is s, wide enough for what unread tells of: a closed tenant is not opened for a read of any other time.
+// withFaulty is s, extended to the times of blocks that cannot be read. A closed tenant is opened only for reads of
+// the times in its summary, and a read of those times must get the error of unread.
 func (t *tenantDB) withFaulty(s tenantdir.Summary) tenantdir.Summary {
 	for _, f := range t.blocks.faulty() {
 		if t.unread(f.mint, f.maxt) != nil {
@@ -303,7 +314,7 @@ func (t *tenantDB) withFaulty(s tenantdir.Summary) tenantdir.Summary {
 	return s
 }
 
-// unread is the error for a read of [mint, maxt], ms, that misses samples: they are in a block that cannot be read, and not
+// unread is the error for a read of [mint, maxt], ms, that misses samples because a block cannot be read and is not
 // in the bucket either.
 func (t *tenantDB) unread(mint, maxt int64) error {
 	for _, f := range t.blocks.faulty() {
@@ -314,8 +325,8 @@ func (t *tenantDB) unread(mint, maxt int64) error {
 	return nil
 }
 
-// expire deletes the blocks of a closed tenant that are past their retention, as an open one does when it reloads blocks.
-// It returns what is left.
+// expire deletes the blocks of a closed tenant that are past their retention, as an open tenant's TSDB does when it
+// reloads blocks. It returns the blocks that are left.
 func (t *tenantDB) expire() ([]LocalBlock, error) {
 	blocks, _, err := t.listed()
 	if err != nil {
@@ -339,22 +350,23 @@ func (t *tenantDB) expire() ([]LocalBlock, error) {
 			return nil, err
 		}
 	}
-	t.keep(reason)
+	t.noteKept(reason)
 	t.expireFaulty()
 	return kept, nil
 }
 
-// expireFaulty deletes what was set aside, is past its retention, and is nothing but a block. One that does not say of when
-// it is must be in the bucket.
+// expireFaulty deletes blocks that were set aside and are past their retention. A block that does not say of which
+// time it is must be in the bucket, too.
 func (t *tenantDB) expireFaulty() {
 	dir, now := filepath.Join(t.dir, tenantdir.FaultyName), t.db.opts.Now()
 	for _, f := range t.blocks.faulty() {
-		if filepath.Dir(f.Dir) != dir || !f.dated && t.db.opts.Shipped == nil || !t.db.opts.expired(t.id, f.ID, f.maxt+1, now) {
+		unproven := !f.dated && t.db.opts.Shipped == nil
+		if filepath.Dir(f.Dir) != dir || unproven || !t.db.opts.expired(t.id, f.ID, f.maxt+1, now) {
 			continue
 		}
 		if err := tenantdir.RemoveBlock(f.Dir); err != nil {
 			t.db.log.Debug("faulty block not deleted", "tenant", t.id, "block", f.ID, "err", err)
 		}
 	}
-	_ = os.Remove(dir) // only when empty
+	_ = os.Remove(dir) // this fails unless dir is empty
 }

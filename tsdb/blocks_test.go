@@ -316,7 +316,7 @@ func TestFaultyBlockOfIdleTenant(t *testing.T) {
 	}
 	d = openDB(t, o)
 	for _, restarted := range []bool{false, true} {
-		if err := errors.Join(d.Cut(t.Context()), d.lookup(team).rest(t.Context(), math.MaxInt64)); err != nil || d.Status()[0].State != Idle {
+		if err := errors.Join(d.Cut(t.Context()), d.lookup(team).closeIdle(t.Context(), math.MaxInt64)); err != nil || d.Status()[0].State != Idle {
 			t.Fatal(d.Status(), err)
 		}
 		if restarted {

@@ -34,7 +34,7 @@ func TestFilesRunOut(t *testing.T) {
 	}
 	put(t, d, name(3), labels.FromStrings("a", "b"), now+1, 1)
 	entry := d.lookup(name(3))
-	for _, err := range []error{entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64)} {
+	for _, err := range []error{entry.cut(t.Context(), math.MaxInt64), entry.closeIdle(t.Context(), math.MaxInt64)} {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,8 +16,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// cut writes the head's samples before end (ms, exclusive) into blocks and drops them from the head; math.MaxInt64 means
-// everything, the unfinished range too. Writers go on meanwhile. It returns between two blocks when ctx ends.
+// cut writes the head's samples before end (ms, exclusive) into blocks and drops them from the head; math.MaxInt64
+// means everything, the unfinished range too. Writers go on meanwhile. When ctx ends it returns after the block it is
+// at.
 func (in *instance) cut(ctx context.Context, end int64) error {
 	if err := in.cutting.take(ctx); err != nil {
 		return errs.E(errs.Unavailable, "cut of tenant %q: another one is under way: %w", in.id, err)
@@ -30,8 +31,8 @@ func (in *instance) cut(ctx context.Context, end int64) error {
 	if err != nil {
 		return errs.E(errs.KindOf(err), "cut head of tenant %q: %w", in.id, err)
 	}
-	// Without any out-of-order sample since it was opened there is nothing to do, but that a cut by the clock reloads
-	// blocks in any case, which deletes old ones.
+	// Without any out-of-order sample since the TSDB was opened there is nothing to cut. A cut by the clock does it all
+	// the same, since it reloads blocks, which deletes old ones.
 	if in.db.Head().MaxOOOTime() != math.MinInt64 || !some && end != math.MaxInt64 {
 		if err := in.cutOutOfOrder(ctx); err != nil {
 			return errs.E(errs.KindOf(err), "cut out-of-order head of tenant %q: %w", in.id, err)
@@ -52,8 +53,8 @@ func (in *instance) cut(ctx context.Context, end int64) error {
 //  2. appenders made before have committed
 //  3. the range becomes a block, and leaves the head
 //
-// Step 3 lowers the bound of step 1 to the end of its own range, so each range needs all three. It reports whether there
-// was any range to cut.
+// Step 3 lowers the bound of step 1 to the end of its own range, so each range needs all three. It reports whether
+// there was any range to cut.
 func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err error) {
 	head, width := in.db.Head(), in.opts.BlockDuration.Milliseconds()
 	if head.MinTime() == math.MaxInt64 || head.NumSeries() == 0 {
@@ -70,7 +71,7 @@ func (in *instance) cutInOrder(ctx context.Context, end int64) (some bool, err e
 		if err := in.raiseFence(ctx, min(rangeEnd(head.MinTime(), width)-1, last)+1); err != nil {
 			return some, err
 		}
-		from := head.MinTime() // a commit that was on its way may have lowered it
+		from := head.MinTime() // a commit that was under way may have lowered it
 		to := min(rangeEnd(from, width)-1, last)
 		if err := in.db.CompactHead(promtsdb.NewRangeHeadWithIsolationDisabled(head, from, to)); err != nil {
 			return some, fmt.Errorf("compact [%d, %d]: %w", from, to, err)
@@ -92,16 +93,16 @@ func (in *instance) raiseFence(ctx context.Context, bound int64) error {
 	if err := in.takeFence(ctx); err != nil {
 		return err
 	}
-	in.fence.give() // the wait for a transaction that may have read the old bound was the point
+	in.fence.give() // only the wait mattered: a transaction before it may have read the old bound
 	return nil
 }
 
 // cutOutOfOrder cuts all out-of-order chunks into a block per range.
 //
 // The TSDB first scans all series, mapping their out-of-order chunks to disk and noting which series have any, and in
-// the end drops every mapped chunk up to the last one it noted. A chunk that fills up and is mapped during the scan, of a
-// series scanned before, would be dropped without having been written (cut_test.go shows it). So the scan has the fence,
-// and gives it up when the first block begins or, without any, when blocks are reloaded.
+// the end drops every mapped chunk up to the last one it noted. A chunk that fills up and is mapped during the scan,
+// of a series scanned before, would be dropped without having been written (cut_test.go shows it). So the scan has
+// the fence, and gives it up when the first block begins or, without any, when blocks are reloaded.
 func (in *instance) cutOutOfOrder(ctx context.Context) error {
 	if err := in.takeFence(ctx); err != nil {
 		return err
@@ -121,27 +122,27 @@ func (in *instance) cutOutOfOrder(ctx context.Context) error {
 	return err
 }
 
-// takeFence takes the fence whole, once the writes under way have ended.
+// takeFence takes the fence, once the transaction under way has ended.
 func (in *instance) takeFence(ctx context.Context) error {
 	in.waits.Store(&cutWait{writes: true, since: time.Now()})
 	defer in.waits.Store(nil)
-	if err := ctx.Err(); err != nil { // take may take it nevertheless
+	if err := ctx.Err(); err != nil { // if the fence is free, take might take it although ctx has ended
 		return err
 	}
 	return in.fence.take(ctx)
 }
 
-// scanDone gives up the fence that cutOutOfOrder holds, once.
+// scanDone gives back the fence that cutOutOfOrder holds. Further calls do nothing.
 func (in *instance) scanDone() {
 	if unlock := in.scanned.Swap(nil); unlock != nil {
 		(*unlock)()
 	}
 }
 
-// fenceMapped raises the fence above the samples in mapped chunks of each series that has no open chunk. There are such series
-// after a crash that tore the WAL. The TSDB takes any sample of such a series for a new one; if it is not newer than the
-// mapped chunks, the commit drops it without an error (prometheus#19722). A sample below the fence is out of order instead,
-// and is stored. fenceMapped must be called before anybody writes.
+// fenceMapped raises the fence above the samples in mapped chunks of each series that has no open chunk. There are
+// such series after a crash that tore the WAL. The TSDB takes any sample of such a series for a new one; if it is not
+// newer than the mapped chunks, the commit drops it without an error (prometheus#19722). A sample below the fence is
+// out of order instead, and is stored. fenceMapped must be called before anybody writes.
 func (in *instance) fenceMapped() (err error) {
 	head := in.db.Head()
 	index, err := head.Index()

@@ -238,7 +238,7 @@ func TestBeforeMarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry := d.lookup("idle")
-	if err := entry.rest(t.Context(), 1<<62); err != nil {
+	if err := entry.closeIdle(t.Context(), 1<<62); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {

@@ -16,8 +16,9 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// hasExemplars reports whether the tenant of directory dir has ever had exemplars. A ring for them takes memory, so it is
-// made when the first exemplar comes. From then on it is made before the logs are replayed, as these may hold exemplars.
+// hasExemplars reports whether the tenant of directory dir has ever had exemplars. A ring for them takes memory, so
+// it is made when the first exemplar comes. From then on it is made before the logs are replayed, as these may hold
+// exemplars.
 func hasExemplars(dir string) bool {
 	return tenantdir.Exists(filepath.Join(dir, tenantdir.ExemplarsName))
 }
@@ -39,7 +40,8 @@ func (in *instance) keepExemplars() error {
 	return in.configure(in.rules.Load())
 }
 
-// forgo notes that so many exemplars were not kept, which is no fault of the series.
+// countRefusedExemplars adds the number of exemplars that were not kept to the series' failure. That alone is a
+// failure of kind OK.
 func (w *seriesWriter) countRefusedExemplars(exemplars int) {
 	if exemplars == 0 {
 		return
@@ -75,17 +77,18 @@ func (w *seriesWriter) exemplars() (refused int) {
 			reject("outside_window", 1)
 			continue
 		}
-		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: wire.LabelsOf(&tx.builder, e.Labels), Value: e.V, Ts: e.T, HasTs: true})
+		ls := wire.LabelsOf(&tx.builder, e.Labels)
+		tx.exemplars = append(tx.exemplars, exemplar.Exemplar{Labels: ls, Value: e.V, Ts: e.T, HasTs: true})
 	}
-	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the order the TSDB takes them in
+	slices.SortStableFunc(tx.exemplars, func(a, b exemplar.Exemplar) int { // the TSDB takes them in this order
 		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value))
 	})
-	tx.touched = true // they may come alone
+	tx.touched = true // also where the request has no sample
 	err := error(storage.ErrNotFound)
 	if w.ref != 0 {
 		err = tx.callExemplars(app, w.ref, labels.EmptyLabels())
 	}
-	if errors.Is(err, storage.ErrNotFound) { // perhaps the head has it under another reference
+	if errors.Is(err, storage.ErrNotFound) { // the head may have the series under another reference
 		err = tx.callExemplars(app, 0, wire.LabelsOf(&tx.builder, w.s.Labels()))
 	}
 	var partial *storage.AppendPartialError
@@ -109,6 +112,7 @@ func (tx *transaction) callExemplars(app storage.ExemplarAppenderV2, ref storage
 	return err
 }
 
+// exemplarReason is the reason in the metric of refused exemplars.
 func exemplarReason(err error) string {
 	switch {
 	case errors.Is(err, storage.ErrOutOfOrderExemplar):

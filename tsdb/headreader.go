@@ -11,12 +11,13 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// A sample that is not newer than the samples of its series is compared with what the head holds for its time: the same value
-// is success and is not stored twice, another value is a Conflict. The TSDB itself compares only with the newest sample, and
-// in the form that it keeps, which may not be the form that was sent. docs/design/014-what-is-stored.md has all cases.
+// A sample that is not newer than the samples of its series is compared with what the head holds for its time: the
+// same value is success and is not stored twice, another value is a Conflict. The TSDB itself compares only with the
+// newest sample, and in the form that it keeps, which may not be the form that was sent.
+// docs/design/014-what-is-stored.md has all cases.
 
-// stored returns what the head holds of the series at t, which must not be less than in the call before. It does not look at
-// samples that are in blocks, or on their way there, because the head may drop their chunks at any moment.
+// stored returns what the head holds of the series at t, which must not be less than in the call before. It does not
+// look at samples that are in blocks, or on their way there, because the head may drop their chunks at any moment.
 func (w *seriesWriter) stored(t int64) (sample, bool) {
 	r := &w.tx.head
 	if !w.looked {
@@ -47,8 +48,8 @@ func (w *seriesWriter) until() int64 {
 	return last
 }
 
-// headReader reads samples of one series from the head, those that came in order and those that did not. It may only be used
-// while nobody appends.
+// headReader reads samples of one series from the head, those that came in order and those that did not. It may only
+// be used while nobody appends.
 type headReader struct {
 	chunks  *promtsdb.HeadAndOOOChunkReader
 	builder labels.ScratchBuilder

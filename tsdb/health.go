@@ -24,8 +24,8 @@ func (d *DB) Broken() []TenantStatus {
 	return out
 }
 
-// Whole is nil when all tenants take writes and their logs are in order. Otherwise it names the first of those that do
-// not. The others work all the same.
+// Whole is nil when all tenants take writes, their logs are in order and all blocks can be read. Otherwise the error
+// names the first tenants of each kind of fault. The other tenants work all the same.
 func (d *DB) Whole() error {
 	const few = 5
 	var faults []error
@@ -60,13 +60,13 @@ func (d *DB) Whole() error {
 	return errors.Join(faults...)
 }
 
-// TenantFault is a Fault and whose block it is.
+// TenantFault is a Fault with the tenant whose block it is.
 type TenantFault struct {
 	Tenant tenant.ID
 	Fault
 }
 
-// Faulty returns the blocks that could not be read at the last look, by tenant.
+// Faulty returns the blocks that could not be read when they were listed last, by tenant.
 func (d *DB) Faulty() (out []TenantFault) {
 	for _, t := range d.all() {
 		for _, f := range t.blocks.faulty() {

@@ -26,7 +26,7 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// instance is one opening of a tenant's TSDB: what dies with the head lives here.
+// instance is one opening of a tenant's TSDB, with everything that ends when the TSDB is closed.
 type instance struct {
 	id   tenant.ID
 	log  *slog.Logger
@@ -36,14 +36,14 @@ type instance struct {
 	refs *seriesref.Cache
 	reg  *tenantRegisterer
 
-	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by
-	// cuts (cut.go). docs/design/014-what-is-stored.md says why. It is waited for with a context: where a transaction hangs, a
-	// request whose caller has given up must not keep the memory that it has.
+	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by cuts
+	// (cut.go). docs/design/014-what-is-stored.md says why. Transactions wait for it with a context: when one hangs, the
+	// requests behind it must not keep their memory after their callers have given up.
 	fence semaphore
-	// scanned releases fence for the cut that holds it; nil when none does.
+	// scanned gives the fence back for the cut that holds it; nil when no cut holds it.
 	scanned atomic.Pointer[func()]
-	// What is in blocks or on its way there: samples in order before cutBefore (ms), out-of-order chunks up to cutLate
-	// (a chunks.ChunkDiskMapperRef). The head may drop their chunks at any moment.
+	// In-order samples before cutBefore (ms), and out-of-order chunks up to cutLate (a chunks.ChunkDiskMapperRef), are in
+	// blocks or on their way there. The head may drop their chunks at any moment.
 	cutBefore atomic.Int64
 	cutLate   atomic.Uint64
 
@@ -52,18 +52,18 @@ type instance struct {
 	rules      atomic.Pointer[rules]
 	adopting   sync.Mutex  // orders changes of rules; guards headWindow
 	headWindow int64       // ms
-	exemplars  atomic.Bool // there is room for exemplars
-	enforcing  atomic.Bool // limits on births: not while logs are replayed
+	exemplars  atomic.Bool // there is a ring for exemplars
+	enforcing  atomic.Bool // limits hold for new series: not while logs are replayed
 
 	cutting     semaphore               // one cut at a time; guards bound and cutCtx
-	bound       int64                   // all samples before it (ms) that came in order are in blocks, or are about to be
+	bound       int64                   // in-order samples before it (ms) are in blocks, or on their way there
 	cutCtx      context.Context         // of the cut under way
-	waits       atomic.Pointer[cutWait] // what the cut under way waits for; nil = it works
+	waits       atomic.Pointer[cutWait] // what the cut under way waits for; nil = nothing
 	cuts        semaphore               // DB.cuts
 	reads       readers
 	stop        context.CancelFunc
-	keep        func(error)                  // notes what is not deleted, and why
-	unread      func(mint, maxt int64) error // why a read misses samples
+	noteKept    func(error)                  // notes why something is not deleted
+	unread      func(mint, maxt int64) error // the error if a read of this range misses samples
 	stuck       atomic.Bool                  // a series is locked for good (stuck.go)
 	maintaining atomic.Int64                 // cuts and the like that are under way
 
@@ -75,7 +75,7 @@ type instance struct {
 	files  *capacity.Files // DB.files
 	blocks atomic.Int64    // how many of them files counts
 
-	stripes int // of the head
+	stripes int // the number of locks over the head's series
 
 	writes    atomic.Uint64 // transactions committed
 	wholeCut  atomic.Uint64 // writes when the last cut of everything began
@@ -90,7 +90,8 @@ func openInstance(t *tenantDB) (*instance, error) {
 	id, opts, log := t.id, &t.db.opts, t.db.log.With("tenant", t.id)
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
 	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: seriesref.NewCache(), reg: reg, stop: stop,
-		fence: make(semaphore, 1), cutting: make(semaphore, 1), cutCtx: ctx, cuts: t.db.cuts, files: t.db.files, keep: t.keep, unread: t.unread}
+		fence: make(semaphore, 1), cutting: make(semaphore, 1), cutCtx: ctx, cuts: t.db.cuts, files: t.db.files,
+		noteKept: t.noteKept, unread: t.unread}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesFor(t.db.size())
@@ -102,7 +103,8 @@ func openInstance(t *tenantDB) (*instance, error) {
 	if r.seriesPerMetric() > 0 {
 		in.seriesCounts.metrics = map[string]int{} // the replay counts
 	}
-	db, err := promtsdb.Open(t.dir, slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog}), reg, in.promOptions(ctx), nil)
+	watched := slog.New(&logWatch{Handler: log.Handler(), failed: in.failLog})
+	db, err := promtsdb.Open(t.dir, watched, reg, in.promOptions(ctx), nil)
 	if err != nil {
 		stop()
 		reg.unregister()
@@ -121,13 +123,15 @@ func openInstance(t *tenantDB) (*instance, error) {
 	in.cutBefore.Store(in.bound)
 	in.wholeCut.Store(math.MaxUint64)
 	if err := in.fenceMapped(); err != nil {
-		return nil, errors.Join(errs.E(errs.Unavailable, "open tsdb of tenant %q: look for series without an open chunk: %w", id, err), in.close())
+		err = errs.E(errs.Unavailable, "open tsdb of tenant %q: look for series without an open chunk: %w", id, err)
+		return nil, errors.Join(err, in.close())
 	}
 	return in, nil
 }
 
-// stripesOf shares out 16 MiB of stripes among tenants: few tenants have many series each, which many stripes make
-// cheaper to find (BenchmarkAppend: a quarter of the time), and of many tenants most are small.
+// stripesFor shares 16 MiB of locks over series out among tenants. Where there are few tenants, each has many series,
+// which are cheaper to find with many locks (BenchmarkAppend: a quarter of the time). Where there are many tenants,
+// most are small.
 func stripesFor(tenants int) int {
 	const all, least, most = 1 << 16, 1 << 7, 1 << 14
 	n := 1
@@ -159,14 +163,16 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 	o.EnableOverlappingCompaction = false
 	o.BlockChunkQuerierFunc = queryShifted
 	o.EnableSharding = true
-	// Reads take whole chunks, which isolation does not filter, and a scrape's samples come by several requests anyway:
-	// nobody could see a difference. The fence replaces what the cut would need it for.
+	// Isolation would change nothing that anybody sees: reads take whole chunks, which it does not filter, and the
+	// samples of one scrape come in several requests anyway. What a cut needs isolation for, the fence does.
 	o.IsolationDisabled = true
-	// Blocks are reloaded by each cut, and full chunks are mapped by the scheduler: the TSDB's own loop would read the
-	// meta.json of all blocks every minute.
+	// Each cut reloads blocks, and the scheduler maps full chunks. The TSDB's own loop would read the meta.json of all
+	// blocks every minute.
 	o.BlockReloadInterval = math.MaxInt64
 	o.SeriesLifecycleCallback = (*lifecycle)(in)
-	o.NewCompactorFunc = func(_ context.Context, r prometheus.Registerer, l *slog.Logger, ranges []int64, pool chunkenc.Pool, o *promtsdb.Options) (promtsdb.Compactor, error) {
+	o.NewCompactorFunc = func(
+		_ context.Context, r prometheus.Registerer, l *slog.Logger, ranges []int64, pool chunkenc.Pool, o *promtsdb.Options,
+	) (promtsdb.Compactor, error) {
 		c, err := promtsdb.NewLeveledCompactorWithOptions(ctx, r, l, ranges, pool, promtsdb.LeveledCompactorOptions{
 			MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize,
 		})
@@ -175,12 +181,13 @@ func (in *instance) promOptions(ctx context.Context) *promtsdb.Options {
 	return o
 }
 
-// close writes the memory snapshot and closes the TSDB. Nobody may use it any more: readers hold mapped memory.
+// close writes the memory snapshot and closes the TSDB. Nobody may use it any more, since closing unmaps memory that
+// readers hold.
 func (in *instance) close() (err error) {
 	in.stop()
 	defer in.reg.unregister()
 	defer func() {
-		if p := recover(); p != nil { // a chunk could not be written; the logs have its samples
+		if p := recover(); p != nil { // a chunk could not be written, but its samples are in the logs
 			in.m.abandoned.Inc()
 			err = errs.E(errs.Internal, "close tsdb of tenant %q: panic: %v", in.id, p)
 		}
@@ -218,25 +225,28 @@ func (in *instance) countBlocks() {
 // uncountBlocks counts none of the blocks any more.
 func (in *instance) uncountBlocks() { in.files.AddBlocks(-in.blocks.Swap(0)) }
 
-// clean is true when all that was written is in blocks.
+// clean is true when everything that was written is in blocks.
 func (in *instance) clean() bool { return in.wholeCut.Load() == in.writes.Load() }
 
-// failLog records that a log could not be written. What is in memory may not be on disk from here on, and records after
-// a torn one would be cut off by the next replay, so nothing more is accepted until the tenant has been opened again.
+// failLog records that a log could not be written. From then on memory may hold samples that the disk does not, and
+// the next replay would drop all records behind a torn one. So nothing is accepted until the tenant has been opened
+// again.
 func (in *instance) failLog(err error) { in.logFailed.CompareAndSwap(nil, &err) }
 
+// logError is the answer to a write after failLog, nil before.
 func (in *instance) logError() error {
 	if err := in.logFailed.Load(); err != nil {
-		return errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is read-only until it has been reopened: %w", in.id, *err), time.Second)
+		why := errs.E(errs.Unavailable, "tenant %q is read-only until it has been reopened: %w", in.id, *err)
+		return errs.WithRetryAfter(why, time.Second)
 	}
 	return nil
 }
 
-// lifecycle is what the head asks before it makes a series, and tells when it has made or dropped some.
+// lifecycle is called by the head before it makes a series, and after it has made or dropped series.
 type lifecycle instance
 
-// PreCreation keeps the tenant's limits. The TSDB calls it without a lock, so a panic of ours in it is an error like
-// any other, and not one that came out of the TSDB.
+// PreCreation refuses a series that is over the tenant's limits. The TSDB calls it without a lock. So a panic in it
+// leaves nothing locked, and becomes an error like any other.
 func (l *lifecycle) PreCreation(ls labels.Labels) (err error) {
 	if !l.enforcing.Load() {
 		return nil
@@ -252,7 +262,7 @@ func (l *lifecycle) PreCreation(ls labels.Labels) (err error) {
 // PostCreation counts the series.
 func (l *lifecycle) PostCreation(ls labels.Labels) { l.seriesCounts.created(ls) }
 
-// PostDeletion forgets the references of series that the head dropped, and counts them off.
+// PostDeletion forgets the references of series that the head dropped, and takes them off the counts.
 func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	if len(gone) == 0 {
 		return
@@ -266,15 +276,18 @@ func (l *lifecycle) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	}
 }
 
-// cutCompactor tells the cut when the scan of out-of-order chunks is over (see instance.cutOutOfOrder), and takes a slot for
-// the writing alone: what the TSDB does before and after it waits for writers and readers of the tenant.
+// cutCompactor gives the cut's fence back when the scan of out-of-order chunks is over (instance.cutOutOfOrder). It
+// takes the semaphore of cuts only while a block is written: before and after that the TSDB waits for the tenant's
+// writers and readers.
 type cutCompactor struct {
 	promtsdb.Compactor
 	in *instance
 }
 
-// Write is called by the TSDB to write a block from a head.
-func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int64, base *promtsdb.BlockMeta) ([]ulid.ULID, error) {
+// Write writes a block from a head, for the TSDB.
+func (c *cutCompactor) Write(
+	dest string, b promtsdb.BlockReader, mint, maxt int64, base *promtsdb.BlockMeta,
+) ([]ulid.ULID, error) {
 	if late, ok := b.(*promtsdb.OOOCompactionHead); ok {
 		c.in.cutLate.Store(uint64(late.LastMmapRef()))
 	}
@@ -287,7 +300,7 @@ func (c *cutCompactor) Write(dest string, b promtsdb.BlockReader, mint, maxt int
 	return c.Compactor.Write(dest, b, mint, maxt, base)
 }
 
-// blocksToDelete is what the TSDB asks whenever it reloads blocks.
+// blocksToDelete says which blocks the TSDB shall delete. The TSDB calls it whenever it reloads blocks.
 func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struct{} {
 	in.scanDone()
 	in.waits.Store(&cutWait{since: time.Now()})
@@ -299,13 +312,13 @@ func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struc
 		if !meta.Compaction.Deletable && !over[meta.ULID] && !in.opts.expired(in.id, meta.ULID, meta.MaxTime, now) {
 			continue
 		}
-		if err := tenantdir.CheckBlock(b.Dir()); err != nil { // the TSDB deletes all that is in the directory
+		if err := tenantdir.CheckBlock(b.Dir()); err != nil { // the TSDB deletes everything in the directory
 			kept = err
 			continue
 		}
 		gone[meta.ULID] = struct{}{}
 	}
-	in.keep(kept)
+	in.noteKept(kept)
 	return gone
 }
 
@@ -314,8 +327,9 @@ func (o *Options) expired(id tenant.ID, block ulid.ULID, maxt int64, now time.Ti
 	return maxt <= now.Add(-o.rulesOf(id).retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block))
 }
 
-// logWatch finds the one failure that the TSDB only logs: that an out-of-order sample it holds in memory did not reach
-// the WBL. What the TSDB tells of its own steps, a dozen lines per tenant at each start, is for debugging.
+// logWatch finds the one failure that the TSDB only logs: an out-of-order sample that it holds in memory is not in
+// the WBL. It also lowers what the TSDB logs of its own steps, a dozen lines per tenant at each start, to the level
+// debug.
 type logWatch struct {
 	slog.Handler
 	failed func(error)
@@ -339,11 +353,12 @@ func (w *logWatch) Handle(ctx context.Context, r slog.Record) error {
 	return w.Handler.Handle(ctx, r)
 }
 
-// Enabled lets errors through whatever the level, since Handle must see them.
+// Enabled lets errors through at any level, since Handle must see them.
 func (w *logWatch) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelError || w.Handler.Enabled(ctx, quiet(l))
 }
 
+// quiet is the level at which lines of the TSDB are logged.
 func quiet(l slog.Level) slog.Level {
 	if l < slog.LevelWarn {
 		return slog.LevelDebug

@@ -363,7 +363,7 @@ func TestRemovedUnderWrites(t *testing.T) {
 			continue
 		}
 		closing.Lock()
-		err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64))
+		err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.closeIdle(t.Context(), math.MaxInt64))
 		closing.Unlock()
 		if err = errors.Join(err, entry.expireIdle()); err != nil {
 			t.Error(err)
@@ -412,7 +412,7 @@ func TestIdleUnderWrites(t *testing.T) {
 		return in
 	}
 	for closed, before := 0, instanceOf(); closed < 20; {
-		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.rest(t.Context(), math.MaxInt64)); err != nil {
+		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.closeIdle(t.Context(), math.MaxInt64)); err != nil {
 			t.Fatal(err)
 		}
 		if now := instanceOf(); now != before {
@@ -628,7 +628,7 @@ func TestMetrics(t *testing.T) {
 	if err := entry.cut(t.Context(), math.MaxInt64); err != nil {
 		t.Fatal(err)
 	}
-	if err := entry.rest(t.Context(), math.MaxInt64); err != nil {
+	if err := entry.closeIdle(t.Context(), math.MaxInt64); err != nil {
 		t.Fatal(err)
 	}
 	f("prometheus_tsdb_head_series", "two")

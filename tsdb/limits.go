@@ -9,7 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// rules say how a tenant's data is treated: by its limits, and by the options where the limits say nothing. They never change.
+// rules say how a tenant's data is treated: by its limits, and by the options where the limits say nothing. They
+// never change.
 type rules struct {
 	limits    *tenant.Limits // another pointer means other limits; nil = none
 	window    time.Duration
@@ -38,7 +39,8 @@ func (o *Options) rulesOf(id tenant.ID) *rules {
 	return r
 }
 
-// windowOf is the window in the rules of tenant id, without the cost of rulesOf: Info asks for the windows of all tenants.
+// windowOf is the window in the rules of tenant id, without the cost of rulesOf: Info asks for the windows of all
+// tenants.
 func (o *Options) windowOf(id tenant.ID) time.Duration {
 	if o.Limits != nil {
 		if w := time.Duration(o.Limits(id).OutOfOrderWindow); w > 0 {
@@ -81,8 +83,9 @@ func (in *instance) follow() (*rules, error) {
 	return next, nil
 }
 
-// configure makes the head go by r, before anything is accepted under r. The head's window never shrinks until the tenant is
-// opened again, because transactions that began under older rules may still bring old samples. The caller holds in.adopting.
+// configure makes the head go by r, before anything is accepted under r. The head's window never shrinks until the
+// tenant is opened again, because transactions that began under older rules may still bring old samples. The caller
+// holds in.adopting.
 func (in *instance) configure(r *rules) error {
 	exemplars := int64(0)
 	if in.exemplars.Load() {

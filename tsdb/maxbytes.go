@@ -8,16 +8,19 @@ import (
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 )
 
-// weighed is a block and its size in bytes.
+// sizedBlock is a block with its size.
 type sizedBlock struct {
 	id      ulid.ULID
 	maxTime int64
 	bytes   int64
 }
 
-// overweight are the oldest blocks, as many as keep the rest and head (bytes of the head and its logs) within most bytes.
+// oldestBeyond returns the oldest blocks that do not fit: without them the other blocks and the head with its logs
+// (head bytes) take at most most bytes.
 func oldestBeyond(blocks []sizedBlock, head, most int64) map[ulid.ULID]bool {
-	slices.SortFunc(blocks, func(a, b sizedBlock) int { return cmp.Or(-cmp.Compare(a.maxTime, b.maxTime), -a.id.Compare(b.id)) })
+	slices.SortFunc(blocks, func(a, b sizedBlock) int {
+		return cmp.Or(-cmp.Compare(a.maxTime, b.maxTime), -a.id.Compare(b.id))
+	})
 	over, total := map[ulid.ULID]bool{}, head
 	for _, b := range blocks {
 		if total += b.bytes; total > most {
@@ -27,14 +30,14 @@ func oldestBeyond(blocks []sizedBlock, head, most int64) map[ulid.ULID]bool {
 	return over
 }
 
-// oversized are the blocks that the tenant's disk has no room for by MaxBytes, and that may go: what is not in the bucket
-// yet stays, whatever it weighs.
+// beyondMaxBytes returns the blocks that do not fit Options.MaxBytes and that may be deleted. A block that is not in
+// the bucket yet stays.
 func (in *instance) beyondMaxBytes(blocks []*promtsdb.Block) map[ulid.ULID]bool {
 	if in.opts.MaxBytes <= 0 {
 		return nil
 	}
 	var head int64
-	if in.db != nil { // it is nil while the TSDB opens
+	if in.db != nil { // nil while the TSDB opens
 		head = in.db.Head().Size()
 	}
 	all := make([]sizedBlock, len(blocks))

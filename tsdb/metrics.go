@@ -53,10 +53,10 @@ type metrics struct {
 // maxTenantLabels bounds how many tenants have series of their own in metrics that name tenants.
 const maxTenantLabels = 1000
 
-// otherTenants stands for those beyond. No tenant can have this name.
+// otherTenants stands for the tenants beyond that bound. No tenant can have this name.
 const otherTenants = "~others"
 
-// tenantLabels gives the first tenants their own label value. The zero value is ready.
+// tenantLabels gives the first maxTenantLabels tenants a label value of their own. The zero value is ready.
 type tenantLabels struct {
 	mu    sync.Mutex // guards known
 	known map[tenant.ID]struct{}
@@ -81,14 +81,15 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 	f := promauto.With(reg)
 	for _, s := range []State{Opening, Open, Closing, Idle, Broken} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "hearth_tsdb_tenants", Help: "Tenants by state of their TSDB.", ConstLabels: prometheus.Labels{"state": string(s)},
+			Name: "hearth_tsdb_tenants", Help: "Tenants by state of their TSDB.",
+			ConstLabels: prometheus.Labels{"state": string(s)},
 		}, func() float64 { return float64(d.count(s)) })
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "hearth_tsdb_read_only_tenants", Help: "Tenants that take no writes since their log could not be written.",
 	}, func() float64 { return float64(d.countReadOnly()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_tsdb_disk_full", Help: "1 while writes are refused since the disk has too little room, else 0.",
+		Name: "hearth_tsdb_disk_full", Help: "1 while writes are refused since too little of the disk is free, else 0.",
 	}, func() float64 {
 		if d.disk.Full() {
 			return 1
@@ -96,16 +97,21 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		return 0
 	})
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_tsdb_faulty_blocks", Help: "Local blocks that cannot be read: their tenants go on without them. The log and /-/ready?verbose name them.",
+		Name: "hearth_tsdb_faulty_blocks",
+		Help: "Local blocks that cannot be read: their tenants go on without them. The log and /-/ready?verbose name them.",
 	}, func() float64 { return float64(len(d.Faulty())) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_tsdb_foreign_directories", Help: "Directories and links below --tsdb.path that are no tenant's of Hearth, and are left alone. The log names them.",
+		Name: "hearth_tsdb_foreign_directories",
+		Help: "Directories and links below --tsdb.path that are no tenant's of Hearth, and are left alone. " +
+			"The log names them.",
 	}, func() float64 { return float64(d.countForeign()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_tsdb_kept_tenants", Help: "Tenants of which something was to be deleted and is kept, since there are files in it that Hearth does not know. The log names them.",
+		Name: "hearth_tsdb_kept_tenants",
+		Help: "Tenants of which something was to be deleted and is kept, since there are files in it that Hearth does not " +
+			"know. The log names them.",
 	}, func() float64 { return float64(d.countKept()) })
 	if reg != nil {
-		reg.MustRegister(&usage{d})
+		reg.MustRegister(&limitUse{d})
 	}
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -114,23 +120,32 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	return &metrics{
-		abandoned: counter("hearth_tsdb_abandoned_heads_total", "Heads that hang or could not be closed: their memory is lost until the process ends."),
-		panics:    counter("hearth_tsdb_write_panics_total", "Write requests that ended with a panic before the commit, and were rolled back."),
-		salvaged:  counter("hearth_tsdb_salvaged_logs_total", "Openings of tenants whose logs were damaged, and were taken without the damaged part."),
+		abandoned: counter("hearth_tsdb_abandoned_heads_total",
+			"Heads that hang or could not be closed: their memory is lost until the process ends."),
+		panics: counter("hearth_tsdb_write_panics_total",
+			"Write requests that ended with a panic before the commit, and were rolled back."),
+		salvaged: counter("hearth_tsdb_salvaged_logs_total",
+			"Openings of tenants whose logs were damaged, and were taken without the damaged part."),
 		limited: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "hearth_tsdb_limited_series_total", Help: "New series of write requests that a limit of their tenant kept out.",
+			Name: "hearth_tsdb_limited_series_total",
+			Help: "New series of write requests that a limit of their tenant kept out.",
 		}, []string{"tenant", "limit"}),
-		samples:   vec("hearth_tsdb_samples_total", "Samples stored.", "type"),
-		failures:  vec("hearth_tsdb_failed_series_total", "Series of write requests that were not wholly stored, by kind of error.", "kind"),
-		exemplars: vec("hearth_tsdb_exemplars_rejected_total", "Exemplars that were not stored, which fails no request.", "reason"),
-		metadata:  counter("hearth_tsdb_metadata_dropped_total", "Metric families whose metadata was not kept: a tenant has too many, or the name is too long."),
-		unknown:   counter("hearth_tsdb_unknown_series_total", "Series of write requests that were not found by their key."),
-		cuts:      vec("hearth_tsdb_cuts_total", "Cuts of heads into blocks by outcome.", "outcome"),
+		samples: vec("hearth_tsdb_samples_total", "Samples stored.", "type"),
+		failures: vec("hearth_tsdb_failed_series_total",
+			"Series of write requests of which some samples were not stored, by kind of error.", "kind"),
+		exemplars: vec("hearth_tsdb_exemplars_rejected_total",
+			"Exemplars that were not stored, which fails no request.", "reason"),
+		metadata: counter("hearth_tsdb_metadata_dropped_total",
+			"Metric families whose metadata was not kept: a tenant has too many, or the name is too long."),
+		unknown: counter("hearth_tsdb_unknown_series_total", "Series of write requests that were not found by their key."),
+		cuts:    vec("hearth_tsdb_cuts_total", "Cuts of heads into blocks by outcome.", "outcome"),
 		fenceTime: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "hearth_tsdb_cut_fence_seconds", Help: "How long a cut kept the writers of its tenant waiting.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+			Name: "hearth_tsdb_cut_fence_seconds", Help: "How long a cut kept the writers of its tenant waiting.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 		cutTime: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "hearth_tsdb_cut_duration_seconds", Help: "Duration of cuts.", Buckets: prometheus.ExponentialBuckets(0.05, 4, 8),
+			Name: "hearth_tsdb_cut_duration_seconds", Help: "Duration of cuts.",
+			Buckets: prometheus.ExponentialBuckets(0.05, 4, 8),
 		}),
 	}
 }
@@ -139,14 +154,17 @@ func newMetrics(reg prometheus.Registerer, d *DB) *metrics {
 type tenantRegisterer struct {
 	next prometheus.Registerer // nil: nothing is registered
 	want []string
-	free func() // gives the place among maxTenantLabels back
+	free func() // takes the tenant off the count of those that are registered
 
 	mu   sync.Mutex // guards kept
 	kept []prometheus.Collector
 }
 
 // newTenantRegisterer registers nothing beyond maxTenantLabels tenants at a time, as scrapes would become too large.
-func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string, taken *atomic.Int64) *tenantRegisterer {
+// taken counts those that are registered.
+func newTenantRegisterer(
+	reg prometheus.Registerer, id tenant.ID, want []string, taken *atomic.Int64,
+) *tenantRegisterer {
 	r := &tenantRegisterer{want: want, free: func() {}}
 	if reg == nil {
 		return r
@@ -160,7 +178,7 @@ func newTenantRegisterer(reg prometheus.Registerer, id tenant.ID, want []string,
 	return r
 }
 
-// Register keeps c if it is a wanted metric.
+// Register registers c if it is wanted.
 func (r *tenantRegisterer) Register(c prometheus.Collector) error {
 	trimSummary(c)
 	if r.next == nil || !r.wants(c) {
@@ -184,7 +202,7 @@ func (r *tenantRegisterer) MustRegister(cs ...prometheus.Collector) {
 	}
 }
 
-// Unregister takes c back.
+// Unregister takes the registration of c back.
 func (r *tenantRegisterer) Unregister(c prometheus.Collector) bool {
 	return r.next != nil && r.next.Unregister(c)
 }
@@ -199,7 +217,7 @@ func (r *tenantRegisterer) unregister() {
 	r.free()
 }
 
-// wants looks at the name of c's first metric. A Desc shows its name only as part of its text.
+// wants reports whether a metric of c is wanted. A Desc shows the name of its metric only as part of its text.
 func (r *tenantRegisterer) wants(c prometheus.Collector) bool {
 	descs := make(chan *prometheus.Desc, 64)
 	go func() { c.Describe(descs); close(descs) }()

@@ -9,20 +9,22 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// usage exposes how near the tenants with a limit on active series are to what this receiver takes of them. With more
-// than maxTenantLabels of them it shows the nearest.
-type usage struct{ d *DB }
+// limitUse exposes how many series the tenants with a limit on active series have, and how many this receiver takes
+// of them. With more than maxTenantLabels such tenants it shows those that are nearest to their bound.
+type limitUse struct{ d *DB }
 
 var (
-	activeDesc = prometheus.NewDesc("hearth_tsdb_active_series", "Series in memory of a tenant that has a limit on them.", []string{"tenant"}, nil)
-	boundDesc  = prometheus.NewDesc("hearth_tsdb_active_series_bound", "How many series this receiver takes of the tenant: its part of the limit active_series.", []string{"tenant"}, nil)
+	activeDesc = prometheus.NewDesc("hearth_tsdb_active_series",
+		"Series in memory of a tenant that has a limit on them.", []string{"tenant"}, nil)
+	boundDesc = prometheus.NewDesc("hearth_tsdb_active_series_bound",
+		"How many series this receiver takes of the tenant: its part of the limit active_series.", []string{"tenant"}, nil)
 )
 
 // Describe sends the two descriptions.
-func (*usage) Describe(to chan<- *prometheus.Desc) { to <- activeDesc; to <- boundDesc }
+func (*limitUse) Describe(to chan<- *prometheus.Desc) { to <- activeDesc; to <- boundDesc }
 
-// Collect sends the numbers of the moment.
-func (u *usage) Collect(to chan<- prometheus.Metric) {
+// Collect sends the numbers as they are now.
+func (u *limitUse) Collect(to chan<- prometheus.Metric) {
 	type use struct {
 		id            tenant.ID
 		active, bound int

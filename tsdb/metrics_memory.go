@@ -7,11 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// trimSummary frees the buffers that a new summary allocates for observations to come; they grow again as observations come.
-// Each of a TSDB's two logs has a summary of its fsyncs, of which there are few. Their buffers are 139 KB of the 482 KB of
-// heap that an open tenant of 20 series takes (1,000 tenants, docs/design/018-memory-of-a-tenant.md). The library has no
-// option for it, so the fields are reached by reflection. A collector that is not built as expected is left as it is; a test
-// fails when a new version of the library has other fields.
+// trimSummary frees the buffers that a new summary allocates for observations to come; they grow again as
+// observations come. Each of a TSDB's two logs has a summary of its fsyncs, of which there are few. Their buffers are
+// 139 KB of the 482 KB of heap that an open tenant of 20 series takes (1,000 tenants,
+// docs/design/018-memory-of-a-tenant.md). The library has no option for it, so the fields are reached by reflection.
+// A collector that is not built as expected is left as it is; a test fails when a new version of the library has
+// other fields.
 //
 // It must be called before c is used.
 func trimSummary(c prometheus.Collector) {

@@ -16,12 +16,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Blocks and the head may overlap, because samples that came out of order are in blocks of their own. Where two chunks have a
-// value for one time, the TSDB's querier takes one of them, and which one depends on chance. It must be the same one
-// everywhere (series.Iterator says which), so chunks of blocks are united here and not by that querier.
+// Blocks and the head may overlap, because samples that came out of order are in blocks of their own. Where two
+// chunks have a value for one time, the TSDB's querier takes one of them, and which one depends on chance. It must be
+// the same one everywhere (series.Iterator says which), so chunks of blocks are united here and not by that querier.
 //
-// The querier unites chunks whose times overlap. So each chunk of a block is shown to it at a time of its own, later than
-// all real times. The chunk's type, shiftedChunk, tells it apart when it comes out of the querier.
+// The querier unites chunks whose times overlap. So each chunk of a block is shown to it at a time of its own, later
+// than all real times. The chunk's type, shiftedChunk, tells it apart when it comes out of the querier.
 
 // shiftedChunk is a chunk of a block with its real times, ms.
 type shiftedChunk struct {
@@ -69,8 +69,8 @@ func (s shiftingSeries) Iterator(it chunks.Iterator) chunks.Iterator {
 	return &shiftingIterator{Iterator: s.ChunkSeries.Iterator(nil)}
 }
 
-// shiftingIterator gives each chunk a time of its own. At answers the same each time: the querier calls it several times when
-// it puts chunks of many blocks in order.
+// shiftingIterator gives each chunk a time of its own. At answers the same each time: the querier calls it several
+// times when it puts chunks of many blocks in order.
 type shiftingIterator struct {
 	chunks.Iterator
 	at chunks.Meta
@@ -121,9 +121,8 @@ func unite(in []series.Chunk) ([]series.Chunk, error) {
 
 // encode appends chunks with the samples of overlap.
 func encode(out *[]series.Chunk, overlap []series.Chunk) error {
-	it := storage.NewSeriesToChunkEncoder(&storage.SeriesEntry{SampleIteratorFn: func(chunkenc.Iterator) chunkenc.Iterator {
-		return series.NewIterator(overlap, series.PickAvg)
-	}}).Iterator(nil)
+	samples := func(chunkenc.Iterator) chunkenc.Iterator { return series.NewIterator(overlap, series.PickAvg) }
+	it := storage.NewSeriesToChunkEncoder(&storage.SeriesEntry{SampleIteratorFn: samples}).Iterator(nil)
 	for it.Next() {
 		m := it.At()
 		*out = append(*out, series.Chunk{

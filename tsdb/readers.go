@@ -12,22 +12,23 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// readerPatience is how long a cut waits for readers before whoever asked for it is told. The TSDB itself waits on, without
-// a bound, and holds nothing that another tenant needs.
+// readerPatience is how long a cut waits for readers before its caller gets an error. The TSDB itself goes on
+// waiting, without a bound, and holds nothing that another tenant needs.
 const readerPatience = 30 * time.Second
 
-// readers are the reads of one instance that are under way. The zero value is ready.
+// readers are the reads of one instance that are open. The zero value is ready.
 type readers struct {
 	mu   sync.Mutex // guards open
 	open map[*reading]struct{}
 }
 
-// reading is one of them.
+// reading is an open read.
 type reading struct {
 	caller string // "" = this process
 	since  time.Time
 }
 
+// begin adds a read until end is called.
 func (r *readers) begin(ctx context.Context) (end func()) {
 	one := &reading{series.Caller(ctx), time.Now()}
 	r.mu.Lock()
@@ -43,7 +44,7 @@ func (r *readers) begin(ctx context.Context) (end func()) {
 	}
 }
 
-// before says which reads began at or before t, oldest first; "" when there is none.
+// before names the reads that began at or before t, the oldest first; "" when there is none.
 func (r *readers) before(t time.Time) string {
 	const few = 3
 	r.mu.Lock()
@@ -72,15 +73,15 @@ func (r *readers) before(t time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// cutWait is what a cut waits for: the writes under way or, when its block is written, readers of what it drops. It is not
-// told when these have ended, and tidies up then.
+// cutWait says what a cut waits for: for the writes under way or, when its block is written, for readers of what it
+// drops. Nothing says when these readers have ended: what the TSDB does afterwards counts as waiting, too.
 type cutWait struct {
-	writes bool
+	writes bool // for writes, not for readers
 	since  time.Time
 }
 
-// await returns when the cut is done, when ctx ends, and when the cut has waited for others for longer than patience: it
-// goes on by itself then, as far as the block it is at.
+// await returns when the cut is done, when ctx ends, or when the cut has waited for others for longer than patience.
+// In the last case the cut goes on by itself, until the block that it is at is done.
 func (in *instance) await(ctx context.Context, done <-chan error, patience time.Duration) error {
 	tick := time.NewTicker(min(patience, time.Second))
 	defer tick.Stop()
@@ -99,10 +100,12 @@ func (in *instance) await(ctx context.Context, done <-chan error, patience time.
 				continue
 			}
 			if w.writes {
-				return errs.WithRetryAfter(errs.E(errs.Unavailable, "cut of tenant %q waits for writes under way to end", in.id), patience)
+				err := errs.E(errs.Unavailable, "cut of tenant %q waits for writes under way to end", in.id)
+				return errs.WithRetryAfter(err, patience)
 			}
 			if old := in.reads.before(now.Add(-patience)); old != "" {
-				return errs.WithRetryAfter(errs.E(errs.Unavailable, "cut of tenant %q waits for reads to end: %s", in.id, old), patience)
+				err := errs.E(errs.Unavailable, "cut of tenant %q waits for reads to end: %s", in.id, old)
+				return errs.WithRetryAfter(err, patience)
 			}
 		}
 	}

@@ -26,8 +26,9 @@ func (p sample) stale() bool {
 	return value.IsStaleNaN(p.v)
 }
 
-// same reports whether p and o are the same value, whatever their form. Stale markers of all kinds are alike. Histograms may
-// differ by empty buckets, which the TSDB adds where other samples of the chunk have buckets. Floats are compared by bits.
+// same reports whether p and o are the same value, whatever their form. Stale markers of all kinds are alike.
+// Histograms may differ by empty buckets, which the TSDB adds where other samples of the chunk have buckets. Floats
+// are compared by bits.
 func (p sample) same(o sample) bool {
 	if p.stale() || o.stale() {
 		return p.stale() && o.stale()

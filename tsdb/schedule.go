@@ -14,37 +14,37 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// task is what the scheduler does with a tenant at one look.
+// task is what the scheduler does with a tenant.
 type task int
 
 const (
 	nothing    task = iota
-	cutRange        // cut what is before view.end
+	cutRange        // cut what is before facts.end
 	cutAll          // cut everything: the tenant has gone idle
 	closeIdle       // close it: all is cut and shipped
-	reopenLog       // close and open it: its log failed
-	abandon         // it hangs: leave it and open it anew
+	reopenLog       // close it and open it again: its log failed
+	abandon         // its head is stuck: leave that and open the tenant anew
 	openBroken      // try to open a quarantined tenant again
 	expireIdle      // delete old blocks of a closed tenant
 )
 
-// view is what a decision about a tenant depends on. Times are ms.
+// facts are what a decision about a tenant depends on. Times are ms.
 type facts struct {
 	state     State
 	now, end  int64 // end: the newest range boundary that is due for this tenant
 	lastWrite int64
-	clean     bool  // all that was written is in blocks
-	cutTo     int64 // the boundary up to which it has been cut
+	clean     bool  // everything that was written is in blocks
+	cutTo     int64 // the range boundary up to which it has been cut
 	retryAt   int64 // no cut or opening before
 	expireAt  int64 // no expiry before
 	logFailed bool
 	hangs     bool
-	diskFull  bool        // opening would fail, and a tenant that is read-only is better than one that is not open
+	diskFull  bool        // an opening would fail, and a read-only tenant is better than a closed one
 	shipped   func() bool // all local blocks are in the bucket
-	idleAfter int64       // 0 never
+	idleAfter int64       // 0 = never
 }
 
-// decide is the whole policy of the scheduler.
+// decide is the policy of the scheduler.
 func decide(v facts) task {
 	idle := v.idleAfter > 0 && v.now-v.lastWrite >= v.idleAfter
 	switch {
@@ -72,10 +72,10 @@ func decide(v facts) task {
 	return nothing
 }
 
-// due is the newest range boundary at which tenant id's head is to be cut. A range is cut an eighth of its length after
-// its end, when what is on its way has come (later samples are out of order, which is allowed), plus a part of three
-// eighths that is the tenant's own on this instance, so that neither tenants nor the replicas of one cut all at once. It
-// is no later than Prometheus does.
+// due is the newest range boundary at which tenant id's head is to be cut. A range is cut an eighth of its length
+// after its end, so that samples that are on their way can still come in order (later ones are out of order, which is
+// allowed). To that comes a part of three eighths, which depends on the tenant and the instance, so that neither all
+// tenants nor all replicas of one tenant are cut at the same time. Prometheus cuts after four eighths.
 func due(now, width int64, id tenant.ID, instance string) int64 {
 	h := xxhash.Sum64String(string(id) + "\xff" + instance)
 	jitter := int64(float64(width) * 3 / 8 * float64(h>>11) / (1 << 53))
@@ -84,8 +84,8 @@ func due(now, width int64, id tenant.ID, instance string) int64 {
 }
 
 const (
-	housekeepEvery = time.Minute // metadata is saved, full chunks are mapped
-	housekeepsFor  = time.Second // how long one tenant keeps the next one from its turn
+	housekeepEvery = time.Minute // between two rounds of housekeeping
+	housekeepsFor  = time.Second // how long the round waits for one tenant before it goes on with the next
 	expireEvery    = time.Hour
 	retryCut       = time.Minute
 )
@@ -118,8 +118,9 @@ func (d *DB) schedule() {
 	}
 }
 
-// housekeep looks after every tenant, one after the other. A tenant whose disk does not answer keeps neither the scheduler nor,
-// for longer than housekeepsFor, the other tenants; it is passed over until its turn has ended.
+// housekeep does the housekeeping of every tenant, one after the other. If the disk of a tenant does not answer, the
+// others wait for it at most for housekeepsFor, and the scheduler does not wait at all. Later rounds leave that
+// tenant out until its housekeeping has ended.
 func (d *DB) housekeep() {
 	defer d.housekeeping.Store(false)
 	late := time.NewTimer(0)
@@ -148,7 +149,7 @@ func (d *DB) housekeep() {
 	d.files.Warn()
 }
 
-// look decides on the tenant and starts what is to be done, if nothing is under way.
+// look decides what to do with the tenant, and starts it if nothing is under way.
 func (t *tenantDB) look(now time.Time) {
 	v := t.facts(now)
 	do := decide(v)
@@ -160,12 +161,14 @@ func (t *tenantDB) look(now time.Time) {
 	}
 }
 
+// facts gathers what decide needs to know.
 func (t *tenantDB) facts(now time.Time) facts {
 	full := t.db.disk.Look(now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v := facts{
-		state: t.state, now: now.UnixMilli(), end: due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
+		state: t.state, now: now.UnixMilli(),
+		end:     due(now.UnixMilli(), t.db.opts.BlockDuration.Milliseconds(), t.id, t.db.opts.Instance),
 		retryAt: t.retryAt.UnixMilli(), expireAt: t.expireAt.UnixMilli(), idleAfter: t.db.opts.IdleTimeout.Milliseconds(),
 		diskFull: full,
 	}
@@ -177,7 +180,7 @@ func (t *tenantDB) facts(now time.Time) facts {
 	return v
 }
 
-// allShipped is true without a bucket.
+// allShipped reports whether all blocks are in the bucket. It is true without a bucket.
 func (in *instance) allShipped() bool {
 	if in.opts.Shipped == nil {
 		return true
@@ -190,6 +193,7 @@ func (in *instance) allShipped() bool {
 	return true
 }
 
+// perform does a task that decide chose for the facts v.
 func (t *tenantDB) perform(do task, v facts) {
 	var err error
 	switch do {
@@ -199,7 +203,7 @@ func (t *tenantDB) perform(do task, v facts) {
 		err = t.cut(t.db.ctx, math.MaxInt64)
 	case closeIdle:
 		ctx, cancel := context.WithTimeout(t.db.ctx, t.db.closeTimeout)
-		err = t.rest(ctx, v.lastWrite+1)
+		err = t.closeIdle(ctx, v.lastWrite+1)
 		cancel()
 	case abandon:
 		t.abandon()
@@ -223,6 +227,7 @@ func (t *tenantDB) perform(do task, v facts) {
 	}
 }
 
+// retryLater keeps the scheduler from the tenant for a while.
 func (t *tenantDB) retryLater(after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -231,8 +236,9 @@ func (t *tenantDB) retryLater(after time.Duration) {
 	}
 }
 
-// cut cuts the tenant if it is open. Nobody waits for readers with it: once they keep it for longer than DB.patience, it is
-// left to itself. It holds on to the tenant, so that whoever closes that waits for it.
+// cut cuts the tenant, and opens it before if it is idle. If readers keep the cut waiting for longer than
+// DB.patience, cut returns an error and the cut goes on by itself. The tenant stays in use until then, so that it is
+// not closed meanwhile.
 func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	in, release, err := t.use(ctx)
 	if errors.Is(err, errGone) {
@@ -247,7 +253,7 @@ func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	go func() {
 		defer release()
 		start := time.Now()
-		err := t.protected(in, func() error { return t.cutWithout(ctx, in, end) })
+		err := t.protected(in, func() error { return t.cutAround(ctx, in, end) })
 		t.db.m.cutTime.Observe(time.Since(start).Seconds())
 		outcome := "ok"
 		if err != nil {
@@ -259,8 +265,8 @@ func (t *tenantDB) cut(ctx context.Context, end int64) error {
 	return in.await(ctx, done, t.db.patience)
 }
 
-// cutWithout cuts, and once more without the blocks that keep the TSDB from reloading.
-func (t *tenantDB) cutWithout(ctx context.Context, in *instance, end int64) error {
+// cutAround cuts. If that fails it sets the blocks aside that keep the TSDB from reloading, and cuts once more.
+func (t *tenantDB) cutAround(ctx context.Context, in *instance, end int64) error {
 	if _, err := t.setAside(in.db.Blocks(), false); err != nil {
 		return err
 	}
@@ -277,10 +283,10 @@ func (t *tenantDB) cutWithout(ctx context.Context, in *instance, end int64) erro
 	return in.cut(ctx, end)
 }
 
-// Cut writes the whole heads of the named tenants, or of all, into blocks, concurrently with writes: samples that come
-// meanwhile stay in the head, or become out of order. When it returns no error, every sample acknowledged before the
-// call is in a block. The error has those of the first tenants, and says who reads where a cut waits for that; the others
-// are cut all the same.
+// Cut writes the whole heads of the named tenants, or of all tenants, into blocks. Writes go on meanwhile: their
+// samples stay in the head, or become out of order. If there is no error, every sample that was acknowledged before
+// the call is in a block. The error has those of the first tenants that failed, and says who reads where a cut waits
+// for readers. The other tenants are cut all the same.
 func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
 	var targets []*tenantDB
 	for _, id := range ids {
@@ -295,7 +301,7 @@ func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
 	}
 	results, started := make(chan error), 0
 	for _, t := range targets {
-		if t.cutBefore() {
+		if t.isCut() {
 			continue
 		}
 		started++
@@ -311,13 +317,14 @@ func (d *DB) Cut(ctx context.Context, ids ...tenant.ID) error {
 	return nil
 }
 
-// cutBefore reports whether all that was written is in blocks.
-func (t *tenantDB) cutBefore() bool {
+// isCut reports whether everything that was written is in blocks.
+func (t *tenantDB) isCut() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.state == Idle && !t.summary.Head || t.state == Open && t.in.clean() && t.in.logFailed.Load() == nil
 }
 
+// housekeep saves metadata, maps full chunks and counts blocks and series.
 func (t *tenantDB) housekeep() {
 	if err := t.meta.Save(); err != nil {
 		t.db.log.Error("metadata not saved", "tenant", t.id, "err", err)
@@ -335,13 +342,14 @@ func (t *tenantDB) housekeep() {
 		_ = t.protected(in, func() error { in.db.ForceHeadMMap(); return nil }) // logged there
 		in.countBlocks()
 		if err := in.startCounting(t.db.ctx); err != nil && t.db.ctx.Err() == nil {
-			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to", "tenant", t.id, "err", err)
+			t.db.log.Error("series of metrics not counted, series_per_metric is not kept to",
+				"tenant", t.id, "err", err)
 		}
 	}
 }
 
-// protected runs work on a TSDB that panics when it cannot write a chunk (a full disk): the tenant is then closed and
-// opened again, as after a failed log, and the others go on.
+// protected runs work on a TSDB, which panics when it cannot write a chunk (the disk is full, say). After a panic the
+// tenant is closed and opened again, as after a failed log.
 func (t *tenantDB) protected(in *instance, work func() error) (err error) {
 	in.maintaining.Add(1)
 	defer in.maintaining.Add(-1)
@@ -358,11 +366,12 @@ func (t *tenantDB) protected(in *instance, work func() error) (err error) {
 	return work()
 }
 
-// remove forgets a closed tenant that has nothing left; false when something is left. The caller has set the state Closing.
+// remove deletes a closed tenant that has nothing left. It returns false when something is left. The caller has set
+// the state Closing.
 func (t *tenantDB) remove() (done bool, err error) {
 	err = tenantdir.Remove(t.dir)
 	if why := new(tenantdir.Stranger); errors.As(err, &why) {
-		t.keep(err)
+		t.noteKept(err)
 		return false, nil
 	}
 	if err != nil {
@@ -387,7 +396,7 @@ func (t *tenantDB) expireIdle() error {
 	t.expireAt = t.db.opts.Now().Add(expireEvery)
 	idle := t.state == Idle && !s.Head
 	if idle {
-		t.state, t.changed = Closing, make(chan struct{}) // keeps openings away
+		t.state, t.changed = Closing, make(chan struct{}) // nobody opens it meanwhile
 	}
 	t.mu.Unlock()
 	if !idle {

@@ -19,8 +19,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// reader returns an instance to read [mint, maxt] of tenant id from and the function that gives it back; nil when the
-// tenant has nothing there.
+// reader returns an instance to read [mint, maxt] of tenant id from, and the function that gives it back. The
+// instance is nil when the tenant has no sample there.
 func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*instance, func(), error) {
 	t := d.lookup(id)
 	if t == nil || mint > maxt {
@@ -43,8 +43,9 @@ func (d *DB) reader(ctx context.Context, id tenant.ID, mint, maxt int64) (*insta
 	return in, func() { end(); release() }, nil
 }
 
-// Select returns the series of one tenant. A set holds on to the tenant's head and blocks until Close: cutting waits for
-// the sets whose range it touches. Of a quarantined tenant it yields what is in good blocks, and then fails (Unavailable).
+// Select returns the series of one tenant. A set keeps the tenant's head and blocks open until Close: a cut waits for
+// the sets whose range it touches. Of a quarantined tenant the set yields what is in good blocks, and then fails
+// (Unavailable).
 func (d *DB) Select(ctx context.Context, r *series.Request) series.Set {
 	in, release, err := d.reader(ctx, r.Tenant, r.MinTime, r.MaxTime)
 	switch {
@@ -72,6 +73,7 @@ type queryable interface {
 	ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error)
 }
 
+// openSet selects from a TSDB or some blocks. release is called when the set is closed.
 func openSet(ctx context.Context, from queryable, r *series.Request, release func()) (*tsdbSet, error) {
 	hints := &storage.SelectHints{
 		Start: r.MinTime, End: r.MaxTime, Step: r.Hints.Step, Range: r.Hints.Range, Func: r.Hints.Func,
@@ -82,7 +84,7 @@ func openSet(ctx context.Context, from queryable, r *series.Request, release fun
 	}
 	s := &tsdbSet{ctx: ctx, id: r.Tenant, release: release}
 	if r.SkipChunks {
-		hints.Func = "series" // no chunk is looked at
+		hints.Func = "series" // the TSDB reads no chunk then
 		q, err := from.Querier(r.MinTime, r.MaxTime)
 		if err != nil {
 			return nil, err
@@ -126,10 +128,10 @@ type tsdbSet struct {
 	limit  int // 0 none
 	count  int
 	failed error
-	// missing is the error after the last series: why there may be more.
+	// missing is the error after the last series, if there may be more series or samples.
 	missing    error
 	it         chunks.Iterator
-	nextChunks []series.Chunk // room for the chunks of the series to come
+	nextChunks []series.Chunk // its spare capacity is for the chunks of the series to come
 }
 
 const chunksAtOnce = 512
@@ -157,7 +159,8 @@ func (s *tsdbSet) Next() bool {
 	return true
 }
 
-// readChunks decodes nothing: bytes are those of the block, of the mapped head chunk, or a copy of the open one.
+// readChunks decodes nothing, unless chunks of blocks overlap others. The bytes are those of the block or of the
+// mapped head chunk, or a copy of the open chunk.
 func (s *tsdbSet) readChunks(from storage.ChunkSeries) (series.Series, error) {
 	out := series.Series{Labels: from.Labels()}
 	start, blocks := len(s.nextChunks), false
@@ -197,10 +200,10 @@ func (s *tsdbSet) Err() error {
 	return errs.E(errs.KindOf(s.failed), "read tenant %q: %w", s.id, s.failed)
 }
 
-// Warnings are the TSDB's.
+// Warnings returns the warnings of the TSDB.
 func (s *tsdbSet) Warnings() series.Warnings { return warningsOf(s.warnings()) }
 
-// Close gives up the querier and the tenant.
+// Close closes the querier and gives the tenant back.
 func (s *tsdbSet) Close() error {
 	if s.close == nil {
 		return nil
@@ -213,7 +216,9 @@ func (s *tsdbSet) Close() error {
 
 // LabelNames returns the names of labels in the head and the blocks that overlap r's range.
 func (d *DB) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	return d.labels(ctx, r, func(q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return d.labels(ctx, r, func(
+		q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher,
+	) ([]string, annotations.Annotations, error) {
 		return q.LabelNames(ctx, h, ms...)
 	})
 }
@@ -223,12 +228,20 @@ func (d *DB) LabelValues(ctx context.Context, name string, r *series.Request) ([
 	if slices.Contains(r.WithoutLabels, name) {
 		return nil, nil, nil
 	}
-	return d.labels(ctx, r, func(q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return d.labels(ctx, r, func(
+		q storage.ChunkQuerier, h *storage.LabelHints, ms []*labels.Matcher,
+	) ([]string, annotations.Annotations, error) {
 		return q.LabelValues(ctx, name, h, ms...)
 	})
 }
 
-func (d *DB) labels(ctx context.Context, r *series.Request, ask func(storage.ChunkQuerier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)) ([]string, series.Warnings, error) {
+// askLabels asks a querier for label names or values.
+type askLabels func(
+	storage.ChunkQuerier, *storage.LabelHints, []*labels.Matcher,
+) ([]string, annotations.Annotations, error)
+
+// labels returns what ask finds in the head and the blocks that overlap r's range.
+func (d *DB) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
 	in, release, err := d.reader(ctx, r.Tenant, r.MinTime, r.MaxTime)
 	if in == nil {
 		return nil, nil, err
@@ -246,7 +259,7 @@ func (d *DB) labels(ctx context.Context, r *series.Request, ask func(storage.Chu
 	out := make([]string, 0, len(found))
 	for _, v := range found {
 		if !slices.Contains(r.WithoutLabels, v) && (r.Limit <= 0 || len(out) < r.Limit) {
-			out = append(out, strings.Clone(v)) // blocks give out mapped memory
+			out = append(out, strings.Clone(v)) // those of blocks are in mapped memory
 		}
 	}
 	if err = errors.Join(err, q.Close()); err != nil {
@@ -268,8 +281,10 @@ func warningsOf(notes annotations.Annotations) series.Warnings {
 	return out
 }
 
-// Exemplars returns what is in the tenant's exemplar ring.
-func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+// Exemplars returns the exemplars of [mint, maxt] in the tenant's exemplar ring that match.
+func (d *DB) Exemplars(
+	ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	in, release, err := d.reader(ctx, id, mint, maxt)
 	if in == nil {
 		return nil, nil, err
@@ -283,8 +298,8 @@ func (d *DB) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matc
 	return res, nil, errs.Wrap(errs.KindOf(err), err)
 }
 
-// Info says what all tenants together hold. As long as there is a tenant its range is open at the end, and reaches back
-// at least as far as samples are accepted: callers remember Info for some seconds, while writes go on.
+// Info says what all tenants together hold. If there is a tenant, the range has no end and begins no later than
+// samples are accepted, because callers remember Info for some seconds while writes go on.
 func (d *DB) Info(context.Context) (series.Info, error) {
 	present := d.present()
 	info := series.Info{
@@ -303,7 +318,7 @@ func (d *DB) Info(context.Context) (series.Info, error) {
 	return info, nil
 }
 
-// minTime is the time of the oldest sample the tenant may hold.
+// minTime is the time of the oldest sample that the tenant may hold, ms.
 func (t *tenantDB) minTime() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -318,8 +333,8 @@ func (t *tenantDB) minTime() int64 {
 	return oldest
 }
 
-// Metadata returns what senders said of tenant id's metric families: of one family, or of the first limit families by name
-// if family is "". It works in every state of the tenant.
+// Metadata returns what senders said of tenant id's metric families: of one family, or of the first limit families by
+// name if family is "". It works in every state of the tenant.
 func (d *DB) Metadata(
 	_ context.Context, id tenant.ID, family string, limit int,
 ) (map[string][]metadata.Metadata, series.Warnings, error) {

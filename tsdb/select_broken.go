@@ -16,8 +16,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// selectBroken selects from the good blocks of a quarantined tenant. What cannot be read makes the answer incomplete, so
-// that it ends with the error.
+// selectBroken selects from the good blocks of a quarantined tenant. The rest cannot be read, so the set ends with
+// the error cause. If the tenant is not quarantined, the set has only the error.
 func (d *DB) selectBroken(ctx context.Context, r *series.Request, cause error) series.Set {
 	t := d.lookup(r.Tenant)
 	t.mu.Lock()
@@ -36,7 +36,7 @@ func (d *DB) selectBroken(ctx context.Context, r *series.Request, cause error) s
 	next := set.next
 	set.next = func() (more bool) {
 		defer func() {
-			if p := recover(); p != nil { // an index with a checksum that is right, and contents that are not
+			if p := recover(); p != nil { // the index has the right checksum, but its contents make no sense
 				set.missing, more = errs.E(errs.Unavailable, "%w; panic: %v", cause, p), false
 			}
 		}()
@@ -48,9 +48,10 @@ func (d *DB) selectBroken(ctx context.Context, r *series.Request, cause error) s
 // someBlocks are blocks that were opened for one query.
 type someBlocks []*promtsdb.Block
 
-// openGoodBlocks opens those blocks in tenant directory dir that overlap [mint, maxt], ms, and can be opened.
+// openGoodBlocks opens the blocks in tenant directory dir that overlap [mint, maxt], ms. It leaves out blocks that
+// cannot be opened.
 func openGoodBlocks(dir string, mint, maxt int64) (blocks someBlocks) {
-	entries, _ := os.ReadDir(dir) // without any there are no blocks
+	entries, _ := os.ReadDir(dir) // a directory that cannot be read counts as one without blocks
 	for _, e := range entries {
 		if id, err := ulid.ParseStrict(e.Name()); err != nil || id.String() != e.Name() {
 			continue
@@ -67,6 +68,7 @@ func openGoodBlocks(dir string, mint, maxt int64) (blocks someBlocks) {
 	return blocks
 }
 
+// openBlock opens a block; a panic of the library is an error.
 func openBlock(dir string) (b *promtsdb.Block, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -84,7 +86,9 @@ func (b someBlocks) close() {
 
 // Querier reads all of them.
 func (b someBlocks) Querier(mint, maxt int64) (storage.Querier, error) {
-	qs, err := eachBlock(b, func(b *promtsdb.Block) (storage.Querier, error) { return promtsdb.NewBlockQuerier(b, mint, maxt) })
+	qs, err := eachBlock(b, func(b *promtsdb.Block) (storage.Querier, error) {
+		return promtsdb.NewBlockQuerier(b, mint, maxt)
+	})
 	return storage.NewMergeQuerier(qs, nil, storage.ChainedSeriesMerge), err
 }
 
@@ -96,7 +100,10 @@ func (b someBlocks) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error)
 	return storage.NewMergeChunkQuerier(qs, nil, storage.NewConcatenatingChunkSeriesMerger()), err
 }
 
-func eachBlock[Q interface{ Close() error }](blocks someBlocks, open func(*promtsdb.Block) (Q, error)) (qs []Q, err error) {
+// eachBlock opens a querier on each block, or none.
+func eachBlock[Q interface{ Close() error }](
+	blocks someBlocks, open func(*promtsdb.Block) (Q, error),
+) (qs []Q, err error) {
 	for _, b := range blocks {
 		q, err := open(b)
 		if err != nil {

@@ -29,8 +29,9 @@ type seriesCounts struct {
 	metrics map[string]int // series by metric name; nil = they are not counted
 }
 
-// localBound is how many series this receiver takes of a limit for the whole cluster, when it stores this part of the tenant's
-// series: that part of the limit, and some more, because placement is uneven and must not refuse what the limit allows.
+// localBound is how many series this receiver takes of a limit for the whole cluster, when it stores this part of the
+// tenant's series: that part of the limit, and some more, because placement is uneven and must not refuse what the
+// limit allows.
 func localBound(limit int, part float64) int {
 	if part >= 1 || part <= 0 {
 		return limit
@@ -39,8 +40,8 @@ func localBound(limit int, part float64) int {
 	return min(limit, int(math.Ceil(n+n/10+2*math.Sqrt(n))))
 }
 
-// recentPart remembers the largest part of the last while. Series that the ring has moved to other receivers stay in the head
-// until they are cut, and must not keep other series out meanwhile. The zero value is ready.
+// recentPart remembers the largest part of the last while. Series that the ring has moved to other receivers stay in
+// the head until they are cut, and must not keep other series out meanwhile. The zero value is ready.
 type recentPart struct {
 	now, before float64
 	since       time.Time // of now
@@ -130,8 +131,8 @@ func (b *seriesCounts) stopCounting() {
 	b.metrics = nil
 }
 
-// startCounting counts the series by metric name, if a limit needs that and they are not counted yet. Meanwhile no series can
-// be made or dropped. While a cut is under way it does nothing, and its caller tries again later.
+// startCounting counts the series by metric name, if a limit needs that and they are not counted yet. Meanwhile no
+// series can be made or dropped. While a cut is under way it does nothing, and its caller tries again later.
 func (in *instance) startCounting(ctx context.Context) (err error) {
 	if in.rules.Load().seriesPerMetric() == 0 || !in.cutting.tryTake() {
 		return nil

@@ -11,13 +11,13 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// TenantStatus is what a person wants to know of a tenant's TSDB. Times are ms, inclusive.
+// TenantStatus is what people need to know of a tenant's TSDB. Times are ms, inclusive.
 type TenantStatus struct {
 	Tenant tenant.ID `json:"tenant"`
 	State  State     `json:"state"`
 	// Error is why the tenant is broken, or takes no writes.
 	Error string `json:"error,omitempty"`
-	// Damage says that its logs were damaged once: the segments are kept in the tenant's directory.
+	// Damage says that its logs were damaged once, and where the segments are kept.
 	Damage string `json:"damage,omitempty"`
 	// MinTime and MaxTime bound its samples; MinTime > MaxTime when it has none or is not open.
 	MinTime int64 `json:"minTime"`
@@ -51,7 +51,8 @@ func (t *tenantDB) status() TenantStatus {
 		st.Error = t.err.Error()
 	}
 	if t.damaged {
-		st.Damage = "its logs were damaged; the segments are kept in " + filepath.Join(t.dir, tenantdir.DamagedName) + ", to be removed when nobody needs them"
+		st.Damage = "its logs were damaged; the segments are kept in " + filepath.Join(t.dir, tenantdir.DamagedName) +
+			", to be removed when nobody needs them"
 	}
 	if in := t.in; in != nil {
 		s = in.summary()
@@ -72,7 +73,8 @@ func timeOf(ms int64) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// Ready is nil once every tenant found at the start is open or quarantined. Tenants that are open are served before.
+// Ready is nil once every tenant that was found at the start is open or quarantined. Open tenants are served before
+// that.
 func (d *DB) Ready() error {
 	d.mu.RLock()
 	opened, closed := d.opened, d.closed
@@ -89,7 +91,8 @@ func (d *DB) Ready() error {
 		t.mu.Unlock()
 	}
 	if n := len(opening); n > 0 {
-		return errs.E(errs.Unavailable, "%d tenants are being opened: %s", n, strings.Join(slices.Clip(opening[:min(n, 5)]), ", "))
+		first := strings.Join(slices.Clip(opening[:min(n, 5)]), ", ")
+		return errs.E(errs.Unavailable, "%d tenants are being opened: %s", n, first)
 	}
 	return nil
 }
@@ -133,9 +136,9 @@ func (d *DB) countKept() (n int) {
 	return n
 }
 
-// overheadPerTenant is about what an open tenant takes in memory whatever it holds: buffers of logs and chunks, metrics,
-// empty indexes (make bench-tenants).
+// overheadPerTenant is about how many bytes of memory an open tenant takes before it holds anything: buffers of logs
+// and chunks, metrics, empty indexes (make bench-tenants).
 const overheadPerTenant = 400 << 10
 
-// Overhead is about how many bytes of memory all open tenants take whatever they hold.
+// Overhead is about how many bytes of memory all open tenants take before they hold anything.
 func (d *DB) Overhead() int64 { return d.files.Tenants() * overheadPerTenant }

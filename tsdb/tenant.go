@@ -17,16 +17,17 @@ import (
 // State is what a tenant's TSDB is doing.
 type State string
 
-// The states: Opening, then Open or Broken; from Open by Closing to Idle, or to Opening when its log failed; a write or
-// a read of its time range takes Idle to Opening, time takes Broken there.
+// A tenant goes from Opening to Open or Broken. From Open it goes by Closing to Idle, or back to Opening when its log
+// failed. A write, or a read of its time range, takes it from Idle to Opening. From Broken it goes to Opening after
+// some time.
 const (
 	Opening State = "opening" // its logs are being replayed
 	Open    State = "open"
 	Closing State = "closing"
-	Idle    State = "idle"
+	Idle    State = "idle"   // its TSDB is closed
 	Broken  State = "broken" // quarantined: it could not be opened
 
-	gone State = "gone" // it has no data, and is no tenant any more
+	gone State = "gone" // it had no data left, and is no tenant any more
 )
 
 // tenantDB is one tenant, open or not.
@@ -35,32 +36,33 @@ type tenantDB struct {
 	dir          string
 	db           *DB
 	meta         *tenantdir.Metadata
-	busy         atomic.Bool // the scheduler is at work on it
-	housekeeping atomic.Bool // housekeep is
+	busy         atomic.Bool // a task of the scheduler is under way
+	housekeeping atomic.Bool // its housekeeping is under way
 
 	blocks    blockList
 	abandoned abandonedHeads // of this tenant; guarded by DB.abandonedMu
 
-	mu       sync.Mutex // guards what follows; never held during I/O
+	mu       sync.Mutex // guards what follows, never held during I/O
 	state    State
-	wait     bool              // in state Opening: it is soon open, callers wait for it
+	wait     bool              // in state Opening: callers wait, as it will soon be open
 	changed  chan struct{}     // closed when the state is left for Open, Idle or Broken
 	in       *instance         // in the states Open and Closing
 	initial  bool              // its first opening began with the process
-	suspect  bool              // its disk has failed: look before opening
-	damaged  bool              // it has a directory damaged
+	suspect  bool              // its disk has failed: probe it before opening
+	damaged  bool              // its directory has a directory "damaged"
 	err      error             // in state Broken
 	tries    int               // openings that failed in a row
-	retryAt  time.Time         // when it is opened again, in state Broken, or maintained again
+	retryAt  time.Time         // no task of the scheduler before; in state Broken: when it is opened again
 	expireAt time.Time         // in state Idle: when blocks are looked at again
-	onRetry  time.Time         // in state Broken: when it is if somebody asks for it
+	onRetry  time.Time         // in state Broken: from when on a request has it opened again
 	summary  tenantdir.Summary // in state Idle
-	kept     bool              // something of it was to be deleted, and is not
-	keptFor  string            // the last reason for that
+	kept     bool              // something of it was to be deleted, and is kept
+	keptFor  string            // why, the last time
 }
 
 // use returns the open instance and the function that gives it back, to be called once. It opens an idle tenant and
-// waits for that, but not for a tenant whose opening began with the process: logs can be long. Errors are Unavailable.
+// waits for that. It does not wait for a tenant whose opening began with the process, as its logs can be long. Errors
+// are Unavailable.
 func (t *tenantDB) use(ctx context.Context) (*instance, func(), error) {
 	for {
 		in, changed, err := t.tryUse()
@@ -93,7 +95,8 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 		if now := t.db.opts.Now(); !now.Before(t.onRetry) && !t.db.disk.Full() {
 			t.startOpening(false)
 		}
-		return nil, nil, errs.WithRetryAfter(errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err), 10*time.Second)
+		err := errs.E(errs.Unavailable, "tenant %q is quarantined: %w", t.id, t.err)
+		return nil, nil, errs.WithRetryAfter(err, 10*time.Second)
 	case gone:
 		return nil, nil, errGone
 	case Opening:
@@ -112,11 +115,12 @@ func (t *tenantDB) tryUse() (*instance, <-chan struct{}, error) {
 	return nil, t.changed, nil
 }
 
-// errGone says that the tenant is to be looked up again.
+// errGone tells the caller to look the tenant up again.
 var errGone = errs.E(errs.Unavailable, "the tenant was just removed")
 
 var errShutdown = errs.WithRetryAfter(errs.E(errs.Unavailable, "shutting down"), time.Second)
 
+// release gives back an instance that use returned.
 func (t *tenantDB) release(in *instance) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -125,7 +129,7 @@ func (t *tenantDB) release(in *instance) {
 	}
 }
 
-// startOpening opens the tenant in the background; false when the DB is closing. The caller holds t.mu.
+// startOpening opens the tenant in the background. It returns false when the DB is closing. The caller holds t.mu.
 func (t *tenantDB) startOpening(wait bool) bool {
 	t.state, t.wait, t.changed = Opening, wait, make(chan struct{})
 	if !t.db.spawn(t.open) {
@@ -136,12 +140,12 @@ func (t *tenantDB) startOpening(wait bool) bool {
 	return true
 }
 
-// open leaves the state Opening.
+// open opens the tenant, which leaves the state Opening.
 func (t *tenantDB) open() {
 	_ = t.db.openings.take(context.Background())
 	defer t.db.openings.give()
 	start := time.Now()
-	in, err := t.admitted()
+	in, err := t.openCounted()
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,11 +156,12 @@ func (t *tenantDB) open() {
 		return
 	}
 	t.state, t.in, t.err, t.tries, t.suspect = Open, in, nil, 0, false
-	t.db.log.Info("tenant opened", "tenant", t.id, "series", in.db.Head().NumSeries(), "blocks", len(in.db.Blocks()), "took", time.Since(start))
+	t.db.log.Info("tenant opened", "tenant", t.id,
+		"series", in.db.Head().NumSeries(), "blocks", len(in.db.Blocks()), "took", time.Since(start))
 }
 
-// admitted opens the tenant if there are files left for it.
-func (t *tenantDB) admitted() (*instance, error) {
+// openCounted opens the tenant if the process has files left for it, and counts them.
+func (t *tenantDB) openCounted() (*instance, error) {
 	if err := t.db.files.Admit(); err != nil {
 		return nil, err
 	}
@@ -169,6 +174,7 @@ func (t *tenantDB) admitted() (*instance, error) {
 	return in, nil
 }
 
+// openFiles makes the tenant's directory, repairs what is in it, and opens the TSDB.
 func (t *tenantDB) openFiles() (in *instance, err error) {
 	// A broken log or block must not take the other tenants down.
 	defer func() {
@@ -203,7 +209,8 @@ func (t *tenantDB) openFiles() (in *instance, err error) {
 	if err == nil {
 		return in, nil
 	}
-	// To open each block twice at every start would be slow, so they are only looked at when one may be the cause.
+	// A bad block may be the cause. Blocks are probed only now, as it would be slow to open each of them twice at every
+	// start.
 	if moved, serr := t.setAside(nil, true); !moved || serr != nil {
 		return nil, errors.Join(err, serr)
 	}
@@ -226,10 +233,10 @@ func (t *tenantDB) repairLogs() error {
 
 const (
 	maxRetryBroken = 2 * time.Minute
-	minRetryBroken = 5 * time.Second // when somebody asks
+	minRetryBroken = 5 * time.Second // when a request asks for the tenant
 )
 
-// quarantine enters the state Broken, after an opening that took so long. The caller holds t.mu.
+// quarantine enters the state Broken, after an opening that failed and took this long. The caller holds t.mu.
 func (t *tenantDB) quarantine(err error, took time.Duration) {
 	if t.err == nil || t.err.Error() != err.Error() {
 		t.db.log.Error("tenant quarantined", "tenant", t.id, "err", err)
@@ -241,10 +248,10 @@ func (t *tenantDB) quarantine(err error, took time.Duration) {
 	t.tries++
 }
 
-// shut closes the TSDB when ready, asked under t.mu, allows it, and once nobody uses it. It is bounded by ctx: a TSDB that
-// is still in use then stays open, as users hold mapped memory. After true the state is Closing, and the caller ends it
-// with settle.
-func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int) bool) (bool, error) {
+// closeWhen closes the TSDB if ready, called with t.mu held, returns true. It waits until nobody uses the TSDB, as
+// users hold memory that closing unmaps. If ctx ends first the TSDB stays open. After true the state is Closing, and
+// the caller leaves it with settle.
+func (t *tenantDB) closeWhen(ctx context.Context, ready func(in *instance, users int) bool) (bool, error) {
 	t.mu.Lock()
 	if t.state != Open || t.in.isStuck() || !ready(t.in, t.in.users) {
 		t.mu.Unlock()
@@ -273,7 +280,7 @@ func (t *tenantDB) shut(ctx context.Context, ready func(in *instance, users int)
 	return true, errors.Join(t.meta.Save(), in.close())
 }
 
-// settle ends the state Closing.
+// settle takes the tenant from Closing to Idle.
 func (t *tenantDB) settle(s tenantdir.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -285,10 +292,10 @@ func (t *tenantDB) settle(s tenantdir.Summary) {
 	close(t.changed)
 }
 
-// reopen closes a tenant whose log could not be written, and opens it again. Others wait for it meanwhile.
+// reopen closes a tenant whose log could not be written, and opens it again. Requests for the tenant wait meanwhile.
 func (t *tenantDB) reopen(ctx context.Context) {
 	var cause error
-	closed, err := t.shut(ctx, func(in *instance, _ int) bool { cause = in.logError(); return cause != nil })
+	closed, err := t.closeWhen(ctx, func(in *instance, _ int) bool { cause = in.logError(); return cause != nil })
 	if !closed {
 		return
 	}
@@ -301,10 +308,10 @@ func (t *tenantDB) reopen(ctx context.Context) {
 	}
 }
 
-// rest closes a tenant that has not been written to since before (ms), leaving its summary.
-func (t *tenantDB) rest(ctx context.Context, before int64) error {
+// closeIdle closes a tenant whose last write was before a time (ms), and leaves its summary.
+func (t *tenantDB) closeIdle(ctx context.Context, before int64) error {
 	var s tenantdir.Summary
-	closed, err := t.shut(ctx, func(in *instance, users int) bool {
+	closed, err := t.closeWhen(ctx, func(in *instance, users int) bool {
 		s = in.summary()
 		return users == 0 && in.clean() && in.lastWrite.Load() < before
 	})
@@ -321,8 +328,9 @@ func (t *tenantDB) rest(ctx context.Context, before int64) error {
 	return err
 }
 
-// keep notes why something of the tenant that was to be deleted is not; nil when all was. The log has each reason once.
-func (t *tenantDB) keep(why error) {
+// noteKept notes why something of the tenant that was to be deleted is kept; nil when everything was deleted. The log
+// has each reason once.
+func (t *tenantDB) noteKept(why error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = why != nil

@@ -23,10 +23,10 @@ import (
 	"github.com/hearth-metrics/hearth/tsdb/tenantdir"
 )
 
-// closeTimeout is how long Close waits for the readers of a tenant.
+// closeTimeout is how long Close waits for the users of a tenant.
 const closeTimeout = 30 * time.Second
 
-// DB is the TSDBs of all tenants below one directory. It is safe for concurrent use.
+// DB holds the TSDBs of all tenants below one directory. It is safe for concurrent use.
 type DB struct {
 	log      *slog.Logger
 	reg      prometheus.Registerer // of the tenants' library metrics; may be nil
@@ -39,7 +39,7 @@ type DB struct {
 
 	files *capacity.Files
 
-	housekeeping atomic.Bool // housekeep runs
+	housekeeping atomic.Bool // a round of housekeep is under way
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -50,14 +50,14 @@ type DB struct {
 	spawning sync.Mutex     // orders spawn before Close; taken last
 	wg       sync.WaitGroup // everything that spawn started
 
-	closeTimeout, patience time.Duration // constants, but for tests
+	closeTimeout, patience time.Duration // the constants, which tests change
 
 	mu      sync.RWMutex // guards what follows; taken before tenantDB.mu
 	tenants map[tenant.ID]*tenantDB
 	list    *tenantList         // of tenants; replaced, never changed
 	changes []*tenantDB         // tenants that came since list was made
-	removed bool                // since then a tenant was removed, too
-	foreign map[string]struct{} // what is below Dir and could be a tenant's by its name, and is not
+	removed bool                // a tenant was removed since list was made
+	foreign map[string]struct{} // what is below Dir, could be a tenant's by its name, and is not
 	opened  bool
 	closed  bool
 }
@@ -68,7 +68,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	d := &DB{
-		log: log, reg: reg, opts: opts, tenants: map[tenant.ID]*tenantDB{}, list: &tenantList{}, foreign: map[string]struct{}{},
+		log: log, reg: reg, opts: opts,
+		tenants: map[tenant.ID]*tenantDB{}, list: &tenantList{}, foreign: map[string]struct{}{},
 		openings: make(semaphore, opts.OpenConcurrency), cuts: make(semaphore, opts.CutConcurrency),
 		closeTimeout: closeTimeout, patience: readerPatience,
 	}
@@ -81,8 +82,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 // ShippedBy sets Options.Shipped. It must be called before Open.
 func (d *DB) ShippedBy(shipped func(tenant.ID, ulid.ULID) bool) { d.opts.Shipped = shipped }
 
-// Open locks the directory, finds the tenants, and starts opening them and the scheduler; Ready tells when it is done.
-// A tenant that cannot be opened is quarantined.
+// Open locks the directory, finds the tenants, and starts the scheduler and the opening of the tenants. It does not
+// wait for that: Ready says when it is done. A tenant that cannot be opened is quarantined.
 func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
@@ -112,7 +113,7 @@ func (d *DB) acquire() (err error) {
 	return nil
 }
 
-// release gives it back.
+// release gives the lock back.
 func (d *DB) release() error {
 	if d.lock == nil {
 		return nil
@@ -120,7 +121,7 @@ func (d *DB) release() error {
 	return d.lock.Release()
 }
 
-// discover finds the tenants.
+// discover finds the tenants in the directory.
 func (d *DB) discover(h tenantdir.History) error {
 	entries, err := os.ReadDir(d.opts.Dir)
 	if err != nil {
@@ -128,7 +129,7 @@ func (d *DB) discover(h tenantdir.History) error {
 	}
 	found := make([]finding, len(entries))
 	var g errgroup.Group
-	g.SetLimit(16) // where none has a mark yet, each costs two writes to the disk
+	g.SetLimit(16) // a directory that gets its mark now costs two writes to the disk
 	for i, e := range entries {
 		if !e.Type().IsRegular() {
 			g.Go(func() error { found[i] = d.find(e, h); return nil })
@@ -146,7 +147,8 @@ func (d *DB) discover(h tenantdir.History) error {
 	for i, e := range entries {
 		switch f := found[i]; {
 		case f.reason != nil:
-			d.log.Warn("directory is no tenant's and is left alone", "dir", filepath.Join(d.opts.Dir, e.Name()), "reason", f.reason)
+			d.log.Warn("directory is no tenant's and is left alone",
+				"dir", filepath.Join(d.opts.Dir, e.Name()), "reason", f.reason)
 			if e.Name() != tenantdir.LostFound {
 				d.foreign[e.Name()] = struct{}{}
 			}
@@ -167,13 +169,14 @@ func (t *tenantDB) discovered(s tenantdir.Summary) {
 	}
 }
 
-// finding is what an entry of the directory of all tenants is.
+// finding says what an entry of the directory of all tenants is.
 type finding struct {
-	id      tenant.ID // "" = nobody's any more
+	id      tenant.ID // "" = it was left over, and is deleted
 	summary tenantdir.Summary
 	reason  error // why it is no tenant's
 }
 
+// find looks at one entry of the directory of all tenants. It deletes what a process that died left unfinished.
 func (d *DB) find(e fs.DirEntry, h tenantdir.History) finding {
 	if e.IsDir() && tenantdir.Unfinished(e.Name()) {
 		dir := filepath.Join(d.opts.Dir, e.Name())
@@ -204,7 +207,10 @@ func (d *DB) find(e fs.DirEntry, h tenantdir.History) finding {
 // add makes the entry of a tenant, in state Idle. The caller holds d.mu.
 func (d *DB) add(id tenant.ID) *tenantDB {
 	dir := filepath.Join(d.opts.Dir, string(id))
-	t := &tenantDB{id: id, dir: dir, db: d, meta: tenantdir.NewMetadata(dir, d.opts.MaxMetadata), state: Idle, summary: tenantdir.Anything()}
+	t := &tenantDB{
+		id: id, dir: dir, db: d, meta: tenantdir.NewMetadata(dir, d.opts.MaxMetadata),
+		state: Idle, summary: tenantdir.Anything(),
+	}
 	d.tenants[id] = t
 	d.changes = append(d.changes, t)
 	delete(d.foreign, string(id))
@@ -218,12 +224,13 @@ func (d *DB) lookup(id tenant.ID) *tenantDB {
 	return d.tenants[id]
 }
 
-// create returns a tenant, making it when it is new.
+// create returns a tenant, and makes it when it is new.
 func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	if t := d.lookup(id); t != nil {
 		return t, nil
 	}
-	if err := tenantdir.Check(d.TenantDir(id), id); !errors.Is(err, fs.ErrNotExist) { // the receiver keeps files of its own there, too
+	// A new tenant may have the name of a file that the receiver keeps there for itself.
+	if err := tenantdir.Check(d.TenantDir(id), id); !errors.Is(err, fs.ErrNotExist) {
 		if err := tenantdir.Refusal(id, err); err != nil {
 			return nil, err
 		}
@@ -244,7 +251,7 @@ func (d *DB) create(id tenant.ID) (*tenantDB, error) {
 	return d.add(id), nil
 }
 
-// writer returns a tenant, its open instance, and the function that gives it back.
+// writer returns a tenant, its open instance, and the function that gives the instance back.
 func (d *DB) writer(ctx context.Context, id tenant.ID) (*tenantDB, *instance, func(), error) {
 	for {
 		t, err := d.create(id)
@@ -258,7 +265,7 @@ func (d *DB) writer(ctx context.Context, id tenant.ID) (*tenantDB, *instance, fu
 	}
 }
 
-// spawn runs f in the background; false when the DB is closing.
+// spawn runs f in the background. It does not, and returns false, when the DB is closing.
 func (d *DB) spawn(f func()) bool {
 	d.spawning.Lock()
 	defer d.spawning.Unlock()
@@ -276,8 +283,9 @@ func (d *DB) size() int {
 	return len(d.tenants)
 }
 
-// Close stops cutting, waits for users, writes memory snapshots and closes every TSDB. It cuts nothing. A TSDB that somebody
-// still reads half a minute later stays open, which is an error: its logs have all it holds.
+// Close stops cutting, waits for users, writes memory snapshots and closes every TSDB. It cuts nothing. If somebody
+// still reads a TSDB half a minute later, the TSDB stays open, and Close returns an error. Nothing is lost: the logs
+// have everything.
 func (d *DB) Close() error {
 	d.mu.Lock()
 	if d.closed || !d.opened {
@@ -303,7 +311,7 @@ func (d *DB) Close() error {
 	var all []error
 	for _, t := range d.all() {
 		wg.Go(func() {
-			err := t.end(ctx)
+			err := t.closeForGood(ctx)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, err)
@@ -313,7 +321,7 @@ func (d *DB) Close() error {
 	return errors.Join(append(all, d.release())...)
 }
 
-// interrupt ends a cut that is under way.
+// interrupt ends the cut that is under way, if there is one.
 func (t *tenantDB) interrupt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -322,9 +330,9 @@ func (t *tenantDB) interrupt() {
 	}
 }
 
-// end closes the tenant for good.
-func (t *tenantDB) end(ctx context.Context) error {
-	closed, err := t.shut(ctx, func(*instance, int) bool { return true })
+// closeForGood closes the tenant for Close.
+func (t *tenantDB) closeForGood(ctx context.Context) error {
+	closed, err := t.closeWhen(ctx, func(*instance, int) bool { return true })
 	if closed {
 		t.settle(tenantdir.Anything())
 	}

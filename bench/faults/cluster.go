@@ -48,7 +48,7 @@ type cluster struct {
 	mu sync.Mutex // guards the nodes' processes, which a fault replaces
 }
 
-// startCluster starts all, and waits until writes succeed.
+// startCluster starts all processes, and waits until writes succeed.
 func startCluster(ctx context.Context, hearth string) (*cluster, error) {
 	hearth, err := filepath.Abs(hearth)
 	if err != nil {
@@ -68,7 +68,10 @@ func startCluster(ctx context.Context, hearth string) (*cluster, error) {
 		}
 	}
 	for _, n := range c.nodes() {
-		err := server.Poll(ctx, time.Minute, func(ctx context.Context) error { return get(ctx, "http://"+n.http+"/-/ready", nil) })
+		err := server.Poll(ctx, time.Minute, func(ctx context.Context) error {
+			return get(ctx, "http://"+n.http+"/-/ready",
+				nil)
+		})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w\n%s", n.name, err, n.process.Tail(20)), c.close())
 		}
@@ -78,7 +81,7 @@ func startCluster(ctx context.Context, hearth string) (*cluster, error) {
 
 func (c *cluster) nodes() []*node { return append(append([]*node{}, c.receivers...), c.distributor) }
 
-// plan lays down names, addresses and flags.
+// plan decides names, addresses and flags.
 func (c *cluster) plan(hearth string) error {
 	var join string
 	for i := range members + 1 {
@@ -93,7 +96,8 @@ func (c *cluster) plan(hearth string) error {
 		at := func(n int) string { return server.Address(ports[n]) }
 		n := &node{name: name, path: hearth, workDir: c.dir, dir: filepath.Join(c.dir, name), http: at(0), grpc: at(1)}
 		gossip := at(3)
-		n.args = []string{role, "--http-address=" + at(0), "--grpc-address=" + at(1), "--remote-write.address=" + at(2), "--gossip.address=" + gossip,
+		n.args = []string{role, "--http-address=" + at(0), "--grpc-address=" + at(1), "--remote-write.address=" + at(2),
+			"--gossip.address=" + gossip,
 			"--gossip.instance-id=" + name, "--receive.replication-factor=" + strconv.Itoa(members), "--log.level=warn"}
 		if i == dark {
 			grpcProxy, gossipProxy, err := c.proxy(at(1), at(3))
@@ -144,7 +148,7 @@ func (c *cluster) limitDisk() error {
 	return nil
 }
 
-// close ends all processes and removes what they kept.
+// close ends all processes and removes their files.
 func (c *cluster) close() error {
 	_ = c.stopReading() // it has not ended by itself: there is an error already
 	for _, n := range c.nodes() {

@@ -30,10 +30,13 @@ func faults() []fault {
 		{name: "killed", what: "SIGKILL, then started again", member: 1,
 			begin: func(_ *cluster, n *node) error { n.process.Kill(); return nil },
 			end:   func(c *cluster, n *node) error { return c.restart(n) }},
-		{name: "corrupt WAL", what: "SIGKILL, the middle of one tenant's WAL is overwritten, started again at once", member: 1, begin: corruptWAL},
-		{name: "unopenable TSDB", what: "SIGKILL, one tenant's WAL is a file where a directory should be, started again at once; then the WAL is put back",
+		{name: "corrupt WAL", what: "SIGKILL, the middle of one tenant's WAL is overwritten, started again at once",
+			member: 1, begin: corruptWAL},
+		{name: "unopenable TSDB", what: "SIGKILL, one tenant's WAL is a file where a directory should be, started again " +
+			"at once; then the WAL is put back",
 			member: 1, begin: hideWAL, end: showWAL},
-		{name: "heavy reads", what: "no fault of a member: 20 queries at a time, each of every sample of a tenant, by a querier of the lowest priority", member: 1,
+		{name: "heavy reads", what: "no fault of a member: 20 queries at a time, each of every sample of a tenant, by a " +
+			"querier of the lowest priority", member: 1,
 			begin: func(c *cluster, _ *node) error { return c.startReading() },
 			end:   func(c *cluster, _ *node) error { return c.stopReading() }},
 	}

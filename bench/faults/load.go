@@ -15,19 +15,19 @@ import (
 	"github.com/hearth-metrics/hearth/bench/samples"
 )
 
-// The tenants. The faults of one tenant are damaged's.
+// The tenants. Faults that hit one tenant hit damaged.
 var tenants = [...]string{"steady", "damaged"}
 
 const damaged = "damaged"
 
-// sent is one request that was answered, or given up.
+// sent is one request that was answered, or that its sender gave up.
 type sent struct {
 	due    time.Time
 	took   time.Duration // since due
 	failed string        // why; "" = 2xx
 }
 
-// load sends at a constant rate, whatever the answers.
+// load sends at a constant rate, whatever the answers are.
 type load struct {
 	opts   options
 	url    string
@@ -117,7 +117,7 @@ func (l *load) post(ctx context.Context, header http.Header, message []byte) err
 	return err
 }
 
-// window is what became of the requests due in some time.
+// window is the outcome of the requests that were due in a range of time.
 type window struct {
 	requests, failed int
 	p50, p99, worst  time.Duration // of all, failed ones too

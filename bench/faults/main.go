@@ -103,7 +103,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 		rep.rows = append(rep.rows, m)
-		fmt.Fprintf(log, "%s: p99 %s -> %s, %d of %d failed %s, back within %s\n", f.name, m.before.p99, m.during.p99, m.failed(), m.requests(), m.problem(), m.backAfter())
+		fmt.Fprintf(log, "%s: p99 %s -> %s, %d of %d failed %s, back within %s\n", f.name, m.before.p99, m.during.p99,
+			m.failed(), m.requests(), m.problem(), m.backAfter())
 	}
 	var text strings.Builder
 	rep.write(&text)

@@ -8,11 +8,12 @@ import (
 	"github.com/hearth-metrics/hearth/bench/server"
 )
 
-// measurement is one fault.
+// measurement is what one fault did.
 type measurement struct {
 	fault                 fault
 	before, during, after window
-	stored, caughtUp      float64       // part of its samples that the member stored during the fault, and once it was back
+	// part of its samples that the member stored during the fault, and once it was back
+	stored, caughtUp      float64
 	grew, grewDistributor int64         // resident bytes: the most since the fault began, above the most before
 	back                  time.Duration // since the fault ended, at most; 0 = not within the time
 }
@@ -39,7 +40,7 @@ const (
 	calmAgain = 5 * time.Second // that still belong to the fault once the member is back
 )
 
-// measure takes the whole course of one fault.
+// measure measures before, during and after one fault.
 func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *watch) (measurement, error) {
 	m, n := measurement{fault: f}, c.receivers[f.member]
 	calm := time.Now()

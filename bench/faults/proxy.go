@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// proxy is a TCP address in front of another. While it is dark it accepts, and what anybody sends goes nowhere.
+// proxy is a TCP address in front of another. While it is dark it accepts connections, and passes nothing on.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -38,7 +38,7 @@ func newProxy(target string) (*proxy, error) {
 
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
-// setDark begins or ends the dark. What was sent meanwhile arrives then, late, as after lost packets.
+// setDark makes the proxy dark, or ends that. What was sent meanwhile arrives late then, as after lost packets.
 func (p *proxy) setDark(dark bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

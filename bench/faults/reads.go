@@ -20,8 +20,8 @@ const readers = 20
 // heavyQuery reads every sample of a tenant.
 const heavyQuery = `count(last_over_time({__name__=~".+"}[2h]))`
 
-// reading is a querier with the lowest priority, so that what the receivers spend on its queries is measured and not what it
-// spends itself, and the queries.
+// reading is a querier with the lowest priority, so that what the receivers spend on its queries is measured and not
+// what it spends itself, and the queries.
 type reading struct {
 	querier  *node
 	cancel   context.CancelFunc
@@ -37,7 +37,8 @@ func (c *cluster) startReading() error {
 	}
 	d := c.distributor
 	q := &node{name: "querier", path: "nice", workDir: c.dir, http: server.Address(ports[0])}
-	q.args = []string{"-n", "19", d.path, "query", "--http-address=" + q.http, "--grpc-address=" + server.Address(ports[1]),
+	q.args = []string{"-n", "19", d.path, "query", "--http-address=" + q.http,
+		"--grpc-address=" + server.Address(ports[1]),
 		"--gossip.address=" + server.Address(ports[2]), "--gossip.instance-id=" + q.name, "--log.level=warn"}
 	for _, n := range c.receivers {
 		q.args = append(q.args, "--endpoint="+n.grpc)
@@ -48,7 +49,10 @@ func (c *cluster) startReading() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &reading{querier: q, cancel: cancel}
 	c.reading = r
-	err = server.Poll(ctx, time.Minute, func(ctx context.Context) error { return get(ctx, "http://"+q.http+"/-/ready", nil) })
+	err = server.Poll(ctx, time.Minute, func(ctx context.Context) error {
+		return get(ctx, "http://"+q.http+"/-/ready",
+			nil)
+	})
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, q.process.Tail(20))
 	}
@@ -67,7 +71,8 @@ func (c *cluster) startReading() error {
 }
 
 func (r *reading) query(ctx context.Context, tenant string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.querier.http+"/api/v1/query?query="+url.QueryEscape(heavyQuery), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://"+r.querier.http+"/api/v1/query?query="+url.QueryEscape(heavyQuery), nil)
 	if err != nil {
 		return err
 	}

@@ -28,12 +28,16 @@ func (r report) write(w io.Writer) {
 	}
 	line("Arguments:%s.\n", o.arguments)
 	rate := float64(o.series) / o.interval.Seconds()
-	line("One distributor, three receivers, RF=3. %d series of two tenants, %.0f samples/s in %.0f requests/s. Faults last %s.\n", o.series, rate, rate/float64(o.request), o.lasts)
-	line("| fault | p50 / p99 before, ms | p50 / p99 during | p99 ratio | worst during | p99 after | failed | copies meanwhile | copies with retries | memory, MiB | of the distributor | back within |")
+	line("One distributor, three receivers, RF=3. %d series of two tenants, %.0f samples/s in %.0f requests/s. "+
+		"Faults last %s.\n", o.series, rate, rate/float64(o.request), o.lasts)
+	line("| fault | p50 / p99 before, ms | p50 / p99 during | p99 ratio | worst during | p99 after | failed | copies " +
+		"meanwhile | copies with retries | memory, MiB | of the distributor | back within |")
 	line("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, m := range r.rows {
-		line("| %s | %s / %s | %s / %s | **%.1fx** | %s | %s | **%d** of %d | %s | %.0f %% | %s | %s | %s |", m.fault.name, ms(m.before.p50), ms(m.before.p99), ms(m.during.p50), ms(m.during.p99),
-			float64(m.during.p99)/float64(max(1, m.before.p99)), ms(m.during.worst), ms(m.after.p99), m.failed(), m.requests(), meanwhile(m), m.caughtUp*100, mib(m.grew), mib(m.grewDistributor), m.backAfter())
+		line("| %s | %s / %s | %s / %s | **%.1fx** | %s | %s | **%d** of %d | %s | %.0f %% | %s | %s | %s |", m.fault.name,
+			ms(m.before.p50), ms(m.before.p99), ms(m.during.p50), ms(m.during.p99),
+			float64(m.during.p99)/float64(max(1, m.before.p99)), ms(m.during.worst), ms(m.after.p99),
+			m.failed(), m.requests(), meanwhile(m), m.caughtUp*100, mib(m.grew), mib(m.grewDistributor), m.backAfter())
 	}
 	line("")
 	for _, m := range r.rows {

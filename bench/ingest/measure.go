@@ -81,7 +81,7 @@ func measureAll(ctx context.Context, o options, peers []server.Peer, log io.Writ
 // leastStored is the part of the accepted samples below which figures would mean nothing.
 const leastStored = 0.9
 
-// errNotStored is the fault of a server that says yes and stores nothing.
+// errNotStored is the error of a server that acknowledges samples and does not store them.
 var errNotStored = errors.New("requests succeeded, but their samples are not stored")
 
 // run is one round of one peer.

@@ -33,7 +33,8 @@ type options struct {
 func parseOptions(args []string) (options, error) {
 	o := options{settle: 2 * time.Second}
 	fs := flag.NewFlagSet("ingest", flag.ContinueOnError)
-	fs.StringVar(&o.peers, "peers", "", "folder of server binaries: thanos, prometheus, victoria-metrics; one that is absent is skipped")
+	fs.StringVar(&o.peers, "peers", "", "folder of server binaries: thanos, prometheus, victoria-metrics; one that "+
+		"is absent is skipped")
 	fs.StringVar(&o.hearth, "hearth", "bin/hearth", "Hearth's binary, unless the folder has one")
 	only := fs.String("only", "", "regular expression: peers to run; default all that are there")
 	cases := fs.String("cases", "", "regular expression: cases to run, by their names; default all")
@@ -43,7 +44,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.many, "many", 1_000_000, "active series of the case that measures memory; 0 = none")
 	fs.IntVar(&o.scrapes, "scrapes", 20, "steady scrapes of a round")
 	fs.IntVar(&o.rounds, "rounds", 3, "times that each case is run; the median is reported")
-	concurrency := fs.String("concurrency", "4", "requests under way at a time; with several numbers, as in 4,32, each case is run with each")
+	concurrency := fs.String("concurrency", "4", "requests under way at a time; with several numbers, as in 4,32, "+
+		"each case is run with each")
 	fs.BoolVar(&o.quick, "quick", false, "one round of few scrapes, the most telling cases, and 200,000 series at most")
 	if err := fs.Parse(args); err != nil {
 		return o, err

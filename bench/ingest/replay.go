@@ -26,7 +26,8 @@ type recording struct {
 // blockRange is the range of a block of all servers. A load that crosses one would be cut in two.
 const blockRange = 2 * time.Hour
 
-// firstOf is the timestamp of the first of n scrapes, the last of which is now, or so long ago that one block holds all.
+// firstOf is the timestamp of the first of n scrapes. The last scrape is now, or before the border of blocks if the
+// scrapes would cross it, so that one block holds all.
 func firstOf(n int, now time.Time) time.Time {
 	span := time.Duration(n-1) * interval
 	last := now.Truncate(time.Second)
@@ -79,7 +80,8 @@ func (o *outcome) add(p outcome) {
 // samples of a series stay in order. A request goes to another URL in each scrape: after as many scrapes as there are
 // URLs each server has seen each series.
 func replay(ctx context.Context, rec *recording, urls []string, senders, from, to int) (outcome, error) {
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: senders, DisableCompression: true}}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: senders,
+		DisableCompression: true}}
 	defer client.CloseIdleConnections()
 	parts := make([]outcome, senders)
 	began := time.Now()

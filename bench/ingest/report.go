@@ -24,7 +24,8 @@ type report struct {
 }
 
 func newReport(ctx context.Context, o options, peers []server.Peer, absent []string) *report {
-	r := &report{opts: o, machine: server.ThisMachine(), peers: peers, versions: map[string]string{}, absent: absent, began: time.Now()}
+	r := &report{opts: o, machine: server.ThisMachine(), peers: peers, versions: map[string]string{}, absent: absent,
+		began: time.Now()}
 	for _, p := range peers {
 		r.versions[p.Name] = p.Version(ctx)
 	}
@@ -43,7 +44,8 @@ func (r *report) faults() error {
 		}
 		for _, f := range res.rounds {
 			if f.Failed > 0 {
-				err = errors.Join(err, fmt.Errorf("%s: %d of %d requests failed: %s", res.bench.name, f.Failed, f.Requests, f.FirstFault))
+				err = errors.Join(err, fmt.Errorf("%s: %d of %d requests failed: %s", res.bench.name, f.Failed, f.Requests,
+					f.FirstFault))
 			}
 		}
 	}
@@ -52,9 +54,11 @@ func (r *report) faults() error {
 
 func (r *report) write(w io.Writer) {
 	line := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	line("Measured %s, in %s, on %s.", r.began.UTC().Format("2006-01-02 15:04 MST"), time.Since(r.began).Round(time.Minute), r.machine)
+	line("Measured %s, in %s, on %s.", r.began.UTC().Format("2006-01-02 15:04 MST"),
+		time.Since(r.began).Round(time.Minute), r.machine)
 	if r.machine.Busy() {
-		line("**Provisional**: the machine was busy with other work as the run began. CPU per sample suffers little from that, rates and latencies much.")
+		line("**Provisional**: the machine was busy with other work as the run began. CPU per sample suffers little " +
+			"from that, rates and latencies much.")
 	}
 	line("Arguments:%s.\n", r.opts.arguments)
 	line("| server | version | settings |\n|---|---|---|")
@@ -87,8 +91,11 @@ func (r *report) write(w io.Writer) {
 // writeCase is the table of one case.
 func writeCase(w io.Writer, results []*result) {
 	c := results[0].bench
-	fmt.Fprintf(w, "\n### %s\n\n%d scrapes, %d round(s), %.0f bytes per sample on the wire.\n\n", c.name, c.scrapes, c.rounds, results[0].wire)
-	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | stored | copies dropped | failed |")
+	fmt.Fprintf(w, "\n### %s\n\n%d scrapes, %d round(s), %.0f bytes per sample on the wire.\n\n", c.name, c.scrapes,
+		c.rounds, results[0].wire)
+	fmt.Fprintln(w, "| server | CPU s per million samples | range | of Hearth's | samples/s | p50 ms | p99 ms | CPU "+
+		"s/M, first scrape | peak RSS MiB | RSS B/series | disk B/sample | blocks B/sample | stored | copies dropped | "+
+		"failed |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	base := 0.0
 	for _, r := range results {
@@ -110,12 +117,16 @@ func writeCase(w io.Writer, results []*result) {
 		ms := func(pick func(figures) time.Duration) float64 {
 			return r.median(func(f figures) float64 { return pick(f).Seconds() * 1e3 })
 		}
-		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %.1f %% | %.0f | %d of %d |\n", r.peer.Name, median, lowest, highest,
+		fmt.Fprintf(w, "| %s | **%.2f** | %.2f-%.2f | %s | %s | %.1f | %.1f | %.2f | %.0f | %.0f | %s | %s | %.1f %% | "+
+			"%.0f | %d of %d |\n", r.peer.Name, median, lowest, highest,
 			ratio(median, base), thousands(int(r.median(func(f figures) float64 { return f.Rate }))),
 			ms(func(f figures) time.Duration { return f.P50 }), ms(func(f figures) time.Duration { return f.P99 }),
-			r.median(func(f figures) float64 { return f.FirstCPU }), r.median(func(f figures) float64 { return float64(f.Peak) })/(1<<20),
-			r.median(func(f figures) float64 { return f.PerSeries }), known(r.median(func(f figures) float64 { return f.Disk })),
-			known(r.median(func(f figures) float64 { return f.Blocks })), r.median(func(f figures) float64 { return f.Stored * 100 }),
+			r.median(func(f figures) float64 { return f.FirstCPU }),
+			r.median(func(f figures) float64 { return float64(f.Peak) })/(1<<20),
+			r.median(func(f figures) float64 { return f.PerSeries }),
+			known(r.median(func(f figures) float64 { return f.Disk })),
+			known(r.median(func(f figures) float64 { return f.Blocks })),
+			r.median(func(f figures) float64 { return f.Stored * 100 }),
 			dropped, failed, requests)
 	}
 }

@@ -6,8 +6,8 @@
 // Flow: the series are cut into requests -> each worker owns some requests, so that a series' samples stay in order ->
 // per scrape it patches values and timestamps in place, compresses, sends, and retries what may pass later.
 //
-// A scrape is one sample of every series. Without -duration the scrapes go out as fast as they are taken, with timestamps
-// that end about now; with it, one scrape per -interval in real time. Half of the series are counters that rise by steady
-// steps with some noise, half are gauges that wander, so that they compress as real data does. Labels and requests are
-// encoded once; the CPU that this program uses itself is in no figure.
+// A scrape is one sample of every series. Without -duration the scrapes go out as fast as they are taken, with
+// timestamps that end about now; with it, one scrape per -interval in real time. Half of the series are counters that
+// rise by steady steps with some noise, half are gauges that wander, so that they compress as real data does. Labels
+// and requests are encoded once; the CPU that this program uses itself is in no figure.
 package main

@@ -79,7 +79,7 @@ func run(ctx context.Context, o *options) (report, error) {
 	return newReport(o, total, took, before, after), nil
 }
 
-// makeWorkers deals the requests out.
+// makeWorkers divides the requests among workers.
 func makeWorkers(o *options, client *http.Client) []*worker {
 	workers := make([]*worker, o.concurrency)
 	for i := range workers {

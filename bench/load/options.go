@@ -48,7 +48,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.perRequest, "per-request", 2000, "samples in a request")
 	fs.IntVar(&o.warmup, "warmup", 0, "scrapes sent before the measurement starts")
 	fs.IntVar(&o.scrapes, "scrapes", 20, "scrapes that are measured")
-	fs.DurationVar(&o.duration, "duration", 0, "measure in real time for so long, one scrape per interval, instead of -scrapes")
+	fs.DurationVar(&o.duration, "duration", 0, "measure in real time for so long, one scrape per interval, instead "+
+		"of -scrapes")
 	fs.DurationVar(&o.interval, "interval", 15*time.Second, "time between the timestamps of two scrapes")
 	fs.Float64Var(&o.churn, "churn", 0, "part of the series that is replaced by new ones at each scrape, 0 to 1")
 	fs.Float64Var(&o.histograms, "histograms", 0, "part of the series that are native histograms, 0 to 1")
@@ -69,7 +70,8 @@ func parseOptions(args []string) (options, error) {
 
 // load is what is sent.
 func (o options) load() samples.Options {
-	return samples.Options{V2: o.protocol == "2.0", Series: o.series, Labels: o.labels, PerRequest: o.perRequest, Churn: o.churn, Histograms: o.histograms}
+	return samples.Options{V2: o.protocol == "2.0", Series: o.series, Labels: o.labels, PerRequest: o.perRequest,
+		Churn: o.churn, Histograms: o.histograms}
 }
 
 func (o options) validate() error {
@@ -81,10 +83,12 @@ func (o options) validate() error {
 	}
 	check(len(o.urls) > 0, "-url is missing")
 	check(o.protocol == "1.0" || o.protocol == "2.0", "-protocol %q: must be 1.0 or 2.0", o.protocol)
-	check(o.series > 0 && o.perRequest > 0 && o.concurrency > 0 && o.scrapes > 0 && o.warmup >= 0, "-series, -per-request, -concurrency and -scrapes must be positive")
+	check(o.series > 0 && o.perRequest > 0 && o.concurrency > 0 && o.scrapes > 0 && o.warmup >= 0,
+		"-series, -per-request, -concurrency and -scrapes must be positive")
 	check(o.labels >= 3, "-labels %d: must be at least 3, which tell the series apart", o.labels)
 	check(o.interval > 0, "-interval %s: must be positive", o.interval)
-	check(o.churn >= 0 && o.churn <= 1 && o.histograms >= 0 && o.histograms <= 1, "-churn and -histograms must be from 0 to 1")
+	check(o.churn >= 0 && o.churn <= 1 && o.histograms >= 0 && o.histograms <= 1,
+		"-churn and -histograms must be from 0 to 1")
 	for _, h := range o.headers {
 		check(strings.Contains(h, "="), "-header %q: must be name=value", h)
 	}

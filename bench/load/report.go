@@ -84,7 +84,8 @@ func (r report) writeTable(w io.Writer) error {
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("remote write", "%s, %d series, %d scrapes", r.Protocol, r.Series, r.Scrapes)
 	row("samples", "%d sent, %d accepted, %d failed, %d retries", r.Samples, r.Accepted, r.Failed, r.Retries)
-	row("rate", "%.0f samples/s over %.1f s, %.1f compressed bytes per sample", r.SamplesPerSec, r.Seconds, r.BytesPerSample)
+	row("rate", "%.0f samples/s over %.1f s, %.1f compressed bytes per sample", r.SamplesPerSec, r.Seconds,
+		r.BytesPerSample)
 	row("latency", "p50 %.1f ms, p99 %.1f ms", r.P50*1e3, r.P99*1e3)
 	var codes []string
 	for _, c := range slices.Sorted(maps.Keys(r.Codes)) {
@@ -95,7 +96,8 @@ func (r report) writeTable(w io.Writer) error {
 		row("first problem", "%s", r.FirstProblem)
 	}
 	for _, p := range r.Processes {
-		row(fmt.Sprintf("%s (%s)", p.Command, p.PID), "%.2f CPU s, %.3f per million samples; peak RSS %.1f MiB, %.0f bytes per series",
+		row(fmt.Sprintf("%s (%s)", p.Command, p.PID), "%.2f CPU s, %.3f per million samples; peak RSS %.1f MiB, %.0f "+
+			"bytes per series",
 			p.CPU, p.CPUPerMillion, float64(p.PeakBytes)/(1<<20), p.BytesPerSer)
 	}
 	if len(r.Processes) > 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/hearth-metrics/hearth/bench/samples"
 )
 
-// tally is what a worker saw. Workers add theirs up at the end.
+// tally counts what a worker saw. At the end the tallies of all workers are added up.
 type tally struct {
 	sent, accepted, failed int64 // samples; sent = accepted + failed
 	retries                int64
@@ -154,7 +154,8 @@ func (w *worker) post(ctx context.Context) answer {
 	}
 	if floats, err := strconv.ParseInt(resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"), 10, 64); err == nil {
 		a.written = floats
-		if histograms, err := strconv.ParseInt(resp.Header.Get("X-Prometheus-Remote-Write-Histograms-Written"), 10, 64); err == nil {
+		if histograms, err := strconv.ParseInt(resp.Header.Get("X-Prometheus-Remote-Write-Histograms-Written"), 10,
+			64); err == nil {
 			a.written += histograms
 		}
 	}

@@ -42,7 +42,8 @@ func main() {
 	flag.IntVar(&o.rf, "rf", 3, "copies of each series")
 	flag.IntVar(&o.series, "series", 600, "series of each way to write")
 	flag.IntVar(&o.rounds, "rounds", 5, "samples of each series")
-	flag.BoolVar(&o.outage, "outage", false, "kill all members but the one written to before the last round, and start them again")
+	flag.BoolVar(&o.outage, "outage", false, "kill all members but the one written to before the last round, and "+
+		"start them again")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -64,8 +65,10 @@ func runAll(ctx context.Context, o options) (good bool, err error) {
 		}
 	}
 	good = true
-	fmt.Printf("%d members, %d copies, %d series of %d samples by each way, each request sent twice\n", o.members, o.rf, o.series, o.rounds)
-	fmt.Println("| algorithm | members | written through | answers | samples with all copies | with fewer | with more | copies by member |\n|---|---|---|---|---|---|---|---|")
+	fmt.Printf("%d members, %d copies, %d series of %d samples by each way, each request sent twice\n", o.members, o.rf,
+		o.series, o.rounds)
+	fmt.Println("| algorithm | members | written through | answers | samples with all copies | with fewer | with " +
+		"more | copies by member |\n|---|---|---|---|---|---|---|---|")
 	for _, algorithm := range []string{"hashmod", "ketama"} {
 		for hearths := range o.members + 1 {
 			ok, err := runMixture(ctx, o, algorithm, hearths)
@@ -153,7 +156,8 @@ func runMixture(ctx context.Context, o options, algorithm string, hearths int) (
 		}
 		ok := err == nil && c.more == 0 && answers.refused() == 0
 		good = good && ok
-		fmt.Printf("| %s | %s | %s | %s | %d | %d | %d | %v |\n", algorithm, strings.Join(kinds, ", "), through.kind, answers, c.full, c.fewer, c.more, c.byMember)
+		fmt.Printf("| %s | %s | %s | %s | %d | %d | %d | %v |\n", algorithm, strings.Join(kinds, ", "), through.kind,
+			answers, c.full, c.fewer, c.more, c.byMember)
 	}
 	return good, nil
 }

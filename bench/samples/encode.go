@@ -138,8 +138,8 @@ func (e *Encoder) appendSample(s *series, t int64, floatField, histogramField by
 	return at, nil
 }
 
-// Next moves every series of r to its sample of the given scrape, at time t (ms), and returns the message, uncompressed.
-// It belongs to r, until the next call. The scrapes of a request are to be asked for in order, from 0.
+// Next moves every series of r to its sample of the given scrape, at time t (ms), and returns the message,
+// uncompressed. It belongs to r, until the next call. The scrapes of a request are to be asked for in order, from 0.
 func (e *Encoder) Next(r *Request, scrape int, t int64) ([]byte, error) {
 	anew := r.native || len(r.body) == 0
 	n, first := e.opts.churned(), 0

@@ -84,7 +84,8 @@ func makeSeries(n int, histograms float64) []series {
 	firstNative := n - int(math.Round(float64(n)*histograms))
 	for i := range out {
 		r := rand.New(rand.NewPCG(1, uint64(i)))
-		s := series{id: i, kind: kind(i % metricsPerTarget % 2), step: float64(1 + r.IntN(500)), value: float64(r.IntN(100_000))}
+		s := series{id: i, kind: kind(i % metricsPerTarget % 2), step: float64(1 + r.IntN(500)),
+			value: float64(r.IntN(100_000))}
 		if i >= firstNative {
 			s.kind, s.hist = native, makeHistogram(r)
 		}
@@ -94,7 +95,8 @@ func makeSeries(n int, histograms float64) []series {
 }
 
 func makeHistogram(r *rand.Rand) *histogram.Histogram {
-	h := &histogram.Histogram{Schema: 3, ZeroThreshold: 1e-128, PositiveSpans: []histogram.Span{{Offset: -20, Length: 12}, {Offset: 3, Length: 6}}}
+	h := &histogram.Histogram{Schema: 3, ZeroThreshold: 1e-128, PositiveSpans: []histogram.Span{{Offset: -20,
+		Length: 12}, {Offset: 3, Length: 6}}}
 	last := int64(0)
 	for range 18 {
 		n := int64(1 + r.IntN(40))

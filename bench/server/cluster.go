@@ -185,7 +185,8 @@ func (c *Cluster) Profile(ctx context.Context, dir, name string, seconds int) er
 	done := make(chan error, len(c.HTTP))
 	for i, at := range c.HTTP {
 		go func() {
-			profile, err := call(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, seconds), nil, nil)
+			profile, err := call(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, seconds),
+				nil, nil)
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, i)), profile, 0o644)
 			}

@@ -1,5 +1,5 @@
-// Package server runs what the benchmarks write to: Hearth and its peers, each with documented settings on loopback, in a
-// fresh directory.
+// Package server runs what the benchmarks write to: Hearth and its peers, each with documented settings on loopback,
+// in a fresh directory.
 //
 // Flow: Find names the peers whose binaries are there -> Launch starts the processes of one and waits until each of its
 // write URLs has stored a sample -> the benchmark reads Usage before and after -> Flush makes blocks of what came in ->

@@ -48,10 +48,11 @@ func (m Machine) Busy() bool { return m.Load > float64(m.Cores)/4 }
 
 // String is one phrase for a page.
 func (m Machine) String() string {
-	return fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s, %s, load average before %.2f", m.Cores, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, runtime.Version(), m.Load)
+	return fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s, %s, load average before %.2f", m.Cores, m.CPU,
+		float64(m.Memory)/(1<<30), m.Kernel, runtime.Version(), m.Load)
 }
 
-// Arguments are the flags that were set, but for those that name files of this machine.
+// Arguments are the flags that were set, without those that name files of this machine.
 func Arguments(fs *flag.FlagSet, files ...string) string {
 	said := ""
 	fs.Visit(func(f *flag.Flag) {

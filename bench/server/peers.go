@@ -34,19 +34,23 @@ const appended = "prometheus_tsdb_head_samples_appended_total"
 // Peers are all that this package can start, Hearth first.
 func Peers() []Peer {
 	return []Peer{
-		{Name: "hearth", Binary: "hearth", V2: true, Replicates: true, Counter: appended, launch: launchHearth, flush: flushHearth,
+		{Name: "hearth", Binary: "hearth", V2: true, Replicates: true, Counter: appended, launch: launchHearth,
+			flush:    flushHearth,
 			Settings: "`hearth receive`; three members find each other by gossip, RF=3; no bucket"},
 		{Name: "thanos", Binary: "thanos", V2: true, Replicates: true, Counter: appended, launch: launchThanos,
-			Settings: "`thanos receive`; three RouterIngestors by a ketama hashring file, RF=3, protobuf replication; no bucket"},
-		{Name: "prometheus", Binary: "prometheus", V2: true, Counter: appended, launch: launchPrometheus, flush: flushPrometheus,
+			Settings: "`thanos receive`; three RouterIngestors by a ketama hashring file, RF=3, protobuf replication; no " +
+				"bucket"},
+		{Name: "prometheus", Binary: "prometheus", V2: true, Counter: appended, launch: launchPrometheus,
+			flush:    flushPrometheus,
 			Settings: "`--web.enable-remote-write-receiver`, nothing scraped"},
-		{Name: "victoriametrics", Binary: "victoria-metrics", Counter: "vm_rows_added_to_storage_total", launch: launchVictoria, flush: flushVictoria,
+		{Name: "victoriametrics", Binary: "victoria-metrics", Counter: "vm_rows_added_to_storage_total",
+			launch: launchVictoria, flush: flushVictoria,
 			Settings: "single node, `-selfScrapeInterval=0`"},
 	}
 }
 
-// Find gives the peers whose binary is in dir their Path, and the names of those whose is not. Hearth is the given binary
-// where dir has none.
+// Find gives the peers whose binary is in dir their Path, and the names of those whose is not. Hearth is the given
+// binary where dir has none.
 func Find(peers []Peer, dir, hearth string) (there []Peer, absent []string, err error) {
 	for _, p := range peers {
 		p.Path = filepath.Join(dir, p.Binary)
@@ -138,8 +142,8 @@ func launchThanos(c *Cluster, members int) error {
 			"--tsdb.path=" + filepath.Join(c.Dir, name), "--log.level=warn", fmt.Sprintf(`--label=receive_replica="%d"`, i)}
 		if members > 1 {
 			args = append(args, fmt.Sprintf("--receive.replication-factor=%d", members), "--receive.local-endpoint="+at[1],
-				"--receive.hashrings-file="+hashrings, "--receive.hashrings-algorithm=ketama", "--receive.replication-protocol=protobuf",
-				"--receive.capnproto-address="+at[3])
+				"--receive.hashrings-file="+hashrings, "--receive.hashrings-algorithm=ketama",
+				"--receive.replication-protocol=protobuf", "--receive.capnproto-address="+at[3])
 		}
 		if err := c.start(name, args...); err != nil {
 			return err
@@ -169,7 +173,8 @@ func launchVictoria(c *Cluster, _ int) error {
 		return err
 	}
 	c.add(at[0], "http://"+at[0]+"/api/v1/write", "http://"+at[0]+"/health")
-	return c.start("victoria-metrics", "-storageDataPath="+filepath.Join(c.Dir, "victoria-metrics"), "-httpListenAddr="+at[0],
+	return c.start("victoria-metrics", "-storageDataPath="+filepath.Join(c.Dir, "victoria-metrics"),
+		"-httpListenAddr="+at[0],
 		"-selfScrapeInterval=0", "-loggerLevel=WARN")
 }
 

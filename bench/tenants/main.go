@@ -40,7 +40,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.active, "active", 1000, "active tenants of the second run")
 	fs.IntVar(&o.idle, "idle", 9000, "tenants of the second run that are closed; 0 = no such run")
 	fs.IntVar(&o.series, "series", 20, "series of a tenant")
-	fs.IntVar(&o.rounds, "rounds", 250, "samples of each series in the first run, 15 s apart: a chunk is full after 120 to 240")
+	fs.IntVar(&o.rounds, "rounds", 250, "samples of each series in the first run, 15 s apart: a chunk is full after "+
+		"120 to 240")
 	fs.IntVar(&o.writers, "writers", 16, "requests under way at a time")
 	fs.DurationVar(&o.patience, "patience", 30*time.Minute, "how long a step may take")
 	fs.StringVar(&o.profile, "profile", "", "file for a heap profile of the first run, when full chunks are mapped")
@@ -66,8 +67,8 @@ func (o options) load() samples.Options {
 // The descriptors of an open tenant without blocks, at most, and of each of its blocks.
 const filesPerTenant, filesPerBlock = 6, 2
 
-// affordable is how many tenants, each of which takes so many, a process may have open that may open so many files: a tenth
-// is left for other things.
+// affordable is how many tenants of wanted a process may have open that may open this number of files, when each
+// tenant takes each files. A tenth of the files is left for other things.
 func affordable(wanted, files, each int) int {
 	if files <= 0 {
 		return wanted

@@ -41,7 +41,8 @@ func newReceiver(o options, extra ...string) (*receiver, error) {
 		return nil, err
 	}
 	r := &receiver{opts: o, dir: dir, at: server.Address(ports[0])}
-	r.args = append([]string{"receive", "--tsdb.path", "data", "--http-address", r.at, "--grpc-address", server.Address(ports[1]),
+	r.args = append([]string{"receive", "--tsdb.path", "data", "--http-address", r.at, "--grpc-address",
+		server.Address(ports[1]),
 		"--remote-write.address", server.Address(ports[2])}, extra...)
 	r.request, r.encoder = samples.Requests(o.load())[0], samples.NewEncoder(o.load(), 1)
 	return r, nil
@@ -128,7 +129,8 @@ func (r *receiver) round(ctx context.Context, from, to int, t time.Time) (time.D
 }
 
 func (r *receiver) write(ctx context.Context, tenant string, message []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.at+"/api/v1/receive", bytes.NewReader(message))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+r.at+"/api/v1/receive",
+		bytes.NewReader(message))
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,8 @@ type row struct {
 }
 
 func (r row) String() string {
-	return fmt.Sprintf("%s: %.1f s; %.0f open, %.0f closed; %d MiB resident (peak %d), %.0f MiB heap in use; %.0f files, %.0f goroutines",
+	return fmt.Sprintf("%s: %.1f s; %.0f open, %.0f closed; %d MiB resident (peak %d), %.0f MiB heap in use; %.0f "+
+		"files, %.0f goroutines",
 		r.step, r.took.Seconds(), r.open, r.idle, r.resident>>20, r.peak>>20, r.heap/(1<<20), r.files, r.goroutines)
 }
 
@@ -38,9 +39,11 @@ func (r report) write(w io.Writer) {
 	if r.machine.Busy() {
 		line("**Provisional**: the machine was busy with other work as the run began.")
 	}
-	line("Arguments:%s. One `hearth receive` without a bucket, %d series of each tenant. Memory is the resident set.\n", r.opts.arguments, r.opts.series)
+	line("Arguments:%s. One `hearth receive` without a bucket, %d series of each tenant. Memory is the resident set.\n",
+		r.opts.arguments, r.opts.series)
 	table := func(rows []row) {
-		line("| step | took | tenants open / closed | resident, MiB | peak | heap in use | per open tenant, KiB | open files | per tenant | goroutines |")
+		line("| step | took | tenants open / closed | resident, MiB | peak | heap in use | per open tenant, KiB | open " +
+			"files | per tenant | goroutines |")
 		line("|---|---|---|---|---|---|---|---|---|---|")
 		empty := rows[0].state
 		for _, s := range rows {
@@ -50,8 +53,9 @@ func (r report) write(w io.Writer) {
 				}
 				return fmt.Sprintf("%.1f", (n-without)/s.open)
 			}
-			line("| %s | %.1f s | %.0f / %.0f | %d | %d | %.0f | %s | %.0f | %s | %.0f |", s.step, s.took.Seconds(), s.open, s.idle,
-				s.resident>>20, s.peak>>20, s.heap/(1<<20), each(float64(s.resident>>10), float64(empty.resident>>10)), s.files, each(s.files, empty.files), s.goroutines)
+			line("| %s | %.1f s | %.0f / %.0f | %d | %d | %.0f | %s | %.0f | %s | %.0f |", s.step,
+				s.took.Seconds(), s.open, s.idle, s.resident>>20, s.peak>>20, s.heap/(1<<20),
+				each(float64(s.resident>>10), float64(empty.resident>>10)), s.files, each(s.files, empty.files), s.goroutines)
 		}
 	}
 	if len(r.all) > 0 {
@@ -77,6 +81,8 @@ func (r report) reckon(line func(string, ...any)) {
 		}
 	}
 	n := float64(r.opts.tenants) / float64(r.tenants)
-	line("\n%d of %d tenants, as a process may open %d files here. In proportion, %d would take %.1f GiB, and %d files with a tenth to spare.",
-		r.tenants, r.opts.tenants, r.files, r.opts.tenants, (float64(empty.resident)+n*float64(most.resident-empty.resident))/(1<<30), r.opts.tenants*filesPerTenant*10/9)
+	line("\n%d of %d tenants, as a process may open %d files here. In proportion, %d would take %.1f GiB, and %d "+
+		"files with a tenth to spare.",
+		r.tenants, r.opts.tenants, r.files, r.opts.tenants,
+		(float64(empty.resident)+n*float64(most.resident-empty.resident))/(1<<30), r.opts.tenants*filesPerTenant*10/9)
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // allActive has all tenants open, with full chunks, and restarts them.
-func allActive(ctx context.Context, o options, tenants int, note func(string, *receiver, time.Duration) error) (err error) {
+func allActive(ctx context.Context, o options, tenants int, note func(string, *receiver,
+	time.Duration) error) (err error) {
 	r, err := newReceiver(o, "--tsdb.idle-timeout=0s", "--tsdb.block-duration=12h") // nothing is cut meanwhile
 	if err != nil {
 		return err
@@ -75,14 +76,17 @@ func allActive(ctx context.Context, o options, tenants int, note func(string, *r
 	return round(2, "another sample")
 }
 
-// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. Where the process may open only
-// so many files (0 = not known), the others come in waves: each when enough of those before it are closed.
-func mostlyIdle(ctx context.Context, o options, files int, note func(string, *receiver, time.Duration) error) (err error) {
+// mostlyIdle writes to some tenants all the time, and to the others once; those are closed. files is how many the
+// process may open (0 = not known). The others come in waves, each when enough tenants of the wave before are closed.
+func mostlyIdle(
+	ctx context.Context, o options, files int, note func(string, *receiver, time.Duration) error,
+) (err error) {
 	const timeout = 20 * time.Second
-	room := affordable(o.active+o.idle, files, filesPerTenant+filesPerBlock) // what goes idle is cut before it is closed
-	wave := min(500, o.idle, room-o.active)
+	most := affordable(o.active+o.idle, files, filesPerTenant+filesPerBlock) // what goes idle is cut before it is closed
+	wave := min(500, o.idle, most-o.active)
 	if wave < 1 {
-		return fmt.Errorf("a process may open %d files here, enough for %d tenants: too few for %d active ones and others", files, room, o.active)
+		return fmt.Errorf("a process may open %d files here, enough for %d tenants: too few for %d active ones and others",
+			files, most, o.active)
 	}
 	r, err := newReceiver(o, "--tsdb.idle-timeout="+timeout.String())
 	if err != nil {
@@ -102,7 +106,7 @@ func mostlyIdle(ctx context.Context, o options, files int, note func(string, *re
 		if _, err := r.round(ctx, o.active+from, o.active+min(from+wave, o.idle), time.Now()); err != nil {
 			return err
 		}
-		if err := r.await(ctx, busy, func(s state) bool { return int(s.open)+wave <= room }); err != nil {
+		if err := r.await(ctx, busy, func(s state) bool { return int(s.open)+wave <= most }); err != nil {
 			return fmt.Errorf("wait for idle tenants to be closed: %w", err)
 		}
 	}
@@ -169,7 +173,8 @@ func (r *receiver) reopen(ctx context.Context, n int, note func(string, *receive
 	}
 	slices.Sort(each)
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1000 }
-	return note(fmt.Sprintf("%d closed ones written to, one after another: p50 %.1f ms, worst %.1f ms", n, ms(each[n/2]), ms(each[n-1])), r, took)
+	return note(fmt.Sprintf("%d closed ones written to, one after another: p50 %.1f ms, worst %.1f ms", n, ms(each[n/2]),
+		ms(each[n-1])), r, took)
 }
 
 // restart stops the process in good order and starts it.

@@ -59,8 +59,9 @@ func NewBudget(reg prometheus.Registerer, limit string, total int64) *Budget {
 			Help: "Times that a request got no memory, by the part of the process and why: never, full or unfair.",
 		}, []string{"owner", "reason"}),
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "hearth_memory_budget_bytes", Help: "Bytes that requests may hold together."},
-		func() float64 { return float64(total) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_memory_budget_bytes", Help: "Bytes that requests may hold together.",
+	}, func() float64 { return float64(total) })
 	return b
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Disk keeps some of a disk free. A TSDB that meets a full disk tears its logs, cannot repair them, and panics when it maps
-// chunks. Cutting and shipping, which free space again, need some space themselves.
+// Disk keeps some of a disk free. A TSDB that meets a full disk tears its logs, cannot repair them, and panics when
+// it maps chunks. Cutting and shipping, which free space again, need some space themselves.
 type Disk struct {
 	// Stat returns how many bytes of the disk that dir is on are free, and how many it has; an error or a size of 0 means
 	// that it does not know. Tests replace it.
@@ -31,8 +31,8 @@ func NewDisk(log *slog.Logger, dir string, least int64) *Disk {
 // lookEvery is the time between two looks at the disk.
 const lookEvery = 50 * time.Millisecond
 
-// reserve is how many bytes of a disk are kept free: a twentieth of it, from 640 MiB to 1 GiB, but never more than a quarter.
-// A cut allocates 512 MiB for the chunks of its block while it writes them.
+// reserve is how many bytes of a disk are kept free: a twentieth of it, from 640 MiB to 1 GiB, but never more than a
+// quarter. A cut allocates 512 MiB for the chunks of its block while it writes them.
 func reserve(least int64, size uint64) uint64 {
 	if least > 0 {
 		return uint64(least)

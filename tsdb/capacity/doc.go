@@ -1,6 +1,6 @@
-// Package capacity watches what a receiver may run out of: disk space (Disk), and open files with memory maps (Files). Both
-// refuse before nothing is left, because a TSDB that meets a full disk, or cannot open a file, in the middle of a write has to
-// be closed and opened again.
+// Package capacity watches what a receiver may run out of: disk space (Disk), and open files with memory maps
+// (Files). Both refuse before nothing is left, because a TSDB that meets a full disk, or cannot open a file, in the
+// middle of a write has to be closed and opened again.
 //
 // Flow:  each write asks Disk.Refusal; each opening of a tenant asks Files.Admit
 //

@@ -8,16 +8,17 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// What an open tenant holds: its WAL, its WBL, the directory of mapped chunks, the file that the process before wrote chunks
-// to, and, once a chunk was full, the file that they are written to, twice. A block holds its index and its chunks, opened
-// and mapped.
+// What an open tenant holds: its WAL, its WBL, the directory of mapped chunks, the file that the process before wrote
+// chunks to, and, once a chunk was full, the file that they are written to, twice. A block holds its index and its
+// chunks, opened and mapped.
 const (
 	FilesPerTenant, mapsPerTenant = 6, 2
 	FilesPerBlock, mapsPerBlock   = 2, 2
 )
 
-// Files keeps the process from running out of open files and memory maps. A TSDB that cannot open a file in the middle of a
-// write has to be closed, and a process that cannot open any takes no connections. So Files leaves a tenth for other things.
+// Files keeps the process from running out of open files and memory maps. A TSDB that cannot open a file in the
+// middle of a write has to be closed, and a process that cannot open any takes no connections. So Files leaves a
+// tenth for other things.
 type Files struct {
 	// MaxFiles and MaxMaps are how many the process may have; 0 = not known. Tests change them.
 	MaxFiles, MaxMaps int

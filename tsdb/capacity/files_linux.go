@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// fileLimits returns how many files this process may open, and how many memory maps it may have. The Go runtime raises the
-// first to the hard limit when the process begins.
+// fileLimits returns how many files this process may open, and how many memory maps it may have. The Go runtime
+// raises the first to the hard limit when the process begins.
 func fileLimits() (files, maps int) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) == nil {

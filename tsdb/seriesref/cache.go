@@ -10,10 +10,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// Cache maps series keys to the references of one open head. It is safe for concurrent use. Reading takes no lock, and may
-// miss a key that was just added or moved: the caller then finds the series by its labels, as one that is unknown. A reference
-// may outlive its series; the head then answers that it does not know it. BenchmarkCache compares with maps under striped
-// locks.
+// Cache maps series keys to the references of one open head. It is safe for concurrent use. Reading takes no lock,
+// and may miss a key that was just added or moved: the caller then finds the series by its labels, as one that is
+// unknown. A reference may outlive its series; the head then answers that it does not know it. BenchmarkCache
+// compares with maps under striped locks.
 type Cache struct {
 	number uint64 // of this cache among all of the process, for hints
 	table  atomic.Pointer[table]
@@ -65,16 +65,16 @@ func (c *Cache) Get(k wire.Key) storage.SeriesRef {
 	}
 }
 
-// A hint (wire.Series.Hint) is a reference in its lower bits and the number of its cache in its upper ones. It saves the look-up
-// of a series that a stream names by a number (BenchmarkAppend).
+// A hint (wire.Series.Hint) is a reference in its lower bits and the number of its cache in its upper ones. It saves
+// the look-up of a series that a stream names by a number (BenchmarkAppend).
 const (
 	hintRefBits   = 40
 	maxHintRef    = 1<<hintRefBits - 1
 	maxHintNumber = 1<<(64-hintRefBits) - 1
 )
 
-// Find returns the reference of s, or 0. Where s has a hint of another cache, or none yet, it looks the key up and sets the
-// hint; first then reports that it found a reference.
+// Find returns the reference of s, or 0. Where s has a hint of another cache, or none yet, it looks the key up and
+// sets the hint; first then reports that it found a reference.
 func (c *Cache) Find(s *wire.Series) (ref storage.SeriesRef, first bool) {
 	if s.Hint == nil {
 		return c.Get(s.Key), false
@@ -87,7 +87,8 @@ func (c *Cache) Find(s *wire.Series) (ref storage.SeriesRef, first bool) {
 	return ref, ref != 0
 }
 
-// Hint makes ref, which is committed or 0, the hint of its series. A nil hint, or a number too large for one, is left alone.
+// Hint makes ref, which is committed or 0, the hint of its series. A nil hint, or a number too large for one, is left
+// alone.
 func (c *Cache) Hint(at *atomic.Uint64, ref storage.SeriesRef) {
 	if at != nil && ref != 0 && ref <= maxHintRef && c.number <= maxHintNumber {
 		at.Store(c.number<<hintRefBits | uint64(ref))
@@ -143,8 +144,8 @@ func (c *Cache) All() iter.Seq2[wire.Key, storage.SeriesRef] {
 	}
 }
 
-// grow replaces the table by one without dropped slots, at most half full. What readers find in the old one stays right.
-// The caller holds c.mu.
+// grow replaces the table by one without dropped slots, at most half full. What readers find in the old one stays
+// right. The caller holds c.mu.
 func (c *Cache) grow(old *table) *table {
 	size := firstSize
 	for size < 2*(c.live+1) {

@@ -1,6 +1,6 @@
-// Package tenantdir knows the files of a receiver's directory that are Hearth's own: the marks that say whose a directory
-// is, the summary and the metadata of a tenant, and which files may be deleted. docs/format/tenant-directory.md lists the
-// files, docs/design/009-whose-directory.md says why it is so careful.
+// Package tenantdir knows the files of a receiver's directory that are Hearth's own: the marks that say whose a
+// directory is, the summary and the metadata of a tenant, and which files may be deleted.
+// docs/format/tenant-directory.md lists the files, docs/design/009-whose-directory.md says why it is so careful.
 //
 // Flow:  Examine the directory of all tenants -> Take or refuse each directory in it -> Create new ones -> Remove those
 // that are empty

@@ -21,7 +21,8 @@ const (
 	LockName = "~lock"
 	// LostFound is the directory that a file system makes where it is mounted. It never becomes a tenant's by itself.
 	LostFound = "lost+found"
-	// DamagedName is the directory in a tenant's that keeps log segments as they were found. Only people read or remove it.
+	// DamagedName is the directory in a tenant's that keeps log segments as they were found. Only people read or remove
+	// it.
 	DamagedName = "damaged"
 	// FaultyName is the directory in a tenant's for blocks that the TSDB would not open with.
 	FaultyName = "faulty"
@@ -55,9 +56,9 @@ func Exists(path string) bool {
 	return err == nil
 }
 
-// Check is nil when dir is tenant id's directory, and fs.ErrNotExist when nothing is there. Any other error says what is
-// there instead. It also refuses a copy of another tenant's directory, and a directory that has this name only because the
-// file system does not tell upper case from lower case.
+// Check is nil when dir is tenant id's directory, and fs.ErrNotExist when nothing is there. Any other error says what
+// is there instead. It also refuses a copy of another tenant's directory, and a directory that has this name only
+// because the file system does not tell upper case from lower case.
 func Check(dir string, id tenant.ID) error {
 	info, err := os.Lstat(dir)
 	switch {
@@ -114,8 +115,8 @@ func setMark(dir string, id tenant.ID) error {
 	return writeJSON(filepath.Join(dir, markName), mark{1, id})
 }
 
-// Refusal is the answer to a write of tenant id, given the error of Check: Invalid if no such tenant can ever be stored,
-// Unavailable if somebody has to move a directory first. It is nil if why is nil.
+// Refusal is the answer to a write of tenant id, given the error of Check: Invalid if no such tenant can ever be
+// stored, Unavailable if somebody has to move a directory first. It is nil if why is nil.
 func Refusal(id tenant.ID, why error) error {
 	switch {
 	case why == nil:
@@ -123,8 +124,9 @@ func Refusal(id tenant.ID, why error) error {
 	case errors.Is(why, errFile):
 		return errs.E(errs.Invalid, "tenant id %q is the name of a file in the receiver's directory: choose another", id)
 	}
-	return errs.WithRetryAfter(errs.E(errs.Unavailable,
-		"tenant %q cannot be stored on this receiver, which leaves the directory of this name alone: %w", id, why), time.Minute)
+	err := errs.E(errs.Unavailable,
+		"tenant %q cannot be stored on this receiver, which leaves the directory of this name alone: %w", id, why)
+	return errs.WithRetryAfter(err, time.Minute)
 }
 
 // History is what the directory of all tenants shows of earlier processes.
@@ -134,9 +136,9 @@ type History struct {
 	lockless bool // or may have used it, without a lock
 }
 
-// Examine looks at the directory of all tenants, before this process locks it. noLock says that this process, and those
-// before it, take no lock. Where no Hearth was before, Examine marks the directory at once: the lock that this process is
-// about to take would otherwise look, to the next process, like that of a Hearth that knew no marks.
+// Examine looks at the directory of all tenants, before this process locks it. noLock says that this process, and
+// those before it, take no lock. Where no Hearth was before, Examine marks the directory at once: the lock that this
+// process is about to take would otherwise look, to the next process, like that of a Hearth that knew no marks.
 func Examine(root string, noLock bool) (History, error) {
 	h := History{
 		Marked:   Exists(filepath.Join(root, rootMarkName)),
@@ -210,8 +212,8 @@ func versionOf(path string) int {
 	return f.Version
 }
 
-// Take is nil when dir is tenant id's directory, or becomes it now: taken then says that it got its mark. adopt takes over
-// what a Thanos receiver left. Otherwise the error says what dir is instead.
+// Take is nil when dir is tenant id's directory, or becomes it now: taken then says that it got its mark. adopt takes
+// over what a Thanos receiver left. Otherwise the error says what dir is instead.
 func Take(dir string, id tenant.ID, h History, adopt bool) (taken bool, err error) {
 	err = Check(dir, id)
 	if !errors.Is(err, errUnmarked) {

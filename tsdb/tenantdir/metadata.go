@@ -26,8 +26,8 @@ const (
 	maxFamily, maxHelp, maxUnit = 512, 1024, 64
 )
 
-// Metadata is what senders said of a tenant's metric families: the newest statement wins. It is kept in memory while the
-// tenant is open, and in a file that is replaced as a whole. It is safe for concurrent use.
+// Metadata is what senders said of a tenant's metric families: the newest statement wins. It is kept in memory while
+// the tenant is open, and in a file that is replaced as a whole. It is safe for concurrent use.
 type Metadata struct {
 	path string
 	max  int
@@ -79,8 +79,8 @@ func (m *Metadata) Load() error {
 	return nil
 }
 
-// Put keeps those of ms that idx names. It returns how many were not kept: the tenant has too many families already, or the
-// name is too long. It keeps no reference to ms. Load must have been called.
+// Put keeps those of ms that idx names. It returns how many were not kept: the tenant has too many families already,
+// or the name is too long. It keeps no reference to ms. Load must have been called.
 func (m *Metadata) Put(ms []wire.Metadata, idx []int32) (dropped int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

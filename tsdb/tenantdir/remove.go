@@ -90,8 +90,8 @@ func list(dir string, files, dirs *regexp.Regexp) (paths []string, err error) {
 	return paths, err
 }
 
-// discard deletes the listed paths of dir, and dir. It renames dir to gone first, so that under its own name dir is there
-// as a whole or not at all. A file that came into it since it was listed stays.
+// discard deletes the listed paths of dir, and dir. It renames dir to gone first, so that under its own name dir is
+// there as a whole or not at all. A file that came into it since it was listed stays.
 func discard(dir, gone string, paths []string) error {
 	if err := fileutil.Rename(dir, gone); err != nil {
 		return err

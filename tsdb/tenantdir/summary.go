@@ -11,11 +11,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/atomicfile"
 )
 
-// summaryName is the file that a closed tenant leaves, so that a query for another time need not open it. It exists only
-// while the tenant is closed.
+// summaryName is the file that a closed tenant leaves, so that a query for another time need not open it. It exists
+// only while the tenant is closed.
 const summaryName = "summary.json"
 
-// Summary is what is known of a closed tenant. Times are ms, inclusive; MinTime > MaxTime means that it holds no sample.
+// Summary is what is known of a closed tenant. Times are ms, inclusive; MinTime > MaxTime means that it holds no
+// sample.
 type Summary struct {
 	Version int    `json:"version"`
 	MinTime int64  `json:"min_time"`
