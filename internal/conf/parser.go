@@ -134,8 +134,8 @@ func Resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// Pairs calls each for the keys and values of a mapping, each key once. where begins the text of faults. A null value has
-// no keys.
+// Pairs calls each for the keys and values of a mapping, each key once. where begins the text of faults. A null value
+// has no keys.
 func (p *Parser) Pairs(n *yaml.Node, where string, each func(key, value *yaml.Node)) {
 	if n = Resolve(n); n == nil || IsNull(n) {
 		return

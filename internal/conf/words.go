@@ -20,8 +20,8 @@ func Suggest(word string, known []string) string {
 	return "; known are " + strings.Join(all, ", ")
 }
 
-// Nearest is the word of known that word probably stands for, "" when none is near. A near word differs in at most a third
-// of its characters; characters that are missing at the end count little.
+// Nearest is the word of known that word probably stands for, "" when none is near. A near word differs in at most a
+// third of its characters; characters that are missing at the end count little.
 func Nearest(word string, known []string) string {
 	const long = 200
 	if word == "" || len(word) > long {
@@ -45,8 +45,8 @@ func plainWord(w string) string {
 	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(w))
 }
 
-// distance is how many characters of a must be changed, added, removed or swapped with their neighbour to get b. whole is
-// the distance to all of b, start the distance to the nearest beginning of b.
+// distance is how many characters of a must be changed, added, removed or swapped with their neighbour to get b.
+// whole is the distance to all of b, start the distance to the nearest beginning of b.
 func distance(a, b string) (whole, start int) {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Few joins the first errors of all, and says how many more there are. Otherwise a failure of everything would become an
-// answer, or a line of the log, with a part for each of 50,000 tenants. Its kind is that of the first error; without any
-// error it is nil.
+// Few joins the first errors of all, and says how many more there are. Otherwise a failure of everything would become
+// an answer, or a line of the log, with a part for each of 50,000 tenants. Its kind is that of the first error;
+// without any error it is nil.
 func Few(all []error) error {
 	const few = 5
 	var first []error

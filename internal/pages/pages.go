@@ -1,5 +1,5 @@
-// Package pages reads the documentation for the tests that keep it true: its links, and the commands, files, flags, metrics
-// and queries that it shows. CONTRIBUTING.md says how a page marks what tests try.
+// Package pages reads the documentation for the tests that keep it true: its links, and the commands, files, flags,
+// metrics and queries that it shows. CONTRIBUTING.md says how a page marks what tests try.
 package pages
 
 import (

@@ -51,10 +51,10 @@ var (
 	userInfo   = regexp.MustCompile(`://[^/\s]+@`)
 )
 
-// Scrub is err without the words that are values in content, a YAML text that may have faults. It is needed since parsers
-// quote values that they do not understand, and shorten them. The kind of err and the names of keys stay; the values of
-// the keys in public are no secrets and stay too. The result unwraps to nothing, since that would show what Scrub took
-// out. nil stays nil.
+// Scrub is err without the words that are values in content, a YAML text that may have faults. It is needed since
+// parsers quote values that they do not understand, and shorten them. The kind of err and the names of keys stay; the
+// values of the keys in public are no secrets and stay too. The result unwraps to nothing, since that would show what
+// Scrub took out. nil stays nil.
 func Scrub(content []byte, err error, public ...string) error {
 	if err == nil {
 		return nil

@@ -18,7 +18,7 @@ type conversion struct {
 	t       int64 // timestamp of samples that bring none, ms
 	batch   *wire.Batch
 	seen    map[wire.Key]bool   // of this scrape: a series counts once
-	live    map[wire.Key][]byte // those of seen that are to be marked stale when they vanish
+	live    map[wire.Key][]byte // series of seen that get a stale marker when they vanish
 	scraped int
 	builder labels.ScratchBuilder
 	taken   map[string]bool
@@ -72,10 +72,11 @@ func (c *conversion) summary(name string, m *dto.Metric) {
 	}
 }
 
-// noLabel is the further label of a series that has none.
+// noLabel stands for the further label of a series that has none.
 var noLabel labels.Label
 
-// series adds a series of m without a sample; nil when the scrape had it already. The pointer is good until the next.
+// series adds a series of m without a sample. It is nil when the scrape had the series already. The pointer is valid
+// until the next call.
 func (c *conversion) series(name string, m *dto.Metric, extra labels.Label) *wire.Series {
 	c.scraped++
 	s := c.batch.Add(c.labels(name, m, extra))
@@ -84,7 +85,7 @@ func (c *conversion) series(name string, m *dto.Metric, extra labels.Label) *wir
 		return nil
 	}
 	c.seen[s.Key] = true
-	if m.TimestampMs == nil { // Prometheus marks no series stale that brings its own timestamps
+	if m.TimestampMs == nil { // as in Prometheus, a series with timestamps of its own gets no stale marker
 		c.live[s.Key] = s.Labels()
 	}
 	return s
@@ -105,7 +106,7 @@ func (c *conversion) time(m *dto.Metric) int64 {
 	return c.t
 }
 
-// labels of a series: the metric's and, winning over them, the target's.
+// labels are the labels of a series: those of the target, which win, and those of the metric.
 func (c *conversion) labels(name string, m *dto.Metric, extra labels.Label) labels.Labels {
 	c.builder.Reset()
 	c.builder.Add(model.MetricNameLabel, name)
@@ -129,7 +130,7 @@ func (c *conversion) labels(name string, m *dto.Metric, extra labels.Label) labe
 	return c.builder.Labels()
 }
 
-// export adds a metric's own job and instance under names that are free.
+// export adds the metric's own labels job and instance under names that are not taken.
 func (c *conversion) export(m *dto.Metric) {
 	clear(c.taken)
 	for _, l := range m.GetLabel() {

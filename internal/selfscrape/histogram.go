@@ -63,14 +63,14 @@ func (c *conversion) native(name string, m *dto.Metric, gauge bool) {
 		}
 	}
 	for _, e := range exemplars {
-		if e.GetTimestamp() != nil { // without one a repeated exemplar cannot be told from a new one
+		if e.GetTimestamp() != nil { // without a timestamp a repeated exemplar looks like a new one
 			c.exemplar(s, m, e)
 		}
 	}
 	slices.SortStableFunc(s.Exemplars, func(a, b wire.Exemplar) int { return int(a.T - b.T) })
 }
 
-// exemplar hangs e on s; either may be nil.
+// exemplar adds e to s; either may be nil.
 func (c *conversion) exemplar(s *wire.Series, m *dto.Metric, e *dto.Exemplar) {
 	if s == nil || e == nil {
 		return
@@ -88,7 +88,7 @@ func (c *conversion) exemplar(s *wire.Series, m *dto.Metric, e *dto.Exemplar) {
 		c.builder.Labels())})
 }
 
-// isNative: a native histogram without observations carries an empty span to say so.
+// isNative reports whether h is a native histogram. One without observations has an empty span, which says so.
 func isNative(h *dto.Histogram) bool {
 	return len(h.GetPositiveSpan()) > 0 || len(h.GetNegativeSpan()) > 0 || h.GetZeroThreshold() > 0 || h.GetZeroCount() > 0
 }
@@ -98,7 +98,7 @@ func isFloat(h *dto.Histogram) bool {
 		len(h.GetNegativeCount()) > 0
 }
 
-// consistent reports whether the spans have as many buckets as there are counts: else compaction would panic.
+// consistent reports whether the spans have as many buckets as there are counts. Otherwise compaction would panic.
 func consistent(h *dto.Histogram) bool {
 	positive, negative := len(h.GetPositiveDelta()), len(h.GetNegativeDelta())
 	if isFloat(h) {

@@ -16,14 +16,14 @@ type Options struct {
 	Tenant tenant.ID
 	// Job and Instance are the values of the labels job and instance.
 	Job, Instance string
-	// Ready reports what keeps samples from being stored, as is normal while a process starts; nil, or a nil error =
-	// nothing. There is no scrape before it says so for the first time.
+	// Ready is the error that says why samples cannot be stored yet, as is normal while a process starts. There is no
+	// scrape before its error is nil for the first time. nil = samples can be stored from the start.
 	Ready func() error
 	// Now is the clock of the samples' timestamps.
 	Now func() time.Time
 }
 
-// DefaultOptions lack only an Instance.
+// DefaultOptions lack an Instance and nothing else.
 func DefaultOptions() Options {
 	return Options{Interval: 15 * time.Second, Tenant: tenant.Default, Job: "hearth", Now: time.Now}
 }

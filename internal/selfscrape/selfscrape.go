@@ -39,7 +39,7 @@ type Scraper struct {
 	wg     sync.WaitGroup
 }
 
-// New returns a Scraper of gatherer; where that is a registry, the Scraper's own metrics are in it too.
+// New returns a Scraper of gatherer. If gatherer is a registry, the Scraper's own metrics are in it too.
 func New(log *slog.Logger, gatherer prometheus.Gatherer, push Push, opts Options) (*Scraper, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
@@ -81,7 +81,7 @@ func (s *Scraper) run(ctx context.Context) {
 	}
 }
 
-// awaitReady waits until samples can be stored; false when ctx ended first.
+// awaitReady waits until samples can be stored. It is false when ctx ended first.
 func (s *Scraper) awaitReady(ctx context.Context) bool {
 	const every = 200 * time.Millisecond
 	for s.opts.Ready != nil && s.opts.Ready() != nil {
@@ -124,7 +124,7 @@ func (s *Scraper) scrape(ctx context.Context) error {
 	return errors.Join(wrap("gather", gatherErr), wrap("push", pushErr))
 }
 
-// keepLive adds what a failed push may have stored to what is to be marked stale.
+// keepLive adds the series that a failed push may have stored to the series that get stale markers.
 func (s *Scraper) keepLive(live map[wire.Key][]byte) {
 	for key, ls := range s.live {
 		live[key] = ls
@@ -159,7 +159,7 @@ func (s *Scraper) report(ctx context.Context, err error) {
 	}
 }
 
-// firstLines is what err says first, and of one series: the others fail alike.
+// firstLines are the first lines of err. One series is enough, since the others fail alike.
 func firstLines(err error) string {
 	lines := strings.SplitN(err.Error(), "\n", 3)
 	return strings.Join(lines[:min(len(lines), 2)], "; ")

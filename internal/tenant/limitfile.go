@@ -14,7 +14,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
-// LimitFile is what one file says about limits: only what is written in it.
+// LimitFile is what one file says about limits, without anything that it leaves out.
 type LimitFile struct {
 	defaults []setting
 	tenants  map[ID][]setting
@@ -46,7 +46,7 @@ func ParseLimits(name string, raw []byte) (*LimitFile, error) {
 	return f, p.Err()
 }
 
-// ParseLimit reads one default as --limits.default has it: key=value, the value as in a file.
+// ParseLimit reads one default of --limits.default: key=value, with the value as in a file.
 func ParseLimit(name, text string) (*LimitFile, error) {
 	key, value, ok := bytes.Cut([]byte(text), []byte("="))
 	if !ok {
@@ -106,7 +106,7 @@ func (p *limitParser) settings(n *yaml.Node, where string) []setting {
 	return all
 }
 
-// decode makes a checked value of the field's type.
+// decode makes a value of the field's type, and checks it.
 func (f limitField) decode(n *yaml.Node) (reflect.Value, error) {
 	n = conf.Resolve(n)
 	v := reflect.New(f.typ).Elem()

@@ -14,13 +14,14 @@ import (
 )
 
 // Limits are what one tenant may do, and how its data is treated. In every field 0 means no limit, unless the field
-// says otherwise. A *Limits never changes: a reload makes new ones, so that a pointer is a version.
+// says otherwise. A *Limits never changes: a reload makes new ones, so an equal pointer means equal limits.
 //
 // The yaml names are those of limits files, of --limits.default, of refusals and of the metric hearth_limit.
 // docs/operate/limits.md explains each of them.
 type Limits struct {
-	// SamplesPerSecond is how many samples (floats, histograms) a tenant may send on average over the whole cluster;
-	// SamplesBurst is how many may come at once, 0 = the larger of 2,000 and those of ten seconds. A larger request is refused.
+	// SamplesPerSecond is how many samples (floats, histograms) a tenant may send on average over the whole cluster.
+	// SamplesBurst is how many may come at once; 0 = 2,000 or the samples of ten seconds, whichever is larger. A request
+	// with more is refused.
 	SamplesPerSecond float64 `yaml:"samples_per_second"`
 	SamplesBurst     int     `yaml:"samples_burst"`
 
@@ -52,15 +53,16 @@ type Limits struct {
 	// ShardSize is on how many receivers of a gossip ring the tenant's series are spread (shuffle sharding); 0 = on all.
 	ShardSize int `yaml:"shard_size"`
 
-	// HAPairs deduplicates the samples of HA pairs of Prometheus servers: of all replicas (HAReplicaLabel) of a cluster
-	// (HAClusterLabel) the elected one's are stored. HAClusters bounds how many clusters are followed.
+	// HAPairs deduplicates the samples of HA pairs of Prometheus servers: samples of a cluster (HAClusterLabel) are stored
+	// if they come from the elected one of its replicas (HAReplicaLabel). HAClusters bounds how many clusters are
+	// followed.
 	HAPairs        bool   `yaml:"ha_pairs"`
 	HAClusterLabel string `yaml:"ha_cluster_label"`
 	HAReplicaLabel string `yaml:"ha_replica_label"`
 	HAClusters     int    `yaml:"ha_clusters"`
 
-	// StartTimestampZeros stores a zero sample at the start timestamp of a sample where that is newer than all that is stored of
-	// its series; otherwise start timestamps are not kept at all.
+	// StartTimestampZeros stores a zero sample at the start timestamp of a sample, where that is newer than everything
+	// stored of its series. Without it start timestamps are not kept at all.
 	StartTimestampZeros bool `yaml:"start_timestamp_zeros"`
 
 	// PromoteAttributes are the OTLP resource attributes that become labels of every series of the resource.
@@ -76,8 +78,8 @@ func Fixed(l Limits) LimitsOf {
 	return func(ID) *Limits { return &l }
 }
 
-// DefaultLimits are the limits of a process without any configuration: none, and the labels of HA pairs as everybody
-// names them.
+// DefaultLimits are the limits of a process without any configuration: there are none, and the labels of HA pairs have
+// their usual names.
 func DefaultLimits() Limits {
 	return Limits{HAClusterLabel: "cluster", HAReplicaLabel: "__replica__", HAClusters: 100}
 }
@@ -125,7 +127,7 @@ func (l *Limits) Validate() error {
 	return errors.Join(append(faults, l.coherent())...)
 }
 
-// coherent reports fields that are good each and wrong together.
+// coherent reports fields that are valid alone and contradict each other.
 func (l *Limits) coherent() error {
 	switch {
 	case l.HAPairs && (l.HAClusterLabel == "" || l.HAReplicaLabel == ""):
@@ -138,7 +140,7 @@ func (l *Limits) coherent() error {
 	return nil
 }
 
-// Bounds on windows. What is beyond them is a slip of the pen, not a wish.
+// Bounds on windows. A value beyond them is a mistake and not a wish.
 const (
 	minWindow = model.Duration(time.Second)
 	maxWindow = model.Duration(100 * 365 * 24 * time.Hour)
@@ -184,10 +186,10 @@ func limitKeys() []string {
 	return keys
 }
 
-// receiverLimits are the limits that receivers keep, and name in what they refuse.
+// receiverLimits are the limits that receivers keep, and name when they refuse a write.
 var receiverLimits = []string{"active_series", "series_per_metric"}
 
-// LimitNamed is the limit that a receiver's reason for a refusal names, "other" when it names none.
+// LimitNamed is the limit that a receiver names in its reason for a refusal, "other" when it names none.
 func LimitNamed(reason string) string {
 	for _, key := range receiverLimits {
 		if strings.Contains(reason, " "+key+" ") {

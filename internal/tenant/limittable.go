@@ -15,15 +15,15 @@ import (
 type LimitTable struct {
 	// Defaults are the limits of a tenant that Tenants does not name.
 	Defaults *Limits
-	// Tenants are whole limits, with what they inherit from Defaults.
+	// Tenants are complete limits: what a file leaves out is from Defaults.
 	Tenants map[ID]*Limits
 
 	shards string // see ShardVersion
 }
 
-// NewLimitTable puts files one over the other: the defaults of a later file win over those of an earlier one and over
-// base, what a file says about a tenant wins over all defaults. The error names each tenant whose limits contradict
-// themselves.
+// NewLimitTable merges files over base. The defaults of a later file win over the defaults of an earlier one, and
+// what a file says about a tenant wins over all defaults. The error names each tenant whose limits contradict each
+// other.
 func NewLimitTable(base Limits, files ...*LimitFile) (*LimitTable, error) {
 	var faults []error
 	defaults := base
@@ -54,8 +54,8 @@ func NewLimitTable(base Limits, files ...*LimitFile) (*LimitTable, error) {
 	return t, errors.Join(faults...)
 }
 
-// ShardVersion names the shard sizes of all tenants: equal on all processes where all sizes are. "" = no tenant has
-// one.
+// ShardVersion names the shard sizes of all tenants: two processes with equal sizes have equal names. "" = no tenant
+// has a shard size.
 func (t *LimitTable) ShardVersion() string { return t.shards }
 
 func (t *LimitTable) shardVersion() string {
@@ -95,8 +95,8 @@ func (t *LimitTable) Longest() (window, retention time.Duration) {
 	return window, retention
 }
 
-// Keep replaces limits in t by the equal ones of an older table, so that who knows them by their pointer sees no
-// change. t must not be in use yet.
+// Keep replaces limits in t by equal ones of an older table, so that a caller that compares pointers sees no change.
+// t must not be in use yet.
 func (t *LimitTable) Keep(older *LimitTable) {
 	if reflect.DeepEqual(t.Defaults, older.Defaults) {
 		t.Defaults = older.Defaults

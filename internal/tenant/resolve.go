@@ -27,8 +27,8 @@ type Resolver struct {
 	Header string
 	// Default is the tenant of a request that names none; "" = the package's Default.
 	Default ID
-	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields;
-	// every request must then have it, and headers are not looked at. "" = none.
+	// Certificate is the field of the client's verified TLS certificate that names the tenant, one of CertificateFields.
+	// Every request must then have such a certificate, and headers do not count. "" = no field does.
 	Certificate string
 	// MaxTenants is how many tenants a read request may name; 0 = any number.
 	MaxTenants int
@@ -48,8 +48,8 @@ func (r Resolver) Write(req *http.Request) (ID, error) {
 	return id, GrantFrom(req.Context()).Check(id)
 }
 
-// Read returns the tenants a read request is for; "a|b" names several. Errors are those of Write, and TooLarge for more
-// names than MaxTenants, whichever they are.
+// Read returns the tenants a read request is for; "a|b" names several. Errors are those of Write, and TooLarge when
+// there are more names than MaxTenants.
 func (r Resolver) Read(req *http.Request) ([]ID, error) {
 	s, err := r.raw(req)
 	if err != nil {
@@ -103,7 +103,7 @@ func (r Resolver) raw(req *http.Request) (string, error) {
 	return string(Default), nil
 }
 
-// certified is what the client's certificate says.
+// certified is the tenant that the client's certificate names.
 func (r Resolver) certified(req *http.Request) (string, error) {
 	if req.TLS == nil || len(req.TLS.PeerCertificates) == 0 {
 		return "", errs.E(errs.Unauthenticated, "the tenant is the %s of a TLS client certificate, and the request came "+
@@ -138,8 +138,8 @@ func certificateField(c *x509.Certificate, field string) (string, error) {
 	return values[0], nil
 }
 
-// CertificateGrant is the grant of the holder of req's verified client certificate: the tenants that its fields (those
-// of CertificateFields; "" is none) name. Stranger when there is no such certificate, or no field of it names a tenant.
+// CertificateGrant is what the holder of req's verified client certificate may do: use the tenants that fields (of
+// CertificateFields; "" is none) name. It is Stranger when there is no such certificate, or no field names a tenant.
 func CertificateGrant(req *http.Request, fields ...string) *Grant {
 	var ids []ID
 	for _, field := range fields {

@@ -16,8 +16,8 @@ type ThanosLimits struct {
 	LimitFile
 	// MaxConcurrency is write.global.max_concurrency: how many writes a process works on at a time, 0 = no bound.
 	MaxConcurrency int
-	// MetaMonitoring says that the file tells where Thanos asks how many series a tenant has. Nobody needs to be asked
-	// here.
+	// MetaMonitoring says that the file names the server that Thanos asks how many series a tenant has. Hearth asks none,
+	// since receivers count series themselves.
 	MetaMonitoring bool
 }
 
@@ -92,10 +92,10 @@ func (p *thanosParser) limits(n *yaml.Node, where string) []setting {
 	return all
 }
 
-// orNone is v; Thanos takes a negative request limit for none.
+// orNone is v, or 0 for a negative v, which Thanos takes for no limit.
 func orNone(v int64) (int64, error) { return max(v, 0), nil }
 
-// once is how many series v copies are.
+// once is the number of series that v copies are.
 func (p *thanosParser) once(v int64) (int64, error) {
 	if v < 0 {
 		return 0, fmt.Errorf("%d must not be negative", v)
@@ -108,7 +108,7 @@ func (p *thanosParser) once(v int64) (int64, error) {
 	return whole, nil
 }
 
-// number reads a whole number; ok is false for none at all (null) and for a fault.
+// number reads a whole number. ok is false for a null value and after a fault.
 func (p *thanosParser) number(n *yaml.Node, where string) (v int64, ok bool) {
 	n = conf.Resolve(n)
 	if conf.IsNull(n) {

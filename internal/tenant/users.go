@@ -33,10 +33,10 @@ type Grant struct {
 	operator bool
 }
 
-// Stranger is the grant of somebody who is not known, where there is a list of users: nothing.
+// Stranger is the grant of a sender that is not known, where there is a list of users. It allows nothing.
 var Stranger = &Grant{}
 
-// Exactly is the grant of a user of the tenants ids, who is no operator.
+// Exactly is the grant of a user that may use the tenants ids and is no operator.
 func Exactly(user string, ids ...ID) *Grant { return &Grant{User: user, exact: ids} }
 
 // userEntry is what a file says of one user.
@@ -139,7 +139,7 @@ func (p *userParser) tokens(key *yaml.Node, where string, g *Grant, hashes []str
 	}
 }
 
-// Unprovable is the error, of kind Invalid, that names the users who can prove to nobody who they are: they have no
+// Unprovable is the error, of kind Invalid, that names the users that cannot prove who they are: they have no
 // token_sha256, and no password by hasPassword. file is the name of the file of users, and passwords says where
 // passwords belong.
 func (u *Users) Unprovable(file, passwords string, hasPassword func(user string) bool) error {
@@ -158,10 +158,10 @@ func (u *Users) Unprovable(file, passwords string, hasPassword func(user string)
 	return errs.Wrap(errs.Invalid, errors.Join(faults...))
 }
 
-// Named is what a user may use, nil for a user that is not listed.
+// Named is the grant of a user, nil for a user that is not listed.
 func (u *Users) Named(name string) *Grant { return u.byName[name] }
 
-// Bearer is what the user of a token may use, nil when it is nobody's.
+// Bearer is the grant of the user that has a token, nil when no user has it.
 func (u *Users) Bearer(token string) *Grant { return u.byToken[sha256.Sum256([]byte(token))] }
 
 // Len is how many users and how many tokens there are.
@@ -186,7 +186,7 @@ func (g *Grant) Allows(id ID) bool {
 	return false
 }
 
-// Operator reports whether the user may do what concerns the process or all tenants.
+// Operator reports whether the user may do things that concern the process or all tenants.
 func (g *Grant) Operator() bool { return g == nil || g.operator }
 
 // Sees reports whether the user may know that tenant id exists.
@@ -216,12 +216,12 @@ func (g *Grant) Check(id ID) error {
 
 type grantKey struct{}
 
-// WithGrant returns a context that carries what the sender of a request may use.
+// WithGrant returns a context that carries the grant of a request's sender.
 func WithGrant(ctx context.Context, g *Grant) context.Context {
 	return context.WithValue(ctx, grantKey{}, g)
 }
 
-// GrantFrom is what WithGrant stored; nil, which allows all, where users are not told apart.
+// GrantFrom is the grant that WithGrant stored. It is nil, which allows everything, where users are not told apart.
 func GrantFrom(ctx context.Context) *Grant {
 	g, _ := ctx.Value(grantKey{}).(*Grant)
 	return g

@@ -14,7 +14,7 @@ type Options struct {
 	Base tenant.Limits
 	// File is the runtime configuration file, "" = none.
 	File string
-	// ThanosFile is a limits file of Thanos's, ThanosContent the same as text; "" and nil = none. One of them may be set.
+	// ThanosFile is a limits file of Thanos, ThanosContent its text instead; "" and nil = none. At most one may be set.
 	// $(NAME) in it stands for an environment variable.
 	ThanosFile    string
 	ThanosContent []byte
@@ -22,7 +22,7 @@ type Options struct {
 	ReplicationFactor int
 	// Settle is how long to wait after a change of a file for more of it before it is read.
 	Settle time.Duration
-	// Interval is how often the files are read besides, for file systems that tell of no change.
+	// Interval is how often the files are read in any case, for file systems that report no change.
 	Interval time.Duration
 	// Getenv looks a variable up.
 	Getenv func(string) (string, bool)

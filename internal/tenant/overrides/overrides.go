@@ -29,13 +29,13 @@ type Overrides struct {
 	hash     uint64     // of the files in force
 	loaded   bool       // files were read once
 	fault    string     // of the last read, "" = none
-	told     bool       // that meta-monitoring is not needed
+	warned   bool       // the log says that meta-monitoring is not needed
 	requests int        // see MaxConcurrency
 
 	stop func() // nil until opened
 }
 
-// Status is what came of reading the files.
+// Status is the result of reading the files.
 type Status struct {
 	// OK says whether they were valid when they were last read.
 	OK bool
@@ -75,7 +75,7 @@ func (o *Overrides) Of(id tenant.ID) *tenant.Limits { return o.table.Load().Of(i
 // Table is the limits of all tenants now. The caller must not change it.
 func (o *Overrides) Table() *tenant.LimitTable { return o.table.Load() }
 
-// Status is what came of the last read.
+// Status is the result of the last read.
 func (o *Overrides) Status() Status { return *o.status.Load() }
 
 // MaxConcurrency is how many writes at a time Thanos's limits file allows the process, 0 = it does not say.
@@ -153,8 +153,8 @@ func (o *Overrides) use(thanosRaw, ownRaw []byte) error {
 	}
 	table.Keep(o.table.Load())
 	o.table.Store(table)
-	if thanos.MetaMonitoring && !o.told {
-		o.told = true
+	if thanos.MetaMonitoring && !o.warned {
+		o.warned = true
 		o.log.Warn("meta_monitoring_* has no effect: receivers count the series of their tenants themselves, exactly",
 			"file", thanosName)
 	}
@@ -170,7 +170,7 @@ func (o *Overrides) use(thanosRaw, ownRaw []byte) error {
 	return nil
 }
 
-// thanosName is what errors call the limits of Thanos's.
+// thanosName is what errors call Thanos's limits.
 func (o *Overrides) thanosName() string {
 	if o.opts.ThanosFile == "" {
 		return "--receive.limits-config"

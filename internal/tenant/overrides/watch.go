@@ -23,7 +23,7 @@ func (o *Overrides) Close() error {
 	return nil
 }
 
-// follow reads the files, and logs a fault that was not told yet.
+// follow reads the files, and logs a fault that the last read did not have.
 func (o *Overrides) follow() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
