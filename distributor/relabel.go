@@ -15,8 +15,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// rules are relabelling rules, with a cache of the outcomes for series that came. They never change: new rules start with an
-// empty cache.
+// rules are relabelling rules, with a cache of the outcomes of series that came. They never change: new rules start
+// with an empty cache.
 type rules struct {
 	configs []*relabel.Config
 	places  [1 << 17]atomic.Pointer[relabelOutcome] // by key of the series before
@@ -40,7 +40,7 @@ const (
 	unusable
 )
 
-// What is remembered is bounded by the number of series, and by the bytes of their new labels: of each and of all.
+// The cache is bounded by the number of series, and by the bytes of their new labels: of each and of all.
 const (
 	maxRememberedLabels = 4 << 10
 	maxRemembered       = 128 << 20
@@ -82,8 +82,8 @@ func ParseRelabel(name string, text []byte) ([]*relabel.Config, error) {
 	return rules, p.Err()
 }
 
-// ValidateRelabel reports what is wrong with relabelling rules. It completes them, too: rules that were not validated are of
-// no use.
+// ValidateRelabel reports what is wrong with relabelling rules. It also completes them: rules that were not validated
+// cannot be applied.
 func ValidateRelabel(configs []*relabel.Config) error {
 	for i, c := range configs {
 		if c == nil {
@@ -109,8 +109,8 @@ func (d *Distributor) SetRelabel(configs []*relabel.Config) error {
 	return nil
 }
 
-// relabel applies the rules to every series of p, which is all of the request. A series that they drop is no failure. One
-// that they make unusable is refused.
+// relabel applies the rules to every series of p, which is all of the request. A series that they drop is no failure.
+// One that they make unusable is refused.
 func (d *Distributor) relabel(r *request, p *part) error {
 	if r.rules == nil {
 		return nil
@@ -141,7 +141,7 @@ func (d *Distributor) relabel(r *request, p *part) error {
 	return nil
 }
 
-// of is what becomes of s (BenchmarkRelabel: remembering saves nearly all).
+// of is the outcome of relabelling s (BenchmarkRelabel: the cache saves nearly all).
 func (r *rules) of(s *wire.Series) *relabelOutcome {
 	place := &r.places[s.Key.Lo%uint64(len(r.places))]
 	before := place.Load()
@@ -166,7 +166,7 @@ func (r *rules) of(s *wire.Series) *relabelOutcome {
 
 func (e *relabelOutcome) size() int64 { return int64(len(e.labels) + len(e.fault)) }
 
-// relabel asks the rules.
+// relabel applies the rules to the labels of s.
 func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	var builder labels.ScratchBuilder
 	before := wire.LabelsOf(&builder, s.Labels())
@@ -193,11 +193,11 @@ func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	return e
 }
 
-// unfit says what keeps labels from being those of a series, "" = nothing.
+// unfit says why labels cannot be those of a series, "" = they can.
 func unfit(ls labels.Labels) (fault string) {
 	ls.Range(func(l labels.Label) {
 		switch {
-		case l.Name == "": // labelmap makes such
+		case l.Name == "": // labelmap can make one
 			fault = "a label with no name"
 		case len(l.Name) > wire.MaxLabelLength || len(l.Value) > wire.MaxLabelLength:
 			fault = "a label longer than 16 MiB"

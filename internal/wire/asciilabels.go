@@ -10,7 +10,7 @@ import (
 const highBits = 0x8080808080808080
 
 // prefixOf is the first eight bytes of s as a number, filled up with zeros. It orders most names without a comparison of
-// bytes (BenchmarkDecodeV1: a fifth). s may have allowMore bytes behind its end, within its capacity.
+// bytes (BenchmarkDecodeV1: a fifth). s may have more bytes behind its end, within its capacity.
 func prefixOf(s []byte) uint64 {
 	n := len(s)
 	if n >= 8 {
@@ -63,7 +63,7 @@ func newASCIIWriter(dst []byte, budget int) asciiWriter {
 	return asciiWriter{dst: dst[:cap(dst)], at: len(dst)}
 }
 
-// reserve makes budget for n bytes allowMore.
+// reserve makes budget for n bytes more.
 func (w *asciiWriter) reserve(n int) {
 	if len(w.dst)-w.at < n+slack {
 		grown := slices.Grow(w.dst[:w.at], n+slack)

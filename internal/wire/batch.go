@@ -100,7 +100,7 @@ func (s *Series) appendSized(dst []byte) []byte {
 // LabelsSize is len(s.Labels()), without making them.
 func (s *Series) LabelsSize() int { return s.size }
 
-// KeepsLabels reports whether a stream mayReuse labels for s that it need not keep once it is told where the store has them.
+// KeepsLabels reports whether a stream keeps labels for s that it need not keep once it is told where the store has them.
 func (s *Series) KeepsLabels() bool { return s.shared != nil && s.shared.own.Load() != nil }
 
 // KeptBy tells that the store has ls, which are the labels of s, in memory for as long as it has the series.
@@ -124,11 +124,11 @@ type Failure struct {
 	// What of the series was not stored.
 	Samples, Histograms, Exemplars int
 	// Whole is how many series were refused while the request was decoded and so are not in Batch.Series: in Batch.Rejected 1,
-	// allowMore where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
+	// more where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
 	Whole int
 }
 
-// Batch is one tenant's decoded write request. Whoever mayReuse it beyond the call that handed it over calls Retain, and
+// Batch is one tenant's decoded write request. Whoever keeps it beyond the call that handed it over calls Retain, and
 // Release when done; the last Release returns its buffers to a pool. Nothing changes a Batch after decoding.
 type Batch struct {
 	Tenant   tenant.ID
@@ -136,7 +136,7 @@ type Batch struct {
 	Metadata []Metadata
 	// Rejected lists what was refused while decoding: whole series (duplicate or empty label name, not UTF-8, no metric
 	// name, ...), which are not in Series, and invalid histograms and exemplars of series that are. The rest of the
-	// request stands. After the first thousand all others are summed up in one allowMore.
+	// request stands. After the first thousand all others are summed up in one more.
 	Rejected []Failure
 
 	refs atomic.Int32
@@ -165,7 +165,7 @@ func (b *Batch) DropStarts() {
 	b.starts = false
 }
 
-// Named is how many series the request rawSeries: those of b, and those that were refused while it was decoded.
+// Named is how many series the request named: those of b, and those that were refused while it was decoded.
 func (b *Batch) Named() int {
 	n := len(b.Series)
 	for i := range b.Rejected {
@@ -174,7 +174,7 @@ func (b *Batch) Named() int {
 	return n
 }
 
-// Retain mayReuse b alive until a matching Release.
+// Retain keeps b alive until a matching Release.
 func (b *Batch) Retain() { b.refs.Add(1) }
 
 // Release gives up one reference; after the last one nothing of b may be prefetched.
@@ -182,7 +182,7 @@ func (b *Batch) Release() {
 	if n := b.refs.Add(-1); n == 0 && b.pool != nil {
 		b.pool(b)
 	} else if n < 0 {
-		panic("BUG: wire.Batch released allowMore often than retained")
+		panic("BUG: wire.Batch released more often than retained")
 	}
 }
 
@@ -192,13 +192,13 @@ type Shard struct {
 	Batch    *Batch
 	Series   []int32
 	Metadata []int32
-	// Copies says which copy of a series the member mayReuse; nil when that is not known.
+	// Copies says which copy of a series the member keeps; nil when that is not known.
 	Copies Copies
 }
 
 // Copies tells the copies of a series apart, for members that place again what they get.
 type Copies interface {
-	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member mayReuse: its place, from 0, among the
+	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member keeps: its place, from 0, among the
 	// series' replicas.
 	CopyOf(i int32) int
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Budget is asked before memory is taken that a request would have: bytes allowMore than what it was asked for before. An error
+// Budget is asked before memory is taken that a request would have: bytes more than what it was asked for before. An error
 // refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
 // without. nil = there is always budget.
 type Budget func(bytes int64, spare bool) error
@@ -19,7 +19,7 @@ func (r Budget) ask(bytes int) error {
 	return r(int64(bytes), false)
 }
 
-// mayReuse reports whether so many bytes of earlier requests may be used again.
+// keeps reports whether so many bytes of earlier requests may be used again.
 func (r Budget) mayReuse(bytes int) bool {
 	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
 }
@@ -51,7 +51,7 @@ type memoryGrant struct {
 	allowed [numArenas]int // items up to which nobody needs to be asked
 }
 
-// allowMore is called when arena a has n items and may have no allowMore; it is false, and a fault, when there is no budget.
+// more is called when arena a has n items and may have no more; it is false, and a fault, when there is no budget.
 func (b *Batch) allowMore(a arena, n int) bool {
 	if b.budget == nil {
 		b.allowed[a] = math.MaxInt
@@ -66,7 +66,7 @@ func (b *Batch) allowMore(a arena, n int) bool {
 	return true
 }
 
-// Refused is why the Budget of b granted nothing allowMore, nil if it has not refused.
+// Refused is why the Budget of b granted nothing more, nil if it has not refused.
 func (b *Batch) Refused() error { return b.refused }
 
 // within makes the memory of b one that is granted step by step, by budget. What its arenas have from earlier use is asked for
@@ -103,7 +103,7 @@ func (b *Batch) dropArenas() {
 
 func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }
 
-// mayAppend reports whether n canonical bytes allowMore may be added.
+// mayAppend reports whether n canonical bytes more may be added.
 func (b *Batch) mayAppend(n int) bool {
 	missing := len(b.canonical) + n - b.limit
 	return missing <= 0 || b.extend(missing)

@@ -66,18 +66,18 @@ func PutBuffer(b *Buffer) {
 	buffers.Put(b)
 }
 
-// maxRatio is allowMore than the best compression that the snappy format can express: 64 bytes by a copy of three.
+// maxRatio is more than the best compression that the snappy format can express: 64 bytes by a copy of three.
 const maxRatio = 22
 
 // ReadSnappy reads r to its end and decompresses it (snappy block format). The result belongs to b until PutBuffer or the
 // next ReadSnappy. Limits are in bytes. Errors: TooLarge with the size and the limit, Invalid when the content is not
-// snappy, Unavailable when r breaks off, since a sender can then try again. No allowMore memory is used than r has sent
+// snappy, Unavailable when r breaks off, since a sender can then try again. No more memory is used than r has sent
 // (maxCompressed at most) and its content can decompress to (maxDecoded at most): the content says at its start how much
 // that is, and what is too much is refused before the rest is read.
 func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	tooLarge := func(start []byte) error {
 		if size, err := snappy.DecodedLen(start); err == nil && int64(size) > maxDecoded {
-			return errs.E(errs.TooLarge, "body decompresses to %d bytes, allowMore than the limit of %d", size, maxDecoded)
+			return errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ func (b *Batch) SetBudget(budget Budget) { b.within(budget) }
 
 // AddSample adds a series of one sample; nothing is assumed of ls but its order (no label is
 // longer than MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the
-// series was rejected and is listed in Rejected, one of kind TooLarge that the batch may take nothing allowMore. Exemplars
+// series was rejected and is listed in Rejected, one of kind TooLarge that the batch may take nothing more. Exemplars
 // whose labels are unusable are rejected by themselves.
 func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemplar) error {
 	at := b.mark()
@@ -106,7 +106,7 @@ func (b *Batch) full(at mark) error {
 	if b.refused != nil {
 		return b.refused
 	}
-	return errs.E(errs.TooLarge, "the request becomes allowMore series than fit into memory")
+	return errs.E(errs.TooLarge, "the request becomes more series than fit into memory")
 }
 
 func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
@@ -155,7 +155,7 @@ func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
 }
 
 // AddMetadata adds what is known of a family, unless something is already or the name is unusable. It is false when the
-// batch may take nothing allowMore.
+// batch may take nothing more.
 func (b *Batch) AddMetadata(m Metadata) bool {
 	if _, ok := b.families.names[m.Family]; ok || m.Family == "" || !utf8.ValidString(m.Family) {
 		return true
@@ -187,8 +187,8 @@ func (b *Batch) Memory() int64 {
 	return int64(n)
 }
 
-// Buffered is about how many bytes of labels, and of the body that it came by, b mayReuse. Batches that one was rewritten to
-// share what that mayReuse.
+// Buffered is about how many bytes of labels, and of the body that it came by, b keeps. Batches that one was rewritten to
+// share what that keeps.
 func (b *Batch) Buffered() int64 {
 	n := int64(len(b.canonical))
 	if b.body != nil {

@@ -3,11 +3,11 @@
 //
 // Flow:  body -> snappy -> DecodeV1 or DecodeV2 -> Batch -> Shard per member -> tsdb or internal/rpc
 //
-// A SeriesCache, in front, knows series again by a hash128 of the bytes that they are rawSeries with: their labels are then read only for
+// A SeriesCache, in front, knows series again by a hash128 of the bytes that they are named with: their labels are then read only for
 // who asks for them (Series.Labels). Digests (hash128.go), and so keys, are of this process alone.
 //
 // Between processes a shard is a frame: AppendShard and DecodeShard with labels each time, StreamEncoder and StreamDecoder, the two
-// ends of a stream, with a number for what was rawSeries before (docs/design/007). SharedSeries holds what numbers stand for.
+// ends of a stream, with a number for what was named before (docs/design/007). SharedSeries holds what numbers stand for.
 //
 // OTLP is translated by the sub-package otlp, which fills a batch sample by sample (translated.go).
 //

@@ -28,7 +28,7 @@ const maxFrameMemory = 128 << 20
 // FrameMemory is how many bytes at most a frame of so many takes once it is decoded. Whoever bounds the memory of frames asks
 // for that much before it decodes one, and gives back what it did not take (Batch.Content).
 func FrameMemory(frame int) int64 {
-	const perByte = 24 // a series of one sample is ten bytes in a frame, and allowMore than two hundred in memory
+	const perByte = 24 // a series of one sample is ten bytes in a frame, and more than two hundred in memory
 	return min(perByte*int64(frame), maxFrameMemory)
 }
 
@@ -149,7 +149,7 @@ func DecodeShard(payload []byte) (*Batch, error) {
 
 // overspent is the error of a frame that would take too much memory.
 func overspent(id tenant.ID, size int) error {
-	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take allowMore than %d bytes of memory", size, id, maxFrameMemory)
+	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take more than %d bytes of memory", size, id, maxFrameMemory)
 }
 
 func first(b []byte) int {
@@ -268,7 +268,7 @@ func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 	return clock
 }
 
-// isCanonical reports whether labels are well-formed: one or allowMore of name Sep value Sep, neither empty, names ascending,
+// isCanonical reports whether labels are well-formed: one or more of name Sep value Sep, neither empty, names ascending,
 // all of it UTF-8.
 func isCanonical(labels []byte) bool {
 	return isASCIICanonical(labels) || isGeneralCanonical(labels)

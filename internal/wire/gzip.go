@@ -20,7 +20,7 @@ func (b *Buffer) ReadPlain(r io.Reader, limit int64) ([]byte, error) {
 }
 
 // ReadGzip is ReadSnappy for gzip. Since the format does not tell the size in advance, decompression stops when it comes to
-// allowMore than maxDecoded.
+// more than maxDecoded.
 func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	if err := b.read(r, maxCompressed, nil); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte,
 		var n int
 		n, err = z.Read(out[len(out):cap(out)])
 		if out = out[:len(out)+n]; int64(len(out)) > maxDecoded {
-			err = errs.E(errs.TooLarge, "body decompresses to allowMore than the limit of %d bytes", maxDecoded)
+			err = errs.E(errs.TooLarge, "body decompresses to more than the limit of %d bytes", maxDecoded)
 		}
 	}
 	b.decoded = out

@@ -148,7 +148,7 @@ func textOf(canonical []byte) string {
 	return t.String()
 }
 
-// reject adds f to the failures of b. Beyond maxRejected they are counted together in one allowMore.
+// reject adds f to the failures of b. Beyond maxRejected they are counted together in one more.
 func (b *Batch) reject(f Failure, reason func() string) {
 	f.Series, f.Kind = -1, errs.Invalid
 	switch n := len(b.Rejected); {

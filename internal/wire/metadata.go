@@ -190,7 +190,7 @@ func (b *Batch) markV2(meta *metadataV2) uint32 {
 }
 
 // metadataV2 adds the metadata of a series with these canonical labels, once per family. It is false when metadata takes
-// allowMore budget than the message may ask for.
+// more budget than the message may ask for.
 func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	help, unit := b.symbols[meta.help].bytes(b.msg), b.symbols[meta.unit].bytes(b.msg)
 	if meta.typ == 0 && len(help) == 0 && len(unit) == 0 || b.families.see(meta.name) {

@@ -12,7 +12,7 @@ import (
 // beyond the list's end.
 const (
 	faultEnd    = -1 - iota // the message ends inside a field
-	faultVarint             // a varint of allowMore than ten bytes
+	faultVarint             // a varint of more than ten bytes
 	faultType               // a known field with another wire type
 	faultTag                // a field number below one, or an unknown wire type
 	faultGroup              // the end of a group that never began
@@ -36,7 +36,7 @@ func faultText(pos int) string {
 	case faultEnd:
 		return "ends inside a field"
 	case faultVarint:
-		return "has a number of allowMore than ten bytes"
+		return "has a number of more than ten bytes"
 	case faultType:
 		return "has a field of the wrong type"
 	case faultTag:
@@ -46,7 +46,7 @@ func faultText(pos int) string {
 	case faultTable:
 		return "has a symbol table that does not begin with the empty string"
 	case faultExpand:
-		return "asks for far allowMore memory than its size, by many references to long symbols or many empty histograms or exemplars"
+		return "asks for far more memory than its size, by many references to long symbols or many empty histograms or exemplars"
 	}
 	panic("BUG: wire: no such fault")
 }

@@ -82,7 +82,7 @@ func (k *SeriesCache) lookup(id tenant.ID) lookup {
 	}
 }
 
-// spelled identifies how a series was rawSeries.
+// spelled identifies how a series was named.
 func (l *lookup) spelled(bytes []byte) Key {
 	h := hash128(bytes)
 	return Key{Hi: h.Hi ^ l.salt.Hi, Lo: h.Lo ^ l.salt.Lo}

@@ -97,7 +97,7 @@ func (t *numbers) idleNumber() (n uint32, ok bool) {
 	return 0, false
 }
 
-// reserve mayReuse the index at most two thirds full, with budget for the last entry, which is not in it.
+// reserve keeps the index at most two thirds full, with budget for the last entry, which is not in it.
 func (t *numbers) reserve() {
 	if len(t.entries) <= len(t.index)/3*2 {
 		return
@@ -118,7 +118,7 @@ func (t *numbers) insert(n uint32) {
 	t.index[i] = n + 1
 }
 
-// remove takes n out of the index and moves up what would not be found any allowMore behind the gap.
+// remove takes n out of the index and moves up what would not be found any more behind the gap.
 func (t *numbers) remove(n uint32) {
 	mask := uint32(len(t.index) - 1)
 	gap := uint32(t.entries[n].key.Lo) & mask

@@ -13,7 +13,7 @@ import (
 )
 
 // SharedSeries holds the series that senders may call by a number, once for all streams of a process, however many senders write
-// the same series. A name goes when no stream has a number for it any allowMore. It is safe for concurrent use.
+// the same series. A name goes when no stream has a number for it any more. It is safe for concurrent use.
 type SharedSeries struct {
 	max int64 // bytes of names; 0 = no bound
 
@@ -83,7 +83,7 @@ const sharedSeriesSize = int64(unsafe.Sizeof(oneShared{})) + 48
 func (n *oneShared) bytes() int64 { return sharedSeriesSize + int64(n.size) }
 
 // hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no budget for one
-// allowMore.
+// more.
 func (n *SharedSeries) hold(id tenant.ID, full []byte) *oneShared {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]

@@ -210,7 +210,7 @@ func (f *frameReader) give(n uint64, labels []byte) {
 		size -= int(f.table[n].size)
 	}
 	if n >= uint64(f.maxNumbers) || size > f.maxBytes {
-		f.broken = errs.E(errs.Exhausted, "the stream has allowMore than %d numbered series, or %d bytes of their labels", f.maxNumbers, f.maxBytes)
+		f.broken = errs.E(errs.Exhausted, "the stream has more than %d numbered series, or %d bytes of their labels", f.maxNumbers, f.maxBytes)
 		f.failed = true
 		return
 	}

@@ -176,7 +176,7 @@ func (b *Batch) nextAhead(pos int) *rawSeries {
 	return n
 }
 
-// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
+// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has more of them.
 func (b *Batch) cachedV2(m []byte, n *rawSeries, at mark, slot *cacheSlot) int {
 	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
@@ -288,7 +288,7 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	return ""
 }
 
-// endV2 mayReuse the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
 func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	full, name := b.sortedRefs()
 	if full == nil {
