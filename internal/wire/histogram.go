@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 )
 
-// protoHistogram is a Histogram message as read, in buffers that are reused; both versions of remote write have the same
-// one, but for the start timestamp.
+// protoHistogram is a Histogram message as read, in buffers that are used again. Both versions of remote write have the
+// same message, except for the start timestamp.
 type protoHistogram struct {
 	isFloat, zeroIsFloat bool
 	count, zeroCount     uint64 // bits of a float if isFloat, zeroIsFloat

@@ -14,7 +14,8 @@ func NewBatch(id tenant.ID) *Batch {
 	return b
 }
 
-// Add appends a series with valid labels and returns it, to hang samples on. The pointer is good until the next Add.
+// Add appends a series with valid labels and returns it, so that the caller adds samples. The pointer is good until the
+// next Add.
 func (b *Batch) Add(ls labels.Labels) *Series {
 	return b.AddCanonical(AppendLabels(nil, ls))
 }

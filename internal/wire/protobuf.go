@@ -6,10 +6,10 @@ import (
 )
 
 // Reading protobuf. Every function takes the message m (cut where the innermost message ends) and a position in it, and
-// returns the position behind what it read, or a negative fault. What is accepted is what gogo/protobuf's generated code
-// accepts, so that a request means the same here and in Prometheus: fields in any order, unknown ones skipped, the last
-// of a scalar wins, varints of up to ten bytes whose surplus bits are lost, and a packed list whose last item reaches
-// beyond the list's end.
+// returns the position behind what it read, or a negative fault. What is accepted is what gogo/protobuf's generated
+// code accepts, so that a request means the same here and in Prometheus: fields in any order, unknown ones skipped, the
+// last of a scalar wins, varints of up to ten bytes whose surplus bits are lost, and a packed list whose last item
+// reaches beyond the list's end.
 const (
 	faultEnd    = -1 - iota // the message ends inside a field
 	faultVarint             // a varint of more than ten bytes
@@ -105,9 +105,9 @@ func bytesField(m []byte, pos, typ int) (next, end int) {
 	return pos, pos + int(size)
 }
 
-// nextField finds the next field from pos on whose number is one of known, a bit for each. It skips other fields. A field
-// that it finds has type bytes, and its content is m[at:end]. num is 0 when there is none; then at is the position behind the
-// message, or a fault.
+// nextField finds the next field from pos on whose number is one of known, a bit for each. It skips other fields. A
+// field that it finds has type bytes, and its content is m[at:end]. num is 0 when there is none; then at is the
+// position behind the message, or a fault.
 func nextField(m []byte, pos int, known uint32) (num int32, at, end int) {
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
@@ -146,7 +146,7 @@ func double(m []byte, pos, typ int) (float64, int) {
 	return math.Float64frombits(binary.LittleEndian.Uint64(m[pos:])), pos + 8
 }
 
-// skip passes over the content of an unknown field; a group with all that is in it.
+// skip passes over the content of an unknown field. Of a group it passes over everything in it.
 func skip(m []byte, pos, typ int) int {
 	depth := 0
 	for {
