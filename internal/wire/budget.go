@@ -40,7 +40,9 @@ const (
 // arenaItem is about what an item costs in bytes. arenaStep is for how many items the budget is asked at first, which
 // is enough for small requests. Later steps grow with the number of items, so that large requests ask rarely.
 var (
-	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16}
+	arenaItem = [numArenas]int{
+		arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16,
+	}
 	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
 )
 

@@ -202,7 +202,8 @@ func (b *Batch) Buffered() int64 {
 
 // Content is about how many bytes the content of b takes, without the unused capacity of its arenas.
 func (b *Batch) Content() int64 {
-	n := int(unsafe.Sizeof(*b)) + len(b.canonical) + sizeOf(b.Series) + sizeOf(b.samples) + sizeOf(b.histograms) + sizeOf(b.exemplars)
+	n := int(unsafe.Sizeof(*b)) + len(b.canonical) + sizeOf(b.Series) + sizeOf(b.samples) + sizeOf(b.histograms) +
+		sizeOf(b.exemplars)
 	return int64(n + b.pointed())
 }
 

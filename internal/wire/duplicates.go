@@ -61,7 +61,8 @@ func (b *Batch) reserveMerged(s *duplicateFinder) bool {
 			}
 		}
 	}
-	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) + exemplars*int(unsafe.Sizeof(Exemplar{}))
+	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) +
+		exemplars*int(unsafe.Sizeof(Exemplar{}))
 	if b.refused = b.budget.ask(bytes); b.refused != nil {
 		return false
 	}

@@ -33,7 +33,8 @@ func AppendFailures(dst []byte, failures []Failure) []byte {
 // is not known what was stored. A kind that this process does not know reads as Internal.
 func DecodeFailures(b []byte) ([]Failure, error) {
 	if len(b) == 0 || b[0] != failuresVersion {
-		return nil, errs.E(errs.Internal, "write answer of version %d, this process reads version %d", first(b), failuresVersion)
+		return nil, errs.E(errs.Internal, "write answer of version %d, this process reads version %d",
+			first(b), failuresVersion)
 	}
 	r := reader{buf: b, pos: 1}
 	n := r.count(minFailure)

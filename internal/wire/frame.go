@@ -150,7 +150,8 @@ func DecodeShard(payload []byte) (*Batch, error) {
 
 // overspent is the error of a frame that would take too much memory.
 func overspent(id tenant.ID, size int) error {
-	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take more than %d bytes of memory", size, id, maxFrameMemory)
+	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take more than %d bytes of memory",
+		size, id, maxFrameMemory)
 }
 
 func first(b []byte) int {

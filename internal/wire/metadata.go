@@ -8,7 +8,9 @@ import (
 )
 
 // metricTypes are the words of a protobuf MetricType, in both versions of remote write.
-var metricTypes = [...]string{"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"}
+var metricTypes = [...]string{
+	"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset",
+}
 
 // Numbers in metricTypes.
 const (

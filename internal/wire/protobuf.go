@@ -46,7 +46,8 @@ func faultText(pos int) string {
 	case faultTable:
 		return "has a symbol table that does not begin with the empty string"
 	case faultExpand:
-		return "asks for far more memory than its size, by many references to long symbols or many empty histograms or exemplars"
+		return "asks for far more memory than its size, by many references to long symbols or many empty histograms or " +
+			"exemplars"
 	}
 	panic("BUG: wire: no such fault")
 }

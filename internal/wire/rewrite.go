@@ -57,7 +57,10 @@ func (r *Rewriter) Put(i int, id tenant.ID, parts ...[]byte) {
 		b.canonical = append(b.canonical, p...)
 	}
 	src := &r.src.Series[i] // what else it says is of the series that it was
-	s := Series{labels: since(b.canonical, prefix), size: len(b.canonical) - prefix, Samples: src.Samples, Histograms: src.Histograms, Exemplars: src.Exemplars}
+	s := Series{
+		labels: since(b.canonical, prefix), size: len(b.canonical) - prefix,
+		Samples: src.Samples, Histograms: src.Histograms, Exemplars: src.Exemplars,
+	}
 	s.Key, s.Hash = Identify(b.canonical[from:])
 	b.Series = append(b.Series, s)
 	b.origins = append(b.origins, int32(r.src.Origin(i)))

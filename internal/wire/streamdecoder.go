@@ -52,7 +52,8 @@ func (d *StreamDecoder) Decode(payload []byte) (*Batch, error) {
 		return nil, d.broken
 	}
 	if len(payload) == 0 || payload[0] != numberedVersion {
-		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d", first(payload), numberedVersion)
+		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d",
+			first(payload), numberedVersion)
 		return nil, d.broken
 	}
 	f := frameReader{reader: reader{buf: payload, pos: 1, memory: maxFrameMemory}, StreamDecoder: d}
@@ -138,7 +139,8 @@ func (f *frameReader) short() bool {
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
-		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
+		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint,
+		Samples: b.samples[at : at+1 : at+1],
 	})
 	return true
 }
@@ -213,7 +215,8 @@ func (f *frameReader) give(n uint64, labels []byte) {
 		size -= int(f.table[n].size)
 	}
 	if n >= uint64(f.maxNumbers) || size > f.maxBytes {
-		f.broken = errs.E(errs.Exhausted, "the stream has more than %d numbered series, or %d bytes of their labels", f.maxNumbers, f.maxBytes)
+		f.broken = errs.E(errs.Exhausted, "the stream has more than %d numbered series, or %d bytes of their labels",
+			f.maxNumbers, f.maxBytes)
 		f.failed = true
 		return
 	}
@@ -222,7 +225,8 @@ func (f *frameReader) give(n uint64, labels []byte) {
 		f.spend(int(unsafe.Sizeof(oneShared{})) + len(labels))
 		f.full = append(AppendTenant(f.full[:0], f.batch.Tenant), labels...)
 		if made = f.shared.hold(f.batch.Tenant, f.full); made == nil {
-			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may", f.shared.max)
+			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may",
+				f.shared.max)
 			f.failed = true
 			return
 		}

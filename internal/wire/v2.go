@@ -322,7 +322,8 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 // empty reports whether the series that began at at brought nothing. Exemplars alone are something. The specification
 // wants a sample beside them, but Prometheus's own sender puts them into a series message of their own.
 func (b *Batch) empty(at mark) bool {
-	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} && b.lost.Histograms == 0 && b.lost.Exemplars == 0
+	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} &&
+		b.lost.Histograms == 0 && b.lost.Exemplars == 0
 }
 
 // sortedRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant
@@ -402,7 +403,8 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		return next
 	}
 	pos, end := bytesField(m, pos, typ)
-	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) { // 16 bytes for each suffice
+	// 16 bytes for each reference, as for a pair, are enough.
+	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) {
 		return faultExpand
 	}
 	refs := b.refIdx

@@ -6,12 +6,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxDepth is how deep messages, objects and arrays may be nested. The metrics of OTLP take 8; the rest is for attribute
-// values that hold attribute values.
+// maxDepth is how deep messages, objects and arrays may be nested. The metrics of OTLP take 8; the rest is for
+// attribute values that hold attribute values.
 const maxDepth = 64
 
-// Size is about how many bytes of memory the decoded form of msg takes. It looks at every message or object in it, since a
-// few bytes of input can ask for hundreds. Errors are of kind Invalid: nested too deep, or no protobuf.
+// Size is about how many bytes of memory the decoded form of msg takes. It looks at every message or object in it,
+// since a few bytes of input can ask for hundreds. Errors are of kind Invalid: nested too deep, or no protobuf.
 func Size(form Form, msg []byte) (int64, error) {
 	if form == JSON {
 		return sizeJSON(msg)
