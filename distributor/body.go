@@ -108,8 +108,8 @@ func (b *body) dropPiece() {
 
 // receive reads the body into a buffer by read. The caller gives the buffer back with wire.PutBuffer, unless there is
 // an error.
-func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer,
-	[]byte, error) {
+func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (
+	*wire.Buffer, []byte, error) {
 	b, err := in.open(from)
 	if err != nil {
 		return nil, nil, err

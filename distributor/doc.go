@@ -37,6 +37,6 @@
 //   - What answered requests have left behind for a member is bounded, and the bound is shared fairly by tenants.
 //   - Stages see the batch as the stage before left it. Only request.result turns an index into a place in the request.
 //
-// Locks: Distributor.mu before route.mu; member.mu before write.mu; write.mu, haTracker.mu, gate.mu and tenantStates.mu are
-// leaves. No two members are locked at a time, and no lock is held while a member is written to.
+// Locks: Distributor.mu before route.mu; member.mu before write.mu; write.mu, haTracker.mu, gate.mu and tenantStates.mu
+// are leaves. No two members are locked at a time, and no lock is held while a member is written to.
 package distributor

@@ -42,7 +42,9 @@ type Elections interface {
 
 // DefaultHAOptions are those of Mimir and Cortex.
 func DefaultHAOptions() HAOptions {
-	return HAOptions{UpdateTimeout: 15 * time.Second, UpdateTimeoutJitter: 5 * time.Second, FailoverTimeout: 30 * time.Second}
+	return HAOptions{
+		UpdateTimeout: 15 * time.Second, UpdateTimeoutJitter: 5 * time.Second, FailoverTimeout: 30 * time.Second,
+	}
 }
 
 // Validate reports every fault of o.
@@ -216,7 +218,8 @@ func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 
 // changed makes next the state of p, of which another replica is elected. t.mu is held.
 func (t *haTracker) changed(id tenant.ID, cluster string, p *haCluster, next election.Known) {
-	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
+	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica,
+		"before", p.Replica)
 	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
 	p.Known = next
 }

@@ -91,7 +91,8 @@ func (p *part) refusePair(i int, why verdict, m haReplica, elected string) {
 		p.refuse(i, errs.Invalid, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
 	case haWait:
 		p.refuse(i, errs.Unavailable, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q "+
-			"were not stored, so those of replica %q are not dropped: send them again", p.tenant.id, m.cluster, elected, m.replica))
+			"were not stored, so those of replica %q are not dropped: send them again",
+			p.tenant.id, m.cluster, elected, m.replica))
 	default:
 		p.tenant.lost("ha_clusters", samplesOf(&p.batch.Series[i]))
 		p.refuse(i, errs.Limited, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in "+

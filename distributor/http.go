@@ -29,7 +29,9 @@ type protocol struct {
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
 	remoteWrite1    = protocol{version: "1.0", decode: (*wire.SeriesCache).DecodeV1, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite2    = protocol{
+		version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true,
+	}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.

@@ -161,10 +161,12 @@ func (c *checks) histogramsFit(s *wire.Series) bool {
 // their number, since all of them are stored.
 func buckets(h *wire.Histogram) int {
 	if i := h.H; i != nil {
-		return max(len(i.PositiveBuckets)+len(i.NegativeBuckets), len(i.PositiveSpans)+len(i.NegativeSpans), len(i.CustomValues))
+		return max(len(i.PositiveBuckets)+len(i.NegativeBuckets), len(i.PositiveSpans)+len(i.NegativeSpans),
+			len(i.CustomValues))
 	}
 	f := h.FH
-	return max(len(f.PositiveBuckets)+len(f.NegativeBuckets), len(f.PositiveSpans)+len(f.NegativeSpans), len(f.CustomValues))
+	return max(len(f.PositiveBuckets)+len(f.NegativeBuckets), len(f.PositiveSpans)+len(f.NegativeSpans),
+		len(f.CustomValues))
 }
 
 // fitCache remembers series that were found within some version of limits. A series is taken for another one only if 64

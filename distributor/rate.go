@@ -83,8 +83,8 @@ func (d *Distributor) limitRate(_ *request, p *part) error {
 		return nil
 	}
 	p.tenant.refused("samples_per_second", n)
-	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of "+
-		"%d; samples_burst %d): send slower, or raise it in --runtime-config.file",
+	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one "+
+		"of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
 		p.tenant.id, n, l.SamplesPerSecond, allowed.perSecond, processes, allowed.burst)
 	return errs.WithRetryAfter(err, wait)
 }

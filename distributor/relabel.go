@@ -8,9 +8,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
-	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
@@ -45,42 +43,6 @@ const (
 	maxRememberedLabels = 4 << 10
 	maxRemembered       = 128 << 20
 )
-
-// ParseRelabel reads relabelling rules, a list in YAML; name is what errors call it. The error tells all faults as
-// name:line: rule n: key: what is wrong. No rules are none.
-func ParseRelabel(name string, text []byte) ([]*relabel.Config, error) {
-	p := conf.Parser{Name: name}
-	root := p.Document(text)
-	if root == nil {
-		return nil, p.Err()
-	}
-	if root.Kind != yaml.SequenceNode {
-		p.Fault(root, "a list of rules is expected, each of which begins with -")
-		return nil, p.Err()
-	}
-	var rules []*relabel.Config
-	for i, n := range root.Content {
-		where := fmt.Sprintf("rule %d: ", i+1)
-		if conf.IsNull(n) {
-			p.Fault(n, "%sis empty", where)
-			continue
-		}
-		if !p.Check(n, where, relabel.Config{}) {
-			continue
-		}
-		c := new(relabel.Config)
-		err := n.Decode(c)
-		if err == nil {
-			err = c.Validate(model.UTF8Validation)
-		}
-		if err != nil {
-			p.Fault(n, "%s%s", where, conf.Plain(err))
-			continue
-		}
-		rules = append(rules, c)
-	}
-	return rules, p.Err()
-}
 
 // ValidateRelabel reports what is wrong with relabelling rules. It also completes them: rules that were not validated
 // cannot be applied.

@@ -38,7 +38,9 @@ type Result struct {
 // severity orders kinds of failures: the request as a whole fails with the most severe one. Kinds that can be sent
 // again are more severe, so that a sender that retries loses nothing. A kind that is not listed is as severe as
 // Unavailable.
-var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3}
+var severity = map[errs.Kind]int{
+	errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3,
+}
 
 // taken is what a sender need not send again: what was written, and what was left out on purpose.
 func (r Result) taken() Counts {

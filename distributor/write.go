@@ -225,7 +225,8 @@ func (w *write) answer(r *queuedShard, failures []wire.Failure, err error) {
 	for _, f := range failures {
 		if f.Kind == errs.OK {
 			if f.Samples+f.Histograms == 0 {
-				w.exemplarLoss = append(w.exemplarLoss, exemplarLoss{f.Series, atMost(f.Exemplars, len(w.batch.Series[f.Series].Exemplars))})
+				all := len(w.batch.Series[f.Series].Exemplars)
+				w.exemplarLoss = append(w.exemplarLoss, exemplarLoss{f.Series, atMost(f.Exemplars, all)})
 				continue
 			}
 			f.Kind = errs.Internal
@@ -434,7 +435,8 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 		c := &w.causes[t.final-1]
 		f.Reason = c.Reason
 		if c.Series >= 0 { // the member stored the rest of the series
-			f.Samples, f.Histograms, f.Exemplars = atMost(c.Samples, f.Samples), atMost(c.Histograms, f.Histograms), atMost(c.Exemplars, f.Exemplars)
+			f.Samples, f.Histograms = atMost(c.Samples, f.Samples), atMost(c.Histograms, f.Histograms)
+			f.Exemplars = atMost(c.Exemplars, f.Exemplars)
 			return f
 		}
 	} else {

@@ -16,8 +16,8 @@
 //   - Memory is bounded before it is used: by Size for what is decoded, by the batch's limit for what is made of it.
 //   - A message nested deeper than maxDepth is never given to the decoder, which recurses.
 //
-// It is a package of its own because the translator's dependencies are many: a program that needs only remote write does
-// not link them.
+// It is a package of its own because the translator's dependencies are many: a program that needs only remote write
+// does not link them.
 //
 // Locks: none; a Translator may be used concurrently.
 package otlp

@@ -77,7 +77,8 @@ func dropUnstorable[P dataPoint, L dataPoints[P]](s *filter, m pmetric.Metric,
 	switch temporality {
 	case pmetric.AggregationTemporalityCumulative:
 	case pmetric.AggregationTemporalityDelta:
-		s.refuse(m, n, "delta temporality is not supported: let the SDK prefer cumulative temporality, or the collector convert it (deltatocumulative)")
+		s.refuse(m, n, "delta temporality is not supported: let the SDK prefer cumulative temporality, or the collector "+
+			"convert it (deltatocumulative)")
 		return true
 	default:
 		s.refuse(m, n, "its aggregation temporality is not given")
@@ -106,7 +107,8 @@ func noTime(t uint64) bool { return t == 0 || t > math.MaxInt64 }
 // refuse counts n data points of m as refused.
 func (s *filter) refuse(m pmetric.Metric, n int, why string) {
 	s.refused += n
-	s.batch.Reject(wire.Failure{Samples: n, Reason: fmt.Sprintf("metric %s, %d data points: %s", shortQuote(m.Name()), n, why)})
+	text := fmt.Sprintf("metric %s, %d data points: %s", shortQuote(m.Name()), n, why)
+	s.batch.Reject(wire.Failure{Samples: n, Reason: text})
 }
 
 // shortQuote quotes s for people, cut where it gets long.

@@ -164,7 +164,8 @@ func (p *points) begin(f *family) {
 
 func (p *points) label(name, value string) {
 	to := &p.common
-	if name == model.MetricNameLabel || p.family.form == parts && (name == model.BucketLabel || name == model.QuantileLabel) {
+	ofPart := p.family.form == parts && (name == model.BucketLabel || name == model.QuantileLabel)
+	if name == model.MetricNameLabel || ofPart {
 		to = &p.own
 	}
 	*to = append(append(*to, name...), wire.Sep)

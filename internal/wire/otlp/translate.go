@@ -149,7 +149,8 @@ const maxWarnings = 10
 func warnings(annots annotations.Annotations, err error) []string {
 	var texts []string
 	for _, a := range annots {
-		if !errors.Is(a, annotations.PromQLInfo) && converter.WarningCategoryOf(a) != converter.WarningCategoryEmptyDataPoints {
+		empty := converter.WarningCategoryOf(a) == converter.WarningCategoryEmptyDataPoints
+		if !errors.Is(a, annotations.PromQLInfo) && !empty {
 			texts = append(texts, a.Error())
 		}
 	}
