@@ -8,8 +8,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// stages are what a request passes before it is placed, in this order. A stage that refuses stops the stages after it, so
-// that a request refused for its size, say, does not use up its tenant's rate.
+// stages are what a request passes before it is placed, in this order. A stage that refuses stops the stages after it,
+// so that a request refused for its size, say, does not use up its tenant's rate.
 var stages = []stage{
 	(*Distributor).relabel,
 	(*Distributor).split,
@@ -54,13 +54,14 @@ type part struct {
 
 	// err refuses all of the part: nothing of it was tried.
 	err error
-	// stored and lost are the outcome of writing batch to its members. lost are failures by their index in batch, in order.
+	// stored and lost are the outcome of writing batch to its members. lost are failures by their index in batch, in
+	// order.
 	stored Counts
 	lost   []wire.Failure
 }
 
-// batchFailure is a Failure whose Series is an index into in. Request.result gives it the place that the series has in the
-// request, by which the sender knows it.
+// batchFailure is a Failure whose Series is an index into in. Request.result gives it the place that the series has in
+// the request, by which the sender knows it.
 type batchFailure struct {
 	in *wire.Batch
 	wire.Failure

@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// incoming is a request on its way in: its part of the gate, and how long its body may be.
+// incoming is a request on its way in: what it holds of the gate, and how long its body may be.
 type incoming struct {
 	*reservation
 	maxBody int64
@@ -35,25 +35,26 @@ func (d *Distributor) accept(req *http.Request, id tenant.ID) (incoming, error) 
 	return in, err
 }
 
-// pieceSize is how much of a body must have come, unless it ends before, until it gets a buffer for a whole body, which is many
-// times larger.
+// pieceSize is how much of a body must have come before the body gets a buffer for all of it, which is many times
+// larger. A body that ends earlier gets the buffer at its end.
 const pieceSize = 16 << 10
 
+// piecePool keeps pieces that no request uses.
 var piecePool = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
-// body is the body of a request that asks for room as it comes, and for a place when it has come.
+// body reads the body of a request. It asks for memory as the body comes, and for a place when all of it has come.
 type body struct {
 	in      incoming
 	rest    io.Reader
-	first   [64]byte         // what came first
-	stage   *[pieceSize]byte // what came until there was a buffer; nil before and after
-	unread  []byte           // of stage or first, not read yet
-	ended   error            // of rest
-	refused error            // by the gate
+	first   [64]byte         // of the body
+	piece   *[pieceSize]byte // what came before there was a buffer; nil otherwise
+	unread  []byte           // part of piece or first that nobody has read yet
+	ended   error            // the error of rest, io.EOF at its end
+	refused error            // what the gate said
 }
 
-// open waits for the first part of the body. A body of which nothing comes holds nothing meanwhile, and one of which little
-// comes a stage.
+// open waits for the first part of the body. A body of which nothing comes holds no memory meanwhile, and a body of
+// which little comes holds one piece.
 func (in incoming) open(from io.Reader) (*body, error) {
 	b := &body{in: in, rest: from}
 	n := 0
@@ -67,14 +68,14 @@ func (in incoming) open(from io.Reader) (*body, error) {
 	if err := in.ask(pieceSize, false); err != nil {
 		return nil, err
 	}
-	b.stage = piecePool.Get().(*[pieceSize]byte)
-	n = copy(b.stage[:], b.unread)
+	b.piece = piecePool.Get().(*[pieceSize]byte)
+	n = copy(b.piece[:], b.unread)
 	for n < pieceSize && b.ended == nil {
 		var more int
-		more, b.ended = from.Read(b.stage[n:])
+		more, b.ended = from.Read(b.piece[n:])
 		n += more
 	}
-	b.unread = b.stage[:n]
+	b.unread = b.piece[:n]
 	return b, nil
 }
 
@@ -97,15 +98,18 @@ func (b *body) Read(p []byte) (n int, err error) {
 	return n, b.ended
 }
 
+// dropPiece gives the piece back.
 func (b *body) dropPiece() {
-	if b.stage != nil {
-		piecePool.Put(b.stage)
-		b.stage = nil
+	if b.piece != nil {
+		piecePool.Put(b.piece)
+		b.piece = nil
 	}
 }
 
-// receive has read read the body of req into a buffer, which is to be given back with wire.PutBuffer unless there is an error.
-func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (*wire.Buffer, []byte, error) {
+// receive reads the body into a buffer by read. The caller gives the buffer back with wire.PutBuffer, unless there is
+// an error.
+func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([]byte, error)) (
+	*wire.Buffer, []byte, error) {
 	b, err := in.open(from)
 	if err != nil {
 		return nil, nil, err
@@ -124,7 +128,7 @@ func (in incoming) receive(from io.Reader, read func(*wire.Buffer, io.Reader) ([
 	return nil, nil, in.fault(buf, err)
 }
 
-// fault is err, which ended the reading of the body into b, told with the tenant's limit if it is that.
+// fault is err, which ended the reading of the body into b. An error about the tenant's limit names that limit.
 func (in incoming) fault(b *wire.Buffer, err error) error {
 	if n := b.Received(); n > in.maxBody && errs.KindOf(err) == errs.TooLarge {
 		return in.tooLarge(in.tenant, n)
@@ -132,11 +136,13 @@ func (in incoming) fault(b *wire.Buffer, err error) error {
 	return err
 }
 
+// tooLarge is the error of a body of n bytes.
 func (in incoming) tooLarge(a *tenantState, n int64) error {
 	if !in.limited {
-		return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more is larger than the %d that this process takes", a.id, n, in.maxBody)
+		return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more is larger than the %d that this process takes",
+			a.id, n, in.maxBody)
 	}
 	a.refused("request_bytes", 0)
-	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, or raise it in --runtime-config.file",
-		a.id, n, in.maxBody)
+	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, "+
+		"or raise it in --runtime-config.file", a.id, n, in.maxBody)
 }

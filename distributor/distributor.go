@@ -15,11 +15,14 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// Writer is one member. Write may be called concurrently. A nil error says that all of s is in the member's WAL but what
-// the failures name (Failure.Series is an index into s.Batch.Series, one of s.Series); with an error nothing is promised
-// of any series. Write keeps no reference to s after it returns, unless it retains s.Batch; s.Series it may never keep.
-// An error marked by errs.Unreached says that the member was not reached; any other is taken for one tenant's, unless nothing
-// comes from the member. A Writer that is an io.Closer is closed when its member leaves the ring.
+// Writer is one member. Write may be called concurrently. A nil error says that all of s is in the member's WAL except
+// what the failures name (Failure.Series is an index into s.Batch.Series, and one of s.Series). With an error nothing
+// is promised of any series. Write keeps no reference to s after it returns, unless it retains s.Batch; s.Series it may
+// never keep.
+//
+// An error marked by errs.Unreached says that the member was not reached. Any other error is taken for the trouble of
+// one tenant, unless nothing comes from the member. A Writer that is an io.Closer is closed when its member leaves the
+// ring.
 type Writer interface {
 	Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error)
 }
@@ -27,12 +30,13 @@ type Writer interface {
 // Ordered is a Writer that keeps the order of its writes.
 type Ordered interface {
 	Writer
-	// WriteInOrder is Write. It calls placed, at most once and before it returns, when the member will get s before
-	// whatever is written from then on.
+	// WriteInOrder is Write. It calls placed, at most once and before it returns, when it is certain that the member
+	// gets s before all that is written from then on.
 	WriteInOrder(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error)
 }
 
-// Local is a Writer in this process. Where nothing is replicated it is called on the request's goroutine. It is not closed.
+// Local is a Writer in this process. Where nothing is replicated it is called on the goroutine of the request. It is
+// not closed.
 type Local struct{ Writer }
 
 // Distributor replicates batches to the members of a ring. Its methods may be called concurrently.
@@ -44,7 +48,7 @@ type Distributor struct {
 	gate     gate
 	tenants  tenantStates
 	fitCache *fitCache             // nil without limits
-	rules    atomic.Pointer[rules] // of relabelling; nil without any
+	rules    atomic.Pointer[rules] // of relabelling; nil = none
 	known    *wire.SeriesCache
 	pairs    *haTracker
 	requests sync.Pool // of *request
@@ -67,11 +71,12 @@ const (
 	closed
 )
 
-// New makes a Distributor. placement gives the newest placement: it must be cheap, and its values comparable with ==
+// New makes a Distributor. placement gives the newest placement. It must be cheap, and its values comparable with ==
 // (pointers, say) and equal only when nothing changed. It may give nil while there is no ring. dial makes the Writer of
-// a member and is called once per member while that is in the ring under one address; it does not wait for the member to
-// answer.
-func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Placement, dial func(ring.Member) (Writer, error), opts Options) (*Distributor, error) {
+// a member. It is called once per member for as long as the member is in the ring under one address, and does not wait
+// for the member to answer.
+func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Placement,
+	dial func(ring.Member) (Writer, error), opts Options) (*Distributor, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("distributor: %w", err)
 	}
@@ -79,8 +84,10 @@ func New(log *slog.Logger, reg prometheus.Registerer, placement func() ring.Plac
 		log: log, metrics: newMetrics(reg), opts: opts, dial: dial,
 		ring: destination{placement: placement, members: map[string]*member{}},
 	}
-	d.gate = gate{most: share{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics, byAddress: map[string]*share{}}
-	d.tenants = tenantStates{metrics: d.metrics, byID: map[tenant.ID]*tenantState{}, claimed: map[tenant.ID]*tenantState{}}
+	d.gate = gate{most: usage{int64(opts.MaxRequests), opts.MaxRequestBytes}, metrics: d.metrics}
+	d.gate.byAddress = map[string]*usage{}
+	d.tenants = tenantStates{metrics: d.metrics}
+	d.tenants.byID, d.tenants.claimed = map[tenant.ID]*tenantState{}, map[tenant.ID]*tenantState{}
 	d.known = wire.NewSeriesCache(opts.KnownSeries)
 	watchSeriesCache(reg, d.known)
 	if opts.Limits != nil {
@@ -109,7 +116,7 @@ func (d *Distributor) Open(context.Context, func(error)) error {
 	return nil
 }
 
-// Close refuses further writes, gives the queued ones Options.WriteTimeout to be done and drops the rest.
+// Close refuses further writes, gives the queued ones Options.WriteTimeout to be done, and drops the rest.
 func (d *Distributor) Close() error {
 	d.mu.Lock()
 	if d.end != nil {

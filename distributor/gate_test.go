@@ -34,7 +34,7 @@ func TestGateIsFair(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 		defer c.close()
 		g := &c.gate
-		g.most = share{1000, 1_000_000}
+		g.most = usage{1000, 1_000_000}
 		held := make([][]*reservation, tenants)
 		// turn ends one request of each of the first n tenants, who then take all that they get.
 		turn := func(n int) {
@@ -68,7 +68,7 @@ func TestGateIsFair(t *testing.T) {
 		if most > 2*least || most*tenants < 800 {
 			t.Errorf("%d tenants have from %d to %d requests within the gate", tenants, least, most)
 		}
-		if g.now != (share{}) {
+		if g.now != (usage{}) {
 			t.Errorf("%+v is still accounted for", g.now)
 		}
 	}
@@ -108,7 +108,7 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 	defer c.close()
 	g := &c.gate
-	g.most = share{1000, 1_000_000}
+	g.most = usage{1000, 1_000_000}
 	var all []*reservation
 	for i := range 2000 {
 		all = append(all, greedyFrom(t, g, c.tenants.of(tenant.ID(fmt.Sprint("t", i))), "attacker")...)
@@ -120,7 +120,7 @@ func TestGateIsFairToAddresses(t *testing.T) {
 	for _, reservation := range append(all, honest...) {
 		reservation.done()
 	}
-	if g.now != (share{}) || len(g.byAddress) != 0 {
+	if g.now != (usage{}) || len(g.byAddress) != 0 {
 		t.Errorf("%+v of %d addresses is still accounted for", g.now, len(g.byAddress))
 	}
 }
@@ -210,7 +210,7 @@ func TestBodiesThatDoNotComeHoldNothing(t *testing.T) {
 		}
 		close(closed)
 		ended.Wait()
-		if c.gate.now != (share{}) {
+		if c.gate.now != (usage{}) {
 			t.Errorf("%+v is still accounted for", c.gate.now)
 		}
 	}
@@ -383,7 +383,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n := testutil.ToFloat64(c.metrics.limitedRequests.WithLabelValues("greedy-0", "inflight")); n == 0 {
 		t.Error("nothing was refused for want of room")
 	}
-	if c.gate.now != (share{}) {
+	if c.gate.now != (usage{}) {
 		t.Errorf("%+v is still accounted for", c.gate.now)
 	}
 }

@@ -18,13 +18,13 @@ import (
 
 // HAOptions configure the deduplication of HA pairs, which is turned on per tenant (tenant.Limits.HAPairs).
 type HAOptions struct {
-	// UpdateTimeout is how often this process tells others that samples of a cluster's elected replica are stored, give or take
-	// up to UpdateTimeoutJitter.
+	// UpdateTimeout is how often this process publishes that samples of a cluster's elected replica are stored, give or
+	// take up to UpdateTimeoutJitter.
 	UpdateTimeout, UpdateTimeoutJitter time.Duration
-	// FailoverTimeout is for how long nothing of the elected replica must have been stored, or others told to wait because of
-	// it, before another one is elected.
+	// FailoverTimeout is the time after which another replica is elected: for that long nothing of the elected replica was
+	// stored, and no other replica had to wait because of it.
 	FailoverTimeout time.Duration
-	// Elections is where processes tell each other; nil = this process takes all writes alone.
+	// Elections is where processes publish elections; nil = this process takes all writes alone.
 	Elections Elections
 
 	now func() time.Time // the clock, for tests; nil = time.Now
@@ -42,7 +42,9 @@ type Elections interface {
 
 // DefaultHAOptions are those of Mimir and Cortex.
 func DefaultHAOptions() HAOptions {
-	return HAOptions{UpdateTimeout: 15 * time.Second, UpdateTimeoutJitter: 5 * time.Second, FailoverTimeout: 30 * time.Second}
+	return HAOptions{
+		UpdateTimeout: 15 * time.Second, UpdateTimeoutJitter: 5 * time.Second, FailoverTimeout: 30 * time.Second,
+	}
 }
 
 // Validate reports every fault of o.
@@ -52,10 +54,12 @@ func (o HAOptions) Validate() error {
 		faults = append(faults, fmt.Errorf("HA update timeout %s: must be positive", o.UpdateTimeout))
 	}
 	if o.UpdateTimeoutJitter < 0 || o.UpdateTimeoutJitter >= o.UpdateTimeout {
-		faults = append(faults, fmt.Errorf("HA update timeout jitter %s: must be from 0 to less than the update timeout %s", o.UpdateTimeoutJitter, o.UpdateTimeout))
+		faults = append(faults, fmt.Errorf("HA update timeout jitter %s: must be from 0 to less than the update timeout %s",
+			o.UpdateTimeoutJitter, o.UpdateTimeout))
 	}
 	if least := o.UpdateTimeout + o.UpdateTimeoutJitter + time.Second; o.FailoverTimeout < least {
-		faults = append(faults, fmt.Errorf("HA failover timeout %s: must be at least %s, a second more than the update timeout and its jitter", o.FailoverTimeout, least))
+		faults = append(faults, fmt.Errorf("HA failover timeout %s: must be at least %s, a second more than the update "+
+			"timeout and its jitter", o.FailoverTimeout, least))
 	}
 	return errors.Join(faults...)
 }
@@ -72,19 +76,19 @@ type haTracker struct {
 	metrics haMetrics
 	opts    HAOptions
 	now     func() time.Time
-	nudge   chan struct{} // an election is to be published
+	nudge   chan struct{} // tells run that an election is to be published
 
 	mu      sync.Mutex // guards what follows; a leaf
 	tenants map[tenant.ID]map[string]*haCluster
 }
 
-// haCluster is a cluster of replicas.
+// haCluster is a cluster of HA replicas: the value of the cluster label.
 type haCluster struct {
 	name string
 	election.Known
 	told     election.State // what other processes know
 	toldAt   time.Time      // since when
-	interval time.Duration  // until they are to be told again
+	interval time.Duration  // until the state is published again
 }
 
 type haMetrics struct {
@@ -117,19 +121,19 @@ func newHATracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *
 	return t
 }
 
-// verdict says what to do with samples of one replica.
+// verdict says what to do with samples of one HA replica.
 type verdict uint8
 
 const (
 	haElected verdict = iota
 	haStandby
-	haWait // the elected replica's may not be stored
-	haFull // the tenant has no room for one more cluster
+	haWait // the last samples of the elected replica may not be stored
+	haFull // the tenant has as many clusters as it may have
 	haLong // a name is too long
 )
 
-// judge says what to do with samples of a replica of a cluster, received now; newest is the time of the newest of them as
-// far as known. What it lets in comes with the haCluster and the replica's name for settle.
+// judge says what to do with samples of a replica of a cluster, received now. newest is the time of the newest of them
+// as far as known. Samples that it lets in come with the cluster and the name of the replica, for settle.
 func (t *haTracker) judge(id tenant.ID, l *tenant.Limits, m haReplica, newest int64) (verdict, electedRun) {
 	if len(m.cluster) > election.MaxName || len(m.replica) > election.MaxName {
 		return haLong, electedRun{}
@@ -159,7 +163,7 @@ func (t *haTracker) judge(id tenant.ID, l *tenant.Limits, m haReplica, newest in
 	return haElected, electedRun{pair: p, replica: replica}
 }
 
-// settle takes in whether the series of p that were let in were stored.
+// settle notes whether the series of p that were let in were stored.
 func (t *haTracker) settle(p *part) {
 	if len(p.elected) == 0 {
 		return
@@ -188,7 +192,7 @@ func (t *haTracker) settle(p *part) {
 	}
 }
 
-// update makes next the state of p, and has an election published. With t.mu held.
+// update makes next the state of p, and has an election published. t.mu is held.
 func (t *haTracker) update(id tenant.ID, p *haCluster, next election.Known) {
 	if next.Replica == p.Replica && next.Elected == p.Elected {
 		p.Known = next
@@ -201,7 +205,7 @@ func (t *haTracker) update(id tenant.ID, p *haCluster, next election.Known) {
 	}
 }
 
-// add begins to follow a cluster. With t.mu held.
+// add begins to follow a cluster. t.mu is held.
 func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 	if t.tenants[id] == nil {
 		t.tenants[id] = map[string]*haCluster{}
@@ -212,9 +216,10 @@ func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 	return p
 }
 
-// changed makes next the state of p, of which another replica is elected. With t.mu held.
+// changed makes next the state of p, of which another replica is elected. t.mu is held.
 func (t *haTracker) changed(id tenant.ID, cluster string, p *haCluster, next election.Known) {
-	t.log.Info("replica of an HA haCluster elected", "tenant", id, "cluster", cluster, "replica", next.Replica, "before", p.Replica)
+	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica,
+		"before", p.Replica)
 	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
 	p.Known = next
 }
@@ -243,7 +248,7 @@ func (t *haTracker) learn(id tenant.ID, states map[string]election.State) {
 	}
 }
 
-// start takes in what is known, before the first sample is judged, and goes on until ctx ends.
+// start reads all elections before the first sample is judged, and follows them until ctx ends.
 func (t *haTracker) start(ctx context.Context, running *sync.WaitGroup) {
 	if e := t.opts.Elections; e != nil {
 		t.listen(ctx)
@@ -272,14 +277,14 @@ func (t *haTracker) run(ctx context.Context) {
 	}
 }
 
-// listen reads all that is known.
+// listen reads all elections.
 func (t *haTracker) listen(ctx context.Context) {
 	if err := t.opts.Elections.All(ctx, t.learn); err != nil && ctx.Err() == nil {
 		t.log.Warn("elections of HA pairs not read", "err", err)
 	}
 }
 
-// tend gives up idle clusters, publishes what is due and forgets what is gone and published.
+// tend gives up idle clusters, publishes what is due, and forgets clusters whose end is published.
 func (t *haTracker) tend(ctx context.Context) {
 	for id, states := range t.due() {
 		if t.opts.Elections != nil {
@@ -293,7 +298,7 @@ func (t *haTracker) tend(ctx context.Context) {
 	}
 }
 
-// due are the states that others are to be told now, by tenant.
+// due are the states that are to be published now, by tenant.
 func (t *haTracker) due() map[tenant.ID]map[string]election.State {
 	now := t.now()
 	due := map[tenant.ID]map[string]election.State{}
@@ -316,7 +321,7 @@ func (t *haTracker) due() map[tenant.ID]map[string]election.State {
 	return due
 }
 
-// due reports whether others are to be told of p: at once of an election or its end, else from time to time.
+// due reports whether p is to be published: at once after an election or its end, else from time to time.
 func (p *haCluster) due() bool {
 	switch {
 	case p.Gone():
@@ -328,7 +333,7 @@ func (p *haCluster) due() bool {
 	return p.Received > p.told.Received && p.Heard.Sub(p.toldAt) >= p.interval
 }
 
-// published remembers what others know by now, and forgets the clusters that they know to be gone.
+// published notes what other processes know now, and forgets the clusters that they know to have ended.
 func (t *haTracker) published(id tenant.ID, states map[string]election.State) {
 	now := t.now()
 	t.mu.Lock()
@@ -348,7 +353,7 @@ func (t *haTracker) published(id tenant.ID, states map[string]election.State) {
 		labels := prometheus.Labels{"tenant": string(id), "cluster": cluster}
 		t.metrics.dropped.DeletePartialMatch(labels)
 		t.metrics.elections.DeletePartialMatch(labels)
-		t.log.Info("HA haCluster forgotten", "tenant", id, "cluster", cluster)
+		t.log.Info("HA pair forgotten", "tenant", id, "cluster", cluster)
 	}
 	t.metrics.clusters.WithLabelValues(string(id)).Set(float64(len(clusters)))
 	if len(clusters) == 0 {

@@ -17,9 +17,9 @@ const (
 	haReplicaLabel = "__replica__"
 )
 
-// dedupePairs drops the samples of replicas that are not elected, and takes the replica label off those of the elected
-// ones. Each series is judged by its own labels: a request may hold several clusters and replicas. Series without both
-// labels stay as they are.
+// dedupePairs drops the samples of HA replicas that are not elected, and takes the replica label off those of the
+// elected ones. Each series is judged by its own labels: a request may hold several clusters and replicas. Series
+// without both labels stay as they are.
 func (d *Distributor) dedupePairs(_ *request, p *part) error {
 	if p.limits != nil && p.limits.HAPairs {
 		d.pairs.dedupe(p)
@@ -27,6 +27,7 @@ func (d *Distributor) dedupePairs(_ *request, p *part) error {
 	return nil
 }
 
+// dedupe is dedupePairs for a tenant that has HA pairs.
 func (t *haTracker) dedupe(p *part) {
 	named := haLabels{cluster: p.limits.HAClusterLabel, replica: p.limits.HAReplicaLabel}
 	if named.cluster == "" {
@@ -82,18 +83,20 @@ func (t *haTracker) dedupe(p *part) {
 	}
 }
 
-// refusePair refuses series i since its cluster cannot be followed, or since nothing of elected is stored now.
+// refusePair refuses series i, because its cluster cannot be followed or because samples of the elected replica are not
+// stored now.
 func (p *part) refusePair(i int, why verdict, m haReplica, elected string) {
 	switch why {
 	case haLong:
 		p.refuse(i, errs.Invalid, fmt.Sprintf("name of an HA cluster or replica is longer than %d bytes", election.MaxName))
 	case haWait:
-		p.refuse(i, errs.Unavailable, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q were not stored, so those of replica %q are not dropped: send them again",
+		p.refuse(i, errs.Unavailable, fmt.Sprintf("tenant %s: HA cluster %q: the last samples of its elected replica %q "+
+			"were not stored, so those of replica %q are not dropped: send them again",
 			p.tenant.id, m.cluster, elected, m.replica))
 	default:
 		p.tenant.lost("ha_clusters", samplesOf(&p.batch.Series[i]))
-		p.refuse(i, errs.Limited, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in --runtime-config.file)",
-			p.tenant.id, m.cluster, p.limits.HAClusters))
+		p.refuse(i, errs.Limited, fmt.Sprintf("tenant %s: HA cluster %q is one more than ha_clusters %d (to be raised in "+
+			"--runtime-config.file)", p.tenant.id, m.cluster, p.limits.HAClusters))
 	}
 }
 
@@ -166,8 +169,8 @@ func (c *outcomes) lostWhole() bool {
 		c.lost[0].Samples+c.lost[0].Histograms >= samplesOf(&c.p.batch.Series[c.next])
 }
 
-// newestOf is the time of the newest sample of s, Unix milliseconds and 0 at least. Stale markers do not count: a server
-// that sees nothing any more sends nothing else.
+// newestOf is the time of the newest sample of s, in Unix milliseconds and at least 0. Stale markers do not count: a
+// server that sees nothing any more sends only these.
 func newestOf(s *wire.Series) (newest int64, ok bool) {
 	for i := range s.Samples {
 		if x := &s.Samples[i]; !value.IsStaleNaN(x.V) {
@@ -188,7 +191,7 @@ func newestOf(s *wire.Series) (newest int64, ok bool) {
 	return newest, ok
 }
 
-// haReplica is what the labels of a series say of the replica that it comes from.
+// haReplica is what the labels of a series say of the HA replica that it comes from.
 type haReplica struct {
 	cluster, replica []byte
 	from, to         int // where the replica label is
@@ -197,7 +200,7 @@ type haReplica struct {
 // haLabels are the names of the two labels.
 type haLabels struct{ cluster, replica string }
 
-// find looks for both labels in canonical label bytes; without both there is no replica.
+// find looks for both labels in canonical label bytes. It is not ok unless both are there.
 func (n *haLabels) find(labels []byte) (m haReplica, ok bool) {
 	last := max(n.cluster, n.replica)
 	for rest := labels; len(rest) > 0; {

@@ -15,12 +15,12 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// protocol is a version of remote write. The request's content type alone tells which: the header
-// X-Prometheus-Remote-Write-Version says less and is not looked at.
+// protocol is a version of remote write. Only the content type of the request says which. The header
+// X-Prometheus-Remote-Write-Version says less and is ignored.
 type protocol struct {
 	version string
-	decode  func(k *wire.SeriesCache, id tenant.ID, msg []byte, room wire.Budget) (*wire.Batch, error)
-	// counts says that the answer tells in headers how much was written.
+	decode  func(k *wire.SeriesCache, id tenant.ID, msg []byte, budget wire.Budget) (*wire.Batch, error)
+	// counts says that headers of the answer have the counts of what was written.
 	counts bool
 	// conflict is the status of a request that contradicts what is stored.
 	conflict int
@@ -29,22 +29,26 @@ type protocol struct {
 var (
 	unknownProtocol = protocol{version: "unknown", conflict: http.StatusConflict}
 	remoteWrite1    = protocol{version: "1.0", decode: (*wire.SeriesCache).DecodeV1, conflict: http.StatusConflict}
-	remoteWrite2    = protocol{version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true}
+	remoteWrite2    = protocol{
+		version: "2.0", decode: (*wire.SeriesCache).DecodeV2, conflict: http.StatusBadRequest, counts: true,
+	}
 )
 
 // Handler takes remote-write requests, 1.0 and 2.0, by POST.
 //
-// Answers: 204 all written; 400 the body, the tenant or some series are wrong, or (2.0) contradict what is stored; 409 the
-// same in 1.0; 405; 413 too large; 415 not a form of remote write; 429 over a limit; 503 this process or too many members
-// cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429 and 503 come
-// with Retry-After. Answers to 2.0 always have the counts of what was written; what rules of this process drop on purpose counts
-// as written, since a sender takes what is missing for lost.
+// Answers: 204 all written; 400 the body, the tenant or some series are wrong, or (2.0) contradict what is stored; 409
+// the same in 1.0; 405; 413 too large; 415 not a form of remote write; 429 over a limit; 503 this process or too many
+// members cannot now. With 400, 409, 429 and 503 a part of the series may be stored: the text says what was not. 429
+// and 503 come with Retry-After. Answers to 2.0 always have the counts of what was written. What rules of this process
+// drop on purpose counts as written, since a sender takes what is missing for lost.
 func (d *Distributor) Handler() http.Handler { return d.handler(&d.ring) }
 
-// PlacedHandler is Handler for requests whose series another process has placed already: they are stored by p, which stays
-// the same, and not by the ring. Bounds, limits and metrics are those of all requests. A process has one for each p.
+// PlacedHandler is Handler for requests whose series another process has placed already: they are stored by p, which
+// stays the same, and not by the ring. Bounds, limits and metrics are those of all requests. A process has one for each
+// p.
 func (d *Distributor) PlacedHandler(p ring.Placement) http.Handler { return d.handler(d.placedAt(p)) }
 
+// handler is Handler for requests whose series go to a destination.
 func (d *Distributor) handler(to *destination) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
@@ -137,20 +141,20 @@ func (d *Distributor) read(req *http.Request, proto protocol, in incoming) (*wir
 		return nil, err
 	}
 	batch.Own(buf)
-	d.starts(batch)
+	d.dropStarts(batch)
 	in.settle(batch.Memory())
 	return batch, nil
 }
 
-// starts drops the start timestamps of a batch that was just decoded, unless its tenant has a use for them.
-func (d *Distributor) starts(b *wire.Batch) {
+// dropStarts drops the start timestamps of a batch that was just decoded, unless its tenant has a use for them.
+func (d *Distributor) dropStarts(b *wire.Batch) {
 	if d.opts.Limits == nil || !d.opts.Limits(b.Tenant).StartTimestampZeros {
 		b.DropStarts()
 	}
 }
 
-// cacheFor is where the series of tenant id are looked for while its requests are decoded. It is nowhere when the labels
-// are needed of each series.
+// cacheFor is the cache in which the series of tenant id are looked for while its requests are decoded. It is nil when
+// the labels of each series are needed anyway.
 func (d *Distributor) cacheFor(id tenant.ID) *wire.SeriesCache {
 	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
 		return nil
@@ -158,7 +162,7 @@ func (d *Distributor) cacheFor(id tenant.ID) *wire.SeriesCache {
 	return d.known
 }
 
-// negotiate finds the protocol from the headers. A body without a content type is remote write 1.0, and one without an
+// negotiate finds the protocol from the headers. A body without a content type is remote write 1.0. A body without an
 // encoding is taken for snappy, which both protocols demand.
 func negotiate(h http.Header) (protocol, error) {
 	if e := h.Get("Content-Encoding"); e != "" && e != "snappy" {
@@ -182,6 +186,7 @@ func negotiate(h http.Header) (protocol, error) {
 	case "io.prometheus.write.v2.Request":
 		return remoteWrite2, nil
 	default:
-		return protocol{}, errs.E(errs.Unsupported, "message %q is not supported, prometheus.WriteRequest and io.prometheus.write.v2.Request are", message)
+		return protocol{}, errs.E(errs.Unsupported,
+			"message %q is not supported, prometheus.WriteRequest and io.prometheus.write.v2.Request are", message)
 	}
 }

@@ -24,10 +24,10 @@ const (
 
 // OTLPHandler takes OTLP metrics by POST, as protobuf or JSON, plain or gzip.
 //
-// Answers: 200 with an ExportMetricsServiceResponse that says how many data points were rejected, if any, and why; else a
-// google.rpc.Status: 400 the body or the tenant is wrong or all data points are; 405; 413 too large; 415 not a form of OTLP;
-// 429 over a limit; 503 this process or too many members cannot now, and the sender is to send it all again. 429 and 503
-// come with Retry-After. Both are in the encoding of the request.
+// Answers: 200 with an ExportMetricsServiceResponse that says how many data points were rejected, if any, and why; else
+// a google.rpc.Status: 400 the body or the tenant is wrong or all data points are; 405; 413 too large; 415 not a form
+// of OTLP; 429 over a limit; 503 this process or too many members cannot now, and the sender is to send it all again.
+// 429 and 503 come with Retry-After. Both are in the encoding of the request.
 func (d *Distributor) OTLPHandler(t *otlp.Translator) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
@@ -51,8 +51,8 @@ func (d *Distributor) OTLPHandler(t *otlp.Translator) http.Handler {
 	})
 }
 
-// otlpStatus is the status of a request that failed with err. What may pass later is 429 or 503: OTLP senders do not send
-// again after 500.
+// otlpStatus is the status of a request that failed with err. What may pass later is 429 or 503: OTLP senders do not
+// send again after 500.
 func otlpStatus(h http.Header, method string, err error) int {
 	kind := errs.KindOf(err)
 	status := kind.HTTPStatus()
@@ -71,7 +71,7 @@ func otlpStatus(h http.Header, method string, err error) int {
 	return status
 }
 
-// serveOTLP does all of a request but the answer, and makes the body of a good one.
+// serveOTLP does all of a request except the answer, and makes the body of a good answer.
 func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Translator) ([]byte, error) {
 	id, err := d.opts.Resolver.Write(req)
 	if err != nil {
@@ -86,13 +86,14 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 	if err != nil {
 		return nil, err
 	}
-	translation, err := t.TranslateWithin(req.Context(), id, md, int(min(maxOTLPSeries*d.opts.MaxDecoded, math.MaxInt)), in.ask)
+	limit := int(min(maxOTLPSeries*d.opts.MaxDecoded, math.MaxInt))
+	translation, err := t.TranslateWithin(req.Context(), id, md, limit, in.ask)
 	if err != nil {
 		return nil, err
 	}
 	defer translation.Batch.Release()
 	in.settle(translation.Batch.Memory())
-	d.starts(translation.Batch)
+	d.dropStarts(translation.Batch)
 	result, err := d.Push(req.Context(), translation.Batch)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,9 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 
 // readOTLP reads and decodes the body.
 func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in incoming) (md pmetric.Metrics, err error) {
-	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) { return d.inflate(req, b, from, in.maxBody) })
+	buf, msg, err := in.receive(req.Body, func(b *wire.Buffer, from io.Reader) ([]byte, error) {
+		return d.inflate(req, b, from, in.maxBody)
+	})
 	if err != nil {
 		return md, err
 	}
@@ -112,7 +115,8 @@ func (d *Distributor) readOTLP(req *http.Request, form otlp.Form, in incoming) (
 		return md, err
 	}
 	if limit := maxOTLPMemory * d.opts.MaxDecoded; size > limit {
-		return md, errs.E(errs.TooLarge, "message of %d bytes takes %d bytes of memory, more than %d", len(msg), size, limit)
+		return md, errs.E(errs.TooLarge, "message of %d bytes takes %d bytes of memory, more than %d",
+			len(msg), size, limit)
 	}
 	if err := in.ask(size, false); err != nil {
 		return md, err
@@ -134,8 +138,8 @@ func (d *Distributor) inflate(req *http.Request, buf *wire.Buffer, from io.Reade
 	}
 }
 
-// judgeOTLP makes the body of the answer of what became of the series, or an error when all is to be sent again or nothing
-// was stored.
+// judgeOTLP makes the body of the answer from the outcome of the series. It is an error when all is to be sent again or
+// nothing was stored.
 func judgeOTLP(form otlp.Form, t *otlp.Translation, result Result) ([]byte, error) {
 	err := result.Err()
 	if err == nil {

@@ -244,7 +244,7 @@ func TestOTLPSharesTheGate(t *testing.T) {
 	if code := <-first; code != 503 {
 		t.Fatalf("the first was answered %d", code)
 	}
-	if c.gate.now != (share{}) {
+	if c.gate.now != (usage{}) {
 		t.Fatalf("%+v is still accounted for", c.gate.now)
 	}
 }

@@ -19,8 +19,8 @@ func (d *Distributor) limitRequest(_ *request, p *part) error {
 	}
 	over := func(limit string, value, bound int) error {
 		p.tenant.refused(limit, p.samples())
-		return errs.E(errs.TooLarge, "tenant %s: request has %d %s, more than %s %d: send smaller requests, or raise it in --runtime-config.file",
-			p.tenant.id, value, limit[len("request_"):], limit, bound)
+		return errs.E(errs.TooLarge, "tenant %s: request has %d %s, more than %s %d: send smaller requests, or raise it in "+
+			"--runtime-config.file", p.tenant.id, value, limit[len("request_"):], limit, bound)
 	}
 	if n := len(p.batch.Series); l.RequestSeries > 0 && n > l.RequestSeries {
 		return over("request_series", n, l.RequestSeries)
@@ -63,9 +63,10 @@ func (d *Distributor) limitSeries(_ *request, p *part) error {
 type checks struct {
 	limits *tenant.Limits
 	any    bool
-	// short is how many bytes labels may have that need no look: neither their number nor a name or value can be too much.
+	// short is the longest that labels may be, in bytes, without a look at them: neither their number nor the size of a
+	// name or value can be too much.
 	short int
-	salt  uint64 // of this version of the limits, in the memory of what fits
+	salt  uint64 // of this version of the limits, in fitCache
 }
 
 // minLabel is the fewest canonical bytes of a label: a name, a value and their ends.
@@ -73,6 +74,7 @@ const minLabel = 4
 
 var versions atomic.Uint64
 
+// newChecks prepares the checks of l.
 func newChecks(l *tenant.Limits) *checks {
 	c := &checks{limits: l, short: math.MaxInt}
 	if l.LabelsPerSeries > 0 && l.LabelsPerSeries < math.MaxInt/minLabel-1 {
@@ -88,7 +90,7 @@ func newChecks(l *tenant.Limits) *checks {
 	return c
 }
 
-// labelsFit reports whether the labels of s, which are not short, are within the limits. Those that are are remembered
+// labelsFit reports whether the labels of s, which are not short, are within the limits. Series that fit are remembered
 // (BenchmarkLimits: half of counting the labels alone, a tenth of looking at each).
 func (c *checks) labelsFit(known *fitCache, s *wire.Series) bool {
 	if known.has(s.Key, c.salt) {
@@ -115,7 +117,7 @@ func (c *checks) fault(s *wire.Series) (limit, text string) {
 	return tooMuch("histogram_buckets", fmt.Sprintf("a histogram of %d buckets", most), c.limits.HistogramBuckets)
 }
 
-// labelFault is fault for labels; "" = there is none.
+// labelFault is fault for labels; "" = they are within the limits.
 func (c *checks) labelFault(labels []byte) (limit, text string) {
 	n := bytes.Count(labels, separator) / 2
 	if l := c.limits.LabelsPerSeries; l > 0 && n > l {
@@ -124,20 +126,24 @@ func (c *checks) labelFault(labels []byte) (limit, text string) {
 	for len(labels) > 0 {
 		name, value, rest := wire.NextLabel(labels)
 		if l := c.limits.LabelNameBytes; l > 0 && len(name) > l {
-			return tooMuch("label_name_bytes", fmt.Sprintf("label name %.64q of %d bytes", name, len(name)), l)
+			text := fmt.Sprintf("label name %.64q of %d bytes", name, len(name))
+			return tooMuch("label_name_bytes", text, l)
 		}
 		if l := c.limits.LabelValueBytes; l > 0 && len(value) > l {
-			return tooMuch("label_value_bytes", fmt.Sprintf("value of label %.64q of %d bytes", name, len(value)), l)
+			text := fmt.Sprintf("value of label %.64q of %d bytes", name, len(value))
+			return tooMuch("label_value_bytes", text, l)
 		}
 		labels = rest
 	}
 	return "", ""
 }
 
+// tooMuch is the name of a limit, and the text of a fault of that limit.
 func tooMuch(limit, what string, bound int) (string, string) {
 	return limit, fmt.Sprintf("%s, more than %s %d (to be raised in --runtime-config.file)", what, limit, bound)
 }
 
+// histogramsFit reports whether the histograms of s are within the limit.
 func (c *checks) histogramsFit(s *wire.Series) bool {
 	bound := c.limits.HistogramBuckets
 	if bound <= 0 {
@@ -151,27 +157,31 @@ func (c *checks) histogramsFit(s *wire.Series) bool {
 	return true
 }
 
-// buckets is how many buckets h stores, the one at zero not counted, or how many spans or bounds of buckets if it has more of
-// these: all of them are stored, and only the buckets have values.
+// buckets is how many buckets h stores, not counting the one at zero. If h has more spans or bounds than buckets it is
+// their number, since all of them are stored.
 func buckets(h *wire.Histogram) int {
-	if h.H != nil {
-		return max(len(h.H.PositiveBuckets)+len(h.H.NegativeBuckets), len(h.H.PositiveSpans)+len(h.H.NegativeSpans), len(h.H.CustomValues))
+	if i := h.H; i != nil {
+		return max(len(i.PositiveBuckets)+len(i.NegativeBuckets), len(i.PositiveSpans)+len(i.NegativeSpans),
+			len(i.CustomValues))
 	}
-	return max(len(h.FH.PositiveBuckets)+len(h.FH.NegativeBuckets), len(h.FH.PositiveSpans)+len(h.FH.NegativeSpans), len(h.FH.CustomValues))
+	f := h.FH
+	return max(len(f.PositiveBuckets)+len(f.NegativeBuckets), len(f.PositiveSpans)+len(f.NegativeSpans),
+		len(f.CustomValues))
 }
 
-// fits remembers of many series that they were found within limits of some version. A series is taken for another one only
-// if 64 bits of its key and its set, 16 bits more, are the same.
+// fitCache remembers series that were found within some version of limits. A series is taken for another one only if 64
+// bits of its key and its set, 16 bits more, are the same.
 type fitCache struct {
 	sets [1 << 16][4]atomic.Uint64 // two sets share a cache line
 }
 
+// has reports whether k was found within the limits of salt.
 func (f *fitCache) has(k wire.Key, salt uint64) bool {
 	set, want := &f.sets[k.Lo%uint64(len(f.sets))], k.Hi^salt
 	return set[0].Load() == want || set[1].Load() == want || set[2].Load() == want || set[3].Load() == want
 }
 
-// add remembers k in place of nothing, or of another.
+// add remembers k. It takes an empty place of its set, or that of another series.
 func (f *fitCache) add(k wire.Key, salt uint64) {
 	set := &f.sets[k.Lo%uint64(len(f.sets))]
 	at := &set[k.Hi%uint64(len(set))]

@@ -118,7 +118,7 @@ func TestChecksAgreeWithTheRules(t *testing.T) {
 			}
 			for range 2 {
 				if got := s.LabelsSize() <= c.short || c.labelsFit(known, s); got != want {
-					t.Fatalf("%+v %v: fitCache %v, want %v", *l, names, got, want)
+					t.Fatalf("%+v %v: fits %v, want %v", *l, names, got, want)
 				}
 			}
 			if !want {
@@ -254,7 +254,7 @@ func TestIdleTenantsAreForgotten(t *testing.T) {
 	}
 	as := &c.tenants
 	as.mu.Lock()
-	as.byID["acme"].used = as.byID["acme"].used.Add(-2 * accountIdle)
+	as.byID["acme"].used = as.byID["acme"].used.Add(-2 * stateIdle)
 	as.swept = as.swept.Add(-2 * sweepEvery)
 	as.mu.Unlock()
 	as.of("other")

@@ -166,7 +166,7 @@ func (m *member) enqueue(r *queuedShard) error {
 	return nil
 }
 
-// lane is that of a tenant. With m.mu held.
+// queue gives the queue of a tenant, and forgets queues that have been idle. m.mu is held.
 func (m *member) queue(id tenant.ID, now time.Time) *tenantQueue {
 	if now.Sub(m.swept) >= tenantQueueIdle {
 		m.swept = now

@@ -49,32 +49,43 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	written := counter("samples_written_total", "What a quorum of replicas stored, counted once.", "type")
 	return &metrics{
-		requests:       counter("requests_total", "Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
-		requestTime:    duration("request_duration_seconds", "Time from a request's headers to its answer."),
-		inflight:       gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
-		inflightBytes:  gauge("inflight_bytes", "Memory taken by the requests being worked on: bodies, and the series they become.").WithLabelValues(),
-		samples:        written.WithLabelValues("float"),
-		histograms:     written.WithLabelValues("histogram"),
-		exemplars:      written.WithLabelValues("exemplar"),
-		failures:       counter("series_failures_total", "Series that were not stored, or not wholly, by kind of error.", "kind"),
-		relabelDropped: counter("relabel_dropped_samples_total", "Samples of series that relabelling rules drop.").WithLabelValues(),
-		tenantSamples:  counter("tenant_samples_total", "Samples that a quorum of replicas stored, counted once, by tenant.", "tenant"),
+		requests: counter("requests_total",
+			"Remote-write requests by protocol version and HTTP status of the answer.", "version", "code"),
+		requestTime: duration("request_duration_seconds", "Time from a request's headers to its answer."),
+		inflight:    gauge("inflight_requests", "Requests being worked on.").WithLabelValues(),
+		inflightBytes: gauge("inflight_bytes",
+			"Memory taken by the requests being worked on: bodies, and the series they become.").WithLabelValues(),
+		samples:    written.WithLabelValues("float"),
+		histograms: written.WithLabelValues("histogram"),
+		exemplars:  written.WithLabelValues("exemplar"),
+		failures: counter("series_failures_total",
+			"Series that were not stored, or not wholly, by kind of error.", "kind"),
+		relabelDropped: counter("relabel_dropped_samples_total",
+			"Samples of series that relabelling rules drop.").WithLabelValues(),
+		tenantSamples: counter("tenant_samples_total",
+			"Samples that a quorum of replicas stored, counted once, by tenant.", "tenant"),
 		limitedSamples: counter("limited_samples_total",
-			"Samples that were refused for a limit, by tenant and the limit's name; receiver = one that receivers keep.", "tenant", "reason"),
+			"Samples that were refused for a limit, by tenant and the limit's name; receiver = one that receivers keep.",
+			"tenant", "reason"),
 		limitedRequests: counter("limited_requests_total",
-			"Requests that were refused as a whole for a limit, by tenant and the limit's name; inflight = this process's own room.", "tenant", "reason"),
+			"Requests that were refused as a whole for a limit, by tenant and the limit's name; "+
+				"inflight = the bounds of this process.", "tenant", "reason"),
 		writes:  counter("replica_writes_total", "Shards written to a member, by kind of answer.", "member", "kind"),
 		time:    duration("replica_write_duration_seconds", "Time of one write to one member."),
 		retries: counter("replica_retries_total", "Further tries to write a shard to a member.", "member"),
-		dropped: counter("replica_dropped_batches_total", "Shards that were given up for a member, by reason.", "member", "reason"),
+		dropped: counter("replica_dropped_batches_total",
+			"Shards that were given up for a member, by reason.", "member", "reason"),
 		putOff: counter("replica_put_off_batches_total",
-			"Shards whose request was answered without them addCause the member was slower than the others or did not answer.", "member"),
+			"Shards whose request was answered without them because the member was slower than the others or did not answer.",
+			"member"),
 		queued:  gauge("replica_queue_length", "Shards that wait for their first try, by member.", "member"),
 		waiting: gauge("replica_retry_length", "Shards that wait for a further try, by member.", "member"),
-		bytes:   gauge("replica_memory_bytes", "Memory held for a member by shards whose requests have been answered.", "member"),
+		bytes: gauge("replica_memory_bytes",
+			"Memory held for a member by shards whose requests have been answered.", "member"),
 	}
 }
 
+// watchSeriesCache adds gauges of k.
 func watchSeriesCache(reg prometheus.Registerer, k *wire.SeriesCache) {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -85,7 +96,7 @@ func watchSeriesCache(reg prometheus.Registerer, k *wire.SeriesCache) {
 	}, func() float64 { return float64(k.Memory()) })
 }
 
-// memberMetrics are the metrics of one member that a write touches.
+// memberMetrics are the metrics of one member that a write changes.
 type memberMetrics struct {
 	queued, waiting, bytes prometheus.Gauge
 	retries, putOff        prometheus.Counter

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -16,17 +15,17 @@ import (
 type Options struct {
 	// Resolver finds the tenant of a request. The zero value reads the well-known headers.
 	Resolver tenant.Resolver
-	// Limits are what the tenants may send; nil = all they like.
+	// Limits are what the tenants may send; nil = there are none.
 	Limits tenant.LimitsOf
-	// Distributors is how many live processes take writes, this one included; it is asked for each request. A tenant's
-	// samples_per_second are divided by it, on the understanding that senders spread their requests evenly. nil = one.
+	// Distributors is how many live processes take writes, this one included. It is asked for each request. A tenant's
+	// samples_per_second are divided by it, as senders are expected to spread their requests evenly. nil = one.
 	Distributors func() int
 
-	// SplitLabel is a label that names the tenant of a series and is taken off it; "" = none. A series without it is the
-	// request's tenant's.
+	// SplitLabel is a label that names the tenant of a series and is taken off it; "" = none. A series without it belongs
+	// to the tenant of the request.
 	SplitLabel string
-	// Relabel are rules that every series passes before anything else is done with it: a request whose series they all drop
-	// is a success. nil = none. SetRelabel changes them.
+	// Relabel are rules that every series passes before anything else is done with it. A request whose series they all
+	// drop is a success. nil = none. SetRelabel changes them.
 	Relabel []*relabel.Config
 
 	// HA is for tenants whose samples come from HA pairs.
@@ -35,31 +34,33 @@ type Options struct {
 	// WriteTimeout bounds one write to one member, and so how long a client waits for its answer. It should be below the
 	// senders' remote-write timeout (30s by default).
 	WriteTimeout time.Duration
-	// ThanosRF2 acknowledges a write with replication factor 2 after one replica has it, as Thanos does, where Hearth
-	// asks for both. Acknowledged samples are then lost with that one replica.
+	// ThanosRF2 acknowledges a write with replication factor 2 after one replica has it, as Thanos does. Without it both
+	// replicas must have the write. With it acknowledged samples are lost when that one replica is lost.
 	ThanosRF2 bool
 
 	// MaxBody and MaxDecoded bound one request's body in bytes, as sent and decompressed.
 	MaxBody, MaxDecoded int64
-	// MaxRequests and MaxRequestBytes bound the requests being worked on, from the end of their bodies on, and the memory that
-	// requests take: bodies as they come and decompressed, and the series they are decoded to. What comes on top is refused with 503, a request that alone takes
-	// more than MaxRequestBytes with 413. RequestMemory gives a good value.
+	// MaxRequests and MaxRequestBytes bound the requests being worked on, from the end of their bodies on, and the memory
+	// that requests take: bodies as they come and decompressed, and the series that they are decoded to. A further request
+	// is refused with 503, and a request that alone takes more than MaxRequestBytes with 413. RequestMemory gives a good
+	// value.
 	MaxRequests     int
 	MaxRequestBytes int64
 
-	// KnownSeries is how many series are known again when they are sent again, which saves most of their decoding; each
+	// KnownSeries is how many series a cache holds. It saves most of the decoding of series that are sent again. Each
 	// takes about 100 bytes.
 	KnownSeries int
 
-	// MemberConcurrency is how many writes of one tenant to one member run at a time; all tenants together may have 8 times as
-	// many.
+	// MemberConcurrency is how many writes of one tenant to one member run at a time. All tenants together may have 8
+	// times as many.
 	MemberConcurrency int
-	// MemberBatches and MemberBytes bound what is kept in memory for one member after the requests were answered: shards queued,
-	// being written and waiting for a retry. Over them the oldest shard of the tenant that takes most of them is dropped.
+	// MemberBatches and MemberBytes bound what is kept in memory for one member after the requests were answered: shards
+	// queued, being written and waiting for a further try. Over them the oldest shard of the tenant that takes most of
+	// them is dropped.
 	MemberBatches int
 	MemberBytes   int64
 
-	// RetryAge is how long the missing copy of an acknowledged write is tried again before it is dropped.
+	// RetryAge is how long a shard of an acknowledged write that a member lacks is tried again before it is dropped.
 	RetryAge time.Duration
 	// RetryMin and RetryMax bound the time between two tries; it doubles with each failure.
 	RetryMin, RetryMax time.Duration
@@ -111,7 +112,7 @@ func (o Options) Validate() error {
 	if o.RetryMax < o.RetryMin {
 		faults = append(faults, fmt.Errorf("retry maximum %s: is below the minimum %s", o.RetryMax, o.RetryMin))
 	}
-	if o.SplitLabel != "" && (o.SplitLabel == "__name__" || !model.UTF8Validation.IsValidLabelName(o.SplitLabel)) {
+	if l := o.SplitLabel; l != "" && (l == "__name__" || !model.UTF8Validation.IsValidLabelName(l)) {
 		faults = append(faults, fmt.Errorf("label %q cannot name the tenant of series", o.SplitLabel))
 	}
 	return errors.Join(append(faults, o.HA.Validate())...)

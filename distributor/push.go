@@ -13,10 +13,10 @@ import (
 // partConcurrency is how many tenants' parts of one request are written at a time.
 const partConcurrency = 16
 
-// Push replicates b by the ring. It returns when the outcome of every series is certain and the members that keep up with
-// the others have their copies, or after Options.WriteTimeout. The error says that nothing was tried (kind TooLarge or
-// Limited: the whole request is over a limit of the tenant). The outcome of single series is in the Result, folded by
-// Result.Err. The batch may be in use by slow members after Push returned: they hold references of their own.
+// Push replicates b by the ring. It returns when the outcome of every series is certain and the members that keep up
+// with the others have their copies, or after Options.WriteTimeout. The error says that nothing was tried (kind
+// TooLarge or Limited: the whole request is over a limit of the tenant). The outcome of single series is in the Result,
+// folded by Result.Err. The batch may be in use by slow members after Push returned: they hold references of their own.
 func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
 	return d.pushTo(ctx, &d.ring, b)
 }

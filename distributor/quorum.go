@@ -42,12 +42,12 @@ func (t *tally) add(kind errs.Kind, cause int32) {
 //
 //   - OK: need replicas stored it.
 //   - Conflict or Invalid: enough replicas refused it for good that a quorum is impossible however often it is sent.
-//   - Limited: enough replicas are over a limit, or refused it for good, that a quorum is impossible now; if the limit is
-//     raised it may be possible.
+//   - Limited: enough replicas are over a limit, or refused it for good, that a quorum is impossible now; if the limit
+//     is raised it may be possible.
 //   - Unavailable: any other way to miss the quorum. Sending it again may help.
 //
-// An outcome that is certain does not depend on the order of the answers, except for the choice between Conflict and Invalid
-// where both were answered.
+// An outcome that is certain does not depend on the order of the answers, except for the choice between Conflict and
+// Invalid where both were answered.
 func (t *tally) outcome(need int) (kind errs.Kind, certain bool) {
 	replicas, ok, limited := int(t.replicas), int(t.ok), int(t.limited)
 	if replicas < need {

@@ -10,34 +10,34 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// pace is how fast a tenant may send to this process.
-type pace struct {
+// allowance is how fast a tenant may send to this process.
+type allowance struct {
 	perSecond float64 // this process's share of the limit
 	burst     int
 }
 
-// The default burst is the larger of burstSamples, which is what Prometheus puts into one request, and burstSeconds of the rate,
-// since senders do not spread what they scrape evenly.
+// The default burst is the larger of burstSamples, which is what Prometheus puts into one request, and burstSeconds of
+// the rate, since senders do not spread what they scrape evenly.
 const (
 	burstSamples = 2000
 	burstSeconds = 10
 )
 
-// paceOf divides a tenant's rate among the processes that take writes. The burst is each one's: a sender that speaks to one
-// of them is not refused for a request that the tenant may send at once.
-func paceOf(l *tenant.Limits, processes int) pace {
+// allowanceOf divides a tenant's rate among the processes that take writes. The burst is that of each process: a sender
+// that speaks to one of them is not refused for a request that the tenant may send at once.
+func allowanceOf(l *tenant.Limits, processes int) allowance {
 	burst := l.SamplesBurst
 	if burst <= 0 {
 		burst = int(math.Ceil(min(max(burstSamples, burstSeconds*l.SamplesPerSecond), math.MaxInt32)))
 	}
-	return pace{perSecond: l.SamplesPerSecond / float64(max(processes, 1)), burst: burst}
+	return allowance{perSecond: l.SamplesPerSecond / float64(max(processes, 1)), burst: burst}
 }
 
 // longestWait bounds the Retry-After of an answer, as limits can be raised meanwhile.
 const longestWait = 5 * time.Minute
 
-// take lets n samples pass (0), or tells when they may. They are at most the burst.
-func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
+// take lets n samples pass (0), or says how long they must wait. n is at most the burst.
+func (l *limiter) take(now time.Time, n int, p allowance) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.bucket == nil {
@@ -56,8 +56,8 @@ func (l *limiter) take(now time.Time, n int, p pace) time.Duration {
 	return time.Duration(min(max(wait, 1), float64(longestWait)))
 }
 
-// limitRate refuses samples that come too fast with kind Limited. More than the burst could never pass: they are TooLarge,
-// so that no sender tries them again and again.
+// limitRate refuses samples that come too fast with kind Limited. More than the burst could never pass: they are
+// TooLarge, so that no sender tries them again and again.
 func (d *Distributor) limitRate(_ *request, p *part) error {
 	l := p.limits
 	if l == nil || l.SamplesPerSecond <= 0 {
@@ -71,10 +71,11 @@ func (d *Distributor) limitRate(_ *request, p *part) error {
 	if d.opts.Distributors != nil {
 		processes = max(d.opts.Distributors(), 1)
 	}
-	allowed := paceOf(l, processes)
+	allowed := allowanceOf(l, processes)
 	if n > allowed.burst {
 		p.tenant.refused("samples_burst", n)
-		return errs.E(errs.TooLarge, "tenant %s: request of %d samples is larger than samples_burst %d, which is how many may come at once: send smaller requests, or raise it in --runtime-config.file",
+		return errs.E(errs.TooLarge, "tenant %s: request of %d samples is larger than samples_burst %d, which is how many "+
+			"may come at once: send smaller requests, or raise it in --runtime-config.file",
 			p.tenant.id, n, allowed.burst)
 	}
 	wait := p.tenant.rate.take(time.Now(), n, allowed)
@@ -82,7 +83,8 @@ func (d *Distributor) limitRate(_ *request, p *part) error {
 		return nil
 	}
 	p.tenant.refused("samples_per_second", n)
-	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
+	err := errs.E(errs.Limited, "tenant %s: %d samples come faster than samples_per_second %g (%g at this process, one "+
+		"of %d; samples_burst %d): send slower, or raise it in --runtime-config.file",
 		p.tenant.id, n, l.SamplesPerSecond, allowed.perSecond, processes, allowed.burst)
 	return errs.WithRetryAfter(err, wait)
 }

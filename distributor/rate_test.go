@@ -12,20 +12,20 @@ import (
 )
 
 func TestPaceOf(t *testing.T) {
-	f := func(perSecond float64, burst, processes int, want pace) {
+	f := func(perSecond float64, burst, processes int, want allowance) {
 		t.Helper()
-		if got := paceOf(&tenant.Limits{SamplesPerSecond: perSecond, SamplesBurst: burst}, processes); got != want {
+		if got := allowanceOf(&tenant.Limits{SamplesPerSecond: perSecond, SamplesBurst: burst}, processes); got != want {
 			t.Fatalf("%g, %d over %d: %+v, want %+v", perSecond, burst, processes, got, want)
 		}
 	}
-	f(100, 0, 1, pace{100, 2000}) // what Prometheus puts into one request
-	f(1000, 0, 1, pace{1000, 10_000})
-	f(100, 500, 1, pace{100, 500})
-	f(1000, 0, 4, pace{250, 10_000}) // the burst is not divided
-	f(1000, 0, 0, pace{1000, 10_000})
-	f(0.5, 0, 2, pace{0.25, 2000})
-	f(200.05, 0, 1, pace{200.05, 2001})
-	f(1e300, 0, 2, pace{5e299, 1<<31 - 1})
+	f(100, 0, 1, allowance{100, 2000}) // what Prometheus puts into one request
+	f(1000, 0, 1, allowance{1000, 10_000})
+	f(100, 500, 1, allowance{100, 500})
+	f(1000, 0, 4, allowance{250, 10_000}) // the burst is not divided
+	f(1000, 0, 0, allowance{1000, 10_000})
+	f(0.5, 0, 2, allowance{0.25, 2000})
+	f(200.05, 0, 1, allowance{200.05, 2001})
+	f(1e300, 0, 2, allowance{5e299, 1<<31 - 1})
 }
 
 // A tenant gets what it may have, over any time, and is told when to come back.

@@ -6,8 +6,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// recoverAs is deferred by what looks at a request's bytes on a goroutine that is not the request's own: it hands a panic, if
-// there is one, to failed as an error. It costs that request, or its copy for one member, and not the process.
+// recoverAs is deferred by code that reads the bytes of a request on a goroutine that is not the request's own. It
+// hands a panic, if there is one, to failed as an error. The panic then costs that request, or its shard for one
+// member, and not the process.
 func (d *Distributor) recoverAs(doing string, failed func(error)) {
 	if p := recover(); p != nil {
 		d.log.Error("panic in a write", "doing", doing, "panic", p, "stack", string(debug.Stack()))

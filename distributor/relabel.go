@@ -8,15 +8,13 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
-	"go.yaml.in/yaml/v3"
 
-	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// rules are relabelling rules, with a cache of the outcomes for series that came. They never change: new rules start with an
-// empty cache.
+// rules are relabelling rules, with a cache of the outcomes of series that came. They never change: new rules start
+// with an empty cache.
 type rules struct {
 	configs []*relabel.Config
 	places  [1 << 17]atomic.Pointer[relabelOutcome] // by key of the series before
@@ -40,50 +38,14 @@ const (
 	unusable
 )
 
-// What is remembered is bounded by the number of series, and by the bytes of their new labels: of each and of all.
+// The cache is bounded by the number of series, and by the bytes of their new labels: of each and of all.
 const (
 	maxRememberedLabels = 4 << 10
 	maxRemembered       = 128 << 20
 )
 
-// ParseRelabel reads relabelling rules, a list in YAML; name is what errors call it. The error tells all faults as
-// name:line: rule n: key: what is wrong. No rules are none.
-func ParseRelabel(name string, text []byte) ([]*relabel.Config, error) {
-	p := conf.Parser{Name: name}
-	root := p.Document(text)
-	if root == nil {
-		return nil, p.Err()
-	}
-	if root.Kind != yaml.SequenceNode {
-		p.Fault(root, "a list of rules is expected, each of which begins with -")
-		return nil, p.Err()
-	}
-	var rules []*relabel.Config
-	for i, n := range root.Content {
-		where := fmt.Sprintf("rule %d: ", i+1)
-		if conf.IsNull(n) {
-			p.Fault(n, "%sis empty", where)
-			continue
-		}
-		if !p.Check(n, where, relabel.Config{}) {
-			continue
-		}
-		c := new(relabel.Config)
-		err := n.Decode(c)
-		if err == nil {
-			err = c.Validate(model.UTF8Validation)
-		}
-		if err != nil {
-			p.Fault(n, "%s%s", where, conf.Plain(err))
-			continue
-		}
-		rules = append(rules, c)
-	}
-	return rules, p.Err()
-}
-
-// ValidateRelabel reports what is wrong with relabelling rules. It completes them, too: rules that were not validated are of
-// no use.
+// ValidateRelabel reports what is wrong with relabelling rules. It also completes them: rules that were not validated
+// cannot be applied.
 func ValidateRelabel(configs []*relabel.Config) error {
 	for i, c := range configs {
 		if c == nil {
@@ -109,8 +71,8 @@ func (d *Distributor) SetRelabel(configs []*relabel.Config) error {
 	return nil
 }
 
-// relabel applies the rules to every series of p, which is all of the request. A series that they drop is no failure. One
-// that they make unusable is refused.
+// relabel applies the rules to every series of p, which is all of the request. A series that they drop is no failure.
+// One that they make unusable is refused.
 func (d *Distributor) relabel(r *request, p *part) error {
 	if r.rules == nil {
 		return nil
@@ -141,7 +103,7 @@ func (d *Distributor) relabel(r *request, p *part) error {
 	return nil
 }
 
-// of is what becomes of s (BenchmarkRelabel: remembering saves nearly all).
+// of is the outcome of relabelling s (BenchmarkRelabel: the cache saves nearly all).
 func (r *rules) of(s *wire.Series) *relabelOutcome {
 	place := &r.places[s.Key.Lo%uint64(len(r.places))]
 	before := place.Load()
@@ -166,7 +128,7 @@ func (r *rules) of(s *wire.Series) *relabelOutcome {
 
 func (e *relabelOutcome) size() int64 { return int64(len(e.labels) + len(e.fault)) }
 
-// relabel asks the rules.
+// relabel applies the rules to the labels of s.
 func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	var builder labels.ScratchBuilder
 	before := wire.LabelsOf(&builder, s.Labels())
@@ -193,11 +155,11 @@ func (r *rules) relabel(s *wire.Series) *relabelOutcome {
 	return e
 }
 
-// unfit says what keeps labels from being those of a series, "" = nothing.
+// unfit says why labels cannot be those of a series, "" = they can.
 func unfit(ls labels.Labels) (fault string) {
 	ls.Range(func(l labels.Label) {
 		switch {
-		case l.Name == "": // labelmap makes such
+		case l.Name == "": // labelmap can make one
 			fault = "a label with no name"
 		case len(l.Name) > wire.MaxLabelLength || len(l.Value) > wire.MaxLabelLength:
 			fault = "a label longer than 16 MiB"

@@ -14,9 +14,9 @@ import (
 // shownFailures is how many failures an error names.
 const shownFailures = 10
 
-// Result is what became of a batch.
+// Result is the outcome of a batch.
 type Result struct {
-	// Tenant is "" when a request was for several: failures then name theirs.
+	// Tenant is "" when a request was for several tenants. Failures then name theirs.
 	Tenant tenant.ID
 	// Series is how many series the request had, the rejected ones included.
 	Series int
@@ -24,21 +24,25 @@ type Result struct {
 	Samples, Histograms, Exemplars int
 	// Dropped is what rules of this process took out of the request: neither stored nor a failure.
 	Dropped Counts
-	// Duplicates is what came from replicas of HA pairs that are not elected: the elected one's is stored.
+	// Duplicates is what came from HA replicas that are not elected: the samples of the elected one are stored.
 	Duplicates Counts
-	// Failures are the series that were not stored, or not wholly: the batch's rejected ones, those over a limit, then
-	// others in the batch's order. A metadata entry that was not stored has Series -1. Only the first shownFailures reasons name the labels
-	// of a series when the cause is not the series.
+	// Failures are the series that were not stored, or not wholly: those that were rejected while the batch was decoded,
+	// those that a stage refused, then others in the order of the batch. Failure.Series is the place in the pushed batch;
+	// a metadata entry has -1. Only the first shownFailures reasons name the labels of a series when the cause is not the
+	// series.
 	Failures []wire.Failure
 
-	wait time.Duration // for a sender that comes again; 0 = nothing is known of that
+	wait time.Duration // after which the sender should come again; 0 = not known
 }
 
-// severity orders kinds of failures: the request as a whole fails with the most severe. What can be sent again comes
-// first, so that a sender that retries loses nothing; a kind that is missing is as severe as Unavailable.
-var severity = map[errs.Kind]int{errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3}
+// severity orders kinds of failures: the request as a whole fails with the most severe one. Kinds that can be sent
+// again are more severe, so that a sender that retries loses nothing. A kind that is not listed is as severe as
+// Unavailable.
+var severity = map[errs.Kind]int{
+	errs.Invalid: 1, errs.Conflict: 2, errs.TooLarge: 1, errs.Forbidden: 1, errs.Limited: 3,
+}
 
-// taken is what a sender needs not send again: what was written, and what was left out on purpose.
+// taken is what a sender need not send again: what was written, and what was left out on purpose.
 func (r Result) taken() Counts {
 	return Counts{
 		Samples:    r.Samples + r.Dropped.Samples + r.Duplicates.Samples,
@@ -47,7 +51,7 @@ func (r Result) taken() Counts {
 	}
 }
 
-// besides reports whether f concerns only what comes beside samples: exemplars, or the metadata of a family.
+// isExtra reports whether f is only about what comes with samples: exemplars, or the metadata of a family.
 func isExtra(f wire.Failure) bool {
 	return f.Samples+f.Histograms == 0 && (f.Exemplars > 0 || f.Series < 0)
 }
@@ -59,9 +63,8 @@ func (r Result) hasSamples() bool {
 		slices.ContainsFunc(r.Failures, func(f wire.Failure) bool { return f.Samples+f.Histograms > 0 })
 }
 
-// decisive are the failures that decide on the request. Exemplars and metadata are kept as well as can be, and fail
-// nobody's samples: what is missing of them is in the counts and in metrics. Where a request has nothing else, they
-// decide when sending them again can help.
+// decisive are the failures that decide on the request. Missing exemplars and metadata fail no samples: they are in the
+// counts and in metrics. Where a request has nothing else, they decide if it can help to send them again.
 func (r Result) decisive() []wire.Failure {
 	if !slices.ContainsFunc(r.Failures, isExtra) {
 		return r.Failures
@@ -89,8 +92,8 @@ func kindOf(failures []wire.Failure) errs.Kind {
 	return kind
 }
 
-// Err is nil when nothing failed that decides, else an error of kind Kind whose text names the first failures, one to a
-// line.
+// Err is nil when nothing failed that decides. Else it is an error of kind Kind whose text names the first failures,
+// one to a line.
 func (r Result) Err() error {
 	failures := r.decisive()
 	kind := kindOf(failures)

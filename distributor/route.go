@@ -21,7 +21,7 @@ type destination struct {
 	redial  time.Time          // when members that could not be dialed are tried again
 }
 
-// destinations are all there are. With d.mu held.
+// destinations are all there are. d.mu is held.
 func (d *Distributor) destinations() []*destination {
 	return append([]*destination{&d.ring}, d.others...)
 }
@@ -35,10 +35,10 @@ func (d *Distributor) placedAt(p ring.Placement) *destination {
 	return to
 }
 
-// route is a placement with the members of its members.
+// route is a placement with the connections to its members.
 type route struct {
 	placement ring.Placement
-	members   []*member // by index of the member; never nil
+	members   []*member // by the index of the member in placement; never nil
 	undialed  bool      // some members have no writer
 
 	mu      sync.RWMutex // read-locked while a write queues its shards; guards retired
@@ -72,8 +72,8 @@ func (d *Distributor) acquire(to *destination) (*route, error) {
 	}
 }
 
-// reroute makes the route of the newest placement the current one, unless it is. Peers of members that are new are
-// started; members of members that left get the shards of writes that began before, and are closed.
+// reroute makes the route of the newest placement the current one, unless it is. It starts members that are new.
+// Members that left get the shards of writes that began before, and are closed.
 func (d *Distributor) reroute(to *destination) (*route, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -110,7 +110,7 @@ func (d *Distributor) reroute(to *destination) (*route, error) {
 	return r, nil
 }
 
-// retire waits until no write queues shards by r any more. With d.mu held.
+// retire waits until no write queues shards by r any more. d.mu is held.
 func (d *Distributor) retire(r *route) {
 	if r == nil {
 		return
@@ -120,8 +120,8 @@ func (d *Distributor) retire(r *route) {
 	r.mu.Unlock()
 }
 
-// memberOf gives the running member of m, or one that refuses while m cannot be dialed. A member that has come back under another
-// address keeps its peer, and what waits there for it. With d.mu held.
+// memberOf gives the running member for m. While m cannot be dialed its member refuses all shards. A member that comes
+// back under another address keeps its queues. d.mu is held.
 func (d *Distributor) memberOf(to *destination, m ring.Member) *member {
 	p := to.members[m.ID]
 	if p != nil && p.reaches(m.Addr) {
@@ -145,7 +145,7 @@ func (d *Distributor) memberOf(to *destination, m ring.Member) *member {
 	return p
 }
 
-// part closes p and its writer in the background. With d.mu held.
+// part closes p and its writer in the background. d.mu is held.
 func (d *Distributor) part(p *member) {
 	d.leave.Go(func() {
 		p.close()
@@ -154,7 +154,7 @@ func (d *Distributor) part(p *member) {
 	})
 }
 
-// hangUp closes the writer of a member that is not there any more.
+// hangUp closes the writer of a member that left.
 func (d *Distributor) hangUp(w Writer) {
 	if c, ok := w.(io.Closer); ok {
 		if err := c.Close(); err != nil {
@@ -163,7 +163,7 @@ func (d *Distributor) hangUp(w Writer) {
 	}
 }
 
-// forget drops the metrics of a member, unless it is back.
+// forget drops the metrics of a member, unless it came back.
 func (d *Distributor) forget(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

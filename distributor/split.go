@@ -8,9 +8,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// split divides a part where series name their tenant in a label: it becomes one for each tenant, and the label is taken
-// off. A series without the label stays with the request's tenant. One whose tenant is not valid, or not the sender's, is
-// refused.
+// split divides a part where a label names the tenant of a series: the part becomes one for each tenant, and the label
+// is taken off. A series without the label stays with the request's tenant. A series is refused when its tenant is not
+// valid, or when the sender may not write for that tenant.
 func (d *Distributor) split(r *request, p *part) error {
 	label := d.opts.SplitLabel
 	if label == "" {
@@ -54,7 +54,8 @@ func (d *Distributor) split(r *request, p *part) error {
 	return nil
 }
 
-// divide makes a part of r of each batch that p's was rewritten to. p stays if there is anything to say of its tenant.
+// divide makes a part of r of each batch that the batch of p was rewritten to. p stays if anything is left or refused
+// of its tenant.
 func (d *Distributor) divide(r *request, p *part, rw *wire.Rewriter) {
 	own, others := rw.Done()
 	parts := make([]*part, 0, 1+len(others))
@@ -87,8 +88,8 @@ func findLabel(labels []byte, label string) (from, to int, value string) {
 	return 0, 0, ""
 }
 
-// families tells which tenants of a request have series of which of its metric families: nobody is to learn what others
-// measure.
+// families notes which tenants of a request have series of which of its metric families. A tenant gets the metadata of
+// its own families only: no tenant may learn what others measure.
 type families struct {
 	metadata []wire.Metadata
 	index    map[string]int
@@ -100,7 +101,8 @@ func newFamilies(b *wire.Batch) *families {
 	if len(b.Metadata) == 0 {
 		return nil
 	}
-	f := &families{metadata: b.Metadata, index: make(map[string]int, len(b.Metadata)), tenants: make([]map[tenant.ID]struct{}, len(b.Metadata))}
+	f := &families{metadata: b.Metadata, index: make(map[string]int, len(b.Metadata))}
+	f.tenants = make([]map[tenant.ID]struct{}, len(b.Metadata))
 	for i := range b.Metadata {
 		f.index[b.Metadata[i].Family] = i
 	}
@@ -135,7 +137,8 @@ func (f *families) note(family string, id tenant.ID) {
 	f.tenants[i][id] = struct{}{}
 }
 
-// describe gives each family's metadata to the tenants that have it, and to the request's own if nobody has.
+// describe gives the metadata of each family to the tenants that have it, and to the request's own tenant if no tenant
+// has it.
 func (f *families) describe(r *wire.Rewriter, own tenant.ID) {
 	if f == nil {
 		return

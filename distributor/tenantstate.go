@@ -12,11 +12,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// A tenant that sent nothing for accountIdle is forgotten, with its metrics; who is idle is looked for every sweepEvery.
+// A tenant that sent nothing for stateIdle is forgotten, with its metrics. Idle tenants are looked for every
+// sweepEvery.
 const (
-	accountIdle = time.Hour
-	sweepEvery  = 10 * time.Minute
-	// maxClaimed bounds the tenants of which nothing was ever stored: their names are no more than claims.
+	stateIdle  = time.Hour
+	sweepEvery = 10 * time.Minute
+	// maxClaimed bounds the tenants of which nothing was ever stored: anybody may send such names.
 	maxClaimed = 50_000
 )
 
@@ -31,7 +32,7 @@ type tenantStates struct {
 	claimed map[tenant.ID]*tenantState
 }
 
-// tenantState is one tenant's. It is forgotten an hour after its last use.
+// tenantState is what is kept of one tenant. It is forgotten an hour after its last use.
 type tenantState struct {
 	id      tenant.ID
 	used    time.Time // of the last request; guarded by tenantStates.mu
@@ -39,7 +40,7 @@ type tenantState struct {
 	samples func() prometheus.Counter // made with the first sample
 	checks  atomic.Pointer[checks]    // of the newest limits
 	rate    limiter
-	held    share       // guarded by gate.mu
+	held    usage       // guarded by gate.mu
 	real    atomic.Bool // something of it was stored
 
 	mu      sync.Mutex // guards what follows
@@ -53,7 +54,7 @@ type limiter struct {
 	bucket *rate.Limiter // nil before the first use
 }
 
-// of gives the account of a tenant, which begins with its first request.
+// of gives the state of a tenant, which begins with the first request.
 func (as *tenantStates) of(id tenant.ID) *tenantState {
 	now := time.Now()
 	as.mu.Lock()
@@ -62,7 +63,7 @@ func (as *tenantStates) of(id tenant.ID) *tenantState {
 	if a == nil {
 		a = &tenantState{id: id, metrics: as.metrics}
 		a.samples = sync.OnceValue(func() prometheus.Counter { return as.metrics.tenantSamples.WithLabelValues(string(id)) })
-		as.makeRoom()
+		as.boundClaimed()
 		as.byID[id], as.claimed[id] = a, a
 	}
 	a.used = now
@@ -76,16 +77,16 @@ func (as *tenantStates) of(id tenant.ID) *tenantState {
 	return a
 }
 
-// sweep forgets the tenants that are idle. With as.mu held.
+// sweep forgets the tenants that are idle. as.mu is held.
 func (as *tenantStates) sweep(now time.Time) {
 	for id, a := range as.byID {
-		if now.Sub(a.used) >= accountIdle {
+		if now.Sub(a.used) >= stateIdle {
 			as.forget(id)
 		}
 	}
 }
 
-// forget is called with as.mu held.
+// forget drops a tenant and its metrics. as.mu is held.
 func (as *tenantStates) forget(id tenant.ID) {
 	a := as.byID[id]
 	delete(as.byID, id)
@@ -96,9 +97,9 @@ func (as *tenantStates) forget(id tenant.ID) {
 	as.metrics.forgetTenant(string(id), a.reasons)
 }
 
-// makeRoom forgets claimed tenants where there are too many. Requests of theirs that are under way keep their account, of
-// which the gate knows for as long as they last. With as.mu held.
-func (as *tenantStates) makeRoom() {
+// boundClaimed forgets claimed tenants where there are too many. Requests of theirs that are under way keep their
+// state, and the gate counts them for as long as they last. as.mu is held.
+func (as *tenantStates) boundClaimed() {
 	for id, a := range as.claimed {
 		if len(as.claimed) < maxClaimed {
 			return
@@ -134,6 +135,7 @@ func (a *tenantState) lost(reason string, samples int) {
 	}
 }
 
+// count adds n to a counter that has the labels tenant and reason.
 func (a *tenantState) count(what *prometheus.CounterVec, reason string, n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	// waitStep is how often, or more often, a request that waits for its last copies looks whether their members keep up.
+	// waitStep is the longest time between two looks of a waiting request whether the members keep up.
 	waitStep = 25 * time.Millisecond
-	// tooSilent is for how many times as long as the quorum took a member may answer nothing before requests stop waiting for
-	// it. Under little load a member that goes dark is so found within milliseconds.
+	// tooSilent bounds for how long a member may answer nothing before requests stop waiting for it, as a multiple of the
+	// time that the quorum took. Under little load a member that stops answering is found within milliseconds.
 	tooSilent = 16
 )
 
 // maxReplicas is the largest replication factor a tally can count.
 const maxReplicas = 255
 
-// write is one Push: a batch, its shards, and the answers so far. It is pooled, and lives until Push and every replica
-// are done with it.
+// write is the writing of one part to its members: a batch, its shards, and the answers so far. It is pooled, and lives
+// until Push and every shard are done with it.
 //
-// Its items are the batch's series, then its metadata entries; each needs its own quorum.
+// Its items are the series of the batch, then its metadata entries. Each item needs a quorum of its own.
 type write struct {
 	d       *Distributor
 	batch   *wire.Batch
@@ -50,11 +50,11 @@ type write struct {
 	causes       []cause
 	exemplarLoss []exemplarLoss
 	undecided    int           // items whose outcome is open
-	open         int           // replicas that have not answered
-	returned     bool          // Push has judged: answers that come now count no more
+	open         int           // shards that have no answer
+	returned     bool          // the outcome is taken: later answers do not count
 	changed      chan struct{} // undecided or open has become 0
 	lastReason   string        // the newest text of reasonOnce
-	lastReasonOf tally         // what it is of
+	lastReasonOf tally         // the answers that lastReason is about
 }
 
 // cause is why a member did not store some items: what it said of one series, or (Series = -1) of a whole shard.
@@ -63,10 +63,10 @@ type cause struct {
 	member *member
 }
 
-// thin: an item was stored, but some of its exemplars were not; thin counts them.
+// exemplarLoss says that an item was stored but some of its exemplars were not: exemplars counts these.
 type exemplarLoss struct{ item, exemplars int }
 
-// begin prepares a write of what was let in of p by r, with one reference, the caller's.
+// begin prepares a write of what was let in of p, by r. It has one reference, the caller's.
 func (d *Distributor) begin(p *part, r *route) *write {
 	w := d.writes.Get().(*write)
 	b := p.batch
@@ -82,7 +82,7 @@ func (d *Distributor) begin(p *part, r *route) *write {
 	return w
 }
 
-// release gives up one reference; the last one lets go of the batch and returns w to the pool.
+// release gives up one reference. The last one releases the batch and returns w to the pool.
 func (w *write) release() {
 	if w.refs.Add(-1) > 0 {
 		return
@@ -103,7 +103,8 @@ func (w *write) release() {
 	w.d.writes.Put(w)
 }
 
-// dispatch hands out the shards by r, which it unlocks, and reports whether those of members in this process are left.
+// dispatch queues the shards by r, which it unlocks. It reports whether shards of members in this process are left for
+// startLocal.
 func (w *write) dispatch(r *route) (direct bool) {
 	defer r.mu.RUnlock()
 	w.place(ring.For(r.placement, w.batch.Tenant))
@@ -146,13 +147,13 @@ func (w *write) owners(p ring.Placement, item int, hash uint64) []int32 {
 	return w.owner
 }
 
-// familyHash places a metric family's metadata: the hash of tenant Sep family.
+// familyHash places the metadata of a metric family: the hash of tenant Sep family.
 func (w *write) familyHash(family string) uint64 {
 	w.scratch = append(wire.AppendTenant(w.scratch[:0], w.batch.Tenant), family...)
 	return xxhash.Sum64(w.scratch)
 }
 
-// start hands every shard to its member's queue. With direct, those of members in this process are left to startLocal.
+// start hands every shard to its member's queue. With direct, shards of members in this process are left to startLocal.
 func (w *write) start(r *route, direct bool) {
 	now, bytes := time.Now(), sizeOf(w.batch)
 	for i, p := range r.members {
@@ -176,8 +177,8 @@ func (w *write) start(r *route, direct bool) {
 	}
 }
 
-// startLocal writes the shards that start left, on this goroutine. Those of others are their workers' by now: nothing of
-// them may be read but the peer, which an empty shard has none of.
+// startLocal writes the shards that start left, on this goroutine. The other shards belong to their workers by now, so
+// it reads nothing of them except the member. An empty shard has no member.
 func (w *write) startLocal() {
 	for i := range w.shards {
 		if s := &w.shards[i]; s.member != nil && s.member.local {
@@ -202,7 +203,7 @@ func sizeOf(b *wire.Batch) int64 {
 	return int64(n) + max(int64(texts), b.Buffered()) // labels are in the body, or beside it
 }
 
-// answer counts what r's member said at the first try, or (err) of what was sent before r.
+// answer counts what the member of r said at the first try. err may also come from a shard that was sent before r.
 func (w *write) answer(r *queuedShard, failures []wire.Failure, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -224,7 +225,8 @@ func (w *write) answer(r *queuedShard, failures []wire.Failure, err error) {
 	for _, f := range failures {
 		if f.Kind == errs.OK {
 			if f.Samples+f.Histograms == 0 {
-				w.exemplarLoss = append(w.exemplarLoss, exemplarLoss{f.Series, atMost(f.Exemplars, len(w.batch.Series[f.Series].Exemplars))})
+				all := len(w.batch.Series[f.Series].Exemplars)
+				w.exemplarLoss = append(w.exemplarLoss, exemplarLoss{f.Series, atMost(f.Exemplars, all)})
 				continue
 			}
 			f.Kind = errs.Internal
@@ -252,13 +254,13 @@ func (w *write) answer(r *queuedShard, failures []wire.Failure, err error) {
 	}
 }
 
-// because keeps a cause and gives its position plus one. With w.mu held.
+// addCause keeps a cause and gives its position plus one. w.mu is held.
 func (w *write) addCause(p *member, f wire.Failure) int32 {
 	w.causes = append(w.causes, cause{f, p})
 	return int32(len(w.causes))
 }
 
-// count adds an answer to t. With w.mu held.
+// count adds an answer to t. w.mu is held.
 func (w *write) count(t *tally, kind errs.Kind, cause int32) {
 	t.add(kind, cause)
 	if t.decided {
@@ -270,7 +272,8 @@ func (w *write) count(t *tally, kind errs.Kind, cause int32) {
 	}
 }
 
-// wait returns when every outcome is certain, ctx ends, or the write timeout is over; the error says which of the latter.
+// wait returns when every outcome is certain, ctx ends, or the write timeout is over. The error says which of the last
+// two.
 func (w *write) wait(ctx context.Context) error {
 	if w.isDecided() {
 		return nil
@@ -289,13 +292,14 @@ func (w *write) wait(ctx context.Context) error {
 	return nil
 }
 
+// isDecided reports whether every outcome is certain.
 func (w *write) isDecided() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.undecided == 0
 }
 
-// relied reports whether some item of r is acknowledged, or may still be, so that a missing copy of it matters.
+// needed reports whether some item of r is acknowledged, or may still be, so that it matters that the member lacks it.
 func (w *write) needed(r *queuedShard) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -316,9 +320,9 @@ func (w *write) needed(r *queuedShard) bool {
 	return false
 }
 
-// linger waits, after the quorum, for the copies of members that make progress as the others do. A sender that is answered
-// before would send what comes next, and where all members are at their limit the copies that it leaves behind would grow
-// without end. members are all members; took is how long the quorum took.
+// waitForCopies waits, after the quorum, for the members that make progress as the others do. A sender that is answered
+// earlier sends its next request earlier. Where all members are at their limit, the late shards would then grow without
+// end. members are all members, and took is how long the quorum took.
 func (w *write) waitForCopies(ctx context.Context, members []*member, took time.Duration) {
 	if !w.stored() {
 		return
@@ -353,6 +357,7 @@ func (w *write) lacks() bool {
 	return w.open > 0
 }
 
+// worthWaiting reports whether the request should wait for some shard.
 func (w *write) worthWaiting(members []*member, took time.Duration) bool {
 	for i := range w.shards {
 		if r := &w.shards[i]; r.member != nil && r.member.holdsUp(r, members, took) {
@@ -362,7 +367,7 @@ func (w *write) worthWaiting(members []*member, took time.Duration) bool {
 	return false
 }
 
-// handOver hands what is left of the write to its members. Nobody waits for it any more.
+// handOver gives the shards that are left to their members. No request waits for them any more.
 func (w *write) handOver() {
 	for i := range w.shards {
 		if r := &w.shards[i]; r.member != nil {
@@ -371,8 +376,8 @@ func (w *write) handOver() {
 	}
 }
 
-// judge ends the counting, and gives what was stored and the failures, by their index in the batch, in order. ended, if not
-// nil, is why answers are missing.
+// judge ends the counting, and gives what was stored and the failures, by their index in the batch, in order. ended, if
+// not nil, is why answers are missing.
 func (w *write) judge(ended error) (stored Counts, lost []wire.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -399,8 +404,9 @@ func (w *write) judge(ended error) (stored Counts, lost []wire.Failure) {
 	return stored, lost
 }
 
-// missingExemplars is how many exemplars of series that a quorum stored are not with a quorum: of each series, as many as are
-// missing from the last of the answers that make its quorum, which are those from which the fewest are. With w.mu held.
+// missingExemplars is how many exemplars of stored series a quorum lacks. Of each series these are the exemplars that
+// are missing from the last of the answers that make its quorum. The answers that lack the fewest are counted first.
+// w.mu is held.
 func (w *write) missingExemplars() (n int) {
 	slices.SortFunc(w.exemplarLoss, func(a, b exemplarLoss) int {
 		return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.exemplars, b.exemplars))
@@ -418,7 +424,7 @@ func (w *write) missingExemplars() (n int) {
 	return n
 }
 
-// failure describes the item that ended with kind. With w.mu held.
+// failure describes the item that ended with kind. w.mu is held.
 func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.Failure {
 	t := &w.tallies[item]
 	f := wire.Failure{Series: -1, Kind: kind}
@@ -429,7 +435,8 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 		c := &w.causes[t.final-1]
 		f.Reason = c.Reason
 		if c.Series >= 0 { // the member stored the rest of the series
-			f.Samples, f.Histograms, f.Exemplars = atMost(c.Samples, f.Samples), atMost(c.Histograms, f.Histograms), atMost(c.Exemplars, f.Exemplars)
+			f.Samples, f.Histograms = atMost(c.Samples, f.Samples), atMost(c.Histograms, f.Histograms)
+			f.Exemplars = atMost(c.Exemplars, f.Exemplars)
 			return f
 		}
 	} else {
@@ -441,10 +448,10 @@ func (w *write) failure(item int, kind errs.Kind, ended error, named bool) wire.
 	return f
 }
 
-// atMost is n of all, whatever a member says.
+// atMost is n, but never more than all, whatever a member says.
 func atMost(n, all int) int { return max(0, min(n, all)) }
 
-// reasonOnce is missed, which makes one text for all the series in a row that fared alike. With w.mu held.
+// reasonOnce is reason. It makes one text for all series in a row that have the same answers. w.mu is held.
 func (w *write) reasonOnce(t *tally, kind errs.Kind, ended error) string {
 	if w.lastReason == "" || w.lastReasonOf != *t {
 		w.lastReason, w.lastReasonOf = w.reason(t, kind, ended), *t
@@ -452,7 +459,7 @@ func (w *write) reasonOnce(t *tally, kind errs.Kind, ended error) string {
 	return w.lastReason
 }
 
-// missed says why t has no quorum. With w.mu held.
+// reason says why t has no quorum. w.mu is held.
 func (w *write) reason(t *tally, kind errs.Kind, ended error) string {
 	why := ""
 	switch {

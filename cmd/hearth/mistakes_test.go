@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant/overrides"
 )
@@ -74,7 +73,7 @@ var writtenFiles = map[string]written{
 			c := content{name: "receive.relabel-config", file: path}
 			text, err := c.read()
 			if err == nil {
-				_, err = distributor.ParseRelabel(c.where(), text)
+				_, err = parseRelabel(c.where(), text)
 			}
 			return err
 		},

@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// replicas takes remote write for d on a member of a hashring file. A request that says in a header which copy it is has
-// been placed already, and is stored here. Elsewhere the header means nothing, as in Thanos.
+// replicas takes remote write for d on a member of a hashring file. A request that says in a header which copy it is
+// has been placed already, and is stored here. Elsewhere the header means nothing, as in Thanos.
 func (f *routeFlags) replicas(c *cluster, d *distributor.Distributor) http.Handler {
 	route := d.Handler()
 	if c.static == nil {

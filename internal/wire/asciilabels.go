@@ -7,10 +7,11 @@ import (
 	"slices"
 )
 
+// highBits are the highest bits of eight bytes.
 const highBits = 0x8080808080808080
 
-// prefixOf is the first eight bytes of s as a number, filled up with zeros. It orders most names without a comparison of
-// bytes (BenchmarkDecodeV1: a fifth). s may have allowMore bytes behind its end, within its capacity.
+// prefixOf is the first eight bytes of s as a number, filled up with zeros. Numbers order most names without a
+// comparison of bytes (BenchmarkDecodeV1: a fifth). s may have more bytes behind its end, within its capacity.
 func prefixOf(s []byte) uint64 {
 	n := len(s)
 	if n >= 8 {
@@ -29,14 +30,14 @@ func prefixOf(s []byte) uint64 {
 // namePrefix is prefixOf(nameLabel), which is the only name with this prefix and length.
 var namePrefix = prefixOf([]byte(nameLabel))
 
-// nameOrder watches that names ascend.
+// nameOrder checks that names ascend.
 type nameOrder struct {
 	last      uint64 // prefix of the last name
 	name      []byte // the last name
 	rawSeries bool   // there was a metric name
 }
 
-// next reports whether name, of this prefix, comes after the last one, and takes it as the last.
+// next reports whether name, of this prefix, comes after the last one, and makes it the last.
 func (o *nameOrder) next(prefix uint64, name []byte) bool {
 	if prefix <= o.last && (prefix < o.last || bytes.Compare(name, o.name) <= 0) {
 		return false
@@ -46,24 +47,25 @@ func (o *nameOrder) next(prefix uint64, name []byte) bool {
 	return true
 }
 
-// asciiWriter writes canonical labels in ascending order of names, in words of eight bytes: most names and values are one
-// or two words, for which a call of memmove is slow (BenchmarkDecodeV1: a quarter).
+// asciiWriter writes canonical labels in ascending order of names, in words of eight bytes. Most names and values are
+// one or two words, for which a call of memmove is slow (BenchmarkDecodeV1: a quarter).
 type asciiWriter struct {
 	nameOrder
-	dst  []byte // as long as there is budget
+	dst  []byte // with its capacity as length
 	at   int    // where the next label begins
 	high uint64 // highest bits of all names and values, or-ed: zero if they are ASCII
 }
 
-// slack is how many bytes beyond what it writes a asciiWriter needs.
+// slack is how many bytes beyond what it writes an asciiWriter needs.
 const slack = 8
 
-func newASCIIWriter(dst []byte, budget int) asciiWriter {
-	dst = slices.Grow(dst, budget+slack)
+// newASCIIWriter appends to dst, and has space for size bytes.
+func newASCIIWriter(dst []byte, size int) asciiWriter {
+	dst = slices.Grow(dst, size+slack)
 	return asciiWriter{dst: dst[:cap(dst)], at: len(dst)}
 }
 
-// reserve makes budget for n bytes allowMore.
+// reserve makes space for n bytes more.
 func (w *asciiWriter) reserve(n int) {
 	if len(w.dst)-w.at < n+slack {
 		grown := slices.Grow(w.dst[:w.at], n+slack)
@@ -71,7 +73,7 @@ func (w *asciiWriter) reserve(n int) {
 	}
 }
 
-// add writes a label, neither part empty. There is budget for it.
+// add writes a label, neither part empty. There is space for it.
 func (w *asciiWriter) add(name, value []byte) {
 	at := w.at
 	high := copyText(w.dst[at:], name)
@@ -84,9 +86,9 @@ func (w *asciiWriter) add(name, value []byte) {
 	w.high |= high
 }
 
-// shortLabels writes the label fields at pos of m as long as they are what nearly all are: below 128 bytes, exactly a name
-// and a value, names ascending within their first eight bytes. It returns where it stopped. It is splitLabel, next and add
-// in one loop, without slices and calls (BenchmarkDecodeV1: a third).
+// shortLabels writes the label fields at pos of m as long as they are what nearly all are: below 128 bytes, exactly a
+// name and a value, names ascending within their first eight bytes. It returns where it stopped. It does the work of
+// splitLabel, next and add in one loop, without slices and calls (BenchmarkDecodeV1: a third).
 func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 	whole := m[:cap(m)] // words may reach beyond m, but not beyond the message
 	dst, at, last, high := w.dst, w.at, w.last, w.high
@@ -124,8 +126,8 @@ func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 	return pos
 }
 
-// copyText copies src to the start of dst and returns the highest bits of all its bytes, or-ed: zero if they are ASCII. It
-// may write up to eight bytes behind the copy.
+// copyText copies src to the start of dst and returns the highest bits of all its bytes, or-ed: zero if they are ASCII.
+// It may write up to eight bytes behind the copy.
 func copyText(dst, src []byte) (high uint64) {
 	n := len(src)
 	switch {
@@ -151,7 +153,7 @@ func copyText(dst, src []byte) (high uint64) {
 	return high & highBits
 }
 
-// isASCIICanonical reports whether labels are canonical and ASCII. It looks at eight bytes at a time for those with the
+// isASCIICanonical reports whether labels are canonical and ASCII. It looks at eight bytes at a time for bytes with the
 // highest bit set, which must all be separators (BenchmarkDecodeShard: a quarter).
 func isASCIICanonical(labels []byte) bool {
 	var order nameOrder

@@ -14,8 +14,9 @@ import (
 // Sep ends the tenant, each label name and each label value in canonical bytes. It never occurs in valid UTF-8.
 const Sep = 0xff
 
-// Key is a hash128 of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the same iff
-// their keys are equal, whatever protocol they came by. Other processes have other keys for them (docs/design/001).
+// Key is a hash128 of a series' canonical bytes: tenant Sep (name Sep value Sep)*. Two series of one process are the
+// same iff their keys are equal, whatever protocol they came by. Other processes have other keys for them
+// (docs/design/001).
 type Key struct{ Hi, Lo uint64 }
 
 // Sample is a float sample. T and ST (start timestamp, 0 = unknown) are Unix milliseconds.
@@ -48,9 +49,9 @@ type Metadata struct {
 
 // Series is one series of a Batch with what the request says of it. Every slice belongs to the Batch.
 type Series struct {
-	labels []byte     // canonical, or (from is set) as the sender of from spelled them
-	from   *Batch     // what such labels are to be read with; nil = they are canonical
-	shared *oneShared // has the labels instead, of a series that came by its number
+	labels []byte     // canonical, or (from is set) the bytes by which the sender of from named them
+	from   *Batch     // the batch with which such bytes are read; nil = labels are canonical
+	shared *oneShared // has the labels of a series that came by its number; nil for others
 	size   int        // of the canonical labels
 
 	Key        Key    // identity within this process: caches are keyed by it
@@ -58,15 +59,16 @@ type Series struct {
 	Samples    []Sample
 	Histograms []Histogram
 	Exemplars  []Exemplar
-	// Hint, when not nil, is a word for whoever stores the series to find it by the next time. It is the same for all
-	// batches that have the series by its number in a stream, or by the same SeriesCache, 0 at first, and means nothing to others.
+	// Hint, when not nil, is a word by which the store of the series finds it the next time. All batches that have the
+	// series by its number in a stream, or by the same SeriesCache, share it. It is 0 at first, and means nothing to
+	// others.
 	Hint *atomic.Uint64
 }
 
-// Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant; LabelsOf builds labels
-// from them. They are made anew at each call when the decoder knew the series and did not look at them, so call it for
-// what is rare, and once. They belong to the Batch: do not change them, do not keep them. None are there in one case, of which
-// the chance is nil in practice (decodeRaw): such a series is invalid.
+// Labels are the canonical label bytes, (name Sep value Sep)* sorted by name, without the tenant. LabelsOf builds
+// labels from them. They are made anew at each call when the decoder knew the series and did not look at them, so call
+// it for what is rare, and once. They belong to the Batch: do not change them, do not keep them. They are empty in one
+// case, of which the chance is nil in practice (decodeRaw): such a series is invalid.
 func (s *Series) Labels() []byte {
 	switch {
 	case s.shared != nil:
@@ -85,8 +87,8 @@ func (s *Series) appendLabels(dst []byte) []byte {
 	return append(dst, s.Labels()...)
 }
 
-// appendSized appends the length of the labels, and the labels. Those that cannot be read become none, which no frame may
-// have: its reader refuses the frame, instead of taking what follows for something else.
+// appendSized appends the length of the labels, and the labels. Labels that cannot be read become none, which no frame
+// may have: its reader refuses the frame, instead of taking what follows for something else.
 func (s *Series) appendSized(dst []byte) []byte {
 	at := len(dst)
 	dst = binary.AppendUvarint(dst, uint64(s.size))
@@ -100,10 +102,10 @@ func (s *Series) appendSized(dst []byte) []byte {
 // LabelsSize is len(s.Labels()), without making them.
 func (s *Series) LabelsSize() int { return s.size }
 
-// KeepsLabels reports whether a stream mayReuse labels for s that it need not keep once it is told where the store has them.
+// KeepsLabels reports whether s holds labels of its own that it can drop once the store has them (KeptBy).
 func (s *Series) KeepsLabels() bool { return s.shared != nil && s.shared.own.Load() != nil }
 
-// KeptBy tells that the store has ls, which are the labels of s, in memory for as long as it has the series.
+// KeptBy says that the store keeps ls, which are the labels of s, in memory for as long as it has the series.
 func (s *Series) KeptBy(ls labels.Labels) {
 	if s.KeepsLabels() {
 		s.shared.kept.Store(&ls)
@@ -113,8 +115,8 @@ func (s *Series) KeptBy(ls labels.Labels) {
 
 // Failure is a series of a request that was not stored, or not wholly.
 //
-// In the answer of a store, kind OK says that all of the series is stored but so many exemplars. That fails nobody: such a
-// series counts as stored, and so many fewer exemplars as written.
+// In the response of a store, kind OK says that all of the series is stored except some exemplars. That fails no
+// request: such a series counts as stored, and its missing exemplars do not count as written.
 type Failure struct {
 	// Series is the index in Batch.Series. In Batch.Rejected it is -1.
 	Series int
@@ -123,20 +125,20 @@ type Failure struct {
 	Reason string
 	// What of the series was not stored.
 	Samples, Histograms, Exemplars int
-	// Whole is how many series were refused while the request was decoded and so are not in Batch.Series: in Batch.Rejected 1,
-	// allowMore where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
+	// Whole is how many series were refused while the request was decoded and so are not in Batch.Series: in
+	// Batch.Rejected 1, more where several are summed up, and 0 for a part of a series that is there. 0 elsewhere.
 	Whole int
 }
 
-// Batch is one tenant's decoded write request. Whoever mayReuse it beyond the call that handed it over calls Retain, and
-// Release when done; the last Release returns its buffers to a pool. Nothing changes a Batch after decoding.
+// Batch is one tenant's decoded write request. Whoever keeps it beyond the call that handed it over calls Retain, and
+// Release when done. The last Release returns its buffers to a pool. Nothing changes a Batch after decoding.
 type Batch struct {
 	Tenant   tenant.ID
 	Series   []Series
 	Metadata []Metadata
 	// Rejected lists what was refused while decoding: whole series (duplicate or empty label name, not UTF-8, no metric
 	// name, ...), which are not in Series, and invalid histograms and exemplars of series that are. The rest of the
-	// request stands. After the first thousand all others are summed up in one allowMore.
+	// request stands. After the first thousand all others are summed up in one more.
 	Rejected []Failure
 
 	refs atomic.Int32
@@ -165,7 +167,7 @@ func (b *Batch) DropStarts() {
 	b.starts = false
 }
 
-// Named is how many series the request rawSeries: those of b, and those that were refused while it was decoded.
+// Named is how many series the request named: those of b, and those that were refused while it was decoded.
 func (b *Batch) Named() int {
 	n := len(b.Series)
 	for i := range b.Rejected {
@@ -174,31 +176,31 @@ func (b *Batch) Named() int {
 	return n
 }
 
-// Retain mayReuse b alive until a matching Release.
+// Retain keeps b alive until a matching Release.
 func (b *Batch) Retain() { b.refs.Add(1) }
 
-// Release gives up one reference; after the last one nothing of b may be prefetched.
+// Release gives up one reference. After the last one nothing of b may be touched.
 func (b *Batch) Release() {
 	if n := b.refs.Add(-1); n == 0 && b.pool != nil {
 		b.pool(b)
 	} else if n < 0 {
-		panic("BUG: wire.Batch released allowMore often than retained")
+		panic("BUG: wire.Batch released more often than retained")
 	}
 }
 
-// Shard is the part of a Batch that one member is asked to store: indexes into Series and Metadata. All series of the
-// batch are meant when it has the indexes of all; there is no shorthand.
+// Shard is the part of a Batch that one member is asked to store: indexes into Series and Metadata. A shard of all
+// series has the indexes of all; there is no shorthand.
 type Shard struct {
 	Batch    *Batch
 	Series   []int32
 	Metadata []int32
-	// Copies says which copy of a series the member mayReuse; nil when that is not known.
+	// Copies says which copy of a series the member keeps; nil when that is not known.
 	Copies Copies
 }
 
-// Copies tells the copies of a series apart, for members that place again what they get.
+// Copies tells the replicas of a series apart, for members that place again what they get.
 type Copies interface {
-	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member mayReuse: its place, from 0, among the
+	// CopyOf is the number of the copy of Batch.Series[i] that the shard's member keeps: its place, from 0, among the
 	// series' replicas.
 	CopyOf(i int32) int
 }

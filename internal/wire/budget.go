@@ -7,11 +7,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Budget is asked before memory is taken that a request would have: bytes allowMore than what it was asked for before. An error
-// refuses them; it is what whoever asked fails with. Memory that is spare is there from earlier requests: whoever asks can do
-// without. nil = there is always budget.
+// Budget is asked before a request takes memory. bytes is what the request takes more. An error refuses it, and is what
+// the request fails with. spare memory is left from earlier requests and the request can do without it. A nil Budget
+// grants everything.
 type Budget func(bytes int64, spare bool) error
 
+// ask asks for bytes that are needed.
 func (r Budget) ask(bytes int) error {
 	if r == nil || bytes <= 0 {
 		return nil
@@ -19,12 +20,12 @@ func (r Budget) ask(bytes int) error {
 	return r(int64(bytes), false)
 }
 
-// mayReuse reports whether so many bytes of earlier requests may be used again.
+// mayReuse reports whether bytes that are left from earlier requests may be used again.
 func (r Budget) mayReuse(bytes int) bool {
 	return r == nil || bytes == 0 || r(int64(bytes), true) == nil
 }
 
-// arena names what of a Batch grows with a message, beside canonical bytes.
+// arena is one of the lists of a Batch that grow with a message. Canonical bytes are bounded by Batch.limit instead.
 type arena int
 
 const (
@@ -36,22 +37,25 @@ const (
 	numArenas
 )
 
-// arenaItem is what an item costs in bytes, about; arenaStep for how many is asked at first, which is what small requests
-// have. Further ones cost half as many calls as there is to take.
+// arenaItem is about what an item costs in bytes. arenaStep is for how many items the budget is asked at first, which
+// is enough for small requests. Later steps grow with the number of items, so that large requests ask rarely.
 var (
-	arenaItem = [numArenas]int{arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16}
+	arenaItem = [numArenas]int{
+		arenaSeries: seriesSize, arenaSamples: 24, arenaMetadata: metadataSize, arenaSymbols: 32, arenaPairs: 16,
+	}
 	arenaStep = [numArenas]int{arenaSeries: 64, arenaSamples: 256, arenaMetadata: 32, arenaSymbols: 512, arenaPairs: 256}
 )
 
 // memoryGrant is the memory that a Batch was granted.
 type memoryGrant struct {
 	budget  Budget
-	refused error          // what budget said
-	reserve int            // by how much limit may still be raised
-	allowed [numArenas]int // items up to which nobody needs to be asked
+	refused error          // what the budget said
+	reserve int            // how much limit may still be raised
+	allowed [numArenas]int // how many items are granted
 }
 
-// allowMore is called when arena a has n items and may have no allowMore; it is false, and a fault, when there is no budget.
+// allowMore is called when arena a has n items and may have no more. It is false when the budget grants nothing more,
+// and the message is then refused.
 func (b *Batch) allowMore(a arena, n int) bool {
 	if b.budget == nil {
 		b.allowed[a] = math.MaxInt
@@ -66,11 +70,11 @@ func (b *Batch) allowMore(a arena, n int) bool {
 	return true
 }
 
-// Refused is why the Budget of b granted nothing allowMore, nil if it has not refused.
+// Refused is why the Budget of b granted nothing more, nil if it has not refused.
 func (b *Batch) Refused() error { return b.refused }
 
-// within makes the memory of b one that is granted step by step, by budget. What its arenas have from earlier use is asked for
-// first; where there is no budget for that, they begin anew.
+// within makes b take its memory step by step, as budget grants it. The arenas that b has from earlier use are asked
+// for first. If they are refused, b starts without them.
 func (b *Batch) within(budget Budget) {
 	if budget == nil {
 		return
@@ -84,8 +88,9 @@ func (b *Batch) within(budget Budget) {
 		b.reserve, b.limit = b.reserve-had, had
 	}
 	b.allowed = [numArenas]int{
-		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata), arenaSymbols: min(cap(b.symbols), cap(b.hashes)),
-		arenaPairs: min(cap(b.pairs), cap(b.refIdx)),
+		arenaSeries: cap(b.Series), arenaSamples: cap(b.samples), arenaMetadata: cap(b.Metadata),
+		arenaSymbols: min(cap(b.symbols), cap(b.hashes)),
+		arenaPairs:   min(cap(b.pairs), cap(b.refIdx)),
 	}
 }
 
@@ -95,7 +100,7 @@ func (b *Batch) capacity() int {
 		bytesOf(b.Metadata) + bytesOf(b.symbols) + bytesOf(b.pairs) + bytesOf(b.refIdx) + bytesOf(b.hashes) + bytesOf(b.ahead)
 }
 
-// dropArenas lets the arenas of b, which are empty, go.
+// dropArenas gives up the arenas of b, which are empty.
 func (b *Batch) dropArenas() {
 	b.canonical, b.Series, b.samples, b.histograms, b.exemplars = nil, nil, nil, nil, nil
 	b.Metadata, b.symbols, b.pairs, b.refIdx, b.hashes = nil, nil, nil, nil, nil
@@ -103,13 +108,13 @@ func (b *Batch) dropArenas() {
 
 func bytesOf[T any](s []T) int { return cap(s) * int(unsafe.Sizeof(*new(T))) }
 
-// mayAppend reports whether n canonical bytes allowMore may be added.
+// mayAppend reports whether n canonical bytes more may be added.
 func (b *Batch) mayAppend(n int) bool {
 	missing := len(b.canonical) + n - b.limit
 	return missing <= 0 || b.extend(missing)
 }
 
-// extend raises the limit by n at least, if it may be.
+// extend raises the limit by n at least, if it may be raised.
 func (b *Batch) extend(n int) bool {
 	const step = 64 << 10
 	if n > b.reserve {

@@ -33,7 +33,7 @@ func GetBuffer() *Buffer {
 	return b
 }
 
-// shed lets go of the body as it came, once it is decompressed.
+// shed gives up the body as it came, once it is decompressed.
 func (b *Buffer) shed() {
 	if len(b.decoded) == 0 {
 		return
@@ -44,8 +44,8 @@ func (b *Buffer) shed() {
 	b.compressed = nil
 }
 
-// SetBudget makes b ask before it takes memory for a body. What refuses is the error of the reading. What b has from earlier
-// use is asked for at once; where there is no budget for that, it begins anew.
+// SetBudget makes b ask budget before it takes memory for a body. A refusal is the error of the reading. The memory
+// that b has from earlier use is asked for at once. If it is refused, b starts without it.
 func (b *Buffer) SetBudget(budget Budget) {
 	b.budget = budget
 	if !budget.mayReuse(b.capacity()) {
@@ -58,26 +58,26 @@ func (b *Buffer) capacity() int { return cap(b.compressed) + cap(b.decoded) }
 // Received is how many bytes the last body had as it came, as far as it was read.
 func (b *Buffer) Received() int64 { return int64(len(b.compressed)) }
 
-// PutBuffer gives b back; nothing that b returned may be used from here on. Memory that the last body had little use for
-// is let go.
+// PutBuffer gives b back. Nothing that b returned may be used afterwards. Memory that the last body hardly used is
+// given up.
 func PutBuffer(b *Buffer) {
 	b.compressed, b.decoded = reuse(b.compressed), reuse(b.decoded)
 	b.budget = nil
 	buffers.Put(b)
 }
 
-// maxRatio is allowMore than the best compression that the snappy format can express: 64 bytes by a copy of three.
+// maxRatio is more than the best compression that the snappy format can express: 64 bytes by a copy of three.
 const maxRatio = 22
 
-// ReadSnappy reads r to its end and decompresses it (snappy block format). The result belongs to b until PutBuffer or the
-// next ReadSnappy. Limits are in bytes. Errors: TooLarge with the size and the limit, Invalid when the content is not
-// snappy, Unavailable when r breaks off, since a sender can then try again. No allowMore memory is used than r has sent
-// (maxCompressed at most) and its content can decompress to (maxDecoded at most): the content says at its start how much
-// that is, and what is too much is refused before the rest is read.
+// ReadSnappy reads r to its end and decompresses it (snappy block format). The result belongs to b until PutBuffer or
+// the next ReadSnappy. Limits are in bytes. Errors: TooLarge with the size and the limit, Invalid when the content is
+// not snappy, Unavailable when r breaks off, since a sender can then try again. No more memory is used than r has sent
+// (maxCompressed at most) and its content can decompress to (maxDecoded at most): the content says at its start how
+// much that is, and what is too much is refused before the rest is read.
 func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	tooLarge := func(start []byte) error {
 		if size, err := snappy.DecodedLen(start); err == nil && int64(size) > maxDecoded {
-			return errs.E(errs.TooLarge, "body decompresses to %d bytes, allowMore than the limit of %d", size, maxDecoded)
+			return errs.E(errs.TooLarge, "body decompresses to %d bytes, more than the limit of %d", size, maxDecoded)
 		}
 		return nil
 	}
@@ -104,10 +104,11 @@ func (b *Buffer) ReadSnappy(r io.Reader, maxCompressed, maxDecoded int64) ([]byt
 	return b.decoded, nil
 }
 
-// firstRead is the size of the first buffer, above that of most bodies of 2,000 samples.
+// firstRead is the size of the first buffer. Most bodies of 2,000 samples are smaller.
 const firstRead = 256 << 10
 
-// read fills b.compressed with all of r. check, if any, looks at the first bytes, up to a few, as soon as they are there.
+// read fills b.compressed with all of r. check, if not nil, looks at the first bytes, up to a few, as soon as they are
+// there.
 func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) error {
 	const start = 16
 	buf := b.compressed[:0]
@@ -139,7 +140,7 @@ func (b *Buffer) read(r io.Reader, limit int64, check func(start []byte) error) 
 	}
 }
 
-// grow gives a full buffer twice the budget.
+// grow gives a full buffer twice its size.
 func grow(full []byte, budget Budget) ([]byte, error) {
 	size := max(firstRead, 2*cap(full))
 	if err := budget.ask(size - cap(full)); err != nil {

@@ -33,7 +33,7 @@ func TestReadSnappy(t *testing.T) {
 	f(iotest.OneByteReader(bytes.NewReader(body)), len(body), len(text), errs.OK, "")
 	f(iotest.DataErrReader(bytes.NewReader(body)), len(body), len(text), errs.OK, "")
 	f(bytes.NewReader(body), len(body)-1, len(text), errs.TooLarge, "limit")
-	f(bytes.NewReader(body), len(body), len(text)-1, errs.TooLarge, "decompresses to 70000 bytes, allowMore than the limit of 69999")
+	f(bytes.NewReader(body), len(body), len(text)-1, errs.TooLarge, "decompresses to 70000 bytes, more than the limit of 69999")
 	f(bytes.NewReader(body[:len(body)-1]), len(body), len(text), errs.Invalid, "not snappy")
 	f(bytes.NewReader(nil), len(body), len(text), errs.Invalid, "not snappy")
 	f(strings.NewReader("\xff\xff\xff\xff"), len(body), len(text), errs.Invalid, "not snappy")
@@ -43,7 +43,7 @@ func TestReadSnappy(t *testing.T) {
 	f(iotest.ErrReader(errors.New("reset by peer")), len(body), len(text), errs.Unavailable, "reset by peer")
 }
 
-// TestOwnedBody: what a batch mayReuse of a body is what its series are in, and the rest serves the next one.
+// TestOwnedBody: what a batch keeps of a body is what its series are in, and the rest serves the next one.
 func TestOwnedBody(t *testing.T) {
 	body := snappyBody(typicalV1(500))
 	buf := &Buffer{}
@@ -58,7 +58,7 @@ func TestOwnedBody(t *testing.T) {
 	defer b.Release()
 	b.Own(buf)
 	if had, least := b.body.capacity(), len(msg); had < least || had > least+least/4 {
-		t.Errorf("the batch mayReuse %d bytes for a body of %d", had, least)
+		t.Errorf("the batch keeps %d bytes for a body of %d", had, least)
 	}
 	if got := b.Buffered(); got < int64(len(msg)+len(b.canonical)) {
 		t.Errorf("%d bytes are counted", got)

@@ -12,29 +12,29 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// What translators of other protocols make a pooled Batch with, one sample at a time.
+// Translators of other protocols fill a pooled Batch with these, one sample at a time.
 
-// metadataSize is what an entry of metadata costs beside its texts, with its place among the families that are known.
+// metadataSize is what an entry of metadata costs beside its texts, with its place among the known families.
 const metadataSize = 192
 
 // seriesSize is about what a series costs beside its labels, in bytes: Series, Sample, growth of arenas.
 const seriesSize = 320
 
-// NewLimitedBatch is an empty pooled batch of tenant id with one reference, that may take limit bytes of memory. Who makes it
-// fills it with AddSample, AddHistogram, AddMetadata and Reject before sharing it.
+// NewLimitedBatch is an empty pooled batch of tenant id with one reference, which may take limit bytes of memory. Its
+// maker fills it with AddSample, AddHistogram, AddMetadata and Reject before sharing it.
 func NewLimitedBatch(id tenant.ID, limit int) *Batch {
 	b := newPooled(id)
 	b.limit = limit
 	return b
 }
 
-// SetBudget makes b ask for what it takes of its limit. It is called before anything is added.
+// SetBudget makes b ask budget for what it takes of its limit. It is called before anything is added.
 func (b *Batch) SetBudget(budget Budget) { b.within(budget) }
 
-// AddSample adds a series of one sample; nothing is assumed of ls but its order (no label is
-// longer than MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the
-// series was rejected and is listed in Rejected, one of kind TooLarge that the batch may take nothing allowMore. Exemplars
-// whose labels are unusable are rejected by themselves.
+// AddSample adds a series of one sample. Nothing is assumed of ls except its order (no label is longer than
+// MaxLabelLength: Labels cannot hold it). An error of kind Invalid says that the series was rejected and is listed in
+// Rejected. One of kind TooLarge says that the batch may take nothing more. Exemplars whose labels are unusable are
+// rejected alone.
 func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemplar) error {
 	at := b.mark()
 	b.samples = append(b.samples, s)
@@ -42,8 +42,8 @@ func (b *Batch) AddSample(ls labels.Labels, s Sample, exemplars []exemplar.Exemp
 	return b.add(at, ls, s.T, exemplars)
 }
 
-// AddHistogram is AddSample for a native histogram. An invalid one is rejected like unusable labels. The batch owns the
-// histogram from here on.
+// AddHistogram is AddSample for a native histogram. An invalid histogram is rejected like unusable labels. The batch
+// owns the histogram from here on.
 func (b *Batch) AddHistogram(ls labels.Labels, h Histogram, exemplars []exemplar.Exemplar) error {
 	at := b.mark()
 	b.histograms = append(b.histograms, h)
@@ -65,7 +65,7 @@ func validate(h Histogram) error {
 	return h.FH.Validate()
 }
 
-// add ends the series that began at at. An exemplar without a time has that of the sample, t.
+// add ends the series that began at at. An exemplar without a time gets the time of the sample, t.
 func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exemplar) error {
 	if !b.charge(seriesSize + len(exemplars)*exemplarSize) {
 		return b.full(at)
@@ -106,7 +106,7 @@ func (b *Batch) full(at mark) error {
 	if b.refused != nil {
 		return b.refused
 	}
-	return errs.E(errs.TooLarge, "the request becomes allowMore series than fit into memory")
+	return errs.E(errs.TooLarge, "the request becomes more series than fit into memory")
 }
 
 func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
@@ -123,8 +123,8 @@ func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
 	return errs.E(errs.Invalid, "%s", reason)
 }
 
-// appendChecked appends ls to the canonical arena and reports whether there is a metric name among them, and what makes
-// them unusable ("" = nothing).
+// appendChecked appends ls to the canonical arena. It reports whether a metric name is among them, and what makes them
+// unusable ("" = nothing).
 func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
 	last := ""
 	ls.Range(func(l labels.Label) {
@@ -154,8 +154,8 @@ func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
 	return rawSeries, fault
 }
 
-// AddMetadata adds what is known of a family, unless something is already or the name is unusable. It is false when the
-// batch may take nothing allowMore.
+// AddMetadata adds what is known of a family, unless the family has metadata already or its name is unusable. It is
+// false when the batch may take nothing more.
 func (b *Batch) AddMetadata(m Metadata) bool {
 	if _, ok := b.families.names[m.Family]; ok || m.Family == "" || !utf8.ValidString(m.Family) {
 		return true
@@ -187,8 +187,8 @@ func (b *Batch) Memory() int64 {
 	return int64(n)
 }
 
-// Buffered is about how many bytes of labels, and of the body that it came by, b mayReuse. Batches that one was rewritten to
-// share what that mayReuse.
+// Buffered is about how many bytes of labels, and of the body that it came by, b keeps. The batches that one batch was
+// rewritten to share what that batch keeps.
 func (b *Batch) Buffered() int64 {
 	n := int64(len(b.canonical))
 	if b.body != nil {
@@ -200,9 +200,10 @@ func (b *Batch) Buffered() int64 {
 	return n
 }
 
-// Content is about how many bytes what is in b takes, whatever its arenas have budget for beyond.
+// Content is about how many bytes the content of b takes, without the unused capacity of its arenas.
 func (b *Batch) Content() int64 {
-	n := int(unsafe.Sizeof(*b)) + len(b.canonical) + sizeOf(b.Series) + sizeOf(b.samples) + sizeOf(b.histograms) + sizeOf(b.exemplars)
+	n := int(unsafe.Sizeof(*b)) + len(b.canonical) + sizeOf(b.Series) + sizeOf(b.samples) + sizeOf(b.histograms) +
+		sizeOf(b.exemplars)
 	return int64(n + b.pointed())
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Identify computes the key and the placement hash of a series from its whole canonical bytes: tenant Sep (name Sep value Sep)*.
-// The key is another one in each process; the placement hash is the same everywhere, for ever.
+// Identify computes the key and the placement hash of a series from its whole canonical bytes: tenant Sep (name Sep
+// value Sep)*. The key is a different one in each process. The placement hash is the same everywhere, for ever.
 func Identify(tenantAndLabels []byte) (Key, uint64) {
 	return hash128(tenantAndLabels), xxhash.Sum64(tenantAndLabels)
 }

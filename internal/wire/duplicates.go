@@ -6,13 +6,14 @@ import (
 	"unsafe"
 )
 
-// A store compares a sample with what it has stored, not with others of the same transaction: of two values that a series has
-// for one time it would keep one, and say nothing. So a series that a request names several times becomes one series with all
-// the samples, which a store judges together. Senders do name series several times: Prometheus sends each sample as a series
-// of its own, so that one that catches up has many samples of a series in a request.
+// A store compares a sample with what it has stored, not with others of the same transaction: of two values that a
+// series has for one time it would keep one, and say nothing. So a series that a request names several times becomes
+// one series with all the samples, which a store judges together. Senders do name series several times: Prometheus
+// sends each sample as a series of its own, so that one that catches up has many samples of a series in a request.
 
-// MergeDuplicates makes one series of those that b has several times, at the place of the first. kept are the places of the series that
-// are left; nil = b has each once, and all stand where they stood. An error is what the Budget of b refuses; then b is of no use.
+// MergeDuplicates makes one series of those that b has several times, at the place of the first. kept are the places of
+// the series that are left; nil = b has each series once, and all stand where they stood. An error is what the Budget
+// of b refuses. Then b cannot be used.
 func (b *Batch) MergeDuplicates() (kept []int32, err error) {
 	s := duplicateFinders.Get().(*duplicateFinder)
 	defer s.put()
@@ -43,7 +44,7 @@ func (b *Batch) merged() (*Batch, error) {
 	return b, nil
 }
 
-// reserveMerged makes budget for what the groups of s bring together.
+// reserveMerged makes space for what the groups of s bring together.
 func (b *Batch) reserveMerged(s *duplicateFinder) bool {
 	var samples, histograms, exemplars int
 	for _, i := range s.kept {
@@ -60,7 +61,8 @@ func (b *Batch) reserveMerged(s *duplicateFinder) bool {
 			}
 		}
 	}
-	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) + exemplars*int(unsafe.Sizeof(Exemplar{}))
+	bytes := samples*int(unsafe.Sizeof(Sample{})) + histograms*int(unsafe.Sizeof(Histogram{})) +
+		exemplars*int(unsafe.Sizeof(Exemplar{}))
 	if b.refused = b.budget.ask(bytes); b.refused != nil {
 		return false
 	}
@@ -103,7 +105,7 @@ func (f *duplicateFinder) put() {
 	duplicateFinders.Put(f)
 }
 
-// empty makes the table one without entries, for n.
+// empty makes a table without entries, for n series.
 func (f *duplicateFinder) empty(n int) (table []uint32, mask uint64) {
 	size := 16
 	for size < 2*n {
@@ -114,9 +116,9 @@ func (f *duplicateFinder) empty(n int) (table []uint32, mask uint64) {
 	return f.table, uint64(size - 1)
 }
 
-// repeats reports whether two of series may be one. It sets five bits of a word for each, and looks whether they were set: a
-// Bloom filter of blocks, which has nothing to branch on, fits into the nearest cache, and is wrong for one batch of twenty or
-// so (BenchmarkUnite).
+// repeats reports whether two of series may be one. It sets five bits of a word for each, and looks whether they were
+// set. This is a Bloom filter of blocks: it does not branch, fits into the nearest cache, and is wrong for about one
+// batch in twenty (BenchmarkUnite).
 func (f *duplicateFinder) repeats(series []Series) bool {
 	if len(series) < 2 {
 		return false

@@ -86,7 +86,7 @@ func TestUnite(t *testing.T) {
 	f([]part{{"c", 1, 1}, {"b", 1, 1}, {"b", 2, 1}, {"c", 2, 1}}, "c: 1=1 2=1, b: 1=1 2=1")
 }
 
-// TestUniteBringsAll: histograms and exemplars come along, and a series that came by a number or a memory mayReuse its hint.
+// TestUniteBringsAll: histograms and exemplars come along, and a series that came by a number or a memory keeps its hint.
 func TestUniteBringsAll(t *testing.T) {
 	b := NewBatch(testTenant)
 	all := goldenBatch()
@@ -160,7 +160,7 @@ func TestUniteRandom(t *testing.T) {
 func TestUniteAsks(t *testing.T) {
 	msg := slices.Concat(typicalV1(300), typicalV1(300))
 	var asked int64
-	full := errs.E(errs.Exhausted, "no budget")
+	full := errs.E(errs.Exhausted, "no room")
 	count := func(bytes int64, spare bool) error {
 		if !spare {
 			asked += bytes

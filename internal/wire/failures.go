@@ -6,13 +6,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// failuresVersion is the first byte of an answer, described in docs/format/write-frame.md.
+// failuresVersion is the first byte of a response, described in docs/format/write-frame.md.
 const failuresVersion = 1
 
 // minFailure is the fewest bytes of a failure: six numbers.
 const minFailure = 6
 
-// AppendFailures appends the answer to a shard: what of it was not stored. Failure.Series is the position in the sent
+// AppendFailures appends the response to a shard: what of it was not stored. Failure.Series is the position in the sent
 // shard's Series, which is the index in the receiver's Batch.
 func AppendFailures(dst []byte, failures []Failure) []byte {
 	dst = append(dst, failuresVersion)
@@ -29,11 +29,12 @@ func AppendFailures(dst []byte, failures []Failure) []byte {
 	return dst
 }
 
-// DecodeFailures reads what AppendFailures wrote; nil if there are none. Damage is an error of kind Internal: nothing is
-// known of what was stored. A kind that this process does not know reads as Internal.
+// DecodeFailures reads what AppendFailures wrote; nil if there are none. Damage is an error of kind Internal: then it
+// is not known what was stored. A kind that this process does not know reads as Internal.
 func DecodeFailures(b []byte) ([]Failure, error) {
 	if len(b) == 0 || b[0] != failuresVersion {
-		return nil, errs.E(errs.Internal, "write answer of version %d, this process reads version %d", first(b), failuresVersion)
+		return nil, errs.E(errs.Internal, "write answer of version %d, this process reads version %d",
+			first(b), failuresVersion)
 	}
 	r := reader{buf: b, pos: 1}
 	n := r.count(minFailure)

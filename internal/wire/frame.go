@@ -21,18 +21,18 @@ const (
 	shapeStarts = 2 // the same, and samples have start timestamps
 )
 
-// maxFrameMemory is how many bytes a decoded frame may take. A sender divides what is larger than a frame may be, so that
-// no frame of a good one comes near; but a few bytes can claim a whole series, and memory is what runs out.
+// maxFrameMemory is how many bytes a decoded frame may take. A sender divides what is larger than a frame may be, so
+// that no good frame comes near. But a few bytes can claim a whole series, so the memory is bounded and not the bytes.
 const maxFrameMemory = 128 << 20
 
-// FrameMemory is how many bytes at most a frame of so many takes once it is decoded. Whoever bounds the memory of frames asks
-// for that much before it decodes one, and gives back what it did not take (Batch.Content).
+// FrameMemory is how many bytes at most a frame of that size takes once it is decoded. Whoever bounds the memory of
+// frames asks for that much before decoding, and gives back what the batch did not take (Batch.Content).
 func FrameMemory(frame int) int64 {
-	const perByte = 24 // a series of one sample is ten bytes in a frame, and allowMore than two hundred in memory
+	const perByte = 24 // a series of one sample is ten bytes in a frame, and more than two hundred in memory
 	return min(perByte*int64(frame), maxFrameMemory)
 }
 
-// AppendShard appends the bytes of s that travel between Hearth processes; DecodeShard reads them. It allocates only to
+// AppendShard appends the bytes of s that travel between Hearth processes. DecodeShard reads them. It allocates only to
 // grow dst.
 func AppendShard(dst []byte, s Shard) []byte {
 	dst = append(dst, shardVersion)
@@ -64,7 +64,7 @@ func appendMetadata(dst []byte, s Shard) []byte {
 	return dst
 }
 
-// shapeOf is the shortest shape that can say all of s.
+// shapeOf is the shortest shape that can hold all of s.
 func shapeOf(s *Series) byte {
 	if len(s.Samples) == 1 && s.Samples[0].ST == 0 && len(s.Histograms) == 0 && len(s.Exemplars) == 0 {
 		return shapeSample
@@ -77,7 +77,8 @@ func shapeOf(s *Series) byte {
 	return shapeCounts
 }
 
-// appendItems appends what s has; clock is the timestamp that the next one is written relative to.
+// appendItems appends the samples, histograms and exemplars of s. clock is the timestamp that the next one is written
+// relative to.
 func appendItems(dst []byte, s *Series, shape byte, clock int64) ([]byte, int64) {
 	if shape == shapeSample {
 		dst = binary.AppendVarint(dst, s.Samples[0].T-clock)
@@ -115,9 +116,9 @@ func appendDouble(dst []byte, v float64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 }
 
-// DecodeShard reads what AppendShard wrote, into a pooled Batch of all its series with one reference and nothing in common
-// with payload. It trusts nothing: labels that are not canonical, or anything else that AppendShard does not write,
-// are an error of kind Invalid; another version one of kind Unsupported. Histograms are taken as they are.
+// DecodeShard reads what AppendShard wrote, into a pooled Batch of all its series with one reference. The batch shares
+// nothing with payload. It trusts nothing: labels that are not canonical, or anything else that AppendShard does not
+// write, are an error of kind Invalid; another version is one of kind Unsupported. Histograms are taken as they are.
 func DecodeShard(payload []byte) (*Batch, error) {
 	if len(payload) == 0 || payload[0] != shardVersion {
 		return nil, errs.E(errs.Unsupported, "write frame of version %d, this process reads version %d",
@@ -149,7 +150,8 @@ func DecodeShard(payload []byte) (*Batch, error) {
 
 // overspent is the error of a frame that would take too much memory.
 func overspent(id tenant.ID, size int) error {
-	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take allowMore than %d bytes of memory", size, id, maxFrameMemory)
+	return errs.E(errs.TooLarge, "write frame of %d bytes for tenant %q would take more than %d bytes of memory",
+		size, id, maxFrameMemory)
 }
 
 func first(b []byte) int {
@@ -268,8 +270,8 @@ func (b *Batch) readCounted(r *reader, clock int64, shape byte) int64 {
 	return clock
 }
 
-// isCanonical reports whether labels are well-formed: one or allowMore of name Sep value Sep, neither empty, names ascending,
-// all of it UTF-8.
+// isCanonical reports whether labels are well-formed: one or more of name Sep value Sep, neither empty, names
+// ascending, all of it UTF-8.
 func isCanonical(labels []byte) bool {
 	return isASCIICanonical(labels) || isGeneralCanonical(labels)
 }

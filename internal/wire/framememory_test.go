@@ -22,7 +22,7 @@ func allocated(do func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// hollow are frames that say allowMore than they bring, by name. Each is of about size bytes.
+// hollow are frames that say more than they bring, by name. Each is of about size bytes.
 func hollow(size int) map[string][]byte {
 	head := func(version byte) []byte { return []byte{version, 1, 'a'} }
 	claim := func(dst []byte, n int) []byte { return binary.AppendUvarint(dst, uint64(n)) }
@@ -51,7 +51,7 @@ func hollow(size int) map[string][]byte {
 }
 
 // What a decoded frame takes is bounded by what it brings, not by what it says of itself: neither many series that are
-// only claimed, nor many that are empty, take allowMore than a frame of that size is granted.
+// only claimed, nor many that are empty, take more than a frame of that size is granted.
 func TestFrameMemoryIsForWhatCame(t *testing.T) {
 	const size = 8 << 20
 	for name, frame := range hollow(size) {
@@ -77,7 +77,7 @@ func TestFrameMemoryIsForWhatCame(t *testing.T) {
 	}
 }
 
-// A compressed message of a few bytes may be a large frame. It takes no allowMore than one of that size.
+// A compressed message of a few bytes may be a large frame. It takes no more than one of that size.
 func TestFrameMemoryOfCompressible(t *testing.T) {
 	frame := hollow(64 << 20)["numbered: one number again"]
 	if small := len(snappy.Encode(nil, frame)); small > len(frame)/16 {
@@ -88,7 +88,7 @@ func TestFrameMemoryOfCompressible(t *testing.T) {
 	if errs.KindOf(err) != errs.TooLarge {
 		t.Errorf("error %v, want TooLarge", err)
 	}
-	if took > 6*maxFrameMemory { // arenas grow by doubling, and with the race detector allowMore
+	if took > 6*maxFrameMemory { // arenas grow by doubling, and with the race detector more
 		t.Errorf("%d MiB allocated, a frame may take %d", took>>20, maxFrameMemory>>20)
 	}
 }
@@ -133,7 +133,7 @@ func TestFrameMemoryOfGoodFrames(t *testing.T) {
 	}
 }
 
-// FuzzFrameMemory: whatever a frame says, it takes no allowMore memory than a frame of its size is granted.
+// FuzzFrameMemory: whatever a frame says, it takes no more memory than a frame of its size is granted.
 func FuzzFrameMemory(f *testing.F) {
 	for _, frame := range hollow(1 << 10) {
 		f.Add(frame)

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// reader reads Hearth's own frames. After the first fault it is failed and everything it returns is zero.
+// reader reads Hearth's own frames. After the first fault failed is set, and everything that it returns is zero.
 type reader struct {
 	buf    []byte
 	pos    int
@@ -13,14 +13,14 @@ type reader struct {
 	memory int // bytes that what is read may still take; see spend
 }
 
-// spend takes n bytes of the memory that the frame may become. Without any left the reader is failed.
+// spend takes n bytes of the memory that the frame may become. Without any left the reader fails.
 func (r *reader) spend(n int) {
 	if r.memory -= n; r.memory < 0 {
 		r.failed = true
 	}
 }
 
-// overspent reports whether it failed for want of memory.
+// overspent reports whether it failed because the frame takes too much memory.
 func (r *reader) overspent() bool { return r.memory < 0 }
 
 // rest is how many bytes are left, none after a fault.
@@ -72,7 +72,7 @@ func (r *reader) double() float64 {
 	return math.Float64frombits(binary.LittleEndian.Uint64(r.buf[r.pos-8:]))
 }
 
-// count reads the number of items that follow, of which each takes at least size bytes.
+// count reads the number of items that follow. Each of them takes at least size bytes.
 func (r *reader) count(size int) int {
 	n := r.uvarint()
 	if n > uint64(r.rest()/size) {

@@ -1,6 +1,6 @@
 package wire
 
-// What an item takes in a frame at most, in bytes: numbers are up to ten long.
+// The most bytes that an item takes in a frame: numbers are up to ten bytes long.
 const (
 	frameSeries    = 48 // head, counts, length of the labels
 	frameSample    = 28
@@ -8,7 +8,7 @@ const (
 	frameExemplar  = 28
 )
 
-// Size is how many bytes a frame with s has at most, about.
+// Size is about how many bytes a frame with s has at most.
 func (s Shard) Size() int64 {
 	n := 0
 	for _, i := range s.Series {

@@ -13,14 +13,15 @@ import (
 
 var inflaters = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-// ReadPlain reads r, which is not compressed, to its end. The result belongs to b as ReadSnappy's does; so do the errors.
+// ReadPlain reads r, which is not compressed, to its end. The result belongs to b as ReadSnappy's does; so do the
+// errors.
 func (b *Buffer) ReadPlain(r io.Reader, limit int64) ([]byte, error) {
 	err := b.read(r, limit, nil)
 	return b.compressed, err
 }
 
-// ReadGzip is ReadSnappy for gzip. Since the format does not tell the size in advance, decompression stops when it comes to
-// allowMore than maxDecoded.
+// ReadGzip is ReadSnappy for gzip. The format does not say the size in advance, so decompression stops when it comes to
+// more than maxDecoded.
 func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte, error) {
 	if err := b.read(r, maxCompressed, nil); err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func (b *Buffer) ReadGzip(r io.Reader, maxCompressed, maxDecoded int64) ([]byte,
 		var n int
 		n, err = z.Read(out[len(out):cap(out)])
 		if out = out[:len(out)+n]; int64(len(out)) > maxDecoded {
-			err = errs.E(errs.TooLarge, "body decompresses to allowMore than the limit of %d bytes", maxDecoded)
+			err = errs.E(errs.TooLarge, "body decompresses to more than the limit of %d bytes", maxDecoded)
 		}
 	}
 	b.decoded = out

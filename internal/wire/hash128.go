@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// secret makes the digests of this process differ from those of every other one: whoever sends bytes cannot tell which of
-// them have the same hash128, or digests that crowd one part of a table (docs/design/001).
+// secret makes the hashes of this process differ from those of every other one. A sender cannot tell which bytes have
+// the same hash, or hashes that crowd one part of a table (docs/design/001).
 var secret = newSecret()
 
 const (
@@ -27,16 +27,16 @@ func newSecret() (s secretWords) {
 	return s
 }
 
-// hash128 is a hash of 128 bits that only this process can compute. Two processes never compare digests, and none is ever
-// written to disk.
+// hash128 is a hash of 128 bits that only this process can compute. Two processes never compare hashes, and none is
+// ever written to disk.
 //
-// Each pair of words of the input is added to a pair of words of the secret, and the product of the two sums is added to a
-// sum of 128 bits. That is NH, the hash of UMAC: two inputs, however they are chosen, have the same sum for at most one
-// secret in 2^64. A second sum, of the halves of each product, tells apart nearly all that the first one does not. One
-// product for 16 bytes makes it as fast as XXH3 with AVX-512 for labels (BenchmarkDigest).
+// Each pair of words of the input is added to a pair of words of the secret, and the product of the two sums is added
+// to a sum of 128 bits. That is NH, the hash of UMAC: two inputs, however they are chosen, have the same sum for at
+// most one secret in 2^64. A second sum, of the halves of each product, tells apart nearly all that the first one does
+// not. One product for 16 bytes makes it as fast as XXH3 with AVX-512 for labels (BenchmarkDigest).
 //
-// i is the place in both, the input and the secret. The last 16 bytes are a pair of their own, which may overlap the one
-// before. Words are read without a check of bounds, which would cost a quarter.
+// i is the place in both, the input and the secret. The last 16 bytes are a pair of their own, which may overlap the
+// one before. Words are read without a check of bounds, which would cost a quarter.
 func hash128(b []byte) Key {
 	n := len(b)
 	switch {
@@ -78,7 +78,7 @@ func hash128Short(b []byte) Key {
 	return hash128End(high, low, high^low, len(b))
 }
 
-// hash128Long is hash128 for what is longer than the secret: a chain of the digests of its blocks.
+// hash128Long is hash128 for inputs longer than the secret: a chain of the hashes of their blocks.
 func hash128Long(b []byte) Key {
 	k := hash128(b[:hashBlock])
 	for b = b[hashBlock:]; len(b) > 0; {
@@ -95,7 +95,7 @@ func hash128Long(b []byte) Key {
 	return k
 }
 
-// hash128End makes the two sums, and the length, a hash128 of which every bit depends on the secret.
+// hash128End makes a hash of the two sums and the length. Every bit of it depends on the secret.
 func hash128End(high, low, second uint64, n int) Key {
 	high += uint64(n)
 	return Key{Hi: fold(high^secret[0], low^secret[1]), Lo: fold(second^secret[2], high^secret[3])}

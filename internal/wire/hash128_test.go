@@ -20,7 +20,7 @@ func TestDigest(t *testing.T) {
 		t.Helper()
 		k := hash128(b)
 		if was, ok := seen[k]; ok {
-			t.Fatalf("%s has the hash128 of %s", what, was)
+			t.Fatalf("%s has the digest of %s", what, was)
 		}
 		if k != hash128([]byte(string(b))) {
 			t.Fatalf("%s has two digests", what)
@@ -63,7 +63,7 @@ func TestDigestIsSecret(t *testing.T) {
 	secret = newSecret()
 	for i, s := range texts {
 		if k := hash128([]byte(s)); k.Hi == before[i].Hi || k.Lo == before[i].Lo {
-			t.Errorf("%.20q has half of a hash128 in two processes: %x and %x", s, before[i], k)
+			t.Errorf("%.20q has half of a digest in two processes: %x and %x", s, before[i], k)
 		}
 	}
 }

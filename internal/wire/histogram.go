@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 )
 
-// protoHistogram is a Histogram message as read, in buffers that are reused; both versions of remote write have the same
-// one, but for the start timestamp.
+// protoHistogram is a Histogram message as read, in buffers that are used again. Both versions of remote write have the
+// same message, except for the start timestamp.
 type protoHistogram struct {
 	isFloat, zeroIsFloat bool
 	count, zeroCount     uint64 // bits of a float if isFloat, zeroIsFloat
@@ -66,10 +66,13 @@ func (b *Batch) histogram(m []byte, pos int, v2 bool) int {
 
 // memory is about how many bytes the lists of h take.
 func (h *Histogram) memory() int {
-	if h.H != nil {
-		return 8 * (len(h.H.PositiveBuckets) + len(h.H.NegativeBuckets) + len(h.H.PositiveSpans) + len(h.H.NegativeSpans) + len(h.H.CustomValues))
+	if i := h.H; i != nil {
+		return 8 * (len(i.PositiveBuckets) + len(i.NegativeBuckets) + len(i.PositiveSpans) + len(i.NegativeSpans) +
+			len(i.CustomValues))
 	}
-	return 8 * (len(h.FH.PositiveBuckets) + len(h.FH.NegativeBuckets) + len(h.FH.PositiveSpans) + len(h.FH.NegativeSpans) + len(h.FH.CustomValues))
+	f := h.FH
+	return 8 * (len(f.PositiveBuckets) + len(f.NegativeBuckets) + len(f.PositiveSpans) + len(f.NegativeSpans) +
+		len(f.CustomValues))
 }
 
 func (h *protoHistogram) field(m []byte, pos int, num int32, typ int, v2 bool) int {

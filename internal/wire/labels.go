@@ -20,7 +20,7 @@ type pair struct{ nameAt, nameLen, valueAt, valueLen uint32 }
 func (p pair) name(msg []byte) []byte  { return msg[p.nameAt : p.nameAt+p.nameLen] }
 func (p pair) value(msg []byte) []byte { return msg[p.valueAt : p.valueAt+p.valueLen] }
 
-// canonicalBytes is how many bytes pairs take once canonical, at most.
+// canonicalBytes is how many bytes pairs take at most once they are canonical.
 func canonicalBytes(pairs []pair) (n int) {
 	for _, p := range pairs {
 		n += int(p.nameLen) + int(p.valueLen) + 2
@@ -29,7 +29,7 @@ func canonicalBytes(pairs []pair) (n int) {
 }
 
 // canonicalize sorts pairs and appends their canonical bytes to dst. A label without a value is left out, as if it were
-// absent. What makes the labels unusable is told in fault ("" = nothing), and dst comes back as it was.
+// absent. fault says what makes the labels unusable ("" = nothing); then out is dst.
 func canonicalize(dst, msg []byte, pairs []pair) (out []byte, fault string) {
 	slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.name(msg), b.name(msg)) })
 	out = dst
@@ -86,7 +86,7 @@ func appendQuoted(dst, s []byte) []byte {
 	return append(strconv.AppendQuote(dst, alias(s[:maxQuoted])), "..."...)
 }
 
-// labelText writes labels for people, as much as fits: {name="value", ...}.
+// labelText writes labels for people, as many as fit: {name="value", ...}.
 type labelText struct{ buf []byte }
 
 func (t *labelText) add(name, value []byte) {
@@ -148,7 +148,7 @@ func textOf(canonical []byte) string {
 	return t.String()
 }
 
-// reject adds f to the failures of b. Beyond maxRejected they are counted together in one allowMore.
+// reject adds f to the failures of b. Beyond maxRejected they are counted together in one more.
 func (b *Batch) reject(f Failure, reason func() string) {
 	f.Series, f.Kind = -1, errs.Invalid
 	switch n := len(b.Rejected); {

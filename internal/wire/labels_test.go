@@ -122,7 +122,7 @@ func TestRejected(t *testing.T) {
 	f(`label "`+long[:64]+`"... occurs twice in {__name__="u\np", "`+long[:64]+`"...="1", "`+long[:64]+`"...="2"}`, "__name__", "u\np", long, "1", long, "2")
 }
 
-// TestRejectedIsBounded: a request of nothing but bad series costs little allowMore than it sends, and its counts are true.
+// TestRejectedIsBounded: a request of nothing but bad series costs little more than it sends, and its counts are true.
 func TestRejectedIsBounded(t *testing.T) {
 	req := prompb.WriteRequest{Timeseries: make([]prompb.TimeSeries, 3*maxRejected)}
 	for i := range req.Timeseries {

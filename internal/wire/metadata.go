@@ -8,7 +8,9 @@ import (
 )
 
 // metricTypes are the words of a protobuf MetricType, in both versions of remote write.
-var metricTypes = [...]string{"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"}
+var metricTypes = [...]string{
+	"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset",
+}
 
 // Numbers in metricTypes.
 const (
@@ -43,7 +45,7 @@ func familyOf(name []byte, typ int32) []byte {
 	return name
 }
 
-// familySet is the set of metric families that a batch has metadata of.
+// familySet is the set of metric families of which a batch has metadata.
 type familySet struct {
 	names map[string]struct{}
 	seen  []uint64 // a bit per symbol: the metadata of the metric of this name is known (remote write 2.0)
@@ -60,7 +62,7 @@ func (s *familySet) reset() {
 	s.seen = reuse(s.seen)
 }
 
-// grow makes budget for n symbols, none of them seen.
+// grow makes space for n symbols, none of them seen.
 func (s *familySet) grow(n int) {
 	words := (n + 63) / 64
 	if cap(s.seen) < words {
@@ -82,8 +84,8 @@ func (s *familySet) see(n int) bool {
 	return was
 }
 
-// addMetadata adds what is known of a family, unless something is already or the name is unusable. The strings of one
-// family share one allocation.
+// addMetadata adds what is known of a family, unless the family has metadata already or its name is unusable. The
+// strings of one family share one allocation.
 func (b *Batch) addMetadata(family, help, unit []byte, typ int32) {
 	if len(family) == 0 || !utf8.Valid(family) {
 		return
@@ -182,15 +184,16 @@ func (meta *metadataV2) read(m []byte, pos int) int {
 	return pos
 }
 
-// markV2 tells other metadata, and the same a minute later, from meta. The same metadata comes with every sample; a series
-// that is known brings it once a minute, which is as often as senders of 1.0 do.
+// markV2 is a number that is another one for other metadata than meta, and for the same a minute later. The same
+// metadata comes with every sample. A series that the cache knows brings it once a minute, which is as often as senders
+// of 1.0 do.
 func (b *Batch) markV2(meta *metadataV2) uint32 {
 	help, unit := b.hashes[meta.help], b.hashes[meta.unit]
 	return uint32(avalanche(help.Hi+bits.RotateLeft64(unit.Lo, 21)+uint64(meta.typ)<<32+uint64(b.look.now))) | 1
 }
 
-// metadataV2 adds the metadata of a series with these canonical labels, once per family. It is false when metadata takes
-// allowMore budget than the message may ask for.
+// metadataV2 adds the metadata of a series with these canonical labels, once per family. It is false when metadata
+// takes more memory than the message may ask for.
 func (b *Batch) metadataV2(meta *metadataV2, labels []byte) bool {
 	help, unit := b.symbols[meta.help].bytes(b.msg), b.symbols[meta.unit].bytes(b.msg)
 	if meta.typ == 0 && len(help) == 0 && len(unit) == 0 || b.families.see(meta.name) {

@@ -14,7 +14,8 @@ func NewBatch(id tenant.ID) *Batch {
 	return b
 }
 
-// Add appends a series with valid labels and returns it, to hang samples on. The pointer is good until the next Add.
+// Add appends a series with valid labels and returns it, so that the caller adds samples. The pointer is good until the
+// next Add.
 func (b *Batch) Add(ls labels.Labels) *Series {
 	return b.AddCanonical(AppendLabels(nil, ls))
 }
@@ -23,6 +24,7 @@ func (b *Batch) Add(ls labels.Labels) *Series {
 func (b *Batch) AddCanonical(labels []byte) *Series {
 	full := append(AppendTenant(nil, b.Tenant), labels...)
 	key, hash := Identify(full)
-	b.Series = append(b.Series, Series{labels: full[len(b.Tenant)+1:], size: len(full) - len(b.Tenant) - 1, Key: key, Hash: hash})
+	own := full[len(b.Tenant)+1:]
+	b.Series = append(b.Series, Series{labels: own, size: len(own), Key: key, Hash: hash})
 	return &b.Series[len(b.Series)-1]
 }

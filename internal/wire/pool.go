@@ -7,8 +7,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// scratch holds the arenas that a decoded Batch's slices point into, and what the decoders need while they run. An arena
-// only ever grows by append: a slice taken from it stays right when the arena moves, since nothing is written twice.
+// scratch holds the arenas that a decoded Batch's slices point into, and what the decoders need while they run. An
+// arena only ever grows by append. A slice of it stays valid when the arena moves, since nothing is written twice.
 type scratch struct {
 	canonical  []byte // tenant Sep labels of each series; labels of exemplars
 	samples    []Sample
@@ -61,8 +61,8 @@ func newPooled(id tenant.ID) *Batch {
 	return b
 }
 
-// recycle empties b for its next use. Pointers into the heap of others are cleared, and arenas that this request did not
-// need go to the garbage collector: one huge request does not stay in memory for ever.
+// recycle empties b for its next use. Pointers into the heap of others are cleared. Arenas that this request hardly
+// used go to the garbage collector, so that one huge request does not stay in memory for ever.
 func recycle(b *Batch) {
 	clear(b.histograms)
 	clear(b.Metadata)
@@ -88,10 +88,10 @@ func recycle(b *Batch) {
 	batches.Put(b)
 }
 
-// smallArena is the size in bytes of an arena that is kept whether it was used or not.
+// smallArena is the size in bytes up to which an arena is kept whether it was used or not.
 const smallArena = 1 << 20
 
-// reuse empties s; a large one goes when less than an eighth of it was in use.
+// reuse empties s. It gives up a large list of which less than an eighth was in use.
 func reuse[T any](s []T) []T {
 	if cap(s)*int(unsafe.Sizeof(*new(T))) > smallArena && len(s) < cap(s)/8 {
 		return nil

@@ -109,7 +109,7 @@ func TestPoolLetsGo(t *testing.T) {
 	f(2*smallArena, 8*smallArena, 8*smallArena)
 }
 
-// TestHistogramsAreNotPooled: a head mayReuse the histogram that it was given.
+// TestHistogramsAreNotPooled: a head keeps the histogram that it was given.
 func TestHistogramsAreNotPooled(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	msg := func() []byte {

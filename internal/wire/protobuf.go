@@ -6,13 +6,13 @@ import (
 )
 
 // Reading protobuf. Every function takes the message m (cut where the innermost message ends) and a position in it, and
-// returns the position behind what it read, or a negative fault. What is accepted is what gogo/protobuf's generated code
-// accepts, so that a request means the same here and in Prometheus: fields in any order, unknown ones skipped, the last
-// of a scalar wins, varints of up to ten bytes whose surplus bits are lost, and a packed list whose last item reaches
-// beyond the list's end.
+// returns the position behind what it read, or a negative fault. What is accepted is what gogo/protobuf's generated
+// code accepts, so that a request means the same here and in Prometheus: fields in any order, unknown ones skipped, the
+// last of a scalar wins, varints of up to ten bytes whose surplus bits are lost, and a packed list whose last item
+// reaches beyond the list's end.
 const (
 	faultEnd    = -1 - iota // the message ends inside a field
-	faultVarint             // a varint of allowMore than ten bytes
+	faultVarint             // a varint of more than ten bytes
 	faultType               // a known field with another wire type
 	faultTag                // a field number below one, or an unknown wire type
 	faultGroup              // the end of a group that never began
@@ -36,7 +36,7 @@ func faultText(pos int) string {
 	case faultEnd:
 		return "ends inside a field"
 	case faultVarint:
-		return "has a number of allowMore than ten bytes"
+		return "has a number of more than ten bytes"
 	case faultType:
 		return "has a field of the wrong type"
 	case faultTag:
@@ -46,7 +46,8 @@ func faultText(pos int) string {
 	case faultTable:
 		return "has a symbol table that does not begin with the empty string"
 	case faultExpand:
-		return "asks for far allowMore memory than its size, by many references to long symbols or many empty histograms or exemplars"
+		return "asks for far more memory than its size, by many references to long symbols or many empty histograms or " +
+			"exemplars"
 	}
 	panic("BUG: wire: no such fault")
 }
@@ -105,9 +106,9 @@ func bytesField(m []byte, pos, typ int) (next, end int) {
 	return pos, pos + int(size)
 }
 
-// nextField finds the next field from pos on whose number is one of known, a bit for each. It skips other fields. A field
-// that it finds has type bytes, and its content is m[at:end]. num is 0 when there is none; then at is the position behind the
-// message, or a fault.
+// nextField finds the next field from pos on whose number is one of known, a bit for each. It skips other fields. A
+// field that it finds has type bytes, and its content is m[at:end]. num is 0 when there is none; then at is the
+// position behind the message, or a fault.
 func nextField(m []byte, pos int, known uint32) (num int32, at, end int) {
 	for pos < len(m) {
 		num, typ, next := tag(m, pos)
@@ -146,7 +147,7 @@ func double(m []byte, pos, typ int) (float64, int) {
 	return math.Float64frombits(binary.LittleEndian.Uint64(m[pos:])), pos + 8
 }
 
-// skip passes over the content of an unknown field; a group with all that is in it.
+// skip passes over the content of an unknown field. Of a group it passes over everything in it.
 func skip(m []byte, pos, typ int) int {
 	depth := 0
 	for {

@@ -1,20 +1,21 @@
 package wire
 
-// Own hands over the buffer that the message of b is in: it goes back to its pool with b, what it was decompressed from at
-// once.
+// Own hands over the buffer that the message of b is in. The buffer goes back to its pool with b; the body as it came
+// goes back at once.
 func (b *Batch) Own(buf *Buffer) {
 	buf.shed()
 	b.body = buf
 }
 
-// remember remembers s, the last series of b, under id.
+// remember puts s, the last series of b, into the cache under id.
 func (b *Batch) remember(s *Series, id Key, name int) {
 	if slot := b.look.put(id, s, name); slot != nil {
 		s.Hint = &slot.hint
 	}
 }
 
-// keepCached is keep for a series that is known and spelled so. It is false when the message asks for too much.
+// keepCached is keep for a series that the cache knows, named by the bytes spelled. It is false when the message asks
+// for too much.
 func (b *Batch) keepCached(at mark, slot *cacheSlot, spelled []byte) bool {
 	if b.v2 && !b.charge(int(slot.size)) { // what the labels take when they are asked for; in 1.0 they are in the message
 		return false
@@ -36,9 +37,9 @@ func (b *Batch) keepCached(at mark, slot *cacheSlot, spelled []byte) bool {
 	return true
 }
 
-// decodeRaw appends the canonical labels of a known series of b to dst. It changes nothing of b, which several goroutines may
-// read. It appends nothing when spelled cannot be read: then its hash128 is by chance that of something that was learned. Who
-// stores the series, or reads it from a frame, refuses one without labels.
+// decodeRaw appends the canonical labels of a known series of b to dst. It changes nothing of b, which several
+// goroutines may read. It appends nothing when spelled cannot be read: then the hash of spelled is by chance that of
+// other bytes. Whoever stores the series, or reads it from a frame, refuses a series without labels.
 func (b *Batch) decodeRaw(dst, spelled []byte) []byte {
 	t := newPooled(b.Tenant)
 	defer t.Release()

@@ -117,7 +117,7 @@ func TestMistakenSeries(t *testing.T) {
 	consume(t, b)
 }
 
-// TestLongReferences: a reference of allowMore than 32 bits means what its lower 32 bits mean, the first time and the second.
+// TestLongReferences: a reference of more than 32 bits means what its lower 32 bits mean, the first time and the second.
 func TestLongReferences(t *testing.T) {
 	request := func(help uint64, refs ...uint64) []byte {
 		field := func(dst []byte, num int, content []byte) []byte {

@@ -2,13 +2,13 @@ package wire
 
 import "math/bits"
 
-// hashRefs hashes what the packed list of label references stands for, by the hashes of the symbols. It is not ok when the
-// list is broken, or has references that are without a partner or outside of the table.
+// hashRefs hashes what the packed list of label references stands for, by the hashes of the symbols. It is not ok when
+// the list is broken, or has references without a partner or outside of the table.
 //
 // For the name and the value of each label a product of two halves of their hashes is taken, another one of the other
 // halves, and both are added up. Halves are shifted by secrets that differ from label to label, so order matters. Two
-// different lists agree in one sum with a chance of about 2^-64, in both with 2^-128. Products do not wait for each other,
-// which makes this several times faster than a hash of the hashes (BenchmarkKnownV2).
+// different lists agree in one sum with a chance of about 2^-64, in both with 2^-128. Products do not wait for each
+// other, which makes this several times faster than a hash of the hashes (BenchmarkKnownV2).
 func (l *lookup) hashRefs(list []byte, hashes []Key) (id Key, ok bool) {
 	const step1, step2 = 0x9e3779b97f4a7c15, 0xd1b54a32d192ed03 // odd, and far from each other
 	shift1, shift2 := l.salt.Hi, l.salt.Lo
@@ -53,7 +53,7 @@ func longReference(list []byte, pos int, first uint32) (ref uint32, next int) {
 	return uint32(v), next
 }
 
-// avalanche lets every bit of v decide about every bit of the result.
+// avalanche makes every bit of the result depend on every bit of v.
 func avalanche(v uint64) uint64 {
 	v ^= v >> 32
 	v *= 0xe9846af9b1a615d

@@ -63,7 +63,7 @@ func TestReferred(t *testing.T) {
 		}
 	}
 	if a, b := hash([]byte{1, 2}), hash([]byte{0x81, 0, 0x82, 0x80, 0}); a != b {
-		t.Error("a reference in allowMore bytes is another")
+		t.Error("a reference in more bytes is another")
 	}
 	other := l.known.lookup("another")
 	if id, _ := other.hashRefs(list(1, 2), hashes); id == hash(list(1, 2)) {

@@ -7,16 +7,16 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// What both versions of remote write share: limits, the end of a series, samples and exemplars.
+// Both versions of remote write share limits, the end of a series, samples and exemplars.
 
-// maxMessage is the largest message whose places fit a pair.
+// maxMessage is the largest message whose positions fit a pair.
 const maxMessage = 1<<32 - 1
 
-// maxExpansion bounds what a message of n bytes may ask for beyond what it says itself: bytes of labels and metadata by
+// maxExpansion bounds what a message of n bytes may ask for beyond its own size: bytes of labels and metadata by
 // referring to symbols many times, and histograms and exemplars of next to no bytes. Real requests stay far below.
 func maxExpansion(n int) int { return 64<<20 + 16*n }
 
-// charge takes n bytes off what the message may still ask for, and reports whether there were so many.
+// charge takes n bytes off what the message may still ask for, and reports whether it may have them.
 func (b *Batch) charge(n int) bool {
 	b.limit -= n
 	return b.mayAppend(0)
@@ -57,7 +57,7 @@ func (b *Batch) drop(at mark, reason func() string) {
 	b.undo(at)
 }
 
-// keep adds the series that began at at; full are its canonical bytes with the tenant. A series that brought nothing is
+// keep adds the series that began at at. full are its canonical bytes with the tenant. A series that brought nothing is
 // not kept.
 func (b *Batch) keep(at mark, full []byte) {
 	if b.part(at, func() string { return textOf(full[len(b.Tenant)+1:]) }) {
@@ -76,8 +76,8 @@ func (b *Batch) keep(at mark, full []byte) {
 	})
 }
 
-// part rejects what the series that began at at loses though it is kept, and reports whether nothing is left of it. Exemplars
-// alone make no series: senders put them into another one than the samples of the same series.
+// part rejects what the series that began at at loses although it is kept, and reports whether nothing is left of it.
+// Exemplars alone are something: senders put them into another series message than the samples of the same series.
 func (b *Batch) part(at mark, text func() string) (nothing bool) {
 	nothing = len(b.samples) == at.samples && len(b.histograms) == at.histograms && len(b.exemplars) == at.exemplars
 	if lost := b.lost; lost.Histograms+lost.Exemplars > 0 {
@@ -93,7 +93,8 @@ func (b *Batch) part(at mark, text func() string) (nothing bool) {
 	return nothing
 }
 
-// since is what was added to an arena from n on, nil if nothing, with no budget to grow into what follows.
+// since is what was added to an arena from n on, nil if nothing. Its capacity ends there, so that an append cannot
+// overwrite what follows.
 func since[T any](arena []T, n int) []T {
 	if len(arena) == n {
 		return nil
@@ -101,7 +102,8 @@ func since[T any](arena []T, n int) []T {
 	return arena[n:len(arena):len(arena)]
 }
 
-// exemplar adds e with the labels of pairs[first:], or counts it as lost. It is false when the message asks for too much.
+// exemplar adds e with the labels of pairs[first:], or counts it as lost. It is false when the message asks for too
+// much.
 func (b *Batch) exemplar(e Exemplar, first int) bool {
 	if !b.charge(exemplarSize) || !b.mayAppend(canonicalBytes(b.pairs[first:])) {
 		return false
@@ -132,7 +134,7 @@ func (b *Batch) loseExemplar(fault string) {
 	}
 }
 
-// sample reads a Sample message; the start timestamp is a field of remote write 2.0 only.
+// sample reads a Sample message. The start timestamp is a field of remote write 2.0 only.
 func (b *Batch) sample(m []byte, pos int, v2 bool) int {
 	if len(b.samples) >= b.allowed[arenaSamples] && !b.allowMore(arenaSamples, len(b.samples)) {
 		return faultExpand

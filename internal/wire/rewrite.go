@@ -45,8 +45,8 @@ func (r *Rewriter) Keep(i int) {
 	}
 }
 
-// Put takes series i for tenant id, with the canonical labels that parts are in a row; they are copied. The caller makes
-// sure that they are canonical: sorted, each name once, no part of a label empty, UTF-8, with a metric name.
+// Put takes series i for tenant id, with the canonical labels that parts are in a row; they are copied. The caller
+// makes sure that they are canonical: sorted, each name once, no part of a label empty, UTF-8, with a metric name.
 func (r *Rewriter) Put(i int, id tenant.ID, parts ...[]byte) {
 	r.change(i)
 	b := r.of(id)
@@ -57,7 +57,10 @@ func (r *Rewriter) Put(i int, id tenant.ID, parts ...[]byte) {
 		b.canonical = append(b.canonical, p...)
 	}
 	src := &r.src.Series[i] // what else it says is of the series that it was
-	s := Series{labels: since(b.canonical, prefix), size: len(b.canonical) - prefix, Samples: src.Samples, Histograms: src.Histograms, Exemplars: src.Exemplars}
+	s := Series{
+		labels: since(b.canonical, prefix), size: len(b.canonical) - prefix,
+		Samples: src.Samples, Histograms: src.Histograms, Exemplars: src.Exemplars,
+	}
 	s.Key, s.Hash = Identify(b.canonical[from:])
 	b.Series = append(b.Series, s)
 	b.origins = append(b.origins, int32(r.src.Origin(i)))
@@ -83,8 +86,8 @@ func (b *Batch) keepFrom(src *Batch, i int) {
 	b.origins = append(b.origins, int32(src.Origin(i)))
 }
 
-// Describe takes metadata i for tenant id. Where neither Describe nor DescribeNone is called, all metadata stays with the
-// source's tenant. Something has changed before.
+// Describe takes metadata i for tenant id. Where neither Describe nor DescribeNone is called, all metadata stays with
+// the source's tenant. Something has changed before.
 func (r *Rewriter) Describe(i int, id tenant.ID) {
 	r.described = true
 	b := r.of(id)
@@ -94,8 +97,8 @@ func (r *Rewriter) Describe(i int, id tenant.ID) {
 // DescribeNone leaves out all metadata except what Describe takes.
 func (r *Rewriter) DescribeNone() { r.described = true }
 
-// Done ends the rewriting and gives the new batches, each with one reference, the caller's. own is of the source's tenant.
-// It lists what the source had rejected, and may have nothing at all. Each of others has something.
+// Done ends the rewriting and gives the new batches, each with one reference, the caller's. own is of the source's
+// tenant. It lists what the source had rejected, and may have nothing at all. Each of others has something.
 func (r *Rewriter) Done() (own *Batch, others []*Batch) {
 	own = r.own
 	own.Rejected = append(own.Rejected, r.src.Rejected...)
@@ -116,7 +119,8 @@ func (r *Rewriter) Done() (own *Batch, others []*Batch) {
 // HasContent reports whether b has anything: a series, metadata, or something that was rejected.
 func (b *Batch) HasContent() bool { return len(b.Series)+len(b.Metadata)+len(b.Rejected) > 0 }
 
-// finishRewritten makes one series of those that became one by the rewriting. parts is how many batches the source became.
+// finishRewritten makes one series of those that became one by the rewriting. parts is how many batches the source
+// became.
 func (b *Batch) finishRewritten(parts int) {
 	b.parts = parts
 	kept, _ := b.MergeDuplicates() // it has no Budget that could refuse
@@ -166,8 +170,8 @@ func (r *Rewriter) find(id tenant.ID) *Batch {
 	return r.others[i]
 }
 
-// rewritten is the pool of rewritten batches. Their arenas hold labels only, so they are far smaller than those of decoded
-// batches and have a pool of their own.
+// rewritten is the pool of rewritten batches. Their arenas hold labels only, so they are far smaller than those of
+// decoded batches and have a pool of their own.
 var rewritten = sync.Pool{New: func() any { return new(Batch) }}
 
 func newRewritten(id tenant.ID, src *Batch) *Batch {

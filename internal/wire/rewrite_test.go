@@ -89,7 +89,7 @@ func TestRewrite(t *testing.T) {
 	home.Release()
 	away.Release()
 	if !bytes.Equal(third.Series[0].Labels(), []byte("__name__\xffup\xffn\xff5\xffz\xfflast\xff")) {
-		t.Fatal("labels were recycled while a batch of a batch hashRefs to them")
+		t.Fatal("labels were recycled while a batch of a batch referred to them")
 	}
 	third.Release()
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// SeriesCache remembers the identity of series by the bytes that senders name them with, so that the labels of a series that
-// comes again are neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time, and a
-// series that is spelled in two ways has two entries with one Key.
+// SeriesCache remembers the identity of series by the bytes that senders name them with. The labels of a series that
+// comes again are then neither taken apart, nor copied, nor checked. It is in front of Key: it may forget at any time,
+// and a series that two senders name in two ways has two entries with one Key.
 //
-// What it is asked by is the hash128 of those bytes (of 2.0: a sum over the digests of what they refer to, see hashRefs),
-// mixed with numbers that are different for each tenant. The bytes themselves are not kept: nobody who sends them can tell
-// which of them have one hash128. Entries of an hour without use go when budget is needed.
+// An entry is found by the hash of those bytes (of 2.0: a sum over the hashes of the symbols, see hashRefs), mixed with
+// numbers that are different for each tenant. The bytes themselves are not kept: a sender cannot tell which bytes have
+// the same hash. Entries that were not used for an hour go when the table is full.
 //
-// Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil *SeriesCache knows
-// nothing.
+// Reading takes no lock and may miss what was just added. All methods may be called at the same time. A nil
+// *SeriesCache knows nothing.
 type SeriesCache struct {
 	table atomic.Pointer[cacheTable]
 	most  int
@@ -53,23 +53,23 @@ const (
 	cacheAge   = 60 // ticks
 )
 
-// CachedSeriesBytes is the most that SeriesCache takes for each series it has budget for: while a full table is copied. A table takes
-// half of that.
+// CachedSeriesBytes is the most that a SeriesCache takes for each of its series. It takes that much while a full table
+// is copied, and half of it otherwise.
 const CachedSeriesBytes = 3 * int64(unsafe.Sizeof(cacheSlot{}))
 
-// NewSeriesCache is a memory for up to most series.
+// NewSeriesCache makes a cache for up to most series.
 func NewSeriesCache(most int) *SeriesCache {
 	k := &SeriesCache{most: most, start: time.Now(), seed: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 	k.table.Store(&cacheTable{make([]cacheSlot, min(firstSlots, most))})
 	return k
 }
 
-// lookup is what one request asks a SeriesCache with.
+// lookup is what one request looks in a SeriesCache with.
 type lookup struct {
 	known      *SeriesCache
 	salt       Key
 	now        uint32
-	prefetched uint32 // so that prefetch is not for nothing
+	prefetched uint32 // keeps the compiler from leaving prefetch out
 }
 
 func (k *SeriesCache) lookup(id tenant.ID) lookup {
@@ -82,7 +82,7 @@ func (k *SeriesCache) lookup(id tenant.ID) lookup {
 	}
 }
 
-// spelled identifies how a series was rawSeries.
+// spelled is the key of the bytes that name a series.
 func (l *lookup) spelled(bytes []byte) Key {
 	h := hash128(bytes)
 	return Key{Hi: h.Hi ^ l.salt.Hi, Lo: h.Lo ^ l.salt.Lo}
@@ -125,7 +125,7 @@ func (l *lookup) prefetch(ahead []rawSeries) {
 	l.prefetched = sum
 }
 
-// put remembers s, and gives its place, or nil where there is none.
+// put remembers s, and gives its slot, or nil where there is none.
 func (l *lookup) put(spelled Key, s *Series, name int) *cacheSlot {
 	k := l.known
 	k.mu.Lock()
@@ -160,8 +160,8 @@ func (t *cacheTable) free(spelled Key) *cacheSlot {
 	return nil
 }
 
-// rebuild replaces the table by one with budget: larger, or without what is old, or empty when all that it may hold is in
-// use. With k.mu held.
+// rebuild replaces the table by one with empty slots: a larger one, or one without old entries, or an empty one when
+// all slots that it may have are in use. k.mu is held.
 func (k *SeriesCache) rebuild(t *cacheTable, now uint32) *cacheTable {
 	recent := func(s *cacheSlot) bool { used := s.used.Load(); return used != 0 && used+cacheAge >= now }
 	live := 0

@@ -73,7 +73,7 @@ func TestKnownTenants(t *testing.T) {
 	}
 }
 
-// TestKnownBoundaries: bytes that were labels once are not taken for labels where allowMore labels follow, and a value that
+// TestKnownBoundaries: bytes that were labels once are not taken for labels where more labels follow, and a value that
 // looks like a sample is not one.
 func TestKnownBoundaries(t *testing.T) {
 	k := NewSeriesCache(1 << 10)
@@ -221,7 +221,7 @@ func BenchmarkKnownV2(b *testing.B) {
 	benchDecode(b, typicalV2(benchSeries), k.v2)
 }
 
-// BenchmarkKnownMany has allowMore series than the caches of a CPU have budget for.
+// BenchmarkKnownMany has more series than the caches of a CPU have budget for.
 func BenchmarkKnownMany(b *testing.B) {
 	k := NewSeriesCache(1 << 20)
 	var msgs [][]byte

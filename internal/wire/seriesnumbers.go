@@ -7,11 +7,11 @@ const (
 	maxNumberLabel = 1<<16 - 1 // longer labels get none
 )
 
-// handReach is how many numbers are looked at for one that can be used again before a new one is made.
+// handReach is how many numbers are looked at for an idle one before a new one is made.
 const handReach = 8
 
-// numbers is the sender's side of a stream: which series has which number there. A number that was not used for long goes
-// to another series, so there are about as many as series that are written, however many come and go.
+// numbers is the sender's side of a stream: which series has which number there. A number that was not used for long
+// goes to another series, so there are about as many numbers as series that are written, however many come and go.
 type numbers struct {
 	entries []numberedSeries // by number
 	sizes   []uint16         // bytes of labels, by number
@@ -20,7 +20,7 @@ type numbers struct {
 	hand    uint32           // where the next search for an idle number begins
 	frame   uint32           // counts frames from 1
 	recent  uint32           // the frame that was next when age was called last
-	idle    uint32           // the same, the time before: what was used before it is idle
+	idle    uint32           // the value of recent before that: a number that was last used before it is idle
 
 	maxNumbers, maxBytes int
 }
@@ -36,7 +36,7 @@ func newNumbers() *numbers {
 	return &numbers{index: make([]uint32, 256), maxNumbers: maxNumbers, maxBytes: maxNumberBytes}
 }
 
-// age makes numbers idle that were not used since the last call but one.
+// age makes numbers idle that were not used since the call before the last one.
 func (t *numbers) age() { t.idle, t.recent = t.recent, t.frame+1 }
 
 // find gives the number of k, trying guess first.
@@ -55,8 +55,8 @@ func (t *numbers) find(k Key, guess uint32) (n uint32, ok bool) {
 	}
 }
 
-// take gives k, which has none and labels of size bytes, a number: a new one or one that is idle. It is false when there
-// is none to give.
+// take assigns a number to k, which has none and labels of size bytes: a new number or an idle one. It is false when
+// there is none.
 func (t *numbers) take(k Key, size int) (n uint32, ok bool) {
 	if size > maxNumberLabel {
 		return 0, false
@@ -97,7 +97,7 @@ func (t *numbers) idleNumber() (n uint32, ok bool) {
 	return 0, false
 }
 
-// reserve mayReuse the index at most two thirds full, with budget for the last entry, which is not in it.
+// reserve keeps the index at most two thirds full. The last entry is not in the index yet.
 func (t *numbers) reserve() {
 	if len(t.entries) <= len(t.index)/3*2 {
 		return
@@ -118,7 +118,7 @@ func (t *numbers) insert(n uint32) {
 	t.index[i] = n + 1
 }
 
-// remove takes n out of the index and moves up what would not be found any allowMore behind the gap.
+// remove takes n out of the index, and moves entries up that would not be found behind the gap.
 func (t *numbers) remove(n uint32) {
 	mask := uint32(len(t.index) - 1)
 	gap := uint32(t.entries[n].key.Lo) & mask

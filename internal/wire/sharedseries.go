@@ -12,38 +12,38 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// SharedSeries holds the series that senders may call by a number, once for all streams of a process, however many senders write
-// the same series. A name goes when no stream has a number for it any allowMore. It is safe for concurrent use.
+// SharedSeries holds the series that senders name by a number, once for all streams of a process, however many senders
+// write the same series. A series goes when no stream has a number for it any more. It is safe for concurrent use.
 type SharedSeries struct {
-	max int64 // bytes of names; 0 = no bound
+	max int64 // bytes of all series; 0 = no bound
 
-	mu      sync.Mutex // guards what follows, and the streams of each name
+	mu      sync.Mutex // guards what follows, and the streams of each series
 	byKey   map[Key]*oneShared
-	bytes   int64 // of all names that are held, with their labels
+	bytes   int64 // of all series that are held, with their labels
 	scratch []byte
 }
 
-// NewSharedSeries has none, and will have about as many as take max bytes; 0 = no bound.
+// NewSharedSeries has no series. It takes about max bytes at most; 0 = no bound.
 func NewSharedSeries(max int64) *SharedSeries {
 	return &SharedSeries{max: max, byKey: map[Key]*oneShared{}, scratch: []byte{}}
 }
 
-// Bytes is about how much memory the names take. Labels count also where the store has them instead.
+// Bytes is about how much memory the series take. Labels count also where the store has them instead.
 func (n *SharedSeries) Bytes() int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.bytes
 }
 
-// Len is how many series have a name.
+// Len is how many series there are.
 func (n *SharedSeries) Len() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.byKey)
 }
 
-// name is a series as batches refer to it. Its labels are in own, or in kept once that is set; all else is as it was made,
-// but for the hint.
+// oneShared is a series as batches refer to it. Its labels are in own, or in kept once that is set. Everything else
+// stays as it was made, except the hint.
 type oneShared struct {
 	own     atomic.Pointer[byte] // canonical, size bytes
 	kept    atomic.Pointer[labels.Labels]
@@ -55,10 +55,10 @@ type oneShared struct {
 	tenant  tenant.ID
 }
 
-// unusable is what a number stands for whose labels were refused.
+// unusable is the series of a number whose labels were refused.
 var unusable = &oneShared{}
 
-// canonical are the name's labels, made anew when the store has them.
+// canonical are the labels, made anew when the store has them.
 func (n *oneShared) canonical() []byte {
 	return n.appendTo(nil)
 }
@@ -77,13 +77,13 @@ func (n *oneShared) appendTo(dst []byte) []byte {
 	return append(dst, unsafe.Slice(own, n.size)...)
 }
 
-// sharedSeriesSize is what a name takes beside its labels, with its place among the others.
+// sharedSeriesSize is what a series takes beside its labels, with its place among the others.
 const sharedSeriesSize = int64(unsafe.Sizeof(oneShared{})) + 48
 
 func (n *oneShared) bytes() int64 { return sharedSeriesSize + int64(n.size) }
 
-// hold gives the name of canonical labels, which are copied. Each hold needs a release. It is nil when there is no budget for one
-// allowMore.
+// hold gives the series of canonical labels, which are copied. Each hold needs a release. It is nil when the series
+// would take more than max bytes.
 func (n *SharedSeries) hold(id tenant.ID, full []byte) *oneShared {
 	key, hash := Identify(full)
 	labels := full[len(id)+1:]

@@ -340,7 +340,7 @@ func TestNamesAreShared(t *testing.T) {
 	}
 }
 
-// TestKeptLabels: labels that the store mayReuse are the same to everybody, and the name mayReuse none.
+// TestKeptLabels: labels that the store keeps are the same to everybody, and the name keeps none.
 func TestKeptLabels(t *testing.T) {
 	names := NewSharedSeries(0)
 	p, q := newPair(t, names), newPair(t, names)
@@ -349,13 +349,13 @@ func TestKeptLabels(t *testing.T) {
 	for i := range before.Series {
 		s := &before.Series[i]
 		if !s.KeepsLabels() {
-			t.Fatal("a new name mayReuse no labels")
+			t.Fatal("a new name keeps no labels")
 		}
 		ls := LabelsOf(&labels.ScratchBuilder{}, s.Labels())
 		s.KeptBy(ls)
 		s.KeptBy(labels.EmptyLabels()) // too late
 		if s.KeepsLabels() {
-			t.Error("a name mayReuse labels that the store has")
+			t.Error("a name keeps labels that the store has")
 		}
 	}
 	if got := before.Series[0].Labels(); string(got) != was || before.Series[0].LabelsSize() != len(got) {
@@ -370,7 +370,7 @@ func TestKeptLabels(t *testing.T) {
 	}
 	other := few("a", 1).Batch.Series[0]
 	if other.KeepsLabels() {
-		t.Error("a series without a name mayReuse labels")
+		t.Error("a series without a name keeps labels")
 	}
 	other.KeptBy(labels.EmptyLabels())
 }
@@ -453,7 +453,7 @@ func TestNumberedDamage(t *testing.T) {
 		return append(b, make([]byte, 10)...)
 	}
 	broken("version 1", AppendShard(nil, setup), errs.Unsupported)
-	broken("one byte allowMore", append(whole.frame(setup), 1), errs.Invalid)
+	broken("one byte more", append(whole.frame(setup), 1), errs.Invalid)
 	broken("a number that was not given", sample(zigzagEncode(2)<<headBits, ""), errs.Invalid)
 	broken("a number below 0", sample(zigzagEncode(-1)<<headBits, ""), errs.Invalid)
 	broken("a huge number", sample(zigzagEncode(1<<58)<<headBits, ""), errs.Invalid)
@@ -514,7 +514,7 @@ func FuzzNumbered(f *testing.F) {
 		if len(p.d.table) > 3+len(frame) || p.d.held > 100+len(frame) {
 			t.Fatalf("a frame of %d bytes made %d numbers", len(frame), len(p.d.table))
 		}
-		if p.d.Broken() == nil { // what p's encoder means by its numbers may not hold any allowMore; there is no panic
+		if p.d.Broken() == nil { // what p's encoder means by its numbers may not hold any more; there is no panic
 			_, _ = p.d.Decode(p.frame(setup))
 		}
 		p.d.Close()

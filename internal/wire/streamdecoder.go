@@ -10,13 +10,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// minNumbered is the fewest bytes of a series in a frame with numbers: head and three counts.
+// minNumbered is the fewest bytes of a series in a frame of a stream: head and three counts.
 const minNumbered = 4
 
-// StreamDecoder reads the frames that an StreamEncoder writes, all of them and in their order. It is not safe for concurrent use.
-// Close it when the stream is over.
+// StreamDecoder reads the frames that a StreamEncoder writes, all of them and in their order. It is not safe for
+// concurrent use. Close it when the stream is over.
 type StreamDecoder struct {
-	names  *SharedSeries
+	shared *SharedSeries
 	table  []*oneShared // by number
 	held   int          // bytes of their labels
 	full   []byte       // scratch
@@ -25,15 +25,16 @@ type StreamDecoder struct {
 	maxNumbers, maxBytes int
 }
 
-// NewStreamDecoder is the decoder of a new stream, for one process's names.
-func NewStreamDecoder(names *SharedSeries) *StreamDecoder {
-	return &StreamDecoder{names: names, maxNumbers: maxNumbers, maxBytes: maxNumberBytes}
+// NewStreamDecoder is the decoder of a new stream, with the process's shared series.
+func NewStreamDecoder(shared *SharedSeries) *StreamDecoder {
+	return &StreamDecoder{shared: shared, maxNumbers: maxNumbers, maxBytes: maxNumberBytes}
 }
 
-// Close gives up the stream's numbers. Batches that were decoded stay good. It is idempotent; nothing is decoded after it.
+// Close gives up the stream's numbers. Batches that were decoded stay good. It is idempotent. Nothing is decoded after
+// it.
 func (d *StreamDecoder) Close() {
 	for _, n := range d.table {
-		d.names.release(n)
+		d.shared.release(n)
 	}
 	d.table = nil
 	d.broken = errs.E(errs.Internal, "the decoder is closed")
@@ -42,20 +43,22 @@ func (d *StreamDecoder) Close() {
 // Broken is the error after which the stream must end, nil while the two sides agree on what the numbers mean.
 func (d *StreamDecoder) Broken() error { return d.broken }
 
-// Decode reads a frame into a pooled Batch with one reference and nothing in common with payload; its labels may belong
-// to the decoder's names, which never change. It trusts nothing. An error of kind Invalid concerns this frame alone
-// (a tenant or labels that may not be, or a number of another tenant's series), unless Broken says that the stream is over.
+// Decode reads a frame into a pooled Batch with one reference. The batch shares nothing with payload. Its labels may
+// belong to the shared series, which never change. Decode trusts nothing. An error of kind Invalid concerns this frame
+// alone (an invalid tenant or invalid labels, or a number of another tenant's series), unless Broken says that the
+// stream is over.
 func (d *StreamDecoder) Decode(payload []byte) (*Batch, error) {
 	if d.broken != nil {
 		return nil, d.broken
 	}
 	if len(payload) == 0 || payload[0] != numberedVersion {
-		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d", first(payload), numberedVersion)
+		d.broken = errs.E(errs.Unsupported, "write frame of version %d in a stream of version %d",
+			first(payload), numberedVersion)
 		return nil, d.broken
 	}
 	f := frameReader{reader: reader{buf: payload, pos: 1, memory: maxFrameMemory}, StreamDecoder: d}
 	id, err := tenant.Parse(string(f.bytes()))
-	if err != nil { // what the frame says of numbers counts nevertheless
+	if err != nil { // numbers that the frame assigns are valid all the same
 		f.refuse(err.Error())
 	}
 	f.batch = newPooled(id)
@@ -78,7 +81,7 @@ func (d *StreamDecoder) Decode(payload []byte) (*Batch, error) {
 	return nil, d.broken
 }
 
-// frameReader reads one frame.
+// frameReader reads one frame of a stream.
 type frameReader struct {
 	reader
 	*StreamDecoder
@@ -88,6 +91,7 @@ type frameReader struct {
 	fault string // why the frame is refused, though it can be read
 }
 
+// part reads one shard of the frame.
 func (f *frameReader) part() {
 	n := f.count(minNumbered)
 	for left := n; left > 0; left-- {
@@ -108,8 +112,8 @@ func (f *frameReader) part() {
 // firstSeries is for how many series memory is taken at first.
 const firstSeries = 256
 
-// short reads a series as most are: known by its number, with one sample, all of it in the shortest form. It is false,
-// and nothing was read, when the series at hand is another.
+// short reads a series as most are: named by its number, with one sample, all of it in the shortest form. It is false,
+// and reads nothing, when the next series is different.
 func (f *frameReader) short() bool {
 	const size = 1 + 1 + 8
 	if len(f.buf)-f.pos < size {
@@ -135,7 +139,8 @@ func (f *frameReader) short() bool {
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
-		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint, Samples: b.samples[at : at+1 : at+1],
+		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint,
+		Samples: b.samples[at : at+1 : at+1],
 	})
 	return true
 }
@@ -175,7 +180,7 @@ func (f *frameReader) series() {
 	}
 }
 
-// forget drops what was read of a frame that is refused: only what the rest says of numbers still matters.
+// forget drops what was read of a frame that is refused. Only what the rest of it says of numbers still matters.
 func (f *frameReader) forget() {
 	b := f.batch
 	clear(b.Series)
@@ -199,7 +204,7 @@ func (f *frameReader) refuse(why string) {
 	}
 }
 
-// give makes labels the meaning of number n: the next number, or one whose meaning so far is over.
+// give assigns labels to number n: the next number, or one that is given to another series.
 func (f *frameReader) give(n uint64, labels []byte) {
 	if f.failed || n > uint64(len(f.table)) || len(labels) > maxNumberLabel {
 		f.failed = true
@@ -210,7 +215,8 @@ func (f *frameReader) give(n uint64, labels []byte) {
 		size -= int(f.table[n].size)
 	}
 	if n >= uint64(f.maxNumbers) || size > f.maxBytes {
-		f.broken = errs.E(errs.Exhausted, "the stream has allowMore than %d numbered series, or %d bytes of their labels", f.maxNumbers, f.maxBytes)
+		f.broken = errs.E(errs.Exhausted, "the stream has more than %d numbered series, or %d bytes of their labels",
+			f.maxNumbers, f.maxBytes)
 		f.failed = true
 		return
 	}
@@ -218,8 +224,9 @@ func (f *frameReader) give(n uint64, labels []byte) {
 	if f.usable(labels) {
 		f.spend(int(unsafe.Sizeof(oneShared{})) + len(labels))
 		f.full = append(AppendTenant(f.full[:0], f.batch.Tenant), labels...)
-		if made = f.names.hold(f.batch.Tenant, f.full); made == nil {
-			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may", f.names.max)
+		if made = f.shared.hold(f.batch.Tenant, f.full); made == nil {
+			f.broken = errs.E(errs.Exhausted, "the series that senders have given numbers to take %d bytes, as much as they may",
+				f.shared.max)
 			f.failed = true
 			return
 		}
@@ -231,6 +238,6 @@ func (f *frameReader) give(n uint64, labels []byte) {
 		f.table = append(f.table, made)
 		return
 	}
-	f.names.release(f.table[n])
+	f.shared.release(f.table[n])
 	f.table[n] = made
 }

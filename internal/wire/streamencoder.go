@@ -20,8 +20,9 @@ const (
 	calledAs  = 3 << 2
 )
 
-// StreamEncoder writes the frames of one stream, in which a series travels as a number once its labels have travelled. A
-// StreamDecoder reads them, all of them, in the order in which they were written. It is not safe for concurrent use.
+// StreamEncoder writes the frames of one stream. In it a series travels as a number once its labels have travelled. A
+// StreamDecoder reads the frames, all of them, in the order in which they were written. It is not safe for concurrent
+// use.
 type StreamEncoder struct {
 	numbers *numbers
 	parts   int
@@ -35,7 +36,7 @@ type StreamEncoder struct {
 // NewStreamEncoder is the encoder of a new stream.
 func NewStreamEncoder() *StreamEncoder { return &StreamEncoder{numbers: newNumbers()} }
 
-// Begin appends the beginning of a frame of tenant id; Add appends what is in it.
+// Begin appends the beginning of a frame of tenant id. Add appends its content.
 func (e *StreamEncoder) Begin(dst []byte, id tenant.ID) []byte {
 	e.numbers.frame++
 	e.parts, e.plain, e.clock, e.last, e.chained = 0, false, 0, ^uint32(0), false
@@ -43,9 +44,9 @@ func (e *StreamEncoder) Begin(dst []byte, id tenant.ID) []byte {
 	return appendText(dst, string(id))
 }
 
-// Add appends s, a shard of the frame's tenant. The decoder's batch has its series behind those added before. It is false,
-// and nothing is added, when a series of s is among those: what is stored together must not have a series twice, since a
-// store compares a sample with those of earlier writes only.
+// Add appends s, a shard of the frame's tenant. The decoder's batch has its series behind those added before. Add is
+// false, and adds nothing, when the frame has a series of s already: what is stored together must not have a series
+// twice, since a store compares a sample with those of earlier writes only.
 func (e *StreamEncoder) Add(dst []byte, s Shard) ([]byte, bool) {
 	if e.parts > 0 && e.overlaps(s) {
 		return dst, false
@@ -58,10 +59,11 @@ func (e *StreamEncoder) Add(dst []byte, s Shard) ([]byte, bool) {
 	return appendMetadata(dst, s), true
 }
 
-// Age is called from time to time: a series that was not written between two calls may lose its number.
+// Age is called from time to time. A series that was not written between two calls may lose its number.
 func (e *StreamEncoder) Age() { e.numbers.age() }
 
-// overlaps reports whether the frame has a series of s already, or may have: those without a number are not remembered.
+// overlaps reports whether the frame has a series of s already, or may have one: series without a number are not
+// remembered.
 func (e *StreamEncoder) overlaps(s Shard) bool {
 	guess := e.guess
 	for _, i := range s.Series {
@@ -77,6 +79,7 @@ func (e *StreamEncoder) overlaps(s Shard) bool {
 	return false
 }
 
+// appendSeries appends a series, by its number if it has one.
 func (e *StreamEncoder) appendSeries(dst []byte, s *Series) []byte {
 	shape := shapeOf(s)
 	t := e.numbers

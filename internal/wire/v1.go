@@ -5,12 +5,12 @@ import (
 )
 
 // DecodeV1 decodes msg, the bytes of an uncompressed prometheus.WriteRequest (remote write 1.0) of tenant id. The Batch
-// has one reference and nothing in common with msg. Series with unusable labels and invalid histograms or exemplars are
-// in Rejected, the rest stands; a message that is not a WriteRequest is an error of kind Invalid, one that would take many
-// times its size in memory of kind TooLarge.
+// has one reference and shares nothing with msg. Series with unusable labels and invalid histograms or exemplars are in
+// Rejected, and the rest stands. A message that is not a WriteRequest is an error of kind Invalid, one that would take
+// many times its size in memory of kind TooLarge.
 //
-// Labels are read by one of two paths with the same result: the plain one (ASCII, sorted, no empty value, each label a
-// name and a value: what senders send) writes canonical bytes as it reads; the general one collects, sorts and checks.
+// Labels are read by one of two paths with the same result. The fast one (ASCII, sorted, no empty value, each label a
+// name and a value: what senders send) writes canonical bytes as it reads. The general one collects, sorts and checks.
 func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 	b, err := (*SeriesCache)(nil).DecodeV1(id, msg, nil)
 	if err == nil {
@@ -19,8 +19,8 @@ func DecodeV1(id tenant.ID, msg []byte) (*Batch, error) {
 	return b, err
 }
 
-// DecodeV1 is the function DecodeV1 for who has to ask for the memory of the Batch, faster for series that k knows. The
-// batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
+// DecodeV1 is the function DecodeV1 with a budget for the memory of the Batch, and faster for series that k knows. The
+// batch refers to msg, which must not change before the last Release. Batch.Own makes sure of that.
 func (k *SeriesCache) DecodeV1(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (b *Batch) seriesV1(m []byte, pos int) int {
 	return end
 }
 
-// rawSeries is how the labels of a TimeSeries are spelled: bytes up to end, and their hash.
+// rawSeries is how a TimeSeries names its labels: by the bytes up to end. id is their hash.
 type rawSeries struct {
 	id        Key
 	from, end int
@@ -109,8 +109,9 @@ type rawSeries struct {
 // maxAhead is how many series are looked at ahead at a time, which bounds the memory that it takes.
 const maxAhead = 4096
 
-// lookAheadV1 hashes how the next series of msg are spelled, and touches what is known of them: the memory is far away, and is on
-// its way for many series at a time (BenchmarkKnownMany: a fifth). It goes as far as the message is as most are.
+// lookAheadV1 hashes the bytes that name the next series of msg, and prefetches what the cache has of them. That memory
+// is far away, and comes for many series at a time (BenchmarkKnownMany: a fifth). It goes as far as the message is as
+// most are.
 func (b *Batch) lookAheadV1(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 1<<3|typeBytes {
@@ -126,7 +127,7 @@ func (b *Batch) lookAheadV1(msg []byte, pos int) {
 	b.look.prefetch(ahead)
 }
 
-// rawLabelsV1 is how the labels of the TimeSeries m[pos:] are spelled.
+// rawLabelsV1 is the bytes that name the TimeSeries m[pos:], and their hash.
 func (b *Batch) rawLabelsV1(m []byte, pos int) ([]byte, Key) {
 	if b.behind < len(b.ahead) {
 		if n := &b.ahead[b.behind]; n.from == pos {
@@ -165,8 +166,8 @@ func (b *Batch) newSeriesV1(m []byte, pos int, at mark) int {
 	return end
 }
 
-// rawLabelsEnd is where the labels end that a TimeSeries, m[pos:], begins with. It is only a guess, which need not be right:
-// what is known of the bytes up to there was learned of labels.
+// rawLabelsEnd is where the labels end with which a TimeSeries, m[pos:], begins. It is a guess, which need not be
+// right: what the cache knows of the bytes up to there was learned of labels.
 func rawLabelsEnd(m []byte, pos int) int {
 	const size = 18 // of the one sample that nearly all have, with a time between 2004 and 2109
 	if n := len(m) - size; n > pos {
@@ -200,7 +201,7 @@ func (b *Batch) isAllOf(spelled []byte) bool {
 }
 
 // asciiLabels appends the labels that m has from pos on to the canonical arena and says where they end. It is not ok,
-// and the arena of no use, when they are not plain.
+// and the arena cannot be used, when they are not ASCII and sorted.
 func (b *Batch) asciiLabels(m []byte, pos int) (next int, ok bool) {
 	if len(m)-pos > MaxLabelLength {
 		return pos, false
@@ -233,8 +234,8 @@ const (
 	valueTag = 2<<3 | typeBytes
 )
 
-// splitLabel takes the label field at pos apart that is exactly one name and one value, neither empty; else all it
-// returns is 0.
+// splitLabel takes apart the label field at pos that is exactly one name and one value, neither empty. For any other
+// field all it returns is 0.
 func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
 	at, end := bytesField(m, pos+1, typeBytes)
 	if at < 0 || at >= end || m[at] != nameTag {
@@ -252,8 +253,8 @@ func splitLabel(m []byte, pos int) (nameAt, nameEnd, valueAt, end int) {
 	return nameAt, nameEnd, valueAt, end
 }
 
-// fieldsV1 reads the fields of a TimeSeries. Labels go to pairs, unless they are plain and done: then a further one is
-// faultAgain.
+// fieldsV1 reads the fields of a TimeSeries. Labels go to pairs, unless they were read by asciiLabels (plain): then a
+// further label is faultAgain.
 func (b *Batch) fieldsV1(m []byte, pos int, plain bool) int {
 	for pos < len(m) {
 		num, at, end := nextField(m, pos, 1<<1|1<<2|1<<3|1<<4)

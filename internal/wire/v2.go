@@ -7,8 +7,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. Rejected
-// are also series with label references that are odd in number or outside of the symbol table, and series without any
+// DecodeV2 decodes msg, the bytes of an uncompressed io.prometheus.write.v2.Request of tenant id, like DecodeV1. It
+// also rejects series whose label references are odd in number or outside of the symbol table, and series without any
 // sample.
 func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 	b, err := (*SeriesCache)(nil).DecodeV2(id, msg, nil)
@@ -18,8 +18,8 @@ func DecodeV2(id tenant.ID, msg []byte) (*Batch, error) {
 	return b, err
 }
 
-// DecodeV2 is the function DecodeV2 for who has to ask for the memory of the Batch, faster for series that k knows. The
-// batch refers to msg, which must not change before the last Release; Batch.Own sees to that.
+// DecodeV2 is the function DecodeV2 with a budget for the memory of the Batch, and faster for series that k knows. The
+// batch refers to msg, which must not change before the last Release. Batch.Own makes sure of that.
 func (k *SeriesCache) DecodeV2(id tenant.ID, msg []byte, budget Budget) (*Batch, error) {
 	if err := checkSize(msg); err != nil {
 		return nil, err
@@ -80,7 +80,8 @@ func (b *Batch) symbolsV2(msg []byte) int {
 	return pos
 }
 
-// usableSymbols reports whether every symbol may be used in a label as it is. Who knows all the series need not ask.
+// usableSymbols reports whether every symbol may be used in a label as it is. A request of known series does not need
+// to know.
 func (b *Batch) usableSymbols() bool {
 	if !b.tableRead {
 		b.tableRead, b.tableUsable = true, !slices.ContainsFunc(b.symbols, func(s symbol) bool {
@@ -139,7 +140,7 @@ func (b *Batch) seriesV2(m []byte, pos int) int {
 	return b.newSeriesV2(m, pos, at, n)
 }
 
-// lookAheadV2 is lookAheadV1 for remote write 2.0: what is hashed is what the references at the start of a series refer to.
+// lookAheadV2 is lookAheadV1 for remote write 2.0. It hashes what the references at the start of a series stand for.
 func (b *Batch) lookAheadV2(msg []byte, pos int) {
 	ahead := b.ahead[:0]
 	for len(ahead) < maxAhead && pos < len(msg) && msg[pos] == 5<<3|typeBytes {
@@ -163,7 +164,7 @@ func (b *Batch) lookAheadV2(msg []byte, pos int) {
 	b.look.prefetch(ahead)
 }
 
-// nextAhead is how the labels of the TimeSeries at pos are spelled, nil if that was not looked at, or is of no use.
+// nextAhead is how the TimeSeries at pos names its labels, nil if that was not looked at, or cannot be used.
 func (b *Batch) nextAhead(pos int) *rawSeries {
 	if b.behind >= len(b.ahead) || b.ahead[b.behind].from != pos {
 		return nil
@@ -176,7 +177,8 @@ func (b *Batch) nextAhead(pos int) *rawSeries {
 	return n
 }
 
-// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when it has allowMore of them.
+// cachedV2 reads a TimeSeries of m whose labels are known to be those of slot. It is faultAgain when the series has
+// more of them.
 func (b *Batch) cachedV2(m []byte, n *rawSeries, at mark, slot *cacheSlot) int {
 	spelled := m[n.from+1 : n.end]
 	var meta metadataV2
@@ -232,7 +234,7 @@ func refAt(spelled []byte, i int) int {
 	return int(uint32(v))
 }
 
-// newSeriesV2 reads a TimeSeries, m[pos:], with its labels, which are remembered as n, unless that is nil.
+// newSeriesV2 reads a TimeSeries, m[pos:], with its labels. The cache remembers them as n, unless that is nil.
 func (b *Batch) newSeriesV2(m []byte, pos int, at mark, n *rawSeries) int {
 	var meta metadataV2
 	lists := 0
@@ -277,7 +279,7 @@ func (b *Batch) metricRef() int {
 	return 0
 }
 
-// faultV2 is what is wrong with a series but its labels, "" = nothing.
+// faultV2 is what is wrong with a series apart from its labels, "" = nothing.
 func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	switch {
 	case int(meta.help) >= len(b.symbols) || int(meta.unit) >= len(b.symbols):
@@ -288,7 +290,7 @@ func (b *Batch) faultV2(at mark, meta *metadataV2) string {
 	return ""
 }
 
-// endV2 mayReuse the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
+// endV2 keeps the series that began at at, unless it is one that remote write 2.0 forbids. It returns 0 or a fault.
 func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	full, name := b.sortedRefs()
 	if full == nil {
@@ -317,14 +319,16 @@ func (b *Batch) endV2(at mark, meta *metadataV2) int {
 	return 0
 }
 
-// empty reports whether the series that began at at brought nothing. Exemplars alone are something: the specification wants a
-// sample beside them, but Prometheus's own sender puts them into a series of their own.
+// empty reports whether the series that began at at brought nothing. Exemplars alone are something. The specification
+// wants a sample beside them, but Prometheus's own sender puts them into a series message of their own.
 func (b *Batch) empty(at mark) bool {
-	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} && b.lost.Histograms == 0 && b.lost.Exemplars == 0
+	return b.mark() == mark{len(b.canonical), at.samples, at.histograms, at.exemplars} &&
+		b.lost.Histograms == 0 && b.lost.Exemplars == 0
 }
 
-// sortedRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant and
-// which symbol the metric name is. nil: the labels are not plain, and nothing has changed.
+// sortedRefs appends the labels that refIdx refers to to the canonical arena, and returns their bytes with the tenant
+// and which symbol the metric name is. nil: the labels are not sorted or not usable as they are, and nothing has
+// changed.
 func (b *Batch) sortedRefs() (full []byte, name int) {
 	if len(b.refIdx)%2 != 0 || !b.usableSymbols() {
 		return nil, -1
@@ -399,7 +403,8 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 		return next
 	}
 	pos, end := bytesField(m, pos, typ)
-	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) { // 16 bytes for each suffice
+	// 16 bytes for each reference, as for a pair, are enough.
+	if n := len(b.refIdx) + end - pos; n >= b.allowed[arenaPairs] && !b.allowMore(arenaPairs, n) {
 		return faultExpand
 	}
 	refs := b.refIdx
@@ -423,7 +428,7 @@ func (b *Batch) refsV2(m []byte, pos, typ int) int {
 	return pos
 }
 
-// resolve turns the references refIdx[first:] into pairs. fault tells why it cannot ("" = it did).
+// resolve turns the references refIdx[first:] into pairs. fault says why it cannot ("" = it did).
 func (b *Batch) resolve(first int) (fault string) {
 	refs := b.refIdx[first:]
 	b.refIdx = b.refIdx[:first]

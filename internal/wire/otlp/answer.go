@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Accepted is the body of an answer to a request that was stored but for rejected data points. The text says why, or warns
-// when none was rejected; without it there is nothing to say and rejected is 0.
+// Accepted is the body of an answer to a request that was stored except for rejected data points. The text says why, or
+// warns when none was rejected. Without a text rejected is 0.
 func Accepted(form Form, rejected int, text string) []byte {
 	resp := pmetricotlp.NewExportResponse()
 	if rejected > 0 || text != "" {
@@ -27,8 +27,8 @@ func Accepted(form Form, rejected int, text string) []byte {
 	return body
 }
 
-// Refused is the body of an answer to a request of which nothing was stored, or that is to be sent again as a whole:
-// a google.rpc.Status.
+// Refused is the body of an answer to a request of which nothing was stored, or that is to be sent again as a whole: a
+// google.rpc.Status.
 func Refused(form Form, kind errs.Kind, text string) []byte {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if form == JSON {

@@ -7,8 +7,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxAttributes bounds the attributes of one resource, scope or data point together, in bytes, and a metric's name. Labels
-// hold 16 MiB and break beyond; a value may be several attributes joined, and grows by up to six when it is escaped.
+// maxAttributes bounds the attributes of one resource, scope or data point together, in bytes, and a metric's name.
+// Labels hold 16 MiB and break beyond. A value may be several attributes joined, and escaping makes it up to six times
+// as long.
 const maxAttributes = 2 << 20
 
 // checkAttributes finds attributes that labels cannot hold. A message of less than maxAttributes bytes has none.
@@ -18,7 +19,8 @@ func checkAttributes(md pmetric.Metrics) error {
 		largest := sizeOfMap(r.Resource().Attributes())
 		for j := range r.ScopeMetrics().Len() {
 			s := r.ScopeMetrics().At(j)
-			largest = max(largest, len(s.SchemaUrl())+len(s.Scope().Name())+len(s.Scope().Version())+sizeOfMap(s.Scope().Attributes()))
+			names := len(s.SchemaUrl()) + len(s.Scope().Name()) + len(s.Scope().Version())
+			largest = max(largest, names+sizeOfMap(s.Scope().Attributes()))
 			for k := range s.Metrics().Len() {
 				m := s.Metrics().At(k)
 				largest = max(largest, len(m.Name())+len(m.Unit()), largestOfMetric(m))

@@ -38,11 +38,12 @@ func ParseContentType(header string) (Form, error) {
 	case JSON.ContentType():
 		return JSON, nil
 	}
-	return JSON, errs.E(errs.Unsupported, "content type %q is not supported, %s and %s are", header, Protobuf.ContentType(), JSON.ContentType())
+	return JSON, errs.E(errs.Unsupported, "content type %q is not supported, %s and %s are",
+		header, Protobuf.ContentType(), JSON.ContentType())
 }
 
-// Decode decodes msg, an ExportMetricsServiceRequest that Size had no objection to. The result has nothing in common with
-// msg. The error is of kind Invalid, or TooLarge when attributes are.
+// Decode decodes msg, an ExportMetricsServiceRequest that Size had no objection to. The result shares nothing with msg.
+// The error is of kind Invalid, or TooLarge when attributes are.
 func Decode(form Form, msg []byte) (pmetric.Metrics, error) {
 	req := pmetricotlp.NewExportRequest()
 	var err error
@@ -52,7 +53,8 @@ func Decode(form Form, msg []byte) (pmetric.Metrics, error) {
 		err = req.UnmarshalProto(msg)
 	}
 	if err != nil {
-		return pmetric.Metrics{}, errs.E(errs.Invalid, "the message of %d bytes is no ExportMetricsServiceRequest: %w", len(msg), err)
+		return pmetric.Metrics{}, errs.E(errs.Invalid, "the message of %d bytes is no ExportMetricsServiceRequest: %w",
+			len(msg), err)
 	}
 	md := req.Metrics()
 	if len(msg) > maxAttributes {

@@ -19,7 +19,7 @@ var Strategies = []string{
 	string(otlptranslator.NoTranslation),
 }
 
-// Options say what becomes of OTLP metrics. They mean what the otlp section of prometheus.yml means.
+// Options say how OTLP metrics are translated. They mean what the otlp section of prometheus.yml means.
 type Options struct {
 	// Strategy is how metric and attribute names become metric and label names: one of Strategies.
 	Strategy string
@@ -27,10 +27,10 @@ type Options struct {
 	TargetInfo bool
 	// PromoteResourceAttributes are attributes of the resource that become labels of all its series.
 	PromoteResourceAttributes []string
-	// Promote, when set, gives each tenant's attributes of that kind in place of PromoteResourceAttributes. It is asked for
-	// each request.
+	// Promote, when set, gives each tenant's attributes of that kind in place of PromoteResourceAttributes. It is asked
+	// for each request.
 	Promote func(tenant.ID) []string
-	// PromoteAllResourceAttributes makes labels of all of them but IgnoreResourceAttributes.
+	// PromoteAllResourceAttributes makes labels of all of them except IgnoreResourceAttributes.
 	PromoteAllResourceAttributes bool
 	// IgnoreResourceAttributes goes with PromoteAllResourceAttributes only.
 	IgnoreResourceAttributes []string
@@ -52,7 +52,8 @@ func DefaultOptions() Options {
 func (o Options) Validate() error {
 	var faults []error
 	if !slices.Contains(Strategies, o.Strategy) {
-		faults = append(faults, fmt.Errorf("translation strategy %q: is none of %s", o.Strategy, strings.Join(Strategies, ", ")))
+		faults = append(faults, fmt.Errorf("translation strategy %q: is none of %s",
+			o.Strategy, strings.Join(Strategies, ", ")))
 	}
 	if o.PromoteAllResourceAttributes && len(o.PromoteResourceAttributes) > 0 {
 		faults = append(faults, errors.New("promote all resource attributes: goes not with a list of those to promote"))

@@ -15,8 +15,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// sink is the appender that the converter writes to. It remembers of what metric each series is, to be able to tell how
-// many data points the failures of series are: a histogram or summary of one data point is many series.
+// sink is the appender that the converter writes to. It remembers the metric of each series, because a histogram or
+// summary of one data point is many series: so it can say how many data points the failures of series are.
 type sink struct {
 	batch    *wire.Batch
 	families []family
@@ -43,7 +43,8 @@ const (
 const targetInfo = "target_info"
 
 // Append adds a series to the batch. A series that is rejected is no error: the rest of its metric goes on.
-func (s *sink) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
+func (s *sink) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram,
+	fh *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
 	f, ok := s.family(&opts, h == nil && fh == nil)
 	if !ok {
 		if err := s.batch.Refused(); err != nil {
@@ -68,7 +69,7 @@ func (s *sink) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v floa
 	return 0, nil
 }
 
-// stop makes the converter give up: it does at once when it is told that the request has ended.
+// stop makes the converter give up. It gives up at once when it learns that the request has ended.
 func (s *sink) stop(err error) error {
 	s.full = err
 	return fmt.Errorf("%w: %w", context.Canceled, err)
@@ -76,8 +77,10 @@ func (s *sink) stop(err error) error {
 
 // family is the index of the metric at hand. Its first series brings its metadata.
 func (s *sink) family(opts *storage.AOptions, float bool) (int32, bool) {
-	if n := len(s.families) - 1; n >= 0 && s.families[n].name == opts.MetricFamilyName && s.families[n].typ == opts.Metadata.Type {
-		return int32(n), true
+	if n := len(s.families) - 1; n >= 0 {
+		if last := &s.families[n]; last.name == opts.MetricFamilyName && last.typ == opts.Metadata.Type {
+			return int32(n), true
+		}
 	}
 	f := family{name: opts.MetricFamilyName, typ: opts.Metadata.Type}
 	switch {
@@ -101,9 +104,9 @@ func (s *sink) lose(f *family, ls labels.Labels) {
 	s.lost.add(1)
 }
 
-// unite makes one series of those that the converter made several of: data points of other times, or of scopes and metrics
-// that become one by name.
-func (s *sink) unite() error {
+// mergeDuplicates makes one series of those that the converter made several of: data points of other times, or of
+// scopes and metrics that become one by name.
+func (s *sink) mergeDuplicates() error {
 	kept, err := s.batch.MergeDuplicates()
 	for to, from := range kept {
 		s.of[to] = s.of[from]
@@ -132,8 +135,9 @@ func (s *sink) rejected(failures []wire.Failure) int {
 	return lost.total
 }
 
-// points counts the data points that are lost with samples of series. A data point of a histogram or summary is one sample in
-// each of several series: of those as many points are lost as samples are in the series that lost the most.
+// points counts the data points that are lost with samples of series. A data point of a histogram or summary is one
+// sample in each of several series. The number of lost points is the number of lost samples in the series that lost the
+// most.
 type points struct {
 	total   int
 	samples map[uint64]int // lost, by series
@@ -144,7 +148,7 @@ type points struct {
 	own    []byte // the others
 }
 
-// seed makes the keys of points another set in each process.
+// seed makes the keys of points differ from process to process.
 var seed = maphash.MakeSeed()
 
 func (p *points) clone() *points {
@@ -160,7 +164,8 @@ func (p *points) begin(f *family) {
 
 func (p *points) label(name, value string) {
 	to := &p.common
-	if name == model.MetricNameLabel || p.family.form == parts && (name == model.BucketLabel || name == model.QuantileLabel) {
+	ofPart := p.family.form == parts && (name == model.BucketLabel || name == model.QuantileLabel)
+	if name == model.MetricNameLabel || ofPart {
 		to = &p.own
 	}
 	*to = append(append(*to, name...), wire.Sep)

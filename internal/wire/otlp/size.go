@@ -6,12 +6,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxDepth is how deep messages, objects and arrays may be nested. The metrics of OTLP take 8; the rest is for attribute
-// values that hold attribute values.
+// maxDepth is how deep messages, objects and arrays may be nested. The metrics of OTLP take 8; the rest is for
+// attribute values that hold attribute values.
 const maxDepth = 64
 
-// Size is about how many bytes of memory the decoded form of msg takes. It looks at every message or object in it, since a
-// few bytes of input can ask for hundreds. Errors are of kind Invalid: nested too deep, or no protobuf.
+// Size is about how many bytes of memory the decoded form of msg takes. It looks at every message or object in it,
+// since a few bytes of input can ask for hundreds. Errors are of kind Invalid: nested too deep, or no protobuf.
 func Size(form Form, msg []byte) (int64, error) {
 	if form == JSON {
 		return sizeJSON(msg)
@@ -62,23 +62,25 @@ var types = [...]struct {
 	resource:        {40, 0, [16]message{1: keyValue, 3: entity}},
 	scopeMetrics:    {180, 0, [16]message{1: scope, 2: metric}},
 	scope:           {40, 0, [16]message{3: keyValue}},
-	metric:          {180, 0, [16]message{5: gauge, 7: gauge, 9: histograms, 10: exponentials, 11: summaries, 12: keyValue}},
-	gauge:           {64, 0, [16]message{1: number}},
-	histograms:      {64, 0, [16]message{1: histogramPoint}},
-	exponentials:    {64, 0, [16]message{1: exponential}},
-	summaries:       {64, 0, [16]message{1: summary}},
-	number:          {160, 0, [16]message{5: exemplarValue, 7: keyValue}},
-	histogramPoint:  {260, 0, [16]message{8: exemplarValue, 9: keyValue}},
-	exponential:     {320, 0, [16]message{1: keyValue, 8: buckets, 9: buckets, 11: exemplarValue}},
-	buckets:         {0, 16, [16]message{}},
-	summary:         {160, 0, [16]message{6: quantile, 7: keyValue}},
-	quantile:        {40, 0, [16]message{}},
-	exemplarValue:   {160, 0, [16]message{7: keyValue}},
-	keyValue:        {100, 0, [16]message{2: anyValue}},
-	anyValue:        {48, 0, [16]message{5: arrayValue, 6: keyValueList}},
-	arrayValue:      {32, 0, [16]message{1: anyValue}},
-	keyValueList:    {32, 0, [16]message{1: keyValue}},
-	entity:          {150, 16, [16]message{}},
+	metric: {180, 0, [16]message{
+		5: gauge, 7: gauge, 9: histograms, 10: exponentials, 11: summaries, 12: keyValue,
+	}},
+	gauge:          {64, 0, [16]message{1: number}},
+	histograms:     {64, 0, [16]message{1: histogramPoint}},
+	exponentials:   {64, 0, [16]message{1: exponential}},
+	summaries:      {64, 0, [16]message{1: summary}},
+	number:         {160, 0, [16]message{5: exemplarValue, 7: keyValue}},
+	histogramPoint: {260, 0, [16]message{8: exemplarValue, 9: keyValue}},
+	exponential:    {320, 0, [16]message{1: keyValue, 8: buckets, 9: buckets, 11: exemplarValue}},
+	buckets:        {0, 16, [16]message{}},
+	summary:        {160, 0, [16]message{6: quantile, 7: keyValue}},
+	quantile:       {40, 0, [16]message{}},
+	exemplarValue:  {160, 0, [16]message{7: keyValue}},
+	keyValue:       {100, 0, [16]message{2: anyValue}},
+	anyValue:       {48, 0, [16]message{5: arrayValue, 6: keyValueList}},
+	arrayValue:     {32, 0, [16]message{1: anyValue}},
+	keyValueList:   {32, 0, [16]message{1: keyValue}},
+	entity:         {150, 16, [16]message{}},
 }
 
 func (t message) child(field uint64) message {

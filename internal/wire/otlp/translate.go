@@ -26,7 +26,7 @@ type Translator struct {
 	converters sync.Pool                // of *converter.PrometheusConverter
 }
 
-// New makes a Translator; the error tells what is wrong with opts.
+// New makes a Translator. The error says what is wrong with opts.
 func New(opts Options) (*Translator, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("otlp: %w", err)
@@ -55,7 +55,7 @@ func New(opts Options) (*Translator, error) {
 	return t, nil
 }
 
-// Translation is what became of a request.
+// Translation is the outcome of translating a request.
 type Translation struct {
 	// Batch has one reference, the caller's.
 	Batch *wire.Batch
@@ -74,21 +74,24 @@ func (t *Translation) Rejected(failures []wire.Failure) int {
 	return t.refused + t.sink.rejected(failures)
 }
 
-// Translate makes a batch of md, which is of no use afterwards. The batch takes about limit bytes at most. What cannot be
-// stored is in the batch's Rejected; an error says that nothing can be: kind TooLarge over the limit, Unavailable when ctx ended.
+// Translate makes a batch of md, which cannot be used afterwards. The batch takes at most about limit bytes. What
+// cannot be stored is in the batch's Rejected. An error says that nothing can be stored: kind TooLarge over the limit,
+// Unavailable when ctx ended.
 func (t *Translator) Translate(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int) (*Translation, error) {
 	return t.TranslateWithin(ctx, id, md, limit, nil)
 }
 
-// TranslateWithin is Translate for who has to ask for the memory of the batch.
-func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int, room wire.Budget) (*Translation, error) {
+// TranslateWithin is Translate with a budget for the memory of the batch.
+func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetric.Metrics, limit int,
+	budget wire.Budget) (*Translation, error) {
 	b := wire.NewLimitedBatch(id, limit)
-	b.SetBudget(room)
-	s := &screening{batch: b}
+	b.SetBudget(budget)
+	s := &filter{batch: b}
 	s.request(md)
 	settings := t.settings
 	if t.promote != nil {
-		settings.PromoteResourceAttributes = converter.NewPromoteResourceAttributes(config.OTLPConfig{PromoteResourceAttributes: t.promote(id)})
+		promoted := config.OTLPConfig{PromoteResourceAttributes: t.promote(id)}
+		settings.PromoteResourceAttributes = converter.NewPromoteResourceAttributes(promoted)
 	}
 	if s.spread > spreadNormal {
 		settings.LookbackDelta = s.spread / time.Duration(targetInfoSamples) * 2 // which must not overflow
@@ -98,25 +101,25 @@ func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetr
 		conv.Reset(nil)
 		t.converters.Put(conv)
 	}()
-	screened := len(b.Rejected)
+	filtered := len(b.Rejected)
 	out := &sink{batch: b, of: make([]int32, 0, s.points-s.refused)}
 	conv.Reset(out)
 	annots, err := conv.FromMetrics(ctx, md, settings)
 	if err != nil && out.full == nil && ctx.Err() == nil {
-		rejected := slices.Clone(b.Rejected[:screened])
+		rejected := slices.Clone(b.Rejected[:filtered])
 		b.Release()
 		b = wire.NewLimitedBatch(id, limit)
-		b.SetBudget(room)
+		b.SetBudget(budget)
 		b.Rejected = append(b.Rejected, rejected...)
 		s.batch = b
-		w := weeding{screening: s, ctx: ctx, conv: conv, settings: settings}
+		w := unconvertible{filter: s, ctx: ctx, conv: conv, settings: settings}
 		w.request(md)
 		out = &sink{batch: b}
 		conv.Reset(out)
 		annots, err = conv.FromMetrics(ctx, md, settings)
 	}
 	if out.full == nil {
-		out.full = out.unite()
+		out.full = out.mergeDuplicates()
 	}
 	switch {
 	case out.full != nil:
@@ -131,21 +134,23 @@ func (t *Translator) TranslateWithin(ctx context.Context, id tenant.ID, md pmetr
 }
 
 // The converter writes a target_info sample every half lookback delta from the earliest to the latest data point of a
-// resource, however far one bad clock has put these apart. Beyond a day they are spread out, so that there are not more.
+// resource, however far one bad clock has put these apart. Beyond a day they are spread out, so that there are not
+// more.
 const (
 	spreadNormal      = 24 * time.Hour
 	targetInfoSamples = int64(spreadNormal / (5 * time.Minute / 2))
 )
 
-// maxWarnings is how many warnings a sender is told.
+// maxWarnings is how many warnings an answer has at most.
 const maxWarnings = 10
 
-// warnings is what to tell a sender: what the converter noticed, and err, which cost no data point. A metric without data
-// points is nothing to warn of: SDKs send them all the time.
+// warnings are for the sender: what the converter noticed, and err, which cost no data point. A metric without data
+// points needs no warning: SDKs send them all the time.
 func warnings(annots annotations.Annotations, err error) []string {
 	var texts []string
 	for _, a := range annots {
-		if !errors.Is(a, annotations.PromQLInfo) && converter.WarningCategoryOf(a) != converter.WarningCategoryEmptyDataPoints {
+		empty := converter.WarningCategoryOf(a) == converter.WarningCategoryEmptyDataPoints
+		if !errors.Is(a, annotations.PromQLInfo) && !empty {
 			texts = append(texts, a.Error())
 		}
 	}

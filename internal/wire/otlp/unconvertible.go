@@ -14,17 +14,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// weeding finds what the converter cannot convert: it stops a metric at its first bad data point, a scope or a resource at
-// its first bad attribute, and does not say which one it was. So each is converted by itself, to nowhere, and taken out when
-// that fails. It is as slow as it sounds and happens only to requests with such a thing in them.
-type weeding struct {
-	*screening
+// unconvertible finds what the converter cannot convert. The converter stops a metric at its first bad data point, and
+// a scope or a resource at its first bad attribute, and does not say which it was. So each is converted alone, its
+// output is thrown away, and it is taken out when that fails. This is slow, and happens only for requests with such a
+// thing in them.
+type unconvertible struct {
+	*filter
 	ctx      context.Context
 	conv     *converter.PrometheusConverter
 	settings converter.Settings
 }
 
-func (w *weeding) request(md pmetric.Metrics) {
+// request takes out of md what cannot be converted.
+func (w *unconvertible) request(md pmetric.Metrics) {
 	md.ResourceMetrics().RemoveIf(func(r pmetric.ResourceMetrics) bool {
 		probe := pmetric.NewMetrics()
 		r.Resource().CopyTo(probe.ResourceMetrics().AppendEmpty().Resource())
@@ -48,8 +50,8 @@ func (w *weeding) request(md pmetric.Metrics) {
 	})
 }
 
-// metric weeds one metric and reports whether it is to be dropped as a whole.
-func (w *weeding) metric(m pmetric.Metric) (drop bool) {
+// metric filters one metric and reports whether all of it is to be dropped.
+func (w *unconvertible) metric(m pmetric.Metric) (drop bool) {
 	probe := pmetric.NewMetrics()
 	one := probe.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
 	m.CopyTo(one)
@@ -58,17 +60,17 @@ func (w *weeding) metric(m pmetric.Metric) (drop bool) {
 	}
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
-		return weedPoints(w, m, probe, m.Gauge().DataPoints(), one.Gauge().DataPoints())
+		return dropUnconvertible(w, m, probe, m.Gauge().DataPoints(), one.Gauge().DataPoints())
 	case pmetric.MetricTypeSum:
-		return weedPoints(w, m, probe, m.Sum().DataPoints(), one.Sum().DataPoints())
+		return dropUnconvertible(w, m, probe, m.Sum().DataPoints(), one.Sum().DataPoints())
 	case pmetric.MetricTypeHistogram:
-		return weedPoints(w, m, probe, m.Histogram().DataPoints(), one.Histogram().DataPoints())
+		return dropUnconvertible(w, m, probe, m.Histogram().DataPoints(), one.Histogram().DataPoints())
 	case pmetric.MetricTypeExponentialHistogram:
-		return weedPoints(w, m, probe, m.ExponentialHistogram().DataPoints(), one.ExponentialHistogram().DataPoints())
+		return dropUnconvertible(w, m, probe, m.ExponentialHistogram().DataPoints(), one.ExponentialHistogram().DataPoints())
 	case pmetric.MetricTypeSummary:
-		return weedPoints(w, m, probe, m.Summary().DataPoints(), one.Summary().DataPoints())
+		return dropUnconvertible(w, m, probe, m.Summary().DataPoints(), one.Summary().DataPoints())
 	}
-	panic("BUG: screening lets no metric of another type through")
+	panic("BUG: filter lets no metric of another type through")
 }
 
 // copyable is a data point that can be copied.
@@ -77,8 +79,9 @@ type copyable[P any] interface {
 	CopyTo(P)
 }
 
-// weedPoints drops the points of m that cannot be converted. one is the list of points of the metric in probe.
-func weedPoints[P copyable[P], L dataPoints[P]](w *weeding, m pmetric.Metric, probe pmetric.Metrics, points, one L) (drop bool) {
+// dropUnconvertible drops the points of m that cannot be converted. one is the list of points of the metric in probe.
+func dropUnconvertible[P copyable[P], L dataPoints[P]](w *unconvertible, m pmetric.Metric, probe pmetric.Metrics,
+	points, one L) (drop bool) {
 	var first error
 	bad := 0
 	points.RemoveIf(func(p P) bool {
@@ -100,7 +103,7 @@ func weedPoints[P copyable[P], L dataPoints[P]](w *weeding, m pmetric.Metric, pr
 }
 
 // refuseAll counts all data points of scopes, which belong to a resource or scope that cannot be converted.
-func (w *weeding) refuseAll(what string, scopes pmetric.ScopeMetricsSlice, err error) {
+func (w *unconvertible) refuseAll(what string, scopes pmetric.ScopeMetricsSlice, err error) {
 	n := 0
 	for i := range scopes.Len() {
 		metrics := scopes.At(i).Metrics()
@@ -112,6 +115,7 @@ func (w *weeding) refuseAll(what string, scopes pmetric.ScopeMetricsSlice, err e
 	w.batch.Reject(wire.Failure{Samples: n, Reason: fmt.Sprintf("%s with %d data points: %s", what, n, err)})
 }
 
+// pointsOf is how many data points m has.
 func pointsOf(m pmetric.Metric) int {
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
@@ -128,8 +132,9 @@ func pointsOf(m pmetric.Metric) int {
 	return 0
 }
 
-// try converts md to nowhere. Once the request has ended everything passes: nobody waits for the outcome.
-func (w *weeding) try(md pmetric.Metrics) error {
+// try converts md and throws the output away. Once the request has ended everything passes: nobody waits for the
+// outcome.
+func (w *unconvertible) try(md pmetric.Metrics) error {
 	if w.ctx.Err() != nil {
 		return nil
 	}
@@ -138,11 +143,12 @@ func (w *weeding) try(md pmetric.Metrics) error {
 	return err
 }
 
-// nowhere is an appender that forgets.
+// nowhere is an appender that keeps nothing.
 type nowhere struct{}
 
-// Append forgets.
-func (nowhere) Append(storage.SeriesRef, labels.Labels, int64, int64, float64, *histogram.Histogram, *histogram.FloatHistogram, storage.AOptions) (storage.SeriesRef, error) {
+// Append does nothing.
+func (nowhere) Append(storage.SeriesRef, labels.Labels, int64, int64, float64, *histogram.Histogram,
+	*histogram.FloatHistogram, storage.AOptions) (storage.SeriesRef, error) {
 	return 0, nil
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// screening takes out of a request what can never be stored, and learns what the converter is to be told of the rest.
-type screening struct {
+// filter takes out of a request what can never be stored, and learns what the converter must know of the rest.
+type filter struct {
 	batch *wire.Batch // takes the reasons
 
 	points  int // in the request
@@ -36,7 +36,8 @@ type dataPoints[P any] interface {
 	RemoveIf(func(P) bool)
 }
 
-func (s *screening) request(md pmetric.Metrics) {
+// request filters all of md.
+func (s *filter) request(md pmetric.Metrics) {
 	resources := md.ResourceMetrics()
 	for i := range resources.Len() {
 		s.earliest, s.latest = math.MaxUint64, 0
@@ -50,32 +51,34 @@ func (s *screening) request(md pmetric.Metrics) {
 	}
 }
 
-// metric screens one metric and reports whether it is to be dropped as a whole.
-func (s *screening) metric(m pmetric.Metric) (drop bool) {
+// metric filters one metric and reports whether all of it is to be dropped.
+func (s *filter) metric(m pmetric.Metric) (drop bool) {
 	switch m.Type() {
 	case pmetric.MetricTypeGauge:
-		return sift(s, m, pmetric.AggregationTemporalityCumulative, m.Gauge().DataPoints())
+		return dropUnstorable(s, m, pmetric.AggregationTemporalityCumulative, m.Gauge().DataPoints())
 	case pmetric.MetricTypeSum:
-		return sift(s, m, m.Sum().AggregationTemporality(), m.Sum().DataPoints())
+		return dropUnstorable(s, m, m.Sum().AggregationTemporality(), m.Sum().DataPoints())
 	case pmetric.MetricTypeHistogram:
-		return sift(s, m, m.Histogram().AggregationTemporality(), m.Histogram().DataPoints())
+		return dropUnstorable(s, m, m.Histogram().AggregationTemporality(), m.Histogram().DataPoints())
 	case pmetric.MetricTypeExponentialHistogram:
-		return sift(s, m, m.ExponentialHistogram().AggregationTemporality(), m.ExponentialHistogram().DataPoints())
+		return dropUnstorable(s, m, m.ExponentialHistogram().AggregationTemporality(), m.ExponentialHistogram().DataPoints())
 	case pmetric.MetricTypeSummary:
-		return sift(s, m, pmetric.AggregationTemporalityCumulative, m.Summary().DataPoints())
+		return dropUnstorable(s, m, pmetric.AggregationTemporalityCumulative, m.Summary().DataPoints())
 	}
 	s.refuse(m, 0, "it has no data")
 	return true
 }
 
-// sift drops all data points of a metric that is not cumulative, else those without a time.
-func sift[P dataPoint, L dataPoints[P]](s *screening, m pmetric.Metric, temporality pmetric.AggregationTemporality, points L) (drop bool) {
+// dropUnstorable drops all data points of a metric that is not cumulative, else those without a time.
+func dropUnstorable[P dataPoint, L dataPoints[P]](s *filter, m pmetric.Metric,
+	temporality pmetric.AggregationTemporality, points L) (drop bool) {
 	n := points.Len()
 	s.points += n
 	switch temporality {
 	case pmetric.AggregationTemporalityCumulative:
 	case pmetric.AggregationTemporalityDelta:
-		s.refuse(m, n, "delta temporality is not supported: let the SDK prefer cumulative temporality, or the collector convert it (deltatocumulative)")
+		s.refuse(m, n, "delta temporality is not supported: let the SDK prefer cumulative temporality, or the collector "+
+			"convert it (deltatocumulative)")
 		return true
 	default:
 		s.refuse(m, n, "its aggregation temporality is not given")
@@ -98,14 +101,17 @@ func sift[P dataPoint, L dataPoints[P]](s *screening, m pmetric.Metric, temporal
 	return timeless == n
 }
 
+// noTime reports whether t is no time that can be stored.
 func noTime(t uint64) bool { return t == 0 || t > math.MaxInt64 }
 
 // refuse counts n data points of m as refused.
-func (s *screening) refuse(m pmetric.Metric, n int, why string) {
+func (s *filter) refuse(m pmetric.Metric, n int, why string) {
 	s.refused += n
-	s.batch.Reject(wire.Failure{Samples: n, Reason: fmt.Sprintf("metric %s, %d data points: %s", shortQuote(m.Name()), n, why)})
+	text := fmt.Sprintf("metric %s, %d data points: %s", shortQuote(m.Name()), n, why)
+	s.batch.Reject(wire.Failure{Samples: n, Reason: text})
 }
 
+// shortQuote quotes s for people, cut where it gets long.
 func shortQuote(s string) string {
 	const long = 200
 	if len(s) > long {
