@@ -52,11 +52,11 @@ func (c *spanCollector) chain(trace string, names ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var have []string
-	parents := []string{""}
+	var parents []string
 	for i, name := range names {
 		var next []string
 		for _, s := range c.spans {
-			if s.trace == trace && s.service+": "+s.name == name && slices.ContainsFunc(parents, func(p string) bool { return p == s.parent }) {
+			if s.trace == trace && s.service+": "+s.name == name && (i == 0 || slices.Contains(parents, s.parent)) {
 				next = append(next, s.id)
 			}
 		}
@@ -140,7 +140,13 @@ func TestTracing(t *testing.T) {
 		if err := spans.chain(written, "hearth-distributor: HTTP /api/v1/otlp", "hearth-distributor: member write", "hearth-receive: receive write"); err != nil {
 			return err
 		}
-		return spans.chain(asked, "hearth-query: HTTP /api/v1/", "hearth-query: promqlEval")
+		if err := spans.chain(asked, "hearth-query: HTTP /api/v1/query"); err != nil {
+			return err
+		}
+		if err := spans.chain(asked, "hearth-query: promqlExec", "hearth-query: promqlEval"); err != nil {
+			return err
+		}
+		return spans.chain(asked, "hearth-query: select from source", "hearth-receive: gRPC /thanos.Store/Series")
 	})
 	eventually(t, 30*time.Second, func() error {
 		spans.mu.Lock()
@@ -150,7 +156,9 @@ func TestTracing(t *testing.T) {
 				return fmt.Errorf("a trace that nobody asked for: %+v", s)
 			}
 		}
-		if !slices.ContainsFunc(spans.spans, func(s seenSpan) bool { return s.trace == asked && s.service == "hearth-receive" && strings.HasPrefix(s.name, "gRPC /thanos.Store/Series") }) {
+		if !slices.ContainsFunc(spans.spans, func(s seenSpan) bool {
+			return s.trace == asked && s.service == "hearth-receive" && strings.HasPrefix(s.name, "gRPC /thanos.Store/Series")
+		}) {
 			return fmt.Errorf("the receiver is not in the trace of the query: %v", spans.spans)
 		}
 		return nil
