@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring"
@@ -110,6 +111,7 @@ func (d *Distributor) serve(req *http.Request, to *destination) (protocol, Resul
 	if err != nil {
 		return proto, Result{}, err
 	}
+	httpx.NoteTenant(req.Context(), string(id))
 	in, err := d.accept(req, id)
 	if err != nil {
 		return proto, Result{}, err

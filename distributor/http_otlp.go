@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/internal/wire/otlp"
 )
@@ -77,6 +78,7 @@ func (d *Distributor) serveOTLP(req *http.Request, form otlp.Form, t *otlp.Trans
 	if err != nil {
 		return nil, err
 	}
+	httpx.NoteTenant(req.Context(), string(id))
 	in, err := d.accept(req, id)
 	if err != nil {
 		return nil, err

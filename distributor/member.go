@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -543,6 +545,9 @@ func (m *member) try(r *queuedShard, placed func()) (failures []wire.Failure, er
 func (m *member) send(r *queuedShard, placed func()) ([]wire.Failure, error) {
 	ctx, cancel := context.WithTimeout(m.ctx, m.d.opts.WriteTimeout)
 	defer cancel()
+	if span := r.write.span; span != nil && span.SpanContext().IsSampled() {
+		ctx = trace.ContextWithSpan(ctx, span)
+	}
 	start := time.Now()
 	m.mu.Lock()
 	writer := m.writer

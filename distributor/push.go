@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -68,6 +70,7 @@ func (d *Distributor) store(ctx context.Context, p *part, to *destination) {
 		return
 	}
 	w := d.begin(p, route)
+	w.span = trace.SpanFromContext(ctx)
 	defer w.release()
 	start := time.Now()
 	if w.dispatch(route) {

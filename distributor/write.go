@@ -12,6 +12,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/ring"
@@ -42,6 +44,7 @@ type write struct {
 	shards  []queuedShard
 	owner   []int32 // scratch of place
 	scratch []byte
+	span    trace.Span // of the request; the writes to members are below it, also those that outlive the request
 
 	refs atomic.Int32
 
@@ -88,7 +91,7 @@ func (w *write) release() {
 		return
 	}
 	w.batch.Release()
-	w.batch, w.skip, w.placed = nil, nil, nil
+	w.batch, w.skip, w.placed, w.span = nil, nil, nil, nil
 	for i := range w.shards {
 		r := &w.shards[i]
 		*r = queuedShard{shard: wire.Shard{Series: r.shard.Series[:0], Metadata: r.shard.Metadata[:0]}}

@@ -168,6 +168,9 @@ func (q *Querier) tenants(r *http.Request) ([]tenant.ID, error) {
 	resolver := q.opts.Tenant
 	resolver.MaxTenants = q.opts.MaxTenants
 	ids, err := resolver.Read(r)
+	for _, id := range ids {
+		httpx.NoteTenant(r.Context(), string(id))
+	}
 	if err == nil && len(ids) > 1 && !q.opts.MultiTenant {
 		err = errs.E(errs.Invalid, "queries over several tenants are not allowed here")
 	}
@@ -273,6 +276,9 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 			kind = errs.TooLarge
 		}
 		return nil, errs.E(kind, "form: %w", err)
+	}
+	if text := r.FormValue("query"); text != "" {
+		httpx.NoteQuery(r.Context(), text)
 	}
 	p := q.defaultParams()
 	if path == "/read" {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/hearth-metrics/hearth/internal/tracing"
 )
 
 // Options of a Server. DefaultOptions has the values that suit every role.
@@ -23,7 +25,7 @@ type Options struct {
 	// TLS is TLS by explicit files instead of a web configuration; its zero value is plain HTTP.
 	TLS TLSOptions
 	// Observer follows the requests of all routes; nil = nobody does.
-	Observer Observer
+	Observer *tracing.Observer
 	// Started is closed when the process has started; until then only Route.Early routes answer. nil = at once.
 	Started <-chan struct{}
 	// GracePeriod is how long Close waits for requests under way before it cuts them off.

@@ -44,6 +44,7 @@ var sideways = map[string]bool{
 	"tsdb tsdb/seriesref": true, "tsdb tsdb/capacity": true,
 	"internal/secret internal/errs": true, "internal/promapi internal/httpx": true,
 	"internal/wire internal/tenant": true, "internal/series internal/tenant": true, "internal/httpx internal/tenant": true,
+	"internal/httpx internal/tracing": true,
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,

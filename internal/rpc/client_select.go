@@ -17,10 +17,11 @@ import (
 // for all in turn. gRPC's flow control bounds what the peer sends ahead of Next.
 func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	ctx, cancel := context.WithCancel(ctx)
+	ctx, end := c.start(ctx, "select from source")
 	own := *r // the caller may change r once Select has returned
 	r = &own
 	p := c.peer.Load()
-	set := &remoteSet{client: c, cancel: cancel, opened: make(chan struct{})}
+	set := &remoteSet{client: c, cancel: cancel, end: end, opened: make(chan struct{})}
 	set.decoder.faults.From = c.addr
 	go func() {
 		defer close(set.opened)
@@ -121,6 +122,7 @@ func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (gr
 type remoteSet struct {
 	client *Client
 	cancel context.CancelFunc
+	end    func(error)   // of the span; called once, by Close
 	opened chan struct{} // closed when stream or err is set
 	stream grpc.ClientStream
 
@@ -190,6 +192,10 @@ func (s *remoteSet) Close() error {
 	s.cancel()
 	<-s.opened
 	s.done = true
+	if s.end != nil {
+		s.end(s.err)
+		s.end = nil
+	}
 	return nil
 }
 

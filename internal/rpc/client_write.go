@@ -41,7 +41,9 @@ func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error
 
 // WriteInOrder is Write. It calls placed, at most once, when s has its place in the stream: the peer stores it before what is
 // written for the same tenant from then on. What travels in parts, or by RemoteWrite, has no such place.
-func (c *Client) WriteInOrder(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error) {
+func (c *Client) WriteInOrder(ctx context.Context, s wire.Shard, placed func()) (failures []wire.Failure, err error) {
+	ctx, end := c.start(ctx, "member write")
+	defer func() { end(err) }()
 	size := s.Size()
 	if size > c.maxShard {
 		return nil, errs.E(errs.TooLarge, "%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)

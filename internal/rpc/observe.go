@@ -28,6 +28,17 @@ type ClientObserver interface {
 	Carry(ctx context.Context) []string
 	// Stamp is what a write on a stream for ctx's request is sent with; nil = nothing, as for all that are not sampled.
 	Stamp(ctx context.Context) []byte
+	// Start is called where the work on a call begins: name is what is done, peer the address of who is asked. The call is
+	// made with the context, and the function is called at its end.
+	Start(ctx context.Context, name, peer string) (context.Context, func(error))
+}
+
+// start begins the work on a call, if somebody follows requests.
+func (c *Client) start(ctx context.Context, name string) (context.Context, func(error)) {
+	if c.opts.Observer == nil {
+		return ctx, func(error) {}
+	}
+	return c.opts.Observer.Start(ctx, name, c.addr)
 }
 
 // follow follows a call, if somebody follows calls.

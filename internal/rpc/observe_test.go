@@ -61,6 +61,11 @@ func (f *follower) Stamp(ctx context.Context) []byte {
 	return []byte(id)
 }
 
+func (f *follower) Start(ctx context.Context, name, _ string) (context.Context, func(error)) {
+	f.note("start", name)
+	return ctx, func(err error) { f.note("done", name, errs.KindOf(err).String()) }
+}
+
 // TestRequestsAreFollowed: calls and writes on a stream are parts of the request that they are for, on the other side too.
 func TestRequestsAreFollowed(t *testing.T) {
 	f, opts := new(follower), ServerOptions{}
@@ -91,7 +96,8 @@ func TestRequestsAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, event := range []string{"begin /thanos.info.Info/Info r1", "end /thanos.info.Info/Info r1 OK", "begin /hearth.Writer/Write ",
-		"resume receive write r1", "write a r1", "stored r1 ok", "stored r1 unavailable", "write plain "} {
+		"resume receive write r1", "write a r1", "stored r1 ok", "stored r1 unavailable", "write plain ",
+		"start member write", "done member write ok", "done member write unavailable"} {
 		eventually(t, event, func() bool { return f.noted(event) })
 	}
 }

@@ -95,6 +95,19 @@ func (o *Observer) Carry(ctx context.Context) []string {
 	return md.pairs
 }
 
+// Start begins the span of a call that this process makes: name is what is done, peer whom it asks. It does so below ctx's
+// span, if that is sampled. The function ends it.
+func (o *Observer) Start(ctx context.Context, name, peer string) (context.Context, func(error)) {
+	ctx, span := Start(ctx, name)
+	if !span.Recorded() {
+		return ctx, endNothing
+	}
+	span.Text("peer", peer)
+	return ctx, span.End
+}
+
+func endNothing(error) {}
+
 // stampSize is that of a stamp without a request id: version, trace id, span id, flags.
 const stampSize = 1 + 16 + 8 + 1
 
@@ -115,18 +128,18 @@ func (o *Observer) Stamp(ctx context.Context) []byte {
 // alone. The function ends the work.
 func (o *Observer) Resume(ctx context.Context, stamp []byte, name string) (context.Context, func(error)) {
 	if o.tracer == nil || len(stamp) < stampSize || stamp[0] != 0 {
-		return ctx, func(error) {}
+		return ctx, endNothing
 	}
 	config := trace.SpanContextConfig{Remote: true, TraceFlags: trace.TraceFlags(stamp[25])}
 	copy(config.TraceID[:], stamp[1:])
 	copy(config.SpanID[:], stamp[17:])
 	remote := trace.NewSpanContext(config)
 	if !remote.IsValid() || !remote.IsSampled() {
-		return ctx, func(error) {}
+		return ctx, endNothing
 	}
 	ctx, span := o.start(trace.ContextWithRemoteSpanContext(ctx, remote), name, false)
 	if span == nil {
-		return ctx, func(error) {}
+		return ctx, endNothing
 	}
 	if id := string(stamp[stampSize:]); validID(id) {
 		span.SetAttributes(attribute.String("request_id", id))

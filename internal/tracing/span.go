@@ -18,11 +18,11 @@ const scope = "github.com/hearth-metrics/hearth"
 // Span is a piece of work of a request. The zero Span does nothing.
 type Span struct{ span trace.Span }
 
-// Start begins a piece of work below the one of ctx. Where that one is not recorded it gives back ctx and the zero Span,
-// and costs a few nanoseconds. The work ends with Span.End.
+// Start begins a piece of work below the one of ctx, which may have ended: work goes on after an answer. Where that one is
+// not sampled it gives back ctx and the zero Span, and costs a few nanoseconds. The work ends with Span.End.
 func Start(ctx context.Context, name string) (context.Context, Span) {
 	parent := trace.SpanFromContext(ctx)
-	if !parent.IsRecording() {
+	if !parent.SpanContext().IsSampled() {
 		return ctx, Span{}
 	}
 	ctx, span := parent.TracerProvider().Tracer(scope).Start(ctx, name)
@@ -86,7 +86,7 @@ type below struct {
 // Start begins a span below the one of ctx.
 func (b below) Start(ctx context.Context, name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(ctx)
-	if !parent.IsRecording() {
+	if !parent.SpanContext().IsSampled() {
 		return ctx, noop.Span{}
 	}
 	return parent.TracerProvider().Tracer(b.name, b.options...).Start(ctx, name, options...)
