@@ -11,7 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has no checks and is ready.
+// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has
+// no checks and is ready.
 type Health struct {
 	mu     sync.Mutex // guards checks
 	checks []check
