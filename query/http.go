@@ -45,7 +45,7 @@ func (q *Querier) Routes() []httpx.Route {
 }
 
 // apiPaths are the paths that the API has, below its prefix. What tells of the process and not of series is for
-// operators, but for its version, by which clients find out what they can ask.
+// operators, except its version, by which clients find out what they can ask.
 var apiPaths = map[httpx.Class][]string{
 	httpx.Tenant: {
 		"/query", "/query_range", "/query_exemplars", "/format_query", "/parse_query", "/labels", "/label/{name}/values",
@@ -278,7 +278,7 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	}
 	p := q.defaultParams()
 	if path == "/read" {
-		p.partial = false // its answer has no room for a warning
+		p.partial = false // its answer has no place for a warning
 		// Whoever reads takes windows for samples.
 		p.maxResolution, p.autoResolve = 0, false
 	}

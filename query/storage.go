@@ -90,7 +90,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	return out
 }
 
-// request is what a selection asks of sources, but for tenant and matchers.
+// request is what a selection asks of sources, except tenant and matchers.
 func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request {
 	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt}
 	if hints == nil {

@@ -12,7 +12,7 @@ import (
 // what the one within it made, so that ten of them make a gigabyte of one byte.
 const maxGrowth = 64
 
-// made is what a query makes of one label's value: so many copies of a stored value, and so many bytes of its own text.
+// made is what a query makes of the value of one label: some copies of a stored value, and some bytes of its own text.
 type made struct{ copies, text int }
 
 const manyBytes = 1 << 40 // no label is as long; sums of it do not overflow
