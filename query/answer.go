@@ -48,7 +48,8 @@ func (s *selection) charge(at series.Series) error {
 		return nil
 	}
 	if s.p.bytes.Add(chunkBytes(at)) > s.q.opts.MaxBytes {
-		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)", s.q.opts.MaxBytes)
+		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)",
+			s.q.opts.MaxBytes)
 	}
 	return nil
 }

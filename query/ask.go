@@ -90,7 +90,8 @@ type ours struct{ error }
 // Unwrap gives errs.KindOf the error.
 func (o ours) Unwrap() error { return o.error }
 
-// final reports whether err ends the query: it asks for too much, and would of any endpoint, or it is this process's own.
+// final reports whether err ends the query: it asks for too much, and would of any endpoint, or it is this process's
+// own.
 func final(err error) bool {
 	if _, own := err.(ours); own {
 		return true

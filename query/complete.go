@@ -21,10 +21,10 @@ type evidence struct {
 	part     bool             // only a part of the endpoints was meant to be asked
 }
 
-// answer adds an endpoint of which info is known and that answered wholly, or counts as if it had. identity and coverage are
-// what its response says of itself, nil where it does not say. The last poll may be of before a restart with an empty disk,
-// or of another process that had the address. A gateway that says nothing of what it covers, as all did before there were
-// views, covers a whole bucket if its Info says so, and nothing that is known otherwise.
+// answer adds an endpoint of which info is known and that answered wholly, or counts as if it had. identity and
+// coverage are what its response says of itself, nil where it does not say. The last poll may be of before a restart
+// with an empty disk, or of another process that had the address. A gateway that says nothing of what it covers, as all
+// did before there were views, covers a whole bucket if its Info says so, and nothing that is known otherwise.
 func (e *evidence) answer(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
 	if identity != nil {
 		info.Instance, info.Since = identity.Instance, identity.Since
@@ -43,8 +43,8 @@ func (e *evidence) answer(info series.Info, identity *series.Identity, coverage 
 // timeRange is a time range in ms, both ends inclusive.
 type timeRange struct{ mint, maxt int64 }
 
-// bounds are what receivers were set to: how long they keep local data, and how far behind and ahead of the clock a sample
-// may be when it arrives.
+// bounds are what receivers were set to: how long they keep local data, and how far behind and ahead of the clock a
+// sample may be when it arrives.
 type bounds struct{ retention, window, future time.Duration }
 
 // arrivals are the times at which samples of q may have arrived.
@@ -64,11 +64,11 @@ func shift(t int64, d time.Duration) int64 {
 	}
 }
 
-// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete.
-// See docs/design/005 and, for blocks, 023.
+// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete. See
+// docs/design/005 and, for blocks, 023.
 //
-// A failed receiver that the history knows is judged by the history, and a failed store gateway counts for nothing where the
-// others served all that its bucket has. Every other failure may have lost something.
+// A failed receiver that the history knows is judged by the history, and a failed store gateway counts for nothing
+// where the others served all that its bucket has. Every other failure may have lost something.
 func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []string {
 	proven := map[string]bool{}
 	var missing []string
@@ -91,7 +91,8 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 	}
 	slices.Sort(missing)
 	isGateway := func(i series.Info) bool { return i.Role == series.RoleStore }
-	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) }) {
+	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed,
+		func(f failure) bool { return isGateway(f.info) }) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
 	// What is older than the retention period is in blocks, unless it was that old when it came, a moment ago, and is in a
@@ -109,7 +110,8 @@ const mostNamed = 5
 // gapText says of what is missing in a bucket where to look for it.
 func gapText(g series.Gap) string {
 	if g.Unheard {
-		return fmt.Sprintf("bucket %s: no store gateway answered that knows its newest blocks (view %d)", g.Bucket, g.View.Number)
+		return fmt.Sprintf("bucket %s: no store gateway answered that knows its newest blocks (view %d)", g.Bucket,
+			g.View.Number)
 	}
 	var names []string
 	for _, id := range g.Missing[:min(len(g.Missing), mostNamed)] {
@@ -128,10 +130,12 @@ func gapText(g series.Gap) string {
 // unserved are the blocks that nobody serves where no store gateway is known.
 func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []string) {
 	if gone := drained(ms, b.arrivals(q)); len(gone) > 0 {
-		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks", strings.Join(gone, ", ")))
+		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks",
+			strings.Join(gone, ", ")))
 	}
 	if kept := now.Add(-b.retention); ms.Bucket != "" && q.mint < kept.UnixMilli() {
-		missing = append(missing, fmt.Sprintf("no store gateway is known, and samples from before %s are in the bucket only", kept.UTC().Format(time.RFC3339)))
+		missing = append(missing, fmt.Sprintf("no store gateway is known, and samples from before %s are in the bucket only",
+			kept.UTC().Format(time.RFC3339)))
 	}
 	return missing
 }
@@ -153,13 +157,16 @@ func drained(ms Membership, arrivals timeRange) (ids []string) {
 }
 
 // worstMoment looks for a moment at which a sample of q may have arrived on receivers none of which answered. At each
-// moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's shard,
-// change the picture.
+// moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's
+// shard, change the picture.
 func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) string {
 	if ms.ReplicationFactor <= 0 || q.mint > q.maxt {
 		return ""
 	}
-	silent := slices.DeleteFunc(slices.Clone(ms.History), func(i ring.Incarnation) bool { return i.Drained || isAnswered(i, answered) })
+	silent := slices.DeleteFunc(slices.Clone(ms.History), func(i ring.Incarnation) bool {
+		return i.Drained || isAnswered(i,
+			answered)
+	})
 	quorum := ring.Quorum(ms.ReplicationFactor)
 	if len(silent) < quorum {
 		return ""
@@ -176,7 +183,8 @@ func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) s
 		return ""
 	}
 	return fmt.Sprintf("receivers %s did not answer and may hold the only copies of samples at %s (replication factor %d)",
-		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint), q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
+		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint),
+			q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
 }
 
 // moments are those within a time timeRange, its beginning first, between which nothing changes.
@@ -204,9 +212,9 @@ func lifetime(i ring.Incarnation) timeRange {
 	return s
 }
 
-// lostCopies is how many copies of one sample that arrived at time t the silent receivers may hold, and their names. A ring
-// with members placed in at least as many zones as there are copies has one copy per zone, in a shard too; no zone is a
-// zone as well.
+// lostCopies is how many copies of one sample that arrived at time t the silent receivers may hold, and their names. A
+// ring with members placed in at least as many zones as there are copies has one copy per zone, in a shard too; no zone
+// is a zone as well.
 func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []string) {
 	zones, lost, lostZones := map[string]bool{}, map[string]string{}, map[string]bool{}
 	for _, i := range ms.History {

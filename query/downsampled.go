@@ -100,15 +100,17 @@ func (s *notedSet) Warnings() series.Warnings {
 	}
 	res := model.Duration(time.Duration(s.coarsest) * time.Millisecond)
 	if s.vague != "" {
-		all = append(all[:len(all):len(all)], fmt.Sprintf("%s is computed from one value for each %s, as data are downsampled: the true result may differ (max_source_resolution=0s reads raw data)", s.vague, res))
+		all = append(all[:len(all):len(all)],
+			fmt.Sprintf("%s is computed from one value for each %s, as data are downsampled: the true result may differ (max_source_resolution=0s reads raw data)", s.vague, res))
 	}
 	need := s.coarsest
 	if s.reading.Pick == series.PickCounter {
 		need *= 2
 	}
 	if s.length > 0 && s.length < need {
-		all = append(all[:len(all):len(all)], fmt.Sprintf("a range of %s is too short for data downsampled to %s, and has no value at some times: it should be %s or more",
-			model.Duration(time.Duration(s.length)*time.Millisecond), res, model.Duration(time.Duration(need)*time.Millisecond)))
+		all = append(all[:len(all):len(all)],
+			fmt.Sprintf("a range of %s is too short for data downsampled to %s, and has no value at some times: it should be %s or more",
+				model.Duration(time.Duration(s.length)*time.Millisecond), res, model.Duration(time.Duration(need)*time.Millisecond)))
 	}
 	return all
 }

@@ -21,32 +21,33 @@ import (
 
 // What a query takes for each sample, in bytes (docs/design/011).
 const (
-	// sampleBytes: 16 for the sample itself, which lies in a slice that grows, in the window of a range function, and in what
-	// that hands to the function.
+	// sampleBytes: 16 for the sample itself, which lies in a slice that grows, in the window of a range function, and in
+	// what that hands to the function.
 	sampleBytes = 64
 	// resultBytes: 16, and its text in a buffer that grows.
 	resultBytes = 128
-	// stepBytes: 16 for what the engine counts at each step of a subquery, and 36 for the points of one series, which a range
-	// function makes in a slice that grows, before it compares them with the allowance.
+	// stepBytes: 16 for what the engine counts at each step of a subquery, and 36 for the points of one series, which a
+	// range function makes in a slice that grows, before it compares them with the allowance.
 	stepBytes = 16 + 36
 )
 
 const (
-	// steps is by how much each allowance is larger than the one before. A query that needs the largest wastes an eighth of its
-	// work in attempts that fail.
+	// steps is by how much each allowance is larger than the one before. A query that needs the largest wastes an eighth
+	// of its work in attempts that fail.
 	steps = 8
 	// leastAllowance is the smallest number of samples that is worth an attempt.
 	leastAllowance = 10_000
 	// selectShare is the part of what one request may hold that is kept for its selections.
 	selectShare = 8
-	// firstShare is the part of the free memory that a query may begin with: the more is free, the fewer attempts it takes.
-	// Where nothing else runs, it is enough for the second largest allowance.
+	// firstShare is the part of the free memory that a query may begin with: the more is free, the fewer attempts it
+	// takes. Where nothing else runs, it is enough for the second largest allowance.
 	firstShare = 8
 )
 
-// engine runs queries by Prometheus's engine. That one bounds the samples that a query holds by a number that it was made
-// with, and tells nobody how many it holds. So there is one engine for each of a few allowances, and a query runs in one whose
-// allowance it has reserved the memory for. If it needs more it gives all back and runs again with the next larger one.
+// engine runs queries by Prometheus's engine. That one bounds the samples that a query holds by a number that it was
+// made with, and tells nobody how many it holds. So there is one engine for each of a few allowances, and a query runs
+// in one whose allowance it has reserved the memory for. If it needs more it gives all back and runs again with the
+// next larger one.
 type engine struct {
 	places  *memory.Gate
 	owner   *memory.Owner
@@ -63,8 +64,8 @@ type engine struct {
 // mostLabelBytes is more than any query can have for each sample; what is reserved does not overflow.
 const mostLabelBytes = 1 << 30
 
-// maxVisits is as many expr.Work.Visits as take some seconds, or a minute where each window is sorted: a query that has timed
-// out, or whose client is gone, is noticed only then.
+// maxVisits is as many expr.Work.Visits as take some seconds, or a minute where each window is sorted: a query that has
+// timed out, or whose client is gone, is noticed only then.
 const maxVisits = 1 << 29
 
 // subqueryStep is the step of subqueries that name none.
@@ -122,20 +123,23 @@ func wrapped(reg prometheus.Registerer, samples int) prometheus.Registerer {
 }
 
 // NewInstantQuery implements promql.QueryEngine.
-func (e *engine) NewInstantQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, at time.Time) (promql.Query, error) {
+func (e *engine) NewInstantQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string,
+	at time.Time) (promql.Query, error) {
 	return e.query(ctx, func(in promql.QueryEngine) (promql.Query, error) {
 		return in.NewInstantQuery(ctx, from, opts, text, at)
 	})
 }
 
 // NewRangeQuery implements promql.QueryEngine.
-func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, start, end time.Time, step time.Duration) (promql.Query, error) {
+func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, start,
+	end time.Time, step time.Duration) (promql.Query, error) {
 	return e.query(ctx, func(in promql.QueryEngine) (promql.Query, error) {
 		return in.NewRangeQuery(ctx, from, opts, text, start, end, step)
 	})
 }
 
-func (e *engine) query(ctx context.Context, prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query, error) {
+func (e *engine) query(ctx context.Context, prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query,
+	error) {
 	q := &boundedQuery{e: e, prepare: prepare, params: e.params(ctx)}
 	if err := q.prepareFor(e.levels[0].engine); err != nil {
 		return nil, err
@@ -162,8 +166,8 @@ func (q *boundedQuery) prepareFor(in promql.QueryEngine) error {
 	return nil
 }
 
-// levelsFor are the levels that a query can reserve the memory for. A query whose samples take more than sampleBytes has an
-// engine of its own instead of the first level that is too large, so that it can have what other queries can.
+// levelsFor are the levels that a query can reserve the memory for. A query whose samples take more than sampleBytes
+// has an engine of its own instead of the first level that is too large, so that it can have what other queries can.
 func (e *engine) levelsFor(q *boundedQuery) []level {
 	for i, l := range e.levels {
 		if q.need(l.samples) <= e.most {
@@ -207,17 +211,19 @@ func (q *boundedQuery) begin(ctx context.Context, id tenant.ID) (context.Context
 	return ctx, q.lease
 }
 
-// Exec implements promql.Query. Errors of ours are Limited when the query needs more than it may have, Exhausted when others
-// have it.
+// Exec implements promql.Query. Errors of ours are Limited when the query needs more than it may have, Exhausted when
+// others have it.
 func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	id := payer(ctx)
 	ctx, lease := q.begin(ctx, id)
 	defer q.Cancel()
 	if q.work.Steps > int64(q.e.limit) {
-		return failed(ctx, errs.E(errs.Limited, "tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.work.Steps, q.e.limit))
+		return failed(ctx, errs.E(errs.Limited,
+			"tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.work.Steps, q.e.limit))
 	}
 	if q.work.Visits > maxVisits {
-		return failed(ctx, errs.E(errs.Limited, "tenant %s: the query looks at %d samples of each series of its subqueries, window by window, and may look at %d (limit on the work for one series)",
+		return failed(ctx, errs.E(errs.Limited,
+			"tenant %s: the query looks at %d samples of each series of its subqueries, window by window, and may look at %d (limit on the work for one series)",
 			id, q.work.Visits, maxVisits))
 	}
 	began := time.Now()
@@ -251,8 +257,9 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 	}
 }
 
-// need is how many bytes the query may hold with an allowance of n samples. Most of what a sample takes is for a series of a
-// sample at each step, whose steps are counted with it. Of many series it is less than half, and the steps come on top.
+// need is how many bytes the query may hold with an allowance of n samples. Most of what a sample takes is for a series
+// of a sample at each step, whose steps are counted with it. Of many series it is less than half, and the steps come on
+// top.
 func (q *boundedQuery) need(n int) int64 {
 	samples := int64(n) * q.each
 	return max(samples, samples/2+q.work.Steps*stepBytes)
@@ -304,8 +311,8 @@ func (q *boundedQuery) Cancel() {
 	}
 }
 
-// Close implements promql.Query. The result must not be used afterwards. It is idempotent: what the engine gets back twice it
-// hands to two queries.
+// Close implements promql.Query. The result must not be used afterwards. It is idempotent: what the engine gets back
+// twice it hands to two queries.
 func (q *boundedQuery) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -331,9 +338,11 @@ func (q *boundedQuery) first() int {
 
 func (e *engine) tooMany(id tenant.ID, n int) error {
 	if n >= e.limit {
-		return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory (limit --query.max-samples)", id, n)
+		return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory (limit --query.max-samples)",
+			id, n)
 	}
-	return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory, and no query may take more of what this process has (limit --query.max-memory)", id, n)
+	return errs.E(errs.Limited,
+		"tenant %s: the query holds more than %d samples in memory, and no query may take more of what this process has (limit --query.max-memory)", id, n)
 }
 
 // failed is a result without a value. The end of the query's time is said as the engine says it.
@@ -358,8 +367,8 @@ func payer(ctx context.Context) tenant.ID {
 	return tenant.Default
 }
 
-// fit moves what is short out of long slices. The engine keeps the slices of all queries for the next ones, and a result of
-// a few samples may lie in one of a million, for as long as its reader takes.
+// fit moves what is short out of long slices. The engine keeps the slices of all queries for the next ones, and a
+// result of a few samples may lie in one of a million, for as long as its reader takes.
 func fit(res *promql.Result) {
 	m, ok := res.Value.(promql.Matrix)
 	if !ok {

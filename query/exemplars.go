@@ -15,11 +15,13 @@ import (
 var _ series.ExemplarSource = (*Querier)(nil)
 
 // Exemplars implements series.ExemplarSource.
-func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
+	ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	var all []exemplar.QueryResult
 	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings,
+		error) {
 		src, ok := from.(series.ExemplarSource)
 		if !ok { // it has none
 			return nil, nil
@@ -39,7 +41,10 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 
 // uniteExemplars makes one result of those of one series, in label order, exemplars by time, equal ones once.
 func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
-	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int {
+		return labels.Compare(a.SeriesLabels,
+			b.SeriesLabels)
+	})
 	out := []exemplar.QueryResult{}
 	for _, r := range all {
 		if n := len(out); n > 0 && labels.Equal(out[n-1].SeriesLabels, r.SeriesLabels) {
@@ -55,9 +60,10 @@ func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	return out
 }
 
-// exemplars are those of the tenants of ctx from start to end (ms, inclusive), HA pairs as one series where the query asks
-// for it.
-func (q *Querier) exemplars(ctx context.Context, start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+// exemplars are those of the tenants of ctx from start to end (ms, inclusive), HA pairs as one series where the query
+// asks for it.
+func (q *Querier) exemplars(ctx context.Context, start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult,
+	series.Warnings, error) {
 	whole, replicaLabels := q.scope(ctx), q.paramsFrom(ctx).replicaLabels
 	var all []exemplar.QueryResult
 	var warnings series.Warnings

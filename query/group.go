@@ -63,8 +63,8 @@ func (s *groupSet) Next() bool {
 // leaseStep is how many bytes are taken at a time.
 const leaseStep = 64 << 10
 
-// hold counts what a series takes in this process until the set is closed. The chunks of a source of this process are its
-// own, which counts them if they are in memory.
+// hold counts what a series takes in this process until the set is closed. The chunks of a source of this process are
+// its own, which counts them if they are in memory.
 func (s *groupSet) hold(at series.Series) error {
 	size := int64(at.Labels.ByteSize()) + int64(len(at.Chunks))*int64(unsafe.Sizeof(series.Chunk{}))
 	if !s.at.Local {

@@ -30,8 +30,8 @@ const (
 	mimirPrefix = "/prometheus"
 )
 
-// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir, each path with its class: no path is covered
-// by that of another, so that none gets another's class by being spelt in another way.
+// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir, each path with its class: no path is
+// covered by that of another, so that none gets another's class by being spelt in another way.
 func (q *Querier) Routes() []httpx.Route {
 	var routes []httpx.Route
 	for _, prefix := range []string{apiPrefix, mimirPrefix + apiPrefix} {
@@ -44,8 +44,8 @@ func (q *Querier) Routes() []httpx.Route {
 	return routes
 }
 
-// apiPaths are the paths that the API has, below its prefix. What tells of the process and not of series is for operators,
-// but for its version, by which clients find out what they can ask.
+// apiPaths are the paths that the API has, below its prefix. What tells of the process and not of series is for
+// operators, except its version, by which clients find out what they can ask.
 var apiPaths = map[httpx.Class][]string{
 	httpx.Tenant: {
 		"/query", "/query_range", "/query_exemplars", "/format_query", "/parse_query", "/labels", "/label/{name}/values",
@@ -116,10 +116,11 @@ func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 // readPath is that of remote read.
 const readPath = "/read"
 
-// admit finds the tenants and parameters of a request, and a place for it among those that are worked on. done gives back
-// all that the request holds, and is to be called when it is answered.
+// admit finds the tenants and parameters of a request, and a place for it among those that are worked on. done gives
+// back all that the request holds, and is to be called when it is answered.
 func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ context.Context, done func(), err error) {
-	if slices.Contains(apiPaths[httpx.Operator], path) { // it tells of no tenant's series: an operator need not have tenants
+	// it tells of no tenant's series: an operator need not have tenants
+	if slices.Contains(apiPaths[httpx.Operator], path) {
 		return r.Context(), func() {}, nil
 	}
 	ids, err := q.tenants(r)
@@ -181,7 +182,8 @@ func (q *Querier) tenants(r *http.Request) ([]tenant.ID, error) {
 func handlerOf(path string) string {
 	name := strings.Trim(path, "/")
 	switch {
-	case slices.Contains([]string{"query", "query_range", "query_exemplars", "series", "labels", "metadata", "stores", "read"}, name):
+	case slices.Contains([]string{"query", "query_range", "query_exemplars", "series", "labels", "metadata", "stores",
+		"read"}, name):
 		return name
 	case strings.HasPrefix(name, "label/"):
 		return "label_values"
@@ -243,8 +245,8 @@ func (w *answerWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// retype is the beginning of an error's body with the type that belongs to why the request failed. The library calls a query
-// that failed for want of memory or of a source "execution", as one that can never succeed.
+// retype is the beginning of an error's body with the type that belongs to why the request failed. The library calls a
+// query that failed for want of memory or of a source "execution", as one that can never succeed.
 func (w *answerWriter) retype(b []byte) []byte {
 	if w.p == nil || w.p.failure.Load() == nil {
 		return b
@@ -282,7 +284,7 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	}
 	p := q.defaultParams()
 	if path == "/read" {
-		p.partial = false // its answer has no room for a warning
+		p.partial = false // its answer has no place for a warning
 		// Whoever reads takes windows for samples.
 		p.maxResolution, p.autoResolve = 0, false
 	}
@@ -334,7 +336,8 @@ func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 	grant := tenant.GrantFrom(r.Context())
 	byRole := map[string][]storeStatus{}
 	for _, m := range q.snapshot.Load().endpoints {
-		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant), MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
+		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant),
+			MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
 		if m.err != nil {
 			text := "no answer; operators see why"
 			if grant.Operator() {
@@ -347,8 +350,8 @@ func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 	httpx.WriteData(w, byRole)
 }
 
-// visible are the label sets, which describe streams, of tenants that a user may know of. Streams without a tenant are the
-// default tenant's.
+// visible are the label sets, which describe streams, of tenants that a user may know of. Streams without a tenant are
+// the default tenant's.
 func (q *Querier) visible(sets []labels.Labels, g *tenant.Grant) []labels.Labels {
 	seen := []labels.Labels{}
 	for _, set := range sets {
@@ -407,7 +410,8 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // an error here is the client's connection
 }
 
-// parseExemplars is what a request for exemplars asks for: from start to end, Unix ms, of the series that selectors select.
+// parseExemplars is what a request for exemplars asks for: from start to end, Unix ms, of the series that selectors
+// select.
 func (q *Querier) parseExemplars(r *http.Request) (start, end int64, selectors [][]*labels.Matcher, err error) {
 	if start, err = promapi.Time(r, "start", math.MinInt64); err != nil {
 		return 0, 0, nil, err

@@ -34,8 +34,8 @@ const (
 	remoteReadFrame       = 1 << 20
 )
 
-// prometheusAPI is Prometheus's own query API over q, to be served below the API's prefix. What a querier has not (targets,
-// rules, TSDB statistics) answers empty or with an error.
+// prometheusAPI is Prometheus's own query API over q, to be served below the API's prefix. What a querier has not
+// (targets, rules, TSDB statistics) answers empty or with an error.
 func (q *Querier) prometheusAPI() http.Handler {
 	none := nothing{}
 	version := v1.PrometheusVersion{Version: q.opts.Version, Revision: q.opts.Revision, GoVersion: runtime.Version()}
@@ -107,8 +107,8 @@ func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {
 	return info, nil
 }
 
-// nothing is the scrape targets, alertmanagers, rules and local TSDB of a querier: none. Lists and maps are empty and not nil, as
-// a client that expects [] or {} may fail at null.
+// nothing is the scrape targets, alertmanagers, rules and local TSDB of a querier: none. Lists and maps are empty and
+// not nil, as a client that expects [] or {} may fail at null.
 type nothing struct{}
 
 func (nothing) ScrapePools() []string                          { return []string{} }

@@ -59,7 +59,8 @@ func matchType(t prompb.LabelMatcher_Type) labels.MatchType {
 	return labels.MatchEqual
 }
 
-// What a remote read that is not streamed takes in bytes: all samples decoded, encoded and compressed, before it answers.
+// What a remote read that is not streamed takes in bytes: all samples decoded, encoded and compressed, before it
+// answers.
 const (
 	readSampleBytes    = 64
 	readHistogramBytes = 1024 // beside its buckets
@@ -90,7 +91,8 @@ func (s *countedSet) hold(n int64) bool {
 
 // Next implements storage.SeriesSet.
 func (s *countedSet) Next() bool {
-	return s.err == nil && s.SeriesSet.Next() && s.hold(readSeriesBytes+readLabelCopies*int64(s.SeriesSet.At().Labels().ByteSize()))
+	return s.err == nil && s.SeriesSet.Next() &&
+		s.hold(readSeriesBytes+readLabelCopies*int64(s.SeriesSet.At().Labels().ByteSize()))
 }
 
 // At implements storage.SeriesSet.
@@ -133,14 +135,16 @@ func (i *countedIterator) Next() chunkenc.ValueType {
 // AtHistogram implements chunkenc.Iterator.
 func (i *countedIterator) AtHistogram(reuse *histogram.Histogram) (int64, *histogram.Histogram) {
 	t, h := i.Iterator.AtHistogram(reuse)
-	i.set.hold(readHistogramBytes + readBucketBytes*int64(len(h.PositiveBuckets)+len(h.NegativeBuckets)+len(h.CustomValues)))
+	i.set.hold(readHistogramBytes +
+		readBucketBytes*int64(len(h.PositiveBuckets)+len(h.NegativeBuckets)+len(h.CustomValues)))
 	return t, h
 }
 
 // AtFloatHistogram implements chunkenc.Iterator.
 func (i *countedIterator) AtFloatHistogram(reuse *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	t, h := i.Iterator.AtFloatHistogram(reuse)
-	i.set.hold(readHistogramBytes + readBucketBytes*int64(len(h.PositiveBuckets)+len(h.NegativeBuckets)+len(h.CustomValues)))
+	i.set.hold(readHistogramBytes +
+		readBucketBytes*int64(len(h.PositiveBuckets)+len(h.NegativeBuckets)+len(h.CustomValues)))
 	return t, h
 }
 

@@ -16,18 +16,21 @@ import (
 var _ series.MetadataSource = (*Querier)(nil)
 
 // Metadata implements series.MetadataSource.
-func (q *Querier) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (q *Querier) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata,
+	series.Warnings, error) {
 	found, warnings, err := q.tenantMetadata(ctx, id, family)
 	trimMetadata(found, limit, 0)
 	return found, warnings, err
 }
 
-func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family string) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family string) (map[string][]metadata.Metadata,
+	series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	all := map[string][]metadata.Metadata{}
 	now := q.now().UnixMilli()
 	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings,
+		error) {
 		src, ok := from.(series.MetadataSource)
 		if !ok { // it has none
 			return nil, nil
@@ -42,7 +45,8 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 }
 
 // metadata is what the tenants of ctx said of families, within limits (0 and less: none).
-func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata,
+	series.Warnings, error) {
 	all := map[string][]metadata.Metadata{}
 	var warnings series.Warnings
 	for _, id := range q.scope(ctx).ids {

@@ -29,14 +29,14 @@ type Options struct {
 	// AutoResolution takes a fifth of the step instead, for range queries that do not say.
 	AutoResolution bool
 
-	// MaxConcurrent queries run at a time, and as many lookups of series and labels; more of them wait. One tenant never has
-	// all places.
+	// MaxConcurrent queries run at a time, and as many lookups of series and labels; more of them wait. One tenant never
+	// has all places.
 	MaxConcurrent int
 	// MaxTenants is how many tenants one query may name, MaxExpressionBytes how long its text may be; 0 = no bound on
 	// tenants, and expr.DefaultMaxBytes.
 	MaxTenants, MaxExpressionBytes int
-	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that finds no room
-	// waits MemoryWait and then fails as Exhausted.
+	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that finds no
+	// room waits MemoryWait and then fails as Exhausted.
 	Memory     *memory.Budget
 	MemoryWait time.Duration
 	// Timeout bounds one query.
@@ -49,10 +49,11 @@ type Options struct {
 	// SortBudget bounds in bytes what one selection may hold to sort series anew (several tenants, dedup); 0 = no bound.
 	SortBudget int64
 
-	// Patience is how long a source may be silent when all others have answered and the answer is complete without it; it is
-	// more when the others took longer than that.
+	// Patience is how long a source may be silent when all others have answered and the answer is complete without it; it
+	// is more when the others took longer than that.
 	Patience time.Duration
-	// ResponseTimeout is how long a source may be silent when the answer needs it; then it has failed. 0 = no bound but Timeout.
+	// ResponseTimeout is how long a source may be silent when the answer needs it; then it has failed. 0 = no bound but
+	// Timeout.
 	ResponseTimeout time.Duration
 	// InfoInterval is the time between two polls of an endpoint, InfoTimeout bounds one.
 	InfoInterval, InfoTimeout time.Duration
@@ -70,8 +71,8 @@ type Options struct {
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
 	Flags             map[string]string
-	// Reloaded tells the same endpoints whether the process's files were valid when they were last read, and when they last
-	// were; nil = there are none.
+	// Reloaded tells the same endpoints whether the process's files were valid when they were last read, and when they
+	// last were; nil = there are none.
 	Reloaded func() (ok bool, at time.Time)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
@@ -134,7 +135,8 @@ func (o Options) Validate() error {
 	if o.MaxTenants < 0 || o.MaxExpressionBytes < 0 || o.MemoryWait < 0 {
 		errs = append(errs, errors.New("limits on tenants and expressions and the wait for memory must not be negative"))
 	}
-	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 || o.Future < 0 || o.ResponseTimeout < 0 {
+	if o.MaxSeries < 0 || o.MaxBytes < 0 || o.SortBudget < 0 || o.MaxSourceResolution < 0 || o.Window < 0 ||
+		o.Future < 0 || o.ResponseTimeout < 0 {
 		errs = append(errs, errors.New("limits, resolution, windows and response timeout must not be negative"))
 	}
 	if o.TenantLabel == "" {

@@ -47,7 +47,8 @@ const maxSelections = 2000
 // selecting counts a selection more.
 func (p *params) selecting(id tenant.ID) error {
 	if p.selections.Add(1) > maxSelections {
-		return errs.E(errs.Limited, "tenant %s: the query makes more than %d selections, selectors times tenants (limit on selections per query)", id, maxSelections)
+		return errs.E(errs.Limited,
+			"tenant %s: the query makes more than %d selections, selectors times tenants (limit on selections per query)", id, maxSelections)
 	}
 	return nil
 }
@@ -67,7 +68,8 @@ func (q *Querier) paramsFrom(ctx context.Context) *params {
 }
 
 func (q *Querier) defaultParams() *params {
-	return &params{replicaLabels: q.opts.ReplicaLabels, partial: q.opts.PartialResponse, maxResolution: q.opts.MaxSourceResolution, autoResolve: q.opts.AutoResolution}
+	return &params{replicaLabels: q.opts.ReplicaLabels, partial: q.opts.PartialResponse,
+		maxResolution: q.opts.MaxSourceResolution, autoResolve: q.opts.AutoResolution}
 }
 
 // resolution is the coarsest one a selection for steps of that length (ms) may use, in ms.

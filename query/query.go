@@ -65,7 +65,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoin
 	q.parser = expr.New(opts.MaxExpressionBytes)
 	q.engine = newEngine(log, reg, q.m, q.parser, opts)
 	q.engine.params = q.paramsFrom
-	q.reads = memory.NewGate("remote reads", "on remote reads", remoteReadConcurrency, waitingPerPlace*remoteReadConcurrency)
+	q.reads = memory.NewGate("remote reads", "on remote reads", remoteReadConcurrency,
+		waitingPerPlace*remoteReadConcurrency)
 	q.lookups = memory.NewGate("lookups", "--query.max-concurrent", opts.MaxConcurrent, waitingPerPlace*opts.MaxConcurrent)
 	q.selects, q.answers = opts.Memory.Owner("select", 0), opts.Memory.Owner("read", 0)
 	q.snapshot.Store(newSnapshot(nil))

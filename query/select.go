@@ -28,9 +28,9 @@ var seed = maphash.MakeSeed()
 // choose plans a selection for r. storeMatch, when not empty, are alternatives of which one must match the external
 // labels of a endpoint, where __address__ is its name.
 //
-// Hearth's own endpoints are all asked, whatever their Info says of times and tenants: blocks and series move between them
-// faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a endpoint
-// that has never answered nothing is known, so nothing rules it out but its name.
+// Hearth's own endpoints are all asked, whatever their Info says of times and tenants: blocks and series move between
+// them faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a
+// endpoint that has never answered nothing is known, so nothing rules it out but its name.
 func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Matcher) plan {
 	var p plan
 	seen := map[[2]string]int{} // instance and role -> position in eligible
@@ -104,11 +104,14 @@ func mayHold(info series.Info, r *series.Request) bool {
 	if !info.Covers(r.Tenant, r.MinTime, r.MaxTime) {
 		return false
 	}
-	return len(info.Labels) == 0 || slices.ContainsFunc(info.Labels, func(ext labels.Labels) bool { return mayMatch(ext, r.Matchers) })
+	return len(info.Labels) == 0 || slices.ContainsFunc(info.Labels, func(ext labels.Labels) bool {
+		return mayMatch(ext,
+			r.Matchers)
+	})
 }
 
-// mayMatch reports whether series of a stream with external labels ext can match ms. Labels that ext lacks may be in the
-// series.
+// mayMatch reports whether series of a stream with external labels ext can match ms. Labels that ext lacks may be in
+// the series.
 func mayMatch(ext labels.Labels, ms []*labels.Matcher) bool {
 	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return ext.Has(m.Name) && !m.Matches(ext.Get(m.Name)) })
 }

@@ -31,8 +31,8 @@ func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selecti
 	return s, nil
 }
 
-// choose decides whom to ask. Endpoints that did not answer the last poll are asked only if the answer would be incomplete
-// without them.
+// choose decides whom to ask. Endpoints that did not answer the last poll are asked only if the answer would be
+// incomplete without them.
 func (s *selection) choose() {
 	known := s.q.known()
 	s.plan = choose(known, s.req, s.p.storeMatch)
@@ -54,8 +54,8 @@ func (s *selection) openLease() *memory.Lease {
 	return s.q.selects.Open(s.req.Tenant)
 }
 
-// missing returns what may be missing from what col gathered, a line each. early says that nobody waited for the endpoints
-// to end, since there was enough: those that did not fail count as if they had answered.
+// missing returns what may be missing from what col gathered, a line each. early says that nobody waited for the
+// endpoints to end, since there was enough: those that did not fail count as if they had answered.
 func (s *selection) missing(col *collector, early bool) []string {
 	e := s.evidence(col.clone(), early)
 	var ms Membership

@@ -8,8 +8,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// Shard is where a tenant's samples are: what arrived from Since on is on Size receivers only, those that ring.Shard picks
-// of the members of that moment. Size 0: nothing is known, they may be on any.
+// Shard is where a tenant's samples are: what arrived from Since on is on Size receivers only, those that ring.Shard
+// picks of the members of that moment. Size 0: nothing is known, they may be on any.
 type Shard struct {
 	Tenant tenant.ID
 	Size   int
@@ -20,15 +20,16 @@ type Shard struct {
 const settling = time.Minute
 
 // mayHold reports whether receiver i may have taken samples of the tenant at time at. The shard is one of i and the
-// members that were surely placed then: a member more in the ring only ever takes others out of a shard, so that whoever
-// was in the shard that was used is in this one.
+// members that were surely placed then: a member more in the ring only ever takes others out of a shard, so that
+// whoever was in the shard that was used is in this one.
 func (s Shard) mayHold(i ring.Incarnation, history []ring.Incarnation, at int64) bool {
 	if s.Size <= 0 || at < s.Since.UnixMilli() {
 		return true
 	}
 	members := []ring.Member{i.Member}
 	for _, m := range history {
-		if m.ID != i.ID && surelyPlaced(m, at) && !slices.ContainsFunc(members, func(o ring.Member) bool { return o.ID == m.ID }) {
+		if m.ID != i.ID && surelyPlaced(m, at) && !slices.ContainsFunc(members,
+			func(o ring.Member) bool { return o.ID == m.ID }) {
 			members = append(members, m.Member)
 		}
 	}
@@ -49,5 +50,6 @@ func surelyPlaced(m ring.Incarnation, at int64) bool {
 
 // placings are the moments at which surelyPlaced may change.
 func placings(m ring.Incarnation) []int64 {
-	return []int64{m.Placed.Add(settling).UnixMilli(), m.ReadOnly.Add(-settling).UnixMilli() + 1, m.Until.Add(-settling).UnixMilli() + 1}
+	return []int64{m.Placed.Add(settling).UnixMilli(), m.ReadOnly.Add(-settling).UnixMilli() + 1,
+		m.Until.Add(-settling).UnixMilli() + 1}
 }

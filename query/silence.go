@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// call is the asking of one group, as its goroutine and the watch see it. The goroutine steps in when it begins to wait for a
-// source and out when it has got something.
+// call is the asking of one group, as its goroutine and the watch see it. The goroutine steps in when it begins to wait
+// for a source and out when it has got something.
 type call struct {
 	steps atomic.Uint64 // odd while a source is waited for; it grows whenever the source does something
 	asked atomic.Pointer[asked]
@@ -31,8 +31,8 @@ type asked struct {
 
 func (c *call) step() { c.steps.Add(1) }
 
-// begin notes that e is asked, and then others if it fails. e must be asked with the context returned, which ends when e is
-// given up, and by which the selection learns what the response says of itself.
+// begin notes that e is asked, and then others if it fails. e must be asked with the context returned, which ends when
+// e is given up, and by which the selection learns what the response says of itself.
 func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	ctx = s.col.hear(ctx, e)
@@ -41,8 +41,8 @@ func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int)
 	return ctx
 }
 
-// silenceLimit is how long m may be silent before it has failed. One that did not answer the last poll either has had its
-// time, and one that others stand in for is left early enough for them.
+// silenceLimit is how long m may be silent before it has failed. One that did not answer the last poll either has had
+// its time, and one that others stand in for is left early enough for them.
 func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	limit := q.opts.ResponseTimeout
 	switch {
@@ -57,8 +57,8 @@ func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 }
 
 // watch gives up endpoints that are silent: those that reach their limit, and all that are waited for when nothing has
-// happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing without
-// them. It counts silence in looks, so that a process that stood still itself blames nobody.
+// happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing
+// without them. It counts silence in looks, so that a process that stood still itself blames nobody.
 type watch struct {
 	calls    []*call
 	patience time.Duration
@@ -154,7 +154,8 @@ func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 	a.giveUp(errs.E(errs.Unavailable, "silent for %s", quiet))
 	q.m.silent.WithLabelValues(a.m.role()).Inc()
 	if a.m.silent != nil && a.m.silent.CompareAndSwap(false, true) {
-		q.log.Warn("endpoint is silent; queries go on without it where they can", "endpoint", a.m.Name, "role", a.m.role(), "for", quiet)
+		q.log.Warn("endpoint is silent; queries go on without it where they can", "endpoint", a.m.Name, "role", a.m.role(),
+			"for", quiet)
 	}
 }
 

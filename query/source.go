@@ -47,7 +47,10 @@ func (q *Querier) known() []*endpoint {
 		if e.Known.Role != series.RoleReceive {
 			continue
 		}
-		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *endpoint, name string) int { return strings.Compare(m.Name, name) })
+		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *endpoint,
+			name string) int {
+			return strings.Compare(m.Name, name)
+		})
 		if !found {
 			all = append(all, &endpoint{Endpoint: e, info: e.Known})
 		}
@@ -75,7 +78,8 @@ type askLabels func(context.Context, series.Source) ([]string, series.Warnings, 
 func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	var all []string
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, s *selection, src series.Source) (series.Warnings, error) {
+	warnings, err := q.everyone(ctx, r, func(ctx context.Context, s *selection, src series.Source) (series.Warnings,
+		error) {
 		found, warnings, err := ask(ctx, src)
 		if err != nil {
 			return nil, err

@@ -47,7 +47,8 @@ type querier struct {
 	closers []func() error
 }
 
-func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints,
+	ms ...*labels.Matcher) storage.SeriesSet {
 	if len(ms) == 0 { // a remote read may say so, and means nothing by it in Prometheus
 		return storage.EmptySeriesSet()
 	}
@@ -80,7 +81,8 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	}
 	out := series.Storage(set, reading)
 	if len(p.replicaLabels) > 0 {
-		out = series.Dedup(set, series.DedupOptions{ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Reading: reading})
+		out = series.Dedup(set, series.DedupOptions{ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget,
+			Reading: reading})
 	}
 	if p.answer != nil && q.whole {
 		out = &countedSet{SeriesSet: out, p: p}
@@ -88,7 +90,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	return out
 }
 
-// request is what a selection asks of sources, but for tenant and matchers.
+// request is what a selection asks of sources, except tenant and matchers.
 func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request {
 	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt}
 	if hints == nil {
@@ -121,7 +123,8 @@ func (q *Querier) selectTenants(ctx context.Context, r *series.Request, s scope)
 	return series.Merge(sets...)
 }
 
-func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string,
+	annotations.Annotations, error) {
 	scope, r := q.labelRequest(ctx, hints, ms)
 	names, warnings, err := q.eachTenant(ctx, scope, r, func(r *series.Request) ([]string, series.Warnings, error) {
 		return q.q.LabelNames(ctx, r)
@@ -132,7 +135,8 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 	return names, warnings, err
 }
 
-func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints,
+	ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	scope, r := q.labelRequest(ctx, hints, ms)
 	ask := func(r *series.Request) ([]string, series.Warnings, error) { return q.q.LabelValues(ctx, name, r) }
 	if name == scope.label && name != "" {
@@ -149,7 +153,8 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 	return q.eachTenant(ctx, scope, r, ask)
 }
 
-func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, ms []*labels.Matcher) (scope, *series.Request) {
+func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, ms []*labels.Matcher) (scope,
+	*series.Request) {
 	scope, own := q.q.scope(ctx).narrow(ms)
 	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt, Matchers: own}
 	if hints != nil {
@@ -159,7 +164,8 @@ func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, m
 }
 
 // eachTenant unites the answers for the tenants of s.
-func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request, ask func(*series.Request) ([]string, series.Warnings, error)) ([]string, annotations.Annotations, error) {
+func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request,
+	ask func(*series.Request) ([]string, series.Warnings, error)) ([]string, annotations.Annotations, error) {
 	var all []string
 	var notes annotations.Annotations
 	for _, id := range s.ids {
@@ -195,7 +201,8 @@ func (q *querier) Close() error {
 
 type chunkQuerier struct{ *querier }
 
-func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints,
+	ms ...*labels.Matcher) storage.ChunkSeriesSet {
 	set := q.querier.Select(ctx, sorted, hints, ms...)
 	if hints != nil && hints.Func == seriesFunc {
 		return labelsOnly{set, chunks.Meta{Chunk: chunkenc.NewXORChunk(), MinTime: q.mint, MaxTime: q.maxt}}
@@ -203,11 +210,12 @@ func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.Se
 	return storage.NewSeriesSetToChunkSet(set)
 }
 
-// seriesFunc in the hints of a selection asks for labels alone. A Prometheus that reads from here sends it for /api/v1/series.
+// seriesFunc in the hints of a selection asks for labels alone. A Prometheus that reads from here sends it for
+// /api/v1/series.
 const seriesFunc = "series"
 
-// labelsOnly is the series of a selection without samples. Each has one chunk, which is empty: a streamed remote read leaves out
-// series that have none.
+// labelsOnly is the series of a selection without samples. Each has one chunk, which is empty: a streamed remote read
+// leaves out series that have none.
 type labelsOnly struct {
 	storage.SeriesSet
 	none chunks.Meta

@@ -16,8 +16,8 @@ type scope struct {
 	label string
 }
 
-// narrow resolves matchers on the tenant label: the tenants left, and the matchers on the series' own labels. A query over
-// one tenant has no tenant label, so that a label of that name is the series' own.
+// narrow resolves matchers on the tenant label: the tenants left, and the matchers on the series' own labels. A query
+// over one tenant has no tenant label, so that a label of that name is the series' own.
 func (s scope) narrow(ms []*labels.Matcher) (scope, []*labels.Matcher) {
 	if s.label == "" {
 		return s, ms

@@ -17,7 +17,10 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 func (w *Web) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "index.html") })
-	mux.HandleFunc("GET /ui/{name...}", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, r.PathValue("name")) })
+	mux.HandleFunc("GET /ui/{name...}", func(rw http.ResponseWriter, r *http.Request) {
+		w.serveAsset(rw, r,
+			r.PathValue("name"))
+	})
 	mux.HandleFunc("GET /ui/state", w.serveState)
 	mux.HandleFunc("GET /favicon.ico", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "icon.svg") })
 	mux.HandleFunc("GET /graph", redirectGraph)

@@ -35,7 +35,8 @@ var overWindows = map[string]Selector{
 	"rate": {Read: ReadCounter}, "increase": {Read: ReadCounter}, "irate": {Read: ReadCounter},
 	"min_over_time": {Read: ReadMin}, "max_over_time": {Read: ReadMax}, "sum_over_time": {Read: ReadSum},
 	"present_over_time": {Read: ReadCount}, "absent_over_time": {Read: ReadCount},
-	"resets":             {ReadMin, "resets"}, // of those of a window, one shows, as its least value is below that of the window before
+	// of those of a window, one shows, as its least value is below that of the window before
+	"resets":             {ReadMin, "resets"},
 	"changes":            {ReadAverage, "changes"},
 	"quantile_over_time": {ReadAverage, "quantile_over_time"},
 	"stddev_over_time":   {ReadAverage, "stddev_over_time"}, "stdvar_over_time": {ReadAverage, "stdvar_over_time"},
@@ -47,16 +48,17 @@ func OfCounter(function string) bool {
 	return function == "resets" || overWindows[function].Read == ReadCounter
 }
 
-// overSteps says what functions of subqueries read. Each step has one value, so only what is largest, least or counted on
-// is better than an average.
+// overSteps says what functions of subqueries read. Each step has one value, so only what is largest, least or counted
+// on is better than an average.
 var overSteps = map[string]Selector{
 	"rate": {Read: ReadCounter}, "increase": {Read: ReadCounter}, "irate": {Read: ReadCounter},
 	"min_over_time": {Read: ReadMin}, "max_over_time": {Read: ReadMax},
 }
 
-// ForDownsampled prepares a statement that may read downsampled data, and says what its selectors are to read. It sets the
-// look-back to what widen makes of it, which is also told the longest step at which a selector is evaluated. The samples that
-// a window stands for are counted by summing up their numbers, so it replaces count_over_time and avg_over_time.
+// ForDownsampled prepares a statement that may read downsampled data, and says what its selectors are to read. It sets
+// the look-back to what widen makes of it, which is also told the longest step at which a selector is evaluated. The
+// samples that a window stands for are counted by summing up their numbers, so it replaces count_over_time and
+// avg_over_time.
 func ForDownsampled(s parser.Statement, widen func(lookback, step time.Duration) time.Duration) Uses {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {
@@ -68,7 +70,8 @@ func ForDownsampled(s parser.Statement, widen func(lookback, step time.Duration)
 	return p.uses
 }
 
-// use is what stands above an expression: the function or aggregation, as far as it sees the selector's values as they are.
+// use is what stands above an expression: the function or aggregation, as far as it sees the selector's values as they
+// are.
 type use struct {
 	function string // of a range or subquery
 	steps    bool   // the function is over a subquery

@@ -8,11 +8,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxGrowth is how many copies of a stored label's value a query may put into one label. Each label_replace can repeat what
-// the one within it made, so that ten of them make a gigabyte of one byte.
+// maxGrowth is how many copies of a stored label's value a query may put into one label. Each label_replace can repeat
+// what the one within it made, so that ten of them make a gigabyte of one byte.
 const maxGrowth = 64
 
-// made is what a query makes of one label's value: so many copies of a stored value, and so many bytes of its own text.
+// made is what a query makes of the value of one label: some copies of a stored value, and some bytes of its own text.
 type made struct{ copies, text int }
 
 const manyBytes = 1 << 40 // no label is as long; sums of it do not overflow
@@ -92,7 +92,8 @@ func unwrap(e parser.Expr) parser.Expr {
 func checkGrowth(e parser.Expr) error {
 	for name, m := range labelsOf(e) {
 		if m.copies > maxGrowth {
-			return errs.E(errs.TooLarge, "label_replace and label_join repeat a value %d times in label %q, and may do so %d times (limit on the growth of labels)",
+			return errs.E(errs.TooLarge,
+				"label_replace and label_join repeat a value %d times in label %q, and may do so %d times (limit on the growth of labels)",
 				m.copies, name, maxGrowth)
 		}
 	}

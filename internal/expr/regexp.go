@@ -13,13 +13,13 @@ import (
 // programs. A few bytes of text can ask for a million ("a{1000}" again and again), which takes a second and 100 MB.
 const MaxRegexpSize = 128 << 10
 
-// maxRepeated is how many of these instructions may be within repetitions (a*, a?, a{9}), which all may be at work at each byte
-// of each value that is compared: 64,000 of them went on for minutes over one value of 1 MB, and the context is not looked at
-// within a value. Of names that stand beside each other hardly any is at work behind its first byte.
+// maxRepeated is how many of these instructions may be within repetitions (a*, a?, a{9}), which all may be at work at
+// each byte of each value that is compared: 64,000 of them went on for minutes over one value of 1 MB, and the context
+// is not looked at within a value. Of names that stand beside each other hardly any is at work behind its first byte.
 const maxRepeated = 16 << 10
 
-// What a character class may take of MaxRegexpSize before it is parsed: the tables of \p are long, and where case does not
-// matter any class is folded rune by rune.
+// What a character class may take of MaxRegexpSize before it is parsed: the tables of \p are long, and where case does
+// not matter any class is folded rune by rune.
 const (
 	classSize  = 1000
 	foldedSize = 4000
@@ -51,10 +51,12 @@ func (m *Matchers) check(pattern string) error {
 		}
 	}
 	if m.size > MaxRegexpSize {
-		return errs.E(errs.TooLarge, "the regular expressions need %d instructions or more, and may need %d (limit on regular expressions per request)", m.size, MaxRegexpSize)
+		return errs.E(errs.TooLarge,
+			"the regular expressions need %d instructions or more, and may need %d (limit on regular expressions per request)", m.size, MaxRegexpSize)
 	}
 	if m.repeated > maxRepeated {
-		return errs.E(errs.TooLarge, "the regular expressions need %d instructions or more within repetitions, and may need %d (limit on regular expressions per request)", m.repeated, maxRepeated)
+		return errs.E(errs.TooLarge,
+			"the regular expressions need %d instructions or more within repetitions, and may need %d (limit on regular expressions per request)", m.repeated, maxRepeated)
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ type scanner struct {
 
 func (s *scanner) scan(text string, maxBytes int) error {
 	if s.bytes += len(text); s.bytes > maxBytes {
-		return errs.E(errs.TooLarge, "the expression has %d bytes or more, and may have %d (limit --query.max-expression-bytes)", s.bytes, maxBytes)
+		return errs.E(errs.TooLarge,
+			"the expression has %d bytes or more, and may have %d (limit --query.max-expression-bytes)", s.bytes, maxBytes)
 	}
 	var levels nesting
 	lexer := parser.Lex(text)
@@ -31,7 +32,8 @@ func (s *scanner) scan(text string, maxBytes int) error {
 		switch item.Typ {
 		case parser.EOF, parser.ERROR: // the parser stops at an error, too, and says what it is
 			if depth := levels.depth(); depth > MaxDepth {
-				return errs.E(errs.TooLarge, "the expression is %d levels deep, and may be %d (limit on nesting and on operators in a row)", depth, MaxDepth)
+				return errs.E(errs.TooLarge,
+					"the expression is %d levels deep, and may be %d (limit on nesting and on operators in a row)", depth, MaxDepth)
 			}
 			return nil
 		case parser.STRING: // a matcher's, or one that a function may compile
@@ -46,8 +48,8 @@ func (s *scanner) scan(text string, maxBytes int) error {
 	}
 }
 
-// nesting bounds from above how deep a tree the tokens become. Within one pair of brackets that is the number of operators
-// in a row, whatever their precedence, and the depth of what they stand between.
+// nesting bounds from above how deep a tree the tokens become. Within one pair of brackets that is the number of
+// operators in a row, whatever their precedence, and the depth of what they stand between.
 type nesting struct {
 	open []level // brackets that are open, the outermost first
 	root level

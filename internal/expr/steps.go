@@ -14,8 +14,8 @@ type Work struct {
 	// Steps is how many steps they have together. The engine allocates 16 bytes for each before it evaluates anything, and
 	// counts them nowhere, so that a few bytes of text ("m[10y:1ms]") ask for terabytes.
 	Steps int64
-	// Visits is how many samples of one series the functions over them look at: the steps of each window, for each time that
-	// a function is evaluated. The engine looks at the context once for a series, however long that takes.
+	// Visits is how many samples of one series the functions over them look at: the steps of each window, for each time
+	// that a function is evaluated. The engine looks at the context once for a series, however long that takes.
 	Visits int64
 }
 
@@ -25,7 +25,8 @@ func WorkOf(s parser.Statement, step time.Duration) Work {
 	if !ok || stmt.Expr == nil {
 		return Work{}
 	}
-	span := stmt.End.UnixNano()/int64(time.Millisecond) - stmt.Start.UnixNano()/int64(time.Millisecond) // as the engine has it
+	// as the engine has it
+	span := stmt.End.UnixNano()/int64(time.Millisecond) - stmt.Start.UnixNano()/int64(time.Millisecond)
 	return workOf(stmt.Expr, max(0, span), millis(stmt.Interval), millis(step))
 }
 
@@ -68,7 +69,8 @@ func times(a, b int64) int64 {
 	return a * b
 }
 
-// CheckSteps refuses steps that the engine, which counts in ms, takes for 0 and divides by. The error is of kind Invalid.
+// CheckSteps refuses steps that the engine, which counts in ms, takes for 0 and divides by. The error is of kind
+// Invalid.
 func CheckSteps(s parser.Statement) error {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {

@@ -36,8 +36,8 @@ type AuthOptions struct {
 	Interval time.Duration
 }
 
-// Auth finds out who sends a request, by password, bearer token or certificate, and what that user may do. A nil Auth lets
-// everybody do everything.
+// Auth finds out who sends a request, by password, bearer token or certificate, and what that user may do. A nil Auth
+// lets everybody do everything.
 type Auth struct {
 	log      *slog.Logger
 	opts     AuthOptions
@@ -192,7 +192,8 @@ func (a *Auth) load() error {
 	if next.users != nil {
 		users, tokens = next.users.Len()
 	}
-	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens, "passwords", len(next.passwords()))
+	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens, "passwords",
+		len(next.passwords()))
 	return nil
 }
 
@@ -207,8 +208,8 @@ func (a *Auth) webConfig() *webConfig {
 	return nil
 }
 
-// admit finds out who sends r, and is an error when that is nobody who may use a route of this class. A nil Grant without
-// an error may do everything.
+// admit finds out who sends r, and is an error when that is nobody who may use a route of this class. A nil Grant
+// without an error may do everything.
 func (a *Auth) admit(r *http.Request, class Class, l lock) (*tenant.Grant, error) {
 	if a == nil {
 		return nil, nil
@@ -257,8 +258,8 @@ func (a *Auth) sender(state *authState, r *http.Request, class Class, l lock) (*
 	return nil, nil
 }
 
-// identify finds the user that sends r, whose Grant is nil where users are not told apart. known says of an error that the
-// credentials were right, of a user that has nothing.
+// identify finds the user that sends r, whose Grant is nil where users are not told apart. known says of an error that
+// the credentials were right, of a user that has nothing.
 func (a *Auth) identify(state *authState, r *http.Request) (g *tenant.Grant, known bool, err error) {
 	missing := func() error {
 		return a.refuse("missing", errs.Unauthenticated, "authentication is needed: a user's password or bearer token")

@@ -12,11 +12,13 @@ import (
 
 // boundBody puts deadlines on reading the body. They are lifted at its end, so that they never end the work itself.
 func (s *Server) boundBody(w *recorder, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || s.opts.BodyTimeout <= 0 && s.opts.BodyWindow <= 0 {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || s.opts.BodyTimeout <= 0 &&
+		s.opts.BodyWindow <= 0 {
 		return
 	}
 	now := time.Now()
-	b := &timedBody{ReadCloser: r.Body, control: w.control, pace: pace{window: s.opts.BodyWindow, bytes: int64(s.opts.BodyWindow.Seconds() * float64(s.opts.BodyRate))},
+	b := &timedBody{ReadCloser: r.Body, control: w.control, pace: pace{window: s.opts.BodyWindow,
+		bytes: int64(s.opts.BodyWindow.Seconds() * float64(s.opts.BodyRate))},
 		cutOff: s.metrics.cutOff.WithLabelValues("body")}
 	if s.opts.BodyTimeout > 0 {
 		b.pace.end = now.Add(s.opts.BodyTimeout)

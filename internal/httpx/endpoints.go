@@ -21,7 +21,10 @@ func Probes(health *Health) []Route {
 		health = &Health{}
 	}
 	return []Route{
-		{Pattern: "GET /-/healthy", Class: Open, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") })},
+		{Pattern: "GET /-/healthy", Class: Open, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter,
+			_ *http.Request) {
+			fmt.Fprintln(w, "healthy")
+		})},
 		{Pattern: "GET /-/ready", Class: Open, Early: true, Handler: HandlerFunc(health.serveReady)},
 	}
 }
@@ -33,16 +36,17 @@ func Metrics(log *slog.Logger, from prometheus.Gatherer) Route {
 		ErrorHandling:     promhttp.ContinueOnError, // one broken collector must not hide the rest; it is logged
 		EnableOpenMetrics: true,
 	}
-	return Route{Pattern: "GET /metrics", Class: Tenant, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		seen := from
-		if g := tenant.GrantFrom(r.Context()); !g.Operator() {
-			seen = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-				all, err := from.Gather()
-				return visible(all, g), err
-			})
-		}
-		promhttp.HandlerFor(seen, opts).ServeHTTP(w, r)
-	})}
+	return Route{Pattern: "GET /metrics", Class: Tenant, Early: true,
+		Handler: HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen := from
+			if g := tenant.GrantFrom(r.Context()); !g.Operator() {
+				seen = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+					all, err := from.Gather()
+					return visible(all, g), err
+				})
+			}
+			promhttp.HandlerFor(seen, opts).ServeHTTP(w, r)
+		})}
 }
 
 // tenantLabel names the tenant in metrics.
@@ -78,7 +82,8 @@ func Profiles(commandLine []string) []Route {
 	}
 }
 
-// StatusRoutes are /api/v1/status/{buildinfo,flags,runtimeinfo}, for a role that does not serve Prometheus's whole API itself.
+// StatusRoutes are /api/v1/status/{buildinfo,flags,runtimeinfo}, for a role that does not serve Prometheus's whole API
+// itself.
 func StatusRoutes(s *Status) []Route {
 	route := func(name string, c Class, data func() any) Route {
 		return Route{Pattern: "GET /api/v1/status/" + name, Class: c, Early: true,

@@ -4,8 +4,8 @@ package httpx
 type Guard struct {
 	// Encrypts reports that it speaks TLS.
 	Encrypts bool
-	// Asks reports that it serves more than its open routes only to callers that prove who they are: by a user's password or
-	// token, or by a client certificate.
+	// Asks reports that it serves more than its open routes only to callers that prove who they are: by a user's password
+	// or token, or by a client certificate.
 	Asks bool
 }
 

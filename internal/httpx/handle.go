@@ -9,12 +9,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxHeaderLines is more than clients send, and bounds what a header takes in memory: a line of a few bytes takes more than a
-// hundred.
+// maxHeaderLines is more than clients send, and bounds what a header takes in memory: a line of a few bytes takes more
+// than a hundred.
 const maxHeaderLines = 200
 
-// ServeHTTP answers a request within the bounds that hold for every route: of its header, of the time that its body and the
-// taking of its answer may take.
+// ServeHTTP answers a request within the bounds that hold for every route: of its header, of the time that its body and
+// the taking of its answer may take.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := newRecorder(w, r, s.opts.AnswerTimeout)
 	defer rec.end()
@@ -83,7 +83,8 @@ func (s *Server) recovered(v any, name string, rec *recorder, r *http.Request) (
 		return true
 	}
 	s.metrics.panics.Inc()
-	s.log.Error("panic in an HTTP handler", "handler", name, "method", r.Method, "panic", v, "stack", string(debug.Stack()))
+	s.log.Error("panic in an HTTP handler", "handler", name, "method", r.Method, "panic", v, "stack",
+		string(debug.Stack()))
 	if rec.code != 0 {
 		return true
 	}

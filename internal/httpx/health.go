@@ -11,7 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has no checks and is ready.
+// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has
+// no checks and is ready.
 type Health struct {
 	mu     sync.Mutex // guards checks
 	checks []check
@@ -40,7 +41,7 @@ func (h *Health) AddCheck(name string, ready func() error) {
 	h.checks = append(h.checks, check{name: name, ready: ready})
 }
 
-// AddAdvice adds a check that is told of and keeps nobody away: something is missing, and the process works without it.
+// AddAdvice adds a check that is shown and does not make the process unready: something is missing, and the process works without it.
 func (h *Health) AddAdvice(name string, ready func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

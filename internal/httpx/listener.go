@@ -22,8 +22,8 @@ func newBoundedListener(l net.Listener, most int, m *metrics) net.Listener {
 	return &boundedListener{Listener: l, most: most, metrics: m, byAddress: map[string]int{}}
 }
 
-// addressRatio keeps an address from taking all connections. One alone, such as a proxy before all senders, can have 8/9 of
-// them.
+// addressRatio keeps an address from taking all connections. One alone, such as a proxy before all senders, can have
+// 8/9 of them.
 const addressRatio memory.FairRatio = 8
 
 // mayConnect decides whether an address that has own of all open connections may have one more.

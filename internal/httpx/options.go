@@ -34,16 +34,16 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds the reading of a request's body, not the work on it; 0 = no bound.
 	BodyTimeout time.Duration
-	// BodyWindow is how long a body may take to come to its end or to BodyWindow*BodyRate bytes more, so that a body that does
-	// not come is given up long before BodyTimeout; 0 = no bound.
+	// BodyWindow is how long a body may take to come to its end or to BodyWindow*BodyRate bytes more, so that a body that
+	// does not come is given up long before BodyTimeout; 0 = no bound.
 	BodyWindow time.Duration
 	// BodyRate is in bytes per second.
 	BodyRate int64
-	// AnswerTimeout is how long a client may take nothing of an answer, on HTTP/2 also not answer a ping, and how far it may be
-	// behind a rate of 2 MiB in as long; then its connection is cut off. 0 = no bound.
+	// AnswerTimeout is how long a client may take nothing of an answer, on HTTP/2 also not answer a ping, and how far it
+	// may be behind a rate of 2 MiB in as long; then its connection is cut off. 0 = no bound.
 	AnswerTimeout time.Duration
-	// IdleTimeout closes a connection without requests. It is above the 5 minutes of Prometheus's clients, so that they and
-	// not we close first, and no request meets a closing connection.
+	// IdleTimeout closes a connection without requests. It is above the 5 minutes of Prometheus's clients, so that they
+	// and not we close first, and no request meets a closing connection.
 	IdleTimeout time.Duration
 	// MaxHeaderBytes bounds the header, which holds the query of a GET.
 	MaxHeaderBytes int
@@ -89,8 +89,9 @@ func (o Options) Validate() error {
 			fault("%s %s: must not be negative", name, d)
 		}
 	}
-	for name, n := range map[string]int64{"max header bytes": int64(o.MaxHeaderBytes), "max connections": int64(o.MaxConnections),
-		"max streams": int64(o.MaxStreams), "body rate": o.BodyRate} {
+	for name, n := range map[string]int64{"max header bytes": int64(o.MaxHeaderBytes),
+		"max connections": int64(o.MaxConnections),
+		"max streams":     int64(o.MaxStreams), "body rate": o.BodyRate} {
 		if n < 0 {
 			fault("%s %d: must not be negative", name, n)
 		}

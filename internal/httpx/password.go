@@ -25,11 +25,11 @@ const (
 	maxWaiting, maxWaitingEach = 64, 4
 )
 
-// verifier compares passwords with bcrypt hashes. A comparison takes a processor for a twentieth of a second or more, which
-// makes it a thing that senders of wrong passwords could use up. So there are two lines, each with one comparison at a time: one
-// for sources that sent a wrong password within the last minute, one for all others. In each the sources take turns, and
-// who would have to wait long is refused with kind Limited. A user's right password is remembered, and needs no
-// comparison; wrong ones never take the place of a right one.
+// verifier compares passwords with bcrypt hashes. A comparison takes a processor for a twentieth of a second or more,
+// which makes it a thing that senders of wrong passwords could use up. So there are two lines, each with one comparison
+// at a time: one for sources that sent a wrong password within the last minute, one for all others. In each the sources
+// take turns, and who would have to wait long is refused with kind Limited. A user's right password is remembered, and
+// needs no comparison; wrong ones never take the place of a right one.
 type verifier struct {
 	key           [sha256.Size]byte // of digests, random
 	calm, suspect line

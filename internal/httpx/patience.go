@@ -2,9 +2,9 @@ package httpx
 
 import "time"
 
-// Patience says for how long an answer waits for its reader: for some time as a whole, and longer as the reader takes bytes. A
-// bound on each wait alone would let a reader that takes a little, just in time, keep what the answer holds for as long as it
-// likes. It is for one answer and not safe for concurrent use; NewPatience makes one.
+// Patience says for how long an answer waits for its reader: for some time as a whole, and longer as the reader takes
+// bytes. A bound on each wait alone would let a reader that takes a little, just in time, keep what the answer holds
+// for as long as it likes. It is for one answer and not safe for concurrent use; NewPatience makes one.
 type Patience struct {
 	most  time.Duration // that a reader may be behind
 	bytes int           // that a reader takes in as long at least
@@ -19,8 +19,8 @@ func NewPatience(most time.Duration, bytes int) Patience {
 	return Patience{most: most, bytes: bytes, left: most}
 }
 
-// Begin begins a wait for the reader to take n further bytes, and says how long it may take. What passed since the last wait
-// is not the reader's time: a reader that is not waited for catches up.
+// Begin begins a wait for the reader to take n further bytes, and says how long it may take. What passed since the last
+// wait is not the reader's time: a reader that is not waited for catches up.
 func (p *Patience) Begin(now time.Time, n int) time.Duration {
 	if !p.ended.IsZero() {
 		p.left = min(p.most, p.left+now.Sub(p.ended))

@@ -10,14 +10,14 @@ import (
 const (
 	// answerStep is how many bytes of an answer are written at a time.
 	answerStep = 128 << 10
-	// SlowestClient is the rate, in bytes per Options.AnswerTimeout, below which a client falls behind: 68 KiB per second by
-	// default. A poor link has several times that.
+	// SlowestClient is the rate, in bytes per Options.AnswerTimeout, below which a client falls behind: 68 KiB per second
+	// by default. A poor link has several times that.
 	SlowestClient = 2 << 20
 )
 
-// recorder remembers the status of an answer, and cuts off a client that does not take it, or takes it so slowly that it is
-// behind by more than Options.AnswerTimeout. A large answer may take long, and a handler holds what it has for a client that
-// takes nothing, or a trickle, for a bounded time.
+// recorder remembers the status of an answer, and cuts off a client that does not take it, or takes it so slowly that
+// it is behind by more than Options.AnswerTimeout. A large answer may take long, and a handler holds what it has for a
+// client that takes nothing, or a trickle, for a bounded time.
 type recorder struct {
 	http.ResponseWriter
 	control  *http.ResponseController
@@ -30,14 +30,15 @@ type recorder struct {
 }
 
 func newRecorder(w http.ResponseWriter, r *http.Request, patience time.Duration) *recorder {
-	rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w), patience: NewPatience(patience, SlowestClient), streams: r.ProtoMajor >= 2}
+	rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w),
+		patience: NewPatience(patience, SlowestClient), streams: r.ProtoMajor >= 2}
 	// A connection that is a real one still has the deadline of its last request.
 	rec.bounded = patience > 0 && rec.control.SetWriteDeadline(time.Time{}) == nil
 	return rec
 }
 
-// arm bounds the wait for the client to take n bytes. A deadline that is set stays when the right one is little later, since
-// setting one costs more than writing a few bytes.
+// arm bounds the wait for the client to take n bytes. A deadline that is set stays when the right one is little later,
+// since setting one costs more than writing a few bytes.
 func (w *recorder) arm(n int) {
 	if !w.bounded {
 		return

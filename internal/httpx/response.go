@@ -28,8 +28,8 @@ func WriteData(w http.ResponseWriter, data any, warnings ...string) {
 	writeJSON(w, http.StatusOK, envelope{Status: "success", Data: data, Warnings: warnings})
 }
 
-// WriteErrorType answers with status and the text of err in Prometheus's envelope. errorType is the word by which clients
-// tell errors apart.
+// WriteErrorType answers with status and the text of err in Prometheus's envelope. errorType is the word by which
+// clients tell errors apart.
 func WriteErrorType(w http.ResponseWriter, status int, errorType string, err error) {
 	writeJSON(w, status, envelope{Status: "error", ErrorType: errorType, Error: err.Error()})
 }

@@ -13,10 +13,11 @@ import (
 type Class uint8
 
 const (
-	// Open routes are for everybody who reaches the port. What they show of tenants depends on who asks (tenant.GrantFrom).
+	// Open routes are for everybody who reaches the port. What they show of tenants depends on who asks
+	// (tenant.GrantFrom).
 	Open Class = iota + 1
-	// Tenant routes are for known users. What they do concerns the tenants that the request names, which must be the user's,
-	// and what they show of other tenants is nothing.
+	// Tenant routes are for known users. What they do concerns the tenants that the request names, which must be the
+	// user's, and what they show of other tenants is nothing.
 	Tenant
 	// Operator routes concern the process or all tenants, and are for users who are operators (tenant.Grant.Operator).
 	Operator
@@ -37,8 +38,8 @@ func (c Class) String() string {
 
 // Route is something that a Server serves.
 type Route struct {
-	// Pattern is in net/http.ServeMux's syntax, without a host. Its path is the label handler in metrics. A pattern that ends
-	// in / covers all below it, so all below it must be of one class.
+	// Pattern is in net/http.ServeMux's syntax, without a host. Its path is the label handler in metrics. A pattern that
+	// ends in / covers all below it, so all below it must be of one class.
 	Pattern string
 	// Class says who may use it.
 	Class Class

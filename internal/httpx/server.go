@@ -42,7 +42,8 @@ type Server struct {
 func New(log *slog.Logger, reg prometheus.Registerer, opts Options) *Server {
 	log = log.With("listener", opts.Listener)
 	base, cut := context.WithCancel(context.Background())
-	s := &Server{log: log, opts: opts, metrics: newMetrics(reg, opts.Listener), mux: http.NewServeMux(), cut: cut, served: make(chan struct{})}
+	s := &Server{log: log, opts: opts, metrics: newMetrics(reg, opts.Listener), mux: http.NewServeMux(), cut: cut,
+		served: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: opts.HeaderTimeout,
@@ -65,8 +66,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) *Server {
 	return s
 }
 
-// Open checks the options and the TLS files, binds the address and serves until Close. A failure of the listener later on
-// goes to fail. The errors name the flag and the address.
+// Open checks the options and the TLS files, binds the address and serves until Close. A failure of the listener later
+// on goes to fail. The errors name the flag and the address.
 func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	serve, err := s.prepare()
 	if err != nil {
@@ -164,7 +165,8 @@ func (s *Server) shutdown() error {
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("requests cut off at the end of the grace period", "requests", s.running.Load(), "grace_period", s.opts.GracePeriod)
+		s.log.Warn("requests cut off at the end of the grace period", "requests", s.running.Load(), "grace_period",
+			s.opts.GracePeriod)
 		s.cut()
 		err = s.http.Close()
 		s.awaitHandlers()

@@ -43,8 +43,9 @@ func ErrorType(err error) string {
 	return Internal
 }
 
-// Status is the status code of a classified error. It is false for one that says no more than that something is wrong: then
-// the API's default stands. A query that asks for too much is 422 and not 413 or 429, since it is in vain to send it again.
+// Status is the status code of a classified error. It is false for one that says no more than that something is wrong:
+// then the API's default stands. A query that asks for too much is 422 and not 413 or 429, since it is in vain to send
+// it again.
 func Status(err error) (int, bool) {
 	var e *errs.Error
 	if !errors.As(err, &e) {

@@ -53,8 +53,8 @@ func Time(r *http.Request, name string, fallback int64) (int64, error) {
 	return t.UnixMilli(), nil
 }
 
-// Resolution reads the text of Thanos's max_source_resolution: "auto", a duration as 5m or 1h, or seconds. It must not be
-// empty.
+// Resolution reads the text of Thanos's max_source_resolution: "auto", a duration as 5m or 1h, or seconds. It must not
+// be empty.
 func Resolution(text string) (coarsest time.Duration, auto bool, err error) {
 	if text == "auto" {
 		return 0, true, nil

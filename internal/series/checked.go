@@ -18,11 +18,12 @@ const checkedWindow = 64
 // megabytes of them, and each source of each query has a window.
 const checkedBytes = 4 << 20
 
-// Checked is set, which it owns, with what is wrong with single series put right or left out, so that one bad series harms
-// no other. It is for series that others made. set may yield series in wrong order and a series in several parts.
+// Checked is set, which it owns, with what is wrong with single series put right or left out, so that one bad series
+// harms no other. It is for series that others made. set may yield series in wrong order and a series in several parts.
 //
 //   - Labels are sorted, and those with empty values left out.
-//   - A series that is out of its place goes to it, if that is not too far ahead (checkedWindow, checkedBytes). Parts of a series are joined.
+//   - A series that is out of its place goes to it, if that is not too far ahead (checkedWindow, checkedBytes). Parts
+//     of a series are joined.
 //   - Chunks are sorted by time.
 //   - What cannot be put right is skipped, and a warning that begins with from says what and how much.
 func Checked(set Set, from string) Set {
@@ -130,7 +131,8 @@ func (c *checkedSet) insert(s Series) {
 		c.window = append(c.window, s)
 		return
 	}
-	at, found := slices.BinarySearchFunc(c.window[c.head:], s.Labels, func(w Series, l labels.Labels) int { return labels.Compare(w.Labels, l) })
+	at, found := slices.BinarySearchFunc(c.window[c.head:], s.Labels,
+		func(w Series, l labels.Labels) int { return labels.Compare(w.Labels, l) })
 	at += c.head
 	if !found {
 		c.window = slices.Insert(c.window, at, s)
@@ -207,8 +209,8 @@ func unusable(c Chunk) bool {
 		slices.ContainsFunc(c.Aggr[:], func(e Encoded) bool { return e.Encoding != chunkenc.EncNone && short(e) })
 }
 
-// Faults are what is wrong with single series or chunks of a source. Only the first one of each kind is kept, and counted
-// are all: there may be millions. It is not safe for concurrent use.
+// Faults are what is wrong with single series or chunks of a source. Only the first one of each kind is kept, and
+// counted are all: there may be millions. It is not safe for concurrent use.
 type Faults struct {
 	// From names the source.
 	From  string

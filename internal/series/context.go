@@ -19,9 +19,9 @@ func Caller(ctx context.Context) string {
 	return name
 }
 
-// OnIdentity returns a context for one call to a source. heard is called, from any goroutine, with the identity that the
-// response itself carries. It is not called when the source does not say whose data it has. What the source said in an
-// earlier Info does not prove it: by now another process may be at its address, or the same one with an empty disk.
+// OnIdentity returns a context for one call to a source. heard is called, from any goroutine, with the identity that
+// the response itself carries. It is not called when the source does not say whose data it has. What the source said in
+// an earlier Info does not prove it: by now another process may be at its address, or the same one with an empty disk.
 func OnIdentity(ctx context.Context, heard func(Identity)) context.Context {
 	return context.WithValue(ctx, identityKey{}, heard)
 }
@@ -34,9 +34,9 @@ func TellIdentity(ctx context.Context, id Identity) {
 	}
 }
 
-// OnCoverage returns a context for one call to a source. heard is called, from any goroutine, with what the response says of
-// the blocks that it covers: before the first series or at the end, and the last one counts. A source that serves no blocks
-// does not call it.
+// OnCoverage returns a context for one call to a source. heard is called, from any goroutine, with what the response
+// says of the blocks that it covers: before the first series or at the end, and the last one counts. A source that
+// serves no blocks does not call it.
 func OnCoverage(ctx context.Context, heard func(Coverage)) context.Context {
 	return context.WithValue(ctx, coverageKey{}, heard)
 }

@@ -13,12 +13,12 @@ import (
 // counterIterator reads the chunks of one resolution as one counter that never goes down: what rate and increase need.
 // Stale markers are left out.
 //
-// A counter aggregate chunk of numbers begins with the first raw value; then come, per window, totals that go on from there
-// and leave out resets; last, at the timestamp of the last total again, the last raw value. Comparing that with the first raw
-// value of the next chunk shows resets between chunks.
+// A counter aggregate chunk of numbers begins with the first raw value; then come, per window, totals that go on from
+// there and leave out resets; last, at the timestamp of the last total again, the last raw value. Comparing that with
+// the first raw value of the next chunk shows resets between chunks.
 //
-// One of histograms has the totals alone. They begin with what the counter stood at, so after a reset within a chunk the next
-// one begins far below it, and nothing tells this from a reset between the two (bridge).
+// One of histograms has the totals alone. They begin with what the counter stood at, so after a reset within a chunk
+// the next one begins far below it, and nothing tells this from a reset between the two (bridge).
 type counterIterator struct {
 	chunks     []Chunk
 	next       int
@@ -120,8 +120,8 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok b
 }
 
 // bridge is what was counted up to v, which is below what the counter stood at before. That is v after a reset. But a
-// downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of one
-// counter are much alike, it then counts as the window before, unless v is less.
+// downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of
+// one counter are much alike, it then counts as the window before, unless v is less.
 func (c *counterIterator) bridge(t int64, v amount) amount {
 	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.alike(c.step) || c.chunks[0].Aggr == nil {
 		return v

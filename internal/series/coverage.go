@@ -17,8 +17,8 @@ type View struct {
 	Hash string
 }
 
-// Digest stands for a set of blocks. Equal sets have equal digests, in whatever order blocks were added. It is the same in
-// all processes and versions, since it is sent between them.
+// Digest stands for a set of blocks. Equal sets have equal digests, in whatever order blocks were added. It is the same
+// in all processes and versions, since it is sent between them.
 type Digest struct {
 	// Blocks is how many there are.
 	Blocks int
@@ -52,13 +52,13 @@ type Holding struct {
 	Bucket string
 	// View is the state of the bucket that the gateway has now.
 	View View
-	// Whole says that it serves every block of that state: gateways that do so stand in for each other. One that serves its
-	// share only, or a range of times, must not say it.
+	// Whole says that it serves every block of that state: gateways that do so stand in for each other. One that serves
+	// its share only, or a range of times, must not say it.
 	Whole bool
 }
 
-// Coverage is which blocks the response of one gateway covers: what was needed for the request, in the state of the bucket
-// that the gateway answered from, and what it served of that.
+// Coverage is which blocks the response of one gateway covers: what was needed for the request, in the state of the
+// bucket that the gateway answered from, and what it served of that.
 type Coverage struct {
 	// Holding is that of the moment of the response. With Whole it served all that was needed, and what follows is empty.
 	Holding
@@ -94,12 +94,12 @@ type Gap struct {
 // Uncovered judges what responses covered of one bucket. heard are the coverages of responses to one request, seen what
 // gateways said before, those included that did not answer. Of other buckets both may have entries.
 //
-// The newest view of all of them counts, and where two contents have its number both do. proven says that every block it
-// needs was served: then it does not matter which gateway failed. gaps are the blocks known to be missing. Without a
+// The newest view of all of them counts, and where two contents have its number both do. proven says that every block
+// it needs was served: then it does not matter which gateway failed. gaps are the blocks known to be missing. Without a
 // numbered view, and without a response that says what it covers, nothing is proven and nothing known to be missing.
 //
-// Views of number 0 cannot be compared: each of them that was heard must be covered, and proves nothing once a numbered view
-// is known.
+// Views of number 0 cannot be compared: each of them that was heard must be covered, and proves nothing once a numbered
+// view is known.
 func Uncovered(bucket string, heard []Coverage, seen []Holding) (gaps []Gap, proven bool) {
 	var newest uint64
 	var here []Coverage
@@ -135,14 +135,14 @@ func Uncovered(bucket string, heard []Coverage, seen []Holding) (gaps []Gap, pro
 	return gaps, proven && len(gaps) == 0
 }
 
-// sameNeed reports whether a and b are of one view and agree about what it needs. States that gateways found by themselves
-// are one only if they need the same.
+// sameNeed reports whether a and b are of one view and agree about what it needs. States that gateways found by
+// themselves are one only if they need the same.
 func sameNeed(a, b Coverage) bool {
 	return a.View == b.View && a.Needed == b.Needed && a.Whole == b.Whole
 }
 
-// gapOf is what of the view of c was not served by any of the responses here. Those of other views count as well, as far as
-// their blocks are known to be needed.
+// gapOf is what of the view of c was not served by any of the responses here. Those of other views count as well, as
+// far as their blocks are known to be needed.
 func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	served, same := map[ulid.ULID]bool{}, map[ulid.ULID]bool{}
 	var others []Block
@@ -205,8 +205,8 @@ func digestOfSet(ids map[ulid.ULID]bool) (d Digest) {
 }
 
 // StandsFor reports whether gateways that answered with heard make up for one that failed, of which failed is known.
-// proven is what Uncovered says of the bucket. Where two gateways looked into the bucket themselves and each serves all it
-// found, one stands in for the other, as neither can know that the other found more.
+// proven is what Uncovered says of the bucket. Where two gateways looked into the bucket themselves and each serves all
+// it found, one stands in for the other, as neither can know that the other found more.
 func StandsFor(failed Holding, heard []Coverage, proven bool) bool {
 	if failed.Bucket == "" {
 		return false

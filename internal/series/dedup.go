@@ -18,8 +18,8 @@ type DedupOptions struct {
 }
 
 // Dedup is set with the series of HA pairs merged: series that differ only in replica labels become one, whose samples
-// come from one copy as long as that has no gap (dedupIterator, docs/design/013-ha-dedup.md). It is for copies scraped at
-// different times; copies of the same samples are united by Merge. set's Close remains the caller's.
+// come from one copy as long as that has no gap (dedupIterator, docs/design/013-ha-dedup.md). It is for copies scraped
+// at different times; copies of the same samples are united by Merge. set's Close remains the caller's.
 func Dedup(set Set, opts DedupOptions) storage.SeriesSet {
 	sorted := Relabel(set, labels.EmptyLabels(), opts.ReplicaLabels, opts.Budget)
 	if r, ok := sorted.(*relabelSet); ok {

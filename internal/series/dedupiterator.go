@@ -11,16 +11,19 @@ import (
 
 // dedupIterator reads one replica of a series, and changes to another one where the first has a gap:
 //
-//   - The interval is the distance of samples here: the smallest of what the chunks of any replica say of this time, and of
+//   - The interval is the distance of samples here: the smallest of what the chunks of any replica say of this time,
+//     and of
 //     the last two distances that were seen. A long outage is no interval, so nothing is skipped after it.
 //   - A replica has a gap when its next sample is more than one and a half intervals away. The next sample then is the
-//     earliest one that any replica has, half an interval after the last one or later: the result is not denser than a scrape.
+//     earliest one that any replica has, half an interval after the last one or later: the result is not denser than a
+//     scrape.
 //   - A stale marker is a gap as well: it counts only if no other replica has a sample around that time.
 //   - It reads in order from the start, so that the place of a change does not depend on seeks.
 //
-// Clocks of replicas differ, so the first sample after a change can be older than its timestamp says, and a counter would go
-// back, which rate takes for a reset. Samples of a counter that are below the last value are left out for two intervals, and
-// lifted to that value afterwards. A replica that went down by itself after the last sample shows a true reset, which stays.
+// Clocks of replicas differ, so the first sample after a change can be older than its timestamp says, and a counter
+// would go back, which rate takes for a reset. Samples of a counter that are below the last value are left out for two
+// intervals, and lifted to that value afterwards. A replica that went down by itself after the last sample shows a true
+// reset, which stays.
 type dedupIterator struct {
 	replicas []dedupReplica
 	counter  bool
@@ -59,7 +62,8 @@ type dedupReplica struct {
 
 func (d *dedupIterator) reset(replicas [][]Chunk, r *Reading) {
 	before := d.replicas[:cap(d.replicas)]
-	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: r.Counter || r.Pick == PickCounter, whole: d.whole, float: d.float}
+	*d = dedupIterator{replicas: d.replicas[:0], t: math.MinInt64, counter: r.Counter || r.Pick == PickCounter,
+		whole: d.whole, float: d.float}
 	for i, chunks := range replicas {
 		var old chunkenc.Iterator
 		if i < len(before) {
@@ -142,8 +146,8 @@ func (d *dedupIterator) after() int {
 	return next
 }
 
-// earlier is which of two replicas is read: the one whose sample comes first. But a stale marker does not hide a sample that
-// comes up to one and a half intervals after it. a may be -1.
+// earlier is which of two replicas is read: the one whose sample comes first. But a stale marker does not hide a sample
+// that comes up to one and a half intervals after it. a may be -1.
 func (d *dedupIterator) earlier(a, b int) int {
 	switch {
 	case d.replicas[b].ended:
@@ -167,8 +171,8 @@ func (d *dedupIterator) earlier(a, b int) int {
 	return a
 }
 
-// catchUp moves replica i, which is not the current one, to the first sample that may follow the current sample; false if it
-// has none. A stale marker does not follow another.
+// catchUp moves replica i, which is not the current one, to the first sample that may follow the current sample; false
+// if it has none. A stale marker does not follow another.
 func (d *dedupIterator) catchUp(i int, interval int64) bool {
 	r, from := &d.replicas[i], d.t+max(interval/2, 1)
 	if r.ended {
@@ -190,7 +194,8 @@ func (d *dedupIterator) catchUp(i int, interval int64) bool {
 	return !r.ended
 }
 
-// behind reports whether r's sample would make a counter go back although no reset was seen in r since the current sample.
+// behind reports whether r's sample would make a counter go back although no reset was seen in r since the current
+// sample.
 func (d *dedupIterator) behind(r *dedupReplica) bool {
 	return d.counter && !d.totals && r.dropped <= d.t && r.value+r.lift < d.value
 }
@@ -249,8 +254,8 @@ func counted(sum, count float64) float64 {
 	return count
 }
 
-// noInterval is the interval in ms where nothing is known of the distance of samples. mostInterval keeps what a foreign store
-// says of its chunks from overflowing sums.
+// noInterval is the interval in ms where nothing is known of the distance of samples. mostInterval keeps what a foreign
+// store says of its chunks from overflowing sums.
 const noInterval, mostInterval = 5_000, 1 << 40
 
 // interval is the distance of samples around the current one, ms.

@@ -1,7 +1,8 @@
 // Package series is the read contract of Hearth and what is done with series on the way: merging sorted sets, the union
 // of ring replicas, dedup of HA pairs, aggregate chunks.
 //
-// Flow:  Source.Select (tsdb, store, sidecar, rpc client) -> Merge -> union -> dedup -> the query engine or a StoreAPI stream
+// Flow:  Source.Select (tsdb, store, sidecar, rpc client) -> Merge -> union -> dedup -> the query engine or a StoreAPI
+// stream
 //
 // Invariants:
 //   - A Set yields series in labels.Compare order, each label set once, chunks in (MinTime, MaxTime) order.

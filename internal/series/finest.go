@@ -7,10 +7,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// finestIterator reads a series of which some chunks are downsampled. Each moment is answered once, by the finest resolution
-// that has samples there: the sample of a window is left out when a finer one lies within the window, or another one of the
-// same window came before it (of a replica whose chunk ends there). It reads in order from the start, so that the choice does
-// not depend on seeks.
+// finestIterator reads a series of which some chunks are downsampled. Each moment is answered once, by the finest
+// resolution that has samples there: the sample of a window is left out when a finer one lies within the window, or
+// another one of the same window came before it (of a replica whose chunk ends there). It reads in order from the
+// start, so that the choice does not depend on seeks.
 //
 // Counters go on where one resolution takes over from another (enter), since each counts from a base of its own.
 type finestIterator struct {
@@ -109,8 +109,8 @@ func (f *finestIterator) earliest() int {
 	return best
 }
 
-// takes reports whether the next sample of lane i answers for its time: no finer one does, and none of the same window did.
-// A counter has several in a window: what one counted says nothing of the next.
+// takes reports whether the next sample of lane i answers for its time: no finer one does, and none of the same window
+// did. A counter has several in a window: what one counted says nothing of the next.
 func (f *finestIterator) takes(i int) bool {
 	t := f.lanes[i].t
 	from, _ := window(t, f.lanes[i].res)
@@ -130,7 +130,8 @@ func (l *finestLane) begins(t int64) bool {
 	return len(l.chunks) > 0 && l.chunks[0].MinTime == t
 }
 
-// count brings the total up to the next sample of lane i, if that is taken; otherwise the lane learns where the total stands.
+// count brings the total up to the next sample of lane i, if that is taken; otherwise the lane learns where the total
+// stands.
 func (f *finestIterator) count(i int, taken bool) {
 	l := &f.lanes[i]
 	it := l.it.(*counterIterator)
@@ -151,8 +152,8 @@ func (f *finestIterator) count(i int, taken bool) {
 	l.prev, l.base, l.joined = v, f.total, true
 }
 
-// enter is what was counted up to the first sample of a lane, at t with v. Where the lane before ended there, v is a raw value
-// to compare with its last one. Where that goes on, t lies between two of its totals.
+// enter is what was counted up to the first sample of a lane, at t with v. Where the lane before ended there, v is a
+// raw value to compare with its last one. Where that goes on, t lies between two of its totals.
 func (f *finestIterator) enter(t int64, v amount) amount {
 	p := &f.lanes[f.cur]
 	before := p.it.(*counterIterator)

@@ -12,9 +12,9 @@ import (
 // Iterator is the union of the samples of a series' chunks, in time order, one sample per timestamp. Chunks may overlap
 // and repeat each other. Where several values stand for one timestamp, prefer decides.
 //
-// It decodes a chunk only when its time has come, skips whole chunks on Seek, and reuses what it allocated for the chunks
-// before, also across Reset. A counter reset hint is kept only where the sample that it compares to was yielded just
-// before; elsewhere it becomes unknown, so that readers compare values.
+// It decodes a chunk only when its time has come, skips whole chunks on Seek, and reuses what it allocated for the
+// chunks before, also across Reset. A counter reset hint is kept only where the sample that it compares to was yielded
+// just before; elsewhere it becomes unknown, so that readers compare values.
 type Iterator struct {
 	chunks []Chunk
 	pick   Pick

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Life is how long samples may be read. Iterators look at it at each sample: the engine looks at its context once for each
-// series, and a function over long windows of one series may go on for hours after that has ended.
+// Life is how long samples may be read. Iterators look at it at each sample: the engine looks at its context once for
+// each series, and a function over long windows of one series may go on for hours after that has ended.
 type Life struct {
 	ctx   context.Context
 	ended atomic.Bool

@@ -10,8 +10,8 @@ import (
 )
 
 // Merge is the union of sets, which it owns: its Close closes them all. Series with equal labels become one series with
-// all their chunks, in order, each distinct chunk once. Their time ranges may overlap. The first error of a set ends the
-// merged one; a caller for whom a set may fail wraps it.
+// all their chunks, in order, each distinct chunk once. Their time ranges may overlap. The first error of a set ends
+// the merged one; a caller for whom a set may fail wraps it.
 func Merge(sets ...Set) Set {
 	switch len(sets) {
 	case 0:
@@ -141,7 +141,8 @@ type joiner struct{ slab []Chunk }
 
 const slabChunks = 512
 
-// join returns the chunks of all parts in order, equal ones once. The parts are not changed; the result may be one of them.
+// join returns the chunks of all parts in order, equal ones once. The parts are not changed; the result may be one of
+// them.
 func (j *joiner) join(parts [][]Chunk) []Chunk {
 	n, last := 0, 0
 	for i, p := range parts {

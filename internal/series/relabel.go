@@ -14,17 +14,18 @@ import (
 // SortBudget is how many bytes of memory Relabel and Strip may take for one set where nobody says otherwise.
 const SortBudget = 256 << 20
 
-// Relabel is set, which it owns, with the labels ext added to each series, winning over equal names, and the labels named
-// in without removed, also those of ext. The result is sorted anew, and series that become equal are one.
+// Relabel is set, which it owns, with the labels ext added to each series, winning over equal names, and the labels
+// named in without removed, also those of ext. The result is sorted anew, and series that become equal are one.
 //
-// Sorting needs memory only for the series that share their first label (as a rule: one metric name), since a label that
-// sorts before all changed ones decides the order before and after alike. budget bounds that memory in bytes, 0 means
-// unlimited; beyond it the set fails with kind Exhausted.
+// Sorting needs memory only for the series that share their first label (as a rule: one metric name), since a label
+// that sorts before all changed ones decides the order before and after alike. budget bounds that memory in bytes, 0
+// means unlimited; beyond it the set fails with kind Exhausted.
 func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	if ext.IsEmpty() && len(without) == 0 {
 		return set
 	}
-	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...)), faults: Faults{From: "sorting without labels"}}
+	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...)),
+		faults: Faults{From: "sorting without labels"}}
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	ext = labels.NewBuilder(ext).Del(without...).Labels()
 	r.relabel = func(l labels.Labels) labels.Labels {
@@ -42,7 +43,8 @@ func Strip(set Set, names []string, strip func(labels.Labels) labels.Labels, bud
 	if len(names) == 0 {
 		return set
 	}
-	return &relabelSet{Set: set, without: names, budget: budget, first: slices.Min(names), relabel: strip, faults: Faults{From: "sorting without labels"}}
+	return &relabelSet{Set: set, without: names, budget: budget, first: slices.Min(names), relabel: strip,
+		faults: Faults{From: "sorting without labels"}}
 }
 
 type relabelSet struct {
@@ -91,7 +93,8 @@ func (r *relabelSet) fill() bool {
 	for head := r.ahead; r.pending && r.sameGroup(head, r.ahead); r.pull() {
 		s := Series{Labels: r.relabel(r.ahead.Labels), Chunks: r.ahead.Chunks}
 		if used += size(s); r.budget > 0 && used > r.budget {
-			r.err = errs.E(errs.Exhausted, "sorting the series without labels %q takes more than %d bytes: select fewer series", r.without, r.budget)
+			r.err = errs.E(errs.Exhausted, "sorting the series without labels %q takes more than %d bytes: select fewer series",
+				r.without, r.budget)
 			return false
 		}
 		r.group = append(r.group, s)
@@ -105,7 +108,8 @@ func (r *relabelSet) fill() bool {
 	}
 	for r.yielded && r.at < len(r.group) && r.group[r.at].Labels.IsEmpty() {
 		// It belongs before all that was yielded already. Only a series without a metric name can come here.
-		r.faults.Add("series that have no labels but those to be removed", func() string { return fmt.Sprintf("%q", r.without) })
+		r.faults.Add("series that have no labels but those to be removed",
+			func() string { return fmt.Sprintf("%q", r.without) })
 		r.at++
 	}
 	if r.at == len(r.group) {

@@ -16,8 +16,8 @@ const (
 // levels are the resolutions in ms, the finest first. 0 is raw.
 var levels = [...]int64{0, FiveMinutes, Hour}
 
-// windowEnd is the last ms of the window of res that t falls into. The sample of a window has this time; only the last one
-// of a chunk may have that of the last raw sample instead.
+// windowEnd is the last ms of the window of res that t falls into. The sample of a window has this time; only the last
+// one of a chunk may have that of the last raw sample instead.
 func windowEnd(t, res int64) int64 { return windowStart(t, res) + res - 1 }
 
 // windowStart is the first ms of that window.
@@ -40,8 +40,8 @@ func window(t, res int64) (from, to int64) {
 // sampled is how many timestamps of a chunk are looked at to tell its resolution.
 const sampled = 8
 
-// level is the position in levels of c's resolution; false when c has too few samples to tell. All timestamps in a chunk but
-// the last are ends of windows, and those of an hour are rare among those of five minutes.
+// level is the position in levels of c's resolution; false when c has too few samples to tell. All timestamps in a
+// chunk but the last are ends of windows, and those of an hour are rare among those of five minutes.
 func (d *decoder) level(c *Chunk) (level int, known bool) {
 	if c.Aggr == nil {
 		return 0, true
@@ -74,7 +74,8 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 	return level, known
 }
 
-// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. Of a chunk that is too short to tell it is coarsest.
+// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. Of a chunk that is too short to tell it is
+// coarsest.
 func Resolution(chunks []Chunk, coarsest int64) int64 {
 	if !isDownsampled(chunks) {
 		return 0
@@ -88,8 +89,8 @@ func Resolution(chunks []Chunk, coarsest int64) int64 {
 	return 0
 }
 
-// byLevel parts chunks by resolution. One that is too short to tell has that of the chunk whose last window ends where its own
-// begins, or else of the downsampled chunk before it, or after it, or the coarsest one that was asked for (ms).
+// byLevel parts chunks by resolution. One that is too short to tell has that of the chunk whose last window ends where
+// its own begins, or else of the downsampled chunk before it, or after it, or the coarsest one that was asked for (ms).
 func byLevel(chunks []Chunk, coarsest int64) (parts [len(levels)][]Chunk) {
 	var d decoder
 	of := make([]int, len(chunks))

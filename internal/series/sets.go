@@ -2,7 +2,8 @@ package series
 
 import "slices"
 
-// SortedUnique sorts all, which it changes, and returns each string once, and no more than limit of them; limit 0 is all.
+// SortedUnique sorts all, which it changes, and returns each string once, and no more than limit of them; limit 0 is
+// all.
 func SortedUnique(all []string, limit int) []string {
 	slices.Sort(all)
 	all = slices.Compact(all)

@@ -30,7 +30,8 @@ type Source interface {
 type ExemplarSource interface {
 	// Exemplars returns the exemplars of tenant id within [mint, maxt] (ms, inclusive) whose series match any of the
 	// matcher sets, in label order.
-	Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, Warnings, error)
+	Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult,
+		Warnings, error)
 }
 
 // MetadataSource is a Source that also knows what senders said of metric families.
@@ -40,8 +41,8 @@ type MetadataSource interface {
 }
 
 // Request is what is asked of a Source. A Source may return more chunks than the time range needs, never fewer, and may
-// ignore Hints, Shard only if it says so in Info. It must honour everything else. It must not change the Request: sources
-// that hand Matchers to Prometheus's index copy them before, since that sorts them in place.
+// ignore Hints, Shard only if it says so in Info. It must honour everything else. It must not change the Request:
+// sources that hand Matchers to Prometheus's index copy them before, since that sorts them in place.
 type Request struct {
 	// Tenant is whose series. A query over several tenants is several requests.
 	Tenant tenant.ID

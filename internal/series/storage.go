@@ -17,14 +17,15 @@ type Reading struct {
 	MinTime, MaxTime int64
 	// Resolution is the coarsest resolution that was asked for, ms; 0 = raw.
 	Resolution int64
-	// Lookback, when positive, is for how long (ms) a raw sample stands for an instant, where the reader looks back further
-	// than that (Widened): stale markers then end what a sample is good for. 0 = the reader knows by itself.
+	// Lookback, when positive, is for how long (ms) a raw sample stands for an instant, where the reader looks back
+	// further than that (Widened): stale markers then end what a sample is good for. 0 = the reader knows by itself.
 	Lookback int64
 	// Life, when set, ends reads before their end.
 	Life *Life
 }
 
-// Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned before.
+// Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned
+// before.
 func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Iterator {
 	return r.marked(reuse, func(reuse chunkenc.Iterator) stander { return r.samples(chunks, reuse) })
 }
@@ -83,7 +84,8 @@ func (e *Entry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 	return e.Reading.Iterator(e.Series.Chunks, reuse)
 }
 
-// Storage is set as Prometheus's storage.SeriesSet. Its series stay valid until set's Close, which remains the caller's.
+// Storage is set as Prometheus's storage.SeriesSet. Its series stay valid until set's Close, which remains the
+// caller's.
 func Storage(set Set, r *Reading) storage.SeriesSet {
 	return &storageSet{set: set, reading: r, warnings: annotations.Annotations{}}
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Stream is one stream of a Source: the series that share one set of external labels, such as the blocks of one replica.
+// Stream is one stream of a Source: the series that share one set of external labels, such as the blocks of one
+// replica.
 type Stream struct {
 	// External are all external labels of the stream, tenant and replica included, as Thanos shows them.
 	External labels.Labels
@@ -16,8 +17,8 @@ type Stream struct {
 	Source Source
 }
 
-// Streamer is a Source that can tell its streams apart. Thanos callers are served stream by stream; Hearth's own ask the
-// Source as a whole.
+// Streamer is a Source that can tell its streams apart. Thanos callers are served stream by stream; Hearth's own ask
+// the Source as a whole.
 type Streamer interface {
 	// Streams returns tenant id's streams at the moment, ordered by External.
 	Streams(id tenant.ID) []Stream
@@ -26,8 +27,8 @@ type Streamer interface {
 // Everything matches every series, for those who are not to be asked without a matcher.
 var Everything = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 
-// Resolve evaluates the matchers on external labels, which win over a series' own: the others remain for the source. It is
-// false when one does not match, so that nothing of the stream can. It shares no memory with matchers.
+// Resolve evaluates the matchers on external labels, which win over a series' own: the others remain for the source. It
+// is false when one does not match, so that nothing of the stream can. It shares no memory with matchers.
 func Resolve(matchers []*labels.Matcher, external labels.Labels) (rest []*labels.Matcher, ok bool) {
 	for _, m := range matchers {
 		switch {

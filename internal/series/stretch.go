@@ -9,8 +9,8 @@ import (
 )
 
 // Widened is the look-back in ms of a query that may read samples of windows of res ms, with lookback for raw ones. The
-// sample of one window is the newest one until the end of the next, and the time of the last one of a chunk may be anywhere
-// in its window.
+// sample of one window is the newest one until the end of the next, and the time of the last one of a chunk may be
+// anywhere in its window.
 func Widened(lookback, res int64) int64 {
 	if res < FiveMinutes {
 		return lookback
@@ -29,9 +29,10 @@ type stander interface {
 	stands() (from, to int64)
 }
 
-// stretchIterator ends each stretch of samples by a stale marker, for readers that look back further than a sample is good
-// for. A raw sample is good for as long as without downsampled ones: lookback ms. That of a window is good until the end of
-// the next window, or for lookback ms if that is longer. No marker is needed where another sample stands for the time then.
+// stretchIterator ends each stretch of samples by a stale marker, for readers that look back further than a sample is
+// good for. A raw sample is good for as long as without downsampled ones: lookback ms. That of a window is good until
+// the end of the next window, or for lookback ms if that is longer. No marker is needed where another sample stands for
+// the time then.
 type stretchIterator struct {
 	in       stander
 	lookback int64

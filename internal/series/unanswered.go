@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Unanswered is a source that nobody can ask: every call fails with err, which has an errs.Kind. It stands for one that is
-// known to exist, so that nobody takes it for one that holds nothing.
+// Unanswered is a source that nobody can ask: every call fails with err, which has an errs.Kind. It stands for one that
+// is known to exist, so that nobody takes it for one that holds nothing.
 func Unanswered(err error) Source { return unanswered{err} }
 
 type unanswered struct{ err error }
@@ -26,10 +26,12 @@ func (u unanswered) LabelValues(context.Context, string, *Request) ([]string, Wa
 	return nil, nil, u.err
 }
 
-func (u unanswered) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, Warnings, error) {
+func (u unanswered) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult,
+	Warnings, error) {
 	return nil, nil, u.err
 }
 
-func (u unanswered) Metadata(context.Context, tenant.ID, string, int) (map[string][]metadata.Metadata, Warnings, error) {
+func (u unanswered) Metadata(context.Context, tenant.ID, string, int) (map[string][]metadata.Metadata, Warnings,
+	error) {
 	return nil, nil, u.err
 }

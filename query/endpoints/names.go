@@ -28,7 +28,8 @@ type names struct {
 	results           *prometheus.GaugeVec // by name
 }
 
-// lookup is what is known of a name: the addresses of the last lookup that found some, and why the latest lookup failed.
+// lookup is what is known of a name: the addresses of the last lookup that found some, and why the latest lookup
+// failed.
 type lookup struct {
 	addresses []string
 	err       error

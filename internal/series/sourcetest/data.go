@@ -46,7 +46,8 @@ const (
 	samples = 200
 )
 
-// base is the time of the first sample, less than an hour ago: a source that checks the age of samples takes all of them.
+// base is the time of the first sample, less than an hour ago: a source that checks the age of samples takes all of
+// them.
 func base() int64 {
 	return time.Now().Add(-(samples + 5) * step * time.Millisecond).Truncate(time.Minute).UnixMilli()
 }

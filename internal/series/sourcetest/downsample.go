@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Downsample makes chunks of windows of res ms from about size samples each, as a Thanos compactor writes them. The samples
-// are all numbers or all float histograms.
+// Downsample makes chunks of windows of res ms from about size samples each, as a Thanos compactor writes them. The
+// samples are all numbers or all float histograms.
 func Downsample(samples []Sample, res int64, size int) []series.Chunk {
 	var out []series.Chunk
 	end := func(t int64) int64 { return t - t%res + res - 1 }

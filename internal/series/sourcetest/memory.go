@@ -37,7 +37,8 @@ func (m *Memory) Select(ctx context.Context, r *series.Request) series.Set {
 	if err != nil {
 		out = out[:min(len(out), m.FailAfter)]
 	}
-	return series.Limit(series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels, 0), r.Limit)
+	return series.Limit(series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels,
+		0), r.Limit)
 }
 
 func (m *Memory) failure() error {

@@ -66,7 +66,8 @@ func (s *suite) matchers(t *testing.T) {
 }
 
 func (s *suite) timeRange(t *testing.T) {
-	for _, r := range [][2]int64{{0, 0}, {0, 25}, {19, 20}, {20, 20}, {30, 60}, {100, 100}, {179, 180}, {199, 500}, {300, 400}, {-10, -1}, {-100, 1000}} {
+	for _, r := range [][2]int64{{0, 0}, {0, 25}, {19, 20}, {20, 20}, {30, 60}, {100, 100}, {179, 180}, {199, 500},
+		{300, 400}, {-10, -1}, {-100, 1000}} {
 		req := &series.Request{Tenant: owner, MinTime: s.mint + r[0]*step, MaxTime: s.mint + r[1]*step, Matchers: parse(t, `{__name__=~".+"}`)}
 		s.check(t, fmt.Sprintf("steps %d to %d", r[0], r[1]), req)
 	}
