@@ -66,7 +66,7 @@ var except = map[string]string{
 	"google.golang.org/grpc/credentials": "internal/tracing", // the TLS of the exporter of spans
 }
 
-func roomOf(dir string) (string, bool) {
+func folderOf(dir string) (string, bool) {
 	for p := dir; p != "." && p != "/"; p = filepath.Dir(p) {
 		if _, ok := layer[p]; ok {
 			return p, true
@@ -76,23 +76,23 @@ func roomOf(dir string) (string, bool) {
 }
 
 func checkImport(from, to string) error {
-	fromRoom, ok := roomOf(from)
+	fromFolder, ok := folderOf(from)
 	if !ok {
 		return fmt.Errorf("%s has no layer: list it in internal/lint", from)
 	}
-	toRoom, ok := roomOf(to)
+	toFolder, ok := folderOf(to)
 	if !ok {
 		return fmt.Errorf("%s has no layer: list it in internal/lint", to)
 	}
 	switch {
-	case fromRoom == toRoom:
+	case fromFolder == toFolder:
 		return nil
-	case sideways[fromRoom+" "+toRoom]:
+	case sideways[fromFolder+" "+toFolder]:
 		return nil
-	case layer[fromRoom] == 3 && layer[toRoom] == 3:
+	case layer[fromFolder] == 3 && layer[toFolder] == 3:
 		return fmt.Errorf("%s imports %s: components meet only in cmd", from, to)
-	case layer[toRoom] >= layer[fromRoom]:
-		return fmt.Errorf("%s (L%d) imports %s (L%d): imports point down", from, layer[fromRoom], to, layer[toRoom])
+	case layer[toFolder] >= layer[fromFolder]:
+		return fmt.Errorf("%s (L%d) imports %s (L%d): imports point down", from, layer[fromFolder], to, layer[toFolder])
 	}
 	return nil
 }
@@ -181,7 +181,7 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s: %v", f.path, err)
 			}
 		}
-		if _, ok := roomOf(f.dir); !ok {
+		if _, ok := folderOf(f.dir); !ok {
 			t.Errorf("%s: folder %s has no layer: list it in internal/lint", f.path, f.dir)
 		}
 	}

@@ -23,8 +23,8 @@ func TestPermissionsAreUsed(t *testing.T) {
 				}
 			}
 			to, own := strings.CutPrefix(path, module+"/")
-			fromFolder, fromOK := roomOf(f.dir)
-			toFolder, toOK := roomOf(to)
+			fromFolder, fromOK := folderOf(f.dir)
+			toFolder, toOK := folderOf(to)
 			if own && fromOK && toOK && layer[toFolder] >= layer[fromFolder] {
 				usedSideways[fromFolder+" "+toFolder] = true
 			}
