@@ -35,8 +35,8 @@ type Options struct {
 	// MaxTenants is how many tenants one query may name, MaxExpressionBytes how long its text may be; 0 = no bound on
 	// tenants, and expr.DefaultMaxBytes.
 	MaxTenants, MaxExpressionBytes int
-	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that finds no
-	// room waits MemoryWait and then fails as Exhausted.
+	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that does not
+	// fit it waits MemoryWait and then fails as Exhausted.
 	Memory     *memory.Budget
 	MemoryWait time.Duration
 	// Timeout bounds one query.
