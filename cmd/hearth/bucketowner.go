@@ -10,7 +10,7 @@ import (
 
 // namesTimeout bounds how long a start waits for the bucket to say the names of labels that no flag says. A process that
 // starts without an answer uses the default names. It ends when the bucket says others later.
-const namesTimeout = 5 * time.Second
+const namesTimeout = 3 * time.Second
 
 // settle decides which names this process uses: those of flags, else the bucket's, else the defaults, which shared has
 // where no flag was given. A flag that contradicts the bucket is an error.
