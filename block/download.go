@@ -75,7 +75,8 @@ func whole(dir string, meta *Meta) error {
 			return errs.E(errs.Invalid, "block %s: %w", meta.ULID, err)
 		}
 		if info.Size() != f.SizeBytes {
-			return errs.E(errs.Invalid, "block %s: %s has %d bytes, meta.json says %d", meta.ULID, f.RelPath, info.Size(), f.SizeBytes)
+			return errs.E(errs.Invalid, "block %s: %s has %d bytes, meta.json says %d", meta.ULID, f.RelPath, info.Size(),
+				f.SizeBytes)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, IndexName)); err != nil {
@@ -119,7 +120,7 @@ func get(ctx context.Context, bkt objstore.BucketReader, name string) (io.ReadCl
 	return nil, unavailable("%s: %w", name, err)
 }
 
-// expectMissing is bkt for reads of objects that need not exist: their absence is no failure in the bucket's metrics.
+// expectMissing returns bkt for reads of objects that need not exist: their absence is no failure in its metrics.
 func expectMissing(bkt objstore.BucketReader) objstore.BucketReader {
 	if i, ok := bkt.(objstore.InstrumentedBucketReader); ok {
 		return i.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr)

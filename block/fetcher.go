@@ -18,7 +18,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// View is what a bucket holds at one moment. It is not changed once Fetch has returned it.
+// View is what a bucket holds at one moment. Nobody changes it once Fetch has returned it.
 type View struct {
 	// Metas are the blocks that exist: with a valid meta.json. They are shared between views: do not change them.
 	Metas map[ulid.ULID]*Meta
@@ -26,8 +26,8 @@ type View struct {
 	Deletions    map[ulid.ULID]DeletionMark
 	NoCompact    map[ulid.ULID]NoCompactMark
 	NoDownsample map[ulid.ULID]NoDownsampleMark
-	// Partial are the directories that are no blocks (yet, or any more): kind NotFound without a meta.json (an upload or
-	// a deletion under way, or a broken off one), Invalid with a faulty one, Unavailable with one that could not be read.
+	// Partial are the directories that are no blocks, with the reason. NotFound: there is no meta.json, since an upload or
+	// a deletion is under way or was broken off. Invalid: meta.json is faulty. Unavailable: it could not be read.
 	Partial map[ulid.ULID]error
 	// MarkFaults are the blocks with a mark that could not be read, by the object's name.
 	MarkFaults map[string]error
@@ -42,7 +42,7 @@ type FetcherOptions struct {
 }
 
 // Fetcher reads which blocks a bucket has. meta.json and marks never change once written, so each is read once: a fetch
-// without news costs only the listing.
+// that finds nothing new costs only the listing.
 type Fetcher struct {
 	bkt  objstore.BucketReader
 	opts FetcherOptions
@@ -61,13 +61,13 @@ func NewFetcher(bkt objstore.BucketReader, opts FetcherOptions) *Fetcher {
 	return &Fetcher{bkt: bkt, opts: opts}
 }
 
-// present says which of the small objects the listing showed for one block.
+// present says which of the small objects of one block the listing showed.
 type present struct {
 	meta, deletion, noCompact, noDownsample bool
 }
 
-// Fetch returns what the bucket holds now. Only a listing that does not succeed is an error (kind Unavailable); faults of
-// single blocks are in the View.
+// Fetch returns what the bucket holds now. Only a failed listing is an error (kind Unavailable); faults of single
+// blocks are in the View.
 func (f *Fetcher) Fetch(ctx context.Context) (View, error) {
 	found, err := f.listing(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ func (f *Fetcher) read(ctx context.Context, v *View, id ulid.ULID, has present, 
 	}
 }
 
-// addMark notes a mark that was read, or why it could not be.
+// addMark notes a mark that was read, or why it could not be read.
 func addMark(v *View, mu *sync.Mutex, object string, err error, add func()) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -185,7 +185,7 @@ func cacheMeta(path string, m *Meta) error {
 	return atomicfile.Write(path, b, 0o666)
 }
 
-// dropCached removes cached files of blocks that are gone.
+// dropCached removes the cached files of blocks that are gone.
 func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
 	if f.opts.CacheDir == "" {
 		return
@@ -199,13 +199,13 @@ func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
 			dir := filepath.Join(f.opts.CacheDir, e.Name())
 			_ = os.Remove(filepath.Join(dir, MetaName))
 			_ = os.Remove(filepath.Join(dir, MetaName+atomicfile.Suffix))
-			_ = os.Remove(dir) // only when empty: what else is in it is not the fetcher's
+			_ = os.Remove(dir) // fails unless it is empty: other files in it are not the fetcher's
 		}
 	}
 }
 
-// listing finds the blocks and their small objects. A provider that lists recursively is asked once (a page per thousand
-// objects), another once per block.
+// listing finds the blocks and their small objects. A provider that lists recursively is asked once, with a request for
+// each thousand objects. Any other is asked once for each block.
 func (f *Fetcher) listing(ctx context.Context) (map[ulid.ULID]present, error) {
 	found := map[ulid.ULID]present{}
 	note := func(name string) error {

@@ -43,9 +43,9 @@ func NotMarkedBefore(at time.Time) Filter {
 	}
 }
 
-// NotSuperseded takes out the blocks that a compaction replaced: another block covers them and was made of more sources.
-// Blocks with the very same sources are all kept, since they may be the parts of one split output. A block that is
-// broken, which is one that cannot be opened, supersedes nothing.
+// NotSuperseded takes out the blocks that a compaction replaced: another block covers them and was made of more
+// sources. Blocks with the very same sources are all kept, since they may be the parts of one split output. A block
+// that is broken, which is one that cannot be opened, supersedes nothing.
 func NotSuperseded(broken func(ulid.ULID) bool) Filter {
 	return func(_ View, metas []*Meta) []*Meta {
 		old := superseded(metas, broken)
@@ -70,13 +70,15 @@ func superseded(all []*Meta, broken func(ulid.ULID) bool) map[ulid.ULID]bool {
 			continue
 		}
 		// What covers m has all its sources, the first among them.
-		old[m.ULID] = slices.ContainsFunc(madeOf[m.Compaction.Sources[0]], func(by *Meta) bool { return replaces(by, m) })
+		candidates := madeOf[m.Compaction.Sources[0]]
+		old[m.ULID] = slices.ContainsFunc(candidates, func(by *Meta) bool { return replaces(by, m) })
 	}
 	return old
 }
 
-// sameStream reports whether two blocks have samples of the same series: equal external labels, tenant and replica among
-// them, and one resolution. Ids of sources prove nothing of it: blocks are copied between tenants, and rewritten.
+// sameStream reports whether two blocks have samples of the same series: equal external labels, tenant and replica
+// among them, and one resolution. Ids of sources prove nothing of it: blocks are copied between tenants, and
+// rewritten.
 func sameStream(a, b *Meta) bool {
 	return a.Thanos.Downsample.Resolution == b.Thanos.Downsample.Resolution && maps.Equal(a.Thanos.Labels, b.Thanos.Labels)
 }

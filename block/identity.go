@@ -72,12 +72,12 @@ func SettledIdentity(ctx context.Context, bkt objstore.BucketReader) (Identity, 
 	return ReadIdentity(ctx, bkt)
 }
 
-// Claim returns the bucket's identity. A bucket that has none gets one with the names of own, and one of an earlier
+// Claim returns the bucket's identity. A bucket without one gets one with the names of own, and one of an earlier
 // version gets the names that it lacks; what else the object says is kept. check, which is MayWrite as a rule, sees
 // each identity that is found; when it refuses, nothing is written, and its error is returned.
 //
-// Object stores offer no conditional write that all providers share, so processes that start at once on a new bucket may
-// each write an identity. The last write is the one that stays. To agree on it, a process
+// Object stores offer no conditional write that all providers share, so processes that start at once on a new bucket
+// may each write an identity. The last write is the one that stays. To agree on it, a process
 //
 //  1. that finds none, or an incomplete one, writes within settle/2 or fails,
 //  2. waits settle, so that all processes that found the same have written, too,

@@ -223,12 +223,12 @@ func TestMayWrite(t *testing.T) {
 	f("an earlier version's", Owner{}, ours, none, true, true)
 	f("no flags", ours, Owner{Cluster: "hearth"}, none, true, true)
 	f("another tenant label", ours, with(func(o *Owner) { o.TenantLabel = "team" }), none, false, false,
-		"hearth/bucket.json", `"tenant_id"`, "--receive.tenant-label-name=team", "another bucket")
+		"hearth/bucket.json", "tenant_label=tenant_id", "--receive.tenant-label-name=team", "another bucket")
 	f("another replica label", ours, with(func(o *Owner) { o.ReplicaLabel = "replica" }), none, false, false,
-		"hearth/bucket.json", `"receive_replica"`, "--receive.replica-label-name=replica")
+		"hearth/bucket.json", "replica_label=receive_replica", "--receive.replica-label-name=replica")
 	us := with(func(o *Owner) { o.Cluster = "us" })
 	f("another cluster", ours, us, none, true, false,
-		"hearth/bucket.json", `"hearth"`, "--gossip.cluster-label=us", `--label='cluster="us"'`)
+		"hearth/bucket.json", "cluster_label=hearth", "--gossip.cluster-label=us", `--label='cluster="us"'`)
 	f("another cluster, marked", ours, us, labels.FromStrings("where", "us"), true, true)
 	f("another cluster, with any label", ours, us, labels.FromStrings("where", "eu"), true, false)
 	f("another cluster, marked by the replica", ours, us, labels.FromStrings("receive_replica", "us"), true, false)

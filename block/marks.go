@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// The reasons a mark gives in Thanos's vocabulary.
+// The reasons that a mark gives, in Thanos's words.
 const (
 	ReasonManual           = "manual"
 	ReasonIndexTooLarge    = "index-size-exceeding"
@@ -22,7 +22,7 @@ const (
 
 const markVersion = 1
 
-// DeletionMark says since when a block is to be deleted. Times of marks are Unix seconds.
+// DeletionMark says since when a block is to be deleted. Times of marks are in Unix seconds.
 type DeletionMark struct {
 	ID           ulid.ULID `json:"id"`
 	Version      int       `json:"version"`
@@ -64,7 +64,8 @@ func MarkNoCompact(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, reaso
 }
 
 // MarkNoDownsample keeps block id out of downsampling. A mark that exists stays as it is.
-func MarkNoDownsample(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, reason, details string, at time.Time) error {
+func MarkNoDownsample(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, reason, details string,
+	at time.Time) error {
 	return mark(ctx, bkt, id, NoDownsampleMarkName, NoDownsampleMark{id, markVersion, details, at.Unix(), reason})
 }
 

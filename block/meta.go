@@ -18,7 +18,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Where a block was made: the values of Thanos.Source that are written by somebody today.
+// Where a block was made: the values that Thanos.Source has today.
 const (
 	SourceSidecar   = "sidecar"
 	SourceReceive   = "receive"
@@ -39,7 +39,8 @@ const (
 	thanosVersion = 1
 )
 
-// Meta is a block's meta.json: what Prometheus says of the block, and what Thanos adds. MaxTime is exclusive.
+// Meta is a block's meta.json: what Prometheus says of the block, and what Thanos adds. Times are in ms; MaxTime is
+// exclusive.
 type Meta struct {
 	tsdb.BlockMeta
 	Thanos Thanos `json:"thanos"`
@@ -49,21 +50,21 @@ type Meta struct {
 type Thanos struct {
 	// Version is 1; absent means 1.
 	Version int `json:"version,omitempty"`
-	// Labels are the external labels: the identity of the stream the block is a piece of. Never nil after ReadMeta.
+	// Labels are the external labels: the identity of the stream that the block is a piece of. Never nil after ReadMeta.
 	Labels map[string]string `json:"labels"`
-	// Downsample tells raw from downsampled blocks.
+	// Downsample is the resolution, which tells raw blocks from downsampled ones.
 	Downsample Downsample `json:"downsample"`
 	// Source is who made the block: SourceReceive, ...
 	Source string `json:"source"`
-	// SegmentFiles are the names in chunks/, sorted. Superseded by Files; older readers use it.
+	// SegmentFiles are the names in chunks/, sorted. Older readers use it; newer ones use Files.
 	SegmentFiles []string `json:"segment_files,omitempty"`
 	// Files are all files of the block, sorted by path. Upload fills it.
 	Files []File `json:"files,omitempty"`
 	// Rewrites tell what was deleted or relabelled afterwards. Kept as found.
 	Rewrites json.RawMessage `json:"rewrites,omitempty"`
-	// IndexStats bound what a reader must fetch for one series or chunk.
+	// IndexStats bound how much a reader must fetch for one series or chunk.
 	IndexStats IndexStats `json:"index_stats"`
-	// Extensions are anybody's. Kept as found.
+	// Extensions belong to whoever wrote them. Kept as found.
 	Extensions json.RawMessage `json:"extensions,omitempty"`
 	// UploadTime is when meta.json was written to the bucket; zero in old blocks.
 	UploadTime time.Time `json:"upload_time"`
@@ -130,9 +131,10 @@ func localPath(p string) bool {
 		!strings.ContainsAny(p, "\\\x00")
 }
 
-// ReadMeta decodes and validates the meta.json of block id. What is needed to serve the block must be right: id, version,
-// times, external labels and resolution. All else is advice: unknown fields are ignored, and known ones that are malformed
-// are left out. Errors are of kind Invalid, but those of r itself, which are passed on.
+// ReadMeta decodes and validates the meta.json of block id. The fields that are needed to serve the block must be
+// right: id, version, times, external labels and resolution. All other fields are advice: unknown ones are ignored,
+// and known ones that are malformed are left out. Errors are of kind Invalid, except those of r itself, which are
+// passed on.
 func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxMetaSize+1))
 	if err != nil {
@@ -145,7 +147,9 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	if err := m.decode(b); err != nil {
 		return nil, errs.E(errs.Invalid, "meta.json of block %s: %w", id, err)
 	}
-	m.Thanos.Files = slices.DeleteFunc(m.Thanos.Files, func(f File) bool { return !localPath(f.RelPath) || f.SizeBytes < 0 })
+	m.Thanos.Files = slices.DeleteFunc(m.Thanos.Files, func(f File) bool {
+		return !localPath(f.RelPath) || f.SizeBytes < 0
+	})
 	if err := m.Validate(id); err != nil {
 		return nil, err
 	}
@@ -155,7 +159,7 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	return m, nil
 }
 
-// decode reads b, and does without the parts that are advice where they are not what they should be.
+// decode reads b, and leaves out those parts that are advice and malformed.
 func (m *Meta) decode(b []byte) error {
 	if json.Unmarshal(b, m) == nil {
 		return nil
@@ -199,7 +203,7 @@ func (m *Meta) decode(b []byte) error {
 	return nil
 }
 
-// take decodes raw into dst, which stays as it was if raw is not what dst is.
+// take decodes raw into dst. If raw does not have the form of dst, dst stays as it was.
 func take[T any](raw json.RawMessage, dst *T) {
 	var v T
 	if len(raw) > 0 && json.Unmarshal(raw, &v) == nil {

@@ -82,8 +82,8 @@ var providers = map[objstore.ObjProvider]any{
 	objstore.OCI: oci.Config{}, objstore.OBS: obs.Config{},
 }
 
-// checkConfig reports, by line and key, what the client would only say in words of its own. It takes hedging_config
-// out: Thanos documents it, and the client refuses it. hedged says that it was on.
+// checkConfig reports mistakes by line and key, which the client would report in its own words. It takes hedging_config
+// out, since Thanos documents it and the client refuses it. hedged says that it was on.
 func checkConfig(name string, content []byte) (out []byte, hedged bool, err error) {
 	p := conf.Parser{Name: name}
 	root := p.Document(content)
@@ -99,7 +99,8 @@ func checkConfig(name string, content []byte) (out []byte, hedged bool, err erro
 		"hedging_config": func(n *yaml.Node) { hedging, hedged = true, hedgingEnabled(n) },
 	})
 	if kind == "" && p.Err() == nil {
-		p.Fault(root, "type: is missing: it names the object store, such as S3; known are %s", strings.Join(typeNames(), ", "))
+		p.Fault(root, "type: is missing: it names the object store, such as S3; known are %s",
+			strings.Join(typeNames(), ", "))
 	}
 	if sample := providers[objstore.ObjProvider(kind)]; sample != nil && config != nil {
 		p.Check(config, "config: ", sample)
@@ -111,7 +112,7 @@ func checkConfig(name string, content []byte) (out []byte, hedged bool, err erro
 	return out, hedged, err
 }
 
-// checkType is the type that n names, "" for one that there is not.
+// checkType returns the type that n names, "" for one that does not exist.
 func checkType(p *conf.Parser, n *yaml.Node) string {
 	kind := strings.ToUpper(n.Value)
 	if providers[objstore.ObjProvider(kind)] == nil {
@@ -121,7 +122,7 @@ func checkType(p *conf.Parser, n *yaml.Node) string {
 	return kind
 }
 
-// typeNames are the types that there are, in order.
+// typeNames are all types, in order.
 func typeNames() []string {
 	var names []string
 	for t := range providers {

@@ -43,9 +43,9 @@ func sameLabel(field, theirs, flag, own string) error {
 	if theirs == "" || own == "" || theirs == own {
 		return nil
 	}
-	return errs.E(errs.Conflict, "%s of the bucket says %s %q, and this process has %s=%s: leave the flag out or set it to "+
-		"%s, and restart. The blocks in a bucket keep their labels, so another name needs another bucket, or a prefix in "+
-		"this one", identityName, field, theirs, flag, own, theirs)
+	return errs.E(errs.Conflict, "%s of the bucket says %s=%s, and this process has %s=%s: leave the flag out or set it "+
+		"to %s, and restart. The blocks in a bucket keep their labels, so another name needs another bucket, or a prefix "+
+		"in this one", identityName, field, theirs, flag, own, theirs)
 }
 
 // MayWrite decides whether a process that uses the names of own may write blocks with the external labels ext, those of
@@ -68,9 +68,9 @@ func (id Identity) MayWrite(own Owner, ext labels.Labels) error {
 	if distinct {
 		return nil
 	}
-	return errs.E(errs.Conflict, "%s of the bucket says cluster_label %q, and this process has --gossip.cluster-label=%s: "+
-		"in one bucket the blocks of two clusters would be taken for copies of each other. Give this cluster another bucket "+
-		"or prefix, or mark all its blocks by an external label that has its name as the value, such as "+
+	return errs.E(errs.Conflict, "%s of the bucket says cluster_label=%s, and this process has "+
+		"--gossip.cluster-label=%s: in one bucket the blocks of two clusters would be taken for copies of each other. Give this cluster another "+
+		"bucket or prefix, or mark all its blocks by an external label that has its name as the value, such as "+
 		"--label='cluster=%q'. If this process is of cluster %s, set --gossip.cluster-label to that", identityName,
 		id.Cluster, own.Cluster, own.Cluster, id.Cluster)
 }

@@ -19,8 +19,8 @@ import (
 
 const allowAll = "these credentials may not do this: allow them to list, read, write and delete"
 
-// refusals are what object stores say when they will go on refusing until somebody changes the configuration or the
-// bucket. S3 names a code; the others have it in their text.
+// refusals are the answers of object stores that stay the same until somebody changes the configuration or the bucket.
+// S3 names a code; the others have it in their text.
 var refusals = []struct{ code, reason, help string }{
 	{"InvalidAccessKeyId", "credentials", "the access key is not known there: look at access_key"},
 	{"XAdminUserNotFound", "credentials", "the access key is not known there: look at access_key"},
@@ -38,7 +38,7 @@ var refusals = []struct{ code, reason, help string }{
 	{"PermanentRedirect", "region", "the bucket is in another region: look at region and endpoint"},
 }
 
-// passing are codes that come with 403 and pass: the clock is set, the credentials of the machine are renewed.
+// passing are codes that come with 403 and pass by themselves: the clock is set, the machine's credentials are renewed.
 var passing = []string{"RequestTimeTooSkewed", "ExpiredToken", "RequestExpired", "SlowDown"}
 
 // refusal is an error of an object store that does not pass by waiting.
@@ -56,11 +56,11 @@ func (r *refusal) Unwrap() error { return r.cause }
 // Cause is Unwrap for the providers, which look at errors with a library of their own.
 func (r *refusal) Cause() error { return r.cause }
 
-// Refused reports whether err says that the object store refuses this process, whose configuration, or the bucket, is
-// to be changed: wrong credentials, no such bucket. An outage is none.
+// Refused reports whether err says that the object store refuses this process until somebody changes its configuration
+// or the bucket: wrong credentials, no such bucket. An outage is no refusal.
 func Refused(err error) bool { return errors.As(err, new(*refusal)) }
 
-// refusalOf is err with what to do about it when it is a refusal.
+// refusalOf returns err with what to do about it, if it is a refusal.
 func refusalOf(err error) (*refusal, bool) {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, false
@@ -85,7 +85,8 @@ func refusalOf(err error) (*refusal, bool) {
 // pastEnd is how object stores say that an object ends before the range that is asked for. Others answer with no bytes.
 var pastEnd = regexp.MustCompile(`(?i)InvalidRange|range (is )?not satisfiable|response code 416`)
 
-// PastEnd reports whether err says that an object has no byte where a range begins: it is shorter than whoever asks believes.
+// PastEnd reports whether err says that an object has no byte where a range begins: the object is shorter than the
+// reader believes.
 func PastEnd(err error) bool {
 	var s3 minio.ErrorResponse
 	if errors.As(err, &s3) && s3.StatusCode == http.StatusRequestedRangeNotSatisfiable {
@@ -94,14 +95,14 @@ func PastEnd(err error) bool {
 	return err != nil && pastEnd.MatchString(err.Error())
 }
 
-// telling is a bucket that says so when the object store refuses this process, and once it does no longer.
+// telling is a bucket that logs when the object store begins to refuse this process, and when it no longer does.
 type telling struct {
 	objstore.Bucket
 	log     *slog.Logger
 	refused *prometheus.CounterVec
 
 	mu      sync.Mutex        // guards refuses
-	refuses map[string]string // what is refused at present, with the reason
+	refuses map[string]string // the operations that are refused at present, with the reason
 }
 
 func newTelling(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket) *telling {
@@ -117,7 +118,7 @@ func newTelling(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket
 	return t
 }
 
-// judge takes in the outcome of a request to do something. Its result is err, with help where it is a refusal.
+// judge takes in the outcome of an operation. It returns err, with what to do about it if it is a refusal.
 func (t *telling) judge(doing string, err error) error {
 	r, refused := refusalOf(err)
 	if !refused {
@@ -131,7 +132,7 @@ func (t *telling) judge(doing string, err error) error {
 	return r
 }
 
-// change logs once that something is refused, and once that it no longer is.
+// change logs once that an operation is refused, and once that it no longer is.
 func (t *telling) change(doing, reason string, err error) {
 	t.mu.Lock()
 	was := t.refuses[doing]

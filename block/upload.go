@@ -28,16 +28,17 @@ import (
 //  1. chunks/*
 //  2. index
 //  3. meta.json: the commit. Readers treat a block without it as absent.
-//  4. debug/metas/<ULID>.json, best effort: its failure is nobody's.
+//  4. debug/metas/<ULID>.json, a copy for people. Its failure is ignored.
 //
-// Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there at its
-// full size is not sent again. No index-header is uploaded: a reader cuts it out of the index with three range reads,
-// and a copy could only disagree. Errors of the bucket are of kind Unavailable; a faulty directory or meta is Invalid.
+// Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there at
+// its full size is not sent again. No index-header is uploaded: a reader cuts it out of the index with three range
+// reads, and a copy could disagree with the index. Errors of the bucket are of kind Unavailable; a faulty directory
+// or meta is Invalid.
 func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) error {
 	return UploadWith(ctx, bkt, dir, meta, UploadOptions{})
 }
 
-// UploadOptions are what an upload may do beyond the usual.
+// UploadOptions adjust an upload.
 type UploadOptions struct {
 	// Hash puts the SHA-256 of each file into meta.json. Each file is read once more for it.
 	Hash bool
@@ -109,8 +110,8 @@ func commit(ctx context.Context, bkt objstore.Bucket, meta Meta) error {
 	return nil
 }
 
-// committed reports whether the bucket has a whole meta.json of block id. One that was cut short (a crash during a write
-// to a FILESYSTEM bucket) does not count and is written again.
+// committed reports whether the bucket has a whole meta.json of block id. One that was cut short, by a crash during a
+// write to a FILESYSTEM bucket, does not count and is written again.
 func committed(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (bool, error) {
 	_, err := FetchMeta(ctx, bkt, id)
 	switch errs.KindOf(err) {
@@ -142,7 +143,7 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f F
 	defer r.Close()
 	err = bkt.Upload(ctx, name, r)
 	if local := new(fs.PathError); errors.As(err, &local) && local.Path == path {
-		return errs.Wrap(errs.Invalid, err) // the disk's fault, and not the bucket's
+		return errs.Wrap(errs.Invalid, err) // a fault of the disk, not of the bucket
 	}
 	return err
 }
@@ -188,7 +189,7 @@ func localFiles(dir string) ([]File, error) {
 	return append(files, File{RelPath: IndexName, SizeBytes: info.Size()}), nil
 }
 
-// describe is files as meta.json lists them.
+// describe returns files as meta.json lists them.
 func describe(files []File) (all []File, segments []string) {
 	for _, f := range files {
 		if name, ok := strings.CutPrefix(f.RelPath, ChunksName+"/"); ok {
@@ -200,7 +201,7 @@ func describe(files []File) (all []File, segments []string) {
 	return all, segments
 }
 
-// list returns the paths inside block id of all objects it has.
+// list returns the paths, inside block id, of all its objects.
 func list(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]string, error) {
 	var names []string
 	prefix := id.String() + objstore.DirDelim
@@ -223,7 +224,7 @@ func list(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]strin
 	return names, walk(prefix)
 }
 
-// unavailable classifies an error of the bucket; a kind it carries already stays.
+// unavailable gives an error of the bucket the kind Unavailable, unless it has a kind already.
 func unavailable(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	if errs.KindOf(err) == errs.Internal {

@@ -12,12 +12,12 @@ type Phase string
 // The phases, in their order; Left, Unserved and Failed are the ends.
 const (
 	Serving  Phase = "serving"              // no drain
-	Settling Phase = "read-only"            // the others were told; what was on its way here still comes
+	Settling Phase = "read-only"            // the others place no more series here; writes that are under way still come
 	Shipping Phase = "shipping"             // heads are cut, blocks go to the bucket
-	Waiting  Phase = "waiting for gateways" // all is in the bucket; store gateways do not serve all of it yet
-	Left     Phase = "left"                 // store gateways serve it all: nothing is missing without this member
-	Unserved Phase = "left unserved"        // all is in the bucket, but the gateways were not seen to serve it in time
-	Failed   Phase = "failed"               // not all is in the bucket: the member keeps its place and its data
+	Waiting  Phase = "waiting for gateways" // all data are in the bucket; store gateways do not serve all of them yet
+	Left     Phase = "left"                 // store gateways serve all data: nothing is missing without this member
+	Unserved Phase = "left unserved"        // all data are in the bucket, but the gateways did not serve them in time
+	Failed   Phase = "failed"               // some data are not in the bucket: the member keeps its place and its data
 )
 
 // phases are all of them.
@@ -27,20 +27,20 @@ var phases = []Phase{Serving, Settling, Shipping, Waiting, Left, Unserved, Faile
 type step int
 
 const (
-	doTell      step = iota // say that this member takes no more series
-	doSettle                // let what was placed here before arrive
-	doShip                  // cut everything, ship everything
+	doAnnounce  step = iota // announce that this member takes no more series
+	doSettle                // wait for writes that were placed here before
+	doShip                  // cut all heads, ship all blocks
 	doSeal                  // refuse writes from now on
-	doAsk                   // ask the gateways what they serve
+	doAsk                   // ask the gateways which blocks they serve
 	doLeave                 // leave the ring, drained
-	doLeaveLate             // leave the ring, not known to be served
-	doGiveUp                // stay
+	doLeaveLate             // leave the ring without knowing that all blocks are served
+	doGiveUp                // stay in the ring
 )
 
 // drainState is what the next step depends on.
 type drainState struct {
 	now, deadline time.Time
-	told          time.Time // when the others were told; zero = not yet
+	announced     time.Time // when the others learned that this member takes no more series; zero = not yet
 	lastWrite     time.Time
 	quiet         time.Duration // without a write for this long, the others have moved the series
 	patience      time.Duration // the longest wait for that
@@ -50,17 +50,17 @@ type drainState struct {
 	unserved      int // shipped blocks that the gateways do not serve yet, as far as is known
 }
 
-// next is the whole policy of a drain. A member leaves only when it is sealed and all it ever acknowledged is in the
-// bucket. Writes are taken until then, as long as there are none after everything was shipped once: a late one is the
-// last, so that the drain ends. The other members of its series are written as before.
+// next is the whole policy of a drain. A member leaves only when it is sealed and every sample that it acknowledged
+// is in the bucket. Until everything was shipped once it takes writes. The first write after that makes it refuse all
+// further ones, so that the drain ends. Writes to the other members of its series go on.
 func next(s drainState) step {
 	over := !s.now.Before(s.deadline)
 	behind := !s.shipped || s.late
 	switch {
 	case over && behind:
 		return doGiveUp
-	case s.told.IsZero():
-		return doTell
+	case s.announced.IsZero():
+		return doAnnounce
 	case !s.shipped && s.unsettled():
 		return doSettle
 	case s.shipped && s.late && !s.sealed:
@@ -78,17 +78,17 @@ func next(s drainState) step {
 }
 
 func (s drainState) unsettled() bool {
-	since := s.told
+	since := s.announced
 	if s.lastWrite.After(since) {
 		since = s.lastWrite
 	}
-	return s.now.Before(since.Add(s.quiet)) && s.now.Before(s.told.Add(s.patience))
+	return s.now.Before(since.Add(s.quiet)) && s.now.Before(s.announced.Add(s.patience))
 }
 
-// phase is what a step is part of; was is the phase before it.
+// phase is the phase that a step belongs to; was is the phase before it.
 func (st step) phase(was Phase) Phase {
 	switch st {
-	case doTell, doSettle:
+	case doAnnounce, doSettle:
 		return Settling
 	case doShip:
 		return Shipping

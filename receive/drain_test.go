@@ -24,7 +24,7 @@ import (
 
 func TestNextStep(t *testing.T) {
 	told := time.Unix(1000, 0)
-	ready := drainState{now: told.Add(20 * time.Second), deadline: told.Add(time.Minute), told: told, quiet: 6 * time.Second,
+	ready := drainState{now: told.Add(20 * time.Second), deadline: told.Add(time.Minute), announced: told, quiet: 6 * time.Second,
 		patience: 30 * time.Second, shipped: true, sealed: true}
 	f := func(name string, want step, change func(*drainState)) {
 		t.Helper()
@@ -35,7 +35,7 @@ func TestNextStep(t *testing.T) {
 		}
 	}
 	f("all done", doLeave, func(*drainState) {})
-	f("at first", doTell, func(s *drainState) { *s = drainState{now: s.now, deadline: s.deadline} })
+	f("at first", doAnnounce, func(s *drainState) { *s = drainState{now: s.now, deadline: s.deadline} })
 	f("just told", doSettle, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(5*time.Second) })
 	f("nothing came", doShip, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(6*time.Second) })
 	f("a write came", doSettle, func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, s.now.Add(-time.Second) })
@@ -86,7 +86,7 @@ func TestUnservedBy(t *testing.T) {
 
 // rig is a drain with everything around it in hand.
 type rig struct {
-	gate
+	seal
 
 	mu          sync.Mutex // guards what follows
 	flushErr    error
@@ -134,7 +134,7 @@ func (r *rig) localBlocks() ([]ulid.ULID, int, error) {
 	return r.blocks, 0, nil
 }
 
-func (r *rig) traffic() *gate { return &r.gate }
+func (r *rig) traffic() *seal { return &r.seal }
 func (r *rig) Spare() error   { return r.spare }
 
 func (r *rig) Consequence() string { return r.consequence }
@@ -189,7 +189,8 @@ func serves(after time.Duration) Gateway {
 func newRig(t *testing.T, gateways ...Gateway) *rig {
 	r := &rig{alive: gateways, left: make(chan struct{}), failed: make(chan error, 1)}
 	opts := DefaultDrainOptions()
-	r.d = newDrainer(slog.New(slog.DiscardHandler), newDrainMetrics(nil), r, r, r.gateways, func() { close(r.left) }, opts)
+	opts.Left = func() { close(r.left) }
+	r.d = newDrainer(slog.New(slog.DiscardHandler), newDrainMetrics(nil), r, r, r.gateways, opts)
 	if err := r.d.Begin(); errs.KindOf(err) != errs.Unavailable {
 		t.Fatalf("a drain of a process that is starting: %v", err)
 	}
@@ -414,7 +415,7 @@ func TestHandleDrain(t *testing.T) {
 
 // TestGateSeals: what passed before the seal is counted when seal returns, and nothing passes after it.
 func TestGateSeals(t *testing.T) {
-	var g gate
+	var g seal
 	var wg sync.WaitGroup
 	var passed atomic.Uint64
 	for range 4 {
@@ -428,7 +429,7 @@ func TestGateSeals(t *testing.T) {
 	for g.passed.Load() < 1000 {
 		runtime.Gosched()
 	}
-	if err := g.seal(t.Context()); err != nil {
+	if err := g.close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	counted := g.passed.Load()
@@ -447,7 +448,8 @@ func TestDrainReceiver(t *testing.T) {
 	opts := DefaultDrainOptions()
 	opts.Quiet, opts.Poll, opts.Linger = time.Millisecond, time.Millisecond, 0
 	ring := newRig(t, serves(0))
-	d, err := NewDrainer(slog.New(slog.DiscardHandler), nil, r, ring, ring.gateways, func() { close(left) }, opts)
+	opts.Left = func() { close(left) }
+	d, err := NewDrainer(slog.New(slog.DiscardHandler), nil, r, ring, ring.gateways, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

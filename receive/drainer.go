@@ -35,23 +35,22 @@ type Gateway struct {
 	Served func(ctx context.Context, ids []ulid.ULID) ([]bool, error)
 }
 
-// drainable is what a drain does with a Receiver.
+// drainable is the part of a Receiver that a drain uses.
 type drainable interface {
 	Flush(ctx context.Context) error
 	localBlocks() (shipped []ulid.ULID, pending int, err error)
-	traffic() *gate
+	traffic() *seal
 }
 
-func (r *Receiver) traffic() *gate { return &r.gate }
+func (r *Receiver) traffic() *seal { return &r.seal }
 
-// Drainer takes a member out of the cluster without losing anything: see next, in drain.go, for the order of things. It
-// does nothing until Begin.
+// Drainer takes a member out of the cluster without losing a sample. The function next, in drain.go, says in which
+// order. It does nothing until Begin.
 type Drainer struct {
 	log      *slog.Logger
 	r        drainable
 	ring     Ring
 	gateways func() []Gateway // the live ones
-	left     func()
 	opts     DrainOptions
 	m        *drainMetrics
 
@@ -66,25 +65,28 @@ type Drainer struct {
 	started time.Time // zero = no drain
 	state   drainState
 	flushed uint64             // writes that had passed when the last complete flush began
-	blocks  []ulid.ULID        // shipped ones, of then
+	blocks  []ulid.ULID        // the blocks that were shipped then
 	served  map[ulid.ULID]bool // by the gateways
-	asked   int                // gateways that were asked last, -1 = none was yet
+	asked   int                // how many gateways were asked last, -1 = none was asked yet
 	err     error              // of the last step
-	logged  time.Time          // progress, for the last time
+	logged  time.Time          // when progress was logged last
 	warning string             // what the next failure does once this member has left, "" = nothing new
 }
 
-// NewDrainer makes a drainer of r. gateways are the live ones of other processes, at the time of the call. left is called
-// once this member has left and need not run any longer; it must not wait for Close. reg may be nil.
-func NewDrainer(log *slog.Logger, reg prometheus.Registerer, r *Receiver, ring Ring, gateways func() []Gateway, left func(), opts DrainOptions) (*Drainer, error) {
+// NewDrainer makes a drainer of r. gateways returns the live ones of other processes, at the time of its call. reg
+// may be nil.
+func NewDrainer(log *slog.Logger, reg prometheus.Registerer, r *Receiver, ring Ring, gateways func() []Gateway,
+	opts DrainOptions) (*Drainer, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
-	return newDrainer(log, newDrainMetrics(reg), r, ring, gateways, left, opts), nil
+	return newDrainer(log, newDrainMetrics(reg), r, ring, gateways, opts), nil
 }
 
-func newDrainer(log *slog.Logger, m *drainMetrics, r drainable, ring Ring, gateways func() []Gateway, left func(), opts DrainOptions) *Drainer {
-	d := &Drainer{log: log, m: m, r: r, ring: ring, gateways: gateways, left: left, opts: opts, served: map[ulid.ULID]bool{}, asked: -1}
+func newDrainer(log *slog.Logger, m *drainMetrics, r drainable, ring Ring, gateways func() []Gateway,
+	opts DrainOptions) *Drainer {
+	d := &Drainer{log: log, m: m, r: r, ring: ring, gateways: gateways, opts: opts, served: map[ulid.ULID]bool{},
+		asked: -1}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.enter(Serving)
 	return d
@@ -98,7 +100,7 @@ func (d *Drainer) Open(_ context.Context, fail func(error)) error {
 	return nil
 }
 
-// Close interrupts a drain, which is the error: the member keeps its place, and its data.
+// Close ends a drain that is under way. Then the member keeps its place and its data, and that is the error.
 func (d *Drainer) Close() error {
 	d.mu.Lock()
 	d.open = false
@@ -123,7 +125,8 @@ func (d *Drainer) Begin() error {
 	}
 	d.started = time.Now()
 	d.logged = d.started
-	d.state = drainState{deadline: d.started.Add(d.opts.Timeout), quiet: d.opts.Quiet, patience: min(d.opts.Patience, d.opts.Timeout/4)}
+	d.state = drainState{deadline: d.started.Add(d.opts.Timeout), quiet: d.opts.Quiet,
+		patience: min(d.opts.Patience, d.opts.Timeout/4)}
 	d.m.deadline.Set(float64(d.state.deadline.Unix()))
 	d.log.Info("drain begins", "deadline", d.state.deadline.Format(time.RFC3339))
 	if err := d.ring.Spare(); err != nil {
@@ -142,17 +145,19 @@ func (d *Drainer) run() {
 		s := d.observe()
 		st := next(s)
 		if st == doGiveUp {
-			d.surrender()
+			d.giveUp()
 			return
 		}
 		d.enter(st.phase(d.at()))
-		err := d.take(st, s)
+		err := d.do(st, s)
 		d.note(err)
 		d.progress()
 		switch {
 		case err == nil && (st == doLeave || st == doLeaveLate):
 			d.wait(d.opts.Linger)
-			d.left()
+			if d.opts.Left != nil {
+				d.opts.Left()
+			}
 			return
 		case err != nil || st == doSettle || st == doAsk && d.observe().unserved > 0:
 			d.wait(d.opts.Poll)
@@ -186,14 +191,14 @@ func (d *Drainer) observe() drainState {
 // sealTimeout bounds the wait for writes under way.
 const sealTimeout = 10 * time.Second
 
-// take does st.
-func (d *Drainer) take(st step, s drainState) error {
+// do takes step st.
+func (d *Drainer) do(st step, s drainState) error {
 	switch st {
-	case doTell:
+	case doAnnounce:
 		if err := d.ring.SetReadOnly(d.ctx); err != nil {
 			return err
 		}
-		d.change(func(s *drainState) { s.told = time.Now() })
+		d.change(func(s *drainState) { s.announced = time.Now() })
 	case doShip:
 		ctx, cancel := context.WithDeadline(d.ctx, s.deadline)
 		defer cancel()
@@ -201,8 +206,8 @@ func (d *Drainer) take(st step, s drainState) error {
 	case doSeal:
 		ctx, cancel := context.WithTimeout(d.ctx, sealTimeout)
 		defer cancel()
-		if err := d.r.traffic().seal(ctx); err != nil {
-			d.change(func(s *drainState) { s.shipped = false }) // what hangs is not in the bucket
+		if err := d.r.traffic().close(ctx); err != nil {
+			d.change(func(s *drainState) { s.shipped = false }) // the samples of writes that hang are not in the bucket
 			return errs.E(errs.Unavailable, "writes that are under way do not end: %w", err)
 		}
 		d.change(func(s *drainState) { s.sealed = true })
@@ -222,7 +227,7 @@ func (d *Drainer) change(f func(*drainState)) {
 	f(&d.state)
 }
 
-// ship brings all that was written so far into the bucket.
+// ship brings all samples that were written so far into the bucket.
 func (d *Drainer) ship(ctx context.Context) error {
 	before := d.r.traffic().passed.Load()
 	if err := d.r.Flush(ctx); err != nil {
@@ -253,8 +258,8 @@ func (d *Drainer) leave(as Phase) error {
 	return nil
 }
 
-// surrender ends a drain that may not leave.
-func (d *Drainer) surrender() {
+// giveUp ends a drain whose member may not leave.
+func (d *Drainer) giveUp() {
 	d.enter(Failed)
 	d.mu.Lock()
 	last, fail := d.err, d.fail
@@ -262,8 +267,8 @@ func (d *Drainer) surrender() {
 	if last == nil {
 		last = errors.New("there was not enough time")
 	}
-	fail(errs.E(errs.Unavailable, "the drain failed: after %s not everything is in the bucket; this member keeps its place and its data on disk: %w",
-		d.opts.Timeout, last))
+	fail(errs.E(errs.Unavailable, "the drain failed: after %s not everything is in the bucket; this member keeps its "+
+		"place and its data on disk: %w", d.opts.Timeout, last))
 }
 
 // enter logs and shows a new phase.
@@ -309,7 +314,8 @@ func (d *Drainer) progress() {
 		return
 	}
 	s := d.Status()
-	d.log.Info("draining", "phase", string(s.Phase), "deadline", s.Deadline.Format(time.RFC3339), "blocks_to_ship", s.Pending,
+	d.log.Info("draining", "phase", string(s.Phase), "deadline", s.Deadline.Format(time.RFC3339),
+		"blocks_to_ship", s.Pending,
 		"blocks_not_served", s.Unserved, "blocks_shipped", s.Blocks, "gateways", s.Gateways, "err", s.Error)
 }
 
@@ -330,14 +336,14 @@ type DrainStatus struct {
 	Phase    Phase     `json:"phase"`
 	Started  time.Time `json:"started,omitzero"`
 	Deadline time.Time `json:"deadline,omitzero"`
-	// Pending are the local blocks that are not in the bucket. What is still in heads is not counted.
+	// Pending is how many local blocks are not in the bucket. Samples that are still in heads are not counted.
 	Pending int `json:"blocks_to_ship"`
-	// Unserved are the shipped blocks that the gateways do not serve yet, of Blocks.
+	// Unserved is how many of the Blocks that were shipped the gateways do not serve yet.
 	Unserved int `json:"blocks_not_served"`
 	Blocks   int `json:"blocks_shipped"`
-	// Gateways is how many were asked last.
+	// Gateways is how many store gateways were asked last.
 	Gateways int `json:"gateways"`
-	// Sealed says that late writes are refused.
+	// Sealed says that all writes are refused.
 	Sealed bool `json:"refuses_writes"`
 	// Warning says what the next failure does once this member has left.
 	Warning string `json:"warning,omitempty"`

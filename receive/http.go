@@ -9,7 +9,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// HandleFlush serves POST /api/v1/admin/flush: it cuts heads into blocks, ships them, and answers 204 when that is done.
+// HandleFlush serves POST /api/v1/admin/flush: it cuts all heads, ships all blocks, and answers 204 when that is done.
 func (r *Receiver) HandleFlush(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -23,8 +23,9 @@ func (r *Receiver) HandleFlush(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// HandleDrain serves /ring/drain: GET shows the progress, POST begins a drain, unless one has begun, and answers 202. It
-// answers 409 where the other members could not take the writes; the form value force=true drains all the same.
+// HandleDrain serves /ring/drain: GET shows the progress, POST begins a drain, unless one has begun, and answers 202.
+// It answers 409 if the other members could not take the writes; the form value force=true begins a drain all the
+// same.
 func (d *Drainer) HandleDrain(w http.ResponseWriter, req *http.Request) {
 	status := http.StatusOK
 	switch req.Method {
@@ -43,7 +44,7 @@ func (d *Drainer) HandleDrain(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(d.Status()) // the client is gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(d.Status()) // an error means that the client is gone
 }
 
 // request begins the drain that req asks for.

@@ -10,8 +10,8 @@ import (
 
 // Options configure a Receiver. Start from DefaultOptions.
 type Options struct {
-	// Labels are the external labels of this receiver's streams (--label), without the tenant's. ReplicaLabel is added
-	// with the instance id as its value when it is not among them: no two members may have the same labels.
+	// Labels are the external labels of this receiver's streams (--label), without the tenant's. When ReplicaLabel is not
+	// among them it is added with the instance id as its value: no two members may have the same labels.
 	Labels labels.Labels
 	// TenantLabel is the external label that names the tenant.
 	TenantLabel string
@@ -58,7 +58,8 @@ func (o Options) Validate() error {
 	fault(o.ReplicaLabel == "", "replica label: must be set")
 	fault(o.TenantLabel == o.ReplicaLabel, "tenant label and replica label: must differ")
 	fault(o.Labels.Has(o.TenantLabel), "label %q: names the tenant and cannot be given", o.TenantLabel)
-	fault(!o.Labels.Has(o.ReplicaLabel) && o.Instance == "", "instance id: must be set when there is no label %s", o.ReplicaLabel)
+	fault(!o.Labels.Has(o.ReplicaLabel) && o.Instance == "", "instance id: must be set when there is no label %s",
+		o.ReplicaLabel)
 	fault(o.ShipInterval <= 0, "ship interval %s: must be positive", o.ShipInterval)
 	fault(o.ShipTimeout <= 0, "ship timeout %s: must be positive", o.ShipTimeout)
 	fault(o.ShipConcurrency < 1, "ship concurrency %d: must be at least 1", o.ShipConcurrency)
@@ -71,28 +72,32 @@ func (o Options) Validate() error {
 type DrainOptions struct {
 	// Timeout bounds a drain.
 	Timeout time.Duration
-	// Quiet is how long no write may have come before the others are taken to have moved this member's series; Patience
-	// bounds the wait for that.
+	// Quiet is how long no write may have come before it is assumed that the others have moved this member's series.
+	// Patience bounds the wait for that.
 	Quiet, Patience time.Duration
 	// Poll is the time between looks at what a drain waits for, and between attempts at what failed.
 	Poll time.Duration
-	// Linger is how long the process still answers after it left: queriers learn of that by gossip.
+	// Linger is how long the process still answers after it left, since queriers learn of its leaving by gossip.
 	Linger time.Duration
 	// Refuse keeps POST from beginning a drain.
 	Refuse bool
+	// Left, if set, is called once this member has left and need not run any longer. It must not wait for Close.
+	Left func()
 }
 
 // DefaultDrainOptions suit heartbeats every two seconds.
 func DefaultDrainOptions() DrainOptions {
 	return DrainOptions{
-		Timeout: 20 * time.Minute, Quiet: 6 * time.Second, Patience: 30 * time.Second, Poll: time.Second, Linger: 5 * time.Second,
+		Timeout: 20 * time.Minute, Quiet: 6 * time.Second, Patience: 30 * time.Second, Poll: time.Second,
+		Linger: 5 * time.Second,
 	}
 }
 
 // Validate reports every fault of o.
 func (o DrainOptions) Validate() error {
 	var faults []error
-	for name, d := range map[string]time.Duration{"timeout": o.Timeout, "quiet": o.Quiet, "patience": o.Patience, "poll": o.Poll} {
+	for name, d := range map[string]time.Duration{"timeout": o.Timeout, "quiet": o.Quiet, "patience": o.Patience,
+		"poll": o.Poll} {
 		if d <= 0 {
 			faults = append(faults, fmt.Errorf("drain %s %s: must be positive", name, d))
 		}

@@ -25,14 +25,14 @@ type Receiver struct {
 	db    *tsdb.DB
 	bkt   objstore.Bucket // nil: nothing is shipped
 	opts  Options
-	ext   labels.Labels // external labels but the tenant's
-	added labels.Labels // those of ext that Hearth's own callers see on series: all but the replica label
+	ext   labels.Labels // external labels without the tenant's
+	added labels.Labels // those of ext that Hearth's own callers see on series: all except the replica label
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
 	wg    sync.WaitGroup // the shipping loop
-	slots chan struct{}  // one per tenant being shipped
-	gate  gate           // what all writes pass
+	slots chan struct{}  // one for each tenant whose blocks are being shipped
+	seal  seal           // passed by all writes
 
 	described atomic.Pointer[described] // by the last Info
 
@@ -44,7 +44,8 @@ type Receiver struct {
 
 // New makes a receiver over db, which the caller opens before and closes after it; New tells db which blocks are
 // shipped, so it must come before db.Open. bkt nil means that blocks stay local until their retention. reg may be nil.
-func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.Bucket, opts Options) (*Receiver, error) {
+func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.Bucket,
+	opts Options) (*Receiver, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
@@ -80,13 +81,13 @@ func (r *Receiver) Close() error {
 	return nil
 }
 
-// Write stores a shard in the tenant's TSDB: the write contract of tsdb.DB.Append. Near the end of a drain it refuses
-// everything (Unavailable): what it acknowledged would be lost with this member.
+// Write stores a shard in the tenant's TSDB, by the contract of tsdb.DB.Append. Near the end of a drain it refuses all
+// writes (Unavailable): the samples that it acknowledged would be lost with this member.
 func (r *Receiver) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
-	if !r.gate.enter() {
+	if !r.seal.enter() {
 		return nil, errs.E(errs.Unavailable, "this receiver is draining and takes no more writes")
 	}
-	defer r.gate.leave()
+	defer r.seal.leave()
 	return r.db.Append(ctx, s)
 }
 
@@ -101,8 +102,9 @@ func (r *Receiver) ExternalLabels(id tenant.ID) labels.Labels {
 	return labels.NewBuilder(r.ext).Set(r.opts.TenantLabel, string(id)).Labels()
 }
 
-// Flush cuts all heads and ships all blocks. When it returns no error, every sample acknowledged before the call is in
-// the bucket, or, without one, in a local block. A tenant that cannot be cut does not keep the others from being shipped.
+// Flush cuts all heads and ships all blocks. When it returns no error, every sample that was acknowledged before the
+// call is in the bucket or, where there is no bucket, in a local block. A tenant that cannot be cut does not keep the
+// others from being shipped.
 func (r *Receiver) Flush(ctx context.Context) error {
 	start := time.Now()
 	err := r.db.Cut(ctx)
@@ -114,7 +116,7 @@ func (r *Receiver) Flush(ctx context.Context) error {
 		}
 	}
 	if errs.KindOf(err) == errs.Invalid {
-		err = errs.Wrap(errs.Internal, err) // a block is wrong, and not the request
+		err = errs.Wrap(errs.Internal, err) // a block is faulty, not the request
 	}
 	if err != nil {
 		return err

@@ -27,14 +27,15 @@ func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 	return series.Limit(series.Relabel(r.db.Select(ctx, inner), r.added, without, series.SortBudget), req.Limit)
 }
 
-// inner is req for the TSDB: matchers on added labels are decided here. False means that they select nothing.
+// inner returns req as the TSDB gets it: matchers on added labels are decided here. False means that they select
+// nothing.
 func (r *Receiver) inner(req *series.Request) (*series.Request, bool) {
 	inner, ok := *req, false
 	inner.Matchers, ok = series.Resolve(req.Matchers, r.added)
 	return &inner, ok
 }
 
-// LabelNames adds the names of the added labels where there is any series.
+// LabelNames adds the names of the added labels if there is any series.
 func (r *Receiver) LabelNames(ctx context.Context, req *series.Request) ([]string, series.Warnings, error) {
 	if r.added.IsEmpty() {
 		return r.db.LabelNames(ctx, req)
@@ -56,8 +57,9 @@ func (r *Receiver) LabelNames(ctx context.Context, req *series.Request) ([]strin
 	return series.SortedUnique(names, req.Limit), warnings, nil
 }
 
-// LabelValues knows one value of an added label, where there is any series.
-func (r *Receiver) LabelValues(ctx context.Context, name string, req *series.Request) ([]string, series.Warnings, error) {
+// LabelValues returns the one value of an added label if there is any series.
+func (r *Receiver) LabelValues(ctx context.Context, name string,
+	req *series.Request) ([]string, series.Warnings, error) {
 	inner, ok := r.inner(req)
 	switch {
 	case !ok:
@@ -75,7 +77,8 @@ func (r *Receiver) LabelValues(ctx context.Context, name string, req *series.Req
 }
 
 // Exemplars returns the tenant's exemplars; series labels are as Select shows them.
-func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
+	matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	if r.added.IsEmpty() {
 		return r.db.Exemplars(ctx, id, mint, maxt, matchers...)
 	}
@@ -94,21 +97,24 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 		r.added.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 		found[i].SeriesLabels = b.Labels()
 	}
-	slices.SortFunc(found, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	slices.SortFunc(found, func(a, b exemplar.QueryResult) int {
+		return labels.Compare(a.SeriesLabels, b.SeriesLabels)
+	})
 	return found, warnings, err
 }
 
-// Metadata returns what senders said of tenant id's metric families.
-func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+// Metadata returns what senders said about metric families of tenant id.
+func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string,
+	limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
 	return r.db.Metadata(ctx, id, family, limit)
 }
 
-// Identity is whose data this is: this instance's, with the disk that it has now.
+// Identity says whose data this is: this instance's, with the disk that it has now.
 func (r *Receiver) Identity() series.Identity {
 	return series.Identity{Instance: r.opts.Instance, Since: r.opts.Since}
 }
 
-// Info is the TSDBs' with this receiver's role, identity and external labels.
+// Info returns that of the TSDBs with this receiver's role, identity and external labels.
 func (r *Receiver) Info(ctx context.Context) (series.Info, error) {
 	info, err := r.db.Info(ctx)
 	if err != nil {
@@ -125,7 +131,8 @@ type described struct {
 	labels  []labels.Labels
 }
 
-// labelsOf are the external labels of the tenants. It is asked with each query, and builds them when there is another list.
+// labelsOf returns the external labels of the tenants. Each query asks for them, so they are kept until the list of
+// tenants is another one.
 func (r *Receiver) labelsOf(tenants []tenant.ID) []labels.Labels {
 	if len(tenants) == 0 {
 		return []labels.Labels{}
@@ -141,7 +148,7 @@ func (r *Receiver) labelsOf(tenants []tenant.ID) []labels.Labels {
 	return d.labels
 }
 
-// Streams is the one stream of a tenant that is known here.
+// Streams returns the one stream that a tenant has here, none if the tenant is not known.
 func (r *Receiver) Streams(id tenant.ID) []series.Stream {
 	if !r.db.Has(id) {
 		return nil

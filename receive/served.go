@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	askBatch   = 4096 // blocks asked for in one call
+	askBatch   = 4096 // blocks that one call asks about
 	askTimeout = 5 * time.Second
 )
 

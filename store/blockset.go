@@ -17,16 +17,16 @@ const (
 	// firstBatch and lastBatch are the sizes between which batches of series grow: a first answer soon, then few reads.
 	firstBatch = 256
 	lastBatch  = 4096
-	// batchBytes is how many bytes of chunks end a batch.
+	// batchBytes is the size of chunks at which a batch ends.
 	batchBytes = 16 << 20
-	// chunkListBytes is what one chunk takes beside its data.
+	// chunkListBytes is the memory that one chunk takes beside its data.
 	chunkListBytes = int64(unsafe.Sizeof(series.Chunk{}) + unsafe.Sizeof(wanted{}))
 )
 
 // blockSet is one block's part of a select. While a batch of series is consumed, the next one is read.
 //
-// A batch is read by one goroutine at a time: launch hands the fields of the first part over to it, and its result, which
-// comes by ready, hands them back.
+// One goroutine at a time reads a batch: launch hands the fields of the first part over to it, and its result, which
+// comes through ready, hands them back.
 type blockSet struct {
 	q        *request
 	piece    piece
@@ -35,21 +35,21 @@ type blockSet struct {
 	matchers []*labels.Matcher
 	plain    bool // series are yielded as they are: limit and shard can be applied here
 	resolved bool
-	refs     []storage.SeriesRef // of what was not read yet
-	pending  []series.Series     // read but for their chunks
+	refs     []storage.SeriesRef // series that were not read yet
+	pending  []series.Series     // series that were read, without their chunks
 	wanted   [][]wanted          // the chunks of pending
 	size     int                 // of the next batch
-	bytes    int64               // that the labels and chunk lists of pending take, not counted yet
+	bytes    int64               // memory of the labels and chunk lists of pending that is not counted yet
 
 	ready    chan batch // of the batch being read; nil when there is none
 	current  []series.Series
 	at       int // 1-based
 	err      error
-	faults   series.Faults // of single series and chunks, the reading goroutine's as long as a batch is read
+	faults   series.Faults // of single series and chunks; while a batch is read, they belong to the reading goroutine
 	warnings series.Warnings
 }
 
-// batch is what was read: series, and whether there may be more.
+// batch is the result of reading: series, and whether there may be more.
 type batch struct {
 	series []series.Series
 	more   bool
@@ -100,7 +100,7 @@ func (s *blockSet) Next() bool {
 	return true
 }
 
-// fail ends the set: a block that is faulty or gone is a warning, since the others' data is still good.
+// fail ends the set. A block that is faulty or gone is a warning, since the data of the others are still good.
 func (s *blockSet) fail(err error) {
 	switch own := s.q.g.ofBlock(err); {
 	case s.q.ctx.Err() != nil:
@@ -113,8 +113,8 @@ func (s *blockSet) fail(err error) {
 	}
 }
 
-// ofBlock reports whether err is a fault of the one block that was read, and counts it: faulty, gone, or Internal, which is
-// a decoder's, of bytes whose checksum is right.
+// ofBlock reports whether err is a fault of the one block that was read, and counts it. The block is faulty or gone;
+// or a decoder failed (Internal) on bytes whose checksum is right.
 func (g *Gateway) ofBlock(err error) bool {
 	kind := errs.KindOf(err)
 	g.metrics.blockFaults.WithLabelValues(kind.String()).Inc()
@@ -125,7 +125,7 @@ func (s *blockSet) At() series.Series { return s.current[s.at-1] }
 func (s *blockSet) Err() error        { return s.err }
 func (s *blockSet) Close() error      { return nil } // the request ends its reads
 
-// Warnings are complete once Next has returned false; before, those of a batch that is being read may lack.
+// Warnings are complete once Next has returned false. Before, those of the batch that is being read are missing.
 func (s *blockSet) Warnings() series.Warnings {
 	if s.ready != nil {
 		return nil
@@ -133,7 +133,7 @@ func (s *blockSet) Warnings() series.Warnings {
 	return append(slices.Clip(s.warnings), s.faults.Warnings()...)
 }
 
-// read returns the next batch, which is empty only at the end. It is the reading goroutine's.
+// read returns the next batch, which is empty only at the end. Only the reading goroutine calls it.
 func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	done, err := s.q.lease.reading(ctx)
 	if err != nil {
@@ -197,7 +197,8 @@ func (s *blockSet) add(ls labels.Labels, metas []chunks.Meta) error {
 }
 
 func (s *blockSet) inTime(m chunks.Meta) bool {
-	return m.MinTime <= s.q.MaxTime && m.MaxTime >= s.q.MinTime && (s.piece.windows == nil || overlaps(s.piece.windows, m.MinTime, m.MaxTime))
+	return m.MinTime <= s.q.MaxTime && m.MaxTime >= s.q.MinTime &&
+		(s.piece.windows == nil || overlaps(s.piece.windows, m.MinTime, m.MaxTime))
 }
 
 // withChunks reads the chunks of the first pending series, up to about batchBytes, and returns these series.
@@ -220,7 +221,9 @@ func (s *blockSet) withChunks(ctx context.Context) ([]series.Series, error) {
 		s.faults.Add("chunks", f.Error)
 	}
 	for i := range out {
-		out[i].Chunks = slices.DeleteFunc(out[i].Chunks, func(c series.Chunk) bool { return c.Aggr == nil && len(c.Raw.Data) == 0 })
+		out[i].Chunks = slices.DeleteFunc(out[i].Chunks, func(c series.Chunk) bool {
+			return c.Aggr == nil && len(c.Raw.Data) == 0
+		})
 	}
 	return slices.DeleteFunc(out, func(s series.Series) bool { return len(s.Chunks) == 0 }), err
 }
@@ -231,7 +234,7 @@ func (s *blockSet) skip(err error) {
 	s.faults.Add("series", err.Error)
 }
 
-// estimate is about how many bytes a series' chunks take: they lie one after another as a rule.
+// estimate returns about how many bytes the chunks of a series take: as a rule they lie one after another.
 func (s *blockSet) estimate(ws []wanted) int64 {
 	guess, sum := s.chunks.guess(), int64(0)
 	for i, w := range ws {

@@ -53,7 +53,7 @@ type bucketBlock struct {
 	refs     atomic.Int32
 }
 
-// segment is one file of chunks; size is -1 when meta.json does not say it.
+// segment is one file of chunks. size is -1 if meta.json does not say it.
 type segment struct {
 	object string
 	size   int64
@@ -85,7 +85,7 @@ func (b *bucketBlock) segment(i int) segment {
 // hold adds a reference. The caller has one, or holds Gateway.mu while b is in the snapshot.
 func (b *bucketBlock) hold() { b.refs.Add(1) }
 
-// release gives a reference back; the last one closes the block.
+// release gives a reference back. The last one closes the block.
 func (b *bucketBlock) release() {
 	if b.refs.Add(-1) == 0 {
 		b.Close()
@@ -96,14 +96,14 @@ func (b *bucketBlock) indexObject() string { return block.Object(b.meta.ULID, bl
 
 func (b *bucketBlock) resolution() int64 { return b.meta.Thanos.Downsample.Resolution }
 
-// objects is the bucket as requests read it.
+// objects reads parts of objects for requests.
 type objects struct {
 	bkt     objstore.BucketReader
 	metrics *metrics
 	silence time.Duration // Options.ReadTimeout
 }
 
-// What is read, as metrics say it.
+// The kinds of bytes that are read, as metrics name them.
 const (
 	ofIndex  = "index"
 	ofChunks = "chunks"
@@ -140,7 +140,7 @@ func (o *objects) read(ctx context.Context, what, object string, off, n int64, s
 	return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", object, got, off, n)
 }
 
-// lively puts a timer off whenever something was read.
+// lively restarts a timer whenever something was read.
 type lively struct {
 	io.Reader
 	timer *time.Timer

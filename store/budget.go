@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// budget bounds what all open requests hold: how many they are, how many bytes, how many read at once.
+// budget bounds the open requests: their number, the bytes that they hold, and how many of them read at once.
 type budget struct {
 	requests *memory.Gate
 	bytes    *memory.Owner
@@ -45,7 +45,7 @@ func (b *budget) open(ctx context.Context, id tenant.ID) (*lease, error) {
 	})}, nil
 }
 
-// lease is what one request holds. It is safe for concurrent use.
+// lease is the part of the budget that one request holds. It is safe for concurrent use.
 type lease struct {
 	budget *budget
 	tenant tenant.ID
@@ -54,8 +54,8 @@ type lease struct {
 	leave  func()
 }
 
-// reading waits for a place among those who read; done gives it back. Nobody waits for anything else while he has one
-// but the bucket and, for a bounded time, bytes.
+// reading waits until this request may read; done lets the next one read. While a request may read it waits for nothing
+// except the bucket and, for a bounded time, bytes.
 func (l *lease) reading(ctx context.Context) (done func(), err error) {
 	return l.budget.readers.Enter(ctx, l.tenant)
 }
@@ -66,7 +66,8 @@ func (l *lease) take(ctx context.Context, n int64) error {
 	if l.used.Add(n) > most {
 		l.used.Add(-n)
 		l.budget.metrics.refused.WithLabelValues("request bytes").Inc()
-		return errs.E(errs.Limited, "the request reads more than %d bytes (the limit of bytes per request): select fewer series or less time", most)
+		return errs.E(errs.Limited, "the request reads more than %d bytes (the limit of bytes per request): "+
+			"select fewer series or less time", most)
 	}
 	if err := l.bytes.Take(ctx, n); err != nil {
 		l.used.Add(-n)
@@ -79,7 +80,8 @@ func (l *lease) take(ctx context.Context, n int64) error {
 // listStep is how many entries of a list are counted at a time.
 const listStep = 256
 
-// listed counts entry number n, from 0, of a list that grows, of size bytes each. It is called before the entry is added.
+// listed counts entry number n, from 0, of a list that grows, whose entries have size bytes. It is called before the
+// entry is added.
 func (l *lease) listed(ctx context.Context, n int, size int64) error {
 	if n%listStep != 0 {
 		return nil
@@ -87,7 +89,7 @@ func (l *lease) listed(ctx context.Context, n int, size int64) error {
 	return l.take(ctx, listStep*size)
 }
 
-// close gives everything back. It is idempotent; nobody may take afterwards.
+// close gives everything back. It is idempotent. After it nobody may call take.
 func (l *lease) close() {
 	l.bytes.Close()
 	l.leave()

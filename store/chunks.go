@@ -26,7 +26,7 @@ const (
 	chunkGuess = 4 << 10
 	// chunkReads is how many ranges of one block a request reads at once.
 	chunkReads = 4
-	// chunkLead is the most that stands before a chunk's data: its length and encoding.
+	// chunkLead is the most bytes that stand before a chunk's data: its length and encoding.
 	chunkLead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize
 )
 
@@ -82,8 +82,8 @@ func (r *chunkReader) guess() int64 {
 	return clampGuess(r.b.meta.Thanos.IndexStats.ChunkMaxSize, chunkGuess) + chunkLead + crc32.Size
 }
 
-// fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays empty, and
-// is among the faults.
+// fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays
+// empty, and is among the faults.
 func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 	slices.SortFunc(list, func(a, b wanted) int {
 		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
@@ -141,7 +141,7 @@ func (r *chunkReader) read(ctx context.Context, seg segment, off, n int64, short
 	return r.objects.read(ctx, ofChunks, seg.object, off, n, short)
 }
 
-// decode checks the chunk that b begins with and stores it; one that b cuts off is read anew, whole.
+// decode checks the chunk that b begins with and stores it. A chunk that b cuts off is read anew, whole.
 func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wanted) error {
 	n, lead := binary.Uvarint(b)
 	if lead <= 0 || lead > chunks.MaxChunkLengthFieldSize || n > mostEntry {

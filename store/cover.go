@@ -6,8 +6,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// span is what cover knows of a block: which of a group's streams it is a piece of, and [mint, maxt) in ms.
-type span struct {
+// extent is what cover knows of a block: which of a group's streams it is a piece of, and [mint, maxt) in ms.
+type extent struct {
 	stream     int
 	resolution int64
 	mint, maxt int64
@@ -16,15 +16,16 @@ type span struct {
 // window is a time range in ms, end excluded.
 type window struct{ mint, maxt int64 }
 
-// cover chooses which blocks answer for which time, when downsampled ones up to limit may: at each moment the best resolution
-// that every stream with data has, else each stream's own best. The best is the coarsest not above fit, for which the request
-// has a use; failing that the finest above it. So no moment is left out, none is
-// answered by a stream twice, and replicas, which are united afterwards, do not mix resolutions where it can be helped.
-// The streams of one call are the replicas of one ring. The result has the windows of each span, none if it is not used.
-func cover(spans []span, limit, fit int64) [][]window {
-	out := make([][]window, len(spans))
+// cover chooses which blocks answer for which time, when downsampled ones up to resolution limit may answer: at each
+// moment the best resolution that every stream with data has, else the best of each stream. The best is the coarsest
+// that is not above fit, since coarser ones are of no use to the request; if there is none, it is the finest above
+// fit. So every moment is answered, a stream answers it once, and replicas, which are united afterwards, have one
+// resolution where possible. The streams of one call are the replicas of one ring. The result has the windows of each
+// extent, none if it is not used.
+func cover(extents []extent, limit, fit int64) [][]window {
+	out := make([][]window, len(extents))
 	var bounds []int64
-	for _, s := range spans {
+	for _, s := range extents {
 		if s.resolution <= limit {
 			bounds = append(bounds, s.mint, s.maxt)
 		}
@@ -33,8 +34,8 @@ func cover(spans []span, limit, fit int64) [][]window {
 	bounds = slices.Compact(bounds)
 	for i := 1; i < len(bounds); i++ {
 		w := window{bounds[i-1], bounds[i]}
-		chosen := resolutions(spans, w, limit, fit)
-		for k, s := range spans {
+		chosen := resolutions(extents, w, limit, fit)
+		for k, s := range extents {
 			if r, ok := chosen[s.stream]; !ok || r != s.resolution || !s.covers(w) {
 				continue
 			}
@@ -48,13 +49,13 @@ func cover(spans []span, limit, fit int64) [][]window {
 	return out
 }
 
-func (s span) covers(w window) bool { return s.mint <= w.mint && s.maxt >= w.maxt }
+func (s extent) covers(w window) bool { return s.mint <= w.mint && s.maxt >= w.maxt }
 
 // resolutions chooses the resolution of each stream that has data in w.
-func resolutions(spans []span, w window, limit, fit int64) map[int]int64 {
+func resolutions(extents []extent, w window, limit, fit int64) map[int]int64 {
 	own := map[int]int64{}       // the best by stream
-	streams := map[int64][]int{} // that have a resolution, each once
-	for _, s := range spans {
+	streams := map[int64][]int{} // the streams that have a resolution, each once
+	for _, s := range extents {
 		if s.resolution > limit || !s.covers(w) {
 			continue
 		}
@@ -90,8 +91,8 @@ func better(a, b, fit int64) bool {
 	return a < b
 }
 
-// fitting is the coarsest resolution in ms that r has a use for. A rate takes two samples, so windows longer than half of the
-// range leave times without a value.
+// fitting is the coarsest resolution, in ms, that is of use to r. A rate takes two samples, so windows longer than
+// half of the range would leave times without a value.
 func fitting(r *series.Request) int64 {
 	if r.Hints.Range > 0 {
 		return min(r.MaxResolution, r.Hints.Range/2)
@@ -99,7 +100,7 @@ func fitting(r *series.Request) int64 {
 	return r.MaxResolution
 }
 
-// overlaps reports whether a chunk of [mint, maxt], both included, has to do with any of the windows.
+// overlaps reports whether a chunk of [mint, maxt], both included, overlaps any of the windows.
 func overlaps(ws []window, mint, maxt int64) bool {
 	for _, w := range ws {
 		if mint < w.maxt && maxt >= w.mint {

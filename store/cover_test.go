@@ -21,39 +21,39 @@ import (
 )
 
 func TestCover(t *testing.T) {
-	f := func(limit int64, spans []span, want string) {
+	f := func(limit int64, spans []extent, want string) {
 		t.Helper()
 		if got := fmt.Sprint(cover(spans, limit, limit)); got != want {
 			t.Fatalf("limit %d: %s, want %s", limit, got, want)
 		}
 	}
 	raw, five, hour := int64(0), int64(300), int64(3600)
-	whole := []span{{0, raw, 0, 100}, {0, five, 0, 100}, {0, hour, 0, 50}}
+	whole := []extent{{0, raw, 0, 100}, {0, five, 0, 100}, {0, hour, 0, 50}}
 	f(raw, whole, "[[{0 100}] [] []]")
 	f(five, whole, "[[] [{0 100}] []]")
 	f(hour, whole, "[[] [{50 100}] [{0 50}]]")
 	f(hour-1, whole, "[[] [{0 100}] []]")
 	// Raw blocks reach further than the downsampled one.
-	f(hour, []span{{0, raw, 0, 60}, {0, raw, 60, 120}, {0, five, 20, 80}}, "[[{0 20}] [{80 120}] [{20 80}]]")
+	f(hour, []extent{{0, raw, 0, 60}, {0, raw, 60, 120}, {0, five, 20, 80}}, "[[{0 20}] [{80 120}] [{20 80}]]")
 	// Overlapping blocks of one resolution all count.
-	f(hour, []span{{0, five, 0, 60}, {0, five, 30, 90}}, "[[{0 60}] [{30 90}]]")
+	f(hour, []extent{{0, five, 0, 60}, {0, five, 30, 90}}, "[[{0 60}] [{30 90}]]")
 	// A gap stays a gap.
-	f(hour, []span{{0, five, 0, 10}, {0, five, 20, 30}}, "[[{0 10}] [{20 30}]]")
+	f(hour, []extent{{0, five, 0, 10}, {0, five, 20, 30}}, "[[{0 10}] [{20 30}]]")
 	// Replicas agree on a resolution where they can.
-	f(hour, []span{{0, raw, 0, 100}, {0, five, 0, 100}, {1, raw, 0, 100}}, "[[{0 100}] [] [{0 100}]]")
-	f(hour, []span{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}}, "[[] [{0 100}] [{50 100}] [{0 50}]]")
+	f(hour, []extent{{0, raw, 0, 100}, {0, five, 0, 100}, {1, raw, 0, 100}}, "[[{0 100}] [] [{0 100}]]")
+	f(hour, []extent{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}}, "[[] [{0 100}] [{50 100}] [{0 50}]]")
 	f(hour, nil, "[]")
 	// What has a use for five minutes only is answered by them, or by something finer, or else by the finest there is.
-	fit := func(spans []span, want string) {
+	fit := func(spans []extent, want string) {
 		t.Helper()
 		if got := fmt.Sprint(cover(spans, hour, five)); got != want {
 			t.Fatalf("%s, want %s", got, want)
 		}
 	}
 	fit(whole, "[[] [{0 100}] []]")
-	fit([]span{{0, raw, 0, 100}, {0, hour, 0, 100}}, "[[{0 100}] []]")
-	fit([]span{{0, raw, 50, 100}, {0, hour, 0, 100}}, "[[{50 100}] [{0 50}]]")
-	fit([]span{{0, hour, 0, 100}, {1, five, 0, 100}}, "[[{0 100}] [{0 100}]]")
+	fit([]extent{{0, raw, 0, 100}, {0, hour, 0, 100}}, "[[{0 100}] []]")
+	fit([]extent{{0, raw, 50, 100}, {0, hour, 0, 100}}, "[[{50 100}] [{0 50}]]")
+	fit([]extent{{0, hour, 0, 100}, {1, five, 0, 100}}, "[[{0 100}] [{0 100}]]")
 }
 
 // TestFitting: a range is to have two windows at least, where the bucket has such.
@@ -75,10 +75,10 @@ func TestFitting(t *testing.T) {
 func TestCoverIsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 500 {
-		var spans []span
+		var spans []extent
 		for range 1 + rnd.IntN(12) {
 			from := rnd.Int64N(40)
-			spans = append(spans, span{rnd.IntN(3), []int64{0, 5, 60}[rnd.IntN(3)], from, from + 1 + rnd.Int64N(20)})
+			spans = append(spans, extent{rnd.IntN(3), []int64{0, 5, 60}[rnd.IntN(3)], from, from + 1 + rnd.Int64N(20)})
 		}
 		limit := []int64{5, 60}[rnd.IntN(2)]
 		got := cover(spans, limit, limit)

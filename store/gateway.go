@@ -23,7 +23,7 @@ import (
 	"github.com/hearth-metrics/hearth/store/cache"
 )
 
-// Gateway serves a bucket's blocks. It is a series.Source and a series.Streamer.
+// Gateway serves the blocks of a bucket. It is a series.Source and a series.Streamer.
 type Gateway struct {
 	log     *slog.Logger
 	opts    Options
@@ -35,9 +35,9 @@ type Gateway struct {
 
 	syncMu   sync.Mutex // makes syncs follow each other; guards fetcher and what follows
 	failures map[ulid.ULID]failure
-	oddities map[string]string // what was last logged of directories and marks that cannot be read
+	oddities map[string]string // the last logged text for each directory and mark that cannot be read
 
-	mu       sync.RWMutex // guards what follows; and holding blocks of current against their release
+	mu       sync.RWMutex // guards what follows, and keeps blocks of current from being released while they are held
 	current  *snapshot    // nil until the first sync
 	fault    error        // of the last sync that failed
 	bucketID string

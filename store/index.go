@@ -25,7 +25,7 @@ const (
 	indexGap = 2 * cache.PageSize
 	// maxIndexRange bounds one read of adjacent postings or series, in bytes.
 	maxIndexRange = 8 << 20
-	// seriesGuess is the size of a series entry when meta.json does not bound it.
+	// seriesGuess is the assumed size of a series entry when meta.json does not bound it, in bytes.
 	seriesGuess = 2 << 10
 )
 
@@ -73,7 +73,7 @@ func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
 	})
 }
 
-// fault makes an error of decoding one about this index.
+// fault adds to an error of decoding which index it is about.
 func (ix *blockIndex) fault(what string, at int64, err error) error {
 	return errs.E(errs.Invalid, "%s: %s at %d: %w", ix.b.indexObject(), what, at, err)
 }
@@ -118,8 +118,8 @@ const (
 	valueBytes = int64(unsafe.Sizeof("") + unsafe.Sizeof(index.Range{}))
 )
 
-// values lists the values of a label that match, in order, and where their postings are: the first limit of them, or all
-// for 0. The lists are counted against the lease.
+// values lists the values of a label that match, in order, and where their postings are: the first limit of them, or
+// all for 0. The lists are counted against the lease.
 func (ix *blockIndex) values(ctx context.Context, name string, limit int,
 	match func(string) bool) (values []string, ranges []index.Range, err error) {
 	var fault error
@@ -142,7 +142,8 @@ func anyValue(string) bool   { return true }
 func notEmpty(v string) bool { return v != "" }
 
 // PostingsForLabelMatching implements tsdb.IndexReader.
-func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string, match func(string) bool) index.Postings {
+func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string,
+	match func(string) bool) index.Postings {
 	_, ranges, err := ix.values(ctx, name, 0, match)
 	if err != nil {
 		return index.ErrPostings(err)
@@ -190,9 +191,10 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 	return lists, nil
 }
 
-// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns. An entry
-// that is faulty is skipped, and the rest of the index is read.
-func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error, skip func(error)) error {
+// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns.
+// An entry that is faulty is skipped, and the rest of the index is read.
+func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error,
+	skip func(error)) error {
 	guess := clampGuess(ix.b.meta.Thanos.IndexStats.SeriesMaxSize, seriesGuess) + binary.MaxVarintLen32 + crc32.Size
 	within := ix.header.SeriesRange()
 	var builder labels.ScratchBuilder
@@ -203,7 +205,8 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 			j++
 		}
 		if begin < within.Start || at(refs[j-1]) >= within.End {
-			return errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(refs[j-1]), within.Start, within.End)
+			return errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(refs[j-1]),
+				within.Start, within.End)
 		}
 		end := min(at(refs[j-1])+guess, within.End)
 		b, err := ix.read(ctx, begin, end-begin)
@@ -228,7 +231,8 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 }
 
 // decode reads the entry that b begins with, which is at off in the index.
-func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *labels.ScratchBuilder, metas *[]chunks.Meta) error {
+func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *labels.ScratchBuilder,
+	metas *[]chunks.Meta) error {
 	entry, err := ix.entry(ctx, b, off)
 	if err != nil {
 		return err
@@ -239,23 +243,23 @@ func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *
 	return nil
 }
 
-// ofOneEntry reports whether err is a fault of what was read, and of nothing else: the bucket and the limits are well.
+// ofOneEntry reports whether err is a fault of the bytes that were read. Then the bucket answers, and no limit is met.
 func ofOneEntry(err error) bool { return errs.KindOf(err) == errs.Invalid }
 
-// maxGuess bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is larger than
-// guessed is read anew.
+// maxGuess bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is
+// larger than guessed is read anew.
 const maxGuess = 1 << 20
 
-// mostEntry is more bytes than any series entry or chunk has. A length beyond it is wrong, and reading so much would take the
-// memory of all requests, or fail this one for what is a fault of one entry.
+// mostEntry is more bytes than any series entry or chunk has. A length beyond it is wrong, and reading so much would
+// take the memory of all requests, or fail this one for what is a fault of one entry.
 const mostEntry = 64 << 20
 
-// clampGuess is a size of most entries: what meta.json says, within bounds.
+// clampGuess is the size of most entries: the one that meta.json says, within bounds.
 func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
 
 func at(ref storage.SeriesRef) int64 { return int64(ref) * block.SeriesAlign }
 
-// entry is the content of the series entry that b begins with; one that b cuts off is read anew, whole.
+// entry returns the content of the series entry that b begins with. An entry that b cuts off is read anew, whole.
 func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
 	n, lead := binary.Uvarint(b)
 	if lead <= 0 || lead > binary.MaxVarintLen32 || n > mostEntry {
@@ -275,7 +279,8 @@ func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, e
 }
 
 // LabelValues implements tsdb.IndexReader. Matchers are not supported.
-func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
+func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *storage.LabelHints,
+	ms ...*labels.Matcher) ([]string, error) {
 	if len(ms) > 0 {
 		return nil, errs.E(errs.Unsupported, "label values with matchers")
 	}
@@ -288,7 +293,8 @@ func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *stora
 }
 
 // SortedLabelValues implements tsdb.IndexReader: the header's values are sorted.
-func (ix *blockIndex) SortedLabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, error) {
+func (ix *blockIndex) SortedLabelValues(ctx context.Context, name string, hints *storage.LabelHints,
+	ms ...*labels.Matcher) ([]string, error) {
 	return ix.LabelValues(ctx, name, hints, ms...)
 }
 
@@ -303,10 +309,10 @@ func (ix *blockIndex) LabelNames(_ context.Context, ms ...*labels.Matcher) ([]st
 // SortedPostings implements tsdb.IndexReader: references are in label order.
 func (ix *blockIndex) SortedPostings(p index.Postings) index.Postings { return p }
 
-// Close implements tsdb.IndexReader. The block is its holder's to release.
+// Close implements tsdb.IndexReader. It does nothing: whoever holds the block releases it.
 func (ix *blockIndex) Close() error { return nil }
 
-var errNotNeeded = errs.E(errs.Unsupported, "not a part of reading a block from the bucket")
+var errNotNeeded = errs.E(errs.Unsupported, "reading a block from the bucket does not need this")
 
 // Symbols implements tsdb.IndexReader only in form.
 func (ix *blockIndex) Symbols() index.StringIter { return index.NewStringListIter(nil) }

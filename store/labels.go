@@ -17,27 +17,30 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// LabelNames implements series.Source. Without matchers a block answers for its whole time range, from its local header.
+// LabelNames implements series.Source. Without matchers a block answers for its whole time range, from its local
+// header.
 func (g *Gateway) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
 	return g.names(ctx, r, hearthView)
 }
 
 // LabelNames implements series.Source.
 func (s *streamSource) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	return s.g.names(ctx, r, s.view())
+	return s.g.names(ctx, r, s.labelView())
 }
 
-// LabelValues implements series.Source. Without matchers a block answers for its whole time range, from its local header.
+// LabelValues implements series.Source. Without matchers a block answers for its whole time range, from its local
+// header.
 func (g *Gateway) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
 	return g.values(ctx, name, r, hearthView)
 }
 
 // LabelValues implements series.Source.
-func (s *streamSource) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	return s.g.values(ctx, name, r, s.view())
+func (s *streamSource) LabelValues(ctx context.Context, name string,
+	r *series.Request) ([]string, series.Warnings, error) {
+	return s.g.values(ctx, name, r, s.labelView())
 }
 
-func (g *Gateway) names(ctx context.Context, r *series.Request, v view) ([]string, series.Warnings, error) {
+func (g *Gateway) names(ctx context.Context, r *series.Request, v labelView) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("names").Inc()
 	found := map[string]bool{}
 	ofBlock := func(ctx context.Context, _ *request, w whole) ([]string, error) {
@@ -62,7 +65,8 @@ func (g *Gateway) names(ctx context.Context, r *series.Request, v view) ([]strin
 	return sorted(found, r.Limit), w, err
 }
 
-func (g *Gateway) values(ctx context.Context, name string, r *series.Request, v view) ([]string, series.Warnings, error) {
+func (g *Gateway) values(ctx context.Context, name string, r *series.Request,
+	v labelView) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("values").Inc()
 	found := map[string]bool{}
 	if slices.Contains(r.WithoutLabels, name) {
@@ -87,12 +91,12 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request, v 
 	return sorted(found, r.Limit), w, err
 }
 
-// seriesEntry is about what an entry of the index takes, in bytes.
+// seriesEntry is about the size of a series entry of the index, in bytes.
 const seriesEntry = 128
 
-// matchingValues are the values of label name that the series of a block have which the remaining matchers select, or just
-// added if the block has the label as a whole. It intersects the postings of each value with those of the series, unless the
-// entries of the series take less.
+// matchingValues are the values of label name that the series of a block have which the remaining matchers select, or
+// just added if the block has the label as a whole. It intersects the postings of each value with those of the
+// series, unless the entries of the series take less.
 func (q *request) matchingValues(ctx context.Context, w whole, name, added string) (values []string, err error) {
 	done, err := q.lease.reading(ctx)
 	if err != nil {
@@ -133,7 +137,8 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 }
 
 // valuesOf reads the values of label name from the entries of series.
-func (q *request) valuesOf(ctx context.Context, ix *blockIndex, refs []storage.SeriesRef, name string) (values []string, err error) {
+func (q *request) valuesOf(ctx context.Context, ix *blockIndex, refs []storage.SeriesRef,
+	name string) (values []string, err error) {
 	seen := map[string]bool{}
 	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
 	err = ix.series(ctx, refs, func(ls labels.Labels, _ []chunks.Meta) error {
@@ -154,18 +159,19 @@ func (q *request) warn(texts ...string) {
 	q.warnings = append(q.warnings, texts...)
 }
 
-// whole is a block as a question for labels sees it.
+// whole is a block that a request for labels asks.
 type whole struct {
 	b     *bucketBlock
 	added labels.Labels
-	rest  []*labels.Matcher // on labels that b does not have as a whole
+	rest  []*labels.Matcher // matchers on labels that are not external ones of b
 }
 
-// collect adds to found what ofBlock says of each block that answers r. If ofSeries is set, it gets the series of a request
-// with matchers on labels that blocks do not have as a whole, instead. Blocks of all resolutions answer: they have the same
-// labels, and often only the coarse ones are left.
-func (g *Gateway) collect(ctx context.Context, r *series.Request, v view, found map[string]bool,
-	ofBlock func(context.Context, *request, whole) ([]string, error), ofSeries func(labels.Labels)) (series.Warnings, error) {
+// collect adds to found what ofBlock says of each block that answers r. If ofSeries is set, it gets the series of a
+// request with matchers on labels that blocks do not have as a whole, instead. Blocks of all resolutions answer: they
+// have the same labels, and often only the coarse ones are left.
+func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, found map[string]bool,
+	ofBlock func(context.Context, *request, whole) ([]string, error),
+	ofSeries func(labels.Labels)) (series.Warnings, error) {
 	var local []whole
 	withMatchers := false
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
@@ -201,11 +207,12 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v view, found 
 	return q.warnings, err
 }
 
-// labelReads is how many blocks a question for labels reads at once.
+// labelReads is how many blocks a request for labels reads at once.
 const labelReads = 8
 
-// eachBlock adds to found what ofBlock says of each block. A block that is faulty is a warning.
-func (q *request) eachBlock(ctx context.Context, local []whole, found map[string]bool, ofBlock func(context.Context, *request, whole) ([]string, error)) error {
+// eachBlock adds to found what ofBlock returns for each block. A block that is faulty is a warning.
+func (q *request) eachBlock(ctx context.Context, local []whole, found map[string]bool,
+	ofBlock func(context.Context, *request, whole) ([]string, error)) error {
 	var mu sync.Mutex // guards found
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(labelReads)

@@ -10,7 +10,7 @@ import (
 
 // Options adjust a Gateway. Start from DefaultOptions.
 type Options struct {
-	// Dir keeps an index-header and the meta.json of each block. It may be lost at any time: it is rebuilt.
+	// Dir keeps an index-header and the meta.json of each block. It may be lost at any time; then it is built anew.
 	Dir string
 	// Instance is the Hearth instance id for Info; "" is none.
 	Instance string
@@ -33,18 +33,19 @@ type Options struct {
 	// ReplicaLabel is the external label that tells replicas of one ring apart. It is not added to series.
 	ReplicaLabel string
 
-	// SeriesMaxConcurrency is how many blocks are read from at once, over all requests.
+	// SeriesMaxConcurrency is how many blocks all requests together read from at once.
 	SeriesMaxConcurrency int
 	// MaxOpenRequests is how many selects and label requests may be open; beyond it they are refused as Exhausted.
 	MaxOpenRequests int
 	// MaxRequestBytes is how much one request may read from the bucket or the index cache; beyond it the request fails as
 	// Limited.
 	MaxRequestBytes int64
-	// Memory is what open requests share with the rest of the process; nil = 2 GiB of their own. A request that finds no room
-	// waits MemoryWait and then fails as Exhausted.
+	// Memory is what open requests share with the rest of the process; nil = 2 GiB of their own. A request that does
+	// not fit waits MemoryWait and then fails as Exhausted.
 	Memory     *memory.Budget
 	MemoryWait time.Duration
-	// ReadTimeout is how long the bucket may send nothing of what is read for a request; then that request fails as Unavailable.
+	// ReadTimeout is how long the bucket may send nothing of what is read for a request; then that request fails as
+	// Unavailable.
 	ReadTimeout time.Duration
 	// IndexCacheBytes bounds the pages of indexes kept in memory.
 	IndexCacheBytes int64
@@ -96,7 +97,8 @@ func (o Options) Validate() error {
 	positive("read timeout", int64(o.ReadTimeout))
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
-	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 || o.MemoryWait < 0 {
+	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
+		o.MemoryWait < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))
 	}
 	return errors.Join(faults...)

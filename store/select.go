@@ -11,37 +11,37 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Select implements series.Source. A block that is found faulty or gone on the way ends early with a warning that names
-// it and the object; errors are of kind Limited (MaxRequestBytes), Exhausted (memory, open requests) or Unavailable (the
-// bucket, the caller's context, no sync yet).
+// Select implements series.Source. A block that is found faulty or gone on the way ends early with a warning that
+// names it and the object; errors are of kind Limited (MaxRequestBytes), Exhausted (memory, open requests) or
+// Unavailable (the bucket, the caller's context, no sync yet).
 func (g *Gateway) Select(ctx context.Context, r *series.Request) series.Set {
 	return g.selectFrom(ctx, r, hearthView)
 }
 
-// view is how a caller sees a tenant's streams.
-type view struct {
-	// add makes the external labels but tenant and replica labels of the series.
+// labelView is how a caller sees the labels of a tenant's streams.
+type labelView struct {
+	// add gives the series the external labels, without those of tenant and replica.
 	add bool
 	// only chooses the streams; nil means all of them.
 	only func(*stream) bool
 }
 
 // hearthView is that of Hearth's own callers.
-var hearthView = view{add: true}
+var hearthView = labelView{add: true}
 
-// streamSource is one stream as Thanos's view has it.
+// streamSource is one stream as Thanos sees it.
 type streamSource struct {
 	g        *Gateway
 	external labels.Labels
 }
 
-func (s *streamSource) view() view {
-	return view{only: func(st *stream) bool { return labels.Equal(st.external, s.external) }}
+func (s *streamSource) labelView() labelView {
+	return labelView{only: func(st *stream) bool { return labels.Equal(st.external, s.external) }}
 }
 
 // Select implements series.Source.
 func (s *streamSource) Select(ctx context.Context, r *series.Request) series.Set {
-	return s.g.selectFrom(ctx, r, s.view())
+	return s.g.selectFrom(ctx, r, s.labelView())
 }
 
 // Info implements series.Source.
@@ -51,15 +51,15 @@ func (s *streamSource) Info(ctx context.Context) (series.Info, error) {
 	return info, err
 }
 
-// group is the streams that differ in nothing that a request sees: replicas of each other.
+// group holds streams that are replicas of each other: they differ in no label that a request sees.
 type group struct {
 	added    labels.Labels
-	matchers []*labels.Matcher // without those on added, which hold
+	matchers []*labels.Matcher // without those on added, which match
 	streams  []*stream
 }
 
 // groups resolves matchers on external labels, and groups the streams that remain. Without add nothing is external.
-func (v view) groups(streams []*stream, ms []*labels.Matcher) []*group {
+func (v labelView) groups(streams []*stream, ms []*labels.Matcher) []*group {
 	var out []*group
 	for _, st := range streams {
 		if v.only != nil && !v.only(st) {
@@ -82,7 +82,7 @@ func (v view) groups(streams []*stream, ms []*labels.Matcher) []*group {
 	return out
 }
 
-// request is one select under way: what it holds, and how to give that back.
+// request is one select, or one request for labels, that is under way. It holds blocks and memory until end.
 type request struct {
 	*series.Request
 	g      *Gateway
@@ -97,8 +97,9 @@ type request struct {
 	warnings series.Warnings
 }
 
-// begin admits a request, and holds what pick chooses of the snapshot.
-func (g *Gateway) begin(ctx context.Context, r *series.Request, pick func(*tenantBlocks) []*bucketBlock) (*request, error) {
+// begin admits a request, and holds the blocks that pick chooses of the snapshot.
+func (g *Gateway) begin(ctx context.Context, r *series.Request,
+	pick func(*tenantBlocks) []*bucketBlock) (*request, error) {
 	l, err := g.budget.open(ctx, r.Tenant)
 	if err != nil {
 		return nil, err
@@ -120,7 +121,8 @@ func (g *Gateway) begin(ctx context.Context, r *series.Request, pick func(*tenan
 	return q, nil
 }
 
-// end stops the reads, waits for them and gives all back. It is idempotent, for one goroutine.
+// end stops the reads, waits for them, and gives back all that the request holds. It is idempotent. Only one goroutine
+// calls it.
 func (q *request) end() {
 	q.cancel()
 	q.wg.Wait()
@@ -131,7 +133,7 @@ func (q *request) end() {
 	q.lease.close()
 }
 
-func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) series.Set {
+func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView) series.Set {
 	g.metrics.requests.WithLabelValues("select").Inc()
 	type chosen struct {
 		*group
@@ -168,7 +170,8 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v view) ser
 	return out
 }
 
-// requestSet is the answer of a select: the merged set, started all at once, cut by shard and limit.
+// requestSet is the set that a select returns: that of all blocks merged, cut by shard and limit. All blocks begin to
+// be read at once.
 type requestSet struct {
 	series.Set
 	q       *request
@@ -204,7 +207,7 @@ func (s *requestSet) Warnings() series.Warnings {
 	return append(slices.Clone(s.q.warnings), s.Set.Warnings()...)
 }
 
-// Close ends the reads and frees what was held.
+// Close ends the reads and gives back all that the request holds.
 func (s *requestSet) Close() error {
 	s.closed = true
 	err := s.Set.Close()

@@ -17,13 +17,13 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// snapshot is what is served between two syncs. It does not change.
+// snapshot holds the blocks that are served between two syncs. It does not change.
 type snapshot struct {
 	blocks  map[ulid.ULID]*bucketBlock
 	tenants map[tenant.ID]*tenantBlocks
-	// sources are the blocks that are served themselves, or as a part of a compacted raw one.
+	// sources are the ids of blocks whose samples are served: by the block itself, or by a compacted raw one.
 	sources map[ulid.ULID]bool
-	// unread are blocks whose meta.json the bucket did not deliver, or is faulty: they may be any tenant's.
+	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
 	unread []missing
 	info   series.Info
 }
@@ -37,7 +37,7 @@ type tenantBlocks struct {
 // stream is the blocks of one set of external labels.
 type stream struct {
 	external labels.Labels
-	// added are the external labels but tenant and replica: Hearth's callers see them on every series.
+	// added are the external labels without those of tenant and replica. Hearth's callers see them on every series.
 	added  labels.Labels
 	blocks []*bucketBlock
 }
@@ -51,15 +51,17 @@ type missing struct {
 
 func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read: %v", m.id, m.err) }
 
-// latest is how much younger than a block's id its samples may be, in ms: a block is made when its time is over.
+// latest is how much younger than a block's id its samples may be, in ms. A block is made when its time range is over.
 const latest = int64(3 * time.Hour / time.Millisecond)
 
-// uploading is for how long after a block was made its faulty meta.json is taken for one that is being written: buckets that
-// are directories show objects before they are whole. Whoever uploads the block has it until then.
+// uploading is for how long after a block was made a faulty meta.json is taken for one that is being written: buckets
+// that are directories show objects before they are whole. Until then the process that uploads the block still has
+// it.
 const uploading = 10 * time.Minute
 
-// unread are the blocks of v, seen at now, that are in the bucket and whose meta.json it did not deliver, or is faulty, in order.
-// The latter stay until somebody repairs them or marks them for deletion. A directory without a meta.json is no block.
+// unread lists the blocks of v, seen at now, whose meta.json the bucket did not deliver or whose meta.json is faulty,
+// in order. The latter are listed until somebody repairs them or marks them for deletion. A directory without a
+// meta.json is no block.
 func unread(v block.View, now time.Time) (out []missing) {
 	for id, err := range v.Partial {
 		_, deleted := v.Deletions[id]
@@ -124,7 +126,9 @@ func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]fai
 		slices.SortFunc(t.missing, func(a, b missing) int { return a.id.Compare(b.id) })
 	}
 	slices.SortFunc(s.info.Labels, labels.Compare)
-	s.info.Tenants = slices.SortedFunc(maps.Keys(s.tenants), func(a, b tenant.ID) int { return strings.Compare(string(a), string(b)) })
+	s.info.Tenants = slices.SortedFunc(maps.Keys(s.tenants), func(a, b tenant.ID) int {
+		return strings.Compare(string(a), string(b))
+	})
 	return s
 }
 
@@ -135,7 +139,7 @@ func (s *snapshot) tenant(id tenant.ID) *tenantBlocks {
 	return s.tenants[id]
 }
 
-// piece is what of a block answers a request: nil windows mean all of it.
+// piece is the part of a block that answers a request. nil windows mean the whole block.
 type piece struct {
 	b       *bucketBlock
 	windows []window
@@ -144,7 +148,7 @@ type piece struct {
 // pieces chooses the blocks of streams that are replicas of each other for r.
 func pieces(replicas []*stream, r *series.Request) []piece {
 	var out []piece
-	var spans []span
+	var extents []extent
 	for i, st := range replicas {
 		for _, b := range st.blocks {
 			m := b.meta
@@ -152,13 +156,13 @@ func pieces(replicas []*stream, r *series.Request) []piece {
 				continue
 			}
 			out = append(out, piece{b: b})
-			spans = append(spans, span{i, b.resolution(), m.MinTime, m.MaxTime})
+			extents = append(extents, extent{i, b.resolution(), m.MinTime, m.MaxTime})
 		}
 	}
 	if r.MaxResolution <= 0 {
 		return out
 	}
-	for i, ws := range cover(spans, r.MaxResolution, fitting(r)) {
+	for i, ws := range cover(extents, r.MaxResolution, fitting(r)) {
 		out[i].windows = ws
 	}
 	return slices.DeleteFunc(out, func(p piece) bool { return len(p.windows) == 0 })

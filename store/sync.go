@@ -22,7 +22,7 @@ import (
 
 // failure is why a block is not served, and until when it is left alone.
 type failure struct {
-	tenant tenant.ID // "" when it has no valid one
+	tenant tenant.ID // "" if it has no valid one
 	err    error
 	until  time.Time
 }
@@ -30,8 +30,8 @@ type failure struct {
 // headerName is an index-header's file in a block's directory under Options.Dir.
 const headerName = "index-header"
 
-// Sync looks at the bucket and serves what it holds from now on. An error (kind Unavailable) means that the bucket could
-// not be listed and all stays as it was. Single blocks that cannot be opened are not an error.
+// Sync looks at the bucket and serves what it holds from now on. An error (kind Unavailable) means that the bucket
+// could not be listed and all stays as it was. Single blocks that cannot be opened are not an error.
 func (g *Gateway) Sync(ctx context.Context) error {
 	g.syncMu.Lock()
 	defer g.syncMu.Unlock()
@@ -63,8 +63,8 @@ func (g *Gateway) readIdentity(ctx context.Context) {
 	}
 }
 
-// load returns the blocks to serve, each with a reference for the snapshot, and those that cannot be. A block that turns
-// out to be broken no longer supersedes others: then these are planned again.
+// load returns the blocks to serve, each with a reference for the snapshot, and those that cannot be. A block that
+// turns out to be broken no longer supersedes others: then these are planned again.
 func (g *Gateway) load(ctx context.Context, v block.View) ([]*bucketBlock, map[*block.Meta]failure) {
 	now := g.opts.Now()
 	mint, maxt := int64(math.MinInt64), int64(math.MaxInt64)
@@ -99,7 +99,7 @@ func (g *Gateway) load(ctx context.Context, v block.View) ([]*bucketBlock, map[*
 			delete(opened, m.ULID)
 			out = append(out, b)
 		}
-		for _, b := range opened { // planned at first, superseded since
+		for _, b := range opened { // they were chosen at first, and are superseded since
 			b.release()
 		}
 		return out, failed
@@ -193,7 +193,7 @@ func (g *Gateway) letGo(blocks []*bucketBlock) {
 	}
 }
 
-// report logs what changed about what cannot be read, and counts it.
+// report counts what cannot be read, and logs what is new of it and what is no longer there.
 func (g *Gateway) report(v block.View, failed map[*block.Meta]failure) {
 	odd := map[string]string{}
 	partial := 0
@@ -229,7 +229,8 @@ func (g *Gateway) report(v block.View, failed map[*block.Meta]failure) {
 	g.metrics.quarantined.Set(float64(len(failed)))
 }
 
-// sweep removes index-headers of blocks that the bucket no longer has. A mapping that is still in use outlives its file.
+// sweep removes index-headers of blocks that the bucket no longer has. A mapping that is still in use outlives its
+// file.
 func (g *Gateway) sweep(v block.View) {
 	entries, err := os.ReadDir(g.opts.Dir)
 	if err != nil {
@@ -247,6 +248,6 @@ func (g *Gateway) sweep(v block.View) {
 		if err := os.Remove(filepath.Join(dir, headerName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.log.Warn("removing the index-header of a block that is gone", "block", id, "err", err)
 		}
-		_ = os.Remove(dir) // only when empty: what else is in it is not the gateway's
+		_ = os.Remove(dir) // fails unless it is empty: other files in it are not the gateway's
 	}
 }

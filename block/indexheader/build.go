@@ -36,9 +36,10 @@ func Load(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path str
 	return Open(path)
 }
 
-// Build cuts the index-header of block id out of its index in the bucket and writes it to path, whose directory is made.
-// The file appears only whole and verified. Errors: NotFound without an index, Invalid for a faulty one, Unsupported for
-// a version this package does not read, Unavailable when the bucket does not answer, Internal for the local disk.
+// Build cuts the index-header of block id out of its index in the bucket and writes it to path, whose directory is
+// made. The file appears only whole and verified. Errors: NotFound without an index, Invalid for a faulty one,
+// Unsupported for a version this package does not read, Unavailable when the bucket does not answer, Internal for the
+// local disk.
 func Build(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) error {
 	name := block.Object(id, block.IndexName)
 	src := source{bkt, name}
@@ -71,7 +72,7 @@ type source struct {
 	name string
 }
 
-// contents reads the index's version, size and table of contents, and checks that its sections follow each other.
+// contents reads the version, size and table of contents of the index, and checks that its sections follow each other.
 func (s source) contents(ctx context.Context) (*index.TOC, byte, int64, error) {
 	attrs, err := s.bkt.Attributes(ctx, s.name)
 	if err != nil {
@@ -101,7 +102,8 @@ func (s source) contents(ctx context.Context) (*index.TOC, byte, int64, error) {
 	return toc, head[4], attrs.Size, nil
 }
 
-// readable versions of an index. Version 1, of before Prometheus 2.0, knows no sorted table.
+// readable reports whether v is a version of an index that can be read. Version 1, from before Prometheus 2.0, has no
+// sorted table.
 func readable(v byte) bool { return v == index.FormatV2 || v == index.FormatV3 }
 
 // readTOC decodes an index's table of contents; size is the whole index's.

@@ -28,7 +28,7 @@ type Reader struct {
 	symbols *index.Symbols
 	names   map[string]*name
 	sorted  []string
-	// nameSymbols spares the walk through the symbols for label names, half of all lookups.
+	// nameSymbols are the label names by symbol: half of all lookups are of names, and walking the symbols is slow.
 	nameSymbols map[uint32]string
 	table       []byte // the postings offset table's content
 	postingsEnd int64  // in the index
@@ -36,7 +36,7 @@ type Reader struct {
 	series      index.Range
 }
 
-// name is what is kept of one label name: where in table its entries end, and every sampling'th of them.
+// name is what is kept in memory of one label name: where in table its entries end, and one of sampling entries.
 type name struct {
 	end     int
 	entries []entry
@@ -182,7 +182,8 @@ func (r *Reader) Values(label string, f func(value string, postings index.Range)
 	return r.walk(n, n.entries[0].off, f)
 }
 
-// Ranges appends where the postings of the label's values are; values must be sorted. Values that do not exist are left out.
+// Ranges appends where the postings of the label's values are. values must be sorted; those that do not exist are left
+// out.
 func (r *Reader) Ranges(dst []index.Range, label string, values ...string) ([]index.Range, error) {
 	n, ok := r.names[label]
 	if !ok {
@@ -212,7 +213,7 @@ func (r *Reader) Ranges(dst []index.Range, label string, values ...string) ([]in
 			return dst, err
 		}
 		if !hasNext {
-			return dst, nil // what is left is behind the last value
+			return dst, nil // the remaining values are behind the last one
 		}
 		for i < len(values) && values[i] < next {
 			i++

@@ -15,8 +15,8 @@ import (
 // all. The result is the caller's. An error means that nothing is known of the blocks.
 type Lister func() ([]Block, error)
 
-// Dir lists all blocks in dir: the directories that are named by a ULID. A TSDB gives a block this name when it is whole.
-// Everything else in dir is left alone.
+// Dir lists all blocks in dir: the directories that are named by a ULID. A TSDB gives a block this name when the block
+// is whole. Everything else in dir is left alone.
 func Dir(dir string) Lister {
 	return func() ([]Block, error) {
 		entries, err := os.ReadDir(dir)

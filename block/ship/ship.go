@@ -29,7 +29,7 @@ type Shipper struct {
 	opts Options
 	load func() // reads the record at the first use
 
-	turn   chan struct{} // held by the one call of Ship that is under way, which owns bucket, logged and what pending points to
+	turn   chan struct{} // held by the one call of Ship that is under way; it owns bucket, logged and all pending
 	bucket backoff       // after the bucket failed
 	logged string        // why the blocks could not be listed the last time
 
@@ -47,7 +47,7 @@ func New(log *slog.Logger, m *Metrics, bkt objstore.Bucket, list Lister, opts Op
 	return s, nil
 }
 
-// readRecord makes the ledger. Without the record every block is looked up in the bucket, which says what it would have.
+// readRecord makes the ledger. Without the record every block is looked up in the bucket, which knows the same.
 func (s *Shipper) readRecord() {
 	uploaded, err := readRecord(s.opts.Record)
 	if err != nil {

@@ -60,8 +60,9 @@ type bucket struct {
 	identity atomic.Pointer[block.Identity] // nil until the bucket was claimed, or read by a process that only reads
 }
 
-// build adds the bucket to the process, nil when none is configured. It returns shared with the names of labels that the
-// bucket says, where no flag says them: for that the bucket is asked at once, since the other parts are made with them.
+// build adds the bucket to the process, nil when none is configured. It returns shared with the names of labels that
+// the bucket says, where no flag says them: for that the bucket is asked at once, since the other parts are made with
+// them.
 func (f *bucketFlags) build(b *builder, use bucketUse, shared sharedFlags) (*bucket, sharedFlags) {
 	yaml, err := f.config.read()
 	b.check(err)
@@ -129,9 +130,9 @@ func (b *bucket) open(ctx context.Context, fail func(error)) error {
 // bucket is not its.
 func hopeless(err error) bool { return block.Refused(err) || errs.KindOf(err) == errs.Conflict }
 
-// identify finds out which bucket it is. A bucket that cannot be reached does not keep a process from starting: what is
-// on local disk is served and taken meanwhile. One that refuses the process does: that is a mistake in the configuration,
-// and nothing would ever be shipped.
+// identify finds out which bucket it is. A bucket that cannot be reached does not keep a process from starting: what
+// is on local disk is served and taken meanwhile. One that refuses the process does: that is a mistake in the
+// configuration, and nothing would ever be shipped.
 func (b *bucket) identify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()

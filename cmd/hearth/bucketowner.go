@@ -8,9 +8,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// namesTimeout bounds how long a start waits for the bucket to say the names of labels that no flag says. A process that
-// starts without an answer uses the default names. It ends when the bucket says others later.
-const namesTimeout = 5 * time.Second
+// namesTimeout bounds how long a start waits for the bucket to say the names of labels that no flag says. A process
+// that starts without an answer uses the default names. It ends when the bucket says others later.
+const namesTimeout = 3 * time.Second
 
 // settle decides which names this process uses: those of flags, else the bucket's, else the defaults, which shared has
 // where no flag was given. A flag that contradicts the bucket is an error.
@@ -65,8 +65,8 @@ func (b *bucket) claim(ctx context.Context) error {
 	return nil
 }
 
-// recognise reads which bucket it is, for a process that only reads. A bucket to which no Hearth process has written yet
-// has no identity.
+// recognise reads which bucket it is, for a process that only reads. A bucket to which no Hearth process has written
+// yet has no identity.
 func (b *bucket) recognise(ctx context.Context) error {
 	id, err := block.SettledIdentity(ctx, b.Bucket)
 	switch errs.KindOf(err) {
@@ -90,8 +90,8 @@ func (b *bucket) know(id block.Identity) {
 	b.log.Info("object store", "bucket", b.Name(), "provider", b.Provider(), "id", id.UUID, "cluster", id.Cluster)
 }
 
-// mayRead is nil once the bucket has said that this process uses its names, or says nothing of itself. What it says later
-// is seen by watch.
+// mayRead is nil once the bucket has said that this process uses its names, or says nothing of itself. What it says
+// later is seen by watch.
 func (b *bucket) mayRead(ctx context.Context) error {
 	if b.answered.Load() {
 		return nil

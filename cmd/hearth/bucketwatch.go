@@ -35,8 +35,8 @@ func (b *bucket) watch() {
 	}
 }
 
-// look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said, or that it is
-// not this process's: another process may have claimed it since the start.
+// look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said, or that
+// it is not this process's: another process may have claimed it since the start.
 func (b *bucket) look(ctx context.Context) error {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

@@ -60,8 +60,8 @@ func (f *drainFlags) build(b *builder, m draining, refuse bool) []httpx.Route {
 		}
 		return route(func(w http.ResponseWriter, r *http.Request) { httpx.WriteError(w, r, err) })
 	}
-	f.opts.Refuse = refuse
-	d, err := receive.NewDrainer(b.log, b.reg, m.receiver, memberRing{m.cluster}, m.gateways, b.end, f.opts)
+	f.opts.Refuse, f.opts.Left = refuse, b.end
+	d, err := receive.NewDrainer(b.log, b.reg, m.receiver, memberRing{m.cluster}, m.gateways, f.opts)
 	if err != nil {
 		b.check(fmt.Errorf("--drain.timeout: %w", err))
 	}

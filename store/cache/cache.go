@@ -1,9 +1,10 @@
-// Package cache keeps pages of objects in a bucket in memory, within a bound, dropping what was not used for longest.
+// Package cache keeps pages of a bucket's objects in memory. When they would exceed its bound, it drops those that were
+// not used for the longest time.
 //
 // Flow:  Read(object, range) -> pages that are here -> the missing ones by few range reads -> kept -> the range's bytes
 //
-// Invariants: an object never changes, so a page is never stale; at most MaxBytes of pages are kept; what Read returns is
-// the caller's.
+// Invariants: an object never changes, so a page is never stale; at most MaxBytes of pages are kept; what Read
+// returns is the caller's.
 //
 // Locks: Pages.mu guards the list and the map and is not held while the bucket is read.
 package cache
@@ -50,10 +51,16 @@ func New(maxBytes int64, reg prometheus.Registerer) *Pages {
 	f := promauto.With(reg)
 	p := &Pages{
 		max: maxBytes, pages: map[key]*list.Element{}, order: list.New(),
-		hits:   f.NewCounter(prometheus.CounterOpts{Name: "hearth_store_index_cache_hits_total", Help: "Pages of indexes found in memory."}),
-		misses: f.NewCounter(prometheus.CounterOpts{Name: "hearth_store_index_cache_misses_total", Help: "Pages of indexes read from the bucket."}),
+		hits: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_index_cache_hits_total", Help: "Pages of indexes found in memory.",
+		}),
+		misses: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_index_cache_misses_total", Help: "Pages of indexes read from the bucket.",
+		}),
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "hearth_store_index_cache_bytes", Help: "Bytes of pages in memory."}, func() float64 {
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "hearth_store_index_cache_bytes", Help: "Bytes of pages in memory.",
+	}, func() float64 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return float64(p.size)
@@ -61,8 +68,8 @@ func New(maxBytes int64, reg prometheus.Registerer) *Pages {
 	return p
 }
 
-// Read returns the bytes [off, off+n) of an object of the given size, which the range must not leave. A range larger than
-// an eighth of the cache passes it by.
+// Read returns the bytes [off, off+n) of an object of the given size, which the range must not leave. A range larger
+// than an eighth of the cache passes it by.
 func (p *Pages) Read(ctx context.Context, object string, size, off, n int64, fetch Fetch) ([]byte, error) {
 	if n > p.max/8 {
 		p.misses.Add(float64(n/PageSize + 1))
@@ -90,7 +97,7 @@ func (p *Pages) Read(ctx context.Context, object string, size, off, n int64, fet
 			one := data[(at*PageSize - from):min(int64(len(data)), (at+1)*PageSize-from)]
 			copyPage(out, off, at, one)
 			if end-from/PageSize > 1 {
-				one = append([]byte(nil), one...) // or the page would keep the whole read alive
+				one = append([]byte(nil), one...) // otherwise the page would keep the bytes of the whole read in memory
 			}
 			p.put(key{object, at}, one)
 		}
