@@ -187,7 +187,8 @@ func TestMarks(t *testing.T) {
 	}
 	f := NewFetcher(bkt, FetcherOptions{})
 	v := fetch(t, f)
-	if v.Deletions[id].DeletionTime != 100 || v.NoCompact[id].Reason != "manual" || v.NoDownsample[id].NoDownsampleTime != 102 {
+	if v.Deletions[id].DeletionTime != 100 || v.NoCompact[id].Reason != "manual" ||
+		v.NoDownsample[id].NoDownsampleTime != 102 {
 		t.Fatalf("%+v", v)
 	}
 	if err := Unmark(ctx, bkt, id, DeletionMarkName); err != nil {
@@ -282,7 +283,13 @@ func TestFetcherListingFails(t *testing.T) {
 func TestOpenBucket(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	t.Setenv("HEARTH_TEST_DIR", t.TempDir())
-	bkt, err := OpenBucket(log, nil, "bucket.yml", []byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"), "test")
+	bkt, err := OpenBucket(
+		log,
+		nil,
+		"bucket.yml",
+		[]byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"),
+		"test",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +308,10 @@ func TestOpenBucket(t *testing.T) {
 	f("type: NONE", "there is no such object store; known are ALIYUNOSS")
 	f("config: {}", "bucket.yml:1: type: is missing")
 	f("type: S3\nconfig:\n  bukcet: b\n", "bucket.yml:3: config: bukcet: there is no such key here; did you mean bucket?")
-	f("type: S3\nconfig: {bucket: b, http_config: {idle_conn_timout: 1m}}", "config: http_config: idle_conn_timout: there is no such key here; did you mean idle_conn_timeout?")
+	f(
+		"type: S3\nconfig: {bucket: b, http_config: {idle_conn_timout: 1m}}",
+		"config: http_config: idle_conn_timout: there is no such key here; did you mean idle_conn_timeout?",
+	)
 	f("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_UNSET)}", "HEARTH_TEST_UNSET")
 	f("type: FILESYSTEM\nconfig: {}", "directory")
 	f("{", "bucket.yml")
@@ -362,7 +372,12 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 	f := func(old, new string) {
 		t.Helper()
-		if _, err := ReadMeta(strings.NewReader(strings.Replace(thanosMeta, old, new, 1)), id); errs.KindOf(err) != errs.Invalid {
+		if _, err := ReadMeta(
+			strings.NewReader(strings.Replace(thanosMeta, old, new, 1)),
+			id,
+		); errs.KindOf(
+			err,
+		) != errs.Invalid {
 			t.Fatalf("%s: %v", new, err)
 		}
 	}
@@ -391,7 +406,8 @@ func TestMetaRoundTrip(t *testing.T) {
 	} {
 		text := strings.Replace(thanosMeta, old, new, 1)
 		m, err := ReadMeta(strings.NewReader(text), id)
-		if err != nil || text == thanosMeta || m.Thanos.Labels["a"] != "b" || m.Thanos.Downsample.Resolution != 300000 || m.MaxTime != 2000 {
+		if err != nil || text == thanosMeta || m.Thanos.Labels["a"] != "b" || m.Thanos.Downsample.Resolution != 300000 ||
+			m.MaxTime != 2000 {
 			t.Errorf("%s: %+v, %v", new, m, err)
 		}
 	}
@@ -437,7 +453,11 @@ func TestUploadWith(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := fmt.Sprintf("%x", sha256.Sum256(content)); f.Hash == nil || f.Hash.Func != "SHA256" || f.Hash.Value != want {
+		if want := fmt.Sprintf(
+			"%x",
+			sha256.Sum256(content),
+		); f.Hash == nil || f.Hash.Func != "SHA256" ||
+			f.Hash.Value != want {
 			t.Errorf("hash of %s: %v, want %s", f.RelPath, f.Hash, want)
 		}
 	}

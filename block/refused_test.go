@@ -55,7 +55,8 @@ func TestRefused(t *testing.T) {
 	f(s3("InternalError"), "")
 	f(errors.New("dial tcp 10.0.0.1:9000: connect: connection refused"), "")
 	f(context.DeadlineExceeded, "")
-	if short := (minio.ErrorResponse{Code: "InvalidRange", StatusCode: 416}); !PastEnd(fmt.Errorf("get: %w", short)) || PastEnd(s3("NoSuchKey")) {
+	if short := (minio.ErrorResponse{Code: "InvalidRange", StatusCode: 416}); !PastEnd(fmt.Errorf("get: %w", short)) ||
+		PastEnd(s3("NoSuchKey")) {
 		t.Error("a range past an object's end is not told from other faults")
 	}
 	f(errors.New("ERROR CODE: ContainerNotFound"), "bucket")
@@ -82,7 +83,11 @@ func TestRefused(t *testing.T) {
 	if n := testutil.ToFloat64(told.refused.WithLabelValues("credentials")); n != 3 {
 		t.Errorf("%v refusals are counted, want 3", n)
 	}
-	if lines := strings.Split(strings.TrimSpace(log.String()), "\n"); len(lines) != 2 || !strings.Contains(lines[0], "level=ERROR") ||
+	if lines := strings.Split(
+		strings.TrimSpace(log.String()),
+		"\n",
+	); len(lines) != 2 ||
+		!strings.Contains(lines[0], "level=ERROR") ||
 		!strings.Contains(lines[1], "no longer refuses") {
 		t.Errorf("the log says\n%s", &log)
 	}

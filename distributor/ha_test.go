@@ -39,13 +39,29 @@ func TestFindPair(t *testing.T) {
 		}
 	}
 	usual := haLabels{haClusterLabel, haReplicaLabel}
-	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"), `eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`)
-	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"), `eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`)
+	f(
+		usual,
+		labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"),
+		`eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`,
+	)
+	f(
+		usual,
+		labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"),
+		`eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`,
+	)
 	f(usual, labels.FromStrings("__name__", "up", "cluster", "eu", "job", "j"), "")
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "job", "cluster"), "")
 	f(usual, labels.FromStrings("__name__", "cluster", "z", "__replica__"), "")
-	f(haLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"), `eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
-	f(haLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"), `eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
+	f(
+		haLabels{"a", "z"},
+		labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"),
+		`eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`,
+	)
+	f(
+		haLabels{"z", "a"},
+		labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"),
+		`eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`,
+	)
 }
 
 // paired are options with pairs for all tenants.
@@ -128,10 +144,15 @@ func TestPairsOfOneRequest(t *testing.T) {
 	add(6, "eu", strings.Repeat("x", election.MaxName+1))
 	c.member("a").become(refusing(errs.Conflict, 3)) // series 5, the fourth that is let in
 	r := c.push(b)
-	if r.Samples != 3 || r.Duplicates.Samples != 2 || len(r.Failures) != 2 || r.Failures[0].Series != 6 || r.Failures[1].Series != 5 {
+	if r.Samples != 3 || r.Duplicates.Samples != 2 || len(r.Failures) != 2 || r.Failures[0].Series != 6 ||
+		r.Failures[1].Series != 5 {
 		t.Fatalf("%+v", r)
 	}
-	want := []string{`{__name__="m", __replica__="one", i="0"} x1`, `{__name__="m", cluster="eu", i="1"} x1`, `{__name__="m", cluster="us", i="2"} x1`}
+	want := []string{
+		`{__name__="m", __replica__="one", i="0"} x1`,
+		`{__name__="m", cluster="eu", i="1"} x1`,
+		`{__name__="m", cluster="us", i="2"} x1`,
+	}
 	if got := c.member("a").stored(); !slices.Equal(got, want) {
 		t.Fatalf("stored %q\nwant %q", got, want)
 	}
@@ -177,7 +198,9 @@ func TestPairsCountOnce(t *testing.T) {
 	c.push(ofReplica("eu", "one", 1))
 	long := func(cluster, replica string) *wire.Batch {
 		b := wire.NewBatch("acme")
-		b.Add(labels.FromStrings("__name__", "m", "__replica__", replica, "cluster", cluster, "long", "more than ten")).Samples = []wire.Sample{{T: 1}}
+		b.Add(labels.FromStrings("__name__", "m", "__replica__", replica, "cluster", cluster, "long", "more than ten")).Samples = []wire.Sample{
+			{T: 1},
+		}
 		return b
 	}
 	if r := c.push(long("eu", "two")); len(r.Failures) != 0 || r.Duplicates.Samples != 1 {
@@ -200,7 +223,9 @@ func TestPairsAnswer(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), paired(nil))
 	defer c.close()
 	for _, replica := range []string{"one", "two"} {
-		w := c.do(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})})
+		w := c.do(
+			httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})},
+		)
 		if w.Code != http.StatusNoContent {
 			t.Fatalf("status %d %s", w.Code, w.Body)
 		}
@@ -248,7 +273,11 @@ func TestFailover(t *testing.T) {
 		if n := c.pairs.followed(); n != 0 {
 			t.Fatalf("%d tenants of which nothing was heard are remembered", n)
 		}
-		if n := testutil.CollectAndCount(c.pairs.metrics.dropped) + testutil.CollectAndCount(c.pairs.metrics.clusters); n != 0 {
+		if n := testutil.CollectAndCount(
+			c.pairs.metrics.dropped,
+		) + testutil.CollectAndCount(
+			c.pairs.metrics.clusters,
+		); n != 0 {
 			t.Fatalf("%d metrics of clusters that are forgotten", n)
 		}
 		send(two, true)
@@ -387,9 +416,34 @@ func BenchmarkPairs(b *testing.B) {
 			c.push(ofReplica("eu", "one", 1))
 			request := wire.NewBatch("acme")
 			for i := range n {
-				s := request.Add(labels.FromStrings("__name__", "http_server_requests_seconds_bucket", "__replica__", replica, "cluster", "eu",
-					"container", "app", "endpoint", "metrics", "instance", fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250), "job", "shop-backend",
-					"le", "0.005", "namespace", "production", "node", "node-17", "pod", fmt.Sprintf("shop-backend-7f9c-%d", i), "service", "shop"))
+				s := request.Add(
+					labels.FromStrings(
+						"__name__",
+						"http_server_requests_seconds_bucket",
+						"__replica__",
+						replica,
+						"cluster",
+						"eu",
+						"container",
+						"app",
+						"endpoint",
+						"metrics",
+						"instance",
+						fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250),
+						"job",
+						"shop-backend",
+						"le",
+						"0.005",
+						"namespace",
+						"production",
+						"node",
+						"node-17",
+						"pod",
+						fmt.Sprintf("shop-backend-7f9c-%d", i),
+						"service",
+						"shop",
+					),
+				)
 				s.Samples = []wire.Sample{{T: 1000, V: 1}}
 			}
 			b.ReportAllocs()

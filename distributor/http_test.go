@@ -52,9 +52,11 @@ func bodyV2(series ...[]string) []byte {
 	req := &writev2.Request{}
 	for _, pairs := range series {
 		s := writev2.TimeSeries{
-			Samples:    []writev2.Sample{{Timestamp: 1000, Value: 1}},
-			Histograms: []writev2.Histogram{{Timestamp: 2000, Count: &writev2.Histogram_CountInt{CountInt: 0}, ZeroCount: &writev2.Histogram_ZeroCountInt{}}},
-			Exemplars:  []writev2.Exemplar{{Timestamp: 1000, Value: 1}},
+			Samples: []writev2.Sample{{Timestamp: 1000, Value: 1}},
+			Histograms: []writev2.Histogram{
+				{Timestamp: 2000, Count: &writev2.Histogram_CountInt{CountInt: 0}, ZeroCount: &writev2.Histogram_ZeroCountInt{}},
+			},
+			Exemplars: []writev2.Exemplar{{Timestamp: 1000, Value: 1}},
 		}
 		for _, p := range pairs {
 			s.LabelsRefs = append(s.LabelsRefs, symbols.Symbolize(p))
@@ -127,7 +129,12 @@ func TestHandlerStatus(t *testing.T) {
 	f(httpRequest{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
 	f(httpRequest{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
 	f(httpRequest{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
-	f(httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204, 1, "")
+	f(
+		httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1},
+		204,
+		1,
+		"",
+	)
 
 	// Not remote write.
 	f(httpRequest{method: http.MethodGet}, 405, 0, "POST")
@@ -152,14 +159,45 @@ func TestHandlerStatus(t *testing.T) {
 		f(httpRequest{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
 		f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
 	}
-	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0, "two tenants")
-	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1, "")
+	f(
+		httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1},
+		400,
+		0,
+		"two tenants",
+	)
+	f(
+		httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1},
+		204,
+		1,
+		"",
+	)
 
 	// Series: unsorted labels are sorted, a bad series does not take the others down.
 	f(httpRequest{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
-	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))}, 400, 1, "job")
-	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1, "")
-	f(httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})}, 400, 1, "job")
+	f(
+		httpRequest{
+			content: contentV1,
+			body:    bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up")),
+		},
+		400,
+		1,
+		"job",
+	)
+	f(
+		httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))},
+		400,
+		1,
+		"",
+	)
+	f(
+		httpRequest{
+			content: contentV2,
+			body:    bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"}),
+		},
+		400,
+		1,
+		"job",
+	)
 }
 
 // Outcomes of members become the status by 503 > 429 > 409/400, and in 2.0 the counts tell what was written.
@@ -171,9 +209,15 @@ func TestHandlerOutcomes(t *testing.T) {
 		c.member("a").become(behave)
 		var r httpRequest
 		if v2 {
-			r = httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
+			r = httpRequest{
+				content: contentV2,
+				body:    bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"}),
+			}
 		} else {
-			r = httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
+			r = httpRequest{
+				content: contentV1,
+				body:    bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2")),
+			}
 		}
 		w := c.do(r)
 		if w.Code != status {

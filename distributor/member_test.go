@@ -117,7 +117,10 @@ func TestOverloadOfAllLosesNothing(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if least := senders * samples / opts.MemberConcurrency * 10 * int(time.Millisecond) / 2; rf > 1 && time.Since(start) < time.Duration(least) {
+			if least := senders * samples / opts.MemberConcurrency * 10 * int(
+				time.Millisecond,
+			) / 2; rf > 1 &&
+				time.Since(start) < time.Duration(least) {
 				t.Errorf("the senders were done after %s: they did not wait", time.Since(start))
 			}
 			c.close()
@@ -208,7 +211,10 @@ func TestRetriesKeepTheOrder(t *testing.T) {
 }
 
 // quarantine is a member that refuses one tenant.
-func quarantine(bad tenant.ID, others func(context.Context, wire.Shard) ([]wire.Failure, error)) func(context.Context, wire.Shard) ([]wire.Failure, error) {
+func quarantine(
+	bad tenant.ID,
+	others func(context.Context, wire.Shard) ([]wire.Failure, error),
+) func(context.Context, wire.Shard) ([]wire.Failure, error) {
 	return func(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 		if s.Batch.Tenant == bad {
 			return nil, errs.E(errs.Unavailable, "tenant %q is quarantined", bad)

@@ -91,7 +91,9 @@ func TestPushWithoutAQuorumFailsInTime(t *testing.T) {
 		if got.Samples != 0 || len(got.Failures) != 20 || got.Kind() != errs.Unavailable {
 			t.Fatalf("result %+v", got)
 		}
-		if text := got.Err().Error(); !strings.Contains(text, "tenant acme") || !strings.Contains(text, `{__name__="m", i="0"}`) || !strings.Contains(text, "... and 10 more") {
+		if text := got.Err().Error(); !strings.Contains(text, "tenant acme") ||
+			!strings.Contains(text, `{__name__="m", i="0"}`) ||
+			!strings.Contains(text, "... and 10 more") {
 			t.Fatalf("error %q", text)
 		}
 		// The sender was told to send again, so nothing is kept for the dark members.
@@ -136,7 +138,11 @@ func TestPushFoldsOutcomesBySeries(t *testing.T) {
 		for _, f := range got.Failures {
 			kinds[f.Series] = f.Kind
 		}
-		if want := (map[int]errs.Kind{-1: errs.Invalid, 1: errs.Conflict, 2: errs.Conflict}); fmt.Sprint(kinds) != fmt.Sprint(want) {
+		if want := (map[int]errs.Kind{-1: errs.Invalid, 1: errs.Conflict, 2: errs.Conflict}); fmt.Sprint(
+			kinds,
+		) != fmt.Sprint(
+			want,
+		) {
 			t.Fatalf("failures %v, want %v", got.Failures, want)
 		}
 		if got.Samples != 4 || got.Series != 6 { // one sample of series 1 was refused, the other stored
@@ -420,7 +426,11 @@ func TestMemberWithAnotherAddress(t *testing.T) {
 			c.push(batch(5))
 		}
 		if dials["elsewhere:10901"] != 1 || before.hungUp() != 0 {
-			t.Errorf("an address that cannot be dialed: %d dials within one moment, writer of the old one closed %d times", dials["elsewhere:10901"], before.hungUp())
+			t.Errorf(
+				"an address that cannot be dialed: %d dials within one moment, writer of the old one closed %d times",
+				dials["elsewhere:10901"],
+				before.hungUp(),
+			)
 		}
 		fault = nil
 		time.Sleep(2 * time.Second)
@@ -460,7 +470,10 @@ func TestMemberThatCannotBeDialedIsTriedAgain(t *testing.T) {
 			t.Fatalf("%d dials within one moment, want 1", dials)
 		}
 		c.member("b").become(down)
-		if got := c.push(batch(1)); !strings.Contains(got.Err().Error(), "connection refused") && !strings.Contains(got.Err().Error(), "no such certificate") {
+		if got := c.push(
+			batch(1),
+		); !strings.Contains(got.Err().Error(), "connection refused") &&
+			!strings.Contains(got.Err().Error(), "no such certificate") {
 			t.Fatal(got.Err())
 		}
 		c.member("b").become(nil)
@@ -483,7 +496,11 @@ func TestPushNeedsAnOpenDistributorAndARing(t *testing.T) {
 	}
 	f := func(want string) {
 		t.Helper()
-		if _, err := d.Push(context.Background(), batch(1)); errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), want) {
+		if _, err := d.Push(
+			context.Background(),
+			batch(1),
+		); errs.KindOf(err) != errs.Unavailable ||
+			!strings.Contains(err.Error(), want) {
 			t.Fatalf("error %v, want %q", err, want)
 		}
 	}

@@ -41,7 +41,8 @@ func TestRate(t *testing.T) {
 			t.Helper()
 			_, err := c.Push(t.Context(), batch(n))
 			wait := errs.RetryAfter(err)
-			if (err != nil && errs.KindOf(err) != errs.Limited) || wait.Round(time.Millisecond) != want || (err != nil) != (want > 0) {
+			if (err != nil && errs.KindOf(err) != errs.Limited) || wait.Round(time.Millisecond) != want ||
+				(err != nil) != (want > 0) {
 				t.Fatalf("%d samples: wait %v (%v), want %v", n, wait, err, want)
 			}
 			if err != nil && !strings.Contains(err.Error(), "acme") {
@@ -56,7 +57,11 @@ func TestRate(t *testing.T) {
 		f(50, 0)
 		time.Sleep(time.Hour)
 		// What could never pass is not to be tried again.
-		if _, err := c.Push(t.Context(), batch(301)); errs.KindOf(err) != errs.TooLarge || errs.RetryAfter(err) != 0 || !strings.Contains(err.Error(), "samples_burst 300") {
+		if _, err := c.Push(
+			t.Context(),
+			batch(301),
+		); errs.KindOf(err) != errs.TooLarge || errs.RetryAfter(err) != 0 ||
+			!strings.Contains(err.Error(), "samples_burst 300") {
 			t.Fatal(err)
 		}
 		f(300, 0)

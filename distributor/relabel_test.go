@@ -63,7 +63,8 @@ func TestRelabel(t *testing.T) {
 		b.Add(labels.FromStrings(in...)).Samples = []wire.Sample{{T: 1}, {T: 2}}
 		for range 2 { // the second time by memory
 			r := c.push(b)
-			if r.Err() != nil || r.Series != 2 || r.Samples+r.Dropped.Samples != 3 || (r.Dropped.Samples == 2) != (len(want) == 0) {
+			if r.Err() != nil || r.Series != 2 || r.Samples+r.Dropped.Samples != 3 ||
+				(r.Dropped.Samples == 2) != (len(want) == 0) {
 				t.Fatalf("%+v: %v", r, r.Err())
 			}
 		}
@@ -77,10 +78,22 @@ func TestRelabel(t *testing.T) {
 	f(someRules, []string{"__name__", "up", "job", "x"}, `{__name__="up", job="x"}`)
 	f(someRules, []string{"__name__", "debug_x", "job", "x"})
 	f(someRules, []string{"__name__", "up", "pod_uid", "x"}, `{__name__="up"}`)
-	f(someRules, []string{"__name__", "up", "env", "prod-eu", "zone", "1"}, `{__name__="up", env="prod-eu", region="eu-prod", zone="1"}`)
-	f(`[{action: labelmap, regex: x_(.+), replacement: a_$1}]`, []string{"__name__", "up", "x_b", "1"}, `{__name__="up", a_b="1", x_b="1"}`)
+	f(
+		someRules,
+		[]string{"__name__", "up", "env", "prod-eu", "zone", "1"},
+		`{__name__="up", env="prod-eu", region="eu-prod", zone="1"}`,
+	)
+	f(
+		`[{action: labelmap, regex: x_(.+), replacement: a_$1}]`,
+		[]string{"__name__", "up", "x_b", "1"},
+		`{__name__="up", a_b="1", x_b="1"}`,
+	)
 	f(`[{action: keep, source_labels: [__name__], regex: plain}]`, []string{"__name__", "up"})
-	f(`[{action: labeldrop, regex: "__name__|job"}, {target_label: __name__, replacement: plain}]`, []string{"__name__", "up", "job", "x"}, `{__name__="plain"}`)
+	f(
+		`[{action: labeldrop, regex: "__name__|job"}, {target_label: __name__, replacement: plain}]`,
+		[]string{"__name__", "up", "job", "x"},
+		`{__name__="plain"}`,
+	)
 }
 
 // Rules that make a series unusable reject it, and name it; the rest is stored.
@@ -195,7 +208,12 @@ func TestSetRelabel(t *testing.T) {
 
 // What is remembered is right whoever asks, for more series than there are places.
 func TestRelabelTogether(t *testing.T) {
-	r := &rules{configs: relabelRules(t, `[{source_labels: [i], target_label: j, replacement: "<$1>"}, {action: drop, source_labels: [i], regex: ".*7"}]`)}
+	r := &rules{
+		configs: relabelRules(
+			t,
+			`[{source_labels: [i], target_label: j, replacement: "<$1>"}, {action: drop, source_labels: [i], regex: ".*7"}]`,
+		),
+	}
 	if err := ValidateRelabel(r.configs); err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +226,8 @@ func TestRelabelTogether(t *testing.T) {
 				s.Key.Lo %= 100 // few places
 				e := r.of(s)
 				n := fmt.Sprint(i)
-				if strings.HasSuffix(n, "7") != (e.fate == dropped) || e.fate != dropped && string(e.labels) != "__name__\xffm\xffi\xff"+n+"\xffj\xff<"+n+">\xff" {
+				if strings.HasSuffix(n, "7") != (e.fate == dropped) ||
+					e.fate != dropped && string(e.labels) != "__name__\xffm\xffi\xff"+n+"\xffj\xff<"+n+">\xff" {
 					t.Errorf("series %s became %+v", n, e)
 				}
 			}

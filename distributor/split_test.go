@@ -60,7 +60,8 @@ func TestSplit(t *testing.T) {
 	b := teams("red", "blue", "", "red", "../x")
 	b.Metadata = []wire.Metadata{{Family: "m"}, {Family: "other"}}
 	r := c.push(b)
-	if r.Series != 5 || r.Samples != 4 || r.Tenant != "" || len(r.Failures) != 1 || r.Failures[0].Series != 4 || r.Kind() != errs.Invalid {
+	if r.Series != 5 || r.Samples != 4 || r.Tenant != "" || len(r.Failures) != 1 || r.Failures[0].Series != 4 ||
+		r.Kind() != errs.Invalid {
 		t.Fatalf("%+v", r)
 	}
 	if text := r.Err().Error(); !strings.Contains(text, "team") || !strings.Contains(text, "../x") {
@@ -138,7 +139,13 @@ func TestSplitKeepsToTheUser(t *testing.T) {
 	if err != nil || r.Kind() != errs.Forbidden || r.Samples != 2 || r.Failures[0].Series != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if want := []string{`red {__name__="m_total", i="0", z="z"}`, `red2 {__name__="m_total", i="2", z="z"}`}; !slices.Equal(m.texts, want) {
+	if want := []string{
+		`red {__name__="m_total", i="0", z="z"}`,
+		`red2 {__name__="m_total", i="2", z="z"}`,
+	}; !slices.Equal(
+		m.texts,
+		want,
+	) {
 		t.Fatalf("%q", m.texts)
 	}
 }
@@ -151,7 +158,9 @@ func TestSplitWithPairs(t *testing.T) {
 	send := func(replica string) Result {
 		b := wire.NewBatch(tenant.Default)
 		for i, team := range []string{"red", "blue"} {
-			s := b.Add(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i), "team", team, "cluster", "eu", "__replica__", replica))
+			s := b.Add(
+				labels.FromStrings("__name__", "m", "i", fmt.Sprint(i), "team", team, "cluster", "eu", "__replica__", replica),
+			)
 			s.Samples = []wire.Sample{{T: 1000, V: 1}}
 		}
 		return c.push(b)
@@ -194,7 +203,8 @@ func TestSplitOTLP(t *testing.T) {
 	if err := answer.UnmarshalProto(w.Body.Bytes()); err != nil || w.Code != 200 {
 		t.Fatalf("status %d, %v", w.Code, err)
 	}
-	if n := answer.PartialSuccess().RejectedDataPoints(); n != 2 || !strings.Contains(answer.PartialSuccess().ErrorMessage(), "../x") {
+	if n := answer.PartialSuccess().RejectedDataPoints(); n != 2 ||
+		!strings.Contains(answer.PartialSuccess().ErrorMessage(), "../x") {
 		t.Errorf("%d rejected: %s", n, answer.PartialSuccess().ErrorMessage())
 	}
 	var series []string

@@ -127,10 +127,12 @@ func TestFlushShips(t *testing.T) {
 	for _, m := range metas {
 		id := tenant.ID(m.Thanos.Labels["tenant_id"])
 		if !labels.Equal(m.ExternalLabels(), r.ExternalLabels(id)) || m.Thanos.Source != "receive" || m.Thanos.Downsample.Resolution != 0 ||
-			!slices.Equal(m.Thanos.SegmentFiles, []string{"000001"}) || len(m.Thanos.Files) != 3 {
+			!slices.Equal(m.Thanos.SegmentFiles, []string{"000001"}) ||
+			len(m.Thanos.Files) != 3 {
 			t.Fatalf("meta of %s: %+v", id, m.Thanos)
 		}
-		if id == team && (m.Thanos.IndexStats.SeriesMaxSize == 0 || m.Thanos.IndexStats.ChunkMaxSize == 0 || m.Stats.NumSamples != 200) {
+		if id == team &&
+			(m.Thanos.IndexStats.SeriesMaxSize == 0 || m.Thanos.IndexStats.ChunkMaxSize == 0 || m.Stats.NumSamples != 200) {
 			t.Fatalf("stats: %+v %+v", m.Thanos.IndexStats, m.Stats)
 		}
 		if !r.Shipped(id, m.ULID) {
@@ -141,7 +143,11 @@ func TestFlushShips(t *testing.T) {
 			Version  int
 			Uploaded []ulid.ULID
 		}
-		if err = errors.Join(err, json.Unmarshal(raw, &f)); err != nil || f.Version != 1 || !slices.Equal(f.Uploaded, []ulid.ULID{m.ULID}) {
+		if err = errors.Join(
+			err,
+			json.Unmarshal(raw, &f),
+		); err != nil || f.Version != 1 ||
+			!slices.Equal(f.Uploaded, []ulid.ULID{m.ULID}) {
 			t.Fatalf("%s: %s %v", ship.RecordName, raw, err)
 		}
 	}
@@ -339,7 +345,10 @@ func TestSource(t *testing.T) {
 		return r
 	}
 	t.Run("plain", func(t *testing.T) {
-		sourcetest.Run(t, func(t *testing.T, id tenant.ID, in []sourcetest.Series) series.Source { return load(t, id, in, nil) })
+		sourcetest.Run(
+			t,
+			func(t *testing.T, id tenant.ID, in []sourcetest.Series) series.Source { return load(t, id, in, nil) },
+		)
 	})
 }
 
@@ -351,8 +360,15 @@ func TestExternalLabels(t *testing.T) {
 		t.Fatalf("external labels %s, want %s", got, want)
 	}
 	// Two members with the same labels would ship blocks that a Thanos compactor takes for one overlapping stream.
-	other, _ := start(t, t.TempDir(), nil, func(_ *tsdb.Options, o *Options) { o.Labels = labels.FromStrings("region", "eu") })
-	if got, want := other.ExternalLabels(team).String(), `{receive_replica="r-1", region="eu", tenant_id="team"}`; got != want {
+	other, _ := start(
+		t,
+		t.TempDir(),
+		nil,
+		func(_ *tsdb.Options, o *Options) { o.Labels = labels.FromStrings("region", "eu") },
+	)
+	if got, want := other.ExternalLabels(
+		team,
+	).String(), `{receive_replica="r-1", region="eu", tenant_id="team"}`; got != want {
 		t.Fatalf("external labels %s, want %s", got, want)
 	}
 	now := time.Now()
@@ -382,15 +398,23 @@ func TestExternalLabels(t *testing.T) {
 	if want := []string{"__name__", "region", "tenant_id", "z"}; err != nil || !slices.Equal(names, want) {
 		t.Fatalf("names %v %v, want %v", names, err, want)
 	}
-	values, _, err := r.LabelValues(t.Context(), "region", &series.Request{Tenant: team, MinTime: 0, MaxTime: math.MaxInt64})
+	values, _, err := r.LabelValues(
+		t.Context(),
+		"region",
+		&series.Request{Tenant: team, MinTime: 0, MaxTime: math.MaxInt64},
+	)
 	if err != nil || !slices.Equal(values, []string{"eu"}) {
 		t.Fatalf("values %v %v", values, err)
 	}
 	info, err := r.Info(t.Context())
-	if err != nil || info.Role != "receive" || info.Instance != "r-1" || len(info.Labels) != 1 || info.Labels[0].Get("tenant_id") != "team" {
+	if err != nil || info.Role != "receive" || info.Instance != "r-1" || len(info.Labels) != 1 ||
+		info.Labels[0].Get("tenant_id") != "team" {
 		t.Fatalf("info %+v %v", info, err)
 	}
-	if s := r.Streams(team); len(s) != 1 || !labels.Equal(s[0].External, r.ExternalLabels(team)) || len(r.Streams("nobody")) != 0 {
+	if s := r.Streams(
+		team,
+	); len(s) != 1 || !labels.Equal(s[0].External, r.ExternalLabels(team)) ||
+		len(r.Streams("nobody")) != 0 {
 		t.Fatalf("streams %v", s)
 	}
 }
@@ -410,7 +434,14 @@ func parse(t *testing.T, s string) (out []*labels.Matcher) {
 
 func TestOptions(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	if _, err := New(log, nil, nil, nil, Options{}); errs.KindOf(err) != errs.Invalid || strings.Count(err.Error(), "\n") < 4 {
+	if _, err := New(
+		log,
+		nil,
+		nil,
+		nil,
+		Options{},
+	); errs.KindOf(err) != errs.Invalid ||
+		strings.Count(err.Error(), "\n") < 4 {
 		t.Fatalf("zero options: %v", err)
 	}
 	o := DefaultOptions()

@@ -64,7 +64,13 @@ func makeBlock(t testing.TB, in []sourcetest.Series) string {
 }
 
 // upload puts a local block into the bucket under external labels, after edit changed its meta.
-func upload(t testing.TB, bkt objstore.Bucket, dir string, external map[string]string, edit ...func(*block.Meta)) ulid.ULID {
+func upload(
+	t testing.TB,
+	bkt objstore.Bucket,
+	dir string,
+	external map[string]string,
+	edit ...func(*block.Meta),
+) ulid.ULID {
 	t.Helper()
 	f, err := os.Open(filepath.Join(dir, block.MetaName))
 	if err != nil {

@@ -26,7 +26,8 @@ func startProbe(t *testing.T) (address string) {
 // replicaConfig makes a Prometheus one of a pair: it scrapes the probe twice a second, and differs from the other in its
 // replica label only.
 func replicaConfig(probe, writeURL, message, replica string, who int) string {
-	return fmt.Sprintf(`global: {scrape_interval: 500ms, scrape_timeout: 400ms, external_labels: {cluster: eu, __replica__: %q}}
+	return fmt.Sprintf(
+		`global: {scrape_interval: 500ms, scrape_timeout: 400ms, external_labels: {cluster: eu, __replica__: %q}}
 scrape_configs:
 - job_name: probe
   params: {who: ['%d']}
@@ -36,7 +37,13 @@ remote_write:
   protobuf_message: %s
   queue_config: {batch_send_deadline: 500ms}
   metadata_config: {send: false}
-`, replica, who, probe, writeURL, message)
+`,
+		replica,
+		who,
+		probe,
+		writeURL,
+		message,
+	)
 }
 
 // startReplica runs a Prometheus with a configuration, on a port and in a directory that a later run may have again.
@@ -46,8 +53,16 @@ func startReplica(t *testing.T, name, dir string, port int, config string) *proc
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, name, tool(t, "prometheus"), nil, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+addr(port), "--log.level=warn")
+	p := start(
+		t,
+		name,
+		tool(t, "prometheus"),
+		nil,
+		"--config.file="+file,
+		"--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+addr(port),
+		"--log.level=warn",
+	)
 	p.ready("http://"+addr(port)+"/-/ready", 60*time.Second)
 	return p
 }
@@ -103,7 +118,13 @@ func onlyFrom(samples []probeSample, value string, from time.Time, atLeast int) 
 			continue
 		}
 		if s.value != value {
-			return fmt.Errorf("a sample of replica %s at %.3f, %.1fs after replica %s should be alone", s.value, s.at, s.at-seconds64(from), value)
+			return fmt.Errorf(
+				"a sample of replica %s at %.3f, %.1fs after replica %s should be alone",
+				s.value,
+				s.at,
+				s.at-seconds64(from),
+				value,
+			)
 		}
 		if s.at-last < 0.2 {
 			return fmt.Errorf("two samples within %.3fs", s.at-last)
@@ -120,8 +141,13 @@ func seconds64(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 // TestHAPair: a real pair of Prometheus servers writes to one process; and each of it to another one of a cluster.
 func TestHAPair(t *testing.T) {
-	flags := []string{"--limits.default=ha_pairs=true", "--self-scrape.interval=0s", "--distributor.ha-tracker.update-timeout=2s",
-		"--distributor.ha-tracker.update-timeout-jitter-max=1s", "--distributor.ha-tracker.failover-timeout=6s"}
+	flags := []string{
+		"--limits.default=ha_pairs=true",
+		"--self-scrape.interval=0s",
+		"--distributor.ha-tracker.update-timeout=2s",
+		"--distributor.ha-tracker.update-timeout-jitter-max=1s",
+		"--distributor.ha-tracker.failover-timeout=6s",
+	}
 	t.Run("one process", func(t *testing.T) {
 		t.Parallel()
 		n := newPlainNode(t, "all", "all", flags...)
@@ -136,8 +162,14 @@ func TestHAPair(t *testing.T) {
 		gossip := freePorts(t, 2)
 		for i := range 2 {
 			n := newPlainNode(t, "all-"+strconv.Itoa(i), "all", flags...)
-			n.args = append(n.args, bucket, "--gossip.address="+addr(gossip[i]), "--gossip.join="+addr(gossip[0]), "--gossip.join="+addr(gossip[1]),
-				"--receive.replication-factor=2")
+			n.args = append(
+				n.args,
+				bucket,
+				"--gossip.address="+addr(gossip[i]),
+				"--gossip.join="+addr(gossip[0]),
+				"--gossip.join="+addr(gossip[1]),
+				"--receive.replication-factor=2",
+			)
 			n.start()
 			nodes = append(nodes, n)
 		}

@@ -140,7 +140,15 @@ func (h *hashrings) check(content []byte, name, id string, at time.Time) (holds 
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, want[r.grpc]) {
-				return fmt.Errorf("%s holds %d series of %s, the placement says %d:\n%q\n%q", r.name, len(got), id, len(want[r.grpc]), got, want[r.grpc])
+				return fmt.Errorf(
+					"%s holds %d series of %s, the placement says %d:\n%q\n%q",
+					r.name,
+					len(got),
+					id,
+					len(want[r.grpc]),
+					got,
+					want[r.grpc],
+				)
 			}
 			return nil
 		})
@@ -234,7 +242,8 @@ func TestHashringChange(t *testing.T) {
 		h.check(content, "broken", "blue", third)
 	}
 	for _, r := range h.receivers {
-		if out := r.output(); !strings.Contains(out, "the last good ones stay in use") || !strings.Contains(out, "hashrings of "+h.file) {
+		if out := r.output(); !strings.Contains(out, "the last good ones stay in use") ||
+			!strings.Contains(out, "hashrings of "+h.file) {
 			t.Errorf("%s does not say which file is wrong, and that nothing changes:\n%s", r.name, out)
 		}
 	}
@@ -288,8 +297,15 @@ func TestHashringQuorum(t *testing.T) {
 	at := time.Now()
 	var codes []int
 	for s := range spread {
-		req := &prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(at.UnixMilli(), 1, "__name__", "half", "n", strconv.Itoa(s))}}
-		_, err := do(http.MethodPost, "http://"+h.receivers[0].write+"/api/v1/receive", writeHeader(tenantHeader("blue")), encode(req))
+		req := &prompb.WriteRequest{
+			Timeseries: []prompb.TimeSeries{sample(at.UnixMilli(), 1, "__name__", "half", "n", strconv.Itoa(s))},
+		}
+		_, err := do(
+			http.MethodPost,
+			"http://"+h.receivers[0].write+"/api/v1/receive",
+			writeHeader(tenantHeader("blue")),
+			encode(req),
+		)
 		codes = append(codes, status(err))
 	}
 	slices.Sort(codes)

@@ -198,7 +198,8 @@ func TestPage(t *testing.T) {
 		n.start()
 		n.waitReady()
 		page, err := get(n.url("/"), nil)
-		if err != nil || !bytes.Contains(bytes.ToLower(page), []byte("<!doctype html>")) || !bytes.Contains(page, []byte("Hearth")) {
+		if err != nil || !bytes.Contains(bytes.ToLower(page), []byte("<!doctype html>")) ||
+			!bytes.Contains(page, []byte("Hearth")) {
 			t.Errorf("%s: %v %.300s", role, err, page)
 		}
 		if role == "all" && !strings.Contains(n.output(), "remote_write:") {

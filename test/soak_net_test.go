@@ -231,7 +231,12 @@ func newNamespaces(t *testing.T) *namespaces {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Fatalf("the long soak makes network namespaces: %v", err)
 	}
-	n := &namespaces{t: t, bridge: fmt.Sprintf("hs%d", os.Getpid()), subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250), ips: map[string]string{}}
+	n := &namespaces{
+		t:      t,
+		bridge: fmt.Sprintf("hs%d", os.Getpid()),
+		subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250),
+		ips:    map[string]string{},
+	}
 	n.sweep()
 	n.ip("link", "add", n.bridge, "type", "bridge")
 	t.Cleanup(func() { n.ip("link", "del", n.bridge) })
@@ -292,12 +297,29 @@ func (n *namespaces) node(name, role string) *node {
 }
 
 func (n *namespaces) boot(m *node) {
-	m.process = start(n.t, m.name, "ip", nil, append([]string{"netns", "exec", n.space(m.name), hearthBinary}, m.args...)...)
+	m.process = start(
+		n.t,
+		m.name,
+		"ip",
+		nil,
+		append([]string{"netns", "exec", n.space(m.name), hearthBinary}, m.args...)...)
 }
 
 func (n *namespaces) cut(from, to string) {
 	n.t.Helper()
-	n.ip("-n", n.space(from), "neigh", "replace", n.ips[to], "lladdr", "02:00:00:00:ff:ff", "nud", "permanent", "dev", "eth0")
+	n.ip(
+		"-n",
+		n.space(from),
+		"neigh",
+		"replace",
+		n.ips[to],
+		"lladdr",
+		"02:00:00:00:ff:ff",
+		"nud",
+		"permanent",
+		"dev",
+		"eth0",
+	)
 	n.cuts = append(n.cuts, [2]string{from, to})
 }
 

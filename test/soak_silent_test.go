@@ -51,7 +51,10 @@ func (k *soak) surround() (_ *silentPeers, stop func()) {
 	again(senders, func(ctx context.Context) error { return p.sendNothing(ctx, k.lb.pick().url) })
 	header := k.load.shards[0].header()
 	again(readers, func(ctx context.Context) error { return p.takeNoRead(ctx, k.query.url("/api/v1/read"), header) })
-	again(readers, func(ctx context.Context) error { return p.takeNoStream(ctx, k.query.grpc, header.Get("X-Scope-OrgID")) })
+	again(
+		readers,
+		func(ctx context.Context) error { return p.takeNoStream(ctx, k.query.grpc, header.Get("X-Scope-OrgID")) },
+	)
 	return p, func() { cancel(); wg.Wait() }
 }
 
@@ -106,8 +109,15 @@ func (p *silentPeers) takeNoRead(ctx context.Context, from string, header http.H
 	}
 	body := snappy.Encode(nil, raw)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: %s\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"+
-		"X-Prometheus-Remote-Read-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n%s", u.Path, header.Get("X-Scope-OrgID"), len(body), body)
+	fmt.Fprintf(
+		&b,
+		"POST %s HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: %s\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n"+
+			"X-Prometheus-Remote-Read-Version: 0.1.0\r\nContent-Length: %d\r\n\r\n%s",
+		u.Path,
+		header.Get("X-Scope-OrgID"),
+		len(body),
+		body,
+	)
 	p.reads.Add(1)
 	return hold(ctx, u.Host, b.Bytes())
 }

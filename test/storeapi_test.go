@@ -30,7 +30,11 @@ func thanosSeries(t *testing.T, address string, md []string, req *thanospb.Serie
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stream, err := conn.NewStream(metadata.AppendToOutgoingContext(ctx, md...), &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
+	stream, err := conn.NewStream(
+		metadata.AppendToOutgoingContext(ctx, md...),
+		&grpc.StreamDesc{ServerStreams: true},
+		"/thanos.Store/Series",
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +107,25 @@ func TestStoreAPI(t *testing.T) {
 	ask(nil, nil, a, b)
 	ask(thanos, nil, a, b)
 	ask([]string{"THANOS-TENANT", "red"}, nil, r)
-	ask(nil, []string{"receive_replica"}, "__name__=m job=a tenant_id=default-tenant ", "__name__=m job=b tenant_id=default-tenant ")
+	ask(
+		nil,
+		[]string{"receive_replica"},
+		"__name__=m job=a tenant_id=default-tenant ",
+		"__name__=m job=b tenant_id=default-tenant ",
+	)
 	ask([]string{"hearth-tenant", "red"}, nil, "__name__=m job=red ")
-	ask([]string{"hearth-tenant", "default-tenant"}, nil, "__name__=m job=a ", "__name__=m job=b receive_replica=own tenant_id=own ")
-	if _, err := thanosSeries(t, flagOf(p, "grpc-address"), []string{"hearth-tenant", "../red"}, &thanospb.SeriesRequest{MaxTime: now}); err == nil {
+	ask(
+		[]string{"hearth-tenant", "default-tenant"},
+		nil,
+		"__name__=m job=a ",
+		"__name__=m job=b receive_replica=own tenant_id=own ",
+	)
+	if _, err := thanosSeries(
+		t,
+		flagOf(p, "grpc-address"),
+		[]string{"hearth-tenant", "../red"},
+		&thanospb.SeriesRequest{MaxTime: now},
+	); err == nil {
 		t.Error("a bad tenant is accepted")
 	}
 
@@ -121,12 +140,19 @@ func TestStoreAPI(t *testing.T) {
 	p.stop(20 * time.Second)
 
 	// Other names for the attributes, as a Thanos set-up may have them, in heads and in blocks alike.
-	p, base = startAll(t, dir, "--gossip.instance-id=one", "--receive.tenant-label-name=team", "--receive.replica-label-name=pod")
+	p, base = startAll(
+		t,
+		dir,
+		"--gossip.instance-id=one",
+		"--receive.tenant-label-name=team",
+		"--receive.replica-label-name=pod",
+	)
 	const renamed = "__name__=m job=a pod=one team=default-tenant "
 	for range 2 {
 		ask(nil, nil, renamed, "__name__=m job=b pod=one receive_replica=own team=default-tenant tenant_id=own ")
 		ans, err := api{base: base}.query(`m{job="b"}`, time.UnixMilli(now).Add(time.Second))
-		if err != nil || !strings.Contains(string(ans.Data), `{"__name__":"m","job":"b","receive_replica":"own","tenant_id":"own"}`) {
+		if err != nil ||
+			!strings.Contains(string(ans.Data), `{"__name__":"m","job":"b","receive_replica":"own","tenant_id":"own"}`) {
 			t.Errorf("own labels under other attribute names: %s %v", ans.Data, err)
 		}
 		if _, err := do(http.MethodPost, base+"/api/v1/admin/flush", nil, nil); err != nil {
@@ -149,7 +175,8 @@ func checkInfo(t *testing.T, address string) {
 	if err := conn.Invoke(ctx, "/thanos.info.Info/Info", &infopb.InfoRequest{}, &info); err != nil {
 		t.Fatal(err)
 	}
-	if info.Store == nil || info.Store.MinTime > info.Store.MaxTime || !info.Store.SupportsWithoutReplicaLabels || len(info.LabelSets) != 2 {
+	if info.Store == nil || info.Store.MinTime > info.Store.MaxTime || !info.Store.SupportsWithoutReplicaLabels ||
+		len(info.LabelSets) != 2 {
 		t.Errorf("Info is %v", &info)
 	}
 }

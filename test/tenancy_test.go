@@ -59,8 +59,16 @@ func TestTenantOfCertificate(t *testing.T) {
 	now := time.Now().UnixMilli()
 	for field, want := range map[string]string{"commonName": "acme", "organization": ""} {
 		t.Run(field, func(t *testing.T) {
-			n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--receive.tenant-certificate-field="+field,
-				"--remote-write.server-tls-cert="+cert, "--remote-write.server-tls-key="+key, "--remote-write.server-tls-client-ca="+ca.file)
+			n := newPlainNode(
+				t,
+				"all",
+				"all",
+				"--self-scrape.interval=0s",
+				"--receive.tenant-certificate-field="+field,
+				"--remote-write.server-tls-cert="+cert,
+				"--remote-write.server-tls-key="+key,
+				"--remote-write.server-tls-client-ca="+ca.file,
+			)
 			n.start()
 			n.waitReady()
 			client := ca.client(ca.sign("acme"))
@@ -138,7 +146,14 @@ users:
   root: {tenants: ["*"], token_sha256: ` + tokenHash("root-token") + `}
 `
 	writeFile(t, file, users)
-	n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--auth.tenants-file="+file, "--receive.split-tenant-label-name=team")
+	n := newPlainNode(
+		t,
+		"all",
+		"all",
+		"--self-scrape.interval=0s",
+		"--auth.tenants-file="+file,
+		"--receive.split-tenant-label-name=team",
+	)
 	n.start()
 	n.waitReady()
 	now := time.Now().UnixMilli()
@@ -152,7 +167,11 @@ users:
 		wantWrite(t, httpClient, base, bearer("wrong", "acme"), body, 401)
 		wantWrite(t, httpClient, base, tenantHeader("acme"), body, 401)
 		wantWrite(t, httpClient, base, basicAuth("root", "root-token"), body, 401)
-		stolen := encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now, 1, "__name__", "up", "job", "stolen", "team", "team-b")}})
+		stolen := encode(
+			&prompb.WriteRequest{
+				Timeseries: []prompb.TimeSeries{sample(now, 1, "__name__", "up", "job", "stolen", "team", "team-b")},
+			},
+		)
 		wantWrite(t, httpClient, base, bearer("agent-token", ""), stolen, 403, "agent", "team-b")
 	}
 	base := n.url("")
@@ -184,7 +203,8 @@ users:
 	status(http.MethodGet, "/debug/pprof/cmdline", bearer("agent-token", ""), 403)
 	for user, sees := range map[string]bool{"agent-token": false, "root-token": true} {
 		code, text, err := try(httpClient, http.MethodGet, base+"/metrics", bearer(user, ""), nil)
-		if err != nil || code != 200 || !strings.Contains(text, `tenant="acme"`) || strings.Contains(text, `tenant="team-a"`) != sees {
+		if err != nil || code != 200 || !strings.Contains(text, `tenant="acme"`) ||
+			strings.Contains(text, `tenant="team-a"`) != sees {
 			t.Errorf("/metrics of %s: %d, %v; it should show acme, and team-a: %v", user, code, err, sees)
 		}
 	}
@@ -197,7 +217,14 @@ users:
 		return nil
 	})
 	writeFile(t, file, "users: {agent: {}}")
-	if code, text, _ := try(httpClient, http.MethodPost, base+"/-/reload", bearer("root-token", ""), nil); code != 400 || !strings.Contains(text, "no tenants") {
+	if code, text, _ := try(
+		httpClient,
+		http.MethodPost,
+		base+"/-/reload",
+		bearer("root-token", ""),
+		nil,
+	); code != 400 ||
+		!strings.Contains(text, "no tenants") {
 		t.Errorf("reload of a bad file: %d %s", code, text)
 	}
 	wantJobs(t, httpClient, base, bearer("agent-token", "team-a"), 200, "a")
@@ -206,7 +233,13 @@ users:
 			t.Errorf("the log shows %s", secret)
 		}
 	}
-	refuses(t, nil, []string{"all", "--auth.tenants-file=" + file, "--data-dir=" + t.TempDir()}, "--auth.tenants-file", "no tenants")
+	refuses(
+		t,
+		nil,
+		[]string{"all", "--auth.tenants-file=" + file, "--data-dir=" + t.TempDir()},
+		"--auth.tenants-file",
+		"no tenants",
+	)
 }
 
 // TestUsersByPassword: passwords of --http.config count on the remote-write port too, with bearer tokens beside them.
@@ -219,7 +252,13 @@ func TestUsersByPassword(t *testing.T) {
 	dir := t.TempDir()
 	web, file := filepath.Join(dir, "web.yml"), filepath.Join(dir, "users.yml")
 	writeFile(t, web, fmt.Sprintf("basic_auth_users: {alice: '%s', guest: '%s'}\n", hash, hash))
-	writeFile(t, file, "users:\n  alice: {tenants: [acme, default-tenant]}\n  agent: {tenants: [acme], token_sha256: "+tokenHash("t0ken")+"}\n")
+	writeFile(
+		t,
+		file,
+		"users:\n  alice: {tenants: [acme, default-tenant]}\n  agent: {tenants: [acme], token_sha256: "+tokenHash(
+			"t0ken",
+		)+"}\n",
+	)
 	n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--auth.tenants-file="+file, "--http.config="+web)
 	n.start()
 	eventually(t, 30*time.Second, func() error {
@@ -229,7 +268,15 @@ func TestUsersByPassword(t *testing.T) {
 	now := time.Now().UnixMilli()
 	for _, base := range []string{"http://" + n.http, "http://" + n.write} {
 		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wonder"), "acme"), writeBody("w", 1, now), 204)
-		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wonder"), "other"), writeBody("w", 1, now), 403, "alice")
+		wantWrite(
+			t,
+			httpClient,
+			base,
+			withTenant(basicAuth("alice", "wonder"), "other"),
+			writeBody("w", 1, now),
+			403,
+			"alice",
+		)
 		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wrong"), "acme"), writeBody("w", 1, now), 401)
 		wantWrite(t, httpClient, base, withTenant(basicAuth("guest", "wonder"), "acme"), writeBody("w", 1, now), 403, "guest")
 		wantWrite(t, httpClient, base, basicAuth("alice", "wonder"), writeBody("d", 1, now), 204)

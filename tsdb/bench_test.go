@@ -17,10 +17,30 @@ import (
 // benchSeries is series i of a fleet: 12 labels.
 func benchSeries(i int) labels.Labels {
 	return labels.FromStrings(
-		"__name__", fmt.Sprintf("metric_%d_total", i%500), "cluster", "eu-1", "namespace", fmt.Sprintf("ns-%d", i%40),
-		"pod", fmt.Sprintf("app-%d-7d9f8c6b5-x2x4z", i/500), "container", "app", "instance", fmt.Sprintf("10.0.%d.%d:9090", i/500/250, i/500%250),
-		"job", "kubernetes-pods", "node", fmt.Sprintf("node-%d", i/500%100), "region", "eu-west-1", "team", "platform",
-		"version", "v1.2.3", "zone", "a",
+		"__name__",
+		fmt.Sprintf("metric_%d_total", i%500),
+		"cluster",
+		"eu-1",
+		"namespace",
+		fmt.Sprintf("ns-%d", i%40),
+		"pod",
+		fmt.Sprintf("app-%d-7d9f8c6b5-x2x4z", i/500),
+		"container",
+		"app",
+		"instance",
+		fmt.Sprintf("10.0.%d.%d:9090", i/500/250, i/500%250),
+		"job",
+		"kubernetes-pods",
+		"node",
+		fmt.Sprintf("node-%d", i/500%100),
+		"region",
+		"eu-west-1",
+		"team",
+		"platform",
+		"version",
+		"v1.2.3",
+		"zone",
+		"a",
 	)
 }
 

@@ -196,7 +196,8 @@ func TestQuarantine(t *testing.T) {
 	if st[0].State != Broken || st[0].Error == "" || st[1].State != Open {
 		t.Fatalf("status %+v", st)
 	}
-	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant bad (broken)") || strings.Contains(err.Error(), "good") {
+	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant bad (broken)") ||
+		strings.Contains(err.Error(), "good") {
 		t.Fatalf("whole: %v", err)
 	}
 	if local, err := d.Blocks("bad"); err != nil || len(local) != 1 {
@@ -341,7 +342,9 @@ func TestRemovedUnderWrites(t *testing.T) {
 				default:
 				}
 				b := wire.NewBatch(team)
-				b.Add(labels.FromStrings("w", fmt.Sprint(w))).Samples = []wire.Sample{{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1}}
+				b.Add(labels.FromStrings("w", fmt.Sprint(w))).Samples = []wire.Sample{
+					{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1},
+				}
 				closing.RLock()
 				failures, err := d.Append(t.Context(), wire.All(b))
 				if writes.Add(1)%3 == 0 {
@@ -383,7 +386,12 @@ func TestRemovedUnderWrites(t *testing.T) {
 func TestIdleUnderWrites(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
-	w := &stressWriter{t: t, stop: make(chan struct{}), series: []labels.Labels{labels.FromStrings("a", "b")}, written: make([][]int64, 1)}
+	w := &stressWriter{
+		t:       t,
+		stop:    make(chan struct{}),
+		series:  []labels.Labels{labels.FromStrings("a", "b")},
+		written: make([][]int64, 1),
+	}
 	last := time.Now().Add(-time.Minute).UnixMilli()
 	burst := func() {
 		for range 5 {
@@ -412,7 +420,10 @@ func TestIdleUnderWrites(t *testing.T) {
 		return in
 	}
 	for closed, before := 0, instanceOf(); closed < 20; {
-		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64), entry.closeIdle(t.Context(), math.MaxInt64)); err != nil {
+		if err := errors.Join(
+			entry.cut(t.Context(), math.MaxInt64),
+			entry.closeIdle(t.Context(), math.MaxInt64),
+		); err != nil {
 			t.Fatal(err)
 		}
 		if now := instanceOf(); now != before {
@@ -547,12 +558,18 @@ func TestMetadata(t *testing.T) {
 		mustAppend(t, d, b)
 	}
 	put(wire.Metadata{Family: "a", Type: "counter", Help: "old", Unit: "s"})
-	put(wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", 1024)}, wire.Metadata{Family: "b"}, wire.Metadata{Family: "c"},
-		wire.Metadata{Family: "d"}, wire.Metadata{Family: strings.Repeat("x", 512+1)})
+	put(
+		wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", 1024)},
+		wire.Metadata{Family: "b"},
+		wire.Metadata{Family: "c"},
+		wire.Metadata{Family: "d"},
+		wire.Metadata{Family: strings.Repeat("x", 512+1)},
+	)
 	f := func() {
 		t.Helper()
 		all, _, err := d.Metadata(t.Context(), team, "", 0)
-		if err != nil || len(all) != 3 || all["a"][0].Type != "gauge" || len(all["a"][0].Help) > 1024 || all["a"][0].Unit != "" {
+		if err != nil || len(all) != 3 || all["a"][0].Type != "gauge" || len(all["a"][0].Help) > 1024 ||
+			all["a"][0].Unit != "" {
 			t.Fatalf("%v %v", all, err)
 		}
 		if two, _, _ := d.Metadata(t.Context(), team, "", 2); len(two) != 2 {
@@ -620,7 +637,10 @@ func TestMetrics(t *testing.T) {
 	for _, name := range o.TenantMetrics {
 		all, _ := reg.Gather()
 		if !slices.ContainsFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == name }) &&
-			!strings.Contains(name, "out_of_order_samples") && !strings.Contains(name, "too_old") && !strings.Contains(name, "samples_appended") {
+			!strings.Contains(
+				name,
+				"out_of_order_samples",
+			) && !strings.Contains(name, "too_old") && !strings.Contains(name, "samples_appended") {
 			t.Errorf("no TSDB has a metric %s", name)
 		}
 	}

@@ -99,7 +99,12 @@ hearth_tsdb_active_series{tenant="team"} 100
 # TYPE hearth_tsdb_active_series_bound gauge
 hearth_tsdb_active_series_bound{tenant="team"} 100
 `
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(text), "hearth_tsdb_active_series", "hearth_tsdb_active_series_bound"); err != nil {
+	if err := testutil.GatherAndCompare(
+		reg,
+		strings.NewReader(text),
+		"hearth_tsdb_active_series",
+		"hearth_tsdb_active_series_bound",
+	); err != nil {
 		t.Fatal(err)
 	}
 
@@ -313,14 +318,21 @@ func TestExemplarsOfATenant(t *testing.T) {
 			trace := wire.AppendLabels(nil, labels.FromStrings("trace_id", fmt.Sprint(n)))
 			b.Series[0].Exemplars = []wire.Exemplar{{T: now.UnixMilli(), V: 1, Labels: trace}}
 			failures, err := d.Append(t.Context(), wire.All(b))
-			if err != nil || len(failures) != refused || refused > 0 && (failures[0].Kind != errs.OK || failures[0].Exemplars != 1) {
+			if err != nil || len(failures) != refused ||
+				refused > 0 && (failures[0].Kind != errs.OK || failures[0].Exemplars != 1) {
 				t.Fatalf("%+v %v, want %d exemplars refused", failures, err, refused)
 			}
 		}
 	}
 	kept := func(want int) {
 		t.Helper()
-		got, _, err := d.Exemplars(t.Context(), team, 0, 1<<60, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")})
+		got, _, err := d.Exemplars(
+			t.Context(),
+			team,
+			0,
+			1<<60,
+			[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
+		)
 		if err != nil || len(got) != want {
 			t.Fatalf("%d exemplars, want %d; %v", len(got), want, err)
 		}
@@ -365,7 +377,8 @@ func TestMaxTenants(t *testing.T) {
 	b := wire.NewBatch("c")
 	b.Add(labels.FromStrings("x", "y")).Samples = []wire.Sample{{T: now.UnixMilli(), V: 1}}
 	_, err := d.Append(t.Context(), wire.All(b))
-	if errs.KindOf(err) != errs.Limited || errs.RetryAfter(err) == 0 || !strings.Contains(err.Error(), "--receive.max-tenants") {
+	if errs.KindOf(err) != errs.Limited || errs.RetryAfter(err) == 0 ||
+		!strings.Contains(err.Error(), "--receive.max-tenants") {
 		t.Fatalf("third tenant: %v", err)
 	}
 	put(t, d, "a", labels.FromStrings("x", "y"), float64(now.UnixMilli()+1), 1)

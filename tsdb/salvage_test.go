@@ -61,7 +61,8 @@ func TestCorruptWAL(t *testing.T) {
 		}
 	}
 	st := d.Status()
-	if st[0].Tenant != "other" || st[0].Damage != "" || !strings.Contains(st[1].Damage, tenantdir.DamagedName) || st[1].State != Open {
+	if st[0].Tenant != "other" || st[0].Damage != "" || !strings.Contains(st[1].Damage, tenantdir.DamagedName) ||
+		st[1].State != Open {
 		t.Fatalf("status %+v", st)
 	}
 	if err := d.Whole(); err == nil || !strings.Contains(err.Error(), "tenant team: its logs were damaged") {

@@ -65,16 +65,26 @@ var kindsOfSamples = map[string]func() []sample{
 		return []sample{{h: buckets(true, 5, 2, 7, 8)}, {h: buckets(true, 1, 0, 0, 3)}, {h: buckets(true, 0, 4)}}
 	},
 	"float counter": func() []sample {
-		return []sample{{fh: buckets(false, 1, 0, 2).ToFloat(nil)}, {fh: buckets(false, 1, 5, 2).ToFloat(nil)}, {fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)}}
+		return []sample{
+			{fh: buckets(false, 1, 0, 2).ToFloat(nil)},
+			{fh: buckets(false, 1, 5, 2).ToFloat(nil)},
+			{fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)},
+		}
 	},
 	"float gauge with fewer buckets": func() []sample {
 		return []sample{{fh: buckets(true, 5, 2, 7, 8).ToFloat(nil)}, {fh: buckets(true, 1, 0, 0, 3).ToFloat(nil)}}
 	},
 	"custom buckets": func() []sample {
-		return []sample{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)}, {h: tsdbutil.GenerateTestCustomBucketsHistogram(2)}}
+		return []sample{
+			{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)},
+			{h: tsdbutil.GenerateTestCustomBucketsHistogram(2)},
+		}
 	},
 	"float custom buckets": func() []sample {
-		return []sample{{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)}, {fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)}}
+		return []sample{
+			{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)},
+			{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)},
+		}
 	},
 	"histogram stale":       func() []sample { return []sample{{h: buckets(false, 1, 2)}, {v: staleNaN}} },
 	"float histogram stale": func() []sample { return []sample{{fh: buckets(false, 1, 2).ToFloat(nil)}, {v: staleNaN}} },
@@ -209,9 +219,18 @@ func TestAgain(t *testing.T) {
 				for i := range others {
 					others[i] = sample{v: 12345}
 				}
-				failures, err := d.Append(t.Context(), wire.All(batchOfPoints(labels.FromStrings("__name__", kind), againAt, others)))
+				failures, err := d.Append(
+					t.Context(),
+					wire.All(batchOfPoints(labels.FromStrings("__name__", kind), againAt, others)),
+				)
 				if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != len(others) {
-					t.Errorf("%s: other values for the same times: %+v %v, want a Conflict of %d samples", kind, failures, err, len(others))
+					t.Errorf(
+						"%s: other values for the same times: %+v %v, want a Conflict of %d samples",
+						kind,
+						failures,
+						err,
+						len(others),
+					)
 				}
 			}
 			if after := readValues(t, d); fmt.Sprint(after) != fmt.Sprint(got) {
@@ -269,10 +288,12 @@ func TestTwoValuesInARequest(t *testing.T) {
 					b.Series[0].Histograms[i].T = now - 60_000
 				}
 				failures, err := d.Append(t.Context(), wire.All(b))
-				if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples+failures[0].Histograms != 1 {
+				if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict ||
+					failures[0].Samples+failures[0].Histograms != 1 {
 					t.Fatalf("%+v %v, want one Conflict of one sample", failures, err)
 				}
-				if got := collect(t, d.Select(t.Context(), request(team, now-60_000, now-60_000)))[ls.String()]; len(got) == 0 || got[0].t != now-60_000 {
+				if got := collect(t, d.Select(t.Context(), request(team, now-60_000, now-60_000)))[ls.String()]; len(got) == 0 ||
+					got[0].t != now-60_000 {
 					t.Fatalf("read %v", got)
 				}
 			})
@@ -473,7 +494,11 @@ func TestSame(t *testing.T) {
 			t.Errorf("%v and %v: want %t", a, b, want)
 		}
 	}
-	stales := []sample{{v: staleNaN}, {h: &histogram.Histogram{Sum: staleNaN}}, {fh: &histogram.FloatHistogram{Sum: staleNaN}}}
+	stales := []sample{
+		{v: staleNaN},
+		{h: &histogram.Histogram{Sum: staleNaN}},
+		{fh: &histogram.FloatHistogram{Sum: staleNaN}},
+	}
 	for _, a := range stales {
 		for _, b := range stales {
 			f(a, b, true)

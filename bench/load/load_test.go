@@ -77,7 +77,11 @@ func runAgainst(t *testing.T, r *receiver, args ...string) report {
 	r.t, r.latest = t, map[string]int64{}
 	server := httptest.NewServer(r)
 	defer server.Close()
-	o, err := parseOptions(append([]string{"-url", server.URL, "-series", "1000", "-per-request", "300", "-pid", strconv.Itoa(os.Getpid())}, args...))
+	o, err := parseOptions(
+		append(
+			[]string{"-url", server.URL, "-series", "1000", "-per-request", "300", "-pid", strconv.Itoa(os.Getpid())},
+			args...),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,14 +128,18 @@ func TestRetriesAndFailures(t *testing.T) {
 	if rep.Retries != 1 || rep.Failed != 300 || rep.Accepted != 700 || r.total != 700 {
 		t.Errorf("%+v, received %d", rep, r.total)
 	}
-	if rep.Codes["503"] != 1 || rep.Codes["400"] != 1 || rep.Codes["204"] != 3 || !strings.Contains(rep.FirstProblem, "503") {
+	if rep.Codes["503"] != 1 || rep.Codes["400"] != 1 || rep.Codes["204"] != 3 ||
+		!strings.Contains(rep.FirstProblem, "503") {
 		t.Errorf("codes %v, first problem %q", rep.Codes, rep.FirstProblem)
 	}
 }
 
 func TestOptions(t *testing.T) {
-	if _, err := parseOptions([]string{"-protocol", "3", "-labels", "1"}); err == nil || !strings.Contains(err.Error(), "-url") ||
-		!strings.Contains(err.Error(), "-protocol") || !strings.Contains(err.Error(), "-labels") {
+	if _, err := parseOptions(
+		[]string{"-protocol", "3", "-labels", "1"},
+	); err == nil || !strings.Contains(err.Error(), "-url") ||
+		!strings.Contains(err.Error(), "-protocol") ||
+		!strings.Contains(err.Error(), "-labels") {
 		t.Errorf("got %v, want all three faults", err)
 	}
 	o, err := parseOptions([]string{"-url", "a", "-url", "b", "-duration", "1m"})

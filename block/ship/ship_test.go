@@ -132,7 +132,11 @@ func TestShip(t *testing.T) {
 	}
 	after := files(t, dir)
 	var r record
-	if err := json.Unmarshal([]byte(after["/"+RecordName]), &r); err != nil || r.Version != 1 || !slices.Equal(r.Uploaded, ids) {
+	if err := json.Unmarshal(
+		[]byte(after["/"+RecordName]),
+		&r,
+	); err != nil || r.Version != 1 ||
+		!slices.Equal(r.Uploaded, ids) {
 		t.Errorf("record %s, %v", after["/"+RecordName], err)
 	}
 	delete(after, "/"+RecordName)
@@ -236,15 +240,22 @@ func TestShipFaultyBlock(t *testing.T) {
 	}
 	bkt := objstore.NewInMemBucket()
 	s := newShipper(t, dir, bkt)
-	if err := s.Ship(t.Context(), false); errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), ids[1].String()) {
+	if err := s.Ship(
+		t.Context(),
+		false,
+	); errs.KindOf(err) != errs.Invalid ||
+		!strings.Contains(err.Error(), ids[1].String()) {
 		t.Errorf("ship: %v", err)
 	}
 	if !s.Shipped(ids[0]) || s.Shipped(ids[1]) || !s.Shipped(ids[2]) {
 		t.Error("not exactly the good blocks were shipped")
 	}
 	s.m.Report([]Status{s.Status(), {}}, nil)
-	if n := testutil.ToFloat64(s.m.Pending); n != 1 || testutil.ToFloat64(s.m.Oldest) != float64(ids[1].Timestamp().Unix()) ||
-		testutil.ToFloat64(s.m.Success) != 0 || testutil.ToFloat64(s.m.Failures) != 1 {
+	if n := testutil.ToFloat64(
+		s.m.Pending,
+	); n != 1 || testutil.ToFloat64(s.m.Oldest) != float64(ids[1].Timestamp().Unix()) ||
+		testutil.ToFloat64(s.m.Success) != 0 ||
+		testutil.ToFloat64(s.m.Failures) != 1 {
 		t.Errorf("%v pending, oldest %v", n, testutil.ToFloat64(s.m.Oldest))
 	}
 	if err := os.WriteFile(meta, whole, 0o666); err != nil {
@@ -254,7 +265,8 @@ func TestShipFaultyBlock(t *testing.T) {
 		t.Errorf("repaired: %v", err)
 	}
 	s.m.Report([]Status{s.Status()}, nil)
-	if testutil.ToFloat64(s.m.Pending) != 0 || testutil.ToFloat64(s.m.Oldest) != 0 || testutil.ToFloat64(s.m.Success) == 0 {
+	if testutil.ToFloat64(s.m.Pending) != 0 || testutil.ToFloat64(s.m.Oldest) != 0 ||
+		testutil.ToFloat64(s.m.Success) == 0 {
 		t.Error("the gauges say that something is left")
 	}
 }
@@ -302,7 +314,13 @@ func TestShipUnlisted(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	_, err := New(slog.New(slog.DiscardHandler), NewMetrics(nil, "x_"), nil, nil, Options{Upload: block.UploadOptions{Concurrency: -1}})
+	_, err := New(
+		slog.New(slog.DiscardHandler),
+		NewMetrics(nil, "x_"),
+		nil,
+		nil,
+		Options{Upload: block.UploadOptions{Concurrency: -1}},
+	)
 	for _, part := range []string{"record", "origin", "timeout", "retry", "concurrency"} {
 		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not name the %s", err, part)

@@ -9,7 +9,12 @@ import (
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if status := execute([]string{"--version"}, &out, &out); status != 0 || !strings.HasPrefix(out.String(), "hearth, version dev ") {
+	if status := execute(
+		[]string{"--version"},
+		&out,
+		&out,
+	); status != 0 ||
+		!strings.HasPrefix(out.String(), "hearth, version dev ") {
 		t.Errorf("status %d: %s", status, &out)
 	}
 	f := func(version string, ok bool, want string) {

@@ -54,9 +54,13 @@ var writtenFiles = map[string]written{
 		typo: "usrs: {}\n", meant: "users", wrong: "users: 5\n", key: "users",
 	},
 	"--http.config": {
-		read: authOf(func(o *httpx.AuthOptions, path string) { o.WebConfigFile = path }),
-		good: "http_server_config:\n  http2: true\n", empty: true,
-		typo: "basic_auth_user: {}\n", meant: "basic_auth_users", wrong: "http_server_config: {http2: perhaps}\n", key: "http2",
+		read:  authOf(func(o *httpx.AuthOptions, path string) { o.WebConfigFile = path }),
+		good:  "http_server_config:\n  http2: true\n",
+		empty: true,
+		typo:  "basic_auth_user: {}\n",
+		meant: "basic_auth_users",
+		wrong: "http_server_config: {http2: perhaps}\n",
+		key:   "http2",
 	},
 	"--runtime-config.file": {
 		read: limitsOf(func(o *overrides.Options, path string) { o.File = path }),
@@ -89,8 +93,11 @@ var writtenFiles = map[string]written{
 			}
 			return err
 		},
-		good: "type: FILESYSTEM\nconfig: {directory: x}\n",
-		typo: "confg: {directory: x}\n", meant: "config", wrong: "type: S3\nconfig: {bucket: b, insecure: perhaps}\n", key: "insecure",
+		good:  "type: FILESYSTEM\nconfig: {directory: x}\n",
+		typo:  "confg: {directory: x}\n",
+		meant: "config",
+		wrong: "type: S3\nconfig: {bucket: b, insecure: perhaps}\n",
+		key:   "insecure",
 	},
 	"--config.file": {
 		read: func(path string) error {
@@ -98,13 +105,19 @@ var writtenFiles = map[string]written{
 			_, _, err := withConfigFile(app, []string{"query", "--config.file=" + path})
 			return err
 		},
-		good: "query.timeout: 1m\nlog.level: debug\n", empty: true,
-		typo: "query.timout: 1m\n", meant: "query.timeout", wrong: "query.partial-response: perhaps\n", key: "query.partial-response",
+		good:  "query.timeout: 1m\nlog.level: debug\n",
+		empty: true,
+		typo:  "query.timout: 1m\n",
+		meant: "query.timeout",
+		wrong: "query.partial-response: perhaps\n",
+		key:   "query.partial-response",
 	},
 }
 
 // goWords are words of Go and its libraries, which help nobody who writes a configuration.
-var goWords = regexp.MustCompile(`struct|[uU]nmarshal|type main\.|%!|yaml: |not found in type|!!|<nil>|strconv|reflect|goroutine|0x`)
+var goWords = regexp.MustCompile(
+	`struct|[uU]nmarshal|type main\.|%!|yaml: |not found in type|!!|<nil>|strconv|reflect|goroutine|0x`,
+)
 
 // TestMistakesInFiles: whatever is wrong with a file that a person writes, the error names the file, the line and the key,
 // and says so in plain words.
@@ -197,7 +210,11 @@ func TestMistakesInFlags(t *testing.T) {
 	f("--query.timeout: \"5\" is not a duration", "query", "--query.timeout=5")
 	f("--query.max-samples: \"many\" is not a whole number", "query", "--query.max-samples=many")
 	f("--query.max-samples: \"1.5\" is not a whole number", "query", "--query.max-samples=1.5")
-	f("--query.max-samples: \"99999999999999999999\" is not a whole number", "query", "--query.max-samples=99999999999999999999")
+	f(
+		"--query.max-samples: \"99999999999999999999\" is not a whole number",
+		"query",
+		"--query.max-samples=99999999999999999999",
+	)
 	f("--query.max-memory: \"lots\": want a number of bytes", "query", "--query.max-memory=lots")
 	f("--auto-gomemlimit.ratio: \"2\": want a number above 0", "query", "--auto-gomemlimit.ratio=2")
 	f("--log.level: ", "query", "--log.level=loud")

@@ -186,8 +186,17 @@ func TestRoutesByClass(t *testing.T) {
 }
 
 // telling are words of which an answer to somebody who may not have it would hold one.
-var telling = []string{"goroutine", "hearth_build_info", "auth.tenants-file", "heartbeat", "memberlist", "GOMAXPROCS", "future_window",
-	"\"storageRetention\"", "labelSets"}
+var telling = []string{
+	"goroutine",
+	"hearth_build_info",
+	"auth.tenants-file",
+	"heartbeat",
+	"memberlist",
+	"GOMAXPROCS",
+	"future_window",
+	"\"storageRetention\"",
+	"labelSets",
+}
 
 func walk(t *testing.T, s *httpx.Server, writes bool) {
 	classes := map[httpx.Class]int{}
@@ -197,15 +206,21 @@ func walk(t *testing.T, s *httpx.Server, writes bool) {
 		if _, rest, ok := strings.Cut(path, " "); ok {
 			path = rest
 		}
-		if writes && route.Class != httpx.Open && !slices.Contains([]string{"/api/v1/receive", "/api/v1/write", "/api/v1/push",
-			"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"}, path) {
+		if writes && route.Class != httpx.Open &&
+			!slices.Contains([]string{"/api/v1/receive", "/api/v1/write", "/api/v1/push",
+				"/api/v1/otlp", "/api/v1/otlp/v1/metrics", "/otlp/v1/metrics"}, path) {
 			t.Errorf("the remote-write port serves %s", path)
 		}
 		lasts := path == "/debug/pprof/profile" || path == "/debug/pprof/trace"
 		for _, req := range requestsOf(route.Pattern) {
 			method, target := req[0], req[1]
 			exact := target == strings.NewReplacer("{name}", "job", "{$}", "").Replace(path)
-			override := []string{"X-HTTP-Method-Override: GET", "X-Forwarded-User: root", "X-Original-URL: /-/healthy", "Content-Length: 0"}
+			override := []string{
+				"X-HTTP-Method-Override: GET",
+				"X-Forwarded-User: root",
+				"X-Original-URL: /-/healthy",
+				"Content-Length: 0",
+			}
 			for _, token := range []string{"", "nobody", "alice", "reader"} {
 				code, body := raw(t, s.Addr(), method, target, token, override...)
 				known := token == "alice" || token == "reader"
@@ -233,7 +248,8 @@ func walk(t *testing.T, s *httpx.Server, writes bool) {
 					}
 				}
 			}
-			if !exact || lasts || method != "GET" && (strings.HasPrefix(path, "/ring/") || strings.HasPrefix(path, "/api/v1/admin")) {
+			if !exact || lasts ||
+				method != "GET" && (strings.HasPrefix(path, "/ring/") || strings.HasPrefix(path, "/api/v1/admin")) {
 				continue // an operator's request would do something
 			}
 			for _, token := range []string{"ops", "root"} { // ops has no tenants, and needs none for what concerns the process

@@ -54,9 +54,19 @@ func TestTools(t *testing.T) {
 	}
 	name := []string{"tools", "example", "nothing"}
 	f(0, "nothing is done\n", "", "open job close", name...)
-	f(1, "nothing is done\n", "hearth tools example nothing: the job fails\n", "open job close", append(name, "--nothing.fault=job")...)
+	f(
+		1,
+		"nothing is done\n",
+		"hearth tools example nothing: the job fails\n",
+		"open job close",
+		append(name, "--nothing.fault=job")...)
 	f(2, "", "hearth tools example nothing: cannot be built\nnor can this\n", "", append(name, "--nothing.fault=build")...)
-	f(2, "", "--nothing.falt: there is no such flag; did you mean --nothing.fault?", "", append(name, "--nothing.falt=job")...)
+	f(
+		2,
+		"",
+		"--nothing.falt: there is no such flag; did you mean --nothing.fault?",
+		"",
+		append(name, "--nothing.falt=job")...)
 	f(0, "\nNothing:\n  --nothing.fault=FAULT", "", "", append(name, "--help")...)
 	f(0, "  hearth tools example nothing\n      Do nothing.\n", "", "", "tools", "--help")
 	f(0, "Commands:\n  hearth tools example nothing\n      Do nothing.\n", "", "", "tools", "example", "--help")

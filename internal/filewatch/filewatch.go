@@ -40,7 +40,13 @@ func watch(files []string) (*fsnotify.Watcher, error) {
 	return events, err
 }
 
-func follow(ctx context.Context, log *slog.Logger, events *fsnotify.Watcher, interval, settle time.Duration, read func()) {
+func follow(
+	ctx context.Context,
+	log *slog.Logger,
+	events *fsnotify.Watcher,
+	interval, settle time.Duration,
+	read func(),
+) {
 	var changed chan fsnotify.Event
 	var failed chan error
 	if events != nil {

@@ -14,12 +14,14 @@ import (
 
 // logTo writes to buf without times.
 func logTo(buf *bytes.Buffer, min slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(buf, &slog.HandlerOptions{Level: min, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
+	return slog.New(
+		slog.NewTextHandler(buf, &slog.HandlerOptions{Level: min, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}),
+	)
 }
 
 func TestLog(t *testing.T) {
@@ -39,7 +41,12 @@ func TestLog(t *testing.T) {
 	tls := func(l log.Logger) error { return level.Error(l).Log("msg", "handshake", "err", errors.New("bad")) }
 	odd := func(l log.Logger) error { return level.Error(l).Log("msg", errors.New("bad"), "a", 1, "odd") }
 	callers := func(l log.Logger) error {
-		return level.Warn(log.With(l, "caller", log.DefaultCaller, "ts", log.DefaultTimestampUTC, "part", "kv")).Log("msg", "m")
+		return level.Warn(
+			log.With(l, "caller", log.DefaultCaller, "ts", log.DefaultTimestampUTC, "part", "kv"),
+		).Log(
+			"msg",
+			"m",
+		)
 	}
 
 	f(slog.LevelInfo, true, info, "")

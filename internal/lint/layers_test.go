@@ -20,20 +20,45 @@ const module = "github.com/hearth-metrics/hearth"
 var layer = map[string]int{
 	"cmd/hearth": 4,
 
-	"distributor": 3, "receive": 3, "store": 3, "query": 3, "web": 3,
+	"distributor":    3,
+	"receive":        3,
+	"store":          3,
+	"query":          3,
+	"web":            3,
 	"query/frontend": 3, // listed, so that it cannot import query: it asks a querier by HTTP, or by an interface that cmd binds
 
-	"tsdb": 2, "block": 2, "ring": 2, "internal/rpc": 2,
-	"tsdb/repair": 2, "tsdb/tenantdir": 2, "tsdb/seriesref": 2, "tsdb/capacity": 2,
+	"tsdb":           2,
+	"block":          2,
+	"ring":           2,
+	"internal/rpc":   2,
+	"tsdb/repair":    2,
+	"tsdb/tenantdir": 2,
+	"tsdb/seriesref": 2,
+	"tsdb/capacity":  2,
 
-	"internal/wire": 1, "internal/series": 1, "internal/tenant": 1, "internal/run": 1, "internal/httpx": 1,
-	"internal/pb": 1, "internal/selfscrape": 1, "internal/gokit": 1, "internal/memory": 1, "internal/expr": 1,
-	"internal/tracing": 1, "internal/promapi": 1,
+	"internal/wire":       1,
+	"internal/series":     1,
+	"internal/tenant":     1,
+	"internal/run":        1,
+	"internal/httpx":      1,
+	"internal/pb":         1,
+	"internal/selfscrape": 1,
+	"internal/gokit":      1,
+	"internal/memory":     1,
+	"internal/expr":       1,
+	"internal/tracing":    1,
+	"internal/promapi":    1,
 
-	"internal/errs": 0, "internal/secret": 0, "internal/version": 0, "internal/filewatch": 0,
-	"internal/conf": 0, "internal/atomicfile": 0,
+	"internal/errs":       0,
+	"internal/secret":     0,
+	"internal/version":    0,
+	"internal/filewatch":  0,
+	"internal/conf":       0,
+	"internal/atomicfile": 0,
 
-	"internal/lint": 5, "test": 5, "bench": 5,
+	"internal/lint": 5,
+	"test":          5,
+	"bench":         5,
 
 	"internal/pages": 0,
 }
@@ -139,7 +164,9 @@ func sources(t *testing.T) (*token.FileSet, []file) {
 		}
 		rel, _ := filepath.Rel(root, p)
 		if d.IsDir() {
-			if strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" || d.Name() == "node_modules" || rel == "data" || rel == "bin" {
+			if strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" || d.Name() == "node_modules" ||
+				rel == "data" ||
+				rel == "bin" {
 				return filepath.SkipDir
 			}
 			return nil
@@ -169,7 +196,9 @@ func TestLayers(t *testing.T) {
 		for _, imp := range f.ast.Imports {
 			path, _ := strconv.Unquote(imp.Path.Value)
 			for lib, owner := range only {
-				if (path == lib || strings.HasPrefix(path, lib+"/")) && !strings.HasPrefix(f.dir, owner) && except[path] != f.dir && !f.test && !generated(f.ast) {
+				if (path == lib || strings.HasPrefix(path, lib+"/")) && !strings.HasPrefix(f.dir, owner) && except[path] != f.dir &&
+					!f.test &&
+					!generated(f.ast) {
 					t.Errorf("%s imports %s: only %s does", f.path, path, owner)
 				}
 			}
@@ -301,7 +330,12 @@ func TestPatterns(t *testing.T) {
 				return true
 			}
 			if pkg, ok := sel.X.(*ast.Ident); ok && compilers[pkg.Name+"."+sel.Sel.Name] {
-				t.Errorf("%s: %s.%s: use internal/expr for what comes from outside", fset.Position(sel.Pos()), pkg.Name, sel.Sel.Name)
+				t.Errorf(
+					"%s: %s.%s: use internal/expr for what comes from outside",
+					fset.Position(sel.Pos()),
+					pkg.Name,
+					sel.Sel.Name,
+				)
 			}
 			return true
 		})

@@ -38,7 +38,8 @@ func TestMetricsExist(t *testing.T) {
 		}
 		return false
 	}
-	if exists("hearth_no_such_metric") || !exists("hearth_tsdb_disk_full") || !exists("hearth_distributor_requests_total") {
+	if exists("hearth_no_such_metric") || !exists("hearth_tsdb_disk_full") ||
+		!exists("hearth_distributor_requests_total") {
 		t.Fatal("this test does not know what exists")
 	}
 	texts := []string{"../../deploy/alerts.yml"}
@@ -68,7 +69,13 @@ func TestMetricsExist(t *testing.T) {
 
 // TestAlerts checks that the rules are ones that Prometheus takes, and say what is wrong.
 func TestAlerts(t *testing.T) {
-	groups, faults := rulefmt.ParseFile("../../deploy/alerts.yml", false, model.UTF8Validation, promparser.NewParser(promparser.Options{}), slog.New(slog.DiscardHandler))
+	groups, faults := rulefmt.ParseFile(
+		"../../deploy/alerts.yml",
+		false,
+		model.UTF8Validation,
+		promparser.NewParser(promparser.Options{}),
+		slog.New(slog.DiscardHandler),
+	)
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

@@ -62,7 +62,8 @@ func TestTenantsLeaveSome(t *testing.T) {
 		for { // as many requests as it can get
 			l := o.Open(id)
 			if err := l.Grow(1); err != nil {
-				if errs.KindOf(err) != errs.Exhausted || errs.RetryAfter(err) <= 0 || !strings.Contains(err.Error(), "--max") || !strings.Contains(err.Error(), string(id)) {
+				if errs.KindOf(err) != errs.Exhausted || errs.RetryAfter(err) <= 0 || !strings.Contains(err.Error(), "--max") ||
+					!strings.Contains(err.Error(), string(id)) {
 					t.Fatalf("%v: want a retry, the limit and the tenant", err)
 				}
 				l.Close()
@@ -250,7 +251,11 @@ func TestPlaces(t *testing.T) {
 			first()
 			synctest.Wait()
 		}
-		if s := strings.Join(got, " "); s != "a exhausted b c"+strings.Repeat(" a", 8) || p.Used() != 0 || len(p.held)+len(p.queued)+len(p.waiting) != 0 {
+		if s := strings.Join(
+			got,
+			" ",
+		); s != "a exhausted b c"+strings.Repeat(" a", 8) || p.Used() != 0 ||
+			len(p.held)+len(p.queued)+len(p.waiting) != 0 {
 			t.Fatal(s, p.Used(), p.held, p.queued)
 		}
 		l, err := p.Enter(t.Context(), "a")

@@ -60,10 +60,20 @@ func TestTranslated(t *testing.T) {
 	}
 	good := labels.FromStrings("__name__", "m", "a", "1", "empty", "")
 	bad := exemplar.Exemplar{Labels: labels.FromStrings("x", "\xff")}
-	f(errs.OK, b.AddSample(good, Sample{T: 5, ST: 1, V: 2}, []exemplar.Exemplar{{Value: 3}, bad, {Value: 4, Ts: 7, HasTs: true, Labels: labels.FromStrings("id", "z")}}))
+	f(
+		errs.OK,
+		b.AddSample(
+			good,
+			Sample{T: 5, ST: 1, V: 2},
+			[]exemplar.Exemplar{{Value: 3}, bad, {Value: 4, Ts: 7, HasTs: true, Labels: labels.FromStrings("id", "z")}},
+		),
+	)
 	f(errs.OK, b.AddHistogram(good, Histogram{T: 6, H: &histogram.Histogram{}}, nil))
 	f(errs.Invalid, b.AddHistogram(good, Histogram{T: 6, H: &histogram.Histogram{Schema: 77}}, nil))
-	f(errs.Invalid, b.AddHistogram(good, Histogram{T: 6, FH: &histogram.FloatHistogram{Count: -1}}, []exemplar.Exemplar{{}}))
+	f(
+		errs.Invalid,
+		b.AddHistogram(good, Histogram{T: 6, FH: &histogram.FloatHistogram{Count: -1}}, []exemplar.Exemplar{{}}),
+	)
 	f(errs.Invalid, b.AddSample(labels.FromStrings("a", "1"), Sample{}, nil))
 	f(errs.Invalid, b.AddSample(labels.FromStrings("__name__", "m", "a", "\xff"), Sample{}, []exemplar.Exemplar{{}}))
 	f(errs.Invalid, b.AddSample(labels.FromStrings("__name__", "m", "", "x"), Sample{}, nil))
@@ -75,7 +85,8 @@ func TestTranslated(t *testing.T) {
 			t.Fatalf("series %q, want %q", b.Series[i].Labels(), s.Labels())
 		}
 	}
-	if len(b.Series) != 2 || len(b.Series[0].Samples) != 1 || len(b.Series[1].Histograms) != 1 || b.Series[1].Samples != nil {
+	if len(b.Series) != 2 || len(b.Series[0].Samples) != 1 || len(b.Series[1].Histograms) != 1 ||
+		b.Series[1].Samples != nil {
 		t.Fatalf("series %+v", b.Series)
 	}
 	es := b.Series[0].Exemplars
@@ -89,7 +100,9 @@ func TestTranslated(t *testing.T) {
 	if len(b.Rejected) != 6 || samples != 3 || histograms != 2 || exemplars != 3 {
 		t.Fatalf("%d samples, %d histograms, %d exemplars of %+v", samples, histograms, exemplars, b.Rejected)
 	}
-	if !b.AddMetadata(Metadata{Family: "m", Help: "a\xff"}) || !b.AddMetadata(Metadata{Family: "m", Help: "other"}) || len(b.Metadata) != 1 || b.Metadata[0].Help != "a\uFFFD" {
+	if !b.AddMetadata(Metadata{Family: "m", Help: "a\xff"}) || !b.AddMetadata(Metadata{Family: "m", Help: "other"}) ||
+		len(b.Metadata) != 1 ||
+		b.Metadata[0].Help != "a\uFFFD" {
 		t.Fatalf("metadata %+v", b.Metadata)
 	}
 	for range 10_000 {

@@ -54,8 +54,17 @@ func TestUnite(t *testing.T) {
 			if i%2 == 1 { // spelled in another way
 				slices.Reverse(sent)
 			}
-			v1.Timeseries = append(v1.Timeseries, prompb.TimeSeries{Labels: sent, Samples: []prompb.Sample{{Timestamp: p.t, Value: p.v}}})
-			v2.Timeseries = append(v2.Timeseries, writev2.TimeSeries{LabelsRefs: symbols.SymbolizeLabels(ls, nil), Samples: []writev2.Sample{{Timestamp: p.t, Value: p.v}}})
+			v1.Timeseries = append(
+				v1.Timeseries,
+				prompb.TimeSeries{Labels: sent, Samples: []prompb.Sample{{Timestamp: p.t, Value: p.v}}},
+			)
+			v2.Timeseries = append(
+				v2.Timeseries,
+				writev2.TimeSeries{
+					LabelsRefs: symbols.SymbolizeLabels(ls, nil),
+					Samples:    []writev2.Sample{{Timestamp: p.t, Value: p.v}},
+				},
+			)
 		}
 		v2.Symbols = symbols.Symbols()
 		msg1, err1 := v1.Marshal()
@@ -82,7 +91,10 @@ func TestUnite(t *testing.T) {
 	f([]part{{"a", 1, 1}}, "a: 1=1")
 	f([]part{{"a", 1, 1}, {"b", 1, 2}}, "a: 1=1, b: 1=2")
 	f([]part{{"a", 1, 1}, {"a", 1, 2}}, "a: 1=1 1=2")
-	f([]part{{"a", 2, 1}, {"b", 1, 2}, {"a", 1, 3}, {"c", 1, 4}, {"b", 1, 2}, {"a", 2, 5}}, "a: 2=1 1=3 2=5, b: 1=2 1=2, c: 1=4")
+	f(
+		[]part{{"a", 2, 1}, {"b", 1, 2}, {"a", 1, 3}, {"c", 1, 4}, {"b", 1, 2}, {"a", 2, 5}},
+		"a: 2=1 1=3 2=5, b: 1=2 1=2, c: 1=4",
+	)
 	f([]part{{"c", 1, 1}, {"b", 1, 1}, {"b", 2, 1}, {"c", 2, 1}}, "c: 1=1 2=1, b: 1=1 2=1")
 }
 
@@ -104,7 +116,8 @@ func TestUniteBringsAll(t *testing.T) {
 	}
 	for i := range b.Series {
 		got, want := &b.Series[i], &all.Series[i]
-		if len(got.Samples) != 2*len(want.Samples) || len(got.Histograms) != 2*len(want.Histograms) || len(got.Exemplars) != 2*len(want.Exemplars) {
+		if len(got.Samples) != 2*len(want.Samples) || len(got.Histograms) != 2*len(want.Histograms) ||
+			len(got.Exemplars) != 2*len(want.Exemplars) {
 			t.Errorf("series %d is %+v, want twice %+v", i, got, want)
 		}
 	}
@@ -189,7 +202,9 @@ func TestUniteAsks(t *testing.T) {
 func TestRewriteUnites(t *testing.T) {
 	src := NewBatch(testTenant)
 	for i := range 6 {
-		src.Add(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i%3), "pod", fmt.Sprint(i))).Samples = []Sample{{T: 1, V: float64(i)}}
+		src.Add(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i%3), "pod", fmt.Sprint(i))).Samples = []Sample{
+			{T: 1, V: float64(i)},
+		}
 	}
 	r := Rewrite(src)
 	for i := range src.Series {
@@ -248,7 +263,18 @@ func BenchmarkUnite(b *testing.B) {
 	}
 	run("repeats", f.repeats)
 	run("group", f.group)
-	ten := slices.Concat(typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200))
+	ten := slices.Concat(
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+		typicalV1(200),
+	)
 	k := NewSeriesCache(1 << 16)
 	b.Run("ten of each", func(b *testing.B) {
 		b.ReportAllocs()

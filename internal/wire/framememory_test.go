@@ -34,18 +34,30 @@ func hollow(size int) map[string][]byte {
 	oneSample := append([]byte{calledLabels, 4}, "a\xffb\xff"...)
 	oneSample = append(oneSample, make([]byte, 9)...)
 	return map[string][]byte{
-		"numbered: a claim before zeros":     append(claim(head(numberedVersion), size/minNumbered-16), zeros...),
-		"numbered: many claims":              append(head(numberedVersion), bytes.Repeat([]byte{0xff, 0xff, 0x3f}, size/3)...),
-		"numbered: a claim before one":       append(append(claim(head(numberedVersion), size/minNumbered-16), oneSample...), zeros...),
-		"numbered: one number again":         append(claim(number, size/4), again...),
-		"numbered: of no tenant":             append(claim([]byte{numberedVersion, 0}, size/minNumbered-16), zeros...),
-		"plain: a claim before zeros":        append(claim(head(shardVersion), size/minSeries-16), zeros...),
-		"plain: a claim of samples":          append(claim(append(claim(head(shardVersion), 1), 4, 'a', Sep, 'b', Sep, shapeCounts), size/minSample-16), zeros...),
-		"plain: metadata with no texts":      append(claim(claim(head(shardVersion), 0), size/4-16), zeros...),
-		"numbered: metadata with no texts":   append(claim(claim(head(numberedVersion), 0), size/4-16), zeros...),
-		"numbered: a claim of samples":       append(claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep), size/minSample-16), zeros...),
-		"numbered: a claim of histograms":    append(claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep, 0), size/minHistogram-16), zeros...),
-		"numbered: a claim of exemplars":     append(claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep, 0, 0), size/minExemplar-16), zeros...),
+		"numbered: a claim before zeros": append(claim(head(numberedVersion), size/minNumbered-16), zeros...),
+		"numbered: many claims": append(
+			head(numberedVersion),
+			bytes.Repeat([]byte{0xff, 0xff, 0x3f}, size/3)...),
+		"numbered: a claim before one": append(
+			append(claim(head(numberedVersion), size/minNumbered-16), oneSample...),
+			zeros...),
+		"numbered: one number again":  append(claim(number, size/4), again...),
+		"numbered: of no tenant":      append(claim([]byte{numberedVersion, 0}, size/minNumbered-16), zeros...),
+		"plain: a claim before zeros": append(claim(head(shardVersion), size/minSeries-16), zeros...),
+		"plain: a claim of samples": append(
+			claim(append(claim(head(shardVersion), 1), 4, 'a', Sep, 'b', Sep, shapeCounts), size/minSample-16),
+			zeros...),
+		"plain: metadata with no texts":    append(claim(claim(head(shardVersion), 0), size/4-16), zeros...),
+		"numbered: metadata with no texts": append(claim(claim(head(numberedVersion), 0), size/4-16), zeros...),
+		"numbered: a claim of samples": append(
+			claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep), size/minSample-16),
+			zeros...),
+		"numbered: a claim of histograms": append(
+			claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep, 0), size/minHistogram-16),
+			zeros...),
+		"numbered: a claim of exemplars": append(
+			claim(append(head(numberedVersion), 1, calledLabels|shapeCounts, 4, 'a', Sep, 'b', Sep, 0, 0), size/minExemplar-16),
+			zeros...),
 		"numbered: of another tenant's name": append(claim(append(append([]byte{}, number...), 0), 0), zeros...),
 	}
 }

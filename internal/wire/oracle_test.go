@@ -117,7 +117,10 @@ func (o *outcome) addMetadata(family, help, unit string, typ int32) {
 	if name, ok := prompb.MetricMetadata_MetricType_name[typ]; ok {
 		word = strings.ToLower(name)
 	}
-	o.metadata = append(o.metadata, Metadata{family, strings.ToValidUTF8(help, "\uFFFD"), strings.ToValidUTF8(unit, "\uFFFD"), word})
+	o.metadata = append(
+		o.metadata,
+		Metadata{family, strings.ToValidUTF8(help, "\uFFFD"), strings.ToValidUTF8(unit, "\uFFFD"), word},
+	)
 }
 
 func oracleV1(msg []byte) (*outcome, error) {
@@ -184,10 +187,16 @@ func oracleV2(msg []byte) (*outcome, error) {
 		}
 		ok := err == nil && metaErr == nil && usable(ls)
 		o.add(s, ok, true)
-		if !ok || len(ts.Samples)+len(ts.Histograms)+len(ts.Exemplars) == 0 || ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
+		if !ok || len(ts.Samples)+len(ts.Histograms)+len(ts.Exemplars) == 0 ||
+			ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
 			continue
 		}
-		o.addMetadata(oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type), meta.Help, meta.Unit, int32(ts.Metadata.Type))
+		o.addMetadata(
+			oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type),
+			meta.Help,
+			meta.Unit,
+			int32(ts.Metadata.Type),
+		)
 	}
 	return o, nil
 }
@@ -220,7 +229,8 @@ func (o *outcome) check(t testing.TB, b *Batch) {
 	}
 	var lost Failure
 	for _, f := range b.Rejected {
-		if f.Series != -1 || f.Kind.String() != "invalid" || f.Reason == "" || len(f.Reason) > 2000 || strings.Contains(f.Reason, "\n") {
+		if f.Series != -1 || f.Kind.String() != "invalid" || f.Reason == "" || len(f.Reason) > 2000 ||
+			strings.Contains(f.Reason, "\n") {
 			t.Fatalf("bad rejection %+v", f)
 		}
 		lost.Samples += f.Samples
@@ -246,9 +256,20 @@ func (want *oracleSeries) check(t testing.TB, id tenant.ID, got *Series) {
 	if key, _ := Identify(full); got.Key != key || got.Hash != xxhash.Sum64(full) {
 		t.Fatalf("key %x, hash %x of %q", got.Key, got.Hash, full)
 	}
-	if len(got.Samples) != len(want.samples) || len(got.Histograms) != len(want.histograms) || len(got.Exemplars) != len(want.exemplars) {
-		t.Fatalf("%s: %d samples, %d histograms, %d exemplars, want %d, %d, %d", want.labels,
-			len(got.Samples), len(got.Histograms), len(got.Exemplars), len(want.samples), len(want.histograms), len(want.exemplars))
+	if len(got.Samples) != len(want.samples) || len(got.Histograms) != len(want.histograms) ||
+		len(got.Exemplars) != len(want.exemplars) {
+		t.Fatalf(
+			"%s: %d samples, %d histograms, %d exemplars, want %d, %d, %d",
+			want.labels,
+			len(
+				got.Samples,
+			),
+			len(got.Histograms),
+			len(got.Exemplars),
+			len(want.samples),
+			len(want.histograms),
+			len(want.exemplars),
+		)
 	}
 	for i, w := range want.samples {
 		if g := got.Samples[i]; g.T != w.T || g.ST != w.ST || math.Float64bits(g.V) != math.Float64bits(w.V) {
@@ -288,7 +309,12 @@ func sameHistogram(a, b Histogram) bool {
 func checkV1(t testing.TB, msg []byte) { t.Helper(); checkMessage(t, msg, DecodeV1, oracleV1) }
 func checkV2(t testing.TB, msg []byte) { t.Helper(); checkMessage(t, msg, DecodeV2, oracleV2) }
 
-func checkMessage(t testing.TB, msg []byte, decode func(tenant.ID, []byte) (*Batch, error), oracle func([]byte) (*outcome, error)) {
+func checkMessage(
+	t testing.TB,
+	msg []byte,
+	decode func(tenant.ID, []byte) (*Batch, error),
+	oracle func([]byte) (*outcome, error),
+) {
 	t.Helper()
 	want, wantErr := oracle(msg)
 	given := bytes.Clone(msg)

@@ -116,7 +116,12 @@ func TestHistogramsAreNotPooled(t *testing.T) {
 		var req prompb.WriteRequest
 		for i := range 20 {
 			req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
-				Labels: prompb.FromLabels(labels.FromStrings("__name__", "h", "i", fmt.Sprint(i)), nil), Histograms: oddHistograms(r)})
+				Labels: prompb.FromLabels(
+					labels.FromStrings("__name__", "h", "i", fmt.Sprint(i)),
+					nil,
+				),
+				Histograms: oddHistograms(r),
+			})
 		}
 		msg, _ := req.Marshal()
 		return msg

@@ -96,7 +96,10 @@ func TestNumberedGolden(t *testing.T) {
 		p.read(frame, s).Release()
 	}
 	labelsOf := func(i int) string { return hex.EncodeToString([]byte(fmt.Sprintf("__name__\xffm\xffi\xff%d\xff", i))) }
-	f(few("a", 0, 1), "02 0161 02 04 0f "+labelsOf(0)+" d00f 0000000000000000 04 0f "+labelsOf(1)+" 00 000000000000f03f 00")
+	f(
+		few("a", 0, 1),
+		"02 0161 02 04 0f "+labelsOf(0)+" d00f 0000000000000000 04 0f "+labelsOf(1)+" 00 000000000000f03f 00",
+	)
 	f(few("a", 0, 1), "02 0161 02 00 d00f 0000000000000000 00 00 000000000000f03f 00")
 	f(few("a", 1), "02 0161 01 20 d00f 000000000000f03f 00")
 	f(few("b", 1), "02 0162 01 44 0f "+labelsOf(1)+" d00f 000000000000f03f 00")
@@ -177,7 +180,13 @@ func TestNumberedChurn(t *testing.T) {
 				p.e.Age()
 			}
 			if len(p.d.table) != len(p.e.numbers.entries) || p.d.held != p.e.numbers.bytes || p.d.held > p.d.maxBytes {
-				t.Fatalf("%d numbers of %d bytes here, %d of %d there", len(p.e.numbers.entries), p.e.numbers.bytes, len(p.d.table), p.d.held)
+				t.Fatalf(
+					"%d numbers of %d bytes here, %d of %d there",
+					len(p.e.numbers.entries),
+					p.e.numbers.bytes,
+					len(p.d.table),
+					p.d.held,
+				)
 			}
 		}
 		for i, b := range kept {
@@ -224,7 +233,14 @@ func (t *numbers) check(tb testing.TB) {
 		}
 	}
 	if bytes != t.bytes || indexed != len(t.entries) || indexed > len(t.index)*3/4 {
-		tb.Fatalf("%d bytes, counted %d; %d numbers, %d in an index of %d", bytes, t.bytes, len(t.entries), indexed, len(t.index))
+		tb.Fatalf(
+			"%d bytes, counted %d; %d numbers, %d in an index of %d",
+			bytes,
+			t.bytes,
+			len(t.entries),
+			indexed,
+			len(t.index),
+		)
 	}
 }
 
@@ -286,7 +302,8 @@ func TestCollidingKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range b.Series {
-			if !bytes.Equal(got.Series[i].Labels(), b.Series[i].Labels()) || got.Series[i].Samples[0].V != b.Series[i].Samples[0].V {
+			if !bytes.Equal(got.Series[i].Labels(), b.Series[i].Labels()) ||
+				got.Series[i].Samples[0].V != b.Series[i].Samples[0].V {
 				t.Errorf("series %d became %q", i, got.Series[i].Labels())
 			}
 		}
@@ -316,7 +333,8 @@ func TestNamesAreShared(t *testing.T) {
 	names := NewSharedSeries(0)
 	p, q := newPair(t, names), newPair(t, names)
 	a, b := p.pass(few("a", 1)), q.pass(few("a", 0, 1))
-	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint || &a.Series[0].Labels()[0] != &b.Series[1].Labels()[0] {
+	if a.Series[0].Hint == nil || a.Series[0].Hint != b.Series[1].Hint ||
+		&a.Series[0].Labels()[0] != &b.Series[1].Labels()[0] {
 		t.Error("two streams have a series of their own each")
 	}
 	a.Series[0].Hint.Store(42)
@@ -440,7 +458,11 @@ func TestNumberedDamage(t *testing.T) {
 	head := len(whole.e.Begin(nil, "a"))
 	for n := range frame {
 		if n < head {
-			broken(fmt.Sprintf("%d of %d bytes", n, len(frame)), frame[:n], map[bool]errs.Kind{true: errs.Unsupported, false: errs.Invalid}[n == 0])
+			broken(
+				fmt.Sprintf("%d of %d bytes", n, len(frame)),
+				frame[:n],
+				map[bool]errs.Kind{true: errs.Unsupported, false: errs.Invalid}[n == 0],
+			)
 		} else if n > head {
 			broken(fmt.Sprintf("%d of %d bytes", n, len(frame)), frame[:n], errs.Invalid)
 		}
@@ -458,7 +480,11 @@ func TestNumberedDamage(t *testing.T) {
 	broken("a number below 0", sample(zigzagEncode(-1)<<headBits, ""), errs.Invalid)
 	broken("a huge number", sample(zigzagEncode(1<<58)<<headBits, ""), errs.Invalid)
 	broken("a number given out of turn", sample(zigzagEncode(3)<<headBits|calledNew, "a\xffb\xff"), errs.Invalid)
-	broken("labels too long for a number", sample(zigzagEncode(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)), errs.Invalid)
+	broken(
+		"labels too long for a number",
+		sample(zigzagEncode(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)),
+		errs.Invalid,
+	)
 	broken("a number with labels that have none", sample(1<<headBits|calledLabels, "a\xffb\xff"), errs.Invalid)
 	broken("another name", sample(3<<2, "a\xffb\xff"), errs.Invalid)
 	broken("another shape", sample(3, ""), errs.Invalid)
@@ -502,7 +528,10 @@ func FuzzNumbered(f *testing.F) {
 		if err == nil {
 			for i := range b.Series {
 				full := append(AppendTenant(nil, b.Tenant), b.Series[i].Labels()...)
-				if key, hash := Identify(full); key != b.Series[i].Key || hash != b.Series[i].Hash || !isCanonical(b.Series[i].Labels()) {
+				if key, hash := Identify(
+					full,
+				); key != b.Series[i].Key || hash != b.Series[i].Hash ||
+					!isCanonical(b.Series[i].Labels()) {
 					t.Fatalf("series %d is %q", i, full)
 				}
 			}

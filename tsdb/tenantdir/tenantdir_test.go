@@ -43,7 +43,10 @@ func TestRemoveLog(t *testing.T) {
 	if err := os.WriteFile(foreign, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := RemoveLog(dir); err == nil || !strings.Contains(err.Error(), foreign) || !Exists(filepath.Join(dir, "00000001")) {
+	if err := RemoveLog(
+		dir,
+	); err == nil || !strings.Contains(err.Error(), foreign) ||
+		!Exists(filepath.Join(dir, "00000001")) {
 		t.Errorf("%v: want all kept, for notes.txt", err)
 	}
 	if err := errors.Join(os.Remove(foreign), RemoveLog(dir)); err != nil || Exists(dir) {

@@ -129,7 +129,11 @@ hearth_runtime_config_reload_failures_total 2
 func TestLimitMetrics(t *testing.T) {
 	opts := options(t)
 	o, _, reg := newOverrides(t, opts)
-	write(t, opts.File, "defaults: {request_series: 10, retention: 2h}\ntenants: {acme: {request_series: 20, retention: 2h, ha_pairs: true, samples_per_second: 0.5}}")
+	write(
+		t,
+		opts.File,
+		"defaults: {request_series: 10, retention: 2h}\ntenants: {acme: {request_series: 20, retention: 2h, ha_pairs: true, samples_per_second: 0.5}}",
+	)
 	if err := o.Reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +184,8 @@ func TestFollow(t *testing.T) {
 
 	write(t, opts.File, "defaults: {request_serie: 4}")
 	eventually(t, "a fault is reported", func() bool { return out.count("level=ERROR") > 0 })
-	if out.count("request_serie: no limit has this name") != 1 || out.count(filepath.Base(opts.File)+":1") != 1 || !is(3)() {
+	if out.count("request_serie: no limit has this name") != 1 || out.count(filepath.Base(opts.File)+":1") != 1 ||
+		!is(3)() {
 		t.Fatal(out.buf.String())
 	}
 	write(t, opts.File+".other", "")
@@ -236,7 +241,8 @@ func TestThanos(t *testing.T) {
 
 	opts.ThanosFile, opts.ThanosContent = "", []byte("write:\n  defaults: {}")
 	o, _, _ = newOverrides(t, opts)
-	if err := o.Reload(); err == nil || err.Error() != "--receive.limits-config:2: write: defaults: there is no such key here; did you mean default?" {
+	if err := o.Reload(); err == nil ||
+		err.Error() != "--receive.limits-config:2: write: defaults: there is no such key here; did you mean default?" {
 		t.Fatal(err)
 	}
 }

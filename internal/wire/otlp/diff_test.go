@@ -36,7 +36,15 @@ func (o *oracle) AppenderV2(context.Context) storage.AppenderV2 { return o }
 func (o *oracle) Commit() error                                 { return nil }
 func (o *oracle) Rollback() error                               { o.samples, o.metadata = nil, nil; return nil }
 
-func (o *oracle) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, _ *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
+func (o *oracle) Append(
+	_ storage.SeriesRef,
+	ls labels.Labels,
+	st, t int64,
+	v float64,
+	h *histogram.Histogram,
+	_ *histogram.FloatHistogram,
+	opts storage.AOptions,
+) (storage.SeriesRef, error) {
 	ls = ls.WithoutEmpty()
 	for _, e := range opts.Exemplars {
 		o.samples = add(o.samples, exemplarText(ls, e.Ts, e.Value, e.Labels))
@@ -51,7 +59,16 @@ func (o *oracle) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v fl
 
 func sampleText(ls labels.Labels, st, t int64, v float64, h *histogram.Histogram) string {
 	if h != nil {
-		return fmt.Sprintf("%s st=%d t=%d %s schema=%d custom=%v hint=%v", ls, st, t, h, h.Schema, h.CustomValues, h.CounterResetHint)
+		return fmt.Sprintf(
+			"%s st=%d t=%d %s schema=%d custom=%v hint=%v",
+			ls,
+			st,
+			t,
+			h,
+			h.Schema,
+			h.CustomValues,
+			h.CounterResetHint,
+		)
 	}
 	return fmt.Sprintf("%s st=%d t=%d %x", ls, st, t, math.Float64bits(v))
 }
@@ -104,7 +121,13 @@ func prometheus(t *testing.T, form Form, msg []byte, opts Options) *oracle {
 	conf.OTLPConfig.PromoteScopeMetadata = opts.PromoteScopeMetadata
 	conf.OTLPConfig.ConvertHistogramsToNHCB = opts.ConvertHistogramsToNHCB
 	o := &oracle{metadata: map[string]string{}}
-	h := remote.NewOTLPWriteHandler(slog.New(slog.DiscardHandler), nil, o, func() config.Config { return conf }, remote.OTLPOptions{})
+	h := remote.NewOTLPWriteHandler(
+		slog.New(slog.DiscardHandler),
+		nil,
+		o,
+		func() config.Config { return conf },
+		remote.OTLPOptions{},
+	)
 	req := httptest.NewRequest(http.MethodPost, "/api/v1/otlp/v1/metrics", bytes.NewReader(msg))
 	req.Header.Set("Content-Type", form.ContentType())
 	w := httptest.NewRecorder()
@@ -147,7 +170,13 @@ func same(t *testing.T, md pmetric.Metrics, opts Options) {
 		sort.Strings(samples)
 		sort.Strings(want.samples)
 		if !slices.Equal(samples, want.samples) {
-			t.Fatalf("%s %+v\ngot\n%s\nwant\n%s", form.ContentType(), opts, strings.Join(samples, "\n"), strings.Join(want.samples, "\n"))
+			t.Fatalf(
+				"%s %+v\ngot\n%s\nwant\n%s",
+				form.ContentType(),
+				opts,
+				strings.Join(samples, "\n"),
+				strings.Join(want.samples, "\n"),
+			)
 		}
 		if fmt.Sprint(metadata) != fmt.Sprint(want.metadata) {
 			t.Fatalf("metadata %v, want %v", metadata, want.metadata)

@@ -65,12 +65,16 @@ func TestSizeRefusesNesting(t *testing.T) {
 	f(JSON, nestedJSON(100), errs.Invalid)
 	f(JSON, []byte(strings.Repeat("[", 1_000_000)), errs.Invalid)
 	// What is no protobuf, or not as OTLP uses it.
-	f(Protobuf, []byte{0x0b, 0x0c}, errs.Invalid)                                           // a group
-	f(Protobuf, []byte{0x0a, 0x05, 0x01}, errs.Invalid)                                     // ends too early
-	f(Protobuf, []byte{0x00}, errs.Invalid)                                                 // field 0
-	f(Protobuf, []byte{0x8a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00}, errs.Invalid) // field 1 + 2^46: the decoder takes it for 1
-	f(Protobuf, append(field(100, []byte("unknown")), everythingProto...), errs.OK)         // an unknown field
-	f(Protobuf, within(field(1, []byte{0xff, 0xff}), 1, 1000, 2, 12, 2, 5), errs.Invalid)   // scope metrics of old senders
+	f(Protobuf, []byte{0x0b, 0x0c}, errs.Invalid)       // a group
+	f(Protobuf, []byte{0x0a, 0x05, 0x01}, errs.Invalid) // ends too early
+	f(Protobuf, []byte{0x00}, errs.Invalid)             // field 0
+	f(
+		Protobuf,
+		[]byte{0x8a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00},
+		errs.Invalid,
+	) // field 1 + 2^46: the decoder takes it for 1
+	f(Protobuf, append(field(100, []byte("unknown")), everythingProto...), errs.OK)       // an unknown field
+	f(Protobuf, within(field(1, []byte{0xff, 0xff}), 1, 1000, 2, 12, 2, 5), errs.Invalid) // scope metrics of old senders
 }
 
 // TestDecodeRefusesLongAttributes: the converter's labels would break on them.
@@ -153,9 +157,21 @@ func TestSizeIsEnough(t *testing.T) {
 		return []byte(before + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + after)
 	}
 	f("JSON resources", JSON, list(`{"resourceMetrics":[`, `{}`, `]}`))
-	f("JSON points", JSON, list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`))
+	f(
+		"JSON points",
+		JSON,
+		list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`),
+	)
 	f("JSON attributes", JSON, list(`{"resourceMetrics":[{"resource":{"attributes":[`, `{}`, `]}}]}`))
-	f("JSON buckets", JSON, list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[`, `1`, `]}]}}]}]}]}`))
+	f(
+		"JSON buckets",
+		JSON,
+		list(
+			`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[`,
+			`1`,
+			`]}]}}]}]}]}`,
+		),
+	)
 	real := pmetric.NewMetrics()
 	for range 500 {
 		everything().ResourceMetrics().MoveAndAppendTo(real.ResourceMetrics())
@@ -216,7 +232,8 @@ func FuzzTranslate(f *testing.F) {
 		defer again.Release()
 		for i := range got.Batch.Series {
 			s := &got.Batch.Series[i]
-			if string(again.Series[i].Labels()) != string(s.Labels()) || again.Series[i].Key != s.Key || len(s.Samples)+len(s.Histograms) != 1 {
+			if string(again.Series[i].Labels()) != string(s.Labels()) || again.Series[i].Key != s.Key ||
+				len(s.Samples)+len(s.Histograms) != 1 {
 				t.Fatalf("series %q became %q", s.Labels(), again.Series[i].Labels())
 			}
 			last := ""
