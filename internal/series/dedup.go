@@ -81,7 +81,7 @@ func (e *dedupEntry) Labels() labels.Labels { return e.labels }
 
 // Iterator implements storage.Series.
 func (e *dedupEntry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
-	return e.reading.marked(reuse, func(reuse chunkenc.Iterator) stander {
+	return e.reading.marked(reuse, func(reuse chunkenc.Iterator) rangeIterator {
 		it, ok := reuse.(*dedupIterator)
 		if !ok {
 			it = new(dedupIterator)

@@ -28,7 +28,7 @@ type dedupIterator struct {
 	replicas []dedupReplica
 	counter  bool
 	totals   bool   // downsampled counters, whose totals have bases of their own
-	out      amount // of totals: the current sample
+	out      counterValue // of totals: the current sample
 	cur      int
 	started  bool
 	t        int64
@@ -43,7 +43,7 @@ type dedupIterator struct {
 
 // dedupReplica is one copy. Its iterator stands at the sample that is read next, or was read last.
 type dedupReplica struct {
-	it      stander
+	it      rangeIterator
 	typ     chunkenc.ValueType
 	ended   bool
 	t       int64
@@ -52,8 +52,8 @@ type dedupReplica struct {
 	lift    float64 // added to floats of a counter
 	before  float64 // of a counter: the value before this sample; NaN = none
 	dropped int64   // of a counter: when it was last seen to go down, math.MinInt64 = never
-	now     amount  // of totals: this sample
-	prev    amount  // and the one before it, where followed
+	now     counterValue  // of totals: this sample
+	prev    counterValue  // and the one before it, where followed
 	follows bool
 	chunks  []Chunk
 	at      int // the chunk that spacing looked at last
@@ -104,9 +104,9 @@ func (d *dedupIterator) Next() chunkenc.ValueType {
 }
 
 // grown is the total at the sample that r stands at: it grows by what r counted since its sample before.
-func (d *dedupIterator) grown(r *dedupReplica) amount {
+func (d *dedupIterator) grown(r *dedupReplica) counterValue {
 	switch {
-	case !d.started || !r.now.alike(d.out):
+	case !d.started || !r.now.sameKind(d.out):
 		return r.now
 	case !r.follows, math.IsNaN(r.now.v): // a total stays NaN once it is
 		return d.out
@@ -235,11 +235,11 @@ func (d *dedupIterator) load(i int, typ chunkenc.ValueType) {
 	}
 	r.before, r.value = before, v
 	if d.totals {
-		now := amount{v: v}
+		now := counterValue{v: v}
 		if typ == chunkenc.ValFloatHistogram {
-			now = amount{h: d.float.Copy()}
+			now = counterValue{h: d.float.Copy()}
 		}
-		r.prev, r.now, r.follows = r.now, now, now.alike(r.now) && !math.IsNaN(before)
+		r.prev, r.now, r.follows = r.now, now, now.sameKind(r.now) && !math.IsNaN(before)
 	}
 	if v < before {
 		r.dropped, r.lift = r.t, 0
@@ -346,8 +346,8 @@ func (d *dedupIterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *h
 	return t, h
 }
 
-// stands implements stander.
-func (d *dedupIterator) stands() (from, to int64) { return d.replicas[d.cur].it.stands() }
+// stands implements rangeIterator.
+func (d *dedupIterator) sampleRange() (from, to int64) { return d.replicas[d.cur].it.sampleRange() }
 
 // AtT implements chunkenc.Iterator.
 func (d *dedupIterator) AtT() int64 { return d.t }

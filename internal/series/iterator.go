@@ -19,9 +19,9 @@ type Iterator struct {
 	chunks []Chunk
 	pick   Pick
 	next   int    // position in chunks of the first one that was not opened
-	lanes  []lane // [:open] stand at a sample each, the rest is for reuse
+	readers  []chunkReader // [:open] stand at a sample each, the rest is for reuse
 	open   int
-	cur    int   // the lane whose sample is the current one
+	cur    int   // the chunkReader whose sample is the current one
 	mixed  bool  // chunks overlap
 	starts bool  // a chunk that was opened may have start timestamps
 	mint   int64 // bounds of what is yielded
@@ -29,12 +29,12 @@ type Iterator struct {
 	t      int64
 	typ    chunkenc.ValueType
 	err    error
-	cmp    comparer
-	life   *Life // nil = for ever
+	cmp    sampleComparer
+	stop   *StopFlag // nil = for ever
 }
 
-// lane is one chunk being read.
-type lane struct {
+// chunkReader is one chunk being read.
+type chunkReader struct {
 	decoder
 	it   chunkenc.Iterator
 	typ  chunkenc.ValueType
@@ -46,7 +46,7 @@ type lane struct {
 }
 
 // step moves l to its next sample.
-func (l *lane) step() {
+func (l *chunkReader) step() {
 	switch l.typ = l.it.Next(); l.typ {
 	case chunkenc.ValNone:
 	case chunkenc.ValFloat:
@@ -82,11 +82,11 @@ func (it *Iterator) Next() chunkenc.ValueType {
 	if it.err != nil {
 		return chunkenc.ValNone
 	}
-	if it.life.over() {
-		return it.end(it.life.err())
+	if it.stop.isSet() {
+		return it.end(it.stop.err())
 	}
-	if it.open == 1 && (it.next == len(it.chunks) || it.lanes[0].maxt < it.chunks[it.next].MinTime) {
-		l := &it.lanes[0]
+	if it.open == 1 && (it.next == len(it.chunks) || it.readers[0].maxt < it.chunks[it.next].MinTime) {
+		l := &it.readers[0]
 		l.broken = false
 		if l.step(); l.typ != chunkenc.ValNone {
 			if it.t, it.typ = l.t, l.typ; it.t <= it.maxt {
@@ -106,8 +106,8 @@ func (it *Iterator) Seek(t int64) chunkenc.ValueType {
 	if it.err != nil || it.typ != chunkenc.ValNone && it.t >= t {
 		return it.typ
 	}
-	if it.life.over() {
-		return it.end(it.life.err())
+	if it.stop.isSet() {
+		return it.end(it.stop.err())
 	}
 	return it.advance(max(t, it.after()))
 }
@@ -123,10 +123,10 @@ func (it *Iterator) after() int64 {
 // advance moves to the first sample at or after floor.
 func (it *Iterator) advance(floor int64) chunkenc.ValueType {
 	for i := range it.open {
-		it.lanes[i].broken = i != it.cur
+		it.readers[i].broken = i != it.cur
 	}
 	for i := 0; i < it.open; {
-		l := &it.lanes[i]
+		l := &it.readers[i]
 		if l.t < floor && l.maxt >= floor {
 			l.step() // as a rule this is enough
 		}
@@ -140,20 +140,20 @@ func (it *Iterator) advance(floor int64) chunkenc.ValueType {
 		i++
 	}
 	it.cur = it.earliest()
-	for it.next < len(it.chunks) && (it.open == 0 || it.chunks[it.next].MinTime <= it.lanes[it.cur].t) {
+	for it.next < len(it.chunks) && (it.open == 0 || it.chunks[it.next].MinTime <= it.readers[it.cur].t) {
 		if !it.openNext(floor) && it.err != nil {
 			return it.end(it.err)
 		}
 		it.cur = it.earliest()
 	}
-	if it.open == 0 || it.lanes[it.cur].t > it.maxt {
+	if it.open == 0 || it.readers[it.cur].t > it.maxt {
 		return it.end(nil)
 	}
-	it.t = it.lanes[it.cur].t
+	it.t = it.readers[it.cur].t
 	if it.open > 1 {
 		it.settle()
 	}
-	it.typ = it.lanes[it.cur].typ
+	it.typ = it.readers[it.cur].typ
 	return it.typ
 }
 
@@ -163,7 +163,7 @@ func (it *Iterator) end(err error) chunkenc.ValueType {
 }
 
 // forward moves l to its first sample at or after floor; false when it has none or is broken (it.err).
-func (it *Iterator) forward(l *lane, floor int64) bool {
+func (it *Iterator) forward(l *chunkReader, floor int64) bool {
 	if l.maxt < floor && l.typ != chunkenc.ValNone {
 		return false
 	}
@@ -186,10 +186,10 @@ func (it *Iterator) openNext(floor int64) bool {
 	if c.MaxTime < floor {
 		return false
 	}
-	if it.open == len(it.lanes) {
-		it.lanes = append(it.lanes, lane{})
+	if it.open == len(it.readers) {
+		it.readers = append(it.readers, chunkReader{})
 	}
-	l := &it.lanes[it.open]
+	l := &it.readers[it.open]
 	if l.it, it.err = l.decode(c, it.pick); it.err != nil || l.it == nil {
 		return false
 	}
@@ -203,17 +203,17 @@ func (it *Iterator) openNext(floor int64) bool {
 	return true
 }
 
-// shut ends lane i and keeps its buffers.
+// shut ends chunkReader i and keeps its buffers.
 func (it *Iterator) shut(i int) {
 	it.open--
-	it.lanes[i], it.lanes[it.open] = it.lanes[it.open], it.lanes[i]
+	it.readers[i], it.readers[it.open] = it.readers[it.open], it.readers[i]
 }
 
-// earliest is the lane with the first sample; of several the one that yielded the last sample, whose hints hold.
+// earliest is the chunkReader with the first sample; of several the one that yielded the last sample, whose hints hold.
 func (it *Iterator) earliest() int {
 	best := 0
 	for i := 1; i < it.open; i++ {
-		l, b := &it.lanes[i], &it.lanes[best]
+		l, b := &it.readers[i], &it.readers[best]
 		if l.t < b.t || l.t == b.t && b.broken && !l.broken {
 			best = i
 		}
@@ -221,17 +221,17 @@ func (it *Iterator) earliest() int {
 	return best
 }
 
-// settle chooses among the lanes that have a sample at it.t; it.cur stays where values are equal.
+// settle chooses among the readers that have a sample at it.t; it.cur stays where values are equal.
 func (it *Iterator) settle() {
 	for i := range it.open {
-		if l := &it.lanes[i]; i != it.cur && l.t == it.t && it.cmp.prefer(l, &it.lanes[it.cur]) {
+		if l := &it.readers[i]; i != it.cur && l.t == it.t && it.cmp.prefer(l, &it.readers[it.cur]) {
 			it.cur = i
 		}
 	}
 }
 
 // At implements chunkenc.Iterator.
-func (it *Iterator) At() (int64, float64) { return it.t, it.lanes[it.cur].v }
+func (it *Iterator) At() (int64, float64) { return it.t, it.readers[it.cur].v }
 
 // AtT implements chunkenc.Iterator.
 func (it *Iterator) AtT() int64 { return it.t }
@@ -241,12 +241,12 @@ func (it *Iterator) AtST() int64 {
 	if !it.starts {
 		return 0
 	}
-	return it.lanes[it.cur].it.AtST()
+	return it.readers[it.cur].it.AtST()
 }
 
 // AtHistogram implements chunkenc.Iterator.
 func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
-	l := &it.lanes[it.cur]
+	l := &it.readers[it.cur]
 	t, h := l.it.AtHistogram(h)
 	if l.broken {
 		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
@@ -256,7 +256,7 @@ func (it *Iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histo
 
 // AtFloatHistogram implements chunkenc.Iterator.
 func (it *Iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	l := &it.lanes[it.cur]
+	l := &it.readers[it.cur]
 	t, h := l.it.AtFloatHistogram(h)
 	if l.broken {
 		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
@@ -264,13 +264,13 @@ func (it *Iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histo
 	return t, h
 }
 
-// stands implements stander.
-func (it *Iterator) stands() (from, to int64) { return it.t, it.t }
+// stands implements rangeIterator.
+func (it *Iterator) sampleRange() (from, to int64) { return it.t, it.t }
 
 // Err implements chunkenc.Iterator. It tells of the end of a read's life also when all samples were read before.
 func (it *Iterator) Err() error {
-	if it.err == nil && it.life.over() {
-		return it.life.err()
+	if it.err == nil && it.stop.isSet() {
+		return it.stop.err()
 	}
 	return it.err
 }

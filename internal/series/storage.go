@@ -20,31 +20,31 @@ type Reading struct {
 	// Lookback, when positive, is for how long (ms) a raw sample stands for an instant, where the reader looks back
 	// further than that (Widened): stale markers then end what a sample is good for. 0 = the reader knows by itself.
 	Lookback int64
-	// Life, when set, ends reads before their end.
-	Life *Life
+	// StopFlag, when set, ends reads before their end.
+	Stop *StopFlag
 }
 
 // Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned
 // before.
 func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Iterator {
-	return r.marked(reuse, func(reuse chunkenc.Iterator) stander { return r.samples(chunks, reuse) })
+	return r.marked(reuse, func(reuse chunkenc.Iterator) rangeIterator { return r.samples(chunks, reuse) })
 }
 
 // marked is what samples makes, with the markers of Lookback if there are any. samples is handed what it may use again.
-func (r *Reading) marked(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) stander) chunkenc.Iterator {
+func (r *Reading) marked(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) rangeIterator) chunkenc.Iterator {
 	if r.Lookback <= 0 {
 		return samples(reuse)
 	}
-	s, ok := reuse.(*stretchIterator)
+	s, ok := reuse.(*expiryIterator)
 	if !ok {
-		s = new(stretchIterator)
+		s = new(expiryIterator)
 	}
 	s.reset(samples(s.in), r.Lookback)
 	return s
 }
 
 // samples is the iterator below the markers of Lookback.
-func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) stander {
+func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) rangeIterator {
 	if isDownsampled(chunks) {
 		return newFinest(chunks, r)
 	}
@@ -52,12 +52,12 @@ func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) stander {
 }
 
 // plain is the iterator over chunks of one resolution.
-func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) stander {
+func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) rangeIterator {
 	if r.Pick == PickCount {
-		it := new(countIterator)
+		it := new(sampleCountIterator)
 		it.Reset(chunks, r.Pick)
 		it.Bound(r.MinTime, r.MaxTime)
-		it.life = r.Life
+		it.stop = r.Stop
 		return it
 	}
 	it, ok := reuse.(*Iterator)
@@ -66,7 +66,7 @@ func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) stander {
 	}
 	it.Reset(chunks, r.Pick)
 	it.Bound(r.MinTime, r.MaxTime)
-	it.life = r.Life
+	it.stop = r.Stop
 	return it
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// comparer decides which of two values for one timestamp stands. It keeps histograms for reuse.
-type comparer struct {
+// sampleComparer decides which of two values for one timestamp stands. It keeps histograms for reuse.
+type sampleComparer struct {
 	a, b scratch
 }
 
@@ -20,7 +20,7 @@ type comparer struct {
 //  1. a value wins over a stale marker,
 //  2. a float histogram wins over a histogram with integer counts, which wins over a float,
 //  3. the larger float bits win; of histograms the larger count, then sum, then schema, buckets and the rest in turn.
-func (c *comparer) prefer(a, b *lane) bool {
+func (c *sampleComparer) prefer(a, b *chunkReader) bool {
 	if a.typ == chunkenc.ValFloat && b.typ == chunkenc.ValFloat {
 		ab, bb := math.Float64bits(a.v), math.Float64bits(b.v)
 		if ab == bb {

@@ -30,12 +30,12 @@ type counterIterator struct {
 	started bool
 	t       int64
 	typ     chunkenc.ValueType
-	total   amount
+	total   counterValue
 	// last is the last raw value, or total, of the chunk that reached t. own is the same of cur, as far as it was read.
-	last, own amount
+	last, own counterValue
 	ownT      int64
 	hasOwn    bool
-	step      amount // what the last two totals of a chunk differ by
+	step      counterValue // what the last two totals of a chunk differ by
 	stepT     int64  // and in ms; 0 = not known
 	gauge     bool   // the sample is a histogram that is no counter
 	err       error
@@ -43,7 +43,7 @@ type counterIterator struct {
 
 func newCounterIterator(chunks []Chunk, r *Reading) *counterIterator {
 	c := &counterIterator{chunks: chunks, mint: r.MinTime, maxt: r.MaxTime, t: math.MinInt64}
-	c.raw.life = r.Life
+	c.raw.stop = r.Stop
 	return c
 }
 
@@ -84,7 +84,7 @@ func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 	}
 	switch {
 	case !on:
-	case !c.started || c.gauge || !v.alike(c.total):
+	case !c.started || c.gauge || !v.sameKind(c.total):
 		c.total = v
 	case v.below(base):
 		c.total = c.total.plus(c.bridge(t, v))
@@ -102,7 +102,7 @@ func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 }
 
 // value is the current sample of cur; false for one that counts nothing.
-func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok bool) {
+func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v counterValue, ok bool) {
 	if typ == chunkenc.ValFloat {
 		t, v.v = c.cur.At()
 		c.gauge = false
@@ -122,8 +122,8 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok b
 // bridge is what was counted up to v, which is below what the counter stood at before. That is v after a reset. But a
 // downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of
 // one counter are much alike, it then counts as the window before, unless v is less.
-func (c *counterIterator) bridge(t int64, v amount) amount {
-	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.alike(c.step) || c.chunks[0].Aggr == nil {
+func (c *counterIterator) bridge(t int64, v counterValue) counterValue {
+	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.sameKind(c.step) || c.chunks[0].Aggr == nil {
 		return v
 	}
 	guess := c.step.times(min(1, float64(t-c.t)/float64(c.stepT)))
