@@ -7,33 +7,39 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// finestIterator reads a series of which some chunks are downsampled. Each moment is answered once, by the finest
-// resolution that has samples there: the sample of a window is left out when a finer one lies within the window, or
-// another one of the same window came before it (of a replica whose chunk ends there). It reads in order from the
-// start, so that the choice does not depend on seeks.
+// finestIterator reads a series that has downsampled chunks. For each time it yields a sample of one resolution only: the
+// finest one that has samples there. It leaves out the sample of a window when
 //
-// Counters go on where one resolution takes over from another (enter), since each counts from a base of its own.
+//   - a finer sample lies within the window, or
+//   - it has passed another sample of that window, and no chunk begins with this one. A chunk that ends within a window
+//     has its last sample there, and a replica whose chunk goes on has a later sample of the same window.
+//
+// It reads in order from the start, so that the choice does not depend on seeks.
+//
+// Each resolution of a counter counts from a base of its own. Where one resolution takes over from another, the total
+// goes on (enter); otherwise rate would see a reset or a jump.
 type finestIterator struct {
-	readers   []resolutionReader // the finest resolution first
+	readers []resolutionReader // the finest resolution first
 	reading *Reading
 	counter bool
-	cur     int // the chunkReader of the current sample, -1 before the first
+	cur     int // the reader of the current sample, -1 before the first
 	t       int64
 	typ     chunkenc.ValueType
-	total   counterValue // of a counter
+	total   counterValue // of a counter: what it has counted up to t
 	err     error
 }
 
-// resolutionReader is one resolution. Its iterator stands at the sample that comes next, or is the current one.
+// resolutionReader reads the chunks of one resolution. Its iterator is at the current sample or, in a reader that is not
+// the current one, at the sample that comes next.
 type resolutionReader struct {
 	it   chunkenc.Iterator
 	res  int64 // ms; 0 = raw
 	typ  chunkenc.ValueType
 	t    int64
-	seen int64 // the last sample that was passed, taken or not
-	// chunks are what it reads, from the one on that begins at the last sample or after it.
+	seen int64 // the time of the last sample that was passed, yielded or not
+	// chunks are those that begin at the sample of the last call of begins, or later.
 	chunks []Chunk
-	// Of a counter, where joined: prev is what the chunkReader had at its last sample, base the total at that time.
+	// For a counter, once joined is set: prev is the value of the last passed sample, base the total at its time.
 	joined     bool
 	prev, base counterValue
 }
@@ -44,15 +50,15 @@ func newFinest(chunks []Chunk, r *Reading) *finestIterator {
 		if len(part) == 0 {
 			continue
 		}
-		l := resolutionReader{res: levels[i], seen: math.MinInt64, chunks: part}
+		reader := resolutionReader{res: levels[i], seen: math.MinInt64, chunks: part}
 		if f.counter {
 			c := newCounterIterator(part, r)
-			c.mint = math.MinInt64 // what comes before tells where a chunkReader stands
-			l.it = c
+			c.mint = math.MinInt64 // earlier samples are needed to align the counters of the resolutions
+			reader.it = c
 		} else {
-			l.it = r.plain(part, nil)
+			reader.it = r.plain(part, nil)
 		}
-		f.readers = append(f.readers, l)
+		f.readers = append(f.readers, reader)
 	}
 	return f
 }
@@ -71,14 +77,14 @@ func (f *finestIterator) Next() chunkenc.ValueType {
 		if at < 0 {
 			break
 		}
-		l := &f.readers[at]
+		r := &f.readers[at]
 		taken := f.takes(at)
-		l.seen = l.t
+		r.seen = r.t
 		if f.counter {
 			f.count(at, taken)
 		}
 		if taken {
-			f.cur, f.t, f.typ = at, l.t, l.typ
+			f.cur, f.t, f.typ = at, r.t, r.typ
 			if f.t >= f.reading.MinTime {
 				return f.typ
 			}
@@ -89,16 +95,17 @@ func (f *finestIterator) Next() chunkenc.ValueType {
 	return f.typ
 }
 
+// step moves reader i to its next sample.
 func (f *finestIterator) step(i int) {
-	l := &f.readers[i]
-	if l.typ = l.it.Next(); l.typ != chunkenc.ValNone {
-		l.t = l.it.AtT()
-	} else if err := l.it.Err(); err != nil {
+	r := &f.readers[i]
+	if r.typ = r.it.Next(); r.typ != chunkenc.ValNone {
+		r.t = r.it.AtT()
+	} else if err := r.it.Err(); err != nil {
 		f.err = err
 	}
 }
 
-// earliest is the chunkReader with the next sample; of several the finest. -1 = none has.
+// earliest is the reader with the earliest sample, of several the finest one. -1 = no reader has a sample.
 func (f *finestIterator) earliest() int {
 	best := -1
 	for i := range f.readers {
@@ -109,8 +116,8 @@ func (f *finestIterator) earliest() int {
 	return best
 }
 
-// takes reports whether the next sample of chunkReader i answers for its time: no finer one does, and none of the same window
-// did. A counter has several in a window: what one counted says nothing of the next.
+// takes reports whether to yield the next sample of reader i (see finestIterator). Of a counter, all samples of a window
+// are yielded where no finer one is, because each of them may have counted more.
 func (f *finestIterator) takes(i int) bool {
 	t := f.readers[i].t
 	from, _ := window(t, f.readers[i].res)
@@ -123,37 +130,38 @@ func (f *finestIterator) takes(i int) bool {
 }
 
 // begins reports whether a chunk begins with a sample at t.
-func (l *resolutionReader) begins(t int64) bool {
-	for len(l.chunks) > 0 && l.chunks[0].MinTime < t {
-		l.chunks = l.chunks[1:]
+func (r *resolutionReader) begins(t int64) bool {
+	for len(r.chunks) > 0 && r.chunks[0].MinTime < t {
+		r.chunks = r.chunks[1:]
 	}
-	return len(l.chunks) > 0 && l.chunks[0].MinTime == t
+	return len(r.chunks) > 0 && r.chunks[0].MinTime == t
 }
 
-// count brings the total up to the next sample of chunkReader i, if that is taken; otherwise the chunkReader learns where the total
-// stands.
+// count brings the total up to the next sample of reader i, if that sample is taken. In both cases the reader remembers
+// its value and the total, for the next call.
 func (f *finestIterator) count(i int, taken bool) {
-	l := &f.readers[i]
-	it := l.it.(*counterIterator)
+	r := &f.readers[i]
+	it := r.it.(*counterIterator)
 	v := it.total
 	switch {
 	case !taken:
 	case f.cur < 0 || it.gauge || !v.sameKind(f.total):
 		f.total = v
-	case !l.joined || !v.sameKind(l.prev):
-		f.total = f.total.plus(f.enter(l.t, v))
+	case !r.joined || !v.sameKind(r.prev):
+		f.total = f.total.plus(f.enter(r.t, v))
 	default:
-		more := v.minus(l.prev)
-		if i != f.cur { // of that, the others counted a part
-			more = more.minusOrZero(f.total.minus(l.base))
+		more := v.minus(r.prev)
+		if i != f.cur { // the other readers have counted a part of that
+			more = more.minusOrZero(f.total.minus(r.base))
 		}
 		f.total = f.total.plus(more)
 	}
-	l.prev, l.base, l.joined = v, f.total, true
+	r.prev, r.base, r.joined = v, f.total, true
 }
 
-// enter is what was counted up to the first sample of a chunkReader, at t with v. Where the chunkReader before ended there, v is a
-// raw value to compare with its last one. Where that goes on, t lies between two of its totals.
+// enter is how much the total grows up to the first sample of a reader, which has the time t and the value v. If the
+// current reader has ended, v is compared with its last raw value. If it goes on, t lies between two of its totals, and
+// it is given the part of their difference that belongs to the time up to t.
 func (f *finestIterator) enter(t int64, v counterValue) counterValue {
 	p := &f.readers[f.cur]
 	before := p.it.(*counterIterator)
@@ -166,7 +174,7 @@ func (f *finestIterator) enter(t int64, v counterValue) counterValue {
 	return before.total.minusOrZero(p.prev).times(float64(t-f.t) / float64(max(p.t-f.t, 1)))
 }
 
-// stands implements rangeIterator.
+// sampleRange implements rangeIterator.
 func (f *finestIterator) sampleRange() (from, to int64) { return window(f.t, f.readers[f.cur].res) }
 
 // Seek implements chunkenc.Iterator.
