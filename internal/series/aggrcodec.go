@@ -14,8 +14,7 @@ const EncAggregates = chunkenc.Encoding(0xff)
 
 // AppendAggregates appends the data of a downsampled chunk to dst: for each aggregate, in the order of the constants,
 // the length of its data as an unsigned varint, then its encoding byte and the data. The length counts neither itself
-// nor the encoding byte. For an absent aggregate there is only the length 0. The result shares no memory
-// with c.
+// nor the encoding byte. For an absent aggregate there is only the length 0. The result shares no memory with c.
 func AppendAggregates(dst []byte, c *AggrChunks) []byte {
 	for _, e := range c {
 		if e.Encoding == chunkenc.EncNone || len(e.Data) == 0 {

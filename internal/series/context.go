@@ -27,8 +27,8 @@ func OnIdentity(ctx context.Context, heard func(Identity)) context.Context {
 	return context.WithValue(ctx, identityKey{}, heard)
 }
 
-// TellIdentity tells the caller that made ctx with OnIdentity whose data a response has. Sources of this process call it
-// before their first series. The gRPC client calls it when the header of the response has arrived.
+// TellIdentity tells the caller that made ctx with OnIdentity whose data a response has. Sources of this process call
+// it before their first series. The gRPC client calls it when the header of the response has arrived.
 func TellIdentity(ctx context.Context, id Identity) {
 	if heard, ok := ctx.Value(identityKey{}).(func(Identity)); ok && id.Instance != "" {
 		heard(id)

@@ -35,8 +35,8 @@ type counterIterator struct {
 	t       int64
 	typ     chunkenc.ValueType
 	total   counterValue
-	// last is the last raw value of the chunk that reached t, or its last total. own is the same for cur, up to the
-	// sample at ownT; it is not set before hasOwn.
+	// last is the last raw value of the chunk that reached t, or its last total. own is the same for cur, up to the sample
+	// at ownT; it is not set before hasOwn.
 	last, own counterValue
 	ownT      int64
 	hasOwn    bool
@@ -126,9 +126,9 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v counterValue
 }
 
 // bridge is how much the total grows up to v, at t, where v is below the value before it. After a reset that is v. But
-// a downsampled histogram that begins a chunk may be below only because the chunk before left out a reset: most of
-// v was counted there already. Windows of one counter are much alike, so the growth is taken to be that of the window before,
-// or v if that is less.
+// a downsampled histogram that begins a chunk may be below only because the chunk before left out a reset: most of v
+// was counted there already. Windows of one counter are much alike, so the growth is taken to be that of the window
+// before, or v if that is less.
 func (c *counterIterator) bridge(t int64, v counterValue) counterValue {
 	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.sameKind(c.step) || c.chunks[0].Aggr == nil {
 		return v

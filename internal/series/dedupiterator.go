@@ -42,8 +42,8 @@ type dedupIterator struct {
 	float    *histogram.FloatHistogram
 }
 
-// dedupReplica is one HA replica. Its iterator is at the current sample, or in another replica than the current one at a
-// sample that may come next.
+// dedupReplica is one HA replica. Its iterator is at the current sample, or in another replica than the current one at
+// a sample that may come next.
 type dedupReplica struct {
 	it      rangeIterator
 	typ     chunkenc.ValueType

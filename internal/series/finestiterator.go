@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// finestIterator reads a series that has downsampled chunks. For each time it yields a sample of one resolution only: the
-// finest one that has samples there. It leaves out the sample of a window when
+// finestIterator reads a series that has downsampled chunks. For each time it yields a sample of one resolution only:
+// the finest one that has samples there. It leaves out the sample of a window when
 //
 //   - a finer sample lies within the window, or
 //   - it has passed another sample of that window, and no chunk begins with this one. A chunk that ends within a window
@@ -29,8 +29,8 @@ type finestIterator struct {
 	err     error
 }
 
-// resolutionReader reads the chunks of one resolution. Its iterator is at the current sample or, in a reader that is not
-// the current one, at the sample that comes next.
+// resolutionReader reads the chunks of one resolution. Its iterator is at the current sample or, in a reader that is
+// not the current one, at the sample that comes next.
 type resolutionReader struct {
 	it   chunkenc.Iterator
 	res  int64 // ms; 0 = raw
@@ -116,8 +116,8 @@ func (f *finestIterator) earliest() int {
 	return best
 }
 
-// takes reports whether to yield the next sample of reader i (see finestIterator). Of a counter, all samples of a window
-// are yielded where no finer one is, because each of them may have counted more.
+// takes reports whether to yield the next sample of reader i (see finestIterator). Of a counter, all samples of a
+// window are yielded where no finer one is, because each of them may have counted more.
 func (f *finestIterator) takes(i int) bool {
 	t := f.readers[i].t
 	from, _ := window(t, f.readers[i].res)

@@ -22,9 +22,9 @@ func Merge(sets ...Set) Set {
 	return &mergeSet{sets: sets, heads: make([]Series, len(sets)), live: make([]bool, len(sets))}
 }
 
-// mergeSet is a tournament tree of the sets' current series. tree[0] is the winner, the set with the smallest labels, and
-// tree[1:] has the loser of each match. After the winner's next series only the matches on its way up are played again,
-// so a series costs log2(sets) comparisons of labels.
+// mergeSet is a tournament tree of the sets' current series. tree[0] is the winner, the set with the smallest labels,
+// and tree[1:] has the loser of each match. After the winner's next series only the matches on its way up are played
+// again, so a series costs log2(sets) comparisons of labels.
 type mergeSet struct {
 	sets  []Set
 	heads []Series
@@ -138,8 +138,8 @@ func (m *mergeSet) Close() error {
 	return errors.Join(errs...)
 }
 
-// joiner joins lists of chunks. Results are parts of larger slices, so that not each of them is an allocation. They stay
-// valid: a slice is never reused.
+// joiner joins lists of chunks. Results are parts of larger slices, so that not each of them is an allocation. They
+// stay valid: a slice is never reused.
 type joiner struct{ slab []Chunk }
 
 // slabChunks is how many chunks these slices have at least.

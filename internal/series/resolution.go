@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// The lengths in ms of the windows of downsampled chunks. Thanos writes no others. A chunk does not say which of them it
-// has (level).
+// The lengths in ms of the windows of downsampled chunks. Thanos writes no others. A chunk does not say which of them
+// it has (level).
 const (
 	FiveMinutes = 5 * 60 * 1000
 	Hour        = 60 * 60 * 1000
@@ -17,8 +17,8 @@ const (
 // levels are the resolutions in ms, the finest first. 0 is raw.
 var levels = [...]int64{0, FiveMinutes, Hour}
 
-// windowEnd is the last ms of the window of res ms that t falls into. The sample of a window has this time. Only the last
-// sample of a chunk may have the time of the last raw sample instead.
+// windowEnd is the last ms of the window of res ms that t falls into. The sample of a window has this time. Only the
+// last sample of a chunk may have the time of the last raw sample instead.
 func windowEnd(t, res int64) int64 { return windowStart(t, res) + res - 1 }
 
 // windowStart is the first ms of the window of res ms that t falls into.
@@ -41,8 +41,9 @@ func window(t, res int64) (from, to int64) {
 // resolutionSamples is how many timestamps of a chunk level reads to find its resolution.
 const resolutionSamples = 8
 
-// level is the position in levels of c's resolution. known is false when c has too few samples to decide. All timestamps
-// of a chunk except the last are ends of windows. In a chunk of five minutes, only one in twelve is the end of an hour.
+// level is the position in levels of c's resolution. known is false when c has too few samples to decide. All
+// timestamps of a chunk except the last are ends of windows. In a chunk of five minutes, only one in twelve is the end
+// of an hour.
 func (d *decoder) level(c *Chunk) (level int, known bool) {
 	if c.Aggr == nil {
 		return 0, true
@@ -75,8 +76,8 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 	return level, known
 }
 
-// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. coarsest is that of chunks too short to show
-// their own (byLevel).
+// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. coarsest is that of chunks too short to
+// show their own (byLevel).
 func Resolution(chunks []Chunk, coarsest int64) int64 {
 	if !isDownsampled(chunks) {
 		return 0

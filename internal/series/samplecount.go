@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// sampleCountIterator reads how many raw samples each sample stands for. A raw sample counts 1, and a stale marker stays
-// a stale marker.
+// sampleCountIterator reads how many raw samples each sample stands for. A raw sample counts 1, and a stale marker
+// stays a stale marker.
 type sampleCountIterator struct {
 	Iterator
 	downsampled bool // the samples are counts already

@@ -12,7 +12,8 @@ type scratch struct {
 	float *histogram.FloatHistogram
 }
 
-// stale reports whether the current sample of it, which has type typ, is a stale marker. A histogram is in s afterwards.
+// stale reports whether the current sample of it, which has type typ, is a stale marker. A histogram is in s
+// afterwards.
 func (s *scratch) stale(it chunkenc.Iterator, typ chunkenc.ValueType) bool {
 	v := 0.0
 	switch typ {

@@ -30,8 +30,8 @@ func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Ite
 	return r.expiring(reuse, func(reuse chunkenc.Iterator) rangeIterator { return r.samples(chunks, reuse) })
 }
 
-// expiring returns the iterator that samples makes, with stale markers if Lookback is set. It passes samples an iterator
-// whose memory samples may use again.
+// expiring returns the iterator that samples makes, with stale markers if Lookback is set. It passes samples an
+// iterator whose memory samples may use again.
 func (r *Reading) expiring(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) rangeIterator) chunkenc.Iterator {
 	if r.Lookback <= 0 {
 		return samples(reuse)

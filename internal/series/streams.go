@@ -13,8 +13,8 @@ type Stream struct {
 	// External are all external labels of the stream, including those for tenant and replica, as Thanos shows them.
 	External labels.Labels
 	// Source yields this stream only, with the labels that the series themselves have. A caller that adds External must
-	// let it win over a series' label of the same name. It must also evaluate the matchers on these names (Resolve):
-	// the Source does not know them.
+	// let it win over a series' label of the same name. It must also evaluate the matchers on these names (Resolve): the
+	// Source does not know them.
 	Source Source
 }
 
