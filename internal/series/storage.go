@@ -32,7 +32,9 @@ func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Ite
 
 // expiring returns the iterator that samples makes, with stale markers if Lookback is set. It passes samples an
 // iterator whose memory samples may use again.
-func (r *Reading) expiring(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) rangeIterator) chunkenc.Iterator {
+func (r *Reading) expiring(
+	reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) rangeIterator,
+) chunkenc.Iterator {
 	if r.Lookback <= 0 {
 		return samples(reuse)
 	}
