@@ -8,44 +8,48 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxGrowth is how many copies of a stored label's value a query may put into one label. Each label_replace can repeat
-// what the one within it made, so that ten of them make a gigabyte of one byte.
+// maxGrowth is how many copies of a stored label's value a query may put into one label. A label_replace can repeat the
+// result of the label_replace within it, so ten of them can make a gigabyte of one byte.
 const maxGrowth = 64
 
-// made is what a query makes of the value of one label: some copies of a stored value, and some bytes of its own text.
-type made struct{ copies, text int }
+// valueSize bounds the size of a label's value that a query makes: copies is the number of copies of stored values in
+// it, text the number of bytes that come from the query itself.
+type valueSize struct{ copies, text int }
 
-const manyBytes = 1 << 40 // no label is as long; sums of it do not overflow
+// maxSize bounds the numbers of a valueSize, so that they do not overflow. No label can be that long.
+const maxSize = 1 << 40
 
-func (m made) times(n int) made { return made{m.copies * n, min(m.text*n, manyBytes)} }
+func (m valueSize) times(n int) valueSize { return valueSize{m.copies * n, min(m.text*n, maxSize)} }
 
-func (m made) plus(o made) made {
-	return made{min(m.copies+o.copies, manyBytes), min(m.text+o.text, manyBytes)}
+func (m valueSize) plus(o valueSize) valueSize {
+	return valueSize{min(m.copies+o.copies, maxSize), min(m.text+o.text, maxSize)}
 }
 
-// madeLabels are the labels whose values an expression makes, by name.
-type madeLabels map[string]made
+// labelSizes are the sizes of the labels that an expression makes, by name of the label.
+type labelSizes map[string]valueSize
 
-func (l madeLabels) of(name string) made {
+// of returns the size of label name: one copy of the stored value, if the expression does not make it.
+func (l labelSizes) of(name string) valueSize {
 	if m, ok := l[name]; ok {
 		return m
 	}
-	return made{copies: 1}
+	return valueSize{copies: 1}
 }
 
-// set notes that label name may have the value m, or the one it had.
-func (l madeLabels) set(name string, m made) {
+// set notes that label name may get a value of size m, or keep the one it had.
+func (l labelSizes) set(name string, m valueSize) {
 	old := l.of(name)
-	l[name] = made{max(old.copies, m.copies), max(old.text, m.text)}
+	l[name] = valueSize{max(old.copies, m.copies), max(old.text, m.text)}
 }
 
+// reference matches a use of a capture group in a replacement.
 var reference = regexp.MustCompile(`\$(\w+|\{\w+\})`)
 
-// labelsOf follows the values of labels through the functions that make them.
-func labelsOf(n parser.Node) madeLabels {
-	out := madeLabels{}
+// labelSizesOf follows the values of labels through the functions that make them, from the innermost to n.
+func labelSizesOf(n parser.Node) labelSizes {
+	out := labelSizes{}
 	for child := range parser.ChildrenIter(n) {
-		for name, m := range labelsOf(child) {
+		for name, m := range labelSizesOf(child) {
 			out.set(name, m)
 		}
 	}
@@ -65,17 +69,18 @@ func labelsOf(n parser.Node) madeLabels {
 	case "label_replace": // vector, target, replacement, source, pattern
 		replacement := text(2)
 		value := out.of(text(3)).times(len(reference.FindAllStringIndex(replacement, -1)))
-		out.set(text(1), value.plus(made{text: len(replacement)}))
+		out.set(text(1), value.plus(valueSize{text: len(replacement)}))
 	case "label_join": // vector, target, separator, sources
-		value := made{}
+		value := valueSize{}
 		for i := 3; i < len(call.Args); i++ {
-			value = value.plus(out.of(text(i))).plus(made{text: len(text(2))})
+			value = value.plus(out.of(text(i))).plus(valueSize{text: len(text(2))})
 		}
 		out.set(text(1), value)
 	}
 	return out
 }
 
+// unwrap returns e without the parentheses around it.
 func unwrap(e parser.Expr) parser.Expr {
 	for {
 		switch x := e.(type) {
@@ -89,26 +94,30 @@ func unwrap(e parser.Expr) parser.Expr {
 	}
 }
 
-func checkGrowth(e parser.Expr) error {
-	for name, m := range labelsOf(e) {
+// checkLabelGrowth refuses an expression that makes longer labels than maxGrowth allows, with an error of kind
+// TooLarge.
+func checkLabelGrowth(e parser.Expr) error {
+	for name, m := range labelSizesOf(e) {
 		if m.copies > maxGrowth {
 			return errs.E(errs.TooLarge,
-				"label_replace and label_join repeat a value %d times in label %q, and may do so %d times (limit on the growth of labels)",
+				"label_replace and label_join repeat a value %d times in label %q, and may do so %d times "+
+					"(limit on the growth of labels)",
 				m.copies, name, maxGrowth)
 		}
 	}
 	return nil
 }
 
-// LabelBytes is how many bytes of its own text a query may put into the labels of each series that it makes.
+// LabelBytes is the largest number of bytes of its own text that a query may put into the labels of one resulting
+// series.
 func LabelBytes(s parser.Statement) int {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {
 		return 0
 	}
 	sum := 0
-	for _, m := range labelsOf(stmt.Expr) {
-		sum = min(sum+m.text, manyBytes)
+	for _, m := range labelSizesOf(stmt.Expr) {
+		sum = min(sum+m.text, maxSize)
 	}
 	return sum
 }

@@ -9,44 +9,44 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Work is what the subqueries of a query do at most, whatever is stored.
+// Work bounds the work of the subqueries of a query. It does not depend on the stored data.
 type Work struct {
-	// Steps is how many steps they have together. The engine allocates 16 bytes for each before it evaluates anything, and
-	// counts them nowhere, so that a few bytes of text ("m[10y:1ms]") ask for terabytes.
+	// Steps is the number of steps of all subqueries. The engine allocates 16 bytes for each step before it evaluates
+	// anything, and no limit counts them. So a few bytes of text ("m[10y:1ms]") can need terabytes.
 	Steps int64
-	// Visits is how many samples of one series the functions over them look at: the steps of each window, for each time
-	// that a function is evaluated. The engine looks at the context once for a series, however long that takes.
+	// Visits is the number of samples of one series that the functions over subqueries read: the steps of a window, times
+	// the number of windows. The engine checks the context only once for each series, however long that takes.
 	Visits int64
 }
 
-// WorkOf is the work of s, where a subquery without a step of its own has step.
+// WorkOf returns the work of s. step is the step of a subquery that has none of its own.
 func WorkOf(s parser.Statement, step time.Duration) Work {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {
 		return Work{}
 	}
-	// as the engine has it
-	span := stmt.End.UnixNano()/int64(time.Millisecond) - stmt.Start.UnixNano()/int64(time.Millisecond)
-	return workOf(stmt.Expr, max(0, span), millis(stmt.Interval), millis(step))
+	// the engine counts in the same way
+	length := stmt.End.UnixNano()/int64(time.Millisecond) - stmt.Start.UnixNano()/int64(time.Millisecond)
+	return workOf(stmt.Expr, max(0, length), millis(stmt.Interval), millis(step))
 }
 
-// workOf is that below n, which is evaluated every interval over a time of span, in ms.
-func workOf(n parser.Node, span, interval, step int64) (sum Work) {
+// workOf returns the work of n and below. n is evaluated every interval over a range of length; all times are in ms.
+func workOf(n parser.Node, length, interval, step int64) (sum Work) {
 	switch n := n.(type) {
 	case *parser.StepInvariantExpr:
-		span = 0 // it is evaluated once
+		length = 0 // it is evaluated once
 	case *parser.SubqueryExpr:
 		each := step
 		if n.Step > 0 {
 			each = millis(n.Step)
 		}
 		window := n.Range.Milliseconds()
-		sum.Visits = times(span/interval+1, window/each+1)
-		span, interval = span+window, each
-		sum.Steps = span/each + 1
+		sum.Visits = times(length/interval+1, window/each+1)
+		length, interval = length+window, each
+		sum.Steps = length/each + 1
 	}
 	for child := range parser.ChildrenIter(n) {
-		below := workOf(child, span, interval, step)
+		below := workOf(child, length, interval, step)
 		sum = Work{plus(sum.Steps, below.Steps), plus(sum.Visits, below.Visits)}
 	}
 	return sum
@@ -55,6 +55,7 @@ func workOf(n parser.Node, span, interval, step int64) (sum Work) {
 // millis is d in ms, at least 1.
 func millis(d time.Duration) int64 { return max(1, d.Milliseconds()) }
 
+// plus is the sum of a and b, or the largest number instead of an overflow.
 func plus(a, b int64) int64 {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
@@ -62,6 +63,7 @@ func plus(a, b int64) int64 {
 	return a + b
 }
 
+// times is the product of a and b, or the largest number instead of an overflow.
 func times(a, b int64) int64 {
 	if a > math.MaxInt64/b {
 		return math.MaxInt64
@@ -69,8 +71,7 @@ func times(a, b int64) int64 {
 	return a * b
 }
 
-// CheckSteps refuses steps that the engine, which counts in ms, takes for 0 and divides by. The error is of kind
-// Invalid.
+// CheckSteps refuses steps below 1ms. The engine counts in ms, so it would divide by 0. The error has the kind Invalid.
 func CheckSteps(s parser.Statement) error {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {
@@ -89,5 +90,5 @@ func CheckSteps(s parser.Statement) error {
 	return nil
 }
 
-// tooShort is false for 0, which says that there is no step.
+// tooShort is false for 0, which means that no step is given.
 func tooShort(step time.Duration) bool { return step > 0 && step < time.Millisecond }
