@@ -276,7 +276,7 @@ func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, err
 		p.again()
 	}
 	res := q.Query.Exec(context.WithValue(ctx, selectorsKey{}, q.selectors))
-	switch { // the end of a read's life, of which the engine does not know what it means
+	switch { // a StopFlag ended the reads; the engine knows no meaning of that error
 	case errors.Is(res.Err, context.DeadlineExceeded):
 		res.Err = promql.ErrQueryTimeout("expression evaluation")
 	case errors.Is(res.Err, context.Canceled):

@@ -54,9 +54,9 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	}
 	p := q.q.paramsFrom(ctx)
 	r := q.request(p, hints)
-	life := series.NewLife(ctx)
+	stop := series.NewStopFlag(ctx)
 	reading := &series.Reading{
-		Counter: expr.OfCounter(r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Life: life,
+		Counter: expr.OfCounter(r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Stop: stop,
 	}
 	if hints != nil && hints.DisableTrimming {
 		reading.MinTime, reading.MaxTime = q.mint, q.maxt
@@ -74,7 +74,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	r.Matchers = own
 	set := q.q.selectTenants(ctx, r, scope)
 	q.mu.Lock()
-	q.closers = append(q.closers, set.Close, life.Close)
+	q.closers = append(q.closers, set.Close, stop.Close)
 	q.mu.Unlock()
 	if r.MaxResolution >= series.FiveMinutes {
 		set = &notedSet{Set: set, reading: reading, vague: vague, length: r.Hints.Range}

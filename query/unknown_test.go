@@ -115,7 +115,7 @@ func TestNotKnowing(t *testing.T) {
 		{name: "dead", want: "receive b did not answer: connection refused", then: func(b *mortal) { b.dead.Store(true) }},
 		{name: "dead member", want: "receivers b did not answer and may hold the only copies", then: func(b *mortal) { b.dead.Store(true) }, rf: 1},
 		{name: "unresolved", want: "unknown dns+nowhere:10901 did not answer: no such host", endpoints: func(a, _ *mortal) []Endpoint {
-			return []Endpoint{{Name: "a", Source: a}, {Name: "dns+nowhere:10901", Source: series.Unanswered(errs.E(errs.Unavailable, "no such host"))}}
+			return []Endpoint{{Name: "a", Source: a}, {Name: "dns+nowhere:10901", Source: series.FailedSource(errs.E(errs.Unavailable, "no such host"))}}
 		}},
 		{name: "nobody", want: "nobody to ask is known", endpoints: func(_, _ *mortal) []Endpoint { return nil }},
 		{name: "back empty", want: "receivers b did not answer and may hold the only copies", then: func(b *mortal) { b.comeBackEmpty(7) }, rf: 1},

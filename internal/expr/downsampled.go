@@ -7,35 +7,36 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// Read is what a selector reads of downsampled data, which has some numbers for each window instead of samples.
+// Read says what a selector reads of downsampled data. These have a few numbers for each window instead of samples.
 type Read uint8
 
-// The reads. ReadAverage, the zero one, stands for the samples where nothing else is better.
+// The reads. ReadAverage is the zero value: the average stands for the samples where no other number is better.
 const (
 	ReadAverage Read = iota
-	ReadCount        // how many samples; 1 for a raw one
+	ReadCount        // the number of samples; 1 for a raw sample
 	ReadSum
 	ReadMin
 	ReadMax
-	ReadCounter // totals that never go back
+	ReadCounter // totals without resets
 )
 
-// Selector is what a selector is for.
+// Selector says how the samples of one selector of an expression are used.
 type Selector struct {
 	Read Read
-	// Vague is the function of which windows tell too little for a true result, "" for none.
+	// Vague is the function whose result is only approximate over windows, "" for none. The answer gets a warning with it.
 	Vague string
 }
 
-// Uses are the selectors of a statement by their first matcher, which the engine hands on as it is.
+// Uses are the selectors of a statement, by the address of their first matcher. The engine passes the matchers of a
+// selector to the querier without a copy, and the querier learns nothing else about which selector it is.
 type Uses map[*labels.Matcher]Selector
 
-// overWindows says what functions of ranges read. Others read averages.
+// overWindows says what functions over ranges read. Functions that are not listed read averages.
 var overWindows = map[string]Selector{
 	"rate": {Read: ReadCounter}, "increase": {Read: ReadCounter}, "irate": {Read: ReadCounter},
 	"min_over_time": {Read: ReadMin}, "max_over_time": {Read: ReadMax}, "sum_over_time": {Read: ReadSum},
 	"present_over_time": {Read: ReadCount}, "absent_over_time": {Read: ReadCount},
-	// of those of a window, one shows, as its least value is below that of the window before
+	// Of the resets within a window one shows: its least value is below that of the window before.
 	"resets":             {ReadMin, "resets"},
 	"changes":            {ReadAverage, "changes"},
 	"quantile_over_time": {ReadAverage, "quantile_over_time"},
@@ -43,22 +44,23 @@ var overWindows = map[string]Selector{
 	"mad_over_time": {ReadAverage, "mad_over_time"},
 }
 
-// OfCounter reports whether a function of ranges takes a value below the one before for a reset of a counter.
+// OfCounter reports whether function, which is over ranges, takes a value below the one before it for a counter reset.
 func OfCounter(function string) bool {
 	return function == "resets" || overWindows[function].Read == ReadCounter
 }
 
-// overSteps says what functions of subqueries read. Each step has one value, so only what is largest, least or counted
-// on is better than an average.
+// overSteps says what functions over subqueries read. Each step has one value, so an average is best except for
+// functions that want the largest value, the least value or the growth of a counter.
 var overSteps = map[string]Selector{
 	"rate": {Read: ReadCounter}, "increase": {Read: ReadCounter}, "irate": {Read: ReadCounter},
 	"min_over_time": {Read: ReadMin}, "max_over_time": {Read: ReadMax},
 }
 
-// ForDownsampled prepares a statement that may read downsampled data, and says what its selectors are to read. It sets
-// the look-back to what widen makes of it, which is also told the longest step at which a selector is evaluated. The
-// samples that a window stands for are counted by summing up their numbers, so it replaces count_over_time and
-// avg_over_time.
+// ForDownsampled changes a statement so that it can read downsampled data, and returns what its selectors must read. It
+// sets the look-back to the result of widen, which gets the look-back of the statement and the longest step at which a
+// selector is evaluated. Samples of windows are counted by the sum of their counts. So count_over_time becomes a
+// sum_over_time of counts, and avg_over_time a quotient of two sums. It returns nil for other statements than an
+// EvalStmt.
 func ForDownsampled(s parser.Statement, widen func(lookback, step time.Duration) time.Duration) Uses {
 	stmt, ok := s.(*parser.EvalStmt)
 	if !ok || stmt.Expr == nil {
@@ -70,8 +72,8 @@ func ForDownsampled(s parser.Statement, widen func(lookback, step time.Duration)
 	return p.uses
 }
 
-// use is what stands above an expression: the function or aggregation, as far as it sees the selector's values as they
-// are.
+// use is the function or aggregation that gets the values of an expression unchanged. It is empty if an operator or
+// another function stands between.
 type use struct {
 	function string // of a range or subquery
 	steps    bool   // the function is over a subquery
@@ -92,12 +94,13 @@ func (u use) selector() Selector {
 	return Selector{}
 }
 
+// preparation is one walk of ForDownsampled: longest is the longest step so far.
 type preparation struct {
 	uses    Uses
 	longest time.Duration
 }
 
-// visit notes the selectors of e, and returns what e is replaced by.
+// visit notes the selectors of e, and returns the expression that replaces e.
 func (p *preparation) visit(e parser.Expr, above use) parser.Expr {
 	switch e := e.(type) {
 	case *parser.VectorSelector:
@@ -112,7 +115,7 @@ func (p *preparation) visit(e parser.Expr, above use) parser.Expr {
 		e.Expr = p.visit(e.Expr, above)
 	case *parser.StepInvariantExpr:
 		e.Expr = p.visit(e.Expr, above)
-	case *parser.UnaryExpr: // the largest of the negative is the least
+	case *parser.UnaryExpr: // max(-m) is the least of m, so min and max do not pass
 		e.Expr = p.visit(e.Expr, use{})
 	case *parser.BinaryExpr:
 		e.LHS, e.RHS = p.visit(e.LHS, use{}), p.visit(e.RHS, use{})
@@ -127,6 +130,7 @@ func (p *preparation) visit(e parser.Expr, above use) parser.Expr {
 	return e
 }
 
+// visitCall is visit for a call. It replaces count_over_time and avg_over_time over stored samples.
 func (p *preparation) visitCall(call *parser.Call) parser.Expr {
 	name := call.Func.Name
 	if name == "count_over_time" && isRange(call) {
@@ -150,22 +154,24 @@ func (p *preparation) visitCall(call *parser.Call) parser.Expr {
 	return call
 }
 
-// over makes call a sum of what its range reads.
+// over turns call into a sum of the numbers read of its range.
 func (p *preparation) over(call *parser.Call, read Read) parser.Expr {
 	call.Func = parser.Functions["sum_over_time"]
 	p.note(matrix(call.Args[0]).VectorSelector.(*parser.VectorSelector), Selector{Read: read})
 	return call
 }
 
+// note stores what selector s reads.
 func (p *preparation) note(s *parser.VectorSelector, read Selector) {
 	if len(s.LabelMatchers) > 0 {
 		p.uses[s.LabelMatchers[0]] = read
 	}
 }
 
-// isRange reports whether call is over a range of what is stored, not over a subquery.
+// isRange reports whether call is over a range of stored samples, not over a subquery.
 func isRange(call *parser.Call) bool { return len(call.Args) == 1 && matrix(call.Args[0]) != nil }
 
+// matrix returns the range selector within e, nil if there is none.
 func matrix(e parser.Expr) *parser.MatrixSelector {
 	switch e := e.(type) {
 	case *parser.MatrixSelector:
@@ -178,7 +184,8 @@ func matrix(e parser.Expr) *parser.MatrixSelector {
 	return nil
 }
 
-// copyRange is a copy of the range e that the engine selects by itself.
+// copyRange returns a copy of the range e. Its first matcher is a copy, too, so that Uses tells the two apart and the
+// engine selects each of them.
 func copyRange(e parser.Expr) parser.Expr {
 	switch e := e.(type) {
 	case *parser.ParenExpr:

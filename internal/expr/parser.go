@@ -8,24 +8,25 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Parser is what the library's API and engine parse with.
+// Parser is the interface of the library's parser. The library's API and engine take one.
 type Parser = parser.Parser
 
-// MaxDepth is how many levels deep an expression may be: parentheses, calls, brackets and operators of one chain. The
-// library prints an expression for people in cubic time, and its engine takes some KB of stack for each level.
+// MaxDepth is how many levels deep an expression may be. Parentheses, calls, brackets and each operator of a chain are
+// levels. The library needs cubic time to print an expression for people, and its engine takes some KB of stack for
+// each level.
 const MaxDepth = 256
 
-// DefaultMaxBytes is a length that is enough for what people and dashboards write.
+// DefaultMaxBytes is the default of the longest expression. It is enough for expressions of people and dashboards.
 const DefaultMaxBytes = 64 << 10
 
-// bounded is the library's parser behind the bounds.
+// bounded checks the bounds before it calls the library's parser.
 type bounded struct {
 	maxBytes int
 	inner    parser.Parser
 }
 
-// New returns a parser of expressions of at most maxBytes; 0 = DefaultMaxBytes. What is over a bound is refused as
-// TooLarge before it is parsed.
+// New returns a parser of expressions of at most maxBytes; 0 = DefaultMaxBytes. It refuses a text that exceeds a bound
+// with an error of kind TooLarge. Only the growth of labels is checked after the library has parsed the text.
 func New(maxBytes int) Parser {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxBytes
@@ -42,7 +43,7 @@ func (b *bounded) ParseExpr(text string) (parser.Expr, error) {
 	if err != nil {
 		return e, err
 	}
-	return e, checkGrowth(e)
+	return e, checkLabelGrowth(e)
 }
 
 // ParseMetric implements Parser.
@@ -61,7 +62,7 @@ func (b *bounded) ParseMetricSelector(text string) ([]*labels.Matcher, error) {
 	return b.inner.ParseMetricSelector(text)
 }
 
-// ParseMetricSelectors implements Parser. The bounds are for all selectors together.
+// ParseMetricSelectors implements Parser. The bounds hold for all selectors together, as one request has them all.
 func (b *bounded) ParseMetricSelectors(texts []string) ([][]*labels.Matcher, error) {
 	var s scanner
 	for _, text := range texts {
@@ -83,13 +84,14 @@ func (b *bounded) ParseSeriesDesc(text string) (labels.Labels, []parser.Sequence
 // RegisterFeatures implements Parser.
 func (b *bounded) RegisterFeatures(r features.Collector) { b.inner.RegisterFeatures(r) }
 
-// Selectors are the matchers of each selector in an expression of at most DefaultMaxBytes. Errors: TooLarge, Invalid.
+// Selectors returns the matchers of each selector in an expression of at most DefaultMaxBytes. Errors: TooLarge,
+// Invalid.
 func Selectors(text string) ([][]*labels.Matcher, error) { return SelectorsOf(New(0), text) }
 
-// SelectorsOf is as Selectors, within the bounds of p.
+// SelectorsOf is as Selectors, with the bounds of p.
 func SelectorsOf(p Parser, text string) ([][]*labels.Matcher, error) {
 	e, err := p.ParseExpr(text)
-	if errs.KindOf(err) == errs.Internal { // the library's
+	if errs.KindOf(err) == errs.Internal { // an error of the library has no kind
 		err = errs.Wrap(errs.Invalid, err)
 	}
 	if err != nil {

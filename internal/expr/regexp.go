@@ -9,26 +9,29 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// MaxRegexpSize is how large the regular expressions of one request may be together, in instructions of the compiled
-// programs. A few bytes of text can ask for a million ("a{1000}" again and again), which takes a second and 100 MB.
+// MaxRegexpSize bounds the regular expressions of one request together, in instructions of the compiled programs. A few
+// bytes of text can need a million of them, as "a{1000}" again and again does. To compile these takes a second and 100
+// MB.
 const MaxRegexpSize = 128 << 10
 
-// maxRepeated is how many of these instructions may be within repetitions (a*, a?, a{9}), which all may be at work at
-// each byte of each value that is compared: 64,000 of them went on for minutes over one value of 1 MB, and the context
-// is not looked at within a value. Of names that stand beside each other hardly any is at work behind its first byte.
+// maxRepeated is how many of these instructions may be within repetitions (a*, a?, a{9}). All of those may be active at
+// each byte of a value. A match with 64,000 of them took minutes for one value of 1 MB, and nothing checks the context
+// within a value. A list of names (a|b|c) is cheaper: hardly any of them is active after its first byte.
 const maxRepeated = 16 << 10
 
-// What a character class may take of MaxRegexpSize before it is parsed: the tables of \p are long, and where case does
-// not matter any class is folded rune by rune.
+// The instructions that a character class counts before it is parsed. The tables of \p are long. Where case is ignored,
+// the library folds each class rune by rune.
 const (
 	classSize  = 1000
 	foldedSize = 4000
 )
 
-// Matchers makes the matchers of one request, and bounds their regular expressions together. The zero value is ready.
+// Matchers makes the matchers of one request, and bounds their regular expressions together. The zero value is ready
+// for use. It is not safe for concurrent use.
 type Matchers struct{ size, repeated int }
 
-// New makes one matcher. Errors: TooLarge for what is over the bound, Invalid for a pattern that is none.
+// New makes one matcher. Errors: TooLarge if the regular expressions so far exceed a bound, Invalid if value is no
+// valid pattern.
 func (m *Matchers) New(typ labels.MatchType, name, value string) (*labels.Matcher, error) {
 	if typ == labels.MatchRegexp || typ == labels.MatchNotRegexp {
 		if err := m.check(value); err != nil {
@@ -39,10 +42,12 @@ func (m *Matchers) New(typ labels.MatchType, name, value string) (*labels.Matche
 	return made, errs.Wrap(errs.Invalid, err)
 }
 
-// check counts pattern. One that cannot be parsed counts with its text only: whoever compiles it gets the error.
+// check counts pattern and refuses it if a bound is exceeded. Of a pattern that cannot be parsed only the text counts.
+// Compiling it later gives the caller the error.
 func (m *Matchers) check(pattern string) error {
 	m.size += textSize(pattern)
-	if m.size <= MaxRegexpSize && strings.ContainsAny(pattern, `{[\*+?`) { // else each byte is one instruction at most
+	// A pattern without these characters has at most one instruction for each byte.
+	if m.size <= MaxRegexpSize && strings.ContainsAny(pattern, `{[\*+?`) {
 		if parsed, err := syntax.Parse(pattern, syntax.Perl|syntax.DotNL); err == nil {
 			m.repeated += repeatedSize(parsed)
 			if strings.ContainsAny(pattern, `{[\`) {
@@ -52,16 +57,18 @@ func (m *Matchers) check(pattern string) error {
 	}
 	if m.size > MaxRegexpSize {
 		return errs.E(errs.TooLarge,
-			"the regular expressions need %d instructions or more, and may need %d (limit on regular expressions per request)", m.size, MaxRegexpSize)
+			"the regular expressions need %d instructions or more, and may need %d "+
+				"(limit on regular expressions per request)", m.size, MaxRegexpSize)
 	}
 	if m.repeated > maxRepeated {
 		return errs.E(errs.TooLarge,
-			"the regular expressions need %d instructions or more within repetitions, and may need %d (limit on regular expressions per request)", m.repeated, maxRepeated)
+			"the regular expressions need %d instructions or more within repetitions, and may need %d "+
+				"(limit on regular expressions per request)", m.repeated, maxRepeated)
 	}
 	return nil
 }
 
-// textSize bounds what parsing a pattern takes, without parsing it.
+// textSize bounds the size of a pattern from its text, before anything parses it.
 func textSize(pattern string) int {
 	classes, each := strings.Count(pattern, `\p`)+strings.Count(pattern, `\P`), classSize
 	if folds(pattern) {
@@ -70,7 +77,7 @@ func textSize(pattern string) int {
 	return len(pattern) + classes*each
 }
 
-// folds reports whether a pattern may ignore case anywhere.
+// folds reports whether a part of pattern may ignore case.
 func folds(pattern string) bool {
 	for rest := pattern; ; {
 		_, after, found := strings.Cut(rest, "(?")
@@ -85,7 +92,8 @@ func folds(pattern string) bool {
 	}
 }
 
-// treeSize is about how many instructions a parsed pattern becomes: what is repeated is compiled as often.
+// treeSize is about the number of instructions that a parsed pattern becomes. A part with a count (a{9}) is compiled
+// that many times.
 func treeSize(re *syntax.Regexp) int {
 	size := 1
 	switch re.Op {
@@ -103,7 +111,7 @@ func treeSize(re *syntax.Regexp) int {
 	return min(size, 2*MaxRegexpSize)
 }
 
-// repeatedSize is how many of a pattern's instructions are within repetitions.
+// repeatedSize is the number of instructions of a pattern within repetitions.
 func repeatedSize(re *syntax.Regexp) (size int) {
 	switch re.Op {
 	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:

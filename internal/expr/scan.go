@@ -13,12 +13,13 @@ func scan(text string, maxBytes int) error {
 	return s.scan(text, maxBytes)
 }
 
-// scanner adds up what the texts of one request have.
+// scanner adds up the sizes of all texts of one request.
 type scanner struct {
 	bytes int
 	sizes Matchers
 }
 
+// scan adds text. It only splits text into tokens, which takes linear time and no recursion.
 func (s *scanner) scan(text string, maxBytes int) error {
 	if s.bytes += len(text); s.bytes > maxBytes {
 		return errs.E(errs.TooLarge,
@@ -30,13 +31,13 @@ func (s *scanner) scan(text string, maxBytes int) error {
 		var item parser.Item
 		lexer.NextItem(&item)
 		switch item.Typ {
-		case parser.EOF, parser.ERROR: // the parser stops at an error, too, and says what it is
+		case parser.EOF, parser.ERROR: // the parser stops at the same error and reports it
 			if depth := levels.depth(); depth > MaxDepth {
 				return errs.E(errs.TooLarge,
 					"the expression is %d levels deep, and may be %d (limit on nesting and on operators in a row)", depth, MaxDepth)
 			}
 			return nil
-		case parser.STRING: // a matcher's, or one that a function may compile
+		case parser.STRING: // a function may compile it, too, not only a matcher
 			if pattern, err := strutil.Unquote(item.Val); err == nil {
 				if err := s.sizes.check(pattern); err != nil {
 					return err
@@ -48,18 +49,20 @@ func (s *scanner) scan(text string, maxBytes int) error {
 	}
 }
 
-// nesting bounds from above how deep a tree the tokens become. Within one pair of brackets that is the number of
-// operators in a row, whatever their precedence, and the depth of what they stand between.
+// nesting computes an upper bound of the depth of the tree that the tokens become. Within one pair of brackets the
+// depth is at most the number of operators in a row, whatever their precedence, plus the depth of the deepest operand.
 type nesting struct {
 	open []level // brackets that are open, the outermost first
 	root level
 }
 
-// level is what stands between two brackets: the argument being read, and the deepest before it.
+// level counts the content of one pair of brackets: operators and the deepest operand (inner) of the current argument,
+// and the depth of the deepest argument before it.
 type level struct{ operators, inner, deepest int }
 
 func (l level) depth() int { return max(l.deepest, l.operators+l.inner) }
 
+// top is the level of the innermost open bracket.
 func (n *nesting) top() *level {
 	if len(n.open) == 0 {
 		return &n.root
@@ -67,10 +70,11 @@ func (n *nesting) top() *level {
 	return &n.open[len(n.open)-1]
 }
 
+// add counts one token.
 func (n *nesting) add(t parser.ItemType) {
 	switch {
 	case t == parser.LEFT_BRACKET:
-		n.top().operators++ // it stands behind what it is applied to
+		n.top().operators++ // it applies to the operand before it, as an operator does
 		n.open = append(n.open, level{})
 	case t == parser.LEFT_PAREN || t == parser.LEFT_BRACE:
 		n.open = append(n.open, level{})
@@ -84,6 +88,7 @@ func (n *nesting) add(t parser.ItemType) {
 	}
 }
 
+// close ends the innermost level. A bracket without a partner is left to the parser, which refuses it.
 func (n *nesting) close() {
 	if len(n.open) == 0 {
 		return
@@ -93,7 +98,7 @@ func (n *nesting) close() {
 	n.top().inner = max(n.top().inner, depth)
 }
 
-// depth closes what is open.
+// depth closes all open brackets and returns the bound.
 func (n *nesting) depth() int {
 	for len(n.open) > 0 {
 		n.close()

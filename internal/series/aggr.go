@@ -9,10 +9,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Pick is what an Iterator reads of downsampled chunks. Raw chunks are read as they are.
+// Pick says what an Iterator reads of downsampled chunks. It reads raw chunks as they are.
 type Pick uint8
 
-// The picks. PickAvg, the zero one, is sum divided by count: the best single value for a window.
+// The picks. PickAvg is the zero value: the sum divided by the count, which is the best single value for a window.
 const (
 	PickAvg Pick = iota
 	PickCount
@@ -22,7 +22,7 @@ const (
 	PickCounter
 )
 
-// Aggregates are the chunks that p needs, for Request.Aggregates.
+// Aggregates returns the aggregates that p reads, for Request.Aggregates.
 func (p Pick) Aggregates() []Aggregate {
 	switch p {
 	case PickCount:
@@ -39,18 +39,19 @@ func (p Pick) Aggregates() []Aggregate {
 	return []Aggregate{Count, Sum}
 }
 
-// minChunkBytes is what the decoders read of any chunk without looking at its length.
+// minChunkBytes is how many bytes the decoders of Prometheus read without a look at the length of a chunk. A shorter
+// chunk would make them panic.
 const minChunkBytes = 3
 
-// decoder turns chunks into sample iterators and keeps what it allocated.
+// decoder turns chunks into sample iterators. It keeps its memory for the next chunk.
 type decoder struct {
 	chunk chunkenc.Chunk
 	inner chunkenc.Iterator
-	count *decoder         // of the count chunk while this one reads the sum
-	avg   *averageIterator // not in here: a decoder is moved while its iterator is read
+	count *decoder         // reads the counts while this one reads the sums
+	avg   *averageIterator // a pointer, because a decoder moves in memory while its iterator is in use
 }
 
-// decode returns an iterator over c, which is valid until the next decode; nil when c holds nothing for pick.
+// decode returns an iterator over c. It is valid until the next decode, and nil when c has no data for pick.
 func (d *decoder) decode(c *Chunk, pick Pick) (chunkenc.Iterator, error) {
 	if c.Aggr == nil {
 		return d.encoded(c.Raw)
@@ -76,6 +77,7 @@ func (d *decoder) decode(c *Chunk, pick Pick) (chunkenc.Iterator, error) {
 	return d.avg, nil
 }
 
+// encoded is as decode, for the chunk of one aggregate or of raw samples.
 func (d *decoder) encoded(e Encoded) (chunkenc.Iterator, error) {
 	switch {
 	case e.Encoding == chunkenc.EncNone:

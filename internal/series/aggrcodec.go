@@ -9,12 +9,12 @@ import (
 )
 
 // EncAggregates is the encoding byte of a downsampled chunk in a block, as Thanos writes it. Prometheus knows no such
-// encoding. Its data are what AppendAggregates writes.
+// encoding. AppendAggregates writes its data.
 const EncAggregates = chunkenc.Encoding(0xff)
 
 // AppendAggregates appends the data of a downsampled chunk to dst: for each aggregate, in the order of the constants,
 // the length of its data as an unsigned varint, then its encoding byte and the data. The length counts neither itself
-// nor the encoding byte. An absent aggregate is the length 0 alone. The result shares no memory with c.
+// nor the encoding byte. For an absent aggregate there is only the length 0. The result shares no memory with c.
 func AppendAggregates(dst []byte, c *AggrChunks) []byte {
 	for _, e := range c {
 		if e.Encoding == chunkenc.EncNone || len(e.Data) == 0 {
@@ -28,8 +28,8 @@ func AppendAggregates(dst []byte, c *AggrChunks) []byte {
 	return dst
 }
 
-// DecodeAggregates reads what AppendAggregates wrote. Aggregates that keep does not want are checked and left out. The
-// data of the result are parts of b. What is behind the last aggregate is ignored. Errors are of kind Invalid.
+// DecodeAggregates reads what AppendAggregates wrote. It checks all aggregates, and returns those that keep names. The
+// data of the result share the memory of b. Bytes after the last aggregate are ignored. Errors have the kind Invalid.
 func DecodeAggregates(b []byte, keep [NumAggregates]bool) (*AggrChunks, error) {
 	out := new(AggrChunks)
 	for a := range out {

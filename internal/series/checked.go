@@ -11,21 +11,22 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// checkedWindow is how many series Checked reads ahead: so far out of its place may a series be.
+// checkedWindow is how many series Checked reads ahead. A series that is out of place by more cannot be put right.
 const checkedWindow = 64
 
-// checkedBytes bounds the chunks that Checked reads ahead, which no budget counts: a series of weeks of raw samples has
-// megabytes of them, and each source of each query has a window.
+// checkedBytes bounds the bytes of chunks that Checked reads ahead. No budget counts them, weeks of raw samples of one
+// series take megabytes, and each source of each query has a window.
 const checkedBytes = 4 << 20
 
-// Checked is set, which it owns, with what is wrong with single series put right or left out, so that one bad series
-// harms no other. It is for series that others made. set may yield series in wrong order and a series in several parts.
+// Checked returns set, which it owns, with faults of single series put right. It is for sets that other programs made:
+// without it, one bad series could spoil the merge with all other series.
 //
-//   - Labels are sorted, and those with empty values left out.
-//   - A series that is out of its place goes to it, if that is not too far ahead (checkedWindow, checkedBytes). Parts
-//     of a series are joined.
+//   - Labels are sorted, and labels with empty values are removed.
+//   - A series that comes too late is moved to its place, if that is not too far back (checkedWindow, checkedBytes).
+//     Parts of one series are joined.
 //   - Chunks are sorted by time.
-//   - What cannot be put right is skipped, and a warning that begins with from says what and how much.
+//   - A series or chunk that cannot be put right is skipped. A warning that begins with from names the fault and counts
+//     it.
 func Checked(set Set, from string) Set {
 	return &checkedSet{Set: set, faults: Faults{From: from}}
 }
@@ -35,10 +36,10 @@ type checkedSet struct {
 	faults  Faults
 	builder labels.ScratchBuilder
 	join    joiner
-	window  []Series // what was read ahead, from head on, in order
+	window  []Series // from head on: the series that were read ahead, in order
 	head    int
-	ahead   int           // bytes of chunks in the window
-	read    labels.Labels // of the last series that was read
+	ahead   int           // bytes of chunks in the window, at most about checkedBytes
+	read    labels.Labels // the labels of the last series that was read
 	ended   bool
 	at      Series
 	yielded bool
@@ -69,7 +70,7 @@ func (c *checkedSet) Warnings() Warnings {
 	return append(slices.Clip(c.Set.Warnings()), c.faults.Warnings()...)
 }
 
-// fill reads ahead.
+// fill reads ahead until the window is full or set has ended.
 func (c *checkedSet) fill() {
 	for !c.ended && !c.full() {
 		if c.ended = !c.Set.Next(); c.ended {
@@ -94,12 +95,14 @@ func (c *checkedSet) fill() {
 	}
 }
 
-// full reports whether enough was read ahead. It is at least two series, as the second one ends the parts of the first.
+// full reports whether enough was read ahead. It needs two series at least: only the second one shows that all parts of
+// the first were read.
 func (c *checkedSet) full() bool {
 	n := len(c.window) - c.head
 	return n >= checkedWindow || n > 1 && c.ahead >= checkedBytes
 }
 
+// chunkBytes is the number of bytes in the chunks of s.
 func chunkBytes(s Series) (n int) {
 	for i := range s.Chunks {
 		n += len(s.Chunks[i].Raw.Data)
@@ -112,8 +115,9 @@ func chunkBytes(s Series) (n int) {
 	return n
 }
 
-// dropLast takes out what was read last before an error: parts of it may be missing, and who goes on elsewhere goes on
-// behind what was yielded.
+// dropLast removes the series that was read last before an error, since parts of it may be missing. A caller that goes
+// on with another source starts after the last series that was yielded. If the incomplete one were yielded, its missing
+// parts would be lost.
 func (c *checkedSet) dropLast() {
 	for i := len(c.window) - 1; i >= c.head; i-- {
 		if labels.Equal(c.window[i].Labels, c.read) {
@@ -123,7 +127,7 @@ func (c *checkedSet) dropLast() {
 	}
 }
 
-// insert puts s into its place in the window.
+// insert puts s into its place in the window. It joins s with a part of the same series.
 func (c *checkedSet) insert(s Series) {
 	n := len(c.window)
 	c.ahead += chunkBytes(s)
@@ -148,7 +152,7 @@ func (c *checkedSet) insert(s Series) {
 	c.ahead += chunkBytes(*have)
 }
 
-// fixLabels puts the labels right, or says why it cannot.
+// fixLabels puts the labels right, or returns the fault that it cannot put right.
 func (c *checkedSet) fixLabels(s *Series) (fault string) {
 	sound, last := true, ""
 	s.Labels.Range(func(l labels.Label) {
@@ -180,7 +184,7 @@ func (c *checkedSet) fixLabels(s *Series) (fault string) {
 	return ""
 }
 
-// fixChunks sorts the chunks and leaves out those without data.
+// fixChunks sorts the chunks and leaves out those without usable data.
 func (c *checkedSet) fixChunks(s *Series) {
 	if slices.ContainsFunc(s.Chunks, unusable) {
 		s.Chunks = slices.DeleteFunc(slices.Clone(s.Chunks), unusable)
@@ -192,14 +196,15 @@ func (c *checkedSet) fixChunks(s *Series) {
 	}
 }
 
+// byTime is the order of chunks in a Series.
 func byTime(a, b Chunk) int {
 	return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
 }
 
-// MaxLabelBytes is the longest name or value of a label that Prometheus's labels can hold: building longer ones panics.
+// MaxLabelBytes is the longest name or value that Prometheus's labels can hold. Building longer ones panics.
 const MaxLabelBytes = 1 << 24
 
-// unusable reports whether a chunk has no data, or less than each chunk begins with: the number of its samples.
+// unusable reports whether c has no data, data too short to decode, or an unknown encoding.
 func unusable(c Chunk) bool {
 	short := func(e Encoded) bool { return len(e.Data) < minChunkBytes || !chunkenc.IsValidEncoding(e.Encoding) }
 	if c.Aggr == nil {
@@ -209,23 +214,25 @@ func unusable(c Chunk) bool {
 		slices.ContainsFunc(c.Aggr[:], func(e Encoded) bool { return e.Encoding != chunkenc.EncNone && short(e) })
 }
 
-// Faults are what is wrong with single series or chunks of a source. Only the first one of each kind is kept, and
-// counted are all: there may be millions. It is not safe for concurrent use.
+// Faults counts what is wrong with single series or chunks of a source. There may be millions of faults, so it keeps
+// the name of the first one of each kind only. It is not safe for concurrent use.
 type Faults struct {
 	// From names the source.
 	From  string
 	kinds []faults
 }
 
+// faults are the faults of one kind: what names the kind, first the first series.
 type faults struct {
 	what, first string
 	n           int
 }
 
-// maxFaultText bounds how much of a name a warning shows, in bytes.
+// maxFaultText bounds the bytes of a name in a warning.
 const maxFaultText = 300
 
-// Add counts a fault of kind what, of something that name names. name is called for the first one only.
+// Add counts a fault of kind what. name returns the name of the faulty series; it is called only for the first fault of
+// that kind.
 func (f *Faults) Add(what string, name func() string) {
 	for i := range f.kinds {
 		if f.kinds[i].what == what {
@@ -240,7 +247,7 @@ func (f *Faults) Add(what string, name func() string) {
 	f.kinds = append(f.kinds, faults{what, strings.ToValidUTF8(first, "\ufffd"), 1})
 }
 
-// Warnings has one text for each kind.
+// Warnings returns one text for each kind.
 func (f *Faults) Warnings() (all Warnings) {
 	for _, k := range f.kinds {
 		all = append(all, fmt.Sprintf("%s: skipped %s (%d), such as %s", f.From, k.what, k.n, k.first))

@@ -8,25 +8,25 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// View names one state of a bucket: which blocks it has, and which of them are replaced by others.
+// View names one numbered state of a bucket: which blocks it has, and which of them are replaced by others.
 type View struct {
-	// Number is larger the newer the state is. 0 is a state that a gateway found by looking into the bucket itself: two
-	// such states cannot be compared.
+	// Number grows with each new state. 0 is a state that a gateway found by listing the bucket itself. Nobody can tell
+	// which of two such states is newer.
 	Number uint64
-	// Hash is of the content. Two writers that raced may have given one number to two contents.
+	// Hash is the hash of the content. Two writers at the same time may give the same number to two contents.
 	Hash string
 }
 
-// Digest stands for a set of blocks. Equal sets have equal digests, in whatever order blocks were added. It is the same
-// in all processes and versions, since it is sent between them.
+// Digest stands for a set of blocks. Equal sets have equal digests; the order in which blocks are added does not
+// matter. Processes send digests to each other, so all versions must compute the same ones.
 type Digest struct {
-	// Blocks is how many there are.
+	// Blocks is the number of blocks in the set.
 	Blocks int
-	// Sums are of two hashes of each id, modulo 2^64.
+	// Sums are the sums of two hashes of each id, modulo 2^64.
 	Sums [2]uint64
 }
 
-// DigestOf returns the digest of ids, of which each counts once.
+// DigestOf returns the digest of ids. An id that occurs several times counts once.
 func DigestOf(ids ...ulid.ULID) (d Digest) {
 	seen := make(map[ulid.ULID]bool, len(ids))
 	for _, id := range ids {
@@ -39,67 +39,70 @@ func DigestOf(ids ...ulid.ULID) (d Digest) {
 }
 
 func (d *Digest) add(id ulid.ULID) {
-	var salted [len(id) + 1]byte // the second hash is of one byte more
+	var salted [len(id) + 1]byte // the second hash is that of the id and a zero byte
 	copy(salted[:], id[:])
 	d.Blocks++
 	d.Sums[0] += xxhash.Sum64(salted[:len(id)])
 	d.Sums[1] += xxhash.Sum64(salted[:])
 }
 
-// Holding is which blocks a gateway answers for, as it says before anything is asked of it.
+// Holding says which blocks a gateway serves. The gateway says so in its Info, before a query.
 type Holding struct {
-	// Bucket is the id of the bucket, "" for a source that has none: nobody stands in for it.
+	// Bucket is the id of the bucket. "" is a source without a bucket; no other source can stand in for it.
 	Bucket string
-	// View is the state of the bucket that the gateway has now.
+	// View is the state of the bucket that the gateway has loaded.
 	View View
-	// Whole says that it serves every block of that state: gateways that do so stand in for each other. One that serves
-	// its share only, or a range of times, must not say it.
+	// Whole says that the gateway serves every block of that state. Such gateways stand in for each other. A gateway that
+	// serves only its share, or only a range of times, must not set it: an answer without its blocks would look complete.
 	Whole bool
 }
 
-// Coverage is which blocks the response of one gateway covers: what was needed for the request, in the state of the
-// bucket that the gateway answered from, and what it served of that.
+// Coverage says which blocks the response of one gateway covers: which blocks the request needs, in the state of the
+// bucket that the gateway used, and which of these it served.
 type Coverage struct {
-	// Holding is that of the moment of the response. With Whole it served all that was needed, and what follows is empty.
+	// Holding is that of the time of the response. With Whole the gateway served all needed blocks, and the other fields
+	// are empty.
 	Holding
-	// Needed is of all blocks of Holding.View that a complete answer has: those of the tenant, the range and the
-	// resolution. All gateways find the same blocks for the same view and request.
+	// Needed is the digest of the blocks of Holding.View that a complete answer needs: those of the tenant, the time range
+	// and the resolution. All gateways find the same blocks for the same view and request.
 	Needed Digest
-	// Served are the needed blocks that this response has.
+	// Served are the needed blocks whose series this response has.
 	Served []ulid.ULID
-	// Others are the needed blocks that it left to others, all of them or, where they are too many to send, none.
+	// Others are the needed blocks that it left to other gateways: all of them, or none where they are too many to send.
 	Others []Block
 }
 
-// Block is a block that is needed.
+// Block is a block that a request needs.
 type Block struct {
 	ID ulid.ULID
 	// Replaces are the blocks that it was made of. All of them together have its samples. Gateways with an older view
-	// serve these.
+	// serve them instead.
 	Replaces []ulid.ULID
 }
 
-// Gap is what of a bucket no response covers.
+// Gap says what part of a bucket no response covers.
 type Gap struct {
 	Bucket string
 	View   View
-	// Missing are blocks that nobody served, sorted. Unnamed is how many more there are at least: of these no response had
-	// the ids.
+	// Missing are the known ids of blocks that nobody served, sorted. Unnamed is the least number of missing blocks whose
+	// ids no response named.
 	Missing []ulid.ULID
 	Unnamed int
-	// Unheard says that somebody has this view, and nobody who answered: what it needs is not known.
+	// Unheard says that some gateway has this view, but none of those that responded. Which blocks are needed in this view
+	// is then not known.
 	Unheard bool
 }
 
-// Uncovered judges what responses covered of one bucket. heard are the coverages of responses to one request, seen what
-// gateways said before, those included that did not answer. Of other buckets both may have entries.
+// Uncovered decides what responses left out of one bucket. heard are the coverages of the responses to one request.
+// seen are the holdings of all gateways as of before, including those that did not respond. Both may have entries of
+// other buckets.
 //
-// The newest view of all of them counts, and where two contents have its number both do. proven says that every block
-// it needs was served: then it does not matter which gateway failed. gaps are the blocks known to be missing. Without a
-// numbered view, and without a response that says what it covers, nothing is proven and nothing known to be missing.
+// The newest view among all of them counts. If two contents have its number, both count. proven says that every block
+// needed in it was served; then it does not matter which gateway failed. gaps are the blocks known to be missing.
+// Without a numbered view and without a response that says what it covers, proven is false and there are no gaps.
 //
-// Views of number 0 cannot be compared: each of them that was heard must be covered, and proves nothing once a numbered
-// view is known.
+// Views with the number 0 cannot be compared. So each of them in heard must be covered. Once a numbered view is known,
+// they prove nothing.
 func Uncovered(bucket string, heard []Coverage, seen []Holding) (gaps []Gap, proven bool) {
 	var newest uint64
 	var here []Coverage
@@ -135,14 +138,14 @@ func Uncovered(bucket string, heard []Coverage, seen []Holding) (gaps []Gap, pro
 	return gaps, proven && len(gaps) == 0
 }
 
-// sameNeed reports whether a and b are of one view and agree about what it needs. States that gateways found by
-// themselves are one only if they need the same.
+// sameNeed reports whether a and b have the same view and the same needed blocks. Views with the number 0 are equal
+// also where the listings differed; then the digests differ.
 func sameNeed(a, b Coverage) bool {
 	return a.View == b.View && a.Needed == b.Needed && a.Whole == b.Whole
 }
 
-// gapOf is what of the view of c was not served by any of the responses here. Those of other views count as well, as
-// far as their blocks are known to be needed.
+// gapOf returns the blocks needed in the view of c that none of the responses here served. A response with another view
+// counts for the blocks whose ids some response names as needed in this one.
 func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	served, same := map[ulid.ULID]bool{}, map[ulid.ULID]bool{}
 	var others []Block
@@ -180,7 +183,7 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	return gap, len(gap.Missing) > 0
 }
 
-// lists reports whether Served and Others together are all that is needed.
+// lists reports whether Served and Others together are all needed blocks.
 func (c Coverage) lists() bool {
 	all := map[ulid.ULID]bool{}
 	for _, id := range c.Served {
@@ -192,7 +195,7 @@ func (c Coverage) lists() bool {
 	return digestOfSet(all) == c.Needed
 }
 
-// replacedBy reports whether all that b was made of was served.
+// replacedBy reports whether all blocks that b was made of were served.
 func (b Block) replacedBy(served map[ulid.ULID]bool) bool {
 	return len(b.Replaces) > 0 && !slices.ContainsFunc(b.Replaces, func(id ulid.ULID) bool { return !served[id] })
 }
@@ -204,9 +207,10 @@ func digestOfSet(ids map[ulid.ULID]bool) (d Digest) {
 	return d
 }
 
-// StandsFor reports whether gateways that answered with heard make up for one that failed, of which failed is known.
-// proven is what Uncovered says of the bucket. Where two gateways looked into the bucket themselves and each serves all
-// it found, one stands in for the other, as neither can know that the other found more.
+// StandsFor reports whether the gateways that responded with heard stand in for a gateway that failed. failed is the
+// last known holding of that one. proven is the result of Uncovered for its bucket. Of two gateways that listed the
+// bucket themselves, and that serve all blocks they found, one stands in for the other: neither can know whether the
+// other found more.
 func StandsFor(failed Holding, heard []Coverage, proven bool) bool {
 	if failed.Bucket == "" {
 		return false
@@ -216,7 +220,7 @@ func StandsFor(failed Holding, heard []Coverage, proven bool) bool {
 	})
 }
 
-// Buckets are the ids of all buckets that heard and seen name, sorted.
+// Buckets returns the ids of all buckets in heard and seen, sorted, each once.
 func Buckets(heard []Coverage, seen []Holding) []string {
 	var all []string
 	for _, c := range heard {

@@ -9,17 +9,18 @@ import (
 
 // DedupOptions say how Dedup merges.
 type DedupOptions struct {
-	// ReplicaLabels are the labels in which copies of a series differ. They are removed.
+	// ReplicaLabels are the labels in which the HA replicas of a series differ. They are removed.
 	ReplicaLabels []string
-	// Budget bounds in bytes what is held to sort series without these labels; 0 = no bound. See Relabel.
+	// Budget bounds the memory in bytes for sorting series without these labels (Relabel); 0 = no bound.
 	Budget int64
-	// Reading is how the samples are read. A counter never goes back where one copy takes the place of another.
+	// Reading says how the samples are read, and whether they are a counter's. A counter does not go back where one HA
+	// replica takes the place of another.
 	Reading *Reading
 }
 
-// Dedup is set with the series of HA pairs merged: series that differ only in replica labels become one, whose samples
-// come from one copy as long as that has no gap (dedupIterator, docs/design/013-ha-dedup.md). It is for copies scraped
-// at different times; copies of the same samples are united by Merge. set's Close remains the caller's.
+// Dedup merges series of set that differ only in replica labels. The samples of the merged series come from one HA
+// replica as long as that has no gap (dedupIterator, docs/design/013-ha-dedup.md). HA replicas scrape at different
+// times. Replicas of a ring have the same samples; Merge unites those. The caller must close set itself.
 func Dedup(set Set, opts DedupOptions) storage.SeriesSet {
 	sorted := Relabel(set, labels.EmptyLabels(), opts.ReplicaLabels, opts.Budget)
 	if r, ok := sorted.(*relabelSet); ok {
@@ -28,6 +29,7 @@ func Dedup(set Set, opts DedupOptions) storage.SeriesSet {
 	return &dedupSet{set: sorted, opts: opts, warnings: annotations.Annotations{}}
 }
 
+// dedupSet reads one series ahead, to find where the HA replicas of a series end.
 type dedupSet struct {
 	set      Set
 	opts     DedupOptions
@@ -61,6 +63,7 @@ func (d *dedupSet) Next() bool {
 	return true
 }
 
+// end takes over the warnings, which are complete now.
 func (d *dedupSet) end() {
 	for _, w := range d.set.Warnings() {
 		d.warnings.Add(warning(w))
@@ -71,6 +74,7 @@ func (d *dedupSet) At() storage.Series                { return d.at }
 func (d *dedupSet) Err() error                        { return d.set.Err() }
 func (d *dedupSet) Warnings() annotations.Annotations { return d.warnings }
 
+// dedupEntry is a series with the chunks of several HA replicas.
 type dedupEntry struct {
 	labels   labels.Labels
 	replicas [][]Chunk
@@ -81,7 +85,7 @@ func (e *dedupEntry) Labels() labels.Labels { return e.labels }
 
 // Iterator implements storage.Series.
 func (e *dedupEntry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
-	return e.reading.marked(reuse, func(reuse chunkenc.Iterator) stander {
+	return e.reading.expiring(reuse, func(reuse chunkenc.Iterator) rangeIterator {
 		it, ok := reuse.(*dedupIterator)
 		if !ok {
 			it = new(dedupIterator)

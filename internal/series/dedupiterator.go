@@ -9,51 +9,53 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// dedupIterator reads one replica of a series, and changes to another one where the first has a gap:
+// dedupIterator reads one HA replica of a series, and changes to another one where the first has a gap
+// (docs/design/013-ha-dedup.md):
 //
-//   - The interval is the distance of samples here: the smallest of what the chunks of any replica say of this time,
-//     and of
-//     the last two distances that were seen. A long outage is no interval, so nothing is skipped after it.
+//   - The interval is the distance of samples at the current time. It is the smallest of the distances that the chunks
+//     of the replicas have there, and of the last two distances that were read. A long outage is no interval, so
+//     nothing is skipped after it.
 //   - A replica has a gap when its next sample is more than one and a half intervals away. The next sample then is the
-//     earliest one that any replica has, half an interval after the last one or later: the result is not denser than a
-//     scrape.
-//   - A stale marker is a gap as well: it counts only if no other replica has a sample around that time.
-//   - It reads in order from the start, so that the place of a change does not depend on seeks.
+//     earliest one of any replica that is at least half an interval after the current one. So the result is not denser
+//     than the scrapes.
+//   - A stale marker is a gap, too. It is yielded only if no other replica has a sample around that time.
+//   - The iterator reads in order from the start, so that the place of a change does not depend on seeks.
 //
-// Clocks of replicas differ, so the first sample after a change can be older than its timestamp says, and a counter
-// would go back, which rate takes for a reset. Samples of a counter that are below the last value are left out for two
-// intervals, and lifted to that value afterwards. A replica that went down by itself after the last sample shows a true
-// reset, which stays.
+// Clocks of replicas differ. The first sample after a change can be older than its timestamp says, so a counter could
+// go back, which rate takes for a reset. For two intervals, samples of a counter that are below the last value are left
+// out. If they are still below it then, an offset lifts them to the last value. A replica whose own value went down
+// after the current sample shows a true reset, which stays.
 type dedupIterator struct {
 	replicas []dedupReplica
 	counter  bool
-	totals   bool   // downsampled counters, whose totals have bases of their own
-	out      amount // of totals: the current sample
+	totals   bool         // downsampled counters: each replica counts from a base of its own
+	out      counterValue // where totals is set: the current sample
 	cur      int
 	started  bool
 	t        int64
 	typ      chunkenc.ValueType
-	value    float64  // of the current sample of a counter, lifted
+	value    float64  // of the current sample of a counter, with its offset
 	stale    bool     // the current sample is a stale marker
 	spacings [2]int64 // of the last samples within a replica, ms; 0 = not seen
-	broken   bool     // cur changed with this sample
+	changed  bool     // cur changed with this sample
 	whole    *histogram.Histogram
 	float    *histogram.FloatHistogram
 }
 
-// dedupReplica is one copy. Its iterator stands at the sample that is read next, or was read last.
+// dedupReplica is one HA replica. Its iterator is at the current sample, or in another replica than the current one at
+// a sample that may come next.
 type dedupReplica struct {
-	it      stander
+	it      rangeIterator
 	typ     chunkenc.ValueType
 	ended   bool
 	t       int64
-	value   float64 // of a counter: what it counts, not lifted
+	value   float64 // of a counter: its own value, without the offset
 	stale   bool
-	lift    float64 // added to floats of a counter
-	before  float64 // of a counter: the value before this sample; NaN = none
-	dropped int64   // of a counter: when it was last seen to go down, math.MinInt64 = never
-	now     amount  // of totals: this sample
-	prev    amount  // and the one before it, where followed
+	offset  float64      // added to the floats of a counter
+	before  float64      // of a counter: the value of the sample before this one; NaN = none
+	dropped int64        // of a counter: the time of the last reset that was read; math.MinInt64 = none
+	now     counterValue // where totals is set: this sample
+	prev    counterValue // the sample before now, valid if follows is set
 	follows bool
 	chunks  []Chunk
 	at      int // the chunk that spacing looked at last
@@ -93,22 +95,22 @@ func (d *dedupIterator) Next() chunkenc.ValueType {
 		return d.typ
 	}
 	r := &d.replicas[next]
-	if d.broken = d.started && next != d.cur; d.broken {
+	if d.changed = d.started && next != d.cur; d.changed {
 		d.join(r)
 	}
 	if d.totals && !r.stale {
-		d.out = d.grown(r)
+		d.out = d.totalAt(r)
 	}
-	d.cur, d.t, d.typ, d.stale, d.value, d.started = next, r.t, r.typ, r.stale, r.value+r.lift, true
+	d.cur, d.t, d.typ, d.stale, d.value, d.started = next, r.t, r.typ, r.stale, r.value+r.offset, true
 	return d.typ
 }
 
-// grown is the total at the sample that r stands at: it grows by what r counted since its sample before.
-func (d *dedupIterator) grown(r *dedupReplica) amount {
+// totalAt is the total at the sample of r. It grows by the difference to r's sample before that one.
+func (d *dedupIterator) totalAt(r *dedupReplica) counterValue {
 	switch {
-	case !d.started || !r.now.alike(d.out):
+	case !d.started || !r.now.sameKind(d.out):
 		return r.now
-	case !r.follows, math.IsNaN(r.now.v): // a total stays NaN once it is
+	case !r.follows, math.IsNaN(r.now.v): // a total that is NaN once stays NaN
 		return d.out
 	case r.now.below(r.prev):
 		return d.out.plus(r.now)
@@ -116,11 +118,11 @@ func (d *dedupIterator) grown(r *dedupReplica) amount {
 	return d.out.plus(r.now.minus(r.prev))
 }
 
-// after is the replica that has the next sample, at which it then stands; -1 = none has.
+// after finds the replica with the next sample and moves it there. -1 = no replica has one.
 func (d *dedupIterator) after() int {
 	r := &d.replicas[d.cur]
 	d.load(d.cur, r.it.Next())
-	for d.stale && r.stale && !r.ended { // a marker after a marker says nothing
+	for d.stale && r.stale && !r.ended { // a marker after a marker is useless
 		d.load(d.cur, r.it.Next())
 	}
 	interval := d.interval()
@@ -146,8 +148,8 @@ func (d *dedupIterator) after() int {
 	return next
 }
 
-// earlier is which of two replicas is read: the one whose sample comes first. But a stale marker does not hide a sample
-// that comes up to one and a half intervals after it. a may be -1.
+// earlier chooses between two replicas: the one whose sample comes first is read. But a stale marker does not hide a
+// sample that comes up to one and a half intervals after it. a may be -1.
 func (d *dedupIterator) earlier(a, b int) int {
 	switch {
 	case d.replicas[b].ended:
@@ -171,8 +173,8 @@ func (d *dedupIterator) earlier(a, b int) int {
 	return a
 }
 
-// catchUp moves replica i, which is not the current one, to the first sample that may follow the current sample; false
-// if it has none. A stale marker does not follow another.
+// catchUp moves replica i, which is not the current one, to its first sample that may follow the current sample. It is
+// false if there is none. A stale marker does not follow another.
 func (d *dedupIterator) catchUp(i int, interval int64) bool {
 	r, from := &d.replicas[i], d.t+max(interval/2, 1)
 	if r.ended {
@@ -180,7 +182,7 @@ func (d *dedupIterator) catchUp(i int, interval int64) bool {
 	}
 	if r.t < from {
 		to := from
-		if d.counter { // whether it went down after the current sample shows only with a sample before it
+		if d.counter { // a reset after the current sample shows only if a sample before it is read, too
 			to = d.t - 2*interval
 		}
 		if r.t < to {
@@ -188,26 +190,25 @@ func (d *dedupIterator) catchUp(i int, interval int64) bool {
 			r.before, r.dropped, r.follows = math.NaN(), math.MinInt64, false
 		}
 	}
-	for !r.ended && (r.t < from || d.stale && r.stale || d.behind(r) && r.t <= d.t+2*interval) {
+	for !r.ended && (r.t < from || d.stale && r.stale || d.goesBack(r) && r.t <= d.t+2*interval) {
 		d.load(i, r.it.Next())
 	}
 	return !r.ended
 }
 
-// behind reports whether r's sample would make a counter go back although no reset was seen in r since the current
-// sample.
-func (d *dedupIterator) behind(r *dedupReplica) bool {
-	return d.counter && !d.totals && r.dropped <= d.t && r.value+r.lift < d.value
+// goesBack reports whether r's sample would make a counter go back although r had no reset after the current sample.
+func (d *dedupIterator) goesBack(r *dedupReplica) bool {
+	return d.counter && !d.totals && r.dropped <= d.t && r.value+r.offset < d.value
 }
 
-// join makes the values of r, which takes over with the sample that it stands at, go on from the current one.
+// join sets the offset of r, which takes over, so that its values go on from the current one.
 func (d *dedupIterator) join(r *dedupReplica) {
-	if r.typ == chunkenc.ValFloat && d.typ == chunkenc.ValFloat && !r.stale && d.behind(r) {
-		r.lift = d.value - r.value
+	if r.typ == chunkenc.ValFloat && d.typ == chunkenc.ValFloat && !r.stale && d.goesBack(r) {
+		r.offset = d.value - r.value
 	}
 }
 
-// load takes over the sample that the iterator of replica i has come to.
+// load reads the sample that the iterator of replica i has moved to. typ is its type.
 func (d *dedupIterator) load(i int, typ chunkenc.ValueType) {
 	r := &d.replicas[i]
 	before := r.value
@@ -230,23 +231,23 @@ func (d *dedupIterator) load(i int, typ chunkenc.ValueType) {
 		v = counted(d.float.Sum, d.float.Count)
 	}
 	if r.stale = value.IsStaleNaN(v); r.stale {
-		r.before = before // a series that went away and came back counts on from its value
+		r.before = before // if the series comes back, its counter is compared with the value before it went away
 		return
 	}
 	r.before, r.value = before, v
 	if d.totals {
-		now := amount{v: v}
+		now := counterValue{v: v}
 		if typ == chunkenc.ValFloatHistogram {
-			now = amount{h: d.float.Copy()}
+			now = counterValue{h: d.float.Copy()}
 		}
-		r.prev, r.now, r.follows = r.now, now, now.alike(r.now) && !math.IsNaN(before)
+		r.prev, r.now, r.follows = r.now, now, now.sameKind(r.now) && !math.IsNaN(before)
 	}
 	if v < before {
-		r.dropped, r.lift = r.t, 0
+		r.dropped, r.offset = r.t, 0
 	}
 }
 
-// counted is what a histogram counts, or the stale marker that it is.
+// counted is the number of observations of a histogram, or a stale marker if the histogram is one.
 func counted(sum, count float64) float64 {
 	if value.IsStaleNaN(sum) {
 		return sum
@@ -254,13 +255,13 @@ func counted(sum, count float64) float64 {
 	return count
 }
 
-// noInterval is the interval in ms where nothing is known of the distance of samples. mostInterval keeps what a foreign
-// store says of its chunks from overflowing sums.
-const noInterval, mostInterval = 5_000, 1 << 40
+// defaultInterval is the interval in ms where the distance of samples is not known. maxInterval bounds it: the times of
+// chunks of a foreign store may be arbitrary, and sums with them would overflow.
+const defaultInterval, maxInterval = 5_000, 1 << 40
 
-// interval is the distance of samples around the current one, ms.
+// interval is the distance in ms of the samples around the current one (see dedupIterator).
 func (d *dedupIterator) interval() int64 {
-	least := int64(mostInterval)
+	least := int64(maxInterval)
 	for i := range d.replicas {
 		if s := d.replicas[i].spacing(d.t); s > 0 {
 			least = min(least, s)
@@ -271,13 +272,14 @@ func (d *dedupIterator) interval() int64 {
 			least = min(least, s)
 		}
 	}
-	if least == mostInterval {
-		return noInterval
+	if least == maxInterval {
+		return defaultInterval
 	}
 	return least
 }
 
-// spacing is the mean distance in ms of the samples of the chunk that covers t, or else of the next one; 0 = not known.
+// spacing is the mean distance in ms of the samples of the chunk that covers t or, if none does, of the next chunk. It
+// does not decode the chunk. 0 = not known.
 func (r *dedupReplica) spacing(t int64) int64 {
 	for r.at < len(r.chunks)-1 && r.chunks[r.at].MaxTime < t {
 		r.at++
@@ -319,16 +321,16 @@ func (d *dedupIterator) At() (int64, float64) {
 	if d.totals && !r.stale {
 		return t, d.out.v
 	}
-	if r.lift == 0 || r.stale { // adding would make a plain NaN of a stale marker
+	if r.offset == 0 || r.stale { // an addition would make a stale marker a plain NaN
 		return t, v
 	}
-	return t, v + r.lift
+	return t, v + r.offset
 }
 
 // AtHistogram implements chunkenc.Iterator.
 func (d *dedupIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
 	t, h := d.replicas[d.cur].it.AtHistogram(h)
-	if d.broken {
+	if d.changed {
 		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
 	}
 	return t, h
@@ -340,14 +342,14 @@ func (d *dedupIterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *h
 	if d.totals && !d.stale {
 		return t, copied(d.out.h, h)
 	}
-	if d.broken {
+	if d.changed {
 		h.CounterResetHint = unknownUnlessGauge(h.CounterResetHint)
 	}
 	return t, h
 }
 
-// stands implements stander.
-func (d *dedupIterator) stands() (from, to int64) { return d.replicas[d.cur].it.stands() }
+// sampleRange implements rangeIterator.
+func (d *dedupIterator) sampleRange() (from, to int64) { return d.replicas[d.cur].it.sampleRange() }
 
 // AtT implements chunkenc.Iterator.
 func (d *dedupIterator) AtT() int64 { return d.t }

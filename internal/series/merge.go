@@ -9,9 +9,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Merge is the union of sets, which it owns: its Close closes them all. Series with equal labels become one series with
-// all their chunks, in order, each distinct chunk once. Their time ranges may overlap. The first error of a set ends
-// the merged one; a caller for whom a set may fail wraps it.
+// Merge returns the union of sets, which it owns: its Close closes them all. Series with equal labels become one series
+// with all their chunks, in order, each distinct chunk once. Their time ranges may overlap. The first error of a set
+// ends the merged set. A caller that can do without one of the sets must hide the error of that set.
 func Merge(sets ...Set) Set {
 	switch len(sets) {
 	case 0:
@@ -22,15 +22,16 @@ func Merge(sets ...Set) Set {
 	return &mergeSet{sets: sets, heads: make([]Series, len(sets)), live: make([]bool, len(sets))}
 }
 
-// mergeSet is a tournament among the sets' current series: tree[0] is the set with the smallest labels, tree[1:] the
-// loser of each match. Replacing the winner's series replays only the matches on its way up (BenchmarkMerge).
+// mergeSet is a tournament tree of the sets' current series. tree[0] is the winner, the set with the smallest labels,
+// and tree[1:] has the loser of each match. After the winner's next series only the matches on its way up are played
+// again, so a series costs log2(sets) comparisons of labels.
 type mergeSet struct {
 	sets  []Set
 	heads []Series
 	live  []bool
 	tree  []int
 	at    Series
-	parts [][]Chunk // scratch: the chunks of the series that are joined into at
+	parts [][]Chunk // the chunks of the series that become at; memory for reuse
 	join  joiner
 	err   error
 }
@@ -76,7 +77,7 @@ func (m *mergeSet) start() bool {
 	return true
 }
 
-// advance moves set w, the winner, on and finds the new winner. It is false after an error.
+// advance reads the next series of set w, the winner, and finds the new winner. It is false after an error.
 func (m *mergeSet) advance(w int) bool {
 	if !m.pull(w) {
 		return false
@@ -88,7 +89,7 @@ func (m *mergeSet) advance(w int) bool {
 	return true
 }
 
-// pull reads set i's next series. It is false after an error.
+// pull reads the next series of set i. It is false after an error.
 func (m *mergeSet) pull(i int) bool {
 	m.live[i] = m.sets[i].Next()
 	if m.live[i] {
@@ -100,6 +101,7 @@ func (m *mergeSet) pull(i int) bool {
 	return m.err == nil
 }
 
+// play compares the current series of two sets. A set that has ended loses. Of equal series the first set's wins.
 func (m *mergeSet) play(a, b int) (winner, loser int) {
 	switch {
 	case !m.live[a]:
@@ -136,13 +138,15 @@ func (m *mergeSet) Close() error {
 	return errors.Join(errs...)
 }
 
-// joiner joins chunk lists. It carves the results out of larger allocations, since a set keeps them until its Close.
+// joiner joins lists of chunks. Results are parts of larger slices, so that not each of them is an allocation. They
+// stay valid: a slice is never reused.
 type joiner struct{ slab []Chunk }
 
+// slabChunks is how many chunks these slices have at least.
 const slabChunks = 512
 
-// join returns the chunks of all parts in order, equal ones once. The parts are not changed; the result may be one of
-// them.
+// join returns the chunks of all parts in order, equal chunks once. It does not change the parts. The result may be one
+// of them.
 func (j *joiner) join(parts [][]Chunk) []Chunk {
 	n, last := 0, 0
 	for i, p := range parts {
@@ -151,7 +155,7 @@ func (j *joiner) join(parts [][]Chunk) []Chunk {
 		}
 		n += len(p)
 	}
-	if n == len(parts[last]) || alike(parts) {
+	if n == len(parts[last]) || allEqual(parts) {
 		return parts[last]
 	}
 	if cap(j.slab)-len(j.slab) < n {
@@ -170,8 +174,8 @@ func (j *joiner) join(parts [][]Chunk) []Chunk {
 	return slices.Clip(all)
 }
 
-// alike reports whether all parts are the same, as replicas of one series usually are.
-func alike(parts [][]Chunk) bool {
+// allEqual reports whether all parts are equal. Those of replicas of one series usually are.
+func allEqual(parts [][]Chunk) bool {
 	for _, p := range parts[1:] {
 		if len(p) != len(parts[0]) {
 			return false
@@ -185,7 +189,7 @@ func alike(parts [][]Chunk) bool {
 	return true
 }
 
-// compareChunks orders by time and then by content, so that equal chunks are neighbours.
+// compareChunks orders chunks by time and then by content, so that equal chunks become neighbours.
 func compareChunks(a, b Chunk) int {
 	switch {
 	case a.MinTime != b.MinTime:

@@ -11,15 +11,16 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// SortBudget is how many bytes of memory Relabel and Strip may take for one set where nobody says otherwise.
+// SortBudget is the default of the memory in bytes that Relabel and Strip may use to sort one set.
 const SortBudget = 256 << 20
 
-// Relabel is set, which it owns, with the labels ext added to each series, winning over equal names, and the labels
-// named in without removed, also those of ext. The result is sorted anew, and series that become equal are one.
+// Relabel returns set, which it owns, with other labels. The labels of ext are added to each series and win over a
+// series' label of the same name. Then the labels named in without are removed, also those of ext. The result is sorted
+// again, and series that become equal become one.
 //
-// Sorting needs memory only for the series that share their first label (as a rule: one metric name), since a label
-// that sorts before all changed ones decides the order before and after alike. budget bounds that memory in bytes, 0
-// means unlimited; beyond it the set fails with kind Exhausted.
+// Sorting holds in memory only the series that share their first label, which is one metric name in most cases. A first
+// label that sorts before all changed labels decides the order both before and after the change. budget bounds that
+// memory in bytes; 0 means unlimited. A set that needs more fails with the kind Exhausted.
 func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	if ext.IsEmpty() && len(without) == 0 {
 		return set
@@ -37,8 +38,8 @@ func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	return r
 }
 
-// Strip is as Relabel for labels of which some series lose some: strip returns the labels of a series without those of
-// names that it loses.
+// Strip is as Relabel, for the case that each series loses other labels. names are all labels that a series may lose.
+// strip returns the labels of a series without those that it loses.
 func Strip(set Set, names []string, strip func(labels.Labels) labels.Labels, budget int64) Set {
 	if len(names) == 0 {
 		return set
@@ -53,10 +54,10 @@ type relabelSet struct {
 	without []string // for errors
 	budget  int64
 	first   string // the smallest changed label name
-	// keepEqual leaves series that become equal as neighbours.
+	// keepEqual keeps series that become equal apart, as neighbours. Dedup needs their chunks apart.
 	keepEqual bool
 
-	group   []Series // the relabeled series that share a first label, sorted from the moment the group is complete
+	group   []Series // relabeled series with one first label; sorted once it is complete
 	at      int      // 1-based position in group
 	ahead   Series   // the first series of the next group, as it came from Set
 	pending bool     // ahead is set
@@ -107,7 +108,7 @@ func (r *relabelSet) fill() bool {
 		r.joinEqual()
 	}
 	for r.yielded && r.at < len(r.group) && r.group[r.at].Labels.IsEmpty() {
-		// It belongs before all that was yielded already. Only a series without a metric name can come here.
+		// Such a series sorts before all series that were yielded already. It had no metric name.
 		r.faults.Add("series that have no labels but those to be removed",
 			func() string { return fmt.Sprintf("%q", r.without) })
 		r.at++
@@ -130,17 +131,17 @@ func (r *relabelSet) pull() bool {
 	return r.pending
 }
 
-// sameGroup reports whether relabeling may change the order of two neighbours.
+// sameGroup reports whether relabeling may change the order of two neighbours, so that they must be sorted together.
 func (r *relabelSet) sameGroup(a, b Series) bool {
 	an, av := firstLabel(a.Labels)
 	bn, bv := firstLabel(b.Labels)
 	if an == "" || an >= r.first {
-		return true // all that follow have first labels that are not smaller
+		return true // the first labels of all later series do not sort before a changed label either
 	}
 	return an == bn && av == bv
 }
 
-// joinEqual makes one series of neighbours with equal labels.
+// joinEqual makes neighbours with equal labels one series.
 func (r *relabelSet) joinEqual() {
 	out := r.group[:0]
 	for from := 0; from < len(r.group); {
@@ -168,6 +169,7 @@ func names(l labels.Labels) []string {
 	return all
 }
 
+// errStop ends a walk over labels early.
 var errStop = errors.New("stop")
 
 func firstLabel(l labels.Labels) (name, value string) {
@@ -178,7 +180,7 @@ func firstLabel(l labels.Labels) (name, value string) {
 	return name, value
 }
 
-// size is the memory in bytes that s keeps alive.
+// size is the memory in bytes that s holds.
 func size(s Series) int64 {
 	n := int64(unsafe.Sizeof(s)) + int64(s.Labels.ByteSize())
 	for _, c := range s.Chunks {

@@ -7,7 +7,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// The lengths in ms of the windows of downsampled chunks. There are no others, and a chunk does not say which it has.
+// The lengths in ms of the windows of downsampled chunks. Thanos writes no others. A chunk does not say which of them
+// it has (level).
 const (
 	FiveMinutes = 5 * 60 * 1000
 	Hour        = 60 * 60 * 1000
@@ -16,11 +17,11 @@ const (
 // levels are the resolutions in ms, the finest first. 0 is raw.
 var levels = [...]int64{0, FiveMinutes, Hour}
 
-// windowEnd is the last ms of the window of res that t falls into. The sample of a window has this time; only the last
-// one of a chunk may have that of the last raw sample instead.
+// windowEnd is the last ms of the window of res ms that t falls into. The sample of a window has this time. Only the
+// last sample of a chunk may have the time of the last raw sample instead.
 func windowEnd(t, res int64) int64 { return windowStart(t, res) + res - 1 }
 
-// windowStart is the first ms of that window.
+// windowStart is the first ms of the window of res ms that t falls into.
 func windowStart(t, res int64) int64 {
 	if within := t % res; within < 0 {
 		return t - within - res
@@ -29,7 +30,7 @@ func windowStart(t, res int64) int64 {
 	}
 }
 
-// window is the time that a sample at t stands for, in ms, both ends included.
+// window is the time range in ms that a sample at t stands for, both ends included.
 func window(t, res int64) (from, to int64) {
 	if res == 0 {
 		return t, t
@@ -37,11 +38,12 @@ func window(t, res int64) (from, to int64) {
 	return windowStart(t, res), windowEnd(t, res)
 }
 
-// sampled is how many timestamps of a chunk are looked at to tell its resolution.
-const sampled = 8
+// resolutionSamples is how many timestamps of a chunk level reads to find its resolution.
+const resolutionSamples = 8
 
-// level is the position in levels of c's resolution; false when c has too few samples to tell. All timestamps in a
-// chunk but the last are ends of windows, and those of an hour are rare among those of five minutes.
+// level is the position in levels of c's resolution. known is false when c has too few samples to decide. All
+// timestamps of a chunk except the last are ends of windows. In a chunk of five minutes, only one in twelve is the end
+// of an hour.
 func (d *decoder) level(c *Chunk) (level int, known bool) {
 	if c.Aggr == nil {
 		return 0, true
@@ -53,13 +55,13 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 	e := c.Aggr[at]
 	it, err := d.encoded(e)
 	if err != nil {
-		return 0, false // whoever reads the chunk will say so
+		return 0, false // reading the chunk later gives the same error to the caller
 	}
 	from, to := 0, int(binary.BigEndian.Uint16(e.Data))-1
 	if Aggregate(at) == Counter && e.Encoding != chunkenc.EncFloatHistogram {
 		from, to = 1, to-1 // the first raw value; the last one comes after the last total
 	}
-	for i := range min(to, sampled) {
+	for i := range min(to, resolutionSamples) {
 		if it.Next() == chunkenc.ValNone {
 			break
 		}
@@ -74,8 +76,8 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 	return level, known
 }
 
-// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. Of a chunk that is too short to tell it is
-// coarsest.
+// Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. coarsest is that of chunks too short to
+// show their own (byLevel).
 func Resolution(chunks []Chunk, coarsest int64) int64 {
 	if !isDownsampled(chunks) {
 		return 0
@@ -89,12 +91,16 @@ func Resolution(chunks []Chunk, coarsest int64) int64 {
 	return 0
 }
 
-// byLevel parts chunks by resolution. One that is too short to tell has that of the chunk whose last window ends where
-// its own begins, or else of the downsampled chunk before it, or after it, or the coarsest one that was asked for (ms).
+// byLevel divides chunks by resolution. A chunk may be too short to show its own. It then gets the resolution of
+//
+//  1. the chunk whose last window ends where its window begins,
+//  2. or else the downsampled chunk before it,
+//  3. or else the first chunk after it that shows its own,
+//  4. or else coarsest, the coarsest resolution in ms that was asked for.
 func byLevel(chunks []Chunk, coarsest int64) (parts [len(levels)][]Chunk) {
 	var d decoder
 	of := make([]int, len(chunks))
-	var ends [len(levels)]int64 // of the last chunk of each level, as far as known
+	var ends [len(levels)]int64 // the last MaxTime of each level; 0 = none so far
 	known, first := 0, 0
 	for i := range chunks {
 		c := &chunks[i]
@@ -131,7 +137,7 @@ func byLevel(chunks []Chunk, coarsest int64) (parts [len(levels)][]Chunk) {
 	return parts
 }
 
-// isDownsampled reports whether any of chunks is.
+// isDownsampled reports whether at least one of chunks is downsampled.
 func isDownsampled(chunks []Chunk) bool {
 	return slices.ContainsFunc(chunks, func(c Chunk) bool { return c.Aggr != nil })
 }

@@ -1,7 +1,8 @@
 package series
 
-// The roles of a process, as Info.Role, the rings of gossip and Thanos's Info name them. They are on the wire and in
-// files (the directory of a receiver names its role), so a name never changes.
+// The roles of a process, as Info.Role, the rings of gossip and the Info of Thanos name them. They are sent between
+// processes and written to files (a receiver's directory names its role). So a name never changes: older processes and
+// files would not know the new one.
 const (
 	RoleReceive     = "receive"
 	RoleStore       = "store"

@@ -2,8 +2,8 @@ package series
 
 import "slices"
 
-// SortedUnique sorts all, which it changes, and returns each string once, and no more than limit of them; limit 0 is
-// all.
+// SortedUnique sorts all in place and returns each string once, the first limit of them; limit 0 means all of them. The
+// result shares the memory of all.
 func SortedUnique(all []string, limit int) []string {
 	slices.Sort(all)
 	all = slices.Compact(all)
@@ -13,13 +13,13 @@ func SortedUnique(all []string, limit int) []string {
 	return all
 }
 
-// Empty is a set of no series.
+// Empty returns a set without series.
 func Empty() Set { return &listSet{} }
 
-// Failed is a set that ends at once with err.
+// Failed returns a set without series that ends with err, which has an errs.Kind.
 func Failed(err error) Set { return &listSet{err: err} }
 
-// List is a set of the given series, which must be in label order.
+// List returns a set of series, which must be in labels.Compare order.
 func List(series []Series, warnings ...string) Set {
 	return &listSet{series: series, warnings: warnings}
 }
@@ -44,7 +44,7 @@ func (s *listSet) Err() error         { return s.err }
 func (s *listSet) Warnings() Warnings { return s.warnings }
 func (s *listSet) Close() error       { return nil }
 
-// Limit is set ended after n series; n 0 is all of them.
+// Limit returns set, which it owns, cut off after n series; n 0 means all of them.
 func Limit(set Set, n int) Set {
 	if n <= 0 {
 		return set

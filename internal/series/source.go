@@ -13,46 +13,51 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Source is anything that series can be selected from. It is safe for concurrent use. Errors carry an errs.Kind:
-// Limited and TooLarge are final, Unavailable means that the source did not answer and the result is incomplete.
+// Source is anything that series can be selected from. It is safe for concurrent use. Errors have an errs.Kind: after
+// Limited and TooLarge the same request fails again; Unavailable means that the source did not respond, so the result
+// is incomplete.
 type Source interface {
-	// Select returns the series that r asks for. Errors come by Set.Err; Close ends the work, also before the end.
+	// Select returns the series that r asks for. Set.Err has its errors. Set.Close ends the work early; without it the
+	// source keeps memory and goroutines.
 	Select(ctx context.Context, r *Request) Set
-	// LabelNames returns the sorted names of labels on series that r's range and matchers select.
+	// LabelNames returns the sorted names of the labels of series that the range and matchers of r select.
 	LabelNames(ctx context.Context, r *Request) ([]string, Warnings, error)
-	// LabelValues returns the sorted values of label name on series that r's range and matchers select.
+	// LabelValues returns the sorted values of label name of series that the range and matchers of r select.
 	LabelValues(ctx context.Context, name string, r *Request) ([]string, Warnings, error)
-	// Info says what the source holds now. It is cheap: callers ask every few seconds.
+	// Info says what the source holds now. It must be cheap, because callers call it every few seconds.
 	Info(ctx context.Context) (Info, error)
 }
 
 // ExemplarSource is a Source that also keeps exemplars.
 type ExemplarSource interface {
-	// Exemplars returns the exemplars of tenant id within [mint, maxt] (ms, inclusive) whose series match any of the
-	// matcher sets, in label order.
+	// Exemplars returns the exemplars of tenant id within [mint, maxt] (ms, inclusive) whose series match at least one of
+	// the matcher sets, in label order.
 	Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult,
 		Warnings, error)
 }
 
-// MetadataSource is a Source that also knows what senders said of metric families.
+// MetadataSource is a Source that also keeps the metadata of metric families, as senders wrote it.
 type MetadataSource interface {
-	// Metadata returns tenant id's metadata by family; family "" means all, limit 0 any number of families.
+	// Metadata returns the metadata of tenant id by family. Family "" means all families. limit bounds the number of
+	// families; 0 means all.
 	Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, Warnings, error)
 }
 
-// Request is what is asked of a Source. A Source may return more chunks than the time range needs, never fewer, and may
-// ignore Hints, Shard only if it says so in Info. It must honour everything else. It must not change the Request:
-// sources that hand Matchers to Prometheus's index copy them before, since that sorts them in place.
+// Request says which series a caller wants from a Source. A Source may return more chunks than the time range needs,
+// never fewer, and it may ignore Hints. It must honour everything else.
+//
+// It must not change the Request, which other sources read at the same time. The index of Prometheus sorts matchers in
+// place, so a source passes it a copy of Matchers.
 type Request struct {
-	// Tenant is whose series. A query over several tenants is several requests.
+	// Tenant is the tenant that the series belong to. A query over several tenants makes several requests.
 	Tenant tenant.ID
 	// MinTime and MaxTime are Unix ms, both inclusive.
 	MinTime, MaxTime int64
 	Matchers         []*labels.Matcher
-	// WithoutLabels are label names removed from every series; the result is sorted without them, and series that
-	// become equal are one series.
+	// WithoutLabels are names of labels that are removed from every series. The result is sorted without them, and series
+	// that become equal become one series.
 	WithoutLabels []string
-	// Aggregates are what of a downsampled chunk is wanted; empty = all of them. Raw chunks are always whole.
+	// Aggregates are the wanted aggregates of downsampled chunks; empty = all of them. Raw chunks are always whole.
 	Aggregates []Aggregate
 	// MaxResolution is the coarsest resolution in ms that may be returned; 0 = raw only.
 	MaxResolution int64
@@ -67,7 +72,8 @@ type Request struct {
 // Shard selects the series whose labels' StableHash modulo Count is Index; Count 0 means all.
 type Shard struct{ Index, Count uint64 }
 
-// Hints say what the selection is for; a source may use them to do less. Times are ms.
+// Hints say what the selection is for, in the words of storage.SelectHints. A source may use them to do less work.
+// Times are ms.
 type Hints struct {
 	Step, Range int64
 	Func        string
@@ -75,35 +81,38 @@ type Hints struct {
 	By          bool
 }
 
-// Info is what a Source says of itself.
+// Info describes a Source.
 type Info struct {
-	// Instance is the Hearth instance id, "" for a foreign store. Two sources with one instance id and role are one.
+	// Instance is the Hearth instance id, "" for a foreign store. Two sources with the same instance id and role are the
+	// same source, and only one of them is asked.
 	Instance string
-	// Role is the Thanos component name: receive, store, sidecar, query, rule.
+	// Role is the name of the component, one of the Role constants, or a name that a foreign store gives itself.
 	Role string
-	// MinTime and MaxTime (ms, inclusive) bound what it holds, for all tenants; MinTime > MaxTime means nothing.
+	// MinTime and MaxTime (ms, inclusive) bound the samples that it holds, of all tenants. MinTime > MaxTime means that it
+	// holds none.
 	MinTime, MaxTime int64
-	// Since is when the data of this incarnation began (ring.Incarnation); zero when not known.
+	// Since is the time when the data of this incarnation began (ring.Incarnation); zero when not known.
 	Since time.Time
-	// Blocks are those that a store gateway answers for; zero for every other source.
+	// Blocks are the blocks that a store gateway serves; zero for every other source.
 	Blocks Holding
-	// Tenants are all tenants it holds data of, sorted; nil when the source does not say, and must then be asked.
+	// Tenants are all tenants that it holds data of, sorted. nil means that the source does not say. It must then be asked
+	// for every tenant.
 	Tenants []tenant.ID
-	// Labels are the external label sets of its streams, as Thanos shows them. Empty when it has none.
+	// Labels are the external label sets of its streams, as Thanos shows them; empty when it has none.
 	Labels []labels.Labels
-	// ReplicationFactor is the RF it knows its ring to have; 0 when not known.
+	// ReplicationFactor is the RF of its ring; 0 when not known.
 	ReplicationFactor int
 }
 
-// Identity is whose data an answer is from: a receiver, with the disk that it has now.
+// Identity says whose data a response has: those of a receiver, with the disk that it has now.
 type Identity struct {
 	// Instance is the Hearth instance id, "" when it is not known.
 	Instance string
-	// Since is when the data on its disk began (ring.Incarnation): a receiver that lost its disk has another one.
+	// Since is the time when the data on its disk began (ring.Incarnation). A receiver that lost its disk has another one.
 	Since time.Time
 }
 
-// Identified is a Source that holds data of its own. Its identity does not change while the process lives.
+// Identified is a Source that holds data of its own. Its identity does not change while the process runs.
 type Identified interface {
 	Identity() Identity
 }
@@ -120,32 +129,33 @@ func (i Info) Covers(id tenant.ID, mint, maxt int64) bool {
 	return found
 }
 
-// Warnings are texts for the person who asked: an answer with any of them may be incomplete.
+// Warnings are texts for the person who sent the query. An answer with warnings may be incomplete.
 type Warnings []string
 
 // Set iterates over the series of a Select. It is not safe for concurrent use.
 type Set interface {
-	// Next advances; false at the end and after an error.
+	// Next moves to the next series. It is false at the end and after an error.
 	Next() bool
-	// At is the current series. It is valid until Close, and must not be changed.
+	// At is the current series. It is valid until Close. The caller must not change it.
 	At() Series
 	// Err is the error that ended the set early, with an errs.Kind.
 	Err() error
-	// Warnings are complete once Next has returned false.
+	// Warnings returns the warnings so far. They are complete once Next has returned false.
 	Warnings() Warnings
-	// Close frees what the set holds. It is idempotent. Strings and chunk bytes that came from the set must not be used
-	// afterwards.
+	// Close frees what the set holds. A second Close does nothing. After Close the caller must not use strings or chunk
+	// bytes of the set: their memory may have been reused or unmapped.
 	Close() error
 }
 
 // Series is one series with its chunks, or without them for Request.SkipChunks.
 type Series struct {
 	Labels labels.Labels
-	// Chunks are in (MinTime, MaxTime) order; they may overlap, and equal chunks may occur twice (replicas).
+	// Chunks are in (MinTime, MaxTime) order. They may overlap, and chunks of replicas may be equal.
 	Chunks []Chunk
 }
 
-// Chunk is an encoded run of samples, raw or aggregated. MinTime and MaxTime are of its first and last sample, ms.
+// Chunk is an encoded run of samples, raw or downsampled. MinTime and MaxTime are the times of its first and last
+// sample in ms.
 type Chunk struct {
 	MinTime, MaxTime int64
 	// Raw is set for a raw chunk, Aggr for a downsampled one.
@@ -153,13 +163,14 @@ type Chunk struct {
 	Aggr *AggrChunks
 }
 
-// Encoded is chunk bytes as the TSDB writes them.
+// Encoded is the bytes of a chunk as the TSDB writes them.
 type Encoded struct {
 	Encoding chunkenc.Encoding // EncNone = absent
 	Data     []byte
 }
 
-// Aggregate is a kind of downsampled chunk. The numbers are Thanos's, minus one.
+// Aggregate is one of the values that a downsampled chunk has for each window. The numbers are those of Thanos's Aggr
+// minus one.
 type Aggregate uint8
 
 // The aggregates, in the order in which a downsampled chunk stores them.

@@ -6,13 +6,14 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// scratch is what samples that are histograms are decoded into, for reuse.
+// scratch keeps the memory of decoded histograms for reuse.
 type scratch struct {
 	whole *histogram.Histogram
 	float *histogram.FloatHistogram
 }
 
-// stale reports whether the current sample of it, of type typ, is a stale marker. A histogram is in s afterwards.
+// stale reports whether the current sample of it, which has type typ, is a stale marker. A histogram is in s
+// afterwards.
 func (s *scratch) stale(it chunkenc.Iterator, typ chunkenc.ValueType) bool {
 	v := 0.0
 	switch typ {
@@ -20,7 +21,7 @@ func (s *scratch) stale(it chunkenc.Iterator, typ chunkenc.ValueType) bool {
 		_, v = it.At()
 	case chunkenc.ValHistogram:
 		if s.whole == nil {
-			s.whole = new(histogram.Histogram) // given none, the iterator would lend its own buckets
+			s.whole = new(histogram.Histogram) // with nil, the iterator would return its own buckets, which it changes later
 		}
 		_, s.whole = it.AtHistogram(s.whole)
 		v = s.whole.Sum

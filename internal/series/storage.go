@@ -9,55 +9,58 @@ import (
 
 // Reading says how the samples of a selection are read.
 type Reading struct {
-	// Pick is what is read of downsampled chunks. PickCounter also says that the samples are a counter's.
+	// Pick says which aggregate of downsampled chunks is read. PickCounter also says that the samples are a counter's.
 	Pick Pick
-	// Counter says of raw samples too that they are a counter's.
+	// Counter says that the samples are a counter's, raw samples included.
 	Counter bool
-	// MinTime and MaxTime bound the samples, ms inclusive.
+	// MinTime and MaxTime bound the samples, in ms, both inclusive.
 	MinTime, MaxTime int64
-	// Resolution is the coarsest resolution that was asked for, ms; 0 = raw.
+	// Resolution is the coarsest resolution in ms that was asked for; 0 = raw.
 	Resolution int64
-	// Lookback, when positive, is for how long (ms) a raw sample stands for an instant, where the reader looks back
-	// further than that (Widened): stale markers then end what a sample is good for. 0 = the reader knows by itself.
+	// Lookback is the time in ms for which a raw sample is valid. It is set where the reader looks back further than that
+	// (Widened): iterators then put a stale marker where a sample expires. 0 = no markers.
 	Lookback int64
-	// Life, when set, ends reads before their end.
-	Life *Life
+	// Stop, when set, makes reads fail once its context has ended.
+	Stop *StopFlag
 }
 
-// Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. It may be one that r returned
-// before.
+// Iterator returns an iterator over chunks, which must be in (MinTime, MaxTime) order. reuse may be an iterator that r
+// returned before; it is not valid afterwards.
 func (r *Reading) Iterator(chunks []Chunk, reuse chunkenc.Iterator) chunkenc.Iterator {
-	return r.marked(reuse, func(reuse chunkenc.Iterator) stander { return r.samples(chunks, reuse) })
+	return r.expiring(reuse, func(reuse chunkenc.Iterator) rangeIterator { return r.samples(chunks, reuse) })
 }
 
-// marked is what samples makes, with the markers of Lookback if there are any. samples is handed what it may use again.
-func (r *Reading) marked(reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) stander) chunkenc.Iterator {
+// expiring returns the iterator that samples makes, with stale markers if Lookback is set. It passes samples an
+// iterator whose memory samples may use again.
+func (r *Reading) expiring(
+	reuse chunkenc.Iterator, samples func(reuse chunkenc.Iterator) rangeIterator,
+) chunkenc.Iterator {
 	if r.Lookback <= 0 {
 		return samples(reuse)
 	}
-	s, ok := reuse.(*stretchIterator)
+	s, ok := reuse.(*expiryIterator)
 	if !ok {
-		s = new(stretchIterator)
+		s = new(expiryIterator)
 	}
 	s.reset(samples(s.in), r.Lookback)
 	return s
 }
 
-// samples is the iterator below the markers of Lookback.
-func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) stander {
+// samples returns the iterator over chunks without the stale markers of Lookback.
+func (r *Reading) samples(chunks []Chunk, reuse chunkenc.Iterator) rangeIterator {
 	if isDownsampled(chunks) {
 		return newFinest(chunks, r)
 	}
 	return r.plain(chunks, reuse)
 }
 
-// plain is the iterator over chunks of one resolution.
-func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) stander {
+// plain returns the iterator over chunks of one resolution.
+func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) rangeIterator {
 	if r.Pick == PickCount {
-		it := new(countIterator)
+		it := new(sampleCountIterator)
 		it.Reset(chunks, r.Pick)
 		it.Bound(r.MinTime, r.MaxTime)
-		it.life = r.Life
+		it.stop = r.Stop
 		return it
 	}
 	it, ok := reuse.(*Iterator)
@@ -66,11 +69,11 @@ func (r *Reading) plain(chunks []Chunk, reuse chunkenc.Iterator) stander {
 	}
 	it.Reset(chunks, r.Pick)
 	it.Bound(r.MinTime, r.MaxTime)
-	it.life = r.Life
+	it.stop = r.Stop
 	return it
 }
 
-// Entry is a Series as Prometheus's storage.Series. Its iterators may be reused for other entries.
+// Entry makes a Series a storage.Series of Prometheus. Its iterators may be reused for other entries.
 type Entry struct {
 	Series  Series
 	Reading *Reading
@@ -84,19 +87,19 @@ func (e *Entry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 	return e.Reading.Iterator(e.Series.Chunks, reuse)
 }
 
-// Storage is set as Prometheus's storage.SeriesSet. Its series stay valid until set's Close, which remains the
-// caller's.
+// Storage makes set a storage.SeriesSet of Prometheus. Its series stay valid until set is closed. The caller must close
+// set itself, because a SeriesSet has no Close.
 func Storage(set Set, r *Reading) storage.SeriesSet {
 	return &storageSet{set: set, reading: r, warnings: annotations.Annotations{}}
 }
 
-// entriesPerSlab entries are allocated at once.
+// entriesPerSlab is how many entries are allocated at once.
 const entriesPerSlab = 64
 
 type storageSet struct {
 	set      Set
 	reading  *Reading
-	warnings annotations.Annotations // one map for the whole life: callers may ask for it before the end and look later
+	warnings annotations.Annotations // always the same map: callers may get it before the end and read it after
 	slab     []Entry
 }
 
@@ -123,7 +126,7 @@ func (s *storageSet) At() storage.Series {
 func (s *storageSet) Err() error                        { return s.set.Err() }
 func (s *storageSet) Warnings() annotations.Annotations { return s.warnings }
 
-// warning is a text as an annotation.
+// warning is a text as an error, which annotations need.
 type warning string
 
 func (w warning) Error() string { return string(w) }

@@ -53,7 +53,7 @@ func TestList(t *testing.T) {
 			if addr == "bad:1" {
 				return nil, errors.New("wrong TLS files")
 			}
-			return series.Unanswered(nil), nil
+			return series.FailedSource(nil), nil
 		},
 	}
 	f := func(opts Options, ready string, want ...string) {

@@ -27,7 +27,7 @@ func targets(members []Member, names []resolved) (found []target, unknown []quer
 	seen := map[string]bool{}
 	for _, n := range names {
 		if n.err != nil && !seen[n.name] {
-			unknown = append(unknown, query.Endpoint{Name: n.name, Source: series.Unanswered(n.err)})
+			unknown = append(unknown, query.Endpoint{Name: n.name, Source: series.FailedSource(n.err)})
 			seen[n.name] = true
 		}
 		for _, addr := range n.addresses {

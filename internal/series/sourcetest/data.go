@@ -15,7 +15,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Series is what a source under test is to hold. Samples are in time order.
+// Series is a series that a source under test must hold. Samples are in time order.
 type Series struct {
 	Labels  labels.Labels
 	Samples []Sample
@@ -29,7 +29,7 @@ type Sample struct {
 	FH *histogram.FloatHistogram
 }
 
-// String is the sample as failures show it.
+// String returns the sample as test failures show it.
 func (s Sample) String() string {
 	switch {
 	case s.H != nil:
@@ -46,13 +46,13 @@ const (
 	samples = 200
 )
 
-// base is the time of the first sample, less than an hour ago: a source that checks the age of samples takes all of
-// them.
+// base is the time of the first sample in ms. It is less than an hour ago, so that a source that checks the age of
+// samples accepts all of them.
 func base() int64 {
 	return time.Now().Add(-(samples + 5) * step * time.Millisecond).Truncate(time.Minute).UnixMilli()
 }
 
-// data are the series of every test, in label order.
+// data returns the series of every test. Run sorts them by labels.
 func data(from int64) []Series {
 	floats := func(seed float64) (out []Sample) {
 		for i := range samples {
@@ -82,7 +82,7 @@ func data(from int64) []Series {
 
 func intHistograms(from int64) (out []Sample) {
 	for i := range samples {
-		h := tsdbutil.GenerateTestHistogram(int64(i % 90)) // with counter resets
+		h := tsdbutil.GenerateTestHistogram(int64(i % 90)) // falls back every 90 samples: counter resets
 		out = append(out, Sample{T: from + int64(i)*step, H: h})
 	}
 	return out
@@ -127,7 +127,8 @@ func read(t *testing.T, s series.Series, mint, maxt int64) (out []Sample) {
 	return out
 }
 
-// same reports whether two samples are equal; counter reset hints are not compared, but for gauges.
+// same reports whether two samples are equal. Of counter reset hints it compares only whether both say gauge: a source
+// may lose the others when it cuts chunks differently.
 func same(a, b Sample) bool {
 	gauge := func(h histogram.CounterResetHint) bool { return h == histogram.GaugeType }
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Downsample makes chunks of windows of res ms from about size samples each, as a Thanos compactor writes them. The
-// samples are all numbers or all float histograms.
+// Downsample makes downsampled chunks with windows of res ms, as a Thanos compactor writes them. Each chunk is made of
+// about size samples. The samples must be all numbers or all float histograms.
 func Downsample(samples []Sample, res int64, size int) []series.Chunk {
 	var out []series.Chunk
 	end := func(t int64) int64 { return t - t%res + res - 1 }
@@ -34,7 +34,7 @@ func Downsample(samples []Sample, res int64, size int) []series.Chunk {
 	return out
 }
 
-// downsample is one chunk.
+// downsample makes one chunk of batch. end is the last ms of the window of a time.
 func downsample(batch []Sample, end func(int64) int64) series.Chunk {
 	last := batch[len(batch)-1]
 	var parts [series.NumAggregates][]Sample
@@ -78,7 +78,7 @@ func downsample(batch []Sample, end func(int64) int64) series.Chunk {
 	return c
 }
 
-// whole is all samples as one chunk, whatever their number.
+// whole encodes all samples as one chunk. It panics when they do not fit.
 func whole(samples []Sample) series.Encoded {
 	all := encode(samples)
 	if len(all) != 1 {
@@ -90,7 +90,7 @@ func whole(samples []Sample) series.Encoded {
 	return all[0].Raw
 }
 
-// total is a counter without its resets.
+// total adds up a counter without its resets.
 type total struct {
 	begun bool
 	v     float64
@@ -114,6 +114,7 @@ func (c *total) add(s Sample) {
 	c.begun, c.last = true, s
 }
 
+// plus is the sum of a, which may be nil, and b. It has the counter reset hint of a.
 func plus(a, b *histogram.FloatHistogram) *histogram.FloatHistogram {
 	if a == nil {
 		return b.Copy()

@@ -67,8 +67,9 @@ func (s *suite) labelRequest(t *testing.T, selector string) *series.Request {
 	return req
 }
 
-func (s *suite) checkStrings(t *testing.T, what string, got []string, want map[string]bool, warnings series.Warnings,
-	err error) {
+func (s *suite) checkStrings(
+	t *testing.T, what string, got []string, want map[string]bool, warnings series.Warnings, err error,
+) {
 	t.Helper()
 	if err != nil || len(warnings) > 0 {
 		t.Errorf("%s: error %v, warnings %q", what, err, warnings)

@@ -14,15 +14,16 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Memory is a source in memory, for the tests of what reads sources. Set its fields before use.
+// Memory is a source in memory, for tests of packages that read sources. Set its fields before use.
 type Memory struct {
 	// Data are the series by tenant, in any order.
 	Data map[tenant.ID][]Series
-	// About is what Info answers; its time range and tenants are filled in when MaxTime is 0.
+	// About is the result of Info. When its MaxTime is 0, Info fills in the time range and the tenants from Data.
 	About series.Info
 	// ChunkSamples is the largest number of samples per chunk; 0 means 120.
 	ChunkSamples int
-	// Fail, when it returns an error, is what every call answers; Select after it yielded FailAfter series.
+	// Fail, when set, is called by every method. If it returns an error, the method fails with it. Select yields FailAfter
+	// series before that.
 	Fail      func() error
 	FailAfter int
 }
@@ -37,8 +38,8 @@ func (m *Memory) Select(ctx context.Context, r *series.Request) series.Set {
 	if err != nil {
 		out = out[:min(len(out), m.FailAfter)]
 	}
-	return series.Limit(series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels,
-		0), r.Limit)
+	set := series.Relabel(&memorySet{Set: series.List(out), err: err}, labels.EmptyLabels(), r.WithoutLabels, 0)
+	return series.Limit(set, r.Limit)
 }
 
 func (m *Memory) failure() error {
@@ -48,6 +49,7 @@ func (m *Memory) failure() error {
 	return m.Fail()
 }
 
+// memorySet ends with err.
 type memorySet struct {
 	series.Set
 	err error
@@ -55,6 +57,7 @@ type memorySet struct {
 
 func (s *memorySet) Err() error { return s.err }
 
+// find returns the series that r selects, sorted by labels.
 func (m *Memory) find(r *series.Request) []series.Series {
 	var out []series.Series
 	for _, in := range m.Data[r.Tenant] {
@@ -113,8 +116,8 @@ func (m *Memory) Info(context.Context) (series.Info, error) {
 	return info, m.failure()
 }
 
-// Encode makes chunks of at most size samples each (0 = 120), cut also where the kind of sample changes. It panics when
-// a sample cannot be encoded, which is a fault of the test.
+// Encode makes chunks of at most size samples each; 0 = 120. A new chunk also begins where the type of the samples
+// changes. Encode panics when a sample cannot be encoded: the test is wrong then.
 func Encode(samples []Sample, size int) []series.Chunk {
 	if size == 0 {
 		size = 120
@@ -131,6 +134,7 @@ func Encode(samples []Sample, size int) []series.Chunk {
 	return out
 }
 
+// kind is the encoding for a sample of the type of s.
 func kind(s Sample) chunkenc.Encoding {
 	switch {
 	case s.H != nil:
@@ -141,7 +145,8 @@ func kind(s Sample) chunkenc.Encoding {
 	return chunkenc.EncXOR
 }
 
-// encode makes one chunk of samples of one kind, or several where histograms do not fit into one.
+// encode makes a chunk of samples of one kind. It makes several where histograms do not fit into one, as after a
+// counter reset.
 func encode(samples []Sample) (out []series.Chunk) {
 	var chunk chunkenc.Chunk
 	var app chunkenc.Appender

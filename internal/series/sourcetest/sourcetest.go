@@ -1,8 +1,13 @@
-// Package sourcetest is the contract test of series.Source: every implementation runs it over its own storage.
+// Package sourcetest is the contract test of series.Source. Every implementation runs it over its own storage, so that
+// callers can rely on the same behaviour of all sources. The package also has what tests need to make sources: Memory,
+// a source in memory, and Encode and Downsample, which make chunks.
 //
-// Flow:  data (known series) -> the implementer's open -> Select, LabelNames, LabelValues -> compared with the data
+// Flow: data (known series) -> the implementer's open -> Select, LabelNames, LabelValues, Info -> compared with the
+// data
 //
-// Invariants: expectations come from the known series alone, by Prometheus's own matchers.
+// Invariants: expected results are computed from the known series alone, with Prometheus's own matchers.
+//
+// Locks: none. Memory may be read by several goroutines once its fields are set.
 package sourcetest
 
 import (
@@ -21,8 +26,8 @@ import (
 
 const owner tenant.ID = "team-a"
 
-// Run tests a source. open must return one that holds exactly the given series, all of tenant id, and cleans up with t.
-// The samples are up to an hour old.
+// Run tests a source. open must return a source that holds exactly the given series, all of tenant id, and clean it up
+// with t.Cleanup. The samples are up to an hour old.
 func Run(t *testing.T, open func(t *testing.T, id tenant.ID, in []Series) series.Source) {
 	from := base()
 	in := data(from)
@@ -43,20 +48,30 @@ func Run(t *testing.T, open func(t *testing.T, id tenant.ID, in []Series) series
 	t.Run("concurrent", s.concurrent)
 }
 
+// suite is one source under test: in is what it holds, all within [mint, maxt].
 type suite struct {
 	src        series.Source
 	in         []Series
 	mint, maxt int64
 }
 
-// selectors are matcher lists that between them use every type, also with empty-matching values.
+// selectors use every type of matcher, also with values that match an absent label.
 var selectors = []string{
 	`{__name__="up"}`, `{__name__!="up"}`, `{__name__=~".+"}`, `{__name__=~"up|bare"}`, `{__name__!~"up|h.*"}`,
 	`{__name__="up", env=""}`, `{__name__=~".+", env=""}`, `{__name__=~".+", env!=""}`, `{__name__="up", env!="dev"}`,
-	`{__name__="up", zone=~""}`, `{__name__="up", zone!~""}`, `{__name__="up", zone=~".*"}`, `{__name__="up", env=~"dev|", replica="0"}`,
-	`{__name__="up", instance!~"a"}`, `{__name__="up", missing="x"}`, `{__name__="up", missing!="x"}`, `{env="prod"}`,
-	`{tenant_id="mine-too"}`, `{tenant_id="team-a"}`, `{receive_replica=~"mi.*"}`, `{receive_replica!="mine", __name__="own"}`,
+	`{__name__="up", zone=~""}`, `{__name__="up", zone!~""}`, `{__name__="up", zone=~".*"}`,
+	`{__name__="up", env=~"dev|", replica="0"}`, `{__name__="up", instance!~"a"}`, `{__name__="up", missing="x"}`,
+	`{__name__="up", missing!="x"}`, `{env="prod"}`, `{tenant_id="mine-too"}`, `{tenant_id="team-a"}`,
+	`{receive_replica=~"mi.*"}`, `{receive_replica!="mine", __name__="own"}`,
 	`{__name__="up", zone="ü\"\\\n"}`, `{__name__="nothing"}`, `{instance=~"(?i)A"}`,
+}
+
+// everything selects all series of the data.
+func (s *suite) everything(t *testing.T) *series.Request {
+	t.Helper()
+	return &series.Request{
+		Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`),
+	}
 }
 
 func (s *suite) matchers(t *testing.T) {
@@ -68,7 +83,8 @@ func (s *suite) matchers(t *testing.T) {
 func (s *suite) timeRange(t *testing.T) {
 	for _, r := range [][2]int64{{0, 0}, {0, 25}, {19, 20}, {20, 20}, {30, 60}, {100, 100}, {179, 180}, {199, 500},
 		{300, 400}, {-10, -1}, {-100, 1000}} {
-		req := &series.Request{Tenant: owner, MinTime: s.mint + r[0]*step, MaxTime: s.mint + r[1]*step, Matchers: parse(t, `{__name__=~".+"}`)}
+		req := s.everything(t)
+		req.MinTime, req.MaxTime = s.mint+r[0]*step, s.mint+r[1]*step
 		s.check(t, fmt.Sprintf("steps %d to %d", r[0], r[1]), req)
 	}
 }
@@ -81,7 +97,8 @@ func (s *suite) histograms(t *testing.T) {
 }
 
 func (s *suite) skipChunks(t *testing.T) {
-	req := &series.Request{Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`), SkipChunks: true}
+	req := s.everything(t)
+	req.SkipChunks = true
 	got, err := collect(context.Background(), s.src, req)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +108,8 @@ func (s *suite) skipChunks(t *testing.T) {
 
 func (s *suite) limit(t *testing.T) {
 	for _, limit := range []int{1, 3, 1000} {
-		req := &series.Request{Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`), Limit: limit}
+		req := s.everything(t)
+		req.Limit = limit
 		got, err := collect(context.Background(), s.src, req)
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +122,8 @@ func (s *suite) limit(t *testing.T) {
 
 func (s *suite) without(t *testing.T) {
 	for _, names := range [][]string{{"replica"}, {"env", "replica"}, {"env"}, {"absent"}, {"instance", "kind"}} {
-		req := &series.Request{Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`), WithoutLabels: names}
+		req := s.everything(t)
+		req.WithoutLabels = names
 		got, err := collect(context.Background(), s.src, req)
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +133,8 @@ func (s *suite) without(t *testing.T) {
 }
 
 func (s *suite) otherTenant(t *testing.T) {
-	req := &series.Request{Tenant: "team-b", MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`)}
+	req := s.everything(t)
+	req.Tenant = "team-b"
 	if got, err := collect(context.Background(), s.src, req); err != nil || len(got) != 0 {
 		t.Errorf("a tenant without data: %d series, error %v", len(got), err)
 	}
@@ -142,14 +162,14 @@ func (s *suite) info(t *testing.T) {
 func (s *suite) canceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	req := &series.Request{Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`)}
+	req := s.everything(t)
 	if got, err := collect(ctx, s.src, req); err == nil && len(got) != len(s.in) {
 		t.Errorf("canceled: %d of %d series and no error", len(got), len(s.in))
 	}
 }
 
 func (s *suite) close(t *testing.T) {
-	req := &series.Request{Tenant: owner, MinTime: s.mint, MaxTime: s.maxt, Matchers: parse(t, `{__name__=~".+"}`)}
+	req := s.everything(t)
 	for n := range 3 {
 		set := s.src.Select(context.Background(), req)
 		for range n {
@@ -174,7 +194,7 @@ func (s *suite) concurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// check compares what the source selects for r with the data: labels, order and samples within r's range.
+// check compares the series that the source returns for r with the data: labels, order and samples within r's range.
 func (s *suite) check(t *testing.T, what string, r *series.Request) {
 	t.Helper()
 	set := s.src.Select(context.Background(), r)
@@ -189,7 +209,7 @@ func (s *suite) check(t *testing.T, what string, r *series.Request) {
 		t.Errorf("%s: error %v, warnings %q", what, set.Err(), set.Warnings())
 		return
 	}
-	// A source may answer a series with no sample within the range: its chunk only touches it.
+	// A source may return a series without a sample within the range, if a chunk of it overlaps the range.
 	got = slices.DeleteFunc(got, func(s Series) bool { return len(s.Samples) == 0 })
 	if !compareLabels(t, what, got, want) {
 		return
@@ -208,7 +228,7 @@ func (s *suite) check(t *testing.T, what string, r *series.Request) {
 	}
 }
 
-// expect is what r selects of the data.
+// expect returns the series of the data that r selects.
 func (s *suite) expect(r *series.Request) (want []Series) {
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	for _, in := range s.in {
@@ -236,6 +256,7 @@ func matches(l labels.Labels, ms []*labels.Matcher) bool {
 	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(l.Get(m.Name)) })
 }
 
+// compareLabels reports whether got and want have the same labels in the same order. If not, the test fails.
 func compareLabels(t *testing.T, what string, got, want []Series) bool {
 	t.Helper()
 	text := func(all []Series) string {
@@ -252,7 +273,7 @@ func compareLabels(t *testing.T, what string, got, want []Series) bool {
 	return true
 }
 
-// collect returns the labels of what r selects.
+// collect returns the series that r selects, without samples.
 func collect(ctx context.Context, src series.Source, r *series.Request) ([]Series, error) {
 	set := src.Select(ctx, r)
 	defer set.Close()

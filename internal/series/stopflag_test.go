@@ -12,8 +12,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-// TestLife: every iterator ends with its context, and says so also when it had nothing left to read.
-func TestLife(t *testing.T) {
+// TestStopFlag: every iterator ends with its context, and says so also when it had nothing left to read.
+func TestStopFlag(t *testing.T) {
 	var samples []sourcetest.Sample
 	for i := range 1000 {
 		samples = append(samples, sourcetest.Sample{T: int64(i) * 60_000, V: float64(i)})
@@ -26,7 +26,7 @@ func TestLife(t *testing.T) {
 		for _, chunks := range [][]series.Chunk{raw, windows} {
 			for _, read := range []int{0, 100, 1 << 30} {
 				ctx, cancel := context.WithCancel(t.Context())
-				r.MaxTime, r.Resolution, r.Life = 1e12, series.FiveMinutes, series.NewLife(ctx)
+				r.MaxTime, r.Resolution, r.Stop = 1e12, series.FiveMinutes, series.NewStopFlag(ctx)
 				it := r.Iterator(chunks, nil)
 				for range read {
 					if it.Next() == chunkenc.ValNone {
@@ -49,7 +49,7 @@ func TestLife(t *testing.T) {
 						t.Fatalf("%s: it goes on after the end of its context", name)
 					}
 				}
-				if err := r.Life.Close(); err != nil {
+				if err := r.Stop.Close(); err != nil {
 					t.Error(err)
 				}
 			}

@@ -10,15 +10,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// counterIterator reads the chunks of one resolution as one counter that never goes down: what rate and increase need.
-// Stale markers are left out.
+// counterIterator reads the chunks of one resolution as one counter that never goes down, as rate and increase need it.
+// It leaves out stale markers.
 //
-// A counter aggregate chunk of numbers begins with the first raw value; then come, per window, totals that go on from
-// there and leave out resets; last, at the timestamp of the last total again, the last raw value. Comparing that with
-// the first raw value of the next chunk shows resets between chunks.
+// A counter aggregate chunk of numbers has three parts:
 //
-// One of histograms has the totals alone. They begin with what the counter stood at, so after a reset within a chunk
-// the next one begins far below it, and nothing tells this from a reset between the two (bridge).
+//   - the first raw value,
+//   - for each window a total, which goes on from the first raw value and leaves out resets,
+//   - the last raw value, with the timestamp of the last total. Comparing it with the first raw value of the next chunk
+//     shows resets between chunks.
+//
+// A counter aggregate chunk of histograms has the totals only. They begin with the raw value of the counter. So after a
+// reset within a chunk the next chunk begins far below the last total, and a reset between the two chunks looks the
+// same (bridge).
 type counterIterator struct {
 	chunks     []Chunk
 	next       int
@@ -30,20 +34,21 @@ type counterIterator struct {
 	started bool
 	t       int64
 	typ     chunkenc.ValueType
-	total   amount
-	// last is the last raw value, or total, of the chunk that reached t. own is the same of cur, as far as it was read.
-	last, own amount
+	total   counterValue
+	// last is the last raw value of the chunk that reached t, or its last total. own is the same for cur, up to the sample
+	// at ownT; it is not set before hasOwn.
+	last, own counterValue
 	ownT      int64
 	hasOwn    bool
-	step      amount // what the last two totals of a chunk differ by
-	stepT     int64  // and in ms; 0 = not known
-	gauge     bool   // the sample is a histogram that is no counter
+	step      counterValue // the difference of the last two totals of a chunk
+	stepT     int64        // their distance in ms; 0 = not known
+	gauge     bool         // the current sample is a histogram of a gauge
 	err       error
 }
 
 func newCounterIterator(chunks []Chunk, r *Reading) *counterIterator {
 	c := &counterIterator{chunks: chunks, mint: r.MinTime, maxt: r.MaxTime, t: math.MinInt64}
-	c.raw.life = r.Life
+	c.raw.stop = r.Stop
 	return c
 }
 
@@ -71,7 +76,8 @@ func (c *counterIterator) Next() chunkenc.ValueType {
 	return c.typ
 }
 
-// take reads the current sample of cur and reports whether time went on.
+// take reads the current sample of cur into the total. It reports whether the sample is later than t. An earlier one is
+// read only for the value of own.
 func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 	t, v, ok := c.value(typ)
 	if !ok {
@@ -84,7 +90,7 @@ func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 	}
 	switch {
 	case !on:
-	case !c.started || c.gauge || !v.alike(c.total):
+	case !c.started || c.gauge || !v.sameKind(c.total):
 		c.total = v
 	case v.below(base):
 		c.total = c.total.plus(c.bridge(t, v))
@@ -101,8 +107,8 @@ func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 	return on
 }
 
-// value is the current sample of cur; false for one that counts nothing.
-func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok bool) {
+// value is the current sample of cur. ok is false for stale markers and other NaNs.
+func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v counterValue, ok bool) {
 	if typ == chunkenc.ValFloat {
 		t, v.v = c.cur.At()
 		c.gauge = false
@@ -119,11 +125,12 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v amount, ok b
 	return t, v, true
 }
 
-// bridge is what was counted up to v, which is below what the counter stood at before. That is v after a reset. But a
-// downsampled histogram that begins a chunk may be below only because the chunk before left out a reset. As windows of
-// one counter are much alike, it then counts as the window before, unless v is less.
-func (c *counterIterator) bridge(t int64, v amount) amount {
-	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.alike(c.step) || c.chunks[0].Aggr == nil {
+// bridge is how much the total grows up to v, at t, where v is below the value before it. After a reset that is v. But
+// a downsampled histogram that begins a chunk may be below only because the chunk before left out a reset: most of v
+// was counted there already. Windows of one counter are much alike, so the growth is taken to be that of the window
+// before, or v if that is less.
+func (c *counterIterator) bridge(t int64, v counterValue) counterValue {
+	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.sameKind(c.step) || c.chunks[0].Aggr == nil {
 		return v
 	}
 	guess := c.step.times(min(1, float64(t-c.t)/float64(c.stepT)))
@@ -133,7 +140,8 @@ func (c *counterIterator) bridge(t int64, v amount) amount {
 	return guess
 }
 
-// leave ends cur. What it says of the last raw value counts only if it reached as far as any chunk before it.
+// leave ends cur. Its last raw value becomes last only if no chunk before it reached further: a replica's chunk may end
+// earlier.
 func (c *counterIterator) leave() {
 	if err := c.cur.Err(); err != nil {
 		c.err = errs.E(errs.Internal, "corrupt counter chunk: %w", err)
@@ -164,7 +172,7 @@ func (c *counterIterator) openNext() bool {
 	return false
 }
 
-// Seek implements chunkenc.Iterator. It reads everything on the way, for the resets.
+// Seek implements chunkenc.Iterator. It reads every sample on the way, because each may be a reset.
 func (c *counterIterator) Seek(t int64) chunkenc.ValueType {
 	if c.typ != chunkenc.ValNone && c.t >= t {
 		return c.typ
@@ -180,7 +188,7 @@ func (c *counterIterator) Seek(t int64) chunkenc.ValueType {
 // At implements chunkenc.Iterator.
 func (c *counterIterator) At() (int64, float64) { return c.t, c.total.v }
 
-// AtHistogram implements chunkenc.Iterator. It is not called: all histograms are of floats.
+// AtHistogram implements chunkenc.Iterator. Nobody calls it, because all histograms have the type of float histograms.
 func (c *counterIterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
 	return c.t, h
 }
@@ -199,7 +207,7 @@ func (c *counterIterator) AtST() int64 { return 0 }
 // Err implements chunkenc.Iterator.
 func (c *counterIterator) Err() error { return c.err }
 
-// copied is from in the memory of to, which may be nil.
+// copied copies from into the memory of to and returns it. to may be nil.
 func copied(from, to *histogram.FloatHistogram) *histogram.FloatHistogram {
 	if to == nil {
 		return from.Copy()
@@ -208,6 +216,7 @@ func copied(from, to *histogram.FloatHistogram) *histogram.FloatHistogram {
 	return to
 }
 
+// unknownUnlessGauge is for a histogram whose predecessor was not yielded: a hint about it would mislead readers.
 func unknownUnlessGauge(h histogram.CounterResetHint) histogram.CounterResetHint {
 	if h == histogram.GaugeType {
 		return h

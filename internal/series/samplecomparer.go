@@ -10,17 +10,18 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// comparer decides which of two values for one timestamp stands. It keeps histograms for reuse.
-type comparer struct {
+// sampleComparer chooses between two samples with one timestamp. It keeps decoded histograms for reuse.
+type sampleComparer struct {
 	a, b scratch
 }
 
-// prefer reports whether a's sample is to be taken rather than b's, both having the same timestamp. It is a total order
-// of values, so that the outcome does not depend on the order of replicas:
-//  1. a value wins over a stale marker,
-//  2. a float histogram wins over a histogram with integer counts, which wins over a float,
-//  3. the larger float bits win; of histograms the larger count, then sum, then schema, buckets and the rest in turn.
-func (c *comparer) prefer(a, b *lane) bool {
+// prefer reports whether to take the sample of a rather than that of b. Both have the same timestamp. The rules are a
+// total order of values. Without one, the same query could give another answer when replicas come in another order.
+//  1. A value wins over a stale marker.
+//  2. A float histogram wins over a histogram with integer counts. Both win over a float.
+//  3. Of floats, the larger bits win. Of histograms, the larger count wins; where counts are equal the larger sum, then
+//     the larger schema, buckets and the other fields in turn.
+func (c *sampleComparer) prefer(a, b *chunkReader) bool {
 	if a.typ == chunkenc.ValFloat && b.typ == chunkenc.ValFloat {
 		ab, bb := math.Float64bits(a.v), math.Float64bits(b.v)
 		if ab == bb {
@@ -36,14 +37,15 @@ func (c *comparer) prefer(a, b *lane) bool {
 	case as != bs:
 		return bs
 	case a.typ != b.typ:
-		return rank(a.typ) > rank(b.typ)
+		return kindOrder(a.typ) > kindOrder(b.typ)
 	case a.typ == chunkenc.ValHistogram:
 		return compareHistograms(c.a.whole, c.b.whole) > 0
 	}
 	return compareFloatHistograms(c.a.float, c.b.float) > 0
 }
 
-func rank(t chunkenc.ValueType) int {
+// kindOrder is the place of a type in rule 2.
+func kindOrder(t chunkenc.ValueType) int {
 	switch t {
 	case chunkenc.ValFloatHistogram:
 		return 2
@@ -83,6 +85,7 @@ func compareFloatHistograms(a, b *histogram.FloatHistogram) int {
 	)
 }
 
+// compareBits orders floats by their bits, so that NaNs have a place, too.
 func compareBits(a, b float64) int { return cmp.Compare(math.Float64bits(a), math.Float64bits(b)) }
 
 func compareSpans(a, b histogram.Span) int {
