@@ -9,7 +9,7 @@ import (
 )
 
 // named is ctx with the address of who calls, for people who look for a read that does not end.
-func named(ctx context.Context) context.Context {
+func withCaller(ctx context.Context) context.Context {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
 		return ctx

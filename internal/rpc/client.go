@@ -62,7 +62,7 @@ var _ series.MetadataSource = (*Client)(nil)
 
 // survive is deferred by what reads bytes of others on a goroutine of its own: it hands a panic, if there is one, to failed
 // as an error. It costs what is being done then, not the process.
-func (c *Client) survive(doing string, failed func(error)) {
+func (c *Client) recoverPanic(doing string, failed func(error)) {
 	if p := recover(); p != nil {
 		c.opts.Log.Error("panic in a gRPC client", "peer", c.addr, "doing", doing, "panic", p, "stack", string(debug.Stack()))
 		failed(errs.E(errs.Internal, "panic: %v", p))
@@ -81,7 +81,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, sendTimeout: sendTimeout,
 		maxShard: maxShard, maxPart: maxPart, maxFrame: maxFrame}
 	c.lifetime, c.end = context.WithCancel(context.Background())
-	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
+	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(optionalDialOptions(opts),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -105,7 +105,7 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 }
 
 // chosen are the options of a connection that somebody asked for.
-func chosen(opts ClientOptions) (all []grpc.DialOption) {
+func optionalDialOptions(opts ClientOptions) (all []grpc.DialOption) {
 	if opts.Compression != "" {
 		all = append(all, grpc.WithDefaultCallOptions(grpc.UseCompressor(opts.Compression)))
 	}
@@ -155,12 +155,12 @@ func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
 func (c *Client) invoke(ctx context.Context, method string, req, resp any) error {
 	var header metadata.MD
 	err := c.conn.Invoke(ctx, method, req, resp, grpc.Header(&header))
-	hear(ctx, header)
-	return c.named(err)
+	readIdentity(ctx, header)
+	return c.withAddress(err)
 }
 
 // named is the error of a call as callers see it.
-func (c *Client) named(err error) error {
+func (c *Client) withAddress(err error) error {
 	if err == nil {
 		return nil
 	}

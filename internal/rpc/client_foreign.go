@@ -189,7 +189,7 @@ func (c *Client) current(ctx context.Context, was *peer) (*peer, error) {
 }
 
 // ask calls f, which asks for labels by what is known of the peer, until nothing else is known when it has been answered.
-func (c *Client) ask(ctx context.Context, f func(*peer) error) error {
+func (c *Client) withKnownStreams(ctx context.Context, f func(*peer) error) error {
 	p, err := c.known(ctx)
 	for range 3 {
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
 	var out thanospb.LabelNamesResponse
 	var without []string
-	err := c.ask(ctx, func(p *peer) error {
+	err := c.withKnownStreams(ctx, func(p *peer) error {
 		without = c.withoutFor(p, r.WithoutLabels)
 		req := &thanospb.LabelNamesRequest{
 			Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)), WithoutReplicaLabels: without,
@@ -41,7 +41,7 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 // LabelValues returns what series.Source says.
 func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
 	var out thanospb.LabelValuesResponse
-	err := c.ask(ctx, func(p *peer) error {
+	err := c.withKnownStreams(ctx, func(p *peer) error {
 		without := c.withoutFor(p, r.WithoutLabels)
 		out = thanospb.LabelValuesResponse{}
 		if slices.Contains(without, name) {
@@ -157,17 +157,17 @@ func (c *Client) each(ctx context.Context, method string, req, frame any, do fun
 	defer cancel()
 	s, err := c.openStream(ctx, method, req)
 	if err != nil {
-		return c.named(err)
+		return c.withAddress(err)
 	}
 	for {
 		if err := s.RecvMsg(frame); err != nil {
 			if isEnd(err) {
 				return nil
 			}
-			return c.named(err)
+			return c.withAddress(err)
 		}
 		if err := do(); err != nil {
-			return c.named(err)
+			return c.withAddress(err)
 		}
 	}
 }
@@ -181,5 +181,5 @@ func (c *Client) openStream(ctx context.Context, method string, req any) (grpc.C
 	if err := s.SendMsg(req); err != nil && !isEnd(err) { // after io.EOF the status comes by RecvMsg
 		return nil, err
 	}
-	return &heardStream{ClientStream: s}, s.CloseSend()
+	return &identityStream{ClientStream: s}, s.CloseSend()
 }

@@ -25,7 +25,7 @@ func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	set.decoder.faults.From = c.addr
 	go func() {
 		defer close(set.opened)
-		defer c.survive("open a Series stream", func(err error) { set.err = err })
+		defer c.recoverPanic("open a Series stream", func(err error) { set.err = err })
 		set.stream, set.err = c.openSeries(ctx, p, r)
 	}()
 	checked := series.Checked(set, c.addr)
@@ -60,12 +60,12 @@ func (c *Client) own(ctx context.Context, p *peer, set series.Set, r *series.Req
 // ownSet is without the series of streams of other tenants.
 type ownSet struct {
 	series.Set
-	ctx    context.Context
-	client *Client
-	peer   *peer
-	tenant tenant.ID
-	asked  bool // the peer was asked for its streams since this began
-	err    error
+	ctx       context.Context
+	client    *Client
+	peer      *peer
+	tenant    tenant.ID
+	refreshed bool // the peer was asked for its streams since this began
+	err       error
 }
 
 func (s *ownSet) Next() bool {
@@ -74,8 +74,8 @@ func (s *ownSet) Next() bool {
 		if !ls.Has(s.peer.tenants.name) {
 			return true
 		}
-		if !s.asked {
-			s.asked = true
+		if !s.refreshed {
+			s.refreshed = true
 			now, err := s.client.current(s.ctx, s.peer)
 			if err != nil {
 				s.err = err
@@ -115,7 +115,7 @@ func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (gr
 		req.Limit = 0 // series may become one when the labels are taken off here
 	}
 	s, err := c.openStream(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/Series", req)
-	return s, c.named(err)
+	return s, c.withAddress(err)
 }
 
 // remoteSet reads a Series stream as it comes: a series may be in several frames.
@@ -157,13 +157,13 @@ func (s *remoteSet) receive() bool {
 	if err := s.stream.RecvMsg(&frame); err != nil {
 		s.done = true
 		if !isEnd(err) {
-			s.fail(s.client.named(err))
+			s.fail(s.client.withAddress(err))
 		}
 		return false
 	}
 	s.next = 0
 	if err := s.decoder.frame(frame.data); err != nil {
-		s.fail(s.client.named(err))
+		s.fail(s.client.withAddress(err))
 		return false
 	}
 	return true

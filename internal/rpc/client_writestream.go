@@ -45,11 +45,11 @@ type writeStream struct {
 
 // writeCall is one shard to be sent.
 type writeCall struct {
-	shard  wire.Shard  // while it waits to be sent; guarded by encoding
-	gone   bool        // nobody waits: no need to send; guarded by encoding
-	first  int         // where its series begin in the frame; set before the answer
-	answer chan answer // room for one
-	stamp  []byte      // of the request that the shard is for; nil = it is not sampled
+	shard    wire.Shard    // while it waits to be sent; guarded by encoding
+	gone     bool          // nobody waits: no need to send; guarded by encoding
+	first    int           // where its series begin in the frame; set before the answer
+	response chan response // room for one
+	stamp    []byte        // of the request that the shard is for; nil = it is not sampled
 }
 
 // sentFrame is a frame with the shards of one or more calls.
@@ -60,7 +60,7 @@ type sentFrame struct {
 }
 
 // answer is what the peer said of a frame of so many series, or why the frame has no place in the stream.
-type answer struct {
+type response struct {
 	*hearthpb.WriteAnswer
 	total int
 	err   error
@@ -88,7 +88,7 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 		return nil, err
 	}
 	defer ws.end()
-	call := &writeCall{shard: s, answer: make(chan answer, 1)}
+	call := &writeCall{shard: s, response: make(chan response, 1)}
 	if o := ws.client.opts.Observer; o != nil {
 		call.stamp = o.Stamp(ctx)
 	}
@@ -101,14 +101,14 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 		return nil, errs.E(errs.Unavailable, "send a shard: %w", ctx.Err())
 	}
 	select {
-	case a := <-call.answer:
+	case a := <-call.response:
 		return a.outcome(s, call.first)
 	case <-ctx.Done():
 		ws.abandon(call)
 		return nil, errs.E(errs.Unavailable, "wait for the answer to a shard: %w", ctx.Err())
 	case <-ws.done:
 		select {
-		case a := <-call.answer: // it came just before the end
+		case a := <-call.response: // it came just before the end
 			return a.outcome(s, call.first)
 		default:
 			ws.abandon(call)
@@ -175,10 +175,10 @@ func (ws *writeStream) run() {
 	var sender sync.WaitGroup
 	sends := newTimedSends(ws.client.sendTimeout, end)
 	sender.Go(func() {
-		defer ws.client.survive("send shards", func(error) { cancel() })
+		defer ws.client.recoverPanic("send shards", func(error) { cancel() })
 		ws.send(ctx, s, &sends)
 	})
-	err = because(ctx, ws.receive(s))
+	err = callError(ctx, ws.receive(s))
 	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
 		// Whatever ended the stream, it is not the fault of the shards that were under way.
 		ws.err = errs.Wrap(errs.Unavailable, ws.err)
@@ -205,7 +205,7 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *tim
 			busy = true
 			for call != nil {
 				var frame *encoded
-				sends.forgive()
+				sends.resetPatience()
 				if frame, call = ws.frame(call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
 					return // receive learns why
 				}
@@ -264,13 +264,13 @@ func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added b
 	ws.encoding.Lock()
 	defer ws.encoding.Unlock()
 	before := len(*body)
-	defer ws.client.survive("encode a shard", func(err error) {
+	defer ws.client.recoverPanic("encode a shard", func(err error) {
 		*body = (*body)[:before]
 		if ws.encoder != nil { // it may have given numbers to series whose labels are not in the frame
 			ws.encoder = wire.NewStreamEncoder()
 		}
 		call.shard = wire.Shard{}
-		call.answer <- answer{err: err}
+		call.response <- response{err: err}
 		added, next = false, nil
 	})
 	e := ws.encoder
@@ -298,7 +298,7 @@ func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added b
 
 // receive hands out answers until the stream ends.
 func (ws *writeStream) receive(s grpc.ClientStream) (err error) {
-	defer ws.client.survive("read answers", func(fault error) { err = fault })
+	defer ws.client.recoverPanic("read answers", func(fault error) { err = fault })
 	for {
 		a := new(hearthpb.WriteAnswer)
 		if err := s.RecvMsg(a); err != nil {
@@ -312,13 +312,13 @@ func (ws *writeStream) receive(s grpc.ClientStream) (err error) {
 			continue // a second answer
 		}
 		for _, call := range f.calls {
-			call.answer <- answer{WriteAnswer: a, total: f.total}
+			call.response <- response{WriteAnswer: a, total: f.total}
 		}
 	}
 }
 
 // outcome is what an answer says of s, whose series begin at first in the frame; positions become indexes into the batch.
-func (a answer) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
+func (a response) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
 	if a.err != nil {
 		return nil, a.err
 	}

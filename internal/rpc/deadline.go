@@ -64,7 +64,7 @@ func receive(ctx context.Context, recv func() error) error {
 	late := time.AfterFunc(e.limit, func() { e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit)) })
 	err := recv()
 	late.Stop()
-	return because(ctx, err)
+	return callError(ctx, err)
 }
 
 // timedSends is a stream, of a server or a client, whose sends wait for the peer for a bounded time.
@@ -82,7 +82,7 @@ func newTimedSends(limit time.Duration, end context.CancelCauseFunc) timedSends 
 
 // forgive forgets how far the peer is behind. A sender that holds nothing for others does that before each message: a
 // receiver that is overloaded takes little for long, and another stream would not help it.
-func (s *timedSends) forgive() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
+func (s *timedSends) resetPatience() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
 
 // send runs one send of m, which waits until the message before it has been taken. Sends of one stream do not overlap.
 func (s *timedSends) send(ctx context.Context, m any, send func(any) error) error {
@@ -96,11 +96,11 @@ func (s *timedSends) send(ctx context.Context, m any, send func(any) error) erro
 	err := send(m)
 	s.timer.Stop()
 	s.patience.End(time.Now())
-	return because(ctx, err)
+	return callError(ctx, err)
 }
 
 // because is err, or why we ended the call.
-func because(ctx context.Context, err error) error {
+func callError(ctx context.Context, err error) error {
 	var ours *errs.Error
 	if cause := context.Cause(ctx); err != nil && errors.As(cause, &ours) {
 		return cause

@@ -20,7 +20,7 @@ func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerSt
 		return err
 	}
 	partial := partialAllowed(false, in.PartialResponseStrategy)
-	a, err := h.ask(out.Context(), partial)
+	a, err := h.resolve(out.Context(), partial)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
 
 // findExemplars asks all that the caller may see; the result is in label order, each series once. Warnings go into a, also
 // those for sources that fail where partial answers are taken.
-func findExemplars(ctx context.Context, a *asked, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher, partial bool) ([]exemplar.QueryResult, error) {
+func findExemplars(ctx context.Context, a *resolved, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher, partial bool) ([]exemplar.QueryResult, error) {
 	var all []exemplar.QueryResult
 	for _, src := range a.sources {
 		es, ok := src.(series.ExemplarSource)

@@ -40,7 +40,7 @@ func (h *storeServer) labelNames(ctx context.Context, in *thanospb.LabelNamesReq
 	}
 	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
 	c.without = in.WithoutReplicaLabels
-	if err := h.answer(ctx, c); err != nil {
+	if err := h.query(ctx, c); err != nil {
 		return nil, err
 	}
 	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings}, nil
@@ -57,7 +57,7 @@ func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesR
 	c.name, c.without = in.Label, in.WithoutReplicaLabels
 	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
 	if !slices.Contains(c.without, c.name) {
-		if err := h.answer(ctx, c); err != nil {
+		if err := h.query(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -65,13 +65,13 @@ func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesR
 }
 
 // answer asks all that the caller may see, and leaves the sorted result in c.
-func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
-	t := h.turn(ctx)
-	if err := t.take(); err != nil {
+func (h *storeServer) query(ctx context.Context, c *labelCall) error {
+	t := h.readSlot(ctx)
+	if err := t.acquire(); err != nil {
 		return err
 	}
-	defer t.give()
-	a, err := h.ask(ctx, c.partial)
+	defer t.release()
+	a, err := h.resolve(ctx, c.partial)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
 	if a.own {
 		c.request.Tenant, c.request.WithoutLabels = a.tenant, c.without
 		for _, src := range a.sources {
-			if err := c.ask(ctx, src, &c.request); err != nil {
+			if err := c.query(ctx, src, &c.request); err != nil {
 				return err
 			}
 		}
@@ -97,7 +97,7 @@ func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
 }
 
 // ask adds what src answers.
-func (c *labelCall) ask(ctx context.Context, src series.Source, r *series.Request) error {
+func (c *labelCall) query(ctx context.Context, src series.Source, r *series.Request) error {
 	var found []string
 	var warnings series.Warnings
 	var err error
@@ -124,7 +124,7 @@ func (c *labelCall) askStream(ctx context.Context, s stream) error {
 			r.Limit = 0
 		}
 		before := len(c.found)
-		if err := c.ask(ctx, s.Source, &r); err != nil {
+		if err := c.query(ctx, s.Source, &r); err != nil {
 			return err
 		}
 		if len(c.found) > before {
@@ -133,7 +133,7 @@ func (c *labelCall) askStream(ctx context.Context, s stream) error {
 		return nil
 	}
 	if !s.External.Has(c.name) {
-		return c.ask(ctx, s.Source, &r)
+		return c.query(ctx, s.Source, &r)
 	}
 	r.Limit = 1
 	names, warnings, err := s.Source.LabelNames(ctx, &r)

@@ -29,7 +29,7 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 		return err
 	}
 	if g.own {
-		testify(ctx, sources)
+		sendIdentity(ctx, sources)
 	}
 	partial := !g.own && partialAllowed(false, in.PartialResponseStrategy)
 	limit := max(0, int(in.Limit)) // Thanos has -1 for all, and so does nobody ask for none
@@ -37,7 +37,7 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 	var warnings series.Warnings
 	for _, src := range sources {
 		if ms, ok := src.(series.MetadataSource); ok {
-			if err := absorb(all.ask(ctx, src, ms, g, in.Metric, limit, &warnings), partial, &warnings); err != nil {
+			if err := absorb(all.query(ctx, src, ms, g, in.Metric, limit, &warnings), partial, &warnings); err != nil {
 				return err
 			}
 		}
@@ -54,7 +54,7 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 }
 
 // ask adds what src says of the families of all granted tenants.
-func (m *merger) ask(ctx context.Context, src series.Source, ms series.MetadataSource, g grant, family string, limit int, warnings *series.Warnings) error {
+func (m *merger) query(ctx context.Context, src series.Source, ms series.MetadataSource, g grant, family string, limit int, warnings *series.Warnings) error {
 	ids, err := g.in(ctx, src)
 	if err != nil {
 		return err

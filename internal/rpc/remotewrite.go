@@ -40,18 +40,18 @@ const (
 
 // remoteFrame is a WriteRequest as it came. It is decoded by the call that has room for it.
 type remoteFrame struct {
-	ctx  context.Context
-	from room
-	room *reserved
-	used int64 // of room
-	data []byte
-	err  error // that there is no room
+	ctx      context.Context
+	from     budget
+	reserved *reservation
+	used     int64 // of room
+	data     []byte
+	err      error // that there is no room
 }
 
 // decode waits for room before it copies anything: until then only what gRPC has received is in memory.
 func (f *remoteFrame) decode(data mem.BufferSlice) error {
 	size := int64(data.Len())
-	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size+remoteLeast), size); f.err == nil {
+	if f.reserved, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size+remoteLeast), size); f.err == nil {
 		f.data = data.Materialize()
 	}
 	return nil // gRPC would end the call with a status of its own
@@ -59,9 +59,9 @@ func (f *remoteFrame) decode(data mem.BufferSlice) error {
 
 // ask is the wire.Budget of the batch that is being decoded. What a message takes beyond what nearly all do must be free at
 // once: a call that waited for more would hold what others wait for.
-func (f *remoteFrame) ask(bytes int64, _ bool) error {
+func (f *remoteFrame) reserve(bytes int64, _ bool) error {
 	used := f.used + bytes
-	if missing := used - f.room.bytes; missing > 0 && !f.room.more(missing) {
+	if missing := used - f.reserved.bytes; missing > 0 && !f.reserved.more(missing) {
 		if used > f.from.all {
 			return errs.E(errs.TooLarge, "a message of %d bytes takes more than the %d bytes of memory that there are for all", len(f.data), f.from.all)
 		}
@@ -79,7 +79,7 @@ func remoteWriteMethod() grpc.MethodDesc {
 		// Also what is refused before it is decoded goes by the interceptor, which makes statuses of errors and counts.
 		return intercept(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			in := remoteFrame{ctx: ctx, from: h.server.remote}
-			defer func() { in.room.release() }()
+			defer func() { in.reserved.release() }()
 			if err := receive(ctx, func() error { return decode(&in) }); err != nil {
 				return nil, err
 			}
@@ -122,24 +122,24 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		}
 		id = parsed
 	}
-	in.used = min(2*int64(len(in.data)), in.room.bytes) // the message, and the copies of its parts
-	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.ask)
+	in.used = min(2*int64(len(in.data)), in.reserved.bytes) // the message, and the copies of its parts
+	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.reserve)
 	if err != nil {
 		return err
 	}
 	defer b.Release()
 	if len(t.requests) > len(in.data)/2 { // no other tenant's part will be larger
-		in.room.keep(remoteCost*int64(len(in.data)) + b.Content())
+		in.reserved.keep(remoteCost*int64(len(in.data)) + b.Content())
 	}
 	for _, r := range b.Rejected {
 		if r.Whole+r.Samples+r.Histograms > 0 { // exemplars decide nothing
 			f.add(r.Kind, r.Reason)
 		}
 	}
-	if err := in.room.claim(ctx, id); err != nil {
+	if err := in.reserved.claim(ctx, id); err != nil {
 		return err
 	}
-	defer in.room.disclaim()
+	defer in.reserved.disclaim()
 	if routed {
 		return h.route(ctx, b)
 	}

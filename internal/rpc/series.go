@@ -19,12 +19,12 @@ type selection struct {
 }
 
 func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
-	t := h.turn(out.Context())
-	if err := t.take(); err != nil {
+	t := h.readSlot(out.Context())
+	if err := t.acquire(); err != nil {
 		return err
 	}
-	defer t.give()
-	sel, err := h.selection(named(out.Context()), in)
+	defer t.release()
+	sel, err := h.selection(withCaller(out.Context()), in)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 		return selection{}, err
 	}
 	partial := partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
-	a, err := h.ask(ctx, partial)
+	a, err := h.resolve(ctx, partial)
 	if err != nil {
 		return selection{}, err
 	}
@@ -64,7 +64,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 	return sel, nil
 }
 
-func selectOwn(ctx context.Context, a asked, r *series.Request, sel *selection) series.Set {
+func selectOwn(ctx context.Context, a resolved, r *series.Request, sel *selection) series.Set {
 	r.Tenant, r.Matchers = a.tenant, orEverything(r.Matchers)
 	switch {
 	case sel.shard.plain():
@@ -90,23 +90,23 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 	own.Tenant, own.Matchers, own.WithoutLabels = s.tenant, orEverything(rest), nil
 	set := s.Source.Select(ctx, &own)
 	if partial {
-		set = forgiving{set}
+		set = partialSet{set}
 	}
 	return series.Relabel(set, s.External, r.WithoutLabels, h.SortBudget), true
 }
 
 // send streams the selection, then its warnings. It does without the turn while it waits for the caller to take them.
-func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error {
+func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) error {
 	sent, chunks := 0, 0
 	defer func() { h.metrics.series.Add(float64(sent)) }()
 	var b batch
 	defer func() { b.drop() }()
 	flush := func() error {
-		t.give()
+		t.release()
 		if err := out.SendMsg(b.take(sel.batch > 0)); err != nil {
 			return err
 		}
-		return t.take()
+		return t.acquire()
 	}
 
 	for (sel.limit == 0 || sent < sel.limit) && sel.set.Next() {
@@ -135,7 +135,7 @@ func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error 
 	if err := sel.set.Err(); err != nil {
 		return err
 	}
-	t.give()
+	t.release()
 	for _, w := range sel.set.Warnings() {
 		if err := out.SendMsg(warningFrame(w)); err != nil {
 			return err

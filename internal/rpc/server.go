@@ -25,17 +25,17 @@ import (
 
 // Server is a gRPC port. Services are registered between NewServer and Open; health and reflection are always there.
 type Server struct {
-	log     *slog.Logger
-	opts    ServerOptions
-	metrics *metrics
-	grpc    *grpc.Server
-	health  *health.Server
-	names   *wire.SharedSeries  // series that write streams call by number
-	full    atomic.Int64 // when names had no room for one more, Unix ms
-	writing room         // of all write streams
-	remote  room         // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
-	writers crowd        // write streams
-	tls     *tls.Config  // set by Open, when TLS is on
+	log          *slog.Logger
+	opts         ServerOptions
+	metrics      *metrics
+	grpc         *grpc.Server
+	health       *health.Server
+	names        *wire.SharedSeries // series that write streams call by number
+	full         atomic.Int64       // when names had no room for one more, Unix ms
+	writing      budget             // of all write streams
+	remote       budget             // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
+	writeStreams streamCounter      // write streams
+	tls          *tls.Config        // set by Open, when TLS is on
 
 	lis     net.Listener
 	closing chan struct{} // closed when Close begins: streams without an end of their own finish
@@ -49,8 +49,8 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 		return nil, err
 	}
 	names := wire.NewSharedSeries(opts.NameBytes)
-	writing, remote := newRoom(opts.WriteBytes, streamParts), newRoom(opts.WriteBytes, remoteParts)
-	remote.shares.least = opts.WriteBytes / int64(opts.MaxStreams) // or small calls that hang would be all that a connection may have
+	writing, remote := newBudget(opts.WriteBytes, streamParts), newBudget(opts.WriteBytes, remoteParts)
+	remote.tenantMemory.least = opts.WriteBytes / int64(opts.MaxStreams) // or small calls that hang would be all that a connection may have
 	s := &Server{writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)

@@ -75,11 +75,11 @@ type writeFrame struct {
 	hello  *hearthpb.Hello
 	number uint64
 	batch  *wire.Batch
-	own    *reserved // room of the stream, until the frame is answered
-	all    *reserved // room of the process, until the shard is stored
-	stamps [][]byte  // of the sampled requests that the shard is for
-	err    error     // of the shard, or that its tenant's writes hang; the frame itself is sound
-	over   error     // why the stream cannot go on
+	own    *reservation // room of the stream, until the frame is answered
+	all    *reservation // room of the process, until the shard is stored
+	stamps [][]byte     // of the sampled requests that the shard is for
+	err    error        // of the shard, or that its tenant's writes hang; the frame itself is sound
+	over   error        // why the stream cannot go on
 }
 
 func (f *writeFrame) decode(data mem.BufferSlice) error {
@@ -160,7 +160,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
-	leave, err := h.server.writers.enter(ss.Context())
+	leave, err := h.server.writeStreams.enter(ss.Context())
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget, streamParts), lanes: newLanes(), answers: newLanes(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newBudget(streamBudget, streamParts), tenantQueues: newTenantQueues(), responses: newTenantQueues(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewStreamDecoder(h.server.names)
@@ -180,8 +180,8 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	case <-h.server.closing:
 		err = errs.E(errs.Unavailable, "the server is stopping")
 	}
-	in.lanes.close()
-	in.answers.close()
+	in.tenantQueues.close()
+	in.responses.close()
 	return err
 }
 
@@ -208,12 +208,12 @@ func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 // inbound is one sender's stream.
 type inbound struct {
 	*writeServer
-	ctx     context.Context // of ss
-	ss      grpc.ServerStream
-	numbers *wire.StreamDecoder // the reader's; nil = version 1
-	budget  room               // of the stream: shards in work, and answers that the sender has not taken
-	lanes   *lanes
-	answers *lanes // one lane, which waits for the sender to take them; no other lane does
+	ctx          context.Context // of ss
+	ss           grpc.ServerStream
+	numbers      *wire.StreamDecoder // the reader's; nil = version 1
+	budget       budget              // of the stream: shards in work, and answers that the sender has not taken
+	tenantQueues *tenantQueues
+	responses    *tenantQueues // one lane, which waits for the sender to take them; no other lane does
 }
 
 // read takes frames until the sender is done (nil) or the stream breaks.
@@ -236,7 +236,7 @@ func (in *inbound) read() (err error) {
 			if isEnd(err) {
 				return nil
 			}
-			return because(in.ctx, err)
+			return callError(in.ctx, err)
 		}
 		switch {
 		case f.over != nil:
@@ -247,16 +247,16 @@ func (in *inbound) read() (err error) {
 			}
 			return f.err
 		case f.err != nil:
-			in.answer(f, nil, f.err)
+			in.respond(f, nil, f.err)
 			f = nil
 			continue
 		case f.batch == nil:
-			in.answer(f, nil, errs.E(errs.Invalid, "the frame has no shard"))
+			in.respond(f, nil, errs.E(errs.Invalid, "the frame has no shard"))
 			f = nil
 			continue
 		}
 		given := f
-		if !in.lanes.add(given.batch.Tenant, func() { in.store(given) }) {
+		if !in.tenantQueues.add(given.batch.Tenant, func() { in.store(given) }) {
 			return nil
 		}
 		f = nil
@@ -275,11 +275,11 @@ func (in *inbound) namesFull(err error) {
 func (in *inbound) store(f *writeFrame) {
 	if len(f.stamps) > 0 {
 		failures, err := in.writeFollowed(f)
-		in.answer(f, failures, err)
+		in.respond(f, failures, err)
 		return
 	}
 	failures, err := in.write(in.ctx, f.batch)
-	in.answer(f, failures, err)
+	in.respond(f, failures, err)
 }
 
 // write stores b; a panic is an error.
@@ -301,7 +301,7 @@ func (in *inbound) panicked(p any, id tenant.ID) error {
 
 // answer has the outcome of f sent, whose owner it is from here on. What others wait for is given up now. The stream's own
 // budget is not until the answer has been taken: a sender that takes no answers is not read any more.
-func (in *inbound) answer(f *writeFrame, failures []wire.Failure, err error) {
+func (in *inbound) respond(f *writeFrame, failures []wire.Failure, err error) {
 	f.stored()
 	out := &hearthpb.WriteAnswer{Number: f.number}
 	if err != nil {
@@ -310,7 +310,7 @@ func (in *inbound) answer(f *writeFrame, failures []wire.Failure, err error) {
 		out.Failures = wire.AppendFailures(nil, failures)
 	}
 	in.metrics.shards.WithLabelValues(errs.KindOf(err).String()).Inc()
-	queued := in.answers.add("", func() {
+	queued := in.responses.add("", func() {
 		_ = in.ss.SendMsg(out) // when it cannot be sent the stream is broken, and the reader ends it
 		f.drop()
 	})

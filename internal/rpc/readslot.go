@@ -8,23 +8,23 @@ import (
 
 // turn is one read's permission to work, see Store.Readers. A read that waits for its caller to take what it has sent
 // does without.
-type turn struct {
+type readSlot struct {
 	ctx  context.Context
 	free *semaphore.Weighted // nil = no bound
 	held bool
 }
 
 // turn is that of one call, which begins without.
-func (h *storeServer) turn(ctx context.Context) *turn {
+func (h *storeServer) readSlot(ctx context.Context) *readSlot {
 	role := callerOf(ctx).role
 	if role == "" && len(h.Sources) == 1 {
 		role = h.roles()[0]
 	}
-	return &turn{ctx: ctx, free: h.turns[role]}
+	return &readSlot{ctx: ctx, free: h.readSlots[role]}
 }
 
 // take waits for the turn, in the order of coming, as long as the call lasts.
-func (t *turn) take() error {
+func (t *readSlot) acquire() error {
 	if t.free == nil {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (t *turn) take() error {
 }
 
 // give lets another call work.
-func (t *turn) give() {
+func (t *readSlot) release() {
 	if t.held {
 		t.held = false
 		t.free.Release(1)

@@ -17,7 +17,7 @@ import (
 const keyData = "hearth-data"
 
 // testify puts into the header of an answer whose data it is from. Sources of a process that has none say nothing.
-func testify(ctx context.Context, sources []series.Source) {
+func sendIdentity(ctx context.Context, sources []series.Source) {
 	for _, src := range sources {
 		if own, ok := src.(series.Identified); ok {
 			id := own.Identity()
@@ -28,7 +28,7 @@ func testify(ctx context.Context, sources []series.Source) {
 }
 
 // hear tells whoever asked with ctx what the header of an answer says.
-func hear(ctx context.Context, header metadata.MD) {
+func readIdentity(ctx context.Context, header metadata.MD) {
 	for _, text := range header.Get(keyData) {
 		instance, since, _ := strings.Cut(text, " ")
 		if ms, err := strconv.ParseInt(since, 10, 64); err == nil {
@@ -38,19 +38,19 @@ func hear(ctx context.Context, header metadata.MD) {
 }
 
 // heardStream is a stream of answers that is heard before its first message is handed on.
-type heardStream struct {
+type identityStream struct {
 	grpc.ClientStream
-	heard bool
+	read bool
 }
 
-func (s *heardStream) RecvMsg(m any) error {
+func (s *identityStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if s.heard {
+	if s.read {
 		return err
 	}
-	s.heard = true
+	s.read = true
 	if header, herr := s.Header(); herr == nil {
-		hear(s.Context(), header)
+		readIdentity(s.Context(), header)
 	}
 	return err
 }

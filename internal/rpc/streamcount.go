@@ -15,13 +15,13 @@ const maxWriteStreams = 64
 
 // crowd counts the write streams of each connection, each of which may have a frame in memory that waits for room. The zero
 // value is ready.
-type crowd struct {
-	mu     sync.Mutex // guards inside
-	inside map[string]int
+type streamCounter struct {
+	mu   sync.Mutex // guards inside
+	open map[string]int
 }
 
 // enter counts one more stream of the caller's connection, until leave is called.
-func (c *crowd) enter(ctx context.Context) (leave func(), err error) {
+func (c *streamCounter) enter(ctx context.Context) (leave func(), err error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
 		return func() {}, nil
@@ -29,18 +29,18 @@ func (c *crowd) enter(ctx context.Context) (leave func(), err error) {
 	from := p.Addr.String()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inside[from] >= maxWriteStreams {
+	if c.open[from] >= maxWriteStreams {
 		return nil, errs.E(errs.Exhausted, "%s has %d write streams open already, which is as many as one connection may have", from, maxWriteStreams)
 	}
-	if c.inside == nil {
-		c.inside = map[string]int{}
+	if c.open == nil {
+		c.open = map[string]int{}
 	}
-	c.inside[from]++
+	c.open[from]++
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.inside[from]--; c.inside[from] == 0 {
-			delete(c.inside, from)
+		if c.open[from]--; c.open[from] == 0 {
+			delete(c.open, from)
 		}
 	}, nil
 }

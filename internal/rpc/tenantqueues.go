@@ -8,17 +8,17 @@ import (
 
 // lanes runs the work of one stream: that of one tenant in order, one after the other, that of several tenants side by
 // side. The order keeps samples of one series in order when shards follow each other closely.
-type lanes struct {
+type tenantQueues struct {
 	mu     sync.Mutex // guards queues and closed
 	queues map[tenant.ID][]func()
 	closed bool
 	wg     sync.WaitGroup
 }
 
-func newLanes() *lanes { return &lanes{queues: map[tenant.ID][]func(){}} }
+func newTenantQueues() *tenantQueues { return &tenantQueues{queues: map[tenant.ID][]func(){}} }
 
 // add queues work for tenant id. It is false, and nothing is queued, after close.
-func (l *lanes) add(id tenant.ID, work func()) bool {
+func (l *tenantQueues) add(id tenant.ID, work func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -33,7 +33,7 @@ func (l *lanes) add(id tenant.ID, work func()) bool {
 }
 
 // run works a tenant's queue off and ends when it is empty.
-func (l *lanes) run(id tenant.ID) {
+func (l *tenantQueues) run(id tenant.ID) {
 	for {
 		l.mu.Lock()
 		queue := l.queues[id]
@@ -51,7 +51,7 @@ func (l *lanes) run(id tenant.ID) {
 }
 
 // close refuses further work and waits for what was queued.
-func (l *lanes) close() {
+func (l *tenantQueues) close() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()

@@ -96,11 +96,11 @@ func (s *sharder) has(ls labels.Labels) bool {
 func (s *sharder) plain() bool { return s != nil && !s.by && len(s.names) == 0 }
 
 // forgiving is a set whose error is a warning: a partial answer, for callers that asked for one.
-type forgiving struct{ series.Set }
+type partialSet struct{ series.Set }
 
-func (f forgiving) Err() error { return nil }
+func (f partialSet) Err() error { return nil }
 
-func (f forgiving) Warnings() series.Warnings {
+func (f partialSet) Warnings() series.Warnings {
 	if err := f.Set.Err(); err != nil {
 		return append(slices.Clip(f.Set.Warnings()), err.Error())
 	}
