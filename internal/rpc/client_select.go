@@ -60,10 +60,10 @@ func (c *Client) own(ctx context.Context, p *peer, set series.Set, r *series.Req
 // ownSet leaves out the series of streams of other tenants.
 type ownSet struct {
 	series.Set
-	ctx       context.Context
-	client    *Client
-	peer      *peer
-	tenant    tenant.ID
+	ctx    context.Context
+	client *Client
+	peer   *peer
+	tenant tenant.ID
 	// refreshed says that peer is from an Info that was made after the first series came.
 	refreshed bool
 	err       error

@@ -155,7 +155,8 @@ func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc
 			return s, version, nil
 		}
 		if ctx.Err() != nil {
-			return nil, 0, errs.E(errs.Unavailable, "the write stream was not open after %s, or the client was closed", openTimeout)
+			return nil, 0, errs.E(errs.Unavailable,
+				"the write stream was not open after %s, or the client was closed", openTimeout)
 		}
 		next, ok := otherVersion(err, version)
 		switch {

@@ -117,7 +117,8 @@ func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
 		}
 	}
 	if h := in.QueryHints; h != nil {
-		r.Hints.Func, r.Hints.By, r.Hints.Grouping = h.GetFunc().GetName(), h.GetGrouping().GetBy(), h.GetGrouping().GetLabels()
+		r.Hints.Func = h.GetFunc().GetName()
+		r.Hints.By, r.Hints.Grouping = h.GetGrouping().GetBy(), h.GetGrouping().GetLabels()
 		if r.Hints.Step == 0 {
 			r.Hints.Step = h.StepMillis
 		}

@@ -63,7 +63,9 @@ func receive(ctx context.Context, recv func() error) error {
 	if !ok {
 		return recv()
 	}
-	late := time.AfterFunc(e.limit, func() { e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit)) })
+	late := time.AfterFunc(e.limit, func() {
+		e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit))
+	})
 	err := recv()
 	late.Stop()
 	return callError(ctx, err)

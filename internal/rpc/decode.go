@@ -79,7 +79,8 @@ func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) e
 
 // short reports whether m begins with a whole field of the usual kind: a number below 16, and less than 128 bytes.
 func short(m []byte) bool {
-	return len(m) > 1 && m[0] < 0x80 && m[0] > 7 && m[0]&7 == byte(protowire.BytesType) && m[1] < 0x80 && int(m[1])+2 <= len(m)
+	return len(m) > 1 && m[0] < 0x80 && m[0] > 7 && m[0]&7 == byte(protowire.BytesType) &&
+		m[1] < 0x80 && int(m[1])+2 <= len(m)
 }
 
 func malformed(size int) error {

@@ -16,9 +16,9 @@ import (
 type labelCall struct {
 	name     string
 	request  series.Request
-	partial  bool
-	without  []string
-	found    []string
+	partial  bool     // the failure of a source becomes a warning
+	without  []string // labels that the caller wants dropped
+	found    []string // the result
 	warnings series.Warnings
 }
 
@@ -30,10 +30,14 @@ func newLabelCall(ms []*thanospb.LabelMatcher, start, end, limit int64) (*labelC
 	if limit < 0 {
 		return nil, errs.E(errs.Invalid, "limit %d must not be negative", limit)
 	}
-	return &labelCall{request: series.Request{MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit)}}, nil
+	return &labelCall{request: series.Request{
+		MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit),
+	}}, nil
 }
 
-func (h *storeServer) labelNames(ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+func (h *storeServer) labelNames(
+	ctx context.Context, in *thanospb.LabelNamesRequest,
+) (*thanospb.LabelNamesResponse, error) {
 	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,9 @@ func (h *storeServer) labelNames(ctx context.Context, in *thanospb.LabelNamesReq
 	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings}, nil
 }
 
-func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
+func (h *storeServer) labelValues(
+	ctx context.Context, in *thanospb.LabelValuesRequest,
+) (*thanospb.LabelValuesResponse, error) {
 	if in.Label == "" {
 		return nil, errs.E(errs.Invalid, "the label is empty")
 	}
@@ -64,13 +70,13 @@ func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesR
 	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings}, nil
 }
 
-// answer asks all that the caller may see, and leaves the sorted result in c.
+// query queries everything that the caller may see, and leaves the sorted result in c.
 func (h *storeServer) query(ctx context.Context, c *labelCall) error {
-	t := h.readSlot(ctx)
-	if err := t.acquire(); err != nil {
+	slot := h.readSlot(ctx)
+	if err := slot.acquire(); err != nil {
 		return err
 	}
-	defer t.release()
+	defer slot.release()
 	a, err := h.resolve(ctx, c.partial)
 	if err != nil {
 		return err
@@ -85,7 +91,7 @@ func (h *storeServer) query(ctx context.Context, c *labelCall) error {
 		}
 	}
 	for _, s := range a.streams {
-		if err := absorb(c.askStream(ctx, s), c.partial, &c.warnings); err != nil {
+		if err := absorb(c.queryStream(ctx, s), c.partial, &c.warnings); err != nil {
 			return err
 		}
 	}
@@ -96,7 +102,7 @@ func (h *storeServer) query(ctx context.Context, c *labelCall) error {
 	return nil
 }
 
-// ask adds what src answers.
+// query adds the result of src.
 func (c *labelCall) query(ctx context.Context, src series.Source, r *series.Request) error {
 	var found []string
 	var warnings series.Warnings
@@ -111,8 +117,9 @@ func (c *labelCall) query(ctx context.Context, src series.Source, r *series.Requ
 	return err
 }
 
-// askStream adds what a stream has in Thanos's view. Its external labels count when it has any series that is meant.
-func (c *labelCall) askStream(ctx context.Context, s stream) error {
+// queryStream adds the labels of a stream as Thanos has them. The external labels count if any series of the stream
+// matches.
+func (c *labelCall) queryStream(ctx context.Context, s stream) error {
 	rest, ok := series.Resolve(c.request.Matchers, s.External)
 	if !ok {
 		return nil

@@ -6,18 +6,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// lanes runs the work of one stream: that of one tenant in order, one after the other, that of several tenants side by
-// side. The order keeps samples of one series in order when shards follow each other closely.
+// tenantQueues runs the work of one stream. The work of one tenant runs in order, one piece after the other. Several
+// tenants run side by side. Without the order, samples of one series would change places when shards follow each other
+// closely.
 type tenantQueues struct {
-	mu     sync.Mutex // guards queues and closed
-	queues map[tenant.ID][]func()
+	mu     sync.Mutex             // guards queues and closed
+	queues map[tenant.ID][]func() // a tenant is in the map while a goroutine runs its work
 	closed bool
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // the goroutines
 }
 
 func newTenantQueues() *tenantQueues { return &tenantQueues{queues: map[tenant.ID][]func(){}} }
 
-// add queues work for tenant id. It is false, and nothing is queued, after close.
+// add queues work for tenant id. After close it queues nothing and returns false.
 func (l *tenantQueues) add(id tenant.ID, work func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,7 +33,7 @@ func (l *tenantQueues) add(id tenant.ID, work func()) bool {
 	return true
 }
 
-// run works a tenant's queue off and ends when it is empty.
+// run runs a tenant's queue until it is empty.
 func (l *tenantQueues) run(id tenant.ID) {
 	for {
 		l.mu.Lock()
@@ -42,7 +43,7 @@ func (l *tenantQueues) run(id tenant.ID) {
 			l.mu.Unlock()
 			return
 		}
-		l.queues[id] = nil // taken; the entry says that this goroutine runs
+		l.queues[id] = nil // the entry stays, and says that this goroutine runs
 		l.mu.Unlock()
 		for _, work := range queue {
 			work()
@@ -50,7 +51,7 @@ func (l *tenantQueues) run(id tenant.ID) {
 	}
 }
 
-// close refuses further work and waits for what was queued.
+// close refuses further work and waits until the queues are empty.
 func (l *tenantQueues) close() {
 	l.mu.Lock()
 	l.closed = true
