@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// room is memory that requests share. A request that finds none waits, in the order of coming. Once it is known whose
-// request it is, the memory is counted as its tenant's, and tenants get no more than their shares.
+// budget is memory that requests share. Requests that need more than is free wait, in the order in which they came.
+// Once the tenant of a request is known, its memory counts as that tenant's, and no tenant gets more than its part.
 type budget struct {
 	free         *semaphore.Weighted
 	all          int64
@@ -20,7 +20,7 @@ type budget struct {
 	tenantMemory *tenantMemory
 }
 
-// newRoom makes room of the given size. Of its parts, which are equal, one is left free for decoding.
+// newBudget returns a budget of the given bytes, divided into equal parts. One part is left free for decoding.
 func newBudget(bytes, parts int64) budget {
 	decoding := max(bytes/parts, 1)
 	return budget{semaphore.NewWeighted(bytes), bytes, semaphore.NewWeighted(bytes), decoding, newTenantMemory(bytes - decoding)}
@@ -32,7 +32,7 @@ const (
 	remoteParts = 2
 )
 
-// reserved is room that was taken. It belongs to one goroutine at a time.
+// reservation is memory that was taken from a budget. It belongs to one goroutine at a time.
 type reservation struct {
 	from  *semaphore.Weighted
 	bytes int64
@@ -42,28 +42,28 @@ type reservation struct {
 	claimed      int64
 }
 
-// atMost is how much of the room a message asks for before it is decoded, of the most that it may become: not more than
-// tenants leave free, so that a tenant whose writes hang keeps no message from being decoded.
+// atMost bounds what a message reserves before it is decoded, given the most that it may become. It is not more than
+// tenants leave free, so that a tenant whose writes hang does not keep other messages from being decoded.
 func (r budget) atMost(bytes int64) int64 { return min(bytes, r.decoding) }
 
 // take waits for bytes, or for all there is if that is less.
 func (r budget) take(ctx context.Context, bytes int64) (*reservation, error) {
 	bytes = min(bytes, r.all)
 	if err := r.free.Acquire(ctx, bytes); err != nil {
-		return nil, errs.E(errs.Exhausted, "no room for a write of %d bytes, of %d for all: %w", bytes, r.all, err)
+		return nil, errs.E(errs.Exhausted, "no memory free for a write of %d bytes, of %d for all: %w", bytes, r.all, err)
 	}
 	return &reservation{from: r.free, bytes: bytes, tenantMemory: r.tenantMemory}, nil
 }
 
-// maxInLine is how long a call that came whole waits for room.
+// maxInLine is how long a call whose message has come as a whole waits for memory.
 const maxInLine = 10 * time.Second
 
-// takeInLine is take for a call that holds message bytes while it waits. It waits no longer than maxInLine, and not at all
-// when those who wait hold as much as there is room already: the error is Unavailable, and the sender comes again.
+// takeInLine is take for a call that holds message bytes while it waits. It waits no longer than maxInLine, and not at
+// all when the waiting calls hold as much as the budget already: the error is Unavailable, and the sender tries again.
 func (r budget) takeInLine(ctx context.Context, bytes, message int64) (*reservation, error) {
 	bytes, message = min(bytes, r.all), min(message, r.all)
 	if !r.line.TryAcquire(message) {
-		return nil, errs.E(errs.Unavailable, "the writes that wait for room have %d bytes already: too many at a time", r.all)
+		return nil, errs.E(errs.Unavailable, "the writes that wait for memory have %d bytes already: too many at a time", r.all)
 	}
 	defer r.line.Release(message)
 	ctx, cancel := context.WithTimeout(ctx, maxInLine)
@@ -75,7 +75,7 @@ func (r budget) takeInLine(ctx context.Context, bytes, message int64) (*reservat
 	return g, nil
 }
 
-// keep gives back all but bytes, which is less than was taken, or else changes nothing.
+// keep keeps the given bytes and gives back the rest. It changes nothing when less than that was taken.
 func (r *reservation) keep(bytes int64) {
 	if more := r.bytes - bytes; more > 0 {
 		r.bytes = bytes
@@ -92,14 +92,14 @@ func (r *reservation) more(bytes int64) bool {
 	return true
 }
 
-// claim counts what is left as the tenant's. The error is that the tenant's writes hang here and have its share already.
+// claim counts the reservation as the tenant's. It fails when the tenant's writes hang and use its whole part already.
 func (r *reservation) claim(ctx context.Context, id tenant.ID) error {
 	n, err := r.tenantMemory.claim(ctx, id, r.bytes)
 	r.id, r.claimed = id, n
 	return err
 }
 
-// disclaim ends claim, which may be called for another tenant then.
+// disclaim ends claim, which may then be called for another tenant.
 func (r *reservation) disclaim() {
 	if r.claimed > 0 {
 		r.tenantMemory.giveBack(r.id, r.claimed)
@@ -107,7 +107,7 @@ func (r *reservation) disclaim() {
 	}
 }
 
-// release gives back what is left. A nil one has nothing.
+// release gives everything back. A nil reservation has nothing.
 func (r *reservation) release() {
 	if r != nil {
 		r.disclaim()

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// connectWords are what the gRPC library says of a connection that does not come about, by what a person can do about
-// it. detail keeps the library's own reason, which names the certificate.
+// connectReasons translates messages of the gRPC library about failed connections into what a person can do. detail
+// keeps the library's own reason, which names the certificate.
 var connectReasons = []struct {
 	contains, text string
 	detail         bool
@@ -38,11 +38,13 @@ var connectReasons = []struct {
 const closedText = "it closed the connection: it has stopped, or does not accept this process's certificate " +
 	"(--grpc-client-tls-cert here, --grpc-server-tls-client-ca there)"
 
-// wrapping is what the library puts around the reason why there is no connection.
+// libraryPrefix is what the library writes before the reason why there is no connection.
 var libraryPrefix = regexp.MustCompile(`^.*desc = "(?:transport: )?`)
 
 // fromConnection are parts of messages that are about the connection, not about what was asked.
-var fromConnection = []string{"connection error: desc", "error reading server preface", "broken pipe", "connection reset by peer"}
+var fromConnection = []string{
+	"connection error: desc", "error reading server preface", "broken pipe", "connection reset by peer",
+}
 
 // plainMessage is the message of a status as a person can use it.
 func plainMessage(message string) string {

@@ -12,11 +12,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// keyData is the header of an answer that says whose data it is from: an instance id, a space, and the start of the data on
-// its disk in Unix ms.
+// keyData is the header of a response that names the process whose data it holds: an instance id, a space, and the
+// time when its data directory was new, in Unix ms.
 const keyData = "hearth-data"
 
-// testify puts into the header of an answer whose data it is from. Sources of a process that has none say nothing.
+// sendIdentity names the process in the header of the response. Sources without an identity send none.
 func sendIdentity(ctx context.Context, sources []series.Source) {
 	for _, src := range sources {
 		if own, ok := src.(series.Identified); ok {
@@ -27,7 +27,7 @@ func sendIdentity(ctx context.Context, sources []series.Source) {
 	}
 }
 
-// hear tells whoever asked with ctx what the header of an answer says.
+// readIdentity passes the identity in a response's header to series.TellIdentity.
 func readIdentity(ctx context.Context, header metadata.MD) {
 	for _, text := range header.Get(keyData) {
 		instance, since, _ := strings.Cut(text, " ")
@@ -37,7 +37,7 @@ func readIdentity(ctx context.Context, header metadata.MD) {
 	}
 }
 
-// heardStream is a stream of answers that is heard before its first message is handed on.
+// identityStream reads the identity before it returns the first response.
 type identityStream struct {
 	grpc.ClientStream
 	read bool

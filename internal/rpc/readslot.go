@@ -6,15 +6,14 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// turn is one read's permission to work, see Store.Readers. A read that waits for its caller to take what it has sent
-// does without.
+// readSlot is one read's permission to work, see Store.Readers. A read releases it while it waits for its caller.
 type readSlot struct {
 	ctx  context.Context
 	free *semaphore.Weighted // nil = no bound
 	held bool
 }
 
-// turn is that of one call, which begins without.
+// readSlot returns the slot of one call, which does not hold it yet.
 func (h *storeServer) readSlot(ctx context.Context) *readSlot {
 	role := callerOf(ctx).role
 	if role == "" && len(h.Sources) == 1 {
@@ -23,7 +22,7 @@ func (h *storeServer) readSlot(ctx context.Context) *readSlot {
 	return &readSlot{ctx: ctx, free: h.readSlots[role]}
 }
 
-// take waits for the turn, in the order of coming, as long as the call lasts.
+// acquire waits for the slot, in the order of the calls, as long as the call lasts.
 func (t *readSlot) acquire() error {
 	if t.free == nil {
 		return nil
@@ -35,7 +34,7 @@ func (t *readSlot) acquire() error {
 	return nil
 }
 
-// give lets another call work.
+// release lets another call work.
 func (t *readSlot) release() {
 	if t.held {
 		t.held = false

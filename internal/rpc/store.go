@@ -16,8 +16,8 @@ import (
 
 // Store is what RegisterStore serves.
 type Store struct {
-	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or gets
-	// all of them merged; a Thanos caller gets all.
+	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or
+	// gets all of them merged; a Thanos caller gets all.
 	Sources map[string]series.Source
 	// External returns the external labels of a tenant's one stream in a source that is no series.Streamer; nil = the
 	// tenant label only.
@@ -91,8 +91,8 @@ func (st *Store) sources(role string) ([]series.Source, error) {
 
 func (st *Store) roles() []string { return slices.Sorted(maps.Keys(st.Sources)) }
 
-// asked is a caller's call, resolved: either own (one tenant's series with their own labels, from sources) or the
-// streams of Thanos's view.
+// resolved is what a caller may see: either own (one tenant's series with their own labels, from sources), or the
+// streams as Thanos has them.
 type resolved struct {
 	own      bool
 	tenant   tenant.ID
@@ -101,7 +101,7 @@ type resolved struct {
 	warnings series.Warnings
 }
 
-// ask finds out what the caller may see. With partial, a source that does not answer is a warning.
+// resolve finds out what the caller may see. With partial, a source that does not respond is a warning.
 func (st *Store) resolve(ctx context.Context, partial bool) (resolved, error) {
 	c := callerOf(ctx)
 	g, err := st.Tenants.grantTo(c)

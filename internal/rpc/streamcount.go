@@ -9,14 +9,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxWriteStreams is how many write streams one connection may have open. A sender has one, and some that end with their last
-// answers; a proxy may carry several senders' on one connection.
+// maxWriteStreams is how many write streams one connection may have open. A sender has one, and aged ones that wait for
+// their last responses. A proxy may carry the streams of several senders on one connection.
 const maxWriteStreams = 64
 
-// crowd counts the write streams of each connection, each of which may have a frame in memory that waits for room. The zero
-// value is ready.
+// streamCounter counts the write streams of each connection, each of which may hold a frame that waits for memory. The
+// zero value is ready.
 type streamCounter struct {
-	mu   sync.Mutex // guards inside
+	mu   sync.Mutex // guards open
 	open map[string]int
 }
 
@@ -30,7 +30,8 @@ func (c *streamCounter) enter(ctx context.Context) (leave func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open[from] >= maxWriteStreams {
-		return nil, errs.E(errs.Exhausted, "%s has %d write streams open already, which is as many as one connection may have", from, maxWriteStreams)
+		return nil, errs.E(errs.Exhausted,
+			"%s has %d write streams open already, which is as many as one connection may have", from, maxWriteStreams)
 	}
 	if c.open == nil {
 		c.open = map[string]int{}

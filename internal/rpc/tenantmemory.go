@@ -10,20 +10,21 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// A receiver keeps a write until its tenant's store has taken it, also when the sender has given up. A store that hangs (its
-// disk does not answer) would therefore fill the room of a stream, and then of the process, with the tries of one tenant.
-// So each tenant has a share. Writes beyond it wait as long as the tenant makes progress, which slows its senders down as a
-// full room does, and are refused at once when it makes none.
+// A receiver keeps a write until its tenant's store has taken it, also when the sender has given up. A store that
+// hangs (its disk does not respond) would therefore fill the budget of a stream, and then of the process, with the
+// writes of one tenant. So each tenant may use a part. Writes beyond it wait as long as the tenant makes progress,
+// which slows its senders down as a full budget does. When the tenant makes none, they are refused at once.
 
 const (
-	// tenantRatio leaves as much free as one tenant has: half of what there is for tenants, a third of it with two that hang.
+	// tenantRatio leaves as much free as one tenant has: half of what there is for tenants, a third of it with two
+	// that hang.
 	tenantRatio memory.FairRatio = 1
-	// hangsAfter is for how long a tenant over its share may finish nothing before its writes count as hanging. The others of
-	// the stream wait for that long, once.
+	// hangsAfter is how long a tenant that uses its whole part may finish nothing before its writes count as hanging.
+	// The other tenants of the stream wait for that long, once.
 	hangsAfter = time.Second
 )
 
-// shares divides a room among tenants.
+// tenantMemory divides a budget among tenants.
 type tenantMemory struct {
 	total    int64
 	least    int64 // that a claim counts for, however small it is
@@ -35,7 +36,7 @@ type tenantMemory struct {
 	moved   chan struct{}            // closed when some is given back; nil = nobody waits
 }
 
-// share is what one tenant has.
+// tenantUse is what one tenant uses.
 type tenantUse struct {
 	bytes int64
 	ended int  // claims that were given back
@@ -109,7 +110,8 @@ func (s *tenantMemory) hang(id tenant.ID) {
 
 func (s *tenantMemory) refuse(id tenant.ID, has int64) error {
 	return errs.WithRetryAfter(errs.E(errs.Exhausted,
-		"tenant %q: writes that do not end take %d bytes of memory here, and the rest of %d is kept for other tenants", id, has, s.total), hangsAfter)
+		"tenant %q: writes that do not end take %d bytes of memory here, and the rest of %d is kept for other tenants",
+		id, has, s.total), hangsAfter)
 }
 
 // giveBack ends a claim of n bytes.

@@ -20,8 +20,8 @@ import (
 
 // Writer stores shards: a receiver, or a client of one.
 type Writer interface {
-	// Write may be called concurrently. With a nil error all of s is in the WAL but what the failures name; an error
-	// promises nothing of any series. A Writer that needs s.Batch beyond its return retains it.
+	// Write may be called concurrently. With a nil error all of s is in the WAL except what the failures name. After
+	// an error any series may be stored or not. A Writer that needs s.Batch after it has returned retains it.
 	Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error)
 }
 
@@ -29,7 +29,7 @@ type Writer interface {
 const (
 	writeMagic = 0x48524857 // "HRHW"
 	// streamBudget is how many bytes of shards one stream may have in work; beyond it the stream is not read, and flow
-	// control stops the sender. What one tenant may have of it (shares) is more than a sender has on its way for a tenant.
+	// control stops the sender. The part of one tenant (tenantMemory) is more than a sender sends ahead for a tenant.
 	streamBudget = 64 << 20
 )
 
@@ -39,7 +39,7 @@ var writeVersions = []uint32{2, 1}
 // namesRest is for how long streams are served without numbers once these have taken all their memory.
 const namesRest = 10 * time.Minute
 
-// versions are those that a new stream may have: while there is no room for names, only the one without numbers.
+// versions are those that a new stream may have. While the memory for numbers is full, only the one without numbers.
 func (s *Server) versions() []uint32 {
 	if full := s.full.Load(); full != 0 && time.Since(time.UnixMilli(full)) < namesRest {
 		return writeVersions[1:]
@@ -47,9 +47,9 @@ func (s *Server) versions() []uint32 {
 	return writeVersions
 }
 
-// RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and routers,
-// before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is stored like the
-// others.
+// RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and
+// routers, before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is
+// stored like the others.
 func RegisterWrite(s *Server, w Writer, route func(ctx context.Context, b *wire.Batch) error) {
 	h := &writeServer{writer: w, route: route, server: s, log: s.log, metrics: s.metrics}
 	s.grpc.RegisterService(service(serviceWriter, "hearthpb/hearth.proto", nil, grpc.StreamDesc{
@@ -75,8 +75,8 @@ type writeFrame struct {
 	hello  *hearthpb.Hello
 	number uint64
 	batch  *wire.Batch
-	own    *reservation // room of the stream, until the frame is answered
-	all    *reservation // room of the process, until the shard is stored
+	own    *reservation // of the stream's budget, until the response is sent
+	all    *reservation // of the process's budget, until the shard is stored
 	stamps [][]byte     // of the sampled requests that the shard is for
 	err    error        // of the shard, or that its tenant's writes hang; the frame itself is sound
 	over   error        // why the stream cannot go on
@@ -105,8 +105,8 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 	return nil // gRPC would end the call with a status of its own
 }
 
-// shard decodes the shard once there is room for the most that its bytes may become, and keeps what it became. Until then
-// only the bytes that came are in memory. The error is that there will be no room any more.
+// shard reserves memory for the most that the shard's bytes may become, decodes it, and keeps what it became. Until
+// memory is reserved only the bytes that came are in memory. The error ends the stream.
 func (f *writeFrame) shard(b []byte) error {
 	in, most := f.in, wire.FrameMemory(len(b))+frameCost
 	if f.own, f.over = in.budget.take(in.ctx, in.budget.atMost(most)); f.over != nil {
@@ -138,7 +138,7 @@ func (in *inbound) shard(b []byte) (*wire.Batch, error) {
 	return wire.DecodeShard(b)
 }
 
-// stored gives up what others wait for: the batch, and the process's room.
+// stored releases the batch and the memory of the process, which others wait for.
 func (f *writeFrame) stored() {
 	if f.batch != nil {
 		f.batch.Release()
@@ -153,8 +153,8 @@ func (f *writeFrame) drop() {
 	f.own.release()
 }
 
-// stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are finished and
-// answered; what was not read gets no answer.
+// stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are stored
+// and get their responses. Frames that were not read get none.
 func (h *writeServer) stream(ss grpc.ServerStream) error {
 	version, err := h.greet(ss)
 	if err != nil {
@@ -266,7 +266,8 @@ func (in *inbound) read() (err error) {
 // namesFull notes that numbers take all their memory, and says so once in a while.
 func (in *inbound) namesFull(err error) {
 	if len(in.server.versions()) == len(writeVersions) {
-		in.log.Warn("series on write streams take all their memory, labels travel with each sample for now", "for", namesRest, "err", err)
+		in.log.Warn("series on write streams take all their memory, labels travel with each sample for now",
+			"for", namesRest, "err", err)
 	}
 	in.server.full.Store(time.Now().UnixMilli())
 }
@@ -299,8 +300,8 @@ func (in *inbound) panicked(p any, id tenant.ID) error {
 	return errs.E(errs.Internal, "panic: %v", p)
 }
 
-// answer has the outcome of f sent, whose owner it is from here on. What others wait for is given up now. The stream's own
-// budget is not until the answer has been taken: a sender that takes no answers is not read any more.
+// respond sends the outcome of f, and owns f from here on. It releases at once what others wait for. It keeps the
+// memory of the stream's own budget until the response is sent: a sender that reads no responses is not read any more.
 func (in *inbound) respond(f *writeFrame, failures []wire.Failure, err error) {
 	f.stored()
 	out := &hearthpb.WriteAnswer{Number: f.number}
