@@ -44,9 +44,9 @@ type remoteFrame struct {
 	ctx      context.Context
 	from     budget
 	reserved *reservation
-	used     int64 // of room
+	used     int64 // of reserved
 	data     []byte
-	err      error // that there is no room
+	err      error // why no memory was reserved
 }
 
 // decode waits for memory before it copies anything. Until then only the bytes that gRPC received are in memory.

@@ -168,7 +168,8 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ctx: ss.Context(), ss: ss, budget: newBudget(streamBudget, streamParts), tenantQueues: newTenantQueues(), responses: newTenantQueues(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newBudget(streamBudget, streamParts),
+		tenantQueues: newTenantQueues(), responses: newTenantQueues(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewStreamDecoder(h.server.names)
