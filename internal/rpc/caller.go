@@ -8,8 +8,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// named is ctx with the address of who calls, for people who look for a read that does not end.
-func named(ctx context.Context) context.Context {
+// withCaller adds the caller's address to ctx. People who look for a read that does not end see it there.
+func withCaller(ctx context.Context) context.Context {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
 		return ctx

@@ -21,50 +21,51 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Client is another process: a series.Source, ExemplarSource and MetadataSource, and a taker of writes. It connects when
-// first used, and again by itself. It is safe for concurrent use. What it needs to know of the peer (Hearth or Thanos) it
-// asks by Info, once; each later Info refreshes that.
+// Client stands for another process: it is a series.Source, ExemplarSource and MetadataSource, and a Writer. It
+// connects at the first call, and reconnects by itself. It is safe for concurrent use. It calls Info once to learn
+// about the peer (Hearth or Thanos); each later Info replaces what it knows.
 type Client struct {
 	addr  string
 	opts  ClientOptions
 	conn  *grpc.ClientConn
 	epoch int64
-	// These are constants but in tests.
+	// Only tests change these values.
 	agePeriod, sendTimeout      time.Duration
 	maxShard, maxPart, maxFrame int64
 	peer                        atomic.Pointer[peer]
 
-	mu       sync.Mutex // guards what follows; never held during I/O
+	mu       sync.Mutex // guards write, plain and closed; never held during I/O
 	write    *writeStream
-	plain    time.Time // until then writes go by RemoteWrite: the peer knows no Write stream
+	plain    time.Time // writes go by RemoteWrite until then, since the peer does not know the Write stream
 	closed   bool
-	writers  sync.WaitGroup // the goroutines of write streams
-	lifetime context.Context
+	writers  sync.WaitGroup  // the goroutines of write streams
+	lifetime context.Context // of write streams; Close ends it
 	end      context.CancelFunc
 }
 
-// peer is what a client knows of the other side.
+// peer is what a client knows about the process that it calls. It does not change; a new Info makes a new one.
 type peer struct {
 	hearth    bool
-	without   bool // it sorts without the labels it is asked to drop
+	without   bool // it drops labels on request (WithoutReplicaLabels), and sorts the series without them
 	exemplars bool
 	metadata  bool
-	single    bool            // a Thanos process with one stream that stays as it is
-	tenants   announced       // its streams with a label of the tenant
-	replicas  announced       // and with one of the replica
-	external  []labels.Labels // of its streams
-	names     map[string]bool // of the labels in external: each query looks them up, and there may be many sets
+	single    bool            // a Thanos process with one stream, which does not change while it runs
+	tenants   announced       // its streams by their tenant label
+	replicas  announced       // its streams by their replica label
+	external  []labels.Labels // the label sets of its streams
+	names     map[string]bool // label names in external; each query looks them up, and there may be many sets
 }
 
 var _ series.Source = (*Client)(nil)
 var _ series.ExemplarSource = (*Client)(nil)
 var _ series.MetadataSource = (*Client)(nil)
 
-// survive is deferred by what reads bytes of others on a goroutine of its own: it hands a panic, if there is one, to failed
-// as an error. It costs what is being done then, not the process.
-func (c *Client) survive(doing string, failed func(error)) {
+// recoverPanic is deferred by goroutines that read bytes of other processes. It passes a panic to failed as an error,
+// so that a bad message costs one call or stream, not the process.
+func (c *Client) recoverPanic(doing string, failed func(error)) {
 	if p := recover(); p != nil {
-		c.opts.Log.Error("panic in a gRPC client", "peer", c.addr, "doing", doing, "panic", p, "stack", string(debug.Stack()))
+		c.opts.Log.Error("panic in a gRPC client",
+			"peer", c.addr, "doing", doing, "panic", p, "stack", string(debug.Stack()))
 		failed(errs.E(errs.Internal, "panic: %v", p))
 	}
 }
@@ -78,24 +79,32 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(), agePeriod: agePeriod, sendTimeout: sendTimeout,
-		maxShard: maxShard, maxPart: maxPart, maxFrame: maxFrame}
+	c := &Client{
+		addr: addr, opts: opts.withDefaults(), epoch: time.Now().UnixNano(),
+		agePeriod: agePeriod, sendTimeout: sendTimeout, maxShard: maxShard, maxPart: maxPart, maxFrame: maxFrame,
+	}
 	c.lifetime, c.end = context.WithCancel(context.Background())
-	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(chosen(opts),
+	c.conn, err = grpc.NewClient("passthrough:///"+addr, append(optionalDialOptions(opts),
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(1<<31-1), grpc.MaxCallSendMsgSize(1<<31-1)),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			// A member that is ready again must be reached before the next one of a rolling restart goes.
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 250 * time.Millisecond},
+			// In a rolling restart the client must reach a restarted member before the next member stops: otherwise two
+			// members are missing at a time, and quorums fail.
+			Backoff: backoff.Config{
+				BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 250 * time.Millisecond,
+			},
 			MinConnectTimeout: 2 * time.Second,
 		}),
-		// A little above what servers (ours and Thanos's) tolerate at most, every 10 s.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 12 * time.Second, Timeout: 6 * time.Second, PermitWithoutStream: true}),
+		// Servers (ours and Thanos's) close connections that ping more often than every 10 s.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: 12 * time.Second, Timeout: 6 * time.Second, PermitWithoutStream: true,
+		}),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithIdleTimeout(0),
 		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(), // but for the default one
+		grpc.WithDisableServiceConfig(), // ignores those from name resolution; the default one counts
 	)...)
 	if err != nil {
 		c.end()
@@ -104,8 +113,8 @@ func Dial(addr string, opts ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// chosen are the options of a connection that somebody asked for.
-func chosen(opts ClientOptions) (all []grpc.DialOption) {
+// optionalDialOptions are those that the caller of Dial may set.
+func optionalDialOptions(opts ClientOptions) (all []grpc.DialOption) {
 	if opts.Compression != "" {
 		all = append(all, grpc.WithDefaultCallOptions(grpc.UseCompressor(opts.Compression)))
 	}
@@ -132,7 +141,7 @@ func (c *Client) Close() error {
 // Addr is the address dialed.
 func (c *Client) Addr() string { return c.addr }
 
-// outgoing adds who calls, and for whom.
+// outgoing adds the metadata of a call: this process, the role it asks for, and the tenant ("" = none).
 func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
 	instance := c.opts.Instance
 	if instance == "" {
@@ -151,24 +160,24 @@ func (c *Client) outgoing(ctx context.Context, id tenant.ID) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, kv...)
 }
 
-// invoke is a call with one answer. Errors have a kind and name the peer.
+// invoke makes a call with one response. Its errors have a kind and name the peer.
 func (c *Client) invoke(ctx context.Context, method string, req, resp any) error {
 	var header metadata.MD
 	err := c.conn.Invoke(ctx, method, req, resp, grpc.Header(&header))
-	hear(ctx, header)
-	return c.named(err)
+	readIdentity(ctx, header)
+	return c.withAddress(err)
 }
 
-// named is the error of a call as callers see it.
-func (c *Client) named(err error) error {
+// withAddress gives the error of a call its kind and the peer's address.
+func (c *Client) withAddress(err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", c.addr, fromStatus(err))
 }
 
-// Info asks the peer what it holds. A Hearth process answers for ClientOptions.Role, and without one for all its roles
-// together.
+// Info asks the peer what it holds. A Hearth process responds for ClientOptions.Role, and without a role for all its
+// roles together.
 func (c *Client) Info(ctx context.Context) (series.Info, error) {
 	var in infopb.InfoResponse
 	if err := c.invoke(c.outgoing(ctx, ""), "/"+serviceInfo+"/Info", &infopb.InfoRequest{}, &in); err != nil {
@@ -185,13 +194,15 @@ func (c *Client) Info(ctx context.Context) (series.Info, error) {
 	return info, nil
 }
 
-// ownInfo is what a Hearth process says of its one source, or of all of them taken together.
+// ownInfo is the Info of a Hearth process: of its one source, or of all its sources together.
 func (c *Client) ownInfo(sources []*hearthpb.Source, in *infopb.InfoResponse) (series.Info, error) {
 	external := labelSets(in)
 	if len(sources) == 1 {
 		return infoFromPB(sources[0], external)
 	}
-	all := &hearthpb.Source{Role: in.ComponentType, MinTime: in.Store.GetMinTime(), MaxTime: in.Store.GetMaxTime(), TenantsKnown: true}
+	all := &hearthpb.Source{
+		Role: in.ComponentType, MinTime: in.Store.GetMinTime(), MaxTime: in.Store.GetMaxTime(), TenantsKnown: true,
+	}
 	for _, s := range sources {
 		all.Instance = s.Instance
 		all.Tenants = append(all.Tenants, s.Tenants...)
@@ -205,7 +216,7 @@ func (c *Client) ownInfo(sources []*hearthpb.Source, in *infopb.InfoResponse) (s
 	return infoFromPB(all, external)
 }
 
-// known is the peer, asked when it is not known yet.
+// known returns what the client knows about the peer. It calls Info when it knows nothing yet.
 func (c *Client) known(ctx context.Context) (*peer, error) {
 	if p := c.peer.Load(); p != nil {
 		return p, nil

@@ -16,13 +16,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// What a Thanos store is asked differs from what a Hearth process is asked: tenant and replica are labels there, and a
-// sidecar passes selectors on to a Prometheus, which refuses those that select everything.
+// Requests to a Thanos store differ from requests to a Hearth process. Tenant and replica are labels there. A sidecar
+// passes selectors on to a Prometheus, which refuses those that select everything.
 //
-// In what it answers, a stream's external label and a series' own one look alike. Which it is, its Info tells: the label is
-// external if one of the label sets there has that value of it, and agrees with the series. docs/design/019 says more.
+// In the responses of a Thanos store, a stream's external label and a label of the series itself look alike. The
+// store's Info tells them apart: the label is external if one of the label sets there has it with the same value, and
+// agrees with the other labels of the series. docs/design/019 says more.
 
-// peerOf is what an Info says of the other side.
+// peerOf reads an Info of the peer.
 func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	p := &peer{
 		hearth: in.Hearth != nil, without: in.Store.GetSupportsWithoutReplicaLabels(),
@@ -37,13 +38,14 @@ func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 		p.tenants.add(set)
 		p.replicas.add(set)
 	}
-	// The label set of these is one Prometheus's or one ruler's, and does not grow while they run. Other processes may get
-	// streams of other tenants at any time.
+	// The label set of a sidecar or ruler is that of one Prometheus or ruler, and does not change while it runs. Other
+	// processes may get streams of other tenants at any time.
 	p.single = (in.ComponentType == series.RoleSidecar || in.ComponentType == series.RoleRule) && len(p.external) < 2
 	return p
 }
 
-// announced are the label sets of a peer that have one label, by its value, and how many have it.
+// announced holds the label sets of a peer that have the label name, by its value. with and without count the label
+// sets that have the label and those that do not.
 type announced struct {
 	name    string
 	sets    map[string][]labels.Labels
@@ -63,20 +65,21 @@ func (a *announced) add(set labels.Labels) {
 	a.sets[value] = append(a.sets[value], set)
 }
 
-// alike reports whether a and b lead to the same question: the same tenants, and all streams or only some have the label.
+// alike reports whether a and b lead to the same request: the label has the same values, and in both cases all streams
+// have it or only some do.
 func (a *announced) alike(b *announced) bool {
 	same := maps.EqualFunc(a.sets, b.sets, func(_, _ []labels.Labels) bool { return true })
 	return same && a.mixed() == b.mixed()
 }
 
-// everywhere reports that all streams have the label, so that no series can have one of its own.
+// everywhere reports whether all streams have the label. No series can have a label of its own with that name then.
 func (a *announced) everywhere() bool { return a.with > 0 && a.without == 0 }
 
-// mixed reports that some streams have the label and others do not.
+// mixed reports whether some streams have the label and others do not.
 func (a *announced) mixed() bool { return a.with > 0 && a.without > 0 }
 
-// isExternal reports whether the label is the stream's and not the series' own. It is neither when it is not there. Other
-// labels of a set may have been taken off the series already.
+// isExternal reports whether the label of the series is an external label of its stream. It is false when the series
+// does not have the label. Labels that the series lacks are not compared: the peer may have dropped them.
 func (a *announced) isExternal(series labels.Labels) bool {
 	value := series.Get(a.name)
 	return value != "" && slices.ContainsFunc(a.sets[value], func(set labels.Labels) bool {
@@ -90,17 +93,17 @@ func (a *announced) isExternal(series labels.Labels) bool {
 	})
 }
 
-// labels reports whether a stream of the peer has the external label.
+// labels reports whether a stream of the peer has an external label of that name.
 func (p *peer) labels(name string) bool { return p.names[name] }
 
-// anyName is for those who refuse to select everything.
+// anyName matches all series. It is sent to stores that refuse selectors without a matcher that excludes something.
 var anyName = labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".+")
 
-// maxDenied bounds the matcher that leaves out the streams of other tenants, in bytes.
+// maxDenied bounds the matcher that excludes the streams of other tenants, in bytes.
 const maxDenied = 16 << 10
 
-// matchersFor are the matchers to send: for a Thanos store the tenant is one more label. A matcher that is not needed is not
-// sent, since a store answers questions for label values without matchers from memory.
+// matchersFor returns the matchers to send. For a Thanos store the tenant is one more label. No matcher is sent without
+// need, since a store serves label values without matchers from memory.
 func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*labels.Matcher {
 	if p.hearth {
 		return ms
@@ -109,7 +112,7 @@ func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*lab
 	switch {
 	case id != tenant.Default:
 		ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, c.opts.TenantLabel, string(id)))
-	case p.tenants.with == 0: // all there is are series of the default tenant
+	case p.tenants.with == 0: // the peer has series of the default tenant only
 	default:
 		ms = append(ms, c.notOthers(p))
 	}
@@ -122,8 +125,9 @@ func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*lab
 	return ms
 }
 
-// notOthers selects the default tenant's series: those of streams with its name, and of streams without any, which may have
-// a label of that name of their own. Where too many tenants would have to be named it selects none of the latter.
+// notOthers selects the series of the default tenant: those of streams that name it, and those of streams without a
+// tenant label. Series of the latter may have a label of their own with the name of the tenant label. notOthers
+// selects these too, unless it would have to name too many other tenants.
 func (c *Client) notOthers(p *peer) *labels.Matcher {
 	if p.tenants.mixed() {
 		var others []string
@@ -141,8 +145,8 @@ func (c *Client) notOthers(p *peer) *labels.Matcher {
 	return labels.MustNewMatcher(labels.MatchRegexp, c.opts.TenantLabel, "|"+regexp.QuoteMeta(string(tenant.Default)))
 }
 
-// withoutFor are the labels that the peer is asked to drop: of a Thanos store also those of tenant and replica that all its
-// streams have, which are attributes here.
+// withoutFor returns the labels that the peer shall drop. A Thanos store shall also drop the labels of tenant and
+// replica if all its streams have them: Hearth does not keep these as labels of series.
 func (c *Client) withoutFor(p *peer, without []string) []string {
 	if p.hearth {
 		return without
@@ -150,7 +154,7 @@ func (c *Client) withoutFor(p *peer, without []string) []string {
 	return append(slices.Clip(without), p.attributes((*announced).everywhere)...)
 }
 
-// attributes are the labels of tenant and replica for which is is true.
+// attributes returns the names of the labels of tenant and replica for which is returns true.
 func (p *peer) attributes(is func(*announced) bool) (names []string) {
 	for _, a := range []*announced{&p.tenants, &p.replicas} {
 		if is(a) {
@@ -160,7 +164,7 @@ func (p *peer) attributes(is func(*announced) bool) (names []string) {
 	return names
 }
 
-// strip takes off the labels of tenant and replica that are the stream's and not the series' own.
+// strip removes the labels of tenant and replica that are external labels of the stream.
 func (p *peer) strip(b *labels.Builder, series labels.Labels) labels.Labels {
 	b.Reset(series)
 	for _, a := range []*announced{&p.tenants, &p.replicas} {
@@ -171,13 +175,14 @@ func (p *peer) strip(b *labels.Builder, series labels.Labels) labels.Labels {
 	return b.Labels()
 }
 
-// foreign reports whether a series is of a stream of another tenant than the one that was asked for.
+// foreign reports whether the series is of a stream of another tenant than id.
 func (p *peer) foreign(id tenant.ID, series labels.Labels) bool {
 	return p.tenants.isExternal(series) && series.Get(p.tenants.name) != string(id)
 }
 
-// current is what is known of the peer once an answer has come that was asked for by what was known before, was. A stream of
-// another tenant that came meanwhile was announced before its first series was sent.
+// current returns what the client knows about the peer after a response to a request that was made by was. It calls
+// Info again when the peer may have got streams meanwhile: a Thanos store announces the stream of another tenant
+// before it sends a series of it, so that this Info names every stream in the response.
 func (c *Client) current(ctx context.Context, was *peer) (*peer, error) {
 	if was.hearth || was.single || was.tenants.everywhere() {
 		return was, nil
@@ -188,8 +193,9 @@ func (c *Client) current(ctx context.Context, was *peer) (*peer, error) {
 	return c.peer.Load(), nil
 }
 
-// ask calls f, which asks for labels by what is known of the peer, until nothing else is known when it has been answered.
-func (c *Client) ask(ctx context.Context, f func(*peer) error) error {
+// withKnownStreams calls f, which makes a request for labels by what the client knows about the peer. It calls f
+// again, at most twice, when the streams of the peer have changed by the time of the response.
+func (c *Client) withKnownStreams(ctx context.Context, f func(*peer) error) error {
 	p, err := c.known(ctx)
 	for range 3 {
 		if err != nil {
@@ -209,8 +215,9 @@ func (c *Client) ask(ctx context.Context, f func(*peer) error) error {
 	return err
 }
 
-// exemplarSelector are the matchers to send for exemplars, false when nothing of the peer can match: behind a sidecar
-// nobody knows the external labels.
+// exemplarSelector returns the matchers to send for exemplars. It returns false when nothing of the peer can match.
+// The matchers of external labels are resolved here for a sidecar, since the Prometheus behind it does not know these
+// labels.
 func (c *Client) exemplarSelector(p *peer, id tenant.ID, ms []*labels.Matcher) ([]*labels.Matcher, bool) {
 	if !p.single || p.tenants.with > 0 {
 		return c.matchersFor(p, id, ms), true

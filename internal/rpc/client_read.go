@@ -15,17 +15,18 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// LabelNames returns what series.Source says.
+// LabelNames does what series.Source describes.
 func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
 	var out thanospb.LabelNamesResponse
 	var without []string
-	err := c.ask(ctx, func(p *peer) error {
+	err := c.withKnownStreams(ctx, func(p *peer) error {
 		without = c.withoutFor(p, r.WithoutLabels)
 		req := &thanospb.LabelNamesRequest{
-			Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)), WithoutReplicaLabels: without,
-			Limit: int64(r.Limit), PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+			Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
+			WithoutReplicaLabels: without, Limit: int64(r.Limit),
+			PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
 		}
-		if !p.hearth && r.Limit > 0 {
+		if !p.hearth && r.Limit > 0 { // the response may contain names that are removed below
 			req.Limit += int64(len(without))
 		}
 		out = thanospb.LabelNamesResponse{}
@@ -38,10 +39,10 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 	return series.SortedUnique(names, r.Limit), out.Warnings, nil
 }
 
-// LabelValues returns what series.Source says.
+// LabelValues does what series.Source describes.
 func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
 	var out thanospb.LabelValuesResponse
-	err := c.ask(ctx, func(p *peer) error {
+	err := c.withKnownStreams(ctx, func(p *peer) error {
 		without := c.withoutFor(p, r.WithoutLabels)
 		out = thanospb.LabelValuesResponse{}
 		if slices.Contains(without, name) {
@@ -60,8 +61,9 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request
 	return series.SortedUnique(out.Values, r.Limit), out.Warnings, nil
 }
 
-// strategyFor: a Hearth process is a leaf, whose failure is an error with a kind; a Thanos store may itself fan out, and
-// then some data with a warning is better than none.
+// strategyFor returns what the peer shall do about failures. A Hearth process asks no other process, and its failure
+// is an error with a kind. A Thanos store may ask several stores itself: then some data with a warning is better than
+// none.
 func strategyFor(p *peer) thanospb.PartialResponseStrategy {
 	if p.hearth {
 		return thanospb.PartialResponseStrategy_ABORT
@@ -69,8 +71,10 @@ func strategyFor(p *peer) thanospb.PartialResponseStrategy {
 	return thanospb.PartialResponseStrategy_WARN
 }
 
-// Exemplars returns what series.ExemplarSource says; nothing when the peer has no exemplars.
-func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+// Exemplars does what series.ExemplarSource describes. It returns nothing when the peer has no exemplars.
+func (c *Client) Exemplars(
+	ctx context.Context, id tenant.ID, mint, maxt int64, matchers ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	p, err := c.known(ctx)
 	if err != nil || !p.exemplars {
 		return nil, nil, err
@@ -118,7 +122,7 @@ func (c *Client) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 	return joinExemplars(all), warnings, nil
 }
 
-// selector is matchers as PromQL.
+// selector writes matchers as PromQL.
 func selector(ms []*labels.Matcher) string {
 	parts := make([]string, len(ms))
 	for i, m := range ms {
@@ -127,8 +131,10 @@ func selector(ms []*labels.Matcher) string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-// Metadata returns what series.MetadataSource says; nothing when the peer has no metadata.
-func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+// Metadata does what series.MetadataSource describes. It returns nothing when the peer has no metadata.
+func (c *Client) Metadata(
+	ctx context.Context, id tenant.ID, family string, limit int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	p, err := c.known(ctx)
 	if err != nil || !p.metadata {
 		return nil, nil, err
@@ -151,35 +157,35 @@ func (c *Client) Metadata(ctx context.Context, id tenant.ID, family string, limi
 	return all.families, warnings, err
 }
 
-// each makes a call with a stream of answers, and calls do after each one was read into frame.
+// each makes a call with a stream of responses. It reads each response into frame and then calls do.
 func (c *Client) each(ctx context.Context, method string, req, frame any, do func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := c.openStream(ctx, method, req)
 	if err != nil {
-		return c.named(err)
+		return c.withAddress(err)
 	}
 	for {
 		if err := s.RecvMsg(frame); err != nil {
 			if isEnd(err) {
 				return nil
 			}
-			return c.named(err)
+			return c.withAddress(err)
 		}
 		if err := do(); err != nil {
-			return c.named(err)
+			return c.withAddress(err)
 		}
 	}
 }
 
-// openStream starts a call with a stream of answers. The caller ends it by ctx.
+// openStream starts a call with a stream of responses. The caller ends it by ctx.
 func (c *Client) openStream(ctx context.Context, method string, req any) (grpc.ClientStream, error) {
 	s, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.SendMsg(req); err != nil && !isEnd(err) { // after io.EOF the status comes by RecvMsg
+	if err := s.SendMsg(req); err != nil && !isEnd(err) { // after io.EOF RecvMsg returns the status
 		return nil, err
 	}
-	return &heardStream{ClientStream: s}, s.CloseSend()
+	return &identityStream{ClientStream: s}, s.CloseSend()
 }

@@ -13,19 +13,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Select asks the peer. The call is under way when Select returns, so that a fan-out waits for the slowest peer and not
-// for all in turn. gRPC's flow control bounds what the peer sends ahead of Next.
+// Select does what series.Source describes. The call is under way when Select returns: a query of many peers then waits
+// for the slowest one, and not for one after the other. gRPC's flow control bounds what the peer sends ahead of Next.
 func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	ctx, cancel := context.WithCancel(ctx)
 	ctx, end := c.start(ctx, "select from source")
-	own := *r // the caller may change r once Select has returned
+	own := *r // the caller may change r after Select has returned
 	r = &own
 	p := c.peer.Load()
 	set := &remoteSet{client: c, cancel: cancel, end: end, opened: make(chan struct{})}
 	set.decoder.faults.From = c.addr
 	go func() {
 		defer close(set.opened)
-		defer c.survive("open a Series stream", func(err error) { set.err = err })
+		defer c.recoverPanic("open a Series stream", func(err error) { set.err = err })
 		set.stream, set.err = c.openSeries(ctx, p, r)
 	}()
 	checked := series.Checked(set, c.addr)
@@ -36,11 +36,11 @@ func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 		if p := c.peer.Load(); p != nil {
 			return c.own(ctx, p, checked, r)
 		}
-		return checked // it failed
+		return checked // the call failed, and checked returns the error
 	}}
 }
 
-// own is set without series of other tenants, and without the labels that a Thanos store did not drop itself.
+// own removes from set the series of other tenants, and the labels that a Thanos store did not drop itself.
 func (c *Client) own(ctx context.Context, p *peer, set series.Set, r *series.Request) series.Set {
 	if p.hearth {
 		return set
@@ -57,15 +57,16 @@ func (c *Client) own(ctx context.Context, p *peer, set series.Set, r *series.Req
 	return series.Limit(set, r.Limit)
 }
 
-// ownSet is without the series of streams of other tenants.
+// ownSet leaves out the series of streams of other tenants.
 type ownSet struct {
 	series.Set
 	ctx    context.Context
 	client *Client
 	peer   *peer
 	tenant tenant.ID
-	asked  bool // the peer was asked for its streams since this began
-	err    error
+	// refreshed says that peer is from an Info that was made after the first series came.
+	refreshed bool
+	err       error
 }
 
 func (s *ownSet) Next() bool {
@@ -74,8 +75,8 @@ func (s *ownSet) Next() bool {
 		if !ls.Has(s.peer.tenants.name) {
 			return true
 		}
-		if !s.asked {
-			s.asked = true
+		if !s.refreshed {
+			s.refreshed = true
 			now, err := s.client.current(s.ctx, s.peer)
 			if err != nil {
 				s.err = err
@@ -112,13 +113,13 @@ func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (gr
 		req.WithoutReplicaLabels = c.withoutFor(p, r.WithoutLabels)
 	}
 	if !p.hearth && (!p.without || len(p.attributes((*announced).mixed)) > 0) {
-		req.Limit = 0 // series may become one when the labels are taken off here
+		req.Limit = 0 // several series may become one when labels are removed here
 	}
 	s, err := c.openStream(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/Series", req)
-	return s, c.named(err)
+	return s, c.withAddress(err)
 }
 
-// remoteSet reads a Series stream as it comes: a series may be in several frames.
+// remoteSet yields the series of a Series stream in the order in which they come. One series may be in several frames.
 type remoteSet struct {
 	client *Client
 	cancel context.CancelFunc
@@ -157,13 +158,13 @@ func (s *remoteSet) receive() bool {
 	if err := s.stream.RecvMsg(&frame); err != nil {
 		s.done = true
 		if !isEnd(err) {
-			s.fail(s.client.named(err))
+			s.fail(s.client.withAddress(err))
 		}
 		return false
 	}
 	s.next = 0
 	if err := s.decoder.frame(frame.data); err != nil {
-		s.fail(s.client.named(err))
+		s.fail(s.client.withAddress(err))
 		return false
 	}
 	return true
@@ -187,7 +188,7 @@ func (s *remoteSet) Err() error {
 	return s.err
 }
 
-// Close ends the call, also before its end. What At returned stays valid as long as somebody refers to it.
+// Close ends the call, also when series are left. Series that At returned stay valid.
 func (s *remoteSet) Close() error {
 	s.cancel()
 	<-s.opened
@@ -199,7 +200,7 @@ func (s *remoteSet) Close() error {
 	return nil
 }
 
-// lateSet is a set whose final form is known once ready is closed: at the first Next.
+// lateSet becomes the set that finish returns. The first Next waits for ready and then calls finish.
 type lateSet struct {
 	series.Set
 	ready  chan struct{}

@@ -20,45 +20,51 @@ import (
 const (
 	// openTimeout bounds the opening of a write stream.
 	openTimeout = 5 * time.Second
-	// sendTimeout is how long a peer may take nothing of a write stream before another one is opened.
+	// sendTimeout is how long a member may read nothing from a write stream. Then the stream ends, and the next write
+	// opens another one.
 	sendTimeout = 30 * time.Second
-	// plainFor is how long writes go by RemoteWrite after a peer turned out not to know the Write stream.
+	// plainFor is how long writes go by RemoteWrite after a member has refused the Write stream as unknown.
 	plainFor = time.Minute
-	// sendAhead is how many shards wait to be sent.
+	// sendAhead is how many shards may wait to be sent.
 	sendAhead = 16
 )
 
 var (
-	errRetired = errors.New("write stream retired")              // nothing was sent: take another stream
-	errPlain   = errors.New("the peer does not know the stream") // take RemoteWrite
+	errRetired = errors.New("write stream retired")              // nothing was sent: use another stream
+	errPlain   = errors.New("the peer does not know the stream") // use RemoteWrite
 )
 
-// Write stores s at the peer, as Writer says. Calls share one stream, whose answers come in any order. ctx bounds this call
-// only. An error of kind Unavailable may come after the peer has stored all of s.
+// Write stores s at the member, as Writer describes. All calls share one stream, and responses come in any order. ctx
+// bounds this call only. An error of kind Unavailable does not say that nothing is stored: the member may have stored
+// s.
 func (c *Client) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	return c.WriteInOrder(ctx, s, func() {})
 }
 
-// WriteInOrder is Write. It calls placed, at most once, when s has its place in the stream: the peer stores it before what is
-// written for the same tenant from then on. What travels in parts, or by RemoteWrite, has no such place.
+// WriteInOrder is Write with a place in the stream. It calls placed, at most once, when the member will store s before
+// later writes of the same tenant. It does not call placed for a shard that travels in parts or by RemoteWrite, which
+// has no place.
 func (c *Client) WriteInOrder(ctx context.Context, s wire.Shard, placed func()) (failures []wire.Failure, err error) {
 	ctx, end := c.start(ctx, "member write")
 	defer func() { end(err) }()
 	size := s.Size()
 	if size > c.maxShard {
-		return nil, errs.E(errs.TooLarge, "%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)
+		return nil, errs.E(errs.TooLarge,
+			"%d bytes for one member, more than the %d that are sent at once: send smaller requests", size, c.maxShard)
 	}
 	return c.writeParts(ctx, s, size, sync.OnceFunc(placed))
 }
 
-// writeParts sends s in as many frames as it takes for none to be larger than maxPart; one series is not divided.
+// writeParts divides s until no frame is larger than maxPart, and sends the frames one after the other. It does not
+// divide a single series.
 func (c *Client) writeParts(ctx context.Context, s wire.Shard, size int64, placed func()) ([]wire.Failure, error) {
 	if size <= c.maxPart {
 		return c.writeOne(ctx, s, placed)
 	}
 	if len(s.Series)+len(s.Metadata) < 2 {
 		if size > c.maxFrame {
-			return nil, errs.E(errs.TooLarge, "tenant %q: a series of %d bytes, more than the %d that are sent in one piece: send smaller requests",
+			return nil, errs.E(errs.TooLarge,
+				"tenant %q: a series of %d bytes, more than the %d that are sent in one piece: send smaller requests",
 				s.Batch.Tenant, size, c.maxFrame)
 		}
 		return c.writeOne(ctx, s, placed)
@@ -99,7 +105,7 @@ func (c *Client) writeOne(ctx context.Context, s wire.Shard, placed func()) ([]w
 	}
 }
 
-// writeStream is the stream for the next write: the current one, or a new one that opens in the background.
+// writeStream returns the stream for the next write: the current one, or a new one that opens in the background.
 func (c *Client) writeStream() (*writeStream, error) {
 	c.mu.Lock()
 	ws, now := c.write, time.Now()
@@ -128,7 +134,7 @@ func (c *Client) writeStream() (*writeStream, error) {
 	return fresh, nil
 }
 
-// leave makes the next write take another stream than ws.
+// leave makes the next write use another stream than ws.
 func (c *Client) leave(ws *writeStream) {
 	c.mu.Lock()
 	if c.write == ws {
@@ -149,7 +155,8 @@ func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc
 			return s, version, nil
 		}
 		if ctx.Err() != nil {
-			return nil, 0, errs.E(errs.Unavailable, "the write stream was not open after %s, or the client was closed", openTimeout)
+			return nil, 0, errs.E(errs.Unavailable,
+				"the write stream was not open after %s, or the client was closed", openTimeout)
 		}
 		next, ok := otherVersion(err, version)
 		switch {
@@ -166,7 +173,7 @@ func (c *Client) openWrite(ctx context.Context, cancel context.CancelFunc) (grpc
 	}
 }
 
-// otherVersion is the best version in common, when err refuses the one tried and names others.
+// otherVersion returns the best version that both sides know. It is false when err does not refuse the tried version.
 func otherVersion(err error, tried uint32) (uint32, bool) {
 	var refused *versionError
 	if !errors.As(fromStatus(err), &refused) {
@@ -180,9 +187,10 @@ func otherVersion(err error, tried uint32) (uint32, bool) {
 	return 0, false
 }
 
-// hello opens a stream and waits for the peer's hello. Errors are as gRPC gives them.
+// hello opens a stream and waits for the member's hello. It returns errors as gRPC makes them.
 func (c *Client) hello(ctx context.Context, version uint32) (grpc.ClientStream, error) {
-	s, err := c.conn.NewStream(c.outgoing(ctx, ""), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+serviceWriter+"/Write")
+	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+	s, err := c.conn.NewStream(c.outgoing(ctx, ""), desc, "/"+serviceWriter+"/Write")
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +203,7 @@ func (c *Client) hello(ctx context.Context, version uint32) (grpc.ClientStream, 
 		return nil, err
 	}
 	if a.Hello.GetMagic() != writeMagic || a.Hello.GetVersion() != version {
-		return nil, errs.E(errs.Internal, "the peer's first answer is not a hello of version %d", version)
+		return nil, errs.E(errs.Internal, "the member's first response is not a hello of version %d", version)
 	}
 	return s, nil
 }

@@ -15,52 +15,53 @@ import (
 )
 
 const (
-	// agePeriod is how often a stream looks for series that are not written any more, and whether it is idle itself.
+	// agePeriod is how often a stream forgets the numbers of series that are not written any more. A stream without
+	// any write in a period is replaced.
 	agePeriod = 5 * time.Minute
-	// joinBytes is from how many bytes on a frame takes no further shard.
+	// joinBytes is the size from which on a frame takes no further shard.
 	joinBytes = 128 << 10
 )
 
-// writeStream is one Write stream. run owns the gRPC stream; calls come in by queue, are encoded in the order in which they
-// travel, and get their answers by the number of their frame.
+// writeStream is one Write stream. run owns the gRPC stream. Calls come by queue and are encoded in the order in which
+// they are sent. A response finds its calls by the number of their frame.
 type writeStream struct {
 	client *Client
 	born   time.Time
 	ready  chan struct{} // closed when the stream is open
-	done   chan struct{} // closed when it is over; err is set before
-	err    error
-	retire chan struct{} // closed when no call will come any more, and none waits
+	done   chan struct{} // closed when the stream is over; err is set before
+	err    error         // why the stream is over; valid after done is closed
+	retire chan struct{} // closed when the stream is aged and its last call has returned
 	queue  chan *writeCall
 
-	encoder *wire.StreamEncoder // send's; nil = version 1
+	encoder *wire.StreamEncoder // used by send only; nil = version 1
 
-	encoding sync.Mutex // held while a call's shard is read; a call that ends early takes it to say so
+	encoding sync.Mutex // guards shard and gone of every call
 
-	mu    sync.Mutex            // guards what follows
-	calls int                   // that have not returned
-	sent  map[uint64]*sentFrame // without an answer, by number
-	last  uint64                // number of a frame
-	aged  bool
+	mu    sync.Mutex            // guards calls, sent, last and aged
+	calls int                   // calls that have not returned
+	sent  map[uint64]*sentFrame // frames without a response, by number
+	last  uint64                // number of the last frame
+	aged  bool                  // begin refuses further calls
 }
 
 // writeCall is one shard to be sent.
 type writeCall struct {
-	shard  wire.Shard  // while it waits to be sent; guarded by encoding
-	gone   bool        // nobody waits: no need to send; guarded by encoding
-	first  int         // where its series begin in the frame; set before the answer
-	answer chan answer // room for one
-	stamp  []byte      // of the request that the shard is for; nil = it is not sampled
+	shard    wire.Shard    // empty after it was encoded; guarded by encoding
+	gone     bool          // nobody waits for the response, so the shard need not be sent; guarded by encoding
+	first    int           // position of its first series in the frame; set before the response comes
+	response chan response // its buffer holds one response, so that receive never waits
+	stamp    []byte        // of the request that the shard is for; nil = the request is not sampled
 }
 
-// sentFrame is a frame with the shards of one or more calls.
+// sentFrame is a frame that holds the shards of one or more calls.
 type sentFrame struct {
 	tenant tenant.ID
 	calls  []*writeCall
-	total  int // series
+	total  int // number of series of all shards
 }
 
-// answer is what the peer said of a frame of so many series, or why the frame has no place in the stream.
-type answer struct {
+// response is the member's response to a frame of total series, or the error that kept a shard out of every frame.
+type response struct {
 	*hearthpb.WriteAnswer
 	total int
 	err   error
@@ -75,7 +76,7 @@ func (ws *writeStream) over() bool {
 	}
 }
 
-// write makes one call. It calls placed when what is written later will come later.
+// write makes one call. It calls placed when the call is queued: calls that are queued later are sent later.
 func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) ([]wire.Failure, error) {
 	select {
 	case <-ws.ready:
@@ -88,7 +89,7 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 		return nil, err
 	}
 	defer ws.end()
-	call := &writeCall{shard: s, answer: make(chan answer, 1)}
+	call := &writeCall{shard: s, response: make(chan response, 1)}
 	if o := ws.client.opts.Observer; o != nil {
 		call.stamp = o.Stamp(ctx)
 	}
@@ -101,14 +102,14 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 		return nil, errs.E(errs.Unavailable, "send a shard: %w", ctx.Err())
 	}
 	select {
-	case a := <-call.answer:
+	case a := <-call.response:
 		return a.outcome(s, call.first)
 	case <-ctx.Done():
 		ws.abandon(call)
-		return nil, errs.E(errs.Unavailable, "wait for the answer to a shard: %w", ctx.Err())
+		return nil, errs.E(errs.Unavailable, "wait for the response to a shard: %w", ctx.Err())
 	case <-ws.done:
 		select {
-		case a := <-call.answer: // it came just before the end
+		case a := <-call.response: // it came just before the stream ended
 			return a.outcome(s, call.first)
 		default:
 			ws.abandon(call)
@@ -117,7 +118,7 @@ func (ws *writeStream) write(ctx context.Context, s wire.Shard, placed func()) (
 	}
 }
 
-// begin registers a call.
+// begin counts a call in. It refuses calls on an aged stream with errRetired.
 func (ws *writeStream) begin() error {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -128,7 +129,7 @@ func (ws *writeStream) begin() error {
 	return nil
 }
 
-// end ends a call; the last one of an aged stream retires it.
+// end counts a call out. The last call of an aged stream retires the stream.
 func (ws *writeStream) end() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -137,14 +138,14 @@ func (ws *writeStream) end() {
 	}
 }
 
-// abandon makes sure that the call's shard is not read any more, which belongs to the caller of Write again.
+// abandon makes sure that send does not read the call's shard any more: the shard belongs to the caller of Write again.
 func (ws *writeStream) abandon(call *writeCall) {
 	ws.encoding.Lock()
 	call.gone, call.shard = true, wire.Shard{}
 	ws.encoding.Unlock()
 }
 
-// age keeps further calls off the stream, which ends when those under way have their answers.
+// age refuses further calls on the stream. The stream ends when the calls under way have returned.
 func (ws *writeStream) age() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -157,7 +158,7 @@ func (ws *writeStream) age() {
 	}
 }
 
-// run opens the stream and serves it until it is over. A panic in it ends the stream.
+// run opens the stream and serves it until it is over. A panic ends the stream.
 func (ws *writeStream) run() {
 	ctx, end := context.WithCancelCause(ws.client.lifetime)
 	cancel := func() { end(nil) }
@@ -175,17 +176,17 @@ func (ws *writeStream) run() {
 	var sender sync.WaitGroup
 	sends := newTimedSends(ws.client.sendTimeout, end)
 	sender.Go(func() {
-		defer ws.client.survive("send shards", func(error) { cancel() })
+		defer ws.client.recoverPanic("send shards", func(error) { cancel() })
 		ws.send(ctx, s, &sends)
 	})
-	err = because(ctx, ws.receive(s))
+	err = callError(ctx, ws.receive(s))
 	if ws.err = fromStatus(err); errs.KindOf(ws.err) != errs.Unavailable {
-		// Whatever ended the stream, it is not the fault of the shards that were under way.
+		// The shards under way did not cause the end of the stream, so their calls may be tried again.
 		ws.err = errs.Wrap(errs.Unavailable, ws.err)
 	}
 	ws.err = errs.Unreached(ws.err)
 	select {
-	case <-ws.retire: // no call is under way; who only waited for the stream to open takes another
+	case <-ws.retire: // no call is under way; writes that still wait for the stream to open use another one
 		ws.err = errRetired
 	default:
 	}
@@ -194,7 +195,7 @@ func (ws *writeStream) run() {
 	sender.Wait()
 }
 
-// send passes calls on until the stream is over or retired.
+// send encodes and sends calls until the stream is over or retired.
 func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *timedSends) {
 	ageing := time.NewTicker(ws.client.agePeriod)
 	defer ageing.Stop()
@@ -205,14 +206,14 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *tim
 			busy = true
 			for call != nil {
 				var frame *encoded
-				sends.forgive()
+				sends.resetPatience()
 				if frame, call = ws.frame(call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
-					return // receive learns why
+					return // receive returns the error
 				}
 			}
 		case <-ageing.C:
 			if !busy {
-				ws.client.leave(ws) // the peer may forget the series
+				ws.client.leave(ws) // lets the member forget the series
 			} else if ws.encoder != nil {
 				ws.encoder.Age()
 			}
@@ -226,8 +227,8 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *tim
 	}
 }
 
-// frame encodes a call's shard, and those of the same tenant that have queued up behind it. It is nil when nobody waits for
-// any of them. next is a call that was taken off the queue and is for another frame.
+// frame encodes the shard of call, and the shards of the same tenant that are queued behind it. It returns a nil frame
+// when nobody waits for any of them. next is a call that was taken from the queue and belongs into another frame.
 func (ws *writeStream) frame(call *writeCall) (frame *encoded, next *writeCall) {
 	body, f := frames.empty(), &sentFrame{}
 	for next = call; next != nil; {
@@ -258,19 +259,20 @@ func (ws *writeStream) frame(call *writeCall) (frame *encoded, next *writeCall) 
 	return &encoded{head: head, body: body}, next
 }
 
-// add appends the call's shard to the frame, unless nobody waits for it. It is false when nothing more may be added: because
-// the shard is for the next frame, or since it cannot be encoded. That is a fault of ours, and the call's answer.
+// add appends the call's shard to the frame, unless nobody waits for it. It returns false when the frame takes no
+// further shard: either this shard belongs into the next frame (next), or encoding it panicked. A panic is a bug of
+// Hearth, and becomes the call's error.
 func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added bool, next *writeCall) {
 	ws.encoding.Lock()
 	defer ws.encoding.Unlock()
 	before := len(*body)
-	defer ws.client.survive("encode a shard", func(err error) {
+	defer ws.client.recoverPanic("encode a shard", func(err error) {
 		*body = (*body)[:before]
-		if ws.encoder != nil { // it may have given numbers to series whose labels are not in the frame
+		if ws.encoder != nil { // the old one may have given numbers to series whose labels are not in the frame
 			ws.encoder = wire.NewStreamEncoder()
 		}
 		call.shard = wire.Shard{}
-		call.answer <- answer{err: err}
+		call.response <- response{err: err}
 		added, next = false, nil
 	})
 	e := ws.encoder
@@ -296,9 +298,9 @@ func (ws *writeStream) add(body *[]byte, f *sentFrame, call *writeCall) (added b
 	return true, nil
 }
 
-// receive hands out answers until the stream ends.
+// receive passes responses to their calls until the stream ends.
 func (ws *writeStream) receive(s grpc.ClientStream) (err error) {
-	defer ws.client.survive("read answers", func(fault error) { err = fault })
+	defer ws.client.recoverPanic("read responses", func(fault error) { err = fault })
 	for {
 		a := new(hearthpb.WriteAnswer)
 		if err := s.RecvMsg(a); err != nil {
@@ -309,16 +311,17 @@ func (ws *writeStream) receive(s grpc.ClientStream) (err error) {
 		delete(ws.sent, a.Number)
 		ws.mu.Unlock()
 		if f == nil {
-			continue // a second answer
+			continue // a second response to the frame
 		}
 		for _, call := range f.calls {
-			call.answer <- answer{WriteAnswer: a, total: f.total}
+			call.response <- response{WriteAnswer: a, total: f.total}
 		}
 	}
 }
 
-// outcome is what an answer says of s, whose series begin at first in the frame; positions become indexes into the batch.
-func (a answer) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
+// outcome returns the failures among the series of s, which are at position first of the frame and after. It replaces
+// positions in the frame by indexes into the batch.
+func (a response) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -335,7 +338,7 @@ func (a answer) outcome(s wire.Shard, first int) ([]wire.Failure, error) {
 	var failures []wire.Failure
 	for _, f := range all {
 		if f.Series < 0 || f.Series >= a.total {
-			return nil, errs.E(errs.Internal, "the answer names series %d of a frame of %d", f.Series, a.total)
+			return nil, errs.E(errs.Internal, "the response names series %d of a frame of %d", f.Series, a.total)
 		}
 		if at := f.Series - first; at >= 0 && at < len(s.Series) {
 			f.Series = int(s.Series[at])

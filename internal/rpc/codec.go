@@ -9,19 +9,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// codec is protobuf. It is handed to each server and connection, not registered: other gRPC users of the process keep theirs.
-// Messages of internal/pb use their generated code, the frames of the hot paths code themselves.
+// codec is protobuf. Each server and connection gets it as an option. It is not registered, so that other users of
+// gRPC in the process keep their own. Messages of internal/pb use their generated code. The frames of the hot paths
+// encode and decode themselves.
 type codec struct{}
 
-// outgoing is a message that is encoded already. The buffers go to gRPC, which frees them.
+// outgoing is a message that is encoded already. gRPC owns the buffers afterwards, and frees them.
 type outgoing interface{ buffers() mem.BufferSlice }
 
-// incoming is a message that decodes itself. data is gRPC's: what shall stay is copied.
+// incoming is a message that decodes itself. gRPC owns data, so decode copies everything that shall stay.
 type incoming interface {
 	decode(data mem.BufferSlice) error
 }
 
-// generated is a message with code by protoc-gen-go-vtproto.
+// generated is a message with code from protoc-gen-go-vtproto.
 type generated interface {
 	SizeVT() int
 	MarshalToSizedBufferVT(dst []byte) (int, error)
@@ -64,11 +65,11 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return fmt.Errorf("%T is no protobuf message", v)
 }
 
-// maxRequest is the largest request, in bytes, of what is no write. A few bytes of one can become a hundred in memory, and
-// no budget is asked for what reads and questions take before they begin.
+// maxRequest is the largest request, in bytes, of a call that is not a write. A few bytes of such a request can become
+// a hundred in memory, and a read reserves no memory before it is decoded.
 const maxRequest = 4 << 20
 
-// serverCodec is the codec of requests. Those that decode themselves (incoming) see to their own bounds.
+// serverCodec is the codec of requests. Messages that decode themselves (incoming) check their own bounds.
 type serverCodec struct{ codec }
 
 // Unmarshal decodes a request.
@@ -79,7 +80,7 @@ func (c serverCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.codec.Unmarshal(data, v)
 }
 
-// encoded is an outgoing message in parts: a few bytes before, and a body from frames.
+// encoded is an outgoing message in two parts: a few bytes, and a body from frames.
 type encoded struct {
 	head []byte
 	body *[]byte // nil = none
@@ -93,7 +94,7 @@ func (e *encoded) buffers() mem.BufferSlice {
 	return out
 }
 
-// size is how many bytes the message has.
+// size is the length of the message in bytes.
 func (e *encoded) size() int {
 	if e.body == nil {
 		return len(e.head)
@@ -109,7 +110,7 @@ const keepFrame = 8 << 20
 
 type framePool struct{ pool sync.Pool }
 
-// empty is a buffer to append to. Exactly one Put, by us or by gRPC, gives it back.
+// empty returns a buffer to append to. Exactly one Put, by us or by gRPC, gives it back.
 func (p *framePool) empty() *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {
 		return b
@@ -118,7 +119,7 @@ func (p *framePool) empty() *[]byte {
 	return &b
 }
 
-// Get is here because gRPC's interface has it.
+// Get is part of gRPC's interface. It does not use the pool.
 func (p *framePool) Get(length int) *[]byte {
 	b := make([]byte, length)
 	return &b

@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Thanos's matcher types by Prometheus's, and back.
+// matcherTypes holds Thanos's matcher type for each of Prometheus's.
 var matcherTypes = [...]thanospb.LabelMatcher_Type{
 	labels.MatchEqual: thanospb.LabelMatcher_EQ, labels.MatchNotEqual: thanospb.LabelMatcher_NEQ,
 	labels.MatchRegexp: thanospb.LabelMatcher_RE, labels.MatchNotRegexp: thanospb.LabelMatcher_NRE,
@@ -26,7 +26,7 @@ func matchersToPB(ms []*labels.Matcher) []*thanospb.LabelMatcher {
 	return out
 }
 
-// matchersFromPB are one selector of a request, whose matchers made counts together.
+// matchersFromPB reads one selector of a request. made bounds the cost of all matchers of the request together.
 func matchersFromPB(made *expr.Matchers, ms []*thanospb.LabelMatcher) ([]*labels.Matcher, error) {
 	out := make([]*labels.Matcher, len(ms))
 	for i, m := range ms {
@@ -59,7 +59,8 @@ func labelsFromPB(set *thanospb.ZLabelSet) labels.Labels {
 	return b.Labels()
 }
 
-// requestToPB is r as a StoreAPI request, without what depends on the peer: tenant, labels to drop, error strategy.
+// requestToPB writes r as a StoreAPI request. The caller sets what depends on the peer: tenant, labels to drop, error
+// strategy.
 func requestToPB(r *series.Request, batch int) *thanospb.SeriesRequest {
 	out := &thanospb.SeriesRequest{
 		MinTime: r.MinTime, MaxTime: r.MaxTime, Matchers: matchersToPB(r.Matchers),
@@ -75,13 +76,13 @@ func requestToPB(r *series.Request, batch int) *thanospb.SeriesRequest {
 		}
 	}
 	if r.Shard.Count > 1 {
-		// Without labels named, Thanos hashes all of them, exactly as StableHash does.
+		// When the request names no labels, Thanos hashes all of them, exactly as StableHash does.
 		out.ShardInfo = &thanospb.ShardInfo{ShardIndex: int64(r.Shard.Index), TotalShards: int64(r.Shard.Count)}
 	}
 	return out
 }
 
-// aggregatesToPB names what is wanted of chunks. Thanos takes an empty list to mean raw chunks only.
+// aggregatesToPB lists the wanted parts of chunks. Thanos reads an empty list as raw chunks only.
 func aggregatesToPB(wanted []series.Aggregate, maxResolution int64) []thanospb.Aggr {
 	out := []thanospb.Aggr{thanospb.Aggr_RAW}
 	if maxResolution == 0 {
@@ -95,7 +96,8 @@ func aggregatesToPB(wanted []series.Aggregate, maxResolution int64) []thanospb.A
 	return out
 }
 
-// requestFromPB is the part of a StoreAPI request that any source understands. Tenant, shard and limit are the caller's work.
+// requestFromPB reads the part of a StoreAPI request that any source understands. The caller takes care of tenant and
+// shard, and enforces the limit.
 func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
 	matchers, err := matchersFromPB(new(expr.Matchers), in.Matchers)
 	if err != nil {
@@ -115,7 +117,8 @@ func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
 		}
 	}
 	if h := in.QueryHints; h != nil {
-		r.Hints.Func, r.Hints.By, r.Hints.Grouping = h.GetFunc().GetName(), h.GetGrouping().GetBy(), h.GetGrouping().GetLabels()
+		r.Hints.Func = h.GetFunc().GetName()
+		r.Hints.By, r.Hints.Grouping = h.GetGrouping().GetBy(), h.GetGrouping().GetLabels()
 		if r.Hints.Step == 0 {
 			r.Hints.Step = h.StepMillis
 		}

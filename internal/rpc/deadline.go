@@ -13,40 +13,41 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// A peer that takes nothing of what it is sent, or a trickle, would keep a call, and what the call holds (a set over a head, an
-// answer), for as long as it likes. So sends wait with httpx.Patience, as HTTP answers do. gRPC has no such limit of its own,
-// and nothing that stops a send but the end of the call's context; each call of a server therefore begins with a context that
-// it can end itself.
+// A peer that reads nothing, or only a trickle, would keep a call open for as long as it likes, with everything that
+// the call holds (a set over a head, a response). So sends wait with httpx.Patience, as HTTP responses do. gRPC has no
+// such limit of its own, and only the end of the call's context stops a send. So each call of a server begins with a
+// context that the server can end.
 
-// slowestReader is the rate, in bytes per send limit, below which a reader falls behind: 17 KiB per second by default. It is a
-// quarter of what HTTP asks, as a querier merges many streams, and takes from each as much as its own client takes of all,
-// divided by their number.
+// slowestReader is the rate, in bytes per send limit, below which a reader falls behind: 17 KiB per second by default.
+// It is a quarter of what HTTP demands. A querier merges many streams for one client, so that it reads each of them at
+// only a part of that client's rate.
 const slowestReader = 512 << 10
 
-// errStalled ends a call whose peer did not take what it was sent.
+// errStalled is the error of a call whose peer reads too slowly.
 func errStalled(limit time.Duration) error {
-	return errs.E(errs.Unavailable, "the peer took nothing of what it was sent for %s, or is behind %d bytes in as long by as much", limit, slowestReader)
+	return errs.E(errs.Unavailable,
+		"the peer took nothing of what it was sent for %s, or is behind %d bytes in as long by as much", limit, slowestReader)
 }
 
-// ender ends a server's call from inside.
+// ender lets the server end a call. It travels in the call's context.
 type ender struct {
-	limit time.Duration // that a reader may be behind, and a wait for the request may take
+	limit time.Duration // how far a reader may be behind, and how long a request may take to come
 	end   context.CancelCauseFunc
 }
 
 type enderKey struct{}
 
-// begin gives a new call a context that it can end. gRPC calls it before the call exists, on the connection's goroutine.
+// begin gives a new call a context with an ender. gRPC calls it before the call exists, on the connection's goroutine.
 func (s *Server) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	return endedContext{context.WithValue(ctx, enderKey{}, ender{s.opts.SendTimeout, end})}, nil
 }
 
-// endedContext is a context that ended by a deadline, to those who ask, when we ended it: gRPC makes a status of that before
-// the call can return one.
+// endedContext claims that it ended by a deadline when the server has ended it. gRPC makes a status from Err before the
+// call can return one, and Canceled would say that the caller has given up.
 type endedContext struct{ context.Context }
 
-// Err is nil until the context ends.
+// Err is nil until the context ends. It is DeadlineExceeded if the server ended it.
 func (c endedContext) Err() error {
 	err := c.Context.Err()
 	if err != nil && context.Cause(c.Context) != err {
@@ -55,36 +56,40 @@ func (c endedContext) Err() error {
 	return err
 }
 
-// receive runs what receives the message that a call begins with. A peer that does not send it in time loses the call.
+// receive runs recv, which receives the first message of a call. It ends the call when the message does not come in
+// time.
 func receive(ctx context.Context, recv func() error) error {
 	e, ok := ctx.Value(enderKey{}).(ender)
 	if !ok {
 		return recv()
 	}
-	late := time.AfterFunc(e.limit, func() { e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit)) })
+	late := time.AfterFunc(e.limit, func() {
+		e.end(errs.E(errs.Unavailable, "the peer sent no whole request for %s", e.limit))
+	})
 	err := recv()
 	late.Stop()
-	return because(ctx, err)
+	return callError(ctx, err)
 }
 
-// timedSends is a stream, of a server or a client, whose sends wait for the peer for a bounded time.
+// timedSends bounds how long the sends of a stream wait for the peer. The stream may be a server's or a client's.
 type timedSends struct {
 	limit    time.Duration
 	patience httpx.Patience
 	end      context.CancelCauseFunc // ends the call
 	timer    *time.Timer             // nil before the first send
-	before   int                     // bytes of the message sent last
+	before   int                     // bytes of the message before
 }
 
 func newTimedSends(limit time.Duration, end context.CancelCauseFunc) timedSends {
 	return timedSends{limit: limit, patience: httpx.NewPatience(limit, slowestReader), end: end}
 }
 
-// forgive forgets how far the peer is behind. A sender that holds nothing for others does that before each message: a
-// receiver that is overloaded takes little for long, and another stream would not help it.
-func (s *timedSends) forgive() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
+// resetPatience forgets how far the peer is behind. A sender that holds nothing that others need calls it before each
+// message: an overloaded receiver reads slowly for a long time, and another stream would not help it.
+func (s *timedSends) resetPatience() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
 
-// send runs one send of m, which waits until the message before it has been taken. Sends of one stream do not overlap.
+// send sends m by calling send. gRPC waits until the peer has made place for the message before. Sends of one stream
+// must not overlap.
 func (s *timedSends) send(ctx context.Context, m any, send func(any) error) error {
 	wait := s.patience.Begin(time.Now(), s.before)
 	s.before = sizeOfMessage(m)
@@ -96,11 +101,11 @@ func (s *timedSends) send(ctx context.Context, m any, send func(any) error) erro
 	err := send(m)
 	s.timer.Stop()
 	s.patience.End(time.Now())
-	return because(ctx, err)
+	return callError(ctx, err)
 }
 
-// because is err, or why we ended the call.
-func because(ctx context.Context, err error) error {
+// callError returns the reason for which this process has ended the call, or else err.
+func callError(ctx context.Context, err error) error {
 	var ours *errs.Error
 	if cause := context.Cause(ctx); err != nil && errors.As(cause, &ours) {
 		return cause
@@ -108,7 +113,7 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// sizeOfMessage is how many bytes m has, about.
+// sizeOfMessage is the length of m in bytes, 0 when it is not known.
 func sizeOfMessage(m any) int {
 	switch m := m.(type) {
 	case *encoded:
@@ -133,13 +138,13 @@ func timedServer(ss grpc.ServerStream) grpc.ServerStream {
 	return &timedServerStream{ss, newTimedSends(e.limit, e.end)}
 }
 
-// SendMsg sends m, or ends the call when the peer takes nothing for too long.
+// SendMsg sends m. It ends the call when the peer reads too slowly.
 func (s *timedServerStream) SendMsg(m any) error {
 	return s.send(s.Context(), m, s.ServerStream.SendMsg)
 }
 
-// timedListener gives connections whose writes fail when the peer's side takes nothing for as long as limit. gRPC's
-// keepalive does not find that where the peer goes on sending.
+// timedListener accepts connections whose writes fail when the peer reads nothing for limit. gRPC's keepalive does not
+// find such a peer if it goes on sending.
 type timedListener struct {
 	net.Listener
 	limit time.Duration
@@ -159,7 +164,7 @@ type timedConn struct {
 	limit time.Duration
 }
 
-// writeAtOnce is how many bytes have one limit to be taken.
+// writeAtOnce is how many bytes the peer must read within one limit.
 const writeAtOnce = 64 << 10
 
 // Write writes b. gRPC closes a connection whose write fails.

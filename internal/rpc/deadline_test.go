@@ -192,7 +192,7 @@ func TestAnswersNotTakenHoldNoRoom(t *testing.T) {
 	long := strings.Repeat("x", 40)
 	var streams prometheus.Gauge
 	s := impatient(t, 2*time.Second, func(s *Server) {
-		s.writing, streams = newRoom(64<<20, streamParts), s.metrics.streams
+		s.writing, streams = newBudget(64<<20, streamParts), s.metrics.streams
 		RegisterWrite(s, writerFunc(func(_ context.Context, s wire.Shard) (failures []wire.Failure, _ error) {
 			for _, i := range s.Series {
 				if s.Batch.Tenant == "bad" {

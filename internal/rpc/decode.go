@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// rawFrame is a received message, kept encoded. Its bytes are its own.
+// rawFrame is a received message that stays encoded. It owns its bytes.
 type rawFrame struct{ data []byte }
 
 func (f *rawFrame) decode(data mem.BufferSlice) error {
@@ -20,21 +20,22 @@ func (f *rawFrame) decode(data mem.BufferSlice) error {
 	return nil
 }
 
-// seriesDecoder reads the frames of thanos.SeriesResponse. What it yields refers to the frames' bytes (chunk data) and to
-// memory of its own (labels), never to the decoder.
+// seriesDecoder reads the frames of thanos.SeriesResponse. The chunk data of a decoded series refers to the frame's
+// bytes, its labels are copies. Nothing of it refers to the decoder.
 type seriesDecoder struct {
 	out      []series.Series // of the last frame
 	warnings series.Warnings // of all frames
 
-	faults  series.Faults
+	faults  series.Faults // series that were left out, and why
 	builder labels.ScratchBuilder
-	chunks  []series.Chunk // the slab that series' chunks are cut from
+	chunks  []series.Chunk // the current slab: each series gets a part of it
 }
 
-// slabChunks is how many chunks are allocated at once.
+// slabChunks is the number of chunks in one allocation.
 const slabChunks = 256
 
-// fields calls do for every field of m. Varints come as n, length-delimited fields as b, others are skipped.
+// fields calls do for every field of m. It passes varints as n and length-delimited fields as b, which is never nil
+// then. It passes fields of other types as number 0.
 func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) error {
 	for len(m) > 0 {
 		if short(m) {
@@ -63,7 +64,7 @@ func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) e
 			}
 		default:
 			size = protowire.ConsumeFieldValue(num, typ, m)
-			num = 0 // no field of ours
+			num = 0 // not a type that our messages have
 		}
 		if size < 0 {
 			return malformed(size)
@@ -76,9 +77,10 @@ func fields(m []byte, do func(num protowire.Number, n uint64, b []byte) error) e
 	return nil
 }
 
-// short reports whether m begins with a whole field of the usual kind: a number below 16, and content of less than 128 bytes.
+// short reports whether m begins with a whole field of the usual kind: a number below 16, and less than 128 bytes.
 func short(m []byte) bool {
-	return len(m) > 1 && m[0] < 0x80 && m[0] > 7 && m[0]&7 == byte(protowire.BytesType) && m[1] < 0x80 && int(m[1])+2 <= len(m)
+	return len(m) > 1 && m[0] < 0x80 && m[0] > 7 && m[0]&7 == byte(protowire.BytesType) &&
+		m[1] < 0x80 && int(m[1])+2 <= len(m)
 }
 
 func malformed(size int) error {
@@ -179,10 +181,10 @@ func chunk(m []byte, c *series.Chunk) error {
 	})
 }
 
-// unknownEncoding is no encoding.
+// unknownEncoding stands for every chunk encoding that Hearth does not know.
 const unknownEncoding = chunkenc.Encoding(0xfe)
 
-// encodedChunk reads a Chunk. Its data refers to m. One in an encoding that is not known stays without data.
+// encodedChunk reads a Chunk. Its data refers to m. A chunk in an unknown encoding has no data.
 func encodedChunk(m []byte) (series.Encoded, error) {
 	e, unknown := series.Encoded{Encoding: chunkenc.EncXOR}, false
 	err := fields(m, func(num protowire.Number, n uint64, b []byte) error {

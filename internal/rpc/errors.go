@@ -13,8 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 )
 
-// toStatus is err as it goes over the wire: the status code of its kind, and the kind itself as a detail. An error that
-// is a gRPC status already (of the gRPC library) stays what it is.
+// toStatus makes the gRPC status of err: the code of its kind, and the kind itself as a detail. An error that is a gRPC
+// status already (of the gRPC library) stays as it is.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -31,10 +31,10 @@ func toStatus(err error) error {
 	return s.Err()
 }
 
-// toError is err as a message.
+// toError makes a message of err.
 func toError(err error) *hearthpb.Error {
 	kind := errs.KindOf(err)
-	if kind == errs.OK { // an error that says it is none is our mistake, and still an error
+	if kind == errs.OK { // an error must not become a success on the wire
 		kind = errs.Internal
 	}
 	e := &hearthpb.Error{Kind: uint32(kind), Text: err.Error(), RetryAfterMs: errs.RetryAfter(err).Milliseconds()}
@@ -45,8 +45,9 @@ func toError(err error) *hearthpb.Error {
 	return e
 }
 
-// fromStatus is the error of a call that ended with err, as gRPC gives it: with the peer's kind when it sent one, else by
-// the status code. The end of a stream, io.EOF, is an error here: callers that expect it look before.
+// fromStatus makes an error with a kind of err, which gRPC returned for a call. The kind is the one that the peer
+// sent, or else that of the status code. The end of a stream, io.EOF, is an error here. Callers that expect it test
+// for it first.
 func fromStatus(err error) error {
 	if err == nil {
 		return nil
@@ -66,7 +67,7 @@ func fromStatus(err error) error {
 	return errs.E(errs.FromGRPC(uint32(s.Code())), "%s (%s)", plainMessage(s.Message()), s.Code())
 }
 
-// fromError is the error that a peer sent as a message. A kind it does not know is Internal.
+// fromError makes an error of the message that a peer sent. A kind that this process does not know becomes Internal.
 func fromError(e *hearthpb.Error) error {
 	kind := errs.Kind(e.Kind)
 	if e.Kind == uint32(errs.OK) || e.Kind > uint32(errs.Internal) {
@@ -82,7 +83,7 @@ func fromError(e *hearthpb.Error) error {
 	return err
 }
 
-// versionError refuses a version of the private format and names those that would do.
+// versionError refuses a version of the write format and names the versions that are supported.
 type versionError struct {
 	text      string
 	supported []uint32

@@ -20,7 +20,7 @@ func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerSt
 		return err
 	}
 	partial := partialAllowed(false, in.PartialResponseStrategy)
-	a, err := h.ask(out.Context(), partial)
+	a, err := h.resolve(out.Context(), partial)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (h *storeServer) exemplars(in *thanospb.ExemplarsRequest, out grpc.ServerSt
 	return nil
 }
 
-// selectorsOf reads the selectors: Hearth sends them as they are, Thanos as a PromQL expression.
+// selectorsOf reads the selectors. Hearth sends them as matchers, Thanos as a PromQL expression.
 func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
 	if len(in.Selectors) > 0 {
 		var made expr.Matchers
@@ -62,9 +62,11 @@ func selectorsOf(in *thanospb.ExemplarsRequest) ([][]*labels.Matcher, error) {
 	return out, nil
 }
 
-// findExemplars asks all that the caller may see; the result is in label order, each series once. Warnings go into a, also
-// those for sources that fail where partial answers are taken.
-func findExemplars(ctx context.Context, a *asked, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher, partial bool) ([]exemplar.QueryResult, error) {
+// findExemplars queries everything that the caller may see. The result has each series once, ordered by labels.
+// Warnings go into a. With partial, the failure of a source becomes a warning.
+func findExemplars(
+	ctx context.Context, a *resolved, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher, partial bool,
+) ([]exemplar.QueryResult, error) {
 	var all []exemplar.QueryResult
 	for _, src := range a.sources {
 		es, ok := src.(series.ExemplarSource)
@@ -87,7 +89,10 @@ func findExemplars(ctx context.Context, a *asked, in *thanospb.ExemplarsRequest,
 	return joinExemplars(all), nil
 }
 
-func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+// streamExemplars queries one stream and adds its external labels to the series.
+func streamExemplars(
+	ctx context.Context, s stream, in *thanospb.ExemplarsRequest, selectors [][]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	es, ok := s.Source.(series.ExemplarSource)
 	if !ok {
 		return nil, nil, nil
@@ -111,16 +116,19 @@ func streamExemplars(ctx context.Context, s stream, in *thanospb.ExemplarsReques
 	return found, warnings, err
 }
 
-// joinExemplars sorts by labels and makes one result of those with equal labels, its exemplars by time, each once.
+// joinExemplars sorts the results by labels and makes one result of those with equal labels. The exemplars of a result
+// are ordered by time, each once.
 func joinExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
-	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int { return labels.Compare(a.SeriesLabels, b.SeriesLabels) })
+	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int {
+		return labels.Compare(a.SeriesLabels, b.SeriesLabels)
+	})
 	var out []exemplar.QueryResult
 	for _, r := range all {
 		if last := len(out) - 1; last >= 0 && labels.Equal(out[last].SeriesLabels, r.SeriesLabels) {
 			out[last].Exemplars = append(out[last].Exemplars, r.Exemplars...)
 			continue
 		}
-		r.Exemplars = slices.Clone(r.Exemplars) // a source's own, and it is appended to
+		r.Exemplars = slices.Clone(r.Exemplars) // the source owns the slice, and this appends to it
 		out = append(out, r)
 	}
 	for i := range out {
@@ -142,7 +150,9 @@ func exemplarsToPB(r exemplar.QueryResult) *thanospb.ExemplarsResponse {
 func exemplarsFromPB(data *thanospb.ExemplarData) exemplar.QueryResult {
 	r := exemplar.QueryResult{SeriesLabels: labelsFromPB(data.SeriesLabels)}
 	for _, e := range data.Exemplars {
-		r.Exemplars = append(r.Exemplars, exemplar.Exemplar{Labels: labelsFromPB(e.Labels), Value: e.Value, Ts: e.Ts, HasTs: true})
+		r.Exemplars = append(r.Exemplars, exemplar.Exemplar{
+			Labels: labelsFromPB(e.Labels), Value: e.Value, Ts: e.Ts, HasTs: true,
+		})
 	}
 	return r
 }

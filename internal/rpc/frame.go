@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Series are written to and read from thanos.SeriesResponse by hand: building the generated messages would cost several
+// This package writes and reads the series of thanos.SeriesResponse by hand. Generated messages would cost several
 // allocations per label and chunk (BenchmarkSeries).
 
 // Tags of the fields.
@@ -28,21 +28,22 @@ const (
 	tagFirstChunk  = 3<<3 | 2 // AggrChunk.raw; the aggregates follow
 	tagEncoding    = 1 << 3
 	tagData        = 2<<3 | 2
-	maxFrameBytes  = 256 << 10 // a batch is sent once it is that large; a slow reader has to take so much at a time
+	maxFrameBytes  = 256 << 10 // a batch of that size is sent; also a slow reader must read as much at a time
 	numChunkFields = 1 + int(series.NumAggregates)
 )
 
 // batch collects series for one frame.
 type batch struct {
-	body *[]byte
-	n    int
+	body *[]byte // from frames; nil = empty
+	n    int     // number of series
 }
 
 // add appends s. It fails for a chunk encoding that StoreAPI has no number for.
 func (b *batch) add(s series.Series) error {
 	for _, c := range s.Chunks {
 		if c.Raw.Encoding > chunkenc.EncFloatHistogram {
-			return errs.E(errs.Unsupported, "series %s has a chunk of encoding %s, which StoreAPI cannot carry", s.Labels, c.Raw.Encoding)
+			return errs.E(errs.Unsupported,
+				"series %s has a chunk of encoding %s, which StoreAPI cannot carry", s.Labels, c.Raw.Encoding)
 		}
 	}
 	if b.body == nil {
@@ -57,7 +58,8 @@ func (b *batch) full(limit int) bool {
 	return b.n >= max(limit, 1) || b.n > 0 && len(*b.body) >= maxFrameBytes
 }
 
-// take is the frame of what was collected; b is empty afterwards. Without batches a frame is one series.
+// take returns the collected series as one frame, and empties b. Without batches a frame has the form of a single
+// series.
 func (b *batch) take(batches bool) *encoded {
 	e := &encoded{body: b.body}
 	if batches {
@@ -67,7 +69,7 @@ func (b *batch) take(batches bool) *encoded {
 	return e
 }
 
-// drop frees what was collected.
+// drop discards the collected series.
 func (b *batch) drop() {
 	if b.body != nil {
 		frames.Put(b.body)
@@ -116,7 +118,7 @@ func appendChunk(dst []byte, c *series.Chunk) []byte {
 	return dst
 }
 
-// encodedAt is what a chunk has for field 3+i of AggrChunk, nil = nothing.
+// encodedAt returns the content of field 3+i of AggrChunk, nil = none.
 func encodedAt(c *series.Chunk, i int) *series.Encoded {
 	switch {
 	case i == 0:
@@ -157,7 +159,7 @@ func sizeChunk(c *series.Chunk) int {
 	return n
 }
 
-// warningFrame is a frame that carries a warning.
+// warningFrame makes a frame of a warning.
 func warningFrame(text string) *thanospb.SeriesResponse {
 	return &thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Warning{Warning: text}}
 }

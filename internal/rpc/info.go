@@ -14,8 +14,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// info answers for all sources, or for the one whose role the caller names. A Hearth caller also gets each source's own
-// Info.
+// info describes all sources, or the one whose role the caller names. A Hearth caller also gets the Info of each
+// source.
 func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.InfoResponse, error) {
 	c := callerOf(ctx)
 	sources, err := h.sources(c.role)
@@ -26,7 +26,7 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	if c.role != "" {
 		roles = []string{c.role}
 	}
-	// An empty range, min above max, means that there is nothing.
+	// An empty range, min above max, says that the process holds nothing.
 	out := &infopb.InfoResponse{ComponentType: component(roles), Store: &infopb.StoreInfo{
 		MinTime: math.MaxInt64, MaxTime: math.MinInt64, SupportsSharding: true, SupportsWithoutReplicaLabels: true,
 	}}
@@ -61,23 +61,28 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	return out, nil
 }
 
-// describeStreams adds the external labels and times of src's streams, of the tenants that anybody may know of. Its cost
-// grows with their number and no faster: a stream is never asked for an Info of its own, since that costs as much as the
-// whole source's and says the same times. seen holds the label sets that out has already.
-func (h *storeServer) describeStreams(src series.Source, info series.Info, seen map[string]bool, out *infopb.InfoResponse) {
+// describeStreams adds the external labels and times of src's streams, for the tenants that Info may name to anybody.
+// Its cost must grow no faster than the number of streams. So it does not call Info for each stream: that costs as
+// much as the Info of the whole source, and gives the same times. seen holds the label sets that are in out already.
+func (h *storeServer) describeStreams(
+	src series.Source, info series.Info, seen map[string]bool, out *infopb.InfoResponse,
+) {
 	var key []byte
 	for _, s := range h.streamsFor(src, h.Tenants.announced().among(info.Tenants)) {
 		set := labelsToPB(s.External)
 		key = s.External.Bytes(key)
-		if !seen[string(key)] { // a receiver's and its blocks' streams have the same labels
+		if !seen[string(key)] { // the streams of a receiver and of its blocks have the same labels
 			seen[string(key)] = true
 			out.LabelSets = append(out.LabelSets, set)
 		}
-		out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{Labels: set, MinTime: info.MinTime, MaxTime: info.MaxTime})
+		out.Store.TsdbInfos = append(out.Store.TsdbInfos, &infopb.TSDBInfo{
+			Labels: set, MinTime: info.MinTime, MaxTime: info.MaxTime,
+		})
 	}
 }
 
-// component is the one word Thanos has for a process: the role it shows as when it has several.
+// component returns the component type for Thanos, which knows one for each process. A process with several roles shows
+// itself as a receiver or a store gateway if it is one.
 func component(roles []string) string {
 	for _, role := range []string{series.RoleReceive, series.RoleStore} {
 		if slices.Contains(roles, role) {
@@ -95,7 +100,7 @@ func sourceToPB(role string, i series.Info) *hearthpb.Source {
 		Role: role, Instance: i.Instance, MinTime: i.MinTime, MaxTime: i.MaxTime,
 		TenantsKnown: i.Tenants != nil, ReplicationFactor: int32(i.ReplicationFactor),
 	}
-	if i.Blocks.Whole { // a bucket without more says to every version of Hearth that one gateway stands in for another
+	if i.Blocks.Whole { // to every version of Hearth the field bucket alone says that the gateway serves the whole bucket
 		s.Bucket = i.Blocks.Bucket
 	}
 	if !i.Since.IsZero() {
@@ -107,7 +112,7 @@ func sourceToPB(role string, i series.Info) *hearthpb.Source {
 	return s
 }
 
-// infoFromPB is the Info of one role of a Hearth peer.
+// infoFromPB reads the Info of one role of a Hearth peer.
 func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, error) {
 	i := series.Info{
 		Instance: s.Instance, Role: s.Role, MinTime: s.MinTime, MaxTime: s.MaxTime,
@@ -131,8 +136,8 @@ func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, erro
 	return i, nil
 }
 
-// foreignInfo is the Info of a Thanos store. Its tenants are those that its label sets name; a set without a tenant label
-// is the default tenant's.
+// foreignInfo reads the Info of a Thanos store. The label sets name its tenants. A set without a tenant label belongs
+// to the default tenant.
 func foreignInfo(in *infopb.InfoResponse, tenantLabel string) series.Info {
 	i := series.Info{Role: in.ComponentType, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	if in.Store != nil {
@@ -144,7 +149,7 @@ func foreignInfo(in *infopb.InfoResponse, tenantLabel string) series.Info {
 		if name := set.Get(tenantLabel); name != "" {
 			parsed, err := tenant.Parse(name)
 			if err != nil {
-				continue // no tenant of ours can have this name
+				continue // no tenant of Hearth can have this name
 			}
 			id = parsed
 		}

@@ -16,9 +16,9 @@ import (
 type labelCall struct {
 	name     string
 	request  series.Request
-	partial  bool
-	without  []string
-	found    []string
+	partial  bool     // the failure of a source becomes a warning
+	without  []string // labels that the caller wants dropped
+	found    []string // the result
 	warnings series.Warnings
 }
 
@@ -30,23 +30,29 @@ func newLabelCall(ms []*thanospb.LabelMatcher, start, end, limit int64) (*labelC
 	if limit < 0 {
 		return nil, errs.E(errs.Invalid, "limit %d must not be negative", limit)
 	}
-	return &labelCall{request: series.Request{MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit)}}, nil
+	return &labelCall{request: series.Request{
+		MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit),
+	}}, nil
 }
 
-func (h *storeServer) labelNames(ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+func (h *storeServer) labelNames(
+	ctx context.Context, in *thanospb.LabelNamesRequest,
+) (*thanospb.LabelNamesResponse, error) {
 	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
 	if err != nil {
 		return nil, err
 	}
 	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
 	c.without = in.WithoutReplicaLabels
-	if err := h.answer(ctx, c); err != nil {
+	if err := h.query(ctx, c); err != nil {
 		return nil, err
 	}
 	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings}, nil
 }
 
-func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
+func (h *storeServer) labelValues(
+	ctx context.Context, in *thanospb.LabelValuesRequest,
+) (*thanospb.LabelValuesResponse, error) {
 	if in.Label == "" {
 		return nil, errs.E(errs.Invalid, "the label is empty")
 	}
@@ -57,21 +63,21 @@ func (h *storeServer) labelValues(ctx context.Context, in *thanospb.LabelValuesR
 	c.name, c.without = in.Label, in.WithoutReplicaLabels
 	c.partial = partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
 	if !slices.Contains(c.without, c.name) {
-		if err := h.answer(ctx, c); err != nil {
+		if err := h.query(ctx, c); err != nil {
 			return nil, err
 		}
 	}
 	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings}, nil
 }
 
-// answer asks all that the caller may see, and leaves the sorted result in c.
-func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
-	t := h.turn(ctx)
-	if err := t.take(); err != nil {
+// query queries everything that the caller may see, and leaves the sorted result in c.
+func (h *storeServer) query(ctx context.Context, c *labelCall) error {
+	slot := h.readSlot(ctx)
+	if err := slot.acquire(); err != nil {
 		return err
 	}
-	defer t.give()
-	a, err := h.ask(ctx, c.partial)
+	defer slot.release()
+	a, err := h.resolve(ctx, c.partial)
 	if err != nil {
 		return err
 	}
@@ -79,13 +85,13 @@ func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
 	if a.own {
 		c.request.Tenant, c.request.WithoutLabels = a.tenant, c.without
 		for _, src := range a.sources {
-			if err := c.ask(ctx, src, &c.request); err != nil {
+			if err := c.query(ctx, src, &c.request); err != nil {
 				return err
 			}
 		}
 	}
 	for _, s := range a.streams {
-		if err := absorb(c.askStream(ctx, s), c.partial, &c.warnings); err != nil {
+		if err := absorb(c.queryStream(ctx, s), c.partial, &c.warnings); err != nil {
 			return err
 		}
 	}
@@ -96,8 +102,8 @@ func (h *storeServer) answer(ctx context.Context, c *labelCall) error {
 	return nil
 }
 
-// ask adds what src answers.
-func (c *labelCall) ask(ctx context.Context, src series.Source, r *series.Request) error {
+// query adds the result of src.
+func (c *labelCall) query(ctx context.Context, src series.Source, r *series.Request) error {
 	var found []string
 	var warnings series.Warnings
 	var err error
@@ -111,8 +117,9 @@ func (c *labelCall) ask(ctx context.Context, src series.Source, r *series.Reques
 	return err
 }
 
-// askStream adds what a stream has in Thanos's view. Its external labels count when it has any series that is meant.
-func (c *labelCall) askStream(ctx context.Context, s stream) error {
+// queryStream adds the labels of a stream as Thanos has them. The external labels count if any series of the stream
+// matches.
+func (c *labelCall) queryStream(ctx context.Context, s stream) error {
 	rest, ok := series.Resolve(c.request.Matchers, s.External)
 	if !ok {
 		return nil
@@ -124,7 +131,7 @@ func (c *labelCall) askStream(ctx context.Context, s stream) error {
 			r.Limit = 0
 		}
 		before := len(c.found)
-		if err := c.ask(ctx, s.Source, &r); err != nil {
+		if err := c.query(ctx, s.Source, &r); err != nil {
 			return err
 		}
 		if len(c.found) > before {
@@ -133,7 +140,7 @@ func (c *labelCall) askStream(ctx context.Context, s stream) error {
 		return nil
 	}
 	if !s.External.Has(c.name) {
-		return c.ask(ctx, s.Source, &r)
+		return c.query(ctx, s.Source, &r)
 	}
 	r.Limit = 1
 	names, warnings, err := s.Source.LabelNames(ctx, &r)

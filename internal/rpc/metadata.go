@@ -16,7 +16,8 @@ import (
 
 type families = map[string][]metadata.Metadata
 
-// metricMetadata answers in one frame, and one for each warning. Metadata has no labels: in Thanos's view it is what all granted tenants' say.
+// metricMetadata sends one frame with all metadata, and one frame for each warning. Metadata has no labels, so a Thanos
+// caller gets the metadata of all granted tenants together.
 func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grpc.ServerStream) error {
 	ctx := out.Context()
 	c := callerOf(ctx)
@@ -29,32 +30,37 @@ func (h *storeServer) metricMetadata(in *thanospb.MetricMetadataRequest, out grp
 		return err
 	}
 	if g.own {
-		testify(ctx, sources)
+		sendIdentity(ctx, sources)
 	}
 	partial := !g.own && partialAllowed(false, in.PartialResponseStrategy)
-	limit := max(0, int(in.Limit)) // Thanos has -1 for all, and so does nobody ask for none
+	limit := max(0, int(in.Limit)) // Thanos asks for all families with -1; 0 means all here, too
 	all := newMerger()
 	var warnings series.Warnings
 	for _, src := range sources {
-		if ms, ok := src.(series.MetadataSource); ok {
-			if err := absorb(all.ask(ctx, src, ms, g, in.Metric, limit, &warnings), partial, &warnings); err != nil {
-				return err
-			}
+		if err := absorb(all.query(ctx, src, g, in.Metric, limit, &warnings), partial, &warnings); err != nil {
+			return err
 		}
 	}
 	if err := out.SendMsg(metadataToPB(all.families, limit)); err != nil {
 		return err
 	}
 	for _, w := range warnings {
-		if err := out.SendMsg(&thanospb.MetricMetadataResponse{Result: &thanospb.MetricMetadataResponse_Warning{Warning: w}}); err != nil {
+		frame := &thanospb.MetricMetadataResponse{Result: &thanospb.MetricMetadataResponse_Warning{Warning: w}}
+		if err := out.SendMsg(frame); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ask adds what src says of the families of all granted tenants.
-func (m *merger) ask(ctx context.Context, src series.Source, ms series.MetadataSource, g grant, family string, limit int, warnings *series.Warnings) error {
+// query adds the metadata that src has of all granted tenants. A source without metadata adds nothing.
+func (m *merger) query(
+	ctx context.Context, src series.Source, g grant, family string, limit int, warnings *series.Warnings,
+) error {
+	ms, ok := src.(series.MetadataSource)
+	if !ok {
+		return nil
+	}
 	ids, err := g.in(ctx, src)
 	if err != nil {
 		return err
@@ -70,7 +76,7 @@ func (m *merger) ask(ctx context.Context, src series.Source, ms series.MetadataS
 	return nil
 }
 
-// in are the granted tenants; where all are, those that src holds.
+// in returns the granted tenants. If every tenant is granted, these are the tenants that src holds.
 func (g grant) in(ctx context.Context, src series.Source) ([]tenant.ID, error) {
 	if !g.all {
 		return g.tenants, nil
@@ -79,14 +85,14 @@ func (g grant) in(ctx context.Context, src series.Source) ([]tenant.ID, error) {
 	return g.among(info.Tenants), err
 }
 
-// merger unites metadata. Each tenant may describe a family in its own words, so what is there already is found by a map:
-// comparing each with all others would cost the square of the tenants.
+// merger unites metadata. Each tenant may describe a family in its own words. A map finds repetitions: comparing each
+// description with all others would cost the square of the number of tenants.
 type merger struct {
 	families families
 	seen     map[described]bool
 }
 
-// described is one thing that was said of a family.
+// described is one description of a family.
 type described struct {
 	family string
 	metadata.Metadata
@@ -94,7 +100,7 @@ type described struct {
 
 func newMerger() *merger { return &merger{families: families{}, seen: map[described]bool{}} }
 
-// add takes what is not there yet.
+// add adds the descriptions that are not there yet.
 func (m *merger) add(found families) {
 	for family, said := range found {
 		for _, one := range said {
@@ -125,7 +131,9 @@ func metadataFromPB(in *thanospb.MetricMetadata) families {
 	out := families{}
 	for family, entry := range in.GetMetadata() {
 		for _, m := range entry.GetMetas() {
-			out[family] = append(out[family], metadata.Metadata{Type: model.MetricType(m.Type), Help: m.Help, Unit: m.Unit})
+			out[family] = append(out[family], metadata.Metadata{
+				Type: model.MetricType(m.Type), Help: m.Help, Unit: m.Unit,
+			})
 		}
 	}
 	return out

@@ -27,7 +27,8 @@ func newMetrics(reg prometheus.Registerer, names *wire.SharedSeries) *metrics {
 		Name: "hearth_rpc_write_names", Help: "Series whose labels need not travel on some write stream.",
 	}, func() float64 { return float64(names.Len()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_rpc_write_names_bytes", Help: "Memory of these series, at most; with too much, streams are ended and labels travel with each sample.",
+		Name: "hearth_rpc_write_names_bytes",
+		Help: "Memory of these series, at most; with too much, streams are ended and labels travel with each sample.",
 	}, func() float64 { return float64(names.Bytes()) })
 	return &metrics{
 		handled: f.NewCounterVec(prometheus.CounterOpts{
@@ -52,7 +53,7 @@ func newMetrics(reg prometheus.Registerer, names *wire.SharedSeries) *metrics {
 	}
 }
 
-// ended counts a call.
+// ended counts a call that has ended.
 func (m *metrics) ended(kind, fullMethod string, err error, took time.Duration) {
 	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	m.handled.WithLabelValues(kind, service, method, status.Code(err).String()).Inc()

@@ -11,29 +11,30 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// ServerObserver follows the calls that a Server takes (internal/tracing). It is safe for concurrent use.
+// ServerObserver follows the calls that a Server receives (internal/tracing). It is safe for concurrent use.
 type ServerObserver interface {
-	// Begin is called for each call; get gives the values of a key of its metadata. The call goes on with the context, and
-	// the function is called at its end with the number and the name of the gRPC code.
+	// Begin is called when a call begins; get returns the values of a key of the call's metadata. The call uses the
+	// returned context. When it ends, the returned function is called with the number and the name of the gRPC code.
 	Begin(ctx context.Context, method string, get func(key string) []string) (context.Context,
 		func(code uint32, name string, err error))
-	// Resume is called for a write on a stream that came with a stamp; name is what is done with it. The function is called
-	// at its end.
+	// Resume is called when a write begins that came on a stream with a stamp; name says what the write does. The returned
+	// function is called when the write ends.
 	Resume(ctx context.Context, stamp []byte, name string) (context.Context, func(error))
 }
 
-// ClientObserver makes the calls of a Client parts of the requests that they are for. It is safe for concurrent use.
+// ClientObserver ties the calls of a Client to the requests that they belong to. It is safe for concurrent use.
 type ClientObserver interface {
-	// Carry is the metadata to send with a call for ctx's request: a key and its value in turn, keys in lower case.
+	// Carry returns the metadata to send with a call for ctx's request: keys and values by turns, keys in lower case.
 	Carry(ctx context.Context) []string
-	// Stamp is what a write on a stream for ctx's request is sent with; nil = nothing, as for all that are not sampled.
+	// Stamp returns the stamp to send with a write on a stream for ctx's request; nil = none, since the request is not
+	// sampled.
 	Stamp(ctx context.Context) []byte
-	// Start is called where the work on a call begins: name is what is done, peer the address of who is asked. The call is
-	// made with the context, and the function is called at its end.
+	// Start is called when a call begins; name says what the call does, and peer is the address that it goes to. The call
+	// uses the returned context, and the returned function is called when it ends.
 	Start(ctx context.Context, name, peer string) (context.Context, func(error))
 }
 
-// start begins the work on a call, if somebody follows requests.
+// start tells the observer, if there is one, that a call begins.
 func (c *Client) start(ctx context.Context, name string) (context.Context, func(error)) {
 	if c.opts.Observer == nil {
 		return ctx, func(error) {}
@@ -41,7 +42,7 @@ func (c *Client) start(ctx context.Context, name string) (context.Context, func(
 	return c.opts.Observer.Start(ctx, name, c.addr)
 }
 
-// follow follows a call, if somebody follows calls.
+// follow tells the observer, if there is one, that a call begins.
 func (s *Server) follow(ctx context.Context, method string) (context.Context, func(error)) {
 	if s.opts.Observer == nil {
 		return ctx, func(error) {}
@@ -54,23 +55,23 @@ func (s *Server) follow(ctx context.Context, method string) (context.Context, fu
 	}
 }
 
-// followedStream is a stream whose call is followed.
+// followedStream is a stream with the observer's context.
 type followedStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-// Context is the one to work with.
+// Context returns the observer's context.
 func (s *followedStream) Context() context.Context { return s.ctx }
 
-// tagStamp is the field stamp of WriteFrame.
+// tagStamp is the tag of the field stamp of WriteFrame.
 const tagStamp = 4<<3 | 2
 
-// maxStamps bounds the stamps that are read of one frame: more writes may share a frame, and go without.
+// maxStamps bounds the stamps that are read of one frame. More writes may share a frame; the stamps beyond are ignored.
 const maxStamps = 16
 
-// appendStamps appends the stamps of the calls that share a frame. Calls that are not sampled have none, so that nearly all
-// frames are as they were.
+// appendStamps appends the stamps of the calls that share a frame. Calls that are not sampled have none, so that nearly
+// all frames have none.
 func appendStamps(head []byte, calls []*writeCall) []byte {
 	for _, call := range calls {
 		if len(call.stamp) > 0 {
@@ -80,7 +81,8 @@ func appendStamps(head []byte, calls []*writeCall) []byte {
 	return head
 }
 
-// writeFollowed stores the frame's batch. The requests of its stamps are followed; the first one's context goes with the write.
+// writeFollowed stores the frame's batch and tells the observer about each stamp. The write uses the context of the
+// first one.
 func (in *inbound) writeFollowed(f *writeFrame) ([]wire.Failure, error) {
 	ctx := in.ctx
 	ends := make([]func(error), len(f.stamps))

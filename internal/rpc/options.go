@@ -13,37 +13,39 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// ServerOptions configure a Server. DefaultServerOptions has the values that suit every role.
+// ServerOptions configure a Server. DefaultServerOptions returns values that suit every role.
 type ServerOptions struct {
 	// Address is the host:port to bind; port 0 picks a free one (see Server.Addr).
 	Address string
-	// TLS is the zero value for plaintext. Files are read again for each connection.
+	// TLS secures the port; the zero value = plaintext. Files are read again for each connection.
 	TLS httpx.TLSOptions
 	// GracePeriod is how long Close waits for calls under way before it cuts them off.
 	GracePeriod time.Duration
-	// MaxConnectionAge is when a connection is asked to end, so that clients spread over new addresses; 0 = never. Calls
-	// under way are not cut off.
+	// MaxConnectionAge is the age at which the server asks a connection to end, so that clients spread over new addresses;
+	// 0 = never. It does not cut off calls under way.
 	MaxConnectionAge time.Duration
-	// KeepaliveMinTime is how often a client may ping at most.
+	// KeepaliveMinTime is the shortest time between two pings of a client.
 	KeepaliveMinTime time.Duration
-	// MaxMessageBytes bounds one received message. A message takes at least its size in memory while it is decoded.
+	// MaxMessageBytes bounds one received message, in bytes. A message takes at least its size in memory while it is
+	// decoded.
 	MaxMessageBytes int
-	// WriteBytes bounds the memory of what all write streams have in work: beyond it they are not read, and flow control
-	// stops the senders. RemoteWrite calls have as much again.
+	// WriteBytes bounds the memory of all shards in work on write streams, in bytes. Beyond it the server does not
+	// read the streams, and flow control stops the senders. RemoteWrite calls have a budget of the same size for
+	// themselves.
 	WriteBytes int64
-	// NameBytes bounds the memory of the series that write streams may call by number. Beyond it senders are asked to send labels
-	// with each sample, which costs both sides several times the CPU.
+	// NameBytes bounds the memory of the series that write streams may call by number, in bytes. Beyond it the server asks
+	// senders to send labels with each sample, which costs both sides several times the CPU.
 	NameBytes int64
-	// SendTimeout is how long a peer may take nothing of what it is sent, and how far it may be behind a rate of 512 KiB in as
-	// long, before its call is ended.
+	// SendTimeout bounds how long a peer may read nothing. It also bounds how far a peer may fall behind a rate of 512
+	// KiB in that time. Beyond either the server ends the call.
 	SendTimeout time.Duration
-	// MaxStreams bounds the calls of one connection that run at the same time; more of them wait at the client.
+	// MaxStreams bounds the calls of one connection that run at the same time. Further calls wait at the client.
 	MaxStreams uint32
-	// Observer follows the calls; nil = nobody does.
+	// Observer follows the calls; nil = no observer.
 	Observer ServerObserver
 }
 
-// DefaultServerOptions are plaintext on Thanos's port, with Thanos's connection age.
+// DefaultServerOptions returns options for plaintext on Thanos's port, with Thanos's connection age.
 func DefaultServerOptions() ServerOptions {
 	return ServerOptions{
 		Address:          "0.0.0.0:10901",
@@ -58,16 +60,17 @@ func DefaultServerOptions() ServerOptions {
 	}
 }
 
-// Sizes of what is written to another process, in bytes.
+// Sizes of writes to another process, in bytes.
 const (
-	// maxShard is the largest shard that is sent: a larger one is refused.
+	// maxShard is the largest shard that a client sends. It refuses larger ones.
 	maxShard = 256 << 20
-	// maxPart is from what size on a shard is sent in parts: a receiver has a frame in memory before it can ask for room.
+	// maxPart is the size from which on a client sends a shard in parts. A receiver holds a frame in memory before it can
+	// reserve memory for it, so frames must be small.
 	maxPart = 16 << 20
-	// maxFrame is the largest part. One series is not divided, and one that is larger is refused before it breaks a stream
-	// that others use.
+	// maxFrame is the largest part. A client does not divide a series. It refuses a larger one, which would break the
+	// stream that other writes use.
 	maxFrame = 32 << 20
-	// maxMessage is the largest message that a server takes: a frame, or what a Thanos receiver passes on of one request.
+	// maxMessage is the largest message that a server receives: a frame, or a request that a Thanos receiver passes on.
 	maxMessage = 64 << 20
 )
 
@@ -119,34 +122,37 @@ type ClientTLS struct {
 	MinVersion string
 }
 
-// ClientOptions configure a Client. DefaultClientOptions fills the names.
+// ClientOptions configure a Client. The zero values of fields stand for those of DefaultClientOptions where 0 is no
+// value.
 type ClientOptions struct {
+	// TLS secures the connection; the zero value = plaintext.
 	TLS ClientTLS
-	// Role selects which source of a Hearth process answers: receive, store, ...; "" = all it has.
+	// Role selects which source of a Hearth process responds: receive, store, ...; "" = all its sources.
 	Role string
 	// Instance is the id of the process that dials, for the peer's logs.
 	Instance string
-	// TenantLabel and ReplicaLabel are the external labels by which foreign stores mark tenant and ring replica. They are
-	// attributes of a stream and taken off its series.
+	// TenantLabel and ReplicaLabel are the external labels that name tenant and ring replica in Thanos stores. The client
+	// removes them from the series.
 	TenantLabel, ReplicaLabel string
-	// SortBudget bounds the memory in bytes for sorting the series of a foreign store that does not itself sort without
-	// replica labels; 0 = no bound.
+	// SortBudget bounds the memory for sorting the series of a Thanos store that cannot sort them without replica
+	// labels, in bytes; 0 = no bound.
 	SortBudget int64
 	// BatchSize is how many series the peer may send in one frame.
 	BatchSize int
-	// Compression of what is sent: "" = none, or "snappy". Peers answer in kind.
+	// Compression of requests: "" = none, or "snappy". Peers compress their responses in the same way.
 	Compression string
-	// ServiceConfig is a gRPC service config as JSON, "" = none.
+	// ServiceConfig is a gRPC service config as JSON; "" = none.
 	ServiceConfig string
-	// StreamAge is after how long a write stream is replaced by a new one, so that connections age as the server wants.
+	// StreamAge is the age at which a new write stream replaces the current one. An endless stream would keep its
+	// connection beyond the age that the server wants.
 	StreamAge time.Duration
-	// Observer makes calls a part of the request that they are for; nil = nobody follows requests.
+	// Observer ties calls to the requests that they belong to; nil = no observer.
 	Observer ClientObserver
-	// Log takes panics, which cost one call each; nil = nobody is told but the caller.
+	// Log receives panics, each of which costs one call; nil = they are not logged.
 	Log *slog.Logger
 }
 
-// DefaultClientOptions are plaintext, with Thanos's label names.
+// DefaultClientOptions returns options for plaintext, with Thanos's label names.
 func DefaultClientOptions() ClientOptions {
 	return ClientOptions{
 		TenantLabel:  "tenant_id",
@@ -181,7 +187,7 @@ func (o ClientOptions) Validate() error {
 	return errors.Join(faults...)
 }
 
-// withDefaults replaces the zero values that mean "the usual".
+// withDefaults replaces zero values by those of DefaultClientOptions, except where 0 means no bound.
 func (o ClientOptions) withDefaults() ClientOptions {
 	d := DefaultClientOptions()
 	if o.TenantLabel == "" {

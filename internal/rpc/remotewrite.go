@@ -31,55 +31,60 @@ type thanosTuple struct {
 	requests []byte
 }
 
-// What a RemoteWrite call takes in memory: while it is decoded, so that nearly all messages ask for nothing more, and usually.
+// Memory of a RemoteWrite call: the first two while it is decoded, enough for nearly all messages; the third
+// afterwards.
 const (
 	remoteMost  = 16        // times the message: series of few labels and one sample are much larger in memory
 	remoteLeast = 128 << 10 // what the decoder asks for at first, however small the message
 	remoteCost  = 4         // times the message: itself, a copy of a tenant's part, the batch
 )
 
-// remoteFrame is a WriteRequest as it came. It is decoded by the call that has room for it.
+// remoteFrame is a WriteRequest as it came. The call decodes it after it has reserved memory.
 type remoteFrame struct {
-	ctx  context.Context
-	from room
-	room *reserved
-	used int64 // of room
-	data []byte
-	err  error // that there is no room
+	ctx      context.Context
+	from     budget
+	reserved *reservation
+	used     int64 // of reserved
+	data     []byte
+	err      error // why no memory was reserved
 }
 
-// decode waits for room before it copies anything: until then only what gRPC has received is in memory.
+// decode waits for memory before it copies anything. Until then only the bytes that gRPC received are in memory.
 func (f *remoteFrame) decode(data mem.BufferSlice) error {
 	size := int64(data.Len())
-	if f.room, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size+remoteLeast), size); f.err == nil {
+	if f.reserved, f.err = f.from.takeInLine(f.ctx, f.from.atMost(remoteMost*size+remoteLeast), size); f.err == nil {
 		f.data = data.Materialize()
 	}
 	return nil // gRPC would end the call with a status of its own
 }
 
-// ask is the wire.Budget of the batch that is being decoded. What a message takes beyond what nearly all do must be free at
+// reserve is the wire.Budget of the batch that is being decoded. Memory beyond the first reservation must be free at
 // once: a call that waited for more would hold what others wait for.
-func (f *remoteFrame) ask(bytes int64, _ bool) error {
+func (f *remoteFrame) reserve(bytes int64, _ bool) error {
 	used := f.used + bytes
-	if missing := used - f.room.bytes; missing > 0 && !f.room.more(missing) {
+	if missing := used - f.reserved.bytes; missing > 0 && !f.reserved.more(missing) {
 		if used > f.from.all {
-			return errs.E(errs.TooLarge, "a message of %d bytes takes more than the %d bytes of memory that there are for all", len(f.data), f.from.all)
+			return errs.E(errs.TooLarge,
+				"a message of %d bytes takes more than the %d bytes of memory that there are for all", len(f.data), f.from.all)
 		}
-		return errs.E(errs.Unavailable, "no room for the %d bytes of memory that a message of %d takes: too many at a time", used, len(f.data))
+		return errs.E(errs.Unavailable,
+			"the %d bytes of memory that a message of %d takes are not free: too many at a time", used, len(f.data))
 	}
 	f.used = used
 	return nil
 }
 
-// remoteWriteMethod is RemoteWrite, whose request takes room as it is decoded.
+// remoteWriteMethod is RemoteWrite. Its request reserves memory as it is decoded.
 func remoteWriteMethod() grpc.MethodDesc {
-	handler := func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+	handler := func(
+		srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor,
+	) (any, error) {
 		h := srv.(*writeServer)
 		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: "/" + serviceWriteable + "/RemoteWrite"}
-		// Also what is refused before it is decoded goes by the interceptor, which makes statuses of errors and counts.
+		// A request that is refused before it is decoded also passes the interceptor, which makes statuses and counts calls.
 		return intercept(ctx, nil, info, func(ctx context.Context, _ any) (any, error) {
 			in := remoteFrame{ctx: ctx, from: h.server.remote}
-			defer func() { in.room.release() }()
+			defer func() { in.reserved.release() }()
 			if err := receive(ctx, func() error { return decode(&in) }); err != nil {
 				return nil, err
 			}
@@ -112,7 +117,7 @@ func (h *writeServer) remoteWrite(ctx context.Context, in *remoteFrame) (*thanos
 	return &thanospb.WriteResponse{}, nil
 }
 
-// writeTuple stores or routes one tenant's series. What is not stored of them goes to f, or is the error.
+// writeTuple stores or routes one tenant's series. Series that are not stored go to f, or the error is for all of them.
 func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool, in *remoteFrame, f *fold) error {
 	id := tenant.Default
 	if t.tenant != "" {
@@ -122,24 +127,24 @@ func (h *writeServer) writeTuple(ctx context.Context, t thanosTuple, routed bool
 		}
 		id = parsed
 	}
-	in.used = min(2*int64(len(in.data)), in.room.bytes) // the message, and the copies of its parts
-	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.ask)
+	in.used = min(2*int64(len(in.data)), in.reserved.bytes) // the message, and the copies of its parts
+	b, err := (*wire.SeriesCache)(nil).DecodeV1(id, t.requests, in.reserve)
 	if err != nil {
 		return err
 	}
 	defer b.Release()
 	if len(t.requests) > len(in.data)/2 { // no other tenant's part will be larger
-		in.room.keep(remoteCost*int64(len(in.data)) + b.Content())
+		in.reserved.keep(remoteCost*int64(len(in.data)) + b.Content())
 	}
 	for _, r := range b.Rejected {
 		if r.Whole+r.Samples+r.Histograms > 0 { // exemplars decide nothing
 			f.add(r.Kind, r.Reason)
 		}
 	}
-	if err := in.room.claim(ctx, id); err != nil {
+	if err := in.reserved.claim(ctx, id); err != nil {
 		return err
 	}
-	defer in.room.disclaim()
+	defer in.reserved.disclaim()
 	if routed {
 		return h.route(ctx, b)
 	}
@@ -241,9 +246,9 @@ func (t *thanosTuple) field(num protowire.Number, b []byte) {
 	}
 }
 
-// writePlain stores s at a peer that knows only RemoteWrite. Such a peer answers for a request as a whole; metadata is lost,
-// since it takes none. A Thanos receiver with a ring of its own passes on what the number of the copy does not make its own,
-// so each copy goes by a request of its own, with its number.
+// writePlain stores s at a member that knows only RemoteWrite. Its response is for the request as a whole, and it
+// takes no metadata, which is lost. A Thanos receiver with a ring of its own routes requests by the number of the
+// copy, so each copy goes in a request of its own, with its number.
 func (c *Client) writePlain(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	parts := byCopy(s)
 	switch len(parts) {
@@ -261,8 +266,8 @@ func (c *Client) writePlain(ctx context.Context, s wire.Shard) ([]wire.Failure, 
 	return failuresOf(parts, failed)
 }
 
-// failuresOf is the outcome of a shard's parts: an error when all failed alike, and else only that of the series that failed,
-// so that what is stored is not sent again.
+// failuresOf is the outcome of a shard's parts: an error when all failed with one kind, or else the failed series, so
+// that stored series are not sent again.
 func failuresOf(parts []copies, failed []error) ([]wire.Failure, error) {
 	kind := errs.KindOf(failed[0])
 	if kind != errs.OK && !slices.ContainsFunc(failed, func(err error) bool { return errs.KindOf(err) != kind }) {
@@ -291,7 +296,7 @@ type copies struct {
 	number int // from 1
 }
 
-// byCopy divides s by the numbers of its copies. There is none without series.
+// byCopy divides s by the numbers of its copies. Without series there are no parts.
 func byCopy(s wire.Shard) []copies {
 	if s.Copies == nil {
 		return []copies{{s, 1}}
@@ -313,11 +318,13 @@ func (c *Client) remoteWrite(ctx context.Context, s copies) error {
 	if len(s.Series) == 0 {
 		return nil
 	}
-	return c.invoke(c.outgoing(ctx, s.Batch.Tenant), "/"+serviceWriteable+"/RemoteWrite", thanosFrame(s), &thanospb.WriteResponse{})
+	ctx = c.outgoing(ctx, s.Batch.Tenant)
+	return c.invoke(ctx, "/"+serviceWriteable+"/RemoteWrite", thanosFrame(s), &thanospb.WriteResponse{})
 }
 
-// thanosFrame is s as a WriteRequest that has been placed already: its replica is not 0. Its form is that with one tenant,
-// which all releases of Thanos know: one that does not know tuples would find nothing to store in them, and answer OK.
+// thanosFrame is s as a WriteRequest that has been placed already: its replica is not 0. Its form is that with one
+// tenant, which all releases of Thanos know: a release that does not know tuples would store nothing of them, and
+// report success.
 func thanosFrame(s copies) *encoded {
 	body, one := frames.empty(), frames.empty()
 	defer frames.Put(one)

@@ -13,18 +13,18 @@ import (
 // selection is a Series call, ready to be sent.
 type selection struct {
 	set   series.Set
-	shard *sharder // nil when the sources take care of it
-	limit int
-	batch int // series per frame; 0 = the caller knows no batches
+	shard *sharder // nil when all series are wanted, or the sources select the shard
+	limit int      // 0 = none
+	batch int      // series per frame; 0 = the caller knows no batches, and gets one series per frame
 }
 
 func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
-	t := h.turn(out.Context())
-	if err := t.take(); err != nil {
+	t := h.readSlot(out.Context())
+	if err := t.acquire(); err != nil {
 		return err
 	}
-	defer t.give()
-	sel, err := h.selection(named(out.Context()), in)
+	defer t.release()
+	sel, err := h.selection(withCaller(out.Context()), in)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 		return selection{}, err
 	}
 	partial := partialAllowed(in.PartialResponseDisabled, in.PartialResponseStrategy)
-	a, err := h.ask(ctx, partial)
+	a, err := h.resolve(ctx, partial)
 	if err != nil {
 		return selection{}, err
 	}
@@ -53,7 +53,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 	}
 	sets := []series.Set{series.List(nil, a.warnings...)}
 	if shard != nil || len(r.WithoutLabels) > 0 {
-		r.Limit = 0 // what the source leaves out might be what is asked for
+		r.Limit = 0 // a source that stops at the limit could leave out series that the caller wants
 	}
 	for _, s := range a.streams {
 		if set, ok := h.selectStream(ctx, s, r, partial); ok {
@@ -64,7 +64,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 	return sel, nil
 }
 
-func selectOwn(ctx context.Context, a asked, r *series.Request, sel *selection) series.Set {
+func selectOwn(ctx context.Context, a resolved, r *series.Request, sel *selection) series.Set {
 	r.Tenant, r.Matchers = a.tenant, orEverything(r.Matchers)
 	switch {
 	case sel.shard.plain():
@@ -80,7 +80,7 @@ func selectOwn(ctx context.Context, a asked, r *series.Request, sel *selection) 
 	return series.Merge(sets...)
 }
 
-// selectStream is a stream as Thanos sees it. It is false when the matchers exclude the stream.
+// selectStream selects a stream's series as Thanos has them. It returns false when the matchers exclude the stream.
 func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Request, partial bool) (series.Set, bool) {
 	rest, ok := series.Resolve(r.Matchers, s.External)
 	if !ok {
@@ -90,23 +90,24 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 	own.Tenant, own.Matchers, own.WithoutLabels = s.tenant, orEverything(rest), nil
 	set := s.Source.Select(ctx, &own)
 	if partial {
-		set = forgiving{set}
+		set = partialSet{set}
 	}
 	return series.Relabel(set, s.External, r.WithoutLabels, h.SortBudget), true
 }
 
-// send streams the selection, then its warnings. It does without the turn while it waits for the caller to take them.
-func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error {
+// send sends the selection, and then its warnings if it did not fail. It holds the read slot while it reads the
+// selection, and not while it sends a frame. It returns without the slot if a send has failed, or after the warnings.
+func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) error {
 	sent, chunks := 0, 0
 	defer func() { h.metrics.series.Add(float64(sent)) }()
 	var b batch
 	defer func() { b.drop() }()
 	flush := func() error {
-		t.give()
+		t.release()
 		if err := out.SendMsg(b.take(sel.batch > 0)); err != nil {
 			return err
 		}
-		return t.take()
+		return t.acquire()
 	}
 
 	for (sel.limit == 0 || sent < sel.limit) && sel.set.Next() {
@@ -127,7 +128,7 @@ func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error 
 			}
 		}
 	}
-	if b.n > 0 { // also before an error: the caller may do with what there was
+	if b.n > 0 { // also when the set has failed: the caller may use the series that came before the error
 		if err := flush(); err != nil {
 			return err
 		}
@@ -135,7 +136,7 @@ func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error 
 	if err := sel.set.Err(); err != nil {
 		return err
 	}
-	t.give()
+	t.release()
 	for _, w := range sel.set.Warnings() {
 		if err := out.SendMsg(warningFrame(w)); err != nil {
 			return err
@@ -147,7 +148,7 @@ func (h *storeServer) send(sel selection, t *turn, out grpc.ServerStream) error 
 // samplesPerChunk is what a chunk counts for in MaxSamples.
 const samplesPerChunk = 120
 
-// allow is the error of a call that sends too much.
+// allow refuses a call that would send more than MaxSeries or MaxSamples.
 func (h *storeServer) allow(series, chunks int) error {
 	if most := h.MaxSeries; most > 0 && int64(series) > most {
 		return errs.E(errs.Limited, "the call selects more than %d series (--store.limits.request-series)", most)
@@ -158,12 +159,13 @@ func (h *storeServer) allow(series, chunks int) error {
 	return nil
 }
 
-// partialAllowed reports whether the caller takes a partial answer with warnings. Old callers say no by disabled.
+// partialAllowed reports whether the caller takes a partial response with warnings. Either field of a request can
+// refuse.
 func partialAllowed(disabled bool, strategy thanospb.PartialResponseStrategy) bool {
 	return !disabled && strategy == thanospb.PartialResponseStrategy_WARN
 }
 
-// absorb makes err a warning where partial answers are allowed.
+// absorb makes err a warning where partial responses are allowed. An invalid request stays an error.
 func absorb(err error, partial bool, warnings *series.Warnings) error {
 	if err == nil || !partial || errs.KindOf(err) == errs.Invalid {
 		return err

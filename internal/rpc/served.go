@@ -16,7 +16,7 @@ type blockServer interface {
 	Served([]ulid.ULID) []bool
 }
 
-// RegisterServed serves the question which blocks a store gateway serves, before s is opened.
+// RegisterServed serves hearth.Served: which blocks a store gateway serves. It must be called before s is opened.
 func RegisterServed(s *Server, gateway interface{ Served([]ulid.ULID) []bool }) {
 	s.grpc.RegisterService(service(serviceServed, "hearthpb/hearth.proto", []grpc.MethodDesc{
 		unaryMethod(serviceServed, "Blocks", servedBlocks),
@@ -34,7 +34,7 @@ func servedBlocks(gateway blockServer, _ context.Context, in *hearthpb.ServedReq
 	return &hearthpb.ServedResponse{Served: gateway.Served(ids)}, nil
 }
 
-// Served reports for each block whether the peer, a store gateway, serves it now. A peer that is none answers with kind
+// Served reports for each block whether the peer, a store gateway, serves it now. Any other peer fails with kind
 // Unsupported.
 func (c *Client) Served(ctx context.Context, ids []ulid.ULID) ([]bool, error) {
 	req := &hearthpb.ServedRequest{Blocks: make([][]byte, len(ids))}

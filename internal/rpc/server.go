@@ -25,17 +25,17 @@ import (
 
 // Server is a gRPC port. Services are registered between NewServer and Open; health and reflection are always there.
 type Server struct {
-	log     *slog.Logger
-	opts    ServerOptions
-	metrics *metrics
-	grpc    *grpc.Server
-	health  *health.Server
-	names   *wire.SharedSeries  // series that write streams call by number
-	full    atomic.Int64 // when names had no room for one more, Unix ms
-	writing room         // of all write streams
-	remote  room         // of all RemoteWrite calls; theirs alone, since they may wait for write streams of others
-	writers crowd        // write streams
-	tls     *tls.Config  // set by Open, when TLS is on
+	log          *slog.Logger
+	opts         ServerOptions
+	metrics      *metrics
+	grpc         *grpc.Server
+	health       *health.Server
+	names        *wire.SharedSeries // series that write streams call by number
+	full         atomic.Int64       // when names was full last, Unix ms
+	writing      budget             // of all write streams
+	remote       budget             // of all RemoteWrite calls, apart since they may wait for write streams of others
+	writeStreams streamCounter      // write streams
+	tls          *tls.Config        // set by Open, when TLS is on
 
 	lis     net.Listener
 	closing chan struct{} // closed when Close begins: streams without an end of their own finish
@@ -49,9 +49,13 @@ func NewServer(log *slog.Logger, reg prometheus.Registerer, opts ServerOptions) 
 		return nil, err
 	}
 	names := wire.NewSharedSeries(opts.NameBytes)
-	writing, remote := newRoom(opts.WriteBytes, streamParts), newRoom(opts.WriteBytes, remoteParts)
-	remote.shares.least = opts.WriteBytes / int64(opts.MaxStreams) // or small calls that hang would be all that a connection may have
-	s := &Server{writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names, health: health.NewServer(), closing: make(chan struct{})}
+	writing, remote := newBudget(opts.WriteBytes, streamParts), newBudget(opts.WriteBytes, remoteParts)
+	// Otherwise small calls that hang could use all calls that a connection may have.
+	remote.tenantMemory.least = opts.WriteBytes / int64(opts.MaxStreams)
+	s := &Server{
+		writing: writing, remote: remote, log: log, opts: opts, metrics: newMetrics(reg, names), names: names,
+		health: health.NewServer(), closing: make(chan struct{}),
+	}
 	s.grpc = grpc.NewServer(s.grpcOptions()...)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
@@ -70,7 +74,9 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.InTapHandle(s.begin),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.opts.KeepaliveMinTime, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: s.opts.KeepaliveMinTime, PermitWithoutStream: true,
+		}),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.WaitForHandlers(true),
@@ -92,10 +98,10 @@ const (
 	connWindow   = 8 << 20
 )
 
-// How dead peers are found, and what a connection may take before it is one.
+// Limits that find dead peers, and limits of a new connection.
 const (
-	// aliveAfter is for how long a peer may be silent before it is asked whether it lives, and aliveWithin how long it has
-	// to answer: a process that is stopped or gone without a word keeps what its calls hold for no longer than both.
+	// After aliveAfter of silence the server pings a peer, which must react within aliveWithin. The calls of a process
+	// that was stopped or has disappeared hold their memory for no longer than both together.
 	aliveAfter  = 15 * time.Second
 	aliveWithin = 15 * time.Second
 	// connectionTimeout bounds the handshakes of a new connection.
@@ -144,7 +150,9 @@ func (s *Server) Close() error {
 	return nil
 }
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+func (s *Server) unary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (resp any, err error) {
 	began := time.Now()
 	ctx, followed := s.follow(ctx, info.FullMethod)
 	defer func() {
@@ -154,7 +162,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return handle(ctx, req)
 }
 
-func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+func (s *Server) stream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
+) (err error) {
 	kind := "server_stream"
 	if info.IsClientStream {
 		kind = "bidi_stream"

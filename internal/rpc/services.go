@@ -22,9 +22,13 @@ func service(name, file string, methods []grpc.MethodDesc, streams ...grpc.Strea
 	return &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Methods: methods, Streams: streams, Metadata: file}
 }
 
-// unaryMethod is a method with one request and one answer. It is handled by the S that the service was registered with.
-func unaryMethod[S, Req, Resp any](service, name string, call func(S, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
-	handler := func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+// unaryMethod is a method with one request and one response. The S that the service was registered with handles it.
+func unaryMethod[S, Req, Resp any](
+	service, name string, call func(S, context.Context, *Req) (*Resp, error),
+) grpc.MethodDesc {
+	handler := func(
+		srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor,
+	) (any, error) {
 		req := new(Req)
 		if err := receive(ctx, func() error { return decode(req) }); err != nil {
 			return nil, err
@@ -37,7 +41,7 @@ func unaryMethod[S, Req, Resp any](service, name string, call func(S, context.Co
 	return grpc.MethodDesc{MethodName: name, Handler: handler}
 }
 
-// streamMethod is a method with one request and a stream of answers.
+// streamMethod is a method with one request and a stream of responses.
 func streamMethod[S, Req any](name string, call func(S, *Req, grpc.ServerStream) error) grpc.StreamDesc {
 	handler := func(srv any, ss grpc.ServerStream) error {
 		req := new(Req)

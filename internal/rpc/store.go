@@ -16,8 +16,8 @@ import (
 
 // Store is what RegisterStore serves.
 type Store struct {
-	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or gets
-	// all of them merged; a Thanos caller gets all.
+	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or
+	// gets all of them merged; a Thanos caller gets all.
 	Sources map[string]series.Source
 	// External returns the external labels of a tenant's one stream in a source that is no series.Streamer; nil = the
 	// tenant label only.
@@ -43,9 +43,9 @@ func RegisterStore(s *Server, st Store) {
 	if st.TenantLabel == "" {
 		st.TenantLabel = DefaultClientOptions().TenantLabel
 	}
-	h := &storeServer{Store: st, metrics: s.metrics, turns: map[string]*semaphore.Weighted{}}
+	h := &storeServer{Store: st, metrics: s.metrics, readSlots: map[string]*semaphore.Weighted{}}
 	for role, n := range st.Readers {
-		h.turns[role] = semaphore.NewWeighted(int64(n))
+		h.readSlots[role] = semaphore.NewWeighted(int64(n))
 	}
 	s.grpc.RegisterService(service(serviceStore, "thanospb/store.proto", []grpc.MethodDesc{
 		unaryMethod(serviceStore, "LabelNames", (*storeServer).labelNames),
@@ -62,8 +62,8 @@ func RegisterStore(s *Server, st Store) {
 
 type storeServer struct {
 	Store
-	metrics *metrics
-	turns   map[string]*semaphore.Weighted // by role
+	metrics   *metrics
+	readSlots map[string]*semaphore.Weighted // by role
 }
 
 func (st *Store) external(id tenant.ID) labels.Labels {
@@ -91,9 +91,9 @@ func (st *Store) sources(role string) ([]series.Source, error) {
 
 func (st *Store) roles() []string { return slices.Sorted(maps.Keys(st.Sources)) }
 
-// asked is a caller's call, resolved: either own (one tenant's series with their own labels, from sources) or the
-// streams of Thanos's view.
-type asked struct {
+// resolved is what a caller may see: either own (one tenant's series with their own labels, from sources), or the
+// streams as Thanos has them.
+type resolved struct {
 	own      bool
 	tenant   tenant.ID
 	sources  []series.Source
@@ -101,26 +101,26 @@ type asked struct {
 	warnings series.Warnings
 }
 
-// ask finds out what the caller may see. With partial, a source that does not answer is a warning.
-func (st *Store) ask(ctx context.Context, partial bool) (asked, error) {
+// resolve finds out what the caller may see. With partial, a source that does not respond is a warning.
+func (st *Store) resolve(ctx context.Context, partial bool) (resolved, error) {
 	c := callerOf(ctx)
 	g, err := st.Tenants.grantTo(c)
 	if err != nil {
-		return asked{}, err
+		return resolved{}, err
 	}
 	sources, err := st.sources(c.role)
 	if err != nil {
-		return asked{}, err
+		return resolved{}, err
 	}
 	if g.own {
-		testify(ctx, sources)
-		return asked{own: true, tenant: g.tenants[0], sources: sources}, nil
+		sendIdentity(ctx, sources)
+		return resolved{own: true, tenant: g.tenants[0], sources: sources}, nil
 	}
-	var a asked
+	var a resolved
 	for _, src := range sources {
 		streams, err := st.streams(ctx, src, g)
 		if err != nil && !partial {
-			return asked{}, err
+			return resolved{}, err
 		}
 		if err != nil {
 			a.warnings = append(a.warnings, err.Error())

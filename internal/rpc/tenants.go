@@ -19,7 +19,8 @@ const (
 	keyThanos   = "thanos-tenant"   // what Thanos calls send
 )
 
-// Tenants says whose series a caller sees that does not name tenants by hearth-tenant. The zero value is the default tenant.
+// Tenants says whose series a caller sees that does not name tenants by hearth-tenant. The zero value is the default
+// tenant.
 type Tenants struct {
 	// All shows every tenant, as Thanos does.
 	All bool
@@ -60,7 +61,7 @@ func callerOf(ctx context.Context) caller {
 
 // grant is what a caller may see.
 type grant struct {
-	// own means the one tenant's series with their own labels; otherwise Thanos's view.
+	// own means the one tenant's series with their own labels; otherwise the series are as Thanos has them.
 	own bool
 	// all means every tenant there is; otherwise those in tenants, sorted.
 	all     bool
@@ -96,8 +97,8 @@ func (t Tenants) grantTo(c caller) (grant, error) {
 	return grant{tenants: ids}, nil
 }
 
-// announced is what Info says to anybody: it has no tenant of its own to go by, and a caller that selects by announced labels
-// must find all that it could be granted.
+// announced is what Info says to anybody: it has no tenant of its own to go by, and a caller that selects by announced
+// labels must find all that it could be granted.
 func (t Tenants) announced() grant {
 	if t.Header {
 		return grant{all: true}

@@ -12,9 +12,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-var tlsVersions = map[string]uint16{"": tls.VersionTLS13, "1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+var tlsVersions = map[string]uint16{
+	"": tls.VersionTLS13, "1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
+}
 
-// clientCredentials checks the files once. Later connections read them again, so that renewed certificates need no restart.
+// clientCredentials checks the files once. Later connections read them again, so that renewed certificates need no
+// restart.
 func clientCredentials(o ClientTLS) (credentials.TransportCredentials, error) {
 	if !o.Enabled {
 		return insecure.NewCredentials(), nil

@@ -20,8 +20,8 @@ import (
 
 // Writer stores shards: a receiver, or a client of one.
 type Writer interface {
-	// Write may be called concurrently. With a nil error all of s is in the WAL but what the failures name; an error
-	// promises nothing of any series. A Writer that needs s.Batch beyond its return retains it.
+	// Write may be called concurrently. With a nil error all of s is in the WAL except what the failures name. After
+	// an error any series may be stored or not. A Writer that needs s.Batch after it has returned retains it.
 	Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error)
 }
 
@@ -29,7 +29,7 @@ type Writer interface {
 const (
 	writeMagic = 0x48524857 // "HRHW"
 	// streamBudget is how many bytes of shards one stream may have in work; beyond it the stream is not read, and flow
-	// control stops the sender. What one tenant may have of it (shares) is more than a sender has on its way for a tenant.
+	// control stops the sender. The part of one tenant (tenantMemory) is more than a sender sends ahead for a tenant.
 	streamBudget = 64 << 20
 )
 
@@ -39,7 +39,7 @@ var writeVersions = []uint32{2, 1}
 // namesRest is for how long streams are served without numbers once these have taken all their memory.
 const namesRest = 10 * time.Minute
 
-// versions are those that a new stream may have: while there is no room for names, only the one without numbers.
+// versions are those that a new stream may have. While the memory for numbers is full, only the one without numbers.
 func (s *Server) versions() []uint32 {
 	if full := s.full.Load(); full != 0 && time.Since(time.UnixMilli(full)) < namesRest {
 		return writeVersions[1:]
@@ -47,9 +47,9 @@ func (s *Server) versions() []uint32 {
 	return writeVersions
 }
 
-// RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and routers,
-// before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is stored like the
-// others.
+// RegisterWrite serves writes to w from Hearth processes and, as Thanos's WriteableStore, from Thanos receivers and
+// routers, before s is opened. A Thanos request that is not replicated yet (replica 0) goes to route; nil = it is
+// stored like the others.
 func RegisterWrite(s *Server, w Writer, route func(ctx context.Context, b *wire.Batch) error) {
 	h := &writeServer{writer: w, route: route, server: s, log: s.log, metrics: s.metrics}
 	s.grpc.RegisterService(service(serviceWriter, "hearthpb/hearth.proto", nil, grpc.StreamDesc{
@@ -75,11 +75,11 @@ type writeFrame struct {
 	hello  *hearthpb.Hello
 	number uint64
 	batch  *wire.Batch
-	own    *reserved // room of the stream, until the frame is answered
-	all    *reserved // room of the process, until the shard is stored
-	stamps [][]byte  // of the sampled requests that the shard is for
-	err    error     // of the shard, or that its tenant's writes hang; the frame itself is sound
-	over   error     // why the stream cannot go on
+	own    *reservation // of the stream's budget, until the response is sent
+	all    *reservation // of the process's budget, until the shard is stored
+	stamps [][]byte     // of the sampled requests that the shard is for
+	err    error        // of the shard, or that its tenant's writes hang; the frame itself is sound
+	over   error        // why the stream cannot go on
 }
 
 func (f *writeFrame) decode(data mem.BufferSlice) error {
@@ -105,8 +105,8 @@ func (f *writeFrame) decode(data mem.BufferSlice) error {
 	return nil // gRPC would end the call with a status of its own
 }
 
-// shard decodes the shard once there is room for the most that its bytes may become, and keeps what it became. Until then
-// only the bytes that came are in memory. The error is that there will be no room any more.
+// shard reserves memory for the most that the shard's bytes may become, decodes it, and keeps what it became. Until
+// memory is reserved only the bytes that came are in memory. The error ends the stream.
 func (f *writeFrame) shard(b []byte) error {
 	in, most := f.in, wire.FrameMemory(len(b))+frameCost
 	if f.own, f.over = in.budget.take(in.ctx, in.budget.atMost(most)); f.over != nil {
@@ -138,7 +138,7 @@ func (in *inbound) shard(b []byte) (*wire.Batch, error) {
 	return wire.DecodeShard(b)
 }
 
-// stored gives up what others wait for: the batch, and the process's room.
+// stored releases the batch and the memory of the process, which others wait for.
 func (f *writeFrame) stored() {
 	if f.batch != nil {
 		f.batch.Release()
@@ -153,14 +153,14 @@ func (f *writeFrame) drop() {
 	f.own.release()
 }
 
-// stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are finished and
-// answered; what was not read gets no answer.
+// stream serves one sender until it is done, breaks, or the server closes. Then the shards that were read are stored
+// and get their responses. Frames that were not read get none.
 func (h *writeServer) stream(ss grpc.ServerStream) error {
 	version, err := h.greet(ss)
 	if err != nil {
 		return err
 	}
-	leave, err := h.server.writers.enter(ss.Context())
+	leave, err := h.server.writeStreams.enter(ss.Context())
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,8 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	h.metrics.streams.Inc()
 	defer h.metrics.streams.Dec()
 	in := &inbound{
-		writeServer: h, ctx: ss.Context(), ss: ss, budget: newRoom(streamBudget, streamParts), lanes: newLanes(), answers: newLanes(),
+		writeServer: h, ctx: ss.Context(), ss: ss, budget: newBudget(streamBudget, streamParts),
+		tenantQueues: newTenantQueues(), responses: newTenantQueues(),
 	}
 	if version >= 2 {
 		in.numbers = wire.NewStreamDecoder(h.server.names)
@@ -180,8 +181,8 @@ func (h *writeServer) stream(ss grpc.ServerStream) error {
 	case <-h.server.closing:
 		err = errs.E(errs.Unavailable, "the server is stopping")
 	}
-	in.lanes.close()
-	in.answers.close()
+	in.tenantQueues.close()
+	in.responses.close()
 	return err
 }
 
@@ -208,12 +209,12 @@ func (h *writeServer) greet(ss grpc.ServerStream) (version uint32, err error) {
 // inbound is one sender's stream.
 type inbound struct {
 	*writeServer
-	ctx     context.Context // of ss
-	ss      grpc.ServerStream
-	numbers *wire.StreamDecoder // the reader's; nil = version 1
-	budget  room               // of the stream: shards in work, and answers that the sender has not taken
-	lanes   *lanes
-	answers *lanes // one lane, which waits for the sender to take them; no other lane does
+	ctx          context.Context // of ss
+	ss           grpc.ServerStream
+	numbers      *wire.StreamDecoder // the reader's; nil = version 1
+	budget       budget              // of the stream: shards in work, and answers that the sender has not taken
+	tenantQueues *tenantQueues
+	responses    *tenantQueues // one lane, which waits for the sender to take them; no other lane does
 }
 
 // read takes frames until the sender is done (nil) or the stream breaks.
@@ -236,7 +237,7 @@ func (in *inbound) read() (err error) {
 			if isEnd(err) {
 				return nil
 			}
-			return because(in.ctx, err)
+			return callError(in.ctx, err)
 		}
 		switch {
 		case f.over != nil:
@@ -247,16 +248,16 @@ func (in *inbound) read() (err error) {
 			}
 			return f.err
 		case f.err != nil:
-			in.answer(f, nil, f.err)
+			in.respond(f, nil, f.err)
 			f = nil
 			continue
 		case f.batch == nil:
-			in.answer(f, nil, errs.E(errs.Invalid, "the frame has no shard"))
+			in.respond(f, nil, errs.E(errs.Invalid, "the frame has no shard"))
 			f = nil
 			continue
 		}
 		given := f
-		if !in.lanes.add(given.batch.Tenant, func() { in.store(given) }) {
+		if !in.tenantQueues.add(given.batch.Tenant, func() { in.store(given) }) {
 			return nil
 		}
 		f = nil
@@ -266,7 +267,8 @@ func (in *inbound) read() (err error) {
 // namesFull notes that numbers take all their memory, and says so once in a while.
 func (in *inbound) namesFull(err error) {
 	if len(in.server.versions()) == len(writeVersions) {
-		in.log.Warn("series on write streams take all their memory, labels travel with each sample for now", "for", namesRest, "err", err)
+		in.log.Warn("series on write streams take all their memory, labels travel with each sample for now",
+			"for", namesRest, "err", err)
 	}
 	in.server.full.Store(time.Now().UnixMilli())
 }
@@ -275,11 +277,11 @@ func (in *inbound) namesFull(err error) {
 func (in *inbound) store(f *writeFrame) {
 	if len(f.stamps) > 0 {
 		failures, err := in.writeFollowed(f)
-		in.answer(f, failures, err)
+		in.respond(f, failures, err)
 		return
 	}
 	failures, err := in.write(in.ctx, f.batch)
-	in.answer(f, failures, err)
+	in.respond(f, failures, err)
 }
 
 // write stores b; a panic is an error.
@@ -299,9 +301,9 @@ func (in *inbound) panicked(p any, id tenant.ID) error {
 	return errs.E(errs.Internal, "panic: %v", p)
 }
 
-// answer has the outcome of f sent, whose owner it is from here on. What others wait for is given up now. The stream's own
-// budget is not until the answer has been taken: a sender that takes no answers is not read any more.
-func (in *inbound) answer(f *writeFrame, failures []wire.Failure, err error) {
+// respond sends the outcome of f, and owns f from here on. It releases at once what others wait for. It keeps the
+// memory of the stream's own budget until the response is sent: a sender that reads no responses is not read any more.
+func (in *inbound) respond(f *writeFrame, failures []wire.Failure, err error) {
 	f.stored()
 	out := &hearthpb.WriteAnswer{Number: f.number}
 	if err != nil {
@@ -310,7 +312,7 @@ func (in *inbound) answer(f *writeFrame, failures []wire.Failure, err error) {
 		out.Failures = wire.AppendFailures(nil, failures)
 	}
 	in.metrics.shards.WithLabelValues(errs.KindOf(err).String()).Inc()
-	queued := in.answers.add("", func() {
+	queued := in.responses.add("", func() {
 		_ = in.ss.SendMsg(out) // when it cannot be sent the stream is broken, and the reader ends it
 		f.drop()
 	})

@@ -430,11 +430,11 @@ func TestJoin(t *testing.T) {
 	d := wire.NewStreamDecoder(names)
 	defer d.Close()
 	in := &inbound{
-		writeServer: &writeServer{server: &Server{writing: newRoom(1<<30, streamParts)}}, ctx: t.Context(), budget: newRoom(1<<30, streamParts), numbers: d,
+		writeServer: &writeServer{server: &Server{writing: newBudget(1<<30, streamParts)}}, ctx: t.Context(), budget: newBudget(1<<30, streamParts), numbers: d,
 	}
 	ws := &writeStream{encoder: wire.NewStreamEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
-		return &writeCall{shard: s, answer: make(chan answer, 1)}
+		return &writeCall{shard: s, response: make(chan response, 1)}
 	}
 	first, second, other, again := call(told("a", 1, 2)), call(told("a", 3)), call(told("b", 4)), call(told("b", 5, 4))
 	gone, last := call(told("b", 6)), call(told("b", 7))
@@ -472,7 +472,7 @@ func TestJoin(t *testing.T) {
 	}
 
 	all := []wire.Failure{{Series: 2, Reason: "x", Kind: errs.Conflict}, {Series: 0, Reason: "y", Kind: errs.Invalid}}
-	a := answer{WriteAnswer: &hearthpb.WriteAnswer{Failures: wire.AppendFailures(nil, all)}, total: 3}
+	a := response{WriteAnswer: &hearthpb.WriteAnswer{Failures: wire.AppendFailures(nil, all)}, total: 3}
 	s := told("b", 5, 4)
 	s.Series = []int32{1, 0}
 	if got, err := a.outcome(s, again.first); err != nil || len(got) != 1 || got[0].Series != 1 || got[0].Reason != "y" {

@@ -163,7 +163,7 @@ func TestWritesAreInFlightTogether(t *testing.T) {
 
 // TestLanes: one tenant's work is done in order, and does not wait for another's.
 func TestLanes(t *testing.T) {
-	l := newLanes()
+	l := newTenantQueues()
 	var mu sync.Mutex
 	done := map[tenant.ID][]int{}
 	blocked, release := make(chan struct{}), make(chan struct{})

@@ -27,10 +27,13 @@ const (
 type WriteFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Hello *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
-	// number is chosen by the sender, unique among the frames without an answer.
+	// number is chosen by the sender. It is unique among the frames that have no response yet.
 	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
 	// shard is in the form that the hello's version names (wire.AppendShard).
-	Shard         []byte `protobuf:"bytes,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	Shard []byte `protobuf:"bytes,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	// stamp names the sampled requests that the shard is for: docs/format/rpc.md describes its bytes. Senders write it before
+	// the shard, and nearly all frames have none. A receiver reads at most 16 of one frame, and none if it traces nothing.
+	Stamp         [][]byte `protobuf:"bytes,4,rep,name=stamp,proto3" json:"stamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,14 +89,21 @@ func (x *WriteFrame) GetShard() []byte {
 	return nil
 }
 
+func (x *WriteFrame) GetStamp() [][]byte {
+	if x != nil {
+		return x.Stamp
+	}
+	return nil
+}
+
 // WriteAnswer is a hello (first) or the outcome of the frame with its number.
 type WriteAnswer struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Hello  *Hello                 `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
 	Number uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// failures are the series that were not stored (wire.AppendFailures); absent: all were.
+	// failures are the series that were not stored (wire.AppendFailures). Without it all series were stored.
 	Failures []byte `protobuf:"bytes,3,opt,name=failures,proto3" json:"failures,omitempty"`
-	// error, when present, says that nothing is promised of any series.
+	// error says that any series of the shard may or may not be stored.
 	Error         *Error `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -236,9 +246,9 @@ type Error struct {
 	// kind is an errs.Kind number.
 	Kind uint32 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// retry_after_ms is how long to wait before trying again; 0 = unsaid.
+	// retry_after_ms is how long to wait before trying again; 0 = not given.
 	RetryAfterMs int64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	// versions are those supported, where the version asked for is not.
+	// versions are the supported ones. They are set when the version of a hello is not supported.
 	Versions      []uint32 `protobuf:"varint,4,rep,packed,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -347,7 +357,7 @@ func (x *ServedRequest) GetBlocks() [][]byte {
 	return nil
 }
 
-// ServedResponse has one answer per block asked for, in order.
+// ServedResponse has one value for each block of the request, in the same order.
 type ServedResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Served        []bool                 `protobuf:"varint,1,rep,packed,name=served,proto3" json:"served,omitempty"`
@@ -392,7 +402,7 @@ func (x *ServedResponse) GetServed() []bool {
 	return nil
 }
 
-// Info is what a process says of its sources beyond Thanos's Info.
+// Info describes the sources of a process. It adds to Thanos's Info what Thanos has no fields for.
 type Info struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sources       []*Source              `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
@@ -444,13 +454,13 @@ type Source struct {
 	Instance string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	MinTime  int64                  `protobuf:"varint,3,opt,name=min_time,json=minTime,proto3" json:"min_time,omitempty"`
 	MaxTime  int64                  `protobuf:"varint,4,opt,name=max_time,json=maxTime,proto3" json:"max_time,omitempty"`
-	// since_ms is when the data of this incarnation began, Unix ms; 0 = not known.
+	// since_ms is when the source's data directory was new, Unix ms; 0 = not known. It changes when the disk is lost.
 	SinceMs int64 `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	// bucket is the id of a bucket that the source serves whole, as far as it sees it: one such source stands in for another.
-	// A gateway that serves a share of the blocks, or a range of times, leaves it empty.
+	// bucket is the id of a bucket of which the source serves all the blocks that it sees. One such source may stand in for
+	// another. A gateway that serves a share of the blocks, or a range of times, leaves it empty.
 	Bucket  string   `protobuf:"bytes,6,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	Tenants []string `protobuf:"bytes,7,rep,name=tenants,proto3" json:"tenants,omitempty"`
-	// tenants_known says that tenants is all of them, also when it is empty.
+	// tenants_known says that tenants lists all tenants of the source, also when the list is empty.
 	TenantsKnown      bool  `protobuf:"varint,8,opt,name=tenants_known,json=tenantsKnown,proto3" json:"tenants_known,omitempty"`
 	ReplicationFactor int32 `protobuf:"varint,9,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Exemplars         bool  `protobuf:"varint,10,opt,name=exemplars,proto3" json:"exemplars,omitempty"`
@@ -570,12 +580,13 @@ var File_hearthpb_hearth_proto protoreflect.FileDescriptor
 
 const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\n" +
-	"\x15hearthpb/hearth.proto\x12\x06hearth\"_\n" +
+	"\x15hearthpb/hearth.proto\x12\x06hearth\"u\n" +
 	"\n" +
 	"WriteFrame\x12#\n" +
 	"\x05hello\x18\x01 \x01(\v2\r.hearth.HelloR\x05hello\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x14\n" +
-	"\x05shard\x18\x03 \x01(\fR\x05shard\"\x8b\x01\n" +
+	"\x05shard\x18\x03 \x01(\fR\x05shard\x12\x14\n" +
+	"\x05stamp\x18\x04 \x03(\fR\x05stamp\"\x8b\x01\n" +
 	"\vWriteAnswer\x12#\n" +
 	"\x05hello\x18\x01 \x01(\v2\r.hearth.HelloR\x05hello\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x1a\n" +

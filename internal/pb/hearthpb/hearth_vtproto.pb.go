@@ -49,6 +49,15 @@ func (m *WriteFrame) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if len(m.Stamp) > 0 {
+		for iNdEx := len(m.Stamp) - 1; iNdEx >= 0; iNdEx-- {
+			i -= len(m.Stamp[iNdEx])
+			copy(dAtA[i:], m.Stamp[iNdEx])
+			i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.Stamp[iNdEx])))
+			i--
+			dAtA[i] = 0x22
+		}
+	}
 	if len(m.Shard) > 0 {
 		i -= len(m.Shard)
 		copy(dAtA[i:], m.Shard)
@@ -528,6 +537,12 @@ func (m *WriteFrame) SizeVT() (n int) {
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 	}
+	if len(m.Stamp) > 0 {
+		for _, b := range m.Stamp {
+			l = len(b)
+			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+		}
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -818,6 +833,38 @@ func (m *WriteFrame) UnmarshalVT(dAtA []byte) error {
 			if m.Shard == nil {
 				m.Shard = []byte{}
 			}
+			iNdEx = postIndex
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Stamp", wireType)
+			}
+			var byteLen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				byteLen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if byteLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + byteLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Stamp = append(m.Stamp, make([]byte, postIndex-iNdEx))
+			copy(m.Stamp[len(m.Stamp)-1], dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex

@@ -49,7 +49,7 @@ func giveUp(t *testing.T, tries int, write func(context.Context) error) error {
 func TestHungTenantLeavesOthersTheirRoom(t *testing.T) {
 	for name, set := range map[string]func(*Server){
 		"of a stream":    func(*Server) {},
-		"of the process": func(s *Server) { s.writing = newRoom(20<<20, streamParts) },
+		"of the process": func(s *Server) { s.writing = newBudget(20<<20, streamParts) },
 	} {
 		s, end := hanging(t, set)
 		c := dial(t, s.Addr().String(), ClientOptions{})
@@ -78,7 +78,7 @@ func TestHungTenantLeavesOthersTheirRoom(t *testing.T) {
 
 // The same of RemoteWrite, whose calls stay as long as the store hangs.
 func TestHungTenantLeavesRemoteWritesTheirRoom(t *testing.T) {
-	s, end := hanging(t, func(s *Server) { s.remote = newRoom(20<<20, remoteParts) })
+	s, end := hanging(t, func(s *Server) { s.remote = newBudget(20<<20, remoteParts) })
 	c := dialThanos(t, s.Addr().String())
 	write := func(id string) func(context.Context) error {
 		message := thanosMessage(5_000)
@@ -99,16 +99,16 @@ func TestHungTenantLeavesRemoteWritesTheirRoom(t *testing.T) {
 	}
 	end()
 	eventually(t, "all is given back", func() bool {
-		s.remote.shares.mu.Lock()
-		defer s.remote.shares.mu.Unlock()
-		return s.remote.shares.used == 0 && len(s.remote.shares.tenants) == 0
+		s.remote.tenantMemory.mu.Lock()
+		defer s.remote.tenantMemory.mu.Unlock()
+		return s.remote.tenantMemory.used == 0 && len(s.remote.tenantMemory.tenants) == 0
 	})
 }
 
 // A tenant over its share waits while some of its writes end, and is refused when none does.
 func TestClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShares(100)
+		s := newTenantMemory(100)
 		f := func(n int64, kind errs.Kind, waited time.Duration) {
 			t.Helper()
 			began := time.Now()

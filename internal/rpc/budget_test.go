@@ -36,7 +36,7 @@ func TestWriteStreamsShareRoom(t *testing.T) {
 	var now, most, stored atomic.Int64
 	leave := make(chan struct{})
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.writing = newRoom(2*fit*(series*200+10_000), streamParts) // a quarter of it for a frame that is not decoded yet
+		s.writing = newBudget(2*fit*(series*200+10_000), streamParts) // a quarter of it for a frame that is not decoded yet
 		RegisterWrite(s, writerFunc(func(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 			for n := now.Add(1); n > most.Load(); n = now.Load() {
 				most.Store(n)
@@ -199,7 +199,7 @@ func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 	size := int64(proto.Size(message))
 	stuck, inside := make(chan struct{}), make(chan struct{}, 1)
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.remote = newRoom(24*size, remoteParts)
+		s.remote = newBudget(24*size, remoteParts)
 		s.remote.line = semaphore.NewWeighted(3 * size)
 		RegisterWrite(s, writerFunc(func(context.Context, wire.Shard) ([]wire.Failure, error) {
 			inside <- struct{}{}
@@ -251,7 +251,7 @@ func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
 	const all = 8 << 20
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
-		s.remote = newRoom(all, remoteParts)
+		s.remote = newBudget(all, remoteParts)
 		RegisterWrite(s, writerFunc(stored), nil)
 	})
 	c := dialThanos(t, s.Addr().String())

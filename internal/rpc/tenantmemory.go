@@ -10,44 +10,45 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// A receiver keeps a write until its tenant's store has taken it, also when the sender has given up. A store that hangs (its
-// disk does not answer) would therefore fill the room of a stream, and then of the process, with the tries of one tenant.
-// So each tenant has a share. Writes beyond it wait as long as the tenant makes progress, which slows its senders down as a
-// full room does, and are refused at once when it makes none.
+// A receiver keeps a write until its tenant's store has taken it, also when the sender has given up. A store that
+// hangs (its disk does not respond) would therefore fill the budget of a stream, and then of the process, with the
+// writes of one tenant. So each tenant may use a part. Writes beyond it wait as long as the tenant makes progress,
+// which slows its senders down as a full budget does. When the tenant makes none, they are refused at once.
 
 const (
-	// tenantRatio leaves as much free as one tenant has: half of what there is for tenants, a third of it with two that hang.
+	// tenantRatio leaves as much free as one tenant has: half of what there is for tenants, a third of it with two
+	// that hang.
 	tenantRatio memory.FairRatio = 1
-	// hangsAfter is for how long a tenant over its share may finish nothing before its writes count as hanging. The others of
-	// the stream wait for that long, once.
+	// hangsAfter is how long a tenant that uses its whole part may finish nothing before its writes count as hanging.
+	// The other tenants of the stream wait for that long, once.
 	hangsAfter = time.Second
 )
 
-// shares divides a room among tenants.
-type shares struct {
+// tenantMemory divides a budget among tenants.
+type tenantMemory struct {
 	total    int64
 	least    int64 // that a claim counts for, however small it is
 	patience time.Duration
 
 	mu      sync.Mutex // guards what follows
 	used    int64
-	tenants map[tenant.ID]*share // that have any
-	moved   chan struct{}        // closed when some is given back; nil = nobody waits
+	tenants map[tenant.ID]*tenantUse // that have any
+	moved   chan struct{}            // closed when some is given back; nil = nobody waits
 }
 
-// share is what one tenant has.
-type share struct {
+// tenantUse is what one tenant uses.
+type tenantUse struct {
 	bytes int64
 	ended int  // claims that were given back
 	hangs bool // a claim has waited in vain, and none was given back since
 }
 
-func newShares(total int64) *shares {
-	return &shares{total: total, least: 1, patience: hangsAfter, tenants: map[tenant.ID]*share{}}
+func newTenantMemory(total int64) *tenantMemory {
+	return &tenantMemory{total: total, least: 1, patience: hangsAfter, tenants: map[tenant.ID]*tenantUse{}}
 }
 
 // claim counts n bytes as the tenant's, or as many as one tenant can have, until giveBack is called with their number.
-func (s *shares) claim(ctx context.Context, id tenant.ID, n int64) (int64, error) {
+func (s *tenantMemory) claim(ctx context.Context, id tenant.ID, n int64) (int64, error) {
 	n = min(max(n, s.least), max(1, tenantRatio.Most(s.total)))
 	var late *time.Timer // nil while nothing was waited for
 	for ended := 0; ; {
@@ -76,7 +77,7 @@ func (s *shares) claim(ctx context.Context, id tenant.ID, n int64) (int64, error
 }
 
 // try takes n bytes if the tenant may have them, or says what it has, and what is closed when somebody gives some back.
-func (s *shares) try(id tenant.ID, n int64) (has share, moved <-chan struct{}, granted bool) {
+func (s *tenantMemory) try(id tenant.ID, n int64) (has tenantUse, moved <-chan struct{}, granted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sh := s.tenants[id]
@@ -90,7 +91,7 @@ func (s *shares) try(id tenant.ID, n int64) (has share, moved <-chan struct{}, g
 		return has, s.moved, false
 	}
 	if sh == nil {
-		sh = new(share)
+		sh = new(tenantUse)
 		s.tenants[id] = sh
 	}
 	sh.bytes += n
@@ -99,7 +100,7 @@ func (s *shares) try(id tenant.ID, n int64) (has share, moved <-chan struct{}, g
 }
 
 // hang makes the tenant's further claims fail at once, until one is given back.
-func (s *shares) hang(id tenant.ID) {
+func (s *tenantMemory) hang(id tenant.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sh := s.tenants[id]; sh != nil {
@@ -107,13 +108,14 @@ func (s *shares) hang(id tenant.ID) {
 	}
 }
 
-func (s *shares) refuse(id tenant.ID, has int64) error {
+func (s *tenantMemory) refuse(id tenant.ID, has int64) error {
 	return errs.WithRetryAfter(errs.E(errs.Exhausted,
-		"tenant %q: writes that do not end take %d bytes of memory here, and the rest of %d is kept for other tenants", id, has, s.total), hangsAfter)
+		"tenant %q: writes that do not end take %d bytes of memory here, and the rest of %d is kept for other tenants",
+		id, has, s.total), hangsAfter)
 }
 
 // giveBack ends a claim of n bytes.
-func (s *shares) giveBack(id tenant.ID, n int64) {
+func (s *tenantMemory) giveBack(id tenant.ID, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used -= n

@@ -12,12 +12,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// keyData is the header of an answer that says whose data it is from: an instance id, a space, and the start of the data on
-// its disk in Unix ms.
+// keyData is the header of a response that names the process whose data it holds: an instance id, a space, and the
+// time when its data directory was new, in Unix ms.
 const keyData = "hearth-data"
 
-// testify puts into the header of an answer whose data it is from. Sources of a process that has none say nothing.
-func testify(ctx context.Context, sources []series.Source) {
+// sendIdentity names the process in the header of the response. Sources without an identity send none.
+func sendIdentity(ctx context.Context, sources []series.Source) {
 	for _, src := range sources {
 		if own, ok := src.(series.Identified); ok {
 			id := own.Identity()
@@ -27,8 +27,8 @@ func testify(ctx context.Context, sources []series.Source) {
 	}
 }
 
-// hear tells whoever asked with ctx what the header of an answer says.
-func hear(ctx context.Context, header metadata.MD) {
+// readIdentity passes the identity in a response's header to series.TellIdentity.
+func readIdentity(ctx context.Context, header metadata.MD) {
 	for _, text := range header.Get(keyData) {
 		instance, since, _ := strings.Cut(text, " ")
 		if ms, err := strconv.ParseInt(since, 10, 64); err == nil {
@@ -37,20 +37,20 @@ func hear(ctx context.Context, header metadata.MD) {
 	}
 }
 
-// heardStream is a stream of answers that is heard before its first message is handed on.
-type heardStream struct {
+// identityStream reads the identity before it returns the first response.
+type identityStream struct {
 	grpc.ClientStream
-	heard bool
+	read bool
 }
 
-func (s *heardStream) RecvMsg(m any) error {
+func (s *identityStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if s.heard {
+	if s.read {
 		return err
 	}
-	s.heard = true
+	s.read = true
 	if header, herr := s.Header(); herr == nil {
-		hear(s.Context(), header)
+		readIdentity(s.Context(), header)
 	}
 	return err
 }

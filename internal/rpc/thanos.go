@@ -13,8 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Thanos's view: what a caller sees that knows nothing of tenants and replicas as attributes. Each stream of each granted
-// tenant is a store of its own, whose external labels are labels of its series and win over the series' own.
+// Thanos callers know tenants and replicas only as labels. For them each stream of each granted tenant is a store of
+// its own. Its external labels are labels of its series, and replace labels of the same name.
 
 // stream is one tenant's stream of a source.
 type stream struct {
@@ -22,8 +22,9 @@ type stream struct {
 	series.Stream
 }
 
-// streams are the streams of src that g grants. A tenant that is granted by name is asked for, whether or not src says that
-// it holds it: a querier does not know what an endpoint has that does not answer, and says so when it is asked.
+// streams returns the streams of src that g grants. A tenant that is granted by name has its stream whether or not src
+// claims to hold the tenant: a querier does not know what an endpoint holds that is down, and reports it when it is
+// queried.
 func (st *Store) streams(ctx context.Context, src series.Source, g grant) ([]stream, error) {
 	if !g.all {
 		return st.streamsFor(src, g.tenants), nil
@@ -77,8 +78,8 @@ func newSharder(in *thanospb.ShardInfo) (*sharder, error) {
 	return &sharder{index: uint64(in.ShardIndex), total: uint64(in.TotalShards), by: in.By, names: in.Labels}, nil
 }
 
-// has reports whether the shard has the series. The hash is Thanos's: of the labels named, or of those not named, each as
-// name 0xff value 0xff.
+// has reports whether the shard has the series. The hash is Thanos's: of the labels named, or of those not named, each
+// as name 0xff value 0xff.
 func (s *sharder) has(ls labels.Labels) bool {
 	if s == nil {
 		return true
@@ -95,12 +96,12 @@ func (s *sharder) has(ls labels.Labels) bool {
 // plain reports whether the shard is series.Shard's: a hash of all labels.
 func (s *sharder) plain() bool { return s != nil && !s.by && len(s.names) == 0 }
 
-// forgiving is a set whose error is a warning: a partial answer, for callers that asked for one.
-type forgiving struct{ series.Set }
+// partialSet is a set whose error becomes a warning, for callers that want partial responses.
+type partialSet struct{ series.Set }
 
-func (f forgiving) Err() error { return nil }
+func (f partialSet) Err() error { return nil }
 
-func (f forgiving) Warnings() series.Warnings {
+func (f partialSet) Warnings() series.Warnings {
 	if err := f.Set.Err(); err != nil {
 		return append(slices.Clip(f.Set.Warnings()), err.Error())
 	}
