@@ -65,19 +65,19 @@ func (c *candidate) before(other *candidate) bool {
 }
 
 // zoneOf counts the members of a zone while owners are chosen.
-type zoneOf struct {
+type zoneCount struct {
 	name         string
 	owners, left int32
 }
 
 // candidates are members with their scores, in the order of members, and their zones.
-func candidates(members []Member, key []byte) (all []candidate, zones []zoneOf) {
-	all, zones = make([]candidate, len(members)), make([]zoneOf, 0, 4)
+func candidates(members []Member, key []byte) (all []candidate, zones []zoneCount) {
+	all, zones = make([]candidate, len(members)), make([]zoneCount, 0, 4)
 	for i, m := range members {
-		z := slices.IndexFunc(zones, func(z zoneOf) bool { return z.name == m.Zone })
+		z := slices.IndexFunc(zones, func(z zoneCount) bool { return z.name == m.Zone })
 		if z < 0 {
 			z = len(zones)
-			zones = append(zones, zoneOf{name: m.Zone})
+			zones = append(zones, zoneCount{name: m.Zone})
 		}
 		zones[z].left++
 		all[i] = candidate{score: Score(key, m.ID), id: m.ID, zone: int32(z)}

@@ -42,7 +42,7 @@ func ShardSize(size, rf int) int {
 // changes. It finds the tenant's part of the ring once and not for each series. Members and their indexes are p's.
 func For(p Placement, id tenant.ID) Placement {
 	if s, ok := p.(*shuffled); ok {
-		return s.shard(id)
+		return s.ringOf(id)
 	}
 	return p
 }
@@ -55,13 +55,13 @@ type shuffled struct {
 	sizes  Sharding
 
 	mu     sync.RWMutex // guards what follows, which is only a cache
-	shards map[tenant.ID]shard
+	shards map[tenant.ID]cachedShard
 	rings  map[string]*tokenRing // by their members: tenants share them
 	tokens int                   // in rings
 }
 
-// shard is the ring of one tenant, as it is for a size.
-type shard struct {
+// cachedShard is the ring of one tenant, as it is for a size.
+type cachedShard struct {
 	size int
 	ring *tokenRing
 }
@@ -89,16 +89,16 @@ func NewShuffled(members []TokenMember, rf int, sizes Sharding) Placement {
 
 // reset forgets all shards.
 func (s *shuffled) reset() {
-	s.shards, s.rings, s.tokens = map[tenant.ID]shard{}, map[string]*tokenRing{}, 0
+	s.shards, s.rings, s.tokens = map[tenant.ID]cachedShard{}, map[string]*tokenRing{}, 0
 }
 
 // Replicas appends the members of the tenant's shard that store the hash.
 func (s *shuffled) Replicas(dst []int32, id tenant.ID, hash uint64) []int32 {
-	return s.shard(id).Replicas(dst, id, hash)
+	return s.ringOf(id).Replicas(dst, id, hash)
 }
 
-// shard is the ring of a tenant.
-func (s *shuffled) shard(id tenant.ID) *tokenRing {
+// ringOf is the ring of a tenant.
+func (s *shuffled) ringOf(id tenant.ID) *tokenRing {
 	size := ShardSize(s.sizes.Size(id), s.rf)
 	if size == 0 || size >= len(s.placed) {
 		return s.tokenRing
@@ -122,7 +122,7 @@ func (s *shuffled) shard(id tenant.ID) *tokenRing {
 		s.rings[key] = ring
 		s.tokens += len(ring.tokens)
 	}
-	s.shards[id] = shard{size, ring}
+	s.shards[id] = cachedShard{size, ring}
 	return ring
 }
 

@@ -18,7 +18,7 @@ import (
 // factor or bucket, or where its id is in use.
 func (g *Gossip) admit(ctx context.Context) error {
 	g.refresh(ctx)
-	if err := disagree(g.candidate(), g.peers(), 0); err != nil {
+	if err := disagreement(g.candidate(), g.peers(), 0); err != nil {
 		return err
 	}
 	if len(g.opts.Roles) == 0 {
@@ -35,7 +35,7 @@ func (g *Gossip) candidate() process {
 
 // peers are the other processes that are alive, by id.
 func (g *Gossip) peers() []process {
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	var out []process
 	for _, id := range slices.Sorted(maps.Keys(v.cluster.Processes)) {
 		if id != g.opts.Instance.ID && v.alive(id, g.opts.uptime(), g.opts.HeartbeatTimeout) {
@@ -47,15 +47,15 @@ func (g *Gossip) peers() []process {
 
 // disagree is the error that self is at odds with a cluster of peers, nil when it is not. Where peers disagree with each
 // other too, the majority is the cluster; votes is what self counts in it, 0 or 1.
-func disagree(self process, peers []process, votes int) error {
+func disagreement(self process, peers []process, votes int) error {
 	if self.RF > 0 {
-		agree, against, one := divide(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
+		agree, against, one := countAgreement(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
 		if against > 0 && against >= agree+votes {
 			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: %s",
 				self.ID, self.RF, one.ID, one.Addr, one.RF, remedy("--receive.replication-factor", agree+votes, against))
 		}
 	}
-	agree, against, one := divide(peers, func(p process) bool { return mustShareBucket(self, p) },
+	agree, against, one := countAgreement(peers, func(p process) bool { return mustShareBucket(self, p) },
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
 		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s", self.ID, bucketName(self.Bucket),
@@ -74,7 +74,7 @@ func remedy(setting string, agree, against int) string {
 }
 
 // divide counts the peers that matter by whether they agree; one is the first that does not.
-func divide(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
+func countAgreement(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
 	for _, p := range peers {
 		switch {
 		case !matters(p):
@@ -94,11 +94,11 @@ func divide(peers []process, matters, agrees func(process) bool) (agree, against
 // blocks and has none while the other keeps blocks. A receiver that forgot the bucket of its cluster would leave a hole
 // when it drops old blocks. A store gateway always has a bucket; it names none before the bucket has an identity.
 func mustShareBucket(a, b process) bool {
-	return a.Bucket != "" && b.Bucket != "" || forgot(a, b) || forgot(b, a)
+	return a.Bucket != "" && b.Bucket != "" || lacksBucket(a, b) || lacksBucket(b, a)
 }
 
 // forgot reports whether a has no bucket, and should have one if b has.
-func forgot(a, b process) bool {
+func lacksBucket(a, b process) bool {
 	return a.Bucket == "" && hasRole(a, RoleReceive, RoleCompact) && hasRole(b, RoleReceive, RoleCompact, RoleStore)
 }
 
@@ -120,7 +120,7 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 	defer tick.Stop()
 	var seen []int64 // heartbeats of the other one
 	for {
-		e, there := g.rival()
+		e, there := g.sameIDEntry()
 		if !there || e.State == dring.LEAVING {
 			return nil
 		}
@@ -144,11 +144,11 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 }
 
 // rival is the newest live entry with this process's id that it did not write.
-func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
-	v, addr := g.view.Load(), g.local.advertised(g.opts.GRPCAddress)
+func (g *Gossip) sameIDEntry() (e dring.InstanceDesc, there bool) {
+	v, addr := g.snapshot.Load(), g.local.advertised(g.opts.GRPCAddress)
 	for _, r := range v.rings {
 		x, ok := r.entries[g.opts.Instance.ID]
-		if ok && x.Addr != addr && r.pulses[g.opts.Instance.ID].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
+		if ok && x.Addr != addr && r.heartbeats[g.opts.Instance.ID].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
 			e, there = x, true
 		}
 	}
@@ -157,35 +157,35 @@ func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
 
 // rivalry is what the keeper knows of another process that writes this one's record: the record's versions, and when the
 // last one came.
-type rivalry struct {
+type idConflict struct {
 	versions []int64
 	came     time.Duration
 }
 
 // rivalryLasts is how long after the last sign of another process with this one's id the signs are forgotten.
-const rivalryLasts = time.Minute
+const idConflictMemory = time.Minute
 
 // yields reports whether this process gives way to another live one that uses its id, as two clusters that were split
 // may find when they meet. Both write their record again whenever they see the other's; one late message is no rival,
 // three within a minute of each other are. The one with the older data stays, of equal ones that with the smaller address;
 // the other falls silent, and says so, until somebody restarts it. Ring entries would not do as a sign: of two with one
 // heartbeat each keeps its own.
-func (g *Gossip) yields() bool {
+func (g *Gossip) givesWay() bool {
 	self, up := g.self(), g.opts.uptime()
-	other, there := g.view.Load().cluster.Processes[self.ID]
-	if !there || other.Left || other.Addr == self.Addr && other.Since == self.Since || slices.Contains(g.rivalry.versions, other.Updated) {
+	other, there := g.snapshot.Load().cluster.Processes[self.ID]
+	if !there || other.Left || other.Addr == self.Addr && other.Since == self.Since || slices.Contains(g.idConflict.versions, other.Updated) {
 		return false
 	}
-	if up-g.rivalry.came > rivalryLasts {
-		g.rivalry.versions = nil
+	if up-g.idConflict.came > idConflictMemory {
+		g.idConflict.versions = nil
 	}
-	g.rivalry.versions, g.rivalry.came = append(g.rivalry.versions, other.Updated), up
-	if len(g.rivalry.versions) < 3 {
+	g.idConflict.versions, g.idConflict.came = append(g.idConflict.versions, other.Updated), up
+	if len(g.idConflict.versions) < 3 {
 		return false
 	}
 	gives := other.Since < self.Since || other.Since == self.Since && other.Addr < self.Addr
 	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
-	g.rivalry.versions = nil
+	g.idConflict.versions = nil
 	if gives {
 		g.mu.Lock()
 		g.silent = true
@@ -198,11 +198,11 @@ func (g *Gossip) yields() bool {
 // inspect looks whether this process still belongs here, now that it may have met others. A cluster at work is not torn
 // down: a process that does not belong says so loudly, is not ready, and is read only. It places nothing, since the quorum
 // that it would wait for is not the one that others rely on, and as a receiver it asks others to place nothing on it.
-func (g *Gossip) inspect() {
+func (g *Gossip) checkMembership() {
 	if g.isSilent() {
 		return
 	}
-	if err := disagree(g.candidate(), g.peers(), 1); err != nil {
+	if err := disagreement(g.candidate(), g.peers(), 1); err != nil {
 		g.setConflict(err.Error())
 	} else {
 		g.setConflict("")
@@ -217,26 +217,26 @@ func (g *Gossip) setConflict(why string) {
 		g.log.Info("this process belongs to the cluster again")
 		g.conflict.Store(nil)
 		g.metrics.conflict.Set(0)
-		g.setStranger(0)
+		g.setForeignSince(0)
 	case why != "" && (old == nil || *old != why):
 		g.log.Error("this process does not belong to the cluster it met, and takes no writes", "reason", why)
 		g.conflict.Store(&why)
 		g.metrics.conflict.Set(1)
 		if old == nil {
-			g.setStranger(g.opts.Now().Unix())
+			g.setForeignSince(g.opts.Now().Unix())
 		}
 	}
 }
 
-func (g *Gossip) setStranger(since int64) {
+func (g *Gossip) setForeignSince(since int64) {
 	g.mu.Lock()
-	g.stranger = since
+	g.foreignSince = since
 	g.mu.Unlock()
-	g.nudgeKeeper() // others are to know now
+	g.requestBeat() // others are to know now
 }
 
 // refusing is a placement by which nothing is placed.
-type refusing struct{ ring.Placement }
+type placesNothing struct{ ring.Placement }
 
 // Replicas is nobody.
-func (refusing) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return dst }
+func (placesNothing) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return dst }

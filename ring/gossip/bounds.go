@@ -37,7 +37,7 @@ const (
 
 // unsnappy decodes b, which may claim to be limit bytes at most and must have the bytes for its claim: memory is taken for
 // what came, not for what is claimed.
-func unsnappy(what string, b []byte, limit int) ([]byte, error) {
+func decodeSnappy(what string, b []byte, limit int) ([]byte, error) {
 	const ratio = 64 // snappy makes at most 64 bytes of each three
 	n, err := snappy.DecodedLen(b)
 	switch {
@@ -104,7 +104,7 @@ func (i *incarnation) valid(now int64) bool {
 	return validID.MatchString(i.ID) && validAddr(i.Addr) && validText(i.Zone, maxZone) && validVersion(i.Updated, now)
 }
 
-func (a span) valid(now int64) bool {
+func (a usage) valid(now int64) bool {
 	return validTime(a.First, now) && validTime(a.Last, now) && validTime(a.Expires, now)
 }
 

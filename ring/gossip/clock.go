@@ -17,23 +17,23 @@ const skewHolds = 10 * time.Second
 // pulse is what this process observed of one heartbeat. Heartbeats order entries. How old one is is judged by when it came
 // here, by a clock that nobody sets. The writer's clock is believed once: for a heartbeat that was there when this
 // process first met the entry, and then only if it makes the heartbeat older.
-type pulse struct {
-	beat int64         // the heartbeat, in the writer's Unix seconds
-	came time.Duration // when it came, by Gossip.uptime
-	age  time.Duration // how old it said it was when the entry was met; 0 for one that came later
-	skew time.Duration // how far the writer's clock is ahead of this process's
-	told bool          // skew is known: the heartbeat came while this process listened
+type heartbeat struct {
+	sent      int64         // the heartbeat, in the writer's Unix seconds
+	came      time.Duration // when it came, by Gossip.uptime
+	age       time.Duration // how old it said it was when the entry was met; 0 for one that came later
+	skew      time.Duration // how far the writer's clock is ahead of this process's
+	skewKnown bool          // skew is known: the heartbeat came while this process listened
 }
 
 // listen is the pulse after entry e was seen at now; p is the one before, met = false when there was none.
-func (p pulse) listen(e dring.InstanceDesc, met bool, now time.Time, up time.Duration) pulse {
+func (p heartbeat) listen(e dring.InstanceDesc, met bool, now time.Time, up time.Duration) heartbeat {
 	switch {
 	case !met:
-		return pulse{beat: e.Timestamp, came: up, age: max(0, -ahead(e.Timestamp, now))}
-	case e.Timestamp == p.beat:
+		return heartbeat{sent: e.Timestamp, came: up, age: max(0, -ahead(e.Timestamp, now))}
+	case e.Timestamp == p.sent:
 		return p
 	}
-	return pulse{beat: e.Timestamp, came: up, skew: ahead(e.Timestamp, now), told: true}
+	return heartbeat{sent: e.Timestamp, came: up, skew: ahead(e.Timestamp, now), skewKnown: true}
 }
 
 // ahead is how far t, in Unix seconds, is ahead of now: two centuries at most, either way.
@@ -44,26 +44,26 @@ func ahead(t int64, now time.Time) time.Duration {
 }
 
 // fresh reports whether the member sent a heartbeat within timeout.
-func (p pulse) fresh(up, timeout time.Duration) bool {
+func (p heartbeat) fresh(up, timeout time.Duration) bool {
 	return p.age <= timeout && p.silence(up) <= timeout-p.age
 }
 
 // silence is for how long this process itself has waited for the next heartbeat. A member is forgotten by it alone: whose
 // clock is behind looks old when it is met, and is alive.
-func (p pulse) silence(up time.Duration) time.Duration { return up - p.came }
+func (p heartbeat) silence(up time.Duration) time.Duration { return up - p.came }
 
 // heard is when the last heartbeat came, by this process's clock, or when it was sent where that is all that is known.
-func (p pulse) heard(now time.Time, up time.Duration) time.Time {
+func (p heartbeat) heard(now time.Time, up time.Duration) time.Time {
 	return now.Add(-p.silence(up) - p.age)
 }
 
 // skew is how far the clock of the live members is ahead of the one of this process, self: the median, this process
 // included. Of two in the middle the one nearer to this clock counts.
-func (v *view) skew(self string, up, timeout time.Duration) time.Duration {
+func (v *snapshot) skew(self string, up, timeout time.Duration) time.Duration {
 	skews, seen := []time.Duration{0}, map[string]bool{self: true}
 	for _, role := range roles {
-		for id, p := range v.rings[role].pulses {
-			if !seen[id] && p.told && p.fresh(up, timeout) {
+		for id, p := range v.rings[role].heartbeats {
+			if !seen[id] && p.skewKnown && p.fresh(up, timeout) {
 				seen[id] = true
 				skews = append(skews, p.skew)
 			}
@@ -117,9 +117,9 @@ func (c wallClock) latest(now time.Time) time.Time {
 func (c wallClock) common(now time.Time) time.Time { return now.Add(c.skew) }
 
 // lookAtClock compares this process's clock with the others', and says when it is wrong.
-func (g *Gossip) lookAtClock() {
+func (g *Gossip) checkClock() {
 	up, old := g.opts.uptime(), *g.clock.Load()
-	c := old.next(g.view.Load().skew(g.opts.Instance.ID, up, g.opts.HeartbeatTimeout), g.opts.Now(), g.opts.Instance.Since, up)
+	c := old.next(g.snapshot.Load().skew(g.opts.Instance.ID, up, g.opts.HeartbeatTimeout), g.opts.Now(), g.opts.Instance.Since, up)
 	g.clock.Store(&c)
 	switch {
 	case c.off && !old.off:

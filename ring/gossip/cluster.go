@@ -28,9 +28,9 @@ type cluster struct {
 	// Incarnations are by incarnation.key.
 	Incarnations map[string]incarnation `json:"incarnations,omitempty"`
 	// Shardings are by version of the shard sizes; they are joined, not replaced.
-	Shardings map[string]span `json:"shardings,omitempty"`
+	Shardings map[string]usage `json:"shardings,omitempty"`
 	// Factors are by replication factor, as text; they are joined too.
-	Factors map[string]span `json:"factors,omitempty"`
+	Factors map[string]usage `json:"factors,omitempty"`
 }
 
 // process is what a process says of itself, without its heartbeats.
@@ -154,10 +154,10 @@ func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 			removed++
 		}
 	}
-	for _, spans := range []map[string]span{c.Shardings, c.Factors} {
-		for key, s := range spans {
+	for _, usages := range []map[string]usage{c.Shardings, c.Factors} {
+		for key, s := range usages {
 			if s.Expires < limit.Unix() {
-				delete(spans, key)
+				delete(usages, key)
 				removed++
 			}
 		}
@@ -183,7 +183,7 @@ func (c *cluster) clone() *cluster {
 }
 
 func newCluster() *cluster {
-	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]span{}, Factors: map[string]span{}}
+	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]usage{}, Factors: map[string]usage{}}
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
@@ -194,7 +194,7 @@ func (clusterCodec) CodecID() string { return "hearthCluster1" }
 
 // Decode is the inverse of Encode. An empty value is an empty cluster.
 func (k clusterCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("cluster value", b, maxCluster)
+	b, err := decodeSnappy("cluster value", b, maxCluster)
 	if err != nil {
 		return nil, err
 	}
@@ -219,8 +219,8 @@ func (c *cluster) take(in *cluster, now int64) (refused int) {
 		take(c.Incarnations, in.Incarnations, maxIncarnations, func(key string, i incarnation) bool {
 			return key == incarnationKey(i.ID, i.Since) && i.valid(now)
 		}) +
-		take(c.Shardings, in.Shardings, maxShardings, func(version string, s span) bool { return validText(version, maxText) && s.valid(now) }) +
-		take(c.Factors, in.Factors, maxRF, func(rf string, s span) bool {
+		take(c.Shardings, in.Shardings, maxShardings, func(version string, s usage) bool { return validText(version, maxText) && s.valid(now) }) +
+		take(c.Factors, in.Factors, maxRF, func(rf string, s usage) bool {
 			n, err := strconv.Atoi(rf)
 			return err == nil && n > 0 && n <= maxRF && strconv.Itoa(n) == rf && s.valid(now)
 		})

@@ -66,7 +66,7 @@ func (e *Elections) All(ctx context.Context, f func(tenant.ID, map[string]electi
 		if err != nil {
 			return fmt.Errorf("gossiped value %s: %w", key, err)
 		}
-		tell(key, value, f)
+		deliver(key, value, f)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (e *Elections) Watch(ctx context.Context, f func(tenant.ID, map[string]elec
 		return
 	}
 	client.WatchPrefix(ctx, electionsPrefix, func(key string, value any) bool {
-		tell(key, value, f)
+		deliver(key, value, f)
 		return true
 	})
 }
@@ -91,7 +91,7 @@ func (e *Elections) client() (kv.Client, error) {
 }
 
 // tell hands a gossiped value to f. A key that no Hearth process writes is none of ours.
-func tell(key string, value any, f func(tenant.ID, map[string]election.State)) {
+func deliver(key string, value any, f func(tenant.ID, map[string]election.State)) {
 	states, ok := value.(elections)
 	id, err := tenant.Parse(strings.TrimPrefix(key, electionsPrefix))
 	if ok && err == nil {
@@ -165,7 +165,7 @@ func (electionsCodec) CodecID() string { return "hearthElections1" }
 
 // Decode is the inverse of Encode. An empty value is no elections.
 func (c electionsCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("elections", b, maxElections)
+	b, err := decodeSnappy("elections", b, maxElections)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 // than after, if it sees enough others to trust that it is not cut off itself. For receivers, whose forgetting moves series
 // and ends a quorum's memory, a quorum of the receivers must be alive. The other roles own nothing alone: a quorum of all
 // members, whatever their roles, will do.
-func forgettable(v *view, up, timeout, after time.Duration) map[string][]string {
+func forgettable(v *snapshot, up, timeout, after time.Duration) map[string][]string {
 	all, alive := map[string]bool{}, 0
 	for _, r := range v.rings {
 		for id := range r.entries {
@@ -31,7 +31,7 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 		see, of := alive, len(all)
 		if role == RoleReceive {
 			see, of = 0, len(r.entries)
-			for _, p := range r.pulses {
+			for _, p := range r.heartbeats {
 				if p.fresh(up, timeout) {
 					see++
 				}
@@ -41,7 +41,7 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 			continue
 		}
 		for _, id := range slices.Sorted(maps.Keys(r.entries)) {
-			if r.pulses[id].silence(up) > after {
+			if r.heartbeats[id].silence(up) > after {
 				out[role] = append(out[role], id)
 			}
 		}
@@ -51,7 +51,7 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 
 // gone is what forgettable says of v, but nobody within ForgetAfter of a pause of this process. It did not wait for anybody
 // meanwhile, and it hears of members that were paused with it, as those of one host are, one after the other.
-func (g *Gossip) gone(v *view) map[string][]string {
+func (g *Gossip) forgettableNow(v *snapshot) map[string][]string {
 	up := g.opts.uptime()
 	if g.resumed > 0 && up-g.resumed <= g.opts.ForgetAfter {
 		return nil
@@ -61,28 +61,28 @@ func (g *Gossip) gone(v *view) map[string][]string {
 
 // tidy forgets members that are gone, and what was left of them in the cluster value. All members do so; that several
 // do it at once is harmless.
-func (g *Gossip) tidy(ctx context.Context) {
+func (g *Gossip) forgetGone(ctx context.Context) {
 	if g.isSilent() {
 		return
 	}
-	gone := g.gone(g.view.Load())
+	gone := g.forgettableNow(g.snapshot.Load())
 	for _, role := range slices.Sorted(maps.Keys(gone)) {
 		for _, id := range gone[role] {
-			err := g.drop(ctx, role, id, func(p pulse) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })
+			err := g.drop(ctx, role, id, func(p heartbeat) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })
 			if err != nil && ctx.Err() == nil {
 				g.log.Warn("member not forgotten", "role", role, "member", id, "err", err)
 			}
 		}
 	}
-	err := g.edit(ctx, func(c *cluster, now time.Time) bool { return g.sweep(c, now) })
+	err := g.edit(ctx, func(c *cluster, now time.Time) bool { return g.endOrphans(c, now) })
 	if err != nil && ctx.Err() == nil {
 		g.log.Warn("cluster value not tidied", "err", err)
 	}
 }
 
 // sweep ends what refers to members that no ring has known for a while: a late message may have brought it back.
-func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
-	v, up := g.view.Load(), g.opts.uptime()
+func (g *Gossip) endOrphans(c *cluster, now time.Time) (changed bool) {
+	v, up := g.snapshot.Load(), g.opts.uptime()
 	orphaned := func(key string, version int64) bool {
 		o, ok := v.orphans[key]
 		return ok && o.version == version && up-o.came > g.opts.ForgetAfter
@@ -102,7 +102,7 @@ func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
 }
 
 // known reports whether a member is on any ring.
-func (v *view) known(id string) bool {
+func (v *snapshot) known(id string) bool {
 	for _, r := range v.rings {
 		if _, ok := r.entries[id]; ok {
 			return true
@@ -115,10 +115,10 @@ func (v *view) known(id string) bool {
 // with its last heartbeat: until now it was placed, and writes may have reached it that gossip did not.
 //  1. the incarnation is closed: a crash after it leaves a member that is counted as missing once more, not forgotten
 //  2. the ring entry becomes a tombstone
-func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) bool) error {
-	r := g.view.Load().rings[role]
+func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat) bool) error {
+	r := g.snapshot.Load().rings[role]
 	e, ok := r.entries[id]
-	if !ok || !cond(r.pulses[id]) {
+	if !ok || !cond(r.heartbeats[id]) {
 		return nil
 	}
 	if role == RoleReceive {
@@ -144,9 +144,9 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) boo
 		return err
 	}
 	g.metrics.forgotten.Inc()
-	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heard", r.pulses[id].heard(g.opts.Now(), g.opts.uptime()))
+	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heard", r.heartbeats[id].heard(g.opts.Now(), g.opts.uptime()))
 	g.refresh(ctx, role)
-	if g.view.Load().known(id) {
+	if g.snapshot.Load().known(id) {
 		return nil
 	}
 	return g.edit(ctx, func(c *cluster, now time.Time) bool { return c.leave(id, now) })
@@ -164,7 +164,7 @@ func (g *Gossip) Forget(ctx context.Context, id string) error {
 	if err := g.available(); err != nil {
 		return err
 	}
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	if !v.known(id) {
 		return errs.E(errs.NotFound, "ring: no member %q", id)
 	}
@@ -172,7 +172,7 @@ func (g *Gossip) Forget(ctx context.Context, id string) error {
 		return errs.E(errs.Conflict, "ring: member %q is alive; only members that are down can be forgotten", id)
 	}
 	for _, role := range roles {
-		err := g.drop(ctx, role, id, func(p pulse) bool { return !p.fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) })
+		err := g.drop(ctx, role, id, func(p heartbeat) bool { return !p.fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) })
 		if err != nil {
 			return err
 		}

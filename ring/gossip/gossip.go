@@ -33,8 +33,8 @@ type Gossip struct {
 	opts    Options
 	metrics *metrics
 
-	place atomic.Pointer[ring.Placement] // of role receive, never nil
-	view  atomic.Pointer[view]           // replaced whole by refresh
+	placement atomic.Pointer[ring.Placement] // of role receive, never nil
+	snapshot  atomic.Pointer[snapshot]       // replaced whole by refresh
 
 	// Set by Open, constant after.
 	local   locality
@@ -47,16 +47,16 @@ type Gossip struct {
 	wanted dring.InstanceDesc
 	// stranger is since when this process does not belong to the cluster it met, Unix seconds; 0 = it does. While it does
 	// not, it neither places series nor wants any.
-	stranger int64
-	silent   bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
+	foreignSince int64
+	silent       bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
 
-	settled   atomic.Bool               // the first other member was met, or is no longer waited for
-	listening atomic.Bool               // what Open sets is set
-	conflict  atomic.Pointer[string]    // why this process does not belong here, nil when it does
-	nudge     chan struct{}             // asks the keeper for a beat now
-	rivalry   rivalry                   // the keeper's own
-	resumed   time.Duration             // the keeper's own: when this process last went on after a pause, by uptime
-	clock     atomic.Pointer[wallClock] // never nil
+	settled    atomic.Bool               // the first other member was met, or is no longer waited for
+	listening  atomic.Bool               // what Open sets is set
+	conflict   atomic.Pointer[string]    // why this process does not belong here, nil when it does
+	beatNow    chan struct{}             // asks the keeper for a beat now
+	idConflict idConflict                // the keeper's own
+	resumed    time.Duration             // the keeper's own: when this process last went on after a pause, by uptime
+	clock      atomic.Pointer[wallClock] // never nil
 
 	// open tells the states of the life cycle: Close may be called at any time, and once.
 	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole
@@ -81,12 +81,12 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Gossip, er
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{log: log, reg: reg, opts: opts, nudge: make(chan struct{}, 1)}
+	g := &Gossip{log: log, reg: reg, opts: opts, beatNow: make(chan struct{}, 1)}
 	g.metrics = newMetrics(reg, g)
 	g.clock.Store(&wallClock{})
-	g.view.Store(&view{cluster: newCluster(), rings: map[string]roleView{}})
+	g.snapshot.Store(&snapshot{cluster: newCluster(), rings: map[string]roleSnapshot{}})
 	empty := ring.NewTokens(nil, max(opts.ReplicationFactor, 1))
-	g.place.Store(&empty)
+	g.placement.Store(&empty)
 	return g, nil
 }
 
@@ -118,7 +118,7 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 		return err
 	}
 	g.open = true
-	g.wg.Go(func() { g.keep(life) })
+	g.wg.Go(func() { g.heartbeatLoop(life) })
 	g.wg.Go(func() { g.rejoin(life, met > 0) })
 	g.watch(life)
 	g.wg.Go(func() { g.supervise(fail) })
@@ -135,7 +135,7 @@ func (g *Gossip) listen(ctx context.Context) error {
 	}
 	g.local = locality{endpoint: e, ips: ips}
 	cfg := kvConfig(g.opts, e, g.metrics.refused)
-	log := gokit.New(g.log, "gossip", libraryWords, true)
+	log := gokit.New(g.log, "gossip", libraryMessages, true)
 	// Names of DNS metrics are not the ring's own: other users of the resolver in this process have them too.
 	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
 	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(g.log, "dns"), dnsReg)
@@ -220,12 +220,12 @@ func (g *Gossip) Close() error {
 	if !g.open {
 		return nil
 	}
-	g.sayLeaving(context.Background())
-	return g.shut()
+	g.announceLeaving(context.Background())
+	return g.shutDown()
 }
 
 // shut ends all of g without a word to others. lifeMu is held.
-func (g *Gossip) shut() error {
+func (g *Gossip) shutDown() error {
 	g.open = false
 	g.closing.Store(true)
 	g.cancel()
@@ -244,9 +244,9 @@ func (g *Gossip) Address() string { return net.JoinHostPort(g.local.host, g.loca
 // belong to the cluster it met, all series go nowhere, and writes fail: what it acknowledged by its own rules would not be
 // what others rely on.
 func (g *Gossip) Placement() ring.Placement {
-	p := *g.place.Load()
+	p := *g.placement.Load()
 	if g.conflict.Load() != nil {
-		return refusing{p}
+		return placesNothing{p}
 	}
 	return p
 }
@@ -273,7 +273,7 @@ func (g *Gossip) Ready() error {
 	if !g.settled.Load() {
 		return fmt.Errorf("ring: no other member met yet of %q", g.opts.Join)
 	}
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	for _, role := range g.opts.Roles {
 		e, ok := v.rings[role].entries[g.opts.Instance.ID]
 		if !ok || e.State != dring.ACTIVE {

@@ -29,17 +29,17 @@ func (g *Gossip) register(ctx context.Context) error {
 			self.Addr, self.HTTPAddr, self.Zone, g.opts.Now())
 	}
 	for _, role := range g.opts.Roles {
-		if err := g.assert(ctx, role); err != nil {
+		if err := g.writeEntry(ctx, role); err != nil {
 			return err
 		}
 	}
-	if err := g.retract(ctx); err != nil {
+	if err := g.dropOldRoles(ctx); err != nil {
 		return err
 	}
-	if err := g.recall(ctx); err != nil {
+	if err := g.loadHistory(ctx); err != nil {
 		return err
 	}
-	if err := g.enroll(ctx); err != nil {
+	if err := g.publishSelf(ctx); err != nil {
 		return err
 	}
 	g.refresh(ctx)
@@ -47,7 +47,7 @@ func (g *Gossip) register(ctx context.Context) error {
 }
 
 // retract removes this process's entries from rings of roles it had before it was restarted.
-func (g *Gossip) retract(ctx context.Context) error {
+func (g *Gossip) dropOldRoles(ctx context.Context) error {
 	if len(g.opts.Roles) == 0 {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (g *Gossip) retract(ctx context.Context) error {
 		if slices.Contains(g.opts.Roles, role) {
 			continue
 		}
-		if err := g.drop(ctx, role, g.opts.Instance.ID, func(pulse) bool { return true }); err != nil {
+		if err := g.drop(ctx, role, g.opts.Instance.ID, func(heartbeat) bool { return true }); err != nil {
 			return err
 		}
 	}
@@ -63,12 +63,12 @@ func (g *Gossip) retract(ctx context.Context) error {
 }
 
 // assert writes this process's entry in a ring as it should be, with a heartbeat. It is the only way they are written.
-func (g *Gossip) assert(ctx context.Context, role string) error {
+func (g *Gossip) writeEntry(ctx context.Context, role string) error {
 	return g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
 		desc := newRingValue(in)
 		want := g.want(role) // here, in the transaction: a beat must not undo a Leave that overtook it
 		old, ok := desc.Ingesters[want.Id]
-		p, met := g.view.Load().rings[role].pulses[want.Id]
+		p, met := g.snapshot.Load().rings[role].heartbeats[want.Id]
 		due := !met || p.silence(g.opts.uptime()) >= time.Second
 		next, changed := nextEntry(old, ok, want, g.opts.Now().Unix(), due)
 		if !changed {
@@ -87,8 +87,8 @@ func (g *Gossip) want(role string) dring.InstanceDesc {
 	if role == RoleReceive && want.State != dring.LEFT {
 		want.Tokens = g.opts.Instance.tokens()
 	}
-	if role == RoleReceive && g.stranger != 0 && !want.ReadOnly {
-		want.ReadOnly, want.ReadOnlyUpdatedTimestamp = true, g.stranger
+	if role == RoleReceive && g.foreignSince != 0 && !want.ReadOnly {
+		want.ReadOnly, want.ReadOnlyUpdatedTimestamp = true, g.foreignSince
 	}
 	return want
 }
@@ -132,7 +132,7 @@ func subset(a, b []uint32) bool {
 }
 
 // keep is the life of a member: beat by beat, it says that it is here, and looks after the rings.
-func (g *Gossip) keep(ctx context.Context) {
+func (g *Gossip) heartbeatLoop(ctx context.Context) {
 	tick := time.NewTicker(g.opts.HeartbeatPeriod)
 	defer tick.Stop()
 	down, kept, last := map[string]bool{}, "", time.Now()
@@ -141,30 +141,30 @@ func (g *Gossip) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-g.nudge:
+		case <-g.beatNow:
 		}
 		now := time.Now()
 		if now.Sub(last) > g.opts.HeartbeatTimeout {
 			g.resumed = g.opts.uptime()
 		}
 		last = now
-		g.survive("keep", func() {
+		g.safely("keep", func() {
 			g.refresh(ctx)
-			g.lookAtClock()
+			g.checkClock()
 			g.beat(ctx)
-			g.inspect()
+			g.checkMembership()
 			down = g.logDown(down)
 			if len(g.opts.Roles) > 0 {
-				g.tidy(ctx)
+				g.forgetGone(ctx)
 			}
-			kept = g.remember(kept)
+			kept = g.saveHistory(kept)
 		})
 	}
 }
 
 // survive calls f. A panic in it, which something that another member said may have caused, costs what f would have done
 // and not the process.
-func (g *Gossip) survive(what string, f func()) {
+func (g *Gossip) safely(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			g.metrics.panics.Inc()
@@ -175,25 +175,25 @@ func (g *Gossip) survive(what string, f func()) {
 }
 
 // nudgeKeeper asks for a beat now.
-func (g *Gossip) nudgeKeeper() {
+func (g *Gossip) requestBeat() {
 	select {
-	case g.nudge <- struct{}{}:
+	case g.beatNow <- struct{}{}:
 	default:
 	}
 }
 
 // beat asserts all of this process's entries.
 func (g *Gossip) beat(ctx context.Context) {
-	if g.isSilent() || g.yields() {
+	if g.isSilent() || g.givesWay() {
 		return
 	}
 	for _, role := range g.opts.Roles {
-		if err := g.assert(ctx, role); err != nil && ctx.Err() == nil {
+		if err := g.writeEntry(ctx, role); err != nil && ctx.Err() == nil {
 			g.metrics.failed.Inc()
 			g.log.Warn("heartbeat not written", "role", role, "err", err)
 		}
 	}
-	if err := g.enroll(ctx); err != nil && ctx.Err() == nil {
+	if err := g.publishSelf(ctx); err != nil && ctx.Err() == nil {
 		g.metrics.failed.Inc()
 		g.log.Warn("cluster value not written", "err", err)
 	}
@@ -207,11 +207,11 @@ func (g *Gossip) isSilent() bool {
 
 // logDown logs who went down and who came back since it answered was, and answers who is down.
 func (g *Gossip) logDown(was map[string]bool) (is map[string]bool) {
-	now, up, v := g.opts.Now(), g.opts.uptime(), g.view.Load()
+	now, up, v := g.opts.Now(), g.opts.uptime(), g.snapshot.Load()
 	is = map[string]bool{}
 	for _, role := range roles {
 		for id, e := range v.rings[role].entries {
-			key, p := role+"/"+id, v.rings[role].pulses[id]
+			key, p := role+"/"+id, v.rings[role].heartbeats[id]
 			switch {
 			case !p.fresh(up, g.opts.HeartbeatTimeout):
 				is[key] = true

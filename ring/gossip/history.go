@@ -13,7 +13,7 @@ import (
 // History is every incarnation of a receiver that a query of the last HistoryRetention may need, members included, by
 // start. The caller owns the slice.
 func (g *Gossip) History() []ring.Incarnation {
-	c, now := g.view.Load().cluster, g.opts.Now()
+	c, now := g.snapshot.Load().cluster, g.opts.Now()
 	out := make([]ring.Incarnation, 0, len(c.Incarnations))
 	for _, i := range c.Incarnations {
 		if i.Until != 0 && i.Until < now.Add(-g.opts.HistoryRetention).Unix() {
@@ -54,12 +54,12 @@ func (g *Gossip) self() process {
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
-		Since: g.opts.Instance.Since.Unix(), ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.stranger), Broken: broken, Off: g.clock.Load().off,
+		Since: g.opts.Instance.Since.Unix(), ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince), Broken: broken, Off: g.clock.Load().off,
 	}
 }
 
 // enroll makes the cluster value say what is true of this process. It writes only when it does not.
-func (g *Gossip) enroll(ctx context.Context) error {
+func (g *Gossip) publishSelf(ctx context.Context) error {
 	if len(g.opts.Roles) == 0 {
 		return nil
 	}
@@ -74,9 +74,9 @@ func (g *Gossip) enroll(ctx context.Context) error {
 		}
 		if places(self) {
 			common, keep := g.clock.Load().common(g.opts.Now()), g.opts.HistoryRetention
-			changed = assertSpan(c.Shardings, version, common, keep) || changed
+			changed = recordUsage(c.Shardings, version, common, keep) || changed
 			if self.RF > 0 && g.conflict.Load() == nil { // else nothing is placed by it
-				changed = assertSpan(c.Factors, strconv.Itoa(self.RF), common, keep) || changed
+				changed = recordUsage(c.Factors, strconv.Itoa(self.RF), common, keep) || changed
 			}
 		}
 		return changed
@@ -92,7 +92,7 @@ func places(p process) bool {
 // given as now is not before what most members call so.
 func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) bool) error {
 	latest := func() time.Time { return g.clock.Load().latest(g.opts.Now()) }
-	if !f(g.view.Load().cluster.clone(), latest()) {
+	if !f(g.snapshot.Load().cluster.clone(), latest()) {
 		return nil
 	}
 	// A change that finds no room would be tried again for ten seconds, and heartbeats wait for it.

@@ -185,7 +185,7 @@ func (g *Gossip) status(id string) (ringStatus, error) {
 	if why := g.conflict.Load(); why != nil {
 		s.Conflict = *why
 	}
-	now, processes := g.opts.Now(), g.view.Load().cluster.Processes
+	now, processes := g.opts.Now(), g.snapshot.Load().cluster.Processes
 	for _, role := range roles {
 		t := ringTable{Role: role, Members: []memberStatus{}}
 		for _, m := range g.Members(role) {
@@ -221,7 +221,7 @@ func (g *Gossip) tenantStatus(name string) (*tenantStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	place := g.Placement()
+	placement := g.Placement()
 	s := &tenantStatus{ID: id, Members: []shareStatus{}}
 	if g.opts.Sharding != nil {
 		s.ShardSize = ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor())
@@ -230,9 +230,9 @@ func (g *Gossip) tenantStatus(name string) (*tenantStatus, error) {
 		since := known.Since.UTC()
 		s.Since = &since
 	}
-	for _, i := range ring.MembersFor(place, id) {
-		m := place.Members()[i]
-		share := ring.Share(place, id, func(o ring.Member) bool { return o.ID == m.ID })
+	for _, i := range ring.MembersFor(placement, id) {
+		m := placement.Members()[i]
+		share := ring.Share(placement, id, func(o ring.Member) bool { return o.ID == m.ID })
 		s.Members = append(s.Members, shareStatus{m.ID, m.Zone, share * 100})
 	}
 	return s, nil

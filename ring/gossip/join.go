@@ -86,7 +86,7 @@ func (g *Gossip) join(ctx context.Context) (met, of int, faults []string) {
 
 // joinPatience is how long no other member may be met before the log says so: members that start together meet each other
 // one after the other.
-const joinPatience = 5 * time.Second
+const joinWarnAfter = 5 * time.Second
 
 // rejoin goes on joining: quickly until the first member was met, then from time to time, so that halves of a cluster
 // that was split, or started apart, find each other.
@@ -108,19 +108,19 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 		}
 		var n, of int
 		var faults []string
-		g.survive("join", func() { n, of, faults = g.join(ctx) })
+		g.safely("join", func() { n, of, faults = g.join(ctx) })
 		waited := time.Since(start)
 		switch {
 		case n > 0 && !met:
 			met = true
 			g.log.Info("met the first members", "members_met", n, "of", of)
-			g.nudgeKeeper()
+			g.requestBeat()
 		case ctx.Err() != nil:
 			return
 		case !g.settled.Load() && waited > g.opts.JoinTimeout:
 			g.log.Warn("no member to join was reached: serving alone, and trying on", "join", g.opts.Join, "faults", faults)
 			g.settled.Store(true)
-		case !g.settled.Load() && waited > joinPatience && !warned:
+		case !g.settled.Load() && waited > joinWarnAfter && !warned:
 			warned = true
 			g.log.Warn("no member to join is reached, trying on", "join", g.opts.Join, "faults", faults)
 		}

@@ -18,7 +18,7 @@ func (g *Gossip) SetReadOnly(ctx context.Context) error {
 	g.wanted.ReadOnly = true
 	g.wanted.ReadOnlyUpdatedTimestamp = g.opts.Now().Unix()
 	g.mu.Unlock()
-	return errors.Join(g.assertAll(ctx), g.enroll(ctx))
+	return errors.Join(g.writeEntries(ctx), g.publishSelf(ctx))
 }
 
 // Leave takes this member off the ring for good and ends its incarnation; drained says that the store gateways serve all
@@ -38,7 +38,7 @@ func (g *Gossip) Leave(ctx context.Context, drained bool) error {
 		ended := c.endAll(g.opts.Instance.ID, now.Unix(), drained, now, g.opts.HistoryRetention)
 		return c.leave(g.opts.Instance.ID, now) || ended
 	})
-	if err := errors.Join(err, g.assertAll(ctx)); err != nil {
+	if err := errors.Join(err, g.writeEntries(ctx)); err != nil {
 		return err
 	}
 	g.log.Info("left the ring", "instance", g.opts.Instance.ID, "drained", drained)
@@ -47,7 +47,7 @@ func (g *Gossip) Leave(ctx context.Context, drained bool) error {
 
 // sayLeaving marks this member as stopping and expected back. That the word does not reach others is no fault of theirs
 // or ours: its heartbeat grows old.
-func (g *Gossip) sayLeaving(ctx context.Context) {
+func (g *Gossip) announceLeaving(ctx context.Context) {
 	g.mu.Lock()
 	quiet := g.silent
 	g.silent = true
@@ -58,16 +58,16 @@ func (g *Gossip) sayLeaving(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if err := g.assertAll(ctx); err != nil {
+	if err := g.writeEntries(ctx); err != nil {
 		g.log.Warn("leaving not written", "err", err)
 	}
 }
 
 // assertAll writes all of this process's ring entries now.
-func (g *Gossip) assertAll(ctx context.Context) error {
+func (g *Gossip) writeEntries(ctx context.Context) error {
 	var faults []error
 	for _, role := range g.opts.Roles {
-		faults = append(faults, g.assert(ctx, role))
+		faults = append(faults, g.writeEntry(ctx, role))
 	}
 	g.refresh(ctx)
 	return errors.Join(faults...)

@@ -56,7 +56,7 @@ func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
 	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, -c.g.clock.Load().skew.Seconds())
-	if share, ok := c.g.view.Load().shares[c.g.opts.Instance.ID]; ok {
+	if share, ok := c.g.snapshot.Load().shares[c.g.opts.Instance.ID]; ok {
 		ch <- prometheus.MustNewConstMetric(shareDesc, prometheus.GaugeValue, share)
 	}
 	for _, role := range roles {

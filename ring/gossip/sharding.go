@@ -10,7 +10,7 @@ import (
 
 // span says that processes placed series by one version of all tenants' shard sizes, or by one replication factor, from
 // First on and up to Last, or a little later. Times are Unix seconds.
-type span struct {
+type usage struct {
 	First int64 `json:"first"`
 	Last  int64 `json:"last"`
 	// Expires is when it may be dropped: all members agree on it.
@@ -19,20 +19,20 @@ type span struct {
 
 const (
 	// assertEvery is how often processes say that they still place by a version.
-	assertEvery = 10 * time.Minute
+	usageEvery = 10 * time.Minute
 	// assertHolds is how long after it was last said a version may have been in use.
-	assertHolds = 2 * assertEvery
+	usageHolds = 2 * usageEvery
 	// unsharded is the version of processes that know no shards.
 	unsharded = "none"
 )
 
 // join is what a and b say together. It is commutative, associative and idempotent.
-func (a span) join(b span) span {
-	return span{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
+func (a usage) join(b usage) usage {
+	return usage{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
 }
 
 // joinAll joins from into to, which has room for most, and puts what changed into change.
-func joinAll(to, from, change map[string]span, most int) {
+func joinAll(to, from, change map[string]usage, most int) {
 	for key, s := range from {
 		old, ok := to[key]
 		if ok {
@@ -45,16 +45,16 @@ func joinAll(to, from, change map[string]span, most int) {
 }
 
 // assertSpan says that a process places by version now. It changes nothing when that was said lately.
-func assertSpan(spans map[string]span, version string, now time.Time, keep time.Duration) (changed bool) {
-	s := span{now.Unix(), now.Unix(), now.Add(keep + assertHolds).Unix()}
-	old, ok := spans[version]
+func recordUsage(usages map[string]usage, version string, now time.Time, keep time.Duration) (changed bool) {
+	s := usage{now.Unix(), now.Unix(), now.Add(keep + usageHolds).Unix()}
+	old, ok := usages[version]
 	if ok {
-		if old.Last > now.Add(-assertEvery).Unix() {
+		if old.Last > now.Add(-usageEvery).Unix() {
 			return false
 		}
 		s = old.join(s)
 	}
-	spans[version] = s
+	usages[version] = s
 	return true
 }
 
@@ -62,12 +62,12 @@ func assertSpan(spans map[string]span, version string, now time.Time, keep time.
 // another clock calls later than now was said by now.
 func (c *cluster) shardedSince(version string, now time.Time) (time.Time, bool) {
 	mine, ok := c.Shardings[version]
-	if !ok || mine.Last < now.Add(-assertHolds).Unix() {
+	if !ok || mine.Last < now.Add(-usageHolds).Unix() {
 		return time.Time{}, false
 	}
 	since := time.Unix(mine.First, 0)
 	for other, s := range c.Shardings {
-		if until := time.Unix(min(s.Last, now.Unix()), 0).Add(assertHolds); other != version && until.After(since) {
+		if until := time.Unix(min(s.Last, now.Unix()), 0).Add(usageHolds); other != version && until.After(since) {
 			since = until
 		}
 	}
@@ -95,7 +95,7 @@ type Shards struct {
 // Shards says on how many members the tenant's series are, and since when that is sure: since all processes have had the
 // same sizes as this one.
 func (g *Gossip) Shards(id tenant.ID) Shards {
-	version, c, now := g.version(), g.view.Load().cluster, g.opts.Now()
+	version, c, now := g.version(), g.snapshot.Load().cluster, g.opts.Now()
 	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) { // a shard has a member for each copy, at least
 		return Shards{}
 	}
@@ -110,7 +110,7 @@ func (g *Gossip) Shards(id tenant.ID) Shards {
 // strictest, when series were placed by more than one within Options.HistoryRetention: what was acknowledged then may have
 // fewer copies than now.
 func (g *Gossip) JudgedFactor() int {
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	rf := g.replicationFactor(v)
 	if v.cluster.otherFactor(rf, g.opts.Now()) {
 		return 1

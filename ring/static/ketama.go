@@ -48,9 +48,9 @@ func newKetama(members []int32, endpoints []endpoint, rf int) *ketama {
 		k.hashes[i], k.owners[i], order[i] = s.hash, members[s.which], s.which
 	}
 	k.sets = make([]int32, 0, len(sections)*rf)
-	spread := newSpread(endpoints)
+	zoneSpread := newZoneSpread(endpoints)
 	for i := range sections {
-		k.sets = spread.walk(k.sets, order[i:], order[:i], members, rf)
+		k.sets = zoneSpread.walk(k.sets, order[i:], order[:i], members, rf)
 	}
 	return k
 }
@@ -65,15 +65,15 @@ func (k *ketama) replicas(dst []int32, hash uint64) []int32 {
 }
 
 // spread chooses the replicas of a section so that zones are used evenly. Its slices are scratch.
-type spread struct {
+type zoneSpread struct {
 	zone []int // of each endpoint
 	size []int // endpoints of each zone
 	used []int // replicas in each zone
 	took []bool
 }
 
-func newSpread(endpoints []endpoint) *spread {
-	s := &spread{zone: make([]int, len(endpoints)), took: make([]bool, len(endpoints))}
+func newZoneSpread(endpoints []endpoint) *zoneSpread {
+	s := &zoneSpread{zone: make([]int, len(endpoints)), took: make([]bool, len(endpoints))}
 	numbers := map[string]int{}
 	for i, e := range endpoints {
 		z, ok := numbers[e.Zone]
@@ -92,7 +92,7 @@ func newSpread(endpoints []endpoint) *spread {
 // walk goes round the circle, the sections of first and then of second, again and again, and takes every endpoint that is
 // new and in a zone no fuller than the least used one, until it has rf. Zones with no endpoint left are not waited for:
 // Thanos waits, forever.
-func (s *spread) walk(dst []int32, first, second []int, members []int32, rf int) []int32 {
+func (s *zoneSpread) walk(dst []int32, first, second []int, members []int32, rf int) []int32 {
 	clear(s.used)
 	clear(s.took)
 	for want := len(dst) + rf; ; {
@@ -112,7 +112,7 @@ func (s *spread) walk(dst []int32, first, second []int, members []int32, rf int)
 }
 
 // least is the number of replicas in the least used zone that has an endpoint left.
-func (s *spread) least() int {
+func (s *zoneSpread) least() int {
 	least := math.MaxInt
 	for z, n := range s.used {
 		if n < s.size[z] {

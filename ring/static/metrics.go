@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer, local string) *metrics {
 }
 
 // use records that rings, from content, are in use.
-func (m *metrics) use(rings []hashring, content []byte) {
+func (m *metrics) setInUse(rings []hashring, content []byte) {
 	m.loaded.SetToCurrentTime()
 	m.hash.Set(float64(xxhash.Sum64(content) >> 11)) // as many bits as a float has
 	m.endpoints.Reset()

@@ -20,7 +20,7 @@ func Parse(content []byte, algorithm string, rf int) (ring.Placement, error) {
 }
 
 // placer is the ring of one tenant.
-type placer interface {
+type tenantRing interface {
 	replicas(dst []int32, hash uint64) []int32
 }
 
@@ -37,7 +37,7 @@ type placement struct {
 // compiled is a hashring with what places on it: plain, or shards of it.
 type compiled struct {
 	config hashring
-	plain  placer
+	plain  tenantRing
 	shards *shuffle // nil = no shuffle sharding
 }
 

@@ -22,7 +22,7 @@ import (
 )
 
 // settle is how long a Watcher waits after a change of the file for more of it, so as not to read half of it.
-const settle = 100 * time.Millisecond
+const settleTime = 100 * time.Millisecond
 
 // Watcher keeps the placement of a hashring file.
 type Watcher struct {
@@ -55,7 +55,7 @@ func (w *Watcher) Open(context.Context, func(error)) error {
 		return err
 	}
 	if w.opts.File != "" {
-		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settle, func() { w.report(w.Reload()) })
+		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settleTime, func() { w.report(w.Reload()) })
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func (w *Watcher) load() error {
 	}
 	rings, err := parseConfig(content, w.opts.Algorithm, w.opts.ReplicationFactor)
 	if err == nil {
-		err = emptied(w.rings, rings)
+		err = lostEndpoints(w.rings, rings)
 	}
 	if err == nil && w.opts.File == "" && endpointsOf(rings) == 0 {
 		err = errors.New("no hashring has endpoints, and nobody can fill a flag later: use --receive.hashrings-file")
@@ -167,7 +167,7 @@ func (w *Watcher) load() error {
 	p := compile(rings, w.opts.ReplicationFactor)
 	w.content, w.rings = content, rings
 	w.current.Store(p)
-	w.metrics.use(rings, content)
+	w.metrics.setInUse(rings, content)
 	w.log.Info("hashrings in use", "from", w.from(), "hashrings", len(rings), "members", len(p.members))
 	w.advise()
 	return nil
@@ -175,7 +175,7 @@ func (w *Watcher) load() error {
 
 // advise logs what is not as it should be in the hashrings that have just come into use.
 func (w *Watcher) advise() {
-	for _, warning := range append(strangeKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
+	for _, warning := range append(unknownKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
 		w.log.Warn("hashrings may not do what they are meant to", "from", w.from(), "what", warning)
 	}
 	if err := w.Ready(); err != nil {

@@ -75,7 +75,7 @@ func (ringCodec) CodecID() string { return dring.GetCodec().CodecID() }
 
 // Decode is the inverse of Encode, without the entries that are over a bound.
 func (c ringCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("ring", b, maxRing)
+	b, err := decodeSnappy("ring", b, maxRing)
 	if err != nil {
 		return nil, err
 	}

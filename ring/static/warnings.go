@@ -23,7 +23,7 @@ func endpointsOf(rings []hashring) (n int) {
 // emptied reports hashrings that lose all their endpoints when next takes the place of current. An empty hashring is one that
 // a controller has not filled yet. One that was filled before is a mistake of who writes the file: obeying it would refuse
 // all writes of its tenants.
-func emptied(current, next []hashring) error {
+func lostEndpoints(current, next []hashring) error {
 	if endpointsOf(current) > 0 && endpointsOf(next) == 0 {
 		return errors.New("no hashring has endpoints any more")
 	}
@@ -107,7 +107,7 @@ var (
 
 // strangeKeys names the keys of a valid file that mean nothing. Thanos passes over them, and so must we: newer versions of it
 // may have more.
-func strangeKeys(content []byte) []string {
+func unknownKeys(content []byte) []string {
 	var rings []map[string]json.RawMessage
 	if json.Unmarshal(content, &rings) != nil {
 		return nil // empty

@@ -11,29 +11,29 @@ import (
 )
 
 // view is all that was heard, immutable.
-type view struct {
-	rings   map[string]roleView
+type snapshot struct {
+	rings   map[string]roleSnapshot
 	cluster *cluster
 	orphans map[string]orphan  // by kind and key: entries of cluster about members that no ring knows
 	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of
 }
 
 // roleView is one ring.
-type roleView struct {
-	entries map[string]dring.InstanceDesc // without those that left
-	pulses  map[string]pulse              // of entries
-	ids     []string                      // sorted
+type roleSnapshot struct {
+	entries    map[string]dring.InstanceDesc // without those that left
+	heartbeats map[string]heartbeat          // of entries
+	ids        []string                      // sorted
 }
 
 // watch rebuilds the view whenever a value changes, until ctx ends.
 func (g *Gossip) watch(ctx context.Context) {
 	for _, role := range roles {
 		g.wg.Go(func() {
-			g.rings.WatchKey(ctx, role, func(any) bool { g.survive("watch", func() { g.refresh(ctx, role) }); return true })
+			g.rings.WatchKey(ctx, role, func(any) bool { g.safely("watch", func() { g.refresh(ctx, role) }); return true })
 		})
 	}
 	g.wg.Go(func() {
-		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.survive("watch", func() { g.refresh(ctx, clusterKey) }); return true })
+		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.safely("watch", func() { g.refresh(ctx, clusterKey) }); return true })
 	})
 	// What changed before the watchers were registered comes with the keeper's next beat at the latest.
 }
@@ -44,15 +44,15 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wants := func(key string) bool { return len(keys) == 0 || slices.Contains(keys, key) }
-	old := g.view.Load()
-	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster, shares: old.shares}
+	old := g.snapshot.Load()
+	v := &snapshot{rings: make(map[string]roleSnapshot, len(roles)), cluster: old.cluster, shares: old.shares}
 	for _, role := range roles {
 		v.rings[role] = old.rings[role]
 		if !wants(role) {
 			continue
 		}
 		if val, err := g.rings.Get(ctx, role); err == nil {
-			v.rings[role] = newRoleView(newRingValue(val), old.rings[role], g.opts.Now(), g.opts.uptime())
+			v.rings[role] = newRoleSnapshot(newRingValue(val), old.rings[role], g.opts.Now(), g.opts.uptime())
 		}
 	}
 	if wants(clusterKey) {
@@ -62,11 +62,11 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	}
 	v.orphans = v.findOrphans(old, g.opts.uptime())
 	rf := g.replicationFactor(v)
-	moved := rf != (*g.place.Load()).ReplicationFactor() || !samePlaces(v.rings[RoleReceive].entries, old.rings[RoleReceive].entries)
+	moved := rf != (*g.placement.Load()).ReplicationFactor() || !samePlaces(v.rings[RoleReceive].entries, old.rings[RoleReceive].entries)
 	if moved {
 		v.shares = ring.Shares(tokenMembers(v.rings[RoleReceive].entries), rf)
 	}
-	g.view.Store(v)
+	g.snapshot.Store(v)
 	g.logChanges(old, v)
 	if moved {
 		g.compile(tokenMembers(v.rings[RoleReceive].entries), rf)
@@ -81,7 +81,7 @@ type orphan struct {
 }
 
 // findOrphans are those of v; old has those found before.
-func (v *view) findOrphans(old *view, up time.Duration) map[string]orphan {
+func (v *snapshot) findOrphans(old *snapshot, up time.Duration) map[string]orphan {
 	found := map[string]orphan{}
 	note := func(key string, version int64) {
 		o, ok := old.orphans[key]
@@ -105,15 +105,15 @@ func (v *view) findOrphans(old *view, up time.Duration) map[string]orphan {
 
 // newRoleView makes a view of value, which it keeps, as it is at now. What is costly is taken from old when the tokens are
 // the same.
-func newRoleView(value ringValue, old roleView, now time.Time, up time.Duration) roleView {
-	r := roleView{entries: value.Ingesters, pulses: make(map[string]pulse, len(value.Ingesters))}
+func newRoleSnapshot(value ringValue, old roleSnapshot, now time.Time, up time.Duration) roleSnapshot {
+	r := roleSnapshot{entries: value.Ingesters, heartbeats: make(map[string]heartbeat, len(value.Ingesters))}
 	for id, e := range r.entries {
 		if e.State == dring.LEFT {
 			delete(r.entries, id)
 			continue
 		}
-		p, met := old.pulses[id]
-		r.pulses[id] = p.listen(e, met, now, up)
+		p, met := old.heartbeats[id]
+		r.heartbeats[id] = p.listen(e, met, now, up)
 	}
 	if sameTokens(r.entries, old.entries) {
 		r.ids = old.ids
@@ -161,7 +161,7 @@ func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	} else {
 		p = ring.NewTokens(members, rf)
 	}
-	g.place.Store(&p)
+	g.placement.Store(&p)
 	g.metrics.compiled.Inc()
 }
 
@@ -175,7 +175,7 @@ func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 }
 
 // logChanges names the members that came, left, or changed their address.
-func (g *Gossip) logChanges(old, v *view) {
+func (g *Gossip) logChanges(old, v *snapshot) {
 	for _, role := range roles {
 		was, is := old.rings[role].entries, v.rings[role].entries
 		for id, e := range is {
@@ -187,7 +187,7 @@ func (g *Gossip) logChanges(old, v *view) {
 			case o.Addr != e.Addr:
 				g.log.Info("member moved", "role", role, "member", id, "address", e.Addr, "was", o.Addr)
 			case o.State != e.State || o.ReadOnly != e.ReadOnly:
-				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, v.rings[role].pulses[id], g.opts.uptime(), g.opts.HeartbeatTimeout).String())
+				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, v.rings[role].heartbeats[id], g.opts.uptime(), g.opts.HeartbeatTimeout).String())
 			}
 		}
 		for id := range was {
@@ -200,11 +200,11 @@ func (g *Gossip) logChanges(old, v *view) {
 
 // Members are the members of a role's ring, by id, as they are seen now. The caller owns the slice.
 func (g *Gossip) Members(role string) []ring.Status {
-	v, now, up := g.view.Load(), g.opts.Now(), g.opts.uptime()
+	v, now, up := g.snapshot.Load(), g.opts.Now(), g.opts.uptime()
 	r := v.rings[role]
 	out := make([]ring.Status, 0, len(r.ids))
 	for _, id := range r.ids {
-		e, p := r.entries[id], r.pulses[id]
+		e, p := r.entries[id], r.heartbeats[id]
 		share := 0.
 		if role == RoleReceive {
 			share = v.shares[id]
@@ -223,7 +223,7 @@ func (g *Gossip) Members(role string) []ring.Status {
 
 // Bucket is the bucket that receivers use, "" when they have none or none is known.
 func (g *Gossip) Bucket() string {
-	for _, p := range g.view.Load().cluster.Processes {
+	for _, p := range g.snapshot.Load().cluster.Processes {
 		if p.Bucket != "" && !p.Left && slices.Contains(p.Roles, RoleReceive) {
 			return p.Bucket // members refuse to work with different ones
 		}
@@ -232,9 +232,9 @@ func (g *Gossip) Bucket() string {
 }
 
 // ReplicationFactor is the number of copies of each series: the configured one, else that of the cluster, 1 until known.
-func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.view.Load()) }
+func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.snapshot.Load()) }
 
-func (g *Gossip) replicationFactor(v *view) int {
+func (g *Gossip) replicationFactor(v *snapshot) int {
 	if g.opts.ReplicationFactor > 0 {
 		return g.opts.ReplicationFactor
 	}
@@ -245,7 +245,7 @@ func (g *Gossip) replicationFactor(v *view) int {
 		}
 	}
 	if len(votes) == 0 { // nobody alive is known: keep what is
-		return (*g.place.Load()).ReplicationFactor()
+		return (*g.placement.Load()).ReplicationFactor()
 	}
 	for rf, n := range votes {
 		if n > votes[best] || n == votes[best] && rf > best {
@@ -261,7 +261,7 @@ func memberOf(id string, e dring.InstanceDesc) ring.Member {
 
 // stateOf is e's state, p being its pulse. A member that did not send a heartbeat for longer than timeout is down, whatever
 // it said last.
-func stateOf(e dring.InstanceDesc, p pulse, up, timeout time.Duration) ring.State {
+func stateOf(e dring.InstanceDesc, p heartbeat, up, timeout time.Duration) ring.State {
 	switch {
 	case !p.fresh(up, timeout):
 		return ring.Down
@@ -274,9 +274,9 @@ func stateOf(e dring.InstanceDesc, p pulse, up, timeout time.Duration) ring.Stat
 }
 
 // alive reports whether a process has a fresh heartbeat in some ring.
-func (v *view) alive(id string, up, timeout time.Duration) bool {
+func (v *snapshot) alive(id string, up, timeout time.Duration) bool {
 	for _, r := range v.rings {
-		if p, ok := r.pulses[id]; ok && p.fresh(up, timeout) {
+		if p, ok := r.heartbeats[id]; ok && p.fresh(up, timeout) {
 			return true
 		}
 	}

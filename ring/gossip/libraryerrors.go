@@ -15,7 +15,7 @@ const (
 
 // libraryWords are what memberlist and dskit's store over it say when something is wrong, by what it means. That a
 // member cannot be reached is logged by this package itself, once; the library says it in many ways and at each try.
-var libraryWords = []gokit.Words{
+var libraryMessages = []gokit.Words{
 	{Theirs: "first record does not look like a TLS handshake",
 		Ours: "a process gossips with this one without TLS: " + plainThere},
 	{Theirs: "msgType=[22]", Ours: "a process gossips with this one in TLS: " + plainHere},

@@ -18,15 +18,15 @@ import (
 const HistoryFile = "hearth-history.json"
 
 // keepsake is the file's content.
-type keepsake struct {
+type savedHistory struct {
 	Incarnations map[string]incarnation `json:"incarnations"`
-	Shardings    map[string]span        `json:"shardings,omitempty"`
-	Factors      map[string]span        `json:"factors,omitempty"`
+	Shardings    map[string]usage       `json:"shardings,omitempty"`
+	Factors      map[string]usage       `json:"factors,omitempty"`
 }
 
 // recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
 // start; queries about the past may then miss a warning, so it is logged as an error.
-func (g *Gossip) recall(ctx context.Context) error {
+func (g *Gossip) loadHistory(ctx context.Context) error {
 	path := g.historyPath()
 	if path == "" {
 		return nil
@@ -35,7 +35,7 @@ func (g *Gossip) recall(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	kept := keepsake{}
+	kept := savedHistory{}
 	if err == nil {
 		err = json.Unmarshal(content, &kept)
 	}
@@ -55,7 +55,7 @@ func (g *Gossip) recall(ctx context.Context) error {
 			}
 		}
 		news := newCluster()
-		expired := func(_ string, s span) bool { return s.Expires < now.Unix() }
+		expired := func(_ string, s usage) bool { return s.Expires < now.Unix() }
 		maps.DeleteFunc(checked.Shardings, expired)
 		maps.DeleteFunc(checked.Factors, expired)
 		joinAll(c.Shardings, checked.Shardings, news.Shardings, maxShardings)
@@ -65,13 +65,13 @@ func (g *Gossip) recall(ctx context.Context) error {
 }
 
 // remember keeps the history on disk when it is not what was kept, and returns what is.
-func (g *Gossip) remember(was string) string {
+func (g *Gossip) saveHistory(was string) string {
 	path := g.historyPath()
 	if path == "" {
 		return was
 	}
-	c := g.view.Load().cluster
-	is := string(mustJSON(keepsake{c.Incarnations, c.Shardings, c.Factors}))
+	c := g.snapshot.Load().cluster
+	is := string(mustJSON(savedHistory{c.Incarnations, c.Shardings, c.Factors}))
 	if is == was {
 		return was
 	}
