@@ -12,10 +12,11 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// forgettable is the ids to take off each role's ring: members from which this process waited for a heartbeat for longer
-// than after, if it sees enough others to trust that it is not cut off itself. For receivers, whose forgetting moves series
-// and ends a quorum's memory, a quorum of the receivers must be alive. The other roles own nothing alone: a quorum of all
-// members, whatever their roles, will do.
+// forgettable returns, by role, the ids of the members to take off that role's ring: those from which this process
+// has waited for a heartbeat for longer than after. It returns none for a role when this process sees too few live
+// members, since it may be cut off from the others itself. To forget a receiver moves series and removes one holder
+// of acknowledged samples, so a quorum of the receivers must be alive. For the other roles a quorum of all members is
+// enough, whatever their roles.
 func forgettable(v *snapshot, up, timeout, after time.Duration) map[string][]string {
 	all, alive := map[string]bool{}, 0
 	for _, r := range v.rings {
@@ -49,8 +50,8 @@ func forgettable(v *snapshot, up, timeout, after time.Duration) map[string][]str
 	return out
 }
 
-// gone is what forgettable says of v, but nobody within ForgetAfter of a pause of this process. It did not wait for anybody
-// meanwhile, and it hears of members that were paused with it, as those of one host are, one after the other.
+// forgettableNow is forgettable of v, and nothing within ForgetAfter of a pause of this process. While it was paused
+// it waited for nobody. Members that were paused with it, such as those of one host, come back one after the other.
 func (g *Gossip) forgettableNow(v *snapshot) map[string][]string {
 	up := g.opts.uptime()
 	if g.resumed > 0 && up-g.resumed <= g.opts.ForgetAfter {
@@ -59,8 +60,8 @@ func (g *Gossip) forgettableNow(v *snapshot) map[string][]string {
 	return forgettable(v, up, g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
 }
 
-// tidy forgets members that are gone, and what was left of them in the cluster value. All members do so; that several
-// do it at once is harmless.
+// forgetGone forgets the members that are gone, and ends their entries in the cluster value. Every member does so. It
+// is harmless that several do it at once.
 func (g *Gossip) forgetGone(ctx context.Context) {
 	if g.isSilent() {
 		return
@@ -80,7 +81,8 @@ func (g *Gossip) forgetGone(ctx context.Context) {
 	}
 }
 
-// sweep ends what refers to members that no ring has known for a while: a late message may have brought it back.
+// endOrphans ends entries of c about members that have been on no ring for longer than ForgetAfter: a late message
+// may have brought such an entry back.
 func (g *Gossip) endOrphans(c *cluster, now time.Time) (changed bool) {
 	v, up := g.snapshot.Load(), g.opts.uptime()
 	orphaned := func(key string, version int64) bool {
@@ -111,10 +113,12 @@ func (v *snapshot) known(id string) bool {
 	return false
 }
 
-// drop takes a member off a role's ring, if it is one and cond holds of its pulse. A receiver's incarnation ends now, not
-// with its last heartbeat: until now it was placed, and writes may have reached it that gossip did not.
-//  1. the incarnation is closed: a crash after it leaves a member that is counted as missing once more, not forgotten
-//  2. the ring entry becomes a tombstone
+// drop takes a member off a role's ring, if it is on it and cond holds for its heartbeat. A receiver's incarnation
+// ends now and not with its last heartbeat: it had a place until now, so writes may have reached it although its
+// heartbeats did not reach this process.
+//  1. The incarnation is closed. If this process crashes then, queries count the member as missing for longer than
+//     needed.
+//  2. The ring entry becomes a tombstone.
 func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat) bool) error {
 	r := g.snapshot.Load().rings[role]
 	e, ok := r.entries[id]
@@ -133,7 +137,7 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat)
 	err := g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
 		desc := newRingValue(in)
 		now, ok := desc.Ingesters[id]
-		// One that came since the view was made is a heartbeat.
+		// An entry that changed since the snapshot was made has a new heartbeat: the member is alive.
 		if dropped = ok && now.State != dring.LEFT && now.Timestamp == e.Timestamp; !dropped {
 			return nil, false, nil
 		}
@@ -152,14 +156,15 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat)
 	return g.edit(ctx, func(c *cluster, now time.Time) bool { return c.leave(id, now) })
 }
 
-// tombstone is the entry that removes e from all members' rings.
+// tombstone returns the entry that removes e from the rings of all members. now is Unix seconds.
 func tombstone(e dring.InstanceDesc, now int64) dring.InstanceDesc {
 	e.State, e.Tokens, e.Timestamp = dring.LEFT, nil, max(now, e.Timestamp+1)
 	return e
 }
 
-// Forget takes a member that is down off all rings now, whatever the quorum: an operator knows that it will not return.
-// It fails with errs.NotFound for an unknown member and errs.Conflict for one that is alive.
+// Forget takes a member that is down off all rings now, without asking for a quorum: an operator knows that it will
+// not return. It returns errs.NotFound for an unknown member, errs.Conflict for one that is alive, and
+// errs.Unavailable before Open.
 func (g *Gossip) Forget(ctx context.Context, id string) error {
 	if err := g.available(); err != nil {
 		return err

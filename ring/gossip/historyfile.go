@@ -13,19 +13,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/atomicfile"
 )
 
-// HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers, which would otherwise be
-// forgotten when all members stop at once. It is a copy: it may be removed.
+// HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers. Without it the history
+// would be lost when all members stop at once. It is a copy, so it may be removed while another member runs.
 const HistoryFile = "hearth-history.json"
 
-// keepsake is the file's content.
+// savedHistory is the content of the file.
 type savedHistory struct {
 	Incarnations map[string]incarnation `json:"incarnations"`
 	Shardings    map[string]usage       `json:"shardings,omitempty"`
 	Factors      map[string]usage       `json:"factors,omitempty"`
 }
 
-// recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
-// start; queries about the past may then miss a warning, so it is logged as an error.
+// loadHistory merges the history on disk into the gossiped one. A history that cannot be read does not stop the
+// process. Queries about the past may then miss a warning, so that is logged as an error.
 func (g *Gossip) loadHistory(ctx context.Context) error {
 	path := g.historyPath()
 	if path == "" {
@@ -64,7 +64,8 @@ func (g *Gossip) loadHistory(ctx context.Context) error {
 	})
 }
 
-// remember keeps the history on disk when it is not what was kept, and returns what is.
+// saveHistory writes the history to disk if it changed, and returns what the file now holds. was is what the last
+// call returned.
 func (g *Gossip) saveHistory(was string) string {
 	path := g.historyPath()
 	if path == "" {

@@ -8,8 +8,8 @@ import (
 	dring "github.com/grafana/dskit/ring"
 )
 
-// SetReadOnly takes this member out of the placement for writes; it is still read. It lasts until the process ends: a
-// restart writes again.
+// SetReadOnly takes this member out of the placement: it gets no new series and is still read. This lasts until the
+// process ends; after a restart it takes writes again. The error is errs.Unavailable before Open.
 func (g *Gossip) SetReadOnly(ctx context.Context) error {
 	if err := g.available(); err != nil {
 		return err
@@ -21,8 +21,9 @@ func (g *Gossip) SetReadOnly(ctx context.Context) error {
 	return errors.Join(g.writeEntries(ctx), g.publishSelf(ctx))
 }
 
-// Leave takes this member off the ring for good and ends its incarnation; drained says that the store gateways serve all
-// its blocks, so that nothing is missing without it. Close is still to be called. Starting again joins anew.
+// Leave takes this member off the ring for good and ends its incarnation. drained says that the store gateways serve
+// all its blocks, so nothing is missing without it. The caller must still call Close. A process that is started again
+// with the same directory joins as a member again. The error is errs.Unavailable before Open.
 func (g *Gossip) Leave(ctx context.Context, drained bool) error {
 	if err := g.available(); err != nil {
 		return err
@@ -45,8 +46,8 @@ func (g *Gossip) Leave(ctx context.Context, drained bool) error {
 	return nil
 }
 
-// sayLeaving marks this member as stopping and expected back. That the word does not reach others is no fault of theirs
-// or ours: its heartbeat grows old.
+// announceLeaving marks this member as stopping and expected back. If this does not reach the others they see it soon
+// anyway: its heartbeat grows old.
 func (g *Gossip) announceLeaving(ctx context.Context) {
 	g.mu.Lock()
 	quiet := g.silent
@@ -63,7 +64,7 @@ func (g *Gossip) announceLeaving(ctx context.Context) {
 	}
 }
 
-// assertAll writes all of this process's ring entries now.
+// writeEntries writes all ring entries of this process now.
 func (g *Gossip) writeEntries(ctx context.Context) error {
 	var faults []error
 	for _, role := range g.opts.Roles {

@@ -12,8 +12,8 @@ type metrics struct {
 	forgotten prometheus.Counter     // members this process took off a ring
 	failed    prometheus.Counter     // heartbeats it could not write
 	refused   prometheus.Counter     // gossiped entries that were left out
-	panics    prometheus.Counter     // that were survived
-	conflict  prometheus.Gauge       // 1 while it does not belong here
+	panics    prometheus.Counter     // recovered panics
+	conflict  prometheus.Gauge       // 1 while this process does not belong to the cluster
 	joins     *prometheus.CounterVec // attempts by outcome: reached, failed
 }
 
@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
 	}
 }
 
-// memberCollector counts members when it is asked: their states depend on the time.
+// memberCollector counts members at each scrape, since their states depend on the time.
 type memberCollector struct{ g *Gossip }
 
 var (
@@ -44,7 +44,7 @@ var (
 	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver has a copy of.", nil, nil)
 )
 
-// Describe is for prometheus.Collector.
+// Describe is of prometheus.Collector.
 func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- membersDesc
 	ch <- factorDesc
@@ -52,7 +52,7 @@ func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- skewDesc
 }
 
-// Collect is for prometheus.Collector.
+// Collect is of prometheus.Collector.
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
 	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, -c.g.clock.Load().skew.Seconds())

@@ -65,7 +65,7 @@ func TestStateOf(t *testing.T) {
 	f(dring.LEAVING, false, 9*time.Second, ring.Down)
 }
 
-// viewOf makes a view from lines "role: id=silence id=silence", as it is after 10000 seconds.
+// snapshotOf makes a snapshot from lines "role: id=silence id=silence", as it is after 10000 seconds.
 func snapshotOf(lines ...string) *snapshot {
 	v := &snapshot{rings: map[string]roleSnapshot{}, cluster: newCluster()}
 	for _, l := range lines {
@@ -109,8 +109,8 @@ func TestForgettable(t *testing.T) {
 	f(none, "store: s=16m t=1s")
 }
 
-// TestNobodyIsForgottenAfterAPause: a process that was paused waited for nobody meanwhile. Of members that were paused with it
-// it may hear a quorum before it hears the last one.
+// TestNobodyIsForgottenAfterAPause: a process that was paused waited for nobody meanwhile. Of members that were
+// paused with it it may hear a quorum before it hears the last one.
 func TestNobodyIsForgottenAfterAPause(t *testing.T) {
 	t.Parallel()
 	v := snapshotOf("receive: a=1s b=1s c=16m")

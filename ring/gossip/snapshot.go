@@ -10,22 +10,22 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// view is all that was heard, immutable.
+// snapshot is what this process knew of the cluster at one time. It is immutable.
 type snapshot struct {
 	rings   map[string]roleSnapshot
 	cluster *cluster
-	orphans map[string]orphan  // by kind and key: entries of cluster about members that no ring knows
-	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of
+	orphans map[string]orphan  // by kind and key: entries of cluster about members that are on no ring
+	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of, 0 to 1
 }
 
-// roleView is one ring.
+// roleSnapshot is the ring of one role.
 type roleSnapshot struct {
-	entries    map[string]dring.InstanceDesc // without those that left
+	entries    map[string]dring.InstanceDesc // without tombstones
 	heartbeats map[string]heartbeat          // of entries
 	ids        []string                      // sorted
 }
 
-// watch rebuilds the view whenever a value changes, until ctx ends.
+// watch rebuilds the snapshot whenever a value changes, until ctx ends.
 func (g *Gossip) watch(ctx context.Context) {
 	for _, role := range roles {
 		g.wg.Go(func() {
@@ -35,11 +35,12 @@ func (g *Gossip) watch(ctx context.Context) {
 	g.wg.Go(func() {
 		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.safely("watch", func() { g.refresh(ctx, clusterKey) }); return true })
 	})
-	// What changed before the watchers were registered comes with the keeper's next beat at the latest.
+	// The next round of the heartbeat loop finds what changed before the watchers were registered.
 }
 
-// refresh reads the values of keys, of all when none is named, and swaps the view, and the placement when the receivers
-// changed. It reads them again under the lock, so that no reader replaces a newer view by an older one.
+// refresh reads the values of keys, or of all keys if none is named, and replaces the snapshot, and the placement if
+// the receivers changed. It reads the values with the lock held, so that no caller replaces a newer snapshot by an
+// older one.
 func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -73,14 +74,14 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	}
 }
 
-// orphan is an entry of the cluster value about a member that no ring knows, by its version, and since when it is one by
-// Gossip.uptime.
+// orphan is an entry of the cluster value about a member that is on no ring: the version of the entry, and when it
+// was first found, by Gossip.uptime.
 type orphan struct {
 	version int64
 	came    time.Duration
 }
 
-// findOrphans are those of v; old has those found before.
+// findOrphans returns the orphans of v. old has those that were found before.
 func (v *snapshot) findOrphans(old *snapshot, up time.Duration) map[string]orphan {
 	found := map[string]orphan{}
 	note := func(key string, version int64) {
@@ -103,8 +104,8 @@ func (v *snapshot) findOrphans(old *snapshot, up time.Duration) map[string]orpha
 	return found
 }
 
-// newRoleView makes a view of value, which it keeps, as it is at now. What is costly is taken from old when the tokens are
-// the same.
+// newRoleSnapshot makes a snapshot of value, which it keeps, at now. It takes the sorted ids from old if the tokens
+// are the same.
 func newRoleSnapshot(value ringValue, old roleSnapshot, now time.Time, up time.Duration) roleSnapshot {
 	r := roleSnapshot{entries: value.Ingesters, heartbeats: make(map[string]heartbeat, len(value.Ingesters))}
 	for id, e := range r.entries {
@@ -153,7 +154,7 @@ func samePlaces(a, b map[string]dring.InstanceDesc) bool {
 	return true
 }
 
-// compile swaps the placement. mu is held.
+// compile makes a new placement and puts it in the place of the old one. mu is held.
 func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	var p ring.Placement
 	if g.opts.Sharding != nil {
@@ -165,7 +166,7 @@ func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	g.metrics.compiled.Inc()
 }
 
-// tokenMembers are entries as the ring takes them.
+// tokenMembers converts entries for package ring.
 func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 	members := make([]ring.TokenMember, 0, len(entries))
 	for id, e := range entries {
@@ -174,7 +175,7 @@ func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 	return members
 }
 
-// logChanges names the members that came, left, or changed their address.
+// logChanges logs the members that joined, left, or changed their address or state.
 func (g *Gossip) logChanges(old, v *snapshot) {
 	for _, role := range roles {
 		was, is := old.rings[role].entries, v.rings[role].entries
@@ -198,7 +199,8 @@ func (g *Gossip) logChanges(old, v *snapshot) {
 	}
 }
 
-// Members are the members of a role's ring, by id, as they are seen now. The caller owns the slice.
+// Members returns the members of a role's ring as this process sees them now, sorted by id. The caller owns the
+// slice.
 func (g *Gossip) Members(role string) []ring.Status {
 	v, now, up := g.snapshot.Load(), g.opts.Now(), g.opts.uptime()
 	r := v.rings[role]
@@ -221,17 +223,18 @@ func (g *Gossip) Members(role string) []ring.Status {
 	return out
 }
 
-// Bucket is the bucket that receivers use, "" when they have none or none is known.
+// Bucket is the identity of the bucket that receivers use, "" if they have none or none is known.
 func (g *Gossip) Bucket() string {
 	for _, p := range g.snapshot.Load().cluster.Processes {
 		if p.Bucket != "" && !p.Left && slices.Contains(p.Roles, RoleReceive) {
-			return p.Bucket // members refuse to work with different ones
+			return p.Bucket // processes with different buckets do not work in one cluster (disagreement)
 		}
 	}
 	return ""
 }
 
-// ReplicationFactor is the number of copies of each series: the configured one, else that of the cluster, 1 until known.
+// ReplicationFactor is the number of copies of each series: the configured one, else that of most live processes of
+// the cluster, 1 until one is known.
 func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.snapshot.Load()) }
 
 func (g *Gossip) replicationFactor(v *snapshot) int {
@@ -244,7 +247,7 @@ func (g *Gossip) replicationFactor(v *snapshot) int {
 			votes[p.RF]++
 		}
 	}
-	if len(votes) == 0 { // nobody alive is known: keep what is
+	if len(votes) == 0 { // no live process is known: keep the one in use
 		return (*g.placement.Load()).ReplicationFactor()
 	}
 	for rf, n := range votes {
@@ -259,8 +262,8 @@ func memberOf(id string, e dring.InstanceDesc) ring.Member {
 	return ring.Member{ID: id, Addr: e.Addr, Zone: e.Zone}
 }
 
-// stateOf is e's state, p being its pulse. A member that did not send a heartbeat for longer than timeout is down, whatever
-// it said last.
+// stateOf is the state of a member with entry e and heartbeat p. It is down if no heartbeat came within timeout,
+// whatever its entry says.
 func stateOf(e dring.InstanceDesc, p heartbeat, up, timeout time.Duration) ring.State {
 	switch {
 	case !p.fresh(up, timeout):
@@ -273,7 +276,7 @@ func stateOf(e dring.InstanceDesc, p heartbeat, up, timeout time.Duration) ring.
 	return ring.Active
 }
 
-// alive reports whether a process has a fresh heartbeat in some ring.
+// alive reports whether a process has a fresh heartbeat on any ring.
 func (v *snapshot) alive(id string, up, timeout time.Duration) bool {
 	for _, r := range v.rings {
 		if p, ok := r.heartbeats[id]; ok && p.fresh(up, timeout) {
