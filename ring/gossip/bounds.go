@@ -29,7 +29,7 @@ const (
 	maxIncarnations = 20_000   // in the history
 	maxShardings    = 10_000   // versions of shard sizes
 	maxPairs        = 50_000   // HA pairs of one tenant
-	maxRing         = 32 << 20 // bytes bytes of a decoded ring
+	maxRing         = 32 << 20 // bytes of a decoded ring
 	// maxAhead is how far a time that orders entries may be in the future. A wrong clock is off by years at most. If a
 	// larger time were taken, no newer one could replace it.
 	maxAhead = 100 * 365 * 24 * time.Hour

@@ -33,7 +33,7 @@ const (
 )
 
 // Publish merges elections of a tenant, by cluster label, into what is known. Gossip then spreads them to all
-// processes. The caller must not change states afterwards.
+// processes. It does not keep the map.
 func (e *Elections) Publish(ctx context.Context, id tenant.ID, states map[string]election.State) error {
 	client, err := e.client()
 	if err != nil {

@@ -69,7 +69,7 @@ type Options struct {
 
 	// HeartbeatPeriod is the time between heartbeats. A heartbeat is a time in whole seconds.
 	HeartbeatPeriod time.Duration
-	// HeartbeatTimeout is for how long after its last heartbeat came here a member is not Down.
+	// HeartbeatTimeout is for how long a member may send no heartbeat before it is Down.
 	HeartbeatTimeout time.Duration
 	// ForgetAfter is for how long this process must have waited for a member's next heartbeat before it takes the member
 	// off the ring. The member's series then move to others.

@@ -21,7 +21,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// settle is how long a Watcher waits after a change of the file for more of it, so as not to read half of it.
+// settleTime is for how long a Watcher waits after a change of the file before it reads it, so that it does not read
+// half of the file.
 const settleTime = 100 * time.Millisecond
 
 // Watcher keeps the placement of a hashring file.
@@ -30,17 +31,17 @@ type Watcher struct {
 	metrics *metrics
 	opts    Options
 	current atomic.Pointer[placement]
-	invalid atomic.Pointer[error] // what was wrong with the hashrings when they were last read; nil = nothing
+	invalid atomic.Pointer[error] // the fault that the last read found; nil = none
 
-	mu      sync.Mutex // guards what follows; held while the file is read
-	content []byte     // in use; nil = nothing yet
-	rings   []hashring // that content holds
-	fault   string     // of the last read, "" = none
+	mu      sync.Mutex // guards the fields below; held while the file is read
+	content []byte     // in use; nil = nothing was read yet
+	rings   []hashring // the hashrings of content
+	fault   string     // the last fault that was logged, "" = none
 
 	stop func() // nil until opened
 }
 
-// Watch makes a Watcher; nothing is read before Open.
+// Watch makes a Watcher. It reads nothing before Open. The error is that of Options.Validate.
 func Watch(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Watcher, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("hashrings: %w", err)
@@ -48,8 +49,8 @@ func Watch(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Watcher,
 	return &Watcher{log: log, metrics: newMetrics(reg, opts.Local), opts: opts}, nil
 }
 
-// Open loads the hashrings, which must be valid, and watches the file from there on. A file that is not there or has no
-// endpoints is one that a controller will fill: Ready says so until then.
+// Open loads the hashrings and then watches the file. It fails if they are not valid. A file that does not exist or
+// has no endpoints is no fault: a controller will fill it, and Ready is an error until then.
 func (w *Watcher) Open(context.Context, func(error)) error {
 	if err := w.Reload(); err != nil {
 		return err
@@ -68,7 +69,7 @@ func (w *Watcher) Close() error {
 	return nil
 }
 
-// Placement is the newest valid one; nil before Open.
+// Placement returns the newest valid placement, nil before Open.
 func (w *Watcher) Placement() ring.Placement {
 	if p := w.current.Load(); p != nil {
 		return p
@@ -76,7 +77,8 @@ func (w *Watcher) Placement() ring.Placement {
 	return nil
 }
 
-// Reload reads the hashrings now. When they are not valid the last good ones stay in use, and the error says why.
+// Reload reads the hashrings now. If they are not valid the last valid ones stay in use, and the error names the
+// faults.
 func (w *Watcher) Reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +95,7 @@ func (w *Watcher) Reload() error {
 	return nil
 }
 
-// Fault is what was wrong with the hashrings when they were last read; nil = they are valid.
+// Fault is the error of the last read of the hashrings; nil = they are valid.
 func (w *Watcher) Fault() error {
 	if err := w.invalid.Load(); err != nil {
 		return *err
@@ -101,7 +103,7 @@ func (w *Watcher) Fault() error {
 	return nil
 }
 
-// Ready is an error while there is no endpoint to place a series on.
+// Ready is an error while there is no endpoint on which a series can be placed.
 func (w *Watcher) Ready() error {
 	if p := w.current.Load(); p != nil && len(p.members) > 0 {
 		return nil
@@ -109,7 +111,8 @@ func (w *Watcher) Ready() error {
 	return fmt.Errorf("%s names no endpoints yet: writes are answered 503 until it does", w.from())
 }
 
-// Listed is an error while no hashring names this process, which then stores nothing of what it takes.
+// Listed is an error while no hashring names this process. It then passes everything that it takes to others and
+// stores nothing.
 func (w *Watcher) Listed() error {
 	p := w.current.Load()
 	if p == nil || w.opts.Local == "" || len(p.members) == 0 || slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
@@ -127,10 +130,10 @@ func (w *Watcher) Listed() error {
 		w.from(), w.opts.Local, strings.Join(names, ", "))
 }
 
-// from is where the hashrings are, for messages.
+// from says where the hashrings are, for messages.
 func (w *Watcher) from() string { return cmp.Or(w.opts.File, "--receive.hashrings") }
 
-// read is the content as it is now. A file that was never there is an empty one.
+// read returns the content as it is now. A file that does not exist and was never read counts as empty.
 func (w *Watcher) read() ([]byte, error) {
 	if w.opts.File == "" {
 		return w.opts.Content, nil
@@ -173,7 +176,7 @@ func (w *Watcher) load() error {
 	return nil
 }
 
-// advise logs what is not as it should be in the hashrings that have just come into use.
+// advise logs what is probably not meant in the hashrings that have just come into use.
 func (w *Watcher) advise() {
 	for _, warning := range append(unknownKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
 		w.log.Warn("hashrings may not do what they are meant to", "from", w.from(), "what", warning)
@@ -192,7 +195,7 @@ func (w *Watcher) advise() {
 	w.metrics.local.Set(float64(min(1, len(w.current.Load().members))))
 }
 
-// report logs a fault once, and its end.
+// report logs a fault when it appears, and when it is gone.
 func (w *Watcher) report(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
