@@ -49,7 +49,8 @@ func (g *Gossip) peers() []process {
 // with each other too, the setting of the majority is the cluster's. votes is the number of votes of self, 0 or 1.
 func disagreement(self process, peers []process, votes int) error {
 	if self.RF > 0 {
-		agree, against, one := countAgreement(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
+		agree, against, one := countAgreement(peers, func(p process) bool { return p.RF > 0 },
+			func(p process) bool { return p.RF == self.RF })
 		if against > 0 && against >= agree+votes {
 			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: %s",
 				self.ID, self.RF, one.ID, one.Addr, one.RF, remedy("--receive.replication-factor", agree+votes, against))
@@ -58,8 +59,9 @@ func disagreement(self process, peers []process, votes int) error {
 	agree, against, one := countAgreement(peers, func(p process) bool { return mustShareBucket(self, p) },
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
-		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s", self.ID, bucketName(self.Bucket),
-			one.ID, one.Addr, bucketName(one.Bucket), remedy("the bucket of --objstore.config", agree+votes, against))
+		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s",
+			self.ID, bucketName(self.Bucket), one.ID, one.Addr, bucketName(one.Bucket),
+			remedy("the bucket of --objstore.config", agree+votes, against))
 	}
 	return nil
 }
@@ -71,7 +73,8 @@ func remedy(setting string, agree, against int) string {
 		return fmt.Sprintf("as many processes (%d) have the one as the other, so neither side takes writes; "+
 			"decide which is right, and restart those of the other side with %s of the first", agree, setting)
 	}
-	return fmt.Sprintf("all members of a cluster need the same; restart this process with %s as %d others have it", setting, against)
+	return fmt.Sprintf("all members of a cluster need the same; restart this process with %s as %d others have it",
+		setting, against)
 }
 
 // countAgreement counts the peers that matter by whether they agree; one is the first that does not agree.
@@ -131,11 +134,13 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 			seen = append(seen, e.Timestamp)
 		}
 		if len(seen) > 2 {
-			return errs.E(errs.Conflict, "ring: instance id %q of this process (%s) is in use by a live member at %s: give one of them another id and data directory",
+			return errs.E(errs.Conflict, "ring: instance id %q of this process (%s) is in use by a live member at %s: "+
+				"give one of them another id and data directory",
 				g.opts.Instance.ID, g.local.advertised(g.opts.GRPCAddress), e.Addr)
 		}
 		if len(seen) == 1 {
-			g.log.Info("waiting for an earlier process with this id to be gone", "instance", g.opts.Instance.ID, "address", e.Addr)
+			g.log.Info("waiting for an earlier process with this id to be gone",
+				"instance", g.opts.Instance.ID, "address", e.Addr)
 		}
 		select {
 		case <-ctx.Done():
@@ -148,10 +153,11 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 
 // sameIDEntry returns the newest live entry that has this process's id and another address.
 func (g *Gossip) sameIDEntry() (e dring.InstanceDesc, there bool) {
-	v, addr := g.snapshot.Load(), g.local.advertised(g.opts.GRPCAddress)
+	v, id, addr := g.snapshot.Load(), g.opts.Instance.ID, g.local.advertised(g.opts.GRPCAddress)
 	for _, r := range v.rings {
-		x, ok := r.entries[g.opts.Instance.ID]
-		if ok && x.Addr != addr && r.heartbeats[g.opts.Instance.ID].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
+		x, ok := r.entries[id]
+		live := r.heartbeats[id].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout)
+		if ok && live && x.Addr != addr && x.Timestamp > e.Timestamp {
 			e, there = x, true
 		}
 	}
@@ -178,7 +184,8 @@ const idConflictMemory = time.Minute
 func (g *Gossip) givesWay() bool {
 	self, up := g.self(), g.opts.uptime()
 	other, there := g.snapshot.Load().cluster.Processes[self.ID]
-	if !there || other.Left || other.Addr == self.Addr && other.Since == self.Since || slices.Contains(g.idConflict.versions, other.Updated) {
+	mine := other.Addr == self.Addr && other.Since == self.Since
+	if !there || other.Left || mine || slices.Contains(g.idConflict.versions, other.Updated) {
 		return false
 	}
 	if up-g.idConflict.came > idConflictMemory {
@@ -189,13 +196,15 @@ func (g *Gossip) givesWay() bool {
 		return false
 	}
 	gives := other.Since < self.Since || other.Since == self.Since && other.Addr < self.Addr
-	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
+	g.log.Error("another process uses this instance id",
+		"instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
 	g.idConflict.versions = nil
 	if gives {
 		g.mu.Lock()
 		g.silent = true
 		g.mu.Unlock()
-		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; this process is out of the ring", self.ID, other.Addr))
+		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; "+
+			"this process is out of the ring", self.ID, other.Addr))
 	}
 	return gives
 }

@@ -57,7 +57,8 @@ func decodeSnappy(what string, b []byte, limit int) ([]byte, error) {
 
 // validText reports whether s is plain text of at most most bytes.
 func validText(s string, most int) bool {
-	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return len(s) <= most && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // validAddr reports whether s is a host:port, or empty.
@@ -83,8 +84,9 @@ func validVersion(t, now int64) bool { return t >= 0 && validTime(t/1000, now) }
 // validEntry reports whether e, whose key is id, is an entry that a member may write. now is Unix seconds.
 func validEntry(id string, e *dring.InstanceDesc, now int64) bool {
 	_, state := dring.InstanceState_name[int32(e.State)]
-	return validID.MatchString(id) && validAddr(e.Addr) && validText(e.Zone, maxZone) && state && len(e.Tokens) <= maxTokens &&
-		e.Timestamp > 0 && validTime(e.Timestamp, now) && validTime(e.RegisteredTimestamp, now) && validTime(e.ReadOnlyUpdatedTimestamp, now)
+	return validID.MatchString(id) && validAddr(e.Addr) && validText(e.Zone, maxZone) && state &&
+		len(e.Tokens) <= maxTokens && e.Timestamp > 0 && validTime(e.Timestamp, now) &&
+		validTime(e.RegisteredTimestamp, now) && validTime(e.ReadOnlyUpdatedTimestamp, now)
 }
 
 func (p *process) valid(now int64) bool {
@@ -111,7 +113,8 @@ func (a usage) valid(now int64) bool {
 
 func validElection(cluster string, s election.State, now int64) bool {
 	return len(cluster) <= election.MaxName && len(s.Replica) <= election.MaxName &&
-		validVersion(s.Elected, now) && validVersion(s.Received, now) && validVersion(s.Deleted, now) && validVersion(s.Sample, now)
+		validVersion(s.Elected, now) && validVersion(s.Received, now) &&
+		validVersion(s.Deleted, now) && validVersion(s.Sample, now)
 }
 
 // take copies the valid entries of from into to, until to has most entries, and returns the number of entries that it

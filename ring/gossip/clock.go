@@ -100,7 +100,8 @@ func (c wallClock) next(skew time.Duration, now, began time.Time, up time.Durati
 		c.since = up
 	}
 	c.skew, c.sure = skew, skew != 0 && up-c.since >= skewHolds
-	if c.sure || skew == 0 && began.After(now.Add(maxSkew)) { // began is in the future: the clock was set back after the data began
+	// If the data began in the future, the clock was set back since.
+	if c.sure || skew == 0 && began.After(now.Add(maxSkew)) {
 		c.off = true
 	}
 	return c
@@ -122,11 +123,13 @@ func (c wallClock) common(now time.Time) time.Time { return now.Add(c.skew) }
 // checkClock compares this process's clock with the others', and logs when it is wrong.
 func (g *Gossip) checkClock() {
 	up, old := g.opts.uptime(), *g.clock.Load()
-	c := old.next(g.snapshot.Load().skew(g.opts.Instance.ID, up, g.opts.HeartbeatTimeout), g.opts.Now(), g.opts.Instance.Since, up)
+	skew := g.snapshot.Load().skew(g.opts.Instance.ID, up, g.opts.HeartbeatTimeout)
+	c := old.next(skew, g.opts.Now(), g.opts.Instance.Since, up)
 	g.clock.Store(&c)
 	switch {
 	case c.off && !old.off:
-		g.log.Error("the clock of this process is wrong, or was when its data began: incomplete answers are reported for more times than needed",
+		g.log.Error("the clock of this process is wrong, or was when its data began: "+
+			"incomplete answers are reported for more times than needed",
 			"ahead_of_most_members", -c.skew, "data_since", g.opts.Instance.Since)
 	case c.skew == 0 && old.skew != 0:
 		g.log.Info("the clock agrees with those of the other members again")

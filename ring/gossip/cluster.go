@@ -99,12 +99,14 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 	}
 	change := newCluster()
 	for id, p := range o.Processes {
-		if old, ok := c.Processes[id]; !ok && !full(c.Processes, id, maxProcesses) || ok && newer(p, old, p.Updated, old.Updated) {
+		old, ok := c.Processes[id]
+		if !ok && !full(c.Processes, id, maxProcesses) || ok && newer(p, old, p.Updated, old.Updated) {
 			c.Processes[id], change.Processes[id] = p, p
 		}
 	}
 	for key, i := range o.Incarnations {
-		if old, ok := c.Incarnations[key]; !ok && !full(c.Incarnations, key, maxIncarnations) || ok && newer(i, old, i.Updated, old.Updated) {
+		old, ok := c.Incarnations[key]
+		if !ok && !full(c.Incarnations, key, maxIncarnations) || ok && newer(i, old, i.Updated, old.Updated) {
 			c.Incarnations[key], change.Incarnations[key] = i, i
 		}
 	}
@@ -187,7 +189,10 @@ func (c *cluster) clone() *cluster {
 }
 
 func newCluster() *cluster {
-	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]usage{}, Factors: map[string]usage{}}
+	return &cluster{
+		Processes: map[string]process{}, Incarnations: map[string]incarnation{},
+		Shardings: map[string]usage{}, Factors: map[string]usage{},
+	}
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
@@ -224,7 +229,9 @@ func (c *cluster) take(in *cluster, now int64) (refused int) {
 		take(c.Incarnations, in.Incarnations, maxIncarnations, func(key string, i incarnation) bool {
 			return key == incarnationKey(i.ID, i.Since) && i.valid(now)
 		}) +
-		take(c.Shardings, in.Shardings, maxShardings, func(version string, s usage) bool { return validText(version, maxText) && s.valid(now) }) +
+		take(c.Shardings, in.Shardings, maxShardings, func(version string, s usage) bool {
+			return validText(version, maxText) && s.valid(now)
+		}) +
 		take(c.Factors, in.Factors, maxRF, func(rf string, s usage) bool {
 			n, err := strconv.Atoi(rf)
 			return err == nil && n > 0 && n <= maxRF && strconv.Itoa(n) == rf && s.valid(now)

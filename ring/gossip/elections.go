@@ -182,7 +182,9 @@ func (c electionsCodec) Decode(b []byte) (any, error) {
 		return nil, fmt.Errorf("elections: %w", err)
 	}
 	now := time.Now().Unix()
-	count(c.refused, take(out, in, maxPairs, func(cluster string, s election.State) bool { return validElection(cluster, s, now) }))
+	count(c.refused, take(out, in, maxPairs, func(cluster string, s election.State) bool {
+		return validElection(cluster, s, now)
+	}))
 	return out, nil
 }
 

@@ -148,7 +148,8 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat)
 		return err
 	}
 	g.metrics.forgotten.Inc()
-	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heard", r.heartbeats[id].heard(g.opts.Now(), g.opts.uptime()))
+	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr,
+		"heard", r.heartbeats[id].heard(g.opts.Now(), g.opts.uptime()))
 	g.refresh(ctx, role)
 	if g.snapshot.Load().known(id) {
 		return nil

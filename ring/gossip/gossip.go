@@ -56,7 +56,7 @@ type Gossip struct {
 	conflict   atomic.Pointer[string]    // why this process does not belong to the cluster; nil = it does
 	beatNow    chan struct{}             // wakes the heartbeat loop
 	idConflict idConflict                // of the heartbeat loop only
-	resumed    time.Duration             // of the heartbeat loop only: when this process last went on after a pause, by uptime
+	resumed    time.Duration             // of the heartbeat loop only: when a pause of this process last ended, by uptime
 	clock      atomic.Pointer[wallClock] // never nil
 
 	// open says that Open succeeded and Close was not called. Close may be called at any time, also twice.
@@ -124,7 +124,8 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 	g.wg.Go(func() { g.rejoin(life, met > 0) })
 	g.watch(life)
 	g.wg.Go(func() { g.supervise(fail) })
-	g.log.Info("joined the ring", "instance", g.opts.Instance.ID, "gossip", g.Address(), "roles", g.opts.Roles, "members_met", met)
+	g.log.Info("joined the ring", "instance", g.opts.Instance.ID, "gossip", g.Address(),
+		"roles", g.opts.Roles, "members_met", met)
 	return nil
 }
 

@@ -25,8 +25,11 @@ func (g *Gossip) register(ctx context.Context) error {
 	entry := g.wanted
 	g.mu.Unlock()
 	entry.Timestamp = g.opts.Now().Unix()
-	if self := g.self(); len(g.opts.Roles) > 0 && (!validEntry(entry.Id, &entry, entry.Timestamp) || !self.valid(entry.Timestamp)) {
-		return errs.E(errs.Invalid, "ring: others would leave out what this process says of itself: address %.400q, HTTP address %.400q, zone %q, clock %s",
+	self := g.self()
+	valid := validEntry(entry.Id, &entry, entry.Timestamp) && self.valid(entry.Timestamp)
+	if len(g.opts.Roles) > 0 && !valid {
+		return errs.E(errs.Invalid, "ring: others would leave out what this process says of itself: "+
+			"address %.400q, HTTP address %.400q, zone %q, clock %s",
 			self.Addr, self.HTTPAddr, self.Zone, g.opts.Now())
 	}
 	for _, role := range g.opts.Roles {
@@ -101,7 +104,9 @@ func (g *Gossip) want(role string) dring.InstanceDesc {
 // entry always gets a newer heartbeat than old, if need be one in the future. A heartbeat without another change
 // waits for the next second (changed is false) unless it is due: a second or more after the last one. So heartbeats
 // still come after the clock was set back.
-func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64, due bool) (next dring.InstanceDesc, changed bool) {
+func nextEntry(
+	old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64, due bool,
+) (next dring.InstanceDesc, changed bool) {
 	next = want
 	next.Timestamp = now
 	if !ok {

@@ -54,7 +54,9 @@ func (g *Gossip) self() process {
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
-		Since: g.opts.Instance.Since.Unix(), ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince), Broken: broken, Off: g.clock.Load().off,
+		Since:    g.opts.Instance.Since.Unix(),
+		ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince),
+		Broken:   broken, Off: g.clock.Load().off,
 	}
 }
 

@@ -44,7 +44,8 @@ func (g *Gossip) loadHistory(ctx context.Context) error {
 		return nil
 	}
 	checked := newCluster()
-	checked.take(&cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings, Factors: kept.Factors}, g.opts.Now().Unix())
+	read := &cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings, Factors: kept.Factors}
+	checked.take(read, g.opts.Now().Unix())
 	return g.edit(ctx, func(c *cluster, now time.Time) (changed bool) {
 		for key, i := range checked.Incarnations {
 			old, ok := c.Incarnations[key]

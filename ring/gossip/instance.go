@@ -64,7 +64,8 @@ func LoadInstance(dir, id string) (Instance, error) {
 		return Instance{}, errs.E(errs.Invalid, "%s: %w; restore it, or remove it to begin as a new member", path, err)
 	}
 	if id != "" && id != in.ID {
-		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id", path, in.ID, id)
+		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id",
+			path, in.ID, id)
 	}
 	in.dir = dir
 	return in, nil

@@ -216,7 +216,8 @@ func (o Options) validateAddresses() []error {
 	check("gossip", o.BindAddress)
 	if host, port, err := net.SplitHostPort(o.BindAddress); err == nil && port == "0" &&
 		(unspecified(host) || o.AdvertiseAddress != "") {
-		faults = append(faults, fmt.Errorf("gossip address %q: port 0 needs an IP as host and no advertise address", o.BindAddress))
+		faults = append(faults, fmt.Errorf("gossip address %q: port 0 needs an IP as host and no advertise address",
+			o.BindAddress))
 	}
 	if o.GRPCAddress != "" || len(o.Roles) > 0 {
 		check("gRPC", o.GRPCAddress)

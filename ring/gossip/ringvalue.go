@@ -34,12 +34,12 @@ func (r ringValue) Merge(other memberlist.Mergeable, localCAS bool) (memberlist.
 	if !ok {
 		return nil, fmt.Errorf("merge of a ring with a %T", other)
 	}
-	room := maxMembers - len(r.Ingesters)
+	free := maxMembers - len(r.Ingesters) // the number of members that may still be added
 	for id := range o.Ingesters {
 		if _, known := r.Ingesters[id]; known {
 			continue
 		}
-		if room--; room < 0 {
+		if free--; free < 0 {
 			delete(o.Ingesters, id)
 		}
 	}
@@ -90,7 +90,9 @@ func (c ringCodec) Decode(b []byte) (any, error) {
 		e.Tokens = slices.Compact(e.Tokens)
 		in.Ingesters[id] = e
 	}
-	count(c.refused, take(out.Ingesters, in.Ingesters, maxMembers, func(id string, e dring.InstanceDesc) bool { return validEntry(id, &e, now) }))
+	count(c.refused, take(out.Ingesters, in.Ingesters, maxMembers, func(id string, e dring.InstanceDesc) bool {
+		return validEntry(id, &e, now)
+	}))
 	return ringValue{out}, nil
 }
 

@@ -97,7 +97,8 @@ type Shards struct {
 // had the same sizes as this one.
 func (g *Gossip) Shards(id tenant.ID) Shards {
 	version, c, now := g.version(), g.snapshot.Load().cluster, g.opts.Now()
-	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) { // the replication factor is a lower bound of the size, so a shard of another factor may be another one
+	// A shard has at least one member for each copy, so by another factor shards may have had another size.
+	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) {
 		return Shards{}
 	}
 	since, ok := c.shardedSince(version, now)

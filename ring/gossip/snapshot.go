@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/grafana/dskit/kv"
 	dring "github.com/grafana/dskit/ring"
 
 	"github.com/hearth-metrics/hearth/ring"
@@ -27,14 +28,16 @@ type roleSnapshot struct {
 
 // watch rebuilds the snapshot whenever a value changes, until ctx ends.
 func (g *Gossip) watch(ctx context.Context) {
-	for _, role := range roles {
-		g.wg.Go(func() {
-			g.rings.WatchKey(ctx, role, func(any) bool { g.safely("watch", func() { g.refresh(ctx, role) }); return true })
+	follow := func(client kv.Client, key string) {
+		client.WatchKey(ctx, key, func(any) bool {
+			g.safely("watch", func() { g.refresh(ctx, key) })
+			return true
 		})
 	}
-	g.wg.Go(func() {
-		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.safely("watch", func() { g.refresh(ctx, clusterKey) }); return true })
-	})
+	for _, role := range roles {
+		g.wg.Go(func() { follow(g.rings, role) })
+	}
+	g.wg.Go(func() { follow(g.members, clusterKey) })
 	// The next round of the heartbeat loop finds what changed before the watchers were registered.
 }
 
@@ -63,14 +66,15 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	}
 	v.orphans = v.findOrphans(old, g.opts.uptime())
 	rf := g.replicationFactor(v)
-	moved := rf != (*g.placement.Load()).ReplicationFactor() || !samePlaces(v.rings[RoleReceive].entries, old.rings[RoleReceive].entries)
+	is, was := v.rings[RoleReceive].entries, old.rings[RoleReceive].entries
+	moved := rf != (*g.placement.Load()).ReplicationFactor() || !samePlaces(is, was)
 	if moved {
-		v.shares = ring.Shares(tokenMembers(v.rings[RoleReceive].entries), rf)
+		v.shares = ring.Shares(tokenMembers(is), rf)
 	}
 	g.snapshot.Store(v)
 	g.logChanges(old, v)
 	if moved {
-		g.compile(tokenMembers(v.rings[RoleReceive].entries), rf)
+		g.compile(tokenMembers(is), rf)
 	}
 }
 
@@ -188,7 +192,8 @@ func (g *Gossip) logChanges(old, v *snapshot) {
 			case o.Addr != e.Addr:
 				g.log.Info("member moved", "role", role, "member", id, "address", e.Addr, "was", o.Addr)
 			case o.State != e.State || o.ReadOnly != e.ReadOnly:
-				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, v.rings[role].heartbeats[id], g.opts.uptime(), g.opts.HeartbeatTimeout).String())
+				state := stateOf(e, v.rings[role].heartbeats[id], g.opts.uptime(), g.opts.HeartbeatTimeout)
+				g.log.Info("member changed", "role", role, "member", id, "state", state.String())
 			}
 		}
 		for id := range was {

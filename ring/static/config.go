@@ -119,16 +119,19 @@ func (r *hashring) faults(rf int) []error {
 // shardFaults reports shard sizes that leave too few endpoints to place a tenant's series.
 func (r *hashring) shardFaults(rf int) []error {
 	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("shuffle sharding: "+format, args...))
+	}
 	zones := r.zoneSizes()
 	check := func(size int, whose string) {
 		take := takePerZone(size, len(zones))
 		for zone, n := range zones {
 			if take > n {
-				faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s needs %d endpoints in az %q, which has %d", size, whose, take, zone, n))
+				fault("shard size %d of %s needs %d endpoints in az %q, which has %d", size, whose, take, zone, n)
 			}
 		}
 		if take*len(zones) < rf {
-			faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s is below the replication factor %d", size, whose, rf))
+			fault("shard size %d of %s is below the replication factor %d", size, whose, rf)
 		}
 	}
 	check(r.Shuffle.ShardSize, "all tenants")

@@ -61,7 +61,9 @@ func compile(rings []hashring, rf int) *placement {
 		c := compiled{config: r}
 		members := make([]int32, len(r.Endpoints))
 		for i, e := range r.Endpoints {
-			at, _ := slices.BinarySearchFunc(p.members, e.Address, func(m ring.Member, id string) int { return strings.Compare(m.ID, id) })
+			at, _ := slices.BinarySearchFunc(p.members, e.Address, func(m ring.Member, id string) int {
+				return strings.Compare(m.ID, id)
+			})
 			members[i] = int32(at)
 		}
 		if r.Algorithm == Hashmod || len(members) == 0 {

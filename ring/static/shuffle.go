@@ -14,7 +14,7 @@ import (
 type shuffle struct {
 	config    shuffleConfig
 	endpoints []endpoint
-	members   []int32 // of the endpoints
+	members   []int32 // of each endpoint, its index in Placement.Members
 	rf        int
 	zones     []zoneSections
 
@@ -26,7 +26,7 @@ type shuffle struct {
 type zoneSections struct {
 	zone   string
 	hashes []uint64 // sorted
-	owners []int    // indexes of endpoints
+	owners []int    // of each section, the index of its endpoint
 }
 
 // zone is az, or "" if shuffle sharding must ignore zones.

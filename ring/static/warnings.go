@@ -62,13 +62,16 @@ func warnings(rings []hashring, rf int) []string {
 		}
 		for _, o := range r.Shuffle.Overrides {
 			if o.TenantMatcher == "" {
-				warn(r, "the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect", strings.Join(o.Tenants, ", "))
+				warn(r, "the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect",
+					strings.Join(o.Tenants, ", "))
 			}
 		}
 		if n := len(r.Endpoints); n == 0 {
 			warn(r, "it has no endpoints: writes of its tenants are answered 503 until it has")
 		} else if n < ring.Quorum(rf) {
-			warn(r, "every write to it is answered 503: it has %d endpoints, and with a replication factor of %d a write needs %d", n, rf, ring.Quorum(rf))
+			warn(r, "every write to it is answered 503: "+
+				"it has %d endpoints, and with a replication factor of %d a write needs %d",
+				n, rf, ring.Quorum(rf))
 		} else if w := r.zoneWarning(rf); w != "" {
 			warn(r, "%s", w)
 		}
@@ -90,16 +93,19 @@ func (r *hashring) zoneWarning(rf int) string {
 	case zones[""] > 0:
 		return fmt.Sprintf("%d of its %d endpoints have no az: they count as one more zone", zones[""], len(r.Endpoints))
 	case len(zones) < rf:
-		return fmt.Sprintf("its endpoints are in %d zones (az), fewer than the replication factor %d: one zone holds two copies of a series", len(zones), rf)
+		return fmt.Sprintf("its endpoints are in %d zones (az), fewer than the replication factor %d: "+
+			"one zone holds two copies of a series", len(zones), rf)
 	case sizes[0] < sizes[len(sizes)-1]:
-		return fmt.Sprintf("its zones (az) have from %d to %d endpoints: those of the smallest zone store the most series", sizes[0], sizes[len(sizes)-1])
+		return fmt.Sprintf("its zones (az) have from %d to %d endpoints: those of the smallest zone store the most series",
+			sizes[0], sizes[len(sizes)-1])
 	}
 	return ""
 }
 
 // The keys that Thanos knows, for each kind of object in the file.
 var (
-	ringKeys     = []string{"hashring", "tenants", "tenant_matcher_type", "endpoints", "algorithm", "external_labels", "shuffle_sharding_config"}
+	ringKeys = []string{"hashring", "tenants", "tenant_matcher_type", "endpoints", "algorithm", "external_labels",
+		"shuffle_sharding_config"}
 	endpointKeys = []string{"address", "capnproto_address", "az"}
 	shuffleKeys  = []string{"shard_size", "cache_size", "zone_awareness_disabled", "overrides"}
 	overrideKeys = []string{"shard_size", "tenants", "tenant_matcher_type"}
@@ -110,12 +116,13 @@ var (
 func unknownKeys(content []byte) []string {
 	var rings []map[string]json.RawMessage
 	if json.Unmarshal(content, &rings) != nil {
-		return nil // empty
+		return nil // an empty file
 	}
 	var all []string
 	look := func(where string, object map[string]json.RawMessage, known []string) {
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, key) }) { // the decoder ignores case too
+			// The decoder ignores case too.
+			if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, key) }) {
 				continue
 			}
 			text := fmt.Sprintf("%s: unknown key %q", where, key)

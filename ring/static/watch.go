@@ -56,7 +56,8 @@ func (w *Watcher) Open(context.Context, func(error)) error {
 		return err
 	}
 	if w.opts.File != "" {
-		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settleTime, func() { w.report(w.Reload()) })
+		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settleTime,
+			func() { w.report(w.Reload()) })
 	}
 	return nil
 }
@@ -115,7 +116,10 @@ func (w *Watcher) Ready() error {
 // stores nothing.
 func (w *Watcher) Listed() error {
 	p := w.current.Load()
-	if p == nil || w.opts.Local == "" || len(p.members) == 0 || slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
+	if p == nil || w.opts.Local == "" || len(p.members) == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
 		return nil
 	}
 	const shown = 3
@@ -126,7 +130,8 @@ func (w *Watcher) Listed() error {
 	if len(p.members) > shown {
 		names = append(names, "...")
 	}
-	return fmt.Errorf("no hashring in %s has the endpoint %s, which --receive.local-endpoint says is this process: it stores nothing of what it takes; the endpoints are %s",
+	return fmt.Errorf("no hashring in %s has the endpoint %s, which --receive.local-endpoint says is this process: "+
+		"it stores nothing of what it takes; the endpoints are %s",
 		w.from(), w.opts.Local, strings.Join(names, ", "))
 }
 
