@@ -8,19 +8,21 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Sharding says on how many members each tenant's series are spread. The sizes are limits of the tenants, and may change
-// at any time. Implementations are safe for concurrent use and answer from memory.
+// Sharding says on how many members each tenant's series are spread. The sizes are limits of the tenants and may
+// change at any time. Implementations are safe for concurrent use and answer from memory, since every write asks.
 type Sharding interface {
 	// Size is the number of members of a tenant's shard, 0 for all. A size below the replication factor counts as the
-	// replication factor, since all replicas are members of the shard.
+	// replication factor, since a shard must have a member for each replica.
 	Size(id tenant.ID) int
-	// Version names the sizes of all tenants: equal where they are equal, on every process. "" = no tenant has a size.
+	// Version names the sizes of all tenants. Two processes with equal sizes have equal versions. "" = no tenant has a
+	// size.
 	Version() string
 }
 
-// Shard picks size of the members for a tenant: their indexes in ascending order, all of them when size is 0 or they are
-// no more. They are the tenant's owners (Owners with the tenant's name as the key). So zones are used evenly, a larger
-// size only adds members, and when a member joins or leaves, at most one other member enters or leaves the shard.
+// Shard picks size of the members for a tenant and returns their indexes, ascending. If size is 0, or there are size
+// members or fewer, it returns all. The chosen ones are the owners of the tenant's name (Owners). So zones are used
+// evenly, a larger size only adds members, and when a member joins or leaves, at most one other member enters or
+// leaves the shard.
 func Shard(members []Member, id tenant.ID, size int) []int32 {
 	if size <= 0 {
 		size = len(members)
@@ -30,7 +32,8 @@ func Shard(members []Member, id tenant.ID, size int) []int32 {
 	return shard
 }
 
-// ShardSize is the number of members a tenant's shard really has: at least one for each replica, 0 for all.
+// ShardSize is the number of members that a tenant's shard needs when its limit is size: at least one for each of rf
+// replicas. 0 = all members.
 func ShardSize(size, rf int) int {
 	if size <= 0 {
 		return 0
@@ -38,43 +41,45 @@ func ShardSize(size, rf int) int {
 	return max(size, rf)
 }
 
-// For is p for one tenant: it places that tenant's series as p does now, and goes on so when the size of the tenant's shard
-// changes. It finds the tenant's part of the ring once and not for each series. Members and their indexes are p's.
+// For returns the placement of one tenant: it places that tenant's series as p does now, and does not change when the
+// size of the tenant's shard changes. It finds the tenant's part of the ring once and not for each series. Members
+// and their indexes are those of p.
 func For(p Placement, id tenant.ID) Placement {
 	if s, ok := p.(*shuffled); ok {
-		return s.shard(id)
+		return s.ringOf(id)
 	}
 	return p
 }
 
-// shuffled is a token ring on which each tenant has a shard of the members.
+// shuffled is a token ring on which the series of each tenant stay on a shard of the members.
 type shuffled struct {
 	*tokenRing
 	source []TokenMember // sorted by id, as members
 	placed []int32       // the members that may be placed
 	sizes  Sharding
 
-	mu     sync.RWMutex // guards what follows, which is only a cache
-	shards map[tenant.ID]shard
-	rings  map[string]*tokenRing // by their members: tenants share them
-	tokens int                   // in rings
+	mu     sync.RWMutex // guards the fields below, which are a cache
+	shards map[tenant.ID]cachedShard
+	rings  map[string]*tokenRing // by indexes.key of the shard: tenants with one shard share its ring
+	tokens int                   // the number of tokens in rings
 }
 
-// shard is the ring of one tenant, as it is for a size.
-type shard struct {
+// cachedShard is the ring of one tenant, and the size for which it was made.
+type cachedShard struct {
 	size int
 	ring *tokenRing
 }
 
-// The cache of shards is emptied when it has more than this: about 30 MB of rings, about 10 MB of tenants.
+// The cache of shards is emptied when it holds more than this, so that it takes at most about 30 MB for rings and 10
+// MB for tenants.
 const (
 	maxShardTokens = 1 << 20
 	maxShards      = 1 << 17
 )
 
-// NewShuffled is NewTokens where every tenant's series stay on the members of its shard (Shard). sizes is asked at each call
-// of For and Replicas. A shard is found when it is first needed, in about a tenth of a millisecond, and again when its size
-// changes.
+// NewShuffled is NewTokens with shuffle sharding: every tenant's series stay on the members of its shard (Shard).
+// Each call of For and Replicas asks sizes. A shard is computed when it is first needed, in about a tenth of a
+// millisecond, and again when its size changes.
 func NewShuffled(members []TokenMember, rf int, sizes Sharding) Placement {
 	s := &shuffled{source: sorted(members), sizes: sizes}
 	s.tokenRing = newTokens(s.source, rf)
@@ -87,18 +92,18 @@ func NewShuffled(members []TokenMember, rf int, sizes Sharding) Placement {
 	return s
 }
 
-// reset forgets all shards.
+// reset empties the cache.
 func (s *shuffled) reset() {
-	s.shards, s.rings, s.tokens = map[tenant.ID]shard{}, map[string]*tokenRing{}, 0
+	s.shards, s.rings, s.tokens = map[tenant.ID]cachedShard{}, map[string]*tokenRing{}, 0
 }
 
 // Replicas appends the members of the tenant's shard that store the hash.
 func (s *shuffled) Replicas(dst []int32, id tenant.ID, hash uint64) []int32 {
-	return s.shard(id).Replicas(dst, id, hash)
+	return s.ringOf(id).Replicas(dst, id, hash)
 }
 
-// shard is the ring of a tenant.
-func (s *shuffled) shard(id tenant.ID) *tokenRing {
+// ringOf returns the ring of a tenant: that of its shard, or of all members if it has no smaller shard.
+func (s *shuffled) ringOf(id tenant.ID) *tokenRing {
 	size := ShardSize(s.sizes.Size(id), s.rf)
 	if size == 0 || size >= len(s.placed) {
 		return s.tokenRing
@@ -122,11 +127,11 @@ func (s *shuffled) shard(id tenant.ID) *tokenRing {
 		s.rings[key] = ring
 		s.tokens += len(ring.tokens)
 	}
-	s.shards[id] = shard{size, ring}
+	s.shards[id] = cachedShard{size, ring}
 	return ring
 }
 
-// indexes are those of members, ascending.
+// indexes are positions in shuffled.members, ascending.
 type indexes []int32
 
 func (x indexes) key() (key []byte) {
@@ -149,7 +154,8 @@ func (s *shuffled) choose(id tenant.ID, size int) indexes {
 	return chosen
 }
 
-// compile makes the ring of chosen members. The others stay in it, not placed, so that indexes are the same.
+// compile makes the ring of the chosen members. The others stay in it as read-only members, so that indexes are the
+// same in every ring.
 func (s *shuffled) compile(chosen indexes) *tokenRing {
 	masked := make([]TokenMember, len(s.source))
 	for i, m := range s.source {
@@ -163,7 +169,8 @@ func (s *shuffled) compile(chosen indexes) *tokenRing {
 	return r
 }
 
-// MembersFor are the indexes in p.Members of those that may store new series of a tenant, ascending.
+// MembersFor returns the indexes into p.Members of the members that may store new series of a tenant, ascending. For
+// a placement that is not made of tokens it returns all members.
 func MembersFor(p Placement, id tenant.ID) []int32 {
 	var all []int32
 	switch r := For(p, id).(type) {

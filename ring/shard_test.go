@@ -252,6 +252,6 @@ func BenchmarkShuffledNewTenant(b *testing.B) {
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		p.reset()
-		p.shard("acme")
+		p.ringOf("acme")
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// shareProbes is the number of keys at which Share looks. They are spread evenly, so the error is under one percent of all
-// keys, which is well below the differences that the tokens of members make.
+// shareProbes is the number of keys that Share looks at. They are spread evenly, so the error is under one percent of
+// all keys. The tokens of members make larger differences than that.
 const shareProbes = 2048
 
-// Share is the part of tenant id's series, 0 to 1, of which p places a copy on a member that is self: with n equal
-// members about rf/n. It is an estimate from shareProbes keys, and takes about a tenth of a millisecond.
+// Share is the part of tenant id's series, 0 to 1, of which p places a copy on this process. self reports whether a
+// member is this process. With n equal members it is about rf/n. It is counted with p itself, so it is right however
+// uneven zones are, and a series with two copies on members that are self counts once. It is an estimate from
+// shareProbes keys, and takes about a tenth of a millisecond.
 func Share(p Placement, id tenant.ID, self func(Member) bool) float64 {
 	mine := map[int32]bool{}
 	for i, m := range p.Members() {
@@ -37,9 +39,9 @@ func Share(p Placement, id tenant.ID, self func(Member) bool) float64 {
 	return float64(hits) / shareProbes
 }
 
-// SeriesPart is the part of tenant id's limit on series, above 0 and up to 1, that a process keeps for itself: its Share.
-// A process that p does not name cannot know its share. It keeps the whole limit, since a part that is too small would
-// refuse series that the tenant may have.
+// SeriesPart is the part of tenant id's limit on series, above 0 and up to 1, that a process applies to what it
+// stores: its Share. A process on which p places nothing cannot know its share. It applies the whole limit, since a
+// part that is too small would refuse series that the tenant may have.
 func SeriesPart(p Placement, id tenant.ID, self func(Member) bool) float64 {
 	if part := Share(p, id, self); part > 0 {
 		return part
@@ -47,8 +49,9 @@ func SeriesPart(p Placement, id tenant.ID, self func(Member) bool) float64 {
 	return 1
 }
 
-// RateDivisor is among how many processes a tenant's rate is divided, at least 1. Gossip knows the distributors and the
-// receivers. Where there are live distributors they take the writes; else the live receivers do.
+// RateDivisor is the number of processes among which a tenant's rate is divided, at least 1. distributors and
+// receivers are the members of those roles. If a distributor is active, the distributors take the writes; else the
+// active receivers do.
 func RateDivisor(distributors, receivers []Status) int {
 	for _, role := range [][]Status{distributors, receivers} {
 		live := 0
@@ -64,8 +67,8 @@ func RateDivisor(distributors, receivers []Status) int {
 	return 1
 }
 
-// StaticRateDivisor is RateDivisor where a hashring file names the members: all of them take writes. A process that the
-// file does not name cannot know how many others route as it does, and takes the whole rate for itself.
+// StaticRateDivisor is RateDivisor for a hashring file: all of its members take writes. A process that the file does
+// not name cannot know how many others route as it does, so it applies the whole rate.
 func StaticRateDivisor(members []Member, self func(Member) bool) int {
 	if slices.ContainsFunc(members, self) {
 		return len(members)

@@ -98,3 +98,41 @@ func BenchmarkShare(b *testing.B) {
 		Share(p, "t", func(m Member) bool { return m.ID == "m3" })
 	}
 }
+
+// TestShareInZones: a share is counted and not computed, so it is right in uneven zones, and for a process that is two
+// members of the ring, in two zones: a series with copies on both counts once.
+func TestShareInZones(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	var members []TokenMember
+	for i, zone := range []string{"a", "b", "b", "b", "c", "c"} {
+		m := TokenMember{Member: Member{ID: fmt.Sprint("m", i), Addr: fmt.Sprint("host", i, ":1"), Zone: zone}}
+		for range 128 {
+			m.Tokens = append(m.Tokens, rnd.Uint32())
+		}
+		members = append(members, m)
+	}
+	members[1].Addr = members[0].Addr // one process, known by two ids in zones a and b
+	at := func(addr string) func(Member) bool { return func(m Member) bool { return m.Addr == addr } }
+	for rf := 1; rf <= 3; rf++ {
+		p := NewTokens(members, rf)
+		for _, m := range members {
+			hits := 0.0
+			const keys = 100_000
+			for range keys {
+				for _, r := range p.Replicas(nil, "t", rnd.Uint64()) {
+					if p.Members()[r].Addr == m.Addr {
+						hits += 1. / keys
+						break
+					}
+				}
+			}
+			got := SeriesPart(p, "t", at(m.Addr))
+			if math.Abs(got-hits) > 0.015 || got > 1 {
+				t.Errorf("replication factor %d: the part of %s in zone %s is %v, want %v", rf, m.ID, m.Zone, got, hits)
+			}
+		}
+	}
+	if got := SeriesPart(NewTokens(members, 3), "t", at(members[0].Addr)); got != 1 {
+		t.Errorf("the only member of a zone, with three replicas in three zones, stores all series, and keeps %v", got)
+	}
+}

@@ -13,36 +13,37 @@ import (
 // TokenMember is a member of a token ring. Its tokens are points on the circle of 32-bit numbers.
 type TokenMember struct {
 	Member
-	// Tokens are the points this member owns, in any order. A member without tokens is never placed.
+	// Tokens are the points that this member owns, in any order. A member without tokens gets no series.
 	Tokens []uint32
-	// ReadOnly members are listed but not placed.
+	// ReadOnly says that the member is listed and gets no series.
 	ReadOnly bool
 }
 
-// placed reports whether series may be placed on m.
+// placed reports whether series may be placed on m: it has tokens and is not read-only.
 func (m TokenMember) placed() bool { return !m.ReadOnly && len(m.Tokens) > 0 }
 
-// tokenRing is a placement by tokens. The owner of a token is the primary of every key from after the token before it
-// up to the token itself; a key is the upper half of a series' placement hash.
+// tokenRing is a placement by tokens. A key is the upper half of a series' placement hash. The owner of a token is
+// the primary of every key that is above the token before it and not above the token itself.
 type tokenRing struct {
 	rf      int
 	members []Member
 	tokens  []uint32 // sorted
-	// first[b] is the index of the first token whose upper bits are b or more; it bounds the search for a token.
+	// first[b] is the index of the first token whose upper bits are b or more. The search for a token looks only between
+	// first[b] and first[b+1].
 	first []int32
 	shift int
-	// sets holds width member indexes for each token: the replicas of the keys it owns.
+	// sets holds width indexes of members for each token: the replicas of the keys up to it.
 	sets  []int32
 	width int
 }
 
-// NewTokens compiles members, whose ids are distinct, into a placement with rf replicas. Members comes out sorted by id,
-// and the order of the input has no effect. It takes some milliseconds for a hundred members with 512 tokens each.
+// NewTokens compiles members, whose ids must be distinct, into a placement with rf replicas. Members returns them
+// sorted by id; the order of the input has no effect. A hundred members with 512 tokens each take some milliseconds.
 //
 // The replicas of a key are found by walking the circle from the key's token. The member that comes k-th among the
-// members of its zone has rank k; replicas are the rf members of lowest rank, and of equal ranks those met first. So
-// every zone is used once before any is used twice; and when a member joins, the only member that enters any set of
-// replicas is the new one, and at most one leaves.
+// members of its zone has rank k. Replicas are the rf members of lowest rank; of equal ranks the one that is met
+// first is taken. So every zone is used once before any is used twice. When a member joins, the only member that
+// enters any set of replicas is the new one, and at most one leaves.
 func NewTokens(members []TokenMember, rf int) Placement { return newTokens(sorted(members), rf) }
 
 // sorted is a copy of members, by id.
@@ -84,7 +85,7 @@ func (r *tokenRing) index() {
 	}
 }
 
-// placed are the members that own tokens.
+// placed returns the members that own tokens, ascending.
 func (r *tokenRing) placed() []int32 {
 	var all []int32
 	for at := 0; at < len(r.sets); at += r.width { // the first replica of a token owns it
@@ -94,10 +95,10 @@ func (r *tokenRing) placed() []int32 {
 	return slices.Compact(all)
 }
 
-// Members are all members by id, the read-only ones too.
+// Members returns all members by id, the read-only ones too.
 func (r *tokenRing) Members() []Member { return r.members }
 
-// ReplicationFactor is the configured one.
+// ReplicationFactor is the rf that was given.
 func (r *tokenRing) ReplicationFactor() int { return r.rf }
 
 // Replicas appends the members of the token that owns the hash. It allocates nothing (BenchmarkReplicas).
@@ -122,8 +123,8 @@ func (r *tokenRing) Replicas(dst []int32, _ tenant.ID, hash uint64) []int32 {
 	return append(dst, r.sets[at:at+r.width]...)
 }
 
-// Shares is the part of all keys, 0 to 1, that each member has a copy of, by member id: together rf, or as many as there are
-// members if these are fewer. Members that are not placed have 0.
+// Shares returns, by member id, the part of all keys (0 to 1) that each member has a copy of. Members that are not
+// placed have 0. The sum is rf, or the number of placed members if that is less.
 func Shares(members []TokenMember, rf int) map[string]float64 {
 	r := newTokens(sorted(members), rf)
 	shares := make(map[string]float64, len(members))
@@ -132,7 +133,7 @@ func Shares(members []TokenMember, rf int) map[string]float64 {
 	}
 	for i, token := range r.tokens {
 		before := r.tokens[(i+len(r.tokens)-1)%len(r.tokens)]
-		length := float64(token - before) // modulo 2^32: right across the end of the circle too
+		length := float64(token - before) // modulo 2^32: this is right across the end of the circle too
 		if i == 0 && token == before {
 			length = math.MaxUint32 + 1
 		}
@@ -143,7 +144,7 @@ func Shares(members []TokenMember, rf int) map[string]float64 {
 	return shares
 }
 
-// circle is the tokens of the members that may be placed.
+// circle holds the tokens of the members that may be placed.
 type circle struct {
 	points []point // sorted by token, then member
 	zone   []int32 // of each member
@@ -182,16 +183,16 @@ func newCircle(members []TokenMember) *circle {
 	return c
 }
 
-// walker finds replica sets; its slices are scratch.
+// walker finds sets of replicas. Its slices are used again for each walk.
 type walker struct {
 	*circle
 	width int
-	full  int // every zone gives all its members up to this rank
-	rest  int // and this many members come from the next rank, the first ones met
+	full  int // every zone gives all its members up to this rank, and
+	rest  int // this many members come from the next rank: the first ones met
 
-	seen  []int32 // by member: the walk that met it last
+	seen  []int32 // by member: the number of the last walk that met it
 	walks int32
-	ranks []int // by zone: members met in this walk
+	ranks []int // by zone: the number of members met in this walk
 }
 
 // walker decides how many replicas each rank gives.
@@ -213,7 +214,7 @@ func (c *circle) walker(width int) *walker {
 	return w
 }
 
-// walk appends the replicas of the keys that the token at start owns, in the order they are met.
+// walk appends the replicas of the keys that the token at start owns, in the order in which they are met.
 func (w *walker) walk(dst []int32, start int) []int32 {
 	w.walks++
 	clear(w.ranks)

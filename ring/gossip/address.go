@@ -21,13 +21,14 @@ func unspecified(host string) bool {
 type endpoint struct {
 	bindIP   netip.Addr
 	bindPort string
-	// host is how others name this machine; ip and port are where they connect to.
+	// host is the name by which others know this machine; ip and port are where they connect.
 	host string
 	ip   netip.Addr
 	port string
 }
 
-// locate finds the endpoint that bind and advertise (may be "") ask for. local are this machine's addresses.
+// locate finds the endpoint that bind and advertise ask for; advertise may be "". local holds this machine's
+// addresses.
 func locate(ctx context.Context, bind, advertise string, local []netip.Addr) (endpoint, error) {
 	host, port, err := net.SplitHostPort(bind)
 	if err != nil {
@@ -58,7 +59,7 @@ func locate(ctx context.Context, bind, advertise string, local []netip.Addr) (en
 	return e, nil
 }
 
-// isSelf reports whether ip:port is e itself.
+// isSelf reports whether ip:port is this process. local holds this machine's addresses.
 func (e endpoint) isSelf(ip netip.Addr, port string, local []netip.Addr) bool {
 	if ip == e.ip && port == e.port {
 		return true
@@ -69,7 +70,7 @@ func (e endpoint) isSelf(ip netip.Addr, port string, local []netip.Addr) bool {
 	return ip == e.bindIP || e.bindIP.IsUnspecified() && slices.Contains(local, ip)
 }
 
-// advertised is the address others call a service at that listens on addr.
+// advertised is the address at which others call a service of this process that listens on addr.
 func (e endpoint) advertised(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !unspecified(host) {
@@ -78,8 +79,8 @@ func (e endpoint) advertised(addr string) string {
 	return net.JoinHostPort(e.host, port)
 }
 
-// pickIP chooses the address of this machine that others most likely reach: private, else public, else loopback; IPv4
-// first, unless only4 is false and there is none.
+// pickIP chooses the address of this machine that others can most likely reach: a private one, else a public one,
+// else loopback. Any IPv4 address comes before IPv6; with only4 no IPv6 address is chosen.
 func pickIP(local []netip.Addr, only4 bool) netip.Addr {
 	best, bestRank := netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0
 	for _, ip := range local {
@@ -100,7 +101,7 @@ func pickIP(local []netip.Addr, only4 bool) netip.Addr {
 	return best
 }
 
-// localIPs are the addresses of this machine's interfaces that are up.
+// localIPs returns the addresses of this machine's interfaces that are up.
 func localIPs() []netip.Addr {
 	var ips []netip.Addr
 	ifaces, err := net.Interfaces()
@@ -138,7 +139,7 @@ func lookup(ctx context.Context, host string) (netip.Addr, error) {
 	return ips[0], nil
 }
 
-// lookupAll gives at least one address, or an error.
+// lookupAll returns at least one address, or an error.
 func lookupAll(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip.Unmap()}, nil

@@ -14,11 +14,11 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// admit refuses, with errs.Conflict, to join a cluster this process does not belong to: one with another replication
-// factor or bucket, or where its id is in use.
+// admit returns errs.Conflict if this process does not belong to the cluster that it met: the cluster has another
+// replication factor or bucket, or its id is in use there.
 func (g *Gossip) admit(ctx context.Context) error {
 	g.refresh(ctx)
-	if err := disagree(g.candidate(), g.peers(), 0); err != nil {
+	if err := disagreement(g.candidate(), g.peers(), 0); err != nil {
 		return err
 	}
 	if len(g.opts.Roles) == 0 {
@@ -27,15 +27,15 @@ func (g *Gossip) admit(ctx context.Context) error {
 	return g.awaitPredecessor(ctx)
 }
 
-// candidate is this process before it registered.
+// candidate is what this process says of itself, without what it has only after register.
 func (g *Gossip) candidate() process {
 	return process{ID: g.opts.Instance.ID, Addr: g.local.advertised(g.opts.GRPCAddress), Roles: g.opts.Roles,
 		RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID}
 }
 
-// peers are the other processes that are alive, by id.
+// peers returns the other processes that are alive, sorted by id.
 func (g *Gossip) peers() []process {
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	var out []process
 	for _, id := range slices.Sorted(maps.Keys(v.cluster.Processes)) {
 		if id != g.opts.Instance.ID && v.alive(id, g.opts.uptime(), g.opts.HeartbeatTimeout) {
@@ -45,36 +45,40 @@ func (g *Gossip) peers() []process {
 	return out
 }
 
-// disagree is the error that self is at odds with a cluster of peers, nil when it is not. Where peers disagree with each
-// other too, the majority is the cluster; votes is what self counts in it, 0 or 1.
-func disagree(self process, peers []process, votes int) error {
+// disagreement returns an error if self has another setting than the cluster of peers, else nil. If peers disagree
+// with each other too, the setting of the majority is the cluster's. votes is the number of votes of self, 0 or 1.
+func disagreement(self process, peers []process, votes int) error {
 	if self.RF > 0 {
-		agree, against, one := divide(peers, func(p process) bool { return p.RF > 0 }, func(p process) bool { return p.RF == self.RF })
+		agree, against, one := countAgreement(peers, func(p process) bool { return p.RF > 0 },
+			func(p process) bool { return p.RF == self.RF })
 		if against > 0 && against >= agree+votes {
 			return errs.E(errs.Conflict, "ring: this instance (%s) has replication factor %d, but %s at %s has %d: %s",
 				self.ID, self.RF, one.ID, one.Addr, one.RF, remedy("--receive.replication-factor", agree+votes, against))
 		}
 	}
-	agree, against, one := divide(peers, func(p process) bool { return mustShareBucket(self, p) },
+	agree, against, one := countAgreement(peers, func(p process) bool { return mustShareBucket(self, p) },
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
-		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s", self.ID, bucketName(self.Bucket),
-			one.ID, one.Addr, bucketName(one.Bucket), remedy("the bucket of --objstore.config", agree+votes, against))
+		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s",
+			self.ID, bucketName(self.Bucket), one.ID, one.Addr, bucketName(one.Bucket),
+			remedy("the bucket of --objstore.config", agree+votes, against))
 	}
 	return nil
 }
 
-// remedy is what to do where agree processes, this one included, have one setting and against have another.
+// remedy says what to do when agree processes, this one included, have one value of a setting, and against processes
+// have another.
 func remedy(setting string, agree, against int) string {
 	if agree == against {
 		return fmt.Sprintf("as many processes (%d) have the one as the other, so neither side takes writes; "+
 			"decide which is right, and restart those of the other side with %s of the first", agree, setting)
 	}
-	return fmt.Sprintf("all members of a cluster need the same; restart this process with %s as %d others have it", setting, against)
+	return fmt.Sprintf("all members of a cluster need the same; restart this process with %s as %d others have it",
+		setting, against)
 }
 
-// divide counts the peers that matter by whether they agree; one is the first that does not.
-func divide(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
+// countAgreement counts the peers that matter by whether they agree; one is the first that does not agree.
+func countAgreement(peers []process, matters, agrees func(process) bool) (agree, against int, one process) {
 	for _, p := range peers {
 		switch {
 		case !matters(p):
@@ -90,15 +94,16 @@ func divide(peers []process, matters, agrees func(process) bool) (agree, against
 	return agree, against, one
 }
 
-// mustShareBucket reports whether a and b must name the same bucket: when both have one, and when one of them writes
-// blocks and has none while the other keeps blocks. A receiver that forgot the bucket of its cluster would leave a hole
-// when it drops old blocks. A store gateway always has a bucket; it names none before the bucket has an identity.
+// mustShareBucket reports whether a and b must name the same bucket. They must if both name one, or if one of them
+// writes blocks and names none while the other works with blocks. A receiver without the bucket of its cluster would
+// drop old blocks that nobody else has. A store gateway always has a bucket; it names none before the bucket has an
+// identity.
 func mustShareBucket(a, b process) bool {
-	return a.Bucket != "" && b.Bucket != "" || forgot(a, b) || forgot(b, a)
+	return a.Bucket != "" && b.Bucket != "" || lacksBucket(a, b) || lacksBucket(b, a)
 }
 
-// forgot reports whether a has no bucket, and should have one if b has.
-func forgot(a, b process) bool {
+// lacksBucket reports whether a has no bucket and must have one if b has one.
+func lacksBucket(a, b process) bool {
 	return a.Bucket == "" && hasRole(a, RoleReceive, RoleCompact) && hasRole(b, RoleReceive, RoleCompact, RoleStore)
 }
 
@@ -113,14 +118,15 @@ func bucketName(id string) string {
 	return "bucket " + id
 }
 
-// awaitPredecessor waits until nobody at another address uses this process's id: a process that was killed and moved
-// finds its own fresh heartbeat, which will grow old. When it is renewed twice instead, the id is in use: errs.Conflict.
+// awaitPredecessor waits until nobody at another address uses this process's id. A process that was killed and
+// started again elsewhere finds its own last heartbeat, which grows old. If two new heartbeats come instead, another
+// process uses the id: errs.Conflict.
 func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 	tick := time.NewTicker(max(g.opts.HeartbeatPeriod/4, 50*time.Millisecond))
 	defer tick.Stop()
-	var seen []int64 // heartbeats of the other one
+	var seen []int64 // the heartbeats seen of the other process
 	for {
-		e, there := g.rival()
+		e, there := g.sameIDEntry()
 		if !there || e.State == dring.LEAVING {
 			return nil
 		}
@@ -128,11 +134,13 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 			seen = append(seen, e.Timestamp)
 		}
 		if len(seen) > 2 {
-			return errs.E(errs.Conflict, "ring: instance id %q of this process (%s) is in use by a live member at %s: give one of them another id and data directory",
+			return errs.E(errs.Conflict, "ring: instance id %q of this process (%s) is in use by a live member at %s: "+
+				"give one of them another id and data directory",
 				g.opts.Instance.ID, g.local.advertised(g.opts.GRPCAddress), e.Addr)
 		}
 		if len(seen) == 1 {
-			g.log.Info("waiting for an earlier process with this id to be gone", "instance", g.opts.Instance.ID, "address", e.Addr)
+			g.log.Info("waiting for an earlier process with this id to be gone",
+				"instance", g.opts.Instance.ID, "address", e.Addr)
 		}
 		select {
 		case <-ctx.Done():
@@ -143,73 +151,80 @@ func (g *Gossip) awaitPredecessor(ctx context.Context) error {
 	}
 }
 
-// rival is the newest live entry with this process's id that it did not write.
-func (g *Gossip) rival() (e dring.InstanceDesc, there bool) {
-	v, addr := g.view.Load(), g.local.advertised(g.opts.GRPCAddress)
+// sameIDEntry returns the newest live entry that has this process's id and another address.
+func (g *Gossip) sameIDEntry() (e dring.InstanceDesc, there bool) {
+	v, id, addr := g.snapshot.Load(), g.opts.Instance.ID, g.local.advertised(g.opts.GRPCAddress)
 	for _, r := range v.rings {
-		x, ok := r.entries[g.opts.Instance.ID]
-		if ok && x.Addr != addr && r.pulses[g.opts.Instance.ID].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) && x.Timestamp > e.Timestamp {
+		x, ok := r.entries[id]
+		live := r.heartbeats[id].fresh(g.opts.uptime(), g.opts.HeartbeatTimeout)
+		if ok && live && x.Addr != addr && x.Timestamp > e.Timestamp {
 			e, there = x, true
 		}
 	}
 	return e, there
 }
 
-// rivalry is what the keeper knows of another process that writes this one's record: the record's versions, and when the
-// last one came.
-type rivalry struct {
+// idConflict is what the heartbeat loop knows of another process that writes this one's record: the versions of the
+// record, and when the last one came, by Gossip.uptime.
+type idConflict struct {
 	versions []int64
 	came     time.Duration
 }
 
-// rivalryLasts is how long after the last sign of another process with this one's id the signs are forgotten.
-const rivalryLasts = time.Minute
+// idConflictMemory is for how long versions are kept after the last one came: signs that are further apart are
+// separate events.
+const idConflictMemory = time.Minute
 
-// yields reports whether this process gives way to another live one that uses its id, as two clusters that were split
-// may find when they meet. Both write their record again whenever they see the other's; one late message is no rival,
-// three within a minute of each other are. The one with the older data stays, of equal ones that with the smaller address;
-// the other falls silent, and says so, until somebody restarts it. Ring entries would not do as a sign: of two with one
-// heartbeat each keeps its own.
-func (g *Gossip) yields() bool {
+// givesWay reports whether this process gives way to another live one that uses its id. Two clusters that were split
+// may find such a pair when they meet. Both processes write their record again whenever they see the record of the
+// other. One foreign record may be a late message; three, each within a minute of the last, are another process. The
+// process with the older data stays; if both are equally old, the one with the smaller address. The other one logs it
+// and writes nothing more until somebody restarts it. Ring entries cannot show this: if two have the same heartbeat,
+// each process keeps its own entry.
+func (g *Gossip) givesWay() bool {
 	self, up := g.self(), g.opts.uptime()
-	other, there := g.view.Load().cluster.Processes[self.ID]
-	if !there || other.Left || other.Addr == self.Addr && other.Since == self.Since || slices.Contains(g.rivalry.versions, other.Updated) {
+	other, there := g.snapshot.Load().cluster.Processes[self.ID]
+	mine := other.Addr == self.Addr && other.Since == self.Since
+	if !there || other.Left || mine || slices.Contains(g.idConflict.versions, other.Updated) {
 		return false
 	}
-	if up-g.rivalry.came > rivalryLasts {
-		g.rivalry.versions = nil
+	if up-g.idConflict.came > idConflictMemory {
+		g.idConflict.versions = nil
 	}
-	g.rivalry.versions, g.rivalry.came = append(g.rivalry.versions, other.Updated), up
-	if len(g.rivalry.versions) < 3 {
+	g.idConflict.versions, g.idConflict.came = append(g.idConflict.versions, other.Updated), up
+	if len(g.idConflict.versions) < 3 {
 		return false
 	}
 	gives := other.Since < self.Since || other.Since == self.Since && other.Addr < self.Addr
-	g.log.Error("another process uses this instance id", "instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
-	g.rivalry.versions = nil
+	g.log.Error("another process uses this instance id",
+		"instance", self.ID, "address", self.Addr, "other", other.Addr, "gives_way", gives)
+	g.idConflict.versions = nil
 	if gives {
 		g.mu.Lock()
 		g.silent = true
 		g.mu.Unlock()
-		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; this process is out of the ring", self.ID, other.Addr))
+		g.setConflict(fmt.Sprintf("ring: instance id %q is also used by %s, which has the older data; "+
+			"this process is out of the ring", self.ID, other.Addr))
 	}
 	return gives
 }
 
-// inspect looks whether this process still belongs here, now that it may have met others. A cluster at work is not torn
-// down: a process that does not belong says so loudly, is not ready, and is read only. It places nothing, since the quorum
-// that it would wait for is not the one that others rely on, and as a receiver it asks others to place nothing on it.
-func (g *Gossip) inspect() {
+// checkMembership checks whether this process still belongs to the cluster, now that it may have met others. A
+// process that does not belong logs an error, is not ready, and is read-only; it does not stop, since it still
+// answers queries. It places nothing, since the quorum that it would wait for is not the one that others rely on. As
+// a receiver it also asks others to place nothing on it.
+func (g *Gossip) checkMembership() {
 	if g.isSilent() {
 		return
 	}
-	if err := disagree(g.candidate(), g.peers(), 1); err != nil {
+	if err := disagreement(g.candidate(), g.peers(), 1); err != nil {
 		g.setConflict(err.Error())
 	} else {
 		g.setConflict("")
 	}
 }
 
-// setConflict records why this process does not belong here, "" when it does, and logs a change.
+// setConflict records why this process does not belong to the cluster, "" when it does, and logs a change.
 func (g *Gossip) setConflict(why string) {
 	old := g.conflict.Load()
 	switch {
@@ -217,26 +232,26 @@ func (g *Gossip) setConflict(why string) {
 		g.log.Info("this process belongs to the cluster again")
 		g.conflict.Store(nil)
 		g.metrics.conflict.Set(0)
-		g.setStranger(0)
+		g.setForeignSince(0)
 	case why != "" && (old == nil || *old != why):
 		g.log.Error("this process does not belong to the cluster it met, and takes no writes", "reason", why)
 		g.conflict.Store(&why)
 		g.metrics.conflict.Set(1)
 		if old == nil {
-			g.setStranger(g.opts.Now().Unix())
+			g.setForeignSince(g.opts.Now().Unix())
 		}
 	}
 }
 
-func (g *Gossip) setStranger(since int64) {
+func (g *Gossip) setForeignSince(since int64) {
 	g.mu.Lock()
-	g.stranger = since
+	g.foreignSince = since
 	g.mu.Unlock()
-	g.nudgeKeeper() // others are to know now
+	g.requestBeat() // others must know now, not after a heartbeat period
 }
 
-// refusing is a placement by which nothing is placed.
-type refusing struct{ ring.Placement }
+// placesNothing is a placement whose members get no series.
+type placesNothing struct{ ring.Placement }
 
-// Replicas is nobody.
-func (refusing) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return dst }
+// Replicas appends no member.
+func (placesNothing) Replicas(dst []int32, _ tenant.ID, _ uint64) []int32 { return dst }

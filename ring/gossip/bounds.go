@@ -16,9 +16,9 @@ import (
 	"github.com/hearth-metrics/hearth/ring/election"
 )
 
-// What one member can make all others hold is bounded when it arrives. An entry over a bound is left out, and counted: a
-// whole value is refused only when it cannot be read. The bounds on numbers of entries are far above any cluster's use;
-// beyond them members hold different parts, so they only guard memory.
+// These bounds limit what one member can make all others hold in memory. They are checked when a value arrives. An
+// entry over a bound is left out and counted; a whole value is refused only if it cannot be read. The bounds on the
+// number of entries are far above what any cluster needs. Beyond them members would hold different entries.
 const (
 	maxText         = 300      // bytes of an address or a bucket
 	maxZone         = 150      // bytes of a zone
@@ -30,15 +30,15 @@ const (
 	maxShardings    = 10_000   // versions of shard sizes
 	maxPairs        = 50_000   // HA pairs of one tenant
 	maxRing         = 32 << 20 // bytes of a decoded ring
-	// maxAhead is how far ahead a time may be that orders entries. A clock is off by years at most; a larger time is no
-	// clock's, and would leave no room for the newer one that is to replace it.
+	// maxAhead is how far a time that orders entries may be in the future. A wrong clock is off by years at most. If a
+	// larger time were taken, no newer one could replace it.
 	maxAhead = 100 * 365 * 24 * time.Hour
 )
 
-// unsnappy decodes b, which may claim to be limit bytes at most and must have the bytes for its claim: memory is taken for
-// what came, not for what is claimed.
-func unsnappy(what string, b []byte, limit int) ([]byte, error) {
-	const ratio = 64 // snappy makes at most 64 bytes of each three
+// decodeSnappy decodes b to at most limit bytes. The length that b claims must be possible for its own length, so
+// that memory is taken for what came and not for what is claimed.
+func decodeSnappy(what string, b []byte, limit int) ([]byte, error) {
+	const ratio = 64 // snappy makes at most 64 bytes of every 3
 	n, err := snappy.DecodedLen(b)
 	switch {
 	case err != nil:
@@ -57,7 +57,8 @@ func unsnappy(what string, b []byte, limit int) ([]byte, error) {
 
 // validText reports whether s is plain text of at most most bytes.
 func validText(s string, most int) bool {
-	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return len(s) <= most && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // validAddr reports whether s is a host:port, or empty.
@@ -73,17 +74,19 @@ func validAddr(s string) bool {
 	return err == nil
 }
 
-// validTime reports whether t, Unix seconds or 0 for none, is a time that a clock can show. now is Unix seconds.
+// validTime reports whether t is a time that a clock can show. t and now are Unix seconds; t = 0 means no time and is
+// valid.
 func validTime(t, now int64) bool { return t >= 0 && t <= now+int64(maxAhead/time.Second) }
 
 // validVersion is validTime for milliseconds.
 func validVersion(t, now int64) bool { return t >= 0 && validTime(t/1000, now) }
 
-// validEntry reports whether e is what a member may say of itself in a ring, filed under id.
+// validEntry reports whether e, whose key is id, is an entry that a member may write. now is Unix seconds.
 func validEntry(id string, e *dring.InstanceDesc, now int64) bool {
 	_, state := dring.InstanceState_name[int32(e.State)]
-	return validID.MatchString(id) && validAddr(e.Addr) && validText(e.Zone, maxZone) && state && len(e.Tokens) <= maxTokens &&
-		e.Timestamp > 0 && validTime(e.Timestamp, now) && validTime(e.RegisteredTimestamp, now) && validTime(e.ReadOnlyUpdatedTimestamp, now)
+	return validID.MatchString(id) && validAddr(e.Addr) && validText(e.Zone, maxZone) && state &&
+		len(e.Tokens) <= maxTokens && e.Timestamp > 0 && validTime(e.Timestamp, now) &&
+		validTime(e.RegisteredTimestamp, now) && validTime(e.ReadOnlyUpdatedTimestamp, now)
 }
 
 func (p *process) valid(now int64) bool {
@@ -104,16 +107,18 @@ func (i *incarnation) valid(now int64) bool {
 	return validID.MatchString(i.ID) && validAddr(i.Addr) && validText(i.Zone, maxZone) && validVersion(i.Updated, now)
 }
 
-func (a span) valid(now int64) bool {
+func (a usage) valid(now int64) bool {
 	return validTime(a.First, now) && validTime(a.Last, now) && validTime(a.Expires, now)
 }
 
 func validElection(cluster string, s election.State, now int64) bool {
 	return len(cluster) <= election.MaxName && len(s.Replica) <= election.MaxName &&
-		validVersion(s.Elected, now) && validVersion(s.Received, now) && validVersion(s.Deleted, now) && validVersion(s.Sample, now)
+		validVersion(s.Elected, now) && validVersion(s.Received, now) &&
+		validVersion(s.Deleted, now) && validVersion(s.Sample, now)
 }
 
-// take moves the entries of from that are valid and for which there is room into to, and returns how many it left out.
+// take copies the valid entries of from into to, until to has most entries, and returns the number of entries that it
+// left out.
 func take[V any](to, from map[string]V, most int, valid func(string, V) bool) (refused int) {
 	for key, v := range from {
 		if !valid(key, v) || len(to) >= most {
@@ -125,7 +130,7 @@ func take[V any](to, from map[string]V, most int, valid func(string, V) bool) (r
 	return refused
 }
 
-// full reports whether m has no room for key.
+// full reports whether key is new and m already has most entries.
 func full[V any](m map[string]V, key string, most int) bool {
 	_, known := m[key]
 	return !known && len(m) >= most

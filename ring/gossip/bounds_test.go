@@ -77,11 +77,11 @@ func TestRingIsBounded(t *testing.T) {
 
 func TestClusterIsBounded(t *testing.T) {
 	now := time.Now().Unix()
-	good := func() (process, incarnation, span) {
+	good := func() (process, incarnation, usage) {
 		return process{ID: "r1", Addr: "h:1", HTTPAddr: "h:2", Roles: []string{RoleReceive}, RF: 3, Since: now, Updated: now * 1000},
-			incarnation{ID: "r1", Addr: "h:1", Since: now, Updated: now * 1000}, span{now, now, now}
+			incarnation{ID: "r1", Addr: "h:1", Since: now, Updated: now * 1000}, usage{now, now, now}
 	}
-	f := func(name string, change func(p *process, i *incarnation, s *span), taken bool) {
+	f := func(name string, change func(p *process, i *incarnation, s *usage), taken bool) {
 		t.Helper()
 		p, i, s := good()
 		change(&p, &i, &s)
@@ -101,28 +101,28 @@ func TestClusterIsBounded(t *testing.T) {
 			t.Fatalf("%s: %+v", name, got)
 		}
 	}
-	f("good", func(*process, *incarnation, *span) {}, true)
-	f("HTTP address", func(p *process, _ *incarnation, _ *span) { p.HTTPAddr = "h/x?y:1" }, false)
-	f("replication factor", func(p *process, _ *incarnation, _ *span) { p.RF = 65 }, false)
-	f("replication factor", func(p *process, _ *incarnation, _ *span) { p.RF = -1 }, false)
-	f("bucket", func(p *process, _ *incarnation, _ *span) { p.Bucket = strings.Repeat("b", 1<<20) }, false)
-	f("roles", func(p *process, _ *incarnation, _ *span) { p.Roles = make([]string, 1000) }, false)
-	f("a new role", func(p *process, _ *incarnation, _ *span) { p.Roles = []string{"frontend"} }, true)
-	f("zone", func(_ *process, i *incarnation, _ *span) { i.Zone = strings.Repeat("z", 1<<20) }, false)
-	f("incarnation's id", func(_ *process, i *incarnation, _ *span) { i.ID = "a@b" }, false)
+	f("good", func(*process, *incarnation, *usage) {}, true)
+	f("HTTP address", func(p *process, _ *incarnation, _ *usage) { p.HTTPAddr = "h/x?y:1" }, false)
+	f("replication factor", func(p *process, _ *incarnation, _ *usage) { p.RF = 65 }, false)
+	f("replication factor", func(p *process, _ *incarnation, _ *usage) { p.RF = -1 }, false)
+	f("bucket", func(p *process, _ *incarnation, _ *usage) { p.Bucket = strings.Repeat("b", 1<<20) }, false)
+	f("roles", func(p *process, _ *incarnation, _ *usage) { p.Roles = make([]string, 1000) }, false)
+	f("a new role", func(p *process, _ *incarnation, _ *usage) { p.Roles = []string{"frontend"} }, true)
+	f("zone", func(_ *process, i *incarnation, _ *usage) { i.Zone = strings.Repeat("z", 1<<20) }, false)
+	f("incarnation's id", func(_ *process, i *incarnation, _ *usage) { i.ID = "a@b" }, false)
 	for _, at := range []int64{-1, math.MinInt64, math.MaxInt64, now * 1000} {
-		f("since", func(p *process, _ *incarnation, _ *span) { p.Since = at }, false)
-		f("since", func(_ *process, i *incarnation, _ *span) { i.Since = at }, false)
-		f("until", func(_ *process, i *incarnation, _ *span) { i.Until = at }, false)
-		f("placed", func(_ *process, i *incarnation, _ *span) { i.Placed = at }, false)
-		f("read-only", func(_ *process, i *incarnation, _ *span) { i.ReadOnly = at }, false)
-		f("expires", func(_ *process, i *incarnation, _ *span) { i.Expires = at }, false)
-		f("first", func(_ *process, _ *incarnation, s *span) { s.First = at }, false)
-		f("last", func(_ *process, _ *incarnation, s *span) { s.Last = at }, false)
+		f("since", func(p *process, _ *incarnation, _ *usage) { p.Since = at }, false)
+		f("since", func(_ *process, i *incarnation, _ *usage) { i.Since = at }, false)
+		f("until", func(_ *process, i *incarnation, _ *usage) { i.Until = at }, false)
+		f("placed", func(_ *process, i *incarnation, _ *usage) { i.Placed = at }, false)
+		f("read-only", func(_ *process, i *incarnation, _ *usage) { i.ReadOnly = at }, false)
+		f("expires", func(_ *process, i *incarnation, _ *usage) { i.Expires = at }, false)
+		f("first", func(_ *process, _ *incarnation, s *usage) { s.First = at }, false)
+		f("last", func(_ *process, _ *incarnation, s *usage) { s.Last = at }, false)
 	}
 	for _, at := range []int64{-1, math.MinInt64, math.MaxInt64, now * 1_000_000} {
-		f("version", func(p *process, _ *incarnation, _ *span) { p.Updated = at }, false)
-		f("version", func(_ *process, i *incarnation, _ *span) { i.Updated = at }, false)
+		f("version", func(p *process, _ *incarnation, _ *usage) { p.Updated = at }, false)
+		f("version", func(_ *process, i *incarnation, _ *usage) { i.Updated = at }, false)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestManyNames(t *testing.T) {
 		}
 		for i := range maxShardings {
 			id := fmt.Sprintf("r%d-%d", round, i)
-			mc.Processes[id], mc.Incarnations[id+"@1"], mc.Shardings[id] = process{ID: id}, incarnation{ID: id, Since: 1}, span{1, 1, 1}
+			mc.Processes[id], mc.Incarnations[id+"@1"], mc.Shardings[id] = process{ID: id}, incarnation{ID: id, Since: 1}, usage{1, 1, 1}
 		}
 		for i := range maxPairs {
 			me[fmt.Sprintf("c%d-%d", round, i)] = election.State{Replica: "a", Elected: 1}
@@ -215,6 +215,6 @@ func FuzzRingCodec(f *testing.F) {
 		if err != nil || len(back.(ringValue).Ingesters) != len(r.Ingesters) {
 			t.Fatalf("not the same after a round trip: %v", err)
 		}
-		newRoleView(r, roleView{}, time.Now(), 0)
+		newRoleSnapshot(r, roleSnapshot{}, time.Now(), 0)
 	})
 }

@@ -31,7 +31,7 @@ func TestWrongClock(t *testing.T) {
 			})
 			live := gs[:2]
 			eventually(t, func() string {
-				if got := live[0].view.Load().cluster.Processes["r3"]; !got.Off {
+				if got := live[0].snapshot.Load().cluster.Processes["r3"]; !got.Off {
 					return fmt.Sprintf("r3 does not say that its clock is wrong: %+v", got)
 				}
 				return ""
@@ -85,13 +85,13 @@ func TestClockIsSet(t *testing.T) {
 		// Each heartbeat that others saw before is older than the timeout when this is over.
 		var beats [3]int64
 		for i, p := range []string{"r1", "r2", "r3"} {
-			beats[i] = gs[0].view.Load().rings[RoleReceive].pulses[p].beat
+			beats[i] = gs[0].snapshot.Load().rings[RoleReceive].heartbeats[p].sent
 		}
 		for n := range 3 {
 			eventually(t, func() string {
 				for i, id := range []string{"r1", "r2", "r3"} {
 					for _, g := range gs {
-						if g.view.Load().rings[RoleReceive].pulses[id].beat <= beats[i]+int64(n) {
+						if g.snapshot.Load().rings[RoleReceive].heartbeats[id].sent <= beats[i]+int64(n) {
 							return fmt.Sprintf("clock off by %s: %s hears nothing of %s", off, g.opts.Instance.ID, id)
 						}
 					}
@@ -107,13 +107,13 @@ func TestClockIsSet(t *testing.T) {
 func TestPulse(t *testing.T) {
 	now, up := time.Unix(1_000_000, 0), time.Hour
 	beat := func(at int64) dring.InstanceDesc { return dring.InstanceDesc{Timestamp: at} }
-	f := func(name string, p pulse, later time.Duration, fresh bool) {
+	f := func(name string, p heartbeat, later time.Duration, fresh bool) {
 		t.Helper()
 		if got := p.fresh(up+later, 8*time.Second); got != fresh {
 			t.Fatalf("%s: %+v is fresh after %s: %v", name, p, later, got)
 		}
 	}
-	met := func(at int64) pulse { return pulse{}.listen(beat(at), false, now, up) }
+	met := func(at int64) heartbeat { return heartbeat{}.listen(beat(at), false, now, up) }
 	f("met, just sent", met(1_000_000), 8*time.Second, true)
 	f("met, just sent", met(1_000_000), 9*time.Second, false)
 	f("met, old", met(999_995), 3*time.Second, true)
@@ -144,13 +144,13 @@ func TestPulse(t *testing.T) {
 func TestSkew(t *testing.T) {
 	f := func(want time.Duration, skews ...time.Duration) {
 		t.Helper()
-		v := viewOf("receive: ")
+		v := snapshotOf("receive: ")
 		for i, s := range skews {
-			v.rings[RoleReceive].pulses[fmt.Sprint("r", i)] = pulse{skew: s, told: true}
+			v.rings[RoleReceive].heartbeats[fmt.Sprint("r", i)] = heartbeat{skew: s, skewKnown: true}
 		}
-		v.rings[RoleReceive].pulses["self"] = pulse{skew: time.Hour, told: true}
-		v.rings[RoleReceive].pulses["silent"] = pulse{skew: time.Hour, told: true, came: -time.Hour}
-		v.rings[RoleReceive].pulses["met"] = pulse{skew: time.Hour}
+		v.rings[RoleReceive].heartbeats["self"] = heartbeat{skew: time.Hour, skewKnown: true}
+		v.rings[RoleReceive].heartbeats["silent"] = heartbeat{skew: time.Hour, skewKnown: true, came: -time.Hour}
+		v.rings[RoleReceive].heartbeats["met"] = heartbeat{skew: time.Hour}
 		if got := v.skew("self", 0, 8*time.Second); got != want {
 			t.Fatalf("%v: got %s, want %s", skews, got, want)
 		}
@@ -219,15 +219,15 @@ type sim struct {
 }
 
 type simMember struct {
-	id      string
-	tokens  []uint32
-	off     time.Duration // of its wall clock
-	side    int           // of the cut network
-	live    bool
-	changed time.Duration // when it last crashed, came back, or the network changed for it
-	value   ringValue
-	view    roleView
-	apart   map[string]time.Duration // since when the others cannot be reached
+	id       string
+	tokens   []uint32
+	off      time.Duration // of its wall clock
+	side     int           // of the cut network
+	live     bool
+	changed  time.Duration // when it last crashed, came back, or the network changed for it
+	value    ringValue
+	snapshot roleSnapshot
+	apart    map[string]time.Duration // since when the others cannot be reached
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -246,7 +246,7 @@ func (s *sim) wall(m *simMember) time.Time {
 }
 
 func (s *sim) start(m *simMember) {
-	m.live, m.changed, m.value, m.view = true, s.up, newRingValue(nil), roleView{}
+	m.live, m.changed, m.value, m.snapshot = true, s.up, newRingValue(nil), roleSnapshot{}
 	s.beat(m)
 }
 
@@ -257,13 +257,13 @@ func (s *sim) merge(m *simMember, v ringValue) {
 		s.t.Fatal(err)
 	}
 	m.value.RemoveTombstones(s.wall(m).Add(-5 * time.Minute))
-	m.view = newRoleView(m.value.Clone().(ringValue), m.view, s.wall(m), s.up)
+	m.snapshot = newRoleSnapshot(m.value.Clone().(ringValue), m.snapshot, s.wall(m), s.up)
 }
 
 func (s *sim) beat(m *simMember) {
 	want := dring.InstanceDesc{Id: m.id, Addr: m.id + ":1", State: dring.ACTIVE, Tokens: slices.Clone(m.tokens)}
 	old, ok := m.value.Ingesters[m.id]
-	p, met := m.view.pulses[m.id]
+	p, met := m.snapshot.heartbeats[m.id]
 	if next, changed := nextEntry(old, ok, want, s.wall(m).Unix(), !met || p.silence(s.up) >= time.Second); changed {
 		s.merge(m, ringValue{&dring.Desc{Ingesters: map[string]dring.InstanceDesc{m.id: next}}})
 	}
@@ -299,7 +299,7 @@ func (s *sim) second(fate bool) {
 				s.merge(m, o.value)
 			}
 		}
-		s.tidy(m)
+		s.forgetGone(m)
 		s.check(m)
 	}
 }
@@ -320,8 +320,8 @@ func (s *sim) cut(m *simMember, side int) {
 	}
 }
 
-func (s *sim) tidy(m *simMember) {
-	v := &view{rings: map[string]roleView{RoleReceive: m.view}, cluster: newCluster()}
+func (s *sim) forgetGone(m *simMember) {
+	v := &snapshot{rings: map[string]roleSnapshot{RoleReceive: m.snapshot}, cluster: newCluster()}
 	for _, id := range forgettable(v, s.up, simTimeout, simForget)[RoleReceive] {
 		for _, o := range s.all {
 			since, apart := m.apart[id]
@@ -337,7 +337,7 @@ func (s *sim) tidy(m *simMember) {
 // check looks at all that m believes.
 func (s *sim) check(m *simMember) {
 	for _, o := range s.all {
-		p, known := m.view.pulses[o.id]
+		p, known := m.snapshot.heartbeats[o.id]
 		if quiet := s.up - max(m.changed, o.changed); quiet <= simTimeout+simSlack {
 			continue
 		}
@@ -363,18 +363,18 @@ func (s *sim) settle() {
 	for range int((simForget + time.Minute) / time.Second) {
 		s.second(false)
 	}
-	place := func(m *simMember) (at []int32) {
-		p := ring.NewTokens(tokenMembers(m.view.entries), 2)
+	placement := func(m *simMember) (at []int32) {
+		p := ring.NewTokens(tokenMembers(m.snapshot.entries), 2)
 		for i := range uint64(256) {
 			at = p.Replicas(at, "default-tenant", i<<56)
 		}
 		return at
 	}
 	for _, m := range s.all[:3] {
-		if len(m.view.entries) != 3 {
-			s.t.Fatalf("%s: after quiet %s sees %d members, want 3: %+v", s.name, m.id, len(m.view.entries), m.view.pulses)
+		if len(m.snapshot.entries) != 3 {
+			s.t.Fatalf("%s: after quiet %s sees %d members, want 3: %+v", s.name, m.id, len(m.snapshot.entries), m.snapshot.heartbeats)
 		}
-		if !slices.Equal(place(m), place(s.all[0])) {
+		if !slices.Equal(placement(m), placement(s.all[0])) {
 			s.t.Fatalf("%s: after quiet %s and %s place series differently", s.name, m.id, s.all[0].id)
 		}
 	}

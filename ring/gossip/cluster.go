@@ -20,17 +20,18 @@ const clusterKey = "cluster"
 // maxCluster bounds the decoded size of a gossiped cluster value, in bytes.
 const maxCluster = 64 << 20
 
-// cluster is the gossiped value with what ring descriptors have no room for. It is a map of entries, each replaced as a
-// whole by its newest version; versions are totally ordered, so merging is commutative, associative and idempotent.
+// cluster is the gossiped value for what a ring descriptor has no field for. Processes and Incarnations are entries
+// that are replaced as a whole by their newest version. Versions are totally ordered, so merging is commutative,
+// associative and idempotent. Shardings and Factors are joined (usage.join), which is so too.
 type cluster struct {
-	// Processes are by instance id.
+	// Processes has the instance id as its key.
 	Processes map[string]process `json:"processes,omitempty"`
-	// Incarnations are by incarnation.key.
+	// Incarnations has incarnationKey as its key.
 	Incarnations map[string]incarnation `json:"incarnations,omitempty"`
-	// Shardings are by version of the shard sizes; they are joined, not replaced.
-	Shardings map[string]span `json:"shardings,omitempty"`
-	// Factors are by replication factor, as text; they are joined too.
-	Factors map[string]span `json:"factors,omitempty"`
+	// Shardings says when series were placed by which shard sizes. The key is the version of the sizes.
+	Shardings map[string]usage `json:"shardings,omitempty"`
+	// Factors says when series were placed by which replication factor. The key is the factor as text.
+	Factors map[string]usage `json:"factors,omitempty"`
 }
 
 // process is what a process says of itself, without its heartbeats.
@@ -40,11 +41,11 @@ type process struct {
 	HTTPAddr string   `json:"http,omitempty"`
 	Zone     string   `json:"zone,omitempty"`
 	Roles    []string `json:"roles,omitempty"`
-	RF       int      `json:"rf,omitempty"`        // 0 = takes the cluster's
+	RF       int      `json:"rf,omitempty"`        // 0 = it uses the cluster's
 	Bucket   string   `json:"bucket,omitempty"`    // "" = none
 	Since    int64    `json:"since,omitempty"`     // start of its data, Unix seconds
 	ReadOnly int64    `json:"read_only,omitempty"` // since when it takes no writes, Unix seconds; 0 = it does
-	Broken   int      `json:"broken,omitempty"`    // tenants of its that are quarantined
+	Broken   int      `json:"broken,omitempty"`    // number of its tenants that are quarantined
 	Off      bool     `json:"off,omitempty"`       // its clock was found to be wrong: its times are not used
 	Left     bool     `json:"left,omitempty"`      // a tombstone
 	Updated  int64    `json:"updated"`             // version, Unix ms or more
@@ -58,19 +59,21 @@ type incarnation struct {
 	Since   int64  `json:"since"`
 	Until   int64  `json:"until,omitempty"` // 0 = a member
 	Drained bool   `json:"drained,omitempty"`
-	// Off says that the member's clock was found to be wrong: when this began, and since when it is placed, is not known.
+	// Off says that the member's clock was found to be wrong: nobody knows when the incarnation began and since when it
+	// has had a place.
 	Off bool `json:"off,omitempty"`
-	// Placed and ReadOnly are those of ring.Incarnation; 0 = not known, and not at all.
+	// Placed and ReadOnly are those of ring.Incarnation. Placed = 0: not known. ReadOnly = 0: it is not read-only.
 	Placed   int64 `json:"placed,omitempty"`
 	ReadOnly int64 `json:"read_only,omitempty"`
-	// Expires is when a closed incarnation may be dropped: all members agree on it, none revives what another dropped.
+	// Expires is when a closed incarnation may be dropped. It is written down so that all members drop it at one time;
+	// else one would bring back what another dropped.
 	Expires int64 `json:"expires,omitempty"`
 	Updated int64 `json:"updated"` // version, Unix ms or more
 }
 
 func incarnationKey(id string, since int64) string { return id + "@" + strconv.FormatInt(since, 10) }
 
-// newer reports whether a replaces b: a total order, so that all members choose the same one.
+// newer reports whether a replaces b. It is a total order, so that all members choose the same one.
 func newer[T process | incarnation](a, b T, aUpdated, bUpdated int64) bool {
 	if aUpdated != bUpdated {
 		return aUpdated > bUpdated
@@ -78,11 +81,11 @@ func newer[T process | incarnation](a, b T, aUpdated, bUpdated int64) bool {
 	return bytes.Compare(mustJSON(a), mustJSON(b)) > 0
 }
 
-// version is the version of a change made at now to an entry of version old.
+// version is the version of an entry that is changed at now; old is its version before.
 func version(now time.Time, old int64) int64 { return max(now.UnixMilli(), old+1) }
 
-// Merge takes the newer of each entry into c and returns those that changed, nil for none. An entry missing in other
-// means nothing, in a local CAS too: entries end as tombstones.
+// Merge takes the newer of each entry into c and returns the entries that changed, nil for none. An entry that other
+// lacks stays, also after a local CAS: entries end as tombstones.
 func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeable, error) {
 	if other == nil {
 		return nil, nil
@@ -96,12 +99,14 @@ func (c *cluster) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeabl
 	}
 	change := newCluster()
 	for id, p := range o.Processes {
-		if old, ok := c.Processes[id]; !ok && !full(c.Processes, id, maxProcesses) || ok && newer(p, old, p.Updated, old.Updated) {
+		old, ok := c.Processes[id]
+		if !ok && !full(c.Processes, id, maxProcesses) || ok && newer(p, old, p.Updated, old.Updated) {
 			c.Processes[id], change.Processes[id] = p, p
 		}
 	}
 	for key, i := range o.Incarnations {
-		if old, ok := c.Incarnations[key]; !ok && !full(c.Incarnations, key, maxIncarnations) || ok && newer(i, old, i.Updated, old.Updated) {
+		old, ok := c.Incarnations[key]
+		if !ok && !full(c.Incarnations, key, maxIncarnations) || ok && newer(i, old, i.Updated, old.Updated) {
 			c.Incarnations[key], change.Incarnations[key] = i, i
 		}
 	}
@@ -131,8 +136,9 @@ func (c *cluster) MergeContent() []string {
 	return names
 }
 
-// RemoveTombstones drops processes that left before limit and incarnations that expired before it. The zero limit, with
-// which the store hides tombstones from readers, drops nothing: a record that replaces one must be newer than it.
+// RemoveTombstones drops processes that left before limit and incarnations that expired before it. With the zero
+// limit the store asks to hide tombstones from readers. Nothing is hidden: a process that writes its record again
+// must see the tombstone, since the record must be newer.
 func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 	for id, p := range c.Processes {
 		if !p.Left {
@@ -154,10 +160,10 @@ func (c *cluster) RemoveTombstones(limit time.Time) (total, removed int) {
 			removed++
 		}
 	}
-	for _, spans := range []map[string]span{c.Shardings, c.Factors} {
-		for key, s := range spans {
+	for _, usages := range []map[string]usage{c.Shardings, c.Factors} {
+		for key, s := range usages {
 			if s.Expires < limit.Unix() {
-				delete(spans, key)
+				delete(usages, key)
 				removed++
 			}
 		}
@@ -183,7 +189,10 @@ func (c *cluster) clone() *cluster {
 }
 
 func newCluster() *cluster {
-	return &cluster{Processes: map[string]process{}, Incarnations: map[string]incarnation{}, Shardings: map[string]span{}, Factors: map[string]span{}}
+	return &cluster{
+		Processes: map[string]process{}, Incarnations: map[string]incarnation{},
+		Shardings: map[string]usage{}, Factors: map[string]usage{},
+	}
 }
 
 // clusterCodec writes a cluster as JSON in snappy. Fields unknown to a reader are ignored.
@@ -194,7 +203,7 @@ func (clusterCodec) CodecID() string { return "hearthCluster1" }
 
 // Decode is the inverse of Encode. An empty value is an empty cluster.
 func (k clusterCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("cluster value", b, maxCluster)
+	b, err := decodeSnappy("cluster value", b, maxCluster)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +218,8 @@ func (k clusterCodec) Decode(b []byte) (any, error) {
 	return out, nil
 }
 
-// take takes over the entries of in, which nobody checked yet, and returns how many it left out. now is Unix seconds.
+// take copies the valid entries of in into c and returns the number of entries that it left out. in may hold
+// anything. now is Unix seconds.
 func (c *cluster) take(in *cluster, now int64) (refused int) {
 	for id, p := range in.Processes {
 		p.ID = id
@@ -219,8 +229,10 @@ func (c *cluster) take(in *cluster, now int64) (refused int) {
 		take(c.Incarnations, in.Incarnations, maxIncarnations, func(key string, i incarnation) bool {
 			return key == incarnationKey(i.ID, i.Since) && i.valid(now)
 		}) +
-		take(c.Shardings, in.Shardings, maxShardings, func(version string, s span) bool { return validText(version, maxText) && s.valid(now) }) +
-		take(c.Factors, in.Factors, maxRF, func(rf string, s span) bool {
+		take(c.Shardings, in.Shardings, maxShardings, func(version string, s usage) bool {
+			return validText(version, maxText) && s.valid(now)
+		}) +
+		take(c.Factors, in.Factors, maxRF, func(rf string, s usage) bool {
 			n, err := strconv.Atoi(rf)
 			return err == nil && n > 0 && n <= maxRF && strconv.Itoa(n) == rf && s.valid(now)
 		})

@@ -23,11 +23,11 @@ func randomCluster(r *rand.Rand) *cluster {
 	}
 	for range r.IntN(3) {
 		first := int64(r.IntN(4))
-		c.Shardings[string(rune('v'+r.IntN(2)))] = span{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
+		c.Shardings[string(rune('v'+r.IntN(2)))] = usage{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
 	}
 	for range r.IntN(3) {
 		first := int64(r.IntN(4))
-		c.Factors[string(rune('1'+r.IntN(2)))] = span{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
+		c.Factors[string(rune('1'+r.IntN(2)))] = usage{first, first + int64(r.IntN(4)), int64(10 + r.IntN(3))}
 	}
 	return c
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/hearth-metrics/hearth/ring/election"
 )
 
-// Elections is the gossiped election of each cluster of HA pairs: one value for each tenant, under the key ha/<tenant>.
-// It is of no use before g is open. Its methods may be called concurrently.
+// Elections is the gossiped elections of HA pairs: one value for each tenant, under the key ha/<tenant>, with one
+// election for each pair. Before g is open its methods return errs.Unavailable, and Watch returns at once. Its
+// methods may be called concurrently.
 type Elections struct{ g *Gossip }
 
 // Elections gives access to the elections of HA pairs.
@@ -27,11 +28,12 @@ const (
 	electionsPrefix = "ha/"
 	// maxElections bounds the decoded size of one tenant's elections, in bytes.
 	maxElections = 64 << 20
-	// publishTimeout bounds one change of the local store, which waits for nobody.
+	// publishTimeout bounds one change of the local store. The change waits for no other member.
 	publishTimeout = 5 * time.Second
 )
 
-// Publish tells all processes of elections of a tenant, by cluster. They are merged with what is known.
+// Publish merges elections of a tenant, by cluster label, into what is known. Gossip then spreads them to all
+// processes. It does not keep the map.
 func (e *Elections) Publish(ctx context.Context, id tenant.ID, states map[string]election.State) error {
 	client, err := e.client()
 	if err != nil {
@@ -51,7 +53,7 @@ func (e *Elections) Publish(ctx context.Context, id tenant.ID, states map[string
 	})
 }
 
-// All calls f with everything that is known, clusters that were given up included; it may not keep the map.
+// All calls f with everything that is known, including clusters that were given up. f may not keep or change the map.
 func (e *Elections) All(ctx context.Context, f func(tenant.ID, map[string]election.State)) error {
 	client, err := e.client()
 	if err != nil {
@@ -66,19 +68,20 @@ func (e *Elections) All(ctx context.Context, f func(tenant.ID, map[string]electi
 		if err != nil {
 			return fmt.Errorf("gossiped value %s: %w", key, err)
 		}
-		tell(key, value, f)
+		deliver(key, value, f)
 	}
 	return nil
 }
 
-// Watch calls f with what changes, until ctx ends. In a storm of changes it may miss some: All tells them.
+// Watch calls f with the elections of a tenant when they change, until ctx ends. If much changes at once it may miss
+// some changes; All has them.
 func (e *Elections) Watch(ctx context.Context, f func(tenant.ID, map[string]election.State)) {
 	client, err := e.client()
 	if err != nil {
 		return
 	}
 	client.WatchPrefix(ctx, electionsPrefix, func(key string, value any) bool {
-		tell(key, value, f)
+		deliver(key, value, f)
 		return true
 	})
 }
@@ -90,8 +93,8 @@ func (e *Elections) client() (kv.Client, error) {
 	return e.g.Client(electionsCodec{})
 }
 
-// tell hands a gossiped value to f. A key that no Hearth process writes is none of ours.
-func tell(key string, value any, f func(tenant.ID, map[string]election.State)) {
+// deliver calls f with a gossiped value. A key that no Hearth process writes is ignored.
+func deliver(key string, value any, f func(tenant.ID, map[string]election.State)) {
 	states, ok := value.(elections)
 	id, err := tenant.Parse(strings.TrimPrefix(key, electionsPrefix))
 	if ok && err == nil {
@@ -99,10 +102,10 @@ func tell(key string, value any, f func(tenant.ID, map[string]election.State)) {
 	}
 }
 
-// elections is the gossiped value: the states of one tenant, by cluster.
+// elections is the gossiped value: the states of one tenant, by cluster label.
 type elections map[string]election.State
 
-// Merge takes what is to be believed of each cluster, and returns what changed, nil for nothing.
+// Merge merges the states of each cluster (election.Merge) and returns what changed, nil for nothing.
 func (e elections) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeable, error) {
 	if other == nil {
 		return nil, nil
@@ -123,7 +126,8 @@ func (e elections) Merge(other memberlist.Mergeable, _ bool) (memberlist.Mergeab
 	return change, nil
 }
 
-// MergeContent names the clusters: a newer message about all of those of an older one replaces it in the queue.
+// MergeContent names the clusters, so that a newer message about all clusters of an older one replaces it in the
+// queue.
 func (e elections) MergeContent() []string {
 	names := make([]string, 0, len(e))
 	for cluster := range e {
@@ -132,8 +136,9 @@ func (e elections) MergeContent() []string {
 	return names
 }
 
-// RemoveTombstones drops the clusters that were given up before limit. The zero limit, with which the store hides them from
-// readers, drops none: Publish must see that what it has to say is old, or else the store sleeps and tries again.
+// RemoveTombstones drops the clusters that were given up before limit. With the zero limit the store asks to hide
+// them from readers. None is hidden: Publish must see that its states are old, or else the store would find no
+// change, sleep and try again.
 func (e elections) RemoveTombstones(limit time.Time) (total, removed int) {
 	for cluster, s := range e {
 		switch {
@@ -148,7 +153,7 @@ func (e elections) RemoveTombstones(limit time.Time) (total, removed int) {
 	return total, removed
 }
 
-// Clone is a copy.
+// Clone returns a copy.
 func (e elections) Clone() memberlist.Mergeable {
 	out := make(elections, len(e))
 	for cluster, s := range e {
@@ -165,7 +170,7 @@ func (electionsCodec) CodecID() string { return "hearthElections1" }
 
 // Decode is the inverse of Encode. An empty value is no elections.
 func (c electionsCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("elections", b, maxElections)
+	b, err := decodeSnappy("elections", b, maxElections)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +182,9 @@ func (c electionsCodec) Decode(b []byte) (any, error) {
 		return nil, fmt.Errorf("elections: %w", err)
 	}
 	now := time.Now().Unix()
-	count(c.refused, take(out, in, maxPairs, func(cluster string, s election.State) bool { return validElection(cluster, s, now) }))
+	count(c.refused, take(out, in, maxPairs, func(cluster string, s election.State) bool {
+		return validElection(cluster, s, now)
+	}))
 	return out, nil
 }
 

@@ -12,11 +12,12 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// forgettable is the ids to take off each role's ring: members from which this process waited for a heartbeat for longer
-// than after, if it sees enough others to trust that it is not cut off itself. For receivers, whose forgetting moves series
-// and ends a quorum's memory, a quorum of the receivers must be alive. The other roles own nothing alone: a quorum of all
-// members, whatever their roles, will do.
-func forgettable(v *view, up, timeout, after time.Duration) map[string][]string {
+// forgettable returns, by role, the ids of the members to take off that role's ring: those from which this process
+// has waited for a heartbeat for longer than after. It returns none for a role when this process sees too few live
+// members, since it may be cut off from the others itself. To forget a receiver moves series and removes one holder
+// of acknowledged samples, so a quorum of the receivers must be alive. For the other roles a quorum of all members is
+// enough, whatever their roles.
+func forgettable(v *snapshot, up, timeout, after time.Duration) map[string][]string {
 	all, alive := map[string]bool{}, 0
 	for _, r := range v.rings {
 		for id := range r.entries {
@@ -31,7 +32,7 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 		see, of := alive, len(all)
 		if role == RoleReceive {
 			see, of = 0, len(r.entries)
-			for _, p := range r.pulses {
+			for _, p := range r.heartbeats {
 				if p.fresh(up, timeout) {
 					see++
 				}
@@ -41,7 +42,7 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 			continue
 		}
 		for _, id := range slices.Sorted(maps.Keys(r.entries)) {
-			if r.pulses[id].silence(up) > after {
+			if r.heartbeats[id].silence(up) > after {
 				out[role] = append(out[role], id)
 			}
 		}
@@ -49,9 +50,9 @@ func forgettable(v *view, up, timeout, after time.Duration) map[string][]string 
 	return out
 }
 
-// gone is what forgettable says of v, but nobody within ForgetAfter of a pause of this process. It did not wait for anybody
-// meanwhile, and it hears of members that were paused with it, as those of one host are, one after the other.
-func (g *Gossip) gone(v *view) map[string][]string {
+// forgettableNow is forgettable of v, and nothing within ForgetAfter of a pause of this process. While it was paused
+// it waited for nobody. Members that were paused with it, such as those of one host, come back one after the other.
+func (g *Gossip) forgettableNow(v *snapshot) map[string][]string {
 	up := g.opts.uptime()
 	if g.resumed > 0 && up-g.resumed <= g.opts.ForgetAfter {
 		return nil
@@ -59,30 +60,31 @@ func (g *Gossip) gone(v *view) map[string][]string {
 	return forgettable(v, up, g.opts.HeartbeatTimeout, g.opts.ForgetAfter)
 }
 
-// tidy forgets members that are gone, and what was left of them in the cluster value. All members do so; that several
-// do it at once is harmless.
-func (g *Gossip) tidy(ctx context.Context) {
+// forgetGone forgets the members that are gone, and ends their entries in the cluster value. Every member does so. It
+// is harmless that several do it at once.
+func (g *Gossip) forgetGone(ctx context.Context) {
 	if g.isSilent() {
 		return
 	}
-	gone := g.gone(g.view.Load())
+	gone := g.forgettableNow(g.snapshot.Load())
 	for _, role := range slices.Sorted(maps.Keys(gone)) {
 		for _, id := range gone[role] {
-			err := g.drop(ctx, role, id, func(p pulse) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })
+			err := g.drop(ctx, role, id, func(p heartbeat) bool { return p.silence(g.opts.uptime()) > g.opts.ForgetAfter })
 			if err != nil && ctx.Err() == nil {
 				g.log.Warn("member not forgotten", "role", role, "member", id, "err", err)
 			}
 		}
 	}
-	err := g.edit(ctx, func(c *cluster, now time.Time) bool { return g.sweep(c, now) })
+	err := g.edit(ctx, func(c *cluster, now time.Time) bool { return g.endOrphans(c, now) })
 	if err != nil && ctx.Err() == nil {
 		g.log.Warn("cluster value not tidied", "err", err)
 	}
 }
 
-// sweep ends what refers to members that no ring has known for a while: a late message may have brought it back.
-func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
-	v, up := g.view.Load(), g.opts.uptime()
+// endOrphans ends entries of c about members that have been on no ring for longer than ForgetAfter: a late message
+// may have brought such an entry back.
+func (g *Gossip) endOrphans(c *cluster, now time.Time) (changed bool) {
+	v, up := g.snapshot.Load(), g.opts.uptime()
 	orphaned := func(key string, version int64) bool {
 		o, ok := v.orphans[key]
 		return ok && o.version == version && up-o.came > g.opts.ForgetAfter
@@ -102,7 +104,7 @@ func (g *Gossip) sweep(c *cluster, now time.Time) (changed bool) {
 }
 
 // known reports whether a member is on any ring.
-func (v *view) known(id string) bool {
+func (v *snapshot) known(id string) bool {
 	for _, r := range v.rings {
 		if _, ok := r.entries[id]; ok {
 			return true
@@ -111,14 +113,16 @@ func (v *view) known(id string) bool {
 	return false
 }
 
-// drop takes a member off a role's ring, if it is one and cond holds of its pulse. A receiver's incarnation ends now, not
-// with its last heartbeat: until now it was placed, and writes may have reached it that gossip did not.
-//  1. the incarnation is closed: a crash after it leaves a member that is counted as missing once more, not forgotten
-//  2. the ring entry becomes a tombstone
-func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) bool) error {
-	r := g.view.Load().rings[role]
+// drop takes a member off a role's ring, if it is on it and cond holds for its heartbeat. A receiver's incarnation
+// ends now and not with its last heartbeat: it had a place until now, so writes may have reached it although its
+// heartbeats did not reach this process.
+//  1. The incarnation is closed. If this process crashes then, queries count the member as missing for longer than
+//     needed.
+//  2. The ring entry becomes a tombstone.
+func (g *Gossip) drop(ctx context.Context, role, id string, cond func(heartbeat) bool) error {
+	r := g.snapshot.Load().rings[role]
 	e, ok := r.entries[id]
-	if !ok || !cond(r.pulses[id]) {
+	if !ok || !cond(r.heartbeats[id]) {
 		return nil
 	}
 	if role == RoleReceive {
@@ -133,7 +137,7 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) boo
 	err := g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
 		desc := newRingValue(in)
 		now, ok := desc.Ingesters[id]
-		// One that came since the view was made is a heartbeat.
+		// An entry that changed since the snapshot was made has a new heartbeat: the member is alive.
 		if dropped = ok && now.State != dring.LEFT && now.Timestamp == e.Timestamp; !dropped {
 			return nil, false, nil
 		}
@@ -144,27 +148,29 @@ func (g *Gossip) drop(ctx context.Context, role, id string, cond func(pulse) boo
 		return err
 	}
 	g.metrics.forgotten.Inc()
-	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr, "heard", r.pulses[id].heard(g.opts.Now(), g.opts.uptime()))
+	g.log.Warn("member forgotten", "role", role, "member", id, "address", e.Addr,
+		"heard", r.heartbeats[id].heard(g.opts.Now(), g.opts.uptime()))
 	g.refresh(ctx, role)
-	if g.view.Load().known(id) {
+	if g.snapshot.Load().known(id) {
 		return nil
 	}
 	return g.edit(ctx, func(c *cluster, now time.Time) bool { return c.leave(id, now) })
 }
 
-// tombstone is the entry that removes e from all members' rings.
+// tombstone returns the entry that removes e from the rings of all members. now is Unix seconds.
 func tombstone(e dring.InstanceDesc, now int64) dring.InstanceDesc {
 	e.State, e.Tokens, e.Timestamp = dring.LEFT, nil, max(now, e.Timestamp+1)
 	return e
 }
 
-// Forget takes a member that is down off all rings now, whatever the quorum: an operator knows that it will not return.
-// It fails with errs.NotFound for an unknown member and errs.Conflict for one that is alive.
+// Forget takes a member that is down off all rings now, without asking for a quorum: an operator knows that it will
+// not return. It returns errs.NotFound for an unknown member, errs.Conflict for one that is alive, and
+// errs.Unavailable before Open.
 func (g *Gossip) Forget(ctx context.Context, id string) error {
 	if err := g.available(); err != nil {
 		return err
 	}
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	if !v.known(id) {
 		return errs.E(errs.NotFound, "ring: no member %q", id)
 	}
@@ -172,7 +178,7 @@ func (g *Gossip) Forget(ctx context.Context, id string) error {
 		return errs.E(errs.Conflict, "ring: member %q is alive; only members that are down can be forgotten", id)
 	}
 	for _, role := range roles {
-		err := g.drop(ctx, role, id, func(p pulse) bool { return !p.fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) })
+		err := g.drop(ctx, role, id, func(p heartbeat) bool { return !p.fresh(g.opts.uptime(), g.opts.HeartbeatTimeout) })
 		if err != nil {
 			return err
 		}

@@ -26,39 +26,40 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// Gossip is this process's place in the cluster and its view of it. Its methods may be called concurrently.
+// Gossip is the membership of this process in the cluster, and its snapshot of the other members. Its methods may be
+// called concurrently.
 type Gossip struct {
 	log     *slog.Logger
 	reg     prometheus.Registerer
 	opts    Options
 	metrics *metrics
 
-	place atomic.Pointer[ring.Placement] // of role receive, never nil
-	view  atomic.Pointer[view]           // replaced whole by refresh
+	placement atomic.Pointer[ring.Placement] // of role receive, never nil
+	snapshot  atomic.Pointer[snapshot]       // replaced as a whole by refresh
 
-	// Set by Open, constant after.
+	// Open sets these. They do not change afterwards.
 	local   locality
 	kvs     *memberlist.KVInitService
 	store   *memberlist.KV
 	rings   kv.Client // values of type ringValue
 	members kv.Client // values of type *cluster
 
-	mu     sync.Mutex // guards wanted, and the rebuilding of view and place
+	mu     sync.Mutex // guards wanted, foreignSince and silent, and the rebuilding of snapshot and placement
 	wanted dring.InstanceDesc
-	// stranger is since when this process does not belong to the cluster it met, Unix seconds; 0 = it does. While it does
-	// not, it neither places series nor wants any.
-	stranger int64
-	silent   bool // this process no longer asserts its entries: it left, is closing, or lost its id to another one
+	// foreignSince is since when this process does not belong to the cluster that it met, in Unix seconds; 0 = it
+	// belongs. While it does not belong, it places no series and asks others to place none on it.
+	foreignSince int64
+	silent       bool // this process no longer writes its entries: it left, is closing, or gave way to another with its id
 
-	settled   atomic.Bool               // the first other member was met, or is no longer waited for
-	listening atomic.Bool               // what Open sets is set
-	conflict  atomic.Pointer[string]    // why this process does not belong here, nil when it does
-	nudge     chan struct{}             // asks the keeper for a beat now
-	rivalry   rivalry                   // the keeper's own
-	resumed   time.Duration             // the keeper's own: when this process last went on after a pause, by uptime
-	clock     atomic.Pointer[wallClock] // never nil
+	settled    atomic.Bool               // another member was met, or this process no longer waits for one
+	listening  atomic.Bool               // the fields that Open sets are set
+	conflict   atomic.Pointer[string]    // why this process does not belong to the cluster; nil = it does
+	beatNow    chan struct{}             // wakes the heartbeat loop
+	idConflict idConflict                // of the heartbeat loop only
+	resumed    time.Duration             // of the heartbeat loop only: when a pause of this process last ended, by uptime
+	clock      atomic.Pointer[wallClock] // never nil
 
-	// open tells the states of the life cycle: Close may be called at any time, and once.
+	// open says that Open succeeded and Close was not called. Close may be called at any time, also twice.
 	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole
 	open    bool
 	cancel  context.CancelFunc
@@ -66,7 +67,7 @@ type Gossip struct {
 	closing atomic.Bool
 }
 
-// New checks opts and prepares; it opens no port. reg may be nil.
+// New checks opts; it opens no port. log and reg may be nil. The error names every fault of opts.
 func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Gossip, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -81,17 +82,18 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Gossip, er
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{log: log, reg: reg, opts: opts, nudge: make(chan struct{}, 1)}
+	g := &Gossip{log: log, reg: reg, opts: opts, beatNow: make(chan struct{}, 1)}
 	g.metrics = newMetrics(reg, g)
 	g.clock.Store(&wallClock{})
-	g.view.Store(&view{cluster: newCluster(), rings: map[string]roleView{}})
+	g.snapshot.Store(&snapshot{cluster: newCluster(), rings: map[string]roleSnapshot{}})
 	empty := ring.NewTokens(nil, max(opts.ReplicationFactor, 1))
-	g.place.Store(&empty)
+	g.placement.Store(&empty)
 	return g, nil
 }
 
-// Open listens, tries once to join, refuses when this process does not belong in the cluster it met (errs.Conflict), and
-// registers. That other members cannot be reached is no error: it goes on trying. fail is called when gossip dies later.
+// Open listens, tries once to join, and registers this process. It returns errs.Conflict if this process does not
+// belong to the cluster that it met. It is no error that no other member can be reached: Gossip goes on trying. fail
+// is called if gossip ends by itself later. ctx bounds the opening only.
 func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 	g.lifeMu.Lock()
 	defer g.lifeMu.Unlock()
@@ -110,7 +112,7 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 		}
 	}()
 	g.settled.Store(len(g.opts.Join) == 0)
-	met, _, _ := g.join(ctx) // what is wrong is logged when it lasts
+	met, _, _ := g.join(ctx) // rejoin logs the faults if they last
 	if err := g.admit(ctx); err != nil {
 		return err
 	}
@@ -118,11 +120,12 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 		return err
 	}
 	g.open = true
-	g.wg.Go(func() { g.keep(life) })
+	g.wg.Go(func() { g.heartbeatLoop(life) })
 	g.wg.Go(func() { g.rejoin(life, met > 0) })
 	g.watch(life)
 	g.wg.Go(func() { g.supervise(fail) })
-	g.log.Info("joined the ring", "instance", g.opts.Instance.ID, "gossip", g.Address(), "roles", g.opts.Roles, "members_met", met)
+	g.log.Info("joined the ring", "instance", g.opts.Instance.ID, "gossip", g.Address(),
+		"roles", g.opts.Roles, "members_met", met)
 	return nil
 }
 
@@ -135,24 +138,24 @@ func (g *Gossip) listen(ctx context.Context) error {
 	}
 	g.local = locality{endpoint: e, ips: ips}
 	cfg := kvConfig(g.opts, e, g.metrics.refused)
-	log := gokit.New(g.log, "gossip", libraryWords, true)
-	// Names of DNS metrics are not the ring's own: other users of the resolver in this process have them too.
+	log := gokit.New(g.log, "gossip", libraryMessages, true)
+	// Other users of the resolver in this process have DNS metrics of the same names, so these get a prefix.
 	dnsReg := prometheus.WrapRegistererWithPrefix("hearth_ring_", g.reg)
 	g.local.dns = dns.NewProvider(dns.GolangResolverType, 0, gokit.NewQuiet(g.log, "dns"), dnsReg)
 	g.kvs = memberlist.NewKVInitService(&cfg, log, g.local.dns, g.reg)
-	// Services live as long as the context they are started with: ctx bounds the opening only.
+	// A service ends with the context that it was started with. ctx bounds the opening only, so it is not used here.
 	if err := services.StartAndAwaitRunning(context.Background(), g.kvs); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}
 	if err := g.startStore(ctx); err != nil {
-		_ = services.StopAndAwaitTerminated(context.Background(), g.kvs) // fails with the cause that is returned
+		_ = services.StopAndAwaitTerminated(context.Background(), g.kvs) // it fails with the cause that is returned
 		return fmt.Errorf("gossip on %s: %w", g.opts.BindAddress, err)
 	}
 	g.listening.Store(true)
 	return nil
 }
 
-// startStore waits until the store listens, and makes the clients of its values.
+// startStore waits until the store listens, and makes the clients for its values.
 func (g *Gossip) startStore(ctx context.Context) (err error) {
 	if g.store, err = g.kvs.GetMemberlistKV(); err != nil {
 		return err
@@ -171,13 +174,13 @@ func (g *Gossip) startStore(ctx context.Context) (err error) {
 	return err
 }
 
-// kvConfig sets memberlist for a cluster that should notice changes within a second or two.
+// kvConfig configures memberlist so that a cluster notices changes within a second or two.
 func kvConfig(o Options, e endpoint, refused prometheus.Counter) memberlist.KVConfig {
 	var c memberlist.KVConfig
-	flagext.DefaultValues(&c) // zero queue sizes are refused
+	flagext.DefaultValues(&c) // the library refuses queue sizes of zero
 	c.TCPTransport.BindAddrs = flagext.StringSlice{e.bindIP.String()}
 	c.TCPTransport.BindPort, _ = strconv.Atoi(e.bindPort)
-	if e.bindPort != "0" { // else the transport advertises the bound IP and the port it got
+	if e.bindPort != "0" { // else the transport advertises the bound IP and the port that it got
 		c.AdvertiseAddr = e.ip.String()
 		c.AdvertisePort, _ = strconv.Atoi(e.port)
 	}
@@ -189,7 +192,7 @@ func kvConfig(o Options, e endpoint, refused prometheus.Counter) memberlist.KVCo
 		}
 	}
 	c.ClusterLabel = o.ClusterLabel
-	c.NotifyInterval = 100 * time.Millisecond // a hundred members' heartbeats cost ten views a second, not fifty
+	c.NotifyInterval = 100 * time.Millisecond // the heartbeats of 100 members then make 10 snapshots a second, not 50
 	c.GossipInterval = 200 * time.Millisecond
 	c.GossipNodes = 3
 	c.PushPullInterval = 10 * time.Second
@@ -201,7 +204,7 @@ func kvConfig(o Options, e endpoint, refused prometheus.Counter) memberlist.KVCo
 	return c
 }
 
-// supervise tells who runs the process that gossip died of itself.
+// supervise calls fail if gossip ends by itself, so that the process can stop.
 func (g *Gossip) supervise(fail func(error)) {
 	err := g.kvs.AwaitTerminated(context.Background())
 	if g.closing.Load() || fail == nil {
@@ -213,19 +216,20 @@ func (g *Gossip) supervise(fail func(error)) {
 	fail(err)
 }
 
-// Close stops. The member stays on the ring as leaving, expected back, unless Leave was called. It is idempotent.
+// Close stops gossiping. The member stays on the ring as Leaving, since it is expected back, unless Leave was called.
+// A second call does nothing.
 func (g *Gossip) Close() error {
 	g.lifeMu.Lock()
 	defer g.lifeMu.Unlock()
 	if !g.open {
 		return nil
 	}
-	g.sayLeaving(context.Background())
-	return g.shut()
+	g.announceLeaving(context.Background())
+	return g.shutDown()
 }
 
-// shut ends all of g without a word to others. lifeMu is held.
-func (g *Gossip) shut() error {
+// shutDown ends all of g; other members hear nothing of it. lifeMu is held.
+func (g *Gossip) shutDown() error {
 	g.open = false
 	g.closing.Store(true)
 	g.cancel()
@@ -237,24 +241,24 @@ func (g *Gossip) shut() error {
 	return nil
 }
 
-// Address is the host:port at which others reach this process's gossip. It is valid after Open.
+// Address is the host:port at which others reach the gossip of this process. It is valid after Open.
 func (g *Gossip) Address() string { return net.JoinHostPort(g.local.host, g.local.port) }
 
-// Placement is where series go now: the receivers as this process sees them. It is never nil. While this process does not
-// belong to the cluster it met, all series go nowhere, and writes fail: what it acknowledged by its own rules would not be
-// what others rely on.
+// Placement says where series go now: to the receivers as this process sees them. It is never nil. While this process
+// does not belong to the cluster that it met, the placement gives no members and writes fail: others could not rely
+// on samples that this process acknowledged by another replication factor.
 func (g *Gossip) Placement() ring.Placement {
-	p := *g.place.Load()
+	p := *g.placement.Load()
 	if g.conflict.Load() != nil {
-		return refusing{p}
+		return placesNothing{p}
 	}
 	return p
 }
 
-// Client gives access to further gossiped values; c must be one of Options.Codecs. It is valid after Open.
+// Client gives access to further gossiped values. c must be one of Options.Codecs. It is valid after Open.
 func (g *Gossip) Client(c codec.Codec) (kv.Client, error) { return memberlist.NewClient(g.store, c) }
 
-// available is the error (errs.Unavailable) of what needs Open, before it.
+// available returns errs.Unavailable before Open, else nil.
 func (g *Gossip) available() error {
 	if !g.listening.Load() {
 		return errs.E(errs.Unavailable, "ring: gossip has not begun")
@@ -262,7 +266,7 @@ func (g *Gossip) available() error {
 	return nil
 }
 
-// Ready says why this process cannot do its part in the cluster yet, nil when it can.
+// Ready says why this process cannot work in the cluster yet; nil = it can.
 func (g *Gossip) Ready() error {
 	if err := g.available(); err != nil {
 		return err
@@ -273,7 +277,7 @@ func (g *Gossip) Ready() error {
 	if !g.settled.Load() {
 		return fmt.Errorf("ring: no other member met yet of %q", g.opts.Join)
 	}
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	for _, role := range g.opts.Roles {
 		e, ok := v.rings[role].entries[g.opts.Instance.ID]
 		if !ok || e.State != dring.ACTIVE {

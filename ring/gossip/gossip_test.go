@@ -127,7 +127,7 @@ func TestKilledMemberStaysPlacedUntilForgotten(t *testing.T) {
 	wantStates(t, RoleReceive, "r1=active r2=active r3=active", all...)
 	wantPlaced(t, "r1 r2 r3", 3, all...)
 	for _, g := range all {
-		if got := g.view.Load().rings[RoleReceive].entries["r3"].Tokens; !slices.Equal(got, o.Instance.Tokens) {
+		if got := g.snapshot.Load().rings[RoleReceive].entries["r3"].Tokens; !slices.Equal(got, o.Instance.Tokens) {
 			t.Fatalf("%s sees other tokens after the restart", g.opts.Instance.ID)
 		}
 		eventually(t, func() string {
@@ -216,7 +216,7 @@ func TestRestartInPlace(t *testing.T) {
 	wantStates(t, RoleReceive, "r1=active r2=active r3=active", others...)
 	wantPlaced(t, "r1 r2 r3", 3, gs[0], back, gs[2])
 	for _, g := range others {
-		if got := g.view.Load().rings[RoleReceive].entries["r2"].Tokens; !slices.Equal(got, o.Instance.Tokens) {
+		if got := g.snapshot.Load().rings[RoleReceive].entries["r2"].Tokens; !slices.Equal(got, o.Instance.Tokens) {
 			t.Fatalf("%s sees other tokens after the restart", g.opts.Instance.ID)
 		}
 	}

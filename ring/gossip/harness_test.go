@@ -100,7 +100,7 @@ func kill(t *testing.T, g *Gossip) {
 	t.Helper()
 	g.lifeMu.Lock()
 	defer g.lifeMu.Unlock()
-	if err := g.shut(); err != nil {
+	if err := g.shutDown(); err != nil {
 		t.Fatal(err)
 	}
 }

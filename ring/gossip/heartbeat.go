@@ -11,7 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// register makes this process a member: it writes its entries, whatever they were, and waits for nobody.
+// register makes this process a member: it writes its entries, whatever they were before. It does not wait until
+// others have seen them.
 func (g *Gossip) register(ctx context.Context) error {
 	g.mu.Lock()
 	g.wanted = dring.InstanceDesc{
@@ -24,30 +25,34 @@ func (g *Gossip) register(ctx context.Context) error {
 	entry := g.wanted
 	g.mu.Unlock()
 	entry.Timestamp = g.opts.Now().Unix()
-	if self := g.self(); len(g.opts.Roles) > 0 && (!validEntry(entry.Id, &entry, entry.Timestamp) || !self.valid(entry.Timestamp)) {
-		return errs.E(errs.Invalid, "ring: others would leave out what this process says of itself: address %.400q, HTTP address %.400q, zone %q, clock %s",
+	self := g.self()
+	valid := validEntry(entry.Id, &entry, entry.Timestamp) && self.valid(entry.Timestamp)
+	if len(g.opts.Roles) > 0 && !valid {
+		return errs.E(errs.Invalid, "ring: others would leave out what this process says of itself: "+
+			"address %.400q, HTTP address %.400q, zone %q, clock %s",
 			self.Addr, self.HTTPAddr, self.Zone, g.opts.Now())
 	}
 	for _, role := range g.opts.Roles {
-		if err := g.assert(ctx, role); err != nil {
+		if err := g.writeEntry(ctx, role); err != nil {
 			return err
 		}
 	}
-	if err := g.retract(ctx); err != nil {
+	if err := g.dropOldRoles(ctx); err != nil {
 		return err
 	}
-	if err := g.recall(ctx); err != nil {
+	if err := g.loadHistory(ctx); err != nil {
 		return err
 	}
-	if err := g.enroll(ctx); err != nil {
+	if err := g.publishSelf(ctx); err != nil {
 		return err
 	}
 	g.refresh(ctx)
 	return nil
 }
 
-// retract removes this process's entries from rings of roles it had before it was restarted.
-func (g *Gossip) retract(ctx context.Context) error {
+// dropOldRoles removes this process's entries from the rings of roles that it had before it was restarted and no
+// longer has.
+func (g *Gossip) dropOldRoles(ctx context.Context) error {
 	if len(g.opts.Roles) == 0 {
 		return nil
 	}
@@ -55,20 +60,21 @@ func (g *Gossip) retract(ctx context.Context) error {
 		if slices.Contains(g.opts.Roles, role) {
 			continue
 		}
-		if err := g.drop(ctx, role, g.opts.Instance.ID, func(pulse) bool { return true }); err != nil {
+		if err := g.drop(ctx, role, g.opts.Instance.ID, func(heartbeat) bool { return true }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// assert writes this process's entry in a ring as it should be, with a heartbeat. It is the only way they are written.
-func (g *Gossip) assert(ctx context.Context, role string) error {
+// writeEntry writes this process's entry in a role's ring as want says, with a heartbeat. Nothing else writes such an
+// entry, except drop.
+func (g *Gossip) writeEntry(ctx context.Context, role string) error {
 	return g.rings.CAS(ctx, role, func(in any) (any, bool, error) {
 		desc := newRingValue(in)
-		want := g.want(role) // here, in the transaction: a beat must not undo a Leave that overtook it
+		want := g.want(role) // read within the transaction, so that a heartbeat does not undo a Leave that came in between
 		old, ok := desc.Ingesters[want.Id]
-		p, met := g.view.Load().rings[role].pulses[want.Id]
+		p, met := g.snapshot.Load().rings[role].heartbeats[want.Id]
 		due := !met || p.silence(g.opts.uptime()) >= time.Second
 		next, changed := nextEntry(old, ok, want, g.opts.Now().Unix(), due)
 		if !changed {
@@ -79,7 +85,7 @@ func (g *Gossip) assert(ctx context.Context, role string) error {
 	})
 }
 
-// want is this process's entry in a role's ring, without the heartbeat.
+// want is the entry that this process should have in a role's ring, without the heartbeat.
 func (g *Gossip) want(role string) dring.InstanceDesc {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -87,17 +93,20 @@ func (g *Gossip) want(role string) dring.InstanceDesc {
 	if role == RoleReceive && want.State != dring.LEFT {
 		want.Tokens = g.opts.Instance.tokens()
 	}
-	if role == RoleReceive && g.stranger != 0 && !want.ReadOnly {
-		want.ReadOnly, want.ReadOnlyUpdatedTimestamp = true, g.stranger
+	if role == RoleReceive && g.foreignSince != 0 && !want.ReadOnly {
+		want.ReadOnly, want.ReadOnlyUpdatedTimestamp = true, g.foreignSince
 	}
 	return want
 }
 
-// nextEntry is what replaces old (ok: there is one) so that it says what want says, with a heartbeat at now. The store
-// keeps the entry with the newer heartbeat, in whole seconds. So a change always gets a newer one than old, if need be
-// one of the next seconds. A heartbeat alone waits for the next second (changed is false), but no longer than until due,
-// a second after the last one: when the clock was set back the next heartbeat still comes.
-func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64, due bool) (next dring.InstanceDesc, changed bool) {
+// nextEntry returns the entry that replaces old, with the content of want and a heartbeat at now, in Unix seconds. ok
+// says that old exists. The store keeps the entry with the newer heartbeat, which counts whole seconds. So a changed
+// entry always gets a newer heartbeat than old, if need be one in the future. A heartbeat without another change
+// waits for the next second (changed is false) unless it is due: a second or more after the last one. So heartbeats
+// still come after the clock was set back.
+func nextEntry(
+	old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int64, due bool,
+) (next dring.InstanceDesc, changed bool) {
 	next = want
 	next.Timestamp = now
 	if !ok {
@@ -106,7 +115,7 @@ func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int
 	if old.State == dring.LEFT && want.State == dring.LEFT {
 		return old, false
 	}
-	if subset(old.Tokens, want.Tokens) { // tokens that another member had first, and won, are not claimed again
+	if subset(old.Tokens, want.Tokens) { // do not claim again the tokens that another member had too and kept
 		next.Tokens = old.Tokens
 	}
 	if next.State != old.State || next.ReadOnly != old.ReadOnly || next.Addr != old.Addr || next.Zone != old.Zone ||
@@ -118,7 +127,7 @@ func nextEntry(old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now int
 	return next, now > old.Timestamp || due
 }
 
-// subset reports whether a, which is not empty, has no token that b has not. Both are sorted.
+// subset reports whether b has every token of a and a is not empty. Both are sorted.
 func subset(a, b []uint32) bool {
 	if len(a) == 0 || len(a) > len(b) {
 		return false
@@ -131,8 +140,9 @@ func subset(a, b []uint32) bool {
 	return true
 }
 
-// keep is the life of a member: beat by beat, it says that it is here, and looks after the rings.
-func (g *Gossip) keep(ctx context.Context) {
+// heartbeatLoop writes heartbeats until ctx ends. With each of them it also checks this process's membership and
+// clock, forgets members that are gone, and saves the history.
+func (g *Gossip) heartbeatLoop(ctx context.Context) {
 	tick := time.NewTicker(g.opts.HeartbeatPeriod)
 	defer tick.Stop()
 	down, kept, last := map[string]bool{}, "", time.Now()
@@ -141,30 +151,30 @@ func (g *Gossip) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-g.nudge:
+		case <-g.beatNow:
 		}
 		now := time.Now()
 		if now.Sub(last) > g.opts.HeartbeatTimeout {
 			g.resumed = g.opts.uptime()
 		}
 		last = now
-		g.survive("keep", func() {
+		g.safely("keep", func() {
 			g.refresh(ctx)
-			g.lookAtClock()
+			g.checkClock()
 			g.beat(ctx)
-			g.inspect()
+			g.checkMembership()
 			down = g.logDown(down)
 			if len(g.opts.Roles) > 0 {
-				g.tidy(ctx)
+				g.forgetGone(ctx)
 			}
-			kept = g.remember(kept)
+			kept = g.saveHistory(kept)
 		})
 	}
 }
 
-// survive calls f. A panic in it, which something that another member said may have caused, costs what f would have done
-// and not the process.
-func (g *Gossip) survive(what string, f func()) {
+// safely calls f and recovers from a panic in it. A value from another member may cause one; it must not end this
+// process.
+func (g *Gossip) safely(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			g.metrics.panics.Inc()
@@ -174,26 +184,26 @@ func (g *Gossip) survive(what string, f func()) {
 	f()
 }
 
-// nudgeKeeper asks for a beat now.
-func (g *Gossip) nudgeKeeper() {
+// requestBeat wakes the heartbeat loop now. It does not wait for it.
+func (g *Gossip) requestBeat() {
 	select {
-	case g.nudge <- struct{}{}:
+	case g.beatNow <- struct{}{}:
 	default:
 	}
 }
 
-// beat asserts all of this process's entries.
+// beat writes all entries of this process, with a heartbeat.
 func (g *Gossip) beat(ctx context.Context) {
-	if g.isSilent() || g.yields() {
+	if g.isSilent() || g.givesWay() {
 		return
 	}
 	for _, role := range g.opts.Roles {
-		if err := g.assert(ctx, role); err != nil && ctx.Err() == nil {
+		if err := g.writeEntry(ctx, role); err != nil && ctx.Err() == nil {
 			g.metrics.failed.Inc()
 			g.log.Warn("heartbeat not written", "role", role, "err", err)
 		}
 	}
-	if err := g.enroll(ctx); err != nil && ctx.Err() == nil {
+	if err := g.publishSelf(ctx); err != nil && ctx.Err() == nil {
 		g.metrics.failed.Inc()
 		g.log.Warn("cluster value not written", "err", err)
 	}
@@ -205,13 +215,14 @@ func (g *Gossip) isSilent() bool {
 	return g.silent
 }
 
-// logDown logs who went down and who came back since it answered was, and answers who is down.
+// logDown logs the members that went down or came back since the last call, and returns those that are down. was is
+// what the last call returned.
 func (g *Gossip) logDown(was map[string]bool) (is map[string]bool) {
-	now, up, v := g.opts.Now(), g.opts.uptime(), g.view.Load()
+	now, up, v := g.opts.Now(), g.opts.uptime(), g.snapshot.Load()
 	is = map[string]bool{}
 	for _, role := range roles {
 		for id, e := range v.rings[role].entries {
-			key, p := role+"/"+id, v.rings[role].pulses[id]
+			key, p := role+"/"+id, v.rings[role].heartbeats[id]
 			switch {
 			case !p.fresh(up, g.opts.HeartbeatTimeout):
 				is[key] = true

@@ -10,10 +10,10 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// History is every incarnation of a receiver that a query of the last HistoryRetention may need, members included, by
-// start. The caller owns the slice.
+// History returns every incarnation of a receiver that may hold samples of the last HistoryRetention, open ones
+// included, sorted by start. The caller owns the slice.
 func (g *Gossip) History() []ring.Incarnation {
-	c, now := g.view.Load().cluster, g.opts.Now()
+	c, now := g.snapshot.Load().cluster, g.opts.Now()
 	out := make([]ring.Incarnation, 0, len(c.Incarnations))
 	for _, i := range c.Incarnations {
 		if i.Until != 0 && i.Until < now.Add(-g.opts.HistoryRetention).Unix() {
@@ -24,7 +24,7 @@ func (g *Gossip) History() []ring.Incarnation {
 			Since:   time.Unix(i.Since, 0),
 			Drained: i.Drained,
 		}
-		if r.Off = i.Off; i.Off { // nobody knows when it was on the ring
+		if r.Off = i.Off; i.Off { // a wrong clock does not say since when it had a place
 			i.Placed = 0
 		}
 		for _, at := range []struct {
@@ -46,7 +46,7 @@ func (g *Gossip) History() []ring.Incarnation {
 // self is what this process says of itself in the cluster value.
 func (g *Gossip) self() process {
 	broken := 0
-	if g.opts.Quarantined != nil { // asked without the lock: it has locks of its own
+	if g.opts.Quarantined != nil { // called without the lock: it has locks of its own
 		broken = len(g.opts.Quarantined())
 	}
 	g.mu.Lock()
@@ -54,18 +54,21 @@ func (g *Gossip) self() process {
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
-		Since: g.opts.Instance.Since.Unix(), ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.stranger), Broken: broken, Off: g.clock.Load().off,
+		Since:    g.opts.Instance.Since.Unix(),
+		ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince),
+		Broken:   broken, Off: g.clock.Load().off,
 	}
 }
 
-// enroll makes the cluster value say what is true of this process. It writes only when it does not.
-func (g *Gossip) enroll(ctx context.Context) error {
+// publishSelf brings the entries about this process in the cluster value up to date. It writes only if one is out of
+// date.
+func (g *Gossip) publishSelf(ctx context.Context) error {
 	if len(g.opts.Roles) == 0 {
 		return nil
 	}
 	self, version := g.self(), g.version()
 	return g.edit(ctx, func(c *cluster, now time.Time) bool {
-		if g.isSilent() { // asked in the transaction: a beat must not undo a Leave that overtook it
+		if g.isSilent() { // read within the transaction, so that a heartbeat does not undo a Leave that came in between
 			return false
 		}
 		changed := c.setProcess(self, now)
@@ -74,9 +77,9 @@ func (g *Gossip) enroll(ctx context.Context) error {
 		}
 		if places(self) {
 			common, keep := g.clock.Load().common(g.opts.Now()), g.opts.HistoryRetention
-			changed = assertSpan(c.Shardings, version, common, keep) || changed
-			if self.RF > 0 && g.conflict.Load() == nil { // else nothing is placed by it
-				changed = assertSpan(c.Factors, strconv.Itoa(self.RF), common, keep) || changed
+			changed = recordUsage(c.Shardings, version, common, keep) || changed
+			if self.RF > 0 && g.conflict.Load() == nil { // else this process places nothing by it
+				changed = recordUsage(c.Factors, strconv.Itoa(self.RF), common, keep) || changed
 			}
 		}
 		return changed
@@ -88,14 +91,15 @@ func places(p process) bool {
 	return slices.Contains(p.Roles, RoleReceive) || slices.Contains(p.Roles, RoleDistributor)
 }
 
-// edit changes the cluster value by f, which reports whether it changed anything, when f changes the known one. What f is
-// given as now is not before what most members call so.
+// edit changes the cluster value by f. f reports whether it changed anything; it is first tried on a copy of the
+// snapshot, and nothing is written if it changes nothing there. now, which f gets, is wallClock.latest.
 func (g *Gossip) edit(ctx context.Context, f func(c *cluster, now time.Time) bool) error {
 	latest := func() time.Time { return g.clock.Load().latest(g.opts.Now()) }
-	if !f(g.view.Load().cluster.clone(), latest()) {
+	if !f(g.snapshot.Load().cluster.clone(), latest()) {
 		return nil
 	}
-	// A change that finds no room would be tried again for ten seconds, and heartbeats wait for it.
+	// The store would try a change that it cannot take, because a bound is reached, for ten seconds, and heartbeats
+	// would wait for it.
 	ctx, cancel := context.WithTimeout(ctx, g.opts.HeartbeatTimeout/4)
 	defer cancel()
 	err := g.members.CAS(ctx, clusterKey, func(in any) (any, bool, error) {
@@ -129,7 +133,7 @@ func (c *cluster) setProcess(p process, now time.Time) (changed bool) {
 	return true
 }
 
-// leave turns a process's record into a tombstone.
+// leave makes a tombstone of a process's record.
 func (c *cluster) leave(id string, now time.Time) (changed bool) {
 	p, ok := c.Processes[id]
 	if !ok || p.Left {
@@ -139,8 +143,9 @@ func (c *cluster) leave(id string, now time.Time) (changed bool) {
 	return true
 }
 
-// begin opens the incarnation of p that began at since, and closes p's others now: that data is gone, its disk was replaced.
-// When exactly is not known: since may be by another clock than the one that will judge.
+// begin opens the incarnation of p that began at since, and closes the others of p: its disk was replaced, so that
+// data is gone. They end now, since nobody knows when exactly the disk was lost, and since may come from another
+// clock.
 func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duration) (changed bool) {
 	key := incarnationKey(p.ID, since)
 	for k, i := range c.Incarnations {
@@ -154,7 +159,7 @@ func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duratio
 	next := incarnation{ID: p.ID, Addr: p.Addr, Zone: p.Zone, Since: since, Placed: old.Placed, ReadOnly: p.ReadOnly,
 		Off: old.Off || p.Off}
 	if !ok || old.Until != 0 || old.Zone != p.Zone || old.ReadOnly != 0 && p.ReadOnly == 0 {
-		next.Placed = now.Unix() // it was not on the ring in this way before
+		next.Placed = now.Unix() // it did not have this place before
 	}
 	if next.Updated = old.Updated; ok && next == old {
 		return changed
@@ -164,7 +169,7 @@ func (c *cluster) begin(p process, since int64, now time.Time, keep time.Duratio
 	return true
 }
 
-// end closes an incarnation.
+// end closes an incarnation at until. keep is for how long it is remembered after that.
 func (c *cluster) end(key string, until int64, drained bool, now time.Time, keep time.Duration) {
 	i := c.Incarnations[key]
 	i.Until, i.Drained = max(until, i.Since), drained

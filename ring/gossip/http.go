@@ -18,8 +18,9 @@ var ringHTML string
 
 var ringPage = template.Must(template.New("ring").Parse(ringHTML))
 
-// HandleRing shows the rings as a page, or as JSON with ?format=json or an Accept header that asks for it; with ?tenant=
-// also where that tenant's new series go. A POST with the form value forget=<instance id> forgets a member that is down.
+// HandleRing shows the rings as a page, or as JSON with ?format=json or an Accept header that asks for it. With
+// ?tenant= it also shows where that tenant's new series go. A POST with the form value forget=<instance id> forgets a
+// member that is down.
 func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 	if !g.serves(w) {
 		return
@@ -48,14 +49,14 @@ func (g *Gossip) HandleRing(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if asJSON {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s) // the client is gone: nobody to tell
+		_ = json.NewEncoder(w).Encode(s) // it fails only if the client is gone
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = ringPage.Execute(w, s)
 }
 
-// HandleForget forgets the member that a POST names in the form value instance, when it is down: 204.
+// HandleForget forgets the member that a POST names in the form value instance, if it is down, and answers 204.
 func (g *Gossip) HandleForget(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !g.serves(w):
@@ -67,7 +68,8 @@ func (g *Gossip) HandleForget(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handleForget reports whether it forgot the member in a form value; else it answered.
+// handleForget forgets the member that the form value field names. If that fails it writes the answer and returns
+// false.
 func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request, field string) bool {
 	if g.opts.RefuseForget {
 		http.Error(w, "admin operations are disabled here", http.StatusForbidden)
@@ -89,14 +91,14 @@ func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request, field stri
 	return true
 }
 
-// HandleMemberlist shows what memberlist knows: its nodes and the gossiped values.
+// HandleMemberlist shows the page of memberlist: its nodes and the gossiped values.
 func (g *Gossip) HandleMemberlist(w http.ResponseWriter, r *http.Request) {
 	if g.serves(w) {
 		g.kvs.ServeHTTP(w, r)
 	}
 }
 
-// serves reports whether there is something to show; else it answered.
+// serves reports whether gossip is open. If it is not, it writes the answer.
 func (g *Gossip) serves(w http.ResponseWriter) bool {
 	err := g.available()
 	if err != nil {
@@ -105,7 +107,7 @@ func (g *Gossip) serves(w http.ResponseWriter) bool {
 	return err == nil
 }
 
-// ringStatus is the JSON answer and the page's data.
+// ringStatus is the JSON answer and the data of the page.
 type ringStatus struct {
 	Instance          string              `json:"instance"`
 	Gossip            string              `json:"gossip"`
@@ -113,23 +115,24 @@ type ringStatus struct {
 	Conflict          string              `json:"conflict,omitempty"`
 	Rings             []ringTable         `json:"rings"`
 	History           []incarnationStatus `json:"history"`
-	// Quarantined are the tenants whose data the process that answers cannot use.
+	// Quarantined are the tenants whose data this process cannot use.
 	Quarantined []Quarantine `json:"quarantined"`
-	// Tenant is the one that was asked for.
+	// Tenant is the one that ?tenant= names.
 	Tenant    *tenantStatus `json:"tenant,omitempty"`
 	MayForget bool          `json:"-"`
 }
 
-// tenantStatus is where a tenant's new series go.
+// tenantStatus says where a tenant's new series go.
 type tenantStatus struct {
 	ID tenant.ID `json:"id"`
-	// ShardSize is on how many receivers they are spread, 0 for all; what is older than Since may be on others.
+	// ShardSize is the number of receivers that its series are spread over, 0 for all. Samples from before Since may be
+	// on others.
 	ShardSize int           `json:"shard_size"`
 	Since     *time.Time    `json:"since,omitempty"`
 	Members   []shareStatus `json:"members"`
 }
 
-// shareStatus is a member with the part of the tenant's series it has a copy of, in percent.
+// shareStatus is a member with the part of the tenant's series that it has a copy of, in percent.
 type shareStatus struct {
 	ID    string  `json:"id"`
 	Zone  string  `json:"zone,omitempty"`
@@ -185,7 +188,7 @@ func (g *Gossip) status(id string) (ringStatus, error) {
 	if why := g.conflict.Load(); why != nil {
 		s.Conflict = *why
 	}
-	now, processes := g.opts.Now(), g.view.Load().cluster.Processes
+	now, processes := g.opts.Now(), g.snapshot.Load().cluster.Processes
 	for _, role := range roles {
 		t := ringTable{Role: role, Members: []memberStatus{}}
 		for _, m := range g.Members(role) {
@@ -208,7 +211,7 @@ func (g *Gossip) status(id string) (ringStatus, error) {
 	return s, nil
 }
 
-// quarantined is shown of receivers: other roles have no data of their own.
+// quarantined is the number to show for a member of a role. Only receivers have data that can be quarantined.
 func quarantined(role string, p process) int {
 	if role != RoleReceive {
 		return 0
@@ -221,7 +224,7 @@ func (g *Gossip) tenantStatus(name string) (*tenantStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	place := g.Placement()
+	placement := g.Placement()
 	s := &tenantStatus{ID: id, Members: []shareStatus{}}
 	if g.opts.Sharding != nil {
 		s.ShardSize = ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor())
@@ -230,9 +233,9 @@ func (g *Gossip) tenantStatus(name string) (*tenantStatus, error) {
 		since := known.Since.UTC()
 		s.Since = &since
 	}
-	for _, i := range ring.MembersFor(place, id) {
-		m := place.Members()[i]
-		share := ring.Share(place, id, func(o ring.Member) bool { return o.ID == m.ID })
+	for _, i := range ring.MembersFor(placement, id) {
+		m := placement.Members()[i]
+		share := ring.Share(placement, id, func(o ring.Member) bool { return o.ID == m.ID })
 		s.Members = append(s.Members, shareStatus{m.ID, m.Zone, share * 100})
 	}
 	return s, nil

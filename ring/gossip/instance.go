@@ -20,8 +20,8 @@ import (
 // InstanceFile is the name of the file in the data directory that says who this process is.
 const InstanceFile = "hearth-instance.json"
 
-// numTokens is the number of tokens of a new instance: with 128, and one in each 128th of the circle, members' shares
-// differ by a few percent, and a descriptor stays below a kilobyte.
+// numTokens is the number of tokens of a new instance. With 128 tokens, one in each 128th of the circle, the shares
+// of members differ by a few percent, and a ring entry stays below a kilobyte.
 const numTokens = 128
 
 // Instance is the identity of a process and of the data on its disk.
@@ -30,9 +30,10 @@ type Instance struct {
 	ID string
 	// Tokens are the member's points on the ring, sorted. They survive restarts, so that no series moves.
 	Tokens []uint32
-	// Since is when the data directory began, whole seconds: this member holds nothing older.
+	// Since is when the data directory began, in whole seconds: this member holds nothing older.
 	Since time.Time
-	// dir is where LoadInstance found it, "" for an instance made otherwise. The cluster's history is kept there too.
+	// dir is the data directory that LoadInstance read, "" for an instance of NewInstance. The cluster's history is kept
+	// there too.
 	dir string
 }
 
@@ -45,9 +46,10 @@ type instanceJSON struct {
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,149}$`)
 
-// LoadInstance reads the identity kept in dir, and makes and keeps a new one when there is none. id is the id to use, ""
-// for the one on disk or, for a new instance, the host's name and four random characters. It fails when the file names
-// another id, and when it cannot be read: an identity is never replaced silently, since data would change its owner.
+// LoadInstance reads the identity that is kept in dir. If there is none it makes one and keeps it there. id is the id
+// to use; "" means the id on disk or, for a new instance, the host's name and four random characters. It returns
+// errs.Invalid if the file names another id or is not valid. It never replaces an identity, since data would change
+// its owner.
 func LoadInstance(dir, id string) (Instance, error) {
 	path := filepath.Join(dir, InstanceFile)
 	content, err := os.ReadFile(path)
@@ -62,7 +64,8 @@ func LoadInstance(dir, id string) (Instance, error) {
 		return Instance{}, errs.E(errs.Invalid, "%s: %w; restore it, or remove it to begin as a new member", path, err)
 	}
 	if id != "" && id != in.ID {
-		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id", path, in.ID, id)
+		return Instance{}, errs.E(errs.Invalid, "%s belongs to instance %q, not to %q; a data directory keeps its id",
+			path, in.ID, id)
 	}
 	in.dir = dir
 	return in, nil
@@ -107,8 +110,8 @@ func (in Instance) validate() error {
 	return errors.Join(faults...)
 }
 
-// NewInstance makes an identity that is kept nowhere, for a process without data: one that only watches, or only routes.
-// id is as in LoadInstance.
+// NewInstance makes an identity that is kept nowhere, for a process without data. id is as in LoadInstance;
+// errs.Invalid if it is not valid.
 func NewInstance(id string) (Instance, error) {
 	if id == "" {
 		id = newID()
@@ -144,7 +147,7 @@ func createInstance(dir, id string) (Instance, error) {
 	return in, nil
 }
 
-// randomTokens gives n sorted distinct tokens: one at random in each n-th of the circle.
+// randomTokens returns n sorted distinct tokens: a random one in each n-th of the circle.
 func randomTokens(n int) []uint32 {
 	arc := uint64(1<<32) / uint64(n)
 	tokens := make([]uint32, n)
@@ -163,5 +166,5 @@ func randomText(n int) string {
 	return string(b)
 }
 
-// tokens is a copy of in's tokens: values handed to the KV store are its own.
+// tokens returns a copy of in's tokens: the KV store owns the values that it gets.
 func (in Instance) tokens() []uint32 { return slices.Clone(in.Tokens) }

@@ -11,15 +11,15 @@ import (
 	"github.com/grafana/dskit/dns"
 )
 
-// locality is this process's address and what it takes to tell it from others'.
+// locality is this process's address, and what is needed to recognise it among others.
 type locality struct {
 	endpoint
 	ips []netip.Addr // of this machine
 	dns *dns.Provider
 }
 
-// others resolves the members to join and leaves this process itself out. faults say what did not resolve: without any,
-// and with no address left, this process is all there is to join.
+// others resolves the members to join and leaves out this process itself. faults say which names did not resolve. If
+// there are no faults and no addresses, this process is the only one to join.
 func (l locality) others(ctx context.Context, join []string) (addrs, faults []string) {
 	var dynamic, static []string
 	for _, j := range join {
@@ -55,8 +55,8 @@ func (l locality) others(ctx context.Context, join []string) (addrs, faults []st
 	return addrs, faults
 }
 
-// join tries all members to join once, exchanging the whole state with each that answers. It returns how many did, how
-// many there were to try, and what is wrong with those that did not.
+// join tries once to reach every member to join, and exchanges the whole state with each that answers. It returns the
+// number that answered, the number of addresses, and what is wrong with those that did not answer.
 func (g *Gossip) join(ctx context.Context) (met, of int, faults []string) {
 	if len(g.opts.Join) == 0 {
 		return 0, 0, nil
@@ -84,12 +84,12 @@ func (g *Gossip) join(ctx context.Context) (met, of int, faults []string) {
 	return met, len(addrs), faults
 }
 
-// joinPatience is how long no other member may be met before the log says so: members that start together meet each other
-// one after the other.
-const joinPatience = 5 * time.Second
+// joinWarnAfter is for how long no other member may be met before the log says so. Members that start together meet
+// after a moment, and that is not worth a warning.
+const joinWarnAfter = 5 * time.Second
 
-// rejoin goes on joining: quickly until the first member was met, then from time to time, so that halves of a cluster
-// that was split, or started apart, find each other.
+// rejoin goes on joining until ctx ends: quickly until the first member was met, then every RejoinInterval, so that
+// the halves of a cluster that was split or started apart find each other.
 func (g *Gossip) rejoin(ctx context.Context, met bool) {
 	if len(g.opts.Join) == 0 {
 		return
@@ -108,19 +108,19 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 		}
 		var n, of int
 		var faults []string
-		g.survive("join", func() { n, of, faults = g.join(ctx) })
+		g.safely("join", func() { n, of, faults = g.join(ctx) })
 		waited := time.Since(start)
 		switch {
 		case n > 0 && !met:
 			met = true
 			g.log.Info("met the first members", "members_met", n, "of", of)
-			g.nudgeKeeper()
+			g.requestBeat()
 		case ctx.Err() != nil:
 			return
 		case !g.settled.Load() && waited > g.opts.JoinTimeout:
 			g.log.Warn("no member to join was reached: serving alone, and trying on", "join", g.opts.Join, "faults", faults)
 			g.settled.Store(true)
-		case !g.settled.Load() && waited > joinPatience && !warned:
+		case !g.settled.Load() && waited > joinWarnAfter && !warned:
 			warned = true
 			g.log.Warn("no member to join is reached, trying on", "join", g.opts.Join, "faults", faults)
 		}

@@ -12,8 +12,8 @@ type metrics struct {
 	forgotten prometheus.Counter     // members this process took off a ring
 	failed    prometheus.Counter     // heartbeats it could not write
 	refused   prometheus.Counter     // gossiped entries that were left out
-	panics    prometheus.Counter     // that were survived
-	conflict  prometheus.Gauge       // 1 while it does not belong here
+	panics    prometheus.Counter     // recovered panics
+	conflict  prometheus.Gauge       // 1 while this process does not belong to the cluster
 	joins     *prometheus.CounterVec // attempts by outcome: reached, failed
 }
 
@@ -22,29 +22,37 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) *metrics {
 	if reg != nil {
 		reg.MustRegister(memberCollector{g})
 	}
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Name: "hearth_ring_" + name, Help: help}
+	}
 	return &metrics{
-		compiled:  f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_placements_total", Help: "Placements compiled because the receivers changed."}),
-		forgotten: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_forgotten_members_total", Help: "Members this process took off a ring."}),
-		failed:    f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_heartbeat_failures_total", Help: "Heartbeats that could not be written."}),
-		refused: f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_refused_entries_total",
-			Help: "Entries of gossiped values that were left out because they are over a bound: names, addresses, times or tokens that no member has."}),
-		panics:   f.NewCounter(prometheus.CounterOpts{Name: "hearth_ring_panics_total", Help: "Panics in the handling of gossip that this process survived: bugs."}),
-		conflict: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict", Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
-		joins:    f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_ring_joins_total", Help: "Attempts to reach the members to join, by outcome."}, []string{"outcome"}),
+		compiled:  f.NewCounter(counter("placements_total", "Placements compiled because the receivers changed.")),
+		forgotten: f.NewCounter(counter("forgotten_members_total", "Members this process took off a ring.")),
+		failed:    f.NewCounter(counter("heartbeat_failures_total", "Heartbeats that could not be written.")),
+		refused: f.NewCounter(counter("refused_entries_total", "Entries of gossiped values that were left out "+
+			"because they are over a bound: names, addresses, times or tokens that no member has.")),
+		panics: f.NewCounter(counter("panics_total", "Panics in the handling of gossip that this process survived: bugs.")),
+		conflict: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_ring_conflict",
+			Help: "1 while this process does not belong to the cluster it met: replication factor, bucket or id."}),
+		joins: f.NewCounterVec(counter("joins_total", "Attempts to reach the members to join, by outcome."),
+			[]string{"outcome"}),
 	}
 }
 
-// memberCollector counts members when it is asked: their states depend on the time.
+// memberCollector counts members at each scrape, since their states depend on the time.
 type memberCollector struct{ g *Gossip }
 
 var (
-	membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.", []string{"role", "state"}, nil)
-	factorDesc  = prometheus.NewDesc("hearth_ring_replication_factor", "Copies of each series.", nil, nil)
-	skewDesc    = prometheus.NewDesc("hearth_ring_clock_skew_seconds", "How far this process's clock is ahead of those of most members; 0 while it is within a minute.", nil, nil)
-	shareDesc   = prometheus.NewDesc("hearth_ring_share", "Part of all series, 0 to 1, that this receiver has a copy of.", nil, nil)
+	membersDesc = prometheus.NewDesc("hearth_ring_members", "Members as this process sees them.",
+		[]string{"role", "state"}, nil)
+	factorDesc = prometheus.NewDesc("hearth_ring_replication_factor", "Copies of each series.", nil, nil)
+	skewDesc   = prometheus.NewDesc("hearth_ring_clock_skew_seconds",
+		"How far this process's clock is ahead of those of most members; 0 while it is within a minute.", nil, nil)
+	shareDesc = prometheus.NewDesc("hearth_ring_share",
+		"Part of all series, 0 to 1, that this receiver has a copy of.", nil, nil)
 )
 
-// Describe is for prometheus.Collector.
+// Describe is of prometheus.Collector.
 func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- membersDesc
 	ch <- factorDesc
@@ -52,11 +60,11 @@ func (c memberCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- skewDesc
 }
 
-// Collect is for prometheus.Collector.
+// Collect is of prometheus.Collector.
 func (c memberCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(factorDesc, prometheus.GaugeValue, float64(c.g.ReplicationFactor()))
 	ch <- prometheus.MustNewConstMetric(skewDesc, prometheus.GaugeValue, -c.g.clock.Load().skew.Seconds())
-	if share, ok := c.g.view.Load().shares[c.g.opts.Instance.ID]; ok {
+	if share, ok := c.g.snapshot.Load().shares[c.g.opts.Instance.ID]; ok {
 		ch <- prometheus.MustNewConstMetric(shareDesc, prometheus.GaugeValue, share)
 	}
 	for _, role := range roles {

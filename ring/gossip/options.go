@@ -25,73 +25,77 @@ const (
 	RoleDistributor = series.RoleDistributor
 )
 
-// roles are all rings, in the order of pages.
+// roles are all rings, in the order in which pages show them.
 var roles = []string{RoleReceive, RoleStore, RoleCompact, RoleRule, RoleDistributor}
 
 // defaultPort is where members gossip when an address names no port.
 const defaultPort = "7946"
 
-// Options configures a Gossip. Begin with DefaultOptions.
+// Options configure a Gossip. Start from DefaultOptions.
 type Options struct {
-	// BindAddress is the host:port to gossip on, TCP only. Port 0 takes a free port and needs an IP as host.
+	// BindAddress is the host:port to gossip on, by TCP only. Port 0 takes a free port and needs an IP as host.
 	BindAddress string
-	// AdvertiseAddress is the host or host:port at which others reach this process. "" finds one: the bound IP, else a
-	// private IP of this machine, else any, else loopback (a cluster within one machine). Without a port it is BindAddress's.
+	// AdvertiseAddress is the host or host:port at which others reach this process. "" takes the bound IP, else a
+	// private IP of this machine, else any of its IPs, else loopback, which suits a cluster within one machine. Without
+	// a port it has the port of BindAddress.
 	AdvertiseAddress string
 	// Join are members to join: host:port, or dns+host:port, dnssrv+name, dnssrvnoa+name. All are tried at Open and then
-	// every RejoinInterval, so that a split heals. Empty begins a cluster others can join.
+	// every RejoinInterval, so that a split cluster becomes one again. Empty starts a cluster that others can join.
 	Join []string
-	// JoinTimeout is how long readiness waits for the first other member when Join names one. After it this process
-	// serves alone, and goes on trying.
+	// JoinTimeout is how long readiness waits for the first other member if Join names one. After that this process
+	// serves alone and goes on trying.
 	JoinTimeout time.Duration
 	// RejoinInterval is the time between attempts to reach all of Join again.
 	RejoinInterval time.Duration
-	// ClusterLabel separates clusters whose members can reach each other: others' messages are dropped.
+	// ClusterLabel separates clusters whose members can reach each other: messages with another label are dropped.
 	ClusterLabel string
 
 	// Instance is who this process is; see LoadInstance. Its tokens matter for role receive only.
 	Instance Instance
-	// Roles are the rings this process registers in. A process without roles only watches: nobody hears of it.
+	// Roles are the rings that this process registers in. A process without roles only watches: it is not a member.
 	Roles []string
-	// Zone is the failure domain of this process, "" for none. Replicas go to distinct zones as far as there are.
+	// Zone is the failure domain of this process, "" for none. Replicas go to distinct zones if there are enough zones.
 	Zone string
-	// GRPCAddress and HTTPAddress are the host:port others call this process at. An empty or unspecified host (0.0.0.0)
-	// stands for the host that is advertised.
+	// GRPCAddress and HTTPAddress are the host:port at which others call this process. An empty or unspecified host
+	// (0.0.0.0) stands for the host that is advertised.
 	GRPCAddress, HTTPAddress string
 
 	// ReplicationFactor is the number of copies of each series. All processes that set it must set the same. 0, for a
-	// process that only asks, is the cluster's.
+	// process that stores nothing, takes that of the cluster.
 	ReplicationFactor int
 	// BucketID is the identity of the object store this process uses, "" for none. Receivers, store gateways and
-	// compactors must all name the same or none; the others the same when they name one.
+	// compactors must all name the same one or none. A process of another role that names one must name the same.
 	BucketID string
 
-	// HeartbeatPeriod is the time between heartbeats. They count whole seconds.
+	// HeartbeatPeriod is the time between heartbeats. A heartbeat is a time in whole seconds.
 	HeartbeatPeriod time.Duration
-	// HeartbeatTimeout is how long after its last heartbeat came here a member is Down.
+	// HeartbeatTimeout is for how long a member may send no heartbeat before it is Down.
 	HeartbeatTimeout time.Duration
-	// ForgetAfter is for how long this process must have waited for a member's next heartbeat before it takes the member off
-	// the ring and its series move to others.
+	// ForgetAfter is for how long this process must have waited for a member's next heartbeat before it takes the member
+	// off the ring. The member's series then move to others.
 	ForgetAfter time.Duration
-	// HistoryRetention is how long a closed incarnation is remembered; at least as long as receivers keep data.
+	// HistoryRetention is for how long a closed incarnation is remembered. It must be at least as long as receivers keep
+	// data, or queries would miss warnings.
 	HistoryRetention time.Duration
 
-	// Sharding, when set, spreads each tenant's series over some of the receivers only. Processes that place series must
-	// have the same sizes, except while they are changed; those that read tell by it which receivers hold nothing of a tenant.
+	// Sharding, if set, spreads each tenant's series over some of the receivers only. Processes that place series must
+	// have the same sizes, except while the sizes are changed. Processes that read see by it which receivers hold
+	// nothing of a tenant.
 	Sharding ring.Sharding
-	// Quarantined, when set, gives the tenants whose data this process cannot use now. It answers from memory.
+	// Quarantined, if set, returns the tenants whose data this process cannot use now. It must answer from memory: every
+	// heartbeat calls it.
 	Quarantined func() []Quarantine
-	// RefuseForget refuses to forget members on request.
+	// RefuseForget makes the HTTP handlers refuse to forget members.
 	RefuseForget bool
-	// TLS of the connections between members.
+	// TLS is that of the connections between members.
 	TLS TLSOptions
 
-	// Codecs are those of further values to be gossiped, reached through Client.
+	// Codecs are the codecs of further gossiped values, which are used through Client.
 	Codecs []codec.Codec
-	// Now is the wall clock, nil for time.Now. It may be wrong, and may be set: what it says is shown, and orders entries,
-	// but how long ago something happened is measured by a clock of the process's own.
+	// Now is the wall clock, nil for time.Now. It may be wrong and may be set: its times are shown and order entries.
+	// How long ago something happened is measured by uptime.
 	Now func() time.Time
-	// uptime is that clock, for tests: the time since any fixed moment. nil = since New.
+	// uptime is the time since a fixed moment, by a clock that nobody sets. nil = since New. Only tests set it.
 	uptime func() time.Duration
 }
 
@@ -104,14 +108,14 @@ type Quarantine struct {
 	Reason string    `json:"reason"`
 }
 
-// TLSOptions secure gossip: what is said cannot be read or changed on the way, and members check whom they call. Who calls
-// them is not checked. Files are PEM.
+// TLSOptions encrypt gossip. Messages cannot be read or changed on the way, and a member checks the certificate of
+// the member that it calls. It does not check who calls it. Files are PEM.
 type TLSOptions struct {
 	// Enabled turns TLS on, for all members.
 	Enabled bool
-	// CertFile and KeyFile are this member's; needed. They are read at Open.
+	// CertFile and KeyFile are this member's certificate and key. Both are needed. They are read at Open.
 	CertFile, KeyFile string
-	// CAFile must have signed the others' certificates; "" = the system's authorities.
+	// CAFile holds the authorities that sign the others' certificates; "" = the system's authorities.
 	CAFile string
 	// ServerName is the name that the others' certificates must have; "" = their IP address.
 	ServerName string
@@ -132,7 +136,8 @@ func (o TLSOptions) validate() error {
 	return nil
 }
 
-// DefaultOptions are good for a cluster of up to some hundred members; Instance, Roles and addresses are to be filled in.
+// DefaultOptions returns options for a cluster of up to some hundred members. The caller sets Instance, Roles and
+// addresses.
 func DefaultOptions() Options {
 	return Options{
 		BindAddress:       "0.0.0.0:" + defaultPort,
@@ -147,7 +152,7 @@ func DefaultOptions() Options {
 	}
 }
 
-// Validate reports all faults.
+// Validate returns all faults of o as one error, nil for none.
 func (o Options) Validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
@@ -211,7 +216,8 @@ func (o Options) validateAddresses() []error {
 	check("gossip", o.BindAddress)
 	if host, port, err := net.SplitHostPort(o.BindAddress); err == nil && port == "0" &&
 		(unspecified(host) || o.AdvertiseAddress != "") {
-		faults = append(faults, fmt.Errorf("gossip address %q: port 0 needs an IP as host and no advertise address", o.BindAddress))
+		faults = append(faults, fmt.Errorf("gossip address %q: port 0 needs an IP as host and no advertise address",
+			o.BindAddress))
 	}
 	if o.GRPCAddress != "" || len(o.Roles) > 0 {
 		check("gRPC", o.GRPCAddress)
@@ -232,14 +238,14 @@ func validPort(port string) bool {
 	return err == nil
 }
 
-// ValidJoin is the error of a member to join (see Options.Join) that cannot be meant, nil for a good one. A name to resolve needs a port, which the address of one
-// member may leave out.
+// ValidJoin returns an error for a member to join (see Options.Join) that cannot be meant, nil for a good one.
+// dns+name needs a port; the address of one member may leave it out.
 func ValidJoin(j string) error {
 	kind, rest, dynamic := strings.Cut(j, "+")
 	if !dynamic {
 		kind, rest = "", j
 	}
-	if kind == "dnssrv" || kind == "dnssrvnoa" { // the port is in the record
+	if kind == "dnssrv" || kind == "dnssrvnoa" { // the DNS record has the port
 		if rest == "" || strings.Contains(rest, ":") {
 			return fmt.Errorf("member to join %q: want %s+name, whose record has the port", j, kind)
 		}
@@ -257,7 +263,7 @@ func ValidJoin(j string) error {
 	return nil
 }
 
-// orName is the host to show in an example of an address.
+// orName is the host to show in an example of an address: host, else the name in rest, else a made-up one.
 func orName(host, rest string) string {
 	if host == "" {
 		host, _, _ = strings.Cut(rest, ":")

@@ -52,7 +52,7 @@ func TestStateOf(t *testing.T) {
 	f := func(state dring.InstanceState, readOnly bool, silence time.Duration, want ring.State) {
 		t.Helper()
 		e := dring.InstanceDesc{State: state, ReadOnly: readOnly}
-		if got := stateOf(e, pulse{came: time.Hour}, time.Hour+silence, 8*time.Second); got != want {
+		if got := stateOf(e, heartbeat{came: time.Hour}, time.Hour+silence, 8*time.Second); got != want {
 			t.Fatalf("%s read-only=%v silent for %s: got %s, want %s", state, readOnly, silence, got, want)
 		}
 	}
@@ -65,19 +65,19 @@ func TestStateOf(t *testing.T) {
 	f(dring.LEAVING, false, 9*time.Second, ring.Down)
 }
 
-// viewOf makes a view from lines "role: id=silence id=silence", as it is after 10000 seconds.
-func viewOf(lines ...string) *view {
-	v := &view{rings: map[string]roleView{}, cluster: newCluster()}
+// snapshotOf makes a snapshot from lines "role: id=silence id=silence", as it is after 10000 seconds.
+func snapshotOf(lines ...string) *snapshot {
+	v := &snapshot{rings: map[string]roleSnapshot{}, cluster: newCluster()}
 	for _, l := range lines {
 		role, members, _ := strings.Cut(l, ": ")
-		r := roleView{entries: map[string]dring.InstanceDesc{}, pulses: map[string]pulse{}}
+		r := roleSnapshot{entries: map[string]dring.InstanceDesc{}, heartbeats: map[string]heartbeat{}}
 		for _, m := range strings.Fields(members) {
 			id, age, _ := strings.Cut(m, "=")
 			d, err := time.ParseDuration(age)
 			if err != nil {
 				panic(err)
 			}
-			r.entries[id], r.pulses[id] = dring.InstanceDesc{Id: id}, pulse{came: 10000*time.Second - d}
+			r.entries[id], r.heartbeats[id] = dring.InstanceDesc{Id: id}, heartbeat{came: 10000*time.Second - d}
 		}
 		v.rings[role] = r
 	}
@@ -87,7 +87,7 @@ func viewOf(lines ...string) *view {
 func TestForgettable(t *testing.T) {
 	f := func(want map[string][]string, lines ...string) {
 		t.Helper()
-		got := forgettable(viewOf(lines...), 10000*time.Second, 8*time.Second, 15*time.Minute)
+		got := forgettable(snapshotOf(lines...), 10000*time.Second, 8*time.Second, 15*time.Minute)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q: got %v, want %v", lines, got, want)
 		}
@@ -109,16 +109,16 @@ func TestForgettable(t *testing.T) {
 	f(none, "store: s=16m t=1s")
 }
 
-// TestNobodyIsForgottenAfterAPause: a process that was paused waited for nobody meanwhile. Of members that were paused with it
-// it may hear a quorum before it hears the last one.
+// TestNobodyIsForgottenAfterAPause: a process that was paused waited for nobody meanwhile. Of members that were
+// paused with it it may hear a quorum before it hears the last one.
 func TestNobodyIsForgottenAfterAPause(t *testing.T) {
 	t.Parallel()
-	v := viewOf("receive: a=1s b=1s c=16m")
+	v := snapshotOf("receive: a=1s b=1s c=16m")
 	g := &Gossip{opts: Options{HeartbeatTimeout: 8 * time.Second, ForgetAfter: 15 * time.Minute}}
 	g.opts.uptime = func() time.Duration { return 10000 * time.Second }
 	for resumed, want := range map[time.Duration]int{0: 1, 9999 * time.Second: 0, 9101 * time.Second: 0, 9099 * time.Second: 1} {
 		g.resumed = resumed
-		if got := g.gone(v); len(got["receive"]) != want {
+		if got := g.forgettableNow(v); len(got["receive"]) != want {
 			t.Errorf("went on at %s: forgets %v, want %d", resumed, got, want)
 		}
 	}
@@ -131,7 +131,7 @@ func TestDisagree(t *testing.T) {
 	}
 	f := func(self process, votes int, want string, peers ...process) {
 		t.Helper()
-		err := disagree(self, peers, votes)
+		err := disagreement(self, peers, votes)
 		if want == "" && err != nil {
 			t.Fatalf("%+v among %+v: %v", self, peers, err)
 		}

@@ -8,31 +8,31 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// span says that processes placed series by one version of all tenants' shard sizes, or by one replication factor, from
-// First on and up to Last, or a little later. Times are Unix seconds.
-type span struct {
+// usage says when processes placed series by one version of all tenants' shard sizes, or by one replication factor:
+// from First up to Last, or up to usageHolds later. Times are Unix seconds.
+type usage struct {
 	First int64 `json:"first"`
 	Last  int64 `json:"last"`
-	// Expires is when it may be dropped: all members agree on it.
+	// Expires is when it may be dropped. It is written down so that all members drop it at one time.
 	Expires int64 `json:"expires"`
 }
 
 const (
-	// assertEvery is how often processes say that they still place by a version.
-	assertEvery = 10 * time.Minute
-	// assertHolds is how long after it was last said a version may have been in use.
-	assertHolds = 2 * assertEvery
-	// unsharded is the version of processes that know no shards.
+	// usageEvery is the time between two records of one version: a process writes it again if the last record is older.
+	usageEvery = 10 * time.Minute
+	// usageHolds is for how long after its last record a version may have been in use.
+	usageHolds = 2 * usageEvery
+	// unsharded is the version of processes on which no tenant has a shard.
 	unsharded = "none"
 )
 
-// join is what a and b say together. It is commutative, associative and idempotent.
-func (a span) join(b span) span {
-	return span{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
+// join returns the usage that covers a and b. It is commutative, associative and idempotent.
+func (a usage) join(b usage) usage {
+	return usage{min(a.First, b.First), max(a.Last, b.Last), max(a.Expires, b.Expires)}
 }
 
-// joinAll joins from into to, which has room for most, and puts what changed into change.
-func joinAll(to, from, change map[string]span, most int) {
+// joinAll joins the entries of from into to, which may have most entries, and puts those that changed into change.
+func joinAll(to, from, change map[string]usage, most int) {
 	for key, s := range from {
 		old, ok := to[key]
 		if ok {
@@ -44,37 +44,38 @@ func joinAll(to, from, change map[string]span, most int) {
 	}
 }
 
-// assertSpan says that a process places by version now. It changes nothing when that was said lately.
-func assertSpan(spans map[string]span, version string, now time.Time, keep time.Duration) (changed bool) {
-	s := span{now.Unix(), now.Unix(), now.Add(keep + assertHolds).Unix()}
-	old, ok := spans[version]
+// recordUsage records that a process places by version now. It changes nothing if that was recorded within
+// usageEvery. keep is for how long the record is needed.
+func recordUsage(usages map[string]usage, version string, now time.Time, keep time.Duration) (changed bool) {
+	s := usage{now.Unix(), now.Unix(), now.Add(keep + usageHolds).Unix()}
+	old, ok := usages[version]
 	if ok {
-		if old.Last > now.Add(-assertEvery).Unix() {
+		if old.Last > now.Add(-usageEvery).Unix() {
 			return false
 		}
 		s = old.join(s)
 	}
-	spans[version] = s
+	usages[version] = s
 	return true
 }
 
-// shardedSince is since when all processes have placed by version and no other one; false when they do not now. What
-// another clock calls later than now was said by now.
+// shardedSince is since when all processes have placed by version and by no other one; false if they do not now. A
+// record from the future counts as one of now: the clock of the process that wrote it is ahead.
 func (c *cluster) shardedSince(version string, now time.Time) (time.Time, bool) {
 	mine, ok := c.Shardings[version]
-	if !ok || mine.Last < now.Add(-assertHolds).Unix() {
+	if !ok || mine.Last < now.Add(-usageHolds).Unix() {
 		return time.Time{}, false
 	}
 	since := time.Unix(mine.First, 0)
 	for other, s := range c.Shardings {
-		if until := time.Unix(min(s.Last, now.Unix()), 0).Add(assertHolds); other != version && until.After(since) {
+		if until := time.Unix(min(s.Last, now.Unix()), 0).Add(usageHolds); other != version && until.After(since) {
 			since = until
 		}
 	}
 	return since, true
 }
 
-// version is that of the shard sizes this process has.
+// version is the version of the shard sizes that this process has.
 func (g *Gossip) version() string {
 	if g.opts.Sharding == nil {
 		return unsharded
@@ -85,18 +86,19 @@ func (g *Gossip) version() string {
 	return unsharded
 }
 
-// Shards is what this process can say of where a tenant's series were placed: on Size members only, what came after Since.
-// Size 0: on any member.
+// Shards says what this process knows about where a tenant's series were placed: those that came after Since are on
+// Size members only. Size 0: they may be on any member.
 type Shards struct {
 	Size  int
 	Since time.Time
 }
 
-// Shards says on how many members the tenant's series are, and since when that is sure: since all processes have had the
-// same sizes as this one.
+// Shards says on how many members the tenant's series are, and since when this is sure: since when all processes have
+// had the same sizes as this one.
 func (g *Gossip) Shards(id tenant.ID) Shards {
-	version, c, now := g.version(), g.view.Load().cluster, g.opts.Now()
-	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) { // a shard has a member for each copy, at least
+	version, c, now := g.version(), g.snapshot.Load().cluster, g.opts.Now()
+	// A shard has at least one member for each copy, so by another factor shards may have had another size.
+	if version == unsharded || c.otherFactor(g.ReplicationFactor(), now) {
 		return Shards{}
 	}
 	since, ok := c.shardedSince(version, now)
@@ -106,11 +108,11 @@ func (g *Gossip) Shards(id tenant.ID) Shards {
 	return Shards{Size: ring.ShardSize(g.opts.Sharding.Size(id), g.ReplicationFactor()), Since: since}
 }
 
-// JudgedFactor is the replication factor by which it is judged whether a query's answer is complete: the cluster's, or 1, the
-// strictest, when series were placed by more than one within Options.HistoryRetention: what was acknowledged then may have
-// fewer copies than now.
+// JudgedFactor is the replication factor by which a query judges whether its answer is complete. It is the cluster's.
+// If series were placed by more than one factor within Options.HistoryRetention it is 1, the strictest: samples that
+// were acknowledged then may have fewer copies than now.
 func (g *Gossip) JudgedFactor() int {
-	v := g.view.Load()
+	v := g.snapshot.Load()
 	rf := g.replicationFactor(v)
 	if v.cluster.otherFactor(rf, g.opts.Now()) {
 		return 1

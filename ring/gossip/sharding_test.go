@@ -56,7 +56,7 @@ func TestShardedSince(t *testing.T) {
 	}
 	say := func(version string, minutes ...int) {
 		for _, m := range minutes {
-			assertSpan(c.Shardings, version, at(m), time.Hour)
+			recordUsage(c.Shardings, version, at(m), time.Hour)
 		}
 	}
 	f("a", 100, -1)
@@ -72,7 +72,7 @@ func TestShardedSince(t *testing.T) {
 	f("b", 151, 150)
 	say("a", 140) // and is late
 	f("b", 151, 160)
-	if assertSpan(c.Shardings, "b", at(155), time.Hour) || !assertSpan(c.Shardings, "b", at(161), time.Hour) {
+	if recordUsage(c.Shardings, "b", at(155), time.Hour) || !recordUsage(c.Shardings, "b", at(161), time.Hour) {
 		t.Error("a version must be said again after ten minutes, not before")
 	}
 	if _, removed := c.RemoveTombstones(at(140 + 60 + 20 + 1)); removed != 1 || c.Shardings["b"].First != at(130).Unix() {
@@ -425,7 +425,7 @@ func TestAnotherReplicationFactorBefore(t *testing.T) {
 			return ""
 		})
 	}
-	c.advance(time.Hour + assertHolds + time.Minute)
+	c.advance(time.Hour + usageHolds + time.Minute)
 	for _, g := range []*Gossip{b, watcher} {
 		if judged := g.JudgedFactor(); judged != 3 {
 			t.Fatalf("%s: after the retention period judged by %d", g.opts.Instance.ID, judged)

@@ -237,7 +237,7 @@ func TestPanicIsSurvived(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.survive("test", func() { panic("once") })
+	g.safely("test", func() { panic("once") })
 	if n := testutil.ToFloat64(g.metrics.panics); n != 1 {
 		t.Fatalf("%v panics counted", n)
 	}

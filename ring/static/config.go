@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// The algorithms, by the names they have in the file and in flags.
+// The algorithms, by the names that they have in the file and in flags.
 const (
 	Hashmod = "hashmod" // the default, as in Thanos
 	Ketama  = "ketama"
@@ -20,7 +20,7 @@ const (
 // hashring is one element of the file.
 type hashring struct {
 	Name           string            `json:"hashring"`
-	Tenants        []string          `json:"tenants"` // none = all
+	Tenants        []string          `json:"tenants"` // empty = all tenants
 	TenantMatcher  string            `json:"tenant_matcher_type"`
 	Endpoints      []endpoint        `json:"endpoints"`
 	Algorithm      string            `json:"algorithm"`
@@ -41,7 +41,8 @@ type shardOverride struct {
 	TenantMatcher string   `json:"tenant_matcher_type"`
 }
 
-// endpoint is a receiver: a string with its address, or an object. Its Cap'n Proto address is of no use here.
+// endpoint is a receiver. In the file it is a string with its address, or an object. Hearth does not use its Cap'n
+// Proto address.
 type endpoint struct {
 	Address string `json:"address"`
 	Zone    string `json:"az"`
@@ -56,8 +57,8 @@ func (e *endpoint) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*object)(e))
 }
 
-// parseConfig reads the file and reports every fault of it. Algorithms are filled in. A file without hashrings and a hashring
-// without endpoints are no faults: a controller has not filled them yet.
+// parseConfig reads the content of the file and reports every fault of it. It sets algorithm in hashrings that name
+// none. A file without hashrings and a hashring without endpoints are valid: a controller has not filled them yet.
 func parseConfig(content []byte, algorithm string, rf int) ([]hashring, error) {
 	if algorithm == "" {
 		algorithm = Hashmod
@@ -115,19 +116,22 @@ func (r *hashring) faults(rf int) []error {
 	return append(faults, matcherFaults(r.Tenants, r.TenantMatcher)...)
 }
 
-// shardFaults finds shard sizes that no tenant could be served with.
+// shardFaults reports shard sizes that leave too few endpoints to place a tenant's series.
 func (r *hashring) shardFaults(rf int) []error {
 	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("shuffle sharding: "+format, args...))
+	}
 	zones := r.zoneSizes()
 	check := func(size int, whose string) {
 		take := takePerZone(size, len(zones))
 		for zone, n := range zones {
 			if take > n {
-				faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s needs %d endpoints in az %q, which has %d", size, whose, take, zone, n))
+				fault("shard size %d of %s needs %d endpoints in az %q, which has %d", size, whose, take, zone, n)
 			}
 		}
 		if take*len(zones) < rf {
-			faults = append(faults, fmt.Errorf("shuffle sharding: shard size %d of %s is below the replication factor %d", size, whose, rf))
+			fault("shard size %d of %s is below the replication factor %d", size, whose, rf)
 		}
 	}
 	check(r.Shuffle.ShardSize, "all tenants")
@@ -138,7 +142,7 @@ func (r *hashring) shardFaults(rf int) []error {
 	return faults
 }
 
-// zoneSizes counts the endpoints of each zone, as far as shuffle sharding tells zones apart.
+// zoneSizes counts the endpoints of each zone. If shuffle sharding ignores zones, all endpoints are in zone "".
 func (r *hashring) zoneSizes() map[string]int {
 	zones := map[string]int{}
 	for _, e := range r.Endpoints {
@@ -168,7 +172,7 @@ func (r *hashring) serves(id tenant.ID) bool {
 	return len(r.Tenants) == 0 || matches(r.Tenants, r.TenantMatcher, id)
 }
 
-// matches looks for id among tenants, which are names or, with matcher "glob", patterns as path.Match knows them.
+// matches reports whether id is among tenants. These are names or, with matcher "glob", patterns of path.Match.
 func matches(tenants []string, matcher string, id tenant.ID) bool {
 	for _, t := range tenants {
 		if matcher != "glob" {

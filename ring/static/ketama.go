@@ -8,7 +8,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// sectionsPerEndpoint is Thanos's; another number would move every series.
+// sectionsPerEndpoint is the number that Thanos has. Another one would move almost every series.
 const sectionsPerEndpoint = 1000
 
 // ketama is consistent hashing: each endpoint owns sections of the 64-bit circle, and each section knows its replicas.
@@ -19,7 +19,8 @@ type ketama struct {
 	rf     int
 }
 
-// newKetama places on members, indexes with the endpoint each stands for. There are at least rf of them.
+// newKetama makes a ring of endpoints. members holds the index of each endpoint in Placement.Members. There are at
+// least rf endpoints.
 func newKetama(members []int32, endpoints []endpoint, rf int) *ketama {
 	type section struct {
 		hash  uint64
@@ -48,14 +49,14 @@ func newKetama(members []int32, endpoints []endpoint, rf int) *ketama {
 		k.hashes[i], k.owners[i], order[i] = s.hash, members[s.which], s.which
 	}
 	k.sets = make([]int32, 0, len(sections)*rf)
-	spread := newSpread(endpoints)
+	zoneSpread := newZoneSpread(endpoints)
 	for i := range sections {
-		k.sets = spread.walk(k.sets, order[i:], order[:i], members, rf)
+		k.sets = zoneSpread.walk(k.sets, order[i:], order[:i], members, rf)
 	}
 	return k
 }
 
-// replicas appends the members for hash: those of the first section that ends at it or after it.
+// replicas appends the members for hash: those of the first section that ends at hash or after it.
 func (k *ketama) replicas(dst []int32, hash uint64) []int32 {
 	i, _ := slices.BinarySearch(k.hashes, hash)
 	if i == len(k.hashes) {
@@ -64,16 +65,17 @@ func (k *ketama) replicas(dst []int32, hash uint64) []int32 {
 	return append(dst, k.sets[i*k.rf:(i+1)*k.rf]...)
 }
 
-// spread chooses the replicas of a section so that zones are used evenly. Its slices are scratch.
-type spread struct {
+// zoneSpread chooses the replicas of a section so that zones are used evenly. Its slices are used again for each
+// section.
+type zoneSpread struct {
 	zone []int // of each endpoint
 	size []int // endpoints of each zone
 	used []int // replicas in each zone
 	took []bool
 }
 
-func newSpread(endpoints []endpoint) *spread {
-	s := &spread{zone: make([]int, len(endpoints)), took: make([]bool, len(endpoints))}
+func newZoneSpread(endpoints []endpoint) *zoneSpread {
+	s := &zoneSpread{zone: make([]int, len(endpoints)), took: make([]bool, len(endpoints))}
 	numbers := map[string]int{}
 	for i, e := range endpoints {
 		z, ok := numbers[e.Zone]
@@ -89,10 +91,10 @@ func newSpread(endpoints []endpoint) *spread {
 	return s
 }
 
-// walk goes round the circle, the sections of first and then of second, again and again, and takes every endpoint that is
-// new and in a zone no fuller than the least used one, until it has rf. Zones with no endpoint left are not waited for:
-// Thanos waits, forever.
-func (s *spread) walk(dst []int32, first, second []int, members []int32, rf int) []int32 {
+// walk appends rf members to dst. It goes round the circle (the sections of first, then those of second) until it has
+// them, and takes each new endpoint whose zone has no more replicas than the least used zone. A zone without
+// endpoints left does not count as the least used: Thanos counts it, and never returns for such a ring.
+func (s *zoneSpread) walk(dst []int32, first, second []int, members []int32, rf int) []int32 {
 	clear(s.used)
 	clear(s.took)
 	for want := len(dst) + rf; ; {
@@ -112,7 +114,7 @@ func (s *spread) walk(dst []int32, first, second []int, members []int32, rf int)
 }
 
 // least is the number of replicas in the least used zone that has an endpoint left.
-func (s *spread) least() int {
+func (s *zoneSpread) least() int {
 	least := math.MaxInt
 	for z, n := range s.used {
 		if n < s.size[z] {

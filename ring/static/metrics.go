@@ -12,7 +12,7 @@ type metrics struct {
 	good      prometheus.Gauge
 	loaded    prometheus.Gauge
 	hash      prometheus.Gauge
-	local     prometheus.Gauge // nil for a process that stores nothing
+	local     prometheus.Gauge // nil in a process that stores nothing
 	endpoints *prometheus.GaugeVec
 	tenants   *prometheus.GaugeVec
 }
@@ -44,10 +44,10 @@ func newMetrics(reg prometheus.Registerer, local string) *metrics {
 	return m
 }
 
-// use records that rings, from content, are in use.
-func (m *metrics) use(rings []hashring, content []byte) {
+// setInUse records that rings, which were read from content, are in use.
+func (m *metrics) setInUse(rings []hashring, content []byte) {
 	m.loaded.SetToCurrentTime()
-	m.hash.Set(float64(xxhash.Sum64(content) >> 11)) // as many bits as a float has
+	m.hash.Set(float64(xxhash.Sum64(content) >> 11)) // 53 bits, which a float holds exactly
 	m.endpoints.Reset()
 	m.tenants.Reset()
 	for _, r := range rings {

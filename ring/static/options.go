@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Options configure a Watcher. Use DefaultOptions as a start.
+// Options configure a Watcher. Start from DefaultOptions.
 type Options struct {
-	// File is the path of the hashring file. With "" Content is used, and never changes.
+	// File is the path of the hashring file. "" = Content is used instead, which never changes.
 	File string
-	// Content is what such a file would hold.
+	// Content has the form of such a file.
 	Content []byte
-	// RefreshInterval is the time between two reads of File, besides those when its directory reports a change.
+	// RefreshInterval is the time between two reads of File. It is also read when its directory reports a change.
 	RefreshInterval time.Duration
-	// Algorithm is for hashrings that name none: Hashmod or Ketama.
+	// Algorithm is for hashrings that name none: Hashmod or Ketama; "" = Hashmod.
 	Algorithm string
 	// ReplicationFactor is the number of replicas of each series.
 	ReplicationFactor int
@@ -27,7 +27,7 @@ func DefaultOptions() Options {
 	return Options{RefreshInterval: 5 * time.Minute, Algorithm: Hashmod, ReplicationFactor: 1}
 }
 
-// Validate reports every fault of o. The hashrings themselves are looked at by Open.
+// Validate returns every fault of o as one error. Open checks the hashrings themselves.
 func (o Options) Validate() error {
 	var faults []error
 	if o.File == "" && len(o.Content) == 0 {

@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// Parse makes a placement with rf replicas from the content of a hashring file. algorithm is for the hashrings that name
-// none: Hashmod (also when empty) or Ketama. The error names every fault and the hashrings that have them.
+// Parse makes a placement with rf replicas from the content of a hashring file. algorithm is for the hashrings that
+// name none: Hashmod (also if "") or Ketama. The error names every fault and the hashrings that have them.
 func Parse(content []byte, algorithm string, rf int) (ring.Placement, error) {
 	rings, err := parseConfig(content, algorithm, rf)
 	if err != nil {
@@ -19,12 +19,13 @@ func Parse(content []byte, algorithm string, rf int) (ring.Placement, error) {
 	return compile(rings, rf), nil
 }
 
-// placer is the ring of one tenant.
-type placer interface {
+// tenantRing is the ring on which one tenant's series are placed. replicas appends the indexes of the members for a
+// hash.
+type tenantRing interface {
 	replicas(dst []int32, hash uint64) []int32
 }
 
-// placement is the hashrings of a file.
+// placement is all hashrings of a file.
 type placement struct {
 	rf      int
 	members []ring.Member
@@ -34,14 +35,15 @@ type placement struct {
 	cache map[tenant.ID]int
 }
 
-// compiled is a hashring with what places on it: plain, or shards of it.
+// compiled is a hashring with its ring: plain for all tenants, or a ring for each tenant if shards is set.
 type compiled struct {
 	config hashring
-	plain  placer
+	plain  tenantRing
 	shards *shuffle // nil = no shuffle sharding
 }
 
-// cachedTenants bounds the cache of which hashring a tenant is on.
+// cachedTenants is the largest number of tenants in placement.cache. The hashring of other tenants is looked for each
+// time.
 const cachedTenants = 10_000
 
 func compile(rings []hashring, rf int) *placement {
@@ -51,18 +53,21 @@ func compile(rings []hashring, rf int) *placement {
 			p.members = append(p.members, ring.Member{ID: e.Address, Addr: e.Address, Zone: e.Zone})
 		}
 	}
-	// A member of several hashrings is one member, with the zone that the first of them gives it.
+	// An endpoint of several hashrings is one member. Its Zone is that of the first of them; each hashring still spreads
+	// replicas by its own zones.
 	slices.SortStableFunc(p.members, func(a, b ring.Member) int { return strings.Compare(a.ID, b.ID) })
 	p.members = slices.CompactFunc(p.members, func(a, b ring.Member) bool { return a.ID == b.ID })
 	for _, r := range rings {
 		c := compiled{config: r}
 		members := make([]int32, len(r.Endpoints))
 		for i, e := range r.Endpoints {
-			at, _ := slices.BinarySearchFunc(p.members, e.Address, func(m ring.Member, id string) int { return strings.Compare(m.ID, id) })
+			at, _ := slices.BinarySearchFunc(p.members, e.Address, func(m ring.Member, id string) int {
+				return strings.Compare(m.ID, id)
+			})
 			members[i] = int32(at)
 		}
 		if r.Algorithm == Hashmod || len(members) == 0 {
-			slices.Sort(members) // which is by address
+			slices.Sort(members) // members are sorted by address, so this sorts by address
 			c.plain = &hashmod{members: members, rf: rf}
 		} else {
 			whole := newKetama(members, r.Endpoints, rf)
@@ -82,7 +87,7 @@ func (p *placement) Members() []ring.Member { return p.members }
 // ReplicationFactor is the configured one.
 func (p *placement) ReplicationFactor() int { return p.rf }
 
-// Replicas appends the members on the first hashring that serves the tenant; none when no hashring does.
+// Replicas appends the members on the first hashring that serves the tenant, none if no hashring does.
 func (p *placement) Replicas(dst []int32, id tenant.ID, hash uint64) []int32 {
 	i := p.ringOf(id)
 	if i < 0 {

@@ -3,6 +3,7 @@ package static
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -182,4 +183,27 @@ func BenchmarkReplicas(b *testing.B) {
 	f("ketama", `[{`+ten+`}]`, Ketama)
 	f("ketama/by-tenant", `[{"tenants":["t"],`+ten+`}]`, Ketama)
 	f("ketama/shuffle", `[{`+ten+`,"shuffle_sharding_config":{"shard_size":4}}]`, Ketama)
+}
+
+// An endpoint may be in several hashrings, with another zone in each. Its part of a tenant's limit is that of the hashring
+// which serves the tenant, by the zones of that hashring.
+func TestShareOfAnEndpointInTwoZones(t *testing.T) {
+	p, err := Parse([]byte(`[
+		{"tenants":["alone"],"endpoints":[{"address":"x","az":"1"},{"address":"b","az":"2"},{"address":"c","az":"2"},{"address":"d","az":"2"}]},
+		{"endpoints":[{"address":"a","az":"1"},{"address":"x","az":"2"},{"address":"b","az":"2"},{"address":"c","az":"2"}]}]`), "ketama", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[tenant.ID]float64{"alone": 1, "other": 1. / 3} {
+		hits, keys := 0.0, 20_000
+		for range keys {
+			if slices.Contains(replicas(p, id, rand.Uint64()), "x") {
+				hits++
+			}
+		}
+		got := ring.SeriesPart(p, id, func(m ring.Member) bool { return m.Addr == "x" })
+		if counted := hits / float64(keys); math.Abs(got-counted) > 0.02 || math.Abs(got-want) > 0.05 {
+			t.Errorf("tenant %s: the part is %v, of random series %v, want about %v", id, got, counted, want)
+		}
+	}
 }

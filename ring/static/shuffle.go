@@ -10,11 +10,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// shuffle gives each tenant a ketama ring over some of the endpoints, chosen by the tenant's name.
+// shuffle gives each tenant a ketama ring of some of the endpoints, which the tenant's name chooses.
 type shuffle struct {
 	config    shuffleConfig
 	endpoints []endpoint
-	members   []int32 // of the endpoints
+	members   []int32 // of each endpoint, its index in Placement.Members
 	rf        int
 	zones     []zoneSections
 
@@ -26,10 +26,10 @@ type shuffle struct {
 type zoneSections struct {
 	zone   string
 	hashes []uint64 // sorted
-	owners []int    // indexes of endpoints
+	owners []int    // of each section, the index of its endpoint
 }
 
-// zone is az, or nothing where zones are not to be told apart.
+// zone is az, or "" if shuffle sharding must ignore zones.
 func (c *shuffleConfig) zone(az string) string {
 	if c.ZoneAwarenessDisabled {
 		return ""
@@ -47,7 +47,7 @@ func (c *shuffleConfig) size(id tenant.ID) int {
 	return c.ShardSize
 }
 
-// takePerZone is how many endpoints of each zone are in a shard of size endpoints.
+// takePerZone is the number of endpoints of each zone in a shard of size endpoints.
 func takePerZone(size, zones int) int { return (size + zones - 1) / zones }
 
 func newShuffle(whole *ketama, r *hashring, members []int32, rf int) *shuffle {
@@ -73,7 +73,7 @@ func newShuffle(whole *ketama, r *hashring, members []int32, rf int) *shuffle {
 	return s
 }
 
-// shard is the ring of a tenant. A tenant that is not cached costs some milliseconds.
+// shard returns the ring of a tenant. It takes some milliseconds for a tenant that is not cached.
 func (s *shuffle) shard(id tenant.ID) *ketama {
 	s.mu.RLock()
 	k := s.shards[id]
@@ -84,7 +84,7 @@ func (s *shuffle) shard(id tenant.ID) *ketama {
 	k = s.build(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for other := range s.shards { // any will do
+	for other := range s.shards { // drop any of them: it is made again when it is needed
 		if len(s.shards) < s.config.CacheSize {
 			break
 		}
@@ -94,7 +94,7 @@ func (s *shuffle) shard(id tenant.ID) *ketama {
 	return k
 }
 
-// build draws the endpoints of each zone and places on them.
+// build draws endpoints of each zone and makes a ring of them.
 func (s *shuffle) build(id tenant.ID) *ketama {
 	take := takePerZone(s.config.size(id), len(s.zones))
 	var members []int32
@@ -108,9 +108,9 @@ func (s *shuffle) build(id tenant.ID) *ketama {
 	return newKetama(members, endpoints, s.rf)
 }
 
-// draw picks take endpoints: each time the first not picked yet from a random point of the circle on.
+// draw picks take endpoints: each time the first one after a random point of the circle that is not picked yet.
 func (z *zoneSections) draw(take int, seed int64) []int {
-	random := rand.New(rand.NewSource(seed)) // of math/rand, not v2: the numbers must be Thanos's
+	random := rand.New(rand.NewSource(seed)) // math/rand and not v2: the numbers must be those of Thanos
 	var picked []int
 	for range take {
 		start, _ := slices.BinarySearch(z.hashes, random.Uint64())

@@ -21,8 +21,9 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// settle is how long a Watcher waits after a change of the file for more of it, so as not to read half of it.
-const settle = 100 * time.Millisecond
+// settleTime is for how long a Watcher waits after a change of the file before it reads it, so that it does not read
+// half of the file.
+const settleTime = 100 * time.Millisecond
 
 // Watcher keeps the placement of a hashring file.
 type Watcher struct {
@@ -30,17 +31,17 @@ type Watcher struct {
 	metrics *metrics
 	opts    Options
 	current atomic.Pointer[placement]
-	invalid atomic.Pointer[error] // what was wrong with the hashrings when they were last read; nil = nothing
+	invalid atomic.Pointer[error] // the fault that the last read found; nil = none
 
-	mu      sync.Mutex // guards what follows; held while the file is read
-	content []byte     // in use; nil = nothing yet
-	rings   []hashring // that content holds
-	fault   string     // of the last read, "" = none
+	mu      sync.Mutex // guards the fields below; held while the file is read
+	content []byte     // in use; nil = nothing was read yet
+	rings   []hashring // the hashrings of content
+	fault   string     // the last fault that was logged, "" = none
 
 	stop func() // nil until opened
 }
 
-// Watch makes a Watcher; nothing is read before Open.
+// Watch makes a Watcher. It reads nothing before Open. The error is that of Options.Validate.
 func Watch(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Watcher, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("hashrings: %w", err)
@@ -48,14 +49,15 @@ func Watch(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Watcher,
 	return &Watcher{log: log, metrics: newMetrics(reg, opts.Local), opts: opts}, nil
 }
 
-// Open loads the hashrings, which must be valid, and watches the file from there on. A file that is not there or has no
-// endpoints is one that a controller will fill: Ready says so until then.
+// Open loads the hashrings and then watches the file. It fails if they are not valid. A file that does not exist or
+// has no endpoints is no fault: a controller will fill it, and Ready is an error until then.
 func (w *Watcher) Open(context.Context, func(error)) error {
 	if err := w.Reload(); err != nil {
 		return err
 	}
 	if w.opts.File != "" {
-		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settle, func() { w.report(w.Reload()) })
+		w.stop = filewatch.Follow(w.log, []string{w.opts.File}, w.opts.RefreshInterval, settleTime,
+			func() { w.report(w.Reload()) })
 	}
 	return nil
 }
@@ -68,7 +70,7 @@ func (w *Watcher) Close() error {
 	return nil
 }
 
-// Placement is the newest valid one; nil before Open.
+// Placement returns the newest valid placement, nil before Open.
 func (w *Watcher) Placement() ring.Placement {
 	if p := w.current.Load(); p != nil {
 		return p
@@ -76,7 +78,8 @@ func (w *Watcher) Placement() ring.Placement {
 	return nil
 }
 
-// Reload reads the hashrings now. When they are not valid the last good ones stay in use, and the error says why.
+// Reload reads the hashrings now. If they are not valid the last valid ones stay in use, and the error names the
+// faults.
 func (w *Watcher) Reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +96,7 @@ func (w *Watcher) Reload() error {
 	return nil
 }
 
-// Fault is what was wrong with the hashrings when they were last read; nil = they are valid.
+// Fault is the error of the last read of the hashrings; nil = they are valid.
 func (w *Watcher) Fault() error {
 	if err := w.invalid.Load(); err != nil {
 		return *err
@@ -101,7 +104,7 @@ func (w *Watcher) Fault() error {
 	return nil
 }
 
-// Ready is an error while there is no endpoint to place a series on.
+// Ready is an error while there is no endpoint on which a series can be placed.
 func (w *Watcher) Ready() error {
 	if p := w.current.Load(); p != nil && len(p.members) > 0 {
 		return nil
@@ -109,10 +112,14 @@ func (w *Watcher) Ready() error {
 	return fmt.Errorf("%s names no endpoints yet: writes are answered 503 until it does", w.from())
 }
 
-// Listed is an error while no hashring names this process, which then stores nothing of what it takes.
+// Listed is an error while no hashring names this process. It then passes everything that it takes to others and
+// stores nothing.
 func (w *Watcher) Listed() error {
 	p := w.current.Load()
-	if p == nil || w.opts.Local == "" || len(p.members) == 0 || slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
+	if p == nil || w.opts.Local == "" || len(p.members) == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(p.members, func(m ring.Member) bool { return m.Addr == w.opts.Local }) {
 		return nil
 	}
 	const shown = 3
@@ -123,14 +130,15 @@ func (w *Watcher) Listed() error {
 	if len(p.members) > shown {
 		names = append(names, "...")
 	}
-	return fmt.Errorf("no hashring in %s has the endpoint %s, which --receive.local-endpoint says is this process: it stores nothing of what it takes; the endpoints are %s",
+	return fmt.Errorf("no hashring in %s has the endpoint %s, which --receive.local-endpoint says is this process: "+
+		"it stores nothing of what it takes; the endpoints are %s",
 		w.from(), w.opts.Local, strings.Join(names, ", "))
 }
 
-// from is where the hashrings are, for messages.
+// from says where the hashrings are, for messages.
 func (w *Watcher) from() string { return cmp.Or(w.opts.File, "--receive.hashrings") }
 
-// read is the content as it is now. A file that was never there is an empty one.
+// read returns the content as it is now. A file that does not exist and was never read counts as empty.
 func (w *Watcher) read() ([]byte, error) {
 	if w.opts.File == "" {
 		return w.opts.Content, nil
@@ -156,7 +164,7 @@ func (w *Watcher) load() error {
 	}
 	rings, err := parseConfig(content, w.opts.Algorithm, w.opts.ReplicationFactor)
 	if err == nil {
-		err = emptied(w.rings, rings)
+		err = lostEndpoints(w.rings, rings)
 	}
 	if err == nil && w.opts.File == "" && endpointsOf(rings) == 0 {
 		err = errors.New("no hashring has endpoints, and nobody can fill a flag later: use --receive.hashrings-file")
@@ -167,15 +175,15 @@ func (w *Watcher) load() error {
 	p := compile(rings, w.opts.ReplicationFactor)
 	w.content, w.rings = content, rings
 	w.current.Store(p)
-	w.metrics.use(rings, content)
+	w.metrics.setInUse(rings, content)
 	w.log.Info("hashrings in use", "from", w.from(), "hashrings", len(rings), "members", len(p.members))
 	w.advise()
 	return nil
 }
 
-// advise logs what is not as it should be in the hashrings that have just come into use.
+// advise logs what is probably not meant in the hashrings that have just come into use.
 func (w *Watcher) advise() {
-	for _, warning := range append(strangeKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
+	for _, warning := range append(unknownKeys(w.content), warnings(w.rings, w.opts.ReplicationFactor)...) {
 		w.log.Warn("hashrings may not do what they are meant to", "from", w.from(), "what", warning)
 	}
 	if err := w.Ready(); err != nil {
@@ -192,7 +200,7 @@ func (w *Watcher) advise() {
 	w.metrics.local.Set(float64(min(1, len(w.current.Load().members))))
 }
 
-// report logs a fault once, and its end.
+// report logs a fault when it appears, and when it is gone.
 func (w *Watcher) report(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

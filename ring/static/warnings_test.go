@@ -14,7 +14,7 @@ func TestWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := append(strangeKeys([]byte(content)), warnings(rings, rf)...)
+		got := append(unknownKeys([]byte(content)), warnings(rings, rf)...)
 		if !slices.EqualFunc(got, want, strings.Contains) {
 			t.Errorf("%s:\n%s\nwant\n%s", content, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
@@ -60,7 +60,7 @@ func TestEmptied(t *testing.T) {
 			}
 			return r
 		}
-		err := emptied(rings(current), rings(next))
+		err := lostEndpoints(rings(current), rings(next))
 		if (err == nil) != (want == "") || err != nil && err.Error() != want {
 			t.Errorf("%s -> %s: %v, want %q", current, next, err, want)
 		}

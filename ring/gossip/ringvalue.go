@@ -12,12 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ringValue is the gossiped value of one role: dskit's descriptor with dskit's merge, except for two things. Tombstones are
-// not hidden from who changes the value: an entry that replaces one must be newer than it, and a member that was
-// forgotten while its clock was ahead could not come back otherwise. And the number of entries is bounded.
+// ringValue is the gossiped value of one role: dskit's descriptor with dskit's merge. Two things differ. A process
+// that changes the value sees the tombstones in it: an entry that replaces a tombstone must be newer, so a member
+// that was forgotten while its clock was ahead could not come back otherwise. And the number of entries is bounded.
 type ringValue struct{ *dring.Desc }
 
-// newRingValue is the value in, an empty one for nil. It is the caller's.
+// newRingValue returns the value in, or an empty one if in is nil. The caller owns it.
 func newRingValue(in any) ringValue {
 	if r, ok := in.(ringValue); ok {
 		return r
@@ -25,7 +25,7 @@ func newRingValue(in any) ringValue {
 	return ringValue{dring.NewDesc()}
 }
 
-// Merge takes in what is newer in other and returns what changed, nil for nothing. It may change other.
+// Merge takes the newer entries of other into r and returns what changed, nil for nothing. It may change other.
 func (r ringValue) Merge(other memberlist.Mergeable, localCAS bool) (memberlist.Mergeable, error) {
 	if other == nil {
 		return nil, nil
@@ -34,12 +34,12 @@ func (r ringValue) Merge(other memberlist.Mergeable, localCAS bool) (memberlist.
 	if !ok {
 		return nil, fmt.Errorf("merge of a ring with a %T", other)
 	}
-	room := maxMembers - len(r.Ingesters)
+	free := maxMembers - len(r.Ingesters) // the number of members that may still be added
 	for id := range o.Ingesters {
 		if _, known := r.Ingesters[id]; known {
 			continue
 		}
-		if room--; room < 0 {
+		if free--; free < 0 {
 			delete(o.Ingesters, id)
 		}
 	}
@@ -50,8 +50,8 @@ func (r ringValue) Merge(other memberlist.Mergeable, localCAS bool) (memberlist.
 	return ringValue{change.(*dring.Desc)}, nil
 }
 
-// RemoveTombstones drops the members that left before limit. The zero limit, with which the store hides tombstones from
-// readers, drops none.
+// RemoveTombstones drops the members that left before limit. With the zero limit the store asks to hide tombstones
+// from readers. None is hidden: see ringValue.
 func (r ringValue) RemoveTombstones(limit time.Time) (total, removed int) {
 	if !limit.IsZero() {
 		return r.Desc.RemoveTombstones(limit)
@@ -73,9 +73,9 @@ type ringCodec struct{ refused prometheus.Counter } // may be nil
 // CodecID names the form on the wire.
 func (ringCodec) CodecID() string { return dring.GetCodec().CodecID() }
 
-// Decode is the inverse of Encode, without the entries that are over a bound.
+// Decode is the inverse of Encode. It leaves out the entries that are over a bound.
 func (c ringCodec) Decode(b []byte) (any, error) {
-	b, err := unsnappy("ring", b, maxRing)
+	b, err := decodeSnappy("ring", b, maxRing)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,9 @@ func (c ringCodec) Decode(b []byte) (any, error) {
 		e.Tokens = slices.Compact(e.Tokens)
 		in.Ingesters[id] = e
 	}
-	count(c.refused, take(out.Ingesters, in.Ingesters, maxMembers, func(id string, e dring.InstanceDesc) bool { return validEntry(id, &e, now) }))
+	count(c.refused, take(out.Ingesters, in.Ingesters, maxMembers, func(id string, e dring.InstanceDesc) bool {
+		return validEntry(id, &e, now)
+	}))
 	return ringValue{out}, nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// endpointsOf is how many endpoints rings have.
+// endpointsOf counts the endpoints of rings.
 func endpointsOf(rings []hashring) (n int) {
 	for _, r := range rings {
 		n += len(r.Endpoints)
@@ -20,15 +20,15 @@ func endpointsOf(rings []hashring) (n int) {
 	return n
 }
 
-// emptied reports hashrings that lose all their endpoints when next takes the place of current. An empty hashring is one that
-// a controller has not filled yet. One that was filled before is a mistake of who writes the file: obeying it would refuse
-// all writes of its tenants.
-func emptied(current, next []hashring) error {
+// lostEndpoints returns an error for hashrings that would lose all their endpoints if next replaced current. A
+// hashring that was always empty waits for a controller to fill it. One that had endpoints was emptied by mistake:
+// without them every write of its tenants would fail.
+func lostEndpoints(current, next []hashring) error {
 	if endpointsOf(current) > 0 && endpointsOf(next) == 0 {
 		return errors.New("no hashring has endpoints any more")
 	}
 	var faults []error
-	filled := func(rings []hashring, name string) (n int) { // names need not differ
+	filled := func(rings []hashring, name string) (n int) { // several hashrings may have one name
 		for _, r := range rings {
 			if r.Name == name && len(r.Endpoints) > 0 {
 				n++
@@ -44,7 +44,7 @@ func emptied(current, next []hashring) error {
 	return errors.Join(faults...)
 }
 
-// warnings tells what in valid hashrings will not do what it seems to say.
+// warnings lists what in valid hashrings does not do what it seems to say.
 func warnings(rings []hashring, rf int) []string {
 	var all []string
 	warn := func(r hashring, format string, args ...any) {
@@ -62,13 +62,16 @@ func warnings(rings []hashring, rf int) []string {
 		}
 		for _, o := range r.Shuffle.Overrides {
 			if o.TenantMatcher == "" {
-				warn(r, "the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect", strings.Join(o.Tenants, ", "))
+				warn(r, "the shuffle sharding override for %s has no tenant_matcher_type and so, as in Thanos, no effect",
+					strings.Join(o.Tenants, ", "))
 			}
 		}
 		if n := len(r.Endpoints); n == 0 {
 			warn(r, "it has no endpoints: writes of its tenants are answered 503 until it has")
 		} else if n < ring.Quorum(rf) {
-			warn(r, "every write to it is answered 503: it has %d endpoints, and with a replication factor of %d a write needs %d", n, rf, ring.Quorum(rf))
+			warn(r, "every write to it is answered 503: "+
+				"it has %d endpoints, and with a replication factor of %d a write needs %d",
+				n, rf, ring.Quorum(rf))
 		} else if w := r.zoneWarning(rf); w != "" {
 			warn(r, "%s", w)
 		}
@@ -76,7 +79,7 @@ func warnings(rings []hashring, rf int) []string {
 	return all
 }
 
-// zoneWarning says why the zones of r do not do what they are for, "" where they do or where there are none.
+// zoneWarning says why the zones of r do not spread copies evenly, "" if they do or if there are none.
 func (r *hashring) zoneWarning(rf int) string {
 	zones := map[string]int{}
 	for _, e := range r.Endpoints {
@@ -90,32 +93,36 @@ func (r *hashring) zoneWarning(rf int) string {
 	case zones[""] > 0:
 		return fmt.Sprintf("%d of its %d endpoints have no az: they count as one more zone", zones[""], len(r.Endpoints))
 	case len(zones) < rf:
-		return fmt.Sprintf("its endpoints are in %d zones (az), fewer than the replication factor %d: one zone holds two copies of a series", len(zones), rf)
+		return fmt.Sprintf("its endpoints are in %d zones (az), fewer than the replication factor %d: "+
+			"one zone holds two copies of a series", len(zones), rf)
 	case sizes[0] < sizes[len(sizes)-1]:
-		return fmt.Sprintf("its zones (az) have from %d to %d endpoints: those of the smallest zone store the most series", sizes[0], sizes[len(sizes)-1])
+		return fmt.Sprintf("its zones (az) have from %d to %d endpoints: those of the smallest zone store the most series",
+			sizes[0], sizes[len(sizes)-1])
 	}
 	return ""
 }
 
-// The keys that Thanos knows, of each kind of object in the file.
+// The keys that Thanos knows, for each kind of object in the file.
 var (
-	ringKeys     = []string{"hashring", "tenants", "tenant_matcher_type", "endpoints", "algorithm", "external_labels", "shuffle_sharding_config"}
+	ringKeys = []string{"hashring", "tenants", "tenant_matcher_type", "endpoints", "algorithm", "external_labels",
+		"shuffle_sharding_config"}
 	endpointKeys = []string{"address", "capnproto_address", "az"}
 	shuffleKeys  = []string{"shard_size", "cache_size", "zone_awareness_disabled", "overrides"}
 	overrideKeys = []string{"shard_size", "tenants", "tenant_matcher_type"}
 )
 
-// strangeKeys names the keys of a valid file that mean nothing. Thanos passes over them, and so must we: newer versions of it
-// may have more.
-func strangeKeys(content []byte) []string {
+// unknownKeys lists the keys of a valid file that have no meaning. Thanos ignores them, and so must Hearth: newer
+// versions of Thanos may have more keys.
+func unknownKeys(content []byte) []string {
 	var rings []map[string]json.RawMessage
 	if json.Unmarshal(content, &rings) != nil {
-		return nil // empty
+		return nil // an empty file
 	}
 	var all []string
 	look := func(where string, object map[string]json.RawMessage, known []string) {
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, key) }) { // as the decoder does
+			// The decoder ignores case too.
+			if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, key) }) {
 				continue
 			}
 			text := fmt.Sprintf("%s: unknown key %q", where, key)
@@ -140,7 +147,7 @@ func strangeKeys(content []byte) []string {
 	return all
 }
 
-// field is the value of a key however it is spelt in capitals; nil for none.
+// field returns the value of a key, whatever its case; nil for none.
 func field(object map[string]json.RawMessage, key string) json.RawMessage {
 	for k, v := range object {
 		if strings.EqualFold(k, key) {
@@ -150,7 +157,7 @@ func field(object map[string]json.RawMessage, key string) json.RawMessage {
 	return nil
 }
 
-// object is raw as an object, nil if it is none.
+// object decodes raw as an object; nil if it is none.
 func object(raw json.RawMessage) map[string]json.RawMessage {
 	var o map[string]json.RawMessage
 	if json.Unmarshal(raw, &o) != nil {
@@ -159,7 +166,7 @@ func object(raw json.RawMessage) map[string]json.RawMessage {
 	return o
 }
 
-// objects are the elements of a list; those that are no objects are nil.
+// objects decodes raw as a list of objects. Elements that are no objects are nil.
 func objects(raw json.RawMessage) []map[string]json.RawMessage {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {

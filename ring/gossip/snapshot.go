@@ -5,54 +5,58 @@ import (
 	"slices"
 	"time"
 
+	"github.com/grafana/dskit/kv"
 	dring "github.com/grafana/dskit/ring"
 
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// view is all that was heard, immutable.
-type view struct {
-	rings   map[string]roleView
+// snapshot is what this process knew of the cluster at one time. It is immutable.
+type snapshot struct {
+	rings   map[string]roleSnapshot
 	cluster *cluster
-	orphans map[string]orphan  // by kind and key: entries of cluster about members that no ring knows
-	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of
+	orphans map[string]orphan  // by kind and key: entries of cluster about members that are on no ring
+	shares  map[string]float64 // of the receivers, by id: the part of all series that each has a copy of, 0 to 1
 }
 
-// roleView is one ring.
-type roleView struct {
-	entries map[string]dring.InstanceDesc // without those that left
-	pulses  map[string]pulse              // of entries
-	ids     []string                      // sorted
+// roleSnapshot is the ring of one role.
+type roleSnapshot struct {
+	entries    map[string]dring.InstanceDesc // without tombstones
+	heartbeats map[string]heartbeat          // of entries
+	ids        []string                      // sorted
 }
 
-// watch rebuilds the view whenever a value changes, until ctx ends.
+// watch rebuilds the snapshot whenever a value changes, until ctx ends.
 func (g *Gossip) watch(ctx context.Context) {
-	for _, role := range roles {
-		g.wg.Go(func() {
-			g.rings.WatchKey(ctx, role, func(any) bool { g.survive("watch", func() { g.refresh(ctx, role) }); return true })
+	follow := func(client kv.Client, key string) {
+		client.WatchKey(ctx, key, func(any) bool {
+			g.safely("watch", func() { g.refresh(ctx, key) })
+			return true
 		})
 	}
-	g.wg.Go(func() {
-		g.members.WatchKey(ctx, clusterKey, func(any) bool { g.survive("watch", func() { g.refresh(ctx, clusterKey) }); return true })
-	})
-	// What changed before the watchers were registered comes with the keeper's next beat at the latest.
+	for _, role := range roles {
+		g.wg.Go(func() { follow(g.rings, role) })
+	}
+	g.wg.Go(func() { follow(g.members, clusterKey) })
+	// The next round of the heartbeat loop finds what changed before the watchers were registered.
 }
 
-// refresh reads the values of keys, of all when none is named, and swaps the view, and the placement when the receivers
-// changed. It reads them again under the lock, so that no reader replaces a newer view by an older one.
+// refresh reads the values of keys, or of all keys if none is named, and replaces the snapshot, and the placement if
+// the receivers changed. It reads the values with the lock held, so that no caller replaces a newer snapshot by an
+// older one.
 func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wants := func(key string) bool { return len(keys) == 0 || slices.Contains(keys, key) }
-	old := g.view.Load()
-	v := &view{rings: make(map[string]roleView, len(roles)), cluster: old.cluster, shares: old.shares}
+	old := g.snapshot.Load()
+	v := &snapshot{rings: make(map[string]roleSnapshot, len(roles)), cluster: old.cluster, shares: old.shares}
 	for _, role := range roles {
 		v.rings[role] = old.rings[role]
 		if !wants(role) {
 			continue
 		}
 		if val, err := g.rings.Get(ctx, role); err == nil {
-			v.rings[role] = newRoleView(newRingValue(val), old.rings[role], g.opts.Now(), g.opts.uptime())
+			v.rings[role] = newRoleSnapshot(newRingValue(val), old.rings[role], g.opts.Now(), g.opts.uptime())
 		}
 	}
 	if wants(clusterKey) {
@@ -62,26 +66,27 @@ func (g *Gossip) refresh(ctx context.Context, keys ...string) {
 	}
 	v.orphans = v.findOrphans(old, g.opts.uptime())
 	rf := g.replicationFactor(v)
-	moved := rf != (*g.place.Load()).ReplicationFactor() || !samePlaces(v.rings[RoleReceive].entries, old.rings[RoleReceive].entries)
+	is, was := v.rings[RoleReceive].entries, old.rings[RoleReceive].entries
+	moved := rf != (*g.placement.Load()).ReplicationFactor() || !samePlaces(is, was)
 	if moved {
-		v.shares = ring.Shares(tokenMembers(v.rings[RoleReceive].entries), rf)
+		v.shares = ring.Shares(tokenMembers(is), rf)
 	}
-	g.view.Store(v)
+	g.snapshot.Store(v)
 	g.logChanges(old, v)
 	if moved {
-		g.compile(tokenMembers(v.rings[RoleReceive].entries), rf)
+		g.compile(tokenMembers(is), rf)
 	}
 }
 
-// orphan is an entry of the cluster value about a member that no ring knows, by its version, and since when it is one by
-// Gossip.uptime.
+// orphan is an entry of the cluster value about a member that is on no ring: the version of the entry, and when it
+// was first found, by Gossip.uptime.
 type orphan struct {
 	version int64
 	came    time.Duration
 }
 
-// findOrphans are those of v; old has those found before.
-func (v *view) findOrphans(old *view, up time.Duration) map[string]orphan {
+// findOrphans returns the orphans of v. old has those that were found before.
+func (v *snapshot) findOrphans(old *snapshot, up time.Duration) map[string]orphan {
 	found := map[string]orphan{}
 	note := func(key string, version int64) {
 		o, ok := old.orphans[key]
@@ -103,17 +108,17 @@ func (v *view) findOrphans(old *view, up time.Duration) map[string]orphan {
 	return found
 }
 
-// newRoleView makes a view of value, which it keeps, as it is at now. What is costly is taken from old when the tokens are
-// the same.
-func newRoleView(value ringValue, old roleView, now time.Time, up time.Duration) roleView {
-	r := roleView{entries: value.Ingesters, pulses: make(map[string]pulse, len(value.Ingesters))}
+// newRoleSnapshot makes a snapshot of value, which it keeps, at now. It takes the sorted ids from old if the tokens
+// are the same.
+func newRoleSnapshot(value ringValue, old roleSnapshot, now time.Time, up time.Duration) roleSnapshot {
+	r := roleSnapshot{entries: value.Ingesters, heartbeats: make(map[string]heartbeat, len(value.Ingesters))}
 	for id, e := range r.entries {
 		if e.State == dring.LEFT {
 			delete(r.entries, id)
 			continue
 		}
-		p, met := old.pulses[id]
-		r.pulses[id] = p.listen(e, met, now, up)
+		p, met := old.heartbeats[id]
+		r.heartbeats[id] = p.listen(e, met, now, up)
 	}
 	if sameTokens(r.entries, old.entries) {
 		r.ids = old.ids
@@ -153,7 +158,7 @@ func samePlaces(a, b map[string]dring.InstanceDesc) bool {
 	return true
 }
 
-// compile swaps the placement. mu is held.
+// compile makes a new placement and puts it in the place of the old one. mu is held.
 func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	var p ring.Placement
 	if g.opts.Sharding != nil {
@@ -161,11 +166,11 @@ func (g *Gossip) compile(members []ring.TokenMember, rf int) {
 	} else {
 		p = ring.NewTokens(members, rf)
 	}
-	g.place.Store(&p)
+	g.placement.Store(&p)
 	g.metrics.compiled.Inc()
 }
 
-// tokenMembers are entries as the ring takes them.
+// tokenMembers converts entries for package ring.
 func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 	members := make([]ring.TokenMember, 0, len(entries))
 	for id, e := range entries {
@@ -174,8 +179,8 @@ func tokenMembers(entries map[string]dring.InstanceDesc) []ring.TokenMember {
 	return members
 }
 
-// logChanges names the members that came, left, or changed their address.
-func (g *Gossip) logChanges(old, v *view) {
+// logChanges logs the members that joined, left, or changed their address or state.
+func (g *Gossip) logChanges(old, v *snapshot) {
 	for _, role := range roles {
 		was, is := old.rings[role].entries, v.rings[role].entries
 		for id, e := range is {
@@ -187,7 +192,8 @@ func (g *Gossip) logChanges(old, v *view) {
 			case o.Addr != e.Addr:
 				g.log.Info("member moved", "role", role, "member", id, "address", e.Addr, "was", o.Addr)
 			case o.State != e.State || o.ReadOnly != e.ReadOnly:
-				g.log.Info("member changed", "role", role, "member", id, "state", stateOf(e, v.rings[role].pulses[id], g.opts.uptime(), g.opts.HeartbeatTimeout).String())
+				state := stateOf(e, v.rings[role].heartbeats[id], g.opts.uptime(), g.opts.HeartbeatTimeout)
+				g.log.Info("member changed", "role", role, "member", id, "state", state.String())
 			}
 		}
 		for id := range was {
@@ -198,13 +204,14 @@ func (g *Gossip) logChanges(old, v *view) {
 	}
 }
 
-// Members are the members of a role's ring, by id, as they are seen now. The caller owns the slice.
+// Members returns the members of a role's ring as this process sees them now, sorted by id. The caller owns the
+// slice.
 func (g *Gossip) Members(role string) []ring.Status {
-	v, now, up := g.view.Load(), g.opts.Now(), g.opts.uptime()
+	v, now, up := g.snapshot.Load(), g.opts.Now(), g.opts.uptime()
 	r := v.rings[role]
 	out := make([]ring.Status, 0, len(r.ids))
 	for _, id := range r.ids {
-		e, p := r.entries[id], r.pulses[id]
+		e, p := r.entries[id], r.heartbeats[id]
 		share := 0.
 		if role == RoleReceive {
 			share = v.shares[id]
@@ -221,20 +228,21 @@ func (g *Gossip) Members(role string) []ring.Status {
 	return out
 }
 
-// Bucket is the bucket that receivers use, "" when they have none or none is known.
+// Bucket is the identity of the bucket that receivers use, "" if they have none or none is known.
 func (g *Gossip) Bucket() string {
-	for _, p := range g.view.Load().cluster.Processes {
+	for _, p := range g.snapshot.Load().cluster.Processes {
 		if p.Bucket != "" && !p.Left && slices.Contains(p.Roles, RoleReceive) {
-			return p.Bucket // members refuse to work with different ones
+			return p.Bucket // processes with different buckets do not work in one cluster (disagreement)
 		}
 	}
 	return ""
 }
 
-// ReplicationFactor is the number of copies of each series: the configured one, else that of the cluster, 1 until known.
-func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.view.Load()) }
+// ReplicationFactor is the number of copies of each series: the configured one, else that of most live processes of
+// the cluster, 1 until one is known.
+func (g *Gossip) ReplicationFactor() int { return g.replicationFactor(g.snapshot.Load()) }
 
-func (g *Gossip) replicationFactor(v *view) int {
+func (g *Gossip) replicationFactor(v *snapshot) int {
 	if g.opts.ReplicationFactor > 0 {
 		return g.opts.ReplicationFactor
 	}
@@ -244,8 +252,8 @@ func (g *Gossip) replicationFactor(v *view) int {
 			votes[p.RF]++
 		}
 	}
-	if len(votes) == 0 { // nobody alive is known: keep what is
-		return (*g.place.Load()).ReplicationFactor()
+	if len(votes) == 0 { // no live process is known: keep the one in use
+		return (*g.placement.Load()).ReplicationFactor()
 	}
 	for rf, n := range votes {
 		if n > votes[best] || n == votes[best] && rf > best {
@@ -259,9 +267,9 @@ func memberOf(id string, e dring.InstanceDesc) ring.Member {
 	return ring.Member{ID: id, Addr: e.Addr, Zone: e.Zone}
 }
 
-// stateOf is e's state, p being its pulse. A member that did not send a heartbeat for longer than timeout is down, whatever
-// it said last.
-func stateOf(e dring.InstanceDesc, p pulse, up, timeout time.Duration) ring.State {
+// stateOf is the state of a member with entry e and heartbeat p. It is down if no heartbeat came within timeout,
+// whatever its entry says.
+func stateOf(e dring.InstanceDesc, p heartbeat, up, timeout time.Duration) ring.State {
 	switch {
 	case !p.fresh(up, timeout):
 		return ring.Down
@@ -273,10 +281,10 @@ func stateOf(e dring.InstanceDesc, p pulse, up, timeout time.Duration) ring.Stat
 	return ring.Active
 }
 
-// alive reports whether a process has a fresh heartbeat in some ring.
-func (v *view) alive(id string, up, timeout time.Duration) bool {
+// alive reports whether a process has a fresh heartbeat on any ring.
+func (v *snapshot) alive(id string, up, timeout time.Duration) bool {
 	for _, r := range v.rings {
-		if p, ok := r.pulses[id]; ok && p.fresh(up, timeout) {
+		if p, ok := r.heartbeats[id]; ok && p.fresh(up, timeout) {
 			return true
 		}
 	}

@@ -13,20 +13,20 @@ import (
 	"github.com/hearth-metrics/hearth/internal/atomicfile"
 )
 
-// HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers, which would otherwise be
-// forgotten when all members stop at once. It is a copy: it may be removed.
+// HistoryFile is the name of the file beside InstanceFile that keeps the history of receivers. Without it the history
+// would be lost when all members stop at once. It is a copy, so it may be removed while another member runs.
 const HistoryFile = "hearth-history.json"
 
-// keepsake is the file's content.
-type keepsake struct {
+// savedHistory is the content of the file.
+type savedHistory struct {
 	Incarnations map[string]incarnation `json:"incarnations"`
-	Shardings    map[string]span        `json:"shardings,omitempty"`
-	Factors      map[string]span        `json:"factors,omitempty"`
+	Shardings    map[string]usage       `json:"shardings,omitempty"`
+	Factors      map[string]usage       `json:"factors,omitempty"`
 }
 
-// recall merges the history kept on disk into the gossiped one. A history that cannot be read is no reason not to
-// start; queries about the past may then miss a warning, so it is logged as an error.
-func (g *Gossip) recall(ctx context.Context) error {
+// loadHistory merges the history on disk into the gossiped one. A history that cannot be read does not stop the
+// process. Queries about the past may then miss a warning, so that is logged as an error.
+func (g *Gossip) loadHistory(ctx context.Context) error {
 	path := g.historyPath()
 	if path == "" {
 		return nil
@@ -35,7 +35,7 @@ func (g *Gossip) recall(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	kept := keepsake{}
+	kept := savedHistory{}
 	if err == nil {
 		err = json.Unmarshal(content, &kept)
 	}
@@ -44,7 +44,8 @@ func (g *Gossip) recall(ctx context.Context) error {
 		return nil
 	}
 	checked := newCluster()
-	checked.take(&cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings, Factors: kept.Factors}, g.opts.Now().Unix())
+	read := &cluster{Incarnations: kept.Incarnations, Shardings: kept.Shardings, Factors: kept.Factors}
+	checked.take(read, g.opts.Now().Unix())
 	return g.edit(ctx, func(c *cluster, now time.Time) (changed bool) {
 		for key, i := range checked.Incarnations {
 			old, ok := c.Incarnations[key]
@@ -55,7 +56,7 @@ func (g *Gossip) recall(ctx context.Context) error {
 			}
 		}
 		news := newCluster()
-		expired := func(_ string, s span) bool { return s.Expires < now.Unix() }
+		expired := func(_ string, s usage) bool { return s.Expires < now.Unix() }
 		maps.DeleteFunc(checked.Shardings, expired)
 		maps.DeleteFunc(checked.Factors, expired)
 		joinAll(c.Shardings, checked.Shardings, news.Shardings, maxShardings)
@@ -64,14 +65,15 @@ func (g *Gossip) recall(ctx context.Context) error {
 	})
 }
 
-// remember keeps the history on disk when it is not what was kept, and returns what is.
-func (g *Gossip) remember(was string) string {
+// saveHistory writes the history to disk if it changed, and returns what the file now holds. was is what the last
+// call returned.
+func (g *Gossip) saveHistory(was string) string {
 	path := g.historyPath()
 	if path == "" {
 		return was
 	}
-	c := g.view.Load().cluster
-	is := string(mustJSON(keepsake{c.Incarnations, c.Shardings, c.Factors}))
+	c := g.snapshot.Load().cluster
+	is := string(mustJSON(savedHistory{c.Incarnations, c.Shardings, c.Factors}))
 	if is == was {
 		return was
 	}

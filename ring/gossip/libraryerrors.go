@@ -6,16 +6,18 @@ import (
 	"github.com/hearth-metrics/hearth/internal/gokit"
 )
 
-// What is wrong when two processes do not understand each other.
+// What a person can do when two processes do not understand each other.
 const (
 	plainThere = "it does not speak TLS: --gossip.tls-enabled is set here and not there; set it on all members or on none"
 	plainHere  = "it speaks TLS: --gossip.tls-enabled is set there and not here; set it on all members or on none"
 	distrusted = "the certificate is not accepted: compare --gossip.tls-ca, --gossip.tls-cert and --gossip.tls-server-name"
 )
 
-// libraryWords are what memberlist and dskit's store over it say when something is wrong, by what it means. That a
-// member cannot be reached is logged by this package itself, once; the library says it in many ways and at each try.
-var libraryWords = []gokit.Words{
+// libraryMessages are parts of messages that memberlist and dskit's store log, with the text that is logged instead.
+// Those without a text
+// become debug lines: this package itself logs once that a member cannot be reached, while the library
+// logs it in many ways and at each try.
+var libraryMessages = []gokit.Words{
 	{Theirs: "first record does not look like a TLS handshake",
 		Ours: "a process gossips with this one without TLS: " + plainThere},
 	{Theirs: "msgType=[22]", Ours: "a process gossips with this one in TLS: " + plainHere},
@@ -43,7 +45,7 @@ var libraryWords = []gokit.Words{
 	{Theirs: "oining memberlist cluster"}, {Theirs: "accepting TCP connection"},
 }
 
-// reachFaults are what the library says of a member that it cannot join, by what a person can do about it.
+// reachFaults are parts of the library's errors about a member that it cannot join, with what a person can do.
 var reachFaults = []struct{ theirs, ours string }{
 	{"first record does not look like a TLS handshake", plainThere},
 	{"invalid msgType (21)", plainHere},
@@ -58,7 +60,7 @@ var reachFaults = []struct{ theirs, ours string }{
 const unclear = "the connection is closed: compare --gossip.tls-enabled and --gossip.cluster-label, and is the port " +
 	"that of --gossip.address?"
 
-// reachFault is what is wrong with a member at addr that cannot be joined.
+// reachFault is the text for a member at addr that cannot be joined.
 func reachFault(addr string, err error) string {
 	text := err.Error()
 	for _, f := range reachFaults {
