@@ -137,7 +137,7 @@ func TestTracing(t *testing.T) {
 	written := send(write(), 200, "X-Thanos-Force-Tracing", "1", "X-Request-ID", "traced-write").Get("X-Thanos-Trace-Id")
 	asked := send(query(), 200, "X-Thanos-Force-Tracing", "1", "X-Request-ID", "traced-query").Get("X-Thanos-Trace-Id")
 	eventually(t, 30*time.Second, func() error {
-		if err := spans.chain(written, "hearth-distributor: HTTP /api/v1/otlp", "hearth-distributor: member write", "hearth-receive: receive write"); err != nil {
+		if err := spans.chain(written, "hearth-distributor: HTTP /api/v1/otlp", "hearth-distributor: distributor push", "hearth-distributor: member write", "hearth-receive: receive write"); err != nil {
 			return err
 		}
 		if err := spans.chain(asked, "hearth-query: HTTP /api/v1/query"); err != nil {
