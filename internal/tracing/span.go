@@ -2,7 +2,6 @@ package tracing
 
 import (
 	"context"
-	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -59,14 +58,6 @@ func (s Span) End(err error) {
 
 // traceContext is W3C's headers traceparent and tracestate.
 var traceContext propagation.TraceContext
-
-// Inject makes an HTTP request to another process a part of ctx's request.
-func Inject(ctx context.Context, h http.Header) {
-	traceContext.Inject(ctx, propagation.HeaderCarrier(h))
-	if r := recordOf(ctx); r != nil {
-		h.Set(HeaderRequestID, r.id)
-	}
-}
 
 // Below is a TracerProvider for libraries that make spans of their own (PromQL's engine, clients of object stores): their
 // spans are recorded below one that is recorded, and nowhere else. It keeps nothing, so it serves any number of Tracers.
