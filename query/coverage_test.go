@@ -133,14 +133,14 @@ func asks(t *testing.T, s *selection, gateways []*gatewayLife) (answered []*gate
 		for _, e := range group {
 			g := gateways[slices.IndexFunc(gateways, func(g *gatewayLife) bool { return g.endpoint == e })]
 			if g.fails {
-				s.col.fail(e, errs.E(errs.Unavailable, "cable cut"))
+				s.col.addFailed(e, errs.E(errs.Unavailable, "cable cut"))
 				continue
 			}
 			ctx := s.col.hear(t.Context(), e)
 			if g.covered != nil {
 				series.TellCoverage(ctx, *g.covered)
 			}
-			s.col.answer(e)
+			s.col.addAnswered(e)
 			answered = append(answered, g)
 			break
 		}

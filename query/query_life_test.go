@@ -202,12 +202,12 @@ func TestLimitAndStandIn(t *testing.T) {
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)
-	col.fail(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
+	col.addFailed(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
 	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1}, p: q.defaultParams(), plan: both}
 	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
-	col.fail(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
+	col.addFailed(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
 	if missing := s.missing(col, true); len(missing) != 2 {
 		t.Errorf("both failed: missing %q", missing)
 	}

@@ -232,7 +232,7 @@ func TestShardNeverSilent(t *testing.T) {
 				if in.Until.IsZero() && w.rnd.IntN(4) > 0 {
 					m := w.asPolled(in)
 					series.TellIdentity(col.hear(t.Context(), m), series.Identity{Instance: in.ID, Since: in.Since})
-					col.answer(m)
+					col.addAnswered(m)
 					has[name(in)] = true
 				}
 				if in.Drained {
@@ -243,7 +243,7 @@ func TestShardNeverSilent(t *testing.T) {
 			to := from + w.rnd.Float64()*3
 			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(), Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
 			shown := (&selection{p: new(params)}).evidence(col, false)
-			shown.answer(series.Info{Role: "store"}, nil, nil, false)
+			shown.addAnswered(series.Info{Role: "store"}, nil, nil, false)
 			said := assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)
 			if len(said) == 0 {
 				silent++

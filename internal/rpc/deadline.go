@@ -14,7 +14,7 @@ import (
 )
 
 // A peer that takes nothing of what it is sent, or a trickle, would keep a call, and what the call holds (a set over a head, an
-// answer), for as long as it likes. So sends wait with httpx.Patience, as HTTP answers do. gRPC has no such limit of its own,
+// answer), for as long as it likes. So sends wait with httpx.ReaderTime, as HTTP answers do. gRPC has no such limit of its own,
 // and nothing that stops a send but the end of the call's context; each call of a server therefore begins with a context that
 // it can end itself.
 
@@ -70,19 +70,19 @@ func receive(ctx context.Context, recv func() error) error {
 // timedSends is a stream, of a server or a client, whose sends wait for the peer for a bounded time.
 type timedSends struct {
 	limit    time.Duration
-	patience httpx.Patience
+	patience httpx.ReaderTime
 	end      context.CancelCauseFunc // ends the call
 	timer    *time.Timer             // nil before the first send
 	before   int                     // bytes of the message sent last
 }
 
 func newTimedSends(limit time.Duration, end context.CancelCauseFunc) timedSends {
-	return timedSends{limit: limit, patience: httpx.NewPatience(limit, slowestReader), end: end}
+	return timedSends{limit: limit, patience: httpx.NewReaderTime(limit, slowestReader), end: end}
 }
 
 // forgive forgets how far the peer is behind. A sender that holds nothing for others does that before each message: a
 // receiver that is overloaded takes little for long, and another stream would not help it.
-func (s *timedSends) forgive() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
+func (s *timedSends) forgive() { s.patience = httpx.NewReaderTime(s.limit, slowestReader) }
 
 // send runs one send of m, which waits until the message before it has been taken. Sends of one stream do not overlap.
 func (s *timedSends) send(ctx context.Context, m any, send func(any) error) error {

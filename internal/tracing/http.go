@@ -13,8 +13,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// HTTP makes the requests of a route followed: each has an id, which its answer names, and the span and the lines that
-// the configuration asks for. The ResponseWriter that it is given says by Status which status was answered.
+// HTTP follows the requests of a route. Each request has an id, which its answer carries in a header, and the span and
+// the lines in the log that the configuration asks for. The ResponseWriter must have a method Status, which returns the
+// status of the answer.
 func (o *Observer) HTTP(route string, next http.Handler) http.Handler {
 	name, quiet := "HTTP "+route, quietRoute(route)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,11 +32,13 @@ func (o *Observer) HTTP(route string, next http.Handler) http.Handler {
 		}
 		wanted := o.rules.ofHTTP(r.URL.Path, localPort(r))
 		if span == nil && !wanted.end {
-			next.ServeHTTP(w, r.WithContext(ctx)) // nobody wants to know more
+			next.ServeHTTP(w, r.WithContext(ctx)) // neither a span nor a line
 			return
 		}
-		c := call{observer: o, record: rec, span: span, lines: wanted, began: time.Now(), attrs: []any{"protocol", "http",
-			"method", r.Method, "path", clip(r.URL.Path), "remote", r.RemoteAddr, "user_agent", clip(r.UserAgent())}}
+		c := call{observer: o, record: rec, span: span, lines: wanted, began: time.Now(), attrs: []any{
+			"protocol", "http", "method", r.Method, "path", clip(r.URL.Path),
+			"remote", r.RemoteAddr, "user_agent", clip(r.UserAgent()),
+		}}
 		if span != nil {
 			w.Header().Set(HeaderTraceID, span.SpanContext().TraceID().String())
 			span.SetAttributes(attribute.String("http.request.method", r.Method), attribute.String("http.route", route),
@@ -44,7 +47,7 @@ func (o *Observer) HTTP(route string, next http.Handler) http.Handler {
 		c.start(ctx)
 		done := false
 		defer func() {
-			status := http.StatusInternalServerError // of a handler that panics
+			status := http.StatusInternalServerError // for a handler that panics
 			if s, ok := w.(interface{ Status() int }); ok && done {
 				status = s.Status()
 			}
@@ -67,12 +70,13 @@ func (c *call) endHTTP(ctx context.Context, status int) {
 	c.finish(ctx, failed, "status", status)
 }
 
-// quietRoute reports whether requests of a route begin no trace of their own: probes and scrapes come all the time.
+// quietRoute reports whether requests of a route begin no trace of their own. Probes and scrapes come every few
+// seconds.
 func quietRoute(route string) bool {
 	return strings.HasPrefix(route, "/-/") || strings.HasPrefix(route, "/debug/") || route == "/metrics"
 }
 
-// localPort is the port at which r came in, 0 when it is not known.
+// localPort is the port at which r came in, 0 if it is not known.
 func localPort(r *http.Request) uint16 {
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		return uint16(a.Port)
@@ -80,7 +84,7 @@ func localPort(r *http.Request) uint16 {
 	return 0
 }
 
-// Inject makes an HTTP request to another process a part of ctx's request.
+// Inject adds to h what makes an HTTP request to another process a part of ctx's request.
 func Inject(ctx context.Context, h http.Header) {
 	traceContext.Inject(ctx, propagation.HeaderCarrier(h))
 	if r := recordOf(ctx); r != nil {

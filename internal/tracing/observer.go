@@ -8,20 +8,23 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Observer follows the requests that a process takes and makes.
+// Observer follows the requests that a process gets, and the calls that it makes for them. It is safe for concurrent
+// use.
 type Observer struct {
 	log    *slog.Logger
 	tracer *Tracer  // nil = no spans
 	rules  LogRules // of the log's lines
 }
 
-// NewObserver follows requests with t's spans, nil for none, and the lines that rules ask for.
+// NewObserver makes an Observer. t makes the spans; nil = there are none. rules decide which requests have lines in the
+// log.
 func NewObserver(log *slog.Logger, t *Tracer, rules LogRules) *Observer {
 	return &Observer{log: log, tracer: t, rules: rules}
 }
 
-// start begins the span of a request that comes in. Its parent is what propagation has found in ctx; force samples it.
-// The span is nil where there is nothing to record; the context still says so to the processes that are called.
+// start begins the span of a request that comes in. Its parent is the span that propagation has put into ctx. With
+// force it is sampled in any case. The span is nil if the request is not sampled. The context says so to other
+// processes that are called.
 func (o *Observer) start(ctx context.Context, name string, force bool) (context.Context, trace.Span) {
 	if o.tracer == nil || o.tracer.tracer == nil {
 		return ctx, nil
@@ -36,7 +39,7 @@ func (o *Observer) start(ctx context.Context, name string, force bool) (context.
 	return ctx, span
 }
 
-// call is a request whose end is of interest.
+// call is a request that has a span or lines in the log.
 type call struct {
 	observer *Observer
 	record   *record

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestPatience: each step waits for some time for its reader to take bytes, after some time of work.
-func TestPatience(t *testing.T) {
+// TestReaderTime: each step waits for some time for its reader to take bytes, after some time of work.
+func TestReaderTime(t *testing.T) {
 	const most = 30 * time.Second
 	type step struct {
 		works  time.Duration // before it
@@ -17,7 +17,7 @@ func TestPatience(t *testing.T) {
 	f := func(name string, steps ...step) {
 		t.Helper()
 		now := time.Unix(0, 0)
-		p := NewPatience(most, 30_000)
+		p := NewReaderTime(most, 30_000)
 		for i, s := range steps {
 			now = now.Add(s.works)
 			if got := p.Begin(now, s.bytes); got != s.may {
