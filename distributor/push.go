@@ -5,7 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -25,6 +28,14 @@ func (d *Distributor) Push(ctx context.Context, b *wire.Batch) (Result, error) {
 
 // pushTo is Push to the members of a destination.
 func (d *Distributor) pushTo(ctx context.Context, to *destination, b *wire.Batch) (Result, error) {
+	ctx, span := startPush(ctx, b)
+	result, err := d.pushRequest(ctx, to, b)
+	endPush(span, result, err)
+	return result, err
+}
+
+// pushRequest takes b through all stages: admission, the members, the outcome.
+func (d *Distributor) pushRequest(ctx context.Context, to *destination, b *wire.Batch) (Result, error) {
 	r := d.newRequest(ctx, b)
 	defer d.release(r)
 	d.admit(r)
@@ -38,6 +49,32 @@ func (d *Distributor) pushTo(ctx context.Context, to *destination, b *wire.Batch
 		d.metrics.relabelDropped.Add(float64(r.dropped.Samples + r.dropped.Histograms))
 	}
 	return result, err
+}
+
+// startPush begins the span "distributor push" below the span of ctx, if that one is sampled. Otherwise it gives ctx back
+// and a span that does nothing, and allocates nothing.
+func startPush(ctx context.Context, b *wire.Batch) (context.Context, trace.Span) {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.SpanContext().IsSampled() {
+		return ctx, noop.Span{}
+	}
+	tracer := parent.TracerProvider().Tracer("github.com/hearth-metrics/hearth")
+	return tracer.Start(ctx, "distributor push", trace.WithAttributes(attribute.Int("series", len(b.Series))))
+}
+
+// endPush ends the span. A push that did not store all samples ends with an error, which is the kind of its failures.
+// Writes to members that outlive the push stay below this span.
+func endPush(span trace.Span, result Result, err error) {
+	if span.IsRecording() {
+		kind := errs.KindOf(err)
+		if err == nil {
+			kind = result.Kind()
+		}
+		if kind != errs.OK {
+			span.SetStatus(codes.Error, kind.String()) // the whole text has no bound
+		}
+	}
+	span.End()
 }
 
 // storeParts writes what was let in.

@@ -11,6 +11,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/wire"
@@ -556,5 +561,59 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := New(nil, nil, nil, nil, Options{}); err == nil {
 		t.Fatal("New takes options that are not valid")
+	}
+}
+
+// TestPushSpan: a push of a sampled request has one span, which is the parent of the writes to members, and ends with an
+// error when samples are not stored.
+func TestPushSpan(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	ctx, root := provider.Tracer("test").Start(t.Context(), "root")
+	defer root.End()
+	opts := DefaultOptions()
+	c := newCluster(t, newFakeRing(3, "a", "b", "c"), opts)
+	defer c.close()
+	parents := make(chan trace.SpanContext, 9)
+	c.member("a").become(func(ctx context.Context, _ wire.Shard) ([]wire.Failure, error) {
+		parents <- trace.SpanContextFromContext(ctx)
+		return nil, nil
+	})
+	push := func(ctx context.Context) trace.SpanContext {
+		t.Helper()
+		b := batch(7)
+		defer b.Release()
+		if _, err := c.Push(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		return <-parents
+	}
+	if parent := push(t.Context()); parent.IsValid() || len(spans.GetSpans()) != 0 {
+		t.Fatalf("without a sampled request: parent %v, spans %v", parent, spans.GetSpans())
+	}
+	parent := push(ctx)
+	c.member("b").become(down)
+	c.member("c").become(down)
+	push(ctx)
+	got := spans.GetSpans()
+	if len(got) != 2 || got[0].Name != "distributor push" || got[0].Parent.SpanID() != root.SpanContext().SpanID() ||
+		!got[0].SpanContext.Equal(parent) || got[0].Status.Code != codes.Unset {
+		t.Fatalf("spans %+v, parent of a member's write %v", got, parent)
+	}
+	if s := got[1].Status; s.Code != codes.Error || s.Description != errs.Unavailable.String() {
+		t.Fatalf("status of a push that failed: %+v", s)
+	}
+	if a := got[0].Attributes; len(a) != 1 || a[0] != attribute.Int("series", 7) {
+		t.Fatalf("attributes %v", a)
+	}
+}
+
+// BenchmarkPushSpanUnsampled is what the span costs a request that is not sampled: nothing is allocated.
+func BenchmarkPushSpanUnsampled(b *testing.B) {
+	in := batch(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, span := startPush(b.Context(), in)
+		endPush(span, Result{}, nil)
 	}
 }

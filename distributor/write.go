@@ -44,7 +44,7 @@ type write struct {
 	shards  []queuedShard
 	owner   []int32 // scratch of place
 	scratch []byte
-	span    trace.Span // of the request; the writes to members are below it, also those that outlive the request
+	span    trace.Span // of the push; the writes to members are below it, also those that outlive the push
 
 	refs atomic.Int32
 

@@ -9,13 +9,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// answerSet is the merged series of a selection. It enforces limits on the way and judges completeness at the end.
+// answerSet is the merged series of a selection. It enforces limits while it is read, and judges completeness at its
+// end.
 type answerSet struct {
 	series.Set
 	ctx    context.Context
 	cancel context.CancelFunc
 	sel    *selection
-	lease  *memory.Lease // what of the set is in memory
+	lease  *memory.Lease // for what this process holds of the set
 
 	yielded int
 	done    bool
@@ -39,7 +40,7 @@ func (s *answerSet) Next() bool {
 	return true
 }
 
-// charge counts at towards the limits of the query.
+// charge counts the series at towards the limits of the query.
 func (s *selection) charge(at series.Series) error {
 	if n := s.p.series.Add(1); s.q.opts.MaxSeries > 0 && n > int64(s.q.opts.MaxSeries) {
 		return errs.E(errs.Limited, "the query selects more than %d series (limit on series per query)", s.q.opts.MaxSeries)
@@ -54,7 +55,7 @@ func (s *selection) charge(at series.Series) error {
 	return nil
 }
 
-// chunkBytes is the data of a series' chunks.
+// chunkBytes is the size of the data of a series' chunks.
 func chunkBytes(s series.Series) (size int64) {
 	for i := range s.Chunks {
 		size += int64(len(s.Chunks[i].Raw.Data))
@@ -77,7 +78,7 @@ func (s *answerSet) finish(early bool) {
 		return
 	}
 	s.missing = s.sel.missing(s.sel.col, early)
-	s.err = s.sel.settle(append(slices.Clone(s.Set.Warnings()), s.missing...))
+	s.err = s.sel.recordMissing(append(slices.Clone(s.Set.Warnings()), s.missing...))
 }
 
 func (s *answerSet) Err() error {

@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// asking is the asking of one group: of its first endpoint, and of the next one each time that one fails. It notes who
-// answered and who failed. It is for one goroutine.
+// asking asks the endpoints of one group: the first one, and the next one each time that one fails. It records which
+// endpoints answered and which failed. It is for one goroutine.
 //
 //	for asked, ok := a.next(ctx); ok; asked, ok = a.next(ctx) {
 //		again, err := a.ended(ctx, the error of asking a.at with asked)
@@ -20,8 +20,8 @@ type asking struct {
 	sel  *selection
 	call *call
 	left group
-	at   *endpoint       // the one that is asked
-	with context.Context // that it is asked with
+	at   *endpoint       // the endpoint that is being asked
+	with context.Context // the context of that call
 }
 
 // asking begins to ask group i.
@@ -29,8 +29,8 @@ func (s *selection) asking(i int) asking {
 	return asking{sel: s, call: s.watch.calls[i], left: s.plan.groups[i]}
 }
 
-// next goes on to the next endpoint, if there is one, which must be asked with the context returned. That ends when the
-// endpoint is given up.
+// next goes on to the next endpoint, if there is one. The caller must ask a.at with the context returned, which ends
+// when the endpoint is given up.
 func (a *asking) next(ctx context.Context) (context.Context, bool) {
 	if len(a.left) == 0 {
 		return nil, false
@@ -41,14 +41,14 @@ func (a *asking) next(ctx context.Context) (context.Context, bool) {
 	return a.with, true
 }
 
-// ended notes how asking the endpoint ended: err, or nil where all of its response has come. again says that the next
-// endpoint is to be asked instead. An error ends the whole request: ctx is over, the endpoint says what every other one
-// would say too, or the error is this process's own.
+// ended records how asking the endpoint ended: err, or nil where all of its response has come. again says that the next
+// endpoint is to be asked instead. An error ends the whole request: ctx is over, or every other endpoint would say the
+// same, or the error is this process's own.
 func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 	err = outcome(ctx, a.with, err)
 	switch {
 	case err == nil:
-		a.sel.col.answer(a.at)
+		a.sel.col.addAnswered(a.at)
 		a.left = nil
 		return false, nil
 	case ctx.Err() != nil:
@@ -56,7 +56,7 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 	case final(err):
 		return false, err
 	}
-	a.sel.col.fail(a.at, err)
+	a.sel.col.addFailed(a.at, err)
 	a.sel.q.m.failed.WithLabelValues(a.at.role()).Inc()
 	if len(a.left) > 0 {
 		a.sel.q.m.stoodIn.Inc()
@@ -64,7 +64,7 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 	return len(a.left) > 0, nil
 }
 
-// ask asks the group by f until one of its endpoints has answered.
+// ask calls f for one endpoint of the group after the other, until one has answered.
 func (a *asking) ask(ctx context.Context, f func(context.Context, series.Source) error) error {
 	a.call.step()
 	defer a.call.step()
@@ -76,7 +76,7 @@ func (a *asking) ask(ctx context.Context, f func(context.Context, series.Source)
 	return nil
 }
 
-// outcome is how asking with the context of begin ended: by err, or because the endpoint was given up.
+// outcome is how a call with the context asked ended: with err, or because the endpoint was given up.
 func outcome(parent, asked context.Context, err error) error {
 	if cause := context.Cause(asked); cause != nil && parent.Err() == nil {
 		return cause
@@ -84,25 +84,25 @@ func outcome(parent, asked context.Context, err error) error {
 	return err
 }
 
-// ours is an error of this process, and not of the endpoint that was asked.
-type ours struct{ error }
+// localError is an error of this process, and not of the endpoint that was asked. No other endpoint can mend it.
+type localError struct{ error }
 
 // Unwrap gives errs.KindOf the error.
-func (o ours) Unwrap() error { return o.error }
+func (e localError) Unwrap() error { return e.error }
 
-// final reports whether err ends the query: it asks for too much, and would of any endpoint, or it is this process's
-// own.
+// final reports whether err ends the query. It does if the query asks for too much, since it would ask every endpoint
+// for as much, or if the error is this process's own.
 func final(err error) bool {
-	if _, own := err.(ours); own {
+	if _, local := err.(localError); local {
 		return true
 	}
 	kind := errs.KindOf(err)
 	return kind == errs.Limited || kind == errs.TooLarge
 }
 
-// everyone asks all groups of a selection for r at once by f, which is called concurrently, and returns the warnings of
-// the endpoints and what may be missing. The error is one that f or settle ends the request with.
-func (q *Querier) everyone(ctx context.Context, r *series.Request,
+// askAll asks all groups of a selection for r at once. It calls f concurrently, and returns the warnings of the
+// endpoints and what may be missing. The error comes from f, or from recordMissing.
+func (q *Querier) askAll(ctx context.Context, r *series.Request,
 	f func(context.Context, *selection, series.Source) (series.Warnings, error)) (series.Warnings, error) {
 	s, err := q.newSelection(ctx, r)
 	if err != nil {
@@ -140,7 +140,7 @@ func (q *Querier) everyone(ctx context.Context, r *series.Request,
 		return nil, err
 	}
 	missing := s.missing(s.col, false)
-	err = s.settle(append(slices.Clone(warnings), missing...))
+	err = s.recordMissing(append(slices.Clone(warnings), missing...))
 	for _, m := range missing {
 		warnings = append(warnings, partialPrefix+m)
 	}
@@ -148,7 +148,7 @@ func (q *Querier) everyone(ctx context.Context, r *series.Request,
 	return slices.Compact(warnings), err
 }
 
-// collector gathers what the endpoints of one selection said.
+// collector gathers what the endpoints of one selection responded.
 type collector struct {
 	mu       sync.Mutex // guards what follows
 	answered []*endpoint
@@ -156,7 +156,7 @@ type collector struct {
 	said     map[*endpoint]said
 }
 
-// said is what a response says of itself.
+// said is what a response says of its endpoint: nil where it does not say.
 type said struct {
 	identity *series.Identity
 	coverage *series.Coverage
@@ -169,19 +169,19 @@ type failure struct {
 	err  error
 }
 
-func (c *collector) answer(e *endpoint) {
+func (c *collector) addAnswered(e *endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered = append(c.answered, e)
 }
 
-func (c *collector) fail(e *endpoint, err error) {
+func (c *collector) addFailed(e *endpoint, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failed = append(c.failed, failure{e.label(), e.info, err})
 }
 
-// hear returns ctx for asking e. By it c learns what the response says of itself.
+// hear returns the context for asking e. Through it, c learns what the response says of e.
 func (c *collector) hear(ctx context.Context, e *endpoint) context.Context {
 	ctx = series.OnIdentity(ctx, func(id series.Identity) { c.note(e, func(s *said) { s.identity = &id }) })
 	return series.OnCoverage(ctx, func(of series.Coverage) { c.note(e, func(s *said) { s.coverage = &of }) })
@@ -198,7 +198,7 @@ func (c *collector) note(e *endpoint, change func(*said)) {
 	c.said[e] = s
 }
 
-// clone is what was gathered so far.
+// clone is a copy of what was gathered until now.
 func (c *collector) clone() *collector {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,21 +11,22 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// evidence is what a request showed of the endpoints.
+// evidence is what the responses to a request say of the endpoints.
 type evidence struct {
-	answered []series.Info // of those that answered wholly, with the identity that their response has
-	failed   []failure     // the others that should have answered
-	covered  []series.Coverage
-	seen     []series.Holding // what all endpoints that may be asked said of their blocks before
-	pending  []string         // the buckets of which a gateway may still say what it covers
-	part     bool             // only a part of the endpoints was meant to be asked
+	answered []series.Info     // of the endpoints that answered wholly, with the identity that their response has
+	failed   []failure         // the other endpoints that should have answered
+	covered  []series.Coverage // the blocks that responses cover
+	seen     []series.Holding  // the blocks of all endpoints that may be asked, by their last Info
+	pending  []string          // the buckets of which a gateway may still say what it covers
+	part     bool              // the request names the endpoints to ask (storeMatch), so others do not count as missing
 }
 
-// answer adds an endpoint of which info is known and that answered wholly, or counts as if it had. identity and
-// coverage are what its response says of itself, nil where it does not say. The last poll may be of before a restart
-// with an empty disk, or of another process that had the address. A gateway that says nothing of what it covers, as all
-// did before there were views, covers a whole bucket if its Info says so, and nothing that is known otherwise.
-func (e *evidence) answer(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
+// addAnswered adds an endpoint that answered wholly, or counts as if it had. info is its last Info. identity and
+// coverage come with its response, and are nil where the response has none. identity replaces the one of info, since
+// the endpoint may have restarted with an empty disk after the last poll, or another process may have its address now.
+// A gateway from before there were views sends no coverage: it covers a whole bucket if its Info says so, and no known
+// block otherwise. early means that its response may still come.
+func (e *evidence) addAnswered(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
 	if identity != nil {
 		info.Instance, info.Since = identity.Instance, identity.Since
 	}
@@ -47,12 +48,12 @@ type timeRange struct{ mint, maxt int64 }
 // sample may be when it arrives.
 type bounds struct{ retention, window, future time.Duration }
 
-// arrivals are the times at which samples of q may have arrived.
+// arrivals are the times at which samples with timestamps in q may have arrived.
 func (b bounds) arrivals(q timeRange) timeRange {
 	return timeRange{shift(q.mint, -b.future), shift(q.maxt, b.window)}
 }
 
-// shift adds d to t and stays a time.
+// shift adds d to t, and stops at the smallest and the largest time instead of overflowing.
 func shift(t int64, d time.Duration) int64 {
 	switch ms := d.Milliseconds(); {
 	case ms > 0 && t > math.MaxInt64-ms:
@@ -64,11 +65,11 @@ func shift(t int64, d time.Duration) int64 {
 	}
 }
 
-// assess returns what may be missing at now from an answer over q, a line each; nothing when it is complete. See
-// docs/design/005 and, for blocks, 023.
+// assess returns what may be missing from an answer over q, one line for each fault; none when it is complete. now is
+// the time of the request. See docs/design/005 and, for blocks, 023.
 //
-// A failed receiver that the history knows is judged by the history, and a failed store gateway counts for nothing
-// where the others served all that its bucket has. Every other failure may have lost something.
+// A failed receiver that is in the history is judged by the history. A failed store gateway loses nothing where the
+// other gateways served all blocks of its bucket. Every other failure may have lost something.
 func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []string {
 	proven := map[string]bool{}
 	var missing []string
@@ -91,12 +92,12 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 	}
 	slices.Sort(missing)
 	isGateway := func(i series.Info) bool { return i.Role == series.RoleStore }
-	if !slices.ContainsFunc(e.answered, isGateway) && !slices.ContainsFunc(e.failed,
-		func(f failure) bool { return isGateway(f.info) }) {
+	hasFailedGateway := slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) })
+	if !hasFailedGateway && !slices.ContainsFunc(e.answered, isGateway) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
-	// What is older than the retention period is in blocks, unless it was that old when it came, a moment ago, and is in a
-	// head.
+	// Samples older than the retention period are in blocks. Only samples that were that old when they arrived a moment
+	// ago may still be in a head: hence the window.
 	q.mint = max(q.mint, now.Add(-b.retention-b.window).UnixMilli())
 	if text := worstMoment(ms, q, b, e.answered); text != "" {
 		missing = append(missing, text)
@@ -107,7 +108,8 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 // mostNamed is how many missing blocks a warning names.
 const mostNamed = 5
 
-// gapText says of what is missing in a bucket where to look for it.
+// gapText is the warning about blocks that are missing: it names the bucket and the blocks, so that an operator knows
+// where to look.
 func gapText(g series.Gap) string {
 	if g.Unheard {
 		return fmt.Sprintf("bucket %s: no store gateway answered that knows its newest blocks (view %d)", g.Bucket,
@@ -127,7 +129,7 @@ func gapText(g series.Gap) string {
 	return fmt.Sprintf("%s the blocks %s (view %d)", text, strings.Join(names, ", "), g.View.Number)
 }
 
-// unserved are the blocks that nobody serves where no store gateway is known.
+// unserved are warnings about samples that are in blocks, where no store gateway is known that could serve them.
 func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []string) {
 	if gone := drained(ms, b.arrivals(q)); len(gone) > 0 {
 		missing = append(missing, fmt.Sprintf("no store gateway is known, and receivers %s left their samples in blocks",
@@ -140,12 +142,14 @@ func unserved(ms Membership, q timeRange, now time.Time, b bounds) (missing []st
 	return missing
 }
 
+// inHistory reports whether info is of a receiver that the history has, so that the history says what its failure
+// loses.
 func inHistory(ms Membership, info series.Info) bool {
 	return ms.ReplicationFactor > 0 && info.Role == series.RoleReceive && info.Instance != "" &&
 		slices.ContainsFunc(ms.History, func(i ring.Incarnation) bool { return i.ID == info.Instance })
 }
 
-// drained are the receivers that took samples in a time range and left, having shipped them.
+// drained are the receivers that took samples in a time range, shipped them to the bucket, and left.
 func drained(ms Membership, arrivals timeRange) (ids []string) {
 	for _, i := range ms.History {
 		if s := lifetime(i); i.Drained && s.mint <= arrivals.maxt && s.maxt >= arrivals.mint {
@@ -156,16 +160,16 @@ func drained(ms Membership, arrivals timeRange) (ids []string) {
 	return slices.Compact(ids)
 }
 
-// worstMoment looks for a moment at which a sample of q may have arrived on receivers none of which answered. At each
-// moment the incarnations that were members then count; only their beginnings and ends, and changes of the tenant's
-// shard, change the picture.
+// worstMoment looks for a moment at which a sample of q may have been stored only by receivers that did not answer. It
+// returns a warning about the worst such moment, "" when there is none. At each moment those incarnations count that
+// were members then. It is enough to look at the moments at which an incarnation begins or ends, or the tenant's shard
+// changes.
 func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) string {
 	if ms.ReplicationFactor <= 0 || q.mint > q.maxt {
 		return ""
 	}
 	silent := slices.DeleteFunc(slices.Clone(ms.History), func(i ring.Incarnation) bool {
-		return i.Drained || isAnswered(i,
-			answered)
+		return i.Drained || isAnswered(i, answered)
 	})
 	quorum := ring.Quorum(ms.ReplicationFactor)
 	if len(silent) < quorum {
@@ -182,12 +186,13 @@ func worstMoment(ms Membership, q timeRange, b bounds, answered []series.Info) s
 	if worst == nil {
 		return ""
 	}
+	when := time.UnixMilli(min(max(at, q.mint), q.maxt)).UTC().Format(time.RFC3339)
 	return fmt.Sprintf("receivers %s did not answer and may hold the only copies of samples at %s (replication factor %d)",
-		strings.Join(worst, ", "), time.UnixMilli(min(max(at, q.mint),
-			q.maxt)).UTC().Format(time.RFC3339), ms.ReplicationFactor)
+		strings.Join(worst, ", "), when, ms.ReplicationFactor)
 }
 
-// moments are those within a time timeRange, its beginning first, between which nothing changes.
+// moments are the times in within at which something changes, and its beginning. Between two of them all is as at the
+// first.
 func moments(ms Membership, within timeRange) []int64 {
 	all := []int64{ms.Shard.Since.UnixMilli()}
 	for _, i := range ms.History {
@@ -200,7 +205,7 @@ func moments(ms Membership, within timeRange) []int64 {
 	return slices.Compact(all)
 }
 
-// lifetime is when i took samples.
+// lifetime is the time in which i took samples.
 func lifetime(i ring.Incarnation) timeRange {
 	s := timeRange{math.MinInt64, math.MaxInt64}
 	if !i.Off {
@@ -212,9 +217,9 @@ func lifetime(i ring.Incarnation) timeRange {
 	return s
 }
 
-// lostCopies is how many copies of one sample that arrived at time t the silent receivers may hold, and their names. A
-// ring with members placed in at least as many zones as there are copies has one copy per zone, in a shard too; no zone
-// is a zone as well.
+// lostCopies is how many copies of one sample that arrived at time t the silent receivers may hold, and their names. If
+// members are placed in at least as many zones as there are copies, each zone has one copy, also within a shard.
+// Members without a zone count as one zone.
 func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []string) {
 	zones, lost, lostZones := map[string]bool{}, map[string]string{}, map[string]bool{}
 	for _, i := range ms.History {
@@ -224,7 +229,7 @@ func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []strin
 	}
 	for _, i := range silent {
 		if s := lifetime(i); t >= s.mint && t <= s.maxt && ms.Shard.mayHold(i, ms.History, t) {
-			lost[i.ID], lostZones[i.Zone] = called(i), true
+			lost[i.ID], lostZones[i.Zone] = displayName(i), true
 		}
 	}
 	names := make([]string, 0, len(lost))
@@ -238,8 +243,8 @@ func lostCopies(ms Membership, t int64, silent []ring.Incarnation) (int, []strin
 	return len(lost), names
 }
 
-// called is i as messages name it: one that is gone for good with the day on which that was found.
-func called(i ring.Incarnation) string {
+// displayName is i's name in messages. For an incarnation that is lost for good it has the day on which that was found.
+func displayName(i ring.Incarnation) string {
 	if i.Until.IsZero() {
 		return i.ID
 	}

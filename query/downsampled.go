@@ -13,7 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// selectors are what the selectors of one query read where data are downsampled (docs/design/017). nil = of no query.
+// selectors say what the selectors of one query read where data are downsampled (docs/design/017). nil = they read raw
+// data.
 type selectors struct {
 	uses     expr.Uses
 	lookback int64 // for raw samples, ms; 0 = the engine's
@@ -26,7 +27,7 @@ func selectorsFrom(ctx context.Context) *selectors {
 	return s
 }
 
-// newSelectors prepares q for downsampled data, if its params p allow to read them.
+// newSelectors prepares q for downsampled data, if its params p allow it to read them.
 func newSelectors(q promql.Query, p *params) *selectors {
 	if !p.autoResolve && p.maxResolution.Milliseconds() < series.FiveMinutes {
 		return nil
@@ -43,13 +44,14 @@ func newSelectors(q promql.Query, p *params) *selectors {
 	return s
 }
 
-// picks are what is picked for each read.
+// picks are the values of a window that each kind of read takes.
 var picks = map[expr.Read]series.Pick{
 	expr.ReadAverage: series.PickAvg, expr.ReadCount: series.PickCount, expr.ReadSum: series.PickSum,
 	expr.ReadMin: series.PickMin, expr.ReadMax: series.PickMax, expr.ReadCounter: series.PickCounter,
 }
 
-// apply says how the selector with matchers ms is read, and returns the function that it is too vague for.
+// apply sets how the selector with matchers ms is read. It returns the function whose result may differ over windows,
+// "" if there is none.
 func (s *selectors) apply(to *series.Reading, ms []*labels.Matcher) (vague string) {
 	if s == nil || len(ms) == 0 {
 		return ""
@@ -67,20 +69,20 @@ func (s *selectors) rawLookback() int64 {
 	return s.lookback
 }
 
-// notedSet is set with a warning where its windows are too coarse for what it is for.
-type notedSet struct {
+// coarseSet adds a warning to a set whose windows are too coarse for what the query does with them.
+type coarseSet struct {
 	series.Set
 	reading  *series.Reading
-	vague    string // the function that windows tell too little for
+	vague    string // the function whose result may differ over windows; "" = none
 	length   int64  // of the range, ms; 0 = none
-	looked   int
-	coarsest int64
+	looked   int    // downsampled series that were looked at
+	coarsest int64  // resolution among them, ms
 }
 
-// mostLooked is how many downsampled series are looked at: those of a selection are alike.
+// mostLooked is how many downsampled series are looked at. It is enough, since the series of a selection are alike.
 const mostLooked = 64
 
-func (s *notedSet) Next() bool {
+func (s *coarseSet) Next() bool {
 	if !s.Set.Next() {
 		return false
 	}
@@ -93,24 +95,24 @@ func (s *notedSet) Next() bool {
 	return true
 }
 
-func (s *notedSet) Warnings() series.Warnings {
+func (s *coarseSet) Warnings() series.Warnings {
 	all := s.Set.Warnings()
 	if s.coarsest == 0 {
 		return all
 	}
-	res := model.Duration(time.Duration(s.coarsest) * time.Millisecond)
+	text := func(ms int64) string { return model.Duration(time.Duration(ms) * time.Millisecond).String() }
+	all = all[:len(all):len(all)] // the slice may be the inner set's
 	if s.vague != "" {
-		all = append(all[:len(all):len(all)],
-			fmt.Sprintf("%s is computed from one value for each %s, as data are downsampled: the true result may differ (max_source_resolution=0s reads raw data)", s.vague, res))
+		all = append(all, fmt.Sprintf("%s is computed from one value for each %s, as data are downsampled: "+
+			"the true result may differ (max_source_resolution=0s reads raw data)", s.vague, text(s.coarsest)))
 	}
 	need := s.coarsest
 	if s.reading.Pick == series.PickCounter {
-		need *= 2
+		need *= 2 // a rate needs two values
 	}
 	if s.length > 0 && s.length < need {
-		all = append(all[:len(all):len(all)],
-			fmt.Sprintf("a range of %s is too short for data downsampled to %s, and has no value at some times: it should be %s or more",
-				model.Duration(time.Duration(s.length)*time.Millisecond), res, model.Duration(time.Duration(need)*time.Millisecond)))
+		all = append(all, fmt.Sprintf("a range of %s is too short for data downsampled to %s, and has no value "+
+			"at some times: it should be %s or more", text(s.length), text(s.coarsest), text(need)))
 	}
 	return all
 }

@@ -98,12 +98,26 @@ func between(samples []sourcetest.Sample, from, to int64) (out []sourcetest.Samp
 }
 
 // ranged evaluates text from start to end with data up to a resolution; 0 = raw ones. Result by labels and time, in ms.
-func ranged(t testing.TB, q *Querier, text string, start, end, step int64, resolution time.Duration) (map[string]map[int64]promql.Sample, []string) {
+func ranged(
+	t testing.TB,
+	q *Querier,
+	text string,
+	start, end, step int64,
+	resolution time.Duration,
+) (map[string]map[int64]promql.Sample, []string) {
 	t.Helper()
 	p := q.defaultParams()
 	p.maxResolution = resolution
 	ctx := withParams(t.Context(), p)
-	query, err := q.engine.NewRangeQuery(ctx, q, nil, text, time.UnixMilli(start), time.UnixMilli(end), time.Duration(step)*time.Millisecond)
+	query, err := q.engine.NewRangeQuery(
+		ctx,
+		q,
+		nil,
+		text,
+		time.UnixMilli(start),
+		time.UnixMilli(end),
+		time.Duration(step)*time.Millisecond,
+	)
 	if err != nil {
 		t.Fatal(text, err)
 	}
@@ -274,10 +288,14 @@ func TestDownsampledFunctions(t *testing.T) {
 		hole := since + 30*hour + rnd.Int64N(hour)
 		samples := gauge(rnd, since, since+3*day, false, [2]int64{hole, hole + rnd.Int64N(5*hour)})
 		one, two := since+rnd.Int64N(24)*hour, since+(24+rnd.Int64N(24))*hour
-		more := rnd.Int64N(3) * 6 * hour             // how far they overlap
-		within := since + rnd.Int64N(12*24)*5*minute // a chunk of hours made from chunks of five minutes may end within an hour
+		more := rnd.Int64N(3) * 6 * hour // how far they overlap
+		within := since + rnd.Int64N(
+			12*24,
+		)*5*minute // a chunk of hours made from chunks of five minutes may end within an hour
 		parts := sourcetest.Downsample(between(samples, since, min(within, one)), hour, 300+rnd.IntN(1000))
-		parts = append(parts, sourcetest.Downsample(between(samples, min(within, one), one+more), hour, 300+rnd.IntN(1000))...)
+		parts = append(
+			parts,
+			sourcetest.Downsample(between(samples, min(within, one), one+more), hour, 300+rnd.IntN(1000))...)
 		parts = append(parts, sourcetest.Downsample(between(samples, one, two+more), 5*minute, 300+rnd.IntN(1000))...)
 		parts = append(parts, sourcetest.Encode(between(samples, two, since+4*day), 0)...)
 		s.add(labels.FromStrings("__name__", "m"), samples, parts...)
@@ -326,7 +344,18 @@ func TestDownsampledCounters(t *testing.T) {
 				for at, p := range points {
 					g, ok := got[name][at]
 					if off := math.Abs(g.F-p.F) / p.F; !ok || off > 0.2 {
-						t.Fatalf("round %d, %s at %d: got %v (%v), want %v (resets %v, %v, %v)", round, text, at-since, g.F, ok, p.F, resets, one-since, two-since)
+						t.Fatalf(
+							"round %d, %s at %d: got %v (%v), want %v (resets %v, %v, %v)",
+							round,
+							text,
+							at-since,
+							g.F,
+							ok,
+							p.F,
+							resets,
+							one-since,
+							two-since,
+						)
 					}
 				}
 			}
@@ -369,6 +398,9 @@ func TestDownsampledWarnings(t *testing.T) {
 	f("stddev_over_time(m[6h])", "stddev_over_time is computed")
 	f("changes(m[6h])", "changes is computed")
 	f("resets(m[6h])", "resets is computed")
-	f("rate(m[1h])", "a range of 1h is too short for data downsampled to 1h, and has no value at some times: it should be 2h or more")
+	f(
+		"rate(m[1h])",
+		"a range of 1h is too short for data downsampled to 1h, and has no value at some times: it should be 2h or more",
+	)
 	f("max_over_time(m[30m])", "a range of 30m is too short")
 }

@@ -19,35 +19,35 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// What a query takes for each sample, in bytes (docs/design/011).
+// What a query takes in memory, in bytes (docs/design/011).
 const (
-	// sampleBytes: 16 for the sample itself, which lies in a slice that grows, in the window of a range function, and in
-	// what that hands to the function.
+	// sampleBytes is for each sample. A sample has 16 bytes, and is in three places: in a slice that grows, in the window
+	// of a range function, and in the argument of that function.
 	sampleBytes = 64
-	// resultBytes: 16, and its text in a buffer that grows.
+	// resultBytes is for each sample of the result: 16 bytes, and its text in a buffer that grows.
 	resultBytes = 128
-	// stepBytes: 16 for what the engine counts at each step of a subquery, and 36 for the points of one series, which a
-	// range function makes in a slice that grows, before it compares them with the allowance.
+	// stepBytes is for each step of a subquery: 16 bytes for what the engine counts, and 36 for a point of one series. A
+	// range function makes these points in a slice that grows, and only then compares them with the allowance.
 	stepBytes = 16 + 36
 )
 
 const (
-	// steps is by how much each allowance is larger than the one before. A query that needs the largest wastes an eighth
-	// of its work in attempts that fail.
+	// steps is how many times larger each allowance is than the one before. A query that needs the largest allowance
+	// wastes an eighth of its work in attempts that fail.
 	steps = 8
 	// leastAllowance is the smallest number of samples that is worth an attempt.
 	leastAllowance = 10_000
-	// selectShare is the part of what one request may hold that is kept for its selections.
+	// selectShare: one part in selectShare of what a request may hold is kept for its selections.
 	selectShare = 8
-	// firstShare is the part of the free memory that a query may begin with: the more is free, the fewer attempts it
-	// takes. Where nothing else runs, it is enough for the second largest allowance.
+	// firstShare: a query begins with at most one part in firstShare of the free memory. The more is free, the fewer
+	// attempts it needs. Where nothing else runs, that part is enough for the second largest allowance.
 	firstShare = 8
 )
 
-// engine runs queries by Prometheus's engine. That one bounds the samples that a query holds by a number that it was
-// made with, and tells nobody how many it holds. So there is one engine for each of a few allowances, and a query runs
-// in one whose allowance it has reserved the memory for. If it needs more it gives all back and runs again with the
-// next larger one.
+// engine runs queries in Prometheus's engine. That engine bounds the samples of a query by a number that is fixed when
+// the engine is made, and does not say how many samples a query holds. So there is one engine for each of a few
+// allowances. A query reserves the memory for an allowance and runs in its engine. If it needs more, it gives the
+// memory back and runs again with the next larger allowance.
 type engine struct {
 	places  *memory.Gate
 	owner   *memory.Owner
@@ -61,17 +61,18 @@ type engine struct {
 	m       *metrics
 }
 
-// mostLabelBytes is more than any query can have for each sample; what is reserved does not overflow.
+// mostLabelBytes bounds the bytes of labels that are reserved for each sample. No query can hold that many, and with
+// the bound the sum does not overflow.
 const mostLabelBytes = 1 << 30
 
-// maxVisits is as many expr.Work.Visits as take some seconds, or a minute where each window is sorted: a query that has
-// timed out, or whose client is gone, is noticed only then.
+// maxVisits bounds expr.Work.Visits. That many take some seconds, or a minute where each window is sorted. The engine
+// looks whether a query has timed out, or its client is gone, only after them.
 const maxVisits = 1 << 29
 
 // subqueryStep is the step of subqueries that name none.
 const subqueryStep = time.Minute
 
-// level is an engine and how many samples a query in it may hold.
+// level is an engine and its allowance: how many samples a query in it may hold.
 type level struct {
 	samples int
 	engine  promql.QueryEngine
@@ -79,7 +80,8 @@ type level struct {
 
 var _ promql.QueryEngine = (*engine)(nil)
 
-// allowances are how many samples queries may hold, the smallest first: limit, or as many as most bytes are enough for.
+// allowances are how many samples queries may hold, the smallest first. The largest is limit, or as many samples as fit
+// most bytes if those are fewer.
 func allowances(limit int, most int64) []int {
 	top := int(min(int64(limit), most/sampleBytes))
 	out := []int{max(1, top)}
@@ -115,6 +117,7 @@ func newEngine(log *slog.Logger, reg prometheus.Registerer, m *metrics, parser e
 	return e
 }
 
+// wrapped gives the metrics of each engine a label, since all engines have the same metrics.
 func wrapped(reg prometheus.Registerer, samples int) prometheus.Registerer {
 	if reg == nil {
 		return nil
@@ -131,15 +134,15 @@ func (e *engine) NewInstantQuery(ctx context.Context, from storage.Queryable, op
 }
 
 // NewRangeQuery implements promql.QueryEngine.
-func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string, start,
-	end time.Time, step time.Duration) (promql.Query, error) {
+func (e *engine) NewRangeQuery(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, text string,
+	start, end time.Time, step time.Duration) (promql.Query, error) {
 	return e.query(ctx, func(in promql.QueryEngine) (promql.Query, error) {
 		return in.NewRangeQuery(ctx, from, opts, text, start, end, step)
 	})
 }
 
-func (e *engine) query(ctx context.Context, prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query,
-	error) {
+func (e *engine) query(ctx context.Context,
+	prepare func(promql.QueryEngine) (promql.Query, error)) (promql.Query, error) {
 	q := &boundedQuery{e: e, prepare: prepare, params: e.params(ctx)}
 	if err := q.prepareFor(e.levels[0].engine); err != nil {
 		return nil, err
@@ -153,7 +156,7 @@ func (e *engine) query(ctx context.Context, prepare func(promql.QueryEngine) (pr
 	return q, nil
 }
 
-// prepareFor makes the query one of in.
+// prepareFor prepares the query to run in the engine in.
 func (q *boundedQuery) prepareFor(in promql.QueryEngine) error {
 	next, err := q.prepare(in)
 	if err != nil {
@@ -166,8 +169,9 @@ func (q *boundedQuery) prepareFor(in promql.QueryEngine) error {
 	return nil
 }
 
-// levelsFor are the levels that a query can reserve the memory for. A query whose samples take more than sampleBytes
-// has an engine of its own instead of the first level that is too large, so that it can have what other queries can.
+// levelsFor are the levels whose memory a query can reserve. A query whose samples take more than sampleBytes each gets
+// an engine of its own in place of the first level that is too large, so that it can use as much memory as other
+// queries.
 func (e *engine) levelsFor(q *boundedQuery) []level {
 	for i, l := range e.levels {
 		if q.need(l.samples) <= e.most {
@@ -175,7 +179,7 @@ func (e *engine) levelsFor(q *boundedQuery) []level {
 		}
 		n := int(min(e.most, 2*(e.most-q.work.Steps*stepBytes)) / q.each)
 		if i == 0 || n <= e.levels[i-1].samples {
-			return e.levels[:max(1, i)] // the first one is for the error
+			return e.levels[:max(1, i)] // even a level that is too large: its error says how much the query needs
 		}
 		return append(e.levels[:i:i], level{n, e.make(n, nil)})
 	}
@@ -199,7 +203,7 @@ type boundedQuery struct {
 	closed bool
 }
 
-// begin opens the lease of a query, whose context ends with it.
+// begin opens the lease of a query. The context returned ends after the timeout, or with Cancel.
 func (q *boundedQuery) begin(ctx context.Context, id tenant.ID) (context.Context, *memory.Lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -211,19 +215,21 @@ func (q *boundedQuery) begin(ctx context.Context, id tenant.ID) (context.Context
 	return ctx, q.lease
 }
 
-// Exec implements promql.Query. Errors of ours are Limited when the query needs more than it may have, Exhausted when
-// others have it.
+// Exec implements promql.Query. Errors of this process are of kind Limited when the query needs more memory than one
+// query may hold, and Exhausted when other requests hold it.
 func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
-	id := payer(ctx)
+	id := chargedTenant(ctx)
 	ctx, lease := q.begin(ctx, id)
 	defer q.Cancel()
 	if q.work.Steps > int64(q.e.limit) {
 		return failed(ctx, errs.E(errs.Limited,
-			"tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)", id, q.work.Steps, q.e.limit))
+			"tenant %s: the subqueries of the query have %d steps, and may have %d (limit --query.max-samples)",
+			id, q.work.Steps, q.e.limit))
 	}
 	if q.work.Visits > maxVisits {
 		return failed(ctx, errs.E(errs.Limited,
-			"tenant %s: the query looks at %d samples of each series of its subqueries, window by window, and may look at %d (limit on the work for one series)",
+			"tenant %s: the query looks at %d samples of each series of its subqueries, window by window, "+
+				"and may look at %d (limit on the work for one series)",
 			id, q.work.Visits, maxVisits))
 	}
 	began := time.Now()
@@ -251,15 +257,15 @@ func (q *boundedQuery) Exec(ctx context.Context) *promql.Result {
 		if at++; at == len(q.levels) {
 			return &promql.Result{Err: q.e.tooMany(id, n), Warnings: res.Warnings}
 		}
-		lease.Settle(0) // nothing is waited for with something in hand
+		lease.Settle(0) // a query never waits for memory while it holds some
 		q.e.m.retried.Inc()
 		began = time.Now()
 	}
 }
 
-// need is how many bytes the query may hold with an allowance of n samples. Most of what a sample takes is for a series
-// of a sample at each step, whose steps are counted with it. Of many series it is less than half, and the steps come on
-// top.
+// need is how many bytes the query may hold with an allowance of n samples. A query holds the most for each sample when
+// it has one series with a sample at each step: the memory of the steps is then part of each. With many series a sample
+// takes less than half of that, and the steps are extra.
 func (q *boundedQuery) need(n int) int64 {
 	samples := int64(n) * q.each
 	return max(samples, samples/2+q.work.Steps*stepBytes)
@@ -285,7 +291,7 @@ func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, err
 	return res, nil
 }
 
-// settled makes the result all that is held: what it was made from is let go.
+// settled reduces what is held to the result. The samples from which it was computed are given back.
 func (q *boundedQuery) settled(ctx context.Context, res *promql.Result, lease *memory.Lease) *promql.Result {
 	if res.Err != nil {
 		lease.Settle(0)
@@ -311,8 +317,8 @@ func (q *boundedQuery) Cancel() {
 	}
 }
 
-// Close implements promql.Query. The result must not be used afterwards. It is idempotent: what the engine gets back
-// twice it hands to two queries.
+// Close implements promql.Query. The result must not be used afterwards. It is idempotent: a slice that the engine got
+// back twice would be used by two queries at once.
 func (q *boundedQuery) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -341,11 +347,12 @@ func (e *engine) tooMany(id tenant.ID, n int) error {
 		return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory (limit --query.max-samples)",
 			id, n)
 	}
-	return errs.E(errs.Limited,
-		"tenant %s: the query holds more than %d samples in memory, and no query may take more of what this process has (limit --query.max-memory)", id, n)
+	return errs.E(errs.Limited, "tenant %s: the query holds more than %d samples in memory, "+
+		"and no query may take more of what this process has (limit --query.max-memory)", id, n)
 }
 
-// failed is a result without a value. The end of the query's time is said as the engine says it.
+// failed is a result without a value. When the query's context has ended, the error is the one that the engine gives
+// then, since the API knows only that one.
 func failed(ctx context.Context, err error) *promql.Result {
 	switch ended := ctx.Err(); {
 	case errors.Is(ended, context.DeadlineExceeded):
@@ -359,16 +366,17 @@ func failed(ctx context.Context, err error) *promql.Result {
 	return &promql.Result{Err: err}
 }
 
-// payer is the tenant that a query counts for: the first one of several.
-func payer(ctx context.Context) tenant.ID {
+// chargedTenant is the tenant whose share of the memory a query uses: the first one of several.
+func chargedTenant(ctx context.Context) tenant.ID {
 	if ids := tenant.SetFrom(ctx); len(ids) > 0 {
 		return ids[0]
 	}
 	return tenant.Default
 }
 
-// fit moves what is short out of long slices. The engine keeps the slices of all queries for the next ones, and a
-// result of a few samples may lie in one of a million, for as long as its reader takes.
+// fit copies short results out of long slices. The engine uses the slices of one query again for others, so the few
+// samples of a result may be in a slice for a million. Without a copy that memory would be held until the client has
+// read all.
 func fit(res *promql.Result) {
 	m, ok := res.Value.(promql.Matrix)
 	if !ok {
@@ -384,10 +392,10 @@ func fit(res *promql.Result) {
 	}
 }
 
-// spareSamples is how long a slice may be beyond what is in it without being worth a copy.
+// spareSamples is how many unused samples of a slice are not worth a copy.
 const spareSamples = 64
 
-// resultSize is about how many bytes a result takes, with its text.
+// resultSize estimates how many bytes a result takes, with its text.
 func resultSize(res *promql.Result) int64 {
 	const seriesBytes, labelCopies = 256, 4
 	labels, series, samples := 0, 0, 0

@@ -20,10 +20,9 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 	var mu sync.Mutex // guards all
 	var all []exemplar.QueryResult
 	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings,
-		error) {
+	askOne := func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
 		src, ok := from.(series.ExemplarSource)
-		if !ok { // it has none
+		if !ok { // it has no exemplars
 			return nil, nil
 		}
 		mine := make([][]*labels.Matcher, len(ms))
@@ -35,15 +34,16 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 		defer mu.Unlock()
 		all = append(all, found...)
 		return warnings, err
-	})
+	}
+	warnings, err := q.askAll(ctx, r, askOne)
 	return uniteExemplars(all), warnings, err
 }
 
-// uniteExemplars makes one result of those of one series, in label order, exemplars by time, equal ones once.
+// uniteExemplars makes one result of all results for one series. Results are in the order of their labels, exemplars in
+// the order of time, and equal exemplars come once.
 func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	slices.SortStableFunc(all, func(a, b exemplar.QueryResult) int {
-		return labels.Compare(a.SeriesLabels,
-			b.SeriesLabels)
+		return labels.Compare(a.SeriesLabels, b.SeriesLabels)
 	})
 	out := []exemplar.QueryResult{}
 	for _, r := range all {
@@ -60,8 +60,8 @@ func uniteExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	return out
 }
 
-// exemplars are those of the tenants of ctx from start to end (ms, inclusive), HA pairs as one series where the query
-// asks for it.
+// exemplars are the exemplars of the tenants of ctx from start to end (ms, inclusive). Where the query asks for dedup,
+// an HA pair is one series.
 func (q *Querier) exemplars(ctx context.Context, start, end int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult,
 	series.Warnings, error) {
 	whole, replicaLabels := q.scope(ctx), q.paramsFrom(ctx).replicaLabels

@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// groupSet is the series of a group: of its first endpoint, and from where that fails on, of the next.
-// Its error ends the request. That all endpoints failed is no error: the collector has it.
+// groupSet is the series of a group. It reads the first endpoint, and goes on with the next one where that one fails.
+// Its error ends the request. It is no error when all endpoints fail: the collector has recorded that.
 type groupSet struct {
 	asking
 	ctx   context.Context
@@ -44,7 +44,7 @@ func (s *groupSet) Next() bool {
 			l := set.At().Labels
 			if s.found && len(s.sets) > 1 && labels.Compare(l, s.last) <= 0 {
 				s.call.steps.Add(2)
-				continue // the endpoint before yielded it
+				continue // an endpoint that failed later has already yielded it
 			}
 			s.last, s.found = l, true
 			if s.err = s.hold(set.At()); s.err != nil {
@@ -60,11 +60,11 @@ func (s *groupSet) Next() bool {
 	}
 }
 
-// leaseStep is how many bytes are taken at a time.
+// leaseStep is how many bytes are taken from the lease at a time, since each taking costs a lock.
 const leaseStep = 64 << 10
 
-// hold counts what a series takes in this process until the set is closed. The chunks of a source of this process are
-// its own, which counts them if they are in memory.
+// hold takes memory for a series, which is held until the set is closed. The chunks of a source in this process are not
+// counted: they belong to that source, which counts them if they are in memory.
 func (s *groupSet) hold(at series.Series) error {
 	size := int64(at.Labels.ByteSize()) + int64(len(at.Chunks))*int64(unsafe.Sizeof(series.Chunk{}))
 	if !s.at.Local {

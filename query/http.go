@@ -30,8 +30,8 @@ const (
 	mimirPrefix = "/prometheus"
 )
 
-// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir, each path with its class: no path is
-// covered by that of another, so that none gets another's class by being spelt in another way.
+// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir. Each path is a route of its own with
+// its class. A route that covered other paths would also give them its class.
 func (q *Querier) Routes() []httpx.Route {
 	var routes []httpx.Route
 	for _, prefix := range []string{apiPrefix, mimirPrefix + apiPrefix} {
@@ -44,8 +44,8 @@ func (q *Querier) Routes() []httpx.Route {
 	return routes
 }
 
-// apiPaths are the paths that the API has, below its prefix. What tells of the process and not of series is for
-// operators, except its version, by which clients find out what they can ask.
+// apiPaths are the paths of the API, below its prefix. Paths that show the process, and not series, are for operators.
+// The version is for everybody, since clients learn from it what they can ask.
 var apiPaths = map[httpx.Class][]string{
 	httpx.Tenant: {
 		"/query", "/query_range", "/query_exemplars", "/format_query", "/parse_query", "/labels", "/label/{name}/values",
@@ -67,7 +67,7 @@ func (q *Querier) Handler() http.Handler {
 	return q.api.handler
 }
 
-// api is the handler, made when it is first asked for.
+// api is the handler. It is made at its first use.
 type api struct {
 	once    sync.Once
 	handler http.Handler
@@ -116,10 +116,10 @@ func (q *Querier) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 // readPath is that of remote read.
 const readPath = "/read"
 
-// admit finds the tenants and parameters of a request, and a place for it among those that are worked on. done gives
-// back all that the request holds, and is to be called when it is answered.
+// admit finds the tenants and parameters of a request, and waits until it may run. The caller calls done when the
+// request is answered: it gives back all that the request holds.
 func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ context.Context, done func(), err error) {
-	// it tells of no tenant's series: an operator need not have tenants
+	// These paths show no tenant's series, so an operator needs no tenants for them.
 	if slices.Contains(apiPaths[httpx.Operator], path) {
 		return r.Context(), func() {}, nil
 	}
@@ -129,7 +129,7 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 	}
 	if path == readPath {
 		r.PostForm = url.Values{} // its body is no form, whatever its header says
-	} else { // three bytes of a form may be one of an expression
+	} else { // a form may need three bytes for one of an expression
 		const others = 64 << 10
 		r.Body = http.MaxBytesReader(out, r.Body, int64(3*cmp.Or(q.opts.MaxExpressionBytes, expr.DefaultMaxBytes)+others))
 	}
@@ -139,10 +139,12 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 	ctx := withParams(tenant.WithSet(r.Context(), ids), out.p)
 	switch name := handlerOf(path); {
 	case path == readPath:
-		if err := boundRead(out, r); err != nil { // before it has a place: its sender may be slow
+		// The body is read before the gate: a slow sender must not keep a place in it.
+		if err := boundRead(out, r); err != nil {
 			return nil, nil, err
 		}
-		waiting, cancel := context.WithTimeout(ctx, q.opts.Timeout) // those who have places may be slow to take their answers
+		// The wait is bounded, since clients that read their answers slowly keep their places for long.
+		waiting, cancel := context.WithTimeout(ctx, q.opts.Timeout)
 		leave, err := q.reads.Enter(waiting, ids[0])
 		cancel()
 		if err != nil {
@@ -151,7 +153,7 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 		out.p.answer = q.answers.Open(ids[0])
 		out.p.request = out.p.answer
 		return ctx, func() { out.p.answer.Close(); leave() }, nil
-	case name == "query", name == "query_range", path == "/status/buildinfo": // the engine has places of its own
+	case name == "query", name == "query_range", path == "/status/buildinfo": // the engine has a gate of its own
 		return ctx, func() {}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.opts.Timeout)
@@ -164,7 +166,7 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 	return ctx, func() { out.p.request.Close(); leave(); cancel() }, nil
 }
 
-// tenants are those that a request is for, if it may name as many.
+// tenants are the tenants that a request names. It is an error if it names more than it may.
 func (q *Querier) tenants(r *http.Request) ([]tenant.ID, error) {
 	resolver := q.opts.Tenant
 	resolver.MaxTenants = q.opts.MaxTenants
@@ -178,7 +180,8 @@ func (q *Querier) tenants(r *http.Request) ([]tenant.ID, error) {
 	return ids, err
 }
 
-// handlerOf is path as a metric label: few values, whatever clients ask for.
+// handlerOf is path as a metric label. It has few values, so that clients cannot make new metric series with invented
+// paths.
 func handlerOf(path string) string {
 	name := strings.Trim(path, "/")
 	switch {
@@ -191,14 +194,15 @@ func handlerOf(path string) string {
 	return "other"
 }
 
-// answerWriter forbids caching of answers that failed or may be incomplete, and says when it is worth to try again.
+// answerWriter forbids the caching of answers that failed or may be incomplete. It also corrects the status and the
+// type of an error, and says when another try may succeed.
 type answerWriter struct {
 	http.ResponseWriter
 	p      *params
 	status int
 	wrote  bool
-	reads  bool // it answers a remote read, of whose errors the library knows no kind
-	typed  bool // the error's type was looked at
+	reads  bool // it answers a remote read; the library does not know the kinds of its errors
+	typed  bool // the type of the error has been corrected
 }
 
 func (w *answerWriter) WriteHeader(status int) {
@@ -214,7 +218,7 @@ func (w *answerWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// explain is the status of an answer, by why it failed.
+// explain is the status that belongs to why the request failed, where the library says only that it failed.
 func (w *answerWriter) explain(status int) int {
 	failure := w.p.failure.Load()
 	if failure == nil || status < http.StatusInternalServerError {
@@ -245,8 +249,8 @@ func (w *answerWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// retype is the beginning of an error's body with the type that belongs to why the request failed. The library calls a
-// query that failed for want of memory or of a source "execution", as one that can never succeed.
+// retype corrects the type of an error in b, the beginning of its body. The library says "execution" for every query
+// that failed, also where memory or a source was missing. Clients take that for an error that never goes away.
 func (w *answerWriter) retype(b []byte) []byte {
 	if w.p == nil || w.p.failure.Load() == nil {
 		return b
@@ -267,7 +271,7 @@ func (w *answerWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter
 // Unwrap gives http.ResponseController the writer below.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// maxReplicaLabels is how many labels a request may name for dedup: each is looked for in every series.
+// maxReplicaLabels is how many labels a request may name for dedup. Each is looked up in every series.
 const maxReplicaLabels = 100
 
 // parseParams reads the parameters that Thanos's API has beyond Prometheus's.
@@ -283,9 +287,9 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 		httpx.NoteQuery(r.Context(), text)
 	}
 	p := q.defaultParams()
-	if path == "/read" {
-		p.partial = false // its answer has no place for a warning
-		// Whoever reads takes windows for samples.
+	if path == readPath {
+		p.partial = false // the answer of a remote read cannot carry a warning
+		// Its reader would take the values of windows for samples.
 		p.maxResolution, p.autoResolve = 0, false
 	}
 	if names := r.Form["replicaLabels[]"]; len(names) > maxReplicaLabels {
@@ -314,7 +318,7 @@ func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
 	}
 	if p.storeMatch, err = q.parser.ParseMetricSelectors(r.Form["storeMatch[]"]); err != nil {
 		kind := errs.KindOf(err)
-		if kind == errs.Internal { // the library's
+		if kind == errs.Internal { // an error of the library has no kind
 			kind = errs.Invalid
 		}
 		return nil, errs.E(kind, "storeMatch[]: %w", err)
@@ -336,8 +340,10 @@ func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 	grant := tenant.GrantFrom(r.Context())
 	byRole := map[string][]storeStatus{}
 	for _, m := range q.snapshot.Load().endpoints {
-		s := storeStatus{Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant),
-			MinTime: m.info.MinTime, MaxTime: m.info.MaxTime}
+		s := storeStatus{
+			Name: m.Name, LastCheck: m.checked, LabelSets: q.visible(m.info.Labels, grant),
+			MinTime: m.info.MinTime, MaxTime: m.info.MaxTime,
+		}
 		if m.err != nil {
 			text := "no answer; operators see why"
 			if grant.Operator() {
@@ -350,8 +356,8 @@ func (q *Querier) handleStores(w http.ResponseWriter, r *http.Request) {
 	httpx.WriteData(w, byRole)
 }
 
-// visible are the label sets, which describe streams, of tenants that a user may know of. Streams without a tenant are
-// the default tenant's.
+// visible are the label sets that a user may see: those of streams of the user's tenants. A stream without a tenant
+// label is the default tenant's.
 func (q *Querier) visible(sets []labels.Labels, g *tenant.Grant) []labels.Labels {
 	seen := []labels.Labels{}
 	for _, set := range sets {
@@ -378,13 +384,14 @@ func (q *Querier) handleMetadata(w http.ResponseWriter, r *http.Request) {
 		promapi.WriteError(w, err)
 		return
 	}
-	if limit == 0 { // as in Prometheus: here it does not stand for none
+	if limit == 0 { // as in Prometheus: here 0 means no families, not all
 		clear(found)
 	}
 	httpx.WriteData(w, found, missing...)
 }
 
-// handleExemplars answers as Prometheus, and says what may be missing, for which Prometheus's answer has no place.
+// handleExemplars answers as Prometheus does, and adds warnings about what may be missing. Prometheus's own handler
+// cannot give warnings.
 func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 	start, end, selectors, err := q.parseExemplars(r)
 	if err != nil {
@@ -407,11 +414,10 @@ func (q *Querier) handleExemplars(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", codec.ContentType().String())
-	_, _ = w.Write(body) // an error here is the client's connection
+	_, _ = w.Write(body) // an error means that the client is gone
 }
 
-// parseExemplars is what a request for exemplars asks for: from start to end, Unix ms, of the series that selectors
-// select.
+// parseExemplars reads a request for exemplars: the times in Unix ms, both inclusive, and the selectors of the series.
 func (q *Querier) parseExemplars(r *http.Request) (start, end int64, selectors [][]*labels.Matcher, err error) {
 	if start, err = promapi.Time(r, "start", math.MinInt64); err != nil {
 		return 0, 0, nil, err

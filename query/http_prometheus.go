@@ -34,8 +34,8 @@ const (
 	remoteReadFrame       = 1 << 20
 )
 
-// prometheusAPI is Prometheus's own query API over q, to be served below the API's prefix. What a querier has not
-// (targets, rules, TSDB statistics) answers empty or with an error.
+// prometheusAPI is Prometheus's own query API over q, to be served below the API's prefix. A querier has no targets,
+// rules and TSDB statistics: their paths answer with empty lists or an error.
 func (q *Querier) prometheusAPI() http.Handler {
 	none := nothing{}
 	version := v1.PrometheusVersion{Version: q.opts.Version, Revision: q.opts.Revision, GoVersion: runtime.Version()}
@@ -44,7 +44,7 @@ func (q *Querier) prometheusAPI() http.Handler {
 		flags = map[string]string{}
 	}
 	api := v1.NewAPI(
-		q.engine, q, nil, nil, // exemplars are answered by us, with warnings
+		q.engine, q, nil, nil, // handleExemplars answers for exemplars, with warnings
 		func(context.Context) v1.ScrapePoolsRetriever { return none },
 		func(context.Context) v1.TargetRetriever { return none },
 		func(context.Context) v1.AlertmanagerRetriever { return none },
@@ -77,7 +77,7 @@ func (q *Querier) prometheusAPI() http.Handler {
 	return router
 }
 
-// statusOf is promapi.Status for the library, which has a type of its own that nobody else can name.
+// statusOf is promapi.Status for the library. Its type parameter stands for a type of the library that is not exported.
 func statusOf[N any](_ N, err error) (int, bool) { return promapi.Status(err) }
 
 // errorType is the type of err in an answer. The engine has errors of its own for queries that took too long.
@@ -107,8 +107,8 @@ func (q *Querier) runtimeInfo() (v1.RuntimeInfo, error) {
 	return info, nil
 }
 
-// nothing is the scrape targets, alertmanagers, rules and local TSDB of a querier: none. Lists and maps are empty and
-// not nil, as a client that expects [] or {} may fail at null.
+// nothing stands for the scrape targets, alertmanagers, rules and local TSDB, which a querier does not have. Lists and
+// maps are empty and not nil, since a client that expects [] or {} may fail at null.
 type nothing struct{}
 
 func (nothing) ScrapePools() []string                          { return []string{} }
@@ -126,7 +126,7 @@ func (nothing) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WAL
 func (nothing) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
 
 func (nothing) ScrapePoolConfig(name string) (*config.ScrapeConfig, error) {
-	return nil, fmt.Errorf("scrape pool %q not found", name) // of no kind: the API's status stands
+	return nil, fmt.Errorf("scrape pool %q not found", name) // it has no kind, so that the API chooses the status
 }
 
 func (nothing) Delete(context.Context, int64, int64, ...*labels.Matcher) error { return errNoTSDB }

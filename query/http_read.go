@@ -16,10 +16,11 @@ import (
 	"github.com/hearth-metrics/hearth/internal/expr"
 )
 
-// maxReadBody bounds the body of a remote read, in bytes, compressed and decompressed: it is matchers and times.
+// maxReadBody bounds the body of a remote read in bytes, compressed and decompressed. The body has only matchers and
+// times.
 const maxReadBody = 1 << 20
 
-// boundRead reads the body of a remote read and hands it on, if its matchers are within bounds.
+// boundRead reads the body of a remote read, checks that its matchers are within bounds, and puts the body back into r.
 func boundRead(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReadBody))
 	if err != nil {
@@ -48,7 +49,8 @@ func boundRead(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// matchType is a plain comparison for types that are not known: the library refuses them.
+// matchType is the library's type of a matcher. An unknown type counts as a plain comparison here, and the library
+// refuses it later.
 func matchType(t prompb.LabelMatcher_Type) labels.MatchType {
 	switch t {
 	case prompb.LabelMatcher_RE:
@@ -59,18 +61,18 @@ func matchType(t prompb.LabelMatcher_Type) labels.MatchType {
 	return labels.MatchEqual
 }
 
-// What a remote read that is not streamed takes in bytes: all samples decoded, encoded and compressed, before it
-// answers.
+// What a remote read that is not streamed takes in memory, in bytes. It decodes, encodes and compresses all samples
+// before it sends its answer.
 const (
 	readSampleBytes    = 64
-	readHistogramBytes = 1024 // beside its buckets
+	readHistogramBytes = 1024 // without its buckets
 	readBucketBytes    = 64
 	readSeriesBytes    = 512
 	readLabelCopies    = 8
-	readStep           = 256 << 10 // taken at a time
+	readStep           = 256 << 10 // taken from the lease at a time
 )
 
-// countedSet takes memory for what it yields. It is for one goroutine.
+// countedSet takes memory for all series and samples that it yields. It is for one goroutine.
 type countedSet struct {
 	storage.SeriesSet
 	p     *params

@@ -26,12 +26,24 @@ import (
 )
 
 // remoteRead asks for all series within [mint, maxt] as Prometheus does.
-func remoteRead(t *testing.T, q *Querier, kind prompb.ReadRequest_ResponseType, mint, maxt int64) *httptest.ResponseRecorder {
+func remoteRead(
+	t *testing.T,
+	q *Querier,
+	kind prompb.ReadRequest_ResponseType,
+	mint, maxt int64,
+) *httptest.ResponseRecorder {
 	t.Helper()
 	return readQuery(t, q, kind, mint, maxt, nil, labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+"))
 }
 
-func readQuery(t *testing.T, q *Querier, kind prompb.ReadRequest_ResponseType, mint, maxt int64, hints *storage.SelectHints, ms ...*labels.Matcher) *httptest.ResponseRecorder {
+func readQuery(
+	t *testing.T,
+	q *Querier,
+	kind prompb.ReadRequest_ResponseType,
+	mint, maxt int64,
+	hints *storage.SelectHints,
+	ms ...*labels.Matcher,
+) *httptest.ResponseRecorder {
 	t.Helper()
 	query, err := remote.ToQuery(mint, maxt, ms, hints)
 	if err != nil {
@@ -54,7 +66,10 @@ func TestRemoteRead(t *testing.T) {
 	for i := range 300 {
 		samples = append(samples, sourcetest.Sample{T: int64(i) * 1000, V: float64(i)})
 	}
-	q := open(t, DefaultOptions(), split(tenant.Default, []sourcetest.Series{{Labels: labels.FromStrings("__name__", "up"), Samples: samples}})...)
+	q := open(
+		t,
+		DefaultOptions(),
+		split(tenant.Default, []sourcetest.Series{{Labels: labels.FromStrings("__name__", "up"), Samples: samples}})...)
 	const mint, maxt = 50_500, 200_000
 	want := fmt.Sprint(samples[51:201])
 
@@ -103,7 +118,12 @@ func TestRemoteRead(t *testing.T) {
 // TestRemoteReadOfLabels: a Prometheus that answers /api/v1/series from here gets the labels and no samples, and one that names no
 // matchers gets nothing.
 func TestRemoteReadOfLabels(t *testing.T) {
-	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up", "n", "1"), oneSample(1, "__name__", "up", "n", "2")}})
+	e, _ := receiver(
+		"r",
+		map[tenant.ID][]sourcetest.Series{
+			tenant.Default: {oneSample(1, "__name__", "up", "n", "1"), oneSample(1, "__name__", "up", "n", "2")},
+		},
+	)
 	q := open(t, DefaultOptions(), e)
 	hints := &storage.SelectHints{Start: 0, End: 5000, Func: "series"}
 	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")
@@ -124,7 +144,13 @@ func TestRemoteReadOfLabels(t *testing.T) {
 				got += fmt.Sprintf("%s:%d ", s.Labels[1].Value, len(s.Samples))
 			}
 		} else {
-			set := remote.NewChunkedSeriesSet(remote.NewChunkedReader(w.Body, 1<<20, nil), io.NopCloser(w.Body), 0, 5000, func(error) {})
+			set := remote.NewChunkedSeriesSet(
+				remote.NewChunkedReader(w.Body, 1<<20, nil),
+				io.NopCloser(w.Body),
+				0,
+				5000,
+				func(error) {},
+			)
 			for set.Next() { // as Prometheus reads it
 				samples := 0
 				it := set.At().Iterator(nil)
@@ -202,7 +228,15 @@ func BenchmarkSelect(b *testing.B) {
 			q := open(b, opts, make3(c.sizes...)...)
 			b.ReportAllocs()
 			for b.Loop() {
-				query, err := q.engine.NewRangeQuery(context.Background(), q, nil, `sum by (ns) (rate(x[5m]))`, time.Unix(0, 0), time.Unix(3600, 0), time.Minute)
+				query, err := q.engine.NewRangeQuery(
+					context.Background(),
+					q,
+					nil,
+					`sum by (ns) (rate(x[5m]))`,
+					time.Unix(0, 0),
+					time.Unix(3600, 0),
+					time.Minute,
+				)
 				if err != nil {
 					b.Fatal(err)
 				}

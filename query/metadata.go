@@ -29,10 +29,9 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 	all := map[string][]metadata.Metadata{}
 	now := q.now().UnixMilli()
 	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, _ *selection, from series.Source) (series.Warnings,
-		error) {
+	askOne := func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
 		src, ok := from.(series.MetadataSource)
-		if !ok { // it has none
+		if !ok { // it has no metadata
 			return nil, nil
 		}
 		found, warnings, err := src.Metadata(ctx, id, family, 0)
@@ -40,11 +39,13 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 		defer mu.Unlock()
 		addMetadata(all, found)
 		return warnings, err
-	})
+	}
+	warnings, err := q.askAll(ctx, r, askOne)
 	return all, warnings, err
 }
 
-// metadata is what the tenants of ctx said of families, within limits (0 and less: none).
+// metadata is what the tenants of ctx said of families. limit bounds the families, and perFamily the texts of each; 0
+// or less = no bound.
 func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily int) (map[string][]metadata.Metadata,
 	series.Warnings, error) {
 	all := map[string][]metadata.Metadata{}
@@ -62,7 +63,8 @@ func (q *Querier) metadata(ctx context.Context, family string, limit, perFamily 
 	return all, slices.Compact(warnings), nil
 }
 
-// addMetadata adds what all does not have yet. Two endpoints may know different texts of a family, after a change.
+// addMetadata adds to all what it does not have yet. Two endpoints may have different texts for a family after a
+// change.
 func addMetadata(all, found map[string][]metadata.Metadata) {
 	for family, ms := range found {
 		for _, m := range ms {
@@ -80,7 +82,7 @@ func trimMetadata(all map[string][]metadata.Metadata, limit, perFamily int) {
 		}
 	}
 	for family, ms := range all {
-		slices.SortFunc(ms, func(a, b metadata.Metadata) int { // sources answer in any order
+		slices.SortFunc(ms, func(a, b metadata.Metadata) int { // endpoints answer in any order
 			return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Help, b.Help))
 		})
 		if perFamily > 0 && len(ms) > perFamily {

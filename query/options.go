@@ -13,8 +13,9 @@ import (
 
 // Options are the settings of a Querier.
 type Options struct {
-	// ReplicaLabels are the labels in which the series of HA pairs differ; dedup merges series that differ in nothing
-	// else. Copies that ring replicas hold need no label here. Empty: no dedup unless a query asks for it.
+	// ReplicaLabels are the labels in which the series of HA pairs differ. Dedup merges series that differ in no other
+	// label. Copies on replicas of the ring are always merged and need no label here. Empty = no dedup unless a query asks
+	// for it.
 	ReplicaLabels []string
 	// TenantLabel is the label that names the tenant when a query is over several.
 	TenantLabel string
@@ -22,48 +23,52 @@ type Options struct {
 	MultiTenant bool
 	// Tenant finds the tenants of an HTTP request.
 	Tenant tenant.Resolver
-	// PartialResponse answers with a warning when something is missing, unless a query says otherwise; false fails it.
+	// PartialResponse: when something is missing, the answer has a warning; false = the query fails. A query may say
+	// otherwise.
 	PartialResponse bool
-	// MaxSourceResolution is the coarsest resolution of downsampled data used when a query does not say. 0 = raw only.
+	// MaxSourceResolution is the coarsest resolution of downsampled data that a query reads if it names none; 0 = raw data
+	// only.
 	MaxSourceResolution time.Duration
-	// AutoResolution takes a fifth of the step instead, for range queries that do not say.
+	// AutoResolution: a range query that names no resolution reads up to a fifth of its step instead.
 	AutoResolution bool
 
-	// MaxConcurrent queries run at a time, and as many lookups of series and labels; more of them wait. One tenant never
-	// has all places.
+	// MaxConcurrent is how many queries run at a time, and also how many lookups of series and labels. More of them wait.
+	// One tenant never gets all of it.
 	MaxConcurrent int
-	// MaxTenants is how many tenants one query may name, MaxExpressionBytes how long its text may be; 0 = no bound on
-	// tenants, and expr.DefaultMaxBytes.
+	// MaxTenants is how many tenants one query may name; 0 = no bound. MaxExpressionBytes is how long its text may be;
+	// 0 = expr.DefaultMaxBytes.
 	MaxTenants, MaxExpressionBytes int
-	// Memory is what queries share with the rest of the process; nil = DefaultMemory of their own. A query that does not
-	// fit it waits MemoryWait and then fails as Exhausted.
+	// Memory is the budget that queries share with the rest of the process; nil = they have DefaultMemory of their own. A
+	// query that does not fit waits up to MemoryWait, and then fails with kind Exhausted.
 	Memory     *memory.Budget
 	MemoryWait time.Duration
 	// Timeout bounds one query.
 	Timeout time.Duration
-	// LookbackDelta is how old a sample may be to stand for an instant.
+	// LookbackDelta is how old a sample may be to count as the value at an instant.
 	LookbackDelta time.Duration
-	// MaxSamples, MaxSeries and MaxBytes (of chunks) bound what one query holds or reads; 0 = no bound, but MaxSamples.
+	// MaxSamples bounds the samples that one query holds, and must be positive. MaxSeries and MaxBytes (of chunks) bound
+	// what it reads; 0 = no bound.
 	MaxSamples, MaxSeries int
 	MaxBytes              int64
-	// SortBudget bounds in bytes what one selection may hold to sort series anew (several tenants, dedup); 0 = no bound.
+	// SortBudget bounds the bytes that one selection may hold to sort its series again, which several tenants and dedup
+	// need; 0 = no bound.
 	SortBudget int64
 
-	// Patience is how long a source may be silent when all others have answered and the answer is complete without it; it
-	// is more when the others took longer than that.
+	// Patience is how long a source may be silent when all others have answered and the answer is complete without it. If
+	// the others took long, it may be silent for half of their time if that is more.
 	Patience time.Duration
-	// ResponseTimeout is how long a source may be silent when the answer needs it; then it has failed. 0 = no bound but
-	// Timeout.
+	// ResponseTimeout is how long a source may be silent when the answer needs it; after that it has failed. 0 = only
+	// Timeout bounds it.
 	ResponseTimeout time.Duration
 	// InfoInterval is the time between two polls of an endpoint, InfoTimeout bounds one.
 	InfoInterval, InfoTimeout time.Duration
-	// Membership, when set, tells what the completeness of answers is judged by. nil: whatever does not answer is missing.
-	// It is asked for one tenant at a time.
+	// Membership returns what the querier knows of the receivers, for one tenant. The completeness of answers is judged by
+	// it; nil = all that does not answer counts as missing.
 	Membership func(tenant.ID) Membership
-	// Retention is how long receivers keep local data; what is older must be in blocks.
+	// Retention is how long receivers keep local data. Older samples must be in blocks.
 	Retention time.Duration
-	// Window is how much older than its arrival a sample may be (W): a receiver may hold samples of that long before it
-	// came to be.
+	// Window is how much older than its arrival a sample may be (W). So a receiver may hold samples from before it
+	// started, by up to that time.
 	Window time.Duration
 	// Future is how far ahead of the clock a sample may be when it arrives (F).
 	Future time.Duration
@@ -71,26 +76,26 @@ type Options struct {
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
 	Flags             map[string]string
-	// Reloaded tells the same endpoints whether the process's files were valid when they were last read, and when they
-	// last were; nil = there are none.
+	// Reloaded says, for the status endpoints, whether the process's files were valid when they were last read, and when
+	// they last were valid; nil = there are no files.
 	Reloaded func() (ok bool, at time.Time)
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 }
 
-// Membership is who has been holding fresh data.
+// Membership is what is known of the receivers that hold fresh data, or held it.
 type Membership struct {
 	// ReplicationFactor is the RF of the ring; 0 = not known.
 	ReplicationFactor int
 	// History are all receiver incarnations of the last retention period, present ones included.
 	History []ring.Incarnation
-	// Shard is where the tenant's samples are.
+	// Shard says on which receivers the tenant's samples are.
 	Shard Shard
-	// Bucket is that of the receivers, "" for none.
+	// Bucket is the bucket to which receivers ship blocks, "" for none.
 	Bucket string
 }
 
-// DefaultMemory is how many bytes queries may hold where nobody says, in bytes.
+// DefaultMemory is how many bytes queries may hold if Options.Memory is nil.
 const DefaultMemory = 4 << 30
 
 // DefaultOptions are the settings of a querier on its own.

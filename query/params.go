@@ -12,19 +12,19 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// params are what a query says beyond PromQL, and what it used so far. One belongs to each query.
+// params are what a query says beyond PromQL, and what it has used until now. Each query has its own.
 type params struct {
 	replicaLabels []string // dedup over these; empty = no dedup
-	partial       bool     // answer with a warning rather than fail
+	partial       bool     // when something is missing, answer with a warning instead of an error
 	maxResolution time.Duration
-	autoResolve   bool // a fifth of the step rather than maxResolution
+	autoResolve   bool // a fifth of the step instead of maxResolution
 	storeMatch    [][]*labels.Matcher
-	request       *memory.Lease // of the request; nil = each selection is one
+	request       *memory.Lease // of the request; nil = each selection counts as a request
 	answer        *memory.Lease // of a remote read, which decodes all samples before it answers; nil for other requests
 
 	series, bytes, selections atomic.Int64
-	incomplete                atomic.Bool           // a selection warned
-	failure                   atomic.Pointer[error] // what a selection or its answer failed with
+	incomplete                atomic.Bool           // a selection may lack something
+	failure                   atomic.Pointer[error] // the first error of a selection or of the answer
 }
 
 // again begins to count anew, for another attempt of the query.
@@ -34,7 +34,7 @@ func (p *params) again() {
 	p.selections.Store(0)
 }
 
-// fail notes why the request fails, for who cannot see it in an answer's error.
+// fail records the first error of the request. The HTTP API needs it, since the library drops the kinds of errors.
 func (p *params) fail(err error) {
 	if err != nil {
 		p.failure.CompareAndSwap(nil, &err)
@@ -44,11 +44,12 @@ func (p *params) fail(err error) {
 // maxSelections is how many selections one request may make: selectors times tenants. Each is a call to every source.
 const maxSelections = 2000
 
-// selecting counts a selection more.
+// selecting counts one more selection.
 func (p *params) selecting(id tenant.ID) error {
 	if p.selections.Add(1) > maxSelections {
 		return errs.E(errs.Limited,
-			"tenant %s: the query makes more than %d selections, selectors times tenants (limit on selections per query)", id, maxSelections)
+			"tenant %s: the query makes more than %d selections, selectors times tenants (limit on selections per query)",
+			id, maxSelections)
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ func (q *Querier) defaultParams() *params {
 		maxResolution: q.opts.MaxSourceResolution, autoResolve: q.opts.AutoResolution}
 }
 
-// resolution is the coarsest one a selection for steps of that length (ms) may use, in ms.
+// resolution is the coarsest resolution that a selection for steps of that length may read. Both are in ms.
 func (p *params) resolution(step int64) int64 {
 	if p.autoResolve {
 		return step / 5

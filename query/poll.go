@@ -21,7 +21,8 @@ type snapshot struct {
 	info      series.Info // of all that have answered once, united
 }
 
-// newSnapshot unites what the endpoints say once, since calls that are served ask for it and there may be many tenants.
+// newSnapshot unites what the endpoints say. It is done once for each poll and not for each call, since there may be
+// many tenants.
 func newSnapshot(endpoints []*endpoint) *snapshot {
 	info := series.Info{Role: series.RoleQuery, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	known := len(endpoints) > 0
@@ -47,19 +48,19 @@ func newSnapshot(endpoints []*endpoint) *snapshot {
 // endpoint is an endpoint as the last poll found it.
 type endpoint struct {
 	Endpoint
-	info    series.Info // the last answer, or what discovery knows
-	heard   bool        // it has answered once
-	err     error       // of the last poll
-	checked time.Time
+	info    series.Info   // the last response, or what discovery knows
+	heard   bool          // it has answered a poll at least once
+	err     error         // of the last poll
+	checked time.Time     // of the last poll
 	heardAt time.Time     // when it last answered
-	gone    time.Duration // from then to the last poll
-	silent  *atomic.Bool  // a query gave it up since; nil for one that was never polled
+	gone    time.Duration // from heardAt to the last poll
+	silent  *atomic.Bool  // a query gave it up after the last poll; nil for an endpoint that was never polled
 }
 
-// role is for metrics and messages.
+// role is its role in metrics and messages.
 func (m *endpoint) role() string { return cmp.Or(m.info.Role, "unknown") }
 
-// label is how messages name it.
+// label is its name in messages.
 func (m *endpoint) label() string {
 	if m.info.Instance == "" || m.info.Instance == m.Name {
 		return m.role() + " " + m.Name
@@ -117,7 +118,7 @@ func (q *Querier) poll(ctx context.Context) {
 	q.snapshot.Store(newSnapshot(next))
 }
 
-// ask fills in m, which nobody else sees yet.
+// ask polls m and fills it in. No other goroutine sees m yet.
 func (q *Querier) ask(ctx context.Context, m *endpoint) {
 	ctx, cancel := context.WithTimeout(ctx, q.opts.InfoTimeout)
 	defer cancel()
@@ -129,7 +130,7 @@ func (q *Querier) ask(ctx context.Context, m *endpoint) {
 	m.gone = m.checked.Sub(m.heardAt)
 }
 
-// latest is what m may hold by now: what a store has grows while nobody hears from it.
+// latest is what m may hold by now. A store that does not answer may still take new samples, so its maximum time grows.
 func (m *endpoint) latest() series.Info {
 	info := m.info
 	if m.err != nil && m.heard && info.MaxTime >= info.MinTime {

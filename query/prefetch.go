@@ -6,8 +6,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// Series travel from a prefetching goroutine in batches, so that handing them over costs little: the first batch is
-// small so that the merge can begin.
+// Series are handed over from a prefetching goroutine in batches, since handing over single series costs more. The
+// first batch is small, so that the merge can begin early.
 const (
 	firstBatch = 16
 	batchSize  = 256
@@ -22,7 +22,7 @@ type prefetchSet struct {
 	ch     chan []series.Series
 	batch  []series.Series
 	at     int  // 1-based
-	ended  bool // ch was found closed: Set is ours
+	ended  bool // ch is closed: the goroutine does not use Set any more
 }
 
 // prefetch starts to read the set that open returns. Reading stops when the context handed to open ends.
@@ -33,7 +33,7 @@ func prefetch(ctx context.Context, open func(context.Context) series.Set) series
 	return s
 }
 
-// read owns the inner set until it closes ch. Close waits for that.
+// read owns the inner set until it closes ch. Only after that may the reader of s use the inner set.
 func (s *prefetchSet) read(ctx context.Context) {
 	defer close(s.ch)
 	batch := make([]series.Series, 0, firstBatch)

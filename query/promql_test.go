@@ -161,7 +161,10 @@ func TestPromQL(t *testing.T) {
 			return &ringStorage{db, open(t, DefaultOptions(), replicas(db, keep)...)}
 		})
 	}
-	f(func(replica, n int) bool { return n%3 != replica }, func(script string) bool { return !slices.Contains(hintScripts, script) })
+	f(
+		func(replica, n int) bool { return n%3 != replica },
+		func(script string) bool { return !slices.Contains(hintScripts, script) },
+	)
 	f(nil, func(script string) bool { return slices.Contains(hintScripts, script) })
 }
 
@@ -190,7 +193,14 @@ func load(t testing.TB, db *teststorage.TestStorage, r *rnd, count, samples int)
 	t.Helper()
 	app := db.AppenderV2(context.Background())
 	for i := range count {
-		l := labels.FromStrings("__name__", []string{"requests_total", "temperature", "latency"}[i%3], "pod", fmt.Sprint("p", i/3), "ns", fmt.Sprint("n", i%5))
+		l := labels.FromStrings(
+			"__name__",
+			[]string{"requests_total", "temperature", "latency"}[i%3],
+			"pod",
+			fmt.Sprint("p", i/3),
+			"ns",
+			fmt.Sprint("n", i%5),
+		)
 		total := 0.0
 		for n := range samples {
 			if r.next(20) == 0 {
@@ -227,13 +237,30 @@ func histogramOf(n uint64) *histogram.Histogram {
 
 // queries are compared between a querier over replicas and Prometheus itself.
 var queries = []string{
-	`requests_total`, `temperature{pod="p3"}`, `latency`, `sum by (ns) (rate(requests_total[5m]))`, `increase(requests_total[10m])`,
-	`irate(requests_total[2m])`, `resets(requests_total[1h])`, `changes(temperature[20m])`, `count by (ns) (temperature)`,
-	`max_over_time(temperature[10m]) - min_over_time(temperature[10m])`, `count_over_time({__name__=~".+"}[5m])`, `max by (ns) (temperature)`,
-	`histogram_quantile(0.9, sum by (ns) (rate(latency[5m])))`, `histogram_count(increase(latency[10m]))`, `sum(latency)`,
-	`rate(requests_total[5m] offset 20m)`, `avg_over_time(rate(requests_total[2m])[10m:1m])`, `temperature @ 3000`, `absent(nothing)`,
-	`sum(requests_total{ns!="n1"}) by (pod) / on (pod) group_left count(temperature) by (pod)`, `quantile_over_time(0.5, temperature[15m])`,
-	`last_over_time(temperature[3m])`, `label_replace(temperature{ns=""}, "x", "$1", "pod", "(.*)")`, `predict_linear(temperature[10m], 600)`,
+	`requests_total`,
+	`temperature{pod="p3"}`,
+	`latency`,
+	`sum by (ns) (rate(requests_total[5m]))`,
+	`increase(requests_total[10m])`,
+	`irate(requests_total[2m])`,
+	`resets(requests_total[1h])`,
+	`changes(temperature[20m])`,
+	`count by (ns) (temperature)`,
+	`max_over_time(temperature[10m]) - min_over_time(temperature[10m])`,
+	`count_over_time({__name__=~".+"}[5m])`,
+	`max by (ns) (temperature)`,
+	`histogram_quantile(0.9, sum by (ns) (rate(latency[5m])))`,
+	`histogram_count(increase(latency[10m]))`,
+	`sum(latency)`,
+	`rate(requests_total[5m] offset 20m)`,
+	`avg_over_time(rate(requests_total[2m])[10m:1m])`,
+	`temperature @ 3000`,
+	`absent(nothing)`,
+	`sum(requests_total{ns!="n1"}) by (pod) / on (pod) group_left count(temperature) by (pod)`,
+	`quantile_over_time(0.5, temperature[15m])`,
+	`last_over_time(temperature[3m])`,
+	`label_replace(temperature{ns=""}, "x", "$1", "pod", "(.*)")`,
+	`predict_linear(temperature[10m], 600)`,
 }
 
 // TestDifferential: what a querier answers over replicas with gaps, in different chunks, is what Prometheus answers that
@@ -302,7 +329,8 @@ func differs(got, want promql.Matrix) string {
 			}
 		}
 		for n, p := range w.Histograms {
-			if q := g.Histograms[n]; p.T != q.T || !near(p.H.Count, q.H.Count) || !near(p.H.Sum, q.H.Sum) || len(p.H.PositiveBuckets) != len(q.H.PositiveBuckets) {
+			if q := g.Histograms[n]; p.T != q.T || !near(p.H.Count, q.H.Count) || !near(p.H.Sum, q.H.Sum) ||
+				len(p.H.PositiveBuckets) != len(q.H.PositiveBuckets) {
 				return fmt.Sprintf("%s: %v, want %v", w.Metric, q, p)
 			}
 		}

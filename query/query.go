@@ -16,12 +16,12 @@ import (
 
 // Endpoint is something to query.
 type Endpoint struct {
-	// Name is how people know it: the address, or the instance id. It is unique among endpoints.
+	// Name is its name for people: the address, or the instance id. It is unique among endpoints.
 	Name   string
 	Source series.Source
 	// Local says that it is in this process: calls are cheap and start at once.
 	Local bool
-	// Known is what discovery knows of it before it has answered: Instance, Role, Bucket. Zero when nothing.
+	// Known is what discovery knows of it before it has answered: Instance, Role, Bucket. Zero = nothing is known.
 	Known series.Info
 }
 
@@ -35,9 +35,9 @@ type Querier struct {
 	engine    *engine
 	parser    expr.Parser
 	reads     *memory.Gate  // remote reads
-	lookups   *memory.Gate  // all that is neither a query nor a remote read
-	selects   *memory.Owner // what selections hold of what sources sent
-	answers   *memory.Owner // what remote reads hold of their answers
+	lookups   *memory.Gate  // requests that are neither a query nor a remote read
+	selects   *memory.Owner // memory of selections: what sources sent
+	answers   *memory.Owner // memory of remote reads: their answers
 	api       api
 
 	snapshot atomic.Pointer[snapshot] // replaced whole by the poller; a query uses the one it loaded at its start
@@ -46,10 +46,11 @@ type Querier struct {
 	start    time.Time
 }
 
-// waitingPerPlace is how many requests may wait for each that is worked on.
+// waitingPerPlace is how many requests may wait at a gate for each request that it lets run.
 const waitingPerPlace = 50
 
-// New returns a Querier over whatever endpoints returns at the moment; it is called once a second and must be cheap.
+// New returns a Querier over the endpoints that the function endpoints returns. That function is called once a second
+// and for each selection, and must be cheap. reg may be nil. Nothing is asked before Open.
 func New(log *slog.Logger, reg prometheus.Registerer, endpoints func() []Endpoint, opts Options) (*Querier, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err

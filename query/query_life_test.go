@@ -25,7 +25,10 @@ import (
 
 func selectAll(q *Querier) (n int, warnings series.Warnings, err error) {
 	set := q.Select(context.Background(), &series.Request{
-		Tenant: tenant.Default, MinTime: 0, MaxTime: 2000, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
+		Tenant:   tenant.Default,
+		MinTime:  0,
+		MaxTime:  2000,
+		Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
 	})
 	defer set.Close()
 	for set.Next() {
@@ -60,7 +63,12 @@ func TestPolling(t *testing.T) {
 		opts.Membership = func(tenant.ID) Membership { return Membership{ReplicationFactor: 3, History: history} }
 		var known atomic.Int64 // how many of the endpoints
 		known.Store(1)
-		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(), func() []Endpoint { return endpoints[:known.Load()] }, opts)
+		q, err := New(
+			slog.New(slog.NewTextHandler(io.Discard, nil)),
+			prometheus.NewRegistry(),
+			func() []Endpoint { return endpoints[:known.Load()] },
+			opts,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +86,11 @@ func TestPolling(t *testing.T) {
 					asked += endpoints[i].Name
 				}
 			}
-			if got := strings.Join(warnings, "|"); n != 1 || err != nil || asked != wantAsked || !strings.Contains(got, wantWarning) || wantWarning == "" && got != "" {
+			if got := strings.Join(
+				warnings,
+				"|",
+			); n != 1 || err != nil || asked != wantAsked || !strings.Contains(got, wantWarning) ||
+				wantWarning == "" && got != "" {
 				t.Errorf("%s: %d series, asked %s, warnings %q, error %v", step, n, asked, warnings, err)
 			}
 		}
@@ -142,7 +154,9 @@ func (s *stuckSet) Err() error {
 // TestCancel: a query that is canceled, times out or is closed early ends, with all its goroutines, and is no partial answer.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		data := map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}}
+		data := map[tenant.ID][]sourcetest.Series{
+			tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
+		}
 		a, _ := receiver("a", data)
 		b, m := receiver("b", data)
 		b.Source = &stuck{m}
@@ -170,13 +184,23 @@ func TestCancel(t *testing.T) {
 
 // TestLimit: an answer that ends early because it has enough is not partial.
 func TestLimit(t *testing.T) {
-	data := map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}}
+	data := map[tenant.ID][]sourcetest.Series{
+		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
+	}
 	a, _ := receiver("a", data)
-	b, _ := receiver("b", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up", "z", "1"), oneSample(1, "__name__", "up", "z", "2")}})
+	b, _ := receiver(
+		"b",
+		map[tenant.ID][]sourcetest.Series{
+			tenant.Default: {oneSample(1, "__name__", "up", "z", "1"), oneSample(1, "__name__", "up", "z", "2")},
+		},
+	)
 	opts := DefaultOptions()
 	opts.Retention = 100 * 365 * 24 * time.Hour
 	opts.Membership = func(tenant.ID) Membership {
-		return Membership{ReplicationFactor: 1, History: []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}}}
+		return Membership{
+			ReplicationFactor: 1,
+			History:           []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}},
+		}
 	}
 	q := open(t, opts, a, b)
 	for limit := 1; limit <= 5; limit++ {
@@ -198,30 +222,47 @@ func TestLimit(t *testing.T) {
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
 	gateway := func(name string) *endpoint {
-		return &endpoint{Endpoint: Endpoint{Name: name}, info: series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")}, heard: true}
+		return &endpoint{
+			Endpoint: Endpoint{Name: name},
+			info:     series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")},
+			heard:    true,
+		}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)
-	col.fail(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
-	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1}, p: q.defaultParams(), plan: both}
+	col.addFailed(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
+	s := &selection{
+		q:    q,
+		req:  &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1},
+		p:    q.defaultParams(),
+		plan: both,
+	}
 	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
-	col.fail(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
+	col.addFailed(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
 	if missing := s.missing(col, true); len(missing) != 2 {
 		t.Errorf("both failed: missing %q", missing)
 	}
 }
 
 func TestBytesLimit(t *testing.T) {
-	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}})
+	e, _ := receiver(
+		"r",
+		map[tenant.ID][]sourcetest.Series{
+			tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
+		},
+	)
 	opts := DefaultOptions()
 	opts.MaxBytes = 40
 	if _, _, err := selectAll(open(t, opts, e)); err != nil {
 		t.Error(err)
 	}
 	opts.MaxBytes = 20
-	if _, _, err := selectAll(open(t, opts, e)); errs.KindOf(err) != errs.Limited || !strings.Contains(err.Error(), "limit on bytes") {
+	if _, _, err := selectAll(
+		open(t, opts, e),
+	); errs.KindOf(err) != errs.Limited ||
+		!strings.Contains(err.Error(), "limit on bytes") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -249,14 +290,23 @@ func TestInfo(t *testing.T) {
 	ma.About.Tenants, ma.About.MinTime, ma.About.MaxTime = []tenant.ID{"x"}, 5, 10
 	mb.About.Tenants, mb.About.MinTime, mb.About.MaxTime = []tenant.ID{"x", "y"}, 1, 7
 	info, err := open(t, DefaultOptions(), a, b).Info(context.Background())
-	if err != nil || info.MinTime != 1 || info.MaxTime != 10 || !slices.Equal(info.Tenants, []tenant.ID{"x", "y"}) || info.Role != "query" {
+	if err != nil || info.MinTime != 1 || info.MaxTime != 10 || !slices.Equal(info.Tenants, []tenant.ID{"x", "y"}) ||
+		info.Role != "query" {
 		t.Errorf("%+v, error %v", info, err)
 	}
 	ma.Fail = func() error { return errs.E(errs.Unavailable, "down") }
 	if _, err := open(t, DefaultOptions(), a).Info(context.Background()); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("nothing heard: %v", err)
 	}
-	if info, err := open(t, DefaultOptions(), a, b).Info(context.Background()); err != nil || info.MinTime != math.MinInt64 || info.MaxTime != math.MaxInt64 {
+	if info, err := open(
+		t,
+		DefaultOptions(),
+		a,
+		b,
+	).Info(
+		context.Background(),
+	); err != nil || info.MinTime != math.MinInt64 ||
+		info.MaxTime != math.MaxInt64 {
 		t.Errorf("one was never heard, and may hold anything: %+v, error %v", info, err)
 	}
 	if _, err := open(t, DefaultOptions()).Info(context.Background()); errs.KindOf(err) != errs.Unavailable {

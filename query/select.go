@@ -10,27 +10,28 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// group is endpoints that stand in for each other, in the order in which they are to be asked. Usually it has one.
+// group is endpoints that hold the same, in the order in which they are to be asked. Only one of them needs to answer.
+// Most groups have one endpoint.
 type group []*endpoint
 
-// plan is whom a selection asks.
+// plan is which endpoints a selection asks.
 type plan struct {
 	groups []group
 	// down are endpoints that would have been asked, had they answered the last poll and query.
 	down []*endpoint
-	// nobody says that there is no endpoint at all, so that nothing is known of what there is.
-	nobody bool
+	// empty says that there is no endpoint at all, so that it is not known what there should be.
+	empty bool
 }
 
-// seed makes tenants prefer different gateways; within a process a tenant always prefers the same.
+// seed makes different tenants prefer different gateways. Within a process a tenant always prefers the same gateway.
 var seed = maphash.MakeSeed()
 
-// choose plans a selection for r. storeMatch, when not empty, are alternatives of which one must match the external
-// labels of a endpoint, where __address__ is its name.
+// choose plans a selection for r. If storeMatch is not empty, an endpoint is asked only if its external labels match
+// one of its alternatives; the label __address__ stands for the name of the endpoint.
 //
-// Hearth's own endpoints are all asked, whatever their Info says of times and tenants: blocks and series move between
-// them faster than they are polled. Foreign stores are left out where their Info or external labels rule them out. Of a
-// endpoint that has never answered nothing is known, so nothing rules it out but its name.
+// All of Hearth's own endpoints are asked, whatever their Info says of times and tenants, since blocks and series move
+// between them faster than they are polled. A foreign store is left out if its Info or its external labels exclude what
+// r asks for. Nothing is known of an endpoint that has never answered, so only its name can exclude it.
 func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Matcher) plan {
 	var p plan
 	seen := map[[2]string]int{} // instance and role -> position in eligible
@@ -72,7 +73,7 @@ func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Mat
 	return p
 }
 
-// better reports whether a is to be asked rather than b, the same process under another name.
+// better reports whether a is to be asked instead of b, which is the same process under another name.
 func better(a, b *endpoint) bool {
 	if up := a.down() == nil; up != (b.down() == nil) {
 		return up
@@ -80,7 +81,8 @@ func better(a, b *endpoint) bool {
 	return a.Local && !b.Local
 }
 
-// prefer orders a group: local first, then by tenant, so that a tenant's index stays cached where it was.
+// prefer orders a group: local endpoints first, then an order by tenant, so that a tenant's queries find its index in
+// the cache of the gateway that they asked before.
 func prefer(g group, id tenant.ID) {
 	if len(g) < 2 {
 		return
@@ -104,10 +106,8 @@ func mayHold(info series.Info, r *series.Request) bool {
 	if !info.Covers(r.Tenant, r.MinTime, r.MaxTime) {
 		return false
 	}
-	return len(info.Labels) == 0 || slices.ContainsFunc(info.Labels, func(ext labels.Labels) bool {
-		return mayMatch(ext,
-			r.Matchers)
-	})
+	matches := func(ext labels.Labels) bool { return mayMatch(ext, r.Matchers) }
+	return len(info.Labels) == 0 || slices.ContainsFunc(info.Labels, matches)
 }
 
 // mayMatch reports whether series of a stream with external labels ext can match ms. Labels that ext lacks may be in
@@ -118,6 +118,7 @@ func mayMatch(ext labels.Labels, ms []*labels.Matcher) bool {
 
 const addressLabel = "__address__"
 
+// matchesStore reports whether one alternative of storeMatch allows to ask m.
 func matchesStore(m *endpoint, storeMatch [][]*labels.Matcher) bool {
 	if len(storeMatch) == 0 {
 		return true
@@ -131,12 +132,13 @@ func matchesStore(m *endpoint, storeMatch [][]*labels.Matcher) bool {
 	}
 	for _, ms := range storeMatch {
 		for _, set := range sets {
-			if !slices.ContainsFunc(ms, func(ma *labels.Matcher) bool {
+			excludes := func(ma *labels.Matcher) bool {
 				if ma.Name == addressLabel {
 					return !ma.Matches(m.Name)
 				}
 				return !ma.Matches(set.Get(ma.Name))
-			}) {
+			}
+			if !slices.ContainsFunc(ms, excludes) {
 				return true
 			}
 		}
@@ -144,7 +146,7 @@ func matchesStore(m *endpoint, storeMatch [][]*labels.Matcher) bool {
 	return false
 }
 
-// onAddress is what remains of matchers where labels are not known: those on the address.
+// onAddress is storeMatch with only the matchers on the address, for an endpoint whose labels are not known.
 func onAddress(storeMatch [][]*labels.Matcher) [][]*labels.Matcher {
 	out := make([][]*labels.Matcher, len(storeMatch))
 	for i, ms := range storeMatch {

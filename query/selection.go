@@ -10,7 +10,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-// selection is one request to the endpoints: whom it asks, and what they said so far.
+// selection is one request to the endpoints: which ones it asks, and what they have responded until now.
 type selection struct {
 	q     *Querier
 	req   *series.Request
@@ -20,7 +20,7 @@ type selection struct {
 	watch *watch
 }
 
-// newSelection decides whom to ask for r and begins to watch who is silent. The caller stops the watch.
+// newSelection decides which endpoints to ask for r, and begins to watch for silent ones. The caller stops the watch.
 func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selection, error) {
 	s := &selection{q: q, req: r, p: q.paramsFrom(ctx), col: new(collector)}
 	if err := s.p.selecting(r.Tenant); err != nil {
@@ -31,12 +31,12 @@ func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selecti
 	return s, nil
 }
 
-// choose decides whom to ask. Endpoints that did not answer the last poll are asked only if the answer would be
-// incomplete without them.
+// choose decides which endpoints to ask. Endpoints that did not answer the last poll are asked only if the answer would
+// be incomplete without them, since asking them may take until their timeout.
 func (s *selection) choose() {
 	known := s.q.known()
 	s.plan = choose(known, s.req, s.p.storeMatch)
-	s.plan.nobody = len(known) == 0
+	s.plan.empty = len(known) == 0
 	if len(s.plan.down) == 0 || len(s.missing(s.col, true)) == 0 {
 		return
 	}
@@ -54,8 +54,9 @@ func (s *selection) openLease() *memory.Lease {
 	return s.q.selects.Open(s.req.Tenant)
 }
 
-// missing returns what may be missing from what col gathered, a line each. early says that nobody waited for the
-// endpoints to end, since there was enough: those that did not fail count as if they had answered.
+// missing returns what may be missing from what col gathered, one line for each fault. early says that the selection
+// ended before all endpoints did, since the answer had enough series: endpoints that did not fail count as if they had
+// answered.
 func (s *selection) missing(col *collector, early bool) []string {
 	e := s.evidence(col.clone(), early)
 	var ms Membership
@@ -64,16 +65,16 @@ func (s *selection) missing(col *collector, early bool) []string {
 	}
 	b := bounds{s.q.opts.Retention, s.q.opts.Window, s.q.opts.Future}
 	missing := assess(ms, timeRange{s.req.MinTime, s.req.MaxTime}, s.q.now(), b, e)
-	if s.plan.nobody {
-		missing = append(missing, nobody)
+	if s.plan.empty {
+		missing = append(missing, noEndpoints)
 	}
 	return missing
 }
 
-// nobody is what an answer lacks that was asked of nobody.
-const nobody = "nobody to ask is known: --endpoint and --gossip.join name some"
+// noEndpoints is the fault of an answer for which there was no endpoint to ask.
+const noEndpoints = "nobody to ask is known: --endpoint and --gossip.join name some"
 
-// evidence is what col shows. col belongs to the caller alone.
+// evidence is what col says of the endpoints. No other goroutine may use col.
 func (s *selection) evidence(col *collector, early bool) evidence {
 	e := evidence{failed: col.failed, part: len(s.p.storeMatch) > 0}
 	answered := col.answered
@@ -89,7 +90,7 @@ func (s *selection) evidence(col *collector, early bool) evidence {
 	}
 	for _, m := range answered {
 		said := col.said[m]
-		e.answer(m.info, said.identity, said.coverage, early)
+		e.addAnswered(m.info, said.identity, said.coverage, early)
 	}
 	for _, g := range s.plan.groups {
 		for _, m := range g {
@@ -103,8 +104,8 @@ func (s *selection) evidence(col *collector, early bool) evidence {
 	return e
 }
 
-// settle records that the answer may lack something, and is the error of a query that does not accept that.
-func (s *selection) settle(missing []string) error {
+// recordMissing records that the answer may lack something. It returns an error if the query does not accept that.
+func (s *selection) recordMissing(missing []string) error {
 	if len(missing) == 0 {
 		return nil
 	}

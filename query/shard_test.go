@@ -35,7 +35,10 @@ func TestShardComplete(t *testing.T) {
 	f := func(name string, shard Shard, mint float64, gone []string, want string) {
 		t.Helper()
 		ms := Membership{ReplicationFactor: 3, History: history, Shard: shard}
-		got := strings.Join(assess(ms, timeRange{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, shown(without(gone...), nil)), "|")
+		got := strings.Join(
+			assess(ms, timeRange{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, shown(without(gone...), nil)),
+			"|",
+		)
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -69,7 +72,15 @@ func TestShardComplete(t *testing.T) {
 	f("the next one, after the drain began", acme, 11, []string{in[1], next}, "receivers ")
 	f("the next one, before", acme, 6, []string{in[1], next}, "receivers ") // 6 to 20 is after, too
 	ms := Membership{ReplicationFactor: 3, History: history, Shard: acme}
-	if got := assess(ms, timeRange{at(6).UnixMilli(), at(9).UnixMilli()}, at(24), long, shown(without(in[1], next), nil)); len(got) > 0 {
+	if got := assess(
+		ms,
+		timeRange{at(6).UnixMilli(), at(9).UnixMilli()},
+		at(24),
+		long,
+		shown(without(in[1], next), nil),
+	); len(
+		got,
+	) > 0 {
 		t.Errorf("the next one, before the drain: %q", got)
 	}
 }
@@ -160,7 +171,10 @@ func (w *world) step() {
 func (w *world) asKnown() []ring.Incarnation {
 	known := slices.Clone(w.history)
 	for i := len(known) - 1; i >= 0 && w.rnd.IntN(2) == 0; i-- {
-		was := slices.IndexFunc(known[:i], func(o ring.Incarnation) bool { return o.ID == known[i].ID && o.Until.Equal(known[i].Since) })
+		was := slices.IndexFunc(
+			known[:i],
+			func(o ring.Incarnation) bool { return o.ID == known[i].ID && o.Until.Equal(known[i].Since) },
+		)
 		if was >= 0 {
 			known[was].Until = time.Time{}
 			return slices.Delete(known, i, i+1)
@@ -232,7 +246,7 @@ func TestShardNeverSilent(t *testing.T) {
 				if in.Until.IsZero() && w.rnd.IntN(4) > 0 {
 					m := w.asPolled(in)
 					series.TellIdentity(col.hear(t.Context(), m), series.Identity{Instance: in.ID, Since: in.Since})
-					col.answer(m)
+					col.addAnswered(m)
 					has[name(in)] = true
 				}
 				if in.Drained {
@@ -241,9 +255,13 @@ func TestShardNeverSilent(t *testing.T) {
 			}
 			from := 1 + w.rnd.Float64()*w.hour
 			to := from + w.rnd.Float64()*3
-			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(), Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
+			ms := Membership{
+				ReplicationFactor: w.rf,
+				History:           w.asKnown(),
+				Shard:             Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)},
+			}
 			shown := (&selection{p: new(params)}).evidence(col, false)
-			shown.answer(series.Info{Role: "store"}, nil, nil, false)
+			shown.addAnswered(series.Info{Role: "store"}, nil, nil, false)
 			said := assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)
 			if len(said) == 0 {
 				silent++
@@ -255,7 +273,17 @@ func TestShardNeverSilent(t *testing.T) {
 			for _, s := range w.writes {
 				missing := s.hour >= from && s.hour <= to && !slices.ContainsFunc(s.copies, func(c string) bool { return has[c] })
 				if missing && len(said) == 0 {
-					t.Fatalf("seed %d: a sample of %v h on %q is missing without a word from %v to %v h; rf %d, shards of %d\n%+v", seed, s.hour, s.copies, from, to, w.rf, w.size, w.history)
+					t.Fatalf(
+						"seed %d: a sample of %v h on %q is missing without a word from %v to %v h; rf %d, shards of %d\n%+v",
+						seed,
+						s.hour,
+						s.copies,
+						from,
+						to,
+						w.rf,
+						w.size,
+						w.history,
+					)
 				}
 			}
 		}
@@ -272,7 +300,10 @@ func TestUnservedBucket(t *testing.T) {
 	f := func(mint float64, bucket string, answered []series.Info, failed []failure, want string) {
 		t.Helper()
 		ms.Bucket = bucket
-		got := strings.Join(assess(ms, timeRange{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, shown(answered, failed)), "|")
+		got := strings.Join(
+			assess(ms, timeRange{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, shown(answered, failed)),
+			"|",
+		)
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("from %v h, bucket %q: got %q, want %q", mint, bucket, got, want)
 		}
@@ -282,5 +313,11 @@ func TestUnservedBucket(t *testing.T) {
 	f(7, "b", live("a"), nil, older)
 	f(7, "", live("a"), nil, "")
 	f(7, "b", append(live("a"), series.Info{Role: "store", Blocks: whole("b")}), nil, "")
-	f(7, "b", live("a"), []failure{{name: "store s", info: series.Info{Role: "store", Blocks: whole("b")}}}, "store s did not answer")
+	f(
+		7,
+		"b",
+		live("a"),
+		[]failure{{name: "store s", info: series.Info{Role: "store", Blocks: whole("b")}}},
+		"store s did not answer",
+	)
 }

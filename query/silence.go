@@ -9,40 +9,40 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// call is the asking of one group, as its goroutine and the watch see it. The goroutine steps in when it begins to wait
-// for a source and out when it has got something.
+// call is what the watch knows of the asking of one group. The goroutine that asks calls step when it begins to wait
+// for an endpoint, and again when the endpoint has sent something.
 type call struct {
-	steps atomic.Uint64 // odd while a source is waited for; it grows whenever the source does something
+	steps atomic.Uint64 // odd while an endpoint is waited for; it grows whenever the endpoint sends something
 	asked atomic.Pointer[asked]
 
-	// The watch's own: what it saw at its last look, and for how long nothing had happened.
-	seen  uint64
-	at    *asked
-	quiet time.Duration
+	// Only the watch uses these.
+	seen  uint64        // steps at its last look
+	at    *asked        // asked at its last look
+	quiet time.Duration // for how long nothing had happened
 }
 
-// asked is a endpoint that a call waits for.
+// asked is an endpoint that a call waits for.
 type asked struct {
 	m       *endpoint
-	standIn bool          // another one of its bucket goes on when it fails
+	standIn bool          // another endpoint of its group is asked when it fails
 	limit   time.Duration // of its silence; 0 = none
 	giveUp  context.CancelCauseFunc
 }
 
 func (c *call) step() { c.steps.Add(1) }
 
-// begin notes that e is asked, and then others if it fails. e must be asked with the context returned, which ends when
-// e is given up, and by which the selection learns what the response says of itself.
+// begin records that e is asked, and that others more can be asked if it fails. The caller must ask e with the context
+// returned. It ends when e is given up, and through it the selection learns what the response says of e.
 func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int) context.Context {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	ctx = s.col.hear(ctx, e)
-	c.steps.Add(2) // before the endpoint changes: its silence begins now
+	c.steps.Add(2) // before c.asked changes, so that the silence of e begins now and not with that of the endpoint before
 	c.asked.Store(&asked{e, others > 0, s.q.silenceLimit(e, others), giveUp})
 	return ctx
 }
 
-// silenceLimit is how long m may be silent before it has failed. One that did not answer the last poll either has had
-// its time, and one that others stand in for is left early enough for them.
+// silenceLimit is how long m may be silent before it has failed; 0 = no limit. It is shorter for an endpoint that did
+// not answer the last poll, and for one of a group whose others can still be asked, so that time is left for these.
 func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	limit := q.opts.ResponseTimeout
 	switch {
@@ -56,16 +56,17 @@ func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 	return limit
 }
 
-// watch gives up endpoints that are silent: those that reach their limit, and all that are waited for when nothing has
-// happened any more for as long as the patience, or half of what it took until then, and the answer lacks nothing
-// without them. It counts silence in looks, so that a process that stood still itself blames nobody.
+// watch gives up silent endpoints in two cases. An endpoint that reaches its limit is given up. All endpoints that are
+// still waited for are given up when none has sent anything for as long as the patience, or for half of the time before
+// that if it is longer, and the answer lacks nothing without them. The watch counts silence in its own looks. So a
+// process that itself stood still does not take that time for silence of others.
 type watch struct {
 	calls    []*call
 	patience time.Duration
-	enough   func(silent []*asked) bool // waiting for these changes nothing
+	enough   func(silent []*asked) bool // the answer lacks nothing more without these
 	giveUp   func(a *asked, quiet time.Duration)
 
-	clock, moved time.Duration // since the beginning: now, and when a source last did something
+	clock, moved time.Duration // since the beginning: now, and when an endpoint last sent something
 	cancel       context.CancelFunc
 	done         chan struct{}
 }
@@ -73,12 +74,13 @@ type watch struct {
 // startWatch watches the calls of the selection's groups until the watch is stopped.
 func (s *selection) startWatch() {
 	w := &watch{
-		calls: make([]*call, len(s.plan.groups)), patience: s.q.opts.Patience, giveUp: s.q.giveUp, done: make(chan struct{}),
+		calls: make([]*call, len(s.plan.groups)), done: make(chan struct{}),
+		patience: s.q.opts.Patience, giveUp: s.q.giveUp,
 		enough: func(silent []*asked) bool {
 			without := s.col.clone()
 			said := s.missing(without, true)
 			for _, a := range silent {
-				without.fail(a.m, errSilent)
+				without.addFailed(a.m, errSilent)
 			}
 			return slices.Equal(said, s.missing(without, true))
 		},
@@ -92,7 +94,7 @@ func (s *selection) startWatch() {
 	go w.run(ctx)
 }
 
-// stop ends the watch. It is idempotent, and nobody is given up once it has returned.
+// stop ends the watch. It is idempotent. No endpoint is given up once it has returned.
 func (w *watch) stop() {
 	w.cancel()
 	<-w.done
@@ -117,7 +119,7 @@ func (w *watch) run(ctx context.Context) {
 func (w *watch) look(elapsed time.Duration) {
 	w.clock += elapsed
 	for _, c := range w.calls {
-		c.at = c.asked.Load() // before the steps: see begin
+		c.at = c.asked.Load() // before the steps, since begin changes them in the other order
 		if steps := c.steps.Load(); steps != c.seen {
 			c.seen, c.quiet, w.moved = steps, 0, w.clock
 			continue
@@ -128,7 +130,7 @@ func (w *watch) look(elapsed time.Duration) {
 	var silent []*asked
 	for _, c := range w.calls {
 		switch {
-		case c.seen%2 == 0 || c.at == nil: // it has ended, or waits for us
+		case c.seen%2 == 0 || c.at == nil: // it has ended, or its reader does not wait for it
 		case c.at.limit > 0 && c.quiet >= c.at.limit:
 			w.giveUp(c.at, c.quiet)
 			settled = false
@@ -146,10 +148,10 @@ func (w *watch) look(elapsed time.Duration) {
 	}
 }
 
-// errSilent is why a endpoint is not asked that was given up and has not answered a poll since.
+// errSilent is the error of an endpoint that was given up and has not answered a poll after that.
 var errSilent = errs.E(errs.Unavailable, "it is silent")
 
-// giveUp ends the asking of a endpoint. Until it answers a poll it is asked only when the answer needs it.
+// giveUp ends the asking of an endpoint. Until it answers a poll, it is asked only when the answer needs it.
 func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 	a.giveUp(errs.E(errs.Unavailable, "silent for %s", quiet))
 	q.m.silent.WithLabelValues(a.m.role()).Inc()
@@ -159,7 +161,7 @@ func (q *Querier) giveUp(a *asked, quiet time.Duration) {
 	}
 }
 
-// down is why m is asked only when the answer needs it, nil when it is well.
+// down is why m is asked only when the answer needs it: it did not answer the last poll, or was silent. nil = neither.
 func (m *endpoint) down() error {
 	if m.err == nil && m.silent != nil && m.silent.Load() {
 		return errSilent

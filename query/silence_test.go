@@ -93,11 +93,21 @@ func (m *moody) LabelValues(ctx context.Context, name string, r *series.Request)
 	return m.Memory.LabelValues(ctx, name, r)
 }
 
-func (m *moody) Exemplars(ctx context.Context, _ tenant.ID, _, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (m *moody) Exemplars(
+	ctx context.Context,
+	_ tenant.ID,
+	_, _ int64,
+	_ ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	return []exemplar.QueryResult{{SeriesLabels: labels.FromStrings("__name__", "up")}}, nil, m.wait(ctx)
 }
 
-func (m *moody) Metadata(ctx context.Context, _ tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (m *moody) Metadata(
+	ctx context.Context,
+	_ tenant.ID,
+	_ string,
+	_ int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	return map[string][]metadata.Metadata{"up": {{Help: "h"}}}, nil, m.wait(ctx)
 }
 

@@ -38,8 +38,8 @@ func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
 	return &answerSet{Set: series.Merge(sets...), ctx: ctx, cancel: cancel, sel: s, lease: lease}
 }
 
-// endpoints are those of the last poll and the receivers that have come since: what they take counts from their first
-// moment on, and so they must be asked from then on.
+// known are the endpoints of the last poll and the receivers that have appeared since. A new receiver takes samples at
+// once, so an answer without it would lack them.
 func (q *Querier) known() []*endpoint {
 	polled := q.snapshot.Load().endpoints
 	all := polled[:len(polled):len(polled)]
@@ -47,10 +47,8 @@ func (q *Querier) known() []*endpoint {
 		if e.Known.Role != series.RoleReceive {
 			continue
 		}
-		_, found := slices.BinarySearchFunc(polled, e.Name, func(m *endpoint,
-			name string) int {
-			return strings.Compare(m.Name, name)
-		})
+		byName := func(m *endpoint, name string) int { return strings.Compare(m.Name, name) }
+		_, found := slices.BinarySearchFunc(polled, e.Name, byName)
 		if !found {
 			all = append(all, &endpoint{Endpoint: e, info: e.Known})
 		}
@@ -78,26 +76,26 @@ type askLabels func(context.Context, series.Source) ([]string, series.Warnings, 
 func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	var all []string
-	warnings, err := q.everyone(ctx, r, func(ctx context.Context, s *selection, src series.Source) (series.Warnings,
-		error) {
+	askOne := func(ctx context.Context, s *selection, src series.Source) (series.Warnings, error) {
 		found, warnings, err := ask(ctx, src)
 		if err != nil {
 			return nil, err
 		}
 		if s.p.request != nil {
 			if err := s.p.request.Grow(stringBytes(found)); err != nil {
-				return nil, ours{err}
+				return nil, localError{err}
 			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, found...)
 		return warnings, nil
-	})
+	}
+	warnings, err := q.askAll(ctx, r, askOne)
 	return series.SortedUnique(all, r.Limit), warnings, err
 }
 
-// stringBytes is what names or values take in memory, and once more in an answer.
+// stringBytes is what names or values take in memory: twice, since they are copied into the answer.
 func stringBytes(all []string) int64 {
 	size := int64(len(all)) * int64(unsafe.Sizeof(""))
 	for _, s := range all {
@@ -106,11 +104,11 @@ func stringBytes(all []string) int64 {
 	return 2 * size
 }
 
-// Info implements series.Source: the union of the endpoints' answers to the last poll.
+// Info implements series.Source: the union of the endpoints' responses to the last poll.
 func (q *Querier) Info(context.Context) (series.Info, error) {
 	v := q.snapshot.Load()
 	if n := len(v.endpoints); n == 0 {
-		return v.info, errs.E(errs.Unavailable, nobody)
+		return v.info, errs.E(errs.Unavailable, noEndpoints)
 	} else if !slices.ContainsFunc(v.endpoints, func(m *endpoint) bool { return m.heard }) {
 		return v.info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", n)
 	}

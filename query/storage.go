@@ -25,7 +25,8 @@ func (q *Querier) Querier(mint, maxt int64) (storage.Querier, error) {
 	return &querier{q: q, mint: mint, maxt: maxt, whole: true}, nil
 }
 
-// ChunkQuerier implements storage.ChunkQueryable: as Querier, encoded anew as chunks that do not overlap.
+// ChunkQuerier implements storage.ChunkQueryable. It selects as Querier does, and encodes the samples again, as chunks
+// that do not overlap.
 func (q *Querier) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return chunkQuerier{&querier{q: q, mint: mint, maxt: maxt}}, nil
 }
@@ -41,7 +42,7 @@ func (q *Querier) scope(ctx context.Context) scope {
 type querier struct {
 	q          *Querier
 	mint, maxt int64
-	whole      bool // whoever reads all samples has them all at a time
+	whole      bool // its reader holds all samples at once, so that they must be counted
 
 	mu      sync.Mutex // guards closers
 	closers []func() error
@@ -49,14 +50,15 @@ type querier struct {
 
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints,
 	ms ...*labels.Matcher) storage.SeriesSet {
-	if len(ms) == 0 { // a remote read may say so, and means nothing by it in Prometheus
+	if len(ms) == 0 { // a remote read may have no matchers; in Prometheus it then selects nothing
 		return storage.EmptySeriesSet()
 	}
 	p := q.q.paramsFrom(ctx)
 	r := q.request(p, hints)
 	stop := series.NewStopFlag(ctx)
 	reading := &series.Reading{
-		Counter: expr.OfCounter(r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime, Resolution: r.MaxResolution, Stop: stop,
+		Counter: expr.OfCounter(r.Hints.Func), MinTime: r.MinTime, MaxTime: r.MaxTime,
+		Resolution: r.MaxResolution, Stop: stop,
 	}
 	if hints != nil && hints.DisableTrimming {
 		reading.MinTime, reading.MaxTime = q.mint, q.maxt
@@ -67,7 +69,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 		vague = selectors.apply(reading, ms)
 		r.Aggregates = reading.Pick.Aggregates()
 	}
-	if r.Hints.Range == 0 { // the query looks back further also where this selector reads raw data only
+	if r.Hints.Range == 0 { // the engine looks back further for the whole query, also for selectors of raw data
 		reading.Lookback = selectors.rawLookback()
 	}
 	scope, own := q.q.scope(ctx).narrow(ms)
@@ -77,12 +79,13 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	q.closers = append(q.closers, set.Close, stop.Close)
 	q.mu.Unlock()
 	if r.MaxResolution >= series.FiveMinutes {
-		set = &notedSet{Set: set, reading: reading, vague: vague, length: r.Hints.Range}
+		set = &coarseSet{Set: set, reading: reading, vague: vague, length: r.Hints.Range}
 	}
 	out := series.Storage(set, reading)
 	if len(p.replicaLabels) > 0 {
-		out = series.Dedup(set, series.DedupOptions{ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget,
-			Reading: reading})
+		out = series.Dedup(set, series.DedupOptions{
+			ReplicaLabels: p.replicaLabels, Budget: q.q.opts.SortBudget, Reading: reading,
+		})
 	}
 	if p.answer != nil && q.whole {
 		out = &countedSet{SeriesSet: out, p: p}
@@ -90,7 +93,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	return out
 }
 
-// request is what a selection asks of sources, except tenant and matchers.
+// request is what a selection asks of sources, without the tenant and the matchers.
 func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request {
 	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt}
 	if hints == nil {
@@ -103,12 +106,12 @@ func (q *querier) request(p *params, hints *storage.SelectHints) *series.Request
 	r.Shard = series.Shard{Index: hints.ShardIndex, Count: hints.ShardCount}
 	r.Hints = series.Hints{Step: hints.Step, Range: hints.Range, Func: hints.Func, Grouping: hints.Grouping, By: hints.By}
 	if len(p.replicaLabels) == 0 {
-		r.Limit = hints.Limit // dedup leaves fewer series than the sources count
+		r.Limit = hints.Limit // with dedup, the sources would count more series than the answer has
 	}
 	return r
 }
 
-// selectTenants is the series of all tenants in s, with the tenant label if s has one.
+// selectTenants are the series of all tenants in s, with the tenant label if s has one.
 func (q *Querier) selectTenants(ctx context.Context, r *series.Request, s scope) series.Set {
 	sets := make([]series.Set, 0, len(s.ids))
 	for _, id := range s.ids {
@@ -123,8 +126,8 @@ func (q *Querier) selectTenants(ctx context.Context, r *series.Request, s scope)
 	return series.Merge(sets...)
 }
 
-func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string,
-	annotations.Annotations, error) {
+func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints,
+	ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	scope, r := q.labelRequest(ctx, hints, ms)
 	names, warnings, err := q.eachTenant(ctx, scope, r, func(r *series.Request) ([]string, series.Warnings, error) {
 		return q.q.LabelNames(ctx, r)
@@ -153,8 +156,8 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 	return q.eachTenant(ctx, scope, r, ask)
 }
 
-func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, ms []*labels.Matcher) (scope,
-	*series.Request) {
+func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints,
+	ms []*labels.Matcher) (scope, *series.Request) {
 	scope, own := q.q.scope(ctx).narrow(ms)
 	r := &series.Request{MinTime: q.mint, MaxTime: q.maxt, Matchers: own}
 	if hints != nil {
@@ -163,7 +166,7 @@ func (q *querier) labelRequest(ctx context.Context, hints *storage.LabelHints, m
 	return scope, r
 }
 
-// eachTenant unites the answers for the tenants of s.
+// eachTenant calls ask for each tenant of s and unites the names or values.
 func (q *querier) eachTenant(ctx context.Context, s scope, r *series.Request,
 	ask func(*series.Request) ([]string, series.Warnings, error)) ([]string, annotations.Annotations, error) {
 	var all []string
@@ -210,12 +213,12 @@ func (q chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.Se
 	return storage.NewSeriesSetToChunkSet(set)
 }
 
-// seriesFunc in the hints of a selection asks for labels alone. A Prometheus that reads from here sends it for
+// seriesFunc as the function in the hints asks for labels alone. A Prometheus that reads from Hearth sends it for
 // /api/v1/series.
 const seriesFunc = "series"
 
-// labelsOnly is the series of a selection without samples. Each has one chunk, which is empty: a streamed remote read
-// leaves out series that have none.
+// labelsOnly are the series of a selection without samples. Each has one empty chunk, since a streamed remote read
+// leaves out series without a chunk.
 type labelsOnly struct {
 	storage.SeriesSet
 	none chunks.Meta

@@ -9,15 +9,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// scope is the tenants a selection is over.
+// scope is the tenants that a selection reads.
 type scope struct {
 	ids []tenant.ID
-	// label is what series are given to tell their tenants apart; "" when the query names one tenant.
+	// label is the label that names the tenant of each series; "" when the query names one tenant.
 	label string
 }
 
-// narrow resolves matchers on the tenant label: the tenants left, and the matchers on the series' own labels. A query
-// over one tenant has no tenant label, so that a label of that name is the series' own.
+// narrow resolves matchers on the tenant label. It returns the tenants that match, and the matchers on the series' own
+// labels. In a query over one tenant there is no tenant label, so a label of that name belongs to the series.
 func (s scope) narrow(ms []*labels.Matcher) (scope, []*labels.Matcher) {
 	if s.label == "" {
 		return s, ms
@@ -32,7 +32,7 @@ func (s scope) narrow(ms []*labels.Matcher) (scope, []*labels.Matcher) {
 		ids = slices.DeleteFunc(ids, func(id tenant.ID) bool { return !m.Matches(string(id)) })
 	}
 	if len(own) == 0 && len(ms) > 0 {
-		own = []*labels.Matcher{series.Everything} // no matchers at all may mean nothing
+		own = []*labels.Matcher{series.Everything} // a source may take an empty list of matchers for an error
 	}
 	return scope{ids, s.label}, own
 }

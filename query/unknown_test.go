@@ -71,7 +71,12 @@ func (m *mortal) LabelValues(ctx context.Context, name string, r *series.Request
 	return m.moody.LabelValues(ctx, name, r)
 }
 
-func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (m *mortal) Exemplars(
+	ctx context.Context,
+	id tenant.ID,
+	mint, maxt int64,
+	ms ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
@@ -79,7 +84,12 @@ func (m *mortal) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, 
 	return m.moody.Exemplars(ctx, id, mint, maxt, ms...)
 }
 
-func (m *mortal) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (m *mortal) Metadata(
+	ctx context.Context,
+	id tenant.ID,
+	family string,
+	limit int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	series.TellIdentity(ctx, *m.disk.Load())
 	if err := m.Fail(); err != nil || len(m.Data) == 0 {
 		return nil, nil, err
@@ -96,10 +106,26 @@ func readAPIs(t *testing.T) map[string]*http.Request {
 	}
 	read := readRequest(readBody(t, prompb.ReadRequest_SAMPLES, at(6).UnixMilli()), string(tenant.Default))
 	return map[string]*http.Request{
-		"query": of("/query", "query", "up", "time", at(5).UTC().Format(time.RFC3339)), "query_range": of("/query_range", "query", "up", "step", "60"),
-		"series": of("/series", "match[]", "up"), "labels": of("/labels"), "labels that match": of("/labels", "match[]", "up"),
-		"label values": of("/label/job/values"), "label values that match": of("/label/job/values", "match[]", "up"),
-		"metadata": of("/metadata"), "exemplars": of("/query_exemplars", "query", "up"), "remote read": read,
+		"query": of(
+			"/query",
+			"query",
+			"up",
+			"time",
+			at(5).UTC().Format(time.RFC3339),
+		),
+		"query_range": of("/query_range", "query", "up", "step", "60"),
+		"series": of(
+			"/series",
+			"match[]",
+			"up",
+		),
+		"labels":                  of("/labels"),
+		"labels that match":       of("/labels", "match[]", "up"),
+		"label values":            of("/label/job/values"),
+		"label values that match": of("/label/job/values", "match[]", "up"),
+		"metadata":                of("/metadata"),
+		"exemplars":               of("/query_exemplars", "query", "up"),
+		"remote read":             read,
 	}
 }
 
@@ -113,12 +139,29 @@ func TestNotKnowing(t *testing.T) {
 		rf         int             // 0 = nothing is known of a ring
 	}{
 		{name: "dead", want: "receive b did not answer: connection refused", then: func(b *mortal) { b.dead.Store(true) }},
-		{name: "dead member", want: "receivers b did not answer and may hold the only copies", then: func(b *mortal) { b.dead.Store(true) }, rf: 1},
-		{name: "unresolved", want: "unknown dns+nowhere:10901 did not answer: no such host", endpoints: func(a, _ *mortal) []Endpoint {
-			return []Endpoint{{Name: "a", Source: a}, {Name: "dns+nowhere:10901", Source: series.FailedSource(errs.E(errs.Unavailable, "no such host"))}}
-		}},
+		{
+			name: "dead member",
+			want: "receivers b did not answer and may hold the only copies",
+			then: func(b *mortal) { b.dead.Store(true) },
+			rf:   1,
+		},
+		{
+			name: "unresolved",
+			want: "unknown dns+nowhere:10901 did not answer: no such host",
+			endpoints: func(a, _ *mortal) []Endpoint {
+				return []Endpoint{
+					{Name: "a", Source: a},
+					{Name: "dns+nowhere:10901", Source: series.FailedSource(errs.E(errs.Unavailable, "no such host"))},
+				}
+			},
+		},
 		{name: "nobody", want: "nobody to ask is known", endpoints: func(_, _ *mortal) []Endpoint { return nil }},
-		{name: "back empty", want: "receivers b did not answer and may hold the only copies", then: func(b *mortal) { b.comeBackEmpty(7) }, rf: 1},
+		{
+			name: "back empty",
+			want: "receivers b did not answer and may hold the only copies",
+			then: func(b *mortal) { b.comeBackEmpty(7) },
+			rf:   1,
+		},
 		{name: "slow", want: "did not answer", then: func(b *mortal) { b.silence.Store(int64(forGood)) }},
 	}
 	for _, way := range ways {
@@ -134,7 +177,10 @@ func TestNotKnowing(t *testing.T) {
 					opts.Now = func() time.Time { return at(5.1) }
 					if way.rf > 0 {
 						opts.Membership = func(tenant.ID) Membership {
-							return Membership{ReplicationFactor: way.rf, History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
+							return Membership{
+								ReplicationFactor: way.rf,
+								History:           []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)},
+							}
 						}
 					}
 					q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), nil, func() []Endpoint { return endpoints }, opts)
@@ -181,7 +227,10 @@ func overTwo(t *testing.T) (*Querier, *mortal) {
 	opts := DefaultOptions()
 	opts.Now = func() time.Time { return at(5.1) }
 	opts.Membership = func(tenant.ID) Membership {
-		return Membership{ReplicationFactor: 1, History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
+		return Membership{
+			ReplicationFactor: 1,
+			History:           []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)},
+		}
 	}
 	q := open(t, opts, Endpoint{Name: "a", Source: a}, Endpoint{Name: "b", Source: b})
 	return q, b
@@ -233,12 +282,22 @@ func TestExemplarWarnings(t *testing.T) {
 
 type warning struct{ *mortal }
 
-func (w warning) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (w warning) Exemplars(
+	ctx context.Context,
+	id tenant.ID,
+	mint, maxt int64,
+	ms ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	found, _, err := w.mortal.Exemplars(ctx, id, mint, maxt, ms...)
 	return found, series.Warnings{"half of it is missing"}, err
 }
 
-func (w warning) Metadata(ctx context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (w warning) Metadata(
+	ctx context.Context,
+	id tenant.ID,
+	family string,
+	limit int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	found, _, err := w.mortal.Metadata(ctx, id, family, limit)
 	return found, series.Warnings{"half of it is missing"}, err
 }
@@ -261,8 +320,17 @@ func TestNeverHeard(t *testing.T) {
 	f("never heard, a label", &endpoint{err: down}, match("cluster", "c"), true)
 	f("never heard, its address", &endpoint{err: down}, match(addressLabel, "x"), true)
 	f("never heard, another address", &endpoint{err: down}, match(addressLabel, "y"), false)
-	old := series.Info{MinTime: at(1).UnixMilli(), MaxTime: at(4).UnixMilli(), Labels: []labels.Labels{labels.FromStrings("cluster", "c")}}
+	old := series.Info{
+		MinTime: at(1).UnixMilli(),
+		MaxTime: at(4).UnixMilli(),
+		Labels:  []labels.Labels{labels.FromStrings("cluster", "c")},
+	}
 	f("heard lately", &endpoint{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
 	f("heard long ago", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
-	f("heard, another label", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"), false)
+	f(
+		"heard, another label",
+		&endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour},
+		match("cluster", "d"),
+		false,
+	)
 }

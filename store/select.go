@@ -9,6 +9,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tracing"
 )
 
 // Select implements series.Source. A block that is found faulty or gone on the way ends early with a warning that
@@ -140,6 +141,7 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView
 		pieces []piece
 	}
 	var groups []chosen
+	ctx, span := tracing.Start(ctx, "gateway select")
 	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
 		for _, gr := range v.groups(t.streams, r.Matchers) {
 			c := chosen{gr, pieces(gr.streams, r)}
@@ -151,9 +153,11 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView
 		return held
 	})
 	if err != nil {
+		span.End(err)
 		return series.Failed(err)
 	}
-	out := &requestSet{q: q}
+	span.Number("blocks", len(q.held))
+	out := &requestSet{q: q, span: span}
 	var sets []series.Set
 	for _, c := range groups {
 		// A filter that needs no other labels than a block has is applied there, before chunks are read.
@@ -175,6 +179,7 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView
 type requestSet struct {
 	series.Set
 	q       *request
+	span    tracing.Span // from the call of Select to Close
 	blocks  []*blockSet
 	started bool
 	closed  bool
@@ -210,8 +215,10 @@ func (s *requestSet) Warnings() series.Warnings {
 // Close ends the reads and gives back all that the request holds.
 func (s *requestSet) Close() error {
 	s.closed = true
+	failed := s.Set.Err()
 	err := s.Set.Close()
 	s.q.end()
+	s.span.End(failed)
 	return err
 }
 

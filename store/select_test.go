@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,10 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
@@ -335,4 +340,47 @@ func BenchmarkSelect(b *testing.B) {
 	)
 	run("2000 series", ask(team, 0, 2*3600_000))
 	run("2000 series without chunks", &series.Request{Tenant: team, MaxTime: 2 * 3600_000, SkipChunks: true})
+}
+
+// TestSelectSpan: a select of a sampled request has one span, from the call to Close, which says how many blocks it read
+// and how it ended.
+func TestSelectSpan(t *testing.T) {
+	bkt := inMemory(t)
+	upload(t, bkt, makeBlock(t, few()), ring(team, "r1"))
+	g := opened(t, bkt)
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	ctx, root := provider.Tracer("test").Start(t.Context(), "root")
+	defer root.End()
+	all := match(labels.MatchRegexp, "__name__", ".+")
+
+	seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000, all)))
+	set := g.Select(ctx, ask(team, 0, 5000, all))
+	for set.Next() {
+	}
+	if got := spans.GetSpans(); len(got) != 0 {
+		t.Fatalf("before Close there are %d spans", len(got))
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	set = g.Select(ctx, ask(team, 0, 5000, all))
+	for set.Next() {
+	}
+	if set.Err() == nil {
+		t.Fatal("a select whose caller is gone succeeds")
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := spans.GetSpans()
+	if len(got) != 2 || got[0].Name != "gateway select" || got[0].Parent.SpanID() != root.SpanContext().SpanID() ||
+		got[0].Status.Code != codes.Unset || got[1].Status.Code != codes.Error {
+		t.Fatalf("spans %+v", got)
+	}
+	if a := got[0].Attributes; len(a) != 1 || a[0] != attribute.Int("blocks", 1) {
+		t.Fatalf("attributes %v", a)
+	}
 }

@@ -177,6 +177,7 @@ func TestTracing(t *testing.T) {
 		if err := spans.chain(
 			written,
 			"hearth-distributor: HTTP /api/v1/otlp",
+			"hearth-distributor: distributor push",
 			"hearth-distributor: member write",
 			"hearth-receive: receive write",
 		); err != nil {

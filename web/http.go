@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// policy lets the page use its own server and nothing else.
+// policy allows the page to use its own server and nothing else.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
@@ -18,8 +18,7 @@ func (w *Web) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "index.html") })
 	mux.HandleFunc("GET /ui/{name...}", func(rw http.ResponseWriter, r *http.Request) {
-		w.serveAsset(rw, r,
-			r.PathValue("name"))
+		w.serveAsset(rw, r, r.PathValue("name"))
 	})
 	mux.HandleFunc("GET /ui/state", w.serveState)
 	mux.HandleFunc("GET /favicon.ico", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "icon.svg") })
@@ -39,13 +38,13 @@ func (w *Web) serveAsset(rw http.ResponseWriter, r *http.Request, name string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Content-Type", a.contentType)
-	h.Set("Cache-Control", "no-cache") // ask each time; the tag makes the answer short
+	h.Set("Cache-Control", "no-cache") // the browser asks each time, and gets no body if the tag is the same
 	h.Set("ETag", a.tag)
 	if strings.Contains(r.Header.Get("If-None-Match"), a.tag) {
 		rw.WriteHeader(http.StatusNotModified)
 		return
 	}
-	_, _ = rw.Write(a.body) // the client is gone: nobody to tell
+	_, _ = rw.Write(a.body) // an error means that the client is gone
 }
 
 func (w *Web) serveState(rw http.ResponseWriter, r *http.Request) {
@@ -63,7 +62,7 @@ func (w *Web) serveState(rw http.ResponseWriter, r *http.Request) {
 	}
 	rw.Header().Set("Content-Type", "application/json")
 	rw.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(rw).Encode(state) // the client is gone: nobody to tell
+	_ = json.NewEncoder(rw).Encode(state) // an error means that the client is gone
 }
 
 // redirectGraph turns a link to the first panel of a Thanos or Prometheus graph page into one to this page.

@@ -30,7 +30,7 @@ type Options struct {
 	// RemoteWriteURL is where a Prometheus sends samples, as the sender of the request reaches this process; nil = this
 	// process takes none.
 	RemoteWriteURL func(*http.Request) string
-	// Parts are the process's parts now, as the sender of the request may see them. It answers at once.
+	// Parts returns the process's parts as the sender of the request may see them. It must return at once.
 	Parts func(*http.Request) []Part
 }
 
@@ -67,7 +67,8 @@ func New(opts Options) *Web {
 	return w
 }
 
-// contentType does not ask the machine's mime tables for what browsers are strict about.
+// contentType is the type of a file. For types about which browsers are strict, it does not use the machine's MIME
+// tables, since these may be wrong.
 func contentType(name string) string {
 	switch path.Ext(name) {
 	case ".js":

@@ -26,10 +26,12 @@ var reference = regexp.MustCompile(`(?:src|href)="([^"]*)"|from "\./([^"]*)"`)
 func TestPageIsComplete(t *testing.T) {
 	h := New(Options{}).Handler()
 	page := get(h, "/")
-	if page.Code != 200 || !strings.Contains(page.Header().Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
+	if page.Code != 200 ||
+		!strings.Contains(page.Header().Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
 		t.Fatalf("page: %d %v", page.Code, page.Header())
 	}
-	if strings.Contains(page.Body.String(), "style=\"") || regexp.MustCompile(`<script>|<style>| on[a-z]+="`).MatchString(page.Body.String()) {
+	if strings.Contains(page.Body.String(), "style=\"") ||
+		regexp.MustCompile(`<script>|<style>| on[a-z]+="`).MatchString(page.Body.String()) {
 		t.Error("inline script or style, which the policy forbids")
 	}
 	types := map[string]string{".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -111,7 +113,8 @@ func TestState(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Part{{"tsdb", "ready", ""}, {"ring", "opening", "1 of 3 <members>"}}
-	if got.Version != "1.2.3" || got.RemoteWriteURL != "http://example.com/api/v1/write" || !slices.Equal(got.Parts, want) {
+	if got.Version != "1.2.3" || got.RemoteWriteURL != "http://example.com/api/v1/write" ||
+		!slices.Equal(got.Parts, want) {
 		t.Errorf("%+v", got)
 	}
 	if w := get(New(Options{}).Handler(), "/ui/state"); !strings.Contains(w.Body.String(), `"parts":[]`) {

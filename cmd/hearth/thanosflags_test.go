@@ -95,7 +95,8 @@ func TestLaterFlagsAreOneWarning(t *testing.T) {
 		"--objstore.config-file=x",
 	)
 	p.warnIdle()
-	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "--alert.query-url (") || !strings.Contains(got, "--web.prefix-header (") ||
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "--alert.query-url (") ||
+		!strings.Contains(got, "--web.prefix-header (") ||
 		strings.Contains(got, "sd-files") ||
 		strings.Contains(got, "objstore") {
 		t.Error(got)

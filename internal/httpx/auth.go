@@ -22,22 +22,22 @@ import (
 
 // AuthOptions configure an Auth.
 type AuthOptions struct {
-	// UsersFile says which tenants each user may use, who is an operator, and which bearer tokens are whose
-	// (tenant.ParseUsers). "" = users are not told apart: whoever has a password may do everything.
+	// UsersFile says which tenants each user may use, which users are operators, and which bearer tokens each user has
+	// (tenant.ParseUsers). "" = there are no users: every sender with a password may do everything.
 	UsersFile string
-	// WebConfigFile is the exporter-toolkit web configuration whose basic_auth_users are the users' passwords; "" = nobody
-	// has a password.
+	// WebConfigFile is the exporter-toolkit web configuration whose basic_auth_users are the users' passwords; "" = there
+	// are no passwords.
 	WebConfigFile string
-	// CertificateFields are those of a client certificate that name a tenant (tenant.CertificateFields). Without a
-	// UsersFile, on a port that demands client certificates, a certificate's holder is a user of that tenant. Empty, or
-	// all "" = whoever has a certificate may do everything.
+	// CertificateFields are the fields of a client certificate that name a tenant (tenant.CertificateFields). Without a
+	// UsersFile, on a port that demands client certificates, the holder of a certificate is a user of that tenant. Empty,
+	// or all "" = every sender with a certificate may do everything.
 	CertificateFields []string
-	// Interval is how often the files are looked at; they are put in force together, when all are valid.
+	// Interval is the time between two readings of the files. They come into force together, when all are valid.
 	Interval time.Duration
 }
 
-// Auth finds out who sends a request, by password, bearer token or certificate, and what that user may do. A nil Auth
-// lets everybody do everything.
+// Auth identifies the sender of a request by password, bearer token or certificate, and knows what that user may do. A
+// nil Auth lets every sender do everything.
 type Auth struct {
 	log      *slog.Logger
 	opts     AuthOptions
@@ -68,10 +68,10 @@ func (s *authState) passwords() map[string]string {
 	return s.web.passwords
 }
 
-// lock is what a listener demands of all its requests, beside what a route does.
+// lock is what a listener demands of all its requests, in addition to what a route demands.
 type lock struct {
-	password    func() bool // a password (or token) for everything; nil = no
-	certificate func() bool // its clients showed certificates that were verified; nil = no
+	password    func() bool // every request needs a password or token; nil = no
+	certificate func() bool // clients need a certificate, which the TLS handshake has verified; nil = no
 }
 
 func (l lock) wantsPassword() bool    { return l.password != nil && l.password() }
@@ -82,15 +82,17 @@ func NewAuth(log *slog.Logger, reg prometheus.Registerer, opts AuthOptions) *Aut
 	f := promauto.With(reg)
 	a := &Auth{log: log, opts: opts, verifier: newVerifier()}
 	a.failures = f.NewCounterVec(prometheus.CounterOpts{
-		Name: "hearth_http_auth_failures_total", Help: "Requests that were refused since their sender is unknown or may not do that, by reason.",
+		Name: "hearth_http_auth_failures_total",
+		Help: "Requests that were refused since their sender is unknown or may not do that, by reason.",
 	}, []string{"reason"})
 	a.valid = f.NewGauge(prometheus.GaugeOpts{
-		Name: "hearth_http_auth_files_valid", Help: "1 when the files of users and passwords were valid when they were last read, else 0.",
+		Name: "hearth_http_auth_files_valid",
+		Help: "1 when the files of users and passwords were valid when they were last read, else 0.",
 	})
 	return a
 }
 
-// Open reads the files, and again when they change. They must be valid.
+// Open reads the files, and then again every Interval. It fails if they are not valid.
 func (a *Auth) Open(context.Context, func(error)) error {
 	if err := a.Reload(); err != nil {
 		return err
@@ -113,6 +115,7 @@ func (a *Auth) Close() error {
 // TellsApart reports whether there is a file of users.
 func (a *Auth) TellsApart() bool { return a != nil && a.opts.UsersFile != "" }
 
+// follow reads the files every Interval. The same fault is logged once.
 func (a *Auth) follow(ctx context.Context) {
 	tick := time.NewTicker(a.opts.Interval)
 	defer tick.Stop()
@@ -130,7 +133,8 @@ func (a *Auth) follow(ctx context.Context) {
 	}
 }
 
-// Reload reads the files now. When they are not valid the last good ones stay in force, and the error says why.
+// Reload reads the files now. If they are not valid, the last valid ones stay in force, and the error says what is
+// wrong.
 func (a *Auth) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -144,7 +148,7 @@ func (a *Auth) Reload() error {
 	return nil
 }
 
-// Fault is what was wrong with the files when they were last read; nil = they are valid.
+// Fault is the error of the last reading of the files; nil = they are valid.
 func (a *Auth) Fault() error {
 	if err := a.fault.Load(); err != nil {
 		return *err
@@ -192,8 +196,8 @@ func (a *Auth) load() error {
 	if next.users != nil {
 		users, tokens = next.users.Len()
 	}
-	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens, "passwords",
-		len(next.passwords()))
+	a.log.Info("users in force", "file", a.opts.UsersFile, "users", users, "tokens", tokens,
+		"passwords", len(next.passwords()))
 	return nil
 }
 
@@ -208,7 +212,7 @@ func (a *Auth) webConfig() *webConfig {
 	return nil
 }
 
-// admit finds out who sends r, and is an error when that is nobody who may use a route of this class. A nil Grant
+// admit identifies the sender of r, and returns an error if that sender may not use a route of this class. A nil Grant
 // without an error may do everything.
 func (a *Auth) admit(r *http.Request, class Class, l lock) (*tenant.Grant, error) {
 	if a == nil {
@@ -231,7 +235,7 @@ func (a *Auth) admit(r *http.Request, class Class, l lock) (*tenant.Grant, error
 	return g, nil
 }
 
-// sender is what the sender of r may do. It is an error when it must be known and is not.
+// sender returns what the sender of r may do. It is an error if the sender must be known and is not.
 func (a *Auth) sender(state *authState, r *http.Request, class Class, l lock) (*tenant.Grant, error) {
 	switch {
 	case state.users != nil:
@@ -242,7 +246,7 @@ func (a *Auth) sender(state *authState, r *http.Request, class Class, l lock) (*
 		switch {
 		case err == nil:
 			return g, nil
-		// The password of somebody who may use no tenant opens the port, as every password does, and nothing behind it.
+		// A user without tenants has a right password. It opens the port, as every right password does, but shows no tenant.
 		case class == Open && (known || !l.wantsPassword()):
 			return tenant.Stranger, nil
 		}
@@ -258,8 +262,8 @@ func (a *Auth) sender(state *authState, r *http.Request, class Class, l lock) (*
 	return nil, nil
 }
 
-// identify finds the user that sends r, whose Grant is nil where users are not told apart. known says of an error that
-// the credentials were right, of a user that has nothing.
+// identify finds the user that sends r. Without a file of users its Grant is nil. known together with an error says
+// that the credentials were right, but that the user has no tenants.
 func (a *Auth) identify(state *authState, r *http.Request) (g *tenant.Grant, known bool, err error) {
 	missing := func() error {
 		return a.refuse("missing", errs.Unauthenticated, "authentication is needed: a user's password or bearer token")
@@ -302,13 +306,14 @@ func (a *Auth) identify(state *authState, r *http.Request) (g *tenant.Grant, kno
 	return nil, true, a.refuse("no_tenants", errs.Forbidden, "user %q may use no tenant", user)
 }
 
+// refuse counts a refusal and makes its error.
 func (a *Auth) refuse(reason string, kind errs.Kind, format string, args ...any) error {
 	a.failures.WithLabelValues(reason).Inc()
 	return errs.E(kind, format, args...)
 }
 
-// ClientNetwork is the network that the sender at remote (host:port) counts as: the address, of IPv6 the 64 bits that a
-// site has; "" when remote is no address.
+// ClientNetwork is the network by which limits count the sender at remote (host:port): the address of IPv4, and the
+// first 64 bits of IPv6, since one site has all addresses behind those. It is "" if remote is no address.
 func ClientNetwork(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {

@@ -12,30 +12,36 @@ import (
 
 // boundBody puts deadlines on reading the body. They are lifted at its end, so that they never end the work itself.
 func (s *Server) boundBody(w *recorder, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || s.opts.BodyTimeout <= 0 &&
-		s.opts.BodyWindow <= 0 {
+	isEmpty := r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+	isUnbounded := s.opts.BodyTimeout <= 0 && s.opts.BodyWindow <= 0
+	if isEmpty || isUnbounded {
 		return
 	}
 	now := time.Now()
-	b := &timedBody{ReadCloser: r.Body, control: w.control, pace: pace{window: s.opts.BodyWindow,
-		bytes: int64(s.opts.BodyWindow.Seconds() * float64(s.opts.BodyRate))},
-		cutOff: s.metrics.cutOff.WithLabelValues("body")}
+	b := &timedBody{
+		ReadCloser: r.Body,
+		control:    w.control,
+		cutOff:     s.metrics.cutOff.WithLabelValues("body"),
+	}
+	b.pace.window = s.opts.BodyWindow
+	b.pace.bytes = int64(s.opts.BodyWindow.Seconds() * float64(s.opts.BodyRate))
 	if s.opts.BodyTimeout > 0 {
 		b.pace.end = now.Add(s.opts.BodyTimeout)
 	}
 	b.pace.begin(now)
-	if w.control.SetReadDeadline(b.pace.deadline) == nil { // it holds also when the handler does not read the body
+	// The deadline is set at once, so that it also holds if the handler does not read the body.
+	if w.control.SetReadDeadline(b.pace.deadline) == nil {
 		r.Body = b
 	}
 }
 
-// pace says until when the next bytes of a body must come. A body that ends needs no pace: a small one has one window.
+// pace says until when the next bytes of a body must come. A small body needs no pace: it ends in its first window.
 type pace struct {
-	window   time.Duration // 0 = none
+	window   time.Duration // 0 = only end bounds the body
 	bytes    int64         // that must come in a window
-	end      time.Time     // of all, zero = none
-	came     int64         // in this window
-	deadline time.Time
+	end      time.Time     // for the whole body; zero = no bound
+	came     int64         // bytes that came in this window
+	deadline time.Time     // for the next bytes
 }
 
 // begin begins a window.
@@ -46,7 +52,7 @@ func (p *pace) begin(now time.Time) {
 	}
 }
 
-// got takes n bytes into account, and reports whether a new window has begun.
+// got counts n bytes, and reports whether they began a new window.
 func (p *pace) got(n int, now func() time.Time) bool {
 	p.came += int64(n)
 	if p.window <= 0 || p.came < p.bytes {
@@ -56,20 +62,21 @@ func (p *pace) got(n int, now func() time.Time) bool {
 	return true
 }
 
+// timedBody is a body whose reads have the deadlines of a pace.
 type timedBody struct {
 	io.ReadCloser
-	control *http.ResponseController // nil when the deadline is lifted
+	control *http.ResponseController // nil after the deadline was lifted
 	pace    pace
 	read    bool // the handler has begun to read
 	cutOff  prometheus.Counter
 }
 
-// Read implements io.Reader. The first window begins with the first Read, since the handler may have waited before.
+// Read implements io.Reader. The first window begins with the first Read, since the handler may have waited before it.
 func (b *timedBody) Read(p []byte) (int, error) {
 	if b.control != nil && !b.read {
 		b.read = true
 		b.pace.begin(time.Now())
-		_ = b.control.SetReadDeadline(b.pace.deadline) // it was possible before
+		_ = b.control.SetReadDeadline(b.pace.deadline) // boundBody has found that this works
 	}
 	n, err := b.ReadCloser.Read(p)
 	switch {

@@ -36,7 +36,14 @@ func TestPace(t *testing.T) {
 		for i, s := range steps {
 			p.got(s.n, func() time.Time { return at(s.at) })
 			if !p.deadline.Equal(at(s.deadline)) {
-				t.Errorf("window %g, end %g, step %d: deadline %s, want %s", window, end, i, p.deadline.Sub(start), at(s.deadline).Sub(start))
+				t.Errorf(
+					"window %g, end %g, step %d: deadline %s, want %s",
+					window,
+					end,
+					i,
+					p.deadline.Sub(start),
+					at(s.deadline).Sub(start),
+				)
 			}
 		}
 	}
@@ -259,7 +266,14 @@ func TestSlowReadersGetAll(t *testing.T) {
 }
 
 // slowRead reads an answer of size bytes, a part at a time, and a pause after each.
-func slowRead(t *testing.T, name string, size, part int, every time.Duration, whole bool, atLeast, atMost time.Duration) {
+func slowRead(
+	t *testing.T,
+	name string,
+	size, part int,
+	every time.Duration,
+	whole bool,
+	atLeast, atMost time.Duration,
+) {
 	opts := testOptions()
 	ended := make(chan time.Duration, 1)
 	conn, stop := serveOnPipe(opts, func(s *Server) {

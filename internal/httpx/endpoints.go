@@ -20,39 +20,37 @@ func Probes(health *Health) []Route {
 	if health == nil {
 		health = &Health{}
 	}
+	healthy := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "healthy") }
 	return []Route{
-		{Pattern: "GET /-/healthy", Class: Open, Early: true, Handler: HandlerFunc(func(w http.ResponseWriter,
-			_ *http.Request) {
-			fmt.Fprintln(w, "healthy")
-		})},
+		{Pattern: "GET /-/healthy", Class: Open, Early: true, Handler: HandlerFunc(healthy)},
 		{Pattern: "GET /-/ready", Class: Open, Early: true, Handler: HandlerFunc(health.serveReady)},
 	}
 }
 
-// Metrics is the route /metrics. Who is no operator sees no series of other users' tenants.
+// Metrics is the route /metrics. A user who is no operator sees no series of other users' tenants.
 func Metrics(log *slog.Logger, from prometheus.Gatherer) Route {
 	opts := promhttp.HandlerOpts{
 		ErrorLog:          errorLog{log},
 		ErrorHandling:     promhttp.ContinueOnError, // one broken collector must not hide the rest; it is logged
 		EnableOpenMetrics: true,
 	}
-	return Route{Pattern: "GET /metrics", Class: Tenant, Early: true,
-		Handler: HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seen := from
-			if g := tenant.GrantFrom(r.Context()); !g.Operator() {
-				seen = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-					all, err := from.Gather()
-					return visible(all, g), err
-				})
-			}
-			promhttp.HandlerFor(seen, opts).ServeHTTP(w, r)
-		})}
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		seen := from
+		if g := tenant.GrantFrom(r.Context()); !g.Operator() {
+			seen = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+				all, err := from.Gather()
+				return visible(all, g), err
+			})
+		}
+		promhttp.HandlerFor(seen, opts).ServeHTTP(w, r)
+	}
+	return Route{Pattern: "GET /metrics", Class: Tenant, Early: true, Handler: HandlerFunc(serve)}
 }
 
 // tenantLabel names the tenant in metrics.
 const tenantLabel = "tenant"
 
-// visible leaves of all what a user may see. What it changes belongs to one gathering.
+// visible removes from all what a user may not see. It changes all, which belongs to this one gathering.
 func visible(all []*dto.MetricFamily, g *tenant.Grant) []*dto.MetricFamily {
 	foreign := func(m *dto.Metric) bool {
 		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
@@ -86,8 +84,8 @@ func Profiles(commandLine []string) []Route {
 // itself.
 func StatusRoutes(s *Status) []Route {
 	route := func(name string, c Class, data func() any) Route {
-		return Route{Pattern: "GET /api/v1/status/" + name, Class: c, Early: true,
-			Handler: HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { WriteData(w, data()) })}
+		serve := func(w http.ResponseWriter, _ *http.Request) { WriteData(w, data()) }
+		return Route{Pattern: "GET /api/v1/status/" + name, Class: c, Early: true, Handler: HandlerFunc(serve)}
 	}
 	return []Route{
 		route("buildinfo", Tenant, func() any { return s.Build() }),
@@ -96,7 +94,7 @@ func StatusRoutes(s *Status) []Route {
 	}
 }
 
-// errorLog gives promhttp a log.
+// errorLog is the log of promhttp.
 type errorLog struct{ log *slog.Logger }
 
 func (l errorLog) Println(v ...any) { l.log.Error("gathering metrics", "err", fmt.Sprint(v...)) }

@@ -9,24 +9,24 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// maxHeaderLines is more than clients send, and bounds what a header takes in memory: a line of a few bytes takes more
-// than a hundred.
+// maxHeaderLines bounds the memory of a header, since a line of a few bytes takes more than a hundred bytes. Clients
+// send fewer lines than this.
 const maxHeaderLines = 200
 
-// ServeHTTP answers a request within the bounds that hold for every route: of its header, of the time that its body and
-// the taking of its answer may take.
+// ServeHTTP answers a request within the bounds that hold for every route: the lines of its header, the time in which
+// its body must come, and the time in which its client must take the answer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := newRecorder(w, r, s.opts.AnswerTimeout)
 	defer rec.end()
 	if headerLines(r.Header) > maxHeaderLines {
 		s.metrics.cutOff.WithLabelValues("header").Inc()
-		r.Header = http.Header{} // the request lives on until its answer is taken
+		r.Header = http.Header{} // frees it now: the request stays in memory until the client has taken the answer
 		rec.Header().Set("Connection", "close")
 		http.Error(rec, "too many header lines", http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
 	if s.opts.WebConfig {
-		c := s.opts.Auth.webConfig() // there since Open
+		c := s.opts.Auth.webConfig() // not nil: Open has checked that
 		if c.limiter != nil && !c.limiter.Allow() {
 			WriteError(rec, r, errs.E(errs.Limited, "over the rate limit of the web configuration"))
 			return
@@ -49,6 +49,7 @@ func headerLines(h http.Header) (n int) {
 	return n
 }
 
+// instrument counts and times the requests of a route, and keeps a panic of its handler to that request.
 func (s *Server) instrument(name string, h http.Handler) http.Handler {
 	inflight, seconds := s.metrics.inflight.WithLabelValues(name), s.metrics.seconds.WithLabelValues(name)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,8 +74,8 @@ func (s *Server) instrument(name string, h http.Handler) http.Handler {
 	})
 }
 
-// recovered turns a panic into an answer of 500, or, where an answer had begun, reports that the connection must be cut
-// so that the client cannot take half an answer for a whole one.
+// recovered turns a panic into an answer of 500. If an answer had begun, it reports that the connection must be cut
+// instead: the client could take half an answer for a whole one.
 func (s *Server) recovered(v any, name string, rec *recorder, r *http.Request) (abort bool) {
 	switch v {
 	case nil:
@@ -83,8 +84,8 @@ func (s *Server) recovered(v any, name string, rec *recorder, r *http.Request) (
 		return true
 	}
 	s.metrics.panics.Inc()
-	s.log.Error("panic in an HTTP handler", "handler", name, "method", r.Method, "panic", v, "stack",
-		string(debug.Stack()))
+	s.log.Error("panic in an HTTP handler", "handler", name, "method", r.Method, "panic", v,
+		"stack", string(debug.Stack()))
 	if rec.code != 0 {
 		return true
 	}
@@ -92,7 +93,7 @@ func (s *Server) recovered(v any, name string, rec *recorder, r *http.Request) (
 	return false
 }
 
-// methodName keeps clients from inventing label values.
+// methodName is m as a label value. Other methods share one value, since clients may invent any number of them.
 func methodName(m string) string {
 	switch m {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":

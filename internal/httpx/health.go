@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Health is what a process says of its parts. It is ready when every check is that is not advisory. The zero value has
-// no checks and is ready.
+// Health is what a process says of its parts. The process is ready when all checks are, except advisory ones. The zero
+// value has no checks and is ready.
 type Health struct {
 	mu     sync.Mutex // guards checks
 	checks []check
@@ -24,24 +24,26 @@ type check struct {
 	advisory bool
 }
 
-// State is the answer of one check.
+// State is the result of one check.
 type State struct {
 	// Name of the part.
 	Name string
 	// Err says what keeps the part from doing its work; nil = ready.
 	Err error
-	// Advisory says that the process is ready all the same.
+	// Advisory says that the process is ready even if this part is not.
 	Advisory bool
 }
 
-// AddCheck adds a named check. ready is called for each probe, also concurrently: it answers from memory, at once.
+// AddCheck adds a named check. ready is called for each probe, also concurrently, so it must return at once, from
+// memory.
 func (h *Health) AddCheck(name string, ready func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks = append(h.checks, check{name: name, ready: ready})
 }
 
-// AddAdvice adds a check that is shown and does not make the process unready: something is missing, and the process works without it.
+// AddAdvice adds a check that is shown and does not make the process unready. It is for parts that the process can work
+// without.
 func (h *Health) AddAdvice(name string, ready func() error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,7 +62,7 @@ func (h *Health) States() []State {
 	return states
 }
 
-// States for somebody who is no operator say no reasons: those may name tenants.
+// withoutReasons hides the reasons of states from users who are no operators, since a reason may name a tenant.
 func withoutReasons(states []State) []State {
 	for i := range states {
 		if states[i].Err != nil {
@@ -143,5 +145,5 @@ func writeReadyJSON(w http.ResponseWriter, status int, states []State) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // the client is gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(answer) // an error means that the client is gone
 }

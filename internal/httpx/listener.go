@@ -7,7 +7,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/memory"
 )
 
-// boundedListener closes connections at once that are too many, in all or of one address.
+// boundedListener closes a new connection at once if there are too many, in all or of its address.
 type boundedListener struct {
 	net.Listener
 	most    int
@@ -22,8 +22,8 @@ func newBoundedListener(l net.Listener, most int, m *metrics) net.Listener {
 	return &boundedListener{Listener: l, most: most, metrics: m, byAddress: map[string]int{}}
 }
 
-// addressRatio keeps an address from taking all connections. One alone, such as a proxy before all senders, can have
-// 8/9 of them.
+// addressRatio keeps one address from taking all connections. A single address, such as a proxy for all senders, can
+// have 8/9 of them.
 const addressRatio memory.FairRatio = 8
 
 // mayConnect decides whether an address that has own of all open connections may have one more.

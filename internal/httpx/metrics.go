@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics of one listener. The label listener is constant, so that the servers of a process share one registry.
+// metrics of one listener. Each has the label listener, so that the servers of a process can share one registry.
 type metrics struct {
 	requests *prometheus.CounterVec   // by handler, method, code
 	seconds  *prometheus.HistogramVec // by handler
@@ -41,11 +41,13 @@ func newMetrics(reg prometheus.Registerer, listener string) *metrics {
 			Name: "hearth_http_connections", Help: "Open HTTP connections.",
 		}),
 		refused: f.NewCounter(prometheus.CounterOpts{
-			Name: "hearth_http_connections_refused_total", Help: "HTTP connections that were closed at once since there were too many, in all or of their address.",
+			Name: "hearth_http_connections_refused_total",
+			Help: "HTTP connections that were closed at once since there were too many, in all or of their address.",
 		}),
 		cutOff: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "hearth_http_cut_off_total",
-			Help: "HTTP requests that were given up, by reason: header = of too many lines, body = it came too slowly, answer = it was not taken.",
+			Help: "HTTP requests that were given up, by reason: header = of too many lines, body = it came too slowly, " +
+				"answer = it was not taken.",
 		}, []string{"reason"}),
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tracing"
 )
 
-// observe is h with its requests followed, if the options say so.
+// observe is h with an observer of its requests, if the options have one.
 func (s *Server) observe(route string, h http.Handler) http.Handler {
 	if s.opts.Observer == nil {
 		return h
@@ -15,11 +15,12 @@ func (s *Server) observe(route string, h http.Handler) http.Handler {
 	return s.opts.Observer.HTTP(route, h)
 }
 
-// Status is the status of the answer so far, for the observer.
+// Status is the status of the answer until now, for the observer.
 func (w *recorder) Status() int { return w.status() }
 
-// NoteTenant says whose ctx's request is, for its line in the log and its span.
+// NoteTenant adds the tenants of ctx's request to its line in the log and its span.
 func NoteTenant(ctx context.Context, names string) { tracing.Note(ctx, tracing.NoteTenant, names) }
 
-// NoteQuery says what ctx's request asks for, for its line in the log and its span. Of a long text the beginning is kept.
+// NoteQuery adds the query of ctx's request to its line in the log and its span. Of a long text only the beginning is
+// kept.
 func NoteQuery(ctx context.Context, text string) { tracing.Note(ctx, tracing.NoteQuery, text) }

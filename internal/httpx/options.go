@@ -17,16 +17,16 @@ type Options struct {
 	Address string
 	// AddressFlag is the flag that set Address, named in errors: "--http-address".
 	AddressFlag string
-	// Auth says who may use which routes; nil = everybody all of them.
+	// Auth says who may use which routes; nil = every sender may use all of them.
 	Auth *Auth
-	// WebConfig makes the web configuration that Auth reads this listener's: its TLS, headers and rate limit, and that all
-	// requests need a password when there are some. false = plain HTTP, or what TLS says.
+	// WebConfig: this listener uses the web configuration that Auth reads: its TLS, its headers and its rate limit. If it
+	// has passwords, all requests need one. false = plain HTTP, or what TLS says.
 	WebConfig bool
 	// TLS is TLS by explicit files instead of a web configuration; its zero value is plain HTTP.
 	TLS TLSOptions
-	// Observer follows the requests of all routes; nil = nobody does.
+	// Observer makes spans and lines in the log for the requests of all routes; nil = there are none.
 	Observer *tracing.Observer
-	// Started is closed when the process has started; until then only Route.Early routes answer. nil = at once.
+	// Started is closed when the process has started; until then only Route.Early routes work. nil = all work at once.
 	Started <-chan struct{}
 	// GracePeriod is how long Close waits for requests under way before it cuts them off.
 	GracePeriod time.Duration
@@ -34,23 +34,24 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds the reading of a request's body, not the work on it; 0 = no bound.
 	BodyTimeout time.Duration
-	// BodyWindow is how long a body may take to come to its end or to BodyWindow*BodyRate bytes more, so that a body that
-	// does not come is given up long before BodyTimeout; 0 = no bound.
+	// BodyWindow is a time in which BodyWindow*BodyRate more bytes of a body must come, or its end. So a body that has
+	// stopped coming is given up long before BodyTimeout; 0 = no bound.
 	BodyWindow time.Duration
 	// BodyRate is in bytes per second.
 	BodyRate int64
-	// AnswerTimeout is how long a client may take nothing of an answer, on HTTP/2 also not answer a ping, and how far it
-	// may be behind a rate of 2 MiB in as long; then its connection is cut off. 0 = no bound.
+	// AnswerTimeout is how long a client may take nothing of its answer. It is also how far the client may be behind the
+	// rate of SlowestClient, and on HTTP/2 how long it may not answer a ping. After that its connection is cut off.
+	// 0 = no bound.
 	AnswerTimeout time.Duration
-	// IdleTimeout closes a connection without requests. It is above the 5 minutes of Prometheus's clients, so that they
-	// and not we close first, and no request meets a closing connection.
+	// IdleTimeout closes a connection without requests. It is longer than the 5 minutes of Prometheus's clients, so that
+	// they close first. Otherwise a request could arrive at a connection that the server is closing.
 	IdleTimeout time.Duration
 	// MaxHeaderBytes bounds the header, which holds the query of a GET.
 	MaxHeaderBytes int
-	// MaxConnections bounds the open connections, whether a request is under way or not; 0 = no bound. All of one client
-	// address hold at most eight times what is free, so that nobody can take all.
+	// MaxConnections bounds the open connections, with and without a request; 0 = no bound. One client address can have at
+	// most eight times as many as are free, so that it cannot take all.
 	MaxConnections int
-	// MaxStreams bounds the requests under way of one HTTP/2 connection.
+	// MaxStreams bounds the requests under way on one HTTP/2 connection.
 	MaxStreams int
 }
 
@@ -83,15 +84,18 @@ func (o Options) Validate() error {
 	if o.Listener == "" {
 		fault("listener: must have a name")
 	}
-	for name, d := range map[string]time.Duration{"grace period": o.GracePeriod, "header timeout": o.HeaderTimeout,
-		"body timeout": o.BodyTimeout, "body window": o.BodyWindow, "answer timeout": o.AnswerTimeout, "idle timeout": o.IdleTimeout} {
+	for name, d := range map[string]time.Duration{
+		"grace period": o.GracePeriod, "header timeout": o.HeaderTimeout, "body timeout": o.BodyTimeout,
+		"body window": o.BodyWindow, "answer timeout": o.AnswerTimeout, "idle timeout": o.IdleTimeout,
+	} {
 		if d < 0 {
 			fault("%s %s: must not be negative", name, d)
 		}
 	}
-	for name, n := range map[string]int64{"max header bytes": int64(o.MaxHeaderBytes),
-		"max connections": int64(o.MaxConnections),
-		"max streams":     int64(o.MaxStreams), "body rate": o.BodyRate} {
+	for name, n := range map[string]int64{
+		"max header bytes": int64(o.MaxHeaderBytes), "max connections": int64(o.MaxConnections),
+		"max streams": int64(o.MaxStreams), "body rate": o.BodyRate,
+	} {
 		if n < 0 {
 			fault("%s %d: must not be negative", name, n)
 		}

@@ -15,24 +15,25 @@ import (
 )
 
 const (
-	// noHash is compared with the password of a user that does not exist, so that it takes as long as with one that does.
+	// noHash is compared with the password for a user that does not exist. Without it, a faster refusal would show that
+	// there is no such user.
 	noHash = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
-	// maxWrong bounds how many wrong passwords and how many sources of them are remembered.
+	// maxWrong bounds how many wrong passwords are remembered, and how many sources of wrong passwords.
 	maxWrong = 1000
-	// suspicion is how long a source is suspect after a wrong password.
+	// suspicion is how long a source waits among the suspect ones after a wrong password.
 	suspicion = time.Minute
-	// maxWaiting comparisons wait in a line, maxWaitingEach of one source.
+	// maxWaiting is how many comparisons wait for a turn, and maxWaitingEach how many of one source.
 	maxWaiting, maxWaitingEach = 64, 4
 )
 
 // verifier compares passwords with bcrypt hashes. A comparison takes a processor for a twentieth of a second or more,
-// which makes it a thing that senders of wrong passwords could use up. So there are two lines, each with one comparison
-// at a time: one for sources that sent a wrong password within the last minute, one for all others. In each the sources
-// take turns, and who would have to wait long is refused with kind Limited. A user's right password is remembered, and
-// needs no comparison; wrong ones never take the place of a right one.
+// so senders of wrong passwords could use up the processors. Therefore comparisons are done one at a time in each of
+// two queues: one for sources that sent a wrong password within the last minute, one for all others. In each queue the
+// sources take turns. A request that would have to wait long is refused with kind Limited. The right password of a user
+// is remembered and needs no comparison. A wrong password never replaces a right one in that memory.
 type verifier struct {
-	key           [sha256.Size]byte // of digests, random
-	calm, suspect line
+	key             [sha256.Size]byte // of digests, random
+	normal, suspect turns
 
 	mu      sync.Mutex                   // guards what follows
 	right   map[string]digest            // by user: hash and password that were right last
@@ -42,8 +43,8 @@ type verifier struct {
 
 type digest [sha256.Size]byte
 
-// passwordSource is from where passwords come: an address, and the user if there is such a user. Who invents users is
-// one source.
+// passwordSource is where a password comes from: an address, and the user if that user exists. All invented users of an
+// address are one source.
 type passwordSource struct{ address, user string }
 
 func newVerifier() *verifier {
@@ -52,8 +53,8 @@ func newVerifier() *verifier {
 	return v
 }
 
-// verify reports whether password is that of user, whose bcrypt hash is hash; known = false for a user that does not
-// exist. The error, of kind Limited, says that there was no time to find out.
+// verify reports whether password is right for user, who has the bcrypt hash hash. known is false for a user that does
+// not exist. The error is of kind Limited if too many comparisons wait, or the one of ctx.
 func (v *verifier) verify(ctx context.Context, address, user, hash string, known bool, password string) (bool, error) {
 	from := passwordSource{address: address}
 	if known {
@@ -65,18 +66,18 @@ func (v *verifier) verify(ctx context.Context, address, user, hash string, known
 	if right, seen := v.remembered(user, d); seen {
 		return right, nil
 	}
-	line := &v.calm
+	queue := &v.normal
 	if v.isSuspect(from) {
-		line = &v.suspect
+		queue = &v.suspect
 	}
-	if err := line.enter(ctx, from); err != nil {
+	if err := queue.enter(ctx, from); err != nil {
 		return false, err
 	}
-	right, seen := v.remembered(user, d) // while we waited
+	right, seen := v.remembered(user, d) // another request may have found out during the wait
 	if !seen {
 		right = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && known
 	}
-	line.leave()
+	queue.leave()
 	v.remember(from, user, d, right, known)
 	return right, nil
 }
@@ -106,19 +107,19 @@ func (v *verifier) remember(from passwordSource, user string, d digest, right, k
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if right {
-		v.right[user] = d // one for each user of the file
+		v.right[user] = d // its size is bounded: one for each user of the file
 		delete(v.failing, from)
 		return
 	}
-	makeRoom(v.wrong)
+	evict(v.wrong)
 	v.wrong[d] = struct{}{}
 	if _, there := v.failing[from]; !there {
-		makeRoom(v.failing)
+		evict(v.failing)
 	}
 	v.failing[from] = time.Now()
 }
 
-// keepOnly forgets the right passwords of users that are no more.
+// keepOnly forgets the right passwords of users that do not exist any more.
 func (v *verifier) keepOnly(users map[string]string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -129,8 +130,8 @@ func (v *verifier) keepOnly(users map[string]string) {
 	}
 }
 
-// makeRoom removes any entry of a full memory.
-func makeRoom[K comparable, V any](m map[K]V) {
+// evict removes entries of m, whichever come first, until it has fewer than maxWrong.
+func evict[K comparable, V any](m map[K]V) {
 	for k := range m {
 		if len(m) < maxWrong {
 			return
@@ -139,17 +140,17 @@ func makeRoom[K comparable, V any](m map[K]V) {
 	}
 }
 
-// line lets one at a time through; sources take turns. The zero value is free.
-type line struct {
+// turns lets one request run at a time. Sources take turns. The zero value is ready.
+type turns struct {
 	mu      sync.Mutex // guards what follows
 	taken   bool
 	waiting int
-	order   []passwordSource // those with somebody waiting, next first
+	order   []passwordSource // the sources with waiting requests, the next one first
 	queues  map[passwordSource][]chan struct{}
 }
 
-// enter waits for a turn, to be ended with leave. It does not wait when too many do.
-func (l *line) enter(ctx context.Context, from passwordSource) error {
+// enter waits for a turn, which the caller ends with leave. It returns an error at once if too many wait already.
+func (l *turns) enter(ctx context.Context, from passwordSource) error {
 	l.mu.Lock()
 	if !l.taken {
 		l.taken = true
@@ -182,7 +183,7 @@ func (l *line) enter(ctx context.Context, from passwordSource) error {
 }
 
 // giveUp reports whether turn was still waiting.
-func (l *line) giveUp(from passwordSource, turn chan struct{}) bool {
+func (l *turns) giveUp(from passwordSource, turn chan struct{}) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.Index(l.queues[from], turn)
@@ -198,8 +199,8 @@ func (l *line) giveUp(from passwordSource, turn chan struct{}) bool {
 	return true
 }
 
-// leave gives the turn to the next.
-func (l *line) leave() {
+// leave ends the turn and gives it to the next source.
+func (l *turns) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.order) == 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 // inLine has n ask for a turn of l, one after the other, while somebody has it; order is of those that got one.
-func inLine(t *testing.T, l *line, sources ...passwordSource) (order func() []passwordSource, refused *atomic.Int64) {
+func inLine(t *testing.T, l *turns, sources ...passwordSource) (order func() []passwordSource, refused *atomic.Int64) {
 	t.Helper()
 	var mu sync.Mutex
 	var got []passwordSource
@@ -45,7 +45,7 @@ func inLine(t *testing.T, l *line, sources ...passwordSource) (order func() []pa
 // A source that sends many passwords delays another's by one of its own, and waits for no more than a few.
 func TestSourcesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l line
+		var l turns
 		if err := l.enter(t.Context(), passwordSource{}); err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestSourcesTakeTurns(t *testing.T) {
 // What waits is bounded however many sources there are, and one that gives up leaves its place.
 func TestLineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l line
+		var l turns
 		if err := l.enter(t.Context(), passwordSource{}); err != nil {
 			t.Fatal(err)
 		}
@@ -112,10 +112,16 @@ func TestWrongPasswordsDoNotStarveRightOnes(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	for i := range 3 * maxWrong {
-		v.remember(passwordSource{address: fmt.Sprint(i)}, "alice", v.digest("alice", hash, fmt.Sprint("wrong", i)), false, true)
+		v.remember(
+			passwordSource{address: fmt.Sprint(i)},
+			"alice",
+			v.digest("alice", hash, fmt.Sprint("wrong", i)),
+			false,
+			true,
+		)
 	}
 	// All lines are taken for ever: what is remembered needs none of them.
-	for _, l := range []*line{&v.calm, &v.suspect} {
+	for _, l := range []*turns{&v.normal, &v.suspect} {
 		if err := l.enter(t.Context(), passwordSource{}); err != nil {
 			t.Fatal(err)
 		}
@@ -126,8 +132,8 @@ func TestWrongPasswordsDoNotStarveRightOnes(t *testing.T) {
 	if len(v.wrong) > maxWrong || len(v.failing) > maxWrong {
 		t.Errorf("%d wrong passwords of %d sources are remembered", len(v.wrong), len(v.failing))
 	}
-	v.calm.leave()
-	// An address that failed stands in another line than one that did not.
+	v.normal.leave()
+	// An address that failed waits in another queue than one that did not.
 	delete(v.right, "alice")
 	v.remember(passwordSource{"bad", "alice"}, "alice", digest{}, false, true)
 	if ok, err := verify("good", "right"); !ok || err != nil {

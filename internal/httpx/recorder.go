@@ -15,59 +15,62 @@ const (
 	SlowestClient = 2 << 20
 )
 
-// recorder remembers the status of an answer, and cuts off a client that does not take it, or takes it so slowly that
-// it is behind by more than Options.AnswerTimeout. A large answer may take long, and a handler holds what it has for a
-// client that takes nothing, or a trickle, for a bounded time.
+// recorder remembers the status of an answer, and cuts off a client that takes it too slowly (ReaderTime). A client may
+// need long for a large answer. But a handler holds memory for its answer, and without this bound a client that takes
+// nothing, or very little, would keep that memory for ever.
 type recorder struct {
 	http.ResponseWriter
 	control  *http.ResponseController
-	bounded  bool // patience bounds the answer
-	patience Patience
-	streams  bool      // HTTP/2: a deadline that passes ends the stream at once, also while nobody writes
-	deadline time.Time // that is set, zero = none is
+	bounded  bool // reader bounds the answer
+	reader   ReaderTime
+	streams  bool      // HTTP/2: a deadline that passes ends the stream, also while nothing is written
+	deadline time.Time // the write deadline that is set; zero = none
 	late     bool      // the client was cut off
 	code     int       // 0 = nothing written yet
 }
 
-func newRecorder(w http.ResponseWriter, r *http.Request, patience time.Duration) *recorder {
-	rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w),
-		patience: NewPatience(patience, SlowestClient), streams: r.ProtoMajor >= 2}
-	// A connection that is a real one still has the deadline of its last request.
-	rec.bounded = patience > 0 && rec.control.SetWriteDeadline(time.Time{}) == nil
+// newRecorder makes the recorder of an answer. timeout is Options.AnswerTimeout; 0 = the client is never cut off.
+func newRecorder(w http.ResponseWriter, r *http.Request, timeout time.Duration) *recorder {
+	rec := &recorder{
+		ResponseWriter: w, control: http.NewResponseController(w),
+		reader: NewReaderTime(timeout, SlowestClient), streams: r.ProtoMajor >= 2,
+	}
+	// The connection may still have the deadline of its last request. The writer of a test has no deadlines.
+	rec.bounded = timeout > 0 && rec.control.SetWriteDeadline(time.Time{}) == nil
 	return rec
 }
 
-// arm bounds the wait for the client to take n bytes. A deadline that is set stays when the right one is little later,
-// since setting one costs more than writing a few bytes.
-func (w *recorder) arm(n int) {
+// beginWait bounds the wait for the client to take n bytes. It leaves the deadline as it is when the right one is only
+// a little later, since setting a deadline costs more than writing a few bytes.
+func (w *recorder) beginWait(n int) {
 	if !w.bounded {
 		return
 	}
 	now := time.Now()
-	until := now.Add(w.patience.Begin(now, n))
-	if !w.deadline.IsZero() && until.Sub(w.deadline) < w.patience.most/8 {
+	until := now.Add(w.reader.Begin(now, n))
+	if !w.deadline.IsZero() && until.Sub(w.deadline) < w.reader.most/8 {
 		return
 	}
 	w.deadline = until
-	_ = w.control.SetWriteDeadline(until) // it was possible before
+	_ = w.control.SetWriteDeadline(until) // newRecorder has found that this works
 }
 
-// disarm ends the wait, and lifts the deadline while the handler works.
-func (w *recorder) disarm() {
+// endWait ends the wait. On HTTP/2 it lifts the deadline while the handler works.
+func (w *recorder) endWait() {
 	if !w.bounded {
 		return
 	}
-	w.patience.End(time.Now())
+	w.reader.End(time.Now())
 	if w.streams {
 		w.deadline = time.Time{}
 		_ = w.control.SetWriteDeadline(time.Time{})
 	}
 }
 
-// end bounds what the server still has to send after the handler.
+// end bounds the time in which the client must take what the server still has to send after the handler.
 func (w *recorder) end() {
 	w.deadline = time.Time{}
-	w.arm(0)
+	w.beginWait(0)
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -75,9 +78,9 @@ func (w *recorder) WriteHeader(code int) {
 	if w.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
 		w.code = code
 	}
-	w.arm(0)
+	w.beginWait(0)
 	w.ResponseWriter.WriteHeader(code)
-	w.disarm()
+	w.endWait()
 }
 
 // Write implements http.ResponseWriter.
@@ -88,10 +91,10 @@ func (w *recorder) Write(b []byte) (n int, err error) {
 	for first := true; err == nil && (first || n < len(b)); first = false {
 		var wrote int
 		step := b[n:min(len(b), n+answerStep)]
-		w.arm(len(step))
+		w.beginWait(len(step))
 		wrote, err = w.ResponseWriter.Write(step)
 		n += wrote
-		w.disarm()
+		w.endWait()
 	}
 	w.noted(err)
 	return n, err
@@ -102,9 +105,9 @@ func (w *recorder) Flush() { _ = w.FlushError() }
 
 // FlushError sends what has been written.
 func (w *recorder) FlushError() error {
-	w.arm(0)
+	w.beginWait(0)
 	err := w.control.Flush()
-	w.disarm()
+	w.endWait()
 	w.noted(err)
 	return err
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// defaultRetryAfter is sent with 429 and 503 when the error names no time: short, since a full queue drains fast.
+// defaultRetryAfter is sent with 429 and 503 when the error names no time. It is short, since a full queue drains fast.
 const defaultRetryAfter = time.Second
 
 // envelope is the form of all answers of Prometheus's HTTP API.
@@ -23,26 +23,26 @@ type envelope struct {
 	Warnings  []string `json:"warnings,omitempty"`
 }
 
-// WriteData answers 200 with data in Prometheus's envelope, and with what the person who asked should know of it.
+// WriteData answers 200 with data and warnings in Prometheus's envelope.
 func WriteData(w http.ResponseWriter, data any, warnings ...string) {
 	writeJSON(w, http.StatusOK, envelope{Status: "success", Data: data, Warnings: warnings})
 }
 
-// WriteErrorType answers with status and the text of err in Prometheus's envelope. errorType is the word by which
-// clients tell errors apart.
+// WriteErrorType answers with status and the text of err in Prometheus's envelope. Clients decide by errorType what to
+// do about the error.
 func WriteErrorType(w http.ResponseWriter, status int, errorType string, err error) {
 	writeJSON(w, status, envelope{Status: "error", ErrorType: errorType, Error: err.Error()})
 }
 
 // WriteError answers with err's status and text. 429 and 503 carry Retry-After. The body is Prometheus's JSON error for
-// clients that accept JSON and for /api/ routes, and text for everybody else, remote-write senders included.
+// clients that accept JSON and for /api/ routes. It is text for all others, also for senders of remote write.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	kind := errs.KindOf(err)
 	WriteStatus(w, r, kind.HTTPStatus(), err)
 }
 
-// WriteStatus is WriteError for a handler whose protocol wants another status than err's kind has: 409 where another
-// version of remote write says 400.
+// WriteStatus is WriteError for a handler whose protocol needs another status than err's kind has. One version of
+// remote write, for example, needs 409 where the other one needs 400.
 func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter(errs.RetryAfter(err)))
@@ -54,7 +54,7 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) 
 	http.Error(w, err.Error(), status)
 }
 
-// retryAfter is d in whole seconds, rounded up, since a client that comes early is refused again.
+// retryAfter is d in whole seconds. It is rounded up, since a client that comes too early is refused again.
 func retryAfter(d time.Duration) string {
 	if d <= 0 {
 		d = defaultRetryAfter
@@ -72,7 +72,7 @@ func wantsJSON(r *http.Request) bool {
 	return strings.Contains(r.URL.Path, "/api/")
 }
 
-// errorType is the word that Prometheus's API uses for an error that a client can act on as on kind.
+// errorType is the word of Prometheus's API for errors of kind k.
 func errorType(k errs.Kind) string {
 	switch k {
 	case errs.Invalid, errs.Conflict, errs.TooLarge, errs.Unsupported:
@@ -93,5 +93,5 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody to tell
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Class says who may use a route where users are told apart. The zero Class is none: a route must have one.
+// Class says which users may use a route, where there are users. The zero Class is invalid: a route must have a class.
 type Class uint8
 
 const (
-	// Open routes are for everybody who reaches the port. What they show of tenants depends on who asks
+	// Open routes are for every client that reaches the port. What they show of tenants depends on the sender
 	// (tenant.GrantFrom).
 	Open Class = iota + 1
-	// Tenant routes are for known users. What they do concerns the tenants that the request names, which must be the
-	// user's, and what they show of other tenants is nothing.
+	// Tenant routes are for known users. They concern the tenants that the request names, which must be tenants of the
+	// user, and show nothing of other tenants.
 	Tenant
 	// Operator routes concern the process or all tenants, and are for users who are operators (tenant.Grant.Operator).
 	Operator
@@ -39,9 +39,9 @@ func (c Class) String() string {
 // Route is something that a Server serves.
 type Route struct {
 	// Pattern is in net/http.ServeMux's syntax, without a host. Its path is the label handler in metrics. A pattern that
-	// ends in / covers all below it, so all below it must be of one class.
+	// ends in / covers all paths below it, so all of them must be of one class.
 	Pattern string
-	// Class says who may use it.
+	// Class says which users may use it.
 	Class Class
 	// Handler answers. The sender's grant is in the context of its requests.
 	Handler http.Handler
@@ -49,11 +49,11 @@ type Route struct {
 	Early bool
 }
 
-// HandlerFunc is a Route's Handler of a function.
+// HandlerFunc makes a Route's Handler from a function.
 type HandlerFunc = http.HandlerFunc
 
 // Add adds routes, before Open. It panics on a route without a class or a handler, and on a pattern that conflicts with
-// another: "GET /" does with "/api/", since each matches what the other does not; "/" does not.
+// another. "GET /" conflicts with "/api/", since each matches requests that the other does not match; "/" does not.
 func (s *Server) Add(routes ...Route) {
 	for _, r := range routes {
 		path := routePath(r.Pattern)
@@ -80,7 +80,7 @@ func routePath(pattern string) string {
 	return path
 }
 
-// guard lets those pass to the route's handler who may use it. It is the only place that decides so.
+// guard passes a request to the route's handler if its sender may use the route. No other place decides that.
 func (s *Server) guard(route Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g, err := s.opts.Auth.admit(r, route.Class, s.lock)

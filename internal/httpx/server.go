@@ -17,7 +17,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// closeSlack is how long Close still waits for handlers after it cut their connections and ended their contexts.
+// closeSlack is how long Close still waits for handlers after it has cut their connections and ended their contexts.
 const closeSlack = 5 * time.Second
 
 // Server is one HTTP listener and its routes.
@@ -66,8 +66,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) *Server {
 	return s
 }
 
-// Open checks the options and the TLS files, binds the address and serves until Close. A failure of the listener later
-// on goes to fail. The errors name the flag and the address.
+// Open checks the options and the TLS files, binds the address and serves until Close. If the listener fails later,
+// fail gets the error. The errors name the flag and the address.
 func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	serve, err := s.prepare()
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Server) Open(ctx context.Context, fail func(error)) error {
 	go func() {
 		defer close(s.served)
 		err := serve(l)
-		_ = l.Close() // serve closes it too, unless it returned before it began
+		_ = l.Close() // serve closes it too, except when it fails before it begins
 		if !errors.Is(err, http.ErrServerClosed) {
 			fail(fmt.Errorf("%s %s: %w", s.opts.AddressFlag, l.Addr(), err))
 		}
@@ -113,8 +113,8 @@ func (s *Server) prepare() (serve func(net.Listener) error, err error) {
 	return func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }, nil
 }
 
-// useWebConfig takes TLS from the web configuration, for each connection as it is then. Whether there is TLS is settled
-// now.
+// useWebConfig takes TLS from the web configuration. Each new connection uses the configuration in force at that
+// moment. Only whether there is TLS at all is decided now.
 func (s *Server) useWebConfig() error {
 	now := s.opts.Auth.webConfig()
 	if now == nil {
@@ -149,8 +149,8 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Close stops accepting, waits up to the grace period for requests under way, then cuts the rest off. It may be called
-// more than once, and without Open.
+// Close stops accepting, waits up to the grace period for requests under way, then cuts off the others. It may be
+// called more than once, and without Open.
 func (s *Server) Close() error {
 	s.once.Do(func() { s.closeErr = s.shutdown() })
 	return s.closeErr
@@ -165,8 +165,8 @@ func (s *Server) shutdown() error {
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("requests cut off at the end of the grace period", "requests", s.running.Load(), "grace_period",
-			s.opts.GracePeriod)
+		s.log.Warn("requests cut off at the end of the grace period",
+			"requests", s.running.Load(), "grace_period", s.opts.GracePeriod)
 		s.cut()
 		err = s.http.Close()
 		s.awaitHandlers()
@@ -178,7 +178,8 @@ func (s *Server) shutdown() error {
 	return nil
 }
 
-// awaitHandlers polls, since nothing but handlers that ignored their context for a whole grace period leads here.
+// awaitHandlers waits for the last handlers. It polls, which is good enough here: only handlers that used the whole
+// grace period are waited for.
 func (s *Server) awaitHandlers() {
 	for deadline := time.Now().Add(closeSlack); s.running.Load() > 0 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)

@@ -99,10 +99,19 @@ func (a *authority) issue(t *testing.T, name string) tls.Certificate {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: a.cert == nil,
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		SerialNumber: big.NewInt(
+			time.Now().UnixNano(),
+		),
+		Subject:     pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(
+			-time.Hour,
+		),
+		NotAfter:              time.Now().Add(time.Hour),
+		BasicConstraintsValid: true,
+		IsCA:                  a.cert == nil,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	parent, signer := a.cert, a.key
 	if a.cert == nil {
@@ -285,14 +294,31 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("Close after a failed Open: %v", err)
 		}
 	}
-	f(func(o *Options) { o.Address = taken.Addr().String() }, "--http-address", taken.Addr().String(), "address already in use")
-	f(func(o *Options) { o.Address, o.AddressFlag = "nonsense", "--remote-write.address" }, "--remote-write.address", `"nonsense"`)
+	f(
+		func(o *Options) { o.Address = taken.Addr().String() },
+		"--http-address",
+		taken.Addr().String(),
+		"address already in use",
+	)
+	f(
+		func(o *Options) { o.Address, o.AddressFlag = "nonsense", "--remote-write.address" },
+		"--remote-write.address",
+		`"nonsense"`,
+	)
 	f(func(o *Options) { o.WebConfig = true }, "web configuration")
 	f(func(o *Options) { o.TLS.CertFile = ca.file("server.crt") }, "key")
 	f(func(o *Options) { o.TLS.ClientCAFile = ca.file("ca.crt") }, "client CA needs a server certificate")
-	f(func(o *Options) { o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("ca.key")} }, "server.crt", "ca.key")
+	f(
+		func(o *Options) { o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("ca.key")} },
+		"server.crt",
+		"ca.key",
+	)
 	f(func(o *Options) {
-		o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("server.key"), ClientCAFile: ca.file("server.key")}
+		o.TLS = TLSOptions{
+			CertFile:     ca.file("server.crt"),
+			KeyFile:      ca.file("server.key"),
+			ClientCAFile: ca.file("server.key"),
+		}
 	}, "server.key", "no PEM certificate")
 	f(func(o *Options) {
 		o.TLS = TLSOptions{MinVersion: "2", Ciphers: []string{"ROT13"}, Curves: []string{"round"}}

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Status is what a process tells of itself in Prometheus's status answers.
+// Status is what a process shows of itself in the answers of Prometheus's status API.
 type Status struct {
 	// Version, Revision, Branch, BuildUser and BuildDate are set when the binary is linked.
 	Version, Revision, Branch, BuildUser, BuildDate string
-	// FlagValues are all flags by name, without dashes, as they were set; they are shown, so no secret is among them.
+	// FlagValues are all flags by name, without dashes, as they were set. They are shown, so they must hold no secret.
 	FlagValues map[string]string
 	// Start is when the process began.
 	Start time.Time
 	// Retention is the storage retention for people, "" when the role stores nothing.
 	Retention string
-	// Reloaded tells whether the last reading of the configuration succeeded and when that was; nil = at Start.
+	// Reloaded says whether the last reading of the configuration succeeded, and when one last did; nil = at Start.
 	Reloaded func() (ok bool, at time.Time)
 }
 

@@ -9,12 +9,13 @@ import (
 	"slices"
 )
 
-// TLSOptions is TLS by explicit files, as the flags --remote-write.server-tls-* give it. The files are read again for
+// TLSOptions is TLS by explicit files, as the flags --remote-write.server-tls-* name them. The files are read again for
 // each connection, so that renewed certificates need no restart.
 type TLSOptions struct {
 	// CertFile and KeyFile are PEM files; both or neither.
 	CertFile, KeyFile string
-	// ClientCAFile, a PEM file, makes the server demand a client certificate that it signed; "" = none is asked for.
+	// ClientCAFile is a PEM file of authorities. The server demands a client certificate that one of them signed; "" = the
+	// server asks for none.
 	ClientCAFile string
 	// MinVersion is "1.0" to "1.3"; "" = "1.3".
 	MinVersion string
@@ -23,7 +24,8 @@ type TLSOptions struct {
 }
 
 var tlsVersions = map[string]uint16{
-	"": tls.VersionTLS13, "1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
+	"":    tls.VersionTLS13,
+	"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
 }
 
 var tlsCurves = []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}

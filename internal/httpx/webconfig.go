@@ -15,8 +15,8 @@ import (
 )
 
 // webConfig is the content of a web configuration file as exporter-toolkit defines it. The library reads and checks the
-// file and makes the TLS configuration; passwords are not left to it, since there anybody's wrong password holds up
-// everybody's right one.
+// file and makes the TLS configuration. Passwords are checked here and not by the library, since in the library a wrong
+// password of one client delays the right passwords of all others.
 type webConfig struct {
 	raw       []byte
 	file      web.Config
@@ -24,7 +24,7 @@ type webConfig struct {
 	limiter   *rate.Limiter     // nil = none
 }
 
-// loadWebConfig reads file. When it holds what before does, before is the result. No error shows a password or a key.
+// loadWebConfig reads file. If its content is that of before, the result is before. No error shows a password or a key.
 func loadWebConfig(file string, before *webConfig) (*webConfig, error) {
 	raw, err := conf.ReadFile(file)
 	if err != nil {
@@ -60,7 +60,7 @@ func loadWebConfig(file string, before *webConfig) (*webConfig, error) {
 	return c, nil
 }
 
-// tls is the configuration of a new connection, from certificates as they are now; nil without TLS.
+// tls is the configuration of a new connection. It reads the certificates now. It is nil without TLS.
 func (c *webConfig) tls() (*tls.Config, error) {
 	if !c.file.TLSConfig.IsEnabled() {
 		return nil, nil
@@ -76,7 +76,7 @@ func (c *webConfig) tls() (*tls.Config, error) {
 	return t, nil
 }
 
-// demandsCertificates reports whether a client without a certificate of a known authority gets no connection.
+// demandsCertificates reports whether only clients with a certificate of a known authority get a connection.
 func (c *webConfig) demandsCertificates() bool {
 	return c.file.TLSConfig.ClientAuth == "RequireAndVerifyClientCert"
 }

@@ -1,5 +1,5 @@
-// Package promapi is what all parts have in common that answer as Prometheus's query API: how parameters are read, and
-// what an error becomes.
+// Package promapi is shared by all parts that answer as Prometheus's query API does. It reads parameters and turns
+// errors into answers.
 //
 // Flow: request -> Time, Int, Bool, Resolution -> the handler -> httpx.WriteData, or WriteError
 //

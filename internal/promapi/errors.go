@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// Types of errors that Prometheus's API has, and that clients of it know.
+// Types of errors of Prometheus's API, which its clients know.
 const (
 	BadData     = "bad_data"
 	Canceled    = "canceled"
@@ -22,7 +22,7 @@ const (
 	Unavailable = "unavailable"
 )
 
-// ErrorType is which of them err is of, by the end of its context or by its kind.
+// ErrorType is the type of err in an answer: by the end of a context, or else by the kind of err.
 func ErrorType(err error) string {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -43,9 +43,9 @@ func ErrorType(err error) string {
 	return Internal
 }
 
-// Status is the status code of a classified error. It is false for one that says no more than that something is wrong:
-// then the API's default stands. A query that asks for too much is 422 and not 413 or 429, since it is in vain to send
-// it again.
+// Status is the status code of an error with a kind. It is false for an error without a kind, or of kind Internal: then
+// the API chooses the status. A query that asks for too much is 422 and not 413 or 429, since it fails again when it is
+// sent again.
 func Status(err error) (int, bool) {
 	var e *errs.Error
 	if !errors.As(err, &e) {
@@ -60,7 +60,7 @@ func Status(err error) (int, bool) {
 	return e.Kind.HTTPStatus(), true
 }
 
-// WriteError answers with err, and with Retry-After where it says when it is worth to try again.
+// WriteError answers with err. The answer has Retry-After if err says when to try again.
 func WriteError(w http.ResponseWriter, err error) {
 	status, ok := Status(err)
 	if !ok {
@@ -70,7 +70,7 @@ func WriteError(w http.ResponseWriter, err error) {
 	httpx.WriteErrorType(w, status, ErrorType(err), err)
 }
 
-// SetRetryAfter sets the header Retry-After, if err says when it is worth to try again.
+// SetRetryAfter sets the header Retry-After, in seconds, if err says when to try again.
 func SetRetryAfter(w http.ResponseWriter, err error) {
 	if wait := errs.RetryAfter(err); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))

@@ -11,7 +11,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Bool is a parameter that is true or false, and fallback where it is absent.
+// Bool reads a parameter that is true or false. It is fallback if the parameter is absent.
 func Bool(r *http.Request, name string, fallback bool) (bool, error) {
 	text := r.FormValue(name)
 	if text == "" {
@@ -24,7 +24,7 @@ func Bool(r *http.Request, name string, fallback bool) (bool, error) {
 	return v, nil
 }
 
-// Int is a parameter that is a whole number, and -1 where it is absent.
+// Int reads a parameter that is a whole number. It is -1 if the parameter is absent.
 func Int(r *http.Request, name string) (int, error) {
 	text := r.FormValue(name)
 	if text == "" {
@@ -37,7 +37,8 @@ func Int(r *http.Request, name string) (int, error) {
 	return n, nil
 }
 
-// Time is a parameter that is a time, seconds or RFC 3339, as Unix ms, and fallback where it is absent.
+// Time reads a parameter that is a time, in Unix seconds or RFC 3339, and returns it in Unix ms. It is fallback if the
+// parameter is absent.
 func Time(r *http.Request, name string, fallback int64) (int64, error) {
 	text := r.FormValue(name)
 	if text == "" {
@@ -53,8 +54,8 @@ func Time(r *http.Request, name string, fallback int64) (int64, error) {
 	return t.UnixMilli(), nil
 }
 
-// Resolution reads the text of Thanos's max_source_resolution: "auto", a duration as 5m or 1h, or seconds. It must not
-// be empty.
+// Resolution reads the text of Thanos's max_source_resolution: "auto", a duration such as 5m or 1h, or a number of
+// seconds. The text must not be empty.
 func Resolution(text string) (coarsest time.Duration, auto bool, err error) {
 	if text == "auto" {
 		return 0, true, nil

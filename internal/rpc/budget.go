@@ -23,7 +23,13 @@ type budget struct {
 // newBudget returns a budget of the given bytes, divided into equal parts. One part is left free for decoding.
 func newBudget(bytes, parts int64) budget {
 	decoding := max(bytes/parts, 1)
-	return budget{semaphore.NewWeighted(bytes), bytes, semaphore.NewWeighted(bytes), decoding, newTenantMemory(bytes - decoding)}
+	return budget{
+		semaphore.NewWeighted(bytes),
+		bytes,
+		semaphore.NewWeighted(bytes),
+		decoding,
+		newTenantMemory(bytes - decoding),
+	}
 }
 
 // A frame takes little more when it is decoded than it did before, and a RemoteWrite message several times as much.
@@ -63,7 +69,11 @@ const maxInLine = 10 * time.Second
 func (r budget) takeInLine(ctx context.Context, bytes, message int64) (*reservation, error) {
 	bytes, message = min(bytes, r.all), min(message, r.all)
 	if !r.line.TryAcquire(message) {
-		return nil, errs.E(errs.Unavailable, "the writes that wait for memory have %d bytes already: too many at a time", r.all)
+		return nil, errs.E(
+			errs.Unavailable,
+			"the writes that wait for memory have %d bytes already: too many at a time",
+			r.all,
+		)
 	}
 	defer r.line.Release(message)
 	ctx, cancel := context.WithTimeout(ctx, maxInLine)

@@ -206,7 +206,7 @@ func (ws *writeStream) send(ctx context.Context, s grpc.ClientStream, sends *tim
 			busy = true
 			for call != nil {
 				var frame *encoded
-				sends.resetPatience()
+				sends.resetReaderTime()
 				if frame, call = ws.frame(call); frame != nil && sends.send(ctx, frame, s.SendMsg) != nil {
 					return // receive returns the error
 				}

@@ -14,7 +14,7 @@ import (
 )
 
 // A peer that reads nothing, or only a trickle, would keep a call open for as long as it likes, with everything that
-// the call holds (a set over a head, a response). So sends wait with httpx.Patience, as HTTP responses do. gRPC has no
+// the call holds (a set over a head, a response). So sends wait with httpx.ReaderTime, as HTTP responses do. gRPC has no
 // such limit of its own, and only the end of the call's context stops a send. So each call of a server begins with a
 // context that the server can end.
 
@@ -74,19 +74,19 @@ func receive(ctx context.Context, recv func() error) error {
 // timedSends bounds how long the sends of a stream wait for the peer. The stream may be a server's or a client's.
 type timedSends struct {
 	limit    time.Duration
-	patience httpx.Patience
+	patience httpx.ReaderTime
 	end      context.CancelCauseFunc // ends the call
 	timer    *time.Timer             // nil before the first send
 	before   int                     // bytes of the message before
 }
 
 func newTimedSends(limit time.Duration, end context.CancelCauseFunc) timedSends {
-	return timedSends{limit: limit, patience: httpx.NewPatience(limit, slowestReader), end: end}
+	return timedSends{limit: limit, patience: httpx.NewReaderTime(limit, slowestReader), end: end}
 }
 
-// resetPatience forgets how far the peer is behind. A sender that holds nothing that others need calls it before each
+// resetReaderTime forgets how far the peer is behind. A sender that holds nothing that others need calls it before each
 // message: an overloaded receiver reads slowly for a long time, and another stream would not help it.
-func (s *timedSends) resetPatience() { s.patience = httpx.NewPatience(s.limit, slowestReader) }
+func (s *timedSends) resetReaderTime() { s.patience = httpx.NewReaderTime(s.limit, slowestReader) }
 
 // send sends m by calling send. gRPC waits until the peer has made place for the message before. Sends of one stream
 // must not overlap.

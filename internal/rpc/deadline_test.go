@@ -275,7 +275,9 @@ func TestReceiverThatReadsNothingIsLeft(t *testing.T) {
 				if err := ss.RecvMsg(&f); err != nil {
 					return err
 				}
-				if err := ss.SendMsg(&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: f.hello.Version}}); err != nil {
+				if err := ss.SendMsg(
+					&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: f.hello.Version}},
+				); err != nil {
 					return err
 				}
 				select {

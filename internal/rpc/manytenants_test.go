@@ -40,16 +40,33 @@ func (p *populous) Streams(id tenant.ID) []series.Stream {
 }
 
 // Metadata is in each tenant's own words.
-func (p *populous) Metadata(_ context.Context, id tenant.ID, _ string, _ int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (p *populous) Metadata(
+	_ context.Context,
+	id tenant.ID,
+	_ string,
+	_ int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	return map[string][]metadata.Metadata{"up": {{Type: "gauge", Help: "As " + string(id) + " says."}}}, nil, nil
 }
 
-func (p *populous) Exemplars(context.Context, tenant.ID, int64, int64, ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (p *populous) Exemplars(
+	context.Context,
+	tenant.ID,
+	int64,
+	int64,
+	...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	return nil, nil, nil
 }
 
 func infoServer(src series.Source) *storeServer {
-	return &storeServer{Store: Store{Sources: map[string]series.Source{"receive": src}, Tenants: Tenants{All: true}, TenantLabel: "tenant_id"}}
+	return &storeServer{
+		Store: Store{
+			Sources:     map[string]series.Source{"receive": src},
+			Tenants:     Tenants{All: true},
+			TenantLabel: "tenant_id",
+		},
+	}
 }
 
 // An Info asks the source once, however many tenants it has, and allocates in proportion to them: a poll must not take
@@ -76,7 +93,11 @@ func TestInfoCostGrowsWithTenants(t *testing.T) {
 	}
 	few, many := perTenant(500), perTenant(50_000)
 	if many > 1.5*few {
-		t.Errorf("%.1f allocations per tenant with 50,000 of them, %.1f with 500: the cost must not grow with their number", many, few)
+		t.Errorf(
+			"%.1f allocations per tenant with 50,000 of them, %.1f with 500: the cost must not grow with their number",
+			many,
+			few,
+		)
 	}
 }
 

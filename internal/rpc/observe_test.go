@@ -36,7 +36,11 @@ func (f *follower) noted(event string) bool {
 	return slices.Contains(f.events, event)
 }
 
-func (f *follower) Begin(ctx context.Context, method string, get func(string) []string) (context.Context, func(uint32, string, error)) {
+func (f *follower) Begin(
+	ctx context.Context,
+	method string,
+	get func(string) []string,
+) (context.Context, func(uint32, string, error)) {
 	id := strings.Join(get("x-request-id"), ",")
 	f.note("begin", method, id)
 	return context.WithValue(ctx, requestKey{}, id), func(_ uint32, code string, err error) {
@@ -46,7 +50,11 @@ func (f *follower) Begin(ctx context.Context, method string, get func(string) []
 
 func (f *follower) Resume(ctx context.Context, stamp []byte, name string) (context.Context, func(error)) {
 	f.note("resume", name, string(stamp))
-	return context.WithValue(ctx, requestKey{}, string(stamp)), func(err error) { f.note("stored", string(stamp), errs.KindOf(err).String()) }
+	return context.WithValue(
+		ctx,
+		requestKey{},
+		string(stamp),
+	), func(err error) { f.note("stored", string(stamp), errs.KindOf(err).String()) }
 }
 
 func (f *follower) Carry(ctx context.Context) []string {
@@ -116,7 +124,10 @@ func TestStampsDoNotBreakOthers(t *testing.T) {
 	}
 	calls[1].stamp = nil
 	f := writeFrame{in: &inbound{writeServer: &writeServer{server: &Server{opts: ServerOptions{Observer: new(follower)}}}}}
-	if err := f.decode(mem.BufferSlice{mem.SliceBuffer(appendStamps(nil, calls))}); err != nil || len(f.stamps) != maxStamps || string(f.stamps[0]) != "stamp" || f.over != nil {
+	if err := f.decode(
+		mem.BufferSlice{mem.SliceBuffer(appendStamps(nil, calls))},
+	); err != nil || len(f.stamps) != maxStamps || string(f.stamps[0]) != "stamp" ||
+		f.over != nil {
 		t.Errorf("%d stamps, %v, %v", len(f.stamps), err, f.over)
 	}
 	if err := errors.Join(f.err, f.over); err != nil {

@@ -62,7 +62,11 @@ func TestReadersTakeTurns(t *testing.T) {
 	src := bigSource()
 	c := dialThanos(t, serve(t, func(s *Server) {
 		RegisterStore(s, Store{
-			Sources: map[string]series.Source{"receive": src}, Tenants: Tenants{All: true}, Readers: map[string]int{"receive": 2},
+			Sources: map[string]series.Source{
+				"receive": src,
+			},
+			Tenants: Tenants{All: true},
+			Readers: map[string]int{"receive": 2},
 		})
 	}))
 	var wg sync.WaitGroup
@@ -83,7 +87,11 @@ func TestReadersTakeTurns(t *testing.T) {
 func TestStalledReaderGivesTurn(t *testing.T) {
 	addr := serve(t, func(s *Server) {
 		RegisterStore(s, Store{
-			Sources: map[string]series.Source{"receive": bigSource()}, Tenants: Tenants{All: true}, Readers: map[string]int{"receive": 1},
+			Sources: map[string]series.Source{
+				"receive": bigSource(),
+			},
+			Tenants: Tenants{All: true},
+			Readers: map[string]int{"receive": 1},
 		})
 	})
 	stalled, stop := context.WithCancel(t.Context())

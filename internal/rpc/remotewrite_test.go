@@ -81,7 +81,12 @@ func TestRemoteWriteForms(t *testing.T) {
 	f(alone, old(0), codes.OK, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 	f(ring, tuples, codes.OK, `store x {__name__="a"} 1 1`, `store y {__name__="b"} 1 1`)
 	f(ring, &thanospb.WriteRequest{}, codes.OK)
-	f(ring, &thanospb.WriteRequest{Timeseries: [][]byte{a}, Replica: 1}, codes.OK, `store default-tenant {__name__="a"} 1 1`)
+	f(
+		ring,
+		&thanospb.WriteRequest{Timeseries: [][]byte{a}, Replica: 1},
+		codes.OK,
+		`store default-tenant {__name__="a"} 1 1`,
+	)
 	f(ring, old(-1), codes.InvalidArgument)
 	f(ring, &thanospb.WriteRequest{Timeseries: [][]byte{a}, Tenant: "..", Replica: 1}, codes.AlreadyExists)
 
@@ -105,7 +110,12 @@ func TestRemoteWriteForms(t *testing.T) {
 	}
 	f(ring, old(1), codes.OK, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 	fail = func(s wire.Shard) ([]wire.Failure, error) {
-		return []wire.Failure{{Kind: errs.Conflict}, {Kind: errs.OK, Exemplars: 1}, {Kind: errs.Unavailable}, {Kind: errs.Conflict}}, nil
+		return []wire.Failure{
+			{Kind: errs.Conflict},
+			{Kind: errs.OK, Exemplars: 1},
+			{Kind: errs.Unavailable},
+			{Kind: errs.Conflict},
+		}, nil
 	}
 	f(ring, old(1), codes.Unavailable, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 }
@@ -116,13 +126,19 @@ func TestPlainPeer(t *testing.T) {
 		got := make(chan string, 1)
 		var fail error
 		addr := serve(t, func(s *Server) {
-			h := &writeServer{server: s, log: s.log, metrics: s.metrics, writer: writerFunc(func(_ context.Context, s wire.Shard) ([]wire.Failure, error) {
-				got <- describeAll(s)
-				return nil, fail
-			}), route: func(context.Context, *wire.Batch) error {
-				t.Error("a replica was routed on")
-				return nil
-			}}
+			h := &writeServer{
+				server:  s,
+				log:     s.log,
+				metrics: s.metrics,
+				writer: writerFunc(func(_ context.Context, s wire.Shard) ([]wire.Failure, error) {
+					got <- describeAll(s)
+					return nil, fail
+				}),
+				route: func(context.Context, *wire.Batch) error {
+					t.Error("a replica was routed on")
+					return nil
+				},
+			}
 			s.grpc.RegisterService(service(serviceWriteable, "thanospb/store.proto", []grpc.MethodDesc{
 				remoteWriteMethod(),
 			}), h)
@@ -159,7 +175,13 @@ func TestThanosFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(m.Timeseries) != len(s.Series) || m.Tenant != "team-a" || m.Replica != 1 || len(m.TimeseriesTenantData) > 0 {
-		t.Errorf("%d series of tenant %q as replica %d, %d tuples", len(m.Timeseries), m.Tenant, m.Replica, len(m.TimeseriesTenantData))
+		t.Errorf(
+			"%d series of tenant %q as replica %d, %d tuples",
+			len(m.Timeseries),
+			m.Tenant,
+			m.Replica,
+			len(m.TimeseriesTenantData),
+		)
 	}
 }
 
@@ -167,7 +189,9 @@ func richShard() wire.Shard {
 	s := shard("team-a", 3)
 	rich := s.Batch.Add(labels.FromStrings("__name__", "rich", "ü", "v"))
 	rich.Samples = []wire.Sample{{T: -1, V: math.Inf(1)}, {T: 0, V: 0}, {T: 5, V: -2}}
-	rich.Exemplars = []wire.Exemplar{{T: 5, V: 6, Labels: wire.AppendLabels(nil, labels.FromStrings("trace", "1", "x", "y"))}}
+	rich.Exemplars = []wire.Exemplar{
+		{T: 5, V: 6, Labels: wire.AppendLabels(nil, labels.FromStrings("trace", "1", "x", "y"))},
+	}
 	rich.Histograms = []wire.Histogram{
 		{T: 7, H: tsdbutil.GenerateTestHistogram(3)}, {T: 8, FH: tsdbutil.GenerateTestFloatHistogram(4)},
 		{T: 9, H: &histogram.Histogram{Schema: histogram.CustomBucketsSchema, Count: 2, Sum: 3, CustomValues: []float64{1, 2},
@@ -229,7 +253,12 @@ func TestRemoteWriteRefusedExemplar(t *testing.T) {
 	exemplar := []byte{3<<3 | 2, 4, 1<<3 | 2, 2, 2<<3 | 2, 0} // of a label without a name
 	message := &thanospb.WriteRequest{Timeseries: [][]byte{append(one, exemplar...)}, Tenant: "x", Replica: 1}
 	c := dialThanos(t, addr)
-	if err := c.conn.Invoke(c.context(), "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse)); err != nil {
+	if err := c.conn.Invoke(
+		c.context(),
+		"/thanos.WriteableStore/RemoteWrite",
+		message,
+		new(thanospb.WriteResponse),
+	); err != nil {
 		t.Error(err)
 	}
 }

@@ -23,7 +23,11 @@ func RegisterServed(s *Server, gateway interface{ Served([]ulid.ULID) []bool }) 
 	}), gateway)
 }
 
-func servedBlocks(gateway blockServer, _ context.Context, in *hearthpb.ServedRequest) (*hearthpb.ServedResponse, error) {
+func servedBlocks(
+	gateway blockServer,
+	_ context.Context,
+	in *hearthpb.ServedRequest,
+) (*hearthpb.ServedResponse, error) {
 	ids := make([]ulid.ULID, len(in.Blocks))
 	for i, b := range in.Blocks {
 		if len(b) != len(ids[i]) {

@@ -52,7 +52,16 @@ func TestServed(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	none := serve(t, func(*Server) {})
-	if _, err := dial(t, none, ClientOptions{}).Served(context.Background(), []ulid.ULID{a}); errs.KindOf(err) != errs.Unsupported {
+	if _, err := dial(
+		t,
+		none,
+		ClientOptions{},
+	).Served(
+		context.Background(),
+		[]ulid.ULID{a},
+	); errs.KindOf(
+		err,
+	) != errs.Unsupported {
 		t.Errorf("a peer that is no gateway: %v", err)
 	}
 }
@@ -84,7 +93,11 @@ func TestHealthAndReflection(t *testing.T) {
 		return out
 	}
 	// The services that this package describes by hand are those of the .proto files, method by method.
-	list := ask(&grpc_reflection_v1.ServerReflectionRequest{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{}})
+	list := ask(
+		&grpc_reflection_v1.ServerReflectionRequest{
+			MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
+		},
+	)
 	found := 0
 	for _, s := range list.GetListServicesResponse().Service {
 		if !strings.HasPrefix(s.Name, "thanos.") && !strings.HasPrefix(s.Name, "hearth.") {
@@ -137,7 +150,12 @@ func TestPanicsAndMetrics(t *testing.T) {
 	})
 	c := dial(t, s.Addr().String(), ClientOptions{Role: "receive"})
 	r := &series.Request{Tenant: "a", Matchers: all()}
-	if _, _, err := collect(t, c, r); errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), "panic: at the source") {
+	if _, _, err := collect(
+		t,
+		c,
+		r,
+	); errs.KindOf(err) != errs.Internal ||
+		!strings.Contains(err.Error(), "panic: at the source") {
 		t.Errorf("series: %v", err)
 	}
 	if _, _, err := c.LabelNames(context.Background(), r); errs.KindOf(err) != errs.Internal {
@@ -188,8 +206,14 @@ func TestMutualTLS(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	issue(t, dir, "one")
-	s := newServer(t, ServerOptions{TLS: httpx.TLSOptions{CertFile: file("server.pem"), KeyFile: file("server.key"), ClientCAFile: file("ca.pem")}},
-		prometheus.NewRegistry(), func(s *Server) { RegisterServed(s, gateway{}) })
+	s := newServer(
+		t,
+		ServerOptions{
+			TLS: httpx.TLSOptions{CertFile: file("server.pem"), KeyFile: file("server.key"), ClientCAFile: file("ca.pem")},
+		},
+		prometheus.NewRegistry(),
+		func(s *Server) { RegisterServed(s, gateway{}) },
+	)
 	good := ClientTLS{Enabled: true, CAFile: file("ca.pem"), CertFile: file("client.pem"), KeyFile: file("client.key")}
 	ask := func(o ClientTLS) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -265,7 +289,11 @@ func TestTLSFaultsSayWhatToDo(t *testing.T) {
 func issue(t *testing.T, dir, name string) {
 	t.Helper()
 	write := func(file, kind string, der []byte) {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		if err := os.WriteFile(
+			filepath.Join(dir, file),
+			pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
+			0o600,
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -278,8 +306,16 @@ func issue(t *testing.T, dir, name string) {
 	}
 	template := func(n int64) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(n), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+			SerialNumber: big.NewInt(
+				n,
+			),
+			Subject:   pkix.Name{CommonName: name},
+			NotBefore: time.Now().Add(-time.Hour),
+			NotAfter:  time.Now().Add(time.Hour),
+			IPAddresses: []net.IP{
+				net.IPv4(127, 0, 0, 1),
+			},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		}
 	}
 	caKey, ca := key(), template(1)

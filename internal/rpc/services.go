@@ -19,7 +19,13 @@ const (
 
 // service describes a gRPC service by its methods; file is its .proto, for reflection.
 func service(name, file string, methods []grpc.MethodDesc, streams ...grpc.StreamDesc) *grpc.ServiceDesc {
-	return &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Methods: methods, Streams: streams, Metadata: file}
+	return &grpc.ServiceDesc{
+		ServiceName: name,
+		HandlerType: (*any)(nil),
+		Methods:     methods,
+		Streams:     streams,
+		Metadata:    file,
+	}
 }
 
 // unaryMethod is a method with one request and one response. The S that the service was registered with handles it.

@@ -129,7 +129,11 @@ func (h restoreOwn) LabelNames(ctx context.Context, r *series.Request) ([]string
 	return renamed(names, "x_", ""), w, err
 }
 
-func (h restoreOwn) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
+func (h restoreOwn) LabelValues(
+	ctx context.Context,
+	name string,
+	r *series.Request,
+) ([]string, series.Warnings, error) {
 	own := *r
 	own.Matchers = swapMatchers(r.Matchers, "", "x_")
 	return h.Source.LabelValues(ctx, renamed([]string{name}, "", "x_")[0], &own)
@@ -155,12 +159,20 @@ func registerForeign(s *Server, st Store, without bool) {
 	h := &storeServer{Store: st, metrics: s.metrics}
 	deaf := func(ctx context.Context) context.Context { return grpcmd.NewIncomingContext(ctx, nil) }
 	s.grpc.RegisterService(service(serviceStore, "thanospb/store.proto", []grpc.MethodDesc{
-		unaryMethod(serviceStore, "LabelNames", func(_ any, ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
-			return h.labelNames(deaf(ctx), in)
-		}),
-		unaryMethod(serviceStore, "LabelValues", func(_ any, ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
-			return h.labelValues(deaf(ctx), in)
-		}),
+		unaryMethod(
+			serviceStore,
+			"LabelNames",
+			func(_ any, ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+				return h.labelNames(deaf(ctx), in)
+			},
+		),
+		unaryMethod(
+			serviceStore,
+			"LabelValues",
+			func(_ any, ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
+				return h.labelValues(deaf(ctx), in)
+			},
+		),
 	}, streamMethod("Series", func(_ any, in *thanospb.SeriesRequest, ss grpc.ServerStream) error {
 		if !without && len(in.WithoutReplicaLabels) > 0 {
 			return errors.New("the server was asked for what it does not support")
@@ -168,13 +180,17 @@ func registerForeign(s *Server, st Store, without bool) {
 		return h.series(in, withContext{ss, deaf(ss.Context())})
 	})), h)
 	s.grpc.RegisterService(service(serviceInfo, "infopb/info.proto", []grpc.MethodDesc{
-		unaryMethod(serviceInfo, "Info", func(_ any, ctx context.Context, in *infopb.InfoRequest) (*infopb.InfoResponse, error) {
-			out, err := h.info(deaf(ctx), in)
-			if out != nil {
-				out.Store.SupportsWithoutReplicaLabels = without
-			}
-			return out, err
-		}),
+		unaryMethod(
+			serviceInfo,
+			"Info",
+			func(_ any, ctx context.Context, in *infopb.InfoRequest) (*infopb.InfoResponse, error) {
+				out, err := h.info(deaf(ctx), in)
+				if out != nil {
+					out.Store.SupportsWithoutReplicaLabels = without
+				}
+				return out, err
+			},
+		),
 	}), h)
 	s.grpc.RegisterService(service(serviceExemplars, "thanospb/exemplars.proto", nil, streamMethod("Exemplars",
 		func(_ any, in *thanospb.ExemplarsRequest, ss grpc.ServerStream) error {
@@ -200,7 +216,8 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 	for k := errs.Invalid; k <= errs.Internal; k++ {
 		fail = errs.WithRetryAfter(errs.E(k, "what went wrong"), 1500*time.Millisecond)
 		_, _, err := collect(t, c, r)
-		if errs.KindOf(err) != k || errs.RetryAfter(err) != 1500*time.Millisecond || !strings.Contains(err.Error(), "what went wrong") {
+		if errs.KindOf(err) != k || errs.RetryAfter(err) != 1500*time.Millisecond ||
+			!strings.Contains(err.Error(), "what went wrong") {
 			t.Errorf("%s came back as %s, retry after %s: %v", k, errs.KindOf(err), errs.RetryAfter(err), err)
 		}
 		if _, _, err := c.LabelNames(context.Background(), r); errs.KindOf(err) != k {
@@ -244,7 +261,13 @@ func TestSelectFailsInTheMiddle(t *testing.T) {
 func some(names ...string) []sourcetest.Series {
 	var out []sourcetest.Series
 	for _, n := range names {
-		out = append(out, sourcetest.Series{Labels: labels.FromStrings("__name__", n), Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}}})
+		out = append(
+			out,
+			sourcetest.Series{
+				Labels:  labels.FromStrings("__name__", n),
+				Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}},
+			},
+		)
 	}
 	return out
 }
@@ -257,7 +280,12 @@ type about struct {
 
 func (a about) Info(context.Context) (series.Info, error) { return a.info, nil }
 
-func (a about) Exemplars(_ context.Context, id tenant.ID, mint, maxt int64, ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+func (a about) Exemplars(
+	_ context.Context,
+	id tenant.ID,
+	mint, maxt int64,
+	ms ...[]*labels.Matcher,
+) ([]exemplar.QueryResult, series.Warnings, error) {
 	var out []exemplar.QueryResult
 	for _, name := range []string{"x", "y"} {
 		ls := labels.FromStrings("__name__", name, "own", string(id))
@@ -272,7 +300,12 @@ func (a about) Exemplars(_ context.Context, id tenant.ID, mint, maxt int64, ms .
 	return out, nil, nil
 }
 
-func (a about) Metadata(_ context.Context, id tenant.ID, family string, limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+func (a about) Metadata(
+	_ context.Context,
+	id tenant.ID,
+	family string,
+	limit int,
+) (map[string][]metadata.Metadata, series.Warnings, error) {
 	out := map[string][]metadata.Metadata{
 		"x": {{Type: "counter", Help: "of " + string(id), Unit: "s"}}, "y": {{Type: "gauge"}},
 	}
@@ -284,8 +317,14 @@ func (a about) Metadata(_ context.Context, id tenant.ID, family string, limit in
 
 func TestInfo(t *testing.T) {
 	info := series.Info{
-		Instance: "one-1", Role: "receive", MinTime: -5, MaxTime: 99, Since: time.UnixMilli(12345), Blocks: series.Holding{Bucket: "b-1", Whole: true},
-		Tenants: []tenant.ID{"a", "b"}, ReplicationFactor: 3,
+		Instance:          "one-1",
+		Role:              "receive",
+		MinTime:           -5,
+		MaxTime:           99,
+		Since:             time.UnixMilli(12345),
+		Blocks:            series.Holding{Bucket: "b-1", Whole: true},
+		Tenants:           []tenant.ID{"a", "b"},
+		ReplicationFactor: 3,
 	}
 	store := series.Info{Instance: "one-1", Role: "store", MinTime: 0, MaxTime: 500, Tenants: []tenant.ID{}}
 	addr := serve(t, func(s *Server) {
@@ -304,14 +343,17 @@ func TestInfo(t *testing.T) {
 		t.Errorf("store: %+v, %v", got, err)
 	}
 	got, err = dial(t, addr, ClientOptions{}).Info(context.Background())
-	if err != nil || got.MinTime != -5 || got.MaxTime != 500 || got.Role != "receive" || !slices.Equal(got.Tenants, info.Tenants) {
+	if err != nil || got.MinTime != -5 || got.MaxTime != 500 || got.Role != "receive" ||
+		!slices.Equal(got.Tenants, info.Tenants) {
 		t.Errorf("all roles: %+v, %v", got, err)
 	}
 }
 
 func sameInfo(a, b series.Info) bool {
 	return a.Instance == b.Instance && a.Role == b.Role && a.MinTime == b.MinTime && a.MaxTime == b.MaxTime && a.Since.Equal(b.Since) &&
-		a.Blocks == b.Blocks && slices.Equal(a.Tenants, b.Tenants) && a.ReplicationFactor == b.ReplicationFactor &&
+		a.Blocks == b.Blocks &&
+		slices.Equal(a.Tenants, b.Tenants) &&
+		a.ReplicationFactor == b.ReplicationFactor &&
 		slices.EqualFunc(a.Labels, b.Labels, labels.Equal)
 }
 
@@ -344,13 +386,25 @@ func TestForeignInfo(t *testing.T) {
 
 func TestExemplarsAndMetadata(t *testing.T) {
 	src := about{&sourcetest.Memory{}, series.Info{MaxTime: 100, Tenants: []tenant.ID{"a", "b"}}}
-	st := Store{Tenants: Tenants{All: true}, Sources: map[string]series.Source{"receive": src}, External: func(id tenant.ID) labels.Labels {
-		return labels.FromStrings("own", "hidden", "receive_replica", "r", "tenant_id", string(id))
-	}}
+	st := Store{
+		Tenants: Tenants{All: true},
+		Sources: map[string]series.Source{"receive": src},
+		External: func(id tenant.ID) labels.Labels {
+			return labels.FromStrings("own", "hidden", "receive_replica", "r", "tenant_id", string(id))
+		},
+	}
 	check := func(who string, c *Client, want string) {
 		t.Helper()
-		got, _, err := c.Exemplars(context.Background(), "b", 10, 20,
-			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "y")}, []*labels.Matcher{matcher(labels.MatchEqual, "__name__", "none")})
+		got, _, err := c.Exemplars(
+			context.Background(),
+			"b",
+			10,
+			20,
+			[]*labels.Matcher{
+				matcher(labels.MatchEqual, "__name__", "y"),
+			},
+			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "none")},
+		)
 		if err != nil || len(got) != 1 || got[0].SeriesLabels.String() != want || len(got[0].Exemplars) != 2 {
 			t.Fatalf("%s: %+v, %v", who, got, err)
 		}

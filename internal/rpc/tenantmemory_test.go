@@ -87,7 +87,12 @@ func TestHungTenantLeavesRemoteWritesTheirRoom(t *testing.T) {
 			return c.conn.Invoke(ctx, "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse))
 		}
 	}
-	if err := giveUp(t, 20, write("hung")); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `"hung"`) {
+	if err := giveUp(
+		t,
+		20,
+		write("hung"),
+	); status.Code(err) != codes.Unavailable ||
+		!strings.Contains(err.Error(), `"hung"`) {
 		t.Errorf("%v; want it refused, with the tenant", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -13,7 +13,11 @@ import (
 )
 
 var tlsVersions = map[string]uint16{
-	"": tls.VersionTLS13, "1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13,
+	"":    tls.VersionTLS13,
+	"1.0": tls.VersionTLS10,
+	"1.1": tls.VersionTLS11,
+	"1.2": tls.VersionTLS12,
+	"1.3": tls.VersionTLS13,
 }
 
 // clientCredentials checks the files once. Later connections read them again, so that renewed certificates need no
@@ -35,7 +39,11 @@ type freshTLS struct {
 	opts                             ClientTLS
 }
 
-func (f *freshTLS) ClientHandshake(ctx context.Context, host string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (f *freshTLS) ClientHandshake(
+	ctx context.Context,
+	host string,
+	conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	c, err := f.opts.load()
 	if err != nil {
 		return nil, nil, err

@@ -40,7 +40,8 @@ func honest(s wire.Shard) error {
 		one := &s.Batch.Series[i]
 		ls := wire.LabelsOf(&lb, one.Labels())
 		key, hash := wire.Identify(append(wire.AppendTenant(nil, s.Batch.Tenant), one.Labels()...))
-		if ls.Get("i") != fmt.Sprint(one.Samples[0].V) || ls.Get("tenant") != string(s.Batch.Tenant) || key != one.Key || hash != one.Hash {
+		if ls.Get("i") != fmt.Sprint(one.Samples[0].V) || ls.Get("tenant") != string(s.Batch.Tenant) || key != one.Key ||
+			hash != one.Hash {
 			return fmt.Errorf("tenant %s: a sample %v of %s", s.Batch.Tenant, one.Samples, ls)
 		}
 	}
@@ -124,7 +125,11 @@ func TestNumbersUnderLoad(t *testing.T) {
 						numbers[i] = turn + r.IntN(100)
 					}
 					want.Add(int64(len(numbers)))
-					if failures, err := c.Write(context.Background(), told(tenant.ID(fmt.Sprint("t", r.IntN(3))), numbers...)); err != nil || failures != nil {
+					if failures, err := c.Write(
+						context.Background(),
+						told(tenant.ID(fmt.Sprint("t", r.IntN(3))), numbers...),
+					); err != nil ||
+						failures != nil {
 						t.Error(failures, err)
 					}
 				}
@@ -430,9 +435,18 @@ func TestJoin(t *testing.T) {
 	d := wire.NewStreamDecoder(names)
 	defer d.Close()
 	in := &inbound{
-		writeServer: &writeServer{server: &Server{writing: newBudget(1<<30, streamParts)}}, ctx: t.Context(), budget: newBudget(1<<30, streamParts), numbers: d,
+		writeServer: &writeServer{
+			server: &Server{writing: newBudget(1<<30, streamParts)},
+		},
+		ctx:     t.Context(),
+		budget:  newBudget(1<<30, streamParts),
+		numbers: d,
 	}
-	ws := &writeStream{encoder: wire.NewStreamEncoder(), queue: make(chan *writeCall, sendAhead), sent: map[uint64]*sentFrame{}}
+	ws := &writeStream{
+		encoder: wire.NewStreamEncoder(),
+		queue:   make(chan *writeCall, sendAhead),
+		sent:    map[uint64]*sentFrame{},
+	}
 	call := func(s wire.Shard) *writeCall {
 		return &writeCall{shard: s, response: make(chan response, 1)}
 	}
@@ -478,7 +492,11 @@ func TestJoin(t *testing.T) {
 	if got, err := a.outcome(s, again.first); err != nil || len(got) != 1 || got[0].Series != 1 || got[0].Reason != "y" {
 		t.Error(got, err)
 	}
-	if got, err := a.outcome(told("b", 7), last.first); err != nil || len(got) != 1 || got[0].Series != 0 || got[0].Reason != "x" {
+	if got, err := a.outcome(
+		told("b", 7),
+		last.first,
+	); err != nil || len(got) != 1 || got[0].Series != 0 ||
+		got[0].Reason != "x" {
 		t.Error(got, err)
 	}
 	a.total = 2
@@ -606,7 +624,11 @@ func TestNamesAreBounded(t *testing.T) {
 	if len(got) != 1000 || s.names.Bytes() > room || len(s.versions()) != 1 {
 		t.Errorf("%d series stored; %d bytes of names of %d, versions %v", len(got), s.names.Bytes(), room, s.versions())
 	}
-	eventually(t, "the names have gone with their stream", func() bool { return s.names.Bytes() == 0 && s.names.Len() == 0 })
+	eventually(
+		t,
+		"the names have gone with their stream",
+		func() bool { return s.names.Bytes() == 0 && s.names.Len() == 0 },
+	)
 	s.full.Store(time.Now().Add(-2 * namesRest).UnixMilli())
 	if len(s.versions()) != 2 {
 		t.Error("numbers are refused for ever")

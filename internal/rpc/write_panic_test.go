@@ -36,7 +36,12 @@ func TestPanicWhileEncoding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ws.write(context.Background(), bad, func() {}); errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), "panic") {
+			if _, err := ws.write(
+				context.Background(),
+				bad,
+				func() {},
+			); errs.KindOf(err) != errs.Internal ||
+				!strings.Contains(err.Error(), "panic") {
 				t.Fatalf("a shard that cannot be encoded: %v", err)
 			}
 			if !strings.Contains(log.String(), "panic in a gRPC client") {

@@ -18,7 +18,11 @@ func asHistograms(s stream) (out stream) {
 	for _, p := range s {
 		n := math.Floor(p.V)
 		out = append(out, sourcetest.Sample{T: p.T, FH: &histogram.FloatHistogram{
-			Schema: 1, Count: n, Sum: 2 * n, PositiveSpans: []histogram.Span{{Offset: 1, Length: 1}}, PositiveBuckets: []float64{n},
+			Schema:          1,
+			Count:           n,
+			Sum:             2 * n,
+			PositiveSpans:   []histogram.Span{{Offset: 1, Length: 1}},
+			PositiveBuckets: []float64{n},
 		}})
 	}
 	return out
@@ -69,9 +73,12 @@ func TestDedupDownsampled(t *testing.T) {
 					Chunks: sourcetest.Downsample(convert(c), series.FiveMinutes, 400+rnd.IntN(400)),
 				})
 			}
-			set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{
-				Pick: series.PickCounter, MaxTime: 1e12, Resolution: series.FiveMinutes,
-			}})
+			set := series.Dedup(
+				series.List(in),
+				series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{
+					Pick: series.PickCounter, MaxTime: 1e12, Resolution: series.FiveMinutes,
+				}},
+			)
 			if !set.Next() {
 				t.Fatal("no series")
 			}

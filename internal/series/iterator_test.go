@@ -52,7 +52,10 @@ func drain(t testing.TB, it chunkenc.Iterator) (out []sourcetest.Sample) {
 func union(size int, copies ...[]sourcetest.Sample) []series.Chunk {
 	var sets []series.Set
 	for i, c := range copies {
-		sets = append(sets, series.List([]series.Series{{Labels: labels.FromStrings("a", "b"), Chunks: sourcetest.Encode(c, size+i)}}))
+		sets = append(
+			sets,
+			series.List([]series.Series{{Labels: labels.FromStrings("a", "b"), Chunks: sourcetest.Encode(c, size+i)}}),
+		)
 	}
 	set := series.Merge(sets...)
 	set.Next()
@@ -89,9 +92,11 @@ func TestIteratorConflicts(t *testing.T) {
 				chunks = append(chunks, sourcetest.Encode(c, 0)...)
 			}
 			got := drain(t, series.NewIterator(chunks, series.PickAvg))
-			if len(got) != 1 || got[0].V != winner.V || (got[0].H != nil) != (winner.H != nil) || (got[0].FH != nil) != (winner.FH != nil) {
+			if len(got) != 1 || got[0].V != winner.V || (got[0].H != nil) != (winner.H != nil) ||
+				(got[0].FH != nil) != (winner.FH != nil) {
 				t.Errorf("got %s, want %s", got, winner)
-			} else if winner.H != nil && got[0].H.Count != winner.H.Count {
+			} else if winner.H != nil &&
+				got[0].H.Count != winner.H.Count {
 				t.Errorf("got count %d, want %d", got[0].H.Count, winner.H.Count)
 			}
 		}
@@ -120,7 +125,11 @@ func TestIteratorHints(t *testing.T) {
 		t.Helper()
 		got := ""
 		for _, s := range drain(t, series.NewIterator(union(100, copies...), series.PickAvg)) {
-			got += fmt.Sprintf("%d%s ", s.T, map[histogram.CounterResetHint]string{histogram.UnknownCounterReset: "?", histogram.NotCounterReset: "", histogram.GaugeType: "g"}[s.H.CounterResetHint])
+			got += fmt.Sprintf(
+				"%d%s ",
+				s.T,
+				map[histogram.CounterResetHint]string{histogram.UnknownCounterReset: "?", histogram.NotCounterReset: "", histogram.GaugeType: "g"}[s.H.CounterResetHint],
+			)
 		}
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -189,7 +198,14 @@ func FuzzIterator(f *testing.F) {
 		copies, want := randomCopies(r)
 		chunks := union(1+r.IntN(40), copies[:]...)
 		it.Reset(chunks, series.PickAvg)
-		if got, want := render(drain(t, &it)), render(expected(want, math.MinInt64, math.MaxInt64)); !slices.Equal(got, want) {
+		if got, want := render(
+			drain(t, &it),
+		), render(
+			expected(want, math.MinInt64, math.MaxInt64),
+		); !slices.Equal(
+			got,
+			want,
+		) {
 			t.Fatalf("got\n%q\nwant\n%q", got, want)
 		}
 		mint := r.Int64N(5000) - 500
@@ -204,7 +220,14 @@ func FuzzIterator(f *testing.F) {
 }
 
 // seeks walks it and the expected samples alike, by Next and Seek in turn.
-func seeks(t *testing.T, r *rand.Rand, it *series.Iterator, chunks []series.Chunk, want []sourcetest.Sample, mint, maxt int64) {
+func seeks(
+	t *testing.T,
+	r *rand.Rand,
+	it *series.Iterator,
+	chunks []series.Chunk,
+	want []sourcetest.Sample,
+	mint, maxt int64,
+) {
 	it.Reset(chunks, series.PickAvg)
 	it.Bound(mint, maxt)
 	at := -1
@@ -274,7 +297,11 @@ func BenchmarkUnionIterator(b *testing.B) {
 	for i := range 20_000 {
 		samples = append(samples, sourcetest.Sample{T: int64(i) * 15_000, V: float64(r.IntN(1000))})
 	}
-	shifted := slices.Concat(sourcetest.Encode(samples, 120), sourcetest.Encode(samples, 117), sourcetest.Encode(samples, 113))
+	shifted := slices.Concat(
+		sourcetest.Encode(samples, 120),
+		sourcetest.Encode(samples, 117),
+		sourcetest.Encode(samples, 113),
+	)
 	slices.SortStableFunc(shifted, func(x, y series.Chunk) int { return int(x.MinTime - y.MinTime) })
 	for _, c := range []struct {
 		name   string

@@ -15,15 +15,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
-// Config says where spans go and which requests have some.
+// Config says where spans go and which requests have spans.
 type Config struct {
 	// Service is the attribute service.name of all spans; "" = the name that Process gives.
 	Service string
-	// Attributes are further ones of all spans.
+	// Attributes are more attributes of all spans.
 	Attributes map[string]string
 	Sampler    Sampler
 	Collector  Collector
-	// Advice is what the operator should know of the configuration, "" = nothing.
+	// Advice is a warning about the configuration for the operator, "" = none.
 	Advice string
 }
 
@@ -33,9 +33,9 @@ type Collector struct {
 	HTTP bool
 	// Endpoint is host:port; "" = localhost and the usual port.
 	Endpoint string
-	// Path is that of OTLP over HTTP; "" = the usual one.
+	// Path is the URL's path for OTLP over HTTP; "" = the usual one.
 	Path string
-	// Insecure is without TLS.
+	// Insecure turns TLS off.
 	Insecure bool
 	TLS      TLSFiles
 	// Gzip compresses what is sent.
@@ -48,12 +48,12 @@ type Collector struct {
 	Reconnect time.Duration
 	// Retry is how a message is sent again; nil = the exporter's default.
 	Retry *Retry
-	// QueueSize is how many spans wait to be sent at most, and FlushInterval how long; 0 = 2048 and 5 s.
+	// QueueSize is how many spans may wait to be sent, and FlushInterval how long they wait; 0 = 2048 and 5 s.
 	QueueSize     int
 	FlushInterval time.Duration
 }
 
-// TLSFiles are how a collector is known, and how this process shows who it is.
+// TLSFiles are the files by which the collector is verified, and those by which this process identifies itself.
 type TLSFiles struct {
 	CAFile             string `yaml:"ca_file"`
 	CertFile           string `yaml:"cert_file"`
@@ -62,12 +62,12 @@ type TLSFiles struct {
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
 }
 
-// Retry is how a message that was not taken is sent again.
+// Retry is how a message is sent again that the collector did not take.
 type Retry struct {
 	InitialInterval, MaxInterval, MaxElapsedTime time.Duration
 }
 
-// otlpKeys are those of Thanos's type OTLP.
+// otlpKeys are the keys of Thanos's type OTLP.
 type otlpKeys struct {
 	ClientType         string            `yaml:"client_type"`
 	ServiceName        string            `yaml:"service_name"`
@@ -90,7 +90,7 @@ type otlpKeys struct {
 	SamplerParam string            `yaml:"sampler_param"`
 }
 
-// refusedTypes are Thanos's types whose protocols are not spoken here, and what to write instead.
+// refusedTypes are the types of Thanos whose protocols this package does not speak, and what to write instead.
 var refusedTypes = map[string]string{
 	"GOOGLE_CLOUD": googleInstead,
 	"STACKDRIVER":  googleInstead,
@@ -103,8 +103,8 @@ var refusedTypes = map[string]string{
 const googleInstead = "spans go to Google Cloud by way of an OpenTelemetry collector with the exporter googlecloud: " +
 	"write type: OTLP and config: {client_type: grpc, insecure: true, endpoint: COLLECTOR:4317}"
 
-// ParseConfig reads Thanos's YAML of --tracing.config; name is what errors call it. No content, and a configuration that
-// says that it is disabled, give nil. An error names each key that is not known, and no value of one that is a secret.
+// ParseConfig reads Thanos's YAML of --tracing.config. name is its name in errors. The result is nil if there is no
+// content, or the configuration says that it is disabled. An error names each unknown key. It never shows a secret.
 func ParseConfig(name string, raw []byte) (*Config, error) {
 	p := conf.Parser{Name: name}
 	var kind string
@@ -179,7 +179,8 @@ func parseOTLP(p *conf.Parser, doc, n *yaml.Node) *Config {
 			p.Fault(n, "endpoint: host:port is expected, without a scheme and a path (url_path has that)")
 		}
 	}
-	for key, d := range map[string]time.Duration{"timeout": keys.Timeout, "reconnection_period": keys.ReconnectionPeriod} {
+	durations := map[string]time.Duration{"timeout": keys.Timeout, "reconnection_period": keys.ReconnectionPeriod}
+	for key, d := range durations {
 		if d < 0 {
 			p.Fault(n, "%s: must not be negative", key)
 		}
@@ -188,8 +189,8 @@ func parseOTLP(p *conf.Parser, doc, n *yaml.Node) *Config {
 	return c
 }
 
-// otlpSampler reads sampler_type and sampler_param with the words of type OTLP. Without a type everything is sampled that
-// its sender does not exclude, as in Thanos.
+// otlpSampler reads sampler_type and sampler_param with the words of type OTLP. Without a type all requests are
+// sampled, except those whose sender decided otherwise, as in Thanos.
 func otlpSampler(p *conf.Parser, n *yaml.Node, kind, param string) Sampler {
 	all := []string{"alwayssample", "neversample", "traceidratiobased", "parentbasedalwayssample",
 		"parentbasedneversample", "parentbasedtraceidratiobased"}
@@ -209,8 +210,8 @@ func otlpSampler(p *conf.Parser, n *yaml.Node, kind, param string) Sampler {
 	case "traceidratiobased":
 		ratio, err := strconv.ParseFloat(param, 64)
 		if err != nil || !(ratio >= 0 && ratio <= 1) {
-			p.Fault(n, "sampler_param: with sampler_type %s a number from 0 to 1 is expected, the part of the requests that "+
-				"is sampled", kind)
+			p.Fault(n, "sampler_param: with sampler_type %s a number from 0 to 1 is expected, the part of the requests "+
+				"that is sampled", kind)
 		}
 		s.Ratio = ratio
 	}

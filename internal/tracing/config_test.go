@@ -52,19 +52,29 @@ config:
 			c.Sampler == Sampler{Ratio: 0.25, FollowParent: true} && o.headers()["Authorization"] == "Bearer hunter2" &&
 			!strings.Contains(shown, "hunter2")
 	})
-	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: \"0.5\"}", func(c *Config) bool {
-		return c.Sampler == Sampler{Ratio: 0.5}
-	})
-	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: NeverSample}", func(c *Config) bool { return c.Sampler == Sampler{} })
+	f(
+		"type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: \"0.5\"}",
+		func(c *Config) bool {
+			return c.Sampler == Sampler{Ratio: 0.5}
+		},
+	)
+	f(
+		"type: OTLP\nconfig: {client_type: grpc, sampler_type: NeverSample}",
+		func(c *Config) bool { return c.Sampler == Sampler{} },
+	)
 	// What kube-thanos passes.
 	f("\"config\":\n  \"sampler_param\": 2\n\"type\": \"JAEGER\"", func(c *Config) bool {
-		return c.Collector.Endpoint == "localhost:4317" && c.Collector.Insecure && c.Sampler.PerSecond == 2 && strings.Contains(c.Advice, "localhost:4317")
+		return c.Collector.Endpoint == "localhost:4317" && c.Collector.Insecure && c.Sampler.PerSecond == 2 &&
+			strings.Contains(c.Advice, "localhost:4317")
 	})
-	f("type: JAEGER\nconfig: {endpoint: 'http://jaeger-collector:14268/api/traces', sampler_type: const, sampler_param: 1, tags: 'a=b, c=d',"+
-		" reporter_max_queue_size: 7, reporter_flush_interval: 3s, rpc_metrics: true, agent_port: 6831, traceid_128bit: true}", func(c *Config) bool {
-		return c.Collector.Endpoint == "jaeger-collector:4317" && c.Sampler.Ratio == 1 && c.Attributes["c"] == "d" &&
-			c.Collector.QueueSize == 7 && c.Collector.FlushInterval == 3*time.Second
-	})
+	f(
+		"type: JAEGER\nconfig: {endpoint: 'http://jaeger-collector:14268/api/traces', sampler_type: const, sampler_param: 1, tags: 'a=b, c=d',"+
+			" reporter_max_queue_size: 7, reporter_flush_interval: 3s, rpc_metrics: true, agent_port: 6831, traceid_128bit: true}",
+		func(c *Config) bool {
+			return c.Collector.Endpoint == "jaeger-collector:4317" && c.Sampler.Ratio == 1 && c.Attributes["c"] == "d" &&
+				c.Collector.QueueSize == 7 && c.Collector.FlushInterval == 3*time.Second
+		},
+	)
 	f("type: JAEGER\nconfig: {agent_host: agent, sampler_type: probabilistic, sampler_param: 0.1}", func(c *Config) bool {
 		return c.Collector.Endpoint == "agent:4317" && c.Sampler.Ratio == 0.1
 	})
@@ -90,7 +100,11 @@ func TestParseConfigRefuses(t *testing.T) {
 	f("type: OTPL", "type OTPL", "OTLP and JAEGER")
 	f("config: {client_type: grpc}", "type: is missing")
 	f("type: OTLP\nconfg: {}", "confg: there is no such key", "did you mean config?")
-	f("type: OTLP\nconfig: {client_type: grpc, header: {a: hunter2}}", "header: there is no such key", "did you mean headers?")
+	f(
+		"type: OTLP\nconfig: {client_type: grpc, header: {a: hunter2}}",
+		"header: there is no such key",
+		"did you mean headers?",
+	)
 	f("type: OTLP\nconfig: {client_type: grpc, headers: hunter2}", "headers: a mapping")
 	f("type: OTLP\nconfig: {client_type: thrift}", "client_type: grpc or http")
 	f("type: OTLP", "client_type")
@@ -98,7 +112,11 @@ func TestParseConfigRefuses(t *testing.T) {
 	f("type: OTLP\nconfig: {client_type: grpc, compression: zstd}", "compression")
 	f("type: OTLP\nconfig: {client_type: grpc, timeout: -1s}", "timeout: must not be negative")
 	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: x}", "sampler_type", "parentbasedalwayssample")
-	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: 2}", "sampler_param", "0 to 1")
+	f(
+		"type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: 2}",
+		"sampler_param",
+		"0 to 1",
+	)
 	f("type: JAEGER\nconfig: {sampler_type: remote}", "remote sampling is not spoken")
 	f("type: JAEGER\nconfig: {sampler_type: x}", "sampler_type")
 	f("type: JAEGER\nconfig: {user: a, password: hunter2}", "password", "type: OTLP")
@@ -115,7 +133,14 @@ func TestParseLogRules(t *testing.T) {
 		}
 		return r
 	}
-	off, end, both := lines{}, lines{end: true, least: slog.LevelDebug}, lines{start: true, end: true, least: slog.LevelDebug}
+	off, end, both := lines{}, lines{
+		end:   true,
+		least: slog.LevelDebug,
+	}, lines{
+		start: true,
+		end:   true,
+		least: slog.LevelDebug,
+	}
 	f := func(r LogRules, path string, port uint16, want lines) {
 		t.Helper()
 		if got := r.ofHTTP(path, port); got != want {
@@ -131,7 +156,9 @@ func TestParseLogRules(t *testing.T) {
 	r := parse("options: {decision: {log_start: false, log_end: true}}")
 	f(r, "/any", 1, end)
 	g(r, "thanos.Store", "Series", end)
-	r = parse("http: {options: {decision: {log_start: true, log_end: true}}, config: [{path: /api/v1/query, port: 10902}, {path: /any}]}")
+	r = parse(
+		"http: {options: {decision: {log_start: true, log_end: true}}, config: [{path: /api/v1/query, port: 10902}, {path: /any}]}",
+	)
 	f(r, "/api/v1/query", 10902, both)
 	f(r, "/api/v1/query", 10901, off)
 	f(r, "/any", 10901, both)
@@ -139,7 +166,9 @@ func TestParseLogRules(t *testing.T) {
 	if got := r.ofGRPC("thanos.Store", "Series"); got.end {
 		t.Errorf("gRPC is logged by the options of HTTP: %+v", got)
 	}
-	r = parse("options: {level: error, decision: {log_end: true}}\ngrpc: {options: {level: WARNING}, config: [{service: thanos.Store, method: Info}]}")
+	r = parse(
+		"options: {level: error, decision: {log_end: true}}\ngrpc: {options: {level: WARNING}, config: [{service: thanos.Store, method: Info}]}",
+	)
 	f(r, "/x", 1, lines{end: true, least: slog.LevelError})
 	g(r, "thanos.Store", "Info", lines{end: true, least: slog.LevelWarn})
 	g(r, "thanos.Store", "Series", off)
@@ -151,14 +180,21 @@ func TestParseLogRules(t *testing.T) {
 		"http: {config: {path: /x}}":                        "a list is expected",
 		"grpc: {options: {decision: {log_end: sometimes}}}": "true or false",
 	} {
-		if _, err := ParseLogRules("--request.logging-config", []byte(yaml)); err == nil || !strings.Contains(err.Error(), word) {
+		if _, err := ParseLogRules(
+			"--request.logging-config",
+			[]byte(yaml),
+		); err == nil ||
+			!strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v, want %q in it", yaml, err, word)
 		}
 	}
 	if r := parse("options: {level: info}"); !strings.Contains(r.Advice(slog.LevelDebug), "log_end") {
 		t.Error("nothing says that nothing is logged")
 	}
-	if r := parse("options: {decision: {log_end: true}}"); !strings.Contains(r.Advice(slog.LevelInfo), "--log.level") || r.Advice(slog.LevelDebug) != "" {
+	if r := parse(
+		"options: {decision: {log_end: true}}",
+	); !strings.Contains(r.Advice(slog.LevelInfo), "--log.level") ||
+		r.Advice(slog.LevelDebug) != "" {
 		t.Errorf("%q, %q", r.Advice(slog.LevelInfo), r.Advice(slog.LevelDebug))
 	}
 }

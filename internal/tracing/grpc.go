@@ -10,7 +10,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// metadata carries W3C's keys in gRPC metadata: get reads those of a call, pairs collects those for one.
+// metadata carries W3C's keys in gRPC metadata. get reads the metadata of a call that came in; pairs collects keys for
+// a call that goes out.
 type metadata struct {
 	get   func(key string) []string
 	pairs []string
@@ -27,18 +28,19 @@ func (m *metadata) Get(key string) string {
 // Set adds a key.
 func (m *metadata) Set(key, value string) { m.pairs = append(m.pairs, key, value) }
 
-// Keys are those of W3C's trace context; nothing else is asked for.
+// Keys are the keys of W3C's trace context. The library asks for no others.
 func (m *metadata) Keys() []string { return traceContext.Fields() }
 
-// quietServices are those whose calls begin no trace of their own: other processes call them every few seconds.
+// quietServices are services whose calls begin no trace of their own, since other processes call them every few
+// seconds.
 var quietServices = map[string]bool{
 	"thanos.info.Info": true, "hearth.Served": true, "grpc.health.v1.Health": true,
 	"grpc.reflection.v1.ServerReflection": true, "grpc.reflection.v1alpha.ServerReflection": true,
-	"hearth.Writer": true, // a stream lives for long; each write on it may have a span (Resume)
+	"hearth.Writer": true, // a stream lives for long; the writes on it may have spans (Resume)
 }
 
-// Begin follows a call of another process: method is /service/name, get gives the values of a key of its metadata. The
-// function ends the call, with the number and the name of its gRPC code.
+// Begin follows a call from another process. method is /service/name, and get returns the values of a key of its
+// metadata. The caller ends the call with the function returned, with the number and the name of its gRPC code.
 func (o *Observer) Begin(ctx context.Context, method string, get func(string) []string) (context.Context,
 	func(code uint32, name string, err error)) {
 	service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
@@ -79,11 +81,13 @@ func (c *call) endGRPC(ctx context.Context, code uint32, name string, err error)
 		}
 		c.span.End()
 	}
-	failed := code == 2 || code == 12 || code == 13 || code == 15 // Unknown, Unimplemented, Internal, DataLoss: as in Thanos
+	// Unknown, Unimplemented, Internal and DataLoss count as failures, as in Thanos.
+	failed := code == 2 || code == 12 || code == 13 || code == 15
 	c.finish(ctx, failed, "code", name)
 }
 
-// Carry is the metadata, a key and its value in turn, that makes a call to another process a part of ctx's request.
+// Carry returns the metadata that makes a call to another process a part of ctx's request: a key, its value, the next
+// key and so on.
 func (o *Observer) Carry(ctx context.Context) []string {
 	var md metadata
 	if o.tracer != nil {
@@ -95,8 +99,8 @@ func (o *Observer) Carry(ctx context.Context) []string {
 	return md.pairs
 }
 
-// Start begins the span of a call that this process makes: name is what is done, peer whom it asks. It does so below ctx's
-// span, if that is sampled. The function ends it.
+// Start begins the span of a call to another process, below the span of ctx if that one is sampled. name is what the
+// call does, peer the process that is called. The function returned ends the span.
 func (o *Observer) Start(ctx context.Context, name, peer string) (context.Context, func(error)) {
 	ctx, span := Start(ctx, name)
 	if !span.Recorded() {
@@ -108,11 +112,11 @@ func (o *Observer) Start(ctx context.Context, name, peer string) (context.Contex
 
 func endNothing(error) {}
 
-// stampSize is that of a stamp without a request id: version, trace id, span id, flags.
+// stampSize is the size of a stamp without a request id: version, trace id, span id, flags.
 const stampSize = 1 + 16 + 8 + 1
 
-// Stamp is what makes one write on a stream a part of ctx's request: nil where that is not sampled. docs/format/rpc.md has
-// its bytes.
+// Stamp makes one write on a stream a part of ctx's request. It is nil if the request is not sampled.
+// docs/format/rpc.md describes its bytes.
 func (o *Observer) Stamp(ctx context.Context) []byte {
 	s := trace.SpanContextFromContext(ctx)
 	if !s.IsSampled() {
@@ -124,8 +128,8 @@ func (o *Observer) Stamp(ctx context.Context) []byte {
 	return append(append(stamp, byte(s.TraceFlags())), RequestID(ctx)...)
 }
 
-// Resume follows a write that came on a stream with a stamp: name is what is done. A stamp that it does not know it leaves
-// alone. The function ends the work.
+// Resume follows a write that came on a stream with a stamp. name is what is done. A stamp of an unknown form is
+// ignored. The function returned ends the span.
 func (o *Observer) Resume(ctx context.Context, stamp []byte, name string) (context.Context, func(error)) {
 	if o.tracer == nil || len(stamp) < stampSize || stamp[0] != 0 {
 		return ctx, endNothing

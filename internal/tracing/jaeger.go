@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
-// jaegerKeys are those of Thanos's type JAEGER. Those without a counterpart in OTLP are read so that a configuration with
-// them is taken; the advice says that they have no effect.
+// jaegerKeys are the keys of Thanos's type JAEGER. Keys without a counterpart in OTLP are read too, since an unknown
+// key is an error. The advice says that they have no effect.
 type jaegerKeys struct {
 	ServiceName         string        `yaml:"service_name"`
 	Disabled            bool          `yaml:"disabled"`
@@ -43,8 +43,8 @@ type jaegerKeys struct {
 // jaegerPort is where Jaeger takes OTLP by gRPC.
 const jaegerPort = "4317"
 
-// parseJaeger maps type JAEGER to OTLP, which Jaeger takes since version 1.35, on another port than its own protocols.
-// The advice says so, since a firewall or a Service may not let that port through.
+// parseJaeger maps type JAEGER to OTLP. Jaeger takes OTLP since version 1.35, but on another port than its own
+// protocols. The advice says so, since a firewall or a Kubernetes Service may not let that port through.
 func parseJaeger(p *conf.Parser, doc, n *yaml.Node) *Config {
 	var keys jaegerKeys
 	if n == nil {
@@ -68,7 +68,8 @@ func parseJaeger(p *conf.Parser, doc, n *yaml.Node) *Config {
 		host = keys.AgentHost
 	}
 	if keys.User != "" || keys.Password != "" {
-		p.Fault(n, "user, password: Jaeger's OTLP port takes none; write type: OTLP with headers, and a proxy that checks them")
+		p.Fault(n, "user, password: Jaeger's OTLP port takes none; write type: OTLP with headers, and a proxy that checks "+
+			"them")
 	}
 	c := &Config{Service: keys.ServiceName, Attributes: tagsOf(keys.Tags), Collector: Collector{
 		Endpoint: net.JoinHostPort(host, jaegerPort), Insecure: true,
@@ -82,8 +83,8 @@ func parseJaeger(p *conf.Parser, doc, n *yaml.Node) *Config {
 	return c
 }
 
-// jaegerSampler reads sampler_type and sampler_param with the words of type JAEGER. Without a type param is a rate, as in
-// Thanos.
+// jaegerSampler reads sampler_type and sampler_param with the words of type JAEGER. Without a type, the parameter is a
+// number of traces per second, as in Thanos.
 func jaegerSampler(p *conf.Parser, n *yaml.Node, kind string, param float64) Sampler {
 	s := Sampler{FollowParent: true}
 	switch kind {

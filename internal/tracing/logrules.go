@@ -10,14 +10,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// LogRules say of which requests the log has lines. The zero value has none.
+// LogRules decide which requests have lines in the log. With the zero value none has.
 type LogRules struct {
 	http, grpc lines
 	paths      []httpRequests // nil = all
 	methods    []grpcRequests // nil = all
 }
 
-// lines are those of one request.
+// lines are the lines in the log of one request.
 type lines struct {
 	start, end bool
 	least      slog.Level // less severe lines are left out
@@ -53,7 +53,7 @@ type (
 	}
 )
 
-// ParseLogRules reads Thanos's YAML of --request.logging-config; name is what errors call it.
+// ParseLogRules reads Thanos's YAML of --request.logging-config. name is its name in errors.
 func ParseLogRules(name string, raw []byte) (LogRules, error) {
 	p := conf.Parser{Name: name}
 	var keys logKeys
@@ -73,7 +73,7 @@ func ParseLogRules(name string, raw []byte) (LogRules, error) {
 	return r, nil
 }
 
-// linesOf are the lines of a protocol by its own options, and by the common ones where it has none.
+// linesOf are the lines of a protocol by its own options, and by the common options where it has none.
 func linesOf(p *conf.Parser, doc *yaml.Node, where string, own, common logOptions) lines {
 	l := lines{least: slog.LevelDebug}
 	level := own.Level
@@ -105,7 +105,7 @@ func linesOf(p *conf.Parser, doc *yaml.Node, where string, own, common logOption
 	return l
 }
 
-// Advice is what the operator should know, "" = nothing; least is the level of the process's log.
+// Advice is a warning for the operator, "" = none. least is the level of the process's log.
 func (r *LogRules) Advice(least slog.Level) string {
 	switch {
 	case !r.http.end && !r.grpc.end:

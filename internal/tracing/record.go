@@ -16,25 +16,26 @@ const (
 	HeaderRequestID = "X-Request-ID"
 	// HeaderForce, with any value, makes a request sampled.
 	HeaderForce = "X-Thanos-Force-Tracing"
-	// HeaderTraceID, in an answer, names the trace of a request that was sampled.
+	// HeaderTraceID in an answer is the id of the trace, if the request was sampled.
 	HeaderTraceID = "X-Thanos-Trace-Id"
 )
 
-// What may be noted of a request.
+// Keys of the notes of a request.
 const (
 	NoteTenant = "tenant"
 	NoteQuery  = "query"
 )
 
-// maxNote bounds what is kept of a text that a client sent, in bytes: a log must not grow with what others send.
+// maxNote bounds what is kept of a text that a client sent, in bytes. Without it, clients could fill the log with long
+// texts.
 const maxNote = 1024
 
-// record is a request while it is worked on.
+// record is what is known of a request that is under way.
 type record struct {
 	id string
 
 	mu    sync.Mutex        // guards notes
-	notes map[string]string // nil = nobody will read them
+	notes map[string]string // nil = the request has no line in the log, so nothing is noted
 }
 
 type recordKey struct{}
@@ -44,8 +45,8 @@ func recordOf(ctx context.Context) *record {
 	return r
 }
 
-// Note says something of ctx's request, for its lines in the log and its span: whose it is, what is asked. Of long texts
-// the beginning is kept. It does nothing for a request that is neither logged nor sampled.
+// Note adds a value to the lines in the log and to the span of ctx's request: the tenant, or the query. Of a long text
+// only the beginning is kept. It does nothing for a request that is neither logged nor sampled.
 func Note(ctx context.Context, key, value string) {
 	r := recordOf(ctx)
 	if r == nil {
@@ -61,7 +62,7 @@ func Note(ctx context.Context, key, value string) {
 	}
 }
 
-// noted are the notes so far.
+// noted is the note under key, "" without one.
 func (r *record) noted(key string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,7 +80,8 @@ func RequestID(ctx context.Context) string {
 // maxRequestID bounds the id that a client gives.
 const maxRequestID = 128
 
-// requestID is the id that a client gave, or a new one where it gave none or one that would spoil a line of a log.
+// requestID is the id that a client gave. It is a new id if the client gave none, or one that could break a line of the
+// log.
 func requestID(given string) string {
 	if validID(given) {
 		return given
@@ -106,7 +108,7 @@ func validID(id string) bool {
 	return true
 }
 
-// clip is the beginning of s, whole characters of it.
+// clip is the beginning of s, at most about maxNote bytes, with whole characters.
 func clip(s string) string {
 	if len(s) <= maxNote {
 		return s

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Sampler says which requests have spans. A request that asks for it (HeaderForce) always has.
+// Sampler decides which requests have spans. A request with HeaderForce always has spans.
 type Sampler struct {
 	// Ratio is the part of the requests, 0 to 1, that is sampled, by their trace ids: the same on all processes.
 	Ratio float64
-	// PerSecond samples that many requests a second instead, on each process; 0 = Ratio counts.
+	// PerSecond is a number of requests that are sampled each second, on each process; 0 = Ratio decides.
 	PerSecond float64
-	// FollowParent does as the sender of a request has decided, where it says what that was.
+	// FollowParent: the decision of the sender of a request counts, if the request carries one.
 	FollowParent bool
 }
 
@@ -38,37 +38,38 @@ func (s Sampler) build() sdktrace.Sampler {
 	return forced{inner}
 }
 
-// perSecond samples a number of traces a second.
+// perSecond samples a number of traces per second.
 type perSecond struct{ limiter *rate.Limiter }
 
-// ShouldSample takes one of the limiter's places.
+// ShouldSample implements the SDK's Sampler. It samples if the limiter allows one more.
 func (s perSecond) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	decision := sdktrace.Drop
 	if s.limiter.Allow() {
 		decision = sdktrace.RecordAndSample
 	}
-	return sdktrace.SamplingResult{Decision: decision, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+	state := trace.SpanContextFromContext(p.ParentContext).TraceState()
+	return sdktrace.SamplingResult{Decision: decision, Tracestate: state}
 }
 
-// Description is for people.
+// Description implements the SDK's Sampler.
 func (s perSecond) Description() string { return fmt.Sprintf("%v a second", s.limiter.Limit()) }
 
 type forceKey struct{}
 
-// forced samples what asks for it, and the rest as inner says.
+// forced samples requests with withForce. For all others inner decides.
 type forced struct{ inner sdktrace.Sampler }
 
-// ShouldSample looks for the wish in the context of the span.
+// ShouldSample implements the SDK's Sampler.
 func (s forced) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
-	if wish, _ := p.ParentContext.Value(forceKey{}).(bool); wish {
+	if force, _ := p.ParentContext.Value(forceKey{}).(bool); force {
 		return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample,
 			Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
 	}
 	return s.inner.ShouldSample(p)
 }
 
-// Description is for people.
+// Description implements the SDK's Sampler.
 func (s forced) Description() string { return "forced, or " + s.inner.Description() }
 
-// withForce makes spans that begin with ctx sampled.
+// withForce returns a context in which the next span is sampled.
 func withForce(ctx context.Context) context.Context { return context.WithValue(ctx, forceKey{}, true) }

@@ -2,7 +2,6 @@ package tracing
 
 import (
 	"context"
-	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -12,14 +11,15 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// scope names this program as what made a span.
+// scope is the name of this program in its spans.
 const scope = "github.com/hearth-metrics/hearth"
 
-// Span is a piece of work of a request. The zero Span does nothing.
+// Span is a part of the work for a request. The zero Span does nothing.
 type Span struct{ span trace.Span }
 
-// Start begins a piece of work below the one of ctx, which may have ended: work goes on after an answer. Where that one is
-// not sampled it gives back ctx and the zero Span, and costs a few nanoseconds. The work ends with Span.End.
+// Start begins a span below the span of ctx. That one may have ended, since some work goes on after the answer. If it
+// is not sampled, Start returns ctx and the zero Span, and costs a few nanoseconds. The caller ends the span with
+// Span.End.
 func Start(ctx context.Context, name string) (context.Context, Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.SpanContext().IsSampled() {
@@ -29,7 +29,7 @@ func Start(ctx context.Context, name string) (context.Context, Span) {
 	return ctx, Span{span}
 }
 
-// Recorded reports whether the span is recorded: what a text for it costs is spent only then.
+// Recorded reports whether the span is recorded. If not, the caller need not make texts for it.
 func (s Span) Recorded() bool { return s.span != nil }
 
 // Text adds an attribute.
@@ -46,7 +46,7 @@ func (s Span) Number(key string, value int) {
 	}
 }
 
-// End ends the work. A span that ends with an error says so.
+// End ends the span. With an error, the span has the status error and the beginning of its text.
 func (s Span) End(err error) {
 	if s.span == nil {
 		return
@@ -57,19 +57,12 @@ func (s Span) End(err error) {
 	s.span.End()
 }
 
-// traceContext is W3C's headers traceparent and tracestate.
+// traceContext reads and writes W3C's headers traceparent and tracestate.
 var traceContext propagation.TraceContext
 
-// Inject makes an HTTP request to another process a part of ctx's request.
-func Inject(ctx context.Context, h http.Header) {
-	traceContext.Inject(ctx, propagation.HeaderCarrier(h))
-	if r := recordOf(ctx); r != nil {
-		h.Set(HeaderRequestID, r.id)
-	}
-}
-
-// Below is a TracerProvider for libraries that make spans of their own (PromQL's engine, clients of object stores): their
-// spans are recorded below one that is recorded, and nowhere else. It keeps nothing, so it serves any number of Tracers.
+// Below is a TracerProvider for libraries that make spans of their own, such as PromQL's engine and clients of object
+// stores. Their spans are recorded only below a span that is recorded: a library never begins a trace. Below has no
+// state, so it serves any number of Tracers.
 type Below struct{ embedded.TracerProvider }
 
 // Tracer makes the library's spans.

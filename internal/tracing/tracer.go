@@ -24,10 +24,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// closeTimeout bounds how long Close waits for the collector to take the last spans.
+// closeTimeout bounds how long Close waits until the collector has taken the last spans.
 const closeTimeout = 5 * time.Second
 
-// Process is what all spans of a process say of it.
+// Process is what all spans say of the process that made them.
 type Process struct {
 	Service string // for a Config without one
 	Version string
@@ -54,8 +54,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, config Config, process Pro
 	}
 }
 
-// Open reads the TLS files and begins to send spans. It does not wait for the collector: whether it can be reached shows
-// in the log and the metrics. It is opened before all that takes requests.
+// Open reads the TLS files and begins to send spans. It does not wait for the collector. If the collector cannot be
+// reached, the log and the metrics say so later. A process opens its Tracer before all parts that take requests.
 func (t *Tracer) Open(context.Context, func(error)) error {
 	exporter, err := t.config.Collector.exporter()
 	if err != nil {
@@ -79,7 +79,7 @@ func (t *Tracer) Open(context.Context, func(error)) error {
 		batch = append(batch, sdktrace.WithBatchTimeout(d))
 	}
 	t.provider = sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(&counted{SpanExporter: exporter, log: t.log, spans: t.spans}, batch...),
+		sdktrace.WithBatcher(&countedExporter{SpanExporter: exporter, log: t.log, spans: t.spans}, batch...),
 		sdktrace.WithResource(resource.NewSchemaless(attributes...)),
 		sdktrace.WithSampler(t.config.Sampler.build()),
 	)
@@ -87,7 +87,8 @@ func (t *Tracer) Open(context.Context, func(error)) error {
 	return nil
 }
 
-// Close sends the spans that wait, for a bounded time. It is closed after all that takes requests.
+// Close sends the spans that still wait, for at most closeTimeout. A process closes its Tracer after all parts that
+// take requests.
 func (t *Tracer) Close() error {
 	if t.provider == nil {
 		return nil
@@ -100,13 +101,15 @@ func (t *Tracer) Close() error {
 	return nil
 }
 
-// exporter connects when it first has something to send.
+// exporter makes the exporter, which connects when it first has something to send.
 func (c *Collector) exporter() (sdktrace.SpanExporter, error) {
 	var files *tls.Config
 	if !c.Insecure {
 		var err error
-		if files, err = promconfig.NewTLSConfig(&promconfig.TLSConfig{CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile,
-			KeyFile: c.TLS.KeyFile, ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify}); err != nil {
+		if files, err = promconfig.NewTLSConfig(&promconfig.TLSConfig{
+			CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile,
+			ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify,
+		}); err != nil {
 			return nil, fmt.Errorf("tls_config: %w", err)
 		}
 	}
@@ -136,8 +139,9 @@ func (c *Collector) grpcOptions(files *tls.Config) []otlptracegrpc.Option {
 		all = append(all, otlptracegrpc.WithReconnectionPeriod(c.Reconnect))
 	}
 	if r := c.Retry; r != nil {
-		all = append(all, otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: r.InitialInterval,
-			MaxInterval: r.MaxInterval, MaxElapsedTime: r.MaxElapsedTime}))
+		all = append(all, otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
+			Enabled: true, InitialInterval: r.InitialInterval, MaxInterval: r.MaxInterval, MaxElapsedTime: r.MaxElapsedTime,
+		}))
 	}
 	return all
 }
@@ -162,22 +166,24 @@ func (c *Collector) httpOptions(files *tls.Config) []otlptracehttp.Option {
 		all = append(all, otlptracehttp.WithTimeout(c.Timeout))
 	}
 	if r := c.Retry; r != nil {
-		all = append(all, otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: r.InitialInterval,
-			MaxInterval: r.MaxInterval, MaxElapsedTime: r.MaxElapsedTime}))
+		all = append(all, otlptracehttp.WithRetry(otlptracehttp.RetryConfig{
+			Enabled: true, InitialInterval: r.InitialInterval, MaxInterval: r.MaxInterval, MaxElapsedTime: r.MaxElapsedTime,
+		}))
 	}
 	return all
 }
 
-// counted counts spans, and logs when the collector stops taking them and when it takes them again.
-type counted struct {
+// countedExporter counts spans. It logs when the collector stops taking them, and when it takes them again.
+type countedExporter struct {
 	sdktrace.SpanExporter
 	log   *slog.Logger
 	spans *prometheus.CounterVec
 	down  atomic.Bool
 }
 
-// ExportSpans sends spans. It reports no error: what fails is logged here, once, and would be printed again for each batch.
-func (c *counted) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+// ExportSpans sends spans. It returns no error, since the SDK would print it for each batch. A failure is logged here,
+// once.
+func (c *countedExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	err := c.SpanExporter.ExportSpans(ctx, spans)
 	switch {
 	case err == nil:

@@ -60,7 +60,7 @@ func (e *Endpoints) Close() error {
 	return nil
 }
 
-// Ready is the error that says why there is nobody to ask.
+// Ready is nil if there is an endpoint to ask. Otherwise the error says why there is none.
 func (e *Endpoints) Ready() error {
 	known, unknown := e.split()
 	if len(known) > 0 {
@@ -74,13 +74,13 @@ func (e *Endpoints) Ready() error {
 	return errors.New("nobody to ask is known: --endpoint and --gossip.join name some")
 }
 
-// List is the endpoints at the moment.
+// List are the endpoints at the moment. The slice belongs to the caller.
 func (e *Endpoints) List() []query.Endpoint {
 	known, unknown := e.split()
 	return append(known, unknown...)
 }
 
-// split is the endpoints that have an address, and the names without one.
+// split are the endpoints that have an address, and the names without one.
 func (e *Endpoints) split() (known, unknown []query.Endpoint) {
 	names := make([]resolved, len(e.opts.Addresses))
 	for i, name := range e.opts.Addresses {

@@ -8,7 +8,7 @@ import (
 // target is an endpoint whose address is known.
 type target struct {
 	name, addr string
-	known      series.Info // what gossip says of it; with a role, only that source of the process is meant
+	known      series.Info // what gossip says of it; a role means only that source of the process
 }
 
 // resolved is a name of --endpoint with the addresses behind it. Without addresses, err says why there are none.
@@ -18,8 +18,8 @@ type resolved struct {
 	err       error
 }
 
-// targets decides whom to ask: each member, then each address behind the names once. unknown are the names without an
-// address, each once.
+// targets decides which addresses to ask: each member, then each address behind the names once. unknown are the names
+// without an address, each once.
 func targets(members []Member, names []resolved) (found []target, unknown []query.Endpoint) {
 	for _, m := range members {
 		found = append(found, target{m.Role + " " + m.Instance, m.Addr, series.Info{Instance: m.Instance, Role: m.Role}})

@@ -49,7 +49,7 @@ func newNames(log *slog.Logger, reg prometheus.Registerer) *names {
 	}
 }
 
-// resolve looks all names up, side by side. A name that cannot be looked up keeps its last addresses.
+// resolve looks all names up, concurrently. A name that cannot be looked up keeps its last addresses.
 func (n *names) resolve(ctx context.Context, all []string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -82,7 +82,8 @@ func (n *names) resolveOne(ctx context.Context, name string, kind dns.QType, hos
 	n.results.WithLabelValues(name).Set(float64(len(addresses)))
 }
 
-// addresses are those known for name; an address stands for itself. Without any, err says why.
+// addresses are the known addresses of name. If name is itself an address, it is the only one. If there are none, err
+// says why.
 func (n *names) addresses(name string) (known []string, err error) {
 	if kind, _ := dns.GetQTypeName(name); kind == "" {
 		return []string{name}, nil

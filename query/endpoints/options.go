@@ -17,8 +17,8 @@ type Options struct {
 	Addresses []string
 	// Interval is how often names are looked up again. Less than a second counts as a second.
 	Interval time.Duration
-	// Dial makes the source at an address, without waiting for a connection. role "" stands for all that is there; any
-	// other role means only that source of a process. It is called for each List, so it must keep what it made.
+	// Dial makes the source at an address, without waiting for a connection. role "" means all sources of the process; any
+	// other role means only that source. It is called for each List, so it must keep its sources and return them again.
 	Dial func(addr, role string) (series.Source, error)
 }
 

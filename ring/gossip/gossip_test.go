@@ -51,7 +51,8 @@ func TestThreeReceiversAndAWatcher(t *testing.T) {
 			sum := 0.0
 			for i, m := range g.Members(RoleReceive) {
 				in := gs[i].opts.Instance
-				if m.HTTPAddr != fmt.Sprintf("127.0.0.1:1%02d", i+1) || m.Addr != gs[i].opts.GRPCAddress || !m.Since.Equal(in.Since) {
+				if m.HTTPAddr != fmt.Sprintf("127.0.0.1:1%02d", i+1) || m.Addr != gs[i].opts.GRPCAddress ||
+					!m.Since.Equal(in.Since) {
 					return fmt.Sprintf("%s sees %+v", g.opts.Instance.ID, m)
 				}
 				sum += m.Share
@@ -115,7 +116,12 @@ func TestKilledMemberStaysPlacedUntilForgotten(t *testing.T) {
 					return ""
 				}
 			}
-			return fmt.Sprintf("%s: r3 did not end when it was forgotten, after %s: %+v", g.opts.Instance.ID, forgotten, g.History())
+			return fmt.Sprintf(
+				"%s: r3 did not end when it was forgotten, after %s: %+v",
+				g.opts.Instance.ID,
+				forgotten,
+				g.History(),
+			)
 		})
 	}
 
@@ -275,7 +281,11 @@ func TestLostDisk(t *testing.T) {
 	o.Instance.Since = time.Unix(time.Now().Unix(), 0)
 	back := open(t, o)
 	want := []ring.Incarnation{
-		{Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"}, Since: gs[2].opts.Instance.Since, Until: o.Instance.Since},
+		{
+			Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"},
+			Since:  gs[2].opts.Instance.Since,
+			Until:  o.Instance.Since,
+		},
 		{Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"}, Since: o.Instance.Since},
 	}
 	for _, g := range []*Gossip{gs[0], gs[1], back} {
@@ -401,15 +411,24 @@ func TestPages(t *testing.T) {
 		}
 		m := s.Rings[0].Members
 		if s.Instance != "r1" || s.ReplicationFactor != 3 || s.Rings[0].Role != RoleReceive || len(m) != 1 || m[0].State != "active" ||
-			m[0].Share != 100 || m[0].HTTPAddr != "127.0.0.1:101" || len(s.History) != 1 || s.History[0].Until != nil {
+			m[0].Share != 100 || m[0].HTTPAddr != "127.0.0.1:101" ||
+			len(s.History) != 1 ||
+			s.History[0].Until != nil {
 			t.Fatalf("%v: %+v", try, s)
 		}
 	}
 	page := get(g.HandleRing, "/ring", "text/html")
-	if b := page.Body.String(); page.Code != 200 || !strings.Contains(b, "<td>r1</td>") || !strings.Contains(b, "100.0%") || strings.Contains(b, `method="post"`) {
+	if b := page.Body.String(); page.Code != 200 || !strings.Contains(b, "<td>r1</td>") ||
+		!strings.Contains(b, "100.0%") ||
+		strings.Contains(b, `method="post"`) {
 		t.Fatalf("page: %d %s", page.Code, b)
 	}
-	if w := get(g.HandleMemberlist, "/memberlist", "text/html"); w.Code != 200 || !strings.Contains(w.Body.String(), clusterKey) {
+	if w := get(
+		g.HandleMemberlist,
+		"/memberlist",
+		"text/html",
+	); w.Code != 200 ||
+		!strings.Contains(w.Body.String(), clusterKey) {
 		t.Fatalf("memberlist page: %d", w.Code)
 	}
 	w := httptest.NewRecorder()

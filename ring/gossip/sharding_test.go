@@ -97,7 +97,14 @@ func TestShuffledCluster(t *testing.T) {
 	}
 	eventually(t, func() string {
 		for _, g := range append(gs, q) {
-			if small, big := ids(g, "small"), ids(g, "big"); len(strings.Fields(small)) != 2 || small != ids(gs[0], "small") || big != "r1 r2 r3" {
+			if small, big := ids(
+				g,
+				"small",
+			), ids(
+				g,
+				"big",
+			); len(strings.Fields(small)) != 2 || small != ids(gs[0], "small") ||
+				big != "r1 r2 r3" {
 				return fmt.Sprintf("small is on %s, big on %s", small, big)
 			}
 		}
@@ -164,7 +171,9 @@ func TestTenantPageAndForget(t *testing.T) {
 		t.Errorf("nobody asked for %+v", s.Tenant)
 	}
 	s, _ := status(gs[0], "&tenant=acme")
-	if s.Tenant == nil || s.Tenant.ID != "acme" || s.Tenant.ShardSize != 2 || len(s.Tenant.Members) != 2 || s.Tenant.Members[0].Share != 100 || s.Tenant.Members[0].Zone == "" {
+	if s.Tenant == nil || s.Tenant.ID != "acme" || s.Tenant.ShardSize != 2 || len(s.Tenant.Members) != 2 ||
+		s.Tenant.Members[0].Share != 100 ||
+		s.Tenant.Members[0].Zone == "" {
 		t.Errorf("tenant: %+v", s.Tenant)
 	}
 	if s, _ := status(gs[0], "&tenant=big"); s.Tenant == nil || s.Tenant.ShardSize != 0 || len(s.Tenant.Members) != 3 {
@@ -175,7 +184,8 @@ func TestTenantPageAndForget(t *testing.T) {
 	}
 	eventually(t, func() string {
 		s, _ := status(gs[2], "")
-		if m := s.Rings[0].Members[1]; len(s.Quarantined) != 2 || s.Quarantined[0].Tenant != "acme" || m.ID != "r2" || m.Quarantined != 2 {
+		if m := s.Rings[0].Members[1]; len(s.Quarantined) != 2 || s.Quarantined[0].Tenant != "acme" || m.ID != "r2" ||
+			m.Quarantined != 2 {
 			return fmt.Sprintf("quarantined: %+v, of r2 %d", s.Quarantined, m.Quarantined)
 		}
 		return ""
@@ -250,7 +260,12 @@ func pki(t *testing.T) TLSOptions {
 	must(err)
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	must(err)
-	return TLSOptions{Enabled: true, CertFile: write("cert.pem", "CERTIFICATE", der), KeyFile: write("key.pem", "EC PRIVATE KEY", keyDER), CAFile: write("ca.pem", "CERTIFICATE", caDER)}
+	return TLSOptions{
+		Enabled:  true,
+		CertFile: write("cert.pem", "CERTIFICATE", der),
+		KeyFile:  write("key.pem", "EC PRIVATE KEY", keyDER),
+		CAFile:   write("ca.pem", "CERTIFICATE", caDER),
+	}
 }
 
 func TestGossipTLS(t *testing.T) {

@@ -100,7 +100,11 @@ func TestWatcherFollowsTheFile(t *testing.T) {
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the third version", func() bool { return primary(w) == "three:1" && testutil.ToFloat64(w.metrics.good) == 1 })
+	await(
+		t,
+		"the third version",
+		func() bool { return primary(w) == "three:1" && testutil.ToFloat64(w.metrics.good) == 1 },
+	)
 	await(t, "the end of the fault to be logged", func() bool { return strings.Contains(log.String(), "valid again") })
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -147,7 +151,9 @@ func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
 	f(opts, "no hashring file")
 	opts.File = t.TempDir()
 	f(opts, "is a directory")
-	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(`[{"hashring":"h","endpoints":["a"]}]`), Ketama, 3
+	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(
+		`[{"hashring":"h","endpoints":["a"]}]`,
+	), Ketama, 3
 	f(opts, `hashring "h"`)
 	opts.Content = []byte(`[{}]`)
 	f(opts, "nobody can fill a flag later")
@@ -166,10 +172,16 @@ func TestWatcherWaitsForAController(t *testing.T) {
 				write(t, opts.File, start)
 			}
 			w, log := openWatcher(t, opts)
-			if got := replicas(w.Placement(), "t", 1); len(got) > 0 || len(w.Placement().Members()) > 0 || w.Placement().ReplicationFactor() != 3 {
+			if got := replicas(
+				w.Placement(),
+				"t",
+				1,
+			); len(got) > 0 || len(w.Placement().Members()) > 0 ||
+				w.Placement().ReplicationFactor() != 3 {
 				t.Errorf("placed on %q of %v", got, w.Placement().Members())
 			}
-			if err := w.Ready(); err == nil || !strings.Contains(err.Error(), opts.File+" names no endpoints yet") || !strings.Contains(log.String(), "names no endpoints yet") {
+			if err := w.Ready(); err == nil || !strings.Contains(err.Error(), opts.File+" names no endpoints yet") ||
+				!strings.Contains(log.String(), "names no endpoints yet") {
 				t.Errorf("Ready: %v; log: %s", err, log)
 			}
 			if err := w.Listed(); err != nil {
@@ -189,7 +201,8 @@ func TestWatcherWaitsForAController(t *testing.T) {
 				write(t, opts.File, `[{"hashring":"h","endpoints":["one:1","two:1","three:1"]}]`)
 				await(t, "the end of the fault", func() bool { return testutil.ToFloat64(w.metrics.good) == 1 })
 			}
-			if !strings.Contains(log.String(), "endpoints any more") || !strings.Contains(log.String(), "the last good ones stay in use") {
+			if !strings.Contains(log.String(), "endpoints any more") ||
+				!strings.Contains(log.String(), "the last good ones stay in use") {
 				t.Error(log)
 			}
 		})
@@ -198,7 +211,9 @@ func TestWatcherWaitsForAController(t *testing.T) {
 
 func TestWatcherNamesAMissingLocalEndpoint(t *testing.T) {
 	opts := DefaultOptions()
-	opts.Content, opts.Local = []byte(`[{"endpoints":["a.svc:10901","b.svc:10901","c.svc:10901","d.svc:10901"],"tenant":["x"]}]`), "a:10901"
+	opts.Content, opts.Local = []byte(
+		`[{"endpoints":["a.svc:10901","b.svc:10901","c.svc:10901","d.svc:10901"],"tenant":["x"]}]`,
+	), "a:10901"
 	w, log := openWatcher(t, opts)
 	if testutil.ToFloat64(w.metrics.local) != 0 {
 		t.Error("the metric says that it is there")

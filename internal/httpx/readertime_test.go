@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestPatience: each step waits for some time for its reader to take bytes, after some time of work.
-func TestPatience(t *testing.T) {
+// TestReaderTime: each step waits for some time for its reader to take bytes, after some time of work.
+func TestReaderTime(t *testing.T) {
 	const most = 30 * time.Second
 	type step struct {
 		works  time.Duration // before it
@@ -17,7 +17,7 @@ func TestPatience(t *testing.T) {
 	f := func(name string, steps ...step) {
 		t.Helper()
 		now := time.Unix(0, 0)
-		p := NewPatience(most, 30_000)
+		p := NewReaderTime(most, 30_000)
 		for i, s := range steps {
 			now = now.Add(s.works)
 			if got := p.Begin(now, s.bytes); got != s.may {
@@ -28,9 +28,19 @@ func TestPatience(t *testing.T) {
 		}
 	}
 	f("bytes give time", step{0, 5000, 35 * time.Second, 35 * time.Second}, step{0, 1000, time.Second, 0})
-	f("time is used up once", step{0, 0, most, 20 * time.Second}, step{0, 0, 10 * time.Second, 9 * time.Second}, step{0, 0, time.Second, 0})
+	f(
+		"time is used up once",
+		step{0, 0, most, 20 * time.Second},
+		step{0, 0, 10 * time.Second, 9 * time.Second},
+		step{0, 0, time.Second, 0},
+	)
 	f("what is taken fast is not saved", step{0, 1e6, 1030 * time.Second, 0}, step{0, 0, most, 0})
-	f("work is not the reader's time", step{0, 0, most, 20 * time.Second}, step{5 * time.Second, 0, 15 * time.Second, 0}, step{time.Hour, 0, most, 0})
+	f(
+		"work is not the reader's time",
+		step{0, 0, most, 20 * time.Second},
+		step{5 * time.Second, 0, 15 * time.Second, 0},
+		step{time.Hour, 0, most, 0},
+	)
 	f("work before the first step gives nothing", step{time.Hour, 0, most, 0})
 	f("at the rate for ever", step{0, 1000, 31 * time.Second, time.Second}, step{0, 1000, 31 * time.Second, time.Second})
 }
