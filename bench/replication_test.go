@@ -71,8 +71,9 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkReplication takes requests from their uncompressed bytes to three members: the local one directly, the others
-// over write streams on loopback, all in one process. One operation is one sample; CPU s/M is of everything per million.
+// BenchmarkReplication takes requests from their uncompressed bytes to three members: the local one directly, the
+// others over write streams on loopback, all in one process. One operation is one sample; CPU s/M is of everything per
+// million.
 // The members of "streams" store nothing, which leaves decoding and the two streams.
 func BenchmarkReplication(b *testing.B) {
 	now := time.Now()

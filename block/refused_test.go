@@ -29,7 +29,8 @@ func (b *refusingBucket) Get(ctx context.Context, name string) (io.ReadCloser, e
 	return b.Bucket.Get(ctx, name)
 }
 
-// TestRefused: a refusal that waiting does not end is no outage. It says what to change, and is logged when it begins and ends.
+// TestRefused: a refusal that waiting does not end is no outage. It says what to change, and is logged when it begins
+// and ends.
 func TestRefused(t *testing.T) {
 	f := func(err error, want string) {
 		t.Helper()

@@ -22,8 +22,8 @@ const stagesRules = `
 - {source_labels: [nameless], regex: "1", target_label: __name__, replacement: ""}
 `
 
-// admissionMember remembers by the values of samples, which say the place in the request, what became of them. It refuses
-// series that have a label refuse.
+// admissionMember remembers by the values of samples, which say the place in the request, what became of them. It
+// refuses series that have a label refuse.
 type admissionMember struct {
 	mu     sync.Mutex
 	stored map[int]string

@@ -138,7 +138,8 @@ func TestClaimedTenantsAreBounded(t *testing.T) {
 	if len(as.claimed) > maxClaimed || len(as.byID) > maxClaimed+1 {
 		t.Errorf("%d accounts, %d of them claimed", len(as.byID), len(as.claimed))
 	}
-	for name, n := range map[string]int{"requests": testutil.CollectAndCount(c.metrics.limitedRequests), "samples": testutil.CollectAndCount(c.metrics.limitedSamples)} {
+	for name, n := range map[string]int{"requests": testutil.CollectAndCount(c.metrics.limitedRequests),
+		"samples": testutil.CollectAndCount(c.metrics.limitedSamples)} {
 		if n > maxClaimed+1 {
 			t.Errorf("%d series of refused %s", n, name)
 		}
@@ -291,8 +292,8 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Many requests at once that would take gigabytes, of slow clients and while the member stores nothing, take what the gate
-// allows. Those that find no room are refused, and another tenant gets in.
+// Many requests at once that would take gigabytes, of slow clients and while the member stores nothing, take what the
+// gate allows. Those that find no room are refused, and another tenant gets in.
 func TestMemoryIsBounded(t *testing.T) {
 	const (
 		room       = 24 << 20

@@ -190,8 +190,8 @@ func TestTooManyClusters(t *testing.T) {
 	}
 }
 
-// TestPairsCountOnce: a series that is taken out for its replica or its cluster is not judged a second time for its labels,
-// and a limit that is kept here is not counted as a receiver's.
+// TestPairsCountOnce: a series that is taken out for its replica or its cluster is not judged a second time for its
+// labels, and a limit that is kept here is not counted as a receiver's.
 func TestPairsCountOnce(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), paired(func(l *tenant.Limits) { l.HAClusters, l.LabelValueBytes = 1, 10 }))
 	defer c.close()
@@ -217,8 +217,8 @@ func TestPairsCountOnce(t *testing.T) {
 	}
 }
 
-// TestPairsAnswer: a request that is dropped whole is answered as one that is stored, with its counts: nothing failed that
-// its sender should be alarmed about.
+// TestPairsAnswer: a request that is dropped whole is answered as one that is stored, with its counts: nothing failed
+// that its sender should be alarmed about.
 func TestPairsAnswer(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), paired(nil))
 	defer c.close()
@@ -530,8 +530,9 @@ func away(context.Context, wire.Shard) ([]wire.Failure, error) {
 	return nil, errs.E(errs.Unavailable, "away")
 }
 
-// TestElectedOfWhichNothingIsStored: whatever keeps the elected replica's samples from being stored, it is replaced in time,
-// and another's are stored then. Where this process sees that they are not stored, the other's are not dropped meanwhile.
+// TestElectedOfWhichNothingIsStored: whatever keeps the elected replica's samples from being stored, it is replaced in
+// time, and another's are stored then. Where this process sees that they are not stored, the other's are not dropped
+// meanwhile.
 func TestElectedOfWhichNothingIsStored(t *testing.T) {
 	good := func(c *cluster) { c.member("a").become(nil) }
 	f := func(name string, opts Options, spoil func(c *cluster), batch func() *wire.Batch, waits bool) {
@@ -589,8 +590,8 @@ func TestElectedOfWhichNothingIsStored(t *testing.T) {
 	f("nothing", paired(nil), good, func() *wire.Batch { return batchOf("eu", "one") }, false)
 }
 
-// TestElectedFailsAgainAndAgain: a replica that sends something that is stored, and then something that is not, cannot keep
-// the other one at 503 for longer than the failover timeout.
+// TestElectedFailsAgainAndAgain: a replica that sends something that is stored, and then something that is not, cannot
+// keep the other one at 503 for longer than the failover timeout.
 func TestElectedFailsAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), paired(nil))
@@ -618,7 +619,8 @@ func TestElectedFailsAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestRunsOfOneRequest: what a request has of a replica is judged as a whole, also where series of other pairs lie between.
+// TestRunsOfOneRequest: what a request has of a replica is judged as a whole, also where series of other pairs lie
+// between.
 func TestRunsOfOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), paired(func(l *tenant.Limits) { l.LabelValueBytes = 10 }))
@@ -640,7 +642,8 @@ func TestRunsOfOneRequest(t *testing.T) {
 	})
 }
 
-// TestElectedStaysBehind: a replica that sends the same old samples again and again, which are stored already, is replaced.
+// TestElectedStaysBehind: a replica that sends the same old samples again and again, which are stored already, is
+// replaced.
 func TestElectedStaysBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, newFakeRing(1, "a"), paired(nil))
@@ -660,8 +663,8 @@ func TestElectedStaysBehind(t *testing.T) {
 	})
 }
 
-// TestPairsAfterAnOutage: while nothing can be stored of anybody nobody's samples are dropped, and afterwards one replica's
-// are stored without a gap, whoever comes first.
+// TestPairsAfterAnOutage: while nothing can be stored of anybody nobody's samples are dropped, and afterwards one
+// replica's are stored without a gap, whoever comes first.
 func TestPairsAfterAnOutage(t *testing.T) {
 	for _, first := range []string{"one", "two"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -694,8 +697,8 @@ func TestPairsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestTellingGoesOnWhenTheClockIsSet: others are told that the elected replica's samples are stored, whatever the wall clocks
-// of processes say.
+// TestTellingGoesOnWhenTheClockIsSet: others are told that the elected replica's samples are stored, whatever the wall
+// clocks of processes say.
 func TestTellingGoesOnWhenTheClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bus{}
@@ -723,9 +726,11 @@ func TestTellingGoesOnWhenTheClockIsSet(t *testing.T) {
 	})
 }
 
-// TestElectionsOfWrongClocks: processes whose clocks are hours or years apart agree on who is elected, and fail over in time.
+// TestElectionsOfWrongClocks: processes whose clocks are hours or years apart agree on who is elected, and fail over
+// in time.
 func TestElectionsOfWrongClocks(t *testing.T) {
-	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour, 10 * 365 * 24 * time.Hour, -10 * 365 * 24 * time.Hour} {
+	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour, 10 * 365 * 24 * time.Hour,
+		-10 * 365 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			b := &bus{}
 			opts := paired(nil)

@@ -84,8 +84,8 @@ func (c *cluster) otlp(r httpRequest) *httptest.ResponseRecorder {
 	return w
 }
 
-// otlpAnswer is an answer's rejected data points and text, or the code and text of a status. It fails when the body is not
-// what the protocol asks for with the status.
+// otlpAnswer is an answer's rejected data points and text, or the code and text of a status. It fails when the body is
+// not what the protocol asks for with the status.
 func otlpAnswer(t *testing.T, w *httptest.ResponseRecorder) (n int64, text string) {
 	t.Helper()
 	body, content := w.Body.Bytes(), w.Header().Get("Content-Type")

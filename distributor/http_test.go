@@ -236,7 +236,8 @@ func TestHandlerOutcomes(t *testing.T) {
 			}
 		}
 	}
-	all := func(behaviours ...func(context.Context, wire.Shard) ([]wire.Failure, error)) func(context.Context, wire.Shard) ([]wire.Failure, error) {
+	all := func(behaviours ...func(context.Context, wire.Shard) ([]wire.Failure, error)) func(context.Context,
+		wire.Shard) ([]wire.Failure, error) {
 		return func(ctx context.Context, s wire.Shard) (failures []wire.Failure, _ error) {
 			for _, b := range behaviours {
 				more, err := b(ctx, s)
@@ -333,8 +334,8 @@ func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 	f(func(o *Options) { o.MaxRequests = 1 })
 }
 
-// What is kept for a member that does not answer is its share of requests as they are in memory: with all that a body has
-// beside series, and once for all the tenants of a request.
+// What is kept for a member that does not answer is its share of requests as they are in memory: with all that a body
+// has beside series, and once for all the tenants of a request.
 func TestKeptBodiesCount(t *testing.T) {
 	const pad = 4 << 20
 	f := func(opts Options, want, tenants int, pairs ...[]string) {
@@ -404,8 +405,8 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Requests that were placed before are stored by their own placement, within the same bounds and metrics, and their members
-// are closed with the others.
+// Requests that were placed before are stored by their own placement, within the same bounds and metrics, and their
+// members are closed with the others.
 func TestPlacedHandler(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
 	route, store := c.Handler(), c.PlacedHandler(ring.Single{Self: ring.Member{ID: "self"}})

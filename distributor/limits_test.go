@@ -249,7 +249,8 @@ func TestLimitedCounts(t *testing.T) {
 	}
 }
 
-// What a quorum of receivers refuses for a limit is 429, with the series named; the rest is stored and nothing is retried.
+// What a quorum of receivers refuses for a limit is 429, with the series named; the rest is stored and nothing is
+// retried.
 func TestReceiversLimit(t *testing.T) {
 	c := newCluster(t, newFakeRing(3, "a", "b", "c"), DefaultOptions())
 	defer c.close()

@@ -82,8 +82,8 @@ func droppedBy(c *cluster, member string) (n float64) {
 	return n
 }
 
-// Many senders and members that are all at their limit: the senders wait, no copy is dropped, although far more requests
-// are under way than may be kept for a member, and each series comes in order.
+// Many senders and members that are all at their limit: the senders wait, no copy is dropped, although far more
+// requests are under way than may be kept for a member, and each series comes in order.
 func TestOverloadOfAllLosesNothing(t *testing.T) {
 	const senders, samples = 64, 20
 	f := func(rf int, local bool) {
@@ -138,7 +138,8 @@ func TestOverloadOfAllLosesNothing(t *testing.T) {
 	}
 }
 
-// A member that alone is slow costs the others nothing: its copies are put off, and come, in order, when it is well again.
+// A member that alone is slow costs the others nothing: its copies are put off, and come, in order, when it is well
+// again.
 func TestSlowMemberIsPutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const senders, samples = 32, 20
@@ -252,8 +253,8 @@ func TestTroubleOfATenantIsItsOwn(t *testing.T) {
 	})
 }
 
-// A member that is away for a moment, as when it restarts, is not in the log; one that stays away is, once, and once more
-// when it is back.
+// A member that is away for a moment, as when it restarts, is not in the log; one that stays away is, once, and once
+// more when it is back.
 func TestShortTroubleIsNotLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, newFakeRing(3, "a", "b", "c"), DefaultOptions())

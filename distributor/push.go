@@ -51,8 +51,8 @@ func (d *Distributor) pushRequest(ctx context.Context, to *destination, b *wire.
 	return result, err
 }
 
-// startPush begins the span "distributor push" below the span of ctx, if that one is sampled. Otherwise it gives ctx back
-// and a span that does nothing, and allocates nothing.
+// startPush begins the span "distributor push" below the span of ctx, if that one is sampled. Otherwise it gives ctx
+// back and a span that does nothing, and allocates nothing.
 func startPush(ctx context.Context, b *wire.Batch) (context.Context, trace.Span) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.SpanContext().IsSampled() {

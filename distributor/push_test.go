@@ -564,8 +564,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestPushSpan: a push of a sampled request has one span, which is the parent of the writes to members, and ends with an
-// error when samples are not stored.
+// TestPushSpan: a push of a sampled request has one span, which is the parent of the writes to members, and ends with
+// an error when samples are not stored.
 func TestPushSpan(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))

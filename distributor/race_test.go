@@ -13,8 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// Whatever members do and however the ring changes, a series that is reported written is on a quorum at that moment, and
-// every batch is let go of in the end.
+// Whatever members do and however the ring changes, a series that is reported written is on a quorum at that moment,
+// and every batch is let go of in the end.
 func TestAcknowledgedIsOnAQuorum(t *testing.T) {
 	opts := DefaultOptions()
 	opts.WriteTimeout, opts.RetryMin, opts.RetryMax = 50*time.Millisecond, time.Millisecond, 5*time.Millisecond

@@ -154,8 +154,8 @@ func TestRelabelKeepsPlaces(t *testing.T) {
 	}
 }
 
-// A request of which nothing is left is a success in every protocol, even without a ring, and its senders are not told that
-// samples are missing.
+// A request of which nothing is left is a success in every protocol, even without a ring, and its senders are not told
+// that samples are missing.
 func TestRelabelDropsAll(t *testing.T) {
 	opts := DefaultOptions()
 	opts.Relabel = relabelRules(t, `[{action: drop, source_labels: [__name__], regex: .*}]`)

@@ -31,7 +31,8 @@ func TestResultKind(t *testing.T) {
 	exemplars := func(k errs.Kind) wire.Failure { return wire.Failure{Series: 1, Kind: k, Exemplars: 2} }
 	metadata := func(k errs.Kind) wire.Failure { return wire.Failure{Series: -1, Kind: k} }
 	f("all stored", 1, errs.OK)
-	for _, k := range []errs.Kind{errs.Invalid, errs.Conflict, errs.TooLarge, errs.Limited, errs.Unavailable, errs.Internal, errs.Exhausted} {
+	for _, k := range []errs.Kind{errs.Invalid, errs.Conflict, errs.TooLarge, errs.Limited, errs.Unavailable,
+		errs.Internal, errs.Exhausted} {
 		f("exemplars beside samples: "+k.String(), 1, errs.OK, exemplars(k))
 		f("metadata beside samples: "+k.String(), 1, errs.OK, metadata(k))
 		f(
@@ -63,7 +64,8 @@ func TestResultKind(t *testing.T) {
 	}
 }
 
-// TestResultCounts: the text counts series whose samples are missing, of those that the request named; an exemplar is none.
+// TestResultCounts: the text counts series whose samples are missing, of those that the request named; an exemplar is
+// none.
 func TestResultCounts(t *testing.T) {
 	f := func(want string, series int, failures ...wire.Failure) {
 		t.Helper()
@@ -95,8 +97,8 @@ func TestResultCounts(t *testing.T) {
 	f("1 of 1 series not stored, or not wholly", 1, sample, wire.Failure{Series: -1, Kind: errs.Invalid, Histograms: 1})
 }
 
-// TestRefusedExemplarIsNoSeries sends exemplars that cannot be: beside the samples of their series, and in a series of their own,
-// as Prometheus sends them.
+// TestRefusedExemplarIsNoSeries sends exemplars that cannot be: beside the samples of their series, and in a series of
+// their own, as Prometheus sends them.
 func TestRefusedExemplarIsNoSeries(t *testing.T) {
 	bad := prompb.Exemplar{Labels: []prompb.Label{{Name: "", Value: "x"}}, Timestamp: 1000}
 	one, two, three := sample1("__name__", "a"), sample1("__name__", "b"), sample1("__name__", "refused")
@@ -126,7 +128,8 @@ func TestStartTimestamps(t *testing.T) {
 	msg, err := (&writev2.Request{Timeseries: []writev2.TimeSeries{{
 		LabelsRefs: []uint32{symbols.Symbolize("__name__"), symbols.Symbolize("a")},
 		Samples:    []writev2.Sample{{Timestamp: 2000, StartTimestamp: 1000, Value: 1}},
-		Histograms: []writev2.Histogram{{Timestamp: 3000, StartTimestamp: 1000, Count: &writev2.Histogram_CountInt{}, ZeroCount: &writev2.Histogram_ZeroCountInt{}}},
+		Histograms: []writev2.Histogram{{Timestamp: 3000, StartTimestamp: 1000, Count: &writev2.Histogram_CountInt{},
+			ZeroCount: &writev2.Histogram_ZeroCountInt{}}},
 	}}, Symbols: symbols.Symbols()}).Marshal()
 	if err != nil {
 		t.Fatal(err)

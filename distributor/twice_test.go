@@ -71,8 +71,8 @@ func judged(t *testing.T, opts Options) (*cluster, *judge) {
 	return c, m
 }
 
-// TestSeriesTwiceInARequest: two values for one time are a conflict that is told, by remote write 1.0 and 2.0, also when the
-// series was known before; the same value twice is none.
+// TestSeriesTwiceInARequest: two values for one time are a conflict that is told, by remote write 1.0 and 2.0, also
+// when the series was known before; the same value twice is none.
 func TestSeriesTwiceInARequest(t *testing.T) {
 	c, m := judged(t, DefaultOptions())
 	f := func(status, written int, values ...float64) {
@@ -124,8 +124,8 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 	f(400, 1, 1, 2, 3)
 }
 
-// TestSeriesTwiceInOTLP: scopes, and names that are translated to one, make one series of several; so many data points as
-// contradict each other are told as rejected.
+// TestSeriesTwiceInOTLP: scopes, and names that are translated to one, make one series of several; so many data points
+// as contradict each other are told as rejected.
 func TestSeriesTwiceInOTLP(t *testing.T) {
 	c, m := judged(t, DefaultOptions())
 	f := func(rejected int64, fill func(md pmetric.Metrics), want ...string) {
@@ -189,8 +189,8 @@ func TestSeriesTwiceInOTLP(t *testing.T) {
 	f(1, func(md pmetric.Metrics) { histogram(md, 5, 6) }, buckets...)
 }
 
-// TestSeriesBecomeOne: what relabelling, a tenant's label that is taken off, or the label of HA pairs leaves of several series
-// is one series, under the place of the first.
+// TestSeriesBecomeOne: what relabelling, a tenant's label that is taken off, or the label of HA pairs leaves of
+// several series is one series, under the place of the first.
 func TestSeriesBecomeOne(t *testing.T) {
 	f := func(opts Options, want Result, stored []string, series ...string) {
 		t.Helper()
@@ -228,8 +228,8 @@ func TestSeriesBecomeOne(t *testing.T) {
 		[]string{`acme {__name__="m"}: 1`, `red {__name__="m"}: 2`, `blue {__name__="m"}: 1`},
 		"__name__ m", "__name__ m team red", "__name__ m team blue", "__name__ m team red")
 
-	// The replica one is elected. Its series is one with a series without replica; the other replica's are duplicates, and what
-	// stands behind them keeps its place.
+	// The replica one is elected. Its series is one with a series without replica; the other replica's are duplicates,
+	// and what stands behind them keeps its place.
 	pair := paired(func(l *tenant.Limits) { l.LabelsPerSeries = 4 })
 	f(
 		pair,
@@ -243,8 +243,8 @@ func TestSeriesBecomeOne(t *testing.T) {
 	)
 }
 
-// TestPanicInAMember: a panic while a shard is written costs the copy of one member, and a panic in the part of one tenant
-// that tenant's series. Neither takes the process down, or holds up what comes next.
+// TestPanicInAMember: a panic while a shard is written costs the copy of one member, and a panic in the part of one
+// tenant that tenant's series. Neither takes the process down, or holds up what comes next.
 func TestPanicInAMember(t *testing.T) {
 	opts := splitting()
 	opts.RetryMin, opts.RetryMax = 1, 1
@@ -272,8 +272,8 @@ func TestPanicInAMember(t *testing.T) {
 	c.member("b").become(nil)
 }
 
-// TestClaimsOfSeriesThatBecomeOne: what is stored of an elected replica is judged by its own series, also when those before
-// them have become one.
+// TestClaimsOfSeriesThatBecomeOne: what is stored of an elected replica is judged by its own series, also when those
+// before them have become one.
 func TestClaimsOfSeriesThatBecomeOne(t *testing.T) {
 	c, _ := judged(t, paired(nil))
 	src := wire.NewBatch("acme")

@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-// TestAutoResolutionOfSubquery: the instants of a subquery whose steps are too short for windows look back as far as without
-// downsampled data, also when the query's own steps are long enough for windows.
+// TestAutoResolutionOfSubquery: the instants of a subquery whose steps are too short for windows look back as far as
+// without downsampled data, also when the query's own steps are long enough for windows.
 func TestAutoResolutionOfSubquery(t *testing.T) {
 	var s tiers
 	var samples []sourcetest.Sample

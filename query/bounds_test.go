@@ -31,7 +31,8 @@ func post(q *Querier, path string, form url.Values) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// TestExpressionsAreBounded: on every path, an expression that could take the process down is refused before it is parsed.
+// TestExpressionsAreBounded: on every path, an expression that could take the process down is refused before it is
+// parsed.
 func TestExpressionsAreBounded(t *testing.T) {
 	e, _ := receiver("r", nil)
 	q := open(t, DefaultOptions(), e)
@@ -184,7 +185,8 @@ func readBody(t *testing.T, kind prompb.ReadRequest_ResponseType, maxt int64) []
 		EndTimestampMs: maxt,
 		Matchers:       []*prompb.LabelMatcher{{Type: prompb.LabelMatcher_RE, Name: "__name__", Value: ".+"}},
 	}
-	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{query}, AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind}}).Marshal()
+	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{query},
+		AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind}}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +199,8 @@ func readRequest(body []byte, id string) *http.Request {
 	return r
 }
 
-// TestSlowRemoteReads: more readers of one tenant than there are places, who take nothing, do not keep another tenant's from
-// being answered.
+// TestSlowRemoteReads: more readers of one tenant than there are places, who take nothing, do not keep another
+// tenant's from being answered.
 func TestSlowRemoteReads(t *testing.T) {
 	data := map[tenant.ID][]sourcetest.Series{
 		"slow":  {oneSample(1, "__name__", "up")},
@@ -206,7 +208,8 @@ func TestSlowRemoteReads(t *testing.T) {
 	}
 	e, _ := receiver("r", data)
 	q := open(t, DefaultOptions(), e)
-	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES, prompb.ReadRequest_STREAMED_XOR_CHUNKS} {
+	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES,
+		prompb.ReadRequest_STREAMED_XOR_CHUNKS} {
 		body := readBody(t, kind, 2000)
 		var wg sync.WaitGroup
 		var writers []*slowWriter
@@ -315,8 +318,8 @@ func TestRemoteReadsHoldMemory(t *testing.T) {
 	}
 }
 
-// TestRemoteReadsWaitForATime: where readers that take nothing have every place, a read of another tenant is refused in the
-// end, and does not wait for ever.
+// TestRemoteReadsWaitForATime: where readers that take nothing have every place, a read of another tenant is refused
+// in the end, and does not wait for ever.
 func TestRemoteReadsWaitForATime(t *testing.T) {
 	o := DefaultOptions()
 	o.Timeout = 50 * time.Millisecond

@@ -85,8 +85,8 @@ type gatewayLife struct {
 	covered *series.Coverage // what its response says; nil = nothing
 }
 
-// gateway is one of n of a bucket, of which copies own each block. It shares the blocks with the others, or is an old one
-// that serves all it sees, or serves a range of times.
+// gateway is one of n of a bucket, of which copies own each block. It shares the blocks with the others, or is an old
+// one that serves all it sees, or serves a range of times.
 func (w *bucketLife) gateway(i, n, copies int, listed bool) *gatewayLife {
 	now := w.lagging(2)
 	g := &gatewayLife{serves: map[ulid.ULID]kept{}, fails: w.rnd.IntN(4) == 0}
@@ -148,8 +148,8 @@ func asks(t *testing.T, s *selection, gateways []*gatewayLife) (answered []*gate
 	return answered
 }
 
-// truth is what the oracle knows of a selection. lost: the newest view that anybody named has samples that nobody served.
-// served: each of its blocks was served, and that can be known.
+// truth is what the oracle knows of a selection. lost: the newest view that anybody named has samples that nobody
+// served. served: each of its blocks was served, and that can be known.
 func (w *bucketLife) truth(gateways, answered []*gatewayLife, listed bool) (lost, served bool) {
 	newest, has, whole := uint64(0), map[int]bool{}, false
 	ids, old := map[ulid.ULID]bool{}, map[ulid.ULID]bool{} // served by those that say it, and by those with another view
@@ -226,8 +226,8 @@ func (w *bucketLife) truth(gateways, answered []*gatewayLife, listed bool) (lost
 	return lost, served
 }
 
-// TestBlocksNeverSilent looks for samples of a bucket that are missing from an answer without a warning, and for warnings
-// where each block was served.
+// TestBlocksNeverSilent looks for samples of a bucket that are missing from an answer without a warning, and for
+// warnings where each block was served.
 func TestBlocksNeverSilent(t *testing.T) {
 	q := open(t, DefaultOptions())
 	q.stop() // else a poll may replace the snapshot

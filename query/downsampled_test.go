@@ -26,7 +26,8 @@ const (
 	day    = 24 * hour
 )
 
-// tiers is a source of chunks of several resolutions. Where the request allows none but raw ones it has all samples raw.
+// tiers is a source of chunks of several resolutions. Where the request allows none but raw ones it has all samples
+// raw.
 type tiers struct {
 	sourcetest.Memory
 	raw, mixed []series.Series
@@ -221,9 +222,9 @@ func TestDownsampledInstants(t *testing.T) {
 	}
 }
 
-// TestRawAmongDownsampled: raw series of a query that may read windows of an hour have the values of a query that may not: they
-// do not live on for longer. So do raw stretches of series of which another part is downsampled, at times that are
-// not next to it.
+// TestRawAmongDownsampled: raw series of a query that may read windows of an hour have the values of a query that may
+// not: they do not live on for longer. So do raw stretches of series of which another part is downsampled, at times
+// that are not next to it.
 func TestRawAmongDownsampled(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2, 2))
 	for round := range 30 {
@@ -314,8 +315,8 @@ func TestDownsampledFunctions(t *testing.T) {
 	}
 }
 
-// TestDownsampledCounters: an increase over resets, wherever chunks and resolutions change, is that of raw samples except for what
-// comes within a window at both ends of the range, an hour of six.
+// TestDownsampledCounters: an increase over resets, wherever chunks and resolutions change, is that of raw samples
+// except for what comes within a window at both ends of the range, an hour of six.
 func TestDownsampledCounters(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 4))
 	for round := range 20 {

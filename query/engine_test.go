@@ -54,8 +54,8 @@ func execute(t *testing.T, q *Querier, id tenant.ID, text string) (promql.Query,
 	return query, query.Exec(tenant.WithSet(t.Context(), []tenant.ID{id}))
 }
 
-// TestQueryRunsAgain: a query that needs more than the first allowance gives the same answer, and its limits on series and
-// bytes count one attempt.
+// TestQueryRunsAgain: a query that needs more than the first allowance gives the same answer, and its limits on series
+// and bytes count one attempt.
 func TestQueryRunsAgain(t *testing.T) {
 	e, _ := receiver(
 		"r",
@@ -151,8 +151,8 @@ func TestQueryLimits(t *testing.T) {
 	) // of few samples it makes 1.7 million
 }
 
-// TestQueriesThatCannotBeStopped: the engine does not look at the context within a series, so that a query of a few bytes went
-// on for hours after its timeout. And nobody makes it divide by zero.
+// TestQueriesThatCannotBeStopped: the engine does not look at the context within a series, so that a query of a few
+// bytes went on for hours after its timeout. And nobody makes it divide by zero.
 func TestQueriesThatCannotBeStopped(t *testing.T) {
 	q := open(t, DefaultOptions())
 	f := func(text, start, end, step string, status int, want string) {
@@ -174,8 +174,8 @@ func TestQueriesThatCannotBeStopped(t *testing.T) {
 	f("max_over_time(vector(1)[1h:0.0001])", "0", "0", "1", 400, "must be 1ms or more")
 }
 
-// TestQueriesStayWithinMemory: what killed a process, in small. Forty queries of one tenant at a time, each of which may have
-// most of the memory; the others' small ones are answered meanwhile.
+// TestQueriesStayWithinMemory: what killed a process, in small. Forty queries of one tenant at a time, each of which
+// may have most of the memory; the others' small ones are answered meanwhile.
 func TestQueriesStayWithinMemory(t *testing.T) {
 	const budget = 64 << 20
 	opts := bounded(budget)
@@ -352,7 +352,8 @@ func TestSelectionsHoldMemory(t *testing.T) {
 		"X-Scope-OrgID: a",
 	)
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
-	for _, path := range []string{"/label/long/values", "/label/i/values"} { // both are small: one value, and 2,000 of 4 bytes
+	// both are small: one value, and 2,000 of 4 bytes
+	for _, path := range []string{"/label/long/values", "/label/i/values"} {
 		code, body, _ = get(t, q, "/api/v1"+path, url.Values{"start": {"0"}, "end": {"2"}}, "X-Scope-OrgID: a")
 		check(t, code, body, 200)
 	}

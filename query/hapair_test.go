@@ -10,8 +10,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// TestPairOfCounters: what the merging of pairs knows of counters is what a query of raw data gets, also through the API's
-// engine: two servers with clocks 8 s apart, of which each is away in turn, and a counter that is large.
+// TestPairOfCounters: what the merging of pairs knows of counters is what a query of raw data gets, also through the
+// API's engine: two servers with clocks 8 s apart, of which each is away in turn, and a counter that is large.
 func TestPairOfCounters(t *testing.T) {
 	var copies [2][]sourcetest.Sample
 	for at := 15 * second; at < 3*hour; at += 15 * second {

@@ -49,7 +49,8 @@ func readQuery(
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{query}, AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind}}).Marshal()
+	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{query},
+		AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind}}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +116,8 @@ func TestRemoteRead(t *testing.T) {
 	}
 }
 
-// TestRemoteReadOfLabels: a Prometheus that answers /api/v1/series from here gets the labels and no samples, and one that names no
-// matchers gets nothing.
+// TestRemoteReadOfLabels: a Prometheus that answers /api/v1/series from here gets the labels and no samples, and one
+// that names no matchers gets nothing.
 func TestRemoteReadOfLabels(t *testing.T) {
 	e, _ := receiver(
 		"r",
@@ -170,7 +171,8 @@ func TestRemoteReadOfLabels(t *testing.T) {
 			t.Errorf("%s: %q, want %q", kind, got, want)
 		}
 	}
-	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES, prompb.ReadRequest_STREAMED_XOR_CHUNKS} {
+	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES,
+		prompb.ReadRequest_STREAMED_XOR_CHUNKS} {
 		f(kind, "1:0 2:0 ", up)
 		f(kind, "")
 	}
@@ -199,8 +201,8 @@ type ready struct {
 
 func (r *ready) Select(context.Context, *series.Request) series.Set { return series.List(r.all) }
 
-// BenchmarkSelect runs sum by (ns) (rate(x[5m])) over 20,000 series and 1 h at 1 m steps, from one source and from three
-// replicas: alike, and with chunks of different boundaries.
+// BenchmarkSelect runs sum by (ns) (rate(x[5m])) over 20,000 series and 1 h at 1 m steps, from one source and from
+// three replicas: alike, and with chunks of different boundaries.
 func BenchmarkSelect(b *testing.B) {
 	make3 := func(sizes ...int) (endpoints []Endpoint) {
 		for i, size := range sizes {

@@ -237,7 +237,8 @@ func TestParams(t *testing.T) {
 	}
 }
 
-// TestAutoResolution: a query that does not name its resolution reads data of a fifth of its step where the process is set so.
+// TestAutoResolution: a query that does not name its resolution reads data of a fifth of its step where the process is
+// set so.
 func TestAutoResolution(t *testing.T) {
 	opts := DefaultOptions()
 	opts.AutoResolution = true

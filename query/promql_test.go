@@ -151,8 +151,8 @@ func (s *ringStorage) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, erro
 // rightly: readers then compare values. Apart from that their results are the same.
 var hintScripts = []string{"testdata/native_histograms.test", "testdata/range_queries.test"}
 
-// TestPromQL runs Prometheus's own test scripts of the language over three replicas, each with gaps that others fill; those
-// that print hints over replicas without gaps.
+// TestPromQL runs Prometheus's own test scripts of the language over three replicas, each with gaps that others fill;
+// those that print hints over replicas without gaps.
 func TestPromQL(t *testing.T) {
 	f := func(keep func(replica, n int) bool, wanted func(script string) bool) {
 		engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
@@ -263,8 +263,8 @@ var queries = []string{
 	`predict_linear(temperature[10m], 600)`,
 }
 
-// TestDifferential: what a querier answers over replicas with gaps, in different chunks, is what Prometheus answers that
-// holds all samples.
+// TestDifferential: what a querier answers over replicas with gaps, in different chunks, is what Prometheus answers
+// that holds all samples.
 func TestDifferential(t *testing.T) {
 	for _, seed := range []rnd{1, 77, 4242} {
 		db := teststorage.New(t)

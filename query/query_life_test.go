@@ -37,8 +37,8 @@ func selectAll(q *Querier) (n int, warnings series.Warnings, err error) {
 	return n, set.Warnings(), set.Err()
 }
 
-// TestPolling: an endpoint that comes, goes and comes back is noticed, and the ones that are down are asked only when the
-// answer needs them.
+// TestPolling: an endpoint that comes, goes and comes back is noticed, and the ones that are down are asked only when
+// the answer needs them.
 func TestPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		data := map[tenant.ID][]sourcetest.Series{tenant.Default: {oneSample(1, "__name__", "up")}}
@@ -151,7 +151,8 @@ func (s *stuckSet) Err() error {
 	return nil
 }
 
-// TestCancel: a query that is canceled, times out or is closed early ends, with all its goroutines, and is no partial answer.
+// TestCancel: a query that is canceled, times out or is closed early ends, with all its goroutines, and is no partial
+// answer.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		data := map[tenant.ID][]sourcetest.Series{

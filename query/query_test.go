@@ -56,8 +56,8 @@ func TestSource(t *testing.T) {
 	})
 }
 
-// split spreads in over endpoints as a ring of three and two store gateways would: each sample is on two receivers, or one
-// and a block.
+// split spreads in over endpoints as a ring of three and two store gateways would: each sample is on two receivers, or
+// one and a block.
 func split(id tenant.ID, in []sourcetest.Series) []Endpoint {
 	data := make([][]sourcetest.Series, 5)
 	for n, s := range in {

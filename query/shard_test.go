@@ -56,7 +56,8 @@ func TestShardComplete(t *testing.T) {
 	}
 	f("another tenant's shard", other, 6, ids, "receivers ")
 
-	// A member of the shard drains, and another one takes its place from then on: it counts from then on, and was none before.
+	// A member of the shard drains, and another one takes its place from then on: it counts from then on, and was none
+	// before.
 	replaced := slices.DeleteFunc(slices.Clone(members), func(m ring.Member) bool { return m.ID == in[0] })
 	var next string
 	for _, i := range ring.Shard(replaced, "acme", 4) {

@@ -22,7 +22,8 @@ import (
 	"github.com/hearth-metrics/hearth/ring"
 )
 
-// moody is a source that can be silent: from its after-th series on, and in all other calls, for a time or until it is given up.
+// moody is a source that can be silent: from its after-th series on, and in all other calls, for a time or until it is
+// given up.
 // Info is silent too, unless only its data are (as with a gateway whose bucket does not answer).
 type moody struct {
 	*sourcetest.Memory
@@ -166,7 +167,8 @@ func (c *crew) silence(d time.Duration, names ...string) {
 	}
 }
 
-// query selects everything and fails unless it takes between least and most, and says all of want, or nothing if that is empty.
+// query selects everything and fails unless it takes between least and most, and says all of want, or nothing if that
+// is empty.
 func (c *crew) query(step string, least, most time.Duration, want ...string) {
 	c.t.Helper()
 	begin := time.Now()

@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-// TestTimeoutOfOneSeries: a query that looks at long windows of one stored series ends when its time has. It would take hours:
-// the engine looks at its context once for each series.
+// TestTimeoutOfOneSeries: a query that looks at long windows of one stored series ends when its time has. It would
+// take hours: the engine looks at its context once for each series.
 func TestTimeoutOfOneSeries(t *testing.T) {
 	var samples []sourcetest.Sample
 	for i := range 200_000 {

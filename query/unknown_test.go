@@ -302,8 +302,8 @@ func (w warning) Metadata(
 	return found, series.Warnings{"half of it is missing"}, err
 }
 
-// TestNeverHeard: what a store has that never answered is not known, so no label of storeMatch[] leaves it out; and what one
-// has that is away for long grows meanwhile.
+// TestNeverHeard: what a store has that never answered is not known, so no label of storeMatch[] leaves it out; and
+// what one has that is away for long grows meanwhile.
 func TestNeverHeard(t *testing.T) {
 	r := &series.Request{Tenant: tenant.Default, MinTime: at(5).UnixMilli(), MaxTime: at(6).UnixMilli()}
 	match := func(name, value string) [][]*labels.Matcher {

@@ -39,8 +39,8 @@ func threeBlocks(t *testing.T, r *Receiver, id tenant.ID) []tsdb.LocalBlock {
 	return blocks
 }
 
-// TestShipFaultyBlock has a block that is wrong in the middle of good ones, of this tenant and of another: all others are
-// shipped, and the gauges tell of the one that is not.
+// TestShipFaultyBlock has a block that is wrong in the middle of good ones, of this tenant and of another: all others
+// are shipped, and the gauges tell of the one that is not.
 func TestShipFaultyBlock(t *testing.T) {
 	truncate := func(name string, n int64) func(string) error {
 		return func(dir string) error { return os.Truncate(filepath.Join(dir, name), n) }
@@ -268,7 +268,8 @@ func TestForgetsRemovedTenants(t *testing.T) {
 	}
 }
 
-// pickyBucket does not take the objects of one block, as one that allows no overwriting does when an upload ended half-way.
+// pickyBucket does not take the objects of one block, as one that allows no overwriting does when an upload ended
+// half-way.
 type pickyBucket struct {
 	objstore.Bucket
 	not string

@@ -126,7 +126,8 @@ func TestFlushShips(t *testing.T) {
 	}
 	for _, m := range metas {
 		id := tenant.ID(m.Thanos.Labels["tenant_id"])
-		if !labels.Equal(m.ExternalLabels(), r.ExternalLabels(id)) || m.Thanos.Source != "receive" || m.Thanos.Downsample.Resolution != 0 ||
+		if !labels.Equal(m.ExternalLabels(), r.ExternalLabels(id)) || m.Thanos.Source != "receive" ||
+			m.Thanos.Downsample.Resolution != 0 ||
 			!slices.Equal(m.Thanos.SegmentFiles, []string{"000001"}) ||
 			len(m.Thanos.Files) != 3 {
 			t.Fatalf("meta of %s: %+v", id, m.Thanos)

@@ -140,7 +140,8 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// TestOwnersMove: a member that joins takes about 1/N of the keys, and nothing else moves. A leave is the same in reverse.
+// TestOwnersMove: a member that joins takes about 1/N of the keys, and nothing else moves. A leave is the same in
+// reverse.
 func TestOwnersMove(t *testing.T) {
 	const keys = 20_000
 	for _, n := range []int{2, 3, 10, 40} {

@@ -88,8 +88,8 @@ func checkSpread(t *testing.T, p Placement, zones []string, rf int, hash uint64)
 	}
 }
 
-// A member that joins may enter any set of replicas, pushing out at most one other; nobody else moves. A leave is the same
-// in reverse.
+// A member that joins may enter any set of replicas, pushing out at most one other; nobody else moves. A leave is the
+// same in reverse.
 func TestTokensJoinMovesOnlyToTheNewMember(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2)) // fixed: the share is a statistic
 	for _, zones := range layouts {

@@ -75,7 +75,8 @@ func TestFitting(t *testing.T) {
 	f(300, 7200, 300)
 }
 
-// TestCoverIsExact checks at each moment: every stream with data answers, with one resolution, with all its blocks of it.
+// TestCoverIsExact checks at each moment: every stream with data answers, with one resolution, with all its blocks of
+// it.
 func TestCoverIsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 500 {

@@ -56,8 +56,8 @@ func (b *faultBucket) Iter(ctx context.Context, dir string, f func(string) error
 	return b.Bucket.Iter(ctx, dir, f, o...)
 }
 
-// TestUnreadMeta: a block whose meta.json the bucket does not deliver may be anybody's, so every answer says that it is not in
-// there, until it is.
+// TestUnreadMeta: a block whose meta.json the bucket does not deliver may be anybody's, so every answer says that it
+// is not in there, until it is.
 func TestUnreadMeta(t *testing.T) {
 	bkt := &getFault{Bucket: inMemory(t)}
 	a, _ := twoBlocks(t, bkt)
@@ -181,8 +181,8 @@ func TestFaultyBlock(t *testing.T) {
 	f("contents flipped", "index", flip(-10), "index")
 }
 
-// TestFaultyIndexSections flips each byte of a small index after the block was opened: what is read of it either is right
-// or a warning, never something else.
+// TestFaultyIndexSections flips each byte of a small index after the block was opened: what is read of it either is
+// right or a warning, never something else.
 func TestFaultyIndexSections(t *testing.T) {
 	bkt := inMemory(t)
 	a, _ := twoBlocks(t, bkt)
@@ -361,14 +361,16 @@ func TestLimitsOfLists(t *testing.T) {
 	f(32<<10, 0, errs.Limited, some)
 }
 
-// TestStartsWithoutBucket opens a gateway whose bucket is down: it says so to who asks, and serves once the bucket is back.
+// TestStartsWithoutBucket opens a gateway whose bucket is down: it says so to who asks, and serves once the bucket is
+// back.
 func TestStartsWithoutBucket(t *testing.T) {
 	bkt := &faultBucket{Bucket: inMemory(t)}
 	bkt.left.Store(1 << 30)
 	twoBlocks(t, bkt)
 	bkt.down.Store(true)
 	g := opened(t, bkt, func(o *Options) { o.StartTimeout = 0 })
-	for what, err := range map[string]error{"ready": g.Ready(), "select": g.Select(t.Context(), ask(team, 0, 1)).Err(), "sync": g.Sync(t.Context())} {
+	for what, err := range map[string]error{"ready": g.Ready(), "select": g.Select(t.Context(), ask(team, 0,
+		1)).Err(), "sync": g.Sync(t.Context())} {
 		if errs.KindOf(err) != errs.Unavailable {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -389,7 +391,8 @@ func TestStartsWithoutBucket(t *testing.T) {
 	}
 }
 
-// TestSync follows a bucket: blocks come, are marked, are compacted, go; a select that is open keeps what it began with.
+// TestSync follows a bucket: blocks come, are marked, are compacted, go; a select that is open keeps what it began
+// with.
 func TestSync(t *testing.T) {
 	bkt := inMemory(t)
 	var now clock

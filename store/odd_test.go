@@ -84,8 +84,8 @@ func makeOdd(t *testing.T, in ...labels.Labels) string {
 	return dir
 }
 
-// TestOddSeries: a series that is not as it should be is put right, or left out with a warning that names it, and all others
-// of the block are served.
+// TestOddSeries: a series that is not as it should be is put right, or left out with a warning that names it, and all
+// others of the block are served.
 func TestOddSeries(t *testing.T) {
 	const first, last = `{__name__="a"} `, `{__name__="z"}`
 	for name, f := range map[string]struct {
@@ -119,8 +119,8 @@ func TestOddSeries(t *testing.T) {
 	}
 }
 
-// TestFaultyMeta: what is in a block whose meta.json is faulty is not known, and answers that may need it say so, until it is
-// marked for deletion. What meta.json says wrongly of things that are not needed changes nothing.
+// TestFaultyMeta: what is in a block whose meta.json is faulty is not known, and answers that may need it say so,
+// until it is marked for deletion. What meta.json says wrongly of things that are not needed changes nothing.
 func TestFaultyMeta(t *testing.T) {
 	bkt := inMemory(t)
 	a, _ := twoBlocks(t, bkt)
@@ -214,8 +214,8 @@ func TestLabelValuesByPostings(t *testing.T) {
 	}
 }
 
-// BenchmarkLabelValues asks for the values of a label of the series that a matcher selects, half of 20,000: by LabelValues, and
-// by reading the series.
+// BenchmarkLabelValues asks for the values of a label of the series that a matcher selects, half of 20,000: by
+// LabelValues, and by reading the series.
 func BenchmarkLabelValues(b *testing.B) {
 	var in []sourcetest.Series
 	for i := range 20_000 {

@@ -342,8 +342,8 @@ func BenchmarkSelect(b *testing.B) {
 	run("2000 series without chunks", &series.Request{Tenant: team, MaxTime: 2 * 3600_000, SkipChunks: true})
 }
 
-// TestSelectSpan: a select of a sampled request has one span, from the call to Close, which says how many blocks it read
-// and how it ended.
+// TestSelectSpan: a select of a sampled request has one span, from the call to Close, which says how many blocks it
+// read and how it ended.
 func TestSelectSpan(t *testing.T) {
 	bkt := inMemory(t)
 	upload(t, bkt, makeBlock(t, few()), ring(team, "r1"))

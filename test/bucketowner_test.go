@@ -81,7 +81,8 @@ func (n *node) end() {
 	}
 }
 
-// TestBucketOwner: a bucket says whose it is, and processes that would mix their blocks with those of others are refused.
+// TestBucketOwner: a bucket says whose it is, and processes that would mix their blocks with those of others are
+// refused.
 func TestBucketOwner(t *testing.T) {
 	bkt := newSharedBucket(t)
 	now := time.Now()

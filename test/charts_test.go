@@ -16,7 +16,8 @@ var (
 	chartPath    = regexp.MustCompile(`^(--[a-z.-]+=)/(.*)$`)
 )
 
-// TestCharts: the argument lists of charts start their processes as they are, with one warning for the flags that a later version uses.
+// TestCharts: the argument lists of charts start their processes as they are, with one warning for the flags that a
+// later version uses.
 func TestCharts(t *testing.T) {
 	t.Parallel()
 	lists, err := os.ReadFile("testdata/charts.txt")
@@ -47,7 +48,8 @@ func TestCharts(t *testing.T) {
 	}
 }
 
-// chartArgs puts this machine's addresses and folders into the arguments, as a cluster does, and makes the files they name.
+// chartArgs puts this machine's addresses and folders into the arguments, as a cluster does, and makes the files they
+// name.
 func chartArgs(t *testing.T, list []string) (http string, args []string) {
 	t.Helper()
 	dir, ports := t.TempDir(), freePorts(t, 3)

@@ -267,8 +267,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// TestDarkBucket: object storage that does not answer keeps nobody from taking and serving data; a store gateway, which has
-// nothing else, says why it is not ready. Ctrl-C works meanwhile.
+// TestDarkBucket: object storage that does not answer keeps nobody from taking and serving data; a store gateway,
+// which has nothing else, says why it is not ready. Ctrl-C works meanwhile.
 func TestDarkBucket(t *testing.T) {
 	t.Parallel()
 	dark, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers

@@ -84,8 +84,8 @@ const scrapes = `scrape_configs:
   static_configs: [{targets: ['%s']}]
 `
 
-// TestDocumentedQueries follows ha-pairs.md with two real Prometheus servers, and asks everything that the pages tell people
-// to ask: of a Prometheus that scrapes itself and Hearth, each query finds something.
+// TestDocumentedQueries follows ha-pairs.md with two real Prometheus servers, and asks everything that the pages tell
+// people to ask: of a Prometheus that scrapes itself and Hearth, each query finds something.
 func TestDocumentedQueries(t *testing.T) {
 	t.Parallel()
 	all := operatorPages(t)
@@ -143,8 +143,8 @@ func TestDocumentedQueries(t *testing.T) {
 	namesExist(t, all, base)
 }
 
-// libraryMetric is the name of a metric that Hearth's libraries have. Names that begin with hearth_ are looked for in the code,
-// by internal/lint, since some are there only when something is wrong.
+// libraryMetric is the name of a metric that Hearth's libraries have. Names that begin with hearth_ are looked for in
+// the code, by internal/lint, since some are there only when something is wrong.
 var libraryMetric = regexp.MustCompile(`\b(prometheus_tsdb|memberlist|go|process|thanos_objstore|grpc)_[a-z_]*[a-z]\b`)
 
 // namesExist finds metrics of libraries on the pages that a process does not have.

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// startProbe is a program to scrape that gives each scraper the value that it asks for, so that samples tell who brought them.
+// startProbe is a program to scrape that gives each scraper the value that it asks for, so that samples tell who
+// brought them.
 func startProbe(t *testing.T) (address string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,8 +24,8 @@ func startProbe(t *testing.T) (address string) {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// replicaConfig makes a Prometheus one of a pair: it scrapes the probe twice a second, and differs from the other in its
-// replica label only.
+// replicaConfig makes a Prometheus one of a pair: it scrapes the probe twice a second, and differs from the other in
+// its replica label only.
 func replicaConfig(probe, writeURL, message, replica string, who int) string {
 	return fmt.Sprintf(
 		`global: {scrape_interval: 500ms, scrape_timeout: 400ms, external_labels: {cluster: eu, __replica__: %q}}

@@ -205,7 +205,8 @@ func TestHashrings(t *testing.T) {
 	f(3, static.Ketama)
 }
 
-// TestHashringChange: a new member takes part as soon as the file says so; a broken file changes nothing and is told of.
+// TestHashringChange: a new member takes part as soon as the file says so; a broken file changes nothing and is told
+// of.
 func TestHashringChange(t *testing.T) {
 	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)
@@ -254,7 +255,8 @@ func TestHashringChange(t *testing.T) {
 	}
 }
 
-// TestHashringIsFilledLater: receivers that start before a controller has filled the file wait for it, and say so to senders.
+// TestHashringIsFilledLater: receivers that start before a controller has filled the file wait for it, and say so to
+// senders.
 func TestHashringIsFilledLater(t *testing.T) {
 	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)

@@ -33,7 +33,8 @@ func post(base, tenant string, body []byte) error {
 	return err
 }
 
-// refused checks that err is an answer of this status whose text has all words; 429 and 503 must say when to come again.
+// refused checks that err is an answer of this status whose text has all words; 429 and 503 must say when to come
+// again.
 func refused(t *testing.T, err error, code int, words ...string) {
 	t.Helper()
 	s, ok := err.(*statusError)
@@ -62,7 +63,8 @@ func histogramBody(at int64) []byte {
 	}})
 }
 
-// TestLimits: each limit refuses with its status and a text that says what to do; a reload that lifts it lets the sender pass.
+// TestLimits: each limit refuses with its status and a text that says what to do; a reload that lifts it lets the
+// sender pass.
 func TestLimits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "limits.yml")
 	writeFile(t, file, `
@@ -306,7 +308,8 @@ write:
 	}
 }
 
-// TestLimitsOverCluster: three receivers that share a tenant's series and requests among them keep to limits on all of them.
+// TestLimitsOverCluster: three receivers that share a tenant's series and requests among them keep to limits on all of
+// them.
 func TestLimitsOverCluster(t *testing.T) {
 	const limit = 2000
 	file := filepath.Join(t.TempDir(), "limits.yml")

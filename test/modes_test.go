@@ -195,7 +195,8 @@ func TestRouterIngestors(t *testing.T) {
 	}
 }
 
-// TestRoutersAndIngestors: receivers that only route, in front of receivers that only store, as in Thanos's second example.
+// TestRoutersAndIngestors: receivers that only route, in front of receivers that only store, as in Thanos's second
+// example.
 func TestRoutersAndIngestors(t *testing.T) {
 	t.Parallel()
 	r := newThanosReceivers(t)

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// newPlainNode is a process that does not gossip, on ports and in a directory of its own, with the arguments that say so.
+// newPlainNode is a process that does not gossip, on ports and in a directory of its own, with the arguments that say
+// so.
 func newPlainNode(t *testing.T, name, role string, more ...string) *node {
 	ports := freePorts(t, 3)
 	n := &node{

@@ -32,7 +32,8 @@ func rss(t *testing.T, pid int) (now, most int64) {
 	return now << 10, most << 10
 }
 
-// A process with little memory is sent far more at once than it can hold: bombs, large requests, and bodies that never end.
+// A process with little memory is sent far more at once than it can hold: bombs, large requests, and bodies that never
+// end.
 // Its memory stays within bounds, who overloads it is refused, and a tenant that asks for little is served meanwhile.
 func TestOverload(t *testing.T) {
 	const limit = 512 << 20
@@ -55,7 +56,8 @@ func TestOverload(t *testing.T) {
 	}
 	before, _ := rss(t, p.cmd.Process.Pid)
 
-	one, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: []prompb.Label{{Name: "__name__", Value: "bomb"}}, Samples: []prompb.Sample{{}}}}}).Marshal()
+	one, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Labels: []prompb.Label{{Name: "__name__",
+		Value: "bomb"}}, Samples: []prompb.Sample{{}}}}}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}

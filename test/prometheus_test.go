@@ -52,7 +52,8 @@ func startTraced(t *testing.T) (address string) {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// promConfig makes a real Prometheus scrape itself, Hearth and a program with exemplars, and write to the tenants v1 (1.0) and v2 (2.0).
+// promConfig makes a real Prometheus scrape itself, Hearth and a program with exemplars, and write to the tenants v1
+// (1.0) and v2 (2.0).
 func promConfig(self, hearthAddr, traced, writeURL string) string {
 	return fmt.Sprintf(`global: {scrape_interval: 1s, scrape_native_histograms: true}
 scrape_configs:

@@ -73,7 +73,8 @@ func (a api) ask(t *testing.T, method, path, params string) (code int, contentTy
 	return resp.StatusCode, resp.Header.Get("Content-Type"), string(b)
 }
 
-// readCases are requests by path, one a line: the parameters, in which $T is the time of the newest sample and $B a minute before.
+// readCases are requests by path, one a line: the parameters, in which $T is the time of the newest sample and $B a
+// minute before.
 var readCases = map[string]string{
 	"query":                 "query=$Q&time=$T\nquery=$Q&time=$T&stats=foo&limit=1\nquery=m&time=x\nquery=m&time=0\nquery=m&time=$R\nquery=1&time=NaN\nquery=m&time=$T&query=1",
 	"query_range":           "query=$Q&start=$B&end=$T&step=15\nquery=m&start=$T&end=$B&step=1\nquery=m&start=$B&end=$T\nquery=m&start=$B&end=$T&step=0\nquery=m&start=0&end=$T&step=1\nquery=m&start=$R&end=$R&step=1m",
@@ -139,7 +140,8 @@ var (
 	}
 )
 
-// TestReadAPI: every read API answers a document of the same shape and content as a real Prometheus that holds the same samples.
+// TestReadAPI: every read API answers a document of the same shape and content as a real Prometheus that holds the
+// same samples.
 func TestReadAPI(t *testing.T) {
 	t.Parallel()
 	prom, hearth, at := startReaders(t)
@@ -218,7 +220,8 @@ func escapeParams(line, q string) string {
 	return strings.Join(parts, "&")
 }
 
-// diffAnswers compares two bodies: as JSON where they are, without what stands in no order or tells how long a query took.
+// diffAnswers compares two bodies: as JSON where they are, without what stands in no order or tells how long a query
+// took.
 func diffAnswers(want, got string) string {
 	var w, g any
 	if json.Unmarshal([]byte(want), &w) != nil || json.Unmarshal([]byte(got), &g) != nil {
@@ -330,7 +333,8 @@ func TestRemoteReadRequests(t *testing.T) {
 	f("kind unknown", proto, &prompb.Query{Matchers: []*prompb.LabelMatcher{m}}, 7)
 }
 
-// readText is the answer of a remote read: series with their samples, or of streamed ones with the times of their chunks.
+// readText is the answer of a remote read: series with their samples, or of streamed ones with the times of their
+// chunks.
 func readText(t *testing.T, body []byte, streamed bool) string {
 	t.Helper()
 	var text []string

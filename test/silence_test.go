@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestSilence stops processes in the midst, so that they keep their connections and say nothing: one receiver of three, which no
-// answer needs, then two, then the object store.
+// TestSilence stops processes in the midst, so that they keep their connections and say nothing: one receiver of
+// three, which no answer needs, then two, then the object store.
 func TestSilence(t *testing.T) {
 	objstore, s3 := startS3(t)
 	c := startCluster(t, objstore)

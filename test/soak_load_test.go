@@ -38,8 +38,8 @@ var soakTenants = []*soakTenant{
 }
 
 // soakShard is a sender of some series of a tenant, as a shard of Prometheus's remote write: one request after another,
-// each again until it is acknowledged. In slot n it sends one sample of each series, of the time at(n), whose value is a
-// function of the series and the time.
+// each again until it is acknowledged. In slot n it sends one sample of each series, of the time at(n), whose value is
+// a function of the series and the time.
 type soakShard struct {
 	*soakTenant
 	number, series int
@@ -335,7 +335,8 @@ func (l *soakLoad) sofar() (acked, sent int) {
 	return acked, sent
 }
 
-// balancer is the load balancer in front of the receivers: it asks for readiness, and leaves alone for a moment who failed.
+// balancer is the load balancer in front of the receivers: it asks for readiness, and leaves alone for a moment who
+// failed.
 type balancer struct {
 	mu       sync.Mutex // guards what follows
 	backends []*backend

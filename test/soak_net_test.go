@@ -28,7 +28,8 @@ type network interface {
 	heal()
 }
 
-// proxies is a network of TCP proxies within the test: a process listens on 127.0.0.1 and tells the others an address of
+// proxies is a network of TCP proxies within the test: a process listens on 127.0.0.1 and tells the others an address
+// of
 // 127.0.2.0/24, where a proxy looks who connects before it passes anything on.
 type proxies struct {
 	t *testing.T

@@ -27,8 +27,8 @@ const (
 	querierGone trouble = "querier"   // the querier killed, started again
 )
 
-// step is one thing that happens. Steps come one after another: the next one begins when every process is ready again and
-// sees the others, so that a step is all the trouble there is. What is beside it is no trouble for receivers.
+// step is one thing that happens. Steps come one after another: the next one begins when every process is ready again
+// and sees the others, so that a step is all the trouble there is. What is beside it is no trouble for receivers.
 type step struct {
 	kind   trouble
 	who    []string      // receivers in trouble
@@ -64,8 +64,9 @@ func (s step) String() string {
 }
 
 // plan makes the steps of a soak from a seed, without end. It keeps what the promise asks for (what was acknowledged is
-// never lost while a quorum of each series' replicas survives): disks are lost one at a time, and between two of them every
-// member has shipped all it has, since what is missing on a member is not copied there later. All else leaves the disks.
+// never lost while a quorum of each series' replicas survives): disks are lost one at a time, and between two of them
+// every member has shipped all it has, since what is missing on a member is not copied there later. All else leaves
+// the disks.
 type plan struct {
 	rng     *rand.Rand
 	members []string
@@ -217,8 +218,8 @@ func (p *plan) replace(old, by string) {
 	}
 }
 
-// TestSoakPlan replays plans and holds each step against what may be: a seed gives the same steps again, and no step puts
-// acknowledged samples at risk.
+// TestSoakPlan replays plans and holds each step against what may be: a seed gives the same steps again, and no step
+// puts acknowledged samples at risk.
 func TestSoakPlan(t *testing.T) {
 	kinds := map[trouble]int{}
 	for seed := range uint64(200) {

@@ -32,8 +32,8 @@ func (k *soak) probe() (stop func()) {
 	return func() { close(stopped); wg.Wait() }
 }
 
-// watchMachine notes for how long the machine itself does not come to something as small as a timer and a write to a file:
-// what is late then is not Hearth's fault.
+// watchMachine notes for how long the machine itself does not come to something as small as a timer and a write to a
+// file: what is late then is not Hearth's fault.
 func (k *soak) watchMachine(stopped chan struct{}) {
 	f, err := os.Create(filepath.Join(k.t.TempDir(), "canary"))
 	if err != nil {

@@ -70,8 +70,9 @@ type tally struct {
 	steps, answers, warned, refused, faults int
 	stalled                                 time.Duration
 	asked, acked                            []time.Duration // how long answers took, and acknowledged writes
-	byVictim                                map[int]int     // writes not acknowledged by members in trouble, by status, 0 = no answer
-	byOthers, unanswered                    int             // those that others refused, and did not answer
+	// writes not acknowledged by members in trouble, by status, 0 = no answer
+	byVictim             map[int]int
+	byOthers, unanswered int // those that others refused, and did not answer
 }
 
 // report says what the run did, and fails it for what must not be.

@@ -22,13 +22,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 )
 
-// silentPeers are clients that hold on to what they were given for as long as they are let: senders whose bodies do not come, and
-// readers that take nothing of a remote read or a Series stream. Nobody else may notice them.
+// silentPeers are clients that hold on to what they were given for as long as they are let: senders whose bodies do
+// not come, and readers that take nothing of a remote read or a Series stream. Nobody else may notice them.
 type silentPeers struct {
 	bodies, reads, streams atomic.Int64 // begun
 }
 
-// surround starts silent clients, and begins each again whenever it is cut off, until the function it returns is called.
+// surround starts silent clients, and begins each again whenever it is cut off, until the function it returns is
+// called.
 func (k *soak) surround() (_ *silentPeers, stop func()) {
 	const senders, readers = 40, 8
 	ctx, cancel := context.WithCancel(context.Background())

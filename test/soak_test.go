@@ -36,12 +36,13 @@ type soakBucket struct {
 	dark, light func()
 }
 
-// TestSoak writes all the time, for several tenants, to three receivers and those that come after them, with three copies
-// of each series, while they are killed, stopped, cut off, drained, added and robbed of their disks at random. In the end
-// every acknowledged sample is read back, once, with its value. Senders and readers that are silent surround it all the time.
+// TestSoak writes all the time, for several tenants, to three receivers and those that come after them, with three
+// copies of each series, while they are killed, stopped, cut off, drained, added and robbed of their disks at random.
+// In the end every acknowledged sample is read back, once, with its value. Senders and readers that are silent
+// surround it all the time.
 //
-// It takes a minute, over proxies within the test. With SOAK_DURATION (`make soak`: 30m) it takes that long, over network
-// namespaces, as root. SOAK_SEED repeats the steps of an earlier run.
+// It takes a minute, over proxies within the test. With SOAK_DURATION (`make soak`: 30m) it takes that long, over
+// network namespaces, as root. SOAK_SEED repeats the steps of an earlier run.
 func TestSoak(t *testing.T) {
 	seed := uint64(time.Now().UnixNano()) % 1_000_000
 	if s := os.Getenv("SOAK_SEED"); s != "" {
@@ -167,8 +168,9 @@ type soak struct {
 // event is a step, when it was, and what readers saw meanwhile.
 type event struct {
 	step
-	begin  time.Time
-	silent bool // no answer should carry a warning: one receiver is in trouble, none has lost its disk, and blocks are served
+	begin time.Time
+	// no answer should carry a warning: one receiver is in trouble, none has lost its disk, and blocks are served
+	silent bool
 
 	mu                       sync.Mutex // guards what follows
 	answers, warned, refused int        // of probes
@@ -263,8 +265,8 @@ func (k *soak) lose(name string) {
 	delete(k.pids, name)
 }
 
-// settle waits until every process is ready and sees the receivers that should be there, and no other, and then as long as
-// an operator would wait at least: who was away is connected to again.
+// settle waits until every process is ready and sees the receivers that should be there, and no other, and then as
+// long as an operator would wait at least: who was away is connected to again.
 func (k *soak) settle() {
 	k.t.Helper()
 	for _, n := range append(slices.Collect(maps.Values(k.receivers)), k.query, k.store) {

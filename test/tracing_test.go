@@ -82,8 +82,8 @@ func (c *spanCollector) chain(trace string, names ...string) error {
 	return nil
 }
 
-// TestTracing: a write that a distributor routes to a receiver, and a query of a querier, are one trace each over both processes. A
-// request that is not forced is none, and has a line in the log.
+// TestTracing: a write that a distributor routes to a receiver, and a query of a querier, are one trace each over both
+// processes. A request that is not forced is none, and has a line in the log.
 func TestTracing(t *testing.T) {
 	spans := new(spanCollector)
 	s := httptest.NewServer(spans)

@@ -92,8 +92,8 @@ func selected(t *testing.T, d *DB, id tenant.ID, mint, maxt int64) (n int, err e
 	return n, set.Err()
 }
 
-// TestFaultyBlock opens a tenant with a block among good ones that cannot be read: it goes on without that one, says so, and
-// takes it back once it can be read.
+// TestFaultyBlock opens a tenant with a block among good ones that cannot be read: it goes on without that one, says
+// so, and takes it back once it can be read.
 func TestFaultyBlock(t *testing.T) {
 	for name, fault := range blockFaults(t, ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAW")) {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +216,8 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 	}
 }
 
-// TestWrongIdentity has a block whose meta.json is a copy of another's: the TSDB would delete the other one in its place.
+// TestWrongIdentity has a block whose meta.json is a copy of another's: the TSDB would delete the other one in its
+// place.
 func TestWrongIdentity(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
@@ -262,8 +263,9 @@ func TestListBlocks(t *testing.T) {
 	}
 }
 
-// TestCopyOfFaultyBlock has a copy in the place of a block that was set aside, as when somebody fetches it from the bucket. The
-// tenant is opened whether both can be read, one of them, or none; a good one in its place is all that is read and kept.
+// TestCopyOfFaultyBlock has a copy in the place of a block that was set aside, as when somebody fetches it from the
+// bucket. The tenant is opened whether both can be read, one of them, or none; a good one in its place is all that is
+// read and kept.
 func TestCopyOfFaultyBlock(t *testing.T) {
 	for _, c := range []struct{ aside, place bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
 		t.Run(fmt.Sprintf("aside %t, in place %t", c.aside, c.place), func(t *testing.T) {
@@ -314,8 +316,8 @@ func TestCopyOfFaultyBlock(t *testing.T) {
 	}
 }
 
-// TestFaultyBlockOfIdleTenant asks a closed tenant for the time of a block that cannot be read: the answer says that it is not
-// whole.
+// TestFaultyBlockOfIdleTenant asks a closed tenant for the time of a block that cannot be read: the answer says that
+// it is not whole.
 func TestFaultyBlockOfIdleTenant(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)

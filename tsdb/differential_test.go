@@ -24,7 +24,8 @@ import (
 )
 
 // TestDifferential writes the same at random into a DB and into a plain Prometheus TSDB: in order, out of order, again,
-// floats, stale markers and histograms of all kinds. The DB is cut, closed and opened in between. Both must answer alike.
+// floats, stale markers and histograms of all kinds. The DB is cut, closed and opened in between. Both must answer
+// alike.
 func TestDifferential(t *testing.T) {
 	for range 3 {
 		seed := rand.Uint64()

@@ -218,7 +218,8 @@ func TestAdopt(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{rootMarkName, tenantdir.LockName, "a/" + markName, "b/" + markName} { // as Thanos would have left it
+	// as Thanos would have left it
+	for _, name := range []string{rootMarkName, tenantdir.LockName, "a/" + markName, "b/" + markName} {
 		if err := os.Remove(filepath.Join(o.Dir, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -95,8 +95,8 @@ func TestHintAfterGC(t *testing.T) {
 	)
 }
 
-// TestHintOfAnotherHead: hints outlive the head that set them, when the tenant or the process's database is closed and opened
-// again, where the same reference is another series.
+// TestHintOfAnotherHead: hints outlive the head that set them, when the tenant or the process's database is closed and
+// opened again, where the same reference is another series.
 func TestHintOfAnotherHead(t *testing.T) {
 	s := newStream(t)
 	o := testOptions(t)

@@ -78,8 +78,8 @@ func checkCrashInCut(t *testing.T, o Options) {
 
 func TestCrashInOutOfOrderCut(t *testing.T) { checkCrashInCut(t, crashInCut(t)) }
 
-// TestCrashThenRestart starts twice after a crash with mapped chunks in memory: what replaces them is not to be taken for
-// them.
+// TestCrashThenRestart starts twice after a crash with mapped chunks in memory: what replaces them is not to be taken
+// for them.
 func TestCrashThenRestart(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)

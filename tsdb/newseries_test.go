@@ -60,7 +60,8 @@ func TestCrashAmongBirths(t *testing.T) {
 	for round, c := range crashes {
 		o.Dir = c.dir
 		lost := 0
-		for name, points := range collect(t, openDB(t, o).Select(t.Context(), request(team, c.at, c.at, labels.MustNewMatcher(labels.MatchEqual, "__name__", fmt.Sprint("round", round))))) {
+		for name, points := range collect(t, openDB(t, o).Select(t.Context(), request(team, c.at, c.at,
+			labels.MustNewMatcher(labels.MatchEqual, "__name__", fmt.Sprint("round", round))))) {
 			if len(points) == 0 {
 				t.Log(name)
 			}

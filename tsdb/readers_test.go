@@ -241,7 +241,8 @@ func TestWriteGivesUp(t *testing.T) {
 	}
 }
 
-// TestHungHousekeeping looks after a tenant whose disk does not answer: the scheduler, and the other tenants' turns, go on.
+// TestHungHousekeeping looks after a tenant whose disk does not answer: the scheduler, and the other tenants' turns,
+// go on.
 func TestHungHousekeeping(t *testing.T) {
 	o := testOptions(t)
 	var late atomic.Int64

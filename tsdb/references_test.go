@@ -92,8 +92,8 @@ func TestChunksOfLostSeries(t *testing.T) {
 	}
 }
 
-// TestReservedBehindSnapshot stops and starts a tenant whose log has lost the names of series: a start from a snapshot does
-// not read what the log says before it, and references stay reserved all the same.
+// TestReservedBehindSnapshot stops and starts a tenant whose log has lost the names of series: a start from a snapshot
+// does not read what the log says before it, and references stay reserved all the same.
 func TestReservedBehindSnapshot(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)

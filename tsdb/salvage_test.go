@@ -74,8 +74,8 @@ func TestCorruptWAL(t *testing.T) {
 	put(t, d, team, labels.FromStrings("i", "0"), float64(now+rounds*1000), 1)
 }
 
-// TestSalvageBehindSnapshot damages the log of a tenant that was stopped, started and killed, in the part that the snapshot
-// stands for and in the part behind it: all that came after the stop is there but for what the damage touched.
+// TestSalvageBehindSnapshot damages the log of a tenant that was stopped, started and killed, in the part that the
+// snapshot stands for and in the part behind it: all that came after the stop is there but for what the damage touched.
 func TestSalvageBehindSnapshot(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)

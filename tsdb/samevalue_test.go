@@ -319,7 +319,8 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 				}
 				put(t, d, team, labels.FromStrings("a", "other"), float64(now-50_000), 0)
 				b := wire.NewBatch(team)
-				for i, samples := range [][]wire.Sample{{{T: now, V: 1}}, {{T: now, V: 2}}, {{T: now, V: 1}}, {{T: now, V: 3}, {T: now + 1, V: 4}}} {
+				for i, samples := range [][]wire.Sample{{{T: now, V: 1}}, {{T: now, V: 2}}, {{T: now, V: 1}}, {{T: now,
+					V: 3}, {T: now + 1, V: 4}}} {
 					one := wire.NewBatch(team) // so that nobody joins them
 					one.Add(ls).Samples = samples
 					b.Series = append(b.Series, one.Series[0])

@@ -15,8 +15,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// TestStartTimestampZeros: a start timestamp becomes a zero where it is newer than all of its series and before its sample,
-// once, and for tenants that want it.
+// TestStartTimestampZeros: a start timestamp becomes a zero where it is newer than all of its series and before its
+// sample, once, and for tenants that want it.
 func TestStartTimestampZeros(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	at := func(s int) int64 { return now.Add(time.Duration(s-100) * time.Second).UnixMilli() }

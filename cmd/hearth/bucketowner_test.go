@@ -28,7 +28,8 @@ func says(t *testing.T, bkt objstore.Bucket, content string) {
 	}
 }
 
-// TestLabelNames: names come from flags, the bucket and the defaults, in this order; a flag that contradicts is refused.
+// TestLabelNames: names come from flags, the bucket and the defaults, in this order; a flag that contradicts is
+// refused.
 func TestLabelNames(t *testing.T) {
 	f := func(content, tenant, replica, want string) {
 		t.Helper()

@@ -52,7 +52,8 @@ var (
 	suffixText = regexp.MustCompile(`^-[a-z][a-z-]*$`)
 )
 
-// TestDocumentedFlags: the flags that the pages name exist, those that are named by their ends too ("`--x-cert`, `-key`").
+// TestDocumentedFlags: the flags that the pages name exist, those that are named by their ends too ("`--x-cert`,
+// `-key`").
 func TestDocumentedFlags(t *testing.T) {
 	app, _ := commands()
 	known := flagsByName(app, "")
@@ -109,7 +110,8 @@ func stems(flag string) (all []string) {
 	return all
 }
 
-// TestDocumentedDefaults: in tables that begin with the columns flag and default, a default between backticks is the flag's.
+// TestDocumentedDefaults: in tables that begin with the columns flag and default, a default between backticks is the
+// flag's.
 func TestDocumentedDefaults(t *testing.T) {
 	app, _ := commands()
 	known, found := flagsByName(app, ""), 0

@@ -39,7 +39,8 @@ func TestShortHelp(t *testing.T) {
 	}
 }
 
-// TestRoleHelp: each flag of a role is there once, in a group, with its default and its variable, and no line is too long.
+// TestRoleHelp: each flag of a role is there once, in a group, with its default and its variable, and no line is too
+// long.
 func TestRoleHelp(t *testing.T) {
 	app, setups := commands()
 	for role := range setups {

@@ -119,8 +119,8 @@ var goWords = regexp.MustCompile(
 	`struct|[uU]nmarshal|type main\.|%!|yaml: |not found in type|!!|<nil>|strconv|reflect|goroutine|0x`,
 )
 
-// TestMistakesInFiles: whatever is wrong with a file that a person writes, the error names the file, the line and the key,
-// and says so in plain words.
+// TestMistakesInFiles: whatever is wrong with a file that a person writes, the error names the file, the line and the
+// key, and says so in plain words.
 func TestMistakesInFiles(t *testing.T) {
 	for flag, w := range writtenFiles {
 		t.Run(strings.TrimLeft(flag, "-"), func(t *testing.T) {
@@ -195,8 +195,8 @@ func wantMistake(t *testing.T, what string, err error, want ...string) {
 	}
 }
 
-// TestMistakesInFlags: a value that no flag can have is refused with the flag's name, its variable or its line, and plain
-// words.
+// TestMistakesInFlags: a value that no flag can have is refused with the flag's name, its variable or its line, and
+// plain words.
 func TestMistakesInFlags(t *testing.T) {
 	f := func(want string, args ...string) {
 		t.Helper()

@@ -387,7 +387,8 @@ func TestSecurityPage(t *testing.T) {
 	}
 }
 
-// TestNoAdminInEveryRole: any process that gossips could forget a member for all, so each role that gossips has the flag.
+// TestNoAdminInEveryRole: any process that gossips could forget a member for all, so each role that gossips has the
+// flag.
 func TestNoAdminInEveryRole(t *testing.T) {
 	app, _ := commands()
 	for _, role := range roles {

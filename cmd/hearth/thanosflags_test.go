@@ -84,7 +84,8 @@ func checkThanosFlags(t *testing.T, role string) {
 	}
 }
 
-// TestLaterFlagsAreOneWarning: a chart that passes many of them gets one line, which names them all. Empty ones are not there.
+// TestLaterFlagsAreOneWarning: a chart that passes many of them gets one line, which names them all. Empty ones are
+// not there.
 func TestLaterFlagsAreOneWarning(t *testing.T) {
 	p, log := parsed(
 		t,

@@ -11,8 +11,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// TestTools: a tool is a command in groups. It has the flags of all commands, opens its parts before its job, closes them
-// after it, and the exit status says whether the job succeeded.
+// TestTools: a tool is a command in groups. It has the flags of all commands, opens its parts before its job, closes
+// them after it, and the exit status says whether the job succeeded.
 func TestTools(t *testing.T) {
 	var events []string
 	note := func(event string) func() error {

@@ -51,7 +51,8 @@ func TestTuningFlags(t *testing.T) {
 	d := tsdb.DefaultOptions()
 	f("", func(f storageFlags) bool {
 		return f.tsdb.Window == d.Window && f.tsdb.Future == d.Future && f.tsdb.BlockDuration == d.BlockDuration &&
-			f.tsdb.WALCompression == compression.Snappy && f.tsdb.MaxBytes == 0 && !f.receive.HashFiles && f.receive.Validate() != nil
+			f.tsdb.WALCompression == compression.Snappy && f.tsdb.MaxBytes == 0 && !f.receive.HashFiles &&
+			f.receive.Validate() != nil
 	})
 	f(
 		"--tsdb.out-of-order.time-window=0s means the default",

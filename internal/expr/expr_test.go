@@ -54,7 +54,8 @@ func nested(n int) map[string]string {
 	}
 }
 
-// TestNesting: what is nested too deeply is refused before it is parsed, and what is not can be printed, walked and run.
+// TestNesting: what is nested too deeply is refused before it is parsed, and what is not can be printed, walked and
+// run.
 func TestNesting(t *testing.T) {
 	p := New(64 << 20)
 	for name, text := range nested(20_000) {

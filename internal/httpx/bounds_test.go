@@ -164,8 +164,9 @@ func dial(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// A client that takes nothing of an answer is cut off, on HTTP/1.1 and on HTTP/2, whether the handler writes at once, in
-// pieces with flushes, or ignores errors; its handler ends. A handler may work for longer than that between two writes.
+// A client that takes nothing of an answer is cut off, on HTTP/1.1 and on HTTP/2, whether the handler writes at once,
+// in pieces with flushes, or ignores errors; its handler ends. A handler may work for longer than that between two
+// writes.
 func TestSilentReadersAreCutOff(t *testing.T) {
 	ca := newAuthority(t)
 	ca.issue(t, "server")
@@ -250,8 +251,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// A client that takes an answer slowly, and does take it, gets all of it, however long that takes. One that takes a trickle,
-// if only just often enough to look alive, does not, and its handler ends. The time is synthetic.
+// A client that takes an answer slowly, and does take it, gets all of it, however long that takes. One that takes a
+// trickle, if only just often enough to look alive, does not, and its handler ends. The time is synthetic.
 func TestSlowReadersGetAll(t *testing.T) {
 	f := func(name string, size, part int, every time.Duration, whole bool, atLeast, atMost time.Duration) {
 		t.Helper()
@@ -369,7 +370,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for _, c := range held {
 		c.Close()
 	}
-	for deadline := time.Now().Add(10 * time.Second); testutil.ToFloat64(s.metrics.conns) > 0; time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for ; testutil.ToFloat64(s.metrics.conns) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("closed connections are still counted")
 		}
@@ -379,7 +381,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// A header of very many lines, which take many times their size in memory, is not kept for as long as the request lasts.
+// A header of very many lines, which take many times their size in memory, is not kept for as long as the request
+// lasts.
 func TestHeaderLines(t *testing.T) {
 	s := open(t, testOptions())
 	f := func(lines, want int) {

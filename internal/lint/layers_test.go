@@ -20,12 +20,13 @@ const module = "github.com/hearth-metrics/hearth"
 var layer = map[string]int{
 	"cmd/hearth": 4,
 
-	"distributor":    3,
-	"receive":        3,
-	"store":          3,
-	"query":          3,
-	"web":            3,
-	"query/frontend": 3, // listed, so that it cannot import query: it asks a querier by HTTP, or by an interface that cmd binds
+	"distributor": 3,
+	"receive":     3,
+	"store":       3,
+	"query":       3,
+	"web":         3,
+	// listed, so that it cannot import query: it asks a querier by HTTP, or by an interface that cmd binds
+	"query/frontend": 3,
 
 	"tsdb":           2,
 	"block":          2,

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// checker finds the types of the module's own declarations, without building anything: what other modules declare has no
-// type here.
+// checker finds the types of the module's own declarations, without building anything: what other modules declare has
+// no type here.
 type checker struct {
 	fset  *token.FileSet
 	files map[string][]*ast.File // by folder, without tests
@@ -40,8 +40,8 @@ func (c *checker) Import(path string) (*types.Package, error) {
 // logMethods are those of a logger that take a message and then keys with values.
 var logMethods = map[string]bool{"Debug": true, "Info": true, "Warn": true, "Error": true}
 
-// TestLogAttributes: a key of a log line has one type in the whole program. What stores logs in JSON refuses a line where
-// a key that was a text is a number.
+// TestLogAttributes: a key of a log line has one type in the whole program. What stores logs in JSON refuses a line
+// where a key that was a text is a number.
 func TestLogAttributes(t *testing.T) {
 	fset, all := sources(t)
 	c := &checker{fset: fset, files: map[string][]*ast.File{}, done: map[string]*types.Package{},
@@ -105,8 +105,8 @@ func isLog(call *ast.CallExpr) bool {
 	return false
 }
 
-// classOf is what a value of type t is in JSON, as cmd/hearth's logger writes it, "" where that is not known: durations and
-// errors of other modules are texts.
+// classOf is what a value of type t is in JSON, as cmd/hearth's logger writes it, "" where that is not known:
+// durations and errors of other modules are texts.
 func classOf(t types.Type) string {
 	if t == nil {
 		return ""

@@ -17,8 +17,8 @@ var usesHTTP = map[string]string{
 	"internal/tenant/resolve.go": "it finds tenants in headers and certificates",
 }
 
-// TestNetHTTP: in all other folders only http.go, or http_*.go, imports net/http. Whoever looks for what a component serves
-// finds it there, and the rest of it can be used and tested without a request.
+// TestNetHTTP: in all other folders only http.go, or http_*.go, imports net/http. Whoever looks for what a component
+// serves finds it there, and the rest of it can be used and tested without a request.
 func TestNetHTTP(t *testing.T) {
 	_, files := sources(t)
 	used := map[string]bool{}

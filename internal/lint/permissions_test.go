@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPermissionsAreUsed finds entries of sideways and only that nothing needs: whoever reads the tables would think that the
-// import is there. Remove such an entry.
+// TestPermissionsAreUsed finds entries of sideways and only that nothing needs: whoever reads the tables would think
+// that the import is there. Remove such an entry.
 func TestPermissionsAreUsed(t *testing.T) {
 	_, files := sources(t)
 	usedSideways, usedOnly := map[string]bool{}, map[string]bool{}

@@ -9,7 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 )
 
-// TestSelectorsAreBounded: what a caller sends as an expression or as matchers is bounded before it is parsed or compiled.
+// TestSelectorsAreBounded: what a caller sends as an expression or as matchers is bounded before it is parsed or
+// compiled.
 func TestSelectorsAreBounded(t *testing.T) {
 	f := func(name string, in *thanospb.ExemplarsRequest, want errs.Kind) {
 		t.Helper()

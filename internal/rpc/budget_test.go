@@ -207,8 +207,8 @@ func thanosMessage(n int) *thanospb.WriteRequest {
 	return &m
 }
 
-// A RemoteWrite call that finds no room holds its message and nothing else, for a bounded time, and as many of them wait as
-// there is room for messages: the others are told at once to come again.
+// A RemoteWrite call that finds no room holds its message and nothing else, for a bounded time, and as many of them
+// wait as there is room for messages: the others are told at once to come again.
 func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 	message := thanosMessage(2_000)
 	size := int64(proto.Size(message))
@@ -333,7 +333,8 @@ func TestRefusedFrameGivesRoomBack(t *testing.T) {
 	})
 }
 
-// A series that cannot be sent in one piece is refused for good, and does not break the stream; many that can are divided.
+// A series that cannot be sent in one piece is refused for good, and does not break the stream; many that can are
+// divided.
 func TestSeriesTooLargeForAFrame(t *testing.T) {
 	addr := serve(t, func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
 	c := dial(t, addr, ClientOptions{})

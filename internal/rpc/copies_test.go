@@ -50,8 +50,8 @@ func servePlain(t *testing.T) (*plainPeer, *Client) {
 	return p, dial(t, addr, ClientOptions{})
 }
 
-// A Thanos member that has a ring of its own gets each copy with its own number, from 1; one number for all would make it
-// pass copies on to where others are already.
+// A Thanos member that has a ring of its own gets each copy with its own number, from 1; one number for all would make
+// it pass copies on to where others are already.
 func TestCopiesKeepTheirNumbers(t *testing.T) {
 	p, c := servePlain(t)
 	s := shard("acme", 6)

@@ -14,8 +14,8 @@ import (
 )
 
 // A peer that reads nothing, or only a trickle, would keep a call open for as long as it likes, with everything that
-// the call holds (a set over a head, a response). So sends wait with httpx.ReaderTime, as HTTP responses do. gRPC has no
-// such limit of its own, and only the end of the call's context stops a send. So each call of a server begins with a
+// the call holds (a set over a head, a response). So sends wait with httpx.ReaderTime, as HTTP responses do. gRPC has
+// no such limit of its own, and only the end of the call's context stops a send. So each call of a server begins with a
 // context that the server can end.
 
 // slowestReader is the rate, in bytes per send limit, below which a reader falls behind: 17 KiB per second by default.

@@ -185,8 +185,8 @@ func hoard(t *testing.T, addr string, frame []byte) grpc.ClientStream {
 	return s
 }
 
-// Senders that take no answers keep nothing that others need: what a frame has of the process's room is given back before
-// its answer waits. In the end their streams are ended.
+// Senders that take no answers keep nothing that others need: what a frame has of the process's room is given back
+// before its answer waits. In the end their streams are ended.
 func TestAnswersNotTakenHoldNoRoom(t *testing.T) {
 	const hoarders = 5
 	long := strings.Repeat("x", 40)

@@ -42,8 +42,8 @@ func streamOf(external labels.Labels, in ...labels.Labels) series.Stream {
 	return series.Stream{External: external, Source: m}
 }
 
-// TestOwnAttributeLabels: series of a Thanos store keep labels called tenant_id and receive_replica of their own, lose those
-// of their stream, and streams of other tenants stay hidden.
+// TestOwnAttributeLabels: series of a Thanos store keep labels called tenant_id and receive_replica of their own, lose
+// those of their stream, and streams of other tenants stay hidden.
 func TestOwnAttributeLabels(t *testing.T) {
 	plain := streamOf(
 		labels.FromStrings("cluster", "c1"),

@@ -74,7 +74,8 @@ func (f *follower) Start(ctx context.Context, name, _ string) (context.Context, 
 	return ctx, func(err error) { f.note("done", name, errs.KindOf(err).String()) }
 }
 
-// TestRequestsAreFollowed: calls and writes on a stream are parts of the request that they are for, on the other side too.
+// TestRequestsAreFollowed: calls and writes on a stream are parts of the request that they are for, on the other side
+// too.
 func TestRequestsAreFollowed(t *testing.T) {
 	f, opts := new(follower), ServerOptions{}
 	opts.Observer = f
@@ -110,8 +111,8 @@ func TestRequestsAreFollowed(t *testing.T) {
 	}
 }
 
-// TestStampsDoNotBreakOthers: a receiver that follows nobody takes frames with stamps as all others, and one that does reads a
-// bounded number of them.
+// TestStampsDoNotBreakOthers: a receiver that follows nobody takes frames with stamps as all others, and one that does
+// reads a bounded number of them.
 func TestStampsDoNotBreakOthers(t *testing.T) {
 	addr := serve(t, func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
 	c := dial(t, addr, ClientOptions{Observer: new(follower)})

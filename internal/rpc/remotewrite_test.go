@@ -167,7 +167,8 @@ func TestPlainPeer(t *testing.T) {
 	}
 }
 
-// TestThanosFrame: releases of Thanos up to 0.42 know no tuples, and answer OK to a request in which they see no series.
+// TestThanosFrame: releases of Thanos up to 0.42 know no tuples, and answer OK to a request in which they see no
+// series.
 func TestThanosFrame(t *testing.T) {
 	s := richShard()
 	var m thanospb.WriteRequest

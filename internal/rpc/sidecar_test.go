@@ -56,8 +56,8 @@ func (s strict) Exemplars(
 	}, nil, nil
 }
 
-// TestSidecar asks a peer that is a Thanos sidecar: no request may be one that its Prometheus refuses, and the series' own
-// labels stay, whatever their names.
+// TestSidecar asks a peer that is a Thanos sidecar: no request may be one that its Prometheus refuses, and the series'
+// own labels stay, whatever their names.
 func TestSidecar(t *testing.T) {
 	mem := &sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{tenant.Default: {
 		{Labels: labels.FromStrings("__name__", "x", "tenant_id", "mine"), Samples: []sourcetest.Sample{{T: 1000, V: 1}}},

@@ -35,8 +35,8 @@ func TestClientIsASource(t *testing.T) {
 	}
 }
 
-// TestForeignIsASource runs the contract over a peer that is Thanos to the client, with and without support for dropping
-// replica labels. The series' own labels tenant_id and receive_replica are those of the stream there.
+// TestForeignIsASource runs the contract over a peer that is Thanos to the client, with and without support for
+// dropping replica labels. The series' own labels tenant_id and receive_replica are those of the stream there.
 func TestForeignIsASource(t *testing.T) {
 	for _, without := range []bool{true, false} {
 		sourcetest.Run(t, func(t *testing.T, id tenant.ID, in []sourcetest.Series) series.Source {
@@ -54,8 +54,8 @@ func TestForeignIsASource(t *testing.T) {
 	}
 }
 
-// The contract's series "own" has labels with the names of Thanos's attributes. They cannot travel through Thanos, so the
-// test renames them on the way.
+// The contract's series "own" has labels with the names of Thanos's attributes. They cannot travel through Thanos, so
+// the test renames them on the way.
 
 type hideOwn struct{ series.Source }
 
@@ -350,7 +350,8 @@ func TestInfo(t *testing.T) {
 }
 
 func sameInfo(a, b series.Info) bool {
-	return a.Instance == b.Instance && a.Role == b.Role && a.MinTime == b.MinTime && a.MaxTime == b.MaxTime && a.Since.Equal(b.Since) &&
+	return a.Instance == b.Instance && a.Role == b.Role && a.MinTime == b.MinTime && a.MaxTime == b.MaxTime &&
+		a.Since.Equal(b.Since) &&
 		a.Blocks == b.Blocks &&
 		slices.Equal(a.Tenants, b.Tenants) &&
 		a.ReplicationFactor == b.ReplicationFactor &&

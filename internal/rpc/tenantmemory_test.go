@@ -45,7 +45,8 @@ func giveUp(t *testing.T, tries int, write func(context.Context) error) error {
 	return write(ctx)
 }
 
-// A tenant whose writes hang is refused once it has its share of a stream, and of the process; the others of the stream go on.
+// A tenant whose writes hang is refused once it has its share of a stream, and of the process; the others of the
+// stream go on.
 func TestHungTenantLeavesOthersTheirRoom(t *testing.T) {
 	for name, set := range map[string]func(*Server){
 		"of a stream":    func(*Server) {},

@@ -197,8 +197,8 @@ func TestEndsRestart(t *testing.T) {
 	eventually(t, "the names of the first sender's stream are gone", func() bool { return s.names.Len() == 3 })
 }
 
-// proxy passes connections on to addr and says of each piece how many bytes it has and whether it goes up, to addr; false
-// cuts the connection in the middle of the piece.
+// proxy passes connections on to addr and says of each piece how many bytes it has and whether it goes up, to addr;
+// false cuts the connection in the middle of the piece.
 func proxy(t testing.TB, addr string, pass func(n int, up bool) bool) string {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -240,8 +240,8 @@ func proxy(t testing.TB, addr string, pass func(n int, up bool) bool) string {
 	return lis.Addr().String()
 }
 
-// TestCutFrames: connections break in the middle of frames and answers, again and again. What arrives is right, and with
-// enough tries all of it does.
+// TestCutFrames: connections break in the middle of frames and answers, again and again. What arrives is right, and
+// with enough tries all of it does.
 func TestCutFrames(t *testing.T) {
 	a := &auditor{t: t}
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) { RegisterWrite(s, a, nil) })
@@ -362,8 +362,8 @@ func rawNumbers(t *testing.T, addr string) (grpc.ClientStream, *wire.StreamEncod
 	return s, wire.NewStreamEncoder()
 }
 
-// TestBadNumbers: a frame that cannot be read ends the stream, as the two sides may not mean the same by a number any more. One
-// that can be read but not be taken is answered.
+// TestBadNumbers: a frame that cannot be read ends the stream, as the two sides may not mean the same by a number any
+// more. One that can be read but not be taken is answered.
 func TestBadNumbers(t *testing.T) {
 	var got []string
 	var mu sync.Mutex

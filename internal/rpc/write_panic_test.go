@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// TestPanicWhileEncoding: a shard that cannot be encoded, which is a fault of ours, fails alone. The stream goes on, with all
-// numbers that it needs, by each version of frames.
+// TestPanicWhileEncoding: a shard that cannot be encoded, which is a fault of ours, fails alone. The stream goes on,
+// with all numbers that it needs, by each version of frames.
 func TestPanicWhileEncoding(t *testing.T) {
 	for _, versions := range [][]uint32{{2, 1}, {1}} {
 		t.Run("", func(t *testing.T) {

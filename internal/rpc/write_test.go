@@ -492,8 +492,8 @@ func TestGoldenFrames(t *testing.T) {
 	f("shard 300", fmt.Sprintf("%x", frameBytes(frame)), fmt.Sprintf("10ac02"+"1a%02x%x", len(payload), payload))
 }
 
-// What has its place in the stream is stored before what is written for the tenant from then on, however many writes are
-// under way.
+// What has its place in the stream is stored before what is written for the tenant from then on, however many writes
+// are under way.
 func TestWriteInOrder(t *testing.T) {
 	var mu sync.Mutex
 	var got []int64

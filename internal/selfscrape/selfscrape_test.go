@@ -91,7 +91,8 @@ var timedDesc = prometheus.NewDesc("timed", "Has a timestamp.", nil, nil)
 
 func (timed) Describe(ch chan<- *prometheus.Desc) { ch <- timedDesc }
 func (timed) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.NewMetricWithTimestamp(time.UnixMilli(1234), prometheus.MustNewConstMetric(timedDesc, prometheus.GaugeValue, 3))
+	ch <- prometheus.NewMetricWithTimestamp(time.UnixMilli(1234), prometheus.MustNewConstMetric(timedDesc,
+		prometheus.GaugeValue, 3))
 }
 
 // describe writes a batch's or a parse's samples as comparable lines, by series.

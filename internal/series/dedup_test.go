@@ -184,9 +184,9 @@ func (s stream) increase() (sum float64) {
 	return sum
 }
 
-// counter is what a replica has that scrapes, every 15 s from the phase on, a counter that grows by 1 each second from a
-// large value; its clock is ahead by skew. resetAt is the true time at which the counter begins at 0 again, 0 = never. away are the
-// true times without scrapes.
+// counter is what a replica has that scrapes, every 15 s from the phase on, a counter that grows by 1 each second from
+// a large value; its clock is ahead by skew. resetAt is the true time at which the counter begins at 0 again, 0 =
+// never. away are the true times without scrapes.
 func counter(phase, skew, resetAt int64, away ...[2]int64) (out stream) {
 	for at := phase; at < 3*3600_000; at += 15_000 {
 		if slices.ContainsFunc(away, func(a [2]int64) bool { return a[0] <= at && at < a[1] }) {
@@ -211,8 +211,8 @@ func (s stream) within(from, to int64) (out stream) {
 	return out
 }
 
-// TestDedupSkewedCounter: whatever the clocks of the replicas say, and wherever one or both are away, no counter goes back
-// where none did, and the increase over any 20 minutes is about the true one.
+// TestDedupSkewedCounter: whatever the clocks of the replicas say, and wherever one or both are away, no counter goes
+// back where none did, and the increase over any 20 minutes is about the true one.
 func TestDedupSkewedCounter(t *testing.T) {
 	const minute = 60_000
 	gaps := map[string][2][][2]int64{
@@ -309,7 +309,8 @@ func TestDedupTotalsWithNaN(t *testing.T) {
 	}
 }
 
-// TestDedupAfterCommonOutage: a long gap of both is no interval, which would keep the replica that lives from being read.
+// TestDedupAfterCommonOutage: a long gap of both is no interval, which would keep the replica that lives from being
+// read.
 func TestDedupAfterCommonOutage(t *testing.T) {
 	const minute = 60_000
 	outage := [2]int64{30 * minute, 120 * minute}
@@ -324,8 +325,8 @@ func TestDedupAfterCommonOutage(t *testing.T) {
 	}
 }
 
-// TestDedupStale: a stale marker is a NaN with a payload of its own, which arithmetic would lose. It counts when no other
-// replica goes on.
+// TestDedupStale: a stale marker is a NaN with a payload of its own, which arithmetic would lose. It counts when no
+// other replica goes on.
 func TestDedupStale(t *testing.T) {
 	f := func(want string, copies ...stream) {
 		t.Helper()

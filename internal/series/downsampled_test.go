@@ -39,8 +39,8 @@ func (s stream) counts() (out stream) {
 	return out
 }
 
-// TestDedupDownsampled: a pair of downsampled counters, of which each is away at times and has bases of its own after resets that
-// its chunks left out, never goes back, and counts what was counted.
+// TestDedupDownsampled: a pair of downsampled counters, of which each is away at times and has bases of its own after
+// resets that its chunks left out, never goes back, and counts what was counted.
 func TestDedupDownsampled(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	const hours = 3_600_000
@@ -98,8 +98,8 @@ func TestDedupDownsampled(t *testing.T) {
 	}
 }
 
-// TestStretches: where a reader looks back further than samples are good for, each stretch ends by a stale marker, also after a
-// seek, and nowhere within a stretch.
+// TestStretches: where a reader looks back further than samples are good for, each stretch ends by a stale marker,
+// also after a seek, and nowhere within a stretch.
 func TestStretches(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2, 2))
 	const lookback = 300_000

@@ -86,7 +86,8 @@ func TestIteratorConflicts(t *testing.T) {
 	one := func(s sourcetest.Sample) []sourcetest.Sample { s.T = 10; return []sourcetest.Sample{s} }
 	f := func(loser, winner sourcetest.Sample) {
 		t.Helper()
-		for _, copies := range [][][]sourcetest.Sample{{one(loser), one(winner)}, {one(winner), one(loser)}, {one(loser), one(winner), one(loser)}} {
+		for _, copies := range [][][]sourcetest.Sample{{one(loser), one(winner)}, {one(winner), one(loser)},
+			{one(loser), one(winner), one(loser)}} {
 			var chunks []series.Chunk
 			for _, c := range copies { // in this order, not in Merge's
 				chunks = append(chunks, sourcetest.Encode(c, 0)...)
@@ -128,7 +129,8 @@ func TestIteratorHints(t *testing.T) {
 			got += fmt.Sprintf(
 				"%d%s ",
 				s.T,
-				map[histogram.CounterResetHint]string{histogram.UnknownCounterReset: "?", histogram.NotCounterReset: "", histogram.GaugeType: "g"}[s.H.CounterResetHint],
+				map[histogram.CounterResetHint]string{histogram.UnknownCounterReset: "?", histogram.NotCounterReset: "",
+					histogram.GaugeType: "g"}[s.H.CounterResetHint],
 			)
 		}
 		if got != want {
@@ -261,7 +263,8 @@ func seeks(
 
 // FuzzChunks: broken bytes give an error, or samples, but neither a panic nor an endless loop.
 func FuzzChunks(f *testing.F) {
-	for _, s := range [][]sourcetest.Sample{floats(1, 2, 3, 4), {{T: 1, H: tsdbutil.GenerateTestHistogram(1)}, {T: 2, H: tsdbutil.GenerateTestHistogram(2)}}, {{T: 1, FH: tsdbutil.GenerateTestFloatHistogram(1)}}} {
+	for _, s := range [][]sourcetest.Sample{floats(1, 2, 3, 4), {{T: 1, H: tsdbutil.GenerateTestHistogram(1)},
+		{T: 2, H: tsdbutil.GenerateTestHistogram(2)}}, {{T: 1, FH: tsdbutil.GenerateTestFloatHistogram(1)}}} {
 		c := sourcetest.Encode(s, 0)[0]
 		f.Add(uint8(c.Raw.Encoding), c.Raw.Data)
 		f.Add(uint8(c.Raw.Encoding), c.Raw.Data[:len(c.Raw.Data)/2])
@@ -281,7 +284,8 @@ func FuzzChunks(f *testing.F) {
 }
 
 func TestIteratorErrors(t *testing.T) {
-	for _, e := range []series.Encoded{{Encoding: chunkenc.EncXOR, Data: []byte{0}}, {Encoding: 99, Data: []byte{1, 2, 3, 4}}, {Encoding: chunkenc.EncXOR, Data: []byte{0, 9, 1}}} {
+	for _, e := range []series.Encoded{{Encoding: chunkenc.EncXOR, Data: []byte{0}}, {Encoding: 99,
+		Data: []byte{1, 2, 3, 4}}, {Encoding: chunkenc.EncXOR, Data: []byte{0, 9, 1}}} {
 		it := series.NewIterator([]series.Chunk{{MinTime: 1, MaxTime: 2, Raw: e}}, series.PickAvg)
 		if it.Next() != chunkenc.ValNone || it.Err() == nil || it.Next() != chunkenc.ValNone {
 			t.Errorf("chunk %v: no error", e)
@@ -289,8 +293,8 @@ func TestIteratorErrors(t *testing.T) {
 	}
 }
 
-// BenchmarkUnionIterator reads 20,000 samples: one copy, three equal ones (whose chunks Merge drops), and three whose chunks
-// have different boundaries.
+// BenchmarkUnionIterator reads 20,000 samples: one copy, three equal ones (whose chunks Merge drops), and three whose
+// chunks have different boundaries.
 func BenchmarkUnionIterator(b *testing.B) {
 	var samples []sourcetest.Sample
 	r := rand.New(rand.NewPCG(1, 2))

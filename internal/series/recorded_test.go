@@ -16,9 +16,10 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-// recorded is what two Prometheus servers scraped from three targets, themselves among them, each 5 s for 27 minutes: one was
-// away for 170 s, a target was restarted, the other server stood still for 47 s and was away for 130 s, and the first was
-// restarted. By metric and target, then by server. testdata/pair.txt has "metric target server" and its samples, ms and value.
+// recorded is what two Prometheus servers scraped from three targets, themselves among them, each 5 s for 27 minutes:
+// one was away for 170 s, a target was restarted, the other server stood still for 47 s and was away for 130 s, and
+// the first was restarted. By metric and target, then by server. testdata/pair.txt has "metric target server" and its
+// samples, ms and value.
 func recorded(t *testing.T) map[string][2]stream {
 	t.Helper()
 	f, err := os.Open("testdata/pair.txt")
@@ -66,8 +67,8 @@ func (s stream) drops() (n int) {
 	return n
 }
 
-// TestDedupRecorded: of a recorded pair, also with clocks that are apart, every sample's time is answered, and counters go back
-// where their targets began anew and nowhere else.
+// TestDedupRecorded: of a recorded pair, also with clocks that are apart, every sample's time is answered, and
+// counters go back where their targets began anew and nowhere else.
 func TestDedupRecorded(t *testing.T) {
 	const interval = 5_000
 	for _, skew := range []int64{0, 8_000, -8_000} {

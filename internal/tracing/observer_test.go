@@ -442,8 +442,8 @@ func TestBelow(t *testing.T) {
 
 var nobody = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 
-// BenchmarkWrap is what a request costs beside its work: with no observer, with one without a configuration, and with spans of
-// which none is sampled.
+// BenchmarkWrap is what a request costs beside its work: with no observer, with one without a configuration, and with
+// spans of which none is sampled.
 func BenchmarkWrap(b *testing.B) {
 	run := func(name string, h http.Handler) {
 		b.Run(name, func(b *testing.B) {

@@ -98,7 +98,8 @@ func TestUnite(t *testing.T) {
 	f([]part{{"c", 1, 1}, {"b", 1, 1}, {"b", 2, 1}, {"c", 2, 1}}, "c: 1=1 2=1, b: 1=1 2=1")
 }
 
-// TestUniteBringsAll: histograms and exemplars come along, and a series that came by a number or a memory keeps its hint.
+// TestUniteBringsAll: histograms and exemplars come along, and a series that came by a number or a memory keeps its
+// hint.
 func TestUniteBringsAll(t *testing.T) {
 	b := NewBatch(testTenant)
 	all := goldenBatch()

@@ -114,12 +114,13 @@ func TestDigestSpreads(t *testing.T) {
 	}())
 }
 
-// collidingSeries are labels whose spellings XXH3 cannot tell apart as long as the sum of a and b is the same. Two words of the
-// value are hashed with the words 2 and 3 of XXH3's public secret, and have their high halves: so their products are zero,
-// whatever the low halves are, and only the sum of the words is left.
+// collidingSeries are labels whose spellings XXH3 cannot tell apart as long as the sum of a and b is the same. Two
+// words of the value are hashed with the words 2 and 3 of XXH3's public secret, and have their high halves: so their
+// products are zero, whatever the low halves are, and only the sum of the words is left.
 func collidingSeries(a, b byte) []prompb.Label {
 	whole := []byte(strings.Repeat("v", 400))
-	const before = len("\x0a\x0d\x0a\x08__name__\x12\x01m") + len("\x0a\x98\x03\x0a\x01x\x12\x90\x03") // of the value, in the message
+	// of the value, in the message
+	const before = len("\x0a\x0d\x0a\x08__name__\x12\x01m") + len("\x0a\x98\x03\x0a\x01x\x12\x90\x03")
 	w2, w3 := whole[128-before:], whole[192-before:]
 	copy(w2, []byte{a, 'a', 'a', 0xf1, 0x83, 0x90, 0x97, 0xdb, 0x80}) // f1 83 90 97 and db 80 are characters
 	copy(w3, []byte{b, 'a', 'a', 0xe1, 0xb7, 0xb3, 0x67, 0x1f})       // and so is e1 b7 b3
@@ -141,8 +142,8 @@ func requestV1(series ...[]prompb.Label) []byte {
 	return msg
 }
 
-// TestXXH3Collisions: what can be made to collide under a hash that everybody can compute is told apart: of spellings that are
-// labels, and of such that are none.
+// TestXXH3Collisions: what can be made to collide under a hash that everybody can compute is told apart: of spellings
+// that are labels, and of such that are none.
 func TestXXH3Collisions(t *testing.T) {
 	good, same, bad := collidingSeries('b', 'b'), collidingSeries('c', 'a'), collidingSeries(0xc4, 0)
 	first, other := requestV1(good), requestV1(same)
@@ -174,7 +175,8 @@ func TestXXH3Collisions(t *testing.T) {
 	}
 }
 
-// TestTablesAreNotCrowded: series whose keys would have equal low bits under XXH3 are found in the table of a stream at once.
+// TestTablesAreNotCrowded: series whose keys would have equal low bits under XXH3 are found in the table of a stream
+// at once.
 func TestTablesAreNotCrowded(t *testing.T) {
 	b := NewBatch("team")
 	for i := 0; len(b.Series) < 300; i++ {

@@ -12,8 +12,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// goldenLabels are the vectors of docs/format/series-key.md. The hashes are what an independent XXH64 gives for the bytes
-// that Thanos hashes.
+// goldenLabels are the vectors of docs/format/series-key.md. The hashes are what an independent XXH64 gives for the
+// bytes that Thanos hashes.
 var goldenLabels = []struct {
 	tenant tenant.ID
 	labels []string

@@ -14,8 +14,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// TestPoolKeepsBatchesApart decodes from many goroutines, holds batches for a while and looks whether they still say what
-// they said.
+// TestPoolKeepsBatchesApart decodes from many goroutines, holds batches for a while and looks whether they still say
+// what they said.
 func TestPoolKeepsBatchesApart(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range 8 {

@@ -11,8 +11,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// mistake makes k take every series of msg for the one after it in the message, as if their spellings had one hash128. It
-// is what a collision would be, which nobody can make.
+// mistake makes k take every series of msg for the one after it in the message, as if their spellings had one hash128.
+// It is what a collision would be, which nobody can make.
 func (k *SeriesCache) mistake(msg []byte, v2 bool) {
 	decode := k.DecodeV1
 	if v2 {
@@ -117,7 +117,8 @@ func TestMistakenSeries(t *testing.T) {
 	consume(t, b)
 }
 
-// TestLongReferences: a reference of more than 32 bits means what its lower 32 bits mean, the first time and the second.
+// TestLongReferences: a reference of more than 32 bits means what its lower 32 bits mean, the first time and the
+// second.
 func TestLongReferences(t *testing.T) {
 	request := func(help uint64, refs ...uint64) []byte {
 		field := func(dst []byte, num int, content []byte) []byte {

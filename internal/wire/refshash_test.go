@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestReferred: lists differ in their hash as soon as they differ in what they refer to, and not by how they are written.
+// TestReferred: lists differ in their hash as soon as they differ in what they refer to, and not by how they are
+// written.
 func TestReferred(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	hashes := make([]Key, 20000)
@@ -69,7 +70,8 @@ func TestReferred(t *testing.T) {
 	if id, _ := other.hashRefs(list(1, 2), hashes); id == hash(list(1, 2)) {
 		t.Error("two tenants have one hash")
 	}
-	for _, bad := range [][]byte{{1}, {1, 2, 3}, {0x80}, {1, 0x80}, list(1, 20000), list(20000, 1), {1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
+	for _, bad := range [][]byte{{1}, {1, 2, 3}, {0x80}, {1, 0x80}, list(1, 20000), list(20000, 1), {1, 0xff,
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
 		if _, ok := l.hashRefs(bad, hashes); ok {
 			t.Errorf("%x has a hash", bad)
 		}

@@ -154,7 +154,8 @@ func TestNumberedParts(t *testing.T) {
 	p.read(frame, plain, few(testTenant, 4)).Release()
 }
 
-// TestNumberedChurn: random frames of several tenants whose series come and go, in changing order, through small tables.
+// TestNumberedChurn: random frames of several tenants whose series come and go, in changing order, through small
+// tables.
 func TestNumberedChurn(t *testing.T) {
 	names := NewSharedSeries(0)
 	for seed := range uint64(20) {
@@ -288,7 +289,8 @@ func TestNumbersAreBounded(t *testing.T) {
 	}
 }
 
-// TestCollidingKeys: 64 bits that two series have in common, of their keys or their placement hash, mix up neither side.
+// TestCollidingKeys: 64 bits that two series have in common, of their keys or their placement hash, mix up neither
+// side.
 // The receiver's is not even mixed up by whole keys that are equal.
 func TestCollidingKeys(t *testing.T) {
 	p := newPair(t, NewSharedSeries(0))
@@ -492,7 +494,8 @@ func TestNumberedDamage(t *testing.T) {
 		t.Errorf("%d names are left", names.Len())
 	}
 
-	for _, limit := range []func(d *StreamDecoder){func(d *StreamDecoder) { d.maxNumbers = 3 }, func(d *StreamDecoder) { d.maxBytes = 50 }} {
+	for _, limit := range []func(d *StreamDecoder){func(d *StreamDecoder) { d.maxNumbers = 3 },
+		func(d *StreamDecoder) { d.maxBytes = 50 }} {
 		p := newPair(t, names)
 		limit(p.d)
 		if _, err := p.d.Decode(p.frame(few("a", 1, 2, 3, 4))); errs.KindOf(err) != errs.Exhausted || p.d.Broken() == nil {

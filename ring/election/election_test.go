@@ -16,9 +16,9 @@ var start = time.UnixMilli(1_000_000)
 
 func at(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 
-// play runs a script of what comes of replicas: "20 a ok" is at 20s, stored; "x" is not stored; after "@" is the time of the
-// newest sample in seconds, which is known in scripts that say it. The last word is what is wanted: keep, drop or wait, and
-// after "/" who is elected then.
+// play runs a script of what comes of replicas: "20 a ok" is at 20s, stored; "x" is not stored; after "@" is the time
+// of the newest sample in seconds, which is known in scripts that say it. The last word is what is wanted: keep, drop
+// or wait, and after "/" who is elected then.
 func play(t *testing.T, k Known, script ...string) Known {
 	t.Helper()
 	for _, line := range script {
@@ -73,7 +73,8 @@ func TestSilence(t *testing.T) {
 		"60 b ok drop/a")
 }
 
-// TestNothingStored: what keeps a replica elected is what is stored of it, and meanwhile others' samples are not dropped.
+// TestNothingStored: what keeps a replica elected is what is stored of it, and meanwhile others' samples are not
+// dropped.
 func TestNothingStored(t *testing.T) {
 	play(t, Known{},
 		"0 a ok keep/a",
@@ -119,8 +120,8 @@ func TestNothingStored(t *testing.T) {
 		"1030 a ok wait/b")
 }
 
-// TestFailingAgainAndAgain: a replica that fails again whenever something of it was stored keeps others waiting for no longer
-// than the failover timeout.
+// TestFailingAgainAndAgain: a replica that fails again whenever something of it was stored keeps others waiting for no
+// longer than the failover timeout.
 func TestFailingAgainAndAgain(t *testing.T) {
 	script := []string{"0 a ok keep/a", "0 a x keep/a"}
 	for s := 1; s < 32; s++ {
@@ -219,8 +220,8 @@ func TestSamplesStayBehind(t *testing.T) {
 	}
 }
 
-// TestFlappingIsBounded: whatever two replicas send, and whatever is stored of it, the elected one changes once in a failover
-// timeout at most.
+// TestFlappingIsBounded: whatever two replicas send, and whatever is stored of it, the elected one changes once in a
+// failover timeout at most.
 func TestFlappingIsBounded(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 300 {

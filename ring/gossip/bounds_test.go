@@ -72,8 +72,9 @@ func TestRingIsBounded(t *testing.T) {
 		f("address "+addr, "r1", func(e *dring.InstanceDesc) { e.Addr = addr }, true)
 	}
 	century := int64(maxAhead / time.Second)
-	for at, taken := range map[int64]bool{0: false, -1: false, math.MinInt64: false, math.MaxInt64: false, now + century + 3600: false,
-		1: true, now - 86400: true, now + 86400: true, now + century/10: true} {
+	for at, taken := range map[int64]bool{0: false, -1: false, math.MinInt64: false, math.MaxInt64: false,
+		now + century + 3600: false,
+		1:                    true, now - 86400: true, now + 86400: true, now + century/10: true} {
 		f(fmt.Sprint("heartbeat ", at), "r1", func(e *dring.InstanceDesc) { e.Timestamp = at }, taken)
 		if at != 0 {
 			f(fmt.Sprint("since ", at), "r1", func(e *dring.InstanceDesc) { e.RegisteredTimestamp = at }, taken)

@@ -15,8 +15,8 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// TestWrongClock: a member whose clock is wrong is alive while it lives, down when it crashed, forgotten in time, and comes
-// back, also with a clock that was corrected meanwhile.
+// TestWrongClock: a member whose clock is wrong is alive while it lives, down when it crashed, forgotten in time, and
+// comes back, also with a clock that was corrected meanwhile.
 func TestWrongClock(t *testing.T) {
 	for _, off := range []time.Duration{24 * time.Hour, -24 * time.Hour, 10 * year, -10 * year} {
 		t.Run(off.String(), func(t *testing.T) {
@@ -190,8 +190,8 @@ func TestSkew(t *testing.T) {
 }
 
 // TestLivesOfAWrongClockedCluster plays members that join, crash and come back, whose clocks are set by hours and years
-// while the network falls apart and heals. At each moment: who crashed is down for whoever could have noticed; nobody who
-// lives and can be reached is forgotten. When all is quiet, all agree on who is there and where series go.
+// while the network falls apart and heals. At each moment: who crashed is down for whoever could have noticed; nobody
+// who lives and can be reached is forgotten. When all is quiet, all agree on who is there and where series go.
 func TestLivesOfAWrongClockedCluster(t *testing.T) {
 	seed := rand.Uint64()
 	for n := range uint64(3) {

@@ -27,7 +27,8 @@ func TestNextEntry(t *testing.T) {
 	lost := base
 	lost.Tokens = []uint32{1, 3}
 
-	f := func(name string, old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now, wantTS int64, wantTokens []uint32) {
+	f := func(name string, old dring.InstanceDesc, ok bool, want dring.InstanceDesc, now, wantTS int64,
+		wantTokens []uint32) {
 		t.Helper()
 		got, changed := nextEntry(old, ok, want, now, false)
 		if changed != (wantTS != 0) {
@@ -122,7 +123,8 @@ func TestNobodyIsForgottenAfterAPause(t *testing.T) {
 	v := snapshotOf("receive: a=1s b=1s c=16m")
 	g := &Gossip{opts: Options{HeartbeatTimeout: 8 * time.Second, ForgetAfter: 15 * time.Minute}}
 	g.opts.uptime = func() time.Duration { return 10000 * time.Second }
-	for resumed, want := range map[time.Duration]int{0: 1, 9999 * time.Second: 0, 9101 * time.Second: 0, 9099 * time.Second: 1} {
+	for resumed, want := range map[time.Duration]int{0: 1, 9999 * time.Second: 0, 9101 * time.Second: 0,
+		9099 * time.Second: 1} {
 		g.resumed = resumed
 		if got := g.forgettableNow(v); len(got["receive"]) != want {
 			t.Errorf("went on at %s: forgets %v, want %d", resumed, got, want)

@@ -135,7 +135,8 @@ func TestStrangersThatMeetLater(t *testing.T) {
 	wantStates(t, RoleReceive, "r1=active r2=active r3=active", gs...)
 }
 
-// TestStrangerThatIsLeftAlone: who did not belong takes writes again when those it did not agree with are gone, or agree.
+// TestStrangerThatIsLeftAlone: who did not belong takes writes again when those it did not agree with are gone, or
+// agree.
 func TestStrangerThatIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	f := func(name string, change func(i int, o *Options), want string) {
@@ -199,8 +200,8 @@ func TestStrangerThatIsLeftAlone(t *testing.T) {
 	)
 }
 
-// TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are told apart by their
-// data.
+// TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are told apart by
+// their data.
 func TestTwinAtOneAddress(t *testing.T) {
 	t.Parallel()
 	c := new(clock)

@@ -227,8 +227,8 @@ func BenchmarkReplicas(b *testing.B) {
 	f("ketama/shuffle", `[{`+ten+`,"shuffle_sharding_config":{"shard_size":4}}]`, Ketama)
 }
 
-// An endpoint may be in several hashrings, with another zone in each. Its part of a tenant's limit is that of the hashring
-// which serves the tenant, by the zones of that hashring.
+// An endpoint may be in several hashrings, with another zone in each. Its part of a tenant's limit is that of the
+// hashring which serves the tenant, by the zones of that hashring.
 func TestShareOfAnEndpointInTwoZones(t *testing.T) {
 	p, err := Parse([]byte(`[
 		{"tenants":["alone"],"endpoints":[{"address":"x","az":"1"},{"address":"b","az":"2"},{"address":"c","az":"2"},{"address":"d","az":"2"}]},

@@ -161,8 +161,8 @@ func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
 	f(opts, "refresh interval")
 }
 
-// TestWatcherWaitsForAController: a file that is not there, or has no endpoints, is followed until it has. Once it had some,
-// it is not emptied any more.
+// TestWatcherWaitsForAController: a file that is not there, or has no endpoints, is followed until it has. Once it had
+// some, it is not emptied any more.
 func TestWatcherWaitsForAController(t *testing.T) {
 	for _, start := range []string{"absent", "", "[]", "[{}]", `[{"hashring":"h","tenants":["t"],"algorithm":"ketama"}]`} {
 		t.Run(start, func(t *testing.T) {

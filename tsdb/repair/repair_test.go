@@ -169,8 +169,8 @@ func TestCrashInCorrectMarkers(t *testing.T) {
 	}
 }
 
-// TestLibraryBelievesMarkers pins what the TSDB does by itself: it drops samples. When this test fails the library is mended,
-// and correctMarkers can go.
+// TestLibraryBelievesMarkers pins what the TSDB does by itself: it drops samples. When this test fails the library is
+// mended, and correctMarkers can go.
 func TestLibraryBelievesMarkers(t *testing.T) {
 	if got := count(t, openPlain(t, crashInCut(t))); got["floats"] == 6 {
 		t.Error("the library kept all samples: correctMarkers is not needed")

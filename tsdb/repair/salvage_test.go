@@ -172,8 +172,9 @@ func pages(t *testing.T, dir string) map[string][2]int64 {
 	return out
 }
 
-// TestSalvageKeepsPages: a snapshot says from which page of a segment on the log is to be replayed, since it is written when the
-// log has been closed, which ends a page. So no record may come into another page, and no segment may change its size.
+// TestSalvageKeepsPages: a snapshot says from which page of a segment on the log is to be replayed, since it is
+// written when the log has been closed, which ends a page. So no record may come into another page, and no segment may
+// change its size.
 func TestSalvageKeepsPages(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 7))

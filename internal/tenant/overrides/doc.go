@@ -5,9 +5,12 @@
 //
 // Invariants:
 //   - Of takes no lock, and answers from the last table that was valid. It changes only as a whole.
-//   - A file that is not valid changes nothing. Reload returns its fault; a fault that is found otherwise is logged once.
-//     The metrics and Status show both.
-//   - Limits that a reload leaves as they were keep their pointer.
+//   - A file that is not valid changes nothing. Reload returns its fault; a fault that is found otherwise is logged
+//
+// once.
+//
+//	  The metrics and Status show both.
+//	- Limits that a reload leaves as they were keep their pointer.
 //
 // dskit's runtimeconfig is not used. It merges files as maps and so loses the lines that an error must name, it knows
 // one form of file, and it cannot read at a caller's request and return the result.

@@ -78,7 +78,8 @@ func exemplarText(of labels.Labels, t int64, v float64, ls labels.Labels) string
 	return fmt.Sprint(of, exemplar.Exemplar{Labels: ls, Value: v, Ts: t})
 }
 
-// add adds what is not there yet: a request that has a series twice may have its exemplars twice, and stores keep them once.
+// add adds what is not there yet: a request that has a series twice may have its exemplars twice, and stores keep them
+// once.
 func add(all []string, text string) []string {
 	if slices.Contains(all, text) {
 		return all

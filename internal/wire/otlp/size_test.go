@@ -110,7 +110,8 @@ func TestDecodeRefusesLongAttributes(t *testing.T) {
 
 var everythingProto = encode(Protobuf, everything())
 
-// TestSizeIsEnough decodes what makes much of few bytes, and what senders send: the memory that it takes is not above Size.
+// TestSizeIsEnough decodes what makes much of few bytes, and what senders send: the memory that it takes is not above
+// Size.
 func TestSizeIsEnough(t *testing.T) {
 	many := func(content []byte, n int) []byte { return []byte(strings.Repeat(string(content), n)) }
 	f := func(name string, form Form, msg []byte) {
