@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -50,12 +51,27 @@ func (p *process) waitFor(text string, deadline time.Duration) {
 	})
 }
 
-// signal sends sig.
+// signal sends sig. After SIGSTOP it waits until the process has stopped: the system stops its threads a moment later,
+// and one of them may answer meanwhile.
 func (p *process) signal(sig syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		p.t.Fatal(err)
 	}
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	eventually(p.t, 10*time.Second, func() error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if !strings.HasPrefix(rest, "T") {
+			return fmt.Errorf("%s has not stopped: %.20s", p.name, rest)
+		}
+		return nil
+	})
 }
 
 // wait waits for the process to end of itself and returns its exit status, -1 when a signal ended it.

@@ -57,6 +57,7 @@ func TestSilence(t *testing.T) {
 		n.start()
 		n.waitReady()
 	}
+	eventually(t, 20*time.Second, whole) // the querier has heard of the gateway that started
 	warned := func(says string) func() error {
 		return func() error {
 			ans, err := a.query("count(load)", time.Now())

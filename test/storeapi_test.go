@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -139,7 +141,11 @@ func TestStoreAPI(t *testing.T) {
 	checkInfo(t, flagOf(p, "grpc-address"))
 	p.stop(20 * time.Second)
 
-	// Other names for the attributes, as a Thanos set-up may have them, in heads and in blocks alike.
+	// Other names for the attributes, as a Thanos set-up may have them, in heads and in blocks alike. The names belong to
+	// a bucket, so these need a new one.
+	if err := os.RemoveAll(filepath.Join(dir, "bucket")); err != nil {
+		t.Fatal(err)
+	}
 	p, base = startAll(
 		t,
 		dir,
