@@ -182,7 +182,12 @@ func cacheMeta(path string, m *Meta) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	return atomicfile.Write(path, b, 0o666)
+	// Not synced: a file that a crash cuts short is read as invalid and fetched again, and a gateway has many of them.
+	tmp := path + atomicfile.Suffix
+	if err := os.WriteFile(tmp, b, 0o666); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
 }
 
 // dropCached removes the cached files of blocks that are gone.

@@ -42,7 +42,7 @@ func (d *Distributor) pushRequest(ctx context.Context, to *destination, b *wire.
 	d.storeParts(r, to)
 	for _, p := range r.parts {
 		d.pairs.settle(p)
-		d.observe(p)
+		d.observe(p, to)
 	}
 	result, err := r.result()
 	if err == nil {
@@ -121,15 +121,17 @@ func (d *Distributor) store(ctx context.Context, p *part, to *destination) {
 	w.handOver()
 }
 
-// observe counts the outcome of a part.
-func (d *Distributor) observe(p *part) {
+// observe counts the outcome of a part. Whoever placed a series has counted its samples.
+func (d *Distributor) observe(p *part, to *destination) {
 	if p.err != nil {
 		return
 	}
-	p.tenant.stored(p.stored.Samples + p.stored.Histograms)
-	d.metrics.samples.Add(float64(p.stored.Samples))
-	d.metrics.histograms.Add(float64(p.stored.Histograms))
-	d.metrics.exemplars.Add(float64(p.stored.Exemplars))
+	if to == &d.ring {
+		p.tenant.stored(p.stored.Samples + p.stored.Histograms)
+		d.metrics.samples.Add(float64(p.stored.Samples))
+		d.metrics.histograms.Add(float64(p.stored.Histograms))
+		d.metrics.exemplars.Add(float64(p.stored.Exemplars))
+	}
 	for i := range p.batch.Rejected {
 		d.metrics.failures.WithLabelValues(p.batch.Rejected[i].Kind.String()).Inc()
 	}

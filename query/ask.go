@@ -119,8 +119,11 @@ func (q *Querier) askAll(ctx context.Context, r *series.Request,
 		wg.Go(func() {
 			var said series.Warnings
 			a := s.asking(i)
-			err := a.ask(asked, func(ctx context.Context, src series.Source) (err error) {
-				said, err = f(ctx, s, src)
+			err := a.ask(asked, func(ctx context.Context, src series.Source) error {
+				w, err := f(ctx, s, src)
+				if err == nil {
+					said = w
+				}
 				return err
 			})
 			mu.Lock()

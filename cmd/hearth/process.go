@@ -145,8 +145,9 @@ func (p *process) begin(context.Context, func(error)) error {
 	return nil
 }
 
-// finish closes that part: it waits for the job, whose context has ended.
+// finish closes that part: it ends the context of the job, which goes on when another part has failed, and waits.
 func (p *process) finish() error {
+	p.end()
 	<-p.done
 	return nil
 }

@@ -75,6 +75,22 @@ func TestTools(t *testing.T) {
 	f(1, "", "the job fails", "open job close", name...)
 }
 
+// TestToolOfABrokenPart: a job ends when a part of its process fails.
+func TestToolOfABrokenPart(t *testing.T) {
+	tool := command{name: "tools example waits", help: "Wait.", bind: func(*kingpin.CmdClause) func(*builder) {
+		return func(b *builder) {
+			b.add("part", func(_ context.Context, fail func(error)) error { fail(errors.New("it broke")); return nil },
+				func() error { return nil })
+			b.runTool(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		}
+	}}
+	var out, errOut bytes.Buffer
+	status := executeOf(append(allCommands(), tool), []string{"tools", "example", "waits"}, &out, &errOut)
+	if status != 1 || !strings.Contains(errOut.String(), "it broke") {
+		t.Errorf("status %d, stderr %q", status, &errOut)
+	}
+}
+
 // TestBuilderPanics: what is a fault of the program is not taken for an error of the configuration.
 func TestBuilderPanics(t *testing.T) {
 	defer func() {

@@ -67,14 +67,17 @@ func (s *followedStream) Context() context.Context { return s.ctx }
 // tagStamp is the tag of the field stamp of WriteFrame.
 const tagStamp = 4<<3 | 2
 
-// maxStamps bounds the stamps that are read of one frame. More writes may share a frame; the stamps beyond are ignored.
+// maxStamps bounds the stamps that are sent with one frame, and those that are read of it. More writes may share a
+// frame; the others have no span on the member.
 const maxStamps = 16
 
 // appendStamps appends the stamps of the calls that share a frame. Calls that are not sampled have none, so that nearly
 // all frames have none.
 func appendStamps(head []byte, calls []*writeCall) []byte {
+	left := maxStamps
 	for _, call := range calls {
-		if len(call.stamp) > 0 {
+		if len(call.stamp) > 0 && left > 0 {
+			left--
 			head = protowire.AppendBytes(append(head, tagStamp), call.stamp)
 		}
 	}

@@ -151,7 +151,7 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	var others []Block
 	listed := false
 	for _, o := range here {
-		if o.View == c.View && o.Whole {
+		if o.Whole && o.View == c.View && (c.View.Number > 0 || c.Whole) { // listings of their own may differ
 			return Gap{}, false
 		}
 		for _, id := range o.Served {

@@ -112,6 +112,7 @@ func TestUncovered(t *testing.T) {
 	f("another content of the newest number was seen", 2, "2:?", false, hash(covers(2, "a"), "h"))
 	f("two that do not agree about one content", 2, "2:b", false, covers(2, "a"), covers(2, "a/b"))
 	f("whole, of its own view", 0, "", true, whole(0))
+	f("whole and a share, of listings of their own", 0, "0:b", false, whole(0), covers(0, "a/b"))
 	f("whole, where there are views", 1, "1:b", false, whole(0), covers(1, "a/b"))
 	f("whole, of a view", 4, "", true, whole(4), covers(4, "a/b"))
 	f("whole, of an old view", 5, "5:b", false, whole(4), covers(5, "a/b"))

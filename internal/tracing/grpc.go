@@ -56,8 +56,10 @@ func (o *Observer) Begin(ctx context.Context, method string, get func(string) []
 	if o.tracer != nil {
 		ctx = traceContext.Extract(ctx, md)
 		remote := trace.SpanContextFromContext(ctx)
-		if remote.IsSampled() || !quietServices[service] && !remote.IsValid() {
-			ctx, span = o.start(ctx, "gRPC "+method, md.Get(strings.ToLower(HeaderForce)) != "")
+		forced := md.Get(strings.ToLower(HeaderForce)) != ""
+		undecided := !remote.IsValid() || !o.tracer.follows()
+		if forced || remote.IsSampled() || undecided && !quietServices[service] {
+			ctx, span = o.start(ctx, "gRPC "+method, forced)
 		}
 	}
 	if span == nil && !wanted.end {

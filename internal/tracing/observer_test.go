@@ -270,6 +270,42 @@ func TestCollectorDown(t *testing.T) {
 	}
 }
 
+// TestSpansAreUTF8: what a caller sends never makes a message of spans invalid, which holds those of others, too.
+func TestSpansAreUTF8(t *testing.T) {
+	tracer, c, _ := opened(t, "alwayssample")
+	o := NewObserver(slog.New(slog.DiscardHandler), tracer, LogRules{})
+	h := o.HTTP("/x", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	r := request("GET", "/x")
+	r.URL.Path = "/label/\xff/values"
+	h.ServeHTTP(recorder{httptest.NewRecorder()}, r)
+	_ = tracer.Close()
+	if spans := c.named("HTTP /x"); len(spans) != 1 {
+		t.Fatalf("%d spans came", len(spans))
+	}
+}
+
+// TestGRPCSampling: a call is sampled as its caller says, by a force, by its decision, or by the sampler here where
+// that does not follow the caller.
+func TestGRPCSampling(t *testing.T) {
+	const unsampled = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00"
+	f := func(sampler string, want int, pairs ...string) {
+		t.Helper()
+		tracer, c, _ := opened(t, sampler)
+		o := NewObserver(slog.New(slog.DiscardHandler), tracer, LogRules{})
+		_, end := o.Begin(t.Context(), "/thanos.Store/Series", grpcmd.Pairs(pairs...).Get)
+		end(0, "OK", nil)
+		_ = tracer.Close()
+		if n := len(c.named("gRPC /thanos.Store/Series")); n != want {
+			t.Errorf("%s, %q: %d spans, want %d", sampler, pairs, n, want)
+		}
+	}
+	f("parentbasedalwayssample", 1)
+	f("parentbasedalwayssample", 0, "traceparent", unsampled)
+	f("parentbasedneversample", 1, "traceparent", unsampled, "x-thanos-force-tracing", "1")
+	f("alwayssample", 1, "traceparent", unsampled)
+	f("neversample", 0)
+}
+
 // TestGRPCSpans: a trace goes from an HTTP request to the calls that it makes, and to a write on a stream.
 func TestGRPCSpans(t *testing.T) {
 	tracer, c, _ := opened(t, "parentbasedneversample")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -108,14 +109,15 @@ func validID(id string) bool {
 	return true
 }
 
-// clip is the beginning of s, at most about maxNote bytes, with whole characters.
+// clip is the beginning of s, at most about maxNote bytes, with whole characters. Bytes that are not UTF-8 are
+// replaced: a collector is sent many spans in one message, and one such byte would make all of it invalid.
 func clip(s string) string {
-	if len(s) <= maxNote {
-		return s
+	if len(s) > maxNote {
+		end := maxNote
+		for end > 0 && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end] + "..."
 	}
-	end := maxNote
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "..."
+	return strings.ToValidUTF8(s, "\uFFFD")
 }

@@ -44,6 +44,11 @@ type Tracer struct {
 	tracer   trace.Tracer
 }
 
+// follows reports whether a trace that the caller decided not to sample stays so.
+func (t *Tracer) follows() bool {
+	return t.config.Sampler.FollowParent || t.config.Sampler.PerSecond > 0
+}
+
 // New makes a Tracer, which does nothing before Open. reg may be nil.
 func New(log *slog.Logger, reg prometheus.Registerer, config Config, process Process) *Tracer {
 	return &Tracer{log: log, config: config, process: process,

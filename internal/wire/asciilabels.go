@@ -32,9 +32,9 @@ var namePrefix = prefixOf([]byte(nameLabel))
 
 // nameOrder checks that names ascend.
 type nameOrder struct {
-	last      uint64 // prefix of the last name
-	name      []byte // the last name
-	rawSeries bool   // there was a metric name
+	last    uint64 // prefix of the last name
+	name    []byte // the last name
+	hasName bool   // there was a metric name
 }
 
 // next reports whether name, of this prefix, comes after the last one, and makes it the last.
@@ -43,7 +43,7 @@ func (o *nameOrder) next(prefix uint64, name []byte) bool {
 		return false
 	}
 	o.last, o.name = prefix, name
-	o.rawSeries = o.rawSeries || prefix == namePrefix && len(name) == len(nameLabel)
+	o.hasName = o.hasName || prefix == namePrefix && len(name) == len(nameLabel)
 	return true
 }
 
@@ -94,24 +94,24 @@ func (w *asciiWriter) shortLabels(m []byte, pos int) int {
 	dst, at, last, high := w.dst, w.at, w.last, w.high
 	lastAt, lastEnd := 0, 0
 	for pos+8 <= len(m) && m[pos] == labelTag {
-		size, sharedSeriesSize := int(m[pos+1]), int(m[pos+3])
+		size, nameSize := int(m[pos+1]), int(m[pos+3])
 		nameAt, end := pos+4, pos+2+size
-		nameEnd := nameAt + sharedSeriesSize
-		if size >= 0x80 || m[pos+2] != nameTag || sharedSeriesSize == 0 || end > len(m) || nameEnd+2 >= end ||
+		nameEnd := nameAt + nameSize
+		if size >= 0x80 || m[pos+2] != nameTag || nameSize == 0 || end > len(m) || nameEnd+2 >= end ||
 			m[nameEnd] != valueTag || nameEnd+2+int(m[nameEnd+1]) != end || end+8 > len(whole) {
 			break
 		}
 		prefix := binary.BigEndian.Uint64(whole[nameAt:])
-		if sharedSeriesSize < 8 {
-			prefix &^= 1<<(64-8*sharedSeriesSize) - 1
+		if nameSize < 8 {
+			prefix &^= 1<<(64-8*nameSize) - 1
 		}
 		if prefix <= last {
 			break
 		}
 		last, lastAt, lastEnd = prefix, nameAt, nameEnd
-		w.rawSeries = w.rawSeries || prefix == namePrefix && sharedSeriesSize == len(nameLabel)
+		w.hasName = w.hasName || prefix == namePrefix && nameSize == len(nameLabel)
 		high |= copyText(dst[at:], whole[nameAt:nameEnd])
-		at += sharedSeriesSize
+		at += nameSize
 		dst[at] = Sep
 		high |= copyText(dst[at+1:], whole[nameEnd+2:end])
 		at += end - nameEnd - 1

@@ -72,8 +72,8 @@ func (b *Batch) add(at mark, ls labels.Labels, t int64, exemplars []exemplar.Exe
 	}
 	from := len(b.canonical)
 	b.canonical = AppendTenant(b.canonical, b.Tenant)
-	rawSeries, fault := b.appendChecked(ls)
-	if fault == "" && !rawSeries {
+	hasName, fault := b.appendChecked(ls)
+	if fault == "" && !hasName {
 		fault = "no metric name"
 	}
 	if fault != "" {
@@ -125,7 +125,7 @@ func (b *Batch) refuse(at mark, ls labels.Labels, fault string) error {
 
 // appendChecked appends ls to the canonical arena. It reports whether a metric name is among them, and what makes them
 // unusable ("" = nothing).
-func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
+func (b *Batch) appendChecked(ls labels.Labels) (hasName bool, fault string) {
 	last := ""
 	ls.Range(func(l labels.Label) {
 		switch {
@@ -147,11 +147,11 @@ func (b *Batch) appendChecked(ls labels.Labels) (rawSeries bool, fault string) {
 		if l.Value == "" {
 			return
 		}
-		rawSeries = rawSeries || l.Name == nameLabel
+		hasName = hasName || l.Name == nameLabel
 		b.canonical = append(append(b.canonical, l.Name...), Sep)
 		b.canonical = append(append(b.canonical, l.Value...), Sep)
 	})
-	return rawSeries, fault
+	return hasName, fault
 }
 
 // AddMetadata adds what is known of a family, unless the family has metadata already or its name is unusable. It is

@@ -224,7 +224,7 @@ func (b *Batch) asciiLabels(m []byte, pos int) (next int, ok bool) {
 		pos = end
 	}
 	b.canonical = w.dst[:w.at]
-	return pos, w.rawSeries && w.high == 0
+	return pos, w.hasName && w.high == 0
 }
 
 // The first bytes of fields: Label in TimeSeries, name and value in Label.

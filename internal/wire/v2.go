@@ -344,17 +344,17 @@ func (b *Batch) sortedRefs() (full []byte, name int) {
 		}
 		n, v := &symbols[nameRef], &symbols[valueRef]
 		text := n.bytes(b.msg)
-		budget := int(n.size) + int(v.size) + 2
-		if n.size == 0 || v.size == 0 || w.at+budget > b.limit || !w.next(prefixOf(text), text) {
+		size := int(n.size) + int(v.size) + 2
+		if n.size == 0 || v.size == 0 || w.at+size > b.limit || !w.next(prefixOf(text), text) {
 			return nil, -1
 		}
-		if w.rawSeries && name < 0 {
+		if w.hasName && name < 0 {
 			name = valueRef
 		}
-		w.reserve(budget)
+		w.reserve(size)
 		w.add(text, v.bytes(b.msg))
 	}
-	if !w.rawSeries {
+	if !w.hasName {
 		return nil, -1
 	}
 	b.canonical = w.dst[:w.at]

@@ -144,6 +144,10 @@ func createInstance(dir, id string) (Instance, error) {
 	if err := atomicfile.Write(filepath.Join(dir, InstanceFile), content, 0o600); err != nil {
 		return Instance{}, fmt.Errorf("keep instance: %w", err)
 	}
+	// Two processes that start at once on one new directory may both have written.
+	if kept, err := os.ReadFile(filepath.Join(dir, InstanceFile)); err != nil || !bytes.Equal(kept, content) {
+		return Instance{}, errs.E(errs.Conflict, "keep instance: another process uses this directory, too")
+	}
 	return in, nil
 }
 
