@@ -111,15 +111,13 @@ func TestReload(t *testing.T) {
 		t.Fatalf("a bad file: %+v %+v", s, o.Of("acme"))
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP hearth_runtime_config_last_reload_successful 1 if the limits files were valid when they were last read;
-	else the last good ones are in force.
+# HELP hearth_runtime_config_last_reload_successful 1 if the limits files were valid when they were last read; else the last good ones are in force.
 # TYPE hearth_runtime_config_last_reload_successful gauge
 hearth_runtime_config_last_reload_successful 0
 # HELP hearth_runtime_config_last_reload_success_timestamp_seconds When the limits files were last read and valid.
 # TYPE hearth_runtime_config_last_reload_success_timestamp_seconds gauge
 hearth_runtime_config_last_reload_success_timestamp_seconds 2000
-# HELP hearth_runtime_config_reload_failures_total Reads of limits files that were not valid;
-	the last good ones stay in force.
+# HELP hearth_runtime_config_reload_failures_total Reads of limits files that were not valid; the last good ones stay in force.
 # TYPE hearth_runtime_config_reload_failures_total counter
 hearth_runtime_config_reload_failures_total 2
 `), "hearth_runtime_config_last_reload_successful", "hearth_runtime_config_last_reload_success_timestamp_seconds", "hearth_runtime_config_reload_failures_total"); err != nil {
