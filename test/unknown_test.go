@@ -103,6 +103,13 @@ func TestBackEmpty(t *testing.T) {
 	if err := os.RemoveAll(r.dir); err != nil {
 		t.Fatal(err)
 	}
+	gone := time.Now().Unix()
+	eventually(t, 5*time.Second, func() error { // the ring keeps seconds: a disk of the same second would be the same one
+		if time.Now().Unix() == gone {
+			return fmt.Errorf("still the second %d", gone)
+		}
+		return nil
+	})
 	r.start()
 	back := time.Time{}
 	for end := time.Now().Add(60 * time.Second); back.IsZero() || time.Since(back) < 8*time.Second; { // more than a poll
