@@ -35,18 +35,11 @@ func newMessage(request int, now int64) *message {
 	req := &prompb.WriteRequest{}
 	for i := range perRequest {
 		ts := prompb.TimeSeries{Samples: []prompb.Sample{{Value: float64(i), Timestamp: now}}}
-		ts.Labels = append(
-			ts.Labels,
-			prompb.Label{Name: "__name__", Value: fmt.Sprintf("http_request_duration_seconds_%d", i%50)},
-		)
+		ts.Labels = append(ts.Labels,
+			prompb.Label{Name: "__name__", Value: fmt.Sprintf("http_request_duration_seconds_%d", i%50)})
 		for l := 1; l < labelCount; l++ {
-			ts.Labels = append(
-				ts.Labels,
-				prompb.Label{
-					Name:  fmt.Sprintf("label_%02d", l),
-					Value: fmt.Sprintf("value-%02d-%06d", l, (request*perRequest+i)/l),
-				},
-			)
+			ts.Labels = append(ts.Labels, prompb.Label{Name: fmt.Sprintf("label_%02d", l),
+				Value: fmt.Sprintf("value-%02d-%06d", l, (request*perRequest+i)/l)})
 		}
 		req.Timeseries = append(req.Timeseries, ts)
 	}

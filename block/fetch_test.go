@@ -283,13 +283,9 @@ func TestFetcherListingFails(t *testing.T) {
 func TestOpenBucket(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	t.Setenv("HEARTH_TEST_DIR", t.TempDir())
-	bkt, err := OpenBucket(
-		log,
-		nil,
-		"bucket.yml",
+	bkt, err := OpenBucket(log, nil, "bucket.yml",
 		[]byte("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_DIR)/b}\nprefix: p\nhedging_config: {enabled: true}\n"),
-		"test",
-	)
+		"test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,10 +304,8 @@ func TestOpenBucket(t *testing.T) {
 	f("type: NONE", "there is no such object store; known are ALIYUNOSS")
 	f("config: {}", "bucket.yml:1: type: is missing")
 	f("type: S3\nconfig:\n  bukcet: b\n", "bucket.yml:3: config: bukcet: there is no such key here; did you mean bucket?")
-	f(
-		"type: S3\nconfig: {bucket: b, http_config: {idle_conn_timout: 1m}}",
-		"config: http_config: idle_conn_timout: there is no such key here; did you mean idle_conn_timeout?",
-	)
+	f("type: S3\nconfig: {bucket: b, http_config: {idle_conn_timout: 1m}}",
+		"config: http_config: idle_conn_timout: there is no such key here; did you mean idle_conn_timeout?")
 	f("type: FILESYSTEM\nconfig: {directory: $(HEARTH_TEST_UNSET)}", "HEARTH_TEST_UNSET")
 	f("type: FILESYSTEM\nconfig: {}", "directory")
 	f("{", "bucket.yml")
@@ -372,12 +366,8 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 	f := func(old, new string) {
 		t.Helper()
-		if _, err := ReadMeta(
-			strings.NewReader(strings.Replace(thanosMeta, old, new, 1)),
-			id,
-		); errs.KindOf(
-			err,
-		) != errs.Invalid {
+		if _, err := ReadMeta(strings.NewReader(strings.Replace(thanosMeta, old, new, 1)),
+			id); errs.KindOf(err) != errs.Invalid {
 			t.Fatalf("%s: %v", new, err)
 		}
 	}
@@ -453,10 +443,7 @@ func TestUploadWith(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := fmt.Sprintf(
-			"%x",
-			sha256.Sum256(content),
-		); f.Hash == nil || f.Hash.Func != "SHA256" ||
+		if want := fmt.Sprintf("%x", sha256.Sum256(content)); f.Hash == nil || f.Hash.Func != "SHA256" ||
 			f.Hash.Value != want {
 			t.Errorf("hash of %s: %v, want %s", f.RelPath, f.Hash, want)
 		}

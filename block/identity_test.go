@@ -60,12 +60,7 @@ func TestClaim(t *testing.T) {
 			}
 			time.Sleep(fresh)
 			begin := time.Now()
-			if again, err := Claim(
-				t.Context(),
-				mem,
-				ours,
-				anyIdentity,
-			); err != nil || again != got[0] ||
+			if again, err := Claim(t.Context(), mem, ours, anyIdentity); err != nil || again != got[0] ||
 				time.Since(begin) != 0 {
 				t.Fatalf("read again: %q, %v", again, err)
 			}
@@ -80,14 +75,8 @@ func TestClaim(t *testing.T) {
 			t.Fatalf("%q, %v", id, err)
 		}
 	})
-	if _, err := Claim(
-		t.Context(),
-		objstore.NewInMemBucket(),
-		Owner{Cluster: "x"},
-		anyIdentity,
-	); errs.KindOf(
-		err,
-	) != errs.Invalid {
+	if _, err := Claim(t.Context(), objstore.NewInMemBucket(), Owner{Cluster: "x"},
+		anyIdentity); errs.KindOf(err) != errs.Invalid {
 		t.Errorf("a process that does not know its names: %v", err)
 	}
 }
@@ -113,14 +102,10 @@ func TestClaimCompletes(t *testing.T) {
 			}
 		})
 	}
-	f(
-		`{"uuid":"u1"}`,
-		`{"cluster_label":"hearth","replica_label":"receive_replica","tenant_label":"tenant_id","uuid":"u1"}`,
-	)
-	f(
-		`{"uuid":"u1","tenant_label":"team","of a later version":[1]}`,
-		`{"cluster_label":"hearth","of a later version":[1],"replica_label":"receive_replica","tenant_label":"team","uuid":"u1"}`,
-	)
+	f(`{"uuid":"u1"}`,
+		`{"cluster_label":"hearth","replica_label":"receive_replica","tenant_label":"tenant_id","uuid":"u1"}`)
+	f(`{"uuid":"u1","tenant_label":"team","of a later version":[1]}`,
+		`{"cluster_label":"hearth","of a later version":[1],"replica_label":"receive_replica","tenant_label":"team","uuid":"u1"}`)
 	whole := `{"uuid":"u1","cluster_label":"a","tenant_label":"b","replica_label":"c"}`
 	f(whole, whole)
 }

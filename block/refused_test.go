@@ -84,10 +84,7 @@ func TestRefused(t *testing.T) {
 	if n := testutil.ToFloat64(told.refused.WithLabelValues("credentials")); n != 3 {
 		t.Errorf("%v refusals are counted, want 3", n)
 	}
-	if lines := strings.Split(
-		strings.TrimSpace(log.String()),
-		"\n",
-	); len(lines) != 2 ||
+	if lines := strings.Split(strings.TrimSpace(log.String()), "\n"); len(lines) != 2 ||
 		!strings.Contains(lines[0], "level=ERROR") ||
 		!strings.Contains(lines[1], "no longer refuses") {
 		t.Errorf("the log says\n%s", &log)

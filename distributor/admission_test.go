@@ -35,10 +35,8 @@ func (m *admissionMember) write(_ context.Context, s wire.Shard) (failures []wir
 	for _, i := range s.Series {
 		one := &s.Batch.Series[i]
 		if strings.Contains(one.Text(), "refuse=") {
-			failures = append(
-				failures,
-				wire.Failure{Series: int(i), Kind: errs.Conflict, Reason: "two values", Samples: len(one.Samples)},
-			)
+			failures = append(failures,
+				wire.Failure{Series: int(i), Kind: errs.Conflict, Reason: "two values", Samples: len(one.Samples)})
 			continue
 		}
 		for _, p := range one.Samples {
@@ -74,15 +72,8 @@ func TestAdmission(t *testing.T) {
 		t.Helper()
 		opts := splitting()
 		opts.Relabel = relabelRules(t, stagesRules)
-		usual, slow := &tenant.Limits{
-			HAPairs:         true,
-			LabelValueBytes: 10,
-			RequestSeries:   20,
-		}, &tenant.Limits{
-			SamplesPerSecond: 1,
-			SamplesBurst:     2,
-			LabelValueBytes:  10,
-		}
+		usual, slow := &tenant.Limits{HAPairs: true, LabelValueBytes: 10,
+			RequestSeries: 20}, &tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 2, LabelValueBytes: 10}
 		opts.Limits = func(id tenant.ID) *tenant.Limits {
 			if id == "slow" {
 				return slow
@@ -118,14 +109,8 @@ func TestAdmission(t *testing.T) {
 			lost += f.Samples
 		}
 		if taken := r.taken().Samples; err == nil && (r.Series != len(lines) || taken+lost != len(lines)) {
-			t.Errorf(
-				"%s: %d series, %d samples taken and %d lost, want %d of each together",
-				name,
-				r.Series,
-				taken,
-				lost,
-				len(lines),
-			)
+			t.Errorf("%s: %d series, %d samples taken and %d lost, want %d of each together", name, r.Series, taken, lost,
+				len(lines))
 		}
 		freed(t, b)
 	}

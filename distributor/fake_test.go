@@ -127,10 +127,8 @@ func refusing(kind errs.Kind, series ...int) func(context.Context, wire.Shard) (
 	return func(_ context.Context, s wire.Shard) (failures []wire.Failure, _ error) {
 		for _, i := range s.Series {
 			if slices.Contains(series, int(i)) {
-				failures = append(
-					failures,
-					wire.Failure{Series: int(i), Kind: kind, Samples: 1, Reason: fmt.Sprintf("series %d refused", i)},
-				)
+				failures = append(failures,
+					wire.Failure{Series: int(i), Kind: kind, Samples: 1, Reason: fmt.Sprintf("series %d refused", i)})
 			}
 		}
 		return failures, nil

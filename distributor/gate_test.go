@@ -244,10 +244,8 @@ func attacks(t *testing.T) []attack {
 	}
 	symbols := &writev2.Request{Symbols: []string{"", "__name__", "a", "b", strings.Repeat("x", 10_000)}}
 	for range 6_000 {
-		symbols.Timeseries = append(
-			symbols.Timeseries,
-			writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: make([]writev2.Sample, 1)},
-		)
+		symbols.Timeseries = append(symbols.Timeseries,
+			writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: make([]writev2.Sample, 1)})
 	}
 	references, err := symbols.Marshal()
 	if err != nil {
@@ -266,13 +264,8 @@ func attacks(t *testing.T) []attack {
 		{name: "zeros", content: contentV1, body: zeros},
 		{name: "slow", content: contentV1, body: noise, slow: true},
 		{name: "gzip zeros", path: "otlp", content: contentV1, encoding: "gzip", body: zipped(make([]byte, 100<<20))},
-		{
-			name:     "many data points",
-			path:     "otlp",
-			content:  contentV1,
-			encoding: "gzip",
-			body:     zipped(otlpBody(contentV1, names...)),
-		},
+		{name: "many data points", path: "otlp", content: contentV1, encoding: "gzip",
+			body: zipped(otlpBody(contentV1, names...))},
 		{name: "slow OTLP", path: "otlp", content: contentV1, body: noise, slow: true},
 	}
 }
@@ -362,13 +355,8 @@ func TestMemoryIsBounded(t *testing.T) {
 				peak.Store(now)
 			}
 			// A tenant that asks for little is let in, at the latest when it comes again.
-			w := c.do(
-				httpRequest{
-					content: contentV1,
-					body:    bodyV1(sample1("__name__", "up")),
-					headers: []string{"THANOS-TENANT", "calm"},
-				},
-			)
+			w := c.do(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up")),
+				headers: []string{"THANOS-TENANT", "calm"}})
 			late := i > 10_000
 			if late {
 				t.Error("the calm tenant was not let in")

@@ -39,29 +39,17 @@ func TestFindPair(t *testing.T) {
 		}
 	}
 	usual := haLabels{haClusterLabel, haReplicaLabel}
-	f(
-		usual,
-		labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"),
-		`eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`,
-	)
-	f(
-		usual,
-		labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"),
-		`eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`,
-	)
+	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "cluster", "eu", "job", "j"),
+		`eu/a "__name__\xffup\xffcluster\xffeu\xffjob\xffj\xff"`)
+	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "b", "cluster", "cluster", "eu"),
+		`eu/a "__name__\xffup\xffb\xffcluster\xffcluster\xffeu\xff"`)
 	f(usual, labels.FromStrings("__name__", "up", "cluster", "eu", "job", "j"), "")
 	f(usual, labels.FromStrings("__name__", "up", "__replica__", "a", "job", "cluster"), "")
 	f(usual, labels.FromStrings("__name__", "cluster", "z", "__replica__"), "")
-	f(
-		haLabels{"a", "z"},
-		labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"),
-		`eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`,
-	)
-	f(
-		haLabels{"z", "a"},
-		labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"),
-		`eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`,
-	)
+	f(haLabels{"a", "z"}, labels.FromStrings("__name__", "up", "a", "eu", "b", "c", "z", "r"),
+		`eu/r "__name__\xffup\xffa\xffeu\xffb\xffc\xff"`)
+	f(haLabels{"z", "a"}, labels.FromStrings("__name__", "up", "a", "r", "b", "c", "z", "eu"),
+		`eu/r "__name__\xffup\xffb\xffc\xffz\xffeu\xff"`)
 }
 
 // paired are options with pairs for all tenants.
@@ -199,8 +187,7 @@ func TestPairsCountOnce(t *testing.T) {
 	long := func(cluster, replica string) *wire.Batch {
 		b := wire.NewBatch("acme")
 		b.Add(labels.FromStrings("__name__", "m", "__replica__", replica, "cluster", cluster, "long", "more than ten")).Samples = []wire.Sample{
-			{T: 1},
-		}
+			{T: 1}}
 		return b
 	}
 	if r := c.push(long("eu", "two")); len(r.Failures) != 0 || r.Duplicates.Samples != 1 {
@@ -224,8 +211,7 @@ func TestPairsAnswer(t *testing.T) {
 	defer c.close()
 	for _, replica := range []string{"one", "two"} {
 		w := c.do(
-			httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})},
-		)
+			httpRequest{content: contentV2, body: bodyV2([]string{"__name__", "m", "cluster", "eu", "__replica__", replica})})
 		if w.Code != http.StatusNoContent {
 			t.Fatalf("status %d %s", w.Code, w.Body)
 		}
@@ -273,11 +259,8 @@ func TestFailover(t *testing.T) {
 		if n := c.pairs.followed(); n != 0 {
 			t.Fatalf("%d tenants of which nothing was heard are remembered", n)
 		}
-		if n := testutil.CollectAndCount(
-			c.pairs.metrics.dropped,
-		) + testutil.CollectAndCount(
-			c.pairs.metrics.clusters,
-		); n != 0 {
+		if n := testutil.CollectAndCount(c.pairs.metrics.dropped) + testutil.CollectAndCount(
+			c.pairs.metrics.clusters); n != 0 {
 			t.Fatalf("%d metrics of clusters that are forgotten", n)
 		}
 		send(two, true)
@@ -417,33 +400,10 @@ func BenchmarkPairs(b *testing.B) {
 			request := wire.NewBatch("acme")
 			for i := range n {
 				s := request.Add(
-					labels.FromStrings(
-						"__name__",
-						"http_server_requests_seconds_bucket",
-						"__replica__",
-						replica,
-						"cluster",
-						"eu",
-						"container",
-						"app",
-						"endpoint",
-						"metrics",
-						"instance",
-						fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250),
-						"job",
-						"shop-backend",
-						"le",
-						"0.005",
-						"namespace",
-						"production",
-						"node",
-						"node-17",
-						"pod",
-						fmt.Sprintf("shop-backend-7f9c-%d", i),
-						"service",
-						"shop",
-					),
-				)
+					labels.FromStrings("__name__", "http_server_requests_seconds_bucket", "__replica__", replica, "cluster", "eu",
+						"container", "app", "endpoint", "metrics", "instance", fmt.Sprintf("10.0.%d.%d:8080", i/250, i%250), "job",
+						"shop-backend", "le", "0.005", "namespace", "production", "node", "node-17", "pod",
+						fmt.Sprintf("shop-backend-7f9c-%d", i), "service", "shop"))
 				s.Samples = []wire.Sample{{T: 1000, V: 1}}
 			}
 			b.ReportAllocs()

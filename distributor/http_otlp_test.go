@@ -153,13 +153,8 @@ func TestOTLPStatus(t *testing.T) {
 		f(httpRequest{content: content, encoding: "gzip", body: zipped(good)}, 200, 2, 0, "")
 		f(httpRequest{content: content, body: otlpBody(content)}, 200, 0, 0, "")
 		// A part, and all, of it refused.
-		f(
-			httpRequest{content: content, body: otlpBody(content, "a", "delta")},
-			200,
-			1,
-			1,
-			"delta temporality is not supported",
-		)
+		f(httpRequest{content: content, body: otlpBody(content, "a", "delta")}, 200, 1, 1,
+			"delta temporality is not supported")
 		f(httpRequest{content: content, body: otlpBody(content, "delta")}, 400, 0, 3, "delta temporality is not supported")
 		// Bad requests.
 		f(httpRequest{content: content, body: good[:len(good)-3]}, 400, 0, 3, "the message")
@@ -171,21 +166,11 @@ func TestOTLPStatus(t *testing.T) {
 		f(httpRequest{method: http.MethodGet, content: content}, 405, 0, 12, "POST")
 		// Too large: as sent, decompressed, in memory.
 		f(httpRequest{content: content, body: make([]byte, 70_000)}, 413, 0, 11, "body of 70000 bytes or more is larger")
-		f(
-			httpRequest{content: content, encoding: "gzip", body: zipped(make([]byte, 10<<20))},
-			413,
-			0,
-			11,
-			"decompresses to more than the limit of 80000",
-		)
+		f(httpRequest{content: content, encoding: "gzip", body: zipped(make([]byte, 10<<20))}, 413, 0, 11,
+			"decompresses to more than the limit of 80000")
 	}
-	f(
-		httpRequest{content: contentV1, body: bytes.Repeat([]byte{0x0a, 0}, 10_000)},
-		413,
-		0,
-		11,
-		"bytes of memory, more than 640000",
-	)
+	f(httpRequest{content: contentV1, body: bytes.Repeat([]byte{0x0a, 0}, 10_000)}, 413, 0, 11,
+		"bytes of memory, more than 640000")
 	f(httpRequest{content: "text/plain"}, 415, 0, 12, `content type "text/plain"`)
 	f(httpRequest{}, 415, 0, 12, `content type ""`)
 }
@@ -219,10 +204,7 @@ func TestOTLPOutcomes(t *testing.T) {
 	defer c.close()
 	c.member("a").become(down)
 	w := c.otlp(httpRequest{content: contentJSON, body: otlpBody(contentJSON, "a")})
-	if n, text := otlpAnswer(
-		t,
-		w,
-	); w.Code != 503 || n != 14 || !strings.Contains(text, "connection refused") ||
+	if n, text := otlpAnswer(t, w); w.Code != 503 || n != 14 || !strings.Contains(text, "connection refused") ||
 		w.Header().Get("Retry-After") == "" {
 		t.Fatalf("status %d, %d %q", w.Code, n, text)
 	}

@@ -54,8 +54,7 @@ func bodyV2(series ...[]string) []byte {
 		s := writev2.TimeSeries{
 			Samples: []writev2.Sample{{Timestamp: 1000, Value: 1}},
 			Histograms: []writev2.Histogram{
-				{Timestamp: 2000, Count: &writev2.Histogram_CountInt{CountInt: 0}, ZeroCount: &writev2.Histogram_ZeroCountInt{}},
-			},
+				{Timestamp: 2000, Count: &writev2.Histogram_CountInt{CountInt: 0}, ZeroCount: &writev2.Histogram_ZeroCountInt{}}},
 			Exemplars: []writev2.Exemplar{{Timestamp: 1000, Value: 1}},
 		}
 		for _, p := range pairs {
@@ -129,12 +128,8 @@ func TestHandlerStatus(t *testing.T) {
 	f(httpRequest{content: contentV2, encoding: "snappy", body: good2}, 204, 1, "")
 	f(httpRequest{content: contentV1 + "; proto=io.prometheus.write.v2.Request", body: good2}, 204, 1, "")
 	f(httpRequest{content: contentV1, body: snappy.Encode(nil, nil)}, 204, 0, "")
-	f(
-		httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1},
-		204,
-		1,
-		"",
-	)
+	f(httpRequest{content: contentV1, headers: []string{"X-Prometheus-Remote-Write-Version", "0.1.0"}, body: good1}, 204,
+		1, "")
 
 	// Not remote write.
 	f(httpRequest{method: http.MethodGet}, 405, 0, "POST")
@@ -159,41 +154,25 @@ func TestHandlerStatus(t *testing.T) {
 		f(httpRequest{content: contentV1, headers: []string{"THANOS-TENANT", id}, body: good1}, 400, 0, "tenant")
 		f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", id}, body: good1}, 400, 0, "tenant")
 	}
-	f(
-		httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1},
-		400,
-		0,
-		"two tenants",
-	)
-	f(
-		httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1},
-		204,
-		1,
-		"",
-	)
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "b"}, body: good1}, 400, 0,
+		"two tenants")
+	f(httpRequest{content: contentV1, headers: []string{"X-Scope-OrgID", "a", "THANOS-TENANT", "a"}, body: good1}, 204, 1,
+		"")
 
 	// Series: unsorted labels are sorted, a bad series does not take the others down.
 	f(httpRequest{content: contentV1, body: bodyV1(sample1("job", "a", "__name__", "up"))}, 204, 1, "")
 	f(
-		httpRequest{
-			content: contentV1,
-			body:    bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up")),
-		},
+		httpRequest{content: contentV1,
+			body: bodyV1(sample1("__name__", "up", "job", "a", "job", "b"), sample1("__name__", "up"))},
 		400,
 		1,
 		"job",
 	)
+	f(httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))}, 400, 1,
+		"")
 	f(
-		httpRequest{content: contentV1, body: bodyV1(sample1("__name__", "up", "", "b"), sample1("__name__", "up"))},
-		400,
-		1,
-		"",
-	)
-	f(
-		httpRequest{
-			content: contentV2,
-			body:    bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"}),
-		},
+		httpRequest{content: contentV2,
+			body: bodyV2([]string{"__name__", "up", "job", "a", "job", "b"}, []string{"__name__", "up"})},
 		400,
 		1,
 		"job",
@@ -209,15 +188,11 @@ func TestHandlerOutcomes(t *testing.T) {
 		c.member("a").become(behave)
 		var r httpRequest
 		if v2 {
-			r = httpRequest{
-				content: contentV2,
-				body:    bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"}),
-			}
+			r = httpRequest{content: contentV2,
+				body: bodyV2([]string{"__name__", "m0"}, []string{"__name__", "m1"}, []string{"__name__", "m2"})}
 		} else {
-			r = httpRequest{
-				content: contentV1,
-				body:    bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2")),
-			}
+			r = httpRequest{content: contentV1,
+				body: bodyV1(sample1("__name__", "m0"), sample1("__name__", "m1"), sample1("__name__", "m2"))}
 		}
 		w := c.do(r)
 		if w.Code != status {

@@ -67,17 +67,11 @@ func TestSeriesLimits(t *testing.T) {
 	f(tenant.Limits{LabelsPerSeries: 2}, series("x", "1", "y", "2"), "3 labels, more than labels_per_series 2")
 	f(tenant.Limits{LabelsPerSeries: 2}, series("x", long), "") // long, but few
 	f(tenant.Limits{LabelsPerSeries: 3}, series("x", "1", "y", "2"), "")
-	f(
-		tenant.Limits{LabelValueBytes: 99},
-		series("x", long),
-		`value of label "x" of 100 bytes, more than label_value_bytes 99`,
-	)
+	f(tenant.Limits{LabelValueBytes: 99}, series("x", long),
+		`value of label "x" of 100 bytes, more than label_value_bytes 99`)
 	f(tenant.Limits{LabelValueBytes: 100}, series("x", long), "")
-	f(
-		tenant.Limits{LabelNameBytes: 8},
-		series("x", "1", "name_of_9", "2"),
-		`label name "name_of_9" of 9 bytes, more than label_name_bytes 8`,
-	)
+	f(tenant.Limits{LabelNameBytes: 8}, series("x", "1", "name_of_9", "2"),
+		`label name "name_of_9" of 9 bytes, more than label_name_bytes 8`)
 	f(tenant.Limits{LabelNameBytes: 9}, series("x", "1", "name_of_9", "2"), "")
 	f(tenant.Limits{LabelNameBytes: 8, LabelValueBytes: 100, LabelsPerSeries: 2}, series("x", long), "")
 	hist := func(b *wire.Batch) {
@@ -88,11 +82,8 @@ func TestSeriesLimits(t *testing.T) {
 	}
 	f(tenant.Limits{HistogramBuckets: 2}, hist, "a histogram of 3 buckets, more than histogram_buckets 2")
 	f(tenant.Limits{HistogramBuckets: 3, LabelsPerSeries: 2}, hist, "")
-	f(
-		tenant.Limits{LabelsPerSeries: 2, HistogramBuckets: 1},
-		hist,
-		"a histogram of 3 buckets, more than histogram_buckets 1",
-	)
+	f(tenant.Limits{LabelsPerSeries: 2, HistogramBuckets: 1}, hist,
+		"a histogram of 3 buckets, more than histogram_buckets 1")
 	// What a histogram has beside its buckets is stored too.
 	wide := func(h wire.Histogram) func(*wire.Batch) {
 		return func(b *wire.Batch) {
@@ -168,13 +159,8 @@ func TestLimitsChange(t *testing.T) {
 // Requests over a limit are refused as a whole, with the right status in every protocol.
 func TestRequestLimits(t *testing.T) {
 	good := []string{"__name__", "up", "job", "a"}
-	v1, v2 := bodyV1(
-		sample1(good...),
-		sample1("__name__", "up", "job", "b"),
-	), bodyV2(
-		good,
-		[]string{"__name__", "up", "job", "b"},
-	)
+	v1, v2 := bodyV1(sample1(good...),
+		sample1("__name__", "up", "job", "b")), bodyV2(good, []string{"__name__", "up", "job", "b"})
 	f := func(l tenant.Limits, content string, body []byte, status int, stored int, text string) {
 		t.Helper()
 		c := newCluster(t, newFakeRing(1, "a"), limited(l))
@@ -207,27 +193,15 @@ func TestRequestLimits(t *testing.T) {
 	f(tenant.Limits{RequestSamples: 3}, contentV2, v2, 413, 0, "request has 4 samples") // histograms are samples
 	f(tenant.Limits{RequestSamples: 4}, contentV2, v2, 204, 2, "")
 	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}, contentV1, v1, 413, 0, "larger than samples_burst 1")
-	f(
-		tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 3},
-		contentV2,
-		v2,
-		413,
-		0,
-		"tenant default-tenant: request of 4 samples is larger than samples_burst 3",
-	)
+	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 3}, contentV2, v2, 413, 0,
+		"tenant default-tenant: request of 4 samples is larger than samples_burst 3")
 	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 1}, contentJSON, otlpBody(contentJSON, "a", "b"), 413, 0, raise)
 	f(tenant.Limits{SamplesPerSecond: 1, SamplesBurst: 4}, contentV2, v2, 204, 2, "")
 	// Series over a limit: the rest is stored.
 	over := bodyV1(sample1(good...), sample1("__name__", "up", "job", "a", "x", "y"))
 	f(tenant.Limits{LabelsPerSeries: 2}, contentV1, over, 400, 1, "labels_per_series")
-	f(
-		tenant.Limits{LabelsPerSeries: 2},
-		contentV2,
-		bodyV2(good, []string{"__name__", "up", "job", "a", "x", "y"}),
-		400,
-		1,
-		"labels_per_series",
-	)
+	f(tenant.Limits{LabelsPerSeries: 2}, contentV2, bodyV2(good, []string{"__name__", "up", "job", "a", "x", "y"}), 400, 1,
+		"labels_per_series")
 	f(tenant.Limits{LabelNameBytes: 8}, contentJSON, otlpBody(contentJSON, "a", "b"), 200, 2, "")
 	f(tenant.Limits{LabelValueBytes: 3}, contentJSON, otlpBody(contentJSON, "a", "name"), 200, 1, "label_value_bytes 3")
 }
@@ -236,12 +210,8 @@ func TestRequestLimits(t *testing.T) {
 func TestLimitedCounts(t *testing.T) {
 	c := newCluster(t, newFakeRing(1, "a"), limited(tenant.Limits{LabelsPerSeries: 2}))
 	defer c.close()
-	w := c.do(
-		httpRequest{
-			content: contentV2,
-			body:    bodyV2([]string{"__name__", "a"}, []string{"__name__", "b", "x", "y", "z", "z"}),
-		},
-	)
+	w := c.do(httpRequest{content: contentV2,
+		body: bodyV2([]string{"__name__", "a"}, []string{"__name__", "b", "x", "y", "z", "z"})})
 	for name, want := range map[string]string{"Samples": "1", "Histograms": "1", "Exemplars": "1"} {
 		if got := w.Header().Get("X-Prometheus-Remote-Write-" + name + "-Written"); got != want {
 			t.Errorf("%s: %s written, want %s", name, got, want)
@@ -257,12 +227,8 @@ func TestReceiversLimit(t *testing.T) {
 	for _, m := range []string{"a", "b"} {
 		c.member(m).become(refusing(errs.Limited, 1))
 	}
-	w := c.do(
-		httpRequest{
-			content: contentV1,
-			body:    bodyV1(sample1("__name__", "a"), sample1("__name__", "b"), sample1("__name__", "c")),
-		},
-	)
+	w := c.do(httpRequest{content: contentV1,
+		body: bodyV1(sample1("__name__", "a"), sample1("__name__", "b"), sample1("__name__", "c"))})
 	if w.Code != 429 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), `{__name__="b"}`) ||
 		!strings.Contains(w.Body.String(), "1 of 3 series") {
 		t.Fatalf("%d %q", w.Code, w.Body)

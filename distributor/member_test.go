@@ -117,9 +117,7 @@ func TestOverloadOfAllLosesNothing(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if least := senders * samples / opts.MemberConcurrency * 10 * int(
-				time.Millisecond,
-			) / 2; rf > 1 &&
+			if least := senders * samples / opts.MemberConcurrency * 10 * int(time.Millisecond) / 2; rf > 1 &&
 				time.Since(start) < time.Duration(least) {
 				t.Errorf("the senders were done after %s: they did not wait", time.Since(start))
 			}

@@ -144,10 +144,7 @@ func TestPushFoldsOutcomesBySeries(t *testing.T) {
 			kinds[f.Series] = f.Kind
 		}
 		if want := (map[int]errs.Kind{-1: errs.Invalid, 1: errs.Conflict, 2: errs.Conflict}); fmt.Sprint(
-			kinds,
-		) != fmt.Sprint(
-			want,
-		) {
+			kinds) != fmt.Sprint(want) {
 			t.Fatalf("failures %v, want %v", got.Failures, want)
 		}
 		if got.Samples != 4 || got.Series != 6 { // one sample of series 1 was refused, the other stored
@@ -431,11 +428,8 @@ func TestMemberWithAnotherAddress(t *testing.T) {
 			c.push(batch(5))
 		}
 		if dials["elsewhere:10901"] != 1 || before.hungUp() != 0 {
-			t.Errorf(
-				"an address that cannot be dialed: %d dials within one moment, writer of the old one closed %d times",
-				dials["elsewhere:10901"],
-				before.hungUp(),
-			)
+			t.Errorf("an address that cannot be dialed: %d dials within one moment, writer of the old one closed %d times",
+				dials["elsewhere:10901"], before.hungUp())
 		}
 		fault = nil
 		time.Sleep(2 * time.Second)
@@ -475,9 +469,7 @@ func TestMemberThatCannotBeDialedIsTriedAgain(t *testing.T) {
 			t.Fatalf("%d dials within one moment, want 1", dials)
 		}
 		c.member("b").become(down)
-		if got := c.push(
-			batch(1),
-		); !strings.Contains(got.Err().Error(), "connection refused") &&
+		if got := c.push(batch(1)); !strings.Contains(got.Err().Error(), "connection refused") &&
 			!strings.Contains(got.Err().Error(), "no such certificate") {
 			t.Fatal(got.Err())
 		}
@@ -501,10 +493,7 @@ func TestPushNeedsAnOpenDistributorAndARing(t *testing.T) {
 	}
 	f := func(want string) {
 		t.Helper()
-		if _, err := d.Push(
-			context.Background(),
-			batch(1),
-		); errs.KindOf(err) != errs.Unavailable ||
+		if _, err := d.Push(context.Background(), batch(1)); errs.KindOf(err) != errs.Unavailable ||
 			!strings.Contains(err.Error(), want) {
 			t.Fatalf("error %v, want %q", err, want)
 		}

@@ -8,13 +8,8 @@ import (
 )
 
 // answerKinds are the classes of answers, by letter: stored, conflict, invalid, limited, x = cannot now.
-var answerKinds = map[rune]errs.Kind{
-	'o': errs.OK,
-	'c': errs.Conflict,
-	'i': errs.Invalid,
-	'l': errs.Limited,
-	'x': errs.Unavailable,
-}
+var answerKinds = map[rune]errs.Kind{'o': errs.OK, 'c': errs.Conflict, 'i': errs.Invalid, 'l': errs.Limited,
+	'x': errs.Unavailable}
 
 func TestQuorum(t *testing.T) {
 	// answers come one by one; after the last, and not before, the outcome is certain.

@@ -19,11 +19,8 @@ func TestAcknowledgedIsOnAQuorum(t *testing.T) {
 	opts := DefaultOptions()
 	opts.WriteTimeout, opts.RetryMin, opts.RetryMax = 50*time.Millisecond, time.Millisecond, 5*time.Millisecond
 	opts.MemberBatches, opts.MemberConcurrency = 16, 2
-	rings := []*fakeRing{
-		newFakeRing(3, "a", "b", "c", "d"),
-		newFakeRing(3, "a", "b", "d"),
-		newFakeRing(3, "a", "e", "c", "d"),
-	}
+	rings := []*fakeRing{newFakeRing(3, "a", "b", "c", "d"), newFakeRing(3, "a", "b", "d"),
+		newFakeRing(3, "a", "e", "c", "d")}
 	c := newCluster(t, rings[0], opts)
 	for _, id := range []string{"a", "b", "c", "d", "e"} {
 		c.member(id).become(moody)

@@ -57,10 +57,7 @@ func TestRate(t *testing.T) {
 		f(50, 0)
 		time.Sleep(time.Hour)
 		// What could never pass is not to be tried again.
-		if _, err := c.Push(
-			t.Context(),
-			batch(301),
-		); errs.KindOf(err) != errs.TooLarge || errs.RetryAfter(err) != 0 ||
+		if _, err := c.Push(t.Context(), batch(301)); errs.KindOf(err) != errs.TooLarge || errs.RetryAfter(err) != 0 ||
 			!strings.Contains(err.Error(), "samples_burst 300") {
 			t.Fatal(err)
 		}

@@ -78,22 +78,13 @@ func TestRelabel(t *testing.T) {
 	f(someRules, []string{"__name__", "up", "job", "x"}, `{__name__="up", job="x"}`)
 	f(someRules, []string{"__name__", "debug_x", "job", "x"})
 	f(someRules, []string{"__name__", "up", "pod_uid", "x"}, `{__name__="up"}`)
-	f(
-		someRules,
-		[]string{"__name__", "up", "env", "prod-eu", "zone", "1"},
-		`{__name__="up", env="prod-eu", region="eu-prod", zone="1"}`,
-	)
-	f(
-		`[{action: labelmap, regex: x_(.+), replacement: a_$1}]`,
-		[]string{"__name__", "up", "x_b", "1"},
-		`{__name__="up", a_b="1", x_b="1"}`,
-	)
+	f(someRules, []string{"__name__", "up", "env", "prod-eu", "zone", "1"},
+		`{__name__="up", env="prod-eu", region="eu-prod", zone="1"}`)
+	f(`[{action: labelmap, regex: x_(.+), replacement: a_$1}]`, []string{"__name__", "up", "x_b", "1"},
+		`{__name__="up", a_b="1", x_b="1"}`)
 	f(`[{action: keep, source_labels: [__name__], regex: plain}]`, []string{"__name__", "up"})
-	f(
-		`[{action: labeldrop, regex: "__name__|job"}, {target_label: __name__, replacement: plain}]`,
-		[]string{"__name__", "up", "job", "x"},
-		`{__name__="plain"}`,
-	)
+	f(`[{action: labeldrop, regex: "__name__|job"}, {target_label: __name__, replacement: plain}]`,
+		[]string{"__name__", "up", "job", "x"}, `{__name__="plain"}`)
 }
 
 // Rules that make a series unusable reject it, and name it; the rest is stored.
@@ -208,12 +199,8 @@ func TestSetRelabel(t *testing.T) {
 
 // What is remembered is right whoever asks, for more series than there are places.
 func TestRelabelTogether(t *testing.T) {
-	r := &rules{
-		configs: relabelRules(
-			t,
-			`[{source_labels: [i], target_label: j, replacement: "<$1>"}, {action: drop, source_labels: [i], regex: ".*7"}]`,
-		),
-	}
+	r := &rules{configs: relabelRules(t,
+		`[{source_labels: [i], target_label: j, replacement: "<$1>"}, {action: drop, source_labels: [i], regex: ".*7"}]`)}
 	if err := ValidateRelabel(r.configs); err != nil {
 		t.Fatal(err)
 	}

@@ -35,21 +35,10 @@ func TestResultKind(t *testing.T) {
 		errs.Internal, errs.Exhausted} {
 		f("exemplars beside samples: "+k.String(), 1, errs.OK, exemplars(k))
 		f("metadata beside samples: "+k.String(), 1, errs.OK, metadata(k))
-		f(
-			"both beside samples that failed: "+k.String(),
-			0,
-			errs.Conflict,
-			exemplars(k),
-			metadata(k),
-			wire.Failure{Kind: errs.Conflict, Samples: 1},
-		)
-		f(
-			"both beside histograms that failed: "+k.String(),
-			0,
-			errs.Invalid,
-			exemplars(k),
-			wire.Failure{Series: -1, Kind: errs.Invalid, Histograms: 1},
-		)
+		f("both beside samples that failed: "+k.String(), 0, errs.Conflict, exemplars(k), metadata(k),
+			wire.Failure{Kind: errs.Conflict, Samples: 1})
+		f("both beside histograms that failed: "+k.String(), 0, errs.Invalid, exemplars(k),
+			wire.Failure{Series: -1, Kind: errs.Invalid, Histograms: 1})
 	}
 	for _, k := range []errs.Kind{errs.Invalid, errs.Conflict, errs.TooLarge} {
 		f("exemplars alone: "+k.String(), 0, errs.OK, exemplars(k))
@@ -73,27 +62,14 @@ func TestResultCounts(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	sample, exemplar := wire.Failure{
-		Kind:    errs.Conflict,
-		Samples: 1,
-	}, wire.Failure{
-		Series:    2,
-		Kind:      errs.Unavailable,
-		Exemplars: 1,
-	}
+	sample, exemplar := wire.Failure{Kind: errs.Conflict, Samples: 1}, wire.Failure{Series: 2,
+		Kind: errs.Unavailable, Exemplars: 1}
 	f("1 of 3 series not stored, or not wholly", 3, sample, exemplar)
 	f("0 of 3 series not stored, or not wholly, and exemplars of 1 series", 3, exemplar)
-	f(
-		"0 of 3 series not stored, or not wholly, and metadata of 1 families",
-		3,
-		wire.Failure{Series: -1, Kind: errs.Unavailable},
-	)
-	f(
-		"7 of 9 series not stored, or not wholly",
-		9,
-		sample,
-		wire.Failure{Series: -1, Kind: errs.Invalid, Samples: 8, Whole: 6},
-	)
+	f("0 of 3 series not stored, or not wholly, and metadata of 1 families", 3,
+		wire.Failure{Series: -1, Kind: errs.Unavailable})
+	f("7 of 9 series not stored, or not wholly", 9, sample,
+		wire.Failure{Series: -1, Kind: errs.Invalid, Samples: 8, Whole: 6})
 	f("1 of 1 series not stored, or not wholly", 1, sample, wire.Failure{Series: -1, Kind: errs.Invalid, Histograms: 1})
 }
 

@@ -139,13 +139,8 @@ func TestSplitKeepsToTheUser(t *testing.T) {
 	if err != nil || r.Kind() != errs.Forbidden || r.Samples != 2 || r.Failures[0].Series != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if want := []string{
-		`red {__name__="m_total", i="0", z="z"}`,
-		`red2 {__name__="m_total", i="2", z="z"}`,
-	}; !slices.Equal(
-		m.texts,
-		want,
-	) {
+	if want := []string{`red {__name__="m_total", i="0", z="z"}`,
+		`red2 {__name__="m_total", i="2", z="z"}`}; !slices.Equal(m.texts, want) {
 		t.Fatalf("%q", m.texts)
 	}
 }
@@ -159,8 +154,7 @@ func TestSplitWithPairs(t *testing.T) {
 		b := wire.NewBatch(tenant.Default)
 		for i, team := range []string{"red", "blue"} {
 			s := b.Add(
-				labels.FromStrings("__name__", "m", "i", fmt.Sprint(i), "team", team, "cluster", "eu", "__replica__", replica),
-			)
+				labels.FromStrings("__name__", "m", "i", fmt.Sprint(i), "team", team, "cluster", "eu", "__replica__", replica))
 			s.Samples = []wire.Sample{{T: 1000, V: 1}}
 		}
 		return c.push(b)

@@ -85,11 +85,8 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 			s.Samples[0].Value = v
 			v1 = append(v1, s)
 			v2.Timeseries = append(v2.Timeseries, writev2.TimeSeries{
-				LabelsRefs: symbols.SymbolizeLabels(
-					labels.FromStrings("__name__", "up"),
-					nil,
-				),
-				Samples: []writev2.Sample{{Timestamp: 1000, Value: v}},
+				LabelsRefs: symbols.SymbolizeLabels(labels.FromStrings("__name__", "up"), nil),
+				Samples:    []writev2.Sample{{Timestamp: 1000, Value: v}},
 			})
 		}
 		v1 = append(v1, sample1("__name__", "other"))
@@ -105,12 +102,8 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 				t.Errorf("1.0, %v: %d %s, want %d", values, w.Code, w.Body, want)
 			}
 			m.have(t, up, `default-tenant {__name__="other"}: 1`)
-			w = c.do(
-				httpRequest{content: "application/x-protobuf;proto=io.prometheus.write.v2.Request", body: snappy.Encode(nil, msg)},
-			)
-			if got := w.Header().Get(
-				"X-Prometheus-Remote-Write-Samples-Written",
-			); w.Code != status ||
+			w = c.do(httpRequest{content: "application/x-protobuf;proto=io.prometheus.write.v2.Request", body: snappy.Encode(nil, msg)})
+			if got := w.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); w.Code != status ||
 				got != fmt.Sprint(written) {
 				t.Errorf("2.0, %v: %d %s, %s written, want %d and %d", values, w.Code, w.Body, got, status, written)
 			}
@@ -171,17 +164,10 @@ func TestSeriesTwiceInOTLP(t *testing.T) {
 	f(0, func(md pmetric.Metrics) { gauge(md, "g", 1, 1) }, series(`{__name__="g"}`, 2))
 	f(1, func(md pmetric.Metrics) { gauge(md, "g", 1, 2) }, series(`{__name__="g"}`, 2))
 	f(2, func(md pmetric.Metrics) { gauge(md, "g", 1, 2, 1, 3) }, series(`{__name__="g"}`, 4))
-	f(
-		1,
-		func(md pmetric.Metrics) { gauge(md, "a.b", 1); gauge(md, "c", 1); gauge(md, "a_b", 2) },
-		series(`{__name__="a_b"}`, 2),
-		series(`{__name__="c"}`, 1),
-	)
+	f(1, func(md pmetric.Metrics) { gauge(md, "a.b", 1); gauge(md, "c", 1); gauge(md, "a_b", 2) },
+		series(`{__name__="a_b"}`, 2), series(`{__name__="c"}`, 1))
 	buckets := []string{
-		series(
-			`{__name__="h_count"}`,
-			2,
-		),
+		series(`{__name__="h_count"}`, 2),
 		series(`{__name__="h_bucket", le="+Inf"}`, 2),
 		series(`{__name__="h_bucket", le="1"}`, 2),
 	}
@@ -231,16 +217,10 @@ func TestSeriesBecomeOne(t *testing.T) {
 	// The replica one is elected. Its series is one with a series without replica; the other replica's are duplicates,
 	// and what stands behind them keeps its place.
 	pair := paired(func(l *tenant.Limits) { l.LabelsPerSeries = 4 })
-	f(
-		pair,
-		Result{Samples: 2, Duplicates: Counts{Samples: 2}, Failures: []wire.Failure{conflict(0, 1)}},
-		[]string{`acme {__name__="m", cluster="eu"}: 2`, `acme {__name__="z"}: 1`},
-		"__name__ m cluster eu __replica__ one",
-		"__name__ m cluster eu",
-		"__name__ m cluster eu __replica__ two",
-		"__name__ z",
-		"__name__ n cluster eu __replica__ two",
-	)
+	f(pair, Result{Samples: 2, Duplicates: Counts{Samples: 2}, Failures: []wire.Failure{conflict(0, 1)}},
+		[]string{`acme {__name__="m", cluster="eu"}: 2`, `acme {__name__="z"}: 1`}, "__name__ m cluster eu __replica__ one",
+		"__name__ m cluster eu", "__name__ m cluster eu __replica__ two", "__name__ z",
+		"__name__ n cluster eu __replica__ two")
 }
 
 // TestPanicInAMember: a panic while a shard is written costs the copy of one member, and a panic in the part of one

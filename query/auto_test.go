@@ -27,15 +27,8 @@ func TestAutoResolutionOfSubquery(t *testing.T) {
 	q := s.open(t, opts)
 	const text, step = "sum_over_time(m[1h:1m])", 2 * hour
 	want, _ := ranged(t, s.open(t, DefaultOptions()), text, since+2*hour, since+20*hour, step, 0)
-	query, err := q.engine.NewRangeQuery(
-		t.Context(),
-		q,
-		nil,
-		text,
-		time.UnixMilli(since+2*hour),
-		time.UnixMilli(since+20*hour),
-		time.Duration(step)*time.Millisecond,
-	)
+	query, err := q.engine.NewRangeQuery(t.Context(), q, nil, text, time.UnixMilli(since+2*hour),
+		time.UnixMilli(since+20*hour), time.Duration(step)*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,11 +81,8 @@ func TestExpressionsAreBounded(t *testing.T) {
 	check(t, code, body, 422, "--query.max-expression-bytes")
 	code, body = post(q, "/api/v1/query", url.Values{"query": {"1"}, "other": {strings.Repeat("x", 1<<20)}})
 	check(t, code, body, 422, "too large")
-	code, body = post(
-		q,
-		"/api/v1/query",
-		url.Values{"query": {`sum by (a) (rate(m{b=~"c|d.+"}[5m])) / on (a) group_left () -n`}},
-	)
+	code, body = post(q, "/api/v1/query",
+		url.Values{"query": {`sum by (a) (rate(m{b=~"c|d.+"}[5m])) / on (a) group_left () -n`}})
 	check(t, code, body, 200)
 }
 
@@ -139,13 +136,8 @@ func TestTenantsPerQuery(t *testing.T) {
 	asked.Store(0)
 	for _, header := range []string{"a|b|c|d", strings.Repeat("a|", 63_750) + "a"} {
 		for _, path := range []string{"/query", "/query_range", "/series", "/labels", "/label/a/values", "/query_exemplars", "/metadata", "/status/buildinfo"} {
-			code, body, _ := get(
-				t,
-				q,
-				"/api/v1"+path,
-				form("query", "up", "match[]", "up", "start", "0", "end", "1", "step", "1"),
-				"X-Scope-OrgID: "+header,
-			)
+			code, body, _ := get(t, q, "/api/v1"+path,
+				form("query", "up", "match[]", "up", "start", "0", "end", "1", "step", "1"), "X-Scope-OrgID: "+header)
 			check(t, code, body, 422, "--query.max-tenants")
 		}
 	}
@@ -160,31 +152,19 @@ func TestTenantsPerQuery(t *testing.T) {
 		many[i] = fmt.Sprint("t", i)
 	}
 	q = open(t, opts, e)
-	code, body, _ = get(
-		t,
-		q,
-		"/api/v1/query",
-		form("query", "up", "time", "1"),
-		"X-Scope-OrgID: a|"+strings.Join(many, "|"),
-	)
+	code, body, _ = get(t, q, "/api/v1/query", form("query", "up", "time", "1"),
+		"X-Scope-OrgID: a|"+strings.Join(many, "|"))
 	check(t, code, body, 200, `"1"`)
-	code, body, _ = get(
-		t,
-		q,
-		"/api/v1/query",
-		form("query", strings.Repeat("up or ", 15)+"up"),
-		"X-Scope-OrgID: a|"+strings.Join(many, "|"),
-	)
+	code, body, _ = get(t, q, "/api/v1/query", form("query", strings.Repeat("up or ", 15)+"up"),
+		"X-Scope-OrgID: a|"+strings.Join(many, "|"))
 	check(t, code, body, 422, "selections")
 }
 
 // readBody is a remote read of everything within [0, maxt].
 func readBody(t *testing.T, kind prompb.ReadRequest_ResponseType, maxt int64) []byte {
 	t.Helper()
-	query := &prompb.Query{
-		EndTimestampMs: maxt,
-		Matchers:       []*prompb.LabelMatcher{{Type: prompb.LabelMatcher_RE, Name: "__name__", Value: ".+"}},
-	}
+	query := &prompb.Query{EndTimestampMs: maxt,
+		Matchers: []*prompb.LabelMatcher{{Type: prompb.LabelMatcher_RE, Name: "__name__", Value: ".+"}}}
 	body, err := (&prompb.ReadRequest{Queries: []*prompb.Query{query},
 		AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind}}).Marshal()
 	if err != nil {
@@ -202,10 +182,8 @@ func readRequest(body []byte, id string) *http.Request {
 // TestSlowRemoteReads: more readers of one tenant than there are places, who take nothing, do not keep another
 // tenant's from being answered.
 func TestSlowRemoteReads(t *testing.T) {
-	data := map[tenant.ID][]sourcetest.Series{
-		"slow":  {oneSample(1, "__name__", "up")},
-		"quick": {oneSample(2, "__name__", "up")},
-	}
+	data := map[tenant.ID][]sourcetest.Series{"slow": {oneSample(1, "__name__", "up")},
+		"quick": {oneSample(2, "__name__", "up")}}
 	e, _ := receiver("r", data)
 	q := open(t, DefaultOptions(), e)
 	for _, kind := range []prompb.ReadRequest_ResponseType{prompb.ReadRequest_SAMPLES,
@@ -267,10 +245,8 @@ func TestRemoteReadsHoldMemory(t *testing.T) {
 	for i := range 10_000 {
 		samples = append(samples, sourcetest.Sample{T: int64(i), V: float64(i)})
 	}
-	e, _ := receiver(
-		"r",
-		map[tenant.ID][]sourcetest.Series{"a": {{Labels: labels.FromStrings("__name__", "up"), Samples: samples}}},
-	)
+	e, _ := receiver("r",
+		map[tenant.ID][]sourcetest.Series{"a": {{Labels: labels.FromStrings("__name__", "up"), Samples: samples}}})
 	f := func(memory int64, kind prompb.ReadRequest_ResponseType, code int, text string) {
 		t.Helper()
 		q := open(t, bounded(memory), e)

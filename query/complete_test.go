@@ -17,12 +17,8 @@ func at(hour float64) time.Time {
 
 // incarnation is a member from one hour to another, 0 for a present one. The ring took it up at once.
 func incarnation(id, zone string, since, until float64, drained bool) ring.Incarnation {
-	i := ring.Incarnation{
-		Member:  ring.Member{ID: id, Zone: zone},
-		Since:   at(since),
-		Placed:  at(since).Add(-settling),
-		Drained: drained,
-	}
+	i := ring.Incarnation{Member: ring.Member{ID: id, Zone: zone}, Since: at(since), Placed: at(since).Add(-settling),
+		Drained: drained}
 	if until > 0 {
 		i.Until = at(until)
 	}
@@ -61,9 +57,7 @@ func TestReceiversComplete(t *testing.T) {
 	f := func(name string, rf int, q timeRange, history []ring.Incarnation, answered []series.Info, want string) {
 		t.Helper()
 		got := strings.Join(
-			assess(Membership{ReplicationFactor: rf, History: history}, q, at(24), long, shown(answered, nil)),
-			"|",
-		)
+			assess(Membership{ReplicationFactor: rf, History: history}, q, at(24), long, shown(answered, nil)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -81,62 +75,27 @@ func TestReceiversComplete(t *testing.T) {
 	f("RF 5, three missing", 5, day, append(three[:3:3], member("d"), member("e")), live("a", "b"), "receivers c, d, e ")
 	f("RF not known", 0, day, three, nil, "")
 
-	zones := []ring.Incarnation{
-		zoned("a1", "a"),
-		zoned("a2", "a"),
-		zoned("b1", "b"),
-		zoned("b2", "b"),
-		zoned("c1", "c"),
-		zoned("c2", "c"),
-	}
+	zones := []ring.Incarnation{zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), zoned("b2", "b"), zoned("c1", "c"),
+		zoned("c2", "c")}
 	f("a zone missing", 3, day, zones, live("b1", "b2", "c1", "c2"), "")
 	f("two zones touched", 3, day, zones, live("a2", "b2", "c1", "c2"), "receivers a1, b1 ")
 	f("a zone missing, RF 1", 1, day, zones, live("b1", "b2", "c1", "c2"), "receivers a1, a2 ")
 	f("fewer zones than copies", 3, day, zones[:4], live("b1", "b2"), "receivers a1, a2 ")
 
 	// b lost its disk at 5 and came back; what it held before is gone.
-	lostDisk := []ring.Incarnation{
-		member("a"),
-		incarnation("b", "", 0, 5, false),
-		incarnation("b", "", 5, 0, false),
-		member("c"),
-	}
+	lostDisk := []ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false),
+		member("c")}
 	f("lost disk", 3, day, lostDisk, live("a", "b@5", "c"), "")
-	f(
-		"lost disk and one missing",
-		3,
-		day,
-		lostDisk,
-		live("b@5", "c"),
-		"receivers a, b (lost on "+at(
-			5,
-		).UTC().Format(
-			time.DateOnly,
-		)+") did not answer and may hold the only copies of samples at "+at(
-			0,
-		).UTC().Format(
-			time.RFC3339,
-		),
-	)
-	f(
-		"lost disk and one missing, later",
-		3,
-		timeRange{at(6).UnixMilli(), at(9).UnixMilli()},
-		lostDisk,
-		live("b@5", "c"),
-		"",
-	)
+	f("lost disk and one missing", 3, day, lostDisk, live("b@5", "c"), "receivers a, b (lost on "+at(5).UTC().Format(
+		time.DateOnly)+") did not answer and may hold the only copies of samples at "+at(0).UTC().Format(time.RFC3339))
+	f("lost disk and one missing, later", 3, timeRange{at(6).UnixMilli(), at(9).UnixMilli()}, lostDisk, live("b@5", "c"),
+		"")
 	f(
 		"two disks lost one after another, with time between",
 		3,
 		timeRange{at(3).UnixMilli(), at(9).UnixMilli()},
-		[]ring.Incarnation{
-			incarnation("a", "", 0, 2, false),
-			incarnation("a", "", 2, 0, false),
-			incarnation("b", "", 0, 5, false),
-			incarnation("b", "", 5, 0, false),
-			member("c"),
-		},
+		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false),
+			incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")},
 		live("a@2", "b@5", "c"),
 		"",
 	)
@@ -144,13 +103,8 @@ func TestReceiversComplete(t *testing.T) {
 		"the same, from the beginning",
 		3,
 		day,
-		[]ring.Incarnation{
-			incarnation("a", "", 0, 2, false),
-			incarnation("a", "", 2, 0, false),
-			incarnation("b", "", 0, 5, false),
-			incarnation("b", "", 5, 0, false),
-			member("c"),
-		},
+		[]ring.Incarnation{incarnation("a", "", 0, 2, false), incarnation("a", "", 2, 0, false),
+			incarnation("b", "", 0, 5, false), incarnation("b", "", 5, 0, false), member("c")},
 		live("a@2", "b@5", "c"),
 		"receivers a (lost on 2023-11-15), b (lost on 2023-11-15) ",
 	)
@@ -159,13 +113,8 @@ func TestReceiversComplete(t *testing.T) {
 		"drained members are not missed",
 		3,
 		day,
-		[]ring.Incarnation{
-			member("a"),
-			incarnation("b", "", 0, 5, true),
-			incarnation("c", "", 0, 6, true),
-			member("d"),
-			member("e"),
-		},
+		[]ring.Incarnation{member("a"), incarnation("b", "", 0, 5, true), incarnation("c", "", 0, 6, true), member("d"),
+			member("e")},
 		append(live("a", "d", "e"), series.Info{Role: "store"}),
 		"",
 	)
@@ -173,13 +122,8 @@ func TestReceiversComplete(t *testing.T) {
 		"forgotten ones are",
 		3,
 		day,
-		[]ring.Incarnation{
-			member("a"),
-			incarnation("b", "", 0, 5, false),
-			incarnation("c", "", 0, 6, false),
-			member("d"),
-			member("e"),
-		},
+		[]ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"),
+			member("e")},
 		live("a", "d", "e"),
 		"receivers b (lost on 2023-11-15), c (lost on 2023-11-15) ",
 	)
@@ -187,24 +131,14 @@ func TestReceiversComplete(t *testing.T) {
 		"but not after their end",
 		3,
 		timeRange{at(7).UnixMilli(), at(9).UnixMilli()},
-		[]ring.Incarnation{
-			member("a"),
-			incarnation("b", "", 0, 5, false),
-			incarnation("c", "", 0, 6, false),
-			member("d"),
-			member("e"),
-		},
+		[]ring.Incarnation{member("a"), incarnation("b", "", 0, 5, false), incarnation("c", "", 0, 6, false), member("d"),
+			member("e")},
 		live("a", "d", "e"),
 		"",
 	)
-	f(
-		"zones no longer enough after an end",
-		3,
-		day,
+	f("zones no longer enough after an end", 3, day,
 		[]ring.Incarnation{zoned("a1", "a"), zoned("a2", "a"), zoned("b1", "b"), incarnation("c1", "c", 0, 5, true)},
-		live("b1"),
-		"receivers a1, a2 ",
-	)
+		live("b1"), "receivers a1, a2 ")
 }
 
 func TestWindowAndRetention(t *testing.T) {
@@ -212,13 +146,8 @@ func TestWindowAndRetention(t *testing.T) {
 	f := func(mint, maxt, retained float64, window time.Duration, complete bool) {
 		t.Helper()
 		b := bounds{retention: at(30).Sub(at(retained)) - window, window: window}
-		got := assess(
-			Membership{ReplicationFactor: 1, History: young},
-			timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()},
-			at(30),
-			b,
-			shown(nil, nil),
-		)
+		got := assess(Membership{ReplicationFactor: 1, History: young}, timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()},
+			at(30), b, shown(nil, nil))
 		if (len(got) == 0) != complete {
 			t.Errorf("%v to %v, window %s: %q", mint, maxt, window, got)
 		}
@@ -233,13 +162,8 @@ func TestWindowAndRetention(t *testing.T) {
 	late := func(maxt float64, complete bool) {
 		t.Helper()
 		b := bounds{retention: 2 * time.Hour, window: 3 * time.Hour}
-		if got := assess(
-			Membership{ReplicationFactor: 1, History: old},
-			timeRange{at(1).UnixMilli(), at(maxt).UnixMilli()},
-			at(20),
-			b,
-			shown(nil, nil),
-		); (len(got) == 0) != complete {
+		if got := assess(Membership{ReplicationFactor: 1, History: old}, timeRange{at(1).UnixMilli(), at(maxt).UnixMilli()},
+			at(20), b, shown(nil, nil)); (len(got) == 0) != complete {
 			t.Errorf("to %v: %q", maxt, got)
 		}
 	}
@@ -255,13 +179,8 @@ func TestDrained(t *testing.T) {
 	f := func(name string, mint, maxt float64, answered []series.Info, failed []failure, want string) {
 		t.Helper()
 		got := strings.Join(
-			assess(
-				Membership{ReplicationFactor: 1, History: history},
-				timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()},
-				at(24),
-				long,
-				shown(answered, failed),
-			),
+			assess(Membership{ReplicationFactor: 1, History: history}, timeRange{at(mint).UnixMilli(), at(maxt).UnixMilli()},
+				at(24), long, shown(answered, failed)),
 			"|",
 		)
 		if got != want {
@@ -272,27 +191,16 @@ func TestDrained(t *testing.T) {
 	f("served", 1, 9, append(live("a"), store), nil, "")
 	f("nobody serves", 1, 9, live("a"), nil, lone)
 	f("after it left", 6, 9, live("a"), nil, "")
-	f(
-		"the gateway failed",
-		1,
-		9,
-		live("a"),
-		[]failure{{"store s", store, errors.New("down")}},
-		"store s did not answer: down",
-	)
+	f("the gateway failed", 1, 9, live("a"), []failure{{"store s", store, errors.New("down")}},
+		"store s did not answer: down")
 	f("a Thanos store serves", 1, 9, append(live("a"), series.Info{Role: "store"}), nil, "")
 }
 
 func TestOthersComplete(t *testing.T) {
 	down := errors.New("down")
-	history := Membership{
-		ReplicationFactor: 3,
-		History: []ring.Incarnation{
-			incarnation("a", "", 0, 0, false),
-			incarnation("b", "", 0, 0, false),
-			incarnation("c", "", 0, 0, false),
-		},
-	}
+	history := Membership{ReplicationFactor: 3,
+		History: []ring.Incarnation{incarnation("a", "", 0, 0, false), incarnation("b", "", 0, 0, false),
+			incarnation("c", "", 0, 0, false)}}
 	store := func(name, bucket string) series.Info {
 		return series.Info{Instance: name, Role: "store", Blocks: whole(bucket)}
 	}
@@ -309,10 +217,6 @@ func TestOthersComplete(t *testing.T) {
 	f(history, live("a", "b", "c"), []failure{{"receive x", live("x")[0], down}}, "receive x did not answer: down")
 	f(history, live("a", "b", "c"), []failure{{"store s", store("s", ""), down}}, "store s did not answer: down")
 	f(history, append(live("a", "b", "c"), store("t", "bucket")), []failure{{"store s", store("s", "bucket"), down}})
-	f(
-		history,
-		append(live("a", "b", "c"), store("t", "other")),
-		[]failure{{"store s", store("s", "bucket"), down}},
-		"store s did not answer: down",
-	)
+	f(history, append(live("a", "b", "c"), store("t", "other")), []failure{{"store s", store("s", "bucket"), down}},
+		"store s did not answer: down")
 }

@@ -234,11 +234,8 @@ func TestBlocksNeverSilent(t *testing.T) {
 	q.wg.Wait()
 	silent, warned, noisy, behind := 0, 0, 0, 0
 	for seed := range uint64(4000) {
-		w := &bucketLife{
-			rnd:    rand.New(rand.NewPCG(seed, 2)),
-			losers: map[uint64]state{},
-			states: []state{{view: series.View{Number: 1, Hash: "a"}, blocks: map[ulid.ULID]kept{}}},
-		}
+		w := &bucketLife{rnd: rand.New(rand.NewPCG(seed, 2)), losers: map[uint64]state{},
+			states: []state{{view: series.View{Number: 1, Hash: "a"}, blocks: map[ulid.ULID]kept{}}}}
 		for range 3 + w.rnd.IntN(10) {
 			w.step()
 		}
@@ -251,12 +248,8 @@ func TestBlocksNeverSilent(t *testing.T) {
 			gateways, endpoints = append(gateways, g), append(endpoints, g.endpoint)
 		}
 		q.snapshot.Store(newSnapshot(endpoints))
-		s := &selection{
-			q:   q,
-			req: &series.Request{Tenant: tenant.Default, MaxTime: 2000},
-			p:   q.defaultParams(),
-			col: new(collector),
-		}
+		s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000}, p: q.defaultParams(),
+			col: new(collector)}
 		s.choose()
 		answered := asks(t, s, gateways)
 		said := s.missing(s.col, false)
@@ -279,13 +272,8 @@ func TestBlocksNeverSilent(t *testing.T) {
 			behind++
 		}
 	}
-	t.Logf(
-		"%d answers without a warning (%d of them with a gateway that was behind), %d that lack something, %d that may",
-		silent,
-		behind,
-		warned,
-		noisy,
-	)
+	t.Logf("%d answers without a warning (%d of them with a gateway that was behind), %d that lack something, %d that may",
+		silent, behind, warned, noisy)
 	if silent < 500 || behind < 50 || warned < 500 || noisy > silent {
 		t.Error("too few of some kind to tell anything")
 	}

@@ -110,15 +110,8 @@ func ranged(
 	p := q.defaultParams()
 	p.maxResolution = resolution
 	ctx := withParams(t.Context(), p)
-	query, err := q.engine.NewRangeQuery(
-		ctx,
-		q,
-		nil,
-		text,
-		time.UnixMilli(start),
-		time.UnixMilli(end),
-		time.Duration(step)*time.Millisecond,
-	)
+	query, err := q.engine.NewRangeQuery(ctx, q, nil, text, time.UnixMilli(start), time.UnixMilli(end),
+		time.Duration(step)*time.Millisecond)
 	if err != nil {
 		t.Fatal(text, err)
 	}
@@ -291,8 +284,7 @@ func TestDownsampledFunctions(t *testing.T) {
 		one, two := since+rnd.Int64N(24)*hour, since+(24+rnd.Int64N(24))*hour
 		more := rnd.Int64N(3) * 6 * hour // how far they overlap
 		within := since + rnd.Int64N(
-			12*24,
-		)*5*minute // a chunk of hours made from chunks of five minutes may end within an hour
+			12*24)*5*minute // a chunk of hours made from chunks of five minutes may end within an hour
 		parts := sourcetest.Downsample(between(samples, since, min(within, one)), hour, 300+rnd.IntN(1000))
 		parts = append(
 			parts,
@@ -345,18 +337,8 @@ func TestDownsampledCounters(t *testing.T) {
 				for at, p := range points {
 					g, ok := got[name][at]
 					if off := math.Abs(g.F-p.F) / p.F; !ok || off > 0.2 {
-						t.Fatalf(
-							"round %d, %s at %d: got %v (%v), want %v (resets %v, %v, %v)",
-							round,
-							text,
-							at-since,
-							g.F,
-							ok,
-							p.F,
-							resets,
-							one-since,
-							two-since,
-						)
+						t.Fatalf("round %d, %s at %d: got %v (%v), want %v (resets %v, %v, %v)", round, text, at-since, g.F, ok, p.F,
+							resets, one-since, two-since)
 					}
 				}
 			}
@@ -399,9 +381,7 @@ func TestDownsampledWarnings(t *testing.T) {
 	f("stddev_over_time(m[6h])", "stddev_over_time is computed")
 	f("changes(m[6h])", "changes is computed")
 	f("resets(m[6h])", "resets is computed")
-	f(
-		"rate(m[1h])",
-		"a range of 1h is too short for data downsampled to 1h, and has no value at some times: it should be 2h or more",
-	)
+	f("rate(m[1h])",
+		"a range of 1h is too short for data downsampled to 1h, and has no value at some times: it should be 2h or more")
 	f("max_over_time(m[30m])", "a range of 30m is too short")
 }

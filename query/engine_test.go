@@ -57,21 +57,13 @@ func execute(t *testing.T, q *Querier, id tenant.ID, text string) (promql.Query,
 // TestQueryRunsAgain: a query that needs more than the first allowance gives the same answer, and its limits on series
 // and bytes count one attempt.
 func TestQueryRunsAgain(t *testing.T) {
-	e, _ := receiver(
-		"r",
-		map[tenant.ID][]sourcetest.Series{
-			"a": {{Labels: oneSample(0, "__name__", "m").Labels, Samples: []sourcetest.Sample{{T: 1e9 - 1000, V: 3}}}},
-		},
-	)
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{
+		"a": {{Labels: oneSample(0, "__name__", "m").Labels, Samples: []sourcetest.Sample{{T: 1e9 - 1000, V: 3}}}}})
 	opts := bounded(240 << 20)
 	opts.MaxSeries = 1
 	q := open(t, opts, e)
-	query, res := execute(
-		t,
-		q,
-		"a",
-		`sum_over_time(m[1d:1s] offset -12h) + on () group_left () sum_over_time(vector(1)[3d:1s])`,
-	)
+	query, res := execute(t, q, "a",
+		`sum_over_time(m[1d:1s] offset -12h) + on () group_left () sum_over_time(vector(1)[3d:1s])`)
 	if v, err := res.Vector(); err != nil || len(v) != 1 || v[0].F != 300*3+3*86400 {
 		t.Fatal(res)
 	}
@@ -104,51 +96,27 @@ func TestQueryLimits(t *testing.T) {
 	}
 	f(bounded(64<<20), "max_over_time(vector(1)[1d:1s])", errs.OK, "")
 	f(bounded(64<<20), "max_over_time(vector(1)[200d:1s])", errs.Limited, "--query.max-memory")
-	f(
-		bounded(64<<20),
-		`label_replace(vector(1), "a", "`+strings.Repeat("x", 50_000)+`", "", "")`,
-		errs.Limited,
-		"--query.max-memory",
-	)
+	f(bounded(64<<20), `label_replace(vector(1), "a", "`+strings.Repeat("x", 50_000)+`", "", "")`, errs.Limited,
+		"--query.max-memory")
 	f(bounded(64<<20), `label_replace(vector(1), "a", "`+strings.Repeat("x", 50)+`", "", "")`, errs.OK, "")
 	// Where labels are long, too, a query can have most of the memory.
-	f(
-		bounded(64<<20),
-		`max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[3d:1s])`,
-		errs.OK,
-		"",
-	)
-	f(
-		bounded(64<<20),
-		`max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[9d:1s])`,
-		errs.Limited,
-		"--query.max-memory",
-	)
+	f(bounded(64<<20), `max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[3d:1s])`,
+		errs.OK, "")
+	f(bounded(64<<20), `max_over_time(label_replace(vector(1), "a", "`+strings.Repeat("x", 30)+`", "", "")[9d:1s])`,
+		errs.Limited, "--query.max-memory")
 	opts := DefaultOptions()
 	opts.MaxSamples = 20_000
-	f(
-		opts,
-		"max_over_time(vector(1)[1d:1s])",
-		errs.Limited,
-		"have 86401 steps, and may have 20000 (limit --query.max-samples)",
-	)
-	f(
-		opts,
-		"max_over_time(vector(1)[5h:1s])",
-		errs.Limited,
-		"more than 20000 samples in memory (limit --query.max-samples)",
-	)
+	f(opts, "max_over_time(vector(1)[1d:1s])", errs.Limited,
+		"have 86401 steps, and may have 20000 (limit --query.max-samples)")
+	f(opts, "max_over_time(vector(1)[5h:1s])", errs.Limited,
+		"more than 20000 samples in memory (limit --query.max-samples)")
 	f(opts, "max_over_time(vector(1)[1h:1s])", errs.OK, "")
 	f(bounded(1000), "vector(1)", errs.OK, "")
 	f(DefaultOptions(), "max_over_time(nothing[10y:1ms])", errs.Limited, "315360000001 steps, and may have 50000000")
 	f(DefaultOptions(), "max_over_time(nothing[200d:1s])", errs.OK, "") // it holds no samples
 	f(bounded(64<<20), "max_over_time(nothing[200d:1s])", errs.Limited, "--query.max-memory")
-	f(
-		bounded(64<<20),
-		"max_over_time(last_over_time(vector(1)[1y:1y])[20d:1s])",
-		errs.Limited,
-		"--query.max-memory",
-	) // of few samples it makes 1.7 million
+	f(bounded(64<<20), "max_over_time(last_over_time(vector(1)[1y:1y])[20d:1s])", errs.Limited,
+		"--query.max-memory") // of few samples it makes 1.7 million
 }
 
 // TestQueriesThatCannotBeStopped: the engine does not look at the context within a series, so that a query of a few
@@ -157,12 +125,8 @@ func TestQueriesThatCannotBeStopped(t *testing.T) {
 	q := open(t, DefaultOptions())
 	f := func(text, start, end, step string, status int, want string) {
 		t.Helper()
-		code, body, _ := get(
-			t,
-			q,
-			"/api/v1/query_range",
-			url.Values{"query": {text}, "start": {start}, "end": {end}, "step": {step}},
-		)
+		code, body, _ := get(t, q, "/api/v1/query_range",
+			url.Values{"query": {text}, "start": {start}, "end": {end}, "step": {step}})
 		if code != status || !strings.Contains(body, want) {
 			t.Errorf("%s from %s to %s every %s: %d %.300s", text, start, end, step, code, body)
 		}
@@ -231,12 +195,8 @@ func TestQueriesStayWithinMemory(t *testing.T) {
 	queries.Wait()
 	close(done)
 	watchers.Wait()
-	t.Logf(
-		"at most %d MiB of heap for a budget of %d MiB, %d small queries meanwhile",
-		most.Load()>>20,
-		budget>>20,
-		small.Load(),
-	)
+	t.Logf("at most %d MiB of heap for a budget of %d MiB, %d small queries meanwhile", most.Load()>>20, budget>>20,
+		small.Load())
 	if most.Load() > 5*budget {
 		t.Errorf("%d bytes of heap, and queries may hold %d", most.Load(), budget)
 	}
@@ -301,11 +261,8 @@ type slowWriter struct {
 }
 
 func newSlowWriter() *slowWriter {
-	return &slowWriter{
-		ResponseRecorder: httptest.NewRecorder(),
-		writing:          make(chan struct{}),
-		release:          make(chan struct{}),
-	}
+	return &slowWriter{ResponseRecorder: httptest.NewRecorder(), writing: make(chan struct{}),
+		release: make(chan struct{})}
 }
 
 func (w *slowWriter) Write(b []byte) (int, error) {
@@ -317,17 +274,9 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 // TestResultsCountTheirSize: a result whose text needs more than the query had is refused if that is not free.
 func TestResultsCountTheirSize(t *testing.T) {
 	q := open(t, bounded(3<<20))
-	code, body, _ := get(
-		t,
-		q,
-		"/api/v1/query_range",
-		url.Values{
-			"query": {"vector(1) or label_replace(vector(2), 'a', 'b', '', '')  or label_replace(vector(2), 'a', 'c', '', '')"},
-			"start": {"0"},
-			"end":   {"10000"},
-			"step":  {"1"},
-		},
-	)
+	code, body, _ := get(t, q, "/api/v1/query_range", url.Values{
+		"query": {"vector(1) or label_replace(vector(2), 'a', 'b', '', '')  or label_replace(vector(2), 'a', 'c', '', '')"},
+		"start": {"0"}, "end": {"10000"}, "step": {"1"}})
 	check(t, code, body, 422, "--query.max-memory")
 	if q.opts.Memory.Free() != q.opts.Memory.Total() {
 		t.Error(q.opts.Memory.Holders())
@@ -344,37 +293,22 @@ func TestSelectionsHoldMemory(t *testing.T) {
 	q := open(t, bounded(2<<20), e)
 	code, body, header := get(t, q, "/api/v1/query", url.Values{"query": {"count(m)"}, "time": {"1"}}, "X-Scope-OrgID: a")
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
-	code, body, _ = get(
-		t,
-		q,
-		"/api/v1/series",
-		url.Values{"match[]": {"m"}, "start": {"0"}, "end": {"2"}},
-		"X-Scope-OrgID: a",
-	)
+	code, body, _ = get(t, q, "/api/v1/series", url.Values{"match[]": {"m"}, "start": {"0"}, "end": {"2"}},
+		"X-Scope-OrgID: a")
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
 	// both are small: one value, and 2,000 of 4 bytes
 	for _, path := range []string{"/label/long/values", "/label/i/values"} {
 		code, body, _ = get(t, q, "/api/v1"+path, url.Values{"start": {"0"}, "end": {"2"}}, "X-Scope-OrgID: a")
 		check(t, code, body, 200)
 	}
-	code, body, _ = get(
-		t,
-		open(t, bounded(50<<10), e),
-		"/api/v1/label/i/values",
-		url.Values{"start": {"0"}, "end": {"2"}},
-		"X-Scope-OrgID: a",
-	)
+	code, body, _ = get(t, open(t, bounded(50<<10), e), "/api/v1/label/i/values", url.Values{"start": {"0"}, "end": {"2"}},
+		"X-Scope-OrgID: a")
 	check(t, code, body, 422, "tenant a", "--query.max-memory")
 	if q.opts.Memory.Free() != q.opts.Memory.Total() {
 		t.Error(q.opts.Memory.Holders(), header)
 	}
-	code, body, _ = get(
-		t,
-		open(t, bounded(64<<20), e),
-		"/api/v1/query",
-		url.Values{"query": {"count(m)"}, "time": {"1"}},
-		"X-Scope-OrgID: a",
-	)
+	code, body, _ = get(t, open(t, bounded(64<<20), e), "/api/v1/query", url.Values{"query": {"count(m)"}, "time": {"1"}},
+		"X-Scope-OrgID: a")
 	check(t, code, body, 200, `"2000"`)
 }
 
@@ -402,9 +336,7 @@ func TestFullQueue(t *testing.T) {
 				return
 			}
 			defer query.Close()
-			if res := query.Exec(
-				tenant.WithSet(ctx, []tenant.ID{"a"}),
-			); errs.KindOf(res.Err) == errs.Exhausted &&
+			if res := query.Exec(tenant.WithSet(ctx, []tenant.ID{"a"})); errs.KindOf(res.Err) == errs.Exhausted &&
 				errs.RetryAfter(res.Err) > 0 {
 				refused.Add(1)
 			}

@@ -58,27 +58,9 @@ func TestErrorTypeOfQuery(t *testing.T) {
 		t.Helper()
 		src.Fail = func() error { return fault }
 		for _, path := range []string{"/api/v1/query", "/api/v1/query_range", "/api/v1/labels", "/api/v1/series"} {
-			code, body, _ := get(
-				t,
-				q,
-				path,
-				form(
-					"query",
-					"up",
-					"match[]",
-					"up",
-					"time",
-					"1",
-					"start",
-					"0",
-					"end",
-					"10",
-					"step",
-					"1",
-					"partial_response",
-					"false",
-				),
-			)
+			code, body, _ := get(t, q, path,
+				form("query", "up", "match[]", "up", "time", "1", "start", "0", "end", "10", "step", "1", "partial_response",
+					"false"))
 			check(t, code, body, status, `"errorType":"`+typ+`"`, fault.Error())
 		}
 	}

@@ -119,12 +119,8 @@ func TestRemoteRead(t *testing.T) {
 // TestRemoteReadOfLabels: a Prometheus that answers /api/v1/series from here gets the labels and no samples, and one
 // that names no matchers gets nothing.
 func TestRemoteReadOfLabels(t *testing.T) {
-	e, _ := receiver(
-		"r",
-		map[tenant.ID][]sourcetest.Series{
-			tenant.Default: {oneSample(1, "__name__", "up", "n", "1"), oneSample(1, "__name__", "up", "n", "2")},
-		},
-	)
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{
+		tenant.Default: {oneSample(1, "__name__", "up", "n", "1"), oneSample(1, "__name__", "up", "n", "2")}})
 	q := open(t, DefaultOptions(), e)
 	hints := &storage.SelectHints{Start: 0, End: 5000, Func: "series"}
 	up := labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")
@@ -145,13 +141,8 @@ func TestRemoteReadOfLabels(t *testing.T) {
 				got += fmt.Sprintf("%s:%d ", s.Labels[1].Value, len(s.Samples))
 			}
 		} else {
-			set := remote.NewChunkedSeriesSet(
-				remote.NewChunkedReader(w.Body, 1<<20, nil),
-				io.NopCloser(w.Body),
-				0,
-				5000,
-				func(error) {},
-			)
+			set := remote.NewChunkedSeriesSet(remote.NewChunkedReader(w.Body, 1<<20, nil), io.NopCloser(w.Body), 0, 5000,
+				func(error) {})
 			for set.Next() { // as Prometheus reads it
 				samples := 0
 				it := set.At().Iterator(nil)
@@ -230,15 +221,8 @@ func BenchmarkSelect(b *testing.B) {
 			q := open(b, opts, make3(c.sizes...)...)
 			b.ReportAllocs()
 			for b.Loop() {
-				query, err := q.engine.NewRangeQuery(
-					context.Background(),
-					q,
-					nil,
-					`sum by (ns) (rate(x[5m]))`,
-					time.Unix(0, 0),
-					time.Unix(3600, 0),
-					time.Minute,
-				)
+				query, err := q.engine.NewRangeQuery(context.Background(), q, nil, `sum by (ns) (rate(x[5m]))`, time.Unix(0, 0),
+					time.Unix(3600, 0), time.Minute)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -47,10 +47,7 @@ func check(t *testing.T, code int, body string, wantCode int, want ...string) {
 		t.Errorf("status %d, want %d: %s", code, wantCode, body)
 	}
 	for _, w := range want {
-		if no, absent := strings.CutPrefix(
-			w,
-			"!",
-		); absent && strings.Contains(body, no) ||
+		if no, absent := strings.CutPrefix(w, "!"); absent && strings.Contains(body, no) ||
 			!absent && !strings.Contains(body, w) {
 			t.Errorf("want %s in %s", w, body)
 		}
@@ -62,10 +59,7 @@ func check(t *testing.T, code int, body string, wantCode int, want ...string) {
 
 func TestTenants(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{
-		"a": {
-			oneSample(1, "__name__", "up"),
-			oneSample(7, "__name__", "own", "tenant_id", "mine"),
-		},
+		"a":            {oneSample(1, "__name__", "up"), oneSample(7, "__name__", "own", "tenant_id", "mine")},
 		"b":            {oneSample(2, "__name__", "up", "x", "y")},
 		tenant.Default: {oneSample(3, "__name__", "up")},
 	})
@@ -79,20 +73,10 @@ func TestTenants(t *testing.T) {
 	f("up", "THANOS-TENANT: a", 200, `"metric":{"__name__":"up"},"value":[1,"1"]`)
 	f("up", "X-Scope-OrgID: b", 200, `"metric":{"__name__":"up","x":"y"},"value":[1,"2"]`)
 	f("up", "X-Scope-OrgID: nobody", 200, `"result":[]`)
-	f(
-		"up",
-		"X-Scope-OrgID: a|b",
-		200,
-		`{"__name__":"up","tenant_id":"a"},"value":[1,"1"]`,
-		`{"__name__":"up","tenant_id":"b","x":"y"},"value":[1,"2"]`,
-	)
-	f(
-		"sum by (tenant_id) (up)",
-		"X-Scope-OrgID: a|b",
-		200,
-		`{"tenant_id":"a"},"value":[1,"1"]`,
-		`{"tenant_id":"b"},"value":[1,"2"]`,
-	)
+	f("up", "X-Scope-OrgID: a|b", 200, `{"__name__":"up","tenant_id":"a"},"value":[1,"1"]`,
+		`{"__name__":"up","tenant_id":"b","x":"y"},"value":[1,"2"]`)
+	f("sum by (tenant_id) (up)", "X-Scope-OrgID: a|b", 200, `{"tenant_id":"a"},"value":[1,"1"]`,
+		`{"tenant_id":"b"},"value":[1,"2"]`)
 	f(`up{tenant_id="b"}`, "X-Scope-OrgID: a|b", 200, `"tenant_id":"b"`, `!"tenant_id":"a"`)
 	f(`{tenant_id="mine"}`, "X-Scope-OrgID: a", 200, `{"__name__":"own","tenant_id":"mine"},"value":[1,"7"]`)
 	f(`own`, "X-Scope-OrgID: a|b", 200, `{"__name__":"own","tenant_id":"a"}`)
@@ -119,8 +103,7 @@ func TestTenants(t *testing.T) {
 
 func TestPartialAnswers(t *testing.T) {
 	data := map[tenant.ID][]sourcetest.Series{
-		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "n", "2")},
-	}
+		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "n", "2")}}
 	a, _ := receiver("a", data)
 	b, broken := receiver("b", data)
 	q := open(t, DefaultOptions(), a, b)
@@ -128,15 +111,8 @@ func TestPartialAnswers(t *testing.T) {
 	for after := range 3 { // also in the midst of its series
 		broken.FailAfter = after
 		code, body, header := get(t, q, "/api/v1/query", form("query", "up", "time", "1"))
-		check(
-			t,
-			code,
-			body,
-			200,
-			`"value":[1,"1"]`,
-			`"n":"2"`,
-			`"warnings":["partial answer: receive b did not answer: cable cut"]`,
-		)
+		check(t, code, body, 200, `"value":[1,"1"]`, `"n":"2"`,
+			`"warnings":["partial answer: receive b did not answer: cable cut"]`)
 		if header.Get("Cache-Control") != "no-store" {
 			t.Error("a partial answer may be cached")
 		}
@@ -147,12 +123,8 @@ func TestPartialAnswers(t *testing.T) {
 		if header.Get("Cache-Control") != "no-store" {
 			t.Error("a partial answer may be cached:", path)
 		}
-		code, body, _ = get(
-			t,
-			q,
-			path,
-			form("match[]", "up", "query", "up", "start", "0", "end", "10", "step", "1", "partial_response", "false"),
-		)
+		code, body, _ = get(t, q, path,
+			form("match[]", "up", "query", "up", "start", "0", "end", "10", "step", "1", "partial_response", "false"))
 		check(t, code, body, 503, `"status":"error"`, `would be incomplete`, `cable cut`)
 	}
 	broken.Fail = func() error { return errs.E(errs.Limited, "tenant over its limit of series") }
@@ -199,15 +171,7 @@ func TestStandIn(t *testing.T) {
 
 func TestParams(t *testing.T) {
 	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{tenant.Default: {
-		oneSample(
-			1,
-			"__name__",
-			"up",
-			"prometheus",
-			"p",
-			"replica",
-			"0",
-		),
+		oneSample(1, "__name__", "up", "prometheus", "p", "replica", "0"),
 		oneSample(1, "__name__", "up", "prometheus", "p", "replica", "1"),
 		oneSample(5, "__name__", "up", "zone", "z"),
 	}})
@@ -293,16 +257,11 @@ func TestStoresOfTenants(t *testing.T) {
 	q.stop() // else a poll may replace the snapshot
 	q.wg.Wait()
 	q.snapshot.Store(&snapshot{endpoints: []*endpoint{
-		{
-			Endpoint: Endpoint{Name: "r", Known: series.Info{Role: "receive"}},
+		{Endpoint: Endpoint{Name: "r", Known: series.Info{Role: "receive"}},
 			info: series.Info{Role: "receive", Labels: []labels.Labels{
-				set("acme"), set("rival"), labels.FromStrings("cluster", "of-the-default")}},
-		},
-		{
-			Endpoint: Endpoint{Name: "s", Known: series.Info{Role: "store"}},
-			info:     series.Info{Role: "store"},
-			err:      errors.New("tenant rival is broken"),
-		},
+				set("acme"), set("rival"), labels.FromStrings("cluster", "of-the-default")}}},
+		{Endpoint: Endpoint{Name: "s", Known: series.Info{Role: "store"}}, info: series.Info{Role: "store"},
+			err: errors.New("tenant rival is broken")},
 	}})
 	f := func(g *tenant.Grant, has ...string) {
 		t.Helper()
@@ -395,28 +354,14 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	q := open(t, DefaultOptions(), append(endpoints, plain)...)
 	found, _, err := q.Exemplars(context.Background(), "t", 0, 10)
 	if err != nil || len(found) != 1 ||
-		!slices.EqualFunc(
-			found[0].Exemplars,
-			[]exemplar.Exemplar{ex(1), ex(2), ex(3)},
-			func(a, b exemplar.Exemplar) bool { return a.Equals(b) },
-		) {
+		!slices.EqualFunc(found[0].Exemplars, []exemplar.Exemplar{ex(1), ex(2), ex(3)},
+			func(a, b exemplar.Exemplar) bool { return a.Equals(b) }) {
 		t.Errorf("exemplars %v, error %v", found, err)
 	}
-	code, body, _ := get(
-		t,
-		q,
-		"/api/v1/query_exemplars",
-		form("query", "x", "start", "0", "end", "10"),
-		"X-Scope-OrgID: a|b",
-	)
-	check(
-		t,
-		code,
-		body,
-		200,
-		`"seriesLabels":{"__name__":"x","tenant_id":"a"}`,
-		`"seriesLabels":{"__name__":"x","tenant_id":"b"}`,
-	)
+	code, body, _ := get(t, q, "/api/v1/query_exemplars", form("query", "x", "start", "0", "end", "10"),
+		"X-Scope-OrgID: a|b")
+	check(t, code, body, 200, `"seriesLabels":{"__name__":"x","tenant_id":"a"}`,
+		`"seriesLabels":{"__name__":"x","tenant_id":"b"}`)
 
 	for limit, want := range map[string]string{"0": `"data":{}`, "1": `"data":{"x":[`, "-1": `"y":[`} { // as in Prometheus
 		code, body, _ = get(t, q, "/api/v1/metadata", form("limit", limit))
@@ -438,12 +383,8 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	if n := strings.Count(body, `"trace"`); n != 3 {
 		t.Errorf("%d exemplars of the pair, want 3: %s", n, body)
 	}
-	code, body, _ = get(
-		t,
-		pair,
-		"/api/v1/query_exemplars",
-		form("query", "x", "start", "0", "end", "10", "dedup", "false"),
-	)
+	code, body, _ = get(t, pair, "/api/v1/query_exemplars",
+		form("query", "x", "start", "0", "end", "10", "dedup", "false"))
 	check(t, code, body, 200, `{"__name__":"x","replica":"1"}`)
 
 	f := func(want string, pairs ...string) {

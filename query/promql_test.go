@@ -161,10 +161,8 @@ func TestPromQL(t *testing.T) {
 			return &ringStorage{db, open(t, DefaultOptions(), replicas(db, keep)...)}
 		})
 	}
-	f(
-		func(replica, n int) bool { return n%3 != replica },
-		func(script string) bool { return !slices.Contains(hintScripts, script) },
-	)
+	f(func(replica, n int) bool { return n%3 != replica },
+		func(script string) bool { return !slices.Contains(hintScripts, script) })
 	f(nil, func(script string) bool { return slices.Contains(hintScripts, script) })
 }
 
@@ -193,14 +191,8 @@ func load(t testing.TB, db *teststorage.TestStorage, r *rnd, count, samples int)
 	t.Helper()
 	app := db.AppenderV2(context.Background())
 	for i := range count {
-		l := labels.FromStrings(
-			"__name__",
-			[]string{"requests_total", "temperature", "latency"}[i%3],
-			"pod",
-			fmt.Sprint("p", i/3),
-			"ns",
-			fmt.Sprint("n", i%5),
-		)
+		l := labels.FromStrings("__name__", []string{"requests_total", "temperature", "latency"}[i%3], "pod",
+			fmt.Sprint("p", i/3), "ns", fmt.Sprint("n", i%5))
 		total := 0.0
 		for n := range samples {
 			if r.next(20) == 0 {

@@ -63,12 +63,8 @@ func TestPolling(t *testing.T) {
 		opts.Membership = func(tenant.ID) Membership { return Membership{ReplicationFactor: 3, History: history} }
 		var known atomic.Int64 // how many of the endpoints
 		known.Store(1)
-		q, err := New(
-			slog.New(slog.NewTextHandler(io.Discard, nil)),
-			prometheus.NewRegistry(),
-			func() []Endpoint { return endpoints[:known.Load()] },
-			opts,
-		)
+		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(),
+			func() []Endpoint { return endpoints[:known.Load()] }, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,10 +82,8 @@ func TestPolling(t *testing.T) {
 					asked += endpoints[i].Name
 				}
 			}
-			if got := strings.Join(
-				warnings,
-				"|",
-			); n != 1 || err != nil || asked != wantAsked || !strings.Contains(got, wantWarning) ||
+			if got := strings.Join(warnings,
+				"|"); n != 1 || err != nil || asked != wantAsked || !strings.Contains(got, wantWarning) ||
 				wantWarning == "" && got != "" {
 				t.Errorf("%s: %d series, asked %s, warnings %q, error %v", step, n, asked, warnings, err)
 			}
@@ -156,8 +150,7 @@ func (s *stuckSet) Err() error {
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		data := map[tenant.ID][]sourcetest.Series{
-			tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
-		}
+			tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}}
 		a, _ := receiver("a", data)
 		b, m := receiver("b", data)
 		b.Source = &stuck{m}
@@ -186,22 +179,15 @@ func TestCancel(t *testing.T) {
 // TestLimit: an answer that ends early because it has enough is not partial.
 func TestLimit(t *testing.T) {
 	data := map[tenant.ID][]sourcetest.Series{
-		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
-	}
+		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}}
 	a, _ := receiver("a", data)
-	b, _ := receiver(
-		"b",
-		map[tenant.ID][]sourcetest.Series{
-			tenant.Default: {oneSample(1, "__name__", "up", "z", "1"), oneSample(1, "__name__", "up", "z", "2")},
-		},
-	)
+	b, _ := receiver("b", map[tenant.ID][]sourcetest.Series{
+		tenant.Default: {oneSample(1, "__name__", "up", "z", "1"), oneSample(1, "__name__", "up", "z", "2")}})
 	opts := DefaultOptions()
 	opts.Retention = 100 * 365 * 24 * time.Hour
 	opts.Membership = func(tenant.ID) Membership {
-		return Membership{
-			ReplicationFactor: 1,
-			History:           []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}},
-		}
+		return Membership{ReplicationFactor: 1,
+			History: []ring.Incarnation{{Member: ring.Member{ID: "a"}}, {Member: ring.Member{ID: "b"}}}}
 	}
 	q := open(t, opts, a, b)
 	for limit := 1; limit <= 5; limit++ {
@@ -223,21 +209,14 @@ func TestLimit(t *testing.T) {
 func TestLimitAndStandIn(t *testing.T) {
 	q := open(t, DefaultOptions())
 	gateway := func(name string) *endpoint {
-		return &endpoint{
-			Endpoint: Endpoint{Name: name},
-			info:     series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")},
-			heard:    true,
-		}
+		return &endpoint{Endpoint: Endpoint{Name: name},
+			info: series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")}, heard: true}
 	}
 	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
 	col := new(collector)
 	col.addFailed(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
-	s := &selection{
-		q:    q,
-		req:  &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1},
-		p:    q.defaultParams(),
-		plan: both,
-	}
+	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1},
+		p: q.defaultParams(), plan: both}
 	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
@@ -248,21 +227,15 @@ func TestLimitAndStandIn(t *testing.T) {
 }
 
 func TestBytesLimit(t *testing.T) {
-	e, _ := receiver(
-		"r",
-		map[tenant.ID][]sourcetest.Series{
-			tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")},
-		},
-	)
+	e, _ := receiver("r", map[tenant.ID][]sourcetest.Series{
+		tenant.Default: {oneSample(1, "__name__", "up"), oneSample(1, "__name__", "up", "x", "y")}})
 	opts := DefaultOptions()
 	opts.MaxBytes = 40
 	if _, _, err := selectAll(open(t, opts, e)); err != nil {
 		t.Error(err)
 	}
 	opts.MaxBytes = 20
-	if _, _, err := selectAll(
-		open(t, opts, e),
-	); errs.KindOf(err) != errs.Limited ||
+	if _, _, err := selectAll(open(t, opts, e)); errs.KindOf(err) != errs.Limited ||
 		!strings.Contains(err.Error(), "limit on bytes") {
 		t.Errorf("error %v", err)
 	}
@@ -299,14 +272,8 @@ func TestInfo(t *testing.T) {
 	if _, err := open(t, DefaultOptions(), a).Info(context.Background()); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("nothing heard: %v", err)
 	}
-	if info, err := open(
-		t,
-		DefaultOptions(),
-		a,
-		b,
-	).Info(
-		context.Background(),
-	); err != nil || info.MinTime != math.MinInt64 ||
+	if info, err := open(t, DefaultOptions(), a,
+		b).Info(context.Background()); err != nil || info.MinTime != math.MinInt64 ||
 		info.MaxTime != math.MaxInt64 {
 		t.Errorf("one was never heard, and may hold anything: %+v, error %v", info, err)
 	}

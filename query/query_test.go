@@ -81,9 +81,7 @@ func split(id tenant.ID, in []sourcetest.Series) []Endpoint {
 	for i, name := range []string{"receive-a", "receive-b", "receive-c", "store-a", "store-b"} {
 		role, _, _ := strings.Cut(name, "-")
 		all = append(all, Endpoint{Name: name, Source: &sourcetest.Memory{
-			Data: map[tenant.ID][]sourcetest.Series{
-				id: data[i],
-			},
+			Data:         map[tenant.ID][]sourcetest.Series{id: data[i]},
 			About:        series.Info{Instance: name, Role: role},
 			ChunkSamples: 13 + i,
 		}})
@@ -92,12 +90,8 @@ func split(id tenant.ID, in []sourcetest.Series) []Endpoint {
 }
 
 func TestAPISmoke(t *testing.T) {
-	in := []sourcetest.Series{
-		{
-			Labels:  labels.FromStrings("__name__", "up", "job", "a"),
-			Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 3}},
-		},
-	}
+	in := []sourcetest.Series{{Labels: labels.FromStrings("__name__", "up", "job", "a"),
+		Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 3}}}}
 	q := open(t, DefaultOptions(), split(tenant.Default, in)...)
 	for _, prefix := range []string{"/api/v1", "/prometheus/api/v1"} {
 		code, body, _ := get(t, q, prefix+"/query", url.Values{"query": {"up"}, "time": {"2"}})

@@ -24,22 +24,15 @@ func TestChoose(t *testing.T) {
 		return &endpoint{Endpoint: Endpoint{Name: name}, info: info, heard: true}
 	}
 	foreign := func(name string, mint, maxt int64, ext ...labels.Labels) *endpoint {
-		return &endpoint{
-			Endpoint: Endpoint{Name: name},
-			info:     series.Info{Role: "sidecar", MinTime: mint, MaxTime: maxt, Labels: ext},
-			heard:    true,
-		}
+		return &endpoint{Endpoint: Endpoint{Name: name},
+			info: series.Info{Role: "sidecar", MinTime: mint, MaxTime: maxt, Labels: ext}, heard: true}
 	}
 	failed := func(m *endpoint) *endpoint { m.err = down; return m }
 	local := func(m *endpoint) *endpoint { m.Local = true; return m }
 	f := func(want string, storeMatch string, endpoints ...*endpoint) {
 		t.Helper()
-		r := &series.Request{
-			Tenant:   "t",
-			MinTime:  100,
-			MaxTime:  200,
-			Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "cluster", "eu")},
-		}
+		r := &series.Request{Tenant: "t", MinTime: 100, MaxTime: 200,
+			Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "cluster", "eu")}}
 		var sm [][]*labels.Matcher
 		if storeMatch != "" {
 			ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(storeMatch)
@@ -81,24 +74,16 @@ func TestChoose(t *testing.T) {
 	f("s2 !s1", "", failed(m("s1", "s1", "store", "x")), m("s2", "s2", "store", "x"))
 	// Foreign stores by what they say; our own always.
 	f("in", "", foreign("in", 0, 150), foreign("before", 0, 99), foreign("after", 201, 300))
-	f(
-		"eu any",
-		"",
-		foreign("eu", 0, 500, labels.FromStrings("cluster", "us"), labels.FromStrings("cluster", "eu")),
+	f("eu any", "", foreign("eu", 0, 500, labels.FromStrings("cluster", "us"), labels.FromStrings("cluster", "eu")),
 		foreign("us", 0, 500, labels.FromStrings("cluster", "us")),
-		foreign("any", 0, 500, labels.FromStrings("replica", "1")),
-	)
+		foreign("any", 0, 500, labels.FromStrings("replica", "1")))
 	own := m("own", "own", "receive", "")
 	own.info.MinTime, own.info.MaxTime = 300, 200
 	f("own", "", own)
 	// storeMatch
 	f("b", `{__address__=~"b.*"}`, m("a", "a", "receive", ""), m("b", "b", "receive", ""))
-	f(
-		"x",
-		`{cluster="eu", region="1"}`,
-		foreign("x", 0, 500, labels.FromStrings("cluster", "eu", "region", "1")),
-		foreign("y", 0, 500, labels.FromStrings("cluster", "eu")),
-	)
+	f("x", `{cluster="eu", region="1"}`, foreign("x", 0, 500, labels.FromStrings("cluster", "eu", "region", "1")),
+		foreign("y", 0, 500, labels.FromStrings("cluster", "eu")))
 }
 
 func TestNarrow(t *testing.T) {

@@ -36,9 +36,7 @@ func TestShardComplete(t *testing.T) {
 		t.Helper()
 		ms := Membership{ReplicationFactor: 3, History: history, Shard: shard}
 		got := strings.Join(
-			assess(ms, timeRange{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, shown(without(gone...), nil)),
-			"|",
-		)
+			assess(ms, timeRange{at(mint).UnixMilli(), at(20).UnixMilli()}, at(24), long, shown(without(gone...), nil)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
@@ -73,15 +71,8 @@ func TestShardComplete(t *testing.T) {
 	f("the next one, after the drain began", acme, 11, []string{in[1], next}, "receivers ")
 	f("the next one, before", acme, 6, []string{in[1], next}, "receivers ") // 6 to 20 is after, too
 	ms := Membership{ReplicationFactor: 3, History: history, Shard: acme}
-	if got := assess(
-		ms,
-		timeRange{at(6).UnixMilli(), at(9).UnixMilli()},
-		at(24),
-		long,
-		shown(without(in[1], next), nil),
-	); len(
-		got,
-	) > 0 {
+	if got := assess(ms, timeRange{at(6).UnixMilli(), at(9).UnixMilli()}, at(24), long,
+		shown(without(in[1], next), nil)); len(got) > 0 {
 		t.Errorf("the next one, before the drain: %q", got)
 	}
 }
@@ -172,10 +163,8 @@ func (w *world) step() {
 func (w *world) asKnown() []ring.Incarnation {
 	known := slices.Clone(w.history)
 	for i := len(known) - 1; i >= 0 && w.rnd.IntN(2) == 0; i-- {
-		was := slices.IndexFunc(
-			known[:i],
-			func(o ring.Incarnation) bool { return o.ID == known[i].ID && o.Until.Equal(known[i].Since) },
-		)
+		was := slices.IndexFunc(known[:i],
+			func(o ring.Incarnation) bool { return o.ID == known[i].ID && o.Until.Equal(known[i].Since) })
 		if was >= 0 {
 			known[was].Until = time.Time{}
 			return slices.Delete(known, i, i+1)
@@ -256,11 +245,8 @@ func TestShardNeverSilent(t *testing.T) {
 			}
 			from := 1 + w.rnd.Float64()*w.hour
 			to := from + w.rnd.Float64()*3
-			ms := Membership{
-				ReplicationFactor: w.rf,
-				History:           w.asKnown(),
-				Shard:             Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)},
-			}
+			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(),
+				Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
 			shown := (&selection{p: new(params)}).evidence(col, false)
 			shown.addAnswered(series.Info{Role: "store"}, nil, nil, false)
 			said := assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)
@@ -274,17 +260,8 @@ func TestShardNeverSilent(t *testing.T) {
 			for _, s := range w.writes {
 				missing := s.hour >= from && s.hour <= to && !slices.ContainsFunc(s.copies, func(c string) bool { return has[c] })
 				if missing && len(said) == 0 {
-					t.Fatalf(
-						"seed %d: a sample of %v h on %q is missing without a word from %v to %v h; rf %d, shards of %d\n%+v",
-						seed,
-						s.hour,
-						s.copies,
-						from,
-						to,
-						w.rf,
-						w.size,
-						w.history,
-					)
+					t.Fatalf("seed %d: a sample of %v h on %q is missing without a word from %v to %v h; rf %d, shards of %d\n%+v",
+						seed, s.hour, s.copies, from, to, w.rf, w.size, w.history)
 				}
 			}
 		}
@@ -302,9 +279,7 @@ func TestUnservedBucket(t *testing.T) {
 		t.Helper()
 		ms.Bucket = bucket
 		got := strings.Join(
-			assess(ms, timeRange{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, shown(answered, failed)),
-			"|",
-		)
+			assess(ms, timeRange{at(mint).UnixMilli(), at(10).UnixMilli()}, at(10), b, shown(answered, failed)), "|")
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("from %v h, bucket %q: got %q, want %q", mint, bucket, got, want)
 		}
@@ -314,11 +289,6 @@ func TestUnservedBucket(t *testing.T) {
 	f(7, "b", live("a"), nil, older)
 	f(7, "", live("a"), nil, "")
 	f(7, "b", append(live("a"), series.Info{Role: "store", Blocks: whole("b")}), nil, "")
-	f(
-		7,
-		"b",
-		live("a"),
-		[]failure{{name: "store s", info: series.Info{Role: "store", Blocks: whole("b")}}},
-		"store s did not answer",
-	)
+	f(7, "b", live("a"), []failure{{name: "store s", info: series.Info{Role: "store", Blocks: whole("b")}}},
+		"store s did not answer")
 }

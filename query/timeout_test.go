@@ -24,15 +24,8 @@ func TestTimeoutOfOneSeries(t *testing.T) {
 	opts.Timeout = 300 * time.Millisecond
 	q := s.open(t, opts)
 	for _, text := range []string{"quantile_over_time(0.5, m[25d])", "stddev_over_time(m[25d])"} {
-		query, err := q.engine.NewRangeQuery(
-			t.Context(),
-			q,
-			nil,
-			text,
-			time.Unix(2_900_000, 0),
-			time.Unix(2_999_000, 0),
-			15*time.Second,
-		)
+		query, err := q.engine.NewRangeQuery(t.Context(), q, nil, text, time.Unix(2_900_000, 0), time.Unix(2_999_000, 0),
+			15*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -106,19 +106,9 @@ func readAPIs(t *testing.T) map[string]*http.Request {
 	}
 	read := readRequest(readBody(t, prompb.ReadRequest_SAMPLES, at(6).UnixMilli()), string(tenant.Default))
 	return map[string]*http.Request{
-		"query": of(
-			"/query",
-			"query",
-			"up",
-			"time",
-			at(5).UTC().Format(time.RFC3339),
-		),
-		"query_range": of("/query_range", "query", "up", "step", "60"),
-		"series": of(
-			"/series",
-			"match[]",
-			"up",
-		),
+		"query":                   of("/query", "query", "up", "time", at(5).UTC().Format(time.RFC3339)),
+		"query_range":             of("/query_range", "query", "up", "step", "60"),
+		"series":                  of("/series", "match[]", "up"),
 		"labels":                  of("/labels"),
 		"labels that match":       of("/labels", "match[]", "up"),
 		"label values":            of("/label/job/values"),
@@ -139,29 +129,16 @@ func TestNotKnowing(t *testing.T) {
 		rf         int             // 0 = nothing is known of a ring
 	}{
 		{name: "dead", want: "receive b did not answer: connection refused", then: func(b *mortal) { b.dead.Store(true) }},
-		{
-			name: "dead member",
-			want: "receivers b did not answer and may hold the only copies",
-			then: func(b *mortal) { b.dead.Store(true) },
-			rf:   1,
-		},
-		{
-			name: "unresolved",
-			want: "unknown dns+nowhere:10901 did not answer: no such host",
+		{name: "dead member", want: "receivers b did not answer and may hold the only copies",
+			then: func(b *mortal) { b.dead.Store(true) }, rf: 1},
+		{name: "unresolved", want: "unknown dns+nowhere:10901 did not answer: no such host",
 			endpoints: func(a, _ *mortal) []Endpoint {
-				return []Endpoint{
-					{Name: "a", Source: a},
-					{Name: "dns+nowhere:10901", Source: series.FailedSource(errs.E(errs.Unavailable, "no such host"))},
-				}
-			},
-		},
+				return []Endpoint{{Name: "a", Source: a},
+					{Name: "dns+nowhere:10901", Source: series.FailedSource(errs.E(errs.Unavailable, "no such host"))}}
+			}},
 		{name: "nobody", want: "nobody to ask is known", endpoints: func(_, _ *mortal) []Endpoint { return nil }},
-		{
-			name: "back empty",
-			want: "receivers b did not answer and may hold the only copies",
-			then: func(b *mortal) { b.comeBackEmpty(7) },
-			rf:   1,
-		},
+		{name: "back empty", want: "receivers b did not answer and may hold the only copies",
+			then: func(b *mortal) { b.comeBackEmpty(7) }, rf: 1},
 		{name: "slow", want: "did not answer", then: func(b *mortal) { b.silence.Store(int64(forGood)) }},
 	}
 	for _, way := range ways {
@@ -177,10 +154,8 @@ func TestNotKnowing(t *testing.T) {
 					opts.Now = func() time.Time { return at(5.1) }
 					if way.rf > 0 {
 						opts.Membership = func(tenant.ID) Membership {
-							return Membership{
-								ReplicationFactor: way.rf,
-								History:           []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)},
-							}
+							return Membership{ReplicationFactor: way.rf,
+								History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
 						}
 					}
 					q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), nil, func() []Endpoint { return endpoints }, opts)
@@ -227,10 +202,8 @@ func overTwo(t *testing.T) (*Querier, *mortal) {
 	opts := DefaultOptions()
 	opts.Now = func() time.Time { return at(5.1) }
 	opts.Membership = func(tenant.ID) Membership {
-		return Membership{
-			ReplicationFactor: 1,
-			History:           []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)},
-		}
+		return Membership{ReplicationFactor: 1,
+			History: []ring.Incarnation{incarnation("a", "", 1, 0, false), incarnation("b", "", 1, 0, false)}}
 	}
 	q := open(t, opts, Endpoint{Name: "a", Source: a}, Endpoint{Name: "b", Source: b})
 	return q, b
@@ -320,17 +293,10 @@ func TestNeverHeard(t *testing.T) {
 	f("never heard, a label", &endpoint{err: down}, match("cluster", "c"), true)
 	f("never heard, its address", &endpoint{err: down}, match(addressLabel, "x"), true)
 	f("never heard, another address", &endpoint{err: down}, match(addressLabel, "y"), false)
-	old := series.Info{
-		MinTime: at(1).UnixMilli(),
-		MaxTime: at(4).UnixMilli(),
-		Labels:  []labels.Labels{labels.FromStrings("cluster", "c")},
-	}
+	old := series.Info{MinTime: at(1).UnixMilli(), MaxTime: at(4).UnixMilli(),
+		Labels: []labels.Labels{labels.FromStrings("cluster", "c")}}
 	f("heard lately", &endpoint{err: down, heard: true, info: old, gone: time.Minute}, nil, false)
 	f("heard long ago", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, nil, true)
-	f(
-		"heard, another label",
-		&endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour},
-		match("cluster", "d"),
-		false,
-	)
+	f("heard, another label", &endpoint{err: down, heard: true, info: old, gone: 2 * time.Hour}, match("cluster", "d"),
+		false)
 }

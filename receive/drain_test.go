@@ -24,15 +24,8 @@ import (
 
 func TestNextStep(t *testing.T) {
 	told := time.Unix(1000, 0)
-	ready := drainState{
-		now:       told.Add(20 * time.Second),
-		deadline:  told.Add(time.Minute),
-		announced: told,
-		quiet:     6 * time.Second,
-		patience:  30 * time.Second,
-		shipped:   true,
-		sealed:    true,
-	}
+	ready := drainState{now: told.Add(20 * time.Second), deadline: told.Add(time.Minute), announced: told,
+		quiet: 6 * time.Second, patience: 30 * time.Second, shipped: true, sealed: true}
 	f := func(name string, want step, change func(*drainState)) {
 		t.Helper()
 		s := ready
@@ -45,16 +38,10 @@ func TestNextStep(t *testing.T) {
 	f("at first", doAnnounce, func(s *drainState) { *s = drainState{now: s.now, deadline: s.deadline} })
 	f("just told", doSettle, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(5*time.Second) })
 	f("nothing came", doShip, func(s *drainState) { s.shipped, s.sealed, s.now = false, false, told.Add(6*time.Second) })
-	f(
-		"a write came",
-		doSettle,
-		func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, s.now.Add(-time.Second) },
-	)
-	f(
-		"a write came before",
-		doShip,
-		func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, told.Add(-time.Second) },
-	)
+	f("a write came", doSettle,
+		func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, s.now.Add(-time.Second) })
+	f("a write came before", doShip,
+		func(s *drainState) { s.shipped, s.sealed, s.lastWrite = false, false, told.Add(-time.Second) })
 	f("writes go on", doShip, func(s *drainState) {
 		s.shipped, s.sealed, s.now, s.lastWrite = false, false, told.Add(30*time.Second), told.Add(29*time.Second)
 	})

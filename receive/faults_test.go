@@ -87,10 +87,7 @@ func TestShipFaultyBlock(t *testing.T) {
 			if n := testutil.ToFloat64(r.shipMetrics.Failures); n != 1 {
 				t.Errorf("%v failures, want 1", n)
 			}
-			if err := r.shipAll(
-				t.Context(),
-				true,
-			); errs.KindOf(err) != errs.Invalid ||
+			if err := r.shipAll(t.Context(), true); errs.KindOf(err) != errs.Invalid ||
 				!strings.Contains(err.Error(), blocks[1].ID.String()) {
 				t.Fatalf("ship: %v", err)
 			}
@@ -170,10 +167,8 @@ func TestFaultyBlockInBucket(t *testing.T) {
 	}
 	blocks, _ := r.db.Blocks(team)
 	stop()
-	if err := errors.Join(
-		os.Truncate(filepath.Join(blocks[0].Dir, "index"), 10),
-		os.Remove(filepath.Join(r.db.TenantDir(team), ship.RecordName)),
-	); err != nil {
+	if err := errors.Join(os.Truncate(filepath.Join(blocks[0].Dir, "index"), 10),
+		os.Remove(filepath.Join(r.db.TenantDir(team), ship.RecordName))); err != nil {
 		t.Fatal(err)
 	}
 	r, _ = again(t, r, bkt)
@@ -313,10 +308,7 @@ func TestShipChunksGoneMeanwhile(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(blocks[0].Dir, "chunks")); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.shipAll(
-		t.Context(),
-		true,
-	); errs.KindOf(err) != errs.Invalid || r.Shipped(team, blocks[0].ID) ||
+	if err := r.shipAll(t.Context(), true); errs.KindOf(err) != errs.Invalid || r.Shipped(team, blocks[0].ID) ||
 		len(blocksIn(t, bkt)) != 0 {
 		t.Fatalf("ship: %v; %d blocks in the bucket", err, len(blocksIn(t, bkt)))
 	}

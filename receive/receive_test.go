@@ -144,10 +144,7 @@ func TestFlushShips(t *testing.T) {
 			Version  int
 			Uploaded []ulid.ULID
 		}
-		if err = errors.Join(
-			err,
-			json.Unmarshal(raw, &f),
-		); err != nil || f.Version != 1 ||
+		if err = errors.Join(err, json.Unmarshal(raw, &f)); err != nil || f.Version != 1 ||
 			!slices.Equal(f.Uploaded, []ulid.ULID{m.ULID}) {
 			t.Fatalf("%s: %s %v", ship.RecordName, raw, err)
 		}
@@ -346,10 +343,8 @@ func TestSource(t *testing.T) {
 		return r
 	}
 	t.Run("plain", func(t *testing.T) {
-		sourcetest.Run(
-			t,
-			func(t *testing.T, id tenant.ID, in []sourcetest.Series) series.Source { return load(t, id, in, nil) },
-		)
+		sourcetest.Run(t,
+			func(t *testing.T, id tenant.ID, in []sourcetest.Series) series.Source { return load(t, id, in, nil) })
 	})
 }
 
@@ -361,15 +356,10 @@ func TestExternalLabels(t *testing.T) {
 		t.Fatalf("external labels %s, want %s", got, want)
 	}
 	// Two members with the same labels would ship blocks that a Thanos compactor takes for one overlapping stream.
-	other, _ := start(
-		t,
-		t.TempDir(),
-		nil,
-		func(_ *tsdb.Options, o *Options) { o.Labels = labels.FromStrings("region", "eu") },
-	)
+	other, _ := start(t, t.TempDir(), nil,
+		func(_ *tsdb.Options, o *Options) { o.Labels = labels.FromStrings("region", "eu") })
 	if got, want := other.ExternalLabels(
-		team,
-	).String(), `{receive_replica="r-1", region="eu", tenant_id="team"}`; got != want {
+		team).String(), `{receive_replica="r-1", region="eu", tenant_id="team"}`; got != want {
 		t.Fatalf("external labels %s, want %s", got, want)
 	}
 	now := time.Now()
@@ -399,11 +389,8 @@ func TestExternalLabels(t *testing.T) {
 	if want := []string{"__name__", "region", "tenant_id", "z"}; err != nil || !slices.Equal(names, want) {
 		t.Fatalf("names %v %v, want %v", names, err, want)
 	}
-	values, _, err := r.LabelValues(
-		t.Context(),
-		"region",
-		&series.Request{Tenant: team, MinTime: 0, MaxTime: math.MaxInt64},
-	)
+	values, _, err := r.LabelValues(t.Context(), "region",
+		&series.Request{Tenant: team, MinTime: 0, MaxTime: math.MaxInt64})
 	if err != nil || !slices.Equal(values, []string{"eu"}) {
 		t.Fatalf("values %v %v", values, err)
 	}
@@ -412,9 +399,7 @@ func TestExternalLabels(t *testing.T) {
 		info.Labels[0].Get("tenant_id") != "team" {
 		t.Fatalf("info %+v %v", info, err)
 	}
-	if s := r.Streams(
-		team,
-	); len(s) != 1 || !labels.Equal(s[0].External, r.ExternalLabels(team)) ||
+	if s := r.Streams(team); len(s) != 1 || !labels.Equal(s[0].External, r.ExternalLabels(team)) ||
 		len(r.Streams("nobody")) != 0 {
 		t.Fatalf("streams %v", s)
 	}
@@ -435,13 +420,7 @@ func parse(t *testing.T, s string) (out []*labels.Matcher) {
 
 func TestOptions(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	if _, err := New(
-		log,
-		nil,
-		nil,
-		nil,
-		Options{},
-	); errs.KindOf(err) != errs.Invalid ||
+	if _, err := New(log, nil, nil, nil, Options{}); errs.KindOf(err) != errs.Invalid ||
 		strings.Count(err.Error(), "\n") < 4 {
 		t.Fatalf("zero options: %v", err)
 	}

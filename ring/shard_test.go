@@ -50,11 +50,8 @@ func missing(a, b []string) (n int) {
 	return n
 }
 
-var shardLayouts = append(
-	layouts,
-	[]string{"a", "b", "c", "a", "b", "c", "a", "b", "c", "a", "b", "c"},
-	[]string{"a", "b", "c", "c", "c", "c", "d", "d"},
-)
+var shardLayouts = append(layouts, []string{"a", "b", "c", "a", "b", "c", "a", "b", "c", "a", "b", "c"},
+	[]string{"a", "b", "c", "c", "c", "c", "d", "d"})
 
 func TestShardSizeAndZones(t *testing.T) {
 	for _, zones := range shardLayouts {

@@ -47,14 +47,9 @@ func TestShare(t *testing.T) {
 
 func TestSeriesPart(t *testing.T) {
 	is := func(id string) func(Member) bool { return func(m Member) bool { return m.ID == id } }
-	p := NewTokens([]TokenMember{
-		{
-			Member: Member{ID: "a"},
-			Tokens: []uint32{0, 1 << 31},
-		},
+	p := NewTokens([]TokenMember{{Member: Member{ID: "a"}, Tokens: []uint32{0, 1 << 31}},
 		{Member: Member{ID: "b"}, Tokens: []uint32{1 << 30, 3 << 30}},
-		{Member: Member{ID: "draining"}, Tokens: []uint32{5}, ReadOnly: true},
-	}, 1)
+		{Member: Member{ID: "draining"}, Tokens: []uint32{5}, ReadOnly: true}}, 1)
 	for id, want := range map[string]float64{"a": 0.5, "stranger": 1, "draining": 1} {
 		if got := SeriesPart(p, "t", is(id)); math.Abs(got-want) > 0.01 {
 			t.Errorf("%s keeps %v of the limit, want %v", id, got, want)

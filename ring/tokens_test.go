@@ -229,26 +229,14 @@ func TestShares(t *testing.T) {
 	x, y := Member{ID: "x"}, Member{ID: "y"}
 	f(map[string]float64{})
 	f(map[string]float64{"x": 1}, TokenMember{Member: x, Tokens: []uint32{5}})
-	f(
-		map[string]float64{"x": 1, "y": 0},
-		TokenMember{Member: y, Tokens: []uint32{5}},
-		TokenMember{Member: x, Tokens: []uint32{5}},
-	)
-	f(
-		map[string]float64{"x": 0.5, "y": 0.5},
-		TokenMember{Member: x, Tokens: []uint32{0}},
-		TokenMember{Member: y, Tokens: []uint32{1 << 31}},
-	)
-	f(
-		map[string]float64{"x": 0.75, "y": 0.25},
-		TokenMember{Member: x, Tokens: []uint32{0, 1 << 31}},
-		TokenMember{Member: y, Tokens: []uint32{1 << 30}},
-	)
-	f(
-		map[string]float64{"x": 0, "y": 1},
-		TokenMember{Member: x, Tokens: []uint32{0}, ReadOnly: true},
-		TokenMember{Member: y, Tokens: []uint32{1 << 31}},
-	)
+	f(map[string]float64{"x": 1, "y": 0}, TokenMember{Member: y, Tokens: []uint32{5}},
+		TokenMember{Member: x, Tokens: []uint32{5}})
+	f(map[string]float64{"x": 0.5, "y": 0.5}, TokenMember{Member: x, Tokens: []uint32{0}},
+		TokenMember{Member: y, Tokens: []uint32{1 << 31}})
+	f(map[string]float64{"x": 0.75, "y": 0.25}, TokenMember{Member: x, Tokens: []uint32{0, 1 << 31}},
+		TokenMember{Member: y, Tokens: []uint32{1 << 30}})
+	f(map[string]float64{"x": 0, "y": 1}, TokenMember{Member: x, Tokens: []uint32{0}, ReadOnly: true},
+		TokenMember{Member: y, Tokens: []uint32{1 << 31}})
 }
 
 // A share is what the placement gives a member, whatever the zones are.

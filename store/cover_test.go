@@ -41,11 +41,8 @@ func TestCover(t *testing.T) {
 	f(hour, []extent{{0, five, 0, 10}, {0, five, 20, 30}}, "[[{0 10}] [{20 30}]]")
 	// Replicas agree on a resolution where they can.
 	f(hour, []extent{{0, raw, 0, 100}, {0, five, 0, 100}, {1, raw, 0, 100}}, "[[{0 100}] [] [{0 100}]]")
-	f(
-		hour,
-		[]extent{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}},
-		"[[] [{0 100}] [{50 100}] [{0 50}]]",
-	)
+	f(hour, []extent{{0, raw, 0, 50}, {0, five, 0, 100}, {1, raw, 0, 100}, {1, five, 0, 50}},
+		"[[] [{0 100}] [{50 100}] [{0 50}]]")
 	f(hour, nil, "[]")
 	// What has a use for five minutes only is answered by them, or by something finer, or else by the finest there is.
 	fit := func(spans []extent, want string) {
@@ -231,10 +228,8 @@ func TestDownsampled(t *testing.T) {
 	f(299_999, nil, "raw 1000-2000")
 	f(300_000, nil, "0=4 1=8 2=1 4=9")
 	f(3600_000, []series.Aggregate{series.Sum, series.Counter, series.Max}, "1=8 4=9")
-	if got := seriesOf(
-		t,
-		g.Streams(team)[0].Source.Select(t.Context(), ask(team, 0, 5000)),
-	); got != raw[0].Labels.String() {
+	if got := seriesOf(t,
+		g.Streams(team)[0].Source.Select(t.Context(), ask(team, 0, 5000))); got != raw[0].Labels.String() {
 		t.Fatal(got)
 	}
 }

@@ -66,18 +66,13 @@ func TestUnreadMeta(t *testing.T) {
 	g := opened(t, bkt)
 	f := func(id tenant.ID, want string) {
 		t.Helper()
-		if got := seriesOf(
-			t,
-			g.Select(t.Context(), ask(id, 0, 5000)),
-		); !strings.HasPrefix(got, want) ||
+		if got := seriesOf(t, g.Select(t.Context(), ask(id, 0, 5000))); !strings.HasPrefix(got, want) ||
 			strings.Contains(want, "warning") != strings.Contains(got, "warning") {
 			t.Errorf("series of %s: %s, want %s", id, got, want)
 		}
 		for _, ms := range [][]*labels.Matcher{nil, {match(labels.MatchNotEqual, "x", "y")}} {
-			if _, w, err := g.LabelNames(
-				t.Context(),
-				ask(id, 0, 5000, ms...),
-			); (len(w) > 0) != strings.Contains(want, "warning") ||
+			if _, w, err := g.LabelNames(t.Context(),
+				ask(id, 0, 5000, ms...)); (len(w) > 0) != strings.Contains(want, "warning") ||
 				err != nil {
 				t.Errorf("label names of %s: %q, %v", id, w, err)
 			}
@@ -128,11 +123,8 @@ type exactBucket struct{ objstore.Bucket }
 
 func (b exactBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
 	if a, err := b.Attributes(ctx, name); err == nil && off >= a.Size {
-		return nil, minio.ErrorResponse{
-			Code:       "InvalidRange",
-			Message:    "The requested range is not satisfiable",
-			StatusCode: http.StatusRequestedRangeNotSatisfiable,
-		}
+		return nil, minio.ErrorResponse{Code: "InvalidRange", Message: "The requested range is not satisfiable",
+			StatusCode: http.StatusRequestedRangeNotSatisfiable}
 	}
 	return b.Bucket.GetRange(ctx, name, off, n)
 }
@@ -334,10 +326,8 @@ func TestLimitsOfLists(t *testing.T) {
 	bkt := inMemory(t)
 	var in []sourcetest.Series
 	for i := range 2000 {
-		in = append(in, sourcetest.Series{
-			Labels:  labels.FromStrings("__name__", "up", "i", fmt.Sprintf("%05d", i)),
-			Samples: []sourcetest.Sample{{T: 1000, V: 1}},
-		})
+		in = append(in, sourcetest.Series{Labels: labels.FromStrings("__name__", "up", "i", fmt.Sprintf("%05d", i)),
+			Samples: []sourcetest.Sample{{T: 1000, V: 1}}})
 	}
 	upload(t, bkt, makeBlock(t, in), ring(team, "r1"))
 	f := func(most int64, limit int, want errs.Kind, ms ...*labels.Matcher) {

@@ -55,10 +55,8 @@ func makeOdd(t *testing.T, in ...labels.Labels) string {
 	}
 	slices.SortFunc(in, labels.Compare)
 	for i, ls := range in {
-		metas := []chunks.Meta{
-			{MinTime: 1000, MaxTime: 1000, Chunk: xor(t, 1000, 1)},
-			{MinTime: 2000, MaxTime: 2000, Chunk: xor(t, 2000, 2)},
-		}
+		metas := []chunks.Meta{{MinTime: 1000, MaxTime: 1000, Chunk: xor(t, 1000, 1)},
+			{MinTime: 2000, MaxTime: 2000, Chunk: xor(t, 2000, 2)}}
 		if err := w.WriteChunks(metas...); err != nil {
 			t.Fatal(err)
 		}
@@ -107,11 +105,8 @@ func TestOddSeries(t *testing.T) {
 			if got != f.want {
 				t.Errorf("got %.400s\nwant %.400s", got, f.want)
 			}
-			values, _, err := g.LabelValues(
-				t.Context(),
-				"__name__",
-				ask(team, 0, 5000, match(labels.MatchNotEqual, "__name__", "q")),
-			)
+			values, _, err := g.LabelValues(t.Context(), "__name__",
+				ask(team, 0, 5000, match(labels.MatchNotEqual, "__name__", "q")))
 			if err != nil || len(values) < 2 || values[0] != "a" || values[len(values)-1] != "z" {
 				t.Errorf("values %q, %v", values, err)
 			}
@@ -182,12 +177,8 @@ func TestLabelValuesByPostings(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	bkt := inMemory(t)
 	for range 3 {
-		upload(
-			t,
-			bkt,
-			makeBlock(t, randomSeries(rnd, 60, 0, 10_000)),
-			map[string]string{"tenant_id": string(team), "cluster": "c"},
-		)
+		upload(t, bkt, makeBlock(t, randomSeries(rnd, 60, 0, 10_000)),
+			map[string]string{"tenant_id": string(team), "cluster": "c"})
 	}
 	g := opened(t, bkt)
 	names, _, err := g.LabelNames(t.Context(), ask(team, 0, 10_000))
@@ -220,16 +211,8 @@ func BenchmarkLabelValues(b *testing.B) {
 	var in []sourcetest.Series
 	for i := range 20_000 {
 		in = append(in, sourcetest.Series{
-			Labels: labels.FromStrings(
-				"__name__",
-				"up",
-				"instance",
-				fmt.Sprintf("i%05d", i),
-				"job",
-				fmt.Sprint("j", i%10),
-				"zone",
-				fmt.Sprint("z", i%2),
-			),
+			Labels: labels.FromStrings("__name__", "up", "instance", fmt.Sprintf("i%05d", i), "job", fmt.Sprint("j", i%10),
+				"zone", fmt.Sprint("z", i%2)),
 			Samples: []sourcetest.Sample{{T: 1000, V: 1}},
 		})
 	}

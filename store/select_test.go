@@ -26,14 +26,8 @@ const team tenant.ID = "team"
 func randomSeries(rnd *rand.Rand, n int, from, to int64) []sourcetest.Series {
 	var in []sourcetest.Series
 	for i := range n {
-		ls := labels.FromStrings(
-			"__name__",
-			fmt.Sprintf("m%d", i%9),
-			"instance",
-			fmt.Sprintf("i%03d", i/9),
-			"job",
-			fmt.Sprintf("j%d", i%4),
-		)
+		ls := labels.FromStrings("__name__", fmt.Sprintf("m%d", i%9), "instance", fmt.Sprintf("i%03d", i/9), "job",
+			fmt.Sprintf("j%d", i%4))
 		if i%5 == 0 {
 			ls = labels.NewBuilder(ls).Set("zone", fmt.Sprint(i%3)).Labels()
 		}
@@ -85,11 +79,8 @@ func TestAgreesWithPrometheus(t *testing.T) {
 		}
 		return out
 	}
-	dirs := []string{
-		makeBlock(t, part(0, 3600_000)),
-		makeBlock(t, part(3600_000, 2*3600_000)),
-		makeBlock(t, part(5400_000, 3*3600_000)),
-	}
+	dirs := []string{makeBlock(t, part(0, 3600_000)), makeBlock(t, part(3600_000, 2*3600_000)),
+		makeBlock(t, part(5400_000, 3*3600_000))}
 	for i, dir := range dirs {
 		upload(t, bkt, dir, ring(team, fmt.Sprint("r", i%2)))
 	}
@@ -135,18 +126,11 @@ func firstDifference(got, want string) string {
 // few are series whose order changes when an external label "cluster" joins them.
 func few() []sourcetest.Series {
 	one := func(kv ...string) sourcetest.Series {
-		return sourcetest.Series{
-			Labels:  labels.FromStrings(kv...),
-			Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}},
-		}
+		return sourcetest.Series{Labels: labels.FromStrings(kv...),
+			Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}}}
 	}
 	return []sourcetest.Series{
-		one(
-			"__name__",
-			"a",
-			"b",
-			"x",
-		),
+		one("__name__", "a", "b", "x"),
 		one("__name__", "a", "cluster", "own"),
 		one("__name__", "a", "d", "y"),
 		one("__name__", "b"),
@@ -187,18 +171,11 @@ func TestExternalLabels(t *testing.T) {
 	f(team, `{__name__="a", b="x"} {__name__="a", cluster="own"} {__name__="a", d="y"} {__name__="b"}`, nil)
 	f(tenant.Default, `{__name__="a", b="x", cluster="eu", replica="0"} {__name__="a", cluster="eu", d="y", replica="0"} `+
 		`{__name__="a", cluster="eu", replica="0"} {__name__="b", cluster="eu", replica="0"}`, nil)
-	f(
-		tenant.Default,
+	f(tenant.Default,
 		`{__name__="a", b="x", cluster="eu"} {__name__="a", cluster="eu"} {__name__="a", cluster="eu", d="y"} {__name__="b", cluster="eu"}`,
-		[]string{"replica"},
-	)
-	f(
-		tenant.Default,
-		`{__name__="b", cluster="eu"}`,
-		[]string{"replica"},
-		match(labels.MatchEqual, "__name__", "b"),
-		match(labels.MatchRegexp, "cluster", "e."),
-	)
+		[]string{"replica"})
+	f(tenant.Default, `{__name__="b", cluster="eu"}`, []string{"replica"}, match(labels.MatchEqual, "__name__", "b"),
+		match(labels.MatchRegexp, "cluster", "e."))
 	f(tenant.Default, ``, nil, match(labels.MatchEqual, "cluster", "own"))
 	f(team, `{__name__="a", cluster="own"}`, nil, match(labels.MatchEqual, "cluster", "own"))
 	f(team, ``, nil, match(labels.MatchEqual, "tenant_id", "team"))
@@ -208,10 +185,8 @@ func TestExternalLabels(t *testing.T) {
 	if got := fmt.Sprint(names, err); got != `[__name__ b cluster d replica] <nil>` {
 		t.Fatal(got)
 	}
-	names, _, err = g.LabelNames(
-		t.Context(),
-		ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "d", "y"), match(labels.MatchEqual, "cluster", "eu")),
-	)
+	names, _, err = g.LabelNames(t.Context(),
+		ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "d", "y"), match(labels.MatchEqual, "cluster", "eu")))
 	if got := fmt.Sprint(names, err); got != `[__name__ cluster d replica] <nil>` {
 		t.Fatal(got)
 	}
@@ -219,11 +194,8 @@ func TestExternalLabels(t *testing.T) {
 	if got := fmt.Sprint(values, err); got != `[eu] <nil>` {
 		t.Fatal(got)
 	}
-	values, _, err = g.LabelValues(
-		t.Context(),
-		"cluster",
-		ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "cluster", "us")),
-	)
+	values, _, err = g.LabelValues(t.Context(), "cluster",
+		ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "cluster", "us")))
 	if got := fmt.Sprint(values, err); got != `[] <nil>` {
 		t.Fatal(got)
 	}
@@ -255,17 +227,12 @@ func TestStreams(t *testing.T) {
 		t.Fatalf("%s\nwant\n%s", strings.Join(got, " "), want)
 	}
 	st := g.Streams(tenant.Default) // nothing is added, and matchers see the series' own labels
-	if got := seriesOf(
-		t,
-		st[0].Source.Select(t.Context(), ask(tenant.Default, 0, 5000)),
-	); len(st) != 1 ||
+	if got := seriesOf(t, st[0].Source.Select(t.Context(), ask(tenant.Default, 0, 5000))); len(st) != 1 ||
 		got != `{__name__="b"}` {
 		t.Fatal(got)
 	}
-	if got := seriesOf(
-		t,
-		st[0].Source.Select(t.Context(), ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "cluster", "eu"))),
-	); got != "" {
+	if got := seriesOf(t,
+		st[0].Source.Select(t.Context(), ask(tenant.Default, 0, 5000, match(labels.MatchEqual, "cluster", "eu")))); got != "" {
 		t.Fatal(got)
 	}
 	if len(g.Streams("nobody")) != 0 || len(g.External(team)) != 2 {
@@ -303,10 +270,7 @@ func TestShardsAndLimits(t *testing.T) {
 		}
 		r := ask(id, 0, 60_000)
 		r.Limit = 7
-		if cut := strings.Split(
-			seriesOf(t, g.Select(t.Context(), r)),
-			"} {",
-		); len(cut) != 7 || cut[0] != whole[0] ||
+		if cut := strings.Split(seriesOf(t, g.Select(t.Context(), r)), "} {"); len(cut) != 7 || cut[0] != whole[0] ||
 			!strings.HasPrefix(cut[6], strings.TrimSuffix(whole[6], "}")) {
 			t.Fatalf("limit: %q", cut)
 		}
@@ -334,10 +298,8 @@ func BenchmarkSelect(b *testing.B) {
 			}
 		})
 	}
-	run(
-		"one series",
-		ask(team, 0, 2*3600_000, match(labels.MatchEqual, "__name__", "m1"), match(labels.MatchEqual, "instance", "i003")),
-	)
+	run("one series",
+		ask(team, 0, 2*3600_000, match(labels.MatchEqual, "__name__", "m1"), match(labels.MatchEqual, "instance", "i003")))
 	run("2000 series", ask(team, 0, 2*3600_000))
 	run("2000 series without chunks", &series.Request{Tenant: team, MaxTime: 2 * 3600_000, SkipChunks: true})
 }

@@ -76,9 +76,6 @@ func TestSilentBucket(t *testing.T) {
 	}
 	f("slow", &tardy{begin: 9 * time.Second, each: 9 * time.Second, sent: 3}, "")
 	f("no answer", &tardy{begin: time.Hour}, "object: the bucket sent nothing for 10s")
-	f(
-		"an answer that stops",
-		&tardy{begin: time.Second, each: time.Second, sent: 2},
-		"object: the bucket sent nothing for 10s",
-	)
+	f("an answer that stops", &tardy{begin: time.Second, each: time.Second, sent: 2},
+		"object: the bucket sent nothing for 10s")
 }

@@ -41,8 +41,7 @@ func alertRule(t *testing.T, name string) string {
 // TestShipAlerts evaluates the rules that take hours to fire.
 func TestShipAlerts(t *testing.T) {
 	engine := promql.NewEngine(
-		promql.EngineOpts{MaxSamples: 1000, Timeout: time.Minute, Parser: parser.NewParser(parser.Options{})},
-	)
+		promql.EngineOpts{MaxSamples: 1000, Timeout: time.Minute, Parser: parser.NewParser(parser.Options{})})
 	now := time.Now()
 	f := func(rule, metric string, value float64, fires bool) {
 		t.Helper()
@@ -52,12 +51,8 @@ func TestShipAlerts(t *testing.T) {
 		}
 		defer db.Close()
 		app := db.Appender(t.Context())
-		if _, err := app.Append(
-			0,
-			labels.FromStrings("__name__", metric, "instance", "a", "job", "hearth"),
-			now.UnixMilli(),
-			value,
-		); err != nil {
+		if _, err := app.Append(0, labels.FromStrings("__name__", metric, "instance", "a", "job", "hearth"), now.UnixMilli(),
+			value); err != nil {
 			t.Fatal(err)
 		}
 		if err := app.Commit(); err != nil {

@@ -56,11 +56,8 @@ func TestAlerts(t *testing.T) {
 	}
 	_, base := startAll(t, t.TempDir(), "--runtime-config.file="+limits)
 	_, prom := startPrometheus(t, func(string) string {
-		return fmt.Sprintf(
-			"global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['%s']\nscrape_configs:\n- job_name: hearth\n  static_configs: [{targets: ['%s']}]\n",
-			rules,
-			strings.TrimPrefix(base, "http://"),
-		)
+		return fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['%s']\nscrape_configs:\n- job_name: hearth\n  static_configs: [{targets: ['%s']}]\n",
+			rules, strings.TrimPrefix(base, "http://"))
 	})
 	eventually(t, 60*time.Second, func() error {
 		_, err := api{base: prom}.query(`hearth_build_info and on (instance) up == 1`, time.Now())

@@ -102,21 +102,13 @@ func TestBucketOwner(t *testing.T) {
 	before := len(bkt.objects(t))
 	refuses(t, nil, plain("--gossip.cluster-label=us"),
 		"hearth/bucket.json", "cluster_label=eu", "--gossip.cluster-label=us", "--label=", "another bucket")
-	refuses(
-		t,
-		nil,
-		plain("--gossip.cluster-label=us", "--gossip.address="+addr(freePorts(t, 1)[0])),
-		"--gossip.cluster-label=us",
-	)
+	refuses(t, nil, plain("--gossip.cluster-label=us", "--gossip.address="+addr(freePorts(t, 1)[0])),
+		"--gossip.cluster-label=us")
 	refuses(t, nil, plain("--gossip.cluster-label=us", `--label=region="eu"`), "--gossip.cluster-label=us")
 	refuses(t, nil, plain("--gossip.cluster-label=eu", "--receive.tenant-label-name=tenant_id"),
 		"hearth/bucket.json", "tenant_label=team", "--receive.tenant-label-name=tenant_id")
-	refuses(
-		t,
-		[]string{"HEARTH_RECEIVE_TENANT_LABEL_NAME=tenant_id"},
-		plain("--gossip.cluster-label=eu"),
-		"tenant_label=team",
-	)
+	refuses(t, []string{"HEARTH_RECEIVE_TENANT_LABEL_NAME=tenant_id"}, plain("--gossip.cluster-label=eu"),
+		"tenant_label=team")
 	refuses(t, nil, plain("--gossip.cluster-label=eu", "--receive.replica-label-name=copy"),
 		"hearth/bucket.json", "replica_label=receive_replica", "--receive.replica-label-name=copy")
 	refuses(t, nil, append(newPlainNode(t, "refused", "store", bkt.flag).args, "--receive.tenant-label-name=tenant_id"),

@@ -35,14 +35,8 @@ func TestHelp(t *testing.T) {
 	for _, r := range roles {
 		for _, args := range [][]string{{r, "--help"}, {"help", r}} {
 			f(
-				[]string{
-					"usage: hearth " + r,
-					"--http-address",
-					"--grpc-address",
-					"--gossip.join",
-					"--log.level",
-					"HEARTH_HTTP_ADDRESS",
-				},
+				[]string{"usage: hearth " + r, "--http-address", "--grpc-address", "--gossip.join", "--log.level",
+					"HEARTH_HTTP_ADDRESS"},
 				args...)
 		}
 	}
@@ -83,12 +77,8 @@ func TestMistakes(t *testing.T) {
 	f("nobody to route to", "distributor")
 	f("--objstore.config", "store")
 	f("--objstore.config:1: is not YAML", "receive", here, "--objstore.config={{")
-	f(
-		"--objstore.config:2: config: endpont: there is no such key here; did you mean endpoint?",
-		"receive",
-		here,
-		"--objstore.config=type: S3\nconfig: {bucket: b, endpont: e}",
-	)
+	f("--objstore.config:2: config: endpont: there is no such key here; did you mean endpoint?", "receive", here,
+		"--objstore.config=type: S3\nconfig: {bucket: b, endpont: e}")
 	f("--objstore.config-file", "receive", here, "--objstore.config-file="+file+".none")
 	f("use one", "receive", here, "--objstore.config=type: S3", "--objstore.config-file="+file)
 	f("--log.level", "query", "--log.level=loud")
@@ -97,11 +87,8 @@ func TestMistakes(t *testing.T) {
 	f("a mapping (key: value) is expected", "query", "--config.file="+file)
 	f("--config.file", "query", "--config.file="+file+".none")
 	f("hearth.yml:1: nope: no command has such a flag", "query", config("nope: 1\n"))
-	f(
-		"hearth.yml:2: tsdb.pat: no command has such a flag; did you mean tsdb.path?",
-		"query",
-		config("tsdb.path: x\ntsdb.pat: y\n"),
-	) // the first is of other commands
+	f("hearth.yml:2: tsdb.pat: no command has such a flag; did you mean tsdb.path?", "query",
+		config("tsdb.path: x\ntsdb.pat: y\n")) // the first is of other commands
 	f("neither true nor false", "query", config("query.partial-response: perhaps\n"))
 	f("data directory", "all", "--data-dir="+file)
 	f("instance id", "receive", "--tsdb.path="+t.TempDir(), "--gossip.instance-id=a b")
@@ -185,15 +172,9 @@ objstore.config:
 		t.Fatal(err)
 	}
 	n := newPlainNode(t, "settings", "all", "--tsdb.retention=3d")
-	env := []string{
-		"HEARTH_TSDB_RETENTION=2d",
-		"HEARTH_TSDB_BLOCK_DURATION=30m",
-		"HEARTH_CONFIG_FILE=" + file,
-		"HEARTH_LOG_LEVEL=",
-		"HEARTH_VERSION=1.2.3",
-		"HEARTH_SERVICE_HOST=10.0.0.1",
-		"HEARTH_PORT=tcp://10.0.0.1:80",
-	} // as Kubernetes and images set
+	env := []string{"HEARTH_TSDB_RETENTION=2d", "HEARTH_TSDB_BLOCK_DURATION=30m", "HEARTH_CONFIG_FILE=" + file,
+		"HEARTH_LOG_LEVEL=", "HEARTH_VERSION=1.2.3", "HEARTH_SERVICE_HOST=10.0.0.1",
+		"HEARTH_PORT=tcp://10.0.0.1:80"} // as Kubernetes and images set
 	n.process = start(t, "settings", hearthBinary, env, n.args...)
 	n.waitReady()
 	flags := flagsOf(t, n)
@@ -278,11 +259,8 @@ func TestDarkBucket(t *testing.T) {
 	defer dark.Close()
 	nobody := freePorts(t, 1)[0]
 	s3 := func(endpoint string) string {
-		return fmt.Sprintf(
-			"--objstore.config=type: S3\nconfig: {bucket: metrics, endpoint: %q, access_key: thekey, secret_key: %s, insecure: true, region: us-east-1}",
-			endpoint,
-			s3Secret,
-		)
+		return fmt.Sprintf("--objstore.config=type: S3\nconfig: {bucket: metrics, endpoint: %q, access_key: thekey, secret_key: %s, insecure: true, region: us-east-1}",
+			endpoint, s3Secret)
 	}
 	for _, endpoint := range []string{addr(nobody), dark.Addr().String()} {
 		all := newPlainNode(t, "receive", "all", s3(endpoint))
@@ -341,13 +319,8 @@ func TestDarkBucket(t *testing.T) {
 			}
 		}
 	}
-	starting := newPlainNode(
-		t,
-		"starting",
-		"receive",
-		s3(dark.Addr().String()),
-		"--gossip.address="+addr(freePorts(t, 1)[0]),
-	)
+	starting := newPlainNode(t, "starting", "receive", s3(dark.Addr().String()),
+		"--gossip.address="+addr(freePorts(t, 1)[0]))
 	starting.start()
 	starting.waitFor("msg=starting", 10*time.Second)
 	eventually(t, 10*time.Second, func() error { _, err := get(starting.url("/-/healthy"), nil); return err })

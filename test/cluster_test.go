@@ -44,15 +44,8 @@ type cluster struct {
 
 func newNode(t *testing.T, name, role string) *node {
 	ports := freePorts(t, 4)
-	n := &node{
-		t:          t,
-		name:       name,
-		http:       addr(ports[0]),
-		grpc:       addr(ports[1]),
-		write:      addr(ports[2]),
-		gossipAddr: addr(ports[3]),
-		dir:        filepath.Join(t.TempDir(), name),
-	}
+	n := &node{t: t, name: name, http: addr(ports[0]), grpc: addr(ports[1]),
+		write: addr(ports[2]), gossipAddr: addr(ports[3]), dir: filepath.Join(t.TempDir(), name)}
 	n.args = []string{role, "--http-address=" + n.http, "--grpc-address=" + n.grpc, "--gossip.address=" + n.gossipAddr,
 		"--gossip.instance-id=" + name}
 	if role == "receive" || role == "distributor" {
@@ -62,23 +55,15 @@ func newNode(t *testing.T, name, role string) *node {
 }
 
 func startCluster(t *testing.T, objstore string) *cluster {
-	c := &cluster{
-		t:           t,
-		distributor: newNode(t, "distributor", "distributor"),
-		store:       newNode(t, "store", "store"),
-		query:       newNode(t, "query", "query"),
-	}
+	c := &cluster{t: t, distributor: newNode(t, "distributor", "distributor"),
+		store: newNode(t, "store", "store"), query: newNode(t, "query", "query")}
 	for i := 1; i <= 3; i++ {
 		r := newNode(t, "r"+strconv.Itoa(i), "receive")
 		r.args = append(r.args, "--tsdb.path="+r.dir, "--ring.zone=z"+strconv.Itoa(i), "--objstore.config="+objstore)
 		c.receivers = append(c.receivers, r)
 	}
-	c.store.args = append(
-		c.store.args,
-		"--data-dir="+c.store.dir,
-		"--objstore.config="+objstore,
-		"--sync-block-duration=2s",
-	)
+	c.store.args = append(c.store.args, "--data-dir="+c.store.dir, "--objstore.config="+objstore,
+		"--sync-block-duration=2s")
 	for _, n := range c.nodes() {
 		n.args = append(n.args, "--gossip.join="+c.receivers[0].gossipAddr, "--gossip.join="+c.receivers[1].gossipAddr)
 		n.start()
@@ -189,14 +174,8 @@ func TestAllInOneCluster(t *testing.T) {
 	var nodes []*node
 	for i := 1; i <= 3; i++ {
 		n := newNode(t, "a"+strconv.Itoa(i), "all")
-		n.args = append(
-			n.args,
-			"--remote-write.address="+n.write,
-			"--receive.replication-factor=3",
-			"--data-dir="+n.dir,
-			"--self-scrape.interval=0s",
-			"--objstore.config=type: FILESYSTEM\nconfig: {directory: "+bucket+"}",
-		)
+		n.args = append(n.args, "--remote-write.address="+n.write, "--receive.replication-factor=3", "--data-dir="+n.dir,
+			"--self-scrape.interval=0s", "--objstore.config=type: FILESYSTEM\nconfig: {directory: "+bucket+"}")
 		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {

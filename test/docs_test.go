@@ -91,29 +91,15 @@ func TestDocumentedQueries(t *testing.T) {
 	all := operatorPages(t)
 	recipe := all["docs/operate/ha-pairs.md"]
 	limits := filepath.Join(t.TempDir(), "limits.yml")
-	writeFile(
-		t,
-		limits,
-		replaced(t, blockOf(t, recipe, "yaml limits"), "ha_pairs: true", "ha_pairs: true, active_series: 100_000"),
-	)
+	writeFile(t, limits,
+		replaced(t, blockOf(t, recipe, "yaml limits"), "ha_pairs: true", "ha_pairs: true, active_series: 100_000"))
 	_, base := startAll(t, t.TempDir(), "--runtime-config.file="+limits, "--gossip.address="+addr(freePorts(t, 1)[0]))
 	var first api
 	for replica := range 2 {
 		_, prom := startPrometheus(t, func(self string) string {
-			return replaced(
-				t,
-				blockOf(t, recipe, "yaml prometheus"),
-				"http://hearth:10902",
-				base,
-				"global:\n",
-				"global:\n  scrape_interval: 1s\n",
-				"prometheus-0",
-				fmt.Sprint("prometheus-", replica),
-			) + fmt.Sprintf(
-				scrapes,
-				self,
-				strings.TrimPrefix(base, "http://"),
-			)
+			return replaced(t, blockOf(t, recipe, "yaml prometheus"), "http://hearth:10902", base, "global:\n",
+				"global:\n  scrape_interval: 1s\n", "prometheus-0",
+				fmt.Sprint("prometheus-", replica)) + fmt.Sprintf(scrapes, self, strings.TrimPrefix(base, "http://"))
 		})
 		if replica == 0 {
 			first = api{base: prom}

@@ -29,29 +29,12 @@ type fleet struct {
 const fleetSeries = 80
 
 func startFleet(t *testing.T, receivers int) *fleet {
-	f := &fleet{
-		t:         t,
-		bucket:    "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}",
-		receivers: map[string]*node{},
-	}
-	f.store, f.query, f.distributor = newNode(
-		t,
-		"store",
-		"store",
-	), newNode(
-		t,
-		"query",
-		"query",
-	), newNode(
-		t,
-		"distributor",
-		"distributor",
-	)
-	f.join = []string{
-		"--gossip.join=" + f.store.gossipAddr,
-		"--gossip.join=" + f.distributor.gossipAddr,
-		"--ring.forget-after=12s",
-	}
+	f := &fleet{t: t, bucket: "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + t.TempDir() + "}",
+		receivers: map[string]*node{}}
+	f.store, f.query, f.distributor = newNode(t, "store", "store"), newNode(t, "query", "query"), newNode(t, "distributor",
+		"distributor")
+	f.join = []string{"--gossip.join=" + f.store.gossipAddr, "--gossip.join=" + f.distributor.gossipAddr,
+		"--ring.forget-after=12s"}
 	f.store.args = append(f.store.args, "--data-dir="+f.store.dir, f.bucket, "--sync-block-duration=2s")
 	nodes := []*node{f.store, f.query, f.distributor}
 	for _, n := range nodes {
@@ -105,13 +88,9 @@ func (f *fleet) placed(job string) map[string]int {
 		has = map[string]int{}
 		copies := 0
 		for name, r := range f.receivers {
-			got, err := thanosSeries(
-				f.t,
-				r.grpc,
-				[]string{"hearth-tenant", "acme"},
+			got, err := thanosSeries(f.t, r.grpc, []string{"hearth-tenant", "acme"},
 				&thanospb.SeriesRequest{MinTime: now, MaxTime: now,
-					Matchers: []*thanospb.LabelMatcher{{Type: thanospb.LabelMatcher_EQ, Name: "job", Value: job}}},
-			)
+					Matchers: []*thanospb.LabelMatcher{{Type: thanospb.LabelMatcher_EQ, Name: "job", Value: job}}})
 			if err != nil {
 				return err
 			}
@@ -245,15 +224,8 @@ func TestDrainAllInOne(t *testing.T) {
 	var nodes []*node
 	for _, name := range []string{"a1", "a2"} {
 		n := newNode(t, name, "all")
-		n.args = append(
-			n.args,
-			"--remote-write.address="+n.write,
-			"--data-dir="+n.dir,
-			"--self-scrape.interval=0s",
-			"--sync-block-duration=8s",
-			"--drain.timeout=12s",
-			bucket,
-		)
+		n.args = append(n.args, "--remote-write.address="+n.write, "--data-dir="+n.dir, "--self-scrape.interval=0s",
+			"--sync-block-duration=8s", "--drain.timeout=12s", bucket)
 		nodes = append(nodes, n)
 	}
 	for i, n := range nodes {
@@ -263,11 +235,8 @@ func TestDrainAllInOne(t *testing.T) {
 	a1, a2 := nodes[0], nodes[1]
 	for _, n := range nodes {
 		n.waitReady()
-		eventually(
-			t,
-			20*time.Second,
-			func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 2) },
-		)
+		eventually(t, 20*time.Second,
+			func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 2) })
 	}
 	l := startLoad(t, a2.url("/api/v1/push"), "pair", 50, 200*time.Millisecond, nil)
 	l.more(10)
@@ -317,21 +286,13 @@ func TestDrainFails(t *testing.T) {
 	t.Parallel()
 	bucket := t.TempDir() + "/bucket"
 	n := newNode(t, "r1", "receive")
-	n.args = append(
-		n.args[:len(n.args)-1],
-		"--tsdb.path="+n.dir,
-		"--drain-on-stop",
-		"--objstore.config=type: FILESYSTEM\nconfig: {directory: "+bucket+"}",
-	)
+	n.args = append(n.args[:len(n.args)-1], "--tsdb.path="+n.dir, "--drain-on-stop",
+		"--objstore.config=type: FILESYSTEM\nconfig: {directory: "+bucket+"}")
 	args := n.args
 	n.start()
 	n.waitReady()
-	if _, err := do(
-		http.MethodPost,
-		"http://"+n.write+"/api/v1/receive",
-		writeHeader(nil),
-		writeBody("kept", 10, time.Now().UnixMilli()),
-	); err != nil {
+	if _, err := do(http.MethodPost, "http://"+n.write+"/api/v1/receive", writeHeader(nil),
+		writeBody("kept", 10, time.Now().UnixMilli())); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(bucket); err != nil {
@@ -357,9 +318,7 @@ func TestDrainFails(t *testing.T) {
 	n.start()
 	n.waitReady()
 	n.signal(syscall.SIGTERM)
-	if code := n.wait(
-		20 * time.Second,
-	); code != 1 ||
+	if code := n.wait(20 * time.Second); code != 1 ||
 		!strings.Contains(n.output(), "the drain failed: after 4s not everything is in the bucket") {
 		t.Errorf("failed: status %d\n%s", code, tail(n.log, 5))
 	}

@@ -65,24 +65,12 @@ func TestGarbage(t *testing.T) {
 	if e != nil && !strings.Contains(e.body, "dup") {
 		t.Errorf("the refusal does not name the series: %s", e.body)
 	}
-	post(
-		"an empty label name",
-		v1,
-		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now, 3, "__name__", "x", "", "2")}}),
-		400,
-	)
-	post(
-		"too old",
-		v1,
-		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now-86400_000, 3, "__name__", "old")}}),
-		409,
-	)
-	post(
-		"too far in the future",
-		v1,
-		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now+86400_000, 3, "__name__", "new")}}),
-		409,
-	)
+	post("an empty label name", v1,
+		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now, 3, "__name__", "x", "", "2")}}), 400)
+	post("too old", v1,
+		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now-86400_000, 3, "__name__", "old")}}), 409)
+	post("too far in the future", v1,
+		encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{sample(now+86400_000, 3, "__name__", "new")}}), 409)
 	post("another value for a stored timestamp", v1, encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{
 		sample(now, 77, "__name__", "good", "a", "b")}}), 409)
 	post("the same value again", v1, good, 204)
@@ -139,18 +127,11 @@ func checkCounts(t *testing.T, base string, header http.Header, now int64) {
 	t.Helper()
 	symbols := writev2.NewSymbolTable()
 	series := func(name string, at int64) writev2.TimeSeries {
-		return writev2.TimeSeries{
-			LabelsRefs: []uint32{symbols.Symbolize("__name__"), symbols.Symbolize(name)},
-			Samples:    []writev2.Sample{{Timestamp: at, Value: 5}},
-		}
+		return writev2.TimeSeries{LabelsRefs: []uint32{symbols.Symbolize("__name__"), symbols.Symbolize(name)},
+			Samples: []writev2.Sample{{Timestamp: at, Value: 5}}}
 	}
-	req := &writev2.Request{
-		Timeseries: []writev2.TimeSeries{
-			series("counted", now),
-			series("counted_too", now),
-			series("counted_old", now-86400_000),
-		},
-	}
+	req := &writev2.Request{Timeseries: []writev2.TimeSeries{series("counted", now), series("counted_too", now),
+		series("counted_old", now-86400_000)}}
 	req.Symbols = symbols.Symbols()
 	b, err := req.Marshal()
 	if err != nil {

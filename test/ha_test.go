@@ -54,16 +54,8 @@ func startReplica(t *testing.T, name, dir string, port int, config string) *proc
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := start(
-		t,
-		name,
-		tool(t, "prometheus"),
-		nil,
-		"--config.file="+file,
-		"--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+addr(port),
-		"--log.level=warn",
-	)
+	p := start(t, name, tool(t, "prometheus"), nil, "--config.file="+file,
+		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+addr(port), "--log.level=warn")
 	p.ready("http://"+addr(port)+"/-/ready", 60*time.Second)
 	return p
 }
@@ -119,13 +111,8 @@ func onlyFrom(samples []probeSample, value string, from time.Time, atLeast int) 
 			continue
 		}
 		if s.value != value {
-			return fmt.Errorf(
-				"a sample of replica %s at %.3f, %.1fs after replica %s should be alone",
-				s.value,
-				s.at,
-				s.at-seconds64(from),
-				value,
-			)
+			return fmt.Errorf("a sample of replica %s at %.3f, %.1fs after replica %s should be alone", s.value, s.at,
+				s.at-seconds64(from), value)
 		}
 		if s.at-last < 0.2 {
 			return fmt.Errorf("two samples within %.3fs", s.at-last)
@@ -142,13 +129,9 @@ func seconds64(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 // TestHAPair: a real pair of Prometheus servers writes to one process; and each of it to another one of a cluster.
 func TestHAPair(t *testing.T) {
-	flags := []string{
-		"--limits.default=ha_pairs=true",
-		"--self-scrape.interval=0s",
-		"--distributor.ha-tracker.update-timeout=2s",
-		"--distributor.ha-tracker.update-timeout-jitter-max=1s",
-		"--distributor.ha-tracker.failover-timeout=6s",
-	}
+	flags := []string{"--limits.default=ha_pairs=true", "--self-scrape.interval=0s",
+		"--distributor.ha-tracker.update-timeout=2s", "--distributor.ha-tracker.update-timeout-jitter-max=1s",
+		"--distributor.ha-tracker.failover-timeout=6s"}
 	t.Run("one process", func(t *testing.T) {
 		t.Parallel()
 		n := newPlainNode(t, "all", "all", flags...)
@@ -163,14 +146,8 @@ func TestHAPair(t *testing.T) {
 		gossip := freePorts(t, 2)
 		for i := range 2 {
 			n := newPlainNode(t, "all-"+strconv.Itoa(i), "all", flags...)
-			n.args = append(
-				n.args,
-				bucket,
-				"--gossip.address="+addr(gossip[i]),
-				"--gossip.join="+addr(gossip[0]),
-				"--gossip.join="+addr(gossip[1]),
-				"--receive.replication-factor=2",
-			)
+			n.args = append(n.args, bucket, "--gossip.address="+addr(gossip[i]), "--gossip.join="+addr(gossip[0]),
+				"--gossip.join="+addr(gossip[1]), "--receive.replication-factor=2")
 			n.start()
 			nodes = append(nodes, n)
 		}

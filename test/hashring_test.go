@@ -140,15 +140,8 @@ func (h *hashrings) check(content []byte, name, id string, at time.Time) (holds 
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, want[r.grpc]) {
-				return fmt.Errorf(
-					"%s holds %d series of %s, the placement says %d:\n%q\n%q",
-					r.name,
-					len(got),
-					id,
-					len(want[r.grpc]),
-					got,
-					want[r.grpc],
-				)
+				return fmt.Errorf("%s holds %d series of %s, the placement says %d:\n%q\n%q", r.name, len(got), id,
+					len(want[r.grpc]), got, want[r.grpc])
 			}
 			return nil
 		})
@@ -300,14 +293,9 @@ func TestHashringQuorum(t *testing.T) {
 	var codes []int
 	for s := range spread {
 		req := &prompb.WriteRequest{
-			Timeseries: []prompb.TimeSeries{sample(at.UnixMilli(), 1, "__name__", "half", "n", strconv.Itoa(s))},
-		}
-		_, err := do(
-			http.MethodPost,
-			"http://"+h.receivers[0].write+"/api/v1/receive",
-			writeHeader(tenantHeader("blue")),
-			encode(req),
-		)
+			Timeseries: []prompb.TimeSeries{sample(at.UnixMilli(), 1, "__name__", "half", "n", strconv.Itoa(s))}}
+		_, err := do(http.MethodPost, "http://"+h.receivers[0].write+"/api/v1/receive", writeHeader(tenantHeader("blue")),
+			encode(req))
 		codes = append(codes, status(err))
 	}
 	slices.Sort(codes)

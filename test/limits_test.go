@@ -54,13 +54,8 @@ func refused(t *testing.T, err error, code int, words ...string) {
 
 func histogramBody(at int64) []byte {
 	return encode(&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{
-		{
-			Labels: []prompb.Label{
-				{Name: "__name__", Value: "h"},
-			},
-			Histograms: []prompb.Histogram{prompb.FromIntHistogram(at, tsdbutil.GenerateTestHistogram(1))},
-		},
-	}})
+		{Labels: []prompb.Label{{Name: "__name__", Value: "h"}},
+			Histograms: []prompb.Histogram{prompb.FromIntHistogram(at, tsdbutil.GenerateTestHistogram(1))}}}})
 }
 
 // TestLimits: each limit refuses with its status and a text that says what to do; a reload that lifts it lets the
@@ -82,13 +77,8 @@ tenants:
   early: {future_window: 5s}
   old: {out_of_order_window: 1m}
 `)
-	p, base := startAll(
-		t,
-		t.TempDir(),
-		"--runtime-config.file="+file,
-		"--receive.max-tenants=20",
-		"--limits.default=exemplars=7",
-	)
+	p, base := startAll(t, t.TempDir(), "--runtime-config.file="+file, "--receive.max-tenants=20",
+		"--limits.default=exemplars=7")
 	now := time.Now().UnixMilli()
 	ten := writeBody("x", 10, now)
 	cases := []struct {
@@ -157,11 +147,8 @@ tenants:
 	refused(t, post(base, "active", writeBody("y", 10, now)), 429, "active_series 12")
 	writeFile(t, file, "tenants: {active: {active_series: 13}}\n")
 	p.signal(syscall.SIGHUP)
-	eventually(
-		t,
-		10*time.Second,
-		func() error { return metricIs(n, `hearth_limit{limit="active_series",tenant="active"}`, 13) },
-	)
+	eventually(t, 10*time.Second,
+		func() error { return metricIs(n, `hearth_limit{limit="active_series",tenant="active"}`, 13) })
 	writeFile(t, file, "tenants: {active: {active_series: 0}}\n")
 	eventually(t, 10*time.Second, func() error { return post(base, "active", writeBody("y", 10, now)) })
 
@@ -196,10 +183,7 @@ func checkLimitsStatus(t *testing.T, base string) {
 		d.Tenants["active"]["retention"] != "15d" {
 		t.Errorf("%s", body)
 	}
-	if one, err := get(
-		base+"/api/v1/status/limits?tenant=series",
-		nil,
-	); err != nil ||
+	if one, err := get(base+"/api/v1/status/limits?tenant=series", nil); err != nil ||
 		!strings.Contains(string(one), `"request_series":2,`) {
 		t.Errorf("%s %v", one, err)
 	}
@@ -220,10 +204,7 @@ func checkBadFile(t *testing.T, p *process, n *node, file string) {
 		t.Error("the log does not tell of the bad file")
 	}
 	for _, path := range []string{"/api/v1/status/limits", "/api/v1/status/runtimeinfo"} {
-		if body, err := get(
-			n.url(path),
-			nil,
-		); err != nil ||
+		if body, err := get(n.url(path), nil); err != nil ||
 			!strings.Contains(string(body), `"filesValid":false`) &&
 				!strings.Contains(string(body), `"reloadConfigSuccess":false`) {
 			t.Errorf("%s: %s %v", path, body, err)
@@ -236,31 +217,14 @@ func TestLimitsStart(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "limits.yml")
 	writeFile(t, file, "tenants:\n  a/b: {}\n  c: {request_series: -1}")
-	refuses(
-		t,
-		nil,
-		[]string{"all", "--data-dir=" + t.TempDir(), "--runtime-config.file=" + file},
-		file+`:2: tenant id "a/b"`,
-		file+":3: tenant c: request_series: -1",
-	)
-	refuses(
-		t,
-		nil,
-		[]string{"receive", "--tsdb.path=" + t.TempDir(), "--runtime-config.file=" + file + ".none"},
-		file+".none",
-	)
-	refuses(
-		t,
-		nil,
-		[]string{"receive", "--tsdb.path=" + t.TempDir(), "--limits.default=series=5"},
-		`--limits.default "series=5"`,
-	)
-	refuses(
-		t,
-		nil,
-		[]string{"distributor", "--gossip.join=127.0.0.1:1", "--receive.limits-config=write: {tenant: {}}"},
-		"--receive.limits-config:1: write: tenant",
-	)
+	refuses(t, nil, []string{"all", "--data-dir=" + t.TempDir(), "--runtime-config.file=" + file},
+		file+`:2: tenant id "a/b"`, file+":3: tenant c: request_series: -1")
+	refuses(t, nil, []string{"receive", "--tsdb.path=" + t.TempDir(), "--runtime-config.file=" + file + ".none"},
+		file+".none")
+	refuses(t, nil, []string{"receive", "--tsdb.path=" + t.TempDir(), "--limits.default=series=5"},
+		`--limits.default "series=5"`)
+	refuses(t, nil, []string{"distributor", "--gossip.join=127.0.0.1:1", "--receive.limits-config=write: {tenant: {}}"},
+		"--receive.limits-config:1: write: tenant")
 }
 
 // TestThanosLimits: Thanos's limits file works on receivers, is followed, and gives way to ours.
@@ -276,14 +240,8 @@ write:
 `
 	writeFile(t, thanos, text)
 	writeFile(t, own, "tenants: {acme: {active_series: 3}}")
-	n := newPlainNode(
-		t,
-		"r",
-		"receive",
-		"--receive.limits-config-file="+thanos,
-		"--runtime-config.file="+own,
-		"--receive.limits-config-reload-timer=100ms",
-	)
+	n := newPlainNode(t, "r", "receive", "--receive.limits-config-file="+thanos, "--runtime-config.file="+own,
+		"--receive.limits-config-reload-timer=100ms")
 	n.start()
 	n.waitReady()
 	base, now := "http://"+n.write, time.Now().UnixMilli()
@@ -313,13 +271,8 @@ write:
 func TestLimitsOverCluster(t *testing.T) {
 	const limit = 2000
 	file := filepath.Join(t.TempDir(), "limits.yml")
-	writeFile(
-		t,
-		file,
-		"tenants: {acme: {active_series: "+strconv.Itoa(
-			limit,
-		)+"}, fast: {samples_per_second: 3, samples_burst: 10}, narrow: {shard_size: 1}}",
-	)
+	writeFile(t, file, "tenants: {acme: {active_series: "+strconv.Itoa(
+		limit)+"}, fast: {samples_per_second: 3, samples_burst: 10}, narrow: {shard_size: 1}}")
 	c := &trio{t: t, query: newNode(t, "query", "query")}
 	for i := 1; i <= 3; i++ {
 		r := newNode(t, "r"+strconv.Itoa(i), "receive")

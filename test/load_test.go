@@ -101,12 +101,8 @@ func (l *load) stop() {
 	close(l.stopped)
 	l.done.Wait()
 	if len(l.failed) > 0 {
-		l.t.Errorf(
-			"%d of %d write requests failed: %v",
-			len(l.failed),
-			len(l.failed)+len(l.acked),
-			errors.Join(l.failed[:min(5, len(l.failed))]...),
-		)
+		l.t.Errorf("%d of %d write requests failed: %v", len(l.failed), len(l.failed)+len(l.acked),
+			errors.Join(l.failed[:min(5, len(l.failed))]...))
 	}
 	if len(l.acked) == 0 {
 		l.t.Fatal("the load wrote nothing: the test shows nothing")

@@ -37,26 +37,12 @@ func newThanosReceivers(t *testing.T) *thanosReceivers {
 
 // receiver is one with Thanos's usual flags and more.
 func (r *thanosReceivers) receiver(i int, more ...string) *node {
-	n := newPlainNode(
-		r.t,
-		"receive-"+strconv.Itoa(i),
-		"receive",
-		"--label=receive_replica=\""+strconv.Itoa(i)+"\"",
-		"--label=receive_cluster=\"eu1\"",
-		"--tsdb.retention=6h",
-		"--tsdb.wal-compression",
-		"--tsdb.no-lockfile",
-		"--tsdb.min-block-duration=2h",
-		"--tsdb.max-block-duration=2h",
-		"--tsdb.out-of-order.time-window=0s",
-		"--receive.grpc-compression=snappy",
-		"--receive.replication-protocol=protobuf",
-		"--receive.tenant-header=THANOS-TENANT",
-		"--receive.default-tenant-id=default-tenant",
-		"--receive.tenant-label-name=tenant_id",
-		"--hash-func=SHA256",
-		"--objstore.config-file="+r.bucket,
-	)
+	n := newPlainNode(r.t, "receive-"+strconv.Itoa(i), "receive", "--label=receive_replica=\""+strconv.Itoa(i)+"\"",
+		"--label=receive_cluster=\"eu1\"", "--tsdb.retention=6h", "--tsdb.wal-compression", "--tsdb.no-lockfile",
+		"--tsdb.min-block-duration=2h", "--tsdb.max-block-duration=2h", "--tsdb.out-of-order.time-window=0s",
+		"--receive.grpc-compression=snappy", "--receive.replication-protocol=protobuf",
+		"--receive.tenant-header=THANOS-TENANT", "--receive.default-tenant-id=default-tenant",
+		"--receive.tenant-label-name=tenant_id", "--hash-func=SHA256", "--objstore.config-file="+r.bucket)
 	n.args = append(n.args, more...)
 	return n
 }
@@ -67,8 +53,7 @@ func (r *thanosReceivers) ring(members ...*node) {
 		addresses = append(addresses, m.grpc)
 	}
 	content, err := json.Marshal(
-		[]map[string]any{{"hashring": "default", "tenants": []string{}, "endpoints": addresses, "algorithm": "ketama"}},
-	)
+		[]map[string]any{{"hashring": "default", "tenants": []string{}, "endpoints": addresses, "algorithm": "ketama"}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -102,13 +87,9 @@ func (r *thanosReceivers) send(to *node, name string, n int, header http.Header,
 // holds is how many series of a name a member has on its own disk.
 func holds(t *testing.T, n *node, id, name string) int {
 	t.Helper()
-	got, err := thanosSeries(
-		t,
-		n.grpc,
-		[]string{"hearth-tenant", id},
+	got, err := thanosSeries(t, n.grpc, []string{"hearth-tenant", id},
 		&thanospb.SeriesRequest{MinTime: 0, MaxTime: time.Now().Add(time.Hour).UnixMilli(),
-			Matchers: []*thanospb.LabelMatcher{{Type: thanospb.LabelMatcher_EQ, Name: "__name__", Value: name}}},
-	)
+			Matchers: []*thanospb.LabelMatcher{{Type: thanospb.LabelMatcher_EQ, Name: "__name__", Value: name}}})
 	if err != nil {
 		t.Fatalf("%s: %v", n.name, err)
 	}
@@ -135,12 +116,8 @@ func TestRouterIngestors(t *testing.T) {
 	r := newThanosReceivers(t)
 	var members []*node
 	for i := range 3 {
-		n := r.receiver(
-			i,
-			"--receive.hashrings-file="+r.hashrings,
-			"--receive.replication-factor=3",
-			"--receive.replica-header=Copy",
-		)
+		n := r.receiver(i, "--receive.hashrings-file="+r.hashrings, "--receive.replication-factor=3",
+			"--receive.replica-header=Copy")
 		n.args = append(n.args, "--receive.local-endpoint="+n.grpc)
 		members = append(members, n)
 	}
@@ -211,13 +188,8 @@ func TestRoutersAndIngestors(t *testing.T) {
 	r.start(ingestors, routers...)
 	at := time.Now()
 	for i, n := range routers {
-		if err := r.send(
-			n,
-			"up"+strconv.Itoa(i),
-			60,
-			http.Header{"Thanos-Replica": {"1"}},
-			at,
-		); err != nil { // means nothing here
+		if err := r.send(n, "up"+strconv.Itoa(i), 60, http.Header{"Thanos-Replica": {"1"}},
+			at); err != nil { // means nothing here
 			t.Fatal(err)
 		}
 		r.counts("up"+strconv.Itoa(i), 60, at)
@@ -271,14 +243,8 @@ func TestShuffleShards(t *testing.T) {
 	ports := freePorts(t, 6)
 	var receivers []*node
 	run := func(name, role string, i int, more ...string) *node {
-		n := newPlainNode(
-			t,
-			name,
-			role,
-			"--runtime-config.file="+limits,
-			"--gossip.address="+addr(ports[i]),
-			"--gossip.instance-id="+name,
-		)
+		n := newPlainNode(t, name, role, "--runtime-config.file="+limits, "--gossip.address="+addr(ports[i]),
+			"--gossip.instance-id="+name)
 		for _, p := range ports[:2] {
 			n.args = append(n.args, "--gossip.join="+addr(p))
 		}
@@ -294,11 +260,8 @@ func TestShuffleShards(t *testing.T) {
 		n.waitReady()
 	}
 	for _, n := range append(receivers, query) {
-		eventually(
-			t,
-			15*time.Second,
-			func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 5) },
-		)
+		eventually(t, 15*time.Second,
+			func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 5) })
 	}
 	at := time.Now()
 	send := func(id string) {
@@ -307,10 +270,8 @@ func TestShuffleShards(t *testing.T) {
 			eventually(t, 10*time.Second, func() error {
 				req := &prompb.WriteRequest{}
 				for s := range 40 {
-					req.Timeseries = append(
-						req.Timeseries,
-						sample(at.UnixMilli(), float64(s), "__name__", "up", "n", strconv.Itoa(40*i+s)),
-					)
+					req.Timeseries = append(req.Timeseries,
+						sample(at.UnixMilli(), float64(s), "__name__", "up", "n", strconv.Itoa(40*i+s)))
 				}
 				_, err := do(http.MethodPost, "http://"+r.write+"/api/v1/receive", writeHeader(tenantHeader(id)), encode(req))
 				return err

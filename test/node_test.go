@@ -15,14 +15,8 @@ import (
 // so.
 func newPlainNode(t *testing.T, name, role string, more ...string) *node {
 	ports := freePorts(t, 3)
-	n := &node{
-		t:     t,
-		name:  name,
-		http:  addr(ports[0]),
-		grpc:  addr(ports[1]),
-		write: addr(ports[2]),
-		dir:   filepath.Join(t.TempDir(), name),
-	}
+	n := &node{t: t, name: name, http: addr(ports[0]), grpc: addr(ports[1]), write: addr(ports[2]),
+		dir: filepath.Join(t.TempDir(), name)}
 	n.args = []string{role, "--http-address=" + n.http, "--grpc-address=" + n.grpc}
 	if role == "receive" || role == "distributor" || role == "all" {
 		n.args = append(n.args, "--remote-write.address="+n.write)

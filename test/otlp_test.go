@@ -92,12 +92,8 @@ func TestOTLPByHand(t *testing.T) {
 	if status(err) != 400 || !strings.Contains(err.Error(), `{"code":3,"message":"the message of 1 bytes`) {
 		t.Fatalf("half a message: %v", err)
 	}
-	_, err = do(
-		http.MethodPost,
-		base+"/otlp/v1/metrics",
-		http.Header{"Content-Type": {"application/json"}},
-		otlpJSON(now.Add(-48*time.Hour)),
-	)
+	_, err = do(http.MethodPost, base+"/otlp/v1/metrics", http.Header{"Content-Type": {"application/json"}},
+		otlpJSON(now.Add(-48*time.Hour)))
 	if status(err) != 400 || !strings.Contains(err.Error(), "48h") && !strings.Contains(err.Error(), "old") {
 		t.Fatalf("two days old: %v", err)
 	}
@@ -108,26 +104,16 @@ func TestOTLPFromSDK(t *testing.T) {
 	t.Parallel()
 	_, base := startAll(t, t.TempDir())
 	ctx := context.Background()
-	exporter, err := otlpmetrichttp.New(
-		ctx,
-		otlpmetrichttp.WithEndpointURL(base+"/otlp/v1/metrics"),
-		otlpmetrichttp.WithHeaders(
-			map[string]string{"X-Scope-OrgID": "sdk"},
-		),
-		otlpmetrichttp.WithCompression(otlpmetrichttp.GzipCompression),
-	)
+	exporter, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(base+"/otlp/v1/metrics"),
+		otlpmetrichttp.WithHeaders(map[string]string{"X-Scope-OrgID": "sdk"}),
+		otlpmetrichttp.WithCompression(otlpmetrichttp.GzipCompression))
 	if err != nil {
 		t.Fatal(err)
 	}
-	res := resource.NewSchemaless(
-		attribute.String("service.name", "sdk-test"),
-		attribute.String("service.instance.id", "one"),
-		attribute.String("zone", "a"),
-	)
-	native := sdk.NewView(
-		sdk.Instrument{Name: "size"},
-		sdk.Stream{Aggregation: sdk.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}},
-	)
+	res := resource.NewSchemaless(attribute.String("service.name", "sdk-test"),
+		attribute.String("service.instance.id", "one"), attribute.String("zone", "a"))
+	native := sdk.NewView(sdk.Instrument{Name: "size"},
+		sdk.Stream{Aggregation: sdk.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}})
 	reader := sdk.NewManualReader(sdk.WithTemporalitySelector(sdk.CumulativeTemporalitySelector))
 	provider := sdk.NewMeterProvider(sdk.WithResource(res), sdk.WithReader(reader), sdk.WithView(native))
 	meter := provider.Meter("test")

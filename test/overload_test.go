@@ -38,17 +38,9 @@ func rss(t *testing.T, pid int) (now, most int64) {
 func TestOverload(t *testing.T) {
 	const limit = 512 << 20
 	ports := freePorts(t, 3)
-	p := start(
-		t,
-		"hearth",
-		hearthBinary,
-		[]string{fmt.Sprint("GOMEMLIMIT=", limit)},
-		"--data-dir="+t.TempDir(),
-		"--http-address="+addr(ports[0]),
-		"--grpc-address="+addr(ports[1]),
-		"--remote-write.address="+addr(ports[2]),
-		"--self-scrape.interval=0s",
-	)
+	p := start(t, "hearth", hearthBinary, []string{fmt.Sprint("GOMEMLIMIT=", limit)}, "--data-dir="+t.TempDir(),
+		"--http-address="+addr(ports[0]), "--grpc-address="+addr(ports[1]), "--remote-write.address="+addr(ports[2]),
+		"--self-scrape.interval=0s")
 	base := "http://" + addr(ports[0])
 	p.ready(base+"/-/ready", 30*time.Second)
 	if err := post(base, "calm", writeBody("calm", 1, time.Now().UnixMilli())); err != nil {
@@ -117,15 +109,8 @@ func TestOverload(t *testing.T) {
 	close(stop)
 	greedy.Wait()
 	_, most := rss(t, p.cmd.Process.Pid)
-	t.Logf(
-		"resident: %d MiB before, %d MiB at most; %d requests answered, %d of them 503; %d writes of the calm tenant, the slowest after %v",
-		before>>20,
-		most>>20,
-		answered.Load(),
-		refused.Load(),
-		writes,
-		late,
-	)
+	t.Logf("resident: %d MiB before, %d MiB at most; %d requests answered, %d of them 503; %d writes of the calm tenant, the slowest after %v",
+		before>>20, most>>20, answered.Load(), refused.Load(), writes, late)
 	if most > limit*5/4 {
 		t.Errorf("%d MiB resident with a limit of %d MiB", most>>20, int64(limit)>>20)
 	}
@@ -178,12 +163,7 @@ func TestRelabelConfig(t *testing.T) {
 	f("plain", `load{job="plain",site="one"}`, 5)
 	f("secret", `load{job="secret"}`, 0)
 	writeFile(t, file, `[{action: nonsense}]`)
-	if _, err := do(
-		http.MethodPost,
-		base+"/-/reload",
-		nil,
-		nil,
-	); err == nil ||
+	if _, err := do(http.MethodPost, base+"/-/reload", nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "relabel-config") {
 		t.Errorf("reload of bad rules: %v", err)
 	}
@@ -199,11 +179,6 @@ func TestRelabelConfig(t *testing.T) {
 		}
 		return nil
 	})
-	refuses(
-		t,
-		nil,
-		[]string{"all", "--data-dir=" + t.TempDir(), "--receive.relabel-config=[{action: hashmod}]"},
-		"--receive.relabel-config",
-		"modulus",
-	)
+	refuses(t, nil, []string{"all", "--data-dir=" + t.TempDir(), "--receive.relabel-config=[{action: hashmod}]"},
+		"--receive.relabel-config", "modulus")
 }

@@ -202,16 +202,10 @@ func TestDiff(t *testing.T) {
 	}
 	f(`{"result":[{"metric":{"a":"1"},"value":[1,"1"]},{"metric":{"a":"2"},"value":[1,"2"]}]}`,
 		`{"result":[{"metric":{"a":"2"},"value":[1,"2"]},{"metric":{"a":"1"},"value":[1,"1.0000000000000001"]}]}`, true)
-	f(
-		`{"result":[{"metric":{"a":"1"},"value":[1,"1"]}]}`,
-		`{"result":[{"metric":{"a":"1"},"value":[1,"1.00001"]}]}`,
-		false,
-	)
-	f(
-		`{"result":[{"metric":{"a":"1"},"value":[1,"1"]}]}`,
-		`{"result":[{"metric":{"a":"1","b":"x"},"value":[1,"1"]}]}`,
-		false,
-	)
+	f(`{"result":[{"metric":{"a":"1"},"value":[1,"1"]}]}`, `{"result":[{"metric":{"a":"1"},"value":[1,"1.00001"]}]}`,
+		false)
+	f(`{"result":[{"metric":{"a":"1"},"value":[1,"1"]}]}`, `{"result":[{"metric":{"a":"1","b":"x"},"value":[1,"1"]}]}`,
+		false)
 	f(`{"result":[]}`, `{"result":[{"metric":{},"value":[1,"1"]}]}`, false)
 	f(`["a","b"]`, `["a"]`, false)
 	f(`"NaN"`, `"NaN"`, true)

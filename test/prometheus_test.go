@@ -34,18 +34,13 @@ func startAll(t *testing.T, dir string, extra ...string) (p *process, base strin
 func startTraced(t *testing.T) (address string) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	requests := promauto.With(
-		reg,
-	).NewCounter(
-		prometheus.CounterOpts{Name: "traced_requests_total", Help: "Requests with a trace."},
-	)
+	requests := promauto.With(reg).NewCounter(
+		prometheus.CounterOpts{Name: "traced_requests_total", Help: "Requests with a trace."})
 	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 	var n atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		requests.(prometheus.ExemplarAdder).AddWithExemplar(
-			1,
-			prometheus.Labels{"trace_id": fmt.Sprintf("trace-%d", n.Add(1))},
-		)
+		requests.(prometheus.ExemplarAdder).AddWithExemplar(1,
+			prometheus.Labels{"trace_id": fmt.Sprintf("trace-%d", n.Add(1))})
 		metrics.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
@@ -94,15 +89,9 @@ func startPrometheus(t *testing.T, config func(self string) string, more ...stri
 		"prometheus",
 		tool(t, "prometheus"),
 		nil,
-		append([]string{
-			"--config.file=" + file,
-			"--storage.tsdb.path=" + filepath.Join(dir, "data"),
-			"--web.listen-address=" + addr(
-				port,
-			),
-			"--enable-feature=exemplar-storage,metadata-wal-records",
-			"--log.level=warn",
-		}, more...)...)
+		append([]string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
+			"--web.listen-address=" + addr(port), "--enable-feature=exemplar-storage,metadata-wal-records",
+			"--log.level=warn"}, more...)...)
 	base = "http://" + addr(port)
 	p.ready(base+"/-/ready", 60*time.Second)
 	return p, base
@@ -131,10 +120,8 @@ func TestPrometheusDifferential(t *testing.T) {
 		})
 	}
 	holds(60*time.Second, `count(up == 1) >= 2`)
-	holds(
-		100*time.Second,
-		fmt.Sprintf(`min(timestamp(up)) > %d`, began.Add(75*time.Second).Unix()),
-	) // what is compared looks back over that much
+	holds(100*time.Second,
+		fmt.Sprintf(`min(timestamp(up)) > %d`, began.Add(75*time.Second).Unix())) // what is compared looks back over that much
 
 	at := time.Now().Add(-30 * time.Second).Truncate(time.Second)
 	for _, tenant := range []string{"v1", "v2"} {
@@ -226,10 +213,7 @@ func compareWithPrometheus(t *testing.T, prom, hearth api, at time.Time) {
 		got, err2 := hearth.get(r.path, r.params)
 		check(r.path+"?"+r.params.Encode(), want, got, err1, err2)
 	}
-	if ans, err := hearth.get(
-		"query_exemplars",
-		with("query", `rate(traced_requests_total[1m])`),
-	); err != nil ||
+	if ans, err := hearth.get("query_exemplars", with("query", `rate(traced_requests_total[1m])`)); err != nil ||
 		!strings.Contains(string(ans.Data), "trace-") {
 		t.Errorf("no exemplars: %s %v", ans.Data, err)
 	}

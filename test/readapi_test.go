@@ -30,10 +30,8 @@ func startReaders(t *testing.T) (prom, hearth api, at time.Time) {
 		s := sample(at.UnixMilli(), 0, "__name__", "m", "a", strconv.Itoa(i))
 		s.Samples = nil
 		for k := range 4 {
-			s.Samples = append(
-				s.Samples,
-				prompb.Sample{Timestamp: at.Add(time.Duration(k-3) * 15 * time.Second).UnixMilli(), Value: float64(i*4 + k)},
-			)
+			s.Samples = append(s.Samples,
+				prompb.Sample{Timestamp: at.Add(time.Duration(k-3) * 15 * time.Second).UnixMilli(), Value: float64(i*4 + k)})
 		}
 		req.Timeseries = append(req.Timeseries, s)
 	}
@@ -102,42 +100,14 @@ var readCases = map[string]string{
 }
 
 var (
-	readQueries = []string{
-		"m",
-		"none",
-		"1",
-		`"x"`,
-		"m[1m]",
-		"none[1m]",
-		"m{",
-		"",
-		"sum(",
-		"scalar(none)",
-		"absent(none)",
-		"m + on() m",
-		"rate(m)",
-		"quantile(2,m)",
-		"m[1m:30s]",
-		"sort(m)",
-		"m offset -1m",
-		"{a=~'.*'}",
-		"label_replace(m,'b','$1','a','(.*')",
-		"m @ start()",
-	}
+	readQueries = []string{"m", "none", "1", `"x"`, "m[1m]", "none[1m]", "m{", "", "sum(", "scalar(none)", "absent(none)",
+		"m + on() m", "rate(m)", "quantile(2,m)", "m[1m:30s]", "sort(m)", "m offset -1m", "{a=~'.*'}",
+		"label_replace(m,'b','$1','a','(.*')", "m @ start()"}
 	readLookups = "\nmatch[]=m\nmatch[]=none\nmatch[]=m&match[]=none\nmatch[]=none&match[]=nothing\nmatch[]={\nmatch[]=\nmatch[]={a=''}\nmatch[]=m&limit=1\nmatch[]=m&limit=-1\nlimit=x\n" +
 		"match[]=m&start=$B&end=$T\nmatch[]=m&start=$T&end=$B\nmatch[]=m&start=0&end=1\nmatch[]=m&start=x\nmatch[]=m&start=$R&end=$R\n" +
 		"match[]=m&start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z"
-	readOptions = []string{
-		"lookback_delta=1s",
-		"lookback_delta=x",
-		"timeout=0",
-		"timeout=x",
-		"limit=2",
-		"limit=-1",
-		"stats=true",
-		"stats=all",
-		"unknown=1",
-	}
+	readOptions = []string{"lookback_delta=1s", "lookback_delta=x", "timeout=0", "timeout=x", "limit=2", "limit=-1",
+		"stats=true", "stats=all", "unknown=1"}
 )
 
 // TestReadAPI: every read API answers a document of the same shape and content as a real Prometheus that holds the
@@ -145,14 +115,8 @@ var (
 func TestReadAPI(t *testing.T) {
 	t.Parallel()
 	prom, hearth, at := startReaders(t)
-	fill := strings.NewReplacer(
-		"$T",
-		seconds(at),
-		"$B",
-		seconds(at.Add(-time.Minute)),
-		"$R",
-		at.UTC().Format(time.RFC3339),
-	)
+	fill := strings.NewReplacer("$T", seconds(at), "$B", seconds(at.Add(-time.Minute)), "$R",
+		at.UTC().Format(time.RFC3339))
 	n := 0
 	compare := func(method, path, params string) {
 		t.Helper()
@@ -160,18 +124,8 @@ func TestReadAPI(t *testing.T) {
 		wantCode, wantType, want := prom.ask(t, method, path, params)
 		code, contentType, got := hearth.ask(t, method, path, params)
 		if code != wantCode || contentType != wantType {
-			t.Errorf(
-				"%s %s %s: %d %s, in Prometheus %d %s:\n%.300s\n%.300s",
-				method,
-				path,
-				params,
-				code,
-				contentType,
-				wantCode,
-				wantType,
-				got,
-				want,
-			)
+			t.Errorf("%s %s %s: %d %s, in Prometheus %d %s:\n%.300s\n%.300s", method, path, params, code, contentType, wantCode,
+				wantType, got, want)
 		} else if d := diffAnswers(want, got); d != "" {
 			t.Errorf("%s %s %s: %s:\n%.300s\n%.300s", method, path, params, d, got, want)
 		}
@@ -194,11 +148,8 @@ func TestReadAPI(t *testing.T) {
 	}
 	for _, o := range readOptions {
 		compare(http.MethodGet, "query", "query=m&time="+seconds(at)+"&"+o)
-		compare(
-			http.MethodGet,
-			"query_range",
-			"query=m&step=15&start="+seconds(at.Add(-time.Minute))+"&end="+seconds(at)+"&"+o,
-		)
+		compare(http.MethodGet, "query_range",
+			"query=m&step=15&start="+seconds(at.Add(-time.Minute))+"&end="+seconds(at)+"&"+o)
 	}
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		compare(method, "query", "query=m")
@@ -293,12 +244,8 @@ func TestRemoteReadRequests(t *testing.T) {
 		}
 		var answers [2]string
 		for i, a := range []api{prom, hearth} {
-			b, err := do(
-				http.MethodPost,
-				a.base+"/api/v1/read",
-				http.Header{"Content-Type": {contentType}, "Content-Encoding": {"snappy"}},
-				snappy.Encode(nil, body),
-			)
+			b, err := do(http.MethodPost, a.base+"/api/v1/read",
+				http.Header{"Content-Type": {contentType}, "Content-Encoding": {"snappy"}}, snappy.Encode(nil, body))
 			answers[i] = fmt.Sprint(status(err), " ", readText(t, b, len(kinds) > 0))
 		}
 		if answers[0] != answers[1] {
@@ -313,19 +260,10 @@ func TestRemoteReadRequests(t *testing.T) {
 	f("no matchers", proto, &prompb.Query{})
 	f("no queries", proto, nil)
 	f("no match", proto, &prompb.Query{Matchers: []*prompb.LabelMatcher{{Name: "a", Value: "none"}}})
-	f(
-		"everything",
-		proto,
-		&prompb.Query{Matchers: []*prompb.LabelMatcher{{Type: prompb.LabelMatcher_RE, Name: "a", Value: ".*"}}},
-	)
-	f(
-		"labels alone",
-		proto,
-		&prompb.Query{
-			Matchers: []*prompb.LabelMatcher{m},
-			Hints:    &prompb.ReadHints{Func: "series", StartMs: at.Add(-20 * time.Second).UnixMilli(), EndMs: at.UnixMilli()},
-		},
-	)
+	f("everything", proto,
+		&prompb.Query{Matchers: []*prompb.LabelMatcher{{Type: prompb.LabelMatcher_RE, Name: "a", Value: ".*"}}})
+	f("labels alone", proto, &prompb.Query{Matchers: []*prompb.LabelMatcher{m},
+		Hints: &prompb.ReadHints{Func: "series", StartMs: at.Add(-20 * time.Second).UnixMilli(), EndMs: at.UnixMilli()}})
 	const streamed = prompb.ReadRequest_STREAMED_XOR_CHUNKS
 	f("streamed", proto, &prompb.Query{Matchers: []*prompb.LabelMatcher{m}}, streamed)
 	f("streamed, no matchers", proto, &prompb.Query{}, streamed)

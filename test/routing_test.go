@@ -41,21 +41,14 @@ func startTrio(t *testing.T, more ...string) *trio {
 // knowsAll waits until n sees all receivers at work.
 func (c *trio) knowsAll(n *node) {
 	c.t.Helper()
-	eventually(
-		c.t,
-		30*time.Second,
-		func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 3) },
-	)
+	eventually(c.t, 30*time.Second,
+		func() error { return metricIs(n, `hearth_ring_members{role="receive",state="active"}`, 3) })
 }
 
 // write sends a few series at the present time through n.
 func (c *trio) write(n *node, job string) error {
-	_, err := do(
-		http.MethodPost,
-		"http://"+n.write+"/api/v1/receive",
-		writeHeader(nil),
-		writeBody(job, 10, time.Now().UnixMilli()),
-	)
+	_, err := do(http.MethodPost, "http://"+n.write+"/api/v1/receive", writeHeader(nil),
+		writeBody(job, 10, time.Now().UnixMilli()))
 	return err
 }
 
@@ -104,12 +97,8 @@ func (r *reader) stop(t *testing.T) {
 	close(r.stopped)
 	r.done.Wait()
 	if len(r.failed) > 0 || r.reads < 10 {
-		t.Errorf(
-			"%d of %d reads were not whole: %v",
-			len(r.failed),
-			r.reads,
-			errors.Join(r.failed[:min(5, len(r.failed))]...),
-		)
+		t.Errorf("%d of %d reads were not whole: %v", len(r.failed), r.reads,
+			errors.Join(r.failed[:min(5, len(r.failed))]...))
 	}
 }
 
@@ -138,14 +127,8 @@ func rolling(t *testing.T, end func(*node)) {
 			if j == i {
 				continue
 			}
-			l := startLoad(
-				t,
-				"http://"+other.write+"/api/v1/receive",
-				fmt.Sprintf("restart-%s-write-%s", r.name, other.name),
-				20,
-				50*time.Millisecond,
-				nil,
-			)
+			l := startLoad(t, "http://"+other.write+"/api/v1/receive", fmt.Sprintf("restart-%s-write-%s", r.name, other.name),
+				20, 50*time.Millisecond, nil)
 			now = append(now, l)
 		}
 		for _, l := range now {

@@ -39,11 +39,6 @@ func startS3At(t *testing.T, host string) (config string, server *process) {
 		}
 		return err
 	})
-	return fmt.Sprintf(
-		"type: S3\nconfig:\n  bucket: %s\n  endpoint: %s\n  region: us-east-1\n  access_key: %s\n  secret_key: %s\n  insecure: true\n",
-		s3Bucket,
-		listen,
-		s3Key,
-		s3Secret,
-	), server
+	return fmt.Sprintf("type: S3\nconfig:\n  bucket: %s\n  endpoint: %s\n  region: us-east-1\n  access_key: %s\n  secret_key: %s\n  insecure: true\n",
+		s3Bucket, listen, s3Key, s3Secret), server
 }

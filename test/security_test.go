@@ -76,16 +76,14 @@ func (a *authority) sign(name string) (certFile, keyFile string) {
 	a.t.Helper()
 	key := newKey(a.t)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(
-			time.Now().UnixNano(),
-		),
-		Subject:     pkix.Name{CommonName: name},
-		DNSNames:    []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		NotBefore:   time.Now().Add(-time.Hour),
-		NotAfter:    time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: name},
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
@@ -151,12 +149,8 @@ func TestWebConfig(t *testing.T) {
 	ca := newAuthority(t, "hearth test")
 	cert, key := ca.sign("server")
 	file := filepath.Join(t.TempDir(), "web.yml")
-	text := fmt.Sprintf(
-		"tls_server_config:\n  cert_file: %s\n  key_file: %s\nbasic_auth_users:\n  anna: %s\n",
-		cert,
-		key,
-		hash,
-	)
+	text := fmt.Sprintf("tls_server_config:\n  cert_file: %s\n  key_file: %s\nbasic_auth_users:\n  anna: %s\n", cert, key,
+		hash)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -175,13 +169,8 @@ func TestWebConfig(t *testing.T) {
 	now := time.Now()
 	write := func(header http.Header) (int, string) {
 		t.Helper()
-		code, body, err := try(
-			client,
-			http.MethodPost,
-			base+"/api/v1/receive",
-			writeHeader(header),
-			writeBody("tls", 1, now.UnixMilli()),
-		)
+		code, body, err := try(client, http.MethodPost, base+"/api/v1/receive", writeHeader(header),
+			writeBody("tls", 1, now.UnixMilli()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,36 +189,18 @@ func TestWebConfig(t *testing.T) {
 			}
 		}
 	}
-	if code, body, err := try(
-		client,
-		http.MethodGet,
-		query,
-		anna,
-		nil,
-	); code != 200 ||
+	if code, body, err := try(client, http.MethodGet, query, anna, nil); code != 200 ||
 		!strings.Contains(body, `"result":[]`) {
 		t.Errorf("what was refused is there: %d %s %v", code, body, err)
 	}
 	if code, body := write(anna); code/100 != 2 {
 		t.Fatalf("a write with the right password: %d %s", code, body)
 	}
-	if code, body, err := try(
-		client,
-		http.MethodGet,
-		query,
-		anna,
-		nil,
-	); code != 200 ||
+	if code, body, err := try(client, http.MethodGet, query, anna, nil); code != 200 ||
 		!strings.Contains(body, `"job":"tls"`) {
 		t.Errorf("query: %d %s %v", code, body, err)
 	}
-	if code, body, err := try(
-		client,
-		http.MethodGet,
-		base+"/metrics",
-		anna,
-		nil,
-	); code != 200 ||
+	if code, body, err := try(client, http.MethodGet, base+"/metrics", anna, nil); code != 200 ||
 		!strings.Contains(body, "hearth_build_info") {
 		t.Errorf("/metrics: %d %.200s %v", code, body, err)
 	}
@@ -260,24 +231,13 @@ func TestRemoteWriteTLS(t *testing.T) {
 	t.Parallel()
 	ca, other := newAuthority(t, "hearth test"), newAuthority(t, "somebody")
 	cert, key := ca.sign("server")
-	n := newPlainNode(
-		t,
-		"receive",
-		"receive",
-		"--remote-write.server-tls-cert="+cert,
-		"--remote-write.server-tls-key="+key,
-		"--remote-write.server-tls-client-ca="+ca.file,
-	)
+	n := newPlainNode(t, "receive", "receive", "--remote-write.server-tls-cert="+cert,
+		"--remote-write.server-tls-key="+key, "--remote-write.server-tls-client-ca="+ca.file)
 	n.start()
 	n.waitReady()
 	write := func(c *http.Client, scheme string) (int, error) {
-		code, _, err := try(
-			c,
-			http.MethodPost,
-			scheme+"://"+n.write+"/api/v1/receive",
-			writeHeader(nil),
-			writeBody("tls", 1, time.Now().UnixMilli()),
-		)
+		code, _, err := try(c, http.MethodPost, scheme+"://"+n.write+"/api/v1/receive", writeHeader(nil),
+			writeBody("tls", 1, time.Now().UnixMilli()))
 		return code, err
 	}
 	if code, err := write(ca.client(ca.sign("sender")), "https"); code/100 != 2 {
@@ -314,20 +274,13 @@ func TestGRPCTLS(t *testing.T) {
 	ca, other := newAuthority(t, "hearth test"), newAuthority(t, "somebody")
 	server := func(a *authority, name string) []string {
 		cert, key := a.sign(name)
-		return []string{
-			"--grpc-server-tls-cert=" + cert,
-			"--grpc-server-tls-key=" + key,
-			"--grpc-server-tls-client-ca=" + a.file,
-		}
+		return []string{"--grpc-server-tls-cert=" + cert, "--grpc-server-tls-key=" + key,
+			"--grpc-server-tls-client-ca=" + a.file}
 	}
 	client := func(a *authority, name string) []string {
 		cert, key := a.sign(name)
-		return []string{
-			"--grpc-client-tls-secure",
-			"--grpc-client-tls-cert=" + cert,
-			"--grpc-client-tls-key=" + key,
-			"--grpc-client-tls-ca=" + ca.file,
-		}
+		return []string{"--grpc-client-tls-secure", "--grpc-client-tls-cert=" + cert, "--grpc-client-tls-key=" + key,
+			"--grpc-client-tls-ca=" + ca.file}
 	}
 	r := newPlainNode(t, "receive", "receive", append(server(ca, "receive"), client(ca, "receive-client")...)...)
 	ring := fmt.Sprintf(`--receive.hashrings=[{"endpoints":[%q]}]`, r.grpc)
@@ -343,16 +296,10 @@ func TestGRPCTLS(t *testing.T) {
 	d := member("distributor", "distributor", append(server(ca, "distributor"), client(ca, "distributor-client")...)...)
 	q := member("query", "query", append(server(ca, "query"), client(ca, "query-client")...)...)
 	strangers := map[string][]*node{
-		"write": {
-			member("w-plain", "distributor"),
-			member("w-nocert", "distributor", noCert...),
-			member("w-other", "distributor", client(other, "w")...),
-		},
-		"read": {
-			member("q-plain", "query"),
-			member("q-nocert", "query", noCert...),
-			member("q-other", "query", client(other, "q")...),
-		},
+		"write": {member("w-plain", "distributor"), member("w-nocert", "distributor", noCert...),
+			member("w-other", "distributor", client(other, "w")...)},
+		"read": {member("q-plain", "query"), member("q-nocert", "query", noCert...),
+			member("q-other", "query", client(other, "q")...)},
 	}
 	all := append(append([]*node{r, d, q}, strangers["write"]...), strangers["read"]...)
 	for _, n := range all {
@@ -401,11 +348,9 @@ func TestSilentSenders(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(
-			conn,
+		fmt.Fprintf(conn,
 			"POST /api/v1/receive HTTP/1.1\r\nHost: x\r\nTHANOS-TENANT: t%d\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\nContent-Length: 4000000\r\n\r\n",
-			i,
-		)
+			i)
 	}
 	eventually(t, 8*time.Second, func() error { // they are cut off after ten
 		b, err := get(n.url("/metrics"), nil)
@@ -430,11 +375,8 @@ func TestSilentSenders(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	endpoint := addr(freePorts(t, 1)[0])
-	yaml := fmt.Sprintf(
-		"type: S3\nconfig:\n  bucket: metrics\n  endpoint: %s\n  access_key: THEACCESSKEY\n  secret_key: %s\n  insecure: true\n  region: us-east-1\n",
-		endpoint,
-		s3Secret,
-	)
+	yaml := fmt.Sprintf("type: S3\nconfig:\n  bucket: metrics\n  endpoint: %s\n  access_key: THEACCESSKEY\n  secret_key: %s\n  insecure: true\n  region: us-east-1\n",
+		endpoint, s3Secret)
 	file := filepath.Join(t.TempDir(), "hearth.yml")
 	indented := "objstore.config: |\n  " + strings.ReplaceAll(strings.TrimSpace(yaml), "\n", "\n  ") + "\n"
 	if err := os.WriteFile(file, []byte(indented), 0o600); err != nil {
@@ -474,12 +416,9 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"secret_key: *" + s3Secret, "insecure: " + s3Secret} {
-		refuses(
-			t,
-			nil,
+		refuses(t, nil,
 			[]string{"store", "--data-dir=" + t.TempDir(), "--objstore.config=type: S3\nconfig: {bucket: b, " + wrong + "}"},
-			"--objstore.config:",
-		)
+			"--objstore.config:")
 	}
 	p := start(t, "typo", hearthBinary, nil, "store", "--objstore.config="+strings.Replace(yaml, "bucket:", "buckte:", 1))
 	if p.wait(20*time.Second) == 0 || !strings.Contains(p.output(), "buckte") || strings.Contains(p.output(), s3Secret) {

@@ -32,11 +32,8 @@ func (r reading) fault() error {
 	case len(r.wrong) > 0:
 		return fmt.Errorf("%d wrong samples: %q", len(r.wrong), r.wrong[:min(3, len(r.wrong))])
 	case r.lacking > 0 && len(r.warnings) == 0:
-		return fmt.Errorf(
-			"%d acknowledged samples are missing without a warning: %q",
-			r.lacking,
-			r.missing[:min(3, len(r.missing))],
-		)
+		return fmt.Errorf("%d acknowledged samples are missing without a warning: %q", r.lacking,
+			r.missing[:min(3, len(r.missing))])
 	}
 	return nil
 }
@@ -158,20 +155,9 @@ func (r *reading) miss(s *soakShard, sent []slot, seen [][]bool, lo, hi int64) {
 			}
 			r.lacking++
 			if len(r.missing) < 3 {
-				r.missing = append(
-					r.missing,
-					fmt.Sprintf(
-						"tenant %s shard %d series %d life %d at %s, acknowledged at %s by %s at the %d. try",
-						s.id,
-						s.number,
-						i,
-						s.life(i, n),
-						time.UnixMilli(at).Format("15:04:05.000"),
-						sl.acked.Format("15:04:05.000"),
-						sl.by,
-						sl.tries,
-					),
-				)
+				r.missing = append(r.missing,
+					fmt.Sprintf("tenant %s shard %d series %d life %d at %s, acknowledged at %s by %s at the %d. try", s.id, s.number,
+						i, s.life(i, n), time.UnixMilli(at).Format("15:04:05.000"), sl.acked.Format("15:04:05.000"), sl.by, sl.tries))
 			}
 		}
 	}
@@ -219,13 +205,8 @@ func TestSoakLoad(t *testing.T) {
 
 // TestSoakReading: each fault of an answer is told from the others.
 func TestSoakReading(t *testing.T) {
-	s := &soakShard{
-		soakTenant: soakTenants[0],
-		series:     1,
-		first:      1000,
-		interval:   1000,
-		slots:      []slot{{acked: time.Now()}, {acked: time.Now()}, {}},
-	}
+	s := &soakShard{soakTenant: soakTenants[0], series: 1, first: 1000, interval: 1000,
+		slots: []slot{{acked: time.Now()}, {acked: time.Now()}, {}}}
 	f := func(what string, n, acked int, missing, wrong bool, samples ...[2]string) {
 		t.Helper()
 		seen := [][]bool{make([]bool, n)}
@@ -235,12 +216,8 @@ func TestSoakReading(t *testing.T) {
 			for _, l := range s.labels(0, 0) {
 				metric[l[0]] = l[1]
 			}
-			if _, err := s.sample(
-				0,
-				metric,
-				[2]json.RawMessage{json.RawMessage(v[0]), json.RawMessage(v[1])},
-				seen[0],
-			); err != nil {
+			if _, err := s.sample(0, metric, [2]json.RawMessage{json.RawMessage(v[0]), json.RawMessage(v[1])},
+				seen[0]); err != nil {
 				r.wrong = append(r.wrong, err.Error())
 			}
 		}

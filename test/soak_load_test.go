@@ -189,16 +189,8 @@ type attempt struct {
 }
 
 func (a attempt) String() string {
-	return fmt.Sprintf(
-		"%s %s from %s, tenant %s: status %d after %s: %.300s",
-		a.at.Format("15:04:05.000"),
-		"answer",
-		a.member,
-		a.tenant,
-		a.status,
-		a.took.Round(time.Millisecond),
-		a.err,
-	)
+	return fmt.Sprintf("%s %s from %s, tenant %s: status %d after %s: %.300s", a.at.Format("15:04:05.000"), "answer",
+		a.member, a.tenant, a.status, a.took.Round(time.Millisecond), a.err)
 }
 
 // soakLoad is all senders, and the load balancer they write through.
@@ -217,12 +209,8 @@ type soakLoad struct {
 
 // startSoakLoad begins to write: of each tenant, shards times series series, a sample of each every interval.
 func startSoakLoad(t *testing.T, lb *balancer, shards, series int, interval time.Duration) *soakLoad {
-	l := &soakLoad{
-		t:       t,
-		lb:      lb,
-		stopped: make(chan struct{}),
-		client:  &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
-	}
+	l := &soakLoad{t: t, lb: lb, stopped: make(chan struct{}),
+		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	begin := time.Now().Truncate(time.Second).UnixMilli()
 	for _, tenant := range soakTenants {
 		for i := range shards {
@@ -266,14 +254,8 @@ func (l *soakLoad) send(s *soakShard, n int) {
 			s.mu.Unlock()
 			return
 		}
-		a := attempt{
-			at:     time.Now(),
-			took:   time.Since(begin),
-			tenant: s.id,
-			member: to.name,
-			status: status,
-			err:    fmt.Sprint(err),
-		}
+		a := attempt{at: time.Now(), took: time.Since(begin), tenant: s.id, member: to.name, status: status,
+			err: fmt.Sprint(err)}
 		l.mu.Lock()
 		l.failed = append(l.failed, a)
 		l.mu.Unlock()

@@ -232,12 +232,8 @@ func newNamespaces(t *testing.T) *namespaces {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Fatalf("the long soak makes network namespaces: %v", err)
 	}
-	n := &namespaces{
-		t:      t,
-		bridge: fmt.Sprintf("hs%d", os.Getpid()),
-		subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250),
-		ips:    map[string]string{},
-	}
+	n := &namespaces{t: t, bridge: fmt.Sprintf("hs%d", os.Getpid()),
+		subnet: fmt.Sprintf("10.213.%d", os.Getpid()%250), ips: map[string]string{}}
 	n.sweep()
 	n.ip("link", "add", n.bridge, "type", "bridge")
 	t.Cleanup(func() { n.ip("link", "del", n.bridge) })
@@ -308,19 +304,8 @@ func (n *namespaces) boot(m *node) {
 
 func (n *namespaces) cut(from, to string) {
 	n.t.Helper()
-	n.ip(
-		"-n",
-		n.space(from),
-		"neigh",
-		"replace",
-		n.ips[to],
-		"lladdr",
-		"02:00:00:00:ff:ff",
-		"nud",
-		"permanent",
-		"dev",
-		"eth0",
-	)
+	n.ip("-n", n.space(from), "neigh", "replace", n.ips[to], "lladdr", "02:00:00:00:ff:ff", "nud", "permanent", "dev",
+		"eth0")
 	n.cuts = append(n.cuts, [2]string{from, to})
 }
 

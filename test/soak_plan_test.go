@@ -80,25 +80,8 @@ type plan struct {
 
 var shortShare = []trouble{killed, restarted, stopped, partitioned, drained, outage}
 
-var longShare = []trouble{
-	killed,
-	killed,
-	restarted,
-	restarted,
-	stopped,
-	stopped,
-	partitioned,
-	partitioned,
-	partitioned,
-	drained,
-	drained,
-	added,
-	wiped,
-	outage,
-	flushed,
-	gatewayGone,
-	bucketGone,
-}
+var longShare = []trouble{killed, killed, restarted, restarted, stopped, stopped, partitioned, partitioned, partitioned,
+	drained, drained, added, wiped, outage, flushed, gatewayGone, bucketGone}
 
 func newPlan(seed uint64, share []trouble, longest time.Duration) *plan {
 	p := &plan{rng: rand.New(rand.NewPCG(seed, 1)), share: share, longest: longest}
@@ -192,8 +175,7 @@ func (p *plan) make(kind trouble) step {
 	}
 	if len(s.who) > 0 && p.rng.IntN(2) == 0 {
 		s.beside = trouble(
-			p.pick(string(flushed), string(flushed), string(gatewayGone), string(bucketGone), string(querierGone)),
-		)
+			p.pick(string(flushed), string(flushed), string(gatewayGone), string(bucketGone), string(querierGone)))
 	}
 	return s
 }

@@ -75,15 +75,9 @@ func (k *soak) ask(s *soakShard) {
 	silent := e.silent && then.silent
 	patient := e.has(bucketGone) || then.has(bucketGone) // a reader may wait for a dark bucket
 	note := func(format string, args ...any) {
-		e.faults = append(
-			e.faults,
-			fmt.Sprintf(
-				"%s (%s): %s",
-				begin.Format("15:04:05.000"),
-				time.Since(begin).Round(time.Millisecond),
-				fmt.Sprintf(format, args...),
-			),
-		)
+		e.faults = append(e.faults,
+			fmt.Sprintf("%s (%s): %s", begin.Format("15:04:05.000"), time.Since(begin).Round(time.Millisecond),
+				fmt.Sprintf(format, args...)))
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -28,29 +28,16 @@ func (k *soak) verify() {
 			}
 			if r.lacking > 0 {
 				again, err := s.read(k.query.api(s.id), lo, hi)
-				k.t.Errorf(
-					"tenant %s shard %d: %d acknowledged samples are missing; asked again, %d are (%v): %q",
-					s.id,
-					s.number,
-					r.lacking,
-					again.lacking,
-					err,
-					r.missing,
-				)
+				k.t.Errorf("tenant %s shard %d: %d acknowledged samples are missing; asked again, %d are (%v): %q", s.id, s.number,
+					r.lacking, again.lacking, err, r.missing)
 			}
 			all.add(r)
 		}
 	}
 	acked, sent := k.load.sofar()
-	k.say(
-		"read back in %s: %d samples of %d acknowledged of %d sent; %d more that were not acknowledged; warnings %q",
-		time.Since(begin).Round(time.Millisecond),
-		all.samples,
-		acked,
-		sent,
-		all.extra,
-		slices.Compact(slices.Sorted(slices.Values(all.warnings))),
-	)
+	k.say("read back in %s: %d samples of %d acknowledged of %d sent; %d more that were not acknowledged; warnings %q",
+		time.Since(begin).Round(time.Millisecond), all.samples, acked, sent, all.extra,
+		slices.Compact(slices.Sorted(slices.Values(all.warnings))))
 	if len(all.warnings) > 0 && !k.lost { // but for the one that is dead now
 		k.t.Errorf("no disk was lost, and answers carry warnings: %q", all.warnings[:min(5, len(all.warnings))])
 	}
@@ -88,8 +75,7 @@ func (k *soak) report() {
 		n := of(e.kind)
 		n.steps++
 		n.answers, n.warned, n.refused, n.faults = n.answers+e.answers, n.warned+e.warned, n.refused+e.refused, n.faults+len(
-			e.faults,
-		)
+			e.faults)
 		n.stalled = max(n.stalled, e.stalled)
 		n.asked = append(n.asked, e.took...)
 		if len(e.warnings) > 0 {
@@ -113,22 +99,9 @@ func (k *soak) report() {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		n := kinds[kind]
-		k.say(
-			"%-10s %3d steps; reads: %4d in %s, %d with warnings, %d failed, %d faults; writes acknowledged: %d in %s; not: by members in trouble %v, %d refused and %d unanswered by others; machine stalled %s",
-			kind,
-			n.steps,
-			n.answers,
-			quantiles(n.asked),
-			n.warned,
-			n.refused,
-			n.faults,
-			len(n.acked),
-			quantiles(n.acked),
-			n.byVictim,
-			n.byOthers,
-			n.unanswered,
-			n.stalled.Round(time.Millisecond),
-		)
+		k.say("%-10s %3d steps; reads: %4d in %s, %d with warnings, %d failed, %d faults; writes acknowledged: %d in %s; not: by members in trouble %v, %d refused and %d unanswered by others; machine stalled %s",
+			kind, n.steps, n.answers, quantiles(n.asked), n.warned, n.refused, n.faults, len(n.acked), quantiles(n.acked),
+			n.byVictim, n.byOthers, n.unanswered, n.stalled.Round(time.Millisecond))
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.sizes)) {
 		if k.sizes[name] > k.form.maximumResidence {

@@ -52,10 +52,8 @@ func (k *soak) surround() (_ *silentPeers, stop func()) {
 	again(senders, func(ctx context.Context) error { return p.sendNothing(ctx, k.lb.pick().url) })
 	header := k.load.shards[0].header()
 	again(readers, func(ctx context.Context) error { return p.takeNoRead(ctx, k.query.url("/api/v1/read"), header) })
-	again(
-		readers,
-		func(ctx context.Context) error { return p.takeNoStream(ctx, k.query.grpc, header.Get("X-Scope-OrgID")) },
-	)
+	again(readers,
+		func(ctx context.Context) error { return p.takeNoStream(ctx, k.query.grpc, header.Get("X-Scope-OrgID")) })
 	return p, func() { cancel(); wg.Wait() }
 }
 

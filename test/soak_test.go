@@ -105,20 +105,11 @@ func shortSoak(t *testing.T) soakForm {
 		t.Fatal(err)
 	}
 	point("there")
-	return soakForm{
-		steps:            len(shortShare),
-		share:            shortShare,
-		longest:          9 * time.Second,
-		forget:           12 * time.Second,
-		shards:           3,
-		series:           50,
-		net:              newProxies(t),
-		maximumResidence: 1 << 30,
-		args:             []string{"--tsdb.block-duration=20s"},
-		bucket: soakBucket{
+	return soakForm{steps: len(shortShare), share: shortShare, longest: 9 * time.Second,
+		forget: 12 * time.Second, shards: 3, series: 50, net: newProxies(t),
+		maximumResidence: 1 << 30, args: []string{"--tsdb.block-duration=20s"}, bucket: soakBucket{
 			config: "type: FILESYSTEM\nconfig: {directory: " + filepath.Join(link, "bucket") + "}",
-			dark:   func() { point("file") }, light: func() { point("there") }},
-	}
+			dark:   func() { point("file") }, light: func() { point("there") }}}
 }
 
 func longSoak(t *testing.T) soakForm {
@@ -128,19 +119,11 @@ func longSoak(t *testing.T) soakForm {
 	}
 	net := newNamespaces(t)
 	config, s3 := startS3At(t, net.host())
-	return soakForm{
-		duration:         d,
-		share:            longShare,
-		longest:          40 * time.Second,
-		forget:           30 * time.Second,
-		shards:           6,
-		series:           350,
-		net:              net,
-		maximumResidence: 2 << 30,
-		args:             []string{"--tsdb.block-duration=2m", "--tsdb.retention=10m"},
+	return soakForm{duration: d, share: longShare, longest: 40 * time.Second,
+		forget: 30 * time.Second, shards: 6, series: 350, net: net,
+		maximumResidence: 2 << 30, args: []string{"--tsdb.block-duration=2m", "--tsdb.retention=10m"},
 		bucket: soakBucket{config: config,
-			dark: func() { s3.signal(syscall.SIGSTOP) }, light: func() { s3.signal(syscall.SIGCONT) }},
-	}
+			dark: func() { s3.signal(syscall.SIGSTOP) }, light: func() { s3.signal(syscall.SIGCONT) }}}
 }
 
 // soak is a run: receivers that come and go, a store gateway and a querier over one bucket.
@@ -180,29 +163,15 @@ type event struct {
 }
 
 func startSoak(t *testing.T, form soakForm) *soak {
-	k := &soak{
-		t:         t,
-		form:      form,
-		receivers: map[string]*node{},
-		lb:        &balancer{},
-		sizes:     map[string]int64{},
-		pids:      map[string]int{},
-		began:     time.Now(),
-	}
+	k := &soak{t: t, form: form, receivers: map[string]*node{}, lb: &balancer{},
+		sizes: map[string]int64{}, pids: map[string]int{}, began: time.Now()}
 	t.Cleanup(k.keepLogs)
 	k.enter(step{kind: "start"})
 	k.store, k.query = form.net.node("store", "store"), form.net.node("query", "query")
-	k.join = []string{
-		"--gossip.join=" + k.store.gossipAddr,
-		"--gossip.join=" + k.query.gossipAddr,
-		"--ring.forget-after=" + form.forget.String(),
-	}
-	k.store.args = append(
-		k.store.args,
-		"--data-dir="+k.store.dir,
-		"--objstore.config="+form.bucket.config,
-		"--sync-block-duration=2s",
-	)
+	k.join = []string{"--gossip.join=" + k.store.gossipAddr, "--gossip.join=" + k.query.gossipAddr,
+		"--ring.forget-after=" + form.forget.String()}
+	k.store.args = append(k.store.args, "--data-dir="+k.store.dir, "--objstore.config="+form.bucket.config,
+		"--sync-block-duration=2s")
 	for _, a := range form.args {
 		if strings.HasPrefix(a, "--tsdb.retention") { // the querier must know
 			k.query.args = append(k.query.args, a)
@@ -226,12 +195,8 @@ func startSoak(t *testing.T, form soakForm) *soak {
 
 func (k *soak) say(format string, args ...any) {
 	k.t.Helper()
-	k.t.Logf(
-		"%s %6.1fs %s",
-		time.Now().Format("15:04:05.000"),
-		time.Since(k.began).Seconds(),
-		fmt.Sprintf(format, args...),
-	)
+	k.t.Logf("%s %6.1fs %s", time.Now().Format("15:04:05.000"), time.Since(k.began).Seconds(),
+		fmt.Sprintf(format, args...))
 }
 
 // boot starts a process, and again after it ended.

@@ -32,11 +32,8 @@ func thanosSeries(t *testing.T, address string, md []string, req *thanospb.Serie
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stream, err := conn.NewStream(
-		metadata.AppendToOutgoingContext(ctx, md...),
-		&grpc.StreamDesc{ServerStreams: true},
-		"/thanos.Store/Series",
-	)
+	stream, err := conn.NewStream(metadata.AppendToOutgoingContext(ctx, md...), &grpc.StreamDesc{ServerStreams: true},
+		"/thanos.Store/Series")
 	if err != nil {
 		return nil, err
 	}
@@ -109,25 +106,13 @@ func TestStoreAPI(t *testing.T) {
 	ask(nil, nil, a, b)
 	ask(thanos, nil, a, b)
 	ask([]string{"THANOS-TENANT", "red"}, nil, r)
-	ask(
-		nil,
-		[]string{"receive_replica"},
-		"__name__=m job=a tenant_id=default-tenant ",
-		"__name__=m job=b tenant_id=default-tenant ",
-	)
+	ask(nil, []string{"receive_replica"}, "__name__=m job=a tenant_id=default-tenant ",
+		"__name__=m job=b tenant_id=default-tenant ")
 	ask([]string{"hearth-tenant", "red"}, nil, "__name__=m job=red ")
-	ask(
-		[]string{"hearth-tenant", "default-tenant"},
-		nil,
-		"__name__=m job=a ",
-		"__name__=m job=b receive_replica=own tenant_id=own ",
-	)
-	if _, err := thanosSeries(
-		t,
-		flagOf(p, "grpc-address"),
-		[]string{"hearth-tenant", "../red"},
-		&thanospb.SeriesRequest{MaxTime: now},
-	); err == nil {
+	ask([]string{"hearth-tenant", "default-tenant"}, nil, "__name__=m job=a ",
+		"__name__=m job=b receive_replica=own tenant_id=own ")
+	if _, err := thanosSeries(t, flagOf(p, "grpc-address"), []string{"hearth-tenant", "../red"},
+		&thanospb.SeriesRequest{MaxTime: now}); err == nil {
 		t.Error("a bad tenant is accepted")
 	}
 
@@ -146,13 +131,8 @@ func TestStoreAPI(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "bucket")); err != nil {
 		t.Fatal(err)
 	}
-	p, base = startAll(
-		t,
-		dir,
-		"--gossip.instance-id=one",
-		"--receive.tenant-label-name=team",
-		"--receive.replica-label-name=pod",
-	)
+	p, base = startAll(t, dir, "--gossip.instance-id=one", "--receive.tenant-label-name=team",
+		"--receive.replica-label-name=pod")
 	const renamed = "__name__=m job=a pod=one team=default-tenant "
 	for range 2 {
 		ask(nil, nil, renamed, "__name__=m job=b pod=one receive_replica=own team=default-tenant tenant_id=own ")

@@ -59,16 +59,9 @@ func TestTenantOfCertificate(t *testing.T) {
 	now := time.Now().UnixMilli()
 	for field, want := range map[string]string{"commonName": "acme", "organization": ""} {
 		t.Run(field, func(t *testing.T) {
-			n := newPlainNode(
-				t,
-				"all",
-				"all",
-				"--self-scrape.interval=0s",
-				"--receive.tenant-certificate-field="+field,
-				"--remote-write.server-tls-cert="+cert,
-				"--remote-write.server-tls-key="+key,
-				"--remote-write.server-tls-client-ca="+ca.file,
-			)
+			n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--receive.tenant-certificate-field="+field,
+				"--remote-write.server-tls-cert="+cert, "--remote-write.server-tls-key="+key,
+				"--remote-write.server-tls-client-ca="+ca.file)
 			n.start()
 			n.waitReady()
 			client := ca.client(ca.sign("acme"))
@@ -146,14 +139,8 @@ users:
   root: {tenants: ["*"], token_sha256: ` + tokenHash("root-token") + `}
 `
 	writeFile(t, file, users)
-	n := newPlainNode(
-		t,
-		"all",
-		"all",
-		"--self-scrape.interval=0s",
-		"--auth.tenants-file="+file,
-		"--receive.split-tenant-label-name=team",
-	)
+	n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--auth.tenants-file="+file,
+		"--receive.split-tenant-label-name=team")
 	n.start()
 	n.waitReady()
 	now := time.Now().UnixMilli()
@@ -167,11 +154,8 @@ users:
 		wantWrite(t, httpClient, base, bearer("wrong", "acme"), body, 401)
 		wantWrite(t, httpClient, base, tenantHeader("acme"), body, 401)
 		wantWrite(t, httpClient, base, basicAuth("root", "root-token"), body, 401)
-		stolen := encode(
-			&prompb.WriteRequest{
-				Timeseries: []prompb.TimeSeries{sample(now, 1, "__name__", "up", "job", "stolen", "team", "team-b")},
-			},
-		)
+		stolen := encode(&prompb.WriteRequest{
+			Timeseries: []prompb.TimeSeries{sample(now, 1, "__name__", "up", "job", "stolen", "team", "team-b")}})
 		wantWrite(t, httpClient, base, bearer("agent-token", ""), stolen, 403, "agent", "team-b")
 	}
 	base := n.url("")
@@ -217,13 +201,7 @@ users:
 		return nil
 	})
 	writeFile(t, file, "users: {agent: {}}")
-	if code, text, _ := try(
-		httpClient,
-		http.MethodPost,
-		base+"/-/reload",
-		bearer("root-token", ""),
-		nil,
-	); code != 400 ||
+	if code, text, _ := try(httpClient, http.MethodPost, base+"/-/reload", bearer("root-token", ""), nil); code != 400 ||
 		!strings.Contains(text, "no tenants") {
 		t.Errorf("reload of a bad file: %d %s", code, text)
 	}
@@ -233,13 +211,8 @@ users:
 			t.Errorf("the log shows %s", secret)
 		}
 	}
-	refuses(
-		t,
-		nil,
-		[]string{"all", "--auth.tenants-file=" + file, "--data-dir=" + t.TempDir()},
-		"--auth.tenants-file",
-		"no tenants",
-	)
+	refuses(t, nil, []string{"all", "--auth.tenants-file=" + file, "--data-dir=" + t.TempDir()}, "--auth.tenants-file",
+		"no tenants")
 }
 
 // TestUsersByPassword: passwords of --http.config count on the remote-write port too, with bearer tokens beside them.
@@ -252,13 +225,9 @@ func TestUsersByPassword(t *testing.T) {
 	dir := t.TempDir()
 	web, file := filepath.Join(dir, "web.yml"), filepath.Join(dir, "users.yml")
 	writeFile(t, web, fmt.Sprintf("basic_auth_users: {alice: '%s', guest: '%s'}\n", hash, hash))
-	writeFile(
-		t,
-		file,
+	writeFile(t, file,
 		"users:\n  alice: {tenants: [acme, default-tenant]}\n  agent: {tenants: [acme], token_sha256: "+tokenHash(
-			"t0ken",
-		)+"}\n",
-	)
+			"t0ken")+"}\n")
 	n := newPlainNode(t, "all", "all", "--self-scrape.interval=0s", "--auth.tenants-file="+file, "--http.config="+web)
 	n.start()
 	eventually(t, 30*time.Second, func() error {
@@ -268,15 +237,8 @@ func TestUsersByPassword(t *testing.T) {
 	now := time.Now().UnixMilli()
 	for _, base := range []string{"http://" + n.http, "http://" + n.write} {
 		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wonder"), "acme"), writeBody("w", 1, now), 204)
-		wantWrite(
-			t,
-			httpClient,
-			base,
-			withTenant(basicAuth("alice", "wonder"), "other"),
-			writeBody("w", 1, now),
-			403,
-			"alice",
-		)
+		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wonder"), "other"), writeBody("w", 1, now), 403,
+			"alice")
 		wantWrite(t, httpClient, base, withTenant(basicAuth("alice", "wrong"), "acme"), writeBody("w", 1, now), 401)
 		wantWrite(t, httpClient, base, withTenant(basicAuth("guest", "wonder"), "acme"), writeBody("w", 1, now), 403, "guest")
 		wantWrite(t, httpClient, base, basicAuth("alice", "wonder"), writeBody("d", 1, now), 204)

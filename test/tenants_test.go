@@ -53,11 +53,9 @@ func TestTenants(t *testing.T) {
 		f("red", `{"resultType":"vector","result":[{"metric":{"__name__":"same","job":"x"},"value":[`+stamp+`,"1"]}]}`)
 		f("blue", `{"resultType":"vector","result":[{"metric":{"__name__":"same","job":"x"},"value":[`+stamp+`,"2"]}]}`)
 		f("green", `{"resultType":"vector","result":[]}`)
-		f(
-			"red|blue",
+		f("red|blue",
 			`{"resultType":"vector","result":[{"metric":{"__name__":"same","job":"x","tenant_id":"blue"},"value":[`+stamp+`,"2"]},`+
-				`{"metric":{"__name__":"same","job":"x","tenant_id":"red"},"value":[`+stamp+`,"1"]}]}`,
-		)
+				`{"metric":{"__name__":"same","job":"x","tenant_id":"red"},"value":[`+stamp+`,"1"]}]}`)
 		checkOwnLabels(t, api{base: base, header: tenantHeader("red")}, at, stamp)
 	}
 	blue := api{base: base, header: tenantHeader("blue")}

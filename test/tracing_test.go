@@ -41,16 +41,8 @@ func (c *spanCollector) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 		}
 		for _, scope := range of.ScopeSpans {
 			for _, s := range scope.Spans {
-				c.spans = append(
-					c.spans,
-					seenSpan{
-						service,
-						s.Name,
-						fmt.Sprintf("%x", s.TraceId),
-						fmt.Sprintf("%x", s.SpanId),
-						fmt.Sprintf("%x", s.ParentSpanId),
-					},
-				)
+				c.spans = append(c.spans, seenSpan{service, s.Name, fmt.Sprintf("%x", s.TraceId), fmt.Sprintf("%x", s.SpanId),
+					fmt.Sprintf("%x", s.ParentSpanId)})
 			}
 		}
 	}
@@ -92,20 +84,12 @@ func TestTracing(t *testing.T) {
 	gossip := addr(ports[0])
 	flags := func(role string, http, grpc, gossipAt int, more ...string) []string {
 		return append(
-			[]string{
-				role,
-				"--http-address=" + addr(http),
-				"--grpc-address=" + addr(grpc),
-				"--gossip.address=" + addr(gossipAt),
-				"--gossip.join=" + gossip,
-				"--log.level=debug",
+			[]string{role, "--http-address=" + addr(http), "--grpc-address=" + addr(grpc), "--gossip.address=" + addr(gossipAt),
+				"--gossip.join=" + gossip, "--log.level=debug",
 				"--request.logging-config=options: {decision: {log_start: true, log_end: true}}",
-				"--tracing.config=type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '" + strings.TrimPrefix(
-					s.URL,
-					"http://",
-				) +
-					"', sampler_type: parentbasedneversample}",
-			},
+				"--tracing.config=type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '" + strings.TrimPrefix(s.URL,
+					"http://") +
+					"', sampler_type: parentbasedneversample}"},
 			more...)
 	}
 	start := func(name string, args []string) *process {
@@ -113,14 +97,10 @@ func TestTracing(t *testing.T) {
 		p.waitFor("msg=serving", 30*time.Second)
 		return p
 	}
-	receiver := start(
-		"receiver",
-		flags("receive", ports[1], ports[2], ports[0], "--tsdb.path="+t.TempDir(), "--remote-write.address="+addr(ports[3])),
-	)
-	distributor := start(
-		"distributor",
-		flags("distributor", ports[4], ports[5], ports[6], "--remote-write.address="+addr(ports[7])),
-	)
+	receiver := start("receiver",
+		flags("receive", ports[1], ports[2], ports[0], "--tsdb.path="+t.TempDir(), "--remote-write.address="+addr(ports[3])))
+	distributor := start("distributor",
+		flags("distributor", ports[4], ports[5], ports[6], "--remote-write.address="+addr(ports[7])))
 	querier := start("querier", flags("query", ports[8], ports[9], freePorts(t, 1)[0]))
 	send := func(req *http.Request, want int, headers ...string) http.Header {
 		t.Helper()
@@ -139,12 +119,9 @@ func TestTracing(t *testing.T) {
 	}
 	now := time.Now().UnixMilli()
 	write := func() *http.Request {
-		req, err := http.NewRequest(
-			http.MethodPost,
-			"http://"+addr(ports[4])+"/api/v1/otlp",
+		req, err := http.NewRequest(http.MethodPost, "http://"+addr(ports[4])+"/api/v1/otlp",
 			strings.NewReader(fmt.Sprintf(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
-			{"name":"m","gauge":{"dataPoints":[{"timeUnixNano":"%d000000","asDouble":1}]}}]}]}]}`, now)),
-		)
+			{"name":"m","gauge":{"dataPoints":[{"timeUnixNano":"%d000000","asDouble":1}]}}]}]}]}`, now)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,25 +139,15 @@ func TestTracing(t *testing.T) {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		return req
 	}
-	if h := send(
-		write(),
-		200,
-		"X-Request-ID",
-		"plain-write",
-	); h.Get("X-Thanos-Trace-Id") != "" ||
+	if h := send(write(), 200, "X-Request-ID", "plain-write"); h.Get("X-Thanos-Trace-Id") != "" ||
 		h.Get("X-Request-ID") != "plain-write" {
 		t.Errorf("a request that is not sampled: %v", h)
 	}
 	written := send(write(), 200, "X-Thanos-Force-Tracing", "1", "X-Request-ID", "traced-write").Get("X-Thanos-Trace-Id")
 	asked := send(query(), 200, "X-Thanos-Force-Tracing", "1", "X-Request-ID", "traced-query").Get("X-Thanos-Trace-Id")
 	eventually(t, 30*time.Second, func() error {
-		if err := spans.chain(
-			written,
-			"hearth-distributor: HTTP /api/v1/otlp",
-			"hearth-distributor: distributor push",
-			"hearth-distributor: member write",
-			"hearth-receive: receive write",
-		); err != nil {
+		if err := spans.chain(written, "hearth-distributor: HTTP /api/v1/otlp", "hearth-distributor: distributor push",
+			"hearth-distributor: member write", "hearth-receive: receive write"); err != nil {
 			return err
 		}
 		if err := spans.chain(asked, "hearth-query: HTTP /api/v1/query"); err != nil {

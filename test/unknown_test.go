@@ -34,10 +34,7 @@ func says(t *testing.T, a api, want string) {
 			t.Errorf("%s: warnings %q, %v; want %q", path, ans.Warnings, err, want)
 		}
 		params.Set("partial_response", "false")
-		if _, err := a.get(
-			path,
-			params,
-		); status(err) != http.StatusServiceUnavailable ||
+		if _, err := a.get(path, params); status(err) != http.StatusServiceUnavailable ||
 			!strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s with partial_response=false: %v; want 503 and %q", path, err, want)
 		}
@@ -85,8 +82,7 @@ func TestBackEmpty(t *testing.T) {
 	r.waitReady()
 	q.waitReady()
 	req := &prompb.WriteRequest{
-		Timeseries: []prompb.TimeSeries{sample(time.Now().UnixMilli(), 1, "__name__", "known", "n", "1")},
-	}
+		Timeseries: []prompb.TimeSeries{sample(time.Now().UnixMilli(), 1, "__name__", "known", "n", "1")}}
 	eventually(t, 30*time.Second, func() error {
 		_, err := do(http.MethodPost, "http://"+r.write+"/api/v1/receive", writeHeader(nil), encode(req))
 		return err

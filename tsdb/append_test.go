@@ -60,15 +60,11 @@ func TestAppendFailures(t *testing.T) {
 	b.Add(labels.FromStrings("a", "good")).Samples = []wire.Sample{{T: now, V: 1}, {T: now + 1, V: 2}}
 	b.Add(labels.FromStrings("a", "part")).Samples = []wire.Sample{{T: 5, V: 1}, {T: now, V: 1}, {T: 6, V: 1}}
 	b.Add(labels.FromStrings("a", "twice")).Samples = []wire.Sample{{T: now, V: 1}, {T: now, V: 1}, {T: now, V: 2}}
-	b.Add(labels.FromStrings("a", "hist")).Histograms = []wire.Histogram{
-		{T: now, H: bad},
-		{T: now + 1, H: tsdbutil.GenerateTestHistogram(1)},
-	}
+	b.Add(labels.FromStrings("a", "hist")).Histograms = []wire.Histogram{{T: now, H: bad},
+		{T: now + 1, H: tsdbutil.GenerateTestHistogram(1)}}
 	b.Add(labels.FromStrings("a", "both")).Samples = []wire.Sample{{T: now, V: 1}, {T: now + 2, V: 1}}
-	b.Series[4].Histograms = []wire.Histogram{
-		{T: now, H: tsdbutil.GenerateTestHistogram(1)},
-		{T: now + 1, H: tsdbutil.GenerateTestHistogram(1)},
-	}
+	b.Series[4].Histograms = []wire.Histogram{{T: now, H: tsdbutil.GenerateTestHistogram(1)},
+		{T: now + 1, H: tsdbutil.GenerateTestHistogram(1)}}
 	failures, err := d.Append(t.Context(), wire.All(b))
 	if err != nil {
 		t.Fatal(err)
@@ -128,10 +124,7 @@ func TestAppendAgain(t *testing.T) {
 	b.Add(ls).Samples = []wire.Sample{{T: int64(now) + 30_000, V: 1}}
 	mustAppend(t, d, b)
 	b.Series[0].Samples[0].V = 2
-	if failures, err := d.Append(
-		t.Context(),
-		wire.All(b),
-	); err != nil || len(failures) != 1 ||
+	if failures, err := d.Append(t.Context(), wire.All(b)); err != nil || len(failures) != 1 ||
 		failures[0].Kind != errs.Conflict {
 		t.Fatalf("another value for one time: %v %v", failures, err)
 	}
@@ -166,10 +159,7 @@ func TestDeadReference(t *testing.T) {
 	write(now + 1)
 	verifyRefs(t, in)
 	for name, ps := range collect(t, d.Select(t.Context(), request(team, 0, math.MaxInt64))) {
-		if want := strings.TrimSuffix(
-			strings.TrimPrefix(name, `{a="`),
-			`"}`,
-		); len(ps) != 2 || ps[0].v != want ||
+		if want := strings.TrimSuffix(strings.TrimPrefix(name, `{a="`), `"}`); len(ps) != 2 || ps[0].v != want ||
 			ps[1].v != want {
 			t.Fatalf("%s: %v", name, ps)
 		}
@@ -256,12 +246,8 @@ func TestExemplars(t *testing.T) {
 	s.Samples = []wire.Sample{{T: now, V: 1}}
 	trace := wire.AppendLabels(nil, labels.FromStrings("trace_id", "x"))
 	long := wire.AppendLabels(nil, labels.FromStrings("trace_id", strings.Repeat("x", 200)))
-	s.Exemplars = []wire.Exemplar{
-		{T: now, V: 2, Labels: trace},
-		{T: now - 1, V: 1, Labels: trace},
-		{T: now, V: 1, Labels: long},
-		{T: 1, V: 1, Labels: trace},
-	}
+	s.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}, {T: now - 1, V: 1, Labels: trace},
+		{T: now, V: 1, Labels: long}, {T: 1, V: 1, Labels: trace}}
 	lone := b.Add(labels.FromStrings("a", "without samples"))
 	lone.Exemplars = []wire.Exemplar{{T: now, V: 2, Labels: trace}}
 	refused := []wire.Failure{{Series: 0, Kind: errs.OK, Exemplars: 2}, {Series: 1, Kind: errs.OK, Exemplars: 1}}
@@ -271,13 +257,8 @@ func TestExemplars(t *testing.T) {
 			t.Fatalf("%+v %v, want %+v", failures, err, refused)
 		}
 	}
-	got, _, err := d.Exemplars(
-		t.Context(),
-		team,
-		0,
-		math.MaxInt64,
-		[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")},
-	)
+	got, _, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64,
+		[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 ||
 		got[0].Exemplars[1].Labels.String() != `{trace_id="x"}` {
 		t.Fatalf("%+v %v", got, err)
@@ -305,22 +286,15 @@ func TestExemplarsAlone(t *testing.T) {
 	mustAppend(t, d, b)
 	b, s = of() // beside a sample that is not taken
 	s.Samples = []wire.Sample{{T: 1, V: 1}}
-	s.Exemplars = []wire.Exemplar{
-		{T: now + 1, V: 2, Labels: wire.AppendLabels(nil, labels.FromStrings("trace_id", "y"))},
-		{T: 1, V: 1},
-	}
+	s.Exemplars = []wire.Exemplar{{T: now + 1, V: 2, Labels: wire.AppendLabels(nil, labels.FromStrings("trace_id", "y"))},
+		{T: 1, V: 1}}
 	failures, err := d.Append(t.Context(), wire.All(b))
 	if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != 1 ||
 		failures[0].Exemplars != 1 {
 		t.Fatalf("%+v %v", failures, err)
 	}
-	got, _, err := d.Exemplars(
-		t.Context(),
-		team,
-		0,
-		math.MaxInt64,
-		[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")},
-	)
+	got, _, err := d.Exemplars(t.Context(), team, 0, math.MaxInt64,
+		[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "b")})
 	if err != nil || len(got) != 1 || len(got[0].Exemplars) != 2 {
 		t.Fatalf("%+v %v", got, err)
 	}
@@ -419,8 +393,7 @@ func TestNewSeriesAreSeen(t *testing.T) {
 			for i := range each {
 				b := wire.NewBatch(team)
 				b.Add(labels.FromStrings("__name__", "new", "w", fmt.Sprint(w), "i", fmt.Sprint(i))).Samples = []wire.Sample{
-					{T: now, V: 1},
-				}
+					{T: now, V: 1}}
 				if f, err := d.Append(context.Background(), wire.All(b)); err != nil || len(f) > 0 {
 					t.Error(f, err)
 				}

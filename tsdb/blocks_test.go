@@ -114,13 +114,7 @@ func TestFaultyBlock(t *testing.T) {
 			d = openDB(t, o)
 			ahead := from.Add(time.Hour + 5*time.Minute) // the block was made before
 			put(t, d, team, labels.FromStrings("a", "b"), float64(ahead.UnixMilli()), 9)
-			if n, err := selected(
-				t,
-				d,
-				team,
-				0,
-				math.MaxInt64,
-			); n != 3 || errs.KindOf(err) != errs.Unavailable ||
+			if n, err := selected(t, d, team, 0, math.MaxInt64); n != 3 || errs.KindOf(err) != errs.Unavailable ||
 				!strings.Contains(err.Error(), blocks[1].ID.String()) {
 				t.Errorf("select: %d samples, %v", n, err)
 			}
@@ -207,9 +201,7 @@ func TestFaultyBlockAtRuntime(t *testing.T) {
 			}
 			// Without meta.json it is nobody's to delete, and a directory in the place of a file is no block's.
 			if keep := strings.Contains(name, "missing") && strings.Contains(name, "meta") ||
-				strings.Contains(name, "unreadable"); tenantdir.Exists(
-				where,
-			) != keep {
+				strings.Contains(name, "unreadable"); tenantdir.Exists(where) != keep {
 				t.Errorf("once it is in the bucket: kept %v, want %v", tenantdir.Exists(where), keep)
 			}
 		})
@@ -252,9 +244,7 @@ func TestListBlocks(t *testing.T) {
 	if err != nil || len(blocks) != 0 || len(faults) != 1 || !errors.Is(faults[0].Err, fs.ErrNotExist) {
 		t.Fatalf("%v %v %v", blocks, faults, err)
 	}
-	if want := fmt.Sprint(
-		ulid.Time(ulid.MustParse(someBlock).Time()).UnixMilli(),
-	); fmt.Sprint(faults[0].maxt) != want ||
+	if want := fmt.Sprint(ulid.Time(ulid.MustParse(someBlock).Time()).UnixMilli()); fmt.Sprint(faults[0].maxt) != want ||
 		faults[0].mint != 0 {
 		t.Fatalf("[%d, %d]", faults[0].mint, faults[0].maxt)
 	}
@@ -331,10 +321,7 @@ func TestFaultyBlockOfIdleTenant(t *testing.T) {
 	}
 	d = openDB(t, o)
 	for _, restarted := range []bool{false, true} {
-		if err := errors.Join(
-			d.Cut(t.Context()),
-			d.lookup(team).closeIdle(t.Context(), math.MaxInt64),
-		); err != nil ||
+		if err := errors.Join(d.Cut(t.Context()), d.lookup(team).closeIdle(t.Context(), math.MaxInt64)); err != nil ||
 			d.Status()[0].State != Idle {
 			t.Fatal(d.Status(), err)
 		}
@@ -344,13 +331,7 @@ func TestFaultyBlockOfIdleTenant(t *testing.T) {
 			}
 			d = openDB(t, o)
 		}
-		if n, err := selected(
-			t,
-			d,
-			team,
-			from.UnixMilli(),
-			from.UnixMilli(),
-		); n != 0 ||
+		if n, err := selected(t, d, team, from.UnixMilli(), from.UnixMilli()); n != 0 ||
 			errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("restarted %t: %d samples, %v", restarted, n, err)
 		}

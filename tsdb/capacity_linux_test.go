@@ -64,9 +64,7 @@ func TestFilesOfATenant(t *testing.T) {
 			t.Fatalf("this test needs /proc: %v", err)
 		}
 		for _, fd := range fds {
-			if path, err := os.Readlink(
-				"/proc/self/fd/" + fd.Name(),
-			); err == nil &&
+			if path, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil &&
 				strings.HasPrefix(path, d.TenantDir(team)+"/") {
 				n++
 			}

@@ -34,10 +34,8 @@ func stress(t *testing.T, writers, perWriter int, perCut int64, write func(d *DB
 	for i := range all {
 		w := &stressWriter{t: t, stop: stop, count: &total, allowed: &allowed}
 		for j := range perWriter {
-			w.series = append(
-				w.series,
-				labels.FromStrings("__name__", "stress", "writer", fmt.Sprintf("%03d", i), "series", fmt.Sprintf("%05d", j)),
-			)
+			w.series = append(w.series,
+				labels.FromStrings("__name__", "stress", "writer", fmt.Sprintf("%03d", i), "series", fmt.Sprintf("%05d", j)))
 			w.written = append(w.written, nil)
 		}
 		all[i] = w
@@ -249,13 +247,8 @@ func TestCutBlocks(t *testing.T) {
 	if err := d.Cut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if again := collect(
-		t,
-		d.Select(t.Context(), request(team, 0, math.MaxInt64)),
-	); !slices.Equal(
-		again[`{a="b"}`],
-		got[`{a="b"}`],
-	) {
+	if again := collect(t,
+		d.Select(t.Context(), request(team, 0, math.MaxInt64))); !slices.Equal(again[`{a="b"}`], got[`{a="b"}`]) {
 		t.Fatal("the second cut changed what is read")
 	}
 	// Nothing new: no block, and the head's bounds stay.

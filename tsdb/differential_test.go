@@ -65,12 +65,8 @@ func differential(t *testing.T, rnd *rand.Rand) {
 				t.Fatal(err)
 			}
 		case 1:
-			if err := d.lookup(
-				team,
-			).cut(
-				t.Context(),
-				due(now.UnixMilli(), o.BlockDuration.Milliseconds(), team, ""),
-			); err != nil {
+			if err := d.lookup(team).cut(t.Context(),
+				due(now.UnixMilli(), o.BlockDuration.Milliseconds(), team, "")); err != nil {
 				t.Fatal(err)
 			}
 		case 2:
@@ -145,10 +141,8 @@ func compare(t *testing.T, d *DB, plain *promtsdb.DB, from, to int64, rnd *rand.
 	matchers := [][]*labels.Matcher{
 		{labels.MustNewMatcher(labels.MatchRegexp, "__name__", ".+")},
 		{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m3")},
-		{
-			labels.MustNewMatcher(labels.MatchRegexp, "kind", "[123]"),
-			labels.MustNewMatcher(labels.MatchNotEqual, "__name__", "m1"),
-		},
+		{labels.MustNewMatcher(labels.MatchRegexp, "kind", "[123]"),
+			labels.MustNewMatcher(labels.MatchNotEqual, "__name__", "m1")},
 	}
 	for _, ms := range matchers {
 		mint := from - 2*3600_000 + rnd.Int64N(to-from+2*3600_000)

@@ -99,13 +99,8 @@ func TestForeignDirectories(t *testing.T) {
 		"lost+found": {"lost+found/"},
 		"backup":     {"backup/tuesday.tar"},
 		"empty":      {"empty/"},
-		"prometheus": {
-			"prometheus/wal/00000000",
-			"prometheus/chunks_head/000001",
-			"prometheus/lock",
-			"prometheus/queries.active",
-			"prometheus/" + someBlock + "/meta.json",
-		},
+		"prometheus": {"prometheus/wal/00000000", "prometheus/chunks_head/000001", "prometheus/lock",
+			"prometheus/queries.active", "prometheus/" + someBlock + "/meta.json"},
 		"thanos":           {"thanos/thanos.shipper.json", "thanos/wal/00000000", "thanos/" + someBlock + "/meta.json"},
 		"looks-like-ours":  {"looks-like-ours/wal/00000000", "looks-like-ours/summary.json"},
 		someBlock:          {someBlock + "/meta.json", someBlock + "/index", someBlock + "/chunks/000001"},
@@ -125,19 +120,13 @@ func TestForeignDirectories(t *testing.T) {
 	if err := errors.Join(
 		os.Mkdir(filepath.Join(o.Dir, "copy-of-a-tenant"), 0o777),
 		setMark(filepath.Join(o.Dir, "copy-of-a-tenant"), "a-tenant"),
-		setMark(
-			elsewhere,
-			"team-a",
-		),
+		setMark(elsewhere, "team-a"),
 		os.Symlink(elsewhere, filepath.Join(o.Dir, "team-a")),
 		os.Symlink("nowhere", filepath.Join(o.Dir, "dangling")),
 		os.Mkdir(filepath.Join(o.Dir, "other-version"), 0o777),
 		os.Mkdir(filepath.Join(o.Dir, "no-json"), 0o777),
-		os.WriteFile(
-			filepath.Join(o.Dir, "other-version", markName),
-			[]byte(`{"version":2,"tenant":"other-version"}`),
-			0o666,
-		),
+		os.WriteFile(filepath.Join(o.Dir, "other-version", markName), []byte(`{"version":2,"tenant":"other-version"}`),
+			0o666),
 		os.WriteFile(filepath.Join(o.Dir, "no-json", markName), nil, 0o666),
 	); err != nil {
 		t.Fatal(err)
@@ -174,10 +163,8 @@ func TestForeignDirectories(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(o.Dir, "ours")); err != nil {
 			t.Fatal(err)
 		}
-		after := slices.DeleteFunc(
-			tree(t, o.Dir),
-			func(p string) bool { return p == tenantdir.LockName || p == rootMarkName },
-		)
+		after := slices.DeleteFunc(tree(t, o.Dir),
+			func(p string) bool { return p == tenantdir.LockName || p == rootMarkName })
 		if !slices.Equal(before, after) {
 			t.Fatalf("\nbefore %v\nafter  %v", before, after)
 		}
@@ -209,13 +196,8 @@ func TestForeignDirectoryMovedAway(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
-	if err := errors.Join(
-		appendOne(t, d, "a"),
-		appendOne(t, d, "b"),
-		d.Cut(t.Context()),
-		appendOne(t, d, "a"),
-		d.Close(),
-	); err != nil {
+	if err := errors.Join(appendOne(t, d, "a"), appendOne(t, d, "b"), d.Cut(t.Context()), appendOne(t, d, "a"),
+		d.Close()); err != nil {
 		t.Fatal(err)
 	}
 	// as Thanos would have left it
@@ -224,17 +206,8 @@ func TestAdopt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lay(
-		t,
-		o.Dir,
-		"a/thanos.shipper.json",
-		"a/notes.txt",
-		"b/lock",
-		"b/thanos/upload/",
-		"backup/tuesday.tar",
-		"lost+found/wal/",
-		someBlock+"/meta.json",
-	)
+	lay(t, o.Dir, "a/thanos.shipper.json", "a/notes.txt", "b/lock", "b/thanos/upload/", "backup/tuesday.tar",
+		"lost+found/wal/", someBlock+"/meta.json")
 	d = openDB(t, o)
 	if ids := d.Tenants(); len(ids) != 0 {
 		t.Fatalf("without the flag: %v", ids)
@@ -288,17 +261,9 @@ func TestBeforeMarks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lay(
-		t,
-		o.Dir,
-		"crashed*/damaged/segment",
-		"crashed*/metadata.json.tmp",
-		"crashed*/"+someBlock+".tmp-for-creation/index",
-		"lost+found/wal/",
-		"prometheus/wal/00000000",
-		"prometheus/queries.active",
-		"backup/tuesday.tar",
-	)
+	lay(t, o.Dir, "crashed*/damaged/segment", "crashed*/metadata.json.tmp",
+		"crashed*/"+someBlock+".tmp-for-creation/index", "lost+found/wal/", "prometheus/wal/00000000",
+		"prometheus/queries.active", "backup/tuesday.tar")
 	for range 2 {
 		d = openDB(t, o)
 		if got := d.Tenants(); !slices.Equal(got, []tenant.ID{"busy", "crashed*", "idle"}) {
@@ -409,9 +374,7 @@ func TestExpireKeepsStrangers(t *testing.T) {
 		} else if err := errors.Join(appendOne(t, d, team), d.Cut(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		if kept := tenantdir.Exists(
-			blocks[0].Dir,
-		); kept != (path != "") ||
+		if kept := tenantdir.Exists(blocks[0].Dir); kept != (path != "") ||
 			kept && !tenantdir.Exists(filepath.Join(blocks[0].Dir, path)) {
 			t.Errorf("closed=%v path=%q: kept %v", closed, path, kept)
 		}
@@ -427,23 +390,11 @@ func TestExpireKeepsStrangers(t *testing.T) {
 // TestCrashInClaim begins to make a directory, or to remove one, and dies.
 func TestCrashInClaim(t *testing.T) {
 	o := testOptions(t)
-	lay(
-		t,
-		o.Dir,
-		makingPrefix+"a/",
-		makingPrefix+"team/hearth-tenant.json.tmp",
-		removingPrefix+"b/wal/00000000",
-		removingPrefix+"b/"+markName,
-		removingPrefix+"c/notes.txt",
-	)
+	lay(t, o.Dir, makingPrefix+"a/", makingPrefix+"team/hearth-tenant.json.tmp", removingPrefix+"b/wal/00000000",
+		removingPrefix+"b/"+markName, removingPrefix+"c/notes.txt")
 	d := openDB(t, o)
-	if left := tree(
-		t,
-		o.Dir,
-	); !slices.Equal(
-		left,
-		[]string{rootMarkName, tenantdir.LockName, removingPrefix + "c", removingPrefix + "c/notes.txt"},
-	) {
+	if left := tree(t, o.Dir); !slices.Equal(left,
+		[]string{rootMarkName, tenantdir.LockName, removingPrefix + "c", removingPrefix + "c/notes.txt"}) {
 		t.Fatalf("left are %v", left)
 	}
 	if err := appendOne(t, d, team); err != nil {

@@ -87,12 +87,8 @@ func TestHintAfterGC(t *testing.T) {
 			t.Errorf("the labels of series %d are in memory twice", i)
 		}
 	}
-	holds(
-		t,
-		d,
-		team,
-		map[string][]int64{"a": {now, now + 1, now + 5}, "b": {now, now + 1, now + 2, now + 3, now + 4, now + 5}},
-	)
+	holds(t, d, team,
+		map[string][]int64{"a": {now, now + 1, now + 5}, "b": {now, now + 1, now + 2, now + 3, now + 4, now + 5}})
 }
 
 // TestHintOfAnotherHead: hints outlive the head that set them, when the tenant or the process's database is closed and

@@ -343,8 +343,7 @@ func TestRemovedUnderWrites(t *testing.T) {
 				}
 				b := wire.NewBatch(team)
 				b.Add(labels.FromStrings("w", fmt.Sprint(w))).Samples = []wire.Sample{
-					{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1},
-				}
+					{T: time.Now().Add(-time.Minute).UnixMilli(), V: 1}}
 				closing.RLock()
 				failures, err := d.Append(t.Context(), wire.All(b))
 				if writes.Add(1)%3 == 0 {
@@ -386,12 +385,8 @@ func TestRemovedUnderWrites(t *testing.T) {
 func TestIdleUnderWrites(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
-	w := &stressWriter{
-		t:       t,
-		stop:    make(chan struct{}),
-		series:  []labels.Labels{labels.FromStrings("a", "b")},
-		written: make([][]int64, 1),
-	}
+	w := &stressWriter{t: t, stop: make(chan struct{}), series: []labels.Labels{labels.FromStrings("a", "b")},
+		written: make([][]int64, 1)}
 	last := time.Now().Add(-time.Minute).UnixMilli()
 	burst := func() {
 		for range 5 {
@@ -420,10 +415,8 @@ func TestIdleUnderWrites(t *testing.T) {
 		return in
 	}
 	for closed, before := 0, instanceOf(); closed < 20; {
-		if err := errors.Join(
-			entry.cut(t.Context(), math.MaxInt64),
-			entry.closeIdle(t.Context(), math.MaxInt64),
-		); err != nil {
+		if err := errors.Join(entry.cut(t.Context(), math.MaxInt64),
+			entry.closeIdle(t.Context(), math.MaxInt64)); err != nil {
 			t.Fatal(err)
 		}
 		if now := instanceOf(); now != before {
@@ -558,13 +551,8 @@ func TestMetadata(t *testing.T) {
 		mustAppend(t, d, b)
 	}
 	put(wire.Metadata{Family: "a", Type: "counter", Help: "old", Unit: "s"})
-	put(
-		wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", 1024)},
-		wire.Metadata{Family: "b"},
-		wire.Metadata{Family: "c"},
-		wire.Metadata{Family: "d"},
-		wire.Metadata{Family: strings.Repeat("x", 512+1)},
-	)
+	put(wire.Metadata{Family: "a", Type: "gauge", Help: strings.Repeat("é", 1024)}, wire.Metadata{Family: "b"},
+		wire.Metadata{Family: "c"}, wire.Metadata{Family: "d"}, wire.Metadata{Family: strings.Repeat("x", 512+1)})
 	f := func() {
 		t.Helper()
 		all, _, err := d.Metadata(t.Context(), team, "", 0)
@@ -637,10 +625,8 @@ func TestMetrics(t *testing.T) {
 	for _, name := range o.TenantMetrics {
 		all, _ := reg.Gather()
 		if !slices.ContainsFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == name }) &&
-			!strings.Contains(
-				name,
-				"out_of_order_samples",
-			) && !strings.Contains(name, "too_old") && !strings.Contains(name, "samples_appended") {
+			!strings.Contains(name,
+				"out_of_order_samples") && !strings.Contains(name, "too_old") && !strings.Contains(name, "samples_appended") {
 			t.Errorf("no TSDB has a metric %s", name)
 		}
 	}

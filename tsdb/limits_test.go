@@ -99,12 +99,8 @@ hearth_tsdb_active_series{tenant="team"} 100
 # TYPE hearth_tsdb_active_series_bound gauge
 hearth_tsdb_active_series_bound{tenant="team"} 100
 `
-	if err := testutil.GatherAndCompare(
-		reg,
-		strings.NewReader(text),
-		"hearth_tsdb_active_series",
-		"hearth_tsdb_active_series_bound",
-	); err != nil {
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(text), "hearth_tsdb_active_series",
+		"hearth_tsdb_active_series_bound"); err != nil {
 		t.Fatal(err)
 	}
 
@@ -326,13 +322,8 @@ func TestExemplarsOfATenant(t *testing.T) {
 	}
 	kept := func(want int) {
 		t.Helper()
-		got, _, err := d.Exemplars(
-			t.Context(),
-			team,
-			0,
-			1<<60,
-			[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")},
-		)
+		got, _, err := d.Exemplars(t.Context(), team, 0, 1<<60,
+			[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")})
 		if err != nil || len(got) != want {
 			t.Fatalf("%d exemplars, want %d; %v", len(got), want, err)
 		}

@@ -75,13 +75,8 @@ func TestTrimmedSummary(t *testing.T) {
 	}
 	for i, want := range []float64{1500, 2970} {
 		if got := b.GetQuantile()[i].GetValue(); got < want-150 || got > want+150 {
-			t.Fatalf(
-				"quantile %v: %v, want about %v (whole: %v)",
-				b.GetQuantile()[i].GetQuantile(),
-				got,
-				want,
-				a.GetQuantile()[i].GetValue(),
-			)
+			t.Fatalf("quantile %v: %v, want about %v (whole: %v)", b.GetQuantile()[i].GetQuantile(), got, want,
+				a.GetQuantile()[i].GetValue())
 		}
 	}
 	trimSummary(prometheus.NewCounter(prometheus.CounterOpts{Name: "c"}))
@@ -102,11 +97,7 @@ func TestSummaryFields(t *testing.T) {
 	if !streams.IsValid() || streams.Kind() != reflect.Slice || streams.Len() == 0 {
 		t.Fatal("a summary has no streams")
 	}
-	if b := reflect.Indirect(
-		streams.Index(0),
-	).FieldByName(
-		"b",
-	); !b.IsValid() || b.Kind() != reflect.Slice ||
+	if b := reflect.Indirect(streams.Index(0)).FieldByName("b"); !b.IsValid() || b.Kind() != reflect.Slice ||
 		b.Cap() == 0 {
 		t.Error("a stream of a summary has no buffer b")
 	}

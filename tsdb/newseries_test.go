@@ -36,8 +36,7 @@ func TestCrashAmongBirths(t *testing.T) {
 			b := wire.NewBatch(team)
 			for i := range series {
 				b.Add(labels.FromStrings("__name__", fmt.Sprint("round", round), "i", fmt.Sprint(i))).Samples = []wire.Sample{
-					{T: start + sender, V: 1},
-				}
+					{T: start + sender, V: 1}}
 			}
 			wg.Go(func() {
 				if failures, err := d.Append(t.Context(), wire.All(b)); err != nil || len(failures) > 0 {

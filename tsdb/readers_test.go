@@ -52,13 +52,8 @@ func TestStuckReaders(t *testing.T) {
 			t.Fatalf("cut of all: %v", err)
 		}
 		for i := range 2 * o.CutConcurrency {
-			if want := fmt.Sprintf(
-				`cut of tenant "bad%d" waits for reads to end: one by 10.1.2.3:4 since `,
-				i,
-			); !strings.Contains(
-				err.Error(),
-				want,
-			) {
+			if want := fmt.Sprintf(`cut of tenant "bad%d" waits for reads to end: one by 10.1.2.3:4 since `,
+				i); !strings.Contains(err.Error(), want) {
 				t.Errorf("%q is not in: %v", want, err)
 			}
 		}
@@ -194,9 +189,7 @@ func TestStuckWrite(t *testing.T) {
 	put(t, d, "good", labels.FromStrings("a", "b"), now, 1)
 	in := d.lookup(team).in
 	_ = in.fence.take(t.Context())
-	if err := d.Cut(
-		t.Context(),
-	); err == nil || !strings.Contains(err.Error(), `cut of tenant "team" waits for writes`) ||
+	if err := d.Cut(t.Context()); err == nil || !strings.Contains(err.Error(), `cut of tenant "team" waits for writes`) ||
 		strings.Contains(err.Error(), "good") {
 		t.Errorf("cut: %v", err)
 	}

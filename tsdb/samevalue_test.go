@@ -65,26 +65,19 @@ var kindsOfSamples = map[string]func() []sample{
 		return []sample{{h: buckets(true, 5, 2, 7, 8)}, {h: buckets(true, 1, 0, 0, 3)}, {h: buckets(true, 0, 4)}}
 	},
 	"float counter": func() []sample {
-		return []sample{
-			{fh: buckets(false, 1, 0, 2).ToFloat(nil)},
-			{fh: buckets(false, 1, 5, 2).ToFloat(nil)},
-			{fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)},
-		}
+		return []sample{{fh: buckets(false, 1, 0, 2).ToFloat(nil)}, {fh: buckets(false, 1, 5, 2).ToFloat(nil)},
+			{fh: buckets(false, 1, 6, 2, 7).ToFloat(nil)}}
 	},
 	"float gauge with fewer buckets": func() []sample {
 		return []sample{{fh: buckets(true, 5, 2, 7, 8).ToFloat(nil)}, {fh: buckets(true, 1, 0, 0, 3).ToFloat(nil)}}
 	},
 	"custom buckets": func() []sample {
-		return []sample{
-			{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)},
-			{h: tsdbutil.GenerateTestCustomBucketsHistogram(2)},
-		}
+		return []sample{{h: tsdbutil.GenerateTestCustomBucketsHistogram(1)},
+			{h: tsdbutil.GenerateTestCustomBucketsHistogram(2)}}
 	},
 	"float custom buckets": func() []sample {
-		return []sample{
-			{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)},
-			{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)},
-		}
+		return []sample{{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(1)},
+			{fh: tsdbutil.GenerateTestCustomBucketsFloatHistogram(2)}}
 	},
 	"histogram stale":       func() []sample { return []sample{{h: buckets(false, 1, 2)}, {v: staleNaN}} },
 	"float histogram stale": func() []sample { return []sample{{fh: buckets(false, 1, 2).ToFloat(nil)}, {v: staleNaN}} },
@@ -219,18 +212,11 @@ func TestAgain(t *testing.T) {
 				for i := range others {
 					others[i] = sample{v: 12345}
 				}
-				failures, err := d.Append(
-					t.Context(),
-					wire.All(batchOfPoints(labels.FromStrings("__name__", kind), againAt, others)),
-				)
+				failures, err := d.Append(t.Context(),
+					wire.All(batchOfPoints(labels.FromStrings("__name__", kind), againAt, others)))
 				if err != nil || len(failures) != 1 || failures[0].Kind != errs.Conflict || failures[0].Samples != len(others) {
-					t.Errorf(
-						"%s: other values for the same times: %+v %v, want a Conflict of %d samples",
-						kind,
-						failures,
-						err,
-						len(others),
-					)
+					t.Errorf("%s: other values for the same times: %+v %v, want a Conflict of %d samples", kind, failures, err,
+						len(others))
 				}
 			}
 			if after := readValues(t, d); fmt.Sprint(after) != fmt.Sprint(got) {
@@ -259,19 +245,15 @@ const againAt = 1_700_000_000_000
 // Conflict that counts as one sample, in order and out of order.
 func TestTwoValuesInARequest(t *testing.T) {
 	h1, h2 := buckets(false, 1, 2), buckets(false, 1, 3)
-	for name, two := range map[string][2]sample{
-		"floats":                      {{v: 1}, {v: 2}},
-		"histograms":                  {{h: h1}, {h: h2}},
-		"float histograms":            {{fh: h1.ToFloat(nil)}, {fh: h2.ToFloat(nil)}},
-		"gauges":                      {{h: buckets(true, 5, 0, 1)}, {h: buckets(true, 0, 1)}},
-		"float and histogram":         {{v: 1}, {h: h1}},
-		"kinds of histograms":         {{h: h1}, {fh: h1.ToFloat(nil)}},
-		"float and stale":             {{v: 1}, {v: staleNaN}},
-		"stale and float":             {{v: staleNaN}, {v: 1}},
+	for name, two := range map[string][2]sample{"floats": {{v: 1}, {v: 2}},
+		"histograms":          {{h: h1}, {h: h2}},
+		"float histograms":    {{fh: h1.ToFloat(nil)}, {fh: h2.ToFloat(nil)}},
+		"gauges":              {{h: buckets(true, 5, 0, 1)}, {h: buckets(true, 0, 1)}},
+		"float and histogram": {{v: 1}, {h: h1}}, "kinds of histograms": {{h: h1}, {fh: h1.ToFloat(nil)}},
+		"float and stale": {{v: 1}, {v: staleNaN}}, "stale and float": {{v: staleNaN}, {v: 1}},
 		"histogram and stale":         {{h: h1}, {h: &histogram.Histogram{Sum: staleNaN}}},
 		"NaNs of different bits":      {{v: math.NaN()}, {v: math.Float64frombits(math.Float64bits(math.NaN()) + 1)}},
-		"stale float, then histogram": {{v: staleNaN}, {h: h1}},
-	} {
+		"stale float, then histogram": {{v: staleNaN}, {h: h1}}} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, ", late ", late), func(t *testing.T) {
 				d := openDB(t, testOptions(t))
@@ -495,11 +477,8 @@ func TestSame(t *testing.T) {
 			t.Errorf("%v and %v: want %t", a, b, want)
 		}
 	}
-	stales := []sample{
-		{v: staleNaN},
-		{h: &histogram.Histogram{Sum: staleNaN}},
-		{fh: &histogram.FloatHistogram{Sum: staleNaN}},
-	}
+	stales := []sample{{v: staleNaN}, {h: &histogram.Histogram{Sum: staleNaN}},
+		{fh: &histogram.FloatHistogram{Sum: staleNaN}}}
 	for _, a := range stales {
 		for _, b := range stales {
 			f(a, b, true)

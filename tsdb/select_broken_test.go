@@ -65,10 +65,8 @@ func TestBlocksOfBrokenTenant(t *testing.T) {
 	m := labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")
 	two := func(i int) string { return fmt.Sprintf(`{__name__="m", i="%d"}[{%d 0} {%d 2}]`, i, at(0), at(2)) }
 	f(request(team, 0, 1<<60, m), two(0)+two(1))
-	f(
-		request(team, at(2), 1<<60, m),
-		fmt.Sprintf(`{__name__="m", i="0"}[{%d 2}]{__name__="m", i="1"}[{%d 2}]`, at(2), at(2)),
-	)
+	f(request(team, at(2), 1<<60, m),
+		fmt.Sprintf(`{__name__="m", i="0"}[{%d 2}]{__name__="m", i="1"}[{%d 2}]`, at(2), at(2)))
 	f(request(team, at(1), at(1), m), "")
 	names := request(team, 0, 1<<60)
 	names.SkipChunks = true

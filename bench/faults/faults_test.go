@@ -19,22 +19,8 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var out, log strings.Builder
-	args := []string{
-		"-hearth",
-		hearth,
-		"-only",
-		"stopped|dark|heavy",
-		"-series",
-		"400",
-		"-per-request",
-		"50",
-		"-interval",
-		"400ms",
-		"-calm",
-		"1s",
-		"-lasts",
-		"1500ms",
-	}
+	args := []string{"-hearth", hearth, "-only", "stopped|dark|heavy", "-series", "400", "-per-request", "50", "-interval",
+		"400ms", "-calm", "1s", "-lasts", "1500ms"}
 	if err := run(context.Background(), args, &out, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}
@@ -68,11 +54,8 @@ func TestWindow(t *testing.T) {
 }
 
 func TestShare(t *testing.T) {
-	points := []point{
-		{stored: [members]float64{10, 20, 30}},
-		{stored: [members]float64{10, 20, 30}},
-		{stored: [members]float64{110, 70, 130}},
-	}
+	points := []point{{stored: [members]float64{10, 20, 30}}, {stored: [members]float64{10, 20, 30}},
+		{stored: [members]float64{110, 70, 130}}}
 	if got := share(points, 1); got != 0.5 {
 		t.Errorf("%v, want half of the others' 100", got)
 	}

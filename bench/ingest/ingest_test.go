@@ -26,23 +26,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	args := []string{
-		"-hearth",
-		filepath.Join(peers, "hearth"),
-		"-peers",
-		peers,
-		"-quick",
-		"-series",
-		"5000",
-		"-many",
-		"6000",
-		"-scrapes",
-		"2",
-		"-out",
-		page,
-		"-cases",
-		"RF=1, 1.0, 6|RF=3, 2.0",
-	}
+	args := []string{"-hearth", filepath.Join(peers, "hearth"), "-peers", peers, "-quick", "-series", "5000", "-many",
+		"6000", "-scrapes", "2", "-out", page, "-cases", "RF=1, 1.0, 6|RF=3, 2.0"}
 	if err := run(context.Background(), args, io.Discard, &log); err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}
@@ -78,14 +63,8 @@ func TestCases(t *testing.T) {
 	f([]string{"RF=3, 2.0, 100,000 series", "RF=3, 2.0, 100,000 series, 10 % churn"}, "-cases", "RF=3, 2.0")
 	f([]string{"RF=1, 1.0, 70 series, 10 % churn"}, "-cases", "churn", "-quick", "-series", "70")
 	f([]string{"RF=1, 1.0, 1,000,000 series"}, "-cases", "1,000,000")
-	f(
-		[]string{"RF=3, 1.0, 100,000 series, 4 senders", "RF=3, 1.0, 100,000 series, 32 senders"},
-		"-cases",
-		"RF=3, 1.0",
-		"-quick",
-		"-concurrency",
-		"4,32",
-	)
+	f([]string{"RF=3, 1.0, 100,000 series, 4 senders", "RF=3, 1.0, 100,000 series, 32 senders"}, "-cases", "RF=3, 1.0",
+		"-quick", "-concurrency", "4,32")
 	for _, wrong := range []string{"0", "x", "4,"} {
 		if _, err := parseOptions([]string{"-concurrency", wrong}); err == nil {
 			t.Errorf("-concurrency %s was taken", wrong)
@@ -123,13 +102,8 @@ func TestRecord(t *testing.T) {
 	}
 	if len(a.scrapes) != 3 || len(a.scrapes[0]) != 4 || !slices.Equal(a.samples, []int{30, 30, 30, 10}) || a.wire < 5 ||
 		a.wire > 300 {
-		t.Errorf(
-			"%d scrapes of %d requests with %v samples, %.0f bytes each",
-			len(a.scrapes),
-			len(a.scrapes[0]),
-			a.samples,
-			a.wire,
-		)
+		t.Errorf("%d scrapes of %d requests with %v samples, %.0f bytes each", len(a.scrapes), len(a.scrapes[0]), a.samples,
+			a.wire)
 	}
 }
 

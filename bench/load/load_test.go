@@ -77,11 +77,9 @@ func runAgainst(t *testing.T, r *receiver, args ...string) report {
 	r.t, r.latest = t, map[string]int64{}
 	server := httptest.NewServer(r)
 	defer server.Close()
-	o, err := parseOptions(
-		append(
-			[]string{"-url", server.URL, "-series", "1000", "-per-request", "300", "-pid", strconv.Itoa(os.Getpid())},
-			args...),
-	)
+	o, err := parseOptions(append(
+		[]string{"-url", server.URL, "-series", "1000", "-per-request", "300", "-pid", strconv.Itoa(os.Getpid())},
+		args...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,8 +134,7 @@ func TestRetriesAndFailures(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	if _, err := parseOptions(
-		[]string{"-protocol", "3", "-labels", "1"},
-	); err == nil || !strings.Contains(err.Error(), "-url") ||
+		[]string{"-protocol", "3", "-labels", "1"}); err == nil || !strings.Contains(err.Error(), "-url") ||
 		!strings.Contains(err.Error(), "-protocol") ||
 		!strings.Contains(err.Error(), "-labels") {
 		t.Errorf("got %v, want all three faults", err)

@@ -50,12 +50,8 @@ func TestOptions(t *testing.T) {
 func TestReport(t *testing.T) {
 	empty := row{"started, empty", time.Second, state{resident: 60 << 20, files: 14}}
 	full := row{"first", 2 * time.Second, state{open: 3000, resident: 2220 << 20, files: 18014}}
-	r := report{
-		opts:    options{tenants: 10_000, active: 1, idle: 2, series: 20},
-		files:   20_000,
-		tenants: 3000,
-		all:     []row{empty, full},
-	}
+	r := report{opts: options{tenants: 10_000, active: 1, idle: 2, series: 20}, files: 20_000, tenants: 3000,
+		all: []row{empty, full}}
 	var text strings.Builder
 	r.write(&text)
 	for _, want := range []string{

@@ -41,16 +41,8 @@ func uploaded(t testing.TB, n int) (bkt *objstore.InMemBucket, id ulid.ULID, dir
 	t.Helper()
 	var list []storage.Series
 	for i := range n {
-		ls := labels.FromStrings(
-			"__name__",
-			fmt.Sprintf("m%d", i%7),
-			"instance",
-			fmt.Sprintf("i%05d", i),
-			"mod",
-			fmt.Sprint(i%97),
-			"ü",
-			"\xff",
-		)
+		ls := labels.FromStrings("__name__", fmt.Sprintf("m%d", i%7), "instance", fmt.Sprintf("i%05d", i), "mod",
+			fmt.Sprint(i%97), "ü", "\xff")
 		list = append(list, storage.NewListSeries(ls, []chunks.Sample{sample(1), sample(2)}))
 	}
 	dir, err := tsdb.CreateBlock(list, t.TempDir(), 0, slog.New(slog.DiscardHandler))
@@ -236,14 +228,8 @@ func (downBucket) GetRange(context.Context, string, int64, int64) (io.ReadCloser
 
 func TestBucketDown(t *testing.T) {
 	bkt, id, _ := uploaded(t, 1)
-	if err := Build(
-		t.Context(),
-		downBucket{bkt},
-		id,
-		filepath.Join(t.TempDir(), "x"),
-	); errs.KindOf(
-		err,
-	) != errs.Unavailable {
+	if err := Build(t.Context(), downBucket{bkt}, id,
+		filepath.Join(t.TempDir(), "x")); errs.KindOf(err) != errs.Unavailable {
 		t.Fatal(err)
 	}
 }

@@ -132,10 +132,7 @@ func TestShip(t *testing.T) {
 	}
 	after := files(t, dir)
 	var r record
-	if err := json.Unmarshal(
-		[]byte(after["/"+RecordName]),
-		&r,
-	); err != nil || r.Version != 1 ||
+	if err := json.Unmarshal([]byte(after["/"+RecordName]), &r); err != nil || r.Version != 1 ||
 		!slices.Equal(r.Uploaded, ids) {
 		t.Errorf("record %s, %v", after["/"+RecordName], err)
 	}
@@ -240,10 +237,7 @@ func TestShipFaultyBlock(t *testing.T) {
 	}
 	bkt := objstore.NewInMemBucket()
 	s := newShipper(t, dir, bkt)
-	if err := s.Ship(
-		t.Context(),
-		false,
-	); errs.KindOf(err) != errs.Invalid ||
+	if err := s.Ship(t.Context(), false); errs.KindOf(err) != errs.Invalid ||
 		!strings.Contains(err.Error(), ids[1].String()) {
 		t.Errorf("ship: %v", err)
 	}
@@ -252,8 +246,7 @@ func TestShipFaultyBlock(t *testing.T) {
 	}
 	s.m.Report([]Status{s.Status(), {}}, nil)
 	if n := testutil.ToFloat64(
-		s.m.Pending,
-	); n != 1 || testutil.ToFloat64(s.m.Oldest) != float64(ids[1].Timestamp().Unix()) ||
+		s.m.Pending); n != 1 || testutil.ToFloat64(s.m.Oldest) != float64(ids[1].Timestamp().Unix()) ||
 		testutil.ToFloat64(s.m.Success) != 0 ||
 		testutil.ToFloat64(s.m.Failures) != 1 {
 		t.Errorf("%v pending, oldest %v", n, testutil.ToFloat64(s.m.Oldest))
@@ -314,13 +307,8 @@ func TestShipUnlisted(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	_, err := New(
-		slog.New(slog.DiscardHandler),
-		NewMetrics(nil, "x_"),
-		nil,
-		nil,
-		Options{Upload: block.UploadOptions{Concurrency: -1}},
-	)
+	_, err := New(slog.New(slog.DiscardHandler), NewMetrics(nil, "x_"), nil, nil,
+		Options{Upload: block.UploadOptions{Concurrency: -1}})
 	for _, part := range []string{"record", "origin", "timeout", "retry", "concurrency"} {
 		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not name the %s", err, part)

@@ -64,12 +64,8 @@ func TestLabelNames(t *testing.T) {
 	f(theirs, "", "", "team copy")
 	f(theirs, "team", "copy", "team copy")
 	f(theirs, "tenant_id", "", `says tenant_label=team, and this process has --receive.tenant-label-name=tenant_id`)
-	f(
-		theirs,
-		"",
-		"receive_replica",
-		`says replica_label=copy, and this process has --receive.replica-label-name=receive_replica`,
-	)
+	f(theirs, "", "receive_replica",
+		`says replica_label=copy, and this process has --receive.replica-label-name=receive_replica`)
 }
 
 // TestGivenLabels: the environment says names, too; test/bucketowner_test.go gives flags.

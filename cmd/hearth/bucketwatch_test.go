@@ -61,11 +61,8 @@ func (slowBucket) Upload(ctx context.Context, _ string, _ io.Reader, _ ...objsto
 // TestStartAlone: a process that is alone does not wait until the bucket has an identity.
 func TestStartAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBucket(
-			slowBucket{objstore.NewInMemBucket()},
-			slog.New(slog.DiscardHandler),
-			bucketUse{cluster: "c", writes: true},
-		)
+		b := newBucket(slowBucket{objstore.NewInMemBucket()}, slog.New(slog.DiscardHandler),
+			bucketUse{cluster: "c", writes: true})
 		b.own = block.Owner{Cluster: "c", TenantLabel: "t", ReplicaLabel: "r"}
 		start := time.Now()
 		if err := b.open(t.Context(), func(err error) { t.Errorf("the process fails: %v", err) }); err != nil {

@@ -206,8 +206,7 @@ func TestDocumentedFiles(t *testing.T) {
 			dir := t.TempDir()
 			app, setups := commands()
 			command, err := app.Parse(
-				[]string{"store", "--data-dir=" + dir, "--objstore.config=" + strings.ReplaceAll(text, "/var/lib/hearth", dir)},
-			)
+				[]string{"store", "--data-dir=" + dir, "--objstore.config=" + strings.ReplaceAll(text, "/var/lib/hearth", dir)})
 			if err != nil {
 				return err
 			}
@@ -228,16 +227,8 @@ func TestDocumentedFiles(t *testing.T) {
 		"yaml web": func(t *testing.T, text string) error {
 			file := filepath.Join(t.TempDir(), "web.yml")
 			cert, key := certificateFiles(t)
-			text = strings.NewReplacer(
-				"/etc/hearth/cert.pem",
-				cert,
-				"/etc/hearth/key.pem",
-				key,
-				"/etc/hearth/ca.pem",
-				cert,
-			).Replace(
-				text,
-			)
+			text = strings.NewReplacer("/etc/hearth/cert.pem", cert, "/etc/hearth/key.pem", key, "/etc/hearth/ca.pem",
+				cert).Replace(text)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				return err
 			}
@@ -301,25 +292,13 @@ func TestUnit(t *testing.T) {
 	var minutes int
 	drain := storageFlags{}
 	drain.bind(kingpin.New("x", "").Command("y", ""))
-	if _, err := fmt.Sscanf(
-		set["TimeoutStopSec"],
-		"%dmin",
-		&minutes,
-	); err != nil ||
+	if _, err := fmt.Sscanf(set["TimeoutStopSec"], "%dmin", &minutes); err != nil ||
 		float64(minutes) < drain.drain.opts.Timeout.Minutes()+5 {
 		t.Errorf("TimeoutStopSec=%s, and a drain may take %s", set["TimeoutStopSec"], drain.drain.opts.Timeout)
 	}
 	if verify, err := exec.LookPath("systemd-analyze"); err == nil {
-		here := strings.NewReplacer(
-			"/usr/local/bin/hearth",
-			"/bin/true",
-			"User=hearth",
-			"User=root",
-			"Group=hearth",
-			"Group=root",
-		).Replace(
-			string(raw),
-		)
+		here := strings.NewReplacer("/usr/local/bin/hearth", "/bin/true", "User=hearth", "User=root", "Group=hearth",
+			"Group=root").Replace(string(raw))
 		file := filepath.Join(t.TempDir(), "hearth.service")
 		if err := os.WriteFile(file, []byte(here), 0o600); err != nil {
 			t.Fatal(err)

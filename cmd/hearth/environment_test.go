@@ -50,16 +50,9 @@ func TestEnvironment(t *testing.T) {
 
 func TestUnknownVariables(t *testing.T) {
 	app, _ := commands()
-	got := unknownVariables(variables(app), []string{
-		"HOME=/",
-		"HEARTH_HTTP_ADDRESS=:1",
-		"HEARTH_HTTP_ADRESS=:1",
-		"HEARTH_SERVICE_HOST=10.0.0.1",
-		"HEARTH_PORT=tcp://10.0.0.1:1",
-		"HEARTH_QUERY_SERVICE_PORT_HTTP=1",
-		"HEARTH_PORT_10902_TCP_ADDR=10.0.0.1",
-		"HEARTH_TSDB_PATH=x",
-	})
+	got := unknownVariables(variables(app), []string{"HOME=/", "HEARTH_HTTP_ADDRESS=:1", "HEARTH_HTTP_ADRESS=:1",
+		"HEARTH_SERVICE_HOST=10.0.0.1", "HEARTH_PORT=tcp://10.0.0.1:1", "HEARTH_QUERY_SERVICE_PORT_HTTP=1",
+		"HEARTH_PORT_10902_TCP_ADDR=10.0.0.1", "HEARTH_TSDB_PATH=x"})
 	if !slices.Equal(got, []string{"HEARTH_HTTP_ADRESS"}) {
 		t.Errorf("got %q", got)
 	}

@@ -9,11 +9,7 @@ import (
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if status := execute(
-		[]string{"--version"},
-		&out,
-		&out,
-	); status != 0 ||
+	if status := execute([]string{"--version"}, &out, &out); status != 0 ||
 		!strings.HasPrefix(out.String(), "hearth, version dev ") {
 		t.Errorf("status %d: %s", status, &out)
 	}

@@ -116,8 +116,7 @@ var writtenFiles = map[string]written{
 
 // goWords are words of Go and its libraries, which help nobody who writes a configuration.
 var goWords = regexp.MustCompile(
-	`struct|[uU]nmarshal|type main\.|%!|yaml: |not found in type|!!|<nil>|strconv|reflect|goroutine|0x`,
-)
+	`struct|[uU]nmarshal|type main\.|%!|yaml: |not found in type|!!|<nil>|strconv|reflect|goroutine|0x`)
 
 // TestMistakesInFiles: whatever is wrong with a file that a person writes, the error names the file, the line and the
 // key, and says so in plain words.
@@ -210,11 +209,8 @@ func TestMistakesInFlags(t *testing.T) {
 	f("--query.timeout: \"5\" is not a duration", "query", "--query.timeout=5")
 	f("--query.max-samples: \"many\" is not a whole number", "query", "--query.max-samples=many")
 	f("--query.max-samples: \"1.5\" is not a whole number", "query", "--query.max-samples=1.5")
-	f(
-		"--query.max-samples: \"99999999999999999999\" is not a whole number",
-		"query",
-		"--query.max-samples=99999999999999999999",
-	)
+	f("--query.max-samples: \"99999999999999999999\" is not a whole number", "query",
+		"--query.max-samples=99999999999999999999")
 	f("--query.max-memory: \"lots\": want a number of bytes", "query", "--query.max-memory=lots")
 	f("--auto-gomemlimit.ratio: \"2\": want a number above 0", "query", "--auto-gomemlimit.ratio=2")
 	f("--log.level: ", "query", "--log.level=loud")

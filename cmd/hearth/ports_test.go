@@ -23,12 +23,8 @@ func certificateFiles(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		NotAfter:              time.Now().Add(time.Hour),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -130,11 +126,8 @@ func TestOpenPorts(t *testing.T) {
 func TestWelcome(t *testing.T) {
 	cert, key := certificateFiles(t)
 	web := filepath.Join(t.TempDir(), "web.yml")
-	if err := os.WriteFile(
-		web,
-		[]byte("tls_server_config: {cert_file: "+cert+", key_file: "+key+"}\n"),
-		0o600,
-	); err != nil {
+	if err := os.WriteFile(web, []byte("tls_server_config: {cert_file: "+cert+", key_file: "+key+"}\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := func(want string, not string, flags ...string) {

@@ -18,26 +18,16 @@ func TestInvalidFilesAreAdvice(t *testing.T) {
 		return path
 	}
 	const wrong = "x: [y\n"
-	good := map[string]string{
-		"limits.yml":  "defaults: {active_series: 5}\n",
-		"relabel.yml": "- {action: drop, regex: x}\n",
-		"rings.json":  `[{"endpoints": ["a:1"]}]`,
-	}
+	good := map[string]string{"limits.yml": "defaults: {active_series: 5}\n",
+		"relabel.yml": "- {action: drop, regex: x}\n", "rings.json": `[{"endpoints": ["a:1"]}]`}
 	for name, text := range good {
 		file(name, text)
 	}
 	users := usersFile(t)
-	args := append(
-		roleArgs(t, "receive"),
-		"--auth.tenants-file="+users,
+	args := append(roleArgs(t, "receive"), "--auth.tenants-file="+users,
 		"--runtime-config.file="+filepath.Join(dir, "limits.yml"),
-		"--receive.relabel-config-file="+filepath.Join(
-			dir,
-			"relabel.yml",
-		),
-		"--receive.hashrings-file="+filepath.Join(dir, "rings.json"),
-		"--receive.local-endpoint=a:1",
-	)
+		"--receive.relabel-config-file="+filepath.Join(dir, "relabel.yml"),
+		"--receive.hashrings-file="+filepath.Join(dir, "rings.json"), "--receive.local-endpoint=a:1")
 	p := startRole(t, args)
 	f := func(want string, advised bool) {
 		t.Helper()

@@ -186,17 +186,8 @@ func TestRoutesByClass(t *testing.T) {
 }
 
 // telling are words of which an answer to somebody who may not have it would hold one.
-var telling = []string{
-	"goroutine",
-	"hearth_build_info",
-	"auth.tenants-file",
-	"heartbeat",
-	"memberlist",
-	"GOMAXPROCS",
-	"future_window",
-	"\"storageRetention\"",
-	"labelSets",
-}
+var telling = []string{"goroutine", "hearth_build_info", "auth.tenants-file", "heartbeat", "memberlist", "GOMAXPROCS",
+	"future_window", "\"storageRetention\"", "labelSets"}
 
 func walk(t *testing.T, s *httpx.Server, writes bool) {
 	classes := map[httpx.Class]int{}
@@ -215,12 +206,8 @@ func walk(t *testing.T, s *httpx.Server, writes bool) {
 		for _, req := range requestsOf(route.Pattern) {
 			method, target := req[0], req[1]
 			exact := target == strings.NewReplacer("{name}", "job", "{$}", "").Replace(path)
-			override := []string{
-				"X-HTTP-Method-Override: GET",
-				"X-Forwarded-User: root",
-				"X-Original-URL: /-/healthy",
-				"Content-Length: 0",
-			}
+			override := []string{"X-HTTP-Method-Override: GET", "X-Forwarded-User: root", "X-Original-URL: /-/healthy",
+				"Content-Length: 0"}
 			for _, token := range []string{"", "nobody", "alice", "reader"} {
 				code, body := raw(t, s.Addr(), method, target, token, override...)
 				known := token == "alice" || token == "reader"

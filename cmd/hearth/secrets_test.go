@@ -17,12 +17,9 @@ const secretValue = "hunter2secret"
 func withSecrets(t *testing.T, role string) []string {
 	t.Helper()
 	args := roleArgs(t, role)
-	args = append(
-		args,
+	args = append(args,
 		"--tracing.config=type: OTLP\nconfig: {client_type: grpc, insecure: true, headers: {key: "+secretValue+"}}",
-		"--request.logging-config",
-		"options: {decision: {log_end: false}} # "+secretValue,
-	)
+		"--request.logging-config", "options: {decision: {log_end: false}} # "+secretValue)
 	switch role {
 	case "receive", "all", "distributor":
 		args = append(args, "--receive.limits-config=write: {} # "+secretValue, "--receive.relabel-config=[] # "+secretValue)
@@ -110,21 +107,12 @@ func TestSecretsAreNotInErrors(t *testing.T) {
 	f("a flag of another name", "objstore.confg", "--objstore.confg=secret_key: "+secretValue)
 	f("an argument of its own", "unexpected argument", "--objstore.config=", "secret_key: "+secretValue)
 	f("a configuration file that is none", "c.yml", "--config.file="+file("c.yml", "objstore.config: *"+secretValue))
-	f(
-		"a flag of another name in a configuration file",
-		"objstore.confg",
-		"--config.file="+file("c.yml", "objstore.confg: {secret_key: "+secretValue+"}"),
-	)
-	f(
-		"tracing",
-		"tracing.config",
-		"--tracing.config=type: OTLP\nconfig: {client_type: grpc, header: {x: "+secretValue+"}}",
-	)
-	f(
-		"tracing file",
-		"t.yml",
-		"--tracing.config-file="+file("t.yml", "type: OTLP\nconfig: {client_type: grpc, headers: "+secretValue+"}"),
-	)
+	f("a flag of another name in a configuration file", "objstore.confg",
+		"--config.file="+file("c.yml", "objstore.confg: {secret_key: "+secretValue+"}"))
+	f("tracing", "tracing.config",
+		"--tracing.config=type: OTLP\nconfig: {client_type: grpc, header: {x: "+secretValue+"}}")
+	f("tracing file", "t.yml",
+		"--tracing.config-file="+file("t.yml", "type: OTLP\nconfig: {client_type: grpc, headers: "+secretValue+"}"))
 	f("request logging", "request.logging-config", "--request.logging-config=options: "+secretValue)
 	f("users", "users.yml", "--auth.tenants-file="+file("users.yml", "users: {alice: "+secretValue+"}"))
 	f("passwords", "web.yml", "--http.config="+file("web.yml", "basic_auth_users: {alice: "+secretValue+"}"))

@@ -67,10 +67,7 @@ func checkThanosFlags(t *testing.T, role string) {
 		}
 		p.warnIdle()
 		want := map[string]string{"idle": "flag=--" + name + " ", "later": `flags have no effect in this version" flags="--` + name + " ("}[effect]
-		if warned := strings.Count(
-			log.String(),
-			"no effect",
-		); want == "" && warned > 0 ||
+		if warned := strings.Count(log.String(), "no effect"); want == "" && warned > 0 ||
 			want != "" && (warned != 1 || !strings.Contains(log.String(), want)) {
 			t.Errorf("%s: %s, warnings: %s", arg, effect, log)
 		}
@@ -87,14 +84,8 @@ func checkThanosFlags(t *testing.T, role string) {
 // TestLaterFlagsAreOneWarning: a chart that passes many of them gets one line, which names them all. Empty ones are
 // not there.
 func TestLaterFlagsAreOneWarning(t *testing.T) {
-	p, log := parsed(
-		t,
-		"query",
-		"--alert.query-url=http://x",
-		"--web.prefix-header=X",
-		"--store.sd-files=",
-		"--objstore.config-file=x",
-	)
+	p, log := parsed(t, "query", "--alert.query-url=http://x", "--web.prefix-header=X", "--store.sd-files=",
+		"--objstore.config-file=x")
 	p.warnIdle()
 	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "--alert.query-url (") ||
 		!strings.Contains(got, "--web.prefix-header (") ||
@@ -117,18 +108,9 @@ func TestBucketFlagsOfRolesWithoutOne(t *testing.T) {
 
 func TestOtherNamesOfEndpoint(t *testing.T) {
 	app, setups := commands()
-	args := []string{
-		"query",
-		"--endpoint=a:1",
-		"--endpoint=",
-		"--store=b:1",
-		"--rule=",
-		"--endpoint-group=c:1",
-		"--endpoint-group-strict=dnssrv+d",
-		"--endpoint-strict=e:1",
-		"--http-address=127.0.0.1:0",
-		"--grpc-address=127.0.0.1:0",
-	}
+	args := []string{"query", "--endpoint=a:1", "--endpoint=", "--store=b:1", "--rule=", "--endpoint-group=c:1",
+		"--endpoint-group-strict=dnssrv+d", "--endpoint-strict=e:1", "--http-address=127.0.0.1:0",
+		"--grpc-address=127.0.0.1:0"}
 	command, err := app.Parse(args)
 	if err != nil {
 		t.Fatal(err)
@@ -138,11 +120,8 @@ func TestOtherNamesOfEndpoint(t *testing.T) {
 	if err := setups[command](p); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := app.GetCommand(
-		command,
-	).GetFlag(
-		"endpoint",
-	).Model().Value.String(), "a:1,b:1,dns+c:1,dnssrv+d,e:1"; got != want {
+	if got, want := app.GetCommand(command).GetFlag(
+		"endpoint").Model().Value.String(), "a:1,b:1,dns+c:1,dnssrv+d,e:1"; got != want {
 		t.Errorf("endpoints %s, want %s", got, want)
 	}
 	if got := log.String(); strings.Count(got, "taken as --endpoint") != 1 ||
@@ -155,13 +134,8 @@ func TestOtherNamesOfEndpoint(t *testing.T) {
 }
 
 func TestOtherNamesOfTenantFlags(t *testing.T) {
-	p, _ := parsed(
-		t,
-		"query",
-		"--query.tenant-header=X-Team",
-		"--query.default-tenant-id=team-a",
-		"--query.tenant-label-name=team",
-	)
+	p, _ := parsed(t, "query", "--query.tenant-header=X-Team", "--query.default-tenant-id=team-a",
+		"--query.tenant-label-name=team")
 	for flag, want := range map[string]string{"receive.tenant-header": "X-Team", "receive.default-tenant-id": "team-a", "receive.tenant-label-name": "team"} {
 		if got := p.flags[flag]; got != want {
 			t.Errorf("--%s is %q, want %q", flag, got, want)
@@ -170,14 +144,8 @@ func TestOtherNamesOfTenantFlags(t *testing.T) {
 }
 
 func TestIdleSwitch(t *testing.T) {
-	p, log := parsed(
-		t,
-		"receive",
-		"--no-tsdb.enable-native-histograms",
-		"--enable-feature=a",
-		"--enable-feature=b",
-		"--tracing.config=",
-	)
+	p, log := parsed(t, "receive", "--no-tsdb.enable-native-histograms", "--enable-feature=a", "--enable-feature=b",
+		"--tracing.config=")
 	p.warnIdle()
 	if n := strings.Count(log.String(), "flag has no effect"); n != 2 || p.flags["enable-feature"] != "a,b" {
 		t.Errorf("%d warnings, %q:\n%s", n, p.flags["enable-feature"], log)

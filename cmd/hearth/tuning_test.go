@@ -54,31 +54,17 @@ func TestTuningFlags(t *testing.T) {
 			f.tsdb.WALCompression == compression.Snappy && f.tsdb.MaxBytes == 0 && !f.receive.HashFiles &&
 			f.receive.Validate() != nil
 	})
-	f(
-		"--tsdb.out-of-order.time-window=0s means the default",
-		func(f storageFlags) bool { return f.tsdb.Window == 3*time.Hour },
-		"--tsdb.out-of-order.time-window=0s",
-	)
-	f(
-		"--tsdb.too-far-in-future.time-window=0s means the default",
-		func(f storageFlags) bool { return f.tsdb.Future == 10*time.Minute },
-		"--tsdb.too-far-in-future.time-window=0s",
-	)
+	f("--tsdb.out-of-order.time-window=0s means the default",
+		func(f storageFlags) bool { return f.tsdb.Window == 3*time.Hour }, "--tsdb.out-of-order.time-window=0s")
+	f("--tsdb.too-far-in-future.time-window=0s means the default",
+		func(f storageFlags) bool { return f.tsdb.Future == 10*time.Minute }, "--tsdb.too-far-in-future.time-window=0s")
 	f("", func(f storageFlags) bool { return f.tsdb.Window == 30*time.Minute }, "--tsdb.out-of-order.time-window=30m")
 	f("", func(f storageFlags) bool { return f.tsdb.Retention == forever }, "--tsdb.retention=0d")
-	f(
-		"",
-		func(f storageFlags) bool { return f.tsdb.BlockDuration == 2*time.Hour },
-		"--tsdb.min-block-duration=2h",
-		"--tsdb.max-block-duration=2h",
-	)
+	f("", func(f storageFlags) bool { return f.tsdb.BlockDuration == 2*time.Hour }, "--tsdb.min-block-duration=2h",
+		"--tsdb.max-block-duration=2h")
 	f("", func(f storageFlags) bool { return f.tsdb.BlockDuration == 2*time.Hour }, "--tsdb.max-block-duration=2h")
-	f(
-		"",
-		func(f storageFlags) bool { return f.tsdb.BlockDuration == time.Hour },
-		"--tsdb.min-block-duration=1h",
-		"--tsdb.max-block-duration=1h",
-	)
+	f("", func(f storageFlags) bool { return f.tsdb.BlockDuration == time.Hour }, "--tsdb.min-block-duration=1h",
+		"--tsdb.max-block-duration=1h")
 	f("", func(f storageFlags) bool { return f.tsdb.BlockDuration == time.Hour }, "--tsdb.block-duration=1h")
 	f("differ", nil, "--tsdb.min-block-duration=1h")
 	f("differ", nil, "--tsdb.min-block-duration=1h", "--tsdb.max-block-duration=4h")
@@ -87,24 +73,12 @@ func TestTuningFlags(t *testing.T) {
 	f("", func(f storageFlags) bool { return f.tsdb.WALCompression == compression.None }, "--no-tsdb.wal-compression")
 	f("", func(f storageFlags) bool { return f.tsdb.MaxBytes == 3<<30 }, "--tsdb.max-retention-bytes=3GB")
 	f("want a number of bytes", nil, "--tsdb.max-retention-bytes=much")
-	f(
-		"",
-		func(f storageFlags) bool { return f.tsdb.MaxExemplars == 0 && f.tsdb.OutOfOrderCap == 0 },
-		"--tsdb.max-exemplars=-1",
-		"--tsdb.out-of-order.cap-max=-1",
-	)
-	f(
-		"",
-		func(f storageFlags) bool { return f.tsdb.OutOfOrderCap == 64 && f.tsdb.NoLock },
-		"--tsdb.out-of-order.cap-max=64",
-		"--tsdb.no-lockfile",
-	)
-	f(
-		"",
-		func(f storageFlags) bool { return f.receive.HashFiles && f.receive.FileConcurrency == 4 },
-		"--hash-func=SHA256",
-		"--shipper.upload-concurrency=4",
-	)
+	f("", func(f storageFlags) bool { return f.tsdb.MaxExemplars == 0 && f.tsdb.OutOfOrderCap == 0 },
+		"--tsdb.max-exemplars=-1", "--tsdb.out-of-order.cap-max=-1")
+	f("", func(f storageFlags) bool { return f.tsdb.OutOfOrderCap == 64 && f.tsdb.NoLock },
+		"--tsdb.out-of-order.cap-max=64", "--tsdb.no-lockfile")
+	f("", func(f storageFlags) bool { return f.receive.HashFiles && f.receive.FileConcurrency == 4 }, "--hash-func=SHA256",
+		"--shipper.upload-concurrency=4")
 	f("enum value must be one of", nil, "--hash-func=MD5")
 }
 

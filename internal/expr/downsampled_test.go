@@ -33,12 +33,8 @@ func TestForDownsampled(t *testing.T) {
 				if !noted {
 					t.Errorf("%s: nothing is known of %s", text, s)
 				}
-				got = append(
-					got,
-					strings.TrimSpace(
-						fmt.Sprint([]string{"average", "count", "sum", "min", "max", "counter"}[use.Read], " ", use.Vague),
-					),
-				)
+				got = append(got, strings.TrimSpace(
+					fmt.Sprint([]string{"average", "count", "sum", "min", "max", "counter"}[use.Read], " ", use.Vague)))
 			}
 			return nil
 		})

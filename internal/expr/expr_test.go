@@ -66,15 +66,8 @@ func TestNesting(t *testing.T) {
 			t.Errorf("%s as a selector: %v", name, err)
 		}
 	}
-	engine := promql.NewEngine(
-		promql.EngineOpts{
-			MaxSamples:           1e6,
-			Timeout:              time.Minute,
-			Parser:               p,
-			EnableAtModifier:     true,
-			EnableNegativeOffset: true,
-		},
-	)
+	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e6, Timeout: time.Minute, Parser: p,
+		EnableAtModifier: true, EnableNegativeOffset: true})
 	nothing := storage.QueryableFunc(func(int64, int64) (storage.Querier, error) { return storage.NoopQuerier(), nil })
 	for name, text := range nested(MaxDepth / 4) {
 		e, err := p.ParseExpr(text)
@@ -111,9 +104,7 @@ func FuzzDepth(f *testing.F) {
 	for _, text := range nested(3) {
 		f.Add(text)
 	}
-	f.Add(
-		`sum by (job) (rate(http_requests_total{code=~"5..",path!~"/a|/b"}[5m] offset -1w)) / on (job) group_left () up > bool 1 or vector(1)`,
-	)
+	f.Add(`sum by (job) (rate(http_requests_total{code=~"5..",path!~"/a|/b"}[5m] offset -1w)) / on (job) group_left () up > bool 1 or vector(1)`)
 	p := New(1 << 10)
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := p.ParseExpr(text)
@@ -171,9 +162,7 @@ func TestLength(t *testing.T) {
 	if _, err := Selectors("m{"); errs.KindOf(err) != errs.Invalid {
 		t.Error(err)
 	}
-	if ms, err := Selectors(
-		`rate(m[5m]) + n{a=~"b|c"}`,
-	); err != nil ||
+	if ms, err := Selectors(`rate(m[5m]) + n{a=~"b|c"}`); err != nil ||
 		fmt.Sprint(ms) != `[[__name__="m"] [a=~"b|c" __name__="n"]]` {
 		t.Error(ms, err)
 	}
@@ -252,11 +241,8 @@ func TestGrowthOfLabels(t *testing.T) {
 	f(nest(20, "label_join(", `, "a", "-", "a", "b")`), true, 40)
 	f(`label_replace(m, "a", "`+strings.Repeat("$1", 65)+`", "b", "(.*)")`, false, 0)
 	f(`label_replace(m, "a", "`+strings.Repeat("x", 5000)+`", "", "")`, true, 5000)
-	f(
-		`sum by (a) (label_replace(m, "a", "xyz", "", "")) + on (a) group_left (b) label_replace(n, "b", "xyz", "", "")`,
-		true,
-		6,
-	)
+	f(`sum by (a) (label_replace(m, "a", "xyz", "", "")) + on (a) group_left (b) label_replace(n, "b", "xyz", "", "")`,
+		true, 6)
 }
 
 func statement(t *testing.T, text string, start, end int64, interval time.Duration) *parser.EvalStmt {
@@ -289,10 +275,8 @@ func TestWork(t *testing.T) {
 	const years = 290 * 365 * 86400 * 1000
 	f("max_over_time(vector(1)[290y:1ms] @ 5)", years+1, years+1)
 	f("m + max_over_time(max_over_time(m[290y:1ms])[290y:1ms])", 3*years+200_002, most)
-	if got := WorkOf(
-		statement(t, "max_over_time(m[1h:1h])", -9e9, 9e9, 1000*time.Hour),
-		time.Minute,
-	); got.Steps != 5_000_002 {
+	if got := WorkOf(statement(t, "max_over_time(m[1h:1h])", -9e9, 9e9, 1000*time.Hour),
+		time.Minute); got.Steps != 5_000_002 {
 		t.Errorf("over 570 years, which are more than a time.Duration says: %v", got)
 	}
 	if got := WorkOf(statement(t, "max_over_time(m[1h:1h])", 5, 5, 0), time.Minute); got != (Work{2, 2}) {

@@ -70,13 +70,8 @@ func TestInterval(t *testing.T) {
 // After stop nothing is read any more.
 func TestStop(t *testing.T) {
 	n := 0 // the race detector tells when stop does not wait
-	stop := Follow(
-		slog.New(slog.DiscardHandler),
-		[]string{filepath.Join(t.TempDir(), "f")},
-		time.Microsecond,
-		time.Millisecond,
-		func() { n++ },
-	)
+	stop := Follow(slog.New(slog.DiscardHandler), []string{filepath.Join(t.TempDir(), "f")}, time.Microsecond,
+		time.Millisecond, func() { n++ })
 	stop()
 	n++
 }

@@ -20,8 +20,7 @@ func logTo(buf *bytes.Buffer, min slog.Level) *slog.Logger {
 				return slog.Attr{}
 			}
 			return a
-		}}),
-	)
+		}}))
 }
 
 func TestLog(t *testing.T) {
@@ -42,11 +41,7 @@ func TestLog(t *testing.T) {
 	odd := func(l log.Logger) error { return level.Error(l).Log("msg", errors.New("bad"), "a", 1, "odd") }
 	callers := func(l log.Logger) error {
 		return level.Warn(
-			log.With(l, "caller", log.DefaultCaller, "ts", log.DefaultTimestampUTC, "part", "kv"),
-		).Log(
-			"msg",
-			"m",
-		)
+			log.With(l, "caller", log.DefaultCaller, "ts", log.DefaultTimestampUTC, "part", "kv")).Log("msg", "m")
 	}
 
 	f(slog.LevelInfo, true, info, "")

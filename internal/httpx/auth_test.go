@@ -53,11 +53,8 @@ func newAuthTest(t *testing.T, users, passwords string) *authTest {
 	a := &authTest{t: t, users: filepath.Join(dir, "users.yaml"), passwords: filepath.Join(dir, "web.yaml")}
 	write(t, a.users, users)
 	write(t, a.passwords, passwords)
-	a.Auth = NewAuth(
-		slog.New(slog.NewTextHandler(&a.log, nil)),
-		nil,
-		AuthOptions{UsersFile: a.users, WebConfigFile: a.passwords, Interval: time.Hour},
-	)
+	a.Auth = NewAuth(slog.New(slog.NewTextHandler(&a.log, nil)), nil,
+		AuthOptions{UsersFile: a.users, WebConfigFile: a.passwords, Interval: time.Hour})
 	if err := a.Open(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +100,9 @@ func basic(user, password string) string {
 }
 
 func TestAuth(t *testing.T) {
-	a := newAuthTest(
-		t,
+	a := newAuthTest(t,
 		"users:\n  alice: {tenants: [acme]}\n  robot: {tenants: ['*'], token_sha256: "+sha256Of("tok3n")+"}\n",
-		"basic_auth_users:\n  alice: "+bcryptOf(t, "wonder")+"\n  guest: "+bcryptOf(t, "guest")+"\n",
-	)
+		"basic_auth_users:\n  alice: "+bcryptOf(t, "wonder")+"\n  guest: "+bcryptOf(t, "guest")+"\n")
 	f := func(status int, body string, authorization ...string) {
 		t.Helper()
 		for range 2 { // the second time from memory
@@ -212,11 +207,8 @@ func TestAuthRefusesToOpen(t *testing.T) {
 	users, web := filepath.Join(dir, "users.yaml"), filepath.Join(dir, "web.yaml")
 	f := func(word string) {
 		t.Helper()
-		a := NewAuth(
-			slog.New(slog.DiscardHandler),
-			nil,
-			AuthOptions{UsersFile: users, WebConfigFile: web, Interval: time.Hour},
-		)
+		a := NewAuth(slog.New(slog.DiscardHandler), nil,
+			AuthOptions{UsersFile: users, WebConfigFile: web, Interval: time.Hour})
 		if err := a.Open(t.Context(), nil); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%v, want %q", err, word)
 		}

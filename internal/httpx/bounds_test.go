@@ -36,14 +36,8 @@ func TestPace(t *testing.T) {
 		for i, s := range steps {
 			p.got(s.n, func() time.Time { return at(s.at) })
 			if !p.deadline.Equal(at(s.deadline)) {
-				t.Errorf(
-					"window %g, end %g, step %d: deadline %s, want %s",
-					window,
-					end,
-					i,
-					p.deadline.Sub(start),
-					at(s.deadline).Sub(start),
-				)
+				t.Errorf("window %g, end %g, step %d: deadline %s, want %s", window, end, i, p.deadline.Sub(start),
+					at(s.deadline).Sub(start))
 			}
 		}
 	}

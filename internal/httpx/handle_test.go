@@ -54,12 +54,8 @@ func TestRequestsAreCounted(t *testing.T) {
 		hearth_http_inflight_requests{handler="/any",listener="http"} 0
 		hearth_http_inflight_requests{handler="/api/v1/{what}",listener="http"} 0
 	`
-	if err := testutil.GatherAndCompare(
-		reg,
-		strings.NewReader(want),
-		"hearth_http_requests_total",
-		"hearth_http_inflight_requests",
-	); err != nil {
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "hearth_http_requests_total",
+		"hearth_http_inflight_requests"); err != nil {
 		t.Error(err)
 	}
 	if n := testutil.CollectAndCount(s.metrics.seconds); n != 2 {
@@ -110,11 +106,8 @@ func TestReady(t *testing.T) {
 	broken = errors.New("1 of 3 members")
 	f("/-/ready", 503, "not ready\n[-] ring: 1 of 3 members\n")
 	f("/-/ready?verbose", 503, "not ready\n[+] tsdb\n[-] ring: 1 of 3 members\n")
-	f(
-		"/-/ready?format=json",
-		503,
-		`{"ready":false,"checks":[{"name":"tsdb","ready":true},{"name":"ring","ready":false,"error":"1 of 3 members"}]}`+"\n",
-	)
+	f("/-/ready?format=json", 503,
+		`{"ready":false,"checks":[{"name":"tsdb","ready":true},{"name":"ring","ready":false,"error":"1 of 3 members"}]}`+"\n")
 	f("/-/healthy", 200, "healthy\n")
 	if w := do(s, "HEAD", "/-/ready"); w.Code != 503 || w.Body.Len() != 0 {
 		t.Errorf("HEAD: %d %q", w.Code, w.Body)
@@ -143,16 +136,8 @@ func TestEndpoints(t *testing.T) {
 	f("/api/v1/status/flags", `{"status":"success","data":{"log.level":"info"}}`)
 	f("/api/v1/status/runtimeinfo", `"startTime":"1970-01-01T00:00:05Z"`)
 	f("/api/v1/status/runtimeinfo", `"storageRetention":"15d"`)
-	if w := do(
-		s,
-		"GET",
-		"/metrics",
-		"Accept",
-		"application/openmetrics-text",
-	); !strings.HasSuffix(
-		w.Body.String(),
-		"# EOF\n",
-	) {
+	if w := do(s, "GET", "/metrics", "Accept",
+		"application/openmetrics-text"); !strings.HasSuffix(w.Body.String(), "# EOF\n") {
 		t.Error("no OpenMetrics")
 	}
 }
@@ -165,37 +150,17 @@ func TestWriteError(t *testing.T) {
 		w := httptest.NewRecorder()
 		WriteError(w, r, err)
 		if w.Code != status || w.Header().Get("Retry-After") != retry || w.Body.String() != body {
-			t.Errorf(
-				"%v: %d retry %q %q, want %d retry %q %q",
-				err,
-				w.Code,
-				w.Header().Get("Retry-After"),
-				w.Body,
-				status,
-				retry,
-				body,
-			)
+			t.Errorf("%v: %d retry %q %q, want %d retry %q %q", err, w.Code, w.Header().Get("Retry-After"), w.Body, status,
+				retry, body)
 		}
 	}
 	limited := errs.WithRetryAfter(errs.E(errs.Limited, "too fast"), 1200*time.Millisecond)
 	f("/api/v1/push", "application/x-protobuf", limited, 429, "2", "too fast\n")
-	f(
-		"/api/v1/push",
-		"application/x-protobuf;proto=io.prometheus.write.v2.Request",
-		errs.E(errs.Unavailable, "no quorum"),
-		503,
-		"1",
-		"no quorum\n",
-	)
+	f("/api/v1/push", "application/x-protobuf;proto=io.prometheus.write.v2.Request", errs.E(errs.Unavailable, "no quorum"),
+		503, "1", "no quorum\n")
 	f("/ring/drain", "", errs.E(errs.NotFound, "no ring"), 404, "", "no ring\n")
-	f(
-		"/prometheus/api/v1/query",
-		"",
-		errs.E(errs.Invalid, "parse: %q", "x"),
-		400,
-		"",
-		`{"status":"error","errorType":"bad_data","error":"parse: \"x\""}`+"\n",
-	)
+	f("/prometheus/api/v1/query", "", errs.E(errs.Invalid, "parse: %q", "x"), 400, "",
+		`{"status":"error","errorType":"bad_data","error":"parse: \"x\""}`+"\n")
 	f("/api/v1/query", "", limited, 429, "2", `{"status":"error","errorType":"unavailable","error":"too fast"}`+"\n")
 	f("/api/v1/query", "", errors.New("odd"), 500, "", `{"status":"error","errorType":"internal","error":"odd"}`+"\n")
 

@@ -112,13 +112,8 @@ func TestWrongPasswordsDoNotStarveRightOnes(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	for i := range 3 * maxWrong {
-		v.remember(
-			passwordSource{address: fmt.Sprint(i)},
-			"alice",
-			v.digest("alice", hash, fmt.Sprint("wrong", i)),
-			false,
-			true,
-		)
+		v.remember(passwordSource{address: fmt.Sprint(i)}, "alice", v.digest("alice", hash, fmt.Sprint("wrong", i)), false,
+			true)
 	}
 	// All lines are taken for ever: what is remembered needs none of them.
 	for _, l := range []*turns{&v.normal, &v.suspect} {

@@ -28,19 +28,11 @@ func TestReaderTime(t *testing.T) {
 		}
 	}
 	f("bytes give time", step{0, 5000, 35 * time.Second, 35 * time.Second}, step{0, 1000, time.Second, 0})
-	f(
-		"time is used up once",
-		step{0, 0, most, 20 * time.Second},
-		step{0, 0, 10 * time.Second, 9 * time.Second},
-		step{0, 0, time.Second, 0},
-	)
+	f("time is used up once", step{0, 0, most, 20 * time.Second}, step{0, 0, 10 * time.Second, 9 * time.Second},
+		step{0, 0, time.Second, 0})
 	f("what is taken fast is not saved", step{0, 1e6, 1030 * time.Second, 0}, step{0, 0, most, 0})
-	f(
-		"work is not the reader's time",
-		step{0, 0, most, 20 * time.Second},
-		step{5 * time.Second, 0, 15 * time.Second, 0},
-		step{time.Hour, 0, most, 0},
-	)
+	f("work is not the reader's time", step{0, 0, most, 20 * time.Second}, step{5 * time.Second, 0, 15 * time.Second, 0},
+		step{time.Hour, 0, most, 0})
 	f("work before the first step gives nothing", step{time.Hour, 0, most, 0})
 	f("at the rate for ever", step{0, 1000, 31 * time.Second, time.Second}, step{0, 1000, 31 * time.Second, time.Second})
 }

@@ -65,10 +65,8 @@ func TestClasses(t *testing.T) {
 			r.Header.Set("Authorization", authorization)
 		}
 		if cert != nil {
-			r.TLS = &tls.ConnectionState{
-				PeerCertificates: []*x509.Certificate{cert},
-				VerifiedChains:   [][]*x509.Certificate{{cert}},
-			}
+			r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert},
+				VerifiedChains: [][]*x509.Certificate{{cert}}}
 		}
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
@@ -110,15 +108,8 @@ func TestClasses(t *testing.T) {
 	f("certificates", server(AuthOptions{}, false, "ca.pem"), "", acme, 200, 200, 200)
 	named := server(AuthOptions{CertificateFields: []string{"", "organization"}}, false, "ca.pem")
 	f("certificates of tenants", named, "", acme, 200, 200, 403)
-	f(
-		"a port without certificates",
-		server(AuthOptions{CertificateFields: []string{"organization"}}, false, ""),
-		"",
-		nil,
-		200,
-		200,
-		200,
-	)
+	f("a port without certificates", server(AuthOptions{CertificateFields: []string{"organization"}}, false, ""), "", nil,
+		200, 200, 200)
 	// A certificate is of the tenant that it names, though * means all in the file of users.
 	star := server(AuthOptions{CertificateFields: []string{"commonName"}}, false, "ca.pem")
 	f("a certificate of *", star, "", acme, 200, 200, 403)
@@ -177,21 +168,11 @@ func TestMetricsOfTenants(t *testing.T) {
 			t.Errorf("%+v sees %q, want %q", g, got, want)
 		}
 	}
-	all := []string{
-		`# HELP only_total `,
-		`# TYPE only_total counter`,
-		`only_total{tenant="rival"} 1`,
-		`process_things_total 0`,
-		`samples_total{tenant=""} 1`,
-		`samples_total{tenant="acme"} 1`,
-		`samples_total{tenant="rival"} 1`,
-	}
+	all := []string{`# HELP only_total `, `# TYPE only_total counter`, `only_total{tenant="rival"} 1`,
+		`process_things_total 0`, `samples_total{tenant=""} 1`, `samples_total{tenant="acme"} 1`,
+		`samples_total{tenant="rival"} 1`}
 	f(nil, all...)
-	f(
-		tenant.Exactly("alice", "acme"),
-		`process_things_total 0`,
-		`samples_total{tenant=""} 1`,
-		`samples_total{tenant="acme"} 1`,
-	)
+	f(tenant.Exactly("alice", "acme"), `process_things_total 0`, `samples_total{tenant=""} 1`,
+		`samples_total{tenant="acme"} 1`)
 	f(tenant.Stranger, `process_things_total 0`, `samples_total{tenant=""} 1`)
 }

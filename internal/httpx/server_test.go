@@ -99,14 +99,10 @@ func (a *authority) issue(t *testing.T, name string) tls.Certificate {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(
-			time.Now().UnixNano(),
-		),
-		Subject:     pkix.Name{CommonName: name},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(
-			-time.Hour,
-		),
+		SerialNumber:          big.NewInt(time.Now().UnixNano()),
+		Subject:               pkix.Name{CommonName: name},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
 		BasicConstraintsValid: true,
 		IsCA:                  a.cert == nil,
@@ -294,31 +290,18 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("Close after a failed Open: %v", err)
 		}
 	}
-	f(
-		func(o *Options) { o.Address = taken.Addr().String() },
-		"--http-address",
-		taken.Addr().String(),
-		"address already in use",
-	)
-	f(
-		func(o *Options) { o.Address, o.AddressFlag = "nonsense", "--remote-write.address" },
-		"--remote-write.address",
-		`"nonsense"`,
-	)
+	f(func(o *Options) { o.Address = taken.Addr().String() }, "--http-address", taken.Addr().String(),
+		"address already in use")
+	f(func(o *Options) { o.Address, o.AddressFlag = "nonsense", "--remote-write.address" }, "--remote-write.address",
+		`"nonsense"`)
 	f(func(o *Options) { o.WebConfig = true }, "web configuration")
 	f(func(o *Options) { o.TLS.CertFile = ca.file("server.crt") }, "key")
 	f(func(o *Options) { o.TLS.ClientCAFile = ca.file("ca.crt") }, "client CA needs a server certificate")
-	f(
-		func(o *Options) { o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("ca.key")} },
-		"server.crt",
-		"ca.key",
-	)
+	f(func(o *Options) { o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("ca.key")} }, "server.crt",
+		"ca.key")
 	f(func(o *Options) {
-		o.TLS = TLSOptions{
-			CertFile:     ca.file("server.crt"),
-			KeyFile:      ca.file("server.key"),
-			ClientCAFile: ca.file("server.key"),
-		}
+		o.TLS = TLSOptions{CertFile: ca.file("server.crt"), KeyFile: ca.file("server.key"),
+			ClientCAFile: ca.file("server.key")}
 	}, "server.key", "no PEM certificate")
 	f(func(o *Options) {
 		o.TLS = TLSOptions{MinVersion: "2", Ciphers: []string{"ROT13"}, Curves: []string{"round"}}

@@ -58,9 +58,7 @@ func TestArrows(t *testing.T) {
 		}
 	}
 	if !found || !slices.Equal(got, want) {
-		t.Errorf(
-			"docs/ARCHITECTURE.md, \"Who imports whom\", is not what the code says. Write:\n%s",
-			strings.Join(want, "\n"),
-		)
+		t.Errorf("docs/ARCHITECTURE.md, \"Who imports whom\", is not what the code says. Write:\n%s",
+			strings.Join(want, "\n"))
 	}
 }

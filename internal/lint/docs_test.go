@@ -53,22 +53,10 @@ func TestLinks(t *testing.T) {
 
 // TestBlockKinds: a block of a kind that no test knows is a block that no test tries.
 func TestBlockKinds(t *testing.T) {
-	known := map[string]bool{
-		"sh":              true,
-		"promql":          true,
-		"promql nothing":  true,
-		"yaml prometheus": true,
-		"yaml limits":     true,
-		"yaml users":      true,
-		"yaml web":        true,
-		"yaml objstore":   true,
-		"yaml flags":      true,
-		"yaml collector":  true,
-		"yaml tracing":    true,
-		"yaml requests":   true,
-		"json hashrings":  true,
-		"text":            true,
-	}
+	known := map[string]bool{"sh": true, "promql": true, "promql nothing": true,
+		"yaml prometheus": true, "yaml limits": true, "yaml users": true, "yaml web": true,
+		"yaml objstore": true, "yaml flags": true, "yaml collector": true, "yaml tracing": true,
+		"yaml requests": true, "json hashrings": true, "text": true}
 	parser, blocks := promparser.NewParser(promparser.Options{}), 0
 	for _, p := range documentation(t) {
 		if !p.ForOperators() {

@@ -331,12 +331,8 @@ func TestPatterns(t *testing.T) {
 				return true
 			}
 			if pkg, ok := sel.X.(*ast.Ident); ok && compilers[pkg.Name+"."+sel.Sel.Name] {
-				t.Errorf(
-					"%s: %s.%s: use internal/expr for what comes from outside",
-					fset.Position(sel.Pos()),
-					pkg.Name,
-					sel.Sel.Name,
-				)
+				t.Errorf("%s: %s.%s: use internal/expr for what comes from outside", fset.Position(sel.Pos()), pkg.Name,
+					sel.Sel.Name)
 			}
 			return true
 		})

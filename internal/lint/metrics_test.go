@@ -69,13 +69,8 @@ func TestMetricsExist(t *testing.T) {
 
 // TestAlerts checks that the rules are ones that Prometheus takes, and say what is wrong.
 func TestAlerts(t *testing.T) {
-	groups, faults := rulefmt.ParseFile(
-		"../../deploy/alerts.yml",
-		false,
-		model.UTF8Validation,
-		promparser.NewParser(promparser.Options{}),
-		slog.New(slog.DiscardHandler),
-	)
+	groups, faults := rulefmt.ParseFile("../../deploy/alerts.yml", false, model.UTF8Validation,
+		promparser.NewParser(promparser.Options{}), slog.New(slog.DiscardHandler))
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

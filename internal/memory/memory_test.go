@@ -251,10 +251,7 @@ func TestPlaces(t *testing.T) {
 			first()
 			synctest.Wait()
 		}
-		if s := strings.Join(
-			got,
-			" ",
-		); s != "a exhausted b c"+strings.Repeat(" a", 8) || p.Used() != 0 ||
+		if s := strings.Join(got, " "); s != "a exhausted b c"+strings.Repeat(" a", 8) || p.Used() != 0 ||
 			len(p.held)+len(p.queued)+len(p.waiting) != 0 {
 			t.Fatal(s, p.Used(), p.held, p.queued)
 		}

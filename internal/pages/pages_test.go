@@ -36,27 +36,17 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f("blocks", p.Blocks(), []Block{
-		{
-			p.Path,
-			6,
-			"yaml limits",
-			"defaults:\n  active_series: 1\n",
-		},
+		{p.Path, 6, "yaml limits", "defaults:\n  active_series: 1\n"},
 		{p.Path, 16, "promql", "sum(up)\n"},
 		{p.Path, 19, "promql nothing", "absent(up)\n"},
 	})
-	f(
-		"code",
-		p.Code(),
-		[]Code{{p.Path, 1, "code"}, {p.Path, 2, "--flag"}, {p.Path, 2, "a`b"}, {p.Path, 13, `up{a=~"x|y"}`}},
-	)
+	f("code", p.Code(),
+		[]Code{{p.Path, 1, "code"}, {p.Path, 2, "--flag"}, {p.Path, 2, "a`b"}, {p.Path, 13, `up{a=~"x|y"}`}})
 	f("queries", p.Queries(), []Code{{p.Path, 16, "sum(up)\n"}, {p.Path, 13, `up{a=~"x|y"}`}})
 	f("rows", p.Rows("what"), [][]string{{"one", "`up{a=~\"x|y\"}`"}, {"none", "nothing"}})
 	f("links", p.Links(), []Link{{p.Path, 2, "other.md#part"}})
 	f("anchors", p.Anchors(), map[string]bool{"a-page-with-code": true})
-	f(
-		"for operators",
+	f("for operators",
 		[]bool{p.ForOperators(), parse("README.md", "").ForOperators(), parse("docs/design/1.md", "").ForOperators()},
-		[]bool{true, true, false},
-	)
+		[]bool{true, true, false})
 }

@@ -13,11 +13,8 @@ import (
 )
 
 func TestParameters(t *testing.T) {
-	r := httptest.NewRequest(
-		"GET",
-		"/?"+url.Values{"b": {"true"}, "n": {"7"}, "t": {"1.5"}, "iso": {"1970-01-01T00:00:02Z"}, "bad": {"x"}}.Encode(),
-		nil,
-	)
+	r := httptest.NewRequest("GET",
+		"/?"+url.Values{"b": {"true"}, "n": {"7"}, "t": {"1.5"}, "iso": {"1970-01-01T00:00:02Z"}, "bad": {"x"}}.Encode(), nil)
 	f := func(name string, got any, err error, want any) {
 		t.Helper()
 		if want == nil {

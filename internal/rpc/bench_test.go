@@ -14,32 +14,10 @@ import (
 
 // typical labels of a series: twelve of them.
 func typical(i int) labels.Labels {
-	return labels.FromStrings(
-		"__name__",
-		"http_request_duration_seconds_bucket",
-		"cluster",
-		"eu-1",
-		"code",
-		"200",
-		"container",
-		"api",
-		"handler",
-		"/api/v1/query",
-		"instance",
-		fmt.Sprintf("10.0.%03d.%03d:9090", i/250, i%250),
-		"job",
-		"kubernetes-pods",
-		"le",
-		"0.25",
-		"method",
-		"GET",
-		"namespace",
-		"prod",
-		"pod",
-		fmt.Sprintf("api-7d9c5b6f-%05d", i),
-		"zone",
-		"a",
-	)
+	return labels.FromStrings("__name__", "http_request_duration_seconds_bucket", "cluster", "eu-1", "code", "200",
+		"container", "api", "handler", "/api/v1/query", "instance", fmt.Sprintf("10.0.%03d.%03d:9090", i/250, i%250), "job",
+		"kubernetes-pods", "le", "0.25", "method", "GET", "namespace", "prod", "pod", fmt.Sprintf("api-7d9c5b6f-%05d", i),
+		"zone", "a")
 }
 
 // BenchmarkWrite sends shards of 2,000 series over loopback; ns per series is time divided by 2,000.
@@ -81,14 +59,8 @@ func BenchmarkSeries(b *testing.B) {
 	for i := range n {
 		s := series.Series{Labels: typical(i)}
 		for j := range int64(4) {
-			s.Chunks = append(
-				s.Chunks,
-				series.Chunk{
-					MinTime: 1_700_000_000_000 + j,
-					MaxTime: 1_700_000_000_000 + j,
-					Raw:     series.Encoded{Encoding: chunkenc.EncXOR, Data: data},
-				},
-			)
+			s.Chunks = append(s.Chunks, series.Chunk{MinTime: 1_700_000_000_000 + j, MaxTime: 1_700_000_000_000 + j,
+				Raw: series.Encoded{Encoding: chunkenc.EncXOR, Data: data}})
 		}
 		size += int64(len(appendSeries(nil, s)))
 		list = append(list, s)
@@ -120,10 +92,8 @@ func BenchmarkDecodeFrame(b *testing.B) {
 	for i := range 256 {
 		s := series.Series{Labels: typical(i)}
 		for range 4 {
-			s.Chunks = append(
-				s.Chunks,
-				series.Chunk{MinTime: 1, MaxTime: 2, Raw: series.Encoded{Encoding: chunkenc.EncXOR, Data: data}},
-			)
+			s.Chunks = append(s.Chunks,
+				series.Chunk{MinTime: 1, MaxTime: 2, Raw: series.Encoded{Encoding: chunkenc.EncXOR, Data: data}})
 		}
 		if err := ba.add(s); err != nil {
 			b.Fatal(err)

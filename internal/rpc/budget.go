@@ -69,11 +69,8 @@ const maxInLine = 10 * time.Second
 func (r budget) takeInLine(ctx context.Context, bytes, message int64) (*reservation, error) {
 	bytes, message = min(bytes, r.all), min(message, r.all)
 	if !r.line.TryAcquire(message) {
-		return nil, errs.E(
-			errs.Unavailable,
-			"the writes that wait for memory have %d bytes already: too many at a time",
-			r.all,
-		)
+		return nil, errs.E(errs.Unavailable,
+			"the writes that wait for memory have %d bytes already: too many at a time", r.all)
 	}
 	defer r.line.Release(message)
 	ctx, cancel := context.WithTimeout(ctx, maxInLine)

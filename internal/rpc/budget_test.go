@@ -92,13 +92,8 @@ func TestFrameCost(t *testing.T) {
 			}
 			frame := writeFrame{batch: batch}
 			if cost := frame.cost(); cost < int64(bytes) || cost > int64(4*bytes) {
-				t.Errorf(
-					"%s: a frame of version %d takes room of %d bytes, want %d or a little more",
-					what,
-					payload[0],
-					cost,
-					bytes,
-				)
+				t.Errorf("%s: a frame of version %d takes room of %d bytes, want %d or a little more", what, payload[0], cost,
+					bytes)
 			}
 			frame.drop()
 		}
@@ -165,16 +160,8 @@ func TestPanicInDecoder(t *testing.T) {
 		s.names = nil
 		RegisterWrite(s, writerFunc(stored), nil)
 	})
-	if _, err := dial(
-		t,
-		s.Addr().String(),
-		ClientOptions{},
-	).Write(
-		t.Context(),
-		shard("acme", 1),
-	); errs.KindOf(
-		err,
-	) != errs.Unavailable {
+	if _, err := dial(t, s.Addr().String(),
+		ClientOptions{}).Write(t.Context(), shard("acme", 1)); errs.KindOf(err) != errs.Unavailable {
 		t.Fatal(err)
 	}
 	if n := value(s.metrics.panics); n != 1 {
@@ -281,10 +268,7 @@ func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
 	}
 	histogram, sample := []byte{4<<3 | 2, 0}, []byte{2<<3 | 2, 0}
 	for name, content := range map[string][]byte{"histograms": histogram, "samples": sample} {
-		if took, err := write(
-			content,
-			1<<19,
-		); status.Code(err) != codes.AlreadyExists ||
+		if took, err := write(content, 1<<19); status.Code(err) != codes.AlreadyExists ||
 			took > 5*all { // a conflict is final
 			t.Errorf("%s without content: %v; %d MiB were allocated, and all may have %d", name, err, took>>20, all>>20)
 		}
@@ -299,12 +283,8 @@ func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
 
 // A frame that was refused, or broke its stream, gives back its room.
 func TestRefusedFrameGivesRoomBack(t *testing.T) {
-	s := newServer(
-		t,
-		ServerOptions{},
-		prometheus.NewRegistry(),
-		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) },
-	)
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(),
+		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
 	for version := range uint32(3) {
 		if version == 0 {
 			continue

@@ -23,10 +23,8 @@ func (a callers) Select(ctx context.Context, r *series.Request) series.Set {
 
 // TestSelectNamesCaller: a cut that waits for a read says whose it is.
 func TestSelectNamesCaller(t *testing.T) {
-	src := callers{
-		&sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{tenant.Default: some("a")}},
-		make(chan string, 1),
-	}
+	src := callers{&sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{tenant.Default: some("a")}},
+		make(chan string, 1)}
 	addr := serve(t, func(s *Server) { RegisterStore(s, Store{Sources: map[string]series.Source{"receive": src}}) })
 	c := dial(t, addr, ClientOptions{Role: "receive"})
 	if _, _, err := collect(t, c, &series.Request{Tenant: tenant.Default, MaxTime: 1 << 60, Matchers: all()}); err != nil {

@@ -276,8 +276,7 @@ func TestReceiverThatReadsNothingIsLeft(t *testing.T) {
 					return err
 				}
 				if err := ss.SendMsg(
-					&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: f.hello.Version}},
-				); err != nil {
+					&hearthpb.WriteAnswer{Hello: &hearthpb.Hello{Magic: writeMagic, Version: f.hello.Version}}); err != nil {
 					return err
 				}
 				select {

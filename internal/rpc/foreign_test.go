@@ -34,10 +34,8 @@ func (b *bucketOf) Info(context.Context) (series.Info, error) {
 func streamOf(external labels.Labels, in ...labels.Labels) series.Stream {
 	m := &sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{}}
 	for _, ls := range in {
-		m.Data[tenant.Default] = append(
-			m.Data[tenant.Default],
-			sourcetest.Series{Labels: ls, Samples: []sourcetest.Sample{{T: 1000, V: 1}}},
-		)
+		m.Data[tenant.Default] = append(m.Data[tenant.Default],
+			sourcetest.Series{Labels: ls, Samples: []sourcetest.Sample{{T: 1000, V: 1}}})
 	}
 	return series.Stream{External: external, Source: m}
 }
@@ -45,30 +43,15 @@ func streamOf(external labels.Labels, in ...labels.Labels) series.Stream {
 // TestOwnAttributeLabels: series of a Thanos store keep labels called tenant_id and receive_replica of their own, lose
 // those of their stream, and streams of other tenants stay hidden.
 func TestOwnAttributeLabels(t *testing.T) {
-	plain := streamOf(
-		labels.FromStrings("cluster", "c1"),
-		labels.FromStrings(
-			"__name__",
-			"own",
-			"receive_replica",
-			"mine",
-			"tenant_id",
-			"mine",
-		),
-		labels.FromStrings("__name__", "plain"),
-	)
-	received := streamOf(
-		labels.FromStrings("receive_replica", "r0", "tenant_id", string(tenant.Default)),
-		labels.FromStrings("__name__", "received"),
-	)
-	second := streamOf(
-		labels.FromStrings("receive_replica", "r1", "tenant_id", string(tenant.Default)),
-		labels.FromStrings("__name__", "received"),
-	)
-	rival := streamOf(
-		labels.FromStrings("receive_replica", "r0", "tenant_id", "rival"),
-		labels.FromStrings("__name__", "secret"),
-	)
+	plain := streamOf(labels.FromStrings("cluster", "c1"),
+		labels.FromStrings("__name__", "own", "receive_replica", "mine", "tenant_id", "mine"),
+		labels.FromStrings("__name__", "plain"))
+	received := streamOf(labels.FromStrings("receive_replica", "r0", "tenant_id", string(tenant.Default)),
+		labels.FromStrings("__name__", "received"))
+	second := streamOf(labels.FromStrings("receive_replica", "r1", "tenant_id", string(tenant.Default)),
+		labels.FromStrings("__name__", "received"))
+	rival := streamOf(labels.FromStrings("receive_replica", "r0", "tenant_id", "rival"),
+		labels.FromStrings("__name__", "secret"))
 	const own, other, shared = `{__name__="own", cluster="c1", receive_replica="mine", tenant_id="mine"}`, `{__name__="plain", cluster="c1"}`, `{__name__="received"}`
 
 	for _, without := range []bool{true, false} {
@@ -78,10 +61,8 @@ func TestOwnAttributeLabels(t *testing.T) {
 			src.streams.Store(&streams)
 		}
 		serveStreams(plain)
-		addr := serve(
-			t,
-			func(s *Server) { registerForeign(s, Store{Sources: map[string]series.Source{"store": src}}, without) },
-		)
+		addr := serve(t,
+			func(s *Server) { registerForeign(s, Store{Sources: map[string]series.Source{"store": src}}, without) })
 		f := func(name string, c *Client, id tenant.ID, want, values string) {
 			t.Helper()
 			r := &series.Request{Tenant: id, MinTime: 0, MaxTime: 2000}
@@ -106,16 +87,11 @@ func TestOwnAttributeLabels(t *testing.T) {
 		serveStreams(plain, received, second, rival)
 		fresh := dial(t, addr, ClientOptions{})
 		f("mixed", fresh, tenant.Default, own+other+shared, "own plain received ")
-		foe := streamOf(
-			labels.FromStrings("receive_replica", "r0", "tenant_id", "foe"),
-			labels.FromStrings("__name__", "hidden"),
-		)
+		foe := streamOf(labels.FromStrings("receive_replica", "r0", "tenant_id", "foe"),
+			labels.FromStrings("__name__", "hidden"))
 		serveStreams(plain, received, second, foe) // as many streams as it knows of
-		found, _, err := fresh.LabelValues(
-			context.Background(),
-			"__name__",
-			&series.Request{Tenant: tenant.Default, MaxTime: 2000},
-		)
+		found, _, err := fresh.LabelValues(context.Background(), "__name__",
+			&series.Request{Tenant: tenant.Default, MaxTime: 2000})
 		if err != nil || join(found) != "own plain received " {
 			t.Errorf("one tenant takes the place of another: values %q, %v", found, err)
 		}

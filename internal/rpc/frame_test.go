@@ -28,17 +28,11 @@ var cases = []series.Series{
 	{Labels: labels.FromStrings("__name__", "up")},
 	{Labels: labels.FromStrings("a", strings.Repeat("long ", 100), "ü", "\"\n"), Chunks: []series.Chunk{
 		{MinTime: 0, MaxTime: 0, Raw: series.Encoded{Encoding: chunkenc.EncXOR, Data: []byte{1, 2, 3}}},
-		{
-			MinTime: -5,
-			MaxTime: math.MaxInt64,
-			Raw:     series.Encoded{Encoding: chunkenc.EncHistogram, Data: bytes.Repeat([]byte("h"), 300)},
-		},
+		{MinTime: -5, MaxTime: math.MaxInt64,
+			Raw: series.Encoded{Encoding: chunkenc.EncHistogram, Data: bytes.Repeat([]byte("h"), 300)}},
 		{MinTime: 7, MaxTime: 8, Raw: series.Encoded{Encoding: chunkenc.EncFloatHistogram, Data: []byte("f")}},
 		{MinTime: 9, MaxTime: 9, Aggr: &series.AggrChunks{
-			series.Count: {
-				Encoding: chunkenc.EncXOR,
-				Data:     []byte("c"),
-			},
+			series.Count:   {Encoding: chunkenc.EncXOR, Data: []byte("c")},
 			series.Counter: {Encoding: chunkenc.EncXOR, Data: []byte("cc")},
 		}},
 	}},
@@ -80,11 +74,8 @@ func TestFrames(t *testing.T) {
 	if err := d.frame(raw); err != nil || !reflect.DeepEqual(d.out, cases) {
 		t.Errorf("batch: %+v, %v", d.out, err)
 	}
-	if err := b.add(
-		series.Series{Chunks: []series.Chunk{{Raw: series.Encoded{Encoding: 4, Data: []byte("x")}}}},
-	); errs.KindOf(
-		err,
-	) != errs.Unsupported {
+	unknown := series.Series{Chunks: []series.Chunk{{Raw: series.Encoded{Encoding: 4, Data: []byte("x")}}}}
+	if err := b.add(unknown); errs.KindOf(err) != errs.Unsupported {
 		t.Errorf("an encoding that StoreAPI does not know: %v", err)
 	}
 }
@@ -117,54 +108,33 @@ func TestDecodeForeignFrames(t *testing.T) {
 		return raw
 	}
 	var d seriesDecoder
-	if err := d.frame(
-		frame(warningFrame("careful")),
-	); err != nil || len(d.out) != 0 || len(d.warnings) != 1 ||
+	if err := d.frame(frame(warningFrame("careful"))); err != nil || len(d.out) != 0 || len(d.warnings) != 1 ||
 		d.warnings[0] != "careful" {
 		t.Errorf("warning: %+v, %v", d, err)
 	}
 	unsorted := &thanospb.Series{Labels: []*thanospb.Label{{Name: "b", Value: "1"}, {Name: "a", Value: "2"}}}
 	raw := frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: unsorted}})
-	raw = append(
-		raw,
-		0xf8,
-		0x3f,
-		5,
-		0xf2,
-		0x3f,
-		1,
-		'x',
-		0xf5,
-		0x3f,
-		1,
-		2,
-		3,
-		4,
-	) // unknown fields 1023 (varint), 1022 (bytes, fixed32)
-	if err := d.frame(
-		raw,
-	); err != nil || len(d.out) != 1 ||
+	raw = append(raw, 0xf8, 0x3f, 5, 0xf2, 0x3f, 1, 'x', 0xf5, 0x3f, 1, 2, 3,
+		4) // unknown fields 1023 (varint), 1022 (bytes, fixed32)
+	if err := d.frame(raw); err != nil || len(d.out) != 1 ||
 		d.out[0].Labels.String() != `{b="1", a="2"}` { // Checked sorts them
 		t.Errorf("unsorted labels: %+v, %v", d.out, err)
 	}
 	twice := &thanospb.Series{Labels: []*thanospb.Label{{Name: "a", Value: "1"}, {Name: "a", Value: "2"}}}
 	if err := d.frame(
-		frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: twice}}),
-	); err != nil ||
+		frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: twice}})); err != nil ||
 		len(d.out) != 1 {
 		t.Errorf("a label twice: %v", err)
 	}
 	long := &thanospb.Series{Labels: []*thanospb.Label{{Name: "a", Value: strings.Repeat("x", series.MaxLabelBytes)}}}
-	if err := d.frame(
-		frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: long}}),
-	); err != nil || len(d.out) != 0 ||
+	one := &thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: long}}
+	if err := d.frame(frame(one)); err != nil || len(d.out) != 0 ||
 		len(d.faults.Warnings()) != 1 {
 		t.Errorf("a label that is too long: %v", err)
 	}
 	xor2 := &thanospb.Series{Chunks: []*thanospb.AggrChunk{{Raw: &thanospb.Chunk{Type: 3, Data: []byte("x")}}}}
 	if err := d.frame(
-		frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: xor2}}),
-	); err != nil ||
+		frame(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Series{Series: xor2}})); err != nil ||
 		d.out[0].Chunks[0].Raw.Encoding != unknownEncoding {
 		t.Errorf("an unknown chunk encoding: %v", err)
 	}
@@ -206,10 +176,8 @@ func TestGoldenSeriesRequest(t *testing.T) {
 		Aggregates:    []series.Aggregate{series.Count},
 		SkipChunks:    true,
 		Limit:         5,
-		WithoutLabels: []string{
-			"replica",
-		},
-		Hints: series.Hints{Step: 15000, Range: 60000, Func: "rate", Grouping: []string{"job"}, By: true},
+		WithoutLabels: []string{"replica"},
+		Hints:         series.Hints{Step: 15000, Range: 60000, Func: "rate", Grouping: []string{"job"}, By: true},
 	}
 	if r.Matchers[0].String() != want.Matchers[0].String() {
 		t.Errorf("matcher %s", r.Matchers[0])

@@ -18,15 +18,9 @@ func TestSeriesLimits(t *testing.T) {
 	f := func(maxSeries, maxSamples int64, want codes.Code) {
 		t.Helper()
 		c := dialThanos(t, serve(t, func(s *Server) {
-			RegisterStore(
-				s,
-				Store{
-					Sources:    map[string]series.Source{"receive": src},
-					Tenants:    Tenants{All: true},
-					MaxSeries:  maxSeries,
-					MaxSamples: maxSamples,
-				},
-			)
+			RegisterStore(s,
+				Store{Sources: map[string]series.Source{"receive": src}, Tenants: Tenants{All: true}, MaxSeries: maxSeries,
+					MaxSamples: maxSamples})
 		}))
 		_, err := c.series(seriesRequest())
 		if status.Code(err) != want || err != nil && !strings.Contains(err.Error(), "--store.limits.request-") {

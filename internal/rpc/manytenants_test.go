@@ -60,13 +60,8 @@ func (p *populous) Exemplars(
 }
 
 func infoServer(src series.Source) *storeServer {
-	return &storeServer{
-		Store: Store{
-			Sources:     map[string]series.Source{"receive": src},
-			Tenants:     Tenants{All: true},
-			TenantLabel: "tenant_id",
-		},
-	}
+	return &storeServer{Store: Store{Sources: map[string]series.Source{"receive": src}, Tenants: Tenants{All: true},
+		TenantLabel: "tenant_id"}}
 }
 
 // An Info asks the source once, however many tenants it has, and allocates in proportion to them: a poll must not take
@@ -93,11 +88,8 @@ func TestInfoCostGrowsWithTenants(t *testing.T) {
 	}
 	few, many := perTenant(500), perTenant(50_000)
 	if many > 1.5*few {
-		t.Errorf(
-			"%.1f allocations per tenant with 50,000 of them, %.1f with 500: the cost must not grow with their number",
-			many,
-			few,
-		)
+		t.Errorf("%.1f allocations per tenant with 50,000 of them, %.1f with 500: the cost must not grow with their number",
+			many, few)
 	}
 }
 

@@ -50,11 +50,8 @@ func (f *follower) Begin(
 
 func (f *follower) Resume(ctx context.Context, stamp []byte, name string) (context.Context, func(error)) {
 	f.note("resume", name, string(stamp))
-	return context.WithValue(
-		ctx,
-		requestKey{},
-		string(stamp),
-	), func(err error) { f.note("stored", string(stamp), errs.KindOf(err).String()) }
+	return context.WithValue(ctx, requestKey{},
+		string(stamp)), func(err error) { f.note("stored", string(stamp), errs.KindOf(err).String()) }
 }
 
 func (f *follower) Carry(ctx context.Context) []string {
@@ -125,9 +122,8 @@ func TestStampsDoNotBreakOthers(t *testing.T) {
 	}
 	calls[1].stamp = nil
 	f := writeFrame{in: &inbound{writeServer: &writeServer{server: &Server{opts: ServerOptions{Observer: new(follower)}}}}}
-	if err := f.decode(
-		mem.BufferSlice{mem.SliceBuffer(appendStamps(nil, calls))},
-	); err != nil || len(f.stamps) != maxStamps || string(f.stamps[0]) != "stamp" ||
+	sent := mem.BufferSlice{mem.SliceBuffer(appendStamps(nil, calls))}
+	if err := f.decode(sent); err != nil || len(f.stamps) != maxStamps || string(f.stamps[0]) != "stamp" ||
 		f.over != nil {
 		t.Errorf("%d stamps, %v, %v", len(f.stamps), err, f.over)
 	}

@@ -62,9 +62,7 @@ func TestReadersTakeTurns(t *testing.T) {
 	src := bigSource()
 	c := dialThanos(t, serve(t, func(s *Server) {
 		RegisterStore(s, Store{
-			Sources: map[string]series.Source{
-				"receive": src,
-			},
+			Sources: map[string]series.Source{"receive": src},
 			Tenants: Tenants{All: true},
 			Readers: map[string]int{"receive": 2},
 		})
@@ -87,9 +85,7 @@ func TestReadersTakeTurns(t *testing.T) {
 func TestStalledReaderGivesTurn(t *testing.T) {
 	addr := serve(t, func(s *Server) {
 		RegisterStore(s, Store{
-			Sources: map[string]series.Source{
-				"receive": bigSource(),
-			},
+			Sources: map[string]series.Source{"receive": bigSource()},
 			Tenants: Tenants{All: true},
 			Readers: map[string]int{"receive": 1},
 		})

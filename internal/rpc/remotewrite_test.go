@@ -81,12 +81,8 @@ func TestRemoteWriteForms(t *testing.T) {
 	f(alone, old(0), codes.OK, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 	f(ring, tuples, codes.OK, `store x {__name__="a"} 1 1`, `store y {__name__="b"} 1 1`)
 	f(ring, &thanospb.WriteRequest{}, codes.OK)
-	f(
-		ring,
-		&thanospb.WriteRequest{Timeseries: [][]byte{a}, Replica: 1},
-		codes.OK,
-		`store default-tenant {__name__="a"} 1 1`,
-	)
+	f(ring, &thanospb.WriteRequest{Timeseries: [][]byte{a}, Replica: 1}, codes.OK,
+		`store default-tenant {__name__="a"} 1 1`)
 	f(ring, old(-1), codes.InvalidArgument)
 	f(ring, &thanospb.WriteRequest{Timeseries: [][]byte{a}, Tenant: "..", Replica: 1}, codes.AlreadyExists)
 
@@ -110,12 +106,8 @@ func TestRemoteWriteForms(t *testing.T) {
 	}
 	f(ring, old(1), codes.OK, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 	fail = func(s wire.Shard) ([]wire.Failure, error) {
-		return []wire.Failure{
-			{Kind: errs.Conflict},
-			{Kind: errs.OK, Exemplars: 1},
-			{Kind: errs.Unavailable},
-			{Kind: errs.Conflict},
-		}, nil
+		return []wire.Failure{{Kind: errs.Conflict}, {Kind: errs.OK, Exemplars: 1}, {Kind: errs.Unavailable},
+			{Kind: errs.Conflict}}, nil
 	}
 	f(ring, old(1), codes.Unavailable, `store x {__name__="a"} 1 1 {__name__="b"} 1 1`)
 }
@@ -176,13 +168,8 @@ func TestThanosFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(m.Timeseries) != len(s.Series) || m.Tenant != "team-a" || m.Replica != 1 || len(m.TimeseriesTenantData) > 0 {
-		t.Errorf(
-			"%d series of tenant %q as replica %d, %d tuples",
-			len(m.Timeseries),
-			m.Tenant,
-			m.Replica,
-			len(m.TimeseriesTenantData),
-		)
+		t.Errorf("%d series of tenant %q as replica %d, %d tuples", len(m.Timeseries), m.Tenant, m.Replica,
+			len(m.TimeseriesTenantData))
 	}
 }
 
@@ -191,8 +178,7 @@ func richShard() wire.Shard {
 	rich := s.Batch.Add(labels.FromStrings("__name__", "rich", "ü", "v"))
 	rich.Samples = []wire.Sample{{T: -1, V: math.Inf(1)}, {T: 0, V: 0}, {T: 5, V: -2}}
 	rich.Exemplars = []wire.Exemplar{
-		{T: 5, V: 6, Labels: wire.AppendLabels(nil, labels.FromStrings("trace", "1", "x", "y"))},
-	}
+		{T: 5, V: 6, Labels: wire.AppendLabels(nil, labels.FromStrings("trace", "1", "x", "y"))}}
 	rich.Histograms = []wire.Histogram{
 		{T: 7, H: tsdbutil.GenerateTestHistogram(3)}, {T: 8, FH: tsdbutil.GenerateTestFloatHistogram(4)},
 		{T: 9, H: &histogram.Histogram{Schema: histogram.CustomBucketsSchema, Count: 2, Sum: 3, CustomValues: []float64{1, 2},
@@ -254,12 +240,8 @@ func TestRemoteWriteRefusedExemplar(t *testing.T) {
 	exemplar := []byte{3<<3 | 2, 4, 1<<3 | 2, 2, 2<<3 | 2, 0} // of a label without a name
 	message := &thanospb.WriteRequest{Timeseries: [][]byte{append(one, exemplar...)}, Tenant: "x", Replica: 1}
 	c := dialThanos(t, addr)
-	if err := c.conn.Invoke(
-		c.context(),
-		"/thanos.WriteableStore/RemoteWrite",
-		message,
-		new(thanospb.WriteResponse),
-	); err != nil {
+	if err := c.conn.Invoke(c.context(), "/thanos.WriteableStore/RemoteWrite", message,
+		new(thanospb.WriteResponse)); err != nil {
 		t.Error(err)
 	}
 }

@@ -52,16 +52,8 @@ func TestServed(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	none := serve(t, func(*Server) {})
-	if _, err := dial(
-		t,
-		none,
-		ClientOptions{},
-	).Served(
-		context.Background(),
-		[]ulid.ULID{a},
-	); errs.KindOf(
-		err,
-	) != errs.Unsupported {
+	if _, err := dial(t, none, ClientOptions{}).Served(context.Background(),
+		[]ulid.ULID{a}); errs.KindOf(err) != errs.Unsupported {
 		t.Errorf("a peer that is no gateway: %v", err)
 	}
 }
@@ -93,11 +85,8 @@ func TestHealthAndReflection(t *testing.T) {
 		return out
 	}
 	// The services that this package describes by hand are those of the .proto files, method by method.
-	list := ask(
-		&grpc_reflection_v1.ServerReflectionRequest{
-			MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
-		},
-	)
+	list := ask(&grpc_reflection_v1.ServerReflectionRequest{
+		MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{}})
 	found := 0
 	for _, s := range list.GetListServicesResponse().Service {
 		if !strings.HasPrefix(s.Name, "thanos.") && !strings.HasPrefix(s.Name, "hearth.") {
@@ -150,11 +139,7 @@ func TestPanicsAndMetrics(t *testing.T) {
 	})
 	c := dial(t, s.Addr().String(), ClientOptions{Role: "receive"})
 	r := &series.Request{Tenant: "a", Matchers: all()}
-	if _, _, err := collect(
-		t,
-		c,
-		r,
-	); errs.KindOf(err) != errs.Internal ||
+	if _, _, err := collect(t, c, r); errs.KindOf(err) != errs.Internal ||
 		!strings.Contains(err.Error(), "panic: at the source") {
 		t.Errorf("series: %v", err)
 	}
@@ -209,8 +194,7 @@ func TestMutualTLS(t *testing.T) {
 	s := newServer(
 		t,
 		ServerOptions{
-			TLS: httpx.TLSOptions{CertFile: file("server.pem"), KeyFile: file("server.key"), ClientCAFile: file("ca.pem")},
-		},
+			TLS: httpx.TLSOptions{CertFile: file("server.pem"), KeyFile: file("server.key"), ClientCAFile: file("ca.pem")}},
 		prometheus.NewRegistry(),
 		func(s *Server) { RegisterServed(s, gateway{}) },
 	)
@@ -289,11 +273,8 @@ func TestTLSFaultsSayWhatToDo(t *testing.T) {
 func issue(t *testing.T, dir, name string) {
 	t.Helper()
 	write := func(file, kind string, der []byte) {
-		if err := os.WriteFile(
-			filepath.Join(dir, file),
-			pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
-			0o600,
-		); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,16 +287,12 @@ func issue(t *testing.T, dir, name string) {
 	}
 	template := func(n int64) *x509.Certificate {
 		return &x509.Certificate{
-			SerialNumber: big.NewInt(
-				n,
-			),
-			Subject:   pkix.Name{CommonName: name},
-			NotBefore: time.Now().Add(-time.Hour),
-			NotAfter:  time.Now().Add(time.Hour),
-			IPAddresses: []net.IP{
-				net.IPv4(127, 0, 0, 1),
-			},
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+			SerialNumber: big.NewInt(n),
+			Subject:      pkix.Name{CommonName: name},
+			NotBefore:    time.Now().Add(-time.Hour),
+			NotAfter:     time.Now().Add(time.Hour),
+			IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+			ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		}
 	}
 	caKey, ca := key(), template(1)

@@ -52,8 +52,7 @@ func (s strict) Exemplars(
 	ms ...[]*labels.Matcher,
 ) ([]exemplar.QueryResult, series.Warnings, error) {
 	return []exemplar.QueryResult{
-		{SeriesLabels: labels.FromStrings("asked", selector(ms[0]), "tenant_id", "mine")},
-	}, nil, nil
+		{SeriesLabels: labels.FromStrings("asked", selector(ms[0]), "tenant_id", "mine")}}, nil, nil
 }
 
 // TestSidecar asks a peer that is a Thanos sidecar: no request may be one that its Prometheus refuses, and the series'
@@ -94,39 +93,18 @@ func TestSidecar(t *testing.T) {
 	sidecar := ask(labels.FromStrings("cluster", "c1"), "sidecar")
 	cluster := matcher(labels.MatchEqual, "cluster", "c1")
 	f(sidecar, "", "__name__ cluster tenant_id ", "x y ")
-	f(
-		sidecar,
-		`{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`,
-		"__name__ cluster tenant_id ",
-		"x y ",
-		cluster,
-	)
-	f(
-		sidecar,
-		`{__name__="x", cluster="c1", tenant_id="mine"}`,
-		"__name__ cluster tenant_id ",
-		"x ",
-		matcher(labels.MatchEqual, "tenant_id", "mine"),
-	)
-	f(
-		sidecar,
-		`{__name__="y", cluster="c1"}`,
-		"__name__ cluster ",
-		"y ",
-		matcher(labels.MatchEqual, "tenant_id", ""),
-		cluster,
-	)
+	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`, "__name__ cluster tenant_id ",
+		"x y ", cluster)
+	f(sidecar, `{__name__="x", cluster="c1", tenant_id="mine"}`, "__name__ cluster tenant_id ", "x ",
+		matcher(labels.MatchEqual, "tenant_id", "mine"))
+	f(sidecar, `{__name__="y", cluster="c1"}`, "__name__ cluster ", "y ", matcher(labels.MatchEqual, "tenant_id", ""),
+		cluster)
 	// Others may get streams of other tenants, and have none.
 	for _, role := range []string{"query", "store", "receive"} {
 		other := ask(labels.FromStrings("cluster", "c1"), role)
 		f(other, "", "__name__ cluster tenant_id ", "x y ")
-		f(
-			other,
-			`{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`,
-			"__name__ cluster tenant_id ",
-			"x y ",
-			cluster,
-		)
+		f(other, `{__name__="x", cluster="c1", tenant_id="mine"}{__name__="y", cluster="c1"}`, "__name__ cluster tenant_id ",
+			"x y ", cluster)
 	}
 
 	for want, ms := range map[string][]*labels.Matcher{

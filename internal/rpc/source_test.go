@@ -159,20 +159,14 @@ func registerForeign(s *Server, st Store, without bool) {
 	h := &storeServer{Store: st, metrics: s.metrics}
 	deaf := func(ctx context.Context) context.Context { return grpcmd.NewIncomingContext(ctx, nil) }
 	s.grpc.RegisterService(service(serviceStore, "thanospb/store.proto", []grpc.MethodDesc{
-		unaryMethod(
-			serviceStore,
-			"LabelNames",
+		unaryMethod(serviceStore, "LabelNames",
 			func(_ any, ctx context.Context, in *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
 				return h.labelNames(deaf(ctx), in)
-			},
-		),
-		unaryMethod(
-			serviceStore,
-			"LabelValues",
+			}),
+		unaryMethod(serviceStore, "LabelValues",
 			func(_ any, ctx context.Context, in *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
 				return h.labelValues(deaf(ctx), in)
-			},
-		),
+			}),
 	}, streamMethod("Series", func(_ any, in *thanospb.SeriesRequest, ss grpc.ServerStream) error {
 		if !without && len(in.WithoutReplicaLabels) > 0 {
 			return errors.New("the server was asked for what it does not support")
@@ -180,17 +174,14 @@ func registerForeign(s *Server, st Store, without bool) {
 		return h.series(in, withContext{ss, deaf(ss.Context())})
 	})), h)
 	s.grpc.RegisterService(service(serviceInfo, "infopb/info.proto", []grpc.MethodDesc{
-		unaryMethod(
-			serviceInfo,
-			"Info",
+		unaryMethod(serviceInfo, "Info",
 			func(_ any, ctx context.Context, in *infopb.InfoRequest) (*infopb.InfoResponse, error) {
 				out, err := h.info(deaf(ctx), in)
 				if out != nil {
 					out.Store.SupportsWithoutReplicaLabels = without
 				}
 				return out, err
-			},
-		),
+			}),
 	}), h)
 	s.grpc.RegisterService(service(serviceExemplars, "thanospb/exemplars.proto", nil, streamMethod("Exemplars",
 		func(_ any, in *thanospb.ExemplarsRequest, ss grpc.ServerStream) error {
@@ -261,13 +252,8 @@ func TestSelectFailsInTheMiddle(t *testing.T) {
 func some(names ...string) []sourcetest.Series {
 	var out []sourcetest.Series
 	for _, n := range names {
-		out = append(
-			out,
-			sourcetest.Series{
-				Labels:  labels.FromStrings("__name__", n),
-				Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}},
-			},
-		)
+		out = append(out, sourcetest.Series{Labels: labels.FromStrings("__name__", n),
+			Samples: []sourcetest.Sample{{T: 1000, V: 1}, {T: 2000, V: 2}}})
 	}
 	return out
 }
@@ -396,16 +382,9 @@ func TestExemplarsAndMetadata(t *testing.T) {
 	}
 	check := func(who string, c *Client, want string) {
 		t.Helper()
-		got, _, err := c.Exemplars(
-			context.Background(),
-			"b",
-			10,
-			20,
-			[]*labels.Matcher{
-				matcher(labels.MatchEqual, "__name__", "y"),
-			},
-			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "none")},
-		)
+		got, _, err := c.Exemplars(context.Background(), "b", 10, 20,
+			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "y")},
+			[]*labels.Matcher{matcher(labels.MatchEqual, "__name__", "none")})
 		if err != nil || len(got) != 1 || got[0].SeriesLabels.String() != want || len(got[0].Exemplars) != 2 {
 			t.Fatalf("%s: %+v, %v", who, got, err)
 		}

@@ -88,11 +88,7 @@ func TestHungTenantLeavesRemoteWritesTheirRoom(t *testing.T) {
 			return c.conn.Invoke(ctx, "/thanos.WriteableStore/RemoteWrite", message, new(thanospb.WriteResponse))
 		}
 	}
-	if err := giveUp(
-		t,
-		20,
-		write("hung"),
-	); status.Code(err) != codes.Unavailable ||
+	if err := giveUp(t, 20, write("hung")); status.Code(err) != codes.Unavailable ||
 		!strings.Contains(err.Error(), `"hung"`) {
 		t.Errorf("%v; want it refused, with the tenant", err)
 	}

@@ -132,10 +132,8 @@ func viewSource() series.Source {
 		return m
 	}
 	stream := func(id tenant.ID, replica string, sets ...[]string) series.Stream {
-		return series.Stream{
-			External: labels.FromStrings("receive_replica", replica, "tenant_id", string(id)),
-			Source:   mem(id, sets...),
-		}
+		return series.Stream{External: labels.FromStrings("receive_replica", replica, "tenant_id", string(id)),
+			Source: mem(id, sets...)}
 	}
 	return streamer{quietTenants{mem("none"), []tenant.ID{"a", tenant.Default}}, map[tenant.ID][]series.Stream{
 		"a": {
@@ -143,12 +141,8 @@ func viewSource() series.Source {
 			stream("a", "r2", []string{"__name__", "up", "job", "x"}),
 		},
 		tenant.Default: {
-			stream(
-				tenant.Default,
-				"r1",
-				[]string{"__name__", "up", "job", "x"},
-				[]string{"__name__", "up", "tenant_id", "mine"},
-			),
+			stream(tenant.Default, "r1", []string{"__name__", "up", "job", "x"},
+				[]string{"__name__", "up", "tenant_id", "mine"}),
 		},
 	}}
 }
@@ -291,15 +285,8 @@ func TestPartialAnswers(t *testing.T) {
 	})
 	c := dialThanos(t, addr)
 	req := seriesRequest()
-	if got, want := c.list(
-		req,
-	), []string{
-		`{__name__="up", tenant_id="default-tenant"}`,
-		"warning: a disk is gone",
-	}; !slices.Equal(
-		got,
-		want,
-	) {
+	if got, want := c.list(req), []string{`{__name__="up", tenant_id="default-tenant"}`,
+		"warning: a disk is gone"}; !slices.Equal(got, want) {
 		t.Errorf("warn: %q", got)
 	}
 	for _, strict := range []func(){
@@ -389,31 +376,21 @@ func TestThanosLabels(t *testing.T) {
 		}
 	}
 	check("names", names(&thanospb.LabelNamesRequest{}), "__name__ job receive_replica tenant_id z")
-	check(
-		"names without",
-		names(&thanospb.LabelNamesRequest{WithoutReplicaLabels: []string{"receive_replica"}}),
-		"__name__ job tenant_id z",
-	)
+	check("names without", names(&thanospb.LabelNamesRequest{WithoutReplicaLabels: []string{"receive_replica"}}),
+		"__name__ job tenant_id z")
 	check("names with a limit", names(&thanospb.LabelNamesRequest{Limit: 2}), "__name__ job")
 	r2 := []*thanospb.LabelMatcher{{Name: "receive_replica", Value: "r2"}}
 	check("names of a stream", names(&thanospb.LabelNamesRequest{Matchers: r2}), "__name__ job receive_replica tenant_id")
 	check("own values", values(&thanospb.LabelValuesRequest{Label: "job"}), "x")
 	check("external values", values(&thanospb.LabelValuesRequest{Label: "tenant_id"}), "a default-tenant")
 	check("values of a stream", values(&thanospb.LabelValuesRequest{Label: "tenant_id", Matchers: r2}), "a")
-	check(
-		"values without",
-		values(&thanospb.LabelValuesRequest{Label: "tenant_id", WithoutReplicaLabels: []string{"tenant_id"}}),
-		"",
-	)
+	check("values without",
+		values(&thanospb.LabelValuesRequest{Label: "tenant_id", WithoutReplicaLabels: []string{"tenant_id"}}), "")
 	none := []*thanospb.LabelMatcher{{Name: "__name__", Value: "none"}}
 	check("values of no series", values(&thanospb.LabelValuesRequest{Label: "tenant_id", Matchers: none}), "")
 	check("with a limit", values(&thanospb.LabelValuesRequest{Label: "receive_replica", Limit: 1}), "r1")
-	err := c.conn.Invoke(
-		c.context(),
-		"/thanos.Store/LabelValues",
-		&thanospb.LabelValuesRequest{},
-		new(thanospb.LabelValuesResponse),
-	)
+	err := c.conn.Invoke(c.context(), "/thanos.Store/LabelValues", &thanospb.LabelValuesRequest{},
+		new(thanospb.LabelValuesResponse))
 	if status.Code(err) != codes.InvalidArgument {
 		t.Errorf("no label: %v", err)
 	}
@@ -444,11 +421,8 @@ func TestThanosInfo(t *testing.T) {
 			t.Errorf("%s: %v", flag, out)
 		}
 	}
-	everything := []string{
-		`{receive_replica="r1", tenant_id="a"}`,
-		`{receive_replica="r2", tenant_id="a"}`,
-		`{receive_replica="r1", tenant_id="default-tenant"}`,
-	}
+	everything := []string{`{receive_replica="r1", tenant_id="a"}`, `{receive_replica="r2", tenant_id="a"}`,
+		`{receive_replica="r1", tenant_id="default-tenant"}`}
 	f("*", nil, false, everything...)
 	f("header", nil, false, everything...)
 	f("default-tenant", nil, false, everything[2])
@@ -456,21 +430,12 @@ func TestThanosInfo(t *testing.T) {
 
 	// A receiver and its blocks in the store of the same process: the label sets once, the times of both.
 	c := dialThanos(t, serve(t, func(s *Server) {
-		RegisterStore(
-			s,
-			Store{
-				Tenants: Tenants{All: true},
-				Sources: map[string]series.Source{"receive": viewSource(), "store": viewSource()},
-			},
-		)
+		RegisterStore(s, Store{Tenants: Tenants{All: true},
+			Sources: map[string]series.Source{"receive": viewSource(), "store": viewSource()}})
 	}))
 	out := new(infopb.InfoResponse)
-	if err := c.conn.Invoke(
-		c.context(),
-		"/thanos.info.Info/Info",
-		&infopb.InfoRequest{},
-		out,
-	); err != nil || len(out.LabelSets) != 3 ||
+	if err := c.conn.Invoke(c.context(), "/thanos.info.Info/Info", &infopb.InfoRequest{},
+		out); err != nil || len(out.LabelSets) != 3 ||
 		len(out.Store.TsdbInfos) != 6 {
 		t.Errorf("two sources: %v, %v", out, err)
 	}

@@ -125,10 +125,8 @@ func TestNumbersUnderLoad(t *testing.T) {
 						numbers[i] = turn + r.IntN(100)
 					}
 					want.Add(int64(len(numbers)))
-					if failures, err := c.Write(
-						context.Background(),
-						told(tenant.ID(fmt.Sprint("t", r.IntN(3))), numbers...),
-					); err != nil ||
+					if failures, err := c.Write(context.Background(),
+						told(tenant.ID(fmt.Sprint("t", r.IntN(3))), numbers...)); err != nil ||
 						failures != nil {
 						t.Error(failures, err)
 					}
@@ -435,18 +433,13 @@ func TestJoin(t *testing.T) {
 	d := wire.NewStreamDecoder(names)
 	defer d.Close()
 	in := &inbound{
-		writeServer: &writeServer{
-			server: &Server{writing: newBudget(1<<30, streamParts)},
-		},
-		ctx:     t.Context(),
-		budget:  newBudget(1<<30, streamParts),
-		numbers: d,
+		writeServer: &writeServer{server: &Server{writing: newBudget(1<<30, streamParts)}},
+		ctx:         t.Context(),
+		budget:      newBudget(1<<30, streamParts),
+		numbers:     d,
 	}
-	ws := &writeStream{
-		encoder: wire.NewStreamEncoder(),
-		queue:   make(chan *writeCall, sendAhead),
-		sent:    map[uint64]*sentFrame{},
-	}
+	ws := &writeStream{encoder: wire.NewStreamEncoder(), queue: make(chan *writeCall, sendAhead),
+		sent: map[uint64]*sentFrame{}}
 	call := func(s wire.Shard) *writeCall {
 		return &writeCall{shard: s, response: make(chan response, 1)}
 	}
@@ -492,10 +485,7 @@ func TestJoin(t *testing.T) {
 	if got, err := a.outcome(s, again.first); err != nil || len(got) != 1 || got[0].Series != 1 || got[0].Reason != "y" {
 		t.Error(got, err)
 	}
-	if got, err := a.outcome(
-		told("b", 7),
-		last.first,
-	); err != nil || len(got) != 1 || got[0].Series != 0 ||
+	if got, err := a.outcome(told("b", 7), last.first); err != nil || len(got) != 1 || got[0].Series != 0 ||
 		got[0].Reason != "x" {
 		t.Error(got, err)
 	}
@@ -624,11 +614,8 @@ func TestNamesAreBounded(t *testing.T) {
 	if len(got) != 1000 || s.names.Bytes() > room || len(s.versions()) != 1 {
 		t.Errorf("%d series stored; %d bytes of names of %d, versions %v", len(got), s.names.Bytes(), room, s.versions())
 	}
-	eventually(
-		t,
-		"the names have gone with their stream",
-		func() bool { return s.names.Bytes() == 0 && s.names.Len() == 0 },
-	)
+	eventually(t, "the names have gone with their stream",
+		func() bool { return s.names.Bytes() == 0 && s.names.Len() == 0 })
 	s.full.Store(time.Now().Add(-2 * namesRest).UnixMilli())
 	if len(s.versions()) != 2 {
 		t.Error("numbers are refused for ever")

@@ -36,11 +36,7 @@ func TestPanicWhileEncoding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := ws.write(
-				context.Background(),
-				bad,
-				func() {},
-			); errs.KindOf(err) != errs.Internal ||
+			if _, err := ws.write(context.Background(), bad, func() {}); errs.KindOf(err) != errs.Internal ||
 				!strings.Contains(err.Error(), "panic") {
 				t.Fatalf("a shard that cannot be encoded: %v", err)
 			}

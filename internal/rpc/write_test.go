@@ -97,10 +97,8 @@ func TestFailuresKeepTheirSeries(t *testing.T) {
 	var at int
 	addr := serve(t, func(s *Server) {
 		RegisterWrite(s, writerFunc(func(_ context.Context, s wire.Shard) ([]wire.Failure, error) {
-			return []wire.Failure{
-				{Series: at, Kind: errs.Conflict, Reason: "too old", Samples: 1},
-				{Series: 0, Kind: errs.Invalid, Exemplars: 2},
-			}, nil
+			return []wire.Failure{{Series: at, Kind: errs.Conflict, Reason: "too old", Samples: 1},
+				{Series: 0, Kind: errs.Invalid, Exemplars: 2}}, nil
 		}), nil)
 	})
 	c := dial(t, addr, ClientOptions{})
@@ -108,10 +106,8 @@ func TestFailuresKeepTheirSeries(t *testing.T) {
 	s.Series = []int32{7, 2, 9}
 	at = 2
 	got, err := c.Write(context.Background(), s)
-	want := []wire.Failure{
-		{Series: 9, Kind: errs.Conflict, Reason: "too old", Samples: 1},
-		{Series: 7, Kind: errs.Invalid, Exemplars: 2},
-	}
+	want := []wire.Failure{{Series: 9, Kind: errs.Conflict, Reason: "too old", Samples: 1},
+		{Series: 7, Kind: errs.Invalid, Exemplars: 2}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
@@ -242,12 +238,8 @@ func TestCutConnection(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	first := newServer(
-		t,
-		ServerOptions{},
-		prometheus.NewRegistry(),
-		func(s *Server) { RegisterWrite(s, writerFunc(hang), nil) },
-	)
+	first := newServer(t, ServerOptions{}, prometheus.NewRegistry(),
+		func(s *Server) { RegisterWrite(s, writerFunc(hang), nil) })
 	addr := first.Addr().String()
 	c := dial(t, addr, ClientOptions{})
 	errors := make(chan error)
@@ -266,12 +258,8 @@ func TestCutConnection(t *testing.T) {
 			t.Errorf("a write whose stream was cut: %v", err)
 		}
 	}
-	newServer(
-		t,
-		ServerOptions{Address: addr},
-		prometheus.NewRegistry(),
-		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) },
-	)
+	newServer(t, ServerOptions{Address: addr}, prometheus.NewRegistry(),
+		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
 	eventually(t, "the client writes again", func() bool {
 		_, err := c.Write(context.Background(), shard("a", 1))
 		return err == nil
@@ -312,12 +300,8 @@ func TestServerStops(t *testing.T) {
 
 // TestStreamsAge: streams are replaced while writes go on, and old ones end.
 func TestStreamsAge(t *testing.T) {
-	s := newServer(
-		t,
-		ServerOptions{},
-		prometheus.NewRegistry(),
-		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) },
-	)
+	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(),
+		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })
 	c := dial(t, s.Addr().String(), ClientOptions{StreamAge: time.Nanosecond})
 	var wg sync.WaitGroup
 	for range 8 {
@@ -458,10 +442,7 @@ func TestOversizeMessage(t *testing.T) {
 	}
 	defer s.Close()
 	c := dial(t, s.Addr().String(), ClientOptions{})
-	if _, err := c.Write(
-		context.Background(),
-		shard("a", 1000),
-	); err == nil ||
+	if _, err := c.Write(context.Background(), shard("a", 1000)); err == nil ||
 		!strings.Contains(err.Error(), "larger than max") {
 		t.Errorf("a shard over the limit: %v", err)
 	}
@@ -515,11 +496,7 @@ func TestWriteInOrder(t *testing.T) {
 		s.Batch.Series[0].Samples[0].T = int64(i)
 		placed := make(chan struct{})
 		wg.Go(func() {
-			if failures, err := c.WriteInOrder(
-				context.Background(),
-				s,
-				func() { close(placed) },
-			); err != nil ||
+			if failures, err := c.WriteInOrder(context.Background(), s, func() { close(placed) }); err != nil ||
 				failures != nil {
 				t.Error(failures, err)
 			}
@@ -535,10 +512,7 @@ func TestWriteInOrder(t *testing.T) {
 // A peer that is not there, or goes away, is told from one that refuses.
 func TestUnreached(t *testing.T) {
 	c := dial(t, "127.0.0.1:1", ClientOptions{})
-	if _, err := c.Write(
-		context.Background(),
-		shard("a", 1),
-	); !errs.IsUnreached(err) ||
+	if _, err := c.Write(context.Background(), shard("a", 1)); !errs.IsUnreached(err) ||
 		errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("nobody listens: %v, unreached %v", err, errs.IsUnreached(err))
 	}
@@ -547,14 +521,7 @@ func TestUnreached(t *testing.T) {
 			return nil, errs.E(errs.Unavailable, "tenant is quarantined")
 		}), nil)
 	})
-	if _, err := dial(
-		t,
-		addr,
-		ClientOptions{},
-	).Write(
-		context.Background(),
-		shard("a", 1),
-	); err == nil ||
+	if _, err := dial(t, addr, ClientOptions{}).Write(context.Background(), shard("a", 1)); err == nil ||
 		errs.IsUnreached(err) {
 		t.Errorf("the peer refuses: %v, unreached %v", err, errs.IsUnreached(err))
 	}

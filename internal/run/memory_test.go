@@ -27,23 +27,17 @@ func TestGroupLimit(t *testing.T) {
 	f("0::/\n", map[string]string{"memory.max": "1073741824\n"}, 1<<30)
 	f("", map[string]string{"memory.max": "1073741824\n"}, 1<<30)
 	f("0::/\n", map[string]string{"memory.max": "max\n"}, 0)
-	f(
-		service,
+	f(service,
 		map[string]string{"system.slice/hearth.service/memory.max": "1073741824\n", "system.slice/memory.max": "max\n"},
-		1<<30,
-	)
-	f(
-		service,
+		1<<30)
+	f(service,
 		map[string]string{"system.slice/hearth.service/memory.max": "max\n", "system.slice/memory.max": "2147483648\n"},
-		2<<30,
-	)
+		2<<30)
 	f("0::/../../x\n", map[string]string{"memory.max": "max\n"}, 0)
 	f(
 		"4:cpu,memory:/pods/a\n0::/\n",
-		map[string]string{
-			"memory/pods/a/memory.limit_in_bytes": "1073741824\n",
-			"memory/memory.limit_in_bytes":        "9223372036854771712\n",
-		},
+		map[string]string{"memory/pods/a/memory.limit_in_bytes": "1073741824\n",
+			"memory/memory.limit_in_bytes": "9223372036854771712\n"},
 		1<<30,
 	)
 	f("4:memory:/not/mounted\n", map[string]string{"memory/memory.limit_in_bytes": "1073741824\n"}, 1<<30)

@@ -42,42 +42,30 @@ func testOptions() Options {
 func registry(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	counter := prometheus.NewCounterVec(
-		prometheus.CounterOpts{Name: "requests_total", Help: "Requests."},
-		[]string{"code", "job"},
-	)
-	gauge := prometheus.NewGaugeVec(
-		prometheus.GaugeOpts{Name: "temperature", Help: "A \"quoted\"\nhelp."},
-		[]string{"instance", "exported_instance", "empty"},
-	)
+	counter := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests_total", Help: "Requests."},
+		[]string{"code", "job"})
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "temperature", Help: "A \"quoted\"\nhelp."},
+		[]string{"instance", "exported_instance", "empty"})
 	summary := prometheus.NewSummary(
-		prometheus.SummaryOpts{Name: "rpc_seconds", Objectives: map[float64]float64{0.5: 0.05, 1: 0.001}},
-	)
+		prometheus.SummaryOpts{Name: "rpc_seconds", Objectives: map[float64]float64{0.5: 0.05, 1: 0.001}})
 	classic := prometheus.NewHistogramVec(
-		prometheus.HistogramOpts{Name: "latency_seconds", Buckets: []float64{0.005, 1, 10, 1e6}},
-		[]string{"path"},
-	)
+		prometheus.HistogramOpts{Name: "latency_seconds", Buckets: []float64{0.005, 1, 10, 1e6}}, []string{"path"})
 	native := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "native_seconds", NativeHistogramBucketFactor: 1.1})
 	both := prometheus.NewHistogram(
-		prometheus.HistogramOpts{Name: "both_seconds", NativeHistogramBucketFactor: 1.5, Buckets: []float64{1, 2}},
-	)
+		prometheus.HistogramOpts{Name: "both_seconds", NativeHistogramBucketFactor: 1.5, Buckets: []float64{1, 2}})
 	unused := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "unused_seconds", NativeHistogramBucketFactor: 1.1})
 	untyped := prometheus.NewUntypedFunc(prometheus.UntypedOpts{Name: "mystery"}, func() float64 { return math.Inf(-1) })
 	reg.MustRegister(counter, gauge, summary, classic, native, both, unused, untyped, timed{})
-	counter.WithLabelValues("200", "own").(prometheus.ExemplarAdder).AddWithExemplar(
-		7,
-		prometheus.Labels{"trace_id": "abc", "a": "ü"},
-	)
+	counter.WithLabelValues("200", "own").(prometheus.ExemplarAdder).AddWithExemplar(7,
+		prometheus.Labels{"trace_id": "abc", "a": "ü"})
 	counter.WithLabelValues("500", "").Add(1)
 	gauge.WithLabelValues("there", "taken", "").Set(math.NaN())
 	gauge.WithLabelValues("", "", "").Set(-0.25)
 	for i := range 50 {
 		v := float64(i) * 0.3
 		summary.Observe(v)
-		classic.WithLabelValues("/").(prometheus.ExemplarObserver).ObserveWithExemplar(
-			v,
-			prometheus.Labels{"trace_id": fmt.Sprint(i)},
-		)
+		classic.WithLabelValues("/").(prometheus.ExemplarObserver).ObserveWithExemplar(v,
+			prometheus.Labels{"trace_id": fmt.Sprint(i)})
 		native.(prometheus.ExemplarObserver).ObserveWithExemplar(v-5, prometheus.Labels{"trace_id": fmt.Sprint(i)})
 		both.(prometheus.ExemplarObserver).ObserveWithExemplar(v, prometheus.Labels{"trace_id": fmt.Sprint(i)})
 	}
@@ -253,17 +241,9 @@ func TestMetadata(t *testing.T) {
 	for _, m := range c.batch.Metadata {
 		got[m.Family] = m.Type
 	}
-	want := map[string]string{
-		"requests_total":  "counter",
-		"temperature":     "gauge",
-		"rpc_seconds":     "summary",
-		"latency_seconds": "histogram",
-		"native_seconds":  "histogram",
-		"both_seconds":    "histogram",
-		"unused_seconds":  "histogram",
-		"mystery":         "unknown",
-		"timed":           "gauge",
-	}
+	want := map[string]string{"requests_total": "counter", "temperature": "gauge", "rpc_seconds": "summary",
+		"latency_seconds": "histogram", "native_seconds": "histogram", "both_seconds": "histogram",
+		"unused_seconds": "histogram", "mystery": "unknown", "timed": "gauge"}
 	if !maps.Equal(got, want) {
 		t.Fatalf("got %v, want %v", got, want)
 	}
@@ -273,14 +253,8 @@ func TestMetadata(t *testing.T) {
 func TestInconsistentNativeHistogramIsLeftOut(t *testing.T) {
 	one := uint32(3)
 	f := &dto.MetricFamily{Name: new("bad"), Type: dto.MetricType_HISTOGRAM.Enum(), Metric: []*dto.Metric{
-		{
-			Histogram: &dto.Histogram{
-				SampleCount:   new(uint64),
-				PositiveSpan:  []*dto.BucketSpan{{Length: &one}},
-				PositiveDelta: []int64{1},
-			},
-		},
-	}}
+		{Histogram: &dto.Histogram{SampleCount: new(uint64), PositiveSpan: []*dto.BucketSpan{{Length: &one}},
+			PositiveDelta: []int64{1}}}}}
 	if got := convert(t, []*dto.MetricFamily{f}, 1); len(got) != 0 {
 		t.Fatalf("got %v", got)
 	}
@@ -305,14 +279,8 @@ func (g *gauges) Gather() ([]*dto.MetricFamily, error) {
 	var out []*dto.MetricFamily
 	for _, name := range slices.Sorted(maps.Keys(g.values)) {
 		v := g.values[name]
-		out = append(
-			out,
-			&dto.MetricFamily{
-				Name:   &name,
-				Type:   dto.MetricType_GAUGE.Enum(),
-				Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &v}}},
-			},
-		)
+		out = append(out, &dto.MetricFamily{Name: &name, Type: dto.MetricType_GAUGE.Enum(),
+			Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &v}}}})
 	}
 	return out, g.err
 }
@@ -444,10 +412,7 @@ func TestNothingIsSaidAtAStart(t *testing.T) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if n := strings.Count(
-				log.String(),
-				"\n",
-			); sink.count() < pushes || n != lines ||
+			if n := strings.Count(log.String(), "\n"); sink.count() < pushes || n != lines ||
 				!strings.Contains(log.String(), last) {
 				t.Fatalf("%d pushes, log:\n%swant %d lines with %q", sink.count(), &log, lines, last)
 			}
@@ -492,13 +457,8 @@ func BenchmarkConvert(b *testing.B) {
 	for i := range 500 {
 		f := &dto.MetricFamily{Name: new(fmt.Sprint("family_", i)), Type: dto.MetricType_GAUGE.Enum()}
 		for j := range 4 {
-			f.Metric = append(
-				f.Metric,
-				&dto.Metric{
-					Gauge: &dto.Gauge{Value: new(float64)},
-					Label: []*dto.LabelPair{{Name: new("handler"), Value: new(fmt.Sprint("/api/", j))}},
-				},
-			)
+			f.Metric = append(f.Metric, &dto.Metric{Gauge: &dto.Gauge{Value: new(float64)},
+				Label: []*dto.LabelPair{{Name: new("handler"), Value: new(fmt.Sprint("/api/", j))}}})
 		}
 		families = append(families, f)
 	}

@@ -45,13 +45,8 @@ const (
 )
 
 func TestAggregates(t *testing.T) {
-	aggr := downsampled(
-		floats(first, 10, second, 5),
-		floats(first, 100, second, 20),
-		floats(first, 1, second, 2),
-		floats(first, 50, second, 6),
-		counterChunk(t, 10, 7, first, 57, second, 60, second, 3),
-	)
+	aggr := downsampled(floats(first, 10, second, 5), floats(first, 100, second, 20), floats(first, 1, second, 2),
+		floats(first, 50, second, 6), counterChunk(t, 10, 7, first, 57, second, 60, second, 3))
 	raw := sourcetest.Encode(floats(700_000, 4, 800_000, 6), 0)[0]
 	f := func(pick series.Pick, want ...float64) {
 		t.Helper()
@@ -93,38 +88,14 @@ func TestCounter(t *testing.T) {
 		}
 	}
 	const next = second + 10
-	one, after := chunk(
-		10,
-		5,
-		first,
-		20,
-		second,
-		50,
-		second,
-		8,
-	), chunk(
-		next,
-		9,
-		third,
-		15,
-		fourth,
-		17,
-		fourth,
-		17,
-	) // a reset within the first
+	one, after := chunk(10, 5, first, 20, second, 50, second, 8), chunk(next, 9, third, 15, fourth, 17, fourth,
+		17) // a reset within the first
 	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, after)
-	f(
-		[]float64{10, 5, first, 20, second, 50, next, 53, third, 58, fourth, 59},
-		one,
-		chunk(next, 3, third, 8, fourth, 9, fourth, 9),
-	) // a reset between them
+	f([]float64{10, 5, first, 20, second, 50, next, 53, third, 58, fourth, 59}, one,
+		chunk(next, 3, third, 8, fourth, 9, fourth, 9)) // a reset between them
 	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, one, after, after)
-	f(
-		[]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59},
-		one,
-		chunk(20, 6, first, 20, first, 20),
-		after,
-	)
+	f([]float64{10, 5, first, 20, second, 50, next, 51, third, 57, fourth, 59}, one, chunk(20, 6, first, 20, first, 20),
+		after)
 	// A copy that begins later has a base of its own.
 	f([]float64{10, 5, first, 20, second, 50, third, 57}, one, chunk(first+50, 3, second, 8, third, 15, third, 15))
 }

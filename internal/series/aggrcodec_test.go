@@ -29,20 +29,14 @@ func TestAggregatesForm(t *testing.T) {
 	long := bytes.Repeat([]byte{7}, 300)
 	f(series.AggrChunks{}, []byte{0, 0, 0, 0, 0})
 	f(series.AggrChunks{ // floats: five XOR chunks
-		series.Count: {
-			Encoding: chunkenc.EncXOR,
-			Data:     []byte{0, 1, 10},
-		},
+		series.Count:   {Encoding: chunkenc.EncXOR, Data: []byte{0, 1, 10}},
 		series.Sum:     {Encoding: chunkenc.EncXOR, Data: []byte{0, 1, 20, 21}},
 		series.Min:     {Encoding: chunkenc.EncXOR, Data: []byte{30}},
 		series.Max:     {Encoding: chunkenc.EncXOR, Data: []byte{40}},
 		series.Counter: {Encoding: chunkenc.EncXOR, Data: long},
 	}, append([]byte{3, 1, 0, 1, 10, 4, 1, 0, 1, 20, 21, 1, 1, 30, 1, 1, 40, 0xac, 0x02, 1}, long...))
 	f(series.AggrChunks{ // histograms: no minimum and no maximum
-		series.Count: {
-			Encoding: chunkenc.EncXOR,
-			Data:     []byte{1},
-		},
+		series.Count:   {Encoding: chunkenc.EncXOR, Data: []byte{1}},
 		series.Sum:     {Encoding: chunkenc.EncFloatHistogram, Data: []byte{2, 2}},
 		series.Counter: {Encoding: chunkenc.EncFloatHistogram, Data: []byte{3}},
 	}, []byte{1, 1, 1, 2, 3, 2, 2, 0, 0, 1, 3, 3})

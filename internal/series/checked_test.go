@@ -67,39 +67,20 @@ func TestChecked(t *testing.T) {
 	f("unsorted", `{m="1"}{m="2", x="y"}{m="3"}`, m("1"), odd("x", "y", "m", "2"), m("3"))
 	f("empty values", `{m="1"}{m="2"}`, m("1"), odd("a", "", "m", "2"))
 	f("all values are empty", `{}{m="1"}`, odd("a", ""), m("1"))
-	f(
-		"twice",
-		"{m=\"1\"}{m=\"3\"}\ns: skipped series with a label name that is there twice (2), such as {m=\"2\", m=\"2\"}",
-		m("1"),
-		odd("m", "2", "m", "2"),
-		odd("m", "2", "m", "3"),
-		m("3"),
-	)
-	f(
-		"no name",
-		"{m=\"1\"}\ns: skipped series with a label that has no name (1), such as {\"\"=\"x\"}",
-		odd("", "x"),
-		m("1"),
-	)
-	f(
-		"not UTF-8",
-		"{m=\"1\"}\ns: skipped series with a label that is not UTF-8 (1), such as {m=\"\\xff\"}",
-		odd("m", "\xff"),
-		m("1"),
-	)
-	f(
-		"a long one",
+	f("twice",
+		"{m=\"1\"}{m=\"3\"}\ns: skipped series with a label name that is there twice (2), such as {m=\"2\", m=\"2\"}", m("1"),
+		odd("m", "2", "m", "2"), odd("m", "2", "m", "3"), m("3"))
+	f("no name", "{m=\"1\"}\ns: skipped series with a label that has no name (1), such as {\"\"=\"x\"}", odd("", "x"),
+		m("1"))
+	f("not UTF-8", "{m=\"1\"}\ns: skipped series with a label that is not UTF-8 (1), such as {m=\"\\xff\"}",
+		odd("m", "\xff"), m("1"))
+	f("a long one",
 		"\ns: skipped series with a label that has no name (1), such as {\"\"=\""+strings.Repeat("x", maxFaultText-5)+"...",
-		odd("", strings.Repeat("x", 1000)),
-	)
+		odd("", strings.Repeat("x", 1000)))
 	empty := m("1", 1, 20)
 	empty.Chunks[0].Raw.Data = nil
-	f(
-		"a chunk without data",
-		"{m=\"1\"}20 {m=\"2\"}\ns: skipped chunks without usable data (1), such as {m=\"1\"}",
-		empty,
-		m("2"),
-	)
+	f("a chunk without data", "{m=\"1\"}20 {m=\"2\"}\ns: skipped chunks without usable data (1), such as {m=\"1\"}", empty,
+		m("2"))
 
 	// What is further away is lost, alone.
 	var many []Series
@@ -108,18 +89,12 @@ func TestChecked(t *testing.T) {
 	}
 	late := slices.Concat(many[1:], many[:1])
 	got := show(t, Checked(List(late), "s"))
-	if n := strings.Count(
-		got,
-		"{m=",
-	); n != len(many) ||
+	if n := strings.Count(got, "{m="); n != len(many) ||
 		!strings.HasSuffix(got, `skipped series far out of order (1), such as {m="000"}`) {
 		t.Errorf("%d series: %s", n, got)
 	}
 	early := slices.Concat(many[len(many)-5:], many[:len(many)-5])
-	if got := show(
-		t,
-		Checked(List(early), "s"),
-	); strings.Count(got, "{m=") != len(many) ||
+	if got := show(t, Checked(List(early), "s")); strings.Count(got, "{m=") != len(many) ||
 		strings.Contains(got, "skipped") {
 		t.Errorf("five early ones: %s", got)
 	}
@@ -127,11 +102,8 @@ func TestChecked(t *testing.T) {
 
 // TestCheckedFails: what came last before an error may lack parts, and is not yielded.
 func TestCheckedFails(t *testing.T) {
-	in := []Series{
-		{Labels: labels.FromStrings("m", "1")},
-		{Labels: labels.FromStrings("m", "2")},
-		{Labels: labels.FromStrings("m", "3")},
-	}
+	in := []Series{{Labels: labels.FromStrings("m", "1")}, {Labels: labels.FromStrings("m", "2")},
+		{Labels: labels.FromStrings("m", "3")}}
 	got := show(t, Checked(&failingSet{Set: List(in), err: errors.New("cut off")}, "s"))
 	if want := "{m=\"1\"}{m=\"2\"}\ncut off"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -183,8 +155,7 @@ func TestCheckedAhead(t *testing.T) {
 	for i := range 40 {
 		for part := range int64(2) {
 			in = append(in, Series{Labels: labels.FromStrings("m", fmt.Sprintf("%02d", i)), Chunks: []Chunk{
-				{MinTime: part * 10, MaxTime: part*10 + 9, Raw: Encoded{Encoding: chunkenc.EncXOR, Data: large}},
-			}})
+				{MinTime: part * 10, MaxTime: part*10 + 9, Raw: Encoded{Encoding: chunkenc.EncXOR, Data: large}}}})
 		}
 	}
 	from := &pulled{Set: List(in)}

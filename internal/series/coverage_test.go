@@ -56,11 +56,8 @@ func TestUncovered(t *testing.T) {
 	elsewhere.Bucket = "y"
 	f := func(name string, seen uint64, want string, proven bool, heard ...Coverage) {
 		t.Helper()
-		gaps, ok := Uncovered(
-			"x",
-			append(heard, elsewhere),
-			[]Holding{{Bucket: "x", View: View{Number: seen}}, {Bucket: "y", View: View{Number: 99}}},
-		)
+		gaps, ok := Uncovered("x", append(heard, elsewhere),
+			[]Holding{{Bucket: "x", View: View{Number: seen}}, {Bucket: "y", View: View{Number: 99}}})
 		var got []string
 		for _, g := range gaps {
 			text := fmt.Sprint(g.View.Number, g.View.Hash, ":")
@@ -85,28 +82,16 @@ func TestUncovered(t *testing.T) {
 	f("two share", 1, "", true, covers(1, "a/b"), covers(1, "b/a"))
 	f("two share what is too long to list", 1, "", true, unlisted(covers(1, "a/b")), unlisted(covers(1, "b/a")))
 	f("one is missing", 1, "1:c", false, covers(1, "a/bc"), covers(1, "b/ac"))
-	f(
-		"some are missing, of which nobody has the names",
-		1,
-		"1:+2",
-		false,
-		unlisted(covers(1, "a/bcd")),
-		unlisted(covers(1, "b/acd")),
-	)
+	f("some are missing, of which nobody has the names", 1, "1:+2", false, unlisted(covers(1, "a/bcd")),
+		unlisted(covers(1, "b/acd")))
 	f("nothing is needed", 1, "", true, covers(1, ""))
 	f("an old view is short", 2, "", true, covers(1, "a/b"), covers(2, "c"))
 	f("an old view has a needed block", 2, "", true, covers(1, "a"), covers(2, "c/a"))
 	f("the same, and nobody knows its name", 2, "2:+1", false, covers(1, "a"), unlisted(covers(2, "c/a")))
 	f("a newer view was seen", 3, "3:?", false, covers(2, "a"))
 	f("an old view serves what a block replaces", 2, "", true, covers(1, "ab"), replacing(covers(2, "c/s"), 's', "ab"))
-	f(
-		"a part of what a block replaces is not enough",
-		2,
-		"2:s",
-		false,
-		covers(1, "a/b"),
-		replacing(covers(2, "c/s"), 's', "ab"),
-	)
+	f("a part of what a block replaces is not enough", 2, "2:s", false, covers(1, "a/b"),
+		replacing(covers(2, "c/s"), 's', "ab"))
 	f("two contents of one number", 1, "", true, hash(covers(2, "a/b"), "h"), hash(covers(2, "b"), "i"))
 	f("two contents, and one is short", 1, "2i:c", false, hash(covers(2, "a"), "h"), hash(covers(2, "b/c"), "i"))
 	f("another content of the newest number was seen", 2, "2:?", false, hash(covers(2, "a"), "h"))

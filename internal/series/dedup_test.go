@@ -27,18 +27,11 @@ func TestDedup(t *testing.T) {
 		t.Helper()
 		var in []series.Series
 		for i, c := range copies {
-			in = append(
-				in,
-				series.Series{
-					Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
-					Chunks: sourcetest.Encode(c, 3),
-				},
-			)
+			in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
+				Chunks: sourcetest.Encode(c, 3)})
 		}
-		set := series.Dedup(
-			series.List(in),
-			series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e9}},
-		)
+		set := series.Dedup(series.List(in),
+			series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e9}})
 		if !set.Next() {
 			t.Fatal("no series")
 		}
@@ -61,34 +54,21 @@ func TestDedup(t *testing.T) {
 	f("0b 10b 20b 30b ", every(2*s, 32*s, 10*s, 1), every(0, 30*s, 10*s, 2))
 	f("0a 10a 20a 30a ", every(0, 30*s, 10*s, 1), every(2*s, 32*s, 10*s, 2), every(4*s, 34*s, 10*s, 3))
 	// A gap is filled by the other copy, which is then kept: nowhere is less than some copy has.
-	f(
-		"0a 10a 22b 32b 42b 52b 62b ",
-		slices.Concat(every(0, 10*s, 10*s, 1), every(50*s, 60*s, 10*s, 1)),
-		every(2*s, 62*s, 10*s, 2),
-	)
+	f("0a 10a 22b 32b 42b 52b 62b ", slices.Concat(every(0, 10*s, 10*s, 1), every(50*s, 60*s, 10*s, 1)),
+		every(2*s, 62*s, 10*s, 2))
 	// The end of one copy.
 	f("0a 10a 22b 32b 42b ", every(0, 10*s, 10*s, 1), every(2*s, 42*s, 10*s, 2))
 	// A gap in all of them.
-	f(
-		"0a 10a 100a 110a ",
-		slices.Concat(every(0, 10*s, 10*s, 1), every(100*s, 110*s, 10*s, 1)),
-		slices.Concat(every(2*s, 12*s, 10*s, 2), every(102*s, 112*s, 10*s, 2)),
-	)
+	f("0a 10a 100a 110a ", slices.Concat(every(0, 10*s, 10*s, 1), every(100*s, 110*s, 10*s, 1)),
+		slices.Concat(every(2*s, 12*s, 10*s, 2), every(102*s, 112*s, 10*s, 2)))
 	// Equal timestamps.
 	f("0a 10a 20a ", every(0, 20*s, 10*s, 1), every(0, 20*s, 10*s, 2))
 }
 
 // TestDedupSeek: where copies change does not depend on seeks.
 func TestDedupSeek(t *testing.T) {
-	a, b := slices.Concat(
-		every(0, 50_000, 10_000, 1),
-		every(200_000, 400_000, 10_000, 1),
-	), every(
-		2_000,
-		402_000,
-		10_000,
-		2,
-	)
+	a, b := slices.Concat(every(0, 50_000, 10_000, 1),
+		every(200_000, 400_000, 10_000, 1)), every(2_000, 402_000, 10_000, 2)
 	open := func() chunkenc.Iterator {
 		set := series.Dedup(series.List([]series.Series{
 			{Labels: labels.FromStrings("replica", "0", "x", "y"), Chunks: sourcetest.Encode(a, 5)},
@@ -113,20 +93,14 @@ func TestDedupSeek(t *testing.T) {
 
 func TestDedupKeepsOthersApart(t *testing.T) {
 	in := []series.Series{
-		{
-			Labels: labels.FromStrings("__name__", "x", "pod", "1", "replica", "a"),
-		},
+		{Labels: labels.FromStrings("__name__", "x", "pod", "1", "replica", "a")},
 		{Labels: labels.FromStrings("__name__", "x", "pod", "2", "replica", "a")},
-		{
-			Labels: labels.FromStrings("__name__", "x", "pod", "1", "replica", "b"),
-		},
+		{Labels: labels.FromStrings("__name__", "x", "pod", "1", "replica", "b")},
 		{Labels: labels.FromStrings("__name__", "x")},
 	}
 	slices.SortFunc(in, func(a, b series.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	set := series.Dedup(
-		series.List(in, "watch out"),
-		series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{}},
-	)
+	set := series.Dedup(series.List(in, "watch out"),
+		series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{}})
 	notes := set.Warnings() // asked for too early, as the API does
 	var got []string
 	for set.Next() {
@@ -148,18 +122,11 @@ func merged(t *testing.T, pick series.Pick, copies ...stream) stream {
 	t.Helper()
 	var in []series.Series
 	for i, c := range copies {
-		in = append(
-			in,
-			series.Series{
-				Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
-				Chunks: sourcetest.Encode(c, 120),
-			},
-		)
+		in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
+			Chunks: sourcetest.Encode(c, 120)})
 	}
-	set := series.Dedup(
-		series.List(in),
-		series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{Pick: pick, MaxTime: 1e12}},
-	)
+	set := series.Dedup(series.List(in),
+		series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{Pick: pick, MaxTime: 1e12}})
 	if !set.Next() {
 		t.Fatal("no series")
 	}
@@ -219,14 +186,10 @@ func TestDedupSkewedCounter(t *testing.T) {
 		"none":        {},
 		"first away":  {{{40 * minute, 60 * minute}}, nil},
 		"second away": {nil, {{40 * minute, 60 * minute}}},
-		"in turns": {
-			{{40 * minute, 50 * minute}, {70 * minute, 80 * minute}},
-			{{55 * minute, 65 * minute}, {85 * minute, 95 * minute}},
-		},
-		"often": {
-			{{20 * minute, 21 * minute}, {25 * minute, 26 * minute}, {30 * minute, 30*minute + 20_000}},
-			{{23 * minute, 24 * minute}, {28 * minute, 29 * minute}},
-		},
+		"in turns": {{{40 * minute, 50 * minute}, {70 * minute, 80 * minute}},
+			{{55 * minute, 65 * minute}, {85 * minute, 95 * minute}}},
+		"often": {{{20 * minute, 21 * minute}, {25 * minute, 26 * minute}, {30 * minute, 30*minute + 20_000}},
+			{{23 * minute, 24 * minute}, {28 * minute, 29 * minute}}},
 		"first ends":   {{{40 * minute, 1e9}}, nil},
 		"first is new": {{{0, 40 * minute}}, nil},
 	}
@@ -291,10 +254,8 @@ func TestDedupTotalsWithNaN(t *testing.T) {
 		b = append(b, sourcetest.Sample{T: at + 7_000, V: w})
 	}
 	in := []series.Series{
-		{
-			Labels: labels.FromStrings("__name__", "x", "replica", "a"),
-			Chunks: sourcetest.Downsample(a, series.FiveMinutes, 400),
-		},
+		{Labels: labels.FromStrings("__name__", "x", "replica", "a"),
+			Chunks: sourcetest.Downsample(a, series.FiveMinutes, 400)},
 		{Labels: labels.FromStrings("__name__", "x", "replica", "b"), Chunks: sourcetest.Encode(b, 120)},
 	}
 	set := series.Dedup(series.List(in), series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{
@@ -351,11 +312,8 @@ func TestDedupStale(t *testing.T) {
 	f("0 10 22 32 42s ", from(0, 10, ends(20)), from(2, 32, ends(42)))
 	f("0 10 20 30 40 ", from(0, 40), from(2, 12, ends(22)))
 	f("0 10 20s 100 110 ", from(0, 10, ends(20)), from(100, 110))
-	f(
-		"0 10 20s 100 ",
-		from(0, 10, ends(20), ends(30), ends(40), sourcetest.Sample{T: 100_000, V: 1}),
-		from(2, 12, ends(22), ends(32)),
-	)
+	f("0 10 20s 100 ", from(0, 10, ends(20), ends(30), ends(40), sourcetest.Sample{T: 100_000, V: 1}),
+		from(2, 12, ends(22), ends(32)))
 	f("1 11 ", stream{ends(0)}, from(1, 11))
 }
 
@@ -364,13 +322,8 @@ func BenchmarkDedup(b *testing.B) {
 	var in []series.Series
 	for i := range 2 {
 		c := every(int64(i)*7_000, 3600_000, 15_000, 1)
-		in = append(
-			in,
-			series.Series{
-				Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
-				Chunks: sourcetest.Encode(c, 120),
-			},
-		)
+		in = append(in, series.Series{Labels: labels.FromStrings("__name__", "x", "replica", fmt.Sprint(i)),
+			Chunks: sourcetest.Encode(c, 120)})
 	}
 	opts := series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{MaxTime: 1e12}}
 	var it chunkenc.Iterator

@@ -73,12 +73,10 @@ func TestDedupDownsampled(t *testing.T) {
 					Chunks: sourcetest.Downsample(convert(c), series.FiveMinutes, 400+rnd.IntN(400)),
 				})
 			}
-			set := series.Dedup(
-				series.List(in),
+			set := series.Dedup(series.List(in),
 				series.DedupOptions{ReplicaLabels: []string{"replica"}, Reading: &series.Reading{
 					Pick: series.PickCounter, MaxTime: 1e12, Resolution: series.FiveMinutes,
-				}},
-			)
+				}})
 			if !set.Next() {
 				t.Fatal("no series")
 			}

@@ -52,10 +52,8 @@ func drain(t testing.TB, it chunkenc.Iterator) (out []sourcetest.Sample) {
 func union(size int, copies ...[]sourcetest.Sample) []series.Chunk {
 	var sets []series.Set
 	for i, c := range copies {
-		sets = append(
-			sets,
-			series.List([]series.Series{{Labels: labels.FromStrings("a", "b"), Chunks: sourcetest.Encode(c, size+i)}}),
-		)
+		sets = append(sets,
+			series.List([]series.Series{{Labels: labels.FromStrings("a", "b"), Chunks: sourcetest.Encode(c, size+i)}}))
 	}
 	set := series.Merge(sets...)
 	set.Next()
@@ -126,12 +124,9 @@ func TestIteratorHints(t *testing.T) {
 		t.Helper()
 		got := ""
 		for _, s := range drain(t, series.NewIterator(union(100, copies...), series.PickAvg)) {
-			got += fmt.Sprintf(
-				"%d%s ",
-				s.T,
+			got += fmt.Sprintf("%d%s ", s.T,
 				map[histogram.CounterResetHint]string{histogram.UnknownCounterReset: "?", histogram.NotCounterReset: "",
-					histogram.GaugeType: "g"}[s.H.CounterResetHint],
-			)
+					histogram.GaugeType: "g"}[s.H.CounterResetHint])
 		}
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -200,14 +195,8 @@ func FuzzIterator(f *testing.F) {
 		copies, want := randomCopies(r)
 		chunks := union(1+r.IntN(40), copies[:]...)
 		it.Reset(chunks, series.PickAvg)
-		if got, want := render(
-			drain(t, &it),
-		), render(
-			expected(want, math.MinInt64, math.MaxInt64),
-		); !slices.Equal(
-			got,
-			want,
-		) {
+		if got, want := render(drain(t, &it)), render(
+			expected(want, math.MinInt64, math.MaxInt64)); !slices.Equal(got, want) {
 			t.Fatalf("got\n%q\nwant\n%q", got, want)
 		}
 		mint := r.Int64N(5000) - 500
@@ -301,11 +290,8 @@ func BenchmarkUnionIterator(b *testing.B) {
 	for i := range 20_000 {
 		samples = append(samples, sourcetest.Sample{T: int64(i) * 15_000, V: float64(r.IntN(1000))})
 	}
-	shifted := slices.Concat(
-		sourcetest.Encode(samples, 120),
-		sourcetest.Encode(samples, 117),
-		sourcetest.Encode(samples, 113),
-	)
+	shifted := slices.Concat(sourcetest.Encode(samples, 120), sourcetest.Encode(samples, 117),
+		sourcetest.Encode(samples, 113))
 	slices.SortStableFunc(shifted, func(x, y series.Chunk) int { return int(x.MinTime - y.MinTime) })
 	for _, c := range []struct {
 		name   string

@@ -58,35 +58,20 @@ func TestMerge(t *testing.T) {
 	f(nil, nil, nil)
 	f([]string{`{n="a"} 1`}, []series.Series{one(a, 1)})
 	f([]string{`{n="a"} 1`}, nil, []series.Series{one(a, 1)}, nil)
-	f(
-		[]string{`{n="a"} 1`, `{n="b"} 2`, `{n="c"} 3`},
-		[]series.Series{one(b, 2)},
-		[]series.Series{one(c, 3)},
-		[]series.Series{one(a, 1)},
-	)
+	f([]string{`{n="a"} 1`, `{n="b"} 2`, `{n="c"} 3`}, []series.Series{one(b, 2)}, []series.Series{one(c, 3)},
+		[]series.Series{one(a, 1)})
 	f([]string{`{n="a"} 1 2 3 4`, `{n="b"} 1`}, []series.Series{one(a, 2, 4)}, []series.Series{one(a, 1, 3), one(b, 1)})
-	f(
-		[]string{`{n="a"} 1 2 3`},
-		[]series.Series{one(a, 1, 2)},
-		[]series.Series{one(a, 1, 2)},
-		[]series.Series{one(a, 2, 3)},
-	)
-	f(
-		[]string{`{n="a"} 1`, `{n="c"} 9`},
-		[]series.Series{one(a), one(c, 9)},
-		[]series.Series{one(a, 1)},
-		[]series.Series{one(a)},
-	)
+	f([]string{`{n="a"} 1 2 3`}, []series.Series{one(a, 1, 2)}, []series.Series{one(a, 1, 2)},
+		[]series.Series{one(a, 2, 3)})
+	f([]string{`{n="a"} 1`, `{n="c"} 9`}, []series.Series{one(a), one(c, 9)}, []series.Series{one(a, 1)},
+		[]series.Series{one(a)})
 }
 
 func TestMergeErrorAndWarnings(t *testing.T) {
 	a := labels.FromStrings("n", "a")
 	boom := errs.E(errs.Limited, "too many series")
-	set := series.Merge(
-		series.List([]series.Series{one(a, 1)}, "w1", "w2"),
-		series.Failed(boom),
-		series.List(nil, "w2", "w3"),
-	)
+	set := series.Merge(series.List([]series.Series{one(a, 1)}, "w1", "w2"), series.Failed(boom),
+		series.List(nil, "w2", "w3"))
 	if set.Next() || !errors.Is(set.Err(), boom) || errs.KindOf(set.Err()) != errs.Limited {
 		t.Errorf("error %v, want %v", set.Err(), boom)
 	}
@@ -112,51 +97,29 @@ func TestRelabel(t *testing.T) {
 	f(
 		none,
 		[]string{"r"},
-		[]series.Series{
-			parse("__name__", "x", "r", "1", "z", "2"),
-			parse("__name__", "x", "r", "2", "z", "1"),
-			parse("__name__", "x", "r", "3", "z", "1"),
-			parse("__name__", "y", "r", "0"),
-		},
+		[]series.Series{parse("__name__", "x", "r", "1", "z", "2"), parse("__name__", "x", "r", "2", "z", "1"),
+			parse("__name__", "x", "r", "3", "z", "1"), parse("__name__", "y", "r", "0")},
 		`{__name__="x", z="1"} 1`,
 		`{__name__="x", z="2"} 1`,
 		`{__name__="y"} 1`,
 	)
 	// Adding one does too.
-	f(
-		labels.FromStrings("z", "9"),
-		nil,
+	f(labels.FromStrings("z", "9"), nil,
 		[]series.Series{parse("__name__", "x", "a", "1"), parse("__name__", "x"), parse("__name__", "y")},
-		`{__name__="x", a="1", z="9"} 1`,
-		`{__name__="x", z="9"} 1`,
-		`{__name__="y", z="9"} 1`,
-	)
+		`{__name__="x", a="1", z="9"} 1`, `{__name__="x", z="9"} 1`, `{__name__="y", z="9"} 1`)
 	// Added labels win over the series' own, removal wins over both.
-	f(
-		labels.FromStrings("a", "ext", "b", "ext"),
-		[]string{"b"},
-		[]series.Series{parse("__name__", "x", "a", "own", "b", "own")},
-		`{__name__="x", a="ext"} 1`,
-	)
+	f(labels.FromStrings("a", "ext", "b", "ext"), []string{"b"},
+		[]series.Series{parse("__name__", "x", "a", "own", "b", "own")}, `{__name__="x", a="ext"} 1`)
 	// A changed label that sorts before the first one of the series.
-	f(
-		labels.FromStrings("A", "1"),
-		nil,
-		[]series.Series{parse("A", "2", "b", "1"), parse("a", "1"), parse("a", "2"), parse()},
-		`{A="1"} 1`,
-		`{A="1", a="1"} 1`,
-		`{A="1", a="2"} 1`,
-		`{A="1", b="1"} 1`,
-	)
+	f(labels.FromStrings("A", "1"), nil,
+		[]series.Series{parse("A", "2", "b", "1"), parse("a", "1"), parse("a", "2"), parse()}, `{A="1"} 1`,
+		`{A="1", a="1"} 1`, `{A="1", a="2"} 1`, `{A="1", b="1"} 1`)
 	f(none, []string{"r"}, []series.Series{parse("r", "1"), parse("r", "2"), parse("s", "1")}, `{} 1`, `{s="1"} 1`)
 }
 
 func TestRelabelFaults(t *testing.T) {
-	in := []series.Series{
-		one(labels.FromStrings("__name__", "x", "r", "1"), 1),
-		one(labels.FromStrings("__name__", "x", "r", "2"), 2),
-		one(labels.FromStrings("r", "1"), 1),
-	}
+	in := []series.Series{one(labels.FromStrings("__name__", "x", "r", "1"), 1),
+		one(labels.FromStrings("__name__", "x", "r", "2"), 2), one(labels.FromStrings("r", "1"), 1)}
 	f := func(without string, budget int64, want errs.Kind) {
 		t.Helper()
 		set := series.Relabel(series.List(in), labels.EmptyLabels(), []string{without}, budget)
@@ -170,12 +133,8 @@ func TestRelabelFaults(t *testing.T) {
 	f("absent", 200, errs.Exhausted)
 
 	// The last series would have to come first: it is left out, and what is behind it comes.
-	set := series.Relabel(
-		series.List(append(in, one(labels.FromStrings("s", "1"), 1))),
-		labels.EmptyLabels(),
-		[]string{"r"},
-		0,
-	)
+	set := series.Relabel(series.List(append(in, one(labels.FromStrings("s", "1"), 1))), labels.EmptyLabels(),
+		[]string{"r"}, 0)
 	n := 0
 	for set.Next() {
 		n++
@@ -189,16 +148,8 @@ func TestRelabelFaults(t *testing.T) {
 func BenchmarkMerge(b *testing.B) {
 	var in []series.Series
 	for i := range 20_000 {
-		l := labels.FromStrings(
-			"__name__",
-			"http_requests_total",
-			"instance",
-			fmt.Sprintf("10.0.%d.%d:9090", i/200, i%200),
-			"job",
-			"api",
-			"namespace",
-			fmt.Sprint("ns-", i%50),
-		)
+		l := labels.FromStrings("__name__", "http_requests_total", "instance", fmt.Sprintf("10.0.%d.%d:9090", i/200, i%200),
+			"job", "api", "namespace", fmt.Sprint("ns-", i%50))
 		in = append(in, one(l, 1, 2, 3))
 	}
 	slices.SortFunc(in, func(a, b series.Series) int { return labels.Compare(a.Labels, b.Labels) })

@@ -89,14 +89,8 @@ func TestDedupRecorded(t *testing.T) {
 				longest = max(longest, got[i].T-got[i-1].T)
 				for _, s := range append(pair[0].living(), shifted.living()...) {
 					if s.T > got[i-1].T+interval*3/2+max(skew, -skew) && s.T < got[i].T {
-						t.Errorf(
-							"skew %d, %s: nothing from %d to %d, where a server has a sample at %d",
-							skew,
-							name,
-							got[i-1].T,
-							got[i].T,
-							s.T,
-						)
+						t.Errorf("skew %d, %s: nothing from %d to %d, where a server has a sample at %d", skew, name, got[i-1].T,
+							got[i].T, s.T)
 					}
 				}
 			}

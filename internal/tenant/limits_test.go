@@ -84,70 +84,48 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%q:\n got %q\nwant %q", text, got, want)
 		}
 	}
-	f(
-		"defaults: {samples_per_secnd: 1}",
-		"l.yml:1: defaults: samples_per_secnd: no limit has this name; did you mean samples_per_second?",
-	)
+	f("defaults: {samples_per_secnd: 1}",
+		"l.yml:1: defaults: samples_per_secnd: no limit has this name; did you mean samples_per_second?")
 	f("limits: {}", "l.yml:1: limits: there is no such key here; known are defaults, tenants")
 	f("- a", "l.yml:1: a mapping (key: value) is expected")
 	f("defaults: 5", "l.yml:1: defaults: a mapping (key: value) is expected")
-	f(
-		"tenants:\n  a: {request_series: -1}\n  b: {active_series: many, samples_per_second: .nan}\n  c/d: {}\n  e:\n    retention: -1d\n    exemplars:",
+	f("tenants:\n  a: {request_series: -1}\n  b: {active_series: many, samples_per_second: .nan}\n  c/d: {}\n  e:\n    retention: -1d\n    exemplars:",
 		"l.yml:2: tenant a: request_series: -1 must not be negative",
 		`l.yml:3: tenant b: active_series: "many" is not a number`,
 		"l.yml:3: tenant b: samples_per_second: NaN must be a number of at least 0",
 		`l.yml:4: tenant id "c/d": character '/' is not allowed (letters, digits and !_.*'()@:+- and inner spaces are)`,
 		`l.yml:6: tenant e: retention: "-1d" is not a duration such as 90m, 3h or 15d`,
-		"l.yml:7: tenant e: exemplars: has no value; leave the key out to inherit it",
-	)
+		"l.yml:7: tenant e: exemplars: has no value; leave the key out to inherit it")
 	f("tenants:\n  a: {request_series: 1}\n  a: {request_series: 2}", "l.yml:3: tenants: a: is already set in line 2")
 	f("defaults:\n  shard_size: 1\n  shard_size: 2", "l.yml:3: defaults: shard_size: is already set in line 2")
 	f("defaults: {request_series: 1.5}", "l.yml:1: defaults: request_series: 1.5 is not a whole number")
 	f("defaults: {request_series: 1e40}", "l.yml:1: defaults: request_series: 1e+40 is too large")
 	f("defaults: {request_series: 99999999999999999999}", "l.yml:1: defaults: request_series: 1e+20 is too large")
-	f(
-		"defaults: {request_series: 18446744073709551615}",
-		"l.yml:1: defaults: request_series: 18446744073709551615 is too large",
-	)
+	f("defaults: {request_series: 18446744073709551615}",
+		"l.yml:1: defaults: request_series: 18446744073709551615 is too large")
 	f("defaults: {request_series: [1]}", "l.yml:1: defaults: request_series: one value is expected")
 	f("defaults: {samples_per_second: .inf}", "l.yml:1: defaults: samples_per_second: +Inf must be a number of at least 0")
-	f(
-		"defaults: {out_of_order_window: 0s}",
-		"l.yml:1: defaults: out_of_order_window: 0 is no window; leave the key out to inherit it",
-	)
+	f("defaults: {out_of_order_window: 0s}",
+		"l.yml:1: defaults: out_of_order_window: 0 is no window; leave the key out to inherit it")
 	f("defaults: {future_window: 2y}", "l.yml:1: defaults: future_window: 2y is longer than 1y")
 	f("defaults: {out_of_order_window: 101y}", "l.yml:1: defaults: out_of_order_window: 101y is longer than 100y")
 	f("defaults: {retention: 5ms}", "l.yml:1: defaults: retention: 5ms is shorter than 1s")
 	f("defaults: {ha_pairs: 1}", `l.yml:1: defaults: ha_pairs: "1" is neither true nor false`)
 	f("defaults: {ha_cluster_label: 5}", "l.yml:1: defaults: ha_cluster_label: 5 is not a text")
-	f(
-		"tenants:\n  a: {ha_pairs: true, ha_cluster_label: ''}",
-		"tenant a: ha_pairs: needs ha_cluster_label and ha_replica_label",
-	)
-	f(
-		"tenants:\n  a: {ha_pairs: true, ha_cluster_label: __replica__}",
-		`tenant a: ha_replica_label: "__replica__" is the ha_cluster_label too`,
-	)
-	f(
-		"tenants:\n  a: {ha_pairs: true, ha_replica_label: __name__}",
-		`tenant a: ha_replica_label: "__name__" cannot be taken off series`,
-	)
-	f(
-		"defaults: {promote_resource_attributes: host.name}",
-		"l.yml:1: defaults: promote_resource_attributes: a list is expected",
-	)
-	f(
-		"defaults: {promote_resource_attributes: [[a]]}",
-		"l.yml:1: defaults: promote_resource_attributes: a list of names is expected",
-	)
-	f(
-		"defaults: {promote_resource_attributes: ['']}",
-		"l.yml:1: defaults: promote_resource_attributes: holds an empty name",
-	)
-	f(
-		"defaults:\n  a: b: c",
-		"l.yml:2: is not YAML: there is a second colon in the line, or it is indented too far: quote a value with a colon",
-	)
+	f("tenants:\n  a: {ha_pairs: true, ha_cluster_label: ''}",
+		"tenant a: ha_pairs: needs ha_cluster_label and ha_replica_label")
+	f("tenants:\n  a: {ha_pairs: true, ha_cluster_label: __replica__}",
+		`tenant a: ha_replica_label: "__replica__" is the ha_cluster_label too`)
+	f("tenants:\n  a: {ha_pairs: true, ha_replica_label: __name__}",
+		`tenant a: ha_replica_label: "__name__" cannot be taken off series`)
+	f("defaults: {promote_resource_attributes: host.name}",
+		"l.yml:1: defaults: promote_resource_attributes: a list is expected")
+	f("defaults: {promote_resource_attributes: [[a]]}",
+		"l.yml:1: defaults: promote_resource_attributes: a list of names is expected")
+	f("defaults: {promote_resource_attributes: ['']}",
+		"l.yml:1: defaults: promote_resource_attributes: holds an empty name")
+	f("defaults:\n  a: b: c",
+		"l.yml:2: is not YAML: there is a second colon in the line, or it is indented too far: quote a value with a colon")
 	f("tenants: {}\n---\ntenants: {}", "l.yml:2: a second document begins here: a file holds one")
 	f("tenants: {? [a] : {}}", "l.yml:1: tenants: a key must be a plain word")
 	f("\x00", "l.yml:1: is not text in UTF-8: save it as such")
@@ -190,10 +168,8 @@ func TestParseLimit(t *testing.T) {
 	}
 	f("active_series=1e6", `"active_series":1000000,`)
 	f("retention=2h", `"retention":"2h",`)
-	f(
-		"promote_resource_attributes=[host.name, k8s.pod.name]",
-		`"promote_resource_attributes":["host.name","k8s.pod.name"]`,
-	)
+	f("promote_resource_attributes=[host.name, k8s.pod.name]",
+		`"promote_resource_attributes":["host.name","k8s.pod.name"]`)
 	f("active_series", `--limits.default "active_series": want key=value`)
 	f("active=1", `--limits.default "active=1": no limit has this name; did you mean active_series?`)
 	f("active_series=", `--limits.default "active_series=": has no value`)
@@ -226,10 +202,8 @@ write:
 	if file.MaxConcurrency != 30 || !file.MetaMonitoring {
 		t.Errorf("%+v", file)
 	}
-	over, err := ParseLimits(
-		"l.yml",
-		[]byte("defaults: {request_samples: 11, samples_per_second: 5}\ntenants: {acme: {request_series: 9}}"),
-	)
+	over, err := ParseLimits("l.yml",
+		[]byte("defaults: {request_samples: 11, samples_per_second: 5}\ntenants: {acme: {request_series: 9}}"))
 	if err != nil {
 		t.Fatal(err)
 	}

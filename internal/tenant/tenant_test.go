@@ -35,9 +35,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("acme")
 	f.Add("../x")
 	f.Fuzz(func(t *testing.T, s string) {
-		if id, err := Parse(
-			s,
-		); err == nil &&
+		if id, err := Parse(s); err == nil &&
 			(strings.ContainsAny(string(id), "/\\|\x00") || !utf8.ValidString(string(id)) || id == "." || id == "..") {
 			t.Fatalf("%q is not safe as a path", id)
 		}

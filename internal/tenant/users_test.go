@@ -105,19 +105,11 @@ func TestParseUsersFaults(t *testing.T) {
 	f("user: {a: {tenants: [x]}}", "user", "did you mean users?")
 	f("users: {'a:b': {tenants: [x]}}", "a:b")
 	f("users: {a: {tenants: [x], token_sha256: s3cret}}", "64 hexadecimal")
-	f(
-		"users: {a: {tenants: [x], token_sha256: "+hashOf("t")+"}, b: {tenants: [y], token_sha256: "+hashOf("t")+"}}",
-		`"a"`,
-		`"b"`,
-	)
+	f("users: {a: {tenants: [x], token_sha256: "+hashOf("t")+"}, b: {tenants: [y], token_sha256: "+hashOf("t")+"}}", `"a"`,
+		`"b"`)
 	f("users: [", "not YAML")
-	if _, err := ParseUsers(
-		"u",
-		[]byte("users: {a: {tenants: [x], token_sha256: s3cret}}"),
-	); strings.Contains(
-		err.Error(),
-		"s3cret",
-	) {
+	if _, err := ParseUsers("u",
+		[]byte("users: {a: {tenants: [x], token_sha256: s3cret}}")); strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a token is shown: %v", err)
 	}
 }
@@ -195,10 +187,8 @@ func TestResolverWithCertificate(t *testing.T) {
 
 // A user who can prove to nobody who they are is a mistake.
 func TestUnprovable(t *testing.T) {
-	u, err := ParseUsers(
-		"users.yaml",
-		[]byte("users:\n  a: {tenants: [x]}\n  b: {tenants: [x]}\n  c: {tenants: [x], token_sha256: "+hashOf("t")+"}\n"),
-	)
+	u, err := ParseUsers("users.yaml",
+		[]byte("users:\n  a: {tenants: [x]}\n  b: {tenants: [x]}\n  c: {tenants: [x], token_sha256: "+hashOf("t")+"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,16 +52,12 @@ config:
 			c.Sampler == Sampler{Ratio: 0.25, FollowParent: true} && o.headers()["Authorization"] == "Bearer hunter2" &&
 			!strings.Contains(shown, "hunter2")
 	})
-	f(
-		"type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: \"0.5\"}",
+	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: \"0.5\"}",
 		func(c *Config) bool {
 			return c.Sampler == Sampler{Ratio: 0.5}
-		},
-	)
-	f(
-		"type: OTLP\nconfig: {client_type: grpc, sampler_type: NeverSample}",
-		func(c *Config) bool { return c.Sampler == Sampler{} },
-	)
+		})
+	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: NeverSample}",
+		func(c *Config) bool { return c.Sampler == Sampler{} })
 	// What kube-thanos passes.
 	f("\"config\":\n  \"sampler_param\": 2\n\"type\": \"JAEGER\"", func(c *Config) bool {
 		return c.Collector.Endpoint == "localhost:4317" && c.Collector.Insecure && c.Sampler.PerSecond == 2 &&
@@ -100,11 +96,8 @@ func TestParseConfigRefuses(t *testing.T) {
 	f("type: OTPL", "type OTPL", "OTLP and JAEGER")
 	f("config: {client_type: grpc}", "type: is missing")
 	f("type: OTLP\nconfg: {}", "confg: there is no such key", "did you mean config?")
-	f(
-		"type: OTLP\nconfig: {client_type: grpc, header: {a: hunter2}}",
-		"header: there is no such key",
-		"did you mean headers?",
-	)
+	f("type: OTLP\nconfig: {client_type: grpc, header: {a: hunter2}}", "header: there is no such key",
+		"did you mean headers?")
 	f("type: OTLP\nconfig: {client_type: grpc, headers: hunter2}", "headers: a mapping")
 	f("type: OTLP\nconfig: {client_type: thrift}", "client_type: grpc or http")
 	f("type: OTLP", "client_type")
@@ -112,11 +105,8 @@ func TestParseConfigRefuses(t *testing.T) {
 	f("type: OTLP\nconfig: {client_type: grpc, compression: zstd}", "compression")
 	f("type: OTLP\nconfig: {client_type: grpc, timeout: -1s}", "timeout: must not be negative")
 	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: x}", "sampler_type", "parentbasedalwayssample")
-	f(
-		"type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: 2}",
-		"sampler_param",
-		"0 to 1",
-	)
+	f("type: OTLP\nconfig: {client_type: grpc, sampler_type: traceidratiobased, sampler_param: 2}", "sampler_param",
+		"0 to 1")
 	f("type: JAEGER\nconfig: {sampler_type: remote}", "remote sampling is not spoken")
 	f("type: JAEGER\nconfig: {sampler_type: x}", "sampler_type")
 	f("type: JAEGER\nconfig: {user: a, password: hunter2}", "password", "type: OTLP")
@@ -133,14 +123,8 @@ func TestParseLogRules(t *testing.T) {
 		}
 		return r
 	}
-	off, end, both := lines{}, lines{
-		end:   true,
-		least: slog.LevelDebug,
-	}, lines{
-		start: true,
-		end:   true,
-		least: slog.LevelDebug,
-	}
+	off, end, both := lines{}, lines{end: true, least: slog.LevelDebug}, lines{start: true, end: true,
+		least: slog.LevelDebug}
 	f := func(r LogRules, path string, port uint16, want lines) {
 		t.Helper()
 		if got := r.ofHTTP(path, port); got != want {
@@ -156,9 +140,7 @@ func TestParseLogRules(t *testing.T) {
 	r := parse("options: {decision: {log_start: false, log_end: true}}")
 	f(r, "/any", 1, end)
 	g(r, "thanos.Store", "Series", end)
-	r = parse(
-		"http: {options: {decision: {log_start: true, log_end: true}}, config: [{path: /api/v1/query, port: 10902}, {path: /any}]}",
-	)
+	r = parse("http: {options: {decision: {log_start: true, log_end: true}}, config: [{path: /api/v1/query, port: 10902}, {path: /any}]}")
 	f(r, "/api/v1/query", 10902, both)
 	f(r, "/api/v1/query", 10901, off)
 	f(r, "/any", 10901, both)
@@ -166,9 +148,7 @@ func TestParseLogRules(t *testing.T) {
 	if got := r.ofGRPC("thanos.Store", "Series"); got.end {
 		t.Errorf("gRPC is logged by the options of HTTP: %+v", got)
 	}
-	r = parse(
-		"options: {level: error, decision: {log_end: true}}\ngrpc: {options: {level: WARNING}, config: [{service: thanos.Store, method: Info}]}",
-	)
+	r = parse("options: {level: error, decision: {log_end: true}}\ngrpc: {options: {level: WARNING}, config: [{service: thanos.Store, method: Info}]}")
 	f(r, "/x", 1, lines{end: true, least: slog.LevelError})
 	g(r, "thanos.Store", "Info", lines{end: true, least: slog.LevelWarn})
 	g(r, "thanos.Store", "Series", off)
@@ -180,10 +160,7 @@ func TestParseLogRules(t *testing.T) {
 		"http: {config: {path: /x}}":                        "a list is expected",
 		"grpc: {options: {decision: {log_end: sometimes}}}": "true or false",
 	} {
-		if _, err := ParseLogRules(
-			"--request.logging-config",
-			[]byte(yaml),
-		); err == nil ||
+		if _, err := ParseLogRules("--request.logging-config", []byte(yaml)); err == nil ||
 			!strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v, want %q in it", yaml, err, word)
 		}
@@ -191,9 +168,7 @@ func TestParseLogRules(t *testing.T) {
 	if r := parse("options: {level: info}"); !strings.Contains(r.Advice(slog.LevelDebug), "log_end") {
 		t.Error("nothing says that nothing is logged")
 	}
-	if r := parse(
-		"options: {decision: {log_end: true}}",
-	); !strings.Contains(r.Advice(slog.LevelInfo), "--log.level") ||
+	if r := parse("options: {decision: {log_end: true}}"); !strings.Contains(r.Advice(slog.LevelInfo), "--log.level") ||
 		r.Advice(slog.LevelDebug) != "" {
 		t.Errorf("%q, %q", r.Advice(slog.LevelInfo), r.Advice(slog.LevelDebug))
 	}

@@ -108,11 +108,9 @@ func opened(t *testing.T, sampler string, more ...string) (*Tracer, *collector, 
 	collectpb.RegisterTraceServiceServer(s, c)
 	go s.Serve(l)
 	t.Cleanup(s.Stop)
-	config, err := ParseConfig(
-		"test",
+	config, err := ParseConfig("test",
 		[]byte("type: OTLP\nconfig: {client_type: grpc, insecure: true, headers: {x-token: secret}, endpoint: '"+
-			l.Addr().String()+"', sampler_type: "+sampler+strings.Join(more, "")+"}"),
-	)
+			l.Addr().String()+"', sampler_type: "+sampler+strings.Join(more, "")+"}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,10 +164,7 @@ func TestHTTPSpans(t *testing.T) {
 		t.Errorf("a request that forces a trace: %v", forced.Header())
 	}
 	if w := serve(
-		request("GET", "/a", "traceparent", sampledParent),
-	); w.Header().Get(
-		HeaderTraceID,
-	) != sampledParent[3:35] {
+		request("GET", "/a", "traceparent", sampledParent)); w.Header().Get(HeaderTraceID) != sampledParent[3:35] {
 		t.Errorf("a request of a sampled trace: %v", w.Header())
 	}
 	serve(request("GET", "/panic", HeaderForce, "1"))
@@ -211,13 +206,9 @@ func TestOverHTTP(t *testing.T) {
 	c := new(collector)
 	s := httptest.NewServer(c)
 	defer s.Close()
-	config, err := ParseConfig(
-		"test",
-		[]byte(
-			"type: OTLP\nconfig: {client_type: http, insecure: true, compression: gzip, headers: {x-token: secret}, endpoint: '"+
-				strings.TrimPrefix(s.URL, "http://")+"'}",
-		),
-	)
+	config, err := ParseConfig("test",
+		[]byte("type: OTLP\nconfig: {client_type: http, insecure: true, compression: gzip, headers: {x-token: secret}, endpoint: '"+
+			strings.TrimPrefix(s.URL, "http://")+"'}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,10 +230,8 @@ func TestOverHTTP(t *testing.T) {
 // TestCollectorDown: a collector that is not there is one line in the log, and holds nothing up.
 func TestCollectorDown(t *testing.T) {
 	log := new(bytes.Buffer)
-	config, err := ParseConfig(
-		"test",
-		[]byte("type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '127.0.0.1:1', timeout: 100ms}"),
-	)
+	config, err := ParseConfig("test",
+		[]byte("type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '127.0.0.1:1', timeout: 100ms}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +250,7 @@ func TestCollectorDown(t *testing.T) {
 	if took := time.Since(began); took > closeTimeout+time.Second {
 		t.Errorf("Close took %s", took)
 	}
-	if n := strings.Count(
-		log.String(),
-		"spans are dropped",
-	); n != 1 ||
+	if n := strings.Count(log.String(), "spans are dropped"); n != 1 ||
 		testutil.ToFloat64(tracer.spans.WithLabelValues("failed")) != 3 {
 		t.Errorf("%d lines: %s", n, log)
 	}
@@ -348,30 +334,17 @@ func TestGRPCSpans(t *testing.T) {
 		end(nil)
 	}
 	_ = tracer.Close()
-	root, call, sel, write := c.named(
-		"HTTP /x",
-	), c.named(
-		"gRPC /thanos.Store/Series",
-	), c.named(
-		"select",
-	), c.named(
-		"receive write",
-	)
+	root, call, sel, write := c.named("HTTP /x"), c.named(
+		"gRPC /thanos.Store/Series"), c.named("select"), c.named("receive write")
 	if len(c.spans) != 4 || len(root) != 1 || len(call) != 1 || len(sel) != 1 || len(write) != 1 {
 		t.Fatalf("%v", c.spans)
 	}
 	if !bytes.Equal(call[0].ParentSpanId, root[0].SpanId) || !bytes.Equal(write[0].ParentSpanId, root[0].SpanId) ||
-		!bytes.Equal(
-			sel[0].ParentSpanId,
-			call[0].SpanId,
-		) || attr(call[0], "rpc.grpc.status_code") != "14" || attr(write[0], "request_id") != "mine" {
+		!bytes.Equal(sel[0].ParentSpanId,
+			call[0].SpanId) || attr(call[0], "rpc.grpc.status_code") != "14" || attr(write[0], "request_id") != "mine" {
 		t.Errorf("%v", c.spans)
 	}
-	if off := NewObserver(
-		slog.New(slog.DiscardHandler),
-		nil,
-		LogRules{},
-	); off.Carry(t.Context()) != nil ||
+	if off := NewObserver(slog.New(slog.DiscardHandler), nil, LogRules{}); off.Carry(t.Context()) != nil ||
 		off.Stamp(t.Context()) != nil {
 		t.Error("without a request something is carried")
 	}
@@ -423,11 +396,7 @@ func TestLogLines(t *testing.T) {
 	if got := run("http: {config: [{path: /other}], options: {decision: {log_end: true}}}", 500, secretly()); got != "" {
 		t.Error(got)
 	}
-	if got := run(
-		both,
-		200,
-		request("GET", "/", HeaderRequestID, "a\nlevel=ERROR"),
-	); strings.Contains(got, "a\\nlevel") ||
+	if got := run(both, 200, request("GET", "/", HeaderRequestID, "a\nlevel=ERROR")); strings.Contains(got, "a\\nlevel") ||
 		!strings.Contains(got, "request_id=") {
 		t.Errorf("an id that would spoil the log: %s", got)
 	}
@@ -439,10 +408,8 @@ func TestLogLines(t *testing.T) {
 	o := NewObserver(l, nil, rules)
 	_, end := o.Begin(t.Context(), "/thanos.Store/Series", grpcmd.Pairs("x-request-id", "mine").Get)
 	end(13, "Internal", errors.New("x"))
-	if got := log.String(); !strings.Contains(
-		got,
-		`level=ERROR msg="request ended" protocol=grpc service=thanos.Store method=Series request_id=mine code=Internal`,
-	) {
+	if got := log.String(); !strings.Contains(got,
+		`level=ERROR msg="request ended" protocol=grpc service=thanos.Store method=Series request_id=mine code=Internal`) {
 		t.Error(got)
 	}
 }
@@ -493,12 +460,8 @@ func BenchmarkWrap(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	run("none", nobody)
 	run("idle", NewObserver(log, nil, LogRules{}).HTTP("/api/v1/receive", nobody))
-	config, err := ParseConfig(
-		"test",
-		[]byte(
-			"type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '127.0.0.1:1', sampler_type: parentbasedneversample}",
-		),
-	)
+	config, err := ParseConfig("test",
+		[]byte("type: OTLP\nconfig: {client_type: http, insecure: true, endpoint: '127.0.0.1:1', sampler_type: parentbasedneversample}"))
 	if err != nil {
 		b.Fatal(err)
 	}

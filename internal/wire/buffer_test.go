@@ -33,31 +33,16 @@ func TestReadSnappy(t *testing.T) {
 	f(iotest.OneByteReader(bytes.NewReader(body)), len(body), len(text), errs.OK, "")
 	f(iotest.DataErrReader(bytes.NewReader(body)), len(body), len(text), errs.OK, "")
 	f(bytes.NewReader(body), len(body)-1, len(text), errs.TooLarge, "limit")
-	f(
-		bytes.NewReader(body),
-		len(body),
-		len(text)-1,
-		errs.TooLarge,
-		"decompresses to 70000 bytes, more than the limit of 69999",
-	)
+	f(bytes.NewReader(body), len(body), len(text)-1, errs.TooLarge,
+		"decompresses to 70000 bytes, more than the limit of 69999")
 	f(bytes.NewReader(body[:len(body)-1]), len(body), len(text), errs.Invalid, "not snappy")
 	f(bytes.NewReader(nil), len(body), len(text), errs.Invalid, "not snappy")
 	f(strings.NewReader("\xff\xff\xff\xff"), len(body), len(text), errs.Invalid, "not snappy")
 	f(bytes.NewReader(text), len(text), len(text), errs.Invalid, "not snappy")
-	f(
-		iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(body))),
-		len(body),
-		len(text),
-		errs.Unavailable,
-		"after 1 bytes",
-	)
-	f(
-		io.MultiReader(bytes.NewReader(body[:9]), iotest.ErrReader(io.ErrUnexpectedEOF)),
-		len(body),
-		len(text),
-		errs.Unavailable,
-		"after 9 bytes",
-	)
+	f(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(body))), len(body), len(text), errs.Unavailable,
+		"after 1 bytes")
+	f(io.MultiReader(bytes.NewReader(body[:9]), iotest.ErrReader(io.ErrUnexpectedEOF)), len(body), len(text),
+		errs.Unavailable, "after 9 bytes")
 	f(iotest.ErrReader(errors.New("reset by peer")), len(body), len(text), errs.Unavailable, "reset by peer")
 }
 

@@ -149,10 +149,8 @@ func oddV1(r *rand.Rand) []byte {
 			ts.Samples = append(ts.Samples, prompb.Sample{Value: r.Float64(), Timestamp: r.Int64() - r.Int64()})
 		}
 		for range r.IntN(3) {
-			ts.Exemplars = append(
-				ts.Exemplars,
-				prompb.Exemplar{Labels: oddLabels(r), Value: r.Float64(), Timestamp: r.Int64N(1e12)},
-			)
+			ts.Exemplars = append(ts.Exemplars,
+				prompb.Exemplar{Labels: oddLabels(r), Value: r.Float64(), Timestamp: r.Int64N(1e12)})
 		}
 		req.Timeseries = append(req.Timeseries, ts)
 	}
@@ -185,10 +183,8 @@ func oddV2(r *rand.Rand) []byte {
 	for range r.IntN(6) {
 		ts := writev2.TimeSeries{LabelsRefs: refs(oddLabels(r))}
 		for range r.IntN(3) {
-			ts.Samples = append(
-				ts.Samples,
-				writev2.Sample{Value: r.Float64(), Timestamp: r.Int64() - r.Int64(), StartTimestamp: r.Int64N(2) * r.Int64N(1e12)},
-			)
+			ts.Samples = append(ts.Samples,
+				writev2.Sample{Value: r.Float64(), Timestamp: r.Int64() - r.Int64(), StartTimestamp: r.Int64N(2) * r.Int64N(1e12)})
 		}
 		for _, h := range oddHistograms(r) {
 			raw, _ := h.Marshal() // the two versions differ by one field
@@ -200,17 +196,12 @@ func oddV2(r *rand.Rand) []byte {
 			ts.Histograms = append(ts.Histograms, h2)
 		}
 		for range r.IntN(3) {
-			ts.Exemplars = append(
-				ts.Exemplars,
-				writev2.Exemplar{LabelsRefs: refs(oddLabels(r)), Value: r.Float64(), Timestamp: r.Int64N(1e12)},
-			)
+			ts.Exemplars = append(ts.Exemplars,
+				writev2.Exemplar{LabelsRefs: refs(oddLabels(r)), Value: r.Float64(), Timestamp: r.Int64N(1e12)})
 		}
 		if r.IntN(2) == 0 {
-			ts.Metadata = writev2.Metadata{
-				Type:    writev2.Metadata_MetricType(r.IntN(9)),
-				HelpRef: symbols.Symbolize(pick(r)),
-				UnitRef: symbols.Symbolize(pick(r)),
-			}
+			ts.Metadata = writev2.Metadata{Type: writev2.Metadata_MetricType(r.IntN(9)), HelpRef: symbols.Symbolize(pick(r)),
+				UnitRef: symbols.Symbolize(pick(r))}
 		}
 		if r.IntN(12) == 0 {
 			ts.Metadata.UnitRef = 99

@@ -60,20 +60,12 @@ func TestTranslated(t *testing.T) {
 	}
 	good := labels.FromStrings("__name__", "m", "a", "1", "empty", "")
 	bad := exemplar.Exemplar{Labels: labels.FromStrings("x", "\xff")}
-	f(
-		errs.OK,
-		b.AddSample(
-			good,
-			Sample{T: 5, ST: 1, V: 2},
-			[]exemplar.Exemplar{{Value: 3}, bad, {Value: 4, Ts: 7, HasTs: true, Labels: labels.FromStrings("id", "z")}},
-		),
-	)
+	f(errs.OK, b.AddSample(good, Sample{T: 5, ST: 1, V: 2},
+		[]exemplar.Exemplar{{Value: 3}, bad, {Value: 4, Ts: 7, HasTs: true, Labels: labels.FromStrings("id", "z")}}))
 	f(errs.OK, b.AddHistogram(good, Histogram{T: 6, H: &histogram.Histogram{}}, nil))
 	f(errs.Invalid, b.AddHistogram(good, Histogram{T: 6, H: &histogram.Histogram{Schema: 77}}, nil))
-	f(
-		errs.Invalid,
-		b.AddHistogram(good, Histogram{T: 6, FH: &histogram.FloatHistogram{Count: -1}}, []exemplar.Exemplar{{}}),
-	)
+	f(errs.Invalid,
+		b.AddHistogram(good, Histogram{T: 6, FH: &histogram.FloatHistogram{Count: -1}}, []exemplar.Exemplar{{}}))
 	f(errs.Invalid, b.AddSample(labels.FromStrings("a", "1"), Sample{}, nil))
 	f(errs.Invalid, b.AddSample(labels.FromStrings("__name__", "m", "a", "\xff"), Sample{}, []exemplar.Exemplar{{}}))
 	f(errs.Invalid, b.AddSample(labels.FromStrings("__name__", "m", "", "x"), Sample{}, nil))

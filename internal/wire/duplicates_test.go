@@ -54,17 +54,10 @@ func TestUnite(t *testing.T) {
 			if i%2 == 1 { // spelled in another way
 				slices.Reverse(sent)
 			}
-			v1.Timeseries = append(
-				v1.Timeseries,
-				prompb.TimeSeries{Labels: sent, Samples: []prompb.Sample{{Timestamp: p.t, Value: p.v}}},
-			)
-			v2.Timeseries = append(
-				v2.Timeseries,
-				writev2.TimeSeries{
-					LabelsRefs: symbols.SymbolizeLabels(ls, nil),
-					Samples:    []writev2.Sample{{Timestamp: p.t, Value: p.v}},
-				},
-			)
+			v1.Timeseries = append(v1.Timeseries,
+				prompb.TimeSeries{Labels: sent, Samples: []prompb.Sample{{Timestamp: p.t, Value: p.v}}})
+			v2.Timeseries = append(v2.Timeseries, writev2.TimeSeries{LabelsRefs: symbols.SymbolizeLabels(ls, nil),
+				Samples: []writev2.Sample{{Timestamp: p.t, Value: p.v}}})
 		}
 		v2.Symbols = symbols.Symbols()
 		msg1, err1 := v1.Marshal()
@@ -91,10 +84,8 @@ func TestUnite(t *testing.T) {
 	f([]part{{"a", 1, 1}}, "a: 1=1")
 	f([]part{{"a", 1, 1}, {"b", 1, 2}}, "a: 1=1, b: 1=2")
 	f([]part{{"a", 1, 1}, {"a", 1, 2}}, "a: 1=1 1=2")
-	f(
-		[]part{{"a", 2, 1}, {"b", 1, 2}, {"a", 1, 3}, {"c", 1, 4}, {"b", 1, 2}, {"a", 2, 5}},
-		"a: 2=1 1=3 2=5, b: 1=2 1=2, c: 1=4",
-	)
+	f([]part{{"a", 2, 1}, {"b", 1, 2}, {"a", 1, 3}, {"c", 1, 4}, {"b", 1, 2}, {"a", 2, 5}},
+		"a: 2=1 1=3 2=5, b: 1=2 1=2, c: 1=4")
 	f([]part{{"c", 1, 1}, {"b", 1, 1}, {"b", 2, 1}, {"c", 2, 1}}, "c: 1=1 2=1, b: 1=1 2=1")
 }
 
@@ -204,8 +195,7 @@ func TestRewriteUnites(t *testing.T) {
 	src := NewBatch(testTenant)
 	for i := range 6 {
 		src.Add(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i%3), "pod", fmt.Sprint(i))).Samples = []Sample{
-			{T: 1, V: float64(i)},
-		}
+			{T: 1, V: float64(i)}}
 	}
 	r := Rewrite(src)
 	for i := range src.Series {
@@ -264,18 +254,8 @@ func BenchmarkUnite(b *testing.B) {
 	}
 	run("repeats", f.repeats)
 	run("group", f.group)
-	ten := slices.Concat(
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-		typicalV1(200),
-	)
+	ten := slices.Concat(typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200),
+		typicalV1(200), typicalV1(200), typicalV1(200), typicalV1(200))
 	k := NewSeriesCache(1 << 16)
 	b.Run("ten of each", func(b *testing.B) {
 		b.ReportAllocs()

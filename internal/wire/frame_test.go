@@ -22,12 +22,9 @@ func goldenBatch() *Batch {
 	s.Samples = []Sample{{T: 1000, ST: 500, V: 2}, {T: 900, V: math.Inf(1)}}
 	s.Exemplars = []Exemplar{{T: 950, V: 0.5, Labels: AppendLabels(nil, labels.FromStrings("id", "x"))}, {}}
 	b.Add(labels.FromStrings("__name__", "h")).Histograms = []Histogram{
-		{
-			T:  1000,
-			ST: 1,
+		{T: 1000, ST: 1,
 			H: &histogram.Histogram{CounterResetHint: 2, Schema: -1, ZeroThreshold: 0.25, ZeroCount: 1, Count: 6, Sum: 3,
-				PositiveSpans: []histogram.Span{{Offset: -2, Length: 2}}, PositiveBuckets: []int64{3, -1}},
-		},
+				PositiveSpans: []histogram.Span{{Offset: -2, Length: 2}}, PositiveBuckets: []int64{3, -1}}},
 		{T: 1001, FH: &histogram.FloatHistogram{Schema: -53, Count: 1.5, Sum: 2,
 			PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{1.5}, CustomValues: []float64{10}}},
 	}
@@ -52,15 +49,8 @@ func sameBatch(t testing.TB, got, want *Batch) {
 	if got.Tenant != want.Tenant || len(got.Series) != len(want.Series) ||
 		fmt.Sprint(got.Metadata) != fmt.Sprint(want.Metadata) ||
 		fmt.Sprint(got.Rejected) != fmt.Sprint(want.Rejected) {
-		t.Fatalf(
-			"tenant %s, %d series, metadata %v; want %s, %d, %v",
-			got.Tenant,
-			len(got.Series),
-			got.Metadata,
-			want.Tenant,
-			len(want.Series),
-			want.Metadata,
-		)
+		t.Fatalf("tenant %s, %d series, metadata %v; want %s, %d, %v", got.Tenant, len(got.Series), got.Metadata, want.Tenant,
+			len(want.Series), want.Metadata)
 	}
 	for i := range want.Series {
 		g, w := got.Series[i], want.Series[i]
@@ -189,12 +179,8 @@ func TestFailuresRoundTrip(t *testing.T) {
 		}
 	}
 	f(nil)
-	f(
-		[]Failure{
-			{Series: 3, Kind: errs.Conflict, Reason: `too old: {a="b"}`, Samples: 1},
-			{Series: -1, Kind: errs.Limited, Histograms: 300, Exemplars: 2},
-		},
-	)
+	f([]Failure{{Series: 3, Kind: errs.Conflict, Reason: `too old: {a="b"}`, Samples: 1},
+		{Series: -1, Kind: errs.Limited, Histograms: 300, Exemplars: 2}})
 	f([]Failure{{Series: 3, Kind: errs.OK, Exemplars: 2}}) // exemplars only
 	out, err := DecodeFailures(AppendFailures(nil, []Failure{{Kind: 200}}))
 	if err != nil || out[0].Kind != errs.Internal {

@@ -130,10 +130,8 @@ func collidingSeries(a, b byte) []prompb.Label {
 func requestV1(series ...[]prompb.Label) []byte {
 	var req prompb.WriteRequest
 	for i, ls := range series {
-		req.Timeseries = append(
-			req.Timeseries,
-			prompb.TimeSeries{Labels: ls, Samples: []prompb.Sample{{Value: float64(i), Timestamp: 1790000000000}}},
-		)
+		req.Timeseries = append(req.Timeseries,
+			prompb.TimeSeries{Labels: ls, Samples: []prompb.Sample{{Value: float64(i), Timestamp: 1790000000000}}})
 	}
 	msg, err := req.Marshal()
 	if err != nil {
@@ -148,11 +146,7 @@ func TestXXH3Collisions(t *testing.T) {
 	good, same, bad := collidingSeries('b', 'b'), collidingSeries('c', 'a'), collidingSeries(0xc4, 0)
 	first, other := requestV1(good), requestV1(same)
 	spelled := func(msg []byte) []byte { _, at := uvarint(msg, 1); return msg[at:rawLabelsEnd(msg, at)] }
-	if a, b := xxh3.Hash128(
-		spelled(first),
-	), xxh3.Hash128(
-		spelled(other),
-	); a != b ||
+	if a, b := xxh3.Hash128(spelled(first)), xxh3.Hash128(spelled(other)); a != b ||
 		string(spelled(first)) == string(spelled(other)) {
 		t.Fatalf("no collision: %x, %x", a, b)
 	}

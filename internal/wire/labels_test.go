@@ -21,11 +21,8 @@ var goldenLabels = []struct {
 }{
 	{"default-tenant", []string{"__name__", "up"}, 0xa852c2cd9dd7220e},
 	{"default-tenant", []string{"__name__", "up", "instance", "localhost:9090", "job", "prometheus"}, 0xcb7a3eb434a9984c},
-	{
-		"acme",
-		[]string{"__name__", "up", "instance", "localhost:9090", "job", "prometheus", "none", ""},
-		0x0416f1ebc808fea6,
-	},
+	{"acme", []string{"__name__", "up", "instance", "localhost:9090", "job", "prometheus", "none", ""},
+		0x0416f1ebc808fea6},
 	{"acme", []string{"__name__", "größe", "城市", "京都"}, 0x8633e10529f5a7ab},
 }
 
@@ -48,12 +45,8 @@ func TestIdentifyGolden(t *testing.T) {
 
 // TestOneSeriesOneKey sends one series in every form.
 func TestOneSeriesOneKey(t *testing.T) {
-	ls := []prompb.Label{
-		{Name: "__name__", Value: "up"},
-		{Name: "a", Value: "1"},
-		{Name: "b", Value: "2"},
-		{Name: "job", Value: "über"},
-	}
+	ls := []prompb.Label{{Name: "__name__", Value: "up"}, {Name: "a", Value: "1"}, {Name: "b", Value: "2"},
+		{Name: "job", Value: "über"}}
 	var want *Series
 	f := func(b *Batch, err error) {
 		t.Helper()
@@ -78,8 +71,7 @@ func TestOneSeriesOneKey(t *testing.T) {
 			sent = append([]prompb.Label{{Name: "empty"}}, ls...)
 		}
 		v1 := prompb.WriteRequest{
-			Timeseries: []prompb.TimeSeries{{Labels: sent, Samples: []prompb.Sample{{Value: 1, Timestamp: 2}}}},
-		}
+			Timeseries: []prompb.TimeSeries{{Labels: sent, Samples: []prompb.Sample{{Value: 1, Timestamp: 2}}}}}
 		msg, _ := v1.Marshal()
 		f(DecodeV1(testTenant, msg))
 		symbols := writev2.NewSymbolTable()
@@ -93,8 +85,7 @@ func TestOneSeriesOneKey(t *testing.T) {
 	}
 	built := NewBatch(testTenant)
 	built.Add(labels.FromStrings("__name__", "up", "a", "1", "b", "2", "job", "über", "empty", "")).Samples = []Sample{
-		{T: 2, V: 1},
-	}
+		{T: 2, V: 1}}
 	f(built, nil)
 	f(DecodeShard(AppendShard(nil, All(built))))
 }
@@ -108,10 +99,8 @@ func TestRejected(t *testing.T) {
 			bad.Labels = append(bad.Labels, prompb.Label{Name: ls[i], Value: ls[i+1]})
 		}
 		good := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "up"}}, Samples: make([]prompb.Sample, 1)}
-		other := prompb.TimeSeries{
-			Labels:  []prompb.Label{{Name: "__name__", Value: "down"}},
-			Samples: make([]prompb.Sample, 1),
-		}
+		other := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "down"}},
+			Samples: make([]prompb.Sample, 1)}
 		req := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{good, bad, other}}
 		msg, _ := req.Marshal()
 		b, err := DecodeV1(testTenant, msg)
@@ -135,15 +124,8 @@ func TestRejected(t *testing.T) {
 	f(`a label has no name in {""="1", __name__="up"}`, "__name__", "up", "", "1")
 	f(`label "a" is not UTF-8 in {__name__="up", a="\xff"}`, "__name__", "up", "a", "\xff")
 	f(`label "a\xffb" is not UTF-8 in {__name__="up", "a\xffb"="c"}`, "__name__", "up", "a\xffb", "c")
-	f(
-		`label "`+long[:64]+`"... occurs twice in {__name__="u\np", "`+long[:64]+`"...="1", "`+long[:64]+`"...="2"}`,
-		"__name__",
-		"u\np",
-		long,
-		"1",
-		long,
-		"2",
-	)
+	f(`label "`+long[:64]+`"... occurs twice in {__name__="u\np", "`+long[:64]+`"...="1", "`+long[:64]+`"...="2"}`,
+		"__name__", "u\np", long, "1", long, "2")
 }
 
 // TestRejectedIsBounded: a request of nothing but bad series costs little more than it sends, and its counts are true.

@@ -117,10 +117,8 @@ func (o *outcome) addMetadata(family, help, unit string, typ int32) {
 	if name, ok := prompb.MetricMetadata_MetricType_name[typ]; ok {
 		word = strings.ToLower(name)
 	}
-	o.metadata = append(
-		o.metadata,
-		Metadata{family, strings.ToValidUTF8(help, "\uFFFD"), strings.ToValidUTF8(unit, "\uFFFD"), word},
-	)
+	o.metadata = append(o.metadata,
+		Metadata{family, strings.ToValidUTF8(help, "\uFFFD"), strings.ToValidUTF8(unit, "\uFFFD"), word})
 }
 
 func oracleV1(msg []byte) (*outcome, error) {
@@ -191,12 +189,8 @@ func oracleV2(msg []byte) (*outcome, error) {
 			ts.Metadata.Type == 0 && meta.Help == "" && meta.Unit == "" {
 			continue
 		}
-		o.addMetadata(
-			oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type),
-			meta.Help,
-			meta.Unit,
-			int32(ts.Metadata.Type),
-		)
+		o.addMetadata(oracleFamily(ls.Get(model.MetricNameLabel), ts.Metadata.Type), meta.Help, meta.Unit,
+			int32(ts.Metadata.Type))
 	}
 	return o, nil
 }
@@ -258,18 +252,8 @@ func (want *oracleSeries) check(t testing.TB, id tenant.ID, got *Series) {
 	}
 	if len(got.Samples) != len(want.samples) || len(got.Histograms) != len(want.histograms) ||
 		len(got.Exemplars) != len(want.exemplars) {
-		t.Fatalf(
-			"%s: %d samples, %d histograms, %d exemplars, want %d, %d, %d",
-			want.labels,
-			len(
-				got.Samples,
-			),
-			len(got.Histograms),
-			len(got.Exemplars),
-			len(want.samples),
-			len(want.histograms),
-			len(want.exemplars),
-		)
+		t.Fatalf("%s: %d samples, %d histograms, %d exemplars, want %d, %d, %d", want.labels, len(got.Samples),
+			len(got.Histograms), len(got.Exemplars), len(want.samples), len(want.histograms), len(want.exemplars))
 	}
 	for i, w := range want.samples {
 		if g := got.Samples[i]; g.T != w.T || g.ST != w.ST || math.Float64bits(g.V) != math.Float64bits(w.V) {

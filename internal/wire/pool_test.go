@@ -116,10 +116,7 @@ func TestHistogramsAreNotPooled(t *testing.T) {
 		var req prompb.WriteRequest
 		for i := range 20 {
 			req.Timeseries = append(req.Timeseries, prompb.TimeSeries{
-				Labels: prompb.FromLabels(
-					labels.FromStrings("__name__", "h", "i", fmt.Sprint(i)),
-					nil,
-				),
+				Labels:     prompb.FromLabels(labels.FromStrings("__name__", "h", "i", fmt.Sprint(i)), nil),
 				Histograms: oddHistograms(r),
 			})
 		}

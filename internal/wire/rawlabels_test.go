@@ -128,11 +128,8 @@ func TestLongReferences(t *testing.T) {
 		for _, r := range refs {
 			packed = binary.AppendUvarint(packed, r)
 		}
-		series := field(
-			field(nil, 1, packed),
-			2,
-			binary.AppendUvarint(append(append([]byte{1<<3 | typeFixed64}, make([]byte, 8)...), 2<<3), 1790000000000),
-		)
+		series := field(field(nil, 1, packed), 2,
+			binary.AppendUvarint(append(append([]byte{1<<3 | typeFixed64}, make([]byte, 8)...), 2<<3), 1790000000000))
 		series = field(series, 5, binary.AppendUvarint([]byte{1 << 3, 1, 3 << 3}, help))
 		var msg []byte
 		for _, s := range []string{"", "__name__", "up", "Help.", "Other help."} {

@@ -64,11 +64,8 @@ func TestRewrite(t *testing.T) {
 	for i, s := range home.Series {
 		texts = append(texts, fmt.Sprint(home.Origin(i), textOf(s.Labels()), s.Samples[0].V))
 	}
-	want := []string{
-		`0{__name__="up", n="0", z="last"}0`,
-		`2{__name__="other", z="last"}2`,
-		`5{__name__="up", n="5", z="last"}5`,
-	}
+	want := []string{`0{__name__="up", n="0", z="last"}0`, `2{__name__="other", z="last"}2`,
+		`5{__name__="up", n="5", z="last"}5`}
 	if !slices.Equal(texts, want) {
 		t.Fatalf("got %q\nwant %q", texts, want)
 	}

@@ -183,11 +183,8 @@ func TestKnownMetadata(t *testing.T) {
 		ts := writev2.TimeSeries{
 			LabelsRefs: symbols.SymbolizeLabels(typicalLabels(1), nil),
 			Samples:    []writev2.Sample{{Value: 1, Timestamp: 1790000000000}},
-			Metadata: writev2.Metadata{
-				Type:    writev2.Metadata_METRIC_TYPE_COUNTER,
-				HelpRef: symbols.Symbolize(help),
-				UnitRef: symbols.Symbolize(unit),
-			},
+			Metadata: writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: symbols.Symbolize(help),
+				UnitRef: symbols.Symbolize(unit)},
 		}
 		req := writev2.Request{Symbols: symbols.Symbols(), Timeseries: []writev2.TimeSeries{ts}}
 		msg, err := req.Marshal()

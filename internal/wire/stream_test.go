@@ -96,10 +96,8 @@ func TestNumberedGolden(t *testing.T) {
 		p.read(frame, s).Release()
 	}
 	labelsOf := func(i int) string { return hex.EncodeToString([]byte(fmt.Sprintf("__name__\xffm\xffi\xff%d\xff", i))) }
-	f(
-		few("a", 0, 1),
-		"02 0161 02 04 0f "+labelsOf(0)+" d00f 0000000000000000 04 0f "+labelsOf(1)+" 00 000000000000f03f 00",
-	)
+	f(few("a", 0, 1),
+		"02 0161 02 04 0f "+labelsOf(0)+" d00f 0000000000000000 04 0f "+labelsOf(1)+" 00 000000000000f03f 00")
 	f(few("a", 0, 1), "02 0161 02 00 d00f 0000000000000000 00 00 000000000000f03f 00")
 	f(few("a", 1), "02 0161 01 20 d00f 000000000000f03f 00")
 	f(few("b", 1), "02 0162 01 44 0f "+labelsOf(1)+" d00f 000000000000f03f 00")
@@ -181,13 +179,8 @@ func TestNumberedChurn(t *testing.T) {
 				p.e.Age()
 			}
 			if len(p.d.table) != len(p.e.numbers.entries) || p.d.held != p.e.numbers.bytes || p.d.held > p.d.maxBytes {
-				t.Fatalf(
-					"%d numbers of %d bytes here, %d of %d there",
-					len(p.e.numbers.entries),
-					p.e.numbers.bytes,
-					len(p.d.table),
-					p.d.held,
-				)
+				t.Fatalf("%d numbers of %d bytes here, %d of %d there", len(p.e.numbers.entries), p.e.numbers.bytes, len(p.d.table),
+					p.d.held)
 			}
 		}
 		for i, b := range kept {
@@ -234,14 +227,8 @@ func (t *numbers) check(tb testing.TB) {
 		}
 	}
 	if bytes != t.bytes || indexed != len(t.entries) || indexed > len(t.index)*3/4 {
-		tb.Fatalf(
-			"%d bytes, counted %d; %d numbers, %d in an index of %d",
-			bytes,
-			t.bytes,
-			len(t.entries),
-			indexed,
-			len(t.index),
-		)
+		tb.Fatalf("%d bytes, counted %d; %d numbers, %d in an index of %d", bytes, t.bytes, len(t.entries), indexed,
+			len(t.index))
 	}
 }
 
@@ -460,11 +447,8 @@ func TestNumberedDamage(t *testing.T) {
 	head := len(whole.e.Begin(nil, "a"))
 	for n := range frame {
 		if n < head {
-			broken(
-				fmt.Sprintf("%d of %d bytes", n, len(frame)),
-				frame[:n],
-				map[bool]errs.Kind{true: errs.Unsupported, false: errs.Invalid}[n == 0],
-			)
+			broken(fmt.Sprintf("%d of %d bytes", n, len(frame)), frame[:n],
+				map[bool]errs.Kind{true: errs.Unsupported, false: errs.Invalid}[n == 0])
 		} else if n > head {
 			broken(fmt.Sprintf("%d of %d bytes", n, len(frame)), frame[:n], errs.Invalid)
 		}
@@ -482,11 +466,8 @@ func TestNumberedDamage(t *testing.T) {
 	broken("a number below 0", sample(zigzagEncode(-1)<<headBits, ""), errs.Invalid)
 	broken("a huge number", sample(zigzagEncode(1<<58)<<headBits, ""), errs.Invalid)
 	broken("a number given out of turn", sample(zigzagEncode(3)<<headBits|calledNew, "a\xffb\xff"), errs.Invalid)
-	broken(
-		"labels too long for a number",
-		sample(zigzagEncode(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)),
-		errs.Invalid,
-	)
+	broken("labels too long for a number",
+		sample(zigzagEncode(2)<<headBits|calledNew, strings.Repeat("x", maxNumberLabel+1)), errs.Invalid)
 	broken("a number with labels that have none", sample(1<<headBits|calledLabels, "a\xffb\xff"), errs.Invalid)
 	broken("another name", sample(3<<2, "a\xffb\xff"), errs.Invalid)
 	broken("another shape", sample(3, ""), errs.Invalid)
@@ -531,9 +512,7 @@ func FuzzNumbered(f *testing.F) {
 		if err == nil {
 			for i := range b.Series {
 				full := append(AppendTenant(nil, b.Tenant), b.Series[i].Labels()...)
-				if key, hash := Identify(
-					full,
-				); key != b.Series[i].Key || hash != b.Series[i].Hash ||
+				if key, hash := Identify(full); key != b.Series[i].Key || hash != b.Series[i].Hash ||
 					!isCanonical(b.Series[i].Labels()) {
 					t.Fatalf("series %d is %q", i, full)
 				}

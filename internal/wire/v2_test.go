@@ -15,10 +15,8 @@ import (
 func TestExpansion(t *testing.T) {
 	req := writev2.Request{Symbols: []string{"", "__name__", "up", "a", strings.Repeat("x", 1<<20)}}
 	for range 200 {
-		req.Timeseries = append(
-			req.Timeseries,
-			writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: make([]writev2.Sample, 1)},
-		)
+		req.Timeseries = append(req.Timeseries,
+			writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: make([]writev2.Sample, 1)})
 	}
 	f := func(want errs.Kind) {
 		t.Helper()
@@ -81,8 +79,7 @@ func TestEmptyMessages(t *testing.T) {
 
 func TestSymbolsWherever(t *testing.T) {
 	series := writev2.Request{
-		Timeseries: []writev2.TimeSeries{{LabelsRefs: []uint32{1, 2}, Samples: make([]writev2.Sample, 1)}},
-	}
+		Timeseries: []writev2.TimeSeries{{LabelsRefs: []uint32{1, 2}, Samples: make([]writev2.Sample, 1)}}}
 	table := writev2.Request{Symbols: []string{"", "__name__", "up"}}
 	a, _ := series.Marshal()
 	b, _ := table.Marshal()
@@ -103,20 +100,8 @@ func TestSymbolsWherever(t *testing.T) {
 // TestMetadataOncePerFamily: the series of a classic histogram say the same of one family.
 func TestMetadataOncePerFamily(t *testing.T) {
 	req := writev2.Request{
-		Symbols: []string{
-			"",
-			"__name__",
-			"rpc_seconds_bucket",
-			"rpc_seconds_sum",
-			"rpc_seconds_count",
-			"le",
-			"1",
-			"2",
-			"Help.",
-			"s",
-			"up",
-		},
-	}
+		Symbols: []string{"", "__name__", "rpc_seconds_bucket", "rpc_seconds_sum", "rpc_seconds_count", "le", "1", "2",
+			"Help.", "s", "up"}}
 	add := func(typ writev2.Metadata_MetricType, help, unit uint32, refs ...uint32) {
 		req.Timeseries = append(req.Timeseries, writev2.TimeSeries{
 			LabelsRefs: refs, Samples: make([]writev2.Sample, 1),

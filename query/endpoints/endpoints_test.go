@@ -16,10 +16,8 @@ import (
 
 func TestTargets(t *testing.T) {
 	dark := errors.New("no such host")
-	members := []Member{
-		{Instance: "r1", Role: "receive", Addr: "10.0.0.1:1"},
-		{Instance: "r1", Role: "store", Addr: "10.0.0.1:1"},
-	}
+	members := []Member{{Instance: "r1", Role: "receive", Addr: "10.0.0.1:1"},
+		{Instance: "r1", Role: "store", Addr: "10.0.0.1:1"}}
 	f := func(members []Member, names []resolved, want, wantUnknown string) {
 		t.Helper()
 		found, unknown := targets(members, names)
@@ -39,12 +37,9 @@ func TestTargets(t *testing.T) {
 	}
 	f(nil, nil, "", "")
 	f(members, nil, "receive r1@10.0.0.1:1receive, store r1@10.0.0.1:1store", "")
-	f(
-		nil,
+	f(nil,
 		[]resolved{{name: "a:1", addresses: []string{"a:1"}}, {name: "dns+b:1", addresses: []string{"10.0.0.2:1", "a:1"}}},
-		"a:1@a:1, 10.0.0.2:1@10.0.0.2:1",
-		"",
-	)
+		"a:1@a:1, 10.0.0.2:1@10.0.0.2:1", "")
 	f(nil, []resolved{{name: "dns+c:1", err: dark}, {name: "dns+c:1", err: dark}}, "", "dns+c:1")
 	f(members[:1], []resolved{{name: "10.0.0.1:1", addresses: []string{"10.0.0.1:1"}}, {name: "dns+c:1", err: dark}},
 		"receive r1@10.0.0.1:1receive, 10.0.0.1:1@10.0.0.1:1", "dns+c:1")

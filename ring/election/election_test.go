@@ -125,12 +125,8 @@ func TestNothingStored(t *testing.T) {
 func TestFailingAgainAndAgain(t *testing.T) {
 	script := []string{"0 a ok keep/a", "0 a x keep/a"}
 	for s := 1; s < 32; s++ {
-		script = append(
-			script,
-			fmt.Sprintf("%d b ok wait/a", s),
-			fmt.Sprintf("%d a ok keep/a", s),
-			fmt.Sprintf("%d a x keep/a", s),
-		)
+		script = append(script, fmt.Sprintf("%d b ok wait/a", s), fmt.Sprintf("%d a ok keep/a", s),
+			fmt.Sprintf("%d a x keep/a", s))
 	}
 	play(t, Known{}, append(script, "32 b ok keep/b", "33 a ok drop/b", "34 b ok keep/b")...)
 	play(t, Known{}, // a moment in which it does not fail ends the wait
@@ -201,15 +197,8 @@ func TestSamplesStayBehind(t *testing.T) {
 		"640 a@40 ok keep/a",
 		"640 c@40 ok drop/a",
 		"641 b@641 ok keep/b")
-	play(
-		t,
-		Known{},
-		"0 a ok keep/a",
-		"100 a ok keep/a",
-		"101 b@101 ok drop/a",
-		"120 a ok keep/a",
-		"140 b@140 ok drop/a",
-	) // not known
+	play(t, Known{}, "0 a ok keep/a", "100 a ok keep/a", "101 b@101 ok drop/a", "120 a ok keep/a",
+		"140 b@140 ok drop/a") // not known
 	k, _ := Judge(at(0), Known{}, "a", 0, failover)
 	k = Stored(at(0), k, "a", at(0).UnixMilli(), failover)
 	for _, newest := range []int64{math.MinInt64, -1, math.MaxInt64} {
@@ -278,20 +267,14 @@ func TestLearn(t *testing.T) {
 	if _, fate := Judge(at(45), k, "b", 0, failover); fate != Drop {
 		t.Fatal("failover though another process stored samples of the elected 25s ago")
 	}
-	if k = Learn(
-		at(30),
-		k,
-		State{Replica: "b", Elected: same.Elected - 1, Received: newer.Received + 100},
-	); k.Replica != "a" ||
+	if k = Learn(at(30), k,
+		State{Replica: "b", Elected: same.Elected - 1, Received: newer.Received + 100}); k.Replica != "a" ||
 		!k.Heard.Equal(at(20)) {
 		t.Fatalf("an older election won: %+v", k)
 	}
 	k.Failing = true
-	if k = Learn(
-		at(30),
-		k,
-		State{Replica: "b", Elected: same.Elected + 1, Received: same.Elected + 1},
-	); k.Replica != "b" || !k.Heard.Equal(at(30)) ||
+	if k = Learn(at(30), k,
+		State{Replica: "b", Elected: same.Elected + 1, Received: same.Elected + 1}); k.Replica != "b" || !k.Heard.Equal(at(30)) ||
 		k.Failing {
 		t.Fatalf("a newer election lost: %+v", k)
 	}
@@ -328,13 +311,8 @@ func TestMergeAgrees(t *testing.T) {
 			return State{}
 		}
 		e := 1 + r.Int64N(3)
-		return State{
-			Replica:  fmt.Sprint("r", r.IntN(3)),
-			Elected:  e,
-			Received: e + r.Int64N(3),
-			Deleted:  r.Int64N(6),
-			Sample:   r.Int64N(3),
-		}
+		return State{Replica: fmt.Sprint("r", r.IntN(3)), Elected: e, Received: e + r.Int64N(3), Deleted: r.Int64N(6),
+			Sample: r.Int64N(3)}
 	}
 	for range 20000 {
 		a, b, c := random(), random(), random()

@@ -20,13 +20,8 @@ func TestRingIsBounded(t *testing.T) {
 	now := time.Now().Unix()
 	f := func(name string, id string, change func(e *dring.InstanceDesc), taken bool) {
 		t.Helper()
-		e := dring.InstanceDesc{
-			Id:        id,
-			Addr:      "10.0.0.1:10901",
-			Timestamp: now,
-			State:     dring.ACTIVE,
-			Tokens:    []uint32{3, 1, 1, 2},
-		}
+		e := dring.InstanceDesc{Id: id, Addr: "10.0.0.1:10901", Timestamp: now, State: dring.ACTIVE,
+			Tokens: []uint32{3, 1, 1, 2}}
 		change(&e)
 		refused := prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"})
 		desc := &dring.Desc{Ingesters: map[string]dring.InstanceDesc{id: e, "good": {Addr: "h:1", Timestamp: now}}}
@@ -85,25 +80,9 @@ func TestRingIsBounded(t *testing.T) {
 func TestClusterIsBounded(t *testing.T) {
 	now := time.Now().Unix()
 	good := func() (process, incarnation, usage) {
-		return process{
-				ID:       "r1",
-				Addr:     "h:1",
-				HTTPAddr: "h:2",
-				Roles:    []string{RoleReceive},
-				RF:       3,
-				Since:    now,
-				Updated:  now * 1000,
-			},
-			incarnation{
-				ID:      "r1",
-				Addr:    "h:1",
-				Since:   now,
-				Updated: now * 1000,
-			}, usage{
-				now,
-				now,
-				now,
-			}
+		return process{ID: "r1", Addr: "h:1", HTTPAddr: "h:2", Roles: []string{RoleReceive}, RF: 3,
+				Since: now, Updated: now * 1000},
+			incarnation{ID: "r1", Addr: "h:1", Since: now, Updated: now * 1000}, usage{now, now, now}
 	}
 	f := func(name string, change func(p *process, i *incarnation, s *usage), taken bool) {
 		t.Helper()
@@ -121,13 +100,7 @@ func TestClusterIsBounded(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got := v.(*cluster)
-		if n := len(
-			got.Processes,
-		) + len(
-			got.Incarnations,
-		) + len(
-			got.Shardings,
-		); (n == 3) != taken ||
+		if n := len(got.Processes) + len(got.Incarnations) + len(got.Shardings); (n == 3) != taken ||
 			n+int(testutil.ToFloat64(refused)) != 3 {
 			t.Fatalf("%s: %+v", name, got)
 		}
@@ -189,16 +162,8 @@ func TestManyNames(t *testing.T) {
 		}
 		for i := range maxShardings {
 			id := fmt.Sprintf("r%d-%d", round, i)
-			mc.Processes[id], mc.Incarnations[id+"@1"], mc.Shardings[id] = process{
-				ID: id,
-			}, incarnation{
-				ID:    id,
-				Since: 1,
-			}, usage{
-				1,
-				1,
-				1,
-			}
+			mc.Processes[id], mc.Incarnations[id+"@1"], mc.Shardings[id] = process{ID: id}, incarnation{ID: id,
+				Since: 1}, usage{1, 1, 1}
 		}
 		for i := range maxPairs {
 			me[fmt.Sprintf("c%d-%d", round, i)] = election.State{Replica: "a", Elected: 1}
@@ -216,21 +181,14 @@ func TestManyNames(t *testing.T) {
 	if len(r.Ingesters) != maxMembers || len(c.Processes) != maxProcesses || len(c.Incarnations) != maxIncarnations ||
 		len(c.Shardings) != maxShardings ||
 		len(e) != maxPairs {
-		t.Fatalf(
-			"%d members, %d processes, %d incarnations, %d versions, %d pairs",
-			len(r.Ingesters),
-			len(c.Processes),
-			len(c.Incarnations),
-			len(c.Shardings),
-			len(e),
-		)
+		t.Fatalf("%d members, %d processes, %d incarnations, %d versions, %d pairs", len(r.Ingesters), len(c.Processes),
+			len(c.Incarnations), len(c.Shardings), len(e))
 	}
 	// Who is known is still heard.
 	for id := range r.Ingesters {
 		if _, err := r.Merge(
 			ringValue{&dring.Desc{Ingesters: map[string]dring.InstanceDesc{id: {Id: id, Timestamp: now + 1}}}},
-			false,
-		); err != nil ||
+			false); err != nil ||
 			r.Ingesters[id].Timestamp != now+1 {
 			t.Fatalf("%v, %+v", err, r.Ingesters[id])
 		}
@@ -239,13 +197,8 @@ func TestManyNames(t *testing.T) {
 }
 
 func FuzzRingCodec(f *testing.F) {
-	good, err := ringCodec{}.Encode(
-		ringValue{
-			&dring.Desc{
-				Ingesters: map[string]dring.InstanceDesc{"r1": {Id: "r1", Addr: "h:1", Timestamp: 1, Tokens: []uint32{2, 1}}},
-			},
-		},
-	)
+	good, err := ringCodec{}.Encode(ringValue{&dring.Desc{
+		Ingesters: map[string]dring.InstanceDesc{"r1": {Id: "r1", Addr: "h:1", Timestamp: 1, Tokens: []uint32{2, 1}}}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -345,17 +345,8 @@ func (s *sim) check(m *simMember) {
 		case !o.live && known && p.fresh(s.up, simTimeout):
 			s.t.Fatalf("%s: %s takes %s to live, which crashed %s ago: %+v", s.name, m.id, o.id, s.up-o.changed, p)
 		case o.live && o.side == m.side && (!known || !p.fresh(s.up, simTimeout)):
-			s.t.Fatalf(
-				"%s: %s takes %s to be down, known=%v: %+v; %s has %+v, %+v",
-				s.name,
-				m.id,
-				o.id,
-				known,
-				p,
-				o.id,
-				o.value.Ingesters[o.id],
-				*o,
-			)
+			s.t.Fatalf("%s: %s takes %s to be down, known=%v: %+v; %s has %+v, %+v", s.name, m.id, o.id, known, p, o.id,
+				o.value.Ingesters[o.id], *o)
 		}
 	}
 }
@@ -382,13 +373,8 @@ func (s *sim) settle() {
 	}
 	for _, m := range s.all[:3] {
 		if len(m.snapshot.entries) != 3 {
-			s.t.Fatalf(
-				"%s: after quiet %s sees %d members, want 3: %+v",
-				s.name,
-				m.id,
-				len(m.snapshot.entries),
-				m.snapshot.heartbeats,
-			)
+			s.t.Fatalf("%s: after quiet %s sees %d members, want 3: %+v", s.name, m.id, len(m.snapshot.entries),
+				m.snapshot.heartbeats)
 		}
 		if !slices.Equal(placement(m), placement(s.all[0])) {
 			s.t.Fatalf("%s: after quiet %s and %s place series differently", s.name, m.id, s.all[0].id)

@@ -14,23 +14,13 @@ import (
 func randomCluster(r *rand.Rand) *cluster {
 	c := newCluster()
 	for range r.IntN(4) {
-		p := process{
-			ID:      string(rune('a' + r.IntN(3))),
-			Addr:    string(rune('x'+r.IntN(2))) + ":1",
-			RF:      r.IntN(2),
-			Left:    r.IntN(4) == 0,
-			Updated: int64(r.IntN(3)),
-		}
+		p := process{ID: string(rune('a' + r.IntN(3))), Addr: string(rune('x'+r.IntN(2))) + ":1", RF: r.IntN(2),
+			Left: r.IntN(4) == 0, Updated: int64(r.IntN(3))}
 		c.Processes[p.ID] = p
 	}
 	for range r.IntN(4) {
-		i := incarnation{
-			ID:      string(rune('a' + r.IntN(2))),
-			Since:   int64(r.IntN(2)),
-			Until:   int64(r.IntN(3)),
-			Drained: r.IntN(2) == 0,
-			Updated: int64(r.IntN(3)),
-		}
+		i := incarnation{ID: string(rune('a' + r.IntN(2))), Since: int64(r.IntN(2)), Until: int64(r.IntN(3)),
+			Drained: r.IntN(2) == 0, Updated: int64(r.IntN(3))}
 		c.Incarnations[incarnationKey(i.ID, i.Since)] = i
 	}
 	for range r.IntN(3) {
@@ -107,9 +97,7 @@ func TestRemoveTombstones(t *testing.T) {
 	c.Incarnations["b@1"] = incarnation{ID: "b", Since: 1, Until: 2, Expires: 9}
 
 	kept := c.clone()
-	if total, removed := kept.RemoveTombstones(
-		time.Unix(4, 0),
-	); total != 1 || removed != 0 ||
+	if total, removed := kept.RemoveTombstones(time.Unix(4, 0)); total != 1 || removed != 0 ||
 		len(kept.Incarnations) != 2 {
 		t.Fatalf("at 4s: %d tombstones, %d removed, %+v", total, removed, kept)
 	}

@@ -102,15 +102,8 @@ func TestElectionsSpread(t *testing.T) {
 func TestElectionsOfASplit(t *testing.T) {
 	c := &clock{}
 	a := open(t, receiverOptions(c, instance(1), 1))
-	one, two := election.State{
-		Replica:  "one",
-		Elected:  100,
-		Received: 900,
-	}, election.State{
-		Replica:  "two",
-		Elected:  101,
-		Received: 101,
-	}
+	one, two := election.State{Replica: "one", Elected: 100, Received: 900}, election.State{Replica: "two", Elected: 101,
+		Received: 101}
 	if err := a.Elections().Publish(t.Context(), "acme", map[string]election.State{"eu": one}); err != nil {
 		t.Fatal(err)
 	}

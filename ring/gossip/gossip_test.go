@@ -116,12 +116,8 @@ func TestKilledMemberStaysPlacedUntilForgotten(t *testing.T) {
 					return ""
 				}
 			}
-			return fmt.Sprintf(
-				"%s: r3 did not end when it was forgotten, after %s: %+v",
-				g.opts.Instance.ID,
-				forgotten,
-				g.History(),
-			)
+			return fmt.Sprintf("%s: r3 did not end when it was forgotten, after %s: %+v", g.opts.Instance.ID, forgotten,
+				g.History())
 		})
 	}
 
@@ -281,11 +277,8 @@ func TestLostDisk(t *testing.T) {
 	o.Instance.Since = time.Unix(time.Now().Unix(), 0)
 	back := open(t, o)
 	want := []ring.Incarnation{
-		{
-			Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"},
-			Since:  gs[2].opts.Instance.Since,
-			Until:  o.Instance.Since,
-		},
+		{Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"}, Since: gs[2].opts.Instance.Since,
+			Until: o.Instance.Since},
 		{Member: ring.Member{ID: "r3", Addr: o.GRPCAddress, Zone: "z3"}, Since: o.Instance.Since},
 	}
 	for _, g := range []*Gossip{gs[0], gs[1], back} {
@@ -423,11 +416,7 @@ func TestPages(t *testing.T) {
 		strings.Contains(b, `method="post"`) {
 		t.Fatalf("page: %d %s", page.Code, b)
 	}
-	if w := get(
-		g.HandleMemberlist,
-		"/memberlist",
-		"text/html",
-	); w.Code != 200 ||
+	if w := get(g.HandleMemberlist, "/memberlist", "text/html"); w.Code != 200 ||
 		!strings.Contains(w.Body.String(), clusterKey) {
 		t.Fatalf("memberlist page: %d", w.Code)
 	}

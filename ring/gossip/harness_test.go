@@ -36,11 +36,8 @@ func (w *wrong) set(d time.Duration) { w.off.Store(int64(d)) }
 
 // instance makes the i-th instance of a test: id r<i>, in no file.
 func instance(i int) Instance {
-	return Instance{
-		ID:     fmt.Sprintf("r%d", i),
-		Tokens: randomTokens(numTokens),
-		Since:  time.Unix(time.Now().Unix()-3600, 0),
-	}
+	return Instance{ID: fmt.Sprintf("r%d", i), Tokens: randomTokens(numTokens),
+		Since: time.Unix(time.Now().Unix()-3600, 0)}
 }
 
 // receiverOptions are those of the receiver in in zone z<zone>, fast.

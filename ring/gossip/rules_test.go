@@ -14,13 +14,8 @@ import (
 )
 
 func TestNextEntry(t *testing.T) {
-	base := dring.InstanceDesc{
-		Id:                  "a",
-		Addr:                "a:1",
-		State:               dring.ACTIVE,
-		Tokens:              []uint32{1, 2, 3},
-		RegisteredTimestamp: 7,
-	}
+	base := dring.InstanceDesc{Id: "a", Addr: "a:1", State: dring.ACTIVE,
+		Tokens: []uint32{1, 2, 3}, RegisteredTimestamp: 7}
 	at := func(e dring.InstanceDesc, ts int64) dring.InstanceDesc { e.Timestamp = ts; return e }
 	moved, leaving, left := base, base, base
 	moved.Addr, leaving.State, left.State, left.Tokens = "a:2", dring.LEAVING, dring.LEFT, nil
@@ -152,14 +147,8 @@ func TestDisagree(t *testing.T) {
 	f(p("a", 3, "", rcv...), 0, "(a) has replication factor 3, but b at b:1 has 2", p("b", 2, "", rcv...))
 	f(p("a", 0, ""), 0, "", p("b", 2, "", rcv...))
 	f(p("a", 3, ""), 0, "", p("b", 0, ""))
-	f(
-		p("a", 3, "", rcv...),
-		0,
-		"",
-		p("b", 2, "", rcv...),
-		p("c", 3, "", rcv...),
-		p("d", 3, "", rcv...),
-	) // b is the stranger
+	f(p("a", 3, "", rcv...), 0, "", p("b", 2, "", rcv...), p("c", 3, "", rcv...),
+		p("d", 3, "", rcv...)) // b is the stranger
 	f(p("a", 3, "", rcv...), 0, "b at b:1", p("b", 2, "", rcv...), p("c", 3, "", rcv...))
 	f(p("a", 3, "", rcv...), 1, "", p("b", 2, "", rcv...), p("c", 3, "", rcv...))
 	f(p("a", 3, "", rcv...), 1, "b at b:1", p("b", 2, "", rcv...))
@@ -177,12 +166,8 @@ func TestDisagree(t *testing.T) {
 }
 
 func TestLocate(t *testing.T) {
-	local := []netip.Addr{
-		netip.MustParseAddr("127.0.0.1"),
-		netip.MustParseAddr("fd00::1"),
-		netip.MustParseAddr("8.8.4.4"),
-		netip.MustParseAddr("10.1.2.3"),
-	}
+	local := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("8.8.4.4"),
+		netip.MustParseAddr("10.1.2.3")}
 	loopback := local[:1]
 	f := func(bind, advertise string, local []netip.Addr, want string) {
 		t.Helper()
@@ -229,12 +214,8 @@ func TestValidateReportsAllFaults(t *testing.T) {
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	bad := Options{
-		BindAddress: "nowhere",
-		Roles:       []string{"king", RoleReceive, RoleReceive},
-		Join:        []string{""},
-		HTTPAddress: "x:y",
-	}
+	bad := Options{BindAddress: "nowhere", Roles: []string{"king", RoleReceive, RoleReceive},
+		Join: []string{""}, HTTPAddress: "x:y"}
 	err := bad.Validate()
 	for _, want := range []string{"nowhere", `"king"`, "twice", "replication factor 0", "no tokens", "join timeout", "heartbeat timeout", "forget", "member to join", "gRPC address", `"x:y"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -97,13 +97,7 @@ func TestShuffledCluster(t *testing.T) {
 	}
 	eventually(t, func() string {
 		for _, g := range append(gs, q) {
-			if small, big := ids(
-				g,
-				"small",
-			), ids(
-				g,
-				"big",
-			); len(strings.Fields(small)) != 2 || small != ids(gs[0], "small") ||
+			if small, big := ids(g, "small"), ids(g, "big"); len(strings.Fields(small)) != 2 || small != ids(gs[0], "small") ||
 				big != "r1 r2 r3" {
 				return fmt.Sprintf("small is on %s, big on %s", small, big)
 			}
@@ -260,12 +254,8 @@ func pki(t *testing.T) TLSOptions {
 	must(err)
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	must(err)
-	return TLSOptions{
-		Enabled:  true,
-		CertFile: write("cert.pem", "CERTIFICATE", der),
-		KeyFile:  write("key.pem", "EC PRIVATE KEY", keyDER),
-		CAFile:   write("ca.pem", "CERTIFICATE", caDER),
-	}
+	return TLSOptions{Enabled: true, CertFile: write("cert.pem", "CERTIFICATE", der),
+		KeyFile: write("key.pem", "EC PRIVATE KEY", keyDER), CAFile: write("ca.pem", "CERTIFICATE", caDER)}
 }
 
 func TestGossipTLS(t *testing.T) {

@@ -39,10 +39,8 @@ func TestSizingShares(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range receivers {
-				members = append(
-					members,
-					ring.TokenMember{Member: ring.Member{ID: fmt.Sprint("r", len(members)), Zone: fmt.Sprint("z", zone)}},
-				)
+				members = append(members,
+					ring.TokenMember{Member: ring.Member{ID: fmt.Sprint("r", len(members)), Zone: fmt.Sprint("z", zone)}})
 				zones = append(zones, zone)
 			}
 		}
@@ -65,14 +63,8 @@ func TestSizingShares(t *testing.T) {
 				t.Fatal(err)
 			}
 			if math.Abs(average[zone]-want) > 3 || most[zone] > 1.3*want {
-				t.Errorf(
-					"%s: a receiver of zone %d has %.1f %% on average and %.1f %% at most; the page says %s",
-					row[0],
-					zone+1,
-					average[zone],
-					most[zone],
-					text,
-				)
+				t.Errorf("%s: a receiver of zone %d has %.1f %% on average and %.1f %% at most; the page says %s", row[0], zone+1,
+					average[zone], most[zone], text)
 			}
 		}
 	}

@@ -36,26 +36,13 @@ func TestStrangersAreRefused(t *testing.T) {
 			t.Fatalf("%s: it is on the ring: %q", name, got)
 		}
 	}
-	f(
-		"replication factor",
-		func(o *Options) { o.ReplicationFactor = 2 },
-		"(r2) has replication factor 2",
-		"r1 at 127.0.0.1:10901 has 3",
-	)
-	f(
-		"bucket",
-		func(o *Options) { o.BucketID = "bucket-two" },
-		"(r2) uses bucket bucket-two",
-		"r1 at 127.0.0.1:10901 uses bucket bucket-one",
-	)
+	f("replication factor", func(o *Options) { o.ReplicationFactor = 2 }, "(r2) has replication factor 2",
+		"r1 at 127.0.0.1:10901 has 3")
+	f("bucket", func(o *Options) { o.BucketID = "bucket-two" }, "(r2) uses bucket bucket-two",
+		"r1 at 127.0.0.1:10901 uses bucket bucket-one")
 	f("no bucket", func(o *Options) { o.BucketID = "" }, "(r2) uses no bucket", "uses bucket bucket-one")
-	f(
-		"id",
-		func(o *Options) { o.Instance.ID = "r1" },
-		`instance id "r1"`,
-		"127.0.0.1:10902",
-		"live member at 127.0.0.1:10901",
-	)
+	f("id", func(o *Options) { o.Instance.ID = "r1" }, `instance id "r1"`, "127.0.0.1:10902",
+		"live member at 127.0.0.1:10901")
 	wantReady(t, first)
 }
 
@@ -119,11 +106,7 @@ func TestStrangersThatMeetLater(t *testing.T) {
 	}
 	wantReady(t, gs...)
 	// The stranger acknowledges nothing by its own replication factor, and nobody places series on it.
-	if got := stranger.Placement().Replicas(
-		nil,
-		"default-tenant",
-		1,
-	); len(got) != 0 ||
+	if got := stranger.Placement().Replicas(nil, "default-tenant", 1); len(got) != 0 ||
 		len(stranger.Placement().Members()) == 0 {
 		t.Fatalf("the stranger places series on %v of %d members", got, len(stranger.Placement().Members()))
 	}
@@ -188,16 +171,10 @@ func TestStrangerThatIsLeftAlone(t *testing.T) {
 			o.ReplicationFactor = 3
 		}
 	}, "has replication factor 3")
-	f(
-		"bucket",
-		func(i int, o *Options) { o.BucketID = map[bool]string{true: "two", false: "one"}[i == 3] },
-		"uses bucket two",
-	)
-	f(
-		"no bucket",
-		func(i int, o *Options) { o.BucketID = map[bool]string{true: "", false: "one"}[i == 3] },
-		"uses no bucket",
-	)
+	f("bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "two", false: "one"}[i == 3] },
+		"uses bucket two")
+	f("no bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "", false: "one"}[i == 3] },
+		"uses no bucket")
 }
 
 // TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are told apart by
@@ -255,12 +232,8 @@ func TestReplicationFactorIsChanged(t *testing.T) {
 	for _, g := range append(gs, reader) {
 		eventually(t, func() string {
 			if rf, judged := g.ReplicationFactor(), g.JudgedFactor(); rf != 3 || judged != 1 {
-				return fmt.Sprintf(
-					"%s: replication factor %d, judged by %d: old samples have one copy",
-					g.opts.Instance.ID,
-					rf,
-					judged,
-				)
+				return fmt.Sprintf("%s: replication factor %d, judged by %d: old samples have one copy", g.opts.Instance.ID, rf,
+					judged)
 			}
 			return ""
 		})

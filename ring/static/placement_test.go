@@ -86,11 +86,8 @@ func TestParse(t *testing.T) {
 	}
 	f(`[{"endpoints":["a:1"]}]`, "", 1)
 	f(`[{"endpoints":["a:1"]}]`, "hashmod", 3) // fewer copies
-	f(
-		`[{"endpoints":["a:1",{"address":"b:1","capnproto_address":"b:2"}],"external_labels":{"a":"b"},"new":1}]`,
-		"ketama",
-		2,
-	)
+	f(`[{"endpoints":["a:1",{"address":"b:1","capnproto_address":"b:2"}],"external_labels":{"a":"b"},"new":1}]`, "ketama",
+		2)
 	f(`[{"endpoints":["a:1"],"algorithm":"hashmod"},{"endpoints":["a:1","b:1"],"algorithm":"ketama"}]`, "", 2)
 
 	f(`[{`, "", 1, "not valid JSON")
@@ -100,47 +97,23 @@ func TestParse(t *testing.T) {
 	}
 	f(`[{"endpoints":["a:1"]}]`, "", 0, "replication factor 0")
 	f(`[{"endpoints":[{"az":"z"}]}]`, "ketama", 1, "has no address")
-	f(
-		`[{"hashring":"x","endpoints":["a:1","b:1"]}]`,
-		"ketama",
-		3,
-		`hashring "x"`,
-		"2 endpoints are fewer than the replication factor 3",
-	)
+	f(`[{"hashring":"x","endpoints":["a:1","b:1"]}]`, "ketama", 3, `hashring "x"`,
+		"2 endpoints are fewer than the replication factor 3")
 	f(`[{"endpoints":["a:1","b:1",{"address":"a:1"}]}]`, "ketama", 1, "a:1 is listed twice")
 	f(`[{"endpoints":[{"address":"a:1","az":"z"}]}]`, "", 1, "needs the algorithm ketama")
 	f(`[{"endpoints":["a:1"],"algorithm":"crush"}]`, "", 1, `"crush" is neither`)
 	f(`[{"endpoints":["a:1"],"tenants":["[a"],"tenant_matcher_type":"glob"}]`, "", 1, `pattern "[a"`)
 	f(`[{"endpoints":["a:1"],"tenants":["a"],"tenant_matcher_type":"regex"}]`, "", 1, `"regex" is neither exact nor glob`)
 	f(`[{"endpoints":["a:1"],"shuffle_sharding_config":{"shard_size":1}}]`, "", 1, "shuffle sharding needs")
-	f(
-		`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":3}}]`,
-		"ketama",
-		1,
-		"needs 3 endpoints",
-		"which has 2",
-	)
-	f(
-		`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":1}}]`,
-		"ketama",
-		2,
-		"below the replication factor 2",
-	)
+	f(`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":3}}]`, "ketama", 1, "needs 3 endpoints",
+		"which has 2")
+	f(`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":1}}]`, "ketama", 2,
+		"below the replication factor 2")
 	f(`[{"endpoints":["a:1"],"shuffle_sharding_config":{"shard_size":-1}}]`, "ketama", 1, "negative")
-	f(
-		`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":1,"overrides":[{"shard_size":3,"tenants":["t"],"tenant_matcher_type":"exact"}]}}]`,
-		"ketama",
-		1,
-		"tenants t",
-		"which has 2",
-	)
-	f(
-		`[{"hashring":"x","endpoints":["a"],"algorithm":"a"},{"hashring":"y","endpoints":["a"],"algorithm":"b"}]`,
-		"",
-		1,
-		`"x" (number 1)`,
-		`"y" (number 2)`,
-	)
+	f(`[{"endpoints":["a:1","b:1"],"shuffle_sharding_config":{"shard_size":1,"overrides":[{"shard_size":3,"tenants":["t"],"tenant_matcher_type":"exact"}]}}]`,
+		"ketama", 1, "tenants t", "which has 2")
+	f(`[{"hashring":"x","endpoints":["a"],"algorithm":"a"},{"hashring":"y","endpoints":["a"],"algorithm":"b"}]`, "", 1,
+		`"x" (number 1)`, `"y" (number 2)`)
 }
 
 func TestFirstHashringOfATenantWins(t *testing.T) {
@@ -166,13 +139,8 @@ func TestFirstHashringOfATenantWins(t *testing.T) {
 
 // Thanos never returns from placing on such a ring: two zones are full, and the third has one endpoint.
 func TestKetamaWithZonesThatRunOut(t *testing.T) {
-	p, err := Parse(
-		[]byte(
-			`[{"endpoints":[{"address":"a","az":"1"},{"address":"b","az":"2"},{"address":"c","az":"2"},{"address":"d","az":"2"}]}]`,
-		),
-		"ketama",
-		4,
-	)
+	p, err := Parse([]byte(`[{"endpoints":[{"address":"a","az":"1"},{"address":"b","az":"2"},{"address":"c","az":"2"},{"address":"d","az":"2"}]}]`),
+		"ketama", 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,11 +153,8 @@ func TestKetamaWithZonesThatRunOut(t *testing.T) {
 
 // Whatever number of tenants come, no more shards than asked are kept, and dropping one changes no answer.
 func TestShardsAreBounded(t *testing.T) {
-	p, err := Parse(
-		[]byte(`[{"endpoints":["a","b","c"],"shuffle_sharding_config":{"shard_size":2,"cache_size":3}}]`),
-		"ketama",
-		2,
-	)
+	p, err := Parse([]byte(`[{"endpoints":["a","b","c"],"shuffle_sharding_config":{"shard_size":2,"cache_size":3}}]`),
+		"ketama", 2)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,25 +26,14 @@ func TestWarnings(t *testing.T) {
 	f(`[{}]`, 1, "no endpoints")
 
 	f(`[{"endpoint":["a"]}]`, 1, `hashring number 1: unknown key "endpoint", did you mean "endpoints"?`, "no endpoints")
-	f(
-		`[{"endpoints":["a"]},{"endpoints":["a"],"tennants":["t"]}]`,
-		1,
-		`hashring number 2: unknown key "tennants", did you mean "tenants"?`,
-		"never used",
-	)
+	f(`[{"endpoints":["a"]},{"endpoints":["a"],"tennants":["t"]}]`, 1,
+		`hashring number 2: unknown key "tennants", did you mean "tenants"?`, "never used")
 	f(`[{"Endpoints":["a",{"Address":"b"}],"HASHRING":"x"}]`, 1) // as the decoder reads keys
-	f(
-		`[{"endpoints":["a",{"address":"b","zone":"z","az ":"1"}]}]`,
-		1,
-		`endpoint number 2: unknown key "az ", did you mean "az"?`,
-		`unknown key "zone"`,
-	)
-	f(
-		`[{"endpoints":["a"],"shuffle_sharding_config":{"shardsize":1,"overrides":[{"tenant":["t"],"tenant_matcher_type":"exact"}]}}]`,
-		1,
-		`shuffle_sharding_config: unknown key "shardsize", did you mean "shard_size"?`,
-		`override number 1: unknown key "tenant", did you mean "tenants"?`,
-	)
+	f(`[{"endpoints":["a",{"address":"b","zone":"z","az ":"1"}]}]`, 1,
+		`endpoint number 2: unknown key "az ", did you mean "az"?`, `unknown key "zone"`)
+	f(`[{"endpoints":["a"],"shuffle_sharding_config":{"shardsize":1,"overrides":[{"tenant":["t"],"tenant_matcher_type":"exact"}]}}]`,
+		1, `shuffle_sharding_config: unknown key "shardsize", did you mean "shard_size"?`,
+		`override number 1: unknown key "tenant", did you mean "tenants"?`)
 	f(`[{"endpoints":["a"],"`+strings.Repeat("x", 1000)+`":1}]`, 1, "unknown key")
 
 	f(`[{"endpoints":["a"]}]`, 3, "it has 1 endpoints, and with a replication factor of 3 a write needs 2")

@@ -100,11 +100,8 @@ func TestWatcherFollowsTheFile(t *testing.T) {
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	await(
-		t,
-		"the third version",
-		func() bool { return primary(w) == "three:1" && testutil.ToFloat64(w.metrics.good) == 1 },
-	)
+	await(t, "the third version",
+		func() bool { return primary(w) == "three:1" && testutil.ToFloat64(w.metrics.good) == 1 })
 	await(t, "the end of the fault to be logged", func() bool { return strings.Contains(log.String(), "valid again") })
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -152,8 +149,7 @@ func TestWatcherOpenNeedsValidHashrings(t *testing.T) {
 	opts.File = t.TempDir()
 	f(opts, "is a directory")
 	opts.File, opts.Content, opts.Algorithm, opts.ReplicationFactor = "", []byte(
-		`[{"hashring":"h","endpoints":["a"]}]`,
-	), Ketama, 3
+		`[{"hashring":"h","endpoints":["a"]}]`), Ketama, 3
 	f(opts, `hashring "h"`)
 	opts.Content = []byte(`[{}]`)
 	f(opts, "nobody can fill a flag later")
@@ -172,11 +168,7 @@ func TestWatcherWaitsForAController(t *testing.T) {
 				write(t, opts.File, start)
 			}
 			w, log := openWatcher(t, opts)
-			if got := replicas(
-				w.Placement(),
-				"t",
-				1,
-			); len(got) > 0 || len(w.Placement().Members()) > 0 ||
+			if got := replicas(w.Placement(), "t", 1); len(got) > 0 || len(w.Placement().Members()) > 0 ||
 				w.Placement().ReplicationFactor() != 3 {
 				t.Errorf("placed on %q of %v", got, w.Placement().Members())
 			}
@@ -212,8 +204,7 @@ func TestWatcherWaitsForAController(t *testing.T) {
 func TestWatcherNamesAMissingLocalEndpoint(t *testing.T) {
 	opts := DefaultOptions()
 	opts.Content, opts.Local = []byte(
-		`[{"endpoints":["a.svc:10901","b.svc:10901","c.svc:10901","d.svc:10901"],"tenant":["x"]}]`,
-	), "a:10901"
+		`[{"endpoints":["a.svc:10901","b.svc:10901","c.svc:10901","d.svc:10901"],"tenant":["x"]}]`), "a:10901"
 	w, log := openWatcher(t, opts)
 	if testutil.ToFloat64(w.metrics.local) != 0 {
 		t.Error("the metric says that it is there")

@@ -49,14 +49,8 @@ func TestReadFails(t *testing.T) {
 	p := New(100*PageSize, nil)
 	fault := errors.New("fault")
 	for range 2 {
-		if _, err := p.Read(
-			t.Context(),
-			"x",
-			10,
-			0,
-			10,
-			func(context.Context, int64, int64) ([]byte, error) { return nil, fault },
-		); err != fault {
+		if _, err := p.Read(t.Context(), "x", 10, 0, 10,
+			func(context.Context, int64, int64) ([]byte, error) { return nil, fault }); err != fault {
 			t.Fatal(err)
 		}
 	}

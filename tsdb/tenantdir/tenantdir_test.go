@@ -43,9 +43,7 @@ func TestRemoveLog(t *testing.T) {
 	if err := os.WriteFile(foreign, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := RemoveLog(
-		dir,
-	); err == nil || !strings.Contains(err.Error(), foreign) ||
+	if err := RemoveLog(dir); err == nil || !strings.Contains(err.Error(), foreign) ||
 		!Exists(filepath.Join(dir, "00000001")) {
 		t.Errorf("%v: want all kept, for notes.txt", err)
 	}

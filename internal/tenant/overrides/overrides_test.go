@@ -129,11 +129,8 @@ hearth_runtime_config_reload_failures_total 2
 func TestLimitMetrics(t *testing.T) {
 	opts := options(t)
 	o, _, reg := newOverrides(t, opts)
-	write(
-		t,
-		opts.File,
-		"defaults: {request_series: 10, retention: 2h}\ntenants: {acme: {request_series: 20, retention: 2h, ha_pairs: true, samples_per_second: 0.5}}",
-	)
+	write(t, opts.File,
+		"defaults: {request_series: 10, retention: 2h}\ntenants: {acme: {request_series: 20, retention: 2h, ha_pairs: true, samples_per_second: 0.5}}")
 	if err := o.Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -148,13 +148,8 @@ func summaryOf(ms pmetric.MetricSlice, name string, points int) {
 }
 
 // service is a resource as senders have it.
-var service = map[string]any{
-	"service.name":        "shop",
-	"service.namespace":   "prod",
-	"service.instance.id": "i-1",
-	"host.name":           "h1",
-	"k8s.pod":             "p",
-}
+var service = map[string]any{"service.name": "shop", "service.namespace": "prod", "service.instance.id": "i-1",
+	"host.name": "h1", "k8s.pod": "p"}
 
 // everything has each type of metric.
 func everything() pmetric.Metrics {
@@ -176,10 +171,8 @@ func random(r *rand.Rand) pmetric.Metrics {
 	md := pmetric.NewMetrics()
 	name := func() string { return fmt.Sprintf("metric.%d", r.IntN(1000)) }
 	for i := range 1 + r.IntN(3) {
-		ms := resourceOf(
-			md,
-			map[string]any{"service.name": fmt.Sprint("s", i), "host.name": fmt.Sprint("h", r.IntN(2)), "n": r.IntN(3)},
-		)
+		ms := resourceOf(md,
+			map[string]any{"service.name": fmt.Sprint("s", i), "host.name": fmt.Sprint("h", r.IntN(2)), "n": r.IntN(3)})
 		for range r.IntN(6) {
 			switch r.IntN(6) {
 			case 0:
@@ -196,10 +189,8 @@ func random(r *rand.Rand) pmetric.Metrics {
 				points := sumOf(ms, name(), pmetric.AggregationTemporalityCumulative, 1, 2)
 				points.At(0).SetFlags(pmetric.DefaultDataPointFlags.WithNoRecordedValue(true))
 				points.At(1).SetTimestamp(stamp(-time.Duration(r.IntN(3600)) * time.Second))
-				set(
-					points.At(1).Attributes(),
-					map[string]any{"a.b": "1", "a_b": "2", "list": []any{1, "x"}, "map": map[string]any{"k": 1.5}, "empty": ""},
-				)
+				set(points.At(1).Attributes(),
+					map[string]any{"a.b": "1", "a_b": "2", "list": []any{1, "x"}, "map": map[string]any{"k": 1.5}, "empty": ""})
 			}
 		}
 	}

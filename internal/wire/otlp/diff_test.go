@@ -59,16 +59,8 @@ func (o *oracle) Append(
 
 func sampleText(ls labels.Labels, st, t int64, v float64, h *histogram.Histogram) string {
 	if h != nil {
-		return fmt.Sprintf(
-			"%s st=%d t=%d %s schema=%d custom=%v hint=%v",
-			ls,
-			st,
-			t,
-			h,
-			h.Schema,
-			h.CustomValues,
-			h.CounterResetHint,
-		)
+		return fmt.Sprintf("%s st=%d t=%d %s schema=%d custom=%v hint=%v", ls, st, t, h, h.Schema, h.CustomValues,
+			h.CounterResetHint)
 	}
 	return fmt.Sprintf("%s st=%d t=%d %x", ls, st, t, math.Float64bits(v))
 }
@@ -122,13 +114,8 @@ func prometheus(t *testing.T, form Form, msg []byte, opts Options) *oracle {
 	conf.OTLPConfig.PromoteScopeMetadata = opts.PromoteScopeMetadata
 	conf.OTLPConfig.ConvertHistogramsToNHCB = opts.ConvertHistogramsToNHCB
 	o := &oracle{metadata: map[string]string{}}
-	h := remote.NewOTLPWriteHandler(
-		slog.New(slog.DiscardHandler),
-		nil,
-		o,
-		func() config.Config { return conf },
-		remote.OTLPOptions{},
-	)
+	h := remote.NewOTLPWriteHandler(slog.New(slog.DiscardHandler), nil, o, func() config.Config { return conf },
+		remote.OTLPOptions{})
 	req := httptest.NewRequest(http.MethodPost, "/api/v1/otlp/v1/metrics", bytes.NewReader(msg))
 	req.Header.Set("Content-Type", form.ContentType())
 	w := httptest.NewRecorder()
@@ -171,13 +158,8 @@ func same(t *testing.T, md pmetric.Metrics, opts Options) {
 		sort.Strings(samples)
 		sort.Strings(want.samples)
 		if !slices.Equal(samples, want.samples) {
-			t.Fatalf(
-				"%s %+v\ngot\n%s\nwant\n%s",
-				form.ContentType(),
-				opts,
-				strings.Join(samples, "\n"),
-				strings.Join(want.samples, "\n"),
-			)
+			t.Fatalf("%s %+v\ngot\n%s\nwant\n%s", form.ContentType(), opts, strings.Join(samples, "\n"),
+				strings.Join(want.samples, "\n"))
 		}
 		if fmt.Sprint(metadata) != fmt.Sprint(want.metadata) {
 			t.Fatalf("metadata %v, want %v", metadata, want.metadata)

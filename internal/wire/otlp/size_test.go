@@ -68,11 +68,8 @@ func TestSizeRefusesNesting(t *testing.T) {
 	f(Protobuf, []byte{0x0b, 0x0c}, errs.Invalid)       // a group
 	f(Protobuf, []byte{0x0a, 0x05, 0x01}, errs.Invalid) // ends too early
 	f(Protobuf, []byte{0x00}, errs.Invalid)             // field 0
-	f(
-		Protobuf,
-		[]byte{0x8a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00},
-		errs.Invalid,
-	) // field 1 + 2^46: the decoder takes it for 1
+	f(Protobuf, []byte{0x8a, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00},
+		errs.Invalid) // field 1 + 2^46: the decoder takes it for 1
 	f(Protobuf, append(field(100, []byte("unknown")), everythingProto...), errs.OK)       // an unknown field
 	f(Protobuf, within(field(1, []byte{0xff, 0xff}), 1, 1000, 2, 12, 2, 5), errs.Invalid) // scope metrics of old senders
 }
@@ -158,21 +155,12 @@ func TestSizeIsEnough(t *testing.T) {
 		return []byte(before + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + after)
 	}
 	f("JSON resources", JSON, list(`{"resourceMetrics":[`, `{}`, `]}`))
-	f(
-		"JSON points",
-		JSON,
-		list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`),
-	)
+	f("JSON points", JSON,
+		list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"exponentialHistogram":{"dataPoints":[`, `{}`, `]}}]}]}]}`))
 	f("JSON attributes", JSON, list(`{"resourceMetrics":[{"resource":{"attributes":[`, `{}`, `]}}]}`))
-	f(
-		"JSON buckets",
-		JSON,
-		list(
-			`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[`,
-			`1`,
-			`]}]}}]}]}]}`,
-		),
-	)
+	f("JSON buckets", JSON,
+		list(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"histogram":{"dataPoints":[{"bucketCounts":[`, `1`,
+			`]}]}}]}]}]}`))
 	real := pmetric.NewMetrics()
 	for range 500 {
 		everything().ResourceMetrics().MoveAndAppendTo(real.ResourceMetrics())

@@ -28,20 +28,10 @@ func TestRejected(t *testing.T) {
 		for _, form := range []Form{Protobuf, JSON} {
 			got := translate(t, form, encode(form, md), DefaultOptions())
 			if n := got.Rejected(nil); got.Points != points+2 || n != rejected || len(got.Batch.Series) != series+2 {
-				t.Fatalf(
-					"%d points, %d rejected, %d series; want %d, %d, %d: %v",
-					got.Points,
-					n,
-					len(got.Batch.Series),
-					points+2,
-					rejected,
-					series+2,
-					got.Batch.Rejected,
-				)
+				t.Fatalf("%d points, %d rejected, %d series; want %d, %d, %d: %v", got.Points, n, len(got.Batch.Series), points+2,
+					rejected, series+2, got.Batch.Rejected)
 			}
-			if text := fmt.Sprint(
-				got.Batch.Rejected,
-			); !strings.Contains(text, reason) ||
+			if text := fmt.Sprint(got.Batch.Rejected); !strings.Contains(text, reason) ||
 				(rejected > 0) != (len(got.Batch.Rejected) > 0) {
 				t.Fatalf("%s does not tell %q", text, reason)
 			}
@@ -148,10 +138,8 @@ func TestRejectedByFailures(t *testing.T) {
 			text := strings.ReplaceAll(string(s.Labels()), "\xff", " ")
 			for _, m := range match {
 				if strings.Contains(text, m) {
-					failures = append(
-						failures,
-						wire.Failure{Series: i, Kind: errs.Conflict, Samples: len(s.Samples), Histograms: len(s.Histograms)},
-					)
+					failures = append(failures,
+						wire.Failure{Series: i, Kind: errs.Conflict, Samples: len(s.Samples), Histograms: len(s.Histograms)})
 				}
 			}
 		}
@@ -214,12 +202,7 @@ func TestTooMuch(t *testing.T) {
 	if _, err := tr.Translate(context.Background(), "acme", md, 10<<20); errs.KindOf(err) != errs.TooLarge {
 		t.Fatalf("100 MB of labels: %v", err)
 	}
-	if got, err := tr.Translate(
-		context.Background(),
-		"acme",
-		md,
-		200<<20,
-	); err != nil || len(got.Batch.Series) != 2 ||
+	if got, err := tr.Translate(context.Background(), "acme", md, 200<<20); err != nil || len(got.Batch.Series) != 2 ||
 		len(got.Batch.Series[0].Samples) != 1000 {
 		t.Fatal(err)
 	}
@@ -237,10 +220,8 @@ func TestWarnings(t *testing.T) {
 	md := pmetric.NewMetrics()
 	ms := resourceOf(md, map[string]any{"service.name": "shop", "": "nameless"})
 	named(ms, "empty", "").SetEmptyGauge()
-	set(
-		sumOf(ms, "x", pmetric.AggregationTemporalityCumulative, 1).At(0).Attributes(),
-		map[string]any{"a.b": "1", "a_b": "2"},
-	)
+	set(sumOf(ms, "x", pmetric.AggregationTemporalityCumulative, 1).At(0).Attributes(),
+		map[string]any{"a.b": "1", "a_b": "2"})
 	got := translate(t, Protobuf, encode(Protobuf, md), DefaultOptions())
 	defer got.Batch.Release()
 	text := strings.Join(got.Warnings, "\n")
