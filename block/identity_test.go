@@ -111,7 +111,7 @@ func TestClaimCompletes(t *testing.T) {
 }
 
 // TestClaimsOfTwo has processes of two clusters at once on a bucket that is new, or of an earlier version: exactly
-// those of one cluster get it, and nobody is told that it has a bucket that another cluster has, too.
+// those of one cluster get it, and no process believes that it has a bucket that another cluster has, too.
 func TestClaimsOfTwo(t *testing.T) {
 	for _, was := range []string{"", `{"uuid":"u1"}`, `{"uu`} {
 		synctest.Test(t, func(t *testing.T) {

@@ -22,7 +22,7 @@ const stagesRules = `
 - {source_labels: [nameless], regex: "1", target_label: __name__, replacement: ""}
 `
 
-// admissionMember remembers by the values of samples, which say the place in the request, what became of them. It
+// admissionMember remembers by the values of samples, which say the place in the request, their outcome. It
 // refuses series that have a label refuse.
 type admissionMember struct {
 	mu     sync.Mutex

@@ -9,7 +9,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// Each member is told which copy of a series it keeps: its place among the replicas of the placement.
+// Each member hears which copy of a series it keeps: its place among the replicas of the placement.
 func TestMembersAreToldTheirCopies(t *testing.T) {
 	r := newFakeRing(3, "a", "b", "c")
 	c := newCluster(t, r, DefaultOptions())

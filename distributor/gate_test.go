@@ -27,8 +27,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire/otlp"
 )
 
-// However many tenants ask for all they can get, none gets much more than another, and who comes late finds room when a
-// few requests have ended.
+// However many tenants ask for all they can get, none gets much more than another, and a tenant that comes late is
+// let in when a few requests have ended.
 func TestGateIsFair(t *testing.T) {
 	f := func(tenants int) {
 		c := newCluster(t, newFakeRing(1, "a"), DefaultOptions())
@@ -286,7 +286,7 @@ func (b *slowBody) Read(p []byte) (int, error) {
 }
 
 // Many requests at once that would take gigabytes, of slow clients and while the member stores nothing, take what the
-// gate allows. Those that find no room are refused, and another tenant gets in.
+// gate allows. Those that do not fit are refused, and another tenant gets in.
 func TestMemoryIsBounded(t *testing.T) {
 	const (
 		room       = 24 << 20

@@ -657,8 +657,8 @@ func TestPairsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestTellingGoesOnWhenTheClockIsSet: others are told that the elected replica's samples are stored, whatever the wall
-// clocks of processes say.
+// TestTellingGoesOnWhenTheClockIsSet: other processes hear that the elected replica's samples are stored, whatever the
+// wall clocks of processes say.
 func TestTellingGoesOnWhenTheClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bus{}

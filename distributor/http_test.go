@@ -266,7 +266,7 @@ func TestHandlerNamesFailures(t *testing.T) {
 	}
 }
 
-// What comes on top of the bound is refused at once, and the next one is let in when there is room.
+// What comes on top of the bound is refused at once, and the next one is let in when one has ended.
 func TestHandlerBoundsWhatIsWorkedOn(t *testing.T) {
 	f := func(change func(*Options)) {
 		t.Helper()

@@ -101,7 +101,7 @@ func TestPushWithoutAQuorumFailsInTime(t *testing.T) {
 			!strings.Contains(text, "... and 10 more") {
 			t.Fatalf("error %q", text)
 		}
-		// The sender was told to send again, so nothing is kept for the dark members.
+		// The sender heard that it must send again, so nothing is kept for the dark members.
 		time.Sleep(time.Minute)
 		if _, writes := c.member("b").count(); writes != 1 {
 			t.Fatalf("a write that failed was tried %d times", writes)

@@ -28,7 +28,7 @@ func TestPaceOf(t *testing.T) {
 	f(1e300, 0, 2, allowance{5e299, 1<<31 - 1})
 }
 
-// A tenant gets what it may have, over any time, and is told when to come back.
+// A tenant gets what it may have, over any time, and hears when to come back.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		processes := 2

@@ -71,8 +71,8 @@ func judged(t *testing.T, opts Options) (*cluster, *judge) {
 	return c, m
 }
 
-// TestSeriesTwiceInARequest: two values for one time are a conflict that is told, by remote write 1.0 and 2.0, also
-// when the series was known before; the same value twice is none.
+// TestSeriesTwiceInARequest: two values for one time are a conflict, which the sender hears of by remote write 1.0 and
+// 2.0, also when the series was known before; the same value twice is none.
 func TestSeriesTwiceInARequest(t *testing.T) {
 	c, m := judged(t, DefaultOptions())
 	f := func(status, written int, values ...float64) {
@@ -117,8 +117,8 @@ func TestSeriesTwiceInARequest(t *testing.T) {
 	f(400, 1, 1, 2, 3)
 }
 
-// TestSeriesTwiceInOTLP: scopes, and names that are translated to one, make one series of several; so many data points
-// as contradict each other are told as rejected.
+// TestSeriesTwiceInOTLP: scopes, and names that are translated to one, make one series of several; the data points
+// as contradict each other are reported as rejected.
 func TestSeriesTwiceInOTLP(t *testing.T) {
 	c, m := judged(t, DefaultOptions())
 	f := func(rejected int64, fill func(md pmetric.Metrics), want ...string) {

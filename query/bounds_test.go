@@ -277,7 +277,7 @@ func TestRemoteReadsHoldMemory(t *testing.T) {
 	}
 	second := httptest.NewRecorder()
 	big := readBody(t, prompb.ReadRequest_SAMPLES, 10_000)
-	for range 2 { // there is room for one more or none
+	for range 2 { // one more fits, or none
 		second = httptest.NewRecorder()
 		other := opts.Memory.Owner("test", 0).Open("b")
 		_ = other.Grow(opts.Memory.Free() * 8 / 9)

@@ -121,20 +121,20 @@ func (m *moody) Info(ctx context.Context) (series.Info, error) {
 	return m.Memory.Info(ctx)
 }
 
-// crew is a querier over moody sources: receivers r..., RF=3, and gateways s... of one bucket.
-type crew struct {
+// moodyQuerier is a querier over moody sources: receivers r..., RF=3, and gateways s... of one bucket.
+type moodyQuerier struct {
 	t *testing.T
 	*Querier
 	sources map[string]*moody
 }
 
-func newCrew(t *testing.T, rows int, names ...string) *crew {
+func newMoodyQuerier(t *testing.T, rows int, names ...string) *moodyQuerier {
 	t.Helper()
 	var all []sourcetest.Series
 	for i := range rows {
 		all = append(all, oneSample(1, "__name__", "up", "i", fmt.Sprintf("%05d", i)))
 	}
-	c := &crew{t: t, sources: map[string]*moody{}}
+	c := &moodyQuerier{t: t, sources: map[string]*moody{}}
 	ms := Membership{ReplicationFactor: 3}
 	var endpoints []Endpoint
 	for _, name := range names {
@@ -161,7 +161,7 @@ func newCrew(t *testing.T, rows int, names ...string) *crew {
 	return c
 }
 
-func (c *crew) silence(d time.Duration, names ...string) {
+func (c *moodyQuerier) silence(d time.Duration, names ...string) {
 	for _, name := range names {
 		c.sources[name].silence.Store(int64(d))
 	}
@@ -169,7 +169,7 @@ func (c *crew) silence(d time.Duration, names ...string) {
 
 // query selects everything and fails unless it takes between least and most, and says all of want, or nothing if that
 // is empty.
-func (c *crew) query(step string, least, most time.Duration, want ...string) {
+func (c *moodyQuerier) query(step string, least, most time.Duration, want ...string) {
 	c.t.Helper()
 	begin := time.Now()
 	n, warnings, err := selectAll(c.Querier)
@@ -192,7 +192,7 @@ func TestSilentReceiver(t *testing.T) {
 	for _, rows := range []int{1, 5000} { // many: the others are held up by the merge
 		for _, after := range []int{0, 1} {
 			during(t, fmt.Sprintf("%d series, silent after %d", rows, after), func(t *testing.T) {
-				c := newCrew(t, rows, "r1", "r2", "r3")
+				c := newMoodyQuerier(t, rows, "r1", "r2", "r3")
 				defer c.Close()
 				c.query("all are well", 0, 0)
 				c.sources["r3"].after = after
@@ -220,7 +220,7 @@ func TestSilentReceiver(t *testing.T) {
 // TestSlowReceiver: who is slower than the others, but not by much, is waited for.
 func TestSlowReceiver(t *testing.T) {
 	during(t, "slow", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3")
 		defer c.Close()
 		c.silence(400*time.Millisecond, "r3")
 		c.query("a little", 400*time.Millisecond, 400*time.Millisecond)
@@ -239,7 +239,7 @@ func TestSlowReceiver(t *testing.T) {
 
 func TestSilentQuorum(t *testing.T) {
 	during(t, "two of three", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3")
 		defer c.Close()
 		c.silence(forGood, "r2", "r3")
 		const said = "receivers r2, r3 did not answer"
@@ -261,7 +261,7 @@ func TestSilentQuorum(t *testing.T) {
 		c.query("one is well again", 0, 0)
 	})
 	during(t, "what is lost anyway", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3", "s1")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3", "s1")
 		defer c.Close()
 		c.sources["s1"].Fail = func() error { return errs.E(errs.Unavailable, "no bucket") }
 		c.silence(forGood, "r3")
@@ -271,7 +271,7 @@ func TestSilentQuorum(t *testing.T) {
 
 func TestSilentGateway(t *testing.T) {
 	during(t, "the only one", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3", "s1")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3", "s1")
 		defer c.Close()
 		c.silence(8*time.Second, "s1")
 		c.sources["s1"].dataOnly = true
@@ -282,7 +282,7 @@ func TestSilentGateway(t *testing.T) {
 		c.query("beside a receiver", 3*time.Second, 16*time.Second, "store s1 did not answer: silent for")
 	})
 	during(t, "another stands in", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3", "s1", "s2")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3", "s1", "s2")
 		defer c.Close()
 		c.query("well", 0, 0)
 		first := "s1"
@@ -298,27 +298,27 @@ func TestSilentGateway(t *testing.T) {
 // TestSilentLabels: the same holds for all other questions.
 func TestSilentLabels(t *testing.T) {
 	r := &series.Request{Tenant: tenant.Default, MaxTime: 2000}
-	questions := map[string]func(*crew) (bool, error){
-		"label names": func(c *crew) (bool, error) {
+	questions := map[string]func(*moodyQuerier) (bool, error){
+		"label names": func(c *moodyQuerier) (bool, error) {
 			found, w, err := c.LabelNames(context.Background(), r)
 			return slices.Equal(found, []string{"__name__", "i"}) && len(w) == 0, err
 		},
-		"label values": func(c *crew) (bool, error) {
+		"label values": func(c *moodyQuerier) (bool, error) {
 			found, w, err := c.LabelValues(context.Background(), "i", r)
 			return len(found) == 3 && len(w) == 0, err
 		},
-		"exemplars": func(c *crew) (bool, error) {
+		"exemplars": func(c *moodyQuerier) (bool, error) {
 			found, _, err := c.Exemplars(context.Background(), tenant.Default, 0, 2000)
 			return len(found) == 1, err
 		},
-		"metadata": func(c *crew) (bool, error) {
+		"metadata": func(c *moodyQuerier) (bool, error) {
 			found, w, err := c.tenantMetadata(context.Background(), tenant.Default, "")
 			return len(found) == 1 && len(w) == 0, err
 		},
 	}
 	for what, ask := range questions {
 		during(t, what, func(t *testing.T) {
-			c := newCrew(t, 3, "r1", "r2", "r3")
+			c := newMoodyQuerier(t, 3, "r1", "r2", "r3")
 			defer c.Close()
 			c.opts.PartialResponse = false
 			f := func(step string, least, most time.Duration, fails bool) {
@@ -346,7 +346,7 @@ func TestSilentLabels(t *testing.T) {
 // TestNoResponseTimeout: without one, what the answer needs is waited for as long as the query may take.
 func TestNoResponseTimeout(t *testing.T) {
 	during(t, "none", func(t *testing.T) {
-		c := newCrew(t, 3, "r1", "r2", "r3", "s1")
+		c := newMoodyQuerier(t, 3, "r1", "r2", "r3", "s1")
 		defer c.Close()
 		c.opts.ResponseTimeout = 0
 		c.sources["s1"].dataOnly = true

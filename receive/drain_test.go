@@ -223,7 +223,7 @@ func (r *rig) drain(t *testing.T) (time.Duration, error) {
 	return took, err
 }
 
-// want checks what the ring was told, and the phase at the end.
+// want checks what the ring heard, and the phase at the end.
 func (r *rig) want(t *testing.T, phase Phase, events ...string) {
 	t.Helper()
 	if got, want := strings.Join(r.events, ", "), strings.Join(events, ", "); got != want || r.d.at() != phase {

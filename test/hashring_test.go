@@ -21,7 +21,7 @@ import (
 	"github.com/hearth-metrics/hearth/ring/static"
 )
 
-// hashrings is three receivers of one hashring file, and a querier that is told their addresses.
+// hashrings is three receivers of one hashring file, and a querier with their addresses in its flags.
 type hashrings struct {
 	t         *testing.T
 	rf        int
@@ -198,8 +198,8 @@ func TestHashrings(t *testing.T) {
 	f(3, static.Ketama)
 }
 
-// TestHashringChange: a new member takes part as soon as the file says so; a broken file changes nothing and is told
-// of.
+// TestHashringChange: a new member takes part as soon as the file says so; a broken file changes nothing, and
+// is reported.
 func TestHashringChange(t *testing.T) {
 	t.Parallel()
 	h := startHashrings(t, 2, static.Ketama)

@@ -189,7 +189,7 @@ func checkLimitsStatus(t *testing.T, base string) {
 	}
 }
 
-// checkBadFile: a bad file changes nothing, and everybody is told.
+// checkBadFile: a bad file changes nothing, and the log, metrics and status say so.
 func checkBadFile(t *testing.T, p *process, n *node, file string) {
 	t.Helper()
 	writeFile(t, file, "defaults: {request_series: 1}\ntenants:\n  series: {request_serie: 100}\n")

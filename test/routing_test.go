@@ -176,7 +176,7 @@ func TestWipedDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiped := time.Now()
-	eventually(t, 3*time.Second, func() error { // disks are told apart by the second in which they began
+	eventually(t, 3*time.Second, func() error { // disks are distinguished by the second in which they began
 		if time.Now().Unix() <= wiped.Unix()+1 {
 			return errors.New("the new disk would begin in the second in which the old one ended")
 		}
@@ -204,7 +204,7 @@ func TestWipedDisk(t *testing.T) {
 	})
 }
 
-// TestStrangers: who does not belong to the cluster is told why and ends; the cluster does not notice.
+// TestStrangers: a process that does not belong to the cluster says why and ends; the cluster does not notice.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	bucket := func(dir string) string { return "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + dir + "}" }

@@ -203,7 +203,7 @@ func TestSoakLoad(t *testing.T) {
 	}
 }
 
-// TestSoakReading: each fault of an answer is told from the others.
+// TestSoakReading: each fault of an answer is distinguished from the others.
 func TestSoakReading(t *testing.T) {
 	s := &soakShard{soakTenant: soakTenants[0], series: 1, first: 1000, interval: 1000,
 		slots: []slot{{acked: time.Now()}, {acked: time.Now()}, {}}}

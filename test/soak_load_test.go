@@ -50,7 +50,7 @@ type soakShard struct {
 	slots []slot     // those begun
 }
 
-// slot is what became of one request.
+// slot is the outcome of one request.
 type slot struct {
 	acked time.Time     // zero = not acknowledged
 	by    string        // the member that acknowledged it

@@ -38,7 +38,7 @@ func (k *soak) verify() {
 	k.say("read back in %s: %d samples of %d acknowledged of %d sent; %d more that were not acknowledged; warnings %q",
 		time.Since(begin).Round(time.Millisecond), all.samples, acked, sent, all.extra,
 		slices.Compact(slices.Sorted(slices.Values(all.warnings))))
-	if len(all.warnings) > 0 && !k.lost { // but for the one that is dead now
+	if len(all.warnings) > 0 && !k.lost { // except the one that is dead now
 		k.t.Errorf("no disk was lost, and answers carry warnings: %q", all.warnings[:min(5, len(all.warnings))])
 	}
 	if len(all.wrong) > 0 {

@@ -76,7 +76,7 @@ func TestTenantOfCertificate(t *testing.T) {
 				wantJobs(t, httpClient, plain, tenantHeader("a-b_c"), 200, "second")
 				wantWrite(t, ca.client(ca.sign("a|b")), secure, nil, body, 400, "a|b")
 			}
-			wantWrite(t, httpClient, plain, nil, body, 401, "certificate") // the port without TLS cannot be told who writes
+			wantWrite(t, httpClient, plain, nil, body, 401, "certificate") // the port without TLS cannot know who writes
 			wantJobs(t, httpClient, plain, tenantHeader("other"), 200)
 		})
 	}

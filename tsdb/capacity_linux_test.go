@@ -20,7 +20,7 @@ import (
 func TestFilesRunOut(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
-	d.files.MaxFiles, d.files.MaxMaps = 70, 1000 // room for 10 tenants
+	d.files.MaxFiles, d.files.MaxMaps = 70, 1000 // enough for 10 tenants
 	now := float64(time.Now().UnixMilli())
 	name := func(i int) tenant.ID { return tenant.ID(fmt.Sprint("t", i)) }
 	for i := range 10 {

@@ -120,7 +120,7 @@ hearth_tsdb_active_series_bound{tenant="team"} 100
 	wantRefused(t, d, batchOf("m", 100, 102, at(8)), 1, "active_series 10")
 	set.change(func(l *tenant.Limits) { l.ActiveSeries = 101 })
 
-	// What a cut drops from the head makes room.
+	// What a cut drops from the head counts no longer.
 	mustAppend(t, d, batchOf("m", 0, 40, at(9)))
 	if err := d.lookup(team).in.cut(t.Context(), at(9).UnixMilli()); err != nil {
 		t.Fatal(err)

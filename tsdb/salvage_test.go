@@ -20,7 +20,7 @@ import (
 const logPage = 32 << 10 // bytes of a page of a log
 
 // TestCorruptWAL damages the middle of one tenant's WAL. What was written before and after must be there, the tenant
-// takes writes, and somebody is told.
+// takes writes, and the loss is reported.
 func TestCorruptWAL(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)
@@ -75,7 +75,7 @@ func TestCorruptWAL(t *testing.T) {
 }
 
 // TestSalvageBehindSnapshot damages the log of a tenant that was stopped, started and killed, in the part that the
-// snapshot stands for and in the part behind it: all that came after the stop is there but for what the damage touched.
+// snapshot stands for and in the part behind it: all that came after the stop is there except what the damage touched.
 func TestSalvageBehindSnapshot(t *testing.T) {
 	o := testOptions(t)
 	d := openDB(t, o)

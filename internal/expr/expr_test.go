@@ -75,7 +75,7 @@ func TestNesting(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil {
-			continue // no PromQL, but for its depth
+			continue // no PromQL, whatever its depth
 		}
 		depth := 0
 		parser.Inspect(e, func(_ parser.Node, path []parser.Node) error {

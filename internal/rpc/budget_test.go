@@ -25,7 +25,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
-// Many senders whose writes are slow have no more in work at a process than it has room for; in the end all are stored.
+// Many senders whose writes are slow have no more in work at a process than its budget; in the end all are stored.
 func TestWriteStreamsShareRoom(t *testing.T) {
 	const (
 		series  = 100
@@ -73,7 +73,7 @@ func TestWriteStreamsShareRoom(t *testing.T) {
 	}
 }
 
-// The room that a frame takes is the memory of what it becomes, whatever it is of.
+// The budget that a frame takes is the memory of what it becomes, whatever it is of.
 func TestFrameCost(t *testing.T) {
 	const n = 1000
 	f := func(what string, bytes int, fill func(*wire.Batch)) {
@@ -118,8 +118,8 @@ func frameOf(s wire.Shard) []byte {
 	return frame
 }
 
-// A large shard travels in parts, since a receiver has a frame in memory before it can ask whether there is room; its
-// failures keep their series.
+// A large shard travels in parts, since a receiver has a frame in memory before it can ask whether it fits the budget;
+// its failures keep their series.
 func TestLargeShardInParts(t *testing.T) {
 	var most, series, metadata atomic.Int64
 	addr := serve(t, func(s *Server) {
@@ -194,8 +194,8 @@ func thanosMessage(n int) *thanospb.WriteRequest {
 	return &m
 }
 
-// A RemoteWrite call that finds no room holds its message and nothing else, for a bounded time, and as many of them
-// wait as there is room for messages: the others are told at once to come again.
+// A RemoteWrite call that does not fit the budget holds its message and nothing else, for a bounded time, and as many
+// of them wait as the budget for messages holds: the others are refused at once, to come again.
 func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 	message := thanosMessage(2_000)
 	size := int64(proto.Size(message))
@@ -215,7 +215,7 @@ func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 	}
 	done := make(chan error, 10)
 	go func() { done <- write() }()
-	<-inside // it has more than half of the room
+	<-inside // it has more than half of the budget
 	if !s.remote.free.TryAcquire(s.remote.all / 2) {
 		t.Fatal("a call has more than half of the room before it was decoded")
 	}
@@ -249,7 +249,7 @@ func TestRemoteWriteWaitsWithinBounds(t *testing.T) {
 	}
 }
 
-// A RemoteWrite message takes no more memory than it has room for, whatever its bytes may become.
+// A RemoteWrite message takes no more memory than its budget, whatever its bytes may become.
 func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
 	const all = 8 << 20
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(), func(s *Server) {
@@ -281,7 +281,7 @@ func TestRemoteWriteDecodesWithinRoom(t *testing.T) {
 	}
 }
 
-// A frame that was refused, or broke its stream, gives back its room.
+// A frame that was refused, or broke its stream, gives back its budget.
 func TestRefusedFrameGivesRoomBack(t *testing.T) {
 	s := newServer(t, ServerOptions{}, prometheus.NewRegistry(),
 		func(s *Server) { RegisterWrite(s, writerFunc(stored), nil) })

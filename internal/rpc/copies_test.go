@@ -20,7 +20,7 @@ type numbered int32
 
 func (n numbered) CopyOf(i int32) int { return int(i % int32(n)) }
 
-// plainPeer is a Thanos receiver: it notes what it is asked to store, and fails as it is told by the copy's number.
+// plainPeer is a Thanos receiver: it notes what it is asked to store, and fails as the test says for the copy's number.
 type plainPeer struct {
 	mu   sync.Mutex
 	got  map[int64][]string // names of series by the number of the copy

@@ -185,7 +185,7 @@ func hoard(t *testing.T, addr string, frame []byte) grpc.ClientStream {
 	return s
 }
 
-// Senders that take no answers keep nothing that others need: what a frame has of the process's room is given back
+// Senders that take no answers keep nothing that others need: what a frame has of the process's budget is given back
 // before its answer waits. In the end their streams are ended.
 func TestAnswersNotTakenHoldNoRoom(t *testing.T) {
 	const hoarders = 5

@@ -64,7 +64,7 @@ func TestChosenConnection(t *testing.T) {
 	f(ClientOptions{TLS: ClientTLS{Enabled: true, CAFile: filepath.Join(os.TempDir(), "absent.pem")}}, "server CA")
 }
 
-// A request that is no write may not be as large as one: nobody asks for room before it is decoded.
+// A request that is no write may not be as large as one: nobody asks for memory before it is decoded.
 func TestRequestTooLarge(t *testing.T) {
 	addr := serve(t, func(s *Server) {
 		RegisterStore(s, Store{Sources: map[string]series.Source{"receive": new(endless)}})

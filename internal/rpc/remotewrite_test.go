@@ -218,7 +218,7 @@ func FuzzThanosWrite(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		w, err := parseThanosWrite(raw)
 		runtime.ReadMemStats(&after)
-		// Lists grow by doubling: twice what the message has room for is allocated in all.
+		// Lists grow by doubling: twice the budget of the message is allocated in all.
 		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(2*remoteMost*len(raw)+64<<10) {
 			t.Errorf("%d bytes allocated for a message of %d", took, len(raw))
 		}

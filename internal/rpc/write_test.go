@@ -509,7 +509,7 @@ func TestWriteInOrder(t *testing.T) {
 	}
 }
 
-// A peer that is not there, or goes away, is told from one that refuses.
+// A peer that is not there, or goes away, is distinguished from one that refuses.
 func TestUnreached(t *testing.T) {
 	c := dial(t, "127.0.0.1:1", ClientOptions{})
 	if _, err := c.Write(context.Background(), shard("a", 1)); !errs.IsUnreached(err) ||

@@ -140,7 +140,7 @@ func requestV1(series ...[]prompb.Label) []byte {
 	return msg
 }
 
-// TestXXH3Collisions: what can be made to collide under a hash that everybody can compute is told apart: of spellings
+// TestXXH3Collisions: what can be made to collide under a hash that everybody can compute is kept apart: of spellings
 // that are labels, and of such that are none.
 func TestXXH3Collisions(t *testing.T) {
 	good, same, bad := collidingSeries('b', 'b'), collidingSeries('c', 'a'), collidingSeries(0xc4, 0)

@@ -150,7 +150,7 @@ func TestClaimsTakeNoMemory(t *testing.T) {
 	}
 }
 
-// TestManyNames: however many members' names come, a value has room for so many.
+// TestManyNames: however many members' names come, a value keeps a bounded number of them.
 func TestManyNames(t *testing.T) {
 	now := time.Now().Unix()
 	r, c, e := newRingValue(nil), newCluster(), elections{}

@@ -177,7 +177,7 @@ func TestStrangerThatIsLeftAlone(t *testing.T) {
 		"uses no bucket")
 }
 
-// TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are told apart by
+// TestTwinAtOneAddress: two processes with one id and one address, as two networks may have them, are distinguished by
 // their data.
 func TestTwinAtOneAddress(t *testing.T) {
 	t.Parallel()

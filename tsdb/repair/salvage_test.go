@@ -63,7 +63,7 @@ func readLog(t testing.TB, dir string) (records [][]byte) {
 }
 
 // TestSalvage damages logs in many places. The reader of the library must read what is left to the end, which must be
-// what was written but for the records that the damage touched.
+// what was written except the records that the damage touched.
 func TestSalvage(t *testing.T) {
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 1))
