@@ -70,8 +70,7 @@ func (id Identity) MayWrite(own Owner, ext labels.Labels) error {
 	}
 	return errs.E(errs.Conflict, "%s of the bucket says cluster_label=%s, and this process has "+
 		"--gossip.cluster-label=%s: in one bucket the blocks of two clusters would be taken for copies of each other. "+
-		"Give this cluster another "+
-		"bucket or prefix, or mark all its blocks by an external label that has its name as the value, such as "+
-		"--label='cluster=%q'. If this process is of cluster %s, set --gossip.cluster-label to that", identityName,
-		id.Cluster, own.Cluster, own.Cluster, id.Cluster)
+		"Give this cluster another bucket or prefix, or mark all its blocks by an external label that has its name "+
+		"as the value, such as --label='cluster=%q'. If this process is of cluster %s, set --gossip.cluster-label to that",
+		identityName, id.Cluster, own.Cluster, own.Cluster, id.Cluster)
 }

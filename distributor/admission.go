@@ -106,10 +106,7 @@ func (d *Distributor) release(r *request) {
 
 // newPart begins the part of b's tenant, which takes over the caller's reference to b.
 func (d *Distributor) newPart(p *part, b *wire.Batch) {
-	p.tenant, p.batch = d.tenants.of(b.Tenant), b
-	if d.opts.Limits != nil {
-		p.limits = d.opts.Limits(b.Tenant)
-	}
+	p.tenant, p.limits, p.batch = d.tenants.of(b.Tenant), d.limitsOf(b.Tenant), b
 }
 
 // admit takes r through the stages.

@@ -21,10 +21,8 @@ type incoming struct {
 // accept lets a request in as far as its header goes. It holds nothing yet.
 func (d *Distributor) accept(req *http.Request, id tenant.ID) (incoming, error) {
 	in := incoming{maxBody: d.opts.MaxBody}
-	if d.opts.Limits != nil {
-		if l := d.opts.Limits(id).RequestBytes; l > 0 && l <= in.maxBody {
-			in.maxBody, in.limited = l, true
-		}
+	if l := d.limitsOf(id); l != nil && l.RequestBytes > 0 && l.RequestBytes <= in.maxBody {
+		in.maxBody, in.limited = l.RequestBytes, true
 	}
 	a := d.tenants.of(id)
 	if req.ContentLength > in.maxBody {
@@ -143,12 +141,6 @@ func (in incoming) tooLarge(a *tenantState, n int64) error {
 			a.id, n, in.maxBody)
 	}
 	a.refused("request_bytes", 0)
-	return errs.E(
-		errs.TooLarge,
-		"tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, "+
-			"or raise it in --runtime-config.file",
-		a.id,
-		n,
-		in.maxBody,
-	)
+	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, "+
+		"or raise it in --runtime-config.file", a.id, n, in.maxBody)
 }

@@ -105,7 +105,7 @@ func newHATracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *
 	if now == nil {
 		now = time.Now
 	}
-	t := &haTracker{
+	return &haTracker{
 		log: log, opts: opts, now: now, nudge: make(chan struct{}, 1), tenants: map[tenant.ID]map[string]*haCluster{},
 		metrics: haMetrics{
 			dropped: f.NewCounterVec(prometheus.CounterOpts{Name: prefix + "dropped_samples_total",
@@ -118,7 +118,6 @@ func newHATracker(log *slog.Logger, reg prometheus.Registerer, opts HAOptions) *
 				Help: "Failures to tell other processes of elections; it is tried again."}),
 		},
 	}
-	return t
 }
 
 // verdict says what to do with samples of one HA replica.
@@ -198,7 +197,7 @@ func (t *haTracker) update(id tenant.ID, p *haCluster, next election.Known) {
 		p.Known = next
 		return
 	}
-	t.changed(id, p.name, p, next)
+	t.changed(id, p, next)
 	select {
 	case t.nudge <- struct{}{}:
 	default:
@@ -217,10 +216,10 @@ func (t *haTracker) add(id tenant.ID, cluster string) *haCluster {
 }
 
 // changed makes next the state of p, of which another replica is elected. t.mu is held.
-func (t *haTracker) changed(id tenant.ID, cluster string, p *haCluster, next election.Known) {
-	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", cluster, "replica", next.Replica,
+func (t *haTracker) changed(id tenant.ID, p *haCluster, next election.Known) {
+	t.log.Info("replica of an HA pair elected", "tenant", id, "cluster", p.name, "replica", next.Replica,
 		"before", p.Replica)
-	t.metrics.elections.WithLabelValues(string(id), cluster).Inc()
+	t.metrics.elections.WithLabelValues(string(id), p.name).Inc()
 	p.Known = next
 }
 
@@ -242,7 +241,7 @@ func (t *haTracker) learn(id tenant.ID, states map[string]election.State) {
 		}
 		next := election.Learn(now, p.Known, s)
 		if next.Replica != p.Replica {
-			t.changed(id, cluster, p, next)
+			t.changed(id, p, next)
 		}
 		p.Known = next
 	}

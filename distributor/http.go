@@ -2,7 +2,6 @@ package distributor
 
 import (
 	"io"
-	"math"
 	"math/rand/v2"
 	"mime"
 	"net/http"
@@ -92,8 +91,8 @@ func writeError(w http.ResponseWriter, req *http.Request, proto protocol, err er
 
 // retryAfter is in how many seconds a sender should come back: what err asks for, else a few, not the same for all.
 func retryAfter(err error) int {
-	if wait := errs.RetryAfter(err); wait > 0 {
-		return int(math.Ceil(wait.Seconds()))
+	if n := errs.RetrySeconds(err); n > 0 {
+		return n
 	}
 	return 1 + rand.N(5)
 }
@@ -150,7 +149,7 @@ func (d *Distributor) read(req *http.Request, proto protocol, in incoming) (*wir
 
 // dropStarts drops the start timestamps of a batch that was just decoded, unless its tenant has a use for them.
 func (d *Distributor) dropStarts(b *wire.Batch) {
-	if d.opts.Limits == nil || !d.opts.Limits(b.Tenant).StartTimestampZeros {
+	if l := d.limitsOf(b.Tenant); l == nil || !l.StartTimestampZeros {
 		b.DropStarts()
 	}
 }
@@ -158,7 +157,7 @@ func (d *Distributor) dropStarts(b *wire.Batch) {
 // cacheFor is the cache in which the series of tenant id are looked for while its requests are decoded. It is nil when
 // the labels of each series are needed anyway.
 func (d *Distributor) cacheFor(id tenant.ID) *wire.SeriesCache {
-	if d.opts.SplitLabel != "" || d.opts.Limits != nil && d.opts.Limits(id).HAPairs {
+	if l := d.limitsOf(id); d.opts.SplitLabel != "" || l != nil && l.HAPairs {
 		return nil
 	}
 	return d.known

@@ -193,3 +193,11 @@ func (f *fitCache) add(k wire.Key, salt uint64) {
 	}
 	at.Store(k.Hi ^ salt)
 }
+
+// limitsOf are the limits of a tenant at the moment, nil where none are kept.
+func (d *Distributor) limitsOf(id tenant.ID) *tenant.Limits {
+	if d.opts.Limits == nil {
+		return nil
+	}
+	return d.opts.Limits(id)
+}

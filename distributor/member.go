@@ -257,34 +257,27 @@ func (m *member) wake(now time.Time) {
 
 // await lists q again when its back-off is over. m.mu is held.
 func (m *member) await(q *tenantQueue, now time.Time) {
-	if m.closing {
-		return
-	}
-	if q.timer == nil {
-		q.timer = time.AfterFunc(q.off.until.Sub(now), func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.list(q, time.Now())
-		})
-		return
-	}
-	q.timer.Reset(max(0, q.off.until.Sub(now)))
+	m.alarm(&q.timer, q.off.until.Sub(now), func(now time.Time) { m.list(q, now) })
 }
 
 // awaitMember wakes a worker when the member's back-off is over. m.mu is held.
 func (m *member) awaitMember(now time.Time) {
-	if m.closing {
-		return
-	}
-	if m.timer == nil {
-		m.timer = time.AfterFunc(m.down.until.Sub(now), func() {
+	m.alarm(&m.timer, m.down.until.Sub(now), m.wake)
+}
+
+// alarm calls f after d, with m.mu held. at is its timer, nil before the first use, whose f stays. m.mu is held.
+func (m *member) alarm(at **time.Timer, d time.Duration, f func(now time.Time)) {
+	switch {
+	case m.closing:
+	case *at == nil:
+		*at = time.AfterFunc(d, func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.wake(time.Now())
+			f(time.Now())
 		})
-		return
+	default:
+		(*at).Reset(max(0, d))
 	}
-	m.timer.Reset(max(0, m.down.until.Sub(now)))
 }
 
 // work is a worker: it writes shards until the member is closed and nothing is queued.

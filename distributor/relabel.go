@@ -44,9 +44,9 @@ const (
 	maxRemembered       = 128 << 20
 )
 
-// ValidateRelabel reports what is wrong with relabelling rules. It also completes them: rules that were not validated
+// validateRelabel reports what is wrong with relabelling rules. It also completes them: rules that were not validated
 // cannot be applied.
-func ValidateRelabel(configs []*relabel.Config) error {
+func validateRelabel(configs []*relabel.Config) error {
 	for i, c := range configs {
 		if c == nil {
 			return fmt.Errorf("rule %d is empty", i+1)
@@ -60,7 +60,7 @@ func ValidateRelabel(configs []*relabel.Config) error {
 
 // SetRelabel replaces the relabelling rules, for requests that come from now on.
 func (d *Distributor) SetRelabel(configs []*relabel.Config) error {
-	if err := ValidateRelabel(configs); err != nil {
+	if err := validateRelabel(configs); err != nil {
 		return errs.Wrap(errs.Invalid, err)
 	}
 	if len(configs) == 0 {
@@ -111,10 +111,10 @@ func (r *rules) of(s *wire.Series) *relabelOutcome {
 		return before
 	}
 	e := r.relabel(s)
-	if e.size() > maxRememberedLabels {
+	more := e.size()
+	if more > maxRememberedLabels {
 		return e
 	}
-	more := e.size()
 	if before != nil {
 		more -= before.size()
 	}

@@ -201,7 +201,7 @@ func TestSetRelabel(t *testing.T) {
 func TestRelabelTogether(t *testing.T) {
 	r := &rules{configs: relabelRules(t,
 		`[{source_labels: [i], target_label: j, replacement: "<$1>"}, {action: drop, source_labels: [i], regex: ".*7"}]`)}
-	if err := ValidateRelabel(r.configs); err != nil {
+	if err := validateRelabel(r.configs); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup

@@ -101,10 +101,10 @@ func (d *Distributor) reroute(to *destination) (*route, error) {
 	}
 	to.route.Store(r)
 	d.retire(old)
-	for id, p := range to.members {
-		if !slices.Contains(r.members, p) {
+	for id, gone := range to.members {
+		if !slices.Contains(r.members, gone) {
 			delete(to.members, id)
-			d.part(p)
+			d.part(gone)
 		}
 	}
 	return r, nil

@@ -28,7 +28,7 @@ type tenantStates struct {
 	mu    sync.Mutex // guards what follows
 	byID  map[tenant.ID]*tenantState
 	swept time.Time
-	// claimed are those of byID of which nothing has been stored since their account began.
+	// claimed are those of byID of which nothing has been stored since their state began.
 	claimed map[tenant.ID]*tenantState
 }
 

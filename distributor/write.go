@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hearth-metrics/hearth/internal/errs"

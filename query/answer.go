@@ -48,24 +48,11 @@ func (s *selection) charge(at series.Series) error {
 	if s.q.opts.MaxBytes <= 0 {
 		return nil
 	}
-	if s.p.bytes.Add(chunkBytes(at)) > s.q.opts.MaxBytes {
+	if s.p.bytes.Add(int64(at.ChunkBytes())) > s.q.opts.MaxBytes {
 		return errs.E(errs.Limited, "the query reads more than %d bytes of chunks (limit on bytes per query)",
 			s.q.opts.MaxBytes)
 	}
 	return nil
-}
-
-// chunkBytes is the size of the data of a series' chunks.
-func chunkBytes(s series.Series) (size int64) {
-	for i := range s.Chunks {
-		size += int64(len(s.Chunks[i].Raw.Data))
-		if a := s.Chunks[i].Aggr; a != nil {
-			for j := range a {
-				size += int64(len(a[j].Data))
-			}
-		}
-	}
-	return size
 }
 
 func (s *answerSet) finish(early bool) {
@@ -77,8 +64,7 @@ func (s *answerSet) finish(early bool) {
 	if s.err = s.ctx.Err(); s.err != nil {
 		return
 	}
-	s.missing = s.sel.missing(s.sel.col, early)
-	s.err = s.sel.recordMissing(append(slices.Clone(s.Set.Warnings()), s.missing...))
+	s.missing, s.err = s.sel.judge(s.Set.Warnings(), early)
 }
 
 func (s *answerSet) Err() error {
@@ -91,14 +77,8 @@ func (s *answerSet) Err() error {
 }
 
 func (s *answerSet) Warnings() series.Warnings {
-	all := slices.Clone(s.Set.Warnings())
-	for _, m := range s.missing {
-		all = append(all, partialPrefix+m)
-	}
-	return all
+	return withMissing(slices.Clone(s.Set.Warnings()), s.missing)
 }
-
-const partialPrefix = "partial answer: "
 
 func (s *answerSet) Close() error {
 	s.sel.watch.stop()

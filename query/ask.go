@@ -142,11 +142,8 @@ func (q *Querier) askAll(ctx context.Context, r *series.Request,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	missing := s.missing(s.col, false)
-	err = s.recordMissing(append(slices.Clone(warnings), missing...))
-	for _, m := range missing {
-		warnings = append(warnings, partialPrefix+m)
-	}
+	missing, err := s.judge(warnings, false)
+	warnings = withMissing(warnings, missing)
 	slices.Sort(warnings)
 	return slices.Compact(warnings), err
 }

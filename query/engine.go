@@ -208,7 +208,7 @@ func (q *boundedQuery) begin(ctx context.Context, id tenant.ID) (context.Context
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lease = q.e.owner.Open(id)
-	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+	if p := givenParams(ctx); p != nil {
 		p.request = q.lease
 	}
 	ctx, q.cancel = context.WithTimeout(ctx, q.e.timeout)
@@ -278,7 +278,7 @@ func (q *boundedQuery) attempt(ctx context.Context, at int) (*promql.Result, err
 			return nil, err
 		}
 	}
-	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+	if p := givenParams(ctx); p != nil {
 		p.again()
 	}
 	res := q.Query.Exec(context.WithValue(ctx, selectorsKey{}, q.selectors))
@@ -360,7 +360,7 @@ func failed(ctx context.Context, err error) *promql.Result {
 	case errors.Is(ended, context.Canceled):
 		err = errors.Join(promql.ErrQueryCanceled("waiting for a place"), err)
 	}
-	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+	if p := givenParams(ctx); p != nil {
 		p.fail(err)
 	}
 	return &promql.Result{Err: err}

@@ -68,7 +68,7 @@ const leaseStep = 64 << 10
 func (s *groupSet) hold(at series.Series) error {
 	size := int64(at.Labels.ByteSize()) + int64(len(at.Chunks))*int64(unsafe.Sizeof(series.Chunk{}))
 	if !s.at.Local {
-		size += chunkBytes(at)
+		size += int64(at.ChunkBytes())
 	}
 	if s.spare -= size; s.spare >= 0 {
 		return nil

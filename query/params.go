@@ -60,9 +60,15 @@ func withParams(ctx context.Context, p *params) context.Context {
 	return context.WithValue(ctx, paramsKey{}, p)
 }
 
+// givenParams are the params that withParams put into ctx, nil if there are none.
+func givenParams(ctx context.Context) *params {
+	p, _ := ctx.Value(paramsKey{}).(*params)
+	return p
+}
+
 // paramsFrom are the query's params, or new ones from the options.
 func (q *Querier) paramsFrom(ctx context.Context) *params {
-	if p, ok := ctx.Value(paramsKey{}).(*params); ok {
+	if p := givenParams(ctx); p != nil {
 		return p
 	}
 	return q.defaultParams()

@@ -66,13 +66,30 @@ func (s *selection) missing(col *collector, early bool) []string {
 	b := bounds{s.q.opts.Retention, s.q.opts.Window, s.q.opts.Future}
 	missing := assess(ms, timeRange{s.req.MinTime, s.req.MaxTime}, s.q.now(), b, e)
 	if s.plan.empty {
-		missing = append(missing, noEndpoints)
+		missing = append(missing, NoEndpoints)
 	}
 	return missing
 }
 
-// noEndpoints is the fault of an answer for which there was no endpoint to ask.
-const noEndpoints = "nobody to ask is known: --endpoint and --gossip.join name some"
+// judge says what the whole answer may lack, one line for each fault. The error says that the query does not accept
+// that.
+func (s *selection) judge(warnings series.Warnings, early bool) (missing []string, err error) {
+	missing = s.missing(s.col, early)
+	return missing, s.recordMissing(append(slices.Clone(warnings), missing...))
+}
+
+const partialPrefix = "partial answer: "
+
+// withMissing adds to warnings, which it may change, one for each fault.
+func withMissing(warnings series.Warnings, missing []string) series.Warnings {
+	for _, m := range missing {
+		warnings = append(warnings, partialPrefix+m)
+	}
+	return warnings
+}
+
+// NoEndpoints is the fault of an answer for which there was no endpoint to ask.
+const NoEndpoints = "nobody to ask is known: --endpoint and --gossip.join name some"
 
 // evidence is what col says of the endpoints. No other goroutine may use col.
 func (s *selection) evidence(col *collector, early bool) evidence {

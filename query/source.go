@@ -108,7 +108,7 @@ func stringBytes(all []string) int64 {
 func (q *Querier) Info(context.Context) (series.Info, error) {
 	v := q.snapshot.Load()
 	if n := len(v.endpoints); n == 0 {
-		return v.info, errs.E(errs.Unavailable, noEndpoints)
+		return v.info, errs.E(errs.Unavailable, NoEndpoints)
 	} else if !slices.ContainsFunc(v.endpoints, func(m *endpoint) bool { return m.heard }) {
 		return v.info, errs.E(errs.Unavailable, "none of %d endpoints has answered yet", n)
 	}

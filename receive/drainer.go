@@ -179,13 +179,19 @@ func (d *Drainer) observe() drainState {
 	defer d.mu.Unlock()
 	s := d.state
 	s.now, s.lastWrite, s.late = time.Now(), g.lastWrite(), g.passed.Load() != d.flushed
-	for _, b := range d.blocks {
-		if !d.served[b] {
-			s.unserved++
-		}
-	}
+	s.unserved = len(d.unserved())
 	d.m.unserved.Set(float64(s.unserved))
 	return s
+}
+
+// unserved are the shipped blocks that the gateways are not known to serve. d.mu is held.
+func (d *Drainer) unserved() (ids []ulid.ULID) {
+	for _, b := range d.blocks {
+		if !d.served[b] {
+			ids = append(ids, b)
+		}
+	}
+	return ids
 }
 
 // sealTimeout bounds the wait for writes under way.
@@ -315,8 +321,8 @@ func (d *Drainer) progress() {
 	}
 	s := d.Status()
 	d.log.Info("draining", "phase", string(s.Phase), "deadline", s.Deadline.Format(time.RFC3339),
-		"blocks_to_ship", s.Pending,
-		"blocks_not_served", s.Unserved, "blocks_shipped", s.Blocks, "gateways", s.Gateways, "err", s.Error)
+		"blocks_to_ship", s.Pending, "blocks_not_served", s.Unserved, "blocks_shipped", s.Blocks,
+		"gateways", s.Gateways, "err", s.Error)
 }
 
 func (d *Drainer) begun() bool {
@@ -359,11 +365,7 @@ func (d *Drainer) Status() DrainStatus {
 		Phase: d.phase, Started: d.started, Deadline: d.state.deadline, Pending: pending, Blocks: len(d.blocks),
 		Gateways: max(d.asked, 0), Sealed: d.state.sealed, Warning: d.warning,
 	}
-	for _, b := range d.blocks {
-		if !d.served[b] {
-			s.Unserved++
-		}
-	}
+	s.Unserved = len(d.unserved())
 	if d.err != nil {
 		err = d.err
 	}

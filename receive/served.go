@@ -17,13 +17,7 @@ const (
 // ask asks all live gateways for the blocks that are not known to be served, and remembers those that are.
 func (d *Drainer) ask() {
 	d.mu.Lock()
-	var ids []ulid.ULID
-	for _, b := range d.blocks {
-		if !d.served[b] {
-			ids = append(ids, b)
-		}
-	}
-	was := d.asked
+	ids, was := d.unserved(), d.asked
 	d.mu.Unlock()
 	gateways := d.gateways()
 	responses := make([]response, len(gateways))

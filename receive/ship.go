@@ -158,8 +158,9 @@ func (r *Receiver) localBlocks() (shipped []ulid.ULID, pending int, err error) {
 			all = append(all, err)
 			continue
 		}
+		s := r.shipperOf(id)
 		for _, b := range blocks {
-			if r.Shipped(id, b.ID) {
+			if s.Shipped(b.ID) {
 				shipped = append(shipped, b.ID)
 			} else {
 				pending++

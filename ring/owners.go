@@ -12,7 +12,7 @@ import (
 // If there are n members or fewer, it returns all of them. The caller passes the members that may own something.
 // Their ids must be distinct. Only ids and zones matter; the order of members does not.
 //
-// Every member has a score for the key (Score). The member with the k-th highest score in its zone has rank k. Owners
+// Every member has a score for the key. The member with the k-th highest score in its zone has rank k. Owners
 // are taken by rank; of equal ranks the higher score comes first. So no zone is used twice before every zone is used
 // once. Each of N members is the first owner of about 1/N of all keys. A member that joins takes its part evenly from
 // the others, and no other key changes its first owner. A member that leaves gives its part to the others in the same
@@ -46,9 +46,9 @@ func Owners(members []Member, key []byte, n int) []int32 {
 	return owners
 }
 
-// Score orders the members for a key: XXH64 (seed 0) of the key, the byte 0xff and the member's id. The higher score
+// score orders the members for a key: XXH64 (seed 0) of the key, the byte 0xff and the member's id. The higher score
 // comes first.
-func Score(key []byte, member string) uint64 {
+func score(key []byte, member string) uint64 {
 	var buf [128]byte
 	return xxhash.Sum64(append(append(append(buf[:0], key...), 0xff), member...))
 }
@@ -83,7 +83,7 @@ func candidates(members []Member, key []byte) (all []candidate, zones []zoneCoun
 			zones = append(zones, zoneCount{name: m.Zone})
 		}
 		zones[z].left++
-		all[i] = candidate{score: Score(key, m.ID), id: m.ID, zone: int32(z)}
+		all[i] = candidate{score: score(key, m.ID), id: m.ID, zone: int32(z)}
 	}
 	return all, zones
 }

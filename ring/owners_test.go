@@ -47,7 +47,7 @@ func TestOwnersGolden(t *testing.T) {
 			continue
 		}
 		scores++
-		if got := fmt.Sprintf("%016x", Score([]byte(m[1]), m[2])); got != m[3] {
+		if got := fmt.Sprintf("%016x", score([]byte(m[1]), m[2])); got != m[3] {
 			t.Errorf("score of %q for %q: %s, the page says %s", m[2], m[1], got, m[3])
 		}
 	}

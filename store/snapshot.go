@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -126,9 +125,7 @@ func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]fai
 		slices.SortFunc(t.missing, func(a, b missing) int { return a.id.Compare(b.id) })
 	}
 	slices.SortFunc(s.info.Labels, labels.Compare)
-	s.info.Tenants = slices.SortedFunc(maps.Keys(s.tenants), func(a, b tenant.ID) int {
-		return strings.Compare(string(a), string(b))
-	})
+	s.info.Tenants = slices.Sorted(maps.Keys(s.tenants))
 	return s
 }
 

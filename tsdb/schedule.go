@@ -416,8 +416,7 @@ func (t *tenantDB) expireIdle() error {
 		for _, b := range kept {
 			left.Extend(b.Meta.MinTime, b.Meta.MaxTime-1)
 		}
-		s = left
-		s = t.withFaulty(s)
+		s = t.withFaulty(left)
 		err = tenantdir.WriteSummary(t.dir, s)
 	}
 	t.settle(s)

@@ -206,7 +206,7 @@ func (d *DB) find(e fs.DirEntry, h tenantdir.History) finding {
 
 // add makes the entry of a tenant, in state Idle. The caller holds d.mu.
 func (d *DB) add(id tenant.ID) *tenantDB {
-	dir := filepath.Join(d.opts.Dir, string(id))
+	dir := d.TenantDir(id)
 	t := &tenantDB{
 		id: id, dir: dir, db: d, meta: tenantdir.NewMetadata(dir, d.opts.MaxMetadata),
 		state: Idle, summary: tenantdir.Anything(),

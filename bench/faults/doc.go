@@ -7,6 +7,7 @@
 // A distributor and three receivers with replication factor 3 run on loopback. Two tenants write at a constant rate
 // that does not wait for answers; latency counts from when a request was due, so that a stall shows in every request
 // it delays.
+//
 // Flow of one fault: a time without it -> it begins -> it lasts -> it ends -> the member stores again as much as the
 // others.
 //

@@ -92,8 +92,8 @@ func makeWorkers(o *options, client *http.Client) []*worker {
 	return workers
 }
 
-// sendScrapes sends the scrapes [from, to), none of them before its time.
-// Workers do not wait for each other within it.
+// sendScrapes sends the scrapes [from, to), none of them before its time. Workers do not wait for each other
+// within it.
 func sendScrapes(ctx context.Context, workers []*worker, from, to int, at func(int) time.Time) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

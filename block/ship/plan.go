@@ -2,6 +2,7 @@ package ship
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -64,12 +65,7 @@ func (l *ledger) update(blocks []Block) (todo []*pending) {
 func (l *ledger) done(id ulid.ULID) []ulid.ULID {
 	l.uploaded[id] = true
 	delete(l.pending, id)
-	all := make([]ulid.ULID, 0, len(l.uploaded))
-	for u := range l.uploaded {
-		all = append(all, u)
-	}
-	slices.SortFunc(all, ulid.ULID.Compare)
-	return all
+	return slices.SortedFunc(maps.Keys(l.uploaded), ulid.ULID.Compare)
 }
 
 // Status is how much is still to be shipped.

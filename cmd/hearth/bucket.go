@@ -54,7 +54,7 @@ type bucket struct {
 	wg     sync.WaitGroup
 	fail   func(error) // ends the process; called at most once
 
-	fault    atomic.Pointer[error]          // what was wrong at the last look
+	fault    errs.Last                      // what was wrong at the last look
 	answered atomic.Bool                    // the bucket has said that this process may read it, or says nothing of itself
 	claiming chan struct{}                  // held by the one call that claims the bucket
 	identity atomic.Pointer[block.Identity] // nil until the bucket was claimed, or read by a process that only reads
@@ -86,7 +86,7 @@ func (f *bucketFlags) build(b *builder, use bucketUse, shared sharedFlags) (*buc
 
 func newBucket(store objstore.Bucket, log *slog.Logger, use bucketUse) *bucket {
 	b := &bucket{Bucket: store, log: log, use: use, claiming: make(chan struct{}, 1)}
-	b.fault.Store(&errNotAsked)
+	b.fault.Set(errNotAsked)
 	return b
 }
 

@@ -49,18 +49,12 @@ func (b *bucket) look(ctx context.Context) error {
 	}
 	switch errs.KindOf(err) {
 	case errs.OK, errs.NotFound: // it answers; where it has no identity no Hearth process has written to it yet
-		b.fault.Store(nil)
+		b.fault.Set(nil)
 	default:
-		fault := fmt.Errorf("%s does not answer as it should: %w", b.Name(), err)
-		b.fault.Store(&fault)
+		b.fault.Set(fmt.Errorf("%s does not answer as it should: %w", b.Name(), err))
 	}
 	return err
 }
 
 // answers is what was wrong with the bucket at the last look.
-func (b *bucket) answers() error {
-	if err := b.fault.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+func (b *bucket) answers() error { return b.fault.Get() }

@@ -80,10 +80,13 @@ func (f *clusterFlags) gossips() bool {
 	return f.opts.BindAddress != "" || f.opts.AdvertiseAddress != "" || len(f.opts.Join) > 0
 }
 
+// alone reports whether the flags name no other members.
+func (f *clusterFlags) alone() bool { return !f.gossips() && !f.hashrings.given() }
+
 // goAlone sets the replication factor to 1 where neither a hashring nor gossip names other members. As in Thanos, the
 // process that routes to this receiver then makes the copies.
 func (f *clusterFlags) goAlone(log *slog.Logger) {
-	if f.gossips() || f.hashrings.given() || f.rf < 2 {
+	if !f.alone() || f.rf < 2 {
 		return
 	}
 	log.Warn("flag has no effect", "flag", "--receive.replication-factor",
@@ -124,7 +127,7 @@ func (f *clusterFlags) identify(b *builder, dir string) *cluster {
 // process without data of its own must know a member that has some.
 func (f *clusterFlags) validate(hasData bool) error {
 	const rings = "--gossip.join or --receive.hashrings-file"
-	writes, alone := f.hashrings.name != "", !f.gossips() && !f.hashrings.given()
+	writes, alone := f.hashrings.name != "", f.alone()
 	switch {
 	case !writes:
 		return nil

@@ -71,10 +71,10 @@ func commandLine(all []command) (*kingpin.Application, map[string]setup) {
 		"YAML file of flags: one \"name: value\" a line, a list for a flag that repeats. Flags of other commands are passed "+
 			"over, so that one file serves all roles. Flags and HEARTH_* win over it.").
 		PlaceHolder("FILE").String()
-	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").Enum("debug",
-		"info", "warn", "error")
-	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").Enum("logfmt",
-		"json", "journald")
+	app.Flag("log.level", "Least severe messages to log: debug, info, warn or error.").Default("info").
+		Enum("debug", "info", "warn", "error")
+	app.Flag("log.format", "Form of log lines: logfmt (journald is the same) or json.").Default("logfmt").
+		Enum("logfmt", "json", "journald")
 	app.Flag("enable-auto-gomemlimit", "Keep the garbage collector within the memory of the container, unless "+
 		"GOMEMLIMIT is set.").Default("true").Bool()
 	app.Flag("auto-gomemlimit.ratio", "Part of the container's memory that the garbage collector keeps within, above 0 "+

@@ -24,8 +24,7 @@ func withEnvironment(app *kingpin.Application, args []string) []string {
 	out := args
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		text := os.Getenv(envar(name))
-		cumulative, ok := flags[name].Value.(interface{ IsCumulative() bool })
-		if text == "" || !ok || !cumulative.IsCumulative() || onCommandLine(args, name) {
+		if text == "" || !repeatable(flags[name]) || onCommandLine(args, name) {
 			continue
 		}
 		for _, v := range listed(text) {

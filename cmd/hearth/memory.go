@@ -69,6 +69,7 @@ func boundRequests(opts *distributor.Options) {
 // boundWrites does the same for what other processes write to this one: an eighth of the memory for each of streams,
 // calls, and the series that streams call by number.
 func boundWrites(opts *rpc.ServerOptions) {
-	opts.NameBytes = max(1<<20, min(opts.NameBytes, run.MemoryLimit()/8))
-	opts.WriteBytes = max(1<<20, min(opts.WriteBytes, run.MemoryLimit()/8))
+	part := run.MemoryLimit() / 8
+	opts.NameBytes = max(1<<20, min(opts.NameBytes, part))
+	opts.WriteBytes = max(1<<20, min(opts.WriteBytes, part))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/relabel"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/conf"
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // relabelRules reads the rules of --receive.relabel-config or its file. Without the flag there are none.
@@ -62,18 +62,13 @@ func (f *routeFlags) reloadRelabel(b *builder, d *distributor.Distributor) {
 	if f.relabel.file == "" {
 		return
 	}
-	var last atomic.Pointer[error] // of the last reload; nil before the first one
+	var last errs.Last // of the last reload
 	b.onReload("relabel rules", func() error {
 		rules, err := f.relabelRules()
 		if err == nil {
 			err = d.SetRelabel(rules)
 		}
-		last.Store(&err)
+		last.Set(err)
 		return err
-	}, func() error {
-		if err := last.Load(); err != nil {
-			return *err
-		}
-		return nil
-	})
+	}, last.Get)
 }

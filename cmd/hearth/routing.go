@@ -101,7 +101,7 @@ func (f *routeFlags) build(b *builder, c *cluster, peers *clients, limits *tenan
 		f.opts.HA.Elections = gossipedElections{c}
 	}
 	dial := func(m ring.Member) (distributor.Writer, error) {
-		if local != nil && (m.ID == c.self.ID || m.Addr != "" && m.Addr == f.localEndpoint) {
+		if local != nil && limits.self(m) {
 			return distributor.Local{Writer: local}, nil
 		}
 		return peers.writer(m)

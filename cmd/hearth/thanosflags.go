@@ -36,8 +36,7 @@ const (
 	noCache   = "there is no such cache"
 	shipsOn   = "a block that cannot be shipped never holds up the others"
 	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to " +
-		"and from Thanos by gRPC " +
-		"(Thanos routers in the same ring need --receive.replication-protocol=protobuf)"
+		"and from Thanos by gRPC (Thanos routers in the same ring need --receive.replication-protocol=protobuf)"
 	matcherCache = "matchers are a small part of a call here, and not cached"
 	features     = "what it turns on in Thanos is always on or not needed here"
 	oneSwitch    = "--query.partial-response decides for all kinds of queries"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -83,7 +84,7 @@ func (f *tuningFlags) settleBlocks(db *tsdb.Options) error {
 	if low == 0 && high == 0 {
 		return nil
 	}
-	low, high = orElse(low, f.blockDuration), orElse(high, f.blockDuration) // Thanos's defaults
+	low, high = cmp.Or(low, f.blockDuration), cmp.Or(high, f.blockDuration) // Thanos's defaults
 	if low != high {
 		return fmt.Errorf("--tsdb.min-block-duration %s and --tsdb.max-block-duration %s differ: blocks are merged in the "+
 			"bucket only", low, high)
@@ -94,11 +95,4 @@ func (f *tuningFlags) settleBlocks(db *tsdb.Options) error {
 	}
 	db.BlockDuration = low
 	return nil
-}
-
-func orElse(d, fallback time.Duration) time.Duration {
-	if d == 0 {
-		return fallback
-	}
-	return d
 }

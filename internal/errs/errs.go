@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -148,6 +149,9 @@ func KindOf(err error) Kind {
 	}
 	return Internal
 }
+
+// RetrySeconds is RetryAfter in whole seconds. It is rounded up, since a client that comes too early is refused again.
+func RetrySeconds(err error) int { return int(math.Ceil(RetryAfter(err).Seconds())) }
 
 // RetryAfter is the wait the error asks for, 0 when it asks for none.
 func RetryAfter(err error) time.Duration {

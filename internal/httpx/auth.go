@@ -46,8 +46,8 @@ type Auth struct {
 	verifier *verifier
 	state    atomic.Pointer[authState] // nil before Open
 
-	mu    sync.Mutex            // held while files are read
-	fault atomic.Pointer[error] // of the last read; nil = none
+	mu    sync.Mutex // held while files are read
+	fault errs.Last  // of the last read
 
 	stop context.CancelFunc // nil until opened
 	done sync.WaitGroup
@@ -139,22 +139,17 @@ func (a *Auth) Reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.load(); err != nil {
-		a.fault.Store(&err)
+		a.fault.Set(err)
 		a.valid.Set(0)
 		return err
 	}
-	a.fault.Store(nil)
+	a.fault.Set(nil)
 	a.valid.Set(1)
 	return nil
 }
 
 // Fault is the error of the last reading of the files; nil = they are valid.
-func (a *Auth) Fault() error {
-	if err := a.fault.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+func (a *Auth) Fault() error { return a.fault.Get() }
 
 func (a *Auth) load() error {
 	old := a.state.Load()

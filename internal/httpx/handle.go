@@ -63,7 +63,7 @@ func (s *Server) instrument(name string, h http.Handler) http.Handler {
 		defer func() {
 			abort := s.recovered(recover(), name, rec, r)
 			seconds.Observe(time.Since(start).Seconds())
-			s.metrics.requests.WithLabelValues(name, methodName(r.Method), strconv.Itoa(rec.status())).Inc()
+			s.metrics.requests.WithLabelValues(name, methodName(r.Method), strconv.Itoa(rec.Status())).Inc()
 			inflight.Dec()
 			s.running.Add(-1)
 			if abort {

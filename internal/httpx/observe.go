@@ -15,9 +15,6 @@ func (s *Server) observe(route string, h http.Handler) http.Handler {
 	return s.opts.Observer.HTTP(route, h)
 }
 
-// Status is the status of the answer until now, for the observer.
-func (w *recorder) Status() int { return w.status() }
-
 // NoteTenant adds the tenants of ctx's request to its line in the log and its span.
 func NoteTenant(ctx context.Context, names string) { tracing.Note(ctx, tracing.NoteTenant, names) }
 

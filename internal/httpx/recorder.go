@@ -119,7 +119,8 @@ func (w *recorder) noted(err error) {
 // Unwrap lets http.ResponseController reach the server's writer.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *recorder) status() int {
+// Status is the status of the answer until now.
+func (w *recorder) Status() int {
 	if w.code == 0 {
 		return http.StatusOK // what net/http sends for a handler that wrote nothing
 	}

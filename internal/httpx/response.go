@@ -2,17 +2,16 @@ package httpx
 
 import (
 	"encoding/json"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// defaultRetryAfter is sent with 429 and 503 when the error names no time. It is short, since a full queue drains fast.
-const defaultRetryAfter = time.Second
+// defaultRetrySeconds is sent with 429 and 503 when the error names no time. It is short, since a full queue drains
+// fast.
+const defaultRetrySeconds = 1
 
 // envelope is the form of all answers of Prometheus's HTTP API.
 type envelope struct {
@@ -45,21 +44,13 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // remote write, for example, needs 409 where the other one needs 400.
 func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter(errs.RetryAfter(err)))
+		w.Header().Set("Retry-After", strconv.Itoa(max(errs.RetrySeconds(err), defaultRetrySeconds)))
 	}
 	if wantsJSON(r) {
 		WriteErrorType(w, status, errorType(errs.KindOf(err)), err)
 		return
 	}
 	http.Error(w, err.Error(), status)
-}
-
-// retryAfter is d in whole seconds. It is rounded up, since a client that comes too early is refused again.
-func retryAfter(d time.Duration) string {
-	if d <= 0 {
-		d = defaultRetryAfter
-	}
-	return strconv.Itoa(int(math.Ceil(d.Seconds())))
 }
 
 func wantsJSON(r *http.Request) bool {

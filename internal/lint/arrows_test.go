@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -20,8 +19,7 @@ func arrows(files []file) map[string][]string {
 		if f.test || !ok || layer[from] > 4 || generated(f.ast) {
 			continue
 		}
-		for _, imp := range f.ast.Imports {
-			path, _ := strconv.Unquote(imp.Path.Value)
+		for _, path := range f.imports() {
 			dir, own := strings.CutPrefix(path, module+"/")
 			if to, ok := folderOf(dir); own && ok && to != from && !everywhere[to] && !slices.Contains(all[from], to) {
 				all[from] = append(all[from], to)

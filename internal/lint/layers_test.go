@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -154,8 +155,37 @@ type file struct {
 	ast       *ast.File
 }
 
+// tree is the code of the repository.
+type tree struct {
+	fset  *token.FileSet
+	files []file
+}
+
+var parsed = sync.OnceValues(parse)
+
+// sources is all Go code, parsed once. Nobody changes it.
 func sources(t *testing.T) (*token.FileSet, []file) {
 	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.fset, all.files
+}
+
+// imports are the paths that f imports.
+func (f file) imports() (paths []string) {
+	for _, imp := range f.ast.Imports {
+		path, _ := strconv.Unquote(imp.Path.Value)
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// within reports whether path is root or below it.
+func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+func parse() (tree, error) {
 	root := filepath.Join("..", "..")
 	fset := token.NewFileSet()
 	var files []file
@@ -165,9 +195,8 @@ func sources(t *testing.T) (*token.FileSet, []file) {
 		}
 		rel, _ := filepath.Rel(root, p)
 		if d.IsDir() {
-			if strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" || d.Name() == "node_modules" ||
-				rel == "data" ||
-				rel == "bin" {
+			skipped := map[string]bool{"testdata": true, "node_modules": true}
+			if rel == "data" || rel == "bin" || skipped[d.Name()] || strings.HasPrefix(d.Name(), ".") && rel != "." {
 				return filepath.SkipDir
 			}
 			return nil
@@ -182,24 +211,19 @@ func sources(t *testing.T) (*token.FileSet, []file) {
 		files = append(files, file{path: rel, dir: filepath.Dir(rel), test: strings.HasSuffix(p, "_test.go"), ast: f})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
+	if err == nil && len(files) < 20 {
+		err = fmt.Errorf("found only %d Go files under %s: the walk is broken", len(files), root)
 	}
-	if len(files) < 20 {
-		t.Fatalf("found only %d Go files under %s: the walk is broken", len(files), root)
-	}
-	return fset, files
+	return tree{fset, files}, err
 }
 
 func TestLayers(t *testing.T) {
 	_, files := sources(t)
 	for _, f := range files {
-		for _, imp := range f.ast.Imports {
-			path, _ := strconv.Unquote(imp.Path.Value)
+		for _, path := range f.imports() {
 			for lib, owner := range only {
-				if (path == lib || strings.HasPrefix(path, lib+"/")) && !strings.HasPrefix(f.dir, owner) && except[path] != f.dir &&
-					!f.test &&
-					!generated(f.ast) {
+				kept := within(path, lib) && !strings.HasPrefix(f.dir, owner)
+				if kept && except[path] != f.dir && !f.test && !generated(f.ast) {
 					t.Errorf("%s imports %s: only %s does", f.path, path, owner)
 				}
 			}

@@ -2,6 +2,7 @@ package lint
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,10 +28,7 @@ func TestNetHTTP(t *testing.T) {
 		if f.test || name == "http.go" || strings.HasPrefix(name, "http_") || speaksHTTP(f.dir) {
 			continue
 		}
-		for _, imp := range f.ast.Imports {
-			if imp.Path.Value != `"net/http"` {
-				continue
-			}
+		if slices.Contains(f.imports(), "net/http") {
 			if _, ok := usesHTTP[f.path]; !ok {
 				t.Errorf("%s imports net/http: in its folder only http.go and http_*.go do", f.path)
 			}
@@ -45,10 +43,5 @@ func TestNetHTTP(t *testing.T) {
 }
 
 func speaksHTTP(dir string) bool {
-	for _, folder := range speakHTTP {
-		if dir == folder || strings.HasPrefix(dir, folder+"/") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(speakHTTP, func(folder string) bool { return within(dir, folder) })
 }

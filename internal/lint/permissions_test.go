@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -15,10 +14,9 @@ func TestPermissionsAreUsed(t *testing.T) {
 		if f.test {
 			continue
 		}
-		for _, imp := range f.ast.Imports {
-			path, _ := strconv.Unquote(imp.Path.Value)
+		for _, path := range f.imports() {
 			for lib, owner := range only {
-				if (path == lib || strings.HasPrefix(path, lib+"/")) && strings.HasPrefix(f.dir, owner) {
+				if within(path, lib) && strings.HasPrefix(f.dir, owner) {
 					usedOnly[lib] = true
 				}
 			}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -175,8 +174,7 @@ func TestOwnImports(t *testing.T) {
 		if f.test || strings.HasPrefix(f.dir, "cmd/") || generated(f.ast) {
 			continue
 		}
-		for _, imp := range f.ast.Imports {
-			path, _ := strconv.Unquote(imp.Path.Value)
+		for _, path := range f.imports() {
 			to, own := strings.CutPrefix(path, module+"/")
 			if strings.HasPrefix(to, "internal/pb/") {
 				to = "internal/pb"

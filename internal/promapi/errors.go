@@ -3,7 +3,6 @@ package promapi
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 
@@ -72,7 +71,7 @@ func WriteError(w http.ResponseWriter, err error) {
 
 // SetRetryAfter sets the header Retry-After, in seconds, if err says when to try again.
 func SetRetryAfter(w http.ResponseWriter, err error) {
-	if wait := errs.RetryAfter(err); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	if n := errs.RetrySeconds(err); n > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(n))
 	}
 }

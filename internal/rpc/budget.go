@@ -24,11 +24,8 @@ type budget struct {
 func newBudget(bytes, parts int64) budget {
 	decoding := max(bytes/parts, 1)
 	return budget{
-		semaphore.NewWeighted(bytes),
-		bytes,
-		semaphore.NewWeighted(bytes),
-		decoding,
-		newTenantMemory(bytes - decoding),
+		free: semaphore.NewWeighted(bytes), all: bytes, line: semaphore.NewWeighted(bytes),
+		decoding: decoding, tenantMemory: newTenantMemory(bytes - decoding),
 	}
 }
 
@@ -44,7 +41,7 @@ type reservation struct {
 	bytes int64
 
 	tenantMemory *tenantMemory
-	id           tenant.ID // of the tenant whose share counts share bytes of it
+	id           tenant.ID // of the tenant as whose memory claimed bytes count
 	claimed      int64
 }
 

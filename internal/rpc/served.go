@@ -24,9 +24,7 @@ func RegisterServed(s *Server, gateway interface{ Served([]ulid.ULID) []bool }) 
 }
 
 func servedBlocks(
-	gateway blockServer,
-	_ context.Context,
-	in *hearthpb.ServedRequest,
+	gateway blockServer, _ context.Context, in *hearthpb.ServedRequest,
 ) (*hearthpb.ServedResponse, error) {
 	ids := make([]ulid.ULID, len(in.Blocks))
 	for i, b := range in.Blocks {

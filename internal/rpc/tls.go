@@ -40,9 +40,7 @@ type freshTLS struct {
 }
 
 func (f *freshTLS) ClientHandshake(
-	ctx context.Context,
-	host string,
-	conn net.Conn,
+	ctx context.Context, host string, conn net.Conn,
 ) (net.Conn, credentials.AuthInfo, error) {
 	c, err := f.opts.load()
 	if err != nil {

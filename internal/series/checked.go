@@ -54,7 +54,7 @@ func (c *checkedSet) Next() bool {
 		s := c.window[c.head]
 		c.window[c.head] = Series{}
 		c.head++
-		c.ahead -= chunkBytes(s)
+		c.ahead -= s.ChunkBytes()
 		if c.yielded && labels.Compare(s.Labels, c.at.Labels) <= 0 {
 			c.faults.Add("series far out of order", s.Labels.String)
 			continue
@@ -102,19 +102,6 @@ func (c *checkedSet) full() bool {
 	return n >= checkedWindow || n > 1 && c.ahead >= checkedBytes
 }
 
-// chunkBytes is the number of bytes in the chunks of s.
-func chunkBytes(s Series) (n int) {
-	for i := range s.Chunks {
-		n += len(s.Chunks[i].Raw.Data)
-		if aggr := s.Chunks[i].Aggr; aggr != nil {
-			for a := range aggr {
-				n += len(aggr[a].Data)
-			}
-		}
-	}
-	return n
-}
-
 // dropLast removes the series that was read last before an error, since parts of it may be missing. A caller that goes
 // on with another source starts after the last series that was yielded. If the incomplete one were yielded, its missing
 // parts would be lost.
@@ -130,7 +117,7 @@ func (c *checkedSet) dropLast() {
 // insert puts s into its place in the window. It joins s with a part of the same series.
 func (c *checkedSet) insert(s Series) {
 	n := len(c.window)
-	c.ahead += chunkBytes(s)
+	c.ahead += s.ChunkBytes()
 	if n == c.head || labels.Compare(s.Labels, c.window[n-1].Labels) > 0 {
 		c.window = append(c.window, s)
 		return
@@ -147,9 +134,9 @@ func (c *checkedSet) insert(s Series) {
 		have.Chunks = append(slices.Clip(have.Chunks), s.Chunks...)
 		return
 	}
-	c.ahead -= chunkBytes(*have) + chunkBytes(s)
+	c.ahead -= have.ChunkBytes() + s.ChunkBytes()
 	have.Chunks = c.join.join([][]Chunk{have.Chunks, s.Chunks})
-	c.ahead += chunkBytes(*have)
+	c.ahead += have.ChunkBytes()
 }
 
 // fixLabels puts the labels right, or returns the fault that it cannot put right.

@@ -1,7 +1,6 @@
 package series
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -185,14 +184,11 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 
 // lists reports whether Served and Others together are all needed blocks.
 func (c Coverage) lists() bool {
-	all := map[ulid.ULID]bool{}
-	for _, id := range c.Served {
-		all[id] = true
-	}
+	all := slices.Clone(c.Served)
 	for _, b := range c.Others {
-		all[b.ID] = true
+		all = append(all, b.ID)
 	}
-	return digestOfSet(all) == c.Needed
+	return DigestOf(all...) == c.Needed
 }
 
 // replacedBy reports whether all blocks that b was made of were served.
@@ -229,7 +225,5 @@ func Buckets(heard []Coverage, seen []Holding) []string {
 	for _, h := range seen {
 		all = append(all, h.Bucket)
 	}
-	all = slices.DeleteFunc(all, func(b string) bool { return b == "" })
-	slices.SortFunc(all, cmp.Compare[string])
-	return slices.Compact(all)
+	return SortedUnique(slices.DeleteFunc(all, func(b string) bool { return b == "" }), 0)
 }

@@ -154,6 +154,19 @@ type Series struct {
 	Chunks []Chunk
 }
 
+// ChunkBytes is the number of bytes in the chunks of s.
+func (s Series) ChunkBytes() (n int) {
+	for i := range s.Chunks {
+		n += len(s.Chunks[i].Raw.Data)
+		if aggr := s.Chunks[i].Aggr; aggr != nil {
+			for a := range aggr {
+				n += len(aggr[a].Data)
+			}
+		}
+	}
+	return n
+}
+
 // Chunk is an encoded run of samples, raw or downsampled. MinTime and MaxTime are the times of its first and last
 // sample in ms.
 type Chunk struct {

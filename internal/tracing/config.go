@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -224,7 +223,7 @@ func (c *Collector) headers() map[string]string {
 		return nil
 	}
 	out := make(map[string]string, len(c.Headers))
-	for key, value := range maps.All(c.Headers) {
+	for key, value := range c.Headers {
 		out[key] = value.Reveal()
 	}
 	return out

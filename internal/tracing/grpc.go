@@ -57,7 +57,7 @@ func (o *Observer) Begin(ctx context.Context, method string, get func(string) []
 		ctx = traceContext.Extract(ctx, md)
 		remote := trace.SpanContextFromContext(ctx)
 		forced := md.Get(strings.ToLower(HeaderForce)) != ""
-		undecided := !remote.IsValid() || !o.tracer.follows()
+		undecided := !remote.IsValid() || !o.tracer.config.Sampler.follows()
 		if forced || remote.IsSampled() || undecided && !quietServices[service] {
 			ctx, span = o.start(ctx, "gRPC "+method, forced)
 		}

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"log/slog"
 	"strings"
 
@@ -76,10 +77,7 @@ func ParseLogRules(name string, raw []byte) (LogRules, error) {
 // linesOf are the lines of a protocol by its own options, and by the common options where it has none.
 func linesOf(p *conf.Parser, doc *yaml.Node, where string, own, common logOptions) lines {
 	l := lines{least: slog.LevelDebug}
-	level := own.Level
-	if level == "" {
-		level = common.Level
-	}
+	level := cmp.Or(own.Level, common.Level)
 	switch strings.ToUpper(level) {
 	case "", "DEBUG":
 	case "INFO":

@@ -26,7 +26,7 @@ func NewObserver(log *slog.Logger, t *Tracer, rules LogRules) *Observer {
 // force it is sampled in any case. The span is nil if the request is not sampled. The context says so to other
 // processes that are called.
 func (o *Observer) start(ctx context.Context, name string, force bool) (context.Context, trace.Span) {
-	if o.tracer == nil || o.tracer.tracer == nil {
+	if o.tracer.tracer == nil { // it is not open
 		return ctx, nil
 	}
 	if force {

@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"strings"
@@ -88,12 +89,8 @@ func requestID(given string) string {
 		return given
 	}
 	var raw [16]byte
-	for i := 0; i < len(raw); i += 8 {
-		n := rand.Uint64()
-		for j := range 8 {
-			raw[i+j] = byte(n >> (8 * j))
-		}
-	}
+	binary.LittleEndian.PutUint64(raw[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(raw[8:], rand.Uint64())
 	return hex.EncodeToString(raw[:])
 }
 

@@ -32,11 +32,14 @@ func (s Sampler) build() sdktrace.Sampler {
 	default:
 		inner = sdktrace.TraceIDRatioBased(s.Ratio)
 	}
-	if s.FollowParent || s.PerSecond > 0 {
+	if s.follows() {
 		inner = sdktrace.ParentBased(inner)
 	}
 	return forced{inner}
 }
+
+// follows reports whether a trace that the caller decided not to sample stays so.
+func (s Sampler) follows() bool { return s.FollowParent || s.PerSecond > 0 }
 
 // perSecond samples a number of traces per second.
 type perSecond struct{ limiter *rate.Limiter }

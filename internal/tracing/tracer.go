@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -44,11 +45,6 @@ type Tracer struct {
 	tracer   trace.Tracer
 }
 
-// follows reports whether a trace that the caller decided not to sample stays so.
-func (t *Tracer) follows() bool {
-	return t.config.Sampler.FollowParent || t.config.Sampler.PerSecond > 0
-}
-
 // New makes a Tracer, which does nothing before Open. reg may be nil.
 func New(log *slog.Logger, reg prometheus.Registerer, config Config, process Process) *Tracer {
 	return &Tracer{log: log, config: config, process: process,
@@ -66,10 +62,7 @@ func (t *Tracer) Open(context.Context, func(error)) error {
 	if err != nil {
 		return errs.E(errs.Invalid, "tracing: %w", err)
 	}
-	service := t.config.Service
-	if service == "" {
-		service = t.process.Service
-	}
+	service := cmp.Or(t.config.Service, t.process.Service)
 	attributes := []attribute.KeyValue{
 		attribute.String("service.name", service), attribute.String("service.version", t.process.Version),
 	}

@@ -127,9 +127,9 @@ func (f *frameReader) short() bool {
 	if n >= uint64(len(f.table)) {
 		return false
 	}
-	name := f.table[n]
+	one := f.table[n]
 	b := f.batch
-	if name.tenant != b.Tenant {
+	if one.tenant != b.Tenant {
 		return false
 	}
 	f.pos += size
@@ -139,7 +139,7 @@ func (f *frameReader) short() bool {
 	at := len(b.samples)
 	b.samples = append(b.samples, Sample{T: f.clock, V: math.Float64frombits(binary.LittleEndian.Uint64(p[2:]))})
 	b.Series = append(b.Series, Series{
-		shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint,
+		shared: one, size: int(one.size), Key: one.key, Hash: one.hash, Hint: &one.hint,
 		Samples: b.samples[at : at+1 : at+1],
 	})
 	return true
@@ -165,11 +165,11 @@ func (f *frameReader) series() {
 			f.failed = true
 			return
 		}
-		name := f.table[n]
-		if name.tenant != f.batch.Tenant {
+		one := f.table[n]
+		if one.tenant != f.batch.Tenant {
 			f.refuse("a number of another tenant's series, or of one that was refused")
 		}
-		s = Series{shared: name, size: int(name.size), Key: name.key, Hash: name.hash, Hint: &name.hint}
+		s = Series{shared: one, size: int(one.size), Key: one.key, Hash: one.hash, Hint: &one.hint}
 	default:
 		f.failed = true
 		return

@@ -71,7 +71,7 @@ func (e *Endpoints) Ready() error {
 			return fmt.Errorf("nobody to ask is known: %s: %w", u.Name, err)
 		}
 	}
-	return errors.New("nobody to ask is known: --endpoint and --gossip.join name some")
+	return errors.New(query.NoEndpoints)
 }
 
 // List are the endpoints at the moment. The slice belongs to the caller.

@@ -14,9 +14,8 @@ const (
 )
 
 // libraryMessages are parts of messages that memberlist and dskit's store log, with the text that is logged instead.
-// Those without a text
-// become debug lines: this package itself logs once that a member cannot be reached, while the library
-// logs it in many ways and at each try.
+// Those without a text become debug lines: this package itself logs once that a member cannot be reached, while the
+// library logs it in many ways and at each try.
 var libraryMessages = []gokit.Words{
 	{Theirs: "first record does not look like a TLS handshake",
 		Ours: "a process gossips with this one without TLS: " + plainThere},

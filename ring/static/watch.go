@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/filewatch"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -31,7 +32,7 @@ type Watcher struct {
 	metrics *metrics
 	opts    Options
 	current atomic.Pointer[placement]
-	invalid atomic.Pointer[error] // the fault that the last read found; nil = none
+	invalid errs.Last // the fault that the last read found
 
 	mu      sync.Mutex // guards the fields below; held while the file is read
 	content []byte     // in use; nil = nothing was read yet
@@ -88,21 +89,16 @@ func (w *Watcher) Reload() error {
 	if err != nil {
 		w.metrics.faults.Inc()
 		w.metrics.good.Set(0)
-		w.invalid.Store(&err)
+		w.invalid.Set(err)
 		return err
 	}
 	w.metrics.good.Set(1)
-	w.invalid.Store(nil)
+	w.invalid.Set(nil)
 	return nil
 }
 
 // Fault is the error of the last read of the hashrings; nil = they are valid.
-func (w *Watcher) Fault() error {
-	if err := w.invalid.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+func (w *Watcher) Fault() error { return w.invalid.Get() }
 
 // Ready is an error while there is no endpoint on which a series can be placed.
 func (w *Watcher) Ready() error {

@@ -126,7 +126,7 @@ func eachMapped(
 // namedByMarkers returns all chunks that markers of the WBL in dir name, and 0 if a marker of no chunk comes after
 // samples of its series.
 func namedByMarkers(dir string) (chunkSet, error) {
-	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	dec := record.NewDecoder(nil, silent)
 	named, sampled := chunkSet{}, map[chunks.HeadSeriesRef]struct{}{}
 	err := eachWhole(dir, func(rec []byte) error {
 		if dec.Type(rec) != record.MmapMarkers {
@@ -145,13 +145,13 @@ func namedByMarkers(dir string) (chunkSet, error) {
 
 // copyWithoutMarkers copies the WBL in from to the directory to, without the markers of the chunks in wrong.
 func copyWithoutMarkers(from, to string, wrong chunkSet, compress compression.Type) (err error) {
-	out, err := wlog.New(slog.New(slog.DiscardHandler), nil, to, compress)
+	out, err := wlog.New(silent, nil, to, compress)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	var enc record.Encoder
-	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	dec := record.NewDecoder(nil, silent)
 	return eachWhole(from, func(rec []byte) error {
 		if dec.Type(rec) != record.MmapMarkers {
 			return out.Log(rec)

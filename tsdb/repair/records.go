@@ -3,6 +3,7 @@ package repair
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
@@ -67,3 +68,6 @@ func eachSampled(dec *record.Decoder, rec []byte, f func(chunks.HeadSeriesRef)) 
 	}
 	return nil
 }
+
+// silent is for the library's readers and writers of logs: what is wrong with a log is reported by this package.
+var silent = slog.New(slog.DiscardHandler)

@@ -38,7 +38,7 @@ func reserveReferences(log *slog.Logger, dir string, compress compression.Type) 
 	}
 	log.Warn("the log does not name all series that have chunks on disk: what of them is in no block is lost",
 		"last_named", named, "last_reference", held)
-	wal, err := wlog.New(slog.New(slog.DiscardHandler), nil, filepath.Join(dir, "wal"), compress)
+	wal, err := wlog.New(silent, nil, filepath.Join(dir, "wal"), compress)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func lastHeld(dir string) (last chunks.HeadSeriesRef, err error) {
 			return 0, err
 		}
 	}
-	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	dec := record.NewDecoder(nil, silent)
 	err = eachWhole(filepath.Join(dir, wlog.WblDirName), func(rec []byte) error { return eachSampled(&dec, rec, raise) })
 	return last, err
 }
@@ -123,7 +123,7 @@ func lastInSnapshot(dir, wal string) (last chunks.HeadSeriesRef, at int, ok bool
 
 // raiseToNamed raises last to the references that segments give labels or tombstones to, until it is at least enough.
 func raiseToNamed(last *chunks.HeadSeriesRef, segments wlog.SegmentRange, enough chunks.HeadSeriesRef) error {
-	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	dec := record.NewDecoder(nil, silent)
 	return eachRecord(segments, func(rec []byte) (bool, error) {
 		switch dec.Type(rec) {
 		case record.Series:
