@@ -141,6 +141,6 @@ func (in incoming) tooLarge(a *tenantState, n int64) error {
 			a.id, n, in.maxBody)
 	}
 	a.refused("request_bytes", 0)
-	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller requests, "+
-		"or raise it in --runtime-config.file", a.id, n, in.maxBody)
+	return errs.E(errs.TooLarge, "tenant %s: body of %d bytes or more, more than request_bytes %d: send smaller "+
+		"requests, or raise it in --runtime-config.file", a.id, n, in.maxBody)
 }

@@ -2,8 +2,8 @@ package errs
 
 import "sync/atomic"
 
-// Last is the error of what was done last, for those who ask later: nil when that succeeded, or nothing was done yet. The
-// zero value is ready to use, by several goroutines.
+// Last is the error of what was done last, for those who ask later: nil when that succeeded, or nothing was done yet.
+// The zero value is ready to use, by several goroutines.
 type Last struct{ err atomic.Pointer[error] }
 
 // Set replaces the error; nil is none.
