@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
@@ -64,10 +65,28 @@ type Request struct {
 	// SkipChunks asks for labels only.
 	SkipChunks bool
 	// Limit bounds the number of series, or label names or values; 0 = all.
-	Limit int
-	Shard Shard
-	Hints Hints
+	Limit  int
+	Shard  Shard
+	Hints  Hints
+	Blocks BlockRequest
 }
+
+// BlockRequest says which blocks of its bucket a store gateway shall serve, of those that the tenant, the range and the
+// resolution need. The zero value asks for all blocks that the gateway owns. Sources without blocks ignore it.
+type BlockRequest struct {
+	// View is the newest state of the bucket that the caller heard of. A gateway that is behind loads it first, for a
+	// bounded time, and then responds from the newest state that it has.
+	View View
+	// Primary asks only for blocks of which this gateway is the first live owner, so that each block is read once though
+	// all gateways are asked. Only does not depend on it.
+	Primary bool
+	// Only, if it is not nil, asks for exactly these blocks, owned by the gateway or not. The gateway serves those that it
+	// has and that the request needs, and says which in its Coverage. At most MaxOnlyBlocks.
+	Only []ulid.ULID
+}
+
+// MaxOnlyBlocks is how many blocks BlockRequest.Only may name. As many can be named in a Coverage.
+const MaxOnlyBlocks = 1000
 
 // Shard selects the series whose labels' StableHash modulo Count is Index; Count 0 means all.
 type Shard struct{ Index, Count uint64 }
