@@ -20,6 +20,10 @@ import (
 
 // View is what a bucket holds at one moment. Nobody changes it once Fetch has returned it.
 type View struct {
+	// Number and Hash name the index object that the view was made with (docs/format/bucket-index.md). They are 0 and ""
+	// if the bucket has no index, or one that is too old; then the whole bucket was listed.
+	Number uint64
+	Hash   string
 	// Metas are the blocks that exist: with a valid meta.json. They are shared between views: do not change them.
 	Metas map[ulid.ULID]*Meta
 	// The marks, of blocks with and without a meta.json.
