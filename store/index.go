@@ -104,7 +104,7 @@ func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]sto
 // Postings implements tsdb.IndexReader.
 func (ix *blockIndex) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
 	slices.Sort(values)
-	ranges, err := ix.header.Ranges(nil, name, slices.Compact(values)...)
+	ranges, err := ix.header.Ranges(ctx, nil, name, slices.Compact(values)...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ const (
 func (ix *blockIndex) values(ctx context.Context, name string, limit int,
 	match func(string) bool) (values []string, ranges []index.Range, err error) {
 	var fault error
-	err = ix.header.Values(name, func(value string, at index.Range) bool {
+	err = ix.header.Values(ctx, name, func(value string, at index.Range) bool {
 		if fault = ctx.Err(); fault == nil && match(value) {
 			if fault = ix.lease.listed(ctx, len(values), valueBytes); fault == nil {
 				values, ranges = append(values, value), append(ranges, at)

@@ -87,14 +87,14 @@ func TestAgreesWithIndex(t *testing.T) {
 			}
 			var got []string
 			var ranges []index.Range
-			if err := r.Values(name, func(v string, at index.Range) bool {
+			if err := r.Values(t.Context(), name, func(v string, at index.Range) bool {
 				got, ranges = append(got, v), append(ranges, at)
 				return true
 			}); err != nil || !slices.Equal(got, want) {
 				t.Fatalf("values of %q: %q, want %q, %v", name, got, want, err)
 			}
 			for i, v := range got {
-				one, err := r.Ranges(nil, name, v)
+				one, err := r.Ranges(t.Context(), nil, name, v)
 				if err != nil || len(one) != 1 || one[0] != ranges[i] {
 					t.Fatalf("%s=%s: %v, want %v, %v", name, v, one, ranges[i], err)
 				}
@@ -102,10 +102,10 @@ func TestAgreesWithIndex(t *testing.T) {
 			}
 			asked := append(slices.Clone(want), "", "i000005", "i00005x", "zzz", "0", "m3a")
 			slices.Sort(asked)
-			if all, err := r.Ranges(nil, name, slices.Compact(asked)...); err != nil || !slices.Equal(all, ranges) {
+			if all, err := r.Ranges(t.Context(), nil, name, slices.Compact(asked)...); err != nil || !slices.Equal(all, ranges) {
 				t.Fatalf("%q: %d ranges, want %d, %v", name, len(all), len(ranges), err)
 			}
-			if one, err := r.Ranges(nil, name, "zzzz"); err != nil || len(one) != 0 {
+			if one, err := r.Ranges(t.Context(), nil, name, "zzzz"); err != nil || len(one) != 0 {
 				t.Fatalf("%v, %v", one, err)
 			}
 		}
@@ -253,7 +253,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer r.Close()
 		for _, n := range append(r.LabelNames(), "") {
-			_ = r.Values(n, func(v string, _ index.Range) bool { _, err := r.Ranges(nil, n, v); return err == nil })
+			_ = r.Values(t.Context(), n, func(v string, _ index.Range) bool { _, err := r.Ranges(t.Context(), nil, n, v); return err == nil })
 		}
 		for ref := range uint32(20) {
 			_, _ = r.LookupSymbol(t.Context(), ref)

@@ -174,7 +174,7 @@ func (r *Reader) LookupSymbol(_ context.Context, ref uint32) (string, error) {
 func (r *Reader) LabelNames() []string { return r.sorted }
 
 // Values calls f with every value of a label name, in order, and where its postings are in the index, until f is false.
-func (r *Reader) Values(label string, f func(value string, postings index.Range) bool) error {
+func (r *Reader) Values(_ context.Context, label string, f func(value string, postings index.Range) bool) error {
 	n, ok := r.names[label]
 	if !ok {
 		return nil
@@ -184,7 +184,8 @@ func (r *Reader) Values(label string, f func(value string, postings index.Range)
 
 // Ranges appends where the postings of the label's values are. values must be sorted; those that do not exist are left
 // out.
-func (r *Reader) Ranges(dst []index.Range, label string, values ...string) ([]index.Range, error) {
+func (r *Reader) Ranges(_ context.Context, dst []index.Range, label string,
+	values ...string) ([]index.Range, error) {
 	n, ok := r.names[label]
 	if !ok {
 		return dst, nil
