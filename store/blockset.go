@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	// firstBatch and lastBatch are the sizes between which batches of series grow: a first answer soon, then few reads.
-	firstBatch = 256
-	lastBatch  = 4096
+	// batchSeries is the size at which a batch of series ends, so that large ones take few reads.
+	batchSeries = 10_000
 	// batchBytes is the size of chunks at which a batch ends.
 	batchBytes = 16 << 20
 	// chunkListBytes is the memory that one chunk takes beside its data.
@@ -38,8 +37,9 @@ type blockSet struct {
 	refs     []storage.SeriesRef // series that were not read yet
 	pending  []series.Series     // series that were read, without their chunks
 	wanted   [][]wanted          // the chunks of pending
-	size     int                 // of the next batch
-	bytes    int64               // memory of the labels and chunk lists of pending that is not counted yet
+	size     int                 // of a batch
+	builder  labels.ScratchBuilder
+	bytes    int64 // memory of the labels and chunk lists of pending that is not counted yet
 
 	ready    chan batch // of the batch being read; nil when there is none
 	current  []series.Series
@@ -58,7 +58,7 @@ type batch struct {
 
 func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSet {
 	s := &blockSet{
-		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: firstBatch,
+		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: batchSeries,
 		index:  newBlockIndex(p.b, q.g.objects, q.g.pages, q.lease),
 		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
 		faults: series.Faults{From: "block " + p.b.meta.ULID.String()},
@@ -150,32 +150,32 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 		}
 	}
 	for len(s.pending) == 0 && len(s.refs) > 0 {
-		n := min(s.size, len(s.refs))
-		if err := s.index.series(ctx, s.refs[:n], s.add, s.skip); err != nil {
+		n, err := s.index.series(ctx, s.refs[:min(s.size, len(s.refs))], s.add, s.skip)
+		if err != nil {
 			return nil, err
 		}
 		if err := s.q.lease.take(ctx, s.bytes); err != nil {
 			return nil, err
 		}
 		s.refs, s.bytes = s.refs[n:], 0
-		s.size = min(s.size*2, lastBatch)
 	}
 	return s.withChunks(ctx)
 }
 
 // add takes one series of the index into pending, if it has chunks in time and is in the shard.
-func (s *blockSet) add(ls labels.Labels, metas []chunks.Meta) error {
-	if s.plain && !inShard(s.q.Shard, ls) {
-		return nil
-	}
+func (s *blockSet) add(e *indexEntry) error {
 	n := 0
-	for _, m := range metas {
+	for _, m := range e.chunks {
 		if s.inTime(m) {
 			n++
 		}
 	}
 	if n == 0 {
 		return nil
+	}
+	ls, err := s.index.symbols.labels(s.q.ctx, e, &s.builder)
+	if err != nil || s.plain && !inShard(s.q.Shard, ls) {
+		return err
 	}
 	s.bytes += int64(ls.ByteSize())
 	if s.q.SkipChunks {
@@ -184,7 +184,7 @@ func (s *blockSet) add(ls labels.Labels, metas []chunks.Meta) error {
 	}
 	s.bytes += int64(n) * chunkListBytes
 	out, want := make([]series.Chunk, 0, n), make([]wanted, 0, n)
-	for _, m := range metas {
+	for _, m := range e.chunks {
 		if !s.inTime(m) {
 			continue
 		}
@@ -236,7 +236,7 @@ func (s *blockSet) skip(err error) {
 
 // estimate returns about how many bytes the chunks of a series take: as a rule they lie one after another.
 func (s *blockSet) estimate(ws []wanted) int64 {
-	guess, sum := s.chunks.guess(), int64(0)
+	guess, sum := s.piece.b.chunkSize.size(), int64(0)
 	for i, w := range ws {
 		size := guess
 		if i+1 < len(ws) && ws[i+1].segment == w.segment && ws[i+1].offset > w.offset {

@@ -51,6 +51,8 @@ type bucketBlock struct {
 	external labels.Labels
 	segments []segment
 	refs     atomic.Int32
+	// entrySize and chunkSize are what is read for a series entry or a chunk with what is around its data.
+	entrySize, chunkSize readAhead
 }
 
 // segment is one file of chunks. size is -1 if meta.json does not say it.
@@ -68,6 +70,8 @@ func newBucketBlock(m *block.Meta, id tenant.ID, f headerFile) *bucketBlock {
 		}
 	}
 	slices.SortFunc(b.segments, func(x, y segment) int { return strings.Compare(x.object, y.object) })
+	b.entrySize.start(m.Thanos.IndexStats.SeriesMaxSize, seriesGuess)
+	b.chunkSize.start(m.Thanos.IndexStats.ChunkMaxSize, chunkGuess)
 	b.refs.Store(1)
 	return b
 }

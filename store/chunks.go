@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -18,14 +19,6 @@ import (
 )
 
 const (
-	// chunkGap is how many unwanted bytes of chunks are read rather than making another range read.
-	chunkGap = 128 << 10
-	// maxChunkRange bounds one read of adjacent chunks, in bytes.
-	maxChunkRange = 4 << 20
-	// chunkGuess is the size of a chunk when meta.json does not bound it.
-	chunkGuess = 4 << 10
-	// chunkReads is how many ranges of one block a request reads at once.
-	chunkReads = 4
 	// chunkLead is the most bytes that stand before a chunk's data: its length and encoding.
 	chunkLead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize
 )
@@ -77,11 +70,6 @@ func newChunkReader(b *bucketBlock, o *objects, l *lease, aggregates []series.Ag
 	return r
 }
 
-// guess bounds the size of most chunks with what is around their data.
-func (r *chunkReader) guess() int64 {
-	return clampGuess(r.b.meta.Thanos.IndexStats.ChunkMaxSize, chunkGuess) + chunkLead + crc32.Size
-}
-
 // fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays
 // empty, and is among the faults.
 func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
@@ -89,41 +77,46 @@ func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(chunkReads)
-	for i := 0; i < len(list); {
-		j := i + 1
-		for j < len(list) && list[j].segment == list[i].segment && list[j].offset-list[j-1].offset <= chunkGap &&
-			list[j].offset-list[i].offset <= maxChunkRange {
-			j++
+	g.SetLimit(blockReads)
+	for first := 0; first < len(list); {
+		last := first + 1
+		for last < len(list) && list[last].segment == list[first].segment {
+			last++
 		}
-		run := list[i:j]
-		g.Go(func() error {
-			if err := r.fillRun(ctx, run); err != nil && !r.skip(err) {
-				return err
-			}
-			return nil
-		})
-		i = j
+		file := list[first:last]
+		seg := r.b.segment(file[0].segment)
+		for _, one := range runs(len(file), func(i int) index.Range { return r.place(seg, file[i]) }, chunkGap) {
+			g.Go(func() error {
+				if err := r.fillRun(ctx, seg, one, file[one.first:one.last]); err != nil && !r.skip(err) {
+					return err
+				}
+				return nil
+			})
+		}
+		first = last
 	}
 	return g.Wait()
 }
 
-// fillRun reads chunks that lie together in one segment.
-func (r *chunkReader) fillRun(ctx context.Context, run []wanted) error {
-	seg := r.b.segment(run[0].segment)
-	begin, last := int64(run[0].offset), int64(run[len(run)-1].offset)
-	end := last + r.guess()
-	if seg.size > last { // else meta.json is wrong about the file
-		end = min(end, seg.size)
+// place is where a chunk is expected in its file.
+func (r *chunkReader) place(seg segment, w wanted) index.Range {
+	at := index.Range{Start: int64(w.offset), End: int64(w.offset) + r.b.chunkSize.size()}
+	if seg.size > at.Start { // else meta.json is wrong about the file
+		at.End = min(at.End, seg.size)
 	}
-	b, err := r.read(ctx, seg, begin, end-begin, true)
+	return at
+}
+
+// fillRun reads chunks that lie together in one file.
+func (r *chunkReader) fillRun(ctx context.Context, seg segment, one run, list []wanted) error {
+	b, err := r.readChunks(ctx, seg, one.Range, true)
 	if err != nil {
 		return err
 	}
-	for _, w := range run {
-		from := int64(w.offset) - begin
+	for _, w := range list {
+		from := int64(w.offset) - one.Start
 		if from > int64(len(b)) {
-			err = errs.E(errs.Invalid, "%s: ends at %d, before the chunk at %d", seg.object, begin+int64(len(b)), w.offset)
+			err = errs.E(errs.Invalid, "%s: ends at %d, before the chunk at %d", seg.object, one.Start+int64(len(b)), w.offset)
 		} else {
 			err = r.decode(ctx, seg, b[from:], w)
 		}
@@ -134,11 +127,12 @@ func (r *chunkReader) fillRun(ctx context.Context, run []wanted) error {
 	return nil
 }
 
-func (r *chunkReader) read(ctx context.Context, seg segment, off, n int64, short bool) ([]byte, error) {
-	if err := r.lease.take(ctx, n); err != nil {
+// readChunks returns the bytes of a range of a file of chunks; fewer if short is set and the file ends.
+func (r *chunkReader) readChunks(ctx context.Context, seg segment, at index.Range, short bool) ([]byte, error) {
+	if err := r.lease.take(ctx, at.End-at.Start); err != nil {
 		return nil, err
 	}
-	return r.objects.read(ctx, ofChunks, seg.object, off, n, short)
+	return r.objects.read(ctx, ofChunks, seg.object, at.Start, at.End-at.Start, short)
 }
 
 // decode checks the chunk that b begins with and stores it. A chunk that b cuts off is read anew, whole.
@@ -149,8 +143,10 @@ func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wante
 	}
 	whole := int64(lead) + chunks.ChunkEncodingSize + int64(n) + crc32.Size
 	if whole > int64(len(b)) {
+		r.b.chunkSize.saw(whole)
 		var err error
-		if b, err = r.read(ctx, seg, int64(w.offset), whole, false); err != nil {
+		at := index.Range{Start: int64(w.offset), End: int64(w.offset) + whole}
+		if b, err = r.readChunks(ctx, seg, at, false); err != nil {
 			return err
 		}
 	}

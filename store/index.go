@@ -13,20 +13,11 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
-)
-
-const (
-	// indexGap is how many unwanted bytes of an index are read rather than making another range read.
-	indexGap = 2 * cache.PageSize
-	// maxIndexRange bounds one read of adjacent postings or series, in bytes.
-	maxIndexRange = 8 << 20
-	// seriesGuess is the assumed size of a series entry when meta.json does not bound it, in bytes.
-	seriesGuess = 2 << 10
 )
 
 // blockIndex reads a block's index for one request: names and values from the local header, postings and series by
@@ -37,25 +28,18 @@ type blockIndex struct {
 	objects *objects
 	pages   *cache.Pages
 	lease   *lease
-	decoder index.Decoder
+	symbols symbols
 }
 
 // newBlockIndex makes an index of b. Before anything is asked of it, open is called.
 func newBlockIndex(b *bucketBlock, o *objects, pages *cache.Pages, l *lease) *blockIndex {
-	ix := &blockIndex{b: b, objects: o, pages: pages, lease: l}
-	ix.decoder = index.Decoder{LookupSymbol: func(ctx context.Context, ref uint32) (string, error) {
-		text, err := ix.header.LookupSymbol(ctx, ref)
-		if len(text) >= series.MaxLabelBytes {
-			return "", errs.E(errs.Invalid, "a label of %d bytes", len(text))
-		}
-		return text, err
-	}}
-	return ix
+	return &blockIndex{b: b, objects: o, pages: pages, lease: l}
 }
 
 // open waits for the index-header.
 func (ix *blockIndex) open(ctx context.Context) (err error) {
 	ix.header, err = ix.b.Header(ctx)
+	ix.symbols.header = ix.header
 	return err
 }
 
@@ -168,76 +152,104 @@ func (ix *blockIndex) postings(ctx context.Context, ranges []index.Range) (index
 
 // lists reads the lists at ranges, which are in order.
 func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.Postings, error) {
-	lists := make([]index.Postings, 0, len(ranges))
-	for i := 0; i < len(ranges); {
-		begin, end, j := ranges[i].Start, ranges[i].End, i+1
-		for j < len(ranges) && ranges[j].Start-end <= indexGap && ranges[j].End-begin <= maxIndexRange {
-			end = ranges[j].End
-			j++
-		}
-		b, err := ix.read(ctx, begin, end-begin)
-		if err != nil {
-			return nil, err
-		}
-		for ; i < j; i++ {
-			d := encoding.NewDecbufAt(block.Bytes(b), int(ranges[i].Start-begin), block.Castagnoli)
-			_, p, err := index.DecodePostingsRaw(d)
-			if err != nil {
-				return nil, ix.fault("postings", ranges[i].Start, err)
-			}
-			lists = append(lists, p)
+	raw, err := ix.readPostings(ctx, ranges)
+	if err != nil {
+		return nil, err
+	}
+	lists := make([]index.Postings, len(raw))
+	for i, b := range raw {
+		d := encoding.NewDecbufAt(block.Bytes(b), 0, block.Castagnoli)
+		if _, lists[i], err = index.DecodePostingsRaw(d); err != nil {
+			return nil, ix.fault("postings", ranges[i].Start, err)
 		}
 	}
 	return lists, nil
 }
 
-// series calls f with the entries of refs, which are in order. The labels are f's, the chunks only until it returns.
-// An entry that is faulty is skipped, and the rest of the index is read.
-func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(labels.Labels, []chunks.Meta) error,
-	skip func(error)) error {
-	guess := clampGuess(ix.b.meta.Thanos.IndexStats.SeriesMaxSize, seriesGuess) + binary.MaxVarintLen32 + crc32.Size
-	within := ix.header.SeriesRange()
-	var builder labels.ScratchBuilder
-	var metas []chunks.Meta
-	for i := 0; i < len(refs); {
-		begin, j := at(refs[i]), i+1
-		for j < len(refs) && at(refs[j])-at(refs[j-1]) <= indexGap && at(refs[j])-begin <= maxIndexRange {
-			j++
-		}
-		if begin < within.Start || at(refs[j-1]) >= within.End {
-			return errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(refs[j-1]),
-				within.Start, within.End)
-		}
-		end := min(at(refs[j-1])+guess, within.End)
-		b, err := ix.read(ctx, begin, end-begin)
-		if err != nil {
-			return err
-		}
-		for ; i < j; i++ {
-			err := ix.decode(ctx, b[at(refs[i])-begin:], at(refs[i]), &builder, &metas)
-			if ofOneEntry(err) {
-				skip(err)
-				continue
-			}
+// readPostings returns the bytes of the lists at ranges, which are in order. They stay in memory until the request ends.
+func (ix *blockIndex) readPostings(ctx context.Context, ranges []index.Range) ([][]byte, error) {
+	out := make([][]byte, len(ranges))
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(blockReads)
+	for _, r := range runs(len(ranges), func(i int) index.Range { return ranges[i] }, indexGap) {
+		eg.Go(func() error {
+			b, err := ix.read(ctx, r.Start, r.size())
 			if err != nil {
 				return err
 			}
-			if err := f(builder.Labels(), metas); err != nil {
-				return err
+			for i := r.first; i < r.last; i++ {
+				out[i] = b[ranges[i].Start-r.Start : ranges[i].End-r.Start]
+			}
+			return nil
+		})
+	}
+	return out, eg.Wait()
+}
+
+// series calls f with the entries of the first refs, which are in order, and returns how many: as many as a few reads
+// have. What f gets is valid until it returns. An entry that is faulty is skipped, and the rest of the index is read.
+func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(*indexEntry) error,
+	skip func(error)) (n int, err error) {
+	within := ix.header.SeriesRange()
+	for _, r := range refs {
+		if at(r) < within.Start || at(r) >= within.End {
+			return 0, errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(r), within.Start,
+				within.End)
+		}
+	}
+	all := runs(len(refs), func(i int) index.Range {
+		return index.Range{Start: at(refs[i]), End: min(at(refs[i])+ix.b.entrySize.size(), within.End)}
+	}, indexGap)
+	bytes := int64(0)
+	for i, r := range all {
+		if bytes += r.size(); i > 0 && bytes > maxRange {
+			all = all[:i]
+			break
+		}
+	}
+	read, err := ix.readSeries(ctx, all)
+	if err != nil {
+		return 0, err
+	}
+	ix.symbols.expect(len(refs))
+	var entry indexEntry
+	for k, r := range all {
+		for _, ref := range refs[r.first:r.last] {
+			err := ix.decode(ctx, read[k][at(ref)-r.Start:], at(ref), &entry)
+			if err == nil {
+				err = f(&entry)
+			}
+			if ofOneEntry(err) {
+				skip(err)
+			} else if err != nil {
+				return 0, err
 			}
 		}
 	}
-	return nil
+	return all[len(all)-1].last, nil
 }
 
-// decode reads the entry that b begins with, which is at off in the index.
-func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *labels.ScratchBuilder,
-	metas *[]chunks.Meta) error {
-	entry, err := ix.entry(ctx, b, off)
+// readSeries returns the bytes of ranges of series entries.
+func (ix *blockIndex) readSeries(ctx context.Context, all []run) ([][]byte, error) {
+	out := make([][]byte, len(all))
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(blockReads)
+	for i, r := range all {
+		eg.Go(func() (err error) {
+			out[i], err = ix.read(ctx, r.Start, r.size())
+			return err
+		})
+	}
+	return out, eg.Wait()
+}
+
+// decode reads the entry that b begins with, which is at off in the index, into e.
+func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, e *indexEntry) error {
+	content, err := ix.content(ctx, b, off)
 	if err != nil {
 		return err
 	}
-	if err := ix.decoder.Series(entry, builder, metas); err != nil {
+	if err := e.decode(content); err != nil {
 		return ix.fault("series", off, err)
 	}
 	return nil
@@ -246,26 +258,20 @@ func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, builder *
 // ofOneEntry reports whether err is a fault of the bytes that were read. Then the bucket answers, and no limit is met.
 func ofOneEntry(err error) bool { return errs.KindOf(err) == errs.Invalid }
 
-// maxGuess bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is
-// larger than guessed is read anew.
-const maxGuess = 1 << 20
-
 // mostEntry is more bytes than any series entry or chunk has. A length beyond it is wrong, and reading so much would
 // take the memory of all requests, or fail this one for what is a fault of one entry.
 const mostEntry = 64 << 20
 
-// clampGuess is the size of most entries: the one that meta.json says, within bounds.
-func clampGuess(said, least int64) int64 { return min(max(said, least), maxGuess) }
-
 func at(ref storage.SeriesRef) int64 { return int64(ref) * block.SeriesAlign }
 
-// entry returns the content of the series entry that b begins with. An entry that b cuts off is read anew, whole.
-func (ix *blockIndex) entry(ctx context.Context, b []byte, off int64) ([]byte, error) {
+// content returns the content of the series entry that b begins with. An entry that b cuts off is read anew, whole.
+func (ix *blockIndex) content(ctx context.Context, b []byte, off int64) ([]byte, error) {
 	n, lead := binary.Uvarint(b)
 	if lead <= 0 || lead > binary.MaxVarintLen32 || n > mostEntry {
 		return nil, errs.E(errs.Invalid, "%s: length of the series at %d", ix.b.indexObject(), off)
 	}
 	if whole := int64(lead) + int64(n) + crc32.Size; whole > int64(len(b)) {
+		ix.b.entrySize.saw(whole)
 		var err error
 		if b, err = ix.read(ctx, off, whole); err != nil {
 			return nil, err

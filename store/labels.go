@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"golang.org/x/sync/errgroup"
 
@@ -91,8 +90,8 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request,
 	return sorted(found, r.Limit), w, err
 }
 
-// seriesEntry is about the size of a series entry of the index, in bytes.
-const seriesEntry = 128
+// usualEntry is about the size of a series entry of the index, in bytes.
+const usualEntry = 128
 
 // matchingValues are the values of label name that the series of a block have which the remaining matchers select, or
 // just added if the block has the label as a whole. It intersects the postings of each value with those of the
@@ -122,7 +121,7 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 	for _, at := range ranges {
 		bytes += at.End - at.Start
 	}
-	if bytes > int64(len(refs))*seriesEntry {
+	if bytes > int64(len(refs))*usualEntry {
 		return q.valuesOf(ctx, ix, refs, name)
 	}
 	lists, err := ix.lists(ctx, ranges)
@@ -141,13 +140,19 @@ func (q *request) valuesOf(ctx context.Context, ix *blockIndex, refs []storage.S
 	name string) (values []string, err error) {
 	seen := map[string]bool{}
 	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
-	err = ix.series(ctx, refs, func(ls labels.Labels, _ []chunks.Meta) error {
-		if v := ls.Get(name); v != "" && !seen[v] {
+	add := func(e *indexEntry) error {
+		v, err := ix.symbols.value(ctx, e, name)
+		if v != "" && !seen[v] {
 			seen[v] = true
 			values = append(values, v)
 		}
-		return nil
-	}, func(err error) { faults.Add("series", err.Error) })
+		return err
+	}
+	for len(refs) > 0 && err == nil {
+		var n int
+		n, err = ix.series(ctx, refs[:min(batchSeries, len(refs))], add, func(err error) { faults.Add("series", err.Error) })
+		refs = refs[n:]
+	}
 	q.warn(faults.Warnings()...)
 	return values, err
 }

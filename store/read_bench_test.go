@@ -1,0 +1,79 @@
+package store
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// fleet are n series as Kubernetes names them, n/1000 of each metric, with the given number of chunks of 120 samples
+// each 30 s.
+func fleet(t testing.TB, n, perSeries int) (out []rawSeries) {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(1, 1))
+	ready := make([]chunks.Meta, perSeries)
+	for i := range ready {
+		c := chunkenc.NewXORChunk()
+		app, err := c.Appender()
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := int64(i) * 120 * 30_000
+		v := 0.0
+		for k := range int64(120) {
+			v += math.Floor(rnd.ExpFloat64() * 100)
+			app.Append(0, from+k*30_000, v)
+		}
+		ready[i] = chunks.Meta{MinTime: from, MaxTime: from + 119*30_000, Chunk: c}
+	}
+	for i := range n {
+		pod := i % 1000
+		ls := labels.FromStrings("__name__", fmt.Sprintf("container_metric_%04d_total", i/1000), "cluster", "eu-west-1",
+			"container", fmt.Sprintf("app-%d", pod%7), "instance", fmt.Sprintf("10.0.%d.%d:9100", pod/250, pod%250),
+			"job", fmt.Sprintf("job-%d", pod%13), "namespace", fmt.Sprintf("namespace-%d", pod%50),
+			"node", fmt.Sprintf("node-%d", pod%100), "pod", fmt.Sprintf("app-%d-5d6f7c8b9-%05d", pod%7, pod))
+		out = append(out, rawSeries{ls, ready})
+	}
+	return out
+}
+
+// BenchmarkWarm reads 100,000 series of two hours, whose index was read before.
+func BenchmarkWarm(b *testing.B) {
+	for name, bucket := range map[string]string{"memory": "memory", "disk": "disk"} {
+		b.Run(name, func(b *testing.B) {
+			bkt := onDisk(b)
+			if bucket == "memory" {
+				bkt = inMemory(b)
+			}
+			in := fleet(b, 100_000, 2)
+			upload(b, bkt, writeBlock(b, in), ring(team, "r1"), func(m *block.Meta) {
+				m.Thanos.IndexStats = block.IndexStats{SeriesMaxSize: 256, ChunkMaxSize: 512}
+			})
+			g := opened(b, bkt)
+			b.ReportAllocs()
+			for b.Loop() {
+				set := g.Select(b.Context(), ask(team, 0, 2*3600_000, match(labels.MatchEqual, "cluster", "eu-west-1")))
+				if n := drain(set); n != len(in) || set.Err() != nil {
+					b.Fatal(n, set.Err())
+				}
+			}
+		})
+	}
+}
+
+// drain reads a set to its end and closes it.
+func drain(set series.Set) (n int) {
+	defer set.Close()
+	for set.Next() {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,39 @@
+package store
+
+import "github.com/prometheus/prometheus/tsdb/index"
+
+const (
+	// indexGap is how many unwanted bytes of an index are read rather than making another range read (design 004).
+	indexGap = 32 << 10
+	// chunkGap is the same for chunks.
+	chunkGap = 64 << 10
+	// maxRange bounds one read of adjacent postings, series or chunks, in bytes.
+	maxRange = 8 << 20
+	// seriesGuess and chunkGuess are what is read for a series entry or a chunk as long as nothing is known of their sizes.
+	seriesGuess = 2 << 10
+	chunkGuess  = 4 << 10
+	// blockReads is how many ranges of one block a request reads at once.
+	blockReads = 16
+)
+
+// run is one range read. It has the parts [first, last) of a list.
+type run struct {
+	index.Range
+	first, last int
+}
+
+func (r run) size() int64 { return r.End - r.Start }
+
+// runs joins n parts of an object, which are in order, into few reads. Up to gap bytes that nobody wants are read rather
+// than making another read. A read has at most maxRange bytes, unless a single part has more.
+func runs(n int, part func(i int) index.Range, gap int64) (out []run) {
+	for i := range n {
+		p := part(i)
+		if k := len(out) - 1; k >= 0 && p.Start-out[k].End <= gap && p.End-out[k].Start <= maxRange {
+			out[k].End, out[k].last = max(out[k].End, p.End), i+1
+			continue
+		}
+		out = append(out, run{p, i, i + 1})
+	}
+	return out
+}
