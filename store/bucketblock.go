@@ -23,7 +23,7 @@ import (
 type header interface {
 	LookupSymbol(ctx context.Context, ref uint32) (string, error)
 	LabelNames() []string
-	Values(ctx context.Context, name string, f func(value string, postings index.Range) bool) error
+	Values(ctx context.Context, name, prefix string, f func(value string, postings index.Range) bool) error
 	Ranges(ctx context.Context, dst []index.Range, name string, values ...string) ([]index.Range, error)
 	IndexSize() int64
 	SeriesRange() index.Range

@@ -107,7 +107,7 @@ const (
 func (ix *blockIndex) values(ctx context.Context, name string, limit int,
 	match func(string) bool) (values []string, ranges []index.Range, err error) {
 	var fault error
-	err = ix.header.Values(ctx, name, func(value string, at index.Range) bool {
+	err = ix.header.Values(ctx, name, "", func(value string, at index.Range) bool {
 		if fault = ctx.Err(); fault == nil && match(value) {
 			if fault = ix.lease.listed(ctx, len(values), valueBytes); fault == nil {
 				values, ranges = append(values, value), append(ranges, at)
@@ -166,7 +166,7 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 	return lists, nil
 }
 
-// readPostings returns the bytes of the lists at ranges, which are in order. They stay in memory until the request ends.
+// readPostings returns the bytes of the lists at ranges, which are in order. They count until the request ends.
 func (ix *blockIndex) readPostings(ctx context.Context, ranges []index.Range) ([][]byte, error) {
 	out := make([][]byte, len(ranges))
 	eg, ctx := errgroup.WithContext(ctx)

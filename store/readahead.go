@@ -6,8 +6,8 @@ const (
 	// maxAhead bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is larger
 	// than expected is read anew.
 	maxAhead = 1 << 20
-	// trustedSize is the largest size of a series entry or chunk, in bytes, that is always read ahead when meta.json says
-	// it. Above it one large entry would make every read of the block large, so sizes are learned.
+	// trustedSize is the largest size of a series entry or chunk, in bytes, that is always read ahead when meta.json
+	// says it. Above it one large entry would make every read of the block large, so sizes are learned.
 	trustedSize = 4 << 10
 )
 

@@ -9,7 +9,8 @@ const (
 	chunkGap = 64 << 10
 	// maxRange bounds one read of adjacent postings, series or chunks, in bytes.
 	maxRange = 8 << 20
-	// seriesGuess and chunkGuess are what is read for a series entry or a chunk as long as nothing is known of their sizes.
+	// seriesGuess and chunkGuess are what is read for a series entry or a chunk, in bytes, until more is known of their
+	// sizes.
 	seriesGuess = 2 << 10
 	chunkGuess  = 4 << 10
 	// blockReads is how many ranges of one block a request reads at once.
@@ -24,8 +25,8 @@ type run struct {
 
 func (r run) size() int64 { return r.End - r.Start }
 
-// runs joins n parts of an object, which are in order, into few reads. Up to gap bytes that nobody wants are read rather
-// than making another read. A read has at most maxRange bytes, unless a single part has more.
+// runs joins n parts of an object, which are in order, into few reads. Up to gap bytes that nobody wants are read
+// rather than making another read. A read has at most maxRange bytes, unless a single part has more.
 func runs(n int, part func(i int) index.Range, gap int64) (out []run) {
 	for i := range n {
 		p := part(i)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -87,7 +88,7 @@ func TestAgreesWithIndex(t *testing.T) {
 			}
 			var got []string
 			var ranges []index.Range
-			if err := r.Values(t.Context(), name, func(v string, at index.Range) bool {
+			if err := r.Values(t.Context(), name, "", func(v string, at index.Range) bool {
 				got, ranges = append(got, v), append(ranges, at)
 				return true
 			}); err != nil || !slices.Equal(got, want) {
@@ -99,6 +100,24 @@ func TestAgreesWithIndex(t *testing.T) {
 					t.Fatalf("%s=%s: %v, want %v, %v", name, v, one, ranges[i], err)
 				}
 				samePostings(t, ix, raw, ranges[i], name, v)
+			}
+			for _, prefix := range []string{"i0", "i00032", "i00033", "m", "m6", "a", "z", "\xff"} {
+				i := 0
+				for _, v := range want {
+					if strings.HasPrefix(v, prefix) {
+						i++
+					}
+				}
+				if err := r.Values(t.Context(), name, prefix, func(v string, at index.Range) bool {
+					k := slices.Index(got, v)
+					if k < 0 || ranges[k] != at || !strings.HasPrefix(v, prefix) {
+						t.Fatalf("prefix %q of %q: %q at %v", prefix, name, v, at)
+					}
+					i--
+					return true
+				}); err != nil || i != 0 {
+					t.Fatalf("prefix %q of %q: %d values are missing, %v", prefix, name, i, err)
+				}
 			}
 			asked := append(slices.Clone(want), "", "i000005", "i00005x", "zzz", "0", "m3a")
 			slices.Sort(asked)
@@ -253,7 +272,10 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer r.Close()
 		for _, n := range append(r.LabelNames(), "") {
-			_ = r.Values(t.Context(), n, func(v string, _ index.Range) bool { _, err := r.Ranges(t.Context(), nil, n, v); return err == nil })
+			_ = r.Values(t.Context(), n, "", func(v string, _ index.Range) bool {
+				_, err := r.Ranges(t.Context(), nil, n, v)
+				return err == nil
+			})
 		}
 		for ref := range uint32(20) {
 			_, _ = r.LookupSymbol(t.Context(), ref)

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"sort"
+	"strings"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/tsdb/encoding"
@@ -173,13 +174,21 @@ func (r *Reader) LookupSymbol(_ context.Context, ref uint32) (string, error) {
 // LabelNames are all label names of the block, sorted. The caller must not change the slice.
 func (r *Reader) LabelNames() []string { return r.sorted }
 
-// Values calls f with every value of a label name, in order, and where its postings are in the index, until f is false.
-func (r *Reader) Values(_ context.Context, label string, f func(value string, postings index.Range) bool) error {
+// Values calls f with the values of a label name that begin with prefix, in order, and where their postings are in the
+// index, until f is false.
+func (r *Reader) Values(_ context.Context, label, prefix string,
+	f func(value string, postings index.Range) bool) error {
 	n, ok := r.names[label]
 	if !ok {
 		return nil
 	}
-	return r.walk(n, n.entries[0].off, f)
+	at := sort.Search(len(n.entries), func(k int) bool { return n.entries[k].value > prefix })
+	return r.walk(n, n.entries[max(at-1, 0)].off, func(value string, postings index.Range) bool {
+		if strings.HasPrefix(value, prefix) {
+			return f(value, postings)
+		}
+		return value < prefix
+	})
 }
 
 // Ranges appends where the postings of the label's values are. values must be sorted; those that do not exist are left
