@@ -25,6 +25,7 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 			Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
 			WithoutReplicaLabels: without, Limit: int64(r.Limit),
 			PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+			Blocks: blocksToPB(r.Blocks),
 		}
 		if !p.hearth && r.Limit > 0 { // the response may contain names that are removed below
 			req.Limit += int64(len(without))
@@ -32,6 +33,9 @@ func (c *Client) LabelNames(ctx context.Context, r *series.Request) ([]string, s
 		out = thanospb.LabelNamesResponse{}
 		return c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelNames", req, &out)
 	})
+	if err == nil {
+		err = c.withAddress(tellCoverage(ctx, out.Coverage))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,9 +56,13 @@ func (c *Client) LabelValues(ctx context.Context, name string, r *series.Request
 			Label: name, Start: r.MinTime, End: r.MaxTime, Matchers: matchersToPB(c.matchersFor(p, r.Tenant, r.Matchers)),
 			WithoutReplicaLabels: without, Limit: int64(r.Limit),
 			PartialResponseStrategy: strategyFor(p), PartialResponseDisabled: p.hearth,
+			Blocks: blocksToPB(r.Blocks),
 		}
 		return c.invoke(c.outgoing(ctx, r.Tenant), "/"+serviceStore+"/LabelValues", req, &out)
 	})
+	if err == nil {
+		err = c.withAddress(tellCoverage(ctx, out.Coverage))
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -21,7 +21,7 @@ func (c *Client) Select(ctx context.Context, r *series.Request) series.Set {
 	own := *r // the caller may change r after Select has returned
 	r = &own
 	p := c.peer.Load()
-	set := &remoteSet{client: c, cancel: cancel, end: end, opened: make(chan struct{})}
+	set := &remoteSet{client: c, ctx: ctx, cancel: cancel, end: end, opened: make(chan struct{})}
 	set.decoder.faults.From = c.addr
 	go func() {
 		defer close(set.opened)
@@ -122,6 +122,7 @@ func (c *Client) openSeries(ctx context.Context, p *peer, r *series.Request) (gr
 // remoteSet yields the series of a Series stream in the order in which they come. One series may be in several frames.
 type remoteSet struct {
 	client *Client
+	ctx    context.Context
 	cancel context.CancelFunc
 	end    func(error)   // of the span; called once, by Close
 	opened chan struct{} // closed when stream or err is set
@@ -163,7 +164,11 @@ func (s *remoteSet) receive() bool {
 		return false
 	}
 	s.next = 0
-	if err := s.decoder.frame(frame.data); err != nil {
+	err := s.decoder.frame(frame.data)
+	if err == nil {
+		err = tellCoverage(s.ctx, s.decoder.takeCoverage())
+	}
+	if err != nil {
 		s.fail(s.client.withAddress(err))
 		return false
 	}

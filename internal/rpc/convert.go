@@ -66,7 +66,7 @@ func requestToPB(r *series.Request, batch int) *thanospb.SeriesRequest {
 		MinTime: r.MinTime, MaxTime: r.MaxTime, Matchers: matchersToPB(r.Matchers),
 		MaxResolutionWindow: r.MaxResolution, SkipChunks: r.SkipChunks, Limit: int64(r.Limit),
 		Step: r.Hints.Step, Range: r.Hints.Range, ResponseBatchSize: int64(batch),
-		Aggregates: aggregatesToPB(r.Aggregates, r.MaxResolution),
+		Aggregates: aggregatesToPB(r.Aggregates, r.MaxResolution), Blocks: blocksToPB(r.Blocks),
 	}
 	if r.Hints.Func != "" || r.Hints.Grouping != nil || r.Hints.By || r.Hints.Range != 0 {
 		out.QueryHints = &thanospb.QueryHints{
@@ -106,8 +106,12 @@ func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
 	if in.Limit < 0 || in.MaxResolutionWindow < 0 || in.ResponseBatchSize < 0 {
 		return nil, errs.E(errs.Invalid, "limit, resolution and batch size must not be negative")
 	}
+	blocks, err := blocksFromPB(in.Blocks)
+	if err != nil {
+		return nil, err
+	}
 	r := &series.Request{
-		MinTime: in.MinTime, MaxTime: in.MaxTime, Matchers: matchers, WithoutLabels: in.WithoutReplicaLabels,
+		Blocks: blocks, MinTime: in.MinTime, MaxTime: in.MaxTime, Matchers: matchers, WithoutLabels: in.WithoutReplicaLabels,
 		MaxResolution: in.MaxResolutionWindow, SkipChunks: in.SkipChunks, Limit: clampInt(in.Limit),
 		Hints: series.Hints{Step: in.Step, Range: in.Range},
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
@@ -23,8 +24,9 @@ func (f *rawFrame) decode(data mem.BufferSlice) error {
 // seriesDecoder reads the frames of thanos.SeriesResponse. The chunk data of a decoded series refers to the frame's
 // bytes, its labels are copies. Nothing of it refers to the decoder.
 type seriesDecoder struct {
-	out      []series.Series // of the last frame
-	warnings series.Warnings // of all frames
+	out      []series.Series    // of the last frame
+	warnings series.Warnings    // of all frames
+	covered  *hearthpb.Coverage // of the last frame; nil = it says nothing of blocks
 
 	faults  series.Faults // series that were left out, and why
 	builder labels.ScratchBuilder
@@ -87,6 +89,9 @@ func malformed(size int) error {
 	return errs.E(errs.Internal, "malformed message: %w", protowire.ParseError(size))
 }
 
+// fieldCoverage is the number of SeriesResponse.coverage.
+const fieldCoverage = 1000
+
 // frame decodes one SeriesResponse into d.out and d.warnings.
 func (d *seriesDecoder) frame(m []byte) error {
 	clear(d.out)
@@ -104,9 +109,19 @@ func (d *seriesDecoder) frame(m []byte) error {
 				}
 				return nil
 			})
+		case num == fieldCoverage && b != nil:
+			d.covered = new(hearthpb.Coverage)
+			return d.covered.UnmarshalVT(b)
 		}
 		return nil
 	})
+}
+
+// takeCoverage returns the coverage of the last frame; nil = none.
+func (d *seriesDecoder) takeCoverage() *hearthpb.Coverage {
+	said := d.covered
+	d.covered = nil
+	return said
 }
 
 func (d *seriesDecoder) series(m []byte) error {

@@ -100,7 +100,10 @@ func sourceToPB(role string, i series.Info) *hearthpb.Source {
 		Role: role, Instance: i.Instance, MinTime: i.MinTime, MaxTime: i.MaxTime,
 		TenantsKnown: i.Tenants != nil, ReplicationFactor: int32(i.ReplicationFactor),
 	}
-	if i.Blocks.Whole { // to every version of Hearth the field bucket alone says that the gateway serves the whole bucket
+	if i.Blocks != (series.Holding{}) {
+		s.Holding = holdingToPB(i.Blocks)
+	}
+	if i.Blocks.Whole { // queriers that know no Holding take a gateway with a bucket for one that serves all of it
 		s.Bucket = i.Blocks.Bucket
 	}
 	if !i.Since.IsZero() {
@@ -118,6 +121,12 @@ func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, erro
 		Instance: s.Instance, Role: s.Role, MinTime: s.MinTime, MaxTime: s.MaxTime,
 		Blocks:            series.Holding{Bucket: s.Bucket, Whole: s.Bucket != ""},
 		ReplicationFactor: int(s.ReplicationFactor), Labels: external,
+	}
+	if s.Holding != nil {
+		var err error
+		if i.Blocks, err = holdingFromPB(s.Holding); err != nil {
+			return series.Info{}, err
+		}
 	}
 	if s.SinceMs != 0 {
 		i.Since = time.UnixMilli(s.SinceMs)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
@@ -20,25 +21,40 @@ type labelCall struct {
 	without  []string // labels that the caller wants dropped
 	found    []string // the result
 	warnings series.Warnings
+	covered  heardCoverage
 }
 
-func newLabelCall(ms []*thanospb.LabelMatcher, start, end, limit int64) (*labelCall, error) {
-	matchers, err := matchersFromPB(new(expr.Matchers), ms)
+// labelRequest is what requests for names and for values have in common.
+type labelRequest interface {
+	GetMatchers() []*thanospb.LabelMatcher
+	GetStart() int64
+	GetEnd() int64
+	GetLimit() int64
+	GetBlocks() *hearthpb.BlockRequest
+}
+
+func newLabelCall(in labelRequest) (*labelCall, error) {
+	matchers, err := matchersFromPB(new(expr.Matchers), in.GetMatchers())
 	if err != nil {
 		return nil, err
 	}
+	blocks, err := blocksFromPB(in.GetBlocks())
+	if err != nil {
+		return nil, err
+	}
+	limit := in.GetLimit()
 	if limit < 0 {
 		return nil, errs.E(errs.Invalid, "limit %d must not be negative", limit)
 	}
 	return &labelCall{request: series.Request{
-		MinTime: start, MaxTime: end, Matchers: matchers, Limit: clampInt(limit),
+		MinTime: in.GetStart(), MaxTime: in.GetEnd(), Matchers: matchers, Limit: clampInt(limit), Blocks: blocks,
 	}}, nil
 }
 
 func (h *storeServer) labelNames(
 	ctx context.Context, in *thanospb.LabelNamesRequest,
 ) (*thanospb.LabelNamesResponse, error) {
-	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
+	c, err := newLabelCall(in)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +63,7 @@ func (h *storeServer) labelNames(
 	if err := h.query(ctx, c); err != nil {
 		return nil, err
 	}
-	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings}, nil
+	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings, Coverage: c.covered.take()}, nil
 }
 
 func (h *storeServer) labelValues(
@@ -56,7 +72,7 @@ func (h *storeServer) labelValues(
 	if in.Label == "" {
 		return nil, errs.E(errs.Invalid, "the label is empty")
 	}
-	c, err := newLabelCall(in.Matchers, in.Start, in.End, in.Limit)
+	c, err := newLabelCall(in)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +83,7 @@ func (h *storeServer) labelValues(
 			return nil, err
 		}
 	}
-	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings}, nil
+	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings, Coverage: c.covered.take()}, nil
 }
 
 // query queries everything that the caller may see, and leaves the sorted result in c.
@@ -84,6 +100,7 @@ func (h *storeServer) query(ctx context.Context, c *labelCall) error {
 	c.warnings = a.warnings
 	if a.own {
 		c.request.Tenant, c.request.WithoutLabels = a.tenant, c.without
+		ctx := c.covered.listen(ctx)
 		for _, src := range a.sources {
 			if err := c.query(ctx, src, &c.request); err != nil {
 				return err

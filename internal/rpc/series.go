@@ -16,6 +16,8 @@ type selection struct {
 	shard *sharder // nil when all series are wanted, or the sources select the shard
 	limit int      // 0 = none
 	batch int      // series per frame; 0 = the caller knows no batches, and gets one series per frame
+	// covered is what the sources say of their blocks. It is sent before the series.
+	covered *heardCoverage
 }
 
 func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
@@ -46,7 +48,7 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 	if err != nil {
 		return selection{}, err
 	}
-	sel := selection{shard: shard, limit: r.Limit, batch: clampInt(in.ResponseBatchSize)}
+	sel := selection{shard: shard, limit: r.Limit, batch: clampInt(in.ResponseBatchSize), covered: new(heardCoverage)}
 	if a.own {
 		sel.set = selectOwn(ctx, a, r, &sel)
 		return sel, nil
@@ -73,6 +75,7 @@ func selectOwn(ctx context.Context, a resolved, r *series.Request, sel *selectio
 	case sel.shard != nil:
 		r.Limit = 0
 	}
+	ctx = sel.covered.listen(ctx)
 	sets := make([]series.Set, len(a.sources))
 	for i, src := range a.sources {
 		sets[i] = src.Select(ctx, r)
@@ -102,14 +105,30 @@ func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) er
 	defer func() { h.metrics.series.Add(float64(sent)) }()
 	var b batch
 	defer func() { b.drop() }()
-	flush := func() error {
+	deliver := func(frame any) error {
 		t.release()
-		if err := out.SendMsg(b.take(sel.batch > 0)); err != nil {
+		if err := out.SendMsg(frame); err != nil {
 			return err
 		}
 		return t.acquire()
 	}
+	flush := func() error {
+		if said := sel.covered.take(); said != nil {
+			if err := deliver(&thanospb.SeriesResponse{Coverage: said}); err != nil {
+				return err
+			}
+		}
+		if b.n == 0 {
+			return nil
+		}
+		return deliver(b.take(sel.batch > 0))
+	}
 
+	// A querier asks other gateways for missing blocks as soon as it knows the coverage, so that is sent before a block is
+	// read.
+	if err := flush(); err != nil {
+		return err
+	}
 	for (sel.limit == 0 || sent < sel.limit) && sel.set.Next() {
 		s := sel.set.At()
 		if !sel.shard.has(s.Labels) {
@@ -128,10 +147,9 @@ func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) er
 			}
 		}
 	}
-	if b.n > 0 { // also when the set has failed: the caller may use the series that came before the error
-		if err := flush(); err != nil {
-			return err
-		}
+	// Also when the set has failed: the caller may use the series that came before the error.
+	if err := flush(); err != nil {
+		return err
 	}
 	if err := sel.set.Err(); err != nil {
 		return err

@@ -465,8 +465,10 @@ type Source struct {
 	ReplicationFactor int32 `protobuf:"varint,9,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Exemplars         bool  `protobuf:"varint,10,opt,name=exemplars,proto3" json:"exemplars,omitempty"`
 	Metadata          bool  `protobuf:"varint,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// holding is what a store gateway serves. Without it, bucket says the same of a gateway that serves a whole bucket.
+	Holding       *Holding `protobuf:"bytes,12,opt,name=holding,proto3" json:"holding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Source) Reset() {
@@ -576,6 +578,261 @@ func (x *Source) GetMetadata() bool {
 	return false
 }
 
+func (x *Source) GetHolding() *Holding {
+	if x != nil {
+		return x.Holding
+	}
+	return nil
+}
+
+// Holding says which blocks a store gateway serves (series.Holding).
+type Holding struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bucket string                 `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// view is the number of the state of the bucket that the gateway has loaded; 0 = it listed the bucket itself.
+	View uint64 `protobuf:"varint,2,opt,name=view,proto3" json:"view,omitempty"`
+	// view_hash is the hash of that state.
+	ViewHash string `protobuf:"bytes,3,opt,name=view_hash,json=viewHash,proto3" json:"view_hash,omitempty"`
+	// whole says that the gateway serves every block of that state.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holding) Reset() {
+	*x = Holding{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holding) ProtoMessage() {}
+
+func (x *Holding) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holding.ProtoReflect.Descriptor instead.
+func (*Holding) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Holding) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *Holding) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *Holding) GetViewHash() string {
+	if x != nil {
+		return x.ViewHash
+	}
+	return ""
+}
+
+func (x *Holding) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+// BlockRequest says which blocks a store gateway shall serve (series.BlockRequest).
+type BlockRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	View     uint64                 `protobuf:"varint,1,opt,name=view,proto3" json:"view,omitempty"`
+	ViewHash string                 `protobuf:"bytes,2,opt,name=view_hash,json=viewHash,proto3" json:"view_hash,omitempty"`
+	Primary  bool                   `protobuf:"varint,3,opt,name=primary,proto3" json:"primary,omitempty"`
+	// only are the ids of the blocks to serve, at most 1000. Without it, all blocks that the gateway owns.
+	Only          []byte `protobuf:"bytes,4,opt,name=only,proto3,oneof" json:"only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockRequest) Reset() {
+	*x = BlockRequest{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockRequest) ProtoMessage() {}
+
+func (x *BlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockRequest.ProtoReflect.Descriptor instead.
+func (*BlockRequest) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BlockRequest) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *BlockRequest) GetViewHash() string {
+	if x != nil {
+		return x.ViewHash
+	}
+	return ""
+}
+
+func (x *BlockRequest) GetPrimary() bool {
+	if x != nil {
+		return x.Primary
+	}
+	return false
+}
+
+func (x *BlockRequest) GetOnly() []byte {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+// Coverage says which blocks a response covers (series.Coverage).
+type Coverage struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Holding *Holding               `protobuf:"bytes,1,opt,name=holding,proto3" json:"holding,omitempty"`
+	// needed is how many blocks of the view the request needs, and sums are the sums of their digest.
+	Needed    uint64 `protobuf:"varint,2,opt,name=needed,proto3" json:"needed,omitempty"`
+	Sum       uint64 `protobuf:"fixed64,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	SaltedSum uint64 `protobuf:"fixed64,4,opt,name=salted_sum,json=saltedSum,proto3" json:"salted_sum,omitempty"`
+	// served are the ids of the needed blocks that the response has.
+	Served []byte `protobuf:"bytes,5,opt,name=served,proto3" json:"served,omitempty"`
+	// others are the ids of the needed blocks that it does not have: all of them, or none.
+	Others []byte `protobuf:"bytes,6,opt,name=others,proto3" json:"others,omitempty"`
+	// replaced says for each id in others, in this order, how many ids in replaces are of the blocks that it was made of. It is
+	// empty if replaces is.
+	Replaced      []uint32 `protobuf:"varint,7,rep,packed,name=replaced,proto3" json:"replaced,omitempty"`
+	Replaces      []byte   `protobuf:"bytes,8,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Coverage) Reset() {
+	*x = Coverage{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Coverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Coverage) ProtoMessage() {}
+
+func (x *Coverage) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
+func (*Coverage) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Coverage) GetHolding() *Holding {
+	if x != nil {
+		return x.Holding
+	}
+	return nil
+}
+
+func (x *Coverage) GetNeeded() uint64 {
+	if x != nil {
+		return x.Needed
+	}
+	return 0
+}
+
+func (x *Coverage) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+func (x *Coverage) GetSaltedSum() uint64 {
+	if x != nil {
+		return x.SaltedSum
+	}
+	return 0
+}
+
+func (x *Coverage) GetServed() []byte {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+func (x *Coverage) GetOthers() []byte {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *Coverage) GetReplaced() []uint32 {
+	if x != nil {
+		return x.Replaced
+	}
+	return nil
+}
+
+func (x *Coverage) GetReplaces() []byte {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
 var File_hearthpb_hearth_proto protoreflect.FileDescriptor
 
 const file_hearthpb_hearth_proto_rawDesc = "" +
@@ -607,7 +864,7 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x0eServedResponse\x12\x16\n" +
 	"\x06served\x18\x01 \x03(\bR\x06served\"0\n" +
 	"\x04Info\x12(\n" +
-	"\asources\x18\x01 \x03(\v2\x0e.hearth.SourceR\asources\"\xcf\x02\n" +
+	"\asources\x18\x01 \x03(\v2\x0e.hearth.SourceR\asources\"\xf4\x02\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x19\n" +
@@ -620,7 +877,29 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x12replication_factor\x18\t \x01(\x05R\x11replicationFactor\x12\x1c\n" +
 	"\texemplars\x18\n" +
 	" \x01(\bR\texemplars\x12\x1a\n" +
-	"\bmetadata\x18\v \x01(\bR\bmetadataJ\x04\b\f\x10\r2>\n" +
+	"\bmetadata\x18\v \x01(\bR\bmetadata\x12)\n" +
+	"\aholding\x18\f \x01(\v2\x0f.hearth.HoldingR\aholding\"h\n" +
+	"\aHolding\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x12\n" +
+	"\x04view\x18\x02 \x01(\x04R\x04view\x12\x1b\n" +
+	"\tview_hash\x18\x03 \x01(\tR\bviewHash\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"{\n" +
+	"\fBlockRequest\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\x04R\x04view\x12\x1b\n" +
+	"\tview_hash\x18\x02 \x01(\tR\bviewHash\x12\x18\n" +
+	"\aprimary\x18\x03 \x01(\bR\aprimary\x12\x17\n" +
+	"\x04only\x18\x04 \x01(\fH\x00R\x04only\x88\x01\x01B\a\n" +
+	"\x05_only\"\xe6\x01\n" +
+	"\bCoverage\x12)\n" +
+	"\aholding\x18\x01 \x01(\v2\x0f.hearth.HoldingR\aholding\x12\x16\n" +
+	"\x06needed\x18\x02 \x01(\x04R\x06needed\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\x06R\x03sum\x12\x1d\n" +
+	"\n" +
+	"salted_sum\x18\x04 \x01(\x06R\tsaltedSum\x12\x16\n" +
+	"\x06served\x18\x05 \x01(\fR\x06served\x12\x16\n" +
+	"\x06others\x18\x06 \x01(\fR\x06others\x12\x1a\n" +
+	"\breplaced\x18\a \x03(\rR\breplaced\x12\x1a\n" +
+	"\breplaces\x18\b \x01(\fR\breplaces2>\n" +
 	"\x06Writer\x124\n" +
 	"\x05Write\x12\x12.hearth.WriteFrame\x1a\x13.hearth.WriteAnswer(\x010\x012A\n" +
 	"\x06Served\x127\n" +
@@ -638,7 +917,7 @@ func file_hearthpb_hearth_proto_rawDescGZIP() []byte {
 	return file_hearthpb_hearth_proto_rawDescData
 }
 
-var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_hearthpb_hearth_proto_goTypes = []any{
 	(*WriteFrame)(nil),     // 0: hearth.WriteFrame
 	(*WriteAnswer)(nil),    // 1: hearth.WriteAnswer
@@ -648,21 +927,26 @@ var file_hearthpb_hearth_proto_goTypes = []any{
 	(*ServedResponse)(nil), // 5: hearth.ServedResponse
 	(*Info)(nil),           // 6: hearth.Info
 	(*Source)(nil),         // 7: hearth.Source
+	(*Holding)(nil),        // 8: hearth.Holding
+	(*BlockRequest)(nil),   // 9: hearth.BlockRequest
+	(*Coverage)(nil),       // 10: hearth.Coverage
 }
 var file_hearthpb_hearth_proto_depIdxs = []int32{
 	2, // 0: hearth.WriteFrame.hello:type_name -> hearth.Hello
 	2, // 1: hearth.WriteAnswer.hello:type_name -> hearth.Hello
 	3, // 2: hearth.WriteAnswer.error:type_name -> hearth.Error
 	7, // 3: hearth.Info.sources:type_name -> hearth.Source
-	0, // 4: hearth.Writer.Write:input_type -> hearth.WriteFrame
-	4, // 5: hearth.Served.Blocks:input_type -> hearth.ServedRequest
-	1, // 6: hearth.Writer.Write:output_type -> hearth.WriteAnswer
-	5, // 7: hearth.Served.Blocks:output_type -> hearth.ServedResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 4: hearth.Source.holding:type_name -> hearth.Holding
+	8, // 5: hearth.Coverage.holding:type_name -> hearth.Holding
+	0, // 6: hearth.Writer.Write:input_type -> hearth.WriteFrame
+	4, // 7: hearth.Served.Blocks:input_type -> hearth.ServedRequest
+	1, // 8: hearth.Writer.Write:output_type -> hearth.WriteAnswer
+	5, // 9: hearth.Served.Blocks:output_type -> hearth.ServedResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_hearthpb_hearth_proto_init() }
@@ -670,13 +954,14 @@ func file_hearthpb_hearth_proto_init() {
 	if File_hearthpb_hearth_proto != nil {
 		return
 	}
+	file_hearthpb_hearth_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearthpb_hearth_proto_rawDesc), len(file_hearthpb_hearth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -7,6 +7,7 @@
 package thanospb
 
 import (
+	hearthpb "github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
@@ -261,8 +262,10 @@ type SeriesRequest struct {
 	WithoutReplicaLabels    []string                `protobuf:"bytes,14,rep,name=without_replica_labels,json=withoutReplicaLabels,proto3" json:"without_replica_labels,omitempty"`
 	Limit                   int64                   `protobuf:"varint,15,opt,name=limit,proto3" json:"limit,omitempty"`
 	ResponseBatchSize       int64                   `protobuf:"varint,16,opt,name=response_batch_size,json=responseBatchSize,proto3" json:"response_batch_size,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// blocks is Hearth's own.
+	Blocks        *hearthpb.BlockRequest `protobuf:"bytes,1000,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SeriesRequest) Reset() {
@@ -405,6 +408,13 @@ func (x *SeriesRequest) GetResponseBatchSize() int64 {
 		return x.ResponseBatchSize
 	}
 	return 0
+}
+
+func (x *SeriesRequest) GetBlocks() *hearthpb.BlockRequest {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
 }
 
 // QueryHints say what a query does with the series.
@@ -721,7 +731,9 @@ type SeriesResponse struct {
 	//	*SeriesResponse_Warning
 	//	*SeriesResponse_Hints
 	//	*SeriesResponse_Batch
-	Result        isSeriesResponse_Result `protobuf_oneof:"result"`
+	Result isSeriesResponse_Result `protobuf_oneof:"result"`
+	// coverage is Hearth's own. It is in a frame of its own before the first series.
+	Coverage      *hearthpb.Coverage `protobuf:"bytes,1000,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -799,6 +811,13 @@ func (x *SeriesResponse) GetBatch() *SeriesBatch {
 	return nil
 }
 
+func (x *SeriesResponse) GetCoverage() *hearthpb.Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
 type isSeriesResponse_Result interface {
 	isSeriesResponse_Result()
 }
@@ -838,8 +857,10 @@ type LabelNamesRequest struct {
 	Matchers                []*LabelMatcher         `protobuf:"bytes,6,rep,name=matchers,proto3" json:"matchers,omitempty"`
 	WithoutReplicaLabels    []string                `protobuf:"bytes,7,rep,name=without_replica_labels,json=withoutReplicaLabels,proto3" json:"without_replica_labels,omitempty"`
 	Limit                   int64                   `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// blocks is Hearth's own.
+	Blocks        *hearthpb.BlockRequest `protobuf:"bytes,1000,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LabelNamesRequest) Reset() {
@@ -928,12 +949,21 @@ func (x *LabelNamesRequest) GetLimit() int64 {
 	return 0
 }
 
+func (x *LabelNamesRequest) GetBlocks() *hearthpb.BlockRequest {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
 // LabelNamesResponse has sorted names.
 type LabelNamesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
-	Warnings      []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	Hints         *anypb.Any             `protobuf:"bytes,3,opt,name=hints,proto3" json:"hints,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Names    []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Warnings []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hints    *anypb.Any             `protobuf:"bytes,3,opt,name=hints,proto3" json:"hints,omitempty"`
+	// coverage is Hearth's own.
+	Coverage      *hearthpb.Coverage `protobuf:"bytes,1000,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -989,6 +1019,13 @@ func (x *LabelNamesResponse) GetHints() *anypb.Any {
 	return nil
 }
 
+func (x *LabelNamesResponse) GetCoverage() *hearthpb.Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
 // LabelValuesRequest asks for the values of one label; times are ms, both inclusive.
 type LabelValuesRequest struct {
 	state                   protoimpl.MessageState  `protogen:"open.v1"`
@@ -1001,8 +1038,10 @@ type LabelValuesRequest struct {
 	Matchers                []*LabelMatcher         `protobuf:"bytes,7,rep,name=matchers,proto3" json:"matchers,omitempty"`
 	WithoutReplicaLabels    []string                `protobuf:"bytes,8,rep,name=without_replica_labels,json=withoutReplicaLabels,proto3" json:"without_replica_labels,omitempty"`
 	Limit                   int64                   `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// blocks is Hearth's own.
+	Blocks        *hearthpb.BlockRequest `protobuf:"bytes,1000,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LabelValuesRequest) Reset() {
@@ -1098,12 +1137,21 @@ func (x *LabelValuesRequest) GetLimit() int64 {
 	return 0
 }
 
+func (x *LabelValuesRequest) GetBlocks() *hearthpb.BlockRequest {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
 // LabelValuesResponse has sorted values.
 type LabelValuesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Values        []string               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
-	Warnings      []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	Hints         *anypb.Any             `protobuf:"bytes,3,opt,name=hints,proto3" json:"hints,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Values   []string               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	Warnings []string               `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hints    *anypb.Any             `protobuf:"bytes,3,opt,name=hints,proto3" json:"hints,omitempty"`
+	// coverage is Hearth's own.
+	Coverage      *hearthpb.Coverage `protobuf:"bytes,1000,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1159,11 +1207,18 @@ func (x *LabelValuesResponse) GetHints() *anypb.Any {
 	return nil
 }
 
+func (x *LabelValuesResponse) GetCoverage() *hearthpb.Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
 var File_thanospb_store_proto protoreflect.FileDescriptor
 
 const file_thanospb_store_proto_rawDesc = "" +
 	"\n" +
-	"\x14thanospb/store.proto\x12\x06thanos\x1a\x19google/protobuf/any.proto\x1a\x14thanospb/types.proto\"\x0f\n" +
+	"\x14thanospb/store.proto\x12\x06thanos\x1a\x19google/protobuf/any.proto\x1a\x15hearthpb/hearth.proto\x1a\x14thanospb/types.proto\"\x0f\n" +
 	"\rWriteResponse\"\xb3\x01\n" +
 	"\fWriteRequest\x12\x1e\n" +
 	"\n" +
@@ -1176,7 +1231,7 @@ const file_thanospb_store_proto_rawDesc = "" +
 	"\n" +
 	"timeseries\x18\x01 \x03(\fR\n" +
 	"timeseries\x12\x16\n" +
-	"\x06tenant\x18\x02 \x01(\tR\x06tenant\"\xcc\x05\n" +
+	"\x06tenant\x18\x02 \x01(\tR\x06tenant\"\xfb\x05\n" +
 	"\rSeriesRequest\x12\x19\n" +
 	"\bmin_time\x18\x01 \x01(\x03R\aminTime\x12\x19\n" +
 	"\bmax_time\x18\x02 \x01(\x03R\amaxTime\x120\n" +
@@ -1199,7 +1254,8 @@ const file_thanospb_store_proto_rawDesc = "" +
 	"shard_info\x18\r \x01(\v2\x11.thanos.ShardInfoR\tshardInfo\x124\n" +
 	"\x16without_replica_labels\x18\x0e \x03(\tR\x14withoutReplicaLabels\x12\x14\n" +
 	"\x05limit\x18\x0f \x01(\x03R\x05limit\x12.\n" +
-	"\x13response_batch_size\x18\x10 \x01(\x03R\x11responseBatchSize\"\xb3\x02\n" +
+	"\x13response_batch_size\x18\x10 \x01(\x03R\x11responseBatchSize\x12-\n" +
+	"\x06blocks\x18\xe8\a \x01(\v2\x14.hearth.BlockRequestR\x06blocks\"\xb3\x02\n" +
 	"\n" +
 	"QueryHints\x12\x1f\n" +
 	"\vstep_millis\x18\x01 \x01(\x03R\n" +
@@ -1222,13 +1278,14 @@ const file_thanospb_store_proto_rawDesc = "" +
 	"\x02by\x18\x01 \x01(\bR\x02by\x12\x16\n" +
 	"\x06labels\x18\x03 \x03(\tR\x06labels\"\x1f\n" +
 	"\x05Range\x12\x16\n" +
-	"\x06millis\x18\x01 \x01(\x03R\x06millis\"\xbb\x01\n" +
+	"\x06millis\x18\x01 \x01(\x03R\x06millis\"\xea\x01\n" +
 	"\x0eSeriesResponse\x12(\n" +
 	"\x06series\x18\x01 \x01(\v2\x0e.thanos.SeriesH\x00R\x06series\x12\x1a\n" +
 	"\awarning\x18\x02 \x01(\tH\x00R\awarning\x12,\n" +
 	"\x05hints\x18\x03 \x01(\v2\x14.google.protobuf.AnyH\x00R\x05hints\x12+\n" +
-	"\x05batch\x18\x04 \x01(\v2\x13.thanos.SeriesBatchH\x00R\x05batchB\b\n" +
-	"\x06result\"\xfe\x02\n" +
+	"\x05batch\x18\x04 \x01(\v2\x13.thanos.SeriesBatchH\x00R\x05batch\x12-\n" +
+	"\bcoverage\x18\xe8\a \x01(\v2\x10.hearth.CoverageR\bcoverageB\b\n" +
+	"\x06result\"\xad\x03\n" +
 	"\x11LabelNamesRequest\x12:\n" +
 	"\x19partial_response_disabled\x18\x01 \x01(\bR\x17partialResponseDisabled\x12[\n" +
 	"\x19partial_response_strategy\x18\x02 \x01(\x0e2\x1f.thanos.PartialResponseStrategyR\x17partialResponseStrategy\x12\x14\n" +
@@ -1237,11 +1294,13 @@ const file_thanospb_store_proto_rawDesc = "" +
 	"\x05hints\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\x05hints\x120\n" +
 	"\bmatchers\x18\x06 \x03(\v2\x14.thanos.LabelMatcherR\bmatchers\x124\n" +
 	"\x16without_replica_labels\x18\a \x03(\tR\x14withoutReplicaLabels\x12\x14\n" +
-	"\x05limit\x18\b \x01(\x03R\x05limit\"r\n" +
+	"\x05limit\x18\b \x01(\x03R\x05limit\x12-\n" +
+	"\x06blocks\x18\xe8\a \x01(\v2\x14.hearth.BlockRequestR\x06blocks\"\xa1\x01\n" +
 	"\x12LabelNamesResponse\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12*\n" +
-	"\x05hints\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x05hints\"\x95\x03\n" +
+	"\x05hints\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x05hints\x12-\n" +
+	"\bcoverage\x18\xe8\a \x01(\v2\x10.hearth.CoverageR\bcoverage\"\xc4\x03\n" +
 	"\x12LabelValuesRequest\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12:\n" +
 	"\x19partial_response_disabled\x18\x02 \x01(\bR\x17partialResponseDisabled\x12[\n" +
@@ -1251,11 +1310,13 @@ const file_thanospb_store_proto_rawDesc = "" +
 	"\x05hints\x18\x06 \x01(\v2\x14.google.protobuf.AnyR\x05hints\x120\n" +
 	"\bmatchers\x18\a \x03(\v2\x14.thanos.LabelMatcherR\bmatchers\x124\n" +
 	"\x16without_replica_labels\x18\b \x03(\tR\x14withoutReplicaLabels\x12\x14\n" +
-	"\x05limit\x18\t \x01(\x03R\x05limit\"u\n" +
+	"\x05limit\x18\t \x01(\x03R\x05limit\x12-\n" +
+	"\x06blocks\x18\xe8\a \x01(\v2\x14.hearth.BlockRequestR\x06blocks\"\xa4\x01\n" +
 	"\x13LabelValuesResponse\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\tR\x06values\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12*\n" +
-	"\x05hints\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x05hints*B\n" +
+	"\x05hints\x18\x03 \x01(\v2\x14.google.protobuf.AnyR\x05hints\x12-\n" +
+	"\bcoverage\x18\xe8\a \x01(\v2\x10.hearth.CoverageR\bcoverage*B\n" +
 	"\x04Aggr\x12\a\n" +
 	"\x03RAW\x10\x00\x12\t\n" +
 	"\x05COUNT\x10\x01\x12\a\n" +
@@ -1304,8 +1365,10 @@ var file_thanospb_store_proto_goTypes = []any{
 	(*LabelMatcher)(nil),          // 15: thanos.LabelMatcher
 	(PartialResponseStrategy)(0),  // 16: thanos.PartialResponseStrategy
 	(*anypb.Any)(nil),             // 17: google.protobuf.Any
-	(*Series)(nil),                // 18: thanos.Series
-	(*SeriesBatch)(nil),           // 19: thanos.SeriesBatch
+	(*hearthpb.BlockRequest)(nil), // 18: hearth.BlockRequest
+	(*Series)(nil),                // 19: thanos.Series
+	(*SeriesBatch)(nil),           // 20: thanos.SeriesBatch
+	(*hearthpb.Coverage)(nil),     // 21: hearth.Coverage
 }
 var file_thanospb_store_proto_depIdxs = []int32{
 	3,  // 0: thanos.WriteRequest.timeseriesTenantData:type_name -> thanos.TimeSeriesTenantTuple
@@ -1315,33 +1378,39 @@ var file_thanospb_store_proto_depIdxs = []int32{
 	17, // 4: thanos.SeriesRequest.hints:type_name -> google.protobuf.Any
 	5,  // 5: thanos.SeriesRequest.query_hints:type_name -> thanos.QueryHints
 	6,  // 6: thanos.SeriesRequest.shard_info:type_name -> thanos.ShardInfo
-	7,  // 7: thanos.QueryHints.func:type_name -> thanos.Func
-	8,  // 8: thanos.QueryHints.grouping:type_name -> thanos.Grouping
-	9,  // 9: thanos.QueryHints.range:type_name -> thanos.Range
-	18, // 10: thanos.SeriesResponse.series:type_name -> thanos.Series
-	17, // 11: thanos.SeriesResponse.hints:type_name -> google.protobuf.Any
-	19, // 12: thanos.SeriesResponse.batch:type_name -> thanos.SeriesBatch
-	16, // 13: thanos.LabelNamesRequest.partial_response_strategy:type_name -> thanos.PartialResponseStrategy
-	17, // 14: thanos.LabelNamesRequest.hints:type_name -> google.protobuf.Any
-	15, // 15: thanos.LabelNamesRequest.matchers:type_name -> thanos.LabelMatcher
-	17, // 16: thanos.LabelNamesResponse.hints:type_name -> google.protobuf.Any
-	16, // 17: thanos.LabelValuesRequest.partial_response_strategy:type_name -> thanos.PartialResponseStrategy
-	17, // 18: thanos.LabelValuesRequest.hints:type_name -> google.protobuf.Any
-	15, // 19: thanos.LabelValuesRequest.matchers:type_name -> thanos.LabelMatcher
-	17, // 20: thanos.LabelValuesResponse.hints:type_name -> google.protobuf.Any
-	4,  // 21: thanos.Store.Series:input_type -> thanos.SeriesRequest
-	11, // 22: thanos.Store.LabelNames:input_type -> thanos.LabelNamesRequest
-	13, // 23: thanos.Store.LabelValues:input_type -> thanos.LabelValuesRequest
-	2,  // 24: thanos.WriteableStore.RemoteWrite:input_type -> thanos.WriteRequest
-	10, // 25: thanos.Store.Series:output_type -> thanos.SeriesResponse
-	12, // 26: thanos.Store.LabelNames:output_type -> thanos.LabelNamesResponse
-	14, // 27: thanos.Store.LabelValues:output_type -> thanos.LabelValuesResponse
-	1,  // 28: thanos.WriteableStore.RemoteWrite:output_type -> thanos.WriteResponse
-	25, // [25:29] is the sub-list for method output_type
-	21, // [21:25] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	18, // 7: thanos.SeriesRequest.blocks:type_name -> hearth.BlockRequest
+	7,  // 8: thanos.QueryHints.func:type_name -> thanos.Func
+	8,  // 9: thanos.QueryHints.grouping:type_name -> thanos.Grouping
+	9,  // 10: thanos.QueryHints.range:type_name -> thanos.Range
+	19, // 11: thanos.SeriesResponse.series:type_name -> thanos.Series
+	17, // 12: thanos.SeriesResponse.hints:type_name -> google.protobuf.Any
+	20, // 13: thanos.SeriesResponse.batch:type_name -> thanos.SeriesBatch
+	21, // 14: thanos.SeriesResponse.coverage:type_name -> hearth.Coverage
+	16, // 15: thanos.LabelNamesRequest.partial_response_strategy:type_name -> thanos.PartialResponseStrategy
+	17, // 16: thanos.LabelNamesRequest.hints:type_name -> google.protobuf.Any
+	15, // 17: thanos.LabelNamesRequest.matchers:type_name -> thanos.LabelMatcher
+	18, // 18: thanos.LabelNamesRequest.blocks:type_name -> hearth.BlockRequest
+	17, // 19: thanos.LabelNamesResponse.hints:type_name -> google.protobuf.Any
+	21, // 20: thanos.LabelNamesResponse.coverage:type_name -> hearth.Coverage
+	16, // 21: thanos.LabelValuesRequest.partial_response_strategy:type_name -> thanos.PartialResponseStrategy
+	17, // 22: thanos.LabelValuesRequest.hints:type_name -> google.protobuf.Any
+	15, // 23: thanos.LabelValuesRequest.matchers:type_name -> thanos.LabelMatcher
+	18, // 24: thanos.LabelValuesRequest.blocks:type_name -> hearth.BlockRequest
+	17, // 25: thanos.LabelValuesResponse.hints:type_name -> google.protobuf.Any
+	21, // 26: thanos.LabelValuesResponse.coverage:type_name -> hearth.Coverage
+	4,  // 27: thanos.Store.Series:input_type -> thanos.SeriesRequest
+	11, // 28: thanos.Store.LabelNames:input_type -> thanos.LabelNamesRequest
+	13, // 29: thanos.Store.LabelValues:input_type -> thanos.LabelValuesRequest
+	2,  // 30: thanos.WriteableStore.RemoteWrite:input_type -> thanos.WriteRequest
+	10, // 31: thanos.Store.Series:output_type -> thanos.SeriesResponse
+	12, // 32: thanos.Store.LabelNames:output_type -> thanos.LabelNamesResponse
+	14, // 33: thanos.Store.LabelValues:output_type -> thanos.LabelValuesResponse
+	1,  // 34: thanos.WriteableStore.RemoteWrite:output_type -> thanos.WriteResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_thanospb_store_proto_init() }
