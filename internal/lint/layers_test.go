@@ -38,6 +38,7 @@ var layer = map[string]int{
 	"tsdb/seriesref": 2,
 	"tsdb/capacity":  2,
 
+	"block/bucketindex":   1,
 	"internal/wire":       1,
 	"internal/series":     1,
 	"internal/tenant":     1,
