@@ -13,6 +13,7 @@ import (
 //  1. meta.json: from here on the block is absent for readers
 //  2. everything else but the deletion mark
 //  3. deletion-mark.json: while it is there, whoever finds the rest knows that it may go
+//  4. Hearth's copies of its marks. Those that a crash leaves are removed by whoever writes the index.
 //
 // Delete is idempotent and resumes. debug/metas keeps its copy. Errors are of kind Unavailable.
 func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
@@ -33,6 +34,13 @@ func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
 	for _, rel := range names {
 		if err := bkt.Delete(ctx, Object(id, rel)); err != nil && !bkt.IsObjNotFoundErr(err) {
 			return unavailable("delete %s: %w", Object(id, rel), err)
+		}
+	}
+	for _, rel := range names {
+		if kind, ok := markKind(rel); ok {
+			if err := remove(ctx, bkt, markCopy(markKey{id, kind})); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -128,20 +128,17 @@ func expectMissing(bkt objstore.BucketReader) objstore.BucketReader {
 	return bkt
 }
 
+// maxJSON is the largest of the small JSON objects, in bytes.
+const maxJSON = 1 << 20
+
 // getJSON reads a small JSON object into v. NotFound, Invalid and Unavailable as in FetchMeta.
 func getJSON(ctx context.Context, bkt objstore.BucketReader, name string, v any) error {
-	const maxSize = 1 << 20
-	r, err := get(ctx, bkt, name)
+	b, err := readSmall(ctx, bkt, name, maxJSON+1)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxSize+1))
-	if err != nil {
-		return unavailable("%s: %w", name, err)
-	}
-	if len(b) > maxSize {
-		return errs.E(errs.Invalid, "%s is larger than %d bytes", name, maxSize)
+	if len(b) > maxJSON {
+		return errs.E(errs.Invalid, "%s is larger than %d bytes", name, maxJSON)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return errs.E(errs.Invalid, "%s: %w", name, err)

@@ -1,60 +1,59 @@
 package block
 
 import (
-	"bytes"
 	"context"
 	"maps"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hearth-metrics/hearth/internal/atomicfile"
+	"github.com/hearth-metrics/hearth/block/bucketindex"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
-
-// View is what a bucket holds at one moment. Nobody changes it once Fetch has returned it.
-type View struct {
-	// Number and Hash name the index object that the view was made with (docs/format/bucket-index.md). They are 0 and ""
-	// if the bucket has no index, or one that is too old; then the whole bucket was listed.
-	Number uint64
-	Hash   string
-	// Metas are the blocks that exist: with a valid meta.json. They are shared between views: do not change them.
-	Metas map[ulid.ULID]*Meta
-	// The marks, of blocks with and without a meta.json.
-	Deletions    map[ulid.ULID]DeletionMark
-	NoCompact    map[ulid.ULID]NoCompactMark
-	NoDownsample map[ulid.ULID]NoDownsampleMark
-	// Partial are the directories that are no blocks, with the reason. NotFound: there is no meta.json, since an upload or
-	// a deletion is under way or was broken off. Invalid: meta.json is faulty. Unavailable: it could not be read.
-	Partial map[ulid.ULID]error
-	// MarkFaults are the blocks with a mark that could not be read, by the object's name.
-	MarkFaults map[string]error
-}
 
 // FetcherOptions adjust a Fetcher.
 type FetcherOptions struct {
 	// Concurrency is how many objects are read at once; 0 means 32.
 	Concurrency int
-	// CacheDir keeps meta.json files over a restart, as <CacheDir>/<ULID>/meta.json; "" means none.
+	// CacheDir keeps the metas over a restart, in one file; "" means none.
 	CacheDir string
+	// MaxIndexAge is up to which age the bucket's index stands for the marks of other tools; 0 = never, each fetch lists
+	// the whole bucket. It must be shorter than the age at which a mark has an effect on whoever uses the view.
+	MaxIndexAge time.Duration
+	// Progress, if set, is called by Fetch after each object that it read, one call at a time.
+	Progress func(done, of int)
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
 }
 
 // Fetcher reads which blocks a bucket has. meta.json and marks never change once written, so each is read once: a fetch
 // that finds nothing new costs only the listing.
+//
+// With an index that is young enough only the names of directories and the marks that Hearth wrote are listed; metas and
+// the marks of other tools come from the index. A directory whose name neither the index nor this process knows is read.
+// Else the whole bucket is listed, and the index only saves reads.
 type Fetcher struct {
 	bkt  objstore.BucketReader
 	opts FetcherOptions
 
-	metas        map[ulid.ULID]*Meta
-	deletions    map[ulid.ULID]DeletionMark
-	noCompact    map[ulid.ULID]NoCompactMark
-	noDownsample map[ulid.ULID]NoDownsampleMark
+	started bool                         // the local file was looked at
+	known   map[ulid.ULID]*Meta          // of directories that the last listing showed, and those of the index before it
+	marks   map[markKey]bucketindex.Mark // of the last view
+	missing map[ulid.ULID]*missing       // directories without a valid meta.json
+	doubted map[ulid.ULID]bool           // known blocks that a writer of the index saw without a meta.json
+	index   *loadedIndex                 // nil if there is none
+	intern  *interner
+	saved   time.Time // when the local file was written
+	unsaved int       // metas that were read since, and changes of the index
+}
+
+// loadedIndex is the bucket's index without its blocks, which are in Fetcher.known.
+type loadedIndex struct {
+	pointer bucketindex.Pointer
+	rest    bucketindex.Rest
 }
 
 // NewFetcher makes a Fetcher of bkt. It is not safe for concurrent use.
@@ -62,204 +61,196 @@ func NewFetcher(bkt objstore.BucketReader, opts FetcherOptions) *Fetcher {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 32
 	}
-	return &Fetcher{bkt: bkt, opts: opts}
-}
-
-// present says which of the small objects of one block the listing showed.
-type present struct {
-	meta, deletion, noCompact, noDownsample bool
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Fetcher{bkt: bkt, opts: opts, known: map[ulid.ULID]*Meta{}, marks: map[markKey]bucketindex.Mark{},
+		missing: map[ulid.ULID]*missing{}, doubted: map[ulid.ULID]bool{}, intern: newInterner()}
 }
 
 // Fetch returns what the bucket holds now. Only a failed listing is an error (kind Unavailable); faults of single
-// blocks are in the View.
+// blocks are in the View. Blocks leave the view only after a complete listing.
 func (f *Fetcher) Fetch(ctx context.Context) (View, error) {
-	found, err := f.listing(ctx)
+	fault := f.refresh(ctx)
+	if err := ctx.Err(); err != nil {
+		return View{}, unavailable("read the bucket's index: %w", err)
+	}
+	byIndex := f.indexCounts(f.opts.Now())
+	list := f.listAll
+	if byIndex {
+		list = f.listNames
+	}
+	found, err := list(ctx)
 	if err != nil {
 		return View{}, unavailable("list the bucket's blocks: %w", err)
 	}
-	v := View{
-		Metas: make(map[ulid.ULID]*Meta, len(found)), Deletions: map[ulid.ULID]DeletionMark{},
-		NoCompact: map[ulid.ULID]NoCompactMark{}, NoDownsample: map[ulid.ULID]NoDownsampleMark{},
-		Partial: map[ulid.ULID]error{}, MarkFaults: map[string]error{},
+	v, err := f.view(ctx, found)
+	if err != nil {
+		return View{}, err
 	}
-	var mu sync.Mutex // guards v
-	var g errgroup.Group
-	g.SetLimit(f.opts.Concurrency)
-	for id, has := range found {
-		f.reuse(&v, id, has, &mu)
-		g.Go(func() error { f.read(ctx, &v, id, has, &mu); return nil })
+	if byIndex {
+		v.Number, v.Hash = f.index.pointer.Number, f.index.pointer.Hash
 	}
-	g.Wait()
+	v.IndexFault = fault
+	f.save()
+	return v, nil
+}
+
+// view reads what of found is not known yet, and makes the view of it.
+func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
+	now := f.opts.Now()
+	v := newView(len(found.blocks))
+	marks := map[markKey]bucketindex.Mark{}
+	var todo []func(context.Context, *sync.Mutex) // what is to be read; the mutex guards f, v and marks
+	for id, has := range found.blocks {
+		meta := f.known[id]
+		switch {
+		case has == noMeta:
+			v.Partial[id] = errNoMeta
+			f.lost(id, errNoMeta, now)
+		case meta != nil && (has == hasMeta || !f.doubted[id]):
+			v.Metas[id] = meta
+		case meta == nil && has == anyMeta && !f.missing[id].due(id, now):
+			v.Partial[id] = f.missing[id].err
+		default:
+			todo = append(todo, func(ctx context.Context, mu *sync.Mutex) { f.readMeta(ctx, &v, id, mu) })
+		}
+	}
+	for key, at := range found.marks {
+		if at.mark != nil {
+			marks[key] = *at.mark
+		} else if m, ok := f.marks[key]; ok {
+			marks[key] = m
+		} else {
+			todo = append(todo, func(ctx context.Context, mu *sync.Mutex) {
+				m, err := readMark(ctx, f.bkt, at.object, key.id, key.kind)
+				mu.Lock()
+				defer mu.Unlock()
+				switch errs.KindOf(err) {
+				case errs.OK:
+					marks[key] = m
+				case errs.NotFound: // removed since the listing
+				default:
+					v.MarkFaults[at.object] = err
+				}
+			})
+		}
+	}
+	f.run(ctx, todo)
 	if err := ctx.Err(); err != nil {
 		return View{}, unavailable("read the bucket's blocks: %w", err)
 	}
-	f.metas, f.deletions, f.noCompact, f.noDownsample = v.Metas, v.Deletions, v.NoCompact, v.NoDownsample
-	f.dropCached(v.Metas)
-	return View{
-		Metas: maps.Clone(v.Metas), Deletions: maps.Clone(v.Deletions), NoCompact: maps.Clone(v.NoCompact),
-		NoDownsample: maps.Clone(v.NoDownsample), Partial: v.Partial, MarkFaults: v.MarkFaults,
-	}, nil
+	v.setMarks(marks)
+	f.marks = marks
+	f.prune(found)
+	return v, nil
 }
 
-// reuse copies what the last fetch knew of a block and the listing still shows.
-func (f *Fetcher) reuse(v *View, id ulid.ULID, has present, mu *sync.Mutex) {
-	mu.Lock()
-	defer mu.Unlock()
-	if m, ok := f.metas[id]; ok && has.meta {
-		v.Metas[id] = m
-	}
-	if m, ok := f.deletions[id]; ok && has.deletion {
-		v.Deletions[id] = m
-	}
-	if m, ok := f.noCompact[id]; ok && has.noCompact {
-		v.NoCompact[id] = m
-	}
-	if m, ok := f.noDownsample[id]; ok && has.noDownsample {
-		v.NoDownsample[id] = m
-	}
-}
-
-// read fetches what the listing shows of a block and the last fetch did not know.
-func (f *Fetcher) read(ctx context.Context, v *View, id ulid.ULID, has present, mu *sync.Mutex) {
-	if _, known := f.metas[id]; !known || !has.meta {
-		meta, err := f.meta(ctx, id, has.meta)
-		mu.Lock()
-		if err != nil {
-			v.Partial[id] = err
-		} else {
-			v.Metas[id] = meta
-		}
-		mu.Unlock()
-	}
-	if _, known := f.deletions[id]; has.deletion && !known {
-		m, err := ReadDeletionMark(ctx, f.bkt, id)
-		addMark(v, mu, Object(id, DeletionMarkName), err, func() { v.Deletions[id] = m })
-	}
-	if _, known := f.noCompact[id]; has.noCompact && !known {
-		m, err := ReadNoCompactMark(ctx, f.bkt, id)
-		addMark(v, mu, Object(id, NoCompactMarkName), err, func() { v.NoCompact[id] = m })
-	}
-	if _, known := f.noDownsample[id]; has.noDownsample && !known {
-		m, err := ReadNoDownsampleMark(ctx, f.bkt, id)
-		addMark(v, mu, Object(id, NoDownsampleMarkName), err, func() { v.NoDownsample[id] = m })
-	}
-}
-
-// addMark notes a mark that was read, or why it could not be read.
-func addMark(v *View, mu *sync.Mutex, object string, err error, add func()) {
-	mu.Lock()
-	defer mu.Unlock()
-	switch errs.KindOf(err) {
-	case errs.OK:
-		add()
-	case errs.NotFound: // removed since the listing
-	default:
-		v.MarkFaults[object] = err
-	}
-}
-
-func (f *Fetcher) meta(ctx context.Context, id ulid.ULID, listed bool) (*Meta, error) {
-	if !listed {
-		return nil, errs.E(errs.NotFound, "block %s has no meta.json", id)
-	}
-	if f.opts.CacheDir == "" {
-		return FetchMeta(ctx, f.bkt, id)
-	}
-	path := filepath.Join(f.opts.CacheDir, id.String(), MetaName)
-	if b, err := os.ReadFile(path); err == nil {
-		if m, err := ReadMeta(bytes.NewReader(b), id); err == nil {
-			return m, nil
-		}
-	}
-	m, err := FetchMeta(ctx, f.bkt, id)
-	if err == nil {
-		_ = cacheMeta(path, m) // a cache that cannot be written costs reads, not correctness
-	}
-	return m, err
-}
-
-func cacheMeta(path string, m *Meta) error {
-	b, err := m.encode()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	// Not synced: a file that a crash cuts short is read as invalid and fetched again, and a gateway has many of them.
-	tmp := path + atomicfile.Suffix
-	if err := os.WriteFile(tmp, b, 0o666); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
-// dropCached removes the cached files of blocks that are gone.
-func (f *Fetcher) dropCached(keep map[ulid.ULID]*Meta) {
-	if f.opts.CacheDir == "" {
-		return
-	}
-	entries, err := os.ReadDir(f.opts.CacheDir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if id, ok := ParseID(e.Name()); ok && keep[id] == nil {
-			dir := filepath.Join(f.opts.CacheDir, e.Name())
-			_ = os.Remove(filepath.Join(dir, MetaName))
-			_ = os.Remove(filepath.Join(dir, MetaName+atomicfile.Suffix))
-			_ = os.Remove(dir) // fails unless it is empty: other files in it are not the fetcher's
-		}
-	}
-}
-
-// listing finds the blocks and their small objects. A provider that lists recursively is asked once, with a request for
-// each thousand objects. Any other is asked once for each block.
-func (f *Fetcher) listing(ctx context.Context) (map[ulid.ULID]present, error) {
-	found := map[ulid.ULID]present{}
-	note := func(name string) error {
-		if id, ok := ParseID(name); ok && len(name) > ulid.EncodedSize {
-			has := found[id]
-			switch name[ulid.EncodedSize+1:] {
-			case MetaName:
-				has.meta = true
-			case DeletionMarkName:
-				has.deletion = true
-			case NoCompactMarkName:
-				has.noCompact = true
-			case NoDownsampleMarkName:
-				has.noDownsample = true
-			}
-			found[id] = has
-		}
-		return ctx.Err()
-	}
-	if slices.Contains(f.bkt.SupportedIterOptions(), objstore.Recursive) {
-		return found, f.bkt.Iter(ctx, "", note, objstore.WithRecursiveIter())
-	}
-	var dirs []string
-	if err := f.bkt.Iter(ctx, "", func(name string) error {
-		if _, ok := ParseID(name); ok && strings.HasSuffix(name, objstore.DirDelim) {
-			dirs = append(dirs, name)
-		}
-		return ctx.Err()
-	}); err != nil {
-		return nil, err
-	}
-	var mu sync.Mutex // guards found
-	g, gctx := errgroup.WithContext(ctx)
+// run does todo, several at a time.
+func (f *Fetcher) run(ctx context.Context, todo []func(context.Context, *sync.Mutex)) {
+	var mu sync.Mutex
+	var g errgroup.Group
 	g.SetLimit(f.opts.Concurrency)
-	for _, dir := range dirs {
+	done := 0
+	for _, do := range todo {
 		g.Go(func() error {
-			var names []string
-			err := f.bkt.Iter(gctx, dir, func(name string) error { names = append(names, name); return nil })
+			do(ctx, &mu)
 			mu.Lock()
 			defer mu.Unlock()
-			for _, name := range names {
-				_ = note(name)
+			if done++; f.opts.Progress != nil {
+				f.opts.Progress(done, len(todo))
 			}
-			return err
+			return nil
 		})
 	}
-	return found, g.Wait()
+	g.Wait()
+}
+
+// readMeta reads the meta.json of block id into v, or why it cannot be read.
+func (f *Fetcher) readMeta(ctx context.Context, v *View, id ulid.ULID, mu *sync.Mutex) {
+	m, err := FetchMeta(ctx, f.bkt, id)
+	mu.Lock()
+	defer mu.Unlock()
+	if err == nil {
+		b := m.essential()
+		m, err = metaOf(&b, f.intern)
+	}
+	switch errs.KindOf(err) {
+	case errs.OK:
+		v.Metas[id], f.known[id] = m, m
+		delete(f.missing, id)
+		delete(f.doubted, id)
+		f.unsaved++
+	case errs.NotFound:
+		err = errNoMeta
+		fallthrough
+	case errs.Invalid:
+		v.Partial[id] = err
+		f.lost(id, err, f.opts.Now())
+		delete(f.known, id)
+		delete(f.doubted, id)
+	default:
+		if m := f.known[id]; m != nil { // it was there before, and nothing says that it is gone
+			v.Metas[id] = m
+		} else {
+			v.Partial[id] = err
+		}
+	}
+}
+
+// prune forgets what found does not have.
+func (f *Fetcher) prune(found *found) {
+	gone := func(id ulid.ULID) bool { has, ok := found.blocks[id]; return !ok || has == noMeta }
+	maps.DeleteFunc(f.known, func(id ulid.ULID, _ *Meta) bool { return gone(id) })
+	maps.DeleteFunc(f.doubted, func(id ulid.ULID, _ bool) bool { return f.known[id] == nil })
+	maps.DeleteFunc(f.missing, func(id ulid.ULID, _ *missing) bool {
+		_, ok := found.blocks[id]
+		return !ok || f.known[id] != nil
+	})
+	if len(f.intern.sets)+len(f.intern.texts) > 2*len(f.known)+1000 { // most of it is of blocks that are gone
+		f.intern = newInterner()
+	}
+}
+
+// missing is a directory without a valid meta.json.
+type missing struct {
+	since  time.Time // when it was first seen so
+	looked time.Time // when it was last looked at
+	err    error
+}
+
+// maxLook is how long a directory without a meta.json is left alone at most. Who writes the index looks at all of them
+// in each pass, so a block that was finished late is found by that earlier.
+const maxLook = 6 * time.Hour
+
+// lost notes that the directory id has no valid meta.json at the time at.
+func (f *Fetcher) lost(id ulid.ULID, err error, at time.Time) {
+	m := f.missing[id]
+	if m == nil {
+		m = &missing{since: at}
+		f.missing[id] = m
+	}
+	m.looked, m.err = at, err
+}
+
+// note takes in that somebody else saw the directory without a meta.json, from since on and last at looked.
+func (m *missing) note(since, looked time.Time) {
+	if since.Before(m.since) {
+		m.since = since
+	}
+	if looked.After(m.looked) {
+		m.looked = looked
+	}
+}
+
+// due reports whether the directory id is to be looked at. The longer it has been without a meta.json, the longer it is
+// left alone: an upload takes minutes, and what was broken off stays so. Directories that were seen first by the same
+// listing are spread over time by their ids.
+func (m *missing) due(id ulid.ULID, now time.Time) bool {
+	if m == nil {
+		return true
+	}
+	wait := min(m.looked.Sub(m.since)/4, maxLook)
+	wait -= wait / 2 * time.Duration(id[len(id)-1]) / 256
+	return !now.Before(m.looked.Add(wait))
 }

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block/bucketindex"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -49,100 +52,146 @@ type NoDownsampleMark struct {
 }
 
 func isMark(rel string) bool {
-	return rel == DeletionMarkName || rel == NoCompactMarkName || rel == NoDownsampleMarkName
+	_, ok := markKind(rel)
+	return ok
+}
+
+// marksFolder has a copy of each mark that Hearth wrote, so that one listing finds them all.
+const marksFolder = "hearth/marks/"
+
+// markCopy is the object of Hearth's copy of a mark.
+func markCopy(key markKey) string { return marksFolder + key.id.String() + "-" + markNames[key.kind] }
+
+// parseMarkCopy reads the name of an object that markCopy made.
+func parseMarkCopy(object string) (markKey, bool) {
+	name, ok := strings.CutPrefix(object, marksFolder)
+	if !ok || len(name) <= ulid.EncodedSize || name[ulid.EncodedSize] != '-' {
+		return markKey{}, false
+	}
+	id, isID := ParseID(name[:ulid.EncodedSize])
+	kind, isMark := markKind(name[ulid.EncodedSize+1:])
+	return markKey{id, kind}, isID && isMark
 }
 
 // MarkDeletion marks block id to be deleted, counting from at. A mark that exists stays as it is: the delay counts from
 // the first one.
 func MarkDeletion(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, details string, at time.Time) error {
-	return mark(ctx, bkt, id, DeletionMarkName, DeletionMark{id, markVersion, details, at.Unix()})
+	return mark(ctx, bkt, markKey{id, bucketindex.Deletion}, DeletionMark{id, markVersion, details, at.Unix()})
 }
 
 // MarkNoCompact keeps block id out of compaction. A mark that exists stays as it is.
 func MarkNoCompact(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, reason, details string, at time.Time) error {
-	return mark(ctx, bkt, id, NoCompactMarkName, NoCompactMark{id, markVersion, details, at.Unix(), reason})
+	return mark(ctx, bkt, markKey{id, bucketindex.NoCompact}, NoCompactMark{id, markVersion, details, at.Unix(), reason})
 }
 
 // MarkNoDownsample keeps block id out of downsampling. A mark that exists stays as it is.
 func MarkNoDownsample(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, reason, details string,
 	at time.Time) error {
-	return mark(ctx, bkt, id, NoDownsampleMarkName, NoDownsampleMark{id, markVersion, details, at.Unix(), reason})
+	return mark(ctx, bkt, markKey{id, bucketindex.NoDownsample},
+		NoDownsampleMark{id, markVersion, details, at.Unix(), reason})
 }
 
 // Unmark removes the mark called name (DeletionMarkName, ...) from block id; without one it does nothing.
+//
+//  1. Hearth's copy: a copy without its mark would stay in force for gateways
+//  2. the mark
 func Unmark(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, name string) error {
-	if !isMark(name) {
+	kind, ok := markKind(name)
+	if !ok {
 		return errs.E(errs.Invalid, "%q is not a mark", name)
 	}
-	object := Object(id, name)
+	for _, object := range []string{markCopy(markKey{id, kind}), Object(id, name)} {
+		if err := remove(ctx, bkt, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove deletes an object that need not exist.
+func remove(ctx context.Context, bkt objstore.Bucket, object string) error {
 	there, err := bkt.Exists(ctx, object)
 	if err == nil && there {
 		err = bkt.Delete(ctx, object)
 	}
 	if err != nil && !bkt.IsObjNotFoundErr(err) {
-		return unavailable("unmark %s: %w", object, err)
+		return unavailable("remove %s: %w", object, err)
 	}
 	return nil
 }
 
 // ReadDeletionMark returns the deletion mark of block id. Errors: NotFound without one, Invalid, Unavailable.
 func ReadDeletionMark(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (DeletionMark, error) {
-	var m DeletionMark
-	err := readMark(ctx, bkt, id, DeletionMarkName, &m)
-	return m, err
+	m, err := readMark(ctx, bkt, Object(id, DeletionMarkName), id, bucketindex.Deletion)
+	return DeletionMark{m.ID, markVersion, m.Details, m.At}, err
 }
 
-// ReadNoCompactMark returns the no-compact mark of block id. Errors as of ReadDeletionMark.
-func ReadNoCompactMark(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (NoCompactMark, error) {
-	var m NoCompactMark
-	err := readMark(ctx, bkt, id, NoCompactMarkName, &m)
-	return m, err
-}
-
-// ReadNoDownsampleMark returns the no-downsample mark of block id. Errors as of ReadDeletionMark.
-func ReadNoDownsampleMark(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (NoDownsampleMark, error) {
-	var m NoDownsampleMark
-	err := readMark(ctx, bkt, id, NoDownsampleMarkName, &m)
-	return m, err
-}
-
-func mark(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, name string, v any) error {
-	object := Object(id, name)
-	there, err := bkt.Exists(ctx, object)
-	if err != nil {
+// mark writes a mark.
+//
+//  1. the mark, beside the block, where every reader of Thanos's layout finds it
+//  2. Hearth's copy, with the same bytes
+//
+// A mark that exists gets the copy that it may lack, since a crash may have come between the two.
+func mark(ctx context.Context, bkt objstore.Bucket, key markKey, v any) error {
+	object := Object(key.id, markNames[key.kind])
+	b, err := readSmall(ctx, bkt, object, maxJSON)
+	switch errs.KindOf(err) {
+	case errs.OK:
+	case errs.NotFound:
+		if b, err = json.Marshal(v); err != nil {
+			return errs.E(errs.Internal, "mark %s: %w", object, err)
+		}
+		if err := bkt.Upload(ctx, object, bytes.NewReader(b)); err != nil {
+			return unavailable("mark %s: %w", object, err)
+		}
+	default:
 		return unavailable("mark %s: %w", object, err)
 	}
-	if there {
-		return nil
+	there, err := bkt.Exists(ctx, markCopy(key))
+	if err == nil && !there {
+		err = bkt.Upload(ctx, markCopy(key), bytes.NewReader(b))
 	}
-	b, err := json.Marshal(v)
 	if err != nil {
-		return errs.E(errs.Internal, "mark %s: %w", object, err)
-	}
-	if err := bkt.Upload(ctx, object, bytes.NewReader(b)); err != nil {
-		return unavailable("mark %s: %w", object, err)
+		return unavailable("mark %s: %w", markCopy(key), err)
 	}
 	return nil
 }
 
-// readMark reads a mark and checks that it is one of block id.
-func readMark(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, name string, v any) error {
-	object := Object(id, name)
-	if err := getJSON(ctx, bkt, object, v); err != nil {
-		return err
+// readMark reads a mark from object, and checks that it is one of block id. Errors: NotFound, Invalid, Unavailable.
+func readMark(ctx context.Context, bkt objstore.BucketReader, object string, id ulid.ULID,
+	kind bucketindex.Kind) (bucketindex.Mark, error) {
+	b, err := readSmall(ctx, bkt, object, maxJSON+1)
+	if err != nil {
+		return bucketindex.Mark{}, err
 	}
-	var of ulid.ULID
-	var version int
-	switch m := v.(type) {
-	case *DeletionMark:
-		of, version = m.ID, m.Version
-	case *NoCompactMark:
-		of, version = m.ID, m.Version
-	case *NoDownsampleMark:
-		of, version = m.ID, m.Version
+	m, err := parseMark(b, id, kind)
+	if err != nil {
+		return bucketindex.Mark{}, errs.E(errs.Invalid, "%s: %w", object, err)
 	}
-	if of != id || version != markVersion {
-		return errs.E(errs.Invalid, "%s: is of block %s, version %d", object, of, version)
+	return m, nil
+}
+
+// parseMark decodes a mark, and checks that it is one of block id.
+func parseMark(b []byte, id ulid.ULID, kind bucketindex.Kind) (bucketindex.Mark, error) {
+	if len(b) > maxJSON {
+		return bucketindex.Mark{}, fmt.Errorf("larger than %d bytes", maxJSON)
 	}
-	return nil
+	var m struct { // all kinds in one: they differ in the name of the time
+		ID           ulid.ULID `json:"id"`
+		Version      int       `json:"version"`
+		Details      string    `json:"details"`
+		Reason       string    `json:"reason"`
+		Deletion     int64     `json:"deletion_time"`
+		NoCompact    int64     `json:"no_compact_time"`
+		NoDownsample int64     `json:"no_downsample_time"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return bucketindex.Mark{}, err
+	}
+	if m.ID != id || m.Version != markVersion {
+		return bucketindex.Mark{}, fmt.Errorf("is of block %s, version %d", m.ID, m.Version)
+	}
+	at := map[bucketindex.Kind]int64{bucketindex.Deletion: m.Deletion, bucketindex.NoCompact: m.NoCompact,
+		bucketindex.NoDownsample: m.NoDownsample}
+	return bucketindex.Mark{ID: id, Kind: kind, At: at[kind], Reason: m.Reason, Details: m.Details}, nil
 }

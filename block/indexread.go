@@ -1,0 +1,146 @@
+package block
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block/bucketindex"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// maxAhead is how far the clock of a writer of the index may be ahead. An index from further in the future would never
+// get too old.
+const maxAhead = 10 * time.Minute
+
+// indexCounts reports whether the index stands for the marks of other tools at the time now.
+func (f *Fetcher) indexCounts(now time.Time) bool {
+	if f.index == nil {
+		return false
+	}
+	age := now.Sub(f.index.pointer.Updated())
+	return age <= f.opts.MaxIndexAge && f.opts.MaxIndexAge > 0 && age >= -maxAhead
+}
+
+// refresh brings f.index up to date with the bucket. After an error f has the index of before, which gets older.
+func (f *Fetcher) refresh(ctx context.Context) error {
+	if !f.started {
+		f.started = true
+		f.load()
+	}
+	p, err := readPointer(ctx, f.bkt)
+	switch {
+	case errs.KindOf(err) == errs.NotFound:
+		f.index = nil
+		return nil
+	case err != nil:
+		return err
+	case f.index != nil && f.index.pointer.Hash == p.Hash:
+		f.index.pointer = p
+		return nil
+	}
+	p, content, err := readContent(ctx, f.bkt, p)
+	if err != nil {
+		return err
+	}
+	first := len(f.known) == 0
+	rest, err := f.decode(content)
+	if err != nil {
+		return err
+	}
+	f.take(p, rest)
+	f.unsaved++
+	if first { // then the file need not be made anew of what has just been decoded
+		f.write(p, content)
+	}
+	return nil
+}
+
+// decode adds the blocks of an index to f.known, and returns the rest of it. A faulty content changes nothing.
+func (f *Fetcher) decode(content []byte) (bucketindex.Rest, error) {
+	metas := map[ulid.ULID]*Meta{}
+	var fault error
+	rest, err := bucketindex.Decode(content, func(b *bucketindex.Block) {
+		if f.known[b.ULID] != nil {
+			return
+		}
+		m, err := metaOf(b, f.intern)
+		if err != nil {
+			fault = err
+			return
+		}
+		metas[b.ULID] = m
+	})
+	if err = errors.Join(err, fault); err != nil {
+		return bucketindex.Rest{}, err
+	}
+	if len(f.known) == 0 {
+		f.known = metas
+	} else {
+		maps.Copy(f.known, metas)
+	}
+	return rest, nil
+}
+
+// take makes the index that p names the present one.
+func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest) {
+	f.index = &loadedIndex{p, rest}
+	clear(f.doubted)
+	for _, l := range rest.Leftovers {
+		if f.known[l.ID] != nil {
+			f.doubted[l.ID] = true
+		} else if m := f.missing[l.ID]; m == nil {
+			f.missing[l.ID] = &missing{time.UnixMilli(l.Since), p.Updated(), errNoMeta}
+		} else {
+			m.note(time.UnixMilli(l.Since), p.Updated())
+		}
+	}
+}
+
+// readPointer returns the pointer of the bucket's index. Errors: NotFound without one; Invalid, then the pointer has
+// its number if that can be read; Unavailable.
+func readPointer(ctx context.Context, bkt objstore.BucketReader) (bucketindex.Pointer, error) {
+	b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
+	if err != nil {
+		return bucketindex.Pointer{}, err
+	}
+	return bucketindex.ParsePointer(b)
+}
+
+// readContent returns the content that p names, and p. If that is gone, it has been replaced for long: then the pointer
+// is read again, and the one that it names now counts. Errors: Invalid, Unavailable; NotFound if there is none any more.
+func readContent(ctx context.Context, bkt objstore.BucketReader, p bucketindex.Pointer) (bucketindex.Pointer, []byte,
+	error) {
+	content, err := readSmall(ctx, bkt, p.Object(), p.Size+1)
+	if errs.KindOf(err) == errs.NotFound {
+		if p, err = readPointer(ctx, bkt); err == nil {
+			content, err = readSmall(ctx, bkt, p.Object(), p.Size+1)
+		}
+	}
+	if err == nil {
+		err = p.Check(content)
+	}
+	if err != nil {
+		return p, nil, fmt.Errorf("index of the bucket: %w", err)
+	}
+	return p, content, nil
+}
+
+// readSmall returns at most limit bytes of an object. Errors: NotFound, Unavailable.
+func readSmall(ctx context.Context, bkt objstore.BucketReader, name string, limit int64) (b []byte, err error) {
+	r, err := get(ctx, bkt, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if b, err = io.ReadAll(io.LimitReader(r, limit)); err != nil {
+		return nil, unavailable("%s: %w", name, err)
+	}
+	return b, nil
+}
