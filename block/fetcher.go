@@ -32,8 +32,8 @@ type FetcherOptions struct {
 // Fetcher reads which blocks a bucket has. meta.json and marks never change once written, so each is read once: a fetch
 // that finds nothing new costs only the listing.
 //
-// With an index that is young enough only the names of directories and the marks that Hearth wrote are listed; metas and
-// the marks of other tools come from the index. A directory whose name neither the index nor this process knows is read.
+// With an index that is young enough only the names of directories and the marks that Hearth wrote are listed. Metas
+// and the marks of other tools come from the index. A directory that neither the index nor this process knows is read.
 // Else the whole bucket is listed, and the index only saves reads.
 type Fetcher struct {
 	bkt  objstore.BucketReader

@@ -28,8 +28,8 @@ type IndexPass struct {
 	Changed, Overtaken bool
 	// Added and Removed count the blocks that the index before did not have, and those that it has no longer.
 	Added, Removed int
-	// Contents and Copies count the objects that were removed since nobody needs them: old contents, and Hearth's copies of
-	// marks that were removed by other tools.
+	// Contents and Copies count the objects that were removed since nobody needs them: old contents, and Hearth's copies
+	// of marks that were removed by other tools.
 	Contents, Copies int
 }
 
@@ -47,8 +47,8 @@ type IndexPass struct {
 // one's blocks are then read one by one by whoever does not know them. If the content is that of before, only the time
 // in the pointer changes.
 //
-// A mark that cannot be read ends the pass with an error, since readers take the index for proof that there are no other
-// marks; a block whose meta.json cannot be read is left out. Errors: Unavailable, Invalid (the index is too large).
+// A mark that cannot be read ends the pass with an error, since readers take the index for proof that there are no
+// other marks. A block whose meta.json cannot be read is left out. Errors: Unavailable, Invalid (the index is too large).
 func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPass, error) {
 	began := f.opts.Now()
 	fault := f.refresh(ctx)

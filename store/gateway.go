@@ -67,10 +67,12 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	m := newMetrics(reg)
 	return &Gateway{
 		log: log, opts: opts, metrics: m,
-		objects:  &objects{bkt: bkt, metrics: m, silence: opts.ReadTimeout},
-		pages:    cache.New(opts.IndexCacheBytes, reg),
-		budget:   newBudget(opts, m),
-		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: filepath.Join(opts.Dir, "meta-syncer")}),
+		objects: &objects{bkt: bkt, metrics: m, silence: opts.ReadTimeout},
+		pages:   cache.New(opts.IndexCacheBytes, reg),
+		budget:  newBudget(opts, m),
+		fetcher: block.NewFetcher(bkt, block.FetcherOptions{
+			CacheDir: filepath.Join(opts.Dir, "meta-syncer"), MaxIndexAge: opts.IgnoreDeletionMarksDelay / 2, Now: opts.Now,
+		}),
 		failures: map[ulid.ULID]failure{},
 		oddities: map[string]string{},
 		synced:   make(chan struct{}),

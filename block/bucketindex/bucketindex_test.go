@@ -100,8 +100,8 @@ func TestRoundTrip(t *testing.T) {
 		BlockMeta: tsdb.BlockMeta{
 			Version: 1, MinTime: math.MinInt64, MaxTime: math.MaxInt64,
 			Stats: tsdb.BlockStats{NumTombstones: math.MaxUint64},
-			Compaction: tsdb.BlockMetaCompaction{Level: 7, Deletable: true, Failed: true, Hints: []string{"from-out-of-order", ""},
-				Sources: []ulid.ULID{{1}, {1}, {0}}},
+			Compaction: tsdb.BlockMetaCompaction{Level: 7, Deletable: true, Failed: true,
+				Hints: []string{"from-out-of-order", ""}, Sources: []ulid.ULID{{1}, {1}, {0}}},
 		},
 		Labels: map[string]string{"": "", "ü": "x"}, Resolution: math.MaxInt64, Files: []File{{"", 0}},
 		SeriesMaxSize: math.MaxInt64, Uploaded: -62135596800000,

@@ -39,8 +39,8 @@ func NewPointer(content []byte, number uint64, began time.Time) Pointer {
 	return Pointer{version, number, hashOf(content), int64(len(content)), began.UnixMilli()}
 }
 
-// ParsePointer reads a pointer. A faulty one is an error of kind Invalid; Number is set if at least that can be read, so
-// that a writer that replaces the pointer does not begin anew.
+// ParsePointer reads a pointer. A faulty one is an error of kind Invalid. If at least its number can be read, Number is
+// set, so that a writer that replaces the pointer does not begin anew.
 func ParsePointer(b []byte) (Pointer, error) {
 	var p Pointer
 	if len(b) > MaxPointerSize {
