@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // Phase is how far a drain is.
@@ -98,11 +100,10 @@ func (st step) phase(was Phase) Phase {
 	return was
 }
 
-// response is what one gateway says of the blocks it was asked about; nil = it did not answer.
+// response is what one gateway says of the blocks it was asked about.
 type response struct {
-	knows  []bool // its view of the bucket has the block, or one that replaces it
-	serves []bool
-	stays  bool // it is not about to leave itself
+	states []series.BlockState // one for each block; nil = it did not answer
+	stays  bool                // it is not about to leave itself
 }
 
 // unservedBy is those of ids that are not safe with the gateways (docs/design/023). Every gateway must know a block: a
@@ -112,8 +113,11 @@ func unservedBy(ids []ulid.ULID, responses []response) []ulid.ULID {
 	for i, id := range ids {
 		known, served := true, false
 		for _, r := range responses {
-			known = known && i < len(r.knows) && r.knows[i]
-			served = served || r.stays && i < len(r.serves) && r.serves[i]
+			var s series.BlockState
+			if i < len(r.states) {
+				s = r.states[i]
+			}
+			known, served = known && s.Known, served || r.stays && s.Served
 		}
 		if !known || !served {
 			left = append(left, id)

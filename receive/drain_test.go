@@ -19,6 +19,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
@@ -69,21 +70,23 @@ func TestUnservedBy(t *testing.T) {
 			t.Errorf("%+v: %v, want %d", responses, got, want)
 		}
 	}
-	yes, half := []bool{true, true}, []bool{true, false}
+	known, served := series.BlockState{Known: true}, series.BlockState{Known: true, Served: true}
+	both := []series.BlockState{served, served}
+	half := []series.BlockState{served, {}}
+	first, second := []series.BlockState{served, known}, []series.BlockState{known, served}
 	f(2)
-	f(0, response{yes, yes, true})
-	f(1, response{half, half, true})
-	f(1, response{yes, yes, true}, response{half, half, true}) // a query may ask the second one only
-	f(2, response{yes, yes, true}, response{nil, nil, true})
-	f(2, response{yes, yes, false})
-	f(0, response{yes, yes, false}, response{yes, yes, true})
-	f(1, response{half, half, false}, response{yes, yes, true})
+	f(0, response{both, true})
+	f(1, response{half, true})
+	f(1, response{both, true}, response{half, true}) // a query may ask the second one only
+	f(2, response{both, true}, response{nil, true})
+	f(2, response{both, false})
+	f(0, response{both, false}, response{both, true})
+	f(1, response{half, false}, response{both, true})
 	// Gateways that share the bucket.
-	other := []bool{false, true}
-	f(0, response{yes, half, true}, response{yes, other, true})
-	f(1, response{yes, half, true}, response{yes, half, true})
-	f(1, response{yes, half, true}, response{yes, other, false}) // the one that serves it leaves
-	f(1, response{half, half, true}, response{yes, other, true}) // the first one would not miss it
+	f(0, response{first, true}, response{second, true})
+	f(1, response{first, true}, response{first, true})
+	f(1, response{first, true}, response{second, false}) // the one that serves it leaves
+	f(1, response{half, true}, response{second, true})   // the first one would not miss it
 }
 
 // rig is a drain with everything around it in hand.
@@ -179,10 +182,11 @@ func (r *rig) write() bool {
 // serves is a gateway that knows every block from some time after now on.
 func serves(after time.Duration) Gateway {
 	from := time.Now().Add(after)
-	return Gateway{Name: "g", Served: func(_ context.Context, ids []ulid.ULID) ([]bool, error) {
-		out := make([]bool, len(ids))
+	return Gateway{Name: "g", States: func(_ context.Context, ids []ulid.ULID) ([]series.BlockState, error) {
+		out := make([]series.BlockState, len(ids))
 		for i := range out {
-			out[i] = !time.Now().Before(from)
+			out[i].Known = !time.Now().Before(from)
+			out[i].Served = out[i].Known
 		}
 		return out, nil
 	}}
@@ -337,7 +341,7 @@ func TestDrainRecovers(t *testing.T) {
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.alive = []Gateway{{Name: "dark", Served: func(ctx context.Context, _ []ulid.ULID) ([]bool, error) {
+			r.alive = []Gateway{{Name: "dark", States: func(ctx context.Context, _ []ulid.ULID) ([]series.BlockState, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}}, serves(0)}

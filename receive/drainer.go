@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // Ring is this member's place among the others, as a drain needs it.
@@ -31,8 +32,8 @@ type Gateway struct {
 	Name string
 	// Draining gateways still answer queries, and will leave.
 	Draining bool
-	// Served reports for each block whether it is served now.
-	Served func(ctx context.Context, ids []ulid.ULID) ([]bool, error)
+	// States returns for each block whether the gateway knows and serves it now.
+	States func(ctx context.Context, ids []ulid.ULID) ([]series.BlockState, error)
 }
 
 // drainable is the part of a Receiver that a drain uses.

@@ -46,14 +46,13 @@ func (d *Drainer) askOne(g Gateway, ids []ulid.ULID) response {
 	r := response{stays: !g.Draining}
 	for batch := range slices.Chunk(ids, askBatch) {
 		ctx, cancel := context.WithTimeout(d.ctx, askTimeout)
-		served, err := g.Served(ctx, batch)
+		states, err := g.States(ctx, batch)
 		cancel()
 		if err != nil {
 			d.log.Debug("gateway did not say what it serves", "gateway", g.Name, "err", err)
 			return response{stays: r.stays}
 		}
-		r.serves = append(r.serves, served...)
+		r.states = append(r.states, states...)
 	}
-	r.knows = r.serves // a gateway serves all blocks of its view
 	return r
 }

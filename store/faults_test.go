@@ -219,7 +219,7 @@ func TestQuarantineEnds(t *testing.T) {
 		if err := g.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := g.Served([]ulid.ULID{a})[0]; got != (later == time.Hour) {
+		if got := g.BlockStates([]ulid.ULID{a})[0].Served; got != (later == time.Hour) {
 			t.Fatalf("%s later: served %v", later, got)
 		}
 	}
@@ -395,7 +395,7 @@ func TestSync(t *testing.T) {
 			if err := g.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := g.Served(ids); fmt.Sprint(got) != fmt.Sprint(want) {
+			if got := servedOf(g, ids...); fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("served %v, want %v", got, want)
 			}
 		}
@@ -494,7 +494,7 @@ func TestWindow(t *testing.T) {
 		if info, err := g.Info(t.Context()); err != nil || info.Blocks.Whole {
 			t.Errorf("a gateway of a range of times says that it serves the whole bucket: %+v, %v", info.Blocks, err)
 		}
-		if got := g.Served([]ulid.ULID{a})[0]; got != want {
+		if got := g.BlockStates([]ulid.ULID{a})[0].Served; got != want {
 			t.Fatalf("[%d, %d]: %v", mint, maxt, got)
 		}
 	}

@@ -162,13 +162,15 @@ func (g *Gateway) Ready() error {
 	return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded yet")
 }
 
-// Served reports for each block whether its samples are served: by the block itself or by a raw one compacted from it.
-func (g *Gateway) Served(ids []ulid.ULID) []bool {
-	out := make([]bool, len(ids))
+// BlockStates returns what this gateway says of each block now.
+func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
+	out := make([]series.BlockState, len(ids))
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for i, id := range ids {
-		out[i] = g.current != nil && g.current.sources[id]
+		if g.current != nil && g.current.sources[id] {
+			out[i] = series.BlockState{Known: true, Served: true, Owned: true}
+		}
 	}
 	return out
 }

@@ -274,3 +274,11 @@ func damage(t *testing.T, bkt objstore.Bucket, object string, edit func([]byte) 
 		t.Fatal(err)
 	}
 }
+
+// servedOf reports for each block whether g serves its samples.
+func servedOf(g *Gateway, ids ...ulid.ULID) (served []bool) {
+	for _, s := range g.BlockStates(ids) {
+		served = append(served, s.Served)
+	}
+	return served
+}

@@ -84,7 +84,7 @@ func (m draining) gateways() []receive.Gateway {
 		if err != nil { // wrong TLS files, which keep a process from starting
 			continue
 		}
-		all = append(all, receive.Gateway{Name: g.ID, Draining: g.State == ring.ReadOnly, Served: client.Served})
+		all = append(all, receive.Gateway{Name: g.ID, Draining: g.State == ring.ReadOnly, States: client.BlockStates})
 	}
 	return all
 }

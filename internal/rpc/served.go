@@ -8,16 +8,20 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 // blockServer is a store gateway.
 type blockServer interface {
-	// Served reports for each block whether it is served now.
-	Served([]ulid.ULID) []bool
+	// BlockStates returns what the gateway says of each block now.
+	BlockStates([]ulid.ULID) []series.BlockState
 }
 
-// RegisterServed serves hearth.Served: which blocks a store gateway serves. It must be called before s is opened.
-func RegisterServed(s *Server, gateway interface{ Served([]ulid.ULID) []bool }) {
+// RegisterServed serves hearth.Served: which blocks a store gateway knows and serves. It must be called before s is
+// opened.
+func RegisterServed(s *Server, gateway interface {
+	BlockStates([]ulid.ULID) []series.BlockState
+}) {
 	s.grpc.RegisterService(service(serviceServed, "hearthpb/hearth.proto", []grpc.MethodDesc{
 		unaryMethod(serviceServed, "Blocks", servedBlocks),
 	}), gateway)
@@ -33,12 +37,17 @@ func servedBlocks(
 		}
 		copy(ids[i][:], b)
 	}
-	return &hearthpb.ServedResponse{Served: gateway.Served(ids)}, nil
+	out := &hearthpb.ServedResponse{}
+	for _, s := range gateway.BlockStates(ids) {
+		out.Served, out.Known, out.Owned = append(out.Served, s.Served), append(out.Known, s.Known),
+			append(out.Owned, s.Owned)
+	}
+	return out, nil
 }
 
-// Served reports for each block whether the peer, a store gateway, serves it now. Any other peer fails with kind
+// BlockStates returns what the peer, a store gateway, says of each block now. Any other peer fails with kind
 // Unsupported.
-func (c *Client) Served(ctx context.Context, ids []ulid.ULID) ([]bool, error) {
+func (c *Client) BlockStates(ctx context.Context, ids []ulid.ULID) ([]series.BlockState, error) {
 	req := &hearthpb.ServedRequest{Blocks: make([][]byte, len(ids))}
 	for i := range ids {
 		req.Blocks[i] = ids[i][:]
@@ -47,8 +56,17 @@ func (c *Client) Served(ctx context.Context, ids []ulid.ULID) ([]bool, error) {
 	if err := c.invoke(c.outgoing(ctx, ""), "/"+serviceServed+"/Blocks", req, &out); err != nil {
 		return nil, err
 	}
-	if len(out.Served) != len(ids) {
-		return nil, errs.E(errs.Internal, "%s: asked for %d blocks, answered for %d", c.addr, len(ids), len(out.Served))
+	if len(out.Known)+len(out.Owned) == 0 { // an older gateway: it serves and keeps all that it knows
+		out.Known, out.Owned = out.Served, out.Served
 	}
-	return out.Served, nil
+	for _, list := range [][]bool{out.Served, out.Known, out.Owned} {
+		if len(list) != len(ids) {
+			return nil, errs.E(errs.Internal, "%s: asked for %d blocks, answered for %d", c.addr, len(ids), len(list))
+		}
+	}
+	states := make([]series.BlockState, len(ids))
+	for i := range states {
+		states[i] = series.BlockState{Known: out.Known[i], Served: out.Served[i], Owned: out.Owned[i]}
+	}
+	return states, nil
 }

@@ -29,33 +29,59 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/pb/hearthpb"
 	"github.com/hearth-metrics/hearth/internal/pb/infopb"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-type gateway []ulid.ULID
+// gateway is what a store gateway says of blocks; it knows no others.
+type gateway map[ulid.ULID]series.BlockState
 
-func (g gateway) Served(ids []ulid.ULID) []bool {
-	out := make([]bool, len(ids))
+func (g gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
+	out := make([]series.BlockState, len(ids))
 	for i, id := range ids {
-		out[i] = slices.Contains(g, id)
+		out[i] = g[id]
 	}
 	return out
 }
 
 func TestServed(t *testing.T) {
-	a, b := ulid.MustNew(1, nil), ulid.MustNew(2, nil)
-	addr := serve(t, func(s *Server) { RegisterServed(s, gateway{b}) })
-	got, err := dial(t, addr, ClientOptions{}).Served(context.Background(), []ulid.ULID{a, b, a})
-	if err != nil || !slices.Equal(got, []bool{false, true, false}) {
+	a, b, c, d := ulid.ULID{1}, ulid.ULID{2}, ulid.ULID{3}, ulid.ULID{4}
+	known, kept := series.BlockState{Known: true}, series.BlockState{Known: true, Served: true}
+	owned := series.BlockState{Known: true, Served: true, Owned: true}
+	addr := serve(t, func(s *Server) { RegisterServed(s, gateway{b: known, c: kept, d: owned}) })
+	got, err := dial(t, addr, ClientOptions{}).BlockStates(t.Context(), []ulid.ULID{a, b, c, d, b})
+	if err != nil || !slices.Equal(got, []series.BlockState{{}, known, kept, owned, known}) {
 		t.Errorf("%v, %v", got, err)
 	}
 	none := serve(t, func(*Server) {})
-	if _, err := dial(t, none, ClientOptions{}).Served(context.Background(),
-		[]ulid.ULID{a}); errs.KindOf(err) != errs.Unsupported {
+	if _, err := dial(t, none, ClientOptions{}).BlockStates(t.Context(), []ulid.ULID{a}); errs.KindOf(err) != errs.Unsupported {
 		t.Errorf("a peer that is no gateway: %v", err)
 	}
+}
+
+// TestServedByOlder: an older gateway says only what it serves, and it serves and keeps all that it knows.
+func TestServedByOlder(t *testing.T) {
+	f := func(want []series.BlockState, answer *hearthpb.ServedResponse) {
+		t.Helper()
+		addr := serve(t, func(s *Server) {
+			s.grpc.RegisterService(service(serviceServed, "hearthpb/hearth.proto", []grpc.MethodDesc{
+				unaryMethod(serviceServed, "Blocks", func(gateway, context.Context,
+					*hearthpb.ServedRequest) (*hearthpb.ServedResponse, error) {
+					return answer, nil
+				}),
+			}), gateway{})
+		})
+		got, err := dial(t, addr, ClientOptions{}).BlockStates(t.Context(), []ulid.ULID{{1}, {2}})
+		if (err == nil) != (want != nil) || !slices.Equal(got, want) {
+			t.Errorf("%v: %+v, %v", answer, got, err)
+		}
+	}
+	all := series.BlockState{Known: true, Served: true, Owned: true}
+	f([]series.BlockState{{}, all}, &hearthpb.ServedResponse{Served: []bool{false, true}})
+	f(nil, &hearthpb.ServedResponse{Served: []bool{false}})
+	f(nil, &hearthpb.ServedResponse{Served: []bool{false, true}, Known: []bool{true}, Owned: []bool{false, true}})
 }
 
 func TestHealthAndReflection(t *testing.T) {
@@ -202,7 +228,7 @@ func TestMutualTLS(t *testing.T) {
 	ask := func(o ClientTLS) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_, err := dial(t, s.Addr().String(), ClientOptions{TLS: o}).Served(ctx, nil)
+		_, err := dial(t, s.Addr().String(), ClientOptions{TLS: o}).BlockStates(ctx, nil)
 		return err
 	}
 	if err := ask(good); err != nil {
@@ -248,7 +274,7 @@ func TestTLSFaultsSayWhatToDo(t *testing.T) {
 		s := newServer(t, ServerOptions{TLS: has}, prometheus.NewRegistry(), func(s *Server) { RegisterServed(s, gateway{}) })
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		_, err := dial(t, s.Addr().String(), ClientOptions{TLS: asks}).Served(ctx, nil)
+		_, err := dial(t, s.Addr().String(), ClientOptions{TLS: asks}).BlockStates(ctx, nil)
 		if want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", what, err)

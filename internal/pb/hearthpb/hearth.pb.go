@@ -357,10 +357,13 @@ func (x *ServedRequest) GetBlocks() [][]byte {
 	return nil
 }
 
-// ServedResponse has one value for each block of the request, in the same order.
+// ServedResponse has in each list one value for each block of the request, in the same order (series.BlockState). A
+// gateway from before gateways shared a bucket sends served only: it serves and keeps all blocks that it knows.
 type ServedResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Served        []bool                 `protobuf:"varint,1,rep,packed,name=served,proto3" json:"served,omitempty"`
+	Known         []bool                 `protobuf:"varint,2,rep,packed,name=known,proto3" json:"known,omitempty"`
+	Owned         []bool                 `protobuf:"varint,3,rep,packed,name=owned,proto3" json:"owned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +401,20 @@ func (*ServedResponse) Descriptor() ([]byte, []int) {
 func (x *ServedResponse) GetServed() []bool {
 	if x != nil {
 		return x.Served
+	}
+	return nil
+}
+
+func (x *ServedResponse) GetKnown() []bool {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *ServedResponse) GetOwned() []bool {
+	if x != nil {
+		return x.Owned
 	}
 	return nil
 }
@@ -860,9 +877,11 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x03R\fretryAfterMs\x12\x1a\n" +
 	"\bversions\x18\x04 \x03(\rR\bversions\"'\n" +
 	"\rServedRequest\x12\x16\n" +
-	"\x06blocks\x18\x01 \x03(\fR\x06blocks\"(\n" +
+	"\x06blocks\x18\x01 \x03(\fR\x06blocks\"T\n" +
 	"\x0eServedResponse\x12\x16\n" +
-	"\x06served\x18\x01 \x03(\bR\x06served\"0\n" +
+	"\x06served\x18\x01 \x03(\bR\x06served\x12\x14\n" +
+	"\x05known\x18\x02 \x03(\bR\x05known\x12\x14\n" +
+	"\x05owned\x18\x03 \x03(\bR\x05owned\"0\n" +
 	"\x04Info\x12(\n" +
 	"\asources\x18\x01 \x03(\v2\x0e.hearth.SourceR\asources\"\xf4\x02\n" +
 	"\x06Source\x12\x12\n" +
