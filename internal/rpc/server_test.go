@@ -56,7 +56,8 @@ func TestServed(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	none := serve(t, func(*Server) {})
-	if _, err := dial(t, none, ClientOptions{}).BlockStates(t.Context(), []ulid.ULID{a}); errs.KindOf(err) != errs.Unsupported {
+	_, err = dial(t, none, ClientOptions{}).BlockStates(t.Context(), []ulid.ULID{a})
+	if errs.KindOf(err) != errs.Unsupported {
 		t.Errorf("a peer that is no gateway: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ type BlockState struct {
 	Known bool
 	// Served: the gateway serves the samples of the block now, by the block itself or by one that replaces it.
 	Served bool
-	// Owned: the gateway serves the block itself, and owns it by its own ring. So it goes on to serve it until other owners
-	// say the same of themselves. One that serves a block without owning it waits only for others to take it over.
+	// Owned: the gateway serves the block itself, and owns it by its own ring. So it goes on to serve it until other
+	// owners say the same of themselves. One that serves a block without owning it waits only for others to take it over.
 	Owned bool
 }
