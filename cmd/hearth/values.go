@@ -151,19 +151,11 @@ type byteSize int64
 
 // Set parses s.
 func (b *byteSize) Set(s string) error {
-	const units = "KMGTPE"
-	digits := strings.TrimSuffix(strings.TrimSpace(s), "B")
-	shift := 0
-	if unit := strings.TrimSuffix(digits, "i"); unit != "" {
-		if at := strings.IndexByte(units, unit[len(unit)-1]); at >= 0 {
-			digits, shift = unit[:len(unit)-1], 10*(at+1)
-		}
+	n, err := conf.ParseBytes(s)
+	if err != nil {
+		return fmt.Errorf("%q: %w", s, err)
 	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64>>shift {
-		return fmt.Errorf("%q: want a number of bytes, such as 512MB", s)
-	}
-	*b = byteSize(n << shift)
+	*b = byteSize(n)
 	return nil
 }
 

@@ -1,150 +1,157 @@
-// Package cache keeps pages of a bucket's objects in memory. When they would exceed its bound, it drops those that were
-// not used for the longest time.
-//
-// Flow:  Read(object, range) -> pages that are here -> the missing ones by few range reads -> kept -> the range's bytes
-//
-// Invariants: an object never changes, so a page is never stale; at most MaxBytes of pages are kept; what Read
-// returns is the caller's.
-//
-// Locks: Pages.mu guards the list and the map and is not held while the bucket is read.
 package cache
 
 import (
-	"container/list"
-	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"regexp"
+	"strconv"
 	"sync"
+	"sync/atomic"
 
+	"github.com/cespare/xxhash/v2"
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// PageSize is the unit that is read and kept, in bytes.
-const PageSize = 64 << 10
-
-// Fetch reads exactly the bytes [off, off+n) of an object. The result is the cache's.
-type Fetch func(ctx context.Context, off, n int64) ([]byte, error)
-
-// Pages is the cache. It is safe for concurrent use; two readers that miss the same page at once both read it.
-type Pages struct {
-	max int64
-
-	mu    sync.Mutex // guards what follows
-	pages map[key]*list.Element
-	order *list.List // of *page, the last used first
-	size  int64
-
-	hits, misses prometheus.Counter
+// Options adjust a Cache.
+type Options struct {
+	// MaxBytes bounds the memory of the cache; 0 keeps nothing in memory.
+	MaxBytes int64
+	// MaxItemBytes is the largest value to keep in memory; 0 = any that is small beside MaxBytes.
+	MaxItemBytes int64
+	// Index and Chunks are the shared servers for what is made of indexes and for pages of chunks; nil = none. Whoever made
+	// them opens and closes them.
+	Index, Chunks *Server
+	// Disabled are kinds that are not kept.
+	Disabled []Kind
+	// MaxReads is how many range reads one Read may make for the pages that are missing; 0 means 3.
+	MaxReads int
 }
 
-type key struct {
-	object string
-	page   int64
+// Cache is both tiers. It is safe for concurrent use.
+type Cache struct {
+	opts    Options
+	memory  *memory
+	metrics *metrics
+	prefix  atomic.Pointer[string] // of keys on a server; nil until the bucket's uuid is known
+	enabled [numKinds]bool
+	servers [numKinds]*Server
+
+	flightsMu sync.Mutex // guards flights
+	flights   map[key]*flight
 }
 
-type page struct {
-	key
-	data []byte
-}
-
-// New makes a cache of at most maxBytes; 0 keeps nothing. reg may be nil.
-func New(maxBytes int64, reg prometheus.Registerer) *Pages {
-	f := promauto.With(reg)
-	p := &Pages{
-		max: maxBytes, pages: map[key]*list.Element{}, order: list.New(),
-		hits: f.NewCounter(prometheus.CounterOpts{
-			Name: "hearth_store_index_cache_hits_total", Help: "Pages of indexes found in memory.",
-		}),
-		misses: f.NewCounter(prometheus.CounterOpts{
-			Name: "hearth_store_index_cache_misses_total", Help: "Pages of indexes read from the bucket.",
-		}),
+// New makes a cache. reg may be nil.
+func New(opts Options, reg prometheus.Registerer) *Cache {
+	if opts.MaxReads <= 0 {
+		opts.MaxReads = 3
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "hearth_store_index_cache_bytes", Help: "Bytes of pages in memory.",
-	}, func() float64 {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return float64(p.size)
-	})
-	return p
+	m := newMetrics(reg, opts.MaxBytes)
+	c := &Cache{opts: opts, metrics: m, memory: newMemory(opts.MaxBytes, opts.MaxItemBytes, m), flights: map[key]*flight{}}
+	for k := range numKinds {
+		c.enabled[k] = true
+		c.servers[k] = opts.Index
+	}
+	c.servers[Chunks] = opts.Chunks
+	for _, k := range opts.Disabled {
+		c.enabled[k] = false
+	}
+	return c
 }
 
-// Read returns the bytes [off, off+n) of an object of the given size, which the range must not leave. A range larger
-// than an eighth of the cache passes it by.
-func (p *Pages) Read(ctx context.Context, object string, size, off, n int64, fetch Fetch) ([]byte, error) {
-	if n > p.max/8 {
-		p.misses.Add(float64(n/PageSize + 1))
-		return fetch(ctx, off, n)
+// formatVersion is part of each key on a server. It changes when the form of keys or values does, PageSize included
+// (docs/format/cache-keys.md).
+const formatVersion = "hearth1"
+
+// uuid is the form of the uuids that Hearth gives buckets. Others would bring bytes of somebody else into keys.
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// SetBucket says which bucket the blocks are in. Until then, and for an id that is no uuid, only memory is used: two
+// buckets on one server could not be told apart. It reports whether a shared server may be used.
+func (c *Cache) SetBucket(id string) bool {
+	if !uuid.MatchString(id) {
+		c.prefix.Store(nil)
+		return false
 	}
-	out := make([]byte, n)
-	first, last := off/PageSize, (off+n-1)/PageSize
-	for at := first; at <= last; {
-		if data := p.get(key{object, at}); data != nil {
-			copyPage(out, off, at, data)
-			at++
-			continue
-		}
-		end := at + 1
-		for end <= last && !p.has(key{object, end}) {
-			end++
-		}
-		p.misses.Add(float64(end - at))
-		from := at * PageSize
-		data, err := fetch(ctx, from, min(end*PageSize, size)-from)
-		if err != nil {
-			return nil, err
-		}
-		for ; at < end; at++ {
-			one := data[(at*PageSize - from):min(int64(len(data)), (at+1)*PageSize-from)]
-			copyPage(out, off, at, one)
-			if end-from/PageSize > 1 {
-				one = append([]byte(nil), one...) // otherwise the page would keep the bytes of the whole read in memory
-			}
-			p.put(key{object, at}, one)
-		}
-	}
-	return out, nil
+	prefix := formatVersion + ":" + id + ":"
+	c.prefix.Store(&prefix)
+	return true
 }
 
-// copyPage copies what page number at has of out, which begins at off.
-func copyPage(out []byte, off, at int64, data []byte) {
-	if begin := at * PageSize; begin < off {
-		data = data[off-begin:]
-		copy(out, data)
-	} else {
-		copy(out[begin-off:], data)
-	}
+// The kinds of keys, as keys on a server name them.
+const (
+	pageKey     = 'p' // a page of a file: the number of the file (0 = index), that of the page
+	expandedKey = 'e' // expanded postings: a hash of the matchers
+	seriesKey   = 's' // labels of a series: its reference. In memory only
+)
+
+// onServer is k in the form that servers know.
+func (k key) onServer(prefix string) string {
+	b := make([]byte, 0, 128)
+	b = append(b, prefix...)
+	b = append(b, k.block.String()...)
+	b = append(b, ':', k.what, ':')
+	b = strconv.AppendUint(b, k.a, 36)
+	b = append(b, ':')
+	return string(strconv.AppendUint(b, k.b, 36))
 }
 
-func (p *Pages) get(k key) []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e, ok := p.pages[k]
-	if !ok {
+// digest is a key of kind what for a text that may be long, and that others may choose: two texts with one digest
+// cannot be found.
+func digest(block ulid.ULID, what byte, text []byte) key {
+	sum := sha256.Sum256(text)
+	return key{block, what, binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16])}
+}
+
+// server returns the shared server for values of kind k, and the beginning of its keys; nil when there is none.
+func (c *Cache) server(k Kind) (*Server, string) {
+	s, prefix := c.servers[k], c.prefix.Load()
+	if s == nil || prefix == nil {
+		return nil, ""
+	}
+	return s, *prefix
+}
+
+// A value on a server is its length (4 bytes), its content, and a checksum of its key and content (8 bytes).
+const (
+	sealLead = 4
+	sealSize = sealLead + 8
+)
+
+// seal is content as a server keeps it under k.
+func seal(k string, content []byte) []byte {
+	b := make([]byte, 0, len(content)+sealSize)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(content)))
+	b = append(b, content...)
+	return binary.BigEndian.AppendUint64(b, checksum(k, content))
+}
+
+// unseal is the content of what a server had under k, nil if it had nothing; a value that seal did not make for k is
+// counted, and is nothing, too.
+func (c *Cache) unseal(k string, value []byte) []byte {
+	content := unseal(k, value)
+	if value != nil && content == nil {
+		c.metrics.sharedUnusable.Inc()
+	}
+	return content
+}
+
+// unseal is the content of what a server had under k, nil if the server's value is not one that seal made for k.
+func unseal(k string, b []byte) []byte {
+	if len(b) < sealSize || uint64(binary.BigEndian.Uint32(b)) != uint64(len(b)-sealSize) {
 		return nil
 	}
-	p.order.MoveToFront(e)
-	p.hits.Inc()
-	return e.Value.(*page).data
+	content := b[sealLead : len(b)-8 : len(b)-8]
+	if binary.BigEndian.Uint64(b[len(b)-8:]) != checksum(k, content) {
+		return nil
+	}
+	return content
 }
 
-func (p *Pages) has(k key) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, ok := p.pages[k]
-	return ok
-}
-
-func (p *Pages) put(k key, data []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.pages[k]; ok {
-		return
-	}
-	p.pages[k] = p.order.PushFront(&page{k, data})
-	for p.size += int64(len(data)); p.size > p.max; {
-		oldest := p.order.Back()
-		gone := p.order.Remove(oldest).(*page)
-		delete(p.pages, gone.key)
-		p.size -= int64(len(gone.data))
-	}
+func checksum(k string, content []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(k) // it never fails
+	_, _ = d.Write(content)
+	return d.Sum64()
 }
