@@ -59,7 +59,7 @@ type batch struct {
 func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSet {
 	s := &blockSet{
 		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: batchSeries,
-		index:  newBlockIndex(p.b, q.g.objects, q.g.pages, q.lease),
+		index:  newBlockIndex(p.b, q.g.objects, q.lease),
 		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
 		faults: series.Faults{From: "block " + p.b.meta.ULID.String()},
 	}

@@ -2,20 +2,15 @@ package store
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/index"
-	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/indexheader"
-	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -59,6 +54,7 @@ type bucketBlock struct {
 type segment struct {
 	object string
 	size   int64
+	number int // of the file's name: 1 for chunks/000001
 }
 
 // newBucketBlock takes f over. The caller has the first reference.
@@ -66,7 +62,7 @@ func newBucketBlock(m *block.Meta, id tenant.ID, f headerFile) *bucketBlock {
 	b := &bucketBlock{headerFile: f, meta: m, tenant: id, external: m.ExternalLabels()}
 	for _, f := range m.Thanos.Files {
 		if strings.HasPrefix(f.RelPath, block.ChunksName+"/") {
-			b.segments = append(b.segments, segment{block.Object(m.ULID, f.RelPath), f.SizeBytes})
+			b.segments = append(b.segments, segment{block.Object(m.ULID, f.RelPath), f.SizeBytes, 0})
 		}
 	}
 	slices.SortFunc(b.segments, func(x, y segment) int { return strings.Compare(x.object, y.object) })
@@ -81,9 +77,9 @@ func (b *bucketBlock) segment(i int) segment {
 	object := block.Object(b.meta.ULID, block.SegmentPath(i))
 	at := slices.IndexFunc(b.segments, func(s segment) bool { return s.object == object })
 	if at < 0 {
-		return segment{object, -1}
+		return segment{object, -1, i + 1}
 	}
-	return b.segments[at]
+	return segment{object, b.segments[at].size, i + 1}
 }
 
 // hold adds a reference. The caller has one, or holds Gateway.mu while b is in the snapshot.
@@ -99,71 +95,3 @@ func (b *bucketBlock) release() {
 func (b *bucketBlock) indexObject() string { return block.Object(b.meta.ULID, block.IndexName) }
 
 func (b *bucketBlock) resolution() int64 { return b.meta.Thanos.Downsample.Resolution }
-
-// objects reads parts of objects for requests.
-type objects struct {
-	bkt     objstore.BucketReader
-	metrics *metrics
-	silence time.Duration // Options.ReadTimeout
-}
-
-// The kinds of bytes that are read, as metrics name them.
-const (
-	ofIndex  = "index"
-	ofChunks = "chunks"
-)
-
-// read returns the bytes [off, off+n) of an object. It is an error of kind Invalid when the object is shorter, unless
-// short is set; NotFound when it is gone; Unavailable when the bucket does not answer.
-func (o *objects) read(ctx context.Context, what, object string, off, n int64, short bool) ([]byte, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silent := time.AfterFunc(o.silence, func() { cancel(fmt.Errorf("the bucket sent nothing for %s", o.silence)) })
-	defer silent.Stop()
-	r, err := o.bkt.GetRange(ctx, object, off, n)
-	switch {
-	case err != nil && block.PastEnd(err):
-		r = io.NopCloser(strings.NewReader(""))
-	case err != nil:
-		return nil, o.fault(ctx, object, err)
-	}
-	defer r.Close()
-	silent.Reset(o.silence)
-	b := make([]byte, n)
-	got, err := io.ReadFull(lively{r, silent, o.silence}, b)
-	o.metrics.rangeReads.WithLabelValues(what).Inc()
-	o.metrics.bytesRead.WithLabelValues(what).Add(float64(got))
-	switch {
-	case err == nil:
-		return b, nil
-	case ctx.Err() != nil || err != io.EOF && err != io.ErrUnexpectedEOF:
-		return nil, o.fault(ctx, object, err)
-	case short:
-		return b[:got], nil
-	}
-	return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", object, got, off, n)
-}
-
-// lively restarts a timer whenever something was read.
-type lively struct {
-	io.Reader
-	timer *time.Timer
-	by    time.Duration
-}
-
-func (l lively) Read(b []byte) (int, error) {
-	n, err := l.Reader.Read(b)
-	l.timer.Reset(l.by)
-	return n, err
-}
-
-func (o *objects) fault(ctx context.Context, object string, err error) error {
-	kind := errs.Unavailable
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	}
-	if o.bkt.IsObjNotFoundErr(err) {
-		kind = errs.NotFound
-	}
-	return errs.E(kind, "%s: %w", object, err)
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 const (
@@ -132,7 +133,8 @@ func (r *chunkReader) readChunks(ctx context.Context, seg segment, at index.Rang
 	if err := r.lease.take(ctx, at.End-at.Start); err != nil {
 		return nil, err
 	}
-	return r.objects.read(ctx, ofChunks, seg.object, at.Start, at.End-at.Start, short)
+	f := file{cache.File{Block: r.b.meta.ULID, Number: seg.number, Size: seg.size}, seg.object, cache.Chunks}
+	return r.objects.read(ctx, f, at.Start, at.End-at.Start, short)
 }
 
 // decode checks the chunk that b begins with and stores it. A chunk that b cuts off is read anew, whole.

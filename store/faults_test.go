@@ -178,7 +178,7 @@ func TestFaultyBlock(t *testing.T) {
 func TestFaultyIndexSections(t *testing.T) {
 	bkt := inMemory(t)
 	a, _ := twoBlocks(t, bkt)
-	g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = 0 })
+	g := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 0 })
 	whole := seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000)))
 	var good []byte
 	damage(t, bkt, block.Object(a, "index"), func(b []byte) []byte { good = b; return b })
@@ -232,7 +232,7 @@ func TestBucketFails(t *testing.T) {
 	bkt.left.Store(1 << 30)
 	in := randomSeries(rand.New(rand.NewPCG(3, 3)), 600, 0, 600_000)
 	upload(t, bkt, makeBlock(t, in), ring(team, "r1"))
-	g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = 0 })
+	g := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 0 })
 	want := text(g.Select(t.Context(), ask(team, 0, 600_000)), 0, 600_000)
 	failed := 0
 	for n := int64(0); ; n++ {

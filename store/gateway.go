@@ -29,7 +29,7 @@ type Gateway struct {
 	opts    Options
 	metrics *metrics
 	objects *objects
-	pages   *cache.Pages
+	cache   *cache.Cache
 	budget  *budget
 	fetcher *block.Fetcher
 
@@ -65,10 +65,10 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 		opts.Memory = memory.NewBudget(reg, "of the store gateway", 2<<30)
 	}
 	m := newMetrics(reg)
+	kept := cache.New(opts.Cache, reg)
 	return &Gateway{
-		log: log, opts: opts, metrics: m,
-		objects: &objects{bkt: bkt, metrics: m, silence: opts.ReadTimeout},
-		pages:   cache.New(opts.IndexCacheBytes, reg),
+		log: log, opts: opts, metrics: m, cache: kept,
+		objects: &objects{bkt: bkt, cache: kept, metrics: m, silence: opts.ReadTimeout},
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{
 			CacheDir: filepath.Join(opts.Dir, "meta-syncer"), MaxIndexAge: opts.IgnoreDeletionMarksDelay / 2, Now: opts.Now,

@@ -26,14 +26,13 @@ type blockIndex struct {
 	b       *bucketBlock
 	header  header // nil until open
 	objects *objects
-	pages   *cache.Pages
 	lease   *lease
 	symbols symbols
 }
 
 // newBlockIndex makes an index of b. Before anything is asked of it, open is called.
-func newBlockIndex(b *bucketBlock, o *objects, pages *cache.Pages, l *lease) *blockIndex {
-	return &blockIndex{b: b, objects: o, pages: pages, lease: l}
+func newBlockIndex(b *bucketBlock, o *objects, l *lease) *blockIndex {
+	return &blockIndex{b: b, objects: o, lease: l}
 }
 
 // open waits for the index-header.
@@ -52,9 +51,11 @@ func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
 	if err := ix.lease.take(ctx, n); err != nil {
 		return nil, err
 	}
-	return ix.pages.Read(ctx, object, size, off, n, func(ctx context.Context, off, n int64) ([]byte, error) {
-		return ix.objects.read(ctx, ofIndex, object, off, n, false)
-	})
+	f := file{cache.File{Block: ix.b.meta.ULID, Size: size}, object, cache.Postings}
+	if off < ix.header.SeriesRange().End {
+		f.kind = cache.Series
+	}
+	return ix.objects.read(ctx, f, off, n, false)
 }
 
 // fault adds to an error of decoding which index it is about.

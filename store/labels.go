@@ -79,7 +79,7 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request,
 		case value != "":
 			return []string{value}, nil
 		}
-		ix := newBlockIndex(w.b, q.g.objects, q.g.pages, q.lease)
+		ix := newBlockIndex(w.b, q.g.objects, q.lease)
 		if err := ix.open(ctx); err != nil {
 			return nil, err
 		}
@@ -102,7 +102,7 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 		return nil, err
 	}
 	defer done()
-	ix := newBlockIndex(w.b, q.g.objects, q.g.pages, q.lease)
+	ix := newBlockIndex(w.b, q.g.objects, q.lease)
 	if err := ix.open(ctx); err != nil {
 		return nil, err
 	}

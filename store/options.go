@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 // Options adjust a Gateway. Start from DefaultOptions.
@@ -47,8 +48,8 @@ type Options struct {
 	// ReadTimeout is how long the bucket may send nothing of what is read for a request; then that request fails as
 	// Unavailable.
 	ReadTimeout time.Duration
-	// IndexCacheBytes bounds the pages of indexes kept in memory.
-	IndexCacheBytes int64
+	// Cache keeps parts of blocks and what was made of them, in memory and on shared servers.
+	Cache cache.Options
 	// RelabelBytes bounds the memory for sorting series whose labels are dropped or added.
 	RelabelBytes int64
 
@@ -72,7 +73,7 @@ func DefaultOptions() Options {
 		MaxRequestBytes:          1 << 30,
 		MemoryWait:               10 * time.Second,
 		ReadTimeout:              10 * time.Second,
-		IndexCacheBytes:          250 << 20,
+		Cache:                    cache.Options{MaxBytes: cache.DefaultBytes},
 		RelabelBytes:             256 << 20,
 	}
 }
@@ -97,7 +98,7 @@ func (o Options) Validate() error {
 	positive("read timeout", int64(o.ReadTimeout))
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
-	if o.IgnoreDeletionMarksDelay < 0 || o.IndexCacheBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
+	if o.IgnoreDeletionMarksDelay < 0 || o.Cache.MaxBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
 		o.MemoryWait < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))
 	}

@@ -85,7 +85,7 @@ func TestAgreesWithPrometheus(t *testing.T) {
 		upload(t, bkt, dir, ring(team, fmt.Sprint("r", i%2)))
 	}
 	for _, cache := range []int64{0, 4 << 20} {
-		g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = cache })
+		g := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = cache })
 		for range 25 {
 			ms := randomMatchers(rnd)
 			mint := rnd.Int64N(3 * 3600_000)

@@ -60,6 +60,7 @@ func (g *Gateway) readIdentity(ctx context.Context) {
 		g.mu.Lock()
 		g.bucketID = id.UUID
 		g.mu.Unlock()
+		g.cache.SetBucket(id.UUID)
 	}
 }
 

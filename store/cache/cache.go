@@ -19,8 +19,8 @@ type Options struct {
 	MaxBytes int64
 	// MaxItemBytes is the largest value to keep in memory; 0 = any that is small beside MaxBytes.
 	MaxItemBytes int64
-	// Index and Chunks are the shared servers for what is made of indexes and for pages of chunks; nil = none. Whoever made
-	// them opens and closes them.
+	// Index and Chunks are the shared servers for what is made of indexes and for pages of chunks; nil = none. Whoever
+	// made them opens and closes them.
 	Index, Chunks *Server
 	// Disabled are kinds that are not kept.
 	Disabled []Kind
@@ -67,7 +67,7 @@ const formatVersion = "hearth1"
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 // SetBucket says which bucket the blocks are in. Until then, and for an id that is no uuid, only memory is used: two
-// buckets on one server could not be told apart. It reports whether a shared server may be used.
+// buckets on one server would mix. It reports whether a shared server may be used.
 func (c *Cache) SetBucket(id string) bool {
 	if !uuid.MatchString(id) {
 		c.prefix.Store(nil)

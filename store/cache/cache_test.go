@@ -57,8 +57,8 @@ func (o *object) check(t testing.TB, c *Cache, off, n int64) {
 	}
 }
 
-// TestReadIsTheObject reads random ranges through caches of several sizes, of objects whose size is known, is not, or is
-// told wrong.
+// TestReadIsTheObject reads random ranges through caches of several sizes, of objects whose size is known, not known,
+// or wrong.
 func TestReadIsTheObject(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var objects []*object

@@ -37,8 +37,8 @@ func defaultMemcached() memcachedConfig {
 	}
 }
 
-// memcached is a pool of memcached servers. Which server has a key is decided by a jump hash over their names, so that a
-// server more or less moves few keys.
+// memcached is a pool of memcached servers. Which server has a key is decided by a jump hash over their names, so that
+// a server more or less moves few keys.
 type memcached struct {
 	client    *memcache.Client
 	selector  *dskit.MemcachedJumpHashSelector

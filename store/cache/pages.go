@@ -173,7 +173,8 @@ func (r *reading) claim() (mine []int, theirs map[int]*flight) {
 	return mine, theirs
 }
 
-// land ends the wait for the pages that were read here. What could not be read, or not whole, others read for themselves.
+// land ends the wait for the pages that were read here. What could not be read, or not whole, others read for
+// themselves.
 func (r *reading) land(mine []int) {
 	r.flightsMu.Lock()
 	defer r.flightsMu.Unlock()

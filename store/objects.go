@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/store/cache"
+)
+
+// objects reads parts of objects for requests.
+type objects struct {
+	bkt     objstore.BucketReader
+	cache   *cache.Cache
+	metrics *metrics
+	silence time.Duration // Options.ReadTimeout
+}
+
+// file is a file of a block, as it is read.
+type file struct {
+	cache.File
+	object string
+	kind   cache.Kind // of what is read of it
+}
+
+// what is how metrics of reads call the bytes of the file.
+func (f file) what() string {
+	if f.kind == cache.Chunks {
+		return ofChunks
+	}
+	return ofIndex
+}
+
+// The kinds of bytes that are read, as metrics name them.
+const (
+	ofIndex  = "index"
+	ofChunks = "chunks"
+)
+
+// read returns the bytes [off, off+n) of a file, through the cache: nobody may change them. It is an error of kind
+// Invalid when the file is shorter, unless short is set; NotFound when it is gone; Unavailable when the bucket does not
+// answer.
+func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([]byte, error) {
+	fetch := func(ctx context.Context, off int64, into [][]byte) (int64, error) { return o.fetch(ctx, f, off, into) }
+	b, err := o.cache.Read(ctx, f.File, f.kind, off, n, fetch)
+	if err == nil && !short && int64(len(b)) < n {
+		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", f.object, len(b), off, n)
+	}
+	return b, err
+}
+
+// fetch reads a file from off on into the buffers, in order, and returns how many bytes it read: fewer than they hold
+// when the file ends.
+func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (int64, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(o.silence, func() { cancel(fmt.Errorf("the bucket sent nothing for %s", o.silence)) })
+	defer silent.Stop()
+	want, got := int64(0), int64(0)
+	for _, b := range into {
+		want += int64(len(b))
+	}
+	r, err := o.bkt.GetRange(ctx, f.object, off, want)
+	switch {
+	case err != nil && block.PastEnd(err):
+		return 0, nil
+	case err != nil:
+		return 0, o.fault(ctx, f.object, err)
+	}
+	defer r.Close()
+	silent.Reset(o.silence)
+	for _, b := range into {
+		var n int
+		n, err = io.ReadFull(lively{r, silent, o.silence}, b)
+		if got += int64(n); err != nil {
+			break
+		}
+	}
+	o.metrics.rangeReads.WithLabelValues(f.what()).Inc()
+	o.metrics.bytesRead.WithLabelValues(f.what()).Add(float64(got))
+	if err != nil && (ctx.Err() != nil || err != io.EOF && err != io.ErrUnexpectedEOF) {
+		return got, o.fault(ctx, f.object, err)
+	}
+	return got, nil
+}
+
+// lively restarts a timer whenever something was read.
+type lively struct {
+	io.Reader
+	timer *time.Timer
+	by    time.Duration
+}
+
+func (l lively) Read(b []byte) (int, error) {
+	n, err := l.Reader.Read(b)
+	l.timer.Reset(l.by)
+	return n, err
+}
+
+func (o *objects) fault(ctx context.Context, object string, err error) error {
+	kind := errs.Unavailable
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if o.bkt.IsObjNotFoundErr(err) {
+		kind = errs.NotFound
+	}
+	return errs.E(kind, "%s: %w", object, err)
+}
