@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+)
+
+// Client asks one StoreAPI, as a Thanos querier does.
+type Client struct{ conn *grpc.ClientConn }
+
+// Dial makes a client of a gRPC address. It connects at the first call.
+func Dial(address string) (*Client, error) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	return &Client{conn}, err
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Answer is what a Series call gave.
+type Answer struct {
+	Series   []*thanospb.Series
+	Warnings []string
+	Bytes    int // of all frames, as protobuf
+}
+
+// Series reads a whole answer. On an error it gives what came before.
+func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answer, error) {
+	out := &Answer{}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
+	if err != nil {
+		return out, err
+	}
+	if err := errors.Join(stream.SendMsg(req), stream.CloseSend()); err != nil {
+		return out, err
+	}
+	for {
+		var frame thanospb.SeriesResponse
+		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return out, err
+		}
+		out.Bytes += proto.Size(&frame)
+		if s := frame.GetSeries(); s != nil {
+			out.Series = append(out.Series, s)
+		}
+		if b := frame.GetBatch(); b != nil {
+			out.Series = append(out.Series, b.Series...)
+		}
+		if w := frame.GetWarning(); w != "" {
+			out.Warnings = append(out.Warnings, w)
+		}
+	}
+}
+
+// LabelNames calls LabelNames.
+func (c *Client) LabelNames(ctx context.Context, req *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+	out := &thanospb.LabelNamesResponse{}
+	return out, c.conn.Invoke(ctx, "/thanos.Store/LabelNames", req, out)
+}
+
+// LabelValues calls LabelValues.
+func (c *Client) LabelValues(ctx context.Context,
+	req *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
+	out := &thanospb.LabelValuesResponse{}
+	return out, c.conn.Invoke(ctx, "/thanos.Store/LabelValues", req, out)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hearth-metrics/hearth/bench/blocks"
+	"github.com/hearth-metrics/hearth/bench/gateway"
+)
+
+// seriesPerNamespace is how many series a namespace of the large block has.
+const seriesPerNamespace = 1000
+
+// bed is what all cases share: the buckets, the S3 server and the log.
+type bed struct {
+	opts options
+	log  io.Writer
+	s3   *gateway.S3 // nil = no S3 cases
+	root string      // its sub-directories are the buckets
+}
+
+func newBed(ctx context.Context, o options, log io.Writer) (*bed, error) {
+	b := &bed{opts: o, log: log, root: filepath.Join(o.data, "buckets")}
+	if err := os.MkdirAll(b.root, 0o755); err != nil {
+		return nil, err
+	}
+	if o.versitygw == "" {
+		fmt.Fprintln(log, "no versitygw: the S3 cases are skipped")
+		return b, nil
+	}
+	var err error
+	b.s3, err = gateway.StartS3(ctx, o.versitygw, b.root, o.data)
+	return b, err
+}
+
+func (b *bed) close() error {
+	if b.s3 == nil {
+		return nil
+	}
+	return b.s3.Close()
+}
+
+// bucket is a bucket of the bed.
+type bucket struct {
+	name string
+	dir  string
+	plan blocks.Plan
+}
+
+// bucketOf writes a bucket unless an earlier run did.
+func (b *bed) bucketOf(ctx context.Context, name string, p blocks.Plan) (bucket, error) {
+	out := bucket{name: name, dir: filepath.Join(b.root, name), plan: p}
+	if _, err := os.Stat(out.dir); err == nil {
+		return out, nil
+	}
+	began := time.Now()
+	unfinished := out.dir + ".part"
+	if err := os.RemoveAll(unfinished); err != nil {
+		return out, err
+	}
+	if err := blocks.Write(ctx, unfinished, p); err != nil {
+		return out, err
+	}
+	fmt.Fprintf(b.log, "bucket %s was written in %s\n", name, time.Since(began).Round(time.Second))
+	return out, os.Rename(unfinished, out.dir)
+}
+
+func (b *bed) small(ctx context.Context, n int) (bucket, error) {
+	p := blocks.DefaultPlan()
+	p.Blocks = n
+	return b.bucketOf(ctx, "small-"+strconv.Itoa(n), p)
+}
+
+func (b *bed) large(ctx context.Context) (bucket, error) {
+	p := blocks.DefaultPlan()
+	p.Blocks, p.Large = 0, blocks.DefaultLarge()
+	p.Large.Shape.Namespaces = b.opts.large / seriesPerNamespace
+	return b.bucketOf(ctx, "large-"+strconv.Itoa(b.opts.large), p)
+}
+
+// storage is how a gateway reaches a bucket.
+type storage string
+
+const (
+	onDisk storage = "FILESYSTEM"
+	onS3   storage = "S3"
+)
+
+func (b *bed) storages() []storage {
+	if b.s3 == nil {
+		return []storage{onDisk}
+	}
+	return []storage{onDisk, onS3}
+}
+
+func (b *bed) config(s storage, at bucket) string {
+	if s == onS3 {
+		return b.s3.Config(at.name)
+	}
+	return gateway.Directory(at.dir)
+}
+
+// counts are what the bucket was asked for so far: HTTP requests where there are some, else operations.
+func (b *bed) counts(s storage, g *gateway.Gateway) (gateway.Counts, error) {
+	if s == onS3 {
+		return b.s3.Counts(), nil
+	}
+	return g.Counts()
+}
+
+// index writes the bucket's index object, or takes it away. It reports whether Hearth can write one.
+func (b *bed) index(ctx context.Context, at bucket, present bool) (bool, error) {
+	if err := os.RemoveAll(filepath.Join(at.dir, "hearth")); err != nil || !present {
+		return true, err
+	}
+	tool := []string{"tools", "bucket", "index"}
+	hearth := b.opts.binaries[gateway.Hearth]
+	if exec.CommandContext(ctx, hearth, append(tool, "--help")...).Run() != nil {
+		return false, nil
+	}
+	said, err := exec.CommandContext(ctx, hearth,
+		append(tool, "--objstore.config="+gateway.Directory(at.dir))...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("hearth tools bucket index: %w\n%s", err, said)
+	}
+	return true, err
+}
+
+// launch starts a gateway in a directory of its own below -data. Whoever starts it removes the directory.
+func (b *bed) launch(k gateway.Kind, config, dir string, flags ...string) (*gateway.Gateway, error) {
+	return gateway.Launch(gateway.Setup{Kind: k, Binary: b.opts.binaries[k], Dir: dir, Bucket: config, Flags: flags})
+}
+
+// measure runs all cases whose names are asked for. A case that fails is named in the error, and does not keep others
+// from being run.
+func (b *bed) measure(ctx context.Context, rep *report) error {
+	var faults []error
+	for _, n := range b.opts.blocks {
+		faults = append(faults, b.measureStarts(ctx, n, rep))
+	}
+	faults = append(faults, b.measureQueries(ctx, rep), b.measureDashboards(ctx, rep))
+	return errors.Join(faults...)
+}
+
+// wanted tells whether a case is to be run, and says so.
+func (b *bed) wanted(name string) bool {
+	if !b.opts.cases.MatchString(name) {
+		return false
+	}
+	fmt.Fprintln(b.log, name)
+	return true
+}
