@@ -66,7 +66,8 @@ func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answ
 }
 
 // LabelNames calls LabelNames.
-func (c *Client) LabelNames(ctx context.Context, req *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
+func (c *Client) LabelNames(ctx context.Context,
+	req *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {
 	out := &thanospb.LabelNamesResponse{}
 	return out, c.conn.Invoke(ctx, "/thanos.Store/LabelNames", req, out)
 }

@@ -51,24 +51,25 @@ func (r *report) write(w io.Writer) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.starts)) {
 		line("\n### Start, bucket %s\n", name)
-		line("| gateway | storage | index object | disk | ready s | first answer s | CPU s | RSS when ready MiB | peak MiB " +
-			"| requests until ready | of the first answer | MiB read | one steady sync: requests | CPU s |")
+		line("| gateway | storage | index object | disk | ready s | first answer s | CPU s | RSS when ready MiB | peak MiB" +
+			" | requests until ready | of the first answer | MiB read | one steady sync: requests | CPU s |")
 		line("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 		for _, s := range r.starts[name] {
 			if s.fault != nil {
-				line("| %s | %s | %s | %s | no figures: %s |||||||||", s.gateway, s.storage, s.index, s.disk, oneLine(s.fault))
+				line("| %s | %s | %s | %s | no figures: %s |||||||||", s.gateway, s.storage, s.index, s.disk,
+					oneLine(s.fault.Error()))
 				continue
 			}
 			line("| %s | %s | %s | %s | %.2f | **%.2f** | %.2f | %d | %d | **%.0f** (%s) | %.0f (%s) | %.1f | %s | %.2f |",
-				s.gateway, s.storage, s.index, s.disk, s.ready.Seconds(), s.first.Seconds(), s.cpu, s.resident>>20, s.peak>>20,
-				s.before.Total(), s.before, s.answer.Total(), s.answer, (s.before.Bytes+s.answer.Bytes)/(1<<20),
-				known(s.sync), s.syncCPU)
+				s.gateway, s.storage, s.index, s.disk, s.ready.Seconds(), s.first.Seconds(), s.cpu, s.resident>>20,
+				s.peak>>20, s.before.Total(), s.before, s.answer.Total(), s.answer,
+				(s.before.Bytes+s.answer.Bytes)/(1<<20), known(s.sync), s.syncCPU)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.asked)) {
 		line("\n### Queries of %s\n", name)
-		line("| query | storage | gateway | series | samples | cold ms | cold CPU ms | cold requests | cold KiB read | warm ms " +
-			"| warm CPU ms | warm requests |")
+		line("| query | storage | gateway | series | samples | cold ms | cold CPU ms | cold requests | cold KiB read" +
+			" | warm ms | warm CPU ms | warm requests |")
 		line("|---|---|---|---|---|---|---|---|---|---|---|---|")
 		all := slices.Clone(r.asked[name])
 		slices.SortStableFunc(all, func(a, b asked) int {
@@ -76,12 +77,12 @@ func (r *report) write(w io.Writer) {
 		})
 		for _, a := range all {
 			if a.fault != "" {
-				line("| %s | %s | %s | no figures: %s |||||||||", a.query, a.storage, a.gateway, oneLine(fmt.Errorf("%s", a.fault)))
+				line("| %s | %s | %s | no figures: %s |||||||||", a.query, a.storage, a.gateway, oneLine(a.fault))
 				continue
 			}
-			line("| %s | %s | %s | %d | %d | %.1f | %.0f | %.0f (%s) | %.0f | %.1f | **%.1f** | %.1f |", a.query, a.storage,
-				a.gateway, a.series, a.samples, ms(a.cold), a.coldCPU*1e3, a.coldRequests.Total(), a.coldRequests,
-				a.coldRequests.Bytes/1024, ms(a.warm), a.warmCPU*1e3, a.warmRequests.Total())
+			line("| %s | %s | %s | %d | %d | %.1f | %.0f | %.0f (%s) | %.0f | %.1f | **%.1f** | %.1f |", a.query,
+				a.storage, a.gateway, a.series, a.samples, ms(a.cold), a.coldCPU*1e3, a.coldRequests.Total(),
+				a.coldRequests, a.coldRequests.Bytes/1024, ms(a.warm), a.warmCPU*1e3, a.warmRequests.Total())
 		}
 	}
 	if len(r.loaded) > 0 {
@@ -90,7 +91,7 @@ func (r *report) write(w io.Writer) {
 		line("|---|---|---|---|---|---|---|---|---|")
 		for _, l := range r.loaded {
 			if l.fault != nil {
-				line("| %s | %s | no figures: %s |||||||", l.storage, l.gateway, oneLine(l.fault))
+				line("| %s | %s | no figures: %s |||||||", l.storage, l.gateway, oneLine(l.fault.Error()))
 				continue
 			}
 			line("| %s | %s | %d | %.0f | %.1f | %.1f | **%.2f** | %.0f | %d |", l.storage, l.gateway, l.panels,
@@ -109,8 +110,8 @@ func known(c gateway.Counts) string {
 	return fmt.Sprintf("%.0f (%s)", c.Total(), c)
 }
 
-func oneLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
+func oneLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
 	return strings.ReplaceAll(line, "|", "/")
 }
 
@@ -118,14 +119,15 @@ func (s start) String() string {
 	if s.fault != nil {
 		return fmt.Sprintf("%s, index %s, %s disk: %v", s.gateway, s.index, s.disk, s.fault)
 	}
-	return fmt.Sprintf("%s, index %s, %s disk: %.2f s to the first answer, %.2f CPU s, %d MiB, %.0f requests (%s); sync %s",
-		s.gateway, s.index, s.disk, s.first.Seconds(), s.cpu, s.resident>>20, s.before.Total(), s.before, known(s.sync))
+	return fmt.Sprintf("%s, index %s, %s disk: %.2f s to the first answer, %.2f CPU s, %d MiB, %.0f requests (%s); "+
+		"sync %s", s.gateway, s.index, s.disk, s.first.Seconds(), s.cpu, s.resident>>20, s.before.Total(), s.before,
+		known(s.sync))
 }
 
 func (a asked) String() string {
-	return fmt.Sprintf("%s: %s: %d series; cold %.1f ms, %.0f requests, %.0f KiB; warm %.1f ms, %.1f CPU ms, %.1f requests %s",
-		a.gateway, a.query, a.series, ms(a.cold), a.coldRequests.Total(), a.coldRequests.Bytes/1024, ms(a.warm), a.warmCPU*1e3,
-		a.warmRequests.Total(), a.fault+a.differs)
+	return fmt.Sprintf("%s: %s: %d series; cold %.1f ms, %.0f requests, %.0f KiB; warm %.1f ms, %.1f CPU ms, "+
+		"%.1f requests %s", a.gateway, a.query, a.series, ms(a.cold), a.coldRequests.Total(), a.coldRequests.Bytes/1024,
+		ms(a.warm), a.warmCPU*1e3, a.warmRequests.Total(), a.fault+a.differs)
 }
 
 func (l loaded) String() string {
