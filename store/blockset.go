@@ -75,10 +75,19 @@ func (s *blockSet) launch() {
 	s.ready = ready
 	s.q.wg.Go(func() {
 		b := batch{}
-		b.series, b.err = s.read(s.q.ctx)
+		if b.series, b.err = s.read(s.q.ctx); b.err != nil {
+			b.err = s.q.g.judge(s.q.ctx, s.piece.b, b.err)
+		}
 		b.more = b.err == nil && (len(s.refs) > 0 || len(s.pending) > 0)
 		ready <- b
 	})
+}
+
+// first waits for the first batch, and returns its error. The batch stays for Next.
+func (s *blockSet) first() error {
+	b := <-s.ready
+	s.ready <- b
+	return b.err
 }
 
 func (s *blockSet) Next() bool {
@@ -113,12 +122,12 @@ func (s *blockSet) fail(err error) {
 	}
 }
 
-// ofBlock reports whether err is a fault of the one block that was read, and counts it. The block is faulty or gone;
-// or a decoder failed (Internal) on bytes whose checksum is right.
+// ofBlock reports whether err is a fault of the one block that was read, and counts it. The block is faulty or gone; or
+// a decoder failed (Internal) on bytes whose checksum is right; or the bucket delivers other objects and not this one.
 func (g *Gateway) ofBlock(err error) bool {
 	kind := errs.KindOf(err)
 	g.metrics.blockFaults.WithLabelValues(kind.String()).Inc()
-	return kind == errs.Invalid || kind == errs.NotFound || kind == errs.Internal
+	return kind == errs.Invalid || kind == errs.NotFound || kind == errs.Internal || lostOf(err) != nil
 }
 
 func (s *blockSet) At() series.Series { return s.current[s.at-1] }

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/block/indexheader"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -30,12 +29,6 @@ type headerFile interface {
 	Header(ctx context.Context) (header, error)
 	Close() error
 }
-
-// mapped is an index-header that is in memory as long as the block is open.
-type mapped struct{ *indexheader.Reader }
-
-// Header implements headerFile.
-func (m mapped) Header(context.Context) (header, error) { return m.Reader, nil }
 
 // bucketBlock is a block that is served. It stays open while somebody holds a reference: the snapshot has one, and each
 // request that reads the block has one.

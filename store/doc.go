@@ -2,9 +2,11 @@
 //
 // Flow:
 //
-//	Sync: block.Fetcher -> block.View.Select (which blocks) -> indexheader.Load each -> a new snapshot
+//	Sync: block.Fetcher -> view -> plan: block.View.Select (which blocks) -> a new snapshot. No block is read
 //	Select: snapshot -> tenant's streams -> cover (which block at which time) -> per block: postings -> batches of series
 //	        -> their chunks -> merge -> external labels
+//	A block's index-header is opened at its first use (headers) and closed when it is idle
+//	A block that is gone or broken: judge (whose fault) -> replan (sync, or plan without it) -> the request begins anew
 //
 // Invariants:
 //   - What is served is an immutable snapshot, replaced whole; a select keeps the blocks it began with open to its end.
@@ -14,5 +16,6 @@
 //     decoded.
 //   - Bytes are counted before they are read: against the request's limit, then against the process's.
 //
-// Locks: Gateway.syncMu before Gateway.mu. Neither is held during a select; syncMu is held while the bucket is listed.
+// Locks, in order: Gateway.turn, which is held while the bucket is listed; planMu; mu; lazyHeader.mu; headers.mu. Only
+// turn is held while a bucket is read.
 package store

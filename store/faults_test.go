@@ -30,7 +30,7 @@ import (
 
 var errFault = errors.New("injected fault")
 
-// faultBucket fails range reads after the first `left` ones; while hang is set they wait for their context instead, and
+// faultBucket fails all reads after the first `left` range reads; while hang is set they wait for their context instead, and
 // while down is set nothing answers.
 type faultBucket struct {
 	objstore.Bucket
@@ -47,6 +47,13 @@ func (b *faultBucket) GetRange(ctx context.Context, name string, off, n int64) (
 		return nil, errFault
 	}
 	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
+func (b *faultBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if b.down.Load() || b.left.Load() < 0 {
+		return nil, errFault
+	}
+	return b.Bucket.Get(ctx, name)
 }
 
 func (b *faultBucket) Iter(ctx context.Context, dir string, f func(string) error, o ...objstore.IterOption) error {
@@ -210,6 +217,8 @@ func TestQuarantineEnds(t *testing.T) {
 	damage(t, bkt, block.Object(a, "index"), func(b []byte) []byte { good = append([]byte(nil), b...); return b[:60] })
 	var now clock
 	g := opened(t, bkt, func(o *Options) { o.Now = now.time })
+	read := func() { seriesOf(t, g.Select(t.Context(), ask(team, 0, 5000))) }
+	read()
 	if st := g.Status(); len(st) != 2 || st[0].ID != a || st[0].Error == "" || st[1].Error != "" {
 		t.Fatalf("%+v", st)
 	}
@@ -219,6 +228,7 @@ func TestQuarantineEnds(t *testing.T) {
 		if err := g.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		read()
 		if got := g.BlockStates([]ulid.ULID{a})[0].Served; got != (later == time.Hour) {
 			t.Fatalf("%s later: served %v", later, got)
 		}

@@ -28,12 +28,17 @@ type Gateway struct {
 	log     *slog.Logger
 	opts    Options
 	metrics *metrics
+	bkt     objstore.BucketReader // without any cache
 	objects *objects
 	cache   *cache.Cache
+	headers *headers
 	budget  *budget
 	fetcher *block.Fetcher
 
-	syncMu   sync.Mutex // makes syncs follow each other; guards fetcher and what follows
+	turn chan struct{} // has an element while the bucket is looked at; who put it there has fetcher
+
+	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
+	view     block.View // the last one
 	failures map[ulid.ULID]failure
 	oddities map[string]string // the last logged text for each directory and mark that cannot be read
 
@@ -67,12 +72,14 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	m := newMetrics(reg)
 	kept := cache.New(opts.Cache, reg)
 	return &Gateway{
-		log: log, opts: opts, metrics: m, cache: kept,
+		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,
 		objects: &objects{bkt: bkt, cache: kept, metrics: m, silence: opts.ReadTimeout},
+		headers: newHeaders(bkt, opts, m),
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{
 			CacheDir: filepath.Join(opts.Dir, "meta-syncer"), MaxIndexAge: opts.IgnoreDeletionMarksDelay / 2, Now: opts.Now,
 		}),
+		turn:     make(chan struct{}, 1),
 		failures: map[ulid.ULID]failure{},
 		oddities: map[string]string{},
 		synced:   make(chan struct{}),
@@ -85,6 +92,7 @@ func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.wg.Go(func() { g.run(loop) })
+	g.wg.Go(func() { g.closeIdle(loop) })
 	select {
 	case <-g.synced:
 	case <-time.After(g.opts.StartTimeout):
@@ -101,8 +109,9 @@ func (g *Gateway) Close() error {
 		g.cancel()
 	}
 	g.wg.Wait()
-	g.syncMu.Lock()
-	defer g.syncMu.Unlock()
+	g.headers.close()
+	g.planMu.Lock()
+	defer g.planMu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true

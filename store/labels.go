@@ -177,53 +177,67 @@ type whole struct {
 func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, found map[string]bool,
 	ofBlock func(context.Context, *request, whole) ([]string, error),
 	ofSeries func(labels.Labels)) (series.Warnings, error) {
-	var local []whole
-	withMatchers := false
-	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-		for _, gr := range v.groups(t.streams, r.Matchers) {
-			withMatchers = withMatchers || len(gr.matchers) > 0
-			for _, st := range gr.streams {
-				for _, b := range st.blocks {
-					if b.meta.MinTime <= r.MaxTime && b.meta.MaxTime > r.MinTime {
-						local, held = append(local, whole{b, gr.added, gr.matchers}), append(held, b)
+	for plans := 1; ; plans++ {
+		var local []whole
+		withMatchers := false
+		q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
+			for _, gr := range v.groups(t.streams, r.Matchers) {
+				withMatchers = withMatchers || len(gr.matchers) > 0
+				for _, st := range gr.streams {
+					for _, b := range st.blocks {
+						if b.meta.MinTime <= r.MaxTime && b.meta.MaxTime > r.MinTime {
+							local, held = append(local, whole{b, gr.added, gr.matchers}), append(held, b)
+						}
 					}
 				}
 			}
+			return held
+		})
+		if err != nil {
+			return nil, err
 		}
-		return held
-	})
-	if err != nil {
-		return nil, err
-	}
-	if withMatchers && ofSeries != nil {
+		if withMatchers && ofSeries != nil {
+			q.end()
+			return g.collectSeries(ctx, r, v, ofSeries)
+		}
+		lost, err := q.eachBlock(ctx, local, found, ofBlock)
 		q.end()
-		all := *r
-		all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
-		set := g.selectFrom(ctx, &all, v)
-		defer set.Close()
-		for set.Next() {
-			ofSeries(set.At().Labels)
+		if err != nil || len(lost) == 0 || plans == maxPlans || !g.replan(ctx, lost) {
+			slices.Sort(q.warnings)
+			return q.warnings, err
 		}
-		return set.Warnings(), set.Err()
 	}
-	defer q.end()
-	err = q.eachBlock(ctx, local, found, ofBlock)
-	slices.Sort(q.warnings)
-	return q.warnings, err
+}
+
+// collectSeries calls ofSeries with the series that r selects.
+func (g *Gateway) collectSeries(ctx context.Context, r *series.Request, v labelView,
+	ofSeries func(labels.Labels)) (series.Warnings, error) {
+	all := *r
+	all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
+	set := g.selectFrom(ctx, &all, v)
+	defer set.Close()
+	for set.Next() {
+		ofSeries(set.At().Labels)
+	}
+	return set.Warnings(), set.Err()
 }
 
 // labelReads is how many blocks a request for labels reads at once.
 const labelReads = 8
 
-// eachBlock adds to found what ofBlock returns for each block. A block that is faulty is a warning.
+// eachBlock adds to found what ofBlock returns for each block. A block that is faulty is a warning; those that are gone
+// or broken are returned, too.
 func (q *request) eachBlock(ctx context.Context, local []whole, found map[string]bool,
-	ofBlock func(context.Context, *request, whole) ([]string, error)) error {
-	var mu sync.Mutex // guards found
+	ofBlock func(context.Context, *request, whole) ([]string, error)) (all []*lost, err error) {
+	var mu sync.Mutex // guards found and all
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(labelReads)
 	for _, w := range local {
 		eg.Go(func() error {
 			values, err := ofBlock(ctx, q, w)
+			if err != nil {
+				err = q.g.judge(ctx, w.b, err)
+			}
 			if err != nil && !q.g.ofBlock(err) {
 				return err
 			}
@@ -232,6 +246,9 @@ func (q *request) eachBlock(ctx context.Context, local []whole, found map[string
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if l := lostOf(err); l != nil {
+				all = append(all, l)
+			}
 			for _, v := range values {
 				if !found[v] {
 					found[strings.Clone(v)] = true
@@ -240,7 +257,8 @@ func (q *request) eachBlock(ctx context.Context, local []whole, found map[string
 			return ctx.Err()
 		})
 	}
-	return eg.Wait()
+	err = eg.Wait()
+	return all, err
 }
 
 func sorted(found map[string]bool, limit int) []string {

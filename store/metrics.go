@@ -1,8 +1,12 @@
 package store
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 type metrics struct {
@@ -11,7 +15,10 @@ type metrics struct {
 	blocks       prometheus.Gauge
 	quarantined  prometheus.Gauge
 	partial      prometheus.Gauge
-	opened       prometheus.Counter
+	headersOpen  prometheus.Gauge
+	headerLoads  *prometheus.CounterVec // by outcome: ok, or the kind of error
+	replans      prometheus.Counter
+	lazy         lazyMetrics
 	dropped      prometheus.Counter
 	requests     *prometheus.CounterVec // by verb: select, names, values
 	refused      *prometheus.CounterVec // by limit: open requests, request bytes, process bytes
@@ -35,7 +42,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		blocks:      gauge("blocks", "Blocks that are served."),
 		quarantined: gauge("blocks_quarantined", "Blocks that should be served and cannot be opened."),
 		partial:     gauge("blocks_partial", "Directories in the bucket without a valid meta.json."),
-		opened:      f.NewCounter(prometheus.CounterOpts{Name: "hearth_store_blocks_opened_total", Help: "Blocks opened."}),
+		headersOpen: gauge("index_headers_open", "Index-headers that are open."),
+		headerLoads: counter("index_header_loads_total", "Index-headers opened, by outcome: ok, or the kind of error.",
+			"outcome"),
+		replans: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_replans_total",
+			Help: "Times that a request found blocks gone or broken, and what is served was decided anew.",
+		}),
+		lazy: newLazyMetrics(f),
 		dropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "hearth_store_blocks_dropped_total", Help: "Blocks no longer served.",
 		}),
@@ -46,5 +60,47 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
 		openRequests: gauge("open_requests", "Requests that are open."),
+	}
+}
+
+// lazyMetrics are those of index-headers that Thanos's dashboards and alerts read.
+type lazyMetrics struct {
+	loads, loadFailures, unloads, unloadFailures prometheus.Counter
+	duration                                     prometheus.Histogram
+}
+
+func newLazyMetrics(f promauto.Factory) lazyMetrics {
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "thanos_bucket_store_indexheader_lazy_" + name, Help: help})
+	}
+	return lazyMetrics{
+		loads:          counter("load_total", "Index-headers that were to be opened."),
+		loadFailures:   counter("load_failed_total", "Index-headers that could not be opened."),
+		unloads:        counter("unload_total", "Index-headers that were to be closed as nobody used them."),
+		unloadFailures: counter("unload_failed_total", "Index-headers that could not be closed."),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "thanos_bucket_store_indexheader_lazy_load_duration_seconds",
+			Help:    "How long it took to open an index-header.",
+			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 30, 60, 90, 120, 300},
+		}),
+	}
+}
+
+// headerLoaded counts an index-header that was opened, or was not.
+func (m *metrics) headerLoaded(took time.Duration, err error) {
+	m.headerLoads.WithLabelValues(errs.KindOf(err).String()).Inc()
+	m.lazy.loads.Inc()
+	if err != nil {
+		m.lazy.loadFailures.Inc()
+		return
+	}
+	m.lazy.duration.Observe(took.Seconds())
+}
+
+// headerUnloaded counts an index-header that was closed.
+func (m *metrics) headerUnloaded(err error) {
+	m.lazy.unloads.Inc()
+	if err != nil {
+		m.lazy.unloadFailures.Inc()
 	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -57,15 +56,11 @@ func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([
 // fetch reads a file from off on into the buffers, in order, and returns how many bytes it read: fewer than they hold
 // when the file ends.
 func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (int64, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	silent := time.AfterFunc(o.silence, func() { cancel(fmt.Errorf("the bucket sent nothing for %s", o.silence)) })
-	defer silent.Stop()
 	want, got := int64(0), int64(0)
 	for _, b := range into {
 		want += int64(len(b))
 	}
-	r, err := o.bkt.GetRange(ctx, f.object, off, want)
+	r, err := watched{o.bkt, o.silence}.GetRange(ctx, f.object, off, want)
 	switch {
 	case err != nil && block.PastEnd(err):
 		return 0, nil
@@ -73,10 +68,9 @@ func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (
 		return 0, o.fault(ctx, f.object, err)
 	}
 	defer r.Close()
-	silent.Reset(o.silence)
 	for _, b := range into {
 		var n int
-		n, err = io.ReadFull(lively{r, silent, o.silence}, b)
+		n, err = io.ReadFull(r, b)
 		if got += int64(n); err != nil {
 			break
 		}
@@ -87,19 +81,6 @@ func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (
 		return got, o.fault(ctx, f.object, err)
 	}
 	return got, nil
-}
-
-// lively restarts a timer whenever something was read.
-type lively struct {
-	io.Reader
-	timer *time.Timer
-	by    time.Duration
-}
-
-func (l lively) Read(b []byte) (int, error) {
-	n, err := l.Reader.Read(b)
-	l.timer.Reset(l.by)
-	return n, err
 }
 
 func (o *objects) fault(ctx context.Context, object string, err error) error {

@@ -19,8 +19,10 @@ type Options struct {
 	SyncInterval time.Duration
 	// StartTimeout is how long Open waits for the first sync; after it Open returns and the sync goes on.
 	StartTimeout time.Duration
-	// BlockConcurrency is how many blocks are opened at once during a sync.
+	// BlockConcurrency is how many index-headers are opened at once.
 	BlockConcurrency int
+	// HeaderIdleTimeout is how long an open index-header may be unused before it is closed; 0 = it stays open.
+	HeaderIdleTimeout time.Duration
 	// RetryAfter is how long a block with a faulty index is left alone.
 	RetryAfter time.Duration
 	// IgnoreDeletionMarksDelay is the age from which a deletion mark hides its block. It must be shorter than the
@@ -64,6 +66,7 @@ func DefaultOptions() Options {
 		SyncInterval:             time.Minute,
 		StartTimeout:             5 * time.Second,
 		BlockConcurrency:         20,
+		HeaderIdleTimeout:        5 * time.Minute,
 		RetryAfter:               10 * time.Minute,
 		IgnoreDeletionMarksDelay: 24 * time.Hour,
 		TenantLabel:              "tenant_id",
@@ -99,7 +102,7 @@ func (o Options) Validate() error {
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
 	if o.IgnoreDeletionMarksDelay < 0 || o.Cache.MaxBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
-		o.MemoryWait < 0 {
+		o.MemoryWait < 0 || o.HeaderIdleTimeout < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))
 	}
 	return errors.Join(faults...)

@@ -136,14 +136,43 @@ func (q *request) end() {
 
 func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView) series.Set {
 	g.metrics.requests.WithLabelValues("select").Inc()
+	ctx, span := tracing.Start(ctx, "gateway select")
+	s := &requestSet{g: g, ctx: ctx, request: r, view: v, span: span}
+	if err := s.plan(); err != nil {
+		span.End(err)
+		return series.Failed(err)
+	}
+	span.Number("blocks", len(s.q.held))
+	return s
+}
+
+// requestSet is the set that a select returns: that of all blocks merged, cut by shard and limit. All blocks begin to
+// be read at once.
+type requestSet struct {
+	series.Set
+	g       *Gateway
+	ctx     context.Context
+	request *series.Request
+	view    labelView
+	span    tracing.Span // from the call of Select to Close
+
+	q       *request
+	blocks  []*blockSet
+	started bool
+	closed  bool
+	yielded int
+}
+
+// plan begins the request: it chooses from the blocks that are served now.
+func (s *requestSet) plan() error {
 	type chosen struct {
 		*group
 		pieces []piece
 	}
 	var groups []chosen
-	ctx, span := tracing.Start(ctx, "gateway select")
-	q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-		for _, gr := range v.groups(t.streams, r.Matchers) {
+	r := s.request
+	q, err := s.g.begin(s.ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
+		for _, gr := range s.view.groups(t.streams, r.Matchers) {
 			c := chosen{gr, pieces(gr.streams, r)}
 			for _, p := range c.pieces {
 				held = append(held, p.b)
@@ -153,11 +182,9 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView
 		return held
 	})
 	if err != nil {
-		span.End(err)
-		return series.Failed(err)
+		return err
 	}
-	span.Number("blocks", len(q.held))
-	out := &requestSet{q: q, span: span}
+	s.q, s.blocks = q, nil
 	var sets []series.Set
 	for _, c := range groups {
 		// A filter that needs no other labels than a block has is applied there, before chunks are read.
@@ -165,25 +192,39 @@ func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView
 		var parts []series.Set
 		for _, p := range c.pieces {
 			b := newBlockSet(q, p, c.matchers, plain)
-			out.blocks = append(out.blocks, b)
+			s.blocks = append(s.blocks, b)
 			parts = append(parts, series.Checked(b, "block "+p.b.meta.ULID.String()))
 		}
-		sets = append(sets, series.Relabel(series.Merge(parts...), c.added, r.WithoutLabels, g.opts.RelabelBytes))
+		sets = append(sets, series.Relabel(series.Merge(parts...), c.added, r.WithoutLabels, s.g.opts.RelabelBytes))
 	}
-	out.Set = series.Merge(sets...)
-	return out
+	s.Set = series.Merge(sets...)
+	return nil
 }
 
-// requestSet is the set that a select returns: that of all blocks merged, cut by shard and limit. All blocks begin to
-// be read at once.
-type requestSet struct {
-	series.Set
-	q       *request
-	span    tracing.Span // from the call of Select to Close
-	blocks  []*blockSet
-	started bool
-	closed  bool
-	yielded int
+// start begins to read all blocks, and waits for the first series of each, which a merge needs before it yields
+// anything. If blocks turn out to be gone or broken, the request is planned anew with what is served instead.
+func (s *requestSet) start() {
+	s.started = true
+	for plans := 1; ; plans++ {
+		for _, b := range s.blocks {
+			b.launch()
+		}
+		var all []*lost
+		for _, b := range s.blocks {
+			if l := lostOf(b.first()); l != nil {
+				all = append(all, l)
+			}
+		}
+		if len(all) == 0 || plans == maxPlans || !s.g.replan(s.ctx, all) {
+			return
+		}
+		s.Set.Close()
+		s.q.end()
+		if err := s.plan(); err != nil {
+			s.Set, s.blocks = series.Failed(err), nil
+			return
+		}
+	}
 }
 
 func (s *requestSet) Next() bool {
@@ -191,10 +232,7 @@ func (s *requestSet) Next() bool {
 		return false
 	}
 	if !s.started {
-		s.started = true
-		for _, b := range s.blocks {
-			b.launch()
-		}
+		s.start()
 	}
 	if s.q.Limit > 0 && s.yielded >= s.q.Limit {
 		return false

@@ -90,7 +90,7 @@ func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings
 }
 
 // newSnapshot groups the blocks, which are in order of time, and the failed ones, of a bucket that looks like v.
-func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failure, opts Options) *snapshot {
+func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failed, opts Options) *snapshot {
 	s := &snapshot{
 		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v, opts.Now()),
 		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},

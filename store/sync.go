@@ -4,50 +4,55 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/block/indexheader"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// failure is why a block is not served, and until when it is left alone.
-type failure struct {
-	tenant tenant.ID // "" if it has no valid one
-	err    error
-	until  time.Time
-}
-
 // headerName is an index-header's file in a block's directory under Options.Dir.
 const headerName = "index-header"
 
-// Sync looks at the bucket and serves what it holds from now on. An error (kind Unavailable) means that the bucket
-// could not be listed and all stays as it was. Single blocks that cannot be opened are not an error.
+// Sync looks at the bucket and serves what it holds from now on. Of the blocks themselves nothing is read. An error
+// (kind Unavailable) means that the bucket could not be listed and all stays as it was.
 func (g *Gateway) Sync(ctx context.Context) error {
-	g.syncMu.Lock()
-	defer g.syncMu.Unlock()
+	if err := g.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer g.endTurn()
+	return g.sync(ctx)
+}
+
+// takeTurn waits until no other look at the bucket is under way. The error is that of ctx.
+func (g *Gateway) takeTurn(ctx context.Context) error {
+	select {
+	case g.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errs.E(errs.Unavailable, "store gateway: %w", context.Cause(ctx))
+	}
+}
+
+func (g *Gateway) endTurn() { <-g.turn }
+
+// sync is Sync. The caller has the turn.
+func (g *Gateway) sync(ctx context.Context) error {
 	view, err := g.fetcher.Fetch(ctx)
 	if err != nil {
 		g.metrics.syncs.WithLabelValues("failed").Inc()
 		return err
 	}
 	g.readIdentity(ctx)
-	blocks, failed := g.load(ctx, view)
-	if err := ctx.Err(); err != nil {
-		g.letGo(blocks)
-		return errs.E(errs.Unavailable, "store gateway: %w", err)
-	}
-	g.report(view, failed)
-	g.swap(newSnapshot(view, blocks, failed, g.opts))
+	g.planMu.Lock()
+	g.view = view
+	g.plan()
+	g.planMu.Unlock()
 	g.sweep(view)
 	g.metrics.syncs.WithLabelValues("ok").Inc()
 	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)
@@ -64,100 +69,69 @@ func (g *Gateway) readIdentity(ctx context.Context) {
 	}
 }
 
-// load returns the blocks to serve, each with a reference for the snapshot, and those that cannot be. A block that
-// turns out to be broken no longer supersedes others: then these are planned again.
-func (g *Gateway) load(ctx context.Context, v block.View) ([]*bucketBlock, map[*block.Meta]failure) {
+// plan serves those blocks of the view that are wanted and not known to be broken. It reads nothing, so that a request
+// can wait for it. The caller holds planMu.
+func (g *Gateway) plan() {
 	now := g.opts.Now()
 	mint, maxt := int64(math.MinInt64), int64(math.MaxInt64)
 	if g.opts.Window != nil {
 		mint, maxt = g.opts.Window(now)
 	}
-	have := map[ulid.ULID]*bucketBlock{}
-	g.mu.RLock()
-	if g.current != nil {
-		maps.Copy(have, g.current.blocks)
-	}
-	g.mu.RUnlock()
-	opened := map[ulid.ULID]*bucketBlock{}
-	for {
-		failed := map[*block.Meta]failure{}
-		wanted := v.Select(block.Within(mint, maxt), block.NotMarkedBefore(now.Add(-g.opts.IgnoreDeletionMarksDelay)),
-			block.NotSuperseded(func(id ulid.ULID) bool { return g.failures[id].err != nil }))
-		before := len(g.failures)
-		g.open(ctx, wanted, have, opened)
-		if len(g.failures) > before && ctx.Err() == nil {
+	wanted := g.view.Select(block.Within(mint, maxt), block.NotMarkedBefore(now.Add(-g.opts.IgnoreDeletionMarksDelay)),
+		block.NotSuperseded(func(id ulid.ULID) bool { return g.broken(g.view.Metas[id], now).err != nil }))
+	var blocks []*bucketBlock
+	failed := map[*block.Meta]failed{}
+	for _, m := range wanted {
+		b, f := g.blockOf(m, now)
+		if f.err != nil {
+			failed[m] = f
 			continue
 		}
-		var out []*bucketBlock
-		for _, m := range wanted {
-			b := have[m.ULID]
-			if b != nil {
-				b.hold()
-			} else if b = opened[m.ULID]; b == nil {
-				failed[m] = g.failures[m.ULID]
-				continue
-			}
-			delete(opened, m.ULID)
-			out = append(out, b)
-		}
-		for _, b := range opened { // they were chosen at first, and are superseded since
-			b.release()
-		}
-		return out, failed
+		blocks = append(blocks, b)
 	}
+	g.report(failed)
+	g.swap(newSnapshot(g.view, blocks, failed, g.opts))
 }
 
-// open opens the wanted blocks that are in neither have nor opened, into opened or g.failures.
-func (g *Gateway) open(ctx context.Context, wanted []*block.Meta, have, opened map[ulid.ULID]*bucketBlock) {
-	var mu sync.Mutex // guards opened, g.failures
-	var eg errgroup.Group
-	eg.SetLimit(g.opts.BlockConcurrency)
-	now := g.opts.Now()
-	var todo []*block.Meta
-	for _, m := range wanted {
-		f := g.failures[m.ULID]
-		if have[m.ULID] == nil && opened[m.ULID] == nil && !now.Before(f.until) {
-			todo = append(todo, m)
-		}
-	}
-	for _, m := range todo {
-		eg.Go(func() error {
-			b, f := g.openBlock(ctx, m)
-			mu.Lock()
-			defer mu.Unlock()
-			if f.err != nil {
-				g.failures[m.ULID] = f
-				return nil
-			}
-			delete(g.failures, m.ULID)
-			opened[m.ULID] = b
-			return nil
-		})
-	}
-	eg.Wait()
+// failed is a block that should be served and is not.
+type failed struct {
+	tenant tenant.ID // "" if it has no valid one
+	err    error
 }
 
-// openBlock opens one block. A block with a fault of its own is left alone for a while, one that the bucket did not
-// deliver only until the next sync.
-func (g *Gateway) openBlock(ctx context.Context, m *block.Meta) (*bucketBlock, failure) {
-	now := g.opts.Now()
-	id := tenant.Default
-	if name := m.Thanos.Labels[g.opts.TenantLabel]; name != "" {
-		var err error
-		if id, err = tenant.Parse(name); err != nil {
-			return nil, failure{err: err, until: now.Add(g.opts.RetryAfter)}
-		}
-	}
-	header, err := indexheader.Load(ctx, g.objects.bkt, m.ULID, filepath.Join(g.opts.Dir, m.ULID.String(), headerName))
+// broken says why a block cannot be served; its err is nil if it can be, as far as is known.
+func (g *Gateway) broken(m *block.Meta, now time.Time) failed {
+	id, err := g.tenantOf(m)
 	if err != nil {
-		f := failure{tenant: id, err: err}
-		if kind := errs.KindOf(err); kind == errs.Invalid || kind == errs.Unsupported {
-			f.until = now.Add(g.opts.RetryAfter)
-		}
+		return failed{err: err}
+	}
+	if f := g.failures[m.ULID]; now.Before(f.until) {
+		return failed{id, f.err}
+	}
+	return failed{tenant: id}
+}
+
+func (g *Gateway) tenantOf(m *block.Meta) (tenant.ID, error) {
+	if name := m.Thanos.Labels[g.opts.TenantLabel]; name != "" {
+		return tenant.Parse(name)
+	}
+	return tenant.Default, nil
+}
+
+// blockOf returns the block of m with a reference for the next snapshot: the one that is served already, or a new one.
+// Only swap changes which are served, under planMu.
+func (g *Gateway) blockOf(m *block.Meta, now time.Time) (*bucketBlock, failed) {
+	f := g.broken(m, now)
+	if f.err != nil {
 		return nil, f
 	}
-	g.metrics.opened.Inc()
-	return newBucketBlock(m, id, mapped{header}), failure{}
+	if g.current != nil {
+		if b := g.current.blocks[m.ULID]; b != nil {
+			b.hold()
+			return b, f
+		}
+	}
+	return newBucketBlock(m, f.tenant, g.headers.of(m.ULID)), f
 }
 
 // swap makes next current and lets the blocks of the last one go, which next may hold too.
@@ -188,15 +162,9 @@ func (g *Gateway) swap(next *snapshot) {
 	}
 }
 
-func (g *Gateway) letGo(blocks []*bucketBlock) {
-	for _, b := range blocks {
-		b.release()
-	}
-}
-
 // report counts what cannot be read, and logs what is new of it and what is no longer there.
-func (g *Gateway) report(v block.View, failed map[*block.Meta]failure) {
-	odd := map[string]string{}
+func (g *Gateway) report(failed map[*block.Meta]failed) {
+	v, odd := g.view, map[string]string{}
 	partial := 0
 	for id, err := range v.Partial {
 		partial++

@@ -1,0 +1,262 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block/indexheader"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// headerTimeout bounds one load of an index-header: a gigabyte at a few MB/s.
+const headerTimeout = 5 * time.Minute
+
+// headers opens index-headers when they are first used, and knows which are open.
+type headers struct {
+	opts    Options
+	bkt     objstore.BucketReader
+	metrics *metrics
+	slots   chan struct{}   // has an element for each load under way
+	ctx     context.Context // of all loads
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // loads
+
+	mu   sync.Mutex // guards open and ended
+	open map[*lazyHeader]struct{}
+	// ended is set by close. No load begins afterwards.
+	ended bool
+}
+
+func newHeaders(bkt objstore.BucketReader, opts Options, m *metrics) *headers {
+	h := &headers{
+		opts: opts, bkt: watched{bkt, opts.ReadTimeout}, metrics: m,
+		slots: make(chan struct{}, opts.BlockConcurrency), open: map[*lazyHeader]struct{}{},
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// of returns the index-header of a block. Nothing is read.
+func (h *headers) of(id ulid.ULID) *lazyHeader { return &lazyHeader{from: h, id: id} }
+
+// close ends the loads that are under way, and waits for them. Headers that are open stay so.
+func (h *headers) close() {
+	h.mu.Lock()
+	h.ended = true
+	h.mu.Unlock()
+	h.cancel()
+	h.wg.Wait()
+}
+
+// idle returns the open headers that nobody asked for since a time.
+func (h *headers) idle(since time.Time) (all []*lazyHeader) {
+	for _, l := range h.opened() {
+		if used := l.lastUse(); used.Before(since) {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// opened returns the open headers.
+func (h *headers) opened() []*lazyHeader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*lazyHeader, 0, len(h.open))
+	for l := range h.open {
+		all = append(all, l)
+	}
+	return all
+}
+
+func (h *headers) note(l *lazyHeader, open bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if open {
+		h.open[l] = struct{}{}
+	} else {
+		delete(h.open, l)
+	}
+	h.metrics.headersOpen.Set(float64(len(h.open)))
+}
+
+// start runs a load in the background, unless the gateway is closed.
+func (h *headers) start(load func(context.Context)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return errs.E(errs.Unavailable, "store gateway: closed")
+	}
+	h.wg.Go(func() {
+		select {
+		case h.slots <- struct{}{}:
+			defer func() { <-h.slots }()
+		case <-h.ctx.Done():
+		}
+		ctx, cancel := context.WithTimeoutCause(h.ctx, headerTimeout, errors.New("the index-header took too long"))
+		defer cancel()
+		load(ctx)
+	})
+	return nil
+}
+
+// load opens the index-header of a block: from local disk, or cut out of the index in the bucket. What came in damaged
+// or not at all is asked for once more, since most faults of a bucket pass.
+func (h *headers) load(ctx context.Context, id ulid.ULID) (*indexheader.Reader, error) {
+	path := filepath.Join(h.opts.Dir, id.String(), headerName)
+	r, err := indexheader.Load(ctx, h.bkt, id, path)
+	if kind := errs.KindOf(err); (kind == errs.Invalid || kind == errs.Unavailable) && ctx.Err() == nil {
+		r, err = indexheader.Load(ctx, h.bkt, id, path)
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil, errs.E(errs.Unavailable, "index-header of block %s: %w", id, context.Cause(ctx))
+	}
+	return r, err
+}
+
+// lazyHeader is a block's index-header. It is opened at the first use, and may be closed and opened again.
+type lazyHeader struct {
+	from *headers
+	id   ulid.ULID
+
+	mu      sync.Mutex // guards what follows
+	reader  *indexheader.Reader
+	loading *loading // nil unless a load is under way
+	used    time.Time
+	closed  bool
+}
+
+// loading is one load, for which any number of requests wait. The other fields are set when done is closed.
+type loading struct {
+	done   chan struct{}
+	reader *indexheader.Reader
+	err    error
+}
+
+// unopened is the error of a header that cannot be opened. Its kind is that of the cause.
+type unopened struct{ error }
+
+func (e unopened) Unwrap() error { return e.error }
+
+// Header implements headerFile. One load serves all that wait, and goes on when they do not wait any more. A failed one
+// is not kept: what it means for the block is decided where the view is known.
+func (l *lazyHeader) Header(ctx context.Context) (header, error) {
+	l.mu.Lock()
+	l.used = l.from.opts.Now()
+	if r := l.reader; r != nil {
+		l.mu.Unlock()
+		return r, nil
+	}
+	under := l.loading
+	if under == nil {
+		under = &loading{done: make(chan struct{})}
+		if err := l.from.start(func(ctx context.Context) { l.load(ctx, under) }); err != nil {
+			l.mu.Unlock()
+			return nil, err
+		}
+		l.loading = under
+	}
+	l.mu.Unlock()
+	select {
+	case <-under.done:
+	case <-ctx.Done():
+		return nil, errs.E(errs.Unavailable, "index-header of block %s: %w", l.id, context.Cause(ctx))
+	}
+	if under.err != nil {
+		return nil, unopened{under.err}
+	}
+	return under.reader, nil
+}
+
+func (l *lazyHeader) load(ctx context.Context, under *loading) {
+	start := time.Now()
+	r, err := l.from.load(ctx, l.id)
+	l.from.metrics.headerLoaded(time.Since(start), err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loading = nil
+	switch {
+	case err != nil:
+		under.err = err
+	case l.closed: // nobody waits, as those who wait hold the block
+		under.err = errs.E(errs.Unavailable, "block %s is no longer served", l.id)
+		r.Close()
+	default:
+		under.reader, l.reader = r, r
+		l.from.note(l, true)
+	}
+	close(under.done)
+}
+
+// Close implements headerFile. Nobody holds the block any more.
+func (l *lazyHeader) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return l.unmap()
+}
+
+// unload closes the header if unused still says that nobody has it. Whoever asks for it afterwards opens it again.
+func (l *lazyHeader) unload(unused func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reader != nil && unused() {
+		l.from.metrics.headerUnloaded(l.unmap())
+	}
+}
+
+// unmap lets the reader go. The caller holds l.mu.
+func (l *lazyHeader) unmap() error {
+	if l.reader == nil {
+		return nil
+	}
+	r := l.reader
+	l.reader = nil
+	l.from.note(l, false)
+	return r.Close()
+}
+
+func (l *lazyHeader) lastUse() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
+}
+
+// closeIdle closes index-headers that were not used for Options.HeaderIdleTimeout, until ctx ends.
+func (g *Gateway) closeIdle(ctx context.Context) {
+	if g.opts.HeaderIdleTimeout == 0 {
+		return
+	}
+	tick := time.NewTicker(min(g.opts.HeaderIdleTimeout, time.Minute))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.unloadIdle(g.opts.Now().Add(-g.opts.HeaderIdleTimeout))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// unloadIdle closes the index-headers of served blocks that no request has and nobody asked for since a time. While it
+// holds Gateway.mu, a block of the snapshot with one reference is held by the snapshot alone.
+func (g *Gateway) unloadIdle(since time.Time) {
+	idle := g.headers.idle(since)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.current == nil {
+		return
+	}
+	for _, l := range idle {
+		if b := g.current.blocks[l.id]; b != nil && b.headerFile == headerFile(l) {
+			l.unload(func() bool { return b.refs.Load() == 1 && l.used.Before(since) })
+		}
+	}
+}
