@@ -30,6 +30,15 @@ var tlsVersions = map[string]uint16{
 
 var tlsCurves = []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
+// TLSVersion is the number of a TLS version, "1.0" to "1.3"; "" is 1.3. Every other name is an error.
+func TLSVersion(name string) (uint16, error) {
+	v, ok := tlsVersions[name]
+	if !ok {
+		return 0, fmt.Errorf("TLS version %q: must be 1.0, 1.1, 1.2 or 1.3", name)
+	}
+	return v, nil
+}
+
 func (o TLSOptions) enabled() bool {
 	return o.CertFile != "" || o.KeyFile != "" || o.ClientCAFile != ""
 }
@@ -43,8 +52,8 @@ func (o TLSOptions) Validate() error {
 	if o.ClientCAFile != "" && o.CertFile == "" {
 		faults = append(faults, errors.New("a client CA needs a server certificate and key"))
 	}
-	if _, ok := tlsVersions[o.MinVersion]; !ok {
-		faults = append(faults, fmt.Errorf("TLS version %q: must be 1.0, 1.1, 1.2 or 1.3", o.MinVersion))
+	if _, err := TLSVersion(o.MinVersion); err != nil {
+		faults = append(faults, err)
 	}
 	_, err := o.ciphers()
 	_, err2 := o.curves()

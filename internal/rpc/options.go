@@ -172,8 +172,8 @@ func (o ClientOptions) Validate() error {
 	if !o.TLS.Enabled && (o.TLS.CertFile != "" || o.TLS.CAFile != "" || o.TLS.SkipVerify || o.TLS.ServerName != "") {
 		faults = append(faults, errors.New("client TLS files or names are set, but TLS is not enabled"))
 	}
-	if _, ok := tlsVersions[o.TLS.MinVersion]; !ok {
-		faults = append(faults, fmt.Errorf("client TLS version %q: must be 1.0, 1.1, 1.2 or 1.3", o.TLS.MinVersion))
+	if _, err := httpx.TLSVersion(o.TLS.MinVersion); err != nil {
+		faults = append(faults, fmt.Errorf("client %w", err))
 	}
 	if o.Compression != "" && o.Compression != "snappy" {
 		faults = append(faults, fmt.Errorf("client compression %q: must be snappy or empty", o.Compression))

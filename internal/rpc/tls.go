@@ -10,15 +10,9 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-)
 
-var tlsVersions = map[string]uint16{
-	"":    tls.VersionTLS13,
-	"1.0": tls.VersionTLS10,
-	"1.1": tls.VersionTLS11,
-	"1.2": tls.VersionTLS12,
-	"1.3": tls.VersionTLS13,
-}
+	"github.com/hearth-metrics/hearth/internal/httpx"
+)
 
 // clientCredentials checks the files once. Later connections read them again, so that renewed certificates need no
 // restart.
@@ -54,7 +48,11 @@ func (f *freshTLS) Clone() credentials.TransportCredentials {
 }
 
 func (o ClientTLS) load() (*tls.Config, error) {
-	c := &tls.Config{ServerName: o.ServerName, InsecureSkipVerify: o.SkipVerify, MinVersion: tlsVersions[o.MinVersion]}
+	version, err := httpx.TLSVersion(o.MinVersion)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{ServerName: o.ServerName, InsecureSkipVerify: o.SkipVerify, MinVersion: version}
 	if o.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
