@@ -35,6 +35,7 @@ type blockSet struct {
 	plain    bool // series are yielded as they are: limit and shard can be applied here
 	resolved bool
 	refs     []storage.SeriesRef // series that were not read yet
+	late     []*condition        // what these must meet besides
 	pending  []series.Series     // series that were read, without their chunks
 	wanted   [][]wanted          // the chunks of pending
 	size     int                 // of a batch
@@ -58,7 +59,7 @@ type batch struct {
 
 func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSet {
 	s := &blockSet{
-		q: q, piece: p, plain: plain, matchers: append([]*labels.Matcher(nil), ms...), size: batchSeries,
+		q: q, piece: p, plain: plain, matchers: ms, size: batchSeries,
 		index:  newBlockIndex(p.b, q.g.objects, q.lease),
 		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
 		faults: series.Faults{From: "block " + p.b.meta.ULID.String()},
@@ -154,9 +155,11 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 		if err := s.index.open(ctx); err != nil {
 			return nil, err
 		}
-		if s.refs, err = s.index.matching(ctx, s.matchers); err != nil {
+		selected, err := s.index.matching(ctx, s.matchers)
+		if err != nil {
 			return nil, err
 		}
+		s.refs, s.late = selected.refs, selected.late
 	}
 	for len(s.pending) == 0 && len(s.refs) > 0 {
 		n, err := s.index.series(ctx, s.refs[:min(s.size, len(s.refs))], s.add, s.skip)
@@ -171,7 +174,7 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	return s.withChunks(ctx)
 }
 
-// add takes one series of the index into pending, if it has chunks in time and is in the shard.
+// add takes one series of the index into pending, if it has chunks in time, meets late conditions and is in the shard.
 func (s *blockSet) add(e *indexEntry) error {
 	n := 0
 	for _, m := range e.chunks {
@@ -181,6 +184,9 @@ func (s *blockSet) add(e *indexEntry) error {
 	}
 	if n == 0 {
 		return nil
+	}
+	if ok, err := s.index.meets(s.q.ctx, e, s.late); !ok || err != nil {
+		return err
 	}
 	ls, err := s.index.symbols.labels(s.q.ctx, e, &s.builder)
 	if err != nil || s.plain && !inShard(s.q.Shard, ls) {

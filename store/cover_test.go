@@ -123,7 +123,7 @@ type aggregated struct {
 func (a aggregated) Bytes() []byte               { return a.data }
 func (a aggregated) Encoding() chunkenc.Encoding { return series.EncAggregates }
 
-func xor(t *testing.T, samples ...float64) chunkenc.Chunk {
+func xor(t testing.TB, samples ...float64) chunkenc.Chunk {
 	t.Helper()
 	c := chunkenc.NewXORChunk()
 	app, err := c.Appender()

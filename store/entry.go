@@ -85,9 +85,11 @@ func (s *symbols) lookup(ctx context.Context, ref uint32) (string, error) {
 	return text, nil
 }
 
-// labels returns the labels of e, in memory of their own.
+// labels returns the labels of e, in memory of their own: in order, which all blocks should have them in, and without
+// empty values. A hash of the labels, which shards are made of, is wrong otherwise.
 func (s *symbols) labels(ctx context.Context, e *indexEntry, builder *labels.ScratchBuilder) (labels.Labels, error) {
 	builder.Reset()
+	last, ordered := "", true
 	for i := 0; i < len(e.symbols); i += 2 {
 		name, err := s.lookup(ctx, e.symbols[i])
 		if err != nil {
@@ -97,7 +99,13 @@ func (s *symbols) labels(ctx context.Context, e *indexEntry, builder *labels.Scr
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
-		builder.Add(name, value)
+		if value != "" {
+			builder.Add(name, value)
+			last, ordered = name, ordered && last <= name
+		}
+	}
+	if !ordered {
+		builder.Sort()
 	}
 	return builder.Labels(), nil
 }

@@ -4,13 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
-	"unsafe"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"golang.org/x/sync/errgroup"
@@ -21,10 +16,11 @@ import (
 )
 
 // blockIndex reads a block's index for one request: names and values from the local header, postings and series by
-// range reads through the page cache. It is a tsdb.IndexReader as far as tsdb.PostingsForMatchers needs one.
+// range reads through the page cache.
 type blockIndex struct {
 	b       *bucketBlock
-	header  header // nil until open
+	header  header        // nil until open
+	every   []index.Range // the list of all series
 	objects *objects
 	lease   *lease
 	symbols symbols
@@ -37,8 +33,11 @@ func newBlockIndex(b *bucketBlock, o *objects, l *lease) *blockIndex {
 
 // open waits for the index-header.
 func (ix *blockIndex) open(ctx context.Context) (err error) {
-	ix.header, err = ix.b.Header(ctx)
+	if ix.header, err = ix.b.Header(ctx); err != nil {
+		return err
+	}
 	ix.symbols.header = ix.header
+	ix.every, err = ix.header.Ranges(ctx, nil, "", "")
 	return err
 }
 
@@ -61,94 +60,6 @@ func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
 // fault adds to an error of decoding which index it is about.
 func (ix *blockIndex) fault(what string, at int64, err error) error {
 	return errs.E(errs.Invalid, "%s: %s at %d: %w", ix.b.indexObject(), what, at, err)
-}
-
-// matching returns the references of the series that ms select, in label order. ms may be reordered.
-func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) ([]storage.SeriesRef, error) {
-	var p index.Postings
-	var err error
-	if len(ms) == 0 {
-		name, value := index.AllPostingsKey()
-		p, err = ix.Postings(ctx, name, value)
-	} else {
-		p, err = tsdb.PostingsForMatchers(ctx, ix, ms...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var refs []storage.SeriesRef
-	for p.Next() {
-		if err := ix.lease.listed(ctx, len(refs), refBytes); err != nil {
-			return nil, err
-		}
-		refs = append(refs, p.At())
-	}
-	return refs, p.Err()
-}
-
-// Postings implements tsdb.IndexReader.
-func (ix *blockIndex) Postings(ctx context.Context, name string, values ...string) (index.Postings, error) {
-	slices.Sort(values)
-	ranges, err := ix.header.Ranges(ctx, nil, name, slices.Compact(values)...)
-	if err != nil {
-		return nil, err
-	}
-	return ix.postings(ctx, ranges)
-}
-
-// What an entry of a list takes, in bytes: a reference of a series; a label value with the place of its postings, whose
-// text is the index-header's.
-const (
-	refBytes   = int64(unsafe.Sizeof(storage.SeriesRef(0)))
-	valueBytes = int64(unsafe.Sizeof("") + unsafe.Sizeof(index.Range{}))
-)
-
-// values lists the values of a label that match, in order, and where their postings are: the first limit of them, or
-// all for 0. The lists are counted against the lease.
-func (ix *blockIndex) values(ctx context.Context, name string, limit int,
-	match func(string) bool) (values []string, ranges []index.Range, err error) {
-	var fault error
-	err = ix.header.Values(ctx, name, "", func(value string, at index.Range) bool {
-		if fault = ctx.Err(); fault == nil && match(value) {
-			if fault = ix.lease.listed(ctx, len(values), valueBytes); fault == nil {
-				values, ranges = append(values, value), append(ranges, at)
-			}
-		}
-		return fault == nil && (limit <= 0 || len(values) < limit)
-	})
-	if fault != nil {
-		err = fault
-	}
-	return values, ranges, err
-}
-
-// anyValue and notEmpty are what values may match.
-func anyValue(string) bool   { return true }
-func notEmpty(v string) bool { return v != "" }
-
-// PostingsForLabelMatching implements tsdb.IndexReader.
-func (ix *blockIndex) PostingsForLabelMatching(ctx context.Context, name string,
-	match func(string) bool) index.Postings {
-	_, ranges, err := ix.values(ctx, name, 0, match)
-	if err != nil {
-		return index.ErrPostings(err)
-	}
-	p, err := ix.postings(ctx, ranges)
-	if err != nil {
-		return index.ErrPostings(err)
-	}
-	return p
-}
-
-// PostingsForAllLabelValues implements tsdb.IndexReader.
-func (ix *blockIndex) PostingsForAllLabelValues(ctx context.Context, name string) index.Postings {
-	return ix.PostingsForLabelMatching(ctx, name, anyValue)
-}
-
-// postings reads the lists at ranges, which are in order, and unites them.
-func (ix *blockIndex) postings(ctx context.Context, ranges []index.Range) (index.Postings, error) {
-	lists, err := ix.lists(ctx, ranges)
-	return index.Merge(ctx, lists...), err
 }
 
 // lists reads the lists at ranges, which are in order.
@@ -283,58 +194,4 @@ func (ix *blockIndex) content(ctx context.Context, b []byte, off int64) ([]byte,
 		return nil, errs.E(errs.Invalid, "%s: checksum of the series at %d", ix.b.indexObject(), off)
 	}
 	return content, nil
-}
-
-// LabelValues implements tsdb.IndexReader. Matchers are not supported.
-func (ix *blockIndex) LabelValues(ctx context.Context, name string, hints *storage.LabelHints,
-	ms ...*labels.Matcher) ([]string, error) {
-	if len(ms) > 0 {
-		return nil, errs.E(errs.Unsupported, "label values with matchers")
-	}
-	limit := 0
-	if hints != nil {
-		limit = hints.Limit
-	}
-	values, _, err := ix.values(ctx, name, limit, anyValue)
-	return values, err
-}
-
-// SortedLabelValues implements tsdb.IndexReader: the header's values are sorted.
-func (ix *blockIndex) SortedLabelValues(ctx context.Context, name string, hints *storage.LabelHints,
-	ms ...*labels.Matcher) ([]string, error) {
-	return ix.LabelValues(ctx, name, hints, ms...)
-}
-
-// LabelNames implements tsdb.IndexReader. Matchers are not supported.
-func (ix *blockIndex) LabelNames(_ context.Context, ms ...*labels.Matcher) ([]string, error) {
-	if len(ms) > 0 {
-		return nil, errs.E(errs.Unsupported, "label names with matchers")
-	}
-	return slices.Clone(ix.header.LabelNames()), nil
-}
-
-// SortedPostings implements tsdb.IndexReader: references are in label order.
-func (ix *blockIndex) SortedPostings(p index.Postings) index.Postings { return p }
-
-// Close implements tsdb.IndexReader. It does nothing: whoever holds the block releases it.
-func (ix *blockIndex) Close() error { return nil }
-
-var errNotNeeded = errs.E(errs.Unsupported, "reading a block from the bucket does not need this")
-
-// Symbols implements tsdb.IndexReader only in form.
-func (ix *blockIndex) Symbols() index.StringIter { return index.NewStringListIter(nil) }
-
-// ShardedPostings implements tsdb.IndexReader only in form: shards are cut where labels are known.
-func (ix *blockIndex) ShardedPostings(index.Postings, uint64, uint64) index.Postings {
-	return index.ErrPostings(errNotNeeded)
-}
-
-// Series implements tsdb.IndexReader only in form: series are read in batches, see series.
-func (ix *blockIndex) Series(storage.SeriesRef, *labels.ScratchBuilder, *[]chunks.Meta) error {
-	return errNotNeeded
-}
-
-// LabelNamesFor implements tsdb.IndexReader only in form.
-func (ix *blockIndex) LabelNamesFor(context.Context, index.Postings) ([]string, error) {
-	return nil, errNotNeeded
 }

@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -42,22 +42,20 @@ func (s *streamSource) LabelValues(ctx context.Context, name string,
 func (g *Gateway) names(ctx context.Context, r *series.Request, v labelView) ([]string, series.Warnings, error) {
 	g.metrics.requests.WithLabelValues("names").Inc()
 	found := map[string]bool{}
-	ofBlock := func(ctx context.Context, _ *request, w whole) ([]string, error) {
-		h, err := w.b.Header(ctx)
-		if err != nil {
-			return nil, err
+	ofBlock := func(ctx context.Context, q *request, w whole) (names []string, err error) {
+		if len(w.rest) > 0 {
+			names, err = q.matchingNames(ctx, w)
+		} else if h, openErr := w.b.Header(ctx); openErr == nil {
+			names = slices.Clone(h.LabelNames())
+		} else {
+			err = openErr
 		}
-		names := slices.Clone(h.LabelNames())
-		w.added.Range(func(l labels.Label) { names = append(names, l.Name) })
-		return names, nil
+		if err == nil && (len(names) > 0 || len(w.rest) == 0) {
+			w.added.Range(func(l labels.Label) { names = append(names, l.Name) })
+		}
+		return names, err
 	}
-	w, err := g.collect(ctx, r, v, found, ofBlock, func(ls labels.Labels) {
-		ls.Range(func(l labels.Label) {
-			if !found[l.Name] {
-				found[strings.Clone(l.Name)] = true
-			}
-		})
-	})
+	w, err := g.collect(ctx, r, v, found, ofBlock)
 	for _, name := range r.WithoutLabels {
 		delete(found, name)
 	}
@@ -83,20 +81,19 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request,
 		if err := ix.open(ctx); err != nil {
 			return nil, err
 		}
-		values, _, err = ix.values(ctx, name, r.Limit, notEmpty)
-		return values, err
+		all := walk{name: name, match: notEmpty, limit: r.Limit, named: true}
+		err = ix.walk(ctx, &all)
+		return all.values, err
 	}
-	w, err := g.collect(ctx, r, v, found, ofBlock, nil)
+	w, err := g.collect(ctx, r, v, found, ofBlock)
 	return sorted(found, r.Limit), w, err
 }
 
-// usualEntry is about the size of a series entry of the index, in bytes.
-const usualEntry = 128
+func notEmpty(v string) bool { return v != "" }
 
-// matchingValues are the values of label name that the series of a block have which the remaining matchers select, or
-// just added if the block has the label as a whole. It intersects the postings of each value with those of the
-// series, unless the entries of the series take less.
-func (q *request) matchingValues(ctx context.Context, w whole, name, added string) (values []string, err error) {
+// matchingNames are the names of the labels of the series of a block that the remaining matchers select; none if there
+// are no such series.
+func (q *request) matchingNames(ctx context.Context, w whole) (names []string, err error) {
 	done, err := q.lease.reading(ctx)
 	if err != nil {
 		return nil, err
@@ -106,55 +103,178 @@ func (q *request) matchingValues(ctx context.Context, w whole, name, added strin
 	if err := ix.open(ctx); err != nil {
 		return nil, err
 	}
-	refs, err := ix.matching(ctx, slices.Clone(w.rest))
-	switch {
-	case err != nil || len(refs) == 0:
-		return nil, err
-	case added != "":
-		return []string{added}, nil
-	}
-	all, ranges, err := ix.values(ctx, name, 0, notEmpty)
-	if err != nil || len(all) == 0 {
+	s, err := ix.matching(ctx, w.rest)
+	if err != nil || len(s.refs) == 0 {
 		return nil, err
 	}
-	bytes := int64(0)
-	for _, at := range ranges {
-		bytes += at.End - at.Start
+	e, lists := ix.entries(), ix.header.IndexSize()-ix.header.SeriesRange().End
+	if len(s.late) > 0 || e.cost(int64(len(s.refs))) < lists {
+		seen := map[uint32]bool{}
+		err := q.eachEntry(ctx, ix, s, func(e *indexEntry) error {
+			for i := 0; i < len(e.symbols); i += 2 {
+				if seen[e.symbols[i]] {
+					continue
+				}
+				name, err := ix.symbols.lookup(ctx, e.symbols[i])
+				if err != nil {
+					return err
+				}
+				seen[e.symbols[i]], names = true, append(names, name)
+			}
+			return nil
+		})
+		return names, err
 	}
-	if bytes > int64(len(refs))*usualEntry {
-		return q.valuesOf(ctx, ix, refs, name)
+	for _, name := range ix.header.LabelNames() {
+		if q.Limit > 0 && len(names) == q.Limit+len(q.WithoutLabels) {
+			break
+		}
+		all := walk{name: name, match: notEmpty}
+		if err := ix.walk(ctx, &all); err != nil {
+			return nil, err
+		}
+		which, err := ix.intersecting(ctx, s.refs, all.lists, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(which) > 0 {
+			names = append(names, name)
+		}
 	}
-	lists, err := ix.lists(ctx, ranges)
+	return names, nil
+}
+
+// matchingValues are the values of label name that the series of a block have which the remaining matchers select, or
+// just added if the block has the label as a whole. It intersects the postings of each value with those of the
+// series, unless the entries of the series take less.
+func (q *request) matchingValues(ctx context.Context, w whole, name, added string) ([]string, error) {
+	done, err := q.lease.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
-	which, err := index.FindIntersectingPostings(index.NewListPostings(refs), lists)
-	for _, i := range which {
-		values = append(values, all[i])
+	defer done()
+	ix := newBlockIndex(w.b, q.g.objects, q.lease)
+	if err := ix.open(ctx); err != nil {
+		return nil, err
+	}
+	all := walk{name: name, match: notEmpty, limit: q.Limit, named: true}
+	cs := conditions(w.rest)
+	own := slices.IndexFunc(cs, func(c *condition) bool { return c.name == name })
+	if own >= 0 {
+		all.match = func(v string) bool { return v != "" && cs[own].matches(v) }
+		if !cs[own].without {
+			all.prefix = cs[own].prefix()
+		}
+		if len(cs) == 1 && added == "" { // the header alone knows
+			err := ix.walk(ctx, &all)
+			return all.values, err
+		}
+	}
+	s, err := ix.matching(ctx, w.rest)
+	if err != nil || len(s.refs) == 0 {
+		return nil, err
+	}
+	if added != "" {
+		if some, err := q.some(ctx, ix, s); !some || err != nil {
+			return nil, err
+		}
+		return []string{added}, nil
+	}
+	if all.limit, all.most = 0, ix.entries().cost(int64(len(s.refs))); len(s.late) == 0 {
+		if err := ix.walk(ctx, &all); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.late) > 0 || all.stopped {
+		return q.valuesOf(ctx, ix, s, name)
+	}
+	which, err := ix.intersecting(ctx, s.refs, all.lists, q.Limit)
+	values := make([]string, len(which))
+	for i, at := range which {
+		values[i] = all.values[at]
 	}
 	return values, err
 }
 
+// intersecting returns which of the lists have one of refs, in order: the first limit of them, or all for 0. Lists
+// behind these are not read, except for some that are read with them.
+func (ix *blockIndex) intersecting(ctx context.Context, refs []storage.SeriesRef, ranges []index.Range,
+	limit int) (which []int, err error) {
+	for first, n := 0, max(limit, 1); first < len(ranges) && (limit <= 0 || len(which) < limit); n *= 4 {
+		last := len(ranges)
+		if limit > 0 {
+			last = min(first+n, last)
+		}
+		lists, err := ix.lists(ctx, ranges[first:last])
+		if err != nil {
+			return nil, err
+		}
+		found, err := index.FindIntersectingPostings(index.NewListPostings(refs), lists)
+		if err != nil {
+			return nil, err
+		}
+		slices.Sort(found)
+		for _, i := range found {
+			which = append(which, first+i)
+		}
+		first = last
+	}
+	if limit > 0 && len(which) > limit {
+		which = which[:limit]
+	}
+	return which, nil
+}
+
 // valuesOf reads the values of label name from the entries of series.
-func (q *request) valuesOf(ctx context.Context, ix *blockIndex, refs []storage.SeriesRef,
-	name string) (values []string, err error) {
+func (q *request) valuesOf(ctx context.Context, ix *blockIndex, s selection, name string) (values []string, err error) {
 	seen := map[string]bool{}
-	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
-	add := func(e *indexEntry) error {
+	err = q.eachEntry(ctx, ix, s, func(e *indexEntry) error {
 		v, err := ix.symbols.value(ctx, e, name)
 		if v != "" && !seen[v] {
 			seen[v] = true
 			values = append(values, v)
 		}
 		return err
+	})
+	return values, err
+}
+
+// some reports whether the selection has any series.
+func (q *request) some(ctx context.Context, ix *blockIndex, s selection) (some bool, err error) {
+	if len(s.late) == 0 {
+		return len(s.refs) > 0, nil
 	}
-	for len(refs) > 0 && err == nil {
-		var n int
-		n, err = ix.series(ctx, refs[:min(batchSeries, len(refs))], add, func(err error) { faults.Add("series", err.Error) })
-		refs = refs[n:]
+	err = q.eachEntry(ctx, ix, s, func(*indexEntry) error {
+		some = true
+		return errEnough
+	})
+	return some, err
+}
+
+// errEnough ends a look at the entries of series.
+var errEnough = errors.New("no more entries are needed")
+
+// eachEntry calls f with the entries of a selection until it returns errEnough. Faulty ones are skipped, with a warning.
+func (q *request) eachEntry(ctx context.Context, ix *blockIndex, s selection, f func(*indexEntry) error) error {
+	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
+	skip := func(err error) { faults.Add("series", err.Error) }
+	for len(s.refs) > 0 {
+		n, err := ix.series(ctx, s.refs[:min(batchSeries, len(s.refs))], func(e *indexEntry) error {
+			if ok, err := ix.meets(ctx, e, s.late); !ok || err != nil {
+				return err
+			}
+			return f(e)
+		}, skip)
+		if errors.Is(err, errEnough) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		s.refs = s.refs[n:]
 	}
 	q.warn(faults.Warnings()...)
-	return values, err
+	return nil
 }
 
 // warn adds to the warnings of the request, from any goroutine.
@@ -171,18 +291,14 @@ type whole struct {
 	rest  []*labels.Matcher // matchers on labels that are not external ones of b
 }
 
-// collect adds to found what ofBlock says of each block that answers r. If ofSeries is set, it gets the series of a
-// request with matchers on labels that blocks do not have as a whole, instead. Blocks of all resolutions answer: they
-// have the same labels, and often only the coarse ones are left.
+// collect adds to found what ofBlock says of each block that answers r. Blocks of all resolutions answer: they have the
+// same labels, and often only the coarse ones are left.
 func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, found map[string]bool,
-	ofBlock func(context.Context, *request, whole) ([]string, error),
-	ofSeries func(labels.Labels)) (series.Warnings, error) {
+	ofBlock func(context.Context, *request, whole) ([]string, error)) (series.Warnings, error) {
 	for plans := 1; ; plans++ {
 		var local []whole
-		withMatchers := false
 		q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
 			for _, gr := range v.groups(t.streams, r.Matchers) {
-				withMatchers = withMatchers || len(gr.matchers) > 0
 				for _, st := range gr.streams {
 					for _, b := range st.blocks {
 						if b.meta.MinTime <= r.MaxTime && b.meta.MaxTime > r.MinTime {
@@ -196,10 +312,6 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, f
 		if err != nil {
 			return nil, err
 		}
-		if withMatchers && ofSeries != nil {
-			q.end()
-			return g.collectSeries(ctx, r, v, ofSeries)
-		}
 		lost, err := q.eachBlock(ctx, local, found, ofBlock)
 		q.end()
 		if err != nil || len(lost) == 0 || plans == maxPlans || !g.replan(ctx, lost) {
@@ -207,19 +319,6 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, f
 			return q.warnings, err
 		}
 	}
-}
-
-// collectSeries calls ofSeries with the series that r selects.
-func (g *Gateway) collectSeries(ctx context.Context, r *series.Request, v labelView,
-	ofSeries func(labels.Labels)) (series.Warnings, error) {
-	all := *r
-	all.SkipChunks, all.Limit, all.MaxResolution, all.WithoutLabels = true, 0, math.MaxInt64, nil
-	set := g.selectFrom(ctx, &all, v)
-	defer set.Close()
-	for set.Next() {
-		ofSeries(set.At().Labels)
-	}
-	return set.Warnings(), set.Err()
 }
 
 // labelReads is how many blocks a request for labels reads at once.

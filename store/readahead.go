@@ -6,9 +6,11 @@ const (
 	// maxAhead bounds what meta.json makes us read ahead, in bytes: what it says of sizes may be wrong, and what is larger
 	// than expected is read anew.
 	maxAhead = 1 << 20
-	// trustedSize is the largest size of a series entry or chunk, in bytes, that is always read ahead when meta.json
+	// trustedSize is the largest size of a series entry or chunk, in bytes, that is read ahead whenever meta.json
 	// says it. Above it one large entry would make every read of the block large, so sizes are learned.
 	trustedSize = 4 << 10
+	// aroundData is more bytes than a series entry or a chunk has beside its data.
+	aroundData = 64
 )
 
 // readAhead is how many bytes are read for a series entry or a chunk whose size is not known, so that few are cut off and
@@ -22,7 +24,7 @@ type readAhead struct {
 func (a *readAhead) start(said, usual int64) {
 	a.least = usual
 	if said > 0 && said <= trustedSize {
-		a.least = said
+		a.least = said + aroundData
 	}
 	a.now.Store(a.least)
 }
