@@ -192,8 +192,8 @@ func (o oracle) lines(r *series.Request) (out []string) {
 		o.t.Fatal(err)
 	}
 	defer q.Close()
-	set := q.Select(context.Background(), true, &storage.SelectHints{Start: r.MinTime, End: r.MaxTime, DisableTrimming: true},
-		orAll(r.Matchers)...)
+	hints := &storage.SelectHints{Start: r.MinTime, End: r.MaxTime, DisableTrimming: true}
+	set := q.Select(context.Background(), true, hints, orAll(r.Matchers)...)
 	found := map[string][]string{}
 	var all []labels.Labels
 	for set.Next() {
@@ -282,8 +282,8 @@ func served(t testing.TB, set series.Set, r *series.Request) (out []string) {
 	return out
 }
 
-// FuzzAgreesWithBlockQuerier asks random blocks random questions, and compares with Prometheus's own querier of the block.
-// Without -fuzz it does so for some seeds.
+// FuzzAgreesWithBlockQuerier asks random blocks random questions, and compares with Prometheus's own querier of the
+// block. Without -fuzz it does so for some seeds.
 func FuzzAgreesWithBlockQuerier(f *testing.F) {
 	for seed := range uint64(12) {
 		f.Add(seed)

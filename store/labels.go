@@ -254,7 +254,8 @@ func (q *request) some(ctx context.Context, ix *blockIndex, s selection) (some b
 // errEnough ends a look at the entries of series.
 var errEnough = errors.New("no more entries are needed")
 
-// eachEntry calls f with the entries of a selection until it returns errEnough. Faulty ones are skipped, with a warning.
+// eachEntry calls f with the entries of a selection until it returns errEnough. Faulty ones are skipped, with a
+// warning.
 func (q *request) eachEntry(ctx context.Context, ix *blockIndex, s selection, f func(*indexEntry) error) error {
 	faults := series.Faults{From: "block " + ix.b.meta.ULID.String()}
 	skip := func(err error) { faults.Add("series", err.Error) }

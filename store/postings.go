@@ -80,8 +80,9 @@ func (c *condition) values() (values []string, known bool) {
 // prefix is what all values begin with whose lists may be needed.
 func (c *condition) prefix() (longest string) {
 	for _, m := range c.matchers {
-		of := m.Type == labels.MatchRegexp && !c.without || m.Type == labels.MatchNotRegexp && len(c.matchers) == 1 && c.without
-		if of && len(m.Prefix()) > len(longest) {
+		selects := m.Type == labels.MatchRegexp && !c.without ||
+			m.Type == labels.MatchNotRegexp && c.without && len(c.matchers) == 1
+		if selects && len(m.Prefix()) > len(longest) {
 			longest = m.Prefix()
 		}
 	}
@@ -112,9 +113,9 @@ type entries struct {
 func (e entries) cost(n int64) int64 { return n * min(e.bytes/max(n, 1), farEntry) }
 
 // plan chooses which conditions' lists are read, and sets late for the others. The condition with the fewest series is
-// always read. Another one is read if that takes fewer bytes than the entries of the series that it leaves out. How many
-// these are is not known: it is assumed that conditions have nothing to do with each other. Conditions that are late
-// already stay so. Without a condition whose lists are added, all series are what the others are taken from.
+// always read. Another one is read if that takes fewer bytes than the entries of the series that it leaves out. How
+// many these are is not known: it is assumed that conditions have nothing to do with each other. Conditions that are
+// late already stay so. Without a condition whose lists are added, all series are what the others are taken from.
 func plan(cs []*condition, e entries) {
 	left := e.total
 	slices.SortStableFunc(cs, func(a, b *condition) int {
@@ -216,7 +217,7 @@ func (ix *blockIndex) find(ctx context.Context, cs []*condition, e entries) (som
 			return false, err
 		}
 	}
-	sure := len(walks) < len(cs) && slices.ContainsFunc(cs, func(c *condition) bool { return len(c.lists) > 0 && !c.without })
+	sure := slices.ContainsFunc(cs, func(c *condition) bool { return len(c.lists) > 0 && !c.without })
 	for _, c := range walks {
 		w := walk{name: c.name, prefix: c.prefix(), match: c.listed}
 		if sure {
@@ -240,7 +241,7 @@ func (ix *blockIndex) unite(ctx context.Context, cs []*condition) (index.Posting
 	for _, c := range cs {
 		ranges = append(ranges, c.lists...)
 	}
-	slices.SortFunc(ranges, func(a, b index.Range) int { return cmp.Compare(a.Start, b.Start) })
+	slices.SortFunc(ranges, byStart)
 	lists, err := ix.lists(ctx, ranges)
 	if err != nil {
 		return nil, err
@@ -249,7 +250,7 @@ func (ix *blockIndex) unite(ctx context.Context, cs []*condition) (index.Posting
 	for _, c := range cs {
 		own := make([]index.Postings, 0, len(c.lists))
 		for _, r := range c.lists {
-			i, _ := slices.BinarySearchFunc(ranges, r.Start, func(a index.Range, at int64) int { return cmp.Compare(a.Start, at) })
+			i, _ := slices.BinarySearchFunc(ranges, r, byStart)
 			own = append(own, lists[i])
 		}
 		if c.without {
@@ -260,6 +261,8 @@ func (ix *blockIndex) unite(ctx context.Context, cs []*condition) (index.Posting
 	}
 	return index.Without(index.Intersect(of...), index.Merge(ctx, without...)), nil
 }
+
+func byStart(a, b index.Range) int { return cmp.Compare(a.Start, b.Start) }
 
 // meets reports whether a series meets conditions.
 func (ix *blockIndex) meets(ctx context.Context, e *indexEntry, cs []*condition) (bool, error) {

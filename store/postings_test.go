@@ -152,7 +152,8 @@ func TestAhead(t *testing.T) {
 			t.Errorf("%d after %d: %d, want %d", f.now, f.n, got, f.want)
 		}
 	}
-	for said, want := range map[int64]int64{0: 2048, -5: 2048, 1: 1 + aroundData, 4096: 4096 + aroundData, 4097: 2048, 1 << 62: 2048} {
+	for said, want := range map[int64]int64{0: 2048, -5: 2048, 1: 1 + aroundData, 4096: 4096 + aroundData, 4097: 2048,
+		1 << 62: 2048} {
 		var a readAhead
 		a.start(said, 2048)
 		if a.size() != want {

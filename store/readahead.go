@@ -13,8 +13,8 @@ const (
 	aroundData = 64
 )
 
-// readAhead is how many bytes are read for a series entry or a chunk whose size is not known, so that few are cut off and
-// must be read anew. It follows the sizes that are seen. It is safe for concurrent use.
+// readAhead is how many bytes are read for a series entry or a chunk whose size is not known, so that few are cut off
+// and must be read anew. It follows the sizes that are seen. It is safe for concurrent use.
 type readAhead struct {
 	least int64
 	now   atomic.Int64
