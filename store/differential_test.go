@@ -308,7 +308,7 @@ func FuzzAgreesWithBlockQuerier(f *testing.F) {
 			m.Thanos.IndexStats = pick(b.Rand, []block.IndexStats{{}, {SeriesMaxSize: 1, ChunkMaxSize: 1},
 				{SeriesMaxSize: 512, ChunkMaxSize: 1024}, {SeriesMaxSize: math.MaxInt64, ChunkMaxSize: math.MinInt64}})
 		})
-		g := opened(t, bkt, func(o *Options) { o.IndexCacheBytes = pick(b.Rand, []int64{0, 64 << 20}) })
+		g := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = pick(b.Rand, []int64{0, 64 << 20}) })
 		for range 12 {
 			b.compare(t, g, oracle{t, local})
 		}

@@ -1,14 +1,18 @@
 package store
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -38,7 +42,7 @@ func fleet(t testing.TB, n, perSeries int) (out []rawSeries) {
 		pod := i % 1000
 		ls := labels.FromStrings("__name__", fmt.Sprintf("container_metric_%04d_total", i/1000), "cluster", "eu-west-1",
 			"container", fmt.Sprintf("app-%d", pod%7), "instance", fmt.Sprintf("10.0.%d.%d:9100", pod/250, pod%250),
-			"job", fmt.Sprintf("job-%d", pod%13), "namespace", fmt.Sprintf("namespace-%d", pod%50),
+			"job", fmt.Sprintf("job-%d", pod%13), "namespace", fmt.Sprintf("namespace-%d", pod%500),
 			"node", fmt.Sprintf("node-%d", pod%100), "pod", fmt.Sprintf("app-%d-5d6f7c8b9-%05d", pod%7, pod))
 		out = append(out, rawSeries{ls, ready})
 	}
@@ -76,4 +80,52 @@ func drain(set series.Set) (n int) {
 		n++
 	}
 	return n
+}
+
+// countingBucket counts range reads and their bytes.
+type countingBucket struct {
+	objstore.Bucket
+	reads, bytes atomic.Int64
+}
+
+func (b *countingBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	b.reads.Add(1)
+	b.bytes.Add(n)
+	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
+// TestReadsLittle selects 10 of 5,000 series of 14 days, which lie far from each other, with nothing in memory. What is
+// read is at most three times what these series have, and there is one read for each entry, one for the chunks of each
+// series, and one for each matcher.
+func TestReadsLittle(t *testing.T) {
+	const perSeries = 84
+	bkt := &countingBucket{Bucket: inMemory(t)}
+	all := fleet(t, 5000, perSeries)
+	dir := writeBlock(t, all)
+	stats, err := block.Measure(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) { m.Thanos.IndexStats = stats.IndexStats })
+	g := opened(t, bkt)
+	f := func(series int, ms ...*labels.Matcher) {
+		t.Helper()
+		bkt.reads.Store(0)
+		bkt.bytes.Store(0)
+		if n := drain(g.Select(t.Context(), ask(team, 0, math.MaxInt64, ms...))); n != series {
+			t.Fatalf("%v: %d series, want %d", ms, n, series)
+		}
+		need := int64(series) * 5 * perSeries // of the entry: a chunk takes at least 5 bytes
+		for _, c := range all[0].chunks {
+			need += int64(series) * int64(len(c.Chunk.Bytes())+chunkLead)
+		}
+		t.Logf("%v: %d reads of %d bytes, needs %d", ms, bkt.reads.Load(), bkt.bytes.Load(), need)
+		if reads, bytes := bkt.reads.Load(), bkt.bytes.Load(); bytes > 3*need || reads > int64(2*series+len(ms)) {
+			t.Errorf("%v: %d reads of %d bytes; %d series of %d", ms, reads, bytes, series, need)
+		}
+	}
+	f(10, match(labels.MatchEqual, "namespace", "namespace-7"))
+	f(2, match(labels.MatchEqual, "namespace", "namespace-9"), match(labels.MatchNotEqual, "pod", ""),
+		match(labels.MatchNotRegexp, "job", "job-1|job-20"),
+		match(labels.MatchEqual, "__name__", "container_metric_0003_total"))
 }

@@ -194,7 +194,7 @@ func TestReadTogether(t *testing.T) {
 
 // TestScan: a scan of far more than the memory leaves what is read again and again where it is.
 func TestScan(t *testing.T) {
-	c := New(Options{MaxBytes: 64 << 20}, nil)
+	c := New(Options{MaxBytes: 8 << 20}, nil)
 	rnd := rand.New(rand.NewPCG(1, 6))
 	hot, cold := newObject(rnd, 1, 200*PageSize), newObject(rnd, 2, 64*PageSize)
 	for range 2 {

@@ -12,7 +12,7 @@ import (
 )
 
 // PageSize is the unit that is read and kept, in bytes.
-const PageSize = 64 << 10
+const PageSize = 8 << 10
 
 // File is one file of a block.
 type File struct {
