@@ -108,6 +108,9 @@ func TestReadsLittle(t *testing.T) {
 	}
 	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) { m.Thanos.IndexStats = stats.IndexStats })
 	g := opened(t, bkt)
+	if _, _, err := g.LabelNames(t.Context(), ask(team, 0, math.MaxInt64)); err != nil { // opens the index-header
+		t.Fatal(err)
+	}
 	f := func(series int, ms ...*labels.Matcher) {
 		t.Helper()
 		bkt.reads.Store(0)
