@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
@@ -57,7 +58,18 @@ type lease struct {
 // reading waits until this request may read; done lets the next one read. While a request may read it waits for nothing
 // except the bucket and, for a bounded time, bytes.
 func (l *lease) reading(ctx context.Context) (done func(), err error) {
-	return l.budget.readers.Enter(ctx, l.tenant)
+	began := time.Now()
+	leave, err := l.budget.readers.Enter(ctx, l.tenant)
+	m := &l.budget.metrics.thanos
+	m.gate.Observe(time.Since(began).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	m.gateInFlight.Inc()
+	return func() {
+		m.gateInFlight.Dec()
+		leave()
+	}, nil
 }
 
 // take counts n bytes before they are read. Errors: Limited for the request's own limit, Exhausted for the process's.

@@ -74,6 +74,7 @@ func newChunkReader(b *bucketBlock, o *objects, l *lease, aggregates []series.Ag
 // fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays
 // empty, and is among the faults.
 func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
+	tallyOf(ctx).touched[dataType(cache.Chunks)].items.Add(int64(len(list)))
 	slices.SortFunc(list, func(a, b wanted) int {
 		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
 	})

@@ -69,7 +69,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	if opts.Memory == nil {
 		opts.Memory = memory.NewBudget(reg, "of the store gateway", 2<<30)
 	}
-	m := newMetrics(reg)
+	m := newMetrics(reg, opts.SeriesMaxConcurrency)
 	kept := cache.New(opts.Cache, reg)
 	return &Gateway{
 		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,

@@ -80,6 +80,7 @@ func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.
 
 // readPostings returns the bytes of the lists at ranges, which are in order. They count until the request ends.
 func (ix *blockIndex) readPostings(ctx context.Context, ranges []index.Range) ([][]byte, error) {
+	tallyOf(ctx).touched[dataType(cache.Postings)].items.Add(int64(len(ranges)))
 	out := make([][]byte, len(ranges))
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(blockReads)
@@ -143,6 +144,7 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 
 // readSeries returns the bytes of ranges of series entries.
 func (ix *blockIndex) readSeries(ctx context.Context, all []run) ([][]byte, error) {
+	tallyOf(ctx).touched[dataType(cache.Series)].items.Add(int64(all[len(all)-1].last))
 	out := make([][]byte, len(all))
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(blockReads)

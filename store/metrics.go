@@ -26,9 +26,11 @@ type metrics struct {
 	bytesRead    *prometheus.CounterVec // by what: index, chunks
 	rangeReads   *prometheus.CounterVec
 	openRequests prometheus.Gauge
+	thanos       thanosMetrics
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// newMetrics makes the metrics of a gateway of which readers parts of selects read at once.
+func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 	f := promauto.With(reg)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_store_" + name, Help: help}, labels)
@@ -36,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "hearth_store_" + name, Help: help})
 	}
-	return &metrics{
+	m := &metrics{
 		syncs:       counter("syncs_total", "Looks at the bucket, by outcome.", "outcome"),
 		lastSync:    gauge("last_successful_sync_timestamp_seconds", "When the bucket was last seen whole."),
 		blocks:      gauge("blocks", "Blocks that are served."),
@@ -60,7 +62,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
 		openRequests: gauge("open_requests", "Requests that are open."),
+		thanos:       newThanosMetrics(reg, readers),
 	}
+	m.aliases(reg)
+	return m
 }
 
 // lazyMetrics are those of index-headers that Thanos's dashboards and alerts read.

@@ -46,6 +46,7 @@ const (
 // answer.
 func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([]byte, error) {
 	fetch := func(ctx context.Context, off int64, into [][]byte) (int64, error) { return o.fetch(ctx, f, off, into) }
+	tallyOf(ctx).touched[dataType(f.kind)].bytes.Add(n)
 	b, err := o.cache.Read(ctx, f.File, f.kind, off, n, fetch)
 	if err == nil && !short && int64(len(b)) < n {
 		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", f.object, len(b), off, n)
@@ -77,6 +78,7 @@ func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (
 	}
 	o.metrics.rangeReads.WithLabelValues(f.what()).Inc()
 	o.metrics.bytesRead.WithLabelValues(f.what()).Add(float64(got))
+	tallyOf(ctx).fetched[dataType(f.kind)].add(1, got)
 	if err != nil && (ctx.Err() != nil || err != io.EOF && err != io.ErrUnexpectedEOF) {
 		return got, o.fault(ctx, f.object, err)
 	}

@@ -137,7 +137,8 @@ func (q *request) end() {
 func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView) series.Set {
 	g.metrics.requests.WithLabelValues("select").Inc()
 	ctx, span := tracing.Start(ctx, "gateway select")
-	s := &requestSet{g: g, ctx: ctx, request: r, view: v, span: span}
+	ctx, counted := withTally(ctx)
+	s := &requestSet{g: g, ctx: ctx, request: r, view: v, span: span, tally: counted}
 	if err := s.plan(); err != nil {
 		span.End(err)
 		return series.Failed(err)
@@ -161,6 +162,7 @@ type requestSet struct {
 	started bool
 	closed  bool
 	yielded int
+	tally   *tally
 }
 
 // plan begins the request: it chooses from the blocks that are served now.
@@ -240,6 +242,7 @@ func (s *requestSet) Next() bool {
 	for s.Set.Next() {
 		if inShard(s.q.Shard, s.Set.At().Labels) {
 			s.yielded++
+			s.tally.series(&s.g.metrics.thanos, s.Set.At())
 			return true
 		}
 	}
@@ -252,6 +255,9 @@ func (s *requestSet) Warnings() series.Warnings {
 
 // Close ends the reads and gives back all that the request holds.
 func (s *requestSet) Close() error {
+	if !s.closed {
+		s.g.metrics.thanos.selected(s.tally, len(s.blocks))
+	}
 	s.closed = true
 	failed := s.Set.Err()
 	err := s.Set.Close()

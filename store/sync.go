@@ -43,7 +43,9 @@ func (g *Gateway) endTurn() { <-g.turn }
 
 // sync is Sync. The caller has the turn.
 func (g *Gateway) sync(ctx context.Context) error {
+	began := time.Now()
 	view, err := g.fetcher.Fetch(ctx)
+	g.metrics.thanos.looked(view, err, time.Since(began))
 	if err != nil {
 		g.metrics.syncs.WithLabelValues("failed").Inc()
 		return err
@@ -151,6 +153,7 @@ func (g *Gateway) swap(next *snapshot) {
 	}
 	g.mu.Unlock()
 	g.metrics.blocks.Set(float64(len(next.blocks)))
+	g.metrics.thanos.swapped(last, next, g.opts.Now())
 	if last == nil {
 		return
 	}
@@ -176,6 +179,9 @@ func (g *Gateway) report(failed map[*block.Meta]failed) {
 		odd[object] = err.Error()
 	}
 	for m, f := range failed {
+		if g.oddities[m.ULID.String()] == "" {
+			g.metrics.thanos.failed()
+		}
 		odd[m.ULID.String()] = f.err.Error()
 	}
 	for what, text := range odd {
