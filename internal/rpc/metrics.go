@@ -13,6 +13,7 @@ import (
 
 // metrics of a Server. grpc_server_* keep the names that every gRPC dashboard knows.
 type metrics struct {
+	started *prometheus.CounterVec
 	handled *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	panics  prometheus.Counter
@@ -31,6 +32,9 @@ func newMetrics(reg prometheus.Registerer, names *wire.SharedSeries) *metrics {
 		Help: "Memory of these series, at most; with too much, streams are ended and labels travel with each sample.",
 	}, func() float64 { return float64(names.Bytes()) })
 	return &metrics{
+		started: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "grpc_server_started_total", Help: "Calls that began.",
+		}, []string{"grpc_type", "grpc_service", "grpc_method"}),
 		handled: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "grpc_server_handled_total", Help: "Calls that ended, by status code.",
 		}, []string{"grpc_type", "grpc_service", "grpc_method", "grpc_code"}),
@@ -51,6 +55,12 @@ func newMetrics(reg prometheus.Registerer, names *wire.SharedSeries) *metrics {
 			Name: "hearth_rpc_series_sent_total", Help: "Series sent to readers.",
 		}),
 	}
+}
+
+// began counts a call that begins.
+func (m *metrics) began(kind, fullMethod string) {
+	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
+	m.started.WithLabelValues(kind, service, method).Inc()
 }
 
 // ended counts a call that has ended.

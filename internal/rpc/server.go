@@ -154,6 +154,7 @@ func (s *Server) unary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (resp any, err error) {
 	began := time.Now()
+	s.metrics.began("unary", info.FullMethod)
 	ctx, followed := s.follow(ctx, info.FullMethod)
 	defer func() {
 		err = s.end("unary", info.FullMethod, began, recover(), err)
@@ -170,6 +171,7 @@ func (s *Server) stream(
 		kind = "bidi_stream"
 	}
 	began := time.Now()
+	s.metrics.began(kind, info.FullMethod)
 	ctx, followed := s.follow(ss.Context(), info.FullMethod)
 	defer func() {
 		err = s.end(kind, info.FullMethod, began, recover(), err)

@@ -179,6 +179,9 @@ func TestPanicsAndMetrics(t *testing.T) {
 	if n := value(s.metrics.handled.WithLabelValues("server_stream", "thanos.Store", "Series", "Internal")); n != 1 {
 		t.Errorf("%v failed Series calls", n)
 	}
+	if n := value(s.metrics.started.WithLabelValues("server_stream", "thanos.Store", "Series")); n != 1 {
+		t.Errorf("%v Series calls began", n)
+	}
 	if n := value(s.metrics.handled.WithLabelValues("unary", "thanos.info.Info", "Info", "OK")); n != 1 {
 		t.Errorf("%v Info calls", n)
 	}
