@@ -27,7 +27,7 @@ func fetch(t *testing.T, f *Fetcher) View {
 	return v
 }
 
-func put1(t *testing.T, bkt objstore.Bucket, name, content string) {
+func put1(t testing.TB, bkt objstore.Bucket, name, content string) {
 	t.Helper()
 	if err := bkt.Upload(t.Context(), name, strings.NewReader(content)); err != nil {
 		t.Fatal(err)
