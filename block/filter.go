@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 )
 
 // Filter returns those of metas that it keeps, which are blocks of v. It may change the slice. Filters are functions of
@@ -30,6 +32,44 @@ func (v View) Select(filters ...Filter) []*Meta {
 func Within(mint, maxt int64) Filter {
 	return func(_ View, metas []*Meta) []*Meta {
 		return slices.DeleteFunc(metas, func(m *Meta) bool { return m.MinTime > maxt || m.MaxTime <= mint })
+	}
+}
+
+// blockIDLabel is the label under which relabelling rules find the id of a block, as in Thanos.
+const blockIDLabel = "__block_id"
+
+// Chosen keeps the blocks that rules keep. The rules get the external labels of a block and __block_id; what they make
+// of the labels is of no further effect. Blocks are so divided among gateways exactly as Thanos divides them.
+func Chosen(rules []*relabel.Config) Filter {
+	return func(_ View, metas []*Meta) []*Meta {
+		if len(rules) == 0 {
+			return metas
+		}
+		builder := labels.NewBuilder(labels.EmptyLabels())
+		return slices.DeleteFunc(metas, func(m *Meta) bool {
+			builder.Reset(m.ExternalLabels())
+			builder.Set(blockIDLabel, m.ULID.String())
+			return !relabel.ProcessBuilder(builder, rules...)
+		})
+	}
+}
+
+// UploadedBefore takes out the blocks that were uploaded after at, in case that a bucket shows objects late. A block
+// whose meta.json does not say when counts from when it was made. What compaction and repairs made is kept: the blocks
+// that it replaces would go meanwhile.
+func UploadedBefore(at time.Time) Filter {
+	return func(_ View, metas []*Meta) []*Meta {
+		return slices.DeleteFunc(metas, func(m *Meta) bool {
+			switch m.Thanos.Source {
+			case SourceCompactor, sourceCompactorRepair, sourceBucketRepair:
+				return false
+			}
+			uploaded := m.Thanos.UploadTime
+			if uploaded.IsZero() {
+				uploaded = m.ULID.Timestamp()
+			}
+			return uploaded.After(at)
+		})
 	}
 }
 

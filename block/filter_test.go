@@ -1,6 +1,8 @@
 package block
 
 import (
+	"crypto/md5"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,7 +10,10 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/tsdb"
+	"go.yaml.in/yaml/v3"
 )
 
 func testID(i int) ulid.ULID { return ulid.MustParse(fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G5FA%d", i)) }
@@ -142,4 +147,81 @@ func TestSelect(t *testing.T) {
 	if len(v.Metas) != 7 {
 		t.Errorf("the view was changed: %d blocks", len(v.Metas))
 	}
+}
+
+// TestChosen: rules choose blocks by external labels and id, as those of Thanos do.
+func TestChosen(t *testing.T) {
+	v := View{Metas: map[ulid.ULID]*Meta{}}
+	for i := range 10 {
+		v.Metas[testID(i)] = testMeta(i, int64(i), int64(i+1), 0, []int{i}, "tenant_id", string(rune('a'+i%2)))
+	}
+	f := func(rules string, want ...int) {
+		t.Helper()
+		var parsed []*relabel.Config
+		if err := yaml.Unmarshal([]byte(rules), &parsed); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range parsed {
+			if err := r.Validate(model.UTF8Validation); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []int
+		for _, m := range v.Select(Chosen(parsed)) {
+			got = append(got, int(m.MinTime))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", rules, got, want)
+		}
+	}
+	f("[]", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	f(`[{action: keep, source_labels: [tenant_id], regex: a}]`, 0, 2, 4, 6, 8)
+	f(`[{action: drop, source_labels: [tenant_id], regex: a}, {action: drop, source_labels: [__block_id], regex: .*5}]`,
+		1, 3, 7, 9)
+	// Each block is in one of the shards: the hash is the last 8 bytes of the MD5 of the id.
+	shard := `[{action: hashmod, source_labels: [__block_id], target_label: shard, modulus: 3},
+		{action: keep, source_labels: [shard], regex: %d}]`
+	var all []int
+	for i := range 3 {
+		var want []int
+		for j := range 10 {
+			sum := md5.Sum([]byte(testID(j).String()))
+			if binary.BigEndian.Uint64(sum[8:])%3 == uint64(i) {
+				want = append(want, j)
+			}
+		}
+		f(fmt.Sprintf(shard, i), want...)
+		all = append(all, want...)
+	}
+	if len(all) != 10 {
+		t.Errorf("the shards together have %v", all)
+	}
+	if got := v.Metas[testID(0)].Thanos.Labels; len(got) != 1 {
+		t.Errorf("rules changed a meta: %v", got)
+	}
+}
+
+func TestUploadedBefore(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	f := func(source string, made, uploaded time.Duration, want bool) {
+		t.Helper()
+		m := testMeta(0, 0, 1, 0, []int{0})
+		_ = m.ULID.SetTime(uint64(now.Add(-made).UnixMilli()))
+		m.Thanos.Source = source
+		if uploaded > 0 {
+			m.Thanos.UploadTime = now.Add(-uploaded)
+		}
+		v := View{Metas: map[ulid.ULID]*Meta{m.ULID: m}}
+		if got := len(v.Select(UploadedBefore(now.Add(-30*time.Minute)))) == 1; got != want {
+			t.Errorf("%s, made %s ago, uploaded %s ago: %v", source, made, uploaded, got)
+		}
+	}
+	f(SourceReceive, time.Hour, 0, true)
+	f(SourceReceive, time.Minute, 0, false)
+	f(SourceReceive, time.Hour, time.Minute, false)
+	f(SourceReceive, time.Hour, 30*time.Minute, true)
+	f(SourceSidecar, time.Minute, time.Hour, true)
+	f(SourceCompactor, time.Minute, time.Minute, true)
+	f("compactor.repair", time.Minute, time.Minute, true)
+	f("bucket.repair", time.Minute, time.Minute, true)
 }

@@ -27,6 +27,9 @@ const (
 	SourceRewrite   = "bucket.rewrite"
 	SourceUpload    = "bucket.upload"
 	SourceTest      = "test"
+
+	sourceCompactorRepair = "compactor.repair"
+	sourceBucketRepair    = "bucket.repair"
 )
 
 // MaxMetaSize is the largest meta.json that is read, in bytes. A compacted block lists its sources and segment files:

@@ -196,7 +196,7 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 	}
 	info := g.current.info
 	info.Tenants, info.Labels = slices.Clone(info.Tenants), slices.Clone(info.Labels)
-	info.Blocks = series.Holding{Bucket: g.bucketID, Whole: g.opts.Window == nil}
+	info.Blocks = series.Holding{Bucket: g.bucketID, Whole: g.opts.Window == nil && len(g.opts.Relabel) == 0}
 	return info, nil
 }
 

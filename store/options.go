@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/store/cache"
 )
@@ -30,6 +33,11 @@ type Options struct {
 	IgnoreDeletionMarksDelay time.Duration
 	// Window, when set, limits what is served to blocks that overlap [mint, maxt] (ms), asked anew at each sync.
 	Window func(now time.Time) (mint, maxt int64)
+
+	// Relabel, when set, limits what is served to the blocks that these rules keep (block.Chosen).
+	Relabel []*relabel.Config
+	// ConsistencyDelay is the age from which a block is served, for buckets that show objects late.
+	ConsistencyDelay time.Duration
 
 	// TenantLabel is the external label that names a block's tenant; a block without it is the default tenant's.
 	TenantLabel string
@@ -81,6 +89,18 @@ func DefaultOptions() Options {
 	}
 }
 
+// filters choose the blocks that are served at the time now, in Thanos's order. Superseded blocks go after them.
+func (o Options) filters(now time.Time) (all []block.Filter) {
+	if o.Window != nil {
+		all = append(all, block.Within(o.Window(now)))
+	}
+	all = append(all, block.Chosen(o.Relabel))
+	if o.ConsistencyDelay > 0 {
+		all = append(all, block.UploadedBefore(now.Add(-o.ConsistencyDelay)))
+	}
+	return append(all, block.NotMarkedBefore(now.Add(-o.IgnoreDeletionMarksDelay)))
+}
+
 // Validate reports all that is wrong with o.
 func (o Options) Validate() error {
 	var faults []error
@@ -102,7 +122,7 @@ func (o Options) Validate() error {
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
 	if o.IgnoreDeletionMarksDelay < 0 || o.Cache.MaxBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
-		o.MemoryWait < 0 || o.HeaderIdleTimeout < 0 {
+		o.MemoryWait < 0 || o.HeaderIdleTimeout < 0 || o.ConsistencyDelay < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))
 	}
 	return errors.Join(faults...)

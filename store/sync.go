@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -75,12 +74,8 @@ func (g *Gateway) readIdentity(ctx context.Context) {
 // can wait for it. The caller holds planMu.
 func (g *Gateway) plan() {
 	now := g.opts.Now()
-	mint, maxt := int64(math.MinInt64), int64(math.MaxInt64)
-	if g.opts.Window != nil {
-		mint, maxt = g.opts.Window(now)
-	}
-	wanted := g.view.Select(block.Within(mint, maxt), block.NotMarkedBefore(now.Add(-g.opts.IgnoreDeletionMarksDelay)),
-		block.NotSuperseded(func(id ulid.ULID) bool { return g.broken(g.view.Metas[id], now).err != nil }))
+	wanted := g.view.Select(append(g.opts.filters(now),
+		block.NotSuperseded(func(id ulid.ULID) bool { return g.broken(g.view.Metas[id], now).err != nil }))...)
 	var blocks []*bucketBlock
 	failed := map[*block.Meta]failed{}
 	for _, m := range wanted {

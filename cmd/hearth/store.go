@@ -75,6 +75,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		where   clusterFlags
 		bkt     bucketFlags
 		gateway gatewayFlags
+		chosen  selectionFlags
 		visible storeAPIFlags
 		reads   memoryFlags
 		dir     string
@@ -87,6 +88,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").
 		Default("./data").StringVar(&dir)
 	gateway.bind(c)
+	chosen.bind(c)
 	visible.bind(c)
 	shared.bindLabels(c)
 	return func(b *builder) {
@@ -99,6 +101,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 				"bucket"))
 		}
 		lockDirectory(b, dir)
+		chosen.apply(b, &gateway.opts)
 		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "store"), reads.build(b, partOfReader), shared)
 		b.addPart("store", blocks.Open, blocks.Close, blocks.Ready)
 		services := grpc.build(b)

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/hearth-metrics/hearth/store"
+)
+
+// The times that select nothing, as Thanos writes them.
+const (
+	firstTime = "0000-01-01T00:00:00Z"
+	lastTime  = "9999-12-31T23:59:59Z"
+)
+
+// selectionFlags choose the blocks that a gateway serves, as those of Thanos do.
+type selectionFlags struct {
+	min, max    moment
+	rules       content
+	consistency time.Duration
+}
+
+func (f *selectionFlags) bind(c *kingpin.CmdClause) {
+	c.Flag("min-time", "Serve only blocks with samples from this time on: a time such as 2026-01-31T00:00:00Z, or a "+
+		"duration before now such as -2w.").Default(firstTime).SetValue(&f.min)
+	c.Flag("max-time", "Serve only blocks with samples up to this time, which is written as that of --min-time.").
+		Default(lastTime).SetValue(&f.max)
+	f.rules.bind(c, "selector.relabel-config", "Serve only blocks that these relabelling rules keep (actions keep, drop, "+
+		"hashmod). They get the external labels of a block, and its id as __block_id.")
+	durationFlag(c, "consistency-delay", "Serve a block only when it is this old, for object stores that show objects "+
+		"late. Compacted blocks are served at once.", &f.consistency)
+}
+
+// apply puts what the flags say into opts.
+func (f *selectionFlags) apply(b *builder, opts *store.Options) {
+	opts.ConsistencyDelay = f.consistency
+	if f.min.String() != firstTime || f.max.String() != lastTime {
+		opts.Window = func(now time.Time) (mint, maxt int64) { return f.min.millis(now), f.max.millis(now) }
+		if now := time.Now(); f.min.millis(now) > f.max.millis(now) {
+			b.check(fmt.Errorf("--min-time=%s is after --max-time=%s", &f.min, &f.max))
+		}
+	}
+	text, err := f.rules.read()
+	b.check(err)
+	opts.Relabel, err = parseRelabel(f.rules.where(), text)
+	b.check(err)
+	for i, rule := range opts.Relabel {
+		switch rule.Action {
+		case relabel.Keep, relabel.Drop, relabel.HashMod:
+		default:
+			b.check(fmt.Errorf("%s: rule %d: action %s: only keep, drop and hashmod choose blocks", f.rules.where(), i+1,
+				rule.Action))
+		}
+	}
+}
