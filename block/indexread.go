@@ -113,8 +113,8 @@ func readPointer(ctx context.Context, bkt objstore.BucketReader) (bucketindex.Po
 	return bucketindex.ParsePointer(b)
 }
 
-// readContent returns the content that p names, and p. If it is gone, it was replaced long ago: then the pointer is read
-// again, and what that names now counts. Errors: Invalid, Unavailable; NotFound if there is none any more.
+// readContent returns the content that p names, and p. If it is gone, it was replaced long ago: then the pointer is
+// read again, and what that names now counts. Errors: Invalid, Unavailable; NotFound if there is none any more.
 func readContent(ctx context.Context, bkt objstore.BucketReader, p bucketindex.Pointer) (bucketindex.Pointer, []byte,
 	error) {
 	content, err := readSmall(ctx, bkt, p.Object(), p.Size+1)

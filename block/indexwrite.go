@@ -48,7 +48,8 @@ type IndexPass struct {
 // in the pointer changes.
 //
 // A mark that cannot be read ends the pass with an error, since readers take the index for proof that there are no
-// other marks. A block whose meta.json cannot be read is left out. Errors: Unavailable, Invalid (the index is too large).
+// other marks. A block whose meta.json cannot be read is left out. Errors: Unavailable; Invalid, if the index is too
+// large.
 func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPass, error) {
 	began := f.opts.Now()
 	fault := f.refresh(ctx)

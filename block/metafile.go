@@ -12,8 +12,8 @@ import (
 // metaFile keeps what a Fetcher knows over a restart.
 const metaFile = "metas"
 
-// The local file is written when at least saveMetas metas were read since the last time, and else every saveEvery. It is
-// written as a whole, which takes more than a second of CPU for 100,000 blocks.
+// The local file is written when at least saveMetas metas were read since the last time, and else every saveEvery. It
+// is written as a whole, which takes a second of CPU for 100,000 blocks.
 const (
 	saveMetas = 100
 	saveEvery = 10 * time.Minute

@@ -112,8 +112,7 @@ func TestRoundTrip(t *testing.T) {
 	f("odd", odd)
 }
 
-// TestDecodeRefuses: no change of a byte and no cut is taken for an index of its own, unless it is one that Encode could
-// have made.
+// TestDecodeRefuses: a content that is cut short or goes on is refused, and so is one that Encode should not have made.
 func TestDecodeRefuses(t *testing.T) {
 	good, err := Encode(someIndex(rand.New(rand.NewPCG(3, 4)), 30))
 	if err != nil {
