@@ -51,6 +51,8 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the sync loop
 	synced chan struct{}  // closed by the first successful sync
+	// reopened is closed when the index-headers that were in use before are open again.
+	reopened chan struct{}
 }
 
 var (
@@ -83,22 +85,27 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 		failures: map[ulid.ULID]failure{},
 		oddities: map[string]string{},
 		synced:   make(chan struct{}),
+		reopened: make(chan struct{}),
 	}, nil
 }
 
-// Open starts to look at the bucket, and waits for the first look at most Options.StartTimeout. fail is never called: a
-// bucket that does not answer makes the gateway unready, not dead.
+// Open starts to look at the bucket, and waits for the first look, and for the index-headers that were in use before, at
+// most Options.StartTimeout. fail is never called: a bucket that does not answer makes the gateway unready, not dead.
 func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	g.wg.Go(func() { g.run(loop) })
-	g.wg.Go(func() { g.closeIdle(loop) })
-	select {
-	case <-g.synced:
-	case <-time.After(g.opts.StartTimeout):
-		g.log.Warn("the first look at the bucket takes long: starting without it")
-	case <-ctx.Done():
-		return errs.E(errs.Unavailable, "store gateway: %w", ctx.Err())
+	g.wg.Go(func() { g.tend(loop) })
+	timeout := time.After(g.opts.StartTimeout)
+	for _, begun := range []chan struct{}{g.synced, g.reopened} {
+		select {
+		case <-begun:
+		case <-timeout:
+			g.log.Warn("starting before the bucket was seen, or before the index-headers that were in use are open")
+			return nil
+		case <-ctx.Done():
+			return errs.E(errs.Unavailable, "store gateway: %w", ctx.Err())
+		}
 	}
 	return nil
 }

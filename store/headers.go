@@ -228,23 +228,6 @@ func (l *lazyHeader) lastUse() time.Time {
 	return l.used
 }
 
-// closeIdle closes index-headers that were not used for Options.HeaderIdleTimeout, until ctx ends.
-func (g *Gateway) closeIdle(ctx context.Context) {
-	if g.opts.HeaderIdleTimeout == 0 {
-		return
-	}
-	tick := time.NewTicker(min(g.opts.HeaderIdleTimeout, time.Minute))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			g.unloadIdle(g.opts.Now().Add(-g.opts.HeaderIdleTimeout))
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // unloadIdle closes the index-headers of served blocks that no request has and nobody asked for since a time. While it
 // holds Gateway.mu, a block of the snapshot with one reference is held by the snapshot alone.
 func (g *Gateway) unloadIdle(since time.Time) {
