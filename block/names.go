@@ -12,6 +12,7 @@ const (
 	MetaName             = "meta.json"
 	IndexName            = "index"
 	ChunksName           = "chunks"
+	IndexHeaderName      = "index-header" // what Hearth adds to a block; see block/indexheader
 	DeletionMarkName     = "deletion-mark.json"
 	NoCompactMarkName    = "no-compact-mark.json"
 	NoDownsampleMarkName = "no-downsample-mark.json"

@@ -26,14 +26,13 @@ import (
 // and (when zero) UploadTime filled in here; its ULID must be the directory's name. The order is what makes it durable:
 //
 //  1. chunks/*
-//  2. index
+//  2. index, then what UploadOptions.Extra adds
 //  3. meta.json: the commit. Readers treat a block without it as absent.
 //  4. debug/metas/<ULID>.json, a copy for people. Its failure is ignored.
 //
 // Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there at
-// its full size is not sent again. No index-header is uploaded: a reader cuts it out of the index with three range
-// reads, and a copy could disagree with the index. Errors of the bucket are of kind Unavailable; a faulty directory
-// or meta is Invalid.
+// its full size is not sent again. Errors of the bucket are of kind Unavailable; a faulty directory or meta is
+// Invalid.
 func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) error {
 	return UploadWith(ctx, bkt, dir, meta, UploadOptions{})
 }
@@ -44,6 +43,17 @@ type UploadOptions struct {
 	Hash bool
 	// Concurrency is how many files are sent at a time; 0 = 1.
 	Concurrency int
+	// Extra are further files of the block, which are not in its directory.
+	Extra []ExtraFile
+}
+
+// ExtraFile is a file of a block that is made while it is sent.
+type ExtraFile struct {
+	// RelPath is its path inside the block, Size its size in bytes.
+	RelPath string
+	Size    int64
+	// Open returns its content from the beginning. The caller closes it.
+	Open func() (io.ReadCloser, error)
 }
 
 // UploadWith is Upload with options.
@@ -56,8 +66,11 @@ func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta,
 	if err != nil {
 		return errs.E(errs.Invalid, "upload block %s: %w", id, err)
 	}
+	for _, e := range opts.Extra {
+		files = append(files, localFile{File{RelPath: e.RelPath, SizeBytes: e.Size}, e.Open})
+	}
 	if opts.Hash {
-		if err := hash(dir, files); err != nil {
+		if err := hash(files); err != nil {
 			return errs.E(errs.Invalid, "upload block %s: %w", id, err)
 		}
 	}
@@ -123,8 +136,14 @@ func committed(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (bool, er
 	return false, err
 }
 
+// localFile is a file of a local block, and how its content is opened.
+type localFile struct {
+	File
+	open func() (io.ReadCloser, error)
+}
+
 // put sends one file; when the bucket lists the object already, only if its size differs.
-func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f File, present bool) error {
+func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f localFile, present bool) error {
 	name := Object(id, f.RelPath)
 	if present {
 		attrs, err := bkt.Attributes(ctx, name)
@@ -135,23 +154,23 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f F
 			return err
 		}
 	}
-	path := filepath.Join(dir, filepath.FromSlash(f.RelPath))
-	r, err := os.Open(path)
+	r, err := f.open()
 	if err != nil {
 		return errs.Wrap(errs.Invalid, err)
 	}
 	defer r.Close()
 	err = bkt.Upload(ctx, name, r)
-	if local := new(fs.PathError); errors.As(err, &local) && local.Path == path {
+	local := new(fs.PathError)
+	if errors.As(err, &local) && strings.HasPrefix(local.Path, dir+string(filepath.Separator)) {
 		return errs.Wrap(errs.Invalid, err) // a fault of the disk, not of the bucket
 	}
 	return err
 }
 
 // hash fills in the checksums of files.
-func hash(dir string, files []File) error {
+func hash(files []localFile) error {
 	for i := range files {
-		f, err := os.Open(filepath.Join(dir, filepath.FromSlash(files[i].RelPath)))
+		f, err := files[i].open()
 		if err != nil {
 			return err
 		}
@@ -166,12 +185,17 @@ func hash(dir string, files []File) error {
 }
 
 // localFiles are the data files of a local block in the order of their upload: chunks, then index.
-func localFiles(dir string) ([]File, error) {
+func localFiles(dir string) ([]localFile, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, ChunksName)) // sorted
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	var files []File
+	var files []localFile
+	add := func(rel string, size int64) {
+		files = append(files, localFile{File{RelPath: rel, SizeBytes: size}, func() (io.ReadCloser, error) {
+			return os.Open(filepath.Join(dir, filepath.FromSlash(rel)))
+		}})
+	}
 	for _, e := range entries {
 		if e.IsDir() || strings.HasSuffix(e.Name(), ".tmp") {
 			continue
@@ -180,23 +204,25 @@ func localFiles(dir string) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{RelPath: ChunksName + "/" + e.Name(), SizeBytes: info.Size()})
+		add(ChunksName+"/"+e.Name(), info.Size())
 	}
 	info, err := os.Stat(filepath.Join(dir, IndexName))
 	if err != nil {
 		return nil, err
 	}
-	return append(files, File{RelPath: IndexName, SizeBytes: info.Size()}), nil
+	add(IndexName, info.Size())
+	return files, nil
 }
 
 // describe returns files as meta.json lists them.
-func describe(files []File) (all []File, segments []string) {
+func describe(files []localFile) (all []File, segments []string) {
 	for _, f := range files {
+		all = append(all, f.File)
 		if name, ok := strings.CutPrefix(f.RelPath, ChunksName+"/"); ok {
 			segments = append(segments, name)
 		}
 	}
-	all = append(slices.Clone(files), File{RelPath: MetaName})
+	all = append(all, File{RelPath: MetaName})
 	slices.SortFunc(all, func(a, b File) int { return strings.Compare(a.RelPath, b.RelPath) })
 	return all, segments
 }

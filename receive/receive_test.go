@@ -129,7 +129,7 @@ func TestFlushShips(t *testing.T) {
 		if !labels.Equal(m.ExternalLabels(), r.ExternalLabels(id)) || m.Thanos.Source != "receive" ||
 			m.Thanos.Downsample.Resolution != 0 ||
 			!slices.Equal(m.Thanos.SegmentFiles, []string{"000001"}) ||
-			len(m.Thanos.Files) != 3 {
+			len(m.Thanos.Files) != 4 {
 			t.Fatalf("meta of %s: %+v", id, m.Thanos)
 		}
 		if id == team &&

@@ -89,8 +89,9 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}, nil
 }
 
-// Open starts to look at the bucket, and waits for the first look, and for the index-headers that were in use before, at
-// most Options.StartTimeout. fail is never called: a bucket that does not answer makes the gateway unready, not dead.
+// Open starts to look at the bucket, and waits for the first look, and for the index-headers that were in use before,
+// at most Options.StartTimeout. fail is never called: a bucket that does not answer makes the gateway unready, not
+// dead.
 func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
 	loop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel

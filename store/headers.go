@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/indexheader"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -43,7 +43,7 @@ func newHeaders(bkt objstore.BucketReader, opts Options, m *metrics) *headers {
 }
 
 // of returns the index-header of a block. Nothing is read.
-func (h *headers) of(id ulid.ULID) *lazyHeader { return &lazyHeader{from: h, id: id} }
+func (h *headers) of(m *block.Meta) *lazyHeader { return &lazyHeader{from: h, meta: m} }
 
 // close ends the loads that are under way, and waits for them. Headers that are open stay so.
 func (h *headers) close() {
@@ -106,16 +106,35 @@ func (h *headers) start(load func(context.Context)) error {
 	return nil
 }
 
-// load opens the index-header of a block: from local disk, or cut out of the index in the bucket. What came in damaged
-// or not at all is asked for once more, since most faults of a bucket pass.
-func (h *headers) load(ctx context.Context, id ulid.ULID) (*indexheader.Reader, error) {
-	path := filepath.Join(h.opts.Dir, id.String(), headerName)
-	r, err := indexheader.Load(ctx, h.bkt, id, path)
-	if kind := errs.KindOf(err); (kind == errs.Invalid || kind == errs.Unavailable) && ctx.Err() == nil {
-		r, err = indexheader.Load(ctx, h.bkt, id, path)
+// load opens the index-header of a block: from local disk, or from the bucket. What came in damaged or not at all is
+// asked for once more, since most faults of a bucket pass.
+func (h *headers) load(ctx context.Context, m *block.Meta) (r *indexheader.Reader, err error) {
+	path := filepath.Join(h.opts.Dir, m.ULID.String(), block.IndexHeaderName)
+	if r, err = h.read(path); err == nil {
+		return r, nil
 	}
-	if err != nil && ctx.Err() != nil {
-		return nil, errs.E(errs.Unavailable, "index-header of block %s: %w", id, context.Cause(ctx))
+	for range 2 {
+		start := time.Now()
+		if err = indexheader.Fetch(ctx, h.bkt, m, path); err == nil {
+			h.metrics.lazy.download.Observe(time.Since(start).Seconds())
+			return h.read(path)
+		}
+		if kind := errs.KindOf(err); kind != errs.Invalid && kind != errs.Unavailable || ctx.Err() != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		err = errs.E(errs.Unavailable, "index-header of block %s: %w", m.ULID, context.Cause(ctx))
+	}
+	return nil, err
+}
+
+// read opens a local file.
+func (h *headers) read(path string) (*indexheader.Reader, error) {
+	start := time.Now()
+	r, err := indexheader.Open(path)
+	if err == nil {
+		h.metrics.lazy.read.Observe(time.Since(start).Seconds())
 	}
 	return r, err
 }
@@ -123,7 +142,7 @@ func (h *headers) load(ctx context.Context, id ulid.ULID) (*indexheader.Reader, 
 // lazyHeader is a block's index-header. It is opened at the first use, and may be closed and opened again.
 type lazyHeader struct {
 	from *headers
-	id   ulid.ULID
+	meta *block.Meta
 
 	mu      sync.Mutex // guards what follows
 	reader  *indexheader.Reader
@@ -166,7 +185,7 @@ func (l *lazyHeader) Header(ctx context.Context) (header, error) {
 	select {
 	case <-under.done:
 	case <-ctx.Done():
-		return nil, errs.E(errs.Unavailable, "index-header of block %s: %w", l.id, context.Cause(ctx))
+		return nil, errs.E(errs.Unavailable, "index-header of block %s: %w", l.meta.ULID, context.Cause(ctx))
 	}
 	if under.err != nil {
 		return nil, unopened{under.err}
@@ -176,7 +195,7 @@ func (l *lazyHeader) Header(ctx context.Context) (header, error) {
 
 func (l *lazyHeader) load(ctx context.Context, under *loading) {
 	start := time.Now()
-	r, err := l.from.load(ctx, l.id)
+	r, err := l.from.load(ctx, l.meta)
 	l.from.metrics.headerLoaded(time.Since(start), err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,7 +204,7 @@ func (l *lazyHeader) load(ctx context.Context, under *loading) {
 	case err != nil:
 		under.err = err
 	case l.closed: // nobody waits, as those who wait hold the block
-		under.err = errs.E(errs.Unavailable, "block %s is no longer served", l.id)
+		under.err = errs.E(errs.Unavailable, "block %s is no longer served", l.meta.ULID)
 		r.Close()
 	default:
 		under.reader, l.reader = r, r
@@ -238,7 +257,7 @@ func (g *Gateway) unloadIdle(since time.Time) {
 		return
 	}
 	for _, l := range idle {
-		if b := g.current.blocks[l.id]; b != nil && b.headerFile == headerFile(l) {
+		if b := g.current.blocks[l.meta.ULID]; b != nil && b.headerFile == headerFile(l) {
 			l.unload(func() bool { return b.refs.Load() == 1 && l.used.Before(since) })
 		}
 	}

@@ -305,7 +305,7 @@ func TestTornHeader(t *testing.T) {
 	dir := t.TempDir()
 	in := func(o *Options) { o.Dir = dir }
 	want := seriesOf(t, opened(t, bkt, in).Select(t.Context(), ask(team, 0, 5000)))
-	path := filepath.Join(dir, id.String(), headerName)
+	path := filepath.Join(dir, id.String(), block.IndexHeaderName)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

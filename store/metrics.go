@@ -71,23 +71,27 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 // lazyMetrics are those of index-headers that Thanos's dashboards and alerts read.
 type lazyMetrics struct {
 	loads, loadFailures, unloads, unloadFailures prometheus.Counter
-	duration                                     prometheus.Histogram
+	duration, download, read                     prometheus.Histogram
 }
 
 func newLazyMetrics(f promauto.Factory) lazyMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "thanos_bucket_store_indexheader_lazy_" + name, Help: help})
 	}
+	histogram := func(name, help string) prometheus.Histogram {
+		return f.NewHistogram(prometheus.HistogramOpts{
+			Name: "thanos_bucket_store_indexheader_" + name, Help: help,
+			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 30, 60, 90, 120, 300},
+		})
+	}
 	return lazyMetrics{
 		loads:          counter("load_total", "Index-headers that were to be opened."),
 		loadFailures:   counter("load_failed_total", "Index-headers that could not be opened."),
 		unloads:        counter("unload_total", "Index-headers that were to be closed as nobody used them."),
 		unloadFailures: counter("unload_failed_total", "Index-headers that could not be closed."),
-		duration: f.NewHistogram(prometheus.HistogramOpts{
-			Name:    "thanos_bucket_store_indexheader_lazy_load_duration_seconds",
-			Help:    "How long it took to open an index-header.",
-			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 30, 60, 90, 120, 300},
-		}),
+		duration:       histogram("lazy_load_duration_seconds", "How long it took to open an index-header, all in all."),
+		download:       histogram("download_duration_seconds", "How long it took to read an index-header from the bucket."),
+		read:           histogram("load_duration_seconds", "How long it took to open an index-header on local disk."),
 	}
 }
 

@@ -15,9 +15,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// headerName is an index-header's file in a block's directory under Options.Dir.
-const headerName = "index-header"
-
 // Sync looks at the bucket and serves what it holds from now on. Of the blocks themselves nothing is read. An error
 // (kind Unavailable) means that the bucket could not be listed and all stays as it was.
 func (g *Gateway) Sync(ctx context.Context) error {
@@ -128,7 +125,7 @@ func (g *Gateway) blockOf(m *block.Meta, now time.Time) (*bucketBlock, failed) {
 			return b, f
 		}
 	}
-	return newBucketBlock(m, f.tenant, g.headers.of(m.ULID)), f
+	return newBucketBlock(m, f.tenant, g.headers.of(m)), f
 }
 
 // swap makes next current and lets the blocks of the last one go, which next may hold too.
@@ -215,7 +212,7 @@ func (g *Gateway) sweep(v block.View) {
 			continue
 		}
 		dir := filepath.Join(g.opts.Dir, e.Name())
-		if err := os.Remove(filepath.Join(dir, headerName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, block.IndexHeaderName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.log.Warn("removing the index-header of a block that is gone", "block", id, "err", err)
 		}
 		_ = os.Remove(dir) // fails unless it is empty: other files in it are not the gateway's

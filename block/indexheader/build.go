@@ -25,15 +25,13 @@ const (
 	indexTOCLen = 6*8 + crc32.Size
 )
 
-// Load opens the index-header at path, and builds it from the bucket when it is missing or faulty.
-func Load(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) (*Reader, error) {
-	if r, err := Open(path); err == nil {
-		return r, nil
+// Fetch writes the index-header of block m to path: the one that its producer shipped, by one read, or else the one
+// that Build cuts out of the index. Errors are those of Build.
+func Fetch(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path string) error {
+	if fetchShipped(ctx, bkt, m, path) == nil {
+		return nil
 	}
-	if err := Build(ctx, bkt, id, path); err != nil {
-		return nil, err
-	}
-	return Open(path)
+	return Build(ctx, bkt, m.ULID, path)
 }
 
 // Build cuts the index-header of block id out of its index in the bucket and writes it to path, whose directory is
@@ -41,29 +39,84 @@ func Load(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path str
 // Unsupported for a version this package does not read, Unavailable when the bucket does not answer, Internal for the
 // local disk.
 func Build(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) error {
-	name := block.Object(id, block.IndexName)
-	src := source{bkt, name}
+	src := source{bkt, block.Object(id, block.IndexName)}
 	toc, indexVersion, size, err := src.contents(ctx)
 	if err != nil {
 		return err
 	}
+	l := layoutOf(toc, indexVersion, size)
+	return install(path, src.name, size, func(w io.Writer) error {
+		if _, err := w.Write(l.head); err != nil {
+			return errs.E(errs.Internal, "%s: %w", src.name, err)
+		}
+		if err := src.copyRange(ctx, w, l.symbols, l.symbolsLen); err != nil {
+			return err
+		}
+		if err := src.copyRange(ctx, w, l.table, l.tableLen); err != nil {
+			return err
+		}
+		_, err := w.Write(l.tail)
+		return errs.Wrap(errs.Internal, err)
+	})
+}
+
+// install makes the file at path from what write writes, if that is the index-header of an index of a size. name is
+// where it comes from.
+func install(path, name string, indexSize int64, write func(io.Writer) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return errs.E(errs.Internal, "index-header of block %s: %w", id, err)
+		return errs.E(errs.Internal, "index-header: %w", err)
 	}
 	tmp := path + ".tmp"
 	defer os.Remove(tmp)
-	if err := src.write(ctx, tmp, toc, indexVersion, size); err != nil {
+	f, err := os.Create(tmp)
+	if err != nil {
+		return errs.E(errs.Internal, "index-header: %w", err)
+	}
+	if err = write(f); err == nil {
+		err = errs.Wrap(errs.Internal, f.Sync())
+	}
+	if cerr := f.Close(); err == nil {
+		err = errs.Wrap(errs.Internal, cerr)
+	}
+	if err != nil {
 		return err
 	}
 	r, err := Open(tmp)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	size := r.IndexSize()
 	r.Close()
-	if err := os.Rename(tmp, path); err != nil {
-		return errs.E(errs.Internal, "index-header of block %s: %w", id, err)
+	if size != indexSize {
+		return errs.E(errs.Invalid, "%s: of an index of %d bytes, want %d", name, size, indexSize)
 	}
-	return nil
+	return errs.Wrap(errs.Internal, os.Rename(tmp, path))
+}
+
+// layout is an index-header without the parts of the index that it copies, and where these are in the index.
+type layout struct {
+	head, tail                           []byte
+	symbols, symbolsLen, table, tableLen int64
+}
+
+// layoutOf is the layout for an index of a version and size.
+func layoutOf(toc *index.TOC, indexVersion byte, size int64) layout {
+	l := layout{
+		symbols: int64(toc.Symbols), symbolsLen: int64(toc.Series - toc.Symbols),
+		table: int64(toc.PostingsTable), tableLen: size - int64(toc.PostingsTable),
+	}
+	l.head = binary.BigEndian.AppendUint32(nil, magic)
+	l.head = append(l.head, version, indexVersion)
+	l.head = binary.BigEndian.AppendUint64(l.head, toc.PostingsTable)
+	l.tail = binary.BigEndian.AppendUint64(nil, headerLen)
+	l.tail = binary.BigEndian.AppendUint64(l.tail, uint64(headerLen+l.symbolsLen))
+	l.tail = binary.BigEndian.AppendUint32(l.tail, crc32.Checksum(l.tail, block.Castagnoli))
+	return l
+}
+
+// size is that of the whole index-header, in bytes.
+func (l layout) size() int64 {
+	return int64(len(l.head)) + l.symbolsLen + l.tableLen + int64(len(l.tail))
 }
 
 // source is an index in the bucket.
@@ -78,28 +131,34 @@ func (s source) contents(ctx context.Context) (*index.TOC, byte, int64, error) {
 	if err != nil {
 		return nil, 0, 0, s.fault(err)
 	}
-	if attrs.Size < index.HeaderLen+indexTOCLen {
-		return nil, 0, 0, errs.E(errs.Invalid, "%s: %d bytes are no index", s.name, attrs.Size)
-	}
-	var head [index.HeaderLen]byte
-	var tail [indexTOCLen]byte
-	if err := s.readAt(ctx, head[:], 0); err != nil {
-		return nil, 0, 0, err
-	}
-	if err := s.readAt(ctx, tail[:], attrs.Size-indexTOCLen); err != nil {
-		return nil, 0, 0, err
-	}
-	if m := binary.BigEndian.Uint32(head[:]); m != index.MagicIndex {
-		return nil, 0, 0, errs.E(errs.Invalid, "%s: magic %x", s.name, m)
-	}
-	if v := head[4]; !readable(v) {
-		return nil, 0, 0, errs.E(errs.Unsupported, "%s: version %d of an index", s.name, v)
-	}
-	toc, err := readTOC(tail[:], attrs.Size)
+	toc, v, err := contents(attrs.Size, func(b []byte, off int64) error { return s.readAt(ctx, b, off) })
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("%s: %w", s.name, err)
 	}
-	return toc, head[4], attrs.Size, nil
+	return toc, v, attrs.Size, nil
+}
+
+// contents reads the table of contents and the version of an index of a size.
+func contents(size int64, readAt func(b []byte, off int64) error) (*index.TOC, byte, error) {
+	if size < index.HeaderLen+indexTOCLen {
+		return nil, 0, errs.E(errs.Invalid, "%d bytes are no index", size)
+	}
+	var head [index.HeaderLen]byte
+	var tail [indexTOCLen]byte
+	if err := readAt(head[:], 0); err != nil {
+		return nil, 0, err
+	}
+	if err := readAt(tail[:], size-indexTOCLen); err != nil {
+		return nil, 0, err
+	}
+	if m := binary.BigEndian.Uint32(head[:]); m != index.MagicIndex {
+		return nil, 0, errs.E(errs.Invalid, "magic %x", m)
+	}
+	if v := head[4]; !readable(v) {
+		return nil, 0, errs.E(errs.Unsupported, "version %d of an index", v)
+	}
+	toc, err := readTOC(tail[:], size)
+	return toc, head[4], err
 }
 
 // readable reports whether v is a version of an index that can be read. Version 1, from before Prometheus 2.0, has no
@@ -118,38 +177,6 @@ func readTOC(b []byte, size int64) (*index.TOC, error) {
 		return nil, errs.E(errs.Invalid, "table of contents %+v of an index of %d bytes", *toc, size)
 	}
 	return toc, nil
-}
-
-func (s source) write(ctx context.Context, path string, toc *index.TOC, indexVersion byte, size int64) (err error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return errs.E(errs.Internal, "%s: %w", s.name, err)
-	}
-	defer func() {
-		if cerr := f.Close(); err == nil && cerr != nil {
-			err = errs.E(errs.Internal, "%s: %w", s.name, cerr)
-		}
-	}()
-	symbols, table := int64(toc.Series-toc.Symbols), size-int64(toc.PostingsTable)
-	head := binary.BigEndian.AppendUint32(nil, magic)
-	head = append(head, version, indexVersion)
-	head = binary.BigEndian.AppendUint64(head, toc.PostingsTable)
-	if _, err := f.Write(head); err != nil {
-		return errs.E(errs.Internal, "%s: %w", s.name, err)
-	}
-	if err := s.copyRange(ctx, f, int64(toc.Symbols), symbols); err != nil {
-		return err
-	}
-	if err := s.copyRange(ctx, f, int64(toc.PostingsTable), table); err != nil {
-		return err
-	}
-	tail := binary.BigEndian.AppendUint64(nil, headerLen)
-	tail = binary.BigEndian.AppendUint64(tail, uint64(headerLen+symbols))
-	tail = binary.BigEndian.AppendUint32(tail, crc32.Checksum(tail, block.Castagnoli))
-	if _, err = f.Write(tail); err == nil {
-		err = f.Sync()
-	}
-	return errs.Wrap(errs.Internal, err)
 }
 
 // copyRange appends exactly n bytes of the index to w.

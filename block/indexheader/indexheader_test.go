@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -62,11 +63,22 @@ func uploaded(t testing.TB, n int) (bkt *objstore.InMemBucket, id ulid.ULID, dir
 	return bkt, id, dir
 }
 
+// load opens the index-header at path, and builds it when it is missing or faulty.
+func load(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) (*Reader, error) {
+	if r, err := Open(path); err == nil {
+		return r, nil
+	}
+	if err := Build(ctx, bkt, id, path); err != nil {
+		return nil, err
+	}
+	return Open(path)
+}
+
 // TestAgreesWithIndex compares every answer with Prometheus's own reader of the whole index.
 func TestAgreesWithIndex(t *testing.T) {
 	for _, n := range []int{1, 33, 2000} {
 		bkt, id, dir := uploaded(t, n)
-		r, err := Load(t.Context(), bkt, id, filepath.Join(t.TempDir(), "sub", "index-header"))
+		r, err := load(t.Context(), bkt, id, filepath.Join(t.TempDir(), "sub", "index-header"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +172,7 @@ func samePostings(t *testing.T, ix *index.Reader, raw []byte, at index.Range, na
 	}
 }
 
-// TestFaultyFileIsRebuilt damages the local file in every byte and at every length: Open refuses, Load repairs.
+// TestFaultyFileIsRebuilt damages the local file in every byte and at every length: Open refuses, Build repairs.
 func TestFaultyFileIsRebuilt(t *testing.T) {
 	bkt, id, _ := uploaded(t, 3)
 	path := filepath.Join(t.TempDir(), "index-header")
@@ -191,7 +203,7 @@ func TestFaultyFileIsRebuilt(t *testing.T) {
 			t.Fatalf("cut to %d bytes: accepted", i)
 		}
 	}
-	r, err := Load(t.Context(), bkt, id, damaged)
+	r, err := load(t.Context(), bkt, id, damaged)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +223,7 @@ func TestFaultyIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := t.TempDir()
-		r, err := Load(t.Context(), bkt, id, filepath.Join(out, "index-header"))
+		r, err := load(t.Context(), bkt, id, filepath.Join(out, "index-header"))
 		if r != nil {
 			r.Close()
 		}
@@ -237,6 +249,113 @@ func TestFaultyIndex(t *testing.T) {
 	if err := Build(t.Context(), bkt, id, filepath.Join(t.TempDir(), "x")); errs.KindOf(err) != errs.NotFound {
 		t.Fatal(err)
 	}
+}
+
+// TestShipped: what a producer ships is what Build makes, and it is fetched by one read. What is damaged, cut, missing
+// or of another index is not used.
+func TestShipped(t *testing.T) {
+	_, id, dir := uploaded(t, 300)
+	bkt := &countBucket{Bucket: objstore.NewInMemBucket()}
+	extra, err := Shipped(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(dir, block.MetaName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := block.ReadMeta(f, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = block.UploadWith(t.Context(), bkt, dir, *m, block.UploadOptions{Extra: []block.ExtraFile{extra}, Hash: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err = block.FetchMeta(t.Context(), bkt, id); err != nil {
+		t.Fatal(err)
+	}
+	built := filepath.Join(t.TempDir(), "built")
+	if err := Build(t.Context(), bkt, id, built); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := os.ReadFile(built)
+	object := block.Object(id, block.IndexHeaderName)
+	check := func(what string, content []byte, reads int64) {
+		t.Helper()
+		if content == nil {
+			bkt.Delete(t.Context(), object)
+		} else if err := bkt.Upload(t.Context(), object, bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "fetched")
+		before := bkt.reads.Load()
+		if err := Fetch(t.Context(), bkt, m, path); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got, _ := os.ReadFile(path); !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes differ from the %d that are built", what, len(got), len(want))
+		}
+		if n := bkt.reads.Load() - before; n != reads {
+			t.Errorf("%s: %d reads, want %d", what, n, reads)
+		}
+	}
+	sent, err := extra.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sent.Close()
+	whole, err := io.ReadAll(sent)
+	if err != nil || int64(len(whole)) != extra.Size {
+		t.Fatalf("%d bytes, want %d, %v", len(whole), extra.Size, err)
+	}
+	const rebuilt = 1 + 5 // the size, head, contents, symbols and table of the index
+	check("whole", whole, 1)
+	check("cut", whole[:len(whole)-1], rebuilt)
+	check("too long", append(slices.Clone(whole), 0), rebuilt)
+	flipped := slices.Clone(whole)
+	flipped[len(flipped)/2] ^= 1
+	check("damaged", flipped, rebuilt)
+	check("gone", nil, rebuilt)
+	_, _, other := uploaded(t, 301)
+	foreign, err := Shipped(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := foreign.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	of301, _ := io.ReadAll(r)
+	for i, f := range m.Thanos.Files {
+		if f.RelPath == block.IndexHeaderName {
+			m.Thanos.Files[i].SizeBytes = int64(len(of301))
+		}
+	}
+	check("of another index", of301, rebuilt)
+}
+
+// countBucket counts reads.
+type countBucket struct {
+	objstore.Bucket
+	reads atomic.Int64
+}
+
+func (b *countBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	b.reads.Add(1)
+	return b.Bucket.Get(ctx, name)
+}
+
+func (b *countBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	b.reads.Add(1)
+	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
+func (b *countBucket) Attributes(ctx context.Context, name string) (objstore.ObjectAttributes, error) {
+	b.reads.Add(1)
+	return b.Bucket.Attributes(ctx, name)
 }
 
 type downBucket struct{ objstore.Bucket }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/indexheader"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -206,7 +208,13 @@ func (s *Shipper) upload(ctx context.Context, b *pending) error {
 	}
 	meta := block.Meta{BlockMeta: b.Meta, Thanos: s.opts.Origin(b.Block)}
 	meta.Thanos.IndexStats = b.measured.IndexStats
-	if err := block.UploadWith(ctx, s.bkt, b.Dir, meta, s.opts.Upload); err != nil {
+	header, err := indexheader.Shipped(b.Dir)
+	if err != nil {
+		return err
+	}
+	opts := s.opts.Upload
+	opts.Extra = append(slices.Clone(opts.Extra), header)
+	if err := block.UploadWith(ctx, s.bkt, b.Dir, meta, opts); err != nil {
 		return err
 	}
 	s.m.Shipped.Inc()

@@ -125,7 +125,7 @@ func TestShip(t *testing.T) {
 			t.Fatalf("block %d: %v, shipped %v, order %v", i, err, s.Shipped(id), order)
 		}
 		th := m.Thanos
-		if th.Labels["cluster"] != "eu" || th.Source != block.SourceSidecar || th.Version != 1 || len(th.Files) != 3 ||
+		if th.Labels["cluster"] != "eu" || th.Source != block.SourceSidecar || th.Version != 1 || len(th.Files) != 4 ||
 			th.IndexStats.SeriesMaxSize == 0 || th.UploadTime.IsZero() || m.Stats.NumSamples != 200 {
 			t.Errorf("block %d: %+v", i, th)
 		}
