@@ -19,21 +19,22 @@ type evidence struct {
 	seen     []series.Holding  // the blocks of all endpoints that may be asked, by their last Info
 	pending  []string          // the buckets of which a gateway may still say what it covers
 	part     bool              // the request names the endpoints to ask (storeMatch), so others do not count as missing
+	// blockless says that what was asked for is never in blocks, so that nobody was asked for blocks.
+	blockless bool
 }
 
-// addAnswered adds an endpoint that answered wholly, or counts as if it had. info is its last Info. identity and
-// coverage come with its response, and are nil where the response has none. identity replaces the one of info, since
-// the endpoint may have restarted with an empty disk after the last poll, or another process may have its address now.
-// A gateway from before there were views sends no coverage: it covers a whole bucket if its Info says so, and no known
-// block otherwise. early means that its response may still come.
-func (e *evidence) addAnswered(info series.Info, identity *series.Identity, coverage *series.Coverage, early bool) {
-	if identity != nil {
-		info.Instance, info.Since = identity.Instance, identity.Since
+// addAnswered adds an endpoint that answered wholly, or counts as if it had. info is its last Info. What its response
+// says replaces the identity of info, since the endpoint may have restarted with an empty disk after the last poll, or
+// another process may have its address now. A gateway from before there were views sends no coverage: it covers a whole
+// bucket if its Info says so, and no known block otherwise. early means that its coverage may still come.
+func (e *evidence) addAnswered(info series.Info, said said, early bool) {
+	if id := said.identity; id != nil {
+		info.Instance, info.Since = id.Instance, id.Since
 	}
 	e.answered = append(e.answered, info)
 	switch {
-	case coverage != nil:
-		e.covered = append(e.covered, *coverage)
+	case said.coverage != nil:
+		e.covered = append(e.covered, *said.coverage)
 	case info.Blocks.Whole && info.Blocks.Bucket != "":
 		e.covered = append(e.covered, series.Coverage{Holding: info.Blocks})
 	case early && info.Blocks.Bucket != "":
@@ -69,7 +70,7 @@ func shift(t int64, d time.Duration) int64 {
 // the time of the request. See docs/design/005 and, for blocks, 023.
 //
 // A failed receiver that is in the history is judged by the history. A failed store gateway loses nothing where the
-// other gateways served all blocks of its bucket. Every other failure may have lost something.
+// other gateways served all blocks of its bucket, or may still do so. Every other failure may have lost something.
 func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []string {
 	proven := map[string]bool{}
 	var missing []string
@@ -85,15 +86,16 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 	}
 	for _, f := range e.failed {
 		held := f.info.Blocks
-		if inHistory(ms, f.info) || series.StandsFor(held, e.covered, proven[held.Bucket]) {
+		if inHistory(ms, f.info) || slices.Contains(e.pending, held.Bucket) || series.StandsFor(held, e.covered, proven[held.Bucket]) {
 			continue
 		}
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))
 	}
 	slices.Sort(missing)
+	missing = slices.Compact(missing) // one gateway may have been asked for several groups
 	isGateway := func(i series.Info) bool { return i.Role == series.RoleStore }
 	hasFailedGateway := slices.ContainsFunc(e.failed, func(f failure) bool { return isGateway(f.info) })
-	if !hasFailedGateway && !slices.ContainsFunc(e.answered, isGateway) {
+	if !e.blockless && !hasFailedGateway && !slices.ContainsFunc(e.answered, isGateway) {
 		missing = append(missing, unserved(ms, q, now, b)...)
 	}
 	// Samples older than the retention period are in blocks. Only samples that were that old when they arrived a moment

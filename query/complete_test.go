@@ -44,7 +44,7 @@ func whole(bucket string) series.Holding { return series.Holding{Bucket: bucket,
 func shown(answered []series.Info, failed []failure) evidence {
 	e := evidence{failed: failed}
 	for _, i := range answered {
-		e.addAnswered(i, nil, nil, false)
+		e.addAnswered(i, said{}, false)
 	}
 	return e
 }

@@ -130,17 +130,21 @@ func (w *bucketLife) gateway(i, n, copies int, listed bool) *gatewayLife {
 // asks is what becomes of a selection over gateways: who answered, in the order of its groups.
 func asks(t *testing.T, s *selection, gateways []*gatewayLife) (answered []*gatewayLife) {
 	for _, group := range s.plan.groups {
-		for _, e := range group {
+		for _, e := range group.endpoints {
 			g := gateways[slices.IndexFunc(gateways, func(g *gatewayLife) bool { return g.endpoint == e })]
 			if g.fails {
-				s.col.addFailed(e, errs.E(errs.Unavailable, "cable cut"))
+				s.col.change(s.col.begin(group, e), func(r *response) { r.err = errs.E(errs.Unavailable, "cable cut") })
+				if group.blocks.Primary { // it said nothing, so nobody knows what to ask another one for
+					break
+				}
 				continue
 			}
-			ctx := s.col.hear(t.Context(), e)
+			n := s.col.begin(group, e)
+			ctx := s.col.hear(t.Context(), n, func() {})
 			if g.covered != nil {
 				series.TellCoverage(ctx, *g.covered)
 			}
-			s.col.addAnswered(e)
+			s.col.change(n, func(r *response) { r.ended = true })
 			answered = append(answered, g)
 			break
 		}

@@ -19,23 +19,25 @@ func (q *Querier) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 	ms ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
 	var mu sync.Mutex // guards all
 	var all []exemplar.QueryResult
-	r := &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}
-	askOne := func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
-		src, ok := from.(series.ExemplarSource)
+	s, err := q.newSelection(ctx, &series.Request{Tenant: id, MinTime: mint, MaxTime: maxt}, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	warnings, err := q.askAll(ctx, s, func(ctx context.Context, a *asking) (series.Warnings, error) {
+		src, ok := a.at.Source.(series.ExemplarSource)
 		if !ok { // it has no exemplars
 			return nil, nil
 		}
 		mine := make([][]*labels.Matcher, len(ms))
 		for i := range ms {
-			mine[i] = slices.Clone(ms[i]) // as in own
+			mine[i] = slices.Clone(ms[i]) // as in asking.request
 		}
 		found, warnings, err := src.Exemplars(ctx, id, mint, maxt, mine...)
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, found...)
 		return warnings, err
-	}
-	warnings, err := q.askAll(ctx, r, askOne)
+	})
 	return uniteExemplars(all), warnings, err
 }
 

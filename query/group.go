@@ -20,9 +20,18 @@ type groupSet struct {
 	spare int64         // bytes of it that are taken and not used yet
 	sets  []series.Set  // opened so far, the last one is read
 	open  bool          // the last one has not ended
+	fresh bool          // the last one has not yielded a series
 	last  labels.Labels
 	found bool // last is set
 	err   error
+}
+
+// prefetch begins to read s in a goroutine of its own.
+func (s *groupSet) prefetch() series.Set {
+	return prefetch(s.ctx, func(ctx context.Context) series.Set {
+		s.ctx = ctx
+		return s
+	})
 }
 
 func (s *groupSet) Next() bool {
@@ -37,10 +46,15 @@ func (s *groupSet) Next() bool {
 			if !ok {
 				return false
 			}
-			s.sets, s.open = append(s.sets, s.at.Source.Select(asked, own(s.sel.req))), true
+			s.sets, s.open = append(s.sets, s.at.Source.Select(asked, s.request())), true
+			s.fresh = true
 		}
 		set := s.sets[len(s.sets)-1]
 		for set.Next() {
+			if s.fresh {
+				s.fresh = false
+				s.begun()
+			}
 			l := set.At().Labels
 			if s.found && len(s.sets) > 1 && labels.Compare(l, s.last) <= 0 {
 				s.call.steps.Add(2)

@@ -28,9 +28,12 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 	var mu sync.Mutex // guards all
 	all := map[string][]metadata.Metadata{}
 	now := q.now().UnixMilli()
-	r := &series.Request{Tenant: id, MinTime: now, MaxTime: now}
-	askOne := func(ctx context.Context, _ *selection, from series.Source) (series.Warnings, error) {
-		src, ok := from.(series.MetadataSource)
+	s, err := q.newSelection(ctx, &series.Request{Tenant: id, MinTime: now, MaxTime: now}, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	warnings, err := q.askAll(ctx, s, func(ctx context.Context, a *asking) (series.Warnings, error) {
+		src, ok := a.at.Source.(series.MetadataSource)
 		if !ok { // it has no metadata
 			return nil, nil
 		}
@@ -39,8 +42,7 @@ func (q *Querier) tenantMetadata(ctx context.Context, id tenant.ID, family strin
 		defer mu.Unlock()
 		addMetadata(all, found)
 		return warnings, err
-	}
-	warnings, err := q.askAll(ctx, r, askOne)
+	})
 	return all, warnings, err
 }
 

@@ -11,6 +11,7 @@ type metrics struct {
 	failed    *prometheus.CounterVec   // by role
 	silent    *prometheus.CounterVec   // by role
 	stoodIn   prometheus.Counter
+	again     prometheus.Counter
 	partial   prometheus.Counter
 	endpoints *prometheus.GaugeVec // by role and state
 	waited    prometheus.Histogram // seconds
@@ -32,6 +33,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Selections of which a source was given up since it was silent, by its role."}, []string{"role"}),
 		stoodIn: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_stand_ins_total",
 			Help: "Selections continued at another store gateway of the same bucket."}),
+		again: f.NewCounter(prometheus.CounterOpts{Name: "hearth_query_blocks_asked_again_total",
+			Help: "Blocks that another store gateway was asked for, since those asked first did not serve them."}),
 		waited: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "hearth_query_wait_seconds", Help: "Time that a query waited for a place and for memory, by attempt.",
 			Buckets: []float64{.001, .01, .1, 1, 5, 10, 30, 60, 120},

@@ -212,15 +212,18 @@ func TestLimitAndStandIn(t *testing.T) {
 		return &endpoint{Endpoint: Endpoint{Name: name},
 			info: series.Info{Instance: name, Role: series.RoleStore, Blocks: whole("bucket")}, heard: true}
 	}
-	both := plan{groups: []group{{gateway("s1"), gateway("s2")}}}
+	both := &group{endpoints: []*endpoint{gateway("s1"), gateway("s2")}}
 	col := new(collector)
-	col.addFailed(both.groups[0][0], errs.E(errs.Unavailable, "cable cut"))
+	fail := func(e *endpoint) {
+		col.change(col.begin(both, e), func(r *response) { r.err = errs.E(errs.Unavailable, "cable cut") })
+	}
+	fail(both.endpoints[0])
 	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1},
-		p: q.defaultParams(), plan: both}
+		p: q.defaultParams(), plan: plan{groups: []*group{both}}}
 	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
-	col.addFailed(both.groups[0][1], errs.E(errs.Unavailable, "cable cut"))
+	fail(both.endpoints[1])
 	if missing := s.missing(col, true); len(missing) != 2 {
 		t.Errorf("both failed: missing %q", missing)
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 
@@ -10,13 +11,31 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// group is endpoints that hold the same, in the order in which they are to be asked. Only one of them needs to answer.
-// Most groups have one endpoint.
-type group []*endpoint
+// group is endpoints of which only one needs to answer, in the order in which they are to be asked. Most groups have one
+// endpoint.
+type group struct {
+	endpoints []*endpoint
+	// blocks is what a store gateway is asked for. With Primary it is for the first endpoint only: the others are asked for
+	// what that one said that it serves.
+	blocks series.BlockRequest
+}
+
+// bucket is the bucket of a group of store gateways, "" for all other endpoints.
+func (g *group) bucket() string { return g.endpoints[0].info.Blocks.Bucket }
+
+// bucketPlan is what is known of a bucket before its gateways are asked.
+type bucketPlan struct {
+	view     series.View // the newest that any of its gateways is known to have
+	gateways []*endpoint // those that serve a part of it and may be asked
+}
 
 // plan is which endpoints a selection asks.
 type plan struct {
-	groups []group
+	groups []*group
+	// buckets are those of the endpoints, by id.
+	buckets map[string]*bucketPlan
+	// part says that the request names the endpoints to ask, so that no others are asked for what these lack.
+	part bool
 	// down are endpoints that would have been asked, had they answered the last poll and query.
 	down []*endpoint
 	// empty says that there is no endpoint at all, so that it is not known what there should be.
@@ -33,7 +52,7 @@ var seed = maphash.MakeSeed()
 // between them faster than they are polled. A foreign store is left out if its Info or its external labels exclude what
 // r asks for. Nothing is known of an endpoint that has never answered, so only its name can exclude it.
 func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Matcher) plan {
-	var p plan
+	p := plan{buckets: map[string]*bucketPlan{}, part: len(storeMatch) > 0}
 	seen := map[[2]string]int{} // instance and role -> position in eligible
 	var eligible []*endpoint
 	for _, m := range endpoints {
@@ -52,25 +71,83 @@ func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Mat
 		}
 		eligible = append(eligible, m)
 	}
-	buckets := map[string]int{} // bucket -> position in p.groups
 	for _, m := range eligible {
-		if m.down() != nil {
+		p.note(m)
+	}
+	whole := map[string]*group{} // by bucket
+	for _, m := range eligible {
+		held := m.info.Blocks
+		switch {
+		case m.down() != nil:
 			p.down = append(p.down, m)
-			continue
-		}
-		if held := m.info.Blocks; held.Whole && held.Bucket != "" {
-			if at, found := buckets[held.Bucket]; found {
-				p.groups[at] = append(p.groups[at], m)
-				continue
+		case held.Whole && whole[held.Bucket] != nil:
+			whole[held.Bucket].endpoints = append(whole[held.Bucket].endpoints, m)
+		default:
+			p.add(m)
+			if held.Whole && held.Bucket != "" {
+				whole[held.Bucket] = p.groups[len(p.groups)-1]
 			}
-			buckets[held.Bucket] = len(p.groups)
 		}
-		p.groups = append(p.groups, group{m})
 	}
 	for _, g := range p.groups {
-		prefer(g, r.Tenant)
+		if !g.blocks.Primary {
+			prefer(g.endpoints, r.Tenant)
+		}
 	}
 	return p
+}
+
+// note takes up what m says of its bucket.
+func (p *plan) note(m *endpoint) {
+	held := m.info.Blocks
+	if held.Bucket == "" {
+		return
+	}
+	if p.buckets[held.Bucket] == nil {
+		p.buckets[held.Bucket] = new(bucketPlan)
+	}
+	b := p.buckets[held.Bucket]
+	if cmp.Or(cmp.Compare(held.View.Number, b.view.Number), cmp.Compare(held.View.Hash, b.view.Hash)) > 0 {
+		b.view = held.View
+	}
+	if m.down() == nil {
+		p.join(m)
+	}
+}
+
+// join makes m one of the gateways that may be asked for blocks of their bucket, if it is one.
+func (p *plan) join(m *endpoint) {
+	if b := p.buckets[m.info.Blocks.Bucket]; b != nil && !m.info.Blocks.Whole {
+		b.gateways = append(b.gateways, m)
+	}
+}
+
+// add adds a group for m. All gateways of a bucket that serve a part of it are asked, each for the blocks of which it is
+// the first owner. So each block is read once. If one of them fails in the midst of its response, another one goes on.
+func (p *plan) add(m *endpoint) {
+	g := &group{endpoints: []*endpoint{m}}
+	if b := p.buckets[m.info.Blocks.Bucket]; b != nil {
+		g.blocks.View = b.view
+		if g.blocks.Primary = !m.info.Blocks.Whole && !p.part; g.blocks.Primary {
+			g.endpoints = startingWith(m, b.gateways)
+		}
+	}
+	p.groups = append(p.groups, g)
+}
+
+// attempts is how many gateways are asked for a block.
+const attempts = 3
+
+// startingWith is m and the gateways that follow it in all, up to attempts.
+func startingWith(m *endpoint, all []*endpoint) []*endpoint {
+	out := []*endpoint{m}
+	at := slices.Index(all, m)
+	for i := 1; i <= len(all) && len(out) < attempts; i++ {
+		if next := all[(at+i)%len(all)]; next != m {
+			out = append(out, next)
+		}
+	}
+	return out
 }
 
 // better reports whether a is to be asked instead of b, which is the same process under another name.
@@ -81,9 +158,9 @@ func better(a, b *endpoint) bool {
 	return a.Local && !b.Local
 }
 
-// prefer orders a group: local endpoints first, then an order by tenant, so that a tenant's queries find its index in
+// prefer orders endpoints that hold the same: local endpoints first, then an order by tenant, so that a tenant's queries find its index in
 // the cache of the gateway that they asked before.
-func prefer(g group, id tenant.ID) {
+func prefer(g []*endpoint, id tenant.ID) {
 	if len(g) < 2 {
 		return
 	}

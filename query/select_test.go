@@ -45,10 +45,13 @@ func TestChoose(t *testing.T) {
 		var text []string
 		for _, g := range p.groups {
 			var names []string
-			for _, m := range g {
+			if g.blocks.Primary {
+				g.endpoints = g.endpoints[:1]
+			}
+			for _, m := range g.endpoints {
 				names = append(names, m.Name)
 			}
-			if !slices.ContainsFunc(g, func(m *endpoint) bool { return m.Local }) {
+			if !slices.ContainsFunc(g.endpoints, func(m *endpoint) bool { return m.Local }) {
 				slices.Sort(names) // rotated
 			}
 			text = append(text, strings.Join(names, "|"))

@@ -18,16 +18,25 @@ type selection struct {
 	plan  plan
 	col   *collector
 	watch *watch
+	fills []*filler // for the buckets of the plan whose gateways serve parts
+	// blockless says that what is asked for is never in blocks.
+	blockless bool
 }
 
 // newSelection decides which endpoints to ask for r, and begins to watch for silent ones. The caller stops the watch.
-func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selection, error) {
-	s := &selection{q: q, req: r, p: q.paramsFrom(ctx), col: new(collector)}
+// blockless says that what is asked for is never in blocks.
+func (q *Querier) newSelection(ctx context.Context, r *series.Request, blockless bool) (*selection, error) {
+	s := &selection{q: q, req: r, p: q.paramsFrom(ctx), col: new(collector), blockless: blockless}
 	if err := s.p.selecting(r.Tenant); err != nil {
 		return nil, err
 	}
 	s.choose()
 	s.startWatch()
+	for bucket, b := range s.plan.buckets {
+		if len(b.gateways) > 0 && !s.plan.part {
+			s.fills = append(s.fills, &filler{sel: s, bucket: bucket, gateways: b.gateways})
+		}
+	}
 	return s, nil
 }
 
@@ -35,13 +44,20 @@ func (q *Querier) newSelection(ctx context.Context, r *series.Request) (*selecti
 // be incomplete without them, since asking them may take until their timeout.
 func (s *selection) choose() {
 	known := s.q.known()
+	empty := len(known) == 0
+	if s.blockless {
+		known = slices.DeleteFunc(slices.Clone(known), func(e *endpoint) bool { return e.info.Blocks.Bucket != "" })
+	}
 	s.plan = choose(known, s.req, s.p.storeMatch)
-	s.plan.empty = len(known) == 0
+	s.plan.empty = empty
 	if len(s.plan.down) == 0 || len(s.missing(s.col, true)) == 0 {
 		return
 	}
 	for _, e := range s.plan.down {
-		s.plan.groups = append(s.plan.groups, group{e})
+		s.plan.join(e)
+	}
+	for _, e := range s.plan.down {
+		s.plan.add(e)
 	}
 	s.plan.down = nil
 }
@@ -93,24 +109,20 @@ const NoEndpoints = "nobody to ask is known: --endpoint and --gossip.join name s
 
 // evidence is what col says of the endpoints. No other goroutine may use col.
 func (s *selection) evidence(col *collector, early bool) evidence {
-	e := evidence{failed: col.failed, part: len(s.p.storeMatch) > 0}
-	answered := col.answered
-	if early {
-		for _, g := range s.plan.groups {
-			at := slices.IndexFunc(g, func(m *endpoint) bool {
-				return !slices.ContainsFunc(col.failed, func(f failure) bool { return f.name == m.label() })
-			})
-			if at >= 0 && !slices.Contains(answered, g[at]) {
-				answered = append(answered, g[at])
-			}
+	e := evidence{part: s.plan.part, blockless: s.blockless}
+	for _, r := range col.responses {
+		switch {
+		case r.err != nil:
+			e.failed = append(e.failed, failure{r.from.label(), r.from.info, r.err})
+		case r.ended || early:
+			e.addAnswered(r.from.info, r.said, !r.ended && !r.begun)
 		}
 	}
-	for _, m := range answered {
-		said := col.said[m]
-		e.addAnswered(m.info, said.identity, said.coverage, early)
-	}
 	for _, g := range s.plan.groups {
-		for _, m := range g {
+		if m := col.nextOf(g); early && m != nil {
+			e.addAnswered(m.info, said{}, true)
+		}
+		for _, m := range g.endpoints {
 			e.seen = append(e.seen, m.info.Blocks)
 		}
 	}

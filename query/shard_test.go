@@ -235,8 +235,9 @@ func TestShardNeverSilent(t *testing.T) {
 			for _, in := range w.history {
 				if in.Until.IsZero() && w.rnd.IntN(4) > 0 {
 					m := w.asPolled(in)
-					series.TellIdentity(col.hear(t.Context(), m), series.Identity{Instance: in.ID, Since: in.Since})
-					col.addAnswered(m)
+					n := col.begin(nil, m)
+					series.TellIdentity(col.hear(t.Context(), n, func() {}), series.Identity{Instance: in.ID, Since: in.Since})
+					col.change(n, func(r *response) { r.ended = true })
 					has[name(in)] = true
 				}
 				if in.Drained {
@@ -248,7 +249,7 @@ func TestShardNeverSilent(t *testing.T) {
 			ms := Membership{ReplicationFactor: w.rf, History: w.asKnown(),
 				Shard: Shard{Tenant: tenant.ID("t"), Size: w.size, Since: at(1.1)}}
 			shown := (&selection{p: new(params)}).evidence(col, false)
-			shown.addAnswered(series.Info{Role: "store"}, nil, nil, false)
+			shown.addAnswered(series.Info{Role: "store"}, said{}, false)
 			said := assess(ms, timeRange{at(from).UnixMilli(), at(to).UnixMilli()}, at(100), long, shown)
 			if len(said) == 0 {
 				silent++

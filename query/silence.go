@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 type call struct {
 	steps atomic.Uint64 // odd while an endpoint is waited for; it grows whenever the endpoint sends something
 	asked atomic.Pointer[asked]
+	// known is closed when what the group's gateways cover is known, as far as they say it. once closes it.
+	known chan struct{}
+	once  sync.Once
 
 	// Only the watch uses these.
 	seen  uint64        // steps at its last look
@@ -23,34 +27,43 @@ type call struct {
 
 // asked is an endpoint that a call waits for.
 type asked struct {
-	m       *endpoint
-	standIn bool          // another endpoint of its group is asked when it fails
-	limit   time.Duration // of its silence; 0 = none
-	giveUp  context.CancelCauseFunc
+	m        *endpoint
+	response int           // its number in the collector
+	standIn  bool          // another endpoint of its group is asked when it fails
+	limit    time.Duration // of its silence; 0 = none
+	giveUp   context.CancelCauseFunc
 }
 
 func (c *call) step() { c.steps.Add(1) }
 
-// begin records that e is asked, and that others more can be asked if it fails. The caller must ask e with the context
-// returned. It ends when e is given up, and through it the selection learns what the response says of e.
-func (c *call) begin(ctx context.Context, s *selection, e *endpoint, others int) context.Context {
-	ctx, giveUp := context.WithCancelCause(ctx)
-	ctx = s.col.hear(ctx, e)
-	c.steps.Add(2) // before c.asked changes, so that the silence of e begins now and not with that of the endpoint before
-	c.asked.Store(&asked{e, others > 0, s.q.silenceLimit(e, others), giveUp})
+// know records that nothing more will be heard of what the group's gateways cover, or that it was heard. It is
+// idempotent.
+func (c *call) know() { c.once.Do(func() { close(c.known) }) }
+
+// begin records that an endpoint is asked. The caller must ask it with the context returned. It ends when the endpoint
+// is given up, and through it the selection learns what the response says of the endpoint.
+func (c *call) begin(ctx context.Context, s *selection, a asked) context.Context {
+	ctx, a.giveUp = context.WithCancelCause(ctx)
+	a.limit = s.q.silenceLimit(a.m, a.standIn)
+	ctx = s.col.hear(ctx, a.response, func() {
+		c.steps.Add(2)
+		c.know()
+	})
+	c.steps.Add(2) // before c.asked changes, so that the silence begins now and not with that of the endpoint before
+	c.asked.Store(&a)
 	return ctx
 }
 
 // silenceLimit is how long m may be silent before it has failed; 0 = no limit. It is shorter for an endpoint that did
 // not answer the last poll, and for one of a group whose others can still be asked, so that time is left for these.
-func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
+func (q *Querier) silenceLimit(m *endpoint, standIn bool) time.Duration {
 	limit := q.opts.ResponseTimeout
 	switch {
 	case limit == 0:
 		return 0
 	case m.down() != nil:
 		return min(limit, q.opts.InfoTimeout)
-	case others > 0:
+	case standIn:
 		return limit / 3
 	}
 	return limit
@@ -61,6 +74,7 @@ func (q *Querier) silenceLimit(m *endpoint, others int) time.Duration {
 // that if it is longer, and the answer lacks nothing without them. The watch counts silence in its own looks. So a
 // process that itself stood still does not take that time for silence of others.
 type watch struct {
+	mu       sync.Mutex // guards calls, which only grows
 	calls    []*call
 	patience time.Duration
 	enough   func(silent []*asked) bool // the answer lacks nothing more without these
@@ -71,27 +85,32 @@ type watch struct {
 	done         chan struct{}
 }
 
-// startWatch watches the calls of the selection's groups until the watch is stopped.
+// startWatch watches the calls of the selection until the watch is stopped.
 func (s *selection) startWatch() {
 	w := &watch{
-		calls: make([]*call, len(s.plan.groups)), done: make(chan struct{}),
-		patience: s.q.opts.Patience, giveUp: s.q.giveUp,
+		done: make(chan struct{}), patience: s.q.opts.Patience, giveUp: s.q.giveUp,
 		enough: func(silent []*asked) bool {
 			without := s.col.clone()
 			said := s.missing(without, true)
 			for _, a := range silent {
-				without.addFailed(a.m, errSilent)
+				without.responses[a.response].err = errSilent
 			}
 			return slices.Equal(said, s.missing(without, true))
 		},
-	}
-	for i := range w.calls {
-		w.calls[i] = new(call)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	s.watch = w
 	go w.run(ctx)
+}
+
+// add adds a call to watch.
+func (w *watch) add() *call {
+	c := &call{known: make(chan struct{})}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, c)
+	return c
 }
 
 // stop ends the watch. It is idempotent. No endpoint is given up once it has returned.
@@ -118,7 +137,10 @@ func (w *watch) run(ctx context.Context) {
 // look goes through all calls once, elapsed after the last time.
 func (w *watch) look(elapsed time.Duration) {
 	w.clock += elapsed
-	for _, c := range w.calls {
+	w.mu.Lock()
+	calls := w.calls
+	w.mu.Unlock()
+	for _, c := range calls {
 		c.at = c.asked.Load() // before the steps, since begin changes them in the other order
 		if steps := c.steps.Load(); steps != c.seen {
 			c.seen, c.quiet, w.moved = steps, 0, w.clock
@@ -128,7 +150,7 @@ func (w *watch) look(elapsed time.Duration) {
 	}
 	settled := w.clock-w.moved >= max(w.patience, w.moved/2)
 	var silent []*asked
-	for _, c := range w.calls {
+	for _, c := range calls {
 		switch {
 		case c.seen%2 == 0 || c.at == nil: // it has ended, or its reader does not wait for it
 		case c.at.limit > 0 && c.quiet >= c.at.limit:

@@ -16,24 +16,23 @@ var _ series.Source = (*Querier)(nil)
 // Select implements series.Source: the union of what the endpoints hold of one tenant. Selections run from the call on,
 // not only from the first Next.
 func (q *Querier) Select(ctx context.Context, r *series.Request) series.Set {
-	s, err := q.newSelection(ctx, r)
+	s, err := q.newSelection(ctx, r, false)
 	if err != nil {
 		return series.Failed(err)
 	}
 	lease := s.openLease()
 	ctx, cancel := context.WithCancel(ctx)
-	sets := make([]series.Set, 0, len(s.plan.groups))
-	for i, g := range s.plan.groups {
-		set := &groupSet{asking: s.asking(i), lease: lease}
-		if len(s.plan.groups) == 1 && g[0].Local {
-			set.ctx = ctx
+	var sets []series.Set
+	for _, g := range s.plan.groups {
+		set := &groupSet{asking: s.asking(g), ctx: ctx, lease: lease}
+		if len(s.plan.groups) == 1 && len(s.fills) == 0 && g.endpoints[0].Local {
 			sets = append(sets, set)
 			continue
 		}
-		sets = append(sets, prefetch(ctx, func(ctx context.Context) series.Set {
-			set.ctx = ctx
-			return set
-		}))
+		sets = append(sets, set.prefetch())
+	}
+	for _, f := range s.fills {
+		sets = append(sets, f.prefetch(ctx, lease))
 	}
 	return &answerSet{Set: series.Merge(sets...), ctx: ctx, cancel: cancel, sel: s, lease: lease}
 }
@@ -58,26 +57,30 @@ func (q *Querier) known() []*endpoint {
 
 // LabelNames implements series.Source.
 func (q *Querier) LabelNames(ctx context.Context, r *series.Request) ([]string, series.Warnings, error) {
-	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
-		return src.LabelNames(ctx, own(r))
+	return q.labels(ctx, r, func(ctx context.Context, a *asking) ([]string, series.Warnings, error) {
+		return a.at.Source.LabelNames(ctx, a.request())
 	})
 }
 
 // LabelValues implements series.Source.
 func (q *Querier) LabelValues(ctx context.Context, name string, r *series.Request) ([]string, series.Warnings, error) {
-	return q.labels(ctx, r, func(ctx context.Context, src series.Source) ([]string, series.Warnings, error) {
-		return src.LabelValues(ctx, name, own(r))
+	return q.labels(ctx, r, func(ctx context.Context, a *asking) ([]string, series.Warnings, error) {
+		return a.at.Source.LabelValues(ctx, name, a.request())
 	})
 }
 
-type askLabels func(context.Context, series.Source) ([]string, series.Warnings, error)
+type askLabels func(context.Context, *asking) ([]string, series.Warnings, error)
 
 // labels asks every group of endpoints at once and unites what they know.
 func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) ([]string, series.Warnings, error) {
+	s, err := q.newSelection(ctx, r, false)
+	if err != nil {
+		return nil, nil, err
+	}
 	var mu sync.Mutex // guards all
 	var all []string
-	askOne := func(ctx context.Context, s *selection, src series.Source) (series.Warnings, error) {
-		found, warnings, err := ask(ctx, src)
+	warnings, err := q.askAll(ctx, s, func(ctx context.Context, a *asking) (series.Warnings, error) {
+		found, warnings, err := ask(ctx, a)
 		if err != nil {
 			return nil, err
 		}
@@ -90,8 +93,7 @@ func (q *Querier) labels(ctx context.Context, r *series.Request, ask askLabels) 
 		defer mu.Unlock()
 		all = append(all, found...)
 		return warnings, nil
-	}
-	warnings, err := q.askAll(ctx, r, askOne)
+	})
 	return series.SortedUnique(all, r.Limit), warnings, err
 }
 

@@ -1,0 +1,133 @@
+package query
+
+import (
+	"context"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hearth-metrics/hearth/internal/memory"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// filler finds the blocks of one bucket that the gateways which were asked first do not serve, and asks other gateways
+// for them: up to attempts times, each time one gateway for each block. Gateways say what they cover before their first
+// series, and the merge begins with the first series of all. So the filler is done before any series was merged.
+//
+// It is for one goroutine, after the groups of the plan have been added.
+type filler struct {
+	sel      *selection
+	bucket   string
+	gateways []*endpoint // those that may be asked
+	calls    []*call     // of all groups of the bucket
+	rounds   int         // how often other gateways were asked
+	all      bool        // all gateways were asked for all blocks that they own
+}
+
+// fill returns the groups to ask for what is missing by now in all buckets.
+func (s *selection) fill() (groups []*group) {
+	for _, f := range s.fills {
+		groups = append(groups, f.more()...)
+	}
+	return groups
+}
+
+// more returns the groups to ask for the blocks that are missing by now; none when nothing is known to be missing, or
+// nobody is left to ask.
+func (f *filler) more() (groups []*group) {
+	if f.rounds == attempts {
+		return nil
+	}
+	col := f.sel.col.clone()
+	e := f.sel.evidence(col, true)
+	var missing []ulid.ULID
+	var view series.View
+	unnamed := false
+	gaps, _ := series.Uncovered(f.bucket, e.covered, e.seen)
+	for _, g := range gaps {
+		missing, unnamed, view = append(missing, g.Missing...), unnamed || g.Unnamed > 0, g.View
+	}
+	alive := slices.DeleteFunc(slices.Clone(f.gateways), func(m *endpoint) bool {
+		return slices.ContainsFunc(col.responses, func(r response) bool { return r.from == m && r.err != nil })
+	})
+	for m, ids := range assign(missing, alive, f.rounds) {
+		for part := range slices.Chunk(ids, series.MaxOnlyBlocks) {
+			groups = append(groups, &group{startingWith(m, alive), series.BlockRequest{View: view, Only: part}})
+		}
+		f.sel.q.m.again.Add(float64(len(ids)))
+	}
+	// Nobody can be asked by name for blocks that nobody named. Each block has several owners, so the others are asked for
+	// all that they own.
+	if unnamed && !f.all {
+		f.all = true
+		for _, m := range alive {
+			groups = append(groups, &group{[]*endpoint{m}, series.BlockRequest{View: view}})
+		}
+	}
+	f.rounds++
+	return groups
+}
+
+// assign decides which gateway is asked for which of the missing blocks in a round, beginning with 0. Each block has an
+// order of gateways of its own, that of its owners: these probably have it open. A gateway that left the list moves the
+// ones behind it up, so that in a later round a gateway may be asked again.
+func assign(missing []ulid.ULID, gateways []*endpoint, round int) map[*endpoint][]ulid.ULID {
+	out := map[*endpoint][]ulid.ULID{}
+	if round >= len(gateways) {
+		return out
+	}
+	members := make([]ring.Member, len(gateways))
+	for i, m := range gateways {
+		members[i].ID = m.Name
+		if m.info.Instance != "" {
+			members[i].ID = m.info.Instance
+		}
+	}
+	for _, id := range missing {
+		m := gateways[ring.Owners(members, id[:], round+1)[round]]
+		out[m] = append(out[m], id)
+	}
+	return out
+}
+
+// prefetch begins to fill in the background, and returns the series of the missing blocks.
+func (f *filler) prefetch(ctx context.Context, lease *memory.Lease) series.Set {
+	return prefetch(ctx, func(ctx context.Context) series.Set {
+		return &fillSet{Set: series.Empty(), open: func() series.Set { return f.open(ctx, lease) }}
+	})
+}
+
+// open asks for what is missing, until nothing is or nobody is left, and returns the union of what comes.
+func (f *filler) open(ctx context.Context, lease *memory.Lease) series.Set {
+	var sets []series.Set
+	for waited := 0; ; {
+		for ; waited < len(f.calls); waited++ {
+			select {
+			case <-f.calls[waited].known:
+			case <-ctx.Done():
+				return series.Merge(append(sets, series.Failed(ctx.Err()))...)
+			}
+		}
+		groups := f.more()
+		if len(groups) == 0 {
+			return series.Merge(sets...)
+		}
+		for _, g := range groups {
+			sets = append(sets, (&groupSet{asking: f.sel.asking(g), ctx: ctx, lease: lease}).prefetch())
+		}
+	}
+}
+
+// fillSet is the set that open returns. The first Next calls open, which waits.
+type fillSet struct {
+	series.Set
+	open func() series.Set // nil once it was called
+}
+
+func (s *fillSet) Next() bool {
+	if s.open != nil {
+		s.Set, s.open = s.open(), nil
+	}
+	return s.Set.Next()
+}
