@@ -16,7 +16,7 @@ type evidence struct {
 	answered []series.Info     // of the endpoints that answered wholly, with the identity that their response has
 	failed   []failure         // the other endpoints that should have answered
 	covered  []series.Coverage // the blocks that responses cover
-	seen     []series.Holding  // the blocks of all endpoints that may be asked, by their last Info
+	seen     []series.Holding  // of all endpoints that may be asked, by their last Info, and of those that failed later
 	pending  []string          // the buckets of which a gateway may still say what it covers
 	part     bool              // the request names the endpoints to ask (storeMatch), so others do not count as missing
 	// blockless says that what was asked for is never in blocks, so that nobody was asked for blocks.

@@ -19,10 +19,11 @@ import (
 type filler struct {
 	sel      *selection
 	bucket   string
-	gateways []*endpoint // those that may be asked
-	calls    []*call     // of all groups of the bucket
-	rounds   int         // how often other gateways were asked
-	all      bool        // all gateways were asked for all blocks that they own
+	gateways []*endpoint               // those that may be asked
+	calls    []*call                   // of all groups of the bucket
+	tried    map[ulid.ULID][]*endpoint // the gateways that were asked for each missing block
+	all      bool                      // all gateways were asked for all blocks that they own
+	unheard  bool                      // a gateway was asked what the newest view needs
 }
 
 // fill returns the groups to ask for what is missing by now in all buckets.
@@ -36,22 +37,20 @@ func (s *selection) fill() (groups []*group) {
 // more returns the groups to ask for the blocks that are missing by now; none when nothing is known to be missing, or
 // nobody is left to ask.
 func (f *filler) more() (groups []*group) {
-	if f.rounds == attempts {
-		return nil
-	}
 	col := f.sel.col.clone()
 	e := f.sel.evidence(col, true)
 	var missing []ulid.ULID
 	var view series.View
-	unnamed := false
+	unnamed, unheard := false, false
 	gaps, _ := series.Uncovered(f.bucket, e.covered, e.seen)
 	for _, g := range gaps {
-		missing, unnamed, view = append(missing, g.Missing...), unnamed || g.Unnamed > 0, g.View
+		missing, view = append(missing, g.Missing...), g.View
+		unnamed, unheard = unnamed || g.Unnamed > 0, unheard || g.Unheard
 	}
 	alive := slices.DeleteFunc(slices.Clone(f.gateways), func(m *endpoint) bool {
 		return slices.ContainsFunc(col.responses, func(r response) bool { return r.from == m && r.err != nil })
 	})
-	for m, ids := range assign(missing, alive, f.rounds) {
+	for m, ids := range assign(missing, alive, f.tried) {
 		for part := range slices.Chunk(ids, series.MaxOnlyBlocks) {
 			groups = append(groups, &group{startingWith(m, alive), series.BlockRequest{View: view, Only: part}})
 		}
@@ -65,18 +64,18 @@ func (f *filler) more() (groups []*group) {
 			groups = append(groups, &group{[]*endpoint{m}, series.BlockRequest{View: view}})
 		}
 	}
-	f.rounds++
+	// Only one that failed meanwhile said the newest view. Another one is asked for none of the blocks: it says which ones
+	// that view needs.
+	if unheard && !f.unheard && len(alive) > 0 {
+		f.unheard = true
+		groups = append(groups, &group{alive, series.BlockRequest{View: view, Only: []ulid.ULID{}}})
+	}
 	return groups
 }
 
-// assign decides which gateway is asked for which of the missing blocks in a round, beginning with 0. Each block has an
-// order of gateways of its own, that of its owners: these probably have it open. A gateway that left the list moves the
-// ones behind it up, so that in a later round a gateway may be asked again.
-func assign(missing []ulid.ULID, gateways []*endpoint, round int) map[*endpoint][]ulid.ULID {
-	out := map[*endpoint][]ulid.ULID{}
-	if round >= len(gateways) {
-		return out
-	}
+// assign decides which gateway is asked for which of the missing blocks: the first owner that was not asked for it, since
+// owners probably have it open. tried has the gateways that were asked for each block, and gets the new ones.
+func assign(missing []ulid.ULID, gateways []*endpoint, tried map[ulid.ULID][]*endpoint) map[*endpoint][]ulid.ULID {
 	members := make([]ring.Member, len(gateways))
 	for i, m := range gateways {
 		members[i].ID = m.Name
@@ -84,9 +83,17 @@ func assign(missing []ulid.ULID, gateways []*endpoint, round int) map[*endpoint]
 			members[i].ID = m.info.Instance
 		}
 	}
+	out := map[*endpoint][]ulid.ULID{}
 	for _, id := range missing {
-		m := gateways[ring.Owners(members, id[:], round+1)[round]]
-		out[m] = append(out[m], id)
+		if len(tried[id]) == attempts {
+			continue
+		}
+		for _, i := range ring.Owners(members, id[:], len(members)) {
+			if m := gateways[i]; !slices.Contains(tried[id], m) {
+				tried[id], out[m] = append(tried[id], m), append(out[m], id)
+				break
+			}
+		}
 	}
 	return out
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -34,7 +36,8 @@ func (q *Querier) newSelection(ctx context.Context, r *series.Request, blockless
 	s.startWatch()
 	for bucket, b := range s.plan.buckets {
 		if len(b.gateways) > 0 && !s.plan.part {
-			s.fills = append(s.fills, &filler{sel: s, bucket: bucket, gateways: b.gateways})
+			s.fills = append(s.fills, &filler{sel: s, bucket: bucket, gateways: b.gateways,
+				tried: map[ulid.ULID][]*endpoint{}})
 		}
 	}
 	return s, nil
@@ -114,6 +117,9 @@ func (s *selection) evidence(col *collector, early bool) evidence {
 		switch {
 		case r.err != nil:
 			e.failed = append(e.failed, failure{r.from.label(), r.from.info, r.err})
+			if c := r.said.coverage; c != nil {
+				e.seen = append(e.seen, c.Holding)
+			}
 		case r.ended || early:
 			e.addAnswered(r.from.info, r.said, !r.ended && !r.begun)
 		}
