@@ -88,7 +88,8 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 }
 
 // failed records that the endpoint failed. Instead of a gateway with a part of a bucket, another one is asked for the
-// blocks that the first one said that it serves. If it did not say that, nobody is: the filler finds out what is missing.
+// blocks that the first one said that it serves. If it did not say that, nobody is: the filler finds out what is
+// missing.
 func (a *asking) failed(err error) {
 	a.sel.q.m.failed.WithLabelValues(a.at.role()).Inc()
 	var covered *series.Coverage

@@ -86,7 +86,8 @@ func assess(ms Membership, q timeRange, now time.Time, b bounds, e evidence) []s
 	}
 	for _, f := range e.failed {
 		held := f.info.Blocks
-		if inHistory(ms, f.info) || slices.Contains(e.pending, held.Bucket) || series.StandsFor(held, e.covered, proven[held.Bucket]) {
+		if inHistory(ms, f.info) || slices.Contains(e.pending, held.Bucket) ||
+			series.StandsFor(held, e.covered, proven[held.Bucket]) {
 			continue
 		}
 		missing = append(missing, fmt.Sprintf("%s did not answer: %v", f.name, f.err))

@@ -73,8 +73,8 @@ func (f *filler) more() (groups []*group) {
 	return groups
 }
 
-// assign decides which gateway is asked for which of the missing blocks: the first owner that was not asked for it, since
-// owners probably have it open. tried has the gateways that were asked for each block, and gets the new ones.
+// assign decides which gateway is asked for which of the missing blocks: the first owner that was not asked for it,
+// since owners probably have it open. tried has the gateways that were asked for each block, and gets the new ones.
 func assign(missing []ulid.ULID, gateways []*endpoint, tried map[ulid.ULID][]*endpoint) map[*endpoint][]ulid.ULID {
 	members := make([]ring.Member, len(gateways))
 	for i, m := range gateways {

@@ -11,12 +11,12 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// group is endpoints of which only one needs to answer, in the order in which they are to be asked. Most groups have one
-// endpoint.
+// group is endpoints of which only one needs to answer, in the order in which they are to be asked. Most groups have
+// one endpoint.
 type group struct {
 	endpoints []*endpoint
-	// blocks is what a store gateway is asked for. With Primary it is for the first endpoint only: the others are asked for
-	// what that one said that it serves.
+	// blocks is what a store gateway is asked for. With Primary it is for the first endpoint only: the others are asked
+	// for what that one said that it serves.
 	blocks series.BlockRequest
 }
 
@@ -122,8 +122,9 @@ func (p *plan) join(m *endpoint) {
 	}
 }
 
-// add adds a group for m. All gateways of a bucket that serve a part of it are asked, each for the blocks of which it is
-// the first owner. So each block is read once. If one of them fails in the midst of its response, another one goes on.
+// add adds a group for m. All gateways of a bucket that serve a part of it are asked, each for the blocks of which it
+// is the first owner. So each block is read once. If one of them fails in the midst of its response, another one goes
+// on.
 func (p *plan) add(m *endpoint) {
 	g := &group{endpoints: []*endpoint{m}}
 	if b := p.buckets[m.info.Blocks.Bucket]; b != nil {
@@ -158,8 +159,8 @@ func better(a, b *endpoint) bool {
 	return a.Local && !b.Local
 }
 
-// prefer orders endpoints that hold the same: local endpoints first, then an order by tenant, so that a tenant's queries find its index in
-// the cache of the gateway that they asked before.
+// prefer orders endpoints that hold the same: local endpoints first, then an order by tenant, so that a tenant's
+// queries find its index in the cache of the gateway that they asked before.
 func prefer(g []*endpoint, id tenant.ID) {
 	if len(g) < 2 {
 		return
