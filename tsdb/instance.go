@@ -33,7 +33,9 @@ type instance struct {
 	db   *promtsdb.DB
 	m    *metrics
 	refs *seriesref.Cache
-	reg  *tenantRegisterer
+	// arrivals outlive the instance: a tenant may be closed and opened again.
+	arrivals *arrivals
+	reg      *tenantRegisterer
 
 	// fence is held by one transaction at a time, from the creation of its appender to the end of its commit, and by cuts
 	// (cut.go). docs/design/014-what-is-stored.md says why. Transactions wait for it with a context: when one hangs, the
@@ -90,7 +92,7 @@ func openInstance(t *tenantDB) (*instance, error) {
 	reg := newTenantRegisterer(t.db.reg, id, opts.TenantMetrics, &t.db.m.exposed)
 	in := &instance{id: id, log: log, opts: opts, m: t.db.m, refs: seriesref.NewCache(), reg: reg, stop: stop,
 		fence: make(semaphore, 1), cutting: make(semaphore, 1), cutCtx: ctx, cuts: t.db.cuts, files: t.db.files,
-		noteKept: t.noteKept, unread: t.unread}
+		noteKept: t.noteKept, unread: t.unread, arrivals: &t.arrivals}
 	in.lastWrite.Store(opts.Now().UnixMilli())
 	if in.stripes = opts.StripeSize; in.stripes == 0 {
 		in.stripes = stripesFor(t.db.size())

@@ -384,6 +384,7 @@ func (t *tenantDB) remove() (done bool, err error) {
 	defer close(t.changed)
 	t.state = gone
 	delete(t.db.tenants, t.id)
+	t.db.since = t.db.opts.Now().UnixMilli()
 	t.db.removed = true
 	t.db.log.Info("tenant that had no data left removed", "tenant", t.id)
 	return true, nil

@@ -191,6 +191,7 @@ func (w *seriesWriter) append(st int64, p sample) (bool, error) {
 		return false, nil
 	}
 	w.last, w.some = p, true
+	tx.oldest = min(tx.oldest, p.t)
 	return true, nil
 }
 
@@ -216,6 +217,7 @@ func (w *seriesWriter) appendZero(st int64, p sample) {
 	}
 	if w.appendSample(zero, storage.AOptions{RejectOutOfOrder: true}) == nil {
 		w.last, w.some = zero, true
+		w.tx.oldest = min(w.tx.oldest, st)
 	}
 }
 

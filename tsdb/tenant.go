@@ -39,6 +39,7 @@ type tenantDB struct {
 	busy         atomic.Bool // a task of the scheduler is under way
 	housekeeping atomic.Bool // its housekeeping is under way
 
+	arrivals  arrivals
 	blocks    blockList
 	abandoned abandonedHeads // of this tenant; guarded by DB.abandonedMu
 

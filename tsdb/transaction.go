@@ -3,6 +3,7 @@ package tsdb
 import (
 	"cmp"
 	"context"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ type transaction struct {
 	rules   *rules
 	app     storage.AppenderV2
 	lo, hi  int64 // accepted times, ms, inclusive
+	oldest  int64 // the lowest timestamp of the samples that were accepted, ms
 	now     time.Time
 	builder labels.ScratchBuilder
 	head    headReader
@@ -69,6 +71,7 @@ func (tx *transaction) begin() error {
 	tx.rules, tx.now = r, tx.in.opts.Now()
 	tx.lo, tx.hi = tx.now.Add(-r.window).UnixMilli(), tx.now.Add(r.future).UnixMilli()
 	tx.numFloats, tx.numHists, tx.numUnknown, tx.touched = 0, 0, 0, false
+	tx.oldest = math.MaxInt64
 	return nil
 }
 
@@ -122,6 +125,8 @@ func (tx *transaction) run(ctx context.Context, in *instance, s wire.Shard) (err
 // commit makes what was appended durable, and puts new references into the cache. Afterwards tx has no appender.
 func (tx *transaction) commit() error {
 	in, app := tx.in, tx.app
+	// Before anybody can read the samples, and also where the commit fails, since that may leave some.
+	in.arrivals.add(tx.now.UnixMilli(), tx.oldest)
 	tx.inside = true
 	err := app.Commit()
 	tx.inside, tx.app = false, nil

@@ -57,6 +57,7 @@ type DB struct {
 	list    *tenantList         // of tenants; replaced, never changed
 	changes []*tenantDB         // tenants that came since list was made
 	removed bool                // a tenant was removed since list was made
+	since   int64               // ms: what arrived before for tenants that are not in tenants is not known
 	foreign map[string]struct{} // what is below Dir, could be a tenant's by its name, and is not
 	opened  bool
 	closed  bool
@@ -88,6 +89,9 @@ func (d *DB) Open(_ context.Context, _ func(error)) error {
 	if err := os.MkdirAll(d.opts.Dir, 0o777); err != nil {
 		return errs.E(errs.Internal, "create tsdb directory: %w", err)
 	}
+	d.mu.Lock()
+	d.since = d.opts.Now().UnixMilli()
+	d.mu.Unlock()
 	history, err := tenantdir.Examine(d.opts.Dir, d.opts.NoLock)
 	if err != nil {
 		return err
@@ -211,6 +215,7 @@ func (d *DB) add(id tenant.ID) *tenantDB {
 		id: id, dir: dir, db: d, meta: tenantdir.NewMetadata(dir, d.opts.MaxMetadata),
 		state: Idle, summary: tenantdir.Anything(),
 	}
+	t.arrivals.known.Since = d.since
 	d.tenants[id] = t
 	d.changes = append(d.changes, t)
 	delete(d.foreign, string(id))
