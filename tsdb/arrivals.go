@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// arrivals records when delayed samples of a tenant arrived. It is kept in memory only: after a restart it is known that
-// nothing is known of the time before.
+// arrivals records when delayed samples of a tenant arrived. It is kept in memory only: after a restart it is known
+// that nothing is known of the time before.
 type arrivals struct {
 	mu    sync.Mutex // guards known
 	known series.Arrivals

@@ -10,14 +10,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// DelayedAfter: a sample that arrives that long after its timestamp, or later, is delayed. All versions must agree on it.
+// DelayedAfter: a sample that arrives that long after its timestamp, or later, is delayed. All versions must agree on
+// it.
 const DelayedAfter = 10 * time.Minute
 
 // MaxDelays is how many clock hours Arrivals.Delays has at most: 14 days.
 const MaxDelays = 14 * 24
 
-// Arrivals says what a receiver knows of when samples of one tenant arrived: so it can be decided whether an answer from
-// before still holds. Times are Unix ms by the receiver's clock.
+// Arrivals says what a receiver knows of when samples of one tenant arrived: so it can be decided whether an answer
+// from before still holds. Times are Unix ms by the receiver's clock.
 type Arrivals struct {
 	// Window is how old a sample may be when it arrives (W), at the moment.
 	Window time.Duration
@@ -67,7 +68,8 @@ func (a *Arrivals) Add(now, t int64) bool {
 	if t > now-DelayedAfter.Milliseconds() {
 		return false
 	}
-	at, found := slices.BinarySearchFunc(a.Delays, HourOf(now), func(d Delay, h int64) int { return cmp.Compare(d.Hour, h) })
+	byHour := func(d Delay, h int64) int { return cmp.Compare(d.Hour, h) }
+	at, found := slices.BinarySearchFunc(a.Delays, HourOf(now), byHour)
 	if found && a.Delays[at].Lowest <= t {
 		return false
 	}
@@ -91,8 +93,8 @@ func (a *Arrivals) trim() {
 	}
 }
 
-// UniteArrivals returns what the receivers of a ring know together. said is what those say that responded; silent is how
-// many others there were at any time from the moment asked about on, those that left included. A sample that was
+// UniteArrivals returns what the receivers of a ring know together. said is what those say that responded; silent is
+// how many others there were at any time from the moment asked about on, those that left included. A sample that was
 // acknowledged is on copies receivers, a quorum. So of each moment less than that many receivers may know nothing.
 func UniteArrivals(said []Arrivals, silent, copies int) Arrivals {
 	out := Arrivals{Complete: math.MaxInt64, Since: math.MaxInt64}
