@@ -192,6 +192,13 @@ func (s *blockSet) add(e *indexEntry) error {
 	if err != nil || s.plain && !inShard(s.q.Shard, ls) {
 		return err
 	}
+	read := n
+	if s.q.SkipChunks {
+		read = 0
+	}
+	if err := s.q.lease.selects(1, int64(read)); err != nil {
+		return err
+	}
 	s.bytes += int64(ls.ByteSize())
 	if s.q.SkipChunks {
 		s.pending, s.wanted = append(s.pending, series.Series{Labels: ls}), append(s.wanted, nil)

@@ -52,6 +52,8 @@ type lease struct {
 	tenant tenant.ID
 	bytes  *memory.Lease
 	used   atomic.Int64 // towards Options.MaxRequestBytes
+	series atomic.Int64 // towards Options.MaxRequestSeries
+	chunks atomic.Int64 // towards Options.MaxRequestSamples
 	leave  func()
 }
 
@@ -85,6 +87,25 @@ func (l *lease) take(ctx context.Context, n int64) error {
 		l.used.Add(-n)
 		l.budget.metrics.refused.WithLabelValues("process bytes").Inc()
 		return err
+	}
+	return nil
+}
+
+// samplesPerChunk is what a chunk counts for in Options.MaxRequestSamples: Thanos counts so.
+const samplesPerChunk = 120
+
+// selects counts series and their chunks before the chunks are read. Errors are of kind Limited.
+func (l *lease) selects(series, chunks int64) error {
+	o := l.budget.opts
+	if n := l.series.Add(series); o.MaxRequestSeries > 0 && n > o.MaxRequestSeries {
+		l.budget.metrics.refused.WithLabelValues("request series").Inc()
+		return errs.E(errs.Limited, "the request selects more than %d series (the limit of series per request): "+
+			"select fewer series", o.MaxRequestSeries)
+	}
+	if n := l.chunks.Add(chunks) * samplesPerChunk; o.MaxRequestSamples > 0 && n > o.MaxRequestSamples {
+		l.budget.metrics.refused.WithLabelValues("request samples").Inc()
+		return errs.E(errs.Limited, "the request selects more than %d samples, at %d for each chunk (the limit of samples "+
+			"per request): select fewer series or less time", o.MaxRequestSamples, samplesPerChunk)
 	}
 	return nil
 }

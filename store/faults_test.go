@@ -331,6 +331,103 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestLimitsOfOneRequest: a request that has exactly what it may have is answered, one with one more is not.
+func TestLimitsOfOneRequest(t *testing.T) {
+	bkt := inMemory(t)
+	const n = 7
+	upload(t, bkt, makeBlock(t, randomSeries(rand.New(rand.NewPCG(3, 3)), n, 0, 60_000)), ring(team, "r1"))
+	whole := opened(t, bkt)
+	set := whole.Select(t.Context(), ask(team, 0, 60_000))
+	for set.Next() {
+	}
+	bytes := set.(*requestSet).q.lease.used.Load()
+	if err := set.Close(); err != nil || bytes == 0 {
+		t.Fatal(bytes, err)
+	}
+	f := func(want string, skipChunks bool, edit func(*Options)) {
+		t.Helper()
+		r := ask(team, 0, 60_000)
+		r.SkipChunks = skipChunks
+		set := opened(t, bkt, edit).Select(t.Context(), r)
+		defer set.Close()
+		for set.Next() {
+		}
+		err := set.Err()
+		if kind := errs.KindOf(err); want == "" && err != nil || want != "" && (kind != errs.Limited ||
+			kind.GRPCCode() != 8 || !strings.Contains(err.Error(), want)) {
+			t.Fatalf("want %q: %v", want, err)
+		}
+	}
+	for more, fails := range map[int64]bool{-1: true, 0: false, 1: false} {
+		f(map[bool]string{true: "more than 6 series (the limit of series per request)"}[fails], false,
+			func(o *Options) { o.MaxRequestSeries = n + more })
+		f(map[bool]string{true: "more than 839 samples"}[fails], false,
+			func(o *Options) { o.MaxRequestSamples = n*samplesPerChunk + more })
+		f(map[bool]string{true: fmt.Sprintf("more than %d bytes (the limit of bytes per request)", bytes-1)}[fails], false,
+			func(o *Options) { o.MaxRequestBytes = bytes + more })
+	}
+	f("", true, func(o *Options) { o.MaxRequestSamples = 1 })
+	f("more than 6 series", true, func(o *Options) { o.MaxRequestSeries = n - 1 })
+}
+
+// cancelBucket cancels a context in a read.
+type cancelBucket struct {
+	objstore.Bucket
+	left   atomic.Int64 // reads before it
+	cancel atomic.Pointer[context.CancelFunc]
+}
+
+func (b *cancelBucket) GetRange(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	if b.left.Add(-1) == 0 {
+		(*b.cancel.Load())()
+	}
+	return b.Bucket.GetRange(ctx, name, off, n)
+}
+
+// TestNothingLeaks cancels 10,000 requests at any point: all that they held is given back.
+func TestNothingLeaks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 5))
+	bkt := &cancelBucket{Bucket: inMemory(t)}
+	upload(t, bkt, makeBlock(t, randomSeries(rnd, 30, 0, 60_000)), ring(team, "r1"))
+	upload(t, bkt, makeBlock(t, randomSeries(rnd, 10, 0, 60_000)), ring(team, "r2"))
+	g := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 0 })
+	drain(g.Select(t.Context(), ask(team, 0, 60_000)))
+	failed := 0
+	for i := range 10_000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		bkt.cancel.Store(&cancel)
+		bkt.left.Store(rnd.Int64N(8))
+		r := ask(team, 0, 60_000, randomMatchers(rnd)...)
+		var err error
+		switch i % 4 {
+		case 0:
+			_, _, err = g.LabelNames(ctx, r)
+		case 1:
+			_, _, err = g.LabelValues(ctx, "instance", r)
+		default:
+			set := g.Select(ctx, r)
+			for n := rnd.IntN(40); set.Next() && n > 0; n-- {
+				if n == 5 {
+					cancel()
+				}
+			}
+			err = set.Err()
+			set.Close()
+		}
+		if err != nil {
+			failed++
+		}
+		cancel()
+		if used, free := g.budget.readers.Used(), g.opts.Memory.Free(); used != 0 || free != g.opts.Memory.Total() ||
+			g.budget.requests.Used() != 0 {
+			t.Fatalf("request %d: %d readers, %v", i, used, g.opts.Memory.Holders())
+		}
+	}
+	if failed < 1000 {
+		t.Fatalf("only %d requests were cancelled before their end", failed)
+	}
+}
+
 // TestLimitsOfLists: lists of label values count, also those that are not read from the bucket.
 func TestLimitsOfLists(t *testing.T) {
 	bkt := inMemory(t)

@@ -124,6 +124,11 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 	if err != nil {
 		return 0, err
 	}
+	defer func() {
+		for _, r := range all {
+			ix.lease.bytes.Give(r.size()) // what f kept of them is counted by itself
+		}
+	}()
 	ix.symbols.expect(len(refs))
 	var entry indexEntry
 	for k, r := range all {

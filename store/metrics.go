@@ -21,7 +21,7 @@ type metrics struct {
 	lazy         lazyMetrics
 	dropped      prometheus.Counter
 	requests     *prometheus.CounterVec // by verb: select, names, values
-	refused      *prometheus.CounterVec // by limit: open requests, request bytes, process bytes
+	refused      *prometheus.CounterVec // by limit: open requests, request bytes, series and samples, process bytes
 	blockFaults  *prometheus.CounterVec // by kind of error
 	bytesRead    *prometheus.CounterVec // by what: index, chunks
 	rangeReads   *prometheus.CounterVec

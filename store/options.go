@@ -51,6 +51,9 @@ type Options struct {
 	// MaxRequestBytes is how much one request may read from the bucket or the index cache; beyond it the request fails as
 	// Limited.
 	MaxRequestBytes int64
+	// MaxRequestSeries bounds the series that one request selects, and MaxRequestSamples their samples, samplesPerChunk for
+	// each chunk; a series of two blocks counts twice. Beyond them the request fails as Limited. 0 is no bound.
+	MaxRequestSeries, MaxRequestSamples int64
 	// Memory is what open requests share with the rest of the process; nil = 2 GiB of their own. A request that does
 	// not fit waits MemoryWait and then fails as Exhausted.
 	Memory     *memory.Budget
@@ -121,6 +124,9 @@ func (o Options) Validate() error {
 	positive("read timeout", int64(o.ReadTimeout))
 	positive("open requests", int64(o.MaxOpenRequests))
 	positive("bytes per request", o.MaxRequestBytes)
+	if o.MaxRequestSeries < 0 || o.MaxRequestSamples < 0 {
+		faults = append(faults, errors.New("store: a limit of series or samples is negative"))
+	}
 	if o.IgnoreDeletionMarksDelay < 0 || o.Cache.MaxBytes < 0 || o.StartTimeout < 0 || o.RetryAfter < 0 ||
 		o.MemoryWait < 0 || o.HeaderIdleTimeout < 0 || o.ConsistencyDelay < 0 {
 		faults = append(faults, errors.New("store: a delay or size is negative"))

@@ -181,6 +181,17 @@ func (l *Lease) Settle(n int64) {
 	}
 }
 
+// Give gives n bytes back, which the lease holds. It does nothing once the lease is closed.
+func (l *Lease) Give(n int64) {
+	b := l.owner.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !l.closed {
+		l.addLocked(-min(n, l.bytes))
+		b.wakeLocked()
+	}
+}
+
 // Bytes is how many bytes the lease holds.
 func (l *Lease) Bytes() int64 {
 	l.owner.budget.mu.Lock()

@@ -92,6 +92,8 @@ func TestLease(t *testing.T) {
 	f(l.Take(t.Context(), 300), errs.Limited, 600)
 	l.Settle(700) // no more than it has
 	f(nil, errs.OK, 600)
+	l.Give(350)
+	f(nil, errs.OK, 250)
 	l.Settle(200)
 	f(nil, errs.OK, 200)
 	if got := fmt.Sprint(b.Holders()); got != "[{test a 1 200}]" {
@@ -99,6 +101,7 @@ func TestLease(t *testing.T) {
 	}
 	l.Close()
 	l.Close()
+	l.Give(1)
 	f(l.Grow(1), errs.Unavailable, 0)
 	f(l.Take(t.Context(), 1), errs.Unavailable, 0)
 	if len(b.Holders()) != 0 || len(b.tenants) != 0 || len(b.leases) != 0 {
