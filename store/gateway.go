@@ -75,7 +75,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	kept := cache.New(opts.Cache, reg)
 	return &Gateway{
 		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,
-		objects: &objects{bkt: bkt, cache: kept, metrics: m, silence: opts.ReadTimeout},
+		objects: &objects{bkt: bkt, cache: kept, metrics: m, hedges: newHedger(m), silence: opts.ReadTimeout},
 		headers: newHeaders(bkt, opts, m),
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{

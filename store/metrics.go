@@ -25,6 +25,8 @@ type metrics struct {
 	blockFaults  *prometheus.CounterVec // by kind of error
 	bytesRead    *prometheus.CounterVec // by what: index, chunks
 	rangeReads   *prometheus.CounterVec
+	hedges       *prometheus.CounterVec // by reason: slow, failed
+	hedgesWon    prometheus.Counter
 	openRequests prometheus.Gauge
 	thanos       thanosMetrics
 }
@@ -61,6 +63,11 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 			"Blocks, series and chunks that could not be read for a request, by kind of error.", "kind"),
 		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
+		hedges: counter("second_reads_total", "Range reads of the bucket that were tried a second time, by reason: "+
+			"slow (the first was still under way) or failed.", "reason"),
+		hedgesWon: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_second_reads_won_total", Help: "Second tries of range reads that gave the answer.",
+		}),
 		openRequests: gauge("open_requests", "Requests that are open."),
 		thanos:       newThanosMetrics(reg, readers),
 	}

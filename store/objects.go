@@ -17,6 +17,7 @@ type objects struct {
 	bkt     objstore.BucketReader
 	cache   *cache.Cache
 	metrics *metrics
+	hedges  *hedger
 	silence time.Duration // Options.ReadTimeout
 }
 
@@ -45,7 +46,11 @@ const (
 // Invalid when the file is shorter, unless short is set; NotFound when it is gone; Unavailable when the bucket does not
 // answer.
 func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([]byte, error) {
-	fetch := func(ctx context.Context, off int64, into [][]byte) (int64, error) { return o.fetch(ctx, f, off, into) }
+	fetch := func(ctx context.Context, off int64, into [][]byte) (int64, error) {
+		return o.hedges.read(ctx, f.what(), into, func(ctx context.Context, into [][]byte) (int64, error) {
+			return o.fetch(ctx, f, off, into)
+		})
+	}
 	tallyOf(ctx).touched[dataType(f.kind)].bytes.Add(n)
 	b, err := o.cache.Read(ctx, f.File, f.kind, off, n, fetch)
 	if err == nil && !short && int64(len(b)) < n {

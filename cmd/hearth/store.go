@@ -78,6 +78,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		chosen  selectionFlags
 		visible storeAPIFlags
 		reads   memoryFlags
+		limits  storeLimitFlags
 		dir     string
 	)
 	http.bind(c)
@@ -90,6 +91,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	gateway.bind(c)
 	chosen.bind(c)
 	visible.bind(c)
+	limits.bind(c)
 	shared.bindLabels(c)
 	return func(b *builder) {
 		cl := where.identify(b, dir)
@@ -102,6 +104,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		}
 		lockDirectory(b, dir)
 		chosen.apply(b, &gateway.opts)
+		limits.apply(&gateway.opts, &visible)
 		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "store"), reads.build(b, partOfReader), shared)
 		b.addPart("store", blocks.Open, blocks.Close, blocks.Ready)
 		services := grpc.build(b)

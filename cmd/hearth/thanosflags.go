@@ -160,10 +160,6 @@ var storeLater = append([]idleFlag{
 	{"index-cache.config-file", idleText, noCache},
 	{"store.caching-bucket.config", idleSecret, noCache},
 	{"store.caching-bucket.config-file", idleText, noCache},
-	{"store.grpc.touched-series-limit", idleText, "--query.max-memory bounds what reads take"},
-	{"store.grpc.series-sample-limit", idleText, "--query.max-memory bounds what reads take"},
-	{"store.grpc.downloaded-bytes-limit", idleText, "--query.max-memory bounds what reads take"},
-	{"store.grpc.series-max-concurrency", idleText, "--query.max-memory bounds what reads take"},
 	{"web.disable", idleBool, "there is no page of blocks yet"},
 	{"bucket-web-label", idleText, "there is no page of blocks yet"},
 }, webLater...)

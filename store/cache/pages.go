@@ -22,7 +22,7 @@ type File struct {
 }
 
 // Fetch reads an object from off on into the buffers, in order, and returns how many bytes it read. Fewer than the
-// buffers hold means that the object ends there.
+// buffers hold means that the object ends there. It may replace buffers by others of the same length.
 type Fetch func(ctx context.Context, off int64, into [][]byte) (int64, error)
 
 // flight is a page that is being read. data is set when done is closed; nil = the reader failed.
@@ -75,12 +75,12 @@ func (c *Cache) mostRead() int64 {
 }
 
 func readAround(ctx context.Context, off, n int64, fetch Fetch) ([]byte, error) {
-	b := make([]byte, n)
-	got, err := fetch(ctx, off, [][]byte{b})
+	into := [][]byte{make([]byte, n)}
+	got, err := fetch(ctx, off, into)
 	if err != nil {
 		return nil, err
 	}
-	return b[:got], nil
+	return into[0][:got], nil
 }
 
 // reading is one Read that goes through the cache.
