@@ -47,8 +47,8 @@ func (ds *durations) delay() time.Duration {
 	return max(ds.p95, hedgeFloor)
 }
 
-// hedger gives reads of the bucket a second try: when they take longer than 95 of 100 others of their kind, or fail. It is
-// safe for concurrent use.
+// hedger gives reads of the bucket a second try: when they take longer than 95 of 100 others of their kind, or fail. It
+// is safe for concurrent use.
 type hedger struct {
 	metrics *metrics
 
@@ -120,9 +120,9 @@ type try struct {
 	second bool
 }
 
-// read calls fetch, and calls it once more with memory of its own when the first call takes long, or fails in a way that
-// may pass. The first good outcome counts, the other call is cancelled. Where the second call wins, its buffers take the
-// place of those of into.
+// read calls fetch, and calls it once more with memory of its own when the first call takes long, or fails in a way
+// that may pass. The first good outcome counts, the other call is cancelled. Where the second call wins, its buffers
+// take the place of those of into.
 func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 	fetch func(ctx context.Context, into [][]byte) (int64, error)) (int64, error) {
 	n := int64(0)
@@ -177,8 +177,8 @@ func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 	}
 }
 
-// mayPass reports whether another call may have a better outcome: the bucket did not answer, or sent fewer than n bytes,
-// which is what a connection that ends early looks like.
+// mayPass reports whether another call may have a better outcome: the bucket did not answer, or sent fewer than n
+// bytes, which is what a connection that ends early looks like.
 func mayPass(t try, n int64) bool {
 	return errs.KindOf(t.err) == errs.Unavailable || t.err == nil && t.got < n
 }

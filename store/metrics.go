@@ -61,8 +61,8 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 		refused:  counter("refused_total", "Requests that met a limit, by limit.", "limit"),
 		blockFaults: counter("block_faults_total",
 			"Blocks, series and chunks that could not be read for a request, by kind of error.", "kind"),
-		bytesRead:    counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
-		rangeReads:   counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
+		bytesRead:  counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
+		rangeReads: counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
 		hedges: counter("second_reads_total", "Range reads of the bucket that were tried a second time, by reason: "+
 			"slow (the first was still under way) or failed.", "reason"),
 		hedgesWon: f.NewCounter(prometheus.CounterOpts{

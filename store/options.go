@@ -51,8 +51,8 @@ type Options struct {
 	// MaxRequestBytes is how much one request may read from the bucket or the index cache; beyond it the request fails as
 	// Limited.
 	MaxRequestBytes int64
-	// MaxRequestSeries bounds the series that one request selects, and MaxRequestSamples their samples, samplesPerChunk for
-	// each chunk; a series of two blocks counts twice. Beyond them the request fails as Limited. 0 is no bound.
+	// MaxRequestSeries bounds the series that one request selects, and MaxRequestSamples their samples, 120 for each
+	// chunk; a series of two blocks counts twice. Beyond them the request fails as Limited. 0 is no bound.
 	MaxRequestSeries, MaxRequestSamples int64
 	// Memory is what open requests share with the rest of the process; nil = 2 GiB of their own. A request that does
 	// not fit waits MemoryWait and then fails as Exhausted.

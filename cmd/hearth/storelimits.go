@@ -20,8 +20,8 @@ func (f *storeLimitFlags) bind(c *kingpin.CmdClause) {
 		Default("0").SetValue(whole[int64]{&f.series})
 	c.Flag("store.grpc.series-sample-limit", "Deprecated: --store.limits.request-samples.").
 		Default("0").SetValue(whole[int64]{&f.samples})
-	c.Flag("store.grpc.downloaded-bytes-limit", "Bytes of postings, series and chunks that one request may read; more fail "+
-		"it. Parts that are in memory count, too. 0 = 1GiB.").Default("0").SetValue(&f.bytes)
+	c.Flag("store.grpc.downloaded-bytes-limit", "Bytes of postings, series and chunks that one request may read; more "+
+		"fail it. Parts that are in memory count, too. 0 = 1GiB.").Default("0").SetValue(&f.bytes)
 	c.Flag("store.grpc.series-max-concurrency", "Blocks that all requests together read from at once; others wait.").
 		Default("20").SetValue(whole[int]{&f.concurrency})
 }
