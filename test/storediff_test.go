@@ -1,0 +1,463 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/index"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/hearth-metrics/hearth/bench/blocks"
+	"github.com/hearth-metrics/hearth/bench/gateway"
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
+)
+
+// thanosBinary is a Thanos that the test was given, which CI has none of.
+func thanosBinary(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("HEARTH_THANOS")
+	if path == "" {
+		t.Skip("HEARTH_THANOS names no binary of Thanos")
+	}
+	return path
+}
+
+// gateways starts Hearth's store gateway and Thanos's on the bucket in dir, with the same flags.
+func gateways(t *testing.T, dir string, flags ...string) (hearth, thanos *gateway.Gateway) {
+	t.Helper()
+	launch := func(k gateway.Kind, binary string) *gateway.Gateway {
+		g, err := gateway.Launch(gateway.Setup{Kind: k, Binary: binary, Dir: t.TempDir(), Bucket: gateway.Directory(dir),
+			Flags: flags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Process.Kill)
+		return g
+	}
+	hearth, thanos = launch(gateway.Hearth, hearthBinary), launch(gateway.Thanos, thanosBinary(t))
+	for _, g := range []*gateway.Gateway{hearth, thanos} {
+		if err := g.WaitReady(t.Context(), 2*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return hearth, thanos
+}
+
+// pair asks both gateways.
+type pair struct {
+	t              *testing.T
+	hearth, thanos *gateway.Client
+}
+
+func newPair(t *testing.T, dir string, flags ...string) pair {
+	t.Helper()
+	hearth, thanos := gateways(t, dir, flags...)
+	dial := func(g *gateway.Gateway) *gateway.Client {
+		c, err := gateway.Dial(g.GRPC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	return pair{t, dial(hearth), dial(thanos)}
+}
+
+// sameFault reports whether both calls failed with the same code, or neither did.
+func (p pair) sameFault(what string, hearth, thanos error) (failed bool) {
+	p.t.Helper()
+	if a, b := grpcstatus.Code(hearth), grpcstatus.Code(thanos); a != b {
+		p.t.Errorf("%s:\nhearth %v\nthanos %v", what, hearth, thanos)
+	}
+	return hearth != nil || thanos != nil
+}
+
+// series compares the answers to one request and returns how many series there are.
+func (p pair) series(req *thanospb.SeriesRequest) int {
+	p.t.Helper()
+	h, herr := p.hearth.Series(p.t.Context(), req)
+	th, terr := p.thanos.Series(p.t.Context(), req)
+	if p.sameFault(req.String(), herr, terr) {
+		return 0
+	}
+	if d := gateway.Difference(h, th); d != "" {
+		p.t.Errorf("%s:\n%.1500s", req, d)
+	}
+	if req.Limit > 0 && len(h.Joined()) > int(req.Limit) {
+		p.t.Errorf("%s: %d series", req, len(h.Joined()))
+	}
+	return len(th.Joined())
+}
+
+func (p pair) labelCalls(req *thanospb.SeriesRequest, name string) {
+	p.t.Helper()
+	names := &thanospb.LabelNamesRequest{Start: req.MinTime, End: req.MaxTime, Matchers: req.Matchers, Limit: req.Limit,
+		WithoutReplicaLabels: req.WithoutReplicaLabels}
+	hn, herr := p.hearth.LabelNames(p.t.Context(), names)
+	tn, terr := p.thanos.LabelNames(p.t.Context(), names)
+	if !p.sameFault(names.String(), herr, terr) && !slices.Equal(hn.Names, tn.Names) {
+		p.t.Errorf("%s:\nhearth %q\nthanos %q", names, hn.Names, tn.Names)
+	}
+	values := &thanospb.LabelValuesRequest{Label: name, Start: req.MinTime, End: req.MaxTime, Matchers: req.Matchers,
+		Limit: req.Limit, WithoutReplicaLabels: req.WithoutReplicaLabels}
+	hv, herr := p.hearth.LabelValues(p.t.Context(), values)
+	tv, terr := p.thanos.LabelValues(p.t.Context(), values)
+	if !p.sameFault(values.String(), herr, terr) && !slices.Equal(hv.Values, tv.Values) {
+		p.t.Errorf("%s:\nhearth %q\nthanos %q", values, hv.Values, tv.Values)
+	}
+}
+
+// TestStoreBesideThanos: random requests of random blocks have the same answers, series by series and chunk by chunk.
+// HEARTH_SEED repeats a run.
+func TestStoreBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("HEARTH_SEED"); s != "" {
+		if _, err := fmt.Sscan(s, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("HEARTH_SEED=%d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	dir := t.TempDir()
+	world := writeRandomBlocks(t, r, dir)
+	p := newPair(t, dir)
+	found := 0
+	for range 400 {
+		req := world.request(r)
+		found += p.series(req)
+		p.labelCalls(req, world.name(r))
+		if t.Failed() {
+			t.FailNow() // one difference is enough to read
+		}
+	}
+	if found < 1000 {
+		t.Errorf("only %d series were compared", found)
+	}
+}
+
+// TestResolutionsBesideThanos: a stream has raw and downsampled blocks with gaps, and both choose the same ones.
+func TestResolutionsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir := t.TempDir()
+	end := blocks.DefaultPlan().End
+	length := 48 * time.Hour
+	for i, absent := range [][]int64{nil, {0}, {300_000}, {0, 300_000}, {3_600_000}} {
+		p := blocks.DefaultPlan()
+		p.Seed, p.Blocks = uint64(i), 0
+		p.End = end.Add(-time.Duration(i) * length)
+		p.Large = &blocks.Large{Shape: blocks.Shape{Metrics: 10, Namespaces: 2, Pods: 2}, Range: length,
+			Interval: 5 * time.Minute}
+		one := t.TempDir()
+		if err := blocks.Write(t.Context(), one, p); err != nil {
+			t.Fatal(err)
+		}
+		keepResolutions(t, one, dir, absent)
+	}
+	p := newPair(t, dir)
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, resolution := range []int64{0, 299_999, 300_000, 3_599_999, 3_600_000, 7_200_000} {
+		for range 10 {
+			mint := end.Add(-5*length).UnixMilli() + r.Int64N(5*length.Milliseconds())
+			req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: mint + r.Int64N(3*length.Milliseconds()),
+				MaxResolutionWindow: resolution,
+				Matchers:            []*thanospb.LabelMatcher{{Name: "namespace", Value: blocks.Namespace(r.IntN(2))}}}
+			if resolution > 0 {
+				all := []thanospb.Aggr{thanospb.Aggr_COUNT, thanospb.Aggr_SUM, thanospb.Aggr_COUNTER}
+				req.Aggregates = all[:1+r.IntN(len(all))]
+			}
+			p.series(req)
+		}
+	}
+}
+
+// keepResolutions moves the blocks in from to the bucket, without those of some resolutions.
+func keepResolutions(t *testing.T, from, to string, absent []int64) {
+	t.Helper()
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		id, _ := block.ParseID(e.Name())
+		f, err := os.Open(filepath.Join(from, e.Name(), block.MetaName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := block.ReadMeta(f, id)
+		f.Close()
+		if err == nil && !slices.Contains(absent, m.Thanos.Downsample.Resolution) {
+			err = os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLimitsBesideThanos: at the edge of a limit both answer, and beyond it both refuse with the same code.
+func TestLimitsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir := t.TempDir()
+	plan := blocks.DefaultPlan()
+	plan.Blocks, plan.Tenants = 3, 1
+	if err := blocks.Write(t.Context(), dir, plan); err != nil {
+		t.Fatal(err)
+	}
+	mint, maxt := plan.Range()
+	req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
+		Matchers: []*thanospb.LabelMatcher{{Name: "__name__", Value: blocks.MetricName(0)}}}
+	const series, samples = 20, 20 * 3 * 120 // both count a chunk as 120 samples
+	for _, flag := range []string{
+		"--store.limits.request-series=%d", "--store.limits.request-samples=%d", "--store.grpc.touched-series-limit=%d",
+		"--store.grpc.series-sample-limit=%d",
+	} {
+		at := series
+		if strings.Contains(flag, "sample") {
+			at = samples
+		}
+		for _, limit := range []int{at - 1, at, at + 1} {
+			t.Run(fmt.Sprintf(flag, limit), func(t *testing.T) { newPair(t, dir, fmt.Sprintf(flag, limit)).series(req) })
+		}
+	}
+}
+
+// TestQueriesBesideThanos: `thanos query` over either gateway gives the same answers.
+func TestQueriesBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir := t.TempDir()
+	plan := blocks.DefaultPlan()
+	plan.Blocks, plan.Tenants = 24, 2
+	plan.Large = &blocks.Large{Shape: blocks.Shape{Metrics: 10, Namespaces: 2, Pods: 3}, Range: 96 * time.Hour,
+		Interval: 5 * time.Minute}
+	if err := blocks.Write(t.Context(), dir, plan); err != nil {
+		t.Fatal(err)
+	}
+	hearth, thanos := gateways(t, dir)
+	var bases []string
+	for _, g := range []*gateway.Gateway{hearth, thanos} {
+		ports := freePorts(t, 2)
+		q := start(t, "query-"+string(g.Kind), thanosBinary(t), nil, "query", "--http-address="+addr(ports[0]),
+			"--grpc-address="+addr(ports[1]), "--endpoint="+g.GRPC, "--log.level=warn")
+		_ = q
+		bases = append(bases, "http://"+addr(ports[0]))
+	}
+	r := rand.New(rand.NewPCG(5, 5))
+	compared := 0
+	for range 200 {
+		expr, parameters := randomQuery(r, plan)
+		var answers []string
+		for _, base := range bases {
+			eventually(t, time.Minute, func() error {
+				body, err := do(http.MethodGet, base+"/api/v1/"+parameters, nil, nil)
+				if err == nil && compared == 0 && strings.Contains(string(body), `"result":[]`) {
+					err = errors.New("the querier knows no store yet")
+				}
+				answers = append(answers, string(body))
+				return err
+			})
+		}
+		if a, b := answers[len(answers)-2], answers[len(answers)-1]; withoutStatistics(a) != withoutStatistics(b) {
+			t.Fatalf("%s:\nhearth %.600s\nthanos %.600s", expr, a, b)
+		}
+		compared++
+	}
+}
+
+// withoutStatistics cuts off what a querier says about its own work.
+func withoutStatistics(body string) string {
+	before, _, _ := strings.Cut(body, `,"analysis"`)
+	return before
+}
+
+func randomQuery(r *rand.Rand, p blocks.Plan) (expr, parameters string) {
+	metric := fmt.Sprintf(`%s{tenant_id="%s"}`, blocks.MetricName(r.IntN(9)),
+		[]string{blocks.Tenant(0), blocks.Tenant(1), blocks.LargeTenant}[r.IntN(3)])
+	native := strings.Replace(metric, metric[:strings.IndexByte(metric, '{')], blocks.MetricName(9), 1)
+	forms := []string{
+		metric, "sum by (namespace) (rate(" + metric + "[10m]))", "max_over_time(" + metric + "[1h])",
+		"topk(3, increase(" + metric + "[1h]))", "count(" + metric + ")", "avg by (pod) (" + metric + ")",
+		"histogram_quantile(0.9, sum(rate(" + native + "[10m])))", "histogram_count(sum(" + native + "))",
+		"sum(avg_over_time(" + metric + "[30m])) / count(" + metric + ")",
+	}
+	expr = forms[r.IntN(len(forms))]
+	end := p.End.Add(-time.Duration(r.IntN(12*60)) * time.Minute)
+	v := url.Values{"query": {expr}, "dedup": {"false"}, "partial_response": {"false"},
+		"max_source_resolution": {[]string{"0s", "5m", "1h"}[r.IntN(3)]}}
+	if r.IntN(2) == 0 {
+		v.Set("time", fmt.Sprint(end.Unix()))
+		return expr, "query?" + v.Encode()
+	}
+	v.Set("start", fmt.Sprint(end.Add(-time.Duration(1+r.IntN(20))*time.Hour).Unix()))
+	v.Set("end", fmt.Sprint(end.Unix()))
+	v.Set("step", fmt.Sprint(60*(1+r.IntN(60))))
+	return expr, "query_range?" + v.Encode()
+}
+
+// randomWorld is what random requests are made of.
+type randomWorld struct {
+	names      []string
+	values     map[string][]string
+	mint, maxt int64
+}
+
+func (w *randomWorld) name(r *rand.Rand) string { return w.names[r.IntN(len(w.names))] }
+
+func (w *randomWorld) value(r *rand.Rand, name string) string {
+	all := w.values[name]
+	return all[r.IntN(len(all))]
+}
+
+// writeRandomBlocks writes a few blocks of two streams, which overlap in time, with labels of all kinds.
+func writeRandomBlocks(t *testing.T, r *rand.Rand, dir string) *randomWorld {
+	t.Helper()
+	w := &randomWorld{mint: 1_790_000_000_000, values: map[string][]string{
+		"cluster": {"one", "two"}, "replica": {"0", "1"},
+	}}
+	w.maxt = w.mint
+	for i := range 12 {
+		name := "label_" + strings.Repeat("x", i)
+		if i == 0 {
+			name = "__name__"
+		}
+		for v := range 1 + r.IntN(8) {
+			text := fmt.Sprintf("%c%d", 'a'+rune(r.IntN(4)), v)
+			switch r.IntN(10) {
+			case 0:
+				text = strings.Repeat("long", 1+r.IntN(2000))
+			case 1:
+				text = "ünï ∑ " + text
+			case 2:
+				text = string(rune('a' + v))
+			}
+			w.values[name] = append(w.values[name], text)
+		}
+	}
+	w.names = slices.Sorted(maps.Keys(w.values))
+	for i := range 8 {
+		mint := w.mint + int64(r.IntN(6))*3_600_000
+		maxt := mint + 7_200_000
+		w.maxt = max(w.maxt, maxt)
+		external := map[string]string{"cluster": []string{"one", "two"}[i%2], "replica": []string{"0", "1"}[r.IntN(2)]}
+		writeRandomBlock(t, r, w, dir, external, mint, maxt)
+	}
+	return w
+}
+
+// writeRandomBlock writes a block of random series with one to three chunks each.
+func writeRandomBlock(t *testing.T, r *rand.Rand, w *randomWorld, dir string, external map[string]string,
+	mint, maxt int64) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sets := map[string]labels.Labels{}
+	symbols := map[string]bool{}
+	for range 1 + r.IntN(120) {
+		b := labels.NewScratchBuilder(4)
+		for _, name := range w.names {
+			if name == "__name__" || name != "cluster" && name != "replica" && r.IntN(3) == 0 {
+				b.Add(name, w.value(r, name))
+			}
+		}
+		b.Sort()
+		ls := b.Labels()
+		sets[ls.String()] = ls
+		ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
+	}
+	all := slices.SortedFunc(maps.Values(sets), labels.Compare)
+	var id ulid.ULID
+	must(id.SetTime(uint64(maxt)))
+	for i := 6; i < len(id); i++ {
+		id[i] = byte(r.IntN(256))
+	}
+	path := filepath.Join(dir, id.String())
+	cw, err := chunks.NewWriter(filepath.Join(path, block.ChunksName))
+	must(err)
+	iw, err := index.NewWriter(context.Background(), filepath.Join(path, block.IndexName))
+	must(err)
+	for _, s := range slices.Sorted(maps.Keys(symbols)) {
+		must(iw.AddSymbol(s))
+	}
+	for i, ls := range all {
+		var own []chunks.Meta
+		at := mint + r.Int64N(1000)
+		for range 1 + r.IntN(3) {
+			c := chunkenc.NewXORChunk()
+			app, err := c.Appender()
+			must(err)
+			m := chunks.Meta{MinTime: at, Chunk: c}
+			for range 1 + r.IntN(30) {
+				app.Append(0, at, float64(r.IntN(100)))
+				m.MaxTime = at
+				at += 1 + r.Int64N(60_000)
+			}
+			own = append(own, m)
+		}
+		must(cw.WriteChunks(own...))
+		must(iw.AddSeries(storage.SeriesRef(i+1), ls, own...))
+	}
+	must(errors.Join(cw.Close(), iw.Close()))
+	meta := block.Meta{BlockMeta: tsdb.BlockMeta{Version: 1, ULID: id, MinTime: mint, MaxTime: maxt,
+		Compaction: tsdb.BlockMetaCompaction{Level: 1, Sources: []ulid.ULID{id}}},
+		Thanos: block.Thanos{Labels: external, Source: block.SourceTest}}
+	f, err := os.Create(filepath.Join(path, block.MetaName))
+	must(err)
+	must(errors.Join(meta.Write(f), f.Close()))
+}
+
+// request is a random one.
+func (w *randomWorld) request(r *rand.Rand) *thanospb.SeriesRequest {
+	req := &thanospb.SeriesRequest{MinTime: w.mint, MaxTime: w.maxt, SkipChunks: r.IntN(5) == 0}
+	if r.IntN(2) == 0 {
+		req.MinTime += r.Int64N(w.maxt - w.mint)
+		req.MaxTime = req.MinTime + r.Int64N(w.maxt-req.MinTime+1)
+	}
+	for range 1 + r.IntN(4) {
+		name := w.name(r)
+		m := &thanospb.LabelMatcher{Name: name, Value: w.value(r, name), Type: thanospb.LabelMatcher_Type(r.IntN(4))}
+		if m.Type == thanospb.LabelMatcher_RE || m.Type == thanospb.LabelMatcher_NRE {
+			first := []rune(w.value(r, name))[0]
+			m.Value = []string{"", ".*", ".+", string(first) + ".*", "[a-c]1", "a1|b2|c3", ".*1", "a1|"}[r.IntN(8)]
+		} else if r.IntN(8) == 0 {
+			m.Value = ""
+		}
+		req.Matchers = append(req.Matchers, m)
+	}
+	if r.IntN(4) == 0 {
+		req.Matchers = append(req.Matchers, &thanospb.LabelMatcher{Type: thanospb.LabelMatcher_RE, Name: "absent",
+			Value: "|x"})
+	}
+	if r.IntN(4) == 0 {
+		req.WithoutReplicaLabels = []string{"replica"}
+	}
+	if r.IntN(4) == 0 {
+		req.ShardInfo = &thanospb.ShardInfo{TotalShards: 3, ShardIndex: r.Int64N(3), By: r.IntN(2) == 0,
+			Labels: []string{"__name__", "label_x"}}
+	}
+	if r.IntN(6) == 0 && req.ShardInfo == nil {
+		req.Limit = 1 + r.Int64N(20)
+	}
+	return req
+}
