@@ -45,7 +45,7 @@ var subjects = []subject{
 	{"Local data", []string{"data-dir", "tsdb.*", "label", "hash-func", "receive.max-tenants", "receive.tenant-label-name",
 		"receive.replica-label-name"}},
 	{"Bucket", []string{"objstore.*", "shipper.*", "sync-block-duration", "store.bucket-*",
-		"ignore-deletion-marks-delay", "min-time", "max-time", "selector.*", "consistency-delay"}},
+		"ignore-deletion-marks-delay", "block-sync-concurrency", "min-time", "max-time", "selector.*", "consistency-delay"}},
 	{"Tenants and their limits", []string{"receive.tenant-*", "receive.default-tenant-id", "receive.split-*",
 		"runtime-config.*", "limits.*",
 		"receive.limits-*"}},

@@ -44,6 +44,7 @@ const (
 	ownMetrics   = "queries are counted by hearth_query_* metrics, whose buckets are fixed"
 	ownBuffers   = "buffers have the size of what is read, within --query.max-memory"
 	ownHeaders   = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
+	ownPostings  = "lists of postings are always read only where they save more bytes than they have"
 	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
@@ -137,10 +138,9 @@ var storeIdle = []idleFlag{
 	{"cache-index-header", idleBool, ownHeaders},
 	{"store.index-header-posting-offsets-in-mem-sampling", idleText, ownHeaders},
 	{"store.enable-index-header-lazy-reader", idleBool, ownHeaders},
-	{"store.index-header-lazy-reader-idle-timeout", idleText, ownHeaders},
 	{"store.index-header-lazy-download-strategy", idleText, ownHeaders},
-	{"store.enable-lazy-expanded-postings", idleBool, ownHeaders},
-	{"store.posting-group-max-key-series-ratio", idleText, ownHeaders},
+	{"store.enable-lazy-expanded-postings", idleBool, ownPostings},
+	{"store.posting-group-max-key-series-ratio", idleText, ownPostings},
 	{"chunk-pool-size", idleText, ownBuffers},
 	{"debug.series-batch-size", idleText, ownBuffers},
 	{"debug.estimated-max-series-size", idleText, ownBuffers},
@@ -148,7 +148,6 @@ var storeIdle = []idleFlag{
 	{"objstore-parquet.config", idleSecret, ownParquet},
 	{"objstore-parquet.config-file", idleText, ownParquet},
 	{"block-discovery-strategy", idleText, byListing},
-	{"block-sync-concurrency", idleText, byListing},
 	{"block-meta-fetch-concurrency", idleText, byListing},
 	{"matcher-cache-size", idleText, matcherCache},
 	{"enable-feature", idleText, features},
