@@ -31,8 +31,8 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 		"that query gets an error.", &f.opts.ReadTimeout)
 	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what "+
 		"replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
-	durationFlag(c, "store.index-header-lazy-reader-idle-timeout", "How long an open index-header may be unused before it "+
-		"is closed; 0 keeps all open.", &f.opts.HeaderIdleTimeout)
+	durationFlag(c, "store.index-header-lazy-reader-idle-timeout", "How long an open index-header may be unused before "+
+		"it is closed; 0 keeps all open.", &f.opts.HeaderIdleTimeout)
 	c.Flag("block-sync-concurrency", "How many index-headers are opened at once.").
 		Default(strconv.Itoa(f.opts.BlockConcurrency)).IntVar(&f.opts.BlockConcurrency)
 }
