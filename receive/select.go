@@ -155,3 +155,8 @@ func (r *Receiver) Streams(id tenant.ID) []series.Stream {
 	}
 	return []series.Stream{{External: r.ExternalLabels(id), Source: r.db}}
 }
+
+// Arrivals implements series.ArrivalSource.
+func (r *Receiver) Arrivals(ctx context.Context, id tenant.ID, since int64) (series.Arrivals, error) {
+	return r.db.Arrivals(ctx, id, since)
+}

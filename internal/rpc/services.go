@@ -15,6 +15,7 @@ const (
 	serviceInfo      = "thanos.info.Info"
 	serviceWriter    = "hearth.Writer"
 	serviceServed    = "hearth.Served"
+	serviceArrivals  = "hearth.Arrivals"
 )
 
 // service describes a gRPC service by its methods; file is its .proto, for reflection.

@@ -58,6 +58,9 @@ func RegisterStore(s *Server, st Store) {
 		streamMethod("Exemplars", (*storeServer).exemplars)), h)
 	s.grpc.RegisterService(service(serviceMetadata, "thanospb/metadata.proto", nil,
 		streamMethod("MetricMetadata", (*storeServer).metricMetadata)), h)
+	s.grpc.RegisterService(service(serviceArrivals, "hearthpb/hearth.proto", []grpc.MethodDesc{
+		unaryMethod(serviceArrivals, "Tenant", (*storeServer).arrivals),
+	}), h)
 }
 
 type storeServer struct {

@@ -850,6 +850,134 @@ func (x *Coverage) GetReplaces() []byte {
 	return nil
 }
 
+// ArrivalsRequest asks about the tenant that the metadata key hearth-tenant names.
+type ArrivalsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// since is a time in Unix ms: its clock hour and later ones are wanted.
+	Since         int64 `protobuf:"varint,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrivalsRequest) Reset() {
+	*x = ArrivalsRequest{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrivalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrivalsRequest) ProtoMessage() {}
+
+func (x *ArrivalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrivalsRequest.ProtoReflect.Descriptor instead.
+func (*ArrivalsRequest) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ArrivalsRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+// ArrivalsResponse is what a receiver knows (series.Arrivals). Times are Unix ms.
+type ArrivalsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// window_ms is how old a sample may be when it arrives.
+	WindowMs int64 `protobuf:"varint,1,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
+	// complete is the time up to which no sample is accepted any more.
+	Complete int64 `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	// known_since is the time from which on delays are known.
+	KnownSince int64 `protobuf:"varint,3,opt,name=known_since,json=knownSince,proto3" json:"known_since,omitempty"`
+	// hours are the beginnings of the clock hours in which delayed samples arrived, in order, at most 336; lowest has the
+	// lowest timestamp of each.
+	Hours         []int64 `protobuf:"varint,4,rep,packed,name=hours,proto3" json:"hours,omitempty"`
+	Lowest        []int64 `protobuf:"varint,5,rep,packed,name=lowest,proto3" json:"lowest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrivalsResponse) Reset() {
+	*x = ArrivalsResponse{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrivalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrivalsResponse) ProtoMessage() {}
+
+func (x *ArrivalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrivalsResponse.ProtoReflect.Descriptor instead.
+func (*ArrivalsResponse) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ArrivalsResponse) GetWindowMs() int64 {
+	if x != nil {
+		return x.WindowMs
+	}
+	return 0
+}
+
+func (x *ArrivalsResponse) GetComplete() int64 {
+	if x != nil {
+		return x.Complete
+	}
+	return 0
+}
+
+func (x *ArrivalsResponse) GetKnownSince() int64 {
+	if x != nil {
+		return x.KnownSince
+	}
+	return 0
+}
+
+func (x *ArrivalsResponse) GetHours() []int64 {
+	if x != nil {
+		return x.Hours
+	}
+	return nil
+}
+
+func (x *ArrivalsResponse) GetLowest() []int64 {
+	if x != nil {
+		return x.Lowest
+	}
+	return nil
+}
+
 var File_hearthpb_hearth_proto protoreflect.FileDescriptor
 
 const file_hearthpb_hearth_proto_rawDesc = "" +
@@ -918,11 +1046,22 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x06served\x18\x05 \x01(\fR\x06served\x12\x16\n" +
 	"\x06others\x18\x06 \x01(\fR\x06others\x12\x1a\n" +
 	"\breplaced\x18\a \x03(\rR\breplaced\x12\x1a\n" +
-	"\breplaces\x18\b \x01(\fR\breplaces2>\n" +
+	"\breplaces\x18\b \x01(\fR\breplaces\"'\n" +
+	"\x0fArrivalsRequest\x12\x14\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\"\x9a\x01\n" +
+	"\x10ArrivalsResponse\x12\x1b\n" +
+	"\twindow_ms\x18\x01 \x01(\x03R\bwindowMs\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\x03R\bcomplete\x12\x1f\n" +
+	"\vknown_since\x18\x03 \x01(\x03R\n" +
+	"knownSince\x12\x14\n" +
+	"\x05hours\x18\x04 \x03(\x03R\x05hours\x12\x16\n" +
+	"\x06lowest\x18\x05 \x03(\x03R\x06lowest2>\n" +
 	"\x06Writer\x124\n" +
 	"\x05Write\x12\x12.hearth.WriteFrame\x1a\x13.hearth.WriteAnswer(\x010\x012A\n" +
 	"\x06Served\x127\n" +
-	"\x06Blocks\x12\x15.hearth.ServedRequest\x1a\x16.hearth.ServedResponseB7Z5github.com/hearth-metrics/hearth/internal/pb/hearthpbb\x06proto3"
+	"\x06Blocks\x12\x15.hearth.ServedRequest\x1a\x16.hearth.ServedResponse2G\n" +
+	"\bArrivals\x12;\n" +
+	"\x06Tenant\x12\x17.hearth.ArrivalsRequest\x1a\x18.hearth.ArrivalsResponseB7Z5github.com/hearth-metrics/hearth/internal/pb/hearthpbb\x06proto3"
 
 var (
 	file_hearthpb_hearth_proto_rawDescOnce sync.Once
@@ -936,36 +1075,40 @@ func file_hearthpb_hearth_proto_rawDescGZIP() []byte {
 	return file_hearthpb_hearth_proto_rawDescData
 }
 
-var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_hearthpb_hearth_proto_goTypes = []any{
-	(*WriteFrame)(nil),     // 0: hearth.WriteFrame
-	(*WriteAnswer)(nil),    // 1: hearth.WriteAnswer
-	(*Hello)(nil),          // 2: hearth.Hello
-	(*Error)(nil),          // 3: hearth.Error
-	(*ServedRequest)(nil),  // 4: hearth.ServedRequest
-	(*ServedResponse)(nil), // 5: hearth.ServedResponse
-	(*Info)(nil),           // 6: hearth.Info
-	(*Source)(nil),         // 7: hearth.Source
-	(*Holding)(nil),        // 8: hearth.Holding
-	(*BlockRequest)(nil),   // 9: hearth.BlockRequest
-	(*Coverage)(nil),       // 10: hearth.Coverage
+	(*WriteFrame)(nil),       // 0: hearth.WriteFrame
+	(*WriteAnswer)(nil),      // 1: hearth.WriteAnswer
+	(*Hello)(nil),            // 2: hearth.Hello
+	(*Error)(nil),            // 3: hearth.Error
+	(*ServedRequest)(nil),    // 4: hearth.ServedRequest
+	(*ServedResponse)(nil),   // 5: hearth.ServedResponse
+	(*Info)(nil),             // 6: hearth.Info
+	(*Source)(nil),           // 7: hearth.Source
+	(*Holding)(nil),          // 8: hearth.Holding
+	(*BlockRequest)(nil),     // 9: hearth.BlockRequest
+	(*Coverage)(nil),         // 10: hearth.Coverage
+	(*ArrivalsRequest)(nil),  // 11: hearth.ArrivalsRequest
+	(*ArrivalsResponse)(nil), // 12: hearth.ArrivalsResponse
 }
 var file_hearthpb_hearth_proto_depIdxs = []int32{
-	2, // 0: hearth.WriteFrame.hello:type_name -> hearth.Hello
-	2, // 1: hearth.WriteAnswer.hello:type_name -> hearth.Hello
-	3, // 2: hearth.WriteAnswer.error:type_name -> hearth.Error
-	7, // 3: hearth.Info.sources:type_name -> hearth.Source
-	8, // 4: hearth.Source.holding:type_name -> hearth.Holding
-	8, // 5: hearth.Coverage.holding:type_name -> hearth.Holding
-	0, // 6: hearth.Writer.Write:input_type -> hearth.WriteFrame
-	4, // 7: hearth.Served.Blocks:input_type -> hearth.ServedRequest
-	1, // 8: hearth.Writer.Write:output_type -> hearth.WriteAnswer
-	5, // 9: hearth.Served.Blocks:output_type -> hearth.ServedResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	2,  // 0: hearth.WriteFrame.hello:type_name -> hearth.Hello
+	2,  // 1: hearth.WriteAnswer.hello:type_name -> hearth.Hello
+	3,  // 2: hearth.WriteAnswer.error:type_name -> hearth.Error
+	7,  // 3: hearth.Info.sources:type_name -> hearth.Source
+	8,  // 4: hearth.Source.holding:type_name -> hearth.Holding
+	8,  // 5: hearth.Coverage.holding:type_name -> hearth.Holding
+	0,  // 6: hearth.Writer.Write:input_type -> hearth.WriteFrame
+	4,  // 7: hearth.Served.Blocks:input_type -> hearth.ServedRequest
+	11, // 8: hearth.Arrivals.Tenant:input_type -> hearth.ArrivalsRequest
+	1,  // 9: hearth.Writer.Write:output_type -> hearth.WriteAnswer
+	5,  // 10: hearth.Served.Blocks:output_type -> hearth.ServedResponse
+	12, // 11: hearth.Arrivals.Tenant:output_type -> hearth.ArrivalsResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_hearthpb_hearth_proto_init() }
@@ -980,9 +1123,9 @@ func file_hearthpb_hearth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearthpb_hearth_proto_rawDesc), len(file_hearthpb_hearth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_hearthpb_hearth_proto_goTypes,
 		DependencyIndexes: file_hearthpb_hearth_proto_depIdxs,
