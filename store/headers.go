@@ -119,7 +119,7 @@ func (h *headers) load(ctx context.Context, m *block.Meta) (r *indexheader.Reade
 			h.metrics.lazy.download.Observe(time.Since(start).Seconds())
 			return h.read(path)
 		}
-		if kind := errs.KindOf(err); kind != errs.Invalid && kind != errs.Unavailable || ctx.Err() != nil {
+		if ctx.Err() != nil || errs.KindOf(err) != errs.Invalid && !passing(err) {
 			break
 		}
 	}

@@ -18,6 +18,7 @@ type metrics struct {
 	headersOpen  prometheus.Gauge
 	headerLoads  *prometheus.CounterVec // by outcome: ok, or the kind of error
 	replans      prometheus.Counter
+	retries      prometheus.Counter
 	lazy         lazyMetrics
 	dropped      prometheus.Counter
 	requests     *prometheus.CounterVec // by verb: select, names, values
@@ -52,6 +53,10 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 		replans: f.NewCounter(prometheus.CounterOpts{
 			Name: "hearth_store_replans_total",
 			Help: "Times that a request found blocks gone or broken, and what is served was decided anew.",
+		}),
+		retries: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_read_retries_total",
+			Help: "Reads of the bucket that were made once more, since they failed or ended early.",
 		}),
 		lazy: newLazyMetrics(f),
 		dropped: f.NewCounter(prometheus.CounterOpts{

@@ -60,12 +60,30 @@ func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([
 }
 
 // fetch reads a file from off on into the buffers, in order, and returns how many bytes it read: fewer than they hold
-// when the file ends.
+// when the file ends. A read that failed, or that ended early, is made again: most faults of a bucket pass. A file of
+// unknown size ends where two reads do.
 func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (int64, error) {
-	want, got := int64(0), int64(0)
+	want := int64(0)
 	for _, b := range into {
 		want += int64(len(b))
 	}
+	last := int64(-1)
+	for tries := 1; ; tries++ {
+		got, err := o.fetchOnce(ctx, f, off, want, into)
+		early := err == nil && got < want && off+got != f.Size && !(f.Size < 0 && got == last)
+		if tries == mostReads || ctx.Err() != nil || !early && !passing(err) {
+			return got, err
+		}
+		last = got
+		o.metrics.retries.Inc()
+	}
+}
+
+// mostReads is how often one part of a file is read, if the bucket fails.
+const mostReads = 3
+
+// fetchOnce reads the want bytes that the buffers hold.
+func (o *objects) fetchOnce(ctx context.Context, f file, off, want int64, into [][]byte) (got int64, err error) {
 	r, err := watched{o.bkt, o.silence}.GetRange(ctx, f.object, off, want)
 	switch {
 	case err != nil && block.PastEnd(err):

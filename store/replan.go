@@ -16,6 +16,8 @@ const (
 	resyncTimeout = 30 * time.Second
 	// firstRetry is how long a block is left alone whose index the bucket did not deliver, after the first time.
 	firstRetry = 10 * time.Second
+	// judgeTimeout bounds the question whether the bucket answers at all.
+	judgeTimeout = 2 * time.Second
 )
 
 // lost is the error of a block that is served and cannot be read. Without the block the request may find the same
@@ -38,7 +40,7 @@ func (g *Gateway) judge(ctx context.Context, b *bucketBlock, err error) error {
 		return err
 	}
 	if kind == errs.NotFound || kind == errs.Unavailable {
-		ctx, cancel := context.WithTimeout(ctx, g.opts.ReadTimeout)
+		ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 		defer cancel()
 		switch _, fault := block.FetchMeta(ctx, g.bkt, b.meta.ULID); errs.KindOf(fault) {
 		case errs.NotFound:

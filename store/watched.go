@@ -2,12 +2,28 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
+
+// silent is the error of a bucket that sent nothing for a time.
+type silent time.Duration
+
+func (s silent) Error() string {
+	return fmt.Sprintf("the bucket sent nothing for %s", time.Duration(s))
+}
+
+// passing reports whether err is a fault of the bucket that may be over by now. Who waited for a silent bucket does not
+// wait for as long again.
+func passing(err error) bool {
+	return errs.KindOf(err) == errs.Unavailable && !errors.As(err, new(silent))
+}
 
 // watched is a bucket that may be slow, but not silent: a read that brings nothing for a time ends with an error.
 type watched struct {
@@ -17,9 +33,9 @@ type watched struct {
 
 // Attributes implements objstore.BucketReader.
 func (w watched) Attributes(ctx context.Context, name string) (objstore.ObjectAttributes, error) {
-	ctx, silent, end := w.watch(ctx)
+	ctx, timer, end := w.watch(ctx)
 	defer end()
-	defer silent.Stop()
+	defer timer.Stop()
 	attrs, err := w.BucketReader.Attributes(ctx, name)
 	if err != nil {
 		err = becauseOf(ctx, err)
@@ -41,23 +57,23 @@ func (w watched) GetRange(ctx context.Context, name string, off, n int64) (io.Re
 
 func (w watched) reader(ctx context.Context,
 	open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
-	ctx, silent, end := w.watch(ctx)
+	ctx, timer, end := w.watch(ctx)
 	r, err := open(ctx)
 	if err != nil {
 		err = becauseOf(ctx, err)
-		silent.Stop()
+		timer.Stop()
 		end()
 		return nil, err
 	}
-	silent.Reset(w.silence)
-	return &watchedReader{lively{r, silent, w.silence}, r, ctx, end}, nil
+	timer.Reset(w.silence)
+	return &watchedReader{lively{r, timer, w.silence}, r, ctx, end}, nil
 }
 
 // watch returns a context that ends when the timer is not reset in time.
 func (w watched) watch(ctx context.Context) (context.Context, *time.Timer, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	silent := time.AfterFunc(w.silence, func() { cancel(fmt.Errorf("the bucket sent nothing for %s", w.silence)) })
-	return ctx, silent, func() { cancel(nil) }
+	timer := time.AfterFunc(w.silence, func() { cancel(silent(w.silence)) })
+	return ctx, timer, func() { cancel(nil) }
 }
 
 // becauseOf is why ctx ended, or err if it did not.

@@ -64,7 +64,7 @@ func bigIndex(b *testing.B, n, chunksEach int) (dir string, id ulid.ULID) {
 		slices.SortFunc(all, labels.Compare)
 		for _, ls := range all {
 			for i := range metas {
-				metas[i] = chunks.Meta{Ref: chunks.ChunkRef(ref*200 + storage.SeriesRef(i)*200), MinTime: int64(i) * 1000,
+				metas[i] = chunks.Meta{Ref: chunks.ChunkRef((int(ref)*chunksEach + i) * 200), MinTime: int64(i) * 1000,
 					MaxTime: int64(i)*1000 + 999}
 			}
 			if err := w.AddSeries(ref, ls, metas...); err != nil {
