@@ -10,7 +10,9 @@
 //
 // Flow:
 //
-//	Build: bucket -> range reads of the index -> temporary file, verified -> renamed
+//	Shipped: local index -> what a producer puts beside the block
+//
+//	Fetch: bucket -> what was shipped, or else Build: range reads of the index -> temporary file, verified -> renamed
 //
 //	Open: mmap -> checksums -> Reader
 //
