@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -383,8 +385,51 @@ func TestMetaRoundTrip(t *testing.T) {
 	}
 }
 
+// TestMetaKeepsUnknown: fields that Hearth does not know are written again wherever they are, in a copy as well.
+func TestMetaKeepsUnknown(t *testing.T) {
+	const in = `{"ulid": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "minTime": 1000, "maxTime": 2000, "version": 1, "z": [1, {"a": null}],
+		"stats": {"numSamples": 3, "numExemplars": 12345678901234567890},
+		"compaction": {"level": 2, "why": "x", "parents": [
+			{"ulid": "01ARZ3NDEKTSV4RRFFQ69G5FA1", "minTime": 1, "maxTime": 2, "p": 1},
+			{"ulid": "01ARZ3NDEKTSV4RRFFQ69G5FA2", "minTime": 1, "maxTime": 2}]},
+		"thanos": {"labels": {"a": "b"}, "downsample": {"resolution": 0, "d": true}, "Source": "compactor",
+			"index_stats": {"series_max_size": 9, "names": 4}, "Future": {"x": {"y": "<z>"}},
+			"files": [{"rel_path": "index", "size_bytes": 7, "hash": {"hashFunc": "SHA256", "value": "v", "h": 1}, "f": 1.50},
+				{"rel_path": "chunks/000001", "size_bytes": 8, "f": 2}]}}`
+	id := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	read, err := ReadMeta(strings.NewReader(in), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := *read
+	m.Thanos.Files = slices.Clone(m.Thanos.Files)
+	m.Thanos.Files[1].SizeBytes = 9
+	m.MaxTime = 3000
+	var out bytes.Buffer
+	if err := m.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV","minTime":1000,"maxTime":3000,` +
+		`"stats":{"numSamples":3,"numExemplars":12345678901234567890},"compaction":{"level":2,"parents":[` +
+		`{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FA1","minTime":1,"maxTime":2,"p":1},` +
+		`{"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FA2","minTime":1,"maxTime":2}],"why":"x"},"version":1,` +
+		`"thanos":{"version":1,"labels":{"a":"b"},"downsample":{"resolution":0,"d":true},"source":"compactor","files":[` +
+		`{"rel_path":"index","size_bytes":7,"hash":{"hashFunc":"SHA256","value":"v","h":1},"f":1.50},` +
+		`{"rel_path":"chunks/000001","size_bytes":9}],"index_stats":{"series_max_size":9,"names":4},` +
+		`"upload_time":"0001-01-01T00:00:00Z","Future":{"x":{"y":"<z>"}}},"z":[1,{"a":null}]}`
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, out.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">").Replace(compact.String())
+	if got != want {
+		t.Errorf("got\n%s, want\n%s", got, want)
+	}
+}
+
 func FuzzReadMeta(f *testing.F) {
 	f.Add([]byte(thanosMeta))
+	f.Add([]byte(`{"version":1,"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV","X":1,"thanos":{"files":[{"y":1}],"STATS":{}},"Stats":[]}`))
 	f.Add([]byte(`{"version":1,"ulid":"01ARZ3NDEKTSV4RRFFQ69G5FAV"}`))
 	id := ulid.MustParse("01ARZ3NDEKTSV4RRFFQ69G5FAV")
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -396,8 +441,14 @@ func FuzzReadMeta(f *testing.F) {
 		if err := m.Write(&out); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ReadMeta(&out, id); err != nil {
+		text := out.String()
+		again, err := ReadMeta(&out, id)
+		if err != nil {
 			t.Fatalf("does not read what it wrote: %v", err)
+		}
+		var second bytes.Buffer
+		if err := again.Write(&second); err != nil || second.String() != text {
+			t.Fatalf("%v: writes\n%s, after\n%s", err, &second, text)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ const (
 type Meta struct {
 	tsdb.BlockMeta
 	Thanos Thanos `json:"thanos"`
+
+	read []byte // what ReadMeta has read; its unknown fields are written again
 }
 
 // Thanos is the part of meta.json that says where a block came from. Fields keep the order in which Thanos writes them.
@@ -135,8 +138,8 @@ func localPath(p string) bool {
 }
 
 // ReadMeta decodes and validates the meta.json of block id. The fields that are needed to serve the block must be
-// right: id, version, times, external labels and resolution. All other fields are advice: unknown ones are ignored,
-// and known ones that are malformed are left out. Errors are of kind Invalid, except those of r itself, which are
+// right: id, version, times, external labels and resolution. All other fields are advice: unknown ones are kept
+// for Write, and known ones that are malformed are left out. Errors are of kind Invalid, except those of r itself, which are
 // passed on.
 func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxMetaSize+1))
@@ -159,6 +162,7 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	if m.Thanos.Labels == nil {
 		m.Thanos.Labels = map[string]string{}
 	}
+	m.read = b
 	return m, nil
 }
 
@@ -214,7 +218,9 @@ func take[T any](raw json.RawMessage, dst *T) {
 	}
 }
 
-// Write encodes m as Prometheus and Thanos do: JSON indented by tabs.
+// Write encodes m as Prometheus and Thanos do: JSON indented by tabs. Fields that Meta does not have, and that were in
+// the meta.json that m or what it was copied from was read from, come last in their object. They are lost only with the
+// entry of a list (files, parents) that was changed.
 func (m *Meta) Write(w io.Writer) error {
 	b, err := m.encode()
 	if err != nil {
@@ -232,11 +238,17 @@ func (m *Meta) encode() ([]byte, error) {
 	if out.Thanos.Labels == nil {
 		out.Thanos.Labels = map[string]string{}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetIndent("", "\t")
-	if err := e.Encode(&out); err != nil {
+	compact, err := json.Marshal(&out)
+	if err != nil {
 		return nil, errs.E(errs.Internal, "encode meta.json of block %s: %w", m.ULID, err)
 	}
+	if m.read != nil {
+		compact = keepUnknown(m.read, compact, reflect.TypeFor[Meta]())
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, compact, "", "\t"); err != nil {
+		return nil, errs.E(errs.Internal, "encode meta.json of block %s: %w", m.ULID, err)
+	}
+	b.WriteByte('\n')
 	return b.Bytes(), nil
 }
