@@ -3,7 +3,9 @@ package block
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -29,7 +31,8 @@ func FetchMeta(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (*M
 }
 
 // Download copies block id into the directory dir, which must not exist: it appears whole, under a temporary name until
-// then. Marks are not copied.
+// then. Marks are not copied. What a download that was broken off has left is used again, file by file, where meta.json
+// has the checksum of a file and it is right. Files that differ from what meta.json says are of kind Invalid.
 func Download(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, dir string) (*Meta, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return nil, errs.E(errs.Conflict, "download block %s: %s exists", id, dir)
@@ -43,15 +46,19 @@ func Download(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, dir 
 		return nil, unavailable("download block %s: list: %w", id, err)
 	}
 	tmp := dir + ".tmp-for-download"
-	if err := os.RemoveAll(tmp); err != nil {
+	wanted := map[string]bool{}
+	for _, rel := range names {
+		wanted[rel] = !isMark(rel)
+	}
+	have, err := leftOf(tmp, meta, wanted)
+	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
 	if err := os.MkdirAll(filepath.Join(tmp, ChunksName), 0o777); err != nil {
 		return nil, err
 	}
 	for _, rel := range names {
-		if isMark(rel) {
+		if !wanted[rel] || have[rel] {
 			continue
 		}
 		if err := fetchFile(ctx, bkt, Object(id, rel), filepath.Join(tmp, filepath.FromSlash(rel))); err != nil {
@@ -59,24 +66,70 @@ func Download(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, dir 
 		}
 	}
 	if err := whole(tmp, meta); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(tmp))
 	}
 	return meta, os.Rename(tmp, dir)
 }
 
-// whole checks a downloaded block against the sizes in its meta.json.
+// leftOf returns the files of a block that are in the directory tmp and right, and removes all others from it.
+func leftOf(tmp string, meta *Meta, wanted map[string]bool) (have map[string]bool, err error) {
+	have = map[string]bool{}
+	keep := map[string]bool{tmp: true} // paths
+	for _, f := range meta.Thanos.Files {
+		path := filepath.Join(tmp, filepath.FromSlash(f.RelPath))
+		if !wanted[f.RelPath] || f.Hash == nil || f.Hash.Func != sha256Name {
+			continue
+		}
+		if sum, err := sumOf(os.Open(path)); err == nil && sum == f.Hash.Value {
+			have[f.RelPath] = true
+			for ; !keep[path]; path = filepath.Dir(path) {
+				keep[path] = true
+			}
+		}
+	}
+	err = filepath.WalkDir(tmp, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || keep[path] {
+			return err
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return filepath.SkipDir
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return have, err
+}
+
+// whole checks a downloaded block against the sizes and checksums in its meta.json.
 func whole(dir string, meta *Meta) error {
 	for _, f := range meta.Thanos.Files {
 		if f.SizeBytes == 0 {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(f.RelPath)))
+		path := filepath.Join(dir, filepath.FromSlash(f.RelPath))
+		info, err := os.Stat(path)
 		if err != nil {
 			return errs.E(errs.Invalid, "block %s: %w", meta.ULID, err)
 		}
 		if info.Size() != f.SizeBytes {
 			return errs.E(errs.Invalid, "block %s: %s has %d bytes, meta.json says %d", meta.ULID, f.RelPath, info.Size(),
 				f.SizeBytes)
+		}
+		if f.Hash == nil || f.Hash.Func != sha256Name {
+			continue
+		}
+		sum, err := sumOf(os.Open(path))
+		if err != nil {
+			return err
+		}
+		if sum != f.Hash.Value {
+			return errs.E(errs.Invalid, "block %s: %s has the checksum %s, meta.json says %s", meta.ULID, f.RelPath, sum,
+				f.Hash.Value)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, IndexName)); err != nil {

@@ -480,3 +480,97 @@ func TestUploadWith(t *testing.T) {
 		}
 	}
 }
+
+// TestUploadOverEqualSize: an object of the right size with other bytes, as a crash may leave it, is sent again.
+func TestUploadOverEqualSize(t *testing.T) {
+	dir, meta := localBlock(t, 2)
+	bkt := objstore.NewInMemBucket()
+	for _, rel := range []string{IndexName, "chunks/000001"} {
+		content, err := os.ReadFile(filepath.Join(dir, rel))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rel == IndexName {
+			clear(content)
+		}
+		put1(t, bkt, Object(meta.ULID, rel), string(content))
+	}
+	fb := &faultBucket{Bucket: bkt, left: -1}
+	if err := Upload(t.Context(), fb, dir, meta); err != nil {
+		t.Fatal(err)
+	}
+	if len(fb.log) != 3 || fb.log[0] != "put "+Object(meta.ULID, IndexName) {
+		t.Errorf("wrote %v", fb.log)
+	}
+}
+
+// TestDownloadResumes: what a broken download has left is used if its checksum is right, and only then.
+func TestDownloadResumes(t *testing.T) {
+	dir, meta := localBlock(t, 2)
+	bkt := &countingBucket{Bucket: objstore.NewInMemBucket()}
+	if err := UploadWith(t.Context(), bkt, dir, meta, UploadOptions{Hash: true}); err != nil {
+		t.Fatal(err)
+	}
+	index, err := os.ReadFile(filepath.Join(dir, IndexName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, left []byte, gets int) {
+		t.Helper()
+		down := filepath.Join(t.TempDir(), meta.ULID.String())
+		tmp := down + ".tmp-for-download"
+		if err := os.MkdirAll(filepath.Join(tmp, "chunks", "old"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		for rel, content := range map[string][]byte{IndexName: left, "chunks/000009": nil, "x": nil} {
+			if err := os.WriteFile(filepath.Join(tmp, rel), content, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bkt.fault = func(verb, object string) error {
+			if verb == "get" && object == Object(meta.ULID, "chunks/000001") {
+				return errFault
+			}
+			return nil
+		}
+		if _, err := Download(t.Context(), bkt, meta.ULID, down); errs.KindOf(err) != errs.Unavailable {
+			t.Fatalf("%s: %v", name, err)
+		}
+		bkt.fault = nil
+		if err := os.WriteFile(filepath.Join(tmp, IndexName), left, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		bkt.costs()
+		if _, err := Download(t.Context(), bkt, meta.ULID, down); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if c := bkt.costs(); c[0] != gets {
+			t.Errorf("%s: %d objects read, want %d", name, c[0], gets)
+		}
+		var names []string
+		_ = filepath.WalkDir(down, func(path string, _ os.DirEntry, _ error) error {
+			rel, _ := filepath.Rel(down, path)
+			names = append(names, rel)
+			return nil
+		})
+		if got := strings.Join(names, " "); got != ". chunks chunks/000001 index meta.json" {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got, err := os.ReadFile(filepath.Join(down, IndexName)); err != nil || !bytes.Equal(got, index) {
+			t.Errorf("%s: another index, %v", name, err)
+		}
+	}
+	f("whole", index, 2+1) // meta.json twice, the chunks
+	f("of the right size", make([]byte, len(index)), 2+2)
+	f("cut short", index[:len(index)/2], 2+2)
+
+	// An object that differs from its checksum is no block.
+	put1(t, bkt.Bucket, Object(meta.ULID, IndexName), string(make([]byte, len(index))))
+	down := filepath.Join(t.TempDir(), meta.ULID.String())
+	if _, err := Download(t.Context(), bkt, meta.ULID, down); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("%v", err)
+	}
+	if left, _ := filepath.Glob(down + "*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}

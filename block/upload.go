@@ -30,8 +30,8 @@ import (
 //  3. meta.json: the commit. Readers treat a block without it as absent.
 //  4. debug/metas/<ULID>.json, a copy for people. Its failure is ignored.
 //
-// Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there at
-// its full size is not sent again. Errors of the bucket are of kind Unavailable; a faulty directory or meta is
+// Upload is idempotent and resumes: a block whose meta.json is in the bucket is done, and an object that is there with
+// the same bytes is not sent again. Errors of the bucket are of kind Unavailable; a faulty directory or meta is
 // Invalid.
 func Upload(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta) error {
 	return UploadWith(ctx, bkt, dir, meta, UploadOptions{})
@@ -142,16 +142,21 @@ type localFile struct {
 	open func() (io.ReadCloser, error)
 }
 
-// put sends one file; when the bucket lists the object already, only if its size differs.
+// put sends one file. An object that is there already is sent again only if it differs: in size, or else in its bytes,
+// which are read back. A crash may have left one of the full size with nothing in it.
 func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f localFile, present bool) error {
 	name := Object(id, f.RelPath)
 	if present {
 		attrs, err := bkt.Attributes(ctx, name)
+		same := false
 		if err == nil && attrs.Size == f.SizeBytes {
-			return nil
+			same, err = sameBytes(ctx, bkt, name, f)
 		}
 		if err != nil && !bkt.IsObjNotFoundErr(err) {
 			return err
+		}
+		if same {
+			return nil
 		}
 	}
 	r, err := f.open()
@@ -167,21 +172,39 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f l
 	return err
 }
 
+// sameBytes reports whether an object has the bytes of a local file.
+func sameBytes(ctx context.Context, bkt objstore.BucketReader, object string, f localFile) (bool, error) {
+	want, err := sumOf(f.open())
+	if err != nil {
+		return false, errs.Wrap(errs.Invalid, err)
+	}
+	got, err := sumOf(bkt.Get(ctx, object))
+	return err == nil && got == want, err
+}
+
 // hash fills in the checksums of files.
 func hash(files []localFile) error {
 	for i := range files {
-		f, err := files[i].open()
+		sum, err := sumOf(files[i].open())
 		if err != nil {
 			return err
 		}
-		sum := sha256.New()
-		_, err = io.Copy(sum, f)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-		files[i].Hash = &Hash{Func: "SHA256", Value: hex.EncodeToString(sum.Sum(nil))}
+		files[i].Hash = &Hash{Func: sha256Name, Value: sum}
 	}
 	return nil
+}
+
+// sha256Name is how meta.json names the one kind of checksum that there is.
+const sha256Name = "SHA256"
+
+// sumOf is the SHA-256 of all that r has, in lower-case hex. It closes r, and passes on the error of opening it.
+func sumOf(r io.ReadCloser, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, r)
+	return hex.EncodeToString(sum.Sum(nil)), errors.Join(err, r.Close())
 }
 
 // localFiles are the data files of a local block in the order of their upload: chunks, then index.
