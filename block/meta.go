@@ -138,9 +138,9 @@ func localPath(p string) bool {
 }
 
 // ReadMeta decodes and validates the meta.json of block id. The fields that are needed to serve the block must be
-// right: id, version, times, external labels and resolution. All other fields are advice: unknown ones are kept
-// for Write, and known ones that are malformed are left out. Errors are of kind Invalid, except those of r itself, which are
-// passed on.
+// right: id, version, times, external labels and resolution. All other fields are advice: unknown ones are kept for
+// Write, and known ones that are malformed are left out. Errors are of kind Invalid, except those of r itself, which
+// are passed on.
 func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxMetaSize+1))
 	if err != nil {

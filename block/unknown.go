@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// keepUnknown returns now, the JSON of a value of type t, with those fields of old that t does not have, at every level.
+// keepUnknown returns now, the JSON of a value of type t, with those fields of old that t does not have, at each level.
 // old is the JSON that the value was read from. An entry of a list takes the fields of an equal entry of old; one that
 // was changed is another entry. Where old has another form than t, nothing of it is kept.
 func keepUnknown(old, now json.RawMessage, t reflect.Type) json.RawMessage {

@@ -35,7 +35,9 @@ type Gateway struct {
 	budget  *budget
 	fetcher *block.Fetcher
 
-	turn chan struct{} // has an element while the bucket is looked at; who put it there has fetcher
+	turn chan struct{} // has an element while the bucket is looked at; who put it there has fetcher and indexFault
+
+	indexFault string // the last logged reason why the bucket's index cannot be read
 
 	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
 	view     block.View // the last one

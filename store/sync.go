@@ -46,6 +46,7 @@ func (g *Gateway) sync(ctx context.Context) error {
 		g.metrics.syncs.WithLabelValues("failed").Inc()
 		return err
 	}
+	g.tellIndexFault(view.IndexFault)
 	g.readIdentity(ctx)
 	g.planMu.Lock()
 	g.view = view
@@ -55,6 +56,23 @@ func (g *Gateway) sync(ctx context.Context) error {
 	g.metrics.syncs.WithLabelValues("ok").Inc()
 	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)
 	return nil
+}
+
+// tellIndexFault logs each reason once why the bucket's index cannot be read. All blocks are found without it. The
+// caller has the turn.
+func (g *Gateway) tellIndexFault(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	switch {
+	case text == g.indexFault:
+	case text != "":
+		g.log.Warn("the bucket's index cannot be read: blocks are found by listing the bucket", "err", err)
+	default:
+		g.log.Info("the bucket's index can be read again")
+	}
+	g.indexFault = text
 }
 
 // readIdentity learns which bucket it is. Each sync asks anew: an identity that is new may still be written over.
