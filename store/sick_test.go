@@ -79,7 +79,7 @@ func TestSickBucket(t *testing.T) {
 		t.Fatal(values, err)
 	}
 	bkt.fails, bkt.cuts = 0.01, 0.01
-	const requests = 500
+	const requests = 200
 	short := 0
 	for range requests {
 		set := g.Select(t.Context(), r)
