@@ -91,8 +91,12 @@ func (o *options) find() error {
 		}
 		return nil
 	}
+	var err error
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return err
+	}
 	var hearth, thanos string
-	err := errors.Join(
+	err = errors.Join(
 		look(&hearth, filepath.Join(o.peers, "hearth"), o.hearth),
 		look(&thanos, filepath.Join(o.peers, "thanos")),
 		look(&o.versitygw, filepath.Join(o.peers, "versitygw"), ".tools/bin/versitygw"))
