@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"time"
@@ -94,12 +95,22 @@ func (m *memcached) get(ctx context.Context, keys []string) (map[string][]byte, 
 	for k, item := range items {
 		values[k] = item.Value
 	}
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-		err = context.DeadlineExceeded
+	return values, memcachedFault(err)
+}
+
+// memcachedFault is the client's error in words that all backends share.
+func memcachedFault(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, memcache.ErrNoServers):
+		return errNotConnected
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return context.DeadlineExceeded
 	}
-	return values, err
+	return err
 }
 
 func (m *memcached) set(_ context.Context, key string, value []byte, ttl time.Duration) error {
-	return m.client.Set(&memcache.Item{Key: key, Value: value, Expiration: int32(ttl / time.Second)})
+	item := &memcache.Item{Key: key, Value: value, Expiration: int32(ttl / time.Second)}
+	return memcachedFault(m.client.Set(item))
 }

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -47,6 +46,7 @@ func defaultRedis() redisConfig {
 
 // redis is one Redis server, a cluster of them, or what a sentinel names.
 type redis struct {
+	log     *slog.Logger
 	options rueidis.ClientOption
 	prefix  string
 	client  atomic.Pointer[rueidis.Client] // nil until connected
@@ -54,7 +54,7 @@ type redis struct {
 
 func newRedis(log *slog.Logger, reg prometheus.Registerer, name string, ttl time.Duration, c redisConfig,
 	tls *tls.Config) *Server {
-	r := &redis{prefix: c.Prefix, options: rueidis.ClientOption{
+	r := &redis{log: log.With("cache", name), prefix: c.Prefix, options: rueidis.ClientOption{
 		InitAddress: strings.Split(c.Addr, ","), ShuffleInit: true,
 		Username: c.Username, Password: c.Password, SelectDB: c.DB, TLSConfig: tls,
 		Dialer: net.Dialer{Timeout: c.DialTimeout}, ConnWriteTimeout: min(c.WriteTimeout, c.ReadTimeout),
@@ -75,13 +75,16 @@ const reconnect = 5 * time.Second
 
 // run makes the first connection. The client renews it by itself.
 func (r *redis) run(ctx context.Context) {
-	for {
+	for tries := 1; ; tries++ {
 		client, err := rueidis.NewClient(r.options)
 		if err == nil {
 			r.client.Store(&client)
 			defer client.Close()
 			<-ctx.Done()
 			return
+		}
+		if tries == 1 && ctx.Err() == nil {
+			r.log.Warn("no connection to the cache server: going on without it", "err", err)
 		}
 		select {
 		case <-time.After(reconnect):
@@ -90,8 +93,6 @@ func (r *redis) run(ctx context.Context) {
 		}
 	}
 }
-
-var errNotConnected = errors.New("there is no connection yet")
 
 func (r *redis) get(ctx context.Context, keys []string) (map[string][]byte, error) {
 	client := r.client.Load()

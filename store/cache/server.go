@@ -26,9 +26,11 @@ type backend interface {
 	// get returns what the server has of keys. Values are the caller's.
 	get(ctx context.Context, keys []string) (map[string][]byte, error)
 	set(ctx context.Context, key string, value []byte, ttl time.Duration) error
-	// run connects, and keeps connected, until ctx ends. Without a connection get and set are errors.
+	// run connects, and keeps connected, until ctx ends. Before it has connected get and set are errNotConnected.
 	run(ctx context.Context)
 }
+
+var errNotConnected = errors.New("there is no connection yet")
 
 // serverOptions are what all kinds of servers have in common.
 type serverOptions struct {
@@ -113,10 +115,16 @@ func (s *Server) done(operation string, since time.Time, err error) {
 	s.metrics.duration.WithLabelValues(operation).Observe(time.Since(since).Seconds())
 	if err != nil {
 		reason := "other"
-		if errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case errors.Is(err, errNotConnected):
+			reason = "not_connected"
+		case errors.Is(err, context.DeadlineExceeded):
 			reason = "timeout"
 		}
 		s.metrics.failures.WithLabelValues(operation, reason).Inc()
+		if reason == "not_connected" { // it costs no time, and ends by itself
+			return
+		}
 	}
 	switch s.breaker.done(time.Now(), err) {
 	case tripped:
