@@ -37,7 +37,7 @@ var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
 // What the object store refuses for good is an error that says what to do (see Refused), is logged once, and counted.
 func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, content []byte,
 	component string) (objstore.InstrumentedBucket, error) {
-	content, err := expandEnv(name, content, os.LookupEnv)
+	content, err := ExpandEnv(name, content)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +58,9 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, conten
 	}
 	return objstore.WrapWithMetrics(newTelling(log, reg, bkt), metrics, bkt.Name()), nil
 }
+
+// ExpandEnv replaces $(VAR) in a configuration from the environment; name is what errors call it.
+func ExpandEnv(name string, content []byte) ([]byte, error) { return expandEnv(name, content, os.LookupEnv) }
 
 // expandEnv replaces $(VAR). A variable that is not set is an error, as in Thanos: a secret must not become "".
 func expandEnv(name string, content []byte, lookup func(string) (string, bool)) ([]byte, error) {

@@ -35,9 +35,11 @@ type Gateway struct {
 	budget  *budget
 	fetcher *block.Fetcher
 
-	turn chan struct{} // has an element while the bucket is looked at; who put it there has fetcher and indexFault
+	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
 	indexFault string // the last logged reason why the bucket's index cannot be read
+	// saidUnshared means that the log has the reason why a shared cache is not used.
+	saidUnshared bool
 
 	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
 	view     block.View // the last one

@@ -77,11 +77,17 @@ func (g *Gateway) tellIndexFault(err error) {
 
 // readIdentity learns which bucket it is. Each sync asks anew: an identity that is new may still be written over.
 func (g *Gateway) readIdentity(ctx context.Context) {
-	if id, err := block.ReadIdentity(ctx, g.objects.bkt); err == nil {
+	id, err := block.ReadIdentity(ctx, g.objects.bkt)
+	if err == nil {
 		g.mu.Lock()
 		g.bucketID = id.UUID
 		g.mu.Unlock()
-		g.cache.SetBucket(id.UUID)
+	}
+	shared := err == nil && g.cache.SetBucket(id.UUID)
+	if !shared && !g.saidUnshared && (g.opts.Cache.Index != nil || g.opts.Cache.Chunks != nil) {
+		g.saidUnshared = true
+		g.log.Warn("the shared cache is not used until hearth/bucket.json in the bucket has a uuid, which the first "+
+			"process that ships blocks writes: keys of two buckets would mix", "err", err)
 	}
 }
 

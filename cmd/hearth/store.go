@@ -21,7 +21,10 @@ import (
 )
 
 // gatewayFlags are the flags of a store gateway.
-type gatewayFlags struct{ opts store.Options }
+type gatewayFlags struct {
+	opts  store.Options
+	cache cacheFlags
+}
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.opts = store.DefaultOptions()
@@ -35,6 +38,7 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 		"it is closed; 0 keeps all open.", &f.opts.HeaderIdleTimeout)
 	c.Flag("block-sync-concurrency", "How many index-headers are opened at once.").
 		Default(strconv.Itoa(f.opts.BlockConcurrency)).IntVar(&f.opts.BlockConcurrency)
+	f.cache.bind(c)
 }
 
 // build makes a gateway that keeps its local files below dir. memory is shared with the other reads of the process. The
@@ -43,6 +47,7 @@ func (f *gatewayFlags) build(b *builder, c *cluster, bkt objstore.Bucket, dir st
 	shared sharedFlags) *store.Gateway {
 	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, memory
 	f.opts.TenantLabel, f.opts.ReplicaLabel = shared.tenantLabel, shared.replicaLabel
+	f.opts.Cache = f.cache.build(b)
 	g, err := store.New(b.log, b.reg, bkt, f.opts)
 	b.check(err)
 	return g

@@ -154,11 +154,6 @@ var storeIdle = []idleFlag{
 }
 
 var storeLater = append([]idleFlag{
-	{"index-cache-size", idleText, noCache},
-	{"index-cache.config", idleSecret, noCache},
-	{"index-cache.config-file", idleText, noCache},
-	{"store.caching-bucket.config", idleSecret, noCache},
-	{"store.caching-bucket.config-file", idleText, noCache},
 	{"web.disable", idleBool, "there is no page of blocks yet"},
 	{"bucket-web-label", idleText, "there is no page of blocks yet"},
 }, webLater...)

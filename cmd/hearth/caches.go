@@ -1,0 +1,83 @@
+package main
+
+import (
+	"math"
+	"strings"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/run"
+	"github.com/hearth-metrics/hearth/store/cache"
+)
+
+// cacheFlags say what a store gateway keeps of blocks, and where.
+type cacheFlags struct {
+	size          byteSize
+	index, bucket content
+}
+
+func (f *cacheFlags) bind(c flagger) {
+	c.Flag("index-cache-size", "Bytes of memory for what was read of blocks: postings, series, chunks. At most a quarter "+
+		"of the process's memory limit is used. Without effect where --index-cache.config is of type IN-MEMORY.").
+		Default("250MB").SetValue(&f.size)
+	f.index.bind(c, "index-cache.config", "Cache for what is read of indexes, as Thanos's YAML: type IN-MEMORY, MEMCACHED "+
+		"or REDIS. Servers are used beside the memory of --index-cache-size.")
+	f.bucket.bind(c, "store.caching-bucket.config", "Cache for chunks, as Thanos's YAML: type IN-MEMORY, MEMCACHED or "+
+		"REDIS. Chunks are kept in memory without it, too.")
+}
+
+// build makes the cache's options, and adds the clients of its servers as parts.
+func (f *cacheFlags) build(b *builder) cache.Options {
+	index := f.read(b, &f.index, cache.ReadIndexConfig)
+	bucket := f.read(b, &f.bucket, cache.ReadBucketConfig)
+	wanted := int64(f.size)
+	if index.MaxBytes >= 0 {
+		wanted = index.MaxBytes
+	}
+	opts := cache.Options{
+		MaxBytes: cacheMemory(wanted+max(bucket.MaxBytes, 0), run.MemoryLimit()), MaxItemBytes: index.MaxItemBytes,
+		Disabled: index.Disabled, MaxReads: bucket.MaxReads,
+	}
+	if given := wanted + max(bucket.MaxBytes, 0); opts.MaxBytes < given && given > cache.DefaultBytes {
+		b.log.Warn("the cache is smaller than configured: it takes a quarter of the process's memory limit at most",
+			"bytes", opts.MaxBytes, "configured", given)
+	}
+	opts.Index = f.server(b, index, "index-cache")
+	opts.Chunks = f.server(b, bucket, "caching-bucket")
+	return opts
+}
+
+// cacheMemory is how many bytes a cache gets that wants some, in a process with a memory limit (math.MaxInt64 = none).
+func cacheMemory(wanted, limit int64) int64 {
+	if limit == math.MaxInt64 {
+		return wanted
+	}
+	return min(wanted, limit/4)
+}
+
+// read reads the configuration of one of the caches.
+func (f *cacheFlags) read(b *builder, c *content,
+	parse func(name string, content []byte) (cache.Config, error)) cache.Config {
+	yaml, err := c.read()
+	b.check(err)
+	if yaml == nil {
+		return cache.Config{MaxBytes: -1}
+	}
+	yaml, err = block.ExpandEnv(c.where(), yaml)
+	b.check(err)
+	config, err := parse(c.where(), yaml)
+	b.check(err)
+	if len(config.Ignored) > 0 {
+		b.log.Warn("parts of a cache's configuration have no effect", "configuration", c.where(),
+			"keys", strings.Join(config.Ignored, ", "))
+	}
+	return config
+}
+
+// server adds the client of a cache's server, if it has one.
+func (f *cacheFlags) server(b *builder, c cache.Config, name string) *cache.Server {
+	s := c.Server(b.log, b.reg, name)
+	if s != nil {
+		b.add(name, s.Open, s.Close)
+	}
+	return s
+}
