@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -619,6 +620,36 @@ func TestOptions(t *testing.T) {
 	for _, want := range []string{"directory", "tenant label", "sync interval", "bytes per request"} {
 		if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), want) {
 			t.Fatalf("%s is not in %v", want, err)
+		}
+	}
+}
+
+// TestCachesAgree asks the same of gateways without a cache, with one that is cold, warm, or so small that it drops
+// what was just read: all answers are the same, and a warm one that is large enough reads nothing of the bucket.
+func TestCachesAgree(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(8, 8))
+	bkt := &faultBucket{Bucket: inMemory(t)}
+	bkt.left.Store(1 << 40)
+	dir := makeBlock(t, randomSeries(rnd, 400, 0, 3600_000))
+	upload(t, bkt, dir, ring(team, "r1"))
+	without := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 0 })
+	small := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 60 << 10 })
+	large := opened(t, bkt)
+	for i := range 40 {
+		ms := randomMatchers(rnd)
+		mint := rnd.Int64N(3600_000)
+		maxt := mint + rnd.Int64N(3600_000)
+		want := text(without.Select(t.Context(), ask(team, mint, maxt, slices.Clone(ms)...)), mint, maxt)
+		for round, g := range []*Gateway{small, small, large, large} {
+			before := bkt.left.Load()
+			rnd.Shuffle(len(ms), func(i, j int) { ms[i], ms[j] = ms[j], ms[i] })
+			got := text(g.Select(t.Context(), ask(team, mint, maxt, slices.Clone(ms)...)), mint, maxt)
+			if got != want {
+				t.Fatalf("select %d %v, round %d: %s", i, ms, round, firstDifference(got, want))
+			}
+			if reads := before - bkt.left.Load(); round == 3 && reads > 0 {
+				t.Fatalf("select %d %v: %d reads though all was read before", i, ms, reads)
+			}
 		}
 	}
 }

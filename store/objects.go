@@ -46,6 +46,9 @@ const (
 // Invalid when the file is shorter, unless short is set; NotFound when it is gone; Unavailable when the bucket does not
 // answer.
 func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([]byte, error) {
+	if err := ctx.Err(); err != nil { // the cache may have all, and nobody waits for it
+		return nil, o.fault(ctx, f.object, err)
+	}
 	fetch := func(ctx context.Context, off int64, into [][]byte) (int64, error) {
 		return o.hedges.read(ctx, f.what(), into, func(ctx context.Context, into [][]byte) (int64, error) {
 			return o.fetch(ctx, f, off, into)

@@ -160,9 +160,22 @@ type selection struct {
 	late []*condition
 }
 
-// matching returns the series that ms select.
+// matching returns the series that ms select: as an earlier request found them, or from lists of postings.
 func (ix *blockIndex) matching(ctx context.Context, ms []*labels.Matcher) (selection, error) {
 	cs := conditions(ms)
+	q := newQuestion(cs)
+	if s, ok, err := ix.kept(ctx, q); ok || err != nil {
+		return s, err
+	}
+	s, err := ix.expand(ctx, cs)
+	if err == nil {
+		ix.keep(q, s)
+	}
+	return s, err
+}
+
+// expand returns the series that meet conditions.
+func (ix *blockIndex) expand(ctx context.Context, cs []*condition) (selection, error) {
 	e := ix.entries()
 	if some, err := ix.find(ctx, cs, e); !some || err != nil {
 		return selection{}, err

@@ -82,7 +82,6 @@ func (c *Cache) SetBucket(id string) bool {
 const (
 	pageKey     = 'p' // a page of a file: the number of the file (0 = index), that of the page
 	expandedKey = 'e' // expanded postings: a hash of the matchers
-	seriesKey   = 's' // labels of a series: its reference. In memory only
 )
 
 // onServer is k in the form that servers know.

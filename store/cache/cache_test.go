@@ -15,7 +15,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -260,43 +259,33 @@ func TestExpanded(t *testing.T) {
 	block, other := ulid.ULID{1}, ulid.ULID{2}
 	for i, refs := range [][]storage.SeriesRef{{}, {0}, {7}, {0, 1, 2, 1 << 40}, {1 << 63}} {
 		text := []byte(fmt.Sprint("matchers ", i))
-		if got, ok := c.Expanded(t.Context(), block, text); ok {
+		if got := c.Expanded(t.Context(), block, text); got != nil {
 			t.Fatal(got)
 		}
-		c.PutExpanded(block, text, refs)
-		if got, ok := c.Expanded(t.Context(), block, text); !ok || !slices.Equal(got, refs) {
-			t.Fatal(got, ok)
+		c.PutExpanded(block, text, NewSelection(uint64(i), refs))
+		got := c.Expanded(t.Context(), block, text)
+		late, decoded, ok := got.Decode()
+		if !ok || late != uint64(i) || !slices.Equal(decoded, refs) || got.Len() != len(refs) {
+			t.Fatal(late, decoded, ok)
 		}
-		if got, ok := c.Expanded(t.Context(), other, text); ok {
+		if got := c.Expanded(t.Context(), other, text); got != nil {
 			t.Fatal("another block's", got)
 		}
 	}
-	ls := labels.FromStrings("a", "b")
-	c.PutLabels(block, 5, ls)
-	if got, ok := c.Labels(block, 5); !ok || !labels.Equal(got, ls) {
-		t.Fatal(got, ok)
-	}
-	if got, ok := c.Labels(other, 5); ok {
-		t.Fatal(got)
-	}
-	c = New(Options{MaxBytes: 32 << 20, Disabled: []Kind{Series, ExpandedPostings}}, nil)
-	c.PutLabels(block, 5, ls)
-	c.PutExpanded(block, nil, nil)
-	if _, ok := c.Labels(block, 5); ok {
-		t.Fatal("what is disabled is kept")
-	}
-	if _, ok := c.Expanded(t.Context(), block, nil); ok || c.memory.size() != 0 {
+	c = New(Options{MaxBytes: 32 << 20, Disabled: []Kind{ExpandedPostings}}, nil)
+	c.PutExpanded(block, nil, NewSelection(0, nil))
+	if got := c.Expanded(t.Context(), block, nil); got != nil || c.memory.size() != 0 {
 		t.Fatal("what is disabled is kept")
 	}
 }
 
-// FuzzRefs: what decodeRefs takes is in order, and encodes to the same.
-func FuzzRefs(f *testing.F) {
-	f.Add(encodeRefs(nil))
-	f.Add(encodeRefs([]storage.SeriesRef{1, 5, 1 << 40}))
-	f.Add(binary.AppendUvarint(nil, 1<<60))
+// FuzzSelection: what Decode takes is in order, and encodes to the same.
+func FuzzSelection(f *testing.F) {
+	f.Add([]byte(NewSelection(0, nil)))
+	f.Add([]byte(NewSelection(5, []storage.SeriesRef{1, 5, 1 << 40})))
+	f.Add(binary.AppendUvarint([]byte{1}, 1<<60))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		refs, ok := decodeRefs(b)
+		late, refs, ok := Selection(b).Decode()
 		if !ok {
 			return
 		}
@@ -305,7 +294,8 @@ func FuzzRefs(f *testing.F) {
 				t.Fatal("not in order", refs)
 			}
 		}
-		if again, ok := decodeRefs(encodeRefs(refs)); !ok || !slices.Equal(again, refs) {
+		again := NewSelection(late, refs)
+		if l, r, ok := again.Decode(); !ok || l != late || !slices.Equal(r, refs) || again.Len() != Selection(b).Len() {
 			t.Fatal("differs", refs)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -117,7 +118,7 @@ func TestShared(t *testing.T) {
 		block, text, refs := ulid.ULID{1}, []byte("matchers"), []storage.SeriesRef{1, 2, 9}
 		first := shared(s, bucketA)
 		o.check(t, first, 0, o.Size)
-		first.PutExpanded(block, text, refs)
+		first.PutExpanded(block, text, NewSelection(0, refs))
 		synctest.Wait() // for the writes
 		o.reads.Store(0)
 		second := shared(s, bucketA)
@@ -125,7 +126,7 @@ func TestShared(t *testing.T) {
 		if n := o.reads.Load(); n != 0 {
 			t.Errorf("%d reads of the bucket though the server has all", n)
 		}
-		if got, ok := second.Expanded(t.Context(), block, text); !ok || fmt.Sprint(got) != fmt.Sprint(refs) {
+		if _, got, ok := second.Expanded(t.Context(), block, text).Decode(); !ok || !slices.Equal(got, refs) {
 			t.Error(got, ok)
 		}
 		for _, id := range []string{bucketB, "", "Not A\r\nUUID"} {
@@ -135,7 +136,7 @@ func TestShared(t *testing.T) {
 			if n := o.reads.Load(); n == 0 {
 				t.Errorf("bucket %q takes values of another bucket", id)
 			}
-			if got, ok := other.Expanded(t.Context(), block, text); ok {
+			if got := other.Expanded(t.Context(), block, text); got != nil {
 				t.Errorf("bucket %q: %v", id, got)
 			}
 		}
@@ -154,8 +155,8 @@ func TestPoisoned(t *testing.T) {
 		first := shared(s, bucketA)
 		o.check(t, first, 0, o.Size)
 		another.check(t, first, 0, another.Size)
-		first.PutExpanded(block, text, refs)
-		first.PutExpanded(block, []byte("other"), refs[:1])
+		first.PutExpanded(block, text, NewSelection(0, refs))
+		first.PutExpanded(block, []byte("other"), NewSelection(0, refs[:1]))
 		synctest.Wait()
 		spoils := map[string]func(key string, v []byte) []byte{
 			"none":             nil,
@@ -172,7 +173,7 @@ func TestPoisoned(t *testing.T) {
 			c := shared(s, bucketA)
 			o.check(t, c, 0, o.Size)
 			o.check(t, c, 3, o.Size-10)
-			if got, ok := c.Expanded(t.Context(), block, text); ok && fmt.Sprint(got) != fmt.Sprint(refs) {
+			if _, got, ok := c.Expanded(t.Context(), block, text).Decode(); ok && !slices.Equal(got, refs) {
 				t.Errorf("%s: %v", name, got)
 			}
 			synctest.Wait()
