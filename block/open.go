@@ -60,7 +60,9 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, conten
 }
 
 // ExpandEnv replaces $(VAR) in a configuration from the environment; name is what errors call it.
-func ExpandEnv(name string, content []byte) ([]byte, error) { return expandEnv(name, content, os.LookupEnv) }
+func ExpandEnv(name string, content []byte) ([]byte, error) {
+	return expandEnv(name, content, os.LookupEnv)
+}
 
 // expandEnv replaces $(VAR). A variable that is not set is an error, as in Thanos: a secret must not become "".
 func expandEnv(name string, content []byte, lookup func(string) (string, bool)) ([]byte, error) {
