@@ -19,8 +19,8 @@ func (f *cacheFlags) bind(c flagger) {
 	c.Flag("index-cache-size", "Bytes of memory for what was read of blocks: postings, series, chunks. At most a quarter "+
 		"of the process's memory limit is used. Without effect where --index-cache.config is of type IN-MEMORY.").
 		Default("250MB").SetValue(&f.size)
-	f.index.bind(c, "index-cache.config", "Cache for what is read of indexes, as Thanos's YAML: type IN-MEMORY, MEMCACHED "+
-		"or REDIS. Servers are used beside the memory of --index-cache-size.")
+	f.index.bind(c, "index-cache.config", "Cache for what is read of indexes, as Thanos's YAML: type IN-MEMORY, "+
+		"MEMCACHED or REDIS. Servers are used beside the memory of --index-cache-size.")
 	f.bucket.bind(c, "store.caching-bucket.config", "Cache for chunks, as Thanos's YAML: type IN-MEMORY, MEMCACHED or "+
 		"REDIS. Chunks are kept in memory without it, too.")
 }

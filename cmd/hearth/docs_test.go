@@ -21,6 +21,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/pages"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/tracing"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 // operatorPages are what somebody who runs Hearth follows.
@@ -200,6 +201,14 @@ func TestDocumentedFiles(t *testing.T) {
 				text = strings.Replace(text, "<64 digits>", tokenHash(fmt.Sprint(i)), 1)
 			}
 			_, err := tenant.ParseUsers("users.yml", []byte(text))
+			return err
+		},
+		"yaml index-cache": func(_ *testing.T, text string) error {
+			_, err := cache.ReadIndexConfig("page", []byte(text))
+			return err
+		},
+		"yaml caching-bucket": func(_ *testing.T, text string) error {
+			_, err := cache.ReadBucketConfig("page", []byte(text))
 			return err
 		},
 		"yaml objstore": func(t *testing.T, text string) error {

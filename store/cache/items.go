@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/prometheus/storage"
 )
 
-// Expanded returns which series of a block matchers select, if it is kept, else nil. matchers is a text that is the same
-// only for matchers that select the same.
+// Expanded returns which series of a block matchers select, if it is kept, else nil. matchers is a text that is the
+// same only for matchers that select the same.
 func (c *Cache) Expanded(ctx context.Context, block ulid.ULID, matchers []byte) Selection {
 	if !c.enabled[ExpandedPostings] {
 		return nil
