@@ -21,8 +21,8 @@ import (
 )
 
 // TestProviders starts each provider against an endpoint that refuses everything: it fails in its own words, in bounded
-// time, without a panic, and without a secret in an error or in the log. OCI and AZURE make a host name of their own from
-// the configuration; here it is one that does not exist.
+// time, without a panic, and without a secret in an error or in the log. OCI and AZURE make a host name of their own
+// from the configuration; here it is one that does not exist.
 func TestProviders(t *testing.T) {
 	const password = "hunter2hunter2"
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
