@@ -213,7 +213,7 @@ func TestShipFaults(t *testing.T) {
 		}
 		r, stop := start(t, dir, bkt, clock)
 		write(t, r, team, labels.FromStrings("__name__", "up"), now, 1, 2)
-		if err := r.Flush(t.Context()); (err != nil) != (failAt >= 1 && failAt <= 3) {
+		if err := r.Flush(t.Context()); (err != nil) != (failAt >= 1 && failAt <= 4) {
 			t.Fatalf("fault at upload %d (after=%v): flush: %v", failAt, after, err)
 		}
 		blocks, err := r.db.Blocks(team)
@@ -246,7 +246,7 @@ func TestShipFaults(t *testing.T) {
 			t.Fatalf("fault at upload %d (after=%v): %d blocks in the bucket in the end, want 2", failAt, after, got)
 		}
 	}
-	for failAt := range 5 { // 1 chunks, 2 index, 3 meta.json, 4 the copy of it; 0 none
+	for failAt := range 6 { // 1 chunks, 2 index, 3 index-header, 4 meta.json, 5 the copy of it; 0 none
 		f(failAt, false)
 		f(failAt, true)
 	}
