@@ -87,7 +87,7 @@ func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
 		}
 		file := list[first:last]
 		seg := r.b.segment(file[0].segment)
-		for _, one := range runs(len(file), func(i int) index.Range { return r.place(seg, file[i]) }, chunkGap) {
+		for _, one := range runs(len(file), func(i int) index.Range { return r.place(seg, file[i]) }) {
 			g.Go(func() error {
 				if err := r.fillRun(ctx, seg, one, file[one.first:one.last]); err != nil && !r.skip(err) {
 					return err

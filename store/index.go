@@ -84,7 +84,7 @@ func (ix *blockIndex) readPostings(ctx context.Context, ranges []index.Range) ([
 	out := make([][]byte, len(ranges))
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(blockReads)
-	for _, r := range runs(len(ranges), func(i int) index.Range { return ranges[i] }, indexGap) {
+	for _, r := range runs(len(ranges), func(i int) index.Range { return ranges[i] }) {
 		eg.Go(func() error {
 			b, err := ix.read(ctx, r.Start, r.size())
 			if err != nil {
@@ -112,7 +112,7 @@ func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f fu
 	}
 	all := runs(len(refs), func(i int) index.Range {
 		return index.Range{Start: at(refs[i]), End: min(at(refs[i])+ix.b.entrySize.size(), within.End)}
-	}, indexGap)
+	})
 	bytes := int64(0)
 	for i, r := range all {
 		if bytes += r.size(); i > 0 && bytes > maxRange {

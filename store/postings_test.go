@@ -125,15 +125,17 @@ func TestPlanReadsWhatSaves(t *testing.T) {
 
 // TestRuns: what is joined covers each part, and nothing beyond the gaps.
 func TestRuns(t *testing.T) {
-	parts := []index.Range{{Start: 0, End: 10}, {Start: 12, End: 20}, {Start: 120, End: 130}, {Start: 125, End: 140},
-		{Start: 1000, End: 1000 + 2*maxRange}, {Start: 1001 + 2*maxRange, End: 1002 + 2*maxRange}}
-	got := runs(len(parts), func(i int) index.Range { return parts[i] }, 50)
-	want := []run{{index.Range{Start: 0, End: 20}, 0, 2}, {index.Range{Start: 120, End: 140}, 2, 4}, {parts[4], 4, 5},
-		{parts[5], 5, 6}}
+	const far = 1 << 30
+	parts := []index.Range{{Start: 0, End: 10}, {Start: 12, End: 20}, {Start: 20 + readGap, End: 30 + readGap},
+		{Start: 31 + 2*readGap, End: 40 + 2*readGap}, {Start: 35 + 2*readGap, End: 50 + 2*readGap},
+		{Start: far, End: far + 2*maxRange}, {Start: far + 1 + 2*maxRange, End: far + 2 + 2*maxRange}}
+	got := runs(len(parts), func(i int) index.Range { return parts[i] })
+	want := []run{{index.Range{Start: 0, End: 30 + readGap}, 0, 3},
+		{index.Range{Start: 31 + 2*readGap, End: 50 + 2*readGap}, 3, 5}, {parts[5], 5, 6}, {parts[6], 6, 7}}
 	if !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
-	if got := runs(0, nil, 50); len(got) != 0 {
+	if got := runs(0, nil); len(got) != 0 {
 		t.Fatal(got)
 	}
 }
