@@ -95,8 +95,8 @@ func (b *countingBucket) GetRange(ctx context.Context, name string, off, n int64
 }
 
 // TestReadsLittle selects 10 of 5,000 series of 14 days, which lie far from each other, with nothing in memory. What is
-// read of series and chunks is at most three times what these have, and there is one read for each entry, one for the chunks of each
-// series, and one for each matcher.
+// read of series and chunks is at most three times what these have. There is one read for each entry, one for the
+// chunks of each series, and one for each matcher.
 func TestReadsLittle(t *testing.T) {
 	const perSeries = 84
 	bkt := &countingBucket{Bucket: inMemory(t)}
