@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +33,7 @@ type Gateway struct {
 	headers *headers
 	budget  *budget
 	fetcher *block.Fetcher
+	behind  *behind
 
 	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
@@ -42,7 +42,10 @@ type Gateway struct {
 	saidUnshared bool
 
 	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
-	view     block.View // the last one
+	view     block.View // the last one; without Metas before the first
+	settling *settling  // nil once the ring is known
+	owners   owners
+	handover *handover
 	failures map[ulid.ULID]failure
 	oddities map[string]string // the last logged text for each directory and mark that cannot be read
 
@@ -52,9 +55,12 @@ type Gateway struct {
 	bucketID string
 	closed   bool
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // the sync loop
-	synced chan struct{}  // closed by the first successful sync
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup     // the sync loop
+	unshare context.CancelFunc // ends following
+	follows sync.WaitGroup     // the loops that follow the ring
+	viewed  chan struct{}      // closed when the bucket was looked at
+	synced  chan struct{}      // closed when there is a snapshot
 	// reopened is closed when the index-headers that were in use before are open again.
 	reopened chan struct{}
 }
@@ -77,7 +83,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}
 	m := newMetrics(reg, opts.SeriesMaxConcurrency)
 	kept := cache.New(opts.Cache, reg)
-	return &Gateway{
+	g := &Gateway{
 		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,
 		objects: &objects{bkt: bkt, cache: kept, metrics: m, hedges: newHedger(m), silence: opts.ReadTimeout},
 		headers: newHeaders(bkt, opts, m),
@@ -88,9 +94,16 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 		turn:     make(chan struct{}, 1),
 		failures: map[ulid.ULID]failure{},
 		oddities: map[string]string{},
+		viewed:   make(chan struct{}),
 		synced:   make(chan struct{}),
 		reopened: make(chan struct{}),
-	}, nil
+		handover: newHandover(opts.Now()),
+		behind:   newBehind(),
+	}
+	if opts.Sharing != nil {
+		g.settling = &settling{}
+	}
+	return g, nil
 }
 
 // Open starts to look at the bucket, and waits for the first look, and for the index-headers that were in use before,
@@ -102,7 +115,11 @@ func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
 	g.wg.Go(func() { g.run(loop) })
 	g.wg.Go(func() { g.tend(loop) })
 	timeout := time.After(g.opts.StartTimeout)
-	for _, begun := range []chan struct{}{g.synced, g.reopened} {
+	wanted := []chan struct{}{g.viewed, g.synced, g.reopened}
+	if g.opts.Sharing != nil { // the ring opens later
+		wanted = wanted[:1]
+	}
+	for _, begun := range wanted {
 		select {
 		case <-begun:
 		case <-timeout:
@@ -162,8 +179,10 @@ func (g *Gateway) run(ctx context.Context) {
 			healthy, retry = true, soonest
 		}
 		wait += time.Duration(rand.Int64N(int64(wait)/10 + 1))
+		g.behind.looked()
 		select {
 		case <-time.After(wait):
+		case <-g.behind.look:
 		case <-ctx.Done():
 			return
 		}
@@ -183,19 +202,6 @@ func (g *Gateway) Ready() error {
 	return errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded yet")
 }
 
-// BlockStates returns what this gateway says of each block now.
-func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
-	out := make([]series.BlockState, len(ids))
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	for i, id := range ids {
-		if g.current != nil && g.current.sources[id] {
-			out[i] = series.BlockState{Known: true, Served: true, Owned: true}
-		}
-	}
-	return out
-}
-
 // Info implements series.Source. Before the first sync it is Unavailable: what the gateway holds is not known.
 func (g *Gateway) Info(context.Context) (series.Info, error) {
 	if err := g.Ready(); err != nil {
@@ -208,8 +214,19 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 	}
 	info := g.current.info
 	info.Tenants, info.Labels = slices.Clone(info.Tenants), slices.Clone(info.Labels)
-	info.Blocks = series.Holding{Bucket: g.bucketID, Whole: g.opts.Window == nil && len(g.opts.Relabel) == 0}
+	info.Blocks = g.holding()
 	return info, nil
+}
+
+// holding says what the gateway serves. One that was given a part of the bucket names no view, and says nothing of what
+// responses cover: what it plans with is not what others plan with. The caller holds mu.
+func (g *Gateway) holding() series.Holding {
+	v := g.current.view
+	h := series.Holding{Bucket: g.bucketID}
+	if !g.opts.Chosen() {
+		h.View, h.Whole = series.View{Number: v.Number, Hash: v.Hash}, g.current.alone
+	}
+	return h
 }
 
 // Streams implements series.Streamer: one stream per set of external labels.
@@ -235,7 +252,7 @@ func (g *Gateway) External(id tenant.ID) []labels.Labels {
 	return out
 }
 
-// BlockStatus is one served block, for people.
+// BlockStatus is one block of the view that is served here or cannot be, for people.
 type BlockStatus struct {
 	ID               ulid.ULID
 	Tenant           tenant.ID
@@ -243,6 +260,10 @@ type BlockStatus struct {
 	MinTime, MaxTime int64 // ms, MaxTime excluded
 	Resolution       int64 // ms
 	Error            string
+	// Owners are the gateways that own the block, by instance id; nil = this one is alone. Kept says that it is served
+	// here only until others serve its samples.
+	Owners []string
+	Kept   bool
 }
 
 // Status lists the blocks that are served, and those that cannot be, with the error, ordered by id.
@@ -253,14 +274,20 @@ func (g *Gateway) Status() []BlockStatus {
 		return nil
 	}
 	var out []BlockStatus
-	for _, b := range g.current.blocks {
-		out = append(out, BlockStatus{b.meta.ULID, b.tenant, b.external, b.meta.MinTime, b.meta.MaxTime, b.resolution(), ""})
-	}
-	for id, t := range g.current.tenants {
-		for _, m := range t.missing {
-			out = append(out, BlockStatus{ID: m.id, Tenant: id, MinTime: m.mint, MaxTime: m.maxt, Error: m.err.Error()})
+	for _, p := range g.current.planned {
+		if p.place == elsewhere {
+			continue
 		}
+		st := BlockStatus{ID: p.meta.ULID, Tenant: p.tenant, External: p.external(), MinTime: p.meta.MinTime,
+			MaxTime: p.meta.MaxTime, Resolution: p.resolution(), Kept: p.place == kept || !p.needed()}
+		if p.fault != nil {
+			st.Error = p.fault.Error()
+		}
+		if !g.current.owners.alone() {
+			st.Owners = g.current.owners.of(st.ID)
+		}
+		out = append(out, st)
 	}
-	slices.SortFunc(out, func(a, b BlockStatus) int { return strings.Compare(a.ID.String(), b.ID.String()) })
+	slices.SortFunc(out, func(a, b BlockStatus) int { return a.ID.Compare(b.ID) })
 	return out
 }

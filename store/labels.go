@@ -296,26 +296,22 @@ type whole struct {
 // same labels, and often only the coarse ones are left.
 func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, found map[string]bool,
 	ofBlock func(context.Context, *request, whole) ([]string, error)) (series.Warnings, error) {
+	g.catchUp(ctx, r.Blocks.View)
 	for plans := 1; ; plans++ {
-		var local []whole
-		q, err := g.begin(ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-			for _, gr := range v.groups(t.streams, r.Matchers) {
-				for _, st := range gr.streams {
-					for _, b := range st.blocks {
-						if b.meta.MinTime <= r.MaxTime && b.meta.MaxTime > r.MinTime {
-							local, held = append(local, whole{b, gr.added, gr.matchers}), append(held, b)
-						}
-					}
-				}
-			}
-			return held
-		})
+		q, err := g.begin(ctx, r, v, wholes)
 		if err != nil {
 			return nil, err
+		}
+		var local []whole
+		for _, c := range q.choice.groups {
+			for _, p := range c.pieces {
+				local = append(local, whole{p.b, c.added, c.matchers})
+			}
 		}
 		lost, err := q.eachBlock(ctx, local, found, ofBlock)
 		q.end()
 		if err != nil || len(lost) == 0 || plans == maxPlans || !g.replan(ctx, lost) {
+			series.TellCoverage(ctx, q.coverage)
 			slices.Sort(q.warnings)
 			return q.warnings, err
 		}

@@ -13,6 +13,9 @@ type metrics struct {
 	syncs        *prometheus.CounterVec // by outcome: ok, failed
 	lastSync     prometheus.Gauge
 	blocks       prometheus.Gauge
+	owned        prometheus.Gauge
+	kept         prometheus.Gauge
+	unserved     prometheus.Gauge
 	quarantined  prometheus.Gauge
 	partial      prometheus.Gauge
 	headersOpen  prometheus.Gauge
@@ -42,9 +45,13 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "hearth_store_" + name, Help: help})
 	}
 	m := &metrics{
-		syncs:       counter("syncs_total", "Looks at the bucket, by outcome.", "outcome"),
-		lastSync:    gauge("last_successful_sync_timestamp_seconds", "When the bucket was last seen whole."),
-		blocks:      gauge("blocks", "Blocks that are served."),
+		syncs:    counter("syncs_total", "Looks at the bucket, by outcome.", "outcome"),
+		lastSync: gauge("last_successful_sync_timestamp_seconds", "When the bucket was last seen whole."),
+		blocks:   gauge("blocks", "Blocks that are served."),
+		owned:    gauge("owned_blocks", "Blocks of which this gateway is an owner."),
+		kept:     gauge("kept_blocks", "Blocks that are served until others serve them, or what replaces them."),
+		unserved: gauge("unserved_blocks",
+			"Blocks that this gateway owns and cannot open, and that no other owner serves."),
 		quarantined: gauge("blocks_quarantined", "Blocks that should be served and cannot be opened."),
 		partial:     gauge("blocks_partial", "Directories in the bucket without a valid meta.json."),
 		headersOpen: gauge("index_headers_open", "Index-headers that are open."),
@@ -124,4 +131,22 @@ func (m *metrics) headerUnloaded(err error) {
 	if err != nil {
 		m.lazy.unloadFailures.Inc()
 	}
+}
+
+// count shows how many blocks a snapshot serves, and why.
+func (m *metrics) count(s *snapshot) {
+	serves, owns, kept := 0, 0, 0
+	for _, p := range s.planned {
+		if p.serves() {
+			serves++
+		}
+		if p.place >= owned && p.needed() {
+			owns++
+		} else if p.serves() {
+			kept++
+		}
+	}
+	m.blocks.Set(float64(serves))
+	m.owned.Set(float64(owns))
+	m.kept.Set(float64(kept))
 }

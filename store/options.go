@@ -33,6 +33,8 @@ type Options struct {
 	IgnoreDeletionMarksDelay time.Duration
 	// Window, when set, limits what is served to blocks that overlap [mint, maxt] (ms), asked anew at each sync.
 	Window func(now time.Time) (mint, maxt int64)
+	// Sharing, when set, divides the blocks among the gateways of the bucket. nil = this gateway serves all of them.
+	Sharing *Sharing
 
 	// Relabel, when set, limits what is served to the blocks that these rules keep (block.Chosen).
 	Relabel []*relabel.Config
@@ -92,6 +94,9 @@ func DefaultOptions() Options {
 	}
 }
 
+// Chosen reports whether the gateway was given a part of the bucket.
+func (o Options) Chosen() bool { return o.Window != nil || len(o.Relabel) > 0 }
+
 // filters choose the blocks that are served at the time now, in Thanos's order. Superseded blocks go after them.
 func (o Options) filters(now time.Time) (all []block.Filter) {
 	if o.Window != nil {
@@ -117,6 +122,12 @@ func (o Options) Validate() error {
 	}
 	if o.TenantLabel == "" {
 		faults = append(faults, errors.New("store: no tenant label"))
+	}
+	if err := o.Sharing.validate(); err != nil {
+		faults = append(faults, err)
+	}
+	if o.Sharing != nil && o.Chosen() {
+		faults = append(faults, errors.New("store: a gateway of a part of the bucket cannot share that part with others"))
 	}
 	positive("sync interval", int64(o.SyncInterval))
 	positive("block concurrency", int64(o.BlockConcurrency))

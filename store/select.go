@@ -60,25 +60,25 @@ type group struct {
 }
 
 // groups resolves matchers on external labels, and groups the streams that remain. Without add nothing is external.
-func (v labelView) groups(streams []*stream, ms []*labels.Matcher) []*group {
+func (v labelView) groups(t *tenantBlocks, ms []*labels.Matcher) []*group {
+	classes := make([]*group, max(len(t.added), 1)) // by stream.class; without add there is one
 	var out []*group
-	for _, st := range streams {
+	for _, st := range t.streams {
 		if v.only != nil && !v.only(st) {
 			continue
 		}
-		added := labels.EmptyLabels()
+		class, added := 0, labels.EmptyLabels()
 		if v.add {
-			added = st.added
+			class, added = st.class, t.added[st.class]
 		}
-		rest, ok := series.Resolve(ms, added)
-		if !ok {
-			continue
+		if classes[class] == nil {
+			classes[class] = &group{added: added}
+			if rest, ok := series.Resolve(ms, added); ok {
+				classes[class].matchers = rest
+				out = append(out, classes[class])
+			}
 		}
-		i := slices.IndexFunc(out, func(g *group) bool { return labels.Equal(g.added, added) })
-		if i < 0 {
-			i, out = len(out), append(out, &group{added: added, matchers: rest})
-		}
-		out[i].streams = append(out[i].streams, st)
+		classes[class].streams = append(classes[class].streams, st)
 	}
 	return out
 }
@@ -93,30 +93,39 @@ type request struct {
 	wg     sync.WaitGroup // reads of its blocks
 	held   []*bucketBlock
 
+	choice   choice
+	coverage series.Coverage // what the response covers, if none of its blocks turns out to be lost
+
 	mu sync.Mutex // guards warnings while blocks are asked for labels
 	// warnings name the blocks that should answer and cannot.
 	warnings series.Warnings
 }
 
-// begin admits a request, and holds the blocks that pick chooses of the snapshot.
-func (g *Gateway) begin(ctx context.Context, r *series.Request,
-	pick func(*tenantBlocks) []*bucketBlock) (*request, error) {
+// begin admits a request, and holds the blocks that it reads, of those that which returns.
+func (g *Gateway) begin(ctx context.Context, r *series.Request, v labelView, which picker) (*request, error) {
 	l, err := g.budget.open(ctx, r.Tenant)
 	if err != nil {
 		return nil, err
 	}
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	if g.current == nil {
+	s := g.current
+	if s == nil {
 		l.close()
 		return nil, errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded")
 	}
-	q := &request{Request: r, g: g, lease: l, warnings: g.current.warnings(r.Tenant, r.MinTime, r.MaxTime)}
+	q := &request{Request: r, g: g, lease: l, warnings: s.warnings(r)}
 	q.ctx, q.cancel = context.WithCancel(ctx)
-	if t := g.current.tenants[r.Tenant]; t != nil {
-		q.held = pick(t)
-		for _, b := range q.held {
-			b.hold()
+	if t := s.tenants[r.Tenant]; t != nil {
+		q.choice = t.choose(r, v, which)
+	}
+	if !g.opts.Chosen() {
+		q.coverage = q.choice.coverage(g.holding(), r.Blocks)
+	}
+	for _, c := range q.choice.groups {
+		for _, p := range c.pieces {
+			p.b.hold()
+			q.held = append(q.held, p.b)
 		}
 	}
 	return q, nil
@@ -136,6 +145,7 @@ func (q *request) end() {
 
 func (g *Gateway) selectFrom(ctx context.Context, r *series.Request, v labelView) series.Set {
 	g.metrics.requests.WithLabelValues("select").Inc()
+	g.catchUp(ctx, r.Blocks.View)
 	ctx, span := tracing.Start(ctx, "gateway select")
 	ctx, counted := withTally(ctx)
 	s := &requestSet{g: g, ctx: ctx, request: r, view: v, span: span, tally: counted}
@@ -167,28 +177,14 @@ type requestSet struct {
 
 // plan begins the request: it chooses from the blocks that are served now.
 func (s *requestSet) plan() error {
-	type chosen struct {
-		*group
-		pieces []piece
-	}
-	var groups []chosen
 	r := s.request
-	q, err := s.g.begin(s.ctx, r, func(t *tenantBlocks) (held []*bucketBlock) {
-		for _, gr := range s.view.groups(t.streams, r.Matchers) {
-			c := chosen{gr, pieces(gr.streams, r)}
-			for _, p := range c.pieces {
-				held = append(held, p.b)
-			}
-			groups = append(groups, c)
-		}
-		return held
-	})
+	q, err := s.g.begin(s.ctx, r, s.view, pieces)
 	if err != nil {
 		return err
 	}
 	s.q, s.blocks = q, nil
 	var sets []series.Set
-	for _, c := range groups {
+	for _, c := range q.choice.groups {
 		// A filter that needs no other labels than a block has is applied there, before chunks are read.
 		plain := c.added.IsEmpty() && len(r.WithoutLabels) == 0
 		var parts []series.Set
@@ -218,6 +214,7 @@ func (s *requestSet) start() {
 			}
 		}
 		if len(all) == 0 || plans == maxPlans || !s.g.replan(s.ctx, all) {
+			series.TellCoverage(s.ctx, s.q.coverage)
 			return
 		}
 		s.Set.Close()

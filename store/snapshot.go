@@ -16,12 +16,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// snapshot holds the blocks that are served between two syncs. It does not change.
+// snapshot is what requests plan with between two syncs, or two states of the ring. It does not change.
 type snapshot struct {
-	blocks  map[ulid.ULID]*bucketBlock
+	view    block.View
+	blocks  map[ulid.ULID]*bucketBlock // all that can be read
+	planned map[ulid.ULID]*planned     // all that requests may need, or others may ask for
 	tenants map[tenant.ID]*tenantBlocks
-	// sources are the ids of blocks whose samples are served: by the block itself, or by a compacted raw one.
-	sources map[ulid.ULID]bool
+	owners  owners
+	alone   bool // there is no other gateway, as far as is known
 	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
 	unread []missing
 	info   series.Info
@@ -30,15 +32,19 @@ type snapshot struct {
 // tenantBlocks is one tenant's part of a snapshot.
 type tenantBlocks struct {
 	streams []*stream // ordered by external labels
+	added   []labels.Labels
 	missing []missing
 }
 
 // stream is the blocks of one set of external labels.
 type stream struct {
 	external labels.Labels
-	// added are the external labels without those of tenant and replica. Hearth's callers see them on every series.
-	added  labels.Labels
-	blocks []*bucketBlock
+	// class is the place in tenantBlocks.added of the external labels without those of tenant and replica. Hearth's
+	// callers see them on every series.
+	class int
+	// needed are the blocks that a complete answer needs. also are blocks that it does not need any more: replaced or
+	// marked for deletion.
+	needed, also timeline
 }
 
 // missing is a block that should be served and cannot be: answers about its time say so.
@@ -75,49 +81,58 @@ func unread(v block.View, now time.Time) (out []missing) {
 	return out
 }
 
-// warnings name the blocks that should have answered tenant id for [mint, maxt].
-func (s *snapshot) warnings(id tenant.ID, mint, maxt int64) (out series.Warnings) {
+// warnings name the blocks that should have answered r. A caller that hears which blocks were served learns there of
+// those that are known and cannot be opened.
+func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 	all := s.unread
-	if t := s.tenants[id]; t != nil {
+	if t := s.tenants[r.Tenant]; t != nil && (s.alone || asksOf(r.Blocks).plain()) {
 		all = slices.Concat(all, t.missing)
 	}
 	for _, m := range all {
-		if m.mint <= maxt && m.maxt > mint {
+		if m.mint <= r.MaxTime && m.maxt > r.MinTime {
 			out = append(out, m.warning())
 		}
 	}
 	return out
 }
 
-// newSnapshot groups the blocks, which are in order of time, and the failed ones, of a bucket that looks like v.
-func newSnapshot(v block.View, blocks []*bucketBlock, failed map[*block.Meta]failed, opts Options) *snapshot {
+// newSnapshot groups the blocks of l.
+func newSnapshot(l layout, opts Options) *snapshot {
 	s := &snapshot{
-		blocks: map[ulid.ULID]*bucketBlock{}, tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(v, opts.Now()),
+		view: l.view, owners: l.owners, alone: l.alone,
+		blocks: map[ulid.ULID]*bucketBlock{}, planned: make(map[ulid.ULID]*planned, len(l.blocks)),
+		tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(l.view, opts.Now()),
 		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}
 	byLabels := map[string]*stream{}
-	var metas []*block.Meta
-	for _, b := range blocks {
-		s.blocks[b.meta.ULID] = b
-		metas = append(metas, b.meta)
-		s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, b.meta.MinTime), max(s.info.MaxTime, b.meta.MaxTime-1)
-		key := string(b.tenant) + "\xff" + b.external.String()
-		if byLabels[key] == nil {
-			added := labels.NewBuilder(b.external).Del(opts.TenantLabel, opts.ReplicaLabel).Labels()
-			byLabels[key] = &stream{external: b.external, added: added}
-			t := s.tenant(b.tenant)
-			t.streams = append(t.streams, byLabels[key])
-			if !b.external.IsEmpty() {
-				s.info.Labels = append(s.info.Labels, b.external)
+	for _, p := range l.blocks {
+		s.planned[p.meta.ULID] = p
+		if p.b != nil {
+			s.blocks[p.meta.ULID] = p.b
+			s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, p.meta.MinTime), max(s.info.MaxTime, p.meta.MaxTime-1)
+		}
+		t := s.tenant(p.tenant)
+		if p.fault != nil && p.place > elsewhere && p.needed() {
+			t.missing = append(t.missing, missing{p.meta.ULID, p.meta.MinTime, p.meta.MaxTime, p.fault})
+		}
+		if p.fault != nil && l.alone {
+			continue // others are planned as if it were not there
+		}
+		external := p.external()
+		key := string(p.tenant) + "\xff" + external.String()
+		st := byLabels[key]
+		if st == nil {
+			st = &stream{external: external, class: t.class(external, opts)}
+			byLabels[key] = st
+			t.streams = append(t.streams, st)
+			if !external.IsEmpty() {
+				s.info.Labels = append(s.info.Labels, external)
 			}
 		}
-		byLabels[key].blocks = append(byLabels[key].blocks, b)
-	}
-	s.sources = v.SourcesOf(metas)
-	for m, f := range failed {
-		if f.tenant != "" {
-			t := s.tenant(f.tenant)
-			t.missing = append(t.missing, missing{m.ULID, m.MinTime, m.MaxTime, f.err})
+		if p.needed() {
+			st.needed.add(p)
+		} else {
+			st.also.add(p)
 		}
 	}
 	for _, t := range s.tenants {
@@ -136,31 +151,12 @@ func (s *snapshot) tenant(id tenant.ID) *tenantBlocks {
 	return s.tenants[id]
 }
 
-// piece is the part of a block that answers a request. nil windows mean the whole block.
-type piece struct {
-	b       *bucketBlock
-	windows []window
-}
-
-// pieces chooses the blocks of streams that are replicas of each other for r.
-func pieces(replicas []*stream, r *series.Request) []piece {
-	var out []piece
-	var extents []extent
-	for i, st := range replicas {
-		for _, b := range st.blocks {
-			m := b.meta
-			if m.MinTime > r.MaxTime || m.MaxTime <= r.MinTime || b.resolution() > r.MaxResolution {
-				continue
-			}
-			out = append(out, piece{b: b})
-			extents = append(extents, extent{i, b.resolution(), m.MinTime, m.MaxTime})
-		}
+// class returns the place in t.added of the labels that external adds to series.
+func (t *tenantBlocks) class(external labels.Labels, opts Options) int {
+	added := labels.NewBuilder(external).Del(opts.TenantLabel, opts.ReplicaLabel).Labels()
+	at := slices.IndexFunc(t.added, func(ls labels.Labels) bool { return labels.Equal(ls, added) })
+	if at < 0 {
+		at, t.added = len(t.added), append(t.added, added)
 	}
-	if r.MaxResolution <= 0 {
-		return out
-	}
-	for i, ws := range cover(extents, r.MaxResolution, fitting(r)) {
-		out[i].windows = ws
-	}
-	return slices.DeleteFunc(out, func(p piece) bool { return len(p.windows) == 0 })
+	return at
 }

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -49,9 +47,13 @@ func (g *Gateway) sync(ctx context.Context) error {
 	g.tellIndexFault(view.IndexFault)
 	g.readIdentity(ctx)
 	g.planMu.Lock()
+	first := g.view.Metas == nil
 	g.view = view
 	g.plan()
 	g.planMu.Unlock()
+	if first {
+		close(g.viewed)
+	}
 	g.sweep(view)
 	g.metrics.syncs.WithLabelValues("ok").Inc()
 	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)
@@ -91,24 +93,15 @@ func (g *Gateway) readIdentity(ctx context.Context) {
 	}
 }
 
-// plan serves those blocks of the view that are wanted and not known to be broken. It reads nothing, so that a request
+// plan makes the snapshot that requests use from now on, of the view and the ring. It reads nothing, so that a request
 // can wait for it. The caller holds planMu.
 func (g *Gateway) plan() {
-	now := g.opts.Now()
-	wanted := g.view.Select(append(g.opts.filters(now),
-		block.NotSuperseded(func(id ulid.ULID) bool { return g.broken(g.view.Metas[id], now).err != nil }))...)
-	var blocks []*bucketBlock
-	failed := map[*block.Meta]failed{}
-	for _, m := range wanted {
-		b, f := g.blockOf(m, now)
-		if f.err != nil {
-			failed[m] = f
-			continue
-		}
-		blocks = append(blocks, b)
+	if g.settling != nil || g.view.Metas == nil { // the ring or the bucket is not known yet
+		return
 	}
-	g.report(failed)
-	g.swap(newSnapshot(g.view, blocks, failed, g.opts))
+	l := g.layOut(g.opts.Now())
+	g.report(l.failed)
+	g.swap(newSnapshot(l, g.opts))
 }
 
 // failed is a block that should be served and is not.
@@ -168,13 +161,13 @@ func (g *Gateway) swap(next *snapshot) {
 		close(g.synced)
 	}
 	g.mu.Unlock()
-	g.metrics.blocks.Set(float64(len(next.blocks)))
+	g.metrics.count(next)
 	g.metrics.thanos.swapped(last, next, g.opts.Now())
 	if last == nil {
 		return
 	}
 	for id, b := range last.blocks {
-		if next.blocks[id] == nil {
+		if p := next.planned[id]; last.planned[id].serves() && (p == nil || !p.serves()) {
 			g.metrics.dropped.Inc()
 		}
 		b.release()

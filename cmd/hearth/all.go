@@ -64,16 +64,17 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		b.check(err)
 		local := storage.build(b, cl, bucket, limits, shared, filepath.Join(dir, "tsdb"))
 		memory := reads.build(b, partOfAll)
-		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "cache", "store"), memory, shared)
+		peers := newClients(b, client, cl)
+		blocks := gateway.build(b, gatewayUse{cl, peers, bucket, filepath.Join(dir, "cache", "store"), memory}, shared)
 		b.addPart("store", blocks.Open, blocks.Close, nil)
 		b.health.AddAdvice("blocks", blocks.Ready) // the process has other work while the bucket does not answer
-		peers := newClients(b, client, cl)
 		grpc := f.grpc.build(b)
 		sources := map[string]series.Source{series.RoleReceive: local.receiver, series.RoleStore: blocks}
 		_, retention := limits.Table().Longest()
 		f.where.join(b, cl, registration{rings: []string{series.RoleReceive, series.RoleStore},
 			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
 			quarantined: local.quarantined, retention: retention, sharding: limits})
+		addSharing(b, cl, blocks)
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
 		rpc.RegisterServed(grpc, blocks)

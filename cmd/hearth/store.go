@@ -17,13 +17,15 @@ import (
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/ring"
 	"github.com/hearth-metrics/hearth/store"
 )
 
 // gatewayFlags are the flags of a store gateway.
 type gatewayFlags struct {
-	opts  store.Options
-	cache cacheFlags
+	opts   store.Options
+	cache  cacheFlags
+	copies int
 }
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
@@ -32,6 +34,8 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 		&f.opts.SyncInterval)
 	durationFlag(c, "store.bucket-read-timeout", "How long the bucket may send nothing of what a query reads; then "+
 		"that query gets an error.", &f.opts.ReadTimeout)
+	c.Flag("store.replication-factor", "How many gateways serve each block of the bucket, where several gossip with each "+
+		"other. All gateways need the same.").Default("2").SetValue(whole[int]{&f.copies})
 	durationFlag(c, "ignore-deletion-marks-delay", "Blocks marked for deletion are served for this long, until what "+
 		"replaces them is known everywhere.", &f.opts.IgnoreDeletionMarksDelay)
 	durationFlag(c, "store.index-header-lazy-reader-idle-timeout", "How long an open index-header may be unused before "+
@@ -41,16 +45,56 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 	f.cache.bind(c)
 }
 
-// build makes a gateway that keeps its local files below dir. memory is shared with the other reads of the process. The
-// role adds the gateway, since roles differ in whether they are ready without it.
-func (f *gatewayFlags) build(b *builder, c *cluster, bkt objstore.Bucket, dir string, memory *memory.Budget,
-	shared sharedFlags) *store.Gateway {
-	f.opts.Dir, f.opts.Instance, f.opts.Memory = dir, c.instance.ID, memory
+// gatewayUse is what a gateway works with.
+type gatewayUse struct {
+	cluster *cluster
+	clients *clients
+	bucket  objstore.Bucket
+	dir     string         // of its local files
+	memory  *memory.Budget // shared with the other reads of the process
+}
+
+// build makes a gateway. The role adds it, since roles differ in whether they are ready without it, and then shares the
+// bucket (addSharing) after the cluster is joined.
+func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *store.Gateway {
+	f.opts.Dir, f.opts.Instance, f.opts.Memory = use.dir, use.cluster.instance.ID, use.memory
 	f.opts.TenantLabel, f.opts.ReplicaLabel = shared.tenantLabel, shared.replicaLabel
 	f.opts.Cache = f.cache.build(b)
-	g, err := store.New(b.log, b.reg, bkt, f.opts)
+	if f.copies < 1 {
+		b.check(fmt.Errorf("--store.replication-factor %d: must be at least 1", f.copies))
+	}
+	if use.cluster.gossips && !f.opts.Chosen() {
+		f.opts.Sharing = &store.Sharing{Self: use.cluster.self, ReplicationFactor: f.copies, Peers: use.peers}
+	}
+	g, err := store.New(b.log, b.reg, use.bucket, f.opts)
 	b.check(err)
 	return g
+}
+
+// peers are the live store gateways of the cluster. settled says that this process knows the cluster.
+func (use gatewayUse) peers() (all []store.Peer, settled bool) {
+	for _, m := range use.cluster.members(series.RoleStore) {
+		if m.State != ring.Active && m.State != ring.ReadOnly {
+			continue
+		}
+		p := store.Peer{Member: m.Member, Leaves: m.State == ring.ReadOnly}
+		if m.ID != use.cluster.self.ID {
+			client, err := use.clients.get(m.Addr, series.RoleStore)
+			if err != nil { // wrong TLS files, which keep a process from starting
+				continue
+			}
+			p.States = client.BlockStates
+		}
+		all = append(all, p)
+	}
+	return all, use.cluster.gossip.Ready() == nil
+}
+
+// addSharing makes a gateway follow the ring. It comes after the part that joins the cluster.
+func addSharing(b *builder, c *cluster, g *store.Gateway) {
+	if c.gossips {
+		b.addPart("sharing", g.Share, g.Unshare, nil)
+	}
 }
 
 // lockDirectory keeps a second process out of a data directory that no TSDB locks.
@@ -87,6 +131,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		gateway gatewayFlags
 		chosen  selectionFlags
 		visible storeAPIFlags
+		client  clientFlags
 		reads   memoryFlags
 		limits  storeLimitFlags
 		dir     string
@@ -102,6 +147,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	chosen.bind(c)
 	visible.bind(c)
 	limits.bind(c)
+	client.bind(c)
 	shared.bindLabels(c)
 	return func(b *builder) {
 		cl := where.identify(b, dir)
@@ -115,13 +161,23 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		lockDirectory(b, dir)
 		chosen.apply(b, &gateway.opts)
 		limits.apply(&gateway.opts, &visible)
-		blocks := gateway.build(b, cl, bucket, filepath.Join(dir, "store"), reads.build(b, partOfReader), shared)
+		options, err := client.options(shared)
+		b.check(err)
+		peers := newClients(b, options, cl)
+		blocks := gateway.build(b, gatewayUse{cl, peers, bucket, filepath.Join(dir, "store"), reads.build(b, partOfReader)},
+			shared)
 		b.addPart("store", blocks.Open, blocks.Close, blocks.Ready)
 		services := grpc.build(b)
 		rpc.RegisterServed(services, blocks)
 		visible.register(b, services, map[string]series.Source{series.RoleStore: blocks}, nil, shared)
-		where.join(b, cl, registration{rings: []string{series.RoleStore}, grpc: grpc.address(), http: http.opts.Address,
+		rings := []string{series.RoleStore}
+		if gateway.opts.Chosen() && cl.gossips { // others must not leave blocks to it that it does not serve
+			b.log.Warn("a gateway that serves a part of the bucket is not found by gossip: name it to queriers with --endpoint")
+			rings = nil
+		}
+		where.join(b, cl, registration{rings: rings, grpc: grpc.address(), http: http.opts.Address,
 			bucket: bucket})
+		addSharing(b, cl, blocks)
 
 		server.Add(slices.Concat(
 			b.ownRoutes(),
