@@ -29,6 +29,9 @@ func (e *indexEntry) decode(b []byte) error {
 	}
 	var maxt, ref int64
 	k := d.Uvarint()
+	if k < 0 {
+		k = 1 // so reads Prometheus a number that is too large
+	}
 	for i := 0; i < k && d.Err() == nil; i++ {
 		var mint int64
 		if i == 0 {

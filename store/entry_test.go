@@ -30,6 +30,7 @@ func FuzzEntry(f *testing.F) {
 	}
 	f.Add(e.Get())
 	f.Add([]byte{0, 0})
+	f.Add([]byte("\x00\x91\x91\x91\x91\x91\x91\xff\xff\xff\x01"))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var builder labels.ScratchBuilder
