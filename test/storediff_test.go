@@ -144,7 +144,9 @@ func TestStoreBesideThanos(t *testing.T) {
 	for range 400 {
 		req := world.request(r)
 		found += p.series(req)
-		p.labelCalls(req, world.name(r))
+		if !namesAbsent(req.Matchers) {
+			p.labelCalls(req, world.name(r))
+		}
 		if t.Failed() {
 			t.FailNow() // one difference is enough to read
 		}
@@ -152,6 +154,12 @@ func TestStoreBesideThanos(t *testing.T) {
 	if found < 1000 {
 		t.Errorf("only %d series were compared", found)
 	}
+}
+
+// namesAbsent reports whether a matcher is on a label that no series has. Then Thanos's label calls are empty even if the
+// matcher takes the empty value, while its Series call has the series, as Hearth's and Prometheus's calls all have.
+func namesAbsent(ms []*thanospb.LabelMatcher) bool {
+	return slices.ContainsFunc(ms, func(m *thanospb.LabelMatcher) bool { return m.Name == "absent" })
 }
 
 // TestResolutionsBesideThanos: a stream has raw and downsampled blocks with gaps, and both choose the same ones.
@@ -225,7 +233,8 @@ func TestLimitsBesideThanos(t *testing.T) {
 	mint, maxt := plan.Range()
 	req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
 		Matchers: []*thanospb.LabelMatcher{{Name: "__name__", Value: blocks.MetricName(0)}}}
-	const series, samples = 20, 20 * 3 * 120 // both count a chunk as 120 samples
+	// Series count in each block that has them, and a chunk as 120 samples.
+	const series, samples = 20 * 3, 20 * 3 * 120
 	for _, flag := range []string{
 		"--store.limits.request-series=%d", "--store.limits.request-samples=%d", "--store.grpc.touched-series-limit=%d",
 		"--store.grpc.series-sample-limit=%d",
