@@ -144,7 +144,8 @@ func TestStoreBesideThanos(t *testing.T) {
 	for range 400 {
 		req := world.request(r)
 		found += p.series(req)
-		if !namesAbsent(req.Matchers) {
+		// Hearth's label calls may name what only series outside the time have.
+		if !namesAbsent(req.Matchers) && req.MinTime == world.mint && req.MaxTime == world.maxt {
 			p.labelCalls(req, world.name(r))
 		}
 		if t.Failed() {
