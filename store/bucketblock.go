@@ -86,5 +86,3 @@ func (b *bucketBlock) release() {
 }
 
 func (b *bucketBlock) indexObject() string { return block.Object(b.meta.ULID, block.IndexName) }
-
-func (b *bucketBlock) resolution() int64 { return b.meta.Thanos.Downsample.Resolution }

@@ -42,22 +42,18 @@ func newRandomBlock(t testing.TB, seed uint64, downsampled bool) *randomBlock {
 	}
 	for _, name := range b.names {
 		for i := range 1 + b.IntN(40) {
-			switch v := fmt.Sprintf("v%d", i); b.IntN(12) {
-			case 0:
-				v = string(rune('a' + i%26))
-			case 1:
+			v := fmt.Sprintf("v%d", i)
+			switch n := b.IntN(1200); {
+			case n < 2: // few, since each is in many series
 				v = strings.Repeat("long", 16<<10) + v
-			case 2:
+			case n < 100:
+				v = string(rune('a' + i%26))
+			case n < 200:
 				v = "ü" + v
-			case 3:
-				v = ""
-			default:
-				b.values[name] = append(b.values[name], v)
-				continue
-			case 4:
+			case n < 300:
 				v = "v" + strings.Repeat("1", i%5)
-				b.values[name] = append(b.values[name], v)
 			}
+			b.values[name] = append(b.values[name], v)
 		}
 		b.values[name] = append(b.values[name], "v0", "")
 	}

@@ -1,7 +1,6 @@
 package series
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -123,7 +122,7 @@ func TestArrivalsNeverSilent(t *testing.T) {
 			held++
 		}
 	}
-	t.Log(fmt.Sprintf("%d answers hold, %d may not", held, changed))
+	t.Logf("%d answers hold, %d may not", held, changed)
 	if held < 500 || changed < 500 {
 		t.Error("too few of some kind to tell anything")
 	}
