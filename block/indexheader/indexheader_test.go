@@ -417,3 +417,35 @@ func BenchmarkOpen(b *testing.B) {
 		r.Close()
 	}
 }
+
+// BenchmarkLookupSymbol looks up symbols at random; Prometheus's reader of symbols is beside it.
+func BenchmarkLookupSymbol(b *testing.B) {
+	bkt, id, _ := uploaded(b, 20_000)
+	path := filepath.Join(b.TempDir(), "index-header")
+	if err := Build(b.Context(), bkt, id, path); err != nil {
+		b.Fatal(err)
+	}
+	r, err := Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	theirs, err := index.NewSymbols(block.Bytes(r.file.Bytes()), index.FormatV2, headerLen)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, lookup := range map[string]func(uint32) (string, error){
+		"ours": r.symbols.lookup, "Prometheus": theirs.Lookup,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			ref := uint32(0)
+			for b.Loop() {
+				ref = (ref + 7919) % uint32(r.symbols.count)
+				if _, err := lookup(ref); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -26,10 +26,10 @@ const maxIndexSize = 64 << 30
 // Reader answers from one block's index-header. It is safe for concurrent use, until Close.
 type Reader struct {
 	file    *fileutil.MmapFile
-	symbols *index.Symbols
+	symbols symbols
 	names   map[string]*name
 	sorted  []string
-	// nameSymbols are the label names by symbol: half of all lookups are of names, and walking the symbols is slow.
+	// nameSymbols are the label names by symbol: half of all lookups are of names, and no walk is faster than a map.
 	nameSymbols map[uint32]string
 	table       []byte // the postings offset table's content
 	postingsEnd int64  // in the index
@@ -98,7 +98,7 @@ func (r *Reader) load(b []byte) error {
 	if end := int64(toc.LabelIndices); end >= r.series.Start && end < r.series.End {
 		r.series.End = end
 	}
-	if r.symbols, err = index.NewSymbols(block.Bytes(b), int(b[5]), int(symbols)); err != nil {
+	if r.symbols, err = readSymbols(b, int(symbols)); err != nil {
 		return err
 	}
 	return r.loadTable(b, int(table))
@@ -142,9 +142,9 @@ func (r *Reader) loadTable(b []byte, off int) error {
 	}
 	r.sorted = slices.DeleteFunc(r.sorted, func(n string) bool { return n == "" })
 	for _, n := range r.sorted {
-		ref, err := r.symbols.ReverseLookup(n)
-		if err != nil {
-			return err
+		ref, found := r.symbols.find(n)
+		if !found {
+			return errs.E(errs.Invalid, "label name %q is no symbol", n)
 		}
 		r.nameSymbols[ref] = n
 	}
@@ -168,7 +168,7 @@ func (r *Reader) LookupSymbol(_ context.Context, ref uint32) (string, error) {
 	if s, ok := r.nameSymbols[ref]; ok {
 		return s, nil
 	}
-	return r.symbols.Lookup(ref)
+	return r.symbols.lookup(ref)
 }
 
 // LabelNames are all label names of the block, sorted. The caller must not change the slice.
