@@ -123,6 +123,9 @@ func (w *bucketLife) gateway(i, n, copies int, listed bool) *gatewayLife {
 	g.endpoint = &endpoint{Endpoint: Endpoint{Name: name}, info: info, heard: true}
 	if g.fails && w.rnd.IntN(2) == 0 {
 		g.err = errs.E(errs.Unavailable, "down")
+		if w.rnd.IntN(3) == 0 { // it has never answered: discovery knows its bucket, and nothing more
+			g.heard, g.info.Blocks = false, series.Holding{Bucket: "x"}
+		}
 	}
 	return g
 }

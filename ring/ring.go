@@ -56,6 +56,7 @@ type Status struct {
 	Member
 	State     State
 	HTTPAddr  string    // advertised HTTP host:port, "" when unknown
+	Bucket    string    // id of the object store that it uses, "" for none or when unknown
 	Heartbeat time.Time // when the last one came, by this process's clock
 	Since     time.Time // when this incarnation of its data began: its disk holds nothing older
 	Share     float64   // the part of all series of which it has a copy, 0 to 1; 0 for roles other than receive

@@ -16,14 +16,14 @@ import (
 
 func TestTargets(t *testing.T) {
 	dark := errors.New("no such host")
-	members := []Member{{Instance: "r1", Role: "receive", Addr: "10.0.0.1:1"},
-		{Instance: "r1", Role: "store", Addr: "10.0.0.1:1"}}
+	members := []Member{{Instance: "r1", Role: "receive", Addr: "10.0.0.1:1", Bucket: "x"},
+		{Instance: "r1", Role: "store", Addr: "10.0.0.1:1", Bucket: "x"}}
 	f := func(members []Member, names []resolved, want, wantUnknown string) {
 		t.Helper()
 		found, unknown := targets(members, names)
 		var got, gotUnknown []string
 		for _, x := range found {
-			got = append(got, x.name+"@"+x.addr+x.known.Role)
+			got = append(got, x.name+"@"+x.addr+x.known.Role+x.known.Blocks.Bucket)
 		}
 		for _, u := range unknown {
 			gotUnknown = append(gotUnknown, u.Name)
@@ -36,7 +36,7 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	f(nil, nil, "", "")
-	f(members, nil, "receive r1@10.0.0.1:1receive, store r1@10.0.0.1:1store", "")
+	f(members, nil, "receive r1@10.0.0.1:1receive, store r1@10.0.0.1:1storex", "")
 	f(nil,
 		[]resolved{{name: "a:1", addresses: []string{"a:1"}}, {name: "dns+b:1", addresses: []string{"10.0.0.2:1", "a:1"}}},
 		"a:1@a:1, 10.0.0.2:1@10.0.0.2:1", "")

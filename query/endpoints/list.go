@@ -22,7 +22,13 @@ type resolved struct {
 // without an address, each once.
 func targets(members []Member, names []resolved) (found []target, unknown []query.Endpoint) {
 	for _, m := range members {
-		found = append(found, target{m.Role + " " + m.Instance, m.Addr, series.Info{Instance: m.Instance, Role: m.Role}})
+		known := series.Info{Instance: m.Instance, Role: m.Role}
+		// A gateway that starts is seen before it answers. Others of its bucket stand in for it, as for one that fails.
+		// Nobody stands in for a receiver, which uses a bucket, too.
+		if m.Role == series.RoleStore {
+			known.Blocks.Bucket = m.Bucket
+		}
+		found = append(found, target{m.Role + " " + m.Instance, m.Addr, known})
 	}
 	seen := map[string]bool{}
 	for _, n := range names {

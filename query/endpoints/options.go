@@ -30,4 +30,6 @@ type Member struct {
 	Role string
 	// Addr is the host:port of its gRPC port.
 	Addr string
+	// Bucket is the id of the bucket that the process uses, "" for none, or if it is not known.
+	Bucket string
 }

@@ -220,6 +220,7 @@ func (g *Gossip) Members(role string) []ring.Status {
 			Member:    memberOf(id, e),
 			State:     stateOf(e, p, up, g.opts.HeartbeatTimeout),
 			HTTPAddr:  v.cluster.Processes[id].HTTPAddr,
+			Bucket:    v.cluster.Processes[id].Bucket,
 			Heartbeat: p.heard(now, up),
 			Since:     time.Unix(e.RegisteredTimestamp, 0),
 			Share:     share,
