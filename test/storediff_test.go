@@ -157,8 +157,8 @@ func TestStoreBesideThanos(t *testing.T) {
 	}
 }
 
-// namesAbsent reports whether a matcher is on a label that no series has. Then Thanos's label calls are empty even if the
-// matcher takes the empty value, while its Series call has the series, as Hearth's and Prometheus's calls all have.
+// namesAbsent reports whether a matcher is on a label that no series has. Then Thanos's label calls are empty even if
+// the matcher takes the empty value, while its Series call has the series, as Hearth's and Prometheus's calls all have.
 func namesAbsent(ms []*thanospb.LabelMatcher) bool {
 	return slices.ContainsFunc(ms, func(m *thanospb.LabelMatcher) bool { return m.Name == "absent" })
 }

@@ -22,7 +22,7 @@ import (
 func TestThreeReceiversAndAWatcher(t *testing.T) {
 	t.Parallel()
 	c := new(clock)
-	gs := trio(t, c, nil)
+	gs := trio(t, c, func(_ int, o *Options) { o.BucketID = "bucket-one" })
 	watcher := open(t, func() Options {
 		o := receiverOptions(c, instance(9), 9, gs[0].Address())
 		o.Roles, o.ReplicationFactor = nil, 0
@@ -30,7 +30,7 @@ func TestThreeReceiversAndAWatcher(t *testing.T) {
 	}())
 	gateway := open(t, func() Options {
 		o := receiverOptions(c, instance(8), 8, gs[0].Address())
-		o.Roles, o.ReplicationFactor = []string{RoleStore, RoleCompact}, 0
+		o.Roles, o.ReplicationFactor, o.BucketID = []string{RoleStore, RoleCompact}, 0, "bucket-one"
 		return o
 	}())
 	all := append(slices.Clone(gs), watcher, gateway)
@@ -52,7 +52,7 @@ func TestThreeReceiversAndAWatcher(t *testing.T) {
 			for i, m := range g.Members(RoleReceive) {
 				in := gs[i].opts.Instance
 				if m.HTTPAddr != fmt.Sprintf("127.0.0.1:1%02d", i+1) || m.Addr != gs[i].opts.GRPCAddress ||
-					!m.Since.Equal(in.Since) {
+					!m.Since.Equal(in.Since) || m.Bucket != "bucket-one" {
 					return fmt.Sprintf("%s sees %+v", g.opts.Instance.ID, m)
 				}
 				sum += m.Share
