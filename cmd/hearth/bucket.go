@@ -58,6 +58,7 @@ type bucket struct {
 	answered atomic.Bool                    // the bucket has said that this process may read it, or says nothing of itself
 	claiming chan struct{}                  // held by the one call that claims the bucket
 	identity atomic.Pointer[block.Identity] // nil until the bucket was claimed, or read by a process that only reads
+	unnamed  atomic.Bool                    // at the last look the bucket had no identity
 }
 
 // build adds the bucket to the process, nil when none is configured. It returns shared with the names of labels that
@@ -104,13 +105,22 @@ func (b *bucket) open(ctx context.Context, fail func(error)) error {
 	var once sync.Once
 	b.fail = func(err error) { once.Do(func() { fail(err) }) }
 	first := make(chan error, 1)
-	b.wg.Go(func() {
-		first <- b.look(b.ctx)
+	watch := func() {
+		var err error
+		if b.answers() != nil { // else it answered just now
+			err = b.look(b.ctx)
+		}
+		first <- err
 		b.watch()
-	})
-	if b.use.clustered {
-		return b.identify(ctx)
 	}
+	if b.use.clustered {
+		if err := b.identify(ctx); err != nil {
+			return err
+		}
+		b.wg.Go(watch)
+		return nil
+	}
+	b.wg.Go(watch)
 	select {
 	case err := <-first:
 		if hopeless(err) {
@@ -162,12 +172,13 @@ func (b *bucket) close() error {
 	return b.Bucket.Close()
 }
 
-// uuid is the bucket's, "" when it has not said it.
-func (b *bucket) uuid() string {
+// which is the identity of the bucket. known is false while it is not known whether it has one. A process that writes
+// makes one, so it never knows that there is none.
+func (b *bucket) which() (id string, known bool) {
 	if id := b.identity.Load(); id != nil {
-		return id.UUID
+		return id.UUID, true
 	}
-	return ""
+	return "", !b.use.writes && b.unnamed.Load()
 }
 
 // Upload implements objstore.Bucket. It writes only into a bucket that is this cluster's.

@@ -13,9 +13,15 @@ import (
 const namesTimeout = 3 * time.Second
 
 // settle decides which names this process uses: those of flags, else the bucket's, else the defaults, which shared has
-// where no flag was given. A flag that contradicts the bucket is an error.
+// where no flag was given. A flag that contradicts the bucket is an error. The bucket is asked only where flags leave
+// a name open: open finds out whether they contradict it.
 func (b *bucket) settle(shared sharedFlags) (sharedFlags, error) {
 	given := shared.givenLabels()
+	b.own = given
+	b.own.Cluster = b.use.cluster
+	if given.TenantLabel != "" && given.ReplicaLabel != "" {
+		return shared, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), namesTimeout)
 	defer cancel()
 	id, err := block.ReadIdentity(ctx, b.Bucket)
@@ -28,6 +34,7 @@ func (b *bucket) settle(shared sharedFlags) (sharedFlags, error) {
 	b.own = given.Or(id.Owner).Or(block.Owner{TenantLabel: shared.tenantLabel, ReplicaLabel: shared.replicaLabel})
 	b.own.Cluster = b.use.cluster
 	shared.tenantLabel, shared.replicaLabel = b.own.TenantLabel, b.own.ReplicaLabel
+	_ = b.note(id, err) // open asks again if anything is wrong
 	return shared, nil
 }
 
@@ -68,25 +75,23 @@ func (b *bucket) claim(ctx context.Context) error {
 // recognise reads which bucket it is, for a process that only reads. A bucket to which no Hearth process has written
 // yet has no identity.
 func (b *bucket) recognise(ctx context.Context) error {
-	id, err := block.SettledIdentity(ctx, b.Bucket)
+	if b.identity.Load() != nil {
+		return nil
+	}
+	err := b.look(ctx)
 	switch errs.KindOf(err) {
-	case errs.OK:
 	case errs.NotFound, errs.Invalid: // whoever writes to it makes it, or makes it anew
 		b.log.Info("object store", "bucket", b.Name(), "provider", b.Provider(), "id", "none yet")
 		return nil
-	default:
-		return err
 	}
-	if err := b.judge(id); err != nil {
-		return err
-	}
-	b.know(id)
-	return nil
+	return err
 }
 
 func (b *bucket) know(id block.Identity) {
 	b.answered.Store(true)
-	b.identity.Store(&id)
+	if !b.identity.CompareAndSwap(nil, &id) { // two looks at once
+		return
+	}
 	b.log.Info("object store", "bucket", b.Name(), "provider", b.Provider(), "id", id.UUID, "cluster", id.Cluster)
 }
 

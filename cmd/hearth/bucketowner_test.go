@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,8 +143,8 @@ func TestReaderWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := &writeRefusing{Bucket: objstore.NewInMemBucket()}
 		b, ended, err := opened(t, mem, bucketUse{cluster: "c", clustered: true})
-		if err != nil || b.uuid() != "" {
-			t.Fatalf("%v, id %q", err, b.uuid())
+		if id, known := b.which(); err != nil || id != "" || !known {
+			t.Fatalf("%v, id %q, known %v", err, id, known)
 		}
 		if err := b.Iter(t.Context(), "", func(string) error { return nil }); err != nil {
 			t.Error(err)
@@ -169,6 +170,95 @@ type writeRefusing struct {
 func (b *writeRefusing) Upload(context.Context, string, io.Reader, ...objstore.ObjectUploadOption) error {
 	b.writes++
 	return errors.New("access denied")
+}
+
+// TestIdentityComesLater: a gateway that started before others made the bucket's identity tells it to the cluster from
+// its next look on, and does not claim that there is none while the bucket does not answer.
+func TestIdentityComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := objstore.NewInMemBucket()
+		broken := &brokenBucket{Bucket: mem, err: errors.New("connection refused")}
+		b, ended, err := opened(t, broken, bucketUse{cluster: "c", clustered: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := func(name, want string, wantKnown bool) {
+			t.Helper()
+			time.Sleep(2 * lookInterval)
+			synctest.Wait()
+			if id, known := b.which(); id != want || known != wantKnown || *ended != nil {
+				t.Errorf("%s: id %q, known %v, ends %v", name, id, known, *ended)
+			}
+		}
+		f("dark", "", false)
+		broken.err = nil
+		f("empty", "", true)
+		broken.err = errors.New("connection refused")
+		f("dark again", "", false)
+		broken.err = nil
+		says(t, mem, `{"uuid":"u","cluster_label":"c","tenant_label":"tenant_id","replica_label":"receive_replica"}`)
+		f("claimed", "u", true)
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// countedBucket counts how often its identity is read.
+type countedBucket struct {
+	objstore.Bucket
+	reads atomic.Int32
+}
+
+func (b *countedBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if name == bucketObject {
+		b.reads.Add(1)
+	}
+	return b.Bucket.Get(ctx, name)
+}
+
+// TestReadsOfIdentity: a start reads the identity once to learn names that no flag gives, and once to know whose bucket
+// it is.
+func TestReadsOfIdentity(t *testing.T) {
+	f := func(use bucketUse, given bool, want int32) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			mem := &countedBucket{Bucket: objstore.NewInMemBucket()}
+			says(t, mem, `{"uuid":"u","cluster_label":"c","tenant_label":"tenant_id","replica_label":"receive_replica"}`)
+			time.Sleep(time.Hour)
+			b := newBucket(mem, slog.New(slog.DiscardHandler), use)
+			shared := defaultShared()
+			shared.tenantLabelGiven, shared.replicaLabelGiven = given, given
+			if _, err := b.settle(shared); err != nil {
+				t.Fatal(err)
+			}
+			if got := mem.reads.Load(); (got == 0) != given {
+				t.Errorf("%+v: set-up reads it %d times; flags are given: %v", use, got, given)
+			}
+			if err := b.open(t.Context(), func(err error) { t.Error(err) }); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if id, _ := b.which(); id != "u" {
+				t.Errorf("%+v: id %q", use, id)
+			}
+			if got := mem.reads.Load(); got != want {
+				t.Errorf("%+v, flags given %v: %d reads, want %d", use, given, got, want)
+			}
+			if err := b.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, clustered := range []bool{false, true} {
+		for _, writes := range []bool{false, true} {
+			f(bucketUse{cluster: "c", clustered: clustered, writes: writes}, false, 2)
+		}
+	}
+	f(bucketUse{cluster: "c", clustered: true}, true, 1)
+	f(bucketUse{cluster: "c"}, true, 1)
+	f(bucketUse{cluster: "c", writes: true}, true, 2)
+	f(bucketUse{cluster: "c", writes: true, clustered: true}, true, 2)
 }
 
 // TestDarkAtStart: a receiver whose bucket does not answer at the start looks whose it is before it ships.

@@ -36,17 +36,32 @@ func (b *bucket) watch() {
 }
 
 // look asks the bucket once, and keeps what is wrong with it for answers. The error is what the bucket said, or that
-// it is not this process's: another process may have claimed it since the start.
+// it is not this process's: another process may have claimed it since the start. A process that only reads knows from
+// then on which bucket it is.
 func (b *bucket) look(ctx context.Context) error {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	id, err := block.ReadIdentity(look, b.Bucket)
+	read, recognises := block.ReadIdentity, !b.use.writes && b.identity.Load() == nil
+	if recognises { // others compare the answer with theirs
+		read = block.SettledIdentity
+	}
+	id, err := read(look, b.Bucket)
 	if ctx.Err() != nil { // the process ends
 		return err
 	}
+	if err = b.note(id, err); err == nil && recognises {
+		b.know(id)
+	}
+	return err
+}
+
+// note keeps what is wrong with the bucket for answers, where id and err are what it said of itself. It returns err, or
+// that the bucket is not this process's.
+func (b *bucket) note(id block.Identity, err error) error {
 	if err == nil {
 		err = b.judge(id)
 	}
+	b.unnamed.Store(errs.KindOf(err) == errs.NotFound)
 	switch errs.KindOf(err) {
 	case errs.OK, errs.NotFound: // it answers; where it has no identity no Hearth process has written to it yet
 		b.fault.Set(nil)

@@ -183,7 +183,7 @@ func (f *clusterFlags) join(b *builder, c *cluster, r registration) {
 		opts.ReplicationFactor, opts.Sharding = f.rf, r.sharding
 		opts.Quarantined = r.quarantined
 		if r.bucket != nil {
-			opts.BucketID = r.bucket.uuid()
+			opts.BucketID = r.bucket.which
 		}
 		if r.retention > 0 {
 			opts.HistoryRetention = r.retention

@@ -29,8 +29,9 @@ func (g *Gossip) admit(ctx context.Context) error {
 
 // candidate is what this process says of itself, without what it has only after register.
 func (g *Gossip) candidate() process {
+	id, known := g.opts.bucket()
 	return process{ID: g.opts.Instance.ID, Addr: g.local.advertised(g.opts.GRPCAddress), Roles: g.opts.Roles,
-		RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID}
+		RF: g.opts.ReplicationFactor, Bucket: id, unnamed: known && id == ""}
 }
 
 // peers returns the other processes that are alive, sorted by id.
@@ -60,7 +61,7 @@ func disagreement(self process, peers []process, votes int) error {
 		func(p process) bool { return p.Bucket == self.Bucket })
 	if against > 0 && against >= agree+votes {
 		return errs.E(errs.Conflict, "ring: this instance (%s) uses %s, but %s at %s uses %s: %s",
-			self.ID, bucketName(self.Bucket), one.ID, one.Addr, bucketName(one.Bucket),
+			self.ID, bucketName(self), one.ID, one.Addr, bucketName(one),
 			remedy("the bucket of --objstore.config", agree+votes, against))
 	}
 	return nil
@@ -96,10 +97,15 @@ func countAgreement(peers []process, matters, agrees func(process) bool) (agree,
 
 // mustShareBucket reports whether a and b must name the same bucket. They must if both name one, or if one of them
 // writes blocks and names none while the other works with blocks. A receiver without the bucket of its cluster would
-// drop old blocks that nobody else has. A store gateway always has a bucket; it names none before the bucket has an
-// identity.
+// drop old blocks that nobody else has. A store gateway always has a bucket. It may name none because it has not heard
+// of its bucket yet, so only the gateway itself can say that it uses another one than b.
 func mustShareBucket(a, b process) bool {
-	return a.Bucket != "" && b.Bucket != "" || lacksBucket(a, b) || lacksBucket(b, a)
+	return a.Bucket != "" && b.Bucket != "" || lacksBucket(a, b) || lacksBucket(b, a) || onUnnamedBucket(a, b)
+}
+
+// onUnnamedBucket reports whether a is a gateway on a bucket without an identity, and b's bucket has one.
+func onUnnamedBucket(a, b process) bool {
+	return a.unnamed && hasRole(a, RoleStore) && b.Bucket != "" && hasRole(b, RoleReceive, RoleCompact, RoleStore)
 }
 
 // lacksBucket reports whether a has no bucket and must have one if b has one.
@@ -111,11 +117,14 @@ func hasRole(p process, roles ...string) bool {
 	return slices.ContainsFunc(p.Roles, func(r string) bool { return slices.Contains(roles, r) })
 }
 
-func bucketName(id string) string {
-	if id == "" {
-		return "no bucket"
+func bucketName(p process) string {
+	switch {
+	case p.Bucket != "":
+		return "bucket " + p.Bucket
+	case p.unnamed && hasRole(p, RoleStore):
+		return "a bucket without an identity"
 	}
-	return "bucket " + id
+	return "no bucket"
 }
 
 // awaitPredecessor waits until nobody at another address uses this process's id. A process that was killed and
@@ -217,11 +226,32 @@ func (g *Gossip) checkMembership() {
 	if g.isSilent() {
 		return
 	}
-	if err := disagreement(g.candidate(), g.peers(), 1); err != nil {
+	self, peers := g.candidate(), g.peers()
+	if !g.unnamedForLong(self, peers) {
+		self.unnamed = false
+	}
+	if err := disagreement(self, peers, 1); err != nil {
 		g.setConflict(err.Error())
 	} else {
 		g.setConflict("")
 	}
+}
+
+// unnamedFor is how long a gateway may know no identity of its bucket while others name one. They may have made it
+// just now: then the gateway's next look finds it.
+const unnamedFor = time.Minute
+
+// unnamedForLong reports whether self still is a gateway on a bucket without an identity, unnamedFor after peers first
+// named one. Only the heartbeat loop calls it.
+func (g *Gossip) unnamedForLong(self process, peers []process) bool {
+	up := g.opts.uptime()
+	switch {
+	case !self.unnamed:
+		g.unnamedSince = nil
+	case g.unnamedSince == nil && slices.ContainsFunc(peers, func(p process) bool { return onUnnamedBucket(self, p) }):
+		g.unnamedSince = &up
+	}
+	return g.unnamedSince != nil && up-*g.unnamedSince >= unnamedFor
 }
 
 // setConflict records why this process does not belong to the cluster, "" when it does, and logs a change.

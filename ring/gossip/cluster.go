@@ -49,6 +49,10 @@ type process struct {
 	Off      bool     `json:"off,omitempty"`       // its clock was found to be wrong: its times are not used
 	Left     bool     `json:"left,omitempty"`      // a tombstone
 	Updated  int64    `json:"updated"`             // version, Unix ms or more
+
+	// unnamed says that the bucket of this process has no identity. Others do not hear it: only a process itself knows
+	// how new that is.
+	unnamed bool
 }
 
 // incarnation is a ring.Incarnation, times in Unix seconds.

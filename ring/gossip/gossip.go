@@ -51,13 +51,16 @@ type Gossip struct {
 	foreignSince int64
 	silent       bool // this process no longer writes its entries: it left, is closing, or gave way to another with its id
 
-	settled    atomic.Bool               // another member was met, or this process no longer waits for one
-	listening  atomic.Bool               // the fields that Open sets are set
-	conflict   atomic.Pointer[string]    // why this process does not belong to the cluster; nil = it does
-	beatNow    chan struct{}             // wakes the heartbeat loop
-	idConflict idConflict                // of the heartbeat loop only
-	resumed    time.Duration             // of the heartbeat loop only: when a pause of this process last ended, by uptime
-	clock      atomic.Pointer[wallClock] // never nil
+	settled    atomic.Bool            // another member was met, or this process no longer waits for one
+	listening  atomic.Bool            // the fields that Open sets are set
+	conflict   atomic.Pointer[string] // why this process does not belong to the cluster; nil = it does
+	beatNow    chan struct{}          // wakes the heartbeat loop
+	idConflict idConflict             // of the heartbeat loop only
+	resumed    time.Duration          // of the heartbeat loop only: when a pause of this process last ended, by uptime
+	// unnamedSince is of the heartbeat loop only: when others first named a bucket while this process was a gateway on one
+	// without an identity, by uptime; nil = it is no such gateway, or none did.
+	unnamedSince *time.Duration
+	clock        atomic.Pointer[wallClock] // never nil
 
 	// open says that Open succeeded and Close was not called. Close may be called at any time, also twice.
 	lifeMu  sync.Mutex // guards open; held by Open and Close as a whole

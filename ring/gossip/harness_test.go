@@ -59,6 +59,9 @@ func receiverOptions(c *clock, in Instance, zone int, join ...string) Options {
 	return o
 }
 
+// onBucket is the BucketID of a process whose bucket has an identity.
+func onBucket(id string) func() (string, bool) { return func() (string, bool) { return id, true } }
+
 // testLog shows what members log when HEARTH_TEST_LOG is set.
 func testLog(self string) *slog.Logger {
 	if os.Getenv("HEARTH_TEST_LOG") == "" {

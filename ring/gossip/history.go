@@ -49,11 +49,12 @@ func (g *Gossip) self() process {
 	if g.opts.Quarantined != nil { // called without the lock: it has locks of its own
 		broken = len(g.opts.Quarantined())
 	}
+	bucket, _ := g.opts.bucket()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
-		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: g.opts.BucketID,
+		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: bucket,
 		Since:    g.opts.Instance.Since.Unix(),
 		ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince),
 		Broken:   broken, Off: g.clock.Load().off,

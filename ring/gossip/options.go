@@ -63,9 +63,12 @@ type Options struct {
 	// ReplicationFactor is the number of copies of each series. All processes that set it must set the same. 0, for a
 	// process that stores nothing, takes that of the cluster.
 	ReplicationFactor int
-	// BucketID is the identity of the object store this process uses, "" for none. Receivers, store gateways and
-	// compactors must all name the same one or none. A process of another role that names one must name the same.
-	BucketID string
+	// BucketID returns the identity of the object store this process uses, "" for none. nil = it uses no object store.
+	// Receivers, store gateways and compactors must all name the same one or none. A process of another role that names
+	// one must name the same. known is false while the object store has not said it. A store gateway may start before
+	// others give the bucket its identity: known says then that there is none, by a look that is less than a minute old.
+	// It must answer from memory: every heartbeat calls it.
+	BucketID func() (id string, known bool)
 
 	// HeartbeatPeriod is the time between heartbeats. A heartbeat is a time in whole seconds.
 	HeartbeatPeriod time.Duration
@@ -175,8 +178,8 @@ func (o Options) Validate() error {
 	if !validText(o.Zone, maxZone) {
 		fault("zone %.200q: want plain text of at most %d bytes", o.Zone, maxZone)
 	}
-	if !validText(o.BucketID, maxText) {
-		fault("bucket %.400q: want plain text of at most %d bytes", o.BucketID, maxText)
+	if id, _ := o.bucket(); !validText(id, maxText) {
+		fault("bucket %.400q: want plain text of at most %d bytes", id, maxText)
 	}
 	if o.ReplicationFactor < 0 || o.ReplicationFactor == 0 && slices.Contains(o.Roles, RoleReceive) {
 		fault("replication factor %d: must be at least 1", o.ReplicationFactor)
@@ -202,6 +205,14 @@ func (o Options) Validate() error {
 		fault("forget after %s: must be above the heartbeat timeout, %s", o.ForgetAfter, o.HeartbeatTimeout)
 	}
 	return errors.Join(faults...)
+}
+
+// bucket is what BucketID says.
+func (o Options) bucket() (id string, known bool) {
+	if o.BucketID == nil {
+		return "", true
+	}
+	return o.BucketID()
 }
 
 func (o Options) validateAddresses() []error {

@@ -159,6 +159,11 @@ func TestDisagree(t *testing.T) {
 	f(p("a", 3, "one", rcv...), 0, "uses no bucket", p("b", 3, "", rcv...))
 	f(p("a", 3, "one", RoleStore), 0, "uses no bucket", p("b", 3, "", rcv...))
 	f(p("a", 3, "", RoleStore), 0, "", p("b", 3, "two", rcv...)) // its bucket has not said its identity yet
+	unnamed := p("a", 3, "", RoleStore)
+	unnamed.unnamed = true
+	f(unnamed, 1, "(a) uses a bucket without an identity, but b at b:1 uses bucket two", p("b", 3, "two", rcv...))
+	f(unnamed, 0, "uses bucket two", p("b", 3, "", RoleStore), p("c", 3, "two", RoleStore))
+	f(unnamed, 0, "", p("b", 3, "two", RoleRule), p("c", 3, "", RoleStore))
 	f(p("a", 3, "two", rcv...), 0, "", p("b", 3, "", RoleStore))
 	f(p("a", 3, "", RoleCompact), 0, "uses no bucket", p("b", 3, "two", RoleStore))
 	f(p("a", 3, "", RoleDistributor), 0, "", p("b", 3, "two", rcv...))
@@ -223,7 +228,7 @@ func TestValidateReportsAllFaults(t *testing.T) {
 		}
 	}
 	long := o
-	long.Zone, long.BucketID = strings.Repeat("z", maxZone+1), "two\nlines"
+	long.Zone, long.BucketID = strings.Repeat("z", maxZone+1), onBucket("two\nlines")
 	long.Instance.Tokens, long.Instance.Since = randomTokens(maxTokens+1), time.Unix(1<<60, 0)
 	for _, want := range []string{"zone", "bucket", "tokens, more than", "no clock shows"} {
 		if err := long.Validate(); err == nil || !strings.Contains(err.Error(), want) {

@@ -3,6 +3,7 @@ package gossip
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,13 +19,13 @@ func TestStrangersAreRefused(t *testing.T) {
 	c := new(clock)
 	first := open(t, func() Options {
 		o := receiverOptions(c, instance(1), 1)
-		o.BucketID = "bucket-one"
+		o.BucketID = onBucket("bucket-one")
 		return o
 	}())
 	f := func(name string, change func(*Options), want ...string) {
 		t.Helper()
 		o := receiverOptions(c, instance(2), 2, first.Address())
-		o.BucketID = "bucket-one"
+		o.BucketID = onBucket("bucket-one")
 		change(&o)
 		_, err := tryOpen(t, o)
 		for _, w := range want {
@@ -38,12 +39,72 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	f("replication factor", func(o *Options) { o.ReplicationFactor = 2 }, "(r2) has replication factor 2",
 		"r1 at 127.0.0.1:10901 has 3")
-	f("bucket", func(o *Options) { o.BucketID = "bucket-two" }, "(r2) uses bucket bucket-two",
+	f("bucket", func(o *Options) { o.BucketID = onBucket("bucket-two") }, "(r2) uses bucket bucket-two",
 		"r1 at 127.0.0.1:10901 uses bucket bucket-one")
-	f("no bucket", func(o *Options) { o.BucketID = "" }, "(r2) uses no bucket", "uses bucket bucket-one")
+	f("no bucket", func(o *Options) { o.BucketID = onBucket("") }, "(r2) uses no bucket", "uses bucket bucket-one")
 	f("id", func(o *Options) { o.Instance.ID = "r1" }, `instance id "r1"`, "127.0.0.1:10902",
 		"live member at 127.0.0.1:10901")
 	wantReady(t, first)
+}
+
+// TestGatewayOnAnotherBucket: a gateway may read a bucket before it has an identity. It is refused if the cluster's has
+// one, whether the gateway finds that out when it starts, later, or when its own bucket gets another one.
+func TestGatewayOnAnotherBucket(t *testing.T) {
+	t.Parallel()
+	c := new(clock)
+	gateway := func(i int, bucket *atomic.Pointer[string], join ...string) Options {
+		o := receiverOptions(c, instance(i), i, join...)
+		o.Roles, o.ReplicationFactor = []string{RoleStore}, 0
+		o.BucketID = func() (string, bool) {
+			if id := bucket.Load(); id != nil {
+				return *id, true
+			}
+			return "", false
+		}
+		return o
+	}
+	says := func(id string) *atomic.Pointer[string] {
+		p := new(atomic.Pointer[string])
+		p.Store(&id)
+		return p
+	}
+	right, wrong, dark := says(""), says(""), new(atomic.Pointer[string])
+	gs := []*Gossip{open(t, gateway(2, right)), open(t, gateway(3, wrong)), open(t, gateway(4, dark))}
+	receiver := open(t, func() Options {
+		o := receiverOptions(c, instance(1), 1, gs[0].Address(), gs[1].Address(), gs[2].Address())
+		o.ReplicationFactor, o.BucketID = 1, onBucket("one")
+		return o
+	}())
+	wantStates(t, RoleReceive, "r1=active", gs...)
+	if _, err := tryOpen(t, gateway(5, says(""), receiver.Address())); errs.KindOf(err) != errs.Conflict ||
+		!strings.Contains(err.Error(), "(r5) uses a bucket without an identity, but r1 at 127.0.0.1:10901 uses bucket one") {
+		t.Fatalf("a gateway on an empty bucket joins: %v", err)
+	}
+	wantReady(t, gs...) // the receiver's bucket may be theirs
+	one := "one"
+	right.Store(&one)
+	polls := 0
+	eventually(t, func() string {
+		if polls++; polls%100 == 0 { // between, each member hears the heartbeats of the others again
+			c.advance(unnamedFor)
+		}
+		if err := gs[1].Ready(); err == nil || !strings.Contains(err.Error(), "(r3) uses a bucket without an identity") {
+			return fmt.Sprintf("readiness on an empty bucket: %v", err)
+		}
+		return ""
+	})
+	wantReady(t, gs[0], gs[2], receiver)
+	two := "two"
+	dark.Store(&two)
+	eventually(t, func() string {
+		if err := gs[2].Ready(); err == nil || !strings.Contains(err.Error(), "(r4) uses bucket two") {
+			return fmt.Sprintf("readiness on another bucket: %v", err)
+		}
+		return ""
+	})
+	wantReady(t, gs[0], receiver)
+	wrong.Store(&one)
+	wantReady(t, gs[1])
 }
 
 func TestMovedMemberWaitsForItsOldHeartbeat(t *testing.T) {
@@ -171,9 +232,9 @@ func TestStrangerThatIsLeftAlone(t *testing.T) {
 			o.ReplicationFactor = 3
 		}
 	}, "has replication factor 3")
-	f("bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "two", false: "one"}[i == 3] },
+	f("bucket", func(i int, o *Options) { o.BucketID = onBucket(map[bool]string{true: "two", false: "one"}[i == 3]) },
 		"uses bucket two")
-	f("no bucket", func(i int, o *Options) { o.BucketID = map[bool]string{true: "", false: "one"}[i == 3] },
+	f("no bucket", func(i int, o *Options) { o.BucketID = onBucket(map[bool]string{true: "", false: "one"}[i == 3]) },
 		"uses no bucket")
 }
 
