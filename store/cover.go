@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -21,22 +22,30 @@ type window struct{ mint, maxt int64 }
 // that is not above fit, since coarser ones are of no use to the request; if there is none, it is the finest above
 // fit. So every moment is answered, a stream answers it once, and replicas, which are united afterwards, have one
 // resolution where possible. The streams of one call are the replicas of one ring. The result has the windows of each
-// extent, none if it is not used.
+// extent, none if it is not used. It takes n log n for n extents of which few overlap: each is looked at once for each
+// bound within it.
 func cover(extents []extent, limit, fit int64) [][]window {
 	out := make([][]window, len(extents))
 	var bounds []int64
-	for _, s := range extents {
+	var later []int // extents that do not begin before the window, in order of mint
+	for k, s := range extents {
 		if s.resolution <= limit {
-			bounds = append(bounds, s.mint, s.maxt)
+			bounds, later = append(bounds, s.mint, s.maxt), append(later, k)
 		}
 	}
 	slices.Sort(bounds)
 	bounds = slices.Compact(bounds)
+	slices.SortFunc(later, func(a, b int) int { return cmp.Compare(extents[a].mint, extents[b].mint) })
+	var current []int // the extents that cover the window
 	for i := 1; i < len(bounds); i++ {
 		w := window{bounds[i-1], bounds[i]}
-		chosen := resolutions(extents, w, limit, fit)
-		for k, s := range extents {
-			if r, ok := chosen[s.stream]; !ok || r != s.resolution || !s.covers(w) {
+		for len(later) > 0 && extents[later[0]].mint <= w.mint {
+			current, later = append(current, later[0]), later[1:]
+		}
+		current = slices.DeleteFunc(current, func(k int) bool { return extents[k].maxt < w.maxt })
+		chosen := resolutions(extents, current, fit)
+		for _, k := range current {
+			if chosen[extents[k].stream] != extents[k].resolution {
 				continue
 			}
 			if n := len(out[k]); n > 0 && out[k][n-1].maxt == w.mint {
@@ -49,16 +58,12 @@ func cover(extents []extent, limit, fit int64) [][]window {
 	return out
 }
 
-func (s extent) covers(w window) bool { return s.mint <= w.mint && s.maxt >= w.maxt }
-
-// resolutions chooses the resolution of each stream that has data in w.
-func resolutions(extents []extent, w window, limit, fit int64) map[int]int64 {
+// resolutions chooses the resolution of each stream that current, which are places in extents, are pieces of.
+func resolutions(extents []extent, current []int, fit int64) map[int]int64 {
 	own := map[int]int64{}       // the best by stream
 	streams := map[int64][]int{} // the streams that have a resolution, each once
-	for _, s := range extents {
-		if s.resolution > limit || !s.covers(w) {
-			continue
-		}
+	for _, k := range current {
+		s := extents[k]
 		if !slices.Contains(streams[s.resolution], s.stream) {
 			streams[s.resolution] = append(streams[s.resolution], s.stream)
 		}

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,6 +114,79 @@ func TestCoverIsExact(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCoverIsTheSame compares cover with a plain version, which looks at all extents for each window.
+func TestCoverIsTheSame(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(2, 2))
+	for range 3000 {
+		var extents []extent
+		for range rnd.IntN(30) {
+			from := rnd.Int64N(40)
+			extents = append(extents, extent{rnd.IntN(4), []int64{0, 5, 60, 70}[rnd.IntN(4)], from, from + rnd.Int64N(20) - 1})
+		}
+		limit, fit := []int64{0, 5, 60}[rnd.IntN(3)], []int64{0, 4, 5, 60}[rnd.IntN(4)]
+		if got, want := cover(extents, limit, fit), coverSlowly(extents, limit, fit); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%+v, limit %d, fit %d: %v, want %v", extents, limit, fit, got, want)
+		}
+	}
+}
+
+// coverSlowly is cover with all extents looked at for each window.
+func coverSlowly(extents []extent, limit, fit int64) [][]window {
+	out := make([][]window, len(extents))
+	var bounds []int64
+	for _, s := range extents {
+		if s.resolution <= limit {
+			bounds = append(bounds, s.mint, s.maxt)
+		}
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	for i := 1; i < len(bounds); i++ {
+		w := window{bounds[i-1], bounds[i]}
+		chosen := resolutionsSlowly(extents, w, limit, fit)
+		for k, s := range extents {
+			if r, ok := chosen[s.stream]; !ok || r != s.resolution || s.mint > w.mint || s.maxt < w.maxt {
+				continue
+			}
+			if n := len(out[k]); n > 0 && out[k][n-1].maxt == w.mint {
+				out[k][n-1].maxt = w.maxt
+			} else {
+				out[k] = append(out[k], w)
+			}
+		}
+	}
+	return out
+}
+
+// resolutionsSlowly chooses the resolution of each stream that has data in w.
+func resolutionsSlowly(extents []extent, w window, limit, fit int64) map[int]int64 {
+	own := map[int]int64{}       // the best by stream
+	streams := map[int64][]int{} // the streams that have a resolution, each once
+	for _, s := range extents {
+		if s.resolution > limit || s.mint > w.mint || s.maxt < w.maxt {
+			continue
+		}
+		if !slices.Contains(streams[s.resolution], s.stream) {
+			streams[s.resolution] = append(streams[s.resolution], s.stream)
+		}
+		if r, ok := own[s.stream]; !ok || better(s.resolution, r, fit) {
+			own[s.stream] = s.resolution
+		}
+	}
+	best := int64(-1)
+	for r, in := range streams {
+		if len(in) == len(own) && (best < 0 || better(r, best, fit)) {
+			best = r
+		}
+	}
+	if best >= 0 {
+		for s := range own {
+			own[s] = best
+		}
+	}
+	return own
 }
 
 // aggregated is a chunk as a downsampling compactor writes it.

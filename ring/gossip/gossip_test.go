@@ -22,7 +22,7 @@ import (
 func TestThreeReceiversAndAWatcher(t *testing.T) {
 	t.Parallel()
 	c := new(clock)
-	gs := trio(t, c, func(_ int, o *Options) { o.BucketID = "bucket-one" })
+	gs := trio(t, c, func(_ int, o *Options) { o.BucketID = onBucket("bucket-one") })
 	watcher := open(t, func() Options {
 		o := receiverOptions(c, instance(9), 9, gs[0].Address())
 		o.Roles, o.ReplicationFactor = nil, 0
@@ -30,7 +30,7 @@ func TestThreeReceiversAndAWatcher(t *testing.T) {
 	}())
 	gateway := open(t, func() Options {
 		o := receiverOptions(c, instance(8), 8, gs[0].Address())
-		o.Roles, o.ReplicationFactor, o.BucketID = []string{RoleStore, RoleCompact}, 0, "bucket-one"
+		o.Roles, o.ReplicationFactor, o.BucketID = []string{RoleStore, RoleCompact}, 0, onBucket("bucket-one")
 		return o
 	}())
 	all := append(slices.Clone(gs), watcher, gateway)
