@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
@@ -40,25 +41,36 @@ func thanosBinary(t *testing.T) string {
 	return path
 }
 
+// startGateway starts a store gateway on the bucket in dir, and waits until it is ready.
+func startGateway(t *testing.T, k gateway.Kind, binary, dir string, flags ...string) *gateway.Gateway {
+	t.Helper()
+	g, err := gateway.Launch(gateway.Setup{Kind: k, Binary: binary, Dir: t.TempDir(), Bucket: gateway.Directory(dir),
+		Flags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Process.Kill)
+	if err := g.WaitReady(t.Context(), 2*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func dialGateway(t *testing.T, g *gateway.Gateway) *gateway.Client {
+	t.Helper()
+	c, err := gateway.Dial(g.GRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // gateways starts Hearth's store gateway and Thanos's on the bucket in dir, with the same flags.
 func gateways(t *testing.T, dir string, flags ...string) (hearth, thanos *gateway.Gateway) {
 	t.Helper()
-	launch := func(k gateway.Kind, binary string) *gateway.Gateway {
-		g, err := gateway.Launch(gateway.Setup{Kind: k, Binary: binary, Dir: t.TempDir(), Bucket: gateway.Directory(dir),
-			Flags: flags})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(g.Process.Kill)
-		return g
-	}
-	hearth, thanos = launch(gateway.Hearth, hearthBinary), launch(gateway.Thanos, thanosBinary(t))
-	for _, g := range []*gateway.Gateway{hearth, thanos} {
-		if err := g.WaitReady(t.Context(), 2*time.Minute); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return hearth, thanos
+	return startGateway(t, gateway.Hearth, hearthBinary, dir, flags...),
+		startGateway(t, gateway.Thanos, thanosBinary(t), dir, flags...)
 }
 
 // pair asks both gateways.
@@ -70,15 +82,7 @@ type pair struct {
 func newPair(t *testing.T, dir string, flags ...string) pair {
 	t.Helper()
 	hearth, thanos := gateways(t, dir, flags...)
-	dial := func(g *gateway.Gateway) *gateway.Client {
-		c, err := gateway.Dial(g.GRPC)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	return pair{t, dial(hearth), dial(thanos)}
+	return pair{t, dialGateway(t, hearth), dialGateway(t, thanos)}
 }
 
 // sameFault reports whether both calls failed with the same code, or neither did.
@@ -144,10 +148,7 @@ func TestStoreBesideThanos(t *testing.T) {
 	for range 400 {
 		req := world.request(r)
 		found += p.series(req)
-		// Hearth's label calls may name what only series outside the time have.
-		if !namesAbsent(req.Matchers) && req.MinTime == world.mint && req.MaxTime == world.maxt {
-			p.labelCalls(req, world.name(r))
-		}
+		p.labelCalls(req, world.name(r))
 		if t.Failed() {
 			t.FailNow() // one difference is enough to read
 		}
@@ -155,12 +156,6 @@ func TestStoreBesideThanos(t *testing.T) {
 	if found < 1000 {
 		t.Errorf("only %d series were compared", found)
 	}
-}
-
-// namesAbsent reports whether a matcher is on a label that no series has. Then Thanos's label calls are empty even if
-// the matcher takes the empty value, while its Series call has the series, as Hearth's and Prometheus's calls all have.
-func namesAbsent(ms []*thanospb.LabelMatcher) bool {
-	return slices.ContainsFunc(ms, func(m *thanospb.LabelMatcher) bool { return m.Name == "absent" })
 }
 
 // TestResolutionsBesideThanos: a stream has raw and downsampled blocks with gaps, and both choose the same ones.
@@ -222,30 +217,70 @@ func keepResolutions(t *testing.T, from, to string, absent []int64) {
 	}
 }
 
-// TestLimitsBesideThanos: at the edge of a limit both answer, and beyond it both refuse with the same code.
-func TestLimitsBesideThanos(t *testing.T) {
-	thanosBinary(t)
-	dir := t.TempDir()
+// limitedCall is a call that selects limitedSeries series with limitedSamples samples, as the limits of a gateway count
+// them: a series once for each block that has it, and a chunk as 120 samples.
+func limitedCall(t *testing.T) (dir string, req *thanospb.SeriesRequest) {
+	t.Helper()
+	dir = t.TempDir()
 	plan := blocks.DefaultPlan()
 	plan.Blocks, plan.Tenants = 3, 1
 	if err := blocks.Write(t.Context(), dir, plan); err != nil {
 		t.Fatal(err)
 	}
 	mint, maxt := plan.Range()
-	req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
+	return dir, &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
 		Matchers: []*thanospb.LabelMatcher{{Name: "__name__", Value: blocks.MetricName(0)}}}
-	// Series count in each block that has them, and a chunk as 120 samples.
-	const series, samples = 20 * 3, 20 * 3 * 120
-	for _, flag := range []string{
-		"--store.limits.request-series=%d", "--store.limits.request-samples=%d", "--store.grpc.touched-series-limit=%d",
-		"--store.grpc.series-sample-limit=%d",
-	} {
-		at := series
-		if strings.Contains(flag, "sample") {
-			at = samples
+}
+
+const (
+	limitedSeries  = 20 * 3
+	limitedSamples = limitedSeries * 120
+)
+
+// requestLimits are the flags of `hearth store` and of `thanos store` that bound one call, and what limitedCall takes.
+var requestLimits = []struct {
+	flag string
+	used int
+}{
+	{"--store.limits.request-series", limitedSeries},
+	{"--store.limits.request-samples", limitedSamples},
+	{"--store.grpc.touched-series-limit", limitedSeries},
+	{"--store.grpc.series-sample-limit", limitedSamples},
+}
+
+// TestStoreLimits: a call at a limit is answered, and one beyond it is refused, also if the caller would take a part of
+// the answer.
+func TestStoreLimits(t *testing.T) {
+	dir, req := limitedCall(t)
+	f := func(want codes.Code, flag string, limit int) {
+		t.Helper()
+		c := dialGateway(t, startGateway(t, gateway.Hearth, hearthBinary, dir, fmt.Sprint(flag, "=", limit)))
+		for _, strategy := range []thanospb.PartialResponseStrategy{
+			thanospb.PartialResponseStrategy_WARN, thanospb.PartialResponseStrategy_ABORT,
+		} {
+			req.PartialResponseStrategy = strategy
+			a, err := c.Series(t.Context(), req)
+			if grpcstatus.Code(err) != want || want == codes.OK && len(a.Joined()) != 20 {
+				t.Errorf("%s=%d, %s: %d series, %v; want %s", flag, limit, strategy, len(a.Joined()), err, want)
+			}
 		}
-		for _, limit := range []int{at - 1, at, at + 1} {
-			t.Run(fmt.Sprintf(flag, limit), func(t *testing.T) { newPair(t, dir, fmt.Sprintf(flag, limit)).series(req) })
+	}
+	for _, l := range requestLimits {
+		f(codes.ResourceExhausted, l.flag, l.used-1)
+		f(codes.OK, l.flag, l.used)
+	}
+	f(codes.ResourceExhausted, "--store.grpc.downloaded-bytes-limit", 1000)
+	f(codes.OK, "--store.grpc.downloaded-bytes-limit", 10_000_000)
+}
+
+// TestLimitsBesideThanos: at the edge of a limit both answer, and beyond it both refuse with the same code.
+func TestLimitsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir, req := limitedCall(t)
+	for _, l := range requestLimits {
+		for _, limit := range []int{l.used - 1, l.used, l.used + 1} {
+			flag := fmt.Sprint(l.flag, "=", limit)
+			t.Run(flag, func(t *testing.T) { newPair(t, dir, flag).series(req) })
 		}
 	}
 }

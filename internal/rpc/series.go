@@ -183,9 +183,11 @@ func partialAllowed(disabled bool, strategy thanospb.PartialResponseStrategy) bo
 	return !disabled && strategy == thanospb.PartialResponseStrategy_WARN
 }
 
-// absorb makes err a warning where partial responses are allowed. An invalid request stays an error.
+// absorb makes err a warning where partial responses are allowed. An invalid request stays an error, and one that is
+// over a limit does: the operator wants it refused, as Thanos's gateway refuses it, and the caller can ask for less.
 func absorb(err error, partial bool, warnings *series.Warnings) error {
-	if err == nil || !partial || errs.KindOf(err) == errs.Invalid {
+	kind := errs.KindOf(err)
+	if err == nil || !partial || kind == errs.Invalid || kind == errs.Limited {
 		return err
 	}
 	*warnings = append(*warnings, err.Error())

@@ -96,14 +96,14 @@ func (s *sharder) has(ls labels.Labels) bool {
 // plain reports whether the shard is series.Shard's: a hash of all labels.
 func (s *sharder) plain() bool { return s != nil && !s.by && len(s.names) == 0 }
 
-// partialSet is a set whose error becomes a warning, for callers that want partial responses.
+// partialSet is a set whose error becomes a warning, for callers that want partial responses, unless absorb says that it
+// must stay an error.
 type partialSet struct{ series.Set }
 
-func (f partialSet) Err() error { return nil }
+func (f partialSet) Err() error { return absorb(f.Set.Err(), true, new(series.Warnings)) }
 
 func (f partialSet) Warnings() series.Warnings {
-	if err := f.Set.Err(); err != nil {
-		return append(slices.Clip(f.Set.Warnings()), err.Error())
-	}
-	return f.Set.Warnings()
+	warnings := slices.Clip(f.Set.Warnings())
+	_ = absorb(f.Set.Err(), true, &warnings) // Err has it
+	return warnings
 }

@@ -300,6 +300,10 @@ func TestPartialAnswers(t *testing.T) {
 			t.Errorf("abort: %v", err)
 		}
 	}
+	mem.Fail = func() error { return errs.E(errs.Limited, "too many series") }
+	if _, err := c.series(seriesRequest()); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a limit, with partial responses: %v", err)
+	}
 }
 
 // TestShards: the shards of a query partition the series, by the hash of the grouping labels as Thanos sees them.
