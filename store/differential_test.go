@@ -243,9 +243,9 @@ func line(ls labels.Labels, list []string, r *series.Request) string {
 	return ls.String() + strings.Join(list, "")
 }
 
-// labelQuerier asks Prometheus for names or values.
-func (o oracle) labels(ask func(q storage.Querier) ([]string, error)) []string {
-	q, err := tsdb.NewBlockQuerier(o.b, math.MinInt64, math.MaxInt64)
+// labels asks Prometheus for names or values in r's time.
+func (o oracle) labels(r *series.Request, ask func(q storage.Querier) ([]string, error)) []string {
+	q, err := tsdb.NewBlockQuerier(o.b, r.MinTime, r.MaxTime)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func (o oracle) labels(ask func(q storage.Querier) ([]string, error)) []string {
 	return series.SortedUnique(slices.DeleteFunc(found, func(s string) bool { return s == "" }), 0)
 }
 
-func served(t testing.TB, set series.Set, r *series.Request) (out []string) {
+func served(t testing.TB, set series.Set, r *series.Request) (out []string, w series.Warnings) {
 	t.Helper()
 	defer set.Close()
 	for set.Next() {
@@ -272,8 +272,23 @@ func served(t testing.TB, set series.Set, r *series.Request) (out []string) {
 		}
 		out = append(out, line(s.Labels, list, r))
 	}
-	if set.Err() != nil || len(set.Warnings()) > 0 {
-		t.Fatalf("%v: %v, %q", r.Matchers, set.Err(), set.Warnings())
+	if set.Err() != nil {
+		t.Fatalf("%v: %v", r.Matchers, set.Err())
+	}
+	return out, set.Warnings()
+}
+
+// bare is a line of a series that has lost all of its labels.
+const bare = "{}"
+
+// withoutBare is what the oracle has for r if the gateway leaves out a series without labels, which belongs before all
+// others: series.Relabel may have yielded some when it reads that one, and warns.
+func (o oracle) withoutBare(r *series.Request) []string {
+	all := *r
+	all.Limit = 0
+	out := o.lines(&all)[1:]
+	if r.Limit > 0 && len(out) > r.Limit {
+		out = out[:r.Limit]
 	}
 	return out
 }
@@ -324,16 +339,30 @@ func (b *randomBlock) compare(t *testing.T, g *Gateway, o oracle) {
 		r.Shard = series.Shard{Count: 3, Index: b.Uint64N(3)}
 	}
 	if b.IntN(4) == 0 {
-		r.WithoutLabels = []string{pick(b.Rand, b.names[2:]), "absent"} // every series keeps "a"
+		r.WithoutLabels = []string{"absent"}
+		for _, name := range b.names {
+			if b.IntN(3) > 0 {
+				r.WithoutLabels = append(r.WithoutLabels, name)
+			}
+		}
 	}
 	asked := slices.Clone(r.Matchers)
-	if want, got := o.lines(r), served(t, g.Select(t.Context(), r), r); !slices.Equal(got, want) {
+	want := o.lines(r)
+	got, w := served(t, g.Select(t.Context(), r), r)
+	told := len(w) == 1 && len(r.WithoutLabels) > 0 && strings.Contains(w[0], "no labels but those to be removed")
+	if slices.Contains(want, bare) && !slices.Contains(got, bare) && (told || r.Limit > 0 && len(got) == r.Limit) {
+		want = o.withoutBare(r)
+	}
+	if len(w) > 0 && !told {
+		t.Fatalf("%v, request %+v: %q", asked, *r, w)
+	}
+	if !slices.Equal(got, want) {
 		wrong := slices.DeleteFunc(slices.Clone(got), func(s string) bool { return slices.Contains(want, s) })
 		missing := slices.DeleteFunc(slices.Clone(want), func(s string) bool { return slices.Contains(got, s) })
 		t.Fatalf("%v, request %+v: %d series instead of %d; wrong %.2000q, missing %.2000q", asked, *r, len(got), len(want),
 			wrong, missing)
 	}
-	r.MinTime, r.MaxTime, r.Shard, r.WithoutLabels = math.MinInt64, math.MaxInt64, series.Shard{}, nil
+	r.Shard, r.WithoutLabels = series.Shard{}, nil
 	same := func(what string, got []string, w series.Warnings, err error, want []string) {
 		t.Helper()
 		if err != nil || len(w) > 0 || len(got) != len(want) && r.Limit == 0 ||
@@ -347,13 +376,13 @@ func (b *randomBlock) compare(t *testing.T, g *Gateway, o oracle) {
 		}
 	}
 	names, w, err := g.LabelNames(t.Context(), r)
-	same("names", names, w, err, o.labels(func(q storage.Querier) ([]string, error) {
+	same("names", names, w, err, o.labels(r, func(q storage.Querier) ([]string, error) {
 		found, _, err := q.LabelNames(context.Background(), nil, slices.Clone(asked)...)
 		return found, err
 	}))
 	name := pick(b.Rand, append(b.names[:min(len(b.names), 6)], "absent"))
 	values, w, err := g.LabelValues(t.Context(), name, r)
-	same("values of "+name, values, w, err, o.labels(func(q storage.Querier) ([]string, error) {
+	same("values of "+name, values, w, err, o.labels(r, func(q storage.Querier) ([]string, error) {
 		found, _, err := q.LabelValues(context.Background(), name, nil, slices.Clone(asked)...)
 		return found, err
 	}))
