@@ -96,8 +96,8 @@ func (s *sharder) has(ls labels.Labels) bool {
 // plain reports whether the shard is series.Shard's: a hash of all labels.
 func (s *sharder) plain() bool { return s != nil && !s.by && len(s.names) == 0 }
 
-// partialSet is a set whose error becomes a warning, for callers that want partial responses, unless absorb says that it
-// must stay an error.
+// partialSet is a set whose error becomes a warning, for callers that want partial responses, unless absorb keeps it
+// as an error.
 type partialSet struct{ series.Set }
 
 func (f partialSet) Err() error { return absorb(f.Set.Err(), true, new(series.Warnings)) }

@@ -16,9 +16,9 @@ const SortBudget = 256 << 20
 
 // Relabel returns set, which it owns, with other labels. The labels of ext are added to each series and win over a
 // series' label of the same name. Then the labels named in without are removed, also those of ext. The result is sorted
-// again, and series that become equal become one. A series that loses all of its labels belongs before all others, which
-// may be yielded already when it is read: then it is left out, with a warning. Only series without a metric name can
-// lose all, and to wait for them would hold every answer in memory.
+// again, and series that become equal become one. A series that loses all of its labels belongs before all others,
+// which may be yielded already when it is read: then it is left out, with a warning. Only series without a metric name
+// can lose all, and to wait for them would hold every answer in memory.
 //
 // Sorting holds in memory only the series that share their first label, which is one metric name in most cases. A first
 // label that sorts before all changed labels decides the order both before and after the change. budget bounds that
