@@ -92,15 +92,17 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 // missing.
 func (a *asking) failed(err error) {
 	a.sel.q.m.failed.WithLabelValues(a.at.role()).Inc()
-	var covered *series.Coverage
-	a.sel.col.change(a.response, func(r *response) { r.err, covered = err, r.said.coverage })
-	if a.blocks.Primary {
-		if covered == nil || len(covered.Served) == 0 || len(covered.Served) > series.MaxOnlyBlocks {
-			a.left = nil
-			return
+	a.sel.col.change(a.response, func(r *response) {
+		r.err = err
+		if covered := r.said.coverage; a.blocks.Primary {
+			if covered == nil || len(covered.Served) == 0 || len(covered.Served) > series.MaxOnlyBlocks {
+				a.left = nil
+				return
+			}
+			a.blocks = series.BlockRequest{View: covered.View, Only: covered.Served}
 		}
-		a.blocks = series.BlockRequest{View: covered.View, Only: covered.Served}
-	}
+		r.again = len(a.left) > 0
+	})
 	if len(a.left) > 0 {
 		a.sel.q.m.stoodIn.Inc()
 	}
@@ -205,6 +207,7 @@ type response struct {
 	begun bool  // its first series has come
 	ended bool  // all of it has come
 	err   error // why it ended early
+	again bool  // the next endpoint of the group is asked instead
 }
 
 // said is what a response says of its endpoint: nil where it does not say.
@@ -252,6 +255,17 @@ func (c *collector) clone() *collector {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &collector{responses: slices.Clone(c.responses)}
+}
+
+// goesOn reports whether another endpoint of g is being asked for what one that failed was to serve, and has not said
+// yet what it serves. No other goroutine may use c.
+func (c *collector) goesOn(g *group) bool {
+	for _, r := range slices.Backward(c.responses) {
+		if r.of == g {
+			return r.again || r.err == nil && !r.ended && r.said.coverage == nil
+		}
+	}
+	return false
 }
 
 // nextOf returns the endpoint of g that is asked next; nil when one is being asked or has answered, or none is left. No
