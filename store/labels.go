@@ -209,13 +209,14 @@ func (ix *blockIndex) intersecting(ctx context.Context, refs []storage.SeriesRef
 		if err != nil {
 			return nil, err
 		}
-		found, err := index.FindIntersectingPostings(index.NewListPostings(refs), lists)
-		if err != nil {
-			return nil, err
-		}
-		slices.Sort(found)
-		for _, i := range found {
-			which = append(which, first+i)
+		for i, p := range lists {
+			common, err := intersects(refs, p)
+			if err != nil {
+				return nil, err
+			}
+			if common {
+				which = append(which, first+i)
+			}
 		}
 		first = last
 	}
@@ -223,6 +224,18 @@ func (ix *blockIndex) intersecting(ctx context.Context, refs []storage.SeriesRef
 		which = which[:limit]
 	}
 	return which, nil
+}
+
+// intersects reports whether p has one of refs. Both are sorted; each skips what the other does not have.
+func intersects(refs []storage.SeriesRef, p index.Postings) (bool, error) {
+	for len(refs) > 0 && p.Seek(refs[0]) {
+		at, found := slices.BinarySearch(refs, p.At())
+		if found {
+			return true, nil
+		}
+		refs = refs[at:]
+	}
+	return false, p.Err()
 }
 
 // valuesOf reads the values of label name from the entries of series.
