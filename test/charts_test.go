@@ -56,7 +56,9 @@ func chartArgs(t *testing.T, list []string) (http string, args []string) {
 	objstore := fmt.Sprintf("type: filesystem\nconfig:\n  directory: %q\n", filepath.Join(dir, "bucket"))
 	for path, text := range map[string]string{
 		"conf/objstore.yml": objstore, "conf/http/http-config.yml": "basic_auth_users: {}\n", "conf/empty-hashrings.json": "[{}]",
-		"conf/hashrings.json": `[{"hashring":"default","endpoints":[{"address":"127.0.0.1:10901","capnproto_address":"127.0.0.1:19391"}]}]`,
+		"conf/cache/index-cache.yml":  "type: MEMCACHED\nconfig:\n  addresses: [\"dns+memcached:11211\"]\n",
+		"conf/cache/bucket-cache.yml": "type: MEMCACHED\nconfig:\n  addresses: [\"dns+memcached:11211\"]\n",
+		"conf/hashrings.json":         `[{"hashring":"default","endpoints":[{"address":"127.0.0.1:10901","capnproto_address":"127.0.0.1:19391"}]}]`,
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755); err != nil {
 			t.Fatal(err)

@@ -240,6 +240,8 @@ func TestDrainAllInOne(t *testing.T) {
 	}
 	l := startLoad(t, a2.url("/api/v1/push"), "pair", 50, 200*time.Millisecond, nil)
 	l.more(10)
+	// A store gateway that starts waits until it knows the others. Until then answers say that it is missing.
+	eventually(t, 30*time.Second, func() error { return l.check(a2.api("default-tenant"), true) })
 	post := func(n *node, query string, want int) {
 		t.Helper()
 		if _, err := do(http.MethodPost, n.url("/ring/drain"+query), nil, nil); status(err) != want {
