@@ -98,7 +98,7 @@ func (g *Gateway) handOver(ctx context.Context, peers []Peer) {
 	if s == nil {
 		return
 	}
-	others := slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return p.ID == g.opts.Sharing.Self.ID })
+	others := slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return p.ID == g.opts.Sharing.Self })
 	wanted, broken := s.pending(), s.broken()
 	responses := askAll(ctx, others, s.questions(wanted, broken))
 	heard := func(member string, id ulid.ULID) (state series.BlockState, ok bool) {

@@ -11,18 +11,20 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hearth-metrics/hearth/internal/series"
-	placement "github.com/hearth-metrics/hearth/ring"
 )
 
 // Sharing says how this gateway and others divide the blocks of a bucket.
 type Sharing struct {
-	// Self is this gateway. Its id and zone must be those by which the others know it.
-	Self placement.Member
+	// Self is the id of this gateway, by which the others know it.
+	Self string
 	// ReplicationFactor is how many gateways own each block. All gateways of a bucket should have the same.
 	ReplicationFactor int
 	// Peers returns the live gateways of the bucket, as far as this process knows them, this one among them. settled says
 	// that it is known who they are. It is called every second, and must not block.
 	Peers func() (all []Peer, settled bool)
+	// Owners says who of some members owns what: owners returns the places in of of the n that own a key, the first owner
+	// first. It must be the same on every gateway of the bucket, and in every version (docs/format/owners.md).
+	Owners func(of []Member) (owners func(key []byte, n int) []int32)
 }
 
 func (s *Sharing) validate() error {
@@ -31,15 +33,20 @@ func (s *Sharing) validate() error {
 		return nil
 	case s.ReplicationFactor < 1:
 		return fmt.Errorf("store: replication factor %d: must be at least 1", s.ReplicationFactor)
-	case s.Self.ID == "" || s.Peers == nil:
+	case s.Self == "" || s.Peers == nil:
 		return errors.New("store: gateways that share a bucket need names, and each must be able to find the others")
+	case s.Owners == nil:
+		return errors.New("store: gateways that share a bucket must know who owns which block")
 	}
 	return nil
 }
 
+// Member is a gateway, as far as it matters for who owns what. Its zone may be "".
+type Member struct{ ID, Zone string }
+
 // Peer is a live gateway of the same bucket.
 type Peer struct {
-	placement.Member
+	Member
 	// Leaves says that it is about to leave: it goes on to serve what it has, and owns nothing.
 	Leaves bool
 	// States returns what it says of blocks. It is nil for this gateway itself.
@@ -49,19 +56,22 @@ type Peer struct {
 // owners says who owns each block. The zero value is a gateway that is alone and owns all.
 type owners struct {
 	self    string
-	members []placement.Member // those that own blocks, by id
+	members []Member // those that own blocks, by id
 	copies  int
+	// among is Sharing.Owners of members.
+	among func(key []byte, n int) []int32
 }
 
 // ownersOf are those of peers that own blocks.
 func ownersOf(s *Sharing, peers []Peer) owners {
-	o := owners{self: s.Self.ID, copies: s.ReplicationFactor}
+	o := owners{self: s.Self, copies: s.ReplicationFactor}
 	for _, p := range peers {
 		if !p.Leaves {
-			o.members = append(o.members, placement.Member{ID: p.ID, Zone: p.Zone})
+			o.members = append(o.members, p.Member)
 		}
 	}
-	slices.SortFunc(o.members, func(a, b placement.Member) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(o.members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	o.among = s.Owners(o.members)
 	return o
 }
 
@@ -89,7 +99,7 @@ func (o owners) place(id ulid.ULID) place {
 	if o.alone() {
 		return first
 	}
-	for i, at := range placement.Owners(o.members, id[:], o.copies) {
+	for i, at := range o.among(id[:], o.copies) {
 		switch {
 		case o.members[at].ID != o.self:
 		case i == 0:
@@ -103,7 +113,7 @@ func (o owners) place(id ulid.ULID) place {
 
 // of returns the ids of the owners of a block, the first one first.
 func (o owners) of(id ulid.ULID) (ids []string) {
-	for _, at := range placement.Owners(o.members, id[:], o.copies) {
+	for _, at := range o.among(id[:], o.copies) {
 		ids = append(ids, o.members[at].ID)
 	}
 	return ids

@@ -22,7 +22,6 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
-	placement "github.com/hearth-metrics/hearth/ring"
 )
 
 const (
@@ -81,7 +80,7 @@ func (c *cast) peers(name string) ([]Peer, bool) {
 		if now.Before(p.came) || !p.left.IsZero() && !now.Before(p.left) {
 			continue
 		}
-		all = append(all, Peer{Member: placement.Member{ID: other},
+		all = append(all, Peer{Member: Member{ID: other},
 			Leaves: !p.leaves.IsZero() && !now.Before(p.leaves),
 			States: func(ctx context.Context, ids []ulid.ULID) ([]series.BlockState, error) {
 				c.mu.Lock()
@@ -103,7 +102,7 @@ func (c *cast) come() {
 	name := fmt.Sprint("g", c.n)
 	opts := DefaultOptions()
 	opts.Dir, opts.Instance, opts.StartTimeout = c.t.TempDir(), name, time.Minute
-	opts.Sharing = &Sharing{Self: placement.Member{ID: name}, ReplicationFactor: c.copies,
+	opts.Sharing = &Sharing{Self: name, ReplicationFactor: c.copies, Owners: byRing,
 		Peers: func() ([]Peer, bool) { return c.peers(name) }}
 	g, err := New(discard, nil, c.bkt, opts)
 	if err != nil {

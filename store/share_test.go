@@ -14,12 +14,21 @@ import (
 	placement "github.com/hearth-metrics/hearth/ring"
 )
 
+// byRing is the Sharing.Owners of all gateways.
+func byRing(of []Member) func(key []byte, n int) []int32 {
+	var members []placement.Member
+	for _, m := range of {
+		members = append(members, placement.Member{ID: m.ID, Zone: m.Zone})
+	}
+	return func(key []byte, n int) []int32 { return placement.Owners(members, key, n) }
+}
+
 // ringOf is a ring as member self sees it; a member "x/z" is in zone z.
 func ringOf(self string, copies int, members ...string) owners {
-	s := &Sharing{Self: placement.Member{ID: self}, ReplicationFactor: copies}
+	s := &Sharing{Self: self, ReplicationFactor: copies, Owners: byRing}
 	var peers []Peer
 	for _, m := range members {
-		p := Peer{Member: placement.Member{ID: m}}
+		p := Peer{Member: Member{ID: m}}
 		if m[0] == '-' {
 			p.ID, p.Leaves = m[1:], true
 		}

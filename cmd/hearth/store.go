@@ -64,7 +64,9 @@ func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *st
 		b.check(fmt.Errorf("--store.replication-factor %d: must be at least 1", f.copies))
 	}
 	if use.cluster.gossips && !f.opts.Chosen() {
-		f.opts.Sharing = &store.Sharing{Self: use.cluster.self, ReplicationFactor: f.copies, Peers: use.peers}
+		f.opts.Sharing = &store.Sharing{
+			Self: use.cluster.self.ID, ReplicationFactor: f.copies, Peers: use.peers, Owners: ownersOf,
+		}
 	}
 	g, err := store.New(b.log, b.reg, use.bucket, f.opts)
 	b.check(err)
@@ -77,7 +79,7 @@ func (use gatewayUse) peers() (all []store.Peer, settled bool) {
 		if m.State != ring.Active && m.State != ring.ReadOnly {
 			continue
 		}
-		p := store.Peer{Member: m.Member, Leaves: m.State == ring.ReadOnly}
+		p := store.Peer{Member: store.Member{ID: m.ID, Zone: m.Zone}, Leaves: m.State == ring.ReadOnly}
 		if m.ID != use.cluster.self.ID {
 			client, err := use.clients.get(m.Addr, series.RoleStore)
 			if err != nil { // wrong TLS files, which keep a process from starting
@@ -88,6 +90,15 @@ func (use gatewayUse) peers() (all []store.Peer, settled bool) {
 		all = append(all, p)
 	}
 	return all, use.cluster.gossip.Ready() == nil
+}
+
+// ownersOf is how all gateways divide the blocks of a bucket.
+func ownersOf(of []store.Member) func(key []byte, n int) []int32 {
+	members := make([]ring.Member, len(of))
+	for i, m := range of {
+		members[i] = ring.Member{ID: m.ID, Zone: m.Zone}
+	}
+	return func(key []byte, n int) []int32 { return ring.Owners(members, key, n) }
 }
 
 // addSharing makes a gateway follow the ring. It comes after the part that joins the cluster.
