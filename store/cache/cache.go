@@ -125,11 +125,15 @@ func seal(k string, content []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, checksum(k, content))
 }
 
-// unseal is the content of what a server had under k, nil if it had nothing; a value that seal did not make for k is
-// counted, and is nothing, too.
+// unseal is the content of what a server had under k, nil if it had nothing. A value that seal did not make for k is
+// nothing, too. It counts the lookup.
 func (c *Cache) unseal(k string, value []byte) []byte {
 	content := unseal(k, value)
-	if value != nil && content == nil {
+	c.metrics.sharedLookups.Inc()
+	switch {
+	case content != nil:
+		c.metrics.sharedHits.Inc()
+	case value != nil:
 		c.metrics.sharedUnusable.Inc()
 	}
 	return content

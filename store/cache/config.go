@@ -17,9 +17,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// Bytes is a number of bytes in a configuration.
-type Bytes = conf.Bytes
-
 // Config is what a YAML of Thanos says of a cache.
 type Config struct {
 	// MaxBytes is the memory that it asks for; -1 = it says nothing of it.
@@ -52,15 +49,15 @@ const defaultTTL = 24 * time.Hour
 
 // memoryConfig is config of type IN-MEMORY.
 type memoryConfig struct {
-	MaxSize     Bytes `yaml:"max_size"`
-	MaxItemSize Bytes `yaml:"max_item_size"`
+	MaxSize     conf.Bytes `yaml:"max_size"`
+	MaxItemSize conf.Bytes `yaml:"max_item_size"`
 }
 
 // groupcacheConfig is config of type GROUPCACHE.
 type groupcacheConfig struct {
 	Peers         []string      `yaml:"peers"`
 	SelfURL       string        `yaml:"self_url"`
-	MaxSize       Bytes         `yaml:"max_size"`
+	MaxSize       conf.Bytes    `yaml:"max_size"`
 	Group         string        `yaml:"groupcache_group"`
 	DNSSDResolver string        `yaml:"dns_sd_resolver"`
 	DNSInterval   time.Duration `yaml:"dns_interval"`
@@ -142,7 +139,7 @@ func ReadBucketConfig(name string, content []byte) (Config, error) {
 		"metafile_exists_ttl":           none("metafile_exists_ttl", metas, time.Second),
 		"metafile_doesnt_exist_ttl":     none("metafile_doesnt_exist_ttl", never, time.Second),
 		"metafile_content_ttl":          none("metafile_content_ttl", metas, time.Second),
-		"metafile_max_size":             none("metafile_max_size", metas, Bytes(0)),
+		"metafile_max_size":             none("metafile_max_size", metas, conf.Bytes(0)),
 	}, &ttl)
 	return r.out, errs.Wrap(errs.Invalid, r.Err())
 }

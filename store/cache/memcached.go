@@ -12,6 +12,7 @@ import (
 	"github.com/grafana/gomemcache/memcache"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/gokit"
 )
 
@@ -23,7 +24,7 @@ type memcachedConfig struct {
 	MaxAsyncConcurrency       int           `yaml:"max_async_concurrency"`
 	MaxAsyncBufferSize        int           `yaml:"max_async_buffer_size"`
 	MaxGetMultiConcurrency    int           `yaml:"max_get_multi_concurrency"`
-	MaxItemSize               Bytes         `yaml:"max_item_size"`
+	MaxItemSize               conf.Bytes    `yaml:"max_item_size"`
 	MaxGetMultiBatchSize      int           `yaml:"max_get_multi_batch_size"`
 	DNSProviderUpdateInterval time.Duration `yaml:"dns_provider_update_interval"`
 	AutoDiscovery             bool          `yaml:"auto_discovery"`

@@ -69,7 +69,7 @@ func newMetrics(reg prometheus.Registerer, maxBytes int64) *metrics {
 	m := &metrics{
 		bucketRequests: bucket("requests_total", "Pages of chunks that were looked up."),
 		bucketHits:     bucket("hits_total", "Pages of chunks that were found in a cache."),
-		sharedLookups:  counter("shared_lookups_total", "Pages and items that were asked of a shared server."),
+		sharedLookups:  counter("shared_lookups_total", "Pages and items that were looked up on a shared server."),
 		sharedHits:     counter("shared_hits_total", "Pages and items that a shared server had."),
 		sharedUnusable: counter("shared_unusable_total", "Values of a shared server with a wrong length or checksum."),
 		joined:         counter("joined_reads_total", "Pages that another request was reading already."),

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/rueidis"
+
+	"github.com/hearth-metrics/hearth/internal/conf"
 )
 
 // redisConfig has Thanos's keys and defaults.
@@ -29,7 +31,7 @@ type redisConfig struct {
 	SetMultiBatchSize      int           `yaml:"set_multi_batch_size"`
 	TLSEnabled             bool          `yaml:"tls_enabled"`
 	TLS                    tlsConfig     `yaml:"tls_config"`
-	CacheSize              Bytes         `yaml:"cache_size"`
+	CacheSize              conf.Bytes    `yaml:"cache_size"`
 	MasterName             string        `yaml:"master_name"`
 	MaxAsyncBufferSize     int           `yaml:"max_async_buffer_size"`
 	MaxAsyncConcurrency    int           `yaml:"max_async_concurrency"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -153,9 +154,7 @@ func (s *Server) get(ctx context.Context, keys []string) map[string][]byte {
 	for range asked {
 		select {
 		case values := <-results:
-			for k, v := range values {
-				all[k] = v
-			}
+			maps.Copy(all, values)
 		case <-ctx.Done():
 			return all
 		}
@@ -186,7 +185,7 @@ func (s *Server) ask(ctx context.Context, keys []string, results chan<- map[stri
 		ctx, cancel := context.WithTimeout(s.ctx, longestWait)
 		defer cancel()
 		values, err := s.backend.get(ctx, keys)
-		if err != nil && s.ctx.Err() == nil || err == nil {
+		if err == nil || s.ctx.Err() == nil {
 			s.done("getmulti", start, err)
 		}
 		results <- values

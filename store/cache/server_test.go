@@ -129,6 +129,17 @@ func TestShared(t *testing.T) {
 		if _, got, ok := second.Expanded(t.Context(), block, text).Decode(); !ok || !slices.Equal(got, refs) {
 			t.Error(got, ok)
 		}
+		counted := func(c *Cache, lookups, hits float64) {
+			t.Helper()
+			m := c.metrics
+			got := []float64{testutil.ToFloat64(m.sharedLookups), testutil.ToFloat64(m.sharedHits),
+				testutil.ToFloat64(m.sharedUnusable)}
+			if !slices.Equal(got, []float64{lookups, hits, 0}) {
+				t.Errorf("lookups, hits, unusable: %v, want %v, %v and 0", got, lookups, hits)
+			}
+		}
+		counted(first, 11, 0)
+		counted(second, 12, 12)
 		for _, id := range []string{bucketB, "", "Not A\r\nUUID"} {
 			other := shared(s, id)
 			o.reads.Store(0)
