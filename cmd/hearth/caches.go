@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"strings"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -27,35 +26,26 @@ func (f *cacheFlags) bind(c flagger) {
 
 // build makes the cache's options, and adds the clients of its servers as parts.
 func (f *cacheFlags) build(b *builder) cache.Options {
-	index := f.read(b, &f.index, cache.ReadIndexConfig)
-	bucket := f.read(b, &f.bucket, cache.ReadBucketConfig)
+	index := readCache(b, &f.index, cache.ReadIndexConfig)
+	bucket := readCache(b, &f.bucket, cache.ReadBucketConfig)
 	wanted := int64(f.size)
 	if index.MaxBytes >= 0 {
 		wanted = index.MaxBytes
 	}
-	opts := cache.Options{
-		MaxBytes: cacheMemory(wanted+max(bucket.MaxBytes, 0), run.MemoryLimit()), MaxItemBytes: index.MaxItemBytes,
-		Disabled: index.Disabled, MaxReads: bucket.MaxReads,
-	}
-	if given := wanted + max(bucket.MaxBytes, 0); opts.MaxBytes < given && given > cache.DefaultBytes {
+	wanted += max(bucket.MaxBytes, 0)
+	most := min(wanted, run.MemoryLimit()/4)
+	if most < wanted && wanted > cache.DefaultBytes {
 		b.log.Warn("the cache is smaller than configured: it takes a quarter of the process's memory limit at most",
-			"bytes", opts.MaxBytes, "configured", given)
+			"bytes", most, "configured", wanted)
 	}
-	opts.Index = f.server(b, index, "index-cache")
-	opts.Chunks = f.server(b, bucket, "caching-bucket")
-	return opts
+	return cache.Options{
+		MaxBytes: most, MaxItemBytes: index.MaxItemBytes, Disabled: index.Disabled, MaxReads: bucket.MaxReads,
+		Index: addCacheServer(b, index, "index-cache"), Chunks: addCacheServer(b, bucket, "caching-bucket"),
+	}
 }
 
-// cacheMemory is how many bytes a cache gets that wants some, in a process with a memory limit (math.MaxInt64 = none).
-func cacheMemory(wanted, limit int64) int64 {
-	if limit == math.MaxInt64 {
-		return wanted
-	}
-	return min(wanted, limit/4)
-}
-
-// read reads the configuration of one of the caches.
-func (f *cacheFlags) read(b *builder, c *content,
+// readCache reads the configuration of one of the caches.
+func readCache(b *builder, c *content,
 	parse func(name string, content []byte) (cache.Config, error)) cache.Config {
 	yaml, err := c.read()
 	b.check(err)
@@ -73,8 +63,8 @@ func (f *cacheFlags) read(b *builder, c *content,
 	return config
 }
 
-// server adds the client of a cache's server, if it has one.
-func (f *cacheFlags) server(b *builder, c cache.Config, name string) *cache.Server {
+// addCacheServer adds the client of a cache's server, if it has one.
+func addCacheServer(b *builder, c cache.Config, name string) *cache.Server {
 	s := c.Server(b.log, b.reg, name)
 	if s != nil {
 		b.add(name, s.Open, s.Close)

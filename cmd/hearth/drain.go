@@ -76,15 +76,10 @@ func (f *drainFlags) build(b *builder, m draining, refuse bool) []httpx.Route {
 // bucket again when it starts.
 func (m draining) gateways() []receive.Gateway {
 	var all []receive.Gateway
-	for _, g := range m.cluster.members(series.RoleStore) {
-		if g.ID == m.cluster.self.ID || g.State != ring.Active && g.State != ring.ReadOnly {
-			continue
+	for _, g := range m.cluster.gateways(m.clients) {
+		if g.ID != m.cluster.self.ID {
+			all = append(all, receive.Gateway{Name: g.ID, Draining: g.Leaves, States: g.States})
 		}
-		client, err := m.clients.get(g.Addr, series.RoleStore)
-		if err != nil { // wrong TLS files, which keep a process from starting
-			continue
-		}
-		all = append(all, receive.Gateway{Name: g.ID, Draining: g.State == ring.ReadOnly, States: client.BlockStates})
 	}
 	return all
 }

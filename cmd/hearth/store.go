@@ -75,13 +75,18 @@ func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *st
 
 // peers are the live store gateways of the cluster. settled says that this process knows the cluster.
 func (use gatewayUse) peers() (all []store.Peer, settled bool) {
-	for _, m := range use.cluster.members(series.RoleStore) {
+	return use.cluster.gateways(use.clients), use.cluster.gossip.Ready() == nil
+}
+
+// gateways are the live store gateways of the cluster, with this process if it is one.
+func (c *cluster) gateways(peers *clients) (all []store.Peer) {
+	for _, m := range c.members(series.RoleStore) {
 		if m.State != ring.Active && m.State != ring.ReadOnly {
 			continue
 		}
 		p := store.Peer{Member: store.Member{ID: m.ID, Zone: m.Zone}, Leaves: m.State == ring.ReadOnly}
-		if m.ID != use.cluster.self.ID {
-			client, err := use.clients.get(m.Addr, series.RoleStore)
+		if m.ID != c.self.ID {
+			client, err := peers.get(m.Addr, series.RoleStore)
 			if err != nil { // wrong TLS files, which keep a process from starting
 				continue
 			}
@@ -89,7 +94,7 @@ func (use gatewayUse) peers() (all []store.Peer, settled bool) {
 		}
 		all = append(all, p)
 	}
-	return all, use.cluster.gossip.Ready() == nil
+	return all
 }
 
 // ownersOf is how all gateways divide the blocks of a bucket.

@@ -60,7 +60,8 @@ func TestStoreFlags(t *testing.T) {
 			return o.MaxRequestSamples == 17 && api.maxSamples == 17
 		})
 	}
-	f("--store.replication-factor=17", func(_ store.Options, g gatewayFlags, _ storeAPIFlags) bool { return g.copies == 17 })
+	f("--store.replication-factor=17",
+		func(_ store.Options, g gatewayFlags, _ storeAPIFlags) bool { return g.copies == 17 })
 	f("--index-cache-size=17B", func(_ store.Options, g gatewayFlags, _ storeAPIFlags) bool { return g.cache.size == 17 })
 	f("--store-api.sort-budget=17",
 		func(_ store.Options, _ gatewayFlags, api storeAPIFlags) bool { return api.sortBudget == 17 })
