@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // startProbe is a program to scrape that gives each scraper the value that it asks for, so that samples tell who
@@ -230,22 +232,15 @@ func checkPair(t *testing.T, a, b *node) {
 }
 
 // metricSum adds up the series of a metric on a page of metrics.
-func metricSum(t *testing.T, url, name string) (sum float64) {
+func metricSum(t *testing.T, url, name string) float64 {
 	t.Helper()
 	page, err := get(url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(page)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != name && !strings.HasPrefix(fields[0], name+"{") {
-			continue
-		}
-		v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum += v
+	sum, err := server.SumOf(page, name)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return sum
 }

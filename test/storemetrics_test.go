@@ -1,12 +1,10 @@
 package test
 
 import (
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
 	"github.com/hearth-metrics/hearth/bench/gateway"
@@ -22,27 +20,14 @@ func TestStoreMetrics(t *testing.T) {
 	if err := blocks.Write(t.Context(), dir, p); err != nil {
 		t.Fatal(err)
 	}
-	g, err := gateway.Launch(gateway.Setup{Kind: gateway.Hearth, Binary: hearthBinary, Dir: t.TempDir(),
-		Bucket: gateway.Directory(dir)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Process.Kill()
-	if err := g.WaitReady(t.Context(), time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	c, err := gateway.Dial(g.GRPC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	g := startGateway(t, gateway.Hearth, hearthBinary, dir)
 	mint, maxt := p.Range()
-	answer, err := c.Series(t.Context(), &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
+	answer, err := dialGateway(t, g).Series(t.Context(), &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
 		Matchers: []*thanospb.LabelMatcher{{Name: "tenant_id", Value: blocks.Tenant(1)}}})
 	if err != nil || len(answer.Series) != p.Shape.Series() {
 		t.Fatalf("%d series, %v", len(answer.Series), err)
 	}
-	page, err := do(http.MethodGet, "http://"+g.HTTP+"/metrics", nil, nil)
+	page, err := get("http://"+g.HTTP+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
