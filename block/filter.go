@@ -16,8 +16,7 @@ import (
 type Filter func(v View, metas []*Meta) []*Meta
 
 // Select returns the blocks of v that pass all filters, in order of time, then of id. Each filter gets what the ones
-// before it kept. NotSuperseded goes last: a block that another filter takes out must not take out others, since nobody
-// would serve their samples.
+// before it kept.
 func (v View) Select(filters ...Filter) []*Meta {
 	all := slices.SortedFunc(maps.Values(v.Metas), func(a, b *Meta) int {
 		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
@@ -81,39 +80,6 @@ func NotMarkedBefore(at time.Time) Filter {
 			return marked && mark.DeletionTime < at.Unix()
 		})
 	}
-}
-
-// NotSuperseded takes out the blocks that a compaction replaced: another block covers them and was made of more
-// sources. Blocks with the very same sources are all kept, since they may be the parts of one split output. A block
-// that is broken, which is one that cannot be opened, supersedes nothing.
-func NotSuperseded(broken func(ulid.ULID) bool) Filter {
-	return func(_ View, metas []*Meta) []*Meta {
-		old := superseded(metas, broken)
-		return slices.DeleteFunc(metas, func(m *Meta) bool { return old[m.ULID] })
-	}
-}
-
-// superseded finds the blocks that NotSuperseded takes out.
-func superseded(all []*Meta, broken func(ulid.ULID) bool) map[ulid.ULID]bool {
-	madeOf := map[ulid.ULID][]*Meta{} // blocks of several sources, by each of these
-	for _, m := range all {
-		if len(m.Compaction.Sources) < 2 || broken(m.ULID) {
-			continue
-		}
-		for _, s := range m.Compaction.Sources {
-			madeOf[s] = append(madeOf[s], m)
-		}
-	}
-	old := map[ulid.ULID]bool{}
-	for _, m := range all {
-		if len(m.Compaction.Sources) == 0 {
-			continue
-		}
-		// What covers m has all its sources, the first among them.
-		candidates := madeOf[m.Compaction.Sources[0]]
-		old[m.ULID] = slices.ContainsFunc(candidates, func(by *Meta) bool { return replaces(by, m) })
-	}
-	return old
 }
 
 // sameStream reports whether two blocks have samples of the same series: equal external labels, tenant and replica

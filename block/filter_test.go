@@ -32,18 +32,18 @@ func testMeta(i int, mint, maxt, resolution int64, sources []int, external ...st
 	return m
 }
 
-// TestSupersededWithinStream: whatever ids a block lists, it hides blocks of its own stream only.
+// TestReplacedWithinStream: whatever ids a block lists, it hides blocks of its own stream only.
 func TestSupersededWithinStream(t *testing.T) {
 	a := []string{"tenant_id", "a", "receive_replica", "r1"}
 	old := testMeta(0, 0, 10, 0, []int{0}, a...)
 	f := func(name string, by *Meta, want bool) {
 		t.Helper()
-		got := superseded([]*Meta{old, by}, func(ulid.ULID) bool { return false })
-		if got[old.ULID] != want {
-			t.Errorf("%s: superseded %v, want %v", name, got[old.ULID], want)
+		all := Replaced([]*Meta{old, by})
+		if r, got := all[old.ULID]; got != want || got && (!r.Last || !slices.Equal(r.By, []*Meta{by})) {
+			t.Errorf("%s: replaced %v, %+v, want %v", name, got, r, want)
 		}
-		if got[by.ULID] {
-			t.Errorf("%s: the larger block is superseded", name)
+		if _, got := all[by.ULID]; got {
+			t.Errorf("%s: the larger block is replaced", name)
 		}
 	}
 	f("same stream", testMeta(1, 0, 20, 0, []int{0, 2}, a...), true)
@@ -108,9 +108,12 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	all := func(broken ...int) []Filter {
-		return []Filter{Within(0, 1000), NotMarkedBefore(now.Add(-time.Hour)), NotSuperseded(func(id ulid.ULID) bool {
-			return slices.ContainsFunc(broken, func(i int) bool { return testID(i) == id })
-		})}
+		return []Filter{Within(0, 1000), NotMarkedBefore(now.Add(-time.Hour)), func(_ View, metas []*Meta) []*Meta {
+			replaced := Replaced(slices.DeleteFunc(slices.Clone(metas), func(m *Meta) bool {
+				return slices.ContainsFunc(broken, func(i int) bool { return testID(i) == m.ULID })
+			}))
+			return slices.DeleteFunc(metas, func(m *Meta) bool { return replaced[m.ULID].By != nil })
+		}}
 	}
 	f("")
 	add(0, 0, 10, 0, 0)

@@ -11,8 +11,9 @@ type Replacement struct {
 	Last bool
 }
 
-// Replaced finds the blocks among metas that compactions replaced: those that NotSuperseded takes out where no block is
-// broken.
+// Replaced finds the blocks among metas that compactions replaced: another block covers them and was made of more
+// sources. Blocks with the very same sources all stay, since they may be the parts of one split output. A block that
+// nobody serves, as a filter took it out or it cannot be opened, must not be among metas: it replaces nothing.
 func Replaced(metas []*Meta) map[ulid.ULID]Replacement {
 	madeOf := map[ulid.ULID][]*Meta{} // blocks of several sources, by each of these
 	for _, m := range metas {
