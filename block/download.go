@@ -2,7 +2,6 @@ package block
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -184,17 +183,11 @@ func expectMissing(bkt objstore.BucketReader) objstore.BucketReader {
 // maxJSON is the largest of the small JSON objects, in bytes.
 const maxJSON = 1 << 20
 
-// getJSON reads a small JSON object into v. NotFound, Invalid and Unavailable as in FetchMeta.
-func getJSON(ctx context.Context, bkt objstore.BucketReader, name string, v any) error {
+// readJSON returns a small JSON object. NotFound, Invalid and Unavailable as in FetchMeta.
+func readJSON(ctx context.Context, bkt objstore.BucketReader, name string) ([]byte, error) {
 	b, err := readSmall(ctx, bkt, name, maxJSON+1)
-	if err != nil {
-		return err
+	if err == nil && len(b) > maxJSON {
+		err = errs.E(errs.Invalid, "%s is larger than %d bytes", name, maxJSON)
 	}
-	if len(b) > maxJSON {
-		return errs.E(errs.Invalid, "%s is larger than %d bytes", name, maxJSON)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return errs.E(errs.Invalid, "%s: %w", name, err)
-	}
-	return nil
+	return b, err
 }

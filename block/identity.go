@@ -41,8 +41,8 @@ func ReadIdentity(ctx context.Context, bkt objstore.BucketReader) (Identity, err
 // readIdentity also returns all fields of the object, for a process that adds some.
 func readIdentity(ctx context.Context, bkt objstore.BucketReader) (id Identity, fields map[string]json.RawMessage,
 	err error) {
-	var raw json.RawMessage
-	if err := getJSON(ctx, bkt, identityName, &raw); err != nil {
+	raw, err := readJSON(ctx, bkt, identityName)
+	if err != nil {
 		return Identity{}, nil, err
 	}
 	if err := json.Unmarshal(raw, &id); err != nil {

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block/bucketindex"
@@ -57,10 +57,7 @@ func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPas
 	if err != nil {
 		return IndexPass{}, unavailable("list %s: %w", marksFolder, err)
 	}
-	before := make(map[ulid.ULID]bool, len(f.known))
-	for id := range f.known {
-		before[id] = true
-	}
+	before := maps.Clone(f.known)
 	found, err := f.listAll(ctx)
 	if err != nil {
 		return IndexPass{}, unavailable("list the bucket's blocks: %w", err)
@@ -75,7 +72,7 @@ func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPas
 		}
 	}
 	for id := range pass.View.Metas {
-		if !before[id] {
+		if before[id] == nil {
 			pass.Added++
 		}
 	}

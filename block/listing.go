@@ -2,10 +2,9 @@ package block
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
-
-	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"

@@ -160,7 +160,7 @@ func mark(ctx context.Context, bkt objstore.Bucket, key markKey, v any) error {
 // readMark reads a mark from object, and checks that it is one of block id. Errors: NotFound, Invalid, Unavailable.
 func readMark(ctx context.Context, bkt objstore.BucketReader, object string, id ulid.ULID,
 	kind bucketindex.Kind) (bucketindex.Mark, error) {
-	b, err := readSmall(ctx, bkt, object, maxJSON+1)
+	b, err := readJSON(ctx, bkt, object)
 	if err != nil {
 		return bucketindex.Mark{}, err
 	}
@@ -173,9 +173,6 @@ func readMark(ctx context.Context, bkt objstore.BucketReader, object string, id 
 
 // parseMark decodes a mark, and checks that it is one of block id.
 func parseMark(b []byte, id ulid.ULID, kind bucketindex.Kind) (bucketindex.Mark, error) {
-	if len(b) > maxJSON {
-		return bucketindex.Mark{}, fmt.Errorf("larger than %d bytes", maxJSON)
-	}
 	var m struct { // all kinds in one: they differ in the name of the time
 		ID           ulid.ULID `json:"id"`
 		Version      int       `json:"version"`

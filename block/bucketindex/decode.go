@@ -93,14 +93,10 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// varint is a number with a sign, which is the lowest bit, as binary.AppendVarint writes it.
 func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.fail("a number is cut short")
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // size is a number that is no less than 0.
