@@ -130,6 +130,16 @@ func (w *world) id() (id ulid.ULID) {
 	return id
 }
 
+// fail makes the requests fail that when chooses.
+func (w *world) fail(when func(verb, name string) bool) {
+	w.bkt.fault = func(verb, name string) error {
+		if when(verb, name) {
+			return errFault
+		}
+		return nil
+	}
+}
+
 // add adds n blocks.
 func (w *world) add(n int) (ids []ulid.ULID) {
 	for range n {
@@ -191,6 +201,17 @@ func (w *world) want(f *Fetcher, number uint64, costs [3]int, ids ...ulid.ULID) 
 		w.t.Fatalf("view %d %q, want %d", v.Number, v.Hash, number)
 	}
 	return v
+}
+
+// indexed is a world of n blocks with an index, and a gateway that has read it.
+func indexed(t *testing.T, n int) (w *world, f *Fetcher, number uint64, ids []ulid.ULID) {
+	t.Helper()
+	w = newWorld(t)
+	ids = w.add(n)
+	number = w.write().View.Number
+	f = w.fetcher("")
+	w.want(f, number, [3]int{2, 2, 0}, ids...)
+	return w, f, number, ids
 }
 
 // TestFetchByIndex follows a bucket whose index is written from time to time.
@@ -348,11 +369,7 @@ func TestFetchReplacedContent(t *testing.T) {
 
 // TestFetchMarks: Hearth's own marks are seen at once, those of other tools with the next index.
 func TestFetchMarks(t *testing.T) {
-	w := newWorld(t)
-	ids := w.add(4)
-	number := w.write().View.Number
-	f := w.fetcher("")
-	w.want(f, number, [3]int{2, 2, 0}, ids...)
+	w, f, number, ids := indexed(t, 4)
 	marked := func(v View, want ...ulid.ULID) {
 		t.Helper()
 		if got := slices.SortedFunc(maps.Keys(v.Deletions), ulid.ULID.Compare); !slices.Equal(got, want) {
@@ -404,12 +421,7 @@ func TestFetchMarks(t *testing.T) {
 		t.Errorf("%+v", v.NoCompact)
 	}
 	// A crash between the mark and its copy is healed by marking again.
-	w.bkt.fault = func(verb, name string) error {
-		if verb == "put" && strings.HasPrefix(name, marksFolder) {
-			return errFault
-		}
-		return nil
-	}
+	w.fail(func(verb, name string) bool { return verb == "put" && strings.HasPrefix(name, marksFolder) })
 	if err := MarkDeletion(ctx, w.bkt, ids[3], "own", w.now); errs.KindOf(err) != errs.Unavailable {
 		t.Fatal(err)
 	}
@@ -427,11 +439,7 @@ func TestFetchMarks(t *testing.T) {
 
 // TestFetchLeftovers: directories without a meta.json are looked at ever more rarely, and found when they have one.
 func TestFetchLeftovers(t *testing.T) {
-	w := newWorld(t)
-	ids := w.add(1)
-	number := w.write().View.Number
-	f := w.fetcher("")
-	w.want(f, number, [3]int{2, 2, 0}, ids...)
+	w, f, _, _ := indexed(t, 1)
 	const leftovers = 500
 	for range leftovers {
 		w.put(Object(w.id(), IndexName), "x")
@@ -482,21 +490,12 @@ func TestFetchLeftovers(t *testing.T) {
 // TestFetchBrokenDeletion: a block whose deletion was broken off leaves the view with the next pass, and one that only
 // could not be read does not.
 func TestFetchBrokenDeletion(t *testing.T) {
-	w := newWorld(t)
-	ids := w.add(2)
-	number := w.write().View.Number
-	f := w.fetcher("")
-	w.want(f, number, [3]int{2, 2, 0}, ids...)
+	w, f, number, ids := indexed(t, 2)
 	w.drop(Object(ids[0], MetaName))
 	w.want(f, number, [3]int{1, 2, 0}, ids...) // the directory is there
 	w.now = w.now.Add(time.Minute)
 	number = w.write().View.Number
-	w.bkt.fault = func(verb, name string) error {
-		if verb == "get" && name == Object(ids[0], MetaName) {
-			return errFault
-		}
-		return nil
-	}
+	w.fail(func(verb, name string) bool { return verb == "get" && name == Object(ids[0], MetaName) })
 	w.want(f, number, [3]int{3, 2, 0}, ids...)
 	w.bkt.fault = nil
 	v := w.want(f, number, [3]int{2, 2, 0}, ids[1:]...)
@@ -511,28 +510,15 @@ func TestFetchBrokenDeletion(t *testing.T) {
 
 // TestFetchFailedListing: a listing that fails, at whatever page, changes nothing.
 func TestFetchFailedListing(t *testing.T) {
-	w := newWorld(t)
-	ids := w.add(2)
-	number := w.write().View.Number
-	f := w.fetcher("")
-	w.want(f, number, [3]int{2, 2, 0}, ids...)
+	w, f, number, ids := indexed(t, 2)
 	for _, dir := range []string{"", marksFolder} {
-		w.bkt.fault = func(verb, name string) error {
-			if verb == "list" && name == dir {
-				return errFault
-			}
-			return nil
-		}
+		w.fail(func(verb, name string) bool { return verb == "list" && name == dir })
 		if _, err := f.Fetch(t.Context()); errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("%q: %v", dir, err)
 		}
 	}
-	w.bkt.fault = func(verb, _ string) error { // nothing can be read
-		if verb == "get" {
-			return errFault
-		}
-		return nil
-	}
+	// Nothing can be read.
+	w.fail(func(verb, _ string) bool { return verb == "get" })
 	w.want(f, number, [3]int{1, 2, 0}, ids...)
 	w.bkt.fault = nil
 	w.want(f, number, [3]int{1, 2, 0}, ids...)
@@ -615,12 +601,7 @@ func TestWriteIndexFaults(t *testing.T) {
 	w.put(Object(ids[0], DeletionMarkName), `{"id":"`+ids[0].String()+`","version":1,"deletion_time":5}`)
 	w.put(Object(ids[1], NoCompactMarkName), `{`)
 	bad := Object(ids[0], DeletionMarkName)
-	w.bkt.fault = func(verb, name string) error {
-		if verb == "get" && name == bad {
-			return errFault
-		}
-		return nil
-	}
+	w.fail(func(verb, name string) bool { return verb == "get" && name == bad })
 	if _, err := w.fetcher("").WriteIndex(t.Context(), w.bkt); errs.KindOf(err) != errs.Unavailable {
 		t.Fatalf("%v", err)
 	}

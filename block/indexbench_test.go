@@ -82,9 +82,6 @@ func heap() uint64 {
 
 // TestManyBlocks: 100,000 blocks cost at most 101 pages and 2 requests a sync, and 1 KiB each in memory.
 func TestManyBlocks(t *testing.T) {
-	if testing.Short() {
-		t.Skip("100,000 blocks")
-	}
 	const n = 99_998 // and two folders, hearth/ and debug/: 100 pages
 	many := newManyBlocks(n)
 	t.Logf("the index has %d bytes", many.writeIndex(t))
