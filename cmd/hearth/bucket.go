@@ -19,12 +19,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
+// bucketHelp says what the flag of the object store takes.
+const bucketHelp = "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, FILESYSTEM, ..."
+
 // bucketFlags name the object store.
 type bucketFlags struct{ config content }
 
 func (f *bucketFlags) bind(c *kingpin.CmdClause, without string) {
-	f.config.bind(c, "objstore.config", "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, "+
-		"FILESYSTEM, ... Without it "+without+".")
+	f.config.bind(c, "objstore.config", bucketHelp+" Without it "+without+".")
 }
 
 // bucketUse says what a role does with the bucket.

@@ -29,8 +29,7 @@ func bucketIndexCommand() command {
 
 func bindBucketIndex(c *kingpin.CmdClause) func(*builder) {
 	var config content
-	config.bind(c, "objstore.config", "Object store as Thanos's YAML (type, config, prefix): S3, GCS, AZURE, "+
-		"FILESYSTEM, ...")
+	config.bind(c, "objstore.config", bucketHelp)
 	return func(b *builder) {
 		yaml, err := config.read()
 		b.check(err)
