@@ -47,10 +47,15 @@ func DefaultPlan() Plan {
 	}
 }
 
-// DefaultLarge is 14 days of 2,000,000 series, 1,000 in each namespace.
-func DefaultLarge() *Large {
-	return &Large{Shape: Shape{Metrics: 20, Namespaces: 2000, Pods: 50}, Range: 14 * 24 * time.Hour,
-		Interval: 4 * time.Hour}
+// SeriesPerNamespace is how many series a namespace of LargeOf has.
+const SeriesPerNamespace = largeMetrics * largePods
+
+const largeMetrics, largePods = 20, 50
+
+// LargeOf is 14 days of a number of series, a multiple of SeriesPerNamespace.
+func LargeOf(series int) *Large {
+	return &Large{Shape: Shape{Metrics: largeMetrics, Namespaces: series / SeriesPerNamespace, Pods: largePods},
+		Range: 14 * 24 * time.Hour, Interval: 4 * time.Hour}
 }
 
 // Validate reports all that is wrong with p.
@@ -96,6 +101,12 @@ func (p Plan) window(i int) span {
 // Range is from the first to the last sample of all small blocks, in ms, both included.
 func (p Plan) Range() (mint, maxt int64) {
 	return p.window(0).mint, p.End.UnixMilli() - 1
+}
+
+// LastDay is the last day of Range, or all of it if that is less.
+func (p Plan) LastDay() (mint, maxt int64) {
+	mint, maxt = p.Range()
+	return max(mint, maxt+1-24*time.Hour.Milliseconds()), maxt
 }
 
 // id of a block that ends at maxt; parts tell apart the blocks that end together.

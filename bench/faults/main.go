@@ -6,11 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/samples"
@@ -42,11 +39,8 @@ func parseOptions(args []string) (options, error) {
 	fs.DurationVar(&o.calm, "calm", 15*time.Second, "time before a fault, whose p99 is the measure")
 	fs.DurationVar(&o.lasts, "lasts", 20*time.Second, "how long a fault lasts")
 	fs.DurationVar(&o.recovered, "recovered", 90*time.Second, "how long a member may take to be back")
-	if err := fs.Parse(args); err != nil {
+	if err := server.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	o.arguments = server.Arguments(fs, "hearth", "out")
 	if o.series < 2 || o.request < 1 || o.interval <= 0 || o.calm <= 0 || o.lasts <= 0 || o.recovered <= 0 {
@@ -62,15 +56,7 @@ func (o options) load() samples.Options {
 	return samples.Options{Series: o.series / 2, Labels: 12, PerRequest: o.request}
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		os.Exit(1)
-	}
-}
+func main() { server.Main("faults", run) }
 
 // run measures and reports. Progress goes to log, the table to out and to -out.
 func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
@@ -108,11 +94,5 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	}
 	var text strings.Builder
 	rep.write(&text)
-	if _, err := io.WriteString(out, text.String()); err != nil {
-		return err
-	}
-	if o.out != "" {
-		return server.WriteGenerated(o.out, text.String())
-	}
-	return nil
+	return server.Publish(out, o.out, text.String())
 }

@@ -21,7 +21,7 @@ func (a *Answer) Samples() (int, error) {
 				one = cmp.Or(c.Count, c.Counter, c.Sum)
 			}
 			if one == nil || len(one.Data) < 2 {
-				return sum, fmt.Errorf("series %s: chunk without data", LabelText(s.Labels))
+				return sum, fmt.Errorf("series %s: chunk without data", labelText(s.Labels))
 			}
 			sum += int(binary.BigEndian.Uint16(one.Data)) // every encoding begins with the number of samples
 		}
@@ -34,7 +34,7 @@ func (a *Answer) Samples() (int, error) {
 func (a *Answer) Joined() map[string][]string {
 	out := map[string][]string{}
 	for _, s := range a.Series {
-		key := LabelText(s.Labels)
+		key := labelText(s.Labels)
 		out[key] = append(out[key], nil...)
 		for _, c := range s.Chunks {
 			out[key] = append(out[key], chunkText(c))
@@ -59,8 +59,8 @@ func chunkText(c *thanospb.AggrChunk) string {
 	return b.String()
 }
 
-// LabelText is a label set for people and for maps.
-func LabelText(ls []*thanospb.Label) string {
+// labelText is a label set for people and for maps.
+func labelText(ls []*thanospb.Label) string {
 	var b strings.Builder
 	for _, l := range ls {
 		fmt.Fprintf(&b, "%q=%q ", l.Name, l.Value)

@@ -2,11 +2,10 @@ package gateway
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // Counts are requests by kind, and the bytes that came with their answers.
@@ -57,39 +56,16 @@ func (c Counts) String() string {
 // operationsOf reads objstore's metrics in Prometheus's text format. The names of its operations are its own.
 func operationsOf(metrics []byte) (Counts, error) {
 	out := Counts{ByKind: map[string]float64{}}
-	for line := range strings.Lines(string(metrics)) {
-		name, rest, ok := strings.Cut(line, "{")
-		if !ok || name != "thanos_objstore_bucket_operations_total" &&
-			name != "thanos_objstore_bucket_operation_fetched_bytes_total" {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
-		if err != nil {
-			return out, fmt.Errorf("metric %q: %w", line, err)
-		}
-		if strings.HasSuffix(name, "bytes_total") {
-			out.Bytes += v
-			continue
-		}
-		_, kind, _ := strings.Cut(rest, `operation="`)
+	err := server.EachOf(metrics, "thanos_objstore_bucket_operations_total", func(labels string, v float64) {
+		_, kind, _ := strings.Cut(labels, `operation="`)
 		kind, _, _ = strings.Cut(kind, `"`)
 		if v > 0 {
 			out.ByKind[kind] += v
 		}
-	}
-	return out, nil
-}
-
-// get reads a page; a status other than 200 is an error.
-func get(url string) ([]byte, error) {
-	resp, err := http.Get(url)
+	})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: status %d: %.200s", url, resp.StatusCode, body)
-	}
-	return body, err
+	out.Bytes, err = server.SumOf(metrics, "thanos_objstore_bucket_operation_fetched_bytes_total")
+	return out, err
 }

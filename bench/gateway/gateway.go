@@ -64,7 +64,7 @@ func (g *Gateway) WaitReady(ctx context.Context, deadline time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	for {
-		_, err := get("http://" + g.HTTP + "/-/ready")
+		_, err := server.Get(ctx, "http://"+g.HTTP+"/-/ready")
 		if err == nil {
 			return nil
 		}
@@ -79,8 +79,8 @@ func (g *Gateway) WaitReady(ctx context.Context, deadline time.Duration) error {
 }
 
 // Counts are the operations on the bucket so far, by objstore's metrics.
-func (g *Gateway) Counts() (Counts, error) {
-	page, err := get("http://" + g.HTTP + "/metrics")
+func (g *Gateway) Counts(ctx context.Context) (Counts, error) {
+	page, err := server.Get(ctx, "http://"+g.HTTP+"/metrics")
 	if err != nil {
 		return Counts{}, err
 	}
@@ -91,8 +91,8 @@ func (g *Gateway) Counts() (Counts, error) {
 var syncMetrics = map[Kind]string{Hearth: "hearth_store_syncs_total", Thanos: "thanos_blocks_meta_syncs_total"}
 
 // Syncs is how many looks at the bucket were begun (Thanos) or ended (Hearth).
-func (g *Gateway) Syncs() (float64, error) {
-	page, err := get("http://" + g.HTTP + "/metrics")
+func (g *Gateway) Syncs(ctx context.Context) (float64, error) {
+	page, err := server.Get(ctx, "http://"+g.HTTP+"/metrics")
 	if err != nil {
 		return 0, err
 	}

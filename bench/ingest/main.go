@@ -3,26 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/hearth-metrics/hearth/bench/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "ingest:", err)
-		os.Exit(1)
-	}
-}
+func main() { server.Main("ingest", run) }
 
 // run measures and reports. Progress goes to log, the tables to out and to -out.
 func run(ctx context.Context, args []string, out, log io.Writer) error {
@@ -57,11 +46,5 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	var text strings.Builder
 	rep.write(&text)
-	if _, err := io.WriteString(out, text.String()); err != nil {
-		return err
-	}
-	if o.out != "" {
-		err = server.WriteGenerated(o.out, text.String())
-	}
-	return errors.Join(err, rep.faults())
+	return errors.Join(server.Publish(out, o.out, text.String()), rep.faults())
 }

@@ -47,11 +47,8 @@ func parseOptions(args []string) (options, error) {
 	concurrency := fs.String("concurrency", "4", "requests under way at a time; with several numbers, as in 4,32, "+
 		"each case is run with each")
 	fs.BoolVar(&o.quick, "quick", false, "one round of few scrapes, the most telling cases, and 200,000 series at most")
-	if err := fs.Parse(args); err != nil {
+	if err := server.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	o.arguments = server.Arguments(fs, "peers", "hearth", "out", "profile")
 	if o.quick {

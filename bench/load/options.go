@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/samples"
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 type options struct {
@@ -56,11 +57,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.concurrency, "concurrency", 4, "requests under way at a time")
 	fs.DurationVar(&o.giveUp, "give-up", time.Minute, "how long one request is retried before it counts as failed")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
-	if err := fs.Parse(args); err != nil {
+	if err := server.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if o.duration > 0 && o.interval > 0 {
 		o.scrapes = max(1, int(o.duration/o.interval))

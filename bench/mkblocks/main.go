@@ -6,27 +6,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "mkblocks:", err)
-		os.Exit(1)
-	}
-}
+func main() { server.Main("mkblocks", run) }
 
-// seriesPerNamespace is how many series a namespace of the large block has: 20 metrics of 50 pods.
-const seriesPerNamespace = 1000
-
-func run(ctx context.Context, args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out, _ io.Writer) error {
 	p := blocks.DefaultPlan()
 	fs := flag.NewFlagSet("mkblocks", flag.ContinueOnError)
 	dir := fs.String("dir", "", "directory that becomes the bucket")
@@ -36,19 +24,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs.IntVar(&p.Shape.Pods, "pods", p.Shape.Pods, "pods of each of 4 namespaces in a small block, with 10 series each")
 	fs.DurationVar(&p.Interval, "interval", p.Interval, "time between two samples of a series in small blocks")
 	large := fs.Int("large", 0, "series of the large block, a multiple of 1000; 0 = no large block")
-	if err := fs.Parse(args); err != nil {
+	if err := server.Parse(fs, args); err != nil {
 		return err
 	}
 	switch {
-	case fs.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case *dir == "":
 		return errors.New("-dir is needed")
-	case *large%seriesPerNamespace != 0:
-		return fmt.Errorf("-large %d: must be a multiple of %d", *large, seriesPerNamespace)
+	case *large%blocks.SeriesPerNamespace != 0:
+		return fmt.Errorf("-large %d: must be a multiple of %d", *large, blocks.SeriesPerNamespace)
 	case *large > 0:
-		p.Large = blocks.DefaultLarge()
-		p.Large.Shape.Namespaces = *large / seriesPerNamespace
+		p.Large = blocks.LargeOf(*large)
 	}
 	began := time.Now()
 	if err := blocks.Write(ctx, *dir, p); err != nil {

@@ -60,7 +60,7 @@ const settled = 10
 func (c *Cluster) waitReady(ctx context.Context) error {
 	for i, url := range c.ready {
 		err := Poll(ctx, time.Minute, func(ctx context.Context) error {
-			_, err := call(ctx, http.MethodGet, url, nil, nil)
+			_, err := Get(ctx, url)
 			return err
 		})
 		if err != nil {
@@ -121,7 +121,7 @@ func (c *Cluster) Dropped(ctx context.Context) (float64, error) {
 func (c *Cluster) Sum(ctx context.Context, name string) (float64, error) {
 	sum := 0.0
 	for _, at := range c.HTTP {
-		metrics, err := call(ctx, http.MethodGet, "http://"+at+"/metrics", nil, nil)
+		metrics, err := Get(ctx, "http://"+at+"/metrics")
 		if err != nil {
 			return 0, err
 		}
@@ -137,18 +137,25 @@ func (c *Cluster) Sum(ctx context.Context, name string) (float64, error) {
 // SumOf adds up the series of one metric in Prometheus's text format.
 func SumOf(metrics []byte, name string) (float64, error) {
 	sum := 0.0
+	err := EachOf(metrics, name, func(_ string, v float64) { sum += v })
+	return sum, err
+}
+
+// EachOf calls f for each series of one metric in Prometheus's text format, with its labels as they stand there.
+func EachOf(metrics []byte, name string, f func(labels string, v float64)) error {
 	for line := range strings.Lines(string(metrics)) {
 		rest, ok := strings.CutPrefix(line, name)
 		if !ok || rest[0] != '{' && rest[0] != ' ' {
 			continue
 		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' ')+1:]), 64)
+		last := strings.LastIndexByte(rest, ' ')
+		v, err := strconv.ParseFloat(strings.TrimSpace(rest[last+1:]), 64)
 		if err != nil {
-			return 0, fmt.Errorf("metric %q: %w", line, err)
+			return fmt.Errorf("metric %q: %w", line, err)
 		}
-		sum += v
+		f(rest[:last+1], v)
 	}
-	return sum, nil
+	return nil
 }
 
 // DiskBytes is what the files of c take: the sum of their sizes, or of the allocated blocks of those that have holes.
@@ -185,12 +192,7 @@ func (c *Cluster) Profile(ctx context.Context, dir, name string, seconds int) er
 	done := make(chan error, len(c.HTTP))
 	for i, at := range c.HTTP {
 		go func() {
-			profile, err := call(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, seconds),
-				nil, nil)
-			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, i)), profile, 0o644)
-			}
-			done <- err
+			done <- CPUProfile(ctx, at, filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, i)), seconds)
 		}()
 	}
 	var err error
@@ -198,6 +200,15 @@ func (c *Cluster) Profile(ctx context.Context, dir, name string, seconds int) er
 		err = errors.Join(err, <-done)
 	}
 	return err
+}
+
+// CPUProfile writes a CPU profile of the process that listens at an address to a file, taken over the given time.
+func CPUProfile(ctx context.Context, at, path string, seconds int) error {
+	profile, err := Get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", at, seconds))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, profile, 0o644)
 }
 
 // Close ends the processes and removes what they kept.
@@ -210,6 +221,11 @@ func (c *Cluster) Close() error {
 }
 
 var client = &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{}}
+
+// Get reads a page; a status other than 2xx is an error.
+func Get(ctx context.Context, url string) ([]byte, error) {
+	return call(ctx, http.MethodGet, url, nil, nil)
+}
 
 // call returns the body of a 2xx answer; any other is an error.
 func call(ctx context.Context, method, url string, header http.Header, body []byte) ([]byte, error) {

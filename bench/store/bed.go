@@ -15,9 +15,6 @@ import (
 	"github.com/hearth-metrics/hearth/bench/gateway"
 )
 
-// seriesPerNamespace is how many series a namespace of the large block has.
-const seriesPerNamespace = 1000
-
 // bed is what all cases share: the buckets, the S3 server and the log.
 type bed struct {
 	opts options
@@ -80,8 +77,7 @@ func (b *bed) small(ctx context.Context, n int) (bucket, error) {
 
 func (b *bed) large(ctx context.Context) (bucket, error) {
 	p := blocks.DefaultPlan()
-	p.Blocks, p.Large = 0, blocks.DefaultLarge()
-	p.Large.Shape.Namespaces = b.opts.large / seriesPerNamespace
+	p.Blocks, p.Large = 0, blocks.LargeOf(b.opts.large)
 	return b.bucketOf(ctx, "large-"+strconv.Itoa(b.opts.large), p)
 }
 
@@ -108,11 +104,11 @@ func (b *bed) config(s storage, at bucket) string {
 }
 
 // counts are what the bucket was asked for so far: HTTP requests where there are some, else operations.
-func (b *bed) counts(s storage, g *gateway.Gateway) (gateway.Counts, error) {
+func (b *bed) counts(ctx context.Context, s storage, g *gateway.Gateway) (gateway.Counts, error) {
 	if s == onS3 {
 		return b.s3.Counts(), nil
 	}
-	return g.Counts()
+	return g.Counts(ctx)
 }
 
 // index writes the bucket's index object, or takes it away. It reports whether Hearth can write one.

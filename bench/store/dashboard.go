@@ -31,8 +31,7 @@ type loaded struct {
 
 // dashboard is one call for each metric of one tenant over a day.
 func dashboard(p blocks.Plan) []query {
-	mint, maxt := p.Range()
-	mint = max(mint, maxt+1-24*time.Hour.Milliseconds())
+	mint, maxt := p.LastDay()
 	var out []query
 	for metric := range p.Shape.Metrics {
 		out = append(out, query{series: &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt,
@@ -81,11 +80,11 @@ func (b *bed) load(ctx context.Context, at bucket, out *loaded) (err error) {
 	if _, err := client(ctx, g, all, 1); err != nil {
 		return err
 	}
-	before, err := b.meter(g, out.storage)
+	before, err := b.meter(ctx, g, out.storage)
 	if err != nil {
 		return err
 	}
-	profiled := b.profile(g, "dashboard-"+string(out.storage))
+	profiled := b.profile(ctx, g, "dashboard-"+string(out.storage))
 	began := time.Now()
 	took := make([][]time.Duration, b.opts.clients)
 	work, workCtx := errgroup.WithContext(ctx)
@@ -99,7 +98,7 @@ func (b *bed) load(ctx context.Context, at bucket, out *loaded) (err error) {
 		return err
 	}
 	out.took = time.Since(began)
-	after, err := b.meter(g, out.storage)
+	after, err := b.meter(ctx, g, out.storage)
 	if err != nil {
 		return err
 	}

@@ -3,26 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/hearth-metrics/hearth/bench/server"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "store:", err)
-		os.Exit(1)
-	}
-}
+func main() { server.Main("store", run) }
 
 // run measures and reports. Progress goes to log, the tables to out and to -out. What was measured is reported also
 // when a later case failed.
@@ -47,11 +35,5 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	var text strings.Builder
 	rep.write(&text)
-	if _, e := io.WriteString(out, text.String()); e != nil {
-		return errors.Join(err, e)
-	}
-	if o.out != "" {
-		err = errors.Join(err, server.WriteGenerated(o.out, text.String()))
-	}
-	return err
+	return errors.Join(err, server.Publish(out, o.out, text.String()))
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hearth-metrics/hearth/bench/blocks"
 	"github.com/hearth-metrics/hearth/bench/gateway"
 	"github.com/hearth-metrics/hearth/bench/server"
 )
@@ -50,11 +51,8 @@ func parseOptions(args []string) (options, error) {
 	set.IntVar(&o.rounds, "rounds", 20, "times that each warm query and each client's dashboard is asked")
 	set.DurationVar(&o.deadline, "deadline", 10*time.Minute, "how long a gateway may take until it is ready")
 	quick := set.Bool("quick", false, "2,000 small blocks, a large block of 100,000 series, 5 rounds")
-	if err := set.Parse(args); err != nil {
+	if err := server.Parse(set, args); err != nil {
 		return o, err
-	}
-	if set.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
 	o.arguments = server.Arguments(set, "peers", "hearth", "data", "out", "profile")
 	if *quick {
@@ -67,8 +65,9 @@ func parseOptions(args []string) (options, error) {
 		}
 		o.blocks = append(o.blocks, n)
 	}
-	if o.large < 1 || o.large%seriesPerNamespace != 0 || o.clients < 1 || o.rounds < 1 {
-		return o, fmt.Errorf("-large must be a positive multiple of %d, -clients and -rounds positive", seriesPerNamespace)
+	if o.large < 1 || o.large%blocks.SeriesPerNamespace != 0 || o.clients < 1 || o.rounds < 1 {
+		return o, fmt.Errorf("-large must be a positive multiple of %d, -clients and -rounds positive",
+			blocks.SeriesPerNamespace)
 	}
 	var err error
 	if o.cases, err = regexp.Compile(*cases); err != nil {

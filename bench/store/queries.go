@@ -134,7 +134,7 @@ func (b *bed) askAll(ctx context.Context, at bucket, s storage, k gateway.Kind, 
 		return nil, err
 	}
 	defer c.Close()
-	profiled := b.profile(g, "queries-"+at.name+"-"+string(s))
+	profiled := b.profile(ctx, g, "queries-"+at.name+"-"+string(s))
 	for _, q := range all {
 		one := asked{gateway: k, storage: s, query: q.name}
 		if err := b.ask(ctx, g, c, q, &one); err != nil {
@@ -147,7 +147,7 @@ func (b *bed) askAll(ctx context.Context, at bucket, s storage, k gateway.Kind, 
 
 // ask asks one query cold and warm.
 func (b *bed) ask(ctx context.Context, g *gateway.Gateway, c *gateway.Client, q query, out *asked) error {
-	before, err := b.meter(g, out.storage)
+	before, err := b.meter(ctx, g, out.storage)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (b *bed) ask(ctx context.Context, g *gateway.Gateway, c *gateway.Client, q 
 		return err
 	}
 	out.cold = time.Since(began)
-	cold, err := b.meter(g, out.storage)
+	cold, err := b.meter(ctx, g, out.storage)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (b *bed) ask(ctx context.Context, g *gateway.Gateway, c *gateway.Client, q 
 		}
 		took = append(took, time.Since(began))
 	}
-	warm, err := b.meter(g, out.storage)
+	warm, err := b.meter(ctx, g, out.storage)
 	if err != nil {
 		return err
 	}
@@ -198,8 +198,8 @@ type metered struct {
 	peak   int64
 }
 
-func (b *bed) meter(g *gateway.Gateway, s storage) (metered, error) {
-	counts, err := b.counts(s, g)
+func (b *bed) meter(ctx context.Context, g *gateway.Gateway, s storage) (metered, error) {
+	counts, err := b.counts(ctx, s, g)
 	if err != nil {
 		return metered{}, err
 	}
@@ -227,7 +227,7 @@ func and(all []*thanospb.LabelMatcher, t thanospb.LabelMatcher_Type, name, value
 // smallQueries are what dashboards ask of one tenant.
 func smallQueries(p blocks.Plan) []query {
 	mint, maxt := p.Range()
-	day := max(mint, maxt+1-24*time.Hour.Milliseconds())
+	day, _ := p.LastDay()
 	of := func(name string, from int64, m []*thanospb.LabelMatcher) query {
 		return query{name: name, series: &thanospb.SeriesRequest{MinTime: from, MaxTime: maxt, Matchers: m}}
 	}

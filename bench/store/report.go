@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -142,34 +140,18 @@ func (l loaded) String() string {
 const profileSeconds = 10
 
 // profile takes a CPU profile of Hearth when one was asked for. The channel gives one error or nil.
-func (b *bed) profile(g *gateway.Gateway, name string) <-chan error {
+func (b *bed) profile(ctx context.Context, g *gateway.Gateway, name string) <-chan error {
 	done := make(chan error, 1)
 	if b.opts.profile == "" || g.Kind != gateway.Hearth {
 		done <- nil
 		return done
 	}
 	go func() {
-		done <- func() error {
-			url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", g.HTTP, profileSeconds)
-			var resp *http.Response
-			for deadline := time.Now().Add(10 * time.Second); ; { // it may not listen yet
-				var err error
-				if resp, err = http.Get(url); err == nil {
-					break
-				} else if time.Now().After(deadline) {
-					return err
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			defer resp.Body.Close()
-			f, err := os.Create(filepath.Join(b.opts.profile, name+".pprof"))
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			_, err = io.Copy(f, resp.Body)
-			return err
-		}()
+		const listening = 10 * time.Second // until then it may not listen
+		path := filepath.Join(b.opts.profile, name+".pprof")
+		done <- server.Poll(ctx, listening+profileSeconds*time.Second, func(ctx context.Context) error {
+			return server.CPUProfile(ctx, g.HTTP, path, profileSeconds)
+		})
 	}()
 	return done
 }

@@ -95,7 +95,7 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Stop()) }()
-	profiled := b.profile(g, fmt.Sprintf("start-%s-%s-%s-index", at.name, out.disk, out.index))
+	profiled := b.profile(ctx, g, fmt.Sprintf("start-%s-%s-%s-index", at.name, out.disk, out.index))
 	if err := g.WaitReady(ctx, b.opts.deadline); err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 		return err
 	}
 	out.resident = usage.Resident
-	ready, err := b.counts(out.storage, g)
+	ready, err := b.counts(ctx, out.storage, g)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 		return err
 	}
 	out.first = time.Since(began)
-	answered, err := b.counts(out.storage, g)
+	answered, err := b.counts(ctx, out.storage, g)
 	if err != nil {
 		return err
 	}
@@ -136,8 +136,7 @@ func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan) error {
 		return err
 	}
 	defer c.Close()
-	mint, maxt := p.Range()
-	mint = max(mint, maxt+1-24*time.Hour.Milliseconds())
+	mint, maxt := p.LastDay()
 	req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt, Matchers: matchers("tenant_id", blocks.Tenant(7),
 		"__name__", blocks.MetricName(0))}
 	wantSamples := int((maxt+1-mint)/p.Interval.Milliseconds()) * p.Shape.Namespaces * p.Shape.Pods
@@ -167,7 +166,7 @@ func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan) error {
 // steady measures one look at the bucket, from the end of one to the end of the next.
 func (b *bed) steady(ctx context.Context, out *start, g *gateway.Gateway) error {
 	next := func() (counts gateway.Counts, cpu float64, err error) {
-		at, err := g.Syncs()
+		at, err := g.Syncs(ctx)
 		if err != nil {
 			return counts, 0, err
 		}
@@ -181,11 +180,11 @@ func (b *bed) steady(ctx context.Context, out *start, g *gateway.Gateway) error 
 				return counts, 0, ctx.Err()
 			case <-time.After(time.Second): // each look at the page of metrics costs the gateway CPU
 			}
-			if now, err = g.Syncs(); err != nil {
+			if now, err = g.Syncs(ctx); err != nil {
 				return counts, 0, err
 			}
 		}
-		if counts, err = b.counts(out.storage, g); err != nil {
+		if counts, err = b.counts(ctx, out.storage, g); err != nil {
 			return counts, 0, err
 		}
 		usage, err := g.Process.Usage()

@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -45,11 +43,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.writers, "writers", 16, "requests under way at a time")
 	fs.DurationVar(&o.patience, "patience", 30*time.Minute, "how long a step may take")
 	fs.StringVar(&o.profile, "profile", "", "file for a heap profile of the first run, when full chunks are mapped")
-	if err := fs.Parse(args); err != nil {
+	if err := server.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	o.arguments = server.Arguments(fs, "hearth", "out", "profile")
 	if o.tenants < 0 || o.active < 0 || o.idle < 0 || o.series < 1 || o.rounds < 1 || o.writers < 1 || o.patience <= 0 {
@@ -76,15 +71,7 @@ func affordable(wanted, files, each int) int {
 	return min(wanted, files*9/10/each)
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "tenants:", err)
-		os.Exit(1)
-	}
-}
+func main() { server.Main("tenants", run) }
 
 // run measures and reports. Progress goes to log, the tables to out and to -out.
 func run(ctx context.Context, args []string, out, log io.Writer) error {
@@ -122,11 +109,5 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	var text strings.Builder
 	rep.write(&text)
-	if _, err := io.WriteString(out, text.String()); err != nil {
-		return err
-	}
-	if o.out != "" {
-		return server.WriteGenerated(o.out, text.String())
-	}
-	return nil
+	return server.Publish(out, o.out, text.String())
 }
