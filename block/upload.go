@@ -250,6 +250,17 @@ func describe(files []localFile) (all []File, segments []string) {
 	return all, segments
 }
 
+// FilesOf lists the files of the block in dir, and the names of those in chunks/, as an upload writes them into
+// meta.json.
+func FilesOf(dir string) (all []File, segments []string, err error) {
+	files, err := localFiles(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, segments = describe(files)
+	return all, segments, nil
+}
+
 // list returns the paths, inside block id, of all its objects.
 func list(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]string, error) {
 	var names []string

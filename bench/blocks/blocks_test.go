@@ -45,7 +45,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("block %s ends at %d", id, m.MaxTime)
 		}
 	}
-	if len(tenants) != 4 || tenants[Tenant(0)] != 2 || tenants[LargeTenant] != len(Resolutions) {
+	if len(tenants) != 4 || tenants[Tenant(0)] != 2 || tenants[LargeTenant] != len(resolutions) {
 		t.Errorf("blocks of tenants: %v", tenants)
 	}
 }

@@ -40,15 +40,15 @@ func Write(ctx context.Context, dir string, p Plan) error {
 		})
 	}
 	if p.Large != nil {
-		for _, resolution := range Resolutions {
+		for _, resolution := range resolutions {
 			work.Go(func() error { return p.writeLarge(ctx, dir, resolution) })
 		}
 	}
 	return work.Wait()
 }
 
-// Resolutions of the large blocks, in ms.
-var Resolutions = []int64{0, 300_000, 3_600_000}
+// resolutions of the large blocks, in ms.
+var resolutions = []int64{0, 300_000, 3_600_000}
 
 // writeWindow writes the small blocks of one window: the first tenant's, whose files the other tenants' blocks share.
 func (p Plan) writeWindow(ctx context.Context, dir string, i int) error {
@@ -119,7 +119,7 @@ func (c content) write(ctx context.Context, dir string) (meta *block.Meta, err e
 	if err := errors.Join(err, cw.Close(), iw.Close()); err != nil {
 		return nil, err
 	}
-	if meta.Thanos.Files, meta.Thanos.SegmentFiles, err = filesOf(dir); err != nil {
+	if meta.Thanos.Files, meta.Thanos.SegmentFiles, err = block.FilesOf(dir); err != nil {
 		return nil, err
 	}
 	measured, err := block.Measure(ctx, dir)
@@ -177,26 +177,6 @@ func (c content) prototypes() (map[bool][]prototype, error) {
 		}
 	}
 	return out, nil
-}
-
-// filesOf lists the files of a block's directory, as an upload does.
-func filesOf(dir string) (files []block.File, segments []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(dir, block.ChunksName))
-	if err != nil {
-		return nil, nil, err
-	}
-	names := make([]string, 0, len(entries)+1)
-	for _, e := range entries {
-		names, segments = append(names, block.ChunksName+"/"+e.Name()), append(segments, e.Name())
-	}
-	for _, name := range append(names, block.IndexName) {
-		info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
-		if err != nil {
-			return nil, nil, err
-		}
-		files = append(files, block.File{RelPath: name, SizeBytes: info.Size()})
-	}
-	return append(files, block.File{RelPath: block.MetaName}), segments, nil
 }
 
 // share makes the block id of the files of another one.
