@@ -527,12 +527,9 @@ func TestDownloadResumes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		bkt.fault = func(verb, object string) error {
-			if verb == "get" && object == Object(meta.ULID, "chunks/000001") {
-				return errFault
-			}
-			return nil
-		}
+		bkt.fail(func(verb, object string) bool {
+			return verb == "get" && object == Object(meta.ULID, "chunks/000001")
+		})
 		if _, err := Download(t.Context(), bkt, meta.ULID, down); errs.KindOf(err) != errs.Unavailable {
 			t.Fatalf("%s: %v", name, err)
 		}

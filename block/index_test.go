@@ -50,6 +50,16 @@ func (b *countingBucket) count(verb, name string, counter *int, n int) error {
 	return nil
 }
 
+// fail makes the requests fail that when chooses.
+func (b *countingBucket) fail(when func(verb, name string) bool) {
+	b.fault = func(verb, name string) error {
+		if when(verb, name) {
+			return errFault
+		}
+		return nil
+	}
+}
+
 func (b *countingBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := b.count("get", name, &b.gets, 1); err != nil {
 		return nil, err
@@ -128,16 +138,6 @@ func (w *world) id() (id ulid.ULID) {
 	_ = id.SetTime(uint64(w.now.UnixMilli()))
 	id[14], id[15] = byte(w.n>>8), byte(w.n)
 	return id
-}
-
-// fail makes the requests fail that when chooses.
-func (w *world) fail(when func(verb, name string) bool) {
-	w.bkt.fault = func(verb, name string) error {
-		if when(verb, name) {
-			return errFault
-		}
-		return nil
-	}
 }
 
 // add adds n blocks.
@@ -421,7 +421,7 @@ func TestFetchMarks(t *testing.T) {
 		t.Errorf("%+v", v.NoCompact)
 	}
 	// A crash between the mark and its copy is healed by marking again.
-	w.fail(func(verb, name string) bool { return verb == "put" && strings.HasPrefix(name, marksFolder) })
+	w.bkt.fail(func(verb, name string) bool { return verb == "put" && strings.HasPrefix(name, marksFolder) })
 	if err := MarkDeletion(ctx, w.bkt, ids[3], "own", w.now); errs.KindOf(err) != errs.Unavailable {
 		t.Fatal(err)
 	}
@@ -495,7 +495,7 @@ func TestFetchBrokenDeletion(t *testing.T) {
 	w.want(f, number, [3]int{1, 2, 0}, ids...) // the directory is there
 	w.now = w.now.Add(time.Minute)
 	number = w.write().View.Number
-	w.fail(func(verb, name string) bool { return verb == "get" && name == Object(ids[0], MetaName) })
+	w.bkt.fail(func(verb, name string) bool { return verb == "get" && name == Object(ids[0], MetaName) })
 	w.want(f, number, [3]int{3, 2, 0}, ids...)
 	w.bkt.fault = nil
 	v := w.want(f, number, [3]int{2, 2, 0}, ids[1:]...)
@@ -512,13 +512,13 @@ func TestFetchBrokenDeletion(t *testing.T) {
 func TestFetchFailedListing(t *testing.T) {
 	w, f, number, ids := indexed(t, 2)
 	for _, dir := range []string{"", marksFolder} {
-		w.fail(func(verb, name string) bool { return verb == "list" && name == dir })
+		w.bkt.fail(func(verb, name string) bool { return verb == "list" && name == dir })
 		if _, err := f.Fetch(t.Context()); errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("%q: %v", dir, err)
 		}
 	}
 	// Nothing can be read.
-	w.fail(func(verb, _ string) bool { return verb == "get" })
+	w.bkt.fail(func(verb, _ string) bool { return verb == "get" })
 	w.want(f, number, [3]int{1, 2, 0}, ids...)
 	w.bkt.fault = nil
 	w.want(f, number, [3]int{1, 2, 0}, ids...)
@@ -601,7 +601,7 @@ func TestWriteIndexFaults(t *testing.T) {
 	w.put(Object(ids[0], DeletionMarkName), `{"id":"`+ids[0].String()+`","version":1,"deletion_time":5}`)
 	w.put(Object(ids[1], NoCompactMarkName), `{`)
 	bad := Object(ids[0], DeletionMarkName)
-	w.fail(func(verb, name string) bool { return verb == "get" && name == bad })
+	w.bkt.fail(func(verb, name string) bool { return verb == "get" && name == bad })
 	if _, err := w.fetcher("").WriteIndex(t.Context(), w.bkt); errs.KindOf(err) != errs.Unavailable {
 		t.Fatalf("%v", err)
 	}

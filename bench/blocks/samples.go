@@ -78,13 +78,14 @@ func (q sequence) histograms() []*histogram.Histogram {
 	return out
 }
 
-// chunkWriter cuts samples into chunks. New makes an empty chunk.
+// chunkWriter cuts samples into chunks.
 type chunkWriter struct {
 	out prototype
 	app chunkenc.Appender
 	n   int
 }
 
+// add appends a sample at t by add, to a chunk that empty made.
 func (w *chunkWriter) add(t int64, empty func() chunkenc.Chunk, add func(chunkenc.Appender) error) (err error) {
 	if w.n == 0 {
 		c := empty()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,12 +45,7 @@ func bigIndex(b *testing.B, n, chunksEach int) (dir string, id ulid.ULID) {
 	for i := range max(100, pods) {
 		of(i%100, min(i, pods-1)).Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
 	}
-	sorted := make([]string, 0, len(symbols))
-	for s := range symbols {
-		sorted = append(sorted, s)
-	}
-	slices.Sort(sorted)
-	for _, s := range sorted {
+	for _, s := range slices.Sorted(maps.Keys(symbols)) {
 		if err := w.AddSymbol(s); err != nil {
 			b.Fatal(err)
 		}
