@@ -23,18 +23,13 @@ type asking struct {
 	left     []*endpoint
 	at       *endpoint       // the endpoint that is being asked
 	with     context.Context // the context of that call
-	response int             // its number in the collector
+	response int             // its number in the collector; once at has failed, that of the next endpoint
 }
 
-// asking begins to ask a group.
+// asking begins to ask a group. The filler waits for it from now on.
 func (s *selection) asking(g *group) asking {
-	a := asking{sel: s, call: s.watch.add(), group: g, blocks: g.blocks, left: g.endpoints}
-	for _, f := range s.fills {
-		if f.bucket == g.bucket() {
-			f.calls = append(f.calls, a.call)
-		}
-	}
-	return a
+	return asking{sel: s, call: s.watch.add(), group: g, blocks: g.blocks, left: g.endpoints,
+		response: s.col.begin(g, g.endpoints[0])}
 }
 
 // next goes on to the next endpoint, if there is one. The caller must ask a.at with the context returned, which ends
@@ -45,7 +40,6 @@ func (a *asking) next(ctx context.Context) (context.Context, bool) {
 	}
 	a.at, a.left = a.left[0], a.left[1:]
 	a.sel.q.m.asked.WithLabelValues(a.at.role()).Inc()
-	a.response = a.sel.col.begin(a.group, a.at)
 	a.with = a.call.begin(ctx, a.sel, asked{m: a.at, response: a.response, standIn: len(a.left) > 0})
 	return a.with, true
 }
@@ -60,7 +54,6 @@ func (a *asking) request() *series.Request {
 // begun records that the first series has come, so that a gateway will not say any more what it covers.
 func (a *asking) begun() {
 	a.sel.col.change(a.response, func(r *response) { r.begun = true })
-	a.call.know()
 }
 
 // ended records how asking the endpoint ended: err, or nil where all of its response has come. again says that the next
@@ -68,11 +61,6 @@ func (a *asking) begun() {
 // same, or the error is this process's own.
 func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 	err = outcome(ctx, a.with, err)
-	defer func() {
-		if !again {
-			a.call.know()
-		}
-	}()
 	switch {
 	case err == nil:
 		a.sel.col.change(a.response, func(r *response) { r.ended = true })
@@ -80,6 +68,7 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case final(err):
+		a.sel.col.change(a.response, func(r *response) { r.err = err }) // or the filler would wait for it
 		return false, err
 	default:
 		a.failed(err)
@@ -92,20 +81,21 @@ func (a *asking) ended(ctx context.Context, err error) (again bool, _ error) {
 // missing.
 func (a *asking) failed(err error) {
 	a.sel.q.m.failed.WithLabelValues(a.at.role()).Inc()
-	a.sel.col.change(a.response, func(r *response) {
-		r.err = err
-		if covered := r.said.coverage; a.blocks.Primary {
-			if covered == nil || len(covered.Served) == 0 || len(covered.Served) > series.MaxOnlyBlocks {
-				a.left = nil
-				return
-			}
+	at := a.response
+	if a.blocks.Primary {
+		covered := a.sel.col.response(at).said.coverage
+		if covered == nil || len(covered.Served) == 0 || len(covered.Served) > series.MaxOnlyBlocks {
+			a.left = nil
+		} else {
 			a.blocks = series.BlockRequest{View: covered.View, Only: covered.Served}
 		}
-		r.again = len(a.left) > 0
-	})
+	}
 	if len(a.left) > 0 {
 		a.sel.q.m.stoodIn.Inc()
+		// Before the failure is recorded: so the filler waits for the next endpoint, and asks only for what that does not have.
+		a.response = a.sel.col.begin(a.group, a.left[0])
 	}
+	a.sel.col.change(at, func(r *response) { r.err = err })
 }
 
 // ask calls f for one endpoint of the group after the other, until one has answered.
@@ -195,8 +185,9 @@ func (q *Querier) askAll(ctx context.Context, s *selection, f askOne) (series.Wa
 
 // collector gathers what the endpoints of one selection respond.
 type collector struct {
-	mu        sync.Mutex // guards responses
-	responses []response // in the order in which the endpoints were asked
+	mu        sync.Mutex    // guards what follows
+	responses []response    // in the order in which the endpoints were asked
+	changed   chan struct{} // closed at the next change of a response; nil when nobody waits for it
 }
 
 // response is one call to an endpoint.
@@ -207,7 +198,6 @@ type response struct {
 	begun bool  // its first series has come
 	ended bool  // all of it has come
 	err   error // why it ended early
-	again bool  // the next endpoint of the group is asked instead
 }
 
 // said is what a response says of its endpoint: nil where it does not say.
@@ -223,6 +213,11 @@ type failure struct {
 	err  error
 }
 
+// pending reports whether the endpoint may still say what it covers.
+func (r *response) pending() bool {
+	return r.err == nil && !r.ended && !r.begun && r.said.coverage == nil
+}
+
 // begin records that e is asked for g, and returns the number of the response.
 func (c *collector) begin(g *group, e *endpoint) int {
 	c.mu.Lock()
@@ -236,6 +231,10 @@ func (c *collector) change(n int, do func(*response)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	do(&c.responses[n])
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
 }
 
 // hear returns the context for the call with response n. Through it, c learns what the response says of its endpoint.
@@ -250,6 +249,13 @@ func (c *collector) hear(ctx context.Context, n int, covered func()) context.Con
 	})
 }
 
+// response is response n as it is now.
+func (c *collector) response(n int) response {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.responses[n]
+}
+
 // clone is a copy of what was gathered until now.
 func (c *collector) clone() *collector {
 	c.mu.Lock()
@@ -257,31 +263,22 @@ func (c *collector) clone() *collector {
 	return &collector{responses: slices.Clone(c.responses)}
 }
 
-// goesOn reports whether another endpoint of g is being asked for what one that failed was to serve, and has not said
-// yet what it serves. No other goroutine may use c.
-func (c *collector) goesOn(g *group) bool {
-	for _, r := range slices.Backward(c.responses) {
-		if r.of == g {
-			return r.again || r.err == nil && !r.ended && r.said.coverage == nil
-		}
+// follow is a copy of what was gathered until now, and a channel that is closed when a response changes after that.
+func (c *collector) follow() (*collector, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed == nil {
+		c.changed = make(chan struct{})
 	}
-	return false
+	return &collector{responses: slices.Clone(c.responses)}, c.changed
 }
 
-// nextOf returns the endpoint of g that is asked next; nil when one is being asked or has answered, or none is left. No
-// other goroutine may use c.
-func (c *collector) nextOf(g *group) *endpoint {
-	n := 0
-	for _, r := range c.responses {
-		if r.of == g {
-			n++
-			if r.err == nil || g.blocks.Primary {
-				return nil
-			}
-		}
-	}
-	if n >= len(g.endpoints) {
-		return nil
-	}
-	return g.endpoints[n]
+// awaits reports whether a gateway of bucket may still say what it covers. No other goroutine may use c.
+func (c *collector) awaits(bucket string) bool {
+	return slices.ContainsFunc(c.responses, func(r response) bool { return r.of.bucket() == bucket && r.pending() })
+}
+
+// asks reports whether an endpoint of g is or was asked. No other goroutine may use c.
+func (c *collector) asks(g *group) bool {
+	return slices.ContainsFunc(c.responses, func(r response) bool { return r.of == g })
 }

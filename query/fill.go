@@ -15,12 +15,14 @@ import (
 // for them: up to attempts times, each time one gateway for each block. Gateways say what they cover before their first
 // series, and the merge begins with the first series of all. So the filler is done before any series was merged.
 //
-// It is for one goroutine, after the groups of the plan have been added.
+// What a gateway that failed had said that it serves is asked from the next one of its group, not by the filler. The
+// filler waits for that one as for the others.
+//
+// It is for one goroutine, after all groups of the plan are being asked.
 type filler struct {
 	sel      *selection
 	bucket   string
 	gateways []*endpoint               // those that may be asked
-	calls    []*call                   // of all groups of the bucket
 	tried    map[ulid.ULID][]*endpoint // the gateways that were asked for each missing block
 	all      bool                      // all gateways were asked for all blocks that they own
 	unheard  bool                      // a gateway was asked what the newest view needs
@@ -29,15 +31,14 @@ type filler struct {
 // fill returns the groups to ask for what is missing by now in all buckets.
 func (s *selection) fill() (groups []*group) {
 	for _, f := range s.fills {
-		groups = append(groups, f.more()...)
+		groups = append(groups, f.more(s.col.clone())...)
 	}
 	return groups
 }
 
-// more returns the groups to ask for the blocks that are missing by now; none when nothing is known to be missing, or
-// nobody is left to ask.
-func (f *filler) more() (groups []*group) {
-	col := f.sel.col.clone()
+// more returns the groups to ask for the blocks that are missing from what col gathered; none when nothing is known to
+// be missing, or nobody is left to ask. No other goroutine may use col.
+func (f *filler) more(col *collector) (groups []*group) {
 	e := f.sel.evidence(col, true)
 	var missing []ulid.ULID
 	var view series.View
@@ -108,15 +109,17 @@ func (f *filler) prefetch(ctx context.Context, lease *memory.Lease) series.Set {
 // open asks for what is missing, until nothing is or nobody is left, and returns the union of what comes.
 func (f *filler) open(ctx context.Context, lease *memory.Lease) series.Set {
 	var sets []series.Set
-	for waited := 0; ; {
-		for ; waited < len(f.calls); waited++ {
+	for {
+		col, changed := f.sel.col.follow()
+		if col.awaits(f.bucket) {
 			select {
-			case <-f.calls[waited].known:
+			case <-changed:
 			case <-ctx.Done():
 				return series.Merge(append(sets, series.Failed(ctx.Err()))...)
 			}
+			continue
 		}
-		groups := f.more()
+		groups := f.more(col)
 		if len(groups) == 0 {
 			return series.Merge(sets...)
 		}

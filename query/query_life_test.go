@@ -214,16 +214,15 @@ func TestLimitAndStandIn(t *testing.T) {
 	}
 	both := &group{endpoints: []*endpoint{gateway("s1"), gateway("s2")}}
 	col := new(collector)
-	fail := func(e *endpoint) {
-		col.change(col.begin(both, e), func(r *response) { r.err = errs.E(errs.Unavailable, "cable cut") })
-	}
-	fail(both.endpoints[0])
+	fail := func(n int) { col.change(n, func(r *response) { r.err = errs.E(errs.Unavailable, "cable cut") }) }
+	first, second := col.begin(both, both.endpoints[0]), col.begin(both, both.endpoints[1])
+	fail(first)
 	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000, Limit: 1},
 		p: q.defaultParams(), plan: plan{groups: []*group{both}}}
 	if missing := s.missing(col, true); len(missing) > 0 {
 		t.Errorf("missing %q", missing)
 	}
-	fail(both.endpoints[1])
+	fail(second)
 	if missing := s.missing(col, true); len(missing) != 2 {
 		t.Errorf("both failed: missing %q", missing)
 	}

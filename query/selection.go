@@ -119,17 +119,14 @@ func (s *selection) evidence(col *collector, early bool) evidence {
 			e.failed = append(e.failed, failure{r.from.label(), r.from.info, r.err})
 			if c := r.said.coverage; c != nil {
 				e.seen = append(e.seen, c.Holding)
-				if early && col.goesOn(r.of) {
-					e.covered = append(e.covered, *c) // or the filler would ask for the same blocks
-				}
 			}
 		case r.ended || early:
-			e.addAnswered(r.from.info, r.said, !r.ended && !r.begun)
+			e.addAnswered(r.from.info, r.said, r.pending())
 		}
 	}
 	for _, g := range s.plan.groups {
-		if m := col.nextOf(g); early && m != nil {
-			e.addAnswered(m.info, said{}, true)
+		if early && !col.asks(g) {
+			e.addAnswered(g.endpoints[0].info, said{}, true)
 		}
 		for _, m := range g.endpoints {
 			e.seen = append(e.seen, m.info.Blocks)

@@ -15,9 +15,6 @@ import (
 type call struct {
 	steps atomic.Uint64 // odd while an endpoint is waited for; it grows whenever the endpoint sends something
 	asked atomic.Pointer[asked]
-	// known is closed when what the group's gateways cover is known, as far as they say it. once closes it.
-	known chan struct{}
-	once  sync.Once
 
 	// Only the watch uses these.
 	seen  uint64        // steps at its last look
@@ -36,19 +33,12 @@ type asked struct {
 
 func (c *call) step() { c.steps.Add(1) }
 
-// know records that nothing more will be heard of what the group's gateways cover, or that it was heard. It is
-// idempotent.
-func (c *call) know() { c.once.Do(func() { close(c.known) }) }
-
 // begin records that an endpoint is asked. The caller must ask it with the context returned. It ends when the endpoint
 // is given up, and through it the selection learns what the response says of the endpoint.
 func (c *call) begin(ctx context.Context, s *selection, a asked) context.Context {
 	ctx, a.giveUp = context.WithCancelCause(ctx)
 	a.limit = s.q.silenceLimit(a.m, a.standIn)
-	ctx = s.col.hear(ctx, a.response, func() {
-		c.steps.Add(2)
-		c.know()
-	})
+	ctx = s.col.hear(ctx, a.response, func() { c.steps.Add(2) })
 	c.steps.Add(2) // before c.asked changes, so that the silence begins now and not with that of the endpoint before
 	c.asked.Store(&a)
 	return ctx
@@ -106,7 +96,7 @@ func (s *selection) startWatch() {
 
 // add adds a call to watch.
 func (w *watch) add() *call {
-	c := &call{known: make(chan struct{})}
+	c := new(call)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, c)
