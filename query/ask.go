@@ -92,7 +92,8 @@ func (a *asking) failed(err error) {
 	}
 	if len(a.left) > 0 {
 		a.sel.q.m.stoodIn.Inc()
-		// Before the failure is recorded: so the filler waits for the next endpoint, and asks only for what that does not have.
+		// Before the failure is recorded: so the filler waits for the next endpoint, and asks for what that one does not
+		// have.
 		a.response = a.sel.col.begin(a.group, a.left[0])
 	}
 	a.sel.col.change(at, func(r *response) { r.err = err })

@@ -35,6 +35,16 @@ type bucketLife struct {
 	n      int // of samples and ids
 }
 
+// newBucketLife is a bucket after some steps.
+func newBucketLife(from rand.Source) *bucketLife {
+	w := &bucketLife{rnd: rand.New(from), losers: map[uint64]state{},
+		states: []state{{view: series.View{Number: 1, Hash: "a"}, blocks: map[ulid.ULID]kept{}}}}
+	for range 3 + w.rnd.IntN(10) {
+		w.step()
+	}
+	return w
+}
+
 func (w *bucketLife) id() ulid.ULID {
 	w.n++
 	return ulid.ULID{byte(w.rnd.Uint32()), byte(w.n >> 8), byte(w.n)}
@@ -241,11 +251,7 @@ func TestBlocksNeverSilent(t *testing.T) {
 	q.wg.Wait()
 	silent, warned, noisy, behind := 0, 0, 0, 0
 	for seed := range uint64(4000) {
-		w := &bucketLife{rnd: rand.New(rand.NewPCG(seed, 2)), losers: map[uint64]state{},
-			states: []state{{view: series.View{Number: 1, Hash: "a"}, blocks: map[ulid.ULID]kept{}}}}
-		for range 3 + w.rnd.IntN(10) {
-			w.step()
-		}
+		w := newBucketLife(rand.NewPCG(seed, 2))
 		n, listed := 1+w.rnd.IntN(4), w.rnd.IntN(4) > 0
 		copies := min(n, 1+w.rnd.IntN(2))
 		var gateways []*gatewayLife

@@ -363,11 +363,7 @@ func TestSharesNeverSilent(t *testing.T) {
 	f := newFakes(t, 0, bucketOf(0))
 	silent, warned, noisy, filled := 0, 0, 0, 0
 	for seed := range uint64(1500) {
-		w := &bucketLife{rnd: rand.New(rand.NewPCG(seed, 3)), losers: map[uint64]state{},
-			states: []state{{view: series.View{Number: 1, Hash: "a"}, blocks: map[ulid.ULID]kept{}}}}
-		for range 3 + w.rnd.IntN(10) {
-			w.step()
-		}
+		w := newBucketLife(rand.NewPCG(seed, 3))
 		n, listed, labels := 1+w.rnd.IntN(4), w.rnd.IntN(8) > 0, w.rnd.IntN(3) == 0
 		one := newFakes(t, n, w.states[len(w.states)-1])
 		f.gateways, f.endpoints = one.gateways, one.endpoints

@@ -2,7 +2,6 @@ package tsdb
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -38,11 +37,9 @@ func (d *DB) Arrivals(_ context.Context, id tenant.ID, since int64) (series.Arri
 		out = t.arrivals.known
 		t.arrivals.mu.Unlock()
 	}
-	from := slices.IndexFunc(out.Delays, func(x series.Delay) bool { return x.Hour >= series.HourOf(since) })
-	if from < 0 {
-		from = len(out.Delays)
+	for len(out.Delays) > 0 && out.Delays[0].Hour < series.HourOf(since) {
+		out.Delays = out.Delays[1:]
 	}
-	out.Delays = out.Delays[from:]
 	out.Window = d.opts.windowOf(id)
 	out.Complete = d.opts.Now().Add(-out.Window).UnixMilli() - 1
 	return out, nil

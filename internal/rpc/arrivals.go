@@ -46,7 +46,7 @@ func arrivalsFromPB(in *hearthpb.ArrivalsResponse) (series.Arrivals, error) {
 	const maxWindow = 100 * 365 * 24 * time.Hour // a duration ends at 292 years
 	out := series.Arrivals{Complete: in.Complete, Since: in.KnownSince,
 		Window: time.Duration(in.WindowMs) * time.Millisecond}
-	ordered := slices.IsSortedFunc(in.Hours, compareTimes)
+	ordered := slices.IsSorted(in.Hours)
 	switch {
 	case in.WindowMs < 0 || in.WindowMs > maxWindow.Milliseconds():
 		return out, errs.E(errs.Internal, "malformed arrivals: a window of %d ms", in.WindowMs)

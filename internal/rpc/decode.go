@@ -218,13 +218,3 @@ func encodedChunk(m []byte) (series.Encoded, error) {
 	}
 	return e, err
 }
-
-func compareTimes(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -133,7 +134,7 @@ func joinExemplars(all []exemplar.QueryResult) []exemplar.QueryResult {
 	}
 	for i := range out {
 		es := out[i].Exemplars
-		slices.SortStableFunc(es, func(a, b exemplar.Exemplar) int { return compareTimes(a.Ts, b.Ts) })
+		slices.SortStableFunc(es, func(a, b exemplar.Exemplar) int { return cmp.Compare(a.Ts, b.Ts) })
 		out[i].Exemplars = slices.CompactFunc(es, func(a, b exemplar.Exemplar) bool { return a.Equals(b) })
 	}
 	return out
