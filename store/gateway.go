@@ -27,7 +27,7 @@ type Gateway struct {
 	log     *slog.Logger
 	opts    Options
 	metrics *metrics
-	bkt     objstore.BucketReader // without any cache
+	bkt     objstore.BucketReader // without any cache, and not watched
 	objects *objects
 	cache   *cache.Cache
 	headers *headers
@@ -83,10 +83,11 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}
 	m := newMetrics(reg, opts.SeriesMaxConcurrency)
 	kept := cache.New(opts.Cache, reg)
+	reads := watched{bkt, opts.ReadTimeout}
 	g := &Gateway{
 		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,
-		objects: &objects{bkt: bkt, cache: kept, metrics: m, hedges: newHedger(m), silence: opts.ReadTimeout},
-		headers: newHeaders(bkt, opts, m),
+		objects: &objects{bkt: reads, cache: kept, metrics: m, hedges: newHedger(m)},
+		headers: newHeaders(reads, opts, m),
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{
 			CacheDir: filepath.Join(opts.Dir, "meta-syncer"), MaxIndexAge: opts.IgnoreDeletionMarksDelay / 2, Now: opts.Now,

@@ -35,7 +35,7 @@ type headers struct {
 
 func newHeaders(bkt objstore.BucketReader, opts Options, m *metrics) *headers {
 	h := &headers{
-		opts: opts, bkt: watched{bkt, opts.ReadTimeout}, metrics: m,
+		opts: opts, bkt: bkt, metrics: m,
 		slots: make(chan struct{}, opts.BlockConcurrency), open: map[*lazyHeader]struct{}{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -47,8 +47,8 @@ func (ds *durations) delay() time.Duration {
 	return max(ds.p95, hedgeFloor)
 }
 
-// hedger gives reads of the bucket a second try: when they take longer than 95 of 100 others of their kind, or fail. It
-// is safe for concurrent use.
+// hedger gives reads of the bucket a second try when they take longer than 95 of 100 others of their kind. Reads that
+// fail are objects.fetch's. It is safe for concurrent use.
 type hedger struct {
 	metrics *metrics
 
@@ -120,15 +120,11 @@ type try struct {
 	second bool
 }
 
-// read calls fetch, and calls it once more with memory of its own when the first call takes long, or fails in a way
-// that may pass. The first good outcome counts, the other call is cancelled. Where the second call wins, its buffers
-// take the place of those of into.
+// read calls fetch, and calls it once more with memory of its own when the first call takes long. The first good outcome
+// counts, the other call is cancelled. Where the second call wins, its buffers take the place of those of into.
 func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 	fetch func(ctx context.Context, into [][]byte) (int64, error)) (int64, error) {
-	n := int64(0)
-	for _, b := range into {
-		n += int64(len(b))
-	}
+	n := length(into)
 	kind := hedgeKind{what, n >= largeRead}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -140,14 +136,7 @@ func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 			h.done(n)
 		}
 	}
-	begun, running, second := time.Now(), 1, false
-	again := func(why string) {
-		if !second && h.allow(n) {
-			second, running = true, running+1
-			h.metrics.hedges.WithLabelValues(why).Inc()
-			go call(sameShape(into), true)
-		}
-	}
+	begun, running := time.Now(), 1
 	var late <-chan time.Time
 	if delay := h.begin(kind); delay > 0 {
 		timer := time.NewTimer(delay)
@@ -158,15 +147,15 @@ func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 	for {
 		select {
 		case <-late:
-			again("slow")
+			if h.allow(n) {
+				running++
+				h.metrics.hedges.Inc()
+				go call(sameShape(into), true)
+			}
 		case t := <-tries:
 			running--
-			bad := ctx.Err() == nil && mayPass(t, n)
-			if bad {
-				again("failed")
-			}
-			if bad && running > 0 {
-				continue
+			if running > 0 && ctx.Err() == nil && errs.KindOf(t.err) == errs.Unavailable {
+				continue // the other one may have a better outcome
 			}
 			if t.err == nil {
 				h.took(kind, time.Since(begun), t.second)
@@ -175,12 +164,6 @@ func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 			return t.got, t.err
 		}
 	}
-}
-
-// mayPass reports whether another call may have a better outcome: the bucket did not answer, or sent fewer than n
-// bytes, which is what a connection that ends early looks like.
-func mayPass(t try, n int64) bool {
-	return errs.KindOf(t.err) == errs.Unavailable || t.err == nil && t.got < n
 }
 
 func sameShape(into [][]byte) [][]byte {

@@ -29,7 +29,7 @@ type metrics struct {
 	blockFaults  *prometheus.CounterVec // by kind of error
 	bytesRead    *prometheus.CounterVec // by what: index, chunks
 	rangeReads   *prometheus.CounterVec
-	hedges       *prometheus.CounterVec // by reason: slow, failed
+	hedges       prometheus.Counter
 	hedgesWon    prometheus.Counter
 	openRequests prometheus.Gauge
 	thanos       thanosMetrics
@@ -75,8 +75,10 @@ func newMetrics(reg prometheus.Registerer, readers int) *metrics {
 			"Blocks, series and chunks that could not be read for a request, by kind of error.", "kind"),
 		bytesRead:  counter("read_bytes_total", "Bytes read from the bucket, by what they are.", "what"),
 		rangeReads: counter("range_reads_total", "Range reads of the bucket, by what they are.", "what"),
-		hedges: counter("second_reads_total", "Range reads of the bucket that were tried a second time, by reason: "+
-			"slow (the first was still under way) or failed.", "reason"),
+		hedges: f.NewCounter(prometheus.CounterOpts{
+			Name: "hearth_store_second_reads_total",
+			Help: "Range reads of the bucket that were begun a second time, since the first one was slow.",
+		}),
 		hedgesWon: f.NewCounter(prometheus.CounterOpts{
 			Name: "hearth_store_second_reads_won_total", Help: "Second tries of range reads that gave the answer.",
 		}),

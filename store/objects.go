@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/thanos-io/objstore"
 
@@ -18,7 +17,6 @@ type objects struct {
 	cache   *cache.Cache
 	metrics *metrics
 	hedges  *hedger
-	silence time.Duration // Options.ReadTimeout
 }
 
 // file is a file of a block, as it is read.
@@ -66,10 +64,7 @@ func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([
 // when the file ends. A read that failed, or that ended early, is made again: most faults of a bucket pass. A file of
 // unknown size ends where two reads do.
 func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (int64, error) {
-	want := int64(0)
-	for _, b := range into {
-		want += int64(len(b))
-	}
+	want := length(into)
 	last := int64(-1)
 	for tries := 1; ; tries++ {
 		got, err := o.fetchOnce(ctx, f, off, want, into)
@@ -82,12 +77,20 @@ func (o *objects) fetch(ctx context.Context, f file, off int64, into [][]byte) (
 	}
 }
 
+// length is how many bytes buffers hold.
+func length(into [][]byte) (n int64) {
+	for _, b := range into {
+		n += int64(len(b))
+	}
+	return n
+}
+
 // mostReads is how often one part of a file is read, if the bucket fails.
 const mostReads = 3
 
 // fetchOnce reads the want bytes that the buffers hold.
 func (o *objects) fetchOnce(ctx context.Context, f file, off, want int64, into [][]byte) (got int64, err error) {
-	r, err := watched{o.bkt, o.silence}.GetRange(ctx, f.object, off, want)
+	r, err := o.bkt.GetRange(ctx, f.object, off, want)
 	switch {
 	case err != nil && block.PastEnd(err):
 		return 0, nil
@@ -113,9 +116,7 @@ func (o *objects) fetchOnce(ctx context.Context, f file, off, want int64, into [
 
 func (o *objects) fault(ctx context.Context, object string, err error) error {
 	kind := errs.Unavailable
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
-	}
+	err = becauseOf(ctx, err)
 	if o.bkt.IsObjNotFoundErr(err) {
 		kind = errs.NotFound
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 // sickBucket fails some of its reads, and cuts some bodies short as if that were all.
@@ -61,6 +63,56 @@ func (b *sickBucket) Attributes(ctx context.Context, name string) (objstore.Obje
 		return objstore.ObjectAttributes{}, errFault
 	}
 	return b.Bucket.Attributes(ctx, name)
+}
+
+// stepBucket answers one read after another with its steps.
+type stepBucket struct {
+	objstore.BucketReader
+	steps []step
+	reads int
+}
+
+func (b *stepBucket) GetRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	s := b.steps[b.reads]
+	b.reads++
+	return io.NopCloser(strings.NewReader(strings.Repeat(string('a'+rune(b.reads-1)), int(s.got)))), s.err
+}
+
+func (*stepBucket) IsObjNotFoundErr(err error) bool { return errors.Is(err, errGone) }
+
+var errGone = errors.New("gone")
+
+// TestReadsAgain: which reads of three bytes are made again, and how often. The size is that of the file.
+func TestReadsAgain(t *testing.T) {
+	whole, short, fault := step{got: 3}, step{got: 2}, step{err: errFault}
+	for name, f := range map[string]struct {
+		size  int64
+		steps []step
+		text  string
+		kind  errs.Kind
+		reads int
+	}{
+		"whole":                       {9, []step{whole}, "aaa", errs.OK, 1},
+		"fails once":                  {9, []step{fault, whole}, "bbb", errs.OK, 2},
+		"fails":                       {9, []step{fault, fault, fault}, "", errs.Unavailable, 3},
+		"is cut off once":             {9, []step{short, whole}, "bbb", errs.OK, 2},
+		"is cut off":                  {9, []step{short, short, short}, "cc", errs.OK, 3},
+		"the file ends":               {2, []step{short}, "aa", errs.OK, 1},
+		"the file ends, as two say":   {-1, []step{short, short}, "bb", errs.OK, 2},
+		"gone":                        {9, []step{{err: errGone}}, "", errs.NotFound, 1},
+		"silent: nobody waits longer": {9, []step{{err: silent(1)}}, "", errs.Unavailable, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &stepBucket{steps: f.steps}
+			o := &objects{bkt: b, metrics: newMetrics(nil, 1)}
+			into := [][]byte{make([]byte, 1), make([]byte, 2)}
+			n, err := o.fetch(t.Context(), file{File: cache.File{Size: f.size}}, 0, into)
+			text := string(bytes.Join(into, nil)[:n])
+			if errs.KindOf(err) != f.kind || text != f.text || b.reads != f.reads {
+				t.Errorf("%q after %d reads, error %v; want %q after %d", text, b.reads, err, f.text, f.reads)
+			}
+		})
+	}
 }
 
 // TestSickBucket: of a bucket with 1 % of errors and 1 % of bodies that are cut short nobody gets a wrong answer, and

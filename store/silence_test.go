@@ -60,7 +60,7 @@ func TestSilentBucket(t *testing.T) {
 	f := func(what string, b *tardy, want string) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := &objects{bkt: b, metrics: newMetrics(nil, 1), silence: 10 * time.Second}
+				o := &objects{bkt: watched{b, 10 * time.Second}, metrics: newMetrics(nil, 1)}
 				got := make([]byte, 3)
 				_, err := o.fetch(t.Context(), file{object: "object"}, 0, [][]byte{got})
 				if want == "" {

@@ -79,7 +79,7 @@ func (g *Gateway) tellIndexFault(err error) {
 
 // readIdentity learns which bucket it is. Each sync asks anew: an identity that is new may still be written over.
 func (g *Gateway) readIdentity(ctx context.Context) {
-	id, err := block.ReadIdentity(ctx, g.objects.bkt)
+	id, err := block.ReadIdentity(ctx, g.bkt)
 	if err == nil {
 		g.mu.Lock()
 		g.bucketID = id.UUID

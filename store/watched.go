@@ -33,9 +33,8 @@ type watched struct {
 
 // Attributes implements objstore.BucketReader.
 func (w watched) Attributes(ctx context.Context, name string) (objstore.ObjectAttributes, error) {
-	ctx, timer, end := w.watch(ctx)
+	ctx, _, end := w.watch(ctx)
 	defer end()
-	defer timer.Stop()
 	attrs, err := w.BucketReader.Attributes(ctx, name)
 	if err != nil {
 		err = becauseOf(ctx, err)
@@ -61,19 +60,21 @@ func (w watched) reader(ctx context.Context,
 	r, err := open(ctx)
 	if err != nil {
 		err = becauseOf(ctx, err)
-		timer.Stop()
 		end()
 		return nil, err
 	}
 	timer.Reset(w.silence)
-	return &watchedReader{lively{r, timer, w.silence}, r, ctx, end}, nil
+	return &watchedReader{r, ctx, timer, w.silence, end}, nil
 }
 
-// watch returns a context that ends when the timer is not reset in time.
-func (w watched) watch(ctx context.Context) (context.Context, *time.Timer, func()) {
+// watch returns a context that ends when the timer is not reset in time, or by end.
+func (w watched) watch(ctx context.Context) (_ context.Context, timer *time.Timer, end func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(w.silence, func() { cancel(silent(w.silence)) })
-	return ctx, timer, func() { cancel(nil) }
+	timer = time.AfterFunc(w.silence, func() { cancel(silent(w.silence)) })
+	return ctx, timer, func() {
+		timer.Stop()
+		cancel(nil)
+	}
 }
 
 // becauseOf is why ctx ended, or err if it did not.
@@ -84,16 +85,18 @@ func becauseOf(ctx context.Context, err error) error {
 	return err
 }
 
-// watchedReader reads one object.
+// watchedReader reads one object, and restarts the timer whenever something came.
 type watchedReader struct {
-	lively
-	r   io.Closer
-	ctx context.Context
-	end func()
+	io.ReadCloser
+	ctx     context.Context
+	timer   *time.Timer
+	silence time.Duration
+	end     func()
 }
 
 func (r *watchedReader) Read(b []byte) (int, error) {
-	n, err := r.lively.Read(b)
+	n, err := r.ReadCloser.Read(b)
+	r.timer.Reset(r.silence)
 	if err != nil && err != io.EOF {
 		err = becauseOf(r.ctx, err)
 	}
@@ -101,20 +104,6 @@ func (r *watchedReader) Read(b []byte) (int, error) {
 }
 
 func (r *watchedReader) Close() error {
-	r.timer.Stop()
 	r.end()
-	return r.r.Close()
-}
-
-// lively restarts a timer whenever something was read.
-type lively struct {
-	io.Reader
-	timer *time.Timer
-	by    time.Duration
-}
-
-func (l lively) Read(b []byte) (int, error) {
-	n, err := l.Reader.Read(b)
-	l.timer.Reset(l.by)
-	return n, err
+	return r.ReadCloser.Close()
 }
