@@ -87,7 +87,7 @@ func (t *tenantBlocks) choose(r *series.Request, v labelView, which picker) (c c
 			}
 		}
 		if a.plain() {
-			read.pieces = t.forPlain(gr.streams, r, which)
+			read.pieces = forPlain(gr.streams, r, which)
 		}
 		c.groups = append(c.groups, read)
 	}
@@ -96,14 +96,9 @@ func (t *tenantBlocks) choose(r *series.Request, v labelView, which picker) (c c
 
 // forPlain are the pieces for a caller that asks nobody again: of all blocks that are served here, as if those that are
 // known to be broken did not exist; and besides, of those that are not needed any more, as others may not know that.
-func (t *tenantBlocks) forPlain(streams []*stream, r *series.Request, which picker) (out []piece) {
-	for _, kind := range []func(*stream) (*timeline, func(*planned) bool){
-		func(st *stream) (*timeline, func(*planned) bool) {
-			return &st.needed, func(p *planned) bool { return p.fault == nil }
-		},
-		func(st *stream) (*timeline, func(*planned) bool) { return &st.also, (*planned).serves },
-	} {
-		for _, p := range which(streams, r, kind) {
+func forPlain(streams []*stream, r *series.Request, which picker) (out []piece) {
+	for _, from := range []choosing{soundNeeded, servedAlso} {
+		for _, p := range which(streams, r, from) {
 			if p.serves() {
 				out = append(out, piece{p.b, p.windows})
 			}
@@ -120,17 +115,26 @@ type plannedPiece struct {
 
 // picker returns the pieces that answer r, of the blocks that from chooses of streams. The streams are replicas of each
 // other.
-type picker func(streams []*stream, r *series.Request,
-	from func(*stream) (*timeline, func(*planned) bool)) []plannedPiece
+type picker func(streams []*stream, r *series.Request, from choosing) []plannedPiece
+
+// choosing says which blocks of a stream are considered: those of a timeline that takes is true for.
+type choosing func(*stream) (line *timeline, takes func(*planned) bool)
 
 // everyNeeded chooses all blocks that a complete answer may need.
 func everyNeeded(st *stream) (*timeline, func(*planned) bool) {
 	return &st.needed, func(*planned) bool { return true }
 }
 
+// soundNeeded leaves out of these what is known to be broken.
+func soundNeeded(st *stream) (*timeline, func(*planned) bool) {
+	return &st.needed, func(p *planned) bool { return p.fault == nil }
+}
+
+// servedAlso chooses the blocks that are served and not needed any more.
+func servedAlso(st *stream) (*timeline, func(*planned) bool) { return &st.also, (*planned).serves }
+
 // pieces is the picker of a select: each moment is answered at one resolution.
-func pieces(streams []*stream, r *series.Request,
-	from func(*stream) (*timeline, func(*planned) bool)) (out []plannedPiece) {
+func pieces(streams []*stream, r *series.Request, from choosing) (out []plannedPiece) {
 	var extents []extent
 	for i, st := range streams {
 		line, takes := from(st)
@@ -152,8 +156,7 @@ func pieces(streams []*stream, r *series.Request,
 
 // wholes is the picker of a request for labels: blocks of all resolutions answer, since they have the same labels, and
 // often only the coarse ones are left.
-func wholes(streams []*stream, r *series.Request,
-	from func(*stream) (*timeline, func(*planned) bool)) (out []plannedPiece) {
+func wholes(streams []*stream, r *series.Request, from choosing) (out []plannedPiece) {
 	for _, st := range streams {
 		line, takes := from(st)
 		for p := range line.within(r.MinTime, r.MaxTime) {

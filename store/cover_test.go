@@ -1,22 +1,15 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -211,50 +204,6 @@ func xor(t testing.TB, samples ...float64) chunkenc.Chunk {
 	return c
 }
 
-// makeDownsampled writes a local block with one series of aggregate chunks in [0, maxt).
-func makeDownsampled(t *testing.T, ls labels.Labels, maxt int64, metas ...chunks.Meta) string {
-	t.Helper()
-	id := ulid.MustNew(uint64(maxt), rand.NewChaCha8([32]byte{byte(maxt)}))
-	dir := filepath.Join(t.TempDir(), id.String())
-	w, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.WriteChunks(metas...); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ix, err := index.NewWriter(context.Background(), filepath.Join(dir, "index"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	symbols := map[string]bool{}
-	ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
-	for _, s := range sorted(symbols, 0) {
-		if err := ix.AddSymbol(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := ix.AddSeries(1, ls, metas...); err != nil {
-		t.Fatal(err)
-	}
-	if err := ix.Close(); err != nil {
-		t.Fatal(err)
-	}
-	m := block.Meta{BlockMeta: tsdb.BlockMeta{ULID: id, MaxTime: maxt, Version: 1}}
-	f, err := os.Create(filepath.Join(dir, block.MetaName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := m.Write(f); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // TestDownsampled serves aggregates, those that are asked for, only where a coarse resolution is allowed.
 func TestDownsampled(t *testing.T) {
 	bkt := inMemory(t)
@@ -264,9 +213,11 @@ func TestDownsampled(t *testing.T) {
 		parts[a] = series.Encoded{Encoding: chunkenc.EncXOR, Data: xor(t, 1500, v).Bytes()}
 	}
 	coarse := aggregated{data: series.AppendAggregates(nil, parts)}
-	dir := makeDownsampled(t, raw[0].Labels, 2001, chunks.Meta{MinTime: 1000, MaxTime: 1500, Chunk: coarse})
+	dir := writeBlock(t, []rawSeries{{raw[0].Labels, []chunks.Meta{{MinTime: 1000, MaxTime: 1500, Chunk: coarse}}}})
 	upload(t, bkt, makeBlock(t, raw), ring(team, "r1"))
-	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) { m.Thanos.Downsample.Resolution = 300_000 })
+	upload(t, bkt, dir, ring(team, "r1"), func(m *block.Meta) {
+		m.MinTime, m.MaxTime, m.Thanos.Downsample.Resolution = 0, 2001, 300_000
+	})
 	g := opened(t, bkt)
 	f := func(resolution int64, aggregates []series.Aggregate, want string) {
 		t.Helper()

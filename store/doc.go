@@ -17,5 +17,6 @@
 //   - Bytes are counted before they are read: against the request's limit, then against the process's.
 //
 // Locks, in order: Gateway.turn, which is held while the bucket is listed; planMu; mu; lazyHeader.mu; headers.mu. Only
-// turn is held while a bucket is read.
+// turn is held while a bucket is read. Under any other mutex, such as that of behind, of a request or of the hedger,
+// none of these is taken.
 package store

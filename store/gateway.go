@@ -225,7 +225,7 @@ func (g *Gateway) holding() series.Holding {
 	v := g.current.view
 	h := series.Holding{Bucket: g.bucketID}
 	if !g.opts.Chosen() {
-		h.View, h.Whole = series.View{Number: v.Number, Hash: v.Hash}, g.current.alone
+		h.View, h.Whole = series.View{Number: v.Number, Hash: v.Hash}, g.current.owners.alone()
 	}
 	return h
 }

@@ -120,8 +120,8 @@ type try struct {
 	second bool
 }
 
-// read calls fetch, and calls it once more with memory of its own when the first call takes long. The first good outcome
-// counts, the other call is cancelled. Where the second call wins, its buffers take the place of those of into.
+// read calls fetch, and calls it once more with memory of its own when the first call takes long. The first good
+// outcome counts, the other call is cancelled. Where the second call wins, its buffers take the place of those of into.
 func (h *hedger) read(ctx context.Context, what string, into [][]byte,
 	fetch func(ctx context.Context, into [][]byte) (int64, error)) (int64, error) {
 	n := length(into)

@@ -91,18 +91,27 @@ func (g *Gateway) values(ctx context.Context, name string, r *series.Request,
 
 func notEmpty(v string) bool { return v != "" }
 
+// reading waits until q may read, and opens the index of b. The caller ends the read with done.
+func (q *request) reading(ctx context.Context, b *bucketBlock) (ix *blockIndex, done func(), err error) {
+	if done, err = q.lease.reading(ctx); err != nil {
+		return nil, nil, err
+	}
+	ix = newBlockIndex(b, q.g.objects, q.lease)
+	if err := ix.open(ctx); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return ix, done, nil
+}
+
 // matchingNames are the names of the labels of the series of a block that the remaining matchers select; none if there
 // are no such series.
 func (q *request) matchingNames(ctx context.Context, w whole) (names []string, err error) {
-	done, err := q.lease.reading(ctx)
+	ix, done, err := q.reading(ctx, w.b)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	ix := newBlockIndex(w.b, q.g.objects, q.lease)
-	if err := ix.open(ctx); err != nil {
-		return nil, err
-	}
 	s, err := ix.matching(ctx, w.rest)
 	if err != nil || len(s.refs) == 0 {
 		return nil, err
@@ -148,15 +157,11 @@ func (q *request) matchingNames(ctx context.Context, w whole) (names []string, e
 // just added if the block has the label as a whole. It intersects the postings of each value with those of the
 // series, unless the entries of the series take less.
 func (q *request) matchingValues(ctx context.Context, w whole, name, added string) ([]string, error) {
-	done, err := q.lease.reading(ctx)
+	ix, done, err := q.reading(ctx, w.b)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	ix := newBlockIndex(w.b, q.g.objects, q.lease)
-	if err := ix.open(ctx); err != nil {
-		return nil, err
-	}
 	all := walk{name: name, match: notEmpty, limit: q.Limit, named: true}
 	cs := conditions(w.rest)
 	own := slices.IndexFunc(cs, func(c *condition) bool { return c.name == name })

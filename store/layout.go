@@ -89,7 +89,6 @@ func (t *timeline) within(mint, maxt int64) func(yield func(*planned) bool) {
 type layout struct {
 	view   block.View
 	owners owners
-	alone  bool                   // there is no other gateway, as far as is known
 	blocks []*planned             // in order of time; each with a reference for the snapshot
 	failed map[*block.Meta]failed // the blocks that should be served here and cannot be
 }
@@ -98,21 +97,21 @@ type layout struct {
 // shares the bucket plans with all blocks, whether it can open them or not. One that is alone leaves out what it cannot
 // open, so that what was replaced is served. The caller holds planMu.
 func (g *Gateway) layOut(now time.Time) layout {
-	l := layout{view: g.view, owners: g.owners, alone: g.owners.alone(), failed: map[*block.Meta]failed{}}
+	l, alone := layout{view: g.view, owners: g.owners, failed: map[*block.Meta]failed{}}, g.owners.alone()
 	metas := g.view.Select(g.opts.filters(now)...)
 	broken := func(m *block.Meta) bool { return g.broken(m, now).err != nil }
 	counts := func(m *block.Meta) bool {
 		_, marked := g.view.Deletions[m.ULID]
-		return l.alone && !broken(m) || !l.alone && !marked
+		return alone && !broken(m) || !alone && !marked
 	}
 	replaced := block.Replaced(slices.DeleteFunc(slices.Clone(metas), func(m *block.Meta) bool { return !counts(m) }))
 	made := map[ulid.ULID][]*planned{}
 	byID := make(map[ulid.ULID]*planned, len(metas))
 	for _, m := range metas {
 		_, marked := g.view.Deletions[m.ULID]
-		p := &planned{meta: m, by: replaced[m.ULID].By, marked: marked && !l.alone}
+		p := &planned{meta: m, by: replaced[m.ULID].By, marked: marked && !alone}
 		p.place = g.place(p)
-		if l.alone && p.place == elsewhere {
+		if alone && p.place == elsewhere {
 			continue
 		}
 		var f failed

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -114,6 +115,16 @@ func newLazyMetrics(f promauto.Factory) lazyMetrics {
 		download:       histogram("download_duration_seconds", "How long it took to read an index-header from the bucket."),
 		read:           histogram("load_duration_seconds", "How long it took to open an index-header on local disk."),
 	}
+}
+
+// looked records a look at the bucket.
+func (m *metrics) looked(v block.View, err error, took time.Duration) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.syncs.WithLabelValues(outcome).Inc()
+	m.thanos.looked(v, err, took)
 }
 
 // headerLoaded counts an index-header that was opened, or was not.

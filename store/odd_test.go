@@ -1,22 +1,15 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
@@ -34,52 +27,12 @@ func asWritten(pairs ...string) labels.Labels {
 // makeOdd writes a local block of series that Prometheus would not take, each with samples at 1000 and 2000.
 func makeOdd(t *testing.T, in ...labels.Labels) string {
 	t.Helper()
-	id := ulid.MustNew(uint64(time.Now().UnixMilli()), rand.NewChaCha8([32]byte{byte(len(in))}))
-	dir := filepath.Join(t.TempDir(), id.String())
-	w, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ix, err := index.NewWriter(context.Background(), filepath.Join(dir, "index"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	symbols := map[string]bool{}
+	var all []rawSeries
 	for _, ls := range in {
-		ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = true, true })
+		all = append(all, rawSeries{ls, []chunks.Meta{{MinTime: 1000, MaxTime: 1000, Chunk: xor(t, 1000, 1)},
+			{MinTime: 2000, MaxTime: 2000, Chunk: xor(t, 2000, 2)}}})
 	}
-	for _, s := range sorted(symbols, 0) {
-		if err := ix.AddSymbol(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	slices.SortFunc(in, labels.Compare)
-	for i, ls := range in {
-		metas := []chunks.Meta{{MinTime: 1000, MaxTime: 1000, Chunk: xor(t, 1000, 1)},
-			{MinTime: 2000, MaxTime: 2000, Chunk: xor(t, 2000, 2)}}
-		if err := w.WriteChunks(metas...); err != nil {
-			t.Fatal(err)
-		}
-		if err := ix.AddSeries(storage.SeriesRef(i+1), ls, metas...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := ix.Close(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(dir, block.MetaName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	m := block.Meta{BlockMeta: tsdb.BlockMeta{ULID: id, MinTime: 1000, MaxTime: 3000, Version: 1}}
-	if err := m.Write(f); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return writeBlock(t, all)
 }
 
 // TestOddSeries: a series that is not as it should be is put right, or left out with a warning that names it, and all

@@ -75,7 +75,7 @@ func ownersOf(s *Sharing, peers []Peer) owners {
 	return o
 }
 
-// alone reports whether this gateway owns everything, since there is no other.
+// alone reports whether this gateway owns everything, since there is no other, as far as is known.
 func (o owners) alone() bool {
 	return len(o.members) == 0 || len(o.members) == 1 && o.members[0].ID == o.self
 }

@@ -23,7 +23,6 @@ type snapshot struct {
 	planned map[ulid.ULID]*planned     // all that requests may need, or others may ask for
 	tenants map[tenant.ID]*tenantBlocks
 	owners  owners
-	alone   bool // there is no other gateway, as far as is known
 	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
 	unread []missing
 	info   series.Info
@@ -85,7 +84,7 @@ func unread(v block.View, now time.Time) (out []missing) {
 // those that are known and cannot be opened.
 func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 	all := s.unread
-	if t := s.tenants[r.Tenant]; t != nil && (s.alone || asksOf(r.Blocks).plain()) {
+	if t := s.tenants[r.Tenant]; t != nil && (s.owners.alone() || asksOf(r.Blocks).plain()) {
 		all = slices.Concat(all, t.missing)
 	}
 	for _, m := range all {
@@ -99,7 +98,7 @@ func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 // newSnapshot groups the blocks of l.
 func newSnapshot(l layout, opts Options) *snapshot {
 	s := &snapshot{
-		view: l.view, owners: l.owners, alone: l.alone,
+		view: l.view, owners: l.owners,
 		blocks: map[ulid.ULID]*bucketBlock{}, planned: make(map[ulid.ULID]*planned, len(l.blocks)),
 		tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(l.view, opts.Now()),
 		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
@@ -115,7 +114,7 @@ func newSnapshot(l layout, opts Options) *snapshot {
 		if p.fault != nil && p.place > elsewhere && p.needed() {
 			t.missing = append(t.missing, missing{p.meta.ULID, p.meta.MinTime, p.meta.MaxTime, p.fault})
 		}
-		if p.fault != nil && l.alone {
+		if p.fault != nil && l.owners.alone() {
 			continue // others are planned as if it were not there
 		}
 		external := p.external()

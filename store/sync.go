@@ -39,9 +39,9 @@ func (g *Gateway) endTurn() { <-g.turn }
 func (g *Gateway) sync(ctx context.Context) error {
 	began := time.Now()
 	view, err := g.fetcher.Fetch(ctx)
-	g.metrics.thanos.looked(view, err, time.Since(began))
+	took := time.Since(began)
 	if err != nil {
-		g.metrics.syncs.WithLabelValues("failed").Inc()
+		g.metrics.looked(view, err, took)
 		return err
 	}
 	g.tellIndexFault(view.IndexFault)
@@ -55,7 +55,7 @@ func (g *Gateway) sync(ctx context.Context) error {
 		close(g.viewed)
 	}
 	g.sweep(view)
-	g.metrics.syncs.WithLabelValues("ok").Inc()
+	g.metrics.looked(view, nil, took)
 	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)
 	return nil
 }
@@ -177,9 +177,7 @@ func (g *Gateway) swap(next *snapshot) {
 // report counts what cannot be read, and logs what is new of it and what is no longer there.
 func (g *Gateway) report(failed map[*block.Meta]failed) {
 	v, odd := g.view, map[string]string{}
-	partial := 0
 	for id, err := range v.Partial {
-		partial++
 		if errs.KindOf(err) != errs.NotFound { // an upload or deletion under way
 			odd[id.String()] = err.Error()
 		}
@@ -209,7 +207,7 @@ func (g *Gateway) report(failed map[*block.Meta]failed) {
 			delete(g.failures, id)
 		}
 	}
-	g.metrics.partial.Set(float64(partial))
+	g.metrics.partial.Set(float64(len(v.Partial)))
 	g.metrics.quarantined.Set(float64(len(failed)))
 }
 
