@@ -55,7 +55,7 @@ func (f *routeFlags) bind(c *kingpin.CmdClause) {
 		"write, before all headers: organization, organizationalUnit or commonName. A write without it is refused.").
 		EnumVar(&f.certificate, append(tenant.CertificateFields, "")...)
 	c.Flag("receive.split-tenant-label-name", "Label that names the tenant of a series, before everything else that "+
-		"does; it is taken off the series. A request may so be for several tenants.").
+		"does; it is taken off the series. So one request may write for several tenants.").
 		StringVar(&f.opts.SplitLabel)
 	haFlags(c, &f.opts.HA)
 	c.Flag("receive.local-endpoint", "Address by which a hashring file names this process.").StringVar(&f.localEndpoint)
