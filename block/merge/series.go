@@ -33,6 +33,6 @@ type Sink interface {
 type Symbols interface {
 	// Len is the number of strings.
 	Len() int
-	// At returns string i, which may share memory with the table.
+	// At returns string i. It is valid until the next call.
 	At(i uint32) string
 }
