@@ -15,7 +15,7 @@ PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-tenants soak proto tools clean
+.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-tenants soak proto tools clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ bench-faults: build ## what writers notice of a member that is stopped, dark, fu
 
 bench-store: build ## store gateways beside Thanos's on the same buckets; PEERS=dir has thanos and versitygw
 	go run ./bench/store -peers "$(PEERS)" -out docs/benchmarks/store.md $(BENCHFLAGS)
+
+bench-compact: build ## compactors beside Thanos's on the same buckets; PEERS=dir has thanos and versitygw
+	go run ./bench/compact -peers "$(PEERS)" -out docs/benchmarks/compact.md $(BENCHFLAGS)
 
 bench-tenants: build ## what thousands of tenants cost a receiver: memory, descriptors, restarts
 	go run ./bench/tenants -out docs/benchmarks/tenants.md $(BENCHFLAGS)

@@ -29,6 +29,7 @@ type sequence struct {
 	native   bool
 	when     span
 	interval int64 // ms
+	edit     edit
 }
 
 func (q sequence) times() []int64 {
@@ -83,6 +84,7 @@ type chunkWriter struct {
 	out prototype
 	app chunkenc.Appender
 	n   int
+	cut int // samples of the first chunk; 0 = a full one
 }
 
 // add appends a sample at t by add, to a chunk that empty made.
@@ -96,7 +98,7 @@ func (w *chunkWriter) add(t int64, empty func() chunkenc.Chunk, add func(chunken
 	}
 	w.out.chunks[len(w.out.chunks)-1].MaxTime = t
 	w.out.samples++
-	if w.n++; w.n == samplesPerChunk {
+	if w.n++; w.n == samplesPerChunk || int(w.out.samples) == w.cut {
 		w.n = 0
 	}
 	return add(w.app)
@@ -106,10 +108,10 @@ func xor() chunkenc.Chunk { return chunkenc.NewXORChunk() }
 
 // raw encodes the samples as a TSDB does.
 func (q sequence) raw() (prototype, error) {
-	var w chunkWriter
-	times := q.times()
+	w := chunkWriter{cut: q.edit.cut}
+	times, kept := q.edit.apply(q.seed, q.times())
 	if !q.native {
-		for i, v := range q.floats() {
+		for i, v := range pick(q.floats(), kept) {
 			err := w.add(times[i], xor, func(a chunkenc.Appender) error { a.Append(0, times[i], v); return nil })
 			if err != nil {
 				return w.out, err
@@ -117,7 +119,7 @@ func (q sequence) raw() (prototype, error) {
 		}
 		return w.out, nil
 	}
-	for i, h := range q.histograms() {
+	for i, h := range pick(q.histograms(), kept) {
 		err := w.add(times[i], func() chunkenc.Chunk { return chunkenc.NewHistogramChunk() },
 			func(a chunkenc.Appender) error {
 				cut, _, _, err := a.AppendHistogram(nil, 0, times[i], h, true)

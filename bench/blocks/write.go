@@ -67,7 +67,7 @@ func (p Plan) writeWindow(ctx context.Context, dir string, i int) error {
 				return fmt.Errorf("block %s: %w", id, err)
 			}
 		}
-		if err := finish(dir, id, *meta, Tenant(t)); err != nil {
+		if err := finish(dir, id, *meta, identity{Tenant(t), "0"}); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (p Plan) writeLarge(ctx context.Context, dir string, resolution int64) erro
 	for i := range int(p.Large.Range / (2 * time.Hour)) {
 		meta.Compaction.Sources = append(meta.Compaction.Sources, p.id(when.mint+int64(i+1)*7_200_000, math.MaxUint64))
 	}
-	return finish(dir, id, *meta, LargeTenant)
+	return finish(dir, id, *meta, identity{LargeTenant, "0"})
 }
 
 // content is the series and samples of a block.
@@ -98,6 +98,7 @@ type content struct {
 	when       span
 	interval   int64 // ms
 	resolution int64 // ms
+	edit       edit  // of raw samples
 }
 
 // write writes index and chunks into dir. The result is the block's meta.json without id, labels and source.
@@ -144,6 +145,9 @@ func (c content) fill(iw *index.Writer, cw *chunks.Writer, stats *tsdb.BlockStat
 	var own []chunks.Meta
 	return c.shape.each(func(i, metric int, ls labels.Labels) error {
 		p := made[native(metric)][i%prototypes]
+		if len(p.chunks) == 0 {
+			return nil
+		}
 		own = append(own[:0], p.chunks...) // the writer puts their references in
 		if err := cw.WriteChunks(own...); err != nil {
 			return err
@@ -165,7 +169,7 @@ func (c content) prototypes() (map[bool][]prototype, error) {
 	out := map[bool][]prototype{}
 	for _, isNative := range []bool{false, true} {
 		for i := range prototypes {
-			q := sequence{seed: c.seed<<8 + uint64(i), native: isNative, when: c.when, interval: c.interval}
+			q := sequence{seed: c.seed<<8 + uint64(i), native: isNative, when: c.when, interval: c.interval, edit: c.edit}
 			p, err := q.raw()
 			if c.resolution > 0 {
 				p, err = q.downsampled(c.resolution)
@@ -205,12 +209,12 @@ func share(dir string, from, id ulid.ULID, files []block.File) error {
 }
 
 // finish writes the block's meta.json, which makes it one.
-func finish(dir string, id ulid.ULID, meta block.Meta, tenant string) error {
+func finish(dir string, id ulid.ULID, meta block.Meta, of identity) error {
 	meta.ULID = id
 	if len(meta.Compaction.Sources) == 0 {
 		meta.Compaction.Sources = []ulid.ULID{id}
 	}
-	meta.Thanos.Labels = map[string]string{"receive_replica": "0", "tenant_id": tenant}
+	meta.Thanos.Labels = map[string]string{"receive_replica": of.replica, "tenant_id": of.tenant}
 	meta.Thanos.UploadTime = time.UnixMilli(meta.MaxTime).UTC()
 	f, err := os.OpenFile(filepath.Join(dir, id.String(), block.MetaName), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
