@@ -104,6 +104,16 @@ type Hash struct {
 // ExternalLabels are Thanos.Labels as a label set.
 func (m *Meta) ExternalLabels() labels.Labels { return labels.FromMap(m.Thanos.Labels) }
 
+// SizeOf is how many bytes the meta says that a file of the block has, 0 if it does not say so.
+func (m *Meta) SizeOf(rel string) int64 {
+	for _, f := range m.Thanos.Files {
+		if f.RelPath == rel {
+			return f.SizeBytes
+		}
+	}
+	return 0
+}
+
 // Validate reports all that is wrong with m, as kind Invalid. id is the block directory that m was found in.
 func (m *Meta) Validate(id ulid.ULID) error {
 	var faults []error

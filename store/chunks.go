@@ -19,10 +19,8 @@ import (
 	"github.com/hearth-metrics/hearth/store/cache"
 )
 
-const (
-	// chunkLead is the most bytes that stand before a chunk's data: its length and encoding.
-	chunkLead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize
-)
+// fileReads is how many files of chunks of one block a request reads at once.
+const fileReads = 8
 
 // wanted is one chunk to read, into dst.
 type wanted struct {
@@ -71,31 +69,26 @@ func newChunkReader(b *bucketBlock, o *objects, l *lease, aggregates []series.Ag
 	return r
 }
 
-// fill reads all wanted chunks, neighbours by one range read. It may reorder list. What is faulty or missing stays
-// empty, and is among the faults.
+// fill reads all wanted chunks. It may reorder list. What is faulty or missing stays empty, and is among the faults.
 func (r *chunkReader) fill(ctx context.Context, list []wanted) error {
-	tallyOf(ctx).touched[dataType(cache.Chunks)].items.Add(int64(len(list)))
 	slices.SortFunc(list, func(a, b wanted) int {
 		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
 	})
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(blockReads)
-	for first := 0; first < len(list); {
-		last := first + 1
-		for last < len(list) && list[last].segment == list[first].segment {
+	g.SetLimit(fileReads)
+	for len(list) > 0 {
+		last := 1
+		for last < len(list) && list[last].segment == list[0].segment {
 			last++
 		}
-		file := list[first:last]
-		seg := r.b.segment(file[0].segment)
-		for _, one := range runs(len(file), func(i int) index.Range { return r.place(seg, file[i]) }) {
-			g.Go(func() error {
-				if err := r.fillRun(ctx, seg, one, file[one.first:one.last]); err != nil && !r.skip(err) {
-					return err
-				}
-				return nil
-			})
-		}
-		first = last
+		own := list[:last]
+		list = list[last:]
+		g.Go(func() error {
+			if err := r.fillFile(ctx, r.b.segment(own[0].segment), own); err != nil && !r.skip(err) {
+				return err
+			}
+			return nil
+		})
 	}
 	return g.Wait()
 }
@@ -109,48 +102,55 @@ func (r *chunkReader) place(seg segment, w wanted) index.Range {
 	return at
 }
 
-// fillRun reads chunks that lie together in one file.
-func (r *chunkReader) fillRun(ctx context.Context, seg segment, one run, list []wanted) error {
-	b, err := r.readChunks(ctx, seg, one.Range, true)
+// fillFile reads chunks of one file.
+func (r *chunkReader) fillFile(ctx context.Context, seg segment, list []wanted) error {
+	parts := make([]index.Range, len(list))
+	for i, w := range list {
+		parts[i] = r.place(seg, w)
+	}
+	read, err := r.read(ctx, seg, parts...)
 	if err != nil {
 		return err
 	}
 	for _, w := range list {
-		from := int64(w.offset) - one.Start
-		if from > int64(len(b)) {
-			err = errs.E(errs.Invalid, "%s: ends at %d, before the chunk at %d", seg.object, one.Start+int64(len(b)), w.offset)
-		} else {
-			err = r.decode(ctx, seg, b[from:], w)
-		}
-		if err != nil && !r.skip(err) {
+		if err := r.decode(ctx, seg, read, w); err != nil && !r.skip(err) {
 			return err
 		}
 	}
 	return nil
 }
 
-// readChunks returns the bytes of a range of a file of chunks; fewer if short is set and the file ends.
-func (r *chunkReader) readChunks(ctx context.Context, seg segment, at index.Range, short bool) ([]byte, error) {
-	if err := r.lease.take(ctx, at.End-at.Start); err != nil {
+// read returns parts of a file of chunks, less where the file ends before.
+func (r *chunkReader) read(ctx context.Context, seg segment, parts ...index.Range) (*cache.View, error) {
+	bytes := memoryOf(parts)
+	if err := r.lease.take(ctx, bytes); err != nil {
 		return nil, err
 	}
+	tallyOf(ctx).touched[dataType(cache.Chunks)].add(len(parts), bytes)
 	f := file{cache.File{Block: r.b.meta.ULID, Number: seg.number, Size: seg.size}, seg.object, cache.Chunks}
-	return r.objects.read(ctx, f, at.Start, at.End-at.Start, short)
+	return r.objects.read(ctx, f, parts...)
 }
 
-// decode checks the chunk that b begins with and stores it. A chunk that b cuts off is read anew, whole.
-func (r *chunkReader) decode(ctx context.Context, seg segment, b []byte, w wanted) error {
-	n, lead := binary.Uvarint(b)
-	if lead <= 0 || lead > chunks.MaxChunkLengthFieldSize || n > mostEntry {
+// decode checks a chunk and stores it. One that was not read to its end is read anew, whole.
+func (r *chunkReader) decode(ctx context.Context, seg segment, read *cache.View, w wanted) error {
+	start := read.At(int64(w.offset), chunks.MaxChunkLengthFieldSize)
+	if len(start) == 0 {
+		return errs.E(errs.Invalid, "%s: ends before the chunk at %d", seg.object, w.offset)
+	}
+	n, lead := binary.Uvarint(start)
+	if lead <= 0 || n > mostEntry {
 		return errs.E(errs.Invalid, "%s: length of the chunk at %d", seg.object, w.offset)
 	}
 	whole := int64(lead) + chunks.ChunkEncodingSize + int64(n) + crc32.Size
-	if whole > int64(len(b)) {
+	b := read.At(int64(w.offset), whole)
+	if int64(len(b)) < whole {
 		r.b.chunkSize.saw(whole)
-		var err error
-		at := index.Range{Start: int64(w.offset), End: int64(w.offset) + whole}
-		if b, err = r.readChunks(ctx, seg, at, false); err != nil {
+		again, err := r.read(ctx, seg, index.Range{Start: int64(w.offset), End: int64(w.offset) + whole})
+		if err != nil {
 			return err
+		}
+		if b = again.At(int64(w.offset), whole); int64(len(b)) < whole {
+			return errs.E(errs.Invalid, "%s: the chunk at %d is cut off", seg.object, w.offset)
 		}
 	}
 	content := b[lead : whole-crc32.Size]

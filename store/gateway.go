@@ -83,10 +83,10 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}
 	m := newMetrics(reg, opts.SeriesMaxConcurrency)
 	kept := cache.New(opts.Cache, reg)
-	reads := watched{bkt, opts.ReadTimeout}
+	reads := &objects{bkt: watched{bkt, opts.ReadTimeout}, cache: kept, metrics: m, hedges: newHedger(m)}
 	g := &Gateway{
 		log: log, opts: opts, metrics: m, bkt: bkt, cache: kept,
-		objects: &objects{bkt: reads, cache: kept, metrics: m, hedges: newHedger(m)},
+		objects: reads,
 		headers: newHeaders(reads, opts, m),
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{

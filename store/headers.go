@@ -7,11 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/indexheader"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 // headerTimeout bounds one load of an index-header: a gigabyte at a few MB/s.
@@ -21,6 +23,7 @@ const headerTimeout = 5 * time.Minute
 type headers struct {
 	opts    Options
 	bkt     objstore.BucketReader
+	objects *objects // reads small indexes through the cache
 	metrics *metrics
 	slots   chan struct{}   // has an element for each load under way
 	ctx     context.Context // of all loads
@@ -33,9 +36,9 @@ type headers struct {
 	ended bool
 }
 
-func newHeaders(bkt objstore.BucketReader, opts Options, m *metrics) *headers {
+func newHeaders(o *objects, opts Options, m *metrics) *headers {
 	h := &headers{
-		opts: opts, bkt: bkt, metrics: m,
+		opts: opts, bkt: o.bkt, objects: o, metrics: m,
 		slots: make(chan struct{}, opts.BlockConcurrency), open: map[*lazyHeader]struct{}{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -115,7 +118,7 @@ func (h *headers) load(ctx context.Context, m *block.Meta) (r *indexheader.Reade
 	}
 	for range 2 {
 		start := time.Now()
-		if err = indexheader.Fetch(ctx, h.bkt, m, path); err == nil {
+		if err = h.fetch(ctx, m, path); err == nil {
 			h.metrics.lazy.download.Observe(time.Since(start).Seconds())
 			return h.read(path)
 		}
@@ -127,6 +130,21 @@ func (h *headers) load(ctx context.Context, m *block.Meta) (r *indexheader.Reade
 		err = errs.E(errs.Unavailable, "index-header of block %s: %w", m.ULID, context.Cause(ctx))
 	}
 	return nil, err
+}
+
+// fetch writes the index-header of a block to path. A small index is read as a whole, through the cache: the request
+// that opens the block then finds its postings and series there.
+func (h *headers) fetch(ctx context.Context, m *block.Meta, path string) error {
+	all := index.Range{End: m.SizeOf(block.IndexName)}
+	if all.End > 0 && all.End <= cache.WholeIndex {
+		f := indexFile(m, all.End)
+		if read, err := h.objects.read(ctx, f, all); err == nil {
+			if b, err := f.whole(read, all); err == nil && indexheader.Cut(b, m.ULID, path) == nil {
+				return nil
+			}
+		}
+	}
+	return indexheader.Fetch(ctx, h.bkt, m, path)
 }
 
 // read opens a local file.

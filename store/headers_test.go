@@ -113,7 +113,7 @@ func TestOneLoadForAll(t *testing.T) {
 	}
 	close(gate)
 	wg.Wait()
-	if n := bkt.reads.Load(); n != 5 { // size, head, contents, symbols, table
+	if n := bkt.reads.Load(); n != 3 { // size, end, beginning
 		t.Errorf("%d reads", n)
 	}
 }

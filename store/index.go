@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/encoding"
 	"github.com/prometheus/prometheus/tsdb/index"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -41,20 +40,38 @@ func (ix *blockIndex) open(ctx context.Context) (err error) {
 	return err
 }
 
-// read returns bytes of the index, counted against the lease.
-func (ix *blockIndex) read(ctx context.Context, off, n int64) ([]byte, error) {
-	object, size := ix.b.indexObject(), ix.header.IndexSize()
-	if off < 0 || n < 0 || off > size-n {
-		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d of %d", object, n, off, size)
-	}
-	if err := ix.lease.take(ctx, n); err != nil {
-		return nil, err
-	}
-	f := file{cache.File{Block: ix.b.meta.ULID, Size: size}, object, cache.Postings}
+// file is the index as it is read from off on.
+func (ix *blockIndex) file(off int64) file {
+	f := indexFile(ix.b.meta, ix.header.IndexSize())
 	if off < ix.header.SeriesRange().End {
 		f.kind = cache.Series
 	}
-	return ix.objects.read(ctx, f, off, n, false)
+	return f
+}
+
+// indexFile is the index of a block, of which postings are read.
+func indexFile(m *block.Meta, size int64) file {
+	return file{cache.File{Block: m.ULID, Size: size}, block.Object(m.ULID, block.IndexName), cache.Postings}
+}
+
+// read returns parts of one section of the index, in order of their starts. They count until the request ends.
+func (ix *blockIndex) read(ctx context.Context, parts ...index.Range) (*cache.View, error) {
+	object, size := ix.b.indexObject(), ix.header.IndexSize()
+	for _, p := range parts {
+		if n := p.End - p.Start; p.Start < 0 || n < 0 || p.End > size {
+			return nil, errs.E(errs.Invalid, "%s: %d bytes at %d of %d", object, n, p.Start, size)
+		}
+	}
+	if len(parts) == 0 {
+		return &cache.View{}, nil
+	}
+	bytes := memoryOf(parts)
+	if err := ix.lease.take(ctx, bytes); err != nil {
+		return nil, err
+	}
+	f := ix.file(parts[0].Start)
+	tallyOf(ctx).touched[dataType(f.kind)].add(len(parts), bytes)
+	return ix.objects.read(ctx, f, parts...)
 }
 
 // fault adds to an error of decoding which index it is about.
@@ -64,107 +81,67 @@ func (ix *blockIndex) fault(what string, at int64, err error) error {
 
 // lists reads the lists at ranges, which are in order.
 func (ix *blockIndex) lists(ctx context.Context, ranges []index.Range) ([]index.Postings, error) {
-	raw, err := ix.readPostings(ctx, ranges)
+	read, err := ix.read(ctx, ranges...)
 	if err != nil {
 		return nil, err
 	}
-	lists := make([]index.Postings, len(raw))
-	for i, b := range raw {
+	lists := make([]index.Postings, len(ranges))
+	for i, r := range ranges {
+		b, err := ix.file(r.Start).whole(read, r)
+		if err != nil {
+			return nil, err
+		}
 		d := encoding.NewDecbufAt(block.Bytes(b), 0, block.Castagnoli)
 		if _, lists[i], err = index.DecodePostingsRaw(d); err != nil {
-			return nil, ix.fault("postings", ranges[i].Start, err)
+			return nil, ix.fault("postings", r.Start, err)
 		}
 	}
 	return lists, nil
 }
 
-// readPostings returns the bytes of the lists at ranges, which are in order. They count until the request ends.
-func (ix *blockIndex) readPostings(ctx context.Context, ranges []index.Range) ([][]byte, error) {
-	tallyOf(ctx).touched[dataType(cache.Postings)].items.Add(int64(len(ranges)))
-	out := make([][]byte, len(ranges))
-	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(blockReads)
-	for _, r := range runs(len(ranges), func(i int) index.Range { return ranges[i] }) {
-		eg.Go(func() error {
-			b, err := ix.read(ctx, r.Start, r.size())
-			if err != nil {
-				return err
-			}
-			for i := r.first; i < r.last; i++ {
-				out[i] = b[ranges[i].Start-r.Start : ranges[i].End-r.Start]
-			}
-			return nil
-		})
-	}
-	return out, eg.Wait()
-}
-
-// series calls f with the entries of the first refs, which are in order, and returns how many: as many as a few reads
-// have. What f gets is valid until it returns. An entry that is faulty is skipped, and the rest of the index is read.
+// series calls f with the entries of the first refs, which are in order, and returns how many: as many as take
+// maxRange. What f gets is valid until it returns. An entry that is faulty is skipped, and the rest of the index is
+// read.
 func (ix *blockIndex) series(ctx context.Context, refs []storage.SeriesRef, f func(*indexEntry) error,
 	skip func(error)) (n int, err error) {
 	within := ix.header.SeriesRange()
+	parts := make([]index.Range, 0, len(refs))
+	var memory cache.Extent
 	for _, r := range refs {
 		if at(r) < within.Start || at(r) >= within.End {
 			return 0, errs.E(errs.Invalid, "%s: a series at %d, outside [%d, %d)", ix.b.indexObject(), at(r), within.Start,
 				within.End)
 		}
-	}
-	all := runs(len(refs), func(i int) index.Range {
-		return index.Range{Start: at(refs[i]), End: min(at(refs[i])+ix.b.entrySize.size(), within.End)}
-	})
-	bytes := int64(0)
-	for i, r := range all {
-		if bytes += r.size(); i > 0 && bytes > maxRange {
-			all = all[:i]
+		p := index.Range{Start: at(r), End: min(at(r)+ix.b.entrySize.size(), within.End)}
+		if memory.Add(p); len(parts) > 0 && memory.Bytes > maxRange {
 			break
 		}
+		parts = append(parts, p)
 	}
-	read, err := ix.readSeries(ctx, all)
+	read, err := ix.read(ctx, parts...)
 	if err != nil {
 		return 0, err
 	}
-	defer func() {
-		for _, r := range all {
-			ix.lease.bytes.Give(r.size()) // what f kept of them is counted by itself
-		}
-	}()
-	ix.symbols.expect(len(refs))
+	defer func() { ix.lease.bytes.Give(memoryOf(parts)) }() // what f kept of them is counted by itself
+	ix.symbols.expect(len(parts))
 	var entry indexEntry
-	for k, r := range all {
-		for _, ref := range refs[r.first:r.last] {
-			err := ix.decode(ctx, read[k][at(ref)-r.Start:], at(ref), &entry)
-			if err == nil {
-				err = f(&entry)
-			}
-			if ofOneEntry(err) {
-				skip(err)
-			} else if err != nil {
-				return 0, err
-			}
+	for _, p := range parts {
+		err := ix.decode(ctx, read, p.Start, &entry)
+		if err == nil {
+			err = f(&entry)
+		}
+		if ofOneEntry(err) {
+			skip(err)
+		} else if err != nil {
+			return 0, err
 		}
 	}
-	return all[len(all)-1].last, nil
+	return len(parts), nil
 }
 
-// readSeries returns the bytes of ranges of series entries.
-func (ix *blockIndex) readSeries(ctx context.Context, all []run) ([][]byte, error) {
-	tallyOf(ctx).touched[dataType(cache.Series)].items.Add(int64(all[len(all)-1].last))
-	out := make([][]byte, len(all))
-	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(blockReads)
-	for i, r := range all {
-		eg.Go(func() (err error) {
-			out[i], err = ix.read(ctx, r.Start, r.size())
-			return err
-		})
-	}
-	return out, eg.Wait()
-}
-
-// decode reads the entry that b begins with, which is at off in the index, into e.
-func (ix *blockIndex) decode(ctx context.Context, b []byte, off int64, e *indexEntry) error {
-	content, err := ix.content(ctx, b, off)
+// decode reads the entry at off in the index into e.
+func (ix *blockIndex) decode(ctx context.Context, read *cache.View, off int64, e *indexEntry) error {
+	content, err := ix.content(ctx, read, off)
 	if err != nil {
 		return err
 	}
@@ -183,17 +160,22 @@ const mostEntry = 64 << 20
 
 func at(ref storage.SeriesRef) int64 { return int64(ref) * block.SeriesAlign }
 
-// content returns the content of the series entry that b begins with. An entry that b cuts off is read anew, whole.
-func (ix *blockIndex) content(ctx context.Context, b []byte, off int64) ([]byte, error) {
-	n, lead := binary.Uvarint(b)
-	if lead <= 0 || lead > binary.MaxVarintLen32 || n > mostEntry {
+// content returns the content of the series entry at off. An entry that was not read to its end is read anew, whole.
+func (ix *blockIndex) content(ctx context.Context, read *cache.View, off int64) ([]byte, error) {
+	n, lead := binary.Uvarint(read.At(off, binary.MaxVarintLen32))
+	if lead <= 0 || n > mostEntry {
 		return nil, errs.E(errs.Invalid, "%s: length of the series at %d", ix.b.indexObject(), off)
 	}
-	if whole := int64(lead) + int64(n) + crc32.Size; whole > int64(len(b)) {
+	whole := int64(lead) + int64(n) + crc32.Size
+	b := read.At(off, whole)
+	if int64(len(b)) < whole {
 		ix.b.entrySize.saw(whole)
-		var err error
-		if b, err = ix.read(ctx, off, whole); err != nil {
+		again, err := ix.read(ctx, index.Range{Start: off, End: off + whole})
+		if err != nil {
 			return nil, err
+		}
+		if b = again.At(off, whole); int64(len(b)) < whole {
+			return nil, errs.E(errs.Invalid, "%s: the series at %d is cut off", ix.b.indexObject(), off)
 		}
 	}
 	content := b[lead : uint64(lead)+n]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -40,10 +41,10 @@ const (
 	ofChunks = "chunks"
 )
 
-// read returns the bytes [off, off+n) of a file, through the cache: nobody may change them. It is an error of kind
-// Invalid when the file is shorter, unless short is set; NotFound when it is gone; Unavailable when the bucket does not
+// read returns parts of a file, which are in order of their starts, through the cache: nobody may change them. There is
+// less of them where the file ends before. Errors: NotFound when the file is gone, Unavailable when the bucket does not
 // answer.
-func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([]byte, error) {
+func (o *objects) read(ctx context.Context, f file, parts ...index.Range) (*cache.View, error) {
 	if err := ctx.Err(); err != nil { // the cache may have all, and nobody waits for it
 		return nil, o.fault(ctx, f.object, err)
 	}
@@ -52,12 +53,16 @@ func (o *objects) read(ctx context.Context, f file, off, n int64, short bool) ([
 			return o.fetch(ctx, f, off, into)
 		})
 	}
-	tallyOf(ctx).touched[dataType(f.kind)].bytes.Add(n)
-	b, err := o.cache.Read(ctx, f.File, f.kind, off, n, fetch)
-	if err == nil && !short && int64(len(b)) < n {
-		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", f.object, len(b), off, n)
+	return o.cache.Read(ctx, f.File, f.kind, parts, fetch)
+}
+
+// whole returns the bytes of a part that was read. It is an error of kind Invalid when the file ends before.
+func (f file) whole(v *cache.View, part index.Range) ([]byte, error) {
+	b, n := v.At(part.Start, part.End-part.Start), part.End-part.Start
+	if int64(len(b)) < n {
+		return nil, errs.E(errs.Invalid, "%s: %d bytes at %d, want %d", f.object, len(b), part.Start, n)
 	}
-	return b, err
+	return b, nil
 }
 
 // fetch reads a file from off on into the buffers, in order, and returns how many bytes it read: fewer than they hold

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -120,23 +119,6 @@ func TestPlanReadsWhatSaves(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestRuns: what is joined covers each part, and nothing beyond the gaps.
-func TestRuns(t *testing.T) {
-	const far = 1 << 30
-	parts := []index.Range{{Start: 0, End: 10}, {Start: 12, End: 20}, {Start: 20 + readGap, End: 30 + readGap},
-		{Start: 31 + 2*readGap, End: 40 + 2*readGap}, {Start: 35 + 2*readGap, End: 50 + 2*readGap},
-		{Start: far, End: far + 2*maxRange}, {Start: far + 1 + 2*maxRange, End: far + 2 + 2*maxRange}}
-	got := runs(len(parts), func(i int) index.Range { return parts[i] })
-	want := []run{{index.Range{Start: 0, End: 30 + readGap}, 0, 3},
-		{index.Range{Start: 31 + 2*readGap, End: 50 + 2*readGap}, 3, 5}, {parts[5], 5, 6}, {parts[6], 6, 7}}
-	if !slices.Equal(got, want) {
-		t.Fatalf("%v, want %v", got, want)
-	}
-	if got := runs(0, nil); len(got) != 0 {
-		t.Fatal(got)
 	}
 }
 

@@ -3,6 +3,7 @@ package indexheader
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -31,7 +32,14 @@ func Fetch(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path s
 	if fetchShipped(ctx, bkt, m, path) == nil {
 		return nil
 	}
-	return Build(ctx, bkt, m.ULID, path)
+	src := source{bkt, block.Object(m.ULID, block.IndexName)}
+	if size := m.SizeOf(block.IndexName); size > 0 {
+		err := src.build(ctx, size, path)
+		if err == nil || errs.KindOf(err) != errs.Invalid && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+	}
+	return Build(ctx, bkt, m.ULID, path) // the size in meta.json may be wrong
 }
 
 // Build cuts the index-header of block id out of its index in the bucket and writes it to path, whose directory is
@@ -40,25 +48,84 @@ func Fetch(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path s
 // local disk.
 func Build(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) error {
 	src := source{bkt, block.Object(id, block.IndexName)}
-	toc, indexVersion, size, err := src.contents(ctx)
+	attrs, err := bkt.Attributes(ctx, src.name)
+	if err != nil {
+		return src.fault(err)
+	}
+	return src.build(ctx, attrs.Size, path)
+}
+
+// Cut writes the index-header of block id to path as Build does, from the whole index in memory.
+func Cut(index []byte, id ulid.ULID, path string) error {
+	name := block.Object(id, block.IndexName)
+	size := int64(len(index))
+	toc, v, err := contents(size, func(b []byte, off int64) error {
+		copy(b, index[off:])
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	l := layoutOf(toc, v, size)
+	return install(path, name, size, func(w io.Writer) error {
+		for _, part := range [][]byte{l.head, index[l.symbols:][:l.symbolsLen], index[l.table:], l.tail} {
+			if _, err := w.Write(part); err != nil {
+				return errs.E(errs.Internal, "%s: %w", name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// build cuts the index-header out of an index of a size. It makes two range reads: the end of the index, which has its
+// table of contents and most often the whole table of postings, and its beginning up to the series.
+func (s source) build(ctx context.Context, size int64, path string) error {
+	end := make([]byte, min(size, min(max(size/endPart, leastEnd), mostEnd)))
+	if err := s.readAt(ctx, end, size-int64(len(end))); err != nil {
+		return err
+	}
+	toc, err := tocOf(end, size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	begin, err := s.open(ctx, 0, int64(toc.Series))
 	if err != nil {
 		return err
 	}
-	l := layoutOf(toc, indexVersion, size)
-	return install(path, src.name, size, func(w io.Writer) error {
+	defer begin.Close()
+	var head [index.HeaderLen]byte
+	if _, err := io.ReadFull(begin, head[:]); err != nil {
+		return s.fault(err)
+	}
+	if err := s.copyAll(io.Discard, begin, index.HeaderLen, int64(toc.Symbols)-index.HeaderLen); err != nil {
+		return err
+	}
+	v, err := versionOf(head[:])
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	l := layoutOf(toc, v, size)
+	return install(path, s.name, size, func(w io.Writer) error {
 		if _, err := w.Write(l.head); err != nil {
-			return errs.E(errs.Internal, "%s: %w", src.name, err)
+			return errs.E(errs.Internal, "%s: %w", s.name, err)
 		}
-		if err := src.copyRange(ctx, w, l.symbols, l.symbolsLen); err != nil {
+		if err := s.copyAll(w, begin, l.symbols, l.symbolsLen); err != nil {
 			return err
 		}
-		if err := src.copyRange(ctx, w, l.table, l.tableLen); err != nil {
-			return err
+		before := l.tableLen - int64(len(end)) // of the table, that is not in end
+		if before > 0 {
+			if err := s.copyRange(ctx, w, l.table, before); err != nil {
+				return err
+			}
 		}
-		_, err := w.Write(l.tail)
+		_, err := w.Write(append(end[max(-before, 0):], l.tail...))
 		return errs.Wrap(errs.Internal, err)
 	})
 }
+
+// How much is read of the end of an index: a part of it, as the table of postings is between a half and three percent
+// of an index; at least what a request costs (design 004), and at most what may be in memory.
+const endPart, leastEnd, mostEnd = 32, 64 << 10, 1 << 20
 
 // install makes the file at path from what write writes, if that is the index-header of an index of a size. name is
 // where it comes from.
@@ -125,19 +192,6 @@ type source struct {
 	name string
 }
 
-// contents reads the version, size and table of contents of the index, and checks that its sections follow each other.
-func (s source) contents(ctx context.Context) (*index.TOC, byte, int64, error) {
-	attrs, err := s.bkt.Attributes(ctx, s.name)
-	if err != nil {
-		return nil, 0, 0, s.fault(err)
-	}
-	toc, v, err := contents(attrs.Size, func(b []byte, off int64) error { return s.readAt(ctx, b, off) })
-	if err != nil {
-		return nil, 0, 0, fmt.Errorf("%s: %w", s.name, err)
-	}
-	return toc, v, attrs.Size, nil
-}
-
 // contents reads the table of contents and the version of an index of a size.
 func contents(size int64, readAt func(b []byte, off int64) error) (*index.TOC, byte, error) {
 	if size < index.HeaderLen+indexTOCLen {
@@ -151,41 +205,69 @@ func contents(size int64, readAt func(b []byte, off int64) error) (*index.TOC, b
 	if err := readAt(tail[:], size-indexTOCLen); err != nil {
 		return nil, 0, err
 	}
-	if m := binary.BigEndian.Uint32(head[:]); m != index.MagicIndex {
-		return nil, 0, errs.E(errs.Invalid, "magic %x", m)
+	v, err := versionOf(head[:])
+	if err != nil {
+		return nil, 0, err
+	}
+	toc, err := tocOf(tail[:], size)
+	return toc, v, err
+}
+
+// versionOf reads the version of an index from its first bytes.
+func versionOf(head []byte) (byte, error) {
+	if m := binary.BigEndian.Uint32(head); m != index.MagicIndex {
+		return 0, errs.E(errs.Invalid, "magic %x", m)
 	}
 	if v := head[4]; !readable(v) {
-		return nil, 0, errs.E(errs.Unsupported, "version %d of an index", v)
+		return 0, errs.E(errs.Unsupported, "version %d of an index", v)
 	}
-	toc, err := readTOC(tail[:], size)
-	return toc, head[4], err
+	return head[4], nil
 }
 
 // readable reports whether v is a version of an index that can be read. Version 1, from before Prometheus 2.0, has no
 // sorted table.
 func readable(v byte) bool { return v == index.FormatV2 || v == index.FormatV3 }
 
-// readTOC decodes an index's table of contents; size is the whole index's.
-func readTOC(b []byte, size int64) (*index.TOC, error) {
-	toc, err := index.NewTOCFromByteSlice(block.Bytes(b))
+// tocOf decodes an index's table of contents, which is at its end; size is the whole index's.
+func tocOf(end []byte, size int64) (*index.TOC, error) {
+	if len(end) < indexTOCLen {
+		return nil, errs.E(errs.Invalid, "%d bytes are no index", size)
+	}
+	toc, err := index.NewTOCFromByteSlice(block.Bytes(end[len(end)-indexTOCLen:]))
 	if err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
-	end := uint64(size - indexTOCLen)
 	if toc.Symbols < index.HeaderLen || toc.Series < toc.Symbols || toc.Postings < toc.Series ||
-		toc.PostingsTable < toc.Postings || toc.PostingsTable > end {
+		toc.PostingsTable < toc.Postings || toc.PostingsTable > uint64(size-indexTOCLen) {
 		return nil, errs.E(errs.Invalid, "table of contents %+v of an index of %d bytes", *toc, size)
 	}
 	return toc, nil
 }
 
+// open begins to read n bytes of the index.
+func (s source) open(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	r, err := s.bkt.GetRange(ctx, s.name, off, n)
+	switch {
+	case err != nil && block.PastEnd(err):
+		return nil, errs.E(errs.Invalid, "%s: ends before %d", s.name, off)
+	case err != nil:
+		return nil, s.fault(err)
+	}
+	return r, nil
+}
+
 // copyRange appends exactly n bytes of the index to w.
 func (s source) copyRange(ctx context.Context, w io.Writer, off, n int64) error {
-	r, err := s.bkt.GetRange(ctx, s.name, off, n)
+	r, err := s.open(ctx, off, n)
 	if err != nil {
-		return s.fault(err)
+		return err
 	}
 	defer r.Close()
+	return s.copyAll(w, r, off, n)
+}
+
+// copyAll appends exactly n bytes, which r reads from off on, to w.
+func (s source) copyAll(w io.Writer, r io.Reader, off, n int64) error {
 	got, err := io.Copy(w, io.LimitReader(r, n))
 	if err != nil {
 		return s.fault(err)
@@ -197,9 +279,9 @@ func (s source) copyRange(ctx context.Context, w io.Writer, off, n int64) error 
 }
 
 func (s source) readAt(ctx context.Context, b []byte, off int64) error {
-	r, err := s.bkt.GetRange(ctx, s.name, off, int64(len(b)))
+	r, err := s.open(ctx, off, int64(len(b)))
 	if err != nil {
-		return s.fault(err)
+		return err
 	}
 	defer r.Close()
 	if _, err := io.ReadFull(r, b); err != nil {

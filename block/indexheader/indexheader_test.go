@@ -310,7 +310,7 @@ func TestShipped(t *testing.T) {
 	if err != nil || int64(len(whole)) != extra.Size {
 		t.Fatalf("%d bytes, want %d, %v", len(whole), extra.Size, err)
 	}
-	const rebuilt = 1 + 5 // the size, head, contents, symbols and table of the index
+	const rebuilt = 1 + 2 // the end and the beginning of the index
 	check("whole", whole, 1)
 	check("cut", whole[:len(whole)-1], rebuilt)
 	check("too long", append(slices.Clone(whole), 0), rebuilt)
@@ -335,6 +335,30 @@ func TestShipped(t *testing.T) {
 		}
 	}
 	check("of another index", of301, rebuilt)
+	for _, wrong := range []int64{-7, 14, 1 << 40} { // then the bucket is asked for the size
+		for i, f := range m.Thanos.Files {
+			if f.RelPath == block.IndexName {
+				m.Thanos.Files[i].SizeBytes += wrong
+			}
+		}
+		check(fmt.Sprintf("size %+d", wrong), nil, 1+1+3)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, block.IndexName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut")
+	if err := Cut(content, id, path); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(path); !bytes.Equal(got, want) {
+		t.Error("what is cut out of an index in memory differs")
+	}
+	for n := range []int{0, 4, 5, len(content) / 2, len(content) - 1} {
+		if err := Cut(content[:n], id, path); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("the first %d bytes: %v", n, err)
+		}
+	}
 }
 
 // countBucket counts reads.

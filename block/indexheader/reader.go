@@ -84,7 +84,7 @@ func (r *Reader) load(b []byte) error {
 	}
 	r.postingsEnd = int64(end)
 	r.size = r.postingsEnd + int64(len(b)-tocLen) - int64(table)
-	toc, err := readTOC(b[indexTOC:indexTOC+indexTOCLen], r.size)
+	toc, err := tocOf(b[indexTOC:indexTOC+indexTOCLen], r.size)
 	if err != nil {
 		return err
 	}

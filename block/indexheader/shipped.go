@@ -59,7 +59,7 @@ func (c *content) ObjectSize() (int64, error) { return c.size, nil }
 // fetchShipped copies the index-header that the producer of block m shipped to path. What it shipped is used only if it
 // is whole and of this index: whatever is wrong with it, the index itself can be read.
 func fetchShipped(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path string) error {
-	size, indexSize := sizeOf(m, block.IndexHeaderName), sizeOf(m, block.IndexName)
+	size, indexSize := m.SizeOf(block.IndexHeaderName), m.SizeOf(block.IndexName)
 	if size <= 0 || indexSize <= 0 || size > indexSize+headerLen+tocLen {
 		return errs.E(errs.NotFound, "block %s was shipped without an index-header", m.ULID)
 	}
@@ -79,14 +79,4 @@ func fetchShipped(ctx context.Context, bkt objstore.BucketReader, m *block.Meta,
 		}
 		return nil
 	})
-}
-
-// sizeOf is how large meta.json says that a file of the block is, 0 if it does not say so.
-func sizeOf(m *block.Meta, rel string) int64 {
-	for _, f := range m.Thanos.Files {
-		if f.RelPath == rel {
-			return f.SizeBytes
-		}
-	}
-	return 0
 }

@@ -39,7 +39,7 @@ func (f *cacheFlags) build(b *builder) cache.Options {
 			"bytes", most, "configured", wanted)
 	}
 	return cache.Options{
-		MaxBytes: most, MaxItemBytes: index.MaxItemBytes, Disabled: index.Disabled, MaxReads: bucket.MaxReads,
+		MaxBytes: most, MaxItemBytes: index.MaxItemBytes, Disabled: index.Disabled,
 		Index: addCacheServer(b, index, "index-cache"), Chunks: addCacheServer(b, bucket, "caching-bucket"),
 	}
 }

@@ -24,8 +24,6 @@ type Options struct {
 	Index, Chunks *Server
 	// Disabled are kinds that are not kept.
 	Disabled []Kind
-	// MaxReads is how many range reads one Read may make for the pages that are missing; 0 means 3.
-	MaxReads int
 }
 
 // Cache is both tiers. It is safe for concurrent use.
@@ -43,9 +41,6 @@ type Cache struct {
 
 // New makes a cache. reg may be nil.
 func New(opts Options, reg prometheus.Registerer) *Cache {
-	if opts.MaxReads <= 0 {
-		opts.MaxReads = 3
-	}
 	m := newMetrics(reg, opts.MaxBytes)
 	c := &Cache{opts: opts, metrics: m, memory: newMemory(opts.MaxBytes, opts.MaxItemBytes, m), flights: map[key]*flight{}}
 	for k := range numKinds {

@@ -25,8 +25,6 @@ type Config struct {
 	MaxItemBytes int64
 	// Disabled are kinds that are not to be kept.
 	Disabled []Kind
-	// MaxReads is Options.MaxReads; 0 = nothing is said of it.
-	MaxReads int
 	// Ignored are keys that the YAML has and that have no effect here, each with the reason.
 	Ignored []string
 
@@ -125,13 +123,14 @@ func ReadBucketConfig(name string, content []byte) (Config, error) {
 		}
 	}
 	const (
+		gaps  = "how many reads there are follows from how far the missing pages lie from each other"
 		pages = "files are kept in pages of one size"
 		metas = "meta.json is kept on local disk, and in the index of the bucket"
 		never = "that something does not exist is never kept"
 		lists = "a listing is what says which blocks exist, so it is not kept"
 	)
 	r.read(content, map[string]func(*yaml.Node){
-		"max_chunks_get_range_requests": func(n *yaml.Node) { r.Decode(n, &r.out.MaxReads) },
+		"max_chunks_get_range_requests": none("max_chunks_get_range_requests", gaps, int64(0)),
 		"chunk_subrange_ttl":            func(n *yaml.Node) { r.Decode(n, &ttl); r.lifetime(n, "chunk_subrange_ttl", &ttl) },
 		"chunk_subrange_size":           none("chunk_subrange_size", pages, int64(0)),
 		"chunk_object_attrs_ttl":        none("chunk_object_attrs_ttl", "sizes of files are in meta.json", time.Second),

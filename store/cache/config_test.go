@@ -68,7 +68,7 @@ func TestConfig(t *testing.T) {
 		if err != nil {
 			return err.Error()
 		}
-		out := fmt.Sprintf("%d %d %v %d %d", c.MaxBytes, c.MaxItemBytes, c.Disabled, c.MaxReads, len(c.Ignored))
+		out := fmt.Sprintf("%d %d %v %d", c.MaxBytes, c.MaxItemBytes, c.Disabled, len(c.Ignored))
 		if s := c.Server(discard, nil, "test"); s != nil {
 			o := s.opts
 			out += fmt.Sprintf("; %s %v %d %d %d %d %d %d %v", o.kind, o.ttl, o.maxItem, o.gets, o.getBatch, o.writers, o.queue,
@@ -84,17 +84,17 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	index, bucket := ReadIndexConfig, ReadBucketConfig
-	f(index, "type: IN-MEMORY", "262144000 131072000 [] 0 0")
+	f(index, "type: IN-MEMORY", "262144000 131072000 [] 0")
 	f(index, "type: in-memory\nconfig: {max_size: 1GB, max_item_size: 5}\nenabled_items: [Postings, Series]\nttl: 1h",
-		"1073741824 5 [ExpandedPostings] 0 0")
-	f(index, everyMemcachedKey+"ttl: 2h", "-1 0 [] 0 0; memcached 2h0m0s 2097152 5 7 3 30 9 2s")
+		"1073741824 5 [ExpandedPostings] 0")
+	f(index, everyMemcachedKey+"ttl: 2h", "-1 0 [] 0; memcached 2h0m0s 2097152 5 7 3 30 9 2s")
 	f(index, "type: MEMCACHED\nconfig: {addresses: [a:1], auto_discovery: true}",
-		"-1 0 [] 0 1; memcached 24h0m0s 1048576 100 0 20 10000 5 5s")
-	f(index, everyRedisKey, "-1 0 [] 0 1; redis 24h0m0s 0 5 6 10 9 5 5s")
-	f(bucket, everyRedisKey+everyBucketKey, "-1 0 [] 5 8; redis 1h0m0s 0 5 6 10 9 5 5s")
-	f(bucket, "type: IN-MEMORY\n"+everyBucketKey, "262144000 131072000 [] 5 7")
+		"-1 0 [] 1; memcached 24h0m0s 1048576 100 0 20 10000 5 5s")
+	f(index, everyRedisKey, "-1 0 [] 1; redis 24h0m0s 0 5 6 10 9 5 5s")
+	f(bucket, everyRedisKey+everyBucketKey, "-1 0 [] 9; redis 1h0m0s 0 5 6 10 9 5 5s")
+	f(bucket, "type: IN-MEMORY\n"+everyBucketKey, "262144000 131072000 [] 8")
 	f(bucket, "type: GROUPCACHE\nconfig: {self_url: a, peers: [b], groupcache_group: c, dns_interval: 1s, timeout: 2s, "+
-		"max_size: 1GB, dns_sd_resolver: golang}", "-1 0 [] 0 1")
+		"max_size: 1GB, dns_sd_resolver: golang}", "-1 0 [] 1")
 	// What is wrong is said by line and key.
 	f(index, "", "f: type: is missing; known are IN-MEMORY, MEMCACHED, REDIS")
 	f(index, "type: GROUPCACHE", "f:1: type: there is no such cache; known are IN-MEMORY, MEMCACHED, REDIS")

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb/index"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -13,6 +14,13 @@ import (
 
 // PageSize is the unit that is read and kept, in bytes.
 const PageSize = 8 << 10
+
+// WholeIndex is the size up to which an index is read as a whole, in bytes, when a page of it is missing: its postings,
+// series and table of contents would be requests of their own.
+const WholeIndex = 128 << 10
+
+// mostReads is how many range reads one Read makes at once.
+const mostReads = 16
 
 // File is one file of a block.
 type File struct {
@@ -22,7 +30,8 @@ type File struct {
 }
 
 // Fetch reads an object from off on into the buffers, in order, and returns how many bytes it read. Fewer than the
-// buffers hold means that the object ends there. It may replace buffers by others of the same length.
+// buffers hold means that the object ends there. It may replace buffers by others of the same length. Several buffers
+// may be the same memory: what they get is not wanted.
 type Fetch func(ctx context.Context, off int64, into [][]byte) (int64, error)
 
 // flight is a page that is being read. data is set when done is closed; nil = the reader failed.
@@ -31,95 +40,112 @@ type flight struct {
 	data []byte
 }
 
-// Read returns the bytes [off, off+n) of f, fewer when the object ends before. What it returns is shared: nobody may
-// change it. Errors are those of fetch, and that of ctx.
+// Read returns parts of f, which are in order of their starts; less where the object ends before. Parts that lie near
+// each other are one range read. Errors are those of fetch, and that of ctx.
 //
-// A range that is larger than an eighth of the memory passes the cache by, and so does one that leaves the file as its
-// Size says: then the size is wrong.
-func (c *Cache) Read(ctx context.Context, f File, kind Kind, off, n int64, fetch Fetch) ([]byte, error) {
-	if n <= 0 {
-		return nil, nil
+// Parts that take more than a quarter of the memory pass the cache by, and so do those that leave the file as its Size
+// says: then the size is wrong.
+func (c *Cache) Read(ctx context.Context, f File, kind Kind, parts []index.Range, fetch Fetch) (*View, error) {
+	r := reading{Cache: c, file: f, kind: kind, fetch: fetch}
+	r.want(numbersOf(parts))
+	if len(r.numbers) == 0 {
+		return &View{}, nil
 	}
-	if !c.enabled[kind] || n > c.mostRead() || f.Size >= 0 && off+n > f.Size {
-		return readAround(ctx, off, n, fetch)
+	end := int64(0)
+	for _, p := range parts {
+		end = max(end, p.End)
 	}
-	r := reading{Cache: c, file: f, kind: kind, first: off / PageSize, fetch: fetch}
-	r.pages = make([][]byte, (off+n-1)/PageSize-r.first+1)
-	missing := 0
-	for i := range r.pages {
-		if data, ok := c.memory.get(r.key(i)).([]byte); ok {
-			r.pages[i] = data
-		} else {
-			missing++
-		}
+	if !c.enabled[kind] || int64(len(r.numbers)) > c.mostRead()/PageSize || f.Size >= 0 && end > f.Size {
+		return r.around(ctx)
 	}
-	found := len(r.pages) - missing
+	wanted, missing := len(r.numbers), r.recall()
+	found := wanted - missing
 	if missing > 0 {
+		if f.Number == 0 && f.Size >= 0 && f.Size <= WholeIndex {
+			r.want(numbersOf([]index.Range{{End: f.Size}}))
+			r.recall()
+		}
 		shared, err := r.fill(ctx)
 		if err != nil {
 			return nil, err
 		}
-		found += shared
+		found = min(found+shared, wanted)
 	}
-	c.metrics.looked(kind, len(r.pages), found)
-	return r.cut(off, n), nil
+	c.metrics.looked(kind, wanted, found)
+	return r.view(), nil
 }
 
-// mostRead is the largest range that goes through the cache, in bytes.
+// mostRead is how many bytes go through the cache at once.
 func (c *Cache) mostRead() int64 {
-	most := c.opts.MaxBytes / 8
+	most := c.opts.MaxBytes / 4
 	if c.opts.Index != nil || c.opts.Chunks != nil {
 		most = max(most, 4<<20)
 	}
 	return most
 }
 
-func readAround(ctx context.Context, off, n int64, fetch Fetch) ([]byte, error) {
-	into := [][]byte{make([]byte, n)}
-	got, err := fetch(ctx, off, into)
-	if err != nil {
-		return nil, err
-	}
-	return into[0][:got], nil
-}
-
-// reading is one Read that goes through the cache.
+// reading is one Read.
 type reading struct {
 	*Cache
-	file  File
-	kind  Kind
-	first int64 // the number of the first page
-	fetch Fetch
-	pages [][]byte // nil = not there yet
+	file    File
+	kind    Kind
+	fetch   Fetch
+	numbers []int64  // of the pages, in order
+	pages   [][]byte // nil = not there yet
 }
 
+// want sets the pages to read.
+func (r *reading) want(numbers []int64) { r.numbers, r.pages = numbers, make([][]byte, len(numbers)) }
+
 func (r *reading) key(i int) key {
-	return key{r.file.Block, pageKey, uint64(r.file.Number), uint64(r.first + int64(i))}
+	return key{r.file.Block, pageKey, uint64(r.file.Number), uint64(r.numbers[i])}
 }
 
 // length is how many bytes page i has.
-func (r *reading) length(i int) int64 {
+func (r *reading) length(i int) int64 { return r.lengthOf(r.numbers[i]) }
+
+func (r *reading) lengthOf(number int64) int64 {
 	if r.file.Size < 0 {
 		return PageSize
 	}
-	return min(PageSize, r.file.Size-(r.first+int64(i))*PageSize)
+	return min(PageSize, r.file.Size-number*PageSize)
 }
 
-// cut returns the bytes [off, off+n) of the pages.
-func (r *reading) cut(off, n int64) []byte {
-	begin := off - r.first*PageSize
-	if len(r.pages) == 1 {
-		size := int64(len(r.pages[0]))
-		return r.pages[0][min(begin, size):min(begin+n, size):min(begin+n, size)]
-	}
-	out := make([]byte, 0, n)
-	for _, page := range r.pages {
-		out = append(out, page[min(begin, int64(len(page))):min(int64(len(page)), begin+n-int64(len(out)))]...)
-		if begin = 0; int64(len(page)) < PageSize {
-			break // the object ends
+// recall takes the pages that are in memory, and returns how many are not. A page of another length was kept while the
+// file's size was believed to be another one.
+func (r *reading) recall() (missing int) {
+	for i := range r.pages {
+		if data, ok := r.memory.get(r.key(i)).([]byte); ok && int64(len(data)) == r.length(i) {
+			r.pages[i] = data
+		} else {
+			missing++
 		}
 	}
-	return out
+	return missing
+}
+
+// around reads all pages without the cache. The size of the file is not believed.
+func (r *reading) around(ctx context.Context) (*View, error) {
+	r.file.Size = -1
+	all := make([]int, len(r.pages))
+	for i := range all {
+		all[i] = i
+	}
+	if err := r.fromBucket(ctx, all); err != nil {
+		return nil, err
+	}
+	return r.view(), nil
+}
+
+// view is what was read. A page that is not whole is the last one.
+func (r *reading) view() *View {
+	v := &View{pieces: make([]piece, 0, len(r.pages))}
+	for i, data := range r.pages {
+		if len(data) > 0 {
+			v.pieces = append(v.pieces, piece{r.numbers[i] * PageSize, data})
+		}
+	}
+	return v
 }
 
 // fill reads the pages that are missing: those that nobody else reads from the shared server and then from the bucket;
@@ -193,7 +219,7 @@ func (r *reading) land(mine []int) {
 func (r *reading) load(ctx context.Context, pages []int) (found int, err error) {
 	missing := slices.DeleteFunc(slices.Clone(pages), func(i int) bool { // its reader may just have finished
 		data, ok := r.memory.get(r.key(i)).([]byte)
-		if ok {
+		if ok = ok && int64(len(data)) == r.length(i); ok {
 			r.pages[i] = data
 		}
 		return ok
@@ -202,11 +228,7 @@ func (r *reading) load(ctx context.Context, pages []int) (found int, err error) 
 	if server != nil {
 		missing = r.fromServer(ctx, server, prefix, missing)
 	}
-	var g errgroup.Group
-	for _, run := range join(missing, r.opts.MaxReads) {
-		g.Go(func() error { return r.fromBucket(ctx, run) })
-	}
-	if err := g.Wait(); err != nil {
+	if err := r.fromBucket(ctx, missing); err != nil {
 		return 0, err
 	}
 	for _, i := range missing {
@@ -243,48 +265,46 @@ func (r *reading) fromServer(ctx context.Context, s *Server, prefix string, page
 	return missing
 }
 
-// fromBucket reads the pages of a run that are not there yet. Others between them are read again and left.
-func (r *reading) fromBucket(ctx context.Context, run run) error {
-	into := make([][]byte, 0, run.end-run.begin)
-	for i := run.begin; i < run.end; i++ {
-		into = append(into, make([]byte, r.length(i)))
+// fromBucket reads pages, which are in order.
+func (r *reading) fromBucket(ctx context.Context, pages []int) error {
+	numbers := make([]int64, len(pages))
+	for at, i := range pages {
+		numbers[at] = r.numbers[i]
 	}
-	got, err := r.fetch(ctx, (r.first+int64(run.begin))*PageSize, into)
+	var g errgroup.Group
+	g.SetLimit(mostReads)
+	for _, one := range join(numbers) {
+		n, _ := slices.BinarySearch(numbers, one.end)
+		own := pages[:n]
+		numbers, pages = numbers[n:], pages[n:]
+		g.Go(func() error { return r.readRun(ctx, one, own) })
+	}
+	return g.Wait()
+}
+
+// readRun reads some pages by one range read. What lies between them goes nowhere.
+func (r *reading) readRun(ctx context.Context, one run, pages []int) error {
+	into := make([][]byte, 0, one.end-one.first)
+	var nowhere []byte
+	next := pages
+	for number := one.first; number < one.end; number++ {
+		if r.numbers[next[0]] == number {
+			into, next = append(into, make([]byte, r.lengthOf(number))), next[1:]
+			continue
+		}
+		if nowhere == nil {
+			nowhere = make([]byte, PageSize)
+		}
+		into = append(into, nowhere[:r.lengthOf(number)])
+	}
+	got, err := r.fetch(ctx, one.first*PageSize, into)
 	if err != nil {
 		return err
 	}
-	for at, b := range into {
-		size := min(got, int64(len(b)))
-		got -= size
-		if i := run.begin + at; r.pages[i] == nil {
-			r.pages[i] = b[:size:size]
-		}
+	for _, i := range pages {
+		b := into[r.numbers[i]-one.first]
+		size := min(max(got-(r.numbers[i]-one.first)*PageSize, 0), int64(len(b)))
+		r.pages[i] = b[:size:size]
 	}
 	return nil
-}
-
-// run is the pages [begin, end) of a reading.
-type run struct{ begin, end int }
-
-// join makes ranges of pages of which at most reads are left: the smallest gaps are read, too.
-func join(missing []int, reads int) []run {
-	var runs []run
-	for _, i := range missing {
-		if n := len(runs); n > 0 && runs[n-1].end == i {
-			runs[n-1].end++
-		} else {
-			runs = append(runs, run{i, i + 1})
-		}
-	}
-	for len(runs) > reads {
-		least := 1
-		for i := 2; i < len(runs); i++ {
-			if runs[i].begin-runs[i-1].end < runs[least].begin-runs[least-1].end {
-				least = i
-			}
-		}
-		runs[least-1].end = runs[least].end
-		runs = append(runs[:least], runs[least+1:]...)
-	}
-	return runs
 }
