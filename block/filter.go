@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 )
@@ -80,45 +79,4 @@ func NotMarkedBefore(at time.Time) Filter {
 			return marked && mark.DeletionTime < at.Unix()
 		})
 	}
-}
-
-// sameStream reports whether two blocks have samples of the same series: equal external labels, tenant and replica
-// among them, and one resolution. Ids of sources prove nothing of it: blocks are copied between tenants, and
-// rewritten.
-func sameStream(a, b *Meta) bool {
-	return a.Thanos.Downsample.Resolution == b.Thanos.Downsample.Resolution && maps.Equal(a.Thanos.Labels, b.Thanos.Labels)
-}
-
-// covers reports whether by has all samples that m has, as far as their metas tell.
-func covers(by, m *Meta) bool {
-	return sameStream(by, m) && by.MinTime <= m.MinTime && by.MaxTime >= m.MaxTime &&
-		!slices.ContainsFunc(m.Compaction.Sources, func(s ulid.ULID) bool {
-			return !slices.Contains(by.Compaction.Sources, s)
-		})
-}
-
-// replaces reports whether by covers m and was made of more than m.
-func replaces(by, m *Meta) bool {
-	return covers(by, m) && slices.ContainsFunc(by.Compaction.Sources, func(s ulid.ULID) bool {
-		return !slices.Contains(m.Compaction.Sources, s)
-	})
-}
-
-// SourcesOf are the ids of the blocks whose samples the raw ones among served have: their own ids, and those of the
-// blocks that they were made of. A source that v still has counts only when the served block covers it: an id in a list
-// of sources may be that of another tenant's block. A source that is gone was deleted by whoever made the served block.
-func (v View) SourcesOf(served []*Meta) map[ulid.ULID]bool {
-	out := map[ulid.ULID]bool{}
-	for _, m := range served {
-		if m.Thanos.Downsample.Resolution != 0 {
-			continue
-		}
-		out[m.ULID] = true
-		for _, id := range m.Compaction.Sources {
-			if source := v.Metas[id]; source == nil || covers(m, source) {
-				out[id] = true
-			}
-		}
-	}
-	return out
 }

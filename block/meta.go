@@ -48,6 +48,9 @@ const (
 type Meta struct {
 	tsdb.BlockMeta
 	Thanos Thanos `json:"thanos"`
+	// Origin is extensions.hearth of Thanos, nil unless Hearth's compactor made the block. Views and indexes keep it,
+	// though they have no extensions. Do not change it.
+	Origin *Origin `json:"-"`
 
 	read []byte // what ReadMeta has read; its unknown fields are written again
 }
@@ -172,6 +175,7 @@ func ReadMeta(r io.Reader, id ulid.ULID) (*Meta, error) {
 	if m.Thanos.Labels == nil {
 		m.Thanos.Labels = map[string]string{}
 	}
+	m.Origin = m.Thanos.origin(id)
 	m.read = b
 	return m, nil
 }
@@ -248,7 +252,14 @@ func (m *Meta) encode() ([]byte, error) {
 	if out.Thanos.Labels == nil {
 		out.Thanos.Labels = map[string]string{}
 	}
-	compact, err := json.Marshal(&out)
+	var err error
+	if o := out.Origin; o != nil && !reflect.DeepEqual(o, out.Thanos.origin(m.ULID)) {
+		out.Thanos.Extensions, err = withOrigin(out.Thanos.Extensions, o)
+	}
+	var compact []byte
+	if err == nil {
+		compact, err = json.Marshal(&out)
+	}
 	if err != nil {
 		return nil, errs.E(errs.Internal, "encode meta.json of block %s: %w", m.ULID, err)
 	}

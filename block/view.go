@@ -83,12 +83,12 @@ func (v *View) setMarks(marks map[markKey]bucketindex.Mark) {
 }
 
 // essential is m as views and indexes have it: without checksums of files, the parents and what rewrites and extensions
-// say, which only those need who make a new block of it.
+// of others say, which only those need who make a new block of it.
 func (m *Meta) essential() bucketindex.Block {
 	b := bucketindex.Block{
 		BlockMeta: m.BlockMeta, Labels: m.Thanos.Labels, Resolution: m.Thanos.Downsample.Resolution,
 		Source: m.Thanos.Source, SeriesMaxSize: max(m.Thanos.IndexStats.SeriesMaxSize, 0),
-		ChunkMaxSize: max(m.Thanos.IndexStats.ChunkMaxSize, 0),
+		ChunkMaxSize: max(m.Thanos.IndexStats.ChunkMaxSize, 0), Origin: m.Origin,
 	}
 	b.Compaction.Parents = nil
 	b.Compaction.Level = min(max(b.Compaction.Level, 0), math.MaxInt32)
@@ -138,10 +138,28 @@ func (in *interner) set(m map[string]string) map[string]string {
 	return m
 }
 
+// origin returns o with texts that it shares with those of other metas.
+func (in *interner) origin(o *Origin) *Origin {
+	if o == nil {
+		return nil
+	}
+	out := *o
+	out.Removed, out.Producers = in.list(o.Removed), in.list(o.Producers)
+	return &out
+}
+
+func (in *interner) list(texts []string) []string {
+	texts = slices.Clone(texts)
+	for i, s := range texts {
+		texts[i] = in.text(s)
+	}
+	return texts
+}
+
 // metaOf is the meta of a block of an index. It shares nothing with b but texts and the labels, which in makes one with
 // those of other metas. Errors are of kind Invalid.
 func metaOf(b *bucketindex.Block, in *interner) (*Meta, error) {
-	m := &Meta{BlockMeta: b.BlockMeta}
+	m := &Meta{BlockMeta: b.BlockMeta, Origin: in.origin(b.Origin)}
 	m.Compaction.Sources = slices.Clone(b.Compaction.Sources)
 	m.Compaction.Hints = nil
 	if len(b.Compaction.Hints) > 0 {

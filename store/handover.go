@@ -266,7 +266,7 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 func (s *snapshot) sources(ids map[ulid.ULID]bool) (known, served map[ulid.ULID]bool) {
 	var have, serve []*block.Meta
 	for _, p := range s.planned {
-		if !p.needed() || !slices.ContainsFunc(p.meta.Compaction.Sources, func(id ulid.ULID) bool { return ids[id] }) {
+		if !p.needed() || !slices.ContainsFunc(p.meta.Sources(), func(id ulid.ULID) bool { return ids[id] }) {
 			continue
 		}
 		have = append(have, p.meta)

@@ -132,7 +132,12 @@ func (g *Gateway) layOut(now time.Time) layout {
 	}
 	for id, parts := range made {
 		if p := byID[id]; p != nil {
-			p.parts, p.all = parts, haveAll(parts, p.meta)
+			p.parts = parts
+			var metas []*block.Meta
+			for _, part := range parts {
+				metas = append(metas, part.meta)
+			}
+			p.all = block.HaveAll(metas, p.meta)
 		}
 	}
 	return l
@@ -152,15 +157,4 @@ func (g *Gateway) place(p *planned) place {
 		}
 	}
 	return at
-}
-
-// haveAll reports whether blocks that m was made of have all of its samples: if all of its sources are theirs.
-func haveAll(parts []*planned, m *block.Meta) bool {
-	have := map[ulid.ULID]bool{}
-	for _, p := range parts {
-		for _, id := range p.meta.Compaction.Sources {
-			have[id] = true
-		}
-	}
-	return !slices.ContainsFunc(m.Compaction.Sources, func(id ulid.ULID) bool { return !have[id] })
 }

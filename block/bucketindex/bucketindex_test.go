@@ -49,6 +49,11 @@ func someIndex(r *rand.Rand, n int) Index {
 				b.Compaction.Sources = append(b.Compaction.Sources, id(maxt))
 			}
 		}
+		if i%20 == 9 {
+			b.Origin = &Origin{ID: b.ULID, Sources: []ulid.ULID{{1}, {2, 9}}, Replaces: []ulid.ULID{{2}}, Shard: 1, Of: 4,
+				Empty: []int{0, 2}, Removed: []string{"receive_replica"}, Producers: []string{"r1", "r2"}}
+			b.Compaction.Sources = []ulid.ULID{b.ULID}
+		}
 		ix.Blocks = append(ix.Blocks, b)
 		if i%20 == 0 {
 			ix.Marks = append(ix.Marks, Mark{ID: b.ULID, Kind: Deletion, At: maxt / 1000, Details: "source of compacted block",
@@ -77,7 +82,18 @@ func decoded(content []byte) (ix Index, err error) {
 	return ix, err
 }
 
-func plain(ix Index) string { return fmt.Sprintf("%+v", ix) } // nil and empty slices are equal
+// plain is ix as text. Nil and empty slices are equal.
+func plain(ix Index) string {
+	out := fmt.Sprintf("%+v", ix.Rest)
+	for _, b := range ix.Blocks {
+		if o := b.Origin; o != nil {
+			out += fmt.Sprintf("%+v", *o)
+		}
+		b.Origin = nil
+		out += fmt.Sprintf("%+v", b)
+	}
+	return out
+}
 
 func TestRoundTrip(t *testing.T) {
 	f := func(name string, ix Index) {
@@ -146,6 +162,12 @@ func TestDecodeRefuses(t *testing.T) {
 	refused("a mark twice", Index{Rest: Rest{Marks: []Mark{{Kind: 1}, {Kind: 1}}}})
 	refused("a leftover twice", Index{Rest: Rest{Leftovers: []Leftover{{}, {}}}})
 	refused("not UTF-8", Index{Blocks: []Block{{Source: "\xff"}}})
+	for _, o := range []Origin{{}, {Of: 3}, {Of: 2, Shard: 2}, {Of: MaxParts * 2}, {Of: 2, Empty: []int{0}},
+		{Of: 2, Empty: []int{2}}, {Of: 1, Removed: []string{"b", "a"}}, {Of: 1, Replaces: []ulid.ULID{{1}, {1}}}} {
+		o.Sources = []ulid.ULID{{1}}
+		refused("origin", Index{Blocks: []Block{{Origin: &o}}})
+	}
+	refused("origin without sources", Index{Blocks: []Block{{Origin: &Origin{Of: 1}}}})
 	a.Resolution = -1
 	refused("resolution", Index{Blocks: []Block{a}})
 }
@@ -225,7 +247,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		body, err := inflate(content)
+		body, _, err := inflate(content)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -234,7 +256,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content, body []byte) {
 		_, _ = decoded(content)
 		// Changes of the compressed bytes hardly ever get beyond the decompression, so the body is tried by itself.
-		d := decoder{b: body}
+		d := decoder{b: body, version: version}
 		var ix Index
 		d.tables()
 		d.blocks(ix.keep)
@@ -309,11 +331,38 @@ func BenchmarkDecode(b *testing.B) {
 // TestIndexIsKept: a block has no field that the format forgets.
 func TestIndexIsKept(t *testing.T) {
 	known := map[string]int{"tsdb.BlockMeta": 6, "tsdb.BlockStats": 6, "tsdb.BlockMetaCompaction": 6,
-		"bucketindex.Block": 8, "bucketindex.Mark": 6, "bucketindex.Leftover": 2, "bucketindex.File": 2}
-	for _, v := range []any{tsdb.BlockMeta{}, tsdb.BlockStats{}, tsdb.BlockMetaCompaction{}, Block{}, Mark{}, Leftover{},
+		"bucketindex.Block": 9, "bucketindex.Origin": 8, "bucketindex.Mark": 6, "bucketindex.Leftover": 2, "bucketindex.File": 2}
+	for _, v := range []any{tsdb.BlockMeta{}, tsdb.BlockStats{}, tsdb.BlockMetaCompaction{}, Block{}, Origin{}, Mark{},
+		Leftover{},
 		File{}} {
 		if typ := reflect.TypeOf(v); known[typ.String()] != typ.NumField() {
 			t.Errorf("%s has %d fields: the format has been made for %d", typ, typ.NumField(), known[typ.String()])
 		}
+	}
+}
+
+// TestVersion1: what was written before parts could say what they are is read, without those that do not say so.
+func TestVersion1(t *testing.T) {
+	ix := someIndex(rand.New(rand.NewPCG(5, 6)), 40)
+	for i := range ix.Blocks {
+		ix.Blocks[i].Origin = nil
+	}
+	content, err := Encode(ix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(magic)] = without // blocks without an origin have the same bytes in both versions
+	got, err := decoded(content)
+	if err != nil || len(got.Blocks) != 38 {
+		t.Fatalf("%d blocks, %v", len(got.Blocks), err)
+	}
+	for _, b := range got.Blocks {
+		if c := b.Compaction; len(c.Sources) == 1 && c.Level > 1 && c.Sources[0] == b.ULID {
+			t.Errorf("%s may be a part", b.ULID)
+		}
+	}
+	content[len(magic)] = version + 1
+	if _, err := decoded(content); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("a later version: %v", err)
 	}
 }

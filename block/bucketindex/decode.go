@@ -16,14 +16,15 @@ import (
 )
 
 // Decode reads a content. each gets the blocks in order; the block and its slices are written over by the next one,
-// while its strings and its labels may be kept. A faulty content is an error of kind Invalid; each may have got blocks
-// before the fault is found, which are to be thrown away.
+// while its strings, its labels and its Origin may be kept. A content of version 1 may have parts of split outputs
+// without saying so; they are left out, so that whoever finds their directories reads meta.json. A faulty content
+// is an error of kind Invalid; each may have got blocks before the fault is found, which are to be thrown away.
 func Decode(content []byte, each func(*Block)) (Rest, error) {
-	body, err := inflate(content)
+	body, version, err := inflate(content)
 	if err != nil {
 		return Rest{}, errs.E(errs.Invalid, "index of the bucket: %w", err)
 	}
-	d := decoder{b: body}
+	d := decoder{b: body, version: version}
 	d.tables()
 	d.blocks(each)
 	rest := d.rest()
@@ -36,41 +37,42 @@ func Decode(content []byte, each func(*Block)) (Rest, error) {
 	return rest, nil
 }
 
-// inflate returns the body of a content.
-func inflate(content []byte) ([]byte, error) {
+// inflate returns the body of a content, and its version.
+func inflate(content []byte) (body []byte, v byte, err error) {
 	if len(content) > MaxSize {
-		return nil, fmt.Errorf("%d bytes, more than %d", len(content), MaxSize)
+		return nil, 0, fmt.Errorf("%d bytes, more than %d", len(content), MaxSize)
 	}
 	if len(content) <= len(magic) || string(content[:len(magic)]) != magic {
-		return nil, errors.New("it does not begin as one")
+		return nil, 0, errors.New("it does not begin as one")
 	}
-	if v := content[len(magic)]; v != version {
-		return nil, fmt.Errorf("version %d, want %d", v, version)
+	if v = content[len(magic)]; v != version && v != without {
+		return nil, 0, fmt.Errorf("version %d, want %d", v, version)
 	}
 	content = content[len(magic)+1:]
 	size, n := binary.Uvarint(content)
 	if n <= 0 || size > maxBody {
-		return nil, fmt.Errorf("%d bytes when inflated, more than %d", size, maxBody)
+		return nil, 0, fmt.Errorf("%d bytes when inflated, more than %d", size, maxBody)
 	}
 	// A frame may inflate to more than the content says; the decoder stops there. It needs a window for small ones, too.
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(size, 16<<20)),
 		zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer z.Close()
-	body, err := z.DecodeAll(content[n:], nil)
+	body, err = z.DecodeAll(content[n:], nil)
 	if err == nil && uint64(len(body)) != size {
 		err = fmt.Errorf("%d bytes when inflated, want %d", len(body), size)
 	}
-	return body, err
+	return body, v, err
 }
 
 // decoder reads b from its beginning. After a fault err is set, and everything is read as zero.
 type decoder struct {
-	b      []byte
-	err    error
-	memory uint64 // what has been decoded, in bytes
+	b       []byte
+	version byte
+	err     error
+	memory  uint64 // what has been decoded, in bytes
 
 	strings []string
 	sets    []map[string]string
@@ -197,6 +199,10 @@ func (d *decoder) blocks(each func(*Block)) {
 			return
 		}
 		last = b.MinTime
+		if d.version == without && b.Compaction.Level > 1 && len(b.Compaction.Sources) == 1 &&
+			b.Compaction.Sources[0] == b.ULID {
+			continue // only parts of split outputs are made of others and name themselves as their source
+		}
 		each(&b)
 	}
 }
@@ -243,6 +249,9 @@ func (d *decoder) block(b *Block, lastMinTime int64) {
 	}
 	for range d.count(2, 32) {
 		b.Files = append(b.Files, File{d.str(), d.size()})
+	}
+	if flags&flagOrigin != 0 && d.version != without {
+		d.origin(b, flags&flagSameSources != 0)
 	}
 }
 

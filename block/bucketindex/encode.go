@@ -12,7 +12,9 @@ import (
 
 const (
 	magic   = "HBIX"
-	version = 1
+	version = 2
+	// without is the version before Block had an Origin. It is read, and no longer written.
+	without = 1
 )
 
 // The bounds of a content. 100,000 blocks take about 4 MB, and 10 MB before they are compressed.
@@ -27,10 +29,12 @@ const (
 
 // The flags of a block.
 const (
-	flagDeletable  = 1 << iota // Compaction.Deletable
-	flagFailed                 // Compaction.Failed
-	flagOwnSource              // the only source is the block itself
-	flagNoUploaded             // Uploaded is unknown
+	flagDeletable   = 1 << iota // Compaction.Deletable
+	flagFailed                  // Compaction.Failed
+	flagOwnSource               // the only source is the block itself
+	flagNoUploaded              // Uploaded is unknown
+	flagOrigin                  // there is an Origin
+	flagSameSources             // its sources are those of Compaction
 )
 
 // Encode returns the content for ix. Its error, of kind Invalid, says that it is too large.
@@ -114,6 +118,9 @@ func (e *encoder) blocks(blocks []Block) []byte {
 		set(flagFailed, c.Failed)
 		set(flagOwnSource, len(c.Sources) == 1 && c.Sources[0] == m.ULID)
 		set(flagNoUploaded, m.Uploaded == 0)
+		same := m.Origin != nil && slices.Equal(m.Origin.Sources, c.Sources)
+		set(flagOrigin, m.Origin != nil)
+		set(flagSameSources, same)
 		b = append(b, m.ULID[:]...)
 		b = binary.AppendUvarint(b, flags)
 		b = binary.AppendVarint(b, m.MinTime-last)
@@ -142,6 +149,9 @@ func (e *encoder) blocks(blocks []Block) []byte {
 		for _, f := range m.Files {
 			b = binary.AppendUvarint(b, e.str(f.Path))
 			b = binary.AppendUvarint(b, uint64(f.Size))
+		}
+		if m.Origin != nil {
+			b = e.origin(b, m, same)
 		}
 	}
 	return b

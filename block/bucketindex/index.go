@@ -39,6 +39,8 @@ type Block struct {
 	SeriesMaxSize, ChunkMaxSize int64
 	// Uploaded is when meta.json was written, in Unix milliseconds; 0 is unknown.
 	Uploaded int64
+	// Origin is nil unless Hearth's compactor made the block. Nobody may change it.
+	Origin *Origin
 }
 
 // File is a file of a block. Path is relative to the block's directory, Size is in bytes.

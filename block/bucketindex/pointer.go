@@ -18,6 +18,9 @@ const Folder = "hearth/index/"
 // PointerName is the object that names the content which counts.
 const PointerName = Folder + "current"
 
+// pointerVersion is the version of the pointer, which has not changed with that of contents.
+const pointerVersion = 1
+
 // MaxPointerSize is the largest pointer that is read, in bytes.
 const MaxPointerSize = 4 << 10
 
@@ -36,11 +39,11 @@ type Pointer struct {
 
 // NewPointer names content, which a listing found that began at began.
 func NewPointer(content []byte, number uint64, began time.Time) Pointer {
-	return Pointer{version, number, hashOf(content), int64(len(content)), began.UnixMilli()}
+	return Pointer{pointerVersion, number, hashOf(content), int64(len(content)), began.UnixMilli()}
 }
 
-// ParsePointer reads a pointer. A faulty one is an error of kind Invalid. If at least its number can be read, Number is
-// set, so that a writer that replaces the pointer does not begin anew.
+// ParsePointer reads a pointer. A faulty one is an error of kind Invalid. If at least its number can be read,
+// Number is set, so that a writer that replaces the pointer does not begin anew.
 func ParsePointer(b []byte) (Pointer, error) {
 	var p Pointer
 	if len(b) > MaxPointerSize {
@@ -50,8 +53,9 @@ func ParsePointer(b []byte) (Pointer, error) {
 		return Pointer{}, errs.E(errs.Invalid, "%s: %w", PointerName, err)
 	}
 	switch {
-	case p.Version != version:
-		return Pointer{Number: p.Number}, errs.E(errs.Invalid, "%s: version %d, want %d", PointerName, p.Version, version)
+	case p.Version != pointerVersion:
+		return Pointer{Number: p.Number}, errs.E(errs.Invalid, "%s: version %d, want %d", PointerName, p.Version,
+			pointerVersion)
 	case p.Number == 0 || !isHash(p.Hash) || p.Size <= 0 || p.Size > MaxSize || p.UpdatedAt <= 0:
 		return Pointer{Number: p.Number}, errs.E(errs.Invalid, "%s: number %d, hash %.80q, %d bytes, updated at %d",
 			PointerName, p.Number, p.Hash, p.Size, p.UpdatedAt)
@@ -98,23 +102,26 @@ func isHash(s string) bool {
 	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-const fileMagic = "HBMC"
+const (
+	fileMagic   = "HBMC"
+	fileVersion = 1
+)
 
-// EncodeFile returns the local file that keeps content over a restart. p names the index of the bucket that the content
-// has taken in; zero is none. The content itself may know more blocks than that one.
+// EncodeFile returns the local file that keeps content over a restart. p names the index of the bucket that the
+// content has taken in; zero is none. The content itself may know more blocks than that one.
 func EncodeFile(p Pointer, content []byte) []byte {
 	pointer := p.Encode()
 	tail := binary.AppendUvarint(nil, uint64(len(pointer)))
 	tail = append(append(tail, pointer...), content...)
 	sum := sha256.Sum256(tail)
-	return append(append(append([]byte(fileMagic), version), sum[:]...), tail...)
+	return append(append(append([]byte(fileMagic), fileVersion), sum[:]...), tail...)
 }
 
 // DecodeFile reads what EncodeFile made. A faulty file is an error of kind Invalid.
 func DecodeFile(b []byte) (p Pointer, content []byte, err error) {
 	head := len(fileMagic) + 1 + sha256.Size
-	if len(b) < head || string(b[:len(fileMagic)]) != fileMagic || b[len(fileMagic)] != version {
-		return p, nil, errs.E(errs.Invalid, "it does not begin as a file of metas of version %d", version)
+	if len(b) < head || string(b[:len(fileMagic)]) != fileMagic || b[len(fileMagic)] != fileVersion {
+		return p, nil, errs.E(errs.Invalid, "it does not begin as a file of metas of version %d", fileVersion)
 	}
 	tail := b[head:]
 	if sum := sha256.Sum256(tail); !bytes.Equal(sum[:], b[head-sha256.Size:head]) {

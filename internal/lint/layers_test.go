@@ -30,6 +30,7 @@ var layer = map[string]int{
 	"query/frontend": 3,
 
 	"tsdb":           2,
+	"compact":        3,
 	"block":          2,
 	"ring":           2,
 	"internal/rpc":   2,

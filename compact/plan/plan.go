@@ -1,0 +1,378 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/hearth-metrics/hearth/block"
+)
+
+// Plan is what is to be done with a bucket.
+type Plan struct {
+	// Jobs can be done at the same time, in any order. They are sorted: the smallest ranges first, the oldest first, and
+	// tenants in turn.
+	Jobs []Job
+	// Replaced are the blocks that others replaced, and that no deletion mark has: they are to be marked.
+	Replaced []Done
+	// States are those of each stream and range, in order of stream, then of time.
+	States []State
+}
+
+// Done is a block that others replaced.
+type Done struct {
+	Meta *block.Meta
+	By   []ulid.ULID
+}
+
+// Make plans with the state of the bucket at now.
+func Make(b Bucket, s *Settings, now time.Time) Plan {
+	p := newPlanner(b, s, now)
+	all := streams(p.inputs, s)
+	for i, st := range all {
+		st.split(b.View.NoCompact)
+		for i > 0 && all[i-1].key == st.key {
+			i--
+			st.finer = append(st.finer, all[i])
+		}
+		p.stream(st)
+	}
+	p.downsample(all)
+	p.drop()
+	order(p.jobs)
+	return Plan{Jobs: p.jobs, Replaced: p.replaced, States: p.states(all)}
+}
+
+// planner is a plan that is being made.
+type planner struct {
+	*Settings
+	bucket   Bucket
+	now      int64         // ms
+	inputs   []*block.Meta // blocks that may be inputs
+	replaced []Done
+	cover    coverage
+	jobs     []Job
+}
+
+func newPlanner(b Bucket, s *Settings, now time.Time) *planner {
+	p := &planner{Settings: s, bucket: b, now: now.UnixMilli()}
+	live := slices.DeleteFunc(slices.Clone(b.Metas), func(m *block.Meta) bool {
+		_, marked := b.View.Deletions[m.ULID]
+		return marked
+	})
+	replaced := block.Replaced(live)
+	byID := make(map[ulid.ULID]*block.Meta, len(live))
+	for _, m := range live {
+		if r, ok := replaced[m.ULID]; ok {
+			d := Done{Meta: m}
+			for _, by := range r.By {
+				d.By = append(d.By, by.ULID)
+			}
+			p.replaced = append(p.replaced, d)
+		} else {
+			byID[m.ULID] = m
+		}
+	}
+	p.cover = newCoverage(b, s)
+	for _, m := range live {
+		known := slices.Contains(resolutions, m.Thanos.Downsample.Resolution)
+		if known && byID[m.ULID] != nil && !b.SetAside[m.ULID] && !unfinished(m, byID) {
+			p.inputs = append(p.inputs, m)
+		}
+	}
+	return p
+}
+
+// unfinished reports whether m is a part of an output of which others are missing: something that it was made of is
+// not replaced. The job is done again then, and has the same outputs.
+func unfinished(m *block.Meta, live map[ulid.ULID]*block.Meta) bool {
+	return m.Origin != nil && slices.ContainsFunc(m.Origin.Replaces, func(id ulid.ULID) bool {
+		in := live[id]
+		return in != nil && in.Thanos.Downsample.Resolution == m.Thanos.Downsample.Resolution
+	})
+}
+
+// stream plans the compactions of one stream.
+func (p *planner) stream(st *stream) {
+	if st.resolution == Raw {
+		for i, u := range st.units {
+			p.overlap(st, u, st.units[:i])
+		}
+	} else {
+		for _, u := range st.units {
+			for _, same := range classes(u.blocks) {
+				if len(same) > 1 {
+					u.waits = "downsampled blocks overlap: they are made anew from finer ones, and never merged"
+				}
+			}
+		}
+	}
+	p.horizontal(st)
+}
+
+// overlap plans what makes the blocks of one unit one: replicas are united as soon as all have come, and late
+// blocks are merged when it pays.
+func (p *planner) overlap(st *stream, u *unit, before []*unit) {
+	if u.noCompact || u.failed || len(p.Ranges) == 0 {
+		return
+	}
+	length := p.fits(u)
+	if length == 0 {
+		u.waits = "it reaches over the border of every range"
+		return
+	}
+	fresh := !slices.ContainsFunc(u.blocks, func(m *block.Meta) bool {
+		return m.Compaction.Level > 1 || m.Origin != nil
+	})
+	if fresh && length == p.Ranges[0] {
+		if missing := p.awaited(u, before); missing != "" {
+			u.waits = missing
+			return
+		}
+		if distinct(u.blocks, p.removes()) > 1 {
+			p.add(st, Unite, []*unit{u}, length, "replicas of one range")
+			return
+		}
+	}
+	if due, why := p.late(u); due {
+		p.add(st, Compact, []*unit{u}, length, why)
+	} else {
+		u.waits = "" // horizontal jobs take late blocks along
+	}
+}
+
+// fits is the smallest range of which one window has all of u, 0 if there is none.
+func (p *planner) fits(u *unit) int64 {
+	for _, length := range p.Ranges {
+		if u.maxt <= floor(u.mint, length)+length {
+			return length
+		}
+	}
+	return 0
+}
+
+// awaited says for which producers the unit waits: those that shipped blocks of the day before, and none of this
+// range.
+func (p *planner) awaited(u *unit, before []*unit) string {
+	end := floor(u.mint, p.Ranges[0]) + p.Ranges[0]
+	if p.ProducerWait <= 0 || p.now >= end+p.ProducerWait.Milliseconds() {
+		return ""
+	}
+	removed, known := p.removes(), map[string]bool{}
+	for _, b := range slices.Backward(before) {
+		if b.maxt <= u.mint-24*time.Hour.Milliseconds() {
+			break
+		}
+		for _, m := range b.blocks {
+			for _, who := range producers(m, removed) {
+				known[who] = true
+			}
+		}
+	}
+	for _, m := range u.blocks {
+		for _, who := range producers(m, removed) {
+			delete(known, who)
+		}
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("waits for blocks of %q until %s", slices.Sorted(maps.Keys(known)),
+		time.UnixMilli(end).Add(p.ProducerWait).UTC().Format(time.RFC3339))
+}
+
+// distinct is how many producers made blocks.
+func distinct(blocks []*block.Meta, removed []string) int {
+	seen := map[string]bool{}
+	for _, m := range blocks {
+		for _, who := range producers(m, removed) {
+			seen[who] = true
+		}
+	}
+	return len(seen)
+}
+
+// late reports whether the late blocks of u are to be merged into those that they overlap, and why. The largest
+// blocks that do not overlap each other are not late.
+func (p *planner) late(u *unit) (due bool, why string) {
+	for _, blocks := range classes(u.blocks) {
+		if len(blocks) < 2 {
+			continue
+		}
+		bySize := slices.SortedFunc(slices.Values(blocks), func(a, b *block.Meta) int {
+			return cmp.Or(cmp.Compare(size(b), size(a)), a.ULID.Compare(b.ULID))
+		})
+		var main []*block.Meta
+		mains, rest, newest := uint64(0), uint64(0), int64(0)
+		for _, m := range bySize {
+			if slices.ContainsFunc(main, func(o *block.Meta) bool { return overlap(m, o) }) {
+				rest += size(m)
+				newest = max(newest, uploaded(m))
+			} else {
+				main = append(main, m)
+				mains += size(m)
+			}
+		}
+		switch {
+		case rest == 0:
+		case float64(rest) >= p.LateShare*float64(mains):
+			return true, fmt.Sprintf("late blocks have %d bytes, and the others %d", rest, mains)
+		case p.now-newest >= p.LateWait.Milliseconds():
+			return true, fmt.Sprintf("no late block came for %s", p.LateWait)
+		}
+	}
+	return false, ""
+}
+
+// overlap reports whether blocks may have samples of the same series and time.
+func overlap(a, b *block.Meta) bool {
+	return a.MinTime < b.MaxTime && b.MinTime < a.MaxTime && a.Part().Meets(b.Part())
+}
+
+// size is that of m in bytes, at least 1. Without the sizes of files the number of samples stands for it.
+func size(m *block.Meta) (n uint64) {
+	for _, f := range m.Thanos.Files {
+		n += uint64(max(f.SizeBytes, 0))
+	}
+	if n == 0 {
+		n = m.Stats.NumSamples
+	}
+	return max(n, 1)
+}
+
+// uploaded is when m came, in ms.
+func uploaded(m *block.Meta) int64 {
+	if t := m.Thanos.UploadTime; !t.IsZero() {
+		return t.UnixMilli()
+	}
+	return int64(m.ULID.Time())
+}
+
+// horizontal plans what makes the units of aligned windows one. A window that may still get blocks waits, as one
+// does of which a smaller range is not finished. The newest unit stays as it is.
+func (p *planner) horizontal(st *stream) {
+	if len(st.units) < 2 {
+		return
+	}
+	units := st.units[:len(st.units)-1]
+	high := units[len(units)-1].mint
+	for _, length := range p.Ranges {
+		for _, w := range windows(units, length) {
+			end := w[len(w)-1].maxt
+			switch {
+			case len(w) < 2, end-w[0].mint != length && end > high, slices.ContainsFunc(w, (*unit).held):
+			case st.resolution != Raw && p.fromFiner(st, w, length):
+			default:
+				if r := run(w); r != nil {
+					p.add(st, Compact, r, length, "the range is over")
+				}
+			}
+		}
+	}
+}
+
+// held reports whether no window with u is compacted.
+func (u *unit) held() bool { return u.failed || u.busy || u.waits != "" }
+
+// fromFiner reports whether finer blocks have all samples of units, of one window, and will be compacted
+// themselves: what is made of them then replaces these.
+func (p *planner) fromFiner(st *stream, units []*unit, length int64) bool {
+	begin := floor(units[0].mint, length)
+	return slices.ContainsFunc(st.finer, func(f *stream) bool {
+		n := 0
+		for _, u := range f.units {
+			if u.mint >= begin && u.maxt <= begin+length {
+				if u.noCompact || u.failed {
+					return false
+				}
+				n++
+			}
+		}
+		if n < 2 {
+			return false
+		}
+		for _, u := range units {
+			for _, m := range u.blocks {
+				if !p.cover.has(f.key, f.resolution, m) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// add adds a job for each part of units, and reports whether there is one.
+func (p *planner) add(st *stream, kind Kind, units []*unit, window int64, why string) {
+	var blocks []*block.Meta
+	for _, u := range units {
+		blocks = append(blocks, u.blocks...)
+	}
+	byPart := classes(blocks)
+	added := false
+	for _, part := range inParts(byPart) {
+		if in := byPart[part]; len(in) > 1 {
+			p.jobs = append(p.jobs, p.job(st, kind, in, part, window, why))
+			added = true
+		}
+	}
+	for _, u := range units {
+		u.busy = u.busy || added
+	}
+}
+
+// job makes a job of inputs that are sorted.
+func (p *planner) job(st *stream, kind Kind, in []*block.Meta, part block.Part, window int64, why string) Job {
+	j := Job{Kind: kind, Tenant: st.tenant, Stream: st.labels, Resolution: st.resolution, Inputs: in, Part: part,
+		Reason: why, window: window, MinTime: in[0].MinTime, MaxTime: in[0].MaxTime}
+	for _, m := range in {
+		j.MaxTime = max(j.MaxTime, m.MaxTime)
+	}
+	p.remove(&j)
+	j.Parts = p.parts(in, part)
+	for _, resolution := range slices.Backward(p.writes(st, &j)) {
+		for shard := part.Shard; shard < j.Parts; shard += part.Of {
+			j.Outputs = append(j.Outputs, Output{Resolution: resolution, Part: block.Part{Shard: shard, Of: j.Parts}})
+		}
+	}
+	j.identify(p.Settings)
+	return j
+}
+
+// remove finds which labels of replicas and HA pairs the inputs of j have.
+func (p *planner) remove(j *Job) {
+	for _, name := range p.removes() {
+		values := map[string]bool{}
+		for _, m := range j.Inputs {
+			if v, ok := m.Thanos.Labels[name]; ok {
+				values[v] = true
+			} else {
+				values[""] = true
+			}
+		}
+		if len(values) == 1 && values[""] {
+			continue
+		}
+		j.Removed = append(j.Removed, name)
+		if p.Penalty && len(values) > 1 && slices.Contains(p.DedupLabels, name) {
+			j.Dedup = append(j.Dedup, name)
+		}
+	}
+	if len(j.Stream) == 0 && len(j.Removed) > 0 {
+		j.Stream = map[string]string{j.Removed[0]: "deduped"} // as Thanos names it: a block has to have a label
+	}
+}
+
+// drop takes out the jobs that must not be done: an output is marked for deletion, or was deleted.
+func (p *planner) drop() {
+	p.jobs = slices.DeleteFunc(p.jobs, func(j Job) bool {
+		return slices.ContainsFunc(j.Outputs, func(o Output) bool {
+			_, marked := p.bucket.View.Deletions[o.ID]
+			return marked || p.bucket.Done[o.ID]
+		})
+	})
+}
