@@ -35,7 +35,7 @@ func (e *evidence) addAnswered(info series.Info, said said, early bool) {
 	switch {
 	case said.coverage != nil:
 		e.covered = append(e.covered, *said.coverage)
-	case info.Blocks.Whole && info.Blocks.Bucket != "":
+	case info.Blocks.Whole && info.Blocks.Bucket != "" && info.Blocks.Contents == "":
 		e.covered = append(e.covered, series.Coverage{Holding: info.Blocks})
 	case early && info.Blocks.Bucket != "":
 		e.pending = append(e.pending, info.Blocks.Bucket)

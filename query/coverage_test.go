@@ -33,6 +33,7 @@ type bucketLife struct {
 	states []state // the newest last; losers holds others of the same numbers
 	losers map[uint64]state
 	n      int // of samples and ids
+	forked int // the last state that a copy of the bucket had, too
 }
 
 // newBucketLife is a bucket after some steps.

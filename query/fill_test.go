@@ -45,6 +45,8 @@ type gatewayFake struct {
 	newest state // what it can load
 	mood   mood
 	listed bool // it lists what it does not serve
+	// contents are what it found in a bucket without an id.
+	contents series.Contents
 
 	mu    sync.Mutex
 	calls []series.BlockRequest
@@ -89,6 +91,9 @@ func (g *gatewayFake) answer(ctx context.Context, r *series.Request) (numbers []
 	}
 	c := series.Coverage{Holding: series.Holding{Bucket: "x", View: g.now.view},
 		Needed: series.DigestOf(slices.Collect(maps.Keys(g.now.blocks))...)}
+	if g.contents != "" {
+		c.Holding = series.Holding{Contents: g.contents}
+	}
 	for id, b := range g.now.blocks {
 		if g.serves(id, r.Blocks) {
 			c.Served, numbers = append(c.Served, id), append(numbers, b.samples...)
@@ -97,7 +102,7 @@ func (g *gatewayFake) answer(ctx context.Context, r *series.Request) (numbers []
 		}
 	}
 	if g.mood != mute {
-		g.named = append(g.named, c.View)
+		g.named = append(g.named, g.now.view)
 		series.TellCoverage(ctx, c)
 	}
 	slices.Sort(numbers)
@@ -367,7 +372,11 @@ func TestSharesNeverSilent(t *testing.T) {
 		n, listed, labels := 1+w.rnd.IntN(4), w.rnd.IntN(8) > 0, w.rnd.IntN(3) == 0
 		one := newFakes(t, n, w.states[len(w.states)-1])
 		f.gateways, f.endpoints = one.gateways, one.endpoints
-		healthy, steady := 0, listed && n <= attempts
+		healthy, steady, unnamed := 0, listed && n <= attempts, w.rnd.IntN(3) == 0
+		polled := make([]series.View, n)
+		if unnamed {
+			clear(w.losers) // nobody numbers states
+		}
 		for i, g := range f.gateways {
 			g.listed, g.now, g.newest = listed, w.lagging(2), w.lagging(0)
 			if g.mood = mood(w.rnd.IntN(2 * int(hanging))); g.mood >= hanging {
@@ -376,7 +385,14 @@ func TestSharesNeverSilent(t *testing.T) {
 			if w.rnd.IntN(4) == 0 { // it does not know the last one
 				g.ring = g.ring[:max(1, n-1)]
 			}
-			f.endpoints[i].info.Blocks.View = w.lagging(3).view
+			if polled[i] = w.lagging(3).view; unnamed {
+				polled[i].Number = min(polled[i].Number, g.now.view.Number)
+				f.endpoints[i].info.Blocks = series.Holding{Contents: w.foundUntil(polled[i].Number)}
+				g.contents = w.foundUntil(g.now.view.Number)
+				steady = steady && g.contents == w.foundUntil(w.lagging(0).view.Number)
+			} else {
+				f.endpoints[i].info.Blocks.View = polled[i]
+			}
 			if g.mood == dead && w.rnd.IntN(2) == 0 {
 				f.endpoints[i].err = errs.E(errs.Unavailable, "down")
 			}
@@ -389,7 +405,7 @@ func TestSharesNeverSilent(t *testing.T) {
 		var named []series.View
 		asked := 0
 		for i, g := range f.gateways {
-			named = append(append(named, g.named...), f.endpoints[i].info.Blocks.View)
+			named = append(append(named, g.named...), polled[i])
 			for _, c := range g.calls {
 				asked += len(c.Only)
 			}

@@ -24,6 +24,7 @@ type snapshot struct {
 // newSnapshot unites what the endpoints say. It is done once for each poll and not for each call, since there may be
 // many tenants.
 func newSnapshot(endpoints []*endpoint) *snapshot {
+	nameBuckets(endpoints)
 	info := series.Info{Role: series.RoleQuery, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	known := len(endpoints) > 0
 	for _, m := range endpoints {

@@ -25,8 +25,9 @@ func (g *group) bucket() string { return g.endpoints[0].info.Blocks.Bucket }
 
 // bucketPlan is what is known of a bucket before its gateways are asked.
 type bucketPlan struct {
-	view     series.View // the newest that any of its gateways is known to have
-	gateways []*endpoint // those that serve a part of it and may be asked
+	view     series.View       // the newest that any of its gateways is known to have
+	gateways []*endpoint       // those that serve a part of it and may be asked
+	contents []series.Contents // what its gateways found in it, if it has no id
 }
 
 // plan is which endpoints a selection asks.
@@ -89,11 +90,18 @@ func choose(endpoints []*endpoint, r *series.Request, storeMatch [][]*labels.Mat
 			}
 		}
 	}
+	var groups []*group
 	for _, g := range p.groups {
 		if !g.blocks.Primary {
 			prefer(g.endpoints, r.Tenant)
 		}
+		if len(g.endpoints) > 1 && g.endpoints[0].info.Blocks.Contents != "" && !g.blocks.Primary {
+			groups = append(groups, divide(g)...)
+		} else {
+			groups = append(groups, g)
+		}
 	}
+	p.groups = groups
 	return p
 }
 
@@ -107,6 +115,9 @@ func (p *plan) note(m *endpoint) {
 		p.buckets[held.Bucket] = new(bucketPlan)
 	}
 	b := p.buckets[held.Bucket]
+	if held.Contents != "" {
+		b.contents = append(b.contents, held.Contents)
+	}
 	if cmp.Or(cmp.Compare(held.View.Number, b.view.Number), cmp.Compare(held.View.Hash, b.view.Hash)) > 0 {
 		b.view = held.View
 	}

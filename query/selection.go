@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -97,6 +98,10 @@ func (s *selection) judge(warnings series.Warnings, early bool) (missing []strin
 	return missing, s.recordMissing(append(slices.Clone(warnings), missing...))
 }
 
+// errSaysNothing is the fault of a gateway that does not say what its response covers. Nobody else can know what it
+// found in a bucket without an id.
+var errSaysNothing = errors.New("it did not say which blocks its response has")
+
 const partialPrefix = "partial answer: "
 
 // withMissing adds to warnings, which it may change, one for each fault.
@@ -114,14 +119,22 @@ const NoEndpoints = "nobody to ask is known: --endpoint and --gossip.join name s
 func (s *selection) evidence(col *collector, early bool) evidence {
 	e := evidence{part: s.plan.part, blockless: s.blockless}
 	for _, r := range col.responses {
+		r.said = s.named(r)
 		switch {
 		case r.err != nil:
-			e.failed = append(e.failed, failure{r.from.label(), r.from.info, r.err})
+			failed := failure{r.from.label(), r.from.info, r.err}
 			if c := r.said.coverage; c != nil {
 				e.seen = append(e.seen, c.Holding)
+				if c.Contents != "" { // it may have found more than at the last poll
+					failed.info.Blocks = c.Holding
+				}
 			}
+			e.failed = append(e.failed, failed)
 		case r.ended || early:
 			e.addAnswered(r.from.info, r.said, r.pending())
+			if r.from.info.Blocks.Contents != "" && r.said.coverage == nil && !r.pending() {
+				e.failed = append(e.failed, failure{r.from.label(), r.from.info, errSaysNothing})
+			}
 		}
 	}
 	for _, g := range s.plan.groups {

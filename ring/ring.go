@@ -57,6 +57,7 @@ type Status struct {
 	State     State
 	HTTPAddr  string    // advertised HTTP host:port, "" when unknown
 	Bucket    string    // id of the object store that it uses, "" for none or when unknown
+	Contents  string    // what a gateway found in a bucket without an id, as it says it; "" when unknown
 	Heartbeat time.Time // when the last one came, by this process's clock
 	Since     time.Time // when this incarnation of its data began: its disk holds nothing older
 	Share     float64   // the part of all series of which it has a copy, 0 to 1; 0 for roles other than receive

@@ -495,7 +495,7 @@ func TestSync(t *testing.T) {
 	bkt := inMemory(t)
 	var now clock
 	dir := t.TempDir()
-	g := opened(t, bkt, func(o *Options) { o.Now, o.Dir = now.time, dir })
+	g := opened(t, bkt, inBucket("u1"), func(o *Options) { o.Now, o.Dir = now.time, dir })
 	served := func(want ...bool) func(ids ...ulid.ULID) {
 		t.Helper()
 		return func(ids ...ulid.ULID) {
@@ -507,9 +507,6 @@ func TestSync(t *testing.T) {
 				t.Fatalf("served %v, want %v", got, want)
 			}
 		}
-	}
-	if err := bkt.Upload(t.Context(), "hearth/bucket.json", strings.NewReader(`{"uuid":"u1"}`)); err != nil {
-		t.Fatal(err)
 	}
 	a, b := twoBlocks(t, bkt)
 	open := g.Select(t.Context(), ask(team, 0, 5000)) // of the empty snapshot

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -37,23 +38,26 @@ type Gateway struct {
 
 	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
-	indexFault string // the last logged reason why the bucket's index cannot be read
-	// saidUnshared means that the log has the reason why a shared cache is not used.
-	saidUnshared bool
+	// found is what Contents returns; nil before the first look at the bucket.
+	found atomic.Pointer[series.Contents]
 
-	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
-	view     block.View // the last one; without Metas before the first
-	settling *settling  // nil once the ring is known
+	indexFault string // the last logged reason why the bucket's index cannot be read
+	// unshared logs once why a shared cache is not used.
+	unshared sync.Once
+
+	planMu   sync.Mutex      // guards what follows, and lets only its holder replace current
+	view     block.View      // the last one; without Metas before the first
+	contents series.Contents // of view, if the bucket has no id
+	settling *settling       // nil once the ring is known
 	owners   owners
 	handover *handover
 	failures map[ulid.ULID]failure
 	oddities map[string]string // the last logged text for each directory and mark that cannot be read
 
-	mu       sync.RWMutex // guards what follows, and keeps blocks of current from being released while they are held
-	current  *snapshot    // nil until the first sync
-	fault    error        // of the last sync that failed
-	bucketID string
-	closed   bool
+	mu      sync.RWMutex // guards what follows, and keeps blocks of current from being released while they are held
+	current *snapshot    // nil until the first sync
+	fault   error        // of the last sync that failed
+	closed  bool
 
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup     // the sync loop
@@ -77,6 +81,9 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.BucketID == nil {
+		opts.BucketID = func() (string, bool) { return "", true }
 	}
 	if opts.Memory == nil {
 		opts.Memory = memory.NewBudget(reg, "of the store gateway", 2<<30)
@@ -208,6 +215,7 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 	if err := g.Ready(); err != nil {
 		return series.Info{}, err
 	}
+	g.identify()
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.current == nil {
@@ -217,17 +225,6 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 	info.Tenants, info.Labels = slices.Clone(info.Tenants), slices.Clone(info.Labels)
 	info.Blocks = g.holding()
 	return info, nil
-}
-
-// holding says what the gateway serves. One that was given a part of the bucket names no view, and says nothing of what
-// responses cover: what it plans with is not what others plan with. The caller holds mu.
-func (g *Gateway) holding() series.Holding {
-	v := g.current.view
-	h := series.Holding{Bucket: g.bucketID}
-	if !g.opts.Chosen() {
-		h.View, h.Whole = series.View{Number: v.Number, Hash: v.Hash}, g.current.owners.alone()
-	}
-	return h
 }
 
 // Streams implements series.Streamer: one stream per set of external labels.

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -87,17 +88,19 @@ func (t *timeline) within(mint, maxt int64) func(yield func(*planned) bool) {
 
 // layout is what a snapshot is made of.
 type layout struct {
-	view   block.View
-	owners owners
-	blocks []*planned             // in order of time; each with a reference for the snapshot
-	failed map[*block.Meta]failed // the blocks that should be served here and cannot be
+	view     block.View
+	contents series.Contents
+	owners   owners
+	blocks   []*planned             // in order of time; each with a reference for the snapshot
+	failed   map[*block.Meta]failed // the blocks that should be served here and cannot be
 }
 
 // layOut decides for each block of the view whether answers need it, and whether it is served here. A gateway that
 // shares the bucket plans with all blocks, whether it can open them or not. One that is alone leaves out what it cannot
 // open, so that what was replaced is served. The caller holds planMu.
 func (g *Gateway) layOut(now time.Time) layout {
-	l, alone := layout{view: g.view, owners: g.owners, failed: map[*block.Meta]failed{}}, g.owners.alone()
+	l := layout{view: g.view, contents: g.contents, owners: g.owners, failed: map[*block.Meta]failed{}}
+	alone := g.owners.alone()
 	metas := g.view.Select(g.opts.filters(now)...)
 	broken := func(m *block.Meta) bool { return g.broken(m, now).err != nil }
 	counts := func(m *block.Meta) bool {

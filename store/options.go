@@ -36,6 +36,10 @@ type Options struct {
 	// Sharing, when set, divides the blocks among the gateways of the bucket. nil = this gateway serves all of them.
 	Sharing *Sharing
 
+	// BucketID returns the id of the bucket, "" if it has none. known is false while the bucket has not said it. It must
+	// answer from memory. nil = it has none.
+	BucketID func() (id string, known bool)
+
 	// Relabel, when set, limits what is served to the blocks that these rules keep (block.Chosen).
 	Relabel []*relabel.Config
 	// ConsistencyDelay is the age from which a block is served, for buckets that show objects late.

@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,6 +35,7 @@ type cast struct {
 	rnd    *rand.Rand
 	bkt    objstore.Bucket
 	copies int
+	id     string // of the bucket; every other one has none
 	n      int
 
 	mu       sync.Mutex // guards what follows
@@ -62,8 +62,12 @@ type part struct {
 }
 
 func newCast(t *testing.T, seed uint64) *cast {
+	id := "bucket"
+	if seed%4 > 1 {
+		id = ""
+	}
 	return &cast{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), bkt: objstore.NewInMemBucket(), copies: 1 + int(seed%2),
-		gateways: map[string]*player{}, lives: map[ulid.ULID]*part{}, old: map[ulid.ULID]time.Time{}}
+		id: id, gateways: map[string]*player{}, lives: map[ulid.ULID]*part{}, old: map[ulid.ULID]time.Time{}}
 }
 
 // peers are the gateways on the ring as one gateway sees them.
@@ -104,6 +108,7 @@ func (c *cast) come() {
 	opts.Dir, opts.Instance, opts.StartTimeout = c.t.TempDir(), name, time.Minute
 	opts.Sharing = &Sharing{Self: name, ReplicationFactor: c.copies, Owners: byRing,
 		Peers: func() ([]Peer, bool) { return c.peers(name) }}
+	inBucket(c.id)(&opts)
 	g, err := New(discard, nil, c.bkt, opts)
 	if err != nil {
 		c.t.Fatal(err)
@@ -223,13 +228,19 @@ func (c *cast) compact() {
 func (c *cast) query(labelsOnly bool) (got map[string]bool, complete bool) {
 	got = map[string]bool{}
 	var heard []series.Coverage
-	var seen []series.Holding
+	var seen, failed []series.Holding
 	reached := slices.DeleteFunc(c.live(true), func(name string) bool {
 		info, err := c.gateways[name].Info(c.t.Context())
-		if err == nil {
-			seen = append(seen, info.Blocks)
+		if err != nil {
+			return true
 		}
-		return err != nil || c.rnd.IntN(8) == 0 // the network is cut
+		info.Blocks.Bucket = "bucket" // as a querier names one without an id
+		seen = append(seen, info.Blocks)
+		if c.rnd.IntN(8) == 0 { // the network is cut
+			failed = append(failed, info.Blocks)
+			return true
+		}
+		return false
 	})
 	askAll := func(blocks series.BlockRequest) {
 		for _, name := range reached {
@@ -249,14 +260,19 @@ func (c *cast) query(labelsOnly bool) (got map[string]bool, complete bool) {
 			askAll(series.BlockRequest{Only: g.Missing, View: g.View})
 		}
 	}
-	_, complete = series.Uncovered("bucket", heard, seen)
-	return got, complete
+	_, proven := series.Uncovered("bucket", heard, seen)
+	return got, proven && !slices.ContainsFunc(failed, func(h series.Holding) bool {
+		return !series.StandsFor(h, heard, proven)
+	})
 }
 
 // one asks one gateway.
 func (c *cast) one(g *player, r *series.Request, labelsOnly bool) (map[string]bool, []series.Coverage) {
 	var coverage []series.Coverage
-	ctx := series.OnCoverage(c.t.Context(), func(of series.Coverage) { coverage = []series.Coverage{of} })
+	ctx := series.OnCoverage(c.t.Context(), func(of series.Coverage) {
+		of.Bucket = "bucket"
+		coverage = []series.Coverage{of}
+	})
 	got := map[string]bool{}
 	if labelsOnly {
 		values, _, err := g.LabelValues(ctx, "i", r)
@@ -319,7 +335,6 @@ func TestShareLife(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCast(t, seed)
-				says(t, c.bkt)
 				for range 6 {
 					c.ship(nil)
 				}
@@ -401,12 +416,4 @@ func (c *cast) step() string {
 		return "an index"
 	}
 	return "nothing"
-}
-
-// says gives a bucket its identity.
-func says(t *testing.T, bkt objstore.Bucket) {
-	t.Helper()
-	if err := bkt.Upload(t.Context(), "hearth/bucket.json", strings.NewReader(`{"uuid":"bucket"}`)); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,10 +18,6 @@ func TestSharedCache(t *testing.T) {
 	bkt := &faultBucket{Bucket: inMemory(t)}
 	bkt.left.Store(1 << 40)
 	upload(t, bkt, makeBlock(t, randomSeries(rnd, 300, 0, 3600_000)), ring(team, "r1"))
-	if err := bkt.Upload(t.Context(), "hearth/bucket.json",
-		strings.NewReader(`{"uuid": "00000000-0000-4000-8000-00000000000a"}`)); err != nil {
-		t.Fatal(err)
-	}
 	redis := miniredis.RunT(t)
 	config, err := cache.ReadIndexConfig("test", []byte("type: REDIS\nconfig: {addr: '"+redis.Addr()+"'}"))
 	if err != nil {
@@ -34,7 +29,8 @@ func TestSharedCache(t *testing.T) {
 	}
 	t.Cleanup(func() { server.Close() })
 	plain := opened(t, bkt, func(o *Options) { o.Cache.MaxBytes = 0 })
-	g := opened(t, bkt, func(o *Options) { o.Cache = cache.Options{Index: server, Chunks: server} })
+	g := opened(t, bkt, inBucket("00000000-0000-4000-8000-00000000000a"),
+		func(o *Options) { o.Cache = cache.Options{Index: server, Chunks: server} })
 	check := func(what string) {
 		t.Helper()
 		for range 5 {

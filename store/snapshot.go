@@ -18,11 +18,13 @@ import (
 
 // snapshot is what requests plan with between two syncs, or two states of the ring. It does not change.
 type snapshot struct {
-	view    block.View
-	blocks  map[ulid.ULID]*bucketBlock // all that can be read
-	planned map[ulid.ULID]*planned     // all that requests may need, or others may ask for
-	tenants map[tenant.ID]*tenantBlocks
-	owners  owners
+	view block.View
+	// contents are those of view, if the bucket has no id.
+	contents series.Contents
+	blocks   map[ulid.ULID]*bucketBlock // all that can be read
+	planned  map[ulid.ULID]*planned     // all that requests may need, or others may ask for
+	tenants  map[tenant.ID]*tenantBlocks
+	owners   owners
 	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
 	unread []missing
 	info   series.Info
@@ -98,7 +100,7 @@ func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 // newSnapshot groups the blocks of l.
 func newSnapshot(l layout, opts Options) *snapshot {
 	s := &snapshot{
-		view: l.view, owners: l.owners,
+		view: l.view, contents: l.contents, owners: l.owners,
 		blocks: map[ulid.ULID]*bucketBlock{}, planned: make(map[ulid.ULID]*planned, len(l.blocks)),
 		tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(l.view, opts.Now()),
 		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},

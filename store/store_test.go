@@ -117,6 +117,11 @@ func opened(t testing.TB, bkt objstore.BucketReader, edit ...func(*Options)) *Ga
 	return g
 }
 
+// inBucket says that the gateway's bucket has an id.
+func inBucket(id string) func(*Options) {
+	return func(o *Options) { o.BucketID = func() (string, bool) { return id, true } }
+}
+
 func inMemory(t testing.TB) objstore.Bucket { return objstore.NewInMemBucket() }
 
 func onDisk(t testing.TB) objstore.Bucket {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -45,10 +46,15 @@ func (g *Gateway) sync(ctx context.Context) error {
 		return err
 	}
 	g.tellIndexFault(view.IndexFault)
-	g.readIdentity(ctx)
+	id, known := g.identify()
 	g.planMu.Lock()
 	first := g.view.Metas == nil
 	g.view = view
+	if known && id == "" {
+		g.contents = g.contents.After(series.DigestOfSet(view.Metas))
+		found := g.contents
+		g.found.Store(&found)
+	}
 	g.plan()
 	g.planMu.Unlock()
 	if first {
@@ -75,22 +81,6 @@ func (g *Gateway) tellIndexFault(err error) {
 		g.log.Info("the bucket's index can be read again")
 	}
 	g.indexFault = text
-}
-
-// readIdentity learns which bucket it is. Each sync asks anew: an identity that is new may still be written over.
-func (g *Gateway) readIdentity(ctx context.Context) {
-	id, err := block.ReadIdentity(ctx, g.bkt)
-	if err == nil {
-		g.mu.Lock()
-		g.bucketID = id.UUID
-		g.mu.Unlock()
-	}
-	shared := err == nil && g.cache.SetBucket(id.UUID)
-	if !shared && !g.saidUnshared && (g.opts.Cache.Index != nil || g.opts.Cache.Chunks != nil) {
-		g.saidUnshared = true
-		g.log.Warn("the shared cache is not used until hearth/bucket.json in the bucket has a uuid, which the first "+
-			"process that ships blocks writes: keys of two buckets would mix", "err", err)
-	}
 }
 
 // plan makes the snapshot that requests use from now on, of the view and the ring. It reads nothing, so that a request

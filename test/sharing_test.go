@@ -29,7 +29,8 @@ type sharers struct {
 
 const sharedCopies = 2
 
-func startSharers(t *testing.T, names ...string) *sharers {
+// startSharers starts gateways of a bucket with the id named. "" is a bucket to which no Hearth process ever wrote.
+func startSharers(t *testing.T, named string, names ...string) *sharers {
 	dir := t.TempDir()
 	s := &sharers{t: t, plan: blocks.DefaultPlan(), query: newNode(t, "query", "query"), live: map[string]*node{},
 		bucket: "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + dir + "}"}
@@ -37,12 +38,14 @@ func startSharers(t *testing.T, names ...string) *sharers {
 	if err := blocks.Write(t.Context(), dir, s.plan); err != nil {
 		t.Fatal(err)
 	}
-	// A receiver would have written it. Gateways of a bucket that has no name do not tell what they cover.
-	if err := os.Mkdir(filepath.Join(dir, "hearth"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "hearth/bucket.json"), []byte(`{"uuid":"shared"}`), 0o644); err != nil {
-		t.Fatal(err)
+	if named != "" { // a receiver would have written it
+		if err := os.Mkdir(filepath.Join(dir, "hearth"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Appendf(nil, `{"uuid":%q}`, named)
+		if err := os.WriteFile(filepath.Join(dir, "hearth/bucket.json"), id, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, name := range names {
 		s.add(newNode(t, name, "store"))
@@ -254,7 +257,43 @@ func (s *sharers) readOnce() {
 // answer is whole and carries no warning. When the gateways agree, each block is read once.
 func TestSharing(t *testing.T) {
 	t.Parallel()
-	s := startSharers(t, "s1", "s2", "s3")
+	playSharing(startSharers(t, "shared", "s1", "s2", "s3"))
+}
+
+// TestSharingUnnamed is the same with a bucket to which no Hearth process ever wrote. Besides, a gateway on another
+// such bucket, which the querier knows by its address, fails: nobody stands in for it.
+func TestSharingUnnamed(t *testing.T) {
+	t.Parallel()
+	s := startSharers(t, "", "s1", "s2", "s3")
+	playSharing(s)
+
+	dir := t.TempDir()
+	plan := s.plan
+	plan.Blocks, plan.End = 2, plan.End.Add(-365*24*time.Hour)
+	if err := blocks.Write(t.Context(), dir, plan); err != nil {
+		t.Fatal(err)
+	}
+	other := newNode(t, "other", "store")
+	other.args = append(other.args, "--data-dir="+other.dir,
+		"--objstore.config=type: FILESYSTEM\nconfig: {directory: "+dir+"}")
+	other.start()
+	other.waitReady()
+	s.query.stop(30 * time.Second)
+	s.query.args = append(s.query.args, "--endpoint="+other.grpc)
+	s.query.start()
+	s.query.waitReady()
+	eventually(t, 30*time.Second, func() error { return s.check(blocks.Tenant(1), 0) })
+	other.kill()
+	eventually(t, 30*time.Second, func() error {
+		if err := s.check(blocks.Tenant(1), 0); err == nil || !strings.Contains(err.Error(), other.grpc) {
+			return fmt.Errorf("the gateway that failed is not named: %v", err)
+		}
+		return nil
+	})
+}
+
+func playSharing(s *sharers) {
+	t := s.t
 	s.readOnce()
 	r := s.read()
 	r.more(t, 10)

@@ -73,7 +73,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		_, retention := limits.Table().Longest()
 		f.where.join(b, cl, registration{rings: []string{series.RoleReceive, series.RoleStore},
 			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
-			quarantined: local.quarantined, retention: retention, sharding: limits})
+			contents: blocks.Contents, quarantined: local.quarantined, retention: retention, sharding: limits})
 		addSharing(b, cl, blocks)
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))

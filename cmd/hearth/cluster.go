@@ -12,6 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/secret"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/ring"
@@ -147,6 +148,7 @@ type registration struct {
 	localEndpoint string                     // address by which a hashring file names it, "" = no file does
 	grpc, http    string                     // addresses to advertise
 	bucket        *bucket                    // nil = it uses none
+	contents      func() series.Contents     // of a gateway's bucket without an id; nil = there is no gateway
 	quarantined   func() []gossip.Quarantine // tenants whose data it cannot open; nil without data
 	retention     time.Duration              // how long members that left matter to queries; 0 = gossip's default
 	// sharding says on how many members each tenant is; nil = this process neither places series nor asks for them.
@@ -184,6 +186,9 @@ func (f *clusterFlags) join(b *builder, c *cluster, r registration) {
 		opts.Quarantined = r.quarantined
 		if r.bucket != nil {
 			opts.BucketID = r.bucket.which
+		}
+		if r.contents != nil {
+			opts.Contents = func() string { return r.contents().String() }
 		}
 		if r.retention > 0 {
 			opts.HistoryRetention = r.retention

@@ -94,7 +94,8 @@ func (c *cluster) others() []endpoints.Member {
 	for _, role := range []string{series.RoleReceive, series.RoleStore} {
 		for _, m := range c.members(role) {
 			if m.ID != c.self.ID {
-				all = append(all, endpoints.Member{Instance: m.ID, Role: role, Addr: m.Addr, Bucket: m.Bucket})
+				all = append(all, endpoints.Member{Instance: m.ID, Role: role, Addr: m.Addr, Bucket: m.Bucket,
+					Contents: series.ContentsOf(m.Contents)})
 			}
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
-	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/memory"
@@ -49,7 +48,7 @@ func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
 type gatewayUse struct {
 	cluster *cluster
 	clients *clients
-	bucket  objstore.Bucket
+	bucket  *bucket
 	dir     string         // of its local files
 	memory  *memory.Budget // shared with the other reads of the process
 }
@@ -68,6 +67,7 @@ func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *st
 			Self: use.cluster.self.ID, ReplicationFactor: f.copies, Peers: use.peers, Owners: ownersOf,
 		}
 	}
+	f.opts.BucketID = use.bucket.which
 	g, err := store.New(b.log, b.reg, use.bucket, f.opts)
 	b.check(err)
 	return g
@@ -192,7 +192,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 			rings = nil
 		}
 		where.join(b, cl, registration{rings: rings, grpc: grpc.address(), http: http.opts.Address,
-			bucket: bucket})
+			bucket: bucket, contents: blocks.Contents})
 		addSharing(b, cl, blocks)
 
 		server.Add(slices.Concat(

@@ -21,7 +21,8 @@ const (
 )
 
 func holdingToPB(h series.Holding) *hearthpb.Holding {
-	return &hearthpb.Holding{Bucket: h.Bucket, View: h.View.Number, ViewHash: h.View.Hash, Whole: h.Whole}
+	return &hearthpb.Holding{Bucket: h.Bucket, View: h.View.Number, ViewHash: h.View.Hash, Whole: h.Whole,
+		Contents: []byte(h.Contents)}
 }
 
 func holdingFromPB(in *hearthpb.Holding) (series.Holding, error) {
@@ -29,7 +30,15 @@ func holdingFromPB(in *hearthpb.Holding) (series.Holding, error) {
 	if len(in.GetBucket()) > maxBucketBytes {
 		err = errs.E(errs.Invalid, "the id of a bucket has %d bytes: at most %d are allowed", len(in.Bucket), maxBucketBytes)
 	}
-	return series.Holding{Bucket: in.GetBucket(), View: view, Whole: in.GetWhole()}, err
+	if !series.ValidContents(in.GetContents()) {
+		err = errs.E(errs.Invalid, "contents of a bucket have %d bytes: at most %d are allowed, 16 for each set of blocks",
+			len(in.Contents), series.MaxContentsBytes)
+	}
+	h := series.Holding{Bucket: in.GetBucket(), View: view, Whole: in.GetWhole()}
+	if h.Bucket == "" {
+		h.Contents = series.Contents(in.GetContents())
+	}
+	return h, err
 }
 
 func viewFromPB(number uint64, hash string) (series.View, error) {

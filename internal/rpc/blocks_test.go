@@ -158,6 +158,7 @@ func TestBlocksOnTheWire(t *testing.T) {
 	}
 	id := func(n string) string { return strings.Repeat("00", 15) + n }
 	f("holding", holdingToPB(oneCoverage().Holding), "0a0162 1007 1a0168")
+	f("without an id", holdingToPB(series.Holding{Contents: "0123456789abcdef"}), "2a1030313233343536373839616263646566")
 	f("a whole one", holdingToPB(series.Holding{Bucket: "b", Whole: true}), "0a0162 2001")
 	f("request", blocksToPB(series.BlockRequest{View: oneCoverage().View, Primary: true, Only: []ulid.ULID{blockID(1)}}),
 		"0807 120168 1801 2210"+id("01"))
@@ -226,6 +227,8 @@ func TestHostileBlocks(t *testing.T) {
 		}
 	}
 	f("id of a bucket has 257", &hearthpb.Coverage{Holding: &hearthpb.Holding{Bucket: long}})
+	f("contents of a bucket have 17", &hearthpb.Coverage{Holding: &hearthpb.Holding{Contents: make([]byte, 17)}})
+	f("contents of a bucket have 1040", &hearthpb.Coverage{Holding: &hearthpb.Holding{Contents: make([]byte, 1040)}})
 	f("hash of a view has 257", &hearthpb.Coverage{Holding: &hearthpb.Holding{ViewHash: long}})
 	f("in 17 bytes", &hearthpb.Coverage{Served: ids(2)[:17]})
 	f("262145 ids", &hearthpb.Coverage{Served: ids(maxCovered + 1)})

@@ -44,7 +44,7 @@ func OnCoverage(ctx context.Context, heard func(Coverage)) context.Context {
 
 // TellCoverage tells the caller that made ctx with OnCoverage which blocks a response covers.
 func TellCoverage(ctx context.Context, c Coverage) {
-	if heard, ok := ctx.Value(coverageKey{}).(func(Coverage)); ok && c.Bucket != "" {
+	if heard, ok := ctx.Value(coverageKey{}).(func(Coverage)); ok && (c.Bucket != "" || c.Contents != "") {
 		heard(c)
 	}
 }

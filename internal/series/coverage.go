@@ -47,8 +47,11 @@ func (d *Digest) add(id ulid.ULID) {
 
 // Holding says which blocks a gateway serves. The gateway says so in its Info, before a query.
 type Holding struct {
-	// Bucket is the id of the bucket. "" is a source without a bucket; no other source can stand in for it.
+	// Bucket is the id of the bucket. "" is a source without a bucket, or whose bucket has no id; no other source can
+	// stand in for it. A querier gives a bucket without an id a name of its own, which no other process hears.
 	Bucket string
+	// Contents stand for a bucket that has no id.
+	Contents Contents
 	// View is the state of the bucket that the gateway has loaded.
 	View View
 	// Whole says that the gateway serves every block of that state. Such gateways stand in for each other. A gateway that
@@ -62,8 +65,8 @@ type Coverage struct {
 	// Holding is that of the time of the response. With Whole the gateway served all needed blocks, and the other fields
 	// are empty.
 	Holding
-	// Needed is the digest of the blocks of Holding.View that a complete answer needs: those of the tenant, the time range
-	// and the resolution. All gateways find the same blocks for the same view and request.
+	// Needed is the digest of the blocks of Holding.View that a complete answer needs: those of the tenant, the time
+	// range and the resolution. All gateways find the same blocks for the same view and request.
 	Needed Digest
 	// Served are the needed blocks whose series this response has.
 	Served []ulid.ULID
@@ -87,8 +90,8 @@ type Gap struct {
 	// ids no response named.
 	Missing []ulid.ULID
 	Unnamed int
-	// Unheard says that some gateway has this view, but none of those that responded. Which blocks are needed in this view
-	// is then not known.
+	// Unheard says that some gateway has this view, but none of those that responded. Which blocks are needed in this
+	// view is then not known.
 	Unheard bool
 }
 
@@ -150,7 +153,7 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	var others []Block
 	listed := false
 	for _, o := range here {
-		if o.Whole && o.View == c.View && (c.View.Number > 0 || c.Whole) { // listings of their own may differ
+		if o.Whole && o.servesAllOf(c) {
 			return Gap{}, false
 		}
 		for _, id := range o.Served {
@@ -167,7 +170,7 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 		}
 	}
 	switch {
-	case digestOfSet(same) == c.Needed:
+	case DigestOfSet(same) == c.Needed:
 		return Gap{}, false
 	case !listed:
 		return Gap{Bucket: c.Bucket, View: c.View, Unnamed: max(1, c.Needed.Blocks-len(same))}, true
@@ -180,6 +183,19 @@ func gapOf(c Coverage, here []Coverage) (Gap, bool) {
 	}
 	slices.SortFunc(gap.Missing, ulid.ULID.Compare)
 	return gap, len(gap.Missing) > 0
+}
+
+// servesAllOf reports whether a response that has all that its gateway found has all that c needs. What two gateways
+// listed may differ, unless they say that it is the same set. It is not said of a bucket with an id; there two gateways
+// that list it both count as whole.
+func (o Coverage) servesAllOf(c Coverage) bool {
+	switch {
+	case c.Contents != "":
+		return o.Contents.Now() == c.Contents.Now()
+	case c.View.Number == 0:
+		return o.View == c.View && c.Whole
+	}
+	return o.View == c.View
 }
 
 // lists reports whether Served and Others together are all needed blocks.
@@ -196,20 +212,19 @@ func (b Block) replacedBy(served map[ulid.ULID]bool) bool {
 	return len(b.Replaces) > 0 && !slices.ContainsFunc(b.Replaces, func(id ulid.ULID) bool { return !served[id] })
 }
 
-func digestOfSet(ids map[ulid.ULID]bool) (d Digest) {
-	for id := range ids {
-		d.add(id)
-	}
-	return d
-}
-
 // StandsFor reports whether the gateways that responded with heard stand in for a gateway that failed. failed is the
 // last known holding of that one. proven is the result of Uncovered for its bucket. Of two gateways that listed the
 // bucket themselves, and that serve all blocks they found, one stands in for the other: neither can know whether the
-// other found more.
+// other found more. If the bucket has no id, one that responded must know all blocks that the one that failed was last
+// known to have.
 func StandsFor(failed Holding, heard []Coverage, proven bool) bool {
 	if failed.Bucket == "" {
 		return false
+	}
+	if failed.Contents != "" {
+		return proven && slices.ContainsFunc(heard, func(c Coverage) bool {
+			return c.Bucket == failed.Bucket && c.Contents.Know(failed.Contents)
+		})
 	}
 	return proven || failed.View.Number == 0 && slices.ContainsFunc(heard, func(c Coverage) bool {
 		return c.Bucket == failed.Bucket && c.Whole && c.View.Number == 0

@@ -26,7 +26,7 @@ func targets(members []Member, names []resolved) (found []target, unknown []quer
 		// A gateway that starts is seen before it answers. Others of its bucket stand in for it, as for one that fails.
 		// Nobody stands in for a receiver, which uses a bucket, too.
 		if m.Role == series.RoleStore {
-			known.Blocks.Bucket = m.Bucket
+			known.Blocks = series.Holding{Bucket: m.Bucket, Contents: m.Contents}
 		}
 		found = append(found, target{m.Role + " " + m.Instance, m.Addr, known})
 	}

@@ -30,6 +30,8 @@ type Member struct {
 	Role string
 	// Addr is the host:port of its gRPC port.
 	Addr string
-	// Bucket is the id of the bucket that the process uses, "" for none, or if it is not known.
-	Bucket string
+	// Bucket is the id of the bucket that the process uses, "" for none, or if it is not known. Contents are what a
+	// gateway found in a bucket without an id.
+	Bucket   string
+	Contents series.Contents
 }

@@ -94,7 +94,7 @@ func (p *process) valid(now int64) bool {
 		return false
 	}
 	return validID.MatchString(p.ID) && validAddr(p.Addr) && validAddr(p.HTTPAddr) && validText(p.Zone, maxZone) &&
-		validText(p.Bucket, maxText) && p.RF >= 0 && p.RF <= maxRF && p.Broken >= 0 &&
+		validText(p.Bucket, maxText) && validText(p.Contents, maxText) && p.RF >= 0 && p.RF <= maxRF && p.Broken >= 0 &&
 		validTime(p.Since, now) && validTime(p.ReadOnly, now) && validVersion(p.Updated, now)
 }
 

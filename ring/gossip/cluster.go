@@ -43,6 +43,7 @@ type process struct {
 	Roles    []string `json:"roles,omitempty"`
 	RF       int      `json:"rf,omitempty"`        // 0 = it uses the cluster's
 	Bucket   string   `json:"bucket,omitempty"`    // "" = none
+	Contents string   `json:"contents,omitempty"`  // of a bucket without an id
 	Since    int64    `json:"since,omitempty"`     // start of its data, Unix seconds
 	ReadOnly int64    `json:"read_only,omitempty"` // since when it takes no writes, Unix seconds; 0 = it does
 	Broken   int      `json:"broken,omitempty"`    // number of its tenants that are quarantined

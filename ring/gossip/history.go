@@ -50,11 +50,16 @@ func (g *Gossip) self() process {
 		broken = len(g.opts.Quarantined())
 	}
 	bucket, _ := g.opts.bucket()
+	contents := ""
+	if g.opts.Contents != nil && bucket == "" {
+		contents = g.opts.Contents()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return process{
 		ID: g.opts.Instance.ID, Addr: g.wanted.Addr, HTTPAddr: g.local.advertised(g.opts.HTTPAddress), Zone: g.opts.Zone,
 		Roles: slices.Clone(g.opts.Roles), RF: g.opts.ReplicationFactor, Bucket: bucket,
+		Contents: contents,
 		Since:    g.opts.Instance.Since.Unix(),
 		ReadOnly: cmp.Or(g.wanted.ReadOnlyUpdatedTimestamp, g.foreignSince),
 		Broken:   broken, Off: g.clock.Load().off,

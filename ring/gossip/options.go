@@ -70,6 +70,10 @@ type Options struct {
 	// It must answer from memory: every heartbeat calls it.
 	BucketID func() (id string, known bool)
 
+	// Contents says what a store gateway found in a bucket without an id: text of at most 300 bytes, by which others know
+	// the bucket. nil = nothing. It must answer from memory: every heartbeat calls it.
+	Contents func() string
+
 	// HeartbeatPeriod is the time between heartbeats. A heartbeat is a time in whole seconds.
 	HeartbeatPeriod time.Duration
 	// HeartbeatTimeout is for how long a member may send no heartbeat before it is Down.

@@ -221,6 +221,7 @@ func (g *Gossip) Members(role string) []ring.Status {
 			State:     stateOf(e, p, up, g.opts.HeartbeatTimeout),
 			HTTPAddr:  v.cluster.Processes[id].HTTPAddr,
 			Bucket:    v.cluster.Processes[id].Bucket,
+			Contents:  v.cluster.Processes[id].Contents,
 			Heartbeat: p.heard(now, up),
 			Since:     time.Unix(e.RegisteredTimestamp, 0),
 			Share:     share,

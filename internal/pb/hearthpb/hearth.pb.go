@@ -611,7 +611,9 @@ type Holding struct {
 	// view_hash is the hash of that state.
 	ViewHash string `protobuf:"bytes,3,opt,name=view_hash,json=viewHash,proto3" json:"view_hash,omitempty"`
 	// whole says that the gateway serves every block of that state.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	// contents stand for a bucket without an id, whose bucket is "" (series.Contents): digests of 16 bytes.
+	Contents      []byte `protobuf:"bytes,5,opt,name=contents,proto3" json:"contents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -672,6 +674,13 @@ func (x *Holding) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *Holding) GetContents() []byte {
+	if x != nil {
+		return x.Contents
+	}
+	return nil
 }
 
 // BlockRequest says which blocks a store gateway shall serve (series.BlockRequest).
@@ -1025,12 +1034,13 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\texemplars\x18\n" +
 	" \x01(\bR\texemplars\x12\x1a\n" +
 	"\bmetadata\x18\v \x01(\bR\bmetadata\x12)\n" +
-	"\aholding\x18\f \x01(\v2\x0f.hearth.HoldingR\aholding\"h\n" +
+	"\aholding\x18\f \x01(\v2\x0f.hearth.HoldingR\aholding\"\x84\x01\n" +
 	"\aHolding\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x12\n" +
 	"\x04view\x18\x02 \x01(\x04R\x04view\x12\x1b\n" +
 	"\tview_hash\x18\x03 \x01(\tR\bviewHash\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"{\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x1a\n" +
+	"\bcontents\x18\x05 \x01(\fR\bcontents\"{\n" +
 	"\fBlockRequest\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\x04R\x04view\x12\x1b\n" +
 	"\tview_hash\x18\x02 \x01(\tR\bviewHash\x12\x18\n" +
