@@ -47,7 +47,7 @@ func Download(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, dir 
 	tmp := dir + ".tmp-for-download"
 	wanted := map[string]bool{}
 	for _, rel := range names {
-		wanted[rel] = !isMark(rel)
+		wanted[rel] = !IsMark(rel)
 	}
 	have, err := leftOf(tmp, meta, wanted)
 	if err != nil {

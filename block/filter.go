@@ -2,6 +2,7 @@ package block
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -51,6 +52,23 @@ func Chosen(rules []*relabel.Config) Filter {
 		})
 	}
 }
+
+// Labelled keeps the blocks whose external labels have all that want has, with the same values.
+func Labelled(want labels.Labels) Filter {
+	return func(_ View, metas []*Meta) []*Meta {
+		return slices.DeleteFunc(metas, func(m *Meta) bool {
+			return want.Validate(func(l labels.Label) error {
+				if v, ok := m.Thanos.Labels[l.Name]; !ok || v != l.Value {
+					return errOther
+				}
+				return nil
+			}) != nil
+		})
+	}
+}
+
+// errOther ends the search for a label that a block does not have.
+var errOther = errors.New("another value")
 
 // UploadedBefore takes out the blocks that were uploaded after at, in case that a bucket shows objects late. A block
 // whose meta.json does not say when counts from when it was made. What compaction and repairs made is kept: the blocks

@@ -51,7 +51,8 @@ type NoDownsampleMark struct {
 	Reason           string    `json:"reason"`
 }
 
-func isMark(rel string) bool {
+// IsMark reports whether a path inside a block is that of a mark.
+func IsMark(rel string) bool {
 	_, ok := markKind(rel)
 	return ok
 }

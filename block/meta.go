@@ -117,6 +117,14 @@ func (m *Meta) SizeOf(rel string) int64 {
 	return 0
 }
 
+// Bytes is how large the block is, as Files say. It is 0 in old blocks, which list none.
+func (m *Meta) Bytes() (n int64) {
+	for _, f := range m.Thanos.Files {
+		n += f.SizeBytes
+	}
+	return n
+}
+
 // Validate reports all that is wrong with m, as kind Invalid. id is the block directory that m was found in.
 func (m *Meta) Validate(id ulid.ULID) error {
 	var faults []error

@@ -261,6 +261,16 @@ func FilesOf(dir string) (all []File, segments []string, err error) {
 	return all, segments, nil
 }
 
+// ObjectsOf returns the paths, inside block id, of all its objects, marks among them; none = there is no such block.
+// Errors are of kind Unavailable, or Invalid for a name that is no path.
+func ObjectsOf(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]string, error) {
+	names, err := list(ctx, bkt, id)
+	if err != nil {
+		return nil, unavailable("list block %s: %w", id, err)
+	}
+	return names, nil
+}
+
 // list returns the paths, inside block id, of all its objects.
 func list(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) ([]string, error) {
 	var names []string

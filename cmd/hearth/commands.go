@@ -33,6 +33,13 @@ func allCommands() []command {
 		storeCommand(),
 		queryCommand(),
 		bucketIndexCommand(),
+		bucketLsCommand(),
+		bucketInspectCommand(),
+		bucketMarkCommand(),
+		bucketCleanupCommand(),
+		bucketRetentionCommand(),
+		bucketUploadCommand(),
+		rulesCheckCommand(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -39,6 +40,9 @@ func TestShortHelp(t *testing.T) {
 	}
 }
 
+// shortFlag is the short form of a flag, before the long one.
+var shortFlag = regexp.MustCompile(`^-[a-z], `)
+
 // TestRoleHelp: each flag of a role is there once, in a group, with its default and its variable, and no line is too
 // long.
 func TestRoleHelp(t *testing.T) {
@@ -69,7 +73,7 @@ func TestRoleHelp(t *testing.T) {
 			}
 			n := 0
 			for _, line := range strings.Split(help, "\n") {
-				head, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "-h, "), " ")
+				head, _, _ := strings.Cut(shortFlag.ReplaceAllString(strings.TrimSpace(line), ""), " ")
 				head, value, _ := strings.Cut(head, "=")
 				if head != shown {
 					continue

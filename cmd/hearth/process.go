@@ -118,7 +118,8 @@ func (p *process) run() error {
 }
 
 // exit says how the process ended, and returns its exit status. err is the error of run. A role ends well when it is
-// stopped; a tool that is stopped has not done its job.
+// stopped; a tool that is stopped has not done its job. The status of a tool is 1 when it found something wrong or did
+// not do what it was asked to, and 2 when it could not look.
 func (p *process) exit(err error, stderr io.Writer) int {
 	failed := err != nil && (p.job != nil || !errors.Is(err, context.Canceled))
 	switch {
@@ -129,10 +130,13 @@ func (p *process) exit(err error, stderr io.Writer) int {
 	case p.job == nil:
 		p.log.Info("stopped", "role", p.role)
 	}
-	if failed {
-		return 1
+	switch {
+	case !failed:
+		return 0
+	case p.job != nil && notLooked(p.jobErr):
+		return 2
 	}
-	return 0
+	return 1
 }
 
 // begin opens the last part of a tool: it starts the job, whose end ends the process.

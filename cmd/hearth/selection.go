@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/model/relabel"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/store"
 )
 
@@ -43,16 +44,54 @@ func (f *selectionFlags) apply(b *builder, opts *store.Options) {
 			b.check(fmt.Errorf("--min-time=%s is after --max-time=%s", &f.min, &f.max))
 		}
 	}
-	text, err := f.rules.read()
+	opts.Relabel = selectorRules(b, &f.rules)
+}
+
+// selectorRules are the rules of --selector.relabel-config, which choose blocks.
+func selectorRules(b *builder, c *content) []*relabel.Config {
+	text, err := c.read()
 	b.check(err)
-	opts.Relabel, err = parseRelabel(f.rules.where(), text)
+	rules, err := parseRelabel(c.where(), text)
 	b.check(err)
-	for i, rule := range opts.Relabel {
+	for i, rule := range rules {
 		switch rule.Action {
 		case relabel.Keep, relabel.Drop, relabel.HashMod:
 		default:
-			b.check(fmt.Errorf("%s: rule %d: action %s: only keep, drop and hashmod choose blocks", f.rules.where(), i+1,
+			b.check(fmt.Errorf("%s: rule %d: action %s: only keep, drop and hashmod choose blocks", c.where(), i+1,
 				rule.Action))
 		}
 	}
+	return rules
+}
+
+// toolSelection are the flags with which a tool chooses blocks.
+type toolSelection struct {
+	min, max moment
+	rules    content
+}
+
+func (f *toolSelection) bindTimes(c *kingpin.CmdClause) {
+	c.Flag("min-time", "Only blocks with samples from this time on: a time such as 2026-01-31T00:00:00Z, or a duration "+
+		"before now such as -2w.").Default(firstTime).SetValue(&f.min)
+	c.Flag("max-time", "Only blocks with samples up to this time, which is written as that of --min-time.").
+		Default(lastTime).SetValue(&f.max)
+}
+
+func (f *toolSelection) bindRules(c *kingpin.CmdClause) {
+	f.rules.bind(c, "selector.relabel-config", "Only blocks that these relabelling rules keep (actions keep, drop, "+
+		"hashmod). They get the external labels of a block, and its id as __block_id.")
+}
+
+// filters are what the flags choose.
+func (f *toolSelection) filters(b *builder) []block.Filter {
+	all := []block.Filter{block.Chosen(selectorRules(b, &f.rules))}
+	if f.min.String() == "" && f.max.String() == "" { // not bound
+		return all
+	}
+	now := time.Now()
+	mint, maxt := f.min.millis(now), f.max.millis(now)
+	if mint > maxt {
+		b.check(fmt.Errorf("--min-time=%s is after --max-time=%s", &f.min, &f.max))
+	}
+	return append(all, block.Within(mint, maxt))
 }

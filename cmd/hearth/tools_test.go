@@ -86,7 +86,7 @@ func TestToolOfABrokenPart(t *testing.T) {
 	}}
 	var out, errOut bytes.Buffer
 	status := executeOf(append(allCommands(), tool), []string{"tools", "example", "waits"}, &out, &errOut)
-	if status != 1 || !strings.Contains(errOut.String(), "it broke") {
+	if status != 2 || !strings.Contains(errOut.String(), "it broke") {
 		t.Errorf("status %d, stderr %q", status, &errOut)
 	}
 }

@@ -75,7 +75,9 @@ func (l labelSet) Set(s string) error {
 		return fmt.Errorf(`%q: want name="value", such as replica="0"`, s)
 	}
 	if unquoted, ok := strings.CutPrefix(value, `"`); ok {
-		if value, ok = strings.CutSuffix(unquoted, `"`); !ok {
+		if unescaped, err := strconv.Unquote(value); err == nil { // as Thanos reads it
+			value = unescaped
+		} else if value, ok = strings.CutSuffix(unquoted, `"`); !ok {
 			return fmt.Errorf(`%q: the quote is not closed: want name="value"`, s)
 		}
 	}

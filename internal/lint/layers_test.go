@@ -52,6 +52,7 @@ var layer = map[string]int{
 	"internal/expr":       1,
 	"internal/tracing":    1,
 	"internal/promapi":    1,
+	"internal/rulefile":   1,
 
 	"internal/errs":       0,
 	"internal/secret":     0,
@@ -76,6 +77,7 @@ var sideways = map[string]bool{
 	"internal/httpx internal/tracing": true,
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
+	"internal/rulefile internal/expr":   true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
 }
 
