@@ -9,13 +9,14 @@ LDFLAGS    := -s -w -X $(BUILDINFO).Version=$(VERSION) -X $(BUILDINFO).Revision=
 FUZZTIME   ?= 20s
 BENCHTIME  ?= 1s
 SOAK_DURATION ?= 30m
+SHARING_DURATION ?= 30m
 
 # Pinned: a new version is a change like any other.
 PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-tenants soak proto tools clean
+.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-tenants soak soak-sharing proto tools clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +74,9 @@ bench-tenants: build ## what thousands of tenants cost a receiver: memory, descr
 
 soak: tools ## receivers killed, cut off, drained and robbed of their disks under load for SOAK_DURATION; takes root
 	SOAK_DURATION=$(SOAK_DURATION) go test -timeout 0 -count 1 -v -run 'TestSoak$$' ./test
+
+soak-sharing: ## store gateways that share a bucket killed, stopped and joined under load for SHARING_DURATION
+	SHARING_DURATION=$(SHARING_DURATION) go test -timeout 0 -count 1 -v -run 'TestSharingLong$$' ./test
 
 proto: ## generate internal/pb again from its .proto files
 	internal/pb/generate.sh

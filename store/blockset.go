@@ -11,6 +11,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/store/cache"
 )
 
 const (
@@ -152,14 +153,9 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	defer done()
 	if !s.resolved {
 		s.resolved = true
-		if err := s.index.open(ctx); err != nil {
+		if err := s.resolve(ctx); err != nil {
 			return nil, err
 		}
-		selected, err := s.index.matching(ctx, s.matchers)
-		if err != nil {
-			return nil, err
-		}
-		s.refs, s.late = selected.refs, selected.late
 	}
 	for len(s.pending) == 0 && len(s.refs) > 0 {
 		n, err := s.index.series(ctx, s.refs[:min(s.size, len(s.refs))], s.add, s.skip)
@@ -174,23 +170,60 @@ func (s *blockSet) read(ctx context.Context) ([]series.Series, error) {
 	return s.withChunks(ctx)
 }
 
-// add takes one series of the index into pending, if it has chunks in time, meets late conditions and is in the shard.
-func (s *blockSet) add(e *indexEntry) error {
-	n := 0
-	for _, m := range e.chunks {
-		if s.inTime(m) {
-			n++
+// resolve finds the series that the matchers select: their references, or if they are kept all that the index has.
+func (s *blockSet) resolve(ctx context.Context) error {
+	if err := s.index.open(ctx); err != nil {
+		return err
+	}
+	selected, err := s.index.matching(ctx, s.matchers)
+	if err != nil {
+		return err
+	}
+	all, known, err := s.index.entriesOf(ctx, selected)
+	if err != nil {
+		return err
+	}
+	if s.late = selected.late; !known {
+		s.refs = selected.refs
+	}
+	for _, e := range all {
+		if err := s.take(e); err != nil {
+			return err
 		}
 	}
-	if n == 0 {
+	if err := s.q.lease.take(ctx, s.bytes); err != nil {
+		return err
+	}
+	s.bytes = 0
+	return nil
+}
+
+// add takes one series of the index into pending, if it has chunks in time and meets late conditions.
+func (s *blockSet) add(e *indexEntry) error {
+	if !slices.ContainsFunc(e.chunks, s.inTime) {
 		return nil
 	}
 	if ok, err := s.index.meets(s.q.ctx, e, s.late); !ok || err != nil {
 		return err
 	}
 	ls, err := s.index.symbols.labels(s.q.ctx, e, &s.builder)
-	if err != nil || s.plain && !inShard(s.q.Shard, ls) {
+	if err != nil {
 		return err
+	}
+	return s.take(cache.Entry{Labels: ls, Chunks: e.chunks})
+}
+
+// take takes a series into pending, if it has chunks in time and is in the shard. What e has of memory may be used
+// again, except for the labels.
+func (s *blockSet) take(e cache.Entry) error {
+	n := 0
+	for _, m := range e.Chunks {
+		if s.inTime(m) {
+			n++
+		}
+	}
+	if n == 0 || s.plain && !inShard(s.q.Shard, e.Labels) {
+		return nil
 	}
 	read := n
 	if s.q.SkipChunks {
@@ -199,14 +232,14 @@ func (s *blockSet) add(e *indexEntry) error {
 	if err := s.q.lease.selects(1, int64(read)); err != nil {
 		return err
 	}
-	s.bytes += int64(ls.ByteSize())
+	s.bytes += int64(e.Labels.ByteSize())
 	if s.q.SkipChunks {
-		s.pending, s.wanted = append(s.pending, series.Series{Labels: ls}), append(s.wanted, nil)
+		s.pending, s.wanted = append(s.pending, series.Series{Labels: e.Labels}), append(s.wanted, nil)
 		return nil
 	}
 	s.bytes += int64(n) * chunkListBytes
 	out, want := make([]series.Chunk, 0, n), make([]wanted, 0, n)
-	for _, m := range e.chunks {
+	for _, m := range e.Chunks {
 		if !s.inTime(m) {
 			continue
 		}
@@ -214,7 +247,7 @@ func (s *blockSet) add(e *indexEntry) error {
 		segment, offset := chunks.BlockChunkRef(m.Ref).Unpack()
 		want = append(want, wanted{segment, offset, &out[len(out)-1]})
 	}
-	s.pending, s.wanted = append(s.pending, series.Series{Labels: ls, Chunks: out}), append(s.wanted, want)
+	s.pending, s.wanted = append(s.pending, series.Series{Labels: e.Labels, Chunks: out}), append(s.wanted, want)
 	return nil
 }
 

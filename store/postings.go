@@ -158,6 +158,9 @@ func order(c *condition) int {
 type selection struct {
 	refs []storage.SeriesRef // in label order
 	late []*condition
+	// question is what it is kept under, and again says that it was: that it is not asked for the first time.
+	question []byte
+	again    bool
 }
 
 // matching returns the series that ms select: as an earlier request found them, or from lists of postings.

@@ -42,6 +42,43 @@ func newQuestion(cs []*condition) question {
 	return q
 }
 
+// entriesOf returns the series of a selection, decoded, if they are kept or may be: those of a question that was asked
+// before, and not too many. Else known is false.
+func (ix *blockIndex) entriesOf(ctx context.Context, s selection) (all []cache.Entry, known bool, err error) {
+	if !s.again || len(s.refs) > cache.MostEntries {
+		return nil, false, nil
+	}
+	id := ix.b.meta.ULID
+	if all = ix.objects.cache.Entries(id, s.question); all != nil {
+		return all, true, nil
+	}
+	all = make([]cache.Entry, 0, len(s.refs))
+	var builder labels.ScratchBuilder
+	sound := true
+	for refs := s.refs; len(refs) > 0 && sound; {
+		n, err := ix.series(ctx, refs, func(e *indexEntry) error {
+			if ok, err := ix.meets(ctx, e, s.late); !ok || err != nil {
+				return err
+			}
+			ls, err := ix.symbols.labels(ctx, e, &builder)
+			if err != nil {
+				return err
+			}
+			one := cache.Entry{Labels: ls, Chunks: slices.Clone(e.chunks)}
+			all = append(all, one)
+			return ix.lease.take(ctx, one.Size())
+		}, func(error) { sound = false })
+		if err != nil {
+			return nil, false, err
+		}
+		refs = refs[n:]
+	}
+	if sound { // whoever reads faulty entries says so each time
+		ix.objects.cache.PutEntries(id, s.question, all)
+	}
+	return all, sound, nil
+}
+
 // kept returns the selection that an earlier request found. Its references count against the lease.
 func (ix *blockIndex) kept(ctx context.Context, q question) (s selection, ok bool, err error) {
 	encoded := ix.objects.cache.Expanded(ctx, ix.b.meta.ULID, q.text)
@@ -51,6 +88,7 @@ func (ix *blockIndex) kept(ctx context.Context, q question) (s selection, ok boo
 	if err := ix.lease.take(ctx, int64(encoded.Len())*refBytes); err != nil {
 		return selection{}, false, err
 	}
+	s.question, s.again = q.text, true
 	late, refs, ok := encoded.Decode()
 	if !ok || late>>len(q.conditions) != 0 {
 		return selection{}, false, nil // whatever it is, it is no answer to q
