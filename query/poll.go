@@ -96,6 +96,9 @@ func (q *Querier) poll(ctx context.Context) {
 		if was != nil {
 			*m = *was
 			m.Endpoint = e
+			if !m.heard { // discovery may know more of it by now, such as a gateway's bucket
+				m.info = e.Known
+			}
 		}
 		next = append(next, m)
 		if was == nil || was.down() != nil || q.now().Sub(was.checked) >= q.opts.InfoInterval {

@@ -106,6 +106,33 @@ func TestPolling(t *testing.T) {
 	})
 }
 
+// TestDiscoveryLearns: what discovery learns of an endpoint counts until that has answered for the first time.
+func TestDiscoveryLearns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bucket atomic.Value
+		bucket.Store("")
+		dark := series.FailedSource(errs.E(errs.Unavailable, "it starts"))
+		q, err := New(slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry(), func() []Endpoint {
+			return []Endpoint{{Name: "s", Source: dark, Known: series.Info{Role: series.RoleStore, Instance: "s",
+				Blocks: series.Holding{Bucket: bucket.Load().(string)}}}}
+		}, DefaultOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Open(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		for _, want := range []string{"", "shared"} {
+			bucket.Store(want)
+			time.Sleep(5 * time.Second)
+			if got := q.snapshot.Load().endpoints[0].info.Blocks.Bucket; got != want {
+				t.Errorf("bucket %q, want %q", got, want)
+			}
+		}
+	})
+}
+
 type counting struct {
 	*sourcetest.Memory
 	n *atomic.Int64

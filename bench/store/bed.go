@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
@@ -21,10 +22,13 @@ type bed struct {
 	log  io.Writer
 	s3   *gateway.S3 // nil = no S3 cases
 	root string      // its sub-directories are the buckets
+
+	began   time.Time
+	skipped []string // cases that -limit left out
 }
 
 func newBed(ctx context.Context, o options, log io.Writer) (*bed, error) {
-	b := &bed{opts: o, log: log, root: filepath.Join(o.data, "buckets")}
+	b := &bed{opts: o, log: log, began: time.Now(), root: filepath.Join(o.data, "buckets")}
 	if err := os.MkdirAll(b.root, 0o755); err != nil {
 		return nil, err
 	}
@@ -57,6 +61,9 @@ func (b *bed) bucketOf(ctx context.Context, name string, p blocks.Plan) (bucket,
 	if _, err := os.Stat(out.dir); err == nil {
 		return out, nil
 	}
+	if err := enoughSpace(b.root, p); err != nil {
+		return out, fmt.Errorf("bucket %s: %w", name, err)
+	}
 	began := time.Now()
 	unfinished := out.dir + ".part"
 	if err := os.RemoveAll(unfinished); err != nil {
@@ -67,6 +74,29 @@ func (b *bed) bucketOf(ctx context.Context, name string, p blocks.Plan) (bucket,
 	}
 	fmt.Fprintf(b.log, "bucket %s was written in %s\n", name, time.Since(began).Round(time.Second))
 	return out, os.Rename(unfinished, out.dir)
+}
+
+// What a bucket takes on disk, in bytes: a small block has its directories, its meta.json and, in a gateway's
+// directory, an index-header; all blocks of one window share their files.
+const (
+	perBlock, perWindow = 24 << 10, 128 << 10
+	perSeries           = 3 << 10 // of the large block, in all resolutions
+)
+
+// enoughSpace reports as an error that there is not enough space for a bucket and what gateways keep of it.
+func enoughSpace(dir string, p blocks.Plan) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return err
+	}
+	need := uint64(p.Blocks)*perBlock + uint64(p.Blocks/p.Tenants)*perWindow
+	if p.Large != nil {
+		need += uint64(p.Large.Shape.Series()) * perSeries
+	}
+	if have := fs.Bavail * uint64(fs.Bsize); have < need {
+		return fmt.Errorf("takes %d MiB, and %s has %d MiB", need>>20, dir, have>>20)
+	}
+	return nil
 }
 
 func (b *bed) small(ctx context.Context, n int) (bucket, error) {
@@ -148,6 +178,11 @@ func (b *bed) measure(ctx context.Context, rep *report) error {
 // wanted tells whether a case is to be run, and says so.
 func (b *bed) wanted(name string) bool {
 	if !b.opts.cases.MatchString(name) {
+		return false
+	}
+	if b.opts.limit > 0 && time.Since(b.began) > b.opts.limit {
+		b.skipped = append(b.skipped, name)
+		fmt.Fprintf(b.log, "%s: left out after %s\n", name, b.opts.limit)
 		return false
 	}
 	fmt.Fprintln(b.log, name)

@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	rep.skipped = b.skipped
 	var text strings.Builder
 	rep.write(&text)
 	return errors.Join(err, server.Publish(out, o.out, text.String()))

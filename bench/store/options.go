@@ -29,6 +29,7 @@ type options struct {
 	clients   int
 	rounds    int
 	deadline  time.Duration
+	limit     time.Duration
 	arguments string // for the page
 
 	binaries  map[gateway.Kind]string
@@ -50,6 +51,8 @@ func parseOptions(args []string) (options, error) {
 	set.IntVar(&o.clients, "clients", 20, "clients that ask for the dashboard at once")
 	set.IntVar(&o.rounds, "rounds", 20, "times that each warm query and each client's dashboard is asked")
 	set.DurationVar(&o.deadline, "deadline", 10*time.Minute, "how long a gateway may take until it is ready")
+	set.DurationVar(&o.limit, "limit", 0,
+		"no case begins after this time, and the report names those that are left out; 0 = no limit")
 	quick := set.Bool("quick", false, "2,000 small blocks, a large block of 100,000 series, 5 rounds")
 	if err := server.Parse(set, args); err != nil {
 		return o, err

@@ -261,15 +261,18 @@ func largeQueries(p blocks.Plan) []query {
 	}
 	few := and(nil, thanospb.LabelMatcher_RE, "namespace", "team-000[1-3]")
 	return []query{
+		{name: "label values of namespace (opens the blocks)", values: &thanospb.LabelValuesRequest{Label: "namespace",
+			Start: mint, End: maxt}},
 		of("one namespace of 1,000 series", 0, matchers("namespace", blocks.Namespace(1))),
 		of("one metric, a twentieth of all series", 0, matchers("__name__", blocks.MetricName(3))),
 		of("metric and namespace by patterns", 0, and(few, thanospb.LabelMatcher_RE, "__name__", "app_00[0-3]_.*")),
 		of("native histograms, negative matchers", 0, and(and(matchers("__name__", blocks.MetricName(9), "namespace",
 			blocks.Namespace(4)), thanospb.LabelMatcher_NEQ, "method", "GET"), thanospb.LabelMatcher_NRE, "pod", ".*-00[0-4]")),
 		of("one namespace at 5m", 300_000, matchers("namespace", blocks.Namespace(5))),
+		of("native histograms of a namespace at 5m", 300_000, matchers("__name__", blocks.MetricName(9), "namespace",
+			blocks.Namespace(8))),
 		of("one namespace at 1h", 3_600_000, matchers("namespace", blocks.Namespace(6))),
 		{name: "label values of pod in a namespace", values: &thanospb.LabelValuesRequest{Label: "pod", Start: mint,
 			End: maxt, Matchers: matchers("namespace", blocks.Namespace(7))}},
-		{name: "label values of namespace", values: &thanospb.LabelValuesRequest{Label: "namespace", Start: mint, End: maxt}},
 	}
 }

@@ -23,6 +23,7 @@ type report struct {
 	starts   map[string][]start // by bucket
 	asked    map[string][]asked // by bucket
 	loaded   []loaded
+	skipped  []string
 }
 
 func newReport(ctx context.Context, o options) *report {
@@ -43,6 +44,9 @@ func (r *report) write(w io.Writer) {
 			"from that, CPU little, times much.")
 	}
 	line("Arguments:%s.\n", r.opts.arguments)
+	if len(r.skipped) > 0 {
+		line("Left out, as the time was over: %s.\n", strings.Join(r.skipped, "; "))
+	}
 	line("| gateway | version |\n|---|---|")
 	for _, k := range r.opts.kinds() {
 		line("| %s | %s |", k, r.versions[k])

@@ -97,7 +97,11 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 	defer func() { err = errors.Join(err, g.Stop()) }()
 	profiled := b.profile(ctx, g, fmt.Sprintf("start-%s-%s-%s-index", at.name, out.disk, out.index))
 	if err := g.WaitReady(ctx, b.opts.deadline); err != nil {
-		return err
+		so, failed := b.meter(ctx, g, out.storage)
+		if failed != nil {
+			return errors.Join(err, failed)
+		}
+		return fmt.Errorf("after %.0f CPU s, %d MiB at most, and %s: %w", so.cpu, so.peak>>20, so.counts.Sub(before), err)
 	}
 	out.ready = time.Since(began)
 	usage, err := g.Process.Usage()

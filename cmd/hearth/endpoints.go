@@ -99,5 +99,17 @@ func (c *cluster) others() []endpoints.Member {
 			}
 		}
 	}
+	return onOneBucket(all)
+}
+
+// onOneBucket gives the members whose bucket is not known yet that of the others: gossip may bring the name of a
+// process before the rest, and processes with different buckets do not work in one cluster.
+func onOneBucket(all []endpoints.Member) []endpoints.Member {
+	known := slices.IndexFunc(all, func(m endpoints.Member) bool { return m.Bucket != "" })
+	for i := range all {
+		if known >= 0 && all[i].Bucket == "" {
+			all[i].Bucket = all[known].Bucket
+		}
+	}
 	return all
 }
