@@ -139,9 +139,7 @@ func install(path, name string, indexSize int64, write func(io.Writer) error) er
 	if err != nil {
 		return errs.E(errs.Internal, "index-header: %w", err)
 	}
-	if err = write(f); err == nil {
-		err = errs.Wrap(errs.Internal, f.Sync())
-	}
+	err = write(f) // not synced: Open finds what a crash of the machine left, and the bucket has it all
 	if cerr := f.Close(); err == nil {
 		err = errs.Wrap(errs.Internal, cerr)
 	}
