@@ -78,6 +78,12 @@ func StartS3(ctx context.Context, binary, root, logs string) (*S3, error) {
 			r.Out.Host = r.In.Host // it is signed
 		},
 		Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil { // a gateway lets go of a read that it made twice
+				fmt.Fprintln(os.Stderr, "the S3 server:", err)
+			}
+			w.WriteHeader(http.StatusBadGateway)
+		},
 		ModifyResponse: func(resp *http.Response) error {
 			s.count(kindOf(resp.Request), 0)
 			resp.Body = &countedBody{ReadCloser: resp.Body, s3: s}
