@@ -27,25 +27,51 @@ func (e *encoder) reset() {
 
 // encode appends the union of the samples of e.in in [mint, maxt) to dst, and counts those outside in clipped. What is
 // wrong with the chunks is an error, also where the decoder panics.
-func (e *encoder) encode(dst []Chunk, mint, maxt int64, clipped *int64) (out []Chunk, err error) {
+func (e *encoder) encode(dst []Chunk, mint, maxt int64, clipped *int64) ([]Chunk, error) {
+	e.it.Reset(e.in, series.PickAvg)
+	return e.write(dst, e.it, func(t int64) bool {
+		if t >= mint && t < maxt {
+			return true
+		}
+		*clipped++
+		return false
+	})
+}
+
+// dedup is encode for the chunks of several HA replicas. What is outside is not counted.
+func (e *encoder) dedup(dst []Chunk, replicas [][]series.Chunk, mint, maxt int64) ([]Chunk, error) {
+	it := series.NewDedupIterator(replicas, &series.Reading{MinTime: mint, MaxTime: maxt - 1})
+	return e.write(dst, it, func(int64) bool { return true })
+}
+
+// write appends chunks of the samples of it to dst that are at times which keep wants. Samples must be in order, and
+// within the times that the index says of the chunks, so that what is written does not overlap its neighbours.
+func (e *encoder) write(dst []Chunk, it chunkenc.Iterator, keep func(t int64) bool) (out []Chunk, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = dst, fmt.Errorf("panic in a chunk: %v", p)
 		}
 	}()
-	e.it.Reset(e.in, series.PickAvg)
+	before, last := int64(math.MinInt64), int64(math.MinInt64)
+	for _, c := range e.in {
+		last = max(last, c.MaxTime)
+	}
 	w := chunkWriter{out: dst}
-	for typ := e.it.Next(); typ != chunkenc.ValNone; typ = e.it.Next() {
-		if t := e.it.AtT(); t < mint || t >= maxt {
-			*clipped++
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		t := it.AtT()
+		if t <= before && w.any || t < e.in[0].MinTime || t > last {
+			return dst, fmt.Errorf("a sample at %d after %d, in chunks from %d to %d", t, before, e.in[0].MinTime, last)
+		}
+		before, w.any = t, true
+		if !keep(t) {
 			continue
 		}
-		if err := w.append(e.it, typ); err != nil {
+		if err := w.append(it, typ); err != nil {
 			return dst, err
 		}
 	}
 	w.cut()
-	return w.out, e.it.Err()
+	return w.out, it.Err()
 }
 
 // decodes reports what is wrong with one chunk.
@@ -56,7 +82,13 @@ func (e *encoder) decodes(c series.Chunk) (err error) {
 		}
 	}()
 	e.one.Reset([]series.Chunk{c}, series.PickAvg)
+	before := c.MinTime
 	for typ := e.one.Next(); typ != chunkenc.ValNone; typ = e.one.Next() {
+		if t := e.one.AtT(); t < before || t > c.MaxTime {
+			return fmt.Errorf("the chunk from %d to %d has a sample at %d after %d", c.MinTime, c.MaxTime, t, before)
+		} else {
+			before = t
+		}
 		switch typ {
 		case chunkenc.ValHistogram:
 			e.one.AtHistogram(nil)
@@ -77,6 +109,7 @@ type chunkWriter struct {
 	app   chunkenc.Appender
 	typ   chunkenc.ValueType
 	count int
+	any   bool // samples have come
 	mint  int64
 	maxt  int64
 }
@@ -149,4 +182,22 @@ func (w *chunkWriter) cut() {
 			Data: w.chunk.Bytes()})
 	}
 	w.chunk, w.count = nil, 0
+}
+
+// encodeFloats appends chunks of floats to dst.
+func encodeFloats(dst []Chunk, t []int64, v []float64) []Chunk {
+	for len(t) > 0 {
+		n := min(len(t), samplesPerChunk)
+		c := chunkenc.NewXORChunk()
+		app, err := c.Appender()
+		if err != nil {
+			panic("BUG: an empty chunk has no appender: " + err.Error())
+		}
+		for i := range n {
+			app.Append(0, t[i], v[i])
+		}
+		dst = append(dst, Chunk{MinTime: t[0], MaxTime: t[n-1], Encoding: byte(chunkenc.EncXOR), Data: c.Bytes()})
+		t, v = t[n:], v[n:]
+	}
+	return dst
 }

@@ -87,6 +87,7 @@ type merger struct {
 type cursor struct {
 	id       ulid.ULID
 	number   int // of the input
+	replica  int // inputs of one HA replica have the same number
 	min, max int64
 	scan     *indexScan
 	refs     *refs
@@ -124,9 +125,10 @@ func (m *merger) open() error {
 	if err != nil {
 		return err
 	}
+	replicas := replicasOf(m.inputs, m.opts.ReplicaLabels)
 	for i, in := range m.inputs {
 		from, to := rangeOf(in.Meta)
-		c := &cursor{id: in.Meta.ULID, number: i, min: from, max: to, scan: m.scans[i], refs: maps[i],
+		c := &cursor{id: in.Meta.ULID, number: i, replica: replicas[i], min: from, max: to, scan: m.scans[i], refs: maps[i],
 			chunks: newSegments(m.ctx, in.files, buffer)}
 		m.cursors = append(m.cursors, c)
 		c.scan.startSeries()
@@ -134,9 +136,25 @@ func (m *merger) open() error {
 			return err
 		}
 	}
-	m.union.reset(m.opts, len(m.inputs))
+	m.union.opts, m.union.replicas = m.opts, slices.Max(append(replicas, 0))+1
 	heap.Init(&m.heap)
 	return nil
+}
+
+// replicasOf numbers the HA replicas that inputs are of, in order of the values of labels.
+func replicasOf(inputs []Input, labels []string) []int {
+	names := make([]string, len(inputs))
+	for i, in := range inputs {
+		for _, l := range labels {
+			names[i] += in.Meta.Thanos.Labels[l] + "\xff"
+		}
+	}
+	distinct := slices.Compact(slices.Sorted(slices.Values(names)))
+	out := make([]int, len(inputs))
+	for i, n := range names {
+		out[i], _ = slices.BinarySearch(distinct, n)
+	}
+	return out
 }
 
 // fault gives an error of an input its name.

@@ -1,18 +1,24 @@
 package merge
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+
+	"github.com/hearth-metrics/hearth/internal/series"
 )
 
 const hour = 3600 * 1000
@@ -152,4 +158,94 @@ func checkIndex(t *testing.T, dir string) {
 	if err1 != nil || err2 != nil || !slices.Equal(got, want) {
 		t.Fatalf("the index differs from Prometheus's: %d bytes, want %d (%v, %v)", len(got), len(want), err1, err2)
 	}
+}
+
+// TestReplicaLabels compares the merge of HA replicas with what a query makes of them.
+func TestReplicaLabels(t *testing.T) {
+	r := random(7)
+	var in []Input
+	var chunksOf [2]map[string][]series.Chunk
+	for i := range 2 {
+		c := content{}
+		for k := range 16 {
+			for _, s := range randomSeries(r, k%numKinds, 0, hour, 30_000) {
+				if s.t/600_000%3 != int64(i) || k == 1 { // each is away for ten minutes of thirty
+					c[seriesLabels(k).String()] = append(c[seriesLabels(k).String()], s)
+				}
+			}
+		}
+		in = append(in, inputsOf(t, c)[0])
+		in[i].Meta.Thanos.Labels = map[string]string{"replica": string(rune('a' + i))}
+		chunksOf[i] = map[string][]series.Chunk{}
+		_, metas := readBlock(t, string(in[i].files.(dirFiles)))
+		for l, list := range metas {
+			for _, m := range list {
+				chunksOf[i][l] = append(chunksOf[i][l], series.Chunk{MinTime: m.MinTime, MaxTime: m.MaxTime,
+					Raw: series.Encoded{Encoding: m.Chunk.Encoding(), Data: m.Chunk.Bytes()}})
+			}
+		}
+	}
+	want := content{}
+	for l := range chunksOf[0] {
+		it := series.NewDedupIterator([][]series.Chunk{chunksOf[0][l], chunksOf[1][l]},
+			&series.Reading{MaxTime: hour})
+		want[l] = decodeAll(t, it)
+	}
+	opts := Options{ReplicaLabels: []string{"replica"}}
+	path, _, _ := mergeTo(t, in, opts, WriterOptions{})
+	got, _ := readBlock(t, path)
+	compare(t, got, want)
+	other, _, _ := mergeTo(t, []Input{in[1], in[0]}, opts, WriterOptions{})
+	if !bytes.Equal(blockBytes(t, path), blockBytes(t, other)) {
+		t.Error("the order of inputs changes the result")
+	}
+	same, _, _ := mergeTo(t, in[:1], opts, WriterOptions{})
+	alone, _, _ := mergeTo(t, in[:1], Options{}, WriterOptions{})
+	if !bytes.Equal(blockBytes(t, same), blockBytes(t, alone)) {
+		t.Error("one replica is not copied")
+	}
+}
+
+// TestAsPrometheus compares with the compactor of Prometheus, samples with their counter reset hints.
+func TestAsPrometheus(t *testing.T) {
+	r := random(11)
+	var dirs []string
+	for i := range int64(3) {
+		dirs = append(dirs, writeBlock(t, t.TempDir(), randomContent(r, 16, i*2*hour, (i+1)*2*hour, 60_000)))
+	}
+	c, err := tsdb.NewLeveledCompactor(context.Background(), nil, slog.New(slog.DiscardHandler), []int64{2 * hour},
+		chunkenc.NewPool(), nil)
+	check(t, err)
+	dest := t.TempDir()
+	ids, err := c.Compact(dest, dirs, nil)
+	check(t, err)
+	var in []Input
+	for _, d := range dirs {
+		in = append(in, inputOf(t, d))
+	}
+	path, _, _ := mergeTo(t, in, Options{}, WriterOptions{})
+	want, wantMetas := readBlock(t, filepath.Join(dest, ids[0].String()))
+	got, gotMetas := readBlock(t, path)
+	compare(t, got, want)
+	for l := range want {
+		for i, m := range wantMetas[l] {
+			g := gotMetas[l][i]
+			if g.MinTime != m.MinTime || g.MaxTime != m.MaxTime || !slices.Equal(hints(t, g.Chunk), hints(t, m.Chunk)) {
+				t.Errorf("%s: chunk %d differs", l, i)
+			}
+		}
+	}
+}
+
+// hints are the counter reset hints of the samples of a chunk.
+func hints(t *testing.T, c chunkenc.Chunk) (out []histogram.CounterResetHint) {
+	for _, s := range decode(t, c) {
+		switch {
+		case s.h != nil:
+			out = append(out, s.h.CounterResetHint)
+		case s.fh != nil:
+			out = append(out, s.fh.CounterResetHint)
+		}
+	}
+	return out
 }

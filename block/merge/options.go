@@ -24,6 +24,9 @@ type Options struct {
 	// the inputs. A sample outside is left out and counted (Result.Clipped); a downsampled chunk is left out only if all
 	// of it is outside.
 	MinTime, MaxTime int64
+	// ReplicaLabels are external labels in which the HA replicas of a source differ. Inputs that differ in them are merged
+	// as a query does (docs/design/013-ha-dedup.md), where their samples differ. Empty = all inputs are united.
+	ReplicaLabels []string
 }
 
 // Validate reports what is wrong, as kind Invalid.

@@ -250,7 +250,11 @@ func copyChunk(tb testing.TB, c chunkenc.Chunk) chunkenc.Chunk {
 
 func decode(tb testing.TB, c chunkenc.Chunk) (out []sample) {
 	tb.Helper()
-	it := c.Iterator(nil)
+	return decodeAll(tb, c.Iterator(nil))
+}
+
+func decodeAll(tb testing.TB, it chunkenc.Iterator) (out []sample) {
+	tb.Helper()
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
 		s := sample{t: it.AtT()}
 		switch typ {

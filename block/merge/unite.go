@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -36,11 +37,12 @@ type union struct {
 	kept   []stretch
 	out    []Chunk
 	enc    encoder
-	prev   stretch // what out ends with, if that was copied; empty = it was not
-	result Result
+	floats floatUnion
+	// replicas is the number of HA replicas that the inputs are of.
+	replicas int
+	prev     stretch // what out ends with, if that was copied; empty = it was not
+	result   Result
 }
-
-func (u *union) reset(opts Options, _ int) { u.opts = opts }
 
 // merge returns the union of u.chunks: sorted by time, no two overlap. It is valid until the next call.
 func (u *union) merge() ([]Chunk, error) {
@@ -51,6 +53,9 @@ func (u *union) merge() ([]Chunk, error) {
 	u.unite()
 	u.out, u.prev = u.out[:0], stretch{}
 	u.enc.reset()
+	if u.replicas > 1 && u.replicasDiffer() {
+		return u.dedup()
+	}
 	for i := 0; i < len(u.kept); {
 		end := i + 1
 		for maxt := u.first(i).MaxTime; end < len(u.kept) && u.first(end).MinTime <= maxt; end++ {
@@ -58,8 +63,10 @@ func (u *union) merge() ([]Chunk, error) {
 		}
 		if p := u.first(i); end == i+1 && u.copyable(p) {
 			u.copy(u.kept[i])
-		} else if err := u.encode(u.kept[i:end]); err != nil {
-			return nil, err
+		} else if !u.encodeFloats(u.kept[i:end]) {
+			if err := u.encode(u.kept[i:end]); err != nil {
+				return nil, err
+			}
 		}
 		i = end
 	}
@@ -184,22 +191,96 @@ func (u *union) encode(kept []stretch) error {
 		if p.Encoding == byte(series.EncAggregates) {
 			return ErrRebuild
 		}
-		u.enc.in = append(u.enc.in, series.Chunk{MinTime: p.MinTime, MaxTime: p.MaxTime,
-			Raw: series.Encoded{Encoding: chunkenc.Encoding(p.Encoding), Data: p.Data}})
+		u.enc.in = append(u.enc.in, rawChunk(p))
 	}
 	u.result.Decoded += int64(len(kept))
 	u.prev = stretch{}
 	var err error
 	u.out, err = u.enc.encode(u.out, u.opts.MinTime, u.opts.MaxTime, &u.result.Clipped)
-	if err == nil {
-		return nil
+	if err != nil {
+		return u.culprit(err, func(i int) ulid.ULID { return u.chunks[kept[i].from].cursor.id })
 	}
-	for i, c := range u.enc.in { // which of them is it?
+	return nil
+}
+
+// replicasDiffer reports whether the series has chunks of several HA replicas, and chunks that overlap.
+func (u *union) replicasDiffer() bool {
+	if len(u.chunks) == 0 || !slices.ContainsFunc(u.chunks, func(p piece) bool {
+		return p.cursor.replica != u.chunks[0].cursor.replica
+	}) {
+		return false
+	}
+	for i, last := 1, 0; i < len(u.kept); i++ { // last is the chunk that ends last
+		if u.first(i).MinTime <= u.first(last).MaxTime {
+			return true
+		}
+		if u.first(i).MaxTime > u.first(last).MaxTime {
+			last = i
+		}
+	}
+	return false
+}
+
+// dedup makes the series out of those of the HA replicas, as a whole: where one takes the place of another depends on
+// all that came before.
+func (u *union) dedup() ([]Chunk, error) {
+	replicas := make([][]series.Chunk, u.replicas)
+	u.enc.in = u.enc.in[:0]
+	for i := range u.chunks {
+		p := &u.chunks[i]
+		if p.Encoding == byte(series.EncAggregates) {
+			return nil, ErrRebuild
+		}
+		c := rawChunk(p)
+		replicas[p.cursor.replica] = append(replicas[p.cursor.replica], c)
+		u.enc.in = append(u.enc.in, c)
+	}
+	replicas = slices.DeleteFunc(replicas, func(c []series.Chunk) bool { return len(c) == 0 })
+	u.result.Decoded += int64(len(u.chunks))
+	var err error
+	if u.out, err = u.enc.dedup(u.out, replicas, u.opts.MinTime, u.opts.MaxTime); err != nil {
+		return nil, u.culprit(err, func(i int) ulid.ULID { return u.chunks[i].cursor.id })
+	}
+	u.result.Chunks += int64(len(u.out))
+	return u.out, nil
+}
+
+func rawChunk(p *piece) series.Chunk {
+	return series.Chunk{MinTime: p.MinTime, MaxTime: p.MaxTime,
+		Raw: series.Encoded{Encoding: chunkenc.Encoding(p.Encoding), Data: p.Data}}
+}
+
+// culprit finds which of the chunks that were decoded is damaged. block is the block of each.
+func (u *union) culprit(err error, block func(i int) ulid.ULID) error {
+	for i, c := range u.enc.in {
 		if fault := u.enc.decodes(c); fault != nil {
-			return &inputError{u.chunks[kept[i].from].cursor.id, errs.Wrap(errs.Invalid, fault)}
+			return &inputError{block(i), errs.Wrap(errs.Invalid, fault)}
 		}
 	}
 	return errs.Wrap(errs.Invalid, err)
+}
+
+// encodeFloats is encode for plain chunks of floats within the range. It is false, and has done nothing, for others.
+func (u *union) encodeFloats(kept []stretch) bool {
+	for _, s := range kept {
+		if p := &u.chunks[s.from]; p.Encoding != byte(chunkenc.EncXOR) || !u.copyable(p) {
+			return false
+		}
+	}
+	u.floats.reset()
+	for _, s := range kept {
+		if !u.floats.add(&u.chunks[s.from].Chunk) {
+			return false
+		}
+	}
+	u.floats.unite()
+	u.result.Decoded += int64(len(kept))
+	u.floats.write(func(run int) {
+		u.out = append(u.out, u.chunks[kept[run].from].Chunk)
+		u.result.Copied++
+	}, func(t []int64, v []float64) { u.out = encodeFloats(u.out, t, v) })
+	u.prev = stretch{}
+	return true
 }
 
 // samples is the number of samples of a chunk, as its header says; of a downsampled chunk it is that of its windows.
@@ -215,5 +296,9 @@ func samples(c *Chunk) int64 {
 	if len(data) < 2 {
 		return 0
 	}
-	return int64(binary.BigEndian.Uint16(data))
+	n := binary.BigEndian.Uint16(data)
+	if e := chunkenc.Encoding(c.Encoding); e == chunkenc.EncHistogramST || e == chunkenc.EncFloatHistogramST {
+		n &= 1<<14 - 1 // the counter reset header is in the upper bits
+	}
+	return int64(n)
 }

@@ -85,6 +85,9 @@ func (d *decoder) encoded(e Encoded) (chunkenc.Iterator, error) {
 	case len(e.Data) < minChunkBytes:
 		return nil, errs.E(errs.Internal, "chunk of %d bytes", len(e.Data))
 	}
+	if err := checkLayout(e); err != nil {
+		return nil, err
+	}
 	if d.chunk != nil && d.chunk.Encoding() == e.Encoding {
 		d.chunk.Reset(e.Data)
 	} else {

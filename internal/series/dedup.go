@@ -94,3 +94,11 @@ func (e *dedupEntry) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 		return it
 	})
 }
+
+// NewDedupIterator returns an iterator over the samples of one series of which there are several HA replicas, as Dedup
+// merges them. The chunks of each replica are in (MinTime, MaxTime) order.
+func NewDedupIterator(replicas [][]Chunk, r *Reading) chunkenc.Iterator {
+	it := new(dedupIterator)
+	it.reset(replicas, r)
+	return it
+}
