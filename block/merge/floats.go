@@ -118,8 +118,8 @@ func (f *floatUnion) whole(i int) bool {
 	return r.same && r.last-r.first == r.to-r.from-1
 }
 
-// fewSamples is how many samples, at least, a chunk of an input has that is copied, and are encoded anew before one. Without
-// it a merge could leave many small chunks.
+// fewSamples is how many samples, at least, a chunk has that is copied, and are encoded anew before one. Without it a
+// merge could leave many small chunks.
 const fewSamples = samplesPerChunk / 2
 
 // write calls keep with the runs that the union has as they are, and encode with the samples between them, in order of

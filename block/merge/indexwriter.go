@@ -28,6 +28,7 @@ type indexWriter struct {
 	series  *os.File
 	spool   *bufio.Writer
 	buf     []byte
+	small   [2 * binary.MaxVarintLen64]byte // for numbers
 	count   int64
 
 	out     *bufio.Writer
@@ -70,8 +71,8 @@ func (w *indexWriter) add(s *Series, refs []uint64) error {
 		}
 		maxt, ref = c.MaxTime, refs[i]
 	}
-	var length [2 * binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(length[:], uint64(head))
+	length := w.small[:]
+	n := binary.PutUvarint(length, uint64(head))
 	n += binary.PutUvarint(length[n:], uint64(len(b)-head))
 	w.buf = b
 	w.count++
@@ -99,6 +100,7 @@ func (w *indexWriter) finish(out io.Writer) error {
 	if err := w.writeSeries(lists); err != nil {
 		return err
 	}
+	w.series.Close() // frees the disk
 	w.toc.LabelIndices, w.toc.Postings = uint64(w.pos), uint64(w.pos)
 	if err := w.pad(4); err != nil {
 		return err
@@ -220,14 +222,14 @@ func (w *indexWriter) writeSeries(lists *postings) error {
 
 func (w *indexWriter) writeEntry(b []byte) error {
 	from := w.pos
-	var small [binary.MaxVarintLen64]byte
-	if err := w.write(small[:binary.PutUvarint(small[:], uint64(len(b)))]); err != nil {
+	small := w.small[:]
+	if err := w.write(small[:binary.PutUvarint(small, uint64(len(b)))]); err != nil {
 		return err
 	}
 	if err := w.write(b); err != nil {
 		return err
 	}
-	binary.BigEndian.PutUint32(small[:], crc32.Checksum(b, block.Castagnoli))
+	binary.BigEndian.PutUint32(small, crc32.Checksum(b, block.Castagnoli))
 	if err := w.write(small[:crc32.Size]); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (p *postings) add(symbols []uint32, ref uint32) error {
 		}
 		p.put(n, uint64(symbols[i+1])<<32|uint64(ref))
 	}
-	if p.used > p.memory {
+	if p.used > p.memory/3*2 { // the rest is for sorting
 		return p.spill()
 	}
 	return nil

@@ -51,8 +51,9 @@ type BlockWriter struct {
 	index   *indexWriter
 	seg     *bufio.Writer
 	file    *os.File
-	number  int   // of the segment from 0
-	pos     int64 // in the segment
+	number  int                                                             // of the segment from 0
+	pos     int64                                                           // in the segment
+	head    [chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize]byte // of a chunk
 	refs    []uint64
 	written Written
 	ended   bool
@@ -135,8 +136,8 @@ func (w *BlockWriter) chunk(c *Chunk) error {
 		}
 	}
 	w.refs = append(w.refs, uint64(w.number)<<32|uint64(w.pos))
-	var head [chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize]byte
-	n := binary.PutUvarint(head[:], uint64(len(c.Data)))
+	head := w.head[:]
+	n := binary.PutUvarint(head, uint64(len(c.Data)))
 	head[n] = c.Encoding
 	crc := crc32.Update(crc32.Checksum(head[n:n+1], block.Castagnoli), block.Castagnoli, c.Data)
 	_, err := w.seg.Write(head[:n+1])
@@ -144,7 +145,7 @@ func (w *BlockWriter) chunk(c *Chunk) error {
 		_, err = w.seg.Write(c.Data)
 	}
 	if err == nil {
-		binary.BigEndian.PutUint32(head[:], crc)
+		binary.BigEndian.PutUint32(head, crc)
 		_, err = w.seg.Write(head[:crc32.Size])
 	}
 	length := int64(n + 1 + len(c.Data) + crc32.Size)

@@ -6,9 +6,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// checkLayout reports a histogram chunk that claims more buckets than it can hold. The decoders of Prometheus make memory
-// for all buckets before they read the first, so a chunk of 30 bytes could ask for 100 GB, and end the process. Each
-// bucket takes a bit of the first sample at least. e has a header.
+// checkLayout reports a histogram chunk that claims more buckets than it can hold. e has a header. The decoders of
+// Prometheus make memory for all buckets before they read the first, so a chunk of 30 bytes could ask for 100 GB, and
+// end the process. Each bucket takes a bit of the first sample at least.
 func checkLayout(e Encoded) error {
 	switch e.Encoding {
 	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram, chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:

@@ -31,9 +31,13 @@ func TestLayout(t *testing.T) {
 		}
 		return Encoded{Encoding: enc, Data: c.Bytes()}
 	}
-	wide := &histogram.Histogram{Schema: -4, ZeroThreshold: 0.3, PositiveSpans: []histogram.Span{{Offset: -9, Length: 1000}},
-		PositiveBuckets: make([]int64, 1000), NegativeSpans: []histogram.Span{{Offset: 7, Length: 9}, {Offset: 3, Length: 2}},
-		NegativeBuckets: make([]int64, 11)}
+	wide := &histogram.Histogram{
+		Schema: -4, ZeroThreshold: 0.3,
+		PositiveSpans:   []histogram.Span{{Offset: -9, Length: 1000}},
+		PositiveBuckets: make([]int64, 1000),
+		NegativeSpans:   []histogram.Span{{Offset: 7, Length: 9}, {Offset: 3, Length: 2}},
+		NegativeBuckets: make([]int64, 11),
+	}
 	greedy := &histogram.Histogram{PositiveSpans: []histogram.Span{{Length: 1 << 31}}}
 	greedyNegative := &histogram.Histogram{ZeroThreshold: 0.3, PositiveSpans: []histogram.Span{{Offset: 8000}},
 		NegativeSpans: []histogram.Span{{Length: 3}, {Length: 1 << 31}}, NegativeBuckets: []int64{1, 1, 1}}
@@ -60,7 +64,7 @@ func TestLayout(t *testing.T) {
 	f(layoutOf(greedyNegative))
 }
 
-// layoutOf is the begin of a chunk of one histogram: its header and layout, which the library would not write without the
+// layoutOf is the begin of a chunk of one histogram: its header and layout. The library would not write it without the
 // buckets.
 func layoutOf(h *histogram.Histogram) []byte {
 	var bits []byte
