@@ -17,12 +17,17 @@ import (
 // FetchMeta reads and validates the meta.json of block id. A block without one is NotFound, a faulty one Invalid, a
 // bucket that does not answer Unavailable.
 func FetchMeta(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (*Meta, error) {
-	r, err := get(ctx, bkt, Object(id, MetaName))
+	return place{id: id}.meta(ctx, bkt)
+}
+
+// meta is FetchMeta of the block at p.
+func (p place) meta(ctx context.Context, bkt objstore.BucketReader) (*Meta, error) {
+	r, err := get(ctx, bkt, p.object(MetaName))
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	m, err := ReadMeta(r, id)
+	m, err := ReadMeta(r, p.id)
 	if err != nil {
 		return nil, unavailable("%w", err)
 	}

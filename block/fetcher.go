@@ -23,6 +23,10 @@ type FetcherOptions struct {
 	// MaxIndexAge is up to which age the bucket's index stands for the marks of other tools; 0 = never, each fetch lists
 	// the whole bucket. It must be shorter than the age at which a mark has an effect on whoever uses the view.
 	MaxIndexAge time.Duration
+	// Mimir says that the bucket is in the layout of Mimir and Cortex. Each block gets the name of its tenant as its only
+	// external label, TenantLabel.
+	Mimir       bool
+	TenantLabel string
 	// Progress, if set, is called by Fetch after each object that it read, one call at a time.
 	Progress func(done, of int)
 	// Now is the clock; nil means time.Now.
@@ -71,6 +75,9 @@ func NewFetcher(bkt objstore.BucketReader, opts FetcherOptions) *Fetcher {
 // Fetch returns what the bucket holds now. Only a failed listing is an error (kind Unavailable); faults of single
 // blocks are in the View. Blocks leave the view only after a complete listing.
 func (f *Fetcher) Fetch(ctx context.Context) (View, error) {
+	if f.opts.Mimir {
+		return f.fetchTenants(ctx)
+	}
 	fault := f.refresh(ctx)
 	if err := ctx.Err(); err != nil {
 		return View{}, unavailable("read the bucket's index: %w", err)
@@ -103,7 +110,8 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 	marks := map[markKey]bucketindex.Mark{}
 	var todo []func(context.Context, *sync.Mutex) // what is to be read; the mutex guards f, v and marks
 	for id, has := range found.blocks {
-		meta := f.known[id]
+		home := found.homes[id]
+		meta := f.knownOf(id, home)
 		switch {
 		case has == noMeta:
 			v.Partial[id] = errNoMeta
@@ -113,7 +121,7 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 		case meta == nil && has == anyMeta && !f.missing[id].due(id, now):
 			v.Partial[id] = f.missing[id].err
 		default:
-			todo = append(todo, func(ctx context.Context, mu *sync.Mutex) { f.readMeta(ctx, &v, id, mu) })
+			todo = append(todo, func(ctx context.Context, mu *sync.Mutex) { f.readMeta(ctx, &v, place{id, home}, mu) })
 		}
 	}
 	for key, at := range found.marks {
@@ -140,6 +148,7 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 	if err := ctx.Err(); err != nil {
 		return View{}, unavailable("read the bucket's blocks: %w", err)
 	}
+	found.tell(&v)
 	v.setMarks(marks)
 	f.marks = marks
 	f.prune(found)
@@ -166,14 +175,19 @@ func (f *Fetcher) run(ctx context.Context, todo []func(context.Context, *sync.Mu
 	g.Wait()
 }
 
-// readMeta reads the meta.json of block id into v, or why it cannot be read.
-func (f *Fetcher) readMeta(ctx context.Context, v *View, id ulid.ULID, mu *sync.Mutex) {
-	m, err := FetchMeta(ctx, f.bkt, id)
+// readMeta reads the meta.json of the block at a place into v, or why it cannot be read.
+func (f *Fetcher) readMeta(ctx context.Context, v *View, at place, mu *sync.Mutex) {
+	id := at.id
+	m, err := at.meta(ctx, f.bkt)
 	mu.Lock()
 	defer mu.Unlock()
 	if err == nil {
 		b := m.essential()
-		m, err = metaOf(&b, f.intern)
+		if f.opts.Mimir {
+			m, err = f.adopted(&b, at.home)
+		} else {
+			m, err = metaOf(&b, f.intern)
+		}
 	}
 	switch errs.KindOf(err) {
 	case errs.OK:
@@ -190,7 +204,7 @@ func (f *Fetcher) readMeta(ctx context.Context, v *View, id ulid.ULID, mu *sync.
 		delete(f.known, id)
 		delete(f.doubted, id)
 	default:
-		if m := f.known[id]; m != nil { // it was there before, and nothing says that it is gone
+		if m := f.knownOf(id, at.home); m != nil { // it was there before, and nothing says that it is gone
 			v.Metas[id] = m
 		} else {
 			v.Partial[id] = err

@@ -74,7 +74,8 @@ func SettledIdentity(ctx context.Context, bkt objstore.BucketReader) (Identity, 
 
 // Claim returns the bucket's identity. A bucket without one gets one with the names of own, and one of an earlier
 // version gets the names that it lacks; what else the object says is kept. check, which is MayWrite as a rule, sees
-// each identity that is found; when it refuses, nothing is written, and its error is returned.
+// each identity that is found; when it refuses, nothing is written, and its error is returned. Nothing is written into
+// a bucket in Mimir's layout either (MayAdd).
 //
 // Object stores offer no conditional write that all providers share, so processes that start at once on a new bucket
 // may each write an identity. The last write is the one that stays. To agree on it, a process
@@ -98,6 +99,9 @@ func Claim(ctx context.Context, bkt objstore.Bucket, own Owner, check func(Ident
 		refused = check(id)
 	case errs.NotFound, errs.Invalid:
 		id, fields = Identity{UUID: newUUID()}, nil
+		if err := MayAdd(ctx, bkt); err != nil {
+			return Identity{}, err
+		}
 	default:
 		return Identity{}, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block/bucketindex"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // maxAhead is how far the clock of a writer of the index may be ahead. An index from further in the future would never
@@ -74,6 +75,9 @@ func (f *Fetcher) decode(content []byte) (bucketindex.Rest, error) {
 		if err != nil {
 			fault = err
 			return
+		}
+		if f.opts.Mimir { // what the local file says is believed only of the tenant whose directory it is
+			m.home = tenant.ID(m.Thanos.Labels[f.opts.TenantLabel])
 		}
 		metas[b.ULID] = m
 	})

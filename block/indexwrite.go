@@ -49,10 +49,15 @@ type IndexPass struct {
 //
 // A mark that cannot be read ends the pass with an error, since readers take the index for proof that there are no
 // other marks. A block whose meta.json cannot be read is left out. Errors: Unavailable; Invalid, if the index is too
-// large.
+// large; Conflict, if the bucket is in Mimir's layout.
 func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPass, error) {
 	began := f.opts.Now()
 	fault := f.refresh(ctx)
+	if f.index == nil { // else it is Hearth's already
+		if err := MayAdd(ctx, bkt); err != nil {
+			return IndexPass{}, err
+		}
+	}
 	copies, err := listCopies(ctx, bkt)
 	if err != nil {
 		return IndexPass{}, unavailable("list %s: %w", marksFolder, err)

@@ -11,12 +11,28 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block/bucketindex"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // found is what a listing shows.
 type found struct {
 	blocks map[ulid.ULID]metaListed
 	marks  map[markKey]markListed
+	// In Mimir's layout: whose each block is, and who else has a directory of this name. Else they are nil.
+	homes, clashes map[ulid.ULID]tenant.ID
+}
+
+// tell adds to the reasons of v whose the directories are, as far as the layout says it.
+func (all *found) tell(v *View) {
+	for id, err := range v.Partial {
+		if home := all.homes[id]; home != "" {
+			v.Partial[id] = OfTenant{home, err}
+		}
+	}
+	for id, home := range all.clashes {
+		v.Partial[id] = OfTenant{home, errs.E(errs.Invalid, "the bucket has another block of this id, of another tenant")}
+	}
 }
 
 // metaListed says whether a listing shows the meta.json of a directory.
@@ -37,7 +53,7 @@ type markListed struct {
 // listAll finds all blocks and marks by listing the whole bucket. A provider that lists recursively is asked once, with
 // a request for each thousand objects. Any other is asked once for each block.
 func (f *Fetcher) listAll(ctx context.Context) (*found, error) {
-	all := &found{map[ulid.ULID]metaListed{}, map[markKey]markListed{}}
+	all := &found{blocks: map[ulid.ULID]metaListed{}, marks: map[markKey]markListed{}}
 	note := func(name string) error {
 		id, ok := ParseID(name)
 		if !ok || len(name) == ulid.EncodedSize {
@@ -93,7 +109,7 @@ func (f *Fetcher) listNames(ctx context.Context) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := &found{make(map[ulid.ULID]metaListed, len(ids)), map[markKey]markListed{}}
+	all := &found{blocks: make(map[ulid.ULID]metaListed, len(ids)), marks: map[markKey]markListed{}}
 	for _, id := range ids {
 		all.blocks[id] = anyMeta
 	}

@@ -2,6 +2,7 @@ package block
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,10 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // Where a block was made: the values that Thanos.Source has today.
@@ -52,7 +55,17 @@ type Meta struct {
 	// though they have no extensions. Do not change it.
 	Origin *Origin `json:"-"`
 
-	read []byte // what ReadMeta has read; its unknown fields are written again
+	home tenant.ID // in whose directory it was found; "" = at the root of the bucket
+	read []byte    // what ReadMeta has read; its unknown fields are written again
+}
+
+// Object is the name in the bucket of a file of the block; rel is its path inside the block.
+func (m *Meta) Object(rel string) string { return place{m.ULID, m.home}.object(rel) }
+
+// Look reads the meta.json of the block anew, to find out whether it is still there. Errors are those of FetchMeta.
+func (m *Meta) Look(ctx context.Context, bkt objstore.BucketReader) error {
+	_, err := place{m.ULID, m.home}.meta(ctx, bkt)
+	return err
 }
 
 // Thanos is the part of meta.json that says where a block came from. Fields keep the order in which Thanos writes them.

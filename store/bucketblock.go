@@ -55,7 +55,7 @@ func newBucketBlock(m *block.Meta, id tenant.ID, f headerFile) *bucketBlock {
 	b := &bucketBlock{headerFile: f, meta: m, tenant: id, external: m.ExternalLabels()}
 	for _, f := range m.Thanos.Files {
 		if strings.HasPrefix(f.RelPath, block.ChunksName+"/") {
-			b.segments = append(b.segments, segment{block.Object(m.ULID, f.RelPath), f.SizeBytes, 0})
+			b.segments = append(b.segments, segment{m.Object(f.RelPath), f.SizeBytes, 0})
 		}
 	}
 	slices.SortFunc(b.segments, func(x, y segment) int { return strings.Compare(x.object, y.object) })
@@ -67,7 +67,7 @@ func newBucketBlock(m *block.Meta, id tenant.ID, f headerFile) *bucketBlock {
 
 // segment is the file of chunks that references call i. Of what meta.json lists only the sizes are used, as hints.
 func (b *bucketBlock) segment(i int) segment {
-	object := block.Object(b.meta.ULID, block.SegmentPath(i))
+	object := b.meta.Object(block.SegmentPath(i))
 	at := slices.IndexFunc(b.segments, func(s segment) bool { return s.object == object })
 	if at < 0 {
 		return segment{object, -1, i + 1}
@@ -85,4 +85,4 @@ func (b *bucketBlock) release() {
 	}
 }
 
-func (b *bucketBlock) indexObject() string { return block.Object(b.meta.ULID, block.IndexName) }
+func (b *bucketBlock) indexObject() string { return b.meta.Object(block.IndexName) }

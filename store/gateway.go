@@ -98,6 +98,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 		budget:  newBudget(opts, m),
 		fetcher: block.NewFetcher(bkt, block.FetcherOptions{
 			CacheDir: filepath.Join(opts.Dir, "meta-syncer"), MaxIndexAge: opts.IgnoreDeletionMarksDelay / 2, Now: opts.Now,
+			Mimir: opts.Mimir, TenantLabel: opts.TenantLabel,
 		}),
 		turn:     make(chan struct{}, 1),
 		failures: map[ulid.ULID]failure{},

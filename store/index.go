@@ -51,7 +51,7 @@ func (ix *blockIndex) file(off int64) file {
 
 // indexFile is the index of a block, of which postings are read.
 func indexFile(m *block.Meta, size int64) file {
-	return file{cache.File{Block: m.ULID, Size: size}, block.Object(m.ULID, block.IndexName), cache.Postings}
+	return file{cache.File{Block: m.ULID, Size: size}, m.Object(block.IndexName), cache.Postings}
 }
 
 // read returns parts of one section of the index, in order of their starts. They count until the request ends.

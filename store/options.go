@@ -45,6 +45,8 @@ type Options struct {
 	// ConsistencyDelay is the age from which a block is served, for buckets that show objects late.
 	ConsistencyDelay time.Duration
 
+	// Mimir says that the bucket is in the layout of Mimir and Cortex: the directory of a block says whose it is.
+	Mimir bool
 	// TenantLabel is the external label that names a block's tenant; a block without it is the default tenant's.
 	TenantLabel string
 	// ReplicaLabel is the external label that tells replicas of one ring apart. It is not added to series.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -42,7 +41,7 @@ func (g *Gateway) judge(ctx context.Context, b *bucketBlock, err error) error {
 	if kind == errs.NotFound || kind == errs.Unavailable {
 		ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 		defer cancel()
-		switch _, fault := block.FetchMeta(ctx, g.bkt, b.meta.ULID); errs.KindOf(fault) {
+		switch errs.KindOf(b.meta.Look(ctx, g.bkt)) {
 		case errs.NotFound:
 			return &lost{errs.E(errs.NotFound, "%w", err), b, true}
 		case errs.OK, errs.Invalid: // the bucket answers

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -26,6 +27,7 @@ type snapshot struct {
 	tenants  map[tenant.ID]*tenantBlocks
 	owners   owners
 	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
+	// unless the layout of the bucket says whose they are: then that tenant has them.
 	unread []missing
 	info   series.Info
 }
@@ -35,6 +37,7 @@ type tenantBlocks struct {
 	streams []*stream // ordered by external labels
 	added   []labels.Labels
 	missing []missing
+	unread  []missing // see snapshot
 }
 
 // stream is the blocks of one set of external labels.
@@ -65,6 +68,20 @@ const latest = int64(3 * time.Hour / time.Millisecond)
 // it.
 const uploading = 10 * time.Minute
 
+// unreadOf adds to the tenants the unread blocks whose directory says whose they are. It returns the others.
+func (s *snapshot) unreadOf(all []missing) (others []missing) {
+	for _, m := range all {
+		var of block.OfTenant
+		if errors.As(m.err, &of) {
+			t := s.tenant(of.Tenant)
+			t.unread = append(t.unread, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return others
+}
+
 // unread lists the blocks of v, seen at now, whose meta.json the bucket did not deliver or whose meta.json is faulty,
 // in order. The latter are listed until somebody repairs them or marks them for deletion. A directory without a
 // meta.json is no block.
@@ -86,8 +103,11 @@ func unread(v block.View, now time.Time) (out []missing) {
 // those that are known and cannot be opened.
 func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 	all := s.unread
-	if t := s.tenants[r.Tenant]; t != nil && (s.owners.alone() || asksOf(r.Blocks).plain()) {
-		all = slices.Concat(all, t.missing)
+	if t := s.tenants[r.Tenant]; t != nil {
+		all = slices.Concat(all, t.unread)
+		if s.owners.alone() || asksOf(r.Blocks).plain() {
+			all = append(all, t.missing...)
+		}
 	}
 	for _, m := range all {
 		if m.mint <= r.MaxTime && m.maxt > r.MinTime {
@@ -102,9 +122,10 @@ func newSnapshot(l layout, opts Options) *snapshot {
 	s := &snapshot{
 		view: l.view, contents: l.contents, owners: l.owners,
 		blocks: map[ulid.ULID]*bucketBlock{}, planned: make(map[ulid.ULID]*planned, len(l.blocks)),
-		tenants: map[tenant.ID]*tenantBlocks{}, unread: unread(l.view, opts.Now()),
-		info: series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
+		tenants: map[tenant.ID]*tenantBlocks{},
+		info:    series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}
+	s.unread = s.unreadOf(unread(l.view, opts.Now()))
 	byLabels := map[string]*stream{}
 	for _, p := range l.blocks {
 		s.planned[p.meta.ULID] = p

@@ -32,14 +32,14 @@ func Fetch(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path s
 	if fetchShipped(ctx, bkt, m, path) == nil {
 		return nil
 	}
-	src := source{bkt, block.Object(m.ULID, block.IndexName)}
+	src := source{bkt, m.Object(block.IndexName)}
 	if size := m.SizeOf(block.IndexName); size > 0 {
 		err := src.build(ctx, size, path)
 		if err == nil || errs.KindOf(err) != errs.Invalid && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
 	}
-	return Build(ctx, bkt, m.ULID, path) // the size in meta.json may be wrong
+	return src.buildWhole(ctx, path) // the size in meta.json may be wrong
 }
 
 // Build cuts the index-header of block id out of its index in the bucket and writes it to path, whose directory is
@@ -47,12 +47,16 @@ func Fetch(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, path s
 // Unsupported for a version this package does not read, Unavailable when the bucket does not answer, Internal for the
 // local disk.
 func Build(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, path string) error {
-	src := source{bkt, block.Object(id, block.IndexName)}
-	attrs, err := bkt.Attributes(ctx, src.name)
+	return source{bkt, block.Object(id, block.IndexName)}.buildWhole(ctx, path)
+}
+
+// buildWhole is Build: it asks for the size of the index.
+func (s source) buildWhole(ctx context.Context, path string) error {
+	attrs, err := s.bkt.Attributes(ctx, s.name)
 	if err != nil {
-		return src.fault(err)
+		return s.fault(err)
 	}
-	return src.build(ctx, attrs.Size, path)
+	return s.build(ctx, attrs.Size, path)
 }
 
 // Cut writes the index-header of block id to path as Build does, from the whole index in memory.

@@ -63,7 +63,7 @@ func fetchShipped(ctx context.Context, bkt objstore.BucketReader, m *block.Meta,
 	if size <= 0 || indexSize <= 0 || size > indexSize+headerLen+tocLen {
 		return errs.E(errs.NotFound, "block %s was shipped without an index-header", m.ULID)
 	}
-	src := source{bkt, block.Object(m.ULID, block.IndexHeaderName)}
+	src := source{bkt, m.Object(block.IndexHeaderName)}
 	return install(path, src.name, indexSize, func(w io.Writer) error {
 		r, err := bkt.Get(ctx, src.name)
 		if err != nil {

@@ -41,6 +41,8 @@ type bucketUse struct {
 	// replica. A process that only reads never writes to the bucket, so that it may be read-only.
 	writes bool
 	labels labels.Labels
+	// mimir says that the bucket is in Mimir's layout, which only a process that reads can use.
+	mimir bool
 }
 
 // bucket is the object store of a process. It is written to, and its blocks are listed, only when it is known whose
@@ -61,6 +63,7 @@ type bucket struct {
 	claiming chan struct{}                  // held by the one call that claims the bucket
 	identity atomic.Pointer[block.Identity] // nil until the bucket was claimed, or read by a process that only reads
 	unnamed  atomic.Bool                    // at the last look the bucket had no identity
+	fits     atomic.Bool                    // the layout of the bucket is known to be the one that this process reads
 }
 
 // build adds the bucket to the process, nil when none is configured. It returns shared with the names of labels that

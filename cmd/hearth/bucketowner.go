@@ -43,6 +43,10 @@ func (b *bucket) judge(id block.Identity) error {
 	if b.use.writes {
 		return id.MayWrite(b.own, b.use.labels)
 	}
+	if b.use.mimir {
+		return errs.E(errs.Conflict, "hearth/bucket.json says that this is a bucket of Hearth, %s: leave "+
+			"--objstore.layout=mimir out", id.UUID)
+	}
 	return id.MayRead(b.own)
 }
 
@@ -70,6 +74,21 @@ func (b *bucket) claim(ctx context.Context) error {
 	}
 	b.know(id)
 	return nil
+}
+
+// layoutFits is nil if a bucket without an identity is in the layout that this process reads. In another one it would
+// see no blocks at all, and not say so. Of a process that writes, claim finds it out.
+func (b *bucket) layoutFits(ctx context.Context) error {
+	if b.use.writes || b.use.mimir || b.fits.Load() {
+		return nil
+	}
+	yes, err := block.InMimirsLayout(ctx, b.Bucket)
+	if err == nil && yes {
+		err = errs.E(errs.Conflict, "the bucket has blocks in the layout of Mimir and Cortex: start with "+
+			"--objstore.layout=mimir to serve them, each tenant's to that tenant")
+	}
+	b.fits.Store(err == nil)
+	return err
 }
 
 // recognise reads which bucket it is, for a process that only reads. A bucket to which no Hearth process has written

@@ -284,3 +284,44 @@ func TestDarkAtStart(t *testing.T) {
 		}
 	})
 }
+
+// TestLayoutOfBucket: a process that reads ends where the blocks are in another layout than it reads, and one that
+// writes where they are in Mimir's.
+func TestLayoutOfBucket(t *testing.T) {
+	f := func(object string, use bucketUse, want string) {
+		t.Helper()
+		for _, use.clustered = range []bool{false, true} {
+			mem := objstore.NewInMemBucket()
+			if err := mem.Upload(t.Context(), object, strings.NewReader(`{"uuid":"u"}`)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				use.cluster = "c"
+				b, ended, err := opened(t, mem, use)
+				defer b.close()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if err == nil {
+					err = *ended
+				}
+				if use.writes && err == nil {
+					err = b.Upload(t.Context(), "x", strings.NewReader("y"))
+				}
+				if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
+					t.Errorf("%s, %+v: %v, want %q", object, use, err, want)
+				}
+				if n := len(mem.Objects()); want != "" && n != 1 {
+					t.Errorf("%s, %+v: %d objects", object, use, n)
+				}
+			})
+		}
+	}
+	const ours, mimirs = "01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "a/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json"
+	f(ours, bucketUse{}, "")
+	f(ours, bucketUse{writes: true}, "")
+	f(mimirs, bucketUse{mimir: true}, "")
+	f(mimirs, bucketUse{}, "--objstore.layout=mimir")
+	f(mimirs, bucketUse{writes: true}, "name another bucket, or a prefix of its own")
+	f("a/bucket-index.json.gz", bucketUse{}, "--objstore.layout=mimir")
+	f(bucketObject, bucketUse{mimir: true}, "leave --objstore.layout=mimir out")
+}

@@ -46,6 +46,11 @@ func (b *bucket) look(ctx context.Context) error {
 		read = block.SettledIdentity
 	}
 	id, err := read(look, b.Bucket)
+	if errs.KindOf(err) == errs.NotFound {
+		if fault := b.layoutFits(look); fault != nil {
+			err = fault
+		}
+	}
 	if ctx.Err() != nil { // the process ends
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
@@ -25,6 +26,33 @@ type gatewayFlags struct {
 	opts   store.Options
 	cache  cacheFlags
 	copies int
+}
+
+// layoutFlag says how blocks lie in the bucket.
+type layoutFlag struct{ name string }
+
+const layoutMimir = "mimir"
+
+func (f *layoutFlag) bind(c *kingpin.CmdClause) {
+	c.Flag("objstore.layout", "How blocks lie in the bucket: hearth = at its root, as Thanos's; mimir = each tenant's "+
+		"below the tenant's name, as Mimir and Cortex write them. Such a bucket is read whole, and never written to.").
+		Default("hearth").EnumVar(&f.name, "hearth", layoutMimir)
+}
+
+func (f *layoutFlag) mimir() bool { return f.name == layoutMimir }
+
+// mimirMarksDelay is the longest time for which blocks that are marked for deletion are served of a bucket in Mimir's
+// layout. Mimir's and Cortex's compactors delete them 12 h after the mark, by default.
+const mimirMarksDelay = time.Hour
+
+// apply makes the gateway one of a bucket in this layout.
+func (f *layoutFlag) apply(b *builder, opts *store.Options) {
+	opts.Mimir = f.mimir()
+	if opts.Mimir && opts.IgnoreDeletionMarksDelay > mimirMarksDelay {
+		b.log.Info("blocks that are marked for deletion are served for an hour only: Mimir's compactor deletes them 12 h "+
+			"after the mark", "ignore-deletion-marks-delay", opts.IgnoreDeletionMarksDelay)
+		opts.IgnoreDeletionMarksDelay = mimirMarksDelay
+	}
 }
 
 func (f *gatewayFlags) bind(c *kingpin.CmdClause) {
@@ -144,6 +172,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		grpc    grpcFlags
 		where   clusterFlags
 		bkt     bucketFlags
+		layout  layoutFlag
 		gateway gatewayFlags
 		chosen  selectionFlags
 		visible storeAPIFlags
@@ -157,6 +186,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	grpc.bind(c)
 	where.bind(c)
 	bkt.bind(c, "there is nothing to serve")
+	layout.bind(c)
 	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").
 		Default("./data").StringVar(&dir)
 	gateway.bind(c)
@@ -169,13 +199,15 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		cl := where.identify(b, dir)
 		users := http.users(b)
 		server := http.build(b, users)
-		bucket, shared := bkt.build(b, bucketUse{cluster: where.opts.ClusterLabel, clustered: cl.gossips}, shared)
+		bucket, shared := bkt.build(b, bucketUse{cluster: where.opts.ClusterLabel, clustered: cl.gossips,
+			mimir: layout.mimir()}, shared)
 		if bucket == nil {
 			b.check(errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to serve without a " +
 				"bucket"))
 		}
 		lockDirectory(b, dir)
 		chosen.apply(b, &gateway.opts)
+		layout.apply(b, &gateway.opts)
 		limits.apply(&gateway.opts, &visible)
 		options, err := client.options(shared)
 		b.check(err)
