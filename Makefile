@@ -46,6 +46,8 @@ lint: $(TOOLS)/staticcheck ## gofmt, go vet, staticcheck, the rules of internal/
 	go mod tidy -diff
 	go test ./internal/lint
 
+# Without -fuzzminimizetime a minute goes into making one input smaller: FuzzReadMeta then makes no execution for long,
+# and 400 a second with it.
 fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for pkg in $(UNIT); do \
 	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
