@@ -53,6 +53,12 @@ func Chosen(rules []*relabel.Config) Filter {
 	}
 }
 
+// NotReplaced takes out the blocks that others replace (Replaced).
+func NotReplaced(_ View, metas []*Meta) []*Meta {
+	replaced := Replaced(metas)
+	return slices.DeleteFunc(metas, func(m *Meta) bool { _, gone := replaced[m.ULID]; return gone })
+}
+
 // Labelled keeps the blocks whose external labels have all that want has, with the same values.
 func Labelled(want labels.Labels) Filter {
 	return func(_ View, metas []*Meta) []*Meta {

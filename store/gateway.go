@@ -40,6 +40,8 @@ type Gateway struct {
 
 	// found is what Contents returns; nil before the first look at the bucket.
 	found atomic.Pointer[series.Contents]
+	// lookedAt is when the bucket was listed last; nil = not yet.
+	lookedAt atomic.Pointer[time.Time]
 
 	indexFault string // the last logged reason why the bucket's index cannot be read
 	// unshared logs once why a shared cache is not used.

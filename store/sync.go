@@ -62,7 +62,9 @@ func (g *Gateway) sync(ctx context.Context) error {
 	}
 	g.sweep(view)
 	g.metrics.looked(view, nil, took)
-	g.metrics.lastSync.Set(float64(g.opts.Now().UnixMilli()) / 1000)
+	synced := g.opts.Now()
+	g.lookedAt.Store(&synced)
+	g.metrics.lastSync.Set(float64(synced.UnixMilli()) / 1000)
 	return nil
 }
 

@@ -12,16 +12,30 @@ import (
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Handler serves the page at /, its files and state below /ui/, and redirects from the addresses of Thanos's and
-// Prometheus's graph pages. It is to be mounted on "/" (without a method) and answers 404 for what it does not know.
+// blocksPage is the page of the blocks of a bucket.
+const blocksPage = "blocks.html"
+
+// Handler serves the page at /, that of blocks at /blocks, its files and state below /ui/, and redirects from the
+// addresses of Thanos's and Prometheus's graph pages. It is to be mounted on "/" (without a method) and answers 404
+// for what it does not know.
 func (w *Web) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "index.html") })
+	page := func(asset string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, asset) }
+	}
+	home := "index.html"
+	if w.opts.OnlyBlocks {
+		home = blocksPage
+	}
+	mux.HandleFunc("GET /{$}", page(home))
+	for _, path := range []string{"/blocks", "/global", "/loaded"} { // the latter two are Thanos's
+		mux.HandleFunc("GET "+path, page(blocksPage))
+	}
 	mux.HandleFunc("GET /ui/{name...}", func(rw http.ResponseWriter, r *http.Request) {
 		w.serveAsset(rw, r, r.PathValue("name"))
 	})
 	mux.HandleFunc("GET /ui/state", w.serveState)
-	mux.HandleFunc("GET /favicon.ico", func(rw http.ResponseWriter, r *http.Request) { w.serveAsset(rw, r, "icon.svg") })
+	mux.HandleFunc("GET /favicon.ico", page("icon.svg"))
 	mux.HandleFunc("GET /graph", redirectGraph)
 	mux.HandleFunc("GET /query", redirectGraph)
 	return mux

@@ -32,6 +32,8 @@ type Options struct {
 	RemoteWriteURL func(*http.Request) string
 	// Parts returns the process's parts as the sender of the request may see them. It must return at once.
 	Parts func(*http.Request) []Part
+	// OnlyBlocks says that the process answers no queries, and lists blocks: the page of blocks is the first one.
+	OnlyBlocks bool
 }
 
 // Web serves the page.

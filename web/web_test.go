@@ -35,7 +35,7 @@ func TestPageIsComplete(t *testing.T) {
 		t.Error("inline script or style, which the policy forbids")
 	}
 	types := map[string]string{".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-	seen, queue := map[string]bool{}, []string{"/"}
+	seen, queue := map[string]bool{}, []string{"/", "/blocks"}
 	for len(queue) > 0 {
 		at := queue[0]
 		queue = queue[1:]
@@ -61,9 +61,26 @@ func TestPageIsComplete(t *testing.T) {
 		}
 	}
 	for name := range New(Options{}).assets {
-		if name != "index.html" && !seen["/ui/"+name] {
+		if !strings.HasSuffix(name, ".html") && !seen["/ui/"+name] {
 			t.Errorf("%s is embedded and never used", name)
 		}
+	}
+}
+
+// Where there are only blocks, their page is the first one; Thanos's addresses of it are known, too.
+func TestBlocksPage(t *testing.T) {
+	blocks := get(New(Options{}).Handler(), "/blocks").Body.String()
+	if !strings.Contains(blocks, "ui/blocks.js") {
+		t.Fatal(blocks)
+	}
+	h := New(Options{OnlyBlocks: true}).Handler()
+	for _, path := range []string{"/", "/global", "/loaded"} {
+		if got := get(h, path).Body.String(); got != blocks {
+			t.Errorf("%s: %.200s", path, got)
+		}
+	}
+	if get(New(Options{}).Handler(), "/").Body.String() == blocks {
+		t.Error("the first page is that of blocks")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/hearth-metrics/hearth/block/viewer"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
@@ -29,6 +30,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	var (
 		f         routing
 		bkt       bucketFlags
+		page      blocksPageFlags
 		storage   storageFlags
 		gateway   gatewayFlags
 		endpoint  endpointFlags
@@ -43,6 +45,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	f.shared.bindStored(c)
 	reads.bind(c, partOfAll)
 	bkt.bind(c, "blocks go to the directory bucket below --data-dir")
+	page.bind(c)
 	c.Flag("data-dir", "Directory of everything: tsdb/, bucket/, cache/.").Default("./data").StringVar(&dir)
 	storage.bind(c)
 	gateway.bind(c)
@@ -97,6 +100,8 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 			f.where.adminRoutes(local.receiver),
 			writes,
 			querier.Routes(),
+			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
+				Refuse: f.where.refuseAdmin()}),
 			b.pageRoutes(writeURL),
 		)...)
 		b.onReady(func() { b.welcome(server.Guard(), f.http.opts.Address, dir) })

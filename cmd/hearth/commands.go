@@ -39,6 +39,7 @@ func allCommands() []command {
 		bucketCleanupCommand(),
 		bucketRetentionCommand(),
 		bucketUploadCommand(),
+		bucketWebCommand(),
 		rulesCheckCommand(),
 	}
 }

@@ -46,7 +46,7 @@ var subjects = []subject{
 		"receive.replica-label-name"}},
 	{"Bucket", []string{"objstore.*", "shipper.*", "sync-block-duration", "store.bucket-*",
 		"ignore-deletion-marks-delay", "block-sync-concurrency", "min-time", "max-time", "selector.*", "consistency-delay",
-		"index-cache*", "store.caching-bucket*"}},
+		"index-cache*", "store.caching-bucket*", "bucket-web-label", "web.*"}},
 	{"Tenants and their limits", []string{"receive.tenant-*", "receive.default-tenant-id", "receive.split-*",
 		"runtime-config.*", "limits.*",
 		"receive.limits-*"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
+	"github.com/hearth-metrics/hearth/block/viewer"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/rpc"
@@ -179,6 +180,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 		client  clientFlags
 		reads   memoryFlags
 		limits  storeLimitFlags
+		page    blocksPageFlags
 		dir     string
 	)
 	http.bind(c)
@@ -193,6 +195,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	chosen.bind(c)
 	visible.bind(c)
 	limits.bind(c)
+	page.bind(c)
 	client.bind(c)
 	shared.bindLabels(c)
 	return func(b *builder) {
@@ -231,6 +234,8 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 			b.ownRoutes(),
 			httpx.StatusRoutes(b.status("", nil)),
 			cl.routes(),
+			// A gateway only reads its bucket, so it takes no marks.
+			page.pageAndRoutes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket}),
 		)...)
 	}
 }

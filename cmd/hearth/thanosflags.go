@@ -153,10 +153,7 @@ var storeIdle = []idleFlag{
 	{"enable-feature", idleText, features},
 }
 
-var storeLater = append([]idleFlag{
-	{"web.disable", idleBool, "there is no page of blocks yet"},
-	{"bucket-web-label", idleText, "there is no page of blocks yet"},
-}, webLater...)
+var storeLater = webLater
 
 // flagger is an application or a command.
 type flagger interface {
