@@ -40,6 +40,7 @@ func allCommands() []command {
 		bucketRetentionCommand(),
 		bucketUploadCommand(),
 		bucketWebCommand(),
+		bucketVerifyCommand(),
 		rulesCheckCommand(),
 	}
 }

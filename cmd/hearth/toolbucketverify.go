@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/verify"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+func bucketVerifyCommand() command {
+	return command{
+		name: "tools bucket verify",
+		help: "Look for what is wrong with the blocks of a bucket. Nothing is changed. Blocks that are marked for deletion " +
+			"are left out.",
+		first:   []string{"objstore.config-file", "issues"},
+		subject: subject{"What to look for", []string{"issues", "id", "deep", "output"}},
+		bind:    bindBucketVerify,
+	}
+}
+
+// verifyFlags say what to look for.
+type verifyFlags struct {
+	issues []string
+	ids    []ulid.ULID
+	deep   bool
+	output string
+}
+
+func bindBucketVerify(c *kingpin.CmdClause) func(*builder) {
+	var (
+		bucket toolBucketFlags
+		f      verifyFlags
+	)
+	bucket.bind(c)
+	issues := []string{verify.IndexKnownIssues, verify.OverlappedBlocks, verify.DuplicatedCompaction}
+	c.Flag("issues", verify.IndexKnownIssues+": each block is read as a whole, every checksum and the order of series "+
+		"and chunks checked. "+verify.OverlappedBlocks+" and "+verify.DuplicatedCompaction+" look at meta.json files alone. "+
+		"May be given several times.").Short('i').Default(verify.IndexKnownIssues, verify.OverlappedBlocks).
+		EnumsVar(&f.issues, issues...)
+	c.Flag("id", "Look only at this block. May be given several times; only for "+verify.IndexKnownIssues+".").
+		PlaceHolder("ULID").SetValue(ulids{&f.ids})
+	c.Flag("deep", "Decode every chunk, too, and compare times and numbers of samples.").BoolVar(&f.deep)
+	c.Flag("output", "Form of the output: text, or json, a line for each finding.").Short('o').Default("text").
+		EnumVar(&f.output, "text", "json")
+	return func(b *builder) {
+		bkt := bucket.build(b)
+		b.runTool(func(ctx context.Context) error {
+			v, err := listToolBlocks(ctx, b, bkt, block.FetcherOptions{})
+			if v.Metas == nil {
+				return err
+			}
+			findings, failed := f.look(ctx, b, bkt, v)
+			for _, finding := range findings {
+				if err := f.write(b.stdout, finding); err != nil {
+					return err
+				}
+			}
+			b.log.Info("verify done", "findings", len(findings), "unread_blocks", failed, "deep", f.deep)
+			switch {
+			case failed > 0 || err != nil:
+				return errors.Join(err, errs.E(errs.Unavailable, "%d blocks could not be read", failed))
+			case len(findings) > 0:
+				return fmt.Errorf("%d findings", len(findings))
+			}
+			return nil
+		})
+	}
+}
+
+// look looks at all blocks that the flags choose. failed counts those that could not be read.
+func (f *verifyFlags) look(ctx context.Context, b *builder, bkt objstore.BucketReader,
+	v block.View) (all []verify.Finding, failed int) {
+	for id, err := range v.Partial {
+		if errs.KindOf(err) == errs.Invalid && f.wants(verify.IndexKnownIssues, id) {
+			all = append(all, verify.Finding{Block: id, Issue: verify.IndexKnownIssues, Text: err.Error()})
+		}
+	}
+	metas := v.Select(unmarkedBlocks)
+	if len(f.ids) == 0 && slices.Contains(f.issues, verify.OverlappedBlocks) {
+		all = append(all, verify.Overlaps(v.Select(unmarkedBlocks, block.NotReplaced))...)
+	}
+	if len(f.ids) == 0 && slices.Contains(f.issues, verify.DuplicatedCompaction) {
+		all = append(all, verify.Duplicates(metas)...)
+	}
+	metas = slices.DeleteFunc(metas, func(m *block.Meta) bool { return !f.wants(verify.IndexKnownIssues, m.ULID) })
+	progress := b.progress("reading blocks")
+	for i, m := range metas {
+		found, err := verify.Scan(ctx, bkt, m, os.TempDir(), f.deep)
+		if err != nil {
+			failed++
+			b.log.Error("a block could not be read", "block", m.ULID, "err", err)
+		}
+		all = append(all, found...)
+		progress(i+1, len(metas))
+	}
+	return all, failed
+}
+
+// wants reports whether a block is to be looked at for an issue.
+func (f *verifyFlags) wants(issue string, id ulid.ULID) bool {
+	return slices.Contains(f.issues, issue) && (len(f.ids) == 0 || slices.Contains(f.ids, id))
+}
+
+// unmarkedBlocks takes out the blocks that are marked for deletion.
+func unmarkedBlocks(v block.View, metas []*block.Meta) []*block.Meta {
+	return slices.DeleteFunc(metas, func(m *block.Meta) bool { _, marked := v.Deletions[m.ULID]; return marked })
+}
+
+func (f *verifyFlags) write(w io.Writer, finding verify.Finding) error {
+	if f.output == "json" {
+		return json.NewEncoder(w).Encode(finding)
+	}
+	_, err := fmt.Fprintf(w, "%s %s: %q\n", finding.Block, finding.Issue, finding.Text)
+	return err
+}
