@@ -249,3 +249,45 @@ func TestStableHash(t *testing.T) {
 	f(0xe12f73da64bc8aeb, "__name__", "http_request_duration_seconds_bucket", "le", "0.5", "path", "/ü")
 	f(0x9f59657618f31885, "a", "", "b", strings.Repeat("x", 2000))
 }
+
+// TestServedByParts: samples of a block are served when all parts that may have series of it are.
+func TestServedByParts(t *testing.T) {
+	a := []string{"tenant_id", "a"}
+	x := testMeta(0, 0, 10, 0, []int{0}, a...)
+	part := func(i, shard, of int) *Meta {
+		return partOf(testMeta(i, 0, 20, 0, []int{0, 1}, a...), shard, of, 0, 1)
+	}
+	f := func(name string, want bool, m *Meta, inBucket, served []*Meta) {
+		t.Helper()
+		v := View{Metas: map[ulid.ULID]*Meta{}}
+		for _, m := range slices.Concat(inBucket, served) {
+			v.Metas[m.ULID] = m
+		}
+		if got := v.SourcesOf(served)[m.ULID]; got != want {
+			t.Errorf("%s: served %v", name, got)
+		}
+	}
+	f("one part", false, x, []*Meta{x}, []*Meta{part(2, 0, 2)})
+	f("both", true, x, []*Meta{x}, []*Meta{part(2, 0, 2), part(3, 1, 2)})
+	f("both, and it is gone", true, x, nil, []*Meta{part(2, 0, 2), part(3, 1, 2)})
+	f("one part, and it is gone", false, x, nil, []*Meta{part(2, 0, 2)})
+	f("a part by its parts", true, part(2, 0, 2), []*Meta{part(2, 0, 2)}, []*Meta{part(2, 0, 2)})
+	empty := part(2, 0, 2)
+	empty.Origin.Empty = []int{1}
+	f("the other is empty", true, x, []*Meta{x}, []*Meta{empty})
+
+	all := func(name string, want bool, m *Meta, parts ...*Meta) {
+		t.Helper()
+		if got := HaveAll(parts, m); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	y := testMeta(1, 10, 20, 0, []int{1}, a...)
+	all("a part was made of whole blocks", true, part(2, 0, 2), x, y)
+	all("of which one is gone", false, part(2, 0, 2), x)
+	all("of parts", true, part(2, 0, 2), part(3, 0, 4), part(4, 2, 4))
+	all("of one of them", false, part(2, 0, 2), part(3, 0, 4))
+	all("of another", false, part(2, 0, 2), part(3, 1, 2))
+	all("merged by Thanos", true, testMeta(8, 0, 20, 0, []int{2, 3}, a...), part(2, 0, 2), part(3, 1, 2))
+	all("one part of it is left", false, testMeta(8, 0, 20, 0, []int{2, 3}, a...), part(2, 0, 2))
+}

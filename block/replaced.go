@@ -1,6 +1,10 @@
 package block
 
 import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/oklog/ulid/v2"
@@ -21,23 +25,12 @@ type Replacement struct {
 // stay. A block that nobody serves, as a filter took it out or it cannot be opened, must not be among metas: it
 // replaces nothing. The result is a function of metas and their order.
 func Replaced(metas []*Meta) map[ulid.ULID]Replacement {
-	r := replacing{
-		sources: sourceLists{}, made: map[ulid.ULID][]*Meta{}, known: make(map[*Meta]*Replacement, len(metas)),
-	}
-	for _, m := range metas {
-		for _, ids := range r.sources.of(m).both() {
-			if len(ids) < 2 && m.Origin == nil {
-				continue
-			}
-			for _, id := range ids {
-				if all := r.made[id]; len(all) == 0 || all[len(all)-1] != m {
-					r.made[id] = append(all, m)
-				}
-			}
-		}
-	}
+	r := replacing{sources: sourceLists{}, may: mayReplace(metas), known: map[*Meta]*Replacement{}}
 	out := map[ulid.ULID]Replacement{}
 	for _, m := range metas {
+		if len(r.may[m]) == 0 {
+			continue
+		}
 		if by := r.of(m); by != nil {
 			out[m.ULID] = *by
 		}
@@ -45,12 +38,74 @@ func Replaced(metas []*Meta) map[ulid.ULID]Replacement {
 	return out
 }
 
+// mayReplace finds for each of metas which others could replace it, by time, resolution and external labels: those
+// that no block says were removed are equal. It looks at pairs that overlap, of which there are few.
+func mayReplace(metas []*Meta) map[*Meta][]*Meta {
+	removed := map[string]bool{}
+	for _, m := range metas {
+		if m.Origin != nil {
+			for _, name := range m.Origin.Removed {
+				removed[name] = true
+			}
+		}
+	}
+	type group struct {
+		labels     string
+		resolution int64
+	}
+	groups, keys := map[group][]*Meta{}, map[uintptr]string{}
+	for _, m := range metas {
+		at := reflect.ValueOf(m.Thanos.Labels).Pointer() // many blocks share one map
+		key, ok := keys[at]
+		if !ok {
+			key = keyWithout(m.Thanos.Labels, removed)
+			keys[at] = key
+		}
+		g := group{key, m.Thanos.Downsample.Resolution}
+		groups[g] = append(groups[g], m)
+	}
+	out := map[*Meta][]*Meta{}
+	for _, in := range groups {
+		slices.SortStableFunc(in, func(a, b *Meta) int { return cmp.Compare(a.MinTime, b.MinTime) })
+		var open []*Meta // may contain those that follow
+		for _, m := range in {
+			open = slices.DeleteFunc(open, func(o *Meta) bool { return o.MaxTime < m.MinTime })
+			for _, o := range open {
+				if o.MaxTime >= m.MaxTime && o.madeOfOthers() {
+					out[m] = append(out[m], o)
+				}
+				if o.MinTime == m.MinTime && o.MaxTime <= m.MaxTime && m.madeOfOthers() {
+					out[o] = append(out[o], m)
+				}
+			}
+			open = append(open, m)
+		}
+	}
+	return out
+}
+
+func (m *Meta) madeOfOthers() bool { return m.Origin != nil || len(m.Compaction.Sources) > 1 }
+
+// keyWithout stands for the labels that are not removed.
+func keyWithout(labels map[string]string, removed map[string]bool) string {
+	var key []byte
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if !removed[name] {
+			key = binary.AppendUvarint(key, uint64(len(name)))
+			key = append(key, name...)
+			key = binary.AppendUvarint(key, uint64(len(labels[name])))
+			key = append(key, labels[name]...)
+		}
+	}
+	return string(key)
+}
+
 // replacing finds what replaces blocks.
 type replacing struct {
 	sources sourceLists
-	made    map[ulid.ULID][]*Meta // blocks that were made of others, by each of their sources
-	// known has an entry for each block that was looked at. It is nil if nothing replaces the block, and while that is
-	// being found out.
+	may     map[*Meta][]*Meta
+	// known has an entry for each block that was looked at. It is nil if nothing replaces the block, and pending while
+	// that is being found out.
 	known map[*Meta]*Replacement
 }
 
@@ -73,15 +128,8 @@ func (r *replacing) find(m *Meta) *Replacement {
 	part := m.Part()
 	var candidates []*Meta
 	var parts []Part
-	// What replaces m has all its sources, the first among them.
-	for _, ids := range r.sources.of(m).both() {
-		if len(ids) == 0 {
-			continue
-		}
-		for _, by := range r.made[ids[0]] {
-			if by == m || r.known[by] == pending || slices.Contains(candidates, by) || !r.sources.replaces(by, m) {
-				continue
-			}
+	for _, by := range r.may[m] {
+		if r.known[by] != pending && r.sources.replaces(by, m) {
 			candidates = append(candidates, by)
 			parts = append(parts, by.Vouches()...)
 		}
@@ -116,14 +164,6 @@ type sourceLists map[*Meta]sourceList
 // sourceList are the sources of a block: those of its part, and those that its meta.json says to everybody, which are
 // the same for all blocks but parts of a split output.
 type sourceList struct{ own, told []ulid.ULID }
-
-// both are the different lists of l.
-func (l sourceList) both() [][]ulid.ULID {
-	if slices.Equal(l.own, l.told) {
-		return [][]ulid.ULID{l.own}
-	}
-	return [][]ulid.ULID{l.own, l.told}
-}
 
 func (s sourceLists) of(m *Meta) sourceList {
 	l, ok := s[m]

@@ -51,7 +51,7 @@ func (w *bucketLife) id() ulid.ULID {
 	return ulid.ULID{byte(w.rnd.Uint32()), byte(w.n >> 8), byte(w.n)}
 }
 
-// step makes the next view: with new blocks, with some compacted into one, or with one expired.
+// step makes the next view: with new blocks, with some compacted into one or into two parts, or with one expired.
 func (w *bucketLife) step() {
 	was := w.states[len(w.states)-1]
 	next := state{series.View{Number: was.view.Number + 1, Hash: "a"}, maps.Clone(was.blocks)}
@@ -71,6 +71,11 @@ func (w *bucketLife) step() {
 		for _, id := range ids[:2+w.rnd.IntN(2)] {
 			made.samples, made.replaces = append(made.samples, next.blocks[id].samples...), append(made.replaces, id)
 			delete(next.blocks, id)
+		}
+		if w.rnd.IntN(2) == 0 { // the output is split: all parts together replace what they were made of
+			at := 1 + w.rnd.IntN(len(made.samples)-1)
+			next.blocks[w.id()] = kept{samples: made.samples[at:], replaces: made.replaces}
+			made.samples = made.samples[:at]
 		}
 		next.blocks[w.id()] = made
 	default:

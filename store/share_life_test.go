@@ -43,6 +43,7 @@ type cast struct {
 	gone     time.Time               // when the last gateway died or left
 	lives    map[ulid.ULID]*part     // the blocks that no other one replaces
 	old      map[ulid.ULID]time.Time // replaced blocks, since when
+	broken   *halfDone               // an output of which one part is missing
 }
 
 // player is one gateway.
@@ -54,11 +55,19 @@ type player struct {
 	dead       bool
 }
 
-// part is a block: which series it has, and since when all of their samples are in the bucket.
+// part is a block: which part of all series it is of, if its output was split, which series it has, and since when all
+// of their samples are in the bucket.
 type part struct {
+	block.Part
 	meta   block.Meta
 	series []int
 	since  time.Time
+}
+
+// halfDone is an output of two parts, of sources.
+type halfDone struct {
+	sources []*part
+	parts   []*part // those that are in the bucket
 }
 
 func newCast(t *testing.T, seed uint64) *cast {
@@ -167,51 +176,127 @@ func (c *cast) leave(name string) {
 	c.die(name, 0)
 }
 
-// ship uploads a block of some series.
-func (c *cast) ship(sources []*part) {
-	p := &part{since: time.Now()}
-	if len(sources) == 0 {
-		c.n++
-		p.series = []int{c.n}
-	}
-	for i, s := range sources { // their samples were there before
-		p.series = append(p.series, s.series...)
-		if i == 0 || s.since.After(p.since) {
-			p.since = s.since
-		}
-	}
+// ship uploads a block of a new series.
+func (c *cast) ship() {
+	c.n++
+	p := &part{since: time.Now(), series: []int{c.n}}
+	c.upload(p, nil)
+	c.replace(nil, p)
+}
+
+func labelsOf(i int) labels.Labels { return labels.FromStrings("__name__", "m", "i", fmt.Sprint(i)) }
+
+// upload puts p into the bucket, which was made of sources.
+func (c *cast) upload(p *part, sources []*part) {
 	var in []sourcetest.Series
 	for _, i := range p.series {
-		in = append(in, sourcetest.Series{Labels: labels.FromStrings("__name__", "m", "i", fmt.Sprint(i)),
-			Samples: []sourcetest.Sample{{T: int64(i) * 1000, V: 1}}})
+		in = append(in, sourcetest.Series{Labels: labelsOf(i), Samples: []sourcetest.Sample{{T: int64(i) * 1000, V: 1}}})
 	}
 	slices.SortFunc(in, func(a, b sourcetest.Series) int { return labels.Compare(a.Labels, b.Labels) })
-	id := upload(c.t, c.bkt, makeBlock(c.t, in), ring(team, "r1"), func(m *block.Meta) {
+	upload(c.t, c.bkt, makeBlock(c.t, in), ring(team, "r1"), func(m *block.Meta) {
 		if len(sources) > 0 {
-			m.Compaction = tsdb.BlockMetaCompaction{Level: 2}
-			for _, s := range sources {
-				m.Compaction.Sources = append(m.Compaction.Sources, s.meta.Compaction.Sources...)
-			}
+			c.origin(m, p, sources)
 		}
 		p.meta = *m
 	})
+}
+
+// origin is what a compactor says of p.
+func (c *cast) origin(m *block.Meta, p *part, sources []*part) {
+	o := &block.Origin{ID: m.ULID, Shard: p.Shard, Of: p.Of}
+	m.Compaction = tsdb.BlockMetaCompaction{Level: 2}
+	for _, s := range sources {
+		o.Sources, o.Replaces = append(o.Sources, s.meta.Sources()...), append(o.Replaces, s.meta.ULID)
+		m.MinTime, m.MaxTime = min(m.MinTime, s.meta.MinTime), max(m.MaxTime, s.meta.MaxTime)
+	}
+	slices.SortFunc(o.Sources, ulid.ULID.Compare)
+	o.Sources = slices.Compact(o.Sources)
+	slices.SortFunc(o.Replaces, ulid.ULID.Compare)
+	m.Compaction.Sources = o.Sources
+	if o.Of > 1 {
+		m.Compaction.Sources = []ulid.ULID{m.ULID}
+	}
+	m.Origin = o
+}
+
+// replace makes parts stand for sources.
+func (c *cast) replace(sources []*part, parts ...*part) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lives[id] = p
+	for _, p := range parts {
+		c.lives[p.meta.ULID] = p
+	}
 	for _, s := range sources {
 		delete(c.lives, s.meta.ULID)
 		c.old[s.meta.ULID] = time.Now()
 	}
 }
 
-// compact makes one block of two, and deletes blocks that were replaced long ago.
+// merge makes one block of sources, or two parts. The compactor may die between these.
+func (c *cast) merge(sources []*part) {
+	whole := &part{Part: sources[0].Part}
+	for i, s := range sources { // their samples were there before
+		whole.series = append(whole.series, s.series...)
+		if i == 0 || s.since.After(whole.since) {
+			whole.since = s.since
+		}
+	}
+	if c.rnd.IntN(2) == 0 && whole.Of == 0 {
+		both := []*part{{Part: block.Part{Shard: 0, Of: 2}}, {Part: block.Part{Shard: 1, Of: 2}}}
+		both[0].since, both[1].since = whole.since, whole.since
+		for _, i := range whole.series {
+			p := both[labels.StableHash(labelsOf(i))%2]
+			p.series = append(p.series, i)
+		}
+		if len(both[0].series) > 0 && len(both[1].series) > 0 {
+			c.broken = &halfDone{sources, both[:1]}
+			c.upload(both[0], sources)
+			if c.rnd.IntN(2) == 0 {
+				c.broken.parts = both // the rest comes later
+				return
+			}
+			c.broken = nil
+			c.upload(both[1], sources)
+			c.replace(sources, both...)
+			return
+		}
+	}
+	if whole.Of == 0 {
+		whole.Part = block.Part{Shard: 0, Of: 1}
+	}
+	c.upload(whole, sources)
+	if whole.Of == 1 {
+		whole.Part = block.Part{}
+	}
+	c.replace(sources, whole)
+}
+
+// mend uploads the part that is missing.
+func (c *cast) mend() {
+	b := c.broken
+	c.broken = nil
+	c.upload(b.parts[1], b.sources)
+	c.replace(b.sources, b.parts...)
+}
+
+// compact makes one block, or two parts, of two blocks that have the same part of all series, and deletes blocks that
+// were replaced long ago.
 func (c *cast) compact() {
+	if c.broken != nil {
+		c.mend()
+		return
+	}
 	ids := slices.SortedFunc(maps.Keys(c.lives), ulid.ULID.Compare)
 	if len(ids) < 4 {
 		return
 	}
-	at := c.rnd.IntN(len(ids) - 1)
-	c.ship([]*part{c.lives[ids[at]], c.lives[ids[at+1]]})
+	at := c.rnd.IntN(len(ids))
+	for _, id := range ids[at+1:] {
+		if a, b := c.lives[ids[at]], c.lives[id]; a.Part == b.Part {
+			c.merge([]*part{a, b})
+			break
+		}
+	}
 	for id, since := range c.old {
 		if time.Since(since) > time.Hour {
 			delete(c.old, id)
@@ -336,7 +421,7 @@ func TestShareLife(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCast(t, seed)
 				for range 6 {
-					c.ship(nil)
+					c.ship()
 				}
 				for range 3 {
 					c.come()
@@ -403,7 +488,7 @@ func (c *cast) step() string {
 			return name + " leaves"
 		}
 	case k < 7:
-		c.ship(nil)
+		c.ship()
 		return "a block comes"
 	case k < 9:
 		c.compact()

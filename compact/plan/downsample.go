@@ -12,7 +12,7 @@ import (
 type coverage struct {
 	keys    keyCache
 	removed []string
-	of      map[place]*covered
+	of      map[place]*timeline
 }
 
 // place is a stream at one resolution.
@@ -21,51 +21,49 @@ type place struct {
 	resolution int64
 }
 
-type covered struct {
-	blocks  []*block.Meta
-	sources map[ulid.ULID]parts
-}
-
-// parts are parts of all series. whole stands for all of them.
-type parts struct {
-	whole bool
-	some  []block.Part
+// timeline has blocks in order of their MinTime.
+type timeline struct {
+	blocks []*block.Meta
+	until  []int64 // the largest MaxTime of the blocks up to the same place
 }
 
 // newCoverage takes in all blocks of the bucket that are there to stay: not marked for deletion, nor set aside.
 func newCoverage(b Bucket, s *Settings) coverage {
-	c := coverage{keys: keyCache{}, removed: s.removes(), of: map[place]*covered{}}
+	c := coverage{keys: keyCache{}, removed: s.removes(), of: map[place]*timeline{}}
 	for id, m := range b.View.Metas {
-		if _, marked := b.View.Deletions[id]; !marked && !b.SetAside[id] {
-			c.add(m)
+		if _, marked := b.View.Deletions[id]; marked || b.SetAside[id] {
+			continue
+		}
+		at := place{c.keys.of(m.Thanos.Labels, c.removed), m.Thanos.Downsample.Resolution}
+		if c.of[at] == nil {
+			c.of[at] = &timeline{}
+		}
+		c.of[at].blocks = append(c.of[at].blocks, m)
+	}
+	for _, line := range c.of {
+		sortMetas(line.blocks)
+		for i, m := range line.blocks {
+			until := m.MaxTime
+			if i > 0 {
+				until = max(until, line.until[i-1])
+			}
+			line.until = append(line.until, until)
 		}
 	}
 	return c
 }
 
-func (c *coverage) add(m *block.Meta) {
-	at := place{c.keys.of(m.Thanos.Labels, c.removed), m.Thanos.Downsample.Resolution}
-	in := c.of[at]
-	if in == nil {
-		in = &covered{sources: map[ulid.ULID]parts{}}
-		c.of[at] = in
-	}
-	in.blocks = append(in.blocks, m)
-	whole := m.Part().Of == 1
-	for _, id := range m.Sources() {
-		p := in.sources[id]
-		if p.whole = p.whole || whole; !whole {
-			p.some = append(p.some, m.Vouches()...)
+// within yields the blocks that overlap [mint, maxt].
+func (t *timeline) within(mint, maxt int64) func(yield func(*block.Meta) bool) {
+	return func(yield func(*block.Meta) bool) {
+		if t == nil {
+			return
 		}
-		in.sources[id] = p
-	}
-	if m.Origin == nil {
-		return
-	}
-	for _, id := range m.Compaction.Sources {
-		if p := in.sources[id]; id != m.ULID && whole {
-			p.whole = true
-			in.sources[id] = p
+		from, _ := slices.BinarySearch(t.until, mint)
+		for _, m := range t.blocks[from:] {
+			if m.MinTime > maxt || m.MaxTime >= mint && !yield(m) {
+				return
+			}
 		}
 	}
 }
@@ -73,41 +71,70 @@ func (c *coverage) add(m *block.Meta) {
 // has reports whether blocks of a stream have all samples of m at a resolution: those of its sources in its part, or
 // those of the blocks that its meta.json names as sources to everybody.
 func (c *coverage) has(key string, resolution int64, m *block.Meta) bool {
-	in := c.of[place{key, resolution}]
-	if in == nil {
+	own, told := m.Sources(), m.Compaction.Sources
+	var some []*block.Meta
+	for b := range c.of[place{key, resolution}].within(m.MinTime, m.MaxTime) {
+		if b.Part().Contains(m.Part()) && len(own) > 0 && subset(own, b.Sources()) {
+			return true
+		}
+		some = append(some, b)
+	}
+	if len(some) == 0 || len(own) == 0 {
 		return false
 	}
-	lacks := func(part block.Part) func(ulid.ULID) bool {
-		return func(id ulid.ULID) bool {
-			p := in.sources[id]
-			return !p.whole && !part.CoveredBy(p.some)
+	whole, parts := map[ulid.ULID]bool{}, map[ulid.ULID][]block.Part{}
+	for _, b := range some {
+		for _, id := range b.Sources() {
+			if b.Part().Of == 1 {
+				whole[id] = true
+			} else {
+				parts[id] = append(parts[id], b.Vouches()...)
+			}
 		}
 	}
-	told := m.Compaction.Sources
-	return len(m.Sources()) > 0 && !slices.ContainsFunc(m.Sources(), lacks(m.Part())) ||
-		m.Part().Of > 1 && len(told) > 0 && !slices.ContainsFunc(told, lacks(block.Part{Shard: 0, Of: 1}))
+	lacks := func(id ulid.ULID) bool { return !whole[id] && !m.Part().CoveredBy(parts[id]) }
+	lacksWhole := func(id ulid.ULID) bool { return !whole[id] }
+	return !slices.ContainsFunc(own, lacks) ||
+		m.Part().Of > 1 && len(told) > 0 && !slices.ContainsFunc(told, lacksWhole)
 }
 
 // one reports whether a single block of a stream has all samples of a job at a resolution.
 func (c *coverage) one(key string, resolution int64, j *Job) bool {
-	in := c.of[place{key, resolution}]
-	if in == nil {
-		return false
-	}
 	var need []ulid.ULID
-	return slices.ContainsFunc(in.blocks, func(m *block.Meta) bool {
+	for m := range c.of[place{key, resolution}].within(j.MinTime, j.MaxTime) {
 		if m.MinTime > j.MinTime || m.MaxTime < j.MaxTime || !m.Part().Contains(j.Part) {
-			return false
+			continue
 		}
 		if need == nil {
-			need = j.sources()
+			for _, in := range j.Inputs {
+				need = append(need, in.Sources()...)
+			}
+			need = inOrder(need)
 		}
-		have := make(map[ulid.ULID]bool, len(m.Sources()))
-		for _, id := range m.Sources() {
-			have[id] = true
+		if subset(need, m.Sources()) {
+			return true
 		}
-		return !slices.ContainsFunc(need, func(id ulid.ULID) bool { return !have[id] })
-	})
+	}
+	return false
+}
+
+// subset reports whether all of a are in b. It is fast if both are in order, as they mostly are.
+func subset(a, b []ulid.ULID) bool {
+	if !slices.IsSortedFunc(a, ulid.ULID.Compare) {
+		a = inOrder(slices.Clone(a))
+	}
+	if !slices.IsSortedFunc(b, ulid.ULID.Compare) {
+		b = inOrder(slices.Clone(b))
+	}
+	for _, id := range a {
+		for len(b) > 0 && b[0].Compare(id) < 0 {
+			b = b[1:]
+		}
+		if len(b) == 0 || b[0] != id {
+			return false
+		}
+	}
+	return true
 }
 
 // writes are the resolutions of the outputs of j, the finest first. j has all but outputs.

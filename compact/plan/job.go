@@ -62,8 +62,8 @@ type Output struct {
 // idFormat is the version of what an id is made of.
 const idFormat = "hearth job 1"
 
-// identify sets the ids of the outputs. An id has the time of the newest input, and the first 10 bytes of a hash of all
-// that can change a byte of the output (docs/format/split-blocks.md).
+// identify sets the ids of the outputs. An id has the time of the newest input, and the first 10 bytes of a hash of
+// all that can change a byte of the output (docs/format/split-blocks.md).
 func (j *Job) identify(s *Settings) {
 	var b []byte
 	text := func(s string) {
@@ -154,7 +154,7 @@ func (j *Job) Meta(o Output, empty []int) *block.Meta {
 
 func (j *Job) origin(o Output, empty []int) *block.Origin {
 	out := &block.Origin{
-		ID: o.ID, Sources: j.sources(), Replaces: j.inputIDs(), Shard: o.Part.Shard, Of: o.Part.Of, Empty: empty,
+		ID: o.ID, Sources: j.sources(o.Part), Replaces: j.inputIDs(), Shard: o.Part.Shard, Of: o.Part.Of, Empty: empty,
 		Removed: slices.Clone(j.Removed),
 	}
 	for _, in := range j.Inputs {
@@ -170,10 +170,13 @@ func (j *Job) origin(o Output, empty []int) *block.Origin {
 	return out
 }
 
-// sources are those of all inputs.
-func (j *Job) sources() (all []ulid.ULID) {
+// sources are those of the inputs that have all series of a part, or say that there are none. An output must not name
+// the sources of an input that is another part: that part's samples are not in it.
+func (j *Job) sources(part block.Part) (all []ulid.ULID) {
 	for _, m := range j.Inputs {
-		all = append(all, m.Sources()...)
+		if part.CoveredBy(m.Vouches()) {
+			all = append(all, m.Sources()...)
+		}
 	}
 	return inOrder(all)
 }

@@ -64,8 +64,7 @@ func newPlanner(b Bucket, s *Settings, now time.Time) *planner {
 		_, marked := b.View.Deletions[m.ULID]
 		return marked
 	})
-	replaced := block.Replaced(live)
-	byID := make(map[ulid.ULID]*block.Meta, len(live))
+	live, replaced := finished(live)
 	for _, m := range live {
 		if r, ok := replaced[m.ULID]; ok {
 			d := Done{Meta: m}
@@ -73,27 +72,37 @@ func newPlanner(b Bucket, s *Settings, now time.Time) *planner {
 				d.By = append(d.By, by.ULID)
 			}
 			p.replaced = append(p.replaced, d)
-		} else {
-			byID[m.ULID] = m
-		}
-	}
-	p.cover = newCoverage(b, s)
-	for _, m := range live {
-		known := slices.Contains(resolutions, m.Thanos.Downsample.Resolution)
-		if known && byID[m.ULID] != nil && !b.SetAside[m.ULID] && !unfinished(m, byID) {
+		} else if slices.Contains(resolutions, m.Thanos.Downsample.Resolution) && !b.SetAside[m.ULID] {
 			p.inputs = append(p.inputs, m)
 		}
 	}
+	p.cover = newCoverage(b, s)
 	return p
 }
 
-// unfinished reports whether m is a part of an output of which others are missing: something that it was made of is
-// not replaced. The job is done again then, and has the same outputs.
-func unfinished(m *block.Meta, live map[ulid.ULID]*block.Meta) bool {
-	return m.Origin != nil && slices.ContainsFunc(m.Origin.Replaces, func(id ulid.ULID) bool {
-		in := live[id]
-		return in != nil && in.Thanos.Downsample.Resolution == m.Thanos.Downsample.Resolution
-	})
+// finished takes out the blocks of outputs of which parts are missing, and returns what is replaced without these.
+// Such an output is one that was made of a block that nothing replaced. Its job is planned again, with all of its
+// inputs, also those that the parts which are there would replace: so it has the same outputs.
+func finished(live []*block.Meta) ([]*block.Meta, map[ulid.ULID]block.Replacement) {
+	for {
+		replaced := block.Replaced(live)
+		left := make(map[ulid.ULID]int64, len(live)) // the resolutions of what is not replaced
+		for _, m := range live {
+			if _, gone := replaced[m.ULID]; !gone {
+				left[m.ULID] = m.Thanos.Downsample.Resolution
+			}
+		}
+		n := len(live)
+		live = slices.DeleteFunc(live, func(m *block.Meta) bool {
+			return m.Origin != nil && slices.ContainsFunc(m.Origin.Replaces, func(id ulid.ULID) bool {
+				resolution, there := left[id]
+				return there && resolution == m.Thanos.Downsample.Resolution
+			})
+		})
+		if len(live) == n {
+			return live, replaced
+		}
+	}
 }
 
 // stream plans the compactions of one stream.
@@ -196,36 +205,51 @@ func distinct(blocks []*block.Meta, removed []string) int {
 	return len(seen)
 }
 
-// late reports whether the late blocks of u are to be merged into those that they overlap, and why. The largest
-// blocks that do not overlap each other are not late.
+// late reports whether the blocks of u are to be merged, and why: late blocks into those that they overlap, or
+// those of one part that are still several where another part is one block. The largest blocks that do not overlap
+// each other are not late.
 func (p *planner) late(u *unit) (due bool, why string) {
+	one, several := false, false
 	for _, blocks := range classes(u.blocks) {
-		if len(blocks) < 2 {
+		main, rest := lateOf(blocks)
+		short := slices.ContainsFunc(main, func(m *block.Meta) bool { return m.MinTime > u.mint || m.MaxTime < u.maxt })
+		one, several = one || !short, several || short && len(main) > 1
+		if len(rest) == 0 {
 			continue
 		}
-		bySize := slices.SortedFunc(slices.Values(blocks), func(a, b *block.Meta) int {
-			return cmp.Or(cmp.Compare(size(b), size(a)), a.ULID.Compare(b.ULID))
-		})
-		var main []*block.Meta
-		mains, rest, newest := uint64(0), uint64(0), int64(0)
-		for _, m := range bySize {
-			if slices.ContainsFunc(main, func(o *block.Meta) bool { return overlap(m, o) }) {
-				rest += size(m)
-				newest = max(newest, uploaded(m))
-			} else {
-				main = append(main, m)
-				mains += size(m)
-			}
+		mains, late, newest := uint64(0), uint64(0), int64(0)
+		for _, m := range main {
+			mains += size(m)
+		}
+		for _, m := range rest {
+			late += size(m)
+			newest = max(newest, uploaded(m))
 		}
 		switch {
-		case rest == 0:
-		case float64(rest) >= p.LateShare*float64(mains):
-			return true, fmt.Sprintf("late blocks have %d bytes, and the others %d", rest, mains)
+		case float64(late) >= p.LateShare*float64(mains):
+			return true, fmt.Sprintf("late blocks have %d bytes, and the others %d", late, mains)
 		case p.now-newest >= p.LateWait.Milliseconds():
 			return true, fmt.Sprintf("no late block came for %s", p.LateWait)
 		}
 	}
-	return false, ""
+	return one && several, "other parts of the range were compacted"
+}
+
+// lateOf divides blocks, the largest first, into those that do not overlap each other, and the rest.
+func lateOf(blocks []*block.Meta) (main, late []*block.Meta) {
+	if len(blocks) == 1 {
+		return blocks, nil
+	}
+	for _, m := range slices.SortedFunc(slices.Values(blocks), func(a, b *block.Meta) int {
+		return cmp.Or(cmp.Compare(size(b), size(a)), a.ULID.Compare(b.ULID))
+	}) {
+		if slices.ContainsFunc(main, func(o *block.Meta) bool { return overlap(m, o) }) {
+			late = append(late, m)
+		} else {
+			main = append(main, m)
+		}
+	}
+	return main, late
 }
 
 // overlap reports whether blocks may have samples of the same series and time.

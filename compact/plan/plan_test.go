@@ -342,3 +342,53 @@ func TestIDs(t *testing.T) {
 	f("000054SE00C38TSQD94KJS3QW0 000054SE00FVNXJK7TQD7JNFXW",
 		func(s *Settings, b *Bucket) { s.MaxSeries = 1000 })
 }
+
+// TestSimulate: what is left to do, to the end.
+func TestSimulate(t *testing.T) {
+	f := func(blocks string, want Todo) {
+		t.Helper()
+		p, s := picture(t, blocks), testSettings()
+		if got := Simulate(p.Bucket, s, at(10_000), Make(p.Bucket, s, at(10_000))); got != want {
+			t.Errorf("%s: %+v, want %+v", blocks, got, want)
+		}
+	}
+	f("", Todo{})
+	f("a:0-2 b:2-4 x:400-402 y:402-404,del", Todo{DeletionBlocks: 1})
+	f("a:0-2 b:2-4 x:400-402 y:402-404", Todo{Compactions: 1, CompactionBlocks: 2})
+	f("a:0-2,r=1 b:0-2,r=2 c:2-4,r=1 d:2-4,r=2 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
+	f("a:0-2 b:2-4 c:8-10 d:10-12 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
+	// 48 h, then 14 d with 5m and 1h in the same job; x is downsampled alone.
+	f("a:0-24 b:24-48 c:48-100 d:100-336,t=b x:336-384 y:400-402", Todo{2, 4, 3, 0})
+}
+
+// TestOwned: compactors that share a bucket do each job once.
+func TestOwned(t *testing.T) {
+	p := picture(t, "a:0-2 b:2-8 c:8-10 d:10-16 e:16-18 f:18-24 x:400-402 y:402-404")
+	jobs := Make(p.Bucket, testSettings(), at(1000)).Jobs
+	odd := func(want byte) func([]byte) bool { return func(key []byte) bool { return key[15]%2 == want } }
+	if n := len(Owned(jobs, odd(0))) + len(Owned(jobs, odd(1))); len(jobs) != 3 || n != 3 || len(Owned(jobs, nil)) != 3 {
+		t.Errorf("%d of %d jobs", n, len(jobs))
+	}
+}
+
+// TestStates: how far each range of a stream is.
+func TestStates(t *testing.T) {
+	f := func(blocks string, want ...Step) {
+		t.Helper()
+		p := picture(t, blocks)
+		var got []Step
+		for _, s := range Make(p.Bucket, testSettings(), at(10_000)).States {
+			got = append(got, s.Step)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", blocks, got, want)
+		}
+	}
+	f("")
+	f("a:0-2,r=1 b:0-2,r=2", Shipped)
+	f("a:0-2 b:2-4 x:400-402 y:402-404", United, Compacted)
+	f("a:0-336 c:336-340", Compacted, Compacted)
+	f("a:0-336 A:0-336,res=5,src=a", AtFiveMin)
+	f("a:0-336 A:0-336,res=5,src=a B:0-336,res=60,src=a", AtOneHour)
+	f("A:0-336,res=5,src=a", RawGone)
+}

@@ -69,8 +69,8 @@ func DefaultSettings() Settings {
 type Bucket struct {
 	// View is all that the bucket has. The deletion and other marks in it count.
 	View block.View
-	// Metas are the blocks of View that this compactor is about, in order of time, as View.Select returns them. It may be
-	// a part of View: blocks that are too young, or that rules leave to others, are not in it.
+	// Metas are the blocks of View that this compactor is about, in order of time, as View.Select returns them. It
+	// may be a part of View: blocks that are too young, or that rules leave to others, are not in it.
 	Metas []*block.Meta
 	// SetAside are blocks that are not touched, since a job with them failed.
 	SetAside map[ulid.ULID]bool

@@ -20,8 +20,8 @@ type State struct {
 	Tenant string
 	// Stream are the external labels without those of replicas. Nobody may change them.
 	Stream map[string]string
-	// MinTime and MaxTime are the bounds of the window in ms, MaxTime excluded. A block that reaches over a border belongs
-	// to the window in which it begins.
+	// MinTime and MaxTime are the bounds of the window in ms, MaxTime excluded. A block that reaches over a border
+	// belongs to the window in which it begins.
 	MinTime, MaxTime int64
 	Step             Step
 	// Blocks and Bytes are those of each resolution, the finest first.

@@ -118,8 +118,8 @@ func (st *stream) split(noCompact map[ulid.ULID]block.NoCompactMark) {
 	}
 }
 
-// windows cuts units into those that lie wholly in each aligned window of a length. Units that reach over a border are
-// left out.
+// windows cuts units into those that lie wholly in each aligned window of a length. Units that reach over a border
+// are left out.
 func windows(units []*unit, length int64) (out [][]*unit) {
 	for i := 0; i < len(units); {
 		begin := floor(units[i].mint, length)
@@ -180,4 +180,11 @@ func classes(blocks []*block.Meta) map[block.Part][]*block.Meta {
 // inParts are the parts of classes, in order.
 func inParts(classes map[block.Part][]*block.Meta) []block.Part {
 	return slices.SortedFunc(maps.Keys(classes), func(a, b block.Part) int { return cmp.Compare(a.Shard, b.Shard) })
+}
+
+// sortMetas puts blocks into the order of View.Select.
+func sortMetas(metas []*block.Meta) {
+	slices.SortFunc(metas, func(a, b *block.Meta) int {
+		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
+	})
 }
