@@ -20,9 +20,11 @@ import (
 //   - the last raw value, with the timestamp of the last total. Comparing it with the first raw value of the next chunk
 //     shows resets between chunks.
 //
-// A counter aggregate chunk of histograms has the totals only. They begin with the raw value of the counter. So after a
-// reset within a chunk the next chunk begins far below the last total, and a reset between the two chunks looks the
-// same (bridge).
+// A counter aggregate chunk of histograms that Hearth wrote has the first raw value and the totals, and was never
+// reset: where the counter was, a new chunk begins. So the totals are raw values, too.
+//
+// One that Thanos wrote has the totals only. They begin with the raw value of the counter. So after a reset within a
+// chunk the next chunk begins far below the last total, and a reset between the two chunks looks the same (bridge).
 type counterIterator struct {
 	chunks     []Chunk
 	next       int
@@ -35,15 +37,17 @@ type counterIterator struct {
 	t       int64
 	typ     chunkenc.ValueType
 	total   counterValue
-	// last is the last raw value of the chunk that reached t, or its last total. own is the same for cur, up to the sample
-	// at ownT; it is not set before hasOwn.
+	// last is the last raw value of the chunk that reached t, or its last total. own is the same for cur, up to the
+	// sample at ownT; it is not set before hasOwn.
 	last, own counterValue
 	ownT      int64
 	hasOwn    bool
 	step      counterValue // the difference of the last two totals of a chunk
 	stepT     int64        // their distance in ms; 0 = not known
 	gauge     bool         // the current sample is a histogram of a gauge
-	err       error
+	// lastRaw says that last, a histogram, is a raw value also where it is a total. ownRaw is the same for own.
+	lastRaw, ownRaw bool
+	err             error
 }
 
 func newCounterIterator(chunks []Chunk, r *Reading) *counterIterator {
@@ -103,6 +107,9 @@ func (c *counterIterator) take(typ chunkenc.ValueType) bool {
 	if on {
 		c.t, c.started = t, true
 	}
+	if !c.hasOwn {
+		c.ownRaw = v.h != nil && c.rawTotals()
+	}
 	c.own, c.ownT, c.hasOwn = v, t, true
 	return on
 }
@@ -126,11 +133,11 @@ func (c *counterIterator) value(typ chunkenc.ValueType) (t int64, v counterValue
 }
 
 // bridge is how much the total grows up to v, at t, where v is below the value before it. After a reset that is v. But
-// a downsampled histogram that begins a chunk may be below only because the chunk before left out a reset: most of v
+// a histogram that begins a chunk may be below only because the downsampled chunk before left out a reset: most of v
 // was counted there already. Windows of one counter are much alike, so the growth is taken to be that of the window
 // before, or v if that is less.
 func (c *counterIterator) bridge(t int64, v counterValue) counterValue {
-	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.sameKind(c.step) || c.chunks[0].Aggr == nil {
+	if v.h == nil || c.hasOwn || c.stepT == 0 || !v.sameKind(c.step) || c.chunks[0].Aggr == nil || c.lastRaw {
 		return v
 	}
 	guess := c.step.times(min(1, float64(t-c.t)/float64(c.stepT)))
@@ -140,6 +147,18 @@ func (c *counterIterator) bridge(t int64, v counterValue) counterValue {
 	return guess
 }
 
+// rawTotals reports whether the totals of the chunk of histograms that is open are raw values. Thanos says in the
+// header of each of its chunks that there was no reset before it, since it has looked at nothing. Hearth says that
+// only where it is not known, or that there was one.
+func (c *counterIterator) rawTotals() bool {
+	aggr := c.chunks[c.next-1].Aggr
+	if aggr == nil {
+		return true
+	}
+	header := chunkenc.CounterResetHeader(aggr[Counter].Data[2] & chunkenc.CounterResetHeaderMask)
+	return header != chunkenc.NotCounterReset
+}
+
 // leave ends cur. Its last raw value becomes last only if no chunk before it reached further: a replica's chunk may end
 // earlier.
 func (c *counterIterator) leave() {
@@ -147,7 +166,7 @@ func (c *counterIterator) leave() {
 		c.err = errs.E(errs.Internal, "corrupt counter chunk: %w", err)
 	}
 	if c.hasOwn && c.ownT == c.t {
-		c.last = c.own
+		c.last, c.lastRaw = c.own, c.ownRaw
 	}
 	c.cur, c.hasOwn = nil, false
 }

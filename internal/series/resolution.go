@@ -42,8 +42,9 @@ func window(t, res int64) (from, to int64) {
 const resolutionSamples = 8
 
 // level is the position in levels of c's resolution. known is false when c has too few samples to decide. All
-// timestamps of a chunk except the last are ends of windows. In a chunk of five minutes, only one in twelve is the end
-// of an hour.
+// timestamps of a chunk except the last are ends of windows. In a chunk of five minutes, only one in twelve is the
+// end of an hour. Where one is all that there is, it may be the end of five minutes as well, unless another timestamp
+// of the chunk is farther away.
 func (d *decoder) level(c *Chunk) (level int, known bool) {
 	if c.Aggr == nil {
 		return 0, true
@@ -61,19 +62,29 @@ func (d *decoder) level(c *Chunk) (level int, known bool) {
 	if Aggregate(at) == Counter && e.Encoding != chunkenc.EncFloatHistogram {
 		from, to = 1, to-1 // the first raw value; the last one comes after the last total
 	}
+	var first, hour int64
+	hours := 0
 	for i := range min(to, resolutionSamples) {
 		if it.Next() == chunkenc.ValNone {
 			break
 		}
-		switch end := it.AtT(); {
+		end := it.AtT()
+		if i == 0 {
+			first = end
+		}
+		switch {
 		case i < from:
 		case end == windowEnd(end, Hour):
-			level, known = 2, true
+			hour = end
+			hours++
 		case end == windowEnd(end, FiveMinutes):
 			return 1, true
 		}
 	}
-	return level, known
+	if hours > 1 || hours == 1 && (hour-first >= FiveMinutes || c.MaxTime-hour > FiveMinutes) {
+		return 2, true
+	}
+	return 0, false
 }
 
 // Resolution is the coarsest resolution in ms among chunks; 0 = all are raw. coarsest is that of chunks too short to

@@ -73,6 +73,10 @@ func downsample(batch []Sample, end func(int64) int64) series.Chunk {
 	for a, samples := range parts {
 		if len(samples) > 0 {
 			c.Aggr[a] = whole(samples)
+			h := samples[0].FH
+			if series.Aggregate(a) == series.Counter && h != nil && h.CounterResetHint != histogram.GaugeType {
+				c.Aggr[a].Data[2] = byte(chunkenc.NotCounterReset) // so does Thanos
+			}
 		}
 	}
 	return c

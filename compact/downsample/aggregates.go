@@ -1,0 +1,147 @@
+package downsample
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hearth-metrics/hearth/block/merge"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+var (
+	errAligned = errors.New("the aggregates have different timestamps")
+	errMissing = errors.New("an aggregate is missing")
+)
+
+// all are the aggregates to decode.
+var all = [series.NumAggregates]bool{true, true, true, true, true}
+
+// input is memory for what is read.
+type input struct {
+	count, value, min, max, total samples
+	sum, counter                  histogramReader
+}
+
+// aggregates adds a downsampled chunk.
+func (s *Stage) aggregates(c *merge.Chunk) error {
+	parts, err := series.DecodeAggregates(c.Data, all)
+	if err != nil {
+		return err
+	}
+	in := &s.input
+	if err := in.count.readPart(parts[series.Count]); err != nil {
+		return fmt.Errorf("count: %w", err)
+	}
+	for _, t := range in.count.t {
+		if t < -farthest || t > farthest {
+			return fmt.Errorf("times beyond %d", int64(farthest))
+		}
+	}
+	switch parts[series.Sum].Encoding {
+	case chunkenc.EncXOR:
+		return s.floatAggregates(parts)
+	case chunkenc.EncFloatHistogram, chunkenc.EncHistogram:
+		return s.histogramAggregates(parts)
+	}
+	return errMissing
+}
+
+// readPart reads an aggregate that must be there, and be of floats.
+func (s *samples) readPart(e series.Encoded) error {
+	switch e.Encoding {
+	case chunkenc.EncNone:
+		return errMissing
+	case chunkenc.EncXOR:
+		return s.readXOR(e.Data)
+	}
+	return fmt.Errorf("encoding %d", e.Encoding)
+}
+
+// floatAggregates adds a downsampled chunk of floats, whose counts were read.
+func (s *Stage) floatAggregates(parts *series.AggrChunks) error {
+	in := &s.input
+	for _, part := range []struct {
+		a  series.Aggregate
+		to *samples
+	}{{series.Sum, &in.value}, {series.Min, &in.min}, {series.Max, &in.max}, {series.Counter, &in.total}} {
+		err := part.to.readPart(parts[part.a])
+		switch {
+		case part.a == series.Counter && errors.Is(err, errMissing): // Thanos leaves one out that has NaNs only
+			part.to.t = part.to.t[:0]
+		case err != nil:
+			return fmt.Errorf("aggregate %d: %w", part.a, err)
+		case part.a != series.Counter && len(part.to.t) != len(in.count.t):
+			return errAligned
+		}
+	}
+	f := &s.floats
+	next := 0 // in.total
+	for i, t := range in.count.t {
+		switch {
+		case t <= s.lastT:
+			return outOfPlace(t, s.lastT)
+		case in.value.t[i] != t || in.min.t[i] != t || in.max.t[i] != t:
+			return errAligned
+		case !(in.count.v[i] > 0):
+			return fmt.Errorf("a count of %v", in.count.v[i])
+		}
+		s.lastT = t
+		if t > f.windowEnd {
+			if err := s.turnFloats(t); err != nil {
+				return err
+			}
+		}
+		for ; next < len(in.total.t) && in.total.t[next] <= t; next++ {
+			f.count(in.total.t[next], in.total.v[next])
+		}
+		f.addWindow(t, &floatWindow{count: in.count.v[i], sum: in.value.v[i], min: in.min.v[i], max: in.max.v[i]})
+	}
+	return nil
+}
+
+// histogramAggregates adds a downsampled chunk of histograms, whose counts were read.
+//
+// The counter of a chunk of Hearth's has raw values, and no resets. One of Thanos's has totals, which begin with a
+// raw value and leave out resets within the chunk, so that the next chunk may begin far below. Nothing tells
+// whether the counter was reset there. The output is cut there, and has totals only, too: readers know what to make
+// of it.
+func (s *Stage) histogramAggregates(parts *series.AggrChunks) error {
+	in, b := &s.input, &s.histograms
+	counter := parts[series.Counter]
+	if counter.Encoding != chunkenc.EncHistogram && counter.Encoding != chunkenc.EncFloatHistogram {
+		return errMissing
+	}
+	if err := in.sum.reset(parts[series.Sum].Encoding, parts[series.Sum].Data); err != nil {
+		return fmt.Errorf("sum: %w", err)
+	}
+	if err := in.counter.reset(counter.Encoding, counter.Data); err != nil {
+		return fmt.Errorf("counter: %w", err)
+	}
+	first, more := true, in.counter.next()
+	flags := counter.Data[histogramFlags] & chunkenc.CounterResetHeaderMask
+	raw := chunkenc.CounterResetHeader(flags) != chunkenc.NotCounterReset
+	for i, t := range in.count.t {
+		switch {
+		case t <= s.lastT:
+			return outOfPlace(t, s.lastT)
+		case !in.sum.next() || in.sum.t != t || !more || in.counter.t > t:
+			return errors.Join(errAligned, in.sum.it.Err(), in.counter.it.Err())
+		case !(in.count.v[i] > 0):
+			return fmt.Errorf("a count of %v", in.count.v[i])
+		}
+		s.lastT = t
+		if err := s.turnHistograms(t, in.counter.h, first, raw); err != nil {
+			return err
+		}
+		for more && in.counter.t <= t {
+			b.counter(in.counter.t, in.counter.h, first && raw)
+			first, more = false, in.counter.next()
+		}
+		if err := b.add(t, in.count.v[i], in.sum.h); err != nil {
+			return err
+		}
+	}
+	return errors.Join(in.sum.it.Err(), in.counter.it.Err())
+}

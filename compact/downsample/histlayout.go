@@ -1,0 +1,139 @@
+package downsample
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+)
+
+// histogramHeader is the length of the header of a histogram chunk: the number of its samples, and flags.
+const histogramHeader = 3
+
+// maxBucketIndex bounds the numbers of buckets. Those of real ones are some thousands.
+const maxBucketIndex = 1 << 30
+
+var (
+	errSpans     = errors.New("the buckets of the histograms are not described in order")
+	errBounds    = errors.New("the bounds of the custom buckets are not in order")
+	errThreshold = errors.New("the zero threshold is negative or infinite")
+	errSchema    = errors.New("the histograms have an unknown schema")
+)
+
+// checkLayout checks the beginning of a histogram chunk, integer or float, which describes the buckets that all of its
+// histograms have. The library allocates as many buckets as are described there, and its arithmetic on histograms
+// relies on their order.
+func checkLayout(data []byte) error {
+	if len(data) < histogramHeader {
+		return errCut
+	}
+	if binary.BigEndian.Uint16(data) == 0 {
+		return nil
+	}
+	r := bitReader{data: data[histogramHeader:]}
+	if !r.zeroThreshold() {
+		return errThreshold
+	}
+	schema := r.varbitInt()
+	if schema < math.MinInt32 || schema > math.MaxInt32 || !histogram.IsKnownSchema(int32(schema)) {
+		return errSchema
+	}
+	custom := histogram.IsCustomBucketsSchema(int32(schema))
+	most := uint64(len(data)) * 8 // each bucket takes at least a bit in each sample
+	end, ok := r.spans(most, custom)
+	if !ok {
+		return errSpans
+	}
+	if negative, ok := r.spans(most, custom); !ok || custom && negative != 0 {
+		return errSpans
+	}
+	if custom {
+		if bounds, ok := r.customBounds(); !ok || end > bounds+1 {
+			return errBounds
+		}
+	}
+	if r.n < 0 {
+		return errCut
+	}
+	return nil
+}
+
+// zeroThreshold reads the threshold, and reports whether it is a number that a width can be.
+func (r *bitReader) zeroThreshold() bool {
+	if r.long(8) != 255 {
+		return true // 0 or a power of 2
+	}
+	v := math.Float64frombits(r.long(64))
+	return v >= 0 && !math.IsInf(v, 1)
+}
+
+// spans reads spans of at most most buckets. It returns the number behind the last one. Of custom buckets the first
+// one has a number of 0 or more.
+func (r *bitReader) spans(most uint64, custom bool) (end int64, ok bool) {
+	var buckets uint64
+	n := r.varbitUint()
+	for i := uint64(0); i < n && r.n >= 0; i++ {
+		length, offset := r.varbitUint(), r.varbitInt()
+		if length > most || offset > maxBucketIndex || offset < -maxBucketIndex || offset < 0 && (i > 0 || custom) {
+			return 0, false
+		}
+		buckets += length
+		end += offset + int64(length)
+		if buckets > most || end > maxBucketIndex {
+			return 0, false
+		}
+	}
+	return end, true
+}
+
+// customBounds reads the bounds of custom buckets and returns their number.
+func (r *bitReader) customBounds() (int64, bool) {
+	n := r.varbitUint()
+	last := math.Inf(-1)
+	for i := uint64(0); i < n && r.n >= 0; i++ {
+		var bound float64
+		if b := r.varbitUint(); b == 0 {
+			bound = math.Float64frombits(r.long(64))
+		} else {
+			bound = float64(b-1) / 1000
+		}
+		if r.n < 0 {
+			break
+		}
+		if !(bound > last) {
+			return 0, false
+		}
+		last = bound
+	}
+	return int64(min(n, math.MaxInt64-1)), true
+}
+
+// varbitSizes are the lengths in bits of the numbers that follow 0 to 8 ones.
+var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
+
+// varbitUint reads a number as histogram chunks have it, 0 or more.
+func (r *bitReader) varbitUint() uint64 {
+	v, _ := r.varbit()
+	return v
+}
+
+// varbitInt reads a number with a sign.
+func (r *bitReader) varbitInt() int64 {
+	v, size := r.varbit()
+	if size == 0 || size == 64 {
+		return int64(v)
+	}
+	return signed(v, size)
+}
+
+func (r *bitReader) varbit() (v uint64, size int) {
+	ones := 0
+	for ones < 8 && r.long(1) == 1 {
+		ones++
+	}
+	if size = varbitSizes[ones]; size == 0 {
+		return 0, 0
+	}
+	return r.long(size), size
+}
