@@ -1,0 +1,119 @@
+package query
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/block/merge"
+	"github.com/hearth-metrics/hearth/compact/downsample"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
+)
+
+// blockChunks is a merge.Sink that keeps the chunks of one series.
+type blockChunks []merge.Chunk
+
+func (b *blockChunks) Begin(merge.Symbols) error { return nil }
+func (b *blockChunks) End() error                { return nil }
+func (b *blockChunks) Add(s *merge.Series) error {
+	for _, c := range s.Chunks {
+		c.Data = slices.Clone(c.Data)
+		*b = append(*b, c)
+	}
+	return nil
+}
+
+type noSymbols struct{}
+
+func (noSymbols) Len() int         { return 0 }
+func (noSymbols) At(uint32) string { return "" }
+
+// compacted are the chunks of the blocks that the compactor makes of samples, each of length ms, at resolution.
+func compacted(t *testing.T, samples []sourcetest.Sample, length, resolution int64) (out []series.Chunk) {
+	t.Helper()
+	for from := samples[0].T / length * length; from <= samples[len(samples)-1].T; from += length {
+		in := &merge.Series{}
+		for _, c := range sourcetest.Encode(between(samples, from, from+length), 0) {
+			in.Chunks = append(in.Chunks, merge.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime,
+				Encoding: byte(c.Raw.Encoding), Data: c.Raw.Data})
+		}
+		made := new(blockChunks)
+		var sink merge.Sink = made
+		if resolution == hour {
+			sink = downsample.New(hour, sink)
+		}
+		stage := downsample.New(5*minute, sink)
+		if err := stage.Begin(noSymbols{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := stage.Add(in); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range *made {
+			aggr, err := series.DecodeAggregates(c.Data, [series.NumAggregates]bool{true, true, true, true, true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, series.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Aggr: aggr})
+		}
+	}
+	return out
+}
+
+// TestCompactedBlocks: functions over the blocks that Hearth downsamples have the values that they have over raw
+// samples. Those over whole windows are exact, increases except for a window at both ends, whatever was reset.
+func TestCompactedBlocks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(6, 6))
+	for _, resolution := range []int64{5 * minute, hour} {
+		for round := range 3 {
+			var s tiers
+			var resets []int64
+			for range rnd.IntN(8) {
+				resets = append(resets, since+rnd.Int64N(3*day))
+			}
+			away := [2]int64{since + rnd.Int64N(2*day), since + rnd.Int64N(3*day)}
+			for name, samples := range map[string][]sourcetest.Sample{
+				"g": gauge(rnd, since, since+3*day, true, away), "c": growing(rnd, since, since+3*day, resets...),
+				"h": histograms(growing(rnd, since, since+3*day, resets...)),
+			} {
+				s.add(labels.FromStrings("__name__", name), samples, compacted(t, samples, 2*day, resolution)...)
+			}
+			q := s.open(t, DefaultOptions())
+			for _, text := range []string{
+				"count_over_time(g[6h])", "sum_over_time(g[6h])", "avg_over_time(g[6h])", "min_over_time(g[6h])",
+				"max_over_time(g[6h])", "present_over_time(g[6h])", "absent_over_time(g[6h])", "sum(count_over_time(c[2h]))",
+				"max_over_time(c[6h]) - min_over_time(c[6h])", "avg_over_time(c[2h] offset 3h)",
+			} {
+				want, _ := ranged(t, q, text, since+6*hour, since+3*day, hour, 0)
+				got, warnings := ranged(t, q, text, since+6*hour, since+3*day, hour, time.Duration(resolution)*time.Millisecond)
+				if len(warnings) > 0 {
+					t.Errorf("%s: %q", text, warnings)
+				}
+				sameRanges(t, fmt.Sprintf("round %d, windows of %d ms, %s", round, resolution, text), got, want, 1e-9)
+			}
+			for _, text := range []string{
+				"increase(c[6h])", "rate(c[6h])", "histogram_count(increase(h[6h]))", "histogram_sum(rate(h[6h]))",
+				"histogram_quantile(0.5, rate(h[6h]))",
+			} {
+				want, _ := ranged(t, q, text, since+6*hour, since+3*day, 17*minute, 0)
+				got, _ := ranged(t, q, text, since+6*hour, since+3*day, 17*minute, time.Duration(resolution)*time.Millisecond)
+				most := 1.25 * float64(resolution) / float64(6*hour)
+				for name, points := range want {
+					for at, p := range points {
+						g, ok := got[name][at]
+						if off := math.Abs(g.F-p.F) / p.F; !ok || off > most {
+							t.Fatalf("round %d, windows of %d ms, %s at %d: got %v (%v), want %v (resets %v)", round, resolution, text,
+								at-since, g.F, ok, p.F, resets)
+						}
+					}
+				}
+			}
+		}
+	}
+}
