@@ -2,8 +2,6 @@ package block
 
 import (
 	"log/slog"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -28,8 +26,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/secret"
 )
 
-var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
-
 // OpenBucket opens the bucket that a Thanos object-store YAML describes: any provider, $(VAR) replaced from the
 // environment. name is what errors call the content, component names the client to the provider; reg may be nil. A
 // faulty content is of kind Invalid. A FILESYSTEM directory may be relative to the working directory.
@@ -37,9 +33,9 @@ var envReference = regexp.MustCompile(`\$\(([a-zA-Z_0-9]+)\)`)
 // What the object store refuses for good is an error that says what to do (see Refused), is logged once, and counted.
 func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, content []byte,
 	component string) (objstore.InstrumentedBucket, error) {
-	content, err := ExpandEnv(name, content)
+	content, err := conf.ExpandEnv(name, content)
 	if err != nil {
-		return nil, err
+		return nil, errs.Wrap(errs.Invalid, err)
 	}
 	content, hedged, err := checkConfig(name, content)
 	if err != nil {
@@ -57,25 +53,6 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, conten
 		metrics = prometheus.WrapRegistererWithPrefix("thanos_", reg)
 	}
 	return objstore.WrapWithMetrics(newTelling(log, reg, bkt), metrics, bkt.Name()), nil
-}
-
-// ExpandEnv replaces $(VAR) in a configuration from the environment; name is what errors call it.
-func ExpandEnv(name string, content []byte) ([]byte, error) {
-	return expandEnv(name, content, os.LookupEnv)
-}
-
-// expandEnv replaces $(VAR). A variable that is not set is an error, as in Thanos: a secret must not become "".
-func expandEnv(name string, content []byte, lookup func(string) (string, bool)) ([]byte, error) {
-	var missing error
-	out := envReference.ReplaceAllFunc(content, func(ref []byte) []byte {
-		variable := string(envReference.FindSubmatch(ref)[1])
-		value, ok := lookup(variable)
-		if !ok && missing == nil {
-			missing = errs.E(errs.Invalid, "%s: $(%s): the environment has no such variable", name, variable)
-		}
-		return []byte(value)
-	})
-	return out, missing
 }
 
 // providers are the types of object stores, each with what its config may hold.

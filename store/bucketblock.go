@@ -27,6 +27,8 @@ type header interface {
 // called once, when nobody holds the block any more.
 type headerFile interface {
 	Header(ctx context.Context) (header, error)
+	// WasOpen reports whether the index-header was open once.
+	WasOpen() bool
 	Close() error
 }
 

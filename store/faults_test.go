@@ -244,7 +244,7 @@ func TestQuarantineEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		read()
-		if got := g.BlockStates([]ulid.ULID{a})[0].Served; got != (later == time.Hour) {
+		if got := servedOf(g, a)[0]; got != (later == time.Hour) {
 			t.Fatalf("%s later: served %v", later, got)
 		}
 	}
@@ -613,7 +613,7 @@ func TestWindow(t *testing.T) {
 		if info, err := g.Info(t.Context()); err != nil || info.Blocks.Whole {
 			t.Errorf("a gateway of a range of times says that it serves the whole bucket: %+v, %v", info.Blocks, err)
 		}
-		if got := g.BlockStates([]ulid.ULID{a})[0].Served; got != want {
+		if got := servedOf(g, a)[0]; got != want {
 			t.Fatalf("[%d, %d]: %v", mint, maxt, got)
 		}
 	}

@@ -35,6 +35,7 @@ type Gateway struct {
 	budget  *budget
 	fetcher *block.Fetcher
 	behind  *behind
+	opener  *opener
 
 	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
@@ -110,6 +111,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.BucketReader,
 		reopened: make(chan struct{}),
 		handover: newHandover(opts.Now()),
 		behind:   newBehind(),
+		opener:   newOpener(),
 	}
 	if opts.Sharing != nil {
 		g.settling = &settling{}
@@ -125,6 +127,7 @@ func (g *Gateway) Open(ctx context.Context, _ func(error)) error {
 	g.cancel = cancel
 	g.wg.Go(func() { g.run(loop) })
 	g.wg.Go(func() { g.tend(loop) })
+	g.wg.Go(func() { g.openAhead(loop) })
 	timeout := time.After(g.opts.StartTimeout)
 	wanted := []chan struct{}{g.viewed, g.synced, g.reopened}
 	if g.opts.Sharing != nil { // the ring opens later

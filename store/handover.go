@@ -103,6 +103,7 @@ func (g *Gateway) handOver(ctx context.Context, peers []Peer) {
 	responses := askAll(ctx, others, s.questions(wanted, broken))
 	heard := func(member string, id ulid.ULID) (state series.BlockState, ok bool) {
 		if member == s.owners.self {
+			g.opener.want(s.unopened([]ulid.ULID{id}))
 			return s.state(id), true
 		}
 		state, ok = responses[member][id]
@@ -226,17 +227,18 @@ func askAll(ctx context.Context, peers []Peer,
 	return out
 }
 
-// state is what this gateway says of a block that is in its view by itself.
+// state is what this gateway says of a block that is in its view by itself. It serves what it has opened once.
 func (s *snapshot) state(id ulid.ULID) (state series.BlockState) {
 	state.Known = s.view.Metas[id] != nil
 	if p := s.planned[id]; p != nil {
-		state.Served = p.serves()
+		state.Served = p.serves() && p.b.WasOpen()
 		state.Owned = state.Served && p.place >= owned
 	}
 	return state
 }
 
-// BlockStates returns what this gateway says of each block now.
+// BlockStates returns what this gateway says of each block now. What it has never opened it does not serve yet: it
+// begins to open that.
 func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 	g.mu.RLock()
 	s := g.current
@@ -254,7 +256,9 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 	if len(unsure) == 0 {
 		return out
 	}
-	known, served := s.sources(unsure)
+	g.opener.want(s.unopened(ids))
+	known, served, unopened := s.sources(unsure)
+	g.opener.want(unopened)
 	for i, id := range ids {
 		out[i].Known = out[i].Known || known[id]
 		out[i].Served = out[i].Served || served[id]
@@ -263,16 +267,21 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 }
 
 // sources finds the blocks of ids whose samples other blocks of the view have, and those that these serve here.
-func (s *snapshot) sources(ids map[ulid.ULID]bool) (known, served map[ulid.ULID]bool) {
+// unopened are such others that would serve them, and were never opened.
+func (s *snapshot) sources(ids map[ulid.ULID]bool) (known, served map[ulid.ULID]bool, unopened []ulid.ULID) {
 	var have, serve []*block.Meta
 	for _, p := range s.planned {
 		if !p.needed() || !slices.ContainsFunc(p.meta.Sources(), func(id ulid.ULID) bool { return ids[id] }) {
 			continue
 		}
 		have = append(have, p.meta)
-		if p.serves() {
+		switch {
+		case !p.serves():
+		case p.b.WasOpen():
 			serve = append(serve, p.meta)
+		default:
+			unopened = append(unopened, p.meta.ULID)
 		}
 	}
-	return s.view.SourcesOf(have), s.view.SourcesOf(serve)
+	return s.view.SourcesOf(have), s.view.SourcesOf(serve), unopened
 }

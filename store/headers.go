@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -159,8 +160,9 @@ func (h *headers) read(path string) (*indexheader.Reader, error) {
 
 // lazyHeader is a block's index-header. It is opened at the first use, and may be closed and opened again.
 type lazyHeader struct {
-	from *headers
-	meta *block.Meta
+	from    *headers
+	meta    *block.Meta
+	wasOpen atomic.Bool
 
 	mu      sync.Mutex // guards what follows
 	reader  *indexheader.Reader
@@ -226,10 +228,14 @@ func (l *lazyHeader) load(ctx context.Context, under *loading) {
 		r.Close()
 	default:
 		under.reader, l.reader = r, r
+		l.wasOpen.Store(true)
 		l.from.note(l, true)
 	}
 	close(under.done)
 }
+
+// WasOpen implements headerFile.
+func (l *lazyHeader) WasOpen() bool { return l.wasOpen.Load() }
 
 // Close implements headerFile. Nobody holds the block any more.
 func (l *lazyHeader) Close() error {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -282,6 +283,10 @@ func damage(t *testing.T, bkt objstore.Bucket, object string, edit func([]byte) 
 
 // servedOf reports for each block whether g serves its samples.
 func servedOf(g *Gateway, ids ...ulid.ULID) (served []bool) {
+	g.BlockStates(ids) // begins to open them
+	for !g.opener.idle() {
+		time.Sleep(time.Millisecond)
+	}
 	for _, s := range g.BlockStates(ids) {
 		served = append(served, s.Served)
 	}

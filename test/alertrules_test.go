@@ -38,7 +38,7 @@ func alertRule(t *testing.T, name string) string {
 	return ""
 }
 
-// TestShipAlerts evaluates the rules that take hours to fire.
+// TestShipAlerts evaluates the rules that take hours to fire, or faults that no other test makes.
 func TestShipAlerts(t *testing.T) {
 	engine := promql.NewEngine(
 		promql.EngineOpts{MaxSamples: 1000, Timeout: time.Minute, Parser: parser.NewParser(parser.Options{})})
@@ -81,5 +81,7 @@ func TestShipAlerts(t *testing.T) {
 	f("HearthNotShipping", oldest, ago(5*time.Hour), true)
 	f("HearthFaultyBlocks", "hearth_tsdb_faulty_blocks", 0, false)
 	f("HearthFaultyBlocks", "hearth_tsdb_faulty_blocks", 1, true)
+	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 0, false)
+	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 1, true)
 	f("HearthForeignDirectories", "hearth_tsdb_foreign_directories", 2, true)
 }

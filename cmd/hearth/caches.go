@@ -3,7 +3,7 @@ package main
 import (
 	"strings"
 
-	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/run"
 	"github.com/hearth-metrics/hearth/store/cache"
 )
@@ -52,7 +52,7 @@ func readCache(b *builder, c *content,
 	if yaml == nil {
 		return cache.Config{MaxBytes: -1}
 	}
-	yaml, err = block.ExpandEnv(c.where(), yaml)
+	yaml, err = conf.ExpandEnv(c.where(), yaml)
 	b.check(err)
 	config, err := parse(c.where(), yaml)
 	b.check(err)
