@@ -158,6 +158,7 @@ func (g *Gateway) swap(next *snapshot) {
 	if last == nil {
 		return
 	}
+	g.opener.want(next.arrived(last))
 	for id, b := range last.blocks {
 		if p := next.planned[id]; last.planned[id].serves() && (p == nil || !p.serves()) {
 			g.metrics.dropped.Inc()
