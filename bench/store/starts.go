@@ -114,7 +114,7 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 		return err
 	}
 	out.before = ready.Sub(before)
-	if err := firstAnswer(ctx, g, at.plan); err != nil {
+	if err := firstAnswer(ctx, g, at.plan, b.opts.deadline); err != nil {
 		return err
 	}
 	out.first = time.Since(began)
@@ -130,11 +130,16 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 	if out.disk == "empty" {
 		err = b.steady(ctx, out, g)
 	}
+	if errors.Is(err, errNoLook) { // what was measured before is good
+		fmt.Fprintf(b.log, "  %s: no look at the bucket within %s\n", out.gateway, b.opts.deadline)
+		err = nil
+	}
 	return errors.Join(err, <-profiled)
 }
 
-// firstAnswer asks until the answer is right: one tenant's series of one metric over a day, or all there is if less.
-func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan) error {
+// firstAnswer asks until the answer is right, at most until deadline: one tenant's series of one metric over a day, or
+// all there is if less.
+func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan, deadline time.Duration) error {
 	c, err := gateway.Dial(g.GRPC)
 	if err != nil {
 		return err
@@ -144,7 +149,7 @@ func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan) error {
 	req := &thanospb.SeriesRequest{MinTime: mint, MaxTime: maxt, Matchers: matchers("tenant_id", blocks.Tenant(7),
 		"__name__", blocks.MetricName(0))}
 	wantSamples := int((maxt+1-mint)/p.Interval.Milliseconds()) * p.Shape.Namespaces * p.Shape.Pods
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	for {
 		answer, err := c.Series(ctx, req)
@@ -167,6 +172,8 @@ func firstAnswer(ctx context.Context, g *gateway.Gateway, p blocks.Plan) error {
 	}
 }
 
+var errNoLook = errors.New("no look at the bucket in time")
+
 // steady measures one look at the bucket, from the end of one to the end of the next.
 func (b *bed) steady(ctx context.Context, out *start, g *gateway.Gateway) error {
 	next := func() (counts gateway.Counts, cpu float64, err error) {
@@ -174,10 +181,10 @@ func (b *bed) steady(ctx context.Context, out *start, g *gateway.Gateway) error 
 		if err != nil {
 			return counts, 0, err
 		}
-		deadline := time.Now().Add(5 * time.Minute)
+		deadline := time.Now().Add(b.opts.deadline)
 		for now := at; now == at; {
 			if time.Now().After(deadline) {
-				return counts, 0, errors.New("no look at the bucket within 5 minutes")
+				return counts, 0, errNoLook
 			}
 			select {
 			case <-ctx.Done():
@@ -199,8 +206,11 @@ func (b *bed) steady(ctx context.Context, out *start, g *gateway.Gateway) error 
 		return err
 	}
 	after, cpuAfter, err := next()
+	if err != nil {
+		return err
+	}
 	out.sync, out.syncCPU = after.Sub(before), cpuAfter-cpu
-	return err
+	return nil
 }
 
 // matchers are equality matchers of names and values that alternate.
