@@ -279,7 +279,7 @@ func (s *sharers) readOnce() {
 	}
 	// Two of the questions are selects of all of the tenant's blocks.
 	nowRead, nowAsked := count()
-	if want := float64(2 * s.plan.Blocks / s.plan.Tenants); nowRead-read != want || nowAsked != asked {
+	if want := float64(2 * (s.plan.Blocks + s.come) / s.plan.Tenants); nowRead-read != want || nowAsked != asked {
 		s.t.Errorf("%v blocks were read and %v asked for again, want %v and 0", nowRead-read, nowAsked-asked, want)
 	}
 }
