@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,14 +23,19 @@ func bucketIndexCommand() command {
 		name: "tools bucket index",
 		help: "Write the index of a bucket, with which store gateways start without reading each block's meta.json. It may " +
 			"run at any time, and in several processes at once.",
-		first: []string{"objstore.config-file"},
-		bind:  bindBucketIndex,
+		first:   []string{"objstore.config-file"},
+		subject: subject{"Output", []string{"output"}},
+		bind:    bindBucketIndex,
 	}
 }
 
 func bindBucketIndex(c *kingpin.CmdClause) func(*builder) {
-	var config content
+	var (
+		config content
+		output string
+	)
 	config.bind(c, "objstore.config", bucketHelp)
+	c.Flag("output", "Form of the output: text or json.").Short('o').Default("text").EnumVar(&output, "text", "json")
 	return func(b *builder) {
 		yaml, err := config.read()
 		b.check(err)
@@ -53,10 +59,34 @@ func bindBucketIndex(c *kingpin.CmdClause) func(*builder) {
 			if err != nil && pass.View.Hash == "" {
 				return err
 			}
+			if output == "json" {
+				return errors.Join(err, writeIndexPass(b.stdout, pass))
+			}
 			printIndexPass(b.stdout, pass)
 			return err
 		})
 	}
+}
+
+// writeIndexPass writes what a pass found and did as JSON.
+func writeIndexPass(w io.Writer, pass block.IndexPass) error {
+	v := pass.View
+	return json.NewEncoder(w).Encode(struct {
+		View         uint64 `json:"view"`
+		Hash         string `json:"hash"`
+		Bytes        int64  `json:"bytes"`
+		Changed      bool   `json:"changed"`
+		Overtaken    bool   `json:"overtaken"`
+		Blocks       int    `json:"blocks"`
+		Added        int    `json:"added"`
+		Removed      int    `json:"removed"`
+		Deletions    int    `json:"deletionMarks"`
+		NoCompact    int    `json:"noCompactMarks"`
+		NoDownsample int    `json:"noDownsampleMarks"`
+		Partial      int    `json:"partial"`
+		MarkFaults   int    `json:"markFaults"`
+	}{v.Number, v.Hash, pass.Size, pass.Changed, pass.Overtaken, len(v.Metas), pass.Added, pass.Removed, len(v.Deletions),
+		len(v.NoCompact), len(v.NoDownsample), len(v.Partial), len(v.MarkFaults)})
 }
 
 // printIndexPass says what a pass found and did.

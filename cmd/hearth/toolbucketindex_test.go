@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,6 +58,12 @@ func TestToolBucketIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	f("1 blocks: 0 are new in the index, 1 are gone from it.")
+	out, _ := run(0, config, "--output=json")
+	var pass struct{ View, Blocks, Partial, DeletionMarks int }
+	if err := json.Unmarshal([]byte(out), &pass); err != nil || pass.View == 0 || pass.Blocks != 1 || pass.Partial != 1 ||
+		pass.DeletionMarks != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
 	put("hearth/index/current", "{")
 	f("Wrote view ", "The index of before could not be read")
 
