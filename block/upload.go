@@ -45,6 +45,8 @@ type UploadOptions struct {
 	Concurrency int
 	// Extra are further files of the block, which are not in its directory.
 	Extra []ExtraFile
+	// BeforeMeta, if set, is called when all files are there and before meta.json is written. Its error ends the upload.
+	BeforeMeta func(context.Context) error
 }
 
 // ExtraFile is a file of a block that is made while it is sent.
@@ -103,6 +105,11 @@ func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta,
 	}
 	if err := g.Wait(); err != nil {
 		return err
+	}
+	if opts.BeforeMeta != nil {
+		if err := opts.BeforeMeta(ctx); err != nil {
+			return err
+		}
 	}
 	return commit(ctx, bkt, meta)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/hearth-metrics/hearth/block/viewer"
+	"github.com/hearth-metrics/hearth/compact"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
@@ -37,6 +38,8 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		asking    queryFlags
 		visible   storeAPIFlags
 		reads     memoryFlags
+		compactor compactorFlags
+		compacts  string
 		selfWrite = selfscrape.DefaultOptions()
 		dir       string
 	)
@@ -52,6 +55,9 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	endpoint.bind(c)
 	asking.bind(c)
 	visible.bind(c)
+	compactor.bind(c)
+	c.Flag("compact.run", "Whether this process compacts the bucket: auto = only where the bucket is the directory below "+
+		"--data-dir, on, or off.").Default("auto").EnumVar(&compacts, "auto", "on", "off")
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
 		"tenant; 0s = never.", &selfWrite.Interval)
 	return func(b *builder) {
@@ -61,8 +67,14 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		limits := f.limits.build(b, cl, storage.limits(f.route.limits()), f.route.localEndpoint)
 		users := f.http.users(b, f.route.certificate, asking.certificate)
 		server := f.http.build(b, users)
-		bucket, shared := bkt.build(b, bucketUse{fallback: filepath.Join(dir, "bucket"), cluster: f.where.opts.ClusterLabel,
-			clustered: cl.gossips, writes: true, labels: storage.receive.Labels}, shared)
+		use := bucketUse{fallback: filepath.Join(dir, "bucket"), cluster: f.where.opts.ClusterLabel, clustered: cl.gossips,
+			writes: true, labels: storage.receive.Labels}
+		rings := []string{series.RoleReceive, series.RoleStore}
+		compacting := compacts == "on" || compacts == "auto" && !bkt.config.given()
+		if compacting {
+			use.refuse, rings = compact.CheckLayout, append(rings, series.RoleCompact)
+		}
+		bucket, shared := bkt.build(b, use, shared)
 		client, err := f.client.options(shared)
 		b.check(err)
 		local := storage.build(b, cl, bucket, limits, shared, filepath.Join(dir, "tsdb"))
@@ -74,10 +86,17 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		grpc := f.grpc.build(b)
 		sources := map[string]series.Source{series.RoleReceive: local.receiver, series.RoleStore: blocks}
 		_, retention := limits.Table().Longest()
-		f.where.join(b, cl, registration{rings: []string{series.RoleReceive, series.RoleStore},
+		f.where.join(b, cl, registration{rings: rings,
 			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
 			contents: blocks.Contents, quarantined: local.quarantined, retention: retention, sharding: limits})
 		addSharing(b, cl, blocks)
+		var work []httpx.Route
+		if compacting {
+			compactor.opts.SharedNames = true
+			c := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "cache", "compact"), limits}, shared)
+			b.addPart("compact", c.Open, c.Close, nil)
+			work = c.Routes()
+		}
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
 		rpc.RegisterServed(grpc, blocks)
@@ -98,6 +117,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 			cl.routes(),
 			drain,
 			f.where.adminRoutes(local.receiver),
+			work,
 			writes,
 			querier.Routes(),
 			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
@@ -130,7 +150,8 @@ func (p *process) welcome(guard httpx.Guard, address, dir string) {
 		more += "    # basic_auth, authorization or a certificate in tls_config: this port asks who sends\n"
 	}
 	fmt.Fprintf(p.stdout, `
-Hearth is up. Data is in %s. Nothing is deleted from the bucket yet: it grows for ever.
+Hearth is up. Data is in %s. Blocks in the bucket stay for ever unless --retention.resolution-raw,
+-5m and -1h say how long.
 
   Page and Grafana data source:  %s
   Readiness, metrics:            %s/-/ready?verbose  %s/metrics

@@ -43,6 +43,8 @@ type bucketUse struct {
 	labels labels.Labels
 	// mimir says that the bucket is in Mimir's layout, which only a process that reads can use.
 	mimir bool
+	// refuse, if set, is the error of a bucket that the process must not write to, whoever it belongs to.
+	refuse func(context.Context, objstore.BucketReader) error
 }
 
 // bucket is the object store of a process. It is written to, and its blocks are listed, only when it is known whose

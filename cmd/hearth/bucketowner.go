@@ -68,6 +68,11 @@ func (b *bucket) claim(ctx context.Context) error {
 	if b.identity.Load() != nil {
 		return nil
 	}
+	if b.use.refuse != nil {
+		if err := b.use.refuse(ctx, b.Bucket); err != nil {
+			return b.ending(err)
+		}
+	}
 	id, err := block.Claim(ctx, b.Bucket, b.own, b.judge)
 	if err != nil {
 		return b.ending(err)

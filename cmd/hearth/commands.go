@@ -32,6 +32,7 @@ func allCommands() []command {
 		distributorCommand(),
 		storeCommand(),
 		queryCommand(),
+		compactCommand(),
 		bucketIndexCommand(),
 		bucketLsCommand(),
 		bucketInspectCommand(),

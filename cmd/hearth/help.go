@@ -47,6 +47,8 @@ var subjects = []subject{
 	{"Bucket", []string{"objstore.*", "shipper.*", "sync-block-duration", "store.bucket-*",
 		"ignore-deletion-marks-delay", "block-sync-concurrency", "min-time", "max-time", "selector.*", "consistency-delay",
 		"index-cache*", "store.caching-bucket*", "bucket-web-label", "web.*"}},
+	{"Compaction and retention", []string{"wait*", "retention.*", "compact.*", "delete-delay", "downsampling.*",
+		"deduplication.*", "block-files-concurrency"}},
 	{"Tenants and their limits", []string{"receive.tenant-*", "receive.default-tenant-id", "receive.split-*",
 		"runtime-config.*", "limits.*",
 		"receive.limits-*"}},

@@ -37,6 +37,8 @@ func roleArgs(t *testing.T, role string) []string {
 		args = append(args, "--remote-write.address=127.0.0.1:0")
 	case "store":
 		args = append(args, "--data-dir="+filepath.Join(dir, "store"), bucket)
+	case "compact":
+		args = append(args, "--data-dir="+filepath.Join(dir, "compact"), bucket, "--wait")
 	}
 	app, _ := commands()
 	has := flagsByName(app, role)

@@ -17,35 +17,44 @@ const (
 	lastTime  = "9999-12-31T23:59:59Z"
 )
 
-// selectionFlags choose the blocks that a gateway serves, as those of Thanos do.
+// selectionFlags choose the blocks that a gateway or a compactor works on, as those of Thanos do.
 type selectionFlags struct {
 	min, max    moment
 	rules       content
 	consistency time.Duration
 }
 
-func (f *selectionFlags) bind(c *kingpin.CmdClause) {
-	c.Flag("min-time", "Serve only blocks with samples from this time on: a time such as 2026-01-31T00:00:00Z, or a "+
+// bind adds the flags; does is what the role does with blocks.
+func (f *selectionFlags) bind(c *kingpin.CmdClause, does string) {
+	c.Flag("min-time", does+" only blocks with samples from this time on: a time such as 2026-01-31T00:00:00Z, or a "+
 		"duration before now such as -2w.").Default(firstTime).SetValue(&f.min)
-	c.Flag("max-time", "Serve only blocks with samples up to this time, which is written as that of --min-time.").
+	c.Flag("max-time", does+" only blocks with samples up to this time, which is written as that of --min-time.").
 		Default(lastTime).SetValue(&f.max)
-	f.rules.bind(c, "selector.relabel-config", "Serve only blocks that these relabelling rules keep (actions keep, drop, "+
+	f.rules.bind(c, "selector.relabel-config", does+" only blocks that these relabelling rules keep (actions keep, drop, "+
 		"hashmod). They get the external labels of a block, and its id as __block_id.")
-	durationFlag(c, "consistency-delay", "Serve a block only when it is this old, for object stores that show objects "+
-		"late. Compacted blocks are served at once.", &f.consistency)
+	durationFlag(c, "consistency-delay", does+" a block only when it is this old, for object stores that show objects "+
+		"late. Compacted blocks do not wait.", &f.consistency)
 }
 
-// apply puts what the flags say into opts.
+// apply puts what the flags say into the options of a gateway.
 func (f *selectionFlags) apply(b *builder, opts *store.Options) {
 	opts.ConsistencyDelay = f.consistency
-	if f.min.String() != firstTime || f.max.String() != lastTime {
-		opts.Window = func(now time.Time) (mint, maxt int64) { return f.min.millis(now), f.max.millis(now) }
-		if now := time.Now(); f.min.millis(now) > f.max.millis(now) {
-			b.check(fmt.Errorf("--min-time=%s is after --max-time=%s", &f.min, &f.max))
-		}
-	}
-	opts.Relabel = selectorRules(b, &f.rules)
+	opts.Window, opts.Relabel = f.window(b), f.relabel(b)
 }
+
+// window is the range of time that the flags choose, nil if they choose none.
+func (f *selectionFlags) window(b *builder) func(now time.Time) (mint, maxt int64) {
+	if f.min.String() == firstTime && f.max.String() == lastTime {
+		return nil
+	}
+	if now := time.Now(); f.min.millis(now) > f.max.millis(now) {
+		b.check(fmt.Errorf("--min-time=%s is after --max-time=%s", &f.min, &f.max))
+	}
+	return func(now time.Time) (mint, maxt int64) { return f.min.millis(now), f.max.millis(now) }
+}
+
+// relabel are the rules that choose blocks.
+func (f *selectionFlags) relabel(b *builder) []*relabel.Config { return selectorRules(b, &f.rules) }
 
 // selectorRules are the rules of --selector.relabel-config, which choose blocks.
 func selectorRules(b *builder, c *content) []*relabel.Config {

@@ -192,7 +192,7 @@ func bindStore(c *kingpin.CmdClause) func(*builder) {
 	c.Flag("data-dir", "Directory for parts of block indexes. What is lost there is fetched again.").
 		Default("./data").StringVar(&dir)
 	gateway.bind(c)
-	chosen.bind(c)
+	chosen.bind(c, "Serve")
 	visible.bind(c)
 	limits.bind(c)
 	page.bind(c)

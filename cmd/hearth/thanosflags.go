@@ -46,6 +46,7 @@ const (
 	ownHeaders   = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
 	ownPostings  = "lists of postings are always read only where they save more bytes than they have"
 	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
+	oneJob       = "a faulty block stops one job: it is left out and named, and all other work goes on"
 	byListing    = "blocks are found by one listing of the bucket, and read side by side"
 )
 
@@ -154,6 +155,28 @@ var storeIdle = []idleFlag{
 }
 
 var storeLater = webLater
+
+// compactIdle and compactLater are the flags of thanos compact that are idle here.
+var compactIdle = []idleFlag{
+	{"block-discovery-strategy", idleText, byListing},
+	{"block-meta-fetch-concurrency", idleText, byListing},
+	{"compact.blocks-fetch-concurrency", idleText, "blocks are read while they are merged, and not fetched before"},
+	{"compact.progress-interval", idleText, "what is to be done is counted in each pass"},
+	{"downsample.concurrency", idleText, "a block is downsampled by the job that makes it, and --compact.concurrency " +
+		"says how many jobs run"},
+	{"block-viewer.global.sync-block-interval", idleText, "the page /compact shows the last look at the bucket"},
+	{"block-viewer.global.sync-block-timeout", idleText, "the page /compact shows the last look at the bucket"},
+	{"debug.halt-on-error", idleBool, oneJob},
+	{"debug.accept-malformed-index", idleBool, oneJob},
+	{"compact.skip-block-with-out-of-order-chunks", idleBool, oneJob},
+	{"compact.enable-vertical-compaction", idleBool, "blocks that overlap are always merged"},
+	{"enable-feature", idleText, features},
+}
+
+var compactLater = append([]idleFlag{
+	{"web.disable", idleBool, "there is no page of blocks yet"},
+	{"bucket-web-label", idleText, "there is no page of blocks yet"},
+}, webLater...)
 
 // flagger is an application or a command.
 type flagger interface {

@@ -50,6 +50,12 @@ type Limits struct {
 	FutureWindow     model.Duration `yaml:"future_window"`
 	Retention        model.Duration `yaml:"retention"`
 
+	// BucketRetentionRaw, BucketRetention5m and BucketRetention1h are how long the compactor keeps the tenant's samples in
+	// the bucket, by resolution. 0 takes the compactor's flags; a file cannot say 0.
+	BucketRetentionRaw model.Duration `yaml:"bucket_retention_raw"`
+	BucketRetention5m  model.Duration `yaml:"bucket_retention_5m"`
+	BucketRetention1h  model.Duration `yaml:"bucket_retention_1h"`
+
 	// ShardSize is on how many receivers of a gossip ring the tenant's series are spread (shuffle sharding); 0 = on all.
 	ShardSize int `yaml:"shard_size"`
 

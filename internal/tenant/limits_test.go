@@ -310,7 +310,7 @@ func TestDocumentedKeys(t *testing.T) {
 		t.Fatal("the page has no section of all keys")
 	}
 	var documented, want []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(section, -1) {
 		documented = append(documented, m[1])
 	}
 	for _, f := range limitFields {

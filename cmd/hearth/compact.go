@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
+
+	"github.com/hearth-metrics/hearth/compact"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/ring"
+)
+
+// compactorFlags are the flags of a compactor, as the all-in-one has them, too.
+type compactorFlags struct {
+	opts         compact.Options
+	memory       byteSize
+	maxIndex     byteSize
+	noDownsample bool
+	replicas     []string
+	function     string
+}
+
+func (f *compactorFlags) bind(c *kingpin.CmdClause) {
+	f.opts = compact.DefaultOptions()
+	f.memory, f.maxIndex = byteSize(f.opts.Jobs.Memory), byteSize(f.opts.Jobs.MaxIndexSize)
+	keep := &f.opts.Retention.Default
+	durationFlag(c, "retention.resolution-raw", "How long raw samples stay in the bucket; 0s = for ever.", &keep.Raw)
+	durationFlag(c, "retention.resolution-5m", "How long samples of 5m stay in the bucket; 0s = for ever.",
+		&keep.FiveMinutes)
+	durationFlag(c, "retention.resolution-1h", "How long samples of 1h stay in the bucket; 0s = for ever.", &keep.OneHour)
+	durationFlag(c, "compact.retention-wait", "How long a retention that became shorter must stay so until it takes "+
+		"effect. The log says at once what it will take.", &f.opts.Retention.Wait)
+	durationFlag(c, "delete-delay", "How long a block stays in the bucket after it was marked for deletion. Store "+
+		"gateways need some of that time to see what replaces it.", &f.opts.DeleteDelay)
+	durationFlag(c, "wait-interval", "How often the bucket is looked at for work, where the process goes on.",
+		&f.opts.Interval)
+	durationFlag(c, "compact.cleanup-interval", "How often what was marked is deleted, and retention is looked at.",
+		&f.opts.CleanInterval)
+	whole := func(name, help string, to *int) {
+		c.Flag(name, help).Default(fmt.Sprint(*to)).SetValue(whole[int]{to})
+	}
+	whole("compact.concurrency", "Jobs that run at once.", &f.opts.Jobs.Concurrency)
+	c.Flag("compact.memory", "Memory that one job may use for what it merges, such as 256MB.").
+		Default(f.memory.String()).SetValue(&f.memory)
+	c.Flag("downsampling.disable", "Make no blocks of 5m and 1h.").BoolVar(&f.noDownsample)
+	c.Flag("deduplication.replica-label", "External label that tells HA pairs apart: blocks that differ in nothing else "+
+		"become one, without it. May be given several times, or name several with commas. Copies of one ring need none of "+
+		"this: they are always united.").PlaceHolder("LABEL").StringsVar(&f.replicas)
+	c.Flag("deduplication.func", "How the samples of HA pairs are merged: penalty takes one replica as a querier does; "+
+		"without it all samples stay.").Default("").EnumVar(&f.function, "", "penalty")
+	c.Flag("compact.block-max-index-size", "Size that the index of a block may have; what would be larger becomes "+
+		"several blocks, by series.").Default(f.maxIndex.String()).Hidden().SetValue(&f.maxIndex)
+	c.Flag("debug.max-compaction-level", "The largest range of a block: 1 = 2h, 2 = 8h, 3 = 2d, 4 = 14d.").Hidden().
+		Default(fmt.Sprint(f.opts.Jobs.MaxLevel)).IntVar(&f.opts.Jobs.MaxLevel)
+}
+
+// compactorUse is what a compactor works with.
+type compactorUse struct {
+	cluster *cluster
+	bucket  *bucket
+	dir     string // of its local files
+	limits  *tenantLimits
+}
+
+// build makes a compactor. The role adds it.
+func (f *compactorFlags) build(b *builder, use compactorUse, shared sharedFlags) *compact.Compactor {
+	o := &f.opts
+	o.Dir, o.Instance = use.dir, use.cluster.instance.ID
+	o.TenantLabel, o.ReplicaLabel = shared.tenantLabel, shared.replicaLabel
+	o.BucketID = use.bucket.which
+	o.Jobs.Memory, o.Jobs.MaxIndexSize, o.Jobs.Downsample = int64(f.memory), int64(f.maxIndex), !f.noDownsample
+	o.Jobs.Penalty = f.function == "penalty"
+	for _, text := range f.replicas {
+		for _, name := range strings.Split(text, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				o.Jobs.ReplicaLabels = append(o.Jobs.ReplicaLabels, name)
+			}
+		}
+	}
+	o.Retention.Tenants = func() (map[string]compact.Periods, error) {
+		return tenantPeriods(o.Retention.Default, use.limits)
+	}
+	if use.cluster.gossips {
+		o.Owns = use.cluster.ownsWork
+	}
+	c, err := compact.New(b.log, b.reg, use.bucket, *o)
+	b.check(err)
+	b.health.AddAdvice("compact", c.Ready)
+	return c
+}
+
+// tenantPeriods is how long the blocks of single tenants are kept in the bucket, by the runtime configuration. base are
+// the periods of the flags. The error says that the files are not valid at present.
+func tenantPeriods(base compact.Periods, limits *tenantLimits) (map[string]compact.Periods, error) {
+	table, status := limits.Table(), limits.Status()
+	out := map[string]compact.Periods{}
+	take := func(p compact.Periods, l *tenant.Limits) compact.Periods {
+		for _, one := range []struct {
+			to   *time.Duration
+			says model.Duration
+		}{{&p.Raw, l.BucketRetentionRaw}, {&p.FiveMinutes, l.BucketRetention5m}, {&p.OneHour, l.BucketRetention1h}} {
+			if one.says != 0 {
+				*one.to = time.Duration(one.says)
+			}
+		}
+		return p
+	}
+	for id, l := range table.Tenants {
+		out[string(id)] = take(base, l)
+	}
+	return out, status.Err
+}
+
+// ownsWork reports whether this process is the compactor that does the work that key names. While gossip does not know
+// the cluster yet nobody does it; it costs only time if two do.
+func (c *cluster) ownsWork(key []byte) bool {
+	if c.gossip == nil || c.gossip.Ready() != nil {
+		return false
+	}
+	var live []ring.Member
+	for _, m := range c.members(series.RoleCompact) {
+		if m.State == ring.Active {
+			live = append(live, ring.Member{ID: m.ID, Zone: m.Zone})
+		}
+	}
+	owners := ring.Owners(live, key, 1)
+	return len(owners) == 0 || live[owners[0]].ID == c.self.ID
+}
+
+func compactCommand() command {
+	return command{
+		name: series.RoleCompact,
+		help: "Merge the blocks of a bucket, downsample them, and delete what retention no longer keeps. Any number of " +
+			"them may work on one bucket.",
+		first: []string{"objstore.config-file", "data-dir", "wait", "retention.resolution-raw", "retention.resolution-5m",
+			"retention.resolution-1h"},
+		idle: idleTable{never: compactIdle, later: compactLater},
+		bind: bindCompact,
+	}
+}
+
+func bindCompact(c *kingpin.CmdClause) func(*builder) {
+	var (
+		shared    = defaultShared()
+		http      httpFlags
+		where     clusterFlags
+		tenants   limitFlags
+		bkt       bucketFlags
+		compactor compactorFlags
+		chosen    selectionFlags
+		hash      string
+		wait      bool
+		dir       string
+	)
+	http.bind(c)
+	where.bind(c)
+	tenants.bindOwn(c)
+	bkt.bind(c, "there is nothing to compact")
+	c.Flag("data-dir", "Directory for what jobs need on local disk. What is lost there is made again.").
+		Default("./data").StringVar(&dir)
+	c.Flag("wait", "Go on until stopped. Without it the process does all that there is to do, and ends.").Short('w').
+		BoolVar(&wait)
+	compactor.bind(c)
+	chosen.consistency = compactor.opts.ConsistencyDelay
+	chosen.bind(c, "Compact")
+	c.Flag("block-files-concurrency", "Files of a block that are sent to the bucket at a time.").
+		Default(fmt.Sprint(compactor.opts.Jobs.BlockFiles)).SetValue(whole[int]{&compactor.opts.Jobs.BlockFiles})
+	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json.").
+		Default("").EnumVar(&hash, "", "SHA256")
+	shared.bindLabels(c)
+	return func(b *builder) {
+		cl := where.identify(b, dir)
+		users := http.users(b)
+		server := http.build(b, users)
+		bucket, shared := bkt.build(b, bucketUse{cluster: where.opts.ClusterLabel, clustered: cl.gossips, writes: true,
+			refuse: compact.CheckLayout}, shared)
+		if bucket == nil {
+			b.check(errors.New("--objstore.config or --objstore.config-file is needed: there is nothing to compact without a " +
+				"bucket"))
+		}
+		lockDirectory(b, dir)
+		limits := tenants.build(b, cl, tenant.DefaultLimits(), "")
+		o := &compactor.opts
+		o.ConsistencyDelay, o.Window, o.Relabel = chosen.consistency, chosen.window(b), chosen.relabel(b)
+		o.Jobs.Hash = hash != ""
+		blocks := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "compact"), limits}, shared)
+		where.join(b, cl, registration{rings: []string{series.RoleCompact}, grpc: http.opts.Address,
+			http: http.opts.Address, bucket: bucket}) // it has no gRPC port, and nobody calls it
+		if wait {
+			b.addPart("compact", blocks.Open, blocks.Close, nil)
+		} else {
+			b.add("compact", func(context.Context, func(error)) error { return nil }, blocks.Close)
+			b.runTool(blocks.Once)
+		}
+		server.Add(slices.Concat(
+			b.ownRoutes(),
+			httpx.StatusRoutes(b.status("", limits.lastRead)),
+			limits.routes(),
+			cl.routes(),
+			blocks.Routes(),
+		)...)
+	}
+}

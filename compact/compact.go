@@ -1,0 +1,295 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// Compactor works on the blocks of a bucket.
+type Compactor struct {
+	log     *slog.Logger
+	bkt     objstore.Bucket
+	quietly objstore.BucketReader // bkt, for objects that need not be there
+	opts    Options
+	metrics *metrics
+	board   board
+
+	fetching sync.Mutex // held while the bucket is looked at
+	fetcher  *block.Fetcher
+	checked  bool // that it has Thanos's layout
+	last     atomic.Pointer[look]
+	looked   chan struct{} // closed with the first look
+	lookOnce sync.Once
+
+	acting   sync.Mutex // guards what follows; held while it is found out whether blocks may be marked and deleted
+	clock    clock
+	foreign  foreign
+	restsFor string // why nothing is done, as the log says it; "" = something is
+
+	partials map[ulid.ULID]*partial  // of the loop that deletes alone
+	doneAt   map[ulid.ULID]time.Time // so too
+	keeping  keeping                 // of the loop that marks alone
+	failures failures
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// look is what the bucket had at one time.
+type look struct {
+	view block.View
+	// live are the blocks that this process is to work on and that are not marked for deletion.
+	live []*block.Meta
+	at   time.Time
+}
+
+// New makes a Compactor of bkt. It reads and writes nothing.
+func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket, opts Options) (*Compactor, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Compactor{
+		log: log.With("component", "compact"), bkt: bkt, quietly: expecting(bkt), opts: opts,
+		metrics: newMetrics(reg, opts), looked: make(chan struct{}),
+		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: opts.Dir, Now: opts.Now}),
+		partials: map[ulid.ULID]*partial{}, doneAt: map[ulid.ULID]time.Time{},
+	}
+	c.failures.known = map[ulid.ULID]*failure{}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// jobsDir is where jobs keep what they need.
+func (c *Compactor) jobsDir() string { return filepath.Join(c.opts.Dir, "jobs") }
+
+// prepare removes what jobs of an earlier process left.
+func (c *Compactor) prepare() error {
+	if err := os.RemoveAll(c.jobsDir()); err != nil {
+		return fmt.Errorf("remove what earlier jobs left: %w", err)
+	}
+	return os.MkdirAll(c.jobsDir(), 0o777)
+}
+
+// Open starts the loops.
+func (c *Compactor) Open(context.Context, func(error)) error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	c.wg.Go(func() { c.every(c.opts.Interval, "look", func(ctx context.Context) error { return c.look(ctx) }) })
+	c.loop("clean", c.opts.CleanInterval, c.clean)
+	c.loop("keep", c.opts.CleanInterval, c.keep)
+	if !c.opts.Jobs.Off {
+		c.loop("jobs", c.opts.Interval, c.runJobs)
+	}
+	return nil
+}
+
+// Close stops the loops and waits. A job that runs is broken off; it is done again later.
+func (c *Compactor) Close() error {
+	c.cancel()
+	c.wg.Wait()
+	return nil
+}
+
+// Ready says what was wrong with the last look at the bucket. The compactor needs nothing else to work.
+func (c *Compactor) Ready() error { return c.board.fault("look") }
+
+// Once does all that there is to do, and returns. The error joins what could not be done.
+func (c *Compactor) Once(ctx context.Context) error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	if err := c.look(ctx); err != nil {
+		return err
+	}
+	var faults []error
+	step := func(name string, pass func(context.Context, *look) error) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := c.pass(ctx, name, func(ctx context.Context) error { return pass(ctx, c.last.Load()) }); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	step("clean", c.clean)
+	if !c.opts.Jobs.Off {
+		step("jobs", c.runJobs)
+		step("look", func(ctx context.Context, _ *look) error { return c.look(ctx) })
+	}
+	step("keep", c.keep)
+	step("clean", c.clean)
+	step("look", func(ctx context.Context, _ *look) error { return c.look(ctx) })
+	return errors.Join(append(faults, ctx.Err())...)
+}
+
+// loop runs pass over the last look, from the first look on.
+func (c *Compactor) loop(name string, interval time.Duration, pass func(context.Context, *look) error) {
+	c.wg.Go(func() {
+		select {
+		case <-c.looked:
+		case <-c.ctx.Done():
+			return
+		}
+		c.every(interval, name, func(ctx context.Context) error { return pass(ctx, c.last.Load()) })
+	})
+}
+
+// every does pass at once and then every interval, until Close.
+func (c *Compactor) every(interval time.Duration, name string, pass func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for c.ctx.Err() == nil {
+		_ = c.pass(c.ctx, name, pass) // the page, the metrics and the log have it
+		select {
+		case <-tick.C:
+		case <-c.ctx.Done():
+		}
+	}
+}
+
+// pass runs one pass of a loop, and keeps its outcome. A panic ends the pass alone.
+func (c *Compactor) pass(ctx context.Context, name string, do func(context.Context) error) (err error) {
+	c.board.begin(name, c.opts.Now())
+	err = guarded(func() error { return do(ctx) })
+	if ctx.Err() != nil {
+		return err
+	}
+	c.metrics.passed(name, c.opts.Now(), err)
+	if was := c.board.end(name, c.opts.Now(), err); err != nil && (was == nil || was.Error() != err.Error()) {
+		c.log.Warn("a pass left something undone; it is tried again with the next one", "pass", name, "err", err)
+	}
+	return err
+}
+
+// guarded is the error of do, also if it panics.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = errs.E(errs.Internal, "BUG: panic: %v\n%s", fault, debug.Stack())
+		}
+	}()
+	return do()
+}
+
+// look looks at the bucket and writes its index.
+func (c *Compactor) look(ctx context.Context) error {
+	c.fetching.Lock()
+	defer c.fetching.Unlock()
+	began := time.Now()
+	if !c.checked {
+		if err := CheckLayout(ctx, c.bkt); err != nil {
+			return err
+		}
+		c.lastLife(ctx)
+		c.checked = true
+	}
+	at := c.opts.Now()
+	pass, err := c.fetcher.WriteIndex(ctx, c.bkt)
+	if err != nil && pass.View.Hash == "" {
+		c.metrics.looked(pass.View, err, time.Since(began))
+		return err
+	}
+	c.metrics.looked(pass.View, nil, time.Since(began))
+	since := c.clock.before
+	if last := c.last.Load(); last != nil {
+		since = last.at
+	}
+	if !since.IsZero() {
+		c.acting.Lock()
+		c.findForeign(pass.View, since)
+		c.acting.Unlock()
+	}
+	c.last.Store(&look{view: pass.View, live: c.chosen(pass.View, at), at: at})
+	c.metrics.lastLook.Set(float64(at.UnixMilli()) / 1000)
+	c.board.setView(pass.View)
+	c.lookOnce.Do(func() { close(c.looked) })
+	return err
+}
+
+// chosen are the blocks that this process is to work on, as its options choose them, without those that are marked for
+// deletion.
+func (c *Compactor) chosen(v block.View, now time.Time) []*block.Meta {
+	filters := []block.Filter{c.relabelled, unmarked}
+	if c.opts.Window != nil {
+		filters = append(filters, block.Within(c.opts.Window(now)))
+	}
+	return v.Select(filters...)
+}
+
+// unmarked keeps the blocks that are not marked for deletion.
+func unmarked(v block.View, metas []*block.Meta) (kept []*block.Meta) {
+	for _, m := range metas {
+		if _, marked := v.Deletions[m.ULID]; !marked {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// relabelled keeps the blocks that the rules keep. The rules do not see the labels that replicas differ in.
+func (c *Compactor) relabelled(v block.View, metas []*block.Meta) (kept []*block.Meta) {
+	if len(c.opts.Relabel) == 0 {
+		return metas
+	}
+	choose := block.Chosen(c.opts.Relabel)
+	for _, m := range metas {
+		same := &block.Meta{}
+		same.ULID, same.Thanos.Labels = m.ULID, without(m.Thanos.Labels, append(slices.Clone(c.opts.Jobs.ReplicaLabels),
+			c.opts.ReplicaLabel))
+		if len(choose(v, []*block.Meta{same})) == 1 {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// without is labels without those that are named.
+func without(labels map[string]string, names []string) map[string]string {
+	out := maps.Clone(labels)
+	for _, name := range names {
+		delete(out, name)
+	}
+	return out
+}
+
+// clean deletes what was marked long enough ago, and what broken off uploads left.
+func (c *Compactor) clean(ctx context.Context, l *look) error {
+	c.metrics.cleanups.Inc()
+	c.metrics.todoDeletion.Set(float64(len(due(l.view, c.opts.Now(), c.opts.DeleteDelay))))
+	if err := c.mayAct(ctx); err != nil {
+		return err
+	}
+	return errors.Join(c.deleteMarked(ctx, l), c.cleanPartial(ctx, l), c.forgetDone(ctx))
+}
+
+// keep marks what retention no longer keeps, and what others replace.
+func (c *Compactor) keep(ctx context.Context, l *look) error {
+	if err := c.mayAct(ctx); err != nil {
+		return err
+	}
+	return errors.Join(c.markReplaced(ctx, l), c.markExpired(ctx, l))
+}

@@ -1,0 +1,329 @@
+package compact
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
+
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/indexheader"
+	"github.com/hearth-metrics/hearth/block/merge"
+	"github.com/hearth-metrics/hearth/compact/downsample"
+	"github.com/hearth-metrics/hearth/compact/plan"
+	"github.com/hearth-metrics/hearth/internal/errs"
+)
+
+// execution is a job that runs.
+type execution struct {
+	*plan.Job
+	run     *runningJob
+	dir     string               // of its local files
+	writers []*merge.BlockWriter // one for each output
+}
+
+// execute does one job:
+//
+//  1. ask the bucket whether the job is still to be done
+//  2. merge the inputs into local blocks
+//  3. ask again, send the outputs, ask again, and write their meta.json; so for each, the coarsest first
+//  4. find all objects of all outputs in the bucket, with their sizes
+//  5. mark the inputs that the outputs replace
+//
+// dropped says why the job was not to be done any more. A job that was broken off at any point is done again, with the
+// same bytes: outputs that are there already are compared and not sent.
+func (c *Compactor) execute(ctx context.Context, j *plan.Job, run *runningJob) (dropped string, err error) {
+	e := &execution{Job: j, run: run, dir: filepath.Join(c.jobsDir(), idOf(j).String())}
+	if dropped, err = c.stale(ctx, j); dropped != "" || err != nil {
+		return dropped, err
+	}
+	if err := os.RemoveAll(e.dir); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(e.dir, 0o777); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(e.dir)
+	c.step(run, "merging")
+	if err := c.merge(ctx, e); err != nil {
+		return "", err
+	}
+	c.step(run, "sending")
+	made, dropped, err := c.send(ctx, e)
+	if dropped != "" || err != nil {
+		return dropped, err
+	}
+	c.step(run, "marking")
+	return "", c.finish(ctx, e, made)
+}
+
+// stale says why a job is not to be done any more, "" if it is: an input is gone or marked, or an output is marked or
+// was deleted before. It asks the bucket itself, since the view may be old.
+func (c *Compactor) stale(ctx context.Context, j *plan.Job) (why string, err error) {
+	there := func(name string) bool {
+		if err != nil {
+			return false
+		}
+		var ok bool
+		if ok, err = c.bkt.Exists(ctx, name); err != nil {
+			err = errs.E(errs.Unavailable, "look for %s: %w", name, err)
+		}
+		return ok
+	}
+	for _, m := range j.Inputs {
+		if !there(block.Object(m.ULID, block.MetaName)) && err == nil {
+			why = fmt.Sprintf("input %s is gone", m.ULID)
+		}
+		if there(block.Object(m.ULID, block.DeletionMarkName)) {
+			why = fmt.Sprintf("input %s is marked for deletion", m.ULID)
+		}
+	}
+	for _, o := range j.Outputs {
+		if there(block.Object(o.ID, block.DeletionMarkName)) {
+			why = fmt.Sprintf("output %s is marked for deletion", o.ID)
+		}
+		if there(doneName(o.ID)) {
+			why = fmt.Sprintf("output %s was made and deleted before", o.ID)
+		}
+	}
+	return why, err
+}
+
+// merge merges the inputs of a job into local blocks.
+func (c *Compactor) merge(ctx context.Context, e *execution) error {
+	memory := c.opts.Jobs.Memory / 2
+	for _, o := range e.Outputs {
+		w := merge.NewBlockWriter(filepath.Join(e.dir, o.ID.String()), merge.WriterOptions{
+			Memory: max(memory/int64(len(e.Outputs)), minWriter)})
+		defer w.Close()
+		e.writers = append(e.writers, w)
+	}
+	counting := &countingBucket{c.bkt, &e.run.read}
+	inputs := make([]merge.Input, len(e.Inputs))
+	for i, m := range e.Inputs {
+		inputs[i] = merge.FromBucket(counting, m)
+	}
+	_, err := merge.Run(ctx, inputs, e.sink(), merge.Options{Scratch: e.dir, Memory: memory})
+	return err
+}
+
+// minWriter is what the writer of one output may use at least, in bytes.
+const minWriter = 1 << 20
+
+// sink is what takes the merged series: the writers of the finest resolution, and stages that make the coarser ones. An
+// hour is always made of five minutes, so that its bytes do not depend on which other outputs the job has.
+func (e *execution) sink() merge.Sink {
+	var coarser merge.Sink // what takes the windows of the last resolution
+	for _, r := range []int64{plan.OneHour, plan.FiveMin, plan.Raw} {
+		var sinks []merge.Sink
+		if w := e.writersOf(r); w != nil {
+			sinks = append(sinks, w)
+		}
+		if coarser != nil {
+			sinks = append(sinks, downsample.New(next(r), coarser))
+		}
+		switch len(sinks) {
+		case 0:
+		case 1:
+			coarser = sinks[0]
+		default:
+			coarser = merge.Tee(sinks...)
+		}
+		if r == e.Resolution {
+			break
+		}
+	}
+	return coarser
+}
+
+// next is the resolution that is made of blocks of r.
+func next(r int64) int64 {
+	if r == plan.Raw {
+		return plan.FiveMin
+	}
+	return plan.OneHour
+}
+
+// writersOf is what takes the series of all outputs of a resolution, nil if there are none.
+func (e *execution) writersOf(resolution int64) merge.Sink {
+	parts := make([]merge.Sink, e.Parts)
+	any := false
+	for i := range parts {
+		parts[i] = misplaced{}
+	}
+	for i, o := range e.Outputs {
+		if o.Resolution == resolution {
+			parts[o.Part.Shard], any = e.writers[i], true
+		}
+	}
+	switch {
+	case !any:
+		return nil
+	case len(parts) == 1:
+		return parts[0]
+	}
+	return merge.Split(parts...)
+}
+
+// misplaced takes the series of parts that the inputs of a job do not have.
+type misplaced struct{}
+
+// Begin implements merge.Sink.
+func (misplaced) Begin(merge.Symbols) error { return nil }
+
+// Add fails: an input has a series that belongs to another part.
+func (misplaced) Add(*merge.Series) error {
+	return errs.E(errs.Invalid, "an input that is a part of a split block has series of another part")
+}
+
+// End implements merge.Sink.
+func (misplaced) End() error { return nil }
+
+// send puts the outputs into the bucket, and returns the meta of each that has series.
+func (c *Compactor) send(ctx context.Context, e *execution) (made []*block.Meta, dropped string, err error) {
+	for i, o := range e.Outputs {
+		written := e.writers[i].Written()
+		if written.Stats.NumSeries == 0 {
+			continue
+		}
+		meta := e.Meta(o, e.empty(o.Resolution))
+		meta.Stats, meta.Thanos.IndexStats = written.Stats, written.IndexStats
+		dir := filepath.Join(e.dir, o.ID.String())
+		header, err := indexheader.Shipped(dir)
+		if err != nil {
+			return nil, "", errs.Wrap(errs.Internal, err) // it is our own index
+		}
+		if dropped, err = c.stale(ctx, e.Job); dropped != "" || err != nil {
+			return nil, dropped, err
+		}
+		err = block.UploadWith(ctx, c.bkt, dir, *meta, block.UploadOptions{
+			Hash: c.opts.Jobs.Hash, Concurrency: c.opts.Jobs.BlockFiles, Extra: []block.ExtraFile{header},
+			BeforeMeta: func(ctx context.Context) error {
+				if dropped, err = c.stale(ctx, e.Job); dropped != "" {
+					err = errs.E(errs.Conflict, "%s", dropped)
+				}
+				return err
+			},
+		})
+		if dropped != "" { // err says the same
+			return nil, dropped, nil
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		made = append(made, meta)
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, "", err
+		}
+	}
+	return made, "", nil
+}
+
+// empty are the parts of a resolution that have no series, sorted; nil if all have some.
+func (e *execution) empty(resolution int64) (parts []int) {
+	for i, o := range e.Outputs {
+		if o.Resolution == resolution && e.writers[i].Written().Stats.NumSeries == 0 {
+			parts = append(parts, o.Part.Shard)
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+// nothing keeps that a block has no samples that can be downsampled, such as one of stale markers only: the job is not
+// done again for twice the delete delay.
+func (c *Compactor) nothing(ctx context.Context, e *execution) error {
+	for _, o := range e.Outputs {
+		if err := c.doneRecord(ctx, o.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish finds the outputs in the bucket and marks the inputs that they replace. Without an output only inputs that
+// have no samples are marked.
+func (c *Compactor) finish(ctx context.Context, e *execution, made []*block.Meta) error {
+	all := slices.Clone(e.Inputs)
+	for _, m := range made {
+		there, err := block.FetchMeta(ctx, c.bkt, m.ULID)
+		if errs.KindOf(err) == errs.NotFound {
+			return errs.E(errs.Unavailable, "block %s was written and is not in the bucket: %w", m.ULID, err)
+		}
+		if err == nil {
+			err = c.verify(ctx, there)
+		}
+		if err != nil {
+			return err
+		}
+		all = append(all, there)
+		c.metrics.bytesOut.Add(float64(sizeOf(there)))
+		c.log.Info("made a block", "block", m.ULID.String(), "kind", string(e.Kind), "stream", e.run.Stream,
+			"resolution", m.Thanos.Downsample.Resolution, "min_time", m.MinTime, "max_time", m.MaxTime,
+			"series", m.Stats.NumSeries, "inputs", len(e.Inputs), "bytes", sizeOf(there))
+	}
+	c.metrics.bytesIn.Add(float64(e.run.Bytes))
+	if len(made) == 0 && e.Kind == plan.Downsample {
+		return c.nothing(ctx, e)
+	}
+	if errs.KindOf(c.mayAct(ctx)) == errs.Conflict {
+		return nil // the inputs are marked as replaced ones once the compactor no longer rests
+	}
+	replaced := block.Replaced(all)
+	var ids []ulid.ULID
+	left := uint64(0)
+	for _, m := range e.Inputs {
+		if _, ok := replaced[m.ULID]; ok || len(made) == 0 && m.Stats.NumSamples == 0 {
+			ids = append(ids, m.ULID)
+		} else {
+			left += m.Stats.NumSamples
+		}
+	}
+	if len(made) == 0 && left > 0 {
+		return errs.E(errs.Internal, "BUG: nothing was made of blocks of %d samples", left)
+	}
+	return c.each(context.WithoutCancel(ctx), ids, func(ctx context.Context, id ulid.ULID) error {
+		return c.mark(ctx, id, becauseCompacted, becauseCompacted)
+	})
+}
+
+// countingBucket counts the bytes that are read.
+type countingBucket struct {
+	objstore.BucketReader
+	read *atomic.Int64
+}
+
+// Get implements objstore.BucketReader.
+func (b *countingBucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	return b.count(b.BucketReader.Get(ctx, name))
+}
+
+// GetRange implements objstore.BucketReader.
+func (b *countingBucket) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	return b.count(b.BucketReader.GetRange(ctx, name, off, length))
+}
+
+func (b *countingBucket) count(r io.ReadCloser, err error) (io.ReadCloser, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &countingReader{r, b.read}, nil
+}
+
+type countingReader struct {
+	io.ReadCloser
+	read *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.read.Add(int64(n))
+	return n, err
+}
