@@ -58,6 +58,17 @@ func openToolBucket(b *builder, config *content, of, why string) objstore.Instru
 	return bkt
 }
 
+// runChangingTool makes the command a tool that writes to bkt. It refuses a bucket in Mimir's layout, since Hearth only
+// reads those.
+func (b *builder) runChangingTool(bkt objstore.BucketReader, job func(context.Context) error) {
+	b.runTool(func(ctx context.Context) error {
+		if err := block.MayAdd(ctx, bkt); err != nil {
+			return err
+		}
+		return job(ctx)
+	})
+}
+
 // toolTimeout adds the flag that bounds how long a tool reads metas.
 func toolTimeout(c *kingpin.CmdClause, to *time.Duration) {
 	*to = 5 * time.Minute

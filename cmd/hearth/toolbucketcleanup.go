@@ -69,7 +69,7 @@ func bindBucketCleanup(c *kingpin.CmdClause) func(*builder) {
 				pass.changes.dryRun = true
 			}
 		}
-		b.runTool(func(ctx context.Context) error {
+		b.runChangingTool(bkt, func(ctx context.Context) error {
 			return pass.changes.run(ctx, b, bkt, "cleanup", func(ctx context.Context) (change.Plan, error) {
 				v, err := pass.view(ctx, b, bkt)
 				if err != nil {
@@ -117,7 +117,7 @@ func bindBucketRetention(c *kingpin.CmdClause) func(*builder) {
 	return func(b *builder) {
 		bkt := bucket.build(b)
 		filters := pass.chosen.filters(b)
-		b.runTool(func(ctx context.Context) error {
+		b.runChangingTool(bkt, func(ctx context.Context) error {
 			return pass.changes.run(ctx, b, bkt, "retention", func(ctx context.Context) (change.Plan, error) {
 				v, err := pass.view(ctx, b, bkt)
 				if err != nil {

@@ -46,7 +46,7 @@ func bindBucketMark(c *kingpin.CmdClause) func(*builder) {
 			b.check(errors.New("--details is needed: it says why the blocks are marked"))
 		}
 		bkt := bucket.build(b)
-		b.runTool(func(ctx context.Context) error {
+		b.runChangingTool(bkt, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, markTimeout)
 			defer cancel()
 			return changes.run(ctx, b, bkt, "mark", func(context.Context) (change.Plan, error) {

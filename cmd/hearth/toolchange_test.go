@@ -255,3 +255,35 @@ func TestRulesCheckAsThanos(t *testing.T) {
 		t.Errorf("no file: %d", got)
 	}
 }
+
+// TestToolsLeaveMimirAlone: a tool that changes buckets writes nothing into one in Mimir's layout, opened whole or as
+// the part of one tenant, and says what it is.
+func TestToolsLeaveMimirAlone(t *testing.T) {
+	local := t.TempDir()
+	localBlock(t, local, 1_700_000_000_000, 1, "")
+	dir, id := t.TempDir(), toolID(1).String()
+	for name, text := range tree(t, toolBucket(t)) {
+		putFile(t, dir, "team-a/"+name, text)
+	}
+	putFile(t, dir, "team-a/bucket-index.json.gz", "not read")
+	age(t, dir)
+	before := fmt.Sprint(tree(t, dir))
+	for _, args := range [][]string{
+		{"upload-blocks", "--path=" + local, "--label=a=\"b\""},
+		{"mark", "--id=" + id, "--marker=" + block.DeletionMarkName, "--details=x"},
+		{"mark", "--id=" + id, "--marker=" + block.DeletionMarkName, "--remove"},
+		{"cleanup", "--delete-delay=0s"},
+		{"retention", "--retention.resolution-raw=1d"},
+		{"index"},
+	} {
+		for _, at := range []string{dir, filepath.Join(dir, "team-a")} {
+			_, log := runTool(t, 1, at, append([]string{"bucket"}, args...)...)
+			if !strings.Contains(log, "the layout of Mimir and Cortex") {
+				t.Errorf("%q: %s", args, log)
+			}
+		}
+	}
+	if after := fmt.Sprint(tree(t, dir)); after != before {
+		t.Error("a tool wrote into the bucket")
+	}
+}

@@ -63,7 +63,7 @@ func bindBucketUpload(c *kingpin.CmdClause) func(*builder) {
 			b.check(fmt.Errorf("--path: %w", err))
 		}
 		bkt := bucket.build(b)
-		b.runTool(func(ctx context.Context) error {
+		b.runChangingTool(bkt, func(ctx context.Context) error {
 			blocks, err := ship.Dir(dir)()
 			if err != nil {
 				return err
