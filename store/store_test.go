@@ -97,6 +97,7 @@ func opened(t testing.TB, bkt objstore.BucketReader, edit ...func(*Options)) *Ga
 	t.Helper()
 	opts := DefaultOptions()
 	opts.Dir = t.TempDir()
+	opts.SyncInterval = time.Hour // a look at the bucket is a read, and tests that count reads may take minutes
 	for _, e := range edit {
 		e(&opts)
 	}
