@@ -155,3 +155,22 @@ func (c *Compactor) Status() Status {
 	slices.SortFunc(s.Running, func(a, b JobStatus) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
+
+// Viewed is what a compactor knows of its bucket. Its maps and slices are shared: they are only read.
+type Viewed struct {
+	View block.View
+	// Live are the blocks that the compactor works on. Those that are marked for deletion are not among them.
+	Live []*block.Meta
+	// At is when the bucket was last looked at, Err what that left undone.
+	At  time.Time
+	Err error
+}
+
+// Viewed is what the last look at the bucket found. Before the first one it is empty.
+func (c *Compactor) Viewed() Viewed {
+	v := Viewed{Err: c.board.fault("look")}
+	if l := c.last.Load(); l != nil {
+		v.View, v.Live, v.At = l.view, l.live, l.at
+	}
+	return v
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/hearth-metrics/hearth/block/viewer"
+	"github.com/hearth-metrics/hearth/compact"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/store"
 	"github.com/hearth-metrics/hearth/web"
@@ -52,5 +53,13 @@ func gatewayState(g *store.Gateway) func() viewer.State {
 	return func() viewer.State {
 		v := g.Viewed()
 		return viewer.State{View: v.View, Loaded: v.Served, At: v.At}
+	}
+}
+
+// compactorState is what a compactor knows of its bucket. Those that it works on are loaded.
+func compactorState(c *compact.Compactor) func() viewer.State {
+	return func() viewer.State {
+		v := c.Viewed()
+		return viewer.State{View: v.View, Loaded: v.Live, At: v.At, Err: v.Err}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 
+	"github.com/hearth-metrics/hearth/block/viewer"
 	"github.com/hearth-metrics/hearth/compact"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -143,7 +144,7 @@ func compactCommand() command {
 			"them may work on one bucket.",
 		first: []string{"objstore.config-file", "data-dir", "wait", "retention.resolution-raw", "retention.resolution-5m",
 			"retention.resolution-1h"},
-		idle: idleTable{never: compactIdle, later: compactLater},
+		idle: idleTable{never: compactIdle},
 		bind: bindCompact,
 	}
 }
@@ -157,6 +158,8 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		bkt       bucketFlags
 		compactor compactorFlags
 		chosen    selectionFlags
+		page      blocksPageFlags
+		noCORS    bool
 		hash      string
 		wait      bool
 		dir       string
@@ -176,6 +179,8 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		Default(fmt.Sprint(compactor.opts.Jobs.BlockFiles)).SetValue(whole[int]{&compactor.opts.Jobs.BlockFiles})
 	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json.").
 		Default("").EnumVar(&hash, "", "SHA256")
+	page.bind(c)
+	c.Flag("web.disable-cors", "Do not let pages of other servers read the list of blocks.").BoolVar(&noCORS)
 	shared.bindLabels(c)
 	return func(b *builder) {
 		cl := where.identify(b, dir)
@@ -207,6 +212,8 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 			limits.routes(),
 			cl.routes(),
 			blocks.Routes(),
+			page.pageAndRoutes(viewer.Options{Source: compactorState(blocks), Bucket: bucket, Marks: bucket,
+				Refuse: where.refuseAdmin(), CORS: !noCORS}),
 		)...)
 	}
 }

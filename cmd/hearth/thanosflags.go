@@ -37,17 +37,18 @@ const (
 	shipsOn   = "a block that cannot be shipped never holds up the others"
 	capnproto = "Cap'n Proto is not spoken: Hearth processes write to each other in a protocol of their own, and to " +
 		"and from Thanos by gRPC (Thanos routers in the same ring need --receive.replication-protocol=protobuf)"
-	matcherCache = "matchers are a small part of a call here, and not cached"
-	features     = "what it turns on in Thanos is always on or not needed here"
-	oneSwitch    = "--query.partial-response decides for all kinds of queries"
-	oneEngine    = "there is one engine, which evaluates all of PromQL in this process"
-	ownMetrics   = "queries are counted by hearth_query_* metrics, whose buckets are fixed"
-	ownBuffers   = "buffers have the size of what is read, within --query.max-memory"
-	ownHeaders   = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
-	ownPostings  = "lists of postings are always read only where they save more bytes than they have"
-	ownParquet   = "blocks that were converted to Parquet are served like all others, from the block itself"
-	oneJob       = "a faulty block stops one job: it is left out and named, and all other work goes on"
-	byListing    = "blocks are found by one listing of the bucket, and read side by side"
+	matcherCache  = "matchers are a small part of a call here, and not cached"
+	features      = "what it turns on in Thanos is always on or not needed here"
+	oneSwitch     = "--query.partial-response decides for all kinds of queries"
+	oneEngine     = "there is one engine, which evaluates all of PromQL in this process"
+	ownMetrics    = "queries are counted by hearth_query_* metrics, whose buckets are fixed"
+	ownBuffers    = "buffers have the size of what is read, within --query.max-memory"
+	ownHeaders    = "the part of an index that is kept is fetched when a block is first read, and kept on disk"
+	ownPostings   = "lists of postings are always read only where they save more bytes than they have"
+	ownParquet    = "blocks that were converted to Parquet are served like all others, from the block itself"
+	oneJob        = "a faulty block stops one job: it is left out and named, and all other work goes on"
+	relativeLinks = "links and redirects are relative, so they are right behind any prefix that a proxy takes off"
+	byListing     = "blocks are found by one listing of the bucket, and read side by side"
 )
 
 // bucketIdle are the idle flags of roles that use no bucket.
@@ -156,7 +157,7 @@ var storeIdle = []idleFlag{
 
 var storeLater = webLater
 
-// compactIdle and compactLater are the flags of thanos compact that are idle here.
+// compactIdle are the flags of thanos compact that are idle here.
 var compactIdle = []idleFlag{
 	{"block-discovery-strategy", idleText, byListing},
 	{"block-meta-fetch-concurrency", idleText, byListing},
@@ -164,19 +165,17 @@ var compactIdle = []idleFlag{
 	{"compact.progress-interval", idleText, "what is to be done is counted in each pass"},
 	{"downsample.concurrency", idleText, "a block is downsampled by the job that makes it, and --compact.concurrency " +
 		"says how many jobs run"},
-	{"block-viewer.global.sync-block-interval", idleText, "the page /compact shows the last look at the bucket"},
-	{"block-viewer.global.sync-block-timeout", idleText, "the page /compact shows the last look at the bucket"},
+	{"block-viewer.global.sync-block-interval", idleText, "pages show what the compactor saw when it last looked at the bucket"},
+	{"block-viewer.global.sync-block-timeout", idleText, "pages show what the compactor saw when it last looked at the bucket"},
 	{"debug.halt-on-error", idleBool, oneJob},
 	{"debug.accept-malformed-index", idleBool, oneJob},
 	{"compact.skip-block-with-out-of-order-chunks", idleBool, oneJob},
 	{"compact.enable-vertical-compaction", idleBool, "blocks that overlap are always merged"},
+	{"web.route-prefix", idleText, "links are relative: a proxy takes the prefix off"},
+	{"web.external-prefix", idleText, relativeLinks},
+	{"web.prefix-header", idleText, relativeLinks},
 	{"enable-feature", idleText, features},
 }
-
-var compactLater = append([]idleFlag{
-	{"web.disable", idleBool, "there is no page of blocks yet"},
-	{"bucket-web-label", idleText, "there is no page of blocks yet"},
-}, webLater...)
 
 // flagger is an application or a command.
 type flagger interface {
