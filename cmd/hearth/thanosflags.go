@@ -48,6 +48,7 @@ const (
 	ownParquet    = "blocks that were converted to Parquet are served like all others, from the block itself"
 	oneJob        = "a faulty block stops one job: it is left out and named, and all other work goes on"
 	relativeLinks = "links and redirects are relative, so they are right behind any prefix that a proxy takes off"
+	lastLook      = "pages show what the compactor saw when it last looked at the bucket"
 	byListing     = "blocks are found by one listing of the bucket, and read side by side"
 )
 
@@ -165,8 +166,8 @@ var compactIdle = []idleFlag{
 	{"compact.progress-interval", idleText, "what is to be done is counted in each pass"},
 	{"downsample.concurrency", idleText, "a block is downsampled by the job that makes it, and --compact.concurrency " +
 		"says how many jobs run"},
-	{"block-viewer.global.sync-block-interval", idleText, "pages show what the compactor saw when it last looked at the bucket"},
-	{"block-viewer.global.sync-block-timeout", idleText, "pages show what the compactor saw when it last looked at the bucket"},
+	{"block-viewer.global.sync-block-interval", idleText, lastLook},
+	{"block-viewer.global.sync-block-timeout", idleText, lastLook},
 	{"debug.halt-on-error", idleBool, oneJob},
 	{"debug.accept-malformed-index", idleBool, oneJob},
 	{"compact.skip-block-with-out-of-order-chunks", idleBool, oneJob},
