@@ -38,6 +38,9 @@ func (g *Gateway) judge(ctx context.Context, b *bucketBlock, err error) error {
 	if err == nil || ctx.Err() != nil || !opening && kind != errs.NotFound && kind != errs.Unavailable {
 		return err
 	}
+	if g.headers.ctx.Err() != nil { // the gateway closes: loads end because of that, not by a fault
+		return err
+	}
 	if kind == errs.NotFound || kind == errs.Unavailable {
 		ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 		defer cancel()
