@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/gateway"
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // pass is one pass of one program over one bucket.
@@ -54,13 +55,13 @@ func (p *pass) watch(ctx context.Context, binary, dir string, args []string) err
 			running = false
 		case <-tick.C:
 			p.scratch = max(p.scratch, sizeOf(filepath.Join(dir, "data")))
-			p.readIO(c.Process.Pid)
+			p.look(c.Process.Pid)
 		}
 	}
 	p.took = time.Since(began)
 	if u, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		// not Maxrss: it begins with what this process had before exec
 		p.cpu = time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
-		p.peak = u.Maxrss << 10
 	}
 	if err != nil {
 		said, _ := os.ReadFile(log.Name())
@@ -69,8 +70,12 @@ func (p *pass) watch(ctx context.Context, binary, dir string, args []string) err
 	return nil
 }
 
-// readIO reads what the process has read and written until now. What it did in its last tenth of a second is lost.
-func (p *pass) readIO(pid int) {
+// look reads what the process has read and written until now, and its peak. What it did in its last tenth of a second is
+// lost.
+func (p *pass) look(pid int) {
+	if u, err := server.ReadUsage(strconv.Itoa(pid)); err == nil {
+		p.peak = u.Peak
+	}
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
 	if err != nil {
 		return // it has ended
