@@ -70,8 +70,8 @@ func (p *pass) watch(ctx context.Context, binary, dir string, args []string) err
 	return nil
 }
 
-// look reads what the process has read and written until now, and its peak. What it did in its last tenth of a second is
-// lost.
+// look reads what the process has read and written until now, and its peak. What it did in its last tenth of a second
+// is lost.
 func (p *pass) look(pid int) {
 	if u, err := server.ReadUsage(strconv.Itoa(pid)); err == nil {
 		p.peak = u.Peak
