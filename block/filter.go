@@ -18,13 +18,16 @@ type Filter func(v View, metas []*Meta) []*Meta
 // Select returns the blocks of v that pass all filters, in order of time, then of id. Each filter gets what the ones
 // before it kept.
 func (v View) Select(filters ...Filter) []*Meta {
-	all := slices.SortedFunc(maps.Values(v.Metas), func(a, b *Meta) int {
-		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
-	})
+	all := slices.SortedFunc(maps.Values(v.Metas), ByTime)
 	for _, filter := range filters {
 		all = filter(v, all)
 	}
 	return all
+}
+
+// ByTime compares blocks by time, then by id.
+func ByTime(a, b *Meta) int {
+	return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
 }
 
 // Within keeps the blocks that may have samples of [mint, maxt], in ms.

@@ -2,9 +2,6 @@ package block
 
 import (
 	"cmp"
-	"encoding/binary"
-	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/oklog/ulid/v2"
@@ -41,28 +38,16 @@ func Replaced(metas []*Meta) map[ulid.ULID]Replacement {
 // mayReplace finds for each of metas which others could replace it, by time, resolution and external labels: those
 // that no block says were removed are equal. It looks at pairs that overlap, of which there are few.
 func mayReplace(metas []*Meta) map[*Meta][]*Meta {
-	removed := map[string]bool{}
-	for _, m := range metas {
-		if m.Origin != nil {
-			for _, name := range m.Origin.Removed {
-				removed[name] = true
-			}
-		}
-	}
 	type group struct {
-		labels     string
+		family     string
 		resolution int64
 	}
-	groups, keys := map[group][]*Meta{}, map[uintptr]string{}
-	for _, m := range metas {
-		at := reflect.ValueOf(m.Thanos.Labels).Pointer() // many blocks share one map
-		key, ok := keys[at]
-		if !ok {
-			key = keyWithout(m.Thanos.Labels, removed)
-			keys[at] = key
+	groups := map[group][]*Meta{}
+	for family, in := range FamiliesOf(metas).Group(metas) {
+		for _, m := range in {
+			g := group{family, m.Thanos.Downsample.Resolution}
+			groups[g] = append(groups[g], m)
 		}
-		g := group{key, m.Thanos.Downsample.Resolution}
-		groups[g] = append(groups[g], m)
 	}
 	out := map[*Meta][]*Meta{}
 	for _, in := range groups {
@@ -85,20 +70,6 @@ func mayReplace(metas []*Meta) map[*Meta][]*Meta {
 }
 
 func (m *Meta) madeOfOthers() bool { return m.Origin != nil || len(m.Compaction.Sources) > 1 }
-
-// keyWithout stands for the labels that are not removed.
-func keyWithout(labels map[string]string, removed map[string]bool) string {
-	var key []byte
-	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		if !removed[name] {
-			key = binary.AppendUvarint(key, uint64(len(name)))
-			key = append(key, name...)
-			key = binary.AppendUvarint(key, uint64(len(labels[name])))
-			key = append(key, labels[name]...)
-		}
-	}
-	return string(key)
-}
 
 // replacing finds what replaces blocks.
 type replacing struct {

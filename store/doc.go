@@ -2,7 +2,8 @@
 //
 // Flow:
 //
-//	Sync: block.Fetcher -> view -> plan: block.View.Select (which blocks) -> a new snapshot. No block is read
+//	Sync: block.Fetcher -> view -> plan: filters (which blocks) -> families in which something changed -> a new snapshot.
+//	        No block is read
 //	Select: snapshot -> tenant's streams -> cover (which block at which time) -> per block: postings -> batches of series
 //	        -> their chunks -> merge -> external labels
 //	A block's index-header is opened at its first use (headers) and closed when it is idle

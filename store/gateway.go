@@ -54,6 +54,7 @@ type Gateway struct {
 	settling *settling       // nil once the ring is known
 	owners   owners
 	handover *handover
+	drawn    *drawn // what current is made of; nil without one
 	failures map[ulid.ULID]failure
 	oddities map[string]string // the last logged text for each directory and mark that cannot be read
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -8,7 +9,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -86,30 +86,48 @@ func (t *timeline) within(mint, maxt int64) func(yield func(*planned) bool) {
 	}
 }
 
-// layout is what a snapshot is made of.
-type layout struct {
-	view     block.View
-	contents series.Contents
-	owners   owners
-	blocks   []*planned             // in order of time; each with a reference for the snapshot
-	failed   map[*block.Meta]failed // the blocks that should be served here and cannot be
+// familyKey names a family: blocks of one tenant of which some may replace others.
+type familyKey struct{ tenant, labels string }
+
+// family is what requests plan with of one family. It does not change.
+type family struct {
+	metas   []*block.Meta // the blocks of the view that filters let through, in order of time
+	tenant  tenant.ID     // "" if it has no valid one; then there are no blocks
+	blocks  []*planned    // in order of time
+	failed  map[*block.Meta]failed
+	streams []*stream // each without its class
+	missing []missing
+	counts  counts
+	span    window // of the blocks that can be read; empty if mint > maxt
 }
 
-// layOut decides for each block of the view whether answers need it, and whether it is served here. A gateway that
+// counts are of blocks: served here, owned and needed, and those that are served besides.
+type counts struct{ serves, owns, kept int }
+
+func (c *counts) add(p *planned) {
+	if p.serves() {
+		c.serves++
+	}
+	if p.place >= owned && p.needed() {
+		c.owns++
+	} else if p.serves() {
+		c.kept++
+	}
+}
+
+// layOut decides for each block of a family whether answers need it, and whether it is served here. A gateway that
 // shares the bucket plans with all blocks, whether it can open them or not. One that is alone leaves out what it cannot
 // open, so that what was replaced is served. The caller holds planMu.
-func (g *Gateway) layOut(now time.Time) layout {
-	l := layout{view: g.view, contents: g.contents, owners: g.owners, failed: map[*block.Meta]failed{}}
+func (g *Gateway) layOut(metas []*block.Meta, now time.Time) *family {
+	f := &family{metas: metas, failed: map[*block.Meta]failed{}, span: window{math.MaxInt64, math.MinInt64}}
 	alone := g.owners.alone()
-	metas := g.view.Select(g.opts.filters(now)...)
-	broken := func(m *block.Meta) bool { return g.broken(m, now).err != nil }
 	counts := func(m *block.Meta) bool {
 		_, marked := g.view.Deletions[m.ULID]
-		return alone && !broken(m) || !alone && !marked
+		return alone && g.broken(m, now).err == nil || !alone && !marked
 	}
 	replaced := block.Replaced(slices.DeleteFunc(slices.Clone(metas), func(m *block.Meta) bool { return !counts(m) }))
 	made := map[ulid.ULID][]*planned{}
-	byID := make(map[ulid.ULID]*planned, len(metas))
+	byID := map[ulid.ULID]*planned{}
 	for _, m := range metas {
 		_, marked := g.view.Deletions[m.ULID]
 		p := &planned{meta: m, by: replaced[m.ULID].By, marked: marked && !alone}
@@ -117,20 +135,26 @@ func (g *Gateway) layOut(now time.Time) layout {
 		if alone && p.place == elsewhere {
 			continue
 		}
-		var f failed
-		p.b, f = g.blockOf(m, now)
-		p.tenant, p.fault = f.tenant, f.err
-		if f.err != nil && p.place > elsewhere {
-			l.failed[m] = f
+		var why failed
+		p.b, why = g.blockOf(m, now)
+		p.tenant, p.fault = why.tenant, why.err
+		if why.err != nil && p.place > elsewhere {
+			f.failed[m] = why
 		}
 		if p.tenant == "" { // nobody can ask for it
 			continue
 		}
-		byID[m.ULID], l.blocks = p, append(l.blocks, p)
+		f.tenant = p.tenant
+		f.blocks = append(f.blocks, p)
 		if r := replaced[m.ULID]; r.Last {
 			for _, by := range r.By {
 				made[by.ULID] = append(made[by.ULID], p)
 			}
+		}
+	}
+	if len(made) > 0 {
+		for _, p := range f.blocks {
+			byID[p.meta.ULID] = p
 		}
 	}
 	for id, parts := range made {
@@ -143,7 +167,38 @@ func (g *Gateway) layOut(now time.Time) layout {
 			p.all = block.HaveAll(metas, p.meta)
 		}
 	}
-	return l
+	f.group(alone)
+	return f
+}
+
+// group divides the blocks of f into streams.
+func (f *family) group(alone bool) {
+	var last *stream // most often the next block is of it, too
+	for _, p := range f.blocks {
+		f.counts.add(p)
+		if p.b != nil {
+			f.span.mint, f.span.maxt = min(f.span.mint, p.meta.MinTime), max(f.span.maxt, p.meta.MaxTime-1)
+		}
+		if p.fault != nil && p.place > elsewhere && p.needed() {
+			f.missing = append(f.missing, missing{p.meta.ULID, p.meta.MinTime, p.meta.MaxTime, p.fault})
+		}
+		if p.fault != nil && alone {
+			continue // others are planned as if it were not there
+		}
+		external := p.external()
+		if last == nil || !labels.Equal(last.external, external) {
+			at := slices.IndexFunc(f.streams, func(st *stream) bool { return labels.Equal(st.external, external) })
+			if at < 0 {
+				at, f.streams = len(f.streams), append(f.streams, &stream{external: external})
+			}
+			last = f.streams[at]
+		}
+		if p.needed() {
+			last.needed.add(p)
+		} else {
+			last.also.add(p)
+		}
+	}
 }
 
 // place is that of a block. A block that moved is kept, and one that is replaced is served, until others serve what is

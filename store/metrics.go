@@ -147,19 +147,8 @@ func (m *metrics) headerUnloaded(err error) {
 }
 
 // count shows how many blocks a snapshot serves, and why.
-func (m *metrics) count(s *snapshot) {
-	serves, owns, kept := 0, 0, 0
-	for _, p := range s.planned {
-		if p.serves() {
-			serves++
-		}
-		if p.place >= owned && p.needed() {
-			owns++
-		} else if p.serves() {
-			kept++
-		}
-	}
-	m.blocks.Set(float64(serves))
-	m.owned.Set(float64(owns))
-	m.kept.Set(float64(kept))
+func (m *metrics) count(c counts) {
+	m.blocks.Set(float64(c.serves))
+	m.owned.Set(float64(c.owns))
+	m.kept.Set(float64(c.kept))
 }

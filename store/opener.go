@@ -131,17 +131,6 @@ func (g *Gateway) unload(b *bucketBlock) {
 	}
 }
 
-// arrived are the blocks that this gateway owns and that the last snapshot did not have: few, and somebody will ask
-// about them at once, as their receivers wait to leave or what they replace waits to be let go.
-func (s *snapshot) arrived(last *snapshot) (ids []ulid.ULID) {
-	for id, p := range s.planned {
-		if last.planned[id] == nil && p.place >= owned && p.serves() && !p.b.WasOpen() {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
 // unopened are those of some blocks that are served here as far as is known, and were never opened.
 func (s *snapshot) unopened(ids []ulid.ULID) (out []ulid.ULID) {
 	for _, id := range ids {

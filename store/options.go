@@ -103,12 +103,12 @@ func DefaultOptions() Options {
 // Chosen reports whether the gateway was given a part of the bucket.
 func (o Options) Chosen() bool { return o.Window != nil || len(o.Relabel) > 0 }
 
-// filters choose the blocks that are served at the time now, in Thanos's order. Superseded blocks go after them.
+// filters choose the blocks that are served at the time now, of those that the rules choose (Relabel). Superseded
+// blocks go after them. Each decides about a block alone.
 func (o Options) filters(now time.Time) (all []block.Filter) {
 	if o.Window != nil {
 		all = append(all, block.Within(o.Window(now)))
 	}
-	all = append(all, block.Chosen(o.Relabel))
 	if o.ConsistencyDelay > 0 {
 		all = append(all, block.UploadedBefore(now.Add(-o.ConsistencyDelay)))
 	}

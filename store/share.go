@@ -182,6 +182,7 @@ type handover struct {
 	began    time.Time               // when the ring came
 	safe     map[ulid.ULID]time.Time // since when responses allow it, without a break
 	released map[ulid.ULID]bool      // blocks that were let go
+	order    []ulid.ULID             // the same, in the order in which they were
 }
 
 func newHandover(now time.Time) *handover {
@@ -205,6 +206,9 @@ func (h *handover) note(all []pending, may func(pending) bool, now time.Time) (n
 		case now.Sub(since) < linger:
 			safe[p.id] = since
 		default:
+			if !h.released[p.id] {
+				h.order = append(h.order, p.id)
+			}
 			h.released[p.id] = true
 			n++
 		}

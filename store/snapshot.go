@@ -30,6 +30,8 @@ type snapshot struct {
 	// unless the layout of the bucket says whose they are: then that tenant has them.
 	unread []missing
 	info   series.Info
+	// sound says that each block could be read.
+	sound bool
 }
 
 // tenantBlocks is one tenant's part of a snapshot.
@@ -117,53 +119,36 @@ func (s *snapshot) warnings(r *series.Request) (out series.Warnings) {
 	return out
 }
 
-// newSnapshot groups the blocks of l.
-func newSnapshot(l layout, opts Options) *snapshot {
-	s := &snapshot{
-		view: l.view, contents: l.contents, owners: l.owners,
-		blocks: map[ulid.ULID]*bucketBlock{}, planned: make(map[ulid.ULID]*planned, len(l.blocks)),
-		tenants: map[tenant.ID]*tenantBlocks{},
-		info:    series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64},
-	}
-	s.unread = s.unreadOf(unread(l.view, opts.Now()))
-	byLabels := map[string]*stream{}
-	for _, p := range l.blocks {
-		s.planned[p.meta.ULID] = p
-		if p.b != nil {
-			s.blocks[p.meta.ULID] = p.b
-			s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, p.meta.MinTime), max(s.info.MaxTime, p.meta.MaxTime-1)
+// assemble puts together what is known of each tenant: its families, and the blocks that cannot be read.
+func (s *snapshot) assemble(families map[familyKey]*family, unread []missing, opts Options) {
+	s.tenants = map[tenant.ID]*tenantBlocks{}
+	s.info = series.Info{Instance: opts.Instance, Role: series.RoleStore, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	s.unread = s.unreadOf(unread)
+	for _, f := range families {
+		if len(f.blocks) == 0 {
+			continue
 		}
-		t := s.tenant(p.tenant)
-		if p.fault != nil && p.place > elsewhere && p.needed() {
-			t.missing = append(t.missing, missing{p.meta.ULID, p.meta.MinTime, p.meta.MaxTime, p.fault})
-		}
-		if p.fault != nil && l.owners.alone() {
-			continue // others are planned as if it were not there
-		}
-		external := p.external()
-		key := string(p.tenant) + "\xff" + external.String()
-		st := byLabels[key]
-		if st == nil {
-			st = &stream{external: external, class: t.class(external, opts)}
-			byLabels[key] = st
-			t.streams = append(t.streams, st)
-			if !external.IsEmpty() {
-				s.info.Labels = append(s.info.Labels, external)
+		s.info.MinTime, s.info.MaxTime = min(s.info.MinTime, f.span.mint), max(s.info.MaxTime, f.span.maxt)
+		t := s.tenant(f.tenant)
+		t.missing = append(t.missing, f.missing...)
+		for _, st := range f.streams {
+			own := *st // its class is of this snapshot
+			t.streams = append(t.streams, &own)
+			if !st.external.IsEmpty() {
+				s.info.Labels = append(s.info.Labels, st.external)
 			}
-		}
-		if p.needed() {
-			st.needed.add(p)
-		} else {
-			st.also.add(p)
 		}
 	}
 	for _, t := range s.tenants {
 		slices.SortFunc(t.streams, func(a, b *stream) int { return labels.Compare(a.external, b.external) })
 		slices.SortFunc(t.missing, func(a, b missing) int { return a.id.Compare(b.id) })
+		classes := map[string]int{}
+		for _, st := range t.streams {
+			st.class = t.class(classes, st.external, opts)
+		}
 	}
 	slices.SortFunc(s.info.Labels, labels.Compare)
 	s.info.Tenants = slices.Sorted(maps.Keys(s.tenants))
-	return s
 }
 
 func (s *snapshot) tenant(id tenant.ID) *tenantBlocks {
@@ -173,12 +158,14 @@ func (s *snapshot) tenant(id tenant.ID) *tenantBlocks {
 	return s.tenants[id]
 }
 
-// class returns the place in t.added of the labels that external adds to series.
-func (t *tenantBlocks) class(external labels.Labels, opts Options) int {
+// class returns the place in t.added of the labels that external adds to series. classes are those that were given.
+func (t *tenantBlocks) class(classes map[string]int, external labels.Labels, opts Options) int {
 	added := labels.NewBuilder(external).Del(opts.TenantLabel, opts.ReplicaLabel).Labels()
-	at := slices.IndexFunc(t.added, func(ls labels.Labels) bool { return labels.Equal(ls, added) })
-	if at < 0 {
+	key := added.String()
+	at, ok := classes[key]
+	if !ok {
 		at, t.added = len(t.added), append(t.added, added)
+		classes[key] = at
 	}
 	return at
 }

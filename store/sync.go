@@ -85,17 +85,6 @@ func (g *Gateway) tellIndexFault(err error) {
 	g.indexFault = text
 }
 
-// plan makes the snapshot that requests use from now on, of the view and the ring. It reads nothing, so that a request
-// can wait for it. The caller holds planMu.
-func (g *Gateway) plan() {
-	if g.settling != nil || g.view.Metas == nil { // the ring or the bucket is not known yet
-		return
-	}
-	l := g.layOut(g.opts.Now())
-	g.report(l.failed)
-	g.swap(newSnapshot(l, g.opts))
-}
-
 // failed is a block that should be served and is not.
 type failed struct {
 	tenant tenant.ID // "" if it has no valid one
@@ -119,52 +108,6 @@ func (g *Gateway) tenantOf(m *block.Meta) (tenant.ID, error) {
 		return tenant.Parse(name)
 	}
 	return tenant.Default, nil
-}
-
-// blockOf returns the block of m with a reference for the next snapshot: the one that is served already, or a new one.
-// Only swap changes which are served, under planMu.
-func (g *Gateway) blockOf(m *block.Meta, now time.Time) (*bucketBlock, failed) {
-	f := g.broken(m, now)
-	if f.err != nil {
-		return nil, f
-	}
-	if g.current != nil {
-		if b := g.current.blocks[m.ULID]; b != nil {
-			b.hold()
-			return b, f
-		}
-	}
-	return newBucketBlock(m, f.tenant, g.headers.of(m)), f
-}
-
-// swap makes next current and lets the blocks of the last one go, which next may hold too.
-func (g *Gateway) swap(next *snapshot) {
-	g.mu.Lock()
-	last := g.current
-	if g.closed {
-		g.mu.Unlock()
-		for _, b := range next.blocks {
-			b.release()
-		}
-		return
-	}
-	g.current = next
-	if last == nil {
-		close(g.synced)
-	}
-	g.mu.Unlock()
-	g.metrics.count(next)
-	g.metrics.thanos.swapped(last, next, g.opts.Now())
-	if last == nil {
-		return
-	}
-	g.opener.want(next.arrived(last))
-	for id, b := range last.blocks {
-		if p := next.planned[id]; last.planned[id].serves() && (p == nil || !p.serves()) {
-			g.metrics.dropped.Inc()
-		}
-		b.release()
-	}
 }
 
 // report counts what cannot be read, and logs what is new of it and what is no longer there.

@@ -3,9 +3,14 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,18 +19,23 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 )
 
-// manyMetas are the metas of n blocks of 2 h, of 50 tenants with two replicas each.
+// manyMetas are the metas of n blocks of 2 h, of 50 tenants with two replicas each. As in a view, equal labels are
+// one map.
 func manyMetas(n int) map[ulid.ULID]*block.Meta {
 	metas := make(map[ulid.ULID]*block.Meta, n)
+	var shared [100]map[string]string
+	for i := range shared {
+		shared[i] = map[string]string{
+			"tenant_id": fmt.Sprint("t", i%50), "receive_replica": fmt.Sprint("r", i/50%2),
+		}
+	}
 	for i := range n {
 		m := &block.Meta{}
 		m.Version, m.ULID = 1, ulid.MustNew(uint64(1_700_000_000_000+i), bytes.NewReader(make([]byte, 10)))
 		m.MinTime = int64(i/100) * 7_200_000
 		m.MaxTime = m.MinTime + 7_200_000
 		m.Compaction.Level, m.Compaction.Sources = 1, []ulid.ULID{m.ULID}
-		m.Thanos.Labels = map[string]string{
-			"tenant_id": fmt.Sprint("t", i%50), "receive_replica": fmt.Sprint("r", i/50%2),
-		}
+		m.Thanos.Labels = shared[i%100]
 		m.Thanos.Files = []block.File{{RelPath: "chunks/000001", SizeBytes: 1 << 20}, {RelPath: "index", SizeBytes: 1 << 20}}
 		metas[m.ULID] = m
 	}
@@ -33,7 +43,7 @@ func manyMetas(n int) map[ulid.ULID]*block.Meta {
 }
 
 // BenchmarkPlan is what a sync does beside looking at the bucket: when all blocks are new (with the memory that a block
-// takes beside its meta), and when nothing changed.
+// takes beside its meta), when nothing changed, and when three blocks came and one went.
 func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		open := func(b *testing.B) *Gateway {
@@ -69,6 +79,28 @@ func BenchmarkPlan(b *testing.B) {
 			g.plan()
 			b.ReportAllocs()
 			for b.Loop() {
+				b.StopTimer()
+				g.view.Metas = maps.Clone(g.view.Metas) // each look at the bucket makes a map
+				b.StartTimer()
+				g.plan()
+			}
+		})
+		b.Run(fmt.Sprint("few/", n), func(b *testing.B) {
+			g := open(b)
+			g.plan()
+			more := g.view.Select()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				g.view.Metas = maps.Clone(g.view.Metas)
+				for j := range 3 {
+					m := *more[(3*i+j)%n]
+					m.ULID = ulid.MustNew(uint64(1_800_000_000_000+3*i+j), bytes.NewReader(make([]byte, 10)))
+					m.Compaction.Sources = []ulid.ULID{m.ULID}
+					g.view.Metas[m.ULID] = &m
+				}
+				delete(g.view.Metas, more[i%n].ULID)
+				b.StartTimer()
 				g.plan()
 			}
 		})
@@ -115,4 +147,67 @@ func BenchmarkOpenHeader(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkOpenAhead opens the index-headers of many blocks of 100 series ahead, from a bucket in memory, so that what
+// is measured is the gateway and its local disk: for blocks whose samples are old, and whose headers are closed again.
+func BenchmarkOpenAhead(b *testing.B) {
+	const n = 100_000
+	bkt := inMemory(b)
+	var in []sourcetest.Series
+	for i := range 100 {
+		in = append(in, sourcetest.Series{
+			Labels:  labels.FromStrings("__name__", fmt.Sprint("m", i%10), "instance", fmt.Sprintf("i%05d", i)),
+			Samples: []sourcetest.Sample{{T: 1000, V: 1}},
+		})
+	}
+	content, err := os.ReadFile(filepath.Join(makeBlock(b, in), block.IndexName))
+	if err != nil {
+		b.Fatal(err)
+	}
+	metas := manyMetas(n)
+	for id, m := range metas {
+		m.Thanos.Files[1].SizeBytes = int64(len(content))
+		if err := bkt.Upload(b.Context(), block.Object(id, block.IndexName), bytes.NewReader(content)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ids := slices.Collect(maps.Keys(metas))
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		opts := DefaultOptions()
+		opts.Dir = b.TempDir()
+		g, err := New(discard, nil, bkt, opts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		g.view = block.View{Metas: metas}
+		g.plan()
+		before, cpu := heap(), cpuTime(b)
+		b.StartTimer()
+		g.openAll(b.Context(), ids)
+		b.StopTimer()
+		b.ReportMetric((cpuTime(b) - cpu).Seconds(), "cpu-s")
+		b.ReportMetric(float64(int64(heap()-before))/n, "heap-B/block")
+		for id, p := range g.current.planned {
+			if !p.b.WasOpen() {
+				b.Fatal("not opened:", id)
+			}
+		}
+		if err := g.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(len(content)), "index-B")
+}
+
+// cpuTime is what this process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

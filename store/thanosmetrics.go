@@ -121,14 +121,8 @@ func (m *thanosMetrics) looked(v block.View, err error, took time.Duration) {
 	}
 }
 
-// swapped counts the blocks that came into what is served; last is nil at first.
-func (m *thanosMetrics) swapped(last, next *snapshot, now time.Time) {
-	came := 0
-	for id := range next.blocks {
-		if last == nil || last.blocks[id] == nil {
-			came++
-		}
-	}
+// swapped counts blocks that came into what is served.
+func (m *thanosMetrics) swapped(came int, now time.Time) {
 	if m.loads.Add(float64(came)); came > 0 {
 		m.lastLoaded.Set(float64(now.UnixMilli()) / 1000)
 	}
