@@ -25,41 +25,22 @@ import (
 const maxPlanned = 1000
 
 // settings are what plans are made by: the options, and the retention that is in force.
-func (c *Compactor) settings(ctx context.Context, l *look) (*plan.Settings, error) {
+func (c *Compactor) settings(ctx context.Context) (*plan.Settings, error) {
 	uuid, known := c.opts.BucketID()
 	if !known {
 		return nil, errs.E(errs.Unavailable, "it is not known yet which bucket it is")
 	}
-	t, err := c.periods(ctx)
+	policy, err := c.rules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := c.settingsWith(uuid, t.inForce())
-	c.tellWaiting(l, t, s)
-	return s, nil
-}
-
-// settingsWith are the settings with the periods of each tenant.
-func (c *Compactor) settingsWith(uuid string, periods map[string]Periods) *plan.Settings {
 	s := plan.DefaultSettings()
 	s.Bucket, s.Owner = uuid, block.Owner{TenantLabel: c.opts.TenantLabel, ReplicaLabel: c.opts.ReplicaLabel}
 	j := &c.opts.Jobs
 	s.DedupLabels, s.Penalty, s.MaxIndexSize, s.Downsample = j.ReplicaLabels, j.Penalty, j.MaxIndexSize, j.Downsample
 	s.Ranges = s.Ranges[:min(j.MaxLevel, len(s.Ranges))]
-	s.Retention.Rules = rulesOf(periods)
-	return &s
-}
-
-// rulesOf are the rules of a plan for the periods of each tenant.
-func rulesOf(periods map[string]Periods) plan.Rules {
-	keep := func(p Periods) plan.Keep { return plan.Keep{Raw: p.Raw, FiveMin: p.FiveMinutes, OneHour: p.OneHour} }
-	r := plan.Rules{Default: keep(periods[""])}
-	for tenant, p := range periods {
-		if tenant != "" {
-			r.Rules = append(r.Rules, plan.Rule{Tenant: tenant, Keep: keep(p)})
-		}
-	}
-	return r
+	s.Retention = policy
+	return &s, nil
 }
 
 // bucketOf is what a plan is made of.
@@ -116,7 +97,7 @@ func unread(v block.View) bool {
 
 // plan makes a plan, shows it, and returns the jobs that this process is to do now.
 func (c *Compactor) plan(ctx context.Context, l *look) ([]plan.Job, error) {
-	s, err := c.settings(ctx, l)
+	s, err := c.settings(ctx)
 	if err != nil {
 		return nil, err
 	}

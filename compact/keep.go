@@ -13,29 +13,36 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
-// retentionName is the object with the periods in force.
+// retentionName is the object with the rules of retention that hold.
 const retentionName = folder + "retention.json"
 
 // keeping is what is known of retention.
 type keeping struct {
-	mu   sync.Mutex // guards said, and is held while the periods in force are settled
-	said terms      // the periods that the log has
+	mu      sync.Mutex // guards all, and is held while the rules that hold are settled
+	waiting int64      // bytes that a shorter retention takes, as the log has said
+	fault   string     // what the log has said that is wrong with the configuration
 }
 
 // markExpired marks the blocks that retention no longer keeps.
 func (c *Compactor) markExpired(ctx context.Context, l *look) error {
-	s, err := c.settings(ctx, l)
+	s, err := c.settings(ctx)
 	if err != nil {
 		return err
 	}
 	over := map[ulid.ULID]plan.Expiry{}
 	var ids []ulid.ULID
+	waiting, bytes := 0, int64(0)
 	for _, e := range plan.Expired(c.expiring(l), s, c.opts.Now()) {
-		if e.Waits == "" {
+		switch {
+		case e.Waits == "":
 			ids = append(ids, e.Meta.ULID)
 			over[e.Meta.ULID] = e
+		case !e.Until.IsZero():
+			waiting++
+			bytes += e.Bytes
 		}
 	}
+	c.tellWaiting(waiting, bytes)
 	return c.each(ctx, ids, func(ctx context.Context, id ulid.ULID) error {
 		e := over[id]
 		details := fmt.Sprintf("%s of %s", becauseRetention, model.Duration(e.Keep))
@@ -53,55 +60,55 @@ func (c *Compactor) expiring(l *look) plan.Bucket {
 	return plan.Bucket{View: l.view, Metas: l.live, SetAside: c.failures.blocks()}
 }
 
-// periods settles what the configuration says with what was in force, and keeps the result in the bucket. Where an
-// object of before cannot be read nothing expires, as it may have said longer periods.
-func (c *Compactor) periods(ctx context.Context) (terms, error) {
+// rules settles what the configuration says with what was in force, and keeps the result in the bucket. Where an object
+// of before cannot be read nothing expires, as it may have said longer periods.
+func (c *Compactor) rules(ctx context.Context) (plan.Policy, error) {
 	c.keeping.mu.Lock()
 	defer c.keeping.mu.Unlock()
-	var was terms
+	var was rulesRecord
 	err := c.getRecord(ctx, retentionName, &was)
 	if err != nil && errs.KindOf(err) != errs.NotFound {
-		return terms{}, fmt.Errorf("nothing expires while the periods of before are not known (delete the object if it "+
+		return plan.Policy{}, fmt.Errorf("nothing expires while the rules of before are not known (delete the object if it "+
 			"is damaged; then a shorter retention waits anew): %w", err)
 	}
-	if err == nil && was.Version != 1 {
-		return terms{}, errs.E(errs.Unsupported, "%s is of version %d: nothing expires", retentionName, was.Version)
+	if err == nil && was.Version != 2 {
+		return plan.Policy{}, errs.E(errs.Unsupported, "%s is of version %d: nothing expires until it is deleted; then a "+
+			"shorter retention waits anew", retentionName, was.Version)
 	}
-	what, fault := c.opts.Retention.wanted()
-	t := was.settle(what, fault == nil, c.opts.Now(), c.opts.Retention.Wait)
-	if !reflect.DeepEqual(t, was) {
-		if err := c.putRecord(ctx, retentionName, t); err != nil {
-			return terms{}, err
+	want, fault := c.opts.Retention.wanted(c.opts.Jobs.Downsample)
+	c.tellFault(fault)
+	r, err := was.settle(want, fault == nil, c.opts.Now(), c.opts.Retention.Wait)
+	if err != nil {
+		return plan.Policy{}, err
+	}
+	if !reflect.DeepEqual(r, was) {
+		if err := c.putRecord(ctx, retentionName, r); err != nil {
+			return plan.Policy{}, err
 		}
 	}
-	return t, nil
+	return r.policy()
 }
 
-// tellWaiting says how many bytes a shorter retention takes, when one begins to wait. s has the periods in force.
-func (c *Compactor) tellWaiting(l *look, t terms, s *plan.Settings) {
-	coming, waits := t.coming()
-	if !waits {
-		c.metrics.shorterWait.Set(0)
-		return
+// tellFault says what is wrong with the configuration, once. The caller holds keeping.mu.
+func (c *Compactor) tellFault(fault error) {
+	text := ""
+	if fault != nil {
+		text = fault.Error()
 	}
-	bkt, now := c.expiring(l), c.opts.Now()
-	already := map[ulid.ULID]bool{}
-	for _, e := range plan.Expired(bkt, s, now) {
-		already[e.Meta.ULID] = true
+	if text != c.keeping.fault && text != "" {
+		c.log.Warn("retention is not configured well, and stays as it was", "err", fault)
 	}
-	blocks, bytes := 0, int64(0)
-	for _, e := range plan.Expired(bkt, c.settingsWith(s.Bucket, coming), now) {
-		if !already[e.Meta.ULID] {
-			blocks++
-			bytes += e.Bytes
-		}
-	}
+	c.keeping.fault = text
+}
+
+// tellWaiting says how many bytes a shorter retention takes, when that changes.
+func (c *Compactor) tellWaiting(blocks int, bytes int64) {
 	c.metrics.shorterWait.Set(float64(bytes))
 	c.keeping.mu.Lock()
 	defer c.keeping.mu.Unlock()
-	if !reflect.DeepEqual(c.keeping.said, t) {
+	if bytes > c.keeping.waiting {
 		c.log.Warn("a shorter retention waits before it takes effect", "wait", c.opts.Retention.Wait, "blocks", blocks,
 			"bytes", bytes)
-		c.keeping.said = t
 	}
+	c.keeping.waiting = bytes
 }

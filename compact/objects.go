@@ -14,7 +14,7 @@ import (
 )
 
 // maxRecord bounds the compactor's own objects, in bytes.
-const maxRecord = 1 << 20
+const maxRecord = 16 << 20
 
 // expecting is bkt for reads of objects that need not exist: their absence is no failure in its metrics.
 func expecting(bkt objstore.Bucket) objstore.BucketReader {
@@ -29,6 +29,9 @@ func (c *Compactor) putRecord(ctx context.Context, name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return errs.E(errs.Internal, "%s: %w", name, err)
+	}
+	if len(b) > maxRecord {
+		return errs.E(errs.TooLarge, "%s would have %d bytes, and may have %d", name, len(b), maxRecord)
 	}
 	if err := c.bkt.Upload(ctx, name, bytes.NewReader(b)); err != nil {
 		return errs.E(errs.Unavailable, "write %s: %w", name, err)

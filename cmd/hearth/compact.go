@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -87,7 +88,7 @@ func (f *compactorFlags) build(b *builder, use compactorUse, shared sharedFlags)
 			}
 		}
 	}
-	o.Retention.Tenants = func() (map[string]compact.Periods, error) {
+	o.Retention.Configured = func() (compact.Configured, error) {
 		return tenantPeriods(o.Retention.Default, use.limits)
 	}
 	if use.cluster.gossips {
@@ -99,26 +100,39 @@ func (f *compactorFlags) build(b *builder, use compactorUse, shared sharedFlags)
 	return c
 }
 
-// tenantPeriods is how long the blocks of single tenants are kept in the bucket, by the runtime configuration. base are
-// the periods of the flags. The error says that the files are not valid at present.
-func tenantPeriods(base compact.Periods, limits *tenantLimits) (map[string]compact.Periods, error) {
+// tenantPeriods is how long blocks of tenants are kept in the bucket, by the runtime configuration. base are the
+// periods of the flags. The error says that the files are not valid at present.
+func tenantPeriods(base compact.Periods, limits *tenantLimits) (compact.Configured, error) {
 	table, status := limits.Table(), limits.Status()
-	out := map[string]compact.Periods{}
-	take := func(p compact.Periods, l *tenant.Limits) compact.Periods {
-		for _, one := range []struct {
-			to   *time.Duration
-			says model.Duration
-		}{{&p.Raw, l.BucketRetentionRaw}, {&p.FiveMinutes, l.BucketRetention5m}, {&p.OneHour, l.BucketRetention1h}} {
-			if one.says != 0 {
-				*one.to = time.Duration(one.says)
-			}
+	of := func(l *tenant.Limits) compact.TenantPeriods {
+		out := compact.TenantPeriods{Periods: withPeriods(base, l.BucketRetentionRaw, l.BucketRetention5m,
+			l.BucketRetention1h)}
+		for _, r := range l.BucketRetentionRules {
+			out.Rules = append(out.Rules, compact.PeriodRule{Match: r.Match,
+				Periods: withPeriods(out.Periods, r.Raw, r.FiveMinutes, r.OneHour)})
 		}
-		return p
+		return out
 	}
+	out := compact.Configured{Others: of(table.Defaults), Tenants: map[string]compact.TenantPeriods{}}
 	for id, l := range table.Tenants {
-		out[string(id)] = take(base, l)
+		if own := of(l); !reflect.DeepEqual(own, out.Others) {
+			out.Tenants[string(id)] = own
+		}
 	}
 	return out, status.Err
+}
+
+// withPeriods is p with the periods that are set.
+func withPeriods(p compact.Periods, raw, fiveMinutes, oneHour model.Duration) compact.Periods {
+	for _, one := range []struct {
+		to   *time.Duration
+		says model.Duration
+	}{{&p.Raw, raw}, {&p.FiveMinutes, fiveMinutes}, {&p.OneHour, oneHour}} {
+		if one.says != 0 {
+			*one.to = time.Duration(one.says)
+		}
+	}
+	return p
 }
 
 // ownsWork reports whether this process is the compactor that does the work that key names. While gossip does not know

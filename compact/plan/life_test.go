@@ -348,20 +348,21 @@ func TestRetention(t *testing.T) {
 
 	// Of tenants and matchers the first rule counts; a block without a tenant is nobody's.
 	some := days(10, 10, 10)
-	some.Rules.Rules = []Rule{
-		{Tenant: "b", Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "x", "long")},
-			Keep: Keep{Raw: 0}},
-		{Tenant: "b", Keep: Keep{Raw: day, FiveMin: day, OneHour: day}},
+	some.Tenants = map[string][]Rule{"b": {
+		{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "x", "long")}, Keep: Keep{Raw: 0}},
+		{Keep: Keep{Raw: day, FiveMin: day, OneHour: day}},
+	}}
+	some.Others = []Rule{
 		{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "x", "")}, Keep: Keep{day, day, day}},
 	}
 	f(24*3, some, "a:0-24,t=b b:0-24,t=b,x=long c:0-24 d:0-24,x=y e:0-24,t=", "ac")
 	// A retention that became shorter waits for a day, and one that became longer counts at once.
 	shorter := days(1, 1, 1)
-	shorter.Earlier = []Dated{{days(5, 5, 5).Rules, at(24 * 3)}}
+	shorter.Earlier = []Dated{{days(5, 5, 5).Rules, at(24 * 4)}}
 	f(24*4-1, shorter, "a:0-24", "a?")
 	f(24*4, shorter, "a:0-24", "a")
 	f(24*7, shorter, "a:0-24", "a")
 	longer := days(5, 5, 5)
-	longer.Earlier = []Dated{{days(1, 1, 1).Rules, at(24 * 3)}}
+	longer.Earlier = []Dated{{days(1, 1, 1).Rules, at(24 * 4)}}
 	f(24*4-1, longer, "a:0-24", "")
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 )
 
-// shorterWait is for how long a retention that became shorter has no effect.
-const shorterWait = 24 * time.Hour
-
 // Keep says how long blocks are kept after their last sample, by resolution. 0 = for ever.
 type Keep struct{ Raw, FiveMin, OneHour time.Duration }
 
@@ -30,30 +27,30 @@ func (k Keep) of(resolution int64) time.Duration {
 	return 0
 }
 
-// Rule is the retention of some blocks.
+// Rule is the retention of some blocks of a tenant.
 type Rule struct {
-	// Tenant is whose blocks they are, "" = those of all tenants that have a name.
-	Tenant string
 	// Matchers are about the external labels of blocks. All must match.
 	Matchers []*labels.Matcher
 	Keep     Keep
 }
 
-// Rules say how long each block is kept: as the first rule says that matches, or else as Default.
+// Rules say how long each block is kept: as the first rule of its tenant says that matches, or else as Default.
 type Rules struct {
 	Default Keep
-	Rules   []Rule
+	// Tenants are the rules of single tenants, and Others those of all tenants that have none of their own.
+	Tenants map[string][]Rule
+	Others  []Rule
 }
 
 // Policy is what counts now, and what counted before.
 type Policy struct {
 	Rules
-	// Earlier are rules that were in force until a time. For 24 h after that time no block goes that they keep, so
-	// that a mistake can be undone.
+	// Earlier are rules that were in force. Until the time that each has no block goes that they keep, so that a mistake
+	// can be undone.
 	Earlier []Dated
 }
 
-// Dated are rules with the time until which they were in force.
+// Dated are rules that hold until a time.
 type Dated struct {
 	Rules
 	Until time.Time
@@ -64,10 +61,11 @@ func (r *Rules) keep(tenant string, m *block.Meta) Keep {
 	if tenant == "" {
 		return r.Default
 	}
-	for _, rule := range r.Rules {
-		if rule.Tenant != "" && rule.Tenant != tenant {
-			continue
-		}
+	rules, own := r.Tenants[tenant]
+	if !own {
+		rules = r.Others
+	}
+	for _, rule := range rules {
 		if !slices.ContainsFunc(rule.Matchers, func(l *labels.Matcher) bool { return !l.Matches(m.Thanos.Labels[l.Name]) }) {
 			return rule.Keep
 		}
@@ -90,9 +88,8 @@ func (p *Policy) over(tenant string, m *block.Meta, resolution, t, now int64) (o
 	}
 	for i := range p.Earlier {
 		d := &p.Earlier[i]
-		end := d.Until.Add(shorterWait)
-		if end.UnixMilli() > now && end.After(until) && !d.overBy(tenant, m, resolution, t, now) {
-			until = end
+		if d.Until.UnixMilli() > now && d.Until.After(until) && !d.overBy(tenant, m, resolution, t, now) {
+			until = d.Until
 		}
 	}
 	return until.IsZero(), until

@@ -78,6 +78,7 @@ var sideways = map[string]bool{
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/rulefile internal/expr":   true,
+	"internal/tenant internal/expr":     true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
 }
 

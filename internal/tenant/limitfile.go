@@ -63,8 +63,8 @@ func ParseLimit(name, text string) (*LimitFile, error) {
 	case node == nil:
 		return nil, fmt.Errorf("%s %q: has no value", name, text)
 	}
-	v, err := limitFields[i].decode(node)
-	if err != nil {
+	v, err := p.value(i, node, "")
+	if err = errors.Join(p.Err(), err); err != nil {
 		return nil, fmt.Errorf("%s %q: %w", name, text, err)
 	}
 	return &LimitFile{defaults: []setting{{i, v}}}, nil
@@ -96,7 +96,7 @@ func (p *limitParser) settings(n *yaml.Node, where string) []setting {
 			p.Fault(key, "%s%s: no limit has this name%s", where, key.Value, conf.Suggest(key.Value, limitKeys()))
 			return
 		}
-		v, err := limitFields[i].decode(value)
+		v, err := p.value(i, value, where+key.Value+": ")
 		if err != nil {
 			p.Fault(key, "%s%s: %w", where, key.Value, err)
 			return
@@ -104,6 +104,14 @@ func (p *limitParser) settings(n *yaml.Node, where string) []setting {
 		all = append(all, setting{i, v})
 	})
 	return all
+}
+
+// value reads the value of field i. Faults of rules are kept with their own lines.
+func (p *limitParser) value(i int, n *yaml.Node, where string) (reflect.Value, error) {
+	if f := limitFields[i]; f.typ != retentionRulesType {
+		return f.decode(n)
+	}
+	return reflect.ValueOf(p.retentionRules(n, where)), nil
 }
 
 // decode makes a value of the field's type, and checks it.

@@ -55,6 +55,8 @@ type Limits struct {
 	BucketRetentionRaw model.Duration `yaml:"bucket_retention_raw"`
 	BucketRetention5m  model.Duration `yaml:"bucket_retention_5m"`
 	BucketRetention1h  model.Duration `yaml:"bucket_retention_1h"`
+	// BucketRetentionRules are other periods for some of the tenant's blocks. The first rule that matches counts.
+	BucketRetentionRules []RetentionRule `yaml:"bucket_retention_rules"`
 
 	// ShardSize is on how many receivers of a gossip ring the tenant's series are spread (shuffle sharding); 0 = on all.
 	ShardSize int `yaml:"shard_size"`
@@ -106,7 +108,7 @@ func (l *Limits) All() iter.Seq2[string, any] {
 func (l *Limits) MarshalJSON() ([]byte, error) {
 	b := []byte{'{'}
 	for key, value := range l.All() {
-		if list, ok := value.([]string); ok && list == nil {
+		if v := reflect.ValueOf(value); v.Kind() == reflect.Slice && v.IsNil() {
 			value = []string{}
 		}
 		text, err := json.Marshal(value)

@@ -346,3 +346,52 @@ func FuzzParseLimits(f *testing.F) {
 		}
 	})
 }
+
+// TestRetentionRules: rules are inherited as a whole, and each fault has its file and line.
+func TestRetentionRules(t *testing.T) {
+	lt := table(t, DefaultLimits(), `
+defaults: {bucket_retention_rules: [{match: '{env="test"}', raw: 2d}]}
+tenants:
+  a:
+    bucket_retention_rules:
+      - {match: '{cluster=~"eu|us",env!="prod"}', raw: 15d, 5m: 30d, 1h: 1y}
+      - match: '{cluster="eu"}'
+        1h: 90d
+  b: {bucket_retention_rules: []}
+`)
+	want := []RetentionRule{{`{cluster=~"eu|us",env!="prod"}`, 15 * day, 30 * day, 365 * day}, {`{cluster="eu"}`, 0, 0, 90 * day}}
+	if got := lt.Of("a").BucketRetentionRules; !reflect.DeepEqual(got, want) {
+		t.Errorf("a: %+v", got)
+	}
+	if n := len(lt.Of("b").BucketRetentionRules); n != 0 {
+		t.Errorf("b: %d rules", n)
+	}
+	if got := lt.Of("c").BucketRetentionRules; len(got) != 1 || got[0].Raw != 2*day {
+		t.Errorf("c: %+v", got)
+	}
+	if text, err := json.Marshal(lt.Of("a")); err != nil || !strings.Contains(string(text), `"5m":"30d"`) {
+		t.Errorf("%v %s", err, text)
+	}
+	f := func(text, want string) {
+		t.Helper()
+		_, err := ParseLimits("l.yml", []byte("tenants:\n  a:\n    bucket_retention_rules:\n"+text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+	f("      - {match: '{x=\"y\"}', raw: 1d}\n      - {match: '{x=', raw: 1d}\n", "l.yml:5: tenant a: bucket_retention_rules: match: ")
+	f("      - {match: '{x=\"y\"}', raw: 1d}\n      - {match: '{x=\"y\"}', raw: 0s}\n", "l.yml:5: ")
+	f("      - {match: '{x=\"y\"}', row: 1d}\n", "l.yml:4: tenant a: bucket_retention_rules: row: there is no such key here; did you mean raw")
+	f("      - {match: '{x=\"y\"}'}\n", "l.yml:4: tenant a: bucket_retention_rules: a rule needs one of")
+	f("      - {raw: 1d}\n", "l.yml:4: tenant a: bucket_retention_rules: a rule needs match")
+	f("      raw: 1d\n", "a list of rules is expected")
+	f("      - {match: 7, raw: 1d}\n", "l.yml:4: ")
+	f("      - {match: '{x=~\"(\"}', raw: 1d}\n", "l.yml:4: ")
+	f(strings.Repeat("      - {match: '{x=\"y\"}', raw: 1d}\n", 101), "101 rules, and at most 100")
+	if _, err := ParseLimit("--limits.default", `bucket_retention_rules=[{match: '{x="y"}', raw: 1d}]`); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseLimit("--limits.default", `bucket_retention_rules=[{match: 'x', row: 1d}]`); err == nil {
+		t.Error("a faulty default is taken")
+	}
+}
