@@ -127,35 +127,60 @@ func ReadDeletionMark(ctx context.Context, bkt objstore.BucketReader, id ulid.UL
 	return DeletionMark{m.ID, markVersion, m.Details, m.At}, err
 }
 
-// mark writes a mark.
+// mark writes a mark, as putMark does.
+func mark(ctx context.Context, bkt objstore.Bucket, key markKey, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return errs.E(errs.Internal, "mark %s: %w", Object(key.id, markNames[key.kind]), err)
+	}
+	_, err = putMark(ctx, bkt, key, b)
+	return err
+}
+
+// putMark writes b as a mark, and reports whether it wrote something.
 //
 //  1. the mark, beside the block, where every reader of Thanos's layout finds it
 //  2. Hearth's copy, with the same bytes
 //
-// A mark that exists gets the copy that it may lack, since a crash may have come between the two.
-func mark(ctx context.Context, bkt objstore.Bucket, key markKey, v any) error {
+// A mark that exists stays, and gets the copy that it may lack, since a crash may have come between the two. One that
+// cannot be understood counts as absent: a crash may have cut it short.
+func putMark(ctx context.Context, bkt objstore.Bucket, key markKey, b []byte) (wrote bool, err error) {
 	object := Object(key.id, markNames[key.kind])
-	b, err := readSmall(ctx, bkt, object, maxJSON)
-	switch errs.KindOf(err) {
-	case errs.OK:
-	case errs.NotFound:
-		if b, err = json.Marshal(v); err != nil {
-			return errs.E(errs.Internal, "mark %s: %w", object, err)
+	there, err := readSmall(ctx, bkt, object, maxJSON)
+	if err == nil {
+		if _, err := parseMark(there, key.id, key.kind); err == nil {
+			b = there
 		}
-		if err := bkt.Upload(ctx, object, bytes.NewReader(b)); err != nil {
-			return unavailable("mark %s: %w", object, err)
+	}
+	for _, name := range []string{object, markCopy(key)} {
+		if name != object {
+			there, err = readSmall(ctx, bkt, name, maxJSON)
 		}
-	default:
-		return unavailable("mark %s: %w", object, err)
+		switch errs.KindOf(err) {
+		case errs.OK, errs.NotFound:
+			if err == nil && bytes.Equal(there, b) {
+				continue
+			}
+			wrote, err = true, bkt.Upload(ctx, name, bytes.NewReader(b))
+		}
+		if err != nil {
+			return wrote, unavailable("mark %s: %w", name, err)
+		}
 	}
-	there, err := bkt.Exists(ctx, markCopy(key))
-	if err == nil && !there {
-		err = bkt.Upload(ctx, markCopy(key), bytes.NewReader(b))
+	return wrote, nil
+}
+
+// CopyMark gives block id the mark that raw is, of another bucket, byte for byte, and reports whether it wrote
+// something. A mark that exists stays as it is. One that is not of block id is Invalid.
+func CopyMark(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, name string, raw []byte) (bool, error) {
+	kind, ok := markKind(name)
+	if !ok {
+		return false, errs.E(errs.Invalid, "%q is not a mark", name)
 	}
-	if err != nil {
-		return unavailable("mark %s: %w", markCopy(key), err)
+	if _, err := parseMark(raw, id, kind); err != nil {
+		return false, errs.E(errs.Invalid, "%s: %w", Object(id, name), err)
 	}
-	return nil
+	return putMark(ctx, bkt, markKey{id, kind}, raw)
 }
 
 // readMark reads a mark from object, and checks that it is one of block id. Errors: NotFound, Invalid, Unavailable.

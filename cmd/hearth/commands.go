@@ -42,6 +42,7 @@ func allCommands() []command {
 		bucketUploadCommand(),
 		bucketWebCommand(),
 		bucketVerifyCommand(),
+		bucketReplicateCommand(),
 		rulesCheckCommand(),
 	}
 }

@@ -56,8 +56,8 @@ func toolBucket(t *testing.T) (dir string) {
 			t.Fatal(err)
 		}
 		putFile(t, dir, block.Object(m.ULID, block.MetaName), text.String())
-		putFile(t, dir, block.Object(m.ULID, "chunks/000001"), "chunk")
-		putFile(t, dir, block.Object(m.ULID, "index"), "index")
+		putFile(t, dir, block.Object(m.ULID, "chunks/000001"), strings.Repeat("c", 1000+i))
+		putFile(t, dir, block.Object(m.ULID, "index"), strings.Repeat("i", 10*i))
 	}
 	mark := func(n int, name, field, more string) {
 		putFile(t, dir, block.Object(toolID(n), name), fmt.Sprintf(`{"id":%q,"version":1,"details":"d",%q:%d%s}`, toolID(n), field,
