@@ -102,6 +102,9 @@ func (c *Compactor) Open(context.Context, func(error)) error {
 	if !c.opts.Jobs.Off {
 		c.loop("jobs", c.opts.Interval, c.runJobs)
 	}
+	if c.opts.ProgressInterval > 0 {
+		c.loop("progress", c.opts.ProgressInterval, c.progress)
+	}
 	return nil
 }
 
@@ -279,7 +282,6 @@ func without(labels map[string]string, names []string) map[string]string {
 // clean deletes what was marked long enough ago, and what broken off uploads left.
 func (c *Compactor) clean(ctx context.Context, l *look) error {
 	c.metrics.cleanups.Inc()
-	c.metrics.todoDeletion.Set(float64(len(due(l.view, c.opts.Now(), c.opts.DeleteDelay))))
 	if err := c.mayAct(ctx); err != nil {
 		return err
 	}

@@ -147,6 +147,27 @@ func (c *Compactor) recovered(ctx context.Context, id ulid.ULID) {
 	c.countFailures()
 }
 
+// Release takes the mark off a block that is quarantined, or ends the wait of a job that failed: the next pass tries
+// again, here and in all other compactors. Errors: NotFound, Unavailable.
+func (c *Compactor) Release(ctx context.Context, id ulid.ULID) error {
+	stored, err := c.bkt.Exists(ctx, quarantineName(id))
+	switch {
+	case err != nil:
+		return errs.E(errs.Unavailable, "look for %s: %w", quarantineName(id), err)
+	case !stored && c.failures.of(id) == nil:
+		return errs.E(errs.NotFound, "%s is neither a quarantined block nor a failed job", id)
+	}
+	if err := c.removeRecord(ctx, quarantineName(id)); err != nil {
+		return err
+	}
+	c.failures.mu.Lock()
+	delete(c.failures.known, id)
+	c.failures.mu.Unlock()
+	c.countFailures()
+	c.log.Info("an operator released a block or a job: it is tried again", "id", id.String())
+	return nil
+}
+
 // syncFailures reads the marks that the bucket has: those of other compactors and of earlier lives of this one. A mark
 // that somebody removed no longer holds. Marks of blocks that are gone are removed, and so are those of jobs that
 // nobody needs any more (wanted).

@@ -7,14 +7,53 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
 // Routes are what operators ask a compactor.
 func (c *Compactor) Routes() []httpx.Route {
-	return []httpx.Route{{Pattern: "/compact", Class: httpx.Operator, Early: true,
-		Handler: httpx.HandlerFunc(c.handleStatus)}}
+	return []httpx.Route{
+		{Pattern: "/compact", Class: httpx.Operator, Early: true, Handler: httpx.HandlerFunc(c.handleStatus)},
+		{Pattern: "POST /compact/release", Class: httpx.Operator, Handler: httpx.HandlerFunc(c.handleRelease)},
+	}
+}
+
+// maxForm bounds the form of a release, in bytes.
+const maxForm = 4 << 10
+
+// handleRelease releases the block or job that the parameter id names.
+func (c *Compactor) handleRelease(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := c.release(r); err != nil {
+		httpx.WriteError(w, r, err)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Set("Location", "../compact") // relative: the server may be behind a path prefix
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	}
+	httpx.WriteData(w, nil)
+}
+
+func (c *Compactor) release(r *http.Request) error {
+	if c.opts.Refuse {
+		return errs.E(errs.Forbidden, "this process takes no changes from operators (--disable-admin-operations)")
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil { // a page of another server must not do it
+		return errs.Wrap(errs.Forbidden, err)
+	}
+	if err := r.ParseForm(); err != nil {
+		return errs.Wrap(errs.Invalid, err)
+	}
+	id, err := ulid.ParseStrict(r.FormValue("id"))
+	if err != nil {
+		return errs.E(errs.Invalid, "id %q: %w", r.FormValue("id"), err)
+	}
+	return c.Release(r.Context(), id)
 }
 
 // handleStatus shows what the compactor does: as a page to browsers, else as JSON.
@@ -83,8 +122,9 @@ th,td{border:1px solid #bbb;padding:.2em .6em;text-align:left;vertical-align:top
 {{range .Planned}}<tr><td>{{.ID}}<td>{{.Kind}}<td>{{.Stream}}<td>{{resolution .Resolution}}<td>{{ms .MinTime}}` +
 	`<td>{{ms .MaxTime}}<td>{{len .Inputs}}<td>{{mb .Bytes}}<td>{{.Reason}}</tr>{{end}}</table>
 <h2>Failed jobs and quarantined blocks</h2>
-<table><tr><th>what<th>id<th>since<th>tries<th>next try<th>error</tr>
+<table><tr><th>what<th>id<th>since<th>tries<th>next try<th>error<th></tr>
 {{range .Failed}}<tr><td>{{.Kind}}<td>{{.ID}}<td>{{unix .Since}}<td>{{.Tries}}<td>{{if .Next}}{{unix .Next}}{{else}}` +
-	`never{{end}}<td class="bad">{{.Error}}</tr>{{end}}</table>
+	`never{{end}}<td class="bad">{{.Error}}<td><form method="post" action="compact/release">` +
+	`<input type="hidden" name="id" value="{{.ID}}"><button>try again</button></form></tr>{{end}}</table>
 </body></html>
 `))

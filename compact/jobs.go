@@ -101,13 +101,9 @@ func (c *Compactor) plan(ctx context.Context, l *look) ([]plan.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids, err := c.listRecords(ctx, doneFolder)
+	done, err := c.doneOutputs(ctx)
 	if err != nil {
 		return nil, err
-	}
-	done := map[ulid.ULID]bool{}
-	for _, id := range ids {
-		done[id] = true
 	}
 	var all []plan.Job
 	wanted := map[ulid.ULID]bool{}
@@ -137,25 +133,12 @@ func (c *Compactor) plan(ctx context.Context, l *look) ([]plan.Job, error) {
 
 func idOf(j *plan.Job) ulid.ULID { return j.Outputs[0].ID }
 
-// showPlan puts a plan on the page and into the metrics.
+// showPlan puts the first jobs of a plan on the page.
 func (c *Compactor) showPlan(jobs []plan.Job) {
-	compactions, blocks, downsamples := 0, 0, 0
 	shown := make([]JobStatus, 0, min(len(jobs), maxPlanned))
-	for i := range jobs {
-		j := &jobs[i]
-		if j.Kind == plan.Downsample {
-			downsamples++
-		} else {
-			compactions++
-			blocks += len(j.Inputs)
-		}
-		if len(shown) < maxPlanned {
-			shown = append(shown, statusOf(j))
-		}
+	for i := range jobs[:cap(shown)] {
+		shown = append(shown, statusOf(&jobs[i]))
 	}
-	c.metrics.todoJobs.Set(float64(compactions))
-	c.metrics.todoBlocks.Set(float64(blocks))
-	c.metrics.todoDownsample.Set(float64(downsamples))
 	c.board.mu.Lock()
 	c.board.planned = shown
 	c.board.mu.Unlock()

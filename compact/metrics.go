@@ -109,10 +109,10 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		downsampleSeconds: f.NewHistogramVec(prometheus.HistogramOpts{Name: thanos + "downsample_duration_seconds",
 			Help:    "How long it took to downsample a block.",
 			Buckets: []float64{60, 300, 900, 1800, 3600, 7200, 14400}}, []string{"resolution"}),
-		todoJobs:       gauge(thanos+"todo_compactions", "Jobs that are to be done."),
+		todoJobs:       gauge(thanos+"todo_compactions", "Jobs that are left to be done, with those that follow from them."),
 		todoBlocks:     gauge(thanos+"todo_compaction_blocks", "Blocks that these jobs merge."),
-		todoDownsample: gauge(thanos+"todo_downsample_blocks", "Blocks that are to be downsampled."),
-		todoDeletion:   gauge(thanos+"todo_deletion_blocks", "Blocks whose deletion is due."),
+		todoDownsample: gauge(thanos+"todo_downsample_blocks", "Blocks that are left to be downsampled alone."),
+		todoDeletion:   gauge(thanos+"todo_deletion_blocks", "Blocks that are past their retention, and not marked."),
 	}
 	gauge(thanos+"halted", "Always 0: a fault stops one job, and everything else goes on. See "+
 		"hearth_compact_quarantined_blocks.").Set(0)

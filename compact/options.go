@@ -21,6 +21,8 @@ type Options struct {
 	// Interval is how often the bucket is looked at for work. CleanInterval is how often what was marked is deleted, and
 	// blocks beyond retention are marked.
 	Interval, CleanInterval time.Duration
+	// ProgressInterval is how often it is counted what is left to be done, with all that follows from it; 0 = never.
+	ProgressInterval time.Duration
 	// DeleteDelay is how long a block stays after it was marked for deletion; 0 = it is deleted with the next pass.
 	DeleteDelay time.Duration
 	// ConsistencyDelay is the age from which a block is compacted, for buckets that show objects late.
@@ -40,6 +42,8 @@ type Options struct {
 	Retention RetentionOptions
 	// Owns reports whether this process is to do the work that key names; nil = all of it.
 	Owns func(key []byte) bool
+	// Refuse says that no request may change anything.
+	Refuse bool
 
 	// SharedNames leaves out the metrics thanos_blocks_meta_*, which a store gateway in the same process has too.
 	SharedNames bool
@@ -76,8 +80,10 @@ type JobOptions struct {
 // DefaultOptions are the options of a compactor below ./data.
 func DefaultOptions() Options {
 	return Options{
-		Dir: "./data", Interval: 5 * time.Minute, CleanInterval: 5 * time.Minute, DeleteDelay: 48 * time.Hour,
-		ConsistencyDelay: 30 * time.Minute, TenantLabel: "tenant_id", ReplicaLabel: "receive_replica",
+		Dir: "./data", Interval: 5 * time.Minute, CleanInterval: 5 * time.Minute,
+		ProgressInterval: 5 * time.Minute,
+		DeleteDelay:      48 * time.Hour, ConsistencyDelay: 30 * time.Minute,
+		TenantLabel: "tenant_id", ReplicaLabel: "receive_replica",
 		Jobs: JobOptions{
 			Concurrency: 1, Memory: 256 << 20, BlockFiles: 1, Downsample: true, MaxIndexSize: 64 << 30, MaxLevel: 4,
 			Retry: time.Minute,
@@ -107,8 +113,8 @@ func (o Options) Validate() error {
 			fault("%s %s: must be positive", d.what, d.is)
 		}
 	}
-	if o.DeleteDelay < 0 || o.ConsistencyDelay < 0 {
-		fault("a delay is negative")
+	if o.DeleteDelay < 0 || o.ConsistencyDelay < 0 || o.ProgressInterval < 0 {
+		fault("a delay or the progress interval is negative")
 	}
 	if o.Jobs.Concurrency < 1 || o.Jobs.BlockFiles < 1 || o.Jobs.Memory < minMemory || o.Jobs.MaxIndexSize < 1 {
 		fault("concurrency %d, files of a block at a time %d, memory %d (at least %d), index size %d", o.Jobs.Concurrency,

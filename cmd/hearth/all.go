@@ -92,7 +92,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		addSharing(b, cl, blocks)
 		var work []httpx.Route
 		if compacting {
-			compactor.opts.SharedNames = true
+			compactor.opts.SharedNames, compactor.opts.Refuse = true, f.where.refuseAdmin()
 			c := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "cache", "compact"), limits}, shared)
 			b.addPart("compact", c.Open, c.Close, nil)
 			work = c.Routes()

@@ -47,6 +47,8 @@ func (f *compactorFlags) bind(c *kingpin.CmdClause) {
 		&f.opts.Interval)
 	durationFlag(c, "compact.cleanup-interval", "How often what was marked is deleted, and retention is looked at.",
 		&f.opts.CleanInterval)
+	durationFlag(c, "compact.progress-interval", "How often it is counted what is left to be done (the metrics "+
+		"thanos_compact_todo_*); 0s = never.", &f.opts.ProgressInterval)
 	whole := func(name, help string, to *int) {
 		c.Flag(name, help).Default(fmt.Sprint(*to)).SetValue(whole[int]{to})
 	}
@@ -210,7 +212,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		limits := tenants.build(b, cl, tenant.DefaultLimits(), "")
 		o := &compactor.opts
 		o.ConsistencyDelay, o.Window, o.Relabel = chosen.consistency, chosen.window(b), chosen.relabel(b)
-		o.Jobs.Hash = hash != ""
+		o.Jobs.Hash, o.Refuse = hash != "", where.refuseAdmin()
 		blocks := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "compact"), limits}, shared)
 		where.join(b, cl, registration{rings: []string{series.RoleCompact}, grpc: http.opts.Address,
 			http: http.opts.Address, bucket: bucket}) // it has no gRPC port, and nobody calls it

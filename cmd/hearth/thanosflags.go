@@ -163,7 +163,6 @@ var compactIdle = []idleFlag{
 	{"block-discovery-strategy", idleText, byListing},
 	{"block-meta-fetch-concurrency", idleText, byListing},
 	{"compact.blocks-fetch-concurrency", idleText, "blocks are read while they are merged, and not fetched before"},
-	{"compact.progress-interval", idleText, "what is to be done is counted in each pass"},
 	{"downsample.concurrency", idleText, "a block is downsampled by the job that makes it, and --compact.concurrency " +
 		"says how many jobs run"},
 	{"block-viewer.global.sync-block-interval", idleText, lastLook},

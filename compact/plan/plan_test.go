@@ -353,12 +353,12 @@ func TestSimulate(t *testing.T) {
 		}
 	}
 	f("", Todo{})
-	f("a:0-2 b:2-4 x:400-402 y:402-404,del", Todo{DeletionBlocks: 1})
+	f("a:0-2 b:2-4 x:400-402 y:402-404,del", Todo{})
 	f("a:0-2 b:2-4 x:400-402 y:402-404", Todo{Compactions: 1, CompactionBlocks: 2})
 	f("a:0-2,r=1 b:0-2,r=2 c:2-4,r=1 d:2-4,r=2 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
 	f("a:0-2 b:2-4 c:8-10 d:10-12 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
 	// 48 h, then 14 d with 5m and 1h in the same job; x is downsampled alone.
-	f("a:0-24 b:24-48 c:48-100 d:100-336,t=b x:336-384 y:400-402", Todo{2, 4, 3, 0})
+	f("a:0-24 b:24-48 c:48-100 d:100-336,t=b x:336-384 y:400-402", Todo{2, 4, 3})
 }
 
 // TestOwned: compactors that share a bucket do each job once.

@@ -17,13 +17,10 @@ type Todo struct {
 	Compactions, CompactionBlocks int
 	// DownsampleBlocks are blocks that are downsampled alone.
 	DownsampleBlocks int
-	// DeletionBlocks are blocks that are marked for deletion.
-	DeletionBlocks int
 }
 
 // Simulate does the jobs of first, a plan of b, and those that follow, in thought.
 func Simulate(b Bucket, s *Settings, now time.Time, first Plan) (out Todo) {
-	out.DeletionBlocks = len(b.View.Deletions)
 	for jobs := first.Jobs; len(jobs) > 0; {
 		for _, j := range jobs {
 			if j.Kind == Downsample {
