@@ -9,6 +9,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
@@ -37,6 +38,17 @@ func (g *Gateway) Unshare() error {
 		g.unshare()
 	}
 	g.follows.Wait()
+	return nil
+}
+
+// Settled is nil once the gateway knows with whom it shares the bucket, which takes 15 s after Share at most, whatever
+// the bucket does. Until then it serves nothing, and the error says so.
+func (g *Gateway) Settled() error {
+	g.planMu.Lock()
+	defer g.planMu.Unlock()
+	if g.settling != nil {
+		return errs.E(errs.Unavailable, "store gateway: with whom it shares the bucket is not known yet")
+	}
 	return nil
 }
 

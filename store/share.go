@@ -221,11 +221,13 @@ func (h *handover) note(all []pending, may func(pending) bool, now time.Time) (n
 // while, or when it has waited long enough.
 type settling struct {
 	began, since time.Time // when it began to wait, and since when it sees seen
+	sure         time.Time // since when it is known who the others are; zero = it is not
 	seen         owners
 }
 
 const (
 	stableFor  = 3 * time.Second
+	stableSure = time.Second // what a member that was met just now knows of others comes a moment later
 	stableMost = 15 * time.Second
 )
 
@@ -234,8 +236,15 @@ func (s *settling) done(o owners, settled bool, now time.Time) bool {
 	if s.began.IsZero() {
 		s.began = now
 	}
-	if s.since.IsZero() || !settled || !o.equal(s.seen) {
+	if s.since.IsZero() || !o.equal(s.seen) {
 		s.seen, s.since = o, now
 	}
-	return now.Sub(s.since) >= stableFor || now.Sub(s.began) >= stableMost
+	switch {
+	case !settled:
+		s.sure = time.Time{}
+	case s.sure.IsZero():
+		s.sure = now
+	}
+	stable := !s.sure.IsZero() && now.Sub(s.since) >= stableFor && now.Sub(s.sure) >= stableSure
+	return stable || now.Sub(s.began) >= stableMost
 }

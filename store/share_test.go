@@ -1,14 +1,18 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/series"
 	placement "github.com/hearth-metrics/hearth/ring"
@@ -201,6 +205,63 @@ func TestSettling(t *testing.T) {
 	f("one comes", step{0, ab, true, false}, step{2 * time.Second, []string{"a", "b", "c"}, true, false},
 		step{time.Second, []string{"a", "b", "c"}, true, false}, step{2 * time.Second, []string{"a", "b", "c"}, true, true})
 	f("not settled", step{0, ab, false, false}, step{10 * time.Second, ab, false, false}, step{time.Second, ab, true, false},
-		step{2 * time.Second, ab, true, true})
+		step{time.Second, ab, true, true})
+	f("settled and others at the same time", step{0, ab, false, false}, step{10 * time.Second, []string{"a"}, true, false},
+		step{2 * time.Second, []string{"a"}, true, false}, step{time.Second, []string{"a"}, true, true})
+	f("settled, and others a moment later", step{0, ab, false, false}, step{8 * time.Second, ab, true, false},
+		step{time.Second / 2, []string{"a"}, true, false}, step{time.Second, []string{"a"}, true, false},
+		step{2 * time.Second, []string{"a"}, true, true})
+	f("unsettled again", step{0, ab, true, false}, step{2 * time.Second, ab, false, false}, step{time.Second, ab, true, false},
+		step{time.Second, ab, true, true})
 	f("never settled", step{0, ab, false, false}, step{15 * time.Second, ab, false, true})
+}
+
+// TestSettled: a gateway knows with whom it shares the bucket after a bounded time, also when the bucket is dark and
+// gossip never knows.
+func TestSettled(t *testing.T) {
+	for knows, want := range map[time.Duration]time.Duration{0: 3 * time.Second, 8 * time.Second: 9 * time.Second,
+		time.Hour: 15 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			opts := DefaultOptions()
+			opts.Dir, opts.StartTimeout = t.TempDir(), 0
+			opts.Sharing = &Sharing{Self: "a", ReplicationFactor: 1, Owners: byRing, Peers: func() ([]Peer, bool) {
+				return []Peer{{Member: Member{ID: "a"}}}, time.Since(began) >= knows
+			}}
+			g, err := New(discard, nil, darkBucket{inMemory(t)}, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(g.Open(t.Context(), nil), g.Share(t.Context(), nil)); err != nil {
+				t.Fatal(err)
+			}
+			if g.Settled() == nil {
+				t.Error("settled at once")
+			}
+			for g.Settled() != nil && time.Since(began) < time.Minute {
+				time.Sleep(100 * time.Millisecond)
+			}
+			if took := time.Since(began); took < want || took > want+time.Second {
+				t.Errorf("gossip knows after %s: settled after %s, want %s", knows, took, want)
+			}
+			if g.Ready() == nil {
+				t.Error("ready without the bucket")
+			}
+			if err := errors.Join(g.Unshare(), g.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// darkBucket does not list anything.
+type darkBucket struct{ objstore.Bucket }
+
+func (darkBucket) Iter(context.Context, string, func(string) error, ...objstore.IterOption) error {
+	return errFault
+}
+
+func (darkBucket) IterWithAttributes(context.Context, string, func(objstore.IterObjectAttributes) error,
+	...objstore.IterOption) error {
+	return errFault
 }

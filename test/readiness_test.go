@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -67,6 +68,30 @@ func TestEndpoints(t *testing.T) {
 				}
 			}
 			checkStatus(t, n, role)
+		})
+	}
+}
+
+// TestReadyAnswers: an all-in-one of a gossiping cluster is ready when it answers without a warning, whether it names
+// only itself, or others where nothing listens. Then it does not wait for the whole time that silent ones would get.
+func TestReadyAnswers(t *testing.T) {
+	t.Parallel()
+	ports := freePorts(t, 2)
+	for what, join := range map[string]string{"itself": addr(ports[0]), "nobody": addr(freePorts(t, 1)[0])} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			own := ports[0]
+			if what == "nobody" {
+				own = ports[1]
+			}
+			n := newPlainNode(t, "a", "all", "--gossip.address="+addr(own), "--gossip.join="+join,
+				"--receive.replication-factor=1")
+			n.start()
+			n.waitReady()
+			ans, err := n.api("default-tenant").get("query", url.Values{"query": {"up"}})
+			if err != nil || len(ans.Warnings) > 0 {
+				t.Errorf("the first answer: %v, warnings %q", err, ans.Warnings)
+			}
 		})
 	}
 }

@@ -81,7 +81,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		memory := reads.build(b, partOfAll)
 		peers := newClients(b, client, cl)
 		blocks := gateway.build(b, gatewayUse{cl, peers, bucket, filepath.Join(dir, "cache", "store"), memory}, shared)
-		b.addPart("store", blocks.Open, blocks.Close, nil)
+		b.addPart("store", blocks.Open, blocks.Close, blocks.Settled)
 		b.health.AddAdvice("blocks", blocks.Ready) // the process has other work while the bucket does not answer
 		grpc := f.grpc.build(b)
 		sources := map[string]series.Source{series.RoleReceive: local.receiver, series.RoleStore: blocks}

@@ -306,6 +306,13 @@ func TestRolesAgree(t *testing.T) {
 // Without any authentication everything is open, as a test or a laptop wants it.
 func TestNoAuthIsOpen(t *testing.T) {
 	p := startRole(t, roleArgs(t, "all"))
+	ready := func() bool {
+		code, _ := raw(t, p.listeners[0].Addr(), "GET", "/-/ready", "")
+		return code == 200
+	}
+	for deadline := time.Now().Add(time.Minute); !ready() && time.Now().Before(deadline); { // its gateway settles first
+		time.Sleep(50 * time.Millisecond)
+	}
 	for path, want := range map[string]int{"/debug/pprof/cmdline": 200, "/metrics": 200, "/ring": 200, "/memberlist": 200, "/api/v1/status/flags": 200,
 		"/api/v1/stores": 200, "/api/v1/query?query=1": 200, "/prometheus/api/v1/labels": 200, "/": 200, "/-/ready": 200, "/api/v1/status/limits": 200} {
 		if code, body := raw(t, p.listeners[0].Addr(), "GET", path, ""); code != want {

@@ -115,7 +115,7 @@ func (g *Gossip) Open(ctx context.Context, fail func(error)) (err error) {
 		}
 	}()
 	g.settled.Store(len(g.opts.Join) == 0)
-	met, _, _ := g.join(ctx) // rejoin logs the faults if they last
+	met := g.join(ctx).met // rejoin logs the faults if they last
 	if err := g.admit(ctx); err != nil {
 		return err
 	}

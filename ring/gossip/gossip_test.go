@@ -328,6 +328,26 @@ func TestAlone(t *testing.T) {
 	wantReady(t, lonely)
 }
 
+// TestNobodyToJoin: it is certain that there is no member to join if nothing listens at any address. A name without an
+// address, or a machine that is silent, may be a member that is cut off.
+func TestNobodyToJoin(t *testing.T) {
+	t.Parallel()
+	c := new(clock)
+	f := func(want bool, join ...string) {
+		t.Helper()
+		g := open(t, receiverOptions(c, instance(1), 1, join...))
+		if j := g.join(t.Context()); j.nobody() != want {
+			t.Errorf("%q: %+v", join, j)
+		}
+	}
+	f(true, "127.0.0.1:1")
+	f(true, "127.0.0.1:1", "localhost:2")
+	f(false, "127.0.0.1:1", "nobody.invalid:1")
+	f(false)
+	there := open(t, receiverOptions(c, instance(2), 2))
+	f(false, "127.0.0.1:1", there.Address())
+}
+
 func TestSeedStartsLast(t *testing.T) {
 	t.Parallel()
 	c := new(clock)

@@ -55,37 +55,50 @@ func (l locality) others(ctx context.Context, join []string) (addrs, faults []st
 	return addrs, faults
 }
 
-// join tries once to reach every member to join, and exchanges the whole state with each that answers. It returns the
-// number that answered, the number of addresses, and what is wrong with those that did not answer.
-func (g *Gossip) join(ctx context.Context) (met, of int, faults []string) {
+// joined is the outcome of an attempt to join.
+type joined struct {
+	met, of int      // members that answered, and addresses
+	refused int      // addresses at which nothing listens
+	faults  []string // what is wrong with names and with members that did not answer
+}
+
+// nobody reports whether there is certainly no member to join at present: each machine says that nothing listens.
+func (j joined) nobody() bool { return j.of > 0 && j.refused == j.of && len(j.faults) == j.refused }
+
+// join tries once to reach every member to join, and exchanges the whole state with each that answers.
+func (g *Gossip) join(ctx context.Context) (j joined) {
 	if len(g.opts.Join) == 0 {
-		return 0, 0, nil
+		return j
 	}
 	addrs, faults := g.local.others(ctx, g.opts.Join)
+	j.of, j.faults = len(addrs), faults
 	for _, a := range addrs {
 		if ctx.Err() != nil {
 			break
 		}
 		if n, err := g.store.JoinMembers([]string{a}); err != nil {
-			faults = append(faults, reachFault(a, err))
+			j.faults = append(j.faults, reachFault(a, err))
+			if refused(err) {
+				j.refused++
+			}
 		} else {
-			met += n
+			j.met += n
 		}
 	}
 	switch {
-	case met > 0:
+	case j.met > 0:
 		g.metrics.joins.WithLabelValues("reached").Inc()
 		g.settled.Store(true)
-	case len(faults) > 0:
+	case len(j.faults) > 0:
 		g.metrics.joins.WithLabelValues("failed").Inc()
 	default: // all of Join is this process
 		g.settled.Store(true)
 	}
-	return met, len(addrs), faults
+	return j
 }
 
 // joinWarnAfter is for how long no other member may be met before the log says so. Members that start together meet
-// after a moment, and that is not worth a warning.
+// after a moment, and that is not worth a warning. If nothing listens at any address by then, nobody is waited for.
 const joinWarnAfter = 5 * time.Second
 
 // rejoin goes on joining until ctx ends: quickly until the first member was met, then every RejoinInterval, so that
@@ -106,23 +119,22 @@ func (g *Gossip) rejoin(ctx context.Context, met bool) {
 			return
 		case <-time.After(wait):
 		}
-		var n, of int
-		var faults []string
-		g.safely("join", func() { n, of, faults = g.join(ctx) })
+		var j joined
+		g.safely("join", func() { j = g.join(ctx) })
 		waited := time.Since(start)
 		switch {
-		case n > 0 && !met:
+		case j.met > 0 && !met:
 			met = true
-			g.log.Info("met the first members", "members_met", n, "of", of)
+			g.log.Info("met the first members", "members_met", j.met, "of", j.of)
 			g.requestBeat()
 		case ctx.Err() != nil:
 			return
-		case !g.settled.Load() && waited > g.opts.JoinTimeout:
-			g.log.Warn("no member to join was reached: serving alone, and trying on", "join", g.opts.Join, "faults", faults)
+		case !g.settled.Load() && (waited > g.opts.JoinTimeout || waited > joinWarnAfter && j.nobody()):
+			g.log.Warn("no member to join was reached: serving alone, and trying on", "join", g.opts.Join, "faults", j.faults)
 			g.settled.Store(true)
 		case !g.settled.Load() && waited > joinWarnAfter && !warned:
 			warned = true
-			g.log.Warn("no member to join is reached, trying on", "join", g.opts.Join, "faults", faults)
+			g.log.Warn("no member to join is reached, trying on", "join", g.opts.Join, "faults", j.faults)
 		}
 	}
 }

@@ -50,7 +50,7 @@ var reachFaults = []struct{ theirs, ours string }{
 	{"invalid msgType (21)", plainHere},
 	{"x509:", distrusted},
 	{"remote error: tls:", distrusted},
-	{"connection refused", "nothing listens there: is it up, and is the port that of --gossip.address?"},
+	{connRefused, "nothing listens there: is it up, and is the port that of --gossip.address?"},
 	{"i/o timeout", "no answer: does a firewall keep the port closed?"},
 	{"no route to host", "there is no way to this address"},
 	{"EOF", unclear}, {"connection reset", unclear}, {"invalid msgType", unclear},
@@ -58,6 +58,12 @@ var reachFaults = []struct{ theirs, ours string }{
 
 const unclear = "the connection is closed: compare --gossip.tls-enabled and --gossip.cluster-label, and is the port " +
 	"that of --gossip.address?"
+
+const connRefused = "connection refused"
+
+// refused reports whether err says of a member that cannot be joined that nothing listens at its address. The library
+// gives the system's error as a text.
+func refused(err error) bool { return strings.Contains(err.Error(), connRefused) }
 
 // reachFault is the text for a member at addr that cannot be joined.
 func reachFault(addr string, err error) string {

@@ -325,7 +325,7 @@ func TestGossipTLSFaults(t *testing.T) {
 		o = receiverOptions(c, instance(2), 2, g.Address())
 		o.TLS = here
 		x := open(t, o)
-		_, _, faults := x.join(t.Context())
+		faults := x.join(t.Context()).faults
 		if len(faults) != 1 || !strings.Contains(faults[0], joiner) {
 			t.Errorf("%s: the joiner says %q, want %q", what, faults, joiner)
 		}
