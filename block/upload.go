@@ -45,6 +45,9 @@ type UploadOptions struct {
 	Concurrency int
 	// Extra are further files of the block, which are not in its directory.
 	Extra []ExtraFile
+	// Sent are files of the block that UploadFile has sent, in the order of their names. They need not be in its directory
+	// any more.
+	Sent []File
 	// BeforeMeta, if set, is called when all files are there and before meta.json is written. Its error ends the upload.
 	BeforeMeta func(context.Context) error
 }
@@ -76,7 +79,7 @@ func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta,
 			return errs.E(errs.Invalid, "upload block %s: %w", id, err)
 		}
 	}
-	meta.Thanos.Files, meta.Thanos.SegmentFiles = describe(files)
+	meta.Thanos.Files, meta.Thanos.SegmentFiles = describe(opts.Sent, files)
 	if err := meta.Validate(id); err != nil {
 		return err
 	}
@@ -112,6 +115,37 @@ func UploadWith(ctx context.Context, bkt objstore.Bucket, dir string, meta Meta,
 		}
 	}
 	return commit(ctx, bkt, meta)
+}
+
+// UploadFile sends one file of the block in directory dir ahead of UploadWith. The caller names it there
+// (UploadOptions.Sent). An object that is there with the same bytes is not sent again. With hash the result has the
+// SHA-256. Errors are those of Upload.
+func UploadFile(ctx context.Context, bkt objstore.Bucket, dir, rel string, withHash bool) (File, error) {
+	id, err := ulid.ParseStrict(filepath.Base(dir))
+	if err != nil {
+		return File{}, errs.E(errs.Invalid, "upload from directory %s: %w", dir, err)
+	}
+	path := filepath.Join(dir, filepath.FromSlash(rel))
+	info, err := os.Stat(path)
+	if err != nil {
+		return File{}, errs.E(errs.Invalid, "upload block %s: %w", id, err)
+	}
+	files := []localFile{{File{RelPath: rel, SizeBytes: info.Size()}, func() (io.ReadCloser, error) {
+		return os.Open(path)
+	}}}
+	if withHash {
+		if err := hash(files); err != nil {
+			return File{}, errs.E(errs.Invalid, "upload block %s: %w", id, err)
+		}
+	}
+	there, err := bkt.Exists(ctx, Object(id, rel))
+	if err == nil {
+		err = put(ctx, bkt, id, dir, files[0], there)
+	}
+	if err != nil {
+		return File{}, unavailable("upload %s: %w", Object(id, rel), err)
+	}
+	return files[0].File, nil
 }
 
 // commit is steps 3 and 4.
@@ -245,9 +279,12 @@ func localFiles(dir string) ([]localFile, error) {
 }
 
 // describe returns files as meta.json lists them.
-func describe(files []localFile) (all []File, segments []string) {
+func describe(sent []File, files []localFile) (all []File, segments []string) {
+	all = slices.Clone(sent)
 	for _, f := range files {
 		all = append(all, f.File)
+	}
+	for _, f := range all {
 		if name, ok := strings.CutPrefix(f.RelPath, ChunksName+"/"); ok {
 			segments = append(segments, name)
 		}
@@ -264,7 +301,7 @@ func FilesOf(dir string) (all []File, segments []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	all, segments = describe(files)
+	all, segments = describe(nil, files)
 	return all, segments, nil
 }
 

@@ -48,6 +48,8 @@ type Compactor struct {
 	keeping  keeping                 // of the loop that marks alone
 	failures failures
 
+	segmentSize int64 // of blocks that are made, in bytes; 0 = the usual one. Tests change it
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

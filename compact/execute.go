@@ -26,13 +26,16 @@ type execution struct {
 	run     *runningJob
 	dir     string               // of its local files
 	writers []*merge.BlockWriter // one for each output
+	sent    [][]block.File       // of each output: the segments that are in the bucket, and no longer here
+	dropped string               // why the job was broken off while it merged
 }
 
 // execute does one job:
 //
 //  1. ask the bucket whether the job is still to be done
-//  2. merge the inputs into local blocks
-//  3. ask again, send the outputs, ask again, and write their meta.json; so for each, the coarsest first
+//  2. merge the inputs into local blocks. Each finished segment is sent at once and removed, after the bucket was asked
+//     again
+//  3. send the indexes, ask again, and write meta.json; so for each output, the coarsest first
 //  4. find all objects of all outputs in the bucket, with their sizes
 //  5. mark the inputs that the outputs replace
 //
@@ -51,8 +54,11 @@ func (c *Compactor) execute(ctx context.Context, j *plan.Job, run *runningJob) (
 	}
 	defer os.RemoveAll(e.dir)
 	c.step(run, "merging")
-	if err := c.merge(ctx, e); err != nil {
-		return "", err
+	if err := c.merge(ctx, e); e.dropped != "" || err != nil {
+		if e.dropped != "" { // err says the same
+			err = nil
+		}
+		return e.dropped, err
 	}
 	c.step(run, "sending")
 	made, dropped, err := c.send(ctx, e)
@@ -98,9 +104,11 @@ func (c *Compactor) stale(ctx context.Context, j *plan.Job) (why string, err err
 // merge merges the inputs of a job into local blocks.
 func (c *Compactor) merge(ctx context.Context, e *execution) error {
 	memory := c.opts.Jobs.Memory / 2
-	for _, o := range e.Outputs {
+	e.sent = make([][]block.File, len(e.Outputs))
+	for i, o := range e.Outputs {
 		w := merge.NewBlockWriter(filepath.Join(e.dir, o.ID.String()), merge.WriterOptions{
-			Memory: max(memory/int64(len(e.Outputs)), minWriter)})
+			SegmentSize: c.segmentSize, Memory: max(memory/int64(len(e.Outputs)), minWriter),
+			Segment: func(rel string, _ int64) error { return c.sendSegment(ctx, e, i, rel) }})
 		defer w.Close()
 		e.writers = append(e.writers, w)
 	}
@@ -109,8 +117,26 @@ func (c *Compactor) merge(ctx context.Context, e *execution) error {
 	for i, m := range e.Inputs {
 		inputs[i] = merge.FromBucket(counting, m)
 	}
-	_, err := merge.Run(ctx, inputs, e.sink(), merge.Options{Scratch: e.dir, Memory: memory})
+	_, err := merge.Run(ctx, inputs, e.sink(), merge.Options{Scratch: e.dir, Memory: memory, ReplicaLabels: e.Dedup})
 	return err
+}
+
+// sendSegment puts a finished segment of an output into the bucket, while the system still has it in memory, and
+// removes it here. So the disk has to hold one segment of an output, and not all of them.
+func (c *Compactor) sendSegment(ctx context.Context, e *execution, output int, rel string) (err error) {
+	if e.dropped, err = c.stale(ctx, e.Job); err != nil {
+		return err
+	}
+	if e.dropped != "" {
+		return errs.E(errs.Conflict, "the job was dropped: %s", e.dropped)
+	}
+	dir := filepath.Join(e.dir, e.Outputs[output].ID.String())
+	f, err := block.UploadFile(ctx, c.bkt, dir, rel, c.opts.Jobs.Hash)
+	if err != nil {
+		return err
+	}
+	e.sent[output] = append(e.sent[output], f)
+	return os.Remove(filepath.Join(dir, filepath.FromSlash(rel)))
 }
 
 // minWriter is what the writer of one output may use at least, in bytes.
@@ -185,7 +211,7 @@ func (misplaced) Add(*merge.Series) error {
 // End implements merge.Sink.
 func (misplaced) End() error { return nil }
 
-// send puts the outputs into the bucket, and returns the meta of each that has series.
+// send puts what is left of the outputs into the bucket, and returns the meta of each that has series.
 func (c *Compactor) send(ctx context.Context, e *execution) (made []*block.Meta, dropped string, err error) {
 	for i, o := range e.Outputs {
 		written := e.writers[i].Written()
@@ -199,11 +225,8 @@ func (c *Compactor) send(ctx context.Context, e *execution) (made []*block.Meta,
 		if err != nil {
 			return nil, "", errs.Wrap(errs.Internal, err) // it is our own index
 		}
-		if dropped, err = c.stale(ctx, e.Job); dropped != "" || err != nil {
-			return nil, dropped, err
-		}
 		err = block.UploadWith(ctx, c.bkt, dir, *meta, block.UploadOptions{
-			Hash: c.opts.Jobs.Hash, Concurrency: c.opts.Jobs.BlockFiles, Extra: []block.ExtraFile{header},
+			Hash: c.opts.Jobs.Hash, Concurrency: c.opts.Jobs.BlockFiles, Extra: []block.ExtraFile{header}, Sent: e.sent[i],
 			BeforeMeta: func(ctx context.Context) error {
 				if dropped, err = c.stale(ctx, e.Job); dropped != "" {
 					err = errs.E(errs.Conflict, "%s", dropped)

@@ -81,16 +81,28 @@ func (m made) put(t testing.TB, bkt objstore.Bucket) {
 // make makes a block of all series and uploads it.
 func (m made) make(t testing.TB, bkt objstore.Bucket) {
 	t.Helper()
-	var list []storage.Series
-	for i := range series {
-		var samples []chunks.Sample
+	external := map[string]string{"tenant_id": m.tenant, "receive_replica": m.replica}
+	if m.tenant == "" {
+		delete(external, "tenant_id")
+	}
+	makeBlock(t, bkt, external, [2]int64{m.begin, m.begin + m.length}, func(i int) (samples []chunks.Sample) {
 		for ts := m.begin; ts < m.begin+m.length; ts += every {
 			if m.gap > 0 && ts >= m.begin+m.gap && ts < m.begin+m.gap+600_000 {
 				continue
 			}
 			samples = append(samples, sample{ts, valueAt(m.tenant, i, ts)})
 		}
-		list = append(list, storage.NewListSeries(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i)), samples))
+		return samples
+	})
+}
+
+// makeBlock makes a block of a range, with the samples that of gives for each series, and uploads it.
+func makeBlock(t testing.TB, bkt objstore.Bucket, external map[string]string, from [2]int64,
+	of func(i int) []chunks.Sample) *block.Meta {
+	t.Helper()
+	var list []storage.Series
+	for i := range series {
+		list = append(list, storage.NewListSeries(labels.FromStrings("__name__", "m", "i", fmt.Sprint(i)), of(i)))
 	}
 	dir, err := tsdb.CreateBlock(list, t.TempDir(), 0, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -106,15 +118,12 @@ func (m made) make(t testing.TB, bkt objstore.Bucket) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	meta.MinTime, meta.MaxTime = m.begin, m.begin+m.length // as the cut of a head makes it
-	meta.Thanos.Labels = map[string]string{"tenant_id": m.tenant, "receive_replica": m.replica}
-	if m.tenant == "" {
-		delete(meta.Thanos.Labels, "tenant_id")
-	}
-	meta.Thanos.Source = block.SourceReceive
+	meta.MinTime, meta.MaxTime = from[0], from[1] // as the cut of a head makes it
+	meta.Thanos.Labels, meta.Thanos.Source = external, block.SourceReceive
 	if err := block.Upload(t.Context(), bkt, dir, *meta); err != nil {
 		t.Fatal(err)
 	}
+	return meta
 }
 
 // clone is a bucket with the same objects.

@@ -54,15 +54,15 @@ func (c *Compactor) bucketOf(l *look, done map[ulid.ULID]bool) plan.Bucket {
 // makes may be the input of the next one, so after each round the bucket is looked at again.
 func (c *Compactor) runJobs(ctx context.Context, l *look) error {
 	c.metrics.iterations.Inc()
-	if unread(l.view) { // jobs that lack an input would be done, and be done anew with it
-		if err := c.look(ctx); err != nil {
-			return err
-		}
-		l = c.last.Load()
-	}
 	var faults []error
 	did := map[ulid.ULID]bool{} // a job that is planned again although it was done waits for the next pass
 	for {
+		if unread(l.view) { // jobs that lack an input would be done, and be done anew with it
+			if err := c.look(ctx); err != nil {
+				return errors.Join(append(faults, err)...)
+			}
+			l = c.last.Load()
+		}
 		if err := c.mayAct(ctx); err != nil {
 			return err
 		}
@@ -271,10 +271,11 @@ func (c *Compactor) fault(ctx context.Context, job ulid.ULID, err error) {
 		"next_try", time.Unix(f.Next, 0).UTC().Format(time.RFC3339), "err", err)
 }
 
-// diskFull gives an error of a full disk its kind, and says what to do.
+// diskFull gives an error of a full disk its kind, and says what to do. A bucket that is full is Unavailable.
 func diskFull(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return errs.E(errs.Exhausted, "the disk of --data-dir is full; the job needs as much as its inputs have: %w", err)
+	if errors.Is(err, syscall.ENOSPC) && errs.KindOf(err) == errs.Internal {
+		return errs.E(errs.Exhausted, "the disk of --data-dir is full (docs/operate/compactor.md says what a job needs): %w",
+			err)
 	}
 	return err
 }

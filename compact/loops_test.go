@@ -347,7 +347,6 @@ func TestOptions(t *testing.T) {
 	})
 	f("", func(o *Options) { o.Retention.Default = Periods{15 * day, 30 * day, 90 * day} })
 	f("penalty needs a replica label", func(o *Options) { o.Jobs.Penalty = true })
-	f("penalty is not there yet", func(o *Options) { o.Jobs.Penalty, o.Jobs.ReplicaLabels = true, []string{"replica"} })
 	f("largest compaction level 5", func(o *Options) { o.Jobs.MaxLevel = 5 })
 	f("interval", func(o *Options) { o.Interval = 0 })
 	f("memory", func(o *Options) { o.Jobs.Memory = 1 })

@@ -123,12 +123,8 @@ func (o Options) Validate() error {
 	if o.Jobs.MaxLevel < 1 || o.Jobs.MaxLevel > 4 {
 		fault("largest compaction level %d: must be 1 (2h) to 4 (14d)", o.Jobs.MaxLevel)
 	}
-	switch {
-	case o.Jobs.Penalty && len(o.Jobs.ReplicaLabels) == 0:
+	if o.Jobs.Penalty && len(o.Jobs.ReplicaLabels) == 0 {
 		fault("deduplication function penalty needs a replica label")
-	case o.Jobs.Penalty:
-		fault("deduplication function penalty is not there yet: without it all samples of HA pairs are kept, and queries " +
-			"remove their label")
 	}
 	return errors.Join(append(faults, o.Retention.validate(o.Jobs.Downsample))...)
 }

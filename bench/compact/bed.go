@@ -77,7 +77,7 @@ func (b *bed) measureCase(ctx context.Context, c testCase, scale int, rep *repor
 			continue
 		}
 		p := b.pass(ctx, c, program, bucket)
-		if p.fault == nil && !c.nothing && !p.content.holds(want) {
+		if p.fault == nil && !c.nothing && !p.content.holds(want, c.newest) {
 			p.fault = fmt.Errorf("the bucket had %s, and then %s", want, p.content)
 		}
 		fmt.Fprintln(b.log, p)

@@ -19,6 +19,8 @@ type testCase struct {
 	flags map[string][]string
 	// s3 says that the bucket is reached over S3.
 	s3 bool
+	// newest is set where the last of that many equal windows is too new to be downsampled.
+	newest int
 	// nothing says that nothing is to be done, so that no content is compared.
 	nothing bool
 }
@@ -28,7 +30,7 @@ const (
 	fortnight = 14 * day
 )
 
-var end = time.Date(2026, 10, 29, 0, 0, 0, 0, time.UTC) // 14 days since 1970 divide it
+var end = time.Date(2026, 10, 22, 0, 0, 0, 0, time.UTC) // 14 days since 1970 divide it
 
 // united are the flags that make one copy of the replicas of a ring.
 var united = map[string][]string{"thanos": {"--deduplication.replica-label=receive_replica"}}
@@ -47,9 +49,9 @@ const noDownsampling = "--downsampling.disable"
 // cases are all that can be measured. scale is 1, or 10 for a quick run.
 func cases(scale int) []testCase {
 	stream := func(s blocks.Stream) func(context.Context, string) error {
-		s.Seed, s.End, s.Interval = 1, end, 15*time.Second
-		if s.Window == 0 {
-			s.Window = 2 * time.Hour
+		s.Seed, s.Interval, s.Window = 1, 15*time.Second, 2*time.Hour
+		if s.End.IsZero() {
+			s.End = end
 		}
 		return func(ctx context.Context, dir string) error { return blocks.WriteStream(ctx, dir, s) }
 	}
@@ -58,16 +60,16 @@ func cases(scale int) []testCase {
 		return stream(blocks.Stream{Shape: twenty, Windows: 12, Replicas: 3, Differ: d})
 	}
 	disjoint := stream(blocks.Stream{Shape: blocks.Shape{Metrics: 20, Namespaces: 4, Pods: 50 / min(scale, 10)},
-		Windows: 168, Replicas: 1})
+		End: end.Add(2 * time.Hour), Windows: 169, Replicas: 1}) // the newest block always stays as it is
 	idle := func(ctx context.Context, dir string) error {
 		return blocks.Write(ctx, dir, blocks.Plan{Seed: 1, Blocks: 100_000 / scale, Tenants: 10_000 / scale,
 			Shape: blocks.Shape{Metrics: 2, Namespaces: 1, Pods: 1}, Window: fortnight, Interval: day, End: end})
 	}
 	return []testCase{
 		{name: "disjoint", bucket: "disjoint", write: disjoint, flags: also(nil, noDownsampling),
-			about: "168 blocks of 2 h, 4,000 series, become one of 14 days"},
+			about: "168 blocks of 2 h, 4,000 series, become one of 14 days; a newer one stays"},
 		{name: "disjoint and downsampled", bucket: "disjoint", write: disjoint, flags: also(nil),
-			about: "the same, with 5m and 1h"},
+			about: "the same, with 5m and 1h", newest: 169},
 		{name: "replicas, the same", bucket: "same", write: replicas(blocks.Same), flags: also(united, noDownsampling),
 			about: "12 windows of 2 h, 20,000 series, three replicas with the same chunks"},
 		{name: "replicas, cut elsewhere", bucket: "restarts", write: replicas(blocks.Restarts),
@@ -81,10 +83,11 @@ func cases(scale int) []testCase {
 			about: "one replica; beside each block another one with 1 % of the samples, which came out of order"},
 		{name: "2M series", bucket: "large", flags: also(nil, noDownsampling),
 			write: func(ctx context.Context, dir string) error {
-				return blocks.WriteStream(ctx, dir, blocks.Stream{Seed: 1, End: end, Interval: 4 * time.Hour, Window: 2 * day,
-					Shape: blocks.Shape{Metrics: 20, Namespaces: 2000 / scale, Pods: 50}, Windows: 7, Replicas: 1})
+				return blocks.WriteStream(ctx, dir, blocks.Stream{Seed: 1, End: end.Add(2 * day), Interval: 4 * time.Hour,
+					Window: 2 * day, Shape: blocks.Shape{Metrics: 20, Namespaces: 2000 / scale, Pods: 50}, Windows: 8,
+					Replicas: 1})
 			},
-			about: "7 blocks of 2 days, 2,000,000 series with a sample each 4 hours, become one of 14 days"},
+			about: "7 blocks of 2 days, 2,000,000 series with a sample each 4 hours, become one of 14 days; a newer one stays"},
 		{name: "nothing to do", bucket: "idle", write: idle, flags: also(nil, noDownsampling), nothing: true,
 			about: "100,000 blocks of 14 days, of 10,000 tenants"},
 		{name: "nothing to do, S3", bucket: "idle", write: idle, flags: also(nil, noDownsampling), nothing: true, s3: true,

@@ -32,10 +32,15 @@ type content struct {
 	Downsampled map[int64]float64
 }
 
-// holds reports whether c has all raw samples of want and no others, and as many in each resolution that there is.
-func (c content) holds(want content) bool {
+// holds reports whether c has all raw samples of want and no others, and as many in each resolution that there is. If
+// newest is not 0 the last of that many windows is not downsampled.
+func (c content) holds(want content, newest int) bool {
+	downsampled := want.Samples
+	if newest > 0 {
+		downsampled -= want.Samples / newest
+	}
 	for _, samples := range c.Downsampled {
-		if samples != float64(want.Samples) {
+		if samples != float64(downsampled) {
 			return false
 		}
 	}

@@ -1,12 +1,14 @@
 package merge
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // samplesPerChunk is how many samples a chunk that is encoded anew has at most, as in Prometheus.
@@ -184,19 +186,16 @@ func (w *chunkWriter) cut() {
 	w.chunk, w.count = nil, 0
 }
 
-// encodeFloats appends chunks of floats to dst.
-func encodeFloats(dst []Chunk, t []int64, v []float64) []Chunk {
+// encodeFloats appends chunks of floats to dst. w is used for each.
+func encodeFloats(dst []Chunk, w *xor.Writer, t []int64, v []float64) []Chunk {
 	for len(t) > 0 {
 		n := min(len(t), samplesPerChunk)
-		c := chunkenc.NewXORChunk()
-		app, err := c.Appender()
-		if err != nil {
-			panic("BUG: an empty chunk has no appender: " + err.Error())
-		}
+		w.Reset()
 		for i := range n {
-			app.Append(0, t[i], v[i])
+			w.Append(t[i], v[i])
 		}
-		dst = append(dst, Chunk{MinTime: t[0], MaxTime: t[n-1], Encoding: byte(chunkenc.EncXOR), Data: c.Bytes()})
+		dst = append(dst, Chunk{MinTime: t[0], MaxTime: t[n-1], Encoding: byte(chunkenc.EncXOR),
+			Data: bytes.Clone(w.Bytes())})
 		t, v = t[n:], v[n:]
 	}
 	return dst

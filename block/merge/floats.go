@@ -5,12 +5,13 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // floatRun are the decoded samples of one chunk of floats, and what the union took of them.
 type floatRun struct {
-	from, to int  // in floatUnion.t and v
+	from, to int  // in floatUnion.in
 	next     int  // the first sample that the union has not seen
 	first    int  // the place of the first sample in the union
 	last     int  // the place of the last one
@@ -20,38 +21,34 @@ type floatRun struct {
 // floatUnion unites chunks of floats, by the rule of series.Iterator, and finds chunks of inputs that the union has as
 // they are: replicas mostly differ in where their chunks begin. It keeps its memory for the next stretch.
 type floatUnion struct {
-	t      []int64 // of all runs
-	v      []float64
+	in     xor.Samples // of all runs
 	runs   []floatRun
 	active []int // runs that have begun and not ended
 	outT   []int64
 	outV   []float64
-	chunk  chunkenc.XORChunk
-	it     chunkenc.Iterator
 }
 
 func (f *floatUnion) reset() {
-	f.t, f.v, f.runs = f.t[:0], f.v[:0], f.runs[:0]
+	f.in.Reset()
+	f.runs = f.runs[:0]
 	f.active, f.outT, f.outV = f.active[:0], f.outT[:0], f.outV[:0]
 }
 
 // add decodes a chunk. It is false for one whose times are not in order, or not those that the index says, and for one
 // that is damaged.
 func (f *floatUnion) add(c *Chunk) bool {
-	from := len(f.t)
-	f.chunk.Reset(c.Data)
-	f.it = f.chunk.Iterator(f.it)
-	before := int64(math.MinInt64)
-	for f.it.Next() != chunkenc.ValNone {
-		t, v := f.it.At()
-		if t <= before {
+	from := len(f.in.T)
+	if f.in.Append(c.Data) != nil {
+		return false
+	}
+	t := f.in.T[from:]
+	for i := 1; i < len(t); i++ {
+		if t[i] <= t[i-1] {
 			return false
 		}
-		before = t
-		f.t, f.v = append(f.t, t), append(f.v, v)
 	}
-	n := len(f.t)
-	if f.it.Err() != nil || n == from || f.t[from] != c.MinTime || f.t[n-1] != c.MaxTime {
+	n := from + len(t)
+	if n == from || t[0] != c.MinTime || t[len(t)-1] != c.MaxTime {
 		return false
 	}
 	f.runs = append(f.runs, floatRun{from: from, to: n, next: from, same: true})
@@ -63,10 +60,10 @@ func (f *floatUnion) unite() {
 	for opened := 0; opened < len(f.runs) || len(f.active) > 0; {
 		t := int64(math.MaxInt64)
 		for _, r := range f.active {
-			t = min(t, f.t[f.runs[r].next])
+			t = min(t, f.in.T[f.runs[r].next])
 		}
-		for opened < len(f.runs) && (len(f.active) == 0 || f.t[f.runs[opened].from] <= t) {
-			t = min(t, f.t[f.runs[opened].from])
+		for opened < len(f.runs) && (len(f.active) == 0 || f.in.T[f.runs[opened].from] <= t) {
+			t = min(t, f.in.T[f.runs[opened].from])
 			f.active = append(f.active, opened)
 			opened++
 		}
@@ -80,20 +77,20 @@ func (f *floatUnion) step(t int64) {
 	var v float64
 	found := false
 	for _, i := range f.active {
-		if r := &f.runs[i]; f.t[r.next] == t && (!found || preferred(f.v[r.next], v)) {
-			v, found = f.v[r.next], true
+		if r := &f.runs[i]; f.in.T[r.next] == t && (!found || preferred(f.in.V[r.next], v)) {
+			v, found = f.in.V[r.next], true
 		}
 	}
 	f.outT, f.outV = append(f.outT, t), append(f.outV, v)
 	kept := f.active[:0]
 	for _, i := range f.active {
 		r := &f.runs[i]
-		if f.t[r.next] == t {
+		if f.in.T[r.next] == t {
 			if r.next == r.from {
 				r.first = place
 			}
 			r.last = place
-			r.same = r.same && math.Float64bits(f.v[r.next]) == math.Float64bits(v)
+			r.same = r.same && math.Float64bits(f.in.V[r.next]) == math.Float64bits(v)
 			r.next++
 		}
 		if r.next < r.to {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // ErrRebuild says that downsampled chunks overlap and differ. They cannot be united: windows of both may count the same
@@ -38,6 +39,7 @@ type union struct {
 	out    []Chunk
 	enc    encoder
 	floats floatUnion
+	xor    xor.Writer
 	// replicas is the number of HA replicas that the inputs are of.
 	replicas int
 	prev     stretch // what out ends with, if that was copied; empty = it was not
@@ -278,7 +280,7 @@ func (u *union) encodeFloats(kept []stretch) bool {
 	u.floats.write(func(run int) {
 		u.out = append(u.out, u.chunks[kept[run].from].Chunk)
 		u.result.Copied++
-	}, func(t []int64, v []float64) { u.out = encodeFloats(u.out, t, v) })
+	}, func(t []int64, v []float64) { u.out = encodeFloats(u.out, &u.xor, t, v) })
 	u.prev = stretch{}
 	return true
 }

@@ -59,8 +59,8 @@ func (f *compactorFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("deduplication.replica-label", "External label that tells HA pairs apart: blocks that differ in nothing else "+
 		"become one, without it. May be given several times, or name several with commas. Copies of one ring need none of "+
 		"this: they are always united.").PlaceHolder("LABEL").StringsVar(&f.replicas)
-	c.Flag("deduplication.func", "How the samples of HA pairs are merged: penalty takes one replica as a querier does; "+
-		"without it all samples stay.").Default("").EnumVar(&f.function, "", "penalty")
+	c.Flag("deduplication.func", "How the samples of HA pairs are merged: penalty takes one replica as a querier does, "+
+		"block by block; without it all samples stay.").Default("").EnumVar(&f.function, "", "penalty")
 	c.Flag("compact.block-max-index-size", "Size that the index of a block may have; what would be larger becomes "+
 		"several blocks, by series.").Default(f.maxIndex.String()).Hidden().SetValue(&f.maxIndex)
 	c.Flag("debug.max-compaction-level", "The largest range of a block: 1 = 2h, 2 = 8h, 3 = 2d, 4 = 14d.").Hidden().

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block/merge"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 var (
@@ -20,7 +21,7 @@ var all = [series.NumAggregates]bool{true, true, true, true, true}
 
 // input is memory for what is read.
 type input struct {
-	count, value, min, max, total samples
+	count, value, min, max, total xor.Samples
 	sum, counter                  histogramReader
 }
 
@@ -31,10 +32,10 @@ func (s *Stage) aggregates(c *merge.Chunk) error {
 		return err
 	}
 	in := &s.input
-	if err := in.count.readPart(parts[series.Count]); err != nil {
+	if err := readPart(&in.count, parts[series.Count]); err != nil {
 		return fmt.Errorf("count: %w", err)
 	}
-	for _, t := range in.count.t {
+	for _, t := range in.count.T {
 		if t < -farthest || t > farthest {
 			return fmt.Errorf("times beyond %d", int64(farthest))
 		}
@@ -49,12 +50,13 @@ func (s *Stage) aggregates(c *merge.Chunk) error {
 }
 
 // readPart reads an aggregate that must be there, and be of floats.
-func (s *samples) readPart(e series.Encoded) error {
+func readPart(s *xor.Samples, e series.Encoded) error {
 	switch e.Encoding {
 	case chunkenc.EncNone:
 		return errMissing
 	case chunkenc.EncXOR:
-		return s.readXOR(e.Data)
+		s.Reset()
+		return s.Append(e.Data)
 	}
 	return fmt.Errorf("encoding %d", e.Encoding)
 }
@@ -64,28 +66,28 @@ func (s *Stage) floatAggregates(parts *series.AggrChunks) error {
 	in := &s.input
 	for _, part := range []struct {
 		a  series.Aggregate
-		to *samples
+		to *xor.Samples
 	}{{series.Sum, &in.value}, {series.Min, &in.min}, {series.Max, &in.max}, {series.Counter, &in.total}} {
-		err := part.to.readPart(parts[part.a])
+		err := readPart(part.to, parts[part.a])
 		switch {
 		case part.a == series.Counter && errors.Is(err, errMissing): // Thanos leaves one out that has NaNs only
-			part.to.t = part.to.t[:0]
+			part.to.Reset()
 		case err != nil:
 			return fmt.Errorf("aggregate %d: %w", part.a, err)
-		case part.a != series.Counter && len(part.to.t) != len(in.count.t):
+		case part.a != series.Counter && len(part.to.T) != len(in.count.T):
 			return errAligned
 		}
 	}
 	f := &s.floats
 	next := 0 // in.total
-	for i, t := range in.count.t {
+	for i, t := range in.count.T {
 		switch {
 		case t <= s.lastT:
 			return outOfPlace(t, s.lastT)
-		case in.value.t[i] != t || in.min.t[i] != t || in.max.t[i] != t:
+		case in.value.T[i] != t || in.min.T[i] != t || in.max.T[i] != t:
 			return errAligned
-		case !(in.count.v[i] > 0):
-			return fmt.Errorf("a count of %v", in.count.v[i])
+		case !(in.count.V[i] > 0):
+			return fmt.Errorf("a count of %v", in.count.V[i])
 		}
 		s.lastT = t
 		if t > f.windowEnd {
@@ -93,10 +95,10 @@ func (s *Stage) floatAggregates(parts *series.AggrChunks) error {
 				return err
 			}
 		}
-		for ; next < len(in.total.t) && in.total.t[next] <= t; next++ {
-			f.count(in.total.t[next], in.total.v[next])
+		for ; next < len(in.total.T) && in.total.T[next] <= t; next++ {
+			f.count(in.total.T[next], in.total.V[next])
 		}
-		f.addWindow(t, &floatWindow{count: in.count.v[i], sum: in.value.v[i], min: in.min.v[i], max: in.max.v[i]})
+		f.addWindow(t, &floatWindow{count: in.count.V[i], sum: in.value.V[i], min: in.min.V[i], max: in.max.V[i]})
 	}
 	return nil
 }
@@ -122,14 +124,14 @@ func (s *Stage) histogramAggregates(parts *series.AggrChunks) error {
 	first, more := true, in.counter.next()
 	flags := counter.Data[histogramFlags] & chunkenc.CounterResetHeaderMask
 	raw := chunkenc.CounterResetHeader(flags) != chunkenc.NotCounterReset
-	for i, t := range in.count.t {
+	for i, t := range in.count.T {
 		switch {
 		case t <= s.lastT:
 			return outOfPlace(t, s.lastT)
 		case !in.sum.next() || in.sum.t != t || !more || in.counter.t > t:
 			return errors.Join(errAligned, in.sum.it.Err(), in.counter.it.Err())
-		case !(in.count.v[i] > 0):
-			return fmt.Errorf("a count of %v", in.count.v[i])
+		case !(in.count.V[i] > 0):
+			return fmt.Errorf("a count of %v", in.count.V[i])
 		}
 		s.lastT = t
 		if err := s.turnHistograms(t, in.counter.h, first, raw); err != nil {
@@ -139,7 +141,7 @@ func (s *Stage) histogramAggregates(parts *series.AggrChunks) error {
 			b.counter(in.counter.t, in.counter.h, first && raw)
 			first, more = false, in.counter.next()
 		}
-		if err := b.add(t, in.count.v[i], in.sum.h); err != nil {
+		if err := b.add(t, in.count.V[i], in.sum.h); err != nil {
 			return err
 		}
 	}

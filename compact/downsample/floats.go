@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // floatWindow is what a window has of floats.
@@ -21,7 +22,7 @@ type floatBatch struct {
 	windows []floatWindow
 	lastT   int64 // the time of the last sample
 	counter floatCounter
-	writers [series.NumAggregates]xorWriter
+	writers [series.NumAggregates]xor.Writer
 }
 
 // floatCounter adds up a counter and leaves out its resets.
@@ -116,29 +117,29 @@ func (f *floatBatch) close(next int64, out *output) {
 	f.windows[last].t = f.stamp(f.lastT, next)
 	w := &f.writers
 	for a := range w {
-		w[a].reset()
+		w[a].Reset()
 	}
 	c := &f.counter
 	if c.counted {
-		w[series.Counter].append(c.firstT, c.first)
+		w[series.Counter].Append(c.firstT, c.first)
 	}
 	for i := range f.windows {
 		in := &f.windows[i]
-		w[series.Count].append(in.t, in.count)
-		w[series.Sum].append(in.t, in.sum)
-		w[series.Min].append(in.t, in.min)
-		w[series.Max].append(in.t, in.max)
+		w[series.Count].Append(in.t, in.count)
+		w[series.Sum].Append(in.t, in.sum)
+		w[series.Min].Append(in.t, in.min)
+		w[series.Max].Append(in.t, in.max)
 		if c.counted {
-			w[series.Counter].append(in.t, in.counter)
+			w[series.Counter].Append(in.t, in.counter)
 		}
 	}
 	if c.counted {
-		w[series.Counter].append(f.windows[last].t, c.last)
+		w[series.Counter].Append(f.windows[last].t, c.last)
 	}
 	var parts series.AggrChunks
 	for a := range w {
-		if w[a].samples > 0 {
-			parts[a] = series.Encoded{Encoding: chunkenc.EncXOR, Data: w[a].bytes()}
+		if w[a].Len() > 0 {
+			parts[a] = series.Encoded{Encoding: chunkenc.EncXOR, Data: w[a].Bytes()}
 		}
 	}
 	out.add(f.windows[0].t, f.windows[last].t, &parts)

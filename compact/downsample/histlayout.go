@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // histogramHeader is the length of the header of a histogram chunk: the number of its samples, and flags.
@@ -15,11 +17,15 @@ const histogramHeader = 3
 const maxBucketIndex = 1 << 30
 
 var (
+	errCut       = errors.New("the chunk is cut off")
 	errSpans     = errors.New("the buckets of the histograms are not described in order")
 	errBounds    = errors.New("the bounds of the custom buckets are not in order")
 	errThreshold = errors.New("the zero threshold is negative or infinite")
 	errSchema    = errors.New("the histograms have an unknown schema")
 )
+
+// layoutReader reads the description of the buckets of a histogram chunk.
+type layoutReader struct{ xor.BitReader }
 
 // checkLayout checks the beginning of a histogram chunk, integer or float, which describes the buckets that all of its
 // histograms have. The library allocates as many buckets as are described there, and its arithmetic on histograms
@@ -31,7 +37,7 @@ func checkLayout(data []byte) error {
 	if binary.BigEndian.Uint16(data) == 0 {
 		return nil
 	}
-	r := bitReader{data: data[histogramHeader:]}
+	r := layoutReader{xor.NewBitReader(data[histogramHeader:])}
 	if !r.zeroThreshold() {
 		return errThreshold
 	}
@@ -53,27 +59,27 @@ func checkLayout(data []byte) error {
 			return errBounds
 		}
 	}
-	if r.n < 0 {
+	if r.Short() {
 		return errCut
 	}
 	return nil
 }
 
 // zeroThreshold reads the threshold, and reports whether it is a number that a width can be.
-func (r *bitReader) zeroThreshold() bool {
-	if r.long(8) != 255 {
+func (r *layoutReader) zeroThreshold() bool {
+	if r.Read(8) != 255 {
 		return true // 0 or a power of 2
 	}
-	v := math.Float64frombits(r.long(64))
+	v := math.Float64frombits(r.Read(64))
 	return v >= 0 && !math.IsInf(v, 1)
 }
 
 // spans reads spans of at most most buckets. It returns the number behind the last one. Of custom buckets the first
 // one has a number of 0 or more.
-func (r *bitReader) spans(most uint64, custom bool) (end int64, ok bool) {
+func (r *layoutReader) spans(most uint64, custom bool) (end int64, ok bool) {
 	var buckets uint64
 	n := r.varbitUint()
-	for i := uint64(0); i < n && r.n >= 0; i++ {
+	for i := uint64(0); i < n && !r.Short(); i++ {
 		length, offset := r.varbitUint(), r.varbitInt()
 		if length > most || offset > maxBucketIndex || offset < -maxBucketIndex || offset < 0 && (i > 0 || custom) {
 			return 0, false
@@ -88,17 +94,17 @@ func (r *bitReader) spans(most uint64, custom bool) (end int64, ok bool) {
 }
 
 // customBounds reads the bounds of custom buckets and returns their number.
-func (r *bitReader) customBounds() (int64, bool) {
+func (r *layoutReader) customBounds() (int64, bool) {
 	n := r.varbitUint()
 	last := math.Inf(-1)
-	for i := uint64(0); i < n && r.n >= 0; i++ {
+	for i := uint64(0); i < n && !r.Short(); i++ {
 		var bound float64
 		if b := r.varbitUint(); b == 0 {
-			bound = math.Float64frombits(r.long(64))
+			bound = math.Float64frombits(r.Read(64))
 		} else {
 			bound = float64(b-1) / 1000
 		}
-		if r.n < 0 {
+		if r.Short() {
 			break
 		}
 		if !(bound > last) {
@@ -113,27 +119,25 @@ func (r *bitReader) customBounds() (int64, bool) {
 var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
 
 // varbitUint reads a number as histogram chunks have it, 0 or more.
-func (r *bitReader) varbitUint() uint64 {
-	v, _ := r.varbit()
-	return v
+func (r *layoutReader) varbitUint() uint64 {
+	if size := r.varbitSize(); size > 0 {
+		return r.Read(size)
+	}
+	return 0
 }
 
 // varbitInt reads a number with a sign.
-func (r *bitReader) varbitInt() int64 {
-	v, size := r.varbit()
-	if size == 0 || size == 64 {
-		return int64(v)
+func (r *layoutReader) varbitInt() int64 {
+	if size := r.varbitSize(); size > 0 {
+		return r.Signed(size)
 	}
-	return signed(v, size)
+	return 0
 }
 
-func (r *bitReader) varbit() (v uint64, size int) {
+func (r *layoutReader) varbitSize() int {
 	ones := 0
-	for ones < 8 && r.long(1) == 1 {
+	for ones < 8 && r.Read(1) == 1 {
 		ones++
 	}
-	if size = varbitSizes[ones]; size == 0 {
-		return 0, 0
-	}
-	return r.long(size), size
+	return varbitSizes[ones]
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // histogramWindow is what a window has of histograms.
@@ -33,7 +34,7 @@ type histogramBatch struct {
 	first   histogram.FloatHistogram
 	value   *histogram.FloatHistogram // the last value of the counter, also of the chunk before; nil = none
 	last    histogram.FloatHistogram  // the memory of value
-	count   xorWriter
+	count   xor.Writer
 }
 
 // isOpen reports whether there is something in b.
@@ -133,10 +134,10 @@ func (b *histogramBatch) close(next int64, out *output) error {
 	if b.firstT != none && b.firstT < b.windows[0].t && b.firstT != start(b.firstT, FiveMinutes)+FiveMinutes-1 {
 		counters = append(counters, histogramPoint{b.firstT, b.keep(&b.first)})
 	}
-	b.count.reset()
+	b.count.Reset()
 	for i := range b.windows {
 		w := &b.windows[i]
-		b.count.append(w.t, w.count)
+		b.count.Append(w.t, w.count)
 		sums = append(sums, histogramPoint{w.t, w.sum})
 		if w.counter != nil {
 			counters = append(counters, histogramPoint{w.t, w.counter})
@@ -144,7 +145,7 @@ func (b *histogramBatch) close(next int64, out *output) error {
 	}
 	var parts series.AggrChunks
 	var err error
-	parts[series.Count] = series.Encoded{Encoding: chunkenc.EncXOR, Data: b.count.bytes()}
+	parts[series.Count] = series.Encoded{Encoding: chunkenc.EncXOR, Data: b.count.Bytes()}
 	if parts[series.Sum], err = encode(sums, chunkenc.GaugeType); err != nil {
 		return fmt.Errorf("the sums: %w", err)
 	}

@@ -14,17 +14,18 @@ import (
 // rawFloats adds a chunk of floats. Stale markers and other NaNs are left out.
 func (s *Stage) rawFloats(c *merge.Chunk) error {
 	in := &s.input.value
-	if err := in.readXOR(c.Data); err != nil {
+	in.Reset()
+	if err := in.Append(c.Data); err != nil {
 		return err
 	}
 	f := &s.floats
 	last := s.lastT
-	for i, t := range in.t {
+	for i, t := range in.T {
 		if t <= last || t < c.MinTime || t > c.MaxTime {
 			return outOfPlace(t, last)
 		}
 		last = t
-		v := in.v[i]
+		v := in.V[i]
 		if math.IsNaN(v) {
 			continue
 		}

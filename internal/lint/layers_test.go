@@ -60,6 +60,7 @@ var layer = map[string]int{
 	"internal/filewatch":  0,
 	"internal/conf":       0,
 	"internal/atomicfile": 0,
+	"internal/xor":        0,
 
 	"internal/lint": 5,
 	"test":          5,

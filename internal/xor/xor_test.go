@@ -1,4 +1,4 @@
-package downsample
+package xor
 
 import (
 	"bytes"
@@ -58,53 +58,59 @@ func encoded(t testing.TB, in []point) []byte {
 	return c.Bytes()
 }
 
+// appended replaces s by the samples of a chunk.
+func appended(s *Samples, data []byte) error {
+	s.Reset()
+	return s.Append(data)
+}
+
 // TestXOR: chunks have the bytes that the library writes, and are read as the library reads them.
 func TestXOR(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var w xorWriter
-	var got samples
+	var w Writer
+	var got Samples
 	for round := range 5000 {
 		in := points(rnd, rnd.IntN(200))
 		want := encoded(t, in)
-		w.reset()
+		w.Reset()
 		for _, p := range in {
-			w.append(p.t, p.v)
+			w.Append(p.t, p.v)
 		}
-		if !bytes.Equal(w.bytes(), want) {
+		if !bytes.Equal(w.Bytes(), want) {
 			t.Fatalf("round %d: other bytes", round)
 		}
-		if err := got.readXOR(want); err != nil || len(got.t) != len(in) {
-			t.Fatalf("round %d: %d samples, want %d: %v", round, len(got.t), len(in), err)
+		if err := appended(&got, want); err != nil || len(got.T) != len(in) {
+			t.Fatalf("round %d: %d samples, want %d: %v", round, len(got.T), len(in), err)
 		}
 		for i, p := range in {
-			if got.t[i] != p.t || math.Float64bits(got.v[i]) != math.Float64bits(p.v) {
-				t.Fatalf("round %d: sample %d is %d %v, want %v", round, i, got.t[i], got.v[i], p)
+			if got.T[i] != p.t || math.Float64bits(got.V[i]) != math.Float64bits(p.v) {
+				t.Fatalf("round %d: sample %d is %d %v, want %v", round, i, got.T[i], got.V[i], p)
 			}
 		}
 	}
 }
 
-// FuzzReadXOR: of any bytes the samples are read that the library reads, and what is damaged for one is damaged for the
+// FuzzRead: of any bytes the samples are read that the library reads, and what is damaged for one is damaged for the
 // other. Only a difference without a length, which no writer writes, is taken by the library.
-func FuzzReadXOR(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for n := range 20 {
 		f.Add(encoded(f, points(rnd, n*7)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var s samples
-		err := s.readXOR(b)
-		if len(b) < xorHeader {
+		var s Samples
+		err := appended(&s, b)
+		if len(b) < headerSize {
 			return
 		}
 		c, _ := chunkenc.FromData(chunkenc.EncXOR, b)
 		it := c.Iterator(nil)
-		for i := range s.t {
+		for i := range s.T {
 			if it.Next() == chunkenc.ValNone {
 				t.Fatal("more samples than the library reads:", it.Err())
 			}
-			if at, v := it.At(); at != s.t[i] || math.Float64bits(v) != math.Float64bits(s.v[i]) {
-				t.Fatalf("%d %x, the library reads %d %x", s.t[i], s.v[i], at, v)
+			if at, v := it.At(); at != s.T[i] || math.Float64bits(v) != math.Float64bits(s.V[i]) {
+				t.Fatalf("%d %x, the library reads %d %x", s.T[i], s.V[i], at, v)
 			}
 		}
 		if err == nil && (it.Next() != chunkenc.ValNone || it.Err() != nil) {
@@ -113,7 +119,7 @@ func FuzzReadXOR(f *testing.F) {
 	})
 }
 
-func BenchmarkReadXOR(b *testing.B) {
+func BenchmarkRead(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	in := make([]point, 0, 120)
 	v := 0.0
@@ -124,9 +130,9 @@ func BenchmarkReadXOR(b *testing.B) {
 	data := encoded(b, in)
 	b.Run("own", func(b *testing.B) {
 		b.ReportAllocs()
-		var s samples
+		var s Samples
 		for b.Loop() {
-			if err := s.readXOR(data); err != nil {
+			if err := appended(&s, data); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -143,7 +149,7 @@ func BenchmarkReadXOR(b *testing.B) {
 	})
 }
 
-func BenchmarkWriteXOR(b *testing.B) {
+func BenchmarkWrite(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	in := make([]point, 0, 120)
 	for i := range 120 {
@@ -151,13 +157,13 @@ func BenchmarkWriteXOR(b *testing.B) {
 	}
 	b.Run("own", func(b *testing.B) {
 		b.ReportAllocs()
-		var w xorWriter
+		var w Writer
 		for b.Loop() {
-			w.reset()
+			w.Reset()
 			for _, p := range in {
-				w.append(p.t, p.v)
+				w.Append(p.t, p.v)
 			}
-			_ = w.bytes()
+			_ = w.Bytes()
 		}
 	})
 	b.Run("library", func(b *testing.B) {
