@@ -54,12 +54,14 @@ func newNode(t *testing.T, name, role string) *node {
 	return n
 }
 
-func startCluster(t *testing.T, objstore string) *cluster {
+// startCluster starts one; storing are more arguments of receivers.
+func startCluster(t *testing.T, objstore string, storing ...string) *cluster {
 	c := &cluster{t: t, distributor: newNode(t, "distributor", "distributor"),
 		store: newNode(t, "store", "store"), query: newNode(t, "query", "query")}
 	for i := 1; i <= 3; i++ {
 		r := newNode(t, "r"+strconv.Itoa(i), "receive")
 		r.args = append(r.args, "--tsdb.path="+r.dir, "--ring.zone=z"+strconv.Itoa(i), "--objstore.config="+objstore)
+		r.args = append(r.args, storing...)
 		c.receivers = append(c.receivers, r)
 	}
 	c.store.args = append(c.store.args, "--data-dir="+c.store.dir, "--objstore.config="+objstore,

@@ -51,6 +51,17 @@ func startSharersOf(t *testing.T, dir, named string, flags []string, names ...st
 	if err := blocks.Write(t.Context(), dir, s.plan); err != nil {
 		t.Fatal(err)
 	}
+	if slices.Contains(flags, layoutMimir) {
+		for _, m := range metasIn(t, dir) {
+			home := filepath.Join(dir, m.Thanos.Labels["tenant_id"])
+			if err := os.MkdirAll(home, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(dir, m.ULID.String()), filepath.Join(home, m.ULID.String())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	if named != "" { // a receiver would have written it
 		if err := os.Mkdir(filepath.Join(dir, "hearth"), 0o755); err != nil {
 			t.Fatal(err)
@@ -321,6 +332,32 @@ func TestSharingUnnamed(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// layoutMimir is the flag of gateways of a bucket in Mimir's layout.
+const layoutMimir = "--objstore.layout=mimir"
+
+// TestSharingMimir: gateways share a bucket in Mimir's layout, which never has an id, as any other one. Each block is
+// read once, and when one gateway crashes, answers stay whole.
+func TestSharingMimir(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startSharersOf(t, dir, "", []string{layoutMimir}, "s1", "s2", "s3")
+	s.readOnce()
+	r := s.read()
+	r.more(t, 10)
+	s.remove("s2").kill()
+	r.more(t, 20)
+	s.add(newNode(t, "s4", "store"))
+	s.live["s4"].waitReady()
+	r.more(t, 10)
+	r.stop()
+	if left := metasIn(t, dir); len(left) > 0 {
+		t.Errorf("%d blocks are at the root", len(left))
+	}
+	if _, err := os.Stat(filepath.Join(dir, "hearth")); err == nil {
+		t.Error("Hearth wrote into the bucket")
+	}
 }
 
 func playSharing(s *sharers) {
