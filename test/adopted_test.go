@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -177,6 +178,14 @@ remote_write:
 	metas := metasIn(t, dir)
 	if len(metas) < 2 {
 		t.Fatalf("Thanos shipped %d blocks", len(metas))
+	}
+	first, last := int64(math.MaxInt64), int64(0)
+	for _, m := range metas {
+		first, last = min(first, m.MinTime), max(last, m.MaxTime)
+	}
+	for _, tenant := range []string{"team-a", "team-b"} {
+		newQueriers(t, dir, tenant, "receive_replica").compare(time.UnixMilli(first), time.UnixMilli(last), matrix{
+			queries: scrapedQueries, resolutions: []string{"0s"}, dedup: []string{"true"}, steps: []string{"1", "5"}})
 	}
 	p := newPair(t, dir)
 	series := 0
