@@ -22,6 +22,9 @@ type Options struct {
 	By string
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
+	// Rewrite makes a step of a rewrite. If there was nothing to be done, it says why. An error of kind Conflict says that
+	// the block is not what the step is about. Plans without such steps need none.
+	Rewrite func(context.Context, Step) (already string, err error)
 	// Progress, if set, is called after each step.
 	Progress func(done, of int)
 }
@@ -124,7 +127,7 @@ func Apply(ctx context.Context, bkt objstore.Bucket, p Plan, opts Options) (Repo
 		}
 	}
 	for i, s := range p.Steps {
-		r.Steps[i] = apply(ctx, bkt, s, opts.Now)
+		r.Steps[i] = apply(ctx, bkt, s, opts)
 		if opts.Progress != nil {
 			opts.Progress(i+1, len(p.Steps))
 		}
@@ -163,21 +166,41 @@ func checkClock(ctx context.Context, bkt objstore.BucketReader, object string, n
 }
 
 // apply makes one step.
-func apply(ctx context.Context, bkt objstore.Bucket, s Step, now func() time.Time) Outcome {
+func apply(ctx context.Context, bkt objstore.Bucket, s Step, opts Options) Outcome {
 	o := Outcome{Step: s, Result: Done}
 	names, err := block.ObjectsOf(ctx, bkt, s.Block)
 	if err != nil {
 		o.Result, o.Why = Failed, err.Error()
 		return o
 	}
-	if o.Result, o.Why = judge(s, names); o.Result == Done {
-		if err := do(ctx, bkt, s, now()); err != nil {
+	switch o.Result, o.Why = judge(s, names); {
+	case o.Result != Done:
+	case s.Action == Rewrite:
+		o.rewrite(ctx, opts)
+	default:
+		if err := do(ctx, bkt, s, opts.Now()); err != nil {
 			o.Result, o.Why = Failed, err.Error()
 		} else if o.Why != "" {
 			o.Result = Already
 		}
 	}
 	return o
+}
+
+// rewrite makes the step by the function of opts.
+func (o *Outcome) rewrite(ctx context.Context, opts Options) {
+	err := errs.E(errs.Unsupported, "this tool rewrites no blocks")
+	if opts.Rewrite != nil {
+		o.Why, err = opts.Rewrite(ctx, o.Step)
+	}
+	switch {
+	case errs.KindOf(err) == errs.Conflict:
+		o.Result, o.Why = Refused, err.Error()
+	case err != nil:
+		o.Result, o.Why = Failed, err.Error()
+	case o.Why != "":
+		o.Result = Already
+	}
 }
 
 // judge says what is to become of a step whose block has the objects names: Done, if it is to be made. Then why is
@@ -195,6 +218,10 @@ func judge(s Step, names []string) (result, why string) {
 		return Refused, "the block has other objects than when the plan was made"
 	case s.Action == Unmark && s.Mark == block.DeletionMarkName && !has(block.MetaName):
 		return Refused, "its meta.json is gone: the deletion has begun"
+	case s.Action == Rewrite && !has(block.MetaName):
+		return Refused, "it has no meta.json"
+	case s.Action == Rewrite && has(block.DeletionMarkName):
+		return Refused, "it is marked for deletion"
 	case s.Action == Delete && s.Mark == "" && has(block.MetaName):
 		return Refused, "it has a meta.json by now: its upload was finished"
 	case s.Action == Delete && s.Mark != "" && !has(s.Mark):

@@ -25,6 +25,8 @@ const (
 	Mark   Action = "mark"   // write the mark called Step.Mark
 	Unmark Action = "unmark" // remove it
 	Delete Action = "delete" // remove all objects of the block
+	// Rewrite makes a block anew without some of its samples (Options.Rewrite), and then writes Step.Mark, if it is set.
+	Rewrite Action = "rewrite"
 )
 
 // Step is one change of one block.
@@ -38,6 +40,9 @@ type Step struct {
 	Details string `json:"details,omitempty"`
 	// Bytes is how large the block is, as far as its meta.json says.
 	Bytes int64 `json:"bytes,omitempty"`
+	// Into is the id of the block that a rewrite makes, and Config a hash of what it changes.
+	Into   string `json:"into,omitempty"`
+	Config string `json:"config,omitempty"`
 	// Objects is the state of the block when the plan was written to a file: a hash of the names of its objects. Without
 	// it the block may have changed.
 	Objects string `json:"objects,omitempty"`
@@ -117,6 +122,7 @@ func Read(r io.Reader, tool string) (Plan, error) {
 		switch {
 		case s.Action == Delete && (s.Mark == "" || s.Mark == block.DeletionMarkName):
 		case (s.Action == Mark || s.Action == Unmark) && block.IsMark(s.Mark):
+		case s.Action == Rewrite && s.Config != "" && (s.Mark == "" || s.Mark == block.DeletionMarkName):
 		default:
 			return Plan{}, errs.E(errs.Invalid, "plan: step %d: action %q with mark %q", i+1, s.Action, s.Mark)
 		}

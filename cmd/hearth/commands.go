@@ -43,6 +43,7 @@ func allCommands() []command {
 		bucketWebCommand(),
 		bucketVerifyCommand(),
 		bucketReplicateCommand(),
+		bucketRewriteCommand(),
 		rulesCheckCommand(),
 	}
 }

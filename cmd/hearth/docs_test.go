@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hearth-metrics/hearth/block/rewrite"
 	"github.com/hearth-metrics/hearth/internal/pages"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/tracing"
@@ -194,6 +195,10 @@ func TestDocumentedFiles(t *testing.T) {
 		},
 		"yaml limits": func(_ *testing.T, text string) error {
 			_, err := tenant.ParseLimits("limits.yml", []byte(text))
+			return err
+		},
+		"yaml deletions": func(_ *testing.T, text string) error {
+			_, err := rewrite.ParseDeletions("delete.yml", []byte(text))
 			return err
 		},
 		"yaml users": func(_ *testing.T, text string) error {

@@ -22,6 +22,8 @@ type changeFlags struct {
 	dryRun          bool
 	dryGiven        bool
 	planOut, planIn string
+	// rewrite makes the steps of a rewrite, for the tool that plans some.
+	rewrite func(context.Context, change.Step) (already string, err error)
 }
 
 // changeSubject are the names of the flags, for the help.
@@ -62,7 +64,7 @@ func (f *changeFlags) run(ctx context.Context, b *builder, bkt objstore.Bucket, 
 		b.log.Info("nothing was changed: this is only a plan", "steps", len(p.Steps))
 		return f.write(b.stdout, p.Outcomes())
 	}
-	r, err := change.Apply(ctx, bkt, p, change.Options{By: whoAmI(), Progress: b.progress(tool)})
+	r, err := change.Apply(ctx, bkt, p, change.Options{By: whoAmI(), Progress: b.progress(tool), Rewrite: f.rewrite})
 	for _, o := range r.Steps {
 		if o.Why != "" {
 			b.log.Warn("a step was not made", "block", o.Block, "action", o.Action, "result", o.Result, "reason", o.Why)

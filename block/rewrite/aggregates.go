@@ -1,0 +1,157 @@
+package rewrite
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/hearth-metrics/hearth/block/merge"
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
+)
+
+// point is a sample of one aggregate.
+type point struct {
+	t int64
+	v float64
+	h *histogram.FloatHistogram // nil = v counts
+}
+
+// cutAggregates appends c without the windows whose times keep does not want to dst. Values stay as they are: those of
+// a counter go on from the first one of the chunk, so the difference of two says what it was before.
+func cutAggregates(dst []merge.Chunk, c *merge.Chunk, keep func(t int64) bool) (out []merge.Chunk, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = dst, errs.E(errs.Invalid, "panic in the chunk from %d to %d: %v", c.MinTime, c.MaxTime, p)
+		}
+	}()
+	var every [series.NumAggregates]bool
+	for i := range every {
+		every[i] = true
+	}
+	parts, err := series.DecodeAggregates(c.Data, every)
+	if err != nil {
+		return dst, errs.Wrap(errs.Invalid, err)
+	}
+	cut := merge.Chunk{MinTime: c.MaxTime, MaxTime: c.MinTime, Encoding: c.Encoding}
+	var rest series.AggrChunks
+	for i, e := range parts {
+		if e.Encoding == chunkenc.EncNone {
+			continue
+		}
+		all, err := points(e)
+		if err != nil {
+			return dst, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, c.MinTime, c.MaxTime, err)
+		}
+		kept := filter(all, keep, series.Aggregate(i) == series.Counter)
+		for _, p := range kept {
+			cut.MinTime, cut.MaxTime = min(cut.MinTime, p.t), max(cut.MaxTime, p.t)
+		}
+		if rest[i], err = encode(kept, e); err != nil {
+			return dst, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, c.MinTime, c.MaxTime, err)
+		}
+		if len(kept) > 0 && kept[0].t == all[0].t {
+			cut.MinTime = c.MinTime // it may be before the first sample
+		}
+		if len(kept) > 0 && kept[len(kept)-1].t == all[len(all)-1].t {
+			cut.MaxTime = c.MaxTime
+		}
+	}
+	if rest[series.Count].Encoding == chunkenc.EncNone {
+		return dst, nil
+	}
+	cut.Data = series.AppendAggregates(nil, &rest)
+	return append(dst, cut), nil
+}
+
+// points decodes the chunk of one aggregate.
+func points(e series.Encoded) (all []point, err error) {
+	if len(e.Data) < 3 {
+		return nil, fmt.Errorf("%d bytes", len(e.Data))
+	}
+	if e.Encoding != chunkenc.EncXOR && e.Encoding != chunkenc.EncFloatHistogram {
+		return nil, fmt.Errorf("encoding %d", e.Encoding)
+	}
+	chunk, err := chunkenc.FromData(e.Encoding, e.Data)
+	if err != nil {
+		return nil, err
+	}
+	it := chunk.Iterator(nil)
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		p := point{t: it.AtT()}
+		if typ == chunkenc.ValFloatHistogram {
+			_, h := it.AtFloatHistogram(nil)
+			p.h = h.Copy()
+		} else {
+			_, p.v = it.At()
+		}
+		all = append(all, p)
+	}
+	if len(all) == 0 && it.Err() == nil {
+		return nil, errors.New("no samples")
+	}
+	return all, it.Err()
+}
+
+// filter are the points that keep wants. The last point of a counter repeats the time of the one before it, and says
+// with what value the series goes on after the chunk. If it goes, the last value that is left takes its place.
+func filter(all []point, keep func(t int64) bool, counter bool) (kept []point) {
+	for _, p := range all {
+		if keep(p.t) {
+			kept = append(kept, p)
+		}
+	}
+	n := len(all)
+	if counter && len(kept) > 0 && n > 1 && all[n-1].t == all[n-2].t && !keep(all[n-1].t) {
+		last := kept[len(kept)-1]
+		if last.h != nil {
+			last.h = last.h.Copy()
+		}
+		kept = append(kept, last)
+	}
+	return kept
+}
+
+// flags is where a histogram chunk has its counter reset header.
+const flags = 2
+
+// encode makes a chunk of points like the one that they come from. It changes the points.
+func encode(points []point, from series.Encoded) (series.Encoded, error) {
+	if len(points) == 0 {
+		return series.Encoded{}, nil
+	}
+	chunk, err := chunkenc.NewEmptyChunk(from.Encoding)
+	if err != nil {
+		return series.Encoded{}, err
+	}
+	app, err := chunk.Appender()
+	if err != nil {
+		return series.Encoded{}, err
+	}
+	for i, p := range points {
+		if p.h == nil {
+			app.Append(0, p.t, p.v)
+			continue
+		}
+		// The library begins a new chunk where it takes a counter to be reset. It takes all gauges, and the difference is
+		// in the header only.
+		p.h.CounterResetHint = histogram.GaugeType
+		next, recoded, a, err := app.AppendFloatHistogram(nil, 0, p.t, p.h, false)
+		switch {
+		case err != nil:
+			return series.Encoded{}, err
+		case next != nil && !recoded && i > 0:
+			return series.Encoded{}, errors.New("the histograms cannot be brought into one chunk")
+		case next != nil:
+			chunk = next
+		}
+		app = a
+	}
+	data := chunk.Bytes()
+	if from.Encoding == chunkenc.EncFloatHistogram {
+		data[flags] = data[flags]&^chunkenc.CounterResetHeaderMask | from.Data[flags]&chunkenc.CounterResetHeaderMask
+	}
+	return series.Encoded{Encoding: from.Encoding, Data: data}, nil
+}
