@@ -2,6 +2,7 @@ package block
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -107,14 +108,31 @@ func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest) {
 	}
 }
 
-// readPointer returns the pointer of the bucket's index. Errors: NotFound without one; Invalid, then the pointer has
-// its number if that can be read; Unavailable.
+// pointerReads is how often a pointer is read that is no JSON. A bucket that is a directory shows an object while it is
+// written, first as an empty one. pointerWait is the wait before it is read again.
+const (
+	pointerReads = 4
+	pointerWait  = 20 * time.Millisecond
+)
+
+// readPointer returns the pointer of the bucket's index. One that another process is just writing is read again: a
+// writer that took it for lost would give a number far above the last one, and gateways would not agree about the
+// newest view. Errors: NotFound without one; Invalid, then the pointer has its number if that can be read; Unavailable.
 func readPointer(ctx context.Context, bkt objstore.BucketReader) (bucketindex.Pointer, error) {
-	b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
-	if err != nil {
-		return bucketindex.Pointer{}, err
+	for reads := 1; ; reads++ {
+		b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
+		if err != nil {
+			return bucketindex.Pointer{}, err
+		}
+		if json.Valid(b) || reads == pointerReads {
+			return bucketindex.ParsePointer(b)
+		}
+		select {
+		case <-ctx.Done():
+			return bucketindex.Pointer{}, unavailable("read %s: %w", bucketindex.PointerName, ctx.Err())
+		case <-time.After(pointerWait):
+		}
 	}
-	return bucketindex.ParsePointer(b)
 }
 
 // readContent returns the content that p names, and p. If it is gone, it was replaced long ago: then the pointer is
