@@ -30,17 +30,17 @@ const (
 	compactWindow   = 2 * time.Hour
 )
 
-// history is what one tenant writes: windows of two hours, in each of which two instances have a counter, a gauge and a
+// written is what one tenant writes: windows of two hours, in each of which two instances have a counter, a gauge and a
 // native histogram.
-type history struct {
+type written struct {
 	tenant  string
 	windows []time.Time // their begins, in order
 	sent    int         // samples without stale markers, by Prometheus
 }
 
 // fullHistory has a window for each two hours of hours.
-func fullHistory(tenant string, begin time.Time, hours int) *history {
-	h := &history{tenant: tenant}
+func fullHistory(tenant string, begin time.Time, hours int) *written {
+	h := &written{tenant: tenant}
 	for at := range hours / 2 {
 		h.windows = append(h.windows, begin.Add(time.Duration(at)*compactWindow))
 	}
@@ -48,19 +48,19 @@ func fullHistory(tenant string, begin time.Time, hours int) *history {
 }
 
 // sparseHistory has a window on each day.
-func sparseHistory(tenant string, begin time.Time, days int) *history {
-	h := &history{tenant: tenant}
+func sparseHistory(tenant string, begin time.Time, days int) *written {
+	h := &written{tenant: tenant}
 	for day := range days {
 		h.windows = append(h.windows, begin.Add(time.Duration(day)*(24*time.Hour+compactWindow)))
 	}
 	return h
 }
 
-func (h *history) begin() time.Time { return h.windows[0] }
-func (h *history) end() time.Time   { return h.windows[len(h.windows)-1].Add(compactWindow) }
+func (h *written) begin() time.Time { return h.windows[0] }
+func (h *written) end() time.Time   { return h.windows[len(h.windows)-1].Add(compactWindow) }
 
 // bodies are the requests of a window. Of every fifth one the second half is sent first.
-func (h *history) bodies(window int) [][]byte {
+func (h *written) bodies(window int) [][]byte {
 	half := compactWindow / 2
 	halves := []time.Time{h.windows[window], h.windows[window].Add(half)}
 	if window%5 == 3 {
@@ -79,7 +79,7 @@ func (h *history) bodies(window int) [][]byte {
 
 // series are the series of an instance from one time to another. The counter begins anew in each window. The gauge ends
 // with a stale marker 20 minutes after a full hour, and is back 15 minutes later.
-func (h *history) series(i int, from, to time.Time) []prompb.TimeSeries {
+func (h *written) series(i int, from, to time.Time) []prompb.TimeSeries {
 	named := func(name string) prompb.TimeSeries {
 		return prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: name}, {Name: "i", Value: fmt.Sprint(i)},
 			{Name: "job", Value: h.tenant}}}
@@ -121,12 +121,12 @@ type compactors struct {
 	workers     []*node
 	prom        api
 	promWrite   string
-	histories   []*history
+	histories   []*written
 	blocks      int // that the receivers shipped
 }
 
 // startCompactors starts everything but the compactors.
-func startCompactors(t *testing.T, histories ...*history) *compactors {
+func startCompactors(t *testing.T, histories ...*written) *compactors {
 	c := &compactors{t: t, dir: t.TempDir(), histories: histories, distributor: newNode(t, "distributor", "distributor"),
 		query: newNode(t, "query", "query")}
 	c.bucket = "--objstore.config=type: FILESYSTEM\nconfig: {directory: " + c.dir + "}"
@@ -231,10 +231,10 @@ func (c *compactors) fill() {
 }
 
 // seconds are the seconds of a history.
-func (c *compactors) seconds(h *history) int { return int(h.end().Sub(h.begin()).Seconds()) }
+func (c *compactors) seconds(h *written) int { return int(h.end().Sub(h.begin()).Seconds()) }
 
 // write sends a window to Hearth and to Prometheus.
-func (c *compactors) write(h *history, window int) {
+func (c *compactors) write(h *written, window int) {
 	c.t.Helper()
 	for _, body := range h.bodies(window) {
 		eventually(c.t, 30*time.Second, func() error { // a sender tries again
@@ -256,7 +256,7 @@ type question struct {
 }
 
 // questions are asked again and again: they need all samples, and see a series that is there twice.
-func (c *compactors) questions(h *history) (all []question) {
+func (c *compactors) questions(h *written) (all []question) {
 	c.t.Helper()
 	for _, expr := range []string{`count by (__name__, i) ({job!=""})`, `{__name__="g"}`, `sum by (i) (rate(c[10m]))`,
 		`histogram_quantile(0.9, sum(rate(h[10m])))`, `h{i="0"}`, `sum by (i) (sum_over_time(g[1h]))`,
@@ -271,7 +271,7 @@ func (c *compactors) questions(h *history) (all []question) {
 }
 
 // own limits the selectors of questions to a tenant: Prometheus has the samples of all of them.
-func (c *compactors) own(params url.Values, h *history) url.Values {
+func (c *compactors) own(params url.Values, h *written) url.Values {
 	expr := params.Get("query")
 	for _, name := range []string{"c", "g", "h"} {
 		expr = strings.ReplaceAll(expr, "("+name+"[", fmt.Sprintf("(%s{job=%q}[", name, h.tenant))
@@ -442,11 +442,11 @@ func (c *compactors) oneCopy() error {
 }
 
 // stale are the stale markers of a history, which queries do not count.
-func (c *compactors) stale(h *history) int { return len(h.windows) * 2 * 2 }
+func (c *compactors) stale(h *written) int { return len(h.windows) * 2 * 2 }
 
 // coarse compares answers that read 5m and 1h with those of raw samples, over windows that end at full hours. from is a
 // full hour with samples from it on.
-func (c *compactors) coarse(h *history, from time.Time, length, resolution time.Duration) {
+func (c *compactors) coarse(h *written, from time.Time, length, resolution time.Duration) {
 	c.t.Helper()
 	at := from.Add(length - time.Millisecond)
 	ask := func(a api, expr string) answer {
