@@ -36,15 +36,6 @@ func (c *Compactor) doneRecord(ctx context.Context, id ulid.ULID) error {
 	return c.putRecord(ctx, doneName(id), done{1, id, c.opts.Now().Unix()})
 }
 
-// isDone reports whether the output was made and deleted before.
-func (c *Compactor) isDone(ctx context.Context, id ulid.ULID) (bool, error) {
-	there, err := c.bkt.Exists(ctx, doneName(id))
-	if err != nil {
-		return false, errs.E(errs.Unavailable, "look for %s: %w", doneName(id), err)
-	}
-	return there, nil
-}
-
 // doneLife is how long a record stays: by then no compactor is left that still works with a look at the bucket in which
 // the inputs of the output are there.
 func doneLife(deleteDelay time.Duration) time.Duration { return max(2*deleteDelay, time.Hour) }

@@ -19,7 +19,6 @@ type table struct {
 	count   int
 	next    uint32 // the symbol at nextOff
 	nextOff int64
-	text    []byte // of the last symbol, where list is on disk
 }
 
 // Len implements Symbols.

@@ -111,7 +111,7 @@ func externalMatchers(text string) ([]*labels.Matcher, error) {
 	for _, m := range parsed {
 		selector += fmt.Sprintf("%q%s%q,", m.Name, m.Type, m.Value)
 	}
-	all, err := expr.Selectors(selector + labels.MetricName + `!=""}`)
+	all, err := expr.Selectors(selector + `__name__!=""}`)
 	if err != nil {
 		return nil, fmt.Errorf("--matcher: %w", err)
 	}
