@@ -41,7 +41,7 @@ func checkLayout(data []byte) error {
 	if !r.zeroThreshold() {
 		return errThreshold
 	}
-	schema := r.varbitInt()
+	schema := r.SignedVarbit()
 	if schema < math.MinInt32 || schema > math.MaxInt32 || !histogram.IsKnownSchema(int32(schema)) {
 		return errSchema
 	}
@@ -78,9 +78,9 @@ func (r *layoutReader) zeroThreshold() bool {
 // one has a number of 0 or more.
 func (r *layoutReader) spans(most uint64, custom bool) (end int64, ok bool) {
 	var buckets uint64
-	n := r.varbitUint()
+	n := r.Varbit()
 	for i := uint64(0); i < n && !r.Short(); i++ {
-		length, offset := r.varbitUint(), r.varbitInt()
+		length, offset := r.Varbit(), r.SignedVarbit()
 		if length > most || offset > maxBucketIndex || offset < -maxBucketIndex || offset < 0 && (i > 0 || custom) {
 			return 0, false
 		}
@@ -95,11 +95,11 @@ func (r *layoutReader) spans(most uint64, custom bool) (end int64, ok bool) {
 
 // customBounds reads the bounds of custom buckets and returns their number.
 func (r *layoutReader) customBounds() (int64, bool) {
-	n := r.varbitUint()
+	n := r.Varbit()
 	last := math.Inf(-1)
 	for i := uint64(0); i < n && !r.Short(); i++ {
 		var bound float64
-		if b := r.varbitUint(); b == 0 {
+		if b := r.Varbit(); b == 0 {
 			bound = math.Float64frombits(r.Read(64))
 		} else {
 			bound = float64(b-1) / 1000
@@ -113,31 +113,4 @@ func (r *layoutReader) customBounds() (int64, bool) {
 		last = bound
 	}
 	return int64(min(n, math.MaxInt64-1)), true
-}
-
-// varbitSizes are the lengths in bits of the numbers that follow 0 to 8 ones.
-var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
-
-// varbitUint reads a number as histogram chunks have it, 0 or more.
-func (r *layoutReader) varbitUint() uint64 {
-	if size := r.varbitSize(); size > 0 {
-		return r.Read(size)
-	}
-	return 0
-}
-
-// varbitInt reads a number with a sign.
-func (r *layoutReader) varbitInt() int64 {
-	if size := r.varbitSize(); size > 0 {
-		return r.Signed(size)
-	}
-	return 0
-}
-
-func (r *layoutReader) varbitSize() int {
-	ones := 0
-	for ones < 8 && r.Read(1) == 1 {
-		ones++
-	}
-	return varbitSizes[ones]
 }

@@ -121,12 +121,35 @@ func NewBitReader(data []byte) BitReader { return BitReader{bitReader{data: data
 // Read reads k bits, 1 to 64.
 func (r *BitReader) Read(k int) uint64 { return r.r.long(k) }
 
-// Signed reads a number with a sign that was written with k bits. It is between -2^(k-1)+1 and 2^(k-1).
-func (r *BitReader) Signed(k int) int64 {
-	if k == 64 {
-		return int64(r.r.long(k))
+// varbitSizes are the lengths in bits of the numbers that follow 0 to 8 ones.
+var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
+
+// Varbit reads a number of variable length, 0 or more, as histogram chunks have it.
+func (r *BitReader) Varbit() uint64 {
+	if k := r.varbitSize(); k > 0 {
+		return r.Read(k)
 	}
-	return signed(r.r.long(k), k)
+	return 0
+}
+
+// SignedVarbit is Varbit for a number with a sign.
+func (r *BitReader) SignedVarbit() int64 {
+	switch k := r.varbitSize(); k {
+	case 0:
+		return 0
+	case 64:
+		return int64(r.Read(64))
+	default:
+		return signed(r.Read(k), k)
+	}
+}
+
+func (r *BitReader) varbitSize() int {
+	ones := 0
+	for ones < 8 && r.Read(1) == 1 {
+		ones++
+	}
+	return varbitSizes[ones]
 }
 
 // Short reports whether more bits were read than there are.
