@@ -32,10 +32,7 @@ func (f *Fetcher) indexCounts(now time.Time) bool {
 
 // refresh brings f.index up to date with the bucket. After an error f has the index of before, which gets older.
 func (f *Fetcher) refresh(ctx context.Context) error {
-	if !f.started {
-		f.started = true
-		f.load()
-	}
+	f.load()
 	p, err := readPointer(ctx, f.bkt)
 	switch {
 	case errs.KindOf(err) == errs.NotFound:

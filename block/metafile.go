@@ -19,11 +19,12 @@ const (
 	saveEvery = 10 * time.Minute
 )
 
-// load reads the local file. Without a good one everything is read from the bucket.
+// load reads the local file, at the first fetch. Without a good one everything is read from the bucket.
 func (f *Fetcher) load() {
-	if f.opts.CacheDir == "" {
+	if f.started || f.opts.CacheDir == "" {
 		return
 	}
+	f.started = true
 	b, err := os.ReadFile(filepath.Join(f.opts.CacheDir, metaFile))
 	if err != nil {
 		return

@@ -46,10 +46,7 @@ type tenantListed struct {
 
 // fetchTenants is Fetch of a bucket in Mimir's layout.
 func (f *Fetcher) fetchTenants(ctx context.Context) (View, error) {
-	if !f.started {
-		f.started = true
-		f.load()
-	}
+	f.load()
 	tenants, err := listTenants(ctx, f.bkt, f.opts.Concurrency)
 	if err != nil {
 		return View{}, unavailable("list the bucket's tenants: %w", err)
