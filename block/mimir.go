@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
@@ -177,37 +178,26 @@ func (f *Fetcher) readMimirIndexes(ctx context.Context, tenants map[tenant.ID]te
 	var g errgroup.Group
 	g.SetLimit(min(f.opts.Concurrency, mimirIndexesAtOne))
 	for _, id := range slices.Sorted(maps.Keys(tenants)) {
-		news := map[ulid.ULID]bool{}
-		for _, b := range tenants[id].blocks {
-			if found.homes[b] == id && f.knownOf(b, id) == nil && f.missing[b].due(b, now) {
-				news[b] = true
-			}
-		}
-		for _, b := range tenants[id].marked {
-			key := markKey{b, bucketindex.Deletion}
-			if _, had := f.marks[key]; !had && found.homes[b] == id {
-				news[b] = true
-			}
-		}
+		mu.Lock()
+		news := f.newsOf(id, tenants[id], found, now)
+		mu.Unlock()
 		if len(news) <= fewReads {
 			continue
 		}
 		g.Go(func() error {
 			object := string(id) + objstore.DirDelim + mimirIndexName
 			r, err := get(ctx, f.bkt, object)
+			if errs.KindOf(err) == errs.NotFound { // the tenant is new
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
 			if err == nil {
-				mu.Lock()
-				defer mu.Unlock()
 				var ix mimirIndex
 				if ix, err = readMimirIndex(r, func(b ulid.ULID) bool { return news[b] }); err == nil {
 					err = f.takeMimir(id, ix, found)
 				}
 				err = errors.Join(err, r.Close())
-			} else if errs.KindOf(err) == errs.NotFound { // the tenant is new
-				return nil
-			} else {
-				mu.Lock()
-				defer mu.Unlock()
 			}
 			if err != nil {
 				faults = append(faults, unavailable("%s: %w", object, err))
@@ -224,6 +214,23 @@ func (f *Fetcher) readMimirIndexes(ctx context.Context, tenants map[tenant.ID]te
 		return fmt.Errorf("%w; and those of %d other tenants", faults[0], more)
 	}
 	return faults[0]
+}
+
+// newsOf are the blocks of a tenant that are not known, and those with a mark that is not. Its caller holds what guards
+// f and found.
+func (f *Fetcher) newsOf(id tenant.ID, listed tenantListed, found *found, now time.Time) map[ulid.ULID]bool {
+	news := map[ulid.ULID]bool{}
+	for _, b := range listed.blocks {
+		if found.homes[b] == id && f.knownOf(b, id) == nil && f.missing[b].due(b, now) {
+			news[b] = true
+		}
+	}
+	for _, b := range listed.marked {
+		if _, had := f.marks[markKey{b, bucketindex.Deletion}]; !had && found.homes[b] == id {
+			news[b] = true
+		}
+	}
+	return news
 }
 
 // takeMimir makes known what the index of a tenant says. Its caller holds what guards f and found.

@@ -208,6 +208,21 @@ func TestMimirView(t *testing.T) {
 	}
 }
 
+// TestMimirIndexes: the indexes of many tenants are read at once. Only -race sees all that this test is for.
+func TestMimirIndexes(t *testing.T) {
+	w := newMimirWorld(t)
+	const tenants, each = 40, 20
+	for i := range tenants {
+		w.index(fmt.Sprintf("t%d", i), i*each, (i+1)*each)
+		for n := range each {
+			w.block(fmt.Sprintf("t%d", i), i*each+n)
+		}
+	}
+	if v := fetch(t, w.fetcher("")); len(v.Metas) != tenants*each || v.IndexFault != nil {
+		t.Errorf("%d blocks, %v", len(v.Metas), v.IndexFault)
+	}
+}
+
 // TestMimirClash: a tenant that has a directory of the name of another tenant's block gets neither that block's data
 // nor its place.
 func TestMimirClash(t *testing.T) {
