@@ -47,18 +47,24 @@ func metasIn(t *testing.T, dir string) (all []*block.Meta) {
 		if !ok || marked == nil {
 			continue
 		}
-		f, err := os.Open(filepath.Join(dir, e.Name(), block.MetaName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := block.ReadMeta(f, id)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, m)
+		all = append(all, metaIn(t, filepath.Join(dir, e.Name()), id))
 	}
 	return all
+}
+
+// metaIn is the meta.json in the directory of a block.
+func metaIn(t *testing.T, dir string, id ulid.ULID) *block.Meta {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, block.MetaName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := block.ReadMeta(f, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // asReplica moves a block from one bucket to another, with another id and a replica label.
@@ -104,8 +110,7 @@ func TestAdoptedFromThanos(t *testing.T) {
 		}
 	}
 	if out := runThanos(t, dir, "tools", "bucket", "verify", "--issues=index_known_issues",
-		"--issues=overlapped_blocks"); strings.
-		Contains(out, "level=error") {
+		"--issues=overlapped_blocks"); strings.Contains(out, "level=error") {
 		t.Error(out)
 	}
 	runThanos(t, dir, "compact", "--data-dir="+t.TempDir(), "--consistency-delay=0s", "--delete-delay=1h",

@@ -138,14 +138,9 @@ func TestBucketOwner(t *testing.T) {
 		}
 		metas++
 		id, _ := block.ParseID(filepath.Base(filepath.Dir(path)))
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := block.ReadMeta(f, id)
-		f.Close()
-		if err != nil || m.Thanos.Labels["team"] != "default-tenant" || m.Thanos.Labels["tenant_id"] != "" {
-			t.Errorf("%s: %+v, %v", path, m, err)
+		m := metaIn(t, filepath.Dir(path), id)
+		if m.Thanos.Labels["team"] != "default-tenant" || m.Thanos.Labels["tenant_id"] != "" {
+			t.Errorf("%s: %+v", path, m)
 		}
 	}
 	if metas != 3 {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -103,15 +102,7 @@ func putReplica(t *testing.T, bkt objstore.Bucket, replica string, begin int64) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join(dir, block.MetaName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	meta, err := block.ReadMeta(f, ulid.MustParse(filepath.Base(dir)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	meta := metaIn(t, dir, ulid.MustParse(filepath.Base(dir)))
 	meta.MinTime, meta.MaxTime, meta.Thanos.Source = begin, end, block.SourceReceive
 	meta.Thanos.Labels = map[string]string{"tenant_id": "a", "receive_replica": replica}
 	if err := block.Upload(t.Context(), bkt, dir, *meta); err != nil {
