@@ -271,18 +271,23 @@ func (l *lazyHeader) lastUse() time.Time {
 	return l.used
 }
 
-// unloadIdle closes the index-headers of served blocks that no request has and nobody asked for since a time. While it
-// holds Gateway.mu, a block of the snapshot with one reference is held by the snapshot alone.
+// unloadIdle closes the index-headers of served blocks that no request has and nobody asked for since a time.
 func (g *Gateway) unloadIdle(since time.Time) {
-	idle := g.headers.idle(since)
+	g.unload(g.headers.idle(since), func(l *lazyHeader) bool { return l.used.Before(since) })
+}
+
+// unload closes the index-headers among all that are of served blocks, that no request has, and that may be closed,
+// which may says under their locks. While it holds Gateway.mu, a block of the snapshot with one reference is held by
+// the snapshot alone.
+func (g *Gateway) unload(all []*lazyHeader, may func(*lazyHeader) bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.current == nil {
 		return
 	}
-	for _, l := range idle {
+	for _, l := range all {
 		if b := g.current.blocks[l.meta.ULID]; b != nil && b.headerFile == headerFile(l) {
-			l.unload(func() bool { return b.refs.Load() == 1 && l.used.Before(since) })
+			l.unload(func() bool { return b.refs.Load() == 1 && may(l) })
 		}
 	}
 }

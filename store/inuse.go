@@ -45,16 +45,28 @@ func (g *Gateway) reopen(ctx context.Context) {
 	if err != nil {
 		g.log.Warn("list of open index-headers not read", "err", err)
 	}
-	var eg errgroup.Group
-	eg.SetLimit(max(g.opts.BlockConcurrency/2, 1))
+	ids := make([]ulid.ULID, 0, len(all))
 	for _, u := range all {
+		ids = append(ids, u.ID)
+	}
+	g.eachHeld(ctx, ids, g.opts.BlockConcurrency/2, func(b *bucketBlock) {
+		defer b.release()
+		_, _ = b.Header(ctx)
+	})
+}
+
+// eachHeld calls f with each block among ids that is served when its turn comes, atOnce at a time, until ctx ends. f
+// releases the block.
+func (g *Gateway) eachHeld(ctx context.Context, ids []ulid.ULID, atOnce int, f func(*bucketBlock)) {
+	var eg errgroup.Group
+	eg.SetLimit(max(atOnce, 1))
+	for _, id := range ids {
 		if ctx.Err() != nil {
 			break
 		}
-		if b := g.held(u.ID); b != nil {
+		if b := g.held(id); b != nil {
 			eg.Go(func() error {
-				defer b.release()
-				_, _ = b.Header(ctx)
+				f(b)
 				return nil
 			})
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sync/errgroup"
 )
 
 // recent is how old the samples of a block may be that stays open after it was opened ahead: what people look at most.
@@ -92,42 +91,20 @@ func (g *Gateway) openAll(ctx context.Context, ids []ulid.ULID) {
 	old := g.opts.Now().Add(-recent).UnixMilli()
 	var mu sync.Mutex // guards broken
 	var broken []*lost
-	var eg errgroup.Group
-	eg.SetLimit(max(g.opts.BlockConcurrency/4, 1))
-	for _, id := range ids {
-		if ctx.Err() != nil {
-			break
+	g.eachHeld(ctx, ids, g.opts.BlockConcurrency/4, func(b *bucketBlock) {
+		_, err := b.Header(ctx)
+		if l := lostOf(g.judge(ctx, b, err)); l != nil {
+			mu.Lock()
+			broken = append(broken, l)
+			mu.Unlock()
 		}
-		b := g.held(id)
-		if b == nil {
-			continue
+		b.release()
+		if l, lazy := b.headerFile.(*lazyHeader); lazy && err == nil && b.meta.MaxTime < old {
+			g.unload([]*lazyHeader{l}, func(*lazyHeader) bool { return true })
 		}
-		eg.Go(func() error {
-			_, err := b.Header(ctx)
-			if l := lostOf(g.judge(ctx, b, err)); l != nil {
-				mu.Lock()
-				broken = append(broken, l)
-				mu.Unlock()
-			}
-			b.release()
-			if err == nil && b.meta.MaxTime < old {
-				g.unload(b)
-			}
-			return nil
-		})
-	}
-	eg.Wait()
+	})
 	if len(broken) > 0 {
 		g.replan(ctx, broken)
-	}
-}
-
-// unload closes the index-header of a block that nobody but the snapshot holds.
-func (g *Gateway) unload(b *bucketBlock) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	if l, lazy := b.headerFile.(*lazyHeader); lazy && g.current != nil && g.current.blocks[b.meta.ULID] == b {
-		l.unload(func() bool { return b.refs.Load() == 1 })
 	}
 }
 
