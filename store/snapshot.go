@@ -26,7 +26,7 @@ type snapshot struct {
 	planned  map[ulid.ULID]*planned     // all that requests may need, or others may ask for
 	tenants  map[tenant.ID]*tenantBlocks
 	owners   owners
-	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them.
+	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them,
 	// unless the layout of the bucket says whose they are: then that tenant has them.
 	unread []missing
 	info   series.Info
