@@ -39,7 +39,8 @@ type Gateway struct {
 
 	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
-	// found is what Contents returns; nil before the first look at the bucket.
+	// found are the contents of view, if the bucket has no id; nil before the first look. Only a sync sets it, which holds
+	// planMu.
 	found atomic.Pointer[series.Contents]
 	// lookedAt is when the bucket was listed last; nil = not yet.
 	lookedAt atomic.Pointer[time.Time]
@@ -48,10 +49,9 @@ type Gateway struct {
 	// unshared logs once why a shared cache is not used.
 	unshared sync.Once
 
-	planMu   sync.Mutex      // guards what follows, and lets only its holder replace current
-	view     block.View      // the last one; without Metas before the first
-	contents series.Contents // of view, if the bucket has no id
-	settling *settling       // nil once the ring is known
+	planMu   sync.Mutex // guards what follows, and lets only its holder replace current
+	view     block.View // the last one; without Metas before the first
+	settling *settling  // nil once the ring is known
 	owners   owners
 	handover *handover
 	drawn    *drawn // what current is made of; nil without one

@@ -17,11 +17,18 @@ func (g *Gateway) identify() (id string, known bool) {
 // Contents are what the gateway found in a bucket without an id. It answers from memory. A gateway that serves a part
 // of the bucket says nothing.
 func (g *Gateway) Contents() series.Contents {
-	found := g.found.Load()
-	if found == nil || g.opts.Chosen() {
+	if g.opts.Chosen() {
 		return ""
 	}
-	return *found
+	return g.lastFound()
+}
+
+// lastFound is what found points to, "" before the first look at the bucket.
+func (g *Gateway) lastFound() series.Contents {
+	if found := g.found.Load(); found != nil {
+		return *found
+	}
+	return ""
 }
 
 // holding says what the gateway serves. One that was given a part of the bucket names no view, and says nothing of what

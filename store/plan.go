@@ -45,7 +45,7 @@ func (g *Gateway) plan() {
 // since. nil stands for no last one, and gives the same snapshot. The caller holds planMu.
 func (g *Gateway) draw(last *drawn, now time.Time) (d *drawn, next *snapshot, changes []change) {
 	d = g.inputs(last, now)
-	next = &snapshot{view: g.view, contents: g.contents, owners: g.owners}
+	next = &snapshot{view: g.view, contents: g.lastFound(), owners: g.owners}
 	var gone, came []*block.Meta
 	if last != nil {
 		gone, came = differ(last.passed, d.passed)

@@ -51,8 +51,7 @@ func (g *Gateway) sync(ctx context.Context) error {
 	first := g.view.Metas == nil
 	g.view = view
 	if known && id == "" {
-		g.contents = g.contents.After(series.DigestOfSet(view.Metas))
-		found := g.contents
+		found := g.lastFound().After(series.DigestOfSet(view.Metas))
 		g.found.Store(&found)
 	}
 	g.plan()
