@@ -8,38 +8,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hearth-metrics/hearth/bench/gateway"
 )
 
 // bed is what all cases share.
 type bed struct {
+	*gateway.Buckets
 	opts options
 	log  io.Writer
-	root string      // its sub-directories are the buckets that were written, and copies of them
-	s3   *gateway.S3 // over root; nil = no S3 cases
 }
 
 func newBed(ctx context.Context, o options, log io.Writer) (*bed, error) {
-	b := &bed{opts: o, log: log, root: filepath.Join(o.data, "buckets")}
-	if err := os.MkdirAll(b.root, 0o755); err != nil {
-		return nil, err
-	}
-	if o.versitygw == "" {
-		fmt.Fprintln(log, "no versitygw: the S3 cases are skipped")
-		return b, nil
-	}
-	var err error
-	b.s3, err = gateway.StartS3(ctx, o.versitygw, b.root, o.data)
-	return b, err
-}
-
-func (b *bed) close() error {
-	if b.s3 == nil {
-		return nil
-	}
-	return b.s3.Close()
+	buckets, err := gateway.OpenBuckets(ctx, o.data, o.versitygw, log)
+	return &bed{buckets, o, log}, err
 }
 
 // measure runs the cases that are asked for. One that fails does not keep others from being run.
@@ -50,7 +32,7 @@ func (b *bed) measure(ctx context.Context, rep *report) error {
 	}
 	var faults []error
 	for _, c := range cases(scale) {
-		if !b.opts.cases.MatchString(c.name) || c.s3 && b.s3 == nil {
+		if !b.opts.cases.MatchString(c.name) || c.s3 && b.S3 == nil {
 			continue
 		}
 		faults = append(faults, b.measureCase(ctx, c, scale, rep))
@@ -60,7 +42,7 @@ func (b *bed) measure(ctx context.Context, rep *report) error {
 
 // measureCase runs each program over a copy of the bucket, and compares what they left with what there was.
 func (b *bed) measureCase(ctx context.Context, c testCase, scale int, rep *report) error {
-	bucket, err := b.bucketOf(ctx, fmt.Sprintf("%s-%d", c.bucket, scale), c.write)
+	bucket, err := b.Written(fmt.Sprintf("%s-%d", c.bucket, scale), func(dir string) error { return c.write(ctx, dir) })
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
@@ -87,29 +69,11 @@ func (b *bed) measureCase(ctx context.Context, c testCase, scale int, rep *repor
 	return errors.Join(faults...)
 }
 
-// bucketOf writes a bucket unless an earlier run did.
-func (b *bed) bucketOf(ctx context.Context, name string, write func(context.Context, string) error) (string, error) {
-	dir := filepath.Join(b.root, name)
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	began := time.Now()
-	unfinished := dir + ".part"
-	if err := os.RemoveAll(unfinished); err != nil {
-		return dir, err
-	}
-	if err := write(ctx, unfinished); err != nil {
-		return dir, err
-	}
-	fmt.Fprintf(b.log, "bucket %s was written in %s\n", name, time.Since(began).Round(time.Second))
-	return dir, os.Rename(unfinished, dir)
-}
-
 // pass runs one program over a copy of a bucket.
 func (b *bed) pass(ctx context.Context, c testCase, program, bucket string) pass {
 	p := pass{testCase: c.name, program: program}
 	dir := filepath.Join(b.opts.data, program)
-	copied := filepath.Join(b.root, "copy")
+	copied := filepath.Join(b.Root, "copy")
 	p.fault = errors.Join(os.RemoveAll(dir), os.RemoveAll(copied), os.MkdirAll(filepath.Join(dir, "data"), 0o755),
 		link(bucket, copied))
 	if p.fault != nil {
@@ -118,7 +82,7 @@ func (b *bed) pass(ctx context.Context, c testCase, program, bucket string) pass
 	config := gateway.Directory(copied)
 	var before gateway.Counts
 	if c.s3 {
-		config, before = b.s3.Config("copy"), b.s3.Counts()
+		config, before = b.S3.Config("copy"), b.S3.Counts()
 	}
 	args := append([]string{"compact", "--data-dir=" + filepath.Join(dir, "data"), "--objstore.config=" + config,
 		"--consistency-delay=0s", "--http-address=127.0.0.1:0"}, c.flags[program]...)
@@ -126,7 +90,7 @@ func (b *bed) pass(ctx context.Context, c testCase, program, bucket string) pass
 	defer cancel()
 	p.fault = p.watch(limited, b.opts.binaries[program], dir, args)
 	if c.s3 {
-		p.requests = b.s3.Counts().Sub(before)
+		p.requests = b.S3.Counts().Sub(before)
 	}
 	if p.fault == nil {
 		p.content, p.fault = contentOf(ctx, copied)

@@ -55,25 +55,18 @@ func parseOptions(args []string) (options, error) {
 	if o.data, err = filepath.Abs(o.data); err != nil {
 		return o, err
 	}
-	for name, path := range map[string]string{
-		"hearth": o.hearth, "thanos": filepath.Join(o.peers, "thanos"), "versitygw": filepath.Join(o.peers, "versitygw"),
+	for name, paths := range map[string][]string{
+		"hearth": {filepath.Join(o.peers, "hearth"), o.hearth}, "thanos": {filepath.Join(o.peers, "thanos")},
 	} {
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		if path, err = filepath.Abs(path); err != nil {
+		if o.binaries[name], err = server.Program(paths...); err != nil {
 			return o, err
-		}
-		if name == "versitygw" {
-			o.versitygw = path
-		} else {
-			o.binaries[name] = path
 		}
 	}
 	if o.binaries["hearth"] == "" {
 		return o, fmt.Errorf("no %s", o.hearth)
 	}
-	return o, nil
+	o.versitygw, err = server.Program(filepath.Join(o.peers, "versitygw"), ".tools/bin/versitygw")
+	return o, err
 }
 
 // run measures and reports. Progress goes to log, the table to out and to -out. What was measured is reported also when
@@ -88,7 +81,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(b.measure(ctx, rep), b.close())
+	err = errors.Join(b.measure(ctx, rep), b.Close())
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

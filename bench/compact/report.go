@@ -23,6 +23,9 @@ type report struct {
 func newReport(ctx context.Context, o options) *report {
 	r := &report{opts: o, machine: server.ThisMachine(), began: time.Now(), versions: map[string]string{}}
 	for name, path := range o.binaries {
+		if path == "" {
+			continue
+		}
 		r.versions[name] = server.Peer{Path: path}.Version(ctx)
 	}
 	return r
@@ -48,7 +51,7 @@ func (r *report) write(w io.Writer) {
 	line("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, p := range r.passes {
 		if p.fault != nil {
-			line("| %s | %s | no figures: %s ||||||||||", p.testCase, p.program, oneLine(p.fault.Error()))
+			line("| %s | %s | no figures: %s ||||||||||", p.testCase, p.program, server.Cell(p.fault.Error()))
 			continue
 		}
 		requests := "-"
@@ -73,9 +76,4 @@ func (r *report) ratio(p pass) string {
 		}
 	}
 	return "-"
-}
-
-func oneLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return strings.ReplaceAll(line, "|", "/")
 }

@@ -97,3 +97,9 @@ var loopback = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 
 // HidePorts replaces the addresses of a command line, which differ from run to run.
 func HidePorts(line string) string { return loopback.ReplaceAllString(line, "ADDRESS") }
+
+// Cell is the first line of a text, in a form that a cell of a Markdown table can hold.
+func Cell(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return strings.ReplaceAll(line, "|", "/")
+}

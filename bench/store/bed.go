@@ -18,34 +18,16 @@ import (
 
 // bed is what all cases share: the buckets, the S3 server and the log.
 type bed struct {
-	opts options
-	log  io.Writer
-	s3   *gateway.S3 // nil = no S3 cases
-	root string      // its sub-directories are the buckets
-
+	*gateway.Buckets
+	opts    options
+	log     io.Writer
 	began   time.Time
 	skipped []string // cases that -limit left out
 }
 
 func newBed(ctx context.Context, o options, log io.Writer) (*bed, error) {
-	b := &bed{opts: o, log: log, began: time.Now(), root: filepath.Join(o.data, "buckets")}
-	if err := os.MkdirAll(b.root, 0o755); err != nil {
-		return nil, err
-	}
-	if o.versitygw == "" {
-		fmt.Fprintln(log, "no versitygw: the S3 cases are skipped")
-		return b, nil
-	}
-	var err error
-	b.s3, err = gateway.StartS3(ctx, o.versitygw, b.root, o.data)
-	return b, err
-}
-
-func (b *bed) close() error {
-	if b.s3 == nil {
-		return nil
-	}
-	return b.s3.Close()
+	buckets, err := gateway.OpenBuckets(ctx, o.data, o.versitygw, log)
+	return &bed{Buckets: buckets, opts: o, log: log, began: time.Now()}, err
 }
 
 // bucket is a bucket of the bed.
@@ -57,23 +39,13 @@ type bucket struct {
 
 // bucketOf writes a bucket unless an earlier run did.
 func (b *bed) bucketOf(ctx context.Context, name string, p blocks.Plan) (bucket, error) {
-	out := bucket{name: name, dir: filepath.Join(b.root, name), plan: p}
-	if _, err := os.Stat(out.dir); err == nil {
-		return out, nil
-	}
-	if err := enoughSpace(b.root, p); err != nil {
-		return out, fmt.Errorf("bucket %s: %w", name, err)
-	}
-	began := time.Now()
-	unfinished := out.dir + ".part"
-	if err := os.RemoveAll(unfinished); err != nil {
-		return out, err
-	}
-	if err := blocks.Write(ctx, unfinished, p); err != nil {
-		return out, err
-	}
-	fmt.Fprintf(b.log, "bucket %s was written in %s\n", name, time.Since(began).Round(time.Second))
-	return out, os.Rename(unfinished, out.dir)
+	dir, err := b.Written(name, func(dir string) error {
+		if err := enoughSpace(b.Root, p); err != nil {
+			return err
+		}
+		return blocks.Write(ctx, dir, p)
+	})
+	return bucket{name: name, dir: dir, plan: p}, err
 }
 
 // What a bucket takes on disk, in bytes: a small block has its directories, its meta.json and, in a gateway's
@@ -120,7 +92,7 @@ const (
 )
 
 func (b *bed) storages() []storage {
-	if b.s3 == nil {
+	if b.S3 == nil {
 		return []storage{onDisk}
 	}
 	return []storage{onDisk, onS3}
@@ -128,7 +100,7 @@ func (b *bed) storages() []storage {
 
 func (b *bed) config(s storage, at bucket) string {
 	if s == onS3 {
-		return b.s3.Config(at.name)
+		return b.S3.Config(at.name)
 	}
 	return gateway.Directory(at.dir)
 }
@@ -136,7 +108,7 @@ func (b *bed) config(s storage, at bucket) string {
 // counts are what the bucket was asked for so far: HTTP requests where there are some, else operations.
 func (b *bed) counts(ctx context.Context, s storage, g *gateway.Gateway) (gateway.Counts, error) {
 	if s == onS3 {
-		return b.s3.Counts(), nil
+		return b.S3.Counts(), nil
 	}
 	return g.Counts(ctx)
 }

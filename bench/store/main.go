@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		return err
 	}
 	rep := newReport(ctx, o)
-	err = errors.Join(b.measure(ctx, rep), b.close())
+	err = errors.Join(b.measure(ctx, rep), b.Close())
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -81,27 +80,14 @@ func parseOptions(args []string) (options, error) {
 
 // find looks for the binaries, and makes their paths absolute, since they run in other directories.
 func (o *options) find() error {
-	look := func(into *string, paths ...string) error {
-		for _, path := range paths {
-			switch _, err := os.Stat(path); {
-			case err == nil:
-				*into, err = filepath.Abs(path)
-				return err
-			case !errors.Is(err, fs.ErrNotExist):
-				return err
-			}
-		}
-		return nil
-	}
 	var err error
 	if o.data, err = filepath.Abs(o.data); err != nil {
 		return err
 	}
-	var hearth, thanos string
-	err = errors.Join(
-		look(&hearth, filepath.Join(o.peers, "hearth"), o.hearth),
-		look(&thanos, filepath.Join(o.peers, "thanos")),
-		look(&o.versitygw, filepath.Join(o.peers, "versitygw"), ".tools/bin/versitygw"))
+	hearth, err1 := server.Program(filepath.Join(o.peers, "hearth"), o.hearth)
+	thanos, err2 := server.Program(filepath.Join(o.peers, "thanos"))
+	o.versitygw, err = server.Program(filepath.Join(o.peers, "versitygw"), ".tools/bin/versitygw")
+	err = errors.Join(err1, err2, err)
 	if hearth == "" {
 		return errors.Join(err, fmt.Errorf("no %s", o.hearth))
 	}

@@ -59,7 +59,7 @@ func (r *report) write(w io.Writer) {
 		for _, s := range r.starts[name] {
 			if s.fault != nil {
 				line("| %s | %s | %s | %s | no figures: %s |||||||||", s.gateway, s.storage, s.index, s.disk,
-					oneLine(s.fault.Error()))
+					server.Cell(s.fault.Error()))
 				continue
 			}
 			line("| %s | %s | %s | %s | %.2f | **%.2f** | %.2f | %d | %d | **%.0f** (%s) | %.0f (%s) | %.1f | %s | %.2f |",
@@ -79,7 +79,7 @@ func (r *report) write(w io.Writer) {
 		})
 		for _, a := range all {
 			if a.fault != "" {
-				line("| %s | %s | %s | no figures: %s |||||||||", a.query, a.storage, a.gateway, oneLine(a.fault))
+				line("| %s | %s | %s | no figures: %s |||||||||", a.query, a.storage, a.gateway, server.Cell(a.fault))
 				continue
 			}
 			line("| %s | %s | %s | %d | %d | %.1f | %.0f | %.0f (%s) | %.0f | %.1f | **%.1f** | %.1f |", a.query,
@@ -93,7 +93,7 @@ func (r *report) write(w io.Writer) {
 		line("|---|---|---|---|---|---|---|---|---|")
 		for _, l := range r.loaded {
 			if l.fault != nil {
-				line("| %s | %s | no figures: %s |||||||", l.storage, l.gateway, oneLine(l.fault.Error()))
+				line("| %s | %s | no figures: %s |||||||", l.storage, l.gateway, server.Cell(l.fault.Error()))
 				continue
 			}
 			line("| %s | %s | %d | %.0f | %.1f | %.1f | **%.2f** | %.0f | %d |", l.storage, l.gateway, l.panels,
@@ -110,11 +110,6 @@ func known(c gateway.Counts) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.0f (%s)", c.Total(), c)
-}
-
-func oneLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return strings.ReplaceAll(line, "|", "/")
 }
 
 func (s start) String() string {

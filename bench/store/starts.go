@@ -87,7 +87,7 @@ const syncInterval = 10 * time.Second
 func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) (err error) {
 	before := gateway.Counts{}
 	if out.storage == onS3 {
-		before = b.s3.Counts()
+		before = b.S3.Counts()
 	}
 	began := time.Now()
 	g, err := b.launch(out.gateway, b.config(out.storage, at), dir, "--sync-block-duration="+syncInterval.String())
