@@ -1,7 +1,7 @@
 // Package gateway runs what serves a bucket, Hearth's store gateway or Thanos's, and asks it over StoreAPI, without a
 // querier between, so that the CPU that is measured is the gateway's.
 //
-// Flow: OpenBuckets gives the folder of buckets, with an S3 server over it -> Directory or S3.Config says where a bucket
+// Flow: OpenBuckets gives the folder of buckets, with an S3 server over it -> Directory or S3.Config says where one
 // is -> Launch starts a gateway on it -> WaitReady -> Dial, and Client.Series, LabelNames and LabelValues ask ->
 // Gateway.Counts before and after say what the bucket was asked for.
 //
