@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -170,13 +169,15 @@ func (c *Compactor) cleanPartial(ctx context.Context, l *look) error {
 
 // look reports whether the upload of the directory id was broken off.
 func (p *partial) look(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, now time.Time) (bool, error) {
-	names, err := objectsOf(ctx, bkt, id)
+	names, err := block.ObjectsOf(ctx, bkt, id)
 	if err != nil || len(names) == 0 {
 		return false, err
 	}
+	slices.Sort(names) // providers list in orders of their own
 	newest, timeless := time.Time{}, false
 	sum := fnv.New64a()
-	for _, name := range names {
+	for _, rel := range names {
+		name := block.Object(id, rel)
 		attrs, err := bkt.Attributes(ctx, name)
 		if err != nil {
 			if bkt.IsObjNotFoundErr(err) {
@@ -201,23 +202,4 @@ func (p *partial) look(ctx context.Context, bkt objstore.BucketReader, id ulid.U
 		p.until = now.Add(partialAge / 8) // it is to be seen unchanged, not only at the end
 	}
 	return now.Sub(newest) > partialAge, nil
-}
-
-// objectsOf lists all objects of a directory.
-func objectsOf(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID) (names []string, err error) {
-	var walk func(dir string) error
-	walk = func(dir string) error {
-		return bkt.Iter(ctx, dir, func(name string) error {
-			if strings.HasSuffix(name, objstore.DirDelim) && name != dir {
-				return walk(name)
-			}
-			names = append(names, name)
-			return ctx.Err()
-		})
-	}
-	if err := walk(id.String() + objstore.DirDelim); err != nil {
-		return nil, errs.E(errs.Unavailable, "list block %s: %w", id, err)
-	}
-	slices.Sort(names)
-	return names, nil
 }

@@ -106,7 +106,7 @@ func TestDeletion(t *testing.T) {
 
 func mustObjects(t testing.TB, bkt objstore.BucketReader, id ulid.ULID) []string {
 	t.Helper()
-	names, err := objectsOf(t.Context(), bkt, id)
+	names, err := block.ObjectsOf(t.Context(), bkt, id)
 	if err != nil {
 		t.Fatal(err)
 	}
