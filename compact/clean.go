@@ -58,10 +58,13 @@ func (c *Compactor) deleteMarked(ctx context.Context, l *look) error {
 		if c.opts.Now().Sub(time.Unix(mark.DeletionTime, 0)) < c.opts.DeleteDelay {
 			return nil
 		}
-		m := l.view.Metas[id]
-		if m != nil && m.Thanos.Source == block.SourceCompactor {
-			if err := c.doneRecord(ctx, id); err != nil {
-				return err
+		bytes := int64(0)
+		if m := l.view.Metas[id]; m != nil {
+			bytes = m.Bytes()
+			if m.Thanos.Source == block.SourceCompactor {
+				if err := c.doneRecord(ctx, id); err != nil {
+					return err
+				}
 			}
 		}
 		if err := block.Delete(ctx, c.bkt, id); err != nil {
@@ -70,7 +73,7 @@ func (c *Compactor) deleteMarked(ctx context.Context, l *look) error {
 		}
 		c.metrics.deleted.Inc()
 		c.log.Info("deleted a block that was marked", "block", id.String(), "marked",
-			time.Unix(mark.DeletionTime, 0).UTC().Format(time.RFC3339), "reason", mark.Details, "bytes", sizeOf(m))
+			time.Unix(mark.DeletionTime, 0).UTC().Format(time.RFC3339), "reason", mark.Details, "bytes", bytes)
 		return nil
 	})
 }
@@ -104,16 +107,6 @@ func (c *Compactor) each(ctx context.Context, ids []ulid.ULID, do func(context.C
 		faults = append(faults, fmt.Errorf("and %d more failed", failed-len(faults)))
 	}
 	return errors.Join(append(faults, ctx.Err())...)
-}
-
-// sizeOf is how many bytes the files of a block have, as far as its meta says. m may be nil.
-func sizeOf(m *block.Meta) (n int64) {
-	if m != nil {
-		for _, f := range m.Thanos.Files {
-			n += f.SizeBytes
-		}
-	}
-	return n
 }
 
 // partial is what is known of a directory without a meta.json.

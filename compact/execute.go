@@ -286,10 +286,10 @@ func (c *Compactor) finish(ctx context.Context, e *execution, made []*block.Meta
 			return err
 		}
 		all = append(all, there)
-		c.metrics.bytesOut.Add(float64(sizeOf(there)))
+		c.metrics.bytesOut.Add(float64(there.Bytes()))
 		c.log.Info("made a block", "block", m.ULID.String(), "kind", string(e.Kind), "stream", e.run.Stream,
 			"resolution", m.Thanos.Downsample.Resolution, "min_time", m.MinTime, "max_time", m.MaxTime,
-			"series", m.Stats.NumSeries, "inputs", len(e.Inputs), "bytes", sizeOf(there))
+			"series", m.Stats.NumSeries, "inputs", len(e.Inputs), "bytes", there.Bytes())
 	}
 	c.metrics.bytesIn.Add(float64(e.run.Bytes))
 	if len(made) == 0 && e.Kind == plan.Downsample {

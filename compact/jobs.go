@@ -150,7 +150,7 @@ func statusOf(j *plan.Job) JobStatus {
 		Resolution: j.Resolution, MinTime: j.MinTime, MaxTime: j.MaxTime, Reason: j.Reason}
 	for _, m := range j.Inputs {
 		s.Inputs = append(s.Inputs, m.ULID.String())
-		s.Bytes += sizeOf(m)
+		s.Bytes += m.Bytes()
 	}
 	return s
 }

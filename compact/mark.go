@@ -94,7 +94,7 @@ func (c *Compactor) markReplaced(ctx context.Context, l *look) error {
 		}
 		c.metrics.collected.Inc()
 		c.log.Info("marked a block for deletion that others replace", "block", id.String(),
-			"bytes", sizeOf(l.view.Metas[id]))
+			"bytes", l.view.Metas[id].Bytes())
 		return nil
 	})
 	err = errors.Join(append(faults, err)...)

@@ -41,7 +41,7 @@ func newCoverage(b Bucket, s *Settings) coverage {
 		c.of[at].blocks = append(c.of[at].blocks, m)
 	}
 	for _, line := range c.of {
-		sortMetas(line.blocks)
+		slices.SortFunc(line.blocks, block.ByTime)
 		for i, m := range line.blocks {
 			until := m.MaxTime
 			if i > 0 {

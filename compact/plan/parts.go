@@ -20,11 +20,7 @@ func (p *planner) parts(in []*block.Meta, part block.Part) int {
 	of := part.Of
 	for _, m := range in {
 		of = max(of, m.Part().Of)
-		for _, f := range m.Thanos.Files {
-			if f.RelPath == block.IndexName {
-				index += float64(f.SizeBytes)
-			}
-		}
+		index += float64(m.SizeOf(block.IndexName))
 		most, all = max(most, float64(m.Stats.NumSeries)), all+float64(m.Stats.NumSeries)
 	}
 	if shares := shareSize(in, part); shares > 1 { // parts of one output have different series

@@ -258,14 +258,11 @@ func overlap(a, b *block.Meta) bool {
 }
 
 // size is that of m in bytes, at least 1. Without the sizes of files the number of samples stands for it.
-func size(m *block.Meta) (n uint64) {
-	for _, f := range m.Thanos.Files {
-		n += uint64(max(f.SizeBytes, 0))
+func size(m *block.Meta) uint64 {
+	if n := m.Bytes(); n > 0 {
+		return uint64(n)
 	}
-	if n == 0 {
-		n = m.Stats.NumSamples
-	}
-	return max(n, 1)
+	return max(m.Stats.NumSamples, 1)
 }
 
 // uploaded is when m came, in ms.

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -127,10 +126,7 @@ func Expired(b Bucket, s *Settings, now time.Time) (out []Expiry) {
 		if !s.Retention.overBy(tenant, m, own, m.MaxTime, p.now) {
 			continue
 		}
-		e := Expiry{Meta: m, Keep: s.Retention.keep(tenant, m).of(own)}
-		for _, f := range m.Thanos.Files {
-			e.Bytes += f.SizeBytes
-		}
+		e := Expiry{Meta: m, Keep: s.Retention.keep(tenant, m).of(own), Bytes: m.Bytes()}
 		var over bool
 		if over, e.Until = s.Retention.over(tenant, m, own, m.MaxTime, p.now); !over {
 			e.Waits = fmt.Sprintf("the retention became shorter, which has an effect at %s", e.Until.UTC().Format(time.RFC3339))
@@ -142,9 +138,7 @@ func Expired(b Bucket, s *Settings, now time.Time) (out []Expiry) {
 		}
 		out = append(out, e)
 	}
-	slices.SortFunc(out, func(a, b Expiry) int {
-		return cmp.Or(cmp.Compare(a.Meta.MinTime, b.Meta.MinTime), a.Meta.ULID.Compare(b.Meta.ULID))
-	})
+	slices.SortFunc(out, func(a, b Expiry) int { return block.ByTime(a.Meta, b.Meta) })
 	return out
 }
 

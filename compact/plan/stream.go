@@ -181,10 +181,3 @@ func classes(blocks []*block.Meta) map[block.Part][]*block.Meta {
 func inParts(classes map[block.Part][]*block.Meta) []block.Part {
 	return slices.SortedFunc(maps.Keys(classes), func(a, b block.Part) int { return cmp.Compare(a.Shard, b.Shard) })
 }
-
-// sortMetas puts blocks into the order of View.Select.
-func sortMetas(metas []*block.Meta) {
-	slices.SortFunc(metas, func(a, b *block.Meta) int {
-		return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
-	})
-}

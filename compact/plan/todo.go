@@ -2,6 +2,7 @@ package plan
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -65,7 +66,7 @@ func (b Bucket) after(jobs []Job, s *Settings) Bucket {
 			out.Metas = append(out.Metas, m)
 		}
 	}
-	sortMetas(out.Metas)
+	slices.SortFunc(out.Metas, block.ByTime)
 	return out
 }
 
