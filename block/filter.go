@@ -89,11 +89,7 @@ func UploadedBefore(at time.Time) Filter {
 			case SourceCompactor, sourceCompactorRepair, sourceBucketRepair:
 				return false
 			}
-			uploaded := m.Thanos.UploadTime
-			if uploaded.IsZero() {
-				uploaded = m.ULID.Timestamp()
-			}
-			return uploaded.After(at)
+			return m.Uploaded().After(at)
 		})
 	}
 }

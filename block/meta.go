@@ -138,6 +138,14 @@ func (m *Meta) Bytes() (n int64) {
 	return n
 }
 
+// Uploaded is when the block came into the bucket. One whose meta.json does not say when counts from when it was made.
+func (m *Meta) Uploaded() time.Time {
+	if t := m.Thanos.UploadTime; !t.IsZero() {
+		return t
+	}
+	return m.ULID.Timestamp()
+}
+
 // Validate reports all that is wrong with m, as kind Invalid. id is the block directory that m was found in.
 func (m *Meta) Validate(id ulid.ULID) error {
 	var faults []error

@@ -32,26 +32,18 @@ func (f *foreign) fault(now time.Time) error {
 		"this one goes on %s after the last such block", f.block, f.newest.UTC().Format(time.RFC3339), foreignRest)
 }
 
-// uploadedAt is when a block came into the bucket, as far as it says.
-func uploadedAt(m *block.Meta) time.Time {
-	if t := m.Thanos.UploadTime; !t.IsZero() {
-		return t
-	}
-	return m.ULID.Timestamp()
-}
-
 // findForeign looks for blocks that a compactor made after the time since, and that are not Hearth's. Those from before
 // may be of a compactor that was replaced by this one.
 func (c *Compactor) findForeign(v block.View, since time.Time) {
 	for id, m := range v.Metas {
-		if m.Thanos.Source != block.SourceCompactor || !uploadedAt(m).After(since) {
+		if m.Thanos.Source != block.SourceCompactor || !m.Uploaded().After(since) {
 			continue
 		}
 		other := m.Origin == nil // a Hearth compactor says what it made the block of
-		if other && uploadedAt(m).After(c.foreign.newest) {
-			c.foreign.newest, c.foreign.block = uploadedAt(m), id
+		if other && m.Uploaded().After(c.foreign.newest) {
+			c.foreign.newest, c.foreign.block = m.Uploaded(), id
 			c.log.Error("another compactor works in this bucket: nothing is compacted, marked or deleted by this one",
-				"block", id.String(), "uploaded", uploadedAt(m).UTC().Format(time.RFC3339), "goes_on_after", foreignRest)
+				"block", id.String(), "uploaded", m.Uploaded().UTC().Format(time.RFC3339), "goes_on_after", foreignRest)
 		}
 	}
 }

@@ -223,7 +223,7 @@ func (p *planner) late(u *unit) (due bool, why string) {
 		}
 		for _, m := range rest {
 			late += size(m)
-			newest = max(newest, uploaded(m))
+			newest = max(newest, m.Uploaded().UnixMilli())
 		}
 		switch {
 		case float64(late) >= p.LateShare*float64(mains):
@@ -263,14 +263,6 @@ func size(m *block.Meta) uint64 {
 		return uint64(n)
 	}
 	return max(m.Stats.NumSamples, 1)
-}
-
-// uploaded is when m came, in ms.
-func uploaded(m *block.Meta) int64 {
-	if t := m.Thanos.UploadTime; !t.IsZero() {
-		return t.UnixMilli()
-	}
-	return int64(m.ULID.Time())
 }
 
 // horizontal plans what makes the units of aligned windows one. A window that may still get blocks waits, as one
