@@ -139,14 +139,14 @@ type sourceList struct{ own, told []ulid.ULID }
 func (s sourceLists) of(m *Meta) sourceList {
 	l, ok := s[m]
 	if !ok {
-		l = sourceList{sorted(m.Sources()), sorted(m.Compaction.Sources)}
+		l = sourceList{InOrder(m.Sources()), InOrder(m.Compaction.Sources)}
 		s[m] = l
 	}
 	return l
 }
 
-// sorted is ids in order, each once. It is ids itself if that is so already.
-func sorted(ids []ulid.ULID) []ulid.ULID {
+// InOrder is ids in order, each once. It is ids itself if that is so already; else ids stay as they are.
+func InOrder(ids []ulid.ULID) []ulid.ULID {
 	for i := 1; i < len(ids); i++ {
 		if ids[i-1].Compare(ids[i]) >= 0 {
 			ids = slices.Clone(ids)
@@ -157,8 +157,8 @@ func sorted(ids []ulid.ULID) []ulid.ULID {
 	return ids
 }
 
-// subset reports whether all of a, which are in order like b, are in b.
-func subset(a, b []ulid.ULID) bool {
+// Subset reports whether all of a are in b. Both are InOrder.
+func Subset(a, b []ulid.ULID) bool {
 	if len(a) > len(b) {
 		return false
 	}
@@ -179,7 +179,7 @@ func (s sourceLists) covers(by, m *Meta) bool {
 		return false
 	}
 	b, a := s.of(by), s.of(m)
-	return subset(a.own, b.own) || subset(a.told, b.told)
+	return Subset(a.own, b.own) || Subset(a.told, b.told)
 }
 
 // replaces reports whether by covers m and was made of more than m: of more sources, or of m itself and others that
@@ -190,7 +190,7 @@ func (s sourceLists) replaces(by, m *Meta) bool {
 		return false
 	}
 	b, a := s.of(by), s.of(m)
-	if subset(a.own, b.own) && len(a.own) > 0 {
+	if Subset(a.own, b.own) && len(a.own) > 0 {
 		if len(b.own) > len(a.own) {
 			return true
 		}
@@ -206,7 +206,7 @@ func (s sourceLists) replaces(by, m *Meta) bool {
 		}
 		return false
 	}
-	return subset(a.told, b.told) && len(a.told) > 0 && len(b.told) > len(a.told)
+	return Subset(a.told, b.told) && len(a.told) > 0 && len(b.told) > len(a.told)
 }
 
 // HaveAll reports whether parts, blocks that m was made of, have all samples of m together.

@@ -71,10 +71,10 @@ func (t *timeline) within(mint, maxt int64) func(yield func(*block.Meta) bool) {
 // has reports whether blocks of a stream have all samples of m at a resolution: those of its sources in its part, or
 // those of the blocks that its meta.json names as sources to everybody.
 func (c *coverage) has(key string, resolution int64, m *block.Meta) bool {
-	own, told := m.Sources(), m.Compaction.Sources
+	own, told := block.InOrder(m.Sources()), m.Compaction.Sources
 	var some []*block.Meta
 	for b := range c.of[place{key, resolution}].within(m.MinTime, m.MaxTime) {
-		if b.Part().Contains(m.Part()) && len(own) > 0 && subset(own, b.Sources()) {
+		if b.Part().Contains(m.Part()) && len(own) > 0 && block.Subset(own, block.InOrder(b.Sources())) {
 			return true
 		}
 		some = append(some, b)
@@ -109,32 +109,13 @@ func (c *coverage) one(key string, resolution int64, j *Job) bool {
 			for _, in := range j.Inputs {
 				need = append(need, in.Sources()...)
 			}
-			need = inOrder(need)
+			need = block.InOrder(need)
 		}
-		if subset(need, m.Sources()) {
+		if block.Subset(need, block.InOrder(m.Sources())) {
 			return true
 		}
 	}
 	return false
-}
-
-// subset reports whether all of a are in b. It is fast if both are in order, as they mostly are.
-func subset(a, b []ulid.ULID) bool {
-	if !slices.IsSortedFunc(a, ulid.ULID.Compare) {
-		a = inOrder(slices.Clone(a))
-	}
-	if !slices.IsSortedFunc(b, ulid.ULID.Compare) {
-		b = inOrder(slices.Clone(b))
-	}
-	for _, id := range a {
-		for len(b) > 0 && b[0].Compare(id) < 0 {
-			b = b[1:]
-		}
-		if len(b) == 0 || b[0] != id {
-			return false
-		}
-	}
-	return true
 }
 
 // writes are the resolutions of the outputs of j, the finest first. j has all but outputs.

@@ -104,7 +104,7 @@ func (j *Job) identify(s *Settings) {
 	}
 }
 
-// inputIDs are the ids of the inputs, sorted.
+// inputIDs are the ids of the inputs, in order.
 func (j *Job) inputIDs() []ulid.ULID {
 	ids := make([]ulid.ULID, len(j.Inputs))
 	for i, m := range j.Inputs {
@@ -137,7 +137,7 @@ func (j *Job) Meta(o Output, empty []int) *block.Meta {
 		c.Parents = append(c.Parents, tsdb.BlockDesc{ULID: in.ULID, MinTime: in.MinTime, MaxTime: in.MaxTime})
 		outOfOrder = outOfOrder && in.Compaction.FromOutOfOrder()
 	}
-	c.Sources = inOrder(c.Sources)
+	c.Sources = block.InOrder(c.Sources)
 	c.Level++
 	if outOfOrder {
 		c.SetOutOfOrder()
@@ -178,12 +178,7 @@ func (j *Job) sources(part block.Part) (all []ulid.ULID) {
 			all = append(all, m.Sources()...)
 		}
 	}
-	return inOrder(all)
-}
-
-func inOrder(ids []ulid.ULID) []ulid.ULID {
-	slices.SortFunc(ids, ulid.ULID.Compare)
-	return slices.Compact(ids)
+	return block.InOrder(all)
 }
 
 // producers are who made the sources of m: the values of the removed labels, joined.
