@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/hearth-metrics/hearth/compact/plan"
 )
 
 // Periods are how long blocks are kept, by resolution; 0 = for ever.
@@ -44,12 +46,6 @@ type RetentionOptions struct {
 	Wait time.Duration
 }
 
-// The shortest spans that are downsampled: a block that is gone before leaves a hole in the coarser resolution.
-const (
-	span5m = 40 * time.Hour
-	span1h = 10 * 24 * time.Hour
-)
-
 // validate is the error of periods that delete samples before they are downsampled.
 func (o RetentionOptions) validate(downsample bool) error {
 	if o.Wait < 0 {
@@ -58,7 +54,8 @@ func (o RetentionOptions) validate(downsample bool) error {
 	return o.Default.Validate(downsample)
 }
 
-// Validate is the error of periods that delete samples before they are downsampled.
+// Validate is the error of periods that delete samples before they are downsampled: a block that is gone before leaves
+// a hole in the coarser resolution.
 func (p Periods) Validate(downsample bool) error {
 	if p.Raw < 0 || p.FiveMinutes < 0 || p.OneHour < 0 {
 		return errors.New("compact: a retention is negative")
@@ -66,13 +63,13 @@ func (p Periods) Validate(downsample bool) error {
 	if !downsample {
 		return nil
 	}
-	if p.Raw != 0 && p.Raw < span5m {
+	if p.Raw != 0 && p.Raw < plan.SpanFiveMin {
 		return fmt.Errorf("compact: raw samples are kept for %s, and are downsampled to 5m from blocks of %s: keep them for "+
-			"at least that long, or switch downsampling off", p.Raw, span5m)
+			"at least that long, or switch downsampling off", p.Raw, plan.SpanFiveMin)
 	}
-	if p.FiveMinutes != 0 && p.FiveMinutes < span1h {
+	if p.FiveMinutes != 0 && p.FiveMinutes < plan.SpanOneHour {
 		return fmt.Errorf("compact: samples of 5m are kept for %s, and are downsampled to 1h from blocks of %s: keep them "+
-			"for at least that long, or switch downsampling off", p.FiveMinutes, span1h)
+			"for at least that long, or switch downsampling off", p.FiveMinutes, plan.SpanOneHour)
 	}
 	return nil
 }

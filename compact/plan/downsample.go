@@ -125,11 +125,7 @@ func (p *planner) writes(st *stream, j *Job) (out []int64) {
 	}
 	span := j.MaxTime - j.MinTime
 	for _, r := range p.coarser(j.Resolution, j.Inputs) {
-		long := span >= spanFiveMin
-		if r == OneHour {
-			long = span >= spanOneHour
-		}
-		if (long || j.Kind == Downsample && p.last(j.Inputs[0])) && !p.over(j.Inputs[0], r, j.MaxTime) &&
+		if (span >= spanOf(r) || j.Kind == Downsample && p.last(j.Inputs[0])) && !p.over(j.Inputs[0], r, j.MaxTime) &&
 			!p.cover.one(st.key, r, j) {
 			out = append(out, r)
 		}
@@ -184,11 +180,7 @@ func (p *planner) downsample(all []*stream) {
 func (p *planner) lacks(st *stream, m *block.Meta) bool {
 	last := p.last(m)
 	for _, r := range p.coarser(st.resolution, []*block.Meta{m}) {
-		long := m.MaxTime-m.MinTime >= spanFiveMin
-		if r == OneHour {
-			long = m.MaxTime-m.MinTime >= spanOneHour
-		}
-		if !long && !last || p.over(m, r, m.MaxTime) {
+		if m.MaxTime-m.MinTime < spanOf(r) && !last || p.over(m, r, m.MaxTime) {
 			continue
 		}
 		return !p.cover.has(st.key, r, m)

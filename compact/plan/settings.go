@@ -18,11 +18,19 @@ const (
 // resolutions are all resolutions, the finest first.
 var resolutions = []int64{Raw, FiveMin, OneHour}
 
-// The least time that a block spans before its samples are also kept at the next resolution.
+// The least time that a block spans before its samples are also kept at 5 minutes and at 1 hour.
 const (
-	spanFiveMin = int64(40 * time.Hour / time.Millisecond)
-	spanOneHour = int64(10 * 24 * time.Hour / time.Millisecond)
+	SpanFiveMin = 40 * time.Hour
+	SpanOneHour = 10 * 24 * time.Hour
 )
+
+// spanOf is the least time that a block spans before its samples are also kept at a resolution, in ms.
+func spanOf(resolution int64) int64 {
+	if resolution == OneHour {
+		return SpanOneHour.Milliseconds()
+	}
+	return SpanFiveMin.Milliseconds()
+}
 
 // Settings say how a bucket is compacted. All compactors of a bucket should have the same ones. They need not: what
 // differs makes other outputs, of which some are removed later as they replace each other.
