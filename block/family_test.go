@@ -16,7 +16,7 @@ func TestFamilies(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		var metas []*Meta
 		for i := range 4 + rnd.IntN(6) {
-			replica := []string{"r1", "r2", dropped}[rnd.IntN(3)]
+			replica := []string{"r1", "r2", Deduped}[rnd.IntN(3)]
 			m := testMeta(i, 0, 10, 0, nil, "tenant_id", []string{"a", "b"}[rnd.IntN(2)], "receive_replica", replica)
 			for s := range 4 {
 				if rnd.IntN(2) == 0 {

@@ -102,8 +102,8 @@ func (p Part) CoveredBy(parts []Part) bool {
 	return len(inside) > 1 && Part{p.Shard, 2 * p.Of}.CoveredBy(inside) && Part{p.Shard + p.Of, 2 * p.Of}.CoveredBy(inside)
 }
 
-// dropped is the value that Thanos gives to the first of the labels that it removes, if a block has no other label.
-const dropped = "deduped"
+// Deduped is the value that Thanos gives to the first of the labels that it removes, if a block has no other label.
+const Deduped = "deduped"
 
 // sameStream reports whether by may have the samples of m, by their resolution and external labels, tenant and replica
 // among them. by may lack those labels of which it says that they were removed. Ids of sources prove nothing of it:
@@ -122,7 +122,7 @@ func sameStream(by, m *Meta) bool {
 	same := 0
 	for name, value := range by.Thanos.Labels {
 		switch {
-		case removed(name) && value != dropped:
+		case removed(name) && value != Deduped:
 			return false
 		case removed(name):
 		case m.Thanos.Labels[name] != value:

@@ -319,7 +319,7 @@ func (p *planner) fromFiner(st *stream, units []*unit, length int64) bool {
 	})
 }
 
-// add adds a job for each part of units, and reports whether there is one.
+// add adds a job for each part of units of which there are several blocks.
 func (p *planner) add(st *stream, kind Kind, units []*unit, window int64, why string) {
 	var blocks []*block.Meta
 	for _, u := range units {
@@ -376,7 +376,7 @@ func (p *planner) remove(j *Job) {
 		}
 	}
 	if len(j.Stream) == 0 && len(j.Removed) > 0 {
-		j.Stream = map[string]string{j.Removed[0]: "deduped"} // as Thanos names it: a block has to have a label
+		j.Stream = map[string]string{j.Removed[0]: block.Deduped} // a block has to have a label
 	}
 }
 

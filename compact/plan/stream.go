@@ -49,10 +49,6 @@ func (s *Settings) removes() []string {
 
 // streams groups blocks. Keys are made once for each set of labels, which many blocks share.
 func streams(metas []*block.Meta, s *Settings) []*stream {
-	type place struct {
-		key        string
-		resolution int64
-	}
 	removed, all := s.removes(), map[place]*stream{}
 	keys := keyCache{}
 	for _, m := range metas {
