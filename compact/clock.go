@@ -1,9 +1,7 @@
 package compact
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -51,13 +49,9 @@ func (c *Compactor) checkClock(ctx context.Context) error {
 	if age := now.Sub(c.clock.checked); !c.clock.checked.IsZero() && age >= 0 && age < clockAge {
 		return c.clock.fault
 	}
-	b, err := json.Marshal(heartbeat{1, c.opts.Instance, now.UnixMilli()})
-	if err != nil {
-		return errs.Wrap(errs.Internal, err)
-	}
 	name := c.heartbeatName()
-	if err := c.bkt.Upload(ctx, name, bytes.NewReader(b)); err != nil {
-		return errs.E(errs.Unavailable, "write %s: %w", name, err)
+	if err := c.putRecord(ctx, name, heartbeat{1, c.opts.Instance, now.UnixMilli()}); err != nil {
+		return err
 	}
 	after := c.opts.Now()
 	attrs, err := c.bkt.Attributes(ctx, name)
