@@ -40,11 +40,19 @@ func (c *Compactor) doneRecord(ctx context.Context, id ulid.ULID) error {
 // the inputs of the output are there.
 func doneLife(deleteDelay time.Duration) time.Duration { return max(2*deleteDelay, time.Hour) }
 
-// forgetDone removes old records. One that cannot be read counts from when it was first seen. The caller holds acting.
+// forgetDone removes old records. One that cannot be read counts from when it was first seen. Only the loop that
+// deletes calls it.
 func (c *Compactor) forgetDone(ctx context.Context) error {
 	ids, err := c.listRecords(ctx, doneFolder)
 	if err != nil {
 		return err
+	}
+	before := c.doneAt
+	c.doneAt = make(map[ulid.ULID]time.Time, len(ids)) // without those that other compactors removed
+	for _, id := range ids {
+		if at, known := before[id]; known {
+			c.doneAt[id] = at
+		}
 	}
 	for _, id := range ids {
 		at, known := c.doneAt[id]
