@@ -66,10 +66,7 @@ type JobStatus struct {
 // board is what the page shows.
 type board struct {
 	mu      sync.Mutex // guards all
-	rests   string
-	view    uint64
-	blocks  int
-	marked  int
+	rests   string     // why nothing is done; "" = something is
 	passes  []*PassStatus
 	running map[string]*runningJob // by id
 	planned []JobStatus
@@ -127,16 +124,12 @@ func (b *board) finish(j *runningJob) {
 	delete(b.running, j.ID)
 }
 
-func (b *board) setRest(why string) {
+// setRest keeps why nothing is done, and returns what it was before.
+func (b *board) setRest(why string) (was string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rests = why
-}
-
-func (b *board) setView(v block.View) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.view, b.blocks, b.marked = v.Number, len(v.Metas), len(v.Deletions)
+	was, b.rests = b.rests, why
+	return was
 }
 
 // Status is what the compactor does now.
@@ -144,8 +137,10 @@ func (c *Compactor) Status() Status {
 	b, now := &c.board, c.opts.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Status{Rests: b.rests, View: b.view, Blocks: b.blocks, Marked: b.marked, Planned: slices.Clone(b.planned),
-		Running: []JobStatus{}, Failed: c.failures.list()}
+	s := Status{Rests: b.rests, Planned: slices.Clone(b.planned), Running: []JobStatus{}, Failed: c.failures.list()}
+	if l := c.last.Load(); l != nil {
+		s.View, s.Blocks, s.Marked = l.view.Number, len(l.view.Metas), len(l.view.Deletions)
+	}
 	for _, p := range b.passes {
 		s.Passes = append(s.Passes, *p)
 	}

@@ -38,10 +38,9 @@ type Compactor struct {
 	looked   chan struct{} // closed with the first look
 	lookOnce sync.Once
 
-	acting   sync.Mutex // guards what follows; held while it is found out whether blocks may be marked and deleted
-	clock    clock
-	foreign  foreign
-	restsFor string // why nothing is done, as the log says it; "" = something is
+	acting  sync.Mutex // guards what follows; held while it is found out whether blocks may be marked and deleted
+	clock   clock
+	foreign foreign
 
 	partials map[ulid.ULID]*partial  // of the loop that deletes alone
 	doneAt   map[ulid.ULID]time.Time // so too
@@ -230,7 +229,6 @@ func (c *Compactor) look(ctx context.Context) error {
 	}
 	c.last.Store(&look{view: pass.View, live: c.chosen(pass.View, at), at: at})
 	c.metrics.lastLook.Set(float64(at.UnixMilli()) / 1000)
-	c.board.setView(pass.View)
 	c.lookOnce.Do(func() { close(c.looked) })
 	return err
 }

@@ -54,14 +54,13 @@ func (c *Compactor) resting(err error) {
 		return // the bucket does not answer, which is shown elsewhere
 	}
 	c.metrics.resting.Set(value)
-	c.board.setRest(text)
+	was := c.board.setRest(text)
 	switch {
-	case text != "" && c.restsFor == "":
+	case text != "" && was == "":
 		c.log.Error("nothing is compacted, marked or deleted", "err", err)
-	case text == "" && c.restsFor != "":
+	case text == "" && was != "":
 		c.log.Info("blocks are compacted, marked and deleted again")
 	}
-	c.restsFor = text
 }
 
 // markReplaced marks blocks that are replaced and were not marked: the process that replaced them was stopped before.
