@@ -36,6 +36,26 @@ type View struct {
 	IndexFault error
 }
 
+// States counts the directories of v by state, in Thanos's words: the label state of thanos_blocks_meta_synced. One may
+// be counted in two states: a marked block is loaded, too.
+func (v View) States() map[string]int {
+	states := map[string]int{
+		"loaded": len(v.Metas), "marked-for-deletion": len(v.Deletions), "no-meta-json": 0, "corrupted-meta-json": 0,
+		"failed": 0,
+	}
+	for _, err := range v.Partial {
+		switch errs.KindOf(err) {
+		case errs.NotFound:
+			states["no-meta-json"]++
+		case errs.Invalid:
+			states["corrupted-meta-json"]++
+		default:
+			states["failed"]++
+		}
+	}
+	return states
+}
+
 // errNoMeta is the reason of a directory without a meta.json. There may be many, so they share it.
 var errNoMeta = errs.E(errs.NotFound, "there is no meta.json")
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/compact/plan"
-	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // The values of the label marker: the object that was written.
@@ -156,20 +155,8 @@ func (m *metrics) looked(v block.View, err error, took time.Duration) {
 	if m.synced == nil {
 		return
 	}
-	states := map[string]int{
-		"loaded": len(v.Metas), "marked-for-deletion": len(v.Deletions), "marked-for-no-compact": len(v.NoCompact),
-		"marked-for-no-downsample": len(v.NoDownsample), "no-meta-json": 0, "corrupted-meta-json": 0, "failed": 0,
-	}
-	for _, err := range v.Partial {
-		switch errs.KindOf(err) {
-		case errs.NotFound:
-			states["no-meta-json"]++
-		case errs.Invalid:
-			states["corrupted-meta-json"]++
-		default:
-			states["failed"]++
-		}
-	}
+	states := v.States()
+	states["marked-for-no-compact"], states["marked-for-no-downsample"] = len(v.NoCompact), len(v.NoDownsample)
 	for state, n := range states {
 		m.synced.WithLabelValues(state).Set(float64(n))
 	}

@@ -8,7 +8,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // thanosMetrics are the numbers that dashboards and alerts of Thanos's mixin read, under Thanos's names. They have no
@@ -94,7 +93,7 @@ func newThanosMetrics(reg prometheus.Registerer, gateMax int) thanosMetrics {
 	return m
 }
 
-// looked records a look at the bucket. A directory may be counted in two states: a marked block is loaded, too.
+// looked records a look at the bucket.
 func (m *thanosMetrics) looked(v block.View, err error, took time.Duration) {
 	m.syncs.Inc()
 	m.syncSeconds.Observe(took.Seconds())
@@ -102,21 +101,7 @@ func (m *thanosMetrics) looked(v block.View, err error, took time.Duration) {
 		m.syncFailures.Inc()
 		return
 	}
-	states := map[string]int{
-		"loaded": len(v.Metas), "marked-for-deletion": len(v.Deletions), "no-meta-json": 0, "corrupted-meta-json": 0,
-		"failed": 0,
-	}
-	for _, err := range v.Partial {
-		switch errs.KindOf(err) {
-		case errs.NotFound:
-			states["no-meta-json"]++
-		case errs.Invalid:
-			states["corrupted-meta-json"]++
-		default:
-			states["failed"]++
-		}
-	}
-	for state, n := range states {
+	for state, n := range v.States() {
 		m.synced.WithLabelValues(state).Set(float64(n))
 	}
 }
