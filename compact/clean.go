@@ -120,16 +120,13 @@ type partial struct {
 // for partialAge. A meta.json that cannot be read is never a reason to delete.
 func (c *Compactor) cleanPartial(ctx context.Context, l *look) error {
 	now := c.opts.Now()
-	var ids []ulid.ULID
+	known := map[ulid.ULID]*partial{}
+	var todo []ulid.ULID
 	for id, err := range l.view.Partial {
 		_, marked := l.view.Deletions[id]
-		if errs.KindOf(err) == errs.NotFound && !marked && now.Sub(id.Timestamp()) > partialAge {
-			ids = append(ids, id)
+		if errs.KindOf(err) != errs.NotFound || marked || now.Sub(id.Timestamp()) <= partialAge {
+			continue
 		}
-	}
-	known := make(map[ulid.ULID]*partial, len(ids))
-	var todo []ulid.ULID
-	for _, id := range ids {
 		p := c.partials[id]
 		if p == nil {
 			p = &partial{}
