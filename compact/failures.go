@@ -77,6 +77,17 @@ func (f *failures) of(id ulid.ULID) *failure {
 	return f.known[id]
 }
 
+// set keeps what is known of id; nil forgets it.
+func (f *failures) set(id ulid.ULID, one *failure) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if one == nil {
+		delete(f.known, id)
+	} else {
+		f.known[id] = one
+	}
+}
+
 // blocks are the blocks that jobs leave out.
 func (f *failures) blocks() map[ulid.ULID]bool {
 	f.mu.Lock()
@@ -125,9 +136,7 @@ func (c *Compactor) failed(ctx context.Context, f Failure) {
 			c.log.Warn("a quarantine mark could not be written; it holds until a restart", "id", f.ID.String(), "err", err)
 		}
 	}
-	c.failures.mu.Lock()
-	c.failures.known[f.ID] = &failure{f, stored}
-	c.failures.mu.Unlock()
+	c.failures.set(f.ID, &failure{f, stored})
 	c.countFailures()
 }
 
@@ -160,9 +169,7 @@ func (c *Compactor) Release(ctx context.Context, id ulid.ULID) error {
 	if err := c.removeRecord(ctx, quarantineName(id)); err != nil {
 		return err
 	}
-	c.failures.mu.Lock()
-	delete(c.failures.known, id)
-	c.failures.mu.Unlock()
+	c.failures.set(id, nil)
 	c.countFailures()
 	c.log.Info("an operator released a block or a job: it is tried again", "id", id.String())
 	return nil
@@ -179,9 +186,7 @@ func (c *Compactor) syncFailures(ctx context.Context, v block.View, wanted map[u
 	there := map[ulid.ULID]bool{}
 	for _, id := range ids {
 		there[id] = true
-		c.failures.mu.Lock()
-		known := c.failures.known[id]
-		c.failures.mu.Unlock()
+		known := c.failures.of(id)
 		if known == nil {
 			known = &failure{stored: true}
 			err := c.getRecord(ctx, quarantineName(id), &known.Failure)
@@ -195,18 +200,13 @@ func (c *Compactor) syncFailures(ctx context.Context, v block.View, wanted map[u
 				return err
 			}
 		}
-		gone := known.Kind == failedBlock && v.Metas[id] == nil || known.Kind == failedJob && !wanted[id]
-		c.failures.mu.Lock()
-		if gone {
-			delete(c.failures.known, id)
-		} else {
-			c.failures.known[id] = known
+		if known.Kind == failedBlock && v.Metas[id] != nil || known.Kind == failedJob && wanted[id] {
+			c.failures.set(id, known)
+			continue
 		}
-		c.failures.mu.Unlock()
-		if gone {
-			if err := c.removeRecord(ctx, quarantineName(id)); err != nil {
-				return err
-			}
+		c.failures.set(id, nil)
+		if err := c.removeRecord(ctx, quarantineName(id)); err != nil {
+			return err
 		}
 	}
 	c.failures.mu.Lock()
