@@ -171,6 +171,20 @@ func asks(t *testing.T, s *selection, gateways []*gatewayLife) (answered []*gate
 	return answered
 }
 
+// answerOf is what a query over gateways comes to: who answered, and what the answer says that it lacks.
+func answerOf(t *testing.T, q *Querier, gateways []*gatewayLife) (answered []*gatewayLife, said []string) {
+	var endpoints []*endpoint
+	for _, g := range gateways {
+		endpoints = append(endpoints, g.endpoint)
+	}
+	q.snapshot.Store(newSnapshot(endpoints))
+	s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000}, p: q.defaultParams(),
+		col: new(collector)}
+	s.choose()
+	answered = asks(t, s, gateways)
+	return answered, s.missing(s.col, false)
+}
+
 // truth is what the oracle knows of a selection. lost: the newest view that anybody named has samples that nobody
 // served. served: each of its blocks was served, and that can be known.
 func (w *bucketLife) truth(gateways, answered []*gatewayLife, listed bool) (lost, served bool) {
@@ -261,17 +275,10 @@ func TestBlocksNeverSilent(t *testing.T) {
 		n, listed := 1+w.rnd.IntN(4), w.rnd.IntN(4) > 0
 		copies := min(n, 1+w.rnd.IntN(2))
 		var gateways []*gatewayLife
-		var endpoints []*endpoint
 		for i := range n {
-			g := w.gateway(i, n, copies, listed)
-			gateways, endpoints = append(gateways, g), append(endpoints, g.endpoint)
+			gateways = append(gateways, w.gateway(i, n, copies, listed))
 		}
-		q.snapshot.Store(newSnapshot(endpoints))
-		s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000}, p: q.defaultParams(),
-			col: new(collector)}
-		s.choose()
-		answered := asks(t, s, gateways)
-		said := s.missing(s.col, false)
+		answered, said := answerOf(t, q, gateways)
 		lost, served := w.truth(gateways, answered, listed)
 		switch text := strings.Join(said, "; "); {
 		case lost && len(said) == 0:

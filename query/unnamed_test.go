@@ -11,7 +11,6 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
-	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // found are the contents of the bucket for a gateway that looked at it in some of its states, the last one among them.
@@ -154,21 +153,15 @@ func TestUnnamedNeverSilent(t *testing.T) {
 		}
 		var gateways []*unnamedLife
 		var lives []*gatewayLife
-		var endpoints []*endpoint
 		steady := rnd.IntN(2) == 0
 		for _, w := range buckets {
 			n := 1 + rnd.IntN(4)
 			for i := range n {
 				g := w.unnamed(i, n, steady)
-				gateways, lives, endpoints = append(gateways, g), append(lives, g.gatewayLife), append(endpoints, g.endpoint)
+				gateways, lives = append(gateways, g), append(lives, g.gatewayLife)
 			}
 		}
-		q.snapshot.Store(newSnapshot(endpoints))
-		s := &selection{q: q, req: &series.Request{Tenant: tenant.Default, MaxTime: 2000}, p: q.defaultParams(),
-			col: new(collector)}
-		s.choose()
-		answered := asks(t, s, lives)
-		said := s.missing(s.col, false)
+		answered, said := answerOf(t, q, lives)
 		lost, served := false, true
 		for _, w := range buckets {
 			l, s := w.unnamedTruth(gateways, answered)
