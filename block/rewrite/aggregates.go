@@ -68,11 +68,11 @@ func cutAggregates(dst []merge.Chunk, c *merge.Chunk, keep func(t int64) bool) (
 
 // points decodes the chunk of one aggregate.
 func points(e series.Encoded) (all []point, err error) {
-	if len(e.Data) < 3 {
-		return nil, fmt.Errorf("%d bytes", len(e.Data))
-	}
 	if e.Encoding != chunkenc.EncXOR && e.Encoding != chunkenc.EncFloatHistogram {
 		return nil, fmt.Errorf("encoding %d", e.Encoding)
+	}
+	if err := e.Check(); err != nil {
+		return nil, err
 	}
 	chunk, err := chunkenc.FromData(e.Encoding, e.Data)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -215,4 +216,17 @@ func FuzzCutAggregates(f *testing.F) {
 			t.Errorf("%+v", out)
 		}
 	})
+}
+
+// TestGreedyAggregate: an aggregate that claims more buckets than it can hold is refused, and no memory is made for
+// them.
+func TestGreedyAggregate(t *testing.T) {
+	var parts series.AggrChunks
+	greedy := []byte{0, 1, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0x40, 0, 0, 0, 0} // 2^31 buckets
+	parts[series.Sum] = series.Encoded{Encoding: chunkenc.EncFloatHistogram, Data: greedy}
+	c := merge.Chunk{Encoding: byte(series.EncAggregates), Data: series.AppendAggregates(nil, &parts)}
+	_, err := cutAggregates(nil, &c, func(int64) bool { return true })
+	if errs.KindOf(err) != errs.Invalid || !strings.Contains(err.Error(), "claims 2147483648 buckets") {
+		t.Error(err)
+	}
 }

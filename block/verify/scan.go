@@ -194,7 +194,11 @@ func (c *checker) decode(k *merge.Chunk) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	chunk, err := chunkenc.FromData(chunkenc.Encoding(k.Encoding), k.Data)
+	e := series.Encoded{Encoding: chunkenc.Encoding(k.Encoding), Data: k.Data}
+	if err := e.Check(); err != nil {
+		return err
+	}
+	chunk, err := chunkenc.FromData(e.Encoding, e.Data)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,6 +66,6 @@ func Duplicates(metas []*block.Meta) (all []Finding) {
 				Text: "it has the time, sources and statistics of another block"})
 		}
 	}
-	slices.SortFunc(all, func(a, b Finding) int { return cmp.Or(a.Block.Compare(b.Block)) })
+	slices.SortFunc(all, func(a, b Finding) int { return a.Block.Compare(b.Block) })
 	return all
 }

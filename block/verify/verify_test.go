@@ -24,6 +24,7 @@ import (
 	"github.com/thanos-io/objstore/providers/filesystem"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/merge"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -169,6 +170,18 @@ func TestScan(t *testing.T) {
 	m.Stats.NumSeries++
 	if all := scan(false); len(all) != 1 || !strings.Contains(all[0].Text, "series") {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestGreedy: a chunk that claims more buckets than it can hold is a fault, and no memory is made for them.
+func TestGreedy(t *testing.T) {
+	greedy := []byte{0, 1, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0x40, 0, 0, 0, 0} // 2^31 buckets
+	c := checker{deep: true}
+	for _, enc := range []chunkenc.Encoding{chunkenc.EncHistogram, chunkenc.EncFloatHistogram} {
+		err := c.decode(&merge.Chunk{Encoding: byte(enc), Data: greedy})
+		if err == nil || !strings.Contains(err.Error(), "claims 2147483648 buckets") {
+			t.Errorf("%s: %v", enc, err)
+		}
 	}
 }
 

@@ -79,13 +79,10 @@ func (d *decoder) decode(c *Chunk, pick Pick) (chunkenc.Iterator, error) {
 
 // encoded is as decode, for the chunk of one aggregate or of raw samples.
 func (d *decoder) encoded(e Encoded) (chunkenc.Iterator, error) {
-	switch {
-	case e.Encoding == chunkenc.EncNone:
+	if e.Encoding == chunkenc.EncNone {
 		return nil, nil
-	case len(e.Data) < minChunkBytes:
-		return nil, errs.E(errs.Internal, "chunk of %d bytes", len(e.Data))
 	}
-	if err := checkLayout(e); err != nil {
+	if err := e.Check(); err != nil {
 		return nil, err
 	}
 	if d.chunk != nil && d.chunk.Encoding() == e.Encoding {

@@ -7,10 +7,14 @@ import (
 	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
-// checkLayout reports a histogram chunk that claims more buckets than it can hold. e has a header. The decoders of
-// Prometheus make memory for all buckets before they read the first, so a chunk of 30 bytes could ask for 100 GB, and
-// end the process. Each bucket takes a bit of the first sample at least.
-func checkLayout(e Encoded) error {
+// Check reports a chunk that must not be given to the decoders of Prometheus: one that is shorter than a header, or of
+// histograms and claims more buckets than it can hold. They make memory for all buckets before they read the first, so a
+// chunk of 30 bytes could ask for 100 GB, and end the process. Each bucket takes a bit of the first sample at least.
+// Errors have the kind Internal.
+func (e Encoded) Check() error {
+	if len(e.Data) < minChunkBytes {
+		return errs.E(errs.Internal, "chunk of %d bytes", len(e.Data))
+	}
 	switch e.Encoding {
 	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram, chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:
 	default:

@@ -45,11 +45,11 @@ func TestLayout(t *testing.T) {
 		chunkenc.EncFloatHistogramST} {
 		for _, h := range []*histogram.Histogram{{}, wide, tsdbutil.GenerateTestHistogram(3),
 			tsdbutil.GenerateTestCustomBucketsHistogram(4)} {
-			if err := checkLayout(encoded(enc, h)); err != nil {
+			if err := encoded(enc, h).Check(); err != nil {
 				t.Errorf("%s of %s: %v", enc, h, err)
 			}
 		}
-		if err := checkLayout(encoded(enc)); err != nil {
+		if err := encoded(enc).Check(); err != nil {
 			t.Errorf("%s without samples: %v", enc, err)
 		}
 	}
