@@ -56,7 +56,7 @@ func compacted(t *testing.T, samples []sourcetest.Sample, length, resolution int
 			t.Fatal(err)
 		}
 		for _, c := range *made {
-			aggr, err := series.DecodeAggregates(c.Data, [series.NumAggregates]bool{true, true, true, true, true})
+			aggr, err := series.DecodeAggregates(c.Data, series.EveryAggregate)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -123,13 +123,9 @@ func TestDownsampled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var every [series.NumAggregates]bool
-		for a := range every {
-			every[a] = true
-		}
 		total := 0.0
 		for _, c := range p.chunks {
-			decoded, err := series.DecodeAggregates(c.Chunk.Bytes(), every)
+			decoded, err := series.DecodeAggregates(c.Chunk.Bytes(), series.EveryAggregate)
 			if err != nil {
 				t.Fatal(err)
 			}

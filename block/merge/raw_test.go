@@ -176,7 +176,7 @@ func TestCounterResetHeaders(t *testing.T) {
 			samples = append(samples, sample{t: i, h: h})
 		}
 		c := chunkOf(t, chunkenc.EncHistogram, samples...)
-		c.Data[resetFlags] = c.Data[resetFlags]&^chunkenc.CounterResetHeaderMask | byte(header)
+		c.Data[series.ResetFlags] = c.Data[series.ResetFlags]&^chunkenc.CounterResetHeaderMask | byte(header)
 		return c
 	}
 	const unknown, not, reset, gauge = chunkenc.UnknownCounterReset, chunkenc.NotCounterReset, chunkenc.CounterReset,

@@ -137,19 +137,16 @@ func (u *union) copy(s stretch) {
 	u.prev = s
 }
 
-// resetFlags is the position of the counter reset header in the data of a histogram chunk.
-const resetFlags = 2
-
 // checkReset makes the counter reset header of a chunk unknown, unless it is about the chunk before it in the result:
 // it compares the chunk with the one before it in its block, and a reader believes it.
 func (u *union) checkReset(s stretch) {
 	data := u.chunks[s.from].Data
-	header := chunkenc.CounterResetHeader(data[resetFlags] & chunkenc.CounterResetHeaderMask)
+	header := chunkenc.CounterResetHeader(data[series.ResetFlags] & chunkenc.CounterResetHeaderMask)
 	if header == chunkenc.UnknownCounterReset || header == chunkenc.GaugeType || u.follows(s) ||
 		header == chunkenc.CounterReset && u.begins(s) {
 		return
 	}
-	data[resetFlags] &^= chunkenc.CounterResetHeaderMask
+	data[series.ResetFlags] &^= chunkenc.CounterResetHeaderMask
 }
 
 // follows reports whether the chunk before s in the result is the one before it in an input.

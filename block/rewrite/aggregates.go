@@ -10,6 +10,7 @@ import (
 	"github.com/hearth-metrics/hearth/block/merge"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/xor"
 )
 
 // point is a sample of one aggregate.
@@ -27,11 +28,7 @@ func cutAggregates(dst []merge.Chunk, c *merge.Chunk, keep func(t int64) bool) (
 			out, err = dst, errs.E(errs.Invalid, "panic in the chunk from %d to %d: %v", c.MinTime, c.MaxTime, p)
 		}
 	}()
-	var every [series.NumAggregates]bool
-	for i := range every {
-		every[i] = true
-	}
-	parts, err := series.DecodeAggregates(c.Data, every)
+	parts, err := series.DecodeAggregates(c.Data, series.EveryAggregate)
 	if err != nil {
 		return dst, errs.Wrap(errs.Invalid, err)
 	}
@@ -114,44 +111,25 @@ func filter(all []point, keep func(t int64) bool, counter bool) (kept []point) {
 	return kept
 }
 
-// flags is where a histogram chunk has its counter reset header.
-const flags = 2
-
 // encode makes a chunk of points like the one that they come from. It changes the points.
 func encode(points []point, from series.Encoded) (series.Encoded, error) {
 	if len(points) == 0 {
 		return series.Encoded{}, nil
 	}
-	chunk, err := chunkenc.NewEmptyChunk(from.Encoding)
-	if err != nil {
-		return series.Encoded{}, err
-	}
-	app, err := chunk.Appender()
-	if err != nil {
-		return series.Encoded{}, err
-	}
-	for i, p := range points {
-		if p.h == nil {
-			app.Append(0, p.t, p.v)
-			continue
-		}
-		// The library begins a new chunk where it takes a counter to be reset. It takes all gauges, and the difference is
-		// in the header only.
-		p.h.CounterResetHint = histogram.GaugeType
-		next, recoded, a, err := app.AppendFloatHistogram(nil, 0, p.t, p.h, false)
-		switch {
-		case err != nil:
-			return series.Encoded{}, err
-		case next != nil && !recoded && i > 0:
-			return series.Encoded{}, errors.New("the histograms cannot be brought into one chunk")
-		case next != nil:
-			chunk = next
-		}
-		app = a
-	}
-	data := chunk.Bytes()
 	if from.Encoding == chunkenc.EncFloatHistogram {
-		data[flags] = data[flags]&^chunkenc.CounterResetHeaderMask | from.Data[flags]&chunkenc.CounterResetHeaderMask
+		header := chunkenc.CounterResetHeader(from.Data[series.ResetFlags] & chunkenc.CounterResetHeaderMask)
+		return series.EncodeHistograms(func(yield func(int64, *histogram.FloatHistogram) bool) {
+			for _, p := range points {
+				if !yield(p.t, p.h) {
+					return
+				}
+			}
+		}, header)
 	}
-	return series.Encoded{Encoding: from.Encoding, Data: data}, nil
+	var w xor.Writer
+	w.Reset()
+	for _, p := range points {
+		w.Append(p.t, p.v)
+	}
+	return series.Encoded{Encoding: chunkenc.EncXOR, Data: w.Bytes()}, nil
 }

@@ -48,7 +48,7 @@ func (c *collector) Add(s *merge.Series) error {
 	name := labelsOf(c.symbols, s.Symbols).Get("id")
 	for _, chunk := range s.Chunks {
 		c.ranges = append(c.ranges, Interval{chunk.MinTime, chunk.MaxTime})
-		parts, err := series.DecodeAggregates(chunk.Data, [series.NumAggregates]bool{true, true, true, true, true})
+		parts, err := series.DecodeAggregates(chunk.Data, series.EveryAggregate)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -163,7 +163,7 @@ func (c *checker) Add(s *merge.Series) error {
 		}
 		var err error
 		if aggregates {
-			_, err = series.DecodeAggregates(s.Chunks[i].Data, everything)
+			_, err = series.DecodeAggregates(s.Chunks[i].Data, series.EveryAggregate)
 		} else {
 			err = c.decode(&s.Chunks[i])
 		}
@@ -173,9 +173,6 @@ func (c *checker) Add(s *merge.Series) error {
 	}
 	return nil
 }
-
-// everything keeps all aggregates of a chunk.
-var everything = [series.NumAggregates]bool{true, true, true, true, true}
 
 // End implements merge.Sink.
 func (c *checker) End() error { return nil }

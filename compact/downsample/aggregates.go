@@ -16,9 +16,6 @@ var (
 	errMissing = errors.New("an aggregate is missing")
 )
 
-// all are the aggregates to decode.
-var all = [series.NumAggregates]bool{true, true, true, true, true}
-
 // input is memory for what is read.
 type input struct {
 	count, value, min, max, total xor.Samples
@@ -27,7 +24,7 @@ type input struct {
 
 // aggregates adds a downsampled chunk.
 func (s *Stage) aggregates(c *merge.Chunk) error {
-	parts, err := series.DecodeAggregates(c.Data, all)
+	parts, err := series.DecodeAggregates(c.Data, series.EveryAggregate)
 	if err != nil {
 		return err
 	}
@@ -122,7 +119,7 @@ func (s *Stage) histogramAggregates(parts *series.AggrChunks) error {
 		return fmt.Errorf("counter: %w", err)
 	}
 	first, more := true, in.counter.next()
-	flags := counter.Data[histogramFlags] & chunkenc.CounterResetHeaderMask
+	flags := counter.Data[series.ResetFlags] & chunkenc.CounterResetHeaderMask
 	raw := chunkenc.CounterResetHeader(flags) != chunkenc.NotCounterReset
 	for i, t := range in.count.T {
 		switch {

@@ -2,6 +2,7 @@ package downsample
 
 import (
 	"fmt"
+	"iter"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -16,6 +17,23 @@ type histogramWindow struct {
 	count   float64
 	sum     *histogram.FloatHistogram
 	counter *histogram.FloatHistogram // the last value in the window
+}
+
+// histogramPoint is a histogram and its time in ms.
+type histogramPoint struct {
+	t int64
+	h *histogram.FloatHistogram
+}
+
+// pointsOf yields the times and histograms of points.
+func pointsOf(points []histogramPoint) iter.Seq2[int64, *histogram.FloatHistogram] {
+	return func(yield func(int64, *histogram.FloatHistogram) bool) {
+		for _, p := range points {
+			if !yield(p.t, p.h) {
+				return
+			}
+		}
+	}
 }
 
 // histogramBatch is a chunk of histograms in the making: at most windowsPerChunk windows, of which the last one is
@@ -146,10 +164,10 @@ func (b *histogramBatch) close(next int64, out *output) error {
 	var parts series.AggrChunks
 	var err error
 	parts[series.Count] = series.Encoded{Encoding: chunkenc.EncXOR, Data: b.count.Bytes()}
-	if parts[series.Sum], err = encode(sums, chunkenc.GaugeType); err != nil {
+	if parts[series.Sum], err = series.EncodeHistograms(pointsOf(sums), chunkenc.GaugeType); err != nil {
 		return fmt.Errorf("the sums: %w", err)
 	}
-	if parts[series.Counter], err = encode(counters, b.header); err != nil {
+	if parts[series.Counter], err = series.EncodeHistograms(pointsOf(counters), b.header); err != nil {
 		return fmt.Errorf("the counter: %w", err)
 	}
 	out.add(b.windows[0].t, t, &parts)

@@ -86,7 +86,7 @@ func read(t testing.TB, in []merge.Chunk) (out []series.Chunk) {
 		if i > 0 && c.MinTime <= in[i-1].MaxTime {
 			t.Fatalf("the chunk from %d begins before %d, where the one before it ends", c.MinTime, in[i-1].MaxTime)
 		}
-		aggr, err := series.DecodeAggregates(c.Data, all)
+		aggr, err := series.DecodeAggregates(c.Data, series.EveryAggregate)
 		if err != nil || c.Encoding != 0xff {
 			t.Fatal(c.Encoding, err)
 		}

@@ -12,6 +12,9 @@ import (
 // encoding. AppendAggregates writes its data.
 const EncAggregates = chunkenc.Encoding(0xff)
 
+// EveryAggregate keeps all aggregates of a downsampled chunk (DecodeAggregates).
+var EveryAggregate = [NumAggregates]bool{true, true, true, true, true}
+
 // AppendAggregates appends the data of a downsampled chunk to dst: for each aggregate, in the order of the constants,
 // the length of its data as an unsigned varint, then its encoding byte and the data. The length counts neither itself
 // nor the encoding byte. For an absent aggregate there is only the length 0. The result shares no memory with c.

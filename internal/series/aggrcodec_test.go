@@ -12,8 +12,6 @@ import (
 	"github.com/hearth-metrics/hearth/internal/series"
 )
 
-var everyAggregate = [series.NumAggregates]bool{true, true, true, true, true}
-
 // TestAggregatesForm compares the bytes with Thanos's form as docs/format/bucket.md describes it.
 func TestAggregatesForm(t *testing.T) {
 	f := func(c series.AggrChunks, want []byte) {
@@ -21,7 +19,7 @@ func TestAggregatesForm(t *testing.T) {
 		if got := series.AppendAggregates([]byte("before"), &c); !bytes.Equal(got, append([]byte("before"), want...)) {
 			t.Errorf("%x, want %x", got, want)
 		}
-		got, err := series.DecodeAggregates(want, everyAggregate)
+		got, err := series.DecodeAggregates(want, series.EveryAggregate)
 		if err != nil || !reflect.DeepEqual(*got, c) {
 			t.Errorf("%x: %v, %v, want %v", want, got, err, c)
 		}
@@ -51,7 +49,7 @@ func TestDecodeAggregates(t *testing.T) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
 	for n := range whole {
-		if got, err := series.DecodeAggregates(whole[:n], everyAggregate); errs.KindOf(err) != errs.Invalid {
+		if got, err := series.DecodeAggregates(whole[:n], series.EveryAggregate); errs.KindOf(err) != errs.Invalid {
 			t.Errorf("the first %d bytes: %v, %v", n, got, err)
 		}
 	}
@@ -74,7 +72,7 @@ func TestAggregatesRoundTrip(t *testing.T) {
 				}
 			}
 		}
-		got, err := series.DecodeAggregates(series.AppendAggregates(nil, &c), everyAggregate)
+		got, err := series.DecodeAggregates(series.AppendAggregates(nil, &c), series.EveryAggregate)
 		if err != nil || !reflect.DeepEqual(*got, c) {
 			t.Fatalf("%v became %v, %v", c, got, err)
 		}
@@ -86,7 +84,7 @@ func FuzzDecodeAggregates(f *testing.F) {
 	f.Add([]byte{3, 1, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := series.DecodeAggregates(b, everyAggregate)
+		out, err := series.DecodeAggregates(b, series.EveryAggregate)
 		if err != nil {
 			return
 		}
@@ -94,7 +92,7 @@ func FuzzDecodeAggregates(f *testing.F) {
 		if len(again) > len(b) {
 			t.Fatalf("%d bytes became %d", len(b), len(again))
 		}
-		if got, err := series.DecodeAggregates(again, everyAggregate); err != nil || !reflect.DeepEqual(got, out) {
+		if got, err := series.DecodeAggregates(again, series.EveryAggregate); err != nil || !reflect.DeepEqual(got, out) {
 			t.Fatalf("%v became %v, %v", out, got, err)
 		}
 	})

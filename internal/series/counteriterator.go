@@ -155,7 +155,7 @@ func (c *counterIterator) rawTotals() bool {
 	if aggr == nil {
 		return true
 	}
-	header := chunkenc.CounterResetHeader(aggr[Counter].Data[2] & chunkenc.CounterResetHeaderMask)
+	header := chunkenc.CounterResetHeader(aggr[Counter].Data[ResetFlags] & chunkenc.CounterResetHeaderMask)
 	return header != chunkenc.NotCounterReset
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Check reports a chunk that must not be given to the decoders of Prometheus: one that is shorter than a header, or of
-// histograms and claims more buckets than it can hold. They make memory for all buckets before they read the first, so a
-// chunk of 30 bytes could ask for 100 GB, and end the process. Each bucket takes a bit of the first sample at least.
+// histograms and claims more buckets than it can hold. They make memory for all buckets before they read the first, so
+// a chunk of 30 bytes could ask for 100 GB, and end the process. Each bucket takes a bit of the first sample at least.
 // Errors have the kind Internal.
 func (e Encoded) Check() error {
 	if len(e.Data) < minChunkBytes {
