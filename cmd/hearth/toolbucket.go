@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
@@ -35,25 +36,26 @@ func (f *toolBucketFlags) bindTenant(c *kingpin.CmdClause) {
 
 // build opens the bucket.
 func (f *toolBucketFlags) build(b *builder) objstore.InstrumentedBucket {
-	return openToolBucket(b, &f.config, f.tenant, "it names the bucket")
+	bkt := openToolBucket(b, nil, &f.config, "it names the bucket")
+	if f.tenant == "" {
+		return bkt
+	}
+	id, err := tenant.Parse(f.tenant)
+	if err != nil {
+		b.check(fmt.Errorf("--tenant: %w", err))
+	}
+	return objstore.WithNoopInstr(objstore.NewPrefixedBucket(bkt, string(id)))
 }
 
-// openToolBucket opens the bucket that config describes, or what a tenant has in it. why says what the flag is for.
-func openToolBucket(b *builder, config *content, of, why string) objstore.InstrumentedBucket {
+// openToolBucket opens the bucket that config describes. why says what the flag is for; reg may be nil.
+func openToolBucket(b *builder, reg prometheus.Registerer, config *content, why string) objstore.InstrumentedBucket {
 	yaml, err := config.read()
 	b.check(err)
 	if yaml == nil {
 		b.check(fmt.Errorf("--%s or --%[1]s-file is needed: %s", config.name, why))
 	}
-	bkt, err := block.OpenBucket(b.log, nil, config.where(), yaml, "hearth-tools")
+	bkt, err := block.OpenBucket(b.log, reg, config.where(), yaml, "hearth-tools")
 	b.check(err)
-	if of != "" {
-		id, err := tenant.Parse(of)
-		if err != nil {
-			b.check(fmt.Errorf("--tenant: %w", err))
-		}
-		bkt = objstore.WithNoopInstr(objstore.NewPrefixedBucket(bkt, string(id)))
-	}
 	b.add(config.name, func(context.Context, func(error)) error { return nil }, bkt.Close)
 	return bkt
 }

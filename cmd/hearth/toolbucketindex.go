@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/oklog/ulid/v2"
@@ -31,29 +30,15 @@ func bucketIndexCommand() command {
 
 func bindBucketIndex(c *kingpin.CmdClause) func(*builder) {
 	var (
-		config content
+		bucket toolBucketFlags
 		output string
 	)
-	config.bind(c, "objstore.config", bucketHelp)
+	bucket.bind(c)
 	c.Flag("output", "Form of the output: text or json.").Short('o').Default("text").EnumVar(&output, "text", "json")
 	return func(b *builder) {
-		yaml, err := config.read()
-		b.check(err)
-		if yaml == nil {
-			b.check(errors.New("--objstore.config or --objstore.config-file is needed: it names the bucket"))
-		}
-		bkt, err := block.OpenBucket(b.log, b.reg, config.where(), yaml, "hearth-tools")
-		b.check(err)
-		b.add("bucket", func(context.Context, func(error)) error { return nil }, bkt.Close)
+		bkt := bucket.build(b)
 		b.runTool(func(ctx context.Context) error {
-			start := time.Now()
-			last := start
-			fetcher := block.NewFetcher(bkt, block.FetcherOptions{Progress: func(done, of int) {
-				if time.Since(last) >= 10*time.Second {
-					last = time.Now()
-					b.log.Info("reading meta.json files and marks", "done", done, "of", of)
-				}
-			}})
+			fetcher := block.NewFetcher(bkt, block.FetcherOptions{Progress: b.progress("reading meta.json files and marks")})
 			b.log.Info("listing the bucket", "bucket", bkt.Name())
 			pass, err := fetcher.WriteIndex(ctx, bkt)
 			if err != nil && pass.View.Hash == "" {

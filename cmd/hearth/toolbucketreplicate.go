@@ -207,16 +207,8 @@ func (l *replicaLoop) close() error {
 
 // openReplica opens one of both buckets. Its metrics say which.
 func openReplica(b *builder, config *content, role, why string) objstore.InstrumentedBucket {
-	yaml, err := config.read()
-	b.check(err)
-	if yaml == nil {
-		b.check(fmt.Errorf("--%s or --%[1]s-file is needed: %s", config.name, why))
-	}
 	reg := prometheus.WrapRegistererWith(prometheus.Labels{"replicate": role}, b.reg)
-	bkt, err := block.OpenBucket(b.log, reg, config.where(), yaml, "hearth-tools")
-	b.check(err)
-	b.add(config.name, func(context.Context, func(error)) error { return nil }, bkt.Close)
-	return bkt
+	return openToolBucket(b, reg, config, why)
 }
 
 // writeReplicated writes what a pass did.
