@@ -94,6 +94,11 @@ func UploadedBefore(at time.Time) Filter {
 	}
 }
 
+// Unmarked takes out the blocks that are marked for deletion.
+func Unmarked(v View, metas []*Meta) []*Meta {
+	return slices.DeleteFunc(metas, func(m *Meta) bool { _, marked := v.Deletions[m.ULID]; return marked })
+}
+
 // NotMarkedBefore takes out the blocks that were marked for deletion before at.
 func NotMarkedBefore(at time.Time) Filter {
 	return func(v View, metas []*Meta) []*Meta {

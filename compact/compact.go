@@ -236,21 +236,11 @@ func (c *Compactor) look(ctx context.Context) error {
 // chosen are the blocks that this process is to work on, as its options choose them, without those that are marked for
 // deletion.
 func (c *Compactor) chosen(v block.View, now time.Time) []*block.Meta {
-	filters := []block.Filter{c.relabelled, unmarked}
+	filters := []block.Filter{c.relabelled, block.Unmarked}
 	if c.opts.Window != nil {
 		filters = append(filters, block.Within(c.opts.Window(now)))
 	}
 	return v.Select(filters...)
-}
-
-// unmarked keeps the blocks that are not marked for deletion.
-func unmarked(v block.View, metas []*block.Meta) (kept []*block.Meta) {
-	for _, m := range metas {
-		if _, marked := v.Deletions[m.ULID]; !marked {
-			kept = append(kept, m)
-		}
-	}
-	return kept
 }
 
 // relabelled keeps the blocks that the rules keep. The rules do not see the labels that replicas differ in.

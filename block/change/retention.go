@@ -33,7 +33,7 @@ func Retain(v block.View, now time.Time, r Retention, filters ...block.Filter) P
 	p := NewPlan("retention", v, now)
 	p.Timed = true
 	guard := r.FiveMinutes > 0 || r.OneHour > 0
-	metas := v.Select(append(slices.Clone(filters), unmarked)...)
+	metas := v.Select(append(slices.Clone(filters), block.Unmarked)...)
 	streams := byStream(metas)
 	for _, m := range metas {
 		keep, known := r.of(m.Thanos.Downsample.Resolution)
@@ -49,11 +49,6 @@ func Retain(v block.View, now time.Time, r Retention, filters ...block.Filter) P
 			Details: fmt.Sprintf("block exceeding retention of %v", keep)})
 	}
 	return p
-}
-
-// unmarked takes out the blocks that are marked for deletion.
-func unmarked(v block.View, metas []*block.Meta) []*block.Meta {
-	return slices.DeleteFunc(metas, func(m *block.Meta) bool { _, marked := v.Deletions[m.ULID]; return marked })
 }
 
 // coarser are the coarser resolutions, in ms, for which the time of m is kept.

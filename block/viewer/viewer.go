@@ -1,7 +1,6 @@
 package viewer
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -59,9 +58,7 @@ func New(opts Options) *Viewer { return &Viewer{opts} }
 // blocks are the blocks of the view called name, oldest first: those that are loaded, or all.
 func blocks(s State, name string) []*block.Meta {
 	if name == "loaded" {
-		return slices.SortedFunc(slices.Values(s.Loaded), func(a, b *block.Meta) int {
-			return cmp.Or(cmp.Compare(a.MinTime, b.MinTime), a.ULID.Compare(b.ULID))
-		})
+		return slices.SortedFunc(slices.Values(s.Loaded), block.ByTime)
 	}
 	return s.View.Select(s.Filters...)
 }

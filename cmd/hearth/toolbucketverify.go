@@ -86,9 +86,9 @@ func (f *verifyFlags) look(ctx context.Context, b *builder, bkt objstore.BucketR
 			all = append(all, verify.Finding{Block: id, Issue: verify.IndexKnownIssues, Text: err.Error()})
 		}
 	}
-	metas := v.Select(unmarkedBlocks)
+	metas := v.Select(block.Unmarked)
 	if len(f.ids) == 0 && slices.Contains(f.issues, verify.OverlappedBlocks) {
-		all = append(all, verify.Overlaps(v.Select(unmarkedBlocks, block.NotReplaced))...)
+		all = append(all, verify.Overlaps(v.Select(block.Unmarked, block.NotReplaced))...)
 	}
 	if len(f.ids) == 0 && slices.Contains(f.issues, verify.DuplicatedCompaction) {
 		all = append(all, verify.Duplicates(metas)...)
@@ -110,11 +110,6 @@ func (f *verifyFlags) look(ctx context.Context, b *builder, bkt objstore.BucketR
 // wants reports whether a block is to be looked at for an issue.
 func (f *verifyFlags) wants(issue string, id ulid.ULID) bool {
 	return slices.Contains(f.issues, issue) && (len(f.ids) == 0 || slices.Contains(f.ids, id))
-}
-
-// unmarkedBlocks takes out the blocks that are marked for deletion.
-func unmarkedBlocks(v block.View, metas []*block.Meta) []*block.Meta {
-	return slices.DeleteFunc(metas, func(m *block.Meta) bool { _, marked := v.Deletions[m.ULID]; return marked })
 }
 
 func (f *verifyFlags) write(w io.Writer, finding verify.Finding) error {
