@@ -211,7 +211,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		lockDirectory(b, dir)
 		limits := tenants.build(b, cl, tenant.DefaultLimits(), "")
 		o := &compactor.opts
-		o.ConsistencyDelay, o.Window, o.Relabel = chosen.consistency, chosen.window(b), chosen.relabel(b)
+		o.ConsistencyDelay, o.Window, o.Relabel = chosen.consistency, chosen.window(b), chosen.relabels(b)
 		o.Jobs.Hash, o.Refuse = hash != "", where.refuseAdmin()
 		blocks := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "compact"), limits}, shared)
 		where.join(b, cl, registration{rings: []string{series.RoleCompact}, grpc: http.opts.Address,

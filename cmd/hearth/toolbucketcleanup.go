@@ -16,7 +16,7 @@ import (
 type passFlags struct {
 	consistency time.Duration
 	concurrency int
-	chosen      toolSelection
+	chosen      blockChoice
 	changes     changeFlags
 }
 
@@ -28,7 +28,7 @@ func (f *passFlags) bind(c *kingpin.CmdClause, dryRunHelp string) {
 		"late. Compacted blocks are looked at in any case.", &f.consistency)
 	c.Flag("block-sync-concurrency", "How many meta.json files are read at once.").Default("20").
 		SetValue(whole[int]{&f.concurrency})
-	f.chosen.bindRules(c)
+	f.chosen.bindRules(c, "Only")
 	f.changes.bind(c, dryRunHelp)
 	f.changes.bindPlans(c)
 }

@@ -33,15 +33,15 @@ func bucketLsCommand() command {
 func bindBucketLs(c *kingpin.CmdClause) func(*builder) {
 	var (
 		bucket  toolBucketFlags
-		chosen  toolSelection
+		chosen  blockChoice
 		output  string
 		exclude bool
 		timeout time.Duration
 	)
 	bucket.bind(c)
 	bucket.bindTenant(c)
-	chosen.bindTimes(c)
-	chosen.bindRules(c)
+	chosen.bindTimes(c, "Only")
+	chosen.bindRules(c, "Only")
 	c.Flag("output", "How each block is written: \"\" is its id, wide adds times, level, resolution and source, json is "+
 		"its whole meta.json, and anything else is a Go template over that, such as '{{.ULID}} {{.Thanos.Labels}}'.").
 		Short('o').Default("").StringVar(&output)

@@ -127,12 +127,12 @@ func bindBucketReplicate(c *kingpin.CmdClause) func(*builder) {
 	var (
 		from  content
 		http  httpFlags
-		times toolSelection
+		times blockChoice
 		flags replicateFlags
 	)
 	from.bind(c, "objstore.config", bucketHelp)
 	http.bind(c)
-	times.bindTimes(c)
+	times.bindTimes(c, "Only")
 	flags.bind(c)
 	return func(b *builder) {
 		choice, err := flags.choice()

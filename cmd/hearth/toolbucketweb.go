@@ -83,7 +83,7 @@ func bindBucketWeb(c *kingpin.CmdClause) func(*builder) {
 		bucket  toolBucketFlags
 		http    httpFlags
 		prefix  prefixFlags
-		chosen  toolSelection
+		chosen  blockChoice
 		opts    viewer.Options
 		noCORS  bool
 		refresh = 30 * time.Minute
@@ -92,8 +92,8 @@ func bindBucketWeb(c *kingpin.CmdClause) func(*builder) {
 	bucket.bind(c)
 	http.bind(c)
 	prefix.bind(c)
-	chosen.bindTimes(c)
-	chosen.bindRules(c)
+	chosen.bindTimes(c, "Only")
+	chosen.bindRules(c, "Only")
 	c.Flag("web.disable-cors", "Do not let pages of other servers read the list of blocks.").BoolVar(&noCORS)
 	c.Flag("label", "External label by which the page groups blocks.").StringVar(&opts.Label)
 	c.Flag("disable-admin-operations", "Take no marks from the page.").BoolVar(&opts.Refuse)
@@ -104,10 +104,10 @@ func bindBucketWeb(c *kingpin.CmdClause) func(*builder) {
 		users := http.users(b)
 		server := http.build(b, users)
 		bkt := bucket.build(b)
-		rules, min, max := selectorRules(b, &chosen.rules), chosen.min, chosen.max
+		rules := chosen.relabels(b)
 		poller := viewer.NewPoller(b.log, bkt, viewer.PollerOptions{
 			Refresh: refresh, Timeout: timeout, Fetch: block.FetcherOptions{MaxIndexAge: listIndexAge},
-			Filters: func(now time.Time) []block.Filter { return webFilters(now, &min, &max, rules) },
+			Filters: func(now time.Time) []block.Filter { return webFilters(now, &chosen, rules) },
 		})
 		b.addPart("blocks", poller.Open, poller.Close, nil)
 		opts.Source, opts.Bucket, opts.Marks, opts.CORS = poller.State, bkt, bkt, !noCORS
@@ -118,8 +118,8 @@ func bindBucketWeb(c *kingpin.CmdClause) func(*builder) {
 }
 
 // webFilters are what the page shows: those of the flags, without blocks that others replace.
-func webFilters(now time.Time, min, max *moment, rules []*relabel.Config) []block.Filter {
-	return []block.Filter{block.Within(min.millis(now), max.millis(now)), block.Chosen(rules), block.NotReplaced}
+func webFilters(now time.Time, chosen *blockChoice, rules []*relabel.Config) []block.Filter {
+	return []block.Filter{block.Within(chosen.timesAt(now)), block.Chosen(rules), block.NotReplaced}
 }
 
 // warnRefresh warns of times that put much load on a bucket, or are too short, as Thanos does.
