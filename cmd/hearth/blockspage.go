@@ -1,8 +1,6 @@
 package main
 
 import (
-	"slices"
-
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
 
@@ -16,12 +14,12 @@ import (
 // blocksPageFlags are those of a role that shows the blocks of its bucket.
 type blocksPageFlags struct {
 	disable bool
-	opts    viewer.Options
+	label   string
 }
 
 func (f *blocksPageFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("web.disable", "Do not serve the page of blocks, and /api/v1/blocks.").BoolVar(&f.disable)
-	c.Flag("bucket-web-label", "External label by which the page groups blocks.").StringVar(&f.opts.Label)
+	c.Flag("bucket-web-label", "External label by which the page groups blocks.").StringVar(&f.label)
 }
 
 // routes are the API of the page. The source of opts is the caller's; without --web.disable it is asked from the first
@@ -30,7 +28,7 @@ func (f *blocksPageFlags) routes(opts viewer.Options) []httpx.Route {
 	if f.disable {
 		return nil
 	}
-	opts.Label = f.opts.Label
+	opts.Label = f.label
 	return viewer.New(opts).Routes()
 }
 
@@ -39,7 +37,7 @@ func (f *blocksPageFlags) pageAndRoutes(opts viewer.Options) []httpx.Route {
 	if f.disable {
 		return nil
 	}
-	return append(slices.Clip(f.routes(opts)), blocksPage())
+	return append(f.routes(opts), blocksPage())
 }
 
 // blocksPage is the page of blocks at /. It is open, as it holds nothing of the bucket.

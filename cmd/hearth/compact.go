@@ -49,10 +49,8 @@ func (f *compactorFlags) bind(c *kingpin.CmdClause) {
 		&f.opts.CleanInterval)
 	durationFlag(c, "compact.progress-interval", "How often it is counted what is left to be done (the metrics "+
 		"thanos_compact_todo_*); 0s = never.", &f.opts.ProgressInterval)
-	whole := func(name, help string, to *int) {
-		c.Flag(name, help).Default(fmt.Sprint(*to)).SetValue(whole[int]{to})
-	}
-	whole("compact.concurrency", "Jobs that run at once.", &f.opts.Jobs.Concurrency)
+	c.Flag("compact.concurrency", "Jobs that run at once.").Default(fmt.Sprint(f.opts.Jobs.Concurrency)).
+		SetValue(whole[int]{&f.opts.Jobs.Concurrency})
 	c.Flag("compact.memory", "Memory that one job may use for what it merges, such as 256MB.").
 		Default(f.memory.String()).SetValue(&f.memory)
 	c.Flag("downsampling.disable", "Make no blocks of 5m and 1h.").BoolVar(&f.noDownsample)

@@ -161,7 +161,7 @@ func storeCommand() command {
 		name:  series.RoleStore,
 		help:  "Serve the blocks of a bucket.",
 		first: []string{"objstore.config-file", "data-dir", "gossip.join", "http-address", "grpc-address"},
-		idle:  idleTable{never: storeIdle, later: storeLater},
+		idle:  idleTable{never: storeIdle, later: webLater},
 		bind:  bindStore,
 	}
 }

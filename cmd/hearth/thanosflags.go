@@ -136,7 +136,7 @@ var queryLater = append([]idleFlag{
 		"otherwise"},
 }, webLater...)
 
-// storeIdle and storeLater are the flags of thanos store that are idle here.
+// storeIdle are the flags of thanos store that are idle here.
 var storeIdle = []idleFlag{
 	{"cache-index-header", idleBool, ownHeaders},
 	{"store.index-header-posting-offsets-in-mem-sampling", idleText, ownHeaders},
@@ -155,8 +155,6 @@ var storeIdle = []idleFlag{
 	{"matcher-cache-size", idleText, matcherCache},
 	{"enable-feature", idleText, features},
 }
-
-var storeLater = webLater
 
 // compactIdle are the flags of thanos compact that are idle here.
 var compactIdle = []idleFlag{

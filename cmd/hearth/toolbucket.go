@@ -109,6 +109,21 @@ func listToolBlocks(ctx context.Context, b *builder, bkt objstore.BucketReader,
 	return v, nil
 }
 
+// runListing makes the command a tool that shows what is in bkt, as far as it can be read in time. Where the index of
+// the bucket is young enough, marks that other tools wrote since are not seen.
+func (b *builder) runListing(bkt objstore.BucketReader, timeout time.Duration,
+	show func(context.Context, block.View) error) {
+	b.runTool(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		v, fault := listToolBlocks(ctx, b, bkt, block.FetcherOptions{MaxIndexAge: listIndexAge})
+		if v.Metas == nil {
+			return fault
+		}
+		return errors.Join(fault, show(ctx, v))
+	})
+}
+
 // progress returns a function that says how far a tool is: on a terminal in one line, else in the log every 10 s. It is
 // safe for concurrent use.
 func (b *builder) progress(doing string) func(done, of int) {

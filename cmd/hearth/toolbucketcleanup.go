@@ -65,9 +65,7 @@ func bindBucketCleanup(c *kingpin.CmdClause) func(*builder) {
 		var filters []block.Filter
 		if pass.chosen.rules.given() {
 			filters = pass.chosen.filters(b)
-			if !pass.changes.dryGiven && pass.changes.planIn == "" {
-				pass.changes.dryRun = true
-			}
+			pass.changes.dryByDefault()
 		}
 		b.runChangingTool(bkt, func(ctx context.Context) error {
 			return pass.changes.run(ctx, b, bkt, "cleanup", func(ctx context.Context) (change.Plan, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
@@ -42,14 +41,8 @@ func bindBucketInspect(c *kingpin.CmdClause) func(*builder) {
 	toolTimeout(c, &timeout)
 	return func(b *builder) {
 		bkt := bucket.build(b)
-		b.runTool(func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			v, fault := listToolBlocks(ctx, b, bkt, block.FetcherOptions{MaxIndexAge: listIndexAge})
-			if v.Metas == nil {
-				return fault
-			}
-			return errors.Join(fault, writeInspected(b.stdout, output, v.Select(block.Labelled(selector)), sortBy))
+		b.runListing(bkt, timeout, func(_ context.Context, v block.View) error {
+			return writeInspected(b.stdout, output, v.Select(block.Labelled(selector)), sortBy)
 		})
 	}
 }

@@ -57,18 +57,12 @@ func bindBucketLs(c *kingpin.CmdClause) func(*builder) {
 		if exclude {
 			filters = append(filters, block.NotMarkedBefore(time.Now()))
 		}
-		b.runTool(func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			v, fault := listToolBlocks(ctx, b, bkt, block.FetcherOptions{MaxIndexAge: listIndexAge})
-			if v.Metas == nil {
-				return fault
-			}
+		b.runListing(bkt, timeout, func(ctx context.Context, v block.View) error {
 			metas := v.Select(filters...)
 			out := bufio.NewWriter(b.stdout)
 			err := writeBlocks(ctx, bkt, out, lister, metas)
 			b.log.Info("ls done", "objects", len(metas))
-			return errors.Join(fault, err, out.Flush())
+			return errors.Join(err, out.Flush())
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -106,9 +105,7 @@ func (f *rewriteFlags) check(b *builder) {
 	}
 	f.configHash, err = f.config.Hash()
 	b.check(err)
-	if !f.changes.dryGiven && f.changes.planIn == "" {
-		f.changes.dryRun = true
-	}
+	f.changes.dryByDefault()
 }
 
 // plan lists the bucket, and plans to rewrite the blocks that nothing replaces.
@@ -196,7 +193,7 @@ func (f *rewriteFlags) logged(s *change.Step, do func(rewrite.Options) error) (e
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(io.Writer(file))
+	out := bufio.NewWriter(file)
 	opts.Log = out
 	err = do(opts)
 	return errors.Join(err, out.Flush(), file.Close())

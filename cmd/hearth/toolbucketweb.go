@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -45,35 +46,21 @@ func (f prefixFlags) under(routes []httpx.Route) []httpx.Route {
 	if prefix = strings.Trim(prefix, "/"); prefix == "" {
 		return routes
 	}
-	there := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Location", prefix+"/")
-		w.WriteHeader(http.StatusFound)
-	})
-	all := []httpx.Route{{Pattern: "GET /{$}", Class: httpx.Open, Early: true, Handler: there},
-		{Pattern: "GET /" + prefix, Class: httpx.Open, Early: true, Handler: relativeTo(prefix, there)}}
+	all := []httpx.Route{{Pattern: "GET /{$}", Class: httpx.Open, Early: true, Handler: goTo(prefix + "/")},
+		{Pattern: "GET /" + prefix, Class: httpx.Open, Early: true, Handler: goTo(path.Base(prefix) + "/")}}
 	for _, r := range routes {
-		method, path, both := strings.Cut(r.Pattern, " ")
-		if !both {
-			method, path = "", r.Pattern
-		} else {
-			method += " "
-		}
-		r.Pattern = method + "/" + prefix + path
+		method, below, _ := strings.Cut(r.Pattern, "/")
+		r.Pattern = method + "/" + prefix + "/" + below
 		r.Handler = http.StripPrefix("/"+prefix, r.Handler)
 		all = append(all, r)
 	}
 	return all
 }
 
-// relativeTo makes a redirect from / one from the path prefix, whose last element is what it is relative to.
-func relativeTo(prefix string, from http.Handler) http.Handler {
-	last := prefix[strings.LastIndexByte(prefix, '/')+1:]
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if last == prefix {
-			from.ServeHTTP(w, r)
-			return
-		}
-		w.Header().Set("Location", last+"/")
+// goTo sends who comes to a path, which is relative to that of the request.
+func goTo(there string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", there)
 		w.WriteHeader(http.StatusFound)
 	})
 }

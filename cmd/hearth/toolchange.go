@@ -42,6 +42,13 @@ func (f *changeFlags) bindPlans(c *kingpin.CmdClause) {
 		"alone.").PlaceHolder("FILE").StringVar(&f.planIn)
 }
 
+// dryByDefault makes it a dry run, unless the flags say otherwise or a plan is to be done.
+func (f *changeFlags) dryByDefault() {
+	if !f.dryGiven && f.planIn == "" {
+		f.dryRun = true
+	}
+}
+
 // run makes a plan and does what it says, as far as the flags ask for that.
 func (f *changeFlags) run(ctx context.Context, b *builder, bkt objstore.Bucket, tool string,
 	plan func(context.Context) (change.Plan, error)) error {
