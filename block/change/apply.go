@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -141,14 +140,10 @@ func (r Report) write(ctx context.Context, bkt objstore.Bucket) error {
 	if err == nil {
 		err = bkt.Upload(ctx, r.Audit, bytes.NewReader(raw))
 	}
-	return errs.Wrap(errs.Unavailable, wrapf(err, "write %s", r.Audit))
-}
-
-func wrapf(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
+	if err != nil {
+		return errs.E(errs.Unavailable, "write %s: %w", r.Audit, err)
 	}
-	return fmt.Errorf(format+": %w", append(args, err)...)
+	return nil
 }
 
 // checkClock compares the clock with that of the object store, which has just written object. A store that keeps no
@@ -156,7 +151,7 @@ func wrapf(err error, format string, args ...any) error {
 func checkClock(ctx context.Context, bkt objstore.BucketReader, object string, now func() time.Time) error {
 	attrs, err := bkt.Attributes(ctx, object)
 	if err != nil {
-		return errs.Wrap(errs.Unavailable, wrapf(err, "read the time of %s", object))
+		return errs.E(errs.Unavailable, "read the time of %s: %w", object, err)
 	}
 	if skew := now().Sub(attrs.LastModified); !attrs.LastModified.IsZero() && skew.Abs() > maxSkew {
 		return errs.E(errs.Conflict, "the clock of this machine is %s from that of the object store: nothing is changed, as "+
