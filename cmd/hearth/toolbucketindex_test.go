@@ -16,29 +16,13 @@ func TestToolBucketIndex(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name, text string) {
 		t.Helper()
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		putFile(t, dir, name, text)
 	}
 	const a, b, c = "01ARZ3NDEKTSV4RRFFQ69G5FA1", "01ARZ3NDEKTSV4RRFFQ69G5FA2", "01ARZ3NDEKTSV4RRFFQ69G5FA3"
 	const meta = `{"ulid": %q, "minTime": 1, "maxTime": 2, "version": 1, "thanos": {"labels": {"a": "b"}}}`
-	run := func(status int, args ...string) (stdout, stderr string) {
-		t.Helper()
-		var out, errOut bytes.Buffer
-		args = append([]string{"tools", "bucket", "index"}, args...)
-		if got := executeOf(allCommands(), args, &out, &errOut); got != status {
-			t.Fatalf("status %d: %s%s", got, &out, &errOut)
-		}
-		return out.String(), errOut.String()
-	}
-	config := fmt.Sprintf("--objstore.config={type: FILESYSTEM, config: {directory: %q}}", dir)
 	f := func(want ...string) {
 		t.Helper()
-		out, _ := run(0, config)
+		out, _ := runTool(t, 0, dir, "bucket", "index")
 		for _, text := range want {
 			if !strings.Contains(out, text) {
 				t.Errorf("%q is not in:\n%s", text, out)
@@ -58,7 +42,7 @@ func TestToolBucketIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	f("1 blocks: 0 are new in the index, 1 are gone from it.")
-	out, _ := run(0, config, "--output=json")
+	out, _ := runTool(t, 0, dir, "bucket", "index", "--output=json")
 	var pass struct{ View, Blocks, Partial, DeletionMarks int }
 	if err := json.Unmarshal([]byte(out), &pass); err != nil || pass.View == 0 || pass.Blocks != 1 || pass.Partial != 1 ||
 		pass.DeletionMarks != 1 {
@@ -67,7 +51,9 @@ func TestToolBucketIndex(t *testing.T) {
 	put("hearth/index/current", "{")
 	f("Wrote view ", "The index of before could not be read")
 
-	if _, errOut := run(2); !strings.Contains(errOut, "--objstore.config or --objstore.config-file is needed") {
-		t.Error(errOut)
+	var stdout, stderr bytes.Buffer
+	status := executeOf(allCommands(), []string{"tools", "bucket", "index"}, &stdout, &stderr)
+	if status != 2 || !strings.Contains(stderr.String(), "--objstore.config or --objstore.config-file is needed") {
+		t.Errorf("status %d: %s", status, &stderr)
 	}
 }

@@ -104,23 +104,16 @@ func runTool(t *testing.T, status int, dir string, args ...string) (stdout, stde
 	return out.String(), errOut.String()
 }
 
-// recorded returns what Thanos says to args on the bucket in dir: from a file, or, with HEARTH_THANOS, from that
-// binary, whose answer must be what the file has. HEARTH_REWRITE writes the file.
-func recorded(t *testing.T, name, dir string, args ...string) (string, int) {
+// recording returns what Thanos says or does, as a file in testdata/thanos-tools has it. With HEARTH_THANOS that must
+// be what by finds out of that binary; HEARTH_REWRITE writes the file.
+func recording(t *testing.T, file string, by func(binary string) string) string {
 	t.Helper()
-	path := filepath.Join("testdata", "thanos-tools", name+".txt")
-	binary := os.Getenv("HEARTH_THANOS")
-	if binary != "" {
-		cmd := exec.Command(binary, append(append([]string{"tools"}, args...), bucketFlag(dir))...)
-		cmd.Env = append(os.Environ(), "TZ=UTC")
-		out, err := cmd.Output()
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			t.Fatal(err)
-		}
-		text := fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), sortedLines(string(out)))
+	const dir = "testdata/thanos-tools"
+	path := filepath.Join(dir, file)
+	if binary := os.Getenv("HEARTH_THANOS"); binary != "" {
+		text := by(binary)
 		if os.Getenv("HEARTH_REWRITE") != "" {
-			putFile(t, "testdata/thanos-tools", name+".txt", text)
+			putFile(t, dir, file, text)
 		}
 		if raw, err := os.ReadFile(path); err != nil || string(raw) != text {
 			t.Errorf("%s is not what %s says: %v", path, binary, err)
@@ -130,10 +123,26 @@ func recorded(t *testing.T, name, dir string, args ...string) (string, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, rest, _ := strings.Cut(string(raw), "\n")
+	return string(raw)
+}
+
+// recorded returns what Thanos says to args on the bucket in dir, and its exit status.
+func recorded(t *testing.T, name, dir string, args ...string) (string, int) {
+	t.Helper()
+	raw := recording(t, name+".txt", func(binary string) string {
+		cmd := exec.Command(binary, append(append([]string{"tools"}, args...), bucketFlag(dir))...)
+		cmd.Env = append(os.Environ(), "TZ=UTC")
+		out, err := cmd.Output()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), sortedLines(string(out)))
+	})
+	head, rest, _ := strings.Cut(raw, "\n")
 	status := 0
 	if _, err := fmt.Sscanf(head, "exit %d", &status); err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	return rest, status
 }
