@@ -6,16 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hearth-metrics/hearth/bench/server"
 )
 
 // hearthBinary is built once by TestMain.
@@ -59,32 +59,15 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// freePorts reserves n distinct loopback ports and lets them go. They come from below the ephemeral range, so that no
-// outgoing connection takes one before the process that is to listen there.
+// freePorts are n distinct free loopback ports.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	portMu.Lock()
-	defer portMu.Unlock()
-	var ports []int
-	for len(ports) < n {
-		if nextPort > 29000 {
-			t.Fatal("no free port below 29000")
-		}
-		nextPort++
-		l, err := net.Listen("tcp", addr(nextPort))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		ports = append(ports, nextPort)
+	ports, err := server.Ports(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return ports
 }
-
-var (
-	portMu   sync.Mutex
-	nextPort = 20000 + os.Getpid()%4000
-)
 
 func addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 

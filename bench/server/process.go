@@ -107,28 +107,38 @@ func Ports(n int) ([]int, error) {
 	ports.Lock()
 	defer ports.Unlock()
 	var out []int
-	for len(out) < n {
-		if ports.next < 21000 || ports.next > 29000 {
-			ports.next = 21000 + os.Getpid()*499%8000 // tests that run side by side have neighbouring pids
-		}
-		ports.next++
-		l, err := net.Listen("tcp", Address(ports.next))
+	for tried := 0; len(out) < n; tried++ {
+		port := ports.step()
+		l, err := net.Listen("tcp", Address(port))
 		if err != nil {
-			if ports.tried++; ports.tried > 5000 {
+			if tried > lastPort-firstPort {
 				return nil, fmt.Errorf("free ports: %w", err)
 			}
 			continue
 		}
 		l.Close()
-		out = append(out, ports.next)
+		out = append(out, port)
 	}
 	return out, nil
 }
 
-var ports struct {
-	sync.Mutex // guards the fields
-	next       int
-	tried      int
+const firstPort, lastPort = 20000, 29000
+
+// Tests that run side by side have neighbouring process identifiers: their first ports lie far apart.
+var ports = struct {
+	sync.Mutex // guards the range
+	portRange
+}{portRange: portRange{next: firstPort + os.Getpid()*499%(lastPort-firstPort)}}
+
+// portRange goes through all ports from firstPort to lastPort in a circle.
+type portRange struct{ next int }
+
+func (p *portRange) step() int {
+	port := p.next
+	if p.next++; p.next > lastPort {
+		p.next = firstPort
+	}
+	return port
 }
 
 // Address of a port on loopback.
