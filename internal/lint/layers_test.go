@@ -26,6 +26,7 @@ var layer = map[string]int{
 	"store":       3,
 	"query":       3,
 	"web":         3,
+	"rule":        3,
 	// listed, so that it cannot import query: it asks a querier by HTTP, or by an interface that cmd binds
 	"query/frontend": 3,
 
