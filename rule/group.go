@@ -1,0 +1,313 @@
+package rule
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/timestamp"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/rule/definition"
+)
+
+// group is a group that runs. Its goroutine alone evaluates it; what others may read is behind mu.
+type group struct {
+	id      groupID
+	def     definition.Group
+	opts    *Options
+	log     *slog.Logger
+	grid    grid
+	offset  time.Duration // of queries and samples
+	tenants []tenant.ID   // that are read
+	rules   []*rule
+	batches [][]int
+
+	// Of the evaluation alone.
+	last  time.Time       // the newest slot that was evaluated; zero = none
+	kept  bool            // the state file says that there are no alerts
+	stale []labels.Labels // series of rules that the group no longer has
+
+	done, ended chan struct{} // closed when it is to end, and when it has ended
+
+	mu      sync.Mutex // guards what follows
+	began   time.Time  // the last evaluation
+	took    time.Duration
+	samples int
+}
+
+// engine is what all groups of a ruler evaluate with.
+type engine struct {
+	opts      *Options
+	metrics   *metrics
+	querier   Querier
+	storage   func(tenant.ID) storage.AppendableV2
+	notify    func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
+	templates *templates
+	places    chan struct{} // of rules that are evaluated at the same time
+	closing   chan struct{} // closed when nothing more is to be evaluated
+}
+
+func (e *engine) isClosing() bool {
+	select {
+	case <-e.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop makes the group end once the slot that it evaluates is done, and waits.
+func (g *group) stop() {
+	close(g.done)
+	<-g.ended
+}
+
+// run evaluates the group slot by slot until stop, or until the engine closes. The first slot is the next one, or the
+// first that is due after the last one of an earlier run. after is called behind each slot.
+func (g *group) run(ctx context.Context, e *engine, after func(context.Context, *group)) {
+	defer close(g.ended)
+	if g.last.IsZero() || !g.grid.has(g.last) {
+		g.last = g.grid.before(time.Now())
+	}
+	for g.wait(g.last.Add(g.grid.interval)) {
+		slot, missed := g.grid.next(g.last, time.Now())
+		if g.opts.Owns != nil && !g.opts.Owns(g.id.tenant, g.id.namespace, g.id.name) {
+			g.last = slot
+			continue
+		}
+		e.metrics.scheduled(g, missed)
+		if missed > 0 {
+			g.log.Warn("slots were left out, since the group was evaluated too late", "missed", missed,
+				"interval", g.grid.interval, "slot", slot)
+		}
+		if !g.evaluate(ctx, e, slot) {
+			return
+		}
+		g.last = slot
+		after(ctx, g)
+	}
+}
+
+// wait waits until t. A clock that is set back makes it wait longer, so that no slot comes twice. It is false when the
+// group is to end.
+func (g *group) wait(t time.Time) bool {
+	for {
+		select {
+		case <-g.done:
+			return false
+		case <-time.After(time.Until(t)):
+		}
+		if !time.Now().Before(t) {
+			return true
+		}
+	}
+}
+
+// evaluate evaluates all rules for a slot. It is false when the engine closed before all of them were evaluated: then
+// the slot may be evaluated again.
+func (g *group) evaluate(ctx context.Context, e *engine, slot time.Time) bool {
+	began := time.Now()
+	ctx = promql.NewOriginContext(ctx, map[string]any{
+		"ruleGroup": map[string]string{"file": g.id.namespace, "name": g.id.name, "tenant": string(g.id.tenant)},
+	})
+	samples := make([]int, len(g.rules))
+	run := func(i int) { samples[i] = g.evaluateRule(ctx, e, i, slot) }
+	if cap(e.places) == 0 {
+		for i := range g.rules {
+			if e.isClosing() {
+				return false
+			}
+			run(i)
+		}
+	} else if !g.runBatches(e, run) {
+		return false
+	}
+	g.endStale(ctx, e, slot)
+	total := 0
+	for _, n := range samples {
+		total += n
+	}
+	g.mu.Lock()
+	g.began, g.took, g.samples = began, time.Since(began), total
+	g.mu.Unlock()
+	e.metrics.evaluated(g, began, total)
+	return true
+}
+
+// runBatches runs all rules, those of one batch at the same time as far as there are places for them. It is false when
+// the engine closed before that.
+func (g *group) runBatches(e *engine, run func(i int)) bool {
+	for _, batch := range g.batches {
+		var others sync.WaitGroup
+		for _, i := range batch {
+			if e.isClosing() {
+				others.Wait()
+				return false
+			}
+			if len(batch) == 1 {
+				run(i)
+				continue
+			}
+			select {
+			case e.places <- struct{}{}:
+				others.Go(func() {
+					defer func() { <-e.places }()
+					run(i)
+				})
+			default:
+				run(i)
+			}
+		}
+		others.Wait()
+	}
+	return true
+}
+
+// patience is the part of an interval for which a failed query or write of a slot is tried again.
+const patience = 2
+
+// evaluateRule evaluates a rule for a slot, sends its alerts and stores its samples, in this order. It gives how many
+// samples it had.
+func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Time) int {
+	r := g.rules[i]
+	if why := r.disabled.Load(); why != nil {
+		r.lib.SetHealth(rules.HealthBad)
+		r.lib.SetLastError(why)
+		return 0
+	}
+	began := time.Now()
+	defer func() {
+		took := time.Since(began)
+		r.lib.SetEvaluationDuration(took)
+		r.lib.SetEvaluationTimestamp(began)
+		e.metrics.duration(took)
+	}()
+	e.metrics.evaluations.with(g).Inc()
+	r.evals++
+	log := g.log.With("rule", r.lib.Name(), "index", i)
+	fail := func(what string, err error) {
+		r.lib.SetHealth(rules.HealthBad)
+		r.lib.SetLastError(err)
+		e.metrics.failures.with(g).Inc()
+		if ctx.Err() == nil { // at the end of the process queries are broken off
+			log.Warn(what, "slot", slot, "err", err)
+		}
+	}
+	until := slot.Add(g.grid.interval / patience)
+	ask := asker{
+		from: e.querier, tenants: g.tenants, strategy: g.def.PartialResponse, until: until,
+		wait: min(g.grid.interval/20, time.Second),
+		incomplete: func(missing []string) {
+			e.metrics.incomplete.with(g).Inc()
+			log.Warn("a rule used an answer that may be incomplete", "slot", slot, "missing", strings.Join(missing, "; "))
+		},
+		retried: e.metrics.retries.Inc,
+	}
+	var v promql.Vector
+	var err error
+	if r.alert != nil {
+		v, err = r.evalAlert(ctx, e.templates, g.offset, slot, ask.query, g.def.Limit)
+	} else {
+		v, err = r.lib.Eval(ctx, g.offset, slot, ask.query, nil, g.def.Limit)
+	}
+	if err != nil {
+		if errors.As(err, new(errIncomplete)) {
+			e.metrics.aborted.with(g).Inc()
+		}
+		fail("rule not evaluated", err)
+		return 0
+	}
+	r.lib.SetHealth(rules.HealthGood)
+	r.lib.SetLastError(nil)
+	if r.alert != nil {
+		if due := r.due(slot, g.opts.ResendDelay, g.grid.interval); len(due) > 0 && e.notify != nil {
+			e.notify(ctx, g.id.tenant, r.expr, due)
+		}
+	}
+	if err := g.store(withDeadline(ctx, until), e, r, v, slot); err != nil {
+		fail("results of a rule not stored, or not wholly", err)
+	}
+	return len(v)
+}
+
+// appendOptions: results of rules are in order, and one that is not is refused.
+var appendOptions = storage.AOptions{RejectOutOfOrder: true}
+
+// store stores the results of a rule, and stale markers for the series that it had before and no longer has. The series
+// that it had stay as they were if the results are not stored.
+func (g *group) store(ctx context.Context, e *engine, r *rule, v promql.Vector, slot time.Time) error {
+	app := e.storage(g.id.tenant).AppenderV2(ctx)
+	returned := make(map[string]labels.Labels, len(v))
+	var refused error // the last one
+	for _, s := range v {
+		if _, err := app.Append(0, s.Metric, 0, s.T, s.F, nil, s.H, appendOptions); err != nil {
+			refused = err
+			e.metrics.refused(err)
+			continue
+		}
+		returned[string(s.Metric.Bytes(nil))] = s.Metric
+	}
+	for key, ls := range r.previous {
+		if _, has := returned[key]; !has {
+			g.appendStale(app, ls, slot)
+		}
+	}
+	err := app.Commit()
+	var some *Refused
+	switch {
+	case errors.As(err, &some):
+		for _, ls := range some.Series {
+			delete(returned, string(ls.Bytes(nil)))
+		}
+	case err != nil:
+		return err
+	}
+	r.previous = returned
+	return errors.Join(refused, err)
+}
+
+// appendStale marks the end of a series. Its end is no loss when the storage refuses it: then another rule, or another
+// process, has written the series.
+func (g *group) appendStale(app storage.AppenderV2, ls labels.Labels, slot time.Time) {
+	t := timestamp.FromTime(slot.Add(-g.offset))
+	_, err := app.Append(0, ls, 0, t, math.Float64frombits(value.StaleNaN), nil, nil, appendOptions)
+	if err != nil && !isOrder(err) {
+		g.log.Warn("end of a series not stored", "series", ls.String(), "err", err)
+	}
+}
+
+// isOrder reports whether a sample was refused since the series has a newer or another one.
+func isOrder(err error) bool {
+	return errors.Is(err, storage.ErrOutOfOrderSample) || errors.Is(err, storage.ErrTooOldSample) ||
+		errors.Is(err, storage.ErrDuplicateSampleForTimestamp)
+}
+
+// endStale marks the end of the series of rules that the group no longer has.
+func (g *group) endStale(ctx context.Context, e *engine, slot time.Time) {
+	if len(g.stale) == 0 {
+		return
+	}
+	ctx = withDeadline(ctx, time.Now().Add(g.grid.interval/patience))
+	app := e.storage(g.id.tenant).AppenderV2(ctx)
+	for _, ls := range g.stale {
+		g.appendStale(app, ls, slot)
+	}
+	if err := app.Commit(); err != nil && !errors.As(err, new(*Refused)) {
+		g.log.Warn("end of the series of earlier rules not stored", "err", err)
+		return
+	}
+	g.stale = nil
+}
+
+// ownTenant is the tenant whose series the results are.
+func (g *group) ownTenant() []tenant.ID { return []tenant.ID{g.id.tenant} }

@@ -1,0 +1,362 @@
+package rule
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/rule/definition"
+)
+
+// Ruler evaluates the groups of a source.
+type Ruler struct {
+	log    *slog.Logger
+	opts   Options
+	source definition.Source
+	engine engine
+	states states
+	loaded errs.Last // what was wrong with the groups when they were read last
+
+	ctx    context.Context // of evaluations
+	cancel context.CancelFunc
+	stop   chan struct{}  // closed by Close
+	wg     sync.WaitGroup // the loop that follows the source, groups, and ends of series
+
+	applying sync.Mutex  // held while groups are exchanged
+	waiting  []*progress // of an earlier process, for groups that have not appeared yet
+
+	mu     sync.Mutex // guards groups
+	groups map[groupID]*group
+}
+
+// Notify sends alerts of a tenant. It does not wait for anybody.
+type Notify func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
+
+// New makes a Ruler. It asks querier, stores what rules give in the storage of the group's tenant, and gives alerts to
+// notify, which may be nil. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, source definition.Source, querier Querier,
+	store func(tenant.ID) storage.AppendableV2, notify Notify, opts Options) (*Ruler, error) {
+	if opts.ExternalURL == nil {
+		opts.ExternalURL = &url.URL{}
+	}
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Ruler{
+		log: log, opts: opts, source: source, groups: map[groupID]*group{}, stop: make(chan struct{}),
+		states: states{opts.StateDir, log},
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.engine = engine{
+		opts: &r.opts, metrics: newMetrics(reg), querier: querier, storage: store, notify: notify,
+		templates: &templates{log, opts.ExternalLabels.Map(), opts.ExternalURL},
+		closing:   make(chan struct{}),
+	}
+	if opts.Concurrency > 1 {
+		r.engine.places = make(chan struct{}, opts.Concurrency)
+	}
+	return r, nil
+}
+
+// Open reads the groups and starts them. A group that cannot be read is logged and shown by Ready, and the others run.
+func (r *Ruler) Open(ctx context.Context, _ func(error)) error {
+	var err error
+	if r.waiting, err = r.states.read(time.Now().Add(-r.opts.OutageTolerance)); err != nil {
+		return fmt.Errorf("state of alerts: %w", err)
+	}
+	_ = r.Reload(ctx) // it logged what is wrong
+	r.wg.Go(r.follow)
+	return nil
+}
+
+// closePatience is how long Close waits for rules that are being evaluated.
+const closePatience = 10 * time.Second
+
+// Close ends all groups and keeps their state. A rule that is being evaluated is waited for, but not long.
+func (r *Ruler) Close() error {
+	r.applying.Lock() // no exchange starts any more
+	select {
+	case <-r.stop:
+		r.applying.Unlock()
+		return nil
+	default:
+	}
+	close(r.stop)
+	close(r.engine.closing)
+	r.applying.Unlock()
+	defer time.AfterFunc(closePatience, r.cancel).Stop()
+	var faults []error
+	for _, g := range r.running() {
+		close(g.done)
+	}
+	for _, g := range r.running() {
+		<-g.ended
+		faults = append(faults, r.states.write(g.progress(true)))
+	}
+	r.cancel()
+	r.wg.Wait()
+	return errors.Join(faults...)
+}
+
+// Ready says what was wrong with the groups when they were read last.
+func (r *Ruler) Ready() error { return r.loaded.Get() }
+
+// follow exchanges the groups when the source has changed.
+func (r *Ruler) follow() {
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-r.source.Changed():
+			_ = r.Reload(r.ctx)
+		}
+	}
+}
+
+// running are the groups in order.
+func (r *Ruler) running() []*group {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*group, 0, len(r.groups))
+	for _, g := range r.groups {
+		out = append(out, g)
+	}
+	slices.SortFunc(out, func(a, b *group) int { return a.id.compare(b.id) })
+	return out
+}
+
+// Reload reads the groups again and exchanges those that have changed. The error names what cannot be read or run; all
+// else is exchanged.
+func (r *Ruler) Reload(ctx context.Context) error {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	select {
+	case <-r.stop:
+		return errs.E(errs.Unavailable, "the ruler is closed")
+	default:
+	}
+	defs, err := r.source.Groups(ctx)
+	faults := []error{err}
+	next := map[groupID]*group{}
+	var kept, fresh []*group
+	for _, def := range defs {
+		id := idOf(&def)
+		if next[id] != nil {
+			faults = append(faults, errs.E(errs.Invalid, "tenant %s: %s: group %q is there twice; the first one runs",
+				id.tenant, id.namespace, id.name))
+			continue
+		}
+		if old := r.groups[id]; old != nil && reflect.DeepEqual(old.def, def) {
+			next[id] = old
+			kept = append(kept, old)
+			continue
+		}
+		g, err := compile(r.log, def, &r.opts, false)
+		if err != nil {
+			faults = append(faults, err)
+			if g = r.groups[id]; g != nil {
+				next[id] = g
+				kept = append(kept, g)
+			}
+			continue
+		}
+		next[id] = g
+		fresh = append(fresh, g)
+	}
+	r.exchange(next, kept, fresh)
+	loaded := errors.Join(faults...)
+	r.engine.metrics.loaded(r.running(), loaded == nil)
+	if loaded != nil && (r.loaded.Get() == nil || r.loaded.Get().Error() != loaded.Error()) {
+		r.log.Error("some rules cannot be loaded; the last good ones stay in force, and all others run", "err", loaded)
+	}
+	r.loaded.Set(loaded)
+	return loaded
+}
+
+// exchange makes next the groups that run. kept of them go on, fresh ones start. Groups that are not in next end.
+func (r *Ruler) exchange(next map[groupID]*group, kept, fresh []*group) {
+	var old []*group
+	for id, g := range r.groups {
+		if next[id] != g {
+			old = append(old, g)
+		}
+	}
+	var ending sync.WaitGroup
+	for _, g := range old {
+		ending.Go(g.stop)
+	}
+	ending.Wait()
+	from := make([]*progress, 0, len(old))
+	for _, g := range old {
+		from = append(from, g.progress(true))
+	}
+	slices.SortFunc(fresh, func(a, b *group) int { return a.id.compare(b.id) })
+	slices.SortFunc(kept, func(a, b *group) int { return a.id.compare(b.id) })
+	adopt(r.ctx, fresh, slices.Concat(from, r.waiting))
+	r.forgetWaiting(next)
+	now := time.Now()
+	for i, g := range old {
+		rest := from[i].series()
+		switch in := next[g.id]; {
+		case in != nil:
+			in.stale = append(in.stale, rest...)
+		default:
+			r.engine.metrics.forget(g)
+			r.states.remove(g.id)
+			if len(rest) > 0 {
+				g.stale = rest
+				r.wg.Go(func() { r.endLater(g, now) })
+			}
+		}
+	}
+	for _, twice := range disableDuplicates(slices.Concat(kept, fresh)) {
+		r.log.Warn("a rule is there twice", "rule", twice)
+	}
+	r.mu.Lock()
+	r.groups = next
+	r.mu.Unlock()
+	for _, g := range fresh {
+		r.engine.metrics.start(g)
+		r.wg.Go(func() { g.run(r.ctx, &r.engine, r.evaluated) })
+	}
+	if len(fresh)+len(old) > 0 {
+		r.log.Info("rules loaded", "groups", len(next), "new_or_changed", len(fresh), "unchanged", len(kept),
+			"ended", len(next)-len(kept)-len(fresh)+len(old))
+	}
+}
+
+// forgetWaiting drops the state of an earlier process that is used up or too old. next are the groups that run from now
+// on: their files are theirs.
+func (r *Ruler) forgetWaiting(next map[groupID]*group) {
+	since := time.Now().Add(-r.opts.OutageTolerance)
+	r.waiting = slices.DeleteFunc(r.waiting, func(p *progress) bool {
+		if len(p.rules) > 0 && p.slot.After(since) {
+			return false
+		}
+		if next[p.id] == nil {
+			r.states.remove(p.id)
+		}
+		return true
+	})
+}
+
+// intervalsToEnd is after how many intervals the series of a group that is gone end: a group that was renamed, or that
+// another process has now, has written them again by then.
+const intervalsToEnd = 2
+
+// endLater marks the end of the series of a group that ended at now.
+func (r *Ruler) endLater(g *group, now time.Time) {
+	select {
+	case <-r.stop:
+	case <-time.After(intervalsToEnd * g.grid.interval):
+		g.endStale(r.ctx, &r.engine, now)
+	}
+}
+
+// evaluated is called behind each slot of a group, on its goroutine.
+func (r *Ruler) evaluated(ctx context.Context, g *group) {
+	g.restore(ctx, &r.engine, time.Now())
+	if !slices.ContainsFunc(g.rules, func(r *rule) bool { return r.alert != nil }) {
+		return
+	}
+	p := g.progress(false)
+	empty := !slices.ContainsFunc(p.rules, func(r ruleProgress) bool { return len(r.alerts) > 0 })
+	if empty && g.kept { // the file says so already
+		return
+	}
+	if err := r.states.write(p); err != nil {
+		r.engine.metrics.stateFailures.Inc()
+		g.log.Error("state of alerts not kept; a restart would look for them in stored series", "err", err)
+		return
+	}
+	g.kept = empty
+}
+
+// GroupState is what a group is at a moment, as APIs show it.
+type GroupState struct {
+	// Tenant, File (its namespace) and Name name the group.
+	Tenant     tenant.ID
+	File, Name string
+	// Interval and QueryOffset are those that it is evaluated with. Limit is as people wrote it.
+	Interval, QueryOffset time.Duration
+	Limit                 int
+	PartialResponse       definition.Strategy
+	SourceTenants         []tenant.ID
+	// LastEvaluation is when it was last evaluated, and EvaluationTime how long that took; zero = not yet.
+	LastEvaluation time.Time
+	EvaluationTime time.Duration
+	Rules          []RuleState
+}
+
+// RuleState is what a rule is at a moment.
+type RuleState struct {
+	// Alerting says that it makes alerts; else it records.
+	Alerting    bool
+	Name, Query string
+	// Labels are those of the group and of the rule.
+	Labels, Annotations labels.Labels
+	For, KeepFiringFor  time.Duration
+	// State is the most severe of the alerts' states.
+	State  rules.AlertState
+	Health rules.RuleHealth
+	// LastError is of the last evaluation; "" = none.
+	LastError      string
+	LastEvaluation time.Time
+	EvaluationTime time.Duration
+	// Alerts are pending or firing.
+	Alerts []rules.Alert
+}
+
+// Snapshot is the state of all groups, sorted by tenant, file and name. The caller owns it.
+func (r *Ruler) Snapshot() []GroupState {
+	running := r.running()
+	out := make([]GroupState, 0, len(running))
+	for _, g := range running {
+		out = append(out, g.state())
+	}
+	return out
+}
+
+func (g *group) state() GroupState {
+	s := GroupState{
+		Tenant: g.id.tenant, File: g.id.namespace, Name: g.id.name, Interval: g.grid.interval, QueryOffset: g.offset,
+		Limit: g.def.Limit, PartialResponse: g.def.PartialResponse, SourceTenants: slices.Clone(g.def.SourceTenants),
+		Rules: make([]RuleState, 0, len(g.rules)),
+	}
+	g.mu.Lock()
+	s.LastEvaluation, s.EvaluationTime = g.began, g.took
+	g.mu.Unlock()
+	for _, r := range g.rules {
+		of := RuleState{
+			Alerting: r.alert != nil, Name: r.lib.Name(), Query: r.expr, Labels: r.labels, Annotations: r.annotations,
+			For: time.Duration(r.def.For), KeepFiringFor: time.Duration(r.def.KeepFiringFor), Health: r.lib.Health(),
+			LastEvaluation: r.lib.GetEvaluationTimestamp(), EvaluationTime: r.lib.GetEvaluationDuration(),
+		}
+		if err := r.lib.LastError(); err != nil {
+			of.LastError = err.Error()
+		}
+		if r.alert != nil {
+			of.State = r.alert.State()
+			of.Alerts = slices.DeleteFunc(r.alerts(), func(a rules.Alert) bool { return !a.ResolvedAt.IsZero() })
+			slices.SortFunc(of.Alerts, func(a, b rules.Alert) int {
+				return cmp.Or(cmp.Compare(b.State, a.State), labels.Compare(a.Labels, b.Labels))
+			})
+		}
+		s.Rules = append(s.Rules, of)
+	}
+	return s
+}
