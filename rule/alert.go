@@ -50,9 +50,9 @@ func (x *expansion) expand(text string) string {
 	return out
 }
 
-// expand makes of each sample of v one with the labels of its alert, and gives the annotations of the alerts by the hash
-// of these labels. The library then has nothing left to expand. So the state of alerts can be given back to it by their
-// labels alone (resume), also where the labels came from templates that ask for data.
+// expand makes of each sample of v one with the labels of its alert, and gives the annotations of the alerts by the
+// hash of these labels. The library then has nothing left to expand. So the state of alerts can be given back to it by
+// their labels alone (resume), also where the labels came from templates that ask for data.
 func (t *templates) expand(ctx context.Context, r *rule, v promql.Vector, at time.Time,
 	query rules.QueryFunc) (promql.Vector, map[uint64]labels.Labels) {
 	out := make(promql.Vector, len(v))

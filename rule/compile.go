@@ -132,9 +132,9 @@ var dependencies = func() rules.RuleDependencyController {
 	return opts.RuleDependencyController
 }()
 
-// batchesOf are the rules of a group, by index, in batches of which each may be evaluated at once: first those that read
-// no result of others, then one by one those that read and are read, then those that nobody reads. Where the library
-// cannot tell, since an expression selects series without a name, each rule is a batch.
+// batchesOf are the rules of a group, by index, in batches of which each may be evaluated at once: first those that
+// read no result of others, then one by one those that read and are read, then those that nobody reads. Where the
+// library cannot tell, since an expression selects series without a name, each rule is a batch.
 func batchesOf(lib []rules.Rule) (out [][]int) {
 	var first, middle, last []int
 	for i, r := range lib {
@@ -160,8 +160,8 @@ func batchesOf(lib []rules.Rule) (out [][]int) {
 }
 
 // disableDuplicates disables rules that another group of the tenant has, too: both would write the same series, and one
-// of the writes would fail in each slot for ever. The rule of the first of the groups stays. It gives what it found, for
-// people.
+// of the writes would fail in each slot for ever. The rule of the first of the groups stays. It gives what it found,
+// for people.
 func disableDuplicates(groups []*group) (found []string) {
 	type owner struct {
 		tenant  tenant.ID

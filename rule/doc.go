@@ -13,7 +13,7 @@
 //	append.go          results go to a distributor; Prometheus's own storages need nothing in between
 //	progress.go        what a group has come to, as a value; who takes it over when rules move
 //	statefile.go       that value on disk, over a restart; restore.go: alerts are looked for in stored series
-//	http.go            /api/v1/rules and /api/v1/alerts
+//	snapshot.go        what APIs show of all this (internal/rulestate)
 //
 // The state of an alert is the library's (rules.AlertingRule). The library sees samples whose labels are already those
 // of alerts, so its state can be read as a whole, and be set again in another process.

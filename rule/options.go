@@ -39,8 +39,6 @@ type Options struct {
 	// Owns says which groups this process evaluates, and is asked again before each slot; nil = all of them. It must be
 	// cheap.
 	Owns func(id tenant.ID, namespace, group string) bool
-	// Tenant finds the tenants of an HTTP request.
-	Tenant tenant.Resolver
 }
 
 // DefaultOptions are the options of a ruler that keeps no state on disk.

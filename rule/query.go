@@ -57,7 +57,7 @@ type asker struct {
 	// until is when it is too late to try again. wait is the time between two attempts.
 	until time.Time
 	wait  time.Duration
-	// incomplete is told of each answer that was used although it may be incomplete.
+	// incomplete is called for each answer that was used although it may be incomplete, retried before each repetition.
 	incomplete func(missing []string)
 	retried    func()
 }

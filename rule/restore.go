@@ -18,9 +18,9 @@ const forStateName = "ALERTS_FOR_STATE"
 // known only after two evaluations.
 const evalsBeforeRestore = 2
 
-// restore looks for the alerts of rules that have no state of their own in what was stored, as Prometheus does after its
-// start. A rule whose series cannot be read is tried again behind each slot, and writes none until then: no answer does
-// not mean that there were no alerts.
+// restore looks for the alerts of rules that have no state of their own in what was stored, as Prometheus does after
+// its start. A rule whose series cannot be read is tried again behind each slot, and writes none until then: no answer
+// does not mean that there were no alerts.
 func (g *group) restore(ctx context.Context, e *engine, now time.Time) {
 	began, did := time.Now(), false
 	for _, r := range g.rules {

@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
 
@@ -46,10 +44,19 @@ type Ruler struct {
 // Notify sends alerts of a tenant. It does not wait for anybody.
 type Notify func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
 
-// New makes a Ruler. It asks querier, stores what rules give in the storage of the group's tenant, and gives alerts to
-// notify, which may be nil. reg may be nil.
-func New(log *slog.Logger, reg prometheus.Registerer, source definition.Source, querier Querier,
-	store func(tenant.ID) storage.AppendableV2, notify Notify, opts Options) (*Ruler, error) {
+// Parts are what a Ruler works with.
+type Parts struct {
+	// Source gives the groups. Querier answers the queries of rules.
+	Source  definition.Source
+	Querier Querier
+	// Storage stores the results of a tenant's rules. What a Commit acknowledged can be read.
+	Storage func(tenant.ID) storage.AppendableV2
+	// Notify gets alerts; nil = nobody does.
+	Notify Notify
+}
+
+// New makes a Ruler. reg may be nil.
+func New(log *slog.Logger, reg prometheus.Registerer, parts Parts, opts Options) (*Ruler, error) {
 	if opts.ExternalURL == nil {
 		opts.ExternalURL = &url.URL{}
 	}
@@ -57,12 +64,13 @@ func New(log *slog.Logger, reg prometheus.Registerer, source definition.Source, 
 		return nil, err
 	}
 	r := &Ruler{
-		log: log, opts: opts, source: source, groups: map[groupID]*group{}, stop: make(chan struct{}),
+		log: log, opts: opts, source: parts.Source, groups: map[groupID]*group{}, stop: make(chan struct{}),
 		states: states{opts.StateDir, log},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.engine = engine{
-		opts: &r.opts, metrics: newMetrics(reg), querier: querier, storage: store, notify: notify,
+		opts: &r.opts, metrics: newMetrics(reg), querier: parts.Querier, storage: parts.Storage,
+		notify:    parts.Notify,
 		templates: &templates{log, opts.ExternalLabels.Map(), opts.ExternalURL},
 		closing:   make(chan struct{}),
 	}
@@ -284,79 +292,4 @@ func (r *Ruler) evaluated(ctx context.Context, g *group) {
 		return
 	}
 	g.kept = empty
-}
-
-// GroupState is what a group is at a moment, as APIs show it.
-type GroupState struct {
-	// Tenant, File (its namespace) and Name name the group.
-	Tenant     tenant.ID
-	File, Name string
-	// Interval and QueryOffset are those that it is evaluated with. Limit is as people wrote it.
-	Interval, QueryOffset time.Duration
-	Limit                 int
-	PartialResponse       definition.Strategy
-	SourceTenants         []tenant.ID
-	// LastEvaluation is when it was last evaluated, and EvaluationTime how long that took; zero = not yet.
-	LastEvaluation time.Time
-	EvaluationTime time.Duration
-	Rules          []RuleState
-}
-
-// RuleState is what a rule is at a moment.
-type RuleState struct {
-	// Alerting says that it makes alerts; else it records.
-	Alerting    bool
-	Name, Query string
-	// Labels are those of the group and of the rule.
-	Labels, Annotations labels.Labels
-	For, KeepFiringFor  time.Duration
-	// State is the most severe of the alerts' states.
-	State  rules.AlertState
-	Health rules.RuleHealth
-	// LastError is of the last evaluation; "" = none.
-	LastError      string
-	LastEvaluation time.Time
-	EvaluationTime time.Duration
-	// Alerts are pending or firing.
-	Alerts []rules.Alert
-}
-
-// Snapshot is the state of all groups, sorted by tenant, file and name. The caller owns it.
-func (r *Ruler) Snapshot() []GroupState {
-	running := r.running()
-	out := make([]GroupState, 0, len(running))
-	for _, g := range running {
-		out = append(out, g.state())
-	}
-	return out
-}
-
-func (g *group) state() GroupState {
-	s := GroupState{
-		Tenant: g.id.tenant, File: g.id.namespace, Name: g.id.name, Interval: g.grid.interval, QueryOffset: g.offset,
-		Limit: g.def.Limit, PartialResponse: g.def.PartialResponse, SourceTenants: slices.Clone(g.def.SourceTenants),
-		Rules: make([]RuleState, 0, len(g.rules)),
-	}
-	g.mu.Lock()
-	s.LastEvaluation, s.EvaluationTime = g.began, g.took
-	g.mu.Unlock()
-	for _, r := range g.rules {
-		of := RuleState{
-			Alerting: r.alert != nil, Name: r.lib.Name(), Query: r.expr, Labels: r.labels, Annotations: r.annotations,
-			For: time.Duration(r.def.For), KeepFiringFor: time.Duration(r.def.KeepFiringFor), Health: r.lib.Health(),
-			LastEvaluation: r.lib.GetEvaluationTimestamp(), EvaluationTime: r.lib.GetEvaluationDuration(),
-		}
-		if err := r.lib.LastError(); err != nil {
-			of.LastError = err.Error()
-		}
-		if r.alert != nil {
-			of.State = r.alert.State()
-			of.Alerts = slices.DeleteFunc(r.alerts(), func(a rules.Alert) bool { return !a.ResolvedAt.IsZero() })
-			slices.SortFunc(of.Alerts, func(a, b rules.Alert) int {
-				return cmp.Or(cmp.Compare(b.State, a.State), labels.Compare(a.Labels, b.Labels))
-			})
-		}
-		s.Rules = append(s.Rules, of)
-	}
-	return s
 }

@@ -163,6 +163,7 @@ func TestFunctions(t *testing.T) {
 var dictated = map[string]bool{
 	"internal/wire/otlp Append": true, // storage.Appender of Prometheus
 	"query NewRangeQuery":       true, // promql.QueryEngine
+	"rule Append":               true, // storage.AppenderV2
 }
 
 // TestOwnImports: packages that need more of the house than this do more than one thing. Generated packages count as
