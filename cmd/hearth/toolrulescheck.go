@@ -10,7 +10,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/hearth-metrics/hearth/internal/conf"
-	"github.com/hearth-metrics/hearth/internal/rulefile"
+	"github.com/hearth-metrics/hearth/rule/definition"
 )
 
 func rulesCheckCommand() command {
@@ -75,19 +75,19 @@ func checkRules(b *builder, name string) ruleVerdict {
 	name = filepath.Clean(name)
 	b.log.Info("checking", "filename", name)
 	raw, err := conf.ReadFile(name)
-	c := rulefile.Checked{}
+	var c definition.Parsed
 	if err != nil {
 		c.Faults = []error{errors.New(conf.Plain(err))}
 	} else {
-		c = rulefile.Check(raw)
+		c = definition.ParseFile(raw)
 	}
-	v := ruleVerdict{File: name, Rules: c.Rules, Faults: []string{}, Doubts: []string{}}
+	v := ruleVerdict{File: name, Rules: c.Rules(), Faults: []string{}, Doubts: []string{}}
 	for _, doubt := range c.Doubts {
 		b.log.Warn("this is most likely a mistake", "filename", name, "warning", doubt)
-		v.Doubts = append(v.Doubts, doubt)
+		v.Doubts = append(v.Doubts, doubt.Error())
 	}
 	if len(c.Faults) == 0 {
-		b.log.Info("checked", "result", "SUCCESS", "filename", name, "rules found", c.Rules)
+		b.log.Info("checked", "result", "SUCCESS", "filename", name, "rules found", c.Rules())
 		return v
 	}
 	b.log.Error("checked", "result", "FAILED", "filename", name)

@@ -53,7 +53,6 @@ var layer = map[string]int{
 	"internal/expr":       1,
 	"internal/tracing":    1,
 	"internal/promapi":    1,
-	"internal/rulefile":   1,
 	"internal/rulestate":  1,
 
 	"internal/errs":       0,
@@ -80,7 +79,6 @@ var sideways = map[string]bool{
 	"internal/httpx internal/tracing": true,
 	"internal/httpx internal/memory":  true,
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
-	"internal/rulefile internal/expr":  true,
 	"internal/rulestate internal/expr": true, "internal/rulestate internal/httpx": true,
 	"internal/rulestate internal/promapi": true, "internal/rulestate internal/tenant": true,
 	"internal/tenant internal/expr":     true,

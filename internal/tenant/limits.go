@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,15 @@ type Limits struct {
 	// stored of its series. Without it start timestamps are not kept at all.
 	StartTimestampZeros bool `yaml:"start_timestamp_zeros"`
 
+	// RuleGroups is how many groups of rules the tenant may have, RulesPerGroup how many rules each of them may have.
+	RuleGroups    int `yaml:"rule_groups"`
+	RulesPerGroup int `yaml:"rules_per_group"`
+	// RuleInterval is the shortest interval of a group. 0 is a second; a file cannot say 0.
+	RuleInterval model.Duration `yaml:"rule_interval"`
+	// RuleSourceTenants are the other tenants that rules of the tenant may read, with * for any characters; none = they
+	// read their own tenant alone.
+	RuleSourceTenants []string `yaml:"rule_source_tenants"`
+
 	// PromoteAttributes are the OTLP resource attributes that become labels of every series of the resource.
 	PromoteAttributes []string `yaml:"promote_resource_attributes"`
 }
@@ -123,6 +133,9 @@ func (l *Limits) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
+// RulesMayRead reports whether the rules of a tenant with these limits may read tenant id, which is not that tenant.
+func (l *Limits) RulesMayRead(id ID) bool { return (&Grant{patterns: l.RuleSourceTenants}).Allows(id) }
+
 // Validate reports every fault of l by the names of files.
 func (l *Limits) Validate() error {
 	var faults []error
@@ -138,6 +151,8 @@ func (l *Limits) Validate() error {
 // coherent reports fields that are valid alone and contradict each other.
 func (l *Limits) coherent() error {
 	switch {
+	case slices.ContainsFunc(l.RuleSourceTenants, func(s string) bool { _, err := Parse(s); return err != nil }):
+		return errors.New("rule_source_tenants: holds what is neither the name of a tenant nor a pattern with *")
 	case l.HAPairs && (l.HAClusterLabel == "" || l.HAReplicaLabel == ""):
 		return errors.New("ha_pairs: needs ha_cluster_label and ha_replica_label")
 	case l.HAPairs && l.HAReplicaLabel == model.MetricNameLabel:

@@ -131,6 +131,26 @@ func TestFaults(t *testing.T) {
 	f("\x00", "l.yml:1: is not text in UTF-8: save it as such")
 }
 
+// TestRulesMayRead: rules read other tenants only if a limit names these.
+func TestRulesMayRead(t *testing.T) {
+	f := func(patterns []string, id ID, want bool) {
+		t.Helper()
+		l := Limits{RuleSourceTenants: patterns}
+		if got := l.RulesMayRead(id); got != want || l.Validate() != nil {
+			t.Errorf("%q and %s: %t, %v", patterns, id, got, l.Validate())
+		}
+	}
+	f(nil, "a", false)
+	f([]string{"b", "team-*"}, "a", false)
+	f([]string{"b", "team-*"}, "team-x", true)
+	f([]string{"b", "team-*"}, "b", true)
+	f([]string{"*"}, "a", true)
+	l := Limits{RuleSourceTenants: []string{"a/b"}}
+	if err := l.Validate(); err == nil || !strings.Contains(err.Error(), "rule_source_tenants") {
+		t.Error(err)
+	}
+}
+
 func TestValidateNamesKeyAndValue(t *testing.T) {
 	l := Limits{RequestSeries: -5, Retention: -day, HAReplicaLabel: "\xff"}
 	err := l.Validate()

@@ -1,8 +1,10 @@
 package definition
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -61,4 +63,11 @@ type Source interface {
 	Groups(ctx context.Context) ([]Group, error)
 	// Changed receives after each change; several changes may come as one. Groups is then asked again.
 	Changed() <-chan struct{}
+}
+
+// Sort sorts groups as a Source returns them.
+func Sort(groups []Group) {
+	slices.SortStableFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 }
