@@ -604,25 +604,6 @@ func TestForeignThings(t *testing.T) {
 	}
 }
 
-func TestWindow(t *testing.T) {
-	bkt := inMemory(t)
-	a := upload(t, bkt, makeBlock(t, few()[:1]), ring(team, "r1")) // [1000, 2001)
-	f := func(mint, maxt int64, want bool) {
-		t.Helper()
-		g := opened(t, bkt, func(o *Options) { o.Window = func(time.Time) (int64, int64) { return mint, maxt } })
-		if info, err := g.Info(t.Context()); err != nil || info.Blocks.Whole {
-			t.Errorf("a gateway of a range of times says that it serves the whole bucket: %+v, %v", info.Blocks, err)
-		}
-		if got := servedOf(g, a)[0]; got != want {
-			t.Fatalf("[%d, %d]: %v", mint, maxt, got)
-		}
-	}
-	f(0, 999, false)
-	f(0, 1000, true)
-	f(2000, 9000, true)
-	f(2001, 9000, false)
-}
-
 func TestOptions(t *testing.T) {
 	if err := DefaultOptions().Validate(); err != nil {
 		t.Fatal(err)

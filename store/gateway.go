@@ -231,6 +231,8 @@ func (g *Gateway) Info(context.Context) (series.Info, error) {
 	info := g.current.info
 	info.Tenants, info.Labels = slices.Clone(info.Tenants), slices.Clone(info.Labels)
 	info.Blocks = g.holding()
+	w := g.window(g.current).and(span{info.MinTime, info.MaxTime})
+	info.MinTime, info.MaxTime = w.mint, w.maxt
 	return info, nil
 }
 

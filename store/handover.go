@@ -116,7 +116,7 @@ func (g *Gateway) handOver(ctx context.Context, peers []Peer) {
 	heard := func(member string, id ulid.ULID) (state series.BlockState, ok bool) {
 		if member == s.owners.self {
 			g.opener.want(s.unopened([]ulid.ULID{id}))
-			return s.state(id), true
+			return s.state(id, always), true
 		}
 		state, ok = responses[member][id]
 		return state, ok
@@ -239,11 +239,12 @@ func askAll(ctx context.Context, peers []Peer,
 	return out
 }
 
-// state is what this gateway says of a block that is in its view by itself. It serves what it has opened once.
-func (s *snapshot) state(id ulid.ULID) (state series.BlockState) {
+// state is what this gateway says of a block that is in its view by itself. It serves what it has opened once, and what
+// is in the window as a whole.
+func (s *snapshot) state(id ulid.ULID, w span) (state series.BlockState) {
 	state.Known = s.view.Metas[id] != nil
 	if p := s.planned[id]; p != nil {
-		state.Served = p.serves() && p.b.WasOpen()
+		state.Served = p.serves() && w.has(p) && p.b.WasOpen()
 		state.Owned = state.Served && p.place >= owned
 	}
 	return state
@@ -259,9 +260,10 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 	if s == nil {
 		return out
 	}
+	w := g.window(s)
 	unsure := map[ulid.ULID]bool{} // others may have their samples
 	for i, id := range ids {
-		if out[i] = s.state(id); !out[i].Served {
+		if out[i] = s.state(id, w); !out[i].Served {
 			unsure[id] = true
 		}
 	}
@@ -269,7 +271,7 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 		return out
 	}
 	g.opener.want(s.unopened(ids))
-	known, served, unopened := s.sources(unsure)
+	known, served, unopened := s.sources(unsure, w)
 	g.opener.want(unopened)
 	for i, id := range ids {
 		out[i].Known = out[i].Known || known[id]
@@ -280,20 +282,50 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 
 // sources finds the blocks of ids whose samples other blocks of the view have, and those that these serve here.
 // unopened are such others that would serve them, and were never opened.
-func (s *snapshot) sources(ids map[ulid.ULID]bool) (known, served map[ulid.ULID]bool, unopened []ulid.ULID) {
+func (s *snapshot) sources(ids map[ulid.ULID]bool, w span) (known, served map[ulid.ULID]bool, unopened []ulid.ULID) {
+	madeOf := s.made.of(s.planned)
 	var have, serve []*block.Meta
-	for _, p := range s.planned {
-		if !p.needed() || !slices.ContainsFunc(p.meta.Sources(), func(id ulid.ULID) bool { return ids[id] }) {
-			continue
-		}
-		have = append(have, p.meta)
-		switch {
-		case !p.serves():
-		case p.b.WasOpen():
-			serve = append(serve, p.meta)
-		default:
-			unopened = append(unopened, p.meta.ULID)
+	seen := map[*planned]bool{}
+	for id := range ids {
+		for _, p := range madeOf[id] {
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			have = append(have, p.meta)
+			switch {
+			case !p.serves() || !w.has(p):
+			case p.b.WasOpen():
+				serve = append(serve, p.meta)
+			default:
+				unopened = append(unopened, p.meta.ULID)
+			}
 		}
 	}
 	return s.view.SourcesOf(have), s.view.SourcesOf(serve), unopened
+}
+
+// sourceIndex has the blocks that were made of each source. It is made for the first question that needs it, so that
+// the others cost no more than their ids.
+type sourceIndex struct {
+	once   sync.Once
+	blocks map[ulid.ULID][]*planned
+}
+
+// of returns the needed ones of all, by the ids of the other blocks that they were made of. Each call must have the same blocks.
+func (x *sourceIndex) of(all map[ulid.ULID]*planned) map[ulid.ULID][]*planned {
+	x.once.Do(func() {
+		x.blocks = map[ulid.ULID][]*planned{}
+		for _, p := range all {
+			if !p.needed() {
+				continue
+			}
+			for _, id := range p.meta.Sources() {
+				if id != p.meta.ULID { // what a block says of itself is known without this
+					x.blocks[id] = append(x.blocks[id], p)
+				}
+			}
+		}
+	})
+	return x.blocks
 }

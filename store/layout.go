@@ -98,7 +98,7 @@ type family struct {
 	streams []*stream // each without its class
 	missing []missing
 	counts  counts
-	span    window // of the blocks that can be read; empty if mint > maxt
+	span    span // of the blocks that can be read; empty if mint > maxt
 }
 
 // counts are of blocks: served here, owned and needed, and those that are served besides.
@@ -119,7 +119,7 @@ func (c *counts) add(p *planned) {
 // shares the bucket plans with all blocks, whether it can open them or not. One that is alone leaves out what it cannot
 // open, so that what was replaced is served. The caller holds planMu.
 func (g *Gateway) layOut(metas []*block.Meta, now time.Time) *family {
-	f := &family{metas: metas, failed: map[*block.Meta]failed{}, span: window{math.MaxInt64, math.MinInt64}}
+	f := &family{metas: metas, failed: map[*block.Meta]failed{}, span: span{math.MaxInt64, math.MinInt64}}
 	alone := g.owners.alone()
 	counts := func(m *block.Meta) bool {
 		_, marked := g.view.Deletions[m.ULID]

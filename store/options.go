@@ -31,7 +31,8 @@ type Options struct {
 	// IgnoreDeletionMarksDelay is the age from which a deletion mark hides its block. It must be shorter than the
 	// compactor's delete delay (48h), so that blocks are let go before their objects are.
 	IgnoreDeletionMarksDelay time.Duration
-	// Window, when set, limits what is served to blocks that overlap [mint, maxt] (ms), asked anew at each sync.
+	// Window, when set, limits what is served to the times from mint to maxt (ms, both included): to chunks that have
+	// samples of them, of blocks that overlap them. It is asked anew at each sync and request, and must not move back.
 	Window func(now time.Time) (mint, maxt int64)
 	// Sharing, when set, divides the blocks among the gateways of the bucket. nil = this gateway serves all of them.
 	Sharing *Sharing
@@ -107,7 +108,8 @@ func (o Options) Chosen() bool { return o.Window != nil || len(o.Relabel) > 0 }
 // blocks go after them. Each decides about a block alone.
 func (o Options) filters(now time.Time) (all []block.Filter) {
 	if o.Window != nil {
-		all = append(all, block.Within(o.Window(now)))
+		w := o.planWindow(now)
+		all = append(all, block.Within(w.mint, w.maxt))
 	}
 	if o.ConsistencyDelay > 0 {
 		all = append(all, block.UploadedBefore(now.Add(-o.ConsistencyDelay)))

@@ -45,7 +45,7 @@ func (g *Gateway) plan() {
 // since. nil stands for no last one, and gives the same snapshot. The caller holds planMu.
 func (g *Gateway) draw(last *drawn, now time.Time) (d *drawn, next *snapshot, changes []change) {
 	d = g.inputs(last, now)
-	next = &snapshot{view: g.view, contents: g.lastFound(), owners: g.owners}
+	next = &snapshot{view: g.view, window: g.opts.planWindow(now), contents: g.lastFound(), owners: g.owners}
 	var gone, came []*block.Meta
 	if last != nil {
 		gone, came = differ(last.passed, d.passed)
@@ -58,12 +58,13 @@ func (g *Gateway) draw(last *drawn, now time.Time) (d *drawn, next *snapshot, ch
 	}
 	switch {
 	case last == nil:
-		next.planned = make(map[ulid.ULID]*planned, len(d.passed))
+		next.planned, next.made = make(map[ulid.ULID]*planned, len(d.passed)), &sourceIndex{}
 		next.blocks = make(map[ulid.ULID]*bucketBlock, len(d.passed))
 	case len(changes) > 0:
-		next.planned, next.blocks = maps.Clone(g.current.planned), maps.Clone(g.current.blocks)
+		next.planned, next.made = maps.Clone(g.current.planned), &sourceIndex{}
+		next.blocks = maps.Clone(g.current.blocks)
 	default:
-		next.planned, next.blocks = g.current.planned, g.current.blocks
+		next.planned, next.made, next.blocks = g.current.planned, g.current.made, g.current.blocks
 	}
 	next.apply(changes)
 	bad := unread(g.view, now)

@@ -114,10 +114,14 @@ func (g *Gateway) begin(ctx context.Context, r *series.Request, v labelView, whi
 		l.close()
 		return nil, errs.E(errs.Unavailable, "store gateway: the bucket's blocks are not loaded")
 	}
-	q := &request{Request: r, g: g, lease: l, warnings: s.warnings(r)}
+	r, some := g.clamped(s, r)
+	q := &request{Request: r, g: g, lease: l}
 	q.ctx, q.cancel = context.WithCancel(ctx)
-	if t := s.tenants[r.Tenant]; t != nil {
-		q.choice = t.choose(r, v, which)
+	if some {
+		q.warnings = s.warnings(r)
+		if t := s.tenants[r.Tenant]; t != nil {
+			q.choice = t.choose(r, v, which)
+		}
 	}
 	if !g.opts.Chosen() {
 		q.coverage = q.choice.coverage(g.holding(), r.Blocks)

@@ -19,11 +19,13 @@ import (
 
 // snapshot is what requests plan with between two syncs, or two states of the ring. It does not change.
 type snapshot struct {
-	view block.View
+	view   block.View
+	window span // blocks outside of it are left out (Options.Window)
 	// contents are those of view, if the bucket has no id.
 	contents series.Contents
 	blocks   map[ulid.ULID]*bucketBlock // all that can be read
 	planned  map[ulid.ULID]*planned     // all that requests may need, or others may ask for
+	made     *sourceIndex               // of planned
 	tenants  map[tenant.ID]*tenantBlocks
 	owners   owners
 	// unread are blocks whose meta.json the bucket did not deliver, or whose meta.json is faulty. Any tenant may own them,

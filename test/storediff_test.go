@@ -28,6 +28,7 @@ import (
 	"github.com/hearth-metrics/hearth/bench/blocks"
 	"github.com/hearth-metrics/hearth/bench/gateway"
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/internal/pb/infopb"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 )
 
@@ -197,6 +198,78 @@ func TestStoreBesideThanos(t *testing.T) {
 	}
 	if found < 1000 {
 		t.Errorf("only %d series were compared", found)
+	}
+}
+
+// TestPartsBesideThanos: gateways of a part of the bucket, by time and by relabelling rules, say the same of what they
+// have, and have the same.
+func TestPartsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	dir := t.TempDir()
+	world := writeRandomBlocks(t, r, dir)
+	at := func(hours float64) string {
+		return time.UnixMilli(world.mint + int64(hours*3_600_000)).UTC().Format(time.RFC3339)
+	}
+	const (
+		keep    = "--selector.relabel-config=[{action: keep, source_labels: [cluster], regex: two}]"
+		hashmod = "--selector.relabel-config=[{action: hashmod, source_labels: [__block_id], target_label: s, modulus: 3}, " +
+			"{action: keep, source_labels: [s], regex: %d}]"
+	)
+	parts := map[string][]string{
+		"until":       {"--max-time=" + at(2.25)},
+		"from":        {"--min-time=" + at(2.25)},
+		"within":      {"--min-time=" + at(2.2), "--max-time=" + at(2.3)},
+		"nothing":     {"--min-time=" + at(100)},
+		"keep":        {keep},
+		"both":        {keep, "--min-time=" + at(1.1), "--max-time=" + at(4.1)},
+		"hashmod-0-3": {fmt.Sprintf(hashmod, 0)},
+		"hashmod-1-3": {fmt.Sprintf(hashmod, 1)},
+		"hashmod-2-3": {fmt.Sprintf(hashmod, 2)},
+	}
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, dir, parts[name]...)
+			p.info()
+			found := 0
+			for range 60 {
+				req := world.request(r)
+				if req.Limit = 0; !onlyExternal(req.Matchers) {
+					found += p.series(req)
+				}
+			}
+			if found == 0 && name != "nothing" && !strings.HasPrefix(name, "hashmod") {
+				t.Error("no series were compared")
+			}
+		})
+	}
+}
+
+// info compares what both gateways say of their labels and times. Thanos says the end of the last block, which is a
+// millisecond after its last sample at the earliest.
+func (p pair) info() {
+	p.t.Helper()
+	h, herr := p.hearth.Info(p.t.Context())
+	th, terr := p.thanos.Info(p.t.Context())
+	if p.sameFault("Info", herr, terr) {
+		return
+	}
+	sets := func(of *infopb.InfoResponse) (out []string) {
+		for _, set := range of.LabelSets {
+			out = append(out, set.String())
+		}
+		slices.Sort(out)
+		return out
+	}
+	if a, b := sets(h), sets(th); !slices.Equal(a, b) {
+		p.t.Errorf("label sets:\nhearth %q\nthanos %q", a, b)
+	}
+	empty := th.Store.MinTime > th.Store.MaxTime
+	if empty != (h.Store.MinTime > h.Store.MaxTime) || !empty && (h.Store.MinTime != th.Store.MinTime ||
+		h.Store.MaxTime != th.Store.MaxTime && h.Store.MaxTime != th.Store.MaxTime-1) {
+		p.t.Errorf("times: hearth %d-%d, thanos %d-%d", h.Store.MinTime, h.Store.MaxTime, th.Store.MinTime, th.Store.MaxTime)
 	}
 }
 

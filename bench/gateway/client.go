@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hearth-metrics/hearth/internal/pb/infopb"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 )
 
@@ -77,4 +78,10 @@ func (c *Client) LabelValues(ctx context.Context,
 	req *thanospb.LabelValuesRequest) (*thanospb.LabelValuesResponse, error) {
 	out := &thanospb.LabelValuesResponse{}
 	return out, c.conn.Invoke(ctx, "/thanos.Store/LabelValues", req, out)
+}
+
+// Info calls Info.
+func (c *Client) Info(ctx context.Context) (*infopb.InfoResponse, error) {
+	out := &infopb.InfoResponse{}
+	return out, c.conn.Invoke(ctx, "/thanos.info.Info/Info", &infopb.InfoRequest{}, out)
 }
