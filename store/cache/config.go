@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -102,10 +103,10 @@ var tlsVersions = map[string]promconfig.TLSVersion{
 // ReadIndexConfig reads Thanos's --index-cache.config; name is what errors call it. Errors are of kind Invalid.
 func ReadIndexConfig(name string, content []byte) (Config, error) {
 	r := configReader{Parser: conf.Parser{Name: name}, types: []string{inMemory, inMemcached, inRedis}}
-	items, ttl := []string{}, defaultTTL
+	items, ttl := []string{}, lifetime{key: "ttl", of: defaultTTL}
 	r.read(content, map[string]func(*yaml.Node){
 		"enabled_items": func(n *yaml.Node) { r.Decode(n, &items); r.items(n, items) },
-		"ttl":           func(n *yaml.Node) { r.Decode(n, &ttl); r.lifetime(n, "ttl", &ttl) },
+		"ttl":           func(n *yaml.Node) { r.lifetime(n, &ttl) },
 	}, &ttl)
 	return r.out, errs.Wrap(errs.Invalid, r.Err())
 }
@@ -113,8 +114,9 @@ func ReadIndexConfig(name string, content []byte) (Config, error) {
 // ReadBucketConfig reads Thanos's --store.caching-bucket.config; name is what errors call it. Errors are of kind
 // Invalid.
 func ReadBucketConfig(name string, content []byte) (Config, error) {
-	r := configReader{Parser: conf.Parser{Name: name}, types: []string{inMemory, inMemcached, inRedis, inGroupcache}}
-	ttl := defaultTTL
+	r := configReader{Parser: conf.Parser{Name: name}, types: []string{inMemory, inMemcached, inRedis, inGroupcache},
+		memoryUnused: map[string]string{"max_item_size": "the memory is that of --index-cache.config, whose max_item_size counts"}}
+	ttl := lifetime{key: "chunk_subrange_ttl", of: defaultTTL}
 	none := func(key, reason string, sample any) func(*yaml.Node) {
 		return func(n *yaml.Node) {
 			if r.Check(n, key+": ", sample) {
@@ -131,7 +133,7 @@ func ReadBucketConfig(name string, content []byte) (Config, error) {
 	)
 	r.read(content, map[string]func(*yaml.Node){
 		"max_chunks_get_range_requests": none("max_chunks_get_range_requests", gaps, int64(0)),
-		"chunk_subrange_ttl":            func(n *yaml.Node) { r.Decode(n, &ttl); r.lifetime(n, "chunk_subrange_ttl", &ttl) },
+		"chunk_subrange_ttl":            func(n *yaml.Node) { r.lifetime(n, &ttl) },
 		"chunk_subrange_size":           none("chunk_subrange_size", pages, int64(0)),
 		"chunk_object_attrs_ttl":        none("chunk_object_attrs_ttl", "sizes of files are in meta.json", time.Second),
 		"blocks_iter_ttl":               none("blocks_iter_ttl", lists, time.Second),
@@ -155,12 +157,21 @@ const (
 type configReader struct {
 	conf.Parser
 	types []string
-	at    *yaml.Node // where faults of config are: config itself, or what lacks it
-	out   Config
+	// memoryUnused are keys of the config of IN-MEMORY that have no effect, with the reason.
+	memoryUnused map[string]string
+	at           *yaml.Node // where faults of config are: config itself, or what lacks it
+	out          Config
+}
+
+// lifetime is how long servers keep values.
+type lifetime struct {
+	key   string
+	of    time.Duration
+	given bool
 }
 
 // read reads the type, its config, and what more keys say. ttl is read before the server is made.
-func (r *configReader) read(content []byte, more map[string]func(*yaml.Node), ttl *time.Duration) {
+func (r *configReader) read(content []byte, more map[string]func(*yaml.Node), ttl *lifetime) {
 	r.out.MaxBytes = -1
 	root := r.Document(content)
 	kind := ""
@@ -175,10 +186,13 @@ func (r *configReader) read(content []byte, more map[string]func(*yaml.Node), tt
 	switch kind {
 	case inMemory:
 		r.memory(config)
+		if ttl.given {
+			r.ignore(ttl.key, "values stay in memory until it is needed for others: what is kept of a block never changes")
+		}
 	case inMemcached:
-		r.memcached(config, ttl)
+		r.memcached(config, ttl.of)
 	case inRedis:
-		r.redis(config, ttl)
+		r.redis(config, ttl.of)
 	case inGroupcache:
 		r.Decode(config, &groupcacheConfig{})
 		r.ignore("type: GROUPCACHE", "there is no such cache here: pages are kept in memory, or on MEMCACHED or REDIS")
@@ -191,6 +205,47 @@ func (r *configReader) read(content []byte, more map[string]func(*yaml.Node), tt
 
 func (r *configReader) ignore(key, reason string) {
 	r.out.Ignored = append(r.out.Ignored, key+" ("+reason+")")
+}
+
+// unused ignores those keys of mapping n, which is where, that have a reason.
+func (r *configReader) unused(where string, n *yaml.Node, reasons map[string]string) {
+	given := keysOf(n)
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if reason := reasons[key]; reason != "" {
+			r.ignore(where+": "+key, reason)
+		}
+	}
+}
+
+// keysOf returns the values of mapping n by key. What is wrong with n others have said.
+func keysOf(n *yaml.Node) map[string]*yaml.Node {
+	given := map[string]*yaml.Node{}
+	(&conf.Parser{}).Pairs(n, "", func(key, value *yaml.Node) { given[key.Value] = value })
+	return given
+}
+
+// tooLong ignores a wait that is not the usual one and longer than any call of a server.
+func (r *configReader) tooLong(key string, wait, usual time.Duration) {
+	if wait > longestWait && wait != usual {
+		r.ignore("config: "+key, fmt.Sprintf("no lookup or write waits longer than %s: the bucket answers in that time",
+			longestWait))
+	}
+}
+
+// breaker ignores what the breaker does not need: it is always on, and tries by one call whether the server is back.
+func (r *configReader) breaker(config *yaml.Node, b breakerConfig) {
+	const (
+		key  = "config: set_async_circuit_breaker_config"
+		some = "it opens after consecutive_failures, and one call tries whether the server is back"
+	)
+	given := keysOf(config)["set_async_circuit_breaker_config"]
+	switch {
+	case given == nil:
+	case b.Enabled:
+		r.unused(key, given, map[string]string{"half_open_max_requests": some, "min_requests": some, "failure_percent": some})
+	default:
+		r.ignore(key, "the breaker is always on, as a server that is away would make each request wait")
+	}
 }
 
 func (r *configReader) kind(n *yaml.Node) string {
@@ -221,13 +276,15 @@ func (r *configReader) items(n *yaml.Node, enabled []string) {
 	}
 }
 
-// lifetime checks how long servers keep values: in whole seconds, and memcached takes more than 30 days for a date.
-func (r *configReader) lifetime(n *yaml.Node, key string, ttl *time.Duration) {
-	if *ttl == 0 {
-		*ttl = defaultTTL
+// lifetime reads how long servers keep values: in whole seconds, and memcached takes more than 30 days for a date.
+func (r *configReader) lifetime(n *yaml.Node, ttl *lifetime) {
+	ttl.given = true
+	r.Decode(n, &ttl.of)
+	if ttl.of == 0 {
+		ttl.of = defaultTTL
 	}
-	if *ttl < time.Second || *ttl > 30*24*time.Hour {
-		r.Fault(n, "%s: must be from 1s to 720h", key)
+	if ttl.of < time.Second || ttl.of > 30*24*time.Hour {
+		r.Fault(n, "%s: must be from 1s to 720h", ttl.key)
 	}
 }
 
@@ -237,10 +294,11 @@ func (r *configReader) memory(n *yaml.Node) {
 	if c.MaxItemSize > c.MaxSize {
 		r.Fault(r.at, "config: max_item_size is larger than max_size")
 	}
+	r.unused("config", n, r.memoryUnused)
 	r.out.MaxBytes, r.out.MaxItemBytes = int64(c.MaxSize), int64(c.MaxItemSize)
 }
 
-func (r *configReader) memcached(n *yaml.Node, ttl *time.Duration) {
+func (r *configReader) memcached(n *yaml.Node, ttl time.Duration) {
 	c := defaultMemcached()
 	r.Decode(n, &c)
 	r.positive(map[string]int64{"timeout": int64(c.Timeout), "max_async_concurrency": int64(c.MaxAsyncConcurrency),
@@ -253,12 +311,14 @@ func (r *configReader) memcached(n *yaml.Node, ttl *time.Duration) {
 	if c.AutoDiscovery {
 		r.ignore("config: auto_discovery", "addresses are looked up by DNS")
 	}
+	r.tooLong("timeout", c.Timeout, defaultMemcached().Timeout)
+	r.breaker(n, c.Breaker)
 	r.out.server = func(log *slog.Logger, reg prometheus.Registerer, name string) *Server {
-		return newMemcached(log, reg, name, *ttl, c)
+		return newMemcached(log, reg, name, ttl, c)
 	}
 }
 
-func (r *configReader) redis(n *yaml.Node, ttl *time.Duration) {
+func (r *configReader) redis(n *yaml.Node, ttl time.Duration) {
 	c := defaultRedis()
 	r.Decode(n, &c)
 	r.positive(map[string]int64{"max_async_concurrency": int64(c.MaxAsyncConcurrency),
@@ -271,11 +331,18 @@ func (r *configReader) redis(n *yaml.Node, ttl *time.Duration) {
 	if c.CacheSize != 0 {
 		r.ignore("config: cache_size", "--index-cache-size is the memory of this process")
 	}
+	r.unused("config", n, map[string]string{"max_set_multi_concurrency": setsOne, "set_multi_batch_size": setsOne})
+	r.tooLong("read_timeout", c.ReadTimeout, defaultRedis().ReadTimeout)
+	r.tooLong("write_timeout", c.WriteTimeout, defaultRedis().WriteTimeout)
+	r.breaker(n, c.Breaker)
 	files := r.tls(c)
 	r.out.server = func(log *slog.Logger, reg prometheus.Registerer, name string) *Server {
-		return newRedis(log, reg, name, *ttl, c, files)
+		return newRedis(log, reg, name, ttl, c, files)
 	}
 }
+
+// setsOne is why a cache needs no groups of writes.
+const setsOne = "values are written one by one, max_async_concurrency at the same time"
 
 // tls reads the files of TLS, nil where it is off.
 func (r *configReader) tls(c redisConfig) *tls.Config {

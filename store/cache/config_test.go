@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,13 +87,13 @@ func TestConfig(t *testing.T) {
 	index, bucket := ReadIndexConfig, ReadBucketConfig
 	f(index, "type: IN-MEMORY", "262144000 131072000 [] 0")
 	f(index, "type: in-memory\nconfig: {max_size: 1GB, max_item_size: 5}\nenabled_items: [Postings, Series]\nttl: 1h",
-		"1073741824 5 [ExpandedPostings] 0")
-	f(index, everyMemcachedKey+"ttl: 2h", "-1 0 [] 0; memcached 2h0m0s 2097152 5 7 3 30 9 2s")
+		"1073741824 5 [ExpandedPostings] 1")
+	f(index, everyMemcachedKey+"ttl: 2h", "-1 0 [] 3; memcached 2h0m0s 2097152 5 7 3 30 9 2s")
 	f(index, "type: MEMCACHED\nconfig: {addresses: [a:1], auto_discovery: true}",
 		"-1 0 [] 1; memcached 24h0m0s 1048576 100 0 20 10000 5 5s")
-	f(index, everyRedisKey, "-1 0 [] 1; redis 24h0m0s 0 5 6 10 9 5 5s")
-	f(bucket, everyRedisKey+everyBucketKey, "-1 0 [] 9; redis 1h0m0s 0 5 6 10 9 5 5s")
-	f(bucket, "type: IN-MEMORY\n"+everyBucketKey, "262144000 131072000 [] 8")
+	f(index, everyRedisKey, "-1 0 [] 6; redis 24h0m0s 0 5 6 10 9 5 5s")
+	f(bucket, everyRedisKey+everyBucketKey, "-1 0 [] 14; redis 1h0m0s 0 5 6 10 9 5 5s")
+	f(bucket, "type: IN-MEMORY\n"+everyBucketKey, "262144000 131072000 [] 9")
 	f(bucket, "type: GROUPCACHE\nconfig: {self_url: a, peers: [b], groupcache_group: c, dns_interval: 1s, timeout: 2s, "+
 		"max_size: 1GB, dns_sd_resolver: golang}", "-1 0 [] 1")
 	// What is wrong is said by line and key.
@@ -111,6 +112,45 @@ func TestConfig(t *testing.T) {
 	f(index, "type: IN-MEMORY\nttl: 100ms", "f:2: ttl: must be from 1s to 720h")
 	f(index, "type: REDIS\nconfig: {addr: a, db: -1, dial_timeout: 0s}",
 		"f:2: config: dial_timeout: must be positive\nf:2: config: db: is negative")
+}
+
+// TestIgnored: each key of Thanos's files that has no effect is named with its reason, and no other one is.
+func TestIgnored(t *testing.T) {
+	f := func(read func(string, []byte) (Config, error), yaml string, want ...string) {
+		t.Helper()
+		c, err := read("f", []byte(yaml))
+		var got []string
+		for _, s := range c.Ignored {
+			key, reason, _ := strings.Cut(s, " (")
+			if got = append(got, key); len(reason) < 20 {
+				t.Errorf("%q gives no reason", s)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s\n%v\ngot  %q\nwant %q", yaml, err, got, want)
+		}
+	}
+	index, bucket := ReadIndexConfig, ReadBucketConfig
+	const breaker = "config: set_async_circuit_breaker_config"
+	f(index, "type: IN-MEMORY\nconfig: {max_size: 1GB, max_item_size: 1MB}\nenabled_items: [Series]\nttl: 1h", "ttl")
+	f(bucket, "type: IN-MEMORY\nconfig: {max_size: 1GB, max_item_size: 1MB}\nchunk_subrange_ttl: 1h",
+		"config: max_item_size", "chunk_subrange_ttl")
+	f(index, everyMemcachedKey+"enabled_items: []\nttl: 1h", breaker+": half_open_max_requests", breaker+": min_requests",
+		breaker+": failure_percent")
+	f(index, everyRedisKey, breaker, "config: cache_size", "config: max_set_multi_concurrency",
+		"config: set_multi_batch_size", "config: read_timeout", "config: write_timeout")
+	f(bucket, everyMemcachedKey+everyBucketKey, breaker+": half_open_max_requests", breaker+": min_requests",
+		breaker+": failure_percent", "chunk_subrange_size", "max_chunks_get_range_requests", "chunk_object_attrs_ttl",
+		"blocks_iter_ttl", "metafile_exists_ttl", "metafile_doesnt_exist_ttl", "metafile_content_ttl", "metafile_max_size")
+	// What says only what is done anyway is not named.
+	f(index, "type: REDIS\nconfig: {addr: a, cache_size: 0, read_timeout: 3s, write_timeout: 100ms}")
+	f(index, "type: MEMCACHED\nconfig: {addresses: [a:1], auto_discovery: false, timeout: 500ms}")
+	f(index, "type: MEMCACHED\nconfig: {addresses: [a:1], auto_discovery: true, timeout: 2s}", "config: auto_discovery",
+		"config: timeout")
+	f(bucket, "type: GROUPCACHE\nconfig: {self_url: a, peers: [b], groupcache_group: c, dns_interval: 1s, timeout: 2s, "+
+		"max_size: 1GB, dns_sd_resolver: golang}", "type: GROUPCACHE")
 }
 
 // TestConfigSecrets: no error shows a password.
