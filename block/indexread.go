@@ -2,7 +2,6 @@ package block
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -105,31 +104,14 @@ func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest) {
 	}
 }
 
-// pointerReads is how often a pointer is read that is no JSON. A bucket that is a directory shows an object while it is
-// written, first as an empty one. pointerWait is the wait before it is read again.
-const (
-	pointerReads = 4
-	pointerWait  = 20 * time.Millisecond
-)
-
-// readPointer returns the pointer of the bucket's index. One that another process is just writing is read again: a
-// writer that took it for lost would give a number far above the last one, and gateways would not agree about the
-// newest view. Errors: NotFound without one; Invalid, then the pointer has its number if that can be read; Unavailable.
+// readPointer returns the pointer of the bucket's index. Errors: NotFound without one; Invalid, then the pointer has its
+// number if that can be read; Unavailable.
 func readPointer(ctx context.Context, bkt objstore.BucketReader) (bucketindex.Pointer, error) {
-	for reads := 1; ; reads++ {
-		b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
-		if err != nil {
-			return bucketindex.Pointer{}, err
-		}
-		if json.Valid(b) || reads == pointerReads {
-			return bucketindex.ParsePointer(b)
-		}
-		select {
-		case <-ctx.Done():
-			return bucketindex.Pointer{}, unavailable("read %s: %w", bucketindex.PointerName, ctx.Err())
-		case <-time.After(pointerWait):
-		}
+	b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
+	if err != nil {
+		return bucketindex.Pointer{}, err
 	}
+	return bucketindex.ParsePointer(b)
 }
 
 // readContent returns the content that p names, and p. If it is gone, it was replaced long ago: then the pointer is

@@ -1,6 +1,7 @@
 package block
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, conten
 	if hedged {
 		log.Warn("object store configuration: hedging_config has no effect")
 	}
-	bkt, err := client.NewBucket(gokit.NewQuiet(log, "objstore"), content, component, nil)
+	bkt, err := newBucket(log, content, component)
 	if err != nil {
 		return nil, errs.E(errs.Invalid, "%s: %w", name, secret.Scrub(content, err, "type"))
 	}
@@ -53,6 +54,25 @@ func OpenBucket(log *slog.Logger, reg prometheus.Registerer, name string, conten
 		metrics = prometheus.WrapRegistererWithPrefix("thanos_", reg)
 	}
 	return objstore.WrapWithMetrics(newTelling(log, reg, bkt), metrics, bkt.Name()), nil
+}
+
+// newBucket makes the client of a configuration that was checked.
+func newBucket(log *slog.Logger, content []byte, component string) (objstore.Bucket, error) {
+	var c struct {
+		Type   string            `yaml:"type"`
+		Prefix string            `yaml:"prefix"`
+		Config filesystem.Config `yaml:"config"` // of the others only the keys of this one are looked at
+	}
+	if err := yaml.Unmarshal(content, &c); err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.ToUpper(c.Type) != string(objstore.FILESYSTEM):
+		return client.NewBucket(gokit.NewQuiet(log, "objstore"), content, component, nil)
+	case c.Config.Directory == "":
+		return nil, errors.New("config: directory: is missing")
+	}
+	return newDirectory(c.Config.Directory, c.Prefix)
 }
 
 // providers are the types of object stores, each with what its config may hold.

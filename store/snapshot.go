@@ -67,9 +67,8 @@ func (m missing) warning() string { return fmt.Sprintf("block %s cannot be read:
 // latest is how much younger than a block's id its samples may be, in ms. A block is made when its time range is over.
 const latest = int64(3 * time.Hour / time.Millisecond)
 
-// uploading is for how long after a block was made a faulty meta.json is taken for one that is being written: buckets
-// that are directories show objects before they are whole. Until then the process that uploads the block still has
-// it.
+// uploading is for how long after a block was made a faulty meta.json is taken for one that is being written: Thanos
+// writes the objects of a FILESYSTEM bucket in place. Until then the process that uploads the block still has it.
 const uploading = 10 * time.Minute
 
 // unreadOf adds to the tenants the unread blocks whose directory says whose they are. It returns the others.
