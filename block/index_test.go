@@ -564,41 +564,6 @@ func TestWriteIndexRaces(t *testing.T) {
 	}
 }
 
-// TestPointerBeingWritten: a bucket that is a directory shows the pointer as an empty object while another process
-// writes it. Readers read it again, and a writer goes on with the number before.
-func TestPointerBeingWritten(t *testing.T) {
-	w := newWorld(t)
-	ids := w.add(2)
-	number := w.write().View.Number
-	tear := func() {
-		whole, gets := w.bkt.Bucket.(*objstore.InMemBucket).Objects()[bucketindex.PointerName], 0
-		w.bkt.fault = func(verb, name string) error {
-			if verb != "get" || name != bucketindex.PointerName || gets == 2 {
-				return nil
-			}
-			content := whole
-			if gets++; gets == 1 {
-				content = nil
-			}
-			return w.bkt.Bucket.Upload(t.Context(), name, bytes.NewReader(content))
-		}
-	}
-	tear()
-	v, err := w.fetcher("").Fetch(t.Context())
-	if err != nil || v.IndexFault != nil || v.Number != number {
-		t.Errorf("%v, fault %v, number %d, want %d", err, v.IndexFault, v.Number, number)
-	}
-	ids = append(ids, w.add(1)...)
-	w.now = w.now.Add(time.Minute)
-	w.bkt.beforeUpload = func(name string) { // of the content: the pointer is read after that
-		w.bkt.beforeUpload = nil
-		tear()
-	}
-	if pass := w.write(); pass.View.Number != number+1 || len(pass.View.Metas) != len(ids) {
-		t.Errorf("number %d after %d, %d blocks", pass.View.Number, number, len(pass.View.Metas))
-	}
-}
-
 // TestWriteIndexCleans: contents that no pointer names go after an hour.
 func TestWriteIndexCleans(t *testing.T) {
 	w := newWorld(t)

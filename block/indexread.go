@@ -104,8 +104,8 @@ func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest) {
 	}
 }
 
-// readPointer returns the pointer of the bucket's index. Errors: NotFound without one; Invalid, then the pointer has its
-// number if that can be read; Unavailable.
+// readPointer returns the pointer of the bucket's index. Errors: NotFound without one; Invalid, then the pointer has
+// its number if that can be read; Unavailable.
 func readPointer(ctx context.Context, bkt objstore.BucketReader) (bucketindex.Pointer, error) {
 	b, err := readSmall(ctx, bkt, bucketindex.PointerName, bucketindex.MaxPointerSize+1)
 	if err != nil {

@@ -164,8 +164,8 @@ func commit(ctx context.Context, bkt objstore.Bucket, meta Meta) error {
 	return nil
 }
 
-// committed reports whether the bucket has a whole meta.json of block id. One that was cut short, as a crash of a program
-// that writes to a FILESYSTEM bucket in place may leave it, does not count and is written again.
+// committed reports whether the bucket has a whole meta.json of block id. One that was cut short, as a crash of a
+// program that writes to a FILESYSTEM bucket in place may leave it, does not count and is written again.
 func committed(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (bool, error) {
 	_, err := FetchMeta(ctx, bkt, id)
 	switch errs.KindOf(err) {

@@ -282,7 +282,8 @@ func (g *Gateway) BlockStates(ids []ulid.ULID) []series.BlockState {
 
 // sources finds the blocks of ids whose samples other blocks of the view have, and those that these serve here.
 // unopened are such others that would serve them, and were never opened.
-func (s *snapshot) sources(ids map[ulid.ULID]bool, w span) (known, served map[ulid.ULID]bool, unopened []ulid.ULID) {
+func (s *snapshot) sources(ids map[ulid.ULID]bool,
+	w span) (known, served map[ulid.ULID]bool, unopened []ulid.ULID) {
 	madeOf := s.made.of(s.planned)
 	var have, serve []*block.Meta
 	seen := map[*planned]bool{}
@@ -312,7 +313,8 @@ type sourceIndex struct {
 	blocks map[ulid.ULID][]*planned
 }
 
-// of returns the needed ones of all, by the ids of the other blocks that they were made of. Each call must have the same blocks.
+// of returns the needed ones of all, by the ids of the other blocks that they were made of. Each call must have the
+// same blocks.
 func (x *sourceIndex) of(all map[ulid.ULID]*planned) map[ulid.ULID][]*planned {
 	x.once.Do(func() {
 		x.blocks = map[ulid.ULID][]*planned{}

@@ -115,7 +115,8 @@ func ReadIndexConfig(name string, content []byte) (Config, error) {
 // Invalid.
 func ReadBucketConfig(name string, content []byte) (Config, error) {
 	r := configReader{Parser: conf.Parser{Name: name}, types: []string{inMemory, inMemcached, inRedis, inGroupcache},
-		memoryUnused: map[string]string{"max_item_size": "the memory is that of --index-cache.config, whose max_item_size counts"}}
+		memoryUnused: map[string]string{
+			"max_item_size": "the memory is that of --index-cache.config, whose max_item_size counts"}}
 	ttl := lifetime{key: "chunk_subrange_ttl", of: defaultTTL}
 	none := func(key, reason string, sample any) func(*yaml.Node) {
 		return func(n *yaml.Node) {
