@@ -124,6 +124,13 @@ func (b *board) finish(j *runningJob) {
 	delete(b.running, j.ID)
 }
 
+// waiting is how many jobs of the last plan are still to be done.
+func (b *board) waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.planned)
+}
+
 // setRest keeps why nothing is done, and returns what it was before.
 func (b *board) setRest(why string) (was string) {
 	b.mu.Lock()

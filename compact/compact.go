@@ -119,8 +119,37 @@ func (c *Compactor) Close() error {
 // Ready says what was wrong with the last look at the bucket. The compactor needs nothing else to work.
 func (c *Compactor) Ready() error { return c.board.fault("look") }
 
+// step is a pass of Once.
+type step struct {
+	name string
+	do   func(context.Context, *look) error
+}
+
 // Once does all that there is to do, and returns. The error joins what could not be done.
 func (c *Compactor) Once(ctx context.Context) error {
+	passes := []step{{"clean", c.clean}}
+	if !c.opts.Jobs.Off {
+		passes = append(passes, step{"jobs", c.runJobs}) // it ends with a look
+	}
+	return c.once(ctx, append(passes, step{"keep", c.keep}, step{"clean", c.clean},
+		step{"look", func(ctx context.Context, _ *look) error { return c.look(ctx) }}))
+}
+
+// RunJobs does all jobs that there are, and returns. Nothing is deleted, and only inputs that outputs replace are marked.
+// It is for a process that does this once, so it removes its heartbeat at the end. The error also says what is left
+// undone since it failed before.
+func (c *Compactor) RunJobs(ctx context.Context) error {
+	err := c.once(ctx, []step{{"jobs", c.runJobs}})
+	if n := c.board.waiting(); err == nil && n > 0 {
+		err = errs.E(errs.Conflict, "%d jobs are left, which failed before and are tried again later", n)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
+	defer cancel()
+	return errors.Join(err, c.removeRecord(ctx, c.heartbeatName()))
+}
+
+// once makes passes one after another, over the last look at the bucket.
+func (c *Compactor) once(ctx context.Context, passes []step) error {
 	if err := c.prepare(); err != nil {
 		return err
 	}
@@ -131,22 +160,14 @@ func (c *Compactor) Once(ctx context.Context) error {
 		return err
 	}
 	var faults []error
-	step := func(name string, pass func(context.Context, *look) error) {
+	for _, p := range passes {
 		if ctx.Err() != nil {
-			return
+			break
 		}
-		if err := c.pass(ctx, name, func(ctx context.Context) error { return pass(ctx, c.last.Load()) }); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+		if err := c.pass(ctx, p.name, func(ctx context.Context) error { return p.do(ctx, c.last.Load()) }); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", p.name, err))
 		}
 	}
-	step("clean", c.clean)
-	if !c.opts.Jobs.Off {
-		step("jobs", c.runJobs)
-		step("look", func(ctx context.Context, _ *look) error { return c.look(ctx) })
-	}
-	step("keep", c.keep)
-	step("clean", c.clean)
-	step("look", func(ctx context.Context, _ *look) error { return c.look(ctx) })
 	return errors.Join(append(faults, ctx.Err())...)
 }
 

@@ -64,7 +64,7 @@ func (c *Compactor) runJobs(ctx context.Context, l *look) error {
 			l = c.last.Load()
 		}
 		if err := c.mayAct(ctx); err != nil {
-			return err
+			return errors.Join(append(faults, err)...)
 		}
 		jobs, err := c.plan(ctx, l)
 		jobs = slices.DeleteFunc(jobs, func(j plan.Job) bool { return did[idOf(&j)] })

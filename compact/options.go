@@ -71,7 +71,7 @@ type JobOptions struct {
 	Penalty       bool
 	// MaxIndexSize is how large the index of a block may become, in bytes. An output that would be larger is split.
 	MaxIndexSize int64
-	// MaxLevel is the largest range that is made: 1 = 2h, 2 = 8h, 3 = 2d, 4 = 14d.
+	// MaxLevel is the largest range that is made: 1 = 2h, 2 = 8h, 3 = 2d, 4 = 14d; 0 = none: blocks are only downsampled.
 	MaxLevel int
 	// Retry is the wait before a job that failed is tried again. It doubles with each failure up to 32 times as much.
 	Retry time.Duration
@@ -120,8 +120,8 @@ func (o Options) Validate() error {
 		fault("concurrency %d, files of a block at a time %d, memory %d (at least %d), index size %d", o.Jobs.Concurrency,
 			o.Jobs.BlockFiles, o.Jobs.Memory, minMemory, o.Jobs.MaxIndexSize)
 	}
-	if o.Jobs.MaxLevel < 1 || o.Jobs.MaxLevel > 4 {
-		fault("largest compaction level %d: must be 1 (2h) to 4 (14d)", o.Jobs.MaxLevel)
+	if o.Jobs.MaxLevel < 0 || o.Jobs.MaxLevel > 4 {
+		fault("largest compaction level %d: must be 0 (nothing is merged) to 4 (14d)", o.Jobs.MaxLevel)
 	}
 	if o.Jobs.Penalty && len(o.Jobs.ReplicaLabels) == 0 {
 		fault("deduplication function penalty needs a replica label")

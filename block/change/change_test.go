@@ -53,40 +53,6 @@ func picture(p Plan) string {
 	return strings.Join(parts, " ") + "|" + strings.Join(held, " ")
 }
 
-func TestRetain(t *testing.T) {
-	const raw, five, hour = time.Duration(0), 5 * time.Minute, time.Hour
-	d := func(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
-	usual := Retention{d(15), d(30), d(90)}
-	f := func(name, want string, r Retention, metas ...*block.Meta) {
-		t.Helper()
-		if got := picture(Retain(viewOf(metas...), now, r)); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-	f("nothing has a retention", "|", Retention{}, days(1, 900, 800, raw, "a"))
-	f("young enough", "|", usual, days(1, 17, 15, raw, "a"))
-	f("raw alone", "01|", Retention{Raw: d(15)}, days(1, 20, 16, raw, "a"), days(2, 20, 15, raw, "a"))
-	f("no coarser block", "|01", usual, days(1, 20, 16, raw, "a"))
-	f("covered by 5m", "01|", usual, days(1, 20, 16, raw, "a"), days(2, 20, 14, five, "a"))
-	f("covered by 1h", "01|", usual, days(1, 20, 16, raw, "a"), days(2, 21, 16, hour, "a"))
-	f("covered by two", "01|", usual, days(1, 20, 16, raw, "a"), days(2, 18, 16, five, "a"), days(3, 22, 18, five, "a"))
-	f("a hole between two", "|01", usual, days(1, 20, 16, raw, "a"), days(2, 17, 16, five, "a"), days(3, 22, 18, five, "a"))
-	f("half 5m, half 1h", "|01", usual, days(1, 20, 16, raw, "a"), days(2, 18, 16, five, "a"), days(3, 22, 18, hour, "a"))
-	f("another stream", "|01", usual, days(1, 20, 16, raw, "a"), days(2, 20, 14, five, "b"))
-	f("5m goes where 1h is", "02|", usual, days(1, 40, 35, hour, "a"), days(2, 40, 35, five, "a"))
-	f("5m and raw go where 1h is", "01 02|", usual, days(1, 40, 35, raw, "a"), days(2, 40, 35, five, "a"), days(3, 40, 35, hour, "a"))
-	f("5m that goes covers nothing", "|01 02", usual, days(1, 40, 35, raw, "a"), days(2, 40, 35, five, "a"))
-	f("past all", "01 02 03|", usual, days(1, 200, 180, raw, "a"), days(2, 200, 180, five, "a"), days(3, 200, 180, hour, "b"))
-	f("5m for ever", "01|02", Retention{Raw: d(15), OneHour: d(90)}, days(1, 200, 180, raw, "a"), days(2, 170, 160, raw, "a"),
-		days(3, 200, 180, five, "a"))
-	f("another resolution", "|", usual, days(1, 200, 180, time.Minute, "a"))
-	v := viewOf(days(1, 20, 16, raw, "a"), days(2, 20, 14, five, "a"), days(3, 20, 16, raw, "b"), days(4, 20, 16, five, "b"))
-	v.Deletions[id(2)], v.Deletions[id(3)] = block.DeletionMark{}, block.DeletionMark{}
-	if got := picture(Retain(v, now, usual)); got != "|01" {
-		t.Errorf("marked ones: %s", got)
-	}
-}
-
 func TestCleanup(t *testing.T) {
 	v := viewOf(days(1, 9, 8, 0, "a"), days(2, 9, 8, 0, "b"), days(3, 9, 8, 0, "b"))
 	old := block.DeletionMark{DeletionTime: now.Add(-49 * time.Hour).Unix()}
@@ -289,9 +255,9 @@ func TestFaults(t *testing.T) {
 // TestClock: where the clocks differ nothing is changed.
 func TestClock(t *testing.T) {
 	bkt := bucketOf(t)
-	v := viewOf(days(1, 200, 180, 0, "a"))
 	before := blocksIn(bkt)
-	p := Retain(v, now, Retention{Raw: time.Hour})
+	p := NewPlan("test", block.View{}, now)
+	p.Timed, p.Steps = true, []Step{{Action: Mark, Block: id(1), Mark: block.DeletionMarkName}}
 	_, err := Apply(t.Context(), bkt, p, Options{Now: func() time.Time { return now.AddDate(10, 0, 0) }})
 	if errs.KindOf(err) != errs.Conflict || !maps.Equal(before, blocksIn(bkt)) {
 		t.Errorf("%v", err)

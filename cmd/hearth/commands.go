@@ -44,6 +44,7 @@ func allCommands() []command {
 		bucketVerifyCommand(),
 		bucketReplicateCommand(),
 		bucketRewriteCommand(),
+		bucketDownsampleCommand(),
 		rulesCheckCommand(),
 	}
 }

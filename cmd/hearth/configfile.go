@@ -164,7 +164,9 @@ func flagsByName(app *kingpin.Application, command string) map[string]*kingpin.F
 	byName := map[string]*kingpin.FlagModel{}
 	for _, c := range commands {
 		for _, f := range flagModels(app.Model(), c) {
-			byName[f.Name] = f
+			if was := byName[f.Name]; was == nil || was.Hidden { // one that a command has no use for is hidden there
+				byName[f.Name] = f
+			}
 		}
 	}
 	return byName

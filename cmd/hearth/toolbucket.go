@@ -60,6 +60,25 @@ func openToolBucket(b *builder, reg prometheus.Registerer, config *content, why 
 	return bkt
 }
 
+// ownerOf is which labels of blocks name their tenant, and tell the copies of a ring apart: as the bucket says, else the
+// defaults of all roles. Errors: Invalid; Unavailable.
+func ownerOf(ctx context.Context, bkt objstore.BucketReader) (block.Owner, error) {
+	id, err := identityOf(ctx, bkt)
+	return id.Owner, err
+}
+
+// identityOf is what the bucket says of itself, with the names of the defaults where it says none. One to which no
+// process of Hearth has written has no uuid.
+func identityOf(ctx context.Context, bkt objstore.BucketReader) (block.Identity, error) {
+	id, err := block.ReadIdentity(ctx, bkt)
+	if err != nil && errs.KindOf(err) != errs.NotFound {
+		return id, err
+	}
+	usual := defaultShared()
+	id.Owner = id.Or(block.Owner{TenantLabel: usual.tenantLabel, ReplicaLabel: usual.replicaLabel})
+	return id, nil
+}
+
 // runChangingTool makes the command a tool that writes to bkt. It refuses a bucket in Mimir's layout, since Hearth only
 // reads those.
 func (b *builder) runChangingTool(bkt objstore.BucketReader, job func(context.Context) error) {

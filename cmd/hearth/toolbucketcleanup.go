@@ -10,6 +10,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/change"
+	"github.com/hearth-metrics/hearth/compact/plan"
 )
 
 // passFlags are the flags of tools that go over all blocks, as a pass of a compactor does.
@@ -101,13 +102,13 @@ func bindBucketRetention(c *kingpin.CmdClause) func(*builder) {
 	var (
 		bucket toolBucketFlags
 		pass   passFlags
-		keep   change.Retention
+		keep   plan.Keep
 	)
 	bucket.bind(c)
 	for _, f := range []struct {
 		name string
 		to   *time.Duration
-	}{{"raw", &keep.Raw}, {"5m", &keep.FiveMinutes}, {"1h", &keep.OneHour}} {
+	}{{"raw", &keep.Raw}, {"5m", &keep.FiveMin}, {"1h", &keep.OneHour}} {
 		c.Flag("retention.resolution-"+f.name, fmt.Sprintf("How long samples of resolution %s are kept, from the end of "+
 			"their block on; 0d = for ever.", f.name)).Default("0d").SetValue(duration{f.to})
 	}
@@ -121,9 +122,32 @@ func bindBucketRetention(c *kingpin.CmdClause) func(*builder) {
 				if err != nil {
 					return change.Plan{}, err
 				}
+				owner, err := ownerOf(ctx, bkt)
+				if err != nil {
+					return change.Plan{}, err
+				}
 				now := time.Now()
-				return change.Retain(v, now, keep, append(filters, block.UploadedBefore(now.Add(-pass.consistency)))...), nil
+				return retain(v, now, keep, owner, append(filters, block.UploadedBefore(now.Add(-pass.consistency)))...), nil
 			})
 		})
 	}
+}
+
+// retain plans to mark the blocks that are past their retention, by the rule of the compactor: a block stays while its
+// samples are to be kept at a coarser resolution, and are not there. If only raw samples have a retention, nobody
+// downsamples, and there is no such guard.
+func retain(v block.View, now time.Time, keep plan.Keep, owner block.Owner, filters ...block.Filter) change.Plan {
+	s := plan.DefaultSettings()
+	s.Owner, s.Retention.Default, s.Downsample = owner, keep, keep.FiveMin > 0 || keep.OneHour > 0
+	p := change.NewPlan("retention", v, now)
+	p.Timed = true
+	for _, e := range plan.Expired(plan.Bucket{View: v, Metas: v.Select(filters...)}, &s, now) {
+		if e.Waits != "" {
+			p.Held = append(p.Held, change.Held{Block: e.Meta.ULID, Reason: e.Waits})
+			continue
+		}
+		p.Steps = append(p.Steps, change.Step{Action: change.Mark, Block: e.Meta.ULID, Mark: block.DeletionMarkName,
+			Bytes: e.Bytes, Details: fmt.Sprintf("block exceeding retention of %v", e.Keep)})
+	}
+	return p
 }

@@ -254,6 +254,7 @@ func TestToolsLeaveMimirAlone(t *testing.T) {
 		{"mark", "--id=" + id, "--marker=" + block.DeletionMarkName, "--remove"},
 		{"cleanup", "--delete-delay=0s"},
 		{"retention", "--retention.resolution-raw=1d"},
+		{"downsample", "--data-dir=" + t.TempDir()},
 		{"index"},
 	} {
 		for _, at := range []string{dir, filepath.Join(dir, "team-a")} {

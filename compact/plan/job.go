@@ -181,9 +181,10 @@ func (j *Job) sources(part block.Part) (all []ulid.ULID) {
 	return block.InOrder(all)
 }
 
-// producers are who made the sources of m: the values of the removed labels, joined.
+// producers are who made the sources of m: those that a compaction wrote down, else the values of the removed labels,
+// joined. A block that a receiver shipped and a tool rewrote has these labels still.
 func producers(m *block.Meta, removed []string) []string {
-	if m.Origin != nil {
+	if m.Origin != nil && len(m.Origin.Producers) > 0 {
 		return m.Origin.Producers
 	}
 	value := ""

@@ -134,9 +134,7 @@ func (p *planner) overlap(st *stream, u *unit, before []*unit) {
 		u.waits = "it reaches over the border of every range"
 		return
 	}
-	fresh := !slices.ContainsFunc(u.blocks, func(m *block.Meta) bool {
-		return m.Compaction.Level > 1 || m.Origin != nil
-	})
+	fresh := !slices.ContainsFunc(u.blocks, func(m *block.Meta) bool { return m.Compaction.Level > 1 })
 	if fresh && length == p.Ranges[0] {
 		if missing := p.awaited(u, before); missing != "" {
 			u.waits = missing
