@@ -135,9 +135,9 @@ func (c *Compactor) Once(ctx context.Context) error {
 		step{"look", func(ctx context.Context, _ *look) error { return c.look(ctx) }}))
 }
 
-// RunJobs does all jobs that there are, and returns. Nothing is deleted, and only inputs that outputs replace are marked.
-// It is for a process that does this once, so it removes its heartbeat at the end. The error also says what is left
-// undone since it failed before.
+// RunJobs does all jobs that there are, and returns. Nothing is deleted, and only inputs that outputs replace are
+// marked. It is for a process that does this once, so it removes its heartbeat at the end. The error also says what is
+// left undone since it failed before.
 func (c *Compactor) RunJobs(ctx context.Context) error {
 	err := c.once(ctx, []step{{"jobs", c.runJobs}})
 	if n := c.board.waiting(); err == nil && n > 0 {

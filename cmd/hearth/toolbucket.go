@@ -60,8 +60,8 @@ func openToolBucket(b *builder, reg prometheus.Registerer, config *content, why 
 	return bkt
 }
 
-// ownerOf is which labels of blocks name their tenant, and tell the copies of a ring apart: as the bucket says, else the
-// defaults of all roles. Errors: Invalid; Unavailable.
+// ownerOf is which labels of blocks name their tenant, and tell the copies of a ring apart: as the bucket says, else
+// the defaults of all roles. Errors: Invalid; Unavailable.
 func ownerOf(ctx context.Context, bkt objstore.BucketReader) (block.Owner, error) {
 	id, err := identityOf(ctx, bkt)
 	return id.Owner, err
