@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -21,9 +22,9 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Client stands for another process: it is a series.Source, ExemplarSource and MetadataSource, and a Writer. It
-// connects at the first call, and reconnects by itself. It is safe for concurrent use. It calls Info once to learn
-// about the peer (Hearth or Thanos); each later Info replaces what it knows.
+// Client stands for another process: it is a series.Source, ExemplarSource and MetadataSource, a rulestate.Source, and a
+// Writer. It connects at the first call, and reconnects by itself. It is safe for concurrent use. It calls Info once to
+// learn about the peer (Hearth or Thanos); each later Info replaces what it knows.
 type Client struct {
 	addr  string
 	opts  ClientOptions
@@ -49,6 +50,7 @@ type peer struct {
 	without   bool // it drops labels on request (WithoutReplicaLabels), and sorts the series without them
 	exemplars bool
 	metadata  bool
+	rules     bool
 	single    bool            // a Thanos process with one stream, which does not change while it runs
 	tenants   announced       // its streams by their tenant label
 	replicas  announced       // its streams by their replica label
@@ -200,8 +202,9 @@ func (c *Client) ownInfo(sources []*hearthpb.Source, in *infopb.InfoResponse) (s
 	if len(sources) == 1 {
 		return infoFromPB(sources[0], external)
 	}
-	all := &hearthpb.Source{
-		Role: in.ComponentType, MinTime: in.Store.GetMinTime(), MaxTime: in.Store.GetMaxTime(), TenantsKnown: true,
+	all := &hearthpb.Source{Role: in.ComponentType, MinTime: math.MaxInt64, MaxTime: math.MinInt64, TenantsKnown: true}
+	if in.Store != nil {
+		all.MinTime, all.MaxTime = in.Store.MinTime, in.Store.MaxTime
 	}
 	for _, s := range sources {
 		all.Instance = s.Instance

@@ -27,7 +27,8 @@ import (
 func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	p := &peer{
 		hearth: in.Hearth != nil, without: in.Store.GetSupportsWithoutReplicaLabels(),
-		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil, external: labelSets(in), names: map[string]bool{},
+		exemplars: in.Exemplars != nil, metadata: in.MetricMetadata != nil, rules: in.Rules != nil,
+		external: labelSets(in), names: map[string]bool{},
 		tenants: announced{name: c.opts.TenantLabel}, replicas: announced{name: c.opts.ReplicaLabel},
 	}
 	if p.hearth {

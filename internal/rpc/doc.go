@@ -3,8 +3,8 @@
 //
 // Flow:
 //
-//	Server  <- RegisterStore (Store, Info, Exemplars, Metadata), RegisterWrite (Writer, WriteableStore), RegisterServed
-//	Client  -> Select, LabelNames, LabelValues, Info, Exemplars, Metadata; Write; BlockStates
+//	Server  <- RegisterStore (Store, Info, Exemplars, Metadata, Rules), RegisterWrite (Writer, WriteableStore), RegisterServed
+//	Client  -> Select, LabelNames, LabelValues, Info, Exemplars, Metadata, Rules; Write; BlockStates
 //
 // Invariants:
 //   - A caller that names a tenant by hearth-tenant gets the series of that tenant with their own labels. Any other

@@ -30,6 +30,12 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	out := &infopb.InfoResponse{ComponentType: component(roles), Store: &infopb.StoreInfo{
 		MinTime: math.MaxInt64, MaxTime: math.MinInt64, SupportsSharding: true, SupportsWithoutReplicaLabels: true,
 	}}
+	if h.Rules != nil {
+		out.Rules = &infopb.RulesInfo{}
+	}
+	if len(h.Sources) == 0 { // Thanos asks every process for series that says that it has a store
+		out.Store = nil
+	}
 	if c.hearth {
 		out.Hearth = &hearthpb.Info{}
 	}
@@ -89,8 +95,8 @@ func component(roles []string) string {
 			return role
 		}
 	}
-	if len(roles) == 0 {
-		return series.RoleStore
+	if len(roles) == 0 { // such a process has nothing but rules
+		return series.RoleRule
 	}
 	return roles[0]
 }

@@ -12,6 +12,7 @@ const (
 	serviceWriteable = "thanos.WriteableStore"
 	serviceExemplars = "thanos.Exemplars"
 	serviceMetadata  = "thanos.Metadata"
+	serviceRules     = "thanos.Rules"
 	serviceInfo      = "thanos.info.Info"
 	serviceWriter    = "hearth.Writer"
 	serviceServed    = "hearth.Served"

@@ -173,6 +173,10 @@ func registerForeign(s *Server, st Store, without bool) {
 		}
 		return h.series(in, withContext{ss, deaf(ss.Context())})
 	})), h)
+	s.grpc.RegisterService(service(serviceRules, "thanospb/rules.proto", nil,
+		streamMethod("Rules", func(_ any, in *thanospb.RulesRequest, ss grpc.ServerStream) error {
+			return h.rules(in, withContext{ss, deaf(ss.Context())})
+		})), h)
 	s.grpc.RegisterService(service(serviceInfo, "infopb/info.proto", []grpc.MethodDesc{
 		unaryMethod(serviceInfo, "Info",
 			func(_ any, ctx context.Context, in *infopb.InfoRequest) (*infopb.InfoResponse, error) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/rulestate"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -19,6 +20,8 @@ type Store struct {
 	// Sources are the local sources by role: receive, store, query, sidecar. A Hearth caller picks one by its role, or
 	// gets all of them merged; a Thanos caller gets all.
 	Sources map[string]series.Source
+	// Rules are the rules of this process; nil = it has none. A process with rules may have no Sources.
+	Rules rulestate.Source
 	// External returns the external labels of a tenant's one stream in a source that is no series.Streamer; nil = the
 	// tenant label only.
 	External func(id tenant.ID) labels.Labels
@@ -38,7 +41,7 @@ type Store struct {
 	Readers map[string]int
 }
 
-// RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars and Metadata, before s is opened.
+// RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars, Metadata and Rules, before s is opened.
 func RegisterStore(s *Server, st Store) {
 	if st.TenantLabel == "" {
 		st.TenantLabel = DefaultClientOptions().TenantLabel
@@ -58,6 +61,8 @@ func RegisterStore(s *Server, st Store) {
 		streamMethod("Exemplars", (*storeServer).exemplars)), h)
 	s.grpc.RegisterService(service(serviceMetadata, "thanospb/metadata.proto", nil,
 		streamMethod("MetricMetadata", (*storeServer).metricMetadata)), h)
+	s.grpc.RegisterService(service(serviceRules, "thanospb/rules.proto", nil,
+		streamMethod("Rules", (*storeServer).rules)), h)
 	s.grpc.RegisterService(service(serviceArrivals, "hearthpb/hearth.proto", []grpc.MethodDesc{
 		unaryMethod(serviceArrivals, "Tenant", (*storeServer).arrivals),
 	}), h)
