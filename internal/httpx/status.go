@@ -17,6 +17,8 @@ type Status struct {
 	Start time.Time
 	// Retention is the storage retention for people, "" when the role stores nothing.
 	Retention string
+	// Features are what clients may ask for beyond Prometheus's API, in Mimir's words; nil = nothing.
+	Features map[string]string
 	// Reloaded says whether the last reading of the configuration succeeded, and when one last did; nil = at Start.
 	Reloaded func() (ok bool, at time.Time)
 }
@@ -29,7 +31,13 @@ type BuildInfo struct {
 	BuildUser string `json:"buildUser"`
 	BuildDate string `json:"buildDate"`
 	GoVersion string `json:"goVersion"`
+	// Application and Features are Mimir's. Grafana looks for them.
+	Application string            `json:"application,omitempty"`
+	Features    map[string]string `json:"features,omitempty"`
 }
+
+// RulerConfigAPI are the Features of a process whose API changes rules.
+func RulerConfigAPI() map[string]string { return map[string]string{"ruler_config_api": "true"} }
 
 // RuntimeInfo is Prometheus's answer of /api/v1/status/runtimeinfo.
 type RuntimeInfo struct {
@@ -50,7 +58,14 @@ type RuntimeInfo struct {
 
 // Build describes the binary.
 func (s *Status) Build() BuildInfo {
-	return BuildInfo{s.Version, s.Revision, s.Branch, s.BuildUser, s.BuildDate, runtime.Version()}
+	info := BuildInfo{
+		Version: s.Version, Revision: s.Revision, Branch: s.Branch, BuildUser: s.BuildUser, BuildDate: s.BuildDate,
+		GoVersion: runtime.Version(), Features: s.Features,
+	}
+	if s.Features != nil {
+		info.Application = "Hearth"
+	}
+	return info
 }
 
 // Runtime describes the process now.

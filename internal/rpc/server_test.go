@@ -137,8 +137,8 @@ func TestHealthAndReflection(t *testing.T) {
 			}
 		}
 	}
-	if found != 8 {
-		t.Errorf("%d services of ours, want 8", found)
+	if found != 9 {
+		t.Errorf("%d services of ours, want 9", found)
 	}
 }
 

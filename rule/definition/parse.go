@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -250,4 +251,18 @@ func parseTenants(names []string) (ids []tenant.ID, _ error) {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
+}
+
+// Check finds what is wrong with a group that no text was parsed for, as an error of kind Invalid. It sorts the
+// SourceTenants of the group that it returns.
+func Check(g Group) (Group, error) {
+	slices.Sort(g.SourceTenants)
+	g.SourceTenants = slices.Compact(g.SourceTenants)
+	var p Parsed
+	p.check(&g, groupNode{})
+	err := p.Err()
+	if err != nil { // there are no lines
+		err = errs.E(errs.Invalid, "%s", strings.NewReplacer("0:0: ", "", "line 0: ", "").Replace(err.Error()))
+	}
+	return g, err
 }

@@ -86,7 +86,9 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	rule := func(text string) string { return "groups:\n- name: g\n  rules:\n  - {record: ok, expr: up}\n  - " + text }
+	rule := func(text string) string {
+		return "groups:\n- name: g\n  rules:\n  - {record: ok, expr: up}\n  - " + text
+	}
 	f(rule("{record: r, expr: 'sum('}"), "5:", `group "g", rule 2, "r"`, "parse")
 	f(rule("{alert: A, expr: up, annotations: {a: '{{ nonsense }}'}}"), `group "g", rule 2, "A"`, `annotation "a"`, "nonsense")
 	f(rule("{alert: A, expr: up, labels: {a: '{{'}}"), `group "g", rule 2, "A"`, `label "a"`)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/rule/definition/sourcetest"
 )
 
 const good = "groups:\n- name: g\n  rules:\n  - {record: r, expr: up}\n"
@@ -202,4 +203,22 @@ func TestFollow(t *testing.T) {
 		t.Error("Changed receives without a change")
 	default:
 	}
+}
+
+// TestContract: files are a source like any other.
+func TestContract(t *testing.T) {
+	dir := t.TempDir()
+	f := newFiles(Options{Patterns: []string{filepath.Join(dir, "*.yml")}})
+	sourcetest.Run(t, sourcetest.Place{
+		Source: f, Look: func() { _ = f.Reload() },
+		Put: func(name, text string) {
+			put(t, dir, name+".yml", "groups:\n- "+strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
+		},
+		Spoil: func(name string) { put(t, dir, name+".yml", "groups: [") },
+		Delete: func(name string) {
+			if err := os.Remove(filepath.Join(dir, name+".yml")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
 }
