@@ -3,7 +3,8 @@
 //
 // Flow:
 //
-//	Server  <- RegisterStore (Store, Info, Exemplars, Metadata, Rules), RegisterWrite (Writer, WriteableStore), RegisterServed
+//	Server  <- RegisterStore (Store, Info, Exemplars, Metadata, Rules), RegisterWrite (Writer, WriteableStore),
+//	           RegisterServed
 //	Client  -> Select, LabelNames, LabelValues, Info, Exemplars, Metadata, Rules; Write; BlockStates
 //
 // Invariants:

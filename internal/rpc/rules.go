@@ -228,7 +228,8 @@ func alertingFromPB(in *thanospb.Alert) rulestate.Rule {
 	for _, a := range in.Alerts {
 		r.Alerts = append(r.Alerts, rulestate.Alert{
 			Labels: labelsFromPB(a.GetLabels()), Annotations: labelsFromPB(a.GetAnnotations()), State: stateFromPB(a.GetState()),
-			ActiveAt: timeFromPB(a.GetActiveAt()), KeepFiringSince: timeFromPB(a.GetHearthKeepFiringSince()), Value: a.GetValue(),
+			ActiveAt: timeFromPB(a.GetActiveAt()), KeepFiringSince: timeFromPB(a.GetHearthKeepFiringSince()),
+			Value: a.GetValue(),
 		})
 	}
 	return r

@@ -41,7 +41,8 @@ type Store struct {
 	Readers map[string]int
 }
 
-// RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars, Metadata and Rules, before s is opened.
+// RegisterStore serves st by Thanos's StoreAPI and its siblings Info, Exemplars, Metadata and Rules. It is called
+// before s is opened.
 func RegisterStore(s *Server, st Store) {
 	if st.TenantLabel == "" {
 		st.TenantLabel = DefaultClientOptions().TenantLabel

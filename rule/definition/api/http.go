@@ -176,7 +176,8 @@ func (a *API) put(r *http.Request, id tenant.ID) (answer, error) {
 	if err := a.store.Put(r.Context(), &g); err != nil {
 		return nil, err
 	}
-	a.log.Info("rules stored", "tenant", id, "namespace", g.Namespace, "group", g.Name, "rules", len(g.Rules), "by", user(r))
+	a.log.Info("rules stored", "tenant", id, "namespace", g.Namespace, "group", g.Name, "rules", len(g.Rules),
+		"by", user(r))
 	return nil, nil
 }
 

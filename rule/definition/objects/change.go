@@ -90,8 +90,8 @@ func (s *Store) Put(ctx context.Context, g *definition.Group) error {
 	return nil
 }
 
-// Delete deletes a group, or all groups of a namespace if name is empty, also those that Mimir or Cortex wrote. It is an
-// error of kind NotFound if there is none.
+// Delete deletes a group, or all groups of a namespace if name is empty, also those that Mimir or Cortex wrote. It is
+// an error of kind NotFound if there is none.
 func (s *Store) Delete(ctx context.Context, of tenant.ID, namespace, name string) error {
 	objects, err := s.of(ctx, id{of, namespace, name})
 	if err != nil {

@@ -63,7 +63,7 @@ func decodeMimir(of id, raw []byte) (definition.Group, error) {
 		return definition.Group{}, err
 	}
 	if user != string(of.tenant) {
-		return definition.Group{}, fmt.Errorf("the object is of tenant %q, and its name is that of tenant %q", user, of.tenant)
+		return definition.Group{}, fmt.Errorf("the object is of tenant %q, and its name is that of %q", user, of.tenant)
 	}
 	if offset == 0 {
 		offset = delay

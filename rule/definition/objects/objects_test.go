@@ -40,7 +40,8 @@ func newGroup(t *testing.T, namespace, name, expr string) *definition.Group {
 
 func keys(t *testing.T, bkt objstore.Bucket) (all []string) {
 	t.Helper()
-	err := bkt.Iter(t.Context(), "", func(key string) error { all = append(all, key); return nil }, objstore.WithRecursiveIter())
+	add := func(key string) error { all = append(all, key); return nil }
+	err := bkt.Iter(t.Context(), "", add, objstore.WithRecursiveIter())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,8 @@ func label(name, value string) []byte {
 // mimirGroup is a group as Mimir writes it, with its durations that are zero.
 func mimirGroup(of, namespace, name, expr string) []byte {
 	rule := message(message(message(nil, 1, []byte(expr)), 2, []byte("r")), 4, nil)
-	raw := message(message(message(message(nil, 1, []byte(name)), 2, []byte(namespace)), 3, duration(time.Minute)), 4, rule)
+	raw := message(message(nil, 1, []byte(name)), 2, []byte(namespace))
+	raw = message(message(raw, 3, duration(time.Minute)), 4, rule)
 	return message(message(message(raw, 6, []byte(of)), 11, nil), 13, nil)
 }
 
@@ -181,7 +183,8 @@ func TestChanges(t *testing.T) {
 	if all := keys(t, bkt); len(all) != 3 {
 		t.Errorf("old versions stay: %q", all)
 	}
-	slow := New(slog.New(slog.DiscardHandler), bkt, Options{Interval: time.Hour, Now: func() time.Time { return time.Unix(1, 0) }})
+	slow := newStore(bkt)
+	slow.opts.Now = func() time.Time { return time.Unix(1, 0) }
 	must(slow.Put(ctx, newGroup(t, "ns", "g", "three"))) // its clock is behind
 	list("ns", "ns/g=three ns/h=up")
 	if n, err := s.Count(ctx, "acme", "ns", "g"); n != 2 || err != nil {
@@ -336,8 +339,8 @@ func TestMimir(t *testing.T) {
 	bad(id{"acme", "ns", "h"}, begin, `group "h"`)
 	bad(id{"acme", "ns", "g"}, begin[:len(begin)-1], "not what Mimir")
 	bad(id{"acme", "ns", "g"}, append(bytes.Clone(begin), message(nil, 4, message(nil, 1, []byte("sum(")))...), `group "g", rule 2`)
-	bad(id{"acme", "ns", "g"}, append(bytes.Clone(begin), message(nil, 3, []byte{8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})...),
-		"not a duration")
+	endless := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1<<63)
+	bad(id{"acme", "ns", "g"}, append(bytes.Clone(begin), message(nil, 3, endless)...), "not a duration")
 }
 
 // FuzzDecode: no bytes are a panic in either form.
@@ -355,7 +358,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// faulty fails as it is told.
+// faulty is a bucket that fails with the errors that it has.
 type faulty struct {
 	objstore.Bucket
 	upload, delete, get, list error
