@@ -21,6 +21,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/promapi"
+	"github.com/hearth-metrics/hearth/internal/rulestate"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -89,10 +90,21 @@ func (q *Querier) newHandler() http.Handler {
 			next = http.HandlerFunc(q.handleExemplars)
 		case r.Method == http.MethodGet && path == "/stores":
 			next = http.HandlerFunc(q.handleStores)
+		case r.Method == http.MethodGet && path == "/rules":
+			next = q.rulesHandler(rulestate.HandleRules)
+		case r.Method == http.MethodGet && path == "/alerts":
+			next = q.rulesHandler(rulestate.HandleAlerts)
 		case r.Method == http.MethodGet && path == "/status/tsdb":
 			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { promapi.WriteError(w, errNoTSDB) })
 		}
 		q.serve(next, w, r, path)
+	})
+}
+
+// rulesHandler answers for the rules of the tenants of a request.
+func (q *Querier) rulesHandler(answer func(http.ResponseWriter, *http.Request, rulestate.View)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r, rulestate.View{Source: q, Tenants: tenant.SetFrom(r.Context()), TenantLabel: q.opts.TenantLabel})
 	})
 }
 

@@ -73,6 +73,9 @@ type Options struct {
 	// Future is how far ahead of the clock a sample may be when it arrives (F).
 	Future time.Duration
 
+	// Rules returns who has rules at the moment; nil = nobody. It is called for each request, and must be cheap.
+	Rules func() []RulePeer
+
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
 	Flags             map[string]string

@@ -19,6 +19,7 @@ type endpointFlags struct {
 	addresses   []string
 	dnsInterval time.Duration
 	oldNames    map[string]*moreAddresses
+	localRules  []query.RulePeer // of this process; the role sets them
 }
 
 func (f *endpointFlags) bind(c *kingpin.CmdClause) {
@@ -84,8 +85,19 @@ func (m *moreAddresses) IsCumulative() bool { return true }
 func (f *endpointFlags) build(b *builder, c *cluster, peers *clients, local ...query.Endpoint) *endpoints.Endpoints {
 	f.warnNames(b.log)
 	return endpoints.New(b.log, b.reg, endpoints.Options{
-		Local: local, Members: c.others, Addresses: f.addresses, Interval: f.dnsInterval, Dial: peers.source,
+		Local: local, Members: c.others, Rulers: c.rulers, LocalRules: f.localRules, Addresses: f.addresses,
+		Interval: f.dnsInterval, Dial: peers.source,
 	})
+}
+
+// rulers are the other members with rules that gossip knows at the moment.
+func (c *cluster) rulers() (all []endpoints.Member) {
+	for _, m := range c.members(series.RoleRule) {
+		if m.ID != c.self.ID {
+			all = append(all, endpoints.Member{Instance: m.ID, Role: series.RoleRule, Addr: m.Addr})
+		}
+	}
+	return all
 }
 
 // others are the other members with data that gossip knows at the moment.

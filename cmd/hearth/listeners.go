@@ -15,6 +15,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/rpc"
+	"github.com/hearth-metrics/hearth/internal/rulestate"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -155,6 +156,7 @@ type storeAPIFlags struct {
 	tenants               string
 	sortBudget            int64
 	maxSeries, maxSamples int64
+	rules                 rulestate.Source // of this process; the role sets them
 }
 
 func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
@@ -176,7 +178,7 @@ func (f *storeAPIFlags) register(b *builder, s *rpc.Server, sources map[string]s
 	if err != nil {
 		b.check(fmt.Errorf("--store-api.tenants: %w", err))
 	}
-	rpc.RegisterStore(s, rpc.Store{Sources: sources, External: external, Tenants: tenants,
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, Rules: f.rules, External: external, Tenants: tenants,
 		TenantLabel: shared.tenantLabel, SortBudget: f.sortBudget, MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
 		Readers: map[string]int{series.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
 }

@@ -64,6 +64,7 @@ func (f *queryFlags) build(b *builder, c *cluster, list *endpoints.Endpoints, me
 	f.opts.Window, f.opts.Retention = limits.Table().Longest()
 	f.opts.Flags, f.opts.Version, f.opts.Revision = b.flags, version.Version, version.GetRevision()
 	f.opts.Reloaded = limits.lastRead
+	f.opts.Rules = list.Rules
 	if c.gossips {
 		f.opts.Membership = c.membership
 	}

@@ -62,6 +62,7 @@ func bindQuery(c *kingpin.CmdClause) func(*builder) {
 		peers := newClients(b, options, cl)
 		list := endpoint.build(b, cl, peers)
 		querier := asking.build(b, cl, list, reads.build(b, partOfReader), shared, limits)
+		visible.rules = querier
 		visible.register(b, services, map[string]series.Source{series.RoleQuery: querier}, nil, shared)
 
 		server.Add(slices.Concat(

@@ -11,6 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-metrics/hearth/internal/rulestate"
+	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 )
 
@@ -78,6 +81,39 @@ func (e *Endpoints) Ready() error {
 func (e *Endpoints) List() []query.Endpoint {
 	known, unknown := e.split()
 	return append(known, unknown...)
+}
+
+// Rules are those who may have rules at the moment: this process, the rulers that gossip knows, and all endpoints whose
+// role is not known. These say themselves whether they have rules.
+func (e *Endpoints) Rules() []query.RulePeer {
+	peers := slices.Clone(e.opts.LocalRules)
+	if e.opts.Rulers != nil {
+		for _, m := range e.opts.Rulers() {
+			source, err := e.opts.Dial(m.Addr, "")
+			if rules, ok := source.(rulestate.Source); ok && err == nil {
+				peers = append(peers, query.RulePeer{Name: m.Role + " " + m.Instance, Source: rules})
+			}
+		}
+	}
+	known, unknown := e.split()
+	for _, k := range known {
+		if rules, ok := k.Source.(rulestate.Source); ok && k.Known.Role == "" && !k.Local {
+			peers = append(peers, query.RulePeer{Name: k.Name, Source: rules})
+		}
+	}
+	for _, u := range unknown {
+		peers = append(peers, query.RulePeer{Name: u.Name, Source: noAddress{u.Source}})
+	}
+	return peers
+}
+
+// noAddress stands for the rules of an endpoint that has no address.
+type noAddress struct{ series.Source }
+
+// Rules implements rulestate.Source. The error says why there is no address.
+func (n noAddress) Rules(ctx context.Context, _ tenant.ID, _ rulestate.Query) ([]rulestate.Group, []string, error) {
+	_, err := n.Info(ctx)
+	return nil, nil, err
 }
 
 // split are the endpoints that have an address, and the names without one.

@@ -13,6 +13,10 @@ type Options struct {
 	Local []query.Endpoint
 	// Members are the other members with data that gossip knows at the moment; nil = there is no gossip.
 	Members func() []Member
+	// Rulers are the members with rules that gossip knows at the moment; nil = none. LocalRules are the rules of this
+	// process.
+	Rulers     func() []Member
+	LocalRules []query.RulePeer
 	// Addresses are host:port, dns+name:port or dnssrv+name of StoreAPIs.
 	Addresses []string
 	// Interval is how often names are looked up again. Less than a second counts as a second.
