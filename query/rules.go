@@ -67,7 +67,9 @@ func (q *Querier) Rules(ctx context.Context, id tenant.ID, of rulestate.Query) (
 }
 
 // rulesOfAll are the rules of all tenants that endpoints have.
-func (q *Querier) rulesOfAll(ctx context.Context, of rulestate.Query) (all []rulestate.Group, warnings []string, _ error) {
+func (q *Querier) rulesOfAll(
+	ctx context.Context, of rulestate.Query,
+) (all []rulestate.Group, warnings []string, _ error) {
 	ids := q.snapshot.Load().info.Tenants
 	if len(ids) == 0 {
 		ids = []tenant.ID{tenant.Default}

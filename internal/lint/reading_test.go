@@ -167,7 +167,7 @@ var dictated = map[string]bool{
 }
 
 // adapters are packages that bring several parts of the house into one protocol, with how many more they import.
-var adapters = map[string]int{"internal/rpc": 1}
+var adapters = map[string]int{"internal/rpc": 1, "query": 1}
 
 // TestOwnImports: packages that need more of the house than this do more than one thing. Generated packages count as
 // one.

@@ -23,8 +23,8 @@ import (
 )
 
 // Client stands for another process: it is a series.Source, ExemplarSource and MetadataSource, a rulestate.Source, and
-// a Writer. It connects at the first call, and reconnects by itself. It is safe for concurrent use. It calls Info once to
-// learn about the peer (Hearth or Thanos); each later Info replaces what it knows.
+// a Writer. It connects at the first call, and reconnects by itself. It is safe for concurrent use. It calls Info once
+// to learn about the peer (Hearth or Thanos); each later Info replaces what it knows.
 type Client struct {
 	addr  string
 	opts  ClientOptions
