@@ -133,16 +133,6 @@ func (d *directory) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// Iter implements objstore.Bucket.
-func (d *directory) Iter(ctx context.Context, dir string, f func(string) error, o ...objstore.IterOption) error {
-	return d.Bucket.Iter(ctx, dir, func(name string) error {
-		if isUnfinished(name) {
-			return nil
-		}
-		return f(name)
-	}, o...)
-}
-
 // IterWithAttributes implements objstore.Bucket.
 func (d *directory) IterWithAttributes(ctx context.Context, dir string, f func(objstore.IterObjectAttributes) error,
 	o ...objstore.IterOption) error {

@@ -20,6 +20,15 @@ import (
 // get too old.
 const maxAhead = 10 * time.Minute
 
+// HasIndex reports whether the bucket has an index of Hearth's. Its error is of kind Unavailable.
+func HasIndex(ctx context.Context, bkt objstore.BucketReader) (bool, error) {
+	there, err := bkt.Exists(ctx, bucketindex.PointerName)
+	if err != nil {
+		return false, unavailable("look for %s: %w", bucketindex.PointerName, err)
+	}
+	return there, nil
+}
+
 // indexCounts reports whether the index stands for the marks of other tools at the time now.
 func (f *Fetcher) indexCounts(now time.Time) bool {
 	if f.index == nil {

@@ -96,7 +96,7 @@ func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPas
 
 // indexOf is the index of what v, the last view, has.
 func (f *Fetcher) indexOf(v View, copies map[markKey]bool) bucketindex.Index {
-	var ix bucketindex.Index
+	ix := bucketindex.Index{Blocks: make([]bucketindex.Block, 0, len(v.Metas))}
 	for _, m := range v.Metas {
 		ix.Blocks = append(ix.Blocks, m.essential())
 	}

@@ -51,7 +51,8 @@ type markListed struct {
 }
 
 // listAll finds all blocks and marks by listing the whole bucket. A provider that lists recursively is asked once, with
-// a request for each thousand objects. Any other is asked once for each block.
+// a request for each thousand objects. Any other is asked once for each block. In a bucket that is a directory only the
+// top of each block is read.
 func (f *Fetcher) listAll(ctx context.Context) (*found, error) {
 	all := &found{blocks: map[ulid.ULID]metaListed{}, marks: map[markKey]markListed{}}
 	note := func(name string) error {
@@ -69,6 +70,9 @@ func (f *Fetcher) listAll(ctx context.Context) (*found, error) {
 			all.marks[markKey{id, kind}] = markListed{object: name}
 		}
 		return ctx.Err()
+	}
+	if slices.Contains(f.bkt.SupportedIterOptions(), topFiles) {
+		return all, f.bkt.Iter(ctx, "", note, withTopFiles())
 	}
 	if slices.Contains(f.bkt.SupportedIterOptions(), objstore.Recursive) {
 		return all, f.bkt.Iter(ctx, "", note, objstore.WithRecursiveIter())

@@ -72,10 +72,13 @@ var markNames = map[bucketindex.Kind]string{
 }
 
 func markKind(name string) (bucketindex.Kind, bool) {
-	for kind, n := range markNames {
-		if n == name {
-			return kind, true
-		}
+	switch name {
+	case DeletionMarkName:
+		return bucketindex.Deletion, true
+	case NoCompactMarkName:
+		return bucketindex.NoCompact, true
+	case NoDownsampleMarkName:
+		return bucketindex.NoDownsample, true
 	}
 	return 0, false
 }
