@@ -71,6 +71,7 @@ func (c *Compactor) deleteMarked(ctx context.Context, l *look) error {
 			c.metrics.deletionFailures.Inc()
 			return err
 		}
+		c.changes.Add(1)
 		c.metrics.deleted.Inc()
 		c.log.Info("deleted a block that was marked", "block", id.String(), "marked",
 			time.Unix(mark.DeletionTime, 0).UTC().Format(time.RFC3339), "reason", mark.Details, "bytes", bytes)
@@ -151,6 +152,7 @@ func (c *Compactor) cleanPartial(ctx context.Context, l *look) error {
 			c.metrics.deletionFailures.Inc()
 			return err
 		}
+		c.changes.Add(1)
 		c.metrics.partialDeleted.Inc()
 		c.log.Info("deleted what an upload left that was broken off", "block", id.String(), "unchanged_for", partialAge)
 		return nil

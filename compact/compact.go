@@ -37,6 +37,8 @@ type Compactor struct {
 	last     atomic.Pointer[look]
 	looked   chan struct{} // closed with the first look
 	lookOnce sync.Once
+	changes  atomic.Int64 // how many jobs, marks and deletions there were
+	seen     int64        // changes before the last look; guarded by fetching
 
 	acting  sync.Mutex // guards what follows; held while it is found out whether blocks may be marked and deleted
 	clock   clock
@@ -132,7 +134,7 @@ func (c *Compactor) Once(ctx context.Context) error {
 		passes = append(passes, step{"jobs", c.runJobs}) // it ends with a look
 	}
 	return c.once(ctx, append(passes, step{"keep", c.keep}, step{"clean", c.clean},
-		step{"look", func(ctx context.Context, _ *look) error { return c.look(ctx) }}))
+		step{"look", c.lookAgain}))
 }
 
 // RunJobs does all jobs that there are, and returns. Nothing is deleted, and only inputs that outputs replace are
@@ -224,7 +226,7 @@ func guarded(do func() error) (err error) {
 func (c *Compactor) look(ctx context.Context) error {
 	c.fetching.Lock()
 	defer c.fetching.Unlock()
-	began := time.Now()
+	began, changes := time.Now(), c.changes.Load()
 	if !c.checked {
 		if err := CheckLayout(ctx, c.bkt); err != nil {
 			return err
@@ -248,10 +250,22 @@ func (c *Compactor) look(ctx context.Context) error {
 		c.findForeign(pass.View, since)
 		c.acting.Unlock()
 	}
+	c.seen = changes
 	c.last.Store(&look{view: pass.View, live: c.chosen(pass.View, at), at: at})
 	c.metrics.lastLook.Set(float64(at.UnixMilli()) / 1000)
 	c.lookOnce.Do(func() { close(c.looked) })
 	return err
+}
+
+// lookAgain looks at the bucket if this process has changed something there since the last look.
+func (c *Compactor) lookAgain(ctx context.Context, _ *look) error {
+	c.fetching.Lock()
+	same := c.changes.Load() == c.seen
+	c.fetching.Unlock()
+	if same {
+		return nil
+	}
+	return c.look(ctx)
 }
 
 // chosen are the blocks that this process is to work on, as its options choose them, without those that are marked for

@@ -52,9 +52,12 @@ func (c *Compactor) findForeign(v block.View, since time.Time) {
 const maxTenants = 50
 
 // CheckLayout is the error of a bucket in the layout of Mimir or Cortex, which has a directory for each tenant. A
-// compactor of Thanos's layout would find no block there, and its objects would look like a tenant's. Errors: Conflict;
-// Unavailable.
+// compactor of Thanos's layout would find no block there, and its objects would look like a tenant's. A bucket that has
+// an index of Hearth's was looked at before. Errors: Conflict; Unavailable.
 func CheckLayout(ctx context.Context, bkt objstore.BucketReader) error {
+	if indexed, err := block.HasIndex(ctx, bkt); err == nil && indexed {
+		return nil
+	}
 	var dirs []string
 	err := bkt.Iter(ctx, "", func(name string) error {
 		_, isBlock := block.ParseID(name)

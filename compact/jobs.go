@@ -226,6 +226,7 @@ func (c *Compactor) do(ctx context.Context, j *plan.Job) (done bool, err error) 
 	})
 	c.metrics.running.Dec()
 	c.board.finish(run)
+	c.changes.Add(1)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return false, err // it was broken off, and is done again

@@ -29,6 +29,7 @@ func (c *Compactor) mark(ctx context.Context, id ulid.ULID, reason, details stri
 	if err := block.MarkDeletion(ctx, c.bkt, id, details, c.opts.Now()); err != nil {
 		return err
 	}
+	c.changes.Add(1)
 	c.metrics.marked.WithLabelValues(markerDeletion, reason).Inc()
 	return nil
 }
