@@ -98,37 +98,26 @@ func (c *coverage) has(key string, resolution int64, m *block.Meta) bool {
 		m.Part().Of > 1 && len(told) > 0 && !slices.ContainsFunc(told, lacksWhole)
 }
 
-// one reports whether a single block of a stream has all samples of a job at a resolution.
-func (c *coverage) one(key string, resolution int64, j *Job) bool {
-	var need []ulid.ULID
-	for m := range c.of[place{key, resolution}].within(j.MinTime, j.MaxTime) {
-		if m.MinTime > j.MinTime || m.MaxTime < j.MaxTime || !m.Part().Contains(j.Part) {
-			continue
-		}
-		if need == nil {
-			for _, in := range j.Inputs {
-				need = append(need, in.Sources()...)
-			}
-			need = block.InOrder(need)
-		}
-		if block.Subset(need, block.InOrder(m.Sources())) {
-			return true
-		}
-	}
-	return false
+// all reports whether blocks of a stream have all samples of some blocks at a resolution.
+func (c *coverage) all(key string, resolution int64, blocks []*block.Meta) bool {
+	return !slices.ContainsFunc(blocks, func(m *block.Meta) bool { return !c.has(key, resolution, m) })
 }
 
-// writes are the resolutions of the outputs of j, the finest first. j has all but outputs.
+// writes are the resolutions of the outputs of j, the finest first. j has all but outputs. Samples that were
+// downsampled before are not read again for it: what is coarser is made of the blocks that have them.
 func (p *planner) writes(st *stream, j *Job) (out []int64) {
 	if j.Kind != Downsample {
 		out = append(out, j.Resolution)
 	}
 	span := j.MaxTime - j.MinTime
 	for _, r := range p.coarser(j.Resolution, j.Inputs) {
-		if (span >= spanOf(r) || j.Kind == Downsample && p.last(j.Inputs[0])) && !p.over(j.Inputs[0], r, j.MaxTime) &&
-			!p.cover.one(st.key, r, j) {
-			out = append(out, r)
+		if span < spanOf(r) && !(j.Kind == Downsample && p.last(j.Inputs[0])) || p.over(j.Inputs[0], r, j.MaxTime) {
+			continue
 		}
+		if p.cover.all(st.key, r, j.Inputs) {
+			break
+		}
+		out = append(out, r)
 	}
 	return out
 }

@@ -264,18 +264,16 @@ func size(m *block.Meta) uint64 {
 }
 
 // horizontal plans what makes the units of aligned windows one. A window that may still get blocks waits, as one
-// does of which a smaller range is not finished. The newest unit stays as it is.
+// does of which a smaller range is not finished. The newest unit of raw blocks stays as it is.
 func (p *planner) horizontal(st *stream) {
-	if len(st.units) < 2 {
-		return
+	units := st.units
+	if st.resolution == Raw {
+		units = units[:max(len(units)-1, 0)]
 	}
-	units := st.units[:len(st.units)-1]
-	high := units[len(units)-1].mint
 	for _, length := range p.Ranges {
 		for _, w := range windows(units, length) {
-			end := w[len(w)-1].maxt
 			switch {
-			case len(w) < 2, end-w[0].mint != length && end > high, slices.ContainsFunc(w, (*unit).held):
+			case len(w) < 2, !st.over(w, length), slices.ContainsFunc(w, (*unit).held):
 			case st.resolution != Raw && p.fromFiner(st, w, length):
 			default:
 				if r := run(w); r != nil {
@@ -286,31 +284,55 @@ func (p *planner) horizontal(st *stream) {
 	}
 }
 
+// over reports whether no more blocks are expected in a window of units w: it is full, or time has gone on. Raw blocks
+// come in order, so those behind the window tell. Downsampled ones are made of them at any time, so the whole window
+// must lie before blocks of any resolution.
+func (st *stream) over(w []*unit, length int64) bool {
+	end := w[len(w)-1].maxt
+	if end-w[0].mint == length {
+		return true
+	}
+	if st.resolution == Raw {
+		return end <= st.units[len(st.units)-2].mint
+	}
+	end = floor(w[0].mint, length) + length
+	newest := st.units[len(st.units)-1].mint
+	for _, f := range st.finer {
+		newest = max(newest, f.units[len(f.units)-1].mint)
+	}
+	return end <= newest
+}
+
 // held reports whether no window with u is compacted.
 func (u *unit) held() bool { return u.failed || u.busy || u.waits != "" }
 
-// fromFiner reports whether finer blocks have all samples of units, of one window, and will be compacted
-// themselves: what is made of them then replaces these.
+// fromFiner reports whether finer blocks have all samples of units, of one window, and will be compacted and
+// downsampled themselves, since not all of them were: what is made of them then replaces these.
 func (p *planner) fromFiner(st *stream, units []*unit, length int64) bool {
 	begin := floor(units[0].mint, length)
 	return slices.ContainsFunc(st.finer, func(f *stream) bool {
 		n := 0
+		var finer []*block.Meta
 		for _, u := range f.units {
 			if u.mint >= begin && u.maxt <= begin+length {
 				if u.noCompact || u.failed {
 					return false
 				}
 				n++
+				finer = append(finer, u.blocks...)
 			}
 		}
 		if n < 2 {
 			return false
 		}
+		for _, r := range resolutions {
+			if r > f.resolution && r <= st.resolution && p.cover.all(f.key, r, finer) {
+				return false
+			}
+		}
 		for _, u := range units {
-			for _, m := range u.blocks {
-				if !p.cover.has(f.key, f.resolution, m) {
-					return false
-				}
+			if !p.cover.all(f.key, f.resolution, u.blocks) {
+				return false
 			}
 		}
 		return true

@@ -303,10 +303,16 @@ func TestDownsampling(t *testing.T) {
 	// Parts have parts of the coarser ones, and blocks that Thanos made of a part name the part.
 	f("a:0-40,src=1+2,part=0/2 b:0-40,src=1+2,part=1/2 A:0-40,res=5,src=1+2,part=0/2", "downsample b > 5m:1/2")
 	f("a:0-40,src=1+2,part=0/2 A:0-40,res=5,src=a", "")
-	// Blocks of 5 minutes are compacted alone where raw ones are gone, and else made anew.
+	// Blocks of 5 minutes are compacted themselves. They are made anew where they lack samples.
 	five := "A:0-48,res=5,src=1+2 B:48-96,res=5,src=3+4 C:336-384,res=5,src=5 D:384-432,res=5,src=6 "
 	f(five, "compact A B > 5m")
-	f(five+"a:0-48,src=1+2 b:48-96,src=3+4 c:336-384,src=5+5 d:384-432,src=6+6", "compact a b > 5m raw")
+	f(five+"a:0-48,src=1+2 b:48-96,src=3+4 c:336-384,src=5+5 d:384-432,src=6+6", "compact A B > 5m; compact a b > raw")
+	raw := "a:0-48,src=1+2 b:48-96,src=3+4 c:336-384,src=5+5 d:384-432,src=6+6,nodown"
+	f("A:0-48,res=5,src=1+2 C:336-384,res=5,src=5 "+raw, "compact a b > 5m raw")
+	f("A:0-48,res=5,src=1+2 B:48-96,res=5,src=3 C:336-384,res=5,src=5 "+raw, "compact a b > 5m raw")
+	f("a:0-48 b:48-336 c:336-337 d:337-338 A:0-48,res=5,src=a B:48-336,res=5,src=b",
+		"compact a b > raw; compact A B > 1h 5m")
+	f("a:0-48 b:48-96 c:96-98 d:98-100 A:0-48,res=5,src=a B:48-96,res=5,src=b", "")                 // more may come
 	f("A:0-48,res=5,src=1+2 B:47-96,res=5,src=3+4 C:336-384,res=5,src=5 D:384-432,res=5,src=6", "") // they overlap
 	f("A:0-48,res=5,src=1+2 B:48-336,res=5,src=3+4 C:336-384,res=5 D:384-432,res=5", "compact A B > 1h 5m")
 }
@@ -357,8 +363,8 @@ func TestSimulate(t *testing.T) {
 	f("a:0-2 b:2-4 x:400-402 y:402-404", Todo{Compactions: 1, CompactionBlocks: 2})
 	f("a:0-2,r=1 b:0-2,r=2 c:2-4,r=1 d:2-4,r=2 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
 	f("a:0-2 b:2-4 c:8-10 d:10-12 x:400-402 y:402-404", Todo{Compactions: 3, CompactionBlocks: 6})
-	// 48 h, then 14 d with 5m and 1h in the same job; x is downsampled alone.
-	f("a:0-24 b:24-48 c:48-100 d:100-336,t=b x:336-384 y:400-402", Todo{2, 4, 3})
+	// 48 h with 5m, then 14 d of both, with 1h; x is downsampled alone.
+	f("a:0-24 b:24-48 c:48-100 d:100-336,t=b x:336-384 y:400-402", Todo{3, 6, 3})
 }
 
 // TestOwned: compactors that share a bucket do each job once.
