@@ -20,6 +20,7 @@ var (
 type input struct {
 	count, value, min, max, total xor.Samples
 	sum, counter                  histogramReader
+	integers                      integers
 }
 
 // aggregates adds a downsampled chunk.

@@ -87,6 +87,51 @@ func (f *floatBatch) add(t int64, v float64) {
 	f.lastT = t
 }
 
+// addAll adds samples, at least one, to the open window. Their times must lie there, in order, and the first value is a
+// number.
+func (f *floatBatch) addAll(ts []int64, vs []float64) {
+	w, c := &f.windows[len(f.windows)-1], &f.counter
+	if w.count == 0 || !c.counted {
+		f.add(ts[0], vs[0])
+		ts, vs = ts[1:], vs[1:]
+	}
+	sum, least, most, total, last := w.sum, w.min, w.max, c.total, c.last
+	n := 0
+	for _, v := range vs {
+		if v != v {
+			break
+		}
+		sum += v
+		if v < least {
+			least = v
+		}
+		if v > most {
+			most = v
+		}
+		if v < last {
+			total += v
+		} else {
+			total += v - last
+		}
+		if total != total { // infinite values have no difference
+			total = v
+		}
+		last = v
+		n++
+	}
+	if n > 0 {
+		w.count += float64(n)
+		w.sum, w.min, w.max, w.counter = sum, least, most, total
+		f.lastT, c.lastT = ts[n-1], ts[n-1]
+		c.total, c.last = total, last
+	}
+	for i := n; i < len(vs); i++ {
+		if v := vs[i]; v == v {
+			f.add(ts[i], v)
+		}
+	}
+}
+
 // addWindow adds a finer window, with the timestamp t, to the open one.
 func (f *floatBatch) addWindow(t int64, in *floatWindow) {
 	w := &f.windows[len(f.windows)-1]

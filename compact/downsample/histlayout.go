@@ -1,7 +1,6 @@
 package downsample
 
 import (
-	"encoding/binary"
 	"errors"
 	"math"
 
@@ -24,73 +23,85 @@ var (
 	errSchema    = errors.New("the histograms have an unknown schema")
 )
 
-// layoutReader reads the description of the buckets of a histogram chunk.
+// layout is the description of the buckets of a histogram chunk, which all of its histograms have.
+type layout struct {
+	threshold          float64
+	schema             int32
+	positive, negative []histogram.Span
+}
+
+// layoutReader reads the layout of a histogram chunk.
 type layoutReader struct{ xor.BitReader }
 
-// checkLayout checks the beginning of a histogram chunk, integer or float, which describes the buckets that all of its
-// histograms have. The library allocates as many buckets as are described there, and its arithmetic on histograms
-// relies on their order.
-func checkLayout(data []byte) error {
+// read reads and checks the beginning of a histogram chunk that has samples, integer or float. The library allocates as
+// many buckets as are described there, and its arithmetic on histograms relies on their order. What is returned is at
+// the first sample.
+func (l *layout) read(data []byte) (xor.BitReader, error) {
 	if len(data) < histogramHeader {
-		return errCut
-	}
-	if binary.BigEndian.Uint16(data) == 0 {
-		return nil
+		return xor.BitReader{}, errCut
 	}
 	r := layoutReader{xor.NewBitReader(data[histogramHeader:])}
-	if !r.zeroThreshold() {
-		return errThreshold
+	var ok bool
+	if l.threshold, ok = r.zeroThreshold(); !ok {
+		return r.BitReader, errThreshold
 	}
 	schema := r.SignedVarbit()
 	if schema < math.MinInt32 || schema > math.MaxInt32 || !histogram.IsKnownSchema(int32(schema)) {
-		return errSchema
+		return r.BitReader, errSchema
 	}
-	custom := histogram.IsCustomBucketsSchema(int32(schema))
+	l.schema = int32(schema)
+	custom := histogram.IsCustomBucketsSchema(l.schema)
 	most := uint64(len(data)) * 8 // each bucket takes at least a bit in each sample
-	end, ok := r.spans(most, custom)
-	if !ok {
-		return errSpans
+	var end int64
+	if l.positive, end, ok = r.spans(l.positive[:0], most, custom); !ok {
+		return r.BitReader, errSpans
 	}
-	if negative, ok := r.spans(most, custom); !ok || custom && negative != 0 {
-		return errSpans
+	if l.negative, _, ok = r.spans(l.negative[:0], most, custom); !ok || custom && len(l.negative) != 0 {
+		return r.BitReader, errSpans
 	}
 	if custom {
 		if bounds, ok := r.customBounds(); !ok || end > bounds+1 {
-			return errBounds
+			return r.BitReader, errBounds
 		}
 	}
 	if r.Short() {
-		return errCut
+		return r.BitReader, errCut
 	}
-	return nil
+	return r.BitReader, nil
 }
 
 // zeroThreshold reads the threshold, and reports whether it is a number that a width can be.
-func (r *layoutReader) zeroThreshold() bool {
-	if r.Read(8) != 255 {
-		return true // 0 or a power of 2
+func (r *layoutReader) zeroThreshold() (float64, bool) {
+	switch exponent := r.Read(8); exponent {
+	case 0:
+		return 0, true
+	case 255:
+		v := math.Float64frombits(r.Read(64))
+		return v, v >= 0 && !math.IsInf(v, 1)
+	default:
+		return math.Ldexp(0.5, int(exponent)-243), true
 	}
-	v := math.Float64frombits(r.Read(64))
-	return v >= 0 && !math.IsInf(v, 1)
 }
 
-// spans reads spans of at most most buckets. It returns the number behind the last one. Of custom buckets the first
-// one has a number of 0 or more.
-func (r *layoutReader) spans(most uint64, custom bool) (end int64, ok bool) {
+// spans reads spans of at most most buckets into dst. It returns the number behind the last bucket, too, and whether
+// they are in order. Of custom buckets the first one has a number of 0 or more.
+func (r *layoutReader) spans(dst []histogram.Span, most uint64, custom bool) ([]histogram.Span, int64, bool) {
+	end := int64(0)
 	var buckets uint64
 	n := r.Varbit()
 	for i := uint64(0); i < n && !r.Short(); i++ {
 		length, offset := r.Varbit(), r.SignedVarbit()
 		if length > most || offset > maxBucketIndex || offset < -maxBucketIndex || offset < 0 && (i > 0 || custom) {
-			return 0, false
+			return dst, 0, false
 		}
+		dst = append(dst, histogram.Span{Offset: int32(offset), Length: uint32(length)})
 		buckets += length
 		end += offset + int64(length)
 		if buckets > most || end > maxBucketIndex {
-			return 0, false
+			return dst, 0, false
 		}
 	}
-	return end, true
+	return dst, end, true
 }
 
 // customBounds reads the bounds of custom buckets and returns their number.

@@ -3,6 +3,7 @@ package downsample
 import (
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -128,6 +129,23 @@ func (b *histogramBatch) add(t int64, count float64, h *histogram.FloatHistogram
 	_, _, _, err := w.sum.Add(h)
 	h.CounterResetHint = hint
 	return err
+}
+
+// addRun adds n samples up to t to the open window, whose sum is h. h.Sum is the sum of the whole window, since floats
+// have to be added in order.
+func (b *histogramBatch) addRun(t int64, n float64, h *histogram.FloatHistogram) error {
+	sum := h.Sum
+	err := b.add(t, n, h)
+	b.windows[len(b.windows)-1].sum.Sum = sum
+	return err
+}
+
+// sumBefore is the sum of Sum that the open window has. It is what changes nothing if it has none: -0.
+func (b *histogramBatch) sumBefore() float64 {
+	if sum := b.windows[len(b.windows)-1].sum; sum != nil {
+		return sum.Sum
+	}
+	return math.Copysign(0, -1)
 }
 
 // counter puts the value h of the counter at t. raw = it is a raw value, which a chunk may begin with.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/block/merge"
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -87,24 +88,114 @@ func TestGauges(t *testing.T) {
 	}
 }
 
-// TestIntegers: integer histograms become those of floats, with the same values.
+// TestIntegers: integer histograms become those of floats, with the same values, whatever the counts do: chunks are
+// the same bytes. The library reads those of floats, sample by sample.
 func TestIntegers(t *testing.T) {
-	var ints, floats []sample
-	for i := range int64(300) {
-		h := &histogram.Histogram{
-			Count: uint64(2*i + 1), ZeroCount: 1, Sum: float64(3 * i),
-			PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []int64{2 * i},
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 14))
+		var ints []sample
+		at, h := rnd.Int64N(days), randomIntegers(rnd)
+		for range 1500 {
+			at += []int64{15 * second, 15 * second, 14*second + rnd.Int64N(2*second), 1 + rnd.Int64N(hours)}[rnd.IntN(4)]
+			switch n := rnd.IntN(400); {
+			case n == 0:
+				h = randomIntegers(rnd)
+			case n == 1:
+				ints = append(ints, sample{T: at, H: &histogram.Histogram{Sum: stale}})
+				continue
+			case n == 2:
+				h.CounterResetHint = histogram.GaugeType
+			case n < 6:
+				h.Sum = []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1)}[rnd.IntN(3)]
+			case n < 8: // beyond what is added up without a look at each sample
+				h.ZeroCount, h.Count = h.ZeroCount+1<<44, h.Count+1<<44
+			}
+			for range rnd.IntN(3) {
+				grow(h, rnd)
+			}
+			ints = append(ints, sample{T: at, H: h.Copy()})
 		}
-		ints = append(ints, sample{T: i * minutes, H: h})
-		floats = append(floats, sample{T: i * minutes, FH: h.ToFloat(nil)})
-	}
-	five, _ := downsampled(t, ints)
-	want, _ := downsampled(t, floats)
-	for i := range want {
-		if string(five[i].Data) != string(want[i].Data) {
-			t.Fatal("integers make other chunks than floats")
+		raw := chunksOf(ints)
+		for _, resolution := range []int64{FiveMinutes, Hour} {
+			got, err := run(resolution, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := run(resolution, floatsOf(t, raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != len(want) {
+				t.Fatalf("seed %d: %d chunks, want %d", seed, len(got), len(want))
+			}
+			for i := range want {
+				if string(got[i].Data) != string(want[i].Data) || got[i].MinTime != want[i].MinTime {
+					t.Fatalf("seed %d: chunk %d: integers make other chunks than floats", seed, i)
+				}
+			}
 		}
 	}
+}
+
+// randomIntegers is a histogram of integers. Some of its buckets may be within the zero bucket.
+func randomIntegers(rnd *rand.Rand) *histogram.Histogram {
+	h := &histogram.Histogram{Schema: int32(rnd.IntN(12) - 4), ZeroThreshold: []float64{0, 1e-128, 0.3, 1}[rnd.IntN(4)],
+		ZeroCount: rnd.Uint64N(3)}
+	spans := func() (out []histogram.Span, deltas []int64) {
+		for range rnd.IntN(3) {
+			out = append(out, histogram.Span{Offset: int32(1 + rnd.IntN(4)), Length: uint32(1 + rnd.IntN(9))})
+			deltas = append(deltas, make([]int64, out[len(out)-1].Length)...)
+		}
+		if len(out) > 0 {
+			out[0].Offset -= 8
+		}
+		return out, deltas
+	}
+	h.PositiveSpans, h.PositiveBuckets = spans()
+	h.NegativeSpans, h.NegativeBuckets = spans()
+	h.Count = h.ZeroCount
+	return h
+}
+
+// grow adds some observations to one bucket of h.
+func grow(h *histogram.Histogram, rnd *rand.Rand) {
+	n := rnd.IntN(len(h.PositiveBuckets) + len(h.NegativeBuckets) + 1)
+	more := 1 + rnd.Int64N(30)
+	h.Count += uint64(more)
+	h.Sum += float64(more) * 0.37
+	deltas := h.PositiveBuckets
+	if n >= len(deltas) {
+		n, deltas = n-len(deltas), h.NegativeBuckets
+	}
+	if n == len(deltas) {
+		h.ZeroCount += uint64(more)
+		return
+	}
+	if deltas[n] += more; n+1 < len(deltas) {
+		deltas[n+1] -= more
+	}
+}
+
+// floatsOf are chunks of integer histograms as those of floats, of the same samples each.
+func floatsOf(t *testing.T, in []merge.Chunk) (out []merge.Chunk) {
+	for _, c := range in {
+		chunk, err := chunkenc.FromData(chunkenc.Encoding(c.Encoding), c.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		it := chunk.Iterator(nil)
+		header := chunkenc.CounterResetHeader(c.Data[series.ResetFlags] & chunkenc.CounterResetHeaderMask)
+		made, err := series.EncodeHistograms(func(yield func(int64, *histogram.FloatHistogram) bool) {
+			for it.Next() != chunkenc.ValNone && yield(it.AtFloatHistogram(nil)) {
+			}
+		}, header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Encoding, c.Data = byte(made.Encoding), made.Data
+		out = append(out, c)
+	}
+	return out
 }
 
 // TestMixed: a series that changes between floats and histograms at each of some samples.
@@ -198,6 +289,17 @@ func BenchmarkStage(b *testing.B) {
 		for t := int64(0); t < 2*days; t += 15 * second {
 			observe(h, rnd)
 			in = append(in, sample{T: t, FH: h.Copy()})
+		}
+		benchmark(b, chunksOf(in), len(in))
+	})
+	b.Run("integers", func(b *testing.B) {
+		rnd := rand.New(rand.NewPCG(12, 12))
+		var in []sample
+		h := &histogram.Histogram{Schema: 3, ZeroThreshold: 1e-128, PositiveBuckets: make([]int64, 18),
+			PositiveSpans: []histogram.Span{{Offset: -20, Length: 12}, {Offset: 3, Length: 6}}}
+		for t := int64(0); t < 14*days; t += 15 * second {
+			grow(h, rnd)
+			in = append(in, sample{T: t, H: h.Copy()})
 		}
 		benchmark(b, chunksOf(in), len(in))
 	})

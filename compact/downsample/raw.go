@@ -1,6 +1,7 @@
 package downsample
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -19,14 +20,14 @@ func (s *Stage) rawFloats(c *merge.Chunk) error {
 		return err
 	}
 	f := &s.floats
-	last := s.lastT
-	for i, t := range in.T {
-		if t <= last || t < c.MinTime || t > c.MaxTime {
-			return outOfPlace(t, last)
+	for i := 0; i < len(in.T); {
+		t := in.T[i]
+		if t <= s.lastT || t < c.MinTime || t > c.MaxTime {
+			return outOfPlace(t, s.lastT)
 		}
-		last = t
-		v := in.V[i]
-		if math.IsNaN(v) {
+		if math.IsNaN(in.V[i]) {
+			s.lastT = t
+			i++
 			continue
 		}
 		if t > f.windowEnd {
@@ -34,9 +35,15 @@ func (s *Stage) rawFloats(c *merge.Chunk) error {
 				return err
 			}
 		}
-		f.add(t, v)
+		end := min(f.windowEnd, c.MaxTime)
+		n := i + 1
+		for n < len(in.T) && in.T[n] <= end && in.T[n] > in.T[n-1] {
+			n++
+		}
+		s.lastT = in.T[n-1]
+		f.addAll(in.T[i:n], in.V[i:n])
+		i = n
 	}
-	s.lastT = last
 	return nil
 }
 
@@ -62,13 +69,25 @@ func (s *Stage) turnFloats(t int64) error {
 
 // rawHistograms adds a chunk of histograms, integer or float. Stale markers are left out.
 func (s *Stage) rawHistograms(c *merge.Chunk) error {
+	from := s.lastT
+	had := false // samples of the chunk are in already
+	if chunkenc.Encoding(c.Encoding) == chunkenc.EncHistogram && s.input.integers.begin(c.Data) {
+		whole, err := s.rawIntegers(c)
+		if whole || err != nil {
+			return err
+		}
+		from, had = s.lastT, s.lastT != from
+	}
 	r := &s.input.sum
 	if err := r.reset(chunkenc.Encoding(c.Encoding), c.Data); err != nil {
 		return err
 	}
-	first := true
+	first := !had
 	for r.next() {
-		if r.t <= s.lastT || r.t < c.MinTime || r.t > c.MaxTime {
+		switch {
+		case had && r.t <= from:
+			continue
+		case r.t <= s.lastT || r.t < c.MinTime || r.t > c.MaxTime:
 			return outOfPlace(r.t, s.lastT)
 		}
 		s.lastT = r.t
@@ -120,15 +139,21 @@ func (s *Stage) turnHistograms(t int64, h *histogram.FloatHistogram, first, raw 
 
 // histogramReader reads a chunk of histograms, without stale markers.
 type histogramReader struct {
-	chunk chunkenc.Chunk
-	it    chunkenc.Iterator
-	t     int64
-	h     *histogram.FloatHistogram // valid until next
+	layout layout
+	chunk  chunkenc.Chunk
+	it     chunkenc.Iterator
+	t      int64
+	h      *histogram.FloatHistogram // valid until next
 }
 
 func (r *histogramReader) reset(enc chunkenc.Encoding, data []byte) error {
-	if err := checkLayout(data); err != nil {
-		return err
+	if len(data) < histogramHeader {
+		return errCut
+	}
+	if binary.BigEndian.Uint16(data) > 0 {
+		if _, err := r.layout.read(data); err != nil {
+			return err
+		}
 	}
 	if r.chunk != nil && r.chunk.Encoding() == enc {
 		r.chunk.Reset(data)

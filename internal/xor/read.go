@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -121,36 +122,76 @@ func NewBitReader(data []byte) BitReader { return BitReader{bitReader{data: data
 // Read reads k bits, 1 to 64.
 func (r *BitReader) Read(k int) uint64 { return r.r.long(k) }
 
-// varbitSizes are the lengths in bits of the numbers that follow 0 to 8 ones.
-var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
-
 // Varbit reads a number of variable length, 0 or more, as histogram chunks have it.
 func (r *BitReader) Varbit() uint64 {
-	if k := r.varbitSize(); k > 0 {
-		return r.Read(k)
-	}
-	return 0
+	v, _ := r.r.varbit()
+	return v
 }
 
 // SignedVarbit is Varbit for a number with a sign.
 func (r *BitReader) SignedVarbit() int64 {
-	switch k := r.varbitSize(); k {
-	case 0:
-		return 0
-	case 64:
-		return int64(r.Read(64))
-	default:
-		return signed(r.Read(k), k)
+	v, k := r.r.varbit()
+	if k == 0 || k == 64 {
+		return int64(v)
+	}
+	return signed(v, k)
+}
+
+// Zeros reads bits that are 0, at most n of them and none behind the first 1, and returns how many. Numbers of variable
+// length that are 0 have one such bit each.
+func (r *BitReader) Zeros(n int) int {
+	b := &r.r
+	for read := 0; ; {
+		if b.n < 57 {
+			b.fill()
+		}
+		if b.n <= 0 {
+			b.n = math.MinInt32
+			return n
+		}
+		zeros := min(bits.LeadingZeros64(b.buf), b.n, n-read)
+		b.buf, b.n = b.buf<<zeros, b.n-zeros
+		if read += zeros; read == n || b.n > 0 {
+			return read
+		}
 	}
 }
 
-func (r *BitReader) varbitSize() int {
-	ones := 0
-	for ones < 8 && r.Read(1) == 1 {
-		ones++
+// Float reads a value that was written as its difference to v, the value before it, and keeps it in v.
+func (r *BitReader) Float(v *Float) float64 {
+	b := &r.r
+	if b.n < 57 {
+		b.fill()
 	}
-	return varbitSizes[ones]
+	if b.take(1) == 0 {
+		return math.Float64frombits(v.bits)
+	}
+	if b.take(1) == 1 {
+		v.lead, v.size = int(b.take(5)), int(b.take(6))
+		if v.size == 0 {
+			v.size = 64
+		}
+	}
+	trail := 64 - v.lead - v.size
+	if trail < 0 || v.size == 0 { // no difference came before, or one of more than 64 bits
+		b.n = math.MinInt32
+		return 0
+	}
+	v.bits ^= b.long(v.size) << trail
+	return math.Float64frombits(v.bits)
 }
+
+// Float is the last one of values that are written as differences.
+type Float struct {
+	bits       uint64
+	lead, size int // of the last difference; size is 0 before the first one
+}
+
+// NewFloat begins with a first value, which was written as a whole.
+func NewFloat(bits uint64) Float { return Float{bits: bits} }
+
+// Value is the last value.
+func (v *Float) Value() float64 { return math.Float64frombits(v.bits) }
 
 // Short reports whether more bits were read than there are.
 func (r *BitReader) Short() bool { return r.r.n < 0 }
@@ -217,6 +258,26 @@ func (r *bitReader) uvarint() uint64 {
 	}
 	r.n = math.MinInt32 // too long
 	return 0
+}
+
+// varbitSizes are the lengths in bits of the numbers that follow 0 to 8 ones.
+var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
+
+// varbit reads a number of variable length, and returns its length in bits, too.
+func (r *bitReader) varbit() (v uint64, size int) {
+	if r.n < 57 {
+		r.fill()
+	}
+	ones := bits.LeadingZeros64(^r.buf)
+	if ones > 6 {
+		ones = min(ones, 8)
+		r.take(8) // a 0 follows seven ones, and none follows eight
+		return r.long(varbitSizes[ones]), varbitSizes[ones]
+	}
+	head, size := ones+1, varbitSizes[ones]
+	v = r.buf << head >> (64 - size)
+	r.buf, r.n = r.buf<<(head+size), r.n-head-size
+	return v, size
 }
 
 // deltaOfDelta reads how much the distance of samples changed, after the first bit, which says that it did.

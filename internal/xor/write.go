@@ -43,9 +43,7 @@ type Writer struct {
 	samples int
 	t       int64
 	delta   int64
-	v       uint64
-	lead    int
-	size    int // 0 before the first difference
+	v       Float
 }
 
 // Reset begins an empty chunk.
@@ -61,15 +59,16 @@ func (w *Writer) Append(t int64, value float64) {
 	case 0:
 		w.uvarint(uint64(t)<<1 ^ uint64(t>>63))
 		w.put(v, 64)
+		w.v.bits = v
 		delta = 0
 	case 1:
 		w.uvarint(uint64(delta))
-		w.difference(v)
+		w.difference(&w.v, v)
 	default:
 		w.deltaOfDelta(delta - w.delta)
-		w.difference(v)
+		w.difference(&w.v, v)
 	}
-	w.t, w.delta, w.v = t, delta, v
+	w.t, w.delta = t, delta
 	w.samples++
 }
 
@@ -91,16 +90,15 @@ func (w *Writer) uvarint(u uint64) {
 }
 
 func (w *Writer) deltaOfDelta(d int64) {
-	fits := func(k int) bool { return d >= -(1<<(k-1))+1 && d <= 1<<(k-1) }
 	lowest := func(k int) uint64 { return uint64(d) & (1<<k - 1) }
 	switch {
 	case d == 0:
 		w.put(0, 1)
-	case fits(14):
+	case fits(d, 14):
 		w.put(0b10<<14|lowest(14), 16)
-	case fits(17):
+	case fits(d, 17):
 		w.put(0b110<<17|lowest(17), 20)
-	case fits(20):
+	case fits(d, 20):
 		w.put(0b1110<<20|lowest(20), 24)
 	default:
 		w.put(0b1111, 4)
@@ -108,19 +106,77 @@ func (w *Writer) deltaOfDelta(d int64) {
 	}
 }
 
-func (w *Writer) difference(v uint64) {
-	diff := v ^ w.v
+// difference writes v as its difference to f, the value before it, and keeps it in f.
+func (w *bitWriter) difference(f *Float, v uint64) {
+	diff := v ^ f.bits
 	if diff == 0 {
 		w.put(0, 1)
 		return
 	}
+	f.bits = v
 	lead, trail := min(bits.LeadingZeros64(diff), 31), bits.TrailingZeros64(diff)
-	if last := 64 - w.lead - w.size; w.size > 0 && lead >= w.lead && trail >= last {
+	if last := 64 - f.lead - f.size; f.size > 0 && lead >= f.lead && trail >= last {
 		w.put(0b10, 2)
-		w.put(diff>>last, w.size)
+		w.put(diff>>last, f.size)
 		return
 	}
-	w.lead, w.size = lead, 64-lead-trail
-	w.put(0b11<<11|uint64(lead)<<6|uint64(w.size)&63, 13)
-	w.put(diff>>trail, w.size)
+	f.lead, f.size = lead, 64-lead-trail
+	w.put(0b11<<11|uint64(lead)<<6|uint64(f.size)&63, 13)
+	w.put(diff>>trail, f.size)
 }
+
+// BitWriter writes what a BitReader reads.
+type BitWriter struct{ w bitWriter }
+
+// NewBitWriter appends to data.
+func NewBitWriter(data []byte) BitWriter { return BitWriter{bitWriter{data: data}} }
+
+// Put writes the lowest k bits of v, 1 to 64. The others must be 0.
+func (w *BitWriter) Put(v uint64, k int) { w.w.put(v, k) }
+
+// Varbit writes a number of variable length.
+func (w *BitWriter) Varbit(v uint64) {
+	size := 0
+	for size < len(varbitSizes)-1 && v>>varbitSizes[size] != 0 {
+		size++
+	}
+	w.varbit(v, size)
+}
+
+// SignedVarbit writes a number with a sign.
+func (w *BitWriter) SignedVarbit(v int64) {
+	size := 0
+	for size < len(varbitSizes)-1 && !fits(v, varbitSizes[size]) {
+		size++
+	}
+	w.varbit(uint64(v), size)
+}
+
+// fits reports whether v can be written with a sign and k bits.
+func fits(v int64, k int) bool {
+	if k == 0 {
+		return v == 0
+	}
+	return v >= -(1<<(k-1))+1 && v <= 1<<(k-1)
+}
+
+// varbit writes v with the size of that number.
+func (w *BitWriter) varbit(v uint64, size int) {
+	if size == 0 {
+		w.w.put(0, 1)
+		return
+	}
+	if size < len(varbitSizes)-1 {
+		w.w.put(1<<(size+1)-2, size+1)
+	} else {
+		w.w.put(0xff, 8)
+	}
+	k := varbitSizes[size]
+	w.w.put(v<<(64-k)>>(64-k), k)
+}
+
+// Float writes v as its difference to f, the value before it, and keeps it in f.
+func (w *BitWriter) Float(f *Float, v float64) { w.w.difference(f, math.Float64bits(v)) }
+
+// Bytes are all that was written. The bits after the last one are 0. Nothing can be written after that.
+func (w *BitWriter) Bytes() []byte { return w.w.end() }
