@@ -37,8 +37,8 @@ func Within(mint, maxt int64) Filter {
 	}
 }
 
-// blockIDLabel is the label under which relabelling rules find the id of a block, as in Thanos.
-const blockIDLabel = "__block_id"
+// IDLabel is the label under which relabelling rules, and matchers on blocks, find the id of a block, as in Thanos.
+const IDLabel = "__block_id"
 
 // Chosen keeps the blocks that rules keep. The rules get the external labels of a block and __block_id; what they make
 // of the labels is of no further effect. Blocks are so divided among gateways exactly as Thanos divides them.
@@ -50,7 +50,7 @@ func Chosen(rules []*relabel.Config) Filter {
 		builder := labels.NewBuilder(labels.EmptyLabels())
 		return slices.DeleteFunc(metas, func(m *Meta) bool {
 			builder.Reset(m.ExternalLabels())
-			builder.Set(blockIDLabel, m.ULID.String())
+			builder.Set(IDLabel, m.ULID.String())
 			return !relabel.ProcessBuilder(builder, rules...)
 		})
 	}

@@ -99,7 +99,7 @@ func (t *tenantBlocks) choose(r *series.Request, v labelView, which picker) (c c
 func forPlain(streams []*stream, r *series.Request, which picker) (out []piece) {
 	for _, from := range []choosing{soundNeeded, servedAlso} {
 		for _, p := range which(streams, r, from) {
-			if p.serves() {
+			if p.serves() && p.matches(r.Blocks.Matchers) {
 				out = append(out, piece{p.b, p.windows})
 			}
 		}

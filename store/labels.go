@@ -330,6 +330,7 @@ func (g *Gateway) collect(ctx context.Context, r *series.Request, v labelView, f
 		q.end()
 		if err != nil || len(lost) == 0 || plans == maxPlans || !g.replan(ctx, lost) {
 			series.TellCoverage(ctx, q.coverage)
+			q.tellQueried(new(tally))
 			slices.Sort(q.warnings)
 			return q.warnings, err
 		}

@@ -41,6 +41,17 @@ func (p *planned) external() labels.Labels {
 	return p.meta.ExternalLabels()
 }
 
+// matches reports whether the external labels and the id of the block match all of ms.
+func (p *planned) matches(ms []*labels.Matcher) bool {
+	external := p.external()
+	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
+		if m.Name == block.IDLabel {
+			return !m.Matches(p.meta.ULID.String())
+		}
+		return !m.Matches(external.Get(m.Name))
+	})
+}
+
 // resolution is in ms, 0 = raw.
 func (p *planned) resolution() int64 { return p.meta.Thanos.Downsample.Resolution }
 

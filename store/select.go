@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -135,6 +136,17 @@ func (g *Gateway) begin(ctx context.Context, r *series.Request, v labelView, whi
 	return q, nil
 }
 
+// tellQueried tells the caller what t counts of the blocks that are read.
+func (q *request) tellQueried(t *tally) {
+	var ids []ulid.ULID
+	for _, c := range q.choice.groups {
+		for _, p := range c.pieces {
+			ids = append(ids, p.b.meta.ULID)
+		}
+	}
+	series.TellQueried(q.ctx, func() series.Queried { return t.queried(ids) })
+}
+
 // end stops the reads, waits for them, and gives back all that the request holds. It is idempotent. Only one goroutine
 // calls it.
 func (q *request) end() {
@@ -219,6 +231,7 @@ func (s *requestSet) start() {
 		}
 		if len(all) == 0 || plans == maxPlans || !s.g.replan(s.ctx, all) {
 			series.TellCoverage(s.ctx, s.q.coverage)
+			s.q.tellQueried(s.tally)
 			return
 		}
 		s.Set.Close()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"go.opentelemetry.io/otel/attribute"
@@ -15,6 +16,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -345,4 +347,42 @@ func TestSelectSpan(t *testing.T) {
 	if a := got[0].Attributes; len(a) != 1 || a[0] != attribute.Int("blocks", 1) {
 		t.Fatalf("attributes %v", a)
 	}
+}
+
+// TestChosenBlocks: a caller of Thanos may choose blocks by their external labels and ids, and learns which were read.
+func TestChosenBlocks(t *testing.T) {
+	bkt := inMemory(t)
+	one := upload(t, bkt, makeBlock(t, few()[:1]), ring(team, "r1"))
+	two := upload(t, bkt, makeBlock(t, few()[3:]), ring(team, "r2"))
+	g := opened(t, bkt)
+	f := func(want string, ids []ulid.ULID, ms ...*labels.Matcher) {
+		t.Helper()
+		var all []func() series.Queried
+		ctx := series.OnQueried(t.Context(), func(soFar func() series.Queried) { all = append(all, soFar) })
+		r := ask(team, 0, 5000)
+		r.Blocks.Matchers = ms
+		if got := seriesOf(t, g.Select(ctx, r)); got != want {
+			t.Errorf("%v: %s, want %s", ms, got, want)
+		}
+		names, _, err := g.LabelNames(ctx, r)
+		if err != nil || (len(names) == 0) != (want == "") {
+			t.Errorf("%v: names %q, %v", ms, names, err)
+		}
+		if len(all) != 2 {
+			t.Fatalf("%v: the caller learned of %d calls", ms, len(all))
+		}
+		for _, soFar := range all {
+			if got := soFar().Blocks; fmt.Sprint(got) != fmt.Sprint(ids) {
+				t.Errorf("%v: %v were read, want %v", ms, got, ids)
+			}
+		}
+		if q := all[0](); q.Series.Touched != int64(len(ids)) {
+			t.Errorf("%v: %+v", ms, q)
+		}
+	}
+	a, b := `{__name__="a", b="x"}`, `{__name__="b"}`
+	f(a+" "+b, []ulid.ULID{one, two})
+	f(b, []ulid.ULID{two}, match(labels.MatchEqual, block.IDLabel, two.String()))
+	f(a, []ulid.ULID{one}, match(labels.MatchNotEqual, "receive_replica", "r2"))
+	f("", nil, match(labels.MatchEqual, block.IDLabel, "x"))
 }

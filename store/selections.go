@@ -50,6 +50,7 @@ func (ix *blockIndex) entriesOf(ctx context.Context, s selection) (all []cache.E
 	}
 	id := ix.b.meta.ULID
 	if all = ix.objects.cache.Entries(id, s.question); all != nil {
+		tallyOf(ctx).touched[dataType(cache.Series)].add(len(all), 0) // nothing of the index is looked at
 		return all, true, nil
 	}
 	all = make([]cache.Entry, 0, len(s.refs))

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
 )
@@ -59,6 +61,15 @@ func tallyOf(ctx context.Context) *tally {
 		return t
 	}
 	return &noTally
+}
+
+// queried is t as callers learn it, for a select of some blocks.
+func (t *tally) queried(of []ulid.ULID) series.Queried {
+	amount := func(i int) series.ReadAmount {
+		return series.ReadAmount{Touched: t.touched[i].items.Load(), TouchedBytes: t.touched[i].bytes.Load(),
+			Reads: t.fetched[i].items.Load(), ReadBytes: t.fetched[i].bytes.Load()}
+	}
+	return series.Queried{Blocks: of, Postings: amount(0), Series: amount(1), Chunks: amount(2)}
 }
 
 // series counts a series that the select yields. Only the goroutine that reads the select calls it.

@@ -23,7 +23,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
 	"github.com/hearth-metrics/hearth/bench/gateway"
@@ -107,6 +109,112 @@ func (p pair) series(req *thanospb.SeriesRequest) int {
 		p.t.Errorf("%s:\n%.1500s", req, d)
 	}
 	return len(th.Joined())
+}
+
+// hintsFor are the hints of a request: a matcher on the ids of blocks, and that statistics are wanted.
+func hintsFor(t *testing.T, ids string, stats bool) *anypb.Any {
+	t.Helper()
+	var b []byte
+	if ids != "" {
+		m, err := proto.Marshal(&thanospb.LabelMatcher{Type: thanospb.LabelMatcher_RE, Name: block.IDLabel, Value: ids})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = protowire.AppendBytes(protowire.AppendTag(b, 1, protowire.BytesType), m)
+	}
+	if stats {
+		b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.VarintType), 1)
+	}
+	return &anypb.Any{TypeUrl: "type.googleapis.com/hintspb.SeriesRequestHints", Value: b}
+}
+
+// hintFields calls f with the fields of a message that have a length or are numbers.
+func hintFields(t *testing.T, b []byte, f func(num protowire.Number, content []byte, v uint64)) {
+	t.Helper()
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			t.Fatal(protowire.ParseError(n))
+		}
+		var content []byte
+		var v uint64
+		m := 0
+		if b = b[n:]; typ == protowire.BytesType {
+			content, m = protowire.ConsumeBytes(b)
+		} else {
+			v, m = protowire.ConsumeVarint(b)
+		}
+		if m < 0 {
+			t.Fatal(protowire.ParseError(m))
+		}
+		f(num, content, v)
+		b = b[m:]
+	}
+}
+
+// queriedBlocks are the ids in the hints of an answer, in order.
+func queriedBlocks(t *testing.T, hints []byte) (ids []string) {
+	t.Helper()
+	hintFields(t, hints, func(num protowire.Number, block []byte, _ uint64) {
+		if num == 1 {
+			hintFields(t, block, func(_ protowire.Number, id []byte, _ uint64) { ids = append(ids, string(id)) })
+		}
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// TestHintsBesideThanos: callers may choose blocks by their id, and learn which were asked. Hearth also says what that
+// took, which `thanos store` does not.
+func TestHintsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir, req := limitedCall(t)
+	p := newPair(t, dir)
+	var all []string
+	for _, m := range metasIn(t, dir) {
+		all = append(all, m.ULID.String())
+	}
+	for _, ids := range []string{"", all[0], all[0] + "|" + all[2], "nothing"} {
+		req.Hints = hintsFor(t, ids, false)
+		if n := p.series(req); (n == 0) != (ids == "nothing") {
+			t.Errorf("%q: %d series", ids, n)
+		}
+		asked := func(c *gateway.Client) []string {
+			a, err := c.LabelNames(t.Context(), &thanospb.LabelNamesRequest{Start: req.MinTime, End: req.MaxTime,
+				Matchers: req.Matchers, Hints: hintsOf(req.Hints, "LabelNamesRequestHints")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return queriedBlocks(t, a.Hints.GetValue())
+		}
+		if a, b := asked(p.hearth), asked(p.thanos); !slices.Equal(a, b) || (len(a) == 0) != (ids == "nothing") {
+			t.Errorf("%q: queried blocks:\nhearth %q\nthanos %q", ids, a, b)
+		}
+	}
+	req.Hints = hintsFor(t, "", true)
+	a, err := p.hearth.Series(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := queriedBlocks(t, a.Hints); !slices.Equal(got, slices.Sorted(slices.Values(all))) {
+		t.Errorf("queried blocks %q, want %q", got, all)
+	}
+	stats := map[protowire.Number]uint64{}
+	hintFields(t, a.Hints, func(num protowire.Number, b []byte, _ uint64) {
+		if num == 2 {
+			hintFields(t, b, func(num protowire.Number, _ []byte, v uint64) { stats[num] = v })
+		}
+	})
+	for field, want := range map[protowire.Number]uint64{1: 3, 2: 20, 3: 60, 10: 60, 15: 60} {
+		if stats[field] != want {
+			t.Errorf("statistic %d is %d, want %d", field, stats[field], want)
+		}
+	}
+}
+
+// hintsOf are hints as another message.
+func hintsOf(h *anypb.Any, name string) *anypb.Any {
+	return &anypb.Any{TypeUrl: "type.googleapis.com/hintspb." + name, Value: h.GetValue()}
 }
 
 // limited checks that the answer to a request with a limit has as many of the series without it as the limit lets

@@ -31,7 +31,8 @@ func (c *Client) Close() error { return c.conn.Close() }
 type Answer struct {
 	Series   []*thanospb.Series
 	Warnings []string
-	Bytes    int // of all frames, as protobuf
+	Hints    []byte // the message in the hints, nil without
+	Bytes    int    // of all frames, as protobuf
 }
 
 // Series reads a whole answer. On an error it gives what came before.
@@ -59,6 +60,9 @@ func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answ
 		}
 		if b := frame.GetBatch(); b != nil {
 			out.Series = append(out.Series, b.Series...)
+		}
+		if h := frame.GetHints(); h != nil {
+			out.Hints = h.Value
 		}
 		if w := frame.GetWarning(); w != "" {
 			out.Warnings = append(out.Warnings, w)

@@ -97,20 +97,24 @@ func aggregatesToPB(wanted []series.Aggregate, maxResolution int64) []thanospb.A
 }
 
 // requestFromPB reads the part of a StoreAPI request that any source understands. The caller takes care of tenant and
-// shard, and enforces the limit.
-func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
-	matchers, err := matchersFromPB(new(expr.Matchers), in.Matchers)
+// shard, and enforces the limit. stats says that hints with statistics are wanted.
+func requestFromPB(in *thanospb.SeriesRequest) (r *series.Request, stats bool, err error) {
+	made := new(expr.Matchers)
+	matchers, err := matchersFromPB(made, in.Matchers)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if in.Limit < 0 || in.MaxResolutionWindow < 0 || in.ResponseBatchSize < 0 {
-		return nil, errs.E(errs.Invalid, "limit, resolution and batch size must not be negative")
+		return nil, false, errs.E(errs.Invalid, "limit, resolution and batch size must not be negative")
 	}
 	blocks, err := blocksFromPB(in.Blocks)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	r := &series.Request{
+	if blocks.Matchers, stats, err = hintsFromPB(made, in.Hints); err != nil {
+		return nil, false, err
+	}
+	r = &series.Request{
 		Blocks: blocks, MinTime: in.MinTime, MaxTime: in.MaxTime, Matchers: matchers, WithoutLabels: in.WithoutReplicaLabels,
 		MaxResolution: in.MaxResolutionWindow, SkipChunks: in.SkipChunks, Limit: clampInt(in.Limit),
 		Hints: series.Hints{Step: in.Step, Range: in.Range},
@@ -130,7 +134,7 @@ func requestFromPB(in *thanospb.SeriesRequest) (*series.Request, error) {
 			r.Hints.Range = h.GetRange().GetMillis()
 		}
 	}
-	return r, nil
+	return r, stats, nil
 }
 
 func clampInt(n int64) int { return int(min(n, math.MaxInt32)) }

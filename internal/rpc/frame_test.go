@@ -164,7 +164,7 @@ func TestGoldenSeriesRequest(t *testing.T) {
 	if err := in.UnmarshalVT(raw); err != nil {
 		t.Fatal(err)
 	}
-	r, err := requestFromPB(in)
+	r, _, err := requestFromPB(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
@@ -22,6 +23,7 @@ type labelCall struct {
 	found    []string // the result
 	warnings series.Warnings
 	covered  heardCoverage
+	queried  heardQueried
 }
 
 // labelRequest is what requests for names and for values have in common.
@@ -31,15 +33,20 @@ type labelRequest interface {
 	GetEnd() int64
 	GetLimit() int64
 	GetBlocks() *hearthpb.BlockRequest
+	GetHints() *anypb.Any
 }
 
 func newLabelCall(in labelRequest) (*labelCall, error) {
-	matchers, err := matchersFromPB(new(expr.Matchers), in.GetMatchers())
+	made := new(expr.Matchers)
+	matchers, err := matchersFromPB(made, in.GetMatchers())
 	if err != nil {
 		return nil, err
 	}
 	blocks, err := blocksFromPB(in.GetBlocks())
 	if err != nil {
+		return nil, err
+	}
+	if blocks.Matchers, _, err = hintsFromPB(made, in.GetHints()); err != nil {
 		return nil, err
 	}
 	limit := in.GetLimit()
@@ -63,7 +70,8 @@ func (h *storeServer) labelNames(
 	if err := h.query(ctx, c); err != nil {
 		return nil, err
 	}
-	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings, Coverage: c.covered.take()}, nil
+	return &thanospb.LabelNamesResponse{Names: c.found, Warnings: c.warnings, Coverage: c.covered.take(),
+		Hints: c.queried.blocks("LabelNamesResponseHints")}, nil
 }
 
 func (h *storeServer) labelValues(
@@ -83,7 +91,8 @@ func (h *storeServer) labelValues(
 			return nil, err
 		}
 	}
-	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings, Coverage: c.covered.take()}, nil
+	return &thanospb.LabelValuesResponse{Values: c.found, Warnings: c.warnings, Coverage: c.covered.take(),
+		Hints: c.queried.blocks("LabelValuesResponseHints")}, nil
 }
 
 // query queries everything that the caller may see, and leaves the sorted result in c.
@@ -107,6 +116,7 @@ func (h *storeServer) query(ctx context.Context, c *labelCall) error {
 			}
 		}
 	}
+	ctx = c.queried.listen(ctx)
 	for _, s := range a.streams {
 		if err := absorb(c.queryStream(ctx, s), c.partial, &c.warnings); err != nil {
 			return err

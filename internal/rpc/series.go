@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -18,6 +19,9 @@ type selection struct {
 	batch int      // series per frame; 0 = the caller knows no batches, and gets one series per frame
 	// covered is what the sources say of their blocks. It is sent before the series.
 	covered *heardCoverage
+	// queried is what is read of blocks, for a caller of Thanos that asks for it; else it is nil. It is sent after the
+	// series.
+	queried *heardQueried
 }
 
 func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) error {
@@ -35,7 +39,7 @@ func (h *storeServer) series(in *thanospb.SeriesRequest, out grpc.ServerStream) 
 }
 
 func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest) (selection, error) {
-	r, err := requestFromPB(in)
+	r, stats, err := requestFromPB(in)
 	if err != nil {
 		return selection{}, err
 	}
@@ -52,6 +56,10 @@ func (h *storeServer) selection(ctx context.Context, in *thanospb.SeriesRequest)
 	if a.own {
 		sel.set = selectOwn(ctx, a, r, &sel)
 		return sel, nil
+	}
+	if stats {
+		sel.queried = new(heardQueried)
+		ctx = sel.queried.listen(ctx)
 	}
 	sets := []series.Set{series.List(nil, a.warnings...)}
 	if shard != nil || len(r.WithoutLabels) > 0 {
@@ -137,6 +145,9 @@ func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) er
 		if err := h.allow(sent+1, chunks+len(s.Chunks)); err != nil {
 			return err
 		}
+		if sel.queried != nil && sent == 0 {
+			sel.queried.first = time.Now()
+		}
 		if err := b.add(s); err != nil {
 			return err
 		}
@@ -159,6 +170,9 @@ func (h *storeServer) send(sel selection, t *readSlot, out grpc.ServerStream) er
 		if err := out.SendMsg(warningFrame(w)); err != nil {
 			return err
 		}
+	}
+	if hints := sel.queried.statistics("SeriesResponseHints", sent, chunks); hints != nil {
+		return out.SendMsg(&thanospb.SeriesResponse{Result: &thanospb.SeriesResponse_Hints{Hints: hints}})
 	}
 	return nil
 }
