@@ -18,8 +18,8 @@ import (
 )
 
 // The hints of Thanos's StoreAPI are messages of a package of their own, which only a store gateway knows: a caller
-// chooses blocks, and learns which were asked and how much was read of them. `thanos store` takes the matchers and never
-// answers a Series call with hints; here who asks for statistics gets them.
+// chooses blocks, and learns which were asked and how much was read of them. `thanos store` takes the matchers and
+// never answers a Series call with hints; here who asks for statistics gets them.
 const hintsURL = "type.googleapis.com/hintspb."
 
 // Fields of the hints. The statistics of each kind of data follow each other.
@@ -96,8 +96,8 @@ func (h *heardQueried) listen(ctx context.Context) context.Context {
 // blocks are the hints of a response of type name that has no statistics; nil if no source serves blocks.
 func (h *heardQueried) blocks(name string) *anypb.Any { return h.hints(name, nil) }
 
-// statistics are the hints of a response that has that many series and chunks; nil if no source serves blocks, or nobody
-// asked for them, which is a nil h.
+// statistics are the hints of a response that has that many series and chunks; nil if no source serves blocks, or
+// nobody asked for them, which is a nil h.
 func (h *heardQueried) statistics(name string, sent, chunks int) *anypb.Any {
 	if h == nil {
 		return nil
