@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -17,6 +18,12 @@ type Options struct {
 	// made it, its resolution. It is asked when the block is shipped. IndexStats, Files and UploadTime are filled in
 	// afterwards.
 	Origin func(Block) block.Thanos
+	// Check is asked before a block is sent, nil = all may be. Its error of kind Invalid means that the block must not be
+	// in the bucket; it is asked again later. Other errors are those of the bucket.
+	Check func(context.Context, Block) error
+	// RecordAlways has the record written in the first pass, and whenever it would be another, also where nothing is
+	// shipped. A Prometheus that delays compaction until blocks are shipped compacts nothing while there is no record.
+	RecordAlways bool
 	// Timeout bounds the upload of one block.
 	Timeout time.Duration
 	// Retry is the wait before a block that could not be shipped, or a bucket that failed, is tried again. It doubles with

@@ -65,7 +65,14 @@ func (l *ledger) update(blocks []Block) (todo []*pending) {
 func (l *ledger) done(id ulid.ULID) []ulid.ULID {
 	l.uploaded[id] = true
 	delete(l.pending, id)
-	return slices.SortedFunc(maps.Keys(l.uploaded), ulid.ULID.Compare)
+	return l.list()
+}
+
+// list are the blocks in the bucket, sorted and never nil.
+func (l *ledger) list() []ulid.ULID {
+	all := slices.AppendSeq(make([]ulid.ULID, 0, len(l.uploaded)), maps.Keys(l.uploaded))
+	slices.SortFunc(all, ulid.ULID.Compare)
+	return all
 }
 
 // Status is how much is still to be shipped.

@@ -34,6 +34,7 @@ type Shipper struct {
 	turn   chan struct{} // held by the one call of Ship that is under way; it owns bucket, logged and all pending
 	bucket backoff       // after the bucket failed
 	logged string        // why the blocks could not be listed the last time
+	wrote  []ulid.ULID   // what the record lists, nil until this process wrote it; belongs to whoever has turn
 
 	mu     sync.Mutex // guards ledger
 	ledger ledger
@@ -110,7 +111,11 @@ func (s *Shipper) Ship(ctx context.Context, force bool) error {
 	}
 	s.mu.Lock()
 	todo := s.ledger.update(blocks)
+	there := s.ledger.list()
 	s.mu.Unlock()
+	if err := s.keepRecord(there); err != nil {
+		return err
+	}
 	if !force && s.bucket.waits(time.Now()) {
 		return nil
 	}
@@ -180,7 +185,23 @@ func (s *Shipper) try(ctx context.Context, b *pending) error {
 	s.mu.Lock()
 	uploaded := s.ledger.done(b.ID)
 	s.mu.Unlock()
-	return writeRecord(s.opts.Record, uploaded)
+	return s.writeRecord(uploaded)
+}
+
+// keepRecord writes the record where it lists other blocks than those in the bucket, if that is wanted.
+func (s *Shipper) keepRecord(uploaded []ulid.ULID) error {
+	if !s.opts.RecordAlways || s.wrote != nil && slices.Equal(s.wrote, uploaded) {
+		return nil
+	}
+	return s.writeRecord(uploaded)
+}
+
+func (s *Shipper) writeRecord(uploaded []ulid.ULID) error {
+	err := writeRecord(s.opts.Record, uploaded)
+	if err == nil {
+		s.wrote = uploaded
+	}
+	return err
 }
 
 // inBucket reports whether the bucket has a whole meta.json of a block.
@@ -196,6 +217,11 @@ func (s *Shipper) upload(ctx context.Context, b *pending) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	start := time.Now()
+	if s.opts.Check != nil {
+		if err := s.opts.Check(ctx, b.Block); err != nil {
+			return err
+		}
+	}
 	if b.measured == nil {
 		m, err := block.Measure(ctx, b.Dir)
 		if err != nil {

@@ -41,6 +41,9 @@ type bucketUse struct {
 	// replica. A process that only reads never writes to the bucket, so that it may be read-only.
 	writes bool
 	labels labels.Labels
+	// guest says that the process ships blocks of streams that nothing in the bucket is united with. It writes to any
+	// bucket whose names of labels it uses, says nothing of whose the bucket is, and else is as one that only reads.
+	guest bool
 	// mimir says that the bucket is in Mimir's layout, which only a process that reads can use.
 	mimir bool
 	// refuse, if set, is the error of a bucket that the process must not write to, whoever it belongs to.

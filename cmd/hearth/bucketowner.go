@@ -53,6 +53,9 @@ func (b *bucket) judge(id block.Identity) error {
 // claim is nil once the bucket says that it is this cluster's. The first call that reaches the bucket settles that. A
 // bucket of others ends the process: nothing would ever be shipped, and disks would fill up.
 func (b *bucket) claim(ctx context.Context) error {
+	if b.use.guest {
+		return b.mayRead(ctx)
+	}
 	if !b.use.writes {
 		return errs.Wrap(errs.Internal, errReadsOnly)
 	}

@@ -33,6 +33,7 @@ func allCommands() []command {
 		storeCommand(),
 		queryCommand(),
 		compactCommand(),
+		sidecarCommand(),
 		bucketIndexCommand(),
 		bucketLsCommand(),
 		bucketInspectCommand(),

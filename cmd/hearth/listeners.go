@@ -163,6 +163,11 @@ func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("store-api.tenants", "Tenants whose series StoreAPI callers see that are not Hearth: names separated by |, "+
 		"* = all, header = the one that THANOS-TENANT names.").
 		Default(string(tenant.Default)).StringVar(&f.tenants)
+	f.bindBounds(c)
+}
+
+// bindBounds adds the flags that bound what one call takes.
+func (f *storeAPIFlags) bindBounds(c *kingpin.CmdClause) {
 	c.Flag("store-api.sort-budget", "Bytes of memory for sorting one stream by the labels that a StoreAPI caller sees.").
 		Default("268435456").SetValue(whole[int64]{&f.sortBudget})
 	c.Flag("store.limits.request-series", "Series that one StoreAPI call may select; more fail it. 0 = no limit.").

@@ -180,6 +180,12 @@ type flagger interface {
 	Flag(name, help string) *kingpin.FlagClause
 }
 
+// sidecarIdle are the flags of thanos sidecar that are idle here.
+var sidecarIdle = []idleFlag{
+	{"shipper.allow-out-of-order-uploads", idleBool, shipsOn},
+	{"shipper.skip-corrupted-blocks", idleBool, shipsOn},
+}
+
 // acceptIdle makes c accept the flags of table without using them, out of sight of --help.
 func acceptIdle(c flagger, table idleTable) {
 	for _, f := range slices.Concat(table.never, table.later, table.elsewhere) {

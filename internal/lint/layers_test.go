@@ -24,6 +24,7 @@ var layer = map[string]int{
 	"distributor": 3,
 	"receive":     3,
 	"store":       3,
+	"sidecar":     3,
 	"query":       3,
 	"web":         3,
 	"rule":        3,

@@ -98,6 +98,9 @@ func streamExemplars(
 	if !ok {
 		return nil, nil, nil
 	}
+	if s.Shown {
+		return es.Exemplars(ctx, s.tenant, in.Start, in.End, selectors...)
+	}
 	var resolved [][]*labels.Matcher
 	for _, sel := range selectors {
 		if rest, ok := series.Resolve(sel, s.External); ok {

@@ -152,7 +152,12 @@ func (c *labelCall) queryStream(ctx context.Context, s stream) error {
 		return nil
 	}
 	r := c.request
-	r.Tenant, r.Matchers = s.tenant, rest
+	r.Tenant = s.tenant
+	if s.Shown {
+		r.WithoutLabels = c.without
+		return c.query(ctx, s.Source, &r)
+	}
+	r.Matchers = rest
 	if c.name == "" {
 		if len(c.without) > 0 {
 			r.Limit = 0

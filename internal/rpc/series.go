@@ -98,10 +98,16 @@ func (h *storeServer) selectStream(ctx context.Context, s stream, r *series.Requ
 		return nil, false
 	}
 	own := *r
-	own.Tenant, own.Matchers, own.WithoutLabels = s.tenant, orEverything(rest), nil
+	own.Tenant = s.tenant
+	if !s.Shown {
+		own.Matchers, own.WithoutLabels = orEverything(rest), nil
+	}
 	set := s.Source.Select(ctx, &own)
 	if partial {
 		set = partialSet{set}
+	}
+	if s.Shown {
+		return set, true
 	}
 	return series.Relabel(set, s.External, r.WithoutLabels, h.SortBudget), true
 }

@@ -16,6 +16,9 @@ type Stream struct {
 	// let it win over a series' label of the same name. It must also evaluate the matchers on these names (Resolve): the
 	// Source does not know them.
 	Source Source
+	// Shown says that Source yields series with External already, and evaluates matchers and Request.WithoutLabels as a
+	// caller from Thanos has them. Such a source can keep series in order where Relabel would have to hold them.
+	Shown bool
 }
 
 // Streamer is a Source that can list its streams. Callers from Thanos are served stream by stream, because they expect
