@@ -16,7 +16,7 @@ PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-tenants soak soak-sharing proto tools clean
+.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-sidecar bench-tenants soak soak-sharing proto tools clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ bench-store: build ## store gateways beside Thanos's on the same buckets; PEERS=
 
 bench-compact: build ## compactors beside Thanos's on the same buckets; PEERS=dir has thanos and versitygw
 	go run ./bench/compact -peers "$(PEERS)" -out docs/benchmarks/compact.md $(BENCHFLAGS)
+
+bench-sidecar: build ## sidecars beside Thanos's on one Prometheus; PEERS=dir has thanos
+	go run ./bench/sidecar -peers "$(PEERS)" -out docs/benchmarks/sidecar.md $(BENCHFLAGS)
 
 bench-tenants: build ## what thousands of tenants cost a receiver: memory, descriptors, restarts
 	go run ./bench/tenants -out docs/benchmarks/tenants.md $(BENCHFLAGS)

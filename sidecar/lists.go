@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 
+	"github.com/hearth-metrics/hearth/internal/rulestate"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
@@ -143,4 +144,39 @@ func (s *Sidecar) Statistics(ctx context.Context, id tenant.ID, limit int, match
 	all, err = s.client.TSDB(ctx, min(limit, maxStatistics))
 	s.failed(ctx, err)
 	return all, err == nil, err
+}
+
+// Rules implements rulestate.Source. Rules and alerts have the external labels of Prometheus, which its own API does
+// not show.
+func (s *Sidecar) Rules(ctx context.Context, id tenant.ID, q rulestate.Query) ([]rulestate.Group, []string, error) {
+	known, err := s.known()
+	if id != "" && id != s.opts.Tenant || err != nil {
+		return nil, nil, err
+	}
+	groups, err := s.client.Rules(ctx)
+	if err != nil {
+		s.failed(ctx, err)
+		return nil, nil, err
+	}
+	relabel := relabeler(&request{added: known.labels})
+	for i := range groups {
+		groups[i].Tenant = s.opts.Tenant
+		for k := range groups[i].Rules {
+			rule := &groups[i].Rules[k]
+			rule.Labels = relabel(rule.Labels)
+			for j := range rule.Alerts {
+				rule.Alerts[j].Labels = relabel(rule.Alerts[j].Labels)
+			}
+		}
+	}
+	return q.Select(groups), nil, nil
+}
+
+// ExternalLabels are those that callers from Thanos see on series and rules of tenant id.
+func (s *Sidecar) ExternalLabels(tenant.ID) labels.Labels {
+	known, err := s.known()
+	if err != nil {
+		return labels.EmptyLabels()
+	}
+	return view{s, true}.external(known)
 }

@@ -70,6 +70,31 @@ func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answ
 	}
 }
 
+// Count reads a whole answer without keeping it, and returns how many series it has.
+func (c *Client) Count(ctx context.Context, req *thanospb.SeriesRequest) (n int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(stream.SendMsg(req), stream.CloseSend()); err != nil {
+		return 0, err
+	}
+	for {
+		var frame thanospb.SeriesResponse
+		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+		if frame.GetSeries() != nil {
+			n++
+		}
+		n += len(frame.GetBatch().GetSeries())
+	}
+}
+
 // LabelNames calls LabelNames.
 func (c *Client) LabelNames(ctx context.Context,
 	req *thanospb.LabelNamesRequest) (*thanospb.LabelNamesResponse, error) {

@@ -157,6 +157,7 @@ type storeAPIFlags struct {
 	sortBudget            int64
 	maxSeries, maxSamples int64
 	rules                 rulestate.Source // of this process; the role sets them
+	scraper               rpc.Scraper      // nil in all roles but the sidecar, which sets it
 }
 
 func (f *storeAPIFlags) bind(c *kingpin.CmdClause) {
@@ -183,9 +184,10 @@ func (f *storeAPIFlags) register(b *builder, s *rpc.Server, sources map[string]s
 	if err != nil {
 		b.check(fmt.Errorf("--store-api.tenants: %w", err))
 	}
-	rpc.RegisterStore(s, rpc.Store{Sources: sources, Rules: f.rules, External: external, Tenants: tenants,
-		TenantLabel: shared.tenantLabel, SortBudget: f.sortBudget, MaxSeries: f.maxSeries, MaxSamples: f.maxSamples,
-		Readers: map[string]int{series.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
+	rpc.RegisterStore(s, rpc.Store{Sources: sources, Rules: f.rules, Scraper: f.scraper, External: external,
+		Tenants: tenants, TenantLabel: shared.tenantLabel, SortBudget: f.sortBudget, MaxSeries: f.maxSeries,
+		MaxSamples: f.maxSamples,
+		Readers:    map[string]int{series.RoleReceive: max(1, runtime.GOMAXPROCS(0)/2)}})
 }
 
 // tlsFlags bind the files of a listener's TLS under prefix.

@@ -179,7 +179,9 @@ func bindSidecar(c *kingpin.CmdClause) func(*builder) {
 		prometheus := source.build(b, client, bucket, shared, visible.sortBudget)
 		b.addPart("sidecar", prometheus.Open, prometheus.Close, prometheus.Ready)
 		services := grpc.build(b)
-		visible.register(b, services, map[string]series.Source{series.RoleSidecar: prometheus}, nil, shared)
+		visible.rules, visible.scraper = prometheus, prometheus
+		visible.register(b, services, map[string]series.Source{series.RoleSidecar: prometheus},
+			prometheus.ExternalLabels, shared)
 
 		server.Add(slices.Concat(
 			b.ownRoutes(),

@@ -39,6 +39,9 @@ func (h *storeServer) info(ctx context.Context, _ *infopb.InfoRequest) (*infopb.
 	if c.hearth {
 		out.Hearth = &hearthpb.Info{}
 	}
+	if h.Scraper != nil {
+		out.Targets, out.Status = &infopb.TargetsInfo{}, &infopb.StatusInfo{}
+	}
 	seen := map[string]bool{}
 	for i, src := range sources {
 		info, err := src.Info(ctx)

@@ -13,6 +13,8 @@ const (
 	serviceExemplars = "thanos.Exemplars"
 	serviceMetadata  = "thanos.Metadata"
 	serviceRules     = "thanos.Rules"
+	serviceTargets   = "thanos.Targets"
+	serviceStatus    = "thanos.Status"
 	serviceInfo      = "thanos.info.Info"
 	serviceWriter    = "hearth.Writer"
 	serviceServed    = "hearth.Served"

@@ -25,6 +25,8 @@ type Store struct {
 	// External returns the external labels of a tenant's one stream in a source that is no series.Streamer; nil = the
 	// tenant label only.
 	External func(id tenant.ID) labels.Labels
+	// Scraper answers for targets and statistics of a TSDB; nil = there are none here.
+	Scraper Scraper
 	// Tenants says whose series callers see that name no tenant in Hearth's way.
 	Tenants Tenants
 	// TenantLabel is the external label that names the tenant; "" = tenant_id.
@@ -64,6 +66,10 @@ func RegisterStore(s *Server, st Store) {
 		streamMethod("MetricMetadata", (*storeServer).metricMetadata)), h)
 	s.grpc.RegisterService(service(serviceRules, "thanospb/rules.proto", nil,
 		streamMethod("Rules", (*storeServer).rules)), h)
+	s.grpc.RegisterService(service(serviceTargets, "thanospb/targets.proto", nil,
+		streamMethod("Targets", (*storeServer).targets)), h)
+	s.grpc.RegisterService(service(serviceStatus, "thanospb/status.proto", nil,
+		streamMethod("TSDBStatistics", (*storeServer).tsdbStatistics)), h)
 	s.grpc.RegisterService(service(serviceArrivals, "hearthpb/hearth.proto", []grpc.MethodDesc{
 		unaryMethod(serviceArrivals, "Tenant", (*storeServer).arrivals),
 	}), h)

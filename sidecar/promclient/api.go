@@ -134,7 +134,7 @@ func (c *Client) LabelValues(ctx context.Context, name string, ms []*labels.Matc
 
 // escaped is a label's name as a part of a path. Prometheus takes all but the oldest names in that form only.
 func escaped(name string) string {
-	if model.LegacyValidation.IsValidLabelName(name) && !strings.HasPrefix(name, "U__") {
+	if model.LegacyValidation.IsValidLabelName(name) {
 		return name
 	}
 	return model.EscapeName(name, model.ValueEncodingEscaping)
