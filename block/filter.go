@@ -86,7 +86,7 @@ func UploadedBefore(at time.Time) Filter {
 	return func(_ View, metas []*Meta) []*Meta {
 		return slices.DeleteFunc(metas, func(m *Meta) bool {
 			switch m.Thanos.Source {
-			case SourceCompactor, sourceCompactorRepair, sourceBucketRepair:
+			case SourceCompactor, sourceCompactorRepair, SourceRepair:
 				return false
 			}
 			return m.Uploaded().After(at)

@@ -30,10 +30,10 @@ const (
 	SourceRuler     = "ruler"
 	SourceRewrite   = "bucket.rewrite"
 	SourceUpload    = "bucket.upload"
+	SourceRepair    = "bucket.repair"
 	SourceTest      = "test"
 
 	sourceCompactorRepair = "compactor.repair"
-	sourceBucketRepair    = "bucket.repair"
 )
 
 // MaxMetaSize is the largest meta.json that is read, in bytes. A compacted block lists its sources and segment files:

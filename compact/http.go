@@ -43,8 +43,8 @@ func (c *Compactor) release(r *http.Request) error {
 	if c.opts.Refuse {
 		return errs.E(errs.Forbidden, "this process takes no changes from operators (--disable-admin-operations)")
 	}
-	if err := http.NewCrossOriginProtection().Check(r); err != nil { // a page of another server must not do it
-		return errs.Wrap(errs.Forbidden, err)
+	if err := httpx.SameOrigin(r); err != nil {
+		return err
 	}
 	if err := r.ParseForm(); err != nil {
 		return errs.Wrap(errs.Invalid, err)

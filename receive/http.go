@@ -52,8 +52,8 @@ func (d *Drainer) request(req *http.Request) error {
 	if d.opts.Refuse {
 		return errs.E(errs.Forbidden, "admin operations are disabled")
 	}
-	if err := http.NewCrossOriginProtection().Check(req); err != nil {
-		return errs.Wrap(errs.Forbidden, err)
+	if err := httpx.SameOrigin(req); err != nil {
+		return err
 	}
 	if err := d.ring.Spare(); err != nil && !d.begun() && !strings.EqualFold(req.FormValue("force"), "true") {
 		return errs.E(errs.Conflict, "%w; force=true drains all the same", err)

@@ -40,6 +40,8 @@ type Step struct {
 	Details string `json:"details,omitempty"`
 	// Bytes is how large the block is, as far as its meta.json says.
 	Bytes int64 `json:"bytes,omitempty"`
+	// With are further blocks that a rewrite makes one with Block. They get the mark, too.
+	With []ulid.ULID `json:"with,omitempty"`
 	// Into is the id of the block that a rewrite makes, and Config a hash of what it changes.
 	Into   string `json:"into,omitempty"`
 	Config string `json:"config,omitempty"`

@@ -30,6 +30,8 @@ type Options struct {
 	Hash bool
 	// Apart refuses a relabelling that gives several series the same labels, with an error of kind Conflict.
 	Apart bool
+	// Check reads a repaired block, whose objects are there, before its meta.json is written. Repair needs it.
+	Check func(context.Context, *block.Meta) error
 	// Log, if set, gets a line for each series that changes.
 	Log io.Writer
 }

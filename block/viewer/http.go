@@ -89,8 +89,8 @@ func (v *Viewer) mark(r *http.Request) error {
 	if v.opts.Refuse {
 		return errs.E(errs.Forbidden, "Admin operations are disabled")
 	}
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		return errs.Wrap(errs.Forbidden, err)
+	if err := httpx.SameOrigin(r); err != nil {
+		return err
 	}
 	if err := r.ParseForm(); err != nil {
 		return errs.Wrap(errs.Invalid, err)

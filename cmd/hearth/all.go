@@ -90,13 +90,9 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 			localEndpoint: f.route.localEndpoint, grpc: f.grpc.address(), http: f.http.opts.Address, bucket: bucket,
 			contents: blocks.Contents, quarantined: local.quarantined, retention: retention, sharding: limits})
 		addSharing(b, cl, blocks)
-		var work []httpx.Route
-		if compacting {
-			compactor.opts.SharedNames, compactor.opts.Refuse = true, f.where.refuseAdmin()
-			c := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "cache", "compact"), limits}, shared)
-			b.addPart("compact", c.Open, c.Close, nil)
-			work = c.Routes()
-		}
+		compactor.opts.SharedNames, compactor.opts.Refuse = true, f.where.refuseAdmin()
+		work := compactor.beside(b, compacting, compactorUse{cl, bucket, filepath.Join(dir, "cache", "compact"), limits},
+			shared)
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
 		rpc.RegisterServed(grpc, blocks)

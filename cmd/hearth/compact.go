@@ -29,6 +29,7 @@ type compactorFlags struct {
 	noDownsample bool
 	replicas     []string
 	function     string
+	uploads      uploadFlags
 }
 
 func (f *compactorFlags) bind(c *kingpin.CmdClause) {
@@ -63,6 +64,7 @@ func (f *compactorFlags) bind(c *kingpin.CmdClause) {
 		"several blocks, by series.").Default(f.maxIndex.String()).Hidden().SetValue(&f.maxIndex)
 	c.Flag("debug.max-compaction-level", "The largest range of a block: 1 = 2h, 2 = 8h, 3 = 2d, 4 = 14d.").Hidden().
 		Default(fmt.Sprint(f.opts.Jobs.MaxLevel)).IntVar(&f.opts.Jobs.MaxLevel)
+	f.uploads.bind(c)
 }
 
 // compactorUse is what a compactor works with.
@@ -98,6 +100,19 @@ func (f *compactorFlags) build(b *builder, use compactorUse, shared sharedFlags)
 	b.check(err)
 	b.health.AddAdvice("compact", c.Ready)
 	return c
+}
+
+// beside adds a compactor to a process that has other work, if it is to compact, and returns its routes.
+func (f *compactorFlags) beside(b *builder, on bool, use compactorUse, shared sharedFlags) []httpx.Route {
+	if !on {
+		if f.uploads.on {
+			b.check(errors.New("--compact.block-upload needs a process that compacts: set --compact.run=on"))
+		}
+		return nil
+	}
+	c := f.build(b, use, shared)
+	b.addPart("compact", c.Open, c.Close, nil)
+	return slices.Concat(c.Routes(), f.uploads.build(b, use.bucket, shared, use.dir, f.opts.Refuse))
 }
 
 // tenantPeriods is how long blocks of tenants are kept in the bucket, by the runtime configuration. base are the
@@ -214,9 +229,14 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		blocks := compactor.build(b, compactorUse{cl, bucket, filepath.Join(dir, "compact"), limits}, shared)
 		where.join(b, cl, registration{rings: []string{series.RoleCompact}, grpc: http.opts.Address,
 			http: http.opts.Address, bucket: bucket}) // it has no gRPC port, and nobody calls it
+		var taken []httpx.Route
 		if wait {
 			b.addPart("compact", blocks.Open, blocks.Close, nil)
+			taken = compactor.uploads.build(b, bucket, shared, filepath.Join(dir, "compact"), o.Refuse)
 		} else {
+			if compactor.uploads.on {
+				b.check(errors.New("--compact.block-upload needs --wait: a process that ends takes no blocks"))
+			}
 			b.add("compact", func(context.Context, func(error)) error { return nil }, blocks.Close)
 			b.runTool(blocks.Once)
 		}
@@ -226,6 +246,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 			limits.routes(),
 			cl.routes(),
 			blocks.Routes(),
+			taken,
 			page.pageAndRoutes(viewer.Options{Source: compactorState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: where.refuseAdmin(), CORS: !noCORS}),
 		)...)

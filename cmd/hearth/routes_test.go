@@ -30,7 +30,8 @@ func roleArgs(t *testing.T, role string) []string {
 		"--gossip.instance-id=" + role, "--log.level=error"}
 	switch role {
 	case "all":
-		args = append(args, "--remote-write.address=127.0.0.1:0", "--data-dir="+dir, "--self-scrape.interval=0s")
+		args = append(args, "--remote-write.address=127.0.0.1:0", "--data-dir="+dir, "--self-scrape.interval=0s",
+			"--compact.block-upload")
 	case "receive":
 		args = append(args, "--remote-write.address=127.0.0.1:0", "--tsdb.path="+filepath.Join(dir, "tsdb"), bucket)
 	case "distributor":
@@ -38,7 +39,7 @@ func roleArgs(t *testing.T, role string) []string {
 	case "store":
 		args = append(args, "--data-dir="+filepath.Join(dir, "store"), bucket)
 	case "compact":
-		args = append(args, "--data-dir="+filepath.Join(dir, "compact"), bucket, "--wait")
+		args = append(args, "--data-dir="+filepath.Join(dir, "compact"), bucket, "--wait", "--compact.block-upload")
 	}
 	app, _ := commands()
 	has := flagsByName(app, role)

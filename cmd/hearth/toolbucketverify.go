@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -21,12 +22,23 @@ import (
 func bucketVerifyCommand() command {
 	return command{
 		name: "tools bucket verify",
-		help: "Look for what is wrong with the blocks of a bucket. Nothing is changed. Blocks that are marked for deletion " +
-			"are left out.",
-		first:   []string{"objstore.config-file", "issues"},
-		subject: subject{"What to look for", []string{"issues", "id", "deep", "output"}},
-		bind:    bindBucketVerify,
+		help: "Look for what is wrong with the blocks of a bucket. Blocks that are marked for deletion are left out. " +
+			"Nothing is changed without --repair, which makes the blocks that --id names anew.",
+		first: []string{"objstore.config-file", "issues", "repair"},
+		subject: subject{"What to look for", append([]string{"issues", "id", "deep", "repair", "tmp.dir"},
+			changeSubject...)},
+		idle: idleTable{never: verifyIdle},
+		bind: bindBucketVerify,
 	}
+}
+
+const keptBackup = "a repaired block is only marked, so its objects are there until marked blocks are removed"
+
+// verifyIdle are the flags of Thanos's repair that are idle here.
+var verifyIdle = []idleFlag{
+	{"objstore-backup.config", idleSecret, keptBackup},
+	{"objstore-backup.config-file", idleText, keptBackup},
+	{"delete-delay", idleText, keptBackup},
 }
 
 // verifyFlags say what to look for.
@@ -34,7 +46,10 @@ type verifyFlags struct {
 	issues []string
 	ids    []ulid.ULID
 	deep   bool
-	output string
+	repair bool
+	dir    string // for repaired blocks
+
+	changes changeFlags
 }
 
 func bindBucketVerify(c *kingpin.CmdClause) func(*builder) {
@@ -52,8 +67,19 @@ func bindBucketVerify(c *kingpin.CmdClause) func(*builder) {
 		PlaceHolder("ULID").SetValue(ulids{&f.ids})
 	c.Flag("deep", "Decode every chunk, too, and compare times and numbers of samples.").BoolVar(&f.deep)
 	c.Flag("output", "Form of the output: text, or json, a line for each finding.").Short('o').Default("text").
-		EnumVar(&f.output, "text", "json")
+		EnumVar(&f.changes.output, "text", "json")
+	c.Flag("repair", "Make the blocks that --id names anew where something is wrong with them that can be put right, and "+
+		"mark the old ones for deletion. Without --no-dry-run it only says what it would do.").Short('r').
+		BoolVar(&f.repair)
+	c.Flag("tmp.dir", "Directory for repaired blocks until they are uploaded. What is in it already stays.").
+		Default(filepath.Join(os.TempDir(), "hearth-repair")).StringVar(&f.dir)
+	f.changes.bindDryRun(c, "It is the default; --no-dry-run changes the bucket. Only for --repair.")
+	f.changes.bindPlans(c)
 	return func(b *builder) {
+		if f.repair {
+			f.runRepair(b, bucket.build(b))
+			return
+		}
 		bkt := bucket.build(b)
 		b.runTool(func(ctx context.Context) error {
 			v, err := listToolBlocks(ctx, b, bkt, block.FetcherOptions{})
@@ -113,7 +139,7 @@ func (f *verifyFlags) wants(issue string, id ulid.ULID) bool {
 }
 
 func (f *verifyFlags) write(w io.Writer, finding verify.Finding) error {
-	if f.output == "json" {
+	if f.changes.output == "json" {
 		return json.NewEncoder(w).Encode(finding)
 	}
 	_, err := fmt.Fprintf(w, "%s %s: %q\n", finding.Block, finding.Issue, finding.Text)

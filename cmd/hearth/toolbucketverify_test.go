@@ -61,3 +61,46 @@ func TestToolVerify(t *testing.T) {
 	}
 	runTool(t, 2, dir, "bucket", "verify", "-i", "nothing")
 }
+
+// TestToolRepair: blocks that --id names are repaired, in a dry run first, marked and never deleted. What cannot be
+// repaired stays, and says why.
+func TestToolRepair(t *testing.T) {
+	dir, local := t.TempDir(), t.TempDir()
+	one := localBlock(t, local, 1_700_000_000_000, 1, "")
+	late := localBlock(t, local, 1_700_000_300_000, 1, "")
+	broken := localBlock(t, local, 1_700_100_000_000, 1, "")
+	runTool(t, 0, dir, "bucket", "upload-blocks", "--path="+local, "--label=a=b")
+	chunk := filepath.Join(dir, broken.String(), "chunks", "000001")
+	raw, err := os.ReadFile(chunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 4
+	putFile(t, dir, block.Object(broken, "chunks/000001"), string(raw))
+	repair := []string{"bucket", "verify", "--repair", "--tmp.dir=" + t.TempDir(), "--id=" + one.String(), "--id=" + late.String()}
+	runTool(t, 2, dir, "bucket", "verify", "--repair")
+	before := objects(t, dir)
+	out, _ := runTool(t, 0, dir, repair...)
+	if !strings.Contains(out, "planned rewrite "+one.String()) || !strings.Contains(out, "overlaps") || objects(t, dir) != before {
+		t.Errorf("a dry run: %s", out)
+	}
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	runTool(t, 0, dir, append(repair, "--plan-out="+plan)...)
+	if out, _ = runTool(t, 0, dir, "bucket", "verify", "--repair", "--plan-in="+plan); !strings.Contains(out, "done rewrite") {
+		t.Error(out)
+	}
+	all := tree(t, dir)
+	for _, id := range []string{one.String(), late.String()} {
+		if !strings.Contains(all[id+"/"+block.DeletionMarkName], "repaired as") || all[id+"/index"] == "" {
+			t.Errorf("block %s is not marked, or deleted", id)
+		}
+	}
+	if out, _ := runTool(t, 1, dir, "bucket", "verify", "--deep"); strings.Count(out, "\n") != 1 {
+		t.Errorf("after the repair: %s", out)
+	}
+	before = objects(t, dir)
+	_, log := runTool(t, 1, dir, "bucket", "verify", "--repair", "--no-dry-run", "--id="+broken.String(), "--id="+one.String())
+	if !strings.Contains(log, "cannot be repaired") || !strings.Contains(log, "marked for deletion") || objects(t, dir) != before {
+		t.Errorf("what cannot be repaired: %s", log)
+	}
+}

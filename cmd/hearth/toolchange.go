@@ -32,6 +32,10 @@ var changeSubject = []string{"output", "dry-run", "plan-out", "plan-in"}
 func (f *changeFlags) bind(c *kingpin.CmdClause, dryRunHelp string) {
 	c.Flag("output", "Form of the output: text, or json: a line for each step.").Short('o').Default("text").
 		EnumVar(&f.output, "text", "json")
+	f.bindDryRun(c, dryRunHelp)
+}
+
+func (f *changeFlags) bindDryRun(c *kingpin.CmdClause, dryRunHelp string) {
 	c.Flag("dry-run", "Only say what would be done. "+dryRunHelp).IsSetByUser(&f.dryGiven).BoolVar(&f.dryRun)
 }
 

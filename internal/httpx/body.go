@@ -35,6 +35,14 @@ func (s *Server) boundBody(w *recorder, r *http.Request) {
 	}
 }
 
+// LongBody lets the body of a request take d as a whole, for a handler that streams large ones. The body must still
+// keep its pace. The handler calls it before it reads.
+func LongBody(r *http.Request, d time.Duration) {
+	if b, ok := r.Body.(*timedBody); ok && !b.read && !b.pace.end.IsZero() {
+		b.pace.end = time.Now().Add(d)
+	}
+}
+
 // pace says until when the next bytes of a body must come. A small body needs no pace: it ends in its first window.
 type pace struct {
 	window   time.Duration // 0 = only end bounds the body

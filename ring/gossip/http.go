@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
@@ -75,7 +76,7 @@ func (g *Gossip) handleForget(w http.ResponseWriter, r *http.Request, field stri
 		http.Error(w, "admin operations are disabled here", http.StatusForbidden)
 		return false
 	}
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+	if err := httpx.SameOrigin(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return false
 	}
