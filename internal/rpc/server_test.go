@@ -137,8 +137,8 @@ func TestHealthAndReflection(t *testing.T) {
 			}
 		}
 	}
-	if found != 9 {
-		t.Errorf("%d services of ours, want 9", found)
+	if found != 11 {
+		t.Errorf("%d services of ours, want 11", found)
 	}
 }
 
