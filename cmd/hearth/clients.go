@@ -9,13 +9,15 @@ import (
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/ring"
 )
 
 // clients keeps one gRPC client per address and role for the life of the process. None is closed earlier: a member may
 // come back, and a client without calls has no connection.
 type clients struct {
-	opts rpc.ClientOptions
+	opts     rpc.ClientOptions
+	sidecars map[string]tenant.ID // whose the series of Thanos sidecars are, by address; set before the first call of get
 
 	mu     sync.Mutex // guards byName
 	byName map[target]*rpc.Client
@@ -49,7 +51,7 @@ func (c *clients) get(addr, role string) (*rpc.Client, error) {
 		return have, nil
 	}
 	opts := c.opts
-	opts.Role = role
+	opts.Role, opts.SidecarTenant = role, c.sidecars[addr]
 	made, err := rpc.Dial(addr, opts)
 	if err != nil {
 		return nil, err

@@ -45,6 +45,8 @@ func operatorPages(t *testing.T) (all []pages.Page) {
 
 // foreignFlags are flags of other programs that the pages name.
 var foreignFlags = map[string]string{
+	"storage.tsdb.delay-compact-file.path": "Prometheus's", "storage.tsdb.min-block-duration": "Prometheus's",
+	"storage.tsdb.max-block-duration": "Prometheus's", "web.enable-lifecycle": "Prometheus's",
 	"compact.enable-vertical-compaction": "thanos compact", "deduplication.replica-label": "thanos compact",
 	"enable-feature": "prometheus; Hearth has one of this name too",
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/query/endpoints"
 )
@@ -19,7 +22,8 @@ type endpointFlags struct {
 	addresses   []string
 	dnsInterval time.Duration
 	oldNames    map[string]*moreAddresses
-	localRules  []query.RulePeer // of this process; the role sets them
+	tenants     map[string]tenant.ID // of Thanos sidecars, by address
+	localRules  []query.RulePeer     // of this process; the role sets them
 }
 
 func (f *endpointFlags) bind(c *kingpin.CmdClause) {
@@ -27,6 +31,11 @@ func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("endpoint", "host:port of a StoreAPI to query: Hearth's or Thanos's; also dns+name:port, dnssrv+name. May "+
 		"be given several times. Members seen by gossip need not be named.").
 		SetValue(addressList{&f.addresses, endpointAddress})
+	f.tenants = map[string]tenant.ID{}
+	c.Flag("endpoint.sidecar-tenant", "host:port=TENANT: whose the series of the Thanos sidecar at this address are. "+
+		"Without "+
+		"it they are "+string(tenant.Default)+"'s, whatever their labels say. May be given several times.").
+		SetValue(addressTenants{f.tenants})
 	f.oldNames = map[string]*moreAddresses{}
 	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict",
 		"endpoint-group", "endpoint-group-strict"} {
@@ -35,6 +44,38 @@ func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 	}
 	durationFlag(c, "store.sd-dns-interval", "How often names in --endpoint are resolved again.", &f.dnsInterval)
 }
+
+// addressTenants is a repeatable flag value: an address and a tenant.
+type addressTenants struct{ to map[string]tenant.ID }
+
+// Set adds a pair.
+func (a addressTenants) Set(s string) error {
+	address, name, _ := strings.Cut(s, "=")
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("%q: want host:port=TENANT", s)
+	}
+	id, err := tenant.Parse(name)
+	if err != nil {
+		return err
+	}
+	if was, ok := a.to[address]; ok && was != id {
+		return fmt.Errorf("%s has two tenants, %s and %s", address, was, id)
+	}
+	a.to[address] = id
+	return nil
+}
+
+// String is all pairs.
+func (a addressTenants) String() string {
+	var all []string
+	for _, address := range slices.Sorted(maps.Keys(a.to)) {
+		all = append(all, address+"="+string(a.to[address]))
+	}
+	return strings.Join(all, ",")
+}
+
+// IsCumulative lets the flag be given several times.
+func (a addressTenants) IsCumulative() bool { return true }
 
 // warnNames says in one line which other names of --endpoint were used.
 func (f *endpointFlags) warnNames(log *slog.Logger) {
@@ -84,6 +125,7 @@ func (m *moreAddresses) IsCumulative() bool { return true }
 // StoreAPIs that the flags name. The querier adds it.
 func (f *endpointFlags) build(b *builder, c *cluster, peers *clients, local ...query.Endpoint) *endpoints.Endpoints {
 	f.warnNames(b.log)
+	peers.sidecars = f.tenants
 	return endpoints.New(b.log, b.reg, endpoints.Options{
 		Local: local, Members: c.others, Rulers: c.rulers, LocalRules: f.localRules, Addresses: f.addresses,
 		Interval: f.dnsInterval, Dial: peers.source,

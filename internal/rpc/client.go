@@ -52,6 +52,7 @@ type peer struct {
 	metadata  bool
 	rules     bool
 	single    bool            // a Thanos process with one stream, which does not change while it runs
+	owner     tenant.ID       // whose all of it is, whatever its labels say; "" = the labels say so
 	tenants   announced       // its streams by their tenant label
 	replicas  announced       // its streams by their replica label
 	external  []labels.Labels // the label sets of its streams
@@ -187,7 +188,7 @@ func (c *Client) Info(ctx context.Context) (series.Info, error) {
 	}
 	c.peer.Store(c.peerOf(&in))
 	if in.Hearth == nil {
-		return foreignInfo(&in, c.opts.TenantLabel), nil
+		return foreignInfo(&in, c.opts.TenantLabel, c.opts.ownerOf(&in)), nil
 	}
 	info, err := c.ownInfo(in.Hearth.Sources, &in)
 	if err != nil {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -34,15 +35,28 @@ func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	if p.hearth {
 		return p
 	}
+	p.owner = c.opts.ownerOf(in)
 	for _, set := range p.external {
 		set.Range(func(l labels.Label) { p.names[l.Name] = true })
-		p.tenants.add(set)
-		p.replicas.add(set)
+		if p.owner == "" {
+			p.tenants.add(set)
+			p.replicas.add(set)
+		}
 	}
 	// The label set of a sidecar or ruler is that of one Prometheus or ruler, and does not change while it runs. Other
 	// processes may get streams of other tenants at any time.
 	p.single = (in.ComponentType == series.RoleSidecar || in.ComponentType == series.RoleRule) && len(p.external) < 2
 	return p
+}
+
+// ownerOf returns whose all series of a Thanos process are that stands for one Prometheus. Who owns the Prometheus
+// chooses its external labels, so that none of them may name a tenant. It returns "" for other processes, whose labels
+// of tenants are those of Thanos's receivers.
+func (o *ClientOptions) ownerOf(in *infopb.InfoResponse) tenant.ID {
+	if in.ComponentType != series.RoleSidecar {
+		return ""
+	}
+	return cmp.Or(o.SidecarTenant, tenant.Default)
 }
 
 // announced holds the label sets of a peer that have the label name, by its value. with and without count the label
@@ -111,6 +125,9 @@ func (c *Client) matchersFor(p *peer, id tenant.ID, ms []*labels.Matcher) []*lab
 	}
 	ms = slices.Clip(ms)
 	switch {
+	case p.owner == id:
+	case p.owner != "": // no series has a metric name and none
+		return []*labels.Matcher{anyName, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "")}
 	case id != tenant.Default:
 		ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, c.opts.TenantLabel, string(id)))
 	case p.tenants.with == 0: // the peer has series of the default tenant only

@@ -144,7 +144,7 @@ func (c *Client) Metadata(
 	ctx context.Context, id tenant.ID, family string, limit int,
 ) (map[string][]metadata.Metadata, series.Warnings, error) {
 	p, err := c.known(ctx)
-	if err != nil || !p.metadata {
+	if err != nil || !p.metadata || p.owner != "" && p.owner != id {
 		return nil, nil, err
 	}
 	req := &thanospb.MetricMetadataRequest{Metric: family, Limit: int32(limit), PartialResponseStrategy: strategyFor(p)}

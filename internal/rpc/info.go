@@ -155,13 +155,17 @@ func infoFromPB(s *hearthpb.Source, external []labels.Labels) (series.Info, erro
 }
 
 // foreignInfo reads the Info of a Thanos store. The label sets name its tenants. A set without a tenant label belongs
-// to the default tenant.
-func foreignInfo(in *infopb.InfoResponse, tenantLabel string) series.Info {
+// to the default tenant. With an owner everything is the owner's.
+func foreignInfo(in *infopb.InfoResponse, tenantLabel string, owner tenant.ID) series.Info {
 	i := series.Info{Role: in.ComponentType, MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	if in.Store != nil {
 		i.MinTime, i.MaxTime = in.Store.MinTime, in.Store.MaxTime
 	}
 	i.Labels = labelSets(in)
+	if owner != "" {
+		i.Tenants = []tenant.ID{owner}
+		return i
+	}
 	for _, set := range i.Labels {
 		id := tenant.Default
 		if name := set.Get(tenantLabel); name != "" {

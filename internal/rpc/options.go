@@ -11,6 +11,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // ServerOptions configure a Server. DefaultServerOptions returns values that suit every role.
@@ -134,6 +135,8 @@ type ClientOptions struct {
 	// TenantLabel and ReplicaLabel are the external labels that name tenant and ring replica in Thanos stores. The client
 	// removes them from the series.
 	TenantLabel, ReplicaLabel string
+	// SidecarTenant is whose the series are if the peer is a Thanos sidecar; "" = the default tenant's.
+	SidecarTenant tenant.ID
 	// SortBudget bounds the memory for sorting the series of a Thanos store that cannot sort them without replica
 	// labels, in bytes; 0 = no bound.
 	SortBudget int64

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -131,7 +132,7 @@ func (p *peer) ownRules(id tenant.ID, groups []rulestate.Group) {
 			if p.tenants.isExternal(r.Labels) {
 				return p.foreign(id, r.Labels)
 			}
-			return id != tenant.Default
+			return id != cmp.Or(p.owner, tenant.Default)
 		})
 		for k := range rules {
 			rules[k].Labels = p.strip(b, rules[k].Labels)

@@ -121,6 +121,46 @@ func TestSidecar(t *testing.T) {
 	}
 }
 
+// TestSidecarOwner: whose the series of a Thanos sidecar are the operator says, and not a label that the owner of its
+// Prometheus chose.
+func TestSidecarOwner(t *testing.T) {
+	mem := &sourcetest.Memory{Data: map[tenant.ID][]sourcetest.Series{"victim": {
+		{Labels: labels.FromStrings("__name__", "x"), Samples: []sourcetest.Sample{{T: 1000, V: 1}}},
+	}}}
+	for _, owner := range []tenant.ID{"", "team-b"} {
+		c := dial(t, serve(t, func(s *Server) {
+			registerForeign(s, Store{Sources: map[string]series.Source{"sidecar": mem}, Tenants: Tenants{All: true},
+				External: func(tenant.ID) labels.Labels {
+					return labels.FromStrings("cluster", "c1", "tenant_id", "victim")
+				}}, true)
+		}), ClientOptions{SidecarTenant: owner})
+		want := owner
+		if want == "" {
+			want = tenant.Default
+		}
+		info, err := c.Info(t.Context())
+		if err != nil || !slices.Equal(info.Tenants, []tenant.ID{want}) {
+			t.Errorf("owner %q: %v, %v", owner, info.Tenants, err)
+		}
+		for _, id := range []tenant.ID{tenant.Default, "team-b", "victim"} {
+			r := &series.Request{Tenant: id, MinTime: 0, MaxTime: 2000, Matchers: []*labels.Matcher{anyName}}
+			got, _, err := collect(t, c, r)
+			names, _, err2 := c.LabelNames(t.Context(), r)
+			values, _, err3 := c.LabelValues(t.Context(), "__name__", &series.Request{Tenant: id, MaxTime: 2000})
+			n := 0
+			if id == want {
+				n = 1
+			}
+			if err != nil || err2 != nil || err3 != nil || len(got) != n || len(names) != 3*n || len(values) != n {
+				t.Errorf("owner %q, tenant %s: %v %v %v, %v %v %v", owner, id, got, names, values, err, err2, err3)
+			}
+			if len(got) == 1 && got[0].Labels.String() != `{__name__="x", cluster="c1", tenant_id="victim"}` {
+				t.Errorf("owner %q: %s", owner, got[0].Labels)
+			}
+		}
+	}
+}
+
 func join(list []string) (text string) {
 	for _, s := range list {
 		text += s + " "

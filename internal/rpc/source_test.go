@@ -355,7 +355,7 @@ func TestForeignInfo(t *testing.T) {
 		for _, s := range sets {
 			in.LabelSets = append(in.LabelSets, labelsToPB(labels.FromStrings(strings.Fields(s)...)))
 		}
-		info := foreignInfo(in, "tenant_id")
+		info := foreignInfo(in, "tenant_id", "")
 		var got []string
 		for _, id := range info.Tenants {
 			got = append(got, string(id))
@@ -370,7 +370,7 @@ func TestForeignInfo(t *testing.T) {
 	f("a default-tenant", "tenant_id a", "cluster eu")
 	f("", "tenant_id not/allowed")
 
-	if info := foreignInfo(&infopb.InfoResponse{}, "tenant_id"); info.MinTime != math.MaxInt64 || info.Tenants != nil {
+	if info := foreignInfo(&infopb.InfoResponse{}, "tenant_id", ""); info.MinTime != math.MaxInt64 || info.Tenants != nil {
 		t.Errorf("no store: %+v", info)
 	}
 }
