@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hearth-metrics/hearth/bench/blocks"
@@ -18,7 +20,7 @@ type start struct {
 	gateway  gateway.Kind
 	storage  storage
 	disk     string // empty or warm
-	index    string // "with", "without", "-" for who knows none
+	index    string // "with", "without"; "-" and "- (lazy)" for a gateway that knows none, see thanosStart
 	ready    time.Duration
 	first    time.Duration  // to the first correct answer, from the start
 	before   gateway.Counts // until it is ready
@@ -28,7 +30,22 @@ type start struct {
 	peak     int64          // bytes, at the first answer
 	sync     gateway.Counts // of one look at a bucket in which nothing is new
 	syncCPU  float64        // s
+	flags    []string       // that the gateway needs beside its defaults
 	fault    error
+}
+
+// thanosStart is how Thanos is started on a bucket of n blocks. By default it keeps a file of each block open: a bucket
+// of more blocks than a process may have files ends it. There it opens headers at their first use.
+func thanosStart(s storage, n int) (start, error) {
+	out := start{gateway: gateway.Thanos, storage: s, index: "-"}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return out, err
+	}
+	if uint64(n) > limit.Max/2 {
+		out.index, out.flags = "- (lazy)", []string{"--store.enable-index-header-lazy-reader"}
+	}
+	return out, nil
 }
 
 // measureStarts measures the starts of all gateways on a bucket of n small blocks.
@@ -44,7 +61,11 @@ func (b *bed) measureStarts(ctx context.Context, n int, rep *report) error {
 		}
 		for _, k := range b.opts.kinds() {
 			if k == gateway.Thanos {
-				faults = append(faults, b.startTwice(ctx, rep, at, start{gateway: k, storage: s, index: "-"}))
+				one, err := thanosStart(s, n)
+				if err != nil {
+					return err
+				}
+				faults = append(faults, b.startTwice(ctx, rep, at, one))
 				continue
 			}
 			for _, present := range []bool{false, true} {
@@ -90,7 +111,8 @@ func (b *bed) startOnce(ctx context.Context, out *start, at bucket, dir string) 
 		before = b.S3.Counts()
 	}
 	began := time.Now()
-	g, err := b.launch(out.gateway, b.config(out.storage, at), dir, "--sync-block-duration="+syncInterval.String())
+	flags := append(slices.Clone(out.flags), "--sync-block-duration="+syncInterval.String())
+	g, err := b.launch(out.gateway, b.config(out.storage, at), dir, flags...)
 	if err != nil {
 		return err
 	}
