@@ -118,7 +118,15 @@ func readDirectory(path string) ([]fs.DirEntry, error) {
 	if f == nil {
 		return nil, err
 	}
+	return entriesOf(f)
+}
+
+// entriesOf is readDirectory of one that was opened. It closes f.
+func entriesOf(f *os.File) ([]fs.DirEntry, error) {
 	entries, err := f.ReadDir(-1)
+	if errors.Is(err, fs.ErrNotExist) { // it was removed since it was opened
+		err = nil
+	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, errors.Join(err, f.Close())
 }
@@ -130,7 +138,7 @@ func isEmpty(path string) (bool, error) {
 		return true, err
 	}
 	_, err = f.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) { // the latter if it was removed since it was opened
 		return true, f.Close()
 	}
 	return false, errors.Join(err, f.Close())

@@ -128,3 +128,24 @@ func TestDirectoryBlocks(t *testing.T) {
 		t.Errorf("%+v", want)
 	}
 }
+
+// TestDirectoryVanishes: a directory that is removed while it is listed has no entries.
+func TestDirectoryVanishes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "block")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFolder(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := entriesOf(f); err != nil || len(entries) != 0 {
+		t.Error(entries, err)
+	}
+	if empty, err := isEmpty(path); err != nil || !empty {
+		t.Error(empty, err)
+	}
+}
