@@ -117,3 +117,31 @@ func TestCompactedBlocks(t *testing.T) {
 		}
 	}
 }
+
+// TestRangesWithinWindows: a range that begins within a window has all of that window. So counts are exact for ranges
+// that end where windows do, and one window off at most for others: at the last sample of a block 185 for 180.
+func TestRangesWithinWindows(t *testing.T) {
+	var samples []sourcetest.Sample
+	for at := since; at < since+2*day; at += minute {
+		samples = append(samples, sourcetest.Sample{T: at, V: 2})
+	}
+	var s tiers
+	s.add(labels.FromStrings("__name__", "m"), samples, compacted(t, samples, 2*day, 5*minute)...)
+	q := s.open(t, DefaultOptions())
+	for text, of := range map[string]float64{"count_over_time(m[3h])": 1, "sum_over_time(m[3h])": 2} {
+		from, to := since+2*day-hour, since+2*day-minute
+		got, _ := ranged(t, q, text, from, to, minute, 5*time.Minute)
+		raw, _ := ranged(t, q, text, from, to, minute, 0)
+		for name, points := range raw {
+			for at, p := range points {
+				windows := got[name][at].F / of
+				switch most := p.F / of; {
+				case at%(5*minute) == 0 && windows != most, math.Abs(windows-most) > 5:
+					t.Errorf("%s at %d before the end: %v samples, want %v", text, since+2*day-at, windows, most)
+				case at == to && (most != 180 || windows != 185):
+					t.Errorf("%s at the last sample: %v samples of %v", text, windows, most)
+				}
+			}
+		}
+	}
+}

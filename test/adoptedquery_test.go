@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/prometheus/prompb"
 
+	"github.com/hearth-metrics/hearth/bench/blocks"
 	"github.com/hearth-metrics/hearth/bench/gateway"
 	"github.com/hearth-metrics/hearth/block"
 )
@@ -357,6 +358,33 @@ func TestAdoptedFromThanosSidecar(t *testing.T) {
 	if got := string(q.result(other, "query", url.Values{"query": {"count(temperature)"}, "time": {seconds(asked)}})); !strings.
 		Contains(got, `"result":[]`) {
 		t.Errorf("another tenant has %s", got)
+	}
+}
+
+// TestEndsOfWindowsBesideThanos: at the last samples of a downsampled block a range has one window more than elsewhere,
+// in both programs (docs/design/017).
+func TestEndsOfWindowsBesideThanos(t *testing.T) {
+	thanosBinary(t)
+	dir := t.TempDir()
+	plan := blocks.DefaultPlan()
+	plan.Blocks = 0
+	plan.Large = &blocks.Large{Shape: blocks.Shape{Metrics: 4, Namespaces: 1, Pods: 2}, Range: 48 * time.Hour,
+		Interval: time.Minute}
+	if err := blocks.Write(t.Context(), dir, plan); err != nil {
+		t.Fatal(err)
+	}
+	q := newQueriers(t, dir, blocks.LargeTenant)
+	metric := blocks.MetricName(0)
+	m := matrix{queries: []string{"sum(sum_over_time(" + metric + "[3h]))", "max(max_over_time(" + metric + "[3h]))"},
+		resolutions: []string{"5m"}, dedup: []string{"false"}, steps: []string{"60"}}
+	q.compare(plan.End.Add(-20*time.Minute), plan.End, m)
+	last := url.Values{"time": {seconds(plan.End.Add(-time.Minute))}, "dedup": {"false"}}
+	for resolution, want := range map[string]string{"0s": `"180"`, "5m": `"185"`} {
+		last.Set("query", "max(count_over_time("+metric+"[3h]))")
+		last.Set("max_source_resolution", resolution)
+		if got := string(q.result(q.hearth, "query", last)); !strings.Contains(got, want) {
+			t.Errorf("at the last sample, up to %s: %s, want %s", resolution, got, want)
+		}
 	}
 }
 
