@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/block"
 )
 
 // Options configure a Receiver. Start from DefaultOptions.
@@ -17,6 +19,8 @@ type Options struct {
 	TenantLabel string
 	// ReplicaLabel is the external label that names the replica of the ring.
 	ReplicaLabel string
+	// Source is what the blocks say that made them (meta.json).
+	Source string
 	// Instance is this process's instance id; Since is when the data of this incarnation began.
 	Instance string
 	Since    time.Time
@@ -39,6 +43,7 @@ func DefaultOptions() Options {
 	return Options{
 		TenantLabel:     "tenant_id",
 		ReplicaLabel:    "receive_replica",
+		Source:          block.SourceReceive,
 		ShipInterval:    30 * time.Second,
 		ShipTimeout:     15 * time.Minute,
 		ShipConcurrency: 4,

@@ -30,7 +30,7 @@ func (r *Receiver) newShipper(id tenant.ID) *ship.Shipper {
 	s, err := ship.New(r.log.With("tenant", id), r.shipMetrics, r.bkt, r.lister(id), ship.Options{
 		Record: filepath.Join(r.db.TenantDir(id), ship.RecordName),
 		Origin: func(ship.Block) block.Thanos {
-			return block.Thanos{Labels: r.ExternalLabels(id).Map(), Source: block.SourceReceive}
+			return block.Thanos{Labels: r.ExternalLabels(id).Map(), Source: r.opts.Source}
 		},
 		Timeout: r.opts.ShipTimeout, Retry: r.opts.Retry,
 		Upload: block.UploadOptions{Hash: r.opts.HashFiles, Concurrency: r.opts.FileConcurrency},

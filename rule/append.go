@@ -35,7 +35,7 @@ func (r *Refused) Unwrap() error { return r.Err }
 type Push func(ctx context.Context, b *wire.Batch) ([]wire.Failure, error)
 
 // Pushed is where the results of rules go that are written to a distributor. What Commit has acknowledged can be read.
-func Pushed(push Push) func(tenant.ID) storage.AppendableV2 {
+func Pushed(push Push) Storage {
 	return func(id tenant.ID) storage.AppendableV2 { return pushed{push, id} }
 }
 
@@ -135,7 +135,7 @@ func withDeadline(ctx context.Context, until time.Time) context.Context {
 }
 
 // Both are storages that get all that is appended; the first one decides what is refused.
-func Both(first, second func(tenant.ID) storage.AppendableV2) func(tenant.ID) storage.AppendableV2 {
+func Both(first, second Storage) Storage {
 	return func(id tenant.ID) storage.AppendableV2 { return both{first(id), second(id)} }
 }
 

@@ -57,9 +57,11 @@ type rule struct {
 	disabled atomic.Pointer[errs.Error]
 
 	// previous are the series of the last evaluation whose samples were stored, by the bytes of their labels. Only the
-	// evaluation uses it, and evals.
+	// evaluation uses it, and what follows.
 	previous map[string]labels.Labels
-	evals    int // how many times it was evaluated
+	evals    int    // how many times it was evaluated
+	fault    string // what the log says is wrong; "" = nothing
+	unread   string // why its stored series could not be read
 
 	mu sync.Mutex // guards the alerts of alert while they are changed
 }
@@ -71,6 +73,14 @@ func (r *rule) text() string {
 		kind = "alert"
 	}
 	return fmt.Sprintf("%s %q %q %s %s %s", kind, r.lib.Name(), r.expr, r.labels, r.def.For, r.def.KeepFiringFor)
+}
+
+// news notes what is wrong with the rule, "" = nothing, and reports whether the log does not say so yet. A fault that
+// lasts is logged once, and not in each slot.
+func (r *rule) news(fault string) bool {
+	was := r.fault
+	r.fault = fault
+	return was != fault
 }
 
 // nameAndLabels is what a rule keeps when people change its expression or its durations.

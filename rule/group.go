@@ -50,7 +50,7 @@ type engine struct {
 	opts      *Options
 	metrics   *metrics
 	querier   Querier
-	storage   func(tenant.ID) storage.AppendableV2
+	storage   Storage
 	notify    func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
 	templates *templates
 	places    chan struct{} // of rules that are evaluated at the same time
@@ -199,22 +199,30 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 		r.lib.SetHealth(rules.HealthBad)
 		r.lib.SetLastError(err)
 		e.metrics.failures.with(g).Inc()
-		if ctx.Err() == nil { // at the end of the process queries are broken off
+		if ctx.Err() == nil && r.news(what+err.Error()) { // at the end of the process queries are broken off
 			log.Warn(what, "slot", slot, "err", err)
 		}
 	}
 	until := slot.Add(g.grid.interval / patience)
+	whole := true
 	ask := asker{
 		from: e.querier, tenants: g.tenants, strategy: g.def.PartialResponse, until: until,
 		wait: min(g.grid.interval/20, time.Second),
 		incomplete: func(missing []string) {
+			whole = false
 			e.metrics.incomplete.with(g).Inc()
-			log.Warn("a rule used an answer that may be incomplete", "slot", slot, "missing", strings.Join(missing, "; "))
+			if text := strings.Join(missing, "; "); r.news(text) {
+				log.Warn("a rule uses answers that may be incomplete", "slot", slot, "missing", text)
+			}
 		},
 		retried: e.metrics.retries.Inc,
 	}
 	var v promql.Vector
-	var err error
+	err := g.mayRead()
+	if err != nil {
+		fail("rule not evaluated", err)
+		return 0
+	}
 	if r.alert != nil {
 		v, err = r.evalAlert(ctx, e.templates, g.offset, slot, ask.query, g.def.Limit)
 	} else {
@@ -236,8 +244,20 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 	}
 	if err := g.store(withDeadline(ctx, until), e, r, v, slot); err != nil {
 		fail("results of a rule not stored, or not wholly", err)
+		return len(v)
+	}
+	if whole && r.news("") {
+		log.Info("a rule is well again", "slot", slot)
 	}
 	return len(v)
+}
+
+// mayRead is the error of a group whose tenant may not read, or may no longer, what the rules read.
+func (g *group) mayRead() error {
+	if g.opts.Limits == nil {
+		return nil
+	}
+	return g.def.CheckSources(g.opts.Limits(g.id.tenant))
 }
 
 // appendOptions: results of rules are in order, and one that is not is refused.

@@ -36,6 +36,8 @@ type Options struct {
 	ExternalLabels labels.Labels
 	ExternalURL    *url.URL
 
+	// Limits are those of tenants; nil = a group may read every tenant that it names.
+	Limits tenant.LimitsOf
 	// Owns says which groups this process evaluates, and is asked again before each slot; nil = all of them. It must be
 	// cheap.
 	Owns func(id tenant.ID, namespace, group string) bool

@@ -31,8 +31,11 @@ func (g *group) restore(ctx context.Context, e *engine, now time.Time) {
 		was, err := lastActive(ctx, e.querier, g, r, now)
 		if err != nil {
 			e.metrics.restoreFailures.Inc()
-			g.log.Warn("the alerts of a rule are not restored yet; tried again behind the next slot", "rule", r.lib.Name(),
-				"err", err)
+			if what := err.Error(); r.unread != what {
+				r.unread = what
+				g.log.Warn("the alerts of a rule are not restored yet; tried again behind each slot", "rule", r.lib.Name(),
+					"err", err)
+			}
 			continue
 		}
 		r.mu.Lock()

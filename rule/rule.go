@@ -44,13 +44,16 @@ type Ruler struct {
 // Notify sends alerts of a tenant. It does not wait for anybody.
 type Notify func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
 
+// Storage is where the results of a tenant's rules are stored. What a Commit acknowledged can be read.
+type Storage func(tenant.ID) storage.AppendableV2
+
 // Parts are what a Ruler works with.
 type Parts struct {
 	// Source gives the groups. Querier answers the queries of rules.
 	Source  definition.Source
 	Querier Querier
-	// Storage stores the results of a tenant's rules. What a Commit acknowledged can be read.
-	Storage func(tenant.ID) storage.AppendableV2
+	// Storage stores the results.
+	Storage Storage
 	// Notify gets alerts; nil = nobody does.
 	Notify Notify
 }

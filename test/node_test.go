@@ -24,7 +24,7 @@ func newPlainNode(t *testing.T, name, role string, more ...string) *node {
 	switch role {
 	case "receive":
 		n.args = append(n.args, "--tsdb.path="+n.dir)
-	case "all", "store":
+	case "all", "store", "rule":
 		n.args = append(n.args, "--data-dir="+n.dir)
 	}
 	n.args = append(n.args, more...)

@@ -15,6 +15,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/selfscrape"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/rule"
 )
 
 func allCommand() command {
@@ -39,6 +40,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		visible   storeAPIFlags
 		reads     memoryFlags
 		compactor compactorFlags
+		rules     rulerFlags
 		compacts  string
 		selfWrite = selfscrape.DefaultOptions()
 		dir       string
@@ -56,6 +58,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	asking.bind(c)
 	visible.bind(c)
 	compactor.bind(c)
+	rules.bind(c)
 	c.Flag("compact.run", "Whether this process compacts the bucket: auto = only where the bucket is the directory below "+
 		"--data-dir, on, or off.").Default("auto").EnumVar(&compacts, "auto", "on", "off")
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
@@ -101,21 +104,19 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 			query.Endpoint{Name: series.RoleReceive, Source: local.receiver, Local: true},
 			query.Endpoint{Name: series.RoleStore, Source: blocks, Local: true})
 		querier := asking.build(b, cl, list, memory, shared, limits)
-		selfWrite.Ready = local.db.Ready
-		scrapeSelf(b, cl, selfWrite, routeThanos(d))
+		api := rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
+			external: storage.receive.Labels, dir: dir, shared: shared, certificate: asking.certificate})
+		scrapeSelf(b, cl, selfWrite, routeThanos(d), local.db.Ready)
 
 		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))
 		f.write.build(b, users, f.http.opts.MaxConnections, writes)
 		drain := storage.drain.build(b, draining{cl, peers, bucket, local.receiver}, f.where.refuseAdmin())
 		server.Add(slices.Concat(
 			b.ownRoutes(),
-			limits.routes(),
-			cl.routes(),
-			drain,
+			limits.routes(), cl.routes(), drain,
 			f.where.adminRoutes(local.receiver),
-			work,
-			writes,
-			querier.Routes(),
+			work, writes,
+			withRoutes(querier.Routes(), api...),
 			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: f.where.refuseAdmin()}),
 			b.pageRoutes(writeURL),
@@ -125,11 +126,11 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 }
 
 // scrapeSelf adds what stores the process's own metrics in it.
-func scrapeSelf(b *builder, cl *cluster, opts selfscrape.Options, push selfscrape.Push) {
+func scrapeSelf(b *builder, cl *cluster, opts selfscrape.Options, push selfscrape.Push, ready func() error) {
 	if opts.Interval == 0 {
 		return
 	}
-	opts.Instance = cl.instance.ID
+	opts.Instance, opts.Ready = cl.instance.ID, ready
 	s, err := selfscrape.New(b.log, b.reg, push, opts)
 	b.check(err)
 	b.addPart("self-scrape", s.Open, s.Close, nil)

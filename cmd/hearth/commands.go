@@ -34,6 +34,7 @@ func allCommands() []command {
 		queryCommand(),
 		compactCommand(),
 		sidecarCommand(),
+		ruleCommand(),
 		bucketIndexCommand(),
 		bucketLsCommand(),
 		bucketInspectCommand(),

@@ -38,6 +38,9 @@ func roleArgs(t *testing.T, role string) []string {
 		args = append(args, "--remote-write.address=127.0.0.1:0")
 	case "store":
 		args = append(args, "--data-dir="+filepath.Join(dir, "store"), bucket)
+	case "rule":
+		args = append(args, "--data-dir="+filepath.Join(dir, "rule"), "--rule-file="+filepath.Join(dir, "*.yml"),
+			"--query=127.0.0.1:1", bucket)
 	case "compact":
 		args = append(args, "--data-dir="+filepath.Join(dir, "compact"), bucket, "--wait", "--compact.block-upload")
 	}

@@ -175,6 +175,25 @@ var compactIdle = []idleFlag{
 	{"enable-feature", idleText, features},
 }
 
+// ruleIdle are the flags of thanos rule that are idle here.
+var ruleIdle = []idleFlag{
+	{"query.sd-dns-resolver", idleText, "names are resolved by Go's resolver"},
+	{"query.default-step", idleText, "alerts are looked for in stored series by instant queries"},
+	{"query.enable-x-functions", idleBool, oneEngine},
+	{"grpc-query-endpoint", idleText, "queriers are asked over HTTP: name them with --query"},
+	{"enable-feature", idleText, "the querier decides which functions it evaluates"},
+	{"tsdb.enable-native-histograms", idleBool, "native histograms are always taken"},
+	{"shipper.upload-compacted", idleBool, "all blocks are shipped, and none is compacted here"},
+	{"shipper.ignore-unequal-block-size", idleBool, "all blocks have one size"},
+	{"shipper.meta-file-name", idleText, "each tenant's directory has the record of what was shipped"},
+	{"shipper.allow-out-of-order-uploads", idleBool, shipsOn},
+	{"shipper.skip-corrupted-blocks", idleBool, shipsOn},
+	{"web.route-prefix", idleText, relativeLinks},
+	{"web.external-prefix", idleText, relativeLinks},
+	{"web.prefix-header", idleText, relativeLinks},
+	{"web.disable-cors", idleBool, "pages of other servers may not read the API"},
+}
+
 // flagger is an application or a command.
 type flagger interface {
 	Flag(name, help string) *kingpin.FlagClause

@@ -164,6 +164,7 @@ var dictated = map[string]bool{
 	"internal/wire/otlp Append": true, // storage.Appender of Prometheus
 	"query NewRangeQuery":       true, // promql.QueryEngine
 	"rule Append":               true, // storage.AppenderV2
+	"rule/remotewrite Append":   true, // storage.AppenderV2
 }
 
 // adapters are packages that bring several parts of the house into one protocol, with how many more they import.

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/hearth-metrics/hearth/distributor"
+	"github.com/hearth-metrics/hearth/internal/httpx"
+	"github.com/hearth-metrics/hearth/internal/promapi"
+	"github.com/hearth-metrics/hearth/internal/rulestate"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/internal/wire"
+	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/rule"
+	"github.com/hearth-metrics/hearth/rule/definition"
+	"github.com/hearth-metrics/hearth/rule/definition/files"
+	"github.com/hearth-metrics/hearth/rule/notify"
+	"github.com/hearth-metrics/hearth/rule/targets"
+)
+
+// rulerFlags are the flags of a ruler, as the all-in-one has them, too.
+type rulerFlags struct {
+	opts      rule.Options
+	patterns  []string
+	tenantDir string
+	alerts    alertFlags
+}
+
+// bind adds the flags. patterns are the files of rules where none are named.
+func (f *rulerFlags) bind(c *kingpin.CmdClause, patterns ...string) {
+	f.opts = rule.DefaultOptions()
+	c.Flag("rule-file", "Files of recording and alerting rules of the default tenant, with * in their names, or a "+
+		"directory. Read again when they change, at SIGHUP and at POST /-/reload. May be given several times.").
+		Default(patterns...).StringsVar(&f.patterns)
+	c.Flag("rule.tenant-dir", "Directory with a directory of rule files for each tenant, named like the tenant.").
+		PlaceHolder("DIR").StringVar(&f.tenantDir)
+	durationFlag(c, "eval-interval", "How often groups of rules are evaluated that say nothing.", &f.opts.Interval)
+	durationFlag(c, "rule-query-offset", "How far in the past rules are evaluated whose groups say nothing, so that "+
+		"late samples count.", &f.opts.QueryOffset)
+	c.Flag("rule-concurrent-evaluation", "Rules of one group that may be evaluated at a time, where none reads what "+
+		"another one writes; shared by all groups. Groups do not wait for each other.").
+		Default(strconv.Itoa(f.opts.Concurrency)).SetValue(whole[int]{&f.opts.Concurrency})
+	durationFlag(c, "for-outage-tolerance", "How long a ruler may have been away for its alerts to go on.",
+		&f.opts.OutageTolerance)
+	durationFlag(c, "for-grace-period", "How long an alert that waited when the ruler went away waits at least after it "+
+		"came back, if it has to be looked for in stored series.", &f.opts.ForGracePeriod)
+	c.Flag("restore-ignored-label", "Label that stored series of alerts have and alerts lack, such as that of a replica. "+
+		"May be given several times.").StringsVar(&f.opts.RestoreIgnored)
+	durationFlag(c, "resend-delay", "How often a firing alert is sent again, at most.", &f.opts.ResendDelay)
+	f.alerts.bind(c)
+}
+
+// alertFlags say where alerts go.
+type alertFlags struct {
+	opts    notify.Options
+	urls    []string
+	timeout time.Duration
+	config  content
+	relabel content
+}
+
+func (f *alertFlags) bind(c *kingpin.CmdClause) {
+	f.opts, f.timeout = notify.DefaultOptions(), 10*time.Second
+	c.Flag("alertmanagers.url", "URL of an Alertmanager, such as http://host:9093; all of them get every alert. "+
+		"dns+http://name:port stands for all addresses of the name. May be given several times.").
+		PlaceHolder("URL").SetValue(addressList{&f.urls, anyURL})
+	f.config.bind(c, "alertmanagers.config", "Alertmanagers as Thanos's YAML (alertmanagers: [{static_configs, "+
+		"file_sd_configs, http_config, scheme, path_prefix, timeout}]), instead of --alertmanagers.url.")
+	durationFlag(c, "alertmanagers.send-timeout", "Bound on one request to an Alertmanager of --alertmanagers.url.",
+		&f.timeout)
+	durationFlag(c, "alertmanagers.sd-dns-interval", "How often names and files of Alertmanagers are looked up.",
+		&f.opts.Interval)
+	c.Flag("alert.query-url", "URL of the page for queries, for links from alerts.").
+		PlaceHolder("URL").StringVar(&f.opts.QueryURL)
+	c.Flag("alert.query-template", "What follows it in links; {{.Expr}} is the expression.").
+		Default(f.opts.QueryTemplate).StringVar(&f.opts.QueryTemplate)
+	c.Flag("alert.label-drop", "Label that is taken off alerts before they are sent, such as that of a replica. May be "+
+		"given several times.").StringsVar(&f.opts.Drop)
+	f.relabel.bind(c, "alert.relabel-config", "Prometheus relabelling rules for alerts, as a list in YAML.")
+	c.Flag("alert.tenant-label", "Label that names the tenant of an alert, unless it is the default one; empty = none.").
+		Default(f.opts.TenantLabel).StringVar(&f.opts.TenantLabel)
+	c.Flag("alert.tenant-header", "Header that names the tenant in requests to Alertmanagers, such as X-Scope-OrgID for "+
+		"Mimir's. A request then has alerts of one tenant.").StringVar(&f.opts.TenantHeader)
+}
+
+// build adds the sender of alerts. external are the labels that all alerts get.
+func (f *alertFlags) build(b *builder, external labels.Labels) *notify.Sender {
+	text, err := f.config.read()
+	b.check(err)
+	if len(text) > 0 && len(f.urls) > 0 {
+		b.check(errors.New("--alertmanagers.url and --alertmanagers.config are both given: use one"))
+	}
+	f.opts.Alertmanagers, err = targets.Parse(f.config.where(), "alertmanagers", text)
+	b.check(err)
+	for _, u := range f.urls {
+		c, err := targets.OfURL(u, defaultAlertmanagerPort, f.timeout)
+		if err != nil {
+			b.check(fmt.Errorf("--alertmanagers.url: %w", err))
+		}
+		f.opts.Alertmanagers = append(f.opts.Alertmanagers, c)
+	}
+	text, err = f.relabel.read()
+	b.check(err)
+	f.opts.Relabel, err = parseRelabel(f.relabel.where(), text)
+	b.check(err)
+	f.opts.External = external
+	s, err := notify.New(b.log, b.reg, f.opts)
+	b.check(err)
+	b.addPart("alerts", s.Open, s.Close, nil)
+	b.health.AddAdvice("alertmanagers", s.Ready)
+	return s
+}
+
+const defaultAlertmanagerPort = 9093
+
+// rulerUse is what a ruler works with.
+type rulerUse struct {
+	querier  rule.Querier
+	storage  rule.Storage
+	limits   *tenantLimits
+	external labels.Labels // of all alerts, and for templates
+	dir      string        // below which the state of alerts is
+	shared   sharedFlags
+	// certificate is the field of a client's certificate that names the tenant.
+	certificate string
+}
+
+// build adds a ruler, which opens after all that it uses, and gives its API.
+func (f *rulerFlags) build(b *builder, use rulerUse) []httpx.Route {
+	sender := f.alerts.build(b, use.external)
+	f.opts.StateDir, f.opts.ExternalLabels = filepath.Join(use.dir, "rules"), use.external
+	f.opts.Limits = use.limits.Of
+	resolver, err := use.shared.resolver(use.certificate)
+	b.check(err)
+	if f.opts.ExternalURL, err = url.Parse(f.alerts.opts.QueryURL); err != nil {
+		b.check(fmt.Errorf("--alert.query-url: %w", err))
+	}
+	source := f.source(b, use, resolver.Default)
+	r, err := rule.New(b.log.With("component", "rule"), b.reg, rule.Parts{Source: source, Querier: use.querier,
+		Storage: use.storage, Notify: sender.Notify}, f.opts)
+	b.check(err)
+	b.addPart("rules", r.Open, r.Close, nil)
+	b.onReload("groups of rules", func() error { return r.Reload(context.Background()) }, r.Ready)
+	return ruleRoutes(rulestate.Local(r.Snapshot), resolver, use.shared.tenantLabel)
+}
+
+// source adds what gives the groups of rules. id is whose rules those of --rule-file are.
+func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.Source {
+	s := files.New(b.log, files.Options{Patterns: f.patterns, Tenant: id,
+		TenantDir: f.tenantDir, Limits: use.limits.Of, Interval: ruleFilesInterval})
+	b.addPart("rule files", s.Open, s.Close, nil)
+	b.reloads = append(b.reloads, s.Reload)
+	return s
+}
+
+// ruleFilesInterval is how often files of rules are read, besides when they change.
+const ruleFilesInterval = time.Minute
+
+// pushed is a rule.Push to a distributor.
+func pushed(d *distributor.Distributor) rule.Push {
+	return func(ctx context.Context, b *wire.Batch) ([]wire.Failure, error) {
+		result, err := d.Push(ctx, b)
+		return result.Failures, err
+	}
+}
+
+// localQuerier asks the querier of this process.
+type localQuerier struct{ *query.Querier }
+
+// Query implements rule.Querier.
+func (l localQuerier) Query(ctx context.Context, q rule.Query) (rule.Answer, error) {
+	v, missing, err := l.Instant(ctx, query.Instant(q))
+	return rule.Answer{Vector: v, Missing: missing}, err
+}
+
+// ruleRoutes are the API of rules and alerts, on the paths of Prometheus and Thanos, and of Mimir.
+func ruleRoutes(of rulestate.Source, resolver tenant.Resolver, label string) (routes []httpx.Route) {
+	handler := func(answer func(http.ResponseWriter, *http.Request, rulestate.View)) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ids, err := resolver.Read(r)
+			for _, id := range ids {
+				httpx.NoteTenant(r.Context(), string(id))
+			}
+			if err != nil {
+				promapi.WriteError(w, err)
+				return
+			}
+			answer(w, r, rulestate.View{Source: of, Tenants: ids, TenantLabel: label})
+		})
+	}
+	for _, prefix := range []string{"/api/v1", "/prometheus/api/v1"} {
+		routes = append(routes,
+			httpx.Route{Pattern: prefix + "/rules", Class: httpx.Tenant, Handler: handler(rulestate.HandleRules)},
+			httpx.Route{Pattern: prefix + "/alerts", Class: httpx.Tenant, Handler: handler(rulestate.HandleAlerts)})
+	}
+	return routes
+}
+
+// withRoutes is routes with those of own in the place of others with their patterns.
+func withRoutes(routes []httpx.Route, own ...httpx.Route) []httpx.Route {
+	return append(slices.DeleteFunc(slices.Clone(routes), func(r httpx.Route) bool {
+		return slices.ContainsFunc(own, func(o httpx.Route) bool { return o.Pattern == r.Pattern })
+	}), own...)
+}
+
+// anyURL accepts what may be a URL. Whoever uses it says what is wrong with it.
+func anyURL(string) error { return nil }
