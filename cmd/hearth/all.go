@@ -72,7 +72,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		server := f.http.build(b, users)
 		use := bucketUse{fallback: filepath.Join(dir, "bucket"), cluster: f.where.opts.ClusterLabel, clustered: cl.gossips,
 			writes: true, labels: storage.receive.Labels}
-		rings := []string{series.RoleReceive, series.RoleStore}
+		rings := []string{series.RoleReceive, series.RoleStore, series.RoleRule}
 		compacting := compacts == "on" || compacts == "auto" && !bkt.config.given()
 		if compacting {
 			use.refuse, rings = compact.CheckLayout, append(rings, series.RoleCompact)
@@ -99,24 +99,24 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		d := f.route.build(b, cl, peers, limits, shared, local.receiver)
 		rpc.RegisterWrite(grpc, local.receiver, routeThanos(d))
 		rpc.RegisterServed(grpc, blocks)
+		visible.rules, endpoint.localRules = rules.state(), []query.RulePeer{{Name: series.RoleRule, Source: rules.state()}}
 		visible.register(b, grpc, sources, local.receiver.ExternalLabels, shared)
 		list := endpoint.build(b, cl, peers,
 			query.Endpoint{Name: series.RoleReceive, Source: local.receiver, Local: true},
 			query.Endpoint{Name: series.RoleStore, Source: blocks, Local: true})
 		querier := asking.build(b, cl, list, memory, shared, limits)
-		api := rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
-			external: storage.receive.Labels, dir: dir, shared: shared, certificate: asking.certificate})
+		rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
+			external: storage.receive.Labels, dir: dir, shared: shared})
 		scrapeSelf(b, cl, selfWrite, routeThanos(d), local.db.Ready)
 
 		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))
 		f.write.build(b, users, f.http.opts.MaxConnections, writes)
 		drain := storage.drain.build(b, draining{cl, peers, bucket, local.receiver}, f.where.refuseAdmin())
 		server.Add(slices.Concat(
-			b.ownRoutes(),
-			limits.routes(), cl.routes(), drain,
+			b.ownRoutes(), limits.routes(), cl.routes(), drain,
 			f.where.adminRoutes(local.receiver),
 			work, writes,
-			withRoutes(querier.Routes(), api...),
+			querier.Routes(),
 			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: f.where.refuseAdmin()}),
 			b.pageRoutes(writeURL),

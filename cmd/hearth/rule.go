@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/httpx"
-	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/series"
+	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/receive"
 	"github.com/hearth-metrics/hearth/rule"
 	"github.com/hearth-metrics/hearth/rule/remote"
 	"github.com/hearth-metrics/hearth/rule/remotewrite"
@@ -98,13 +100,20 @@ func (f *ruleRole) build(b *builder) {
 	users := f.http.users(b, f.route.certificate)
 	server := f.http.build(b, users)
 	services := f.grpc.build(b)
+	f.visible.rules = f.rules.state()
+	sources, external := map[string]series.Source{}, func(tenant.ID) labels.Labels { return f.storage.receive.Labels }
 	var results []rule.Storage
 	switch {
 	case ring:
 		results = append(results, rule.Pushed(pushed(f.buildRing(b, cl, limits, shared))))
 	case local:
-		results = append(results, rule.Pushed(pushed(f.buildLocal(b, cl, limits, shared, services, servers == nil))))
+		d, receiver := f.buildLocal(b, cl, limits, shared)
+		results = append(results, rule.Pushed(pushed(d)))
+		if servers == nil {
+			sources[series.RoleReceive], external = receiver, receiver.ExternalLabels
+		}
 	}
+	f.visible.register(b, services, sources, external, shared)
 	if servers != nil {
 		w, err := remotewrite.New(b.log, b.reg, *servers)
 		b.check(err)
@@ -115,14 +124,16 @@ func (f *ruleRole) build(b *builder) {
 		results[0] = rule.Both(results[0], results[1])
 	}
 	querier := f.asking.build(b, shared.tenantHeader)
-	routes := f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits,
-		external: f.storage.receive.Labels, dir: f.dir, shared: shared, certificate: f.route.certificate})
+	f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits,
+		external: f.storage.receive.Labels, dir: f.dir, shared: shared})
+	resolver, err := shared.resolver(f.route.certificate)
+	b.check(err)
 	server.Add(slices.Concat(
 		b.ownRoutes(),
 		httpx.StatusRoutes(b.status("", limits.lastRead)),
 		limits.routes(),
 		cl.routes(),
-		routes,
+		ruleRoutes(f.rules.state(), resolver, shared.tenantLabel),
 	)...)
 }
 
@@ -149,23 +160,19 @@ func (f *ruleRole) buildRing(b *builder, cl *cluster, limits *tenantLimits,
 	client, err := f.client.options(shared)
 	b.check(err)
 	peers := newClients(b, client, cl)
-	f.where.join(b, cl, registration{rings: []string{series.RoleDistributor}, grpc: f.grpc.address(),
+	f.where.join(b, cl, registration{rings: []string{series.RoleDistributor, series.RoleRule}, grpc: f.grpc.address(),
 		http: f.http.opts.Address, sharding: limits})
 	return f.route.build(b, cl, peers, limits, shared, nil)
 }
 
-// buildLocal adds a TSDB of this process's own, which ships its blocks. visible says that queriers may read it.
-func (f *ruleRole) buildLocal(b *builder, cl *cluster, limits *tenantLimits, shared sharedFlags, services *rpc.Server,
-	visible bool) *distributor.Distributor {
+// buildLocal adds a TSDB of this process's own, which ships its blocks.
+func (f *ruleRole) buildLocal(b *builder, cl *cluster, limits *tenantLimits,
+	shared sharedFlags) (*distributor.Distributor, *receive.Receiver) {
 	bucket, shared := f.bkt.build(b, bucketUse{cluster: f.where.opts.ClusterLabel, writes: true,
 		labels: f.storage.receive.Labels}, shared)
 	f.storage.receive.Source = block.SourceRuler
 	local := f.storage.build(b, cl, bucket, limits, shared, filepath.Join(f.dir, "tsdb"))
-	if visible {
-		f.visible.register(b, services, map[string]series.Source{series.RoleReceive: local.receiver},
-			local.receiver.ExternalLabels, shared)
-	}
-	return f.route.build(b, cl, nil, limits, shared, local.receiver)
+	return f.route.build(b, cl, nil, limits, shared, local.receiver), local.receiver
 }
 
 // queriersFlags name the queriers that a ruler asks.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -34,6 +33,12 @@ type rulerFlags struct {
 	patterns  []string
 	tenantDir string
 	alerts    alertFlags
+	ruler     *rule.Ruler // set by build
+}
+
+// state are the rules that run. It may be asked once the process serves.
+func (f *rulerFlags) state() rulestate.Source {
+	return rulestate.Local(func() []rulestate.Group { return f.ruler.Snapshot() })
 }
 
 // bind adds the flags. patterns are the files of rules where none are named.
@@ -131,27 +136,25 @@ type rulerUse struct {
 	external labels.Labels // of all alerts, and for templates
 	dir      string        // below which the state of alerts is
 	shared   sharedFlags
-	// certificate is the field of a client's certificate that names the tenant.
-	certificate string
 }
 
-// build adds a ruler, which opens after all that it uses, and gives its API.
-func (f *rulerFlags) build(b *builder, use rulerUse) []httpx.Route {
+// build adds a ruler, which opens after all that it uses.
+func (f *rulerFlags) build(b *builder, use rulerUse) {
 	sender := f.alerts.build(b, use.external)
 	f.opts.StateDir, f.opts.ExternalLabels = filepath.Join(use.dir, "rules"), use.external
 	f.opts.Limits = use.limits.Of
-	resolver, err := use.shared.resolver(use.certificate)
+	id, err := tenant.Parse(use.shared.defaultTenant)
 	b.check(err)
 	if f.opts.ExternalURL, err = url.Parse(f.alerts.opts.QueryURL); err != nil {
 		b.check(fmt.Errorf("--alert.query-url: %w", err))
 	}
-	source := f.source(b, use, resolver.Default)
+	source := f.source(b, use, id)
 	r, err := rule.New(b.log.With("component", "rule"), b.reg, rule.Parts{Source: source, Querier: use.querier,
 		Storage: use.storage, Notify: sender.Notify}, f.opts)
 	b.check(err)
 	b.addPart("rules", r.Open, r.Close, nil)
 	b.onReload("groups of rules", func() error { return r.Reload(context.Background()) }, r.Ready)
-	return ruleRoutes(rulestate.Local(r.Snapshot), resolver, use.shared.tenantLabel)
+	f.ruler = r
 }
 
 // source adds what gives the groups of rules. id is whose rules those of --rule-file are.
@@ -204,13 +207,6 @@ func ruleRoutes(of rulestate.Source, resolver tenant.Resolver, label string) (ro
 			httpx.Route{Pattern: prefix + "/alerts", Class: httpx.Tenant, Handler: handler(rulestate.HandleAlerts)})
 	}
 	return routes
-}
-
-// withRoutes is routes with those of own in the place of others with their patterns.
-func withRoutes(routes []httpx.Route, own ...httpx.Route) []httpx.Route {
-	return append(slices.DeleteFunc(slices.Clone(routes), func(r httpx.Route) bool {
-		return slices.ContainsFunc(own, func(o httpx.Route) bool { return o.Pattern == r.Pattern })
-	}), own...)
 }
 
 // anyURL accepts what may be a URL. Whoever uses it says what is wrong with it.
