@@ -77,6 +77,8 @@ func TestShipAlerts(t *testing.T) {
 	f("HearthShipFails", success, ago(time.Minute), false)
 	f("HearthShipFails", success, ago(3*time.Hour), false)
 	f("HearthShipFails", success, ago(5*time.Hour), true)
+	f("HearthRulesNotLoaded", "thanos_rule_config_last_reload_successful", 1, false)
+	f("HearthRulesNotLoaded", "thanos_rule_config_last_reload_successful", 0, true)
 	f("HearthNotShipping", oldest, 0, false)
 	f("HearthNotShipping", oldest, ago(5*time.Hour), true)
 	f("HearthFaultyBlocks", "hearth_tsdb_faulty_blocks", 0, false)

@@ -164,7 +164,7 @@ func (s *Sender) found(addresses [][]string) {
 	}
 }
 
-// take gives the notifier the addresses. It waits only for the notifier to read them.
+// take gives the notifier the addresses. It waits only for the notifier to take them.
 func (m *manager) take(addresses [][]string) {
 	sets := map[string][]*targetgroup.Group{}
 	for i, of := range addresses {
@@ -174,9 +174,12 @@ func (m *manager) take(addresses [][]string) {
 		}
 		sets[fmt.Sprint("config-", i)] = []*targetgroup.Group{g}
 	}
-	select {
-	case m.sets <- sets:
-	case <-m.ended:
+	// The notifier reads the second one when it has taken the first: alerts that are sent from then on go to all of them.
+	for _, next := range []map[string][]*targetgroup.Group{sets, nil} {
+		select {
+		case m.sets <- next:
+		case <-m.ended:
+		}
 	}
 }
 

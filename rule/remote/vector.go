@@ -104,7 +104,6 @@ func (p *histogramPoint) UnmarshalJSON(b []byte) error {
 const (
 	openLeft   = 0 // (lower, upper]: positive buckets
 	openRight  = 1 // [lower, upper): negative buckets
-	openBoth   = 2
 	closedBoth = 3 // the zero bucket
 )
 
@@ -144,35 +143,46 @@ func (b *bucket) UnmarshalJSON(raw []byte) error {
 var errBuckets = errors.New("the buckets of a native histogram have bounds of their own: they cannot be read over " +
 	"HTTP; record a quantile or a sum of it")
 
-// fill gives h the buckets.
+// at is a bucket by its index.
+type at struct {
+	index int32
+	count float64
+}
+
+// fill gives h the buckets. One that the zero bucket covers in part begins where that one ends, so its index follows
+// from its upper bound and from the schema of the others.
 func fill(h *histogram.FloatHistogram, buckets []bucket) error {
-	known := false
-	type at struct {
-		index int32
-		count float64
-	}
-	var positive, negative []at
 	for _, b := range buckets {
-		lower, upper := b.lower, b.upper
-		switch b.bounds {
-		case closedBoth:
-			h.ZeroThreshold, h.ZeroCount = max(math.Abs(lower), math.Abs(upper)), b.count
-			continue
-		case openRight:
-			lower, upper = -b.upper, -b.lower
-		case openLeft:
-		default:
-			return errBuckets
+		if b.bounds == closedBoth {
+			h.ZeroThreshold, h.ZeroCount = max(math.Abs(b.lower), math.Abs(b.upper)), b.count
 		}
-		schema, index, ok := place(lower, upper)
-		if !ok || known && schema != h.Schema {
-			return errBuckets
-		}
-		h.Schema, known = schema, true
-		if b.bounds == openLeft {
-			positive = append(positive, at{index, b.count})
-		} else {
-			negative = append(negative, at{index, b.count})
+	}
+	known := false
+	var positive, negative []at
+	for _, clipped := range []bool{false, true} {
+		for _, b := range buckets {
+			lower, upper, side := b.lower, b.upper, &positive
+			if b.bounds == openRight {
+				lower, upper, side = -b.upper, -b.lower, &negative
+			}
+			switch {
+			case b.bounds == closedBoth:
+				continue
+			case b.bounds != openLeft && b.bounds != openRight:
+				return errBuckets
+			case clipped != (h.ZeroCount > 0 && lower == h.ZeroThreshold):
+				continue
+			}
+			schema, index, ok := place(lower, upper)
+			if clipped && known {
+				schema, ok = h.Schema, true
+				index = int32(math.Round(math.Log2(upper) * math.Exp2(float64(schema))))
+			}
+			if !ok || known && schema != h.Schema {
+				return errBuckets
+			}
+			h.Schema, known = schema, true
+			*side = append(*side, at{index, b.count})
 		}
 	}
 	spans := func(list []at) (spans []histogram.Span, counts []float64) {
