@@ -22,6 +22,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/pages"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/tracing"
+	"github.com/hearth-metrics/hearth/rule/targets"
 	"github.com/hearth-metrics/hearth/store/cache"
 )
 
@@ -216,6 +217,10 @@ func TestDocumentedFiles(t *testing.T) {
 		},
 		"yaml caching-bucket": func(_ *testing.T, text string) error {
 			_, err := cache.ReadBucketConfig("page", []byte(text))
+			return err
+		},
+		"yaml alertmanagers": func(_ *testing.T, text string) error {
+			_, err := targets.Parse("page", "alertmanagers", []byte(text))
 			return err
 		},
 		"yaml objstore": func(t *testing.T, text string) error {

@@ -56,7 +56,7 @@ func TestBlockKinds(t *testing.T) {
 	known := map[string]bool{"sh": true, "promql": true, "promql nothing": true,
 		"yaml prometheus": true, "yaml limits": true, "yaml users": true, "yaml web": true,
 		"yaml objstore": true, "yaml index-cache": true, "yaml caching-bucket": true, "yaml flags": true, "yaml collector": true, "yaml tracing": true,
-		"yaml requests": true, "yaml deletions": true, "json hashrings": true, "text": true}
+		"yaml requests": true, "yaml deletions": true, "yaml alertmanagers": true, "json hashrings": true, "text": true}
 	parser, blocks := promparser.NewParser(promparser.Options{}), 0
 	for _, p := range documentation(t) {
 		if !p.ForOperators() {

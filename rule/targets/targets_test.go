@@ -82,7 +82,8 @@ func TestList(t *testing.T) {
 	}
 	write(`[{"targets": ["b:1", "a:1"]}]`)
 	var told [][]string
-	l := NewList(slog.New(slog.DiscardHandler), []Config{{Static: []string{"s:1"}, Files: []FileConfig{{Files: []string{file}}}}},
+	l := NewList(slog.New(slog.DiscardHandler), []Config{{Static: []string{"s:1"},
+		Files: []FileConfig{{Files: []string{file}}}}},
 		time.Hour, func(all [][]string) { told = append(told, all[0]) })
 	is := func(want ...string) {
 		t.Helper()
