@@ -437,6 +437,7 @@ func TestIncomplete(t *testing.T) {
 				open(t, r)
 				defer closed(t, r)
 				time.Sleep(9*s.step + s.step/2)
+				synctest.Wait()
 				got := strings.Split(s.text(), "\n")
 				stored := map[int]string{}
 				for _, l := range got {
@@ -509,6 +510,7 @@ func TestSlowGroup(t *testing.T) {
 		open(t, r)
 		defer closed(t, r)
 		time.Sleep(6 * s.step)
+		synctest.Wait()
 		if !slices.Equal(at, []int{0, 2, 3, 4, 5}) {
 			t.Fatalf("evaluated %v", at)
 		}
@@ -532,6 +534,7 @@ func TestOwns(t *testing.T) {
 		open(t, r)
 		defer closed(t, r)
 		time.Sleep(10 * s.step)
+		synctest.Wait()
 		if text := s.text(); !strings.Contains(text, "r:x") || strings.Contains(text, "ALERTS") {
 			t.Fatal(text)
 		}
@@ -573,6 +576,7 @@ func TestUnreadable(t *testing.T) {
 			t.Fatalf("ALERTS are written before they could be restored:\n%s", s.text())
 		}
 		time.Sleep(3 * s.step)
+		synctest.Wait()
 		if !strings.Contains(s.text(), fmt.Sprintf(`"ALERTS_FOR_STATE", alertname="AtOnce", i="1"} %v`, active[0].F)) {
 			t.Fatalf("not restored after %d reads:\n%s", reads, s.text())
 		}
