@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -522,9 +523,10 @@ func TestOwns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage()
 		opts := DefaultOptions()
-		mine := true
+		var mine atomic.Bool
+		mine.Store(true)
 		opts.Owns = func(id tenant.ID, namespace, group string) bool {
-			return mine && id == "acme" && namespace == "a.yml" && group == "records"
+			return mine.Load() && id == "acme" && namespace == "a.yml" && group == "records"
 		}
 		parts := Parts{newSource(alerting("a.yml")...), s, s.store, s.notify}
 		r, err := New(slog.New(slog.DiscardHandler), nil, parts, opts)
@@ -538,7 +540,7 @@ func TestOwns(t *testing.T) {
 		if text := s.text(); !strings.Contains(text, "r:x") || strings.Contains(text, "ALERTS") {
 			t.Fatal(text)
 		}
-		mine = false
+		mine.Store(false)
 		synctest.Wait()
 		before := s.text()
 		time.Sleep(10 * s.step)
