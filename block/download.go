@@ -84,7 +84,7 @@ func leftOf(tmp string, meta *Meta, wanted map[string]bool) (have map[string]boo
 		if !wanted[f.RelPath] || f.Hash == nil || f.Hash.Func != sha256Name {
 			continue
 		}
-		if sum, err := sumOf(os.Open(path)); err == nil && sum == f.Hash.Value {
+		if sum, err := SumOf(os.Open(path)); err == nil && sum == f.Hash.Value {
 			have[f.RelPath] = true
 			for ; !keep[path]; path = filepath.Dir(path) {
 				keep[path] = true
@@ -127,7 +127,7 @@ func whole(dir string, meta *Meta) error {
 		if f.Hash == nil || f.Hash.Func != sha256Name {
 			continue
 		}
-		sum, err := sumOf(os.Open(path))
+		sum, err := SumOf(os.Open(path))
 		if err != nil {
 			return err
 		}

@@ -197,10 +197,12 @@ func (f *Fetcher) readMimirIndexes(ctx context.Context, tenants map[tenant.ID]te
 				if ix, err = readMimirIndex(r, func(b ulid.ULID) bool { return news[b] }); err == nil {
 					err = f.takeMimir(id, ix, found)
 				}
-				err = errors.Join(err, r.Close())
+				if err = errors.Join(err, r.Close()); err != nil {
+					err = unavailable("%s: %w", object, err)
+				}
 			}
 			if err != nil {
-				faults = append(faults, unavailable("%s: %w", object, err))
+				faults = append(faults, err)
 			}
 			return nil
 		})

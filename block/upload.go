@@ -215,18 +215,18 @@ func put(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, dir string, f l
 
 // sameBytes reports whether an object has the bytes of a local file.
 func sameBytes(ctx context.Context, bkt objstore.BucketReader, object string, f localFile) (bool, error) {
-	want, err := sumOf(f.open())
+	want, err := SumOf(f.open())
 	if err != nil {
 		return false, errs.Wrap(errs.Invalid, err)
 	}
-	got, err := sumOf(bkt.Get(ctx, object))
+	got, err := SumOf(bkt.Get(ctx, object))
 	return err == nil && got == want, err
 }
 
 // hash fills in the checksums of files.
 func hash(files []localFile) error {
 	for i := range files {
-		sum, err := sumOf(files[i].open())
+		sum, err := SumOf(files[i].open())
 		if err != nil {
 			return err
 		}
@@ -238,8 +238,8 @@ func hash(files []localFile) error {
 // sha256Name is how meta.json names the one kind of checksum that there is.
 const sha256Name = "SHA256"
 
-// sumOf is the SHA-256 of all that r has, in lower-case hex. It closes r, and passes on the error of opening it.
-func sumOf(r io.ReadCloser, err error) (string, error) {
+// SumOf is the SHA-256 of all that r has, in lower-case hex. It closes r, and passes on the error of opening it.
+func SumOf(r io.ReadCloser, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}

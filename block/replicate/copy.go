@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"hash"
 	"io"
 	"slices"
@@ -271,11 +270,11 @@ func (c *copier) same(ctx context.Context, f file, committed bool) (bool, error)
 	}
 	want := f.sum
 	if want == "" {
-		if want, err = sumOf(ctx, c.source, name); err != nil {
+		if want, err = block.SumOf(c.source.Get(ctx, name)); err != nil {
 			return false, c.fault(ctx, f.rel, err)
 		}
 	}
-	got, err := sumOf(ctx, c.target, name)
+	got, err := block.SumOf(c.target.Get(ctx, name))
 	if err != nil {
 		return false, unavailable("read", name, err)
 	}
@@ -390,16 +389,6 @@ func (c *counted) Read(p []byte) (int, error) {
 	c.sum.Write(p[:n])
 	c.ended = c.ended || err == io.EOF
 	return n, err
-}
-
-func sumOf(ctx context.Context, bkt objstore.Bucket, name string) (string, error) {
-	r, err := bkt.Get(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.New()
-	_, err = io.Copy(sum, r)
-	return hex.EncodeToString(sum.Sum(nil)), errors.Join(err, r.Close())
 }
 
 func inChunks(rel string) bool { return strings.HasPrefix(rel, block.ChunksName+"/") }

@@ -157,6 +157,10 @@ func (f *rewriteFlags) preview(ctx context.Context, bkt objstore.Bucket, v block
 			return fmt.Sprintf("block %s replaces it", m.ULID), nil
 		}
 	}
+	if finer := finerOf(v, v.Metas[s.Block]); finer != nil {
+		return fmt.Sprintf("its samples are in block %s, too: rewrite that one, and a compactor makes this one anew",
+			finer.ULID), nil
+	}
 	if !f.changes.dryRun && f.changes.planOut == "" {
 		return "", nil
 	}
@@ -173,6 +177,19 @@ func (f *rewriteFlags) preview(ctx context.Context, bkt objstore.Bucket, v block
 	}
 	s.Details = stats.String()
 	return "", err
+}
+
+// finerOf is a finer block of which m was made, nil if there is none. If both were rewritten, a compactor would make a
+// third one of the finer block, which replaces neither m nor what m became.
+func finerOf(v block.View, m *block.Meta) *block.Meta {
+	for _, o := range v.Select(block.Unmarked, block.NotReplaced, block.Labelled(m.ExternalLabels()),
+		block.Within(m.MinTime, m.MaxTime-1)) {
+		if o.Thanos.Downsample.Resolution < m.Thanos.Downsample.Resolution &&
+			block.Subset(block.InOrder(m.Sources()), block.InOrder(o.Sources())) {
+			return o
+		}
+	}
+	return nil
 }
 
 // logged calls do with the options of a rewrite. The change log is written to its file.

@@ -111,3 +111,26 @@ func TestToolRewrite(t *testing.T) {
 	runTool(t, 2, dir, append(base, `--rewrite.to-delete-config=[{matchers: '{}'}]`)...)
 	runTool(t, 2, dir, "bucket", "rewrite", `--rewrite.to-delete-config=[{matchers: '{i="1"}'}]`)
 }
+
+// TestToolRewriteDownsampled: a downsampled block is left alone while the block is there that it was made of. With both
+// rewritten there would be two of them.
+func TestToolRewriteDownsampled(t *testing.T) {
+	dir := t.TempDir()
+	raw := longBlock(t, dir, map[string]string{"tenant_id": "a"})
+	runTool(t, 0, dir, "bucket", "downsample", "--data-dir="+t.TempDir())
+	five := ""
+	for name, text := range tree(t, dir) {
+		if id, ok := block.ParseID(name); ok && strings.HasSuffix(name, "/"+block.MetaName) && strings.Contains(text, "300000") {
+			five = id.String()
+		}
+	}
+	rewrite := []string{"bucket", "rewrite", "--id=" + five, "--tmp.dir=" + t.TempDir(),
+		`--rewrite.to-delete-config=[{matchers: '{i="1"}'}]`}
+	if out, log := runTool(t, 0, dir, rewrite...); out != "" || !strings.Contains(log, raw.String()) {
+		t.Errorf("%s%s", out, log)
+	}
+	runTool(t, 0, dir, "bucket", "mark", "--id="+raw.String(), "--marker="+block.DeletionMarkName, "--details=gone")
+	if out, _ := runTool(t, 0, dir, rewrite...); !strings.Contains(out, "planned rewrite "+five) {
+		t.Errorf("without the raw block: %s", out)
+	}
+}
