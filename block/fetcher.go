@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block/bucketindex"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -42,6 +43,7 @@ type FetcherOptions struct {
 type Fetcher struct {
 	bkt  objstore.BucketReader
 	opts FetcherOptions
+	asks *deletion.Reader
 
 	started bool                         // the local file was looked at
 	known   map[ulid.ULID]*Meta          // of directories that the last listing showed, and those of the index before it
@@ -68,8 +70,9 @@ func NewFetcher(bkt objstore.BucketReader, opts FetcherOptions) *Fetcher {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Fetcher{bkt: bkt, opts: opts, known: map[ulid.ULID]*Meta{}, marks: map[markKey]bucketindex.Mark{},
-		missing: map[ulid.ULID]*missing{}, doubted: map[ulid.ULID]bool{}, intern: newInterner()}
+	return &Fetcher{bkt: bkt, opts: opts, asks: deletion.NewReader(bkt), known: map[ulid.ULID]*Meta{},
+		marks: map[markKey]bucketindex.Mark{}, missing: map[ulid.ULID]*missing{},
+		doubted: map[ulid.ULID]bool{}, intern: newInterner()}
 }
 
 // Fetch returns what the bucket holds now. Only a failed listing is an error (kind Unavailable); faults of single
@@ -93,6 +96,10 @@ func (f *Fetcher) Fetch(ctx context.Context) (View, error) {
 	}
 	v, err := f.view(ctx, found)
 	if err != nil {
+		return View{}, err
+	}
+	// After the blocks: whoever sees a block that was shipped late sees the request for it.
+	if v.Requests, err = f.asks.Read(ctx); err != nil {
 		return View{}, err
 	}
 	if byIndex {

@@ -80,7 +80,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestManyBlocks: 100,000 blocks cost at most 101 pages and 2 requests a sync, and 1 KiB each in memory.
+// TestManyBlocks: 100,000 blocks cost at most 102 pages and 2 requests a sync, and 1 KiB each in memory.
 func TestManyBlocks(t *testing.T) {
 	const n = 99_998 // and two folders, hearth/ and debug/: 100 pages
 	many := newManyBlocks(n)
@@ -93,7 +93,7 @@ func TestManyBlocks(t *testing.T) {
 	for _, what := range []string{"first", "steady"} {
 		bkt.costs()
 		v := fetch(t, f)
-		if c := bkt.costs(); c[0] > 2 || c[1] > 101 || c[2] != 0 || len(v.Metas) != n || v.Number == 0 {
+		if c := bkt.costs(); c[0] > 2 || c[1] > 102 || c[2] != 0 || len(v.Metas) != n || v.Number == 0 {
 			t.Errorf("%s: gets, pages, others %v, %d blocks, view %d", what, c, len(v.Metas), v.Number)
 		}
 		perBlock := float64(int64(heap())-int64(before)) / n

@@ -71,6 +71,9 @@ func (f *Fetcher) WriteIndex(ctx context.Context, bkt objstore.Bucket) (IndexPas
 	if pass.View, err = f.view(ctx, found); err != nil {
 		return IndexPass{}, err
 	}
+	if pass.View.Requests, err = f.asks.Read(ctx); err != nil {
+		return IndexPass{}, err
+	}
 	for object, err := range pass.View.MarkFaults {
 		if errs.KindOf(err) != errs.Invalid {
 			return IndexPass{}, unavailable("index of the bucket: %s: %w", object, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/hearth-metrics/hearth/block/bucketindex"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -27,6 +28,8 @@ type View struct {
 	Deletions    map[ulid.ULID]DeletionMark
 	NoCompact    map[ulid.ULID]NoCompactMark
 	NoDownsample map[ulid.ULID]NoDownsampleMark
+	// Requests are the deletions that operators asked for.
+	Requests *deletion.List
 	// Partial are the directories that are no blocks, with the reason. NotFound: there is no meta.json, since an upload or
 	// a deletion is under way or was broken off. Invalid: meta.json is faulty. Unavailable: it could not be read.
 	Partial map[ulid.ULID]error

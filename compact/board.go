@@ -25,6 +25,8 @@ type Status struct {
 	Planned []JobStatus `json:"planned"`
 	// Failed are jobs that failed and blocks that cannot be read.
 	Failed []Failure `json:"failed"`
+	// Deletions are the tenants that operators asked to delete.
+	Deletions []block.TenantDeletion `json:"deletions"`
 }
 
 // PassStatus is the state of a loop.
@@ -144,9 +146,11 @@ func (c *Compactor) Status() Status {
 	b, now := &c.board, c.opts.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Status{Rests: b.rests, Planned: slices.Clone(b.planned), Running: []JobStatus{}, Failed: c.failures.list()}
+	s := Status{Rests: b.rests, Planned: slices.Clone(b.planned), Running: []JobStatus{}, Failed: c.failures.list(),
+		Deletions: []block.TenantDeletion{}}
 	if l := c.last.Load(); l != nil {
 		s.View, s.Blocks, s.Marked = l.view.Number, len(l.view.Metas), len(l.view.Deletions)
+		s.Deletions = l.view.TenantDeletions(c.opts.TenantLabel, now)
 	}
 	for _, p := range b.passes {
 		s.Passes = append(s.Passes, *p)

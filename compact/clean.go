@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,13 +28,25 @@ const (
 	markTimeout = time.Minute
 )
 
+// deletedDelay is how long a block of a deleted tenant stays after it was marked, if the delete delay is not shorter: a
+// minute is what gateways need until they no longer serve it.
+const deletedDelay = 10 * time.Minute
+
+// delayOf is how long a block stays that has this mark.
+func delayOf(mark block.DeletionMark, delay time.Duration) time.Duration {
+	if strings.HasPrefix(mark.Details, becauseDeleted+" ") {
+		return min(delay, deletedDelay)
+	}
+	return delay
+}
+
 // due are the blocks of v that were marked for deletion at least delay before now, the oldest mark first. Directories
 // that have a mark and no meta.json are among them: their deletion was broken off.
 func due(v block.View, now time.Time, delay time.Duration) []ulid.ULID {
 	var ids []ulid.ULID
 	for id, mark := range v.Deletions {
 		at := time.Unix(mark.DeletionTime, 0)
-		if now.Sub(at) >= delay && (v.Metas[id] != nil || errs.KindOf(v.Partial[id]) == errs.NotFound) {
+		if now.Sub(at) >= delayOf(mark, delay) && (v.Metas[id] != nil || errs.KindOf(v.Partial[id]) == errs.NotFound) {
 			ids = append(ids, id)
 		}
 	}
@@ -55,7 +68,7 @@ func (c *Compactor) deleteMarked(ctx context.Context, l *look) error {
 		default:
 			return err
 		}
-		if c.opts.Now().Sub(time.Unix(mark.DeletionTime, 0)) < c.opts.DeleteDelay {
+		if c.opts.Now().Sub(time.Unix(mark.DeletionTime, 0)) < delayOf(mark, c.opts.DeleteDelay) {
 			return nil
 		}
 		bytes := int64(0)

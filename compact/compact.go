@@ -61,7 +61,9 @@ type look struct {
 	view block.View
 	// live are the blocks that this process is to work on and that are not marked for deletion.
 	live []*block.Meta
-	at   time.Time
+	// doomed are those that operators asked to delete, and that are not marked. live has none of them.
+	doomed []*block.Meta
+	at     time.Time
 }
 
 // New makes a Compactor of bkt. It reads and writes nothing.
@@ -78,6 +80,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket, opts 
 		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: opts.Dir, Now: opts.Now}),
 		partials: map[ulid.ULID]*partial{}, doneAt: map[ulid.ULID]time.Time{},
 	}
+	c.keeping.doomed = map[ulid.ULID]bool{}
 	c.failures.known = map[ulid.ULID]*failure{}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
@@ -222,6 +225,14 @@ func guarded(do func() error) (err error) {
 	return do()
 }
 
+// Look looks at the bucket now, and returns what it has.
+func (c *Compactor) Look(ctx context.Context) (block.View, error) {
+	if err := c.look(ctx); err != nil {
+		return block.View{}, err
+	}
+	return c.last.Load().view, nil
+}
+
 // look looks at the bucket and writes its index.
 func (c *Compactor) look(ctx context.Context) error {
 	c.fetching.Lock()
@@ -237,10 +248,10 @@ func (c *Compactor) look(ctx context.Context) error {
 	at := c.opts.Now()
 	pass, err := c.fetcher.WriteIndex(ctx, c.bkt)
 	if err != nil && pass.View.Hash == "" {
-		c.metrics.looked(pass.View, err, time.Since(began))
+		c.metrics.looked(pass.View, err, time.Since(began), at)
 		return err
 	}
-	c.metrics.looked(pass.View, nil, time.Since(began))
+	c.metrics.looked(pass.View, nil, time.Since(began), at)
 	since := c.clock.before
 	if last := c.last.Load(); last != nil {
 		since = last.at
@@ -251,7 +262,8 @@ func (c *Compactor) look(ctx context.Context) error {
 		c.acting.Unlock()
 	}
 	c.seen = changes
-	c.last.Store(&look{view: pass.View, live: c.chosen(pass.View, at), at: at})
+	live, doomed := c.chosen(pass.View, at)
+	c.last.Store(&look{view: pass.View, live: live, doomed: doomed, at: at})
 	c.metrics.lastLook.Set(float64(at.UnixMilli()) / 1000)
 	c.lookOnce.Do(func() { close(c.looked) })
 	return err
@@ -269,13 +281,20 @@ func (c *Compactor) lookAgain(ctx context.Context, _ *look) error {
 }
 
 // chosen are the blocks that this process is to work on, as its options choose them, without those that are marked for
-// deletion.
-func (c *Compactor) chosen(v block.View, now time.Time) []*block.Meta {
+// deletion; and those of them that are to be deleted since operators asked for it.
+func (c *Compactor) chosen(v block.View, now time.Time) (live, doomed []*block.Meta) {
 	filters := []block.Filter{c.relabelled, block.Unmarked}
 	if c.opts.Window != nil {
 		filters = append(filters, block.Within(c.opts.Window(now)))
 	}
-	return v.Select(filters...)
+	for _, m := range v.Select(filters...) {
+		if v.TakenBy(m, c.opts.TenantLabel, now) != nil {
+			doomed = append(doomed, m)
+		} else {
+			live = append(live, m)
+		}
+	}
+	return live, doomed
 }
 
 // relabelled keeps the blocks that the rules keep. The rules do not see the labels that replicas differ in.
@@ -313,10 +332,10 @@ func (c *Compactor) clean(ctx context.Context, l *look) error {
 	return errors.Join(c.deleteMarked(ctx, l), c.cleanPartial(ctx, l), c.forgetDone(ctx))
 }
 
-// keep marks what retention no longer keeps, and what others replace.
+// keep marks what retention no longer keeps, what others replace, and what operators asked to delete.
 func (c *Compactor) keep(ctx context.Context, l *look) error {
 	if err := c.mayAct(ctx); err != nil {
 		return err
 	}
-	return errors.Join(c.markReplaced(ctx, l), c.markExpired(ctx, l))
+	return errors.Join(c.markDeleted(ctx, l), c.markReplaced(ctx, l), c.markExpired(ctx, l))
 }

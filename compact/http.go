@@ -26,8 +26,7 @@ const maxForm = 4 << 10
 
 // handleRelease releases the block or job that the parameter id names.
 func (c *Compactor) handleRelease(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := c.release(r); err != nil {
+	if err := c.release(w, r); err != nil {
 		httpx.WriteError(w, r, err)
 		return
 	}
@@ -39,15 +38,9 @@ func (c *Compactor) handleRelease(w http.ResponseWriter, r *http.Request) {
 	httpx.WriteData(w, nil)
 }
 
-func (c *Compactor) release(r *http.Request) error {
-	if c.opts.Refuse {
-		return errs.E(errs.Forbidden, "this process takes no changes from operators (--disable-admin-operations)")
-	}
-	if err := httpx.SameOrigin(r); err != nil {
+func (c *Compactor) release(w http.ResponseWriter, r *http.Request) error {
+	if err := httpx.ReadChange(w, r, c.opts.Refuse, maxForm); err != nil {
 		return err
-	}
-	if err := r.ParseForm(); err != nil {
-		return errs.Wrap(errs.Invalid, err)
 	}
 	id, err := ulid.ParseStrict(r.FormValue("id"))
 	if err != nil {
@@ -109,6 +102,11 @@ th,td{border:1px solid #bbb;padding:.2em .6em;text-align:left;vertical-align:top
 {{with .Rests}}<p class="bad">Nothing is compacted, marked or deleted: {{.}}</p>{{end}}
 <p>View {{.View}}: {{.Blocks}} blocks, {{.Marked}} of them marked for deletion. Times are in UTC.
 <a href="?format=json">JSON</a></p>
+{{with .Deletions}}<h2>Tenants that are deleted</h2>
+<table><tr><th>request<th>tenant<th>state<th>asked<th>by<th>why<th>can be undone until<th>due<th>blocks left<th>MiB</tr>
+{{range .}}<tr><td>{{.ID}}<td>{{.Tenant}}<td{{if eq .State "held"}} class="bad"{{end}}>{{.State}} {{.Fault}}` +
+	`<td>{{ms .Asked}}<td>{{.By}}<td>{{.Reason}}<td>{{ms .UndoUntil}}<td>{{ms .Due}}<td>{{.Blocks}}<td>{{mb .Bytes}}` +
+	`</tr>{{end}}</table>{{end}}
 <h2>Passes</h2>
 <table><tr><th>pass<th>began<th>ended<th>left undone</tr>
 {{range .Passes}}<tr><td>{{.Name}}<td>{{at .Began}}<td>{{at .Ended}}<td class="bad">{{.Fault}}</tr>{{end}}</table>

@@ -2,13 +2,17 @@ package compact
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/common/model"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/compact/plan"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -21,6 +25,8 @@ type keeping struct {
 	mu      sync.Mutex // guards all, and is held while the rules that hold are settled
 	waiting int64      // bytes that a shorter retention takes, as the log has said
 	fault   string     // what the log has said that is wrong with the configuration
+	// doomed are the blocks that operators asked to delete, that are marked, and of which the last look does not know it.
+	doomed map[ulid.ULID]bool
 }
 
 // markExpired marks the blocks that retention no longer keeps.
@@ -53,6 +59,44 @@ func (c *Compactor) markExpired(ctx context.Context, l *look) error {
 			"resolution", e.Meta.Thanos.Downsample.Resolution, "bytes", e.Bytes)
 		return nil
 	})
+}
+
+// markDeleted marks the blocks that operators asked to delete. The request is looked up again for each: it is a
+// function of the time, and the look may be old.
+func (c *Compactor) markDeleted(ctx context.Context, l *look) error {
+	metas := map[ulid.ULID]*block.Meta{}
+	var ids []ulid.ULID
+	for _, m := range l.doomed {
+		metas[m.ULID] = m
+		if !c.keeping.doomed[m.ULID] { // this loop alone changes it, and none of it runs now
+			ids = append(ids, m.ULID)
+		}
+	}
+	c.keeping.mu.Lock()
+	maps.DeleteFunc(c.keeping.doomed, func(id ulid.ULID, _ bool) bool { return metas[id] == nil })
+	c.keeping.mu.Unlock()
+	var faults []error
+	for _, object := range slices.Sorted(maps.Keys(l.view.Requests.Unreadable())) {
+		if len(faults) < 3 {
+			faults = append(faults, fmt.Errorf("%s has no effect: %w", object, l.view.Requests.Unreadable()[object]))
+		}
+	}
+	err := c.each(ctx, ids, func(ctx context.Context, id ulid.ULID) error {
+		e := l.view.TakenBy(metas[id], c.opts.TenantLabel, c.opts.Now())
+		if e == nil { // the clock of this machine was set back
+			return nil
+		}
+		if err := c.mark(ctx, id, becauseDeleted, fmt.Sprintf("%s %s", becauseDeleted, e.ID)); err != nil {
+			return err
+		}
+		c.log.Info("marked a block for deletion whose tenant is deleted", "block", id.String(), "tenant", e.Tenant,
+			"request", e.ID.String(), "by", e.By, "bytes", metas[id].Bytes())
+		c.keeping.mu.Lock()
+		defer c.keeping.mu.Unlock()
+		c.keeping.doomed[id] = true
+		return nil
+	})
+	return errors.Join(append(faults, err)...)
 }
 
 // expiring is what retention is decided by. A young block counts, too.

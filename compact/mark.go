@@ -19,6 +19,7 @@ const (
 	becauseCompacted = "source of compacted block"
 	becauseOutdated  = "outdated block"
 	becauseRetention = "block exceeding retention"
+	becauseDeleted   = "tenant deletion requested"
 )
 
 // mark marks a block for deletion. It goes on for markTimeout when ctx ends meanwhile, so that a stop between two

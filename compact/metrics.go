@@ -32,6 +32,8 @@ type metrics struct {
 	bytesIn     prometheus.Counter
 	bytesOut    prometheus.Counter
 	shorterWait prometheus.Gauge
+	deletions   *prometheus.GaugeVec // by state
+	unreadable  prometheus.Gauge
 
 	// Thanos's.
 	retries, iterations, cleanups                       prometheus.Counter
@@ -79,6 +81,10 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		bytesOut:   counter(own+"written_bytes_total", "Bytes of the blocks that jobs made."),
 		shorterWait: gauge(own+"retention_waiting_bytes",
 			"Bytes of blocks that a shorter retention takes once it was in force for the time that it waits."),
+		deletions: f.NewGaugeVec(prometheus.GaugeOpts{Name: own + "tenant_deletions",
+			Help: "Requests to delete a tenant, by state: waiting, held, undone, due or renewed."}, []string{"state"}),
+		unreadable: gauge(own+"unreadable_tenant_deletions",
+			"Objects of requests to delete a tenant that cannot be read, and have no effect."),
 
 		retries:    counter(thanos+"retries_total", "Jobs that were tried again."),
 		iterations: counter(thanos+"iterations_total", "Passes of the loop that compacts."),
@@ -123,7 +129,7 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 			v.WithLabelValues(r)
 		}
 	}
-	for _, reason := range []string{becauseCompacted, becauseOutdated, becauseRetention} {
+	for _, reason := range []string{becauseCompacted, becauseOutdated, becauseRetention, becauseDeleted} {
 		m.marked.WithLabelValues(markerDeletion, reason)
 	}
 	if !o.SharedNames {
@@ -139,7 +145,7 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 }
 
 // looked records a look at the bucket.
-func (m *metrics) looked(v block.View, err error, took time.Duration) {
+func (m *metrics) looked(v block.View, err error, took time.Duration, now time.Time) {
 	if m.syncs != nil {
 		m.syncs.Inc()
 		m.syncSeconds.Observe(took.Seconds())
@@ -152,6 +158,10 @@ func (m *metrics) looked(v block.View, err error, took time.Duration) {
 	}
 	m.blocks.Set(float64(len(v.Metas)))
 	m.marksAhead.Set(float64(len(v.Deletions)))
+	for state, n := range v.Requests.Count(now) {
+		m.deletions.WithLabelValues(string(state)).Set(float64(n))
+	}
+	m.unreadable.Set(float64(len(v.Requests.Unreadable())))
 	if m.synced == nil {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 var stages = []stage{
 	(*Distributor).relabel,
 	(*Distributor).split,
+	(*Distributor).refuseTenant,
 	(*Distributor).limitRequest,
 	(*Distributor).dedupePairs,
 	(*Distributor).limitSeries,
@@ -118,6 +119,14 @@ func (d *Distributor) admit(r *request) {
 			}
 		}
 	}
+}
+
+// refuseTenant refuses all of a tenant that takes no writes.
+func (d *Distributor) refuseTenant(_ *request, p *part) error {
+	if d.opts.Refusal == nil {
+		return nil
+	}
+	return d.opts.Refusal(p.batch.Tenant)
 }
 
 // become makes own, which p.batch was rewritten to, the batch of p.

@@ -28,6 +28,10 @@ type Options struct {
 	// drop is a success. nil = none. SetRelabel changes them.
 	Relabel []*relabel.Config
 
+	// Refusal is why a tenant takes no writes at all, such as one that is to be deleted; nil = it takes some. It is asked
+	// for each request and tenant. Without it members refuse by themselves.
+	Refusal func(tenant.ID) error
+
 	// HA is for tenants whose samples come from HA pairs.
 	HA HAOptions
 

@@ -24,6 +24,8 @@ type Options struct {
 	// Instance is this process's instance id; Since is when the data of this incarnation began.
 	Instance string
 	Since    time.Time
+	// DeletionInterval is the time between looks for tenants that operators asked to delete.
+	DeletionInterval time.Duration
 	// ShipInterval is the time between looks for blocks to ship.
 	ShipInterval time.Duration
 	// ShipTimeout bounds the upload of one block.
@@ -36,18 +38,22 @@ type Options struct {
 	FileConcurrency int
 	// Retry is the wait before a block that could not be shipped is tried again; it doubles up to 32 times as much.
 	Retry time.Duration
+	// Now is the clock.
+	Now func() time.Time
 }
 
 // DefaultOptions are the options of a receiver; Instance is still to be set.
 func DefaultOptions() Options {
 	return Options{
-		TenantLabel:     "tenant_id",
-		ReplicaLabel:    "receive_replica",
-		Source:          block.SourceReceive,
-		ShipInterval:    30 * time.Second,
-		ShipTimeout:     15 * time.Minute,
-		ShipConcurrency: 4,
-		Retry:           10 * time.Second,
+		TenantLabel:      "tenant_id",
+		ReplicaLabel:     "receive_replica",
+		DeletionInterval: 30 * time.Second,
+		ShipInterval:     30 * time.Second,
+		ShipTimeout:      15 * time.Minute,
+		ShipConcurrency:  4,
+		Retry:            10 * time.Second,
+		Now:              time.Now,
+		Source:           block.SourceReceive,
 	}
 }
 
@@ -65,6 +71,8 @@ func (o Options) Validate() error {
 	fault(o.Labels.Has(o.TenantLabel), "label %q: names the tenant and cannot be given", o.TenantLabel)
 	fault(!o.Labels.Has(o.ReplicaLabel) && o.Instance == "", "instance id: must be set when there is no label %s",
 		o.ReplicaLabel)
+	fault(o.DeletionInterval <= 0, "deletion interval %s: must be positive", o.DeletionInterval)
+	fault(o.Now == nil, "clock: must be set")
 	fault(o.ShipInterval <= 0, "ship interval %s: must be positive", o.ShipInterval)
 	fault(o.ShipTimeout <= 0, "ship timeout %s: must be positive", o.ShipTimeout)
 	fault(o.ShipConcurrency < 1, "ship concurrency %d: must be at least 1", o.ShipConcurrency)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -30,13 +31,18 @@ type Receiver struct {
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
-	wg    sync.WaitGroup // the shipping loop
+	wg    sync.WaitGroup // the loops that ship and that follow deletions
 	slots chan struct{}  // one for each tenant whose blocks are being shipped
 	seal  seal           // passed by all writes
 
 	described atomic.Pointer[described] // by the last Info
 
 	shipMetrics *ship.Metrics
+
+	asks            *block.RequestReader           // of the loop that follows deletions alone, once it runs
+	toldDeletions   string                         // so too: what the log has said
+	asked           atomic.Pointer[block.Requests] // what operators asked to delete; nil = not known yet
+	deletionMetrics *deletionMetrics
 
 	mu       sync.Mutex // guards shippers
 	shippers map[tenant.ID]*ship.Shipper
@@ -60,14 +66,27 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.shipMetrics = ship.NewMetrics(reg, "hearth_receive_")
 	if bkt != nil {
+		r.asks, r.deletionMetrics = block.NewRequestReader(bkt), newDeletionMetrics(reg)
 		db.ShippedBy(r.Shipped)
 	}
 	return r, nil
 }
 
-// Open starts shipping.
-func (r *Receiver) Open(context.Context, func(error)) error {
+// Open starts shipping. It waits up to firstLook for the bucket to say which tenants are deleted, so that they are not
+// read or written after a start.
+func (r *Receiver) Open(ctx context.Context, _ func(error)) error {
 	if r.bkt != nil {
+		first := make(chan struct{})
+		r.wg.Go(func() {
+			r.followDeletions(r.ctx)
+			close(first)
+			r.watchDeletions()
+		})
+		select {
+		case <-first:
+		case <-ctx.Done():
+		case <-time.After(firstLook):
+		}
 		r.shipMetrics.Success.SetToCurrentTime() // an alert on it is to count from the start of the process
 		r.wg.Go(r.shipLoop)
 	}
@@ -82,12 +101,16 @@ func (r *Receiver) Close() error {
 }
 
 // Write stores a shard in the tenant's TSDB, by the contract of tsdb.DB.Append. Near the end of a drain it refuses all
-// writes (Unavailable): the samples that it acknowledged would be lost with this member.
+// writes (Unavailable): the samples that it acknowledged would be lost with this member. Writes of a tenant that
+// operators asked to delete are refused (Refusal).
 func (r *Receiver) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if !r.seal.enter() {
 		return nil, errs.E(errs.Unavailable, "this receiver is draining and takes no more writes")
 	}
 	defer r.seal.leave()
+	if err := r.Refusal(s.Batch.Tenant); err != nil {
+		return nil, err
+	}
 	return r.db.Append(ctx, s)
 }
 

@@ -15,6 +15,9 @@ import (
 // Select returns the series with their own labels and, winning over them, the external labels but the tenant's and the
 // replica's, which are attributes of the stream.
 func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
+	if r.hidden(req.Tenant) {
+		return series.Empty()
+	}
 	if r.added.IsEmpty() {
 		return r.db.Select(ctx, req)
 	}
@@ -37,6 +40,9 @@ func (r *Receiver) inner(req *series.Request) (*series.Request, bool) {
 
 // LabelNames adds the names of the added labels if there is any series.
 func (r *Receiver) LabelNames(ctx context.Context, req *series.Request) ([]string, series.Warnings, error) {
+	if r.hidden(req.Tenant) {
+		return nil, nil, nil
+	}
 	if r.added.IsEmpty() {
 		return r.db.LabelNames(ctx, req)
 	}
@@ -62,7 +68,7 @@ func (r *Receiver) LabelValues(ctx context.Context, name string,
 	req *series.Request) ([]string, series.Warnings, error) {
 	inner, ok := r.inner(req)
 	switch {
-	case !ok:
+	case !ok || r.hidden(req.Tenant):
 		return nil, nil, nil
 	case !r.added.Has(name):
 		return r.db.LabelValues(ctx, name, inner)
@@ -79,6 +85,9 @@ func (r *Receiver) LabelValues(ctx context.Context, name string,
 // Exemplars returns the tenant's exemplars; series labels are as Select shows them.
 func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 	matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, series.Warnings, error) {
+	if r.hidden(id) {
+		return nil, nil, nil
+	}
 	if r.added.IsEmpty() {
 		return r.db.Exemplars(ctx, id, mint, maxt, matchers...)
 	}
@@ -106,6 +115,9 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 // Metadata returns what senders said about metric families of tenant id.
 func (r *Receiver) Metadata(ctx context.Context, id tenant.ID, family string,
 	limit int) (map[string][]metadata.Metadata, series.Warnings, error) {
+	if r.hidden(id) {
+		return nil, nil, nil
+	}
 	return r.db.Metadata(ctx, id, family, limit)
 }
 
@@ -150,7 +162,7 @@ func (r *Receiver) labelsOf(tenants []tenant.ID) []labels.Labels {
 
 // Streams returns the one stream that a tenant has here, none if the tenant is not known.
 func (r *Receiver) Streams(id tenant.ID) []series.Stream {
-	if !r.db.Has(id) {
+	if !r.db.Has(id) || r.hidden(id) {
 		return nil
 	}
 	return []series.Stream{{External: r.ExternalLabels(id), Source: r.db}}

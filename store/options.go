@@ -114,7 +114,7 @@ func (o Options) filters(now time.Time) (all []block.Filter) {
 	if o.ConsistencyDelay > 0 {
 		all = append(all, block.UploadedBefore(now.Add(-o.ConsistencyDelay)))
 	}
-	return append(all, block.NotMarkedBefore(now.Add(-o.IgnoreDeletionMarksDelay)))
+	return append(all, block.NotDeleted(o.TenantLabel, now), block.NotMarkedBefore(now.Add(-o.IgnoreDeletionMarksDelay)))
 }
 
 // Validate reports all that is wrong with o.

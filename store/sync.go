@@ -146,9 +146,10 @@ func (g *Gateway) report(failed map[*block.Meta]failed) {
 	g.metrics.quarantined.Set(float64(len(failed)))
 }
 
-// sweep removes index-headers of blocks that the bucket no longer has. A mapping that is still in use outlives its
-// file.
+// sweep removes index-headers of blocks that the bucket no longer has, or that operators asked to delete. A mapping
+// that is still in use outlives its file.
 func (g *Gateway) sweep(v block.View) {
+	now := g.opts.Now()
 	entries, err := os.ReadDir(g.opts.Dir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -158,7 +159,7 @@ func (g *Gateway) sweep(v block.View) {
 	}
 	for _, e := range entries {
 		id, ok := block.ParseID(e.Name())
-		if !ok || v.Metas[id] != nil {
+		if m := v.Metas[id]; !ok || m != nil && v.TakenBy(m, g.opts.TenantLabel, now) == nil {
 			continue
 		}
 		dir := filepath.Join(g.opts.Dir, e.Name())

@@ -377,15 +377,7 @@ func (t *tenantDB) remove() (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	t.db.mu.Lock()
-	defer t.db.mu.Unlock()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	defer close(t.changed)
-	t.state = gone
-	delete(t.db.tenants, t.id)
-	t.db.since = t.db.opts.Now().UnixMilli()
-	t.db.removed = true
+	t.forget()
 	t.db.log.Info("tenant that had no data left removed", "tenant", t.id)
 	return true, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -56,6 +57,19 @@ type Report struct {
 	Finished time.Time `json:"finished,omitzero"`
 	Steps    []Outcome `json:"steps"`
 	Held     []Held    `json:"held,omitempty"`
+	// Of a tenant's deletion there are no steps: Deletion is the request that was made, or Undo what was said of one,
+	// which is What: undo or anew. Error is why it was not done.
+	Deletion *deletion.Request `json:"deletion,omitempty"`
+	Undo     *deletion.Change  `json:"undo,omitempty"`
+	What     string            `json:"what,omitempty"`
+	Error    string            `json:"error,omitempty"`
+}
+
+// begin gives r its time and the name of its object.
+func (r *Report) begin(at time.Time) {
+	r.Began = at.UTC()
+	r.Audit = auditFolder + r.Began.Format(time.DateOnly) + "/" + ulid.MustNew(ulid.Timestamp(r.Began),
+		ulid.DefaultEntropy()).String() + ".json"
 }
 
 // Count is how many steps had the result.
@@ -93,7 +107,7 @@ func (p Plan) Outcomes() []Outcome {
 const planned = "planned"
 
 // maxSkew is how far the clock of the object store may be from this machine's where the age of something decides.
-const maxSkew = 5 * time.Minute
+const maxSkew = deletion.MaxSkew
 
 // auditFolder is where the bucket keeps what was done, by day.
 const auditFolder = "hearth/audit/"
@@ -110,13 +124,11 @@ func Apply(ctx context.Context, bkt objstore.Bucket, p Plan, opts Options) (Repo
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	began := opts.Now().UTC()
-	r := Report{Tool: p.Tool, By: opts.By, Began: began, Steps: p.Outcomes(), Held: p.Held}
+	r := Report{Tool: p.Tool, By: opts.By, Began: opts.Now().UTC(), Steps: p.Outcomes(), Held: p.Held}
 	if len(p.Steps) == 0 {
 		return r, nil
 	}
-	r.Audit = auditFolder + began.Format(time.DateOnly) + "/" + ulid.MustNew(ulid.Timestamp(began), ulid.DefaultEntropy()).
-		String() + ".json"
+	r.begin(r.Began)
 	if err := r.write(ctx, bkt); err != nil {
 		return r, err
 	}

@@ -66,7 +66,10 @@ func marksOf(v block.View, id ulid.ULID) (names []string) {
 }
 
 // seen are the views of a pass: of the source before and after it, and of the target after it.
-type seen struct{ before, after, target block.View }
+type seen struct {
+	before, after, target block.View
+	label                 string // that names a block's tenant in the target
+}
 
 // compare fills in what r says of the sets of blocks. wanted are the blocks that were to be copied.
 func (s seen) compare(r *Report, wanted []*block.Meta, filters []block.Filter) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -22,6 +23,8 @@ import (
 type copier struct {
 	*Replicator
 	meta *block.Meta
+	// taken is the request because of which the target deletes the block's tenant, nil if there is none.
+	taken *deletion.Entry
 	// marks are the names of the marks in the source, there of those in the target.
 	marks, there []string
 	// slots bounds how many objects are read and sent at once. turn is closed when all blocks before this one are done.
@@ -62,6 +65,9 @@ func (c *copier) run(ctx context.Context) Outcome {
 }
 
 func (c *copier) copy(ctx context.Context) error {
+	if c.taken != nil {
+		return errs.E(errs.Conflict, "tenant %q is deleted in the target (request %s)", c.taken.Tenant, c.taken.ID)
+	}
 	if c.seen {
 		return c.copyMarks(ctx)
 	}

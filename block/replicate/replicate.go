@@ -135,6 +135,9 @@ func (r *Replicator) pass(ctx context.Context) (report Report, err error) {
 	if s.target, err = r.fetch(ctx, r.destView, "target"); err != nil {
 		return Report{}, err
 	}
+	if s.label, err = tenantLabel(ctx, r.target, s.target); err != nil {
+		return Report{}, err
+	}
 	wanted := r.wanted(s)
 	outcomes := r.copyAll(ctx, s, wanted)
 	if s.after, err = r.fetch(ctx, r.sourceView, "source"); err != nil {
@@ -148,6 +151,15 @@ func (r *Replicator) pass(ctx context.Context) (report Report, err error) {
 	}
 	s.compare(&report, wanted, r.opts.Filters)
 	return report, nil
+}
+
+// tenantLabel is the label that names a block's tenant in the target, if operators have asked there to delete tenants.
+func tenantLabel(ctx context.Context, bkt objstore.BucketReader, v block.View) (string, error) {
+	if len(v.Requests.Entries()) == 0 {
+		return "", nil
+	}
+	of, err := block.ReadIdentity(ctx, bkt)
+	return of.TenantLabel, err
 }
 
 // wanted are the blocks that the target is to have.
@@ -175,7 +187,8 @@ func (r *Replicator) copyAll(ctx context.Context, s seen, wanted []*block.Meta) 
 		turn = mine
 		blocks.Go(func() error {
 			defer close(mine)
-			c := copier{Replicator: r, meta: m, marks: marksOf(s.before, m.ULID), there: marksOf(s.target, m.ULID), slots: slots,
+			c := copier{Replicator: r, meta: m, taken: s.target.TakenBy(m, s.label, time.Now()),
+				marks: marksOf(s.before, m.ULID), there: marksOf(s.target, m.ULID), slots: slots,
 				turn: before, seen: r.whole[m.ULID] && s.target.Metas[m.ULID] != nil}
 			outcomes[i] = c.run(ctx)
 			<-before

@@ -24,6 +24,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -521,4 +522,23 @@ func TestAllowed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestDeletedTenant: a block of a tenant that is deleted in the target is not copied there.
+func TestDeletedTenant(t *testing.T) {
+	from, to := source(t), objstore.NewInMemBucket()
+	put(t, to, "hearth/bucket.json", `{"uuid":"u","tenant_label":"tenant_id"}`)
+	if err := deletion.Put(t.Context(), to, deletion.New("a", time.Now().Add(-time.Hour), time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := run(t, from, to, Options{})
+	if errs.KindOf(err) != errs.Conflict || len(r.Blocks) != 4 || r.Blocks[0].Result != Refused ||
+		!strings.Contains(r.Blocks[0].Why, `tenant "a" is deleted`) {
+		t.Errorf("%v %+v", err, r)
+	}
+	for name := range contents(to) {
+		if _, ok := block.ParseID(name); ok {
+			t.Errorf("the target has %s", name)
+		}
+	}
 }

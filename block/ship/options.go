@@ -24,6 +24,10 @@ type Options struct {
 	// RecordAlways has the record written in the first pass, and whenever it would be another, also where nothing is
 	// shipped. A Prometheus that delays compaction until blocks are shipped compacts nothing while there is no record.
 	RecordAlways bool
+	// Refuse, if set, is why a block must not be sent, asked right before it would be; nil = it may. After an error of
+	// kind Unavailable the pass ends, as after a failure of the bucket. A block that is refused otherwise is passed over,
+	// which is no failure.
+	Refuse func(Block) error
 	// Timeout bounds the upload of one block.
 	Timeout time.Duration
 	// Retry is the wait before a block that could not be shipped, or a bucket that failed, is tried again. It doubles with

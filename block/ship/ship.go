@@ -125,7 +125,13 @@ func (s *Shipper) Ship(ctx context.Context, force bool) error {
 		if !force && b.wait.waits(time.Now()) {
 			continue
 		}
-		err := s.try(ctx, b)
+		err := s.refusal(b)
+		if err != nil && errs.KindOf(err) != errs.Unavailable {
+			continue
+		}
+		if err == nil {
+			err = s.try(ctx, b)
+		}
 		if err != nil {
 			faults = append(faults, err)
 		}
@@ -145,6 +151,22 @@ func (s *Shipper) Ship(ctx context.Context, force bool) error {
 		s.bucket, s.logged = backoff{}, ""
 	}
 	return errs.Few(faults)
+}
+
+// refusal is why b must not be sent. The log has each reason once.
+func (s *Shipper) refusal(b *pending) error {
+	if s.opts.Refuse == nil {
+		return nil
+	}
+	err := s.opts.Refuse(b.Block)
+	if err == nil || errs.KindOf(err) == errs.Unavailable {
+		return err
+	}
+	if text := err.Error(); b.logged != text {
+		b.logged = text
+		s.log.Info("block is not shipped", "block", b.ID, "reason", err)
+	}
+	return err
 }
 
 // unlisted counts that the blocks cannot be listed, and logs each reason once.

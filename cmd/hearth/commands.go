@@ -47,6 +47,9 @@ func allCommands() []command {
 		bucketReplicateCommand(),
 		bucketRewriteCommand(),
 		bucketDownsampleCommand(),
+		tenantDeleteCommand(),
+		tenantUndeleteCommand(),
+		tenantListCommand(),
 		rulesCheckCommand(),
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block/viewer"
 	"github.com/hearth-metrics/hearth/compact"
+	"github.com/hearth-metrics/hearth/compact/tenants"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -112,7 +113,8 @@ func (f *compactorFlags) beside(b *builder, on bool, use compactorUse, shared sh
 	}
 	c := f.build(b, use, shared)
 	b.addPart("compact", c.Open, c.Close, nil)
-	return slices.Concat(c.Routes(), f.uploads.build(b, use.bucket, shared, use.dir, f.opts.Refuse))
+	operators := tenants.New(b.log, use.bucket, c, f.opts.Refuse, nil)
+	return slices.Concat(c.Routes(), operators.Routes(), f.uploads.build(b, use.bucket, shared, use.dir, f.opts.Refuse))
 }
 
 // tenantPeriods is how long blocks of tenants are kept in the bucket, by the runtime configuration. base are the
@@ -183,7 +185,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 		shared    = defaultShared()
 		http      httpFlags
 		where     clusterFlags
-		tenants   limitFlags
+		limited   limitFlags
 		bkt       bucketFlags
 		compactor compactorFlags
 		chosen    selectionFlags
@@ -195,7 +197,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 	)
 	http.bind(c)
 	where.bind(c)
-	tenants.bindOwn(c)
+	limited.bindOwn(c)
 	bkt.bind(c, "there is nothing to compact")
 	c.Flag("data-dir", "Directory for what jobs need on local disk. What is lost there is made again.").
 		Default("./data").StringVar(&dir)
@@ -222,7 +224,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 				"bucket"))
 		}
 		lockDirectory(b, dir)
-		limits := tenants.build(b, cl, tenant.DefaultLimits(), "")
+		limits := limited.build(b, cl, tenant.DefaultLimits(), "")
 		o := &compactor.opts
 		o.ConsistencyDelay, o.Window, o.Relabel = chosen.consistency, chosen.window(b), chosen.relabels(b)
 		o.Jobs.Hash, o.Refuse = hash != "", where.refuseAdmin()
@@ -246,6 +248,7 @@ func bindCompact(c *kingpin.CmdClause) func(*builder) {
 			limits.routes(),
 			cl.routes(),
 			blocks.Routes(),
+			tenants.New(b.log, bucket, blocks, where.refuseAdmin(), nil).Routes(),
 			taken,
 			page.pageAndRoutes(viewer.Options{Source: compactorState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: where.refuseAdmin(), CORS: !noCORS}),

@@ -97,6 +97,9 @@ func (f *routeFlags) build(b *builder, c *cluster, peers *clients, limits *tenan
 	b.check(err)
 	f.opts.Relabel, err = f.relabelRules()
 	b.check(err)
+	if local != nil {
+		f.opts.Refusal = local.Refusal
+	}
 	if c.gossips {
 		f.opts.HA.Elections = gossipedElections{c}
 	}

@@ -36,6 +36,8 @@ func (f *storageFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("tsdb.adopt", "Take over directories of tenants that Hearth did not make, if they have thanos.shipper.json "+
 		"or wal/, as a Thanos receiver's do. Without it they are left alone, and writes of their tenants are refused.").
 		BoolVar(&f.tsdb.Adopt)
+	c.Flag("receive.deletion-interval", "How often the bucket is asked which tenants operators want to be deleted.").
+		Hidden().Default("30s").SetValue(duration{&f.receive.DeletionInterval})
 	c.Flag("label", "External label name=\"value\" of this receiver. The replica label (--receive.replica-label-name) "+
 		"defaults to the instance id. May be given several times.").
 		SetValue(labelSet{&f.receive.Labels})

@@ -18,6 +18,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
@@ -72,6 +73,11 @@ func bindBucketUpload(c *kingpin.CmdClause) func(*builder) {
 			if err != nil {
 				return err
 			}
+			chosen, deleted, err := withoutDeleted(ctx, bkt, chosen, external)
+			if err != nil {
+				return err
+			}
+			left = append(left, deleted...)
 			s, err := ship.New(b.log, ship.NewMetrics(nil, ""), bkt, func() ([]ship.Block, error) { return chosen, nil },
 				ship.Options{
 					Record: filepath.Join(dir, ship.RecordName), Timeout: uploadTimeout, Retry: time.Second,
@@ -123,6 +129,31 @@ func chooseUploads(ctx context.Context, b *builder, bkt objstore.BucketReader, b
 		}
 	}
 	return chosen, left, nil
+}
+
+// withoutDeleted takes out the blocks of tenants that operators asked to delete from the bucket.
+func withoutDeleted(ctx context.Context, bkt objstore.BucketReader, blocks []ship.Block,
+	external labels.Labels) (kept []ship.Block, refused []uploadOutcome, err error) {
+	requests, err := deletion.NewReader(bkt).Read(ctx)
+	if err != nil || len(requests.Entries()) == 0 {
+		return blocks, nil, err
+	}
+	of, err := block.ReadIdentity(ctx, bkt)
+	if err != nil {
+		return nil, nil, err
+	}
+	v := block.View{Requests: requests}
+	for _, b := range blocks {
+		m := &block.Meta{BlockMeta: b.Meta, Thanos: originOf(b, external)}
+		m.ULID = b.ID
+		if e := v.TakenBy(m, of.TenantLabel, time.Now()); e != nil {
+			refused = append(refused, uploadOutcome{b.ID, "refused",
+				fmt.Sprintf("tenant %q is deleted (request %s)", e.Tenant, e.ID)})
+			continue
+		}
+		kept = append(kept, b)
+	}
+	return kept, refused, nil
 }
 
 // overlapping is another block of the same stream in the bucket that overlaps with a local one, nil if there is none.

@@ -42,6 +42,7 @@ var layer = map[string]int{
 	"tsdb/capacity":  2,
 
 	"block/bucketindex":   1,
+	"block/deletion":      1,
 	"internal/wire":       1,
 	"internal/series":     1,
 	"internal/tenant":     1,
@@ -82,6 +83,7 @@ var sideways = map[string]bool{
 	"internal/memory internal/tenant": true, "internal/series internal/expr": true,
 	"internal/rulestate internal/expr": true, "internal/rulestate internal/httpx": true,
 	"internal/rulestate internal/promapi": true, "internal/rulestate internal/tenant": true,
+	"block/deletion internal/tenant":    true,
 	"internal/tenant internal/expr":     true,
 	"internal/selfscrape internal/wire": true, "internal/selfscrape internal/tenant": true,
 }

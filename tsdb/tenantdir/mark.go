@@ -91,6 +91,15 @@ func Check(dir string, id tenant.ID) error {
 	return nil
 }
 
+// Made is when Hearth made dir, or took it over: when its mark was written.
+func Made(dir string) (time.Time, error) {
+	info, err := os.Stat(filepath.Join(dir, markName))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
 // Create makes dir, tenant id's directory, unless it is there already. Errors are those of Refusal, or of the disk.
 //
 //  1. a directory is made under a name that no tenant can have

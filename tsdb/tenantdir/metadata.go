@@ -140,6 +140,15 @@ func (m *Metadata) Forget() {
 	}
 }
 
+// Drop forgets everything, also what was not saved: the tenant is gone, and another one may get its directory.
+func (m *Metadata) Drop() {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.families, m.loaded, m.dirty = nil, false, false
+}
+
 // Get returns the metadata of one family, or of the first limit families by name if the name is "" (limit 0 = all).
 func (m *Metadata) Get(name string, limit int) map[string][]metadata.Metadata {
 	m.mu.Lock()

@@ -2,11 +2,13 @@ package tenantdir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
@@ -24,6 +26,10 @@ var (
 	blockDirs  = anyOf(`chunks`)
 
 	logFiles, logSubdirs = anyOf(logFile), anyOf(`checkpoint\.\d+(\.tmp)?`)
+
+	// What there is of a tenant that was deleted on purpose: blocks and what was kept of logs, too.
+	allFiles = anyOf(exprOf(tenantFiles), blockDir+`/`+exprOf(blockFiles), damagedFile)
+	allDirs  = anyOf(exprOf(tenantDirs), blockDir, blockDir+`/`+exprOf(blockDirs), FaultyName, DamagedName)
 )
 
 const (
@@ -33,10 +39,19 @@ const (
 
 	creationSuffix = ".tmp-for-creation"
 	deletionSuffix = ".tmp-for-deletion" // the TSDB removes such a directory when it opens
+
+	blockDir = `(` + FaultyName + `/|thanos/upload/)?[0-7][0-9A-HJKMNP-TV-Z]{25}(\.\d+)?` +
+		`(\.tmp(-for-creation|-for-deletion)?)*`
+	damagedFile = DamagedName + `/\d{8}T\d{6}Z-[a-z0-9.-]+`
 )
 
 func anyOf(paths ...string) *regexp.Regexp {
 	return regexp.MustCompile(`^(` + strings.Join(paths, "|") + `)$`)
+}
+
+// exprOf is the expression of r without what anyOf put around it.
+func exprOf(r *regexp.Regexp) string {
+	return strings.TrimSuffix(strings.TrimPrefix(r.String(), "^"), "$")
 }
 
 func known(path string, e fs.DirEntry, files, dirs *regexp.Regexp) bool {
@@ -122,13 +137,67 @@ func Remove(dir string) error {
 	return discard(dir, filepath.Join(root, removingPrefix+name), paths)
 }
 
-// Sweep deletes a directory that is Unfinished. The error is a *Stranger if something unknown is in it.
+// Sweep deletes a directory that is Unfinished. One that was being made is kept as a whole if something unknown is in
+// it. Of one that was being removed all goes that Hearth made, blocks included, and only what is unknown stays. In both
+// cases the error is a *Stranger.
 func Sweep(dir string) error {
+	if strings.HasPrefix(filepath.Base(dir), removingPrefix) {
+		return wipe(dir)
+	}
 	paths, err := list(dir, tenantFiles, tenantDirs)
 	if err != nil {
 		return err
 	}
 	return empty(dir, paths)
+}
+
+// Detach gives a tenant's directory a name that no tenant can have, whatever is in it. From then on the tenant has no
+// data here: it is there as a whole before, and Sweep deletes what is under the new name, also after a crash. It
+// returns the new name, "" if there was no directory.
+func Detach(dir string) (gone string, err error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	root, name := filepath.Split(dir)
+	gone = filepath.Join(root, removingPrefix+name)
+	for n := 2; Exists(gone); n++ { // something unknown has kept an earlier one
+		gone = filepath.Join(root, fmt.Sprintf("%s%s~%d", removingPrefix, name, n))
+	}
+	return gone, fileutil.Rename(dir, gone)
+}
+
+// wipe deletes what Hearth made in dir, a tenant's directory that was detached, and dir if nothing else is in it.
+func wipe(dir string) error {
+	var paths []string
+	var stranger error
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		switch {
+		case err != nil:
+			return err
+		case known(filepath.ToSlash(rel), e, allFiles, allDirs):
+			paths = append(paths, rel)
+		case stranger == nil:
+			stranger = &Stranger{path}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := len(paths) - 1; i >= 0; i-- {
+		err := os.Remove(filepath.Join(dir, paths[i]))
+		if err != nil && (stranger == nil || !errors.Is(err, syscall.ENOTEMPTY)) {
+			return err
+		}
+	}
+	if stranger != nil {
+		return stranger
+	}
+	return os.Remove(dir)
 }
 
 // CheckBlock is nil when a block's directory holds nothing but a block. Otherwise the error is a *Stranger.
