@@ -197,7 +197,7 @@ func bindTenantList(c *kingpin.CmdClause) func(*builder) {
 		bkt := bucket.build(b)
 		b.runListing(bkt, timeout, func(ctx context.Context, v block.View) error {
 			of, err := block.ReadIdentity(ctx, bkt)
-			if err != nil {
+			if err != nil && len(v.Requests.Entries()) > 0 {
 				return err
 			}
 			for object, err := range v.Requests.Unreadable() {
