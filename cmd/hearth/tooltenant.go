@@ -179,7 +179,7 @@ func tenantListCommand() command {
 		help: "List the deletions of tenants that were asked for, the oldest first, with their state: waiting, held, " +
 			"undone, due or renewed, and how many blocks of what is deleted the bucket still has.",
 		first:   []string{"objstore.config-file", "output"},
-		subject: subject{"Output", []string{"output"}},
+		subject: subject{"Output", []string{"output", "timeout"}},
 		bind:    bindTenantList,
 	}
 }
