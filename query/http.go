@@ -94,11 +94,19 @@ func (q *Querier) newHandler() http.Handler {
 			next = q.rulesHandler(rulestate.HandleRules)
 		case r.Method == http.MethodGet && path == "/alerts":
 			next = q.rulesHandler(rulestate.HandleAlerts)
+		case r.Method == http.MethodGet && path == "/status/buildinfo" && q.opts.Features != nil:
+			next = http.HandlerFunc(q.handleBuildInfo)
 		case r.Method == http.MethodGet && path == "/status/tsdb":
 			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { promapi.WriteError(w, errNoTSDB) })
 		}
 		q.serve(next, w, r, path)
 	})
+}
+
+// handleBuildInfo answers as Prometheus does, and adds Options.Features.
+func (q *Querier) handleBuildInfo(w http.ResponseWriter, _ *http.Request) {
+	s := httpx.Status{Version: q.opts.Version, Revision: q.opts.Revision, Features: q.opts.Features}
+	httpx.WriteData(w, s.Build())
 }
 
 // rulesHandler answers for the rules of the tenants of a request.

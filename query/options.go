@@ -76,6 +76,8 @@ type Options struct {
 	// Rules returns who has rules at the moment; nil = nobody. It is called for each request, and must be cheap.
 	Rules func() []RulePeer
 
+	// Features are shown as part of the build information (httpx.Status); nil = none.
+	Features map[string]string
 	// Version, Revision and Flags are shown by the status endpoints.
 	Version, Revision string
 	Flags             map[string]string

@@ -104,9 +104,10 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		list := endpoint.build(b, cl, peers,
 			query.Endpoint{Name: series.RoleReceive, Source: local.receiver, Local: true},
 			query.Endpoint{Name: series.RoleStore, Source: blocks, Local: true})
+		asking.opts.Features = httpx.RulerConfigAPI()
 		querier := asking.build(b, cl, list, memory, shared, limits)
 		rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
-			external: storage.receive.Labels, dir: dir, shared: shared})
+			external: storage.receive.Labels, dir: dir, shared: shared, bucket: bucket, tenants: asking.opts.Tenant})
 		scrapeSelf(b, cl, selfWrite, routeThanos(d), local.db.Ready)
 
 		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))
@@ -115,8 +116,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		server.Add(slices.Concat(
 			b.ownRoutes(), limits.routes(), cl.routes(), drain,
 			f.where.adminRoutes(local.receiver),
-			work, writes,
-			querier.Routes(),
+			work, writes, querier.Routes(), rules.config,
 			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: f.where.refuseAdmin()}),
 			b.pageRoutes(writeURL),

@@ -12,7 +12,7 @@ import (
 func TestOrder(t *testing.T) {
 	for role, want := range map[string]string{
 		"all": "limits users http bucket garbage-collector tsdb receive clients store grpc gossip sharing compact distributor " +
-			"endpoints query alerts rule-files rules self-scrape remote-write drain",
+			"endpoints query alerts rule-files rule-bucket rule-sources rules self-scrape remote-write drain",
 		"receive":     "limits users http bucket garbage-collector tsdb receive clients grpc gossip distributor remote-write drain",
 		"distributor": "limits users http clients grpc gossip distributor remote-write",
 		"store":       "users http bucket data-dir clients store grpc gossip sharing",

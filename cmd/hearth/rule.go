@@ -101,13 +101,15 @@ func (f *ruleRole) build(b *builder) {
 	server := f.http.build(b, users)
 	services := f.grpc.build(b)
 	f.visible.rules = f.rules.state()
+	bucket, shared := f.bkt.build(b, bucketUse{cluster: f.where.opts.ClusterLabel, clustered: cl.gossips, writes: true,
+		labels: f.storage.receive.Labels}, shared)
 	sources, external := map[string]series.Source{}, func(tenant.ID) labels.Labels { return f.storage.receive.Labels }
 	var results []rule.Storage
 	switch {
 	case ring:
 		results = append(results, rule.Pushed(pushed(f.buildRing(b, cl, limits, shared))))
 	case local:
-		d, receiver := f.buildLocal(b, cl, limits, shared)
+		d, receiver := f.buildLocal(b, cl, bucket, limits, shared)
 		results = append(results, rule.Pushed(pushed(d)))
 		if servers == nil {
 			sources[series.RoleReceive], external = receiver, receiver.ExternalLabels
@@ -124,16 +126,21 @@ func (f *ruleRole) build(b *builder) {
 		results[0] = rule.Both(results[0], results[1])
 	}
 	querier := f.asking.build(b, shared.tenantHeader)
-	f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits,
-		external: f.storage.receive.Labels, dir: f.dir, shared: shared})
 	resolver, err := shared.resolver(f.route.certificate)
 	b.check(err)
+	f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits, external: f.storage.receive.Labels,
+		dir: f.dir, shared: shared, bucket: bucket, tenants: resolver})
+	status := b.status("", limits.lastRead)
+	if bucket != nil {
+		status.Features = httpx.RulerConfigAPI()
+	}
 	server.Add(slices.Concat(
 		b.ownRoutes(),
-		httpx.StatusRoutes(b.status("", limits.lastRead)),
+		httpx.StatusRoutes(status),
 		limits.routes(),
 		cl.routes(),
 		ruleRoutes(f.rules.state(), resolver, shared.tenantLabel),
+		f.rules.config,
 	)...)
 }
 
@@ -166,10 +173,8 @@ func (f *ruleRole) buildRing(b *builder, cl *cluster, limits *tenantLimits,
 }
 
 // buildLocal adds a TSDB of this process's own, which ships its blocks.
-func (f *ruleRole) buildLocal(b *builder, cl *cluster, limits *tenantLimits,
+func (f *ruleRole) buildLocal(b *builder, cl *cluster, bucket *bucket, limits *tenantLimits,
 	shared sharedFlags) (*distributor.Distributor, *receive.Receiver) {
-	bucket, shared := f.bkt.build(b, bucketUse{cluster: f.where.opts.ClusterLabel, writes: true,
-		labels: f.storage.receive.Labels}, shared)
 	f.storage.receive.Source = block.SourceRuler
 	local := f.storage.build(b, cl, bucket, limits, shared, filepath.Join(f.dir, "tsdb"))
 	return f.route.build(b, cl, nil, limits, shared, local.receiver), local.receiver

@@ -22,7 +22,9 @@ import (
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/rule"
 	"github.com/hearth-metrics/hearth/rule/definition"
+	ruleapi "github.com/hearth-metrics/hearth/rule/definition/api"
 	"github.com/hearth-metrics/hearth/rule/definition/files"
+	ruleobjects "github.com/hearth-metrics/hearth/rule/definition/objects"
 	"github.com/hearth-metrics/hearth/rule/notify"
 	"github.com/hearth-metrics/hearth/rule/targets"
 )
@@ -32,8 +34,10 @@ type rulerFlags struct {
 	opts      rule.Options
 	patterns  []string
 	tenantDir string
+	bucket    ruleobjects.Options
 	alerts    alertFlags
-	ruler     *rule.Ruler // set by build
+	ruler     *rule.Ruler   // set by build
+	config    []httpx.Route // by which tenants change rules; set by build, none without a bucket
 }
 
 // state are the rules that run. It may be asked once the process serves.
@@ -49,6 +53,9 @@ func (f *rulerFlags) bind(c *kingpin.CmdClause, patterns ...string) {
 		Default(patterns...).StringsVar(&f.patterns)
 	c.Flag("rule.tenant-dir", "Directory with a directory of rule files for each tenant, named like the tenant.").
 		PlaceHolder("DIR").StringVar(&f.tenantDir)
+	f.bucket.Interval = 30 * time.Second
+	durationFlag(c, "rule.bucket-interval", "How often the bucket is looked at for rules that tenants have changed by "+
+		"the API of another process.", &f.bucket.Interval)
 	durationFlag(c, "eval-interval", "How often groups of rules are evaluated that say nothing.", &f.opts.Interval)
 	durationFlag(c, "rule-query-offset", "How far in the past rules are evaluated whose groups say nothing, so that "+
 		"late samples count.", &f.opts.QueryOffset)
@@ -136,6 +143,8 @@ type rulerUse struct {
 	external labels.Labels // of all alerts, and for templates
 	dir      string        // below which the state of alerts is
 	shared   sharedFlags
+	bucket   *bucket         // of the rules that tenants change by API; nil = there is no such API
+	tenants  tenant.Resolver // of requests of that API
 }
 
 // build adds a ruler, which opens after all that it uses.
@@ -163,7 +172,15 @@ func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.S
 		TenantDir: f.tenantDir, Limits: use.limits.Of, Interval: ruleFilesInterval})
 	b.addPart("rule files", s.Open, s.Close, nil)
 	b.reloads = append(b.reloads, s.Reload)
-	return s
+	if use.bucket == nil {
+		return s
+	}
+	stored := ruleobjects.New(b.log, use.bucket, f.bucket)
+	b.addPart("rule bucket", stored.Open, stored.Close, nil)
+	f.config = ruleapi.New(b.log, stored, ruleapi.Options{Tenant: use.tenants, Limits: use.limits.Of}).Routes()
+	all := definition.NewUnion(s, stored)
+	b.addPart("rule sources", all.Open, all.Close, nil)
+	return all
 }
 
 // ruleFilesInterval is how often files of rules are read, besides when they change.
