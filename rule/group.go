@@ -210,6 +210,7 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 		wait: min(g.grid.interval/20, time.Second),
 		incomplete: func(missing []string) {
 			whole = false
+			e.metrics.warnings.WithLabelValues(g.def.PartialResponse.String()).Inc()
 			e.metrics.incomplete.with(g).Inc()
 			if text := strings.Join(missing, "; "); r.news(text) {
 				log.Warn("a rule uses answers that may be incomplete", "slot", slot, "missing", text)

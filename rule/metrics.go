@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/hearth-metrics/hearth/rule/definition"
 )
 
 // metrics have the names of Prometheus's and Thanos's rulers where these have them.
@@ -20,6 +22,7 @@ type metrics struct {
 	aborted, incomplete                       perGroup
 	interval, lastTime, lastTook, restoreTook gaugePerGroup
 	ruleTimes, ruleCount, lastSamples         gaugePerGroup
+	warnings                                  *prometheus.CounterVec
 	loadedRules                               *prometheus.GaugeVec
 	reloadOK, reloadTime                      prometheus.Gauge
 	discarded                                 *prometheus.CounterVec
@@ -84,6 +87,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Answers that were used although they may have been incomplete (partial_response_strategy warn)."),
 		aborted: counter("hearth_rule_aborted_total",
 			"Rules that wrote nothing in a slot, since the answer may have been incomplete until it was too late."),
+		warnings: f.NewCounterVec(prometheus.CounterOpts{Name: "thanos_rule_evaluation_with_warnings_total",
+			Help: "Evaluations of rules that used an answer that may have been incomplete."}, []string{"strategy"}),
 		loadedRules: f.NewGaugeVec(prometheus.GaugeOpts{Name: "thanos_rule_loaded_rules", Help: "Rules by group."},
 			[]string{"tenant", "strategy", "file", "group"}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "thanos_rule_config_last_reload_successful",
@@ -98,6 +103,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Attempts to read the stored series of a rule's alerts that failed. Each is repeated."}),
 		stateFailures: f.NewCounter(prometheus.CounterOpts{Name: "hearth_rule_state_failures_total",
 			Help: "Slots behind which the state of a group's alerts could not be kept on disk."}),
+	}
+	for _, s := range []definition.Strategy{definition.Abort, definition.Warn} {
+		m.warnings.WithLabelValues(s.String())
 	}
 	return m
 }
