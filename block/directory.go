@@ -22,7 +22,8 @@ import (
 // all in it that it saw empty a moment ago.
 type directory struct {
 	objstore.Bucket
-	root string
+	root string // with the prefix
+	name string // without it: the name is a label of metrics, which anybody may read
 
 	mu    sync.Mutex // guards swept
 	swept time.Time  // when leftovers were last looked for
@@ -41,13 +42,17 @@ const (
 
 // newDirectory is the bucket of a directory, below prefix in it.
 func newDirectory(root, prefix string) (*directory, error) {
-	root, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(prefix)))
+	top, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
 	}
+	root = filepath.Join(top, filepath.FromSlash(prefix))
 	bkt, err := filesystem.NewBucket(root)
-	return &directory{Bucket: bkt, root: root}, err
+	return &directory{Bucket: bkt, root: root, name: "fs: " + top}, err
 }
+
+// Name implements objstore.Bucket.
+func (d *directory) Name() string { return d.name }
 
 func (d *directory) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
