@@ -11,13 +11,16 @@ import (
 // "serving" is added when the process runs.
 func TestOrder(t *testing.T) {
 	for role, want := range map[string]string{
-		"all": "limits users http bucket garbage-collector tsdb receive clients store grpc gossip sharing compact distributor " +
-			"endpoints query alerts rule-files rule-bucket rule-sources rules self-scrape remote-write drain",
+		"all": "limits users http bucket garbage-collector tsdb receive clients store grpc gossip sharing compact block-upload " +
+			"distributor endpoints query alerts rule-files rule-bucket rule-sources rules self-scrape remote-write drain",
 		"receive":     "limits users http bucket garbage-collector tsdb receive clients grpc gossip distributor remote-write drain",
 		"distributor": "limits users http clients grpc gossip distributor remote-write",
 		"store":       "users http bucket data-dir clients store grpc gossip sharing",
-		"compact":     "users http bucket data-dir limits gossip compact",
-		"query":       "users limits http grpc gossip clients endpoints query",
+		"compact":     "users http bucket data-dir limits gossip compact block-upload",
+		"rule": "limits users http grpc bucket clients gossip distributor queriers alerts rule-files rule-bucket rule-sources " +
+			"rules",
+		"sidecar": "users http reloader sidecar grpc",
+		"query":   "users limits http grpc gossip clients endpoints query",
 	} {
 		app, setups := commands()
 		args := append(roleArgs(t, role), "--auth.tenants-file="+usersFile(t))
