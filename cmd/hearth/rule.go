@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -92,6 +93,9 @@ func (f *ruleRole) build(b *builder) {
 	local := !ring && (servers == nil || f.both)
 	shared, err := f.storage.settle(b.log, f.shared)
 	b.check(err)
+	if !local {
+		f.warnNotStored(b, ring)
+	}
 	if !ring {
 		f.where.goAlone(b.log)
 	}
@@ -142,6 +146,27 @@ func (f *ruleRole) build(b *builder) {
 		ruleRoutes(f.rules.state(), resolver, shared.tenantLabel),
 		f.rules.config,
 	)...)
+}
+
+// warnNotStored names the flags about results that are stored here, when none are.
+func (f *ruleRole) warnNotStored(b *builder, ring bool) {
+	reason := "results go to the servers of --remote-write.config: nothing is stored here without --rule.keep-results"
+	if ring {
+		reason = "results go to the receivers of the ring: nothing is stored here"
+	}
+	var names []string
+	for _, arg := range b.commandLine {
+		name, value, _ := strings.Cut(arg, "=")
+		if value == "false" || value == "0s" { // a flag that is not given
+			continue
+		}
+		if strings.HasPrefix(name, "--tsdb.") || name == "--rule.keep-results" {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		b.log.Warn("flags have no effect", "flags", strings.Join(names, ", "), "reason", reason)
+	}
 }
 
 // servers are those of remote write; nil = none.
@@ -220,6 +245,7 @@ func (f *queriersFlags) build(b *builder, tenantHeader string) *remote.Querier {
 	}
 	f.opts.Queriers, err = targets.Parse(f.config.where(), "", text)
 	b.check(err)
+	warnUnused(b, f.config.where(), f.opts.Queriers, true)
 	seen := map[string]bool{}
 	for _, u := range f.urls {
 		if seen[u] {

@@ -114,6 +114,7 @@ func (f *alertFlags) build(b *builder, external labels.Labels) *notify.Sender {
 	}
 	f.opts.Alertmanagers, err = targets.Parse(f.config.where(), "alertmanagers", text)
 	b.check(err)
+	warnUnused(b, f.config.where(), f.opts.Alertmanagers, false)
 	for _, u := range f.urls {
 		c, err := targets.OfURL(u, defaultAlertmanagerPort, f.timeout)
 		if err != nil {
@@ -134,6 +135,13 @@ func (f *alertFlags) build(b *builder, external labels.Labels) *notify.Sender {
 }
 
 const defaultAlertmanagerPort = 9093
+
+// warnUnused logs which settings of a YAML have no effect, and why.
+func warnUnused(b *builder, where string, configs []targets.Config, queriers bool) {
+	for _, u := range targets.UnusedBy(configs, queriers) {
+		b.log.Warn("setting has no effect", "in", where, "setting", u.Name, "reason", u.Reason)
+	}
+}
 
 // rulerUse is what a ruler works with.
 type rulerUse struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -179,4 +180,34 @@ func OfURL(text string, port int, timeout time.Duration) (Config, error) {
 		c.HTTP.BasicAuth.Password, _ = u.User.Password()
 	}
 	return c, c.validate()
+}
+
+// Unused is a setting that is accepted, since Thanos's files have it, and has no effect.
+type Unused struct {
+	Name, Reason string
+}
+
+// UnusedBy are the settings of configs that have no effect, each once. They are queriers, or else Alertmanagers.
+func UnusedBy(configs []Config, queriers bool) (out []Unused) {
+	note := func(set bool, name, reason string) {
+		u := Unused{name, reason}
+		if set && !slices.Contains(out, u) {
+			out = append(out, u)
+		}
+	}
+	for _, c := range configs {
+		if queriers {
+			note(len(c.GRPC.EndpointAddresses) > 0, "grpc_config",
+				"queriers are asked over HTTP: name them in static_configs or file_sd_configs")
+			note(c.APIVersion != "", "api_version", "only Alertmanagers have one")
+		} else {
+			note(len(c.GRPC.EndpointAddresses) > 0, "grpc_config", "Alertmanagers are reached over HTTP")
+		}
+		note(len(c.HTTP.Transport) > 0, "transport_config", "connections are kept as Go's HTTP client does by default")
+		for _, f := range c.Files {
+			note(f.RefreshInterval != 0, "refresh_interval", "a flag says how often files and names are looked up, all at "+
+				"once: --query.sd-dns-interval or --alertmanagers.sd-dns-interval")
+		}
+	}
+	return out
 }

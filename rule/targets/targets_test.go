@@ -109,3 +109,30 @@ func TestList(t *testing.T) {
 		t.Errorf("told %q", told)
 	}
 }
+
+// TestUnusedBy: what has no effect is named, each setting once.
+func TestUnusedBy(t *testing.T) {
+	f := func(text string, queriers bool, want ...string) {
+		t.Helper()
+		configs, err := Parse("x.yml", "", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, u := range UnusedBy(configs, queriers) {
+			got = append(got, u.Name)
+			if u.Reason == "" {
+				t.Errorf("%s: no reason", u.Name)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	f("- static_configs: [a]\n  timeout: 3s\n  file_sd_configs: [{files: [x]}]", true)
+	f("- grpc_config: {endpoint_addresses: [a:1]}\n- grpc_config: {endpoint_addresses: [b:1]}", true, "grpc_config")
+	f("- grpc_config: {endpoint_addresses: [a:1]}\n  api_version: v2", false, "grpc_config")
+	f("- api_version: v2\n  http_config: {transport_config: {max_idle_conns: 1}}", true, "api_version", "transport_config")
+	f("- file_sd_configs: [{files: [x], refresh_interval: 1m}, {files: [y], refresh_interval: 2m}]", false,
+		"refresh_interval")
+}
