@@ -179,7 +179,10 @@ func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.S
 	s := files.New(b.log, files.Options{Patterns: f.patterns, Tenant: id,
 		TenantDir: f.tenantDir, Limits: use.limits.Of, Interval: ruleFilesInterval})
 	b.addPart("rule files", s.Open, s.Close, nil)
-	b.reloads = append(b.reloads, s.Reload)
+	b.reloads = append(b.reloads, func() error {
+		_ = s.Reload() // whose faults are among those of the groups, which are read next
+		return nil
+	})
 	if use.bucket == nil {
 		return s
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -69,15 +70,20 @@ func (f *Files) watched() (names []string) {
 	for _, p := range f.opts.Patterns {
 		dirs, _ := filepath.Glob(filepath.Dir(p)) // a pattern that is wrong is a fault of each read
 		for _, dir := range dirs {
-			names = append(names, filepath.Join(dir, "x"))
+			names = append(names, filepath.Join(dir, "*"))
 		}
-		names = append(names, filepath.Join(p, "x")) // it may be a directory
+		if len(dirs) == 0 {
+			names = append(names, p) // which cannot be watched, and is named in the log
+		}
+		if info, err := os.Stat(p); err == nil && info.IsDir() {
+			names = append(names, filepath.Join(p, "*"))
+		}
 	}
 	if f.opts.TenantDir != "" {
-		names = append(names, filepath.Join(f.opts.TenantDir, "x"))
+		names = append(names, filepath.Join(f.opts.TenantDir, "*"))
 		dirs, _ := tenantDirs(f.opts.TenantDir)
 		for _, id := range dirs {
-			names = append(names, filepath.Join(f.opts.TenantDir, string(id), "x"))
+			names = append(names, filepath.Join(f.opts.TenantDir, string(id), "*"))
 		}
 	}
 	return names

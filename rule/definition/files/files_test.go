@@ -167,6 +167,27 @@ func TestLimits(t *testing.T) {
 	expect(t, f, dir, "acme/acme/a.yml/g acme/acme/b.yml/x rival/rival/a.yml/x rival/rival/a.yml/y")
 }
 
+// TestWatched: patterns of files that are there watch what is there, so that nothing is logged which sounds like a fault.
+func TestWatched(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "a.yml", good)
+	f := func(pattern, want string) {
+		t.Helper()
+		got := newFiles(Options{Patterns: []string{filepath.Join(dir, pattern)}}).watched()
+		for i := range got {
+			got[i] = strings.TrimPrefix(got[i], filepath.Dir(dir))
+		}
+		want = strings.ReplaceAll(want, "DIR", "/"+filepath.Base(dir))
+		if have := strings.Join(got, " "); have != want {
+			t.Errorf("%s: %s, want %s", pattern, have, want)
+		}
+	}
+	f("*.yml", "DIR/*")
+	f("a.yml", "DIR/*")
+	f("", "/* DIR/*") // a directory, which may be replaced itself
+	f("none/*.yml", "DIR/none/*.yml")
+}
+
 // TestFollow: Changed receives after each change, and not when nothing has changed.
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
