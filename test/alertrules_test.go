@@ -85,5 +85,15 @@ func TestShipAlerts(t *testing.T) {
 	f("HearthFaultyBlocks", "hearth_tsdb_faulty_blocks", 1, true)
 	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 0, false)
 	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 1, true)
+	const shipped, unshipped = "hearth_sidecar_last_successful_ship_timestamp_seconds", "hearth_sidecar_unshipped_oldest_timestamp_seconds"
+	f("HearthSidecarShipFails", shipped, 0, false) // no bucket
+	f("HearthSidecarShipFails", shipped, ago(3*time.Hour), false)
+	f("HearthSidecarShipFails", shipped, ago(5*time.Hour), true)
+	f("HearthSidecarNotShipping", unshipped, 0, false)
+	f("HearthSidecarNotShipping", unshipped, ago(5*time.Hour), true)
+	f("HearthSidecarPrometheusDown", "thanos_sidecar_prometheus_up", 1, false)
+	f("HearthSidecarPrometheusDown", "thanos_sidecar_prometheus_up", 0, true)
+	f("HearthSidecarReloadFails", "thanos_sidecar_reloader_last_reload_successful", 1, false)
+	f("HearthSidecarReloadFails", "thanos_sidecar_reloader_last_reload_successful", 0, true)
 	f("HearthForeignDirectories", "hearth_tsdb_foreign_directories", 2, true)
 }

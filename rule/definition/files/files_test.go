@@ -167,7 +167,7 @@ func TestLimits(t *testing.T) {
 	expect(t, f, dir, "acme/acme/a.yml/g acme/acme/b.yml/x rival/rival/a.yml/x rival/rival/a.yml/y")
 }
 
-// TestWatched: patterns of files that are there watch what is there, so that nothing is logged which sounds like a fault.
+// TestWatched: of patterns only directories that are there are watched, so that the log has no warning of others.
 func TestWatched(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a.yml", good)
