@@ -87,8 +87,8 @@ func (c *cast) peers(name string) ([]Peer, bool) {
 	for _, other := range slices.Sorted(maps.Keys(c.gateways)) {
 		p := c.gateways[other]
 		now := time.Now()
-		if other != name {
-			now = now.Add(-c.gateways[name].lag)
+		if self := c.gateways[name]; other != name && self != nil { // it asks before it is on the ring itself
+			now = now.Add(-self.lag)
 		}
 		if now.Before(p.came) || !p.left.IsZero() && !now.Before(p.left) {
 			continue

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -68,7 +69,7 @@ func (p *target) byHangup(t *testing.T) func(context.Context) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "hearth-reload-test"
+	name := fmt.Sprintf("hearth-reload-test-%d", os.Getpid()) // other runs of this test have theirs
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, binary, 0o755); err != nil {
 		t.Fatal(err)
