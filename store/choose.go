@@ -29,6 +29,7 @@ type choice struct {
 	needed []ulid.ULID // all blocks that a complete answer needs
 	served []ulid.ULID // those of them that are read here
 	others []*planned  // the rest
+	named  []ulid.ULID // what is read besides, since the request names it
 }
 
 // asks says which blocks a request asks of this gateway.
@@ -86,8 +87,14 @@ func (t *tenantBlocks) choose(r *series.Request, v labelView, which picker) (c c
 				c.others = append(c.others, p.planned)
 			}
 		}
-		if a.plain() {
+		switch {
+		case a.plain():
 			read.pieces = forPlain(gr.streams, r, which)
+		case a.only != nil:
+			for _, p := range which(gr.streams, r, a.namedAlso) {
+				c.named = append(c.named, p.meta.ULID)
+				read.pieces = append(read.pieces, piece{p.b, p.windows})
+			}
 		}
 		c.groups = append(c.groups, read)
 	}
@@ -133,6 +140,13 @@ func soundNeeded(st *stream) (*timeline, func(*planned) bool) {
 // servedAlso chooses the blocks that are served and not needed any more.
 func servedAlso(st *stream) (*timeline, func(*planned) bool) { return &st.also, (*planned).serves }
 
+// namedAlso chooses the blocks that the request names and this view does not need any more. The gateway that needs them
+// has the same index and an older listing. It may list the bucket anew before it is asked for them, so that nobody
+// would serve them.
+func (a asks) namedAlso(st *stream) (*timeline, func(*planned) bool) {
+	return &st.also, func(p *planned) bool { return p.b != nil && a.of(p) }
+}
+
 // pieces is the picker of a select: each moment is answered at one resolution.
 func pieces(streams []*stream, r *series.Request, from choosing) (out []plannedPiece) {
 	var extents []extent
@@ -168,14 +182,19 @@ func wholes(streams []*stream, r *series.Request, from choosing) (out []plannedP
 	return out
 }
 
-// coverage says what a response with choice c covers. h is what the gateway holds.
+// coverage says what a response with choice c covers. h is what the gateway holds. What was named and is read besides
+// counts as needed and served, but not where the others are too many to list: no other response has such a digest, so
+// the gap would be one without names.
 func (c *choice) coverage(h series.Holding, r series.BlockRequest) series.Coverage {
 	out := series.Coverage{Holding: h}
 	if out.Whole = h.Whole && r.Only == nil; out.Whole {
 		return out
 	}
-	out.Needed, out.Served = series.DigestOf(c.needed...), c.served
-	if len(c.others) <= maxOthers {
+	needed, listed := c.needed, len(c.others) <= maxOthers
+	if out.Served = c.served; listed {
+		needed, out.Served = slices.Concat(needed, c.named), slices.Concat(out.Served, c.named)
+	}
+	if out.Needed = series.DigestOf(needed...); listed {
 		for _, p := range c.others {
 			out.Others = append(out.Others, series.Block{ID: p.meta.ULID, Replaces: p.replaces()})
 		}
