@@ -116,6 +116,7 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 	v := newView(len(found.blocks))
 	marks := map[markKey]bucketindex.Mark{}
 	var todo []func(context.Context, *sync.Mutex) // what is to be read; the mutex guards f, v and marks
+	deleted := f.newDeletions(found)
 	for id, has := range found.blocks {
 		home := found.homes[id]
 		meta := f.knownOf(id, home)
@@ -125,7 +126,7 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 			f.lost(id, errNoMeta, now)
 		case meta != nil && (has == hasMeta || !f.doubted[id]):
 			v.Metas[id] = meta
-		case meta == nil && has == anyMeta && !f.missing[id].due(id, now):
+		case meta == nil && has == anyMeta && !deleted && !f.missing[id].due(id, now):
 			v.Partial[id] = f.missing[id].err
 		default:
 			todo = append(todo, func(ctx context.Context, mu *sync.Mutex) { f.readMeta(ctx, &v, place{id, home}, mu) })
@@ -160,6 +161,18 @@ func (f *Fetcher) view(ctx context.Context, found *found) (View, error) {
 	f.marks = marks
 	f.prune(found)
 	return v, nil
+}
+
+// newDeletions reports whether somebody marked blocks for deletion since the last view and the last index. What
+// replaced them had its meta.json before, but the upload may have taken so long that its directory is not due. Without
+// a look at it, views would have neither the one nor the others, and answers would lack samples without a word.
+func (f *Fetcher) newDeletions(found *found) bool {
+	for key, at := range found.marks {
+		if _, had := f.marks[key]; key.kind == bucketindex.Deletion && at.mark == nil && !had {
+			return true
+		}
+	}
+	return false
 }
 
 // run does todo, several at a time.
@@ -215,6 +228,7 @@ func (f *Fetcher) readMeta(ctx context.Context, v *View, at place, mu *sync.Mute
 			v.Metas[id] = m
 		} else {
 			v.Partial[id] = err
+			f.missing[id].retry()
 		}
 	}
 }
@@ -261,6 +275,13 @@ func (m *missing) note(since, looked time.Time) {
 	}
 	if looked.After(m.looked) {
 		m.looked = looked
+	}
+}
+
+// retry makes the directory due, since the bucket did not answer.
+func (m *missing) retry() {
+	if m != nil {
+		m.looked = m.since
 	}
 }
 

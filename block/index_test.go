@@ -488,6 +488,33 @@ func TestFetchLeftovers(t *testing.T) {
 	}
 }
 
+// TestFetchLongUpload: whoever sees the marks of replaced blocks sees what replaced them, however long its upload took.
+func TestFetchLongUpload(t *testing.T) {
+	w, f, _, ids := indexed(t, 2)
+	made := w.id()
+	w.put(Object(made, IndexName), "x")
+	old := ulid.ULID{0: 1} // an upload that was broken off long ago
+	w.put(Object(old, IndexName), "x")
+	for range 40 {
+		w.now = w.now.Add(time.Minute)
+		fetch(t, f)
+	}
+	w.putMeta(made)
+	for _, id := range ids {
+		if err := MarkDeletion(t.Context(), w.bkt, id, "compacted", w.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.now = w.now.Add(time.Second)
+	if v := fetch(t, f); len(v.Deletions) != 2 || v.Metas[made] == nil {
+		t.Errorf("%d marks are seen, and of the block that was made: %v", len(v.Deletions), v.Partial[made])
+	}
+	w.bkt.costs()
+	if fetch(t, f); w.bkt.costs()[0] != 1 {
+		t.Error("marks that are known make it look again")
+	}
+}
+
 // TestFetchBrokenDeletion: a block whose deletion was broken off leaves the view with the next pass, and one that only
 // could not be read does not.
 func TestFetchBrokenDeletion(t *testing.T) {

@@ -66,7 +66,8 @@ type Coverage struct {
 	// are empty.
 	Holding
 	// Needed is the digest of the blocks of Holding.View that a complete answer needs: those of the tenant, the time
-	// range and the resolution. All gateways find the same blocks for the same view and request.
+	// range and the resolution. All gateways find the same blocks for the same view and request. Blocks that the request
+	// names count as well if the response has them though the view does not need them any more.
 	Needed Digest
 	// Served are the needed blocks whose series this response has.
 	Served []ulid.ULID

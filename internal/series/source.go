@@ -81,7 +81,7 @@ type BlockRequest struct {
 	// all gateways are asked. Only does not depend on it.
 	Primary bool
 	// Only, if it is not nil, asks for exactly these blocks, owned by the gateway or not. The gateway serves those that it
-	// has and that the request needs, and says which in its Coverage. At most MaxOnlyBlocks.
+	// has, also those that its view does not need any more, and says which in its Coverage. At most MaxOnlyBlocks.
 	Only []ulid.ULID
 	// Matchers, on the external labels of a block and its id (block.IDLabel), choose among the blocks that are served to a
 	// caller that asks neither for Primary nor for Only. Callers of Thanos's StoreAPI have them; Hearth's own do not.
