@@ -57,10 +57,9 @@ func Repairable(ctx context.Context, bkt objstore.BucketReader, metas []*block.M
 }
 
 // Repair writes blocks of one stream anew, as one block, and uploads that once Options.Check found it right. What a
-// compactor puts right while it merges is right in it: chunks that are there twice are there once, chunks in a wrong
-// order or with parts in common are sorted and united, samples outside of the time of their block are left out, and the
-// index and the numbers in meta.json are new ones. The new block replaces the old ones for readers of Hearth; to mark
-// these is the caller's. Errors:
+// compactor puts right while it merges is right in it: samples outside of the time of their block are left out, what
+// several blocks have in common is there once, and the index and the numbers in meta.json are new ones. The new block
+// replaces the old ones for readers of Hearth; to mark these is the caller's. Errors:
 //
 //   - Conflict: the blocks are not of one stream, resolution and part; several of them are downsampled; nothing is
 //     left; or one was marked for deletion or removed meanwhile.

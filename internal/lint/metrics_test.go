@@ -19,7 +19,7 @@ import (
 	promparser "github.com/prometheus/prometheus/promql/parser"
 )
 
-var metricName = regexp.MustCompile(`\bhearth_[a-z_]*[a-z]\b`)
+var metricName = regexp.MustCompile(`\b(hearth|thanos_(alert|rule|shipper|sidecar)|prometheus_rule)_[a-z_]*[a-z]\b`)
 
 // TestMetricsExist finds metrics in the alerts and in what operators read that no code has: renamed, or never there.
 func TestMetricsExist(t *testing.T) {

@@ -77,7 +77,11 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Reloader, 
 	if err := opts.Validate(); err != nil {
 		return nil, errs.Wrap(errs.Invalid, err)
 	}
-	return &Reloader{log: log, m: newMetrics(reg, opts.Method), opts: opts, settle: settle}, nil
+	r := &Reloader{log: log, m: newMetrics(reg, opts.Method), opts: opts, settle: settle}
+	if r.Idle() {
+		r.m.succeeded.Set(1) // else an alert on 0 fires where nothing is to be reloaded
+	}
+	return r, nil
 }
 
 // Idle reports whether there is nothing to watch.

@@ -400,3 +400,15 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestIdle: where nothing is watched, nothing says that a reload has failed.
+func TestIdle(t *testing.T) {
+	r, err := New(slog.New(slog.DiscardHandler), nil, Options{Method: "http", RetryInterval: 1,
+		Trigger: func(context.Context) error { return nil }, Variable: os.LookupEnv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Idle() || testutil.ToFloat64(r.m.succeeded) != 1 {
+		t.Error("an alert on thanos_sidecar_reloader_last_reload_successful fires")
+	}
+}
