@@ -323,13 +323,13 @@ func without(labels map[string]string, names []string) map[string]string {
 	return out
 }
 
-// clean deletes what was marked long enough ago, and what broken off uploads left.
+// clean deletes what was marked long enough ago, what broken off uploads left, and rules of deleted tenants.
 func (c *Compactor) clean(ctx context.Context, l *look) error {
 	c.metrics.cleanups.Inc()
 	if err := c.mayAct(ctx); err != nil {
 		return err
 	}
-	return errors.Join(c.deleteMarked(ctx, l), c.cleanPartial(ctx, l), c.forgetDone(ctx))
+	return errors.Join(c.deleteMarked(ctx, l), c.cleanPartial(ctx, l), c.forgetDone(ctx), c.deleteRules(ctx, l))
 }
 
 // keep marks what retention no longer keeps, what others replace, and what operators asked to delete.

@@ -255,3 +255,62 @@ func TestDeleteTenantGuards(t *testing.T) {
 		t.Error(code)
 	}
 }
+
+// TestDeleteRules: the rules of a tenant go when its deletion is due, and those that come later. Rules of others stay,
+// and those of the tenant that were stored since it was made anew.
+func TestDeleteRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := owned(t)
+		put := func(name string) string {
+			if err := bkt.Upload(t.Context(), name, strings.NewReader("x")); err != nil {
+				t.Fatal(err)
+			}
+			return name
+		}
+		version := func(id string) string {
+			return put("hearth/rules/" + id + "/bnM/Zw/" + ulid.MustNew(ulid.Timestamp(time.Now()), ulid.DefaultEntropy()).String() + ".yaml")
+		}
+		has := func(name string) bool {
+			there, err := bkt.Exists(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return there
+		}
+		own, mimirs, alike := version("a"), put("rules/a/bnM=/Zw=="), version("a b")
+		others := put("rules/ab/bnM=/Zw==")
+		o := testOptions(t, "one")
+		o.Jobs.Off = true
+		c := newCompactor(t, bkt, o)
+		if err := c.Open(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		synctest.Wait()
+		if code, text := asking(t, c, "/compact/delete-tenant", url.Values{"tenant": {"a"}}); code != 200 {
+			t.Fatalf("%d %s", code, text)
+		}
+		time.Sleep(23 * time.Hour)
+		if !has(own) || !has(mimirs) {
+			t.Fatal("too early")
+		}
+		time.Sleep(2 * time.Hour)
+		if has(own) || has(mimirs) || !has(others) || !has(alike) {
+			t.Fatalf("own %v, of Mimir %v, of others %v, %v", has(own), has(mimirs), has(others), has(alike))
+		}
+		later := version("a")
+		time.Sleep(time.Hour)
+		if has(later) {
+			t.Error("what came later stays")
+		}
+		if code, text := asking(t, c, "/compact/undelete-tenant", url.Values{"tenant": {"a"}, "anew": {"true"}}); code != 200 {
+			t.Fatalf("%d %s", code, text)
+		}
+		time.Sleep(time.Hour)
+		anew := version("a")
+		time.Sleep(time.Hour)
+		if !has(anew) || !has(others) || !has(alike) {
+			t.Error("rules of a tenant that was made anew are deleted")
+		}
+	})
+}

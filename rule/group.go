@@ -81,6 +81,10 @@ func (g *group) run(ctx context.Context, e *engine, after func(context.Context, 
 	}
 	for g.wait(g.last.Add(g.grid.interval)) {
 		slot, missed := g.grid.next(g.last, time.Now())
+		if g.refused() {
+			g.last = slot
+			continue
+		}
 		if g.opts.Owns != nil && !g.opts.Owns(g.id.tenant, g.id.namespace, g.id.name) {
 			g.last = slot
 			continue
@@ -96,6 +100,22 @@ func (g *group) run(ctx context.Context, e *engine, after func(context.Context, 
 		g.last = slot
 		after(ctx, g)
 	}
+}
+
+// refused reports whether no rule of the tenant is evaluated. Then each rule says why, and it is no failure.
+func (g *group) refused() bool {
+	if g.opts.Refusal == nil {
+		return false
+	}
+	why := g.opts.Refusal(g.id.tenant)
+	if why == nil {
+		return false
+	}
+	for _, r := range g.rules {
+		r.lib.SetHealth(rules.HealthBad)
+		r.lib.SetLastError(why)
+	}
+	return true
 }
 
 // wait waits until t. A clock that is set back makes it wait longer, so that no slot comes twice. It is false when the

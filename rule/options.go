@@ -38,6 +38,9 @@ type Options struct {
 
 	// Limits are those of tenants; nil = a group may read every tenant that it names.
 	Limits tenant.LimitsOf
+	// Refusal is why no group of a tenant is evaluated at all, such as of one that is to be deleted; nil = they are. It is
+	// asked before each slot, and must be cheap.
+	Refusal func(tenant.ID) error
 	// Owns says which groups this process evaluates, and is asked again before each slot; nil = all of them. It must be
 	// cheap.
 	Owns func(id tenant.ID, namespace, group string) bool

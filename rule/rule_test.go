@@ -682,3 +682,56 @@ func FuzzDecodeProgress(f *testing.F) {
 }
 
 func ofBits(bits uint64) float64 { return math.Float64frombits(bits) }
+
+// TestRefusal: nothing of a tenant that is to be deleted is evaluated, stored or sent, at once; another tenant's rules
+// go on, and its own do when the deletion is undone.
+func TestRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		opts := DefaultOptions()
+		var deleted atomic.Bool
+		opts.Refusal = func(id tenant.ID) error {
+			if id == "acme" && deleted.Load() {
+				return errs.E(errs.Invalid, "tenant %q is to be deleted", id)
+			}
+			return nil
+		}
+		groups := alerting("a.yml")
+		for _, g := range alerting("a.yml") {
+			g.Tenant = "other"
+			groups = append(groups, g)
+		}
+		r, err := New(slog.New(slog.DiscardHandler), nil, Parts{newSource(groups...), s, s.store, s.notify}, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open(t, r)
+		defer closed(t, r)
+		lines := func() (acme, other int) {
+			return strings.Count(s.text(), " acme "), strings.Count(s.text(), " other ")
+		}
+		time.Sleep(10 * s.step)
+		synctest.Wait()
+		acme, other := lines()
+		if acme == 0 || other == 0 {
+			t.Fatal(s.text())
+		}
+		deleted.Store(true)
+		time.Sleep(10 * s.step)
+		synctest.Wait()
+		if now, its := lines(); now != acme || its == other {
+			t.Errorf("of the deleted tenant %d lines, then %d; of the other one %d, then %d", acme, now, other, its)
+		}
+		for _, g := range r.Snapshot() {
+			if bad := strings.Contains(g.Rules[0].LastError, "is to be deleted"); bad != (g.Tenant == "acme") {
+				t.Errorf("tenant %s: last error %q", g.Tenant, g.Rules[0].LastError)
+			}
+		}
+		deleted.Store(false)
+		time.Sleep(10 * s.step)
+		synctest.Wait()
+		if now, _ := lines(); now == acme {
+			t.Error("the deletion was undone, and nothing is evaluated")
+		}
+	})
+}

@@ -10,5 +10,5 @@
 //   - A tenant's name is in the object and never in its name.
 //   - A List never changes.
 //
-// Locks: none. A Reader is used by one goroutine.
+// Locks: none. A Reader is used by one goroutine, and a Watcher swaps whole Lists.
 package deletion

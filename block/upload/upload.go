@@ -149,13 +149,34 @@ func (r *Receiver) take(key string) (free func(), ok bool) {
 // errBusy is the error of a request that comes while another one of the same block or tenant is decided.
 var errBusy = errs.E(errs.Limited, "another request for this block or tenant is being answered")
 
+// mayBring is the error of a block that must not get into the bucket, since an operator asked to delete its tenant: all
+// of it, or what was made before a time. Errors: Invalid; Unavailable, if the bucket does not say.
+func (r *Receiver) mayBring(ctx context.Context, m *block.Meta, t tenant.ID) error {
+	list, err := block.NewRequestReader(r.bkt).Read(ctx)
+	if err != nil {
+		return err
+	}
+	now := r.opts.Now()
+	if err := list.Refusal(t, now); err != nil {
+		return err
+	}
+	if e := (block.View{Requests: list}).TakenBy(m, r.opts.TenantLabel, now); e != nil {
+		return errs.E(errs.Invalid, "block %s was made before tenant %q was deleted (request %s)", m.ULID, t, e.ID)
+	}
+	return nil
+}
+
 // start begins the upload of a block of which raw is the meta.json. An upload that was begun before begins anew.
-// Errors: Invalid; TooLarge; Limited, if the tenant has too much unfinished; Conflict, if the block is there or is
+// Errors: Invalid, also if the tenant is deleted; TooLarge; Limited, if the tenant has too much unfinished;
+// Conflict, if the block is there or is
 // being checked; Unavailable.
 func (r *Receiver) start(ctx context.Context, id ulid.ULID, t tenant.ID, raw []byte) error {
 	now := r.opts.Now()
 	m, err := metaOf(raw, id, t, &r.opts, now)
 	if err != nil {
+		return err
+	}
+	if err := r.mayBring(ctx, m, t); err != nil {
 		return err
 	}
 	for _, key := range []string{"block " + id.String(), "tenant " + string(t)} {

@@ -28,6 +28,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/block/verify"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -569,4 +570,37 @@ func FuzzBegin(f *testing.F) {
 			t.Errorf("%+v", m)
 		}
 	})
+}
+
+// TestDeletedTenant: a tenant that is to be deleted brings no blocks, also those that were begun before; another one
+// does. After it was made anew it brings those that were made since.
+func TestDeletedTenant(t *testing.T) {
+	bkt := objstore.NewInMemBucket()
+	var ahead time.Duration
+	s := serve(t, bkt, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(ahead) } })
+	l := newLocal(t)
+	id := l.id.String()
+	s.want(200, "", "POST", id, "start", l.begin())
+	for rel, raw := range l.files {
+		s.want(200, "", "POST", id, "files?path="+url.QueryEscape(rel), raw)
+	}
+	request := deletion.New("a", time.Now(), time.Hour)
+	if err := deletion.Put(t.Context(), bkt, request); err != nil {
+		t.Fatal(err)
+	}
+	s.want(200, "", "POST", id, "finish", nil)
+	if got := s.result(l.id); !strings.Contains(got, `"failed"`) || !strings.Contains(got, "is to be deleted") {
+		t.Errorf("begun before: %s", got)
+	}
+	s.want(400, "is to be deleted", "POST", id, "start", l.begin())
+	other := newLocal(t)
+	if code, text := s.as("b", "POST", other.id.String(), "start", other.begin()); code != 200 {
+		t.Errorf("another tenant: %d %s", code, text)
+	}
+	ahead = 2 * time.Hour
+	if err := deletion.PutRenewal(t.Context(), bkt, deletion.NewChange(request.ID, time.Now().Add(ahead))); err != nil {
+		t.Fatal(err)
+	}
+	ahead += time.Minute
+	s.want(400, "before tenant", "POST", id, "start", l.begin())
 }

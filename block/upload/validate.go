@@ -105,7 +105,8 @@ func (r *Receiver) fail(ctx context.Context, id ulid.ULID, s *session, cause err
 //
 //  1. fetch the index, for what is made of it
 //  2. copy the segments into the block's directory, then the index
-//  3. read all of the block there: every checksum, the order of series and chunks, and every sample
+//  3. read all of the block there: every checksum, the order of series and chunks, and every sample; then ask whether
+//     its tenant is deleted
 //  4. write meta.json
 //  5. remove what was sent, then the session
 //
@@ -149,7 +150,12 @@ func (r *Receiver) commit(ctx context.Context, id ulid.ULID, s *session) error {
 		return err
 	}
 	err = block.UploadWith(ctx, r.bkt, dir, *s.meta, block.UploadOptions{Sent: sent, Extra: []block.ExtraFile{header},
-		BeforeMeta: func(ctx context.Context) error { return r.verify(ctx, s, dir) }})
+		BeforeMeta: func(ctx context.Context) error {
+			if err := r.verify(ctx, s, dir); err != nil {
+				return err
+			}
+			return r.mayBring(ctx, s.meta, s.Tenant) // it may have been deleted meanwhile
+		}})
 	if err != nil {
 		return err
 	}

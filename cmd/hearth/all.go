@@ -107,7 +107,8 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		asking.opts.Features = httpx.RulerConfigAPI()
 		querier := asking.build(b, cl, list, memory, shared, limits)
 		rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
-			external: storage.receive.Labels, dir: dir, shared: shared, bucket: bucket, tenants: asking.opts.Tenant})
+			external: storage.receive.Labels, dir: dir, shared: shared, bucket: bucket, tenants: asking.opts.Tenant,
+			refusal: local.receiver.Refusal})
 		scrapeSelf(b, cl, selfWrite, routeThanos(d), local.db.Ready)
 
 		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))

@@ -17,7 +17,7 @@ func TestOrder(t *testing.T) {
 		"distributor": "limits users http clients grpc gossip distributor remote-write",
 		"store":       "users http bucket data-dir clients store grpc gossip sharing",
 		"compact":     "users http bucket data-dir limits gossip compact block-upload",
-		"rule": "limits users http grpc bucket clients gossip distributor queriers alerts rule-files rule-bucket rule-sources " +
+		"rule": "limits users http grpc bucket clients gossip distributor queriers alerts deleted-tenants rule-files rule-bucket rule-sources " +
 			"rules",
 		"sidecar": "users http reloader sidecar grpc",
 		"query":   "users limits http grpc gossip clients endpoints query",

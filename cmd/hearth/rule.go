@@ -108,13 +108,14 @@ func (f *ruleRole) build(b *builder) {
 	bucket, shared := f.bkt.build(b, bucketUse{cluster: f.where.opts.ClusterLabel, clustered: cl.gossips, writes: true,
 		labels: f.storage.receive.Labels}, shared)
 	sources, external := map[string]series.Source{}, func(tenant.ID) labels.Labels { return f.storage.receive.Labels }
+	var refusal func(tenant.ID) error
 	var results []rule.Storage
 	switch {
 	case ring:
 		results = append(results, rule.Pushed(pushed(f.buildRing(b, cl, limits, shared))))
 	case local:
 		d, receiver := f.buildLocal(b, cl, bucket, limits, shared)
-		results = append(results, rule.Pushed(pushed(d)))
+		results, refusal = append(results, rule.Pushed(pushed(d))), receiver.Refusal
 		if servers == nil {
 			sources[series.RoleReceive], external = receiver, receiver.ExternalLabels
 		}
@@ -133,7 +134,7 @@ func (f *ruleRole) build(b *builder) {
 	resolver, err := shared.resolver(f.route.certificate)
 	b.check(err)
 	f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits, external: f.storage.receive.Labels,
-		dir: f.dir, shared: shared, bucket: bucket, tenants: resolver})
+		dir: f.dir, shared: shared, bucket: bucket, tenants: resolver, refusal: refusal})
 	status := b.status("", limits.lastRead)
 	if bucket != nil {
 		status.Features = httpx.RulerConfigAPI()

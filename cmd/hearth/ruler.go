@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/promapi"
@@ -151,8 +152,9 @@ type rulerUse struct {
 	external labels.Labels // of all alerts, and for templates
 	dir      string        // below which the state of alerts is
 	shared   sharedFlags
-	bucket   *bucket         // of the rules that tenants change by API; nil = there is no such API
-	tenants  tenant.Resolver // of requests of that API
+	bucket   *bucket               // of the rules that tenants change by API; nil = there is no such API
+	tenants  tenant.Resolver       // of requests of that API
+	refusal  func(tenant.ID) error // why a tenant has no rules that run; nil = the bucket is asked, if there is one
 }
 
 // build adds a ruler, which opens after all that it uses.
@@ -165,6 +167,12 @@ func (f *rulerFlags) build(b *builder, use rulerUse) {
 	if f.opts.ExternalURL, err = url.Parse(f.alerts.opts.QueryURL); err != nil {
 		b.check(fmt.Errorf("--alert.query-url: %w", err))
 	}
+	if use.refusal == nil && use.bucket != nil {
+		w := deletion.NewWatcher(b.log.With("component", "rule"), use.bucket, deletionsInterval)
+		b.addPart("deleted tenants", w.Open, w.Close, nil)
+		use.refusal = w.Refusal
+	}
+	f.opts.Refusal = use.refusal
 	source := f.source(b, use, id)
 	r, err := rule.New(b.log.With("component", "rule"), b.reg, rule.Parts{Source: source, Querier: use.querier,
 		Storage: use.storage, Notify: sender.Notify}, f.opts)
@@ -173,6 +181,9 @@ func (f *rulerFlags) build(b *builder, use rulerUse) {
 	b.onReload("groups of rules", func() error { return r.Reload(context.Background()) }, r.Ready)
 	f.ruler = r
 }
+
+// deletionsInterval is how often the bucket is asked which tenants are deleted.
+const deletionsInterval = 30 * time.Second
 
 // source adds what gives the groups of rules. id is whose rules those of --rule-file are.
 func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.Source {
@@ -188,7 +199,8 @@ func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.S
 	}
 	stored := ruleobjects.New(b.log, use.bucket, f.bucket)
 	b.addPart("rule bucket", stored.Open, stored.Close, nil)
-	f.config = ruleapi.New(b.log, stored, ruleapi.Options{Tenant: use.tenants, Limits: use.limits.Of}).Routes()
+	f.config = ruleapi.New(b.log, stored, ruleapi.Options{Tenant: use.tenants, Limits: use.limits.Of,
+		Refusal: use.refusal}).Routes()
 	all := definition.NewUnion(s, stored)
 	b.addPart("rule sources", all.Open, all.Close, nil)
 	return all

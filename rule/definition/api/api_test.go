@@ -14,6 +14,7 @@ import (
 	"github.com/thanos-io/objstore"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/rule/definition"
 	"github.com/hearth-metrics/hearth/rule/definition/objects"
@@ -25,6 +26,8 @@ type client struct {
 	url   string // with the path of the API
 	id    tenant.ID
 	grant *tenant.Grant
+	// refusal is why the tenant stores no rules.
+	refusal error
 }
 
 // serve returns a client of an API over an empty bucket.
@@ -32,7 +35,8 @@ func serve(t *testing.T, l *tenant.Limits) *client {
 	t.Helper()
 	c := &client{t: t, id: "acme"}
 	store := objects.New(slog.New(slog.DiscardHandler), objstore.NewInMemBucket(), objects.Options{Interval: 1})
-	a := New(slog.New(slog.DiscardHandler), store, Options{Limits: tenant.Fixed(*l)})
+	a := New(slog.New(slog.DiscardHandler), store, Options{Limits: tenant.Fixed(*l),
+		Refusal: func(tenant.ID) error { return c.refusal }})
 	mux := http.NewServeMux()
 	for _, r := range a.Routes() {
 		mux.Handle(r.Pattern, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -193,4 +197,23 @@ func TestTenantsApart(t *testing.T) {
 	c.expect("DELETE", "/ns", "", 404, "group namespace does not exist")
 	c.id = "acme"
 	c.expect("GET", "/ns/g", "", 200, "name: g")
+}
+
+// TestRefusal: a tenant that is to be deleted stores nothing, and may still read and delete.
+func TestRefusal(t *testing.T) {
+	c := serve(t, &tenant.Limits{})
+	group := "name: g\nrules: [{record: a, expr: b}]\n"
+	if status, answer := c.do("POST", "/ns", group); status != 202 {
+		t.Fatalf("%d %s", status, answer)
+	}
+	c.refusal = errs.E(errs.Invalid, "the tenant is to be deleted")
+	if status, answer := c.do("POST", "/ns", group); status != 400 || !strings.Contains(answer, "is to be deleted") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if status, answer := c.do("GET", "/ns/g", ""); status != 200 {
+		t.Errorf("%d %s", status, answer)
+	}
+	if status, answer := c.do("DELETE", "/ns/g", ""); status != 202 {
+		t.Errorf("%d %s", status, answer)
+	}
 }

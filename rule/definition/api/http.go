@@ -35,6 +35,8 @@ type Options struct {
 	Tenant tenant.Resolver
 	// Limits are those of the tenants.
 	Limits tenant.LimitsOf
+	// Refusal is why a tenant stores no rules, such as one that is to be deleted; nil = all tenants do.
+	Refusal func(tenant.ID) error
 }
 
 // API answers requests that read and change rules. It is safe for concurrent use.
@@ -144,6 +146,11 @@ func (a *API) delete(r *http.Request, id tenant.ID) (answer, error) {
 // put stores the group in the body of a request. Limits on the number of groups may be exceeded by requests that come
 // at the same time.
 func (a *API) put(r *http.Request, id tenant.ID) (answer, error) {
+	if a.opts.Refusal != nil {
+		if err := a.opts.Refusal(id); err != nil {
+			return nil, err
+		}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, definition.MaxGroupBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, errs.E(errs.TooLarge, "the group has more than %d bytes", definition.MaxGroupBytes)
