@@ -1,6 +1,7 @@
 package distributor
 
 import (
+	"context"
 	"strings"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -8,12 +9,18 @@ import (
 	"github.com/hearth-metrics/hearth/internal/wire"
 )
 
+type unsplitKey struct{}
+
+// Unsplit is the context of a Push whose series are all of the batch's tenant, whatever label they have. Results of
+// rules are: a tenant that chooses their labels must not write for another one.
+func Unsplit(ctx context.Context) context.Context { return context.WithValue(ctx, unsplitKey{}, true) }
+
 // split divides a part where a label names the tenant of a series: the part becomes one for each tenant, and the label
 // is taken off. A series without the label stays with the request's tenant. A series is refused when its tenant is not
 // valid, or when the sender may not write for that tenant.
 func (d *Distributor) split(r *request, p *part) error {
 	label := d.opts.SplitLabel
-	if label == "" {
+	if label == "" || r.ctx.Value(unsplitKey{}) != nil {
 		return nil
 	}
 	var (

@@ -86,6 +86,30 @@ func TestSplit(t *testing.T) {
 
 // TestSplitOutcomes: one answer for all tenants: the worst status, the sum of counts, and failures by the places that
 // series had in the request.
+// TestUnsplit: series of a push that must not be split stay the tenant's, with the label.
+func TestUnsplit(t *testing.T) {
+	c := newCluster(t, newFakeRing(1, "a"), splitting())
+	defer c.close()
+	m := &byTenant{}
+	c.member("a").become(m.Write)
+	b := teams("red", "../x")
+	defer b.Release()
+	result, err := c.Push(Unsplit(context.Background()), b)
+	if err != nil || len(result.Failures) != 0 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, text := range m.texts {
+		if !strings.HasPrefix(text, string(tenant.Default)+" ") || !strings.Contains(text, "team") {
+			t.Error(text)
+		}
+	}
+	if len(m.texts) != 2 {
+		t.Error(m.texts)
+	}
+}
+
 func TestSplitOutcomes(t *testing.T) {
 	opts := splitting()
 	slow := &tenant.Limits{SamplesPerSecond: 0.001, SamplesBurst: 2}

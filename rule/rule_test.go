@@ -735,3 +735,51 @@ func TestRefusal(t *testing.T) {
 		}
 	})
 }
+
+// TestSourceTenants: rules read the tenants that their own tenant may read, and none from the moment that a limit says
+// otherwise.
+func TestSourceTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		var asked atomic.Int64
+		q := queried(func(q Query) (Answer, error) {
+			asked.Add(1)
+			if fmt.Sprint(q.Tenants) != "[team-a team-b]" {
+				t.Errorf("tenants %v", q.Tenants)
+			}
+			return s.Query(t.Context(), q)
+		})
+		may, mayNot := &tenant.Limits{RuleSourceTenants: []string{"team-*"}}, &tenant.Limits{RuleSourceTenants: []string{"team-a"}}
+		var limits atomic.Pointer[tenant.Limits]
+		limits.Store(may)
+		opts := DefaultOptions()
+		opts.Limits = func(tenant.ID) *tenant.Limits { return limits.Load() }
+		g := alerting("a.yml")[0]
+		g.SourceTenants = []tenant.ID{"team-a", "team-b"}
+		g.Rules = []rulefmt.Rule{{Record: "r:x", Expr: "x"}}
+		r, err := New(slog.New(slog.DiscardHandler), nil, Parts{newSource(g), q, s.store, s.notify}, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open(t, r)
+		defer closed(t, r)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		before := asked.Load()
+		if before == 0 {
+			t.Fatal("nothing was asked")
+		}
+		limits.Store(mayNot)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		why := r.Snapshot()[0].Rules[0].LastError
+		if asked.Load() != before || !strings.Contains(why, "may not read tenant team-b") {
+			t.Errorf("%d queries, then %d; %q", before, asked.Load(), why)
+		}
+	})
+}
+
+// queried is a Querier.
+type queried func(Query) (Answer, error)
+
+func (f queried) Query(_ context.Context, q Query) (Answer, error) { return f(q) }

@@ -168,8 +168,7 @@ func (r *Receiver) mayBring(ctx context.Context, m *block.Meta, t tenant.ID) err
 
 // start begins the upload of a block of which raw is the meta.json. An upload that was begun before begins anew.
 // Errors: Invalid, also if the tenant is deleted; TooLarge; Limited, if the tenant has too much unfinished;
-// Conflict, if the block is there or is
-// being checked; Unavailable.
+// Conflict, if the block is there or is being checked; Unavailable.
 func (r *Receiver) start(ctx context.Context, id ulid.ULID, t tenant.ID, raw []byte) error {
 	now := r.opts.Now()
 	m, err := metaOf(raw, id, t, &r.opts, now)

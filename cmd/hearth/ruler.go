@@ -209,10 +209,10 @@ func (f *rulerFlags) source(b *builder, use rulerUse, id tenant.ID) definition.S
 // ruleFilesInterval is how often files of rules are read, besides when they change.
 const ruleFilesInterval = time.Minute
 
-// pushed is a rule.Push to a distributor.
+// pushed is a rule.Push to a distributor. The results stay the tenant's own.
 func pushed(d *distributor.Distributor) rule.Push {
 	return func(ctx context.Context, b *wire.Batch) ([]wire.Failure, error) {
-		result, err := d.Push(ctx, b)
+		result, err := d.Push(distributor.Unsplit(ctx), b)
 		return result.Failures, err
 	}
 }
