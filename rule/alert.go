@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/template"
+
+	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // templates expands the labels and annotations of alerts.
@@ -35,7 +37,11 @@ type expansion struct {
 	data  any
 	at    model.Time
 	query template.QueryFunc
+	fault error // a text that came out too long
 }
+
+// maxExpanded bounds a label or annotation that comes out of a template, in bytes.
+const maxExpanded = 64 << 10
 
 func (x *expansion) expand(text string) string {
 	if !strings.Contains(text, "{{") {
@@ -47,6 +53,11 @@ func (x *expansion) expand(text string) string {
 		x.log.Warn("template of an alert not expanded", "alert", x.name, "err", err)
 		return fmt.Sprintf("<error expanding template: %s>", err)
 	}
+	if len(out) > maxExpanded {
+		x.fault = errs.E(errs.TooLarge, "a template of alert %q comes out with %d bytes, and may have %d", x.name, len(out),
+			maxExpanded)
+		return ""
+	}
 	return out
 }
 
@@ -54,7 +65,7 @@ func (x *expansion) expand(text string) string {
 // hash of these labels. The library then has nothing left to expand. So the state of alerts can be given back to it by
 // their labels alone (resume), also where the labels came from templates that ask for data.
 func (t *templates) expand(ctx context.Context, r *rule, v promql.Vector, at time.Time,
-	query rules.QueryFunc) (promql.Vector, map[uint64]labels.Labels) {
+	query rules.QueryFunc) (promql.Vector, map[uint64]labels.Labels, error) {
 	out := make(promql.Vector, len(v))
 	notes := make(map[uint64]labels.Labels, len(v))
 	lb, sb := labels.NewBuilder(labels.EmptyLabels()), labels.NewScratchBuilder(0)
@@ -74,11 +85,14 @@ func (t *templates) expand(ctx context.Context, r *rule, v promql.Vector, at tim
 		lb.Set(labels.AlertName, r.lib.Name())
 		sb.Reset()
 		r.annotations.Range(func(a labels.Label) { sb.Add(a.Name, x.expand(a.Value)) })
+		if x.fault != nil {
+			return nil, nil, x.fault
+		}
 		out[i] = s
 		out[i].Metric = lb.Labels()
 		notes[out[i].Metric.Hash()] = sb.Labels()
 	}
-	return out, notes
+	return out, notes, nil
 }
 
 // evalAlert evaluates an alerting rule: the query first, then the state of its alerts, under the lock of the rule.
@@ -89,7 +103,10 @@ func (r *rule) evalAlert(ctx context.Context, t *templates, offset time.Duration
 	if err != nil {
 		return nil, err
 	}
-	found, notes := t.expand(ctx, r, found, slot, query)
+	found, notes, err := t.expand(ctx, r, found, slot, query)
+	if err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out, err := r.alert.Eval(ctx, offset, slot, given(found), nil, limit)

@@ -783,3 +783,24 @@ func TestSourceTenants(t *testing.T) {
 type queried func(Query) (Answer, error)
 
 func (f queried) Query(_ context.Context, q Query) (Answer, error) { return f(q) }
+
+// TestLongTemplate: an alert whose template comes out too long is the error of its rule.
+func TestLongTemplate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage()
+		s.series["x"] = func(int) (promql.Vector, []string, error) { return promql.Vector{sample(1, "a", "b")}, nil, nil }
+		g := alerting("a.yml")[0]
+		g.Rules = []rulefmt.Rule{{Alert: "A", Expr: "x", Annotations: map[string]string{"t": "{{range 9000}}12345678{{end}}"}}}
+		r, err := New(slog.New(slog.DiscardHandler), nil, Parts{newSource(g), s, s.store, s.notify}, DefaultOptions())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open(t, r)
+		defer closed(t, r)
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if why := r.Snapshot()[0].Rules[0].LastError; !strings.Contains(why, "72000 bytes") || strings.Contains(s.text(), "send") {
+			t.Errorf("%q\n%s", why, s.text())
+		}
+	})
+}
