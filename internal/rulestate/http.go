@@ -123,8 +123,10 @@ func parseRules(r *http.Request) (q Query, p page, err error) {
 	if q.Matchers, err = ParseMatchers(r.Form["match[]"]); err != nil {
 		return q, p, err
 	}
-	if q.ExcludeAlerts, err = promapi.Bool(r, "exclude_alerts", false); err != nil {
-		return q, p, err
+	if text := r.FormValue("exclude_alerts"); text != "" {
+		if q.ExcludeAlerts, err = strconv.ParseBool(text); err != nil {
+			return q, p, errs.E(errs.Invalid, "invalid parameter %q: error converting exclude_alerts: %w", "exclude_alerts", err)
+		}
 	}
 	p, err = parsePage(r)
 	return q, p, err
@@ -147,7 +149,10 @@ func parsePage(r *http.Request) (page, error) {
 		return p, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n <= 0 {
+	if err != nil {
+		return p, errs.E(errs.Invalid, "invalid parameter %q: group_limit needs to be a valid number: %w", "group_limit", err)
+	}
+	if n <= 0 {
 		return p, errs.E(errs.Invalid, "invalid parameter %q: group_limit needs to be a number greater than 0", "group_limit")
 	}
 	p.limit = int(n)

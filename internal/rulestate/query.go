@@ -42,7 +42,7 @@ func ParseMatchers(texts []string) ([][]*labels.Matcher, error) {
 		if kind == errs.Internal { // an error of the library has no kind
 			kind = errs.Invalid
 		}
-		return nil, errs.E(kind, "match[]: %w", err)
+		return nil, errs.E(kind, "%w", err)
 	}
 	for _, set := range sets {
 		if !slices.ContainsFunc(set, func(m *labels.Matcher) bool { return !m.Matches("") }) {

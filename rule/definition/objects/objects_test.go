@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -475,4 +476,38 @@ func TestNotice(t *testing.T) {
 			t.Fatal("the change is not followed within 20s")
 		}
 	}
+}
+
+// hung is a bucket that takes requests and never answers.
+type hung struct{ objstore.Bucket }
+
+func (hung) Iter(ctx context.Context, _ string, _ func(string) error, _ ...objstore.IterOption) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h hung) IterWithAttributes(ctx context.Context, dir string, _ func(objstore.IterObjectAttributes) error,
+	_ ...objstore.IterOption) error {
+	return h.Iter(ctx, dir, nil)
+}
+
+// TestHungBucket: a bucket that does not answer keeps a process from starting and stopping no longer than patience, and
+// nobody who asks for groups waits for it.
+func TestHungBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, began := newStore(hung{objstore.NewInMemBucket()}), time.Now()
+		if err := s.Open(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		opened := time.Now()
+		if _, err := s.Groups(t.Context()); errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("%v: want that the bucket has not answered", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := opened.Sub(began); took != patience || !time.Now().Equal(opened) {
+			t.Errorf("open took %v, all the rest %v", took, time.Since(opened))
+		}
+	})
 }

@@ -71,24 +71,35 @@ func New(log *slog.Logger, bkt objstore.Bucket, opts Options) *Store {
 }
 
 // Open begins to follow the bucket. A bucket that does not answer is no error: Groups names it until it does.
-func (s *Store) Open(context.Context, func(error)) error {
+func (s *Store) Open(opening context.Context, _ func(error)) error {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	first := make(chan struct{})
 	s.wg.Go(func() {
 		tick := time.NewTicker(s.opts.Interval)
 		defer tick.Stop()
+		s.poll(ctx)
+		close(first)
 		for {
-			s.poll(ctx)
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			case <-s.poke:
 			}
+			s.poll(ctx)
 		}
 	})
+	select {
+	case <-first:
+	case <-opening.Done():
+	case <-time.After(patience):
+	}
 	return nil
 }
+
+// patience is how long Open waits for the first listing. A bucket that does not answer keeps nobody from starting.
+const patience = 5 * time.Second
 
 // Close stops following the bucket.
 func (s *Store) Close() error {
@@ -100,17 +111,13 @@ func (s *Store) Close() error {
 // Changed implements definition.Source.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
-// Groups implements definition.Source. It returns what the last listing found. Only before the first listing it lists
-// the bucket itself.
-func (s *Store) Groups(ctx context.Context) ([]definition.Group, error) {
-	s.mu.Lock()
-	listed := s.listed
-	s.mu.Unlock()
-	if !listed {
-		s.poll(ctx)
-	}
+// Groups implements definition.Source. It returns what the last listing found, and waits for none.
+func (s *Store) Groups(context.Context) ([]definition.Group, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.listed && s.err == nil {
+		return nil, errs.E(errs.Unavailable, "rules in the bucket: the bucket has not answered yet")
+	}
 	var groups []definition.Group
 	for _, k := range s.known {
 		if k.group != nil {
@@ -130,7 +137,7 @@ func (s *Store) poll(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	was, wasErr := s.known, s.err
+	was, wasErr, first := s.known, s.err, !s.listed
 	s.mu.Unlock()
 	is := was
 	if err == nil {
@@ -145,20 +152,22 @@ func (s *Store) poll(ctx context.Context) {
 	s.known, s.err = is, err
 	s.listed = s.listed || err == nil || len(is) > 0
 	s.mu.Unlock()
-	s.tell(was, is, wasErr, err)
+	s.tell(was, is, wasErr, err, first && err == nil)
 }
 
-// tell logs what has changed, and sends to Changed.
-func (s *Store) tell(was, is map[id]stored, wasErr, err error) {
+// tell logs what has changed, and sends to Changed; also for the first listing that went well, as it may have found
+// nothing.
+func (s *Store) tell(was, is map[id]stored, wasErr, err error, first bool) {
 	same := maps.EqualFunc(was, is, func(a, b stored) bool {
 		return a.key == b.key && a.group == b.group && text(a.err) == text(b.err)
 	})
-	if same && text(wasErr) == text(err) {
+	changed := !same || text(wasErr) != text(err)
+	if !changed && !first {
 		return
 	}
 	if err != nil && text(wasErr) != text(err) {
 		s.log.Error("rules in the bucket cannot all be read; last good forms stay in force", "err", err)
-	} else if err == nil {
+	} else if changed && err == nil {
 		s.log.Info("rules in the bucket have changed", "groups", len(is))
 	}
 	select {
