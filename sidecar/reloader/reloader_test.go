@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -74,6 +75,10 @@ func (p *target) byHangup(t *testing.T) func(context.Context) error {
 	if err := os.WriteFile(path, binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// A child of a process that ignores SIGHUP, as under nohup, ignores it too, but for one that is notified of it.
+	notified := make(chan os.Signal, 1)
+	signal.Notify(notified, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(notified) })
 	life, end := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	start := func() *exec.Cmd {
