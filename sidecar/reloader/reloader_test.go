@@ -75,7 +75,7 @@ func (p *target) byHangup(t *testing.T) func(context.Context) error {
 	if err := os.WriteFile(path, binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// A child of a process that ignores SIGHUP, as under nohup, ignores it too, but for one that is notified of it.
+	// A child of a process that ignores SIGHUP, as under nohup, ignores it too, except where the parent is notified of it.
 	notified := make(chan os.Signal, 1)
 	signal.Notify(notified, syscall.SIGHUP)
 	t.Cleanup(func() { signal.Stop(notified) })
