@@ -13,5 +13,5 @@
 //   - An object of Hearth is read only if it is whole: not every bucket writes objects at once.
 //   - A group whose object cannot be read keeps its last good form, and is named.
 //
-// Locks: Store.polling is held during a listing. Store.mu guards what is known, and is never held during I/O.
+// Locks: Store.mu guards what is known, and is never held during I/O. One goroutine lists the bucket as a whole.
 package objects

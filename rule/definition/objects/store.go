@@ -43,11 +43,9 @@ type Store struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
-	polling sync.Mutex // one listing of the whole bucket at a time
-	mu      sync.Mutex // guards what follows
-	known   map[id]stored
-	err     error // of the last listing, and of objects
-	listed  bool
+	mu    sync.Mutex // guards what follows
+	known map[id]stored
+	err   error // of the last listing, and of objects
 }
 
 // stored is what is known of a group: the object that was read last, and its last good form.
@@ -65,10 +63,13 @@ func New(log *slog.Logger, bkt objstore.Bucket, opts Options) *Store {
 		opts.Now = time.Now
 	}
 	return &Store{
-		log: log, bkt: bkt, opts: opts, known: map[id]stored{},
+		log: log, bkt: bkt, opts: opts, known: map[id]stored{}, err: errNotListed,
 		changed: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 	}
 }
+
+// errNotListed is the error of groups before the first listing has ended.
+var errNotListed = errs.E(errs.Unavailable, "rules in the bucket: the bucket has not answered yet")
 
 // Open begins to follow the bucket. A bucket that does not answer is no error: Groups names it until it does.
 func (s *Store) Open(opening context.Context, _ func(error)) error {
@@ -115,9 +116,6 @@ func (s *Store) Changed() <-chan struct{} { return s.changed }
 func (s *Store) Groups(context.Context) ([]definition.Group, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.listed && s.err == nil {
-		return nil, errs.E(errs.Unavailable, "rules in the bucket: the bucket has not answered yet")
-	}
 	var groups []definition.Group
 	for _, k := range s.known {
 		if k.group != nil {
@@ -128,16 +126,14 @@ func (s *Store) Groups(context.Context) ([]definition.Group, error) {
 	return groups, s.err
 }
 
-// poll lists the bucket, and reads what has changed.
+// poll lists the bucket, and reads what has changed. Only one goroutine calls it.
 func (s *Store) poll(ctx context.Context) {
-	s.polling.Lock()
-	defer s.polling.Unlock()
 	all, err := s.list(ctx, ownDir, mimirDir)
 	if ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
-	was, wasErr, first := s.known, s.err, !s.listed
+	was, wasErr := s.known, s.err
 	s.mu.Unlock()
 	is := was
 	if err == nil {
@@ -150,24 +146,23 @@ func (s *Store) poll(ctx context.Context) {
 	}
 	s.mu.Lock()
 	s.known, s.err = is, err
-	s.listed = s.listed || err == nil || len(is) > 0
 	s.mu.Unlock()
-	s.tell(was, is, wasErr, err, first && err == nil)
+	s.tell(was, is, wasErr, err)
 }
 
-// tell logs what has changed, and sends to Changed; also for the first listing that went well, as it may have found
-// nothing.
-func (s *Store) tell(was, is map[id]stored, wasErr, err error, first bool) {
+// tell logs what has changed, and sends to Changed. A first listing that finds nothing is a change, too: Groups has no
+// error from then on.
+func (s *Store) tell(was, is map[id]stored, wasErr, err error) {
 	same := maps.EqualFunc(was, is, func(a, b stored) bool {
 		return a.key == b.key && a.group == b.group && text(a.err) == text(b.err)
 	})
-	changed := !same || text(wasErr) != text(err)
-	if !changed && !first {
+	sameErr := text(wasErr) == text(err)
+	switch {
+	case same && sameErr:
 		return
-	}
-	if err != nil && text(wasErr) != text(err) {
+	case err != nil && !sameErr:
 		s.log.Error("rules in the bucket cannot all be read; last good forms stay in force", "err", err)
-	} else if changed && err == nil {
+	case err == nil && (len(is) > 0 || wasErr != errNotListed):
 		s.log.Info("rules in the bucket have changed", "groups", len(is))
 	}
 	select {
