@@ -14,7 +14,24 @@ import (
 
 // List returns the groups of a tenant, or of one of its namespaces, sorted. An error of one object is an error of all.
 func (s *Store) List(ctx context.Context, of tenant.ID, namespace string) ([]definition.Group, error) {
-	objects, err := s.of(ctx, id{tenant: of, namespace: namespace})
+	return s.groups(ctx, id{tenant: of, namespace: namespace})
+}
+
+// Get returns a group. It is an error of kind NotFound if there is none.
+func (s *Store) Get(ctx context.Context, of tenant.ID, namespace, name string) (definition.Group, error) {
+	groups, err := s.groups(ctx, id{of, namespace, name})
+	if err != nil {
+		return definition.Group{}, err
+	}
+	if len(groups) == 0 {
+		return definition.Group{}, errs.E(errs.NotFound, "group does not exist")
+	}
+	return groups[0], nil
+}
+
+// groups reads a group, or those of a namespace or tenant.
+func (s *Store) groups(ctx context.Context, what id) ([]definition.Group, error) {
+	objects, err := s.of(ctx, what)
 	if err != nil {
 		return nil, err
 	}
@@ -31,20 +48,6 @@ func (s *Store) List(ctx context.Context, of tenant.ID, namespace string) ([]def
 	}
 	definition.Sort(groups)
 	return groups, nil
-}
-
-// Get returns a group. It is an error of kind NotFound if there is none.
-func (s *Store) Get(ctx context.Context, of tenant.ID, namespace, name string) (definition.Group, error) {
-	groups, err := s.List(ctx, of, namespace)
-	if err != nil {
-		return definition.Group{}, err
-	}
-	for _, g := range groups {
-		if g.Name == name {
-			return g, nil
-		}
-	}
-	return definition.Group{}, errs.E(errs.NotFound, "group does not exist")
 }
 
 // Count returns how many groups a tenant has besides the one of this namespace and name.

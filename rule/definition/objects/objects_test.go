@@ -197,9 +197,11 @@ func TestChanges(t *testing.T) {
 	if _, err := s.Get(ctx, "acme", "ns", "none"); errs.KindOf(err) != errs.NotFound {
 		t.Error(err)
 	}
+	upload(t, bkt, mimirKey("acme", "ns", "broken"), []byte("\xff")) // it costs only those who ask for it
 	if g, err := s.Get(ctx, "acme", "ns", "h"); err != nil || g.Name != "h" || g.Tenant != "acme" {
 		t.Errorf("%+v, %v", g, err)
 	}
+	must(bkt.Delete(ctx, mimirKey("acme", "ns", "broken")))
 	upload(t, bkt, mimirKey("acme", "ns", "g"), mimirGroup("acme", "ns", "g", "theirs"))
 	upload(t, bkt, mimirKey("acme", "ns", "m"), mimirGroup("acme", "ns", "m", "theirs"))
 	list("ns", "ns/g=three ns/h=up ns/m=theirs") // Hearth's form counts
