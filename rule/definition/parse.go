@@ -112,7 +112,7 @@ func decode(text []byte, limit int, to, places any) error {
 	if err := strict.Decode(to); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	return yaml.Unmarshal(text, places)
+	return root.Decode(places)
 }
 
 // writtenOut is about how many bytes n takes when its aliases are written out, or any number above limit. sizes are
