@@ -53,8 +53,8 @@ type engine struct {
 	storage   Storage
 	notify    func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
 	templates *templates
-	places    chan struct{} // of rules that are evaluated at the same time
-	closing   chan struct{} // closed when nothing more is to be evaluated
+	places    chan struct{}   // of rules that are evaluated at the same time
+	closing   <-chan struct{} // closed when nothing more is to be evaluated
 }
 
 func (e *engine) isClosing() bool {
@@ -81,11 +81,7 @@ func (g *group) run(ctx context.Context, e *engine, after func(context.Context, 
 	}
 	for g.wait(g.last.Add(g.grid.interval)) {
 		slot, missed := g.grid.next(g.last, time.Now())
-		if g.refused() {
-			g.last = slot
-			continue
-		}
-		if g.opts.Owns != nil && !g.opts.Owns(g.id.tenant, g.id.namespace, g.id.name) {
+		if g.refused() || g.opts.Owns != nil && !g.opts.Owns(g.id.tenant, g.id.namespace, g.id.name) {
 			g.last = slot
 			continue
 		}

@@ -31,7 +31,7 @@ type Ruler struct {
 
 	ctx    context.Context // of evaluations
 	cancel context.CancelFunc
-	stop   chan struct{}  // closed by Close
+	stop   chan struct{}  // closed by Close; engine.closing is the same
 	wg     sync.WaitGroup // the loop that follows the source, groups, and ends of series
 
 	applying sync.Mutex  // held while groups are exchanged
@@ -75,7 +75,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, parts Parts, opts Options)
 		opts: &r.opts, metrics: newMetrics(reg), querier: parts.Querier, storage: parts.Storage,
 		notify:    parts.Notify,
 		templates: &templates{log, opts.ExternalLabels.Map(), opts.ExternalURL},
-		closing:   make(chan struct{}),
+		closing:   r.stop,
 	}
 	if opts.Concurrency > 1 {
 		r.engine.places = make(chan struct{}, opts.Concurrency)
@@ -100,14 +100,11 @@ const closePatience = 10 * time.Second
 // Close ends all groups and keeps their state. A rule that is being evaluated is waited for, but not long.
 func (r *Ruler) Close() error {
 	r.applying.Lock() // no exchange starts any more
-	select {
-	case <-r.stop:
+	if r.engine.isClosing() {
 		r.applying.Unlock()
 		return nil
-	default:
 	}
 	close(r.stop)
-	close(r.engine.closing)
 	r.applying.Unlock()
 	defer time.AfterFunc(closePatience, r.cancel).Stop()
 	var faults []error
@@ -155,10 +152,8 @@ func (r *Ruler) running() []*group {
 func (r *Ruler) Reload(ctx context.Context) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	select {
-	case <-r.stop:
+	if r.engine.isClosing() {
 		return errs.E(errs.Unavailable, "the ruler is closed")
-	default:
 	}
 	defs, err := r.source.Groups(ctx)
 	faults := []error{err}
