@@ -88,8 +88,8 @@ func (r *rule) nameAndLabels() string {
 	return fmt.Sprintf("%t %q %s", r.alert != nil, r.lib.Name(), r.labels)
 }
 
-// compile makes a group that can run. restored says that the alerts need not be looked for in what was stored.
-func compile(log *slog.Logger, def definition.Group, opts *Options, restored bool) (*group, error) {
+// compile makes a group that can run. Its alerts are looked for in what was stored, unless adopt gives it some.
+func compile(log *slog.Logger, def definition.Group, opts *Options) (*group, error) {
 	id := idOf(&def)
 	g := &group{
 		id: id, def: def, log: log.With("tenant", string(id.tenant), "file", id.namespace, "group", id.name),
@@ -122,7 +122,7 @@ func compile(log *slog.Logger, def definition.Group, opts *Options, restored boo
 		if d.Alert != "" {
 			r.annotations = labels.FromMap(d.Annotations)
 			r.alert = rules.NewAlertingRule(d.Alert, e, time.Duration(d.For), time.Duration(d.KeepFiringFor),
-				labels.EmptyLabels(), labels.EmptyLabels(), labels.EmptyLabels(), "", restored, g.log)
+				labels.EmptyLabels(), labels.EmptyLabels(), labels.EmptyLabels(), "", false, g.log)
 			r.lib = r.alert
 		} else {
 			r.lib = rules.NewRecordingRule(d.Record, e, r.labels)

@@ -321,8 +321,13 @@ func own(w *world, def definition.Group, concurrency int, restored bool) (*group
 	if concurrency > 1 {
 		e.places = make(chan struct{}, concurrency)
 	}
-	g, err := compile(log, def, &opts, restored)
+	g, err := compile(log, def, &opts)
 	w.must(err)
+	for _, r := range g.rules {
+		if r.alert != nil {
+			r.alert.SetRestored(restored)
+		}
+	}
 	return g, e
 }
 

@@ -171,7 +171,7 @@ func (r *Ruler) Reload(ctx context.Context) error {
 			kept = append(kept, old)
 			continue
 		}
-		g, err := compile(r.log, def, &r.opts, false)
+		g, err := compile(r.log, def, &r.opts)
 		if err != nil {
 			faults = append(faults, err)
 			if g = r.groups[id]; g != nil {
