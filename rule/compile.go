@@ -1,9 +1,9 @@
 package rule
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,13 +34,7 @@ func (id groupID) virtualFile() string { return string(id.tenant) + "/" + id.nam
 
 // compare orders groups.
 func (id groupID) compare(o groupID) int {
-	if c := strings.Compare(string(id.tenant), string(o.tenant)); c != 0 {
-		return c
-	}
-	if c := strings.Compare(id.namespace, o.namespace); c != 0 {
-		return c
-	}
-	return strings.Compare(id.name, o.name)
+	return cmp.Or(cmp.Compare(id.tenant, o.tenant), cmp.Compare(id.namespace, o.namespace), cmp.Compare(id.name, o.name))
 }
 
 // rule is a rule that runs.

@@ -51,7 +51,7 @@ type engine struct {
 	metrics   *metrics
 	querier   Querier
 	storage   Storage
-	notify    func(ctx context.Context, id tenant.ID, expr string, alerts []rules.Alert)
+	notify    Notify
 	templates *templates
 	places    chan struct{}   // of rules that are evaluated at the same time
 	closing   <-chan struct{} // closed when nothing more is to be evaluated

@@ -110,7 +110,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// all are the metrics by group, each with its deletion.
+// vectors are all metrics by group.
 func (m *metrics) vectors() []*prometheus.MetricVec {
 	return []*prometheus.MetricVec{
 		m.missed.MetricVec, m.iterations.MetricVec, m.evaluations.MetricVec, m.failures.MetricVec, m.aborted.MetricVec,

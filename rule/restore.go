@@ -2,7 +2,6 @@ package rule
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -118,7 +117,7 @@ func forStateSelector(r *rule) string {
 		labels.MustNewMatcher(labels.MatchEqual, labels.AlertName, r.lib.Name()).String(),
 	}
 	r.labels.Range(func(l labels.Label) {
-		if strings.Contains(l.Value, "{{") || slices.Contains([]string{model.MetricNameLabel, labels.AlertName}, l.Name) {
+		if strings.Contains(l.Value, "{{") || l.Name == model.MetricNameLabel || l.Name == labels.AlertName {
 			return
 		}
 		ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, l.Name, l.Value).String())

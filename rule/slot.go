@@ -12,8 +12,8 @@ type grid struct {
 	interval, offset time.Duration
 }
 
-// gridOf is the grid of a group. namespace and name are hashed as Prometheus hashes the file and the name of a group,
-// so that not all groups of an interval are evaluated at the same moment.
+// gridOf is the grid of a group. file and name are hashed as Prometheus hashes those of a group, so that not all groups
+// of an interval are evaluated at the same moment.
 func gridOf(file, name string, interval time.Duration) grid {
 	hash := labels.FromStrings("file", file, "name", name).Hash()
 	return grid{interval, time.Duration(hash % uint64(interval))}
