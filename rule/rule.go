@@ -186,7 +186,7 @@ func (r *Ruler) Reload(ctx context.Context) error {
 	r.exchange(next, kept, fresh)
 	loaded := errors.Join(faults...)
 	r.engine.metrics.loaded(r.running(), loaded == nil)
-	if loaded != nil && (r.loaded.Get() == nil || r.loaded.Get().Error() != loaded.Error()) {
+	if loaded != nil && errs.Text(loaded) != errs.Text(r.loaded.Get()) {
 		r.log.Error("some rules cannot be loaded; the last good ones stay in force, and all others run", "err", loaded)
 	}
 	r.loaded.Set(loaded)

@@ -70,10 +70,7 @@ func (g *Gateway) sync(ctx context.Context) error {
 // tellIndexFault logs each reason once why the bucket's index cannot be read. All blocks are found without it. The
 // caller has the turn.
 func (g *Gateway) tellIndexFault(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
+	text := errs.Text(err)
 	switch {
 	case text == g.indexFault:
 	case text != "":

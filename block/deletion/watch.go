@@ -9,6 +9,7 @@ import (
 
 	"github.com/thanos-io/objstore"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -62,12 +63,10 @@ func (w *Watcher) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	list, err := w.reader.Read(ctx)
-	text := ""
-	if err != nil {
-		text = err.Error()
-	} else {
+	if err == nil {
 		w.list.Store(list)
 	}
+	text := errs.Text(err)
 	if text != w.told && text != "" && ctx.Err() != context.Canceled {
 		w.log.Warn("which tenants are deleted could not be read; what was read last counts", "err", err)
 	}

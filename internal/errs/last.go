@@ -16,3 +16,11 @@ func (l *Last) Get() error {
 	}
 	return nil
 }
+
+// Text is the text of err, "" for nil. Faults are compared by it, so that the log has one that lasts only once.
+func Text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/filewatch"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/rule/definition"
@@ -135,7 +136,7 @@ func (f *Files) Reload() error {
 // tell logs what has changed, and sends to Changed.
 func (f *Files) tell(was, is map[string]file, wasListing, listing error) {
 	changed := false
-	if text(listing) != text(wasListing) {
+	if errs.Text(listing) != errs.Text(wasListing) {
 		changed = true
 		if listing != nil {
 			f.log.Error("rule files cannot be listed; what was read of them stays in force", "err", listing)
@@ -169,14 +170,6 @@ func (f *Files) tell(was, is map[string]file, wasListing, listing error) {
 	case f.changed <- struct{}{}:
 	default: // Changed has not been read since the last change
 	}
-}
-
-// text is the text of err, "" for nil.
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 func sortedPaths(files map[string]file) []string {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/rule/definition/sourcetest"
 )
@@ -41,7 +42,7 @@ func show(t *testing.T, f *Files, dir string) (groups string, err error) {
 	t.Helper()
 	reloaded := f.Reload()
 	all, err := f.Groups(t.Context())
-	if text(reloaded) != text(err) {
+	if errs.Text(reloaded) != errs.Text(err) {
 		t.Errorf("Reload says %v, Groups says %v", reloaded, err)
 	}
 	var parts []string
@@ -71,7 +72,7 @@ func expect(t *testing.T, f *Files, dir, want string, faults ...string) {
 		t.Errorf("error %v, want %q", err, faults)
 	}
 	for _, fault := range faults {
-		if !strings.Contains(text(err), fault) {
+		if !strings.Contains(errs.Text(err), fault) {
 			t.Errorf("error %v lacks %q", err, fault)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/hearth-metrics/hearth/internal/conf"
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/rule/definition"
 )
@@ -21,7 +22,7 @@ type file struct {
 
 // same reports whether nothing has changed. Groups change with the text, or when a limit allows them again.
 func (f *file) same(as file) bool {
-	return text(f.err) == text(as.err) && bytes.Equal(f.raw, as.raw) && len(f.groups) == len(as.groups) &&
+	return errs.Text(f.err) == errs.Text(as.err) && bytes.Equal(f.raw, as.raw) && len(f.groups) == len(as.groups) &&
 		f.tenant == as.tenant
 }
 

@@ -154,9 +154,9 @@ func (s *Store) poll(ctx context.Context) {
 // error from then on.
 func (s *Store) tell(was, is map[id]stored, wasErr, err error) {
 	same := maps.EqualFunc(was, is, func(a, b stored) bool {
-		return a.key == b.key && a.group == b.group && text(a.err) == text(b.err)
+		return a.key == b.key && a.group == b.group && errs.Text(a.err) == errs.Text(b.err)
 	})
-	sameErr := text(wasErr) == text(err)
+	sameErr := errs.Text(wasErr) == errs.Text(err)
 	switch {
 	case same && sameErr:
 		return
@@ -169,14 +169,6 @@ func (s *Store) tell(was, is map[id]stored, wasErr, err error) {
 	case s.changed <- struct{}{}:
 	default: // Changed has not been read since the last change
 	}
-}
-
-// text is the text of err, "" for nil.
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // list returns the objects with groups below prefixes. An object that is none of these is skipped.
