@@ -38,9 +38,9 @@ func HandleRules(w http.ResponseWriter, r *http.Request, v View) {
 		return
 	}
 	answer := struct {
-		Groups []groupJSON `json:"groups"`
-		Next   string      `json:"groupNextToken,omitempty"`
-	}{Groups: []groupJSON{}}
+		Groups []groupJSON[any] `json:"groups"`
+		Next   string           `json:"groupNextToken,omitempty"`
+	}{Groups: []groupJSON[any]{}}
 	if groups, answer.Next, err = page.of(groups); err != nil {
 		promapi.WriteError(w, err)
 		return

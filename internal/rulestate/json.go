@@ -1,6 +1,7 @@
 package rulestate
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -8,10 +9,12 @@ import (
 
 // The forms of groups, rules and alerts in answers: Prometheus's, with what Thanos adds.
 
-type groupJSON struct {
+// groupJSON is a group with rules of type R: any of both where it is written, and alertingJSON where it is read, since
+// that has the fields of both.
+type groupJSON[R any] struct {
 	Name           string    `json:"name"`
 	File           string    `json:"file"`
-	Rules          []any     `json:"rules"`
+	Rules          []R       `json:"rules"`
 	Interval       float64   `json:"interval"`
 	Limit          int       `json:"limit"`
 	EvaluationTime float64   `json:"evaluationTime"`
@@ -56,12 +59,12 @@ type alertJSON struct {
 	Strategy        string        `json:"partialResponseStrategy"`
 }
 
-func (g *Group) json() groupJSON {
+func (g *Group) json() groupJSON[any] {
 	rules := make([]any, len(g.Rules))
 	for i := range g.Rules {
 		rules[i] = g.Rules[i].json(g.strategy())
 	}
-	return groupJSON{
+	return groupJSON[any]{
 		Name: g.Name, File: g.File, Rules: rules, Interval: g.Interval.Seconds(), Limit: g.Limit,
 		EvaluationTime: g.EvaluationTime.Seconds(), LastEvaluation: g.LastEvaluation, Strategy: g.strategy(),
 	}
@@ -100,3 +103,36 @@ func alertsJSON(alerts []Alert, strategy string) []alertJSON {
 	}
 	return out
 }
+
+// UnmarshalJSON reads a group of an answer of Prometheus's API, which has no tenant.
+func (g *Group) UnmarshalJSON(text []byte) error {
+	var from groupJSON[alertingJSON]
+	if err := json.Unmarshal(text, &from); err != nil {
+		return err
+	}
+	*g = Group{Name: from.Name, File: from.File, Interval: ofSeconds(from.Interval), Limit: from.Limit,
+		EvaluationTime: ofSeconds(from.EvaluationTime), LastEvaluation: from.LastEvaluation}
+	for i := range from.Rules {
+		g.Rules = append(g.Rules, from.Rules[i].rule())
+	}
+	return nil
+}
+
+func (r *alertingJSON) rule() Rule {
+	out := Rule{
+		Alerting: r.Type == "alerting", Name: r.Name, Query: r.Query, Labels: r.Labels, Health: r.Health,
+		LastError: r.LastError, EvaluationTime: ofSeconds(r.EvaluationTime), LastEvaluation: r.LastEvaluation,
+	}
+	if !out.Alerting {
+		return out
+	}
+	out.State, out.Annotations = stateOf(r.State), r.Annotations
+	out.For, out.KeepFiringFor = ofSeconds(r.Duration), ofSeconds(r.KeepFiringFor)
+	for _, a := range r.Alerts {
+		out.Alerts = append(out.Alerts, Alert{Labels: a.Labels, Annotations: a.Annotations, State: stateOf(a.State),
+			ActiveAt: a.ActiveAt, KeepFiringSince: a.KeepFiringSince, Value: a.Value})
+	}
+	return out
+}
+
+func ofSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -201,6 +202,24 @@ func TestHandleRules(t *testing.T) {
 	}
 	if w := ask(HandleAlerts, v, ""); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("a source that fails: %d", w.Code)
+	}
+}
+
+// TestReadAnswer: what HandleRules writes is read as it was.
+func TestReadAnswer(t *testing.T) {
+	rule := alerting("A", Firing, now, "team", "x")
+	rule.For, rule.KeepFiringFor, rule.LastError = 90*time.Second, time.Minute, "e"
+	rule.Annotations = labels.FromStrings("summary", "s")
+	rule.Alerts[0].KeepFiringSince, rule.Alerts[0].Annotations = now.Add(time.Second), rule.Annotations
+	g := group("", "f", "g", rule, alerting("B", Unknown, now), recording("r", "team", "y"))
+	g.Limit, g.EvaluationTime, g.Rules[2].EvaluationTime = 7, 1500*time.Millisecond, 250*time.Millisecond
+	w := ask(HandleRules, View{Tenants: []tenant.ID{""}, Source: Local(func() []Group { return []Group{g} })}, "")
+	var a struct{ Data struct{ Groups []Group } }
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(a.Data.Groups, []Group{g}) {
+		t.Errorf("got\n%+v, want\n%+v", a.Data.Groups, g)
 	}
 }
 

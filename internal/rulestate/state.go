@@ -69,14 +69,19 @@ const (
 	Firing
 )
 
+// stateWords are the words of the states in the API.
+var stateWords = [...]string{"unknown", "inactive", "pending", "firing"}
+
 // String is the state's word in the API.
 func (s State) String() string {
-	words := [...]string{"unknown", "inactive", "pending", "firing"}
-	if int(s) < len(words) {
-		return words[s]
+	if int(s) < len(stateWords) {
+		return stateWords[s]
 	}
-	return words[Unknown]
+	return stateWords[Unknown]
 }
+
+// stateOf is the reverse of String; Unknown for any other word.
+func stateOf(word string) State { return State(max(0, slices.Index(stateWords[:], word))) }
 
 // Source knows the state of rules.
 type Source interface {
