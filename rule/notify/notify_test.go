@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/rules"
 
+	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/rule/targets"
 )
@@ -160,11 +161,12 @@ func TestTenantHeader(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
+	badProxy := targets.HTTPConfig{ClientConfig: httpx.ClientConfig{ProxyURL: ":"}}
 	for _, change := range []func(*Options){
 		func(o *Options) { o.QueryTemplate = "{{" },
 		func(o *Options) { o.QueryTemplate = "{{.Nothing}}" },
 		func(o *Options) { o.QueueCapacity = 0 },
-		func(o *Options) { o.Alertmanagers = []targets.Config{{HTTP: targets.HTTPConfig{ProxyURL: ":"}}} },
+		func(o *Options) { o.Alertmanagers = []targets.Config{{HTTP: badProxy}} },
 	} {
 		opts := DefaultOptions()
 		change(&opts)

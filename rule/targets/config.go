@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hearth-metrics/hearth/internal/conf"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
 // Config is a set of services that are reached alike, in Thanos's YAML.
@@ -46,21 +47,7 @@ type FileConfig struct {
 
 // HTTPConfig is how services are spoken to.
 type HTTPConfig struct {
-	BasicAuth struct {
-		Username     string `yaml:"username"`
-		Password     string `yaml:"password"`
-		PasswordFile string `yaml:"password_file"`
-	} `yaml:"basic_auth"`
-	BearerToken     string `yaml:"bearer_token"`
-	BearerTokenFile string `yaml:"bearer_token_file"`
-	ProxyURL        string `yaml:"proxy_url"`
-	TLS             struct {
-		CAFile             string `yaml:"ca_file"`
-		CertFile           string `yaml:"cert_file"`
-		KeyFile            string `yaml:"key_file"`
-		ServerName         string `yaml:"server_name"`
-		InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
-	} `yaml:"tls_config"`
+	httpx.ClientConfig `yaml:",inline"`
 	// Transport is accepted, and Go's defaults are used.
 	Transport map[string]any `yaml:"transport_config"`
 }
@@ -83,8 +70,7 @@ func (c HTTPConfig) Prometheus() (commoncfg.HTTPClientConfig, error) {
 		}
 		out.ProxyURL = commoncfg.URL{URL: u}
 	}
-	out.TLSConfig = commoncfg.TLSConfig{CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile,
-		ServerName: c.TLS.ServerName, InsecureSkipVerify: c.TLS.InsecureSkipVerify}
+	out.TLSConfig = c.TLSConfig()
 	return out, out.Validate()
 }
 

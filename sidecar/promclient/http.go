@@ -19,6 +19,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/internal/conf"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
 // maxResponse bounds a response of Prometheus's API in bytes, other than lists of series and remote reads.
@@ -58,22 +59,8 @@ func New(base *url.URL, name string, settings []byte) (*Client, error) {
 
 // settings are those of the connection, in the form that Thanos has for all of its HTTP clients.
 type settings struct {
-	BasicAuth struct {
-		Username     string             `yaml:"username"`
-		Password     config_util.Secret `yaml:"password"`
-		PasswordFile string             `yaml:"password_file"`
-	} `yaml:"basic_auth"`
-	BearerToken     config_util.Secret `yaml:"bearer_token"`
-	BearerTokenFile string             `yaml:"bearer_token_file"`
-	ProxyURL        string             `yaml:"proxy_url"`
-	TLS             struct {
-		CAFile             string `yaml:"ca_file"`
-		CertFile           string `yaml:"cert_file"`
-		KeyFile            string `yaml:"key_file"`
-		ServerName         string `yaml:"server_name"`
-		InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
-	} `yaml:"tls_config"`
-	Transport transportSettings `yaml:"transport_config"`
+	httpx.ClientConfig `yaml:",inline"`
+	Transport          transportSettings `yaml:"transport_config"`
 }
 
 // transportSettings has times in nanoseconds, as Thanos has them.
@@ -122,8 +109,7 @@ func (s *settings) transport() (http.RoundTripper, error) {
 			DialContext:           (&net.Dialer{Timeout: time.Duration(t.DialerTimeout)}).DialContext,
 		}, nil
 	}
-	config := config_util.TLSConfig{CAFile: s.TLS.CAFile, CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile,
-		ServerName: s.TLS.ServerName, InsecureSkipVerify: s.TLS.InsecureSkipVerify}
+	config := s.TLSConfig()
 	tlsConfig, err := config_util.NewTLSConfig(&config)
 	if err != nil {
 		return nil, err
@@ -139,11 +125,11 @@ func (s *settings) transport() (http.RoundTripper, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret := func(text config_util.Secret, file string) config_util.SecretReader {
+	secret := func(text, file string) config_util.SecretReader {
 		if file != "" {
 			return config_util.NewFileSecret(file)
 		}
-		return config_util.NewInlineSecret(string(text))
+		return config_util.NewInlineSecret(text)
 	}
 	basic, bearer := s.BasicAuth.Username != "", s.BearerToken != "" || s.BearerTokenFile != ""
 	switch {
