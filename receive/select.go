@@ -101,10 +101,9 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 		return nil, nil, nil
 	}
 	found, warnings, err := r.db.Exemplars(ctx, id, mint, maxt, sets...)
+	relabel := series.Relabeler(r.added)
 	for i := range found {
-		b := labels.NewBuilder(found[i].SeriesLabels)
-		r.added.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-		found[i].SeriesLabels = b.Labels()
+		found[i].SeriesLabels = relabel(found[i].SeriesLabels)
 	}
 	slices.SortFunc(found, func(a, b exemplar.QueryResult) int {
 		return labels.Compare(a.SeriesLabels, b.SeriesLabels)

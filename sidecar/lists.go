@@ -90,7 +90,7 @@ func (v view) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64,
 		v.failed(ctx, err)
 		return nil, nil, err
 	}
-	relabel := relabeler(q)
+	relabel := series.Relabeler(q.added)
 	for i := range found {
 		found[i].SeriesLabels = relabel(found[i].SeriesLabels)
 	}
@@ -158,7 +158,7 @@ func (s *Sidecar) Rules(ctx context.Context, id tenant.ID, q rulestate.Query) ([
 		s.failed(ctx, err)
 		return nil, nil, err
 	}
-	relabel := relabeler(&request{added: known.labels})
+	relabel := series.Relabeler(known.labels)
 	for i := range groups {
 		groups[i].Tenant = s.opts.Tenant
 		for k := range groups[i].Rules {

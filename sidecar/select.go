@@ -132,7 +132,7 @@ func (s shardSet) Next() bool {
 func (v view) withoutChunks(ctx context.Context, q *request, r *series.Request) (series.Set, error) {
 	var all []series.Series
 	held := int64(0)
-	relabel := relabeler(q)
+	relabel := series.Relabeler(q.added, q.without...)
 	limit := r.Limit
 	if len(q.without) > 0 || r.Shard.Count > 1 {
 		limit = 0 // series may become equal, or be left out
@@ -157,17 +157,6 @@ func (v view) withoutChunks(ctx context.Context, q *request, r *series.Request) 
 	slices.SortFunc(all, func(a, b series.Series) int { return labels.Compare(a.Labels, b.Labels) })
 	all = slices.CompactFunc(all, func(a, b series.Series) bool { return labels.Equal(a.Labels, b.Labels) })
 	return series.List(all, warnings...), nil
-}
-
-// relabeler returns what makes the labels of a series those that q wants.
-func relabeler(q *request) func(labels.Labels) labels.Labels {
-	b, kept := labels.NewBuilder(labels.EmptyLabels()), q.kept()
-	return func(own labels.Labels) labels.Labels {
-		b.Reset(own)
-		b.Del(q.without...)
-		kept.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-		return b.Labels()
-	}
 }
 
 // withChunks reads series with their chunks. Where no series has a label of its own among those that change, they come

@@ -111,11 +111,9 @@ func streamExemplars(
 		return nil, nil, nil
 	}
 	found, warnings, err := es.Exemplars(ctx, s.tenant, in.Start, in.End, resolved...)
-	b := labels.NewBuilder(labels.EmptyLabels())
+	relabel := series.Relabeler(s.External)
 	for i := range found {
-		b.Reset(found[i].SeriesLabels)
-		s.External.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-		found[i].SeriesLabels = b.Labels()
+		found[i].SeriesLabels = relabel(found[i].SeriesLabels)
 	}
 	return found, warnings, err
 }

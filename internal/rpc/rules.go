@@ -14,6 +14,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 	"github.com/hearth-metrics/hearth/internal/rulestate"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -69,12 +70,10 @@ func (h *storeServer) rules(in *thanospb.RulesRequest, out grpc.ServerStream) er
 func (h *storeServer) withExternal(groups []rulestate.Group) []rulestate.Group {
 	groups = slices.Clone(groups)
 	for i := range groups {
-		external := h.external(groups[i].Tenant)
+		relabel := series.Relabeler(h.external(groups[i].Tenant))
 		rules := slices.Clone(groups[i].Rules)
 		for k := range rules {
-			b := labels.NewBuilder(rules[k].Labels)
-			external.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-			rules[k].Labels = b.Labels()
+			rules[k].Labels = relabel(rules[k].Labels)
 		}
 		groups[i].Rules = rules
 	}

@@ -29,15 +29,20 @@ func Relabel(set Set, ext labels.Labels, without []string, budget int64) Set {
 	}
 	r := &relabelSet{Set: set, without: without, budget: budget, first: slices.Min(append(names(ext), without...)),
 		faults: Faults{From: "sorting without labels"}}
+	r.relabel = Relabeler(ext, without...)
+	return r
+}
+
+// Relabeler returns what makes the labels of one series those that Relabel makes them. It is for one goroutine.
+func Relabeler(ext labels.Labels, without ...string) func(labels.Labels) labels.Labels {
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	ext = labels.NewBuilder(ext).Del(without...).Labels()
-	r.relabel = func(l labels.Labels) labels.Labels {
+	return func(l labels.Labels) labels.Labels {
 		builder.Reset(l)
 		builder.Del(without...)
 		ext.Range(func(l labels.Label) { builder.Set(l.Name, l.Value) })
 		return builder.Labels()
 	}
-	return r
 }
 
 // Strip is as Relabel, for the case that each series loses other labels. names are all labels that a series may lose.
