@@ -121,7 +121,7 @@ type shardSet struct {
 
 func (s shardSet) Next() bool {
 	for s.Set.Next() {
-		if labels.StableHash(s.At().Labels)%s.shard.Count == s.shard.Index {
+		if s.shard.Has(s.At().Labels) {
 			return true
 		}
 	}

@@ -222,7 +222,7 @@ func (s *blockSet) take(e cache.Entry) error {
 			n++
 		}
 	}
-	if n == 0 || s.plain && !inShard(s.q.Shard, e.Labels) {
+	if n == 0 || s.plain && !s.q.Shard.Has(e.Labels) {
 		return nil
 	}
 	read := n

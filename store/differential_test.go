@@ -203,7 +203,7 @@ func (o oracle) lines(r *series.Request) (out []string) {
 		if it.Err() != nil {
 			o.t.Fatal(it.Err())
 		}
-		if len(list) == 0 || !inShard(r.Shard, ls) {
+		if len(list) == 0 || !r.Shard.Has(ls) {
 			continue
 		}
 		if key := ls.String(); found[key] == nil {

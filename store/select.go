@@ -254,7 +254,7 @@ func (s *requestSet) Next() bool {
 		return false
 	}
 	for s.Set.Next() {
-		if inShard(s.q.Shard, s.Set.At().Labels) {
+		if s.q.Shard.Has(s.Set.At().Labels) {
 			s.yielded++
 			s.tally.series(&s.g.metrics.thanos, s.Set.At())
 			return true
@@ -278,8 +278,4 @@ func (s *requestSet) Close() error {
 	s.q.end()
 	s.span.End(failed)
 	return err
-}
-
-func inShard(s series.Shard, ls labels.Labels) bool {
-	return s.Count == 0 || labels.StableHash(ls)%s.Count == s.Index
 }

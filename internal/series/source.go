@@ -94,6 +94,11 @@ const MaxOnlyBlocks = 1000
 // Shard selects the series whose labels' StableHash modulo Count is Index; Count 0 means all.
 type Shard struct{ Index, Count uint64 }
 
+// Has reports whether a series with labels ls is in the shard.
+func (s Shard) Has(ls labels.Labels) bool {
+	return s.Count == 0 || labels.StableHash(ls)%s.Count == s.Index
+}
+
 // Hints say what the selection is for, in the words of storage.SelectHints. A source may use them to do less work.
 // Times are ms.
 type Hints struct {
