@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"maps"
 	"path/filepath"
 	"time"
 
@@ -125,10 +124,8 @@ func (s *Sidecar) checkOverlap(ctx context.Context, b ship.Block) error {
 			return errs.E(errs.Unavailable, "block %s in the bucket cannot be read: %w", id, err)
 		}
 	}
-	for _, m := range there.Select(block.Within(b.Meta.MinTime, b.Meta.MaxTime-1)) {
-		if m.ULID != b.ID && maps.Equal(m.Thanos.Labels, origin.Labels) && m.Thanos.Downsample == origin.Downsample {
-			return errs.E(errs.Invalid, "block %s was compacted, and overlaps with block %s in the bucket", b.ID, m.ULID)
-		}
+	if other := ship.Overlapping(there, b, origin); other != nil {
+		return errs.E(errs.Invalid, "block %s was compacted, and overlaps with block %s in the bucket", b.ID, other.ULID)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"cmp"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,4 +50,15 @@ func readBlock(dir string, id ulid.ULID) Block {
 	}
 	b.Meta = m.BlockMeta
 	return b
+}
+
+// Overlapping is another block of the same stream in the bucket that overlaps with a local one, whose part of Thanos is
+// origin; nil if there is none.
+func Overlapping(there block.View, local Block, origin block.Thanos) *block.Meta {
+	for _, m := range there.Select(block.Within(local.Meta.MinTime, local.Meta.MaxTime-1)) {
+		if m.ULID != local.ID && maps.Equal(m.Thanos.Labels, origin.Labels) && m.Thanos.Downsample == origin.Downsample {
+			return m
+		}
+	}
+	return nil
 }

@@ -118,7 +118,7 @@ func chooseUploads(ctx context.Context, b *builder, bkt objstore.BucketReader, b
 				}
 			}
 			origin := originOf(of, external)
-			if other := overlapping(there, of, origin); other != nil {
+			if other := ship.Overlapping(there, of, origin); other != nil {
 				left = append(left, uploadOutcome{of.ID, "refused",
 					fmt.Sprintf("it overlaps with block %s in the bucket", other.ULID)})
 				continue
@@ -154,16 +154,6 @@ func withoutDeleted(ctx context.Context, bkt objstore.BucketReader, blocks []shi
 		kept = append(kept, b)
 	}
 	return kept, refused, nil
-}
-
-// overlapping is another block of the same stream in the bucket that overlaps with a local one, nil if there is none.
-func overlapping(there block.View, of ship.Block, origin block.Thanos) *block.Meta {
-	for _, m := range there.Select(block.Within(of.Meta.MinTime, of.Meta.MaxTime-1)) {
-		if m.ULID != of.ID && maps.Equal(m.Thanos.Labels, origin.Labels) && m.Thanos.Downsample == origin.Downsample {
-			return m
-		}
-	}
-	return nil
 }
 
 // originOf is Thanos's part of the meta.json that a block gets: what the local one says, with the labels external.
