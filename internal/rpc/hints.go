@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -46,28 +47,21 @@ const (
 // caller wants statistics. in may be nil. What it does not know it leaves out, as protobuf does.
 func hintsFromPB(made *expr.Matchers, in *anypb.Any) (blocks []*labels.Matcher, stats bool, err error) {
 	var all []*thanospb.LabelMatcher
-	for b := in.GetValue(); len(b) > 0; {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return nil, false, errs.E(errs.Invalid, "hints: %w", protowire.ParseError(n))
-		}
-		field := b[n:]
-		if n = protowire.ConsumeFieldValue(num, typ, field); n < 0 {
-			return nil, false, errs.E(errs.Invalid, "hints: %w", protowire.ParseError(n))
-		}
-		b = field[n:]
+	err = fields(in.GetValue(), func(num protowire.Number, n uint64, b []byte) error {
 		switch {
-		case num == hintBlockMatchers && typ == protowire.BytesType:
-			content, _ := protowire.ConsumeBytes(field)
+		case num == hintBlockMatchers && b != nil:
 			m := new(thanospb.LabelMatcher)
-			if err := m.UnmarshalVT(content); err != nil {
-				return nil, false, errs.E(errs.Invalid, "hints: block matcher: %w", err)
+			if err := m.UnmarshalVT(b); err != nil {
+				return fmt.Errorf("block matcher: %w", err)
 			}
 			all = append(all, m)
-		case num == hintWantsStats && typ == protowire.VarintType:
-			v, _ := protowire.ConsumeVarint(field)
-			stats = v != 0
+		case num == hintWantsStats && b == nil:
+			stats = n != 0
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, errs.E(errs.Invalid, "hints: %w", err)
 	}
 	if len(all) > 0 {
 		blocks, err = matchersFromPB(made, all)

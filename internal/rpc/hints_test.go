@@ -66,15 +66,19 @@ func TestHintsOfAnswers(t *testing.T) {
 	}
 	blocks := ""
 	stats := map[protowire.Number]uint64{}
-	eachField(t, a.Value, func(num protowire.Number, content []byte, _ uint64) {
-		eachField(t, content, func(inner protowire.Number, id []byte, v uint64) {
+	err := fields(a.Value, func(num protowire.Number, _ uint64, content []byte) error {
+		return fields(content, func(inner protowire.Number, v uint64, id []byte) error {
 			if num == hintQueriedBlocks {
 				blocks += string(id) + " "
 			} else {
 				stats[inner] = v
 			}
+			return nil
 		})
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if want := id(1).String() + " " + id(2).String() + " "; blocks != want {
 		t.Errorf("blocks %q, want %q", blocks, want)
 	}
@@ -82,29 +86,6 @@ func TestHintsOfAnswers(t *testing.T) {
 		if stats[num] != want {
 			t.Errorf("statistic %d is %d, want %d", num, stats[num], want)
 		}
-	}
-}
-
-func eachField(t *testing.T, b []byte, f func(num protowire.Number, content []byte, v uint64)) {
-	t.Helper()
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			t.Fatal(protowire.ParseError(n))
-		}
-		var content []byte
-		var v uint64
-		m := 0
-		if b = b[n:]; typ == protowire.BytesType {
-			content, m = protowire.ConsumeBytes(b)
-		} else {
-			v, m = protowire.ConsumeVarint(b)
-		}
-		if m < 0 {
-			t.Fatal(protowire.ParseError(m))
-		}
-		f(num, content, v)
-		b = b[m:]
 	}
 }
 
