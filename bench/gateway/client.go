@@ -38,23 +38,8 @@ type Answer struct {
 // Series reads a whole answer. On an error it gives what came before.
 func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answer, error) {
 	out := &Answer{}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
-	if err != nil {
-		return out, err
-	}
-	if err := errors.Join(stream.SendMsg(req), stream.CloseSend()); err != nil {
-		return out, err
-	}
-	for {
-		var frame thanospb.SeriesResponse
-		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
-			return out, nil
-		} else if err != nil {
-			return out, err
-		}
-		out.Bytes += proto.Size(&frame)
+	err := c.frames(ctx, req, func(frame *thanospb.SeriesResponse) {
+		out.Bytes += proto.Size(frame)
 		if s := frame.GetSeries(); s != nil {
 			out.Series = append(out.Series, s)
 		}
@@ -67,31 +52,40 @@ func (c *Client) Series(ctx context.Context, req *thanospb.SeriesRequest) (*Answ
 		if w := frame.GetWarning(); w != "" {
 			out.Warnings = append(out.Warnings, w)
 		}
-	}
+	})
+	return out, err
 }
 
 // Count reads a whole answer without keeping it, and returns how many series it has.
 func (c *Client) Count(ctx context.Context, req *thanospb.SeriesRequest) (n int, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
-	if err != nil {
-		return 0, err
-	}
-	if err := errors.Join(stream.SendMsg(req), stream.CloseSend()); err != nil {
-		return 0, err
-	}
-	for {
-		var frame thanospb.SeriesResponse
-		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
-			return n, nil
-		} else if err != nil {
-			return n, err
-		}
+	err = c.frames(ctx, req, func(frame *thanospb.SeriesResponse) {
 		if frame.GetSeries() != nil {
 			n++
 		}
 		n += len(frame.GetBatch().GetSeries())
+	})
+	return n, err
+}
+
+// frames calls each with every frame of an answer.
+func (c *Client) frames(ctx context.Context, req *thanospb.SeriesRequest, each func(*thanospb.SeriesResponse)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/thanos.Store/Series")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(stream.SendMsg(req), stream.CloseSend()); err != nil {
+		return err
+	}
+	for {
+		var frame thanospb.SeriesResponse
+		if err := stream.RecvMsg(&frame); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		each(&frame)
 	}
 }
 

@@ -76,7 +76,7 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	good := 0
 	return Poll(ctx, time.Minute, func(ctx context.Context) error {
 		for _, url := range c.WriteURLs {
-			if _, err := call(ctx, http.MethodPost, url, o.Header(""), message); err != nil {
+			if err := Post(ctx, url, o.Header(""), message); err != nil {
 				good = 0
 				return err
 			}
@@ -225,6 +225,12 @@ var client = &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{}
 // Get reads a page; a status other than 2xx is an error.
 func Get(ctx context.Context, url string) ([]byte, error) {
 	return call(ctx, http.MethodGet, url, nil, nil)
+}
+
+// Post sends body; a status other than 2xx is an error.
+func Post(ctx context.Context, url string, header http.Header, body []byte) error {
+	_, err := call(ctx, http.MethodPost, url, header, body)
+	return err
 }
 
 // call returns the body of a 2xx answer; any other is an error.

@@ -44,16 +44,14 @@ func inBlock(path string) bool {
 func flushHearth(ctx context.Context, c *Cluster) error {
 	var err error
 	for _, at := range c.HTTP {
-		_, e := call(ctx, http.MethodPost, "http://"+at+"/api/v1/admin/flush", nil, nil)
-		err = errors.Join(err, e)
+		err = errors.Join(err, Post(ctx, "http://"+at+"/api/v1/admin/flush", nil, nil))
 	}
 	return err
 }
 
 // flushPrometheus takes a snapshot, which is the head as a block.
 func flushPrometheus(ctx context.Context, c *Cluster) error {
-	_, err := call(ctx, http.MethodPost, "http://"+c.HTTP[0]+"/api/v1/admin/tsdb/snapshot", nil, nil)
-	return err
+	return Post(ctx, "http://"+c.HTTP[0]+"/api/v1/admin/tsdb/snapshot", nil, nil)
 }
 
 // flushVictoria merges what is there into as few parts as it can, which goes on after the answer.

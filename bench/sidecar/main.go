@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 
 	"github.com/hearth-metrics/hearth/bench/gateway"
+	"github.com/hearth-metrics/hearth/bench/samples"
 	"github.com/hearth-metrics/hearth/bench/server"
 	"github.com/hearth-metrics/hearth/internal/pb/thanospb"
 )
@@ -145,28 +145,9 @@ func fill(ctx context.Context, o *options, base string) error {
 		if err != nil {
 			return err
 		}
-		if err := post(ctx, base+"/api/v1/write", snappy.Encode(nil, raw)); err != nil {
+		if err := server.Post(ctx, base+"/api/v1/write", samples.Options{}.Header(""), snappy.Encode(nil, raw)); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func post(ctx context.Context, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(string(body)))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s: %s", url, resp.Status)
 	}
 	return nil
 }
@@ -238,13 +219,13 @@ func (o bed) measure(ctx context.Context, name, binary string) (r row, err error
 func report(o *options, rows []row) string {
 	var b strings.Builder
 	m := server.ThisMachine()
-	fmt.Fprintf(&b, "%s. An answer has %d series of %d samples, read %d times by "+
-		"each.\n\n", m, o.series, o.samples, o.answers)
+	fmt.Fprintf(&b, "%s. An answer has %d series of %d samples, read %d times by each.\n\n", m, o.series, o.samples,
+		o.answers)
 	if m.Busy() {
 		b.WriteString("The machine was busy with other work: ratios of CPU and sizes of memory count, times do not.\n\n")
 	}
-	b.WriteString("| sidecar | memory at rest | memory at most | CPU of an answer | CPU of Prometheus | time of an " +
-		"answer |\n")
+	b.WriteString("| sidecar | memory at rest | memory at most | CPU of an answer | CPU of Prometheus | " +
+		"time of an answer |\n")
 	b.WriteString("|---|---|---|---|---|---|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %s | %d MiB | %d MiB | %.2f s | %.2f s | %.1f s |\n", r.name, r.idle>>20, r.peak>>20, r.cpu,
