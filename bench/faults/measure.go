@@ -44,7 +44,7 @@ const (
 func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *watch) (measurement, error) {
 	m, n := measurement{fault: f}, c.receivers[f.member]
 	calm := time.Now()
-	if err := pause(ctx, o.calm); err != nil {
+	if err := server.Pause(ctx, o.calm); err != nil {
 		return m, err
 	}
 	began := time.Now()
@@ -53,7 +53,7 @@ func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *wa
 	}
 	ended := time.Now()
 	if f.end != nil {
-		if err := pause(ctx, o.lasts); err != nil {
+		if err := server.Pause(ctx, o.lasts); err != nil {
 			return m, err
 		}
 		ended = time.Now()
@@ -62,7 +62,7 @@ func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *wa
 		}
 	}
 	for m.back == 0 && time.Since(ended) < o.recovered {
-		if err := pause(ctx, watchEvery); err != nil {
+		if err := server.Pause(ctx, watchEvery); err != nil {
 			return m, err
 		}
 		now := time.Now()
@@ -70,13 +70,13 @@ func measure(ctx context.Context, o options, f fault, c *cluster, l *load, w *wa
 			m.back = now.Sub(ended)
 		}
 	}
-	if err := pause(ctx, min(calmAgain, o.calm)); err != nil {
+	if err := server.Pause(ctx, min(calmAgain, o.calm)); err != nil {
 		return m, err
 	}
 	if err := server.Poll(ctx, o.recovered, c.nothingWaits); err != nil && ctx.Err() != nil {
 		return m, err
 	} // one that still waits shows in what the member has
-	if err := pause(ctx, 2*watchEvery); err != nil {
+	if err := server.Pause(ctx, 2*watchEvery); err != nil {
 		return m, err
 	}
 	over := time.Now()
@@ -107,13 +107,4 @@ func most(points []point) (all, distributor int64) {
 		all, distributor = max(all, p.resident), max(distributor, p.distributor)
 	}
 	return all, distributor
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -162,3 +162,13 @@ func Poll(ctx context.Context, deadline time.Duration, cond func(context.Context
 		}
 	}
 }
+
+// Pause waits for d, or until ctx ends, which is an error.
+func Pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -178,10 +178,8 @@ func (o bed) measure(ctx context.Context, name, binary string) (r row, err error
 	if err := ready(ctx, "http://"+server.Address(ports[0])); err != nil {
 		return r, err
 	}
-	select {
-	case <-time.After(o.rest):
-	case <-ctx.Done():
-		return r, ctx.Err()
+	if err := server.Pause(ctx, o.rest); err != nil {
+		return r, err
 	}
 	idle, err := p.Usage()
 	if err != nil {

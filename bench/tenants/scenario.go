@@ -48,7 +48,7 @@ func allActive(ctx context.Context, o options, tenants int, note func(string, *r
 		return err
 	}
 	began := time.Now()
-	if err := sleep(ctx, 70*time.Second); err != nil { // full chunks are mapped once a minute
+	if err := server.Pause(ctx, 70*time.Second); err != nil { // full chunks are mapped once a minute
 		return err
 	}
 	if err := note("full chunks mapped", r, time.Since(began)); err != nil {
@@ -124,7 +124,7 @@ func mostlyIdle(
 		if _, err := busy(); err != nil {
 			return err
 		}
-		if err := sleep(ctx, timeout/10); err != nil {
+		if err := server.Pause(ctx, timeout/10); err != nil {
 			return err
 		}
 	}
@@ -201,18 +201,9 @@ func (r *receiver) await(ctx context.Context, busy func() (time.Duration, error)
 		if last, err = r.state(ctx); err != nil || done(last) {
 			return err
 		}
-		if err := sleep(ctx, 2*time.Second); err != nil {
+		if err := server.Pause(ctx, 2*time.Second); err != nil {
 			return err
 		}
 		return fmt.Errorf("%.0f tenants are open and %.0f are closed", last.open, last.idle)
 	})
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
