@@ -90,6 +90,11 @@ func (b *builder) runChangingTool(bkt objstore.BucketReader, job func(context.Co
 	})
 }
 
+// bindOutput adds the flag for the form of the output. forms is what its help says of text and json.
+func bindOutput(c *kingpin.CmdClause, to *string, forms string) {
+	c.Flag("output", "Form of the output: "+forms+".").Short('o').Default("text").EnumVar(to, "text", "json")
+}
+
 // toolTimeout adds the flag that bounds how long a tool reads metas.
 func toolTimeout(c *kingpin.CmdClause, to *time.Duration) {
 	*to = 5 * time.Minute

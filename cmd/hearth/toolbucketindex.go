@@ -34,7 +34,7 @@ func bindBucketIndex(c *kingpin.CmdClause) func(*builder) {
 		output string
 	)
 	bucket.bind(c)
-	c.Flag("output", "Form of the output: text or json.").Short('o').Default("text").EnumVar(&output, "text", "json")
+	bindOutput(c, &output, "text or json")
 	return func(b *builder) {
 		bkt := bucket.build(b)
 		b.runTool(func(ctx context.Context) error {

@@ -69,8 +69,8 @@ func (f *replicateFlags) bind(c *kingpin.CmdClause) {
 	c.Flag("ignore-marked-for-deletion", "Do not copy blocks that are marked for deletion. One that the target has gets "+
 		"its mark.").BoolVar(&f.skipMarked)
 	c.Flag("concurrency", "How many objects are copied at once.").Default("16").SetValue(whole[int]{&f.concurrency})
-	c.Flag("output", "Form of the output: text, or json: a line for each block that was not whole in the target, and one "+
-		"for both sets of blocks.").Short('o').Default("text").EnumVar(&f.output, "text", "json")
+	bindOutput(c, &f.output, "text, or json: a line for each block that was not whole in the target, and one for both "+
+		"sets of blocks")
 }
 
 // choice is what the flags choose.

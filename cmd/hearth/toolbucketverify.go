@@ -66,8 +66,7 @@ func bindBucketVerify(c *kingpin.CmdClause) func(*builder) {
 	c.Flag("id", "Look only at this block. May be given several times; only for "+verify.IndexKnownIssues+".").
 		PlaceHolder("ULID").SetValue(ulids{&f.ids})
 	c.Flag("deep", "Decode every chunk, too, and compare times and numbers of samples.").BoolVar(&f.deep)
-	c.Flag("output", "Form of the output: text, or json, a line for each finding.").Short('o').Default("text").
-		EnumVar(&f.changes.output, "text", "json")
+	bindOutput(c, &f.changes.output, "text, or json, a line for each finding")
 	c.Flag("repair", "Make the blocks that --id names anew where something is wrong with them that can be put right, and "+
 		"mark the old ones for deletion. Without --no-dry-run it only says what it would do.").Short('r').
 		BoolVar(&f.repair)
@@ -76,11 +75,11 @@ func bindBucketVerify(c *kingpin.CmdClause) func(*builder) {
 	f.changes.bindDryRun(c, "It is the default; --no-dry-run changes the bucket. Only for --repair.")
 	f.changes.bindPlans(c)
 	return func(b *builder) {
+		bkt := bucket.build(b)
 		if f.repair {
-			f.runRepair(b, bucket.build(b))
+			f.runRepair(b, bkt)
 			return
 		}
-		bkt := bucket.build(b)
 		b.runTool(func(ctx context.Context) error {
 			v, err := listToolBlocks(ctx, b, bkt, block.FetcherOptions{})
 			if v.Metas == nil {

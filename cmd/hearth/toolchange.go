@@ -30,8 +30,7 @@ type changeFlags struct {
 var changeSubject = []string{"output", "dry-run", "plan-out", "plan-in"}
 
 func (f *changeFlags) bind(c *kingpin.CmdClause, dryRunHelp string) {
-	c.Flag("output", "Form of the output: text, or json: a line for each step.").Short('o').Default("text").
-		EnumVar(&f.output, "text", "json")
+	bindOutput(c, &f.output, "text, or json: a line for each step")
 	f.bindDryRun(c, dryRunHelp)
 }
 

@@ -30,11 +30,7 @@ func (f *tenantToolFlags) bind(c *kingpin.CmdClause, what string) {
 	c.Flag("reason", "Why, for people: it is kept in the bucket.").StringVar(&f.reason)
 	c.Flag("dry-run", "Only say what would be done. It is the default: --no-dry-run "+what+".").Default("true").
 		BoolVar(&f.dryRun)
-	bindOutput(c, &f.output)
-}
-
-func bindOutput(c *kingpin.CmdClause, to *string) {
-	c.Flag("output", "Form of the output: text or json.").Short('o').Default("text").EnumVar(to, "text", "json")
+	bindOutput(c, &f.output, "text or json")
 }
 
 // id is the name of the tenant.
@@ -191,7 +187,7 @@ func bindTenantList(c *kingpin.CmdClause) func(*builder) {
 		timeout time.Duration
 	)
 	bucket.bind(c)
-	bindOutput(c, &output)
+	bindOutput(c, &output, "text or json")
 	toolTimeout(c, &timeout)
 	return func(b *builder) {
 		bkt := bucket.build(b)

@@ -54,8 +54,7 @@ func bindBucketUpload(c *kingpin.CmdClause) func(*builder) {
 		"same labels in the bucket is refused.").BoolVar(&compacted)
 	c.Flag("shipper.upload-concurrency", "How many files of a block are sent at once.").Default("5").
 		SetValue(whole[int]{&concurrency})
-	c.Flag("output", "Form of the output: text, or json, a line for each block.").Short('o').Default("text").
-		EnumVar(&output, "text", "json")
+	bindOutput(c, &output, "text, or json, a line for each block")
 	return func(b *builder) {
 		if external.IsEmpty() {
 			b.check(errors.New("--label is needed: the external labels say which stream the blocks are of"))
