@@ -59,7 +59,8 @@ func TestLists(t *testing.T) {
 		t.Errorf("%+v", recording)
 	}
 	if !alerting.Alerting || alerting.State != rulestate.Firing || alerting.For != time.Minute ||
-		alerting.LastError != "e" || len(alerting.Alerts) != 1 || alerting.Alerts[0].Labels.String() != `{cluster="eu", l="1"}` {
+		alerting.LastError != "e" || len(alerting.Alerts) != 1 ||
+		alerting.Alerts[0].Labels.String() != `{cluster="eu", l="1"}` {
 		t.Errorf("%+v", alerting)
 	}
 	targets, external, err := s.Targets(ctx, owner)

@@ -85,8 +85,8 @@ func (v view) Select(ctx context.Context, r *series.Request) series.Set {
 	case !ok:
 		return series.Empty()
 	case len(q.matchers) == 0 && v.thanos:
-		return series.Failed(errs.E(errs.Invalid, "no matchers specified, but for external labels: they would select all of "+
-			"Prometheus"))
+		return series.Failed(errs.E(errs.Invalid, "no matchers specified, except for external labels: they would select all "+
+			"of Prometheus"))
 	case len(q.matchers) == 0:
 		q.matchers = []*labels.Matcher{series.Everything}
 	}

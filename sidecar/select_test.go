@@ -291,7 +291,8 @@ func (c *cutWriter) Flush() { c.ResponseWriter.(http.Flusher).Flush() }
 func TestChangedLabels(t *testing.T) {
 	f := newFakePrometheus(t, labels.FromStrings("cluster", "eu"))
 	now := time.Now().UnixMilli()
-	for _, ls := range []labels.Labels{labels.FromStrings("__name__", "m"), labels.FromStrings("__name__", "m", "a", "1")} {
+	in := []labels.Labels{labels.FromStrings("__name__", "m"), labels.FromStrings("__name__", "m", "a", "1")}
+	for _, ls := range in {
 		f.write(t, sourcetest.Series{Labels: ls, Samples: []sourcetest.Sample{{T: now, V: 1}}})
 	}
 	s := f.open(t, func(o *Options) { o.Tenant = owner })
@@ -310,8 +311,7 @@ func TestChangedLabels(t *testing.T) {
 	if err := s.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := expectedLabels([]labels.Labels{labels.FromStrings("__name__", "m"), labels.FromStrings("__name__", "m", "a", "1")},
-		f.external, nil)
+	want := expectedLabels(in, f.external, nil)
 	if got := collect(t, s, r); !slices.EqualFunc(got, want, labels.Equal) {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -85,7 +85,10 @@ func TestShipAlerts(t *testing.T) {
 	f("HearthFaultyBlocks", "hearth_tsdb_faulty_blocks", 1, true)
 	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 0, false)
 	f("HearthBlocksUnserved", "hearth_store_unserved_blocks", 1, true)
-	const shipped, unshipped = "hearth_sidecar_last_successful_ship_timestamp_seconds", "hearth_sidecar_unshipped_oldest_timestamp_seconds"
+	const (
+		shipped   = "hearth_sidecar_last_successful_ship_timestamp_seconds"
+		unshipped = "hearth_sidecar_unshipped_oldest_timestamp_seconds"
+	)
 	f("HearthSidecarShipFails", shipped, 0, false) // no bucket
 	f("HearthSidecarShipFails", shipped, ago(3*time.Hour), false)
 	f("HearthSidecarShipFails", shipped, ago(5*time.Hour), true)

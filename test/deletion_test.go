@@ -43,7 +43,8 @@ func TestTenantDeletion(t *testing.T) {
 	compactor := newNode(t, "compact", "compact")
 	compactor.args = slices.DeleteFunc(compactor.args, func(a string) bool { return strings.HasPrefix(a, "--grpc") })
 	compactor.args = append(compactor.args, "--data-dir="+compactor.dir, "--objstore.config="+objstore, "--wait",
-		"--wait-interval=1s", "--compact.cleanup-interval=1s", "--delete-delay=0s", "--gossip.join="+c.receivers[0].gossipAddr)
+		"--wait-interval=1s", "--compact.cleanup-interval=1s", "--delete-delay=0s",
+		"--gossip.join="+c.receivers[0].gossipAddr)
 	compactor.start()
 	compactor.waitReady()
 
@@ -128,7 +129,8 @@ func TestTenantDeletion(t *testing.T) {
 	tool := func(args ...string) string {
 		return prints(t, append(args, "--objstore.config="+objstore)...)
 	}
-	if out := tool("tools", "tenant", "list", "--output=json"); !strings.Contains(out, `"state":"due"`) || !strings.Contains(out, `"blocks":0`) {
+	out := tool("tools", "tenant", "list", "--output=json")
+	if !strings.Contains(out, `"state":"due"`) || !strings.Contains(out, `"blocks":0`) {
 		t.Error(out)
 	}
 	if out := tool("tools", "tenant", "undelete", "acme", "--anew", "--no-dry-run"); !strings.HasPrefix(out, "renewed: ") {

@@ -155,8 +155,8 @@ func TestSidecar(t *testing.T) {
 	s.p.kill()
 	s.args = append(s.args, "--storage.tsdb.delay-compact-file.path="+filepath.Join(s.dir, "thanos.shipper.json"))
 	template := filepath.Join(t.TempDir(), "template.yml")
-	if err := os.WriteFile(template, fmt.Appendf(nil, sidecarConfig, "cluster: $(CLUSTER), replica: "+
-		"r0"), 0o644); err != nil {
+	text := fmt.Appendf(nil, sidecarConfig, "cluster: $(CLUSTER), replica: r0")
+	if err := os.WriteFile(template, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// Prometheus cannot start before the sidecar has written its configuration.

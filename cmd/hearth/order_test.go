@@ -11,14 +11,14 @@ import (
 // "serving" is added when the process runs.
 func TestOrder(t *testing.T) {
 	for role, want := range map[string]string{
-		"all": "limits users http bucket garbage-collector tsdb receive clients store grpc gossip sharing compact block-upload " +
-			"distributor endpoints query alerts rule-files rule-bucket rule-sources rules self-scrape remote-write drain",
+		"all": "limits users http bucket garbage-collector tsdb receive clients store grpc gossip sharing compact " +
+			"block-upload distributor endpoints query alerts rule-files rule-bucket rule-sources rules self-scrape remote-write drain",
 		"receive":     "limits users http bucket garbage-collector tsdb receive clients grpc gossip distributor remote-write drain",
 		"distributor": "limits users http clients grpc gossip distributor remote-write",
 		"store":       "users http bucket data-dir clients store grpc gossip sharing",
 		"compact":     "users http bucket data-dir limits gossip compact block-upload",
-		"rule": "limits users http grpc bucket clients gossip distributor queriers alerts deleted-tenants rule-files rule-bucket rule-sources " +
-			"rules",
+		"rule": "limits users http grpc bucket clients gossip distributor queriers alerts deleted-tenants rule-files " +
+			"rule-bucket rule-sources rules",
 		"sidecar": "users http reloader sidecar grpc",
 		"query":   "users limits http grpc gossip clients endpoints query",
 	} {

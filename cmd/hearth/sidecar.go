@@ -48,10 +48,9 @@ func (f *sidecarFlags) bind(c *kingpin.CmdClause) {
 	o := &f.opts
 	c.Flag("prometheus.url", "Address of Prometheus.").Default("http://localhost:9090").URLVar(&f.url)
 	durationFlag(c, "prometheus.ready_timeout", "How long Prometheus may take to start. Then a sidecar with a bucket "+
-		"ends; "+
-		"0s = never.", &o.ReadyTimeout)
-	durationFlag(c, "prometheus.get_config_interval", "How often Prometheus is asked for its external "+
-		"labels.", &o.Interval)
+		"ends; 0s = never.", &o.ReadyTimeout)
+	durationFlag(c, "prometheus.get_config_interval", "How often Prometheus is asked for its external labels.",
+		&o.Interval)
 	durationFlag(c, "prometheus.get_config_timeout", "How long such a question may take.", &o.Timeout)
 	f.httpClient.bind(c, "prometheus.http-client", "How to reach Prometheus, as Thanos's YAML: basic_auth, bearer_token, "+
 		"proxy_url, tls_config, transport_config.")
@@ -59,26 +58,20 @@ func (f *sidecarFlags) bind(c *kingpin.CmdClause) {
 		"own bound is --storage.remote.read-concurrent-limit.").
 		Default(strconv.Itoa(o.MaxReads)).SetValue(whole[int]{&o.MaxReads})
 	c.Flag("tenant", "Whose the series and blocks of this Prometheus are. Blocks then name the tenant, and so do series "+
-		"that "+
-		"a Thanos querier gets. Default: "+string(tenant.Default)+", which is not named.").StringVar(&f.tenant)
+		"that a Thanos querier gets. Default: "+string(tenant.Default)+", which is not named.").StringVar(&f.tenant)
 	c.Flag("min-time", "Serve only samples from this time on: a time such as 2026-01-31T00:00:00Z, or a duration before "+
-		"now "+
-		"such as -2w.").Default(firstTime).SetValue(&f.min)
+		"now such as -2w.").Default(firstTime).SetValue(&f.min)
 	c.Flag("store.grpc.downloaded-bytes-limit", "Bytes that one request may read of Prometheus; more fail it. 0 = no "+
-		"limit.").
-		Default("0").SetValue(&f.bytes)
+		"limit.").Default("0").SetValue(&f.bytes)
 
 	s := &o.Ship
 	c.Flag("tsdb.path", "Data directory of Prometheus, whose blocks are shipped.").Default(s.Dir).StringVar(&s.Dir)
 	c.Flag("shipper.upload-compacted", "Ship blocks that Prometheus compacted, too. One that overlaps with a block of "+
-		"the same "+
-		"labels in the bucket is refused.").BoolVar(&s.Compacted)
+		"the same labels in the bucket is refused.").BoolVar(&s.Compacted)
 	c.Flag("shipper.ignore-unequal-block-size", "Ship although Prometheus compacts blocks that may not be in the bucket "+
-		"yet: "+
-		"one that cannot be shipped for hours is lost to the bucket.").BoolVar(&s.IgnoreUnequal)
+		"yet: one that cannot be shipped for hours is lost to the bucket.").BoolVar(&s.IgnoreUnequal)
 	c.Flag("shipper.meta-file-name", "File in --tsdb.path that lists the blocks in the bucket. Prometheus reads it where "+
-		"it "+
-		"runs with --storage.tsdb.delay-compact-file.path.").Default(s.Record).StringVar(&s.Record)
+		"it runs with --storage.tsdb.delay-compact-file.path.").Default(s.Record).StringVar(&s.Record)
 	c.Flag("shipper.upload-concurrency", "Files of a block that are sent at a time; 0 = 1.").
 		Default("0").SetValue(whole[int]{&s.Upload.Concurrency})
 	c.Flag("hash-func", "SHA256 puts the checksums of a block's files into its meta.json.").
@@ -125,14 +118,12 @@ func (f *reloaderFlags) bind(c *kingpin.CmdClause) {
 		"replaced by the value in this process's environment, and unpacked if it is gzip. Only its owner may read it.").
 		PlaceHolder("FILE").StringVar(&o.OutputFile)
 	c.Flag("reloader.rule-dir", "Directory with rules: Prometheus reads them again when a file changes. May be given "+
-		"several "+
-		"times.").StringsVar(&o.RuleDirs)
+		"several times.").StringsVar(&o.RuleDirs)
 	durationFlag(c, "reloader.watch-interval", "How often all these files are read, besides when they change; 0s = once.",
 		&o.WatchInterval)
 	durationFlag(c, "reloader.retry-interval", "Wait after a reload that failed.", &o.RetryInterval)
 	c.Flag("reloader.method", "How Prometheus is told: http = POST /-/reload, which needs its --web.enable-lifecycle; "+
-		"signal "+
-		"= SIGHUP, which needs a shared process namespace and the same user.").
+		"signal = SIGHUP, which needs a shared process namespace and the same user.").
 		Default("http").EnumVar(&o.Method, "http", "signal")
 	c.Flag("reloader.process-name", "Executable of the process that gets the signal.").
 		Default("prometheus").StringVar(&f.processName)

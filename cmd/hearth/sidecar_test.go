@@ -9,8 +9,8 @@ import (
 // older way and with delayed compaction.
 func TestOperatorsSidecar(t *testing.T) {
 	common := "--prometheus.url=http://localhost:9090/ --grpc-address=:10901 --http-address=:10902 " +
-		"--grpc-server-tls-cert=/c --grpc-server-tls-key=/k --grpc-server-tls-client-ca=/a --grpc-server-tls-min-version=1.2 " +
-		"--grpc-server-tls-ciphers=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 --grpc-server-tls-curves=X25519 "
+		"--grpc-server-tls-cert=/c --grpc-server-tls-key=/k --grpc-server-tls-client-ca=/a " +
+		"--grpc-server-tls-min-version=1.2 --grpc-server-tls-ciphers=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 --grpc-server-tls-curves=X25519 "
 	rest := " --log.level=debug --log.format=json --min-time=-30d --prometheus.ready_timeout=20m " +
 		"--prometheus.get_config_timeout=10s --prometheus.get_config_interval=1m " +
 		"--prometheus.http-client-file=/etc/thanos/config/prometheus.http-client-file.yaml"

@@ -120,7 +120,8 @@ func TestToolRewriteDownsampled(t *testing.T) {
 	runTool(t, 0, dir, "bucket", "downsample", "--data-dir="+t.TempDir())
 	five := ""
 	for name, text := range tree(t, dir) {
-		if id, ok := block.ParseID(name); ok && strings.HasSuffix(name, "/"+block.MetaName) && strings.Contains(text, "300000") {
+		id, ok := block.ParseID(name)
+		if ok && strings.HasSuffix(name, "/"+block.MetaName) && strings.Contains(text, "300000") {
 			five = id.String()
 		}
 	}

@@ -77,16 +77,19 @@ func TestToolRepair(t *testing.T) {
 	}
 	raw[len(raw)/2] ^= 4
 	putFile(t, dir, block.Object(broken, "chunks/000001"), string(raw))
-	repair := []string{"bucket", "verify", "--repair", "--tmp.dir=" + t.TempDir(), "--id=" + one.String(), "--id=" + late.String()}
+	repair := []string{"bucket", "verify", "--repair", "--tmp.dir=" + t.TempDir(), "--id=" + one.String(),
+		"--id=" + late.String()}
 	runTool(t, 2, dir, "bucket", "verify", "--repair")
 	before := objects(t, dir)
 	out, _ := runTool(t, 0, dir, repair...)
-	if !strings.Contains(out, "planned rewrite "+one.String()) || !strings.Contains(out, "overlaps") || objects(t, dir) != before {
+	if !strings.Contains(out, "planned rewrite "+one.String()) || !strings.Contains(out, "overlaps") ||
+		objects(t, dir) != before {
 		t.Errorf("a dry run: %s", out)
 	}
 	plan := filepath.Join(t.TempDir(), "plan.json")
 	runTool(t, 0, dir, append(repair, "--plan-out="+plan)...)
-	if out, _ = runTool(t, 0, dir, "bucket", "verify", "--repair", "--plan-in="+plan); !strings.Contains(out, "done rewrite") {
+	out, _ = runTool(t, 0, dir, "bucket", "verify", "--repair", "--plan-in="+plan)
+	if !strings.Contains(out, "done rewrite") {
 		t.Error(out)
 	}
 	all := tree(t, dir)
@@ -99,8 +102,10 @@ func TestToolRepair(t *testing.T) {
 		t.Errorf("after the repair: %s", out)
 	}
 	before = objects(t, dir)
-	_, log := runTool(t, 1, dir, "bucket", "verify", "--repair", "--no-dry-run", "--id="+broken.String(), "--id="+one.String())
-	if !strings.Contains(log, "cannot be repaired") || !strings.Contains(log, "marked for deletion") || objects(t, dir) != before {
+	_, log := runTool(t, 1, dir, "bucket", "verify", "--repair", "--no-dry-run", "--id="+broken.String(),
+		"--id="+one.String())
+	if !strings.Contains(log, "cannot be repaired") || !strings.Contains(log, "marked for deletion") ||
+		objects(t, dir) != before {
 		t.Errorf("what cannot be repaired: %s", log)
 	}
 }

@@ -52,7 +52,8 @@ func TestRetain(t *testing.T) {
 		p := retain(viewOf(bucket), now, keep, owner)
 		var steps, held []string
 		for _, s := range p.Steps {
-			if s.Action != change.Mark || s.Mark != block.DeletionMarkName || !strings.Contains(s.Details, "exceeding retention") {
+			if s.Action != change.Mark || s.Mark != block.DeletionMarkName ||
+				!strings.Contains(s.Details, "exceeding retention") {
 				t.Errorf("%+v", s)
 			}
 			steps = append(steps, number(s.Block))

@@ -14,7 +14,8 @@ import (
 // a tenant that is deleted are not uploaded.
 func TestToolTenant(t *testing.T) {
 	dir, local := t.TempDir(), t.TempDir()
-	putFile(t, dir, "hearth/bucket.json", `{"uuid":"u","cluster_label":"c","tenant_label":"tenant_id","replica_label":"r"}`)
+	putFile(t, dir, "hearth/bucket.json",
+		`{"uuid":"u","cluster_label":"c","tenant_label":"tenant_id","replica_label":"r"}`)
 	localBlock(t, local, 1_700_000_000_000, 1, "")
 	upload := []string{"bucket", "upload-blocks", "--path=" + local, "--label=tenant_id=acme"}
 	runTool(t, 0, dir, upload...)

@@ -52,7 +52,7 @@ type peer struct {
 	metadata  bool
 	rules     bool
 	single    bool            // a Thanos process with one stream, which does not change while it runs
-	owner     tenant.ID       // whose all of it is, whatever its labels say; "" = the labels say so
+	owner     tenant.ID       // all of it is this tenant's, whatever its labels say; "" = its labels say whose
 	tenants   announced       // its streams by their tenant label
 	replicas  announced       // its streams by their replica label
 	external  []labels.Labels // the label sets of its streams

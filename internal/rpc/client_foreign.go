@@ -49,9 +49,9 @@ func (c *Client) peerOf(in *infopb.InfoResponse) *peer {
 	return p
 }
 
-// ownerOf returns whose all series of a Thanos process are that stands for one Prometheus. Who owns the Prometheus
-// chooses its external labels, so that none of them may name a tenant. It returns "" for other processes, whose labels
-// of tenants are those of Thanos's receivers.
+// ownerOf returns the tenant of all series of a Thanos process that stands for one Prometheus. The owner of that
+// Prometheus chooses its external labels, so none of them may name a tenant. For other processes it returns "": their
+// labels of tenants are those of Thanos's receivers.
 func (o *ClientOptions) ownerOf(in *infopb.InfoResponse) tenant.ID {
 	if in.ComponentType != series.RoleSidecar {
 		return ""

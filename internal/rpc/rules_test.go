@@ -147,12 +147,14 @@ func TestRulesMatchExternal(t *testing.T) {
 	f(1, `{tenant_id="default-tenant",a="b"}`)
 	f(0, `{tenant_id="x"}`)
 	req := &thanospb.RulesRequest{MatcherString: []string{strings.Repeat("(", 1000)}}
-	err := c.each(context.Background(), "/"+serviceRules+"/Rules", req, new(thanospb.RulesResponse), func() error { return nil })
+	err := c.each(context.Background(), "/"+serviceRules+"/Rules", req, new(thanospb.RulesResponse),
+		func() error { return nil })
 	if kind := errs.KindOf(err); kind != errs.Invalid && kind != errs.TooLarge {
 		t.Errorf("a matcher that is none: %v", err)
 	}
 	req = &thanospb.RulesRequest{Type: 17}
-	err = c.each(context.Background(), "/"+serviceRules+"/Rules", req, new(thanospb.RulesResponse), func() error { return nil })
+	err = c.each(context.Background(), "/"+serviceRules+"/Rules", req, new(thanospb.RulesResponse),
+		func() error { return nil })
 	if errs.KindOf(err) != errs.Invalid {
 		t.Errorf("a type that is none: %v", err)
 	}

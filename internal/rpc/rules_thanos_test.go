@@ -81,7 +81,8 @@ func TestThanosQueryReadsRules(t *testing.T) {
 	if len(answer.Data.Groups) != 1 || g.Name != "g" || g.File != "f" || !slices.Equal(got, want) {
 		t.Errorf("groups %+v\nrules %q, want %q", answer.Data.Groups, got, want)
 	}
-	if a := g.Rules[0].Alerts; len(a) != 1 || a[0].State != "firing" || a[0].Value != "1e+00" || a[0].Labels["alertname"] != "A" {
+	if a := g.Rules[0].Alerts; len(a) != 1 || a[0].State != "firing" || a[0].Value != "1e+00" ||
+		a[0].Labels["alertname"] != "A" {
 		t.Errorf("alerts %+v", a)
 	}
 	if err := getJSON("http://"+httpAddr+"/api/v1/alerts", &answer); err != nil || len(answer.Data.Alerts) != 1 {

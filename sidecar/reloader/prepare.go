@@ -57,8 +57,8 @@ func (o Options) write(content []byte) (unset int, err error) {
 	}
 	content, missing := expand(content, o.Variable)
 	if len(missing) > 0 {
-		return len(missing), fmt.Errorf("%s: environment variables are not set: %s", o.ConfigFile, strings.Join(missing, ", "+
-			""))
+		return len(missing), fmt.Errorf("%s: environment variables are not set: %s", o.ConfigFile,
+			strings.Join(missing, ", "))
 	}
 	if there, err := os.Lstat(o.OutputFile); err == nil && there.Mode().IsRegular() && there.Mode().Perm() == outputMode &&
 		there.Size() == int64(len(content)) {
