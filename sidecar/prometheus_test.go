@@ -29,6 +29,7 @@ import (
 	"github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/series/sourcetest"
@@ -223,6 +224,12 @@ func (f *fakePrometheus) open(t *testing.T, change ...func(*Options)) *Sidecar {
 // sidecar returns a sidecar that has not looked at f.
 func (f *fakePrometheus) sidecar(t *testing.T, change ...func(*Options)) *Sidecar {
 	t.Helper()
+	return f.sidecarTo(t, nil, change...)
+}
+
+// sidecarTo returns a sidecar that has not looked at f, and ships into bkt.
+func (f *fakePrometheus) sidecarTo(t *testing.T, bkt objstore.Bucket, change ...func(*Options)) *Sidecar {
+	t.Helper()
 	client, err := promclient.New(f.url, "settings", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +238,7 @@ func (f *fakePrometheus) sidecar(t *testing.T, change ...func(*Options)) *Sideca
 	for _, c := range change {
 		c(&opts)
 	}
-	s, err := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), client, nil, opts)
+	s, err := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), client, bkt, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -298,14 +298,11 @@ func (s *samplesSet) Close() error              { return nil }
 
 // Streams implements series.Streamer: all of Prometheus is one stream of the one tenant.
 func (s *Sidecar) Streams(id tenant.ID) []series.Stream {
-	known, err := s.known()
 	if id != s.opts.Tenant {
 		return nil
 	}
+	known, _ := s.known() // without external labels while nothing is known, which calls of the source say
 	v := view{s, true}
-	if err != nil { // the source says that it is not known
-		known.labels = labels.EmptyLabels()
-	}
 	return []series.Stream{{External: v.external(known), Source: v, Shown: true}}
 }
 

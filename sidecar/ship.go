@@ -82,9 +82,7 @@ func (s *Sidecar) candidates() ([]ship.Block, error) {
 func choose(all []ship.Block, compacted bool) []ship.Block {
 	var chosen []ship.Block
 	for _, b := range all {
-		switch {
-		case b.Fault != nil:
-		case b.Meta.Stats.NumSamples == 0, b.Meta.Compaction.Level > 1 && !compacted:
+		if b.Fault == nil && (b.Meta.Stats.NumSamples == 0 || b.Meta.Compaction.Level > 1 && !compacted) {
 			continue
 		}
 		b.Meta.Compaction.Failed = false

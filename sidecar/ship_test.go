@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -24,7 +23,6 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/sidecar/promclient"
 )
 
 // addBlock makes a block in dir as Prometheus has it, changed by change.
@@ -58,19 +56,7 @@ func addBlock(t *testing.T, dir string, from int, change func(*tsdb.BlockMeta)) 
 // shipping returns a sidecar of f that ships what is in dir into bkt, and knows f.
 func (f *fakePrometheus) shipping(t *testing.T, dir string, bkt objstore.Bucket, change ...func(*Options)) *Sidecar {
 	t.Helper()
-	client, err := promclient.New(f.url, "settings", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opts := DefaultOptions()
-	opts.Ship.Dir = dir
-	for _, c := range change {
-		c(&opts)
-	}
-	s, err := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), client, bkt, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := f.sidecarTo(t, bkt, append(change, func(o *Options) { o.Ship.Dir = dir })...)
 	if err := s.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}

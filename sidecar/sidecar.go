@@ -28,9 +28,8 @@ type Sidecar struct {
 	found *settings  // the last settings that would do; nil when there are none
 	fault error      // why Prometheus was not served at the last look; nil = it was, or there was no look
 
-	first  chan struct{} // closed once Prometheus could be served
-	served sync.Once     // closes first
-	kick   chan struct{} // asks for a look
+	first chan struct{} // closed by watch once Prometheus could be served
+	kick  chan struct{} // asks for a look
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

@@ -160,8 +160,8 @@ func (s *Sidecar) watch(ctx context.Context, fail func(error)) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			s.served.Do(func() { close(s.first) })
+		if err == nil && !s.wasServed() {
+			close(s.first)
 		}
 		if limit := s.opts.ReadyTimeout; !s.wasServed() && s.ships() && limit > 0 && time.Since(began) > limit {
 			fail(fmt.Errorf("no Prometheus could be served for %s: %w", limit, err))

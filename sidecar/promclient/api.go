@@ -106,8 +106,8 @@ func timeOf(ms int64) time.Time { return time.UnixMilli(min(max(ms, -maxMillis),
 
 const maxMillis = 1 << 52
 
-// LabelNames are the sorted names of labels of series within [mint, maxt] (ms) that all matchers select, the first
-// limit of them; limit 0 = all.
+// LabelNames are the names of labels of series within [mint, maxt] (ms) that all matchers select, at most limit of
+// them; limit 0 = all.
 func (c *Client) LabelNames(ctx context.Context, ms []*labels.Matcher, mint, maxt int64, limit int) ([]string,
 	[]string, error) {
 	names, warnings, _, err := c.api.LabelNames(ctx, matches(ms), timeOf(mint), timeOf(maxt), limitOf(limit)...)
@@ -115,11 +115,10 @@ func (c *Client) LabelNames(ctx context.Context, ms []*labels.Matcher, mint, max
 	for i, n := range names {
 		out[i] = string(n)
 	}
-	slices.Sort(out)
 	return out, untruncated(warnings, limit), classify(err)
 }
 
-// LabelValues are the sorted values of a label, as LabelNames.
+// LabelValues are the values of a label, as LabelNames.
 func (c *Client) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, mint, maxt int64, limit int) (
 	[]string, []string, error) {
 	values, warnings, _, err := c.api.LabelValues(ctx, escaped(name), matches(ms), timeOf(mint), timeOf(maxt),
@@ -128,7 +127,6 @@ func (c *Client) LabelValues(ctx context.Context, name string, ms []*labels.Matc
 	for i, v := range values {
 		out[i] = string(v)
 	}
-	slices.Sort(out)
 	return out, untruncated(warnings, limit), classify(err)
 }
 
@@ -186,7 +184,7 @@ func (c *Client) Metadata(ctx context.Context, family string, limit int) (map[st
 	return out, nil
 }
 
-// Exemplars are those within [mint, maxt] (ms) of series that at least one of the selectors selects, in label order.
+// Exemplars are those within [mint, maxt] (ms) of series that at least one of the selectors selects.
 func (c *Client) Exemplars(ctx context.Context, mint, maxt int64, selectors ...[]*labels.Matcher) (
 	[]exemplar.QueryResult, error) {
 	texts := make([]string, len(selectors))
@@ -206,9 +204,6 @@ func (c *Client) Exemplars(ctx context.Context, mint, maxt int64, selectors ...[
 			})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b exemplar.QueryResult) int {
-		return labels.Compare(a.SeriesLabels, b.SeriesLabels)
-	})
 	return out, nil
 }
 
