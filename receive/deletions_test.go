@@ -1,7 +1,10 @@
 package receive
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,6 +207,30 @@ func TestDeletionWrongClock(t *testing.T) {
 	d.followDeletions(t.Context())
 	if d.reads(team) != 1 {
 		t.Error("it is not there any more")
+	}
+}
+
+// TestDeletionOfUnknownAge: a directory of which nobody knows when it was made goes when its tenant's deletion is due,
+// and not before.
+func TestDeletionOfUnknownAge(t *testing.T) {
+	d := startDeleting(t)
+	write(t, d.Receiver, team, labels.FromStrings("a", "b"), time.Now().Add(-time.Minute), 1, 2)
+	mark := filepath.Join(d.db.TenantDir(team), "hearth-tenant.json")
+	if err := errors.Join(os.Remove(mark), os.Symlink(mark, mark)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.db.Made(team); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	d.ask(team, time.Hour)
+	d.followDeletions(t.Context())
+	if !d.db.Has(team) || d.reads(team) != 1 {
+		t.Fatal("deleted before it was due")
+	}
+	d.ask(team, -time.Minute)
+	d.followDeletions(t.Context())
+	if d.db.Has(team) || d.reads(team) != 0 {
+		t.Error("not deleted")
 	}
 }
 

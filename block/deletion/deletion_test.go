@@ -51,6 +51,9 @@ func TestStates(t *testing.T) {
 		if state != want || gotOld != takesOld || gotNew != takesNew || gotWrites != writes {
 			t.Errorf("%s: %s, takes old data %v, new data %v, takes writes %v", name, state, gotOld, gotNew, gotWrites)
 		}
+		if unknown := l.Takes("acme", time.Time{}, now) != nil; unknown != takesOld {
+			t.Errorf("%s: takes what was made nobody knows when: %v", name, unknown)
+		}
 		if l.Takes("other", old, now) != nil || l.Refusal("other", now) != nil {
 			t.Errorf("%s: another tenant", name)
 		}

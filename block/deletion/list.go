@@ -3,6 +3,7 @@ package deletion
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -43,16 +44,17 @@ func (e *Entry) State(now time.Time) State {
 	return state
 }
 
-// state also returns, in Due and Renewed, before which time (Unix ms) what was made is deleted.
+// state also returns before which time (Unix ms) what was made is deleted: never, except in Due and Renewed.
 func (e *Entry) state(now time.Time) (State, int64) {
+	const never = math.MinInt64
 	renewed := e.Renewal
 	switch {
 	case e.Undo != nil && e.Undo.At <= e.UndoUntil:
-		return Undone, 0
+		return Undone, never
 	case e.Fault != nil:
-		return Held, 0
+		return Held, never
 	case now.UnixMilli() < e.Due:
-		return Waiting, 0
+		return Waiting, never
 	case renewed == nil || now.UnixMilli() < max(renewed.At, e.Due)+settled:
 		return Due, latest
 	}
