@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -75,12 +74,6 @@ func (c *Compactor) markDeleted(ctx context.Context, l *look) error {
 	c.keeping.mu.Lock()
 	maps.DeleteFunc(c.keeping.doomed, func(id ulid.ULID, _ bool) bool { return metas[id] == nil })
 	c.keeping.mu.Unlock()
-	var faults []error
-	for _, object := range slices.Sorted(maps.Keys(l.view.Requests.Unreadable())) {
-		if len(faults) < 3 {
-			faults = append(faults, fmt.Errorf("%s has no effect: %w", object, l.view.Requests.Unreadable()[object]))
-		}
-	}
 	err := c.each(ctx, ids, func(ctx context.Context, id ulid.ULID) error {
 		e := l.view.TakenBy(metas[id], c.opts.TenantLabel, c.opts.Now())
 		if e == nil { // the clock of this machine was set back
@@ -96,7 +89,7 @@ func (c *Compactor) markDeleted(ctx context.Context, l *look) error {
 		c.keeping.doomed[id] = true
 		return nil
 	})
-	return errors.Join(append(faults, err)...)
+	return errors.Join(l.view.Requests.Fault(), err)
 }
 
 // expiring is what retention is decided by. A young block counts, too.

@@ -63,10 +63,7 @@ func (r *Receiver) tellDeletions(err error) {
 // removeDeleted deletes the heads and local blocks that list says are to be deleted. Nothing is deleted while the clock
 // of this machine is not that of the bucket: the deletion might not be due yet, and can still be undone then.
 func (r *Receiver) removeDeleted(ctx context.Context, list *block.Requests) error {
-	var faults []error
-	for object, err := range list.Unreadable() {
-		faults = append(faults, errs.E(errs.KindOf(err), "%s has no effect: %w", object, err))
-	}
+	faults := []error{list.Fault()}
 	checked := false
 	for _, id := range list.Tenants() {
 		e := r.taken(list, id)

@@ -260,4 +260,10 @@ func TestDeletionUnknown(t *testing.T) {
 	if err := d.try(team); err != nil || d.reads(team) != 1 || d.toldDeletions == "" {
 		t.Errorf("%v, told %q", err, d.toldDeletions)
 	}
+	told := d.toldDeletions
+	for range 5 {
+		if d.followDeletions(t.Context()); d.toldDeletions != told {
+			t.Errorf("the same faults are told anew: %q, before %q", d.toldDeletions, told)
+		}
+	}
 }

@@ -17,7 +17,7 @@ import (
 type State string
 
 // A request is Waiting until it is due, and Due from then on, for ever. From Waiting it can become Undone; from Due it
-// becomes Renewed when the tenant is let be made anew.
+// becomes Renewed when an operator lets the tenant be made anew.
 const (
 	// Waiting: the tenant takes no writes, and is still read.
 	Waiting State = "waiting"
@@ -203,6 +203,16 @@ func (l *List) Unreadable() map[string]error {
 		return nil
 	}
 	return l.faults
+}
+
+// Fault is the error of a few of the Unreadable objects, always the same ones; nil if there are none.
+func (l *List) Fault() error {
+	var all []error
+	for _, object := range slices.Sorted(maps.Keys(l.Unreadable())) {
+		err := l.faults[object]
+		all = append(all, errs.E(errs.KindOf(err), "%s has no effect: %w", object, err))
+	}
+	return errs.Few(all)
 }
 
 // Last is the newest request of a tenant, nil if there is none.
