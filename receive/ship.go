@@ -32,7 +32,7 @@ func (r *Receiver) newShipper(id tenant.ID) *ship.Shipper {
 		Origin: func(ship.Block) block.Thanos {
 			return block.Thanos{Labels: r.ExternalLabels(id).Map(), Source: r.opts.Source}
 		},
-		Refuse:  func(ship.Block) error { return r.mayShip(id) },
+		Check:   func(context.Context, ship.Block) error { return r.mayShip(id) },
 		Timeout: r.opts.ShipTimeout, Retry: r.opts.Retry,
 		Upload: block.UploadOptions{Hash: r.opts.HashFiles, Concurrency: r.opts.FileConcurrency},
 	})

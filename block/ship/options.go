@@ -18,16 +18,12 @@ type Options struct {
 	// made it, its resolution. It is asked when the block is shipped. IndexStats, Files and UploadTime are filled in
 	// afterwards.
 	Origin func(Block) block.Thanos
-	// Check is asked before a block is sent, nil = all may be. Its error of kind Invalid means that the block must not be
-	// in the bucket; it is asked again later. Other errors are those of the bucket.
+	// Check is asked before a block is sent, each time; nil = all may be. An error of kind Conflict is no failure: the
+	// block is passed over. Invalid means that the block must not be in the bucket. Other errors are those of the bucket.
 	Check func(context.Context, Block) error
 	// RecordAlways has the record written in the first pass, and whenever it would be another, also where nothing is
 	// shipped. A Prometheus that delays compaction until blocks are shipped compacts nothing while there is no record.
 	RecordAlways bool
-	// Refuse, if set, is why a block must not be sent, asked right before it would be; nil = it may. After an error of
-	// kind Unavailable the pass ends, as after a failure of the bucket. A block that is refused otherwise is passed over,
-	// which is no failure.
-	Refuse func(Block) error
 	// Timeout bounds the upload of one block.
 	Timeout time.Duration
 	// Retry is the wait before a block that could not be shipped, or a bucket that failed, is tried again. It doubles with

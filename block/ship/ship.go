@@ -125,14 +125,12 @@ func (s *Shipper) Ship(ctx context.Context, force bool) error {
 		if !force && b.wait.waits(time.Now()) {
 			continue
 		}
-		err := s.refusal(b)
-		if err != nil && errs.KindOf(err) != errs.Unavailable {
+		err := s.check(ctx, b)
+		if errs.KindOf(err) == errs.Conflict {
+			s.passOver(b, err)
 			continue
 		}
-		if err == nil {
-			err = s.try(ctx, b)
-		}
-		if err != nil {
+		if err = s.try(ctx, b, err); err != nil {
 			faults = append(faults, err)
 		}
 		if ctx.Err() != nil {
@@ -153,20 +151,22 @@ func (s *Shipper) Ship(ctx context.Context, force bool) error {
 	return errs.Few(faults)
 }
 
-// refusal is why b must not be sent. The log has each reason once.
-func (s *Shipper) refusal(b *pending) error {
-	if s.opts.Refuse == nil {
+// check is the error of Options.Check.
+func (s *Shipper) check(ctx context.Context, b *pending) error {
+	if s.opts.Check == nil {
 		return nil
 	}
-	err := s.opts.Refuse(b.Block)
-	if err == nil || errs.KindOf(err) == errs.Unavailable {
-		return err
-	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.opts.Check(ctx, b.Block)
+}
+
+// passOver logs each reason once for which b is not sent.
+func (s *Shipper) passOver(b *pending, err error) {
 	if text := err.Error(); b.logged != text {
 		b.logged = text
 		s.log.Info("block is not shipped", "block", b.ID, "reason", err)
 	}
-	return err
 }
 
 // unlisted counts that the blocks cannot be listed, and logs each reason once.
@@ -190,12 +190,13 @@ func (s *Shipper) tell(b *pending, err error) {
 	}
 }
 
-// try ships b. A block that is faulty here may be whole in the bucket, and then it is shipped.
-func (s *Shipper) try(ctx context.Context, b *pending) error {
-	err := b.Fault
-	if err != nil {
-		err = errs.E(errs.Invalid, "block %s: %w", b.Dir, err)
-	} else {
+// try ships b, unless err is why not. A block that is faulty here may be whole in the bucket, and then it is shipped.
+func (s *Shipper) try(ctx context.Context, b *pending, err error) error {
+	switch {
+	case err != nil:
+	case b.Fault != nil:
+		err = errs.E(errs.Invalid, "block %s: %w", b.Dir, b.Fault)
+	default:
 		err = s.upload(ctx, b)
 	}
 	if errs.KindOf(err) == errs.Invalid && s.inBucket(ctx, b.ID) {
@@ -239,11 +240,6 @@ func (s *Shipper) upload(ctx context.Context, b *pending) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	start := time.Now()
-	if s.opts.Check != nil {
-		if err := s.opts.Check(ctx, b.Block); err != nil {
-			return err
-		}
-	}
 	if b.measured == nil {
 		m, err := block.Measure(ctx, b.Dir)
 		if err != nil {
