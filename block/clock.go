@@ -15,11 +15,25 @@ import (
 // clocks is where processes write the objects by which they compare their clocks with that of the bucket.
 const clocks = deletion.Folder + "clock/"
 
+// MaxSkew is how far the clock of a machine may be from that of the bucket.
+const MaxSkew = deletion.MaxSkew
+
 // CheckClock is nil if the clock of this machine agrees with that of the bucket. It writes a small object, named by the
 // instance, and asks the bucket when it was written. A provider that keeps no times cannot contradict. Errors: Conflict
 // if the clocks differ; Unavailable.
 func CheckClock(ctx context.Context, bkt objstore.Bucket, instance string, now func() time.Time) error {
-	object := clocks + instance + ".json"
+	_, off, err := CompareClocks(ctx, bkt, clocks+instance+".json", instance, now)
+	if err == nil && off > MaxSkew {
+		err = errs.E(errs.Conflict, "the clock of this machine is %s from that of the bucket, and may be %s: nothing is "+
+			"deleted", off.Round(time.Second), MaxSkew)
+	}
+	return err
+}
+
+// CompareClocks writes an object by which the bucket says its time, and how far at least the clock of this machine is
+// off it. A provider that keeps no times says the zero time, and 0. Errors: Unavailable.
+func CompareClocks(ctx context.Context, bkt objstore.Bucket, object, instance string,
+	now func() time.Time) (says time.Time, off time.Duration, err error) {
 	from := now()
 	raw, err := json.Marshal(struct {
 		Version  int    `json:"version"`
@@ -30,17 +44,15 @@ func CheckClock(ctx context.Context, bkt objstore.Bucket, instance string, now f
 		err = bkt.Upload(ctx, object, bytes.NewReader(raw))
 	}
 	if err != nil {
-		return errs.E(errs.Unavailable, "write %s: %w", object, err)
+		return says, 0, errs.E(errs.Unavailable, "write %s: %w", object, err)
 	}
 	to := now()
 	attrs, err := bkt.Attributes(ctx, object)
 	if err != nil {
-		return errs.E(errs.Unavailable, "read the time of %s: %w", object, err)
+		return says, 0, errs.E(errs.Unavailable, "read the time of %s: %w", object, err)
 	}
-	says := attrs.LastModified
-	if off := max(from.Sub(says), says.Sub(to)); !says.IsZero() && off > deletion.MaxSkew {
-		return errs.E(errs.Conflict, "the clock of this machine is %s from that of the bucket, and may be %s: nothing is "+
-			"deleted", off.Round(time.Second), deletion.MaxSkew)
+	if says = attrs.LastModified; says.IsZero() {
+		return says, 0, nil
 	}
-	return nil
+	return says, max(from.Sub(says), says.Sub(to), 0), nil
 }
