@@ -167,7 +167,7 @@ func fetchFile(ctx context.Context, bkt objstore.BucketReader, name, path string
 
 // get opens an object; one that is not there is NotFound, a bucket that fails Unavailable.
 func get(ctx context.Context, bkt objstore.BucketReader, name string) (io.ReadCloser, error) {
-	r, err := expectMissing(bkt).Get(ctx, name)
+	r, err := ExpectMissing(bkt).Get(ctx, name)
 	switch {
 	case err == nil:
 		return r, nil
@@ -177,8 +177,8 @@ func get(ctx context.Context, bkt objstore.BucketReader, name string) (io.ReadCl
 	return nil, unavailable("%s: %w", name, err)
 }
 
-// expectMissing returns bkt for reads of objects that need not exist: their absence is no failure in its metrics.
-func expectMissing(bkt objstore.BucketReader) objstore.BucketReader {
+// ExpectMissing returns bkt for reads of objects that need not exist: their absence is no failure in its metrics.
+func ExpectMissing(bkt objstore.BucketReader) objstore.BucketReader {
 	if i, ok := bkt.(objstore.InstrumentedBucketReader); ok {
 		return i.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr)
 	}

@@ -75,7 +75,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket, opts 
 		return nil, err
 	}
 	c := &Compactor{
-		log: log.With("component", "compact"), bkt: bkt, quietly: expecting(bkt), opts: opts,
+		log: log.With("component", "compact"), bkt: bkt, quietly: block.ExpectMissing(bkt), opts: opts,
 		metrics: newMetrics(reg, opts), looked: make(chan struct{}),
 		fetcher:  block.NewFetcher(bkt, block.FetcherOptions{CacheDir: opts.Dir, Now: opts.Now}),
 		partials: map[ulid.ULID]*partial{}, doneAt: map[ulid.ULID]time.Time{},

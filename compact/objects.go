@@ -8,21 +8,12 @@ import (
 	"strings"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
 // maxRecord bounds the compactor's own objects, in bytes.
 const maxRecord = 16 << 20
-
-// expecting is bkt for reads of objects that need not exist: their absence is no failure in its metrics.
-func expecting(bkt objstore.Bucket) objstore.BucketReader {
-	if i, ok := bkt.(objstore.InstrumentedBucketReader); ok {
-		return i.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr)
-	}
-	return bkt
-}
 
 // putRecord writes an object of the compactor's own.
 func (c *Compactor) putRecord(ctx context.Context, name string, v any) error {

@@ -79,11 +79,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, bkt objstore.Bucket, opts 
 		opts.Now = time.Now
 	}
 	f := promauto.With(reg)
-	r := &Receiver{log: log.With("component", "upload"), bkt: bkt, quietly: bkt, opts: opts, name: ulid.Make().String(),
-		busy: map[string]bool{}, at: map[ulid.ULID]bool{}, retry: 10 * time.Second}
-	if i, ok := bkt.(objstore.InstrumentedBucketReader); ok {
-		r.quietly = i.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr)
-	}
+	r := &Receiver{log: log.With("component", "upload"), bkt: bkt, quietly: block.ExpectMissing(bkt), opts: opts,
+		name: ulid.Make().String(), busy: map[string]bool{}, at: map[ulid.ULID]bool{}, retry: 10 * time.Second}
 	r.metrics.blocks = f.NewCounterVec(prometheus.CounterOpts{Name: "hearth_block_uploads_total",
 		Help: "Blocks that others sent over HTTP, by outcome: complete, failed, or expired."}, []string{"outcome"})
 	for _, outcome := range []string{complete, failed, outcomeExpired} {
