@@ -70,7 +70,7 @@ func (r *Receiver) read(ctx context.Context, id ulid.ULID) (*session, error) {
 	name := sessionName(id)
 	o, err := r.quietly.Get(ctx, name)
 	if err != nil && r.bkt.IsObjNotFoundErr(err) {
-		return nil, errs.E(errs.NotFound, "the upload of block %s was not started, or it ended: begin it anew", id)
+		return nil, notStarted(id)
 	}
 	if err != nil {
 		return nil, errs.E(errs.Unavailable, "read %s: %w", name, err)
@@ -97,9 +97,18 @@ func (r *Receiver) read(ctx context.Context, id ulid.ULID) (*session, error) {
 func (r *Receiver) of(ctx context.Context, id ulid.ULID, t tenant.ID) (*session, error) {
 	s, err := r.read(ctx, id)
 	if err == nil && s.Tenant != t {
-		return nil, errs.E(errs.NotFound, "the upload of block %s was not started, or it ended: begin it anew", id)
+		return nil, notStarted(id)
 	}
 	return s, err
+}
+
+func notStarted(id ulid.ULID) error {
+	return errs.E(errs.NotFound, "the upload of block %s was not started, or it ended: begin it anew", id)
+}
+
+// hasFailed is the answer to a request to go on with s, which has failed.
+func (s *session) hasFailed(id ulid.ULID) error {
+	return errs.E(errs.Conflict, "the upload of block %s failed, and has to begin anew: %s", id, s.Error)
 }
 
 func (r *Receiver) write(ctx context.Context, id ulid.ULID, s *session) error {

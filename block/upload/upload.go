@@ -70,7 +70,7 @@ type metrics struct {
 	bytes  prometheus.Counter
 }
 
-// The outcomes of uploads in metrics.
+// outcomeExpired is an outcome of uploads in metrics, besides the states complete and failed.
 const outcomeExpired = "expired"
 
 // New makes a Receiver for a bucket in Thanos's layout. It reads and writes nothing. reg may be nil.
@@ -262,7 +262,7 @@ func (r *Receiver) put(ctx context.Context, id ulid.ULID, t tenant.ID, rel strin
 	case err != nil:
 		return err
 	case s.State == failed:
-		return errs.E(errs.Conflict, "the upload of block %s failed, and has to begin anew: %s", id, s.Error)
+		return s.hasFailed(id)
 	case s.State != uploading:
 		return errs.E(errs.Conflict, "block %s is %s: no more files are taken", id, s.State)
 	case length >= 0 && length != f.SizeBytes:
@@ -340,7 +340,7 @@ func (r *Receiver) finish(ctx context.Context, id ulid.ULID, t tenant.ID) error 
 	case s.State == validating:
 		return nil
 	case s.State == failed:
-		return errs.E(errs.Conflict, "the upload of block %s failed, and has to begin anew: %s", id, s.Error)
+		return s.hasFailed(id)
 	}
 	for _, f := range s.meta.Thanos.Files {
 		name := stagedName(id, f.RelPath)
@@ -355,6 +355,11 @@ func (r *Receiver) finish(ctx context.Context, id ulid.ULID, t tenant.ID) error 
 	if !r.claim(id) {
 		return errs.WithRetryAfter(errs.E(errs.Limited, "other blocks are being checked"), 5*time.Second)
 	}
+	return r.beginCheck(ctx, id, s)
+}
+
+// beginCheck notes in the session of a block that this process checks it, and begins. The block is claimed.
+func (r *Receiver) beginCheck(ctx context.Context, id ulid.ULID, s *session) error {
 	s.State, s.By, s.Touched = validating, r.name, r.opts.Now().UTC()
 	if err := r.write(ctx, id, s); err != nil {
 		r.release(id)
@@ -435,13 +440,10 @@ func (r *Receiver) sweepOne(ctx context.Context, id ulid.ULID) error {
 		if s.State != validating || !r.claim(id) {
 			return nil
 		}
-		s.By, s.Touched = r.name, now.UTC()
-		if err := r.write(ctx, id, s); err != nil {
-			r.release(id)
+		if err := r.beginCheck(ctx, id, s); err != nil {
 			return err
 		}
 		r.log.Info("a block is checked that a process left unchecked", "tenant", s.Tenant, "block", id)
-		r.wg.Go(func() { r.validate(r.ctx, id, s) })
 		return nil
 	case kind == errs.OK && s.State == validating: // it has begun to fill the block's directory
 		if err := r.remove(ctx, r.bkt, id); err != nil {
