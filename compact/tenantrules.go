@@ -28,11 +28,11 @@ func (c *Compactor) deleteRules(ctx context.Context, l *look) error {
 			gone[string(id)] = of
 		}
 	}
+	if len(gone) == 0 {
+		return nil
+	}
 	var faults []error
 	for _, folder := range ruleFolders {
-		if len(gone) == 0 {
-			break
-		}
 		var found []string
 		err := c.bkt.Iter(ctx, folder, func(name string) error {
 			id, dir := strings.CutSuffix(strings.TrimPrefix(name, folder), "/")
@@ -54,7 +54,7 @@ func (c *Compactor) deleteRules(ctx context.Context, l *look) error {
 // takes is the request by which what a tenant had at a time is deleted, nil if there is none.
 type takes func(made time.Time) *block.Request
 
-// deleteRulesBelow deletes the objects below dir that of takes.
+// deleteRulesBelow deletes the objects below dir of which of returns a request.
 func (c *Compactor) deleteRulesBelow(ctx context.Context, dir string, of takes, now time.Time) error {
 	var names []string
 	var request *block.Request

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -53,7 +52,7 @@ func DeleteTenant(v block.View, of block.Identity, id tenant.ID, now time.Time, 
 		return p, errs.E(errs.Conflict, "tenant %q is to be deleted already: request %s, due %s", id, e.ID,
 			time.UnixMilli(e.Due).UTC().Format(time.RFC3339))
 	}
-	sources := map[ulid.ULID]bool{}
+	sources := []ulid.ULID{}
 	for _, m := range v.Select() {
 		switch m.Thanos.Labels[of.TenantLabel] {
 		case "":
@@ -61,10 +60,7 @@ func DeleteTenant(v block.View, of block.Identity, id tenant.ID, now time.Time, 
 		case string(id):
 			p.Blocks = append(p.Blocks, m.ULID)
 			p.Bytes += m.Bytes()
-			sources[m.ULID] = true
-			for _, s := range m.Sources() {
-				sources[s] = true
-			}
+			sources = append(append(sources, m.ULID), m.Sources()...)
 		}
 	}
 	p.Digest = digest(p.Blocks)
@@ -73,11 +69,7 @@ func DeleteTenant(v block.View, of block.Identity, id tenant.ID, now time.Time, 
 		return p, errs.E(errs.Conflict, "the bucket has %d blocks of tenant %q by now, with the digest %s, and not those of "+
 			"the digest %s", len(p.Blocks), id, p.Digest, clipped(asked.Confirm))
 	case asked.Confirm != "":
-		r.Confirmed = &deletion.Confirmed{Blocks: block.InOrder(slices.Clone(p.Blocks)), Sources: []ulid.ULID{}}
-		for s := range sources {
-			r.Confirmed.Sources = append(r.Confirmed.Sources, s)
-		}
-		r.Confirmed.Sources = block.InOrder(r.Confirmed.Sources)
+		r.Confirmed = &deletion.Confirmed{Blocks: block.InOrder(p.Blocks), Sources: block.InOrder(sources)}
 	case id == tenant.Default:
 		return p, errs.E(errs.Conflict, "%q is the tenant of everybody who names none: confirm that these %d blocks (%d "+
 			"bytes) are to be deleted, by their digest %s", id, len(p.Blocks), p.Bytes, p.Digest)
@@ -91,7 +83,7 @@ func clipped(s string) string { return s[:min(len(s), 100)] }
 // digest names a set of blocks.
 func digest(ids []ulid.ULID) string {
 	sum := sha256.New()
-	for _, id := range slices.SortedFunc(slices.Values(ids), ulid.ULID.Compare) {
+	for _, id := range block.InOrder(ids) {
 		sum.Write(id[:])
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
