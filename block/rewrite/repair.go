@@ -6,7 +6,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
@@ -136,7 +135,7 @@ func repairedMeta(metas []*block.Meta, id ulid.ULID) *block.Meta {
 	first := metas[0]
 	out := &block.Meta{BlockMeta: tsdb.BlockMeta{ULID: id, MinTime: first.MinTime, MaxTime: first.MaxTime, Version: 1}}
 	out.Thanos = block.Thanos{Version: 1, Labels: first.Thanos.Labels, Downsample: first.Thanos.Downsample,
-		Source: block.SourceRepair, Rewrites: first.Thanos.Rewrites, UploadTime: time.Time{}}
+		Source: block.SourceRepair, Rewrites: first.Thanos.Rewrites}
 	origin := block.Origin{ID: id, Of: 1, Replaces: idsOf(metas)}
 	if first.Origin != nil {
 		origin.Shard, origin.Of, origin.Empty = first.Origin.Shard, first.Origin.Of, first.Origin.Empty

@@ -88,7 +88,19 @@ func (s *Stranger) Error() string { return "kept, as Hearth does not know what t
 // list returns the paths of all that is in dir, parents first, if everything in it is known. Otherwise the error is a
 // *Stranger.
 func list(dir string, files, dirs *regexp.Regexp) (paths []string, err error) {
-	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err = walk(dir, files, dirs, func(rel string, stranger *Stranger) error {
+		if stranger != nil {
+			return stranger
+		}
+		paths = append(paths, rel)
+		return nil
+	})
+	return paths, err
+}
+
+// walk calls f with the path of all that is in dir, parents first. stranger is nil if it is known.
+func walk(dir string, files, dirs *regexp.Regexp, f func(rel string, stranger *Stranger) error) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
 		}
@@ -97,12 +109,10 @@ func list(dir string, files, dirs *regexp.Regexp) (paths []string, err error) {
 			return err
 		}
 		if !known(filepath.ToSlash(rel), e, files, dirs) {
-			return &Stranger{path}
+			return f(rel, &Stranger{path})
 		}
-		paths = append(paths, rel)
-		return nil
+		return f(rel, nil)
 	})
-	return paths, err
 }
 
 // discard deletes the listed paths of dir, and dir. It renames dir to gone first, so that under its own name dir is
@@ -169,19 +179,12 @@ func Detach(dir string) (gone string, err error) {
 // wipe deletes what Hearth made in dir, a tenant's directory that was detached, and dir if nothing else is in it.
 func wipe(dir string) error {
 	var paths []string
-	var stranger error
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		switch {
-		case err != nil:
-			return err
-		case known(filepath.ToSlash(rel), e, allFiles, allDirs):
+	var first *Stranger
+	err := walk(dir, allFiles, allDirs, func(rel string, stranger *Stranger) error {
+		if stranger == nil {
 			paths = append(paths, rel)
-		case stranger == nil:
-			stranger = &Stranger{path}
+		} else if first == nil {
+			first = stranger
 		}
 		return nil
 	})
@@ -190,12 +193,12 @@ func wipe(dir string) error {
 	}
 	for i := len(paths) - 1; i >= 0; i-- {
 		err := os.Remove(filepath.Join(dir, paths[i]))
-		if err != nil && (stranger == nil || !errors.Is(err, syscall.ENOTEMPTY)) {
+		if err != nil && (first == nil || !errors.Is(err, syscall.ENOTEMPTY)) {
 			return err
 		}
 	}
-	if stranger != nil {
-		return stranger
+	if first != nil {
+		return first
 	}
 	return os.Remove(dir)
 }
