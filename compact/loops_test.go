@@ -52,6 +52,18 @@ func metaOf(tenant string, resolution int64, from, to time.Time, source string) 
 	return m
 }
 
+// openWithoutJobs opens a compactor that marks and deletes, and has no jobs.
+func openWithoutJobs(t *testing.T, bkt objstore.Bucket) *Compactor {
+	t.Helper()
+	o := testOptions(t, "one")
+	o.Jobs.Off = true
+	c := newCompactor(t, bkt, o)
+	if err := c.Open(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestDeletion: marked blocks go after the delay and not before, while no other loop works; a compactor's own output
 // leaves a record, which goes after twice the delay.
 func TestDeletion(t *testing.T) {
@@ -66,12 +78,7 @@ func TestDeletion(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		o := testOptions(t, "one")
-		o.Jobs.Off = true
-		c := newCompactor(t, bkt, o)
-		if err := c.Open(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		c := openWithoutJobs(t, bkt)
 		defer c.Close()
 		there := func(id ulid.ULID) bool { return len(mustObjects(t, bkt, id)) > 0 }
 		time.Sleep(47 * time.Hour)

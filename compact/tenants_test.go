@@ -74,12 +74,7 @@ func TestDeleteTenant(t *testing.T) {
 		old(t, bkt, "a", block.SourceCompactor, 2)
 		old(t, bkt, "b", block.SourceReceive, 3)
 		old(t, bkt, "", block.SourceReceive, 4)
-		o := testOptions(t, "one")
-		o.Jobs.Off = true
-		c := newCompactor(t, bkt, o)
-		if err := c.Open(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		c := openWithoutJobs(t, bkt)
 		defer c.Close()
 		synctest.Wait()
 		if code, text := asking(t, c, "/compact/delete-tenant", url.Values{"tenant": {"a"}, "reason": {"left"}}); code != 200 ||
@@ -165,12 +160,7 @@ func TestDeleteDefaultTenant(t *testing.T) {
 		id := string(tenant.Default)
 		old(t, bkt, id, block.SourceReceive, 1)
 		old(t, bkt, "", block.SourceReceive, 2)
-		o := testOptions(t, "one")
-		o.Jobs.Off = true
-		c := newCompactor(t, bkt, o)
-		if err := c.Open(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		c := openWithoutJobs(t, bkt)
 		defer c.Close()
 		synctest.Wait()
 		code, text := asking(t, c, "/compact/delete-tenant", url.Values{"tenant": {id}})
@@ -279,12 +269,7 @@ func TestDeleteRules(t *testing.T) {
 		}
 		own, mimirs, alike := version("a"), put("rules/a/bnM=/Zw=="), version("a b")
 		others := put("rules/ab/bnM=/Zw==")
-		o := testOptions(t, "one")
-		o.Jobs.Off = true
-		c := newCompactor(t, bkt, o)
-		if err := c.Open(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		c := openWithoutJobs(t, bkt)
 		defer c.Close()
 		synctest.Wait()
 		if code, text := asking(t, c, "/compact/delete-tenant", url.Values{"tenant": {"a"}}); code != 200 {
