@@ -2,10 +2,7 @@ package change
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"strings"
 	"testing"
@@ -16,6 +13,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/faulty"
 	"github.com/hearth-metrics/hearth/internal/errs"
 )
 
@@ -77,67 +75,6 @@ func TestCleanup(t *testing.T) {
 	f("01 02 05 06|07 09", opts)
 	opts.Filters = []block.Filter{func(_ block.View, metas []*block.Meta) []*block.Meta { return metas[:1] }}
 	f("01|", opts)
-}
-
-// faulty is a bucket whose request number fails, or each one from there on: before it has an effect, or after it.
-type faulty struct {
-	objstore.Bucket
-	n, at       int
-	all, effect bool
-}
-
-var errFault = errors.New("injected")
-
-func (f *faulty) fails() bool { f.n++; return f.n == f.at || f.all && f.n > f.at }
-
-func (f *faulty) Iter(ctx context.Context, dir string, fn func(string) error, o ...objstore.IterOption) error {
-	if f.fails() {
-		return errFault
-	}
-	return f.Bucket.Iter(ctx, dir, fn, o...)
-}
-
-func (f *faulty) Get(ctx context.Context, name string) (io.ReadCloser, error) {
-	if f.fails() {
-		return nil, errFault
-	}
-	return f.Bucket.Get(ctx, name)
-}
-
-func (f *faulty) Exists(ctx context.Context, name string) (bool, error) {
-	if f.fails() {
-		return false, errFault
-	}
-	return f.Bucket.Exists(ctx, name)
-}
-
-func (f *faulty) Attributes(ctx context.Context, name string) (objstore.ObjectAttributes, error) {
-	if f.fails() {
-		return objstore.ObjectAttributes{}, errFault
-	}
-	return f.Bucket.Attributes(ctx, name)
-}
-
-func (f *faulty) Upload(ctx context.Context, name string, r io.Reader, o ...objstore.ObjectUploadOption) error {
-	fails := f.fails()
-	if fails && !f.effect {
-		return errFault
-	}
-	if err := f.Bucket.Upload(ctx, name, r, o...); err != nil || !fails {
-		return err
-	}
-	return errFault
-}
-
-func (f *faulty) Delete(ctx context.Context, name string) error {
-	fails := f.fails()
-	if fails && !f.effect {
-		return errFault
-	}
-	if err := f.Bucket.Delete(ctx, name); err != nil || !fails {
-		return err
-	}
-	return errFault
 }
 
 // blocksIn are the objects of a bucket except audits.
@@ -214,7 +151,7 @@ func TestFaults(t *testing.T) {
 		return bkt
 	}
 	undisturbed := start()
-	count := &faulty{Bucket: undisturbed}
+	count := &faulty.Bucket{Bucket: undisturbed}
 	r, err := Apply(t.Context(), count, everything(t, undisturbed), Options{Now: clock})
 	if err != nil || r.Count(Done) != 5 {
 		t.Fatalf("%v %+v", err, r)
@@ -223,11 +160,11 @@ func TestFaults(t *testing.T) {
 	if len(want) != 5 { // block 1, its mark and the copy of that
 		t.Fatalf("%v", want)
 	}
-	for at := 1; at <= count.n; at++ {
+	for at := 1; at <= count.N; at++ {
 		for _, all := range []bool{false, true} {
 			for _, effect := range []bool{false, true} {
 				bkt := start()
-				f := &faulty{Bucket: bkt, at: at, all: all, effect: effect}
+				f := &faulty.Bucket{Bucket: bkt, At: at, All: all, Effect: effect}
 				_, err := Apply(t.Context(), f, everything(t, bkt), Options{Now: clock})
 				if err == nil || errs.KindOf(err) != errs.Unavailable {
 					t.Errorf("request %d: %v", at, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/deletion"
+	"github.com/hearth-metrics/hearth/block/faulty"
 	"github.com/hearth-metrics/hearth/block/verify"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -430,68 +430,6 @@ func TestOutlives(t *testing.T) {
 	third.want(404, "begin it anew", "POST", other.id.String(), "finish", nil)
 }
 
-// faulty is a bucket whose request number at fails: before it has an effect, or after it. With all, so do those behind
-// it.
-type faulty struct {
-	objstore.Bucket
-	n, at       int
-	all, effect bool
-}
-
-var errFault = errors.New("injected")
-
-func (f *faulty) fails() bool { f.n++; return f.n == f.at || f.all && f.n > f.at }
-
-func (f *faulty) Iter(ctx context.Context, dir string, do func(string) error, o ...objstore.IterOption) error {
-	if f.fails() {
-		return errFault
-	}
-	return f.Bucket.Iter(ctx, dir, do, o...)
-}
-
-func (f *faulty) Get(ctx context.Context, name string) (io.ReadCloser, error) {
-	if f.fails() {
-		return nil, errFault
-	}
-	return f.Bucket.Get(ctx, name)
-}
-
-func (f *faulty) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
-	if f.fails() {
-		return nil, errFault
-	}
-	return f.Bucket.GetRange(ctx, name, off, length)
-}
-
-func (f *faulty) Attributes(ctx context.Context, name string) (objstore.ObjectAttributes, error) {
-	if f.fails() {
-		return objstore.ObjectAttributes{}, errFault
-	}
-	return f.Bucket.Attributes(ctx, name)
-}
-
-func (f *faulty) Upload(ctx context.Context, name string, r io.Reader, o ...objstore.ObjectUploadOption) error {
-	fails := f.fails()
-	if fails && !f.effect {
-		return errFault
-	}
-	if err := f.Bucket.Upload(ctx, name, r, o...); err != nil || !fails {
-		return err
-	}
-	return errFault
-}
-
-func (f *faulty) Delete(ctx context.Context, name string) error {
-	fails := f.fails()
-	if fails && !f.effect {
-		return errFault
-	}
-	if err := f.Bucket.Delete(ctx, name); err != nil || !fails {
-		return err
-	}
-	return errFault
-}
-
 // TestFaults: whatever request of a check fails, no block is visible that is not whole, the upload is not called
 // faulty, and the next try ends as an undisturbed one does.
 func TestFaults(t *testing.T) {
@@ -514,7 +452,7 @@ func TestFaults(t *testing.T) {
 		return bkt, s
 	}
 	bkt, s := start()
-	count := &faulty{Bucket: bkt}
+	count := &faulty.Bucket{Bucket: bkt}
 	if err := serve(t, count, nil).commit(t.Context(), l.id, s); err != nil {
 		t.Fatal(err)
 	}
@@ -522,11 +460,11 @@ func TestFaults(t *testing.T) {
 	if len(want) != 4 {
 		t.Fatalf("%q", want)
 	}
-	for at := 1; at <= count.n; at++ {
+	for at := 1; at <= count.N; at++ {
 		for _, all := range []bool{false, true} {
 			for _, effect := range []bool{false, true} {
 				bkt, s := start()
-				err := serve(t, &faulty{Bucket: bkt, at: at, all: all, effect: effect}, nil).commit(t.Context(), l.id, s)
+				err := serve(t, &faulty.Bucket{Bucket: bkt, At: at, All: all, Effect: effect}, nil).commit(t.Context(), l.id, s)
 				if kind := errs.KindOf(err); err != nil && kind != errs.Unavailable && kind != errs.Internal {
 					t.Errorf("request %d: the block is blamed: %v", at, err)
 				}
