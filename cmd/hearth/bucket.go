@@ -207,12 +207,20 @@ func (b *bucket) Delete(ctx context.Context, name string) error {
 	return b.Bucket.Delete(ctx, name)
 }
 
-// Iter implements objstore.Bucket. It lists only a bucket whose blocks this process understands.
+// Iter implements objstore.Bucket. It lists only a bucket whose blocks this process understands. A bucket that had no
+// identity is asked for it again once its top was listed: processes make the identity before they ship the first block,
+// so a gateway that finds their blocks knows it, too. If gateways learned it at looks of their own, some would know the
+// id and others not for up to lookInterval, each would take the others' bucket for another one, and answers would be
+// called partial.
 func (b *bucket) Iter(ctx context.Context, dir string, f func(string) error, o ...objstore.IterOption) error {
 	if err := b.mayRead(ctx); err != nil {
 		return err
 	}
-	return b.Bucket.Iter(ctx, dir, f, o...)
+	err := b.Bucket.Iter(ctx, dir, f, o...)
+	if err == nil && dir == "" && !b.use.writes && b.unnamed.Load() {
+		_ = b.ending(b.look(ctx)) // answers has the error
+	}
+	return err
 }
 
 // IterWithAttributes implements objstore.Bucket. It lists only a bucket whose blocks this process understands.

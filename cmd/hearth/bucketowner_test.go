@@ -204,6 +204,35 @@ func TestIdentityComesLater(t *testing.T) {
 	})
 }
 
+// TestIdentityComesWithBlocks: a gateway knows the identity of its bucket as soon as it has listed blocks that were
+// shipped by who made the identity, and not at its next look.
+func TestIdentityComesWithBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := objstore.NewInMemBucket()
+		b, ended, err := opened(t, mem, bucketUse{cluster: "c", clustered: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := func() (id string, known bool) {
+			t.Helper()
+			if err := b.Iter(t.Context(), "", func(string) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			return b.which()
+		}
+		if id, known := list(); id != "" || !known {
+			t.Errorf("of an empty bucket: id %q, known %v", id, known)
+		}
+		says(t, mem, `{"uuid":"u","cluster_label":"c","tenant_label":"tenant_id","replica_label":"receive_replica"}`)
+		if id, known := list(); id != "u" || !known || *ended != nil {
+			t.Errorf("id %q, known %v, ends %v", id, known, *ended)
+		}
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // countedBucket counts how often its identity is read.
 type countedBucket struct {
 	objstore.Bucket
