@@ -49,7 +49,8 @@ type Receiver struct {
 }
 
 // New makes a receiver over db, which the caller opens before and closes after it; New tells db which blocks are
-// shipped, so it must come before db.Open. bkt nil means that blocks stay local until their retention. reg may be nil.
+// shipped, so it must come before db.Open. bkt nil means that blocks stay local until their retention. reg may be
+// nil.
 func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.Bucket,
 	opts Options) (*Receiver, error) {
 	if err := opts.Validate(); err != nil {
@@ -67,13 +68,13 @@ func New(log *slog.Logger, reg prometheus.Registerer, db *tsdb.DB, bkt objstore.
 	r.shipMetrics = ship.NewMetrics(reg, "hearth_receive_")
 	if bkt != nil {
 		r.asks, r.deletionMetrics = block.NewRequestReader(bkt), newDeletionMetrics(reg)
-		db.ShippedBy(r.Shipped)
+		db.ShippedBy(r.Shipped, r.settled)
 	}
 	return r, nil
 }
 
-// Open starts shipping. It waits up to firstLook for the bucket to say which tenants are deleted, so that they are not
-// read or written after a start.
+// Open starts shipping. It waits up to firstLook for the bucket to say which tenants are deleted, so that they are
+// not read or written after a start.
 func (r *Receiver) Open(ctx context.Context, _ func(error)) error {
 	if r.bkt != nil {
 		first := make(chan struct{})
@@ -100,8 +101,8 @@ func (r *Receiver) Close() error {
 	return nil
 }
 
-// Write stores a shard in the tenant's TSDB, by the contract of tsdb.DB.Append. Near the end of a drain it refuses all
-// writes (Unavailable): the samples that it acknowledged would be lost with this member. Writes of a tenant that
+// Write stores a shard in the tenant's TSDB, by the contract of tsdb.DB.Append. Near the end of a drain it refuses
+// all writes (Unavailable): the samples that it acknowledged would be lost with this member. Writes of a tenant that
 // operators asked to delete are refused (Refusal).
 func (r *Receiver) Write(ctx context.Context, s wire.Shard) ([]wire.Failure, error) {
 	if !r.seal.enter() {

@@ -198,8 +198,42 @@ func (b *faultBucket) Upload(ctx context.Context, name string, r io.Reader, opts
 	return err
 }
 
-// TestShipFaults fails each step of shipping in turn: nothing may be deleted before its meta.json is in the bucket, and
-// the next try, after a restart, completes it.
+// TestShippedStays: a block that is past its retention when it is shipped stays until store gateways have had time to
+// see it in the bucket, as nobody would serve it otherwise.
+func TestShippedStays(t *testing.T) {
+	now := time.Now()
+	var ahead atomic.Int64
+	r, _ := start(t, t.TempDir(), objstore.NewInMemBucket(), func(o *tsdb.Options, r *Options) {
+		o.Retention = time.Minute
+		o.Now = func() time.Time { return now.Add(time.Duration(ahead.Load())) }
+		r.Now = o.Now
+	})
+	write(t, r, team, labels.FromStrings("__name__", "up"), now.Add(-2*time.Hour), 1)
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := r.db.Blocks(team)
+	if err != nil || len(blocks) != 1 || !r.Shipped(team, blocks[0].ID) {
+		t.Fatalf("local blocks: %v %v", blocks, err)
+	}
+	f := func(after time.Duration, there bool) {
+		t.Helper()
+		ahead.Store(int64(after))
+		write(t, r, team, labels.FromStrings("__name__", "up"), now.Add(after), 2)
+		if err := r.db.Cut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(blocks[0].Dir); (err == nil) != there {
+			t.Errorf("%s after it was shipped: %v", after, err)
+		}
+	}
+	f(time.Minute, true)
+	f(settledAfter-time.Minute, true)
+	f(settledAfter+time.Minute, false)
+}
+
+// TestShipFaults fails each step of shipping in turn: nothing may be deleted before its meta.json is in the bucket,
+// and the next try, after a restart, completes it.
 func TestShipFaults(t *testing.T) {
 	f := func(failAt int, after bool) {
 		t.Helper()
@@ -207,9 +241,10 @@ func TestShipFaults(t *testing.T) {
 		bkt := &faultBucket{Bucket: mem, failAt: failAt, after: after}
 		dir, now := t.TempDir(), time.Now()
 		var ahead atomic.Int64
-		clock := func(o *tsdb.Options, _ *Options) {
+		clock := func(o *tsdb.Options, r *Options) {
 			o.Retention = time.Minute
 			o.Now = func() time.Time { return now.Add(time.Duration(ahead.Load())) }
+			r.Now = o.Now
 		}
 		r, stop := start(t, dir, bkt, clock)
 		write(t, r, team, labels.FromStrings("__name__", "up"), now, 1, 2)

@@ -63,6 +63,16 @@ func (r *Receiver) lister(id tenant.ID) ship.Lister {
 // Shipped reports whether the block's meta.json is in the bucket, as far as this process has seen.
 func (r *Receiver) Shipped(id tenant.ID, blk ulid.ULID) bool { return r.shipperOf(id).Shipped(blk) }
 
+// settledAfter is how long a block stays here after it was shipped, however old its samples are: store gateways that
+// look at the bucket every 15 minutes, as Thanos's do, serve it by then.
+const settledAfter = time.Hour
+
+// settled reports whether a block has been in the bucket for so long that store gateways serve it.
+func (r *Receiver) settled(id tenant.ID, blk ulid.ULID) bool {
+	at, is := r.shipperOf(id).ShippedAt(blk)
+	return is && r.opts.Now().Sub(at) >= settledAfter
+}
+
 func (r *Receiver) shipLoop() {
 	tick := time.NewTicker(r.opts.ShipInterval)
 	defer tick.Stop()
@@ -103,8 +113,8 @@ func (r *Receiver) shipAll(ctx context.Context, force bool) error {
 	return nil
 }
 
-// shipInTurn ships the tenant's blocks unless another call does. Only with force it waits for that call and ships then.
-// The caller has taken a slot, which is given back, and is not held while waiting.
+// shipInTurn ships the tenant's blocks unless another call does. Only with force it waits for that call and ships
+// then. The caller has taken a slot, which is given back, and is not held while waiting.
 func (r *Receiver) shipInTurn(ctx context.Context, id tenant.ID, force bool) error {
 	s := r.shipperOf(id)
 	for {
@@ -149,8 +159,8 @@ func (r *Receiver) report(err error) {
 	r.shipMetrics.Report(all, err)
 }
 
-// localBlocks are the local blocks of all tenants: those in the bucket, and how many are not. The error says that there
-// may be more.
+// localBlocks are the local blocks of all tenants: those in the bucket, and how many are not. The error says that
+// there may be more.
 func (r *Receiver) localBlocks() (shipped []ulid.ULID, pending int, err error) {
 	var all []error
 	for _, id := range r.db.Tenants() {

@@ -325,7 +325,8 @@ func (in *instance) blocksToDelete(blocks []*promtsdb.Block) map[ulid.ULID]struc
 
 // expired reports whether a local block that ends at maxt (ms, exclusive) may be deleted.
 func (o *Options) expired(id tenant.ID, block ulid.ULID, maxt int64, now time.Time) bool {
-	return maxt <= now.Add(-o.rulesOf(id).retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block))
+	return maxt <= now.Add(-o.rulesOf(id).retention).UnixMilli() && (o.Shipped == nil || o.Shipped(id, block)) &&
+		(o.Settled == nil || o.Settled(id, block))
 }
 
 // logWatch finds the one failure that the TSDB only logs: an out-of-order sample that it holds in memory is not in

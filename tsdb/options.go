@@ -44,10 +44,12 @@ type Options struct {
 	// Adopt takes over directories that Hearth did not make, if they have thanos.shipper.json or wal/, as those of a
 	// Thanos receiver do. Without it they are left alone, and their tenants cannot be written to.
 	Adopt bool
-	// NoLock takes no lock on Dir, for file systems without locks. You must then make sure that no other process uses Dir.
+	// NoLock takes no lock on Dir, for file systems without locks. You must then make sure that no other process uses
+	// Dir.
 	NoLock bool
-	// StripeSize is the number of locks over a tenant's series, a power of two; 0 = by the number of tenants. A lock takes
-	// 250 bytes. Few locks make an almost empty tenant cheap; BenchmarkAppend shows what a large tenant loses by that.
+	// StripeSize is the number of locks over a tenant's series, a power of two; 0 = by the number of tenants. A lock
+	// takes 250 bytes. Few locks make an almost empty tenant cheap; BenchmarkAppend shows what a large tenant loses by
+	// that.
 	StripeSize int
 	// WALCompression is for new records of the WAL and the WBL; records of any compression are read. None takes 1.5
 	// times the disk that Snappy takes.
@@ -55,6 +57,10 @@ type Options struct {
 	// Shipped reports whether a block is safe in the bucket; nil means that there is no bucket, and Retention alone
 	// decides. It must answer from memory.
 	Shipped func(tenant.ID, ulid.ULID) bool
+	// Settled reports whether a block has been in the bucket long enough for those who serve the bucket to know it; nil
+	// = every block that is Shipped. A block that is older than Retention when it is shipped would be served by nobody
+	// otherwise, until somebody looks at the bucket. It must answer from memory.
+	Settled func(tenant.ID, ulid.ULID) bool
 	// IdleTimeout is the time without a write after which a tenant is cut and, once its blocks are shipped, closed; 0 =
 	// never.
 	IdleTimeout time.Duration

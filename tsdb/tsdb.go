@@ -80,8 +80,10 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*DB, error)
 	return d, nil
 }
 
-// ShippedBy sets Options.Shipped. It must be called before Open.
-func (d *DB) ShippedBy(shipped func(tenant.ID, ulid.ULID) bool) { d.opts.Shipped = shipped }
+// ShippedBy sets Options.Shipped and Options.Settled. It must be called before Open.
+func (d *DB) ShippedBy(shipped, settled func(tenant.ID, ulid.ULID) bool) {
+	d.opts.Shipped, d.opts.Settled = shipped, settled
+}
 
 // Open locks the directory, finds the tenants, and starts the scheduler and the opening of the tenants. It does not
 // wait for that: Ready says when it is done. A tenant that cannot be opened is quarantined.

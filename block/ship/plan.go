@@ -24,8 +24,8 @@ type Block struct {
 
 // ledger is what is known of the blocks of a directory. Its methods do no I/O and read no clock.
 type ledger struct {
-	uploaded map[ulid.ULID]bool
-	pending  map[ulid.ULID]*pending // blocks that are not in the bucket
+	uploaded map[ulid.ULID]time.Time // blocks in the bucket, and since when that is known
+	pending  map[ulid.ULID]*pending  // blocks that are not in the bucket
 }
 
 // pending is a block that is not in the bucket. Its fields belong to whoever has Shipper.turn.
@@ -40,10 +40,10 @@ type pending struct {
 // update takes in which blocks exist now, and returns those that are not in the bucket in the order in which they are
 // to be tried: first those that the bucket failed to take least often, as it may refuse a single one for ever.
 func (l *ledger) update(blocks []Block) (todo []*pending) {
-	uploaded, open := make(map[ulid.ULID]bool, len(blocks)), map[ulid.ULID]*pending{}
+	uploaded, open := make(map[ulid.ULID]time.Time, len(blocks)), map[ulid.ULID]*pending{}
 	for _, b := range blocks {
-		if l.uploaded[b.ID] {
-			uploaded[b.ID] = true
+		if at, is := l.uploaded[b.ID]; is {
+			uploaded[b.ID] = at
 			continue
 		}
 		p := l.pending[b.ID]
@@ -61,9 +61,9 @@ func (l *ledger) update(blocks []Block) (todo []*pending) {
 	return todo
 }
 
-// done notes that a block is in the bucket, and returns all that are, sorted.
-func (l *ledger) done(id ulid.ULID) []ulid.ULID {
-	l.uploaded[id] = true
+// done notes that a block is in the bucket since a time, and returns all that are, sorted.
+func (l *ledger) done(id ulid.ULID, at time.Time) []ulid.ULID {
+	l.uploaded[id] = at
 	delete(l.pending, id)
 	return l.list()
 }

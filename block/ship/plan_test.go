@@ -17,7 +17,7 @@ func id(i int) ulid.ULID {
 
 // TestLedger is a life of a directory: which blocks are tried, in which order, after what happened.
 func TestLedger(t *testing.T) {
-	l := &ledger{uploaded: map[ulid.ULID]bool{id(0): true, id(9): true}}
+	l := &ledger{uploaded: map[ulid.ULID]time.Time{id(0): {}, id(9): {}}}
 	var todo []*pending
 	update := func(want string, ids ...int) {
 		t.Helper()
@@ -51,7 +51,7 @@ func TestLedger(t *testing.T) {
 	}
 	todo[0].failed++ // the bucket did not take block 1
 	update("2 3 1", 0, 1, 2, 3)
-	if all := l.done(id(2)); len(all) != 2 || all[0] != id(0) || all[1] != id(2) {
+	if all := l.done(id(2), time.Time{}); len(all) != 2 || all[0] != id(0) || all[1] != id(2) {
 		t.Errorf("in the bucket: %v", all)
 	}
 	status(2, 1)

@@ -58,15 +58,27 @@ func (s *Shipper) readRecord() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ledger.uploaded = uploaded
+	s.ledger.uploaded = make(map[ulid.ULID]time.Time, len(uploaded))
+	now := time.Now()
+	for id := range uploaded {
+		s.ledger.uploaded[id] = now
+	}
 }
 
 // Shipped reports whether the block's meta.json is in the bucket, as far as this process has seen.
 func (s *Shipper) Shipped(id ulid.ULID) bool {
+	_, is := s.ShippedAt(id)
+	return is
+}
+
+// ShippedAt is since when this process knows that the block's meta.json is in the bucket. ok is false if it is not,
+// as far as is known.
+func (s *Shipper) ShippedAt(id ulid.ULID) (at time.Time, ok bool) {
 	s.load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ledger.uploaded[id]
+	at, ok = s.ledger.uploaded[id]
+	return at, ok
 }
 
 // Status is how much the last call of Ship has left.
@@ -93,9 +105,9 @@ func (s *Shipper) WaitIdle(ctx context.Context) error {
 //  2. the block counts as shipped
 //  3. the record lists it
 //
-// A crash in between ships the block again, which finds it in the bucket. Unless force is set, blocks and buckets that
-// failed are left alone until their wait is over, which is no error. Errors: ErrBusy while another call is under way;
-// those of the blocks, where Invalid means that a block is faulty; that of the Lister.
+// A crash in between ships the block again, which finds it in the bucket. Unless force is set, blocks and buckets
+// that failed are left alone until their wait is over, which is no error. Errors: ErrBusy while another call is under
+// way; those of the blocks, where Invalid means that a block is faulty; that of the Lister.
 func (s *Shipper) Ship(ctx context.Context, force bool) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -206,7 +218,7 @@ func (s *Shipper) try(ctx context.Context, b *pending, err error) error {
 		return err
 	}
 	s.mu.Lock()
-	uploaded := s.ledger.done(b.ID)
+	uploaded := s.ledger.done(b.ID, time.Now())
 	s.mu.Unlock()
 	return s.writeRecord(uploaded)
 }
