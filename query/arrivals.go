@@ -2,6 +2,8 @@ package query
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -12,52 +14,95 @@ import (
 
 var _ series.ArrivalSource = (*Querier)(nil)
 
-// Arrivals implements series.ArrivalSource: what the receivers know together of tenant id. All of them are asked at
-// each call, within the time of a poll. Data of sources that are no receivers of Hearth may change without a word:
-// then the error is of kind Unsupported.
+// Arrivals implements series.ArrivalSource: what the receivers know together of tenant id, and what the store
+// gateways know of the buckets. All of them are asked at each call, within the time of a poll. Data of sources that
+// are neither of Hearth may change without a word: then the error is of kind Unsupported.
 func (q *Querier) Arrivals(ctx context.Context, id tenant.ID, since int64) (series.Arrivals, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.opts.InfoTimeout)
 	defer cancel()
-	var mu sync.Mutex // guards said and answered
-	var said []series.Arrivals
-	var answered []series.Info
+	a := &arrivals{buckets: map[string][]series.Arrivals{}}
 	var wg sync.WaitGroup
-	receivers := 0
 	for _, e := range q.known() {
-		switch {
-		case e.info.Blocks.Bucket != "" || e.info.Role == series.RoleStore && e.info.Instance != "": // blocks do not change
-			continue
-		case e.info.Role != series.RoleReceive || e.info.Instance == "":
+		src, ok := e.Source.(series.ArrivalSource)
+		gateway := e.info.Role == series.RoleStore
+		if !ok || e.info.Instance == "" || !gateway && e.info.Role != series.RoleReceive {
+			wg.Wait()
 			return series.Arrivals{}, errs.E(errs.Unsupported, "%s does not say when its samples arrived", e.label())
 		}
-		receivers++
-		src, ok := e.Source.(series.ArrivalSource)
-		if !ok || e.down() != nil {
-			continue
+		if gateway {
+			a.expect(e)
+		} else {
+			a.receivers++
 		}
-		wg.Go(func() {
-			info := e.info
-			found, err := src.Arrivals(series.OnIdentity(ctx, func(is series.Identity) {
-				mu.Lock()
-				defer mu.Unlock()
-				info.Instance, info.Since = is.Instance, is.Since
-			}), id, since)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				said, answered = append(said, found), append(answered, info)
-			}
-		})
+		if e.down() == nil {
+			wg.Go(func() { a.ask(ctx, e, src, id, since) })
+		}
 	}
 	wg.Wait()
+	if errs.KindOf(a.err) == errs.Unsupported {
+		return series.Arrivals{}, a.err
+	}
 	var ms Membership
 	if q.opts.Membership != nil {
 		ms = q.opts.Membership(id)
 	}
-	if ms.ReplicationFactor <= 0 { // no ring is known: each receiver may have what no other one has
-		return series.UniteArrivals(said, receivers-len(said), 1), nil
+	silent, copies := a.receivers-len(a.said), 1 // where no ring is known each receiver may have what no other one has
+	if ms.ReplicationFactor > 0 {
+		silent, copies = unheard(ms.History, a.answered, since), ring.Quorum(ms.ReplicationFactor)
 	}
-	return series.UniteArrivals(said, unheard(ms.History, answered, since), ring.Quorum(ms.ReplicationFactor)), nil
+	out := series.UniteArrivals(a.said, silent, copies)
+	if a.receivers == 0 && copies == 1 { // all samples are in buckets
+		out.Since, out.Complete = 0, 0
+	}
+	return out.WithBlocks(slices.Collect(maps.Values(a.buckets))), nil
+}
+
+// arrivals collects what receivers and gateways say.
+type arrivals struct {
+	receivers int
+
+	mu       sync.Mutex // guards what follows, while they are asked
+	said     []series.Arrivals
+	answered []series.Info
+	buckets  map[string][]series.Arrivals // what gateways say, by bucket
+	err      error                        // of one that cannot say anything
+}
+
+// expect notes that the bucket of a gateway must be known.
+func (a *arrivals) expect(e *endpoint) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.buckets[blocksOf(e)] = a.buckets[blocksOf(e)]
+}
+
+// blocksOf names the blocks of a gateway: those of its bucket, or its own where it serves a part of one.
+func blocksOf(e *endpoint) string {
+	if e.info.Blocks.Bucket == "" {
+		return "of " + e.label()
+	}
+	return e.info.Blocks.Bucket
+}
+
+// ask asks one endpoint.
+func (a *arrivals) ask(ctx context.Context, e *endpoint, src series.ArrivalSource, id tenant.ID, since int64) {
+	info := e.info
+	found, err := src.Arrivals(series.OnIdentity(ctx, func(is series.Identity) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		info.Instance, info.Since = is.Instance, is.Since
+	}), id, since)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err != nil:
+		if errs.KindOf(err) == errs.Unsupported || a.err == nil {
+			a.err = err
+		}
+	case info.Role == series.RoleStore:
+		a.buckets[blocksOf(e)] = append(a.buckets[blocksOf(e)], found)
+	default:
+		a.said, a.answered = append(a.said, found), append(a.answered, info)
+	}
 }
 
 // unheard is how many receivers that took samples at time since (ms) or later did not say anything. What they knew is

@@ -31,14 +31,17 @@ const (
 	mimirPrefix = "/prometheus"
 )
 
-// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir. Each path is a route of its own with
-// its class. A route that covered other paths would also give them its class.
-func (q *Querier) Routes() []httpx.Route {
+// Routes are the query API on the paths of Prometheus and Thanos, and of Mimir.
+func (q *Querier) Routes() []httpx.Route { return RoutesTo(q.Handler()) }
+
+// RoutesTo are the routes of a querier, answered by h. Each path is a route of its own with its class. A route that
+// covered other paths would also give them its class.
+func RoutesTo(h http.Handler) []httpx.Route {
 	var routes []httpx.Route
 	for _, prefix := range []string{apiPrefix, mimirPrefix + apiPrefix} {
 		for class, paths := range apiPaths {
 			for _, path := range paths {
-				routes = append(routes, httpx.Route{Pattern: prefix + path, Class: class, Handler: q.Handler()})
+				routes = append(routes, httpx.Route{Pattern: prefix + path, Class: class, Handler: h})
 			}
 		}
 	}
@@ -53,7 +56,7 @@ var apiPaths = map[httpx.Class][]string{
 		"/series", "/metadata", "/stores", "/read", "/alerts", "/rules", "/alertmanagers", "/scrape_pools",
 		"/scrape_pools/config", "/targets", "/targets/metadata", "/targets/relabel_steps", "/notifications",
 		"/notifications/live", "/features", "/openapi.yaml", "/status/buildinfo", "/search/metric_names",
-		"/search/label_names", "/search/label_values",
+		"/search/label_names", "/search/label_values", "/status/arrivals",
 	},
 	httpx.Operator: {
 		"/status/config", "/status/flags", "/status/runtimeinfo", "/status/tsdb", "/status/tsdb/blocks",
@@ -96,11 +99,29 @@ func (q *Querier) newHandler() http.Handler {
 			next = q.rulesHandler(rulestate.HandleAlerts)
 		case r.Method == http.MethodGet && path == "/status/buildinfo" && q.opts.Features != nil:
 			next = http.HandlerFunc(q.handleBuildInfo)
+		case r.Method == http.MethodGet && path == strings.TrimPrefix(promapi.ArrivalsPath, apiPrefix):
+			next = http.HandlerFunc(q.handleArrivals)
 		case r.Method == http.MethodGet && path == "/status/tsdb":
 			next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { promapi.WriteError(w, errNoTSDB) })
 		}
 		q.serve(next, w, r, path)
 	})
+}
+
+// handleArrivals answers what is known of the samples of one tenant since a time.
+func (q *Querier) handleArrivals(w http.ResponseWriter, r *http.Request) {
+	ids := tenant.SetFrom(r.Context())
+	since, err := strconv.ParseInt(r.FormValue("since"), 10, 64)
+	if err != nil || len(ids) != 1 {
+		promapi.WriteError(w, errs.E(errs.Invalid, "since must be a time in ms, and one tenant must be named"))
+		return
+	}
+	found, err := q.Arrivals(r.Context(), ids[0], since)
+	if err != nil {
+		promapi.WriteError(w, err)
+		return
+	}
+	httpx.WriteData(w, found)
 }
 
 // handleBuildInfo answers as Prometheus does, and adds Options.Features.

@@ -12,8 +12,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
-// Select returns the series with their own labels and, winning over them, the external labels but the tenant's and the
-// replica's, which are attributes of the stream.
+// Select returns the series with their own labels and, winning over them, the external labels but the tenant's and
+// the replica's, which are attributes of the stream.
 func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 	if r.hidden(req.Tenant) {
 		return series.Empty()
@@ -167,7 +167,11 @@ func (r *Receiver) Streams(id tenant.ID) []series.Stream {
 	return []series.Stream{{External: r.ExternalLabels(id), Source: r.db}}
 }
 
-// Arrivals implements series.ArrivalSource.
+// Arrivals implements series.ArrivalSource. Of a tenant that is being deleted nothing is known: what was answered
+// before does not hold.
 func (r *Receiver) Arrivals(ctx context.Context, id tenant.ID, since int64) (series.Arrivals, error) {
+	if r.hidden(id) {
+		return series.Arrivals{Since: series.Never}, nil
+	}
 	return r.db.Arrivals(ctx, id, since)
 }

@@ -39,6 +39,8 @@ type Gateway struct {
 
 	turn chan struct{} // has an element while the bucket is looked at; who put it there has what follows, and fetcher
 
+	arrivals arrivals
+
 	// found are the contents of view, if the bucket has no id; nil before the first look. Only a sync sets it, which holds
 	// planMu.
 	found atomic.Pointer[series.Contents]

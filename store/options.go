@@ -41,6 +41,10 @@ type Options struct {
 	// answer from memory. nil = it has none.
 	BucketID func() (id string, known bool)
 
+	// Announced reports whether samples of a new block were announced by the receiver that shipped it, when they arrived
+	// there. It must answer from memory. nil = those of none.
+	Announced func(m *block.Meta) bool
+
 	// Relabel, when set, limits what is served to the blocks that these rules keep (block.Chosen).
 	Relabel []*relabel.Config
 	// ConsistencyDelay is the age from which a block is served, for buckets that show objects late.

@@ -46,10 +46,12 @@ func (g *Gateway) plan() {
 func (g *Gateway) draw(last *drawn, now time.Time) (d *drawn, next *snapshot, changes []change) {
 	d = g.inputs(last, now)
 	next = &snapshot{view: g.view, window: g.opts.planWindow(now), contents: g.lastFound(), owners: g.owners}
-	var gone, came []*block.Meta
+	var gone, came, was []*block.Meta
 	if last != nil {
-		gone, came = differ(last.passed, d.passed)
+		was = last.passed
+		gone, came = differ(was, d.passed)
 	}
+	g.note(last == nil, was, d.passed, gone, came, now.UnixMilli())
 	if d.follows(last, came) {
 		changes = g.redraw(last, d, gone, came)
 	} else {

@@ -37,9 +37,7 @@ func (d *DB) Arrivals(_ context.Context, id tenant.ID, since int64) (series.Arri
 		out = t.arrivals.known
 		t.arrivals.mu.Unlock()
 	}
-	for len(out.Delays) > 0 && out.Delays[0].Hour < series.HourOf(since) {
-		out.Delays = out.Delays[1:]
-	}
+	out = out.From(since)
 	out.Window = d.opts.windowOf(id)
 	out.Complete = d.opts.Now().Add(-out.Window).UnixMilli() - 1
 	return out, nil

@@ -39,7 +39,7 @@ func TestArrivals(t *testing.T) {
 	id := benchBatches(1)[0].Tenant
 	f("a tenant that is not there", id, 0)
 	oldest := put(2 * time.Hour) // of a new series, so it is in order
-	first := series.Delay{Hour: now.UnixMilli(), Lowest: oldest}
+	first := series.Delay{Hour: now.UnixMilli(), Lowest: oldest, Latest: now.Add(time.Second).UnixMilli()}
 	f("in order", id, 0, first)
 	put(0)
 	put(series.DelayedAfter)
@@ -48,7 +48,8 @@ func TestArrivals(t *testing.T) {
 	now = now.Add(90 * time.Minute)
 	put(0)
 	f("not delayed", id, 0, first)
-	second := series.Delay{Hour: now.Truncate(time.Hour).UnixMilli(), Lowest: put(time.Hour)}
+	second := series.Delay{Hour: now.Truncate(time.Hour).UnixMilli(), Lowest: put(time.Hour),
+		Latest: now.Add(time.Second).UnixMilli()}
 	f("the next hour", id, 0, first, second)
 	f("asked for it alone", id, now.UnixMilli(), second)
 	f("asked for later ones", id, now.Add(time.Hour).UnixMilli())

@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
+	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/viewer"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/memory"
@@ -97,6 +98,7 @@ func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *st
 		}
 	}
 	f.opts.BucketID = use.bucket.which
+	f.opts.Announced = use.cluster.announces(shared.replicaLabel)
 	g, err := store.New(b.log, b.reg, use.bucket, f.opts)
 	b.check(err)
 	return g
@@ -105,6 +107,19 @@ func (f *gatewayFlags) build(b *builder, use gatewayUse, shared sharedFlags) *st
 // peers are the live store gateways of the cluster. settled says that this process knows the cluster.
 func (use gatewayUse) peers() (all []store.Peer, settled bool) {
 	return use.cluster.gateways(use.clients), use.cluster.gossip.Ready() == nil
+}
+
+// announces returns a function that reports whether a receiver of the cluster shipped a block: that one told of its
+// samples when they arrived.
+func (c *cluster) announces(replicaLabel string) func(*block.Meta) bool {
+	return func(m *block.Meta) bool {
+		replica := m.Thanos.Labels[replicaLabel]
+		if m.Thanos.Source != block.SourceReceive || replica == "" {
+			return false
+		}
+		return replica == c.self.ID || c.gossip != nil &&
+			slices.ContainsFunc(c.gossip.History(), func(i ring.Incarnation) bool { return i.ID == replica })
+	}
 }
 
 // gateways are the live store gateways of the cluster, with this process if it is one.

@@ -34,9 +34,11 @@ func (h *storeServer) arrivals(
 }
 
 func arrivalsToPB(a series.Arrivals) *hearthpb.ArrivalsResponse {
-	out := &hearthpb.ArrivalsResponse{WindowMs: a.Window.Milliseconds(), Complete: a.Complete, KnownSince: a.Since}
+	out := &hearthpb.ArrivalsResponse{WindowMs: a.Window.Milliseconds(), Complete: a.Complete, KnownSince: a.Since,
+		BlocksSince: a.BlocksSince}
 	for _, d := range a.Delays {
 		out.Hours, out.Lowest = append(out.Hours, d.Hour), append(out.Lowest, d.Lowest)
+		out.Highest, out.Latest = append(out.Highest, d.Highest), append(out.Latest, d.Latest)
 	}
 	return out
 }
@@ -44,18 +46,26 @@ func arrivalsToPB(a series.Arrivals) *hearthpb.ArrivalsResponse {
 // arrivalsFromPB refuses what no receiver says: what is kept of it decides whether old answers still hold.
 func arrivalsFromPB(in *hearthpb.ArrivalsResponse) (series.Arrivals, error) {
 	const maxWindow = 100 * 365 * 24 * time.Hour // a duration ends at 292 years
-	out := series.Arrivals{Complete: in.Complete, Since: in.KnownSince,
+	out := series.Arrivals{Complete: in.Complete, Since: in.KnownSince, BlocksSince: in.BlocksSince,
 		Window: time.Duration(in.WindowMs) * time.Millisecond}
 	ordered := slices.IsSorted(in.Hours)
 	switch {
 	case in.WindowMs < 0 || in.WindowMs > maxWindow.Milliseconds():
 		return out, errs.E(errs.Internal, "malformed arrivals: a window of %d ms", in.WindowMs)
-	case len(in.Hours) != len(in.Lowest) || len(in.Hours) > series.MaxDelays || !ordered:
-		return out, errs.E(errs.Internal, "malformed arrivals: %d hours with %d times, in order %t", len(in.Hours),
-			len(in.Lowest), ordered)
+	case len(in.Hours) != len(in.Lowest) || len(in.Hours) > series.MaxDelays || !ordered ||
+		len(in.Highest) > 0 && len(in.Highest) != len(in.Hours) || len(in.Latest) > 0 && len(in.Latest) != len(in.Hours):
+		return out, errs.E(errs.Internal, "malformed arrivals: %d hours with %d and %d times, in order %t", len(in.Hours),
+			len(in.Lowest), len(in.Highest), ordered)
 	}
 	for i := range in.Hours {
-		out.Delays = append(out.Delays, series.Delay{Hour: in.Hours[i], Lowest: in.Lowest[i]})
+		d := series.Delay{Hour: in.Hours[i], Lowest: in.Lowest[i]}
+		if len(in.Highest) > 0 { // an earlier version sends neither
+			d.Highest = in.Highest[i]
+		}
+		if len(in.Latest) > 0 {
+			d.Latest = in.Latest[i]
+		}
+		out.Delays = append(out.Delays, d)
 	}
 	return out, nil
 }

@@ -29,7 +29,7 @@ func (s *taking) Arrivals(_ context.Context, id tenant.ID, since int64) (series.
 
 func TestArrivalsTravel(t *testing.T) {
 	src := &taking{Memory: &sourcetest.Memory{}, says: series.Arrivals{Window: 3 * time.Hour, Complete: -5, Since: 7,
-		Delays: []series.Delay{{Hour: -3_600_000, Lowest: -9}, {Hour: 0, Lowest: -4}}}}
+		Delays: []series.Delay{{Hour: -3_600_000, Lowest: -9}, {Hour: 0, Lowest: -4, Highest: 9, Latest: 5}}}}
 	addr := serve(t, func(s *Server) {
 		RegisterStore(s, Store{Sources: map[string]series.Source{"receive": src, "store": &sourcetest.Memory{}}})
 	})

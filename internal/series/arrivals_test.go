@@ -15,7 +15,7 @@ func TestArrivals(t *testing.T) {
 	a := Arrivals{Window: 3 * time.Hour, Since: at(5, 30)}
 	f := func(name string, maxt, since int64, want bool) {
 		t.Helper()
-		if got := a.MayHaveChanged(maxt, since); got != want {
+		if got := a.MayHaveChanged(maxt-10*minute, maxt, since); got != want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
@@ -28,16 +28,32 @@ func TestArrivals(t *testing.T) {
 	a.Add(at(6, 10), at(4, 0))
 	f("a delayed one", at(4, 0), at(6, 5), true)
 	f("a range before it", at(4, 0)-1, at(6, 5), false)
-	f("an answer of the same hour, after it", at(4, 0), at(6, 30), true)
+	f("an answer of the same hour, after it", at(4, 0), at(6, 30), false)
 	f("an answer of the next hour", at(4, 0), at(7, 0), false)
 	a.Add(at(6, 50), at(5, 0))
 	a.Add(at(8, 0), at(7, 0))
-	if want := []Delay{{at(6, 0), at(4, 0)}, {at(8, 0), at(7, 0)}}; !slices.Equal(a.Delays, want) {
+	want := []Delay{{Hour: at(6, 0), Lowest: at(4, 0), Latest: at(6, 50) + 1000},
+		{Hour: at(8, 0), Lowest: at(7, 0), Latest: at(8, 0) + 1000}}
+	if !slices.Equal(a.Delays, want) {
 		t.Errorf("delays %v", a.Delays)
 	}
+	a = Arrivals{Window: 3 * time.Hour, Since: at(5, 30)}
+	a.Note(at(30, 5), at(2, 0), at(4, 0))
+	f("samples that went away", at(4, 5), at(30, 0), true)
+	f("later ones than those", at(4, 11), at(30, 0), false)
+	f("older ones", at(2, 0)-1, at(30, 0), false)
+	a.Note(at(30, 7), at(1, 0), at(2, 0))
+	f("more of them in one hour", at(2, 0)-1, at(30, 0), true)
+	f("later ones than all of those", at(4, 11), at(30, 0), false)
+	a.Note(at(30, 9), at(3, 0), 0)
+	f("and some of any later time", at(29, 11), at(30, 0), true)
+	f("after all of them", at(4, 0), at(30, 10), false)
+	a.Delays[0].Latest = 0 // as an earlier version says it
+	f("at some time in the hour", at(4, 0), at(30, 10), true)
 	if HourOf(-1) != -hour || HourOf(-hour) != -hour || HourOf(hour-1) != 0 {
 		t.Error("hours before 1970")
 	}
+	a = Arrivals{}
 	for h := range int64(2 * MaxDelays) {
 		a.Add(at(10+h, 0), at(h, 0))
 	}
@@ -114,7 +130,7 @@ func TestArrivalsNeverSilent(t *testing.T) {
 			said = append(said, a)
 		}
 		switch all := UniteArrivals(said, silent, quorum); {
-		case all.MayHaveChanged(maxt, asked):
+		case all.MayHaveChanged(maxt-5*hour, maxt, asked):
 			changed++
 		case lacks:
 			t.Fatalf("seed %d: the answer lacks a sample, and is said to hold", seed)

@@ -916,8 +916,15 @@ type ArrivalsResponse struct {
 	KnownSince int64 `protobuf:"varint,3,opt,name=known_since,json=knownSince,proto3" json:"known_since,omitempty"`
 	// hours are the beginnings of the clock hours in which delayed samples arrived, in order, at most 336; lowest has the
 	// lowest timestamp of each.
-	Hours         []int64 `protobuf:"varint,4,rep,packed,name=hours,proto3" json:"hours,omitempty"`
-	Lowest        []int64 `protobuf:"varint,5,rep,packed,name=lowest,proto3" json:"lowest,omitempty"`
+	Hours  []int64 `protobuf:"varint,4,rep,packed,name=hours,proto3" json:"hours,omitempty"`
+	Lowest []int64 `protobuf:"varint,5,rep,packed,name=lowest,proto3" json:"lowest,omitempty"`
+	// highest has a timestamp for each hour that no sample is above, 0 = any. It may be empty: then all are 0.
+	Highest []int64 `protobuf:"varint,6,rep,packed,name=highest,proto3" json:"highest,omitempty"`
+	// blocks_since is the time from which on a store gateway knows how the blocks of its bucket changed; 0 = from a
+	// receiver.
+	BlocksSince int64 `protobuf:"varint,7,opt,name=blocks_since,json=blocksSince,proto3" json:"blocks_since,omitempty"`
+	// latest has for each hour when the last sample came or went, 0 = some time in it. It may be empty: then all are 0.
+	Latest        []int64 `protobuf:"varint,8,rep,packed,name=latest,proto3" json:"latest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -983,6 +990,27 @@ func (x *ArrivalsResponse) GetHours() []int64 {
 func (x *ArrivalsResponse) GetLowest() []int64 {
 	if x != nil {
 		return x.Lowest
+	}
+	return nil
+}
+
+func (x *ArrivalsResponse) GetHighest() []int64 {
+	if x != nil {
+		return x.Highest
+	}
+	return nil
+}
+
+func (x *ArrivalsResponse) GetBlocksSince() int64 {
+	if x != nil {
+		return x.BlocksSince
+	}
+	return 0
+}
+
+func (x *ArrivalsResponse) GetLatest() []int64 {
+	if x != nil {
+		return x.Latest
 	}
 	return nil
 }
@@ -1058,14 +1086,17 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\breplaced\x18\a \x03(\rR\breplaced\x12\x1a\n" +
 	"\breplaces\x18\b \x01(\fR\breplaces\"'\n" +
 	"\x0fArrivalsRequest\x12\x14\n" +
-	"\x05since\x18\x01 \x01(\x03R\x05since\"\x9a\x01\n" +
+	"\x05since\x18\x01 \x01(\x03R\x05since\"\xef\x01\n" +
 	"\x10ArrivalsResponse\x12\x1b\n" +
 	"\twindow_ms\x18\x01 \x01(\x03R\bwindowMs\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\x03R\bcomplete\x12\x1f\n" +
 	"\vknown_since\x18\x03 \x01(\x03R\n" +
 	"knownSince\x12\x14\n" +
 	"\x05hours\x18\x04 \x03(\x03R\x05hours\x12\x16\n" +
-	"\x06lowest\x18\x05 \x03(\x03R\x06lowest2>\n" +
+	"\x06lowest\x18\x05 \x03(\x03R\x06lowest\x12\x18\n" +
+	"\ahighest\x18\x06 \x03(\x03R\ahighest\x12!\n" +
+	"\fblocks_since\x18\a \x01(\x03R\vblocksSince\x12\x16\n" +
+	"\x06latest\x18\b \x03(\x03R\x06latest2>\n" +
 	"\x06Writer\x124\n" +
 	"\x05Write\x12\x12.hearth.WriteFrame\x1a\x13.hearth.WriteAnswer(\x010\x012A\n" +
 	"\x06Served\x127\n" +
