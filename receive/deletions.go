@@ -32,8 +32,8 @@ func (r *Receiver) watchDeletions() {
 	}
 }
 
-// followDeletions makes one look at the bucket, and deletes what there is of tenants whose deletion is due. What fails
-// is logged and tried again with the next look. Only one call runs at a time.
+// followDeletions makes one look at the bucket, and deletes what there is of tenants whose deletion is due. What
+// fails is logged and tried again with the next look. Only one call runs at a time.
 func (r *Receiver) followDeletions(ctx context.Context) {
 	look, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -60,8 +60,8 @@ func (r *Receiver) tellDeletions(err error) {
 	r.toldDeletions = text
 }
 
-// removeDeleted deletes the heads and local blocks that list says are to be deleted. Nothing is deleted while the clock
-// of this machine is not that of the bucket: the deletion might not be due yet, and can still be undone then.
+// removeDeleted deletes the heads and local blocks that list says are to be deleted. Nothing is deleted while the
+// clock of this machine is not that of the bucket: the deletion might not be due yet, and can still be undone then.
 func (r *Receiver) removeDeleted(ctx context.Context, list *block.Requests) error {
 	faults := []error{list.Fault()}
 	checked := false
@@ -120,9 +120,9 @@ func (r *Receiver) taken(list *block.Requests, id tenant.ID) *block.Request {
 // hidden reports whether reads find nothing of a tenant, since its deletion is due.
 func (r *Receiver) hidden(id tenant.ID) bool { return r.taken(r.asked.Load(), id) != nil }
 
-// Refusal is why a tenant takes no writes: Invalid if an operator asked to delete it, Unavailable while it may be made
-// anew and what there was of it is still being deleted here. It is nil for all other tenants, and until the bucket has
-// said which these are.
+// Refusal is why a tenant takes no writes: Invalid if an operator asked to delete it, Unavailable while it may be
+// made anew and what there was of it is still being deleted here. It is nil for all other tenants, and until the
+// bucket has said which these are.
 func (r *Receiver) Refusal(id tenant.ID) error {
 	list := r.asked.Load()
 	if len(list.Of(id)) == 0 {

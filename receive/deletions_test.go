@@ -161,8 +161,8 @@ func TestDeleteTenant(t *testing.T) {
 	}
 }
 
-// TestDeletionWhileAway: a receiver that was away while its tenant was deleted, and made anew, ships and serves nothing
-// of what it had.
+// TestDeletionWhileAway: a receiver that was away while its tenant was deleted, and made anew, ships and serves
+// nothing of what it had.
 func TestDeletionWhileAway(t *testing.T) {
 	for _, anew := range []bool{false, true} {
 		d := startDeleting(t)
@@ -210,8 +210,8 @@ func TestDeletionWrongClock(t *testing.T) {
 	}
 }
 
-// TestDeletionOfUnknownAge: a directory of which nobody knows when it was made goes when its tenant's deletion is due,
-// and not before.
+// TestDeletionOfUnknownAge: a directory of which nobody knows when it was made goes when its tenant's deletion is
+// due, and not before.
 func TestDeletionOfUnknownAge(t *testing.T) {
 	d := startDeleting(t)
 	write(t, d.Receiver, team, labels.FromStrings("a", "b"), time.Now().Add(-time.Minute), 1, 2)

@@ -17,6 +17,6 @@
 //     the bucket.
 //   - Tenant and ring replica are attributes of a stream: Hearth's callers never see them as labels of a series.
 //
-// Locks: Receiver.mu and Drainer.mu are leaves. Receiver.slots is taken before a call of ship.Shipper.Ship, and is not
-// held while waiting for another call of it to end.
+// Locks: Receiver.mu and Drainer.mu are leaves. Receiver.slots is taken before a call of ship.Shipper.Ship, and is
+// not held while waiting for another call of it to end.
 package receive

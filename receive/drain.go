@@ -106,8 +106,9 @@ type response struct {
 	stays  bool                // it is not about to leave itself
 }
 
-// unservedBy is those of ids that are not safe with the gateways (docs/design/023). Every gateway must know a block: a
-// query that reaches only those that do not know it would call its answer complete. And one that stays must serve it.
+// unservedBy is those of ids that are not safe with the gateways (docs/design/023). Every gateway must know a block:
+// a query that reaches only those that do not know it would call its answer complete. And one that stays must serve
+// it.
 func unservedBy(ids []ulid.ULID, responses []response) []ulid.ULID {
 	var left []ulid.ULID
 	for i, id := range ids {

@@ -9,7 +9,8 @@ import (
 	"github.com/hearth-metrics/hearth/internal/httpx"
 )
 
-// HandleFlush serves POST /api/v1/admin/flush: it cuts all heads, ships all blocks, and answers 204 when that is done.
+// HandleFlush serves POST /api/v1/admin/flush: it cuts all heads, ships all blocks, and answers 204 when that is
+// done.
 func (r *Receiver) HandleFlush(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)

@@ -12,8 +12,8 @@ import (
 
 // Options configure a Receiver. Start from DefaultOptions.
 type Options struct {
-	// Labels are the external labels of this receiver's streams (--label), without the tenant's. When ReplicaLabel is not
-	// among them it is added with the instance id as its value: no two members may have the same labels.
+	// Labels are the external labels of this receiver's streams (--label), without the tenant's. When ReplicaLabel is
+	// not among them it is added with the instance id as its value: no two members may have the same labels.
 	Labels labels.Labels
 	// TenantLabel is the external label that names the tenant.
 	TenantLabel string

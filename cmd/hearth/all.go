@@ -41,6 +41,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		reads     memoryFlags
 		compactor compactorFlags
 		rules     rulerFlags
+		front     frontendFlags
 		compacts  string
 		selfWrite = selfscrape.DefaultOptions()
 		dir       string
@@ -59,6 +60,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 	visible.bind(c)
 	compactor.bind(c)
 	rules.bind(c)
+	front.bind(c)
 	c.Flag("compact.run", "Whether this process compacts the bucket: auto = only where the bucket is the directory below "+
 		"--data-dir, on, or off.").Default("auto").EnumVar(&compacts, "auto", "on", "off")
 	durationFlag(c, "self-scrape.interval", "How often hearth's own metrics are stored, as job hearth of the default "+
@@ -106,6 +108,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 			query.Endpoint{Name: series.RoleStore, Source: blocks, Local: true})
 		asking.opts.Features = httpx.RulerConfigAPI()
 		querier := asking.build(b, cl, list, memory, shared, limits)
+		fe := front.before(b, querier, memory, asking.opts)
 		rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
 			external: storage.receive.Labels, dir: dir, shared: shared, bucket: bucket, tenants: asking.opts.Tenant,
 			refusal: local.receiver.Refusal})
@@ -117,7 +120,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		server.Add(slices.Concat(
 			b.ownRoutes(), limits.routes(), cl.routes(), drain,
 			f.where.adminRoutes(local.receiver),
-			work, writes, querier.Routes(), rules.config,
+			work, writes, fe.Wrap(querier.Routes()), rules.config,
 			page.routes(viewer.Options{Source: gatewayState(blocks), Bucket: bucket, Marks: bucket,
 				Refuse: f.where.refuseAdmin()}),
 			b.pageRoutes(writeURL),

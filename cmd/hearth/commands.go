@@ -32,6 +32,7 @@ func allCommands() []command {
 		distributorCommand(),
 		storeCommand(),
 		queryCommand(),
+		queryFrontendCommand(),
 		compactCommand(),
 		sidecarCommand(),
 		ruleCommand(),

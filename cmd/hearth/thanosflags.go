@@ -194,6 +194,43 @@ var ruleIdle = []idleFlag{
 	{"web.disable-cors", idleBool, "pages of other servers may not read the API"},
 }
 
+// frontendIdle are the flags of thanos query-frontend that are idle here, and frontendLater those that a later version
+// uses.
+var (
+	frontendIdle = []idleFlag{
+		{"query-range.response-cache-max-freshness", idleText, "answers are kept as long as nothing changed them"},
+		{"labels.response-cache-max-freshness", idleText, "answers about labels are not kept"},
+		{"cache-compression-type", idleText, "what is kept is always compressed"},
+		{"query-frontend.org-id-header", idleText, "the tenant is in the log anyway"},
+		{"query-frontend.enable-x-functions", idleBool, oneEngine},
+		{"query-frontend.compress-responses", idleBool, "answers are compressed where the client asks for it"},
+		{"enable-feature", idleText, features},
+		{"web.disable-cors", idleBool, "pages of other servers may not read the API"},
+	}
+	frontendLater = []idleFlag{
+		{"query-range.align-range-with-step", idleBool, "steps are those that were asked for"},
+		{"query-range.request-downsampled", idleBool, "a query without an answer is not asked again for other resolutions"},
+		{"query-range.min-split-interval", idleText, "the split interval does not change with the query"},
+		{"query-range.max-split-interval", idleText, "the split interval does not change with the query"},
+		{"query-range.horizontal-shards", idleText, "the split interval does not change with the query"},
+		{"query.max-retries-per-request", idleText, "only range queries are tried again"},
+		{"query-range.partial-response", idleBool, "the querier decides"},
+		{"labels.split-interval", idleText, "requests for labels are passed on"},
+		{"labels.max-retries-per-request", idleText, "requests for labels are passed on"},
+		{"labels.max-query-parallelism", idleText, "requests for labels are passed on"},
+		{"labels.partial-response", idleBool, "requests for labels are passed on"},
+		{"labels.default-time-range", idleText, "requests for labels are passed on"},
+		{"labels.response-cache-config", idleSecret, "requests for labels are passed on"},
+		{"labels.response-cache-config-file", idleText, "requests for labels are passed on"},
+		{"query-frontend.downstream-tripper-config", idleSecret, "connections have Go's defaults"},
+		{"query-frontend.downstream-tripper-config-file", idleText, "connections have Go's defaults"},
+		{"query-frontend.log-queries-longer-than", idleText, "slow queries are not logged apart"},
+		{"query-frontend.force-query-stats", idleBool, "statistics are given where a query asks for them"},
+		{"query-frontend.vertical-shards", idleText, "queries are cut in time only"},
+		{"query-frontend.slow-query-logs-user-header", idleText, "slow queries are not logged apart"},
+	}
+)
+
 // flagger is an application or a command.
 type flagger interface {
 	Flag(name, help string) *kingpin.FlagClause
