@@ -83,9 +83,8 @@ func (f *frontendFlags) before(b *builder, q *query.Querier, budget *memory.Budg
 
 // downstreamFlags name the queriers behind a frontend.
 type downstreamFlags struct {
-	urls      []string
-	transport content
-	forward   []string
+	urls    []string
+	forward []string
 }
 
 func (f *downstreamFlags) bind(c *kingpin.CmdClause) {
