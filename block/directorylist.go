@@ -14,8 +14,8 @@ import (
 	"github.com/thanos-io/objstore"
 )
 
-// topFiles is an option of listings: only blocks are listed, and of each only the files at the top of its directory,
-// where meta.json and marks are. Those below are named where there are no others. Only directory has this option.
+// topFiles is an option of listings: only blocks are listed, and of each only meta.json and marks. What is in the
+// directory of a block that has none of them is named as a whole. Only directory has this option.
 const topFiles objstore.IterOptionType = 1000
 
 func withTopFiles() objstore.IterOption {
@@ -75,12 +75,16 @@ func (d *directory) list(ctx context.Context, dir string, recursive bool, f func
 	return nil
 }
 
+// topNames are the files that topFiles names, in order.
+var topNames = [...]string{DeletionMarkName, MetaName, NoCompactMarkName, NoDownsampleMarkName}
+
 // listTop does what topFiles says.
 func (d *directory) listTop(ctx context.Context, in string, f func(string) error) error {
 	blocks, err := readDirectory(filepath.Join(d.root, in))
 	if err != nil {
 		return err
 	}
+	buf := make([]byte, 8<<10)
 	for _, b := range blocks {
 		if _, ok := ParseID(b.Name()); !ok || !b.IsDir() {
 			continue
@@ -89,27 +93,70 @@ func (d *directory) listTop(ctx context.Context, in string, f func(string) error
 			return ctx.Err()
 		}
 		dir := in + b.Name() + objstore.DirDelim
-		entries, err := readDirectory(filepath.Join(d.root, dir))
+		has, err := topOf(filepath.Join(d.root, dir), buf)
 		if err != nil {
 			return err
 		}
-		files := false
-		for _, e := range entries {
-			if e.IsDir() {
-				continue
-			}
-			files = true
-			if err := f(dir + e.Name()); err != nil {
-				return err
+		for i, name := range topNames {
+			if has[i] {
+				if err := f(dir + name); err != nil {
+					return err
+				}
 			}
 		}
-		if !files {
+		if has == (tops{}) {
 			if err := d.list(ctx, dir, true, f); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// tops says which of topNames a directory has.
+type tops [len(topNames)]bool
+
+// topOf reads which of topNames a directory has, none if it is not there or no directory. buf is memory for it. It
+// takes half of the time of os.File, which is most of a listing of many blocks in which nothing has changed.
+func topOf(path string, buf []byte) (has tops, err error) {
+	fd, err := uninterrupted(func() (int, error) {
+		return syscall.Open(path, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return has, nil
+	}
+	if err != nil {
+		return has, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	names := make([]string, 0, 8)
+	for {
+		n, err := uninterrupted(func() (int, error) { return syscall.ReadDirent(fd, buf) })
+		if errors.Is(err, fs.ErrNotExist) { // it was removed since it was opened
+			return has, nil
+		}
+		if err != nil {
+			return has, &fs.PathError{Op: "readdirent", Path: path, Err: err}
+		}
+		if n <= 0 {
+			return has, nil
+		}
+		_, _, names = syscall.ParseDirent(buf[:n], -1, names[:0])
+		for _, name := range names {
+			if i := slices.Index(topNames[:], name); i >= 0 {
+				has[i] = true
+			}
+		}
+	}
+}
+
+// uninterrupted makes a system call until no signal interrupts it.
+func uninterrupted(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
 }
 
 // readDirectory returns the entries of a directory in order, none if it is not there or no directory.

@@ -60,6 +60,7 @@ type Fetcher struct {
 type loadedIndex struct {
 	pointer bucketindex.Pointer
 	rest    bucketindex.Rest
+	blocks  int // how many it has; -1 = not known
 }
 
 // NewFetcher makes a Fetcher of bkt. It is not safe for concurrent use.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -589,6 +590,78 @@ func TestWriteIndexRaces(t *testing.T) {
 	v := w.want(w.fetcher(""), outer.View.Number, [3]int{2 + 1, 2, 0}, ids...)
 	if v.Hash != outer.View.Hash {
 		t.Errorf("%s, want %s", v.Hash, outer.View.Hash)
+	}
+}
+
+// TestWriteIndexSame: while nothing changes no content is made, and whatever changes, the index is the one of a writer
+// that makes it anew.
+func TestWriteIndexSame(t *testing.T) {
+	w := newWorld(t)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	remove := func(name string) { _ = w.bkt.Bucket.Delete(t.Context(), name) } // it may not be there
+	ids := w.add(5)
+	pass := func(f *Fetcher) IndexPass {
+		t.Helper()
+		w.now = w.now.Add(time.Minute)
+		p, err := f.WriteIndex(t.Context(), w.bkt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	f, dir := w.fetcher(""), t.TempDir()
+	kept := 0
+	for step := range 300 {
+		id := ids[rnd.IntN(len(ids))]
+		mark := Object(id, DeletionMarkName)
+		switch rnd.IntN(12) {
+		case 0:
+			ids = append(ids, w.add(1)...)
+		case 1:
+			remove(Object(id, MetaName)) // what is left of it, if anything, is a leftover
+		case 2:
+			w.put(Object(id, "chunks/000001"), "x")
+		case 3:
+			w.putMeta(id)
+		case 4:
+			if there, err := w.bkt.Exists(t.Context(), mark); err != nil || there { // marks never change
+				continue
+			}
+			w.put(mark, fmt.Sprintf(`{"id":%q,"version":1,"deletion_time":%d}`, id, step))
+		case 5:
+			remove(mark)
+		case 6:
+			remove(markCopy(markKey{id, bucketindex.Deletion}))
+		case 7:
+			if err := MarkDeletion(t.Context(), w.bkt, id, "x", w.now); err != nil {
+				t.Fatal(err)
+			}
+		case 8:
+			pass(w.fetcher("")) // another writer
+		case 9:
+			f = w.fetcher(dir) // a restart
+		}
+		got := pass(f)
+		if !got.Changed {
+			kept++
+		}
+		anew := w.fetcher("")
+		if err := anew.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		anew.index.blocks = -1
+		if want := pass(anew); want.View.Hash != got.View.Hash || want.Changed {
+			t.Fatalf("step %d: the index is %.8s, and %.8s when it is made anew", step, got.View.Hash, want.View.Hash)
+		}
+	}
+	if kept < 30 {
+		t.Errorf("only %d passes changed nothing", kept)
+	}
+	for _, m := range f.known {
+		m.MaxTime++ // a content that is made would be another one
+	}
+	if pass(f).Changed {
+		t.Error("a content was made")
 	}
 }
 

@@ -57,11 +57,11 @@ func (f *Fetcher) refresh(ctx context.Context) error {
 		return err
 	}
 	first := len(f.known) == 0
-	rest, err := f.decode(content)
+	rest, blocks, err := f.decode(content)
 	if err != nil {
 		return err
 	}
-	f.take(p, rest)
+	f.take(p, rest, blocks)
 	f.unsaved++
 	if first { // then the file need not be made anew of what has just been decoded
 		f.write(p, content)
@@ -69,11 +69,13 @@ func (f *Fetcher) refresh(ctx context.Context) error {
 	return nil
 }
 
-// decode adds the blocks of an index to f.known, and returns the rest of it. A faulty content changes nothing.
-func (f *Fetcher) decode(content []byte) (bucketindex.Rest, error) {
+// decode adds the blocks of an index to f.known, and returns the rest of it and how many there are. A faulty content
+// changes nothing.
+func (f *Fetcher) decode(content []byte) (rest bucketindex.Rest, blocks int, err error) {
 	metas := map[ulid.ULID]*Meta{}
 	var fault error
-	rest, err := bucketindex.Decode(content, func(b *bucketindex.Block) {
+	rest, err = bucketindex.Decode(content, func(b *bucketindex.Block) {
+		blocks++
 		if f.known[b.ULID] != nil {
 			return
 		}
@@ -88,19 +90,19 @@ func (f *Fetcher) decode(content []byte) (bucketindex.Rest, error) {
 		metas[b.ULID] = m
 	})
 	if err = errors.Join(err, fault); err != nil {
-		return bucketindex.Rest{}, err
+		return bucketindex.Rest{}, 0, err
 	}
 	if len(f.known) == 0 {
 		f.known = metas
 	} else {
 		maps.Copy(f.known, metas)
 	}
-	return rest, nil
+	return rest, blocks, nil
 }
 
-// take makes the index that p names the present one.
-func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest) {
-	f.index = &loadedIndex{p, rest}
+// take makes the index that p names the present one. blocks is how many it has, or -1.
+func (f *Fetcher) take(p bucketindex.Pointer, rest bucketindex.Rest, blocks int) {
+	f.index = &loadedIndex{p, rest, blocks}
 	clear(f.doubted)
 	for _, l := range rest.Leftovers {
 		if f.known[l.ID] != nil {

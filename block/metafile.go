@@ -33,9 +33,9 @@ func (f *Fetcher) load() {
 	if err != nil {
 		return
 	}
-	rest, err := f.decode(content)
+	rest, _, err := f.decode(content)
 	if err == nil && p.Number > 0 {
-		f.take(p, rest)
+		f.take(p, rest, -1) // the file may have other blocks than that index
 	}
 }
 

@@ -80,8 +80,18 @@ type Leftover struct {
 // Sort puts the slices into the order that Encode expects.
 func (ix *Index) Sort() {
 	slices.SortFunc(ix.Blocks, func(a, b Block) int { return a.ULID.Compare(b.ULID) })
-	slices.SortFunc(ix.Marks, compareMarks)
-	slices.SortFunc(ix.Leftovers, func(a, b Leftover) int { return a.ID.Compare(b.ID) })
+	ix.Rest.Sort()
+}
+
+// Sort puts the slices into the order that Encode expects.
+func (r *Rest) Sort() {
+	slices.SortFunc(r.Marks, compareMarks)
+	slices.SortFunc(r.Leftovers, func(a, b Leftover) int { return a.ID.Compare(b.ID) })
+}
+
+// Equal reports whether r and other, both sorted, say the same.
+func (r *Rest) Equal(other Rest) bool {
+	return slices.Equal(r.Marks, other.Marks) && slices.Equal(r.Leftovers, other.Leftovers)
 }
 
 func compareMarks(a, b Mark) int {
