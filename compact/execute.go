@@ -145,35 +145,29 @@ const minWriter = 1 << 20
 // sink is what takes the merged series: the writers of the finest resolution, and stages that make the coarser ones. An
 // hour is always made of five minutes, so that its bytes do not depend on which other outputs the job has.
 func (e *execution) sink() merge.Sink {
-	var coarser merge.Sink // what takes the windows of the last resolution
-	for _, r := range []int64{plan.OneHour, plan.FiveMin, plan.Raw} {
-		var sinks []merge.Sink
-		if w := e.writersOf(r); w != nil {
-			sinks = append(sinks, w)
-		}
-		if coarser != nil {
-			sinks = append(sinks, downsample.New(next(r), coarser))
-		}
-		switch len(sinks) {
-		case 0:
-		case 1:
-			coarser = sinks[0]
-		default:
-			coarser = merge.Tee(sinks...)
-		}
+	var stage *downsample.Stage // makes the resolutions that were looked at
+	for _, r := range []int64{plan.OneHour, plan.FiveMin} {
 		if r == e.Resolution {
 			break
 		}
+		w := e.writersOf(r)
+		switch {
+		case w != nil && stage != nil:
+			stage = downsample.NewWith(r, w, stage)
+		case w != nil:
+			stage = downsample.New(r, w)
+		case stage != nil:
+			stage = downsample.New(r, stage)
+		}
 	}
-	return coarser
-}
-
-// next is the resolution that is made of blocks of r.
-func next(r int64) int64 {
-	if r == plan.Raw {
-		return plan.FiveMin
+	w := e.writersOf(e.Resolution)
+	switch {
+	case stage == nil:
+		return w
+	case w == nil:
+		return stage
 	}
-	return plan.OneHour
+	return merge.Tee(w, stage)
 }
 
 // writersOf is what takes the series of all outputs of a resolution, nil if there are none.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/block/merge"
@@ -144,4 +145,77 @@ func (s *Stage) histogramAggregates(parts *series.AggrChunks) error {
 		}
 	}
 	return errors.Join(in.sum.it.Err(), in.counter.it.Err())
+}
+
+// floatWindows adds a chunk of finer windows, which was just closed. It does what floatAggregates does with what was
+// written of them.
+func (s *Stage) floatWindows(in *floatBatch) error {
+	f, c := &s.floats, &in.counter
+	for i := range in.windows {
+		w := &in.windows[i]
+		if err := s.turnWindow(w.t); err != nil {
+			return err
+		}
+		if w.t > f.windowEnd {
+			if err := s.turnFloats(w.t); err != nil {
+				return err
+			}
+		}
+		if c.counted && i == 0 {
+			f.count(c.firstT, c.first)
+		}
+		if c.counted {
+			f.count(w.t, w.counter)
+		}
+		if c.counted && i == len(in.windows)-1 {
+			f.count(w.t, c.last)
+		}
+		f.addWindow(w.t, w)
+	}
+	return nil
+}
+
+// turnWindow goes to a finer window with the timestamp t.
+func (s *Stage) turnWindow(t int64) error {
+	if t <= s.lastT {
+		return outOfPlace(t, s.lastT)
+	}
+	if t > farthest {
+		return fmt.Errorf("times beyond %d", int64(farthest))
+	}
+	s.lastT = t
+	return nil
+}
+
+// histogramWindows adds a chunk of finer windows, which was just closed. It does what histogramAggregates does with what
+// was written of them.
+func (s *Stage) histogramWindows(in *histogramBatch) error {
+	b, counters := &s.histograms, in.closed.counters
+	raw := in.header != chunkenc.NotCounterReset
+	hint := histogram.UnknownCounterReset
+	if in.header == chunkenc.GaugeType {
+		hint = histogram.GaugeType
+	}
+	first := true
+	for i, sum := range in.closed.sums {
+		if err := s.turnWindow(sum.t); err != nil {
+			return err
+		}
+		if len(counters) == 0 || counters[0].t > sum.t {
+			return errAligned
+		}
+		counters[0].h.CounterResetHint = hint
+		if err := s.turnHistograms(sum.t, counters[0].h, first, raw); err != nil {
+			return err
+		}
+		for len(counters) > 0 && counters[0].t <= sum.t {
+			counters[0].h.CounterResetHint = hint
+			b.counter(counters[0].t, counters[0].h, first && raw)
+			first, counters = false, counters[1:]
+		}
+		if err := b.add(sum.t, in.windows[i].count, sum.h); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -112,7 +112,7 @@ func compacted(t *testing.T, bucket string, m *block.Meta) (five, hour *block.Me
 	}
 	rawWriter, fiveWriter, hourWriter := writer(raw), writer(five), writer(hour)
 	hourStage := New(Hour, hourWriter)
-	fiveStage := New(FiveMinutes, merge.Tee(fiveWriter, hourStage))
+	fiveStage := NewWith(FiveMinutes, fiveWriter, hourStage)
 	in := []merge.Input{merge.FromDir(filepath.Join(bucket, m.ULID.String()), m)}
 	sink := merge.Tee(rawWriter, fiveStage)
 	if _, err := merge.Run(t.Context(), in, sink, merge.Options{Scratch: t.TempDir()}); err != nil {

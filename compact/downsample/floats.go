@@ -155,8 +155,8 @@ func (f *floatBatch) count(t int64, v float64) {
 	f.windows[len(f.windows)-1].counter = f.counter.total
 }
 
-// close ends the chunk and appends it to out. next is the time of the next sample of the series, or none. f is empty
-// then.
+// close ends the chunk and appends it to out. next is the time of the next sample of the series, or none. f has the
+// windows of the chunk until it is dropped.
 func (f *floatBatch) close(next int64, out *output) {
 	last := len(f.windows) - 1
 	f.windows[last].t = f.stamp(f.lastT, next)
@@ -189,7 +189,6 @@ func (f *floatBatch) close(next int64, out *output) {
 	}
 	out.add(f.windows[0].t, f.windows[last].t, &parts)
 	out.stats.FloatSamples += uint64(len(f.windows))
-	f.drop()
 }
 
 // drop empties f.

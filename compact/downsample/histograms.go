@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/hearth-metrics/hearth/internal/series"
@@ -54,6 +56,7 @@ type histogramBatch struct {
 	value   *histogram.FloatHistogram // the last value of the counter, also of the chunk before; nil = none
 	last    histogram.FloatHistogram  // the memory of value
 	count   xor.Writer
+	closed  closedHistograms // the last chunk
 }
 
 // isOpen reports whether there is something in b.
@@ -158,15 +161,15 @@ func (b *histogramBatch) counter(t int64, h *histogram.FloatHistogram, raw bool)
 	b.value = &b.last
 }
 
-// close ends the chunk and appends it to out. next is the time of the next sample of the series, or none. b has no
-// windows then. The last value stays, to be compared with the next one.
+// close ends the chunk and appends it to out. next is the time of the next sample of the series, or none. b has the
+// windows of the chunk until end, and b.closed what was written of them.
 //
 // The first raw value shows readers that the counter has raw values. It is left out where it would look like a window's
 // (series: level).
 func (b *histogramBatch) close(next int64, out *output) error {
 	t := b.stamp(b.lastT, next)
 	b.settle(t)
-	sums, counters := make([]histogramPoint, 0, windowsPerChunk), make([]histogramPoint, 0, windowsPerChunk+1)
+	sums, counters := b.closed.sums[:0], b.closed.counters[:0]
 	if b.firstT != none && b.firstT < b.windows[0].t && b.firstT != start(b.firstT, FiveMinutes)+FiveMinutes-1 {
 		counters = append(counters, histogramPoint{b.firstT, b.keep(&b.first)})
 	}
@@ -179,6 +182,7 @@ func (b *histogramBatch) close(next int64, out *output) error {
 			counters = append(counters, histogramPoint{w.t, w.counter})
 		}
 	}
+	b.closed = closedHistograms{sums, counters, alike(sums) && alike(counters)} // encoding may change them if they are not
 	var parts series.AggrChunks
 	var err error
 	parts[series.Count] = series.Encoded{Encoding: chunkenc.EncXOR, Data: b.count.Bytes()}
@@ -190,11 +194,33 @@ func (b *histogramBatch) close(next int64, out *output) error {
 	}
 	out.add(b.windows[0].t, t, &parts)
 	out.stats.HistogramSamples += uint64(len(b.windows))
-	for _, p := range append(sums, counters...) {
-		b.memory = append(b.memory, p.h)
+	return nil
+}
+
+// end empties b after close. The last value stays, to be compared with the next one.
+func (b *histogramBatch) end() {
+	for _, points := range [...][]histogramPoint{b.closed.sums, b.closed.counters} {
+		for _, p := range points {
+			b.memory = append(b.memory, p.h)
+		}
 	}
 	b.windows, b.windowEnd = b.windows[:0], none
-	return nil
+}
+
+// closedHistograms are the aggregates of a chunk that was closed.
+type closedHistograms struct {
+	sums, counters []histogramPoint
+	alike          bool // both are read as they are here
+}
+
+// alike reports whether histograms have the same buckets, so that a chunk gives them back as they are.
+func alike(points []histogramPoint) bool {
+	first := points[0].h
+	return histogram.IsExponentialSchema(first.Schema) && !slices.ContainsFunc(points, func(p histogramPoint) bool {
+		h := p.h
+		return value.IsStaleNaN(h.Sum) || h.Schema != first.Schema || h.ZeroThreshold != first.ZeroThreshold ||
+			!slices.Equal(h.PositiveSpans, first.PositiveSpans) || !slices.Equal(h.NegativeSpans, first.NegativeSpans)
+	})
 }
 
 // drop empties b.

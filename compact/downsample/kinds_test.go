@@ -133,6 +133,13 @@ func TestIntegers(t *testing.T) {
 					t.Fatalf("seed %d: chunk %d: integers make other chunks than floats", seed, i)
 				}
 			}
+			if resolution == FiveMinutes {
+				hour, err := run(Hour, got)
+				if err != nil {
+					t.Fatal(err)
+				}
+				atOnce(t, raw, got, hour)
+			}
 		}
 	}
 }
@@ -260,9 +267,11 @@ func FuzzStage(f *testing.F) {
 			}
 			windows(t, out)
 			if resolution == FiveMinutes {
-				if _, err := run(Hour, out); err != nil {
+				hour, err := run(Hour, out)
+				if err != nil {
 					t.Fatal(err)
 				}
+				atOnce(t, in, out, hour)
 			}
 		}
 	})
@@ -314,7 +323,7 @@ func (discard) End() error                { return nil }
 
 func benchmark(b *testing.B, in []merge.Chunk, samples int) {
 	b.ReportAllocs()
-	s := New(FiveMinutes, merge.Tee(discard{}, New(Hour, discard{})))
+	s := NewWith(FiveMinutes, discard{}, New(Hour, discard{}))
 	if err := s.Begin(symbols{"__name__", "m"}); err != nil {
 		b.Fatal(err)
 	}

@@ -61,7 +61,9 @@ func (s *Stage) turnFloats(t int64) error {
 		s.histograms.drop()
 	}
 	if f.isOpen() && t > f.chunkEnd {
-		f.close(t, &s.out)
+		if err := s.closeFloats(t); err != nil {
+			return err
+		}
 	}
 	f.next(t)
 	return nil
@@ -108,8 +110,8 @@ func (s *Stage) rawHistograms(c *merge.Chunk) error {
 // buckets. raw = it is a raw value, so there was a reset if it is below the value before it.
 func (s *Stage) turnHistograms(t int64, h *histogram.FloatHistogram, first, raw bool) error {
 	b := &s.histograms
-	if s.floats.isOpen() {
-		s.floats.close(t, &s.out)
+	if err := s.closeFloats(t); err != nil {
+		return err
 	}
 	header := chunkenc.UnknownCounterReset
 	if first {
@@ -118,13 +120,13 @@ func (s *Stage) turnHistograms(t int64, h *histogram.FloatHistogram, first, raw 
 			header = chunkenc.CounterReset
 		}
 		if b.isOpen() && (!same || reset) {
-			if err := b.close(t, &s.out); err != nil {
+			if err := s.closeHistograms(t); err != nil {
 				return err
 			}
 		}
 	}
 	if b.isOpen() && t > b.chunkEnd {
-		if err := b.close(t, &s.out); err != nil {
+		if err := s.closeHistograms(t); err != nil {
 			return err
 		}
 	}

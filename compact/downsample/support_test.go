@@ -3,6 +3,7 @@ package downsample
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -61,7 +62,8 @@ func run(resolution int64, in []merge.Chunk) ([]merge.Chunk, error) {
 	return out.chunks, s.End()
 }
 
-// downsampled are the chunks of samples, at both resolutions, the second made of the first.
+// downsampled are the chunks of samples, at both resolutions, the second made of the first. It checks that one pass
+// over the samples makes the same.
 func downsampled(t testing.TB, in []sample) (five, hour []merge.Chunk) {
 	t.Helper()
 	five, err := run(FiveMinutes, chunksOf(in))
@@ -71,12 +73,35 @@ func downsampled(t testing.TB, in []sample) (five, hour []merge.Chunk) {
 	if hour, err = run(Hour, five); err != nil {
 		t.Fatal(err)
 	}
+	atOnce(t, chunksOf(in), five, hour)
 	for _, c := range append(read(t, five), read(t, hour)...) {
 		if n := len(part(t, c.Aggr[series.Count])); n > windowsPerChunk {
 			t.Fatalf("a chunk of %d windows", n)
 		}
 	}
 	return five, hour
+}
+
+// atOnce checks what a stage makes with a coarser one, of a series that comes after another one.
+func atOnce(t testing.TB, in, five, hour []merge.Chunk) {
+	t.Helper()
+	var finer, coarser kept
+	s := NewWith(FiveMinutes, &finer, New(Hour, &coarser))
+	if err := s.Begin(symbols{"__name__", "m"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		finer, coarser = kept{}, kept{}
+		if err := s.Add(&merge.Series{Symbols: []uint32{0, 1}, Chunks: in}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.End(); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(finer.chunks, five) || !reflect.DeepEqual(coarser.chunks, hour) {
+		t.Fatal("one pass makes other chunks than two")
+	}
 }
 
 // read are chunks as a reader gets them.
