@@ -36,6 +36,22 @@ func FromBucket(bkt objstore.BucketReader, m *block.Meta) Input { return Input{m
 // FromDir is the block of m in a local directory, which is not changed.
 func FromDir(dir string, m *block.Meta) Input { return Input{m, dirFiles(dir)} }
 
+// WithIndex is in with a local file that is a copy of its index, so that Run does not fetch that. Run only reads it.
+func (in Input) WithIndex(path string) Input {
+	in.files = localIndex{in.files, path}
+	return in
+}
+
+type localIndex struct {
+	files
+	path string
+}
+
+func (l localIndex) index(context.Context, string) (*os.File, error) {
+	f, err := os.Open(l.path)
+	return f, errs.Wrap(errs.Internal, err)
+}
+
 type bucketFiles struct {
 	bkt  objstore.BucketReader
 	meta *block.Meta

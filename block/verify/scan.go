@@ -2,11 +2,11 @@ package verify
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -20,15 +20,24 @@ import (
 
 // Scan reads all of the block m: each checksum, the order of series and chunks, and whether chunks are within the time
 // of the block and overlap each other. deep decodes every chunk, too, and compares the samples with what the chunk and
-// meta.json say. scratch is a directory for files without names. Errors are of kind Unavailable: the block could not
-// be read.
+// meta.json say. scratch is a directory for the index, which is fetched once, and for what merge.Run needs. Errors are
+// of kind Unavailable: the block could not be read.
 func Scan(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, scratch string,
 	deep bool) (all []Finding, err error) {
 	c := &checker{deep: deep}
 	found := func(format string, args ...any) {
 		all = append(all, Finding{Block: m.ULID, Issue: IndexKnownIssues, Text: fmt.Sprintf(format, args...)})
 	}
-	switch err := cmp.Or(indexOf(ctx, bkt, m), segmentsOf(ctx, bkt, m)); errs.KindOf(err) {
+	local, err := os.CreateTemp(scratch, "index-")
+	if err != nil {
+		return nil, errs.Wrap(errs.Unavailable, err)
+	}
+	defer func() { err = errors.Join(err, local.Close(), os.Remove(local.Name())) }()
+	err = indexOf(ctx, bkt, m, local)
+	if err == nil {
+		err = segmentsOf(ctx, bkt, m)
+	}
+	switch errs.KindOf(err) {
 	case errs.OK:
 	case errs.Invalid, errs.NotFound:
 		found("%v", err)
@@ -36,7 +45,7 @@ func Scan(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, scratch
 	default:
 		return nil, errs.Wrap(errs.Unavailable, err)
 	}
-	in := merge.FromBucket(bkt, m)
+	in := merge.FromBucket(bkt, m).WithIndex(local.Name())
 	result, err := merge.Run(ctx, []merge.Input{in}, c, merge.Options{Scratch: scratch})
 	switch kind := errs.KindOf(err); {
 	case err == nil:
@@ -69,8 +78,9 @@ func Scan(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, scratch
 	return all, nil
 }
 
-// indexOf checks the index of a block byte by byte. Errors: Invalid, NotFound, Unavailable.
-func indexOf(ctx context.Context, bkt objstore.BucketReader, m *block.Meta) (err error) {
+// indexOf checks the index of a block byte by byte, and writes what it reads to local. Errors: Invalid, NotFound,
+// Unavailable.
+func indexOf(ctx context.Context, bkt objstore.BucketReader, m *block.Meta, local io.Writer) (err error) {
 	object := block.Object(m.ULID, block.IndexName)
 	fail := func(err error) error {
 		if bkt.IsObjNotFoundErr(err) {
@@ -101,7 +111,12 @@ func indexOf(ctx context.Context, bkt objstore.BucketReader, m *block.Meta) (err
 		return fail(err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := checkIndex(r, toc, attrs.Size); err != nil {
+	both := io.TeeReader(r, local)
+	err = checkIndex(both, toc, attrs.Size)
+	if err == nil {
+		_, err = io.Copy(io.Discard, both) // the table of contents
+	}
+	if err != nil {
 		return fail(err)
 	}
 	return nil

@@ -220,3 +220,35 @@ func (s histogramAt) H() *histogram.Histogram       { return s.h }
 func (s histogramAt) FH() *histogram.FloatHistogram { return nil }
 func (s histogramAt) Copy() chunks.Sample           { return s }
 func (s histogramAt) Type() chunkenc.ValueType      { return chunkenc.ValHistogram }
+
+// counted is a bucket that counts how often an object is read from its beginning.
+type counted struct {
+	objstore.BucketReader
+	gets map[string]int
+}
+
+func (c counted) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	c.gets[name]++
+	return c.BucketReader.Get(ctx, name)
+}
+
+// TestScanFetchesOnce: the index and each segment are fetched once, and nothing is left of them.
+func TestScanFetchesOnce(t *testing.T) {
+	dir, m := realBlock(t)
+	bkt, err := filesystem.NewBucket(filepath.Dir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, scratch := counted{bkt, map[string]int{}}, t.TempDir()
+	if all, err := Scan(t.Context(), c, m, scratch, true); err != nil || len(all) > 0 {
+		t.Fatal(all, err)
+	}
+	for _, rel := range []string{block.IndexName, block.ChunksName + "/000001"} {
+		if n := c.gets[block.Object(m.ULID, rel)]; n != 1 {
+			t.Errorf("%s was fetched %d times", rel, n)
+		}
+	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Error(left, err)
+	}
+}
