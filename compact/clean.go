@@ -104,7 +104,7 @@ func (c *Compactor) each(ctx context.Context, ids []ulid.ULID, do func(context.C
 			break
 		}
 		g.Go(func() error {
-			err := do(ctx, id)
+			err := guarded(func() error { return do(ctx, id) })
 			if err == nil {
 				return nil
 			}

@@ -248,10 +248,10 @@ func (c *Compactor) look(ctx context.Context) error {
 	at := c.opts.Now()
 	pass, err := c.fetcher.WriteIndex(ctx, c.bkt)
 	if err != nil && pass.View.Hash == "" {
-		c.metrics.looked(pass.View, err, time.Since(began), at)
+		c.metrics.looked(pass.View, err, time.Since(began))
 		return err
 	}
-	c.metrics.looked(pass.View, nil, time.Since(began), at)
+	c.metrics.looked(pass.View, nil, time.Since(began))
 	since := c.clock.before
 	if last := c.last.Load(); last != nil {
 		since = last.at

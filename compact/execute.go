@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/indexheader"
@@ -69,36 +70,50 @@ func (c *Compactor) execute(ctx context.Context, j *plan.Job, run *runningJob) (
 	return "", c.finish(ctx, e, made)
 }
 
+// staleRequests is how many requests of stale are under way at a time: a job may have hundreds of inputs.
+const staleRequests = 16
+
 // stale says why a job is not to be done any more, "" if it is: an input is gone or marked, or an output is marked or
 // was deleted before. It asks the bucket itself, since the view may be old.
 func (c *Compactor) stale(ctx context.Context, j *plan.Job) (why string, err error) {
-	there := func(name string) bool {
-		if err != nil {
-			return false
-		}
-		var ok bool
-		if ok, err = c.bkt.Exists(ctx, name); err != nil {
-			err = errs.E(errs.Unavailable, "look for %s: %w", name, err)
-		}
-		return ok
+	type question struct {
+		object string
+		there  bool // what is expected
+		id     ulid.ULID
+		why    string // what is wrong with id otherwise
 	}
+	var all []question
 	for _, m := range j.Inputs {
-		if !there(block.Object(m.ULID, block.MetaName)) && err == nil {
-			why = fmt.Sprintf("input %s is gone", m.ULID)
-		}
-		if there(block.Object(m.ULID, block.DeletionMarkName)) {
-			why = fmt.Sprintf("input %s is marked for deletion", m.ULID)
-		}
+		all = append(all, question{block.Object(m.ULID, block.MetaName), true, m.ULID, "input %s is gone"},
+			question{block.Object(m.ULID, block.DeletionMarkName), false, m.ULID, "input %s is marked for deletion"})
 	}
 	for _, o := range j.Outputs {
-		if there(block.Object(o.ID, block.DeletionMarkName)) {
-			why = fmt.Sprintf("output %s is marked for deletion", o.ID)
-		}
-		if there(doneName(o.ID)) {
-			why = fmt.Sprintf("output %s was made and deleted before", o.ID)
-		}
+		all = append(all, question{block.Object(o.ID, block.DeletionMarkName), false, o.ID,
+			"output %s is marked for deletion"},
+			question{doneName(o.ID), false, o.ID, "output %s was made and deleted before"})
 	}
-	return why, err
+	wrong := make([]bool, len(all))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(staleRequests)
+	for i, q := range all {
+		g.Go(func() error {
+			return guarded(func() error {
+				there, err := c.bkt.Exists(gctx, q.object)
+				if err != nil {
+					return errs.E(errs.Unavailable, "look for %s: %w", q.object, err)
+				}
+				wrong[i] = there != q.there
+				return nil
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	if i := slices.Index(wrong, true); i >= 0 {
+		return fmt.Sprintf(all[i].why, all[i].id), nil
+	}
+	return "", nil
 }
 
 // merge merges the inputs of a job into local blocks.

@@ -306,8 +306,9 @@ func TestReplacedIsMarked(t *testing.T) {
 
 // TestNames: names of Thanos's metrics that dashboards and alerts read are there from the start.
 func TestNames(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	newMetrics(reg, DefaultOptions())
+	reg, o := prometheus.NewRegistry(), DefaultOptions()
+	o.Now = time.Now
+	newMetrics(reg, o)
 	all, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

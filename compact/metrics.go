@@ -2,12 +2,14 @@ package compact
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/compact/plan"
 )
 
@@ -32,7 +34,7 @@ type metrics struct {
 	bytesIn     prometheus.Counter
 	bytesOut    prometheus.Counter
 	shorterWait prometheus.Gauge
-	deletions   *prometheus.GaugeVec // by state
+	requests    atomic.Pointer[deletion.List] // of the last look
 	unreadable  prometheus.Gauge
 
 	// Thanos's.
@@ -81,8 +83,6 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		bytesOut:   counter(own+"written_bytes_total", "Bytes of the blocks that jobs made."),
 		shorterWait: gauge(own+"retention_waiting_bytes",
 			"Bytes of blocks that a shorter retention takes once it was in force for the time that it waits."),
-		deletions: f.NewGaugeVec(prometheus.GaugeOpts{Name: own + "tenant_deletions",
-			Help: "Requests to delete a tenant, by state: waiting, held, undone, due or renewed."}, []string{"state"}),
 		unreadable: gauge(own+"unreadable_tenant_deletions",
 			"Objects of requests to delete a tenant that cannot be read, and have no effect."),
 
@@ -119,6 +119,13 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		todoDownsample: gauge(thanos+"todo_downsample_blocks", "Blocks that are left to be downsampled alone."),
 		todoDeletion:   gauge(thanos+"todo_deletion_blocks", "Blocks that are past their retention, and not marked."),
 	}
+	for state := range m.requests.Load().Count(time.Time{}) {
+		// By the time of the scrape: a request becomes due without anybody writing anything.
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: own + "tenant_deletions",
+			Help:        "Requests to delete a tenant, by state: waiting, held, undone, due or renewed.",
+			ConstLabels: prometheus.Labels{"state": string(state)}},
+			func() float64 { return float64(m.requests.Load().Count(o.Now())[state]) })
+	}
 	gauge(thanos+"halted", "Always 0: a fault stops one job, and everything else goes on. See "+
 		"hearth_compact_quarantined_blocks.").Set(0)
 	gauge("thanos_delete_delay_seconds", "How long a block stays after it was marked.").Set(o.DeleteDelay.Seconds())
@@ -145,7 +152,7 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 }
 
 // looked records a look at the bucket.
-func (m *metrics) looked(v block.View, err error, took time.Duration, now time.Time) {
+func (m *metrics) looked(v block.View, err error, took time.Duration) {
 	if m.syncs != nil {
 		m.syncs.Inc()
 		m.syncSeconds.Observe(took.Seconds())
@@ -158,9 +165,7 @@ func (m *metrics) looked(v block.View, err error, took time.Duration, now time.T
 	}
 	m.blocks.Set(float64(len(v.Metas)))
 	m.marksAhead.Set(float64(len(v.Deletions)))
-	for state, n := range v.Requests.Count(now) {
-		m.deletions.WithLabelValues(string(state)).Set(float64(n))
-	}
+	m.requests.Store(v.Requests)
 	m.unreadable.Set(float64(len(v.Requests.Unreadable())))
 	if m.synced == nil {
 		return

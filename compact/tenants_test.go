@@ -3,6 +3,7 @@ package compact
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/thanos-io/objstore"
 
@@ -244,6 +246,44 @@ func TestDeleteTenantGuards(t *testing.T) {
 	if code, _ := asking(t, c, "/compact/undelete-tenant", url.Values{"tenant": {"a"}}); code != 403 {
 		t.Error(code)
 	}
+}
+
+// TestDeletionMetric: a request is counted by what it is at the time of the scrape, also if nobody has looked since.
+func TestDeletionMetric(t *testing.T) {
+	bkt, now := owned(t), time.Now()
+	o := testOptions(t, "one")
+	o.Now = func() time.Time { return now }
+	reg := prometheus.NewRegistry()
+	c, err := New(slog.New(slog.DiscardHandler), reg, bkt, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := deletion.Put(t.Context(), bkt, deletion.New("a", now, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := func(state string) {
+		t.Helper()
+		text := "# HELP hearth_compact_tenant_deletions Requests to delete a tenant, by state: waiting, held, undone, due or " +
+			"renewed.\n# TYPE hearth_compact_tenant_deletions gauge\n"
+		for _, s := range []string{"due", "held", "renewed", "undone", "waiting"} {
+			n := 0
+			if s == state {
+				n = 1
+			}
+			text += fmt.Sprintf("hearth_compact_tenant_deletions{state=%q} %d\n", s, n)
+		}
+		err := testutil.GatherAndCompare(reg, strings.NewReader(text), "hearth_compact_tenant_deletions")
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	want("waiting")
+	now = now.Add(2 * time.Hour)
+	want("due")
 }
 
 // TestDeleteRules: the rules of a tenant go when its deletion is due, and those that come later. Rules of others stay,

@@ -21,7 +21,8 @@ type testCase struct {
 	s3 bool
 	// newest is set where the last of that many equal windows is too new to be downsampled.
 	newest int
-	// nothing says that nothing is to be done, so that no content is compared.
+	// nothing says that nothing is to be done, so that no content is compared. Then the pass that is measured is the
+	// second one: the first leaves what a program keeps of a bucket, in it or in its data directory.
 	nothing bool
 }
 
@@ -89,7 +90,7 @@ func cases(scale int) []testCase {
 			},
 			about: "7 blocks of 2 days, 2,000,000 series with a sample each 4 hours, become one of 14 days; a newer one stays"},
 		{name: "nothing to do", bucket: "idle", write: idle, flags: also(nil, noDownsampling), nothing: true,
-			about: "100,000 blocks of 14 days, of 10,000 tenants"},
+			about: "100,000 blocks of 14 days, of 10,000 tenants; the second pass, with the same data directory"},
 		{name: "nothing to do, S3", bucket: "idle", write: idle, flags: also(nil, noDownsampling), nothing: true, s3: true,
 			about: "the same over S3"},
 	}

@@ -99,7 +99,7 @@ func (f *compactorFlags) build(b *builder, use compactorUse, shared sharedFlags)
 	}
 	c, err := compact.New(b.log, b.reg, use.bucket, *o)
 	b.check(err)
-	b.health.AddAdvice("compact", c.Ready)
+	b.health.AddAdvice("look at the bucket", c.Ready) // beside the part itself, which is ready once it is open
 	return c
 }
 

@@ -39,5 +39,12 @@ func TestOrder(t *testing.T) {
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%s: the parts are\n%s, want\n%s", role, got, want)
 		}
+		checks := map[string]bool{}
+		for _, s := range p.health.States() {
+			if checks[s.Name] {
+				t.Errorf("%s: readiness has %q twice", role, s.Name)
+			}
+			checks[s.Name] = true
+		}
 	}
 }
