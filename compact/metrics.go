@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/hearth-metrics/hearth/block"
-	"github.com/hearth-metrics/hearth/block/deletion"
 	"github.com/hearth-metrics/hearth/compact/plan"
 )
 
@@ -34,7 +33,7 @@ type metrics struct {
 	bytesIn     prometheus.Counter
 	bytesOut    prometheus.Counter
 	shorterWait prometheus.Gauge
-	requests    atomic.Pointer[deletion.List] // of the last look
+	view        atomic.Pointer[block.View] // that of the last look
 	unreadable  prometheus.Gauge
 
 	// Thanos's.
@@ -119,12 +118,13 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		todoDownsample: gauge(thanos+"todo_downsample_blocks", "Blocks that are left to be downsampled alone."),
 		todoDeletion:   gauge(thanos+"todo_deletion_blocks", "Blocks that are past their retention, and not marked."),
 	}
-	for state := range m.requests.Load().Count(time.Time{}) {
+	m.view.Store(&block.View{})
+	for state := range m.view.Load().Requests.Count(time.Time{}) {
 		// By the time of the scrape: a request becomes due without anybody writing anything.
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: own + "tenant_deletions",
 			Help:        "Requests to delete a tenant, by state: waiting, held, undone, due or renewed.",
 			ConstLabels: prometheus.Labels{"state": string(state)}},
-			func() float64 { return float64(m.requests.Load().Count(o.Now())[state]) })
+			func() float64 { return float64(m.view.Load().Requests.Count(o.Now())[state]) })
 	}
 	gauge(thanos+"halted", "Always 0: a fault stops one job, and everything else goes on. See "+
 		"hearth_compact_quarantined_blocks.").Set(0)
@@ -165,7 +165,7 @@ func (m *metrics) looked(v block.View, err error, took time.Duration) {
 	}
 	m.blocks.Set(float64(len(v.Metas)))
 	m.marksAhead.Set(float64(len(v.Deletions)))
-	m.requests.Store(v.Requests)
+	m.view.Store(&v)
 	m.unreadable.Set(float64(len(v.Requests.Unreadable())))
 	if m.synced == nil {
 		return

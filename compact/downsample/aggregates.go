@@ -187,8 +187,8 @@ func (s *Stage) turnWindow(t int64) error {
 	return nil
 }
 
-// histogramWindows adds a chunk of finer windows, which was just closed. It does what histogramAggregates does with what
-// was written of them.
+// histogramWindows adds a chunk of finer windows, which was just closed. It does what histogramAggregates does with
+// what was written of them.
 func (s *Stage) histogramWindows(in *histogramBatch) error {
 	b, counters := &s.histograms, in.closed.counters
 	raw := in.header != chunkenc.NotCounterReset

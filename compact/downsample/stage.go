@@ -39,8 +39,8 @@ func New(resolution int64, next merge.Sink) *Stage {
 	return s
 }
 
-// NewWith is New with a coarser Stage that makes its windows of those of this one: what it would make of the chunks that
-// next gets, without reading them. Only this Stage uses it from then on.
+// NewWith is New with a coarser Stage, which makes its windows of those of this one: what it would make of the chunks
+// that next gets, without reading them. Only this Stage uses it from then on.
 func NewWith(resolution int64, next merge.Sink, coarser *Stage) *Stage {
 	s := New(resolution, next)
 	s.coarser = coarser

@@ -398,3 +398,30 @@ func TestStates(t *testing.T) {
 	f("a:0-336 A:0-336,res=5,src=a B:0-336,res=60,src=a", AtOneHour)
 	f("A:0-336,res=5,src=a", RawGone)
 }
+
+// TestProducers: who made the sources of a block is what its compactor wrote down, else what its removed labels say.
+func TestProducers(t *testing.T) {
+	removed := []string{"receive_replica", "ha"}
+	f := func(labels map[string]string, origin *block.Origin, want ...string) {
+		t.Helper()
+		m := &block.Meta{Origin: origin}
+		m.Thanos.Labels = labels
+		if got := producers(m, removed); !slices.Equal(got, want) {
+			t.Errorf("%v, %+v: %q, want %q", labels, origin, got, want)
+		}
+	}
+	f(nil, nil)
+	f(map[string]string{"tenant_id": "a"}, nil)
+	f(map[string]string{"tenant_id": "a", "receive_replica": "r1"}, nil, "r1")
+	f(map[string]string{"receive_replica": "r1", "ha": "x"}, nil, "r1,x")
+	f(map[string]string{"ha": "x"}, nil, "x")
+	f(map[string]string{"receive_replica": "r1"}, &block.Origin{Producers: []string{"r2", "r3"}}, "r2", "r3")
+	f(map[string]string{"receive_replica": "r1"}, &block.Origin{}, "r1")
+	// What a job makes says who all of them were.
+	one, two := &block.Meta{}, &block.Meta{Origin: &block.Origin{Of: 1, Producers: []string{"r3", "r1"}}}
+	one.Thanos.Labels = map[string]string{"receive_replica": "r2"}
+	j := Job{Inputs: []*block.Meta{one, two, one}, Removed: removed}
+	if got := j.origin(Output{Part: block.Part{Of: 1}}, nil).Producers; !slices.Equal(got, []string{"r1", "r2", "r3"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,9 +1,14 @@
 package plan
 
 import (
+	"bufio"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,12 +76,62 @@ func long(many, few int) int {
 	return few
 }
 
+// asked is a program over Thanos's own planner: for each line it answers with one. A line has the spans, each as
+// mint:maxt:failed:noCompact, and the answer has the numbers of those that are planned. It is nil without
+// HEARTH_THANOS_PLANNER, which names the program: a main around compact.NewPlanner.Plan, built in Thanos's sources.
+func asked(t *testing.T, ranges []int64) func([]span) []int {
+	path := os.Getenv("HEARTH_THANOS_PLANNER")
+	if path == "" {
+		return nil
+	}
+	ranges = append([]int64{hour}, ranges...) // its first range is one of which nothing is made
+	cmd := exec.Command(path, strings.Trim(fmt.Sprint(ranges), "[]"))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	answers := bufio.NewReader(out)
+	return func(all []span) (plan []int) {
+		t.Helper()
+		for _, s := range all {
+			fmt.Fprintf(in, "%d:%d:%t:%t ", s.mint, s.maxt, s.failed, s.noCompact)
+		}
+		fmt.Fprintln(in)
+		line, err := answers.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range strings.Fields(line) {
+			i, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(line)
+			}
+			plan = append(plan, i)
+		}
+		return plan
+	}
+}
+
 // TestAsThanos compares plans for random blocks that do not overlap with the rules of Thanos's planner: the first job
-// is the same.
+// is the same. With HEARTH_THANOS_PLANNER Thanos's own planner is asked, too.
 func TestAsThanos(t *testing.T) {
 	s := testSettings()
 	s.Downsample = false
-	planned := 0
+	planned, theirs := 0, asked(t, s.Ranges)
 	for seed := range uint64(long(100_000, 20_000)) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
 		var all []span
@@ -120,6 +175,11 @@ func TestAsThanos(t *testing.T) {
 		}
 		if want := written(all, s.Ranges); !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %v, want %v of %v", seed, got, want, all)
+		}
+		if theirs != nil && len(all) > 0 { // without a block it panics
+			if want := theirs(all); !slices.Equal(got, want) {
+				t.Fatalf("seed %d: %v, Thanos plans %v of %v", seed, got, want, all)
+			}
 		}
 	}
 	if planned < 4000 {
