@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/prometheus/model/timestamp"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
-	"github.com/prometheus/prometheus/template"
+	promtemplate "github.com/prometheus/prometheus/template"
 
-	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/rule/template"
 )
 
 // templates expands the labels and annotations of alerts.
@@ -31,41 +31,34 @@ const prelude = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$
 
 // expansion expands the texts of one alert.
 type expansion struct {
-	*templates
-	ctx   context.Context
-	name  string
-	data  any
-	at    model.Time
-	query template.QueryFunc
-	fault error // a text that came out too long
+	template.Expander
+	log    *slog.Logger
+	ctx    context.Context
+	budget *template.Budget
 }
 
-// maxExpanded bounds a label or annotation that comes out of a template, in bytes.
-const maxExpanded = 64 << 10
-
 func (x *expansion) expand(text string) string {
-	if !strings.Contains(text, "{{") {
+	if !strings.Contains(text, "{{") || x.budget.Err() != nil {
 		return text
 	}
-	t := template.NewTemplateExpander(x.ctx, prelude+text, "__alert_"+x.name, x.data, x.at, x.query, x.externalURL, nil)
-	out, err := t.Expand()
+	out, err := x.Expander.Expand(x.ctx, prelude+text, x.budget)
 	if err != nil {
-		x.log.Warn("template of an alert not expanded", "alert", x.name, "err", err)
+		x.log.Warn("template of an alert not expanded", "template", x.Name, "err", err)
 		return fmt.Sprintf("<error expanding template: %s>", err)
-	}
-	if len(out) > maxExpanded {
-		x.fault = errs.E(errs.TooLarge, "a template of alert %q comes out with %d bytes, and may have %d", x.name, len(out),
-			maxExpanded)
-		return ""
 	}
 	return out
 }
+
+// templatesTime bounds how long all templates of a rule may take in one slot, with the queries in them.
+const templatesTime = 2 * time.Minute
 
 // expand makes of each sample of v one with the labels of its alert, and gives the annotations of the alerts by the
 // hash of these labels. The library then has nothing left to expand. So the state of alerts can be given back to it by
 // their labels alone (resume), also where the labels came from templates that ask for data.
 func (t *templates) expand(ctx context.Context, r *rule, v promql.Vector, at time.Time,
 	query rules.QueryFunc) (promql.Vector, map[uint64]labels.Labels, error) {
+	ctx, cancel := context.WithTimeout(ctx, templatesTime)
+	defer cancel()
 	out := make(promql.Vector, len(v))
 	notes := make(map[uint64]labels.Labels, len(v))
 	lb, sb := labels.NewBuilder(labels.EmptyLabels()), labels.NewScratchBuilder(0)
@@ -73,20 +66,20 @@ func (t *templates) expand(ctx context.Context, r *rule, v promql.Vector, at tim
 	if t.externalURL != nil {
 		externalURL = t.externalURL.String()
 	}
+	x := expansion{log: t.log, ctx: ctx, budget: template.NewBudget(len(v)), Expander: template.Expander{
+		Name: "__alert_" + r.lib.Name(), At: model.Time(timestamp.FromTime(at)), Query: promtemplate.QueryFunc(query),
+		ExternalURL: t.externalURL,
+	}}
 	for i, s := range v {
-		x := expansion{
-			templates: t, ctx: ctx, name: r.lib.Name(), at: model.Time(timestamp.FromTime(at)),
-			data:  template.AlertTemplateData(s.Metric.Map(), t.external, externalURL, s),
-			query: template.QueryFunc(query),
-		}
+		x.Data = promtemplate.AlertTemplateData(s.Metric.Map(), t.external, externalURL, s)
 		lb.Reset(s.Metric)
 		lb.Del(model.MetricNameLabel)
 		r.labels.Range(func(l labels.Label) { lb.Set(l.Name, x.expand(l.Value)) })
 		lb.Set(labels.AlertName, r.lib.Name())
 		sb.Reset()
 		r.annotations.Range(func(a labels.Label) { sb.Add(a.Name, x.expand(a.Value)) })
-		if x.fault != nil {
-			return nil, nil, x.fault
+		if err := x.budget.Err(); err != nil {
+			return nil, nil, fmt.Errorf("alert %q: %w", r.lib.Name(), err)
 		}
 		out[i] = s
 		out[i].Metric = lb.Labels()

@@ -799,7 +799,7 @@ func TestLongTemplate(t *testing.T) {
 		defer closed(t, r)
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if why := r.Snapshot()[0].Rules[0].LastError; !strings.Contains(why, "72000 bytes") || strings.Contains(s.text(), "send") {
+		if why := r.Snapshot()[0].Rules[0].LastError; !strings.Contains(why, "more than 65536 bytes") || strings.Contains(s.text(), "send") {
 			t.Errorf("%q\n%s", why, s.text())
 		}
 	})

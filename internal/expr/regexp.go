@@ -34,7 +34,7 @@ type Matchers struct{ size, repeated int }
 // valid pattern.
 func (m *Matchers) New(typ labels.MatchType, name, value string) (*labels.Matcher, error) {
 	if typ == labels.MatchRegexp || typ == labels.MatchNotRegexp {
-		if err := m.check(value); err != nil {
+		if err := m.Check(value); err != nil {
 			return nil, err
 		}
 	}
@@ -42,9 +42,9 @@ func (m *Matchers) New(typ labels.MatchType, name, value string) (*labels.Matche
 	return made, errs.Wrap(errs.Invalid, err)
 }
 
-// check counts pattern and refuses it if a bound is exceeded. Of a pattern that cannot be parsed only the text counts.
+// Check counts pattern, and refuses it with TooLarge if a bound is exceeded. Of a pattern that cannot be parsed only the text counts.
 // Compiling it later gives the caller the error.
-func (m *Matchers) check(pattern string) error {
+func (m *Matchers) Check(pattern string) error {
 	m.size += textSize(pattern)
 	// A pattern without these characters has at most one instruction for each byte.
 	if m.size <= MaxRegexpSize && strings.ContainsAny(pattern, `{[\*+?`) {

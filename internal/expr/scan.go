@@ -39,7 +39,7 @@ func (s *scanner) scan(text string, maxBytes int) error {
 			return nil
 		case parser.STRING: // a function may compile it, too, not only a matcher
 			if pattern, err := strutil.Unquote(item.Val); err == nil {
-				if err := s.sizes.check(pattern); err != nil {
+				if err := s.sizes.Check(pattern); err != nil {
 					return err
 				}
 			}

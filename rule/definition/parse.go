@@ -16,6 +16,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/tenant"
+	"github.com/hearth-metrics/hearth/rule/template"
 )
 
 // Bounds on texts, in bytes.
@@ -192,7 +193,7 @@ func (p *Parsed) check(g *Group, at groupNode) {
 		}
 		r := &g.Rules[i]
 		name := r.Alert + r.Record
-		if err := templateSizes(r); err != nil { // before Validate, which parses templates
+		if err := templateBounds(r); err != nil { // before Validate, which parses templates
 			p.Doubts = append(p.Doubts, fmt.Errorf("line %d: group %q, rule %d, %q: %w", node.Expr.Line, g.Name, i+1, name,
 				err))
 			continue
@@ -225,8 +226,8 @@ func groupFaults(g *Group) (all []error) {
 	return all
 }
 
-// templateSizes is an error if a template is too large.
-func templateSizes(r *rulefmt.Rule) error {
+// templateBounds is an error if a template is too large, or nested too deep.
+func templateBounds(r *rulefmt.Rule) error {
 	if r.Alert == "" {
 		return nil
 	}
@@ -234,6 +235,9 @@ func templateSizes(r *rulefmt.Rule) error {
 		for name, text := range texts {
 			if len(text) > MaxTemplateBytes {
 				return fmt.Errorf("%s %q has %d bytes, and may have %d", what, name, len(text), MaxTemplateBytes)
+			}
+			if err := template.Check(text); err != nil {
+				return fmt.Errorf("%s %q: %w", what, name, err)
 			}
 		}
 	}
