@@ -236,6 +236,7 @@ func (r *Ruler) exchange(next map[groupID]*group, kept, fresh []*group) {
 	r.groups = next
 	r.mu.Unlock()
 	for _, g := range fresh {
+		r.engine.storage(g.id.tenant) // opens what there is to open before the first slot
 		r.engine.metrics.start(g)
 		r.wg.Go(func() { g.run(r.ctx, &r.engine, r.evaluated) })
 	}

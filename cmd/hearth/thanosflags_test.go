@@ -24,7 +24,7 @@ func parsed(t *testing.T, args ...string) (*process, *bytes.Buffer) {
 }
 
 func TestThanosFlags(t *testing.T) {
-	for _, role := range []string{"receive", "query", "store", "sidecar"} {
+	for _, role := range []string{"receive", "query", "store", "sidecar", "rule"} {
 		t.Run(role, func(t *testing.T) { checkThanosFlags(t, role) })
 	}
 }

@@ -3,6 +3,7 @@ package expr
 import (
 	"strings"
 
+	"github.com/grafana/regexp"
 	"github.com/grafana/regexp/syntax"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -42,8 +43,8 @@ func (m *Matchers) New(typ labels.MatchType, name, value string) (*labels.Matche
 	return made, errs.Wrap(errs.Invalid, err)
 }
 
-// Check counts pattern, and refuses it with TooLarge if a bound is exceeded. Of a pattern that cannot be parsed only the text counts.
-// Compiling it later gives the caller the error.
+// Check counts pattern, and refuses it with TooLarge if a bound is exceeded. Of a pattern that cannot be parsed only
+// the text counts. Compiling it later gives the caller the error.
 func (m *Matchers) Check(pattern string) error {
 	m.size += textSize(pattern)
 	// A pattern without these characters has at most one instruction for each byte.
@@ -66,6 +67,27 @@ func (m *Matchers) Check(pattern string) error {
 				"(limit on regular expressions per request)", m.repeated, maxRepeated)
 	}
 	return nil
+}
+
+// Compile compiles a pattern that may match a part of a text, within the bounds. It gives how many instructions the
+// pattern has: at each byte of a text any of them may be active. Errors: TooLarge as in Check, or that of the library.
+func (m *Matchers) Compile(pattern string) (*regexp.Regexp, int, error) {
+	if err := m.Check(pattern); err != nil {
+		return nil, 0, err
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, 0, err
+	}
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, 0, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, 0, err
+	}
+	return re, len(program.Inst), nil
 }
 
 // textSize bounds the size of a pattern from its text, before anything parses it.

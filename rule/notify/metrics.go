@@ -1,7 +1,9 @@
 package notify
 
 import (
+	"maps"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -14,11 +16,15 @@ import (
 type metrics struct {
 	of     *Sender
 	pushed prometheus.Counter
+
+	mu      sync.Mutex // guards tallies; Sender.mu is not taken within
+	tallies map[tenant.ID]*tally
 }
 
 func newMetrics(reg prometheus.Registerer, s *Sender) *metrics {
-	m := &metrics{of: s, pushed: promauto.With(reg).NewCounter(prometheus.CounterOpts{
-		Name: "thanos_alert_queue_alerts_pushed_total", Help: "Alerts that were queued for Alertmanagers."})}
+	m := &metrics{of: s, tallies: map[tenant.ID]*tally{},
+		pushed: promauto.With(reg).NewCounter(prometheus.CounterOpts{Name: "thanos_alert_queue_alerts_pushed_total",
+			Help: "Alerts that were queued for Alertmanagers, each counted once."})}
 	if reg != nil {
 		reg.MustRegister(m)
 	}
@@ -30,17 +36,22 @@ const notifierPrefix = "prometheus_notifications_"
 // thanosNames are Thanos's names of what the notifier counts for each Alertmanager.
 var thanosNames = map[string]string{
 	"sent_total":                "thanos_alert_sender_alerts_sent_total",
-	"dropped_total":             "thanos_alert_sender_alerts_dropped_total",
 	"errors_total":              "thanos_alert_sender_errors_total",
 	"latency_histogram_seconds": "thanos_alert_sender_latency_seconds",
 }
 
-// totalNames are Thanos's names of what it has once for all of its Alertmanagers, which share a queue there.
-var totalNames = map[string]string{
-	"dropped_total":  "thanos_alert_queue_alerts_dropped_total",
-	"queue_length":   "thanos_alert_queue_length",
-	"queue_capacity": "thanos_alert_queue_capacity",
-}
+// Thanos's ruler has one queue for all of its Alertmanagers. These are what people watch it by.
+var (
+	queueLength = prometheus.NewDesc("thanos_alert_queue_length",
+		"Alerts in the longest of the queues, of which each Alertmanager has one.", nil, nil)
+	queueCapacity = prometheus.NewDesc("thanos_alert_queue_capacity", "Alerts for which a queue has places.", nil, nil)
+	queuePopped   = prometheus.NewDesc("thanos_alert_queue_alerts_popped_total",
+		"Alerts that left a queue to be sent, each counted once for all Alertmanagers.", nil, nil)
+	queueDropped = prometheus.NewDesc("thanos_alert_queue_alerts_dropped_total",
+		"Alerts that found the queue of an Alertmanager full, or were left in it at the end.", nil, nil)
+	senderDropped = prometheus.NewDesc("thanos_alert_sender_alerts_dropped_total",
+		"Alerts that no Alertmanager took, although each was asked.", nil, nil)
+)
 
 // Describe implements prometheus.Collector. It says nothing: which series there are depends on the Alertmanagers.
 func (*metrics) Describe(chan<- *prometheus.Desc) {}
@@ -48,42 +59,95 @@ func (*metrics) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.of.mu.Lock()
-	managers := make(map[tenant.ID]*manager, len(m.of.managers))
-	for id, of := range m.of.managers {
-		managers[id] = of
-	}
+	managers := maps.Clone(m.of.managers)
 	m.of.mu.Unlock()
-	totals := map[string]float64{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for id, of := range managers {
-		families, err := of.reg.Gather()
-		if err != nil {
-			m.of.log.Warn("metrics of notifications", "err", err)
+		t := m.tallies[id]
+		if t == nil {
+			t = &tally{}
+			m.tallies[id] = t
 		}
-		more := map[string]string{}
-		if m.of.opts.TenantHeader != "" {
-			more["tenant"] = string(id)
-		}
-		for _, f := range families {
-			name, _ := strings.CutPrefix(f.GetName(), notifierPrefix)
-			for _, one := range f.Metric {
-				emit(out, f.GetName(), f, one, more)
-				if thanos := thanosNames[name]; thanos != "" {
-					emit(out, thanos, f, one, more)
-				}
-				if total := totalNames[name]; total != "" {
-					totals[total] += one.GetCounter().GetValue() + one.GetGauge().GetValue()
-				}
+		t.look(m.collect(out, id, of))
+	}
+	var sum tally
+	for _, t := range m.tallies {
+		sum.popped, sum.overflow, sum.lost = sum.popped+t.popped, sum.overflow+t.overflow, sum.lost+t.lost
+		sum.longest = max(sum.longest, t.longest)
+	}
+	gauge := func(d *prometheus.Desc, v float64) { out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	counter := func(d *prometheus.Desc, v float64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
+	}
+	gauge(queueLength, sum.longest)
+	gauge(queueCapacity, float64(m.of.opts.QueueCapacity))
+	counter(queuePopped, sum.popped)
+	counter(queueDropped, sum.overflow)
+	counter(senderDropped, sum.lost)
+}
+
+// collect gives the metrics of one notifier, and what is counted in them.
+func (m *metrics) collect(out chan<- prometheus.Metric, id tenant.ID, of *manager) map[string]counts {
+	families, err := of.reg.Gather()
+	if err != nil {
+		m.of.log.Warn("metrics of notifications", "err", err)
+	}
+	more := map[string]string{}
+	if m.of.opts.TenantHeader != "" {
+		more["tenant"] = string(id)
+	}
+	all := map[string]counts{}
+	for _, f := range families {
+		name, _ := strings.CutPrefix(f.GetName(), notifierPrefix)
+		for _, one := range f.Metric {
+			emit(out, f.GetName(), f, one, more)
+			am := alertmanagerOf(one)
+			if am == "" {
+				continue
+			}
+			c := all[am]
+			c.note(name, one)
+			all[am] = c
+			if thanos := thanosNames[name]; thanos != "" {
+				short := &dto.Metric{Label: []*dto.LabelPair{{Name: new("alertmanager"), Value: new(shortened(am))}},
+					Counter: one.Counter, Histogram: one.Histogram}
+				emit(out, thanos, f, short, more)
 			}
 		}
 	}
-	for name, v := range totals {
-		typ := prometheus.GaugeValue
-		if strings.HasSuffix(name, "_total") {
-			typ = prometheus.CounterValue
-		}
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, "Alerts in the queues of all Alertmanagers.", nil,
-			nil), typ, v)
+	return all
+}
+
+func (c *counts) note(name string, one *dto.Metric) {
+	switch name {
+	case "sent_total":
+		c.sent = one.GetCounter().GetValue()
+	case "errors_total":
+		c.failed = one.GetCounter().GetValue()
+	case "dropped_total":
+		c.dropped = one.GetCounter().GetValue()
+	case "queue_length":
+		c.queued = one.GetGauge().GetValue()
 	}
+}
+
+// alertmanagerOf is the URL of the Alertmanager that a metric is of; "" = it is of none.
+func alertmanagerOf(one *dto.Metric) string {
+	for _, l := range one.Label {
+		if l.GetName() == "alertmanager" {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+// shortened is the URL of an Alertmanager as Thanos names it: its host and port, and here its path before /api, too.
+func shortened(url string) string {
+	if _, rest, ok := strings.Cut(url, "://"); ok {
+		url = rest
+	}
+	return strings.TrimSuffix(url, "/api/v2/alerts")
 }
 
 // emit gives a metric under another name, with more labels.

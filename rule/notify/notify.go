@@ -94,6 +94,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Sender, er
 		return nil, err
 	}
 	s.list = targets.NewList(log, opts.Alertmanagers, opts.Interval, s.found)
+	s.list.Register(reg, "thanos_rule_alertmanagers_")
 	s.metrics = newMetrics(reg, s)
 	return s, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,5 +174,89 @@ func TestBadOptions(t *testing.T) {
 		if _, err := New(slog.New(slog.DiscardHandler), nil, opts); err == nil {
 			t.Errorf("%+v is accepted", opts)
 		}
+	}
+}
+
+// value is a metric of reg, of one Alertmanager or without that label.
+func value(t *testing.T, reg *prometheus.Registry, name, alertmanager string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == name && alertmanagerOf(m) == alertmanager {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatalf("no metric %s of %q", name, alertmanager)
+	return 0
+}
+
+// becomes waits until a metric has a value.
+func becomes(t *testing.T, reg *prometheus.Registry, name, alertmanager string, want float64) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		got := value(t, reg, name, alertmanager)
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s of %q is %v, want %v", name, alertmanager, got, want)
+		}
+	}
+}
+
+// TestSomeDoNotTake: Alertmanagers that hang, refuse, or are down delay no alert for another one. Thanos's metrics by
+// which people are woken say that nothing is lost, until no Alertmanager takes an alert.
+func TestSomeDoNotTake(t *testing.T) {
+	done := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
+	defer hanging.Close()
+	defer close(done)
+	var refuses atomic.Bool
+	refuses.Store(true)
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if refuses.Load() {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	defer refusing.Close()
+	host := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	am := &fake{}
+	taking := am.start(t)
+	reg := prometheus.NewRegistry()
+	s := newSender(t, reg, func(*Options) {}, "http://127.0.0.1:1/am", hanging.URL, refusing.URL, taking)
+	defer s.Close()
+	for i, name := range []string{"A", "B", "C"} {
+		s.Notify(t.Context(), tenant.Default, "up", []rules.Alert{alert("alertname", name)})
+		am.await(t, i+1) // although none of the others has taken the one before
+	}
+	becomes(t, reg, "thanos_alert_sender_errors_total", host(refusing.URL), 3)
+	becomes(t, reg, "thanos_alert_sender_errors_total", "127.0.0.1:1/am", 3)
+	becomes(t, reg, "thanos_alert_sender_errors_total", host(hanging.URL), 3)
+	for name, want := range map[string]float64{"queue_alerts_pushed_total": 3, "queue_alerts_popped_total": 3,
+		"queue_alerts_dropped_total": 0, "sender_alerts_dropped_total": 0, "queue_capacity": 10_000, "queue_length": 0} {
+		if got := value(t, reg, "thanos_alert_"+name, ""); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	if got := value(t, reg, "thanos_alert_sender_alerts_sent_total", host(taking)); got != 3 {
+		t.Errorf("%v were sent", got)
+	}
+
+	reg = prometheus.NewRegistry()
+	alone := newSender(t, reg, func(*Options) {}, "http://127.0.0.1:1/am", refusing.URL)
+	defer alone.Close()
+	alone.Notify(t.Context(), tenant.Default, "up", []rules.Alert{alert("alertname", "A"), alert("alertname", "B")})
+	becomes(t, reg, "thanos_alert_sender_alerts_dropped_total", "", 2)
+	refuses.Store(false)
+	alone.Notify(t.Context(), tenant.Default, "up", []rules.Alert{alert("alertname", "A"), alert("alertname", "B")})
+	becomes(t, reg, "thanos_alert_sender_alerts_sent_total", host(refusing.URL), 2)
+	becomes(t, reg, "thanos_alert_sender_errors_total", "127.0.0.1:1/am", 4)
+	if got := value(t, reg, "thanos_alert_sender_alerts_dropped_total", ""); got != 2 {
+		t.Errorf("%v are lost, want 2", got)
 	}
 }

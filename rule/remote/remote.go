@@ -78,6 +78,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, opts Options) (*Querier, e
 		slices.Sort(all)
 		twice.Add(float64(len(all) - len(slices.Compact(all))))
 	})
+	q.list.Register(reg, "thanos_rule_query_apis_")
 	return q, nil
 }
 

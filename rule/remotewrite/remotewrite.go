@@ -4,8 +4,12 @@
 // Flow: Storage -> the log of a tenant -> Prometheus's queues -> servers
 //
 // Invariants:
-//   - What a Commit acknowledged is in the log: a restart loses none of it.
+//   - What a Commit acknowledged is in the log, and is sent as long as the process runs.
 //   - A tenant's samples have a log of their own, and requests that name the tenant.
+//
+// Prometheus's queues send no sample whose time is before their start. So what waits for a server when the process
+// stops stays in the log and is never sent, and with a query offset the slots within the first offset of a process are
+// not sent either.
 //
 // Locks: Writer.mu guards the tenants, and is held while the log of one is opened.
 package remotewrite
@@ -18,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,6 +90,23 @@ type Writer struct {
 type sending struct {
 	db     *agent.DB
 	remote *remote.Storage
+	both   storage.AppendableV2 // the log, and remote for its metrics alone
+	newest atomic.Int64         // the time of the newest sample that was committed, in ms
+}
+
+// sent waits until the servers have what was committed, or have refused it for good, or ctx ends. The library knows
+// only the second of the newest sample that went out.
+func (s *sending) sent(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for newest := s.newest.Load() / 1000; newest > 0 && s.remote.LowestSentTimestamp()/1000 < newest; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.remote.Notify() // a queue that was busy when the log was written looks at it again after 15 s only
+		}
+	}
 }
 
 // New makes a Writer.
@@ -114,12 +136,18 @@ func (w *Writer) Open(context.Context, func(error)) error {
 	return nil
 }
 
-// Close ends all queues. What they have not sent is sent by the next process.
+// Close ends all queues. It waits for the FlushDeadline that servers take what they have not got yet, which is lost to
+// them after that.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
+	ctx, cancel := context.WithTimeout(context.Background(), w.opts.FlushDeadline)
+	defer cancel()
 	var faults []error
+	for _, s := range w.tenants {
+		s.sent(ctx)
+	}
 	for _, s := range w.tenants {
 		faults = append(faults, s.remote.Close(), s.db.Close())
 	}
@@ -169,12 +197,19 @@ func (w *Writer) of(id tenant.ID) (*sending, error) {
 		return nil, errors.Join(err, s.db.Close())
 	}
 	s.db.SetWriteNotified(s.remote)
+	s.both = storage.NewFanout(w.log, s.db, s.remote)
 	w.tenants[id] = s
 	return s, nil
 }
 
-// Storage is where the results of a tenant's rules go.
-func (w *Writer) Storage(id tenant.ID) storage.AppendableV2 { return appendable{w, id} }
+// Storage is where the results of a tenant's rules go. The queues send only samples whose time is later than their
+// start, so it is called before the first slot of a tenant, whose samples would otherwise be in the log alone.
+func (w *Writer) Storage(id tenant.ID) storage.AppendableV2 {
+	if _, err := w.of(id); err != nil { // AppenderV2 tries again
+		w.log.Warn("remote write: log of a tenant not opened", "tenant", string(id), "err", err)
+	}
+	return appendable{w, id}
+}
 
 type appendable struct {
 	w  *Writer
@@ -187,7 +222,35 @@ func (a appendable) AppenderV2(ctx context.Context) storage.AppenderV2 {
 	if err != nil {
 		return &failed{err}
 	}
-	return s.db.AppenderV2(ctx)
+	return &appender{AppenderV2: s.both.AppenderV2(ctx), of: s}
+}
+
+// appender notes the time of the newest sample.
+type appender struct {
+	storage.AppenderV2
+	of     *sending
+	newest int64
+}
+
+// Append implements storage.AppenderV2.
+func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram,
+	fh *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
+	ref, err := a.AppenderV2.Append(ref, ls, st, t, v, h, fh, opts)
+	if err == nil {
+		a.newest = max(a.newest, t)
+	}
+	return ref, err
+}
+
+// Commit implements storage.AppenderV2.
+func (a *appender) Commit() error {
+	err := a.AppenderV2.Commit()
+	for now := a.of.newest.Load(); err == nil && a.newest > now; now = a.of.newest.Load() {
+		if a.of.newest.CompareAndSwap(now, a.newest) {
+			break
+		}
+	}
+	return err
 }
 
 // failed is the appender of a log that cannot be opened.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/grafana/dskit/dns"
 	"github.com/grafana/dskit/dns/godns"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"go.yaml.in/yaml/v2"
@@ -28,6 +29,7 @@ type List struct {
 	interval time.Duration
 	resolver dns.Resolver
 	changed  func([][]string)
+	metrics  *metrics
 
 	mu    sync.Mutex // guards what follows
 	now   [][]string // by Config
@@ -44,7 +46,14 @@ func NewList(log *slog.Logger, configs []Config, interval time.Duration, changed
 		log: log, configs: configs, interval: interval, changed: changed, found: map[string][]string{},
 		resolver: dns.NewResolver(&godns.Resolver{Resolver: net.DefaultResolver}, gokit.NewQuiet(log, "dns")),
 		now:      make([][]string, len(configs)),
+		metrics:  newMetrics(nil, ""),
 	}
+}
+
+// Register shows in reg what is looked up and found, under names of Thanos's ruler that begin with prefix. It is called
+// before Open. reg may be nil.
+func (l *List) Register(reg prometheus.Registerer, prefix string) {
+	l.metrics = newMetrics(reg, prefix)
 }
 
 // Open looks all up once, and then goes on in the background.
@@ -89,17 +98,21 @@ func (l *List) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	next := make([][]string, len(l.configs))
+	behind := map[string]int{}
 	for i, c := range l.configs {
 		names := slices.Clone(c.Static)
 		for _, f := range c.Files {
 			names = append(names, l.ofFiles(f.Files)...)
 		}
 		for _, name := range names {
-			next[i] = append(next[i], l.resolve(ctx, name)...)
+			addresses := l.resolve(ctx, name)
+			behind[name] = len(addresses)
+			next[i] = append(next[i], addresses...)
 		}
 		slices.Sort(next[i])
 		next[i] = slices.Compact(next[i])
 	}
+	l.metrics.found(behind)
 	l.mu.Lock()
 	same := slices.EqualFunc(l.now, next, slices.Equal)
 	l.now = next
@@ -133,9 +146,13 @@ func (l *List) resolve(ctx context.Context, name string) []string {
 	if kind == "" {
 		return []string{name}
 	}
+	l.metrics.lookups.Inc()
 	found, err := l.resolver.Resolve(ctx, host, dns.QType(kind))
 	if err == nil && len(found) == 0 {
 		err = errors.New("the name has no addresses")
+	}
+	if err != nil {
+		l.metrics.failures.Inc()
 	}
 	return l.keep(name, found, err)
 }

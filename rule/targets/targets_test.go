@@ -2,6 +2,8 @@ package targets
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/grafana/dskit/dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestParse(t *testing.T) {
@@ -135,4 +140,57 @@ func TestUnusedBy(t *testing.T) {
 	f("- api_version: v2\n  http_config: {transport_config: {max_idle_conns: 1}}", true, "api_version", "transport_config")
 	f("- file_sd_configs: [{files: [x], refresh_interval: 1m}, {files: [y], refresh_interval: 2m}]", false,
 		"refresh_interval")
+}
+
+// names is a dns.Resolver that knows some names.
+type names map[string][]string
+
+func (n names) Resolve(_ context.Context, name string, _ dns.QType) ([]string, error) {
+	if n[name] == nil {
+		return nil, errors.New("no such host")
+	}
+	return n[name], nil
+}
+
+// TestMetrics: they have the names and values of Thanos's ruler. A name that is gone is not shown any more.
+func TestMetrics(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sd.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`[{"targets": ["dns+b:1", "x:1"]}]`)
+	reg := prometheus.NewRegistry()
+	l := NewList(slog.New(slog.DiscardHandler), []Config{{Static: []string{"s:1", "dns+a:1"},
+		Files: []FileConfig{{Files: []string{file}}}}}, time.Hour, nil)
+	l.Register(reg, "thanos_rule_query_apis_")
+	l.resolver = names{"a:1": {"10.0.0.1:1", "10.0.0.2:1"}}
+	is := func(want ...string) {
+		t.Helper()
+		l.refresh(t.Context())
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range families {
+			for _, m := range f.Metric {
+				addr := ""
+				for _, p := range m.Label {
+					addr = p.GetValue()
+				}
+				got = append(got, fmt.Sprint(strings.TrimPrefix(f.GetName(), "thanos_rule_query_apis_dns_"), " ", addr, " ",
+					m.GetCounter().GetValue()+m.GetGauge().GetValue()))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+	}
+	is("failures_total  1", "lookups_total  2", "provider_results dns+a:1 2", "provider_results dns+b:1 0",
+		"provider_results s:1 1", "provider_results x:1 1")
+	write(`[]`)
+	is("failures_total  1", "lookups_total  3", "provider_results dns+a:1 2", "provider_results s:1 1")
 }

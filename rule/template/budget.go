@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/grafana/regexp"
-	"github.com/grafana/regexp/syntax"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
@@ -86,24 +85,17 @@ func (b *Budget) compile(text string) (pattern, error) {
 	if p, ok := b.patterns[text]; ok {
 		return p, nil
 	}
-	if err := b.matchers.Check(text); err != nil {
-		b.fault = err
-		return pattern{}, err
-	}
 	if err := b.take(costOfCompiling * len(text)); err != nil {
 		return pattern{}, err
 	}
-	re, err := regexp.Compile(text)
+	re, size, err := b.matchers.Compile(text)
+	if errs.KindOf(err) == errs.TooLarge {
+		b.fault = err
+	}
 	if err != nil {
 		return pattern{}, err
 	}
-	p := pattern{re, len(text)}
-	if parsed, err := syntax.Parse(text, syntax.Perl); err == nil {
-		if program, err := syntax.Compile(parsed.Simplify()); err == nil {
-			p.cost = len(program.Inst)
-		}
-	}
-	p.cost = 4 + p.cost/4 // hardly ever are more of the instructions active at one byte
+	p := pattern{re, 4 + size/4} // hardly ever are more of the instructions active at one byte
 	b.patterns[text] = p
 	return p, nil
 }

@@ -25,8 +25,8 @@ type Expander struct {
 	ExternalURL *url.URL
 }
 
-// Expand expands text. Where b has an error afterwards, a bound was exceeded or ctx ended. All other errors are those of
-// Prometheus, which shows them in the place of the text.
+// Expand expands text. Where b has an error afterwards, a bound was exceeded or ctx ended. All other errors are those
+// of Prometheus, which shows them in the place of the text.
 func (e *Expander) Expand(ctx context.Context, text string, b *Budget) (_ string, err error) {
 	if b.fault != nil {
 		return "", b.fault

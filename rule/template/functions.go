@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	htmltemplate "html/template"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -35,10 +36,14 @@ const workOfSample = 1000
 
 // functions are those of Prometheus, and those of text/template that make texts, each within the budget.
 func (e *Expander) functions(ctx context.Context, b *Budget) texttemplate.FuncMap {
-	text := b.ofText
-	number := b.ofNumber
+	all := e.ofSamples(ctx, b)
+	maps.Copy(all, e.ofTexts(b))
+	maps.Copy(all, e.ofNumbers())
+	return all
+}
+
+func (e *Expander) ofSamples(ctx context.Context, b *Budget) texttemplate.FuncMap {
 	return texttemplate.FuncMap{
-		// Samples.
 		"query": func(expr string) (queryResult, error) { return e.query(ctx, b, expr) },
 		"first": func(v queryResult) (*sample, error) {
 			if len(v) == 0 {
@@ -56,8 +61,12 @@ func (e *Expander) functions(ctx context.Context, b *Budget) texttemplate.FuncMa
 			slices.SortStableFunc(v, func(x, y *sample) int { return strings.Compare(x.Labels[name], y.Labels[name]) })
 			return v, nil
 		},
+	}
+}
 
-		// Texts.
+func (e *Expander) ofTexts(b *Budget) texttemplate.FuncMap {
+	text := b.ofText
+	return texttemplate.FuncMap{
 		"args": func(values ...any) (map[string]any, error) {
 			if size, _ := sizes(values, maxMade); size > maxMade { // a map of maps of maps doubles when it is printed
 				return nil, b.exceed("values of a template may have %d bytes when they are printed", maxMade)
@@ -112,12 +121,15 @@ func (e *Expander) functions(ctx context.Context, b *Budget) texttemplate.FuncMa
 			}
 			return b.bounded(fmt.Sprintf(format, values...), nil)
 		},
+	}
+}
 
-		// Numbers.
-		"humanize":           number(humanize),
-		"humanize1024":       number(humanize1024),
+func (e *Expander) ofNumbers() texttemplate.FuncMap {
+	return texttemplate.FuncMap{
+		"humanize":           ofNumber(humanize),
+		"humanize1024":       ofNumber(humanize1024),
 		"humanizeDuration":   templates.HumanizeDuration,
-		"humanizePercentage": number(func(v float64) string { return fmt.Sprintf("%.4g%%", v*100) }),
+		"humanizePercentage": ofNumber(func(v float64) string { return fmt.Sprintf("%.4g%%", v*100) }),
 		"humanizeTimestamp":  templates.HumanizeTimestamp,
 		"toTime": func(v any) (*time.Time, error) {
 			seconds, err := templates.ConvertToFloat(v)
@@ -203,7 +215,7 @@ func (b *Budget) printing(f func(...any) string) func(...any) (string, error) {
 }
 
 // ofNumber is f for whatever can be read as a number.
-func (b *Budget) ofNumber(f func(float64) string) func(any) (string, error) {
+func ofNumber(f func(float64) string) func(any) (string, error) {
 	return func(v any) (string, error) {
 		n, err := templates.ConvertToFloat(v)
 		if err != nil {
