@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,8 @@ func (f *frontendFlags) bind(c *kingpin.CmdClause) {
 	durationFlag(c, "query-range.split-interval", "Range queries are cut at multiples of this time, and their pieces "+
 		"evaluated side by side and kept. 0s = they are not cut, and nothing is kept.", &f.opts.SplitInterval)
 	durationFlag(c, "query-range.max-query-length", "The longest range of a query; 0s = any.", &f.opts.MaxLength)
-	c.Flag("query-range.max-query-parallelism", "Pieces of one query that are evaluated at a time.").
+	c.Flag("query-range.max-query-parallelism", "Pieces of one query that are evaluated at a time; where they are "+
+		"evaluated in this process, at most one for each processor.").
 		Default(fmt.Sprint(f.opts.Parallel)).SetValue(whole[int]{&f.opts.Parallel})
 	f.size = frontend.DefaultCacheBytes
 	c.Flag("query-frontend.cache-size", "Bytes of memory for answers of range queries, where "+
@@ -74,11 +76,14 @@ func (f *frontendFlags) build(b *builder, next http.Handler, changes series.Arri
 	return fe
 }
 
-// before makes a frontend before the querier of this process.
+// before makes a frontend before the querier of this process. More pieces at a time than there are processors would
+// take memory and save no time. The frontend holds memory while it waits for pieces, which wait for memory of the
+// querier: with one budget for both, two queries could wait for each other.
 func (f *frontendFlags) before(b *builder, q *query.Querier, budget *memory.Budget,
 	o query.Options) *frontend.Frontend {
 	f.opts.MaxExpressionBytes, f.opts.Retries = o.MaxExpressionBytes, 0
-	return f.build(b, q.Handler(), q, budget, o.Tenant)
+	f.opts.Parallel = min(f.opts.Parallel, runtime.GOMAXPROCS(0))
+	return f.build(b, q.Handler(), q, memory.NewBudget(nil, maxMemoryFlag, budget.Total()/4), o.Tenant)
 }
 
 // downstreamFlags name the queriers behind a frontend.

@@ -1,7 +1,9 @@
 package frontend
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -465,6 +467,31 @@ func TestFailures(t *testing.T) {
 	f.frontend.ServeHTTP(httptest.NewRecorder(), r)
 	if got := f.prom.requests(); len(got) != 2 {
 		t.Errorf("asked %q for a client that wants nothing from a cache", got)
+	}
+}
+
+// TestHeaders: an answer of the frontend has the headers of Prometheus's API, and is compressed for who asks for it.
+func TestHeaders(t *testing.T) {
+	f := newFixture(t, randomData(t, rand.New(rand.NewPCG(1, 1))), nil)
+	day := int64(98 * 24 * 3600)
+	r := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?"+query("c", day, day+3*3600, 60).Encode(), nil)
+	r.Header.Set("Origin", "http://grafana")
+	r.Header.Set("Accept-Encoding", "gzip")
+	w := httptest.NewRecorder()
+	f.frontend.ServeHTTP(w, r)
+	for name, want := range map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip",
+		"Access-Control-Allow-Origin": "*"} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	z, err := gzip.NewReader(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(z)
+	if err != nil || !json.Valid(body) || !strings.HasPrefix(string(body), `{"status":"success"`) {
+		t.Errorf("%v %.100s", err, body)
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grafana/regexp"
 	jsoniter "github.com/json-iterator/go"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/expr"
@@ -87,8 +89,14 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	lease := f.owner.Open(q.tenants[0])
 	defer lease.Close()
 	e := &evaluation{f: f, r: r, q: q, lease: lease}
-	e.answer(w, pieces, interval)
+	httputil.SetCORS(w, anyOrigin, r)
+	httputil.CompressionHandler{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		e.answer(w, pieces, interval)
+	})}.ServeHTTP(w, r)
 }
+
+// anyOrigin are the origins of pages that may read answers, as Prometheus's API has it by default.
+var anyOrigin = regexp.MustCompile("^(?:.*)$")
 
 // keeps reports whether any step of q may come from the cache or go there.
 func (f *Frontend) keeps(q request, interval int64) bool {
