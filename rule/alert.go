@@ -166,6 +166,29 @@ func (r *rule) resume(ctx context.Context, alerts []rules.Alert) error {
 	return nil
 }
 
+// reset takes all alerts off the rule.
+func (r *rule) reset(ctx context.Context) error {
+	if r.alert == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// An evaluation without samples drops alerts that wait.
+	r.alert.ForEachActiveAlert(func(a *rules.Alert) { *a = rules.Alert{State: rules.StatePending, Labels: a.Labels} })
+	_, err := r.alert.Eval(ctx, 0, time.Unix(0, 0), given(nil), nil, 0)
+	return err
+}
+
+// forget makes the rule one that was never evaluated.
+func (r *rule) forget() {
+	r.previous, r.evals = nil, 0
+	if r.alert == nil {
+		return
+	}
+	r.alert.SetRestored(false)
+	_ = r.reset(context.Background()) // it has no query that could fail
+}
+
 // due are copies of the alerts that must be sent at slot, which are marked as sent: firing ones now and then, and each
 // that was resolved since it was last sent.
 func (r *rule) due(slot time.Time, resend, interval time.Duration) (out []rules.Alert) {

@@ -88,6 +88,7 @@ func compile(log *slog.Logger, def definition.Group, opts *Options) (*group, err
 	g := &group{
 		id: id, def: def, log: log.With("tenant", string(id.tenant), "file", id.namespace, "group", id.name),
 		offset: opts.QueryOffset, done: make(chan struct{}), ended: make(chan struct{}), opts: opts,
+		sent: map[string]*sent{},
 	}
 	interval := time.Duration(def.Interval)
 	if interval == 0 {

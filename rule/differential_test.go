@@ -424,7 +424,7 @@ func TestLikePrometheus(t *testing.T) {
 				}
 				slot := start.Add(time.Duration(s) * step).Add(17 * time.Second)
 				ref.Eval(t.Context(), slot)
-				g.evaluate(t.Context(), e, slot)
+				g.evaluate(t.Context(), e, slot, true)
 				compare(t, s, ref, refWorld, g, ownWorld)
 			}
 			compareContents(t, refWorld, ownWorld)
@@ -506,7 +506,7 @@ func TestRestoreLikePrometheus(t *testing.T) {
 					slot = start.Add(time.Duration(s) * step).Add(17 * time.Second)
 				}
 				ref.Eval(t.Context(), slot)
-				g.evaluate(t.Context(), e, slot)
+				g.evaluate(t.Context(), e, slot, true)
 				if down == -1 && g.rules[0].evals == 2 {
 					ref.RestoreForState(slot.Add(time.Second))
 					g.restore(t.Context(), e, slot.Add(time.Second))

@@ -13,6 +13,9 @@
 //	append.go          results go to a distributor; Prometheus's own storages need nothing in between
 //	progress.go        what a group has come to, as a value; who takes it over when rules move
 //	statefile.go       that value on disk, over a restart; restore.go: alerts are looked for in stored series
+//	share.go           which of several rulers evaluates a group, pure; peers.go: who the others are, and what they have
+//	takeover.go        a group is taken from another ruler, and its state given to the one that stands by; keeper.go: the
+//	                   other side of both; held.go: the states that are held for others
 //	snapshot.go        what APIs show of all this (internal/rulestate)
 //
 // The state of an alert is the library's (rules.AlertingRule). The library sees samples whose labels are already those
@@ -22,10 +25,13 @@
 //   - A group is evaluated in slots that only its names and its interval decide, each at most once, in order. Results
 //     have the time of the slot, whenever they are computed.
 //   - What a rule wrote is acknowledged by the storage before a rule is evaluated that reads it.
+//   - Of several rulers one evaluates a group: the one that has taken it. It does so until another one takes it, whatever
+//     the ring says. Where rulers do not reach each other several do, and write and send the same.
 //   - A rule that fails writes nothing in that slot, and no end of a series.
 //   - Alerts survive: a reload, a move to another group or file, and a restart within Options.OutageTolerance. Where no
 //     state was kept they are looked for in stored series, until these can be read.
 //   - A group that cannot be loaded, or that fails, holds up no other.
 //
-// Locks: Ruler.applying before Ruler.mu. group.mu and rule.mu are leaves. None is held during I/O, except applying.
+// Locks: Ruler.applying before Ruler.mu; group.mu before rule.mu; heldStates.mu. None is held during I/O, except applying
+// and heldStates.mu.
 package rule

@@ -33,9 +33,12 @@ type group struct {
 	batches [][]int
 
 	// Of the evaluation alone.
-	last  time.Time       // the newest slot that was evaluated; zero = none
-	kept  bool            // the state file says that there are no alerts
-	stale []labels.Labels // series of rules that the group no longer has
+	last   time.Time        // the newest slot that was evaluated; zero = none
+	kept   bool             // the state file says that there are no alerts
+	stale  []labels.Labels  // series of rules that the group no longer has
+	owed   int              // how many slots of the past may still be evaluated
+	sent   map[string]*sent // what other rulers hold, by their ids
+	unheld string           // why another ruler does not hold the state
 
 	done, ended chan struct{} // closed when it is to end, and when it has ended
 
@@ -43,6 +46,77 @@ type group struct {
 	began   time.Time  // the last evaluation
 	took    time.Duration
 	samples int
+	phase   phase
+	wanted  time.Time     // until then no slot is begun, since another ruler has asked for the group
+	lost    chan struct{} // closed when another ruler has it
+	// back are the alerts of slots of the past, the newest of each: they are sent with those of the newest slot.
+	back  map[*rule]map[uint64]rules.Alert
+	given bool // it was given away: last is not that of its state any more
+}
+
+// phase is what this process does with a group.
+type phase uint8
+
+const (
+	elsewhere phase = iota // it does not evaluate the group
+	waiting                // it does, and at the moment no slot is evaluated
+	within                 // a slot is evaluated
+)
+
+// led reports whether this process evaluates the group.
+func (g *group) led() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.phase != elsewhere
+}
+
+// take makes this process the one that evaluates the group.
+func (g *group) take() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.phase, g.lost, g.wanted = waiting, make(chan struct{}), time.Time{}
+}
+
+// release ends that, and gives what the evaluation has come to; nothing of it stays here. Within a slot it gives nil; then no other slot is begun
+// before until.
+func (g *group) release(until time.Time) *progress {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch g.phase {
+	case within:
+		g.wanted = until
+		return nil
+	case elsewhere:
+		return nil
+	}
+	p := g.progress(true)
+	g.phase = elsewhere
+	close(g.lost)
+	g.given, g.stale, g.sent = true, nil, map[string]*sent{}
+	for _, r := range g.rules {
+		r.forget()
+	}
+	return p
+}
+
+// begin begins a slot. If it must not, it says how long to wait: 0 = the group is another ruler's.
+func (g *group) begin() (wait time.Duration, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.phase != waiting {
+		return 0, false
+	}
+	if wait = time.Until(g.wanted); wait > 0 {
+		return wait, false
+	}
+	g.phase = within
+	return 0, true
+}
+
+func (g *group) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.phase = waiting
 }
 
 // engine is what all groups of a ruler evaluate with.
@@ -54,6 +128,7 @@ type engine struct {
 	notify    Notify
 	templates *templates
 	places    chan struct{}   // of rules that are evaluated at the same time
+	late      chan struct{}   // of groups that evaluate a slot of the past
 	closing   <-chan struct{} // closed when nothing more is to be evaluated
 }
 
@@ -72,17 +147,54 @@ func (g *group) stop() {
 	<-g.ended
 }
 
-// run evaluates the group slot by slot until stop, or until the engine closes. The first slot is the next one, or the
-// first that is due after the last one of an earlier run. after is called behind each slot.
-func (g *group) run(ctx context.Context, e *engine, after func(context.Context, *group)) {
+// shell is what the loop of a group works in.
+type shell struct {
+	// lead waits until this process is to evaluate the group. It is false when the group is to end.
+	lead func(*group) bool
+	// after is called behind each slot. It reports whether another ruler evaluates the group, too.
+	after func(context.Context, *group) (conflict bool)
+	// giveUp leaves the group to others, if there are any; nil = there are none.
+	giveUp func(*group) bool
+}
+
+// run evaluates the group while this process is to, until stop, or until the engine closes.
+func (g *group) run(ctx context.Context, e *engine, in shell) {
 	defer close(g.ended)
+	for in.lead(g) {
+		if !g.slots(ctx, e, in) {
+			return
+		}
+	}
+}
+
+// slots evaluates the group slot by slot. The first slot is the next one, or the first that is due after the last one
+// of an earlier run. It is true when the group is another ruler's from now on, false when the group is to end.
+func (g *group) slots(ctx context.Context, e *engine, in shell) (lost bool) {
 	if g.last.IsZero() || !g.grid.has(g.last) {
 		g.last = g.grid.before(time.Now())
 	}
-	for g.wait(g.last.Add(g.grid.interval)) {
-		slot, missed := g.grid.next(g.last, time.Now())
-		if g.refused() || g.opts.Owns != nil && !g.opts.Owns(g.id.tenant, g.id.namespace, g.id.name) {
-			g.last = slot
+	idle := time.Now() // since when there was nothing to do
+	for {
+		due := g.last.Add(g.grid.interval)
+		if ended, lost := g.wait(due); ended || lost {
+			return lost
+		}
+		now := time.Now()
+		if in.giveUp != nil && g.owed == 0 && now.Sub(latest(due, idle)) >= max(g.grid.interval, overslept) {
+			// The process was suspended. Others may have gone on meanwhile.
+			in.giveUp(g)
+			return true
+		}
+		if wait, ok := g.begin(); !ok {
+			if ended, lost := g.wait(now.Add(wait)); ended || lost {
+				return lost
+			}
+			continue
+		}
+		slot, missed, newest := g.nextSlot(now)
+		if g.refused() {
+			g.last, g.owed = slot, 0
+			g.finish()
 			continue
 		}
 		e.metrics.scheduled(g, missed)
@@ -90,12 +202,65 @@ func (g *group) run(ctx context.Context, e *engine, after func(context.Context, 
 			g.log.Warn("slots were left out, since the group was evaluated too late", "missed", missed,
 				"interval", g.grid.interval, "slot", slot)
 		}
-		if !g.evaluate(ctx, e, slot) {
-			return
+		if !newest {
+			e.metrics.caughtUp.Inc()
+			e.late <- struct{}{}
+		}
+		done := g.evaluate(ctx, e, slot, newest)
+		if !newest {
+			<-e.late
+		}
+		if !done {
+			g.finish()
+			return false
 		}
 		g.last = slot
-		after(ctx, g)
+		conflict := in.after(ctx, g)
+		g.finish()
+		idle = time.Now()
+		if conflict {
+			g.log.Info("another ruler evaluates the group, too")
+			in.giveUp(g)
+			return true
+		}
 	}
+}
+
+// overslept is how late a group at least is when its process was suspended.
+const overslept = 5 * time.Second
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// catchUp allows the slots between the last one and now to be evaluated at their own times, and gives how many these
+// are. Twice as many are allowed, for those that become due meanwhile: a group that cannot keep up leaves slots out in
+// the end, as any group does.
+func (g *group) catchUp(now time.Time) (missed int) {
+	if g.owed = 0; g.last.IsZero() || !g.grid.has(g.last) {
+		return 0
+	}
+	missed = max(0, int(g.grid.before(now).Sub(g.last)/g.grid.interval))
+	g.owed = 2 * missed
+	return missed
+}
+
+// nextSlot is the slot to evaluate at now, how many are left out before it, and whether it is the newest one.
+func (g *group) nextSlot(now time.Time) (slot time.Time, missed int, newest bool) {
+	slot, missed = g.grid.next(g.last, now)
+	if missed == 0 || g.owed == 0 {
+		g.owed = 0
+		return slot, missed, true
+	}
+	g.owed--
+	first := g.last.Add(g.grid.interval)
+	if left := int(now.Add(-g.opts.CatchUp).Sub(first) / g.grid.interval); left > 0 {
+		return first.Add(time.Duration(min(left, missed)) * g.grid.interval), min(left, missed), left >= missed
+	}
+	return first, 0, false
 }
 
 // refused reports whether no rule of the tenant is evaluated. Then each rule says why, and it is no failure.
@@ -114,30 +279,35 @@ func (g *group) refused() bool {
 	return true
 }
 
-// wait waits until t. A clock that is set back makes it wait longer, so that no slot comes twice. It is false when the
-// group is to end.
-func (g *group) wait(t time.Time) bool {
+// wait waits until t, until the group is to end, or until it is another ruler's. A clock that is set back makes it wait
+// longer, so that no slot comes twice.
+func (g *group) wait(t time.Time) (ended, lost bool) {
+	g.mu.Lock()
+	gone := g.lost
+	g.mu.Unlock()
 	for {
 		select {
 		case <-g.done:
-			return false
+			return true, false
+		case <-gone:
+			return false, true
 		case <-time.After(time.Until(t)):
 		}
 		if !time.Now().Before(t) {
-			return true
+			return false, false
 		}
 	}
 }
 
 // evaluate evaluates all rules for a slot. It is false when the engine closed before all of them were evaluated: then
-// the slot may be evaluated again.
-func (g *group) evaluate(ctx context.Context, e *engine, slot time.Time) bool {
+// the slot may be evaluated again. The alerts of a slot that is not the newest are held back.
+func (g *group) evaluate(ctx context.Context, e *engine, slot time.Time, newest bool) bool {
 	began := time.Now()
 	ctx = promql.NewOriginContext(ctx, map[string]any{
 		"ruleGroup": map[string]string{"file": g.id.namespace, "name": g.id.name, "tenant": string(g.id.tenant)},
 	})
 	samples := make([]int, len(g.rules))
-	run := func(i int) { samples[i] = g.evaluateRule(ctx, e, i, slot) }
+	run := func(i int) { samples[i] = g.evaluateRule(ctx, e, i, slot, newest) }
 	if cap(e.places) == 0 {
 		for i := range g.rules {
 			if e.isClosing() {
@@ -149,6 +319,9 @@ func (g *group) evaluate(ctx context.Context, e *engine, slot time.Time) bool {
 		return false
 	}
 	g.endStale(ctx, e, slot)
+	if newest { // what is left is of rules that failed now
+		g.sendBack(ctx, e)
+	}
 	total := 0
 	for _, n := range samples {
 		total += n
@@ -194,7 +367,7 @@ const patience = 2
 
 // evaluateRule evaluates a rule for a slot, sends its alerts and stores its samples, in this order. It gives how many
 // samples it had.
-func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Time) int {
+func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Time, newest bool) int {
 	r := g.rules[i]
 	if why := r.disabled.Load(); why != nil {
 		r.lib.SetHealth(rules.HealthBad)
@@ -220,6 +393,9 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 		}
 	}
 	until := slot.Add(g.grid.interval / patience)
+	if !newest {
+		until = began.Add(g.grid.interval / patience)
+	}
 	whole := true
 	ask := asker{
 		from: e.querier, tenants: g.tenants, strategy: g.def.PartialResponse, until: until,
@@ -255,9 +431,7 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 	r.lib.SetHealth(rules.HealthGood)
 	r.lib.SetLastError(nil)
 	if r.alert != nil {
-		if due := r.due(slot, g.opts.ResendDelay, g.grid.interval); len(due) > 0 && e.notify != nil {
-			e.notify(ctx, g.id.tenant, r.expr, due)
-		}
+		g.announce(ctx, e, r, r.due(slot, g.opts.ResendDelay, g.grid.interval), newest)
 	}
 	if err := g.store(withDeadline(ctx, until), e, r, v, slot); err != nil {
 		fail("results of a rule not stored, or not wholly", err)
@@ -267,6 +441,54 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 		log.Info("a rule is well again", "slot", slot)
 	}
 	return len(v)
+}
+
+// announce sends alerts of a rule, and those that were held back, or holds them back.
+func (g *group) announce(ctx context.Context, e *engine, r *rule, due []rules.Alert, newest bool) {
+	g.mu.Lock()
+	back := g.back[r]
+	if !newest && len(due) > 0 {
+		if back == nil {
+			back = map[uint64]rules.Alert{}
+		}
+		if g.back == nil {
+			g.back = map[*rule]map[uint64]rules.Alert{}
+		}
+		for _, a := range due {
+			back[a.Labels.Hash()] = a
+		}
+		g.back[r] = back
+	}
+	if newest {
+		delete(g.back, r)
+	}
+	g.mu.Unlock()
+	if !newest {
+		return
+	}
+	for _, a := range due {
+		delete(back, a.Labels.Hash())
+	}
+	for _, a := range back {
+		due = append(due, a)
+	}
+	if len(due) > 0 && e.notify != nil {
+		e.notify(ctx, g.id.tenant, r.expr, due)
+	}
+}
+
+// sendBack sends all alerts that were held back: their states say that they were sent.
+func (g *group) sendBack(ctx context.Context, e *engine) {
+	for _, r := range g.rules {
+		g.announce(ctx, e, r, nil, true)
+	}
+}
+
+// holdsBack reports whether alerts are held back.
+func (g *group) holdsBack() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.back) > 0
 }
 
 // mayRead is the error of a group whose tenant may not read, or may no longer, what the rules read.

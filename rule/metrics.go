@@ -27,6 +27,8 @@ type metrics struct {
 	reloadOK, reloadTime                      prometheus.Gauge
 	discarded                                 *prometheus.CounterVec
 	retries, restoreFailures, stateFailures   prometheus.Counter
+	groups                                    *prometheus.GaugeVec
+	takeovers, caughtUp, holdFailures         prometheus.Counter
 }
 
 // groupLabels tell groups apart. rule_group is file;name, as in Prometheus.
@@ -103,6 +105,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Attempts to read the stored series of a rule's alerts that failed. Each is repeated."}),
 		stateFailures: f.NewCounter(prometheus.CounterOpts{Name: "hearth_rule_state_failures_total",
 			Help: "Slots behind which the state of a group's alerts could not be kept on disk."}),
+		groups: f.NewGaugeVec(prometheus.GaugeOpts{Name: "hearth_rule_groups",
+			Help: "Groups of rules: those that this ruler has read (loaded), evaluates (evaluated), and whose state it " +
+				"holds for another ruler (held)."}, []string{"state"}),
+		takeovers: f.NewCounter(prometheus.CounterOpts{Name: "hearth_rule_takeovers_total",
+			Help: "Groups that this ruler began to evaluate, since they are new or since another ruler left, failed or " +
+				"gave them away."}),
+		caughtUp: f.NewCounter(prometheus.CounterOpts{Name: "hearth_rule_slots_caught_up_total",
+			Help: "Slots that were evaluated at their own times, but later, since another ruler had failed."}),
+		holdFailures: f.NewCounter(prometheus.CounterOpts{Name: "hearth_rule_state_send_failures_total",
+			Help: "Times that another ruler did not take the state of a group that it is to hold."}),
+	}
+	for _, state := range []string{"loaded", "evaluated", "held"} {
+		m.groups.WithLabelValues(state)
 	}
 	for _, s := range []definition.Strategy{definition.Abort, definition.Warn} {
 		m.warnings.WithLabelValues(s.String())
@@ -178,7 +193,11 @@ func (m *metrics) refused(err error) {
 	m.discarded.WithLabelValues(reason).Inc()
 }
 
+// lead counts groups that this ruler evaluates from now on, or no longer.
+func (m *metrics) lead(n int) { m.groups.WithLabelValues("evaluated").Add(float64(n)) }
+
 func (m *metrics) loaded(groups []*group, ok bool) {
+	m.groups.WithLabelValues("loaded").Set(float64(len(groups)))
 	m.loadedRules.Reset()
 	for _, g := range groups {
 		m.loadedRules.WithLabelValues(string(g.id.tenant), g.def.PartialResponse.String(), g.id.namespace, g.id.name).

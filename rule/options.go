@@ -41,16 +41,17 @@ type Options struct {
 	// Refusal is why no group of a tenant is evaluated at all, such as of one that is to be deleted; nil = they are. It is
 	// asked before each slot, and must be cheap.
 	Refusal func(tenant.ID) error
-	// Owns says which groups this process evaluates, and is asked again before each slot; nil = all of them. It must be
-	// cheap.
-	Owns func(id tenant.ID, namespace, group string) bool
+	// Sharing divides the groups among several rulers; nil = this one evaluates all of them.
+	Sharing *Sharing
+	// CatchUp is how far back slots are evaluated that were missed when another ruler died.
+	CatchUp time.Duration
 }
 
 // DefaultOptions are the options of a ruler that keeps no state on disk.
 func DefaultOptions() Options {
 	return Options{
 		Interval: time.Minute, Concurrency: 1, OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute,
-		ResendDelay: time.Minute,
+		ResendDelay: time.Minute, CatchUp: time.Hour,
 	}
 }
 
@@ -67,10 +68,11 @@ func (o Options) Validate() error {
 		{"outage tolerance", o.OutageTolerance >= 0, o.OutageTolerance},
 		{"grace period", o.ForGracePeriod >= 0, o.ForGracePeriod},
 		{"resend delay", o.ResendDelay >= 0, o.ResendDelay},
+		{"time to catch up", o.CatchUp >= 0, o.CatchUp},
 	} {
 		if !d.ok {
 			faults = append(faults, fmt.Errorf("rule: %s %v: is too small", d.what, d.is))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, o.Sharing.validate())...)
 }

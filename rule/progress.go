@@ -114,7 +114,10 @@ func (r *rule) take(ctx context.Context, p *ruleProgress) error {
 	for _, ls := range p.series {
 		r.previous[string(ls.Bytes(nil))] = ls
 	}
-	err := r.resume(ctx, p.alerts)
+	err := r.reset(ctx)
+	if err == nil {
+		err = r.resume(ctx, p.alerts)
+	}
 	if r.alert != nil {
 		r.alert.SetRestored(p.restored && err == nil)
 	}

@@ -34,8 +34,12 @@ type Ruler struct {
 	stop   chan struct{}  // closed by Close; engine.closing is the same
 	wg     sync.WaitGroup // the loop that follows the source, groups, and ends of series
 
-	applying sync.Mutex  // held while groups are exchanged
-	waiting  []*progress // of an earlier process, for groups that have not appeared yet
+	applying sync.RWMutex // held while groups are exchanged; for reading while one is given to another ruler
+	waiting  []*progress  // of an earlier process, for groups that have not appeared yet
+
+	share *share        // nil = this ruler evaluates all groups
+	held  heldStates    // of groups of other rulers
+	takes chan struct{} // bounds takeOver
 
 	mu     sync.Mutex // guards groups
 	groups map[groupID]*group
@@ -70,11 +74,16 @@ func New(log *slog.Logger, reg prometheus.Registerer, parts Parts, opts Options)
 		log: log, opts: opts, source: parts.Source, groups: map[groupID]*group{}, stop: make(chan struct{}),
 		states: states{opts.StateDir, log},
 	}
+	if opts.Sharing != nil {
+		r.share, r.takes = newShare(opts.Sharing), make(chan struct{}, takesAtOnce)
+		r.held = heldStates{files: r.states, all: map[groupID]*heldState{}}
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.engine = engine{
 		opts: &r.opts, metrics: newMetrics(reg), querier: parts.Querier, storage: parts.Storage,
 		notify:    parts.Notify,
 		templates: &templates{log, opts.ExternalLabels.Map(), opts.ExternalURL},
+		late:      make(chan struct{}, lateAtOnce),
 		closing:   r.stop,
 	}
 	if opts.Concurrency > 1 {
@@ -83,15 +92,49 @@ func New(log *slog.Logger, reg prometheus.Registerer, parts Parts, opts Options)
 	return r, nil
 }
 
+// lateAtOnce is how many groups may evaluate slots of the past at the same time, when another ruler has failed: those
+// that are on time must not wait for them.
+const lateAtOnce = 8
+
 // Open reads the groups and starts them. A group that cannot be read is logged and shown by Ready, and the others run.
 func (r *Ruler) Open(ctx context.Context, _ func(error)) error {
 	var err error
 	if r.waiting, err = r.states.read(time.Now().Add(-r.opts.OutageTolerance)); err != nil {
 		return fmt.Errorf("state of alerts: %w", err)
 	}
+	if r.share != nil { // others may have gone on since
+		for _, p := range r.waiting {
+			r.held.keep(p)
+		}
+		r.waiting = nil
+	}
 	_ = r.Reload(ctx) // it logged what is wrong
 	r.wg.Go(r.follow)
+	if r.share != nil {
+		r.wg.Go(func() { r.share.follow(r.ctx, r.stop) })
+	}
 	return nil
+}
+
+// leavePatience is how long Close waits for other rulers to take the groups.
+const leavePatience = 15 * time.Second
+
+// leave waits until other rulers have taken all groups that they can take. Until then the groups are evaluated here.
+func (r *Ruler) leave() {
+	r.share.leave()
+	const poll = 20 * time.Millisecond
+	for until := time.Now().Add(leavePatience); time.Now().Before(until); time.Sleep(poll) {
+		v, rest := r.share.view(), 0
+		for _, g := range r.running() {
+			if g.led() && (!v.leaves || len(v.owners(g.id)) > 0) {
+				rest++
+			}
+		}
+		if rest == 0 {
+			return
+		}
+	}
+	r.log.Warn("other rulers have not taken all groups in time; they go on from the states that they hold")
 }
 
 // closePatience is how long Close waits for rules that are being evaluated.
@@ -99,6 +142,9 @@ const closePatience = 10 * time.Second
 
 // Close ends all groups and keeps their state. A rule that is being evaluated is waited for, but not long.
 func (r *Ruler) Close() error {
+	if r.share != nil && !r.engine.isClosing() {
+		r.leave()
+	}
 	r.applying.Lock() // no exchange starts any more
 	if r.engine.isClosing() {
 		r.applying.Unlock()
@@ -113,7 +159,10 @@ func (r *Ruler) Close() error {
 	}
 	for _, g := range r.running() {
 		<-g.ended
-		faults = append(faults, r.states.write(g.progress(true)))
+		if g.led() {
+			g.sendBack(r.ctx, &r.engine)
+			faults = append(faults, r.states.write(g.progress(true)))
+		}
 	}
 	r.cancel()
 	r.wg.Wait()
@@ -125,12 +174,20 @@ func (r *Ruler) Ready() error { return r.loaded.Get() }
 
 // follow exchanges the groups when the source has changed.
 func (r *Ruler) follow() {
+	var old <-chan time.Time
+	if r.share != nil {
+		tick := time.NewTicker(time.Minute)
+		defer tick.Stop()
+		old = tick.C
+	}
 	for {
 		select {
 		case <-r.stop:
 			return
 		case <-r.source.Changed():
 			_ = r.Reload(r.ctx)
+		case <-old:
+			r.held.forgetOld(time.Now().Add(-r.opts.OutageTolerance))
 		}
 	}
 }
@@ -195,7 +252,7 @@ func (r *Ruler) Reload(ctx context.Context) error {
 
 // exchange makes next the groups that run. kept of them go on, fresh ones start. Groups that are not in next end.
 func (r *Ruler) exchange(next map[groupID]*group, kept, fresh []*group) {
-	var old []*group
+	var old, ended []*group // ended are those of old that this ruler evaluated
 	for id, g := range r.groups {
 		if next[id] != g {
 			old = append(old, g)
@@ -207,21 +264,27 @@ func (r *Ruler) exchange(next map[groupID]*group, kept, fresh []*group) {
 	}
 	ending.Wait()
 	from := make([]*progress, 0, len(old))
-	for _, g := range old {
-		from = append(from, g.progress(true))
+	for i, g := range old {
+		if p := g.release(time.Time{}); p != nil { // else another ruler evaluates the group
+			g.sendBack(r.ctx, &r.engine)
+			from = append(from, p)
+			ended = append(ended, old[i])
+		}
 	}
 	slices.SortFunc(fresh, func(a, b *group) int { return a.id.compare(b.id) })
 	slices.SortFunc(kept, func(a, b *group) int { return a.id.compare(b.id) })
 	adopt(r.ctx, fresh, slices.Concat(from, r.waiting))
 	r.forgetWaiting(next)
 	now := time.Now()
-	for i, g := range old {
+	for i, g := range ended {
 		rest := from[i].series()
 		switch in := next[g.id]; {
 		case in != nil:
 			in.stale = append(in.stale, rest...)
+			in.take()
 		default:
 			r.engine.metrics.forget(g)
+			r.engine.metrics.lead(-1)
 			r.states.remove(g.id)
 			if len(rest) > 0 {
 				g.stale = rest
@@ -235,10 +298,21 @@ func (r *Ruler) exchange(next map[groupID]*group, kept, fresh []*group) {
 	r.mu.Lock()
 	r.groups = next
 	r.mu.Unlock()
+	in := shell{lead: r.lead, after: r.evaluated, giveUp: r.giveUp}
+	if r.share == nil {
+		in = shell{lead: (*group).led, after: r.evaluated}
+	}
 	for _, g := range fresh {
 		r.engine.storage(g.id.tenant) // opens what there is to open before the first slot
-		r.engine.metrics.start(g)
-		r.wg.Go(func() { g.run(r.ctx, &r.engine, r.evaluated) })
+		switch {
+		case g.led(): // its predecessor did
+			r.engine.metrics.start(g)
+		case r.share == nil:
+			g.take()
+			r.engine.metrics.start(g)
+			r.engine.metrics.lead(1)
+		}
+		r.wg.Go(func() { g.run(r.ctx, &r.engine, in) })
 	}
 	if len(fresh)+len(old) > 0 {
 		r.log.Info("rules loaded", "groups", len(next), "new_or_changed", len(fresh), "unchanged", len(kept),
@@ -274,21 +348,35 @@ func (r *Ruler) endLater(g *group, now time.Time) {
 	}
 }
 
-// evaluated is called behind each slot of a group, on its goroutine.
-func (r *Ruler) evaluated(ctx context.Context, g *group) {
+// evaluated is called behind each slot of a group, on its goroutine. It reports whether another ruler evaluates the
+// group, too.
+func (r *Ruler) evaluated(ctx context.Context, g *group) (conflict bool) {
 	g.restore(ctx, &r.engine, time.Now())
-	if !slices.ContainsFunc(g.rules, func(r *rule) bool { return r.alert != nil }) {
-		return
+	alerting := slices.ContainsFunc(g.rules, func(r *rule) bool { return r.alert != nil })
+	if !alerting && r.share == nil {
+		return false
+	}
+	if g.holdsBack() { // the state says that they were sent; a crash now begins again at the last state
+		return false
 	}
 	p := g.progress(false)
+	state, err := p.encode()
+	if err != nil {
+		r.unkept(g, err)
+		return false
+	}
 	empty := !slices.ContainsFunc(p.rules, func(r ruleProgress) bool { return len(r.alerts) > 0 })
-	if empty && g.kept { // the file says so already
-		return
+	if alerting && (!empty || !g.kept) { // else the file says so already
+		if err := r.states.writeBytes(g.id, state); err != nil {
+			r.unkept(g, err)
+		} else {
+			g.kept = empty
+		}
 	}
-	if err := r.states.write(p); err != nil {
-		r.engine.metrics.stateFailures.Inc()
-		g.log.Error("state of alerts not kept; a restart would look for them in stored series", "err", err)
-		return
-	}
-	g.kept = empty
+	return r.share != nil && r.passOn(ctx, g, state)
+}
+
+func (r *Ruler) unkept(g *group, err error) {
+	r.engine.metrics.stateFailures.Inc()
+	g.log.Error("state of alerts not kept; a restart would look for them in stored series", "err", err)
 }

@@ -518,38 +518,6 @@ func TestSlowGroup(t *testing.T) {
 	})
 }
 
-// TestOwns: groups of others are not evaluated.
-func TestOwns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
-		opts := DefaultOptions()
-		var mine atomic.Bool
-		mine.Store(true)
-		opts.Owns = func(id tenant.ID, namespace, group string) bool {
-			return mine.Load() && id == "acme" && namespace == "a.yml" && group == "records"
-		}
-		parts := Parts{newSource(alerting("a.yml")...), s, s.store, s.notify}
-		r, err := New(slog.New(slog.DiscardHandler), nil, parts, opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		open(t, r)
-		defer closed(t, r)
-		time.Sleep(10 * s.step)
-		synctest.Wait()
-		if text := s.text(); !strings.Contains(text, "r:x") || strings.Contains(text, "ALERTS") {
-			t.Fatal(text)
-		}
-		mine.Store(false)
-		synctest.Wait()
-		before := s.text()
-		time.Sleep(10 * s.step)
-		if s.text() != before {
-			t.Fatal("evaluated without being the owner")
-		}
-	})
-}
-
 // TestUnreadable: stored series that cannot be read are read again, and no ALERTS are written until then.
 func TestUnreadable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -13,13 +13,15 @@ import (
 	"github.com/hearth-metrics/hearth/rule/definition"
 )
 
-// Snapshot is the state of all groups at this moment, sorted by tenant, file and name. The caller owns it. It is a
+// Snapshot is the state of the groups that this ruler evaluates at this moment, sorted by tenant, file and name. The caller owns it. It is a
 // rulestate.Local.
 func (r *Ruler) Snapshot() []rulestate.Group {
 	running := r.running()
 	out := make([]rulestate.Group, 0, len(running))
 	for _, g := range running {
-		out = append(out, g.state())
+		if g.led() {
+			out = append(out, g.state())
+		}
 	}
 	return out
 }

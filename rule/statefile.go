@@ -203,7 +203,15 @@ func (s states) write(p *progress) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(s.path(p.id), content, 0o666)
+	return s.writeBytes(p.id, content)
+}
+
+// writeBytes keeps the state of a group that is encoded already.
+func (s states) writeBytes(id groupID, content []byte) error {
+	if s.dir == "" {
+		return nil
+	}
+	return atomicfile.Write(s.path(id), content, 0o666)
 }
 
 // remove forgets a group.

@@ -111,7 +111,7 @@ func bindAll(c *kingpin.CmdClause) func(*builder) {
 		fe := front.before(b, querier, memory, asking.opts)
 		rules.build(b, rulerUse{querier: localQuerier{querier}, storage: rule.Pushed(pushed(d)), limits: limits,
 			external: storage.receive.Labels, dir: dir, shared: shared, bucket: bucket, tenants: asking.opts.Tenant,
-			refusal: local.receiver.Refusal})
+			refusal: local.receiver.Refusal, cluster: cl, clients: peers, services: grpc})
 		scrapeSelf(b, cl, selfWrite, routeThanos(d), local.db.Ready)
 
 		writes := writeRoutes(d.Handler(), f.route.otlp.handler(b, d))

@@ -15,6 +15,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/query"
 	"github.com/hearth-metrics/hearth/query/endpoints"
+	"github.com/hearth-metrics/hearth/ring"
 )
 
 // endpointFlags name StoreAPIs by address.
@@ -132,10 +133,13 @@ func (f *endpointFlags) build(b *builder, c *cluster, peers *clients, local ...q
 	})
 }
 
-// rulers are the other members with rules that gossip knows at the moment.
+// rulers are the other members with rules that gossip knows at the moment. Those that are down or stopping are left out
+// while another one is there: it has their groups, or is about to take them.
 func (c *cluster) rulers() (all []endpoints.Member) {
-	for _, m := range c.members(series.RoleRule) {
-		if m.ID != c.self.ID {
+	members := c.members(series.RoleRule)
+	active := slices.ContainsFunc(members, func(m ring.Status) bool { return m.State == ring.Active })
+	for _, m := range members {
+		if gone := m.State == ring.Down || m.State == ring.Leaving; m.ID != c.self.ID && !(gone && active) {
 			all = append(all, endpoints.Member{Instance: m.ID, Role: series.RoleRule, Addr: m.Addr})
 		}
 	}

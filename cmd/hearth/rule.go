@@ -110,9 +110,11 @@ func (f *ruleRole) build(b *builder) {
 	sources, external := map[string]series.Source{}, func(tenant.ID) labels.Labels { return f.storage.receive.Labels }
 	var refusal func(tenant.ID) error
 	var results []rule.Storage
+	var members *clients
 	switch {
 	case ring:
-		results = append(results, rule.Pushed(pushed(f.buildRing(b, cl, limits, shared))))
+		d, peers := f.buildRing(b, cl, limits, shared)
+		results, members = append(results, rule.Pushed(pushed(d))), peers
 	case local:
 		d, receiver := f.buildLocal(b, cl, bucket, limits, shared)
 		results, refusal = append(results, rule.Pushed(pushed(d))), receiver.Refusal
@@ -134,7 +136,8 @@ func (f *ruleRole) build(b *builder) {
 	resolver, err := shared.resolver(f.route.certificate)
 	b.check(err)
 	f.rules.build(b, rulerUse{querier: querier, storage: results[0], limits: limits, external: f.storage.receive.Labels,
-		dir: f.dir, shared: shared, bucket: bucket, tenants: resolver, refusal: refusal})
+		dir: f.dir, shared: shared, bucket: bucket, tenants: resolver, refusal: refusal,
+		cluster: cl, clients: members, services: services})
 	status := b.status("", limits.lastRead)
 	if bucket != nil {
 		status.Features = httpx.RulerConfigAPI()
@@ -144,7 +147,7 @@ func (f *ruleRole) build(b *builder) {
 		httpx.StatusRoutes(status),
 		limits.routes(),
 		cl.routes(),
-		ruleRoutes(f.rules.state(), resolver, shared.tenantLabel),
+		ruleRoutes(rulesOfRing{f.rules.state(), cl, members}, resolver, shared.tenantLabel),
 		f.rules.config,
 	)...)
 }
@@ -189,13 +192,13 @@ const flushDeadline = 10 * time.Second
 
 // buildRing adds what writes to the receivers of the ring.
 func (f *ruleRole) buildRing(b *builder, cl *cluster, limits *tenantLimits,
-	shared sharedFlags) *distributor.Distributor {
+	shared sharedFlags) (*distributor.Distributor, *clients) {
 	client, err := f.client.options(shared)
 	b.check(err)
 	peers := newClients(b, client, cl)
 	f.where.join(b, cl, registration{rings: []string{series.RoleDistributor, series.RoleRule}, grpc: f.grpc.address(),
 		http: f.http.opts.Address, sharding: limits})
-	return f.route.build(b, cl, peers, limits, shared, nil)
+	return f.route.build(b, cl, peers, limits, shared, nil), peers
 }
 
 // buildLocal adds a TSDB of this process's own, which ships its blocks.

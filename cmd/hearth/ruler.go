@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -17,10 +19,13 @@ import (
 	"github.com/hearth-metrics/hearth/distributor"
 	"github.com/hearth-metrics/hearth/internal/httpx"
 	"github.com/hearth-metrics/hearth/internal/promapi"
+	"github.com/hearth-metrics/hearth/internal/rpc"
 	"github.com/hearth-metrics/hearth/internal/rulestate"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/query"
+	"github.com/hearth-metrics/hearth/ring"
 	"github.com/hearth-metrics/hearth/rule"
 	"github.com/hearth-metrics/hearth/rule/definition"
 	ruleapi "github.com/hearth-metrics/hearth/rule/definition/api"
@@ -69,6 +74,8 @@ func (f *rulerFlags) bind(c *kingpin.CmdClause, patterns ...string) {
 		"came back, if it has to be looked for in stored series.", &f.opts.ForGracePeriod)
 	c.Flag("restore-ignored-label", "Label that stored series of alerts have and alerts lack, such as that of a replica. "+
 		"May be given several times.").StringsVar(&f.opts.RestoreIgnored)
+	durationFlag(c, "rule.catch-up", "How far back slots of a group are evaluated that nobody evaluated when a ruler of "+
+		"several had died, at their own times.", &f.opts.CatchUp)
 	durationFlag(c, "resend-delay", "How often a firing alert is sent again, at most.", &f.opts.ResendDelay)
 	f.alerts.bind(c)
 }
@@ -155,6 +162,43 @@ type rulerUse struct {
 	bucket   *bucket               // of the rules that tenants change by API; nil = there is no such API
 	tenants  tenant.Resolver       // of requests of that API
 	refusal  func(tenant.ID) error // why a tenant has no rules that run; nil = the bucket is asked, if there is one
+	cluster  *cluster              // whose rulers share the groups
+	clients  *clients              // of other members; nil = this ruler shares nothing
+	services *rpc.Server           // by which other rulers ask this one
+}
+
+// sharing is how rulers of a cluster divide the groups; nil = this one is alone.
+func (use rulerUse) sharing() *rule.Sharing {
+	c := use.cluster
+	if use.clients == nil || !c.gossips {
+		return nil
+	}
+	return &rule.Sharing{
+		Self: rule.Member{ID: c.self.ID, Zone: c.self.Zone}, Owners: rulerOwners,
+		Peers: func() (all []rule.Peer, settled bool) {
+			for _, m := range c.members(series.RoleRule) {
+				if m.ID == c.self.ID || m.State == ring.Down {
+					continue
+				}
+				client, err := use.clients.get(m.Addr, "")
+				if err != nil { // wrong TLS files, which keep a process from starting
+					continue
+				}
+				all = append(all, rule.Peer{Member: rule.Member{ID: m.ID, Zone: m.Zone},
+					Keeper: rpc.RulerClient{Client: client}})
+			}
+			return all, c.gossip != nil && c.gossip.Ready() == nil
+		},
+	}
+}
+
+// rulerOwners is how all rulers divide groups of rules.
+func rulerOwners(of []rule.Member) func(key []byte, n int) []int32 {
+	members := make([]ring.Member, len(of))
+	for i, m := range of {
+		members[i] = ring.Member{ID: m.ID, Zone: m.Zone}
+	}
+	return func(key []byte, n int) []int32 { return ring.Owners(members, key, n) }
 }
 
 // build adds a ruler, which opens after all that it uses.
@@ -172,11 +216,14 @@ func (f *rulerFlags) build(b *builder, use rulerUse) {
 		b.addPart("deleted tenants", w.Open, w.Close, nil)
 		use.refusal = w.Refusal
 	}
-	f.opts.Refusal = use.refusal
+	f.opts.Refusal, f.opts.Sharing = use.refusal, use.sharing()
 	source := f.source(b, use, id)
 	r, err := rule.New(b.log.With("component", "rule"), b.reg, rule.Parts{Source: source, Querier: use.querier,
 		Storage: use.storage, Notify: sender.Notify}, f.opts)
 	b.check(err)
+	if f.opts.Sharing != nil {
+		rpc.RegisterRulers(use.services, r)
+	}
 	b.addPart("rules", r.Open, r.Close, nil)
 	b.onReload("groups of rules", func() error { return r.Reload(context.Background()) }, r.Ready)
 	f.ruler = r
@@ -224,6 +271,47 @@ type localQuerier struct{ *query.Querier }
 func (l localQuerier) Query(ctx context.Context, q rule.Query) (rule.Answer, error) {
 	v, missing, err := l.Instant(ctx, query.Instant(q))
 	return rule.Answer{Vector: v, Missing: missing}, err
+}
+
+// rulesOfRing are the rules of this ruler, and of those that it shares groups with.
+type rulesOfRing struct {
+	own     rulestate.Source
+	cluster *cluster
+	clients *clients // nil = it shares nothing
+}
+
+// othersPatience is how long the rules of other rulers are waited for.
+const othersPatience = 10 * time.Second
+
+// Rules implements rulestate.Source. A ruler that does not answer is a warning.
+func (s rulesOfRing) Rules(ctx context.Context, id tenant.ID, q rulestate.Query) ([]rulestate.Group, []string, error) {
+	groups, warnings, err := s.own.Rules(ctx, id, q)
+	if err != nil || s.clients == nil {
+		return groups, warnings, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, othersPatience)
+	defer cancel()
+	lists := [][]rulestate.Group{groups}
+	var mu sync.Mutex // guards lists and warnings
+	var asking sync.WaitGroup
+	for _, m := range s.cluster.rulers() {
+		client, err := s.clients.get(m.Addr, series.RoleRule)
+		if err != nil { // wrong TLS files, which keep a process from starting
+			continue
+		}
+		asking.Go(func() {
+			groups, said, err := client.Rules(ctx, id, q)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				said = []string{fmt.Sprintf("rules of %s: %v", m.Instance, err)}
+			}
+			lists, warnings = append(lists, groups), append(warnings, said...)
+		})
+	}
+	asking.Wait()
+	slices.Sort(warnings)
+	return rulestate.Merge(nil, lists...), warnings, nil
 }
 
 // ruleRoutes are the API of rules and alerts, on the paths of Prometheus and Thanos, and of Mimir.

@@ -19,6 +19,7 @@ const (
 	serviceWriter    = "hearth.Writer"
 	serviceServed    = "hearth.Served"
 	serviceArrivals  = "hearth.Arrivals"
+	serviceRulers    = "hearth.Rulers"
 )
 
 // service describes a gRPC service by its methods; file is its .proto, for reflection.

@@ -1015,6 +1015,418 @@ func (x *ArrivalsResponse) GetLatest() []int64 {
 	return nil
 }
 
+// RulerGroup names a group of rules.
+type RulerGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerGroup) Reset() {
+	*x = RulerGroup{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerGroup) ProtoMessage() {}
+
+func (x *RulerGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerGroup.ProtoReflect.Descriptor instead.
+func (*RulerGroup) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RulerGroup) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RulerGroup) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RulerGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// RulerGroupsRequest asks for the groups of a ruler. version is that of the last response; 0 = there was none.
+type RulerGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"fixed64,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerGroupsRequest) Reset() {
+	*x = RulerGroupsRequest{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerGroupsRequest) ProtoMessage() {}
+
+func (x *RulerGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerGroupsRequest.ProtoReflect.Descriptor instead.
+func (*RulerGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RulerGroupsRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// RulerGroupsResponse has the groups of a ruler, as XXH64 of their keys, unless the caller knows them by their version.
+type RulerGroupsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint64                 `protobuf:"fixed64,1,opt,name=version,proto3" json:"version,omitempty"`
+	Groups  []uint64               `protobuf:"fixed64,2,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	// leaves says that the ruler is about to stop: it evaluates its groups until others take them.
+	Leaves        bool `protobuf:"varint,3,opt,name=leaves,proto3" json:"leaves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerGroupsResponse) Reset() {
+	*x = RulerGroupsResponse{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerGroupsResponse) ProtoMessage() {}
+
+func (x *RulerGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerGroupsResponse.ProtoReflect.Descriptor instead.
+func (*RulerGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RulerGroupsResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RulerGroupsResponse) GetGroups() []uint64 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *RulerGroupsResponse) GetLeaves() bool {
+	if x != nil {
+		return x.Leaves
+	}
+	return false
+}
+
+// RulerTakeRequest names the group that is wanted.
+type RulerTakeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *RulerGroup            `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerTakeRequest) Reset() {
+	*x = RulerTakeRequest{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerTakeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerTakeRequest) ProtoMessage() {}
+
+func (x *RulerTakeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerTakeRequest.ProtoReflect.Descriptor instead.
+func (*RulerTakeRequest) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RulerTakeRequest) GetGroup() *RulerGroup {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+// RulerTakeResponse is what a ruler knows of a group.
+type RulerTakeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// keeps says that the ruler goes on to evaluate the group, as far as it knows as its owner.
+	Keeps bool `protobuf:"varint,1,opt,name=keeps,proto3" json:"keeps,omitempty"`
+	// busy says that the ruler evaluates a slot, and does not begin another one. The caller asks again.
+	Busy bool `protobuf:"varint,2,opt,name=busy,proto3" json:"busy,omitempty"`
+	// state is empty when the ruler knows none.
+	State         []byte `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerTakeResponse) Reset() {
+	*x = RulerTakeResponse{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerTakeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerTakeResponse) ProtoMessage() {}
+
+func (x *RulerTakeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerTakeResponse.ProtoReflect.Descriptor instead.
+func (*RulerTakeResponse) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RulerTakeResponse) GetKeeps() bool {
+	if x != nil {
+		return x.Keeps
+	}
+	return false
+}
+
+func (x *RulerTakeResponse) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
+}
+
+func (x *RulerTakeResponse) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+// RulerHoldRequest is the state of a group behind a slot.
+type RulerHoldRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group *RulerGroup            `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// slot and base are Unix ns. base is the slot whose state the ruler is known to hold; 0 = none.
+	Slot int64 `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	Base int64 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
+	// state lacks the series of recording rules.
+	State []byte `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// series are those of the recording rules whose series differ from those of base.
+	Series        []byte `protobuf:"bytes,5,opt,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerHoldRequest) Reset() {
+	*x = RulerHoldRequest{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerHoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerHoldRequest) ProtoMessage() {}
+
+func (x *RulerHoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerHoldRequest.ProtoReflect.Descriptor instead.
+func (*RulerHoldRequest) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RulerHoldRequest) GetGroup() *RulerGroup {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *RulerHoldRequest) GetSlot() int64 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *RulerHoldRequest) GetBase() int64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *RulerHoldRequest) GetState() []byte {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *RulerHoldRequest) GetSeries() []byte {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+// RulerHoldResponse is empty when the state is held.
+type RulerHoldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// evaluates says that the ruler evaluates the group itself.
+	Evaluates bool `protobuf:"varint,1,opt,name=evaluates,proto3" json:"evaluates,omitempty"`
+	// lacks says that the ruler does not have the state of base, and has kept nothing.
+	Lacks         bool `protobuf:"varint,2,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulerHoldResponse) Reset() {
+	*x = RulerHoldResponse{}
+	mi := &file_hearthpb_hearth_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulerHoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulerHoldResponse) ProtoMessage() {}
+
+func (x *RulerHoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearthpb_hearth_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulerHoldResponse.ProtoReflect.Descriptor instead.
+func (*RulerHoldResponse) Descriptor() ([]byte, []int) {
+	return file_hearthpb_hearth_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RulerHoldResponse) GetEvaluates() bool {
+	if x != nil {
+		return x.Evaluates
+	}
+	return false
+}
+
+func (x *RulerHoldResponse) GetLacks() bool {
+	if x != nil {
+		return x.Lacks
+	}
+	return false
+}
+
 var File_hearthpb_hearth_proto protoreflect.FileDescriptor
 
 const file_hearthpb_hearth_proto_rawDesc = "" +
@@ -1096,13 +1508,43 @@ const file_hearthpb_hearth_proto_rawDesc = "" +
 	"\x06lowest\x18\x05 \x03(\x03R\x06lowest\x12\x18\n" +
 	"\ahighest\x18\x06 \x03(\x03R\ahighest\x12!\n" +
 	"\fblocks_since\x18\a \x01(\x03R\vblocksSince\x12\x16\n" +
-	"\x06latest\x18\b \x03(\x03R\x06latest2>\n" +
+	"\x06latest\x18\b \x03(\x03R\x06latest\"V\n" +
+	"\n" +
+	"RulerGroup\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\".\n" +
+	"\x12RulerGroupsRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x06R\aversion\"_\n" +
+	"\x13RulerGroupsResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x06R\aversion\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\x06R\x06groups\x12\x16\n" +
+	"\x06leaves\x18\x03 \x01(\bR\x06leaves\"<\n" +
+	"\x10RulerTakeRequest\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.hearth.RulerGroupR\x05group\"S\n" +
+	"\x11RulerTakeResponse\x12\x14\n" +
+	"\x05keeps\x18\x01 \x01(\bR\x05keeps\x12\x12\n" +
+	"\x04busy\x18\x02 \x01(\bR\x04busy\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\fR\x05state\"\x92\x01\n" +
+	"\x10RulerHoldRequest\x12(\n" +
+	"\x05group\x18\x01 \x01(\v2\x12.hearth.RulerGroupR\x05group\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\x03R\x04slot\x12\x12\n" +
+	"\x04base\x18\x03 \x01(\x03R\x04base\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\fR\x05state\x12\x16\n" +
+	"\x06series\x18\x05 \x01(\fR\x06series\"G\n" +
+	"\x11RulerHoldResponse\x12\x1c\n" +
+	"\tevaluates\x18\x01 \x01(\bR\tevaluates\x12\x14\n" +
+	"\x05lacks\x18\x02 \x01(\bR\x05lacks2>\n" +
 	"\x06Writer\x124\n" +
 	"\x05Write\x12\x12.hearth.WriteFrame\x1a\x13.hearth.WriteAnswer(\x010\x012A\n" +
 	"\x06Served\x127\n" +
 	"\x06Blocks\x12\x15.hearth.ServedRequest\x1a\x16.hearth.ServedResponse2G\n" +
 	"\bArrivals\x12;\n" +
-	"\x06Tenant\x12\x17.hearth.ArrivalsRequest\x1a\x18.hearth.ArrivalsResponseB7Z5github.com/hearth-metrics/hearth/internal/pb/hearthpbb\x06proto3"
+	"\x06Tenant\x12\x17.hearth.ArrivalsRequest\x1a\x18.hearth.ArrivalsResponse2\xc5\x01\n" +
+	"\x06Rulers\x12A\n" +
+	"\x06Groups\x12\x1a.hearth.RulerGroupsRequest\x1a\x1b.hearth.RulerGroupsResponse\x12;\n" +
+	"\x04Take\x12\x18.hearth.RulerTakeRequest\x1a\x19.hearth.RulerTakeResponse\x12;\n" +
+	"\x04Hold\x12\x18.hearth.RulerHoldRequest\x1a\x19.hearth.RulerHoldResponseB7Z5github.com/hearth-metrics/hearth/internal/pb/hearthpbb\x06proto3"
 
 var (
 	file_hearthpb_hearth_proto_rawDescOnce sync.Once
@@ -1116,21 +1558,28 @@ func file_hearthpb_hearth_proto_rawDescGZIP() []byte {
 	return file_hearthpb_hearth_proto_rawDescData
 }
 
-var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_hearthpb_hearth_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_hearthpb_hearth_proto_goTypes = []any{
-	(*WriteFrame)(nil),       // 0: hearth.WriteFrame
-	(*WriteAnswer)(nil),      // 1: hearth.WriteAnswer
-	(*Hello)(nil),            // 2: hearth.Hello
-	(*Error)(nil),            // 3: hearth.Error
-	(*ServedRequest)(nil),    // 4: hearth.ServedRequest
-	(*ServedResponse)(nil),   // 5: hearth.ServedResponse
-	(*Info)(nil),             // 6: hearth.Info
-	(*Source)(nil),           // 7: hearth.Source
-	(*Holding)(nil),          // 8: hearth.Holding
-	(*BlockRequest)(nil),     // 9: hearth.BlockRequest
-	(*Coverage)(nil),         // 10: hearth.Coverage
-	(*ArrivalsRequest)(nil),  // 11: hearth.ArrivalsRequest
-	(*ArrivalsResponse)(nil), // 12: hearth.ArrivalsResponse
+	(*WriteFrame)(nil),          // 0: hearth.WriteFrame
+	(*WriteAnswer)(nil),         // 1: hearth.WriteAnswer
+	(*Hello)(nil),               // 2: hearth.Hello
+	(*Error)(nil),               // 3: hearth.Error
+	(*ServedRequest)(nil),       // 4: hearth.ServedRequest
+	(*ServedResponse)(nil),      // 5: hearth.ServedResponse
+	(*Info)(nil),                // 6: hearth.Info
+	(*Source)(nil),              // 7: hearth.Source
+	(*Holding)(nil),             // 8: hearth.Holding
+	(*BlockRequest)(nil),        // 9: hearth.BlockRequest
+	(*Coverage)(nil),            // 10: hearth.Coverage
+	(*ArrivalsRequest)(nil),     // 11: hearth.ArrivalsRequest
+	(*ArrivalsResponse)(nil),    // 12: hearth.ArrivalsResponse
+	(*RulerGroup)(nil),          // 13: hearth.RulerGroup
+	(*RulerGroupsRequest)(nil),  // 14: hearth.RulerGroupsRequest
+	(*RulerGroupsResponse)(nil), // 15: hearth.RulerGroupsResponse
+	(*RulerTakeRequest)(nil),    // 16: hearth.RulerTakeRequest
+	(*RulerTakeResponse)(nil),   // 17: hearth.RulerTakeResponse
+	(*RulerHoldRequest)(nil),    // 18: hearth.RulerHoldRequest
+	(*RulerHoldResponse)(nil),   // 19: hearth.RulerHoldResponse
 }
 var file_hearthpb_hearth_proto_depIdxs = []int32{
 	2,  // 0: hearth.WriteFrame.hello:type_name -> hearth.Hello
@@ -1139,17 +1588,25 @@ var file_hearthpb_hearth_proto_depIdxs = []int32{
 	7,  // 3: hearth.Info.sources:type_name -> hearth.Source
 	8,  // 4: hearth.Source.holding:type_name -> hearth.Holding
 	8,  // 5: hearth.Coverage.holding:type_name -> hearth.Holding
-	0,  // 6: hearth.Writer.Write:input_type -> hearth.WriteFrame
-	4,  // 7: hearth.Served.Blocks:input_type -> hearth.ServedRequest
-	11, // 8: hearth.Arrivals.Tenant:input_type -> hearth.ArrivalsRequest
-	1,  // 9: hearth.Writer.Write:output_type -> hearth.WriteAnswer
-	5,  // 10: hearth.Served.Blocks:output_type -> hearth.ServedResponse
-	12, // 11: hearth.Arrivals.Tenant:output_type -> hearth.ArrivalsResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	13, // 6: hearth.RulerTakeRequest.group:type_name -> hearth.RulerGroup
+	13, // 7: hearth.RulerHoldRequest.group:type_name -> hearth.RulerGroup
+	0,  // 8: hearth.Writer.Write:input_type -> hearth.WriteFrame
+	4,  // 9: hearth.Served.Blocks:input_type -> hearth.ServedRequest
+	11, // 10: hearth.Arrivals.Tenant:input_type -> hearth.ArrivalsRequest
+	14, // 11: hearth.Rulers.Groups:input_type -> hearth.RulerGroupsRequest
+	16, // 12: hearth.Rulers.Take:input_type -> hearth.RulerTakeRequest
+	18, // 13: hearth.Rulers.Hold:input_type -> hearth.RulerHoldRequest
+	1,  // 14: hearth.Writer.Write:output_type -> hearth.WriteAnswer
+	5,  // 15: hearth.Served.Blocks:output_type -> hearth.ServedResponse
+	12, // 16: hearth.Arrivals.Tenant:output_type -> hearth.ArrivalsResponse
+	15, // 17: hearth.Rulers.Groups:output_type -> hearth.RulerGroupsResponse
+	17, // 18: hearth.Rulers.Take:output_type -> hearth.RulerTakeResponse
+	19, // 19: hearth.Rulers.Hold:output_type -> hearth.RulerHoldResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_hearthpb_hearth_proto_init() }
@@ -1164,9 +1621,9 @@ func file_hearthpb_hearth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearthpb_hearth_proto_rawDesc), len(file_hearthpb_hearth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   20,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_hearthpb_hearth_proto_goTypes,
 		DependencyIndexes: file_hearthpb_hearth_proto_depIdxs,
