@@ -25,13 +25,13 @@
 //   - A group is evaluated in slots that only its names and its interval decide, each at most once, in order. Results
 //     have the time of the slot, whenever they are computed.
 //   - What a rule wrote is acknowledged by the storage before a rule is evaluated that reads it.
-//   - Of several rulers one evaluates a group: the one that has taken it. It does so until another one takes it, whatever
-//     the ring says. Where rulers do not reach each other several do, and write and send the same.
+//   - Of several rulers one evaluates a group: the one that has taken it. It does so until another one takes it,
+//     whatever the ring says. Where rulers do not reach each other several do, and write and send the same.
 //   - A rule that fails writes nothing in that slot, and no end of a series.
 //   - Alerts survive: a reload, a move to another group or file, and a restart within Options.OutageTolerance. Where no
 //     state was kept they are looked for in stored series, until these can be read.
 //   - A group that cannot be loaded, or that fails, holds up no other.
 //
-// Locks: Ruler.applying before Ruler.mu; group.mu before rule.mu; heldStates.mu. None is held during I/O, except applying
-// and heldStates.mu.
+// Locks: Ruler.applying before Ruler.mu; group.mu before rule.mu; heldStates.mu. None is held during I/O, except
+// applying and heldStates.mu.
 package rule

@@ -77,8 +77,8 @@ func (g *group) take() {
 	g.phase, g.lost, g.wanted = waiting, make(chan struct{}), time.Time{}
 }
 
-// release ends that, and gives what the evaluation has come to; nothing of it stays here. Within a slot it gives nil; then no other slot is begun
-// before until.
+// release ends that, and gives what the evaluation has come to; nothing of it stays here. Within a slot it gives nil;
+// then no other slot is begun before until.
 func (g *group) release(until time.Time) *progress {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -175,7 +175,8 @@ func (g *group) slots(ctx context.Context, e *engine, in shell) (lost bool) {
 	}
 	idle := time.Now() // since when there was nothing to do
 	for {
-		due := g.last.Add(g.grid.interval)
+		delay := g.delay()
+		due := g.last.Add(g.grid.interval + delay)
 		if ended, lost := g.wait(due); ended || lost {
 			return lost
 		}
@@ -191,7 +192,7 @@ func (g *group) slots(ctx context.Context, e *engine, in shell) (lost bool) {
 			}
 			continue
 		}
-		slot, missed, newest := g.nextSlot(now)
+		slot, missed, newest := g.nextSlot(now.Add(-delay))
 		if g.refused() {
 			g.last, g.owed = slot, 0
 			g.finish()
@@ -224,6 +225,20 @@ func (g *group) slots(ctx context.Context, e *engine, in shell) (lost bool) {
 			return true
 		}
 	}
+}
+
+// delay is how long a slot waits until what it reads is complete.
+func (g *group) delay() (rest time.Duration) {
+	if g.opts.WaitComplete == 0 || g.opts.Limits == nil {
+		return 0
+	}
+	for _, id := range g.tenants {
+		rest = max(rest, time.Duration(g.opts.Limits(id).OutOfOrderWindow)-g.offset)
+	}
+	if rest > min(g.opts.WaitComplete, g.grid.interval) {
+		return 0
+	}
+	return rest
 }
 
 // overslept is how late a group at least is when its process was suspended.
@@ -392,7 +407,7 @@ func (g *group) evaluateRule(ctx context.Context, e *engine, i int, slot time.Ti
 			log.Warn(what, "slot", slot, "err", err)
 		}
 	}
-	until := slot.Add(g.grid.interval / patience)
+	until := slot.Add(g.delay() + g.grid.interval/patience)
 	if !newest {
 		until = began.Add(g.grid.interval / patience)
 	}

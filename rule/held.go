@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -97,7 +96,8 @@ func (h *heldStates) put(in rulestate.Held) (ok bool, _ error) {
 	}
 	h.bytes += size
 	h.all[id] = next
-	if empty := !slices.ContainsFunc(p.rules, func(r ruleProgress) bool { return len(r.alerts) > 0 }); !empty || !next.empty {
+	empty := !p.hasAlerts()
+	if !empty || !next.empty {
 		if err := h.files.writeBytes(id, in.State); err == nil {
 			next.empty = empty
 		}

@@ -41,6 +41,10 @@ type Options struct {
 	// Refusal is why no group of a tenant is evaluated at all, such as of one that is to be deleted; nil = they are. It is
 	// asked before each slot, and must be cheap.
 	Refusal func(tenant.ID) error
+	// WaitComplete is how long a slot is waited with at most, until the data that it reads are complete: no sample that is
+	// older than the window of a tenant (Limits) is accepted any more. A slot waits for no longer than its interval, and
+	// not at all if that is not long enough. 0 = it never waits.
+	WaitComplete time.Duration
 	// Sharing divides the groups among several rulers; nil = this one evaluates all of them.
 	Sharing *Sharing
 	// CatchUp is how far back slots are evaluated that were missed when another ruler died.
@@ -69,6 +73,7 @@ func (o Options) Validate() error {
 		{"grace period", o.ForGracePeriod >= 0, o.ForGracePeriod},
 		{"resend delay", o.ResendDelay >= 0, o.ResendDelay},
 		{"time to catch up", o.CatchUp >= 0, o.CatchUp},
+		{"wait for complete data", o.WaitComplete >= 0, o.WaitComplete},
 	} {
 		if !d.ok {
 			faults = append(faults, fmt.Errorf("rule: %s %v: is too small", d.what, d.is))

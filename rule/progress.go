@@ -125,6 +125,10 @@ func (r *rule) take(ctx context.Context, p *ruleProgress) error {
 	return err
 }
 
+func (p *progress) hasAlerts() bool {
+	return slices.ContainsFunc(p.rules, func(r ruleProgress) bool { return len(r.alerts) > 0 })
+}
+
 // series are those of all that is left of p.
 func (p *progress) series() (out []labels.Labels) {
 	out = append(out, p.stale...)

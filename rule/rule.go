@@ -365,7 +365,7 @@ func (r *Ruler) evaluated(ctx context.Context, g *group) (conflict bool) {
 		r.unkept(g, err)
 		return false
 	}
-	empty := !slices.ContainsFunc(p.rules, func(r ruleProgress) bool { return len(r.alerts) > 0 })
+	empty := !p.hasAlerts()
 	if alerting && (!empty || !g.kept) { // else the file says so already
 		if err := r.states.writeBytes(g.id, state); err != nil {
 			r.unkept(g, err)

@@ -331,7 +331,7 @@ func TestTimelines(t *testing.T) {
 }
 
 // TestMissedSlots kills the owner of a group, which others notice two and a half slots later: the slots are evaluated
-// at their own times, and people are told once of each alert, as it is then.
+// at their own times, and each alert is then sent once, as it is.
 func TestMissedSlots(t *testing.T) {
 	t.Parallel()
 	want := play(t, -1, nil)

@@ -13,8 +13,8 @@ import (
 	"github.com/hearth-metrics/hearth/rule/definition"
 )
 
-// Snapshot is the state of the groups that this ruler evaluates at this moment, sorted by tenant, file and name. The caller owns it. It is a
-// rulestate.Local.
+// Snapshot is the state of the groups that this ruler evaluates at this moment, sorted by tenant, file and name. The
+// caller owns it. It is a rulestate.Local.
 func (r *Ruler) Snapshot() []rulestate.Group {
 	running := r.running()
 	out := make([]rulestate.Group, 0, len(running))

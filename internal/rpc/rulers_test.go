@@ -12,7 +12,7 @@ import (
 	"github.com/hearth-metrics/hearth/internal/rulestate"
 )
 
-// keeper answers as it was told, and notes what it was asked.
+// keeper gives the answers that it was made with, and notes what it was asked.
 type keeper struct {
 	known rulestate.Known
 	taken rulestate.Taken
@@ -79,7 +79,8 @@ func TestRulersTravel(t *testing.T) {
 	}
 	// A process that does not know the call.
 	addr = serve(t, func(*Server) {})
-	if _, err := (RulerClient{dial(t, addr, ClientOptions{})}).Groups(t.Context(), 0); errs.KindOf(err) != errs.Unsupported {
+	c = RulerClient{dial(t, addr, ClientOptions{})}
+	if _, err := c.Groups(t.Context(), 0); errs.KindOf(err) != errs.Unsupported {
 		t.Errorf("an older process: %v", err)
 	}
 }
