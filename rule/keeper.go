@@ -69,6 +69,7 @@ func (r *Ruler) Hold(_ context.Context, in rulestate.Held) (rulestate.HoldAnswer
 		return rulestate.HoldAnswer{Evaluates: true}, nil
 	}
 	ok, err := r.held.put(in)
+	r.engine.metrics.held(r.held.count())
 	return rulestate.HoldAnswer{Lacks: !ok}, err
 }
 
@@ -82,6 +83,7 @@ func (r *Ruler) giveUp(g *group) bool {
 	g.sendBack(r.ctx, &r.engine)
 	r.held.keep(p)
 	g.log.Info("the group is another ruler's from now on", "last_slot", p.slot)
+	r.engine.metrics.held(r.held.count())
 	r.engine.metrics.forget(g)
 	r.engine.metrics.lead(-1)
 	return true

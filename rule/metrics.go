@@ -196,6 +196,9 @@ func (m *metrics) refused(err error) {
 // lead counts groups that this ruler evaluates from now on, or no longer.
 func (m *metrics) lead(n int) { m.groups.WithLabelValues("evaluated").Add(float64(n)) }
 
+// held is of how many groups this ruler holds the state for others.
+func (m *metrics) held(n int) { m.groups.WithLabelValues("held").Set(float64(n)) }
+
 func (m *metrics) loaded(groups []*group, ok bool) {
 	m.groups.WithLabelValues("loaded").Set(float64(len(groups)))
 	m.loadedRules.Reset()

@@ -108,11 +108,15 @@ func (r *Ruler) takeOver(g *group, v *view) bool {
 		g.stale = append(g.stale, newest.series()...)
 	}
 	late := g.catchUp(time.Now())
+	if g.last.IsZero() || !g.grid.has(g.last) {
+		g.last = g.grid.before(time.Now())
+	}
 	r.engine.metrics.start(g)
 	r.engine.metrics.lead(1)
 	r.engine.metrics.takeovers.Inc()
 	g.take()
 	r.held.forget(g.id)
+	r.engine.metrics.held(r.held.count())
 	g.log.Info("this ruler evaluates the group from now on", "last_slot", g.last, "missed", late)
 	return true
 }
@@ -120,9 +124,6 @@ func (r *Ruler) takeOver(g *group, v *view) bool {
 // announce gives the state of a group that was just taken over to the ruler that stands by now: it may be needed before
 // the next slot is over.
 func (r *Ruler) announce(g *group) {
-	if g.last.IsZero() || !g.grid.has(g.last) {
-		g.last = g.grid.before(time.Now())
-	}
 	if _, ok := g.begin(); !ok {
 		return
 	}
@@ -146,7 +147,9 @@ func (r *Ruler) passOn(ctx context.Context, g *group, state []byte) (conflict bo
 		if p == nil {
 			continue
 		}
+		mu.Lock()
 		was := g.sent[id]
+		mu.Unlock()
 		sending.Go(func() {
 			now, answer, err := g.give(ctx, p, state, was)
 			mu.Lock()
