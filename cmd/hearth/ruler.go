@@ -74,9 +74,9 @@ func (f *rulerFlags) bind(c *kingpin.CmdClause, patterns ...string) {
 		"came back, if it has to be looked for in stored series.", &f.opts.ForGracePeriod)
 	c.Flag("restore-ignored-label", "Label that stored series of alerts have and alerts lack, such as that of a replica. "+
 		"May be given several times.").StringsVar(&f.opts.RestoreIgnored)
-	durationFlag(c, "rule.wait-complete", "How long a slot waits at most for samples that may still come, by the tenant's "+
-		"out_of_order_window. It waits no longer than its interval, and not at all if that is not enough; 0s = it never "+
-		"waits.", &f.opts.WaitComplete)
+	durationFlag(c, "rule.wait-complete", "How long a slot waits at most for samples that may still come, by the "+
+		"tenant's out_of_order_window. It waits no longer than its interval, and not at all if that is not enough; 0s = "+
+		"it never waits.", &f.opts.WaitComplete)
 	durationFlag(c, "rule.catch-up", "How far back slots of a group are evaluated that nobody evaluated when a ruler of "+
 		"several had died, at their own times.", &f.opts.CatchUp)
 	durationFlag(c, "resend-delay", "How often a firing alert is sent again, at most.", &f.opts.ResendDelay)
@@ -298,7 +298,7 @@ func (s rulesOfRing) Rules(ctx context.Context, id tenant.ID, q rulestate.Query)
 	var mu sync.Mutex // guards lists and warnings
 	var asking sync.WaitGroup
 	for _, m := range s.cluster.rulers() {
-		client, err := s.clients.get(m.Addr, series.RoleRule)
+		client, err := s.clients.get(m.Addr, "")
 		if err != nil { // wrong TLS files, which keep a process from starting
 			continue
 		}
