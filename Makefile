@@ -16,7 +16,7 @@ PROMETHEUS  := github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-sidecar bench-tenants soak soak-sharing proto tools clean
+.PHONY: help run build unit test e2e race lint fuzz bench bench-ingest bench-faults bench-store bench-compact bench-sidecar bench-rule bench-tenants soak soak-sharing proto tools clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ bench-compact: build ## compactors beside Thanos's on the same buckets; PEERS=di
 
 bench-sidecar: build ## sidecars beside Thanos's on one Prometheus; PEERS=dir has thanos
 	go run ./bench/sidecar -peers "$(PEERS)" -out docs/benchmarks/sidecar.md $(BENCHFLAGS)
+
+bench-rule: build ## rulers that share groups, beside Thanos's; PEERS=dir has thanos
+	go run ./bench/rule -peers "$(PEERS)" -out docs/benchmarks/rule.md $(BENCHFLAGS)
 
 bench-tenants: build ## what thousands of tenants cost a receiver: memory, descriptors, restarts
 	go run ./bench/tenants -out docs/benchmarks/tenants.md $(BENCHFLAGS)
