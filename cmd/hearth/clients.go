@@ -16,19 +16,40 @@ import (
 // clients keeps one gRPC client per address and role for the life of the process. None is closed earlier: a member may
 // come back, and a client without calls has no connection.
 type clients struct {
-	opts     rpc.ClientOptions
-	sidecars map[string]tenant.ID // whose the series of Thanos sidecars are, by address; set before the first call of get
+	opts rpc.ClientOptions
+	// sidecarTenant is whose the series of a Thanos sidecar at an address are; nil = the default tenant's. It is set before
+	// the first call of get.
+	sidecarTenant func(addr string) tenant.ID
 
-	mu     sync.Mutex // guards byName
+	mu     sync.Mutex // guards what follows
 	byName map[target]*rpc.Client
+	owners map[string]tenant.ID // by address, the last that was known
 }
 
-type target struct{ addr, role string }
+// target has its own client. An address may be given to another pod, whose sidecar is another tenant's.
+type target struct {
+	addr, role string
+	owner      tenant.ID
+}
+
+// owner is whose the series of a Thanos sidecar at addr are. An address that its name has just lost keeps its tenant, so
+// that no series are shown to the default tenant meanwhile. mu is held.
+func (c *clients) owner(addr string) tenant.ID {
+	if c.sidecarTenant == nil {
+		return ""
+	}
+	id := c.sidecarTenant(addr)
+	if id == "" {
+		return c.owners[addr]
+	}
+	c.owners[addr] = id
+	return id
+}
 
 // newClients adds the clients to the process. Their connections end when it stops.
 func newClients(b *builder, opts rpc.ClientOptions, cl *cluster) *clients {
 	opts.Instance, opts.Log, opts.Observer = cl.instance.ID, b.log, b.observer
-	c := &clients{opts: opts, byName: map[target]*rpc.Client{}}
+	c := &clients{opts: opts, byName: map[target]*rpc.Client{}, owners: map[string]tenant.ID{}}
 	b.add("clients", c.open, c.close)
 	return c
 }
@@ -46,12 +67,12 @@ func (c *clients) open(context.Context, func(error)) error {
 func (c *clients) get(addr, role string) (*rpc.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t := target{addr, role}
+	t := target{addr, role, c.owner(addr)}
 	if have := c.byName[t]; have != nil {
 		return have, nil
 	}
 	opts := c.opts
-	opts.Role, opts.SidecarTenant = role, c.sidecars[addr]
+	opts.Role, opts.SidecarTenant = role, t.owner
 	made, err := rpc.Dial(addr, opts)
 	if err != nil {
 		return nil, err

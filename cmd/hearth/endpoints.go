@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ type endpointFlags struct {
 	addresses   []string
 	dnsInterval time.Duration
 	oldNames    map[string]*moreAddresses
-	tenants     map[string]tenant.ID // of Thanos sidecars, by address
+	tenants     map[string]tenant.ID // of Thanos sidecars, by what --endpoint names
 	localRules  []query.RulePeer     // of this process; the role sets them
 }
 
@@ -33,9 +32,8 @@ func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 		"be given several times. Members seen by gossip need not be named.").
 		SetValue(addressList{&f.addresses, endpointAddress})
 	f.tenants = map[string]tenant.ID{}
-	c.Flag("endpoint.sidecar-tenant", "host:port=TENANT: whose the series of the Thanos sidecar at this address are. "+
-		"Without "+
-		"it they are "+string(tenant.Default)+"'s, whatever their labels say. May be given several times.").
+	c.Flag("endpoint.sidecar-tenant", "ENDPOINT=TENANT: whose the series of the Thanos sidecars are that --endpoint "+
+		"names so, or of the one at the address host:port behind a name. Without it they are "+string(tenant.Default)+"'s, whatever their labels say. May be given several times.").
 		SetValue(addressTenants{f.tenants})
 	f.oldNames = map[string]*moreAddresses{}
 	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict",
@@ -52,8 +50,8 @@ type addressTenants struct{ to map[string]tenant.ID }
 // Set adds a pair.
 func (a addressTenants) Set(s string) error {
 	address, name, _ := strings.Cut(s, "=")
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return fmt.Errorf("%q: want host:port=TENANT", s)
+	if err := endpointAddress(address); err != nil || address == "" {
+		return fmt.Errorf("%q: want host:port=TENANT, dns+name:port=TENANT or dnssrv+name=TENANT", s)
 	}
 	id, err := tenant.Parse(name)
 	if err != nil {
@@ -126,11 +124,37 @@ func (m *moreAddresses) IsCumulative() bool { return true }
 // StoreAPIs that the flags name. The querier adds it.
 func (f *endpointFlags) build(b *builder, c *cluster, peers *clients, local ...query.Endpoint) *endpoints.Endpoints {
 	f.warnNames(b.log)
-	peers.sidecars = f.tenants
-	return endpoints.New(b.log, b.reg, endpoints.Options{
+	b.check(f.checkTenants())
+	all := endpoints.New(b.log, b.reg, endpoints.Options{
 		Local: local, Members: c.others, Rulers: c.rulers, LocalRules: f.localRules, Addresses: f.addresses,
 		Interval: f.dnsInterval, Dial: peers.source,
 	})
+	peers.sidecarTenant = func(addr string) tenant.ID { return sidecarTenant(f.tenants, addr, all.Behind) }
+	return all
+}
+
+// checkTenants is the error of a name with a tenant that no endpoint has. Its series would be another tenant's.
+func (f *endpointFlags) checkTenants() error {
+	for _, name := range slices.Sorted(maps.Keys(f.tenants)) {
+		if strings.Contains(name, "+") && !slices.Contains(f.addresses, name) {
+			return fmt.Errorf("--endpoint.sidecar-tenant: %s is not an --endpoint", name)
+		}
+	}
+	return nil
+}
+
+// sidecarTenant is whose the series of a Thanos sidecar at addr are; "" = nobody says so. The address itself counts
+// before the names that stand for it, and these in alphabetical order. behind gives the addresses behind a name.
+func sidecarTenant(tenants map[string]tenant.ID, addr string, behind func(name string) []string) tenant.ID {
+	if id, ok := tenants[addr]; ok {
+		return id
+	}
+	for _, name := range slices.Sorted(maps.Keys(tenants)) {
+		if slices.Contains(behind(name), addr) {
+			return tenants[name]
+		}
+	}
+	return ""
 }
 
 // rulers are the other members with rules that gossip knows at the moment. Those that are down or stopping are left out

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
 // parsed is a process of the flags, and what it logs.
@@ -157,5 +159,39 @@ func TestDebugName(t *testing.T) {
 	p.warnIdle()
 	if got := log.String(); !strings.Contains(got, "name=blue") || !strings.Contains(got, "--enable-feature") {
 		t.Error(got)
+	}
+}
+
+// TestSidecarTenant: an address has the tenant that is given for itself, or for a name that stands for it. A name that
+// is no endpoint stops the start, since the series behind it would be another tenant's.
+func TestSidecarTenant(t *testing.T) {
+	tenants := map[string]tenant.ID{}
+	flag := addressTenants{tenants}
+	for _, ok := range []string{"10.0.0.1:1=a", "dns+x:1=b", "dnssrv+_grpc._tcp.y=c", "dns+x:1=b"} {
+		if err := flag.Set(ok); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"", "=a", "x=a", "dns+x=a", "http+x:1=a", "x:1", "x:1=", "dns+x:1=c"} {
+		if err := flag.Set(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+	behind := func(name string) []string {
+		return map[string][]string{"dns+x:1": {"10.0.0.1:1", "10.0.0.2:1"}, "dnssrv+_grpc._tcp.y": {"10.0.0.2:1", "10.0.0.3:1"},
+			"10.0.0.1:1": {"10.0.0.1:1"}}[name]
+	}
+	for addr, want := range map[string]tenant.ID{"10.0.0.1:1": "a", "10.0.0.2:1": "b", "10.0.0.3:1": "c", "10.0.0.4:1": ""} {
+		if got := sidecarTenant(tenants, addr, behind); got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+	f := endpointFlags{tenants: tenants, addresses: []string{"dns+x:1"}}
+	if err := f.checkTenants(); err == nil || !strings.Contains(err.Error(), "dnssrv+_grpc._tcp.y is not") {
+		t.Error(err)
+	}
+	f.addresses = append(f.addresses, "dnssrv+_grpc._tcp.y")
+	if err := f.checkTenants(); err != nil {
+		t.Error(err)
 	}
 }

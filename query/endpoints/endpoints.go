@@ -83,6 +83,12 @@ func (e *Endpoints) List() []query.Endpoint {
 	return append(known, unknown...)
 }
 
+// Behind are the addresses behind a name of Options.Addresses at the moment; an address is its own.
+func (e *Endpoints) Behind(name string) []string {
+	addresses, _ := e.names.addresses(name) // without any there is nothing to say
+	return addresses
+}
+
 // Rules are those who may have rules at the moment: this process, the rulers that gossip knows, and all endpoints whose
 // role is not known. These say themselves whether they have rules.
 func (e *Endpoints) Rules() []query.RulePeer {
