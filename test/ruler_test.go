@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -207,4 +208,68 @@ func TestRuleRole(t *testing.T) {
 	to := newPlainNode(t, "all", "all", "--self-scrape.interval=0s")
 	f("goes", to, newPlainNode(t, "rule", "rule",
 		"--remote-write.config={remote_write: [{url: '"+to.url("/api/v1/receive")+"'}]}"))
+}
+
+// TestRulerOfARing: a ruler writes to three receivers through the ring, each sample to all of them, and goes on while
+// one of them is away. Nothing is stored in the ruler.
+func TestRulerOfARing(t *testing.T) {
+	am, url := startAlertmanager(t)
+	f := startFleet(t, 3)
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	writeFile(t, file, rulerRules)
+	ruler := newNode(t, "ruler", "rule")
+	ruler.args = append(append(ruler.args, "--data-dir="+ruler.dir, "--receive.replication-factor=3", "--rule-file="+file,
+		"--query="+f.query.url(""), "--alertmanagers.url="+url, "--resend-delay=1s"), f.join...)
+	ruler.start()
+	ruler.waitReady()
+	keepSending(t, "http://"+f.distributor.write, 2)
+	a := f.query.api("default-tenant")
+	a.has(t, "job:requests:double", 8)
+	a.has(t, `ALERTS{alertname="Many",alertstate="firing",severity="page",job="api"}`, 1)
+	f.receivers["r2"].kill()
+	writeFile(t, file, strings.Replace(rulerRules, "* 2", "* 3", 1))
+	a.has(t, "job:requests:double", 12)
+	before := len(am.named("Many"))
+	eventually(t, 20*time.Second, func() error {
+		if n := len(am.named("Many")); n < before+2 {
+			return fmt.Errorf("%d alerts came: %q", n, am.faults)
+		}
+		return nil
+	})
+	if _, err := os.Stat(filepath.Join(ruler.dir, "tsdb")); !os.IsNotExist(err) {
+		t.Errorf("the ruler has a TSDB: %v", err)
+	}
+}
+
+// TestRulerKeepsResults: with --rule.keep-results what a ruler sends stays in it, too, and queriers see it once.
+func TestRulerKeepsResults(t *testing.T) {
+	to := newPlainNode(t, "all", "all", "--self-scrape.interval=0s")
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	writeFile(t, file, rulerRules)
+	ruler := newPlainNode(t, "rule", "rule", "--rule-file="+file, "--query="+to.url(""), "--rule.keep-results",
+		"--label=ruler=\"r\"", "--remote-write.config={remote_write: [{url: '"+to.url("/api/v1/receive")+"'}]}")
+	to.args = append(to.args, "--endpoint="+ruler.grpc)
+	to.start()
+	to.waitReady()
+	ruler.start()
+	ruler.waitReady()
+	keepSending(t, to.url(""), 2)
+	a := to.api("default-tenant")
+	a.has(t, "job:requests:double", 8)
+	a.has(t, "count(job:requests:double)", 1)
+	if n := len(mustGlob(t, filepath.Join(ruler.dir, "tsdb", "default-tenant", "wal", "*"))); n == 0 {
+		t.Error("nothing is kept in the ruler")
+	}
+	eventually(t, 20*time.Second, func() error {
+		return metricIs(ruler, `prometheus_tsdb_head_series{tenant="default-tenant"}`, 4)
+	})
+}
+
+func mustGlob(t *testing.T, pattern string) []string {
+	t.Helper()
+	all, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
