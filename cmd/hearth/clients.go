@@ -17,8 +17,8 @@ import (
 // come back, and a client without calls has no connection.
 type clients struct {
 	opts rpc.ClientOptions
-	// sidecarTenant is whose the series of a Thanos sidecar at an address are; nil = the default tenant's. It is set before
-	// the first call of get.
+	// sidecarTenant is whose the series of a Thanos sidecar at an address are; nil = the default tenant's. It is set
+	// before the first call of get.
 	sidecarTenant func(addr string) tenant.ID
 
 	mu     sync.Mutex // guards what follows
@@ -32,8 +32,8 @@ type target struct {
 	owner      tenant.ID
 }
 
-// owner is whose the series of a Thanos sidecar at addr are. An address that its name has just lost keeps its tenant, so
-// that no series are shown to the default tenant meanwhile. mu is held.
+// owner is whose the series of a Thanos sidecar at addr are. An address that its name has just lost keeps its tenant,
+// so that no series are shown to the default tenant meanwhile. mu is held.
 func (c *clients) owner(addr string) tenant.ID {
 	if c.sidecarTenant == nil {
 		return ""

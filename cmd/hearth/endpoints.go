@@ -33,7 +33,8 @@ func (f *endpointFlags) bind(c *kingpin.CmdClause) {
 		SetValue(addressList{&f.addresses, endpointAddress})
 	f.tenants = map[string]tenant.ID{}
 	c.Flag("endpoint.sidecar-tenant", "ENDPOINT=TENANT: whose the series of the Thanos sidecars are that --endpoint "+
-		"names so, or of the one at the address host:port behind a name. Without it they are "+string(tenant.Default)+"'s, whatever their labels say. May be given several times.").
+		"names so, or of the one at the address host:port behind a name. Without it they are "+string(tenant.Default)+
+		"'s, whatever their labels say. May be given several times.").
 		SetValue(addressTenants{f.tenants})
 	f.oldNames = map[string]*moreAddresses{}
 	for _, name := range []string{"store", "store-strict", "rule", "target", "metadata", "exemplar", "endpoint-strict",
