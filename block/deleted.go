@@ -1,6 +1,7 @@
 package block
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block/deletion"
+	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 )
 
@@ -33,6 +35,35 @@ func (v View) TakenBy(m *Meta, tenantLabel string, now time.Time) *deletion.Entr
 	}
 	ours := m.Thanos.Source == SourceReceive || m.Thanos.Source == SourceCompactor
 	return v.Requests.TakesBlock(id, deletion.Block{ID: m.ULID, Sources: m.Sources(), Ours: ours}, now)
+}
+
+// TenantOf is whose samples m has, as reads see it: the default tenant's if it says none.
+func (m *Meta) TenantOf(tenantLabel string) tenant.ID {
+	if name := m.Thanos.Labels[tenantLabel]; name != "" {
+		return tenant.ID(name)
+	}
+	return tenant.Default
+}
+
+// SeriesDueBefore are the requests for series that are in effect and were due at a time.
+func (v View) SeriesDueBefore(at, now time.Time) (out []*Request) {
+	for _, e := range v.Requests.SeriesRequests() {
+		if e.State(now) == deletion.Due && e.Due <= at.UnixMilli() {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// EndSeries ends a request for series that is due, if nobody has ended it. Errors: Unavailable.
+func EndSeries(ctx context.Context, bkt objstore.Bucket, e *Request, by string, now time.Time) error {
+	end := deletion.NewChange(e.ID, now)
+	end.By, end.Tool, end.Reason = by, "compact", "no block has such samples"
+	err := deletion.PutRenewal(ctx, bkt, end)
+	if errs.KindOf(err) == errs.Conflict {
+		return nil
+	}
+	return err
 }
 
 // NotDeleted takes out the blocks that are deleted because of what operators asked for.

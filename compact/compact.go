@@ -48,6 +48,7 @@ type Compactor struct {
 	doneAt   map[ulid.ULID]time.Time // so too
 	keeping  keeping                 // of the loop that marks alone
 	failures failures
+	erasing  erasing
 
 	segmentSize int64 // of blocks that are made, in bytes; 0 = the usual one. Tests change it
 
@@ -332,10 +333,11 @@ func (c *Compactor) clean(ctx context.Context, l *look) error {
 	return errors.Join(c.deleteMarked(ctx, l), c.cleanPartial(ctx, l), c.forgetDone(ctx), c.deleteRules(ctx, l))
 }
 
-// keep marks what retention no longer keeps, what others replace, and what operators asked to delete.
+// keep marks what retention no longer keeps, what others replace, and what operators asked to delete. It ends deletions
+// of series that are long done.
 func (c *Compactor) keep(ctx context.Context, l *look) error {
 	if err := c.mayAct(ctx); err != nil {
 		return err
 	}
-	return errors.Join(c.markDeleted(ctx, l), c.markReplaced(ctx, l), c.markExpired(ctx, l))
+	return errors.Join(c.markDeleted(ctx, l), c.markReplaced(ctx, l), c.markExpired(ctx, l), c.endErased(ctx, l))
 }

@@ -54,6 +54,9 @@ func (c *Compactor) execute(ctx context.Context, j *plan.Job, run *runningJob) (
 		return "", err
 	}
 	defer os.RemoveAll(e.dir)
+	if j.Kind == plan.Erase {
+		return c.erase(ctx, j, run, e.dir)
+	}
 	c.step(run, "merging")
 	if err := c.merge(ctx, e); e.dropped != "" || err != nil {
 		if e.dropped != "" { // err says the same

@@ -105,11 +105,17 @@ func (c *Compactor) plan(ctx context.Context, l *look) ([]plan.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	erase, err := c.erasures(ctx, l)
+	if err != nil {
+		return nil, err
+	}
 	var all []plan.Job
 	wanted := map[ulid.ULID]bool{}
 	for range 2 { // once more, if the marks of others set blocks aside
 		known := len(c.failures.blocks())
-		all = plan.Make(c.bucketOf(l, done), s, c.opts.Now()).Jobs
+		b := c.bucketOf(l, done)
+		b.Erase = erase
+		all = plan.Make(b, s, c.opts.Now()).Jobs
 		for i := range all {
 			wanted[idOf(&all[i])] = true
 		}
@@ -120,6 +126,7 @@ func (c *Compactor) plan(ctx context.Context, l *look) ([]plan.Job, error) {
 			break
 		}
 	}
+	c.metrics.toErase.Set(float64(c.erasing.planned(all)))
 	own := plan.Owned(all, c.opts.Owns)
 	c.showPlan(own)
 	var now []plan.Job

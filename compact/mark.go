@@ -20,6 +20,7 @@ const (
 	becauseOutdated  = "outdated block"
 	becauseRetention = "block exceeding retention"
 	becauseDeleted   = "tenant deletion requested"
+	becauseErased    = "made anew without samples that operators asked to delete"
 )
 
 // mark marks a block for deletion. It goes on for markTimeout when ctx ends meanwhile, so that a stop between two

@@ -35,6 +35,7 @@ type metrics struct {
 	shorterWait prometheus.Gauge
 	view        atomic.Pointer[block.View] // that of the last look
 	unreadable  prometheus.Gauge
+	toErase     prometheus.Gauge
 
 	// Thanos's.
 	retries, iterations, cleanups                       prometheus.Counter
@@ -82,6 +83,8 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		bytesOut:   counter(own+"written_bytes_total", "Bytes of the blocks that jobs made."),
 		shorterWait: gauge(own+"retention_waiting_bytes",
 			"Bytes of blocks that a shorter retention takes once it was in force for the time that it waits."),
+		toErase: gauge(own+"blocks_to_erase", "Blocks that may have samples which operators asked to delete, and that "+
+			"are due: each is looked at, and made anew if it has some."),
 		unreadable: gauge(own+"unreadable_tenant_deletions",
 			"Objects of requests to delete a tenant that cannot be read, and have no effect."),
 
@@ -119,13 +122,7 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 		todoDeletion:   gauge(thanos+"todo_deletion_blocks", "Blocks that are past their retention, and not marked."),
 	}
 	m.view.Store(&block.View{})
-	for state := range m.view.Load().Requests.Count(time.Time{}) {
-		// By the time of the scrape: a request becomes due without anybody writing anything.
-		f.NewGaugeFunc(prometheus.GaugeOpts{Name: own + "tenant_deletions",
-			Help:        "Requests to delete a tenant, by state: waiting, held, undone, due or renewed.",
-			ConstLabels: prometheus.Labels{"state": string(state)}},
-			func() float64 { return float64(m.view.Load().Requests.Count(o.Now())[state]) })
-	}
+	m.showRequests(f, o)
 	gauge(thanos+"halted", "Always 0: a fault stops one job, and everything else goes on. See "+
 		"hearth_compact_quarantined_blocks.").Set(0)
 	gauge("thanos_delete_delay_seconds", "How long a block stays after it was marked.").Set(o.DeleteDelay.Seconds())
@@ -149,6 +146,24 @@ func newMetrics(reg prometheus.Registerer, o Options) *metrics {
 			Help: "Directories of blocks in the bucket, by state."}, []string{"state"})
 	}
 	return m
+}
+
+// showRequests registers the gauges of requests to delete something.
+func (m *metrics) showRequests(f promauto.Factory, o Options) {
+	const own = "hearth_compact_"
+	for state := range m.view.Load().Requests.Count(time.Time{}) {
+		// By the time of the scrape: a request becomes due without anybody writing anything.
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: own + "tenant_deletions",
+			Help:        "Requests to delete a tenant, by state: waiting, held, undone, due or renewed.",
+			ConstLabels: prometheus.Labels{"state": string(state)}},
+			func() float64 { return float64(m.view.Load().Requests.Count(o.Now())[state]) })
+	}
+	for state := range m.view.Load().Requests.CountSeries(time.Time{}) {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: own + "series_deletions",
+			Help:        "Requests to delete samples of series, by state: waiting, held, undone, due or ended.",
+			ConstLabels: prometheus.Labels{"state": string(state)}},
+			func() float64 { return float64(m.view.Load().Requests.CountSeries(o.Now())[state]) })
+	}
 }
 
 // looked records a look at the bucket.
@@ -189,7 +204,7 @@ func (m *metrics) collectedPass(took time.Duration, err error) {
 // finished records a job that ended well.
 func (m *metrics) finished(j *plan.Job, took time.Duration) {
 	in := strconv.FormatInt(j.Resolution, 10)
-	if j.Kind != plan.Downsample {
+	if j.Kind != plan.Downsample && j.Kind != plan.Erase {
 		m.compactions.WithLabelValues(in).Inc()
 		if overlapping(j.Inputs) {
 			m.vertical.WithLabelValues(in).Inc()

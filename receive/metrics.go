@@ -9,9 +9,10 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 )
 
-// deletionMetrics are about tenants that operators asked to delete.
+// deletionMetrics are about what operators asked to delete.
 type deletionMetrics struct {
 	requests *prometheus.GaugeVec // by state
+	series   *prometheus.GaugeVec // so too
 	faults   prometheus.Gauge
 	looked   prometheus.Gauge
 	removed  prometheus.Counter
@@ -24,6 +25,9 @@ func newDeletionMetrics(reg prometheus.Registerer) *deletionMetrics {
 		requests: f.NewGaugeVec(prometheus.GaugeOpts{Name: "hearth_receive_tenant_deletions",
 			Help: "Requests to delete a tenant that this receiver knows, by state: waiting, held, undone, due or renewed."},
 			[]string{"state"}),
+		series: f.NewGaugeVec(prometheus.GaugeOpts{Name: "hearth_receive_series_deletions",
+			Help: "Requests to delete samples of series that this receiver knows, by state: waiting, held, undone, due or " +
+				"ended."}, []string{"state"}),
 		faults: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_receive_unreadable_tenant_deletions",
 			Help: "Objects of such requests that cannot be read, and have no effect."}),
 		looked: f.NewGauge(prometheus.GaugeOpts{Name: "hearth_receive_last_successful_deletion_look_timestamp_seconds",
@@ -39,6 +43,9 @@ func newDeletionMetrics(reg prometheus.Registerer) *deletionMetrics {
 func (m *deletionMetrics) report(l *block.Requests, now time.Time) {
 	for state, n := range l.Count(now) {
 		m.requests.WithLabelValues(string(state)).Set(float64(n))
+	}
+	for state, n := range l.CountSeries(now) {
+		m.series.WithLabelValues(string(state)).Set(float64(n))
 	}
 	m.faults.Set(float64(len(l.Unreadable())))
 	m.looked.Set(float64(now.UnixMilli()) / 1000)

@@ -19,7 +19,7 @@ func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 		return series.Empty()
 	}
 	if r.added.IsEmpty() {
-		return r.db.Select(ctx, req)
+		return r.visible().Select(ctx, req)
 	}
 	inner, ok := r.inner(req)
 	if !ok {
@@ -27,7 +27,7 @@ func (r *Receiver) Select(ctx context.Context, req *series.Request) series.Set {
 	}
 	without := inner.WithoutLabels
 	inner.WithoutLabels, inner.Limit = nil, 0 // adding and removing may make series equal
-	return series.Limit(series.Relabel(r.db.Select(ctx, inner), r.added, without, series.SortBudget), req.Limit)
+	return series.Limit(series.Relabel(r.visible().Select(ctx, inner), r.added, without, series.SortBudget), req.Limit)
 }
 
 // inner returns req as the TSDB gets it: matchers on added labels are decided here. False means that they select
@@ -89,7 +89,7 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 		return nil, nil, nil
 	}
 	if r.added.IsEmpty() {
-		return r.db.Exemplars(ctx, id, mint, maxt, matchers...)
+		return r.visible().Exemplars(ctx, id, mint, maxt, matchers...)
 	}
 	var sets [][]*labels.Matcher
 	for _, ms := range matchers {
@@ -100,7 +100,7 @@ func (r *Receiver) Exemplars(ctx context.Context, id tenant.ID, mint, maxt int64
 	if len(matchers) > 0 && len(sets) == 0 {
 		return nil, nil, nil
 	}
-	found, warnings, err := r.db.Exemplars(ctx, id, mint, maxt, sets...)
+	found, warnings, err := r.visible().Exemplars(ctx, id, mint, maxt, sets...)
 	relabel := series.Relabeler(r.added)
 	for i := range found {
 		found[i].SeriesLabels = relabel(found[i].SeriesLabels)
@@ -164,7 +164,7 @@ func (r *Receiver) Streams(id tenant.ID) []series.Stream {
 	if !r.db.Has(id) || r.hidden(id) {
 		return nil
 	}
-	return []series.Stream{{External: r.ExternalLabels(id), Source: r.db}}
+	return []series.Stream{{External: r.ExternalLabels(id), Source: r.visible()}}
 }
 
 // Arrivals implements series.ArrivalSource. Of a tenant that is being deleted nothing is known: what was answered

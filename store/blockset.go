@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/hearth-metrics/hearth/block/rewrite"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/store/cache"
@@ -33,6 +34,7 @@ type blockSet struct {
 	index    *blockIndex
 	chunks   *chunkReader
 	matchers []*labels.Matcher
+	hidden   rewrite.Hidden
 	plain    bool // series are yielded as they are: limit and shard can be applied here
 	resolved bool
 	refs     []storage.SeriesRef // series that were not read yet
@@ -60,7 +62,7 @@ type batch struct {
 
 func newBlockSet(q *request, p piece, ms []*labels.Matcher, plain bool) *blockSet {
 	s := &blockSet{
-		q: q, piece: p, plain: plain, matchers: ms, size: batchSeries,
+		q: q, piece: p, plain: plain, matchers: ms, size: batchSeries, hidden: q.hiddenIn(p.b.meta),
 		index:  newBlockIndex(p.b, q.g.objects, q.lease),
 		chunks: newChunkReader(p.b, q.g.objects, q.lease, q.Aggregates),
 		faults: series.Faults{From: "block " + p.b.meta.ULID.String()},
@@ -213,12 +215,16 @@ func (s *blockSet) add(e *indexEntry) error {
 	return s.take(cache.Entry{Labels: ls, Chunks: e.chunks})
 }
 
-// take takes a series into pending, if it has chunks in time and is in the shard. What e has of memory may be used
-// again, except for the labels.
+// take takes a series into pending, if it has chunks in time that are not hidden, and is in the shard. What e has of
+// memory may be used again, except for the labels.
 func (s *blockSet) take(e cache.Entry) error {
+	var times rewrite.Times
+	if s.hidden.Deletions != nil {
+		times = s.hidden.Times(e.Labels)
+	}
 	n := 0
 	for _, m := range e.Chunks {
-		if s.inTime(m) {
+		if s.inTime(m) && !times.Hide(m.MinTime, m.MaxTime) {
 			n++
 		}
 	}
@@ -240,7 +246,7 @@ func (s *blockSet) take(e cache.Entry) error {
 	s.bytes += int64(n) * chunkListBytes
 	out, want := make([]series.Chunk, 0, n), make([]wanted, 0, n)
 	for _, m := range e.Chunks {
-		if !s.inTime(m) {
+		if !s.inTime(m) || times.Hide(m.MinTime, m.MaxTime) {
 			continue
 		}
 		out = append(out, series.Chunk{MinTime: m.MinTime, MaxTime: m.MaxTime})

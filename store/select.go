@@ -8,6 +8,8 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/hearth-metrics/hearth/block"
+	"github.com/hearth-metrics/hearth/block/rewrite"
 	"github.com/hearth-metrics/hearth/internal/errs"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tracing"
@@ -95,7 +97,8 @@ type request struct {
 	held   []*bucketBlock
 
 	choice   choice
-	coverage series.Coverage // what the response covers, if none of its blocks turns out to be lost
+	hidden   []*block.Request // the requests for series whose samples it does not find
+	coverage series.Coverage  // what the response covers, if none of its blocks turns out to be lost
 
 	mu sync.Mutex // guards warnings while blocks are asked for labels
 	// warnings name the blocks that should answer and cannot.
@@ -122,6 +125,7 @@ func (g *Gateway) begin(ctx context.Context, r *series.Request, v labelView, whi
 		q.warnings = s.warnings(r)
 		if t := s.tenants[r.Tenant]; t != nil {
 			q.choice = t.choose(r, v, which)
+			q.hidden = s.hidden(r, g.opts.Now)
 		}
 	}
 	if !g.opts.Chosen() {
@@ -207,7 +211,7 @@ func (s *requestSet) plan() error {
 		for _, p := range c.pieces {
 			b := newBlockSet(q, p, c.matchers, plain)
 			s.blocks = append(s.blocks, b)
-			parts = append(parts, series.Checked(b, "block "+p.b.meta.ULID.String()))
+			parts = append(parts, rewrite.Hide(series.Checked(b, "block "+p.b.meta.ULID.String()), b.hidden))
 		}
 		sets = append(sets, series.Relabel(series.Merge(parts...), c.added, r.WithoutLabels, s.g.opts.RelabelBytes))
 	}

@@ -181,7 +181,8 @@ func TestDecode(t *testing.T) {
 	f("a field that folds", strings.Replace(text, "{", `{"aſked":1,`, 1), errs.Invalid)
 	f("a later version", strings.Replace(text, `"version":1`, `"version":2`, 1), errs.Unsupported)
 	f("no version", strings.Replace(text, `"version":1,`, ``, 1), errs.Unsupported)
-	f("another kind", strings.Replace(text, `"tenant",`, `"series",`, 1), errs.Unsupported)
+	f("another kind", strings.Replace(text, `"tenant",`, `"thing",`, 1), errs.Unsupported)
+	f("series without any", strings.Replace(text, `"tenant",`, `"series",`, 1), errs.Invalid)
 	f("no kind", strings.Replace(text, `"kind":"tenant",`, ``, 1), errs.Unsupported)
 	f("no tenant", strings.Replace(text, `"acme"`, `""`, 1), errs.Invalid)
 	f("a tenant that is a path", strings.Replace(text, `"acme"`, `"../x"`, 1), errs.Invalid)
@@ -215,11 +216,16 @@ func FuzzDecode(f *testing.F) {
 	f.Add(raw)
 	raw, _ = json.Marshal(NewChange(r.ID, asked))
 	f.Add(raw)
+	ofSeries, _ := NewSeries("acme", Series{Selectors: []string{`{a=~"b.*"}`}, MaxTime: 5}, asked, time.Hour)
+	ofSeries.ID = r.ID
+	raw, _ = json.Marshal(ofSeries)
+	f.Add(raw)
 	f.Add([]byte(`{"version":1,"tenant":"a","tenant":"b"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if got, err := parseRequest(b, r.ID); err == nil {
 			again, err := json.Marshal(got)
-			wide := got.Kind != KindTenant || got.Tenant == tenant.Default && got.Confirmed == nil
+			wide := got.Kind == KindTenant && (got.Series != nil || got.Tenant == tenant.Default && got.Confirmed == nil) ||
+				got.Kind == KindSeries && (got.Series == nil || len(got.Series.Matchers()) == 0 || got.Series.MaxTime > got.Asked)
 			if err != nil || got.Validate() != nil || wide {
 				t.Fatalf("%+v, %v", got, err)
 			}

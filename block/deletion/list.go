@@ -29,6 +29,8 @@ const (
 	Due State = "due"
 	// Renewed: what was made of the tenant before a time is deleted. It takes writes again.
 	Renewed State = "renewed"
+	// Ended: a request for series was due, and has no effect any more.
+	Ended State = "ended"
 )
 
 // Entry is a request with what was said of it later.
@@ -49,7 +51,7 @@ func (e *Entry) state(now time.Time) (State, int64) {
 	const never = math.MinInt64
 	renewed := e.Renewal
 	switch {
-	case e.Undo != nil && e.Undo.At <= e.UndoUntil:
+	case e.undone():
 		return Undone, never
 	case e.Fault != nil:
 		return Held, never
@@ -57,15 +59,19 @@ func (e *Entry) state(now time.Time) (State, int64) {
 		return Waiting, never
 	case renewed == nil || now.UnixMilli() < max(renewed.At, e.Due)+settled:
 		return Due, latest
+	case e.Kind == KindSeries:
+		return Ended, never
 	}
 	return Renewed, max(renewed.At, e.Due)
 }
+
+func (e *Entry) undone() bool { return e.Undo != nil && e.Undo.At <= e.UndoUntil }
 
 // settled is how long after a renewal, in ms, a process goes on to refuse writes, by its own clock. So what it makes
 // afterwards has a later time than the renewal, also where a file system rounds times.
 const settled = 1000
 
-// refuses reports whether the tenant takes no writes.
+// refuses reports whether the tenant takes no writes, or reads do not find the samples.
 func (s State) refuses() bool { return s == Waiting || s == Held || s == Due }
 
 // List is what operators asked for, by tenant. It does not change. A nil List is an empty one.
@@ -73,19 +79,39 @@ type List struct {
 	all      map[tenant.ID][]*Entry // each in order of the ids
 	requests []*Entry               // in order of the ids
 	faults   map[string]error       // objects that cannot be read, by name
+
+	// series are the requests for series, as all, and seriesRequests as requests: the others are for whole tenants.
+	series         map[tenant.ID][]*Entry
+	seriesRequests []*Entry
 }
 
 // NewList makes a list of entries.
 func NewList(entries []*Entry, faults map[string]error) *List {
-	l := &List{all: map[tenant.ID][]*Entry{}, requests: slices.Clone(entries), faults: faults}
-	slices.SortFunc(l.requests, func(a, b *Entry) int { return a.ID.Compare(b.ID) })
-	for _, e := range l.requests {
+	l := &List{all: map[tenant.ID][]*Entry{}, faults: faults, series: map[tenant.ID][]*Entry{}}
+	for _, e := range slices.SortedFunc(slices.Values(entries), func(a, b *Entry) int { return a.ID.Compare(b.ID) }) {
+		if e.Kind == KindSeries {
+			l.series[e.Tenant] = append(l.series[e.Tenant], e)
+			continue
+		}
+		l.requests = append(l.requests, e)
 		l.all[e.Tenant] = append(l.all[e.Tenant], e)
 	}
+	for id, of := range l.series {
+		kept, tooMany := bound(of)
+		for e, err := range tooMany {
+			if l.faults == nil {
+				l.faults = map[string]error{}
+			}
+			l.faults[nameOf(e.ID, requestEnd)] = err
+		}
+		l.series[id] = kept
+		l.seriesRequests = append(l.seriesRequests, kept...)
+	}
+	slices.SortFunc(l.seriesRequests, func(a, b *Entry) int { return a.ID.Compare(b.ID) })
 	return l
 }
 
-// Entries are all requests, the oldest first. Nobody may change them.
+// Entries are all requests for tenants, the oldest first. Nobody may change them.
 func (l *List) Entries() []*Entry {
 	if l == nil {
 		return nil
@@ -93,7 +119,7 @@ func (l *List) Entries() []*Entry {
 	return l.requests
 }
 
-// Of are the requests of a tenant, the oldest first.
+// Of are the requests for a tenant as a whole, the oldest first.
 func (l *List) Of(id tenant.ID) []*Entry {
 	if l == nil {
 		return nil
@@ -188,7 +214,7 @@ func has(sorted []ulid.ULID, id ulid.ULID) bool {
 	return found
 }
 
-// Count is how many requests there are by state.
+// Count is how many requests for tenants there are by state.
 func (l *List) Count(now time.Time) map[State]int {
 	n := map[State]int{Waiting: 0, Held: 0, Undone: 0, Due: 0, Renewed: 0}
 	for _, e := range l.Entries() {

@@ -20,6 +20,8 @@ const (
 	version = 1
 	// KindTenant is the kind of a request for all data of a tenant.
 	KindTenant = "tenant"
+	// KindSeries is the kind of a request for samples of some series of a tenant.
+	KindSeries = "series"
 	// DefaultDelay is how long a deletion waits unless somebody says otherwise.
 	DefaultDelay = 24 * time.Hour
 	// MaxSkew is how far a clock may be from that of the bucket where the time decides that something is deleted.
@@ -34,14 +36,14 @@ const (
 	latest = 253402300799000
 )
 
-// Request asks for the deletion of a tenant. Times are in Unix ms.
+// Request asks for the deletion of a tenant, or of samples of one. Times are in Unix ms.
 type Request struct {
 	Version int       `json:"version"`
 	ID      ulid.ULID `json:"id"`
 	Kind    string    `json:"kind"`
 	Tenant  tenant.ID `json:"tenant"`
-	// Asked is when it was made: the tenant takes no writes from then on. An undo counts that was made up to UndoUntil. At
-	// Due the data goes.
+	// Asked is when it was made: from then on the tenant takes no writes, or reads do not find the samples. An undo counts
+	// that was made up to UndoUntil. At Due the data goes.
 	Asked     int64 `json:"asked"`
 	UndoUntil int64 `json:"undo_until"`
 	Due       int64 `json:"due"`
@@ -52,6 +54,8 @@ type Request struct {
 	// Confirmed are the blocks that somebody has looked at. With it no others are deleted, except those that receivers
 	// made after the request. The default tenant's requests must have it.
 	Confirmed *Confirmed `json:"confirmed,omitempty"`
+	// Series says which samples, in a request of KindSeries.
+	Series *Series `json:"series,omitempty"`
 }
 
 // Confirmed are blocks, and the blocks that those were made of.
@@ -73,8 +77,12 @@ type Change struct {
 // New is a request that takes effect delay after at. Until a quarter of the delay before that, or 10 minutes if that is
 // less, it can be undone: the rest is for clocks that differ, and for an undo that is on its way.
 func New(id tenant.ID, at time.Time, delay time.Duration) Request {
+	return newRequest(KindTenant, id, at, delay)
+}
+
+func newRequest(kind string, id tenant.ID, at time.Time, delay time.Duration) Request {
 	due := at.Add(delay)
-	return Request{Version: version, ID: ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()), Kind: KindTenant,
+	return Request{Version: version, ID: ulid.MustNew(ulid.Timestamp(at), ulid.DefaultEntropy()), Kind: kind,
 		Tenant: id, Asked: at.UnixMilli(), UndoUntil: due.Add(-min(delay/4, 10*time.Minute)).UnixMilli(),
 		Due: due.UnixMilli()}
 }
@@ -84,13 +92,13 @@ func NewChange(request ulid.ULID, at time.Time) Change {
 	return Change{Version: version, ID: request, At: at.UnixMilli()}
 }
 
-// Validate is the error of a request that cannot be followed, of kind Invalid.
+// Validate is the error of a request that cannot be followed, of kind Invalid, TooLarge or Unsupported.
 func (r *Request) Validate() error {
 	name, err := tenant.Parse(string(r.Tenant))
 	switch {
 	case r.Version != version:
 		return errs.E(errs.Unsupported, "version %d, want %d", r.Version, version)
-	case r.Kind != KindTenant:
+	case r.Kind != KindTenant && r.Kind != KindSeries:
 		return errs.E(errs.Unsupported, "kind %q is not known", clip(r.Kind))
 	case err != nil || name != r.Tenant:
 		return errs.E(errs.Invalid, "tenant %q: %w", clip(string(r.Tenant)), err)
@@ -98,8 +106,15 @@ func (r *Request) Validate() error {
 		r.Due-r.Asked > maxDelay.Milliseconds():
 		return errs.E(errs.Invalid, "asked %d, undo until %d, due %d: they must follow each other within %s", r.Asked,
 			r.UndoUntil, r.Due, maxDelay)
-	case r.Tenant == tenant.Default && r.Confirmed == nil:
+	case r.Kind == KindSeries && (r.Series == nil || r.Confirmed != nil), r.Kind == KindTenant && r.Series != nil:
+		return errs.E(errs.Invalid, "a request of kind %s has not the fields of one", r.Kind)
+	case r.Kind == KindTenant && r.Tenant == tenant.Default && r.Confirmed == nil:
 		return errs.E(errs.Invalid, "the blocks of the tenant %q are not confirmed", r.Tenant)
+	}
+	if r.Series != nil {
+		if err := r.Series.validate(r.Asked); err != nil {
+			return err
+		}
 	}
 	if c := r.Confirmed; c != nil && (!ascending(c.Blocks) || !ascending(c.Sources)) {
 		return errs.E(errs.Invalid, "the confirmed blocks are not in order")
@@ -134,7 +149,7 @@ func texts(all ...string) error {
 // clip is a text that is short enough for an error.
 func clip(s string) string { return s[:min(len(s), 100)] }
 
-// parseRequest decodes the request of that id. Errors are of kind Invalid or Unsupported.
+// parseRequest decodes the request of that id. Errors are of kind Invalid, TooLarge or Unsupported.
 func parseRequest(b []byte, id ulid.ULID) (Request, error) {
 	var r Request
 	if err := decode(b, &r); err != nil {

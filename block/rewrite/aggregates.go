@@ -32,35 +32,42 @@ func cutAggregates(dst []merge.Chunk, c *merge.Chunk, keep func(t int64) bool) (
 	if err != nil {
 		return dst, errs.Wrap(errs.Invalid, err)
 	}
-	cut := merge.Chunk{MinTime: c.MaxTime, MaxTime: c.MinTime, Encoding: c.Encoding}
-	var rest series.AggrChunks
+	rest, mint, maxt, err := cutParts(parts, c.MinTime, c.MaxTime, keep)
+	if err != nil || rest[series.Count].Encoding == chunkenc.EncNone {
+		return dst, err
+	}
+	return append(dst, merge.Chunk{MinTime: mint, MaxTime: maxt, Encoding: c.Encoding,
+		Data: series.AppendAggregates(nil, rest)}), nil
+}
+
+// cutParts makes the parts of a chunk from mint to maxt without the windows whose times keep does not want, and their
+// bounds.
+func cutParts(parts *series.AggrChunks, mint, maxt int64, keep func(t int64) bool) (rest *series.AggrChunks,
+	first, last int64, err error) {
+	rest, first, last = &series.AggrChunks{}, maxt, mint
 	for i, e := range parts {
 		if e.Encoding == chunkenc.EncNone {
 			continue
 		}
 		all, err := points(e)
 		if err != nil {
-			return dst, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, c.MinTime, c.MaxTime, err)
+			return nil, 0, 0, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, mint, maxt, err)
 		}
 		kept := filter(all, keep, series.Aggregate(i) == series.Counter)
 		for _, p := range kept {
-			cut.MinTime, cut.MaxTime = min(cut.MinTime, p.t), max(cut.MaxTime, p.t)
+			first, last = min(first, p.t), max(last, p.t)
 		}
 		if rest[i], err = encode(kept, e); err != nil {
-			return dst, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, c.MinTime, c.MaxTime, err)
+			return nil, 0, 0, errs.E(errs.Invalid, "aggregate %d of the chunk from %d to %d: %w", i, mint, maxt, err)
 		}
 		if len(kept) > 0 && kept[0].t == all[0].t {
-			cut.MinTime = c.MinTime // it may be before the first sample
+			first = mint // it may be before the first sample
 		}
 		if len(kept) > 0 && kept[len(kept)-1].t == all[len(all)-1].t {
-			cut.MaxTime = c.MaxTime
+			last = maxt
 		}
 	}
-	if rest[series.Count].Encoding == chunkenc.EncNone {
-		return dst, nil
-	}
-	cut.Data = series.AppendAggregates(nil, &rest)
-	return append(dst, cut), nil
+	return rest, first, last, nil
 }
 
 // points decodes the chunk of one aggregate.

@@ -138,7 +138,7 @@ func intervals(deletions []Deletion, get func(name string) string, resolution in
 	slices.SortFunc(all, func(a, b Interval) int { return cmp.Compare(a.Mint, b.Mint) })
 	out := all[:0]
 	for _, in := range all {
-		if last := len(out) - 1; last >= 0 && in.Mint <= out[last].Maxt {
+		if last := len(out) - 1; last >= 0 && (in.Mint <= out[last].Maxt || in.Mint-1 == out[last].Maxt) {
 			out[last].Maxt = max(out[last].Maxt, in.Maxt)
 		} else {
 			out = append(out, in)

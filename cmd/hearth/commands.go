@@ -51,6 +51,9 @@ func allCommands() []command {
 		tenantDeleteCommand(),
 		tenantUndeleteCommand(),
 		tenantListCommand(),
+		seriesDeleteCommand(),
+		seriesUndeleteCommand(),
+		seriesListCommand(),
 		rulesCheckCommand(),
 	}
 }

@@ -154,7 +154,7 @@ func (p *planner) downsample(all []*stream) {
 	for _, st := range all {
 		for _, u := range st.units {
 			for _, m := range u.blocks {
-				if !u.busy && p.lacks(st, m) {
+				if !u.busy && !u.erase && p.lacks(st, m) {
 					j := p.job(st, Downsample, []*block.Meta{m}, m.Part(), m.MaxTime-m.MinTime, "not downsampled yet")
 					if len(j.Outputs) > 0 {
 						p.jobs = append(p.jobs, j)

@@ -21,6 +21,7 @@ const (
 	Unite      Kind = "unite"      // replicas of the smallest range become one
 	Compact    Kind = "compact"    // blocks become one of a larger range, or late blocks become part of theirs
 	Downsample Kind = "downsample" // one block is kept at coarser resolutions, too
+	Erase      Kind = "erase"      // one block is made anew without samples that operators asked to delete
 )
 
 // Job makes outputs of inputs.
@@ -114,8 +115,14 @@ func (j *Job) inputIDs() []ulid.ULID {
 	return ids
 }
 
-// Key says whose job it is: compactors that share a bucket divide jobs by it.
-func (j *Job) Key() []byte { return j.Outputs[0].ID[:] }
+// Key says whose job it is: compactors that share a bucket divide jobs by it. One of them erases what is to be deleted
+// of a tenant, since it keeps for each tenant which blocks are done.
+func (j *Job) Key() []byte {
+	if j.Kind == Erase {
+		return []byte("erase " + j.Tenant)
+	}
+	return j.Outputs[0].ID[:]
+}
 
 // Owned are the jobs of which owns says that they are this compactor's. A nil owns is a compactor that is alone.
 func Owned(jobs []Job, owns func(key []byte) bool) []Job {

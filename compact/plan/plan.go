@@ -34,14 +34,15 @@ func Make(b Bucket, s *Settings, now time.Time) Plan {
 	p := newPlanner(b, s, now)
 	all := streams(p.inputs, s)
 	for i, st := range all {
-		st.split(b.View.NoCompact)
 		for i > 0 && all[i-1].key == st.key {
 			i--
 			st.finer = append(st.finer, all[i])
 		}
+		st.split(b.View.NoCompact, p.erased(st))
 		p.stream(st)
 	}
 	p.downsample(all)
+	p.erase(all)
 	p.drop()
 	order(p.jobs)
 	return Plan{Jobs: p.jobs, Replaced: p.replaced, States: p.states(all)}
@@ -126,7 +127,7 @@ func (p *planner) stream(st *stream) {
 // overlap plans what makes the blocks of one unit one: replicas are united as soon as all have come, and late
 // blocks are merged when it pays.
 func (p *planner) overlap(st *stream, u *unit, before []*unit) {
-	if u.noCompact || u.failed || len(p.Ranges) == 0 {
+	if u.noCompact || u.failed || u.erase || len(p.Ranges) == 0 {
 		return
 	}
 	length := p.fits(u)
@@ -304,7 +305,7 @@ func (st *stream) over(w []*unit, length int64) bool {
 }
 
 // held reports whether no window with u is compacted.
-func (u *unit) held() bool { return u.failed || u.busy || u.waits != "" }
+func (u *unit) held() bool { return u.failed || u.busy || u.erase || u.waits != "" }
 
 // fromFiner reports whether finer blocks have all samples of units, of one window, and will be compacted and
 // downsampled themselves, since not all of them were: what is made of them then replaces these.

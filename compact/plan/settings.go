@@ -84,4 +84,7 @@ type Bucket struct {
 	SetAside map[ulid.ULID]bool
 	// Done are outputs that were made and deleted. They are not made again.
 	Done map[ulid.ULID]bool
+	// Erase are the blocks that may have samples which operators asked to delete, and what the blocks are called that are
+	// made of them without these.
+	Erase map[ulid.ULID]ulid.ULID
 }

@@ -31,6 +31,7 @@ type unit struct {
 	blocks     []*block.Meta
 	noCompact  bool // one of them is not to be compacted
 	failed     bool // the compaction of one failed
+	erase      bool // samples are to be deleted of one first
 	waits      string
 	busy       bool // a job has it
 }
@@ -97,7 +98,7 @@ func (c keyCache) of(labels map[string]string, removed []string) string {
 }
 
 // split makes the units of a stream, in order.
-func (st *stream) split(noCompact map[ulid.ULID]block.NoCompactMark) {
+func (st *stream) split(noCompact map[ulid.ULID]block.NoCompactMark, erase map[ulid.ULID]ulid.ULID) {
 	for _, m := range st.blocks {
 		var u *unit
 		if n := len(st.units); n > 0 && m.MinTime < st.units[n-1].maxt {
@@ -111,6 +112,9 @@ func (st *stream) split(noCompact map[ulid.ULID]block.NoCompactMark) {
 		_, marked := noCompact[m.ULID]
 		u.noCompact = u.noCompact || marked
 		u.failed = u.failed || m.Compaction.Failed
+		if _, waits := erase[m.ULID]; waits {
+			u.erase, u.waits = true, "samples that operators asked to delete are erased first"
+		}
 	}
 }
 

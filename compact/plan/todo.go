@@ -24,8 +24,11 @@ type Todo struct {
 func Simulate(b Bucket, s *Settings, now time.Time, first Plan) (out Todo) {
 	for jobs := first.Jobs; len(jobs) > 0; {
 		for _, j := range jobs {
-			if j.Kind == Downsample {
+			switch j.Kind {
+			case Downsample:
 				out.DownsampleBlocks++
+				continue
+			case Erase:
 				continue
 			}
 			out.Compactions++
@@ -47,6 +50,7 @@ func (b Bucket) after(jobs []Job, s *Settings) Bucket {
 		active[keys.of(j.Inputs[0].Thanos.Labels, removed)] = true
 	}
 	out := b
+	out.Erase = nil
 	out.Metas, out.View.Metas = nil, map[ulid.ULID]*block.Meta{}
 	out.View.Deletions = maps.Clone(b.View.Deletions)
 	for id, m := range b.View.Metas {

@@ -13,6 +13,9 @@ func (t *Tenants) Routes() []httpx.Route {
 	return []httpx.Route{
 		{Pattern: "POST /compact/delete-tenant", Class: httpx.Operator, Handler: httpx.HandlerFunc(t.handleDelete)},
 		{Pattern: "POST /compact/undelete-tenant", Class: httpx.Operator, Handler: httpx.HandlerFunc(t.handleUndelete)},
+		{Pattern: "POST /compact/delete-series", Class: httpx.Operator, Handler: httpx.HandlerFunc(t.handleDeleteSeries)},
+		{Pattern: "POST /compact/undelete-series", Class: httpx.Operator,
+			Handler: httpx.HandlerFunc(t.handleUndeleteSeries)},
 	}
 }
 
@@ -29,7 +32,7 @@ func (t *Tenants) handleUndelete(w http.ResponseWriter, r *http.Request) {
 }
 
 // maxForm bounds the form of a request, in bytes.
-const maxForm = 8 << 10
+const maxForm = 32 << 10
 
 // answer reads the form of a request and answers with what do returns.
 func (t *Tenants) answer(w http.ResponseWriter, r *http.Request, do func(form) (any, error)) {
@@ -54,12 +57,19 @@ func (t *Tenants) read(w http.ResponseWriter, r *http.Request) (form, error) {
 	if g := tenant.GrantFrom(r.Context()); g != nil && g.User != "" {
 		f.by = g.User + " at " + r.RemoteAddr
 	}
-	switch anew := r.FormValue("anew"); anew {
+	var err error
+	f.anew, err = flag(r, "anew")
+	return f, err
+}
+
+// flag reads a parameter that is true or false; false if it is absent.
+func flag(r *http.Request, name string) (bool, error) {
+	switch text := r.FormValue(name); text {
 	case "", "false":
+		return false, nil
 	case "true":
-		f.anew = true
+		return true, nil
 	default:
-		return f, errs.E(errs.Invalid, "anew is neither true nor false: %q", anew)
+		return false, errs.E(errs.Invalid, "%s is neither true nor false: %q", name, text)
 	}
-	return f, nil
 }

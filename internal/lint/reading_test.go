@@ -167,8 +167,9 @@ var dictated = map[string]bool{
 	"rule/remotewrite Append":   true, // storage.AppenderV2
 }
 
-// adapters are packages that bring several parts of the house into one protocol, with how many more they import.
-var adapters = map[string]int{"internal/rpc": 1, "query": 1}
+// adapters are packages that bring several parts of the house into one protocol, or hide or erase samples beside what
+// they are for (docs/design/040-series-deletion.md), with how many more they import.
+var adapters = map[string]int{"internal/rpc": 1, "query": 1, "compact": 1, "receive": 1, "store": 1}
 
 // TestOwnImports: packages that need more of the house than this do more than one thing. Generated packages count as
 // one.
