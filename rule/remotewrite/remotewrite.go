@@ -175,7 +175,7 @@ func (w *Writer) of(id tenant.ID) (*sending, error) {
 	opts := agent.DefaultOptions()
 	opts.WALCompression, opts.NoLockfile = compression.Snappy, true
 	var err error
-	if s.db, err = agent.Open(w.log, reg, s.remote, dir, opts); err != nil {
+	if s.db, err = agent.Open(w.log, withoutTSDB(reg), s.remote, dir, opts); err != nil {
 		return nil, err
 	}
 	c := config.DefaultConfig
