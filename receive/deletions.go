@@ -42,6 +42,12 @@ func (r *Receiver) followDeletions(ctx context.Context) {
 		r.tellDeletions(err)
 		return
 	}
+	if was := r.asked.Load(); was != nil { // else nobody could read before
+		now := r.opts.Now()
+		for _, e := range list.HiddenElse(was, now) {
+			r.hides.Note(e.Tenant, now.UnixMilli(), e.Series.MinTime, max(e.Series.MaxTime, 1))
+		}
+	}
 	r.asked.Store(list)
 	r.deletionMetrics.report(list, r.opts.Now())
 	r.tellDeletions(r.removeDeleted(ctx, list))

@@ -237,6 +237,28 @@ func TestHideSeries(t *testing.T) {
 }
 
 // TestHideExemplars: those of deleted samples are hidden, too.
+// TestHiddenIsSaid: a receiver says that what was answered about hidden samples does not hold.
+func TestHiddenIsSaid(t *testing.T) {
+	d := startDeleting(t)
+	since := d.opts.Now().Add(time.Millisecond).UnixMilli()
+	changed := func(mint, maxt int64) bool {
+		t.Helper()
+		a, err := d.Arrivals(t.Context(), team, since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.MayHaveChanged(mint, maxt, since)
+	}
+	d.followDeletions(t.Context())
+	if changed(1000, 2000) {
+		t.Error("nothing was asked")
+	}
+	d.askSeries(deletion.Series{Selectors: []string{`{a="b"}`}, MinTime: 1000, MaxTime: 2000})
+	if !changed(2000, 3000) || changed(2001, 3000) || changed(0, 999) {
+		t.Error("samples were hidden")
+	}
+}
+
 func TestHideExemplars(t *testing.T) {
 	d := startDeleting(t)
 	now := time.Now().Add(-time.Minute).UnixMilli()

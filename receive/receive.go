@@ -14,6 +14,7 @@ import (
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/ship"
 	"github.com/hearth-metrics/hearth/internal/errs"
+	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
 	"github.com/hearth-metrics/hearth/internal/wire"
 	"github.com/hearth-metrics/hearth/tsdb"
@@ -42,6 +43,7 @@ type Receiver struct {
 	asks            *block.RequestReader           // of the loop that follows deletions alone, once it runs
 	toldDeletions   string                         // so too: what the log has said
 	asked           atomic.Pointer[block.Requests] // what operators asked to delete; nil = not known yet
+	hides           series.Changes                 // when samples were hidden, or found again, because of that
 	deletionMetrics *deletionMetrics
 
 	mu       sync.Mutex // guards shippers

@@ -173,5 +173,6 @@ func (r *Receiver) Arrivals(ctx context.Context, id tenant.ID, since int64) (ser
 	if r.hidden(id) {
 		return series.Arrivals{Since: series.Never}, nil
 	}
-	return r.db.Arrivals(ctx, id, since)
+	a, err := r.db.Arrivals(ctx, id, since)
+	return r.hides.AddTo(a, id).From(since), err
 }

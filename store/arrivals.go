@@ -2,7 +2,8 @@ package store
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -17,21 +18,14 @@ var _ series.ArrivalSource = (*Gateway)(nil)
 // itself: with blocks of others, by retention, and by deletion. A block that was made of blocks which were there
 // changes nothing.
 type arrivals struct {
-	mu      sync.Mutex                     // guards what follows
-	since   int64                          // when the first view came, in Unix ms; 0 = not yet
-	changed map[tenant.ID]*series.Arrivals // tenants without changes are not here
+	since   atomic.Int64 // when the first view came, in Unix ms; 0 = not yet
+	changes series.Changes
 }
 
 // Arrivals implements series.ArrivalSource. Before the first look at the bucket nothing is known.
 func (g *Gateway) Arrivals(_ context.Context, id tenant.ID, since int64) (series.Arrivals, error) {
-	a := &g.arrivals
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := series.Arrivals{}
-	if is := a.changed[id]; is != nil {
-		out = *is
-	}
-	if out.BlocksSince = a.since; a.since == 0 {
+	out := g.arrivals.changes.AddTo(series.Arrivals{BlocksSince: g.arrivals.since.Load()}, id)
+	if out.BlocksSince == 0 {
 		out.BlocksSince = series.Never
 	}
 	return out.From(since), nil
@@ -40,26 +34,22 @@ func (g *Gateway) Arrivals(_ context.Context, id tenant.ID, since int64) (series
 // note records how the blocks that are served change at time now, in Unix ms, before they do. gone and came are the
 // blocks in which was and is differ.
 func (g *Gateway) note(first bool, was, is, gone, came []*block.Meta, now int64) {
-	a := &g.arrivals
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if first {
-		a.since = now
+		g.arrivals.since.Store(now)
 		return
 	}
 	announced := func(m *block.Meta) bool { return g.opts.Announced != nil && g.opts.Announced(m) }
 	for _, m := range append(news(was, came, announced), losses(is, gone)...) {
-		id, err := g.tenantOf(m)
-		if err != nil { // it is not served
-			continue
+		if id, err := g.tenantOf(m); err == nil { // else it is not served
+			g.arrivals.changes.Note(id, now, m.MinTime, max(m.MaxTime, 1))
 		}
-		if a.changed == nil {
-			a.changed = map[tenant.ID]*series.Arrivals{}
-		}
-		if a.changed[id] == nil {
-			a.changed[id] = &series.Arrivals{}
-		}
-		a.changed[id].Note(now, m.MinTime, max(m.MaxTime, 1))
+	}
+}
+
+// noteHidden records that samples are hidden, or are not any more, from the view on that is about to be used.
+func (g *Gateway) noteHidden(was, is *block.Requests, now time.Time) {
+	for _, e := range is.HiddenElse(was, now) {
+		g.arrivals.changes.Note(e.Tenant, now.UnixMilli(), e.Series.MinTime, max(e.Series.MaxTime, 1))
 	}
 }
 

@@ -131,6 +131,47 @@ func TestHideSeries(t *testing.T) {
 	}
 }
 
+// TestHiddenIsSaid: a gateway says that what was answered about hidden samples does not hold, and again when they are
+// found again.
+func TestHiddenIsSaid(t *testing.T) {
+	bkt := inMemory(t)
+	upload(t, bkt, makeBlock(t, few()), nil)
+	now := time.Now()
+	g := opened(t, bkt, func(o *Options) { o.Now = func() time.Time { return now } })
+	changed := func(mint, maxt int64, since time.Time) bool {
+		t.Helper()
+		if err := g.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a, err := g.Arrivals(t.Context(), tenant.Default, since.UnixMilli())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.MayHaveChanged(mint, maxt, since.UnixMilli())
+	}
+	start := now
+	if changed(0, 5000, start) {
+		t.Error("nothing was asked")
+	}
+	now = now.Add(time.Minute)
+	q := askSeries(t, bkt, tenant.Default, deletion.Series{Selectors: []string{`{__name__="a"}`}, MinTime: 1000, MaxTime: 3000})
+	if !changed(0, 1000, start) || !changed(3000, 5000, start) || changed(3001, 5000, start) || changed(0, 999, start) {
+		t.Error("samples were hidden")
+	}
+	now = now.Add(time.Minute)
+	hidden := now
+	if changed(0, 5000, hidden) {
+		t.Error("nothing changed since")
+	}
+	if err := deletion.PutUndo(t.Context(), bkt, deletion.NewChange(q.ID, now)); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	if !changed(0, 1000, hidden) {
+		t.Error("samples are found again")
+	}
+}
+
 // TestHideExternal: selectors see the external labels that queries see, also for callers that get them apart. Blocks
 // that say no tenant are the default tenant's, as for reads.
 func TestHideExternal(t *testing.T) {

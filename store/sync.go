@@ -49,6 +49,9 @@ func (g *Gateway) sync(ctx context.Context) error {
 	id, known := g.identify()
 	g.planMu.Lock()
 	first := g.view.Metas == nil
+	if !first {
+		g.noteHidden(g.view.Requests, view.Requests, g.opts.Now())
+	}
 	g.view = view
 	if known && id == "" {
 		found := g.lastFound().After(series.DigestOfSet(view.Metas))

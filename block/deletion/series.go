@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
@@ -33,8 +34,8 @@ type Series struct {
 	matchers [][]*labels.Matcher // of Selectors; validate sets it
 }
 
-// NewSeries is a request for samples that takes effect delay after at, as New. A range that ends later than at is cut.
-// Errors: Invalid, TooLarge.
+// NewSeries is a request for samples that takes effect delay after at, as New. A range that ends later than at is
+// cut. Errors: Invalid, TooLarge.
 func NewSeries(id tenant.ID, s Series, at time.Time, delay time.Duration) (Request, error) {
 	r := newRequest(KindSeries, id, at, delay)
 	s.MaxTime = min(s.MaxTime, r.Asked)
@@ -128,6 +129,32 @@ func (l *List) SeriesOf(id tenant.ID) []*Entry {
 // It is nil for a tenant without any.
 func (l *List) Hidden(id tenant.ID, mint, maxt int64, now time.Time) []*Entry {
 	return l.inState(id, mint, maxt, now, State.refuses)
+}
+
+// HiddenElse are the requests for series whose samples are hidden by one of l and was, and not by the other one. What
+// was answered about these samples does not hold.
+func (l *List) HiddenElse(was *List, now time.Time) (all []*Entry) {
+	hidden := func(l *List) map[ulid.ULID]*Entry {
+		out := map[ulid.ULID]*Entry{}
+		for _, e := range l.SeriesRequests() {
+			if e.State(now).refuses() {
+				out[e.ID] = e
+			}
+		}
+		return out
+	}
+	before, after := hidden(was), hidden(l)
+	for id, e := range before {
+		if after[id] == nil {
+			all = append(all, e)
+		}
+	}
+	for id, e := range after {
+		if before[id] == nil {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // Erased are those whose samples are deleted wherever they are.

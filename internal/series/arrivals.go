@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -135,6 +136,36 @@ func (a *Arrivals) Note(now, lowest, highest int64) bool {
 	a.Delays = delays
 	a.trim()
 	return true
+}
+
+// Changes are the times of samples that came or went, by tenant. It is safe for concurrent use.
+type Changes struct {
+	mu  sync.Mutex // guards all
+	all map[tenant.ID]*Arrivals
+}
+
+// Note records a change of a tenant's samples, as Arrivals.Note.
+func (c *Changes) Note(id tenant.ID, now, lowest, highest int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[tenant.ID]*Arrivals{}
+	}
+	if c.all[id] == nil {
+		c.all[id] = &Arrivals{}
+	}
+	c.all[id].Note(now, lowest, highest)
+}
+
+// AddTo returns a, which is of a tenant, with the changes that were noted.
+func (c *Changes) AddTo(a Arrivals, id tenant.ID) Arrivals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if is := c.all[id]; is != nil {
+		a.Delays, a.Since = uniteDelays(a.Delays, is.Delays), max(a.Since, is.Since)
+		a.trim()
+	}
+	return a
 }
 
 // From is a without the delays of clock hours before that of since, in Unix ms.
