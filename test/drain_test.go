@@ -65,8 +65,13 @@ func (f *fleet) settled() {
 	f.t.Helper()
 	for _, n := range []*node{f.distributor, f.query} {
 		eventually(f.t, 30*time.Second, func() error {
-			for state, want := range map[string]float64{"active": float64(len(f.receivers)), "down": 0, "leaving": 0, "read-only": 0} {
-				if err := metricIs(n, `hearth_ring_members{role="receive",state="`+state+`"}`, want); err != nil {
+			page, err := get(n.url("/metrics"), nil)
+			if err != nil {
+				return err
+			}
+			for state, want := range map[string]float64{"active": float64(len(f.receivers)), "down": 0, "leaving": 0,
+				"read-only": 0} {
+				if err := metricOn(page, `hearth_ring_members{role="receive",state="`+state+`"}`, want); err != nil {
 					return fmt.Errorf("%s: %w", n.name, err)
 				}
 			}

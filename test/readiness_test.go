@@ -238,12 +238,17 @@ func TestPage(t *testing.T) {
 
 // metricIs looks for a line of /metrics whose name and labels match pattern and whose value is want.
 func metricIs(n *node, pattern string, want float64) error {
-	text, err := get(n.url("/metrics"), nil)
+	page, err := get(n.url("/metrics"), nil)
 	if err != nil {
 		return err
 	}
+	return metricOn(page, pattern, want)
+}
+
+// metricOn is metricIs for a page of /metrics. Metrics that must be so at one time must be from one page.
+func metricOn(page []byte, pattern string, want float64) error {
 	re := regexp.MustCompile(`(?m)^` + pattern + ` (\S+)$`)
-	found := re.FindAllStringSubmatch(string(text), -1)
+	found := re.FindAllStringSubmatch(string(page), -1)
 	for _, m := range found {
 		if v, err := strconv.ParseFloat(m[1], 64); err == nil && v == want {
 			return nil
