@@ -239,8 +239,13 @@ func (k *soak) settle() {
 			if _, err := get(n.url("/-/ready"), nil); err != nil {
 				return fmt.Errorf("%s: %w", n.name, err)
 			}
-			for state, want := range map[string]float64{"active": float64(len(k.receivers)), "down": 0, "leaving": 0, "read-only": 0} {
-				if err := metricIs(n, `hearth_ring_members{role="receive",state="`+state+`"}`, want); err != nil {
+			page, err := get(n.url("/metrics"), nil)
+			if err != nil {
+				return err
+			}
+			for state, want := range map[string]float64{"active": float64(len(k.receivers)), "down": 0, "leaving": 0,
+				"read-only": 0} {
+				if err := metricOn(page, `hearth_ring_members{role="receive",state="`+state+`"}`, want); err != nil {
 					return fmt.Errorf("%s: %w", n.name, err)
 				}
 			}
