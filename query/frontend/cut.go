@@ -27,6 +27,12 @@ func cut(from, to, step, interval int64) (pieces []piece) {
 	return pieces
 }
 
+// and is what two pieces with steps at the same times have both. ok is false if that is nothing.
+func (p piece) and(o piece) (both piece, ok bool) {
+	both = piece{max(p.from, o.from), min(p.to, o.to)}
+	return both, both.from <= both.to
+}
+
 // minSteps is how many steps a piece has at least, apart from the first and the last one.
 const minSteps = 60
 
@@ -41,7 +47,7 @@ func widened(interval, step int64) int64 {
 
 // without are the parts of p that have is not: none, one before it, one after it. Both have steps at the same times.
 func (p piece) without(have piece, step int64) (rest []piece) {
-	if have.to < p.from || have.from > p.to {
+	if _, ok := p.and(have); !ok {
 		return []piece{p}
 	}
 	if p.from < have.from {

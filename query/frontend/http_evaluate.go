@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -84,11 +85,10 @@ func (e *evaluation) piece(ctx context.Context, p piece, interval int64) result 
 		all, out.warnings = append(all, r.matrix), union(out.warnings, r.warnings)
 	}
 	if have != nil {
-		if from, to := max(p.from, have.from), min(p.to, have.to); from <= to {
-			all = append(all, have.slice(piece{from, to}))
+		if both, ok := p.and(have.piece); ok {
+			all = append(all, have.slice(both))
 		}
 	}
-	slices.SortFunc(all, func(a, b matrix) int { return int(min(max(a.from-b.from, -1), 1)) })
 	out.matrix = join(all)
 	return out
 }
@@ -124,11 +124,11 @@ func (e *evaluation) cached(ctx context.Context, key string, p piece) (have *ent
 	if have == nil {
 		return nil, now, true
 	}
-	if err := e.lease.Grow(have.bytes()); err != nil { // the cache is of no use without memory for what it has
-		return nil, now, true
-	}
 	if mint, maxt, reads := samples(e.q.reach, have.piece); reads && now.changed(mint, maxt, have.asked) {
 		e.f.m.changed.Inc()
+		return nil, now, true
+	}
+	if err := e.lease.Grow(have.bytes()); err != nil { // the cache is of no use without memory for what it has
 		return nil, now, true
 	}
 	return have, now, true
@@ -137,28 +137,27 @@ func (e *evaluation) cached(ctx context.Context, key string, p piece) (have *ent
 // keep puts into the cache what the entry under key had, if it holds, and what was asked, as far as that is final.
 func (e *evaluation) keep(key string, have *entry, parts []result, now known) {
 	step := e.q.step
+	whole, had := piece{parts[0].from, parts[len(parts)-1].to}, 0
 	var all []matrix
 	for _, r := range parts {
 		all = append(all, r.matrix)
 	}
-	had := 0
-	if have != nil {
-		first, last := all[0].from, all[len(all)-1].to
-		if first <= have.to+step && last >= have.from-step { // else what is between them is not known
-			all, had = append(all, have.matrix), have.piece.steps(step)
-		}
+	// Else what is between them is not known.
+	if have != nil && whole.from <= have.to+step && whole.to >= have.from-step {
+		whole = piece{min(whole.from, have.from), max(whole.to, have.to)}
+		all, had = append(all, have.matrix), have.piece.steps(step)
 	}
-	slices.SortFunc(all, func(a, b matrix) int { return int(min(max(a.from-b.from, -1), 1)) })
-	m := join(all)
-	last, ok := until(e.q.reach, m.piece, step, now.settled)
+	last, ok := until(e.q.reach, whole, step, now.settled)
 	if !ok {
 		return
 	}
-	m = m.slice(piece{m.from, last})
-	if m.piece.steps(step) < had+max(1, had/growth) {
+	if whole.to = last; whole.steps(step) < had+max(1, had/growth) {
 		return
 	}
-	e.f.opts.Cache.Put(key, (&entry{asked: now.asked, matrix: m}).encode())
+	data := (&entry{asked: now.asked, matrix: join(all).slice(whole)}).encode()
+	if data != nil {
+		e.f.opts.Cache.Put(key, data)
+	}
 }
 
 // growth says when an entry is written again: when it has grown by this part of what it had. Else each refresh of a
@@ -207,10 +206,12 @@ func (e *evaluation) once(ctx context.Context, p piece) (r result, again bool) {
 	lease := e.f.owner.Open(e.q.tenants[0])
 	defer lease.Close()
 	out := &reply{header: http.Header{}, lease: lease}
-	e.f.next.ServeHTTP(out, e.subRequest(ctx, p))
+	ended := e.serve(out, e.subRequest(ctx, p))
 	switch {
 	case out.err != nil:
 		return result{err: out.err}, false
+	case ended != nil:
+		return result{err: ended}, errs.KindOf(ended) == errs.Unavailable
 	case out.status != http.StatusOK:
 		return result{reply: out}, out.status >= http.StatusInternalServerError
 	}
@@ -220,6 +221,25 @@ func (e *evaluation) once(ctx context.Context, p piece) (r result, again bool) {
 	}
 	final := len(a.warnings) == 0 && !slices.Contains(directives(out.header), "no-store")
 	return result{answer: a, final: final}, false
+}
+
+// serve has a request answered. Pieces are evaluated on goroutines of their own, where net/http keeps no panic to its
+// request. Without recovering here a querier that dies in the middle of its answer, of which a proxy makes a panic,
+// would end the process. Errors: Unavailable if the answer was cut off, Internal after any other panic.
+func (e *evaluation) serve(out *reply, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errs.E(errs.Unavailable, "the answer of a querier was cut off")
+		default:
+			e.f.log.Error("panic in the evaluation of a query", "panic", p, "stack", string(debug.Stack()))
+			err = errs.E(errs.Internal, "internal error: the query was abandoned, see the log of the server")
+		}
+	}()
+	e.f.next.ServeHTTP(out, r)
+	out.WriteHeader(http.StatusOK) // where nothing was written
+	return nil
 }
 
 // subRequest is the request for the steps of p.

@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -175,11 +176,12 @@ func moved(at []int32, by int32) []int32 {
 	return out
 }
 
-// join puts pieces together that follow each other, of which none is empty.
+// join puts pieces together, in whatever order, between which no step is missing. It changes the order of the slice.
 func join(pieces []matrix) (out matrix) {
 	if len(pieces) == 1 {
 		return pieces[0]
 	}
+	slices.SortFunc(pieces, func(a, b matrix) int { return cmp.Compare(a.from, b.from) })
 	out = matrix{piece: piece{pieces[0].from, pieces[len(pieces)-1].to}, step: pieces[0].step}
 	at := map[string]int{}
 	for _, m := range pieces {

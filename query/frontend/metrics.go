@@ -40,8 +40,8 @@ func (m *metrics) split(n int) { m.cut.Add(float64(n)) }
 func (m *metrics) steps(p piece, have *entry, step int64) {
 	all, cached := p.steps(step), 0
 	if have != nil {
-		if from, to := max(p.from, have.from), min(p.to, have.to); from <= to {
-			cached = piece{from, to}.steps(step)
+		if both, ok := p.and(have.piece); ok {
+			cached = both.steps(step)
 		}
 	}
 	m.fromCache.Add(float64(cached))
