@@ -72,7 +72,9 @@ type arrivals struct {
 func (a *arrivals) expect(e *endpoint) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.buckets[blocksOf(e)] = a.buckets[blocksOf(e)]
+	if of := blocksOf(e); a.buckets[of] == nil {
+		a.buckets[of] = []series.Arrivals{} // of nobody, until one answers
+	}
 }
 
 // blocksOf names the blocks of a gateway: those of its bucket, or its own where it serves a part of one.

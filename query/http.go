@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"math"
 	"net/http"
 	"net/url"
@@ -170,9 +169,8 @@ func (q *Querier) admit(out *answerWriter, r *http.Request, path string) (_ cont
 	}
 	if path == readPath {
 		r.PostForm = url.Values{} // its body is no form, whatever its header says
-	} else { // a form may need three bytes for one of an expression
-		const others = 64 << 10
-		r.Body = http.MaxBytesReader(out, r.Body, int64(3*cmp.Or(q.opts.MaxExpressionBytes, expr.DefaultMaxBytes)+others))
+	} else {
+		promapi.BoundForm(out, r, cmp.Or(q.opts.MaxExpressionBytes, expr.DefaultMaxBytes))
 	}
 	if out.p, err = q.parseParams(r, path); err != nil {
 		return nil, nil, err
@@ -317,12 +315,8 @@ const maxReplicaLabels = 100
 
 // parseParams reads the parameters that Thanos's API has beyond Prometheus's.
 func (q *Querier) parseParams(r *http.Request, path string) (*params, error) {
-	if err := r.ParseForm(); err != nil {
-		kind := errs.Invalid
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			kind = errs.TooLarge
-		}
-		return nil, errs.E(kind, "form: %w", err)
+	if err := promapi.ParseForm(r); err != nil {
+		return nil, err
 	}
 	if text := r.FormValue("query"); text != "" {
 		httpx.NoteQuery(r.Context(), text)

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/grafana/regexp"
 	remoteapi "github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/route"
@@ -57,7 +56,7 @@ func (q *Querier) prometheusAPI() http.Handler {
 		func(context.Context) v1.RulesRetriever { return none },
 		q.opts.MaxSamples, remoteReadConcurrency, remoteReadFrame,
 		false, // agent
-		regexp.MustCompile("^(?:.*)$"),
+		promapi.AnyOrigin,
 		q.runtimeInfo, &version,
 		func() []notifications.Notification { return []notifications.Notification{} },
 		func() (<-chan notifications.Notification, func(), bool) { return nil, func() {}, false },

@@ -68,7 +68,7 @@ func (f *frontendFlags) build(b *builder, next http.Handler, changes series.Arri
 		b.check(err)
 	}
 	if config.MaxBytes > 0 && f.opts.SplitInterval > 0 {
-		f.opts.Cache, f.opts.Changes = frontend.NewMemory(config.MaxBytes, config.MaxItem, config.Validity), changes
+		f.opts.Cache, f.opts.Changes = frontend.NewMemory(config.MaxBytes, config.MaxItems, config.Validity), changes
 	}
 	f.opts.Memory, f.opts.Tenant = budget, tenants
 	fe, err := frontend.New(b.log, b.reg, next, f.opts)

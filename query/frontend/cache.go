@@ -1,6 +1,8 @@
 package frontend
 
 import (
+	"cmp"
+	"math"
 	"sync"
 	"time"
 
@@ -16,7 +18,7 @@ type Cache interface {
 
 // Memory is a Cache in the memory of the process.
 type Memory struct {
-	maxBytes, maxItem int64
+	maxBytes, maxItem int64 // of all values, and of one
 	validity          time.Duration
 	now               func() time.Time
 
@@ -34,15 +36,13 @@ type kept struct {
 // itemBytes is what the bookkeeping of one value takes.
 const itemBytes = 160
 
-// NewMemory makes a cache of at most maxBytes, with what the bookkeeping takes. Values of more than maxItem bytes are
-// not kept; 0 = of more than an eighth of maxBytes. Values are forgotten after validity; 0 = only for want of memory.
-func NewMemory(maxBytes, maxItem int64, validity time.Duration) *Memory {
-	if maxItem <= 0 {
-		maxItem = maxBytes / 8
-	}
-	m := &Memory{maxBytes: maxBytes, maxItem: maxItem, validity: validity, now: time.Now}
+// NewMemory makes a cache of at most maxBytes, with what the bookkeeping takes, and maxItems values; 0 = any number. A
+// value of more than an eighth of maxBytes is not kept. Values are forgotten after validity; 0 = only for want of
+// memory.
+func NewMemory(maxBytes int64, maxItems int, validity time.Duration) *Memory {
+	m := &Memory{maxBytes: maxBytes, maxItem: maxBytes / 8, validity: validity, now: time.Now}
 	evicted := func(key string, k kept) { m.used -= size(key, k.value) }
-	m.lru, _ = simplelru.NewLRU(1<<31-1, evicted) // there is no error for this size
+	m.lru, _ = simplelru.NewLRU(cmp.Or(maxItems, math.MaxInt32), evicted) // there is no error for these sizes
 	return m
 }
 

@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -11,10 +12,11 @@ import (
 
 // CacheConfig is Thanos's YAML of --query-range.response-cache-config.
 type CacheConfig struct {
-	// MaxBytes is the memory of the cache; MaxItem the largest value, 0 = not said. Validity is how long values are
-	// used, 0 = as long as they hold.
-	MaxBytes, MaxItem int64
-	Validity          time.Duration
+	// MaxBytes is the memory of the cache, and MaxItems how many values it may have, 0 = any number. Validity is how long
+	// values are used, 0 = as long as they hold.
+	MaxBytes int64
+	MaxItems int
+	Validity time.Duration
 }
 
 // ReadCacheConfig reads the YAML; name is what errors call it. Errors are of kind Invalid.
@@ -28,15 +30,19 @@ func ReadCacheConfig(name string, content []byte) (out CacheConfig, err error) {
 	}
 	expiration := time.Duration(0)
 	var config *yaml.Node
-	p.Mapping(p.Document(content), "", map[string]func(*yaml.Node){
-		"type":       func(n *yaml.Node) { p.Decode(n, &kind); checkType(&p, n, kind) },
+	root := cmp.Or(p.Document(content), &yaml.Node{Kind: yaml.MappingNode})
+	p.Mapping(root, "", map[string]func(*yaml.Node){
+		"type":       func(n *yaml.Node) { p.Decode(n, &kind) },
 		"config":     func(n *yaml.Node) { config = n },
 		"expiration": func(n *yaml.Node) { p.Decode(n, &expiration) },
 	})
+	if kind != "IN-MEMORY" && p.Err() == nil {
+		p.Fault(root, "type %q: only IN-MEMORY is known", kind)
+	}
 	if config != nil && p.Err() == nil && p.Check(config, "config: ", of) {
 		p.Decode(config, &of)
 	}
-	out = CacheConfig{MaxBytes: int64(of.MaxSize), Validity: max(of.Validity, expiration)}
+	out = CacheConfig{MaxBytes: int64(of.MaxSize), MaxItems: max(of.MaxItems, 0), Validity: max(of.Validity, expiration)}
 	if out.MaxBytes == 0 {
 		out.MaxBytes = DefaultCacheBytes
 	}
@@ -45,9 +51,3 @@ func ReadCacheConfig(name string, content []byte) (out CacheConfig, err error) {
 
 // DefaultCacheBytes is the memory of a cache of which nothing is said.
 const DefaultCacheBytes = 128 << 20
-
-func checkType(p *conf.Parser, n *yaml.Node, kind string) {
-	if kind != "IN-MEMORY" {
-		p.Fault(n, "type %q: only IN-MEMORY is known", kind)
-	}
-}

@@ -161,4 +161,9 @@ func TestMemory(t *testing.T) {
 		t.Error("a value that is too old")
 	}
 	get("d")
+	m = NewMemory(1<<20, 2, 0)
+	for _, k := range []string{"a", "b", "c"} {
+		m.Put(k, ten)
+	}
+	get("b", "c")
 }

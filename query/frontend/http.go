@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/grafana/regexp"
 	jsoniter "github.com/json-iterator/go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/util/httputil"
@@ -43,6 +43,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, next http.Handler, opts Op
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	opts.MaxExpressionBytes = cmp.Or(opts.MaxExpressionBytes, expr.DefaultMaxBytes)
 	f := &Frontend{log: log, opts: opts, next: next, parser: expr.New(opts.MaxExpressionBytes),
 		owner: opts.Memory.Owner("query-frontend", 0), m: newMetrics(reg, opts.Cache)}
 	if opts.Cache != nil {
@@ -89,14 +90,11 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	lease := f.owner.Open(q.tenants[0])
 	defer lease.Close()
 	e := &evaluation{f: f, r: r, q: q, lease: lease}
-	httputil.SetCORS(w, anyOrigin, r)
+	httputil.SetCORS(w, promapi.AnyOrigin, r)
 	httputil.CompressionHandler{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		e.answer(w, pieces, interval)
 	})}.ServeHTTP(w, r)
 }
-
-// anyOrigin are the origins of pages that may read answers, as Prometheus's API has it by default.
-var anyOrigin = regexp.MustCompile("^(?:.*)$")
 
 // keeps reports whether any step of q may come from the cache or go there.
 func (f *Frontend) keeps(q request, interval int64) bool {
@@ -113,19 +111,16 @@ func (f *Frontend) read(w http.ResponseWriter, r *http.Request) (q request, ok b
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return q, false, nil
 	}
-	// A form may need three bytes for one of an expression.
-	const others = 64 << 10
-	r.Body = http.MaxBytesReader(w, r.Body, int64(3*f.opts.MaxExpressionBytes+others))
-	if err := r.ParseForm(); err != nil {
-		kind := errs.Invalid
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			kind = errs.TooLarge
-		}
-		return q, false, errs.E(kind, "form: %w", err)
+	promapi.BoundForm(w, r, f.opts.MaxExpressionBytes)
+	if err := promapi.ParseForm(r); err != nil {
+		return q, false, err
 	}
 	tenants, err := f.opts.Tenant.Read(r)
 	if err != nil {
 		return q, false, nil // who evaluates says the same
+	}
+	for _, id := range tenants { // an answer from the cache alone is noted nowhere else
+		httpx.NoteTenant(r.Context(), string(id))
 	}
 	q, ok = parse(r, tenants, f.parser)
 	return q, ok, nil

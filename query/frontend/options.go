@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/hearth-metrics/hearth/internal/errs"
-	"github.com/hearth-metrics/hearth/internal/expr"
 	"github.com/hearth-metrics/hearth/internal/memory"
 	"github.com/hearth-metrics/hearth/internal/series"
 	"github.com/hearth-metrics/hearth/internal/tenant"
@@ -14,7 +13,7 @@ import (
 type Options struct {
 	// Tenant finds the tenants of a request. It must be the resolver of who evaluates.
 	Tenant tenant.Resolver
-	// MaxExpressionBytes is how long an expression may be.
+	// MaxExpressionBytes is how long an expression may be; 0 = expr.DefaultMaxBytes.
 	MaxExpressionBytes int
 	// SplitInterval is where range queries are cut: at its multiples. 0 = they are not cut, and nothing is kept.
 	SplitInterval time.Duration
@@ -35,7 +34,7 @@ type Options struct {
 
 // DefaultOptions are Thanos's, where it has the option.
 func DefaultOptions() Options {
-	return Options{MaxExpressionBytes: expr.DefaultMaxBytes, SplitInterval: 24 * time.Hour, Parallel: 14, Retries: 5}
+	return Options{SplitInterval: 24 * time.Hour, Parallel: 14, Retries: 5}
 }
 
 func (o *Options) validate() error {
