@@ -16,11 +16,10 @@ import (
 )
 
 // askSeries asks for the deletion of samples, as of two hours ago, due after delay.
-func askSeries(t testing.TB, bkt objstore.Bucket, id tenant.ID, mint, maxt int64, delay time.Duration,
-	selector string) deletion.Request {
+func askSeries(t testing.TB, bkt objstore.Bucket, id tenant.ID, s deletion.Series,
+	delay time.Duration) deletion.Request {
 	t.Helper()
-	q, err := deletion.NewSeries(id, deletion.Series{Selectors: []string{selector}, MinTime: mint, MaxTime: maxt},
-		time.Now().Add(-2*time.Hour), delay)
+	q, err := deletion.NewSeries(id, s, time.Now().Add(-2*time.Hour), delay)
 	if err == nil {
 		err = deletion.Put(t.Context(), bkt, q)
 	}
@@ -28,6 +27,11 @@ func askSeries(t testing.TB, bkt objstore.Bucket, id tenant.ID, mint, maxt int64
 		t.Fatal(err)
 	}
 	return q
+}
+
+// ofSeries are the samples from mint to maxt, in ms, of series that a selector matches.
+func ofSeries(selector string, mint, maxt int64) deletion.Series {
+	return deletion.Series{Selectors: []string{selector}, MinTime: mint, MaxTime: maxt}
 }
 
 // lessErased takes samples of a series away, and the series if none is left.
@@ -51,9 +55,9 @@ func erasable(t testing.TB) (*objstore.InMemBucket, map[string][]sample) {
 	once(t, newCompactor(t, bkt, testOptions(t, "one")))
 	want := wanted(blocks)
 	from, to := oldest+5*hour, oldest+11*hour
-	askSeries(t, bkt, "bb", from, to, time.Hour, `m{i="1"}`)
+	askSeries(t, bkt, "bb", ofSeries(`m{i="1"}`, from, to), time.Hour)
 	lessErased(want, "bb:__name__;m;i;1;", from, to)
-	askSeries(t, bkt, "bb", 0, time.Now().UnixMilli(), time.Hour, `{i="2"}`)
+	askSeries(t, bkt, "bb", ofSeries(`{i="2"}`, 0, time.Now().UnixMilli()), time.Hour)
 	lessErased(want, "bb:__name__;m;i;2;", 0, 1<<62)
 	return bkt, want
 }
@@ -130,15 +134,15 @@ func TestEraseWaits(t *testing.T) {
 	bkt := putAll(t, long("bb", 7))
 	once(t, newCompactor(t, bkt, testOptions(t, "one")))
 	before := content(t, bkt)
-	askSeries(t, bkt, "bb", 0, time.Now().UnixMilli(), 5*time.Hour, `{i="1"}`)
-	undone := askSeries(t, bkt, "bb", 0, time.Now().UnixMilli(), time.Hour, `{i="1"}`)
+	askSeries(t, bkt, "bb", ofSeries(`{i="1"}`, 0, time.Now().UnixMilli()), 5*time.Hour)
+	undone := askSeries(t, bkt, "bb", ofSeries(`{i="1"}`, 0, time.Now().UnixMilli()), time.Hour)
 	if err := deletion.PutUndo(t.Context(), bkt, deletion.NewChange(undone.ID, time.UnixMilli(undone.Asked))); err != nil {
 		t.Fatal(err)
 	}
-	askSeries(t, bkt, "cc", 0, time.Now().UnixMilli(), time.Hour, `{i="1"}`)
-	askSeries(t, bkt, "bb", 0, oldest-1, time.Hour, `{i="1"}`)
-	askSeries(t, bkt, "bb", 0, time.Now().UnixMilli(), time.Hour, `{i="7"}`)
-	askSeries(t, bkt, tenant.Default, 0, time.Now().UnixMilli(), time.Hour, `{i="1"}`)
+	askSeries(t, bkt, "cc", ofSeries(`{i="1"}`, 0, time.Now().UnixMilli()), time.Hour)
+	askSeries(t, bkt, "bb", ofSeries(`{i="1"}`, 0, oldest-1), time.Hour)
+	askSeries(t, bkt, "bb", ofSeries(`{i="7"}`, 0, time.Now().UnixMilli()), time.Hour)
+	askSeries(t, bkt, tenant.Default, ofSeries(`{i="1"}`, 0, time.Now().UnixMilli()), time.Hour)
 	once(t, newCompactor(t, bkt, testOptions(t, "one")))
 	sameContent(t, content(t, bkt), before)
 }

@@ -1,6 +1,7 @@
 package change
 
 import (
+	"math"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -36,22 +37,12 @@ func DeleteSeries(v block.View, of block.Identity, id tenant.ID, s deletion.Seri
 	}
 	r := &p.Request
 	r.By, r.Tool, r.Reason = asked.By, asked.Tool, asked.Reason
-	n := 0
-	for _, e := range v.Requests.SeriesOf(id) {
-		if state := e.State(now); state != deletion.Undone && state != deletion.Ended {
-			n++
-		}
-	}
-	if n >= deletion.MaxSeriesRequests {
+	if n := len(v.Requests.Hidden(id, math.MinInt64, math.MaxInt64, now)); n >= deletion.MaxSeriesRequests {
 		return p, errs.E(errs.Conflict, "tenant %q has %d requests for series in effect, which is as many as may be: end "+
 			"some first", id, n)
 	}
 	for _, m := range v.Select(block.Unmarked, block.NotReplaced, block.Within(r.Series.MinTime, r.Series.MaxTime)) {
-		whose := tenant.ID(m.Thanos.Labels[of.TenantLabel])
-		if whose == "" {
-			whose = tenant.Default
-		}
-		if whose == id {
+		if m.TenantOf(of.TenantLabel) == id {
 			p.Blocks = append(p.Blocks, m.ULID)
 			p.Bytes += m.Bytes()
 		}

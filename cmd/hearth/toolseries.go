@@ -184,27 +184,11 @@ func bindSeriesUndelete(c *kingpin.CmdClause) func(*builder) {
 			if err != nil {
 				return err
 			}
-			result := "planned"
-			if dryRun {
-				b.log.Info("nothing was changed: this is only a plan; --no-dry-run does it")
-			} else {
-				says := deletion.NewChange(e.ID, time.Now())
-				says.By, says.Tool, says.Reason = whoAmI(), "tools series undelete", reason
-				audit, err := change.ApplyUndo(ctx, bkt, says, end, time.Now)
-				if err != nil {
-					return err
-				}
-				b.log.Info("done", "tenant", e.Tenant, "request", e.ID.String(), "audit", audit)
-				if result = string(deletion.Undone); end {
-					result = string(deletion.Ended)
-				}
+			u := undoing{tool: "tools series undelete", reason: reason, output: output, dryRun: dryRun}
+			if end {
+				u.ends = deletion.Ended
 			}
-			if output == "json" {
-				return json.NewEncoder(b.stdout).Encode(map[string]string{"result": result, "tenant": string(e.Tenant),
-					"request": e.ID.String()})
-			}
-			_, err = fmt.Fprintf(b.stdout, "%s: tenant %q, request %s of %s\n", result, e.Tenant, e.ID, textTime(e.Asked))
-			return err
+			return u.apply(ctx, b, bkt, e)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/thanos-io/objstore"
 
 	"github.com/hearth-metrics/hearth/block"
 	"github.com/hearth-metrics/hearth/block/change"
@@ -144,29 +146,43 @@ func bindTenantUndelete(c *kingpin.CmdClause) func(*builder) {
 			if err != nil {
 				return err
 			}
-			result := "planned"
-			if f.dryRun {
-				b.log.Info("nothing was changed: this is only a plan; --no-dry-run does it")
-			} else {
-				says := deletion.NewChange(e.ID, time.Now())
-				says.By, says.Tool, says.Reason = whoAmI(), "tools tenant undelete", f.reason
-				audit, err := change.ApplyUndo(ctx, bkt, says, anew, time.Now)
-				if err != nil {
-					return err
-				}
-				b.log.Info("done", "tenant", id, "request", e.ID.String(), "audit", audit)
-				if result = string(deletion.Undone); anew {
-					result = string(deletion.Renewed)
-				}
+			u := undoing{tool: "tools tenant undelete", reason: f.reason, output: f.output, dryRun: f.dryRun}
+			if anew {
+				u.ends = deletion.Renewed
 			}
-			if f.output == "json" {
-				return json.NewEncoder(b.stdout).Encode(map[string]string{"result": result, "tenant": string(id),
-					"request": e.ID.String()})
-			}
-			_, err = fmt.Fprintf(b.stdout, "%s: tenant %q, request %s of %s\n", result, id, e.ID, textTime(e.Asked))
-			return err
+			return u.apply(ctx, b, bkt, e)
 		})
 	}
+}
+
+// undoing is how a tool undoes a deletion that was asked for.
+type undoing struct {
+	tool, reason, output string
+	dryRun               bool
+	ends                 deletion.State // what becomes of a deletion that is due; "" = it is not due, and undone
+}
+
+// apply undoes a deletion, or only says so, and writes what it did.
+func (u undoing) apply(ctx context.Context, b *builder, bkt objstore.Bucket, e *deletion.Entry) error {
+	result := "planned"
+	if u.dryRun {
+		b.log.Info("nothing was changed: this is only a plan; --no-dry-run does it")
+	} else {
+		says := deletion.NewChange(e.ID, time.Now())
+		says.By, says.Tool, says.Reason = whoAmI(), u.tool, u.reason
+		audit, err := change.ApplyUndo(ctx, bkt, says, u.ends != "", time.Now)
+		if err != nil {
+			return err
+		}
+		b.log.Info("done", "tenant", e.Tenant, "request", e.ID.String(), "audit", audit)
+		result = string(cmp.Or(u.ends, deletion.Undone))
+	}
+	if u.output == "json" {
+		return json.NewEncoder(b.stdout).Encode(map[string]string{"result": result, "tenant": string(e.Tenant),
+			"request": e.ID.String()})
+	}
+	_, err := fmt.Fprintf(b.stdout, "%s: tenant %q, request %s of %s\n", result, e.Tenant, e.ID, textTime(e.Asked))
+	return err
 }
 
 func tenantListCommand() command {
